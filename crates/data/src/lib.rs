@@ -1,0 +1,3 @@
+//! The one transaction: the event log, the application's own tables, schemas and subscriptions.
+
+pub mod schema;

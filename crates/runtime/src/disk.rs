@@ -1,0 +1,141 @@
+//! Files, and what is known about the file system they live on.
+//!
+//! SQLite does its own file I/O (in simulation through a virtual file system of ours); everything else goes through here.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// The disk as one host sees it. Calls block; make them through [`Env::run_blocking`](crate::Env::run_blocking) where
+/// they could take long.
+pub trait Disk: Send + Sync {
+    /// Creates a directory and its parents; fine if it exists.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    /// Whether something is at `path`.
+    fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// The size of a file in bytes.
+    fn size(&self, path: &Path) -> io::Result<u64>;
+    /// Reads a whole file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Opens a file for reading from its beginning.
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
+    /// Creates or truncates a file for writing.
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Write>>;
+    /// Renames atomically within one file system, replacing `to`, and makes the new name durable.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Takes an exclusive lock on the file at `path`, creating it; `WouldBlock` if another process holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+    /// The network file system that `path` lives on, by name; `None` for a local one.
+    fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>>;
+}
+
+/// A file being written.
+pub trait Write: io::Write + Send {
+    /// Makes everything written so far durable.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A lock that is held until it is dropped, or until the process ends, however it ends.
+pub trait Lock: Send + Sync {}
+
+/// The disk of this machine.
+pub(crate) struct RealDisk;
+
+#[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
+impl Disk for RealDisk {
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path)
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(path)?.len())
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        fs::read(path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>> {
+        Ok(Box::new(fs::File::open(path)?))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Box<dyn Write>> {
+        Ok(Box::new(RealFile(fs::File::create(path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)?;
+        let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::File::open(folder)?.sync_all()
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
+        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(RealLock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(fs::TryLockError::Error(cause)) => Err(cause),
+        }
+    }
+
+    fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>> {
+        let nearest = nearest_existing(path)?;
+        // Magic numbers: Linux, statfs(2).
+        Ok(match rustix::fs::statfs(&nearest)?.f_type as u32 {
+            0x6969 => Some("nfs"),
+            0xff53_4d42 => Some("cifs"),
+            0xfe53_4d42 => Some("smb2"),
+            0x517b => Some("smb"),
+            0x0102_1997 => Some("9p"),
+            0x00c3_6400 => Some("ceph"),
+            0x5346_414f => Some("afs"),
+            0x0bd0_0bd0 => Some("lustre"),
+            0x4750_4653 => Some("gpfs"),
+            0x0116_1970 => Some("gfs2"),
+            0x7461_636f => Some("ocfs2"),
+            _ => None,
+        })
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
+fn nearest_existing(path: &Path) -> io::Result<PathBuf> {
+    let mut path = std::path::absolute(path)?;
+    while !fs::exists(&path)? && path.pop() {}
+    Ok(path)
+}
+
+struct RealFile(fs::File);
+
+impl io::Write for RealFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Write for RealFile {
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}
+
+struct RealLock {
+    _file: fs::File,
+}
+
+impl Lock for RealLock {}

@@ -1,0 +1,62 @@
+//! Listening and dialling, as boxed byte streams.
+
+use std::{io, net::SocketAddr};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::BoxFuture;
+
+/// A bidirectional stream of bytes.
+pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// The network as one host sees it.
+pub trait Net: Send + Sync {
+    /// Listens on `at`; port 0 picks a free one.
+    fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
+    /// Dials `to`. Callers bring the deadline: a dial into a void never ends by itself.
+    fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+}
+
+/// A socket that accepts connections.
+pub trait Listener: Send + Sync {
+    /// Where it really listens.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+    /// The next connection and who dialled. Cancel safe.
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, SocketAddr)>>;
+}
+
+/// TCP of this machine, with Nagle's algorithm off.
+pub(crate) struct RealNet;
+
+impl Net for RealNet {
+    #[expect(clippy::disallowed_methods, reason = "the one place that opens listening sockets")]
+    fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { Ok(Box::new(RealListener(tokio::net::TcpListener::bind(at).await?)) as Box<dyn Listener>) })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that dials")]
+    fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        Box::pin(async move {
+            let stream = tokio::net::TcpStream::connect(to).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+struct RealListener(tokio::net::TcpListener);
+
+impl Listener for RealListener {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Io>, SocketAddr)>> {
+        Box::pin(async move {
+            let (stream, from) = self.0.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok((Box::new(stream) as Box<dyn Io>, from))
+        })
+    }
+}
