@@ -1,3 +1,5 @@
 //! The one transaction: the event log, the application's own tables, schemas and subscriptions.
 
+pub mod event;
 pub mod schema;
+pub mod store;

@@ -32,7 +32,9 @@ pub(crate) struct RealNet;
 impl Net for RealNet {
     #[expect(clippy::disallowed_methods, reason = "the one place that opens listening sockets")]
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        Box::pin(async move { Ok(Box::new(RealListener(tokio::net::TcpListener::bind(at).await?)) as Box<dyn Listener>) })
+        Box::pin(
+            async move { Ok(Box::new(RealListener(tokio::net::TcpListener::bind(at).await?)) as Box<dyn Listener>) },
+        )
     }
 
     #[expect(clippy::disallowed_methods, reason = "the one place that dials")]

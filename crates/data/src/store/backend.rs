@@ -1,0 +1,131 @@
+//! The port that every storage engine implements.
+
+use std::{path::PathBuf, sync::Arc};
+
+use quorate_foundations::name::Name;
+use quorate_runtime::BoxFuture;
+use tokio::sync::watch;
+
+use super::{
+    AppendBatch, AppendError, Appended, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, SqlError,
+    StoreError, StreamPage, Timeline, Value, Verified,
+};
+use crate::event::{Position, Version};
+
+/// A storage engine. Everybody else talks to [`Store`](super::Store), which wraps one.
+pub trait Backend: Send + Sync {
+    /// What it can and cannot do.
+    fn capabilities(&self) -> Capabilities;
+    /// What it accepts at most.
+    fn limits(&self) -> &Limits;
+    /// Which store and timeline this is.
+    fn timeline(&self) -> Timeline;
+    /// The last position of the log, and every later one as it becomes readable.
+    fn head(&self) -> watch::Receiver<Position>;
+    /// Appends without a closure: the fast path.
+    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
+    /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
+    fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
+    /// Reads a page of a stream.
+    fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
+    /// Reads a page of the log.
+    fn read_log(&self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>>;
+    /// Reads names of streams in order, those behind `after` that begin with `prefix`.
+    fn streams(
+        &self,
+        prefix: String,
+        after: Option<Name>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
+    /// Runs a read-only query.
+    fn query(&self, sql: String, params: Vec<Value>) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
+    /// Makes stubs of a stream's events.
+    fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>>;
+    /// Writes a consistent copy of the store to `to`, while it is in use.
+    fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Checks every stored byte.
+    fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>>;
+    /// Finishes what was accepted and closes.
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+/// Called now and then with how much is done and how much there is.
+pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// Code to run in a transaction.
+pub trait Unit: Send + Sync {
+    /// Runs it once. `Err` rolls back.
+    fn run<'t>(&'t self, tx: &'t mut DynTx) -> BoxFuture<'t, Result<(), Aborted>>;
+}
+
+/// A unit's own decision not to commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Aborted;
+
+/// A transaction that committed durably.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The number of the newest append the transaction made or saw.
+    pub append: u64,
+}
+
+/// Why a unit did not commit: [`TransactError`](super::TransactError) without the unit's own error.
+#[derive(Clone, Debug)]
+pub enum UnitError {
+    /// It said no.
+    Aborted,
+    /// It awaited something else.
+    ForeignAwait,
+    /// It took too long.
+    TooLong,
+    /// A deferred constraint does not hold.
+    Constraint(String),
+    /// The store failed.
+    Store(StoreError),
+}
+
+/// What to do with a stream's events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retire {
+    /// Forget the data of events before this version.
+    Truncate {
+        /// The first version to keep.
+        before: Version,
+    },
+    /// Forget all data and close the stream for good.
+    Tombstone {
+        /// What the stream must be like.
+        expected: ExpectedVersion,
+    },
+}
+
+/// What retiring did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retired {
+    /// How many events became stubs.
+    pub events: u64,
+}
+
+/// A stream in a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSummary {
+    /// Its name.
+    pub stream: Name,
+    /// What it is like.
+    pub head: super::StreamHead,
+}
+
+/// What a backend can and cannot do. Nothing degrades silently: what is false here is refused when it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The engine's name.
+    pub engine: &'static str,
+    /// A write is on disk before it is acknowledged.
+    pub durable_before_reply: bool,
+    /// Several processes may write at once.
+    pub several_writers: bool,
+    /// The application's tables share the transaction.
+    pub application_tables: bool,
+    /// A consistent copy can be taken while it is in use.
+    pub online_backup: bool,
+}

@@ -1,0 +1,131 @@
+//! What can go wrong with a store itself.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+/// Whether repeating a call can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Repeating changes nothing; something else must change first.
+    Never,
+    /// At once.
+    Now,
+    /// After so long.
+    After(Duration),
+}
+
+/// What can go wrong with a store, whatever was asked of it. Unless it says otherwise, nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The disk is full. Nothing acknowledged is lost; the store goes on by itself when there is space again.
+    #[error("the disk is full: nothing was written")]
+    DiskFull,
+    /// More work is waiting than the store accepts.
+    #[error("{waiting} writes are waiting already: nothing was written")]
+    Overloaded {
+        /// How many are waiting.
+        waiting: usize,
+    },
+    /// The store is shutting down, or has.
+    #[error("the store is closed")]
+    Closed,
+    /// The outcome is unknown: it may have happened. Repeat with the same ids or key to find out.
+    #[error("the outcome is unknown: it may have been written")]
+    OutcomeUnknown,
+    /// Stored bytes are not what was written.
+    #[error("corrupt data in {place}: {what}")]
+    Corrupt {
+        /// The table and row, or the file.
+        place: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A page or batch asks for more than the limit.
+    #[error("{what} is limited to {max}, {asked} were asked for")]
+    TooMuch {
+        /// What is limited.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+        /// What was asked for.
+        asked: usize,
+    },
+    /// The engine failed otherwise.
+    #[error("the storage engine failed while {doing}")]
+    Engine {
+        /// What it was doing.
+        doing: &'static str,
+        /// What it said.
+        #[source]
+        cause: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Whether repeating can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::DiskFull => Retry::After(Duration::from_secs(5)),
+            Self::Overloaded { .. } => Retry::After(Duration::from_millis(100)),
+            Self::OutcomeUnknown => Retry::Now,
+            Self::Closed => Retry::After(Duration::from_secs(1)),
+            Self::Corrupt { .. } | Self::TooMuch { .. } | Self::Engine { .. } => Retry::Never,
+        }
+    }
+}
+
+/// Why a store could not be opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process writes to it.
+    #[error("`{path}` is open in another process: stop that one, or give this one a data directory of its own")]
+    Locked {
+        /// The store's file.
+        path: PathBuf,
+    },
+    /// It lives where locks and syncs cannot be trusted.
+    #[error("`{path}` lives on {kind}, a network file system: the embedded store needs a local disk")]
+    NetworkFilesystem {
+        /// The store's file.
+        path: PathBuf,
+        /// The file system.
+        kind: &'static str,
+    },
+    /// A newer quorate made it.
+    #[error("`{path}` has schema version {found}, this quorate knows up to {known}: use a newer quorate")]
+    Newer {
+        /// The store's file.
+        path: PathBuf,
+        /// Its schema version.
+        found: u32,
+        /// The newest this code knows.
+        known: u32,
+    },
+    /// It is a database, but not a quorate store.
+    #[error("`{path}` is an SQLite database that quorate did not make")]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Its bytes are damaged.
+    #[error("`{path}` is damaged: {what}; restore a backup, or see `quorate verify`")]
+    Corrupt {
+        /// The store's file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
+    /// The disk failed.
+    #[error("`{path}` cannot be opened")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The engine failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,261 @@
+//! `Store`: the handle everybody holds.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use quorate_foundations::name::Name;
+use quorate_runtime::{BoxFuture, Env, random::Rng};
+use tokio::sync::watch;
+
+use super::{
+    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, DynTx, Limits, LogPage, Progress, ReadLog,
+    ReadStream, Retire, Retired, Row, SqlError, StoreError, StreamHead, StreamPage, StreamSummary, Timeline, Token,
+    TransactError, Unit, UnitError, Value, Verified,
+};
+use crate::event::Position;
+
+/// A store. Cheap to clone; clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    env: Env,
+    ids: Arc<Mutex<Rng>>,
+}
+
+/// The tables of one of quorate's rooms, as a series of versions: each entry takes the tables from the version before.
+///
+/// Tables are named `quorate_<room>` or `quorate_<room>_…`. Entries are only ever added at the end.
+#[derive(Clone, Copy, Debug)]
+pub struct RoomTables {
+    /// The room.
+    pub room: &'static str,
+    /// Statements that lead from each version to the next.
+    pub versions: &'static [&'static str],
+}
+
+impl Store {
+    /// A store on `backend`.
+    pub fn new(env: &Env, backend: Arc<dyn Backend>) -> Self {
+        Self { backend, env: env.clone(), ids: Arc::new(Mutex::new(env.random("store/ids"))) }
+    }
+
+    /// What the engine can and cannot do.
+    pub fn capabilities(&self) -> Capabilities {
+        self.backend.capabilities()
+    }
+
+    /// What it accepts at most.
+    pub fn limits(&self) -> &Limits {
+        self.backend.limits()
+    }
+
+    /// Which store and timeline this is.
+    pub fn timeline(&self) -> Timeline {
+        self.backend.timeline()
+    }
+
+    /// The world it lives in.
+    pub fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The last readable position of the log.
+    pub fn head(&self) -> Position {
+        *self.backend.head().borrow()
+    }
+
+    /// The last readable position, as it moves. A receiver that lags sees only the newest value: nothing piles up.
+    pub fn watch_head(&self) -> watch::Receiver<Position> {
+        self.backend.head()
+    }
+
+    /// The token of the newest readable append.
+    pub fn token(&self) -> Token {
+        Token::new(self.timeline(), self.head().get())
+    }
+
+    /// A new event id: a UUID version 7, so that ids of later events sort later.
+    pub fn event_id(&self) -> Arc<str> {
+        let millis = u64::try_from(self.env.wall().unix_nanos() / 1_000_000).unwrap_or(0);
+        let mut noise = [0; 10];
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).fill(&mut noise);
+        let id = uuid::Builder::from_unix_timestamp_millis(millis, &noise).into_uuid();
+        let mut text = uuid::Uuid::encode_buffer();
+        Arc::from(&*id.hyphenated().encode_lower(&mut text))
+    }
+
+    /// Appends a batch: all of it becomes durable and visible together, or nothing does.
+    ///
+    /// Many appends share one sync of the disk. Events keep the order given; positions follow the order of commits.
+    ///
+    /// # Errors
+    /// See [`AppendError`]. Repeating an append with the same event ids is always safe and answers as the first time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the write: the outcome is then unknown.
+    pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.backend.append(batch).await
+    }
+
+    /// Runs `unit` in a transaction and commits it if it returns `Ok`.
+    ///
+    /// `unit` may be run again when another writer was in the way, so it must be free of side effects of its own.
+    /// Inside, await nothing but the transaction. One unit has at most [`Limits::unit_time`].
+    ///
+    /// # Errors
+    /// [`TransactError::Aborted`] with the closure's own error; nothing was written.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the transaction: the outcome is then unknown.
+    ///
+    /// # Example
+    /// ```
+    /// # use quorate_data::{event::NewEvent, store::*};
+    /// # async fn example(store: Store) -> Result<(), Box<dyn std::error::Error>> {
+    /// let seats = store.transact(|tx| Box::pin(async move {
+    ///     let taken = NewEvent::new("e-9", "/shop", "seat.taken");
+    ///     tx.append(&"show-7".parse().unwrap(), ExpectedVersion::Any, vec![taken]).await.map_err(|e| e.to_string())?;
+    ///     tx.execute("UPDATE show SET free = free - 1 WHERE id = $1", &[7.into()]).await.map_err(|e| e.to_string())
+    /// })).await?;
+    /// assert_eq!(seats, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn transact<T, E, F>(&self, unit: F) -> Result<T, TransactError<E>>
+    where
+        F: for<'t> Fn(&'t mut DynTx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        self.transact_with_token(unit).await.map(|(value, _)| value)
+    }
+
+    /// As [`transact`](Self::transact), and returns the token of the newest append the transaction made or saw.
+    pub async fn transact_with_token<T, E, F>(&self, unit: F) -> Result<(T, Token), TransactError<E>>
+    where
+        F: for<'t> Fn(&'t mut DynTx) -> BoxFuture<'t, Result<T, E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let closure = Arc::new(Closure { unit, outcome: Mutex::new(None) });
+        let ended = self.backend.transact(closure.clone()).await;
+        let outcome = closure.outcome.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (ended, outcome) {
+            (Ok(committed), Some(Ok(value))) => Ok((value, Token::new(self.timeline(), committed.append))),
+            (Err(UnitError::Aborted), Some(Err(own))) => Err(TransactError::Aborted(own)),
+            (Err(UnitError::ForeignAwait), _) => Err(TransactError::ForeignAwait),
+            (Err(UnitError::TooLong), _) => Err(TransactError::TooLong { limit: self.limits().unit_time }),
+            (Err(UnitError::Constraint(what)), _) => Err(TransactError::Constraint { what }),
+            (Err(UnitError::Store(cause)), _) => Err(TransactError::Store(cause)),
+            (Ok(_) | Err(UnitError::Aborted), _) => unreachable!("a backend reports what the unit returned last"),
+        }
+    }
+
+    /// Reads a page of a stream. A stream that does not exist is empty.
+    ///
+    /// Sees every append acknowledged before the call. Memory is bounded by [`Limits::page_bytes`].
+    pub async fn read_stream(&self, read: ReadStream) -> Result<StreamPage, StoreError> {
+        self.backend.read_stream(read).await
+    }
+
+    /// What a stream is like right now.
+    pub async fn stream_head(&self, stream: &Name) -> Result<StreamHead, StoreError> {
+        Ok(self.read_stream(ReadStream::backward(stream.clone(), 1)).await?.head)
+    }
+
+    /// Reads a page of the log, oldest first. A page without a match still advances: see [`LogPage::scanned`].
+    pub async fn read_log(&self, read: ReadLog) -> Result<LogPage, StoreError> {
+        self.backend.read_log(read).await
+    }
+
+    /// Streams in order of their names: those behind `after` that begin with `prefix`.
+    pub async fn streams(
+        &self,
+        prefix: &str,
+        after: Option<Name>,
+        limit: usize,
+    ) -> Result<Vec<StreamSummary>, StoreError> {
+        self.backend.streams(prefix.to_owned(), after, limit).await
+    }
+
+    /// Runs a read-only query over the application's and the rooms' tables; `$1`, `$2`, … stand for `params`.
+    pub async fn query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        self.backend.query(sql.to_owned(), params).await
+    }
+
+    /// Creates or upgrades the tables of one of quorate's rooms. Running it again changes nothing.
+    ///
+    /// # Errors
+    /// [`SqlError::Refused`] when a newer quorate has already upgraded them further.
+    pub async fn declare(&self, tables: RoomTables) -> Result<(), SqlError> {
+        let declared = self.transact(move |tx| Box::pin(upgrade(tx, tables))).await;
+        declared.map_err(|failed| match failed {
+            TransactError::Aborted(cause) => cause,
+            TransactError::Store(cause) => SqlError::Store(cause),
+            other => SqlError::Failed { what: other.to_string() },
+        })
+    }
+
+    /// Makes stubs of a stream's events: their data is forgotten, their place and hash stay.
+    pub async fn retire(&self, stream: Name, what: Retire) -> Result<Retired, AppendError> {
+        self.backend.retire(stream, what).await
+    }
+
+    /// Writes a consistent copy to the new file `to` while the store is in use. Returns its size in bytes.
+    pub async fn backup(&self, to: PathBuf, progress: Progress) -> Result<u64, StoreError> {
+        self.backend.backup(to, progress).await
+    }
+
+    /// Checks everything: positions dense, bytes and hash chains intact, every index in agreement.
+    pub async fn verify(&self, progress: Progress) -> Result<Verified, StoreError> {
+        self.backend.verify(progress).await
+    }
+
+    /// Finishes what was accepted and closes. Later calls fail with [`StoreError::Closed`].
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.backend.close().await
+    }
+}
+
+struct Closure<F, T, E> {
+    unit: F,
+    outcome: Mutex<Option<Result<T, E>>>,
+}
+
+impl<F, T, E> Unit for Closure<F, T, E>
+where
+    F: for<'t> Fn(&'t mut DynTx) -> BoxFuture<'t, Result<T, E>> + Send + Sync,
+    T: Send,
+    E: Send,
+{
+    fn run<'t>(&'t self, tx: &'t mut DynTx) -> BoxFuture<'t, Result<(), Aborted>> {
+        Box::pin(async move {
+            let outcome = (self.unit)(tx).await;
+            let ended = outcome.as_ref().map(|_| ()).map_err(|_| Aborted);
+            *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+            ended
+        })
+    }
+}
+
+async fn upgrade(tx: &mut DynTx, tables: RoomTables) -> Result<(), SqlError> {
+    let known = tx.room_query("SELECT version FROM quorate_room WHERE room = $1", &[tables.room.into()]).await?;
+    let found = known.first().and_then(|row| row.at(0).as_i64()).and_then(|v| usize::try_from(v).ok()).unwrap_or(0);
+    let Some(missing) = tables.versions.get(found..) else {
+        let what = format!(
+            "use tables of {} at version {found}: this quorate knows up to {}",
+            tables.room,
+            tables.versions.len()
+        );
+        return Err(SqlError::Refused { what });
+    };
+    for statement in missing.iter().flat_map(|version| version.split(';')).filter(|s| !s.trim().is_empty()) {
+        tx.room_execute(statement, &[]).await?;
+    }
+    let newest = i64::try_from(tables.versions.len()).unwrap_or(i64::MAX);
+    let upsert =
+        "INSERT INTO quorate_room (room, version) VALUES ($1, $2) ON CONFLICT (room) DO UPDATE SET version = $2";
+    tx.room_execute(upsert, &[tables.room.into(), newest.into()]).await.map(|_| ())
+}

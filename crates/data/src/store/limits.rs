@@ -1,0 +1,45 @@
+//! What a store accepts at most. Everything has a limit, each has a name, and going beyond is an error that names it.
+
+use std::time::Duration;
+
+/// What a store accepts at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one event's data. Default 1 MiB.
+    pub event_bytes: usize,
+    /// Events in one append, over all its streams. Default 10,000.
+    pub batch_events: usize,
+    /// Bytes of one append. Default 16 MiB.
+    pub batch_bytes: usize,
+    /// Events in one page of a read. Default 10,000.
+    pub page_events: usize,
+    /// Bytes of events in one page; a page ends early when it is reached. Default 16 MiB.
+    pub page_bytes: usize,
+    /// Rows of one query. Default 10,000.
+    pub query_rows: usize,
+    /// Writes that wait; beyond it they are refused. Default 8,192.
+    pub waiting_writes: usize,
+    /// Bytes of writes that wait. Default 64 MiB.
+    pub waiting_bytes: usize,
+    /// How long one transaction's closure may take. Default 1 s.
+    pub unit_time: Duration,
+    /// Bytes of immutable blocks kept in memory for readers. Default 64 MiB.
+    pub cache_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            event_bytes: 1 << 20,
+            batch_events: 10_000,
+            batch_bytes: 16 << 20,
+            page_events: 10_000,
+            page_bytes: 16 << 20,
+            query_rows: 10_000,
+            waiting_writes: 8_192,
+            waiting_bytes: 64 << 20,
+            unit_time: Duration::from_secs(1),
+            cache_bytes: 64 << 20,
+        }
+    }
+}

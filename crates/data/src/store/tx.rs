@@ -1,0 +1,244 @@
+//! The one transaction, as the code inside it sees it.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use quorate_runtime::BoxFuture;
+
+use super::{
+    AppendBatch, AppendError, Appended, ExpectedVersion, LogPage, ReadLog, ReadStream, StoreError, StreamPage,
+};
+use crate::event::NewEvent;
+use quorate_foundations::name::Name;
+
+/// What a backend offers inside a transaction: the port behind [`DynTx`].
+pub trait TxOps: Send {
+    /// Appends; visible to later calls of this transaction at once.
+    fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
+    /// Reads a stream as of now, this transaction's own appends included.
+    fn read_stream(&mut self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
+    /// Reads the log as of now, this transaction's own appends included.
+    fn read_log(&mut self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>>;
+    /// Runs one statement of the application and returns the number of rows it changed.
+    fn execute<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Value],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<u64, SqlError>>;
+    /// Runs one query of the application and returns its rows.
+    fn query<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Value],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>>;
+}
+
+/// Whose statement it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The application's: `quorate_*` tables, transaction control, PRAGMA and ATTACH are refused.
+    Application,
+    /// One of quorate's own rooms, on the `quorate_*` tables it declared.
+    Room,
+}
+
+/// A transaction in progress, without a `commit`: it commits when the closure given to
+/// [`Store::transact`](super::Store::transact) returns `Ok`, and rolls back when it returns `Err`.
+///
+/// Await nothing but its methods: on the embedded store the whole group of transactions would wait; the transaction is
+/// then rolled back with [`TransactError::ForeignAwait`].
+pub struct DynTx {
+    ops: Box<dyn TxOps>,
+}
+
+impl DynTx {
+    /// A transaction on a backend's operations. Backends call this.
+    pub fn new(ops: Box<dyn TxOps>) -> Self {
+        Self { ops }
+    }
+
+    /// Appends `events` to `stream`.
+    pub async fn append(
+        &mut self,
+        stream: &Name,
+        expected: ExpectedVersion,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended, AppendError> {
+        self.append_batch(AppendBatch::to(stream.clone(), expected, events)).await
+    }
+
+    /// Appends a whole batch, on its conditions.
+    ///
+    /// # Errors
+    /// As [`Store::append`](super::Store::append); the transaction can go on after a refusal, which wrote nothing.
+    pub async fn append_batch(&mut self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.ops.append(batch).await
+    }
+
+    /// Reads a page of a stream, this transaction's own appends included.
+    pub async fn read_stream(&mut self, read: ReadStream) -> Result<StreamPage, StoreError> {
+        self.ops.read_stream(read).await
+    }
+
+    /// Reads a page of the log, this transaction's own appends included.
+    pub async fn read_log(&mut self, read: ReadLog) -> Result<LogPage, StoreError> {
+        self.ops.read_log(read).await
+    }
+
+    /// Runs a statement on the application's own tables; `$1`, `$2`, … stand for `params`. Returns the rows changed.
+    ///
+    /// # Errors
+    /// [`SqlError::Refused`] for what an application may not do here: `quorate_*` tables, transaction control, PRAGMA,
+    /// ATTACH.
+    pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, SqlError> {
+        self.ops.execute(sql, params, Scope::Application).await
+    }
+
+    /// Runs a query on the application's own tables; `$1`, `$2`, … stand for `params`.
+    pub async fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+        self.ops.query(sql, params, Scope::Application).await
+    }
+
+    /// The same for quorate's own rooms, on tables they declared with [`Store::declare`](super::Store::declare).
+    pub async fn room_execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, SqlError> {
+        self.ops.execute(sql, params, Scope::Room).await
+    }
+
+    /// The same for quorate's own rooms, on tables they declared with [`Store::declare`](super::Store::declare).
+    pub async fn room_query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+        self.ops.query(sql, params, Scope::Room).await
+    }
+}
+
+/// Why a transaction did not commit. Nothing of it is left, except where the outcome is unknown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransactError<E> {
+    /// The closure said no.
+    #[error("the transaction was rolled back by its own decision")]
+    Aborted(E),
+    /// The closure awaited something that was not the transaction.
+    #[error("the transaction awaited something other than itself and was rolled back")]
+    ForeignAwait,
+    /// The closure took too long.
+    #[error("the transaction took longer than {limit:?} and was rolled back")]
+    TooLong {
+        /// The limit.
+        limit: Duration,
+    },
+    /// A constraint of the application's tables does not hold at commit.
+    #[error("the transaction breaks a constraint: {what}")]
+    Constraint {
+        /// What the engine said.
+        what: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A value in a statement's parameters or a query's rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// No value.
+    Null,
+    /// A 64-bit signed integer; also booleans, as 0 and 1.
+    Integer(i64),
+    /// A 64-bit float.
+    Real(f64),
+    /// A text.
+    Text(Arc<str>),
+    /// Bytes.
+    Blob(Bytes),
+}
+
+impl Value {
+    /// As an integer, where it is one.
+    pub fn as_i64(&self) -> Option<i64> {
+        if let Self::Integer(n) = self { Some(*n) } else { None }
+    }
+
+    /// As a text, where it is one.
+    pub fn as_str(&self) -> Option<&str> {
+        if let Self::Text(text) = self { Some(text) } else { None }
+    }
+
+    /// As bytes, where it is some.
+    pub fn as_bytes(&self) -> Option<&Bytes> {
+        if let Self::Blob(bytes) = self { Some(bytes) } else { None }
+    }
+}
+
+macro_rules! into_value {
+    ($($from:ty => |$value:ident| $into:expr),* $(,)?) => {
+        $(impl From<$from> for Value {
+            fn from($value: $from) -> Self {
+                $into
+            }
+        })*
+    };
+}
+
+into_value! {
+    i64 => |n| Self::Integer(n),
+    i32 => |n| Self::Integer(n.into()),
+    u32 => |n| Self::Integer(n.into()),
+    bool => |b| Self::Integer(b.into()),
+    f64 => |x| Self::Real(x),
+    &str => |text| Self::Text(text.into()),
+    String => |text| Self::Text(text.into()),
+    Arc<str> => |text| Self::Text(text),
+    &Name => |name| Self::Text(name.as_str().into()),
+    Bytes => |bytes| Self::Blob(bytes),
+    Vec<u8> => |bytes| Self::Blob(bytes.into()),
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// One row of a query's result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// The columns' names, in order.
+    pub columns: Arc<[Arc<str>]>,
+    /// The values, in the same order.
+    pub values: Vec<Value>,
+}
+
+impl Row {
+    /// The value of the `n`-th column, counted from 0.
+    pub fn at(&self, n: usize) -> &Value {
+        self.values.get(n).unwrap_or(&Value::Null)
+    }
+
+    /// The value of the column `name`.
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.columns.iter().position(|column| &**column == name).map(|n| &self.values[n])
+    }
+}
+
+/// Why a statement failed. The transaction can go on; the statement changed nothing.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SqlError {
+    /// The statement asks for what it may not do.
+    #[error("this statement may not {what}")]
+    Refused {
+        /// What it may not do.
+        what: String,
+    },
+    /// The statement is wrong, or a constraint does not hold.
+    #[error("the statement failed: {what}")]
+    Failed {
+        /// What the engine said.
+        what: String,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
