@@ -4,4 +4,5 @@
 
 pub mod machine;
 pub mod name;
+pub mod ordering;
 pub mod time;
