@@ -1,4 +1,5 @@
-//! The ground every pattern stands on: time as types, checked names, the machine contract, and logical clocks.
+//! The ground every pattern stands on: time as types, checked names, the machine contract, logical clocks, and the
+//! context that ties a request's steps into one trace.
 //!
 //! Nothing here performs I/O, reads a clock, rolls dice or needs an async runtime; `cargo xtask check` enforces it.
 
@@ -6,3 +7,4 @@ pub mod machine;
 pub mod name;
 pub mod ordering;
 pub mod time;
+pub mod trace;
