@@ -1,1 +1,35 @@
-fn main() {}
+//! The workspace's own chores. `cargo xtask check` judges the tree, `cargo xtask test` runs every test.
+
+#![expect(clippy::disallowed_methods, reason = "a tool for this machine reads files and clocks directly")]
+
+mod check;
+mod command;
+mod test;
+mod tree;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage:
+  cargo xtask check [NAME…]   judge the tree; with names, only those checks
+  cargo xtask check --list    name the checks
+  cargo xtask test            run every test";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let succeeded = match words.as_slice() {
+        ["check", "--list"] => check::list(),
+        ["check", names @ ..] => check::run(names),
+        ["test"] => test::run(),
+        _ => Err(anyhow::anyhow!("{USAGE}")),
+    };
+    match succeeded {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

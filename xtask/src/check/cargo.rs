@@ -1,0 +1,42 @@
+//! The checks that cargo and its companions do for us.
+
+use anyhow::{Context, Result};
+
+use super::{Finding, Verdict};
+use crate::command;
+
+/// rustfmt, over every member of the workspace.
+pub(super) fn format() -> Result<Verdict> {
+    run(&["fmt", "--all", "--check"], &[])
+}
+
+/// clippy, over everything that compiles.
+pub(super) fn lint() -> Result<Verdict> {
+    run(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+}
+
+/// rustdoc, with its warnings (broken links among them) as errors.
+pub(super) fn docs() -> Result<Verdict> {
+    run(&["doc", "--quiet", "--no-deps", "--workspace"], &[("RUSTDOCFLAGS", "-D warnings")])
+}
+
+/// cargo-deny's judgement by `deny.toml`. The advisory database is left to whoever has a connection to it.
+pub(super) fn licences() -> Result<Verdict> {
+    if !command::has_subcommand("deny") {
+        return Ok(Verdict::Skipped(
+            "cargo-deny isn't installed; `cargo install --locked cargo-deny` makes this check run",
+        ));
+    }
+    run(&["deny", "--log-level", "error", "check", "licenses", "bans", "sources"], &[])
+}
+
+fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Verdict> {
+    let command = format!("cargo {}", arguments.join(" "));
+    let mut child = command::cargo(arguments);
+    let status =
+        child.envs(variables.iter().copied()).status().with_context(|| format!("`{command}` did not start"))?;
+    if status.success() {
+        return Ok(Verdict::Passed);
+    }
+    Ok(Verdict::Failed(vec![Finding::new(format!("`{command}`"), format!("{status}; its report is above"))]))
+}

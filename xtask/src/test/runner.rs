@@ -1,0 +1,89 @@
+//! Runs a suite, shows what it prints as it prints it, and adds up its totals.
+
+use std::{
+    io::{self, BufRead, BufReader, IsTerminal, Read, Write},
+    process::Stdio,
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, anyhow, ensure};
+
+use super::totals::Totals;
+use crate::command;
+
+/// One cargo command that runs tests.
+pub(super) struct Suite {
+    pub(super) name: &'static str,
+    pub(super) arguments: &'static [&'static str],
+    /// Reads totals from a line that has some.
+    pub(super) read: fn(&str) -> Option<Totals>,
+}
+
+impl Suite {
+    /// Runs the suite to its end; says whether it succeeded, and what it counted.
+    ///
+    /// # Errors
+    /// When it could not be started, or succeeded without a line of totals: then nothing is known to have run.
+    pub(super) fn run(&self) -> Result<(bool, Totals)> {
+        let command = format!("cargo {}", self.arguments.join(" "));
+        eprintln!("test: {}: {command}", self.name);
+        let started = Instant::now();
+        let (succeeded, totals) = self.watch().with_context(|| format!("`{command}` could not be followed"))?;
+        eprintln!("test: {} ended after {:.1} s", self.name, started.elapsed().as_secs_f64());
+        ensure!(totals.is_some() || !succeeded, "`{command}` ended without totals");
+        Ok((succeeded, totals.unwrap_or_default()))
+    }
+
+    fn watch(&self) -> Result<(bool, Option<Totals>)> {
+        let mut cargo = command::cargo(self.arguments);
+        if io::stderr().is_terminal() {
+            cargo.env("CARGO_TERM_COLOR", "always");
+        }
+        let mut child = cargo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let out = child.stdout.take().context("no standard output")?;
+        let err = child.stderr.take().context("no standard error")?;
+        let read = self.read;
+        let beside = thread::spawn(move || copy(err, io::stderr(), read));
+        let from_out = copy(out, io::stdout(), read)?;
+        let from_err = beside.join().map_err(|_| anyhow!("the reader of standard error panicked"))??;
+        let succeeded = child.wait()?.success();
+        Ok((succeeded, [from_out, from_err].into_iter().flatten().reduce(|one, other| one + other)))
+    }
+}
+
+/// Copies line by line, and adds up the totals that come by.
+fn copy(from: impl Read, mut to: impl Write, read: fn(&str) -> Option<Totals>) -> io::Result<Option<Totals>> {
+    let mut lines = BufReader::new(from);
+    let mut line = Vec::new();
+    let mut sum = None;
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        to.write_all(&line)?;
+        to.flush()?;
+        if let Some(totals) = read(&String::from_utf8_lossy(&line)) {
+            sum = Some(sum.unwrap_or_default() + totals);
+        }
+        line.clear();
+    }
+    Ok(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::totals, *};
+
+    #[test]
+    fn output_passes_unchanged_while_totals_are_added_up() {
+        let printed = "running\ntest result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
+                       test result: ok. 3 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out\nno newline";
+        let mut shown = Vec::new();
+        let sum = copy(printed.as_bytes(), &mut shown, totals::of_libtest).unwrap();
+        assert_eq!(shown, printed.as_bytes());
+        assert_eq!(sum, Some(Totals { passed: 5, failed: 1, skipped: 0 }));
+    }
+
+    #[test]
+    fn output_without_totals_has_none_rather_than_zero() {
+        assert_eq!(copy(&b"error: nothing compiled\n"[..], Vec::new(), totals::of_libtest).unwrap(), None);
+    }
+}
