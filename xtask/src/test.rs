@@ -29,16 +29,35 @@ const DOCTEST: Suite = Suite {
 /// When a suite could not be started, or ended without saying how many tests it ran.
 pub(crate) fn run() -> Result<bool> {
     command::require_our_rustflags()?;
-    // nextest gives each test its own process, which is what replaying one seed needs; cargo's runner does, too, where
-    // nextest isn't installed.
+    // nextest gives each test a process of its own, so that one cannot disturb another; cargo's runner will do.
     let tests = if command::has_subcommand("nextest") { NEXTEST } else { LIBTEST };
-    let mut all_passed = true;
     let mut totals = Totals::default();
+    let mut unfinished = Vec::new();
     for suite in [tests, DOCTEST] {
-        let (passed, counted) = suite.run()?;
-        all_passed &= passed;
+        let (succeeded, counted) = suite.run()?;
+        if !succeeded && counted.failed == 0 {
+            unfinished.push(suite.name);
+        }
         totals = totals + counted;
     }
-    println!("{totals}");
-    Ok(all_passed && totals.failed == 0)
+    println!("{}", closing_line(totals, &unfinished));
+    Ok(unfinished.is_empty() && totals.failed == 0)
+}
+
+/// The totals, and the suites that ended badly without a failed test: those that did not compile, for instance.
+fn closing_line(totals: Totals, unfinished: &[&str]) -> String {
+    if unfinished.is_empty() { totals.to_string() } else { format!("{totals}; not all ran: {}", unfinished.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suite_that_did_not_compile_shows_in_the_closing_line() {
+        let totals = Totals { passed: 3, failed: 0, skipped: 1 };
+        assert_eq!(closing_line(totals, &[]), "tests: 3 passed, 0 failed, 1 skipped");
+        let line = closing_line(totals, &[DOCTEST.name]);
+        assert_eq!(line, "tests: 3 passed, 0 failed, 1 skipped; not all ran: documentation's examples");
+    }
 }

@@ -12,12 +12,12 @@ pub(super) fn format() -> Result<Verdict> {
 
 /// clippy, over everything that compiles.
 pub(super) fn lint() -> Result<Verdict> {
-    run(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+    run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
 }
 
 /// rustdoc, with its warnings (broken links among them) as errors.
 pub(super) fn docs() -> Result<Verdict> {
-    run(&["doc", "--quiet", "--no-deps", "--workspace"], &[("RUSTDOCFLAGS", "-D warnings")])
+    run(&["doc", "--no-deps", "--workspace"], &[("RUSTDOCFLAGS", "-D warnings")])
 }
 
 /// cargo-deny's judgement by `deny.toml`. The advisory database is left to whoever has a connection to it.

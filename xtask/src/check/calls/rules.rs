@@ -40,6 +40,7 @@ const ORDER: &str = "its order differs between runs; take a BTreeMap or BTreeSet
 const PROCESS: &str = "end the process through Env::fatal; starting one is for cli";
 
 const RULES: &[Rule] = &[
+    rule("Env::real", Ending, "take the Env that is handed in; only the binary makes the real one"),
     rule("Instant::now", Ending, CLOCK),
     rule("SystemTime::now", Ending, CLOCK),
     rule("SystemTime::elapsed", Ending, CLOCK),
