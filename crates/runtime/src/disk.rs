@@ -24,6 +24,8 @@ pub trait Disk: Send + Sync {
     fn create(&self, path: &Path) -> io::Result<Box<dyn Write>>;
     /// Renames atomically within one file system, replacing `to`, and makes the new name durable.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes what was written to a file durable.
+    fn sync(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Takes an exclusive lock on the file at `path`, creating it; `WouldBlock` if another process holds it.
@@ -74,6 +76,10 @@ impl Disk for RealDisk {
         fs::rename(from, to)?;
         let folder = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         fs::File::open(folder)?.sync_all()
+    }
+
+    fn sync(&self, path: &Path) -> io::Result<()> {
+        fs::OpenOptions::new().write(true).open(path)?.sync_all()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

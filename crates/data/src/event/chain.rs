@@ -49,6 +49,12 @@ hash! {
     DataHash
 }
 
+impl Default for ChainHash {
+    fn default() -> Self {
+        Self::START
+    }
+}
+
 impl ChainHash {
     /// What the first event of a stream continues from.
     pub const START: Self = Self([0; 32]);

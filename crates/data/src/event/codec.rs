@@ -41,61 +41,86 @@ impl DecodeError {
     }
 }
 
-/// Where an event goes: what the log adds to it.
-pub(crate) struct Place<'a> {
-    pub(crate) stream: &'a str,
+/// What the log adds to an event.
+pub(crate) struct Place {
     pub(crate) version: Version,
     pub(crate) position: Position,
     pub(crate) recorded_at: Wall,
     pub(crate) previous: ChainHash,
 }
 
-/// Writes `event` to the end of `buffer`, links it to the chain, and splits it off.
-pub(crate) fn encode(event: &NewEvent, place: &Place<'_>, buffer: &mut BytesMut) -> Recorded {
-    debug_assert!(buffer.is_empty(), "an event is split off as soon as it is written");
-    let extensions = extensions_text(event);
-    let texts: [Option<&str>; TEXTS] = [
-        Some(place.stream),
-        Some(&event.id),
-        Some(&event.source),
-        Some(&event.kind),
-        event.subject.as_deref(),
-        event.time.as_ref().map(super::Timestamp::as_str),
-        event.content_type.as_deref(),
-        event.schema.as_deref(),
-        event.correlation_id.as_deref(),
-        event.causation_id.as_deref(),
-        (!event.tags.is_empty()).then(|| event.tags.as_str()),
-        extensions.as_deref(),
-    ];
-    let data = event.data.as_deref();
-    buffer.reserve(FIXED + 2 * TEXTS + 16 + event.size() + place.stream.len());
-    buffer.put_u8(FORMAT);
-    buffer.put_u8(0);
-    buffer.put_u64_le(place.version.get());
-    buffer.put_i64_le(place.recorded_at.unix_nanos());
-    buffer.put_bytes(0, ChainHash::START.as_bytes().len());
-    texts.iter().for_each(|text| put_length(buffer, text.map(str::len)));
-    let mut ends = [0; TEXTS + 1];
-    let texts_start = buffer.len();
-    for (end, text) in ends.iter_mut().zip(texts) {
-        buffer.put_slice(text.unwrap_or_default().as_bytes());
-        *end = small(buffer.len());
-    }
-    let header_end = buffer.len();
-    put_length(buffer, data.map(<[u8]>::len));
-    let data_start = small(buffer.len());
-    buffer.put_slice(data.unwrap_or_default());
-    ends[TEXTS] = small(buffer.len());
+/// An event whose bytes are ready but for what only the log knows. Made where the caller runs, so that the one writer
+/// has less to do.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    bytes: BytesMut,
+    layout: Layout,
+    data_hash: DataHash,
+}
 
-    let nanos = place.recorded_at.unix_nanos();
-    let data_hash = DataHash::of(data.unwrap_or_default());
-    let hash = place.previous.link(place.version.get(), nanos, &buffer[FIXED..header_end], &data_hash);
-    buffer[18..FIXED].copy_from_slice(hash.as_bytes());
-    let present = texts.iter().enumerate().fold(0, |bits, (n, text)| bits | u16::from(text.is_some()) << n)
-        | u16::from(data.is_some()) << TEXTS;
-    let layout = Layout { present, texts_start: small(texts_start), ends, data_start };
-    Recorded::new(place.position, buffer.split().freeze(), layout)
+impl Prepared {
+    pub(crate) fn new(event: &NewEvent, stream: &str) -> Self {
+        let extensions = extensions_text(event);
+        let texts: [Option<&str>; TEXTS] = [
+            Some(stream),
+            Some(&event.id),
+            Some(&event.source),
+            Some(&event.kind),
+            event.subject.as_deref(),
+            event.time.as_ref().map(super::Timestamp::as_str),
+            event.content_type.as_deref(),
+            event.schema.as_deref(),
+            event.correlation_id.as_deref(),
+            event.causation_id.as_deref(),
+            (!event.tags.is_empty()).then(|| event.tags.as_str()),
+            extensions.as_deref(),
+        ];
+        let data = event.data.as_deref();
+        let mut bytes = BytesMut::with_capacity(FIXED + 2 * TEXTS + 16 + event.size() + stream.len());
+        bytes.put_u8(FORMAT);
+        bytes.put_bytes(0, FIXED - 1);
+        texts.iter().for_each(|text| put_length(&mut bytes, text.map(str::len)));
+        let texts_start = small(bytes.len());
+        let mut ends = [0; TEXTS + 1];
+        for (end, text) in ends.iter_mut().zip(texts) {
+            bytes.put_slice(text.unwrap_or_default().as_bytes());
+            *end = small(bytes.len());
+        }
+        put_length(&mut bytes, data.map(<[u8]>::len));
+        let data_start = small(bytes.len());
+        bytes.put_slice(data.unwrap_or_default());
+        ends[TEXTS] = small(bytes.len());
+        let present = texts.iter().enumerate().fold(0, |bits, (n, text)| bits | u16::from(text.is_some()) << n)
+            | u16::from(data.is_some()) << TEXTS;
+        let layout = Layout { present, texts_start, ends, data_start };
+        Self { bytes, layout, data_hash: DataHash::of(data.unwrap_or_default()) }
+    }
+
+    /// Its length in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Writes it to the end of `buffer`, links it to the chain, and splits it off.
+    pub(crate) fn record(&self, place: &Place, buffer: &mut BytesMut) -> Recorded {
+        debug_assert!(buffer.is_empty(), "an event is split off as soon as it is written");
+        let nanos = place.recorded_at.unix_nanos();
+        let hash = place.previous.link(place.version.get(), nanos, self.header(), &self.data_hash);
+        buffer.put_slice(&self.bytes);
+        buffer[2..10].copy_from_slice(&place.version.get().to_le_bytes());
+        buffer[10..18].copy_from_slice(&nanos.to_le_bytes());
+        buffer[18..FIXED].copy_from_slice(hash.as_bytes());
+        Recorded::new(place.position, buffer.split().freeze(), self.layout)
+    }
+
+    /// Whether `recorded` is this event: the same content in the same words.
+    pub(crate) fn is(&self, recorded: &Recorded) -> bool {
+        self.header() == recorded.header() && self.data_hash == recorded.data_hash()
+    }
+
+    fn header(&self) -> &[u8] {
+        &self.bytes[FIXED..self.layout.ends[TEXTS - 1] as usize]
+    }
 }
 
 /// Reads the event that `bytes` hold, all of them.

@@ -14,9 +14,8 @@ use std::fmt;
 
 pub use chain::{ChainHash, DataHash};
 pub use codec::DecodeError;
-pub(crate) use codec::{Place, encode};
+pub(crate) use codec::{Place, Prepared};
 pub use new::{Extensions, InvalidEvent, NewEvent, Scalar};
-pub(crate) use recorded::category;
 pub use recorded::{Recorded, Stub};
 pub use tags::{TagError, Tags};
 pub use timestamp::{Timestamp, TimestampError};

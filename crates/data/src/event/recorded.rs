@@ -21,7 +21,7 @@ pub struct Recorded {
 }
 
 /// Where the attributes lie in an event's bytes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
     /// Bit `n`: text `n` is present; bit `TEXTS`: data is.
     pub(super) present: u16,
@@ -193,25 +193,13 @@ impl Recorded {
 
     /// Whether its hash follows from `previous`: the link before it in its stream.
     pub fn follows(&self, previous: &ChainHash) -> bool {
-        let header = &self.bytes[codec::FIXED..self.layout.ends[TEXTS - 1] as usize];
         let nanos = self.recorded_at().unix_nanos();
-        previous.link(self.version().get(), nanos, header, &self.data_hash()) == self.hash()
+        previous.link(self.version().get(), nanos, self.header(), &self.data_hash()) == self.hash()
     }
 
-    /// Whether this is `event`, recorded: the same content in the same words.
-    pub fn is(&self, event: &NewEvent) -> bool {
-        self.id() == &*event.id
-            && self.source() == &*event.source
-            && self.kind() == &*event.kind
-            && self.subject() == event.subject.as_deref()
-            && self.time_text() == event.time.as_ref().map(Timestamp::as_str)
-            && self.content_type() == event.content_type.as_deref()
-            && self.schema() == event.schema.as_deref()
-            && self.correlation_id() == event.correlation_id.as_deref()
-            && self.causation_id() == event.causation_id.as_deref()
-            && self.tags_text().unwrap_or_default() == event.tags.as_str()
-            && self.extensions_json() == codec::extensions_text(event).as_deref()
-            && self.data_hash() == DataHash::of(event.data.as_deref().unwrap_or_default())
+    /// The attributes as the hash chain covers them.
+    pub(super) fn header(&self) -> &[u8] {
+        &self.bytes[codec::FIXED..self.layout.ends[TEXTS - 1] as usize]
     }
 
     /// What is left of it when its data goes.
@@ -270,7 +258,7 @@ impl Recorded {
 }
 
 /// Everything up to the first `-` of a stream's name; the whole name where there is none.
-pub(crate) fn category(stream: &str) -> &str {
+fn category(stream: &str) -> &str {
     stream.split_once('-').map_or(stream, |(category, _)| category)
 }
 

@@ -134,7 +134,7 @@ pub enum AppendError {
     ConditionFailed {
         /// Which condition, counted from 0.
         condition: usize,
-        /// The newest event that matches.
+        /// An event that matches.
         position: Position,
     },
     /// An event is known with other content. The id was used twice.

@@ -7,8 +7,8 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendBatch, AppendError, Appended, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, SqlError,
-    StoreError, StreamPage, Timeline, Value, Verified,
+    AppendBatch, AppendError, Appended, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
+    SqlError, StoreError, StreamPage, Timeline, Value, Verified,
 };
 use crate::event::{Position, Version};
 
@@ -38,7 +38,7 @@ pub trait Backend: Send + Sync {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
     /// Runs a read-only query.
-    fn query(&self, sql: String, params: Vec<Value>) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
+    fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
     /// Makes stubs of a stream's events.
     fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>>;
     /// Writes a consistent copy of the store to `to`, while it is in use.
@@ -78,6 +78,8 @@ pub enum UnitError {
     ForeignAwait,
     /// It took too long.
     TooLong,
+    /// It panicked, saying so.
+    Panicked(String),
     /// A deferred constraint does not hold.
     Constraint(String),
     /// The store failed.

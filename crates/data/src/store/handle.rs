@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{
     Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, DynTx, Limits, LogPage, Progress, ReadLog,
-    ReadStream, Retire, Retired, Row, SqlError, StoreError, StreamHead, StreamPage, StreamSummary, Timeline, Token,
-    TransactError, Unit, UnitError, Value, Verified,
+    ReadStream, Retire, Retired, Row, Scope, SqlError, StoreError, StreamHead, StreamPage, StreamSummary, Timeline,
+    Token, TransactError, Unit, UnitError, Value, Verified,
 };
 use crate::event::Position;
 
@@ -147,6 +147,7 @@ impl Store {
             (Err(UnitError::Aborted), Some(Err(own))) => Err(TransactError::Aborted(own)),
             (Err(UnitError::ForeignAwait), _) => Err(TransactError::ForeignAwait),
             (Err(UnitError::TooLong), _) => Err(TransactError::TooLong { limit: self.limits().unit_time }),
+            (Err(UnitError::Panicked(what)), _) => Err(TransactError::Panicked { what }),
             (Err(UnitError::Constraint(what)), _) => Err(TransactError::Constraint { what }),
             (Err(UnitError::Store(cause)), _) => Err(TransactError::Store(cause)),
             (Ok(_) | Err(UnitError::Aborted), _) => unreachable!("a backend reports what the unit returned last"),
@@ -180,9 +181,14 @@ impl Store {
         self.backend.streams(prefix.to_owned(), after, limit).await
     }
 
-    /// Runs a read-only query over the application's and the rooms' tables; `$1`, `$2`, … stand for `params`.
+    /// Runs a read-only query over the application's tables; `$1`, `$2`, … stand for `params`.
     pub async fn query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
-        self.backend.query(sql.to_owned(), params).await
+        self.backend.query(sql.to_owned(), params, Scope::Application).await
+    }
+
+    /// The same for quorate's own rooms, on the tables they declared.
+    pub async fn room_query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        self.backend.query(sql.to_owned(), params, Scope::Room).await
     }
 
     /// Creates or upgrades the tables of one of quorate's rooms. Running it again changes nothing.

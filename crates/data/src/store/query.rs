@@ -156,7 +156,7 @@ impl ReadStream {
 }
 
 /// What a stream is like right now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamHead {
     /// The version of its last event; zero if it has none.
     pub version: Version,
@@ -164,6 +164,13 @@ pub struct StreamHead {
     pub first: Version,
     /// Whether it was closed for good.
     pub tombstoned: bool,
+}
+
+impl Default for StreamHead {
+    /// A stream without events.
+    fn default() -> Self {
+        Self { version: Version::ZERO, first: Version::new(1), tombstoned: false }
+    }
 }
 
 /// A page of a stream.

@@ -128,6 +128,12 @@ pub enum TransactError<E> {
         /// The limit.
         limit: Duration,
     },
+    /// The closure panicked; the store goes on.
+    #[error("the transaction panicked and was rolled back: {what}")]
+    Panicked {
+        /// The panic's message.
+        what: String,
+    },
     /// A constraint of the application's tables does not hold at commit.
     #[error("the transaction breaks a constraint: {what}")]
     Constraint {

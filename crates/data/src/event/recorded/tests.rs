@@ -5,18 +5,17 @@ use quorate_foundations::time::Wall;
 use super::{Recorded, Stub};
 use crate::event::{
     ChainHash, NewEvent, Position, Scalar, Tags, Version,
-    codec::{self, Place},
+    codec::{Place, Prepared},
 };
 
 fn record(event: &NewEvent) -> Recorded {
     let place = Place {
-        stream: "account-17",
         version: Version::new(3),
         position: Position::new(9),
         recorded_at: Wall::from_unix_nanos(1_700_000_000_000_000_001),
         previous: ChainHash::START,
     };
-    codec::encode(event, &place, &mut BytesMut::new())
+    Prepared::new(event, "account-17").record(&place, &mut BytesMut::new())
 }
 
 fn full() -> NewEvent {
@@ -38,7 +37,7 @@ fn what_is_written_is_read_back() {
         let read = Recorded::decode(recorded.position(), recorded.bytes().clone()).unwrap();
         assert_eq!(read, recorded);
         assert_eq!(read.to_new(), event);
-        assert!(read.is(&event) && read.follows(&ChainHash::START));
+        assert!(Prepared::new(&event, "account-17").is(&read) && read.follows(&ChainHash::START));
         assert_eq!((read.stream(), read.version().get(), read.category()), ("account-17", 3, "account"));
     }
 }
@@ -60,7 +59,7 @@ fn a_stub_forgets_the_data_and_keeps_the_chain() {
     let stub = whole.to_stub(Stub::Truncated);
     let read = Recorded::decode(stub.position(), stub.bytes().clone()).unwrap();
     assert_eq!((read.stub(), read.data(), read.id()), (Some(Stub::Truncated), None, "id-1"));
-    assert!(read.follows(&ChainHash::START) && read.is(&full()));
+    assert!(read.follows(&ChainHash::START) && Prepared::new(&full(), "account-17").is(&read));
     assert!(!memchr(read.bytes(), b"17}"));
     assert_eq!(read.to_stub(Stub::Tombstoned).data_hash(), whole.data_hash());
 }

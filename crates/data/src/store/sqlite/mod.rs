@@ -1,10 +1,51 @@
-//! The embedded store: SQLite.
+//! The embedded store: SQLite, one file, nothing to install.
+//!
+//! Picture a clerk with a pile of slips. While one page is being made durable, new slips gather; then all of them go onto
+//! the next page together. One thread writes; each commit makes a whole group of appends and transactions durable with a
+//! single sync, so that the price of a sync is shared and a lone writer does not wait for company.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `queue`, `writer`, `core`, `unit` | from a job to a commit |
+//! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
+//! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
+//! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
+//! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
+//!
+//! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
+//! disk refuses writes and loses nothing. A second process is refused. Positions are dense and in commit order.
+//!
+//! *When not to use it*: several machines writing to one log; see the PostgreSQL store.
+//!
+//! Sources: SQLite, "Write-Ahead Logging"; Gray and Reuter (1992), section 9.4, for group commit; O'Neil et al., "The
+//! Log-Structured Merge-Tree" (1996), for the tail that becomes runs.
+
+mod backend;
+mod batch;
+mod block;
+mod cache;
+mod connection;
+mod core;
+mod identity;
+mod index;
+mod open;
+mod queue;
+mod read;
+mod retire;
+mod run;
+mod search;
+mod shared;
+mod sql;
+mod tables;
+mod tail;
+mod unit;
+mod verify;
+mod writer;
 
 use std::path::PathBuf;
 
-use quorate_runtime::Env;
-
-use super::{Limits, OpenError, Store};
+pub use self::open::{open, restore};
+use super::Limits;
 
 /// Where the embedded store lives and what it accepts.
 #[derive(Clone, Debug)]
@@ -20,9 +61,4 @@ impl Config {
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), limits: Limits::default() }
     }
-}
-
-/// Opens the store at `config.path`, creating it if it is not there.
-pub async fn open(_env: &Env, config: Config) -> Result<Store, OpenError> {
-    Err(OpenError::Foreign { path: config.path })
 }

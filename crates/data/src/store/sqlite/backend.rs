@@ -1,0 +1,267 @@
+//! The embedded store behind the [`Backend`] port.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use quorate_foundations::name::Name;
+use quorate_runtime::{BoxFuture, Env};
+use rusqlite::params;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    batch::Ready,
+    connection::failed,
+    index::StreamRow,
+    queue::Queue,
+    read::{self, Glance, Scan, Sight},
+    shared::{Reader, Shared},
+    sql, verify,
+    writer::Job,
+};
+use crate::{
+    event::Position,
+    store::{
+        AppendBatch, AppendError, Appended, Backend, Capabilities, Committed, Limits, LogPage, Progress, ReadLog,
+        ReadStream, Retire, Retired, Row, Scope, SqlError, StoreError, StreamHead, StreamPage, StreamSummary, Timeline,
+        Unit, UnitError, Value, Verified,
+    },
+};
+
+/// After so long without an append the tail goes into the index tables: memory is given back, and opening is quick.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct SqliteBackend {
+    env: Env,
+    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+}
+
+impl SqliteBackend {
+    pub(super) fn new(env: &Env, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
+        env.tasks().spawn("store/idle-flush", flush_when_idle(env.clone(), Arc::downgrade(&shared), queue.clone()));
+        Self { env: env.clone(), shared, queue }
+    }
+
+    /// Submits the job that `make` makes of a reply's sender, and waits for the reply.
+    async fn ask<T, E: From<StoreError>>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, E>>) -> Job,
+    ) -> Result<T, E> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.submit(make(reply))?;
+        // The writer answers every job; if it is gone it died on the way, with the job done or not.
+        answer.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown.into()))
+    }
+
+    /// Runs `read` on a connection, away from the async threads.
+    async fn reading<T, E>(&self, read: impl FnOnce(&Shared, &Reader) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let shared = self.shared.clone();
+        self.env.run_blocking(move || shared.reading(|reader| read(&shared, reader))).await
+    }
+}
+
+impl Drop for SqliteBackend {
+    fn drop(&mut self) {
+        // Whoever did not close gets what close does, without the wait.
+        let _ = self.queue.submit(Job::Close(oneshot::channel().0));
+    }
+}
+
+async fn flush_when_idle(env: Env, shared: Weak<Shared>, queue: Arc<Queue>) {
+    let mut seen = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = env.tasks().stop().cancelled() => return,
+            () = env.sleep(IDLE) => {}
+        }
+        let Some(shared) = shared.upgrade() else { return };
+        let (published, waiting) = {
+            let tail = shared.tail();
+            (tail.published(), tail.len())
+        };
+        if published == seen && waiting > 0 && queue.submit(Job::Flush(oneshot::channel().0)).is_err() {
+            return;
+        }
+        seen = published;
+    }
+}
+
+impl From<StoreError> for UnitError {
+    fn from(cause: StoreError) -> Self {
+        Self::Store(cause)
+    }
+}
+
+impl Backend for SqliteBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            engine: "sqlite",
+            durable_before_reply: true,
+            several_writers: false,
+            application_tables: true,
+            online_backup: true,
+        }
+    }
+
+    fn limits(&self) -> &Limits {
+        &self.shared.limits
+    }
+
+    fn timeline(&self) -> Timeline {
+        self.shared.timeline
+    }
+
+    fn head(&self) -> watch::Receiver<Position> {
+        self.shared.head.subscribe()
+    }
+
+    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move {
+            let ready = Ready::new(batch, &self.shared.limits)?;
+            self.ask(|reply| Job::Append(ready, reply)).await
+        })
+    }
+
+    fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>> {
+        Box::pin(self.ask(|reply| Job::Unit(unit, reply)))
+    }
+
+    fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
+        Box::pin(async move {
+            let limits = &self.shared.limits;
+            read::check_limit(limits, read.limit)?;
+            let glance = read::glance(&self.shared.tail(), &read, limits, Sight::Published);
+            match glance {
+                Glance::Page(page) => Ok(page),
+                Glance::Part(newer) => {
+                    self.reading(move |shared, reader| read::stream(shared, &reader.connection, &read, newer)).await
+                }
+            }
+        })
+    }
+
+    fn read_log(&self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>> {
+        Box::pin(async move {
+            read::check_limit(&self.shared.limits, read.limit)?;
+            let mut scan = Scan::new(read, &self.shared.limits);
+            loop {
+                let glance = scan.tail(&self.shared.tail(), Sight::Published);
+                let until = match glance {
+                    Ok(page) => return Ok(page),
+                    Err(until) => until,
+                };
+                scan = self
+                    .reading(move |shared, reader| scan.indexed(shared, &reader.connection, until).map(|()| scan))
+                    .await?;
+            }
+        })
+    }
+
+    fn streams(
+        &self,
+        prefix: String,
+        after: Option<Name>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>> {
+        Box::pin(async move {
+            read::check_limit(&self.shared.limits, limit)?;
+            self.reading(move |shared, reader| streams(shared, &reader.connection, &prefix, after.as_ref(), limit))
+                .await
+        })
+    }
+
+    fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+        Box::pin(self.reading(move |shared, reader| {
+            sql::query(&reader.connection, &reader.guard, &sql, &params, scope, shared.limits.query_rows)
+        }))
+    }
+
+    fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>> {
+        Box::pin(self.ask(move |reply| Job::Retire(stream, what, reply)))
+    }
+
+    fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let disk = self.env.disk().clone();
+        Box::pin(self.reading(move |shared, reader| {
+            const COPYING: &str = "writing a backup";
+            let io = |cause| StoreError::Engine { doing: COPYING, cause: Arc::new(cause) };
+            if disk.exists(&to).map_err(io)? {
+                return Err(io(std::io::ErrorKind::AlreadyExists.into()));
+            }
+            let mut partial = to.as_os_str().to_owned();
+            partial.push(".partial");
+            let partial = PathBuf::from(partial);
+            let total = disk.size(&shared.path).map_err(io)?;
+            progress(0, total);
+            // One read transaction, so that writers cannot make it start again, as they would with the backup API.
+            let copied = reader
+                .connection
+                .execute("VACUUM INTO ?1", params![partial.to_string_lossy()])
+                .map_err(failed(COPYING));
+            if let Err(cause) = copied {
+                let _ = disk.remove(&partial);
+                return Err(cause);
+            }
+            disk.sync(&partial).map_err(io)?;
+            disk.rename(&partial, &to).map_err(io)?;
+            progress(total, total);
+            disk.size(&to).map_err(io)
+        }))
+    }
+
+    fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>> {
+        Box::pin(self.reading(move |_, reader| verify::run(&reader.connection, &progress)))
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(Job::Close))
+    }
+}
+
+/// Streams from the tables and from the tail, which knows the newer ones.
+fn streams(
+    shared: &Shared,
+    connection: &rusqlite::Connection,
+    prefix: &str,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<StreamSummary>, StoreError> {
+    const LISTING: &str = "listing streams";
+    let begins = after.map_or(prefix, |after| after.as_str().max(prefix));
+    let wanted = |name: &str| name.starts_with(prefix) && after.is_none_or(|after| name > after.as_str());
+    let mut found: BTreeMap<String, StreamHead> = BTreeMap::new();
+    {
+        let tail = shared.tail();
+        let live = tail
+            .streams()
+            .filter(|(name, _)| wanted(name))
+            .map(|(name, slot)| (name.to_string(), slot.head(tail.published())));
+        found.extend(live.filter(|(_, head)| head.version.get() > 0));
+    }
+    let sql =
+        "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream WHERE name >= ?1 ORDER BY name";
+    let mut select = connection.prepare_cached(sql).map_err(failed(LISTING))?;
+    let rows = select.query_map([begins], StreamRow::read).map_err(failed(LISTING))?;
+    for (n, row) in rows
+        .filter(|row| !row.as_ref().is_ok_and(|row| after.is_some_and(|after| row.name == after.as_str())))
+        .enumerate()
+    {
+        let row = row.map_err(failed(LISTING))?.check()?;
+        if n == limit || !row.name.starts_with(prefix) {
+            break;
+        }
+        found.entry(row.name).or_insert(row.head);
+    }
+    let summary =
+        |(name, head): (String, StreamHead)| Name::new(name).ok().map(|stream| StreamSummary { stream, head });
+    Ok(found.into_iter().filter_map(summary).take(limit).collect())
+}

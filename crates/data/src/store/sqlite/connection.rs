@@ -1,0 +1,77 @@
+//! Connections to the database file, and what SQLite's errors mean.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use crate::store::StoreError;
+
+/// Marks a database as a quorate store: "quor".
+pub(super) const APPLICATION_ID: i32 = 0x7175_6f72;
+
+const BUSY: Duration = Duration::from_secs(2);
+
+/// The one connection that writes.
+pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    // A commit of the log dirties few pages, so that checkpoints can be rare; 4,000 pages keep the WAL near 16 MiB.
+    connection.execute_batch(
+        "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+         PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+         PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+/// A connection that only reads.
+pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch(
+        "PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+         PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
+    )?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Says what SQLite's error means, where it matters to the caller.
+pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |cause| match extended_code(&cause) {
+        Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => StoreError::DiskFull,
+        Some(ffi::SQLITE_NOTADB) => corrupt("the file", "it is not an SQLite database"),
+        Some(code) if code & 0xff == ffi::SQLITE_CORRUPT => corrupt("the file", cause.to_string()),
+        _ => StoreError::Engine { doing, cause: Arc::new(cause) },
+    }
+}
+
+/// Whether going on could lose what was acknowledged: after a failed sync the kernel may have dropped dirty pages, and
+/// a second sync would report success without them.
+pub(super) fn is_fatal(error: &StoreError) -> bool {
+    let StoreError::Engine { cause, .. } = error else { return false };
+    let code = cause.downcast_ref().and_then(extended_code);
+    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+}
+
+/// Whether a constraint of the application's tables failed.
+pub(super) fn constraint(error: &StoreError) -> Option<String> {
+    let StoreError::Engine { cause, .. } = error else { return None };
+    let code = cause.downcast_ref().and_then(extended_code)?;
+    (code & 0xff == ffi::SQLITE_CONSTRAINT).then(|| cause.to_string())
+}
+
+pub(super) fn corrupt(place: impl Into<String>, what: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt { place: place.into(), what: what.to_string() }
+}
+
+pub(super) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, _) => Some(failure.extended_code),
+        rusqlite::Error::SqlInputError { error, .. } => Some(error.extended_code),
+        _ => None,
+    }
+}

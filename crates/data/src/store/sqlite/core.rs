@@ -1,0 +1,252 @@
+//! The writer's core: what appending means, on the tail and the index, inside the open group.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use quorate_foundations::{name::Name, time::Mono};
+use quorate_runtime::Env;
+use rusqlite::Connection;
+
+use super::{
+    batch::{Ready, ReadyStream},
+    block,
+    connection::failed,
+    identity::{self, Largest},
+    index, read,
+    shared::Shared,
+    sql::Guard,
+    tail::Slot,
+};
+use crate::{
+    event::{Place, Position, Recorded, Version},
+    store::{AppendError, Appended, StoreError, Token},
+};
+
+/// The writing connection and what it needs. One thread at a time holds it.
+pub(super) struct Core {
+    pub(super) env: Env,
+    pub(super) shared: Arc<Shared>,
+    pub(super) connection: Connection,
+    pub(super) largest: Largest,
+    pub(super) guard: Guard,
+    /// When the unit that is running must have ended.
+    pub(super) deadline: Option<Mono>,
+    pub(super) begun: bool,
+    buffer: BytesMut,
+}
+
+impl Core {
+    pub(super) fn new(env: Env, shared: Arc<Shared>, connection: Connection, largest: Largest, guard: Guard) -> Self {
+        Self { env, shared, connection, largest, guard, deadline: None, begun: false, buffer: BytesMut::new() }
+    }
+
+    /// Begins the group's transaction, unless it has begun.
+    pub(super) fn begin(&mut self) -> Result<(), StoreError> {
+        if !self.begun {
+            self.run("BEGIN IMMEDIATE", "beginning a transaction")?;
+            self.begun = true;
+        }
+        Ok(())
+    }
+
+    /// Writes the group's events and commits; then they are durable and visible.
+    pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        if self.shared.tail().end() > self.shared.tail().published() {
+            self.begin()?;
+            self.write_blocks()?;
+        }
+        if self.begun {
+            self.run("COMMIT", "committing")?;
+            self.begun = false;
+        }
+        let published = {
+            let mut tail = self.shared.tail_mut();
+            tail.publish();
+            Position::new(tail.published())
+        };
+        self.shared.head.send_if_modified(|head| std::mem::replace(head, published) != published);
+        Ok(())
+    }
+
+    /// Takes the whole group back.
+    pub(super) fn roll_back(&mut self) {
+        self.begun = false;
+        // SQLite may have rolled back by itself already (disk full); there is nothing left to fail.
+        if !self.connection.is_autocommit() {
+            let _ = self.run("ROLLBACK", "rolling back");
+        }
+        let mut tail = self.shared.tail_mut();
+        let published = tail.published();
+        tail.rewind(published);
+    }
+
+    /// Runs one of our own statements.
+    pub(super) fn run(&self, sql: &str, doing: &'static str) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed(doing))?;
+        statement.raw_execute().map(|_| ()).map_err(failed(doing))
+    }
+
+    /// Begins or ends interrupting statements that run beyond the deadline.
+    pub(super) fn watch_deadline(&mut self, on: bool) -> Result<(), StoreError> {
+        const STEPS: i32 = 4_000;
+        let watch = self.deadline.filter(|_| on).map(|deadline| {
+            let env = self.env.clone();
+            move || env.mono() > deadline
+        });
+        self.connection.progress_handler(STEPS, watch).map_err(failed("watching the time"))
+    }
+
+    fn write_blocks(&self) -> Result<(), StoreError> {
+        const WRITING: &str = "writing events";
+        let tail = self.shared.tail();
+        let mut insert = self
+            .connection
+            .prepare_cached("INSERT INTO quorate_block (first, body) VALUES (?1, ?2)")
+            .map_err(failed(WRITING))?;
+        block::write(tail.events_after(tail.published()), |first, body| {
+            insert.execute(rusqlite::params![first.cast_signed(), body]).map(|_| ()).map_err(failed(WRITING))
+        })
+    }
+
+    /// Moves the tail into the index tables, in a transaction of its own.
+    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
+        const FLUSHING: &str = "writing the index";
+        if self.shared.tail().len() == 0 {
+            return Ok(());
+        }
+        self.begin()?;
+        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest).map_err(failed(FLUSHING));
+        match written.and_then(|()| self.run("COMMIT", FLUSHING)) {
+            Ok(()) => {
+                self.begun = false;
+                self.shared.tail_mut().drop_indexed();
+                Ok(())
+            }
+            Err(cause) => {
+                self.roll_back();
+                Err(cause)
+            }
+        }
+    }
+
+    /// Appends a batch to the open group.
+    pub(super) fn append(&mut self, batch: &Ready) -> Result<Appended, AppendError> {
+        for part in &batch.streams {
+            self.remember(&part.stream)?;
+        }
+        if let Some(repeated) = self.repeated(batch)? {
+            return Ok(repeated);
+        }
+        for part in &batch.streams {
+            self.check_expected(part)?;
+        }
+        for (n, condition) in batch.conditions.iter().enumerate() {
+            let after = condition.after.get();
+            if let Some(position) = read::matching(&self.shared, &self.connection, &condition.fail_if_match, after)? {
+                return Err(AppendError::ConditionFailed { condition: n, position });
+            }
+        }
+        Ok(self.write(batch))
+    }
+
+    /// Makes sure that the tail knows what the index tables say of a stream.
+    fn remember(&self, stream: &Name) -> Result<(), StoreError> {
+        if self.shared.tail().slot(stream.as_str()).is_some() {
+            return Ok(());
+        }
+        let row = index::stream(&self.connection, stream.as_str())?;
+        let slot = row.map_or_else(Slot::default, |row| Slot::indexed(row.head, row.hash));
+        self.shared.tail_mut().remember(stream.as_str(), slot);
+        Ok(())
+    }
+
+    fn check_expected(&self, part: &ReadyStream) -> Result<(), AppendError> {
+        let tail = self.shared.tail();
+        let (actual, tombstoned) = tail
+            .slot(part.stream.as_str())
+            .map_or((Version::ZERO, false), |slot| (slot.version(), slot.base.tombstoned));
+        let stream = part.stream.clone();
+        if tombstoned {
+            return Err(AppendError::Tombstoned { stream });
+        }
+        if !part.expected.accepts(actual) {
+            return Err(AppendError::VersionConflict { stream, expected: part.expected, actual });
+        }
+        Ok(())
+    }
+
+    /// The first answer again, if all events of the batch are known.
+    fn repeated(&self, batch: &Ready) -> Result<Option<Appended>, AppendError> {
+        let mut known = 0;
+        let mut versions = Vec::new();
+        let mut newest = 0;
+        for part in &batch.streams {
+            let mut version = Version::ZERO;
+            for recorded in self.known(part)? {
+                known += 1;
+                version = version.max(recorded.version());
+                newest = newest.max(recorded.position().get());
+            }
+            versions.push((part.stream.clone(), version));
+        }
+        let total = batch.len();
+        match known {
+            0 => Ok(None),
+            known if known == total => {
+                let token = Token::new(self.shared.timeline, newest);
+                Ok(Some(Appended { versions, token, repeated: true }))
+            }
+            known => Err(AppendError::PartlyKnown { known, total }),
+        }
+    }
+
+    /// The events of `part` that the log already has, with the same content.
+    fn known(&self, part: &ReadyStream) -> Result<Vec<Recorded>, AppendError> {
+        let mut known = Vec::new();
+        let stream = part.stream.as_str();
+        let indexed = self.shared.tail().slot(stream).map_or(Version::ZERO, |slot| slot.base.version);
+        for event in &part.events {
+            let in_tail = self.shared.tail().known(event.identity);
+            let position = match in_tail {
+                // A stream without indexed events has no known ones either, which spares the look-up.
+                None if indexed > Version::ZERO => {
+                    identity::find(&self.connection, &self.largest, stream, &event.source, &event.id)?
+                }
+                found => found,
+            };
+            let Some(position) = position else { continue };
+            let recorded = self.shared.event(&self.connection, position)?;
+            if !event.prepared.is(&recorded) {
+                return Err(AppendError::IdReused {
+                    stream: part.stream.clone(),
+                    source_uri: event.source.to_string(),
+                    id: event.id.to_string(),
+                    version: recorded.version(),
+                });
+            }
+            known.push(recorded);
+        }
+        Ok(known)
+    }
+
+    fn write(&mut self, batch: &Ready) -> Appended {
+        let recorded_at = self.env.wall();
+        let mut tail = self.shared.tail_mut();
+        let mut versions = Vec::with_capacity(batch.streams.len());
+        self.buffer.reserve(batch.bytes);
+        for part in &batch.streams {
+            let stream = part.stream.as_str();
+            let (mut version, mut previous) =
+                tail.slot(stream).map_or_else(Default::default, |slot| (slot.version(), slot.hash()));
+            for event in &part.events {
+                version = version.next();
+                let place = Place { version, position: Position::new(tail.end() + 1), recorded_at, previous };
+                let recorded = event.prepared.record(&place, &mut self.buffer);
+                previous = recorded.hash();
+                tail.push(recorded, event.identity);
+            }
+            versions.push((part.stream.clone(), version));
+        }
+        Appended { versions, token: Token::new(self.shared.timeline, tail.end()), repeated: false }
+    }
+}

@@ -1,0 +1,160 @@
+//! Opening a store: refuse what cannot be trusted, then read the tail back.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use quorate_runtime::{Env, disk::Lock};
+use rusqlite::Connection;
+
+use super::{
+    Config,
+    backend::SqliteBackend,
+    connection::{corrupt, failed},
+    core::Core,
+    identity::Largest,
+    index,
+    queue::Queue,
+    shared::{self, Shared},
+    sql::Guard,
+    tables,
+    tail::{self, Slot, Tail},
+    writer::Writer,
+};
+use crate::{
+    event::Recorded,
+    store::{OpenError, Store, StoreError},
+};
+
+/// Opens the store at `config.path`, creating it if it is not there.
+///
+/// Checks the header, the schema, and the events that are not indexed yet with their hash chains; `verify` checks the
+/// rest. Takes milliseconds whatever the size of the log.
+///
+/// # Errors
+/// See [`OpenError`]; nothing was changed.
+pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
+    let blocking_env = env.clone();
+    let (core, lock) = env.run_blocking(move || prepare(blocking_env, config)).await?;
+    let shared = core.shared.clone();
+    let queue = Arc::new(Queue::new(&shared.limits));
+    queue.connect(env.dedicate("quorate-store", Box::new(Writer::new(core, queue.clone(), lock))));
+    Ok(Store::new(env, Arc::new(SqliteBackend::new(env, shared, queue))))
+}
+
+fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+    let lock = take_lock(&env, &path)?;
+    let mut random = env.random("store/open");
+    // Ids stay below 2^63, so that they are the same number in every language.
+    let mut connection = tables::prepare(&path, random.u64() >> 1)?;
+    let damaged = |cause| damaged(&path, cause);
+    let timeline = tables::timeline(&connection).map_err(damaged)?;
+    let indexed = tables::meta(&connection, "indexed").map_err(damaged)?.cast_unsigned();
+    let mut tail = Tail::new(indexed, random.u64());
+    replay(&connection, &mut tail).map_err(damaged)?;
+    let largest = Largest::load(&connection).map_err(damaged)?;
+    let guard = Guard::watch(&mut connection).map_err(failed("installing the authorizer"))?;
+    let shared = Arc::new(Shared::new(path, limits, timeline, tail));
+    Ok((Core::new(env, shared, connection, largest, guard), lock))
+}
+
+fn take_lock(env: &Env, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
+    let io = |cause| OpenError::Io { path: path.into(), cause };
+    if let Some(kind) = env.disk().network_filesystem(path).map_err(io)? {
+        return Err(OpenError::NetworkFilesystem { path: path.into(), kind });
+    }
+    let mut lock = path.as_os_str().to_owned();
+    lock.push(".lock");
+    env.disk().lock(&PathBuf::from(lock)).map_err(|cause| match cause.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked { path: path.into() },
+        _ => io(cause),
+    })
+}
+
+fn damaged(path: &Path, cause: StoreError) -> OpenError {
+    match cause {
+        StoreError::Corrupt { place, what } => {
+            OpenError::Corrupt { path: path.into(), what: format!("{place}: {what}") }
+        }
+        other => OpenError::Store(other),
+    }
+}
+
+/// Reads the events behind the `indexed` mark back into the tail.
+fn replay(connection: &Connection, tail: &mut Tail) -> Result<(), StoreError> {
+    const READING: &str = "reading the tail";
+    let mut select = connection
+        .prepare("SELECT first, body FROM quorate_block WHERE first > ?1 ORDER BY first")
+        .map_err(failed(READING))?;
+    let mut rows = select.query([tail.indexed().cast_signed()]).map_err(failed(READING))?;
+    while let Some(row) = rows.next().map_err(failed(READING))? {
+        let first: i64 = row.get(0).map_err(failed(READING))?;
+        let body: Vec<u8> = row.get(1).map_err(failed(READING))?;
+        let block = shared::check(first, body.into())?;
+        if block.first() != tail.end() + 1 {
+            return Err(corrupt("quorate_block", format!("no row holds position {}", tail.end() + 1)));
+        }
+        for event in block.events() {
+            let event = event.map_err(|what| corrupt(format!("quorate_block, row {first}"), what))?;
+            restore_event(connection, tail, event)?;
+        }
+    }
+    tail.publish();
+    Ok(())
+}
+
+fn restore_event(connection: &Connection, tail: &mut Tail, event: Recorded) -> Result<(), StoreError> {
+    let stream = event.stream().to_owned();
+    if tail.slot(&stream).is_none() {
+        let row = index::stream(connection, &stream)?;
+        tail.remember(&stream, row.map_or_else(Slot::default, |row| Slot::indexed(row.head, row.hash)));
+    }
+    let expected = tail.slot(&stream).map(|slot| (slot.version().next(), slot.hash())).unwrap_or_default();
+    if event.version() != expected.0 || !event.follows(&expected.1) {
+        let place = format!("event {} (stream `{stream}`, version {})", event.position(), event.version());
+        return Err(corrupt(place, "it does not follow from the event before"));
+    }
+    let identity = tail::identity(&stream, event.source(), event.id());
+    tail.push(event, identity);
+    Ok(())
+}
+
+/// Makes `backup` the store at `path`, on a new timeline: tokens from before are refused rather than misread.
+///
+/// # Errors
+/// [`OpenError::Io`] with `AlreadyExists` if there is a store at `path`; a restore never overwrites.
+pub async fn restore(env: &Env, backup: PathBuf, path: PathBuf) -> Result<(), OpenError> {
+    let blocking_env = env.clone();
+    env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path)).await
+}
+
+fn copy_and_raise(env: &Env, backup: &Path, path: &Path) -> Result<(), OpenError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |cause| OpenError::Io { path, cause }
+    };
+    let _lock = take_lock(env, path)?;
+    if env.disk().exists(path).map_err(io(path))? {
+        return Err(OpenError::Io { path: path.into(), cause: io::ErrorKind::AlreadyExists.into() });
+    }
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".restoring");
+    let partial = PathBuf::from(partial);
+    let mut from = env.disk().open(backup).map_err(io(backup))?;
+    let mut to = env.disk().create(&partial).map_err(io(&partial))?;
+    io::copy(&mut from, &mut to).map_err(io(&partial))?;
+    to.sync().map_err(io(&partial))?;
+    raise_epoch(&partial)?;
+    env.disk().rename(&partial, path).map_err(io(path))
+}
+
+fn raise_epoch(path: &Path) -> Result<(), OpenError> {
+    let connection = tables::prepare(path, 0)?;
+    let damaged = |cause| damaged(path, cause);
+    let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
+    tables::set_meta(&connection, "epoch", epoch + 1).map_err(failed("raising the epoch"))?;
+    // Leaves no write-ahead log behind: the file is about to be renamed.
+    connection.close().map_err(|(_, cause)| failed("closing the restored store")(cause).into())
+}

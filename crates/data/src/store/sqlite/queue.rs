@@ -1,0 +1,97 @@
+//! What waits for the writer.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use quorate_runtime::blocking::Kick;
+
+use super::writer::Job;
+use crate::store::{Limits, StoreError};
+
+/// A group takes at most so many bytes, so that the first of it is not kept waiting for long.
+const GROUP_BYTES: usize = 4 << 20;
+
+/// Jobs in order of arrival, bounded by number and bytes.
+pub(super) struct Queue {
+    inner: Mutex<Inner>,
+    kick: OnceLock<Kick>,
+    max_jobs: usize,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct Inner {
+    jobs: VecDeque<Job>,
+    bytes: usize,
+    working: bool,
+    closed: bool,
+}
+
+impl Queue {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let (max_jobs, max_bytes) = (limits.waiting_writes, limits.waiting_bytes);
+        Self { inner: Mutex::default(), kick: OnceLock::new(), max_jobs, max_bytes }
+    }
+
+    /// Says how to wake the writer.
+    pub(super) fn connect(&self, kick: Kick) {
+        let _ = self.kick.set(kick);
+    }
+
+    /// Adds a job, or says why not.
+    pub(super) fn submit(&self, job: Job) -> Result<(), StoreError> {
+        let bytes = job.bytes();
+        {
+            let mut inner = self.lock();
+            if inner.closed {
+                return Err(StoreError::Closed);
+            }
+            let waiting = inner.jobs.len();
+            if waiting >= self.max_jobs || (inner.bytes + bytes > self.max_bytes && waiting > 0) {
+                return Err(StoreError::Overloaded { waiting });
+            }
+            inner.jobs.push_back(job);
+            inner.bytes += bytes;
+            // A writer at work looks at the queue again before it rests: no need to wake it.
+            if mem::replace(&mut inner.working, true) {
+                return Ok(());
+            }
+        }
+        if let Some(kick) = self.kick.get() {
+            kick.kick();
+        }
+        Ok(())
+    }
+
+    /// The next group; `None` when nothing waits, and the writer may rest.
+    pub(super) fn take(&self) -> Option<Vec<Job>> {
+        let mut inner = self.lock();
+        let mut bytes = 0;
+        let beyond = inner.jobs.iter().position(|job| {
+            bytes += job.bytes();
+            bytes > GROUP_BYTES
+        });
+        let count = beyond.map_or(inner.jobs.len(), |n| n.max(1));
+        inner.working = count > 0;
+        if count == 0 {
+            return None;
+        }
+        let group: Vec<Job> = inner.jobs.drain(..count).collect();
+        inner.bytes -= group.iter().map(Job::bytes).sum::<usize>();
+        Some(group)
+    }
+
+    /// Accepts nothing from now on, and returns what was waiting.
+    pub(super) fn close(&self) -> VecDeque<Job> {
+        let mut inner = self.lock();
+        inner.closed = true;
+        mem::take(&mut inner.jobs)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

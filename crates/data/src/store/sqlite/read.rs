@@ -1,0 +1,309 @@
+//! Reading streams and the log: from the tail where it suffices, from the database otherwise.
+
+use bytes::Bytes;
+use rusqlite::{Connection, params};
+
+use super::{
+    connection::{corrupt, failed},
+    index,
+    search::Search,
+    shared::{self, Shared},
+    tail::{Slot, Tail},
+};
+use crate::{
+    event::{Position, Recorded, Version},
+    store::{Direction, Limits, LogPage, Query, ReadLog, ReadStream, StoreError, StreamHead, StreamPage},
+};
+
+/// Candidates that one page looks at before it returns with what it has: a sparse query stays responsive.
+const CANDIDATES_PER_PAGE: usize = 20_000;
+
+/// How far a reader sees: the published log, or all of it inside the writer's own transaction.
+#[derive(Clone, Copy)]
+pub(super) enum Sight {
+    Published,
+    Everything,
+}
+
+impl Sight {
+    fn end(self, tail: &Tail) -> u64 {
+        match self {
+            Self::Published => tail.published(),
+            Self::Everything => tail.end(),
+        }
+    }
+}
+
+/// Refuses a page beyond the limit.
+pub(super) fn check_limit(limits: &Limits, asked: usize) -> Result<(), StoreError> {
+    let max = limits.page_events;
+    if asked <= max { Ok(()) } else { Err(StoreError::TooMuch { what: "a page", max, asked }) }
+}
+
+/// What the tail alone can say about a read of a stream.
+pub(super) enum Glance {
+    /// All of it.
+    Page(StreamPage),
+    /// The newer part; older events are in the database.
+    Part(Newer),
+}
+
+/// The part of a stream that the tail holds.
+pub(super) struct Newer {
+    /// What the stream is like; `None` where only the database knows.
+    head: Option<StreamHead>,
+    /// The last version that the database has.
+    indexed: Version,
+    /// The events behind it, ascending.
+    events: Vec<Recorded>,
+}
+
+/// Reads what the tail holds of a stream.
+pub(super) fn glance(tail: &Tail, read: &ReadStream, limits: &Limits, sight: Sight) -> Glance {
+    let Some(slot) = tail.slot(read.stream.as_str()) else {
+        return Glance::Part(Newer { head: None, indexed: Version::ZERO, events: Vec::new() });
+    };
+    let head = slot.head(sight.end(tail));
+    let span = Span::of(read, &head);
+    if span.is_empty() || span.low > slot.base.version.get() || read.limit == 0 {
+        let versions = span.versions(read.direction).map(|version| in_tail(tail, slot, version));
+        return Glance::Page(
+            page(versions.map(Ok), head, read, limits).unwrap_or_else(|_| unreachable!("memory does not fail")),
+        );
+    }
+    let newer = (slot.base.version.get() + 1..=head.version.get()).filter(|version| span.holds(*version));
+    let wanted = |version| in_tail(tail, slot, version);
+    let events = match read.direction {
+        // Going forward, older events come first and may fill the page by themselves.
+        Direction::Forward => newer.take(read.limit).map(wanted).collect(),
+        Direction::Backward => {
+            let skipped = (span.high.saturating_sub(slot.base.version.get()) as usize).saturating_sub(read.limit);
+            newer.skip(skipped).map(wanted).collect()
+        }
+    };
+    Glance::Part(Newer { head: Some(head), indexed: slot.base.version, events })
+}
+
+fn in_tail(tail: &Tail, slot: &Slot, version: u64) -> Recorded {
+    let n = (version - slot.base.version.get() - 1) as usize;
+    let event = slot.positions.get(n).and_then(|position| tail.event(*position));
+    event.unwrap_or_else(|| unreachable!("invariant: a slot's positions are in the tail")).clone()
+}
+
+/// The versions a read can return, without regard to its limit.
+struct Span {
+    low: u64,
+    high: u64,
+}
+
+impl Span {
+    fn of(read: &ReadStream, head: &StreamHead) -> Self {
+        let (first, last) = (head.first.get(), head.version.get());
+        match (read.direction, read.from) {
+            (Direction::Forward, from) => Self { low: from.map_or(first, |from| from.get().max(first)), high: last },
+            (Direction::Backward, from) => Self { low: first, high: from.map_or(last, |from| from.get().min(last)) },
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.low > self.high
+    }
+
+    fn holds(&self, version: u64) -> bool {
+        (self.low..=self.high).contains(&version)
+    }
+
+    fn versions(&self, direction: Direction) -> impl Iterator<Item = u64> + use<> {
+        let (low, high) = (self.low, self.high);
+        let count = if low > high { 0 } else { high - low + 1 };
+        (0..count).map(move |n| match direction {
+            Direction::Forward => low + n,
+            Direction::Backward => high - n,
+        })
+    }
+}
+
+/// Takes events until the page is full, by number or by bytes.
+fn page(
+    events: impl Iterator<Item = Result<Recorded, StoreError>>,
+    head: StreamHead,
+    read: &ReadStream,
+    limits: &Limits,
+) -> Result<StreamPage, StoreError> {
+    let (mut taken, mut bytes, mut next) = (Vec::new(), 0, None);
+    for event in events {
+        let event = event?;
+        bytes += event.bytes().len();
+        if taken.len() == read.limit || (bytes > limits.page_bytes && !taken.is_empty()) {
+            next = Some(event.version());
+            break;
+        }
+        if event.stub().is_none() {
+            taken.push(event);
+        }
+    }
+    Ok(StreamPage { events: taken, head, next })
+}
+
+/// Completes a read of a stream from the database.
+pub(super) fn stream(
+    shared: &Shared,
+    connection: &Connection,
+    read: &ReadStream,
+    newer: Newer,
+) -> Result<StreamPage, StoreError> {
+    let row = index::stream(connection, read.stream.as_str())?;
+    let indexed = row.as_ref().map(|row| row.head).unwrap_or_default();
+    let (head, indexed_version) = match newer.head {
+        Some(head) => (head, newer.indexed.get()),
+        None => (indexed, indexed.version.get()),
+    };
+    let span = Span::of(read, &head);
+    let older = Span { low: span.low, high: span.high.min(indexed_version) };
+    let positions = match &row {
+        Some(row) if !older.is_empty() => older_positions(connection, row.id, &older, read)?,
+        _ => Vec::new(),
+    };
+    let older = positions.into_iter().map(|position| shared.event(connection, position));
+    let newer = newer.events.into_iter().map(Ok);
+    match read.direction {
+        Direction::Forward => page(older.chain(newer), head, read, &shared.limits),
+        Direction::Backward => page(newer.rev().chain(older), head, read, &shared.limits),
+    }
+}
+
+/// One more position than the limit, so that the page knows where the next one begins.
+fn older_positions(connection: &Connection, id: i64, span: &Span, read: &ReadStream) -> Result<Vec<u64>, StoreError> {
+    let limit = read.limit + 1;
+    match read.direction {
+        Direction::Forward => index::versions(connection, id, span.low, span.high, limit),
+        Direction::Backward => {
+            let low = span.low.max(span.high.saturating_sub(limit as u64 - 1));
+            let mut positions = index::versions(connection, id, low, span.high, limit)?;
+            positions.reverse();
+            Ok(positions)
+        }
+    }
+}
+
+/// A page of the log in the making.
+pub(super) struct Scan {
+    query: Query,
+    limit: usize,
+    max_bytes: usize,
+    bytes: usize,
+    events: Vec<Recorded>,
+    scanned: u64,
+    full: bool,
+}
+
+impl Scan {
+    pub(super) fn new(read: ReadLog, limits: &Limits) -> Self {
+        let full = read.limit == 0;
+        let (limit, scanned) = (read.limit, read.after.get());
+        Self { query: read.query, limit, max_bytes: limits.page_bytes, bytes: 0, events: Vec::new(), scanned, full }
+    }
+
+    /// Looks at the next event; whether it wants more.
+    fn offer(&mut self, event: &Recorded) -> bool {
+        if self.query.matches(event) {
+            if self.events.len() == self.limit || (self.bytes >= self.max_bytes && !self.events.is_empty()) {
+                self.full = true;
+                return false;
+            }
+            self.bytes += event.bytes().len();
+            self.events.push(event.clone());
+        }
+        self.scanned = event.position().get();
+        true
+    }
+
+    /// Reads what the tail holds; the finished page, or how far the database must be read first.
+    pub(super) fn tail(&mut self, tail: &Tail, sight: Sight) -> Result<LogPage, u64> {
+        let end = sight.end(tail);
+        if !self.full && self.scanned < tail.indexed() {
+            return Err(tail.indexed());
+        }
+        let visible = tail.events_after(self.scanned).iter().take_while(|event| event.position().get() <= end);
+        for event in visible {
+            if self.full || !self.offer(event) {
+                break;
+            }
+        }
+        // A position beyond the end was asked for: stay there, and wait for the log to reach it.
+        let events = std::mem::take(&mut self.events);
+        Ok(LogPage { events, scanned: Position::new(self.scanned), head: Position::new(end) })
+    }
+
+    /// Reads the database up to `until`, or until the page is full.
+    pub(super) fn indexed(&mut self, shared: &Shared, connection: &Connection, until: u64) -> Result<(), StoreError> {
+        if self.query.is_everything() { self.blocks(connection, until) } else { self.search(shared, connection, until) }
+    }
+
+    fn blocks(&mut self, connection: &Connection, until: u64) -> Result<(), StoreError> {
+        const READING: &str = "reading blocks";
+        // The block in which the reading begins may begin earlier.
+        let sql = "SELECT first, body FROM quorate_block WHERE first >= coalesce(
+            (SELECT max(first) FROM quorate_block WHERE first <= ?1), 0) AND first <= ?2 ORDER BY first";
+        let mut select = connection.prepare_cached(sql).map_err(failed(READING))?;
+        let begin = (self.scanned + 1).cast_signed();
+        let mut rows = select.query(params![begin, until.cast_signed()]).map_err(failed(READING))?;
+        while let Some(row) = rows.next().map_err(failed(READING))? {
+            let first: i64 = row.get(0).map_err(failed(READING))?;
+            let body =
+                row.get_ref(1).and_then(|body| Ok(Bytes::copy_from_slice(body.as_blob()?))).map_err(failed(READING))?;
+            let block = shared::check(first, body)?;
+            if block.first() > self.scanned + 1 {
+                return Err(corrupt("quorate_block", format!("no row holds position {}", self.scanned + 1)));
+            }
+            for position in self.scanned + 1..block.end().min(until + 1) {
+                if !self.offer(&shared::in_block(&block, position)?) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn search(&mut self, shared: &Shared, connection: &Connection, until: u64) -> Result<(), StoreError> {
+        let mut search = Search::new(connection, &self.query)?;
+        for _ in 0..CANDIDATES_PER_PAGE {
+            let Some(candidate) = search.next(self.scanned)?.filter(|position| *position <= until) else {
+                self.scanned = until;
+                return Ok(());
+            };
+            if !self.offer(&shared.event(connection, candidate)?) {
+                // Nothing between the last event and this candidate matches.
+                self.scanned = candidate - 1;
+                return Ok(());
+            }
+        }
+        self.full = true;
+        Ok(())
+    }
+}
+
+/// An event behind `after` that matches `query`; the writer's question for conditional appends.
+pub(super) fn matching(
+    shared: &Shared,
+    connection: &Connection,
+    query: &Query,
+    after: u64,
+) -> Result<Option<Position>, StoreError> {
+    let indexed = {
+        let tail = shared.tail();
+        if let Some(found) = tail.matching(query, after) {
+            return Ok(Some(found));
+        }
+        tail.indexed()
+    };
+    let mut search = Search::new(connection, query)?;
+    let mut after = after;
+    while let Some(candidate) = search.next(after)?.filter(|position| *position <= indexed) {
+        if query.matches(&shared.event(connection, candidate)?) {
+            return Ok(Some(Position::new(candidate)));
+        }
+        after = candidate;
+    }
+    Ok(None)
+}

@@ -1,0 +1,89 @@
+//! Retention: making stubs of a stream's events.
+
+use std::collections::BTreeMap;
+
+use quorate_foundations::name::Name;
+use rusqlite::params;
+
+use super::{block, connection::failed, core::Core, index, shared};
+use crate::{
+    event::{Recorded, Stub, Version},
+    store::{AppendError, Retire, Retired, StoreError, StreamHead},
+};
+
+const RETIRING: &str = "forgetting events";
+
+/// Carries out `what` on `stream`, in a transaction of its own.
+///
+/// The stream's row and its blocks change together: a crash leaves either all of the old data or none of it.
+pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retired, AppendError> {
+    // Everything must be in the tables first: what is in the tail is not rewritten there.
+    core.flush()?;
+    core.begin()?;
+    let retired = rewrite(core, stream, what);
+    let committed = retired.and_then(|retired| Ok(core.run("COMMIT", RETIRING).map(|()| retired)?));
+    match &committed {
+        Ok(_) => {
+            core.begun = false;
+            core.shared.tail_mut().forget(stream.as_str());
+            core.shared.cache.clear();
+            // Old pages linger in the write-ahead log until it is reset.
+            let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", RETIRING);
+        }
+        Err(_) => core.roll_back(),
+    }
+    committed
+}
+
+fn rewrite(core: &Core, stream: &Name, what: Retire) -> Result<Retired, AppendError> {
+    let row = index::stream(&core.connection, stream.as_str())?;
+    let known = row.as_ref().map(|row| row.head).unwrap_or_default();
+    let (head, kind) = match what {
+        Retire::Truncate { before } => {
+            let first = before.get().clamp(known.first.get(), known.version.get() + 1);
+            (StreamHead { first: Version::new(first), ..known }, Stub::Truncated)
+        }
+        Retire::Tombstone { expected } => {
+            if !known.tombstoned && !expected.accepts(known.version) {
+                return Err(AppendError::VersionConflict { stream: stream.clone(), expected, actual: known.version });
+            }
+            (StreamHead { first: known.version.next(), tombstoned: true, ..known }, Stub::Tombstoned)
+        }
+    };
+    if head == known {
+        return Ok(Retired { events: 0 });
+    }
+    let hash = row.as_ref().map_or(crate::event::ChainHash::START, |row| row.hash);
+    let id = index::put_stream(&core.connection, stream.as_str(), &head, &hash).map_err(failed(RETIRING))?;
+    let (from, to) = (known.first.get(), head.first.get() - 1);
+    let count = usize::try_from(to + 1 - from).unwrap_or(usize::MAX);
+    let positions = index::versions(&core.connection, id, from, to, count)?;
+    make_stubs(core, &positions, kind)?;
+    Ok(Retired { events: positions.len() as u64 })
+}
+
+/// Rewrites the blocks that hold `positions`, which ascend.
+fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreError> {
+    // Freed bytes must not survive in the file: SQLite overwrites them with zeros while this is on.
+    core.run("PRAGMA secure_delete = ON", RETIRING)?;
+    let mut body = Vec::new();
+    let mut rest = positions;
+    while let Some(first) = rest.first() {
+        let block = shared::block_of(&core.connection, *first)?;
+        let (here, later) = rest.split_at(rest.partition_point(|position| *position < block.end()));
+        let stubs: BTreeMap<u64, Recorded> = here
+            .iter()
+            .map(|position| Ok((*position, shared::in_block(&block, *position)?.to_stub(kind))))
+            .collect::<Result<_, StoreError>>()?;
+        let events = (block.first()..block.end())
+            .map(|position| stubs.get(&position).cloned().map_or_else(|| shared::in_block(&block, position), Ok))
+            .collect::<Result<Vec<_>, _>>()?;
+        block::encode(&events, &mut body);
+        core.connection
+            .prepare_cached("UPDATE quorate_block SET body = ?2 WHERE first = ?1")
+            .and_then(|mut update| update.execute(params![block.first().cast_signed(), body]))
+            .map_err(failed(RETIRING))?;
+        rest = later;
+    }
+    core.run("PRAGMA secure_delete = OFF", RETIRING)
+}

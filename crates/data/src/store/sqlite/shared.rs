@@ -1,0 +1,135 @@
+//! What the writer and the readers share.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
+
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension};
+use tokio::sync::watch;
+
+use super::{
+    block::Block,
+    cache::BlockCache,
+    connection::{self, corrupt, failed},
+    sql::Guard,
+    tail::Tail,
+};
+use crate::{
+    event::{Position, Recorded},
+    store::{Limits, StoreError, Timeline},
+};
+
+/// Connections for reading that are kept for reuse.
+const IDLE_READERS: usize = 8;
+
+/// What the writer and the readers share.
+pub(super) struct Shared {
+    pub(super) path: PathBuf,
+    pub(super) limits: Limits,
+    pub(super) timeline: Timeline,
+    pub(super) cache: BlockCache,
+    pub(super) head: watch::Sender<Position>,
+    tail: RwLock<Tail>,
+    readers: Mutex<Vec<Reader>>,
+}
+
+/// A connection that only reads, with its guard.
+pub(super) struct Reader {
+    pub(super) connection: Connection,
+    pub(super) guard: Guard,
+}
+
+impl Reader {
+    fn open(path: &Path) -> rusqlite::Result<Self> {
+        let mut connection = connection::reader(path)?;
+        let guard = Guard::watch(&mut connection)?;
+        Ok(Self { connection, guard })
+    }
+}
+
+impl Shared {
+    pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail) -> Self {
+        let head = watch::Sender::new(Position::new(tail.published()));
+        let cache = BlockCache::new(limits.cache_bytes);
+        Self { path, limits, timeline, cache, head, tail: RwLock::new(tail), readers: Mutex::default() }
+    }
+
+    /// The tail, to read. Held for moments: nobody awaits or touches the disk meanwhile.
+    pub(super) fn tail(&self) -> RwLockReadGuard<'_, Tail> {
+        self.tail.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tail, to change. Only the writer does.
+    pub(super) fn tail_mut(&self) -> RwLockWriteGuard<'_, Tail> {
+        self.tail.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lends a connection for reading to `read`.
+    pub(super) fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Reader) -> Result<T, E>) -> Result<T, E> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let reader = idle.map_or_else(|| Reader::open(&self.path), Ok).map_err(failed("opening a reader"))?;
+        let result = read(&reader);
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        // A connection left inside a transaction would pin the write-ahead log.
+        if readers.len() < IDLE_READERS && reader.connection.is_autocommit() {
+            readers.push(reader);
+        }
+        result
+    }
+
+    /// Closes the connections that wait for reuse.
+    pub(super) fn close_readers(&self) {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// The event at `position`, from the tail, the cache, or the database.
+    pub(super) fn event(&self, connection: &Connection, position: u64) -> Result<Recorded, StoreError> {
+        if let Some(event) = self.tail().event(position) {
+            return Ok(event.clone());
+        }
+        let block = match self.cache.get(position) {
+            Some(block) => block,
+            None => self.load(connection, position)?,
+        };
+        in_block(&block, position)
+    }
+
+    fn load(&self, connection: &Connection, position: u64) -> Result<Block, StoreError> {
+        let epoch = self.cache.epoch();
+        let block = block_of(connection, position)?;
+        self.cache.put(block.clone(), epoch);
+        Ok(block)
+    }
+}
+
+/// The event at `position` of its block.
+pub(super) fn in_block(block: &Block, position: u64) -> Result<Recorded, StoreError> {
+    block
+        .event(position)
+        .map_err(|what| corrupt(format!("quorate_block, row {}, event {position}", block.first()), what))
+}
+
+/// Reads the block that holds `position` from the database.
+pub(super) fn block_of(connection: &Connection, position: u64) -> Result<Block, StoreError> {
+    const READING: &str = "reading a block";
+    let mut select = connection
+        .prepare_cached("SELECT first, body FROM quorate_block WHERE first <= ?1 ORDER BY first DESC LIMIT 1")
+        .map_err(failed(READING))?;
+    let row: Option<(i64, Bytes)> = select
+        .query_row([position.cast_signed()], |row| {
+            Ok((row.get(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
+        })
+        .optional()
+        .map_err(failed(READING))?;
+    let missing = || corrupt("quorate_block", format!("no row holds position {position}"));
+    let (first, body) = row.ok_or_else(missing)?;
+    let block = check(first, body)?;
+    if block.end() > position { Ok(block) } else { Err(missing()) }
+}
+
+/// Checks a row of `quorate_block`.
+pub(super) fn check(first: i64, body: Bytes) -> Result<Block, StoreError> {
+    Block::check(first.cast_unsigned(), body).map_err(|what| corrupt(format!("quorate_block, row {first}"), what))
+}

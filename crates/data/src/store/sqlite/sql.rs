@@ -1,0 +1,201 @@
+//! The application's statements: what they may do, and values in and out.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering},
+};
+
+use bytes::Bytes;
+use rusqlite::{
+    Connection, Statement,
+    hooks::{AuthAction, AuthContext, Authorization},
+    types::{ToSqlOutput, ValueRef},
+};
+
+use super::connection::{constraint, failed};
+use crate::store::{Row, Scope, SqlError, StoreError, Value};
+
+const OWN: u8 = 0;
+const ROOM: u8 = 1;
+const APPLICATION: u8 = 2;
+
+/// Says whose statement is being prepared; SQLite's authorizer asks it.
+#[derive(Clone, Default)]
+pub(super) struct Guard(Arc<AtomicU8>);
+
+impl Guard {
+    /// A guard that watches over `connection`.
+    pub(super) fn watch(connection: &mut Connection) -> rusqlite::Result<Self> {
+        let guard = Self::default();
+        let asked = guard.clone();
+        connection.authorizer(Some(move |context: AuthContext<'_>| {
+            // Ordering: only the thread that prepares statements reads and writes the scope.
+            let allowed = match asked.0.load(Ordering::Relaxed) {
+                OWN => true,
+                scope => allows(scope, &context),
+            };
+            if allowed { Authorization::Allow } else { Authorization::Deny }
+        }))?;
+        Ok(guard)
+    }
+
+    /// Prepares a statement in `scope`. The cache never confuses scopes: each has a mark of its own before its text.
+    fn prepare<'c>(
+        &self,
+        connection: &'c Connection,
+        sql: &str,
+        scope: Scope,
+    ) -> Result<rusqlite::CachedStatement<'c>, SqlError> {
+        let (scope, mark) = match scope {
+            Scope::Application => (APPLICATION, "/*application*/"),
+            Scope::Room => (ROOM, "/*room*/"),
+        };
+        self.0.store(scope, Ordering::Relaxed);
+        let prepared = connection.prepare_cached(&format!("{mark}{sql}"));
+        self.0.store(OWN, Ordering::Relaxed);
+        prepared.map_err(sql_error)
+    }
+}
+
+fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
+    let reserved = |table: &str| table.to_ascii_lowercase().starts_with("quorate_");
+    match context.action {
+        AuthAction::Attach { .. }
+        | AuthAction::Detach { .. }
+        | AuthAction::Transaction { .. }
+        | AuthAction::Savepoint { .. }
+        | AuthAction::CreateVtable { .. }
+        | AuthAction::DropVtable { .. } => false,
+        AuthAction::Pragma { .. } => false,
+        AuthAction::Function { function_name } => !matches!(function_name, "load_extension" | "writefile" | "edit"),
+        AuthAction::Read { table_name, .. } => scope == ROOM || !reserved(table_name),
+        AuthAction::Insert { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::Delete { table_name }
+        | AuthAction::CreateTable { table_name }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::AlterTable { table_name, .. } => match scope {
+            ROOM => !CORE.contains(&table_name.to_ascii_lowercase().as_str()),
+            _ => !reserved(table_name),
+        },
+        AuthAction::CreateIndex { table_name, .. }
+        | AuthAction::DropIndex { table_name, .. }
+        | AuthAction::CreateTrigger { table_name, .. }
+        | AuthAction::DropTrigger { table_name, .. } => scope == ROOM || !reserved(table_name),
+        AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. } => false,
+        _ => true,
+    }
+}
+
+/// Tables that only the store itself writes.
+const CORE: [&str; 7] = [
+    "quorate_meta",
+    "quorate_block",
+    "quorate_stream",
+    "quorate_stream_run",
+    "quorate_term",
+    "quorate_term_run",
+    "quorate_event_id",
+];
+
+/// Runs a statement and returns the number of rows it changed.
+pub(super) fn execute(
+    connection: &Connection,
+    guard: &Guard,
+    sql: &str,
+    params: &[Value],
+    scope: Scope,
+) -> Result<u64, SqlError> {
+    let mut statement = guard.prepare(connection, sql, scope)?;
+    bind(&mut statement, params)?;
+    if statement.column_count() > 0 {
+        return drain(&mut statement, usize::MAX).map(|rows| rows.len() as u64);
+    }
+    statement.raw_execute().map(|rows| rows as u64).map_err(sql_error)
+}
+
+/// Runs a query and returns its rows, at most `max`.
+pub(super) fn query(
+    connection: &Connection,
+    guard: &Guard,
+    sql: &str,
+    params: &[Value],
+    scope: Scope,
+    max: usize,
+) -> Result<Vec<Row>, SqlError> {
+    let mut statement = guard.prepare(connection, sql, scope)?;
+    bind(&mut statement, params)?;
+    drain(&mut statement, max)
+}
+
+fn drain(statement: &mut Statement<'_>, max: usize) -> Result<Vec<Row>, SqlError> {
+    let columns: Arc<[Arc<str>]> = statement.column_names().into_iter().map(Arc::from).collect();
+    let mut rows = statement.raw_query();
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(sql_error)? {
+        if found.len() == max {
+            return Err(StoreError::TooMuch { what: "a query's rows", max, asked: max + 1 }.into());
+        }
+        let values =
+            (0..columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<_, _>>().map_err(sql_error)?;
+        found.push(Row { columns: columns.clone(), values });
+    }
+    Ok(found)
+}
+
+/// Binds `$n` to the n-th value, wherever and however often it stands.
+fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<(), SqlError> {
+    for index in 1..=statement.parameter_count() {
+        let name = statement.parameter_name(index).unwrap_or("?").to_owned();
+        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
+        let value = number.and_then(|n| params.get(n.checked_sub(1)?));
+        let value =
+            value.ok_or_else(|| SqlError::Failed { what: format!("no value was given for parameter {name}") })?;
+        statement.raw_bind_parameter(index, Bound(value)).map_err(sql_error)?;
+    }
+    Ok(())
+}
+
+struct Bound<'v>(&'v Value);
+
+impl rusqlite::ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(n) => ValueRef::Integer(*n),
+            Value::Real(x) => ValueRef::Real(*x),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn value(value: ValueRef<'_>) -> Value {
+    match value {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(n) => Value::Integer(n),
+        ValueRef::Real(x) => Value::Real(x),
+        ValueRef::Text(text) => Value::Text(String::from_utf8_lossy(text).into()),
+        ValueRef::Blob(bytes) => Value::Blob(Bytes::copy_from_slice(bytes)),
+    }
+}
+
+fn sql_error(cause: rusqlite::Error) -> SqlError {
+    use rusqlite::ffi::{ErrorCode, SQLITE_AUTH};
+    if super::connection::extended_code(&cause).is_some_and(|code| code & 0xff == SQLITE_AUTH) {
+        return SqlError::Refused { what: format!("do this here: {cause}") };
+    }
+    let wrong = matches!(&cause, rusqlite::Error::SqliteFailure(failure, _)
+        if matches!(failure.code, ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ReadOnly));
+    let what = cause.to_string();
+    let error = failed("running a statement")(cause);
+    let input = matches!(&error, StoreError::Engine { cause, .. } if !cause.is::<rusqlite::Error>() || is_input(cause.downcast_ref()));
+    if wrong || input || constraint(&error).is_some() { SqlError::Failed { what } } else { error.into() }
+}
+
+fn is_input(cause: Option<&rusqlite::Error>) -> bool {
+    !matches!(cause, Some(rusqlite::Error::SqliteFailure(..)))
+}

@@ -1,0 +1,119 @@
+//! The database's tables, and the checks that opening makes.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{
+    connection::{self, APPLICATION_ID, corrupt, extended_code, failed},
+    run,
+};
+use crate::store::{OpenError, StoreError, Timeline};
+
+/// The schema's version. Forward only: a newer one is refused.
+pub(super) const VERSION: u32 = 1;
+
+// Every row of ours carries a checksum in which its key takes part: `verify` can name the row that rotted.
+const TABLES: &str = "
+    -- What the store knows of itself.
+    CREATE TABLE quorate_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+    -- The log: see block.rs.
+    CREATE TABLE quorate_block (first INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    -- Streams as of the `indexed` mark.
+    CREATE TABLE quorate_stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL,
+        first INTEGER NOT NULL, tombstoned INTEGER NOT NULL, hash BLOB NOT NULL, sum INTEGER NOT NULL);
+    -- The positions of a stream's events, from version `first` on: see run.rs.
+    CREATE TABLE quorate_stream_run (stream INTEGER NOT NULL, first INTEGER NOT NULL, positions BLOB NOT NULL,
+        PRIMARY KEY (stream, first)) WITHOUT ROWID;
+    -- Types (1), tags (2) and categories (3) of events.
+    CREATE TABLE quorate_term (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, word TEXT NOT NULL, sum INTEGER NOT NULL,
+        UNIQUE (kind, word));
+    -- The positions of a term's events, from position `first` on.
+    CREATE TABLE quorate_term_run (term INTEGER NOT NULL, first INTEGER NOT NULL, positions BLOB NOT NULL,
+        PRIMARY KEY (term, first)) WITHOUT ROWID;
+    -- Which events are known: see identity.rs.
+    CREATE TABLE quorate_event_id (key BLOB PRIMARY KEY, position INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+    -- The tables of rooms, by version.
+    CREATE TABLE quorate_room (room TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
+";
+
+/// Makes the tables if the file is new, and checks that they are ours otherwise. `store` becomes a new store's id.
+pub(super) fn prepare(path: &Path, store: u64) -> Result<Connection, OpenError> {
+    let io = |cause: rusqlite::Error| open_error(path, cause);
+    let connection = connection::writer(path).map_err(io)?;
+    let application: i32 = pragma(&connection, "application_id").map_err(io)?;
+    let version: u32 = pragma(&connection, "user_version").map_err(io)?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
+    match (application, version) {
+        (0, 0) if tables == 0 => create(&connection, store).map_err(io)?,
+        (APPLICATION_ID, VERSION) => {}
+        (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),
+        _ => return Err(OpenError::Foreign { path: path.into() }),
+    }
+    Ok(connection)
+}
+
+fn create(connection: &Connection, store: u64) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    connection.execute_batch(TABLES)?;
+    set_meta(connection, "store", store.cast_signed())?;
+    set_meta(connection, "epoch", 1)?;
+    set_meta(connection, "indexed", 0)?;
+    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
+    connection.pragma_update(None, "user_version", VERSION)?;
+    connection.execute_batch("COMMIT")
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> rusqlite::Result<T> {
+    connection.pragma_query_value(None, name, |row| row.get(0))
+}
+
+fn open_error(path: &Path, cause: rusqlite::Error) -> OpenError {
+    let code = extended_code(&cause).unwrap_or(0);
+    match code & 0xff {
+        rusqlite::ffi::SQLITE_NOTADB => {
+            OpenError::Corrupt { path: path.into(), what: "it is not an SQLite database".to_owned() }
+        }
+        rusqlite::ffi::SQLITE_CORRUPT => OpenError::Corrupt { path: path.into(), what: cause.to_string() },
+        rusqlite::ffi::SQLITE_BUSY | rusqlite::ffi::SQLITE_LOCKED => OpenError::Locked { path: path.into() },
+        rusqlite::ffi::SQLITE_CANTOPEN | rusqlite::ffi::SQLITE_PERM | rusqlite::ffi::SQLITE_READONLY => {
+            OpenError::Io { path: path.into(), cause: std::io::Error::other(cause) }
+        }
+        _ => OpenError::Store(failed("opening the store")(cause)),
+    }
+}
+
+/// Reads one of the numbers that the store knows of itself.
+pub(super) fn meta(connection: &Connection, key: &'static str) -> Result<i64, StoreError> {
+    let mut select = connection
+        .prepare_cached("SELECT value, sum FROM quorate_meta WHERE key = ?1")
+        .map_err(failed("reading quorate_meta"))?;
+    let row: Option<(i64, u32)> = select
+        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()
+        .map_err(failed("reading quorate_meta"))?;
+    let place = || format!("quorate_meta, row `{key}`");
+    let (value, sum) = row.ok_or_else(|| corrupt(place(), "it is missing"))?;
+    if sum != meta_sum(key, value) {
+        return Err(corrupt(place(), "the checksum does not match"));
+    }
+    Ok(value)
+}
+
+pub(super) fn meta_sum(key: &str, value: i64) -> u32 {
+    run::checksum(key.as_bytes(), &value.to_le_bytes())
+}
+
+/// Writes one of the numbers that the store knows of itself.
+pub(super) fn set_meta(connection: &Connection, key: &'static str, value: i64) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("INSERT OR REPLACE INTO quorate_meta (key, value, sum) VALUES (?1, ?2, ?3)")?
+        .execute(params![key, value, meta_sum(key, value)])
+        .map(|_| ())
+}
+
+/// Which store and timeline the database is.
+pub(super) fn timeline(connection: &Connection) -> Result<Timeline, StoreError> {
+    let epoch = u32::try_from(meta(connection, "epoch")?).map_err(|e| corrupt("quorate_meta, row `epoch`", e))?;
+    Ok(Timeline { store: meta(connection, "store")?.cast_unsigned(), epoch })
+}

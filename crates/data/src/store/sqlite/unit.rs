@@ -1,0 +1,94 @@
+//! A transaction's operations on the embedded store. They are done at once: a unit that awaits only them never waits.
+
+use std::{
+    future::ready,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use quorate_runtime::BoxFuture;
+
+use super::{
+    batch::Ready,
+    core::Core,
+    read::{self, Glance, Scan, Sight},
+    sql,
+};
+use crate::store::{
+    AppendBatch, AppendError, Appended, LogPage, ReadLog, ReadStream, Row, Scope, SqlError, StoreError, StreamPage,
+    TxOps, Value,
+};
+
+/// The operations of one unit.
+pub(super) struct UnitTx {
+    core: Arc<Mutex<Core>>,
+}
+
+impl UnitTx {
+    pub(super) fn new(core: Arc<Mutex<Core>>) -> Self {
+        Self { core }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl TxOps for UnitTx {
+    fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        let mut core = self.core();
+        let appended = Ready::new(batch, &core.shared.limits).and_then(|ready| core.append(&ready));
+        Box::pin(ready(appended))
+    }
+
+    fn read_stream(&mut self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
+        Box::pin(ready(read_stream(&self.core(), &read)))
+    }
+
+    fn read_log(&mut self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>> {
+        Box::pin(ready(read_log(&self.core(), read)))
+    }
+
+    fn execute<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Value],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<u64, SqlError>> {
+        let core = self.core();
+        Box::pin(ready(sql::execute(&core.connection, &core.guard, sql, params, scope)))
+    }
+
+    fn query<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Value],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
+        let core = self.core();
+        let max = core.shared.limits.query_rows;
+        Box::pin(ready(sql::query(&core.connection, &core.guard, sql, params, scope, max)))
+    }
+}
+
+fn read_stream(core: &Core, read: &ReadStream) -> Result<StreamPage, StoreError> {
+    let shared = &core.shared;
+    read::check_limit(&shared.limits, read.limit)?;
+    let glance = read::glance(&shared.tail(), read, &shared.limits, Sight::Everything);
+    match glance {
+        Glance::Page(page) => Ok(page),
+        Glance::Part(newer) => read::stream(shared, &core.connection, read, newer),
+    }
+}
+
+fn read_log(core: &Core, read: ReadLog) -> Result<LogPage, StoreError> {
+    let shared = &core.shared;
+    read::check_limit(&shared.limits, read.limit)?;
+    let mut scan = Scan::new(read, &shared.limits);
+    loop {
+        let glance = scan.tail(&shared.tail(), Sight::Everything);
+        match glance {
+            Ok(page) => return Ok(page),
+            Err(until) => scan.indexed(shared, &core.connection, until)?,
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Checking every stored byte.
+//!
+//! Events are read once, in order: their blocks' checksums, their place, their link of the hash chain. On the way two
+//! digests grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does
+//! not matter and memory stays small. Every index row has a checksum besides, which names the row that rotted.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use hashbrown::HashMap;
+use rusqlite::{Connection, Row};
+
+use super::{
+    connection::failed,
+    identity,
+    index::{StreamRow, term_sum},
+    run, shared, tables,
+    tail::words,
+};
+use crate::{
+    event::{ChainHash, Recorded},
+    store::{Progress, StoreError, Verified},
+};
+
+const CHECKING: &str = "checking the store";
+
+/// Checks everything, as of one moment.
+pub(super) fn run(connection: &Connection, progress: &Progress) -> Result<Verified, StoreError> {
+    connection.execute_batch("BEGIN").map_err(failed(CHECKING))?;
+    let verified = Check::new(connection, progress).and_then(Check::finish);
+    connection.execute_batch("COMMIT").map_err(failed(CHECKING))?;
+    verified
+}
+
+/// What a stream was like at the last event read.
+struct Chain {
+    version: u64,
+    hash: ChainHash,
+}
+
+/// An order-independent digest of a set: the sum of its members' hashes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Digest(u128);
+
+impl Digest {
+    fn add(&mut self, kind: u8, word: &[u8], ordinal: u64, position: u64) {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[kind]);
+        hasher.update(&ordinal.to_le_bytes());
+        hasher.update(&position.to_le_bytes());
+        hasher.update(word);
+        let mut short = [0; 16];
+        short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        self.0 = self.0.wrapping_add(u128::from_le_bytes(short));
+    }
+}
+
+struct Check<'c> {
+    connection: &'c Connection,
+    progress: &'c Progress,
+    found: Verified,
+    chains: HashMap<Arc<str>, Chain, FixedState>,
+    indexed: u64,
+    total: u64,
+    should_say: [Digest; 3],
+}
+
+/// Which table a digest is of.
+const STREAMS: usize = 0;
+const TERMS: usize = 1;
+const IDS: usize = 2;
+
+impl<'c> Check<'c> {
+    fn new(connection: &'c Connection, progress: &'c Progress) -> Result<Self, StoreError> {
+        let mut found = Verified::default();
+        let indexed = match tables::meta(connection, "indexed") {
+            Ok(indexed) => indexed.cast_unsigned(),
+            Err(cause) => {
+                note(&mut found, &cause);
+                0
+            }
+        };
+        let chains = HashMap::with_hasher(FixedState::default());
+        let mut check = Self { connection, progress, found, chains, indexed, total: 0, should_say: Default::default() };
+        check.structure()?;
+        Ok(check)
+    }
+
+    fn finish(mut self) -> Result<Verified, StoreError> {
+        self.total = self.last_position()?;
+        self.blocks()?;
+        self.found.streams = self.chains.len() as u64;
+        let says = [self.stream_runs()?, self.term_runs()?, self.event_ids()?];
+        let tables = ["quorate_stream_run", "quorate_term_run", "quorate_event_id"];
+        for (n, table) in tables.into_iter().enumerate() {
+            if says[n] != self.should_say[n] && self.found.findings.is_empty() {
+                self.found.find(table, "its entries are not those of the log");
+            }
+        }
+        self.meta()?;
+        Ok(self.found)
+    }
+
+    /// What SQLite itself can say about its pages.
+    fn structure(&mut self) -> Result<(), StoreError> {
+        let mut check = self.connection.prepare("PRAGMA integrity_check(20)").map_err(failed(CHECKING))?;
+        let lines = check.query_map([], |row| row.get::<_, String>(0)).map_err(failed(CHECKING))?;
+        for line in lines {
+            match line {
+                Ok(line) if line == "ok" => {}
+                Ok(line) => self.found.find("the file", line),
+                Err(cause) => self.found.find("the file", cause.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    fn last_position(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT coalesce(max(first), 0) FROM quorate_block";
+        let first: i64 = self.connection.query_row(sql, [], |row| row.get(0)).map_err(failed(CHECKING))?;
+        Ok(first.cast_unsigned())
+    }
+
+    fn blocks(&mut self) -> Result<(), StoreError> {
+        let mut next = 1;
+        self.each("SELECT first, body FROM quorate_block ORDER BY first", |check, row| {
+            let first: i64 = row.get(0)?;
+            let body = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
+            if first.cast_unsigned() != next {
+                check.found.find(format!("quorate_block, row {first}"), format!("position {next} should follow here"));
+            }
+            match shared::check(first, body) {
+                Ok(block) => {
+                    next = block.end();
+                    for position in block.first()..block.end() {
+                        match shared::in_block(&block, position) {
+                            Ok(event) => check.event(&event),
+                            Err(cause) => note(&mut check.found, &cause),
+                        }
+                    }
+                }
+                Err(cause) => {
+                    note(&mut check.found, &cause);
+                    next = first.cast_unsigned() + 1;
+                }
+            }
+            (check.progress)(first.cast_unsigned(), check.total.max(1));
+            Ok(())
+        })
+    }
+
+    fn event(&mut self, event: &Recorded) {
+        self.found.events += 1;
+        let position = event.position().get();
+        let place = || format!("event {position} (stream `{}`, version {})", event.stream(), event.version());
+        if !self.chains.contains_key(event.stream()) {
+            self.chains.insert(event.stream().into(), Chain { version: 0, hash: ChainHash::START });
+        }
+        let Some(chain) = self.chains.get_mut(event.stream()) else { return };
+        if event.version().get() != chain.version + 1 {
+            self.found.find(place(), format!("version {} should follow here", chain.version + 1));
+        } else if !event.follows(&chain.hash) {
+            self.found.find(place(), "its hash does not follow from the event before");
+        }
+        *chain = Chain { version: event.version().get(), hash: event.hash() };
+        if position <= self.indexed {
+            let stream = event.stream().as_bytes();
+            self.should_say[STREAMS].add(0, stream, event.version().get(), position);
+            words(event).for_each(|(kind, word)| self.should_say[TERMS].add(kind as u8, word.as_bytes(), 0, position));
+            self.should_say[IDS].add(0, &identity::key(event), 0, position);
+        }
+    }
+
+    /// Stream rows against the log, and runs against both.
+    fn stream_runs(&mut self) -> Result<Digest, StoreError> {
+        let mut names: HashMap<i64, String, FixedState> = HashMap::with_hasher(FixedState::default());
+        let select = "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream";
+        self.each(select, |check, row| {
+            let row = StreamRow::read(row)?;
+            match row.check() {
+                Ok(row) => {
+                    let chain = check.chains.get(row.name.as_str());
+                    // Events behind the `indexed` mark are not in the row yet.
+                    if chain.map_or(0, |chain| chain.version) < row.head.version.get() {
+                        check.found.find(format!("quorate_stream, row {}", row.id), "the log has fewer events");
+                    }
+                    names.insert(row.id, row.name);
+                }
+                Err(cause) => note(&mut check.found, &cause),
+            }
+            Ok(())
+        })?;
+        let mut says = Digest::default();
+        self.runs(
+            "SELECT stream, first, positions FROM quorate_stream_run",
+            "quorate_stream_run",
+            |list, first, positions| {
+                let name = names.get(&list)?;
+                (first..)
+                    .zip(positions)
+                    .for_each(|(version, position)| says.add(0, name.as_bytes(), version, *position));
+                Some(())
+            },
+        )?;
+        Ok(says)
+    }
+
+    fn term_runs(&mut self) -> Result<Digest, StoreError> {
+        let mut words: HashMap<i64, (u8, String), FixedState> = HashMap::with_hasher(FixedState::default());
+        self.each("SELECT id, kind, word, sum FROM quorate_term", |check, row| {
+            let (id, kind, word): (i64, u8, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if row.get::<_, u32>(3)? != term_sum(id, kind, &word) {
+                check.found.find(format!("quorate_term, row {id}"), "the checksum does not match");
+            }
+            words.insert(id, (kind, word));
+            Ok(())
+        })?;
+        let mut says = Digest::default();
+        self.runs("SELECT term, first, positions FROM quorate_term_run", "quorate_term_run", |list, _, positions| {
+            let (kind, word) = words.get(&list)?;
+            positions.iter().for_each(|position| says.add(*kind, word.as_bytes(), 0, *position));
+            Some(())
+        })?;
+        Ok(says)
+    }
+
+    fn runs(
+        &mut self,
+        select: &str,
+        table: &str,
+        mut take: impl FnMut(i64, u64, &[u64]) -> Option<()>,
+    ) -> Result<(), StoreError> {
+        self.each(select, |check, row| {
+            let (list, first): (i64, i64) = (row.get(0)?, row.get(1)?);
+            let place = || format!("{table}, row ({list}, {first})");
+            match run::decode(&run::key(list, first), row.get_ref(2)?.as_blob()?) {
+                Ok(positions) if take(list, first.cast_unsigned(), &positions).is_none() => {
+                    check.found.find(place(), "it belongs to nothing");
+                }
+                Ok(_) => {}
+                Err(what) => check.found.find(place(), what.to_string()),
+            }
+            Ok(())
+        })
+    }
+
+    fn event_ids(&mut self) -> Result<Digest, StoreError> {
+        let mut says = Digest::default();
+        self.each("SELECT key, position, sum FROM quorate_event_id", |check, row| {
+            let (key, position): (Vec<u8>, i64) = (row.get(0)?, row.get(1)?);
+            if row.get::<_, u32>(2)? != identity::checksum(&key, position) {
+                check
+                    .found
+                    .find(format!("quorate_event_id, the row of position {position}"), "the checksum does not match");
+            }
+            says.add(0, &key, 0, position.cast_unsigned());
+            Ok(())
+        })?;
+        Ok(says)
+    }
+
+    fn meta(&mut self) -> Result<(), StoreError> {
+        self.each("SELECT key, value, sum FROM quorate_meta", |check, row| {
+            let (key, value): (String, i64) = (row.get(0)?, row.get(1)?);
+            if row.get::<_, u32>(2)? != tables::meta_sum(&key, value) {
+                check.found.find(format!("quorate_meta, row `{key}`"), "the checksum does not match");
+            }
+            Ok(())
+        })
+    }
+
+    /// Reads rows one by one. A row that cannot be read is a finding, not the end.
+    fn each(
+        &mut self,
+        select: &str,
+        mut look: impl FnMut(&mut Self, &Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare(select).map_err(failed(CHECKING))?;
+        let mut rows = statement.query([]).map_err(failed(CHECKING))?;
+        loop {
+            match rows.next() {
+                Ok(Some(row)) => {
+                    self.found.rows += 1;
+                    if let Err(cause) = look(self, row) {
+                        self.found.find(format!("a row of {select}"), cause.to_string());
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(cause) => {
+                    self.found.find(format!("the rows of {select}"), cause.to_string());
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+fn note(found: &mut Verified, cause: &StoreError) {
+    match cause {
+        StoreError::Corrupt { place, what } => found.find(place.clone(), what.clone()),
+        other => found.find("the store", other.to_string()),
+    }
+}

@@ -1,0 +1,231 @@
+//! The one writer: takes what is waiting as a group, runs it in one transaction, syncs once, then answers.
+//!
+//! A plain append touches memory alone until the group's blocks are written; a unit runs inside a savepoint, so that its
+//! failure leaves the others alone. If the group's commit fails, its members are run again one by one, so that each gets
+//! the answer it deserves.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use quorate_runtime::{
+    blocking::{Dedicated, Work},
+    disk::Lock,
+};
+use tokio::sync::oneshot;
+
+use super::{
+    batch::Ready,
+    connection::{constraint, is_fatal},
+    core::Core,
+    queue::Queue,
+    retire,
+    unit::UnitTx,
+};
+use crate::store::{AppendError, Appended, Committed, DynTx, Retire, Retired, StoreError, Unit, UnitError};
+use quorate_foundations::name::Name;
+
+/// The tail goes into the index tables when it holds so many events …
+const FLUSH_EVENTS: usize = 8_192;
+/// … or so many bytes.
+const FLUSH_BYTES: usize = 8 << 20;
+
+/// Something for the writer to do, and where its answer goes.
+pub(super) enum Job {
+    Append(Ready, oneshot::Sender<Result<Appended, AppendError>>),
+    Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
+    Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
+    Flush(oneshot::Sender<Result<(), StoreError>>),
+    Close(oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Job {
+    /// The bytes it will roughly write.
+    pub(super) fn bytes(&self) -> usize {
+        if let Self::Append(batch, _) = self { batch.bytes } else { 0 }
+    }
+}
+
+/// An answer that waits for the group's commit.
+enum Answer {
+    Append(Result<Appended, AppendError>),
+    Unit(Result<Committed, UnitError>),
+}
+
+/// The writer's thread of work.
+pub(super) struct Writer {
+    core: Arc<Mutex<Core>>,
+    queue: Arc<Queue>,
+    /// Held until the last write is done.
+    _lock: Box<dyn Lock>,
+}
+
+impl Dedicated for Writer {
+    fn work(&mut self) -> Work {
+        while let Some(jobs) = self.queue.take() {
+            if self.run_batch(jobs) == Work::Over {
+                return Work::Over;
+            }
+        }
+        Work::Idle
+    }
+}
+
+impl Writer {
+    pub(super) fn new(core: Core, queue: Arc<Queue>, lock: Box<dyn Lock>) -> Self {
+        Self { core: Arc::new(Mutex::new(core)), queue, _lock: lock }
+    }
+
+    fn core(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs jobs in order: stretches of appends and units as groups, the rest each by itself.
+    pub(super) fn run_batch(&mut self, jobs: Vec<Job>) -> Work {
+        let mut group = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            if matches!(job, Job::Append(..) | Job::Unit(..)) {
+                group.push(job);
+                continue;
+            }
+            self.run_group(std::mem::take(&mut group));
+            match job {
+                Job::Retire(stream, what, reply) => drop(reply.send(retire::run(&mut self.core(), &stream, what))),
+                Job::Flush(reply) => drop(reply.send(self.core().flush())),
+                Job::Close(reply) => {
+                    self.close(reply);
+                    return Work::Over;
+                }
+                Job::Append(..) | Job::Unit(..) => unreachable!("these are in the group"),
+            }
+        }
+        self.run_group(group);
+        self.flush_if_due();
+        Work::Idle
+    }
+
+    fn run_group(&mut self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        match self.attempt(&jobs) {
+            Ok(answers) => jobs.into_iter().zip(answers).for_each(|(job, answer)| reply(job, answer)),
+            Err(cause) if jobs.len() == 1 => jobs.into_iter().for_each(|job| refuse(job, &cause)),
+            // One of them spoiled it for all: each alone gets the answer it deserves.
+            Err(_) => jobs.into_iter().for_each(|job| self.run_group(vec![job])),
+        }
+    }
+
+    /// Runs and commits a group; on failure nothing of it is left.
+    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
+        let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
+        let committed = answers.and_then(|answers| self.core().commit().map(|()| answers));
+        if let Err(cause) = &committed {
+            let mut core = self.core();
+            core.roll_back();
+            if is_fatal(cause) {
+                core.env.fatal(&format!("a sync of {} failed: {cause:?}", core.shared.path.display()));
+            }
+        }
+        committed
+    }
+
+    /// Runs one member of the group. `Err` spoils the group.
+    fn run(&mut self, job: &Job) -> Result<Answer, StoreError> {
+        match job {
+            Job::Append(batch, _) => match self.core().append(batch) {
+                Err(AppendError::Store(cause)) => Err(cause),
+                answer => Ok(Answer::Append(answer)),
+            },
+            Job::Unit(unit, _) => self.run_unit(unit.as_ref()).map(Answer::Unit),
+            _ => unreachable!("only appends and units are in groups"),
+        }
+    }
+
+    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, StoreError> {
+        let (end, limit) = {
+            let mut core = self.core();
+            core.begin()?;
+            core.run("SAVEPOINT unit", "beginning a unit")?;
+            let limit = core.shared.limits.unit_time;
+            core.deadline = Some(core.env.mono() + limit);
+            core.watch_deadline(true)?;
+            (core.shared.tail().end(), core.deadline)
+        };
+        let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
+        let polled =
+            catch_unwind(AssertUnwindSafe(|| unit.run(&mut tx).as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        drop(tx);
+        let mut core = self.core();
+        core.deadline = None;
+        core.watch_deadline(false)?;
+        if core.connection.is_autocommit() {
+            // SQLite rolled everything back by itself: disk full, out of memory, I/O error.
+            return Err(StoreError::DiskFull);
+        }
+        let late = limit.is_some_and(|limit| core.env.mono() > limit);
+        let outcome = match polled {
+            Ok(Poll::Ready(Ok(()))) if late => Err(UnitError::TooLong),
+            Ok(Poll::Ready(Ok(()))) => Ok(Committed { append: core.shared.tail().end() }),
+            Ok(Poll::Ready(Err(_))) if late => Err(UnitError::TooLong),
+            Ok(Poll::Ready(Err(_))) => Err(UnitError::Aborted),
+            Ok(Poll::Pending) => Err(UnitError::ForeignAwait),
+            Err(panic) => Err(UnitError::Panicked(message(&*panic))),
+        };
+        if outcome.is_err() {
+            core.run("ROLLBACK TO unit", "rolling a unit back")?;
+            core.shared.tail_mut().rewind(end);
+        }
+        core.run("RELEASE unit", "ending a unit")?;
+        Ok(outcome)
+    }
+
+    fn flush_if_due(&self) {
+        let mut core = self.core();
+        let due = {
+            let tail = core.shared.tail();
+            tail.len() >= FLUSH_EVENTS || tail.bytes() >= FLUSH_BYTES
+        };
+        if due && let Err(cause) = core.flush() {
+            // Nothing is lost: the events are durable, and the next commit tries again.
+            tracing::warn!(%cause, "the index could not be written");
+        }
+    }
+
+    fn close(&self, reply: oneshot::Sender<Result<(), StoreError>>) {
+        let mut core = self.core();
+        let closed = core.flush();
+        core.shared.close_readers();
+        let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", "checkpointing");
+        drop(core);
+        self.queue.close().into_iter().for_each(|job| refuse(job, &StoreError::Closed));
+        let _ = reply.send(closed);
+    }
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
+fn reply(job: Job, answer: Answer) {
+    match (job, answer) {
+        (Job::Append(_, reply), Answer::Append(answer)) => drop(reply.send(answer)),
+        (Job::Unit(_, reply), Answer::Unit(answer)) => drop(reply.send(answer)),
+        _ => unreachable!("an answer is of its job's kind"),
+    }
+}
+
+fn refuse(job: Job, cause: &StoreError) {
+    match job {
+        Job::Append(_, reply) => drop(reply.send(Err(cause.clone().into()))),
+        Job::Unit(_, reply) => {
+            let error = constraint(cause).map_or_else(|| UnitError::Store(cause.clone()), UnitError::Constraint);
+            drop(reply.send(Err(error)));
+        }
+        Job::Retire(.., reply) => drop(reply.send(Err(cause.clone().into()))),
+        Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause.clone()))),
+    }
+}
