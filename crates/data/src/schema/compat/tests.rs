@@ -1,0 +1,234 @@
+use super::{Certainty, Compatibility, Direction, Finding, Undeclared, incompatibilities};
+use crate::schema::{Limits, Schema};
+use serde_json::{Value, json};
+
+fn parse(json: &Value) -> Schema {
+    Schema::parse(json, &Limits::default()).unwrap_or_else(|fault| panic!("{json}: {fault}"))
+}
+
+fn backward(old: &Value, new: &Value) -> Vec<Finding> {
+    incompatibilities(&parse(old), &parse(new), Direction::Backward, Undeclared::Possible)
+}
+
+fn forward(old: &Value, new: &Value) -> Vec<Finding> {
+    incompatibilities(&parse(old), &parse(new), Direction::Forward, Undeclared::Possible)
+}
+
+/// An object schema that forbids what it does not declare.
+fn closed(properties: Value, required: Value) -> Value {
+    json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
+}
+
+#[track_caller]
+fn widens(narrow: Value, wide: Value) {
+    let none: Vec<Finding> = vec![];
+    assert_eq!(backward(&narrow, &wide), none, "{narrow} -> {wide}");
+    assert_ne!(backward(&wide, &narrow), none, "{wide} -> {narrow}");
+    assert_ne!(forward(&narrow, &wide), none, "{narrow} <- {wide}");
+}
+
+#[test]
+fn scalars_may_be_allowed_more_and_not_less() {
+    widens(json!({"type": "integer"}), json!({"type": "number"}));
+    widens(json!({"type": "integer"}), json!({"type": ["integer", "null"]}));
+    widens(json!({"type": "integer", "minimum": 1}), json!({"type": "integer", "exclusiveMinimum": -1}));
+    widens(json!({"type": "number", "exclusiveMaximum": 9}), json!({"type": "number", "maximum": 9}));
+    widens(json!({"type": "integer", "multipleOf": 6}), json!({"type": "integer", "multipleOf": 3}));
+    widens(json!({"type": "string", "minLength": 2, "maxLength": 4}), json!({"type": "string", "minLength": 1}));
+    widens(json!({"type": "string", "pattern": "^a"}), json!({"type": "string"}));
+    widens(json!({"type": "string", "format": "date"}), json!({"type": "string"}));
+    widens(json!({"enum": ["a", 1]}), json!({"enum": [1, "b", "a"]}));
+    widens(json!({"const": "a"}), json!({"type": "string"}));
+    widens(json!({"type": "boolean"}), json!({"enum": [true, false, null]}));
+    widens(json!(false), json!({"type": "null"}));
+    widens(json!({"type": "string"}), json!(true));
+}
+
+#[test]
+fn bounds_of_integers_compare_as_integers() {
+    let at_least_one = json!({"type": "integer", "minimum": 1});
+    let above_zero = json!({"type": "integer", "exclusiveMinimum": 0.0});
+    assert_eq!(backward(&at_least_one, &above_zero), []);
+    assert_eq!(forward(&at_least_one, &above_zero), []);
+}
+
+#[test]
+fn objects_may_ask_less_and_open_up() {
+    let a = json!({"a": {"type": "string"}});
+    widens(closed(a.clone(), json!(["a"])), closed(a.clone(), json!([])));
+    widens(closed(a.clone(), json!([])), closed(json!({"a": {"type": "string"}, "b": true}), json!([])));
+    widens(closed(a.clone(), json!([])), json!({"type": "object", "properties": a}));
+    widens(
+        json!({"type": "object", "patternProperties": {"^x": {"type": "integer"}}, "additionalProperties": false}),
+        json!({"type": "object", "patternProperties": {"^x": {"type": "number"}}, "additionalProperties": false}),
+    );
+    widens(
+        json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+        json!({"type": "object", "additionalProperties": {"type": "number"}}),
+    );
+    widens(json!({"type": "object", "required": ["a", "b"]}), json!({"type": "object", "minProperties": 2}));
+    widens(
+        json!({"type": "object", "propertyNames": {"maxLength": 3}}),
+        json!({"type": "object", "propertyNames": {"maxLength": 5}}),
+    );
+    widens(json!({"type": "object", "required": ["b"]}), json!({"type": "object", "dependentRequired": {"a": ["b"]}}));
+}
+
+#[test]
+fn arrays_may_ask_less() {
+    widens(
+        json!({"type": "array", "items": {"type": "integer"}}),
+        json!({"type": "array", "items": {"type": "number"}}),
+    );
+    widens(
+        json!({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": false}),
+        json!({"type": "array", "items": {"type": ["integer", "string"]}, "maxItems": 2}),
+    );
+    widens(
+        json!({"type": "array", "minItems": 2, "maxItems": 2}),
+        json!({"type": "array", "minItems": 1, "maxItems": 3}),
+    );
+    widens(json!({"type": "array", "uniqueItems": true}), json!({"type": "array"}));
+    widens(json!({"type": "array", "maxItems": 1}), json!({"type": "array", "uniqueItems": true}));
+}
+
+#[test]
+fn alternatives_may_be_added_and_discriminated_ones_stay_exclusive() {
+    let event = |kind: &str| json!({"type": "object", "properties": {"kind": {"const": kind}}, "required": ["kind"]});
+    widens(json!({"oneOf": [event("a"), event("b")]}), json!({"oneOf": [event("a"), event("c"), event("b")]}));
+    widens(json!({"oneOf": [event("a"), event("b")]}), json!({"anyOf": [event("b"), event("a"), {"type": "null"}]}));
+    widens(json!({"type": "string"}), json!({"anyOf": [{"type": "string"}, {"type": "null"}]}));
+    widens(json!({"allOf": [{"type": "object"}, {"required": ["a"]}]}), json!({"type": "object"}));
+    widens(json!({"type": "integer"}), json!({"not": {"type": "string"}}));
+    let types = json!({"type": ["string", "null"]});
+    assert_eq!(backward(&types, &json!({"oneOf": [{"type": "string"}, {"type": "null"}]})), []);
+    // Both alternatives of the new `oneOf` accept 3, which makes neither the only one.
+    assert_ne!(backward(&json!({"const": 3}), &json!({"oneOf": [{"type": "integer"}, {"minimum": 0}]})), []);
+}
+
+#[test]
+fn references_are_followed_also_where_they_recur() {
+    let tree = |leaf: &str| {
+        json!({
+            "$ref": "#/$defs/node",
+            "$defs": {"node": closed(json!({
+                "value": {"type": leaf},
+                "children": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            }), json!([]))},
+        })
+    };
+    widens(tree("integer"), tree("number"));
+    let inlined = closed(
+        json!({"value": {"type": "number"}, "children": {"type": "array", "items": tree("number")["$defs"]["node"]}}),
+        json!([]),
+    );
+    let inlined =
+        json!({"$ref": "#/$defs/node", "$defs": {"node": inlined["properties"]["children"]["items"], "unused": true}});
+    assert_eq!(backward(&tree("number"), &inlined), []);
+}
+
+#[test]
+fn a_case_may_not_be_its_own_proof() {
+    // The old schema's first alternative is also one of its conjuncts: telling the cases apart must not look like
+    // coming back to the same question.
+    let old = json!({"allOf": [{"$ref": "#/anyOf/0"}], "anyOf": [{"type": "integer"}, {"type": "string"}]});
+    assert_ne!(backward(&old, &json!({"type": "null"})), []);
+}
+
+#[test]
+fn annotations_change_nothing_and_unknown_keywords_are_not_trusted() {
+    let old = json!({"type": "string", "title": "a", "x-owner": 1});
+    let new = json!({"type": "string", "description": "b", "default": "c", "examples": ["d"], "x-owner": 2});
+    assert_eq!(backward(&old, &new), []);
+    let found = backward(&json!({"type": "string"}), &json!({"type": "string", "requried": ["a"]}));
+    assert_eq!(found[0].certainty, Certainty::Unproved);
+    assert_eq!(found[0].new, "/requried");
+}
+
+#[test]
+fn what_cannot_be_proved_is_refused_and_says_so_unless_it_is_unchanged() {
+    let clever = [
+        json!({"not": {"required": ["a"]}}),
+        json!({"if": {"required": ["a"]}, "then": {"required": ["b"]}}),
+        json!({"contains": {"type": "integer"}, "minContains": 2}),
+        json!({"unevaluatedProperties": false, "properties": {"a": true}}),
+        json!({"dependentSchemas": {"a": {"minProperties": 2}}}),
+        json!({"pattern": "^a"}),
+    ];
+    for schema in clever {
+        let found = backward(&json!({}), &schema);
+        assert!(!found.is_empty(), "{schema}");
+        let mut documented = schema.clone();
+        documented["description"] = json!("the same, documented");
+        assert_eq!(backward(&schema, &documented), backward(&documented, &schema));
+        if schema.get("unevaluatedProperties").is_none() {
+            assert_eq!(backward(&schema, &documented), [], "{schema}");
+        }
+    }
+    let text = backward(&json!({"pattern": "^a"}), &json!({"pattern": "^b"}))[0].to_string();
+    assert!(text.starts_with("`/pattern`: was `\"^a\"`, became `\"^b\"`: old events"), "{text}");
+    assert!(text.contains("cannot be proved"), "{text}");
+}
+
+#[test]
+fn findings_point_into_both_schemas_and_tell_the_effect() {
+    let old = json!({"type": "object", "$defs": {"money": {"type": "integer"}}, "properties": {"amount": {"$ref": "#/$defs/money"}}});
+    let new = json!({"type": "object", "properties": {"amount": {"type": "string"}}});
+    let found = backward(&old, &new);
+    assert_eq!(
+        found[0].to_string(),
+        "`/properties/amount/type` (before: `/$defs/money/type`): was integer, became string: \
+         old events with a value that is integer would be refused by new readers"
+    );
+    let old = closed(json!({"amount": {"type": "integer"}}), json!(["amount"]));
+    let new = closed(json!({"amount": {"type": "integer"}}), json!([]));
+    assert_eq!(
+        forward(&old, &new)[0].to_string(),
+        "`/properties/amount`: was required, became optional: new events without it would be refused by old readers"
+    );
+    let found = backward(&json!({"enum": ["a", "b"]}), &json!({"enum": ["a"]}));
+    assert_eq!(
+        found[0].to_string(),
+        "`/enum`: was open to `\"b\"`, became without: old events with one of these values would be refused by new readers"
+    );
+}
+
+#[test]
+fn a_new_optional_property_of_an_open_object_is_safe_only_if_producers_keep_to_their_declarations() {
+    let old = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let new = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}});
+    let found = backward(&old, &new);
+    assert_eq!((found[0].new.as_str(), found[0].was.as_str()), ("/properties/b", "undeclared, yet allowed"));
+    let declared = |direction| incompatibilities(&parse(&old), &parse(&new), direction, Undeclared::Absent);
+    assert_eq!((declared(Direction::Backward), declared(Direction::Forward)), (vec![], vec![]));
+    // What an alternative mentions is declared, whichever alternative a document takes.
+    let alternatives = json!({"anyOf": [{"properties": {"a": true}}, {"properties": {"b": {"type": "integer"}}}]});
+    let found = incompatibilities(&parse(&alternatives), &parse(&new), Direction::Backward, Undeclared::Absent);
+    assert_ne!(found, []);
+}
+
+#[test]
+fn entangled_schemas_end_in_an_answer() {
+    let property = |at: usize| {
+        let same = json!({"$ref": format!("#/$defs/d{}", at + 1)});
+        json!({"anyOf": [{"properties": {"a": same, "b": same}}, {"properties": {"a": same}, "maxProperties": at}]})
+    };
+    let build = |leaf: &str, levels: usize| {
+        let mut defs: serde_json::Map<_, _> = (0..levels).map(|at| (format!("d{at}"), property(at))).collect();
+        defs.insert(format!("d{levels}"), json!({"type": leaf}));
+        json!({"$ref": "#/$defs/d0", "$defs": defs})
+    };
+    assert_eq!(backward(&build("string", 9), &build("string", 9)), []);
+    let found = backward(&build("string", 9), &build("integer", 9));
+    assert!(!found.is_empty() && found.len() <= super::MAX_FINDINGS);
+}
+
+#[test]
+fn modes_are_read_as_they_are_written() {
+    for mode in Compatibility::ALL {
+        assert_eq!(mode.to_string().parse(), Ok(mode));
+        assert_eq!(json!(mode), json!(mode.as_str()));
+        assert_eq!(mode.is_transitive(), mode.as_str().ends_with("-transitive"));
+    }
+    assert!("BACKWARD".parse::<Compatibility>().is_err());
+}

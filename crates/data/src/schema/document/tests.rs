@@ -1,0 +1,87 @@
+use super::{Schema, SchemaFault};
+use crate::schema::Limits;
+use serde_json::{Map, Value, json};
+
+fn fault(json: Value) -> SchemaFault {
+    match Schema::parse(&json, &Limits::default()) {
+        Err(fault) => fault,
+        Ok(_) => panic!("{} was accepted", super::clipped(json.to_string(), 200)),
+    }
+}
+
+fn chain(links: usize, link: impl Fn(&str) -> Value) -> Value {
+    let mut defs: Map<String, Value> =
+        (0..links).map(|at| (format!("d{at}"), link(&format!("#/$defs/d{}", at + 1)))).collect();
+    defs.insert(format!("d{links}"), json!({"type": "string"}));
+    json!({"$ref": "#/$defs/d0", "$defs": defs})
+}
+
+#[test]
+fn a_fault_is_named_with_its_place() {
+    let message = |json| fault(json).to_string();
+    assert!(message(json!({"properties": {"a": {"minimum": "x"}}})).starts_with("`/properties/a/minimum`: "));
+    assert!(message(json!({"type": "objekt"})).starts_with("`/type`: "));
+    assert!(matches!(fault(json!("a string")), SchemaFault::Invalid { at, .. } if at.is_empty()));
+    assert!(matches!(
+        fault(json!({"items": {"$ref": "https://example.com/a.json#/b"}})),
+        SchemaFault::RemoteRef { at, reference } if at == "/items" && reference == "https://example.com/a.json#/b"
+    ));
+    assert!(matches!(fault(json!({"$ref": "#name"})), SchemaFault::RemoteRef { .. }));
+    assert!(matches!(fault(json!({"$ref": "#/$defs/nobody"})), SchemaFault::DanglingRef { .. }));
+    assert!(matches!(fault(json!({"$ref": "#/const", "const": {}})), SchemaFault::DanglingRef { .. }));
+    let draft7 = json!({"$schema": "http://json-schema.org/draft-07/schema#"});
+    assert!(matches!(fault(draft7), SchemaFault::Dialect { .. }));
+    assert!(matches!(fault(json!({"not": {"$id": "a"}})), SchemaFault::Unsupported { keyword: "$id", .. }));
+    assert!(matches!(fault(json!({"$dynamicRef": "#a"})), SchemaFault::Unsupported { .. }));
+}
+
+#[test]
+fn a_root_that_names_itself_still_refers_to_itself() {
+    let named = json!({
+        "$schema": super::DIALECT, "$id": "https://json-schema.org/draft/2020-12/schema",
+        "$ref": "#/$defs/a%20b", "$defs": {"a b": {"type": "string"}},
+    });
+    let schema = Schema::parse(&named, &Limits::default()).unwrap();
+    assert!(schema.compile().unwrap().is_valid(&json!("x")));
+    assert!(!schema.compile().unwrap().is_valid(&json!({})));
+    let part = schema.compile_at("/$defs/a b").unwrap();
+    assert!(part.is_valid(&json!("x")) && !part.is_valid(&json!(1)));
+}
+
+#[test]
+fn patterns_that_could_take_exponential_time_or_much_memory_are_refused() {
+    for pattern in ["(?=a)b", r"(\w)\1", r"\p{L}{1000}", "(((a{100}){100}){100}){100}", "["] {
+        for schema in [json!({"pattern": pattern}), json!({"patternProperties": {pattern: true}})] {
+            assert!(matches!(fault(schema), SchemaFault::Invalid { .. }), "{pattern}");
+        }
+    }
+    let linear = Schema::parse(&json!({"pattern": "^(a+)+$"}), &Limits::default()).unwrap().compile().unwrap();
+    assert!(!linear.is_valid(&json!("a".repeat(100_000) + "!")));
+    assert!(matches!(fault(json!({"pattern": "a".repeat(1_025)})), SchemaFault::TooLarge { .. }));
+    let many: Map<_, _> = (0..65).map(|at| (format!("^{at}"), json!(true))).collect();
+    assert!(matches!(fault(json!({"patternProperties": many})), SchemaFault::TooLarge { found: 65, .. }));
+}
+
+#[test]
+fn a_schema_that_applies_itself_to_the_same_value_is_refused() {
+    assert!(matches!(fault(json!({"$ref": "#"})), SchemaFault::Endless { at } if at.is_empty()));
+    let round = json!({"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"not": {"$ref": "#/$defs/a"}}}});
+    assert!(matches!(fault(round), SchemaFault::Endless { .. }));
+    assert!(Schema::parse(&json!({"properties": {"next": {"$ref": "#"}}}), &Limits::default()).is_ok());
+}
+
+#[test]
+fn schemas_that_explode_when_written_out_are_refused_quickly() {
+    let doubling = chain(22, |next| json!({"allOf": [{"$ref": next}, {"$ref": next}]}));
+    assert!(matches!(fault(doubling), SchemaFault::TooLarge { .. }));
+    let through_parts = chain(22, |next| json!({"properties": {"a": {"$ref": next}, "b": {"$ref": next}}}));
+    assert!(matches!(fault(through_parts), SchemaFault::TooLarge { limit: 250_000, .. }));
+    assert!(matches!(fault(chain(1_900, |next| json!({"$ref": next}))), SchemaFault::TooLarge { .. }));
+    assert!(matches!(fault(chain(1_900, |next| json!({"items": {"$ref": next}}))), SchemaFault::TooLarge { .. }));
+    let mut deep = json!({});
+    (0..60).for_each(|_| deep = json!({"properties": {"a": deep.take()}}));
+    assert!(matches!(fault(deep), SchemaFault::TooLarge { .. }));
+    let wide: Map<_, _> = (0..2_000).map(|at| (format!("p{at}"), json!({"type": "string"}))).collect();
+    assert!(matches!(fault(json!({"properties": wide})), SchemaFault::TooLarge { .. }));
+    assert!(matches!(fault(json!({"title": "x".repeat(300_000)})), SchemaFault::TooLarge { .. }));
+}

@@ -1,0 +1,53 @@
+//! What a schema and a document may cost.
+
+/// The most a schema, or a document checked against one, may ask of us. Everything beyond is refused by name.
+///
+/// The defaults leave ample room for hand-written and generated event schemas and keep every operation of this room
+/// within milliseconds and a few megabytes, whoever wrote the schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of a schema as compact JSON, in bytes. Default 256 KiB.
+    pub schema_bytes: usize,
+    /// Nesting of a schema as JSON, in levels of arrays and objects. Default 96.
+    pub schema_depth: usize,
+    /// Subschemas in a schema. Default 2,000.
+    pub subschemas: usize,
+    /// Subschemas applied one inside another to one and the same value (`allOf` in `$ref` in `anyOf` …). Default 24.
+    pub in_place_depth: usize,
+    /// Size of a schema, in subschemas, once every non-recursive `$ref` is written out. Default 250,000.
+    pub expansion: u64,
+    /// Regular expressions in a schema. Default 64.
+    pub patterns: usize,
+    /// Length of one regular expression, in bytes. Default 1,024.
+    pub pattern_bytes: usize,
+    /// Memory of one compiled regular expression, in bytes. Default 1 MiB.
+    pub pattern_memory_bytes: usize,
+    /// Nesting of a document, in levels of arrays and objects. Default 64.
+    pub document_depth: usize,
+    /// Violations listed for one document. Default 16.
+    pub violations: usize,
+    /// Subschema visits that listing the violations of one document may take; beyond that only the fact is reported.
+    /// Default 20,000.
+    pub listing_visits: usize,
+    /// Versions of one event type. Default 1,000.
+    pub versions: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            schema_bytes: 256 << 10,
+            schema_depth: 96,
+            subschemas: 2_000,
+            in_place_depth: 24,
+            expansion: 250_000,
+            patterns: 64,
+            pattern_bytes: 1_024,
+            pattern_memory_bytes: 1 << 20,
+            document_depth: 64,
+            violations: 16,
+            listing_visits: 20_000,
+            versions: 1_000,
+        }
+    }
+}

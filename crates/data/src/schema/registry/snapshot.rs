@@ -1,0 +1,214 @@
+//! The schemas in force at one moment.
+
+use super::{
+    super::{
+        compat::{Compatibility, incompatibilities},
+        document::Schema,
+        version::SchemaVersion,
+    },
+    Proposal, RegistryPolicy, SchemaRow, UnknownType,
+    entry::{Entry, Ready},
+    error::{Incompatibility, RegisterError, Rejection, RowError},
+};
+use quorate_foundations::name::Name;
+use serde_json::Value;
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The schemas in force at one moment: immutable, cheap to clone, safe to share.
+#[derive(Clone, Debug, Default)]
+pub struct Schemas {
+    policy: RegistryPolicy,
+    /// Version n of a type stands at n − 1.
+    types: Arc<BTreeMap<Name, Vec<Arc<Entry>>>>,
+}
+
+/// Which version to check against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The newest.
+    Latest,
+    /// This one.
+    Exactly(SchemaVersion),
+}
+
+/// What an event that was not refused has been checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It fits this version.
+    Valid(SchemaVersion),
+    /// The type has no schema, and the registry accepts such types.
+    NoSchema,
+}
+
+impl Schemas {
+    /// None yet.
+    pub fn new(policy: RegistryPolicy) -> Self {
+        Self { policy, types: Arc::default() }
+    }
+
+    /// Puts persisted rows in force; per type they come in the order of their versions.
+    ///
+    /// # Errors
+    /// [`RowError`]: the first row that does not follow.
+    pub fn from_rows(policy: RegistryPolicy, rows: impl IntoIterator<Item = SchemaRow>) -> Result<Self, RowError> {
+        let mut types = BTreeMap::new();
+        rows.into_iter().try_for_each(|row| admit(&mut types, row))?;
+        Ok(Self { policy, types: Arc::new(types) })
+    }
+
+    /// These, and a persisted row as well. Repeating a row changes nothing.
+    ///
+    /// # Errors
+    /// [`RowError`]: the row does not follow.
+    pub fn admitting(&self, row: SchemaRow) -> Result<Self, RowError> {
+        let mut types = BTreeMap::clone(&self.types);
+        admit(&mut types, row)?;
+        Ok(Self { policy: self.policy, types: Arc::new(types) })
+    }
+
+    /// The rules of this registry.
+    pub fn policy(&self) -> &RegistryPolicy {
+        &self.policy
+    }
+
+    /// Every type that has a schema, in order, with its latest version.
+    pub fn subjects(&self) -> impl Iterator<Item = (&Name, SchemaVersion)> {
+        self.types.iter().filter_map(|(name, versions)| Some((name, version_at(versions.len().checked_sub(1)?)?)))
+    }
+
+    /// The newest version of a type.
+    pub fn latest(&self, event_type: &str) -> Option<SchemaVersion> {
+        version_at(self.types.get(event_type)?.len().checked_sub(1)?)
+    }
+
+    /// One row, as it was persisted.
+    pub fn row(&self, event_type: &str, version: SchemaVersion) -> Option<SchemaRow> {
+        let (name, versions) = self.types.get_key_value(event_type)?;
+        let entry = versions.get(index(version))?;
+        let (compatibility, schema) = (entry.compatibility, entry.text.clone());
+        Some(SchemaRow { event_type: name.clone(), version, compatibility, schema })
+    }
+
+    /// Decides whether `schema` may become the next version of `event_type`.
+    ///
+    /// A schema equal to one that the type has had is not registered again: the newest version that has it is returned.
+    /// Takes milliseconds, bounded by the [`Limits`](super::super::Limits), whatever the schema.
+    ///
+    /// # Errors
+    /// [`RegisterError`]: a faulty schema, an incompatible one with every reason, or too many versions.
+    pub fn propose(&self, event_type: &Name, schema: &Value, mode: Compatibility) -> Result<Proposal, RegisterError> {
+        let schema = Schema::parse(schema, &self.policy.limits)?;
+        let versions = self.types.get(event_type.as_str()).map_or(&[][..], Vec::as_slice);
+        let earlier = self.earlier(event_type, versions)?;
+        if let Some((version, _)) = earlier.iter().find(|(_, known)| known.schema == schema) {
+            return Ok(Proposal::Existing(*version));
+        }
+        let limit = self.policy.limits.versions;
+        let next = version_at(versions.len()).filter(|_| versions.len() < limit);
+        let Some(version) = next else {
+            return Err(RegisterError::TooManyVersions { event_type: event_type.clone(), limit });
+        };
+        self.compare(event_type, &schema, mode, &earlier)?;
+        let event_type = event_type.clone();
+        Ok(Proposal::New(SchemaRow { event_type, version, compatibility: mode, schema: schema.to_string() }))
+    }
+
+    /// Every version of a type, the newest first.
+    fn earlier<'a>(
+        &self,
+        event_type: &Name,
+        versions: &'a [Arc<Entry>],
+    ) -> Result<Vec<(SchemaVersion, &'a Ready)>, RegisterError> {
+        let numbered = versions.iter().enumerate().rev();
+        let numbered = numbered.filter_map(|(at, entry)| Some((version_at(at)?, entry)));
+        let ready = |(version, entry): (SchemaVersion, &'a Arc<Entry>)| match entry.ready(&self.policy.limits) {
+            Ok(ready) => Ok((version, ready)),
+            Err(fault) => Err(RegisterError::Broken { event_type: event_type.clone(), version, fault }),
+        };
+        numbered.map(ready).collect()
+    }
+
+    fn compare(
+        &self,
+        event_type: &Name,
+        schema: &Schema,
+        mode: Compatibility,
+        earlier: &[(SchemaVersion, &Ready)],
+    ) -> Result<(), RegisterError> {
+        let compared = if mode.is_transitive() { earlier.len() } else { 1 };
+        let findings = |(version, known): &(SchemaVersion, &Ready)| {
+            let in_direction = |direction| incompatibilities(&known.schema, schema, direction, self.policy.undeclared);
+            let findings: Vec<_> = mode.directions().iter().copied().flat_map(in_direction).collect();
+            (!findings.is_empty()).then_some(Incompatibility { version: *version, findings })
+        };
+        let with: Vec<_> = earlier.iter().take(compared).filter_map(findings).collect();
+        match with.is_empty() {
+            true => Ok(()),
+            false => Err(RegisterError::Incompatible { event_type: event_type.clone(), mode, with }),
+        }
+    }
+
+    /// Checks an event's data.
+    ///
+    /// # Errors
+    /// [`Rejection`]: what is wrong with the data, or that there is no schema to tell.
+    pub fn validate(&self, event_type: &str, which: Which, data: &Value) -> Result<Checked, Rejection> {
+        let Some((version, entry)) = self.find(event_type, which)? else { return Ok(Checked::NoSchema) };
+        let limits = &self.policy.limits;
+        let ready = entry.ready(limits).map_err(|fault| Rejection::Broken { version, fault })?;
+        ready.check(version, data, limits).map(|()| Checked::Valid(version))
+    }
+
+    /// Checks an event's data as JSON text. Data of a type without schema are not looked at, and need not be JSON.
+    ///
+    /// # Errors
+    /// [`Rejection`], as [`validate`](Self::validate) has it.
+    pub fn validate_bytes(&self, event_type: &str, which: Which, data: &[u8]) -> Result<Checked, Rejection> {
+        if self.find(event_type, which)?.is_none() {
+            return Ok(Checked::NoSchema);
+        }
+        let not_json = |error: serde_json::Error| Rejection::NotJson { line: error.line(), column: error.column() };
+        self.validate(event_type, which, &serde_json::from_slice(data).map_err(not_json)?)
+    }
+
+    fn find(&self, event_type: &str, which: Which) -> Result<Option<(SchemaVersion, &Entry)>, Rejection> {
+        let Some((versions, latest)) = self.types.get(event_type).zip(self.latest(event_type)) else {
+            return match self.policy.unknown_type {
+                UnknownType::Accept => Ok(None),
+                UnknownType::Refuse => Err(Rejection::UnknownType),
+            };
+        };
+        let asked = match which {
+            Which::Latest => latest,
+            Which::Exactly(version) => version,
+        };
+        match versions.get(index(asked)) {
+            Some(entry) => Ok(Some((asked, entry))),
+            None => Err(Rejection::UnknownVersion { asked, latest }),
+        }
+    }
+}
+
+fn admit(types: &mut BTreeMap<Name, Vec<Arc<Entry>>>, row: SchemaRow) -> Result<(), RowError> {
+    let SchemaRow { event_type, version, compatibility, schema } = row;
+    let versions = types.get(event_type.as_str()).map_or(&[][..], Vec::as_slice);
+    match versions.get(index(version)) {
+        Some(known) if known.text == schema => return Ok(()),
+        Some(_) => return Err(RowError::Taken { event_type, version }),
+        None if index(version) == versions.len() => {}
+        None => {
+            let expected = version_at(versions.len()).unwrap_or(version);
+            return Err(RowError::OutOfOrder { event_type, expected, found: version });
+        }
+    }
+    types.entry(event_type).or_default().push(Arc::new(Entry::new(schema, compatibility)));
+    Ok(())
+}
+
+fn index(version: SchemaVersion) -> usize {
+    version.get() as usize - 1
+}
+
+fn version_at(index: usize) -> Option<SchemaVersion> {
+    SchemaVersion::new(u32::try_from(index + 1).ok()?)
+}

@@ -1,0 +1,191 @@
+use super::{
+    Checked, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow, Schemas,
+    UnknownType, Which,
+};
+use crate::schema::{Compatibility, Limits, SchemaVersion};
+use quorate_foundations::name::Name;
+use serde_json::{Value, json};
+
+const FIRST: SchemaVersion = SchemaVersion::FIRST;
+
+fn paid() -> Name {
+    "payment.captured".parse().unwrap()
+}
+
+fn closed(properties: Value) -> Value {
+    json!({"type": "object", "properties": properties, "additionalProperties": false})
+}
+
+fn registry() -> SchemaRegistry {
+    SchemaRegistry::new(RegistryPolicy::default())
+}
+
+fn nested(levels: usize, leaf: Value) -> Value {
+    (0..levels).fold(leaf, |inner, _| json!({"c": inner}))
+}
+
+fn row(version: u32, schema: &str) -> SchemaRow {
+    let version = SchemaVersion::new(version).unwrap();
+    SchemaRow { event_type: paid(), version, compatibility: Compatibility::None, schema: schema.into() }
+}
+
+#[test]
+fn versions_count_from_one_and_the_same_schema_is_not_registered_twice() {
+    let registry = registry();
+    let (one, two) = (closed(json!({"a": true})), closed(json!({"a": true, "b": true})));
+    let register = |schema| registry.register(&paid(), schema, Compatibility::Backward).unwrap();
+    assert_eq!([register(&one), register(&two), register(&two), register(&one)].map(SchemaVersion::get), [1, 2, 2, 1]);
+    assert_eq!(
+        registry.current().subjects().map(|(name, version)| (name.clone(), version.get())).next(),
+        Some((paid(), 2))
+    );
+}
+
+#[test]
+fn nothing_is_in_force_before_its_row_is_admitted_and_snapshots_do_not_change() {
+    let registry = registry();
+    let before = registry.current();
+    let Ok(Proposal::New(row)) = before.propose(&paid(), &closed(json!({})), Compatibility::Full) else { panic!() };
+    assert_eq!(registry.current().latest("payment.captured"), None);
+    registry.clone().admit(row.clone()).unwrap();
+    registry.admit(row.clone()).unwrap();
+    assert_eq!(registry.current().row("payment.captured", FIRST), Some(row));
+    assert_eq!(before.validate("payment.captured", Which::Latest, &json!(1)), Ok(Checked::NoSchema));
+    assert!(registry.current().validate("payment.captured", Which::Latest, &json!(1)).is_err());
+}
+
+#[test]
+fn rows_read_back_restore_the_registry_and_rows_that_do_not_follow_are_refused() {
+    let rows = [row(1, "true"), row(2, r#"{"type":"object"}"#)];
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), rows.clone()).unwrap();
+    assert_eq!(schemas.row("payment.captured", SchemaVersion::new(2).unwrap()), Some(rows[1].clone()));
+    let refused = |row| schemas.admitting(row).unwrap_err();
+    assert!(matches!(refused(row(4, "true")), RowError::OutOfOrder { expected, .. } if expected.get() == 3));
+    assert!(matches!(refused(row(2, "true")), RowError::Taken { .. }));
+}
+
+#[test]
+fn an_incompatible_schema_is_refused_with_the_offending_path_and_the_version_it_breaks() {
+    let registry = registry();
+    let amount = |required: Value| json!({"type": "object", "properties": {"amount": {"type": "integer"}}, "required": required});
+    registry.register(&paid(), &amount(json!([])), Compatibility::Backward).unwrap();
+    let error = registry.register(&paid(), &amount(json!(["amount"])), Compatibility::Backward).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "payment.captured: not backward compatible; with version 1: `/properties/amount`: was optional, became \
+         required: old events without it would be refused by new readers"
+    );
+    assert!(registry.register(&paid(), &amount(json!(["amount"])), Compatibility::Forward).is_ok());
+}
+
+#[test]
+fn only_transitive_modes_look_beyond_the_latest_version() {
+    let registry = registry();
+    let (string, any, integer) = (json!({"type": "string"}), json!(true), json!({"type": ["integer", "boolean"]}));
+    registry.register(&paid(), &string, Compatibility::None).unwrap();
+    registry.register(&paid(), &integer, Compatibility::None).unwrap();
+    let wider = json!({"type": ["number", "boolean"]});
+    let error = registry.register(&paid(), &wider, Compatibility::BackwardTransitive).unwrap_err();
+    let RegisterError::Incompatible { with, .. } = error else { panic!("{error}") };
+    assert_eq!(with.iter().map(|with| with.version.get()).collect::<Vec<_>>(), [1]);
+    assert_eq!(registry.register(&paid(), &wider, Compatibility::Backward).unwrap().get(), 3);
+    assert_eq!(registry.register(&paid(), &any, Compatibility::BackwardTransitive).unwrap().get(), 4);
+}
+
+#[test]
+fn there_is_a_most_number_of_versions() {
+    let limits = Limits { versions: 1, ..Limits::default() };
+    let registry = SchemaRegistry::new(RegistryPolicy { limits, ..RegistryPolicy::default() });
+    registry.register(&paid(), &json!(true), Compatibility::None).unwrap();
+    let error = registry.register(&paid(), &json!({}), Compatibility::None).unwrap_err();
+    assert!(matches!(error, RegisterError::TooManyVersions { limit: 1, .. }));
+}
+
+#[test]
+fn an_unknown_type_or_version_is_answered_by_policy() {
+    let strict = RegistryPolicy { unknown_type: UnknownType::Refuse, ..RegistryPolicy::default() };
+    let check = |policy| Schemas::new(policy).validate_bytes("who", Which::Latest, b"not json");
+    assert_eq!(check(RegistryPolicy::default()), Ok(Checked::NoSchema));
+    assert_eq!(check(strict), Err(Rejection::UnknownType));
+    let schemas = Schemas::from_rows(strict, [row(1, "true")]).unwrap();
+    let ninth = SchemaVersion::new(9).unwrap();
+    let asked = schemas.validate("payment.captured", Which::Exactly(ninth), &json!(1));
+    assert_eq!(asked, Err(Rejection::UnknownVersion { asked: ninth, latest: FIRST }));
+}
+
+#[test]
+fn violations_name_the_place_in_the_data_and_the_rule_and_never_quote_the_data() {
+    let schema =
+        r#"{"properties":{"lines":{"items":{"required":["sku"],"properties":{"sku":{"pattern":"^[A-Z]+$"}}}}}}"#;
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, schema)]).unwrap();
+    let check = |data: Value| schemas.validate("payment.captured", Which::Latest, &data);
+    let Err(Rejection::Violations { violations, more, .. }) =
+        check(json!({"lines": [{"sku": "A"}, {}, {"sku": "secret"}]}))
+    else {
+        panic!()
+    };
+    let places: Vec<_> = violations.iter().map(|found| (found.instance.as_str(), found.schema.as_str())).collect();
+    let items = "/properties/lines/items";
+    assert_eq!(
+        places,
+        [
+            ("/lines/1", format!("{items}/required").as_str()),
+            ("/lines/2/sku", format!("{items}/properties/sku/pattern").as_str()),
+        ]
+    );
+    assert!(!more && !violations[1].message.contains("secret"), "{violations:?}");
+    let Err(Rejection::Violations { violations, more, .. }) = check(json!({"lines": vec![json!({}); 1_000]})) else {
+        panic!()
+    };
+    assert_eq!((violations.len(), more), (Limits::default().violations, true));
+    let not_json = schemas.validate_bytes("payment.captured", Which::Latest, b"{\n  oops");
+    assert_eq!(not_json, Err(Rejection::NotJson { line: 2, column: 3 }));
+}
+
+#[test]
+fn documents_that_multiply_alternatives_are_answered_in_time() {
+    let again = |key: &str| json!({"properties": {"c": {"$ref": "#"}, key: {"const": 1}}, "required": [key]});
+    let schema = json!({"oneOf": [again("k"), again("z"), {"required": ["leaf"]}]}).to_string();
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, &schema)]).unwrap();
+    let check = |data: &Value| schemas.validate("payment.captured", Which::Latest, data);
+    let mut both = json!({"leaf": 1});
+    (0..60).for_each(|_| both = json!({"c": both.take(), "k": 1, "z": 2}));
+    assert_eq!(check(&both), Ok(Checked::Valid(FIRST)));
+    let Err(Rejection::Violations { violations, more, .. }) = check(&nested(60, json!({}))) else { panic!() };
+    assert!(violations.len() == 1 && more, "{violations:?}");
+    assert_eq!(check(&nested(64, json!({}))), Err(Rejection::TooDeep { limit: 64 }));
+}
+
+#[test]
+fn the_deepest_document_under_the_deepest_schema_fits_on_a_small_stack() {
+    let mut inner = json!({"properties": {"c": {"$ref": "#"}}, "patternProperties": {"^x": {"$ref": "#"}}});
+    (0..11).for_each(|_| inner = json!({"allOf": [{"anyOf": [inner.take()]}]}));
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, &inner.to_string())]).unwrap();
+    assert!(schemas.validate("payment.captured", Which::Latest, &nested(63, json!({}))).is_ok());
+    let mut refusing = inner;
+    refusing["not"] = json!({"required": ["bad"]});
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, &refusing.to_string())]).unwrap();
+    assert!(schemas.validate("payment.captured", Which::Latest, &nested(63, json!({"bad": 1}))).is_err());
+}
+
+#[test]
+fn a_stored_schema_that_was_damaged_refuses_events_by_name_and_nothing_panics() {
+    for damaged in ["{", "5", r#"{"$ref":"https://example.com"}"#] {
+        let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, damaged)]).unwrap();
+        let refused = schemas.validate("payment.captured", Which::Latest, &json!(1));
+        assert!(matches!(refused, Err(Rejection::Broken { version: FIRST, .. })), "{damaged}");
+        let proposed = schemas.propose(&paid(), &json!(true), Compatibility::None);
+        assert!(matches!(proposed, Err(RegisterError::Broken { .. })), "{damaged}");
+    }
+}
+
+#[test]
+fn racing_registrations_agree_on_versions() {
+    let registry = registry();
+    let other = registry.clone();
+    let proposal = registry.current().propose(&paid(), &json!({"title": "slow"}), Compatibility::None).unwrap();
+    other.register(&paid(), &json!({"title": "fast"}), Compatibility::None).unwrap();
+    let Proposal::New(row) = proposal else { panic!() };
+    assert!(matches!(registry.admit(row), Err(RowError::Taken { .. })));
+    assert_eq!(registry.register(&paid(), &json!({"title": "slow"}), Compatibility::None).unwrap().get(), 2);
+}
