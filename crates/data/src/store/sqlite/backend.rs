@@ -9,10 +9,10 @@ use std::{
 
 use quorate_foundations::name::Name;
 use quorate_runtime::{BoxFuture, Env};
-use rusqlite::params;
 use tokio::sync::{oneshot, watch};
 
 use super::{
+    backup,
     batch::Ready,
     connection::failed,
     index::StreamRow,
@@ -190,32 +190,8 @@ impl Backend for SqliteBackend {
     }
 
     fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>> {
-        let disk = self.env.disk().clone();
-        Box::pin(self.reading(move |shared, reader| {
-            const COPYING: &str = "writing a backup";
-            let io = |cause| StoreError::Engine { doing: COPYING, cause: Arc::new(cause) };
-            if disk.exists(&to).map_err(io)? {
-                return Err(io(std::io::ErrorKind::AlreadyExists.into()));
-            }
-            let mut partial = to.as_os_str().to_owned();
-            partial.push(".partial");
-            let partial = PathBuf::from(partial);
-            let total = disk.size(&shared.path).map_err(io)?;
-            progress(0, total);
-            // One read transaction, so that writers cannot make it start again, as they would with the backup API.
-            let copied = reader
-                .connection
-                .execute("VACUUM INTO ?1", params![partial.to_string_lossy()])
-                .map_err(failed(COPYING));
-            if let Err(cause) = copied {
-                let _ = disk.remove(&partial);
-                return Err(cause);
-            }
-            disk.sync(&partial).map_err(io)?;
-            disk.rename(&partial, &to).map_err(io)?;
-            progress(total, total);
-            disk.size(&to).map_err(io)
-        }))
+        let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
+        Box::pin(self.env.run_blocking(move || backup::run(&shared, disk.as_ref(), &to, &progress)))
     }
 
     fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>> {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::event::{DecodeError, Position, Recorded};
 
 /// Events are gathered into one block up to this many bytes: a reader of one event reads at most about so much.
-pub(super) const TARGET_BYTES: usize = 16 << 10;
+pub(super) const TARGET_BYTES: usize = 8 << 10;
 
 const FORMAT: u8 = 1;
 const HEAD: usize = 9;

@@ -21,6 +21,7 @@
 //! Log-Structured Merge-Tree" (1996), for the tail that becomes runs.
 
 mod backend;
+mod backup;
 mod batch;
 mod block;
 mod cache;

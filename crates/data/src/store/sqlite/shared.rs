@@ -42,10 +42,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    fn open(path: &Path) -> rusqlite::Result<Self> {
+    /// A connection outside any transaction.
+    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
         let mut connection = connection::reader(path)?;
         let guard = Guard::watch(&mut connection)?;
         Ok(Self { connection, guard })
+    }
+
+    fn run(&self, sql: &'static str) -> Result<(), StoreError> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(failed(sql))?;
+        statement.raw_execute().map(|_| ()).map_err(failed(sql))
     }
 }
 
@@ -66,14 +72,18 @@ impl Shared {
         self.tail.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lends a connection for reading to `read`.
+    /// Lends a connection for reading to `read`, which sees the database as of one moment.
+    ///
+    /// One read transaction for all of its statements: beginning one costs system calls, and often the page cache.
     pub(super) fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Reader) -> Result<T, E>) -> Result<T, E> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = idle.map_or_else(|| Reader::open(&self.path), Ok).map_err(failed("opening a reader"))?;
+        reader.run("BEGIN")?;
         let result = read(&reader);
+        let ended = reader.run("COMMIT");
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         // A connection left inside a transaction would pin the write-ahead log.
-        if readers.len() < IDLE_READERS && reader.connection.is_autocommit() {
+        if readers.len() < IDLE_READERS && ended.is_ok() {
             readers.push(reader);
         }
         result

@@ -27,10 +27,7 @@ const CHECKING: &str = "checking the store";
 
 /// Checks everything, as of one moment.
 pub(super) fn run(connection: &Connection, progress: &Progress) -> Result<Verified, StoreError> {
-    connection.execute_batch("BEGIN").map_err(failed(CHECKING))?;
-    let verified = Check::new(connection, progress).and_then(Check::finish);
-    connection.execute_batch("COMMIT").map_err(failed(CHECKING))?;
-    verified
+    Check::new(connection, progress).and_then(Check::finish)
 }
 
 /// What a stream was like at the last event read.

@@ -58,8 +58,21 @@ enum Answer {
 pub(super) struct Writer {
     core: Arc<Mutex<Core>>,
     queue: Arc<Queue>,
-    /// Held until the last write is done.
+    /// Held until the last write is done and the connection is closed.
     _lock: Box<dyn Lock>,
+    /// Dropped last: whoever hears it can open the file again.
+    farewell: Option<Farewell>,
+}
+
+/// Answers a close once everything else of the writer is gone.
+struct Farewell(Option<(oneshot::Sender<Result<(), StoreError>>, Result<(), StoreError>)>);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if let Some((reply, closed)) = self.0.take() {
+            let _ = reply.send(closed);
+        }
+    }
 }
 
 impl Dedicated for Writer {
@@ -75,7 +88,7 @@ impl Dedicated for Writer {
 
 impl Writer {
     pub(super) fn new(core: Core, queue: Arc<Queue>, lock: Box<dyn Lock>) -> Self {
-        Self { core: Arc::new(Mutex::new(core)), queue, _lock: lock }
+        Self { core: Arc::new(Mutex::new(core)), queue, _lock: lock, farewell: None }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -194,14 +207,14 @@ impl Writer {
         }
     }
 
-    fn close(&self, reply: oneshot::Sender<Result<(), StoreError>>) {
+    fn close(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
         let mut core = self.core();
         let closed = core.flush();
         core.shared.close_readers();
         let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", "checkpointing");
         drop(core);
         self.queue.close().into_iter().for_each(|job| refuse(job, &StoreError::Closed));
-        let _ = reply.send(closed);
+        self.farewell = Some(Farewell(Some((reply, closed))));
     }
 }
 

@@ -1,0 +1,46 @@
+//! A consistent copy of a store in use.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use quorate_runtime::disk::Disk;
+
+use super::{
+    connection::failed,
+    shared::{Reader, Shared},
+};
+use crate::store::{Progress, StoreError};
+
+const COPYING: &str = "writing a backup";
+
+/// Copies the store as of now to the new file `to`; returns its size in bytes.
+///
+/// The copy gets its name when it is complete and durable: a crash leaves at most a file that ends in `.partial`.
+pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progress) -> Result<u64, StoreError> {
+    let io = |cause: io::Error| StoreError::Engine { doing: COPYING, cause: Arc::new(cause) };
+    if disk.exists(to).map_err(io)? {
+        return Err(io(io::ErrorKind::AlreadyExists.into()));
+    }
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    if disk.exists(&partial).map_err(io)? {
+        disk.remove(&partial).map_err(io)?;
+    }
+    let total = disk.size(&shared.path).map_err(io)?;
+    progress(0, total);
+    // One read transaction: with the backup API, every commit of the writer would make it start again.
+    let reader = Reader::open(&shared.path).map_err(failed(COPYING))?;
+    let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(failed(COPYING));
+    if let Err(cause) = copied {
+        let _ = disk.remove(&partial);
+        return Err(cause);
+    }
+    disk.sync(&partial).map_err(io)?;
+    disk.rename(&partial, to).map_err(io)?;
+    progress(total, total);
+    disk.size(to).map_err(io)
+}
