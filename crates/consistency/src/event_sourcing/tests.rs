@@ -1,0 +1,9 @@
+//! Claims about event sourcing on a real store.
+
+mod bank;
+mod commands;
+mod courses;
+mod history;
+mod serial;
+mod snapshots;
+mod upcasting;

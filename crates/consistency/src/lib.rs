@@ -1,0 +1,3 @@
+//! Decisions that hold: state as a fold of events, and commands that are decided against it without a race.
+
+pub mod event_sourcing;
