@@ -1,1 +1,0 @@
-//! What any store must do.

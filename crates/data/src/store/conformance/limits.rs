@@ -1,0 +1,113 @@
+//! Limits: each has a name, and going beyond is an error that says it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::{
+    super::{AppendBatch, AppendError, ExpectedVersion, Query, QueryItem, ReadStream, SqlError, Store, StoreError},
+    Outcome, Place,
+    vocabulary::{append, event, events, ids_of, limits, page, stream, whole_log},
+};
+use crate::event::{NewEvent, Position};
+
+pub(super) async fn each_limit_of_an_append_is_named(place: &dyn Place) -> Outcome {
+    let small = limits(|limits| {
+        (limits.event_bytes, limits.batch_events, limits.batch_bytes) = (1_000, 5, 3_000);
+    });
+    let store = place.open(small).await;
+    let sized = |id: &str, bytes: usize| NewEvent { data: Some(vec![b'x'; bytes].into()), ..event(id) };
+    let too_many_items = Query::of((0..101).map(|n| QueryItem::types([n.to_string()])));
+    let to = |events| AppendBatch::to(stream("s"), ExpectedVersion::Any, events);
+    let refused = [
+        (to(vec![sized("a", 1_001)]), "1001 bytes"),
+        (to(events("e", 0..6)), "5 events"),
+        (to((0..4).map(|n| sized(&n.to_string(), 900)).collect()), "3000 bytes"),
+        (to(events("e", 0..3)).and_to(stream("t"), ExpectedVersion::Any, events("e", 0..3)), "5 events"),
+        (to(events("e", 0..1)).if_none_match(too_many_items, Position::ZERO), "100 items"),
+    ];
+    for (batch, word) in refused {
+        match store.append(batch).await {
+            Err(AppendError::Malformed { what }) => assert!(what.contains(word), "`{what}` should name `{word}`"),
+            other => panic!("{word}: {other:?}"),
+        }
+    }
+    append(&store, "s", vec![sized("a", 1_000)]).await?;
+    append(&store, "s", events("e", 0..5)).await?;
+    Ok(())
+}
+
+pub(super) async fn pages_and_rows_beyond_the_limit_are_refused(place: &dyn Place) -> Outcome {
+    let store = place.open(limits(|limits| (limits.page_events, limits.query_rows) = (10, 4))).await;
+    append(&store, "s", events("e", 0..20)).await?;
+    let too_much = |refused: &StoreError| matches!(refused, StoreError::TooMuch { max: 10, asked: 11, .. });
+    let read = store.read_stream(ReadStream::forward(stream("s"), 11)).await;
+    assert!(read.as_ref().is_err_and(too_much), "{read:?}");
+    let read = page(&store, Query::EVERYTHING, 0, 11).await;
+    assert!(read.as_ref().is_err_and(too_much), "{read:?}");
+    let read = store.streams("", None, 11).await;
+    assert!(read.as_ref().is_err_and(too_much), "{read:?}");
+    assert_eq!(page(&store, Query::EVERYTHING, 0, 10).await?.events.len(), 10);
+
+    let five = "SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5";
+    let rows = store.query(five, vec![]).await;
+    assert!(matches!(rows, Err(SqlError::Store(StoreError::TooMuch { max: 4, .. }))), "{rows:?}");
+    let rows = store.transact(move |tx| Box::pin(tx.query(five, &[]))).await;
+    let named =
+        matches!(rows, Err(super::super::TransactError::Aborted(SqlError::Store(StoreError::TooMuch { max: 4, .. }))));
+    assert!(named, "{rows:?}");
+    assert_eq!(store.query("SELECT 1 UNION ALL SELECT 2", vec![]).await?.len(), 2);
+    Ok(())
+}
+
+pub(super) async fn a_page_ends_early_when_it_is_full_of_bytes(place: &dyn Place) -> Outcome {
+    let store = place.open(limits(|limits| limits.page_bytes = 10_000)).await;
+    let large = |n: u64| NewEvent { data: Some(vec![b'x'; 3_000].into()), ..event(n) };
+    append(&store, "s", (0..20).map(large).collect()).await?;
+    let huge = NewEvent { data: Some(vec![b'x'; 50_000].into()), ..event("huge") };
+    append(&store, "s", vec![huge, event("after")]).await?;
+    let look = async |store: &Store| {
+        let stream_page = store.read_stream(ReadStream::forward(stream("s"), 100)).await?;
+        assert!((1..=4).contains(&stream_page.events.len()) && stream_page.next.is_some());
+        let log_page = page(store, Query::EVERYTHING, 0, 100).await?;
+        assert!((1..=4).contains(&log_page.events.len()) && log_page.scanned < log_page.head);
+        assert_eq!(ids_of(store, "s").await?.len(), 22, "one event larger than a page still comes");
+        assert_eq!(whole_log(store).await?.len(), 22);
+        Ok::<_, StoreError>(())
+    };
+    look(&store).await?;
+    store.close().await?;
+    Ok(look(&place.open(limits(|limits| limits.page_bytes = 10_000)).await).await?)
+}
+
+pub(super) async fn waiting_writes_beyond_the_limit_are_refused_and_nothing_else(place: &dyn Place) -> Outcome {
+    let store = place.open(limits(|limits| limits.waiting_writes = 4)).await;
+    let env = store.env().clone();
+    let slow = store.transact(move |_| {
+        let env = env.clone();
+        Box::pin(async move {
+            // Whoever runs transactions one after another has to make the others wait.
+            let until = env.mono() + Duration::from_millis(200);
+            while env.mono() < until {
+                std::hint::spin_loop();
+            }
+            Ok::<_, std::convert::Infallible>(())
+        })
+    });
+    let write = async |n: u64| (n, append(&store, "s", vec![event(n)]).await);
+    let (slow, answers) = tokio::join!(slow, join_all((0..64).map(write)));
+    slow?;
+    let mut accepted = Vec::new();
+    for (n, answer) in answers {
+        match answer {
+            Ok(_) => accepted.push(n.to_string()),
+            Err(AppendError::Store(refused @ StoreError::Overloaded { .. })) => {
+                assert!(matches!(refused.retry(), super::super::Retry::After(_)));
+            }
+            Err(other) => return Err(other.into()),
+        }
+    }
+    assert!(!accepted.is_empty(), "some are accepted");
+    assert_eq!(ids_of(&store, "s").await?, accepted, "what was accepted is there, what was refused is not");
+    Ok(())
+}

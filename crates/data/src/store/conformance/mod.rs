@@ -1,0 +1,175 @@
+//! What any store must do, as claims that can be run.
+//!
+//! A store that passes this suite can stand under everything else in quorate. The suite knows nothing of any engine: it
+//! is told how to open a store at a [`Place`], how to close it and how to crash it, and asks only through [`Store`].
+//! Whoever writes a backend runs it with one line, which becomes one test per claim:
+//!
+//! ```ignore
+//! quorate_data::store_conformance!(MyPlace::new().await);
+//! ```
+//!
+//! The expression is evaluated once per claim and must give a new, empty [`Place`]. The caller's crate needs `tokio` with
+//! `macros` and `rt-multi-thread`. To run the claims otherwise (in a simulation, say), walk through [`CASES`].
+
+mod appending;
+mod application_sql;
+mod conditions;
+mod endings;
+mod histories;
+mod idempotence;
+mod lifecycle;
+mod limits;
+mod queries;
+mod reading;
+mod retention;
+mod transactions;
+mod vocabulary;
+
+use quorate_runtime::BoxFuture;
+
+use super::{Limits, Store};
+
+/// Where one store lives. It is empty at first; what was written outlives closing and crashing.
+pub trait Place: Send + Sync {
+    /// Opens the store that lives here, making it the first time. The store before was closed or crashed.
+    fn open(&self, limits: Limits) -> BoxFuture<'_, Store>;
+
+    /// Ends `store` as a kill of its process would: nothing is finished, flushed or said goodbye to.
+    fn crash(&self, store: Store) -> BoxFuture<'_, ()>;
+}
+
+/// How a claim was met, or why it was not. A claim that does not hold may also panic.
+pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// One claim about stores.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// The claim.
+    pub name: &'static str,
+    /// Tries it at an empty place.
+    pub run: for<'p> fn(&'p dyn Place) -> BoxFuture<'p, Outcome>,
+}
+
+/// Tries the claim `name` at an empty place.
+///
+/// # Panics
+/// When the claim does not hold, saying why, or when there is no such claim.
+pub async fn check(name: &str, place: &dyn Place) {
+    let case = CASES.iter().find(|case| case.name == name);
+    let case = case.unwrap_or_else(|| panic!("there is no claim `{name}`"));
+    if let Err(why) = (case.run)(place).await {
+        panic!("{name}: {why} ({why:?})");
+    }
+}
+
+/// Lists the claims once, as data and as the macro that makes tests of them.
+macro_rules! suite {
+    ($dollar:tt $($room:ident: $($case:ident),+;)+) => {
+        /// Every claim.
+        pub const CASES: &[Case] = &[
+            $($(Case { name: stringify!($case), run: |place| Box::pin($room::$case(place)) },)+)+
+        ];
+
+        /// Makes a test of every claim that [`conformance`](crate::store::conformance) has about a store. The argument
+        /// is an expression that gives a new, empty [`Place`](crate::store::conformance::Place).
+        #[macro_export]
+        macro_rules! store_conformance {
+            ($dollar place:expr) => {
+                $($(
+                    #[tokio::test(flavor = "multi_thread")]
+                    async fn $case() {
+                        let place = $dollar place;
+                        $dollar crate::store::conformance::check(stringify!($case), &place).await;
+                    }
+                )+)+
+            };
+        }
+    };
+}
+
+suite! {
+    $
+    appending:
+        each_expectation_accepts_exactly_its_states,
+        of_two_writers_at_the_same_version_one_wins,
+        several_streams_are_appended_together_or_not_at_all,
+        a_malformed_batch_changes_nothing,
+        positions_stay_dense_through_refusals_and_rollbacks,
+        concurrent_writers_lose_nothing_and_keep_their_order,
+        an_event_comes_back_as_it_went_in,
+        a_huge_batch_is_one_append,
+        any_utf_8_can_name_a_stream;
+    idempotence:
+        a_repeated_append_answers_as_the_first_time,
+        a_repeat_is_known_after_reopening_and_after_a_crash,
+        a_repeat_is_known_after_truncate_and_tombstone,
+        an_id_used_for_other_content_is_refused,
+        a_partly_known_batch_is_refused,
+        the_same_id_in_another_stream_is_another_event,
+        concurrent_repeats_write_once;
+    conditions:
+        a_condition_sees_types_tags_and_categories,
+        a_condition_looks_only_behind_its_position,
+        a_condition_sees_old_events_as_well_as_new_ones,
+        of_concurrent_overlapping_decisions_exactly_one_wins,
+        disjoint_decisions_do_not_disturb_each_other,
+        any_of_several_conditions_can_refuse;
+    reading:
+        a_small_stream_reads_from_anywhere_in_both_directions,
+        a_large_stream_reads_from_anywhere_in_both_directions,
+        an_unknown_stream_is_empty,
+        streams_are_listed_in_order_of_their_names,
+        following_next_reads_a_stream_once_from_end_to_end;
+    queries:
+        a_sparse_query_advances_beyond_what_it_skips,
+        a_query_of_many_words_finds_each_event_once,
+        reading_behind_the_end_waits_there;
+    histories:
+        random_histories_read_like_a_naive_log;
+    transactions:
+        a_transaction_commits_events_and_tables_together,
+        a_transaction_that_says_no_leaves_nothing,
+        a_transaction_reads_its_own_appends,
+        others_see_nothing_before_the_commit,
+        a_failing_transaction_leaves_its_neighbours_alone,
+        a_refused_append_does_not_end_the_transaction,
+        a_panic_rolls_back_and_the_store_goes_on,
+        a_transaction_that_waits_for_something_else_is_rolled_back_or_served,
+        a_transaction_that_takes_too_long_is_rolled_back,
+        a_statement_that_takes_too_long_is_rolled_back,
+        a_deferred_constraint_fails_only_its_own_transaction,
+        committed_transactions_survive_a_crash;
+    application_sql:
+        values_of_every_type_come_back,
+        a_wrong_statement_fails_and_the_transaction_goes_on,
+        an_application_cannot_end_the_transaction,
+        an_application_cannot_reach_reserved_tables,
+        triggers_and_views_open_no_way_around,
+        a_statement_that_was_allowed_is_judged_again_when_the_tables_change,
+        a_rooms_statement_is_not_an_applications,
+        one_call_runs_one_statement,
+        a_read_only_query_writes_nothing,
+        rooms_upgrade_their_tables_step_by_step;
+    endings:
+        a_conflict_clause_cannot_end_the_transaction_for_others,
+        what_follows_a_lost_transaction_is_not_written;
+    retention:
+        truncated_events_leave_stubs_at_their_positions,
+        a_tombstoned_stream_is_closed_for_good,
+        retention_survives_reopening_and_still_verifies,
+        truncating_twice_and_beyond_the_end_is_harmless,
+        appending_goes_on_after_a_truncate;
+    limits:
+        each_limit_of_an_append_is_named,
+        pages_and_rows_beyond_the_limit_are_refused,
+        a_page_ends_early_when_it_is_full_of_bytes,
+        waiting_writes_beyond_the_limit_are_refused_and_nothing_else;
+    lifecycle:
+        tokens_follow_appends,
+        the_head_announces_every_append,
+        a_closed_store_says_so,
+        closing_finishes_what_was_accepted,
+        an_acknowledged_append_survives_a_crash,
+        the_timeline_outlives_reopening,
+        a_sound_store_verifies;
+}
