@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 mod screen;
 
-pub(super) use screen::nesting;
+pub(super) use screen::is_deeper;
 
 pub(super) const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
@@ -114,6 +114,11 @@ impl Schema {
     /// The schema as it was given.
     pub fn as_json(&self) -> &Value {
         &self.root
+    }
+
+    /// Its size as compact JSON.
+    pub(super) fn bytes(&self) -> usize {
+        self.root.to_string().len()
     }
 
     /// A validator for whole documents.

@@ -9,7 +9,7 @@ use super::{
     numbers::{Bound, End, count},
 };
 use serde_json::{Map, Value};
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeSet};
 
 /// Where a schema comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +99,8 @@ impl<'a> Pair<'a> {
     }
 }
 
-/// Schemas that all hold for one value, `$ref` and `allOf` written out.
+/// Schemas that all hold for one value, `$ref` and `allOf` written out. A schema that is a `$ref` and no more is left
+/// out in favour of what it names, so that the same knowledge has the same name however it was reached.
 #[derive(Clone)]
 pub(super) struct Conjunction<'a> {
     /// The place to report where no schema says more.
@@ -115,13 +116,18 @@ impl<'a> Conjunction<'a> {
         let mut open = nodes;
         open.reverse();
         let mut flat: Vec<Node<'a>> = vec![];
+        let mut known = BTreeSet::new();
         while let Some(node) = open.pop() {
-            if flat.iter().any(|known| known.side == node.side && known.at == node.at) {
+            if !known.insert(node.id()) {
                 continue;
             }
             open.extend(node.branches("allOf").into_iter().rev());
-            open.extend(pair.target(&node));
-            flat.push(node);
+            let target = pair.target(&node);
+            let is_alias = target.is_some() && node.schema.as_object().is_some_and(|members| members.len() == 1);
+            open.extend(target);
+            if !is_alias {
+                flat.push(node);
+            }
         }
         let types = flat.iter().filter_map(|node| node.get("type")).map(Kinds::of_type);
         let kinds = types.fold(Kinds::ALL, Kinds::and);

@@ -18,8 +18,9 @@ use jsonschema::Validator;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Comparisons of places before giving up.
-const STEPS: u32 = 20_000;
+/// Effort before giving up: one for each schema looked at in a comparison, for each value judged, and more for each
+/// validator built. About a second of work at the worst, milliseconds in practice.
+const EFFORT: usize = 200_000;
 /// Comparisons of places one inside another before giving up.
 const DEPTH: usize = 120;
 
@@ -29,7 +30,9 @@ type Question = (Vec<Id>, Id);
 pub(super) struct Prover<'a> {
     pub(super) pair: Pair<'a>,
     pub(super) undeclared: Undeclared,
-    steps: u32,
+    effort_left: usize,
+    /// The effort of building a validator for a part of either schema.
+    building: usize,
     /// Questions on the way to the present one, assumed to be answered by yes.
     open: Vec<Question>,
     /// The outermost open question whose assumed answer was used since it was last looked at.
@@ -44,7 +47,8 @@ impl<'a> Prover<'a> {
         Self {
             pair: Pair { writer, reader },
             undeclared,
-            steps: STEPS,
+            effort_left: EFFORT,
+            building: 10 + (writer.bytes() + reader.bytes()) / 512,
             open: vec![],
             leaned_on: usize::MAX,
             proved: BTreeSet::new(),
@@ -63,19 +67,19 @@ impl<'a> Prover<'a> {
         Conjunction::new(at, nodes, self.pair)
     }
 
-    /// Takes one step; `false` once there were too many.
-    pub(super) fn step(&mut self) -> bool {
-        self.steps = self.steps.saturating_sub(1);
-        self.steps > 0
+    /// Spends effort; `false` once there is none left.
+    pub(super) fn spend(&mut self, effort: usize) -> bool {
+        self.effort_left = self.effort_left.saturating_sub(effort);
+        self.effort_left > 0
     }
 
     /// What the reader's schema asks and the writer's do not guarantee; nothing if every document suits.
     pub(super) fn prove(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
+        if !self.spend(1 + writer.nodes.len()) || self.open.len() >= DEPTH {
+            return vec![too_entangled(writer, reader)];
+        }
         if *reader.schema == Value::Bool(true) || self.is_given(writer, reader) || self.is_vacuous(writer, 0) {
             return vec![];
-        }
-        if !self.step() || self.open.len() >= DEPTH {
-            return vec![too_entangled(writer, reader)];
         }
         let question = (writer.ids(), reader.id());
         if let Some(depth) = self.open.iter().position(|open| *open == question) {
@@ -228,7 +232,7 @@ impl<'a> Prover<'a> {
         let cases = self.alternatives(writer).or_else(|| self.types(writer, reader))?;
         let mut gaps = vec![];
         for case in cases {
-            if !self.step() {
+            if !self.spend(1 + case.nodes.len()) {
                 return Some(vec![too_entangled(writer, reader)]);
             }
             if !self.is_vacuous(&case, 0) && !self.is_given(&case, reader) {
@@ -267,7 +271,7 @@ impl<'a> Prover<'a> {
         let values = writer.listed()?;
         let mut refused = vec![];
         for value in values {
-            if !self.step() {
+            if !self.spend(1) {
                 return Some(vec![too_entangled(writer, reader)]);
             }
             if self.may_hold(writer, &value) && self.accepts(reader, &value) != Some(true) {
@@ -292,19 +296,44 @@ impl<'a> Prover<'a> {
             && writer.nodes.iter().all(|node| self.accepts(node, value) != Some(false))
     }
 
-    /// The verdict of a subschema on one value; `None` if there is none to be had.
+    /// The verdict of a subschema on one value; `None` if there is none to be had, or it would take too much effort.
     fn accepts(&mut self, node: &Node<'a>, value: &Value) -> Option<bool> {
         let Some(schema) = self.pair.schema(node.side) else { return node.schema.as_bool() };
-        let validator = self.validators.entry(node.id()).or_insert_with(|| schema.compile_at(&node.at));
+        if let Some(verdict) = plain_verdict(node, value) {
+            return Some(verdict);
+        }
+        let id = node.id();
+        let effort = if self.validators.contains_key(&id) { 1 } else { self.building };
+        if !self.spend(effort) {
+            return None;
+        }
+        let validator = self.validators.entry(id).or_insert_with(|| schema.compile_at(&node.at));
         Some(validator.as_ref()?.is_valid(value))
     }
 
     /// Whether a property's name matches a regular expression of one of the schemas.
     pub(super) fn matches(&mut self, pattern: &str, name: &str) -> Option<bool> {
+        let effort = if self.patterns.contains_key(pattern) { 1 } else { self.building };
+        if !self.spend(effort) {
+            return None;
+        }
         let compile = || self.pair.writer.compile_pattern(pattern);
         let validator = self.patterns.entry(pattern.to_owned()).or_insert_with(compile);
         Some(validator.as_ref()?.is_valid(&Value::String(name.to_owned())))
     }
+}
+
+/// The verdict on a text of a schema that has a `type` and a list of texts at most, as most enumerations do.
+fn plain_verdict(node: &Node<'_>, value: &Value) -> Option<bool> {
+    let is_plain = |keyword: &String| matches!(keyword.as_str(), "type" | "enum" | "const") || is_annotation(keyword);
+    let members = node.schema.as_object().filter(|members| value.is_string() && members.keys().all(is_plain))?;
+    let fits = |(keyword, rule): (&String, &Value)| match keyword.as_str() {
+        "type" => Kinds::STRING.within(Kinds::of_type(rule)),
+        "enum" => rule.as_array().is_some_and(|values| values.contains(value)),
+        "const" => rule == value,
+        _ => true,
+    };
+    Some(members.iter().all(fits))
 }
 
 fn members(value: &Value) -> Box<dyn Iterator<Item = &Value> + '_> {

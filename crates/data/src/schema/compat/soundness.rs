@@ -92,8 +92,11 @@ fn pleasing(schema: &Value, root: &Value, dice: &mut Dice<'_>, depth: usize) -> 
             object.into()
         }
         Some("array") => {
-            let item = members.get("items").cloned().unwrap_or(json!(true));
-            (0..dice.roll(4)).map(|_| pleasing(&item, root, dice, depth - 1)).collect()
+            let first = members.get("prefixItems").and_then(Value::as_array).into_iter().flatten();
+            let rest = members.get("items").cloned().unwrap_or(json!(true));
+            let length = dice.roll(4);
+            let items: Vec<_> = first.cloned().chain(std::iter::repeat(rest)).take(length).collect();
+            items.iter().map(|item| pleasing(item, root, dice, depth - 1)).collect()
         }
         Some("integer" | "number") => number(dice),
         Some("string") => dice.pick(&[json!("a"), json!("ab"), json!("")]),

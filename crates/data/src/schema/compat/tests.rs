@@ -93,6 +93,42 @@ fn arrays_may_ask_less() {
 }
 
 #[test]
+fn what_one_keyword_leaves_over_another_has_to_take() {
+    let refused = [
+        (
+            json!({"type": "object", "patternProperties": {"^x": {"type": "string"}}, "additionalProperties": false}),
+            json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+        ),
+        (
+            json!({"type": "object", "properties": {"xa": {"type": "string"}}, "additionalProperties": false}),
+            json!({"type": "object", "patternProperties": {"^x": {"type": "integer"}}}),
+        ),
+        (
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            json!({"type": "object", "patternProperties": {"^x": {"type": "integer"}}}),
+        ),
+        (
+            json!({"type": "object", "additionalProperties": {"type": "string"}}),
+            json!({"type": "object", "properties": {"a": {"type": "integer"}}}),
+        ),
+        (
+            json!({"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "string"}}),
+            json!({"type": "array", "items": {"type": "integer"}}),
+        ),
+        (
+            json!({"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": false}),
+            json!({"type": "array", "prefixItems": [{"type": "integer"}], "items": {"type": "integer"}}),
+        ),
+    ];
+    let either = json!({"if": {"minimum": 0}, "then": {"type": "integer"}, "else": {"type": "string"}});
+    assert_ne!(backward(&json!({"type": "integer"}), &either), []);
+    assert_eq!(backward(&json!({"type": "integer"}), &json!({"if": {"minimum": 0}, "then": {"type": "number"}})), []);
+    for (old, new) in refused {
+        assert_ne!(backward(&old, &new), [], "{old} -> {new}");
+    }
+}
+
+#[test]
 fn alternatives_may_be_added_and_discriminated_ones_stay_exclusive() {
     let event = |kind: &str| json!({"type": "object", "properties": {"kind": {"const": kind}}, "required": ["kind"]});
     widens(json!({"oneOf": [event("a"), event("b")]}), json!({"oneOf": [event("a"), event("c"), event("b")]}));
@@ -205,6 +241,34 @@ fn a_new_optional_property_of_an_open_object_is_safe_only_if_producers_keep_to_t
     let alternatives = json!({"anyOf": [{"properties": {"a": true}}, {"properties": {"b": {"type": "integer"}}}]});
     let found = incompatibilities(&parse(&alternatives), &parse(&new), Direction::Backward, Undeclared::Absent);
     assert_ne!(found, []);
+    let referred = json!({
+        "properties": {"a": true},
+        "anyOf": [{"$ref": "#/$defs/b"}, true],
+        "$defs": {"b": {"properties": {"b": {"type": "string"}}}},
+    });
+    let new = json!({"properties": {"b": {"type": "string"}}});
+    assert_ne!(incompatibilities(&parse(&referred), &parse(&new), Direction::Backward, Undeclared::Absent), []);
+}
+
+#[test]
+fn an_assumption_that_fails_takes_back_what_was_concluded_from_it() {
+    // While `t` is compared, `u` is found fine on the assumption that `t` is. Then `t` fails, which an alternative
+    // forgives at `x`; at `y`, `u` has to be looked at again.
+    let part = |name: &str| json!({"$ref": format!("#/$defs/{name}")});
+    let old = json!({
+        "type": "object", "properties": {"x": part("t"), "y": part("u")},
+        "$defs": {
+            "t": {"type": "object", "properties": {"u": part("u")}},
+            "u": {"type": "object", "properties": {"t": part("t")}},
+        },
+    });
+    let mut new = old.clone();
+    new["$defs"]["t"]["required"] = json!(["k"]);
+    new["properties"]["x"] = json!({"anyOf": [part("t"), true]});
+    let found = backward(&old, &new);
+    assert!(found.iter().any(|finding| finding.new == "/$defs/t/required"), "{found:?}");
+    new["properties"]["y"] = json!(true);
+    assert_eq!(backward(&old, &new), []);
 }
 
 #[test]
@@ -231,4 +295,37 @@ fn modes_are_read_as_they_are_written() {
         assert_eq!(mode.is_transitive(), mode.as_str().ends_with("-transitive"));
     }
     assert!("BACKWARD".parse::<Compatibility>().is_err());
+}
+
+/// `{"$ref": d0}` with a chain of definitions, each an array of the next; the last one refers back or is a leaf.
+fn arrays(length: usize, last: Value) -> Value {
+    let next = |at: usize| json!({"type": "array", "items": {"$ref": format!("#/$defs/d{}", at + 1)}});
+    let mut defs: serde_json::Map<_, _> = (0..length).map(|at| (format!("d{at}"), next(at))).collect();
+    defs.insert(format!("d{length}"), last);
+    json!({"$ref": "#/$defs/d0", "$defs": defs})
+}
+
+#[test]
+fn circles_of_different_length_end_in_an_answer_on_a_small_stack() {
+    let circle = |length| arrays(length, json!({"type": "array", "items": {"$ref": "#/$defs/d0"}}));
+    assert_eq!(backward(&circle(2), &circle(4)), []);
+    assert_eq!(backward(&circle(4), &circle(2)), []);
+    let found = backward(&circle(22), &circle(28));
+    assert!(found.iter().all(|finding| finding.certainty == Certainty::Unproved) && !found.is_empty(), "{found:?}");
+    let (strings, integers) = (arrays(50, json!({"type": "string"})), arrays(50, json!({"type": "integer"})));
+    assert_eq!(backward(&strings, &integers)[0].new, "/$defs/d50/type");
+}
+
+#[test]
+fn wide_schemas_are_compared_in_bounded_time() {
+    let branch = |at: usize| json!({"properties": {"a": {"enum": [at, "x", 1.5]}}});
+    let wide: Vec<_> = (0..250).map(branch).collect();
+    let names: serde_json::Map<_, _> = (0..250).map(|at| (format!("p{at}"), json!({"enum": [at, "y"]}))).collect();
+    for keyword in ["allOf", "anyOf", "oneOf"] {
+        let old = json!({keyword: wide, "properties": names});
+        let mut new = old.clone();
+        new["properties"]["p7"] = json!({"type": "boolean"});
+        assert_ne!(backward(&old, &new), [], "{keyword}");
+        assert_ne!(backward(&json!({"not": old}), &json!({"not": new})), [], "{keyword}");
+    }
 }

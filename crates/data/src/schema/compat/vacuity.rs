@@ -16,7 +16,7 @@ impl<'a> Prover<'a> {
         if all.has_false() || all.kinds.is_empty() {
             return true;
         }
-        if depth > 0 && !self.step() {
+        if depth > 0 && !self.spend(1 + all.nodes.len()) {
             return false;
         }
         contradicts_itself(all)

@@ -30,25 +30,19 @@ fn within(what: &'static str, found: usize, limit: usize) -> Result<(), SchemaFa
 
 /// Depth first, so that nothing after it recurses without bound.
 fn size(root: &Value, limits: &Limits) -> Result<(), SchemaFault> {
-    within("a nesting", nesting(root, limits.schema_depth), limits.schema_depth)?;
+    let depth = limits.schema_depth;
+    within("a nesting", depth + usize::from(is_deeper(root, depth)), depth)?;
     within("a size in bytes", root.to_string().len(), limits.schema_bytes)
 }
 
-/// How many arrays and objects stand inside one another in `value`; counting stops at one more than `enough`.
-pub(in crate::schema) fn nesting(value: &Value, enough: usize) -> usize {
-    let mut deepest = 0;
-    let mut open = vec![(value, 0)];
-    while let Some((value, depth)) = open.pop() {
-        deepest = deepest.max(depth);
-        if deepest > enough {
-            break;
-        }
-        if value.is_array() || value.is_object() {
-            deepest = deepest.max(depth + 1);
-            open.extend(super::parts(value).map(|part| (part, depth + 1)));
-        }
+/// Whether more than `levels` arrays and objects stand inside one another in `value`. Looks no further than that.
+pub(in crate::schema) fn is_deeper(value: &Value, levels: usize) -> bool {
+    match (value, levels.checked_sub(1)) {
+        (Value::Array(_) | Value::Object(_), None) => true,
+        (Value::Array(items), Some(left)) => items.iter().any(|item| is_deeper(item, left)),
+        (Value::Object(members), Some(left)) => members.values().any(|member| is_deeper(member, left)),
+        _ => false,
     }
-    deepest
 }
 
 fn dialect(at: &str, schema: &Value) -> Result<(), SchemaFault> {

@@ -85,3 +85,82 @@ fn schemas_that_explode_when_written_out_are_refused_quickly() {
     assert!(matches!(fault(json!({"properties": wide})), SchemaFault::TooLarge { .. }));
     assert!(matches!(fault(json!({"title": "x".repeat(300_000)})), SchemaFault::TooLarge { .. }));
 }
+
+/// JSON made of keywords, references and values in all the wrong places.
+fn soup() -> impl proptest::strategy::Strategy<Value = Value> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        proptest::sample::select(vec![
+            "#",
+            "#/$defs/a",
+            "#/properties/a",
+            "#/allOf/0",
+            "string",
+            "object",
+            "^a",
+            "(",
+            "a"
+        ])
+        .prop_map(Value::from),
+        Just(Value::Null),
+    ];
+    let keywords = [
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "patternProperties",
+        "propertyNames",
+        "items",
+        "prefixItems",
+        "contains",
+        "minItems",
+        "maxLength",
+        "multipleOf",
+        "minimum",
+        "pattern",
+        "format",
+        "enum",
+        "const",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "$ref",
+        "$defs",
+        "dependentSchemas",
+        "dependencies",
+        "a",
+        "$id",
+    ];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::btree_map(proptest::sample::select(keywords.to_vec()), inner, 0..5).prop_map(|map| map
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect::<Map<_, _>>()
+                .into()),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_schema_however_malformed_breaks_anything(a in soup(), b in soup()) {
+        let limits = Limits::default();
+        if let (Ok(a_schema), Ok(b_schema)) = (Schema::parse(&a, &limits), Schema::parse(&b, &limits)) {
+            let validator = a_schema.compile().unwrap();
+            let listed = validator.iter_errors(&b).count();
+            proptest::prop_assert_eq!(listed == 0, validator.is_valid(&b));
+            let direction = crate::schema::Direction::Backward;
+            crate::schema::incompatibilities(&a_schema, &b_schema, direction, Default::default());
+            crate::schema::incompatibilities(&a_schema, &b_schema, direction, crate::schema::Undeclared::Absent);
+        }
+    }
+}

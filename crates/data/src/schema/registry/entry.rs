@@ -3,7 +3,7 @@
 use super::{
     super::{
         compat::Compatibility,
-        document::{Schema, SchemaFault, clipped, nesting},
+        document::{Schema, SchemaFault, clipped, is_deeper},
         limits::Limits,
         version::SchemaVersion,
     },
@@ -51,7 +51,7 @@ impl Ready {
 
     pub(super) fn check(&self, version: SchemaVersion, data: &Value, limits: &Limits) -> Result<(), Rejection> {
         let limit = limits.document_depth;
-        if nesting(data, limit) > limit {
+        if is_deeper(data, limit) {
             return Err(Rejection::TooDeep { limit });
         }
         // `is_valid` remembers what it has seen and stays linear where listing the errors would not.
