@@ -65,7 +65,7 @@ pub(super) fn glance(tail: &Tail, read: &ReadStream, limits: &Limits, sight: Sig
     };
     let head = slot.head(sight.end(tail));
     let span = Span::of(read, &head);
-    if span.is_empty() || span.low > slot.base.version.get() || read.limit == 0 {
+    if span.is_empty() || span.low > slot.base.version.get() {
         let versions = span.versions(read.direction).map(|version| in_tail(tail, slot, version));
         return Glance::Page(
             page(versions.map(Ok), head, read, limits).unwrap_or_else(|_| unreachable!("memory does not fail")),
@@ -77,7 +77,8 @@ pub(super) fn glance(tail: &Tail, read: &ReadStream, limits: &Limits, sight: Sig
         // Going forward, older events come first and may fill the page by themselves.
         Direction::Forward => newer.take(read.limit).map(wanted).collect(),
         Direction::Backward => {
-            let skipped = (span.high.saturating_sub(slot.base.version.get()) as usize).saturating_sub(read.limit);
+            // One more than the page takes says where the next one begins.
+            let skipped = (span.high.saturating_sub(slot.base.version.get()) as usize).saturating_sub(read.limit + 1);
             newer.skip(skipped).map(wanted).collect()
         }
     };
@@ -297,6 +298,10 @@ pub(super) fn matching(
         }
         tail.indexed()
     };
+    // Whoever asks behind the end of the index, or behind any position there can be, has the whole answer.
+    if after >= indexed {
+        return Ok(None);
+    }
     let mut search = Search::new(connection, query)?;
     let mut after = after;
     while let Some(candidate) = search.next(after)?.filter(|position| *position <= indexed) {
