@@ -101,8 +101,8 @@ pub(super) async fn a_condition_sees_old_events_as_well_as_new_ones(place: &dyn 
     store.close().await?;
     let store = place.open(Limits::default()).await;
     try_all(&store, "reopened").await?;
-    append(&store, "one-2", vec![tagged("4", "late", &["x", "late"])]).await?;
-    let late = append_if(&store, "late", Query::of([QueryItem::tags(["late", "x"])]), 3).await;
+    append(&store, "late-1", vec![tagged("4", "late", &["l", "late"])]).await?;
+    let late = append_if(&store, "late", Query::of([QueryItem::tags(["late", "l"])]), 3).await;
     assert!(matches!(late, Err(AppendError::ConditionFailed { .. })), "{late:?}");
     place.crash(store).await;
     try_all(&place.open(Limits::default()).await, "crashed").await?;

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -88,7 +88,8 @@ async fn flush_when_idle(env: Env, shared: Weak<Shared>, queue: Arc<Queue>) {
             let tail = shared.tail();
             (tail.published(), tail.len())
         };
-        if published == seen && waiting > 0 && queue.submit(Job::Flush(oneshot::channel().0)).is_err() {
+        let due = waiting > 0 || shared.lingering.load(Ordering::Relaxed);
+        if published == seen && due && queue.submit(Job::Flush(oneshot::channel().0)).is_err() {
             return;
         }
         seen = published;

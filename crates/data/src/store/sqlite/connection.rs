@@ -9,7 +9,8 @@ use crate::store::StoreError;
 /// Marks a database as a quorate store: "quor".
 pub(super) const APPLICATION_ID: i32 = 0x7175_6f72;
 
-const BUSY: Duration = Duration::from_secs(2);
+/// How long a connection waits for another one's lock.
+pub(super) const BUSY: Duration = Duration::from_secs(2);
 
 /// The one connection that writes.
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {

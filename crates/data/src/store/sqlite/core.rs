@@ -1,6 +1,9 @@
 //! The writer's core: what appending means, on the tail and the index, inside the open group.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::BytesMut;
 use quorate_foundations::{name::Name, time::Mono};
@@ -10,7 +13,7 @@ use rusqlite::Connection;
 use super::{
     batch::{Ready, ReadyStream},
     block,
-    connection::failed,
+    connection::{BUSY, failed, is_fatal},
     identity::{self, Largest},
     index, read,
     shared::Shared,
@@ -108,9 +111,32 @@ impl Core {
         })
     }
 
+    /// Ends the process if going on after `cause` could lose what was acknowledged.
+    pub(super) fn end_if_fatal(&self, cause: &StoreError) {
+        if is_fatal(cause) {
+            self.env.fatal(&format!("a sync of {} failed: {cause:?}", self.shared.path.display()));
+        }
+    }
+
+    /// Empties the write-ahead log, in which old pages linger, if forgotten data may be among them. A reader that still
+    /// sees it stands in the way; nobody waits for it, it is tried again later.
+    pub(super) fn scrub(&self) {
+        if !self.shared.lingering.load(Ordering::Relaxed) {
+            return;
+        }
+        let _ = self.connection.busy_timeout(Duration::ZERO);
+        let busy: rusqlite::Result<i64> =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        let _ = self.connection.busy_timeout(BUSY);
+        if busy.is_ok_and(|busy| busy == 0) {
+            self.shared.lingering.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Moves the tail into the index tables, in a transaction of its own.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         const FLUSHING: &str = "writing the index";
+        self.scrub();
         if self.shared.tail().len() == 0 {
             return Ok(());
         }
@@ -124,6 +150,7 @@ impl Core {
             }
             Err(cause) => {
                 self.roll_back();
+                self.end_if_fatal(&cause);
                 Err(cause)
             }
         }

@@ -1,6 +1,6 @@
 //! Retention: making stubs of a stream's events.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use quorate_foundations::name::Name;
 use rusqlite::params;
@@ -27,8 +27,12 @@ pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retire
             core.begun = false;
             core.shared.tail_mut().forget(stream.as_str());
             core.shared.cache.clear();
-            // Old pages linger in the write-ahead log until it is reset.
-            let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", RETIRING);
+            core.shared.lingering.store(true, Ordering::Relaxed);
+            core.scrub();
+        }
+        Err(AppendError::Store(cause)) => {
+            core.roll_back();
+            core.end_if_fatal(cause);
         }
         Err(_) => core.roll_back(),
     }
@@ -64,8 +68,10 @@ fn rewrite(core: &Core, stream: &Name, what: Retire) -> Result<Retired, AppendEr
 
 /// Rewrites the blocks that hold `positions`, which ascend.
 fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreError> {
-    // Freed bytes must not survive in the file: SQLite overwrites them with zeros while this is on.
-    core.run("PRAGMA secure_delete = ON", RETIRING)?;
+    // Freed bytes must not survive in the file: SQLite overwrites them with zeros while this is on. It is switched when the
+    // statement is prepared, so that a cached one would do nothing.
+    let secure_delete = |sql| core.connection.execute_batch(sql).map_err(failed(RETIRING));
+    secure_delete("PRAGMA secure_delete = ON")?;
     let mut body = Vec::new();
     let mut rest = positions;
     while let Some(first) = rest.first() {
@@ -85,5 +91,5 @@ fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreErr
             .map_err(failed(RETIRING))?;
         rest = later;
     }
-    core.run("PRAGMA secure_delete = OFF", RETIRING)
+    secure_delete("PRAGMA secure_delete = OFF")
 }

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) head: watch::Sender<Position>,
+    /// Whether data that was forgotten may still stand in the write-ahead log.
+    pub(super) lingering: AtomicBool,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
 }
@@ -59,7 +61,7 @@ impl Shared {
     pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
-        Self { path, limits, timeline, cache, head, tail: RwLock::new(tail), readers: Mutex::default() }
+        Self { path, limits, timeline, cache, head, lingering: AtomicBool::new(false), tail: RwLock::new(tail), readers: Mutex::default() }
     }
 
     /// The tail, to read. Held for moments: nobody awaits or touches the disk meanwhile.

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 
 use super::{
     batch::Ready,
-    connection::{constraint, is_fatal},
+    connection::constraint,
     core::Core,
     queue::Queue,
     retire,
@@ -138,9 +138,7 @@ impl Writer {
         if let Err(cause) = &committed {
             let mut core = self.core();
             core.roll_back();
-            if is_fatal(cause) {
-                core.env.fatal(&format!("a sync of {} failed: {cause:?}", core.shared.path.display()));
-            }
+            core.end_if_fatal(cause);
         }
         committed
     }
