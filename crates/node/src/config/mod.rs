@@ -1,0 +1,250 @@
+//! What the server is told: settings as people write them, configuration as code receives it.
+//!
+//! Settings come in four layers, each over the one before: defaults, `quorate.toml`, the environment (`QUORATE_…`),
+//! flags. [`Layers`] merges them and remembers where each value came from; [`Config`] is the checked result.
+
+mod layers;
+mod settings;
+mod units;
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use quorate_data::store::{Limits, sqlite};
+
+pub use layers::{Entry, LayerError, Layers, Source};
+pub use settings::{HttpSettings, IdempotencySettings, Settings, StoreSettings};
+pub use units::ByteSize;
+
+/// What the server runs with: checked, in plain types.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The directory that holds everything durable.
+    pub data: PathBuf,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Hosts, beside this machine's own names, under which browsers and clients may address the node.
+    pub allowed_hosts: Vec<String>,
+    /// What the store accepts.
+    pub limits: Limits,
+    /// What the HTTP surface accepts.
+    pub http: HttpConfig,
+    /// How long the reply to an idempotency key is kept.
+    pub keep_replies: Duration,
+}
+
+/// What the HTTP surface accepts.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Open connections.
+    pub max_connections: usize,
+    /// Requests in progress, over all connections; a subscription counts for as long as it lasts.
+    pub max_requests: usize,
+    /// Bytes of one request's body.
+    pub max_body: usize,
+    /// Bytes of all bodies being received and pages being put together at one time.
+    pub body_memory: usize,
+    /// Bytes of a request's line and headers together.
+    pub max_header: usize,
+    /// Events, streams, … in one page of a reply.
+    pub max_page: usize,
+    /// How many there are in a page when the request does not say.
+    pub default_page: usize,
+    /// From a connection's first byte to the end of a request's headers.
+    pub header_timeout: Duration,
+    /// How long a connection may rest between requests.
+    pub idle_timeout: Duration,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: Duration,
+    /// How long a client may accept none of a reply's bytes.
+    pub write_timeout: Duration,
+    /// The longest that a read waits for the write its token names.
+    pub max_wait: Duration,
+    /// Silence after which a subscription says that it is alive.
+    pub heartbeat: Duration,
+    /// How long requests in progress may take to end when the server stops.
+    pub drain_timeout: Duration,
+}
+
+/// Why settings make no configuration.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The address is open to others, and nobody said so.
+    #[error("`listen` is {listen}, which other machines reach without a password: set `allow-remote` if that is meant")]
+    Exposed {
+        /// The address.
+        listen: SocketAddr,
+    },
+    /// Two settings contradict each other.
+    #[error("`{small}` is {small_is}, which is less than `{large}`, {large_is}")]
+    Disagree {
+        /// The setting that is too small.
+        small: &'static str,
+        /// Its value.
+        small_is: String,
+        /// The setting it must reach.
+        large: &'static str,
+        /// Its value.
+        large_is: String,
+    },
+    /// A value that must not be zero is.
+    #[error("`{key}` cannot be zero")]
+    Zero {
+        /// The setting.
+        key: &'static str,
+    },
+}
+
+impl Config {
+    /// The defaults with everything durable in `data`, on a free port of this machine: what tests want.
+    pub fn in_folder(data: impl Into<PathBuf>) -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+        let settings = Settings { data: data.into(), listen, ..Settings::default() };
+        Self::try_from(settings).unwrap_or_else(|wrong| unreachable!("the defaults are a configuration: {wrong}"))
+    }
+
+    /// Where the embedded store lives and what it accepts.
+    pub fn store(&self) -> sqlite::Config {
+        sqlite::Config { limits: self.limits.clone(), ..sqlite::Config::at(self.data.join("quorate.db")) }
+    }
+
+    /// Where backups go.
+    pub fn backups(&self) -> PathBuf {
+        self.data.join("backups")
+    }
+
+    /// Whether only this machine reaches the node.
+    pub fn is_local(&self) -> bool {
+        self.listen.ip().is_loopback()
+    }
+}
+
+impl TryFrom<Settings> for Config {
+    type Error = ConfigError;
+
+    fn try_from(settings: Settings) -> Result<Self, ConfigError> {
+        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency } = settings;
+        if !listen.ip().is_loopback() && !allow_remote {
+            return Err(ConfigError::Exposed { listen });
+        }
+        check_zeros(&http, &store)?;
+        check_order(&http, &store)?;
+        Ok(Self {
+            data,
+            listen,
+            allowed_hosts: allowed_hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect(),
+            limits: limits(&store),
+            http: http_config(http),
+            keep_replies: idempotency.keep,
+        })
+    }
+}
+
+fn check_zeros(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigError> {
+    let counts = [
+        ("http.max-connections", http.max_connections),
+        ("http.max-requests", http.max_requests),
+        ("http.max-page", http.max_page),
+        ("http.default-page", http.default_page),
+        ("http.max-body", http.max_body.get()),
+        ("store.max-event", store.max_event.get()),
+        ("store.max-batch-events", store.max_batch_events),
+        ("store.max-batch", store.max_batch.get()),
+        ("store.page", store.page.get()),
+        ("store.max-waiting-writes", store.max_waiting_writes),
+        ("store.max-waiting", store.max_waiting.get()),
+    ];
+    let spans = [
+        ("http.header-timeout", http.header_timeout),
+        ("http.idle-timeout", http.idle_timeout),
+        ("http.body-timeout", http.body_timeout),
+        ("http.write-timeout", http.write_timeout),
+        ("http.heartbeat", http.heartbeat),
+        ("store.max-unit-time", store.max_unit_time),
+    ];
+    let zero_count = counts.into_iter().find(|(_, value)| *value == 0).map(|(key, _)| key);
+    let zero_span = spans.into_iter().find(|(_, value)| value.is_zero()).map(|(key, _)| key);
+    zero_count.or(zero_span).map_or(Ok(()), |key| Err(ConfigError::Zero { key }))
+}
+
+fn check_order(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigError> {
+    let sizes = [
+        ("store.max-batch", store.max_batch, "store.max-event", store.max_event),
+        ("store.max-waiting", store.max_waiting, "store.max-batch", store.max_batch),
+        ("http.max-body", http.max_body, "store.max-event", store.max_event),
+        ("http.body-memory", http.body_memory, "http.max-body", http.max_body),
+        ("http.max-header", http.max_header, "the least HTTP allows for", ByteSize::new(8 << 10)),
+    ];
+    for (small, small_is, large, large_is) in sizes {
+        if small_is < large_is {
+            let (small_is, large_is) = (small_is.to_string(), large_is.to_string());
+            return Err(ConfigError::Disagree { small, small_is, large, large_is });
+        }
+    }
+    if http.max_page < http.default_page {
+        let (small_is, large_is) = (http.max_page.to_string(), http.default_page.to_string());
+        return Err(ConfigError::Disagree { small: "http.max-page", small_is, large: "http.default-page", large_is });
+    }
+    Ok(())
+}
+
+fn limits(store: &StoreSettings) -> Limits {
+    Limits {
+        event_bytes: store.max_event.get(),
+        batch_events: store.max_batch_events,
+        batch_bytes: store.max_batch.get(),
+        page_bytes: store.page.get(),
+        waiting_writes: store.max_waiting_writes,
+        waiting_bytes: store.max_waiting.get(),
+        unit_time: store.max_unit_time,
+        cache_bytes: store.cache.get(),
+        ..Limits::default()
+    }
+}
+
+fn http_config(http: HttpSettings) -> HttpConfig {
+    HttpConfig {
+        max_connections: http.max_connections,
+        max_requests: http.max_requests,
+        max_body: http.max_body.get(),
+        body_memory: http.body_memory.get(),
+        max_header: http.max_header.get(),
+        max_page: http.max_page,
+        default_page: http.default_page,
+        header_timeout: http.header_timeout,
+        idle_timeout: http.idle_timeout,
+        body_timeout: http.body_timeout,
+        write_timeout: http.write_timeout,
+        max_wait: http.max_wait,
+        heartbeat: http.heartbeat,
+        drain_timeout: http.drain_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Config, ConfigError, Settings};
+
+    #[test]
+    fn a_node_without_a_password_is_not_open_to_others_by_accident() {
+        let mut settings = Settings { listen: "0.0.0.0:7400".parse().unwrap(), ..Settings::default() };
+        assert!(matches!(Config::try_from(settings.clone()), Err(ConfigError::Exposed { .. })));
+        settings.allow_remote = true;
+        assert!(Config::try_from(settings).is_ok());
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_both_named() {
+        let mut settings = Settings::default();
+        settings.http.max_body = "1KiB".parse().unwrap();
+        let wrong = Config::try_from(settings).unwrap_err().to_string();
+        assert_eq!(wrong, "`http.max-body` is 1KiB, which is less than `store.max-event`, 1MiB");
+    }
+
+    #[test]
+    fn zero_is_no_limit_but_a_mistake() {
+        let mut settings = Settings::default();
+        settings.http.max_connections = 0;
+        assert_eq!(Config::try_from(settings).unwrap_err(), ConfigError::Zero { key: "http.max-connections" });
+    }
+}

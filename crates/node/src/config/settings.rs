@@ -1,0 +1,158 @@
+//! Settings as people write them, in `quorate.toml`, in the environment or as flags.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::ByteSize;
+
+/// Everything that can be set, with its default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct Settings {
+    /// The directory that holds everything durable. Default `quorate-data`.
+    pub data: PathBuf,
+    /// Where to listen. Default `127.0.0.1:7400`; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Whether `listen` may be an address that other machines reach, although nobody is asked for a password.
+    /// Default false.
+    pub allow_remote: bool,
+    /// Hosts, beside this machine's own names, under which clients may address the node. Default none.
+    pub allowed_hosts: Vec<String>,
+    /// The HTTP surface.
+    pub http: HttpSettings,
+    /// The embedded store.
+    pub store: StoreSettings,
+    /// Replies that are kept for idempotency keys.
+    pub idempotency: IdempotencySettings,
+}
+
+/// What the HTTP surface accepts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// Open connections; beyond it a connection is told so and closed. Default 900, since a process often has 1,024
+    /// file descriptors.
+    pub max_connections: usize,
+    /// Requests in progress, subscriptions included; beyond it they are refused. Default 2,048.
+    pub max_requests: usize,
+    /// Bytes of one request's body. Default 32 MiB.
+    pub max_body: ByteSize,
+    /// Bytes of all bodies being received, and of filtered pages being put together, at one time. Default 64 MiB.
+    pub body_memory: ByteSize,
+    /// Bytes of a request's line and headers together, 8 KiB or more. Default 64 KiB.
+    pub max_header: ByteSize,
+    /// Events, streams, … in one page. Default 10,000.
+    pub max_page: usize,
+    /// The same when a request does not say. Default 100.
+    pub default_page: usize,
+    /// From a request's first byte to the end of its headers. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// How long a connection may rest between requests. Default 75 s.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// How long a request's body may take to arrive. Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// How long a client may accept none of a reply's bytes before it is hung up on. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub write_timeout: Duration,
+    /// The longest that a read waits for the write its token names (`Prefer: wait=…`). Default 30 s.
+    #[serde(with = "humantime_serde")]
+    pub max_wait: Duration,
+    /// Silence after which a subscription says that it is alive. Default 15 s.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat: Duration,
+    /// How long requests in progress may take to end when the server stops. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+}
+
+/// What the embedded store accepts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// Bytes of one event's data. Default 1 MiB.
+    pub max_event: ByteSize,
+    /// Events in one append, over all its streams. Default 10,000.
+    pub max_batch_events: usize,
+    /// Bytes of one append. Default 16 MiB.
+    pub max_batch: ByteSize,
+    /// Bytes the store reads at a time; a page of a reply is put together from several. Default 1 MiB.
+    pub page: ByteSize,
+    /// Writes that wait; beyond it they are refused. Default 8,192.
+    pub max_waiting_writes: usize,
+    /// Bytes of writes that wait. Default 64 MiB.
+    pub max_waiting: ByteSize,
+    /// How long one transaction may take. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub max_unit_time: Duration,
+    /// Bytes of immutable blocks kept in memory for readers. Default 64 MiB.
+    pub cache: ByteSize,
+}
+
+/// Replies that are kept for idempotency keys.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct IdempotencySettings {
+    /// How long a reply is kept, and a repeated request answered with it. Default 7 days.
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            data: PathBuf::from("quorate-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 7400)),
+            allow_remote: false,
+            allowed_hosts: Vec::new(),
+            http: HttpSettings::default(),
+            store: StoreSettings::default(),
+            idempotency: IdempotencySettings::default(),
+        }
+    }
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: 900,
+            max_requests: 2_048,
+            max_body: ByteSize::new(32 << 20),
+            body_memory: ByteSize::new(64 << 20),
+            max_header: ByteSize::new(64 << 10),
+            max_page: 10_000,
+            default_page: 100,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(10),
+            max_wait: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(15),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            max_event: ByteSize::new(1 << 20),
+            max_batch_events: 10_000,
+            max_batch: ByteSize::new(16 << 20),
+            page: ByteSize::new(1 << 20),
+            max_waiting_writes: 8_192,
+            max_waiting: ByteSize::new(64 << 20),
+            max_unit_time: Duration::from_secs(1),
+            cache: ByteSize::new(64 << 20),
+        }
+    }
+}
+
+impl Default for IdempotencySettings {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(7 * 24 * 3600) }
+    }
+}

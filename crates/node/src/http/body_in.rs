@@ -1,0 +1,125 @@
+//! Receiving a request's body: bounded in size, in time, and in memory over all requests together.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{header::EXPECT, request::Parts};
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    Node, RETRY,
+    problem::{Code, Problem},
+};
+
+/// A body that was received, and its share of the memory for bodies.
+pub(super) struct Received {
+    pub(super) bytes: Bytes,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Bodies up to here are not counted: there are fewer of them than connections.
+const SMALL: usize = 16 << 10;
+
+/// How long, and how much of, a body that is too large is read and thrown away, so that its sender gets to see why.
+const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 << 20);
+
+impl Node {
+    /// Receives the body of the request whose head is `head`.
+    pub(super) async fn receive(&self, head: &Parts, mut body: Body) -> Result<Received, Problem> {
+        let max = self.config.http.max_body;
+        if body.size_hint().lower() > max as u64 {
+            // Who asked whether to send it has not sent it: the answer is no.
+            if !head.headers.contains_key(EXPECT) {
+                self.discard(&mut body).await;
+            }
+            return Err(too_large(max));
+        }
+        let collected = self.env.timeout(self.config.http.body_timeout, collect(&mut body, max, &self.memory)).await;
+        match collected {
+            Some(Err(Unreceived::TooLarge)) => {
+                self.discard(&mut body).await;
+                Err(too_large(max))
+            }
+            Some(Err(Unreceived::NoMemory)) => {
+                Err(Problem::new(Code::Overloaded, "too many large bodies are being received").after(RETRY))
+            }
+            Some(Err(Unreceived::Broken)) => Err(Problem::new(Code::RequestTimeout, "the body broke off")),
+            Some(Ok(received)) => Ok(received),
+            None => {
+                let waited = self.config.http.body_timeout;
+                Err(Problem::new(Code::RequestTimeout, format!("the body did not arrive within {waited:?}")))
+            }
+        }
+    }
+
+    async fn discard(&self, body: &mut Body) {
+        let discarding = async {
+            let mut left = LINGER.1;
+            while let Some(Ok(frame)) = body.frame().await {
+                left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+                if left == 0 {
+                    break;
+                }
+            }
+        };
+        self.env.timeout(LINGER.0, discarding).await;
+    }
+}
+
+enum Unreceived {
+    TooLarge,
+    NoMemory,
+    Broken,
+}
+
+async fn collect(body: &mut Body, max: usize, memory: &Arc<Semaphore>) -> Result<Received, Unreceived> {
+    let Some(first) = data(body).await? else { return Ok(Received { bytes: Bytes::new(), _share: None }) };
+    if body.is_end_stream() && first.len() <= SMALL {
+        return Ok(Received { bytes: first, _share: None });
+    }
+    let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).saturating_add(first.len());
+    let mut share: Option<OwnedSemaphorePermit> = None;
+    let mut bytes = BytesMut::with_capacity(expected.min(4 * SMALL));
+    let mut next = Some(first);
+    while let Some(data) = next {
+        if bytes.len() + data.len() > max {
+            return Err(Unreceived::TooLarge);
+        }
+        bytes.extend_from_slice(&data);
+        // What a buffer holds, not what a header announces, is what counts.
+        let held = share.as_ref().map_or(0, |share| share.num_permits() << 10);
+        if bytes.capacity() > SMALL.max(held) {
+            let more = u32::try_from((bytes.capacity() - held) >> 10).unwrap_or(u32::MAX);
+            let more = memory.clone().try_acquire_many_owned(more).map_err(|_| Unreceived::NoMemory)?;
+            match &mut share {
+                Some(share) => share.merge(more),
+                None => share = Some(more),
+            }
+        }
+        next = self::data(body).await?;
+    }
+    Ok(Received { bytes: bytes.freeze(), _share: share })
+}
+
+/// The next bytes; `None` at the end.
+async fn data(body: &mut Body) -> Result<Option<Bytes>, Unreceived> {
+    loop {
+        match body.frame().await {
+            None => return Ok(None),
+            Some(Err(_)) => return Err(Unreceived::Broken),
+            Some(Ok(frame)) => {
+                // Trailers say nothing here.
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+        }
+    }
+}
+
+fn too_large(max: usize) -> Problem {
+    Problem::new(Code::TooLarge, format!("a request's body has at most {max} bytes")).with("limit", max)
+}

@@ -1,0 +1,55 @@
+//! Is it alive, is it ready, has it started; and its metrics.
+
+use axum::extract::State;
+use http::StatusCode;
+use quorate_data::store::{Query, ReadLog};
+use serde_json::json;
+
+use super::{Shared, problem::Problem, reply};
+
+type Reply = Result<axum::response::Response, Problem>;
+
+/// How long the store may take to answer before the node calls itself not ready.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// `GET /livez`: the process answers. A failure means that only a restart helps.
+pub(super) async fn live() -> Reply {
+    Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "status": "pass" }))))
+}
+
+/// `GET /startupz`: requests are taken only once the store is open.
+pub(super) async fn started() -> Reply {
+    live().await
+}
+
+/// `GET /readyz`: whether requests should be sent here.
+pub(super) async fn ready(State(node): State<Shared>) -> Reply {
+    let stopping = node.is_stopping();
+    let store = check_store(&node).await;
+    let ready = !stopping && store == "pass";
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let document = json!({
+        "status": if ready { "pass" } else { "fail" },
+        "checks": { "store": store, "accepting": if stopping { "fail: the node is stopping" } else { "pass" } },
+    });
+    Ok(reply::whole(reply::json(status, &document)))
+}
+
+async fn check_store(node: &Shared) -> String {
+    let read = ReadLog { query: Query::EVERYTHING, after: node.streams.store().head(), limit: 1 };
+    match node.env.timeout(PATIENCE, node.streams.log(read)).await {
+        Some(Ok(_)) => "pass".to_owned(),
+        Some(Err(cause)) => format!("fail: {cause}"),
+        None => format!("fail: no answer within {PATIENCE:?}"),
+    }
+}
+
+/// `GET /metrics`, in the text format of OpenMetrics.
+pub(super) async fn metrics(State(node): State<Shared>) -> Reply {
+    node.metrics.refresh(&node);
+    let mut text = String::new();
+    let written = prometheus_client::encoding::text::encode(&mut text, &node.env.metrics());
+    written.unwrap_or_else(|_| unreachable!("writing into a text does not fail"));
+    let media = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(reply::whole(reply::bytes(StatusCode::OK, media, text.into())))
+}

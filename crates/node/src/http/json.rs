@@ -1,0 +1,124 @@
+//! JSON texts, written straight into a buffer, and what serde_json does not ask of texts it reads.
+
+use bytes::{BufMut, BytesMut};
+use serde::de::IgnoredAny;
+
+/// How deep JSON may be nested: beyond it, many readers of other languages fail.
+pub(crate) const MAX_DEPTH: usize = 64;
+
+/// Writes `text` as a JSON string, quotes included.
+pub(crate) fn write_string(buffer: &mut BytesMut, text: &str) {
+    buffer.reserve(text.len() + 2);
+    buffer.put_u8(b'"');
+    let bytes = text.as_bytes();
+    let mut written = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let escape = ESCAPES[*byte as usize];
+        if escape == 0 {
+            continue;
+        }
+        buffer.put_slice(&bytes[written..at]);
+        written = at + 1;
+        if escape == b'u' {
+            buffer.put_slice(b"\\u00");
+            buffer.put_slice(&[HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]]);
+        } else {
+            buffer.put_slice(&[b'\\', escape]);
+        }
+    }
+    buffer.put_slice(&bytes[written..]);
+    buffer.put_u8(b'"');
+}
+
+/// Writes `number` in digits, without quotes.
+pub(crate) fn write_number(buffer: &mut BytesMut, number: u64) {
+    buffer.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// The letter behind the backslash for bytes that need one; `u` for those that are spelled in hex.
+const ESCAPES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut control = 0;
+    while control < 0x20 {
+        table[control] = b'u';
+        control += 1;
+    }
+    table[0x08] = b'b';
+    table[b'\t' as usize] = b't';
+    table[b'\n' as usize] = b'n';
+    table[0x0c] = b'f';
+    table[b'\r' as usize] = b'r';
+    table[b'"' as usize] = b'"';
+    table[b'\\' as usize] = b'\\';
+    table
+};
+
+/// Whether `bytes` are one JSON value and nothing else.
+pub(crate) fn is_json(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
+}
+
+/// How deep `json`, which must be valid JSON, is nested: 0 for a scalar.
+pub(crate) fn depth(json: &[u8]) -> usize {
+    // A nest of n takes 2n bytes: most texts are too short to be worth a look.
+    if json.len() <= 2 * MAX_DEPTH {
+        return 0;
+    }
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for byte in json {
+        if in_string {
+            (in_string, escaped) = (escaped || *byte != b'"', *byte == b'\\' && !escaped);
+            continue;
+        }
+        match byte {
+            b'"' => in_string = true,
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_DEPTH, depth, write_string};
+    use bytes::BytesMut;
+    use proptest::prelude::*;
+
+    fn written(text: &str) -> String {
+        let mut buffer = BytesMut::new();
+        write_string(&mut buffer, text);
+        String::from_utf8(buffer.to_vec()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_survives_its_json(text in any::<String>()) {
+            prop_assert_eq!(serde_json::from_str::<String>(&written(&text)).unwrap(), text);
+        }
+
+        #[test]
+        fn depth_is_what_serde_json_sees(nest in 70_usize..200, text in any::<String>()) {
+            let inner = serde_json::to_string(&text).unwrap();
+            let json = format!("{}{inner}{}", "[".repeat(nest), "]".repeat(nest));
+            prop_assert_eq!(depth(json.as_bytes()), nest);
+        }
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(written("a\"\\\n\u{1}é"), r#""a\"\\\n\u0001é""#);
+    }
+
+    #[test]
+    fn brackets_inside_strings_do_not_nest() {
+        let json = format!(r#"["{}\\\"[", "\\"]"#, "[".repeat(2 * MAX_DEPTH));
+        assert_eq!(depth(json.as_bytes()), 1);
+    }
+}

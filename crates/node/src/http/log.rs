@@ -1,0 +1,171 @@
+//! Reading the whole log, and following it.
+
+use std::{fmt::Write as _, time::Duration};
+
+use axum::extract::{Request, State};
+use http::{HeaderMap, Uri};
+use quorate_data::{
+    event::{Position, Recorded},
+    store::{LogPage, Query, QueryItem, ReadLog},
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{
+    Node, RETRY, Shared, page, percent,
+    problem::{Code, Problem},
+    reply,
+    request::{self, Params},
+    sse,
+};
+use crate::verbs::Source;
+
+type Reply = Result<axum::response::Response, Problem>;
+
+/// How long one request looks for events that match before it answers with what it has.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// Bytes of matching events in one page.
+const PAGE_BYTES: usize = 16 << 20;
+
+/// `GET /v1/events`
+pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply {
+    let (uri, headers) = (request.uri(), request.headers());
+    let params = Params::of(uri, &["after", "limit", "type", "tag", "category"])?;
+    let after = Position::new(params.number("after")?.unwrap_or(0));
+    let (limit, query) = (params.limit(&node)?, query(&params)?);
+    request::reach_token(&node, headers).await?;
+    if query.is_everything() {
+        everything(&node, uri, headers, after, limit).await
+    } else {
+        matching(&node, uri, headers, ReadLog { query, after, limit }).await
+    }
+}
+
+/// `GET /v1/events/subscribe`
+pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> Reply {
+    let params = Params::of(request.uri(), &["after", "type", "tag", "category"])?;
+    let query = query(&params)?;
+    let after = sse::resume(&params, request.headers())?.unwrap_or_default();
+    request::reach_token(&node, request.headers()).await?;
+    sse::follow(&node, Source::Log { query, after }).await
+}
+
+/// Any of the types, any of the categories, all of the tags.
+fn query(params: &Params<'_>) -> Result<Query, Problem> {
+    let words = |name| params.all(name).map(str::to_owned).collect::<Vec<_>>();
+    let item = QueryItem { types: words("type"), tags: words("tag"), categories: words("category") };
+    let named = !(item.types.is_empty() && item.tags.is_empty() && item.categories.is_empty());
+    let query = Query::of(named.then_some(item));
+    query.check()?;
+    Ok(query)
+}
+
+/// A page without a filter: positions are dense, so its end is known before it is read.
+async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Position, limit: usize) -> Reply {
+    let read = ReadLog { query: Query::EVERYTHING, after, limit: limit.min(page::STEP) };
+    let first = node.streams.log(read).await?;
+    let last = Position::new(after.get().saturating_add(limit as u64)).min(first.head).max(after);
+    let rest = page::Rest::of_log(&first, last);
+    Ok(answer(node, uri, headers, &first.events, rest, Ends { scanned: last, head: first.head }))
+}
+
+/// A filtered page: read until it is full, the log ends, or it has taken long enough.
+async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadLog) -> Reply {
+    let (limit, started) = (read.limit, node.env.mono());
+    let mut found = Found::default();
+    loop {
+        read.limit = (limit - found.events.len()).min(page::STEP);
+        let page = node.streams.log(read.clone()).await?;
+        let ends = Ends { scanned: page.scanned, head: page.head };
+        let moved = page.scanned > read.after;
+        read.after = page.scanned;
+        let room = found.take(node, page)?;
+        let over = ends.scanned >= ends.head || !moved || !room || found.events.len() >= limit;
+        if over || node.env.mono().saturating_since(started) >= PATIENCE {
+            let (first, rest) = found.split();
+            return Ok(answer(node, uri, headers, &first, rest, ends));
+        }
+    }
+}
+
+/// Matching events and their share of the memory for pages.
+#[derive(Default)]
+struct Found {
+    events: Vec<Recorded>,
+    bytes: usize,
+    shares: Vec<OwnedSemaphorePermit>,
+}
+
+impl Found {
+    /// Takes a page in, and says whether there is room for more.
+    fn take(&mut self, node: &Node, page: LogPage) -> Result<bool, Problem> {
+        let bytes: usize = page.events.iter().map(|event| 256 + event.data().map_or(0, <[u8]>::len)).sum();
+        let share = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+        let share = node.memory.clone().try_acquire_many_owned(share);
+        let share =
+            share.map_err(|_| Problem::new(Code::Overloaded, "too many large pages are being read").after(RETRY))?;
+        self.shares.push(share);
+        self.bytes += bytes;
+        self.events.extend(page.events);
+        Ok(self.bytes < PAGE_BYTES)
+    }
+
+    /// What is sent at once, and what is sent as the client takes it.
+    fn split(mut self) -> (Vec<Recorded>, page::Rest) {
+        let rest = self.events.split_off(self.events.len().min(page::STEP));
+        (self.events, page::Rest::of_found(rest, self.shares))
+    }
+}
+
+/// Where a page ended, and where the log does.
+struct Ends {
+    scanned: Position,
+    head: Position,
+}
+
+fn answer(
+    node: &Shared,
+    uri: &Uri,
+    headers: &HeaderMap,
+    events: &[Recorded],
+    rest: page::Rest,
+    ends: Ends,
+) -> axum::response::Response {
+    let members = format!(",\"scanned\":\"{}\"", ends.scanned);
+    let mut response = page::reply(node, page::Form::of(headers), events, rest, &members);
+    reply::token(response.headers_mut(), &node.streams.token(ends.head));
+    if ends.scanned < ends.head {
+        reply::next(response.headers_mut(), &next(uri, "after", ends.scanned.get()));
+    }
+    response
+}
+
+/// The address of `uri` with the parameter `name` set to `value`.
+pub(super) fn next(uri: &Uri, name: &str, value: u64) -> String {
+    let mut address = uri.path().to_owned();
+    let others = uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty());
+    let others = others.filter(|part| part.split('=').next() != Some(name));
+    let mut mark = '?';
+    for part in others {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        address.push(mark);
+        // Written anew: whatever the client sent, a header holds only what may stand there.
+        percent::encode(&percent::decode_query(name).unwrap_or_default(), &mut address);
+        address.push('=');
+        percent::encode(&percent::decode_query(value).unwrap_or_default(), &mut address);
+        mark = '&';
+    }
+    let _ = write!(address, "{mark}{name}={value}");
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next;
+
+    #[test]
+    fn the_next_page_keeps_every_other_parameter() {
+        let uri = "/v1/events?after=5&limit=2&type=a%26b&type=c+d&tag=x:1".parse().unwrap();
+        assert_eq!(next(&uri, "after", 7), "/v1/events?limit=2&type=a%26b&type=c%20d&tag=x%3A1&after=7");
+        assert_eq!(next(&"/v1/events".parse().unwrap(), "after", 7), "/v1/events?after=7");
+    }
+}

@@ -1,0 +1,80 @@
+//! What the HTTP surface counts.
+
+use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
+
+use http::StatusCode;
+use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
+use quorate_data::store::Store;
+use quorate_runtime::Env;
+
+use super::{Node, connection::Connections};
+
+/// The counters and gauges of the HTTP surface.
+pub(crate) struct Metrics {
+    answered: [Counter; 5],
+    refused: Counter,
+    connections: Gauge,
+    subscribers: Gauge,
+    head: Gauge<u64, AtomicU64>,
+}
+
+impl Metrics {
+    pub(super) fn register(env: &Env, connections: &Arc<Connections>, store: &Store) -> Self {
+        let metrics = Self {
+            answered: Default::default(),
+            refused: Counter::default(),
+            connections: Gauge::default(),
+            subscribers: Gauge::default(),
+            head: Gauge::default(),
+        };
+        metrics.connections.set(count(connections));
+        metrics.head.set(store.head().get());
+        let mut registry = env.metrics();
+        let http = registry.sub_registry_with_prefix("quorate_http");
+        for (class, counter) in (1..).zip(&metrics.answered) {
+            let name = format!("replies_{class}xx");
+            http.register(name, format!("Replies with a status from {class}00 to {class}99"), counter.clone());
+        }
+        http.register("connections_refused", "Connections beyond the limit", metrics.refused.clone());
+        http.register("connections", "Open connections", metrics.connections.clone());
+        http.register("subscribers", "Subscriptions being served", metrics.subscribers.clone());
+        registry.register("quorate_log_position", "The last readable position of the log", metrics.head.clone());
+        drop(registry);
+        metrics
+    }
+
+    pub(super) fn answered(&self, status: StatusCode) {
+        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
+        self.answered[class - 1].inc();
+    }
+
+    /// Counts a connection that was turned away.
+    pub(super) fn refused(&self) {
+        self.refused.inc();
+    }
+
+    /// Counts a subscriber until what this returns is dropped.
+    pub(super) fn subscriber(&self) -> Subscriber {
+        self.subscribers.inc();
+        Subscriber(self.subscribers.clone())
+    }
+
+    /// Reads what is only looked at when somebody asks.
+    pub(super) fn refresh(&self, node: &Node) {
+        self.connections.set(count(&node.connections));
+        self.head.set(node.streams.store().head().get());
+    }
+}
+
+fn count(connections: &Connections) -> i64 {
+    i64::try_from(connections.count.load(Ordering::Relaxed)).unwrap_or(i64::MAX)
+}
+
+/// A subscriber being counted.
+pub(super) struct Subscriber(Gauge);
+
+impl Drop for Subscriber {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

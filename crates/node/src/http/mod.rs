@@ -1,0 +1,159 @@
+//! The HTTP surface: translates requests into verbs and what they return into replies.
+
+mod append;
+mod body_in;
+mod body_out;
+pub(crate) mod cloud_events;
+pub(crate) mod connection;
+mod document;
+mod guard;
+mod health;
+mod idempotency;
+mod json;
+mod log;
+mod metrics;
+mod openapi;
+mod page;
+mod pages;
+mod percent;
+pub(crate) mod problem;
+mod reply;
+mod request;
+mod routes;
+mod sse;
+mod store;
+mod streams;
+
+use std::{convert::Infallible, sync::Arc};
+
+use axum::{body::Body, response::IntoResponse as _};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use quorate_data::store::Store;
+use quorate_runtime::Env;
+use tokio::sync::Semaphore;
+use tower::Service as _;
+
+use self::{
+    body_out::Tracked,
+    connection::{Activity, Connections},
+    guard::Guard,
+    metrics::Metrics,
+    problem::{Code, Problem},
+    reply::DateHeader,
+};
+use crate::{
+    config::Config,
+    verbs::{Idempotency, StoreCare, Streams},
+};
+
+/// What requests are done with.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) env: Env,
+    pub(crate) streams: Streams,
+    pub(crate) care: StoreCare,
+    pub(crate) idempotency: Idempotency,
+    pub(crate) connections: Arc<Connections>,
+    metrics: Metrics,
+    guard: Guard,
+    date: DateHeader,
+    /// Requests in progress.
+    requests: Arc<Semaphore>,
+    /// Kibibytes of bodies being received and of pages being put together.
+    memory: Arc<Semaphore>,
+}
+
+type Shared = Arc<Node>;
+
+/// The HTTP surface as one service.
+#[derive(Clone)]
+pub(crate) struct Surface {
+    node: Shared,
+    router: axum::Router,
+}
+
+impl Node {
+    pub(crate) fn new(config: Config, env: Env, store: Store, idempotency: Idempotency) -> Self {
+        let connections = Arc::new(Connections::new(config.http.clone()));
+        Self {
+            streams: Streams::new(store.clone()),
+            metrics: Metrics::register(&env, &connections, &store),
+            care: StoreCare::new(store, config.backups()),
+            idempotency,
+            connections,
+            guard: Guard::new(&config),
+            date: DateHeader::default(),
+            requests: Arc::new(Semaphore::new(config.http.max_requests)),
+            memory: Arc::new(Semaphore::new(config.http.body_memory >> 10)),
+            config,
+            env,
+        }
+    }
+
+    /// A connection beyond the limit was turned away.
+    pub(crate) fn refused(&self) {
+        self.metrics.refused();
+    }
+
+    /// Whether the node has been told to stop.
+    fn is_stopping(&self) -> bool {
+        self.env.tasks().stop().is_cancelled()
+    }
+}
+
+impl Surface {
+    pub(crate) fn new(node: Node) -> Self {
+        let node = Arc::new(node);
+        Self { router: routes::router(node.clone()), node }
+    }
+
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Answers one request of the connection that `activity` watches.
+    pub(crate) async fn answer(
+        mut self,
+        request: Request<Incoming>,
+        activity: Arc<Activity>,
+    ) -> Result<Response<Tracked>, Infallible> {
+        let busy = activity.begin(self.node.env.clone(), request.version());
+        let trace = trace_id(&request);
+        let admitted = self.node.guard.check(&request).and_then(|()| {
+            let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
+            self.node.requests.clone().try_acquire_owned().map_err(full)
+        });
+        let (permit, response) = match admitted {
+            Ok(permit) => {
+                let Ok(response) = self.router.call(request.map(Body::new)).await;
+                (Some(permit), response)
+            }
+            Err(problem) => (None, problem.into_response()),
+        };
+        let mut response = told(response, trace);
+        self.node.date.stamp(&self.node.env, response.headers_mut());
+        self.node.metrics.answered(response.status());
+        Ok(response.map(|body| Tracked::new(body, busy, permit)))
+    }
+}
+
+/// Renders the problem that a reply carries, if it carries one.
+fn told(mut response: Response<Body>, trace: Option<String>) -> Response<Body> {
+    let problem = response.extensions_mut().remove::<Problem>();
+    let Some(problem) = problem else { return response };
+    reply::whole(trace.into_iter().fold(problem, |problem, id| problem.with("trace", id)).render())
+}
+
+/// The trace id of `traceparent` (W3C Trace Context), where there is a valid one.
+fn trace_id<B>(request: &Request<B>) -> Option<String> {
+    let text = request.headers().get("traceparent")?.to_str().ok()?;
+    let (version, rest) = text.split_once('-')?;
+    let id = rest.split('-').next()?;
+    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let valid = version.len() == 2 && version != "ff" && id.len() == 32 && hex(version) && hex(id);
+    (valid && id.bytes().any(|digit| digit != b'0')).then(|| id.to_owned())
+}
+
+/// How soon a client that was turned away may come back.
+const RETRY: std::time::Duration = std::time::Duration::from_millis(100);

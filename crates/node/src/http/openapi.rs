@@ -1,0 +1,246 @@
+//! The OpenAPI 3.1 document: written beside the routes and held against them by tests.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{
+    cloud_events::{BATCH, STRUCTURED},
+    problem::{Code, PROBLEM, Problem},
+    reply,
+};
+
+mod schemas;
+
+static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| build().to_string().into());
+
+/// `GET /openapi.json`
+pub(super) async fn document() -> Result<axum::response::Response, Problem> {
+    Ok(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, DOCUMENT.clone())))
+}
+
+fn build() -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "quorate",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "An event store: append, read and follow streams of CloudEvents.",
+            "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
+        },
+        "servers": [{ "url": "/" }],
+        "tags": [
+            { "name": "streams", "description": "Events of one stream, in the order of their versions" },
+            { "name": "log", "description": "All events, in the order of their positions" },
+            { "name": "store", "description": "Care for the store" },
+            { "name": "node", "description": "How the node is" },
+        ],
+        "paths": paths(),
+        "components": {
+            "schemas": schemas::schemas(),
+            "parameters": parameters(),
+            "headers": headers(),
+            "responses": { "Problem": problem() },
+        },
+    })
+}
+
+fn paths() -> Value {
+    json!({
+        "/v1/streams/{stream}/events": {
+            "parameters": [parameter("stream")],
+            "post": append_to_stream(),
+            "get": operation("streams", "readStream", "Reads a page of a stream",
+                &["from", "limit", "direction", "token", "prefer", "ifNoneMatchRead"],
+                &[("200", page("StreamPage", &["ETag", "Quorate-Token", "Link"])), ("304", plain("The client has this version already"))]),
+        },
+        "/v1/streams/{stream}/events/{version}": {
+            "parameters": [parameter("stream"), parameter("version")],
+            "get": operation("streams", "readEvent", "Reads one event: as JSON, or in binary mode for who accepts the type of its data",
+                &["token", "prefer"],
+                &[("200", content("The event", &["ETag", "Quorate-Token"], &[(STRUCTURED, reference("RecordedEvent")), ("*/*", json!({}))]))]),
+        },
+        "/v1/streams/{stream}/subscribe": {
+            "parameters": [parameter("stream")],
+            "get": operation("streams", "subscribeToStream", "Follows a stream by server-sent events", &["from", "after", "lastEventId", "token", "prefer"],
+                &[("200", events())]),
+        },
+        "/v1/streams/{stream}/truncate": {
+            "parameters": [parameter("stream")],
+            "post": with_body(operation("streams", "truncateStream", "Forgets the data of a stream's events before a version", &["idempotencyKey"],
+                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]), "Truncate"),
+        },
+        "/v1/streams/{stream}/tombstone": {
+            "parameters": [parameter("stream")],
+            "post": operation("streams", "tombstoneStream", "Forgets all data of a stream and closes it for good", &["ifMatch", "idempotencyKey"],
+                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]),
+        },
+        "/v1/streams/{stream}": {
+            "parameters": [parameter("stream")],
+            "get": operation("streams", "describeStream", "Says what a stream is like", &["token", "prefer"],
+                &[("200", json_reply("The stream", "Stream", &["ETag", "Quorate-Token"]))]),
+        },
+        "/v1/streams": {
+            "get": operation("streams", "listStreams", "Lists streams in order of their names", &["prefix", "afterName", "limit", "token", "prefer"],
+                &[("200", json_reply("Streams", "StreamList", &["Quorate-Token", "Link"]))]),
+        },
+        "/v1/events": {
+            "post": with_body(operation("log", "appendToStreams", "Appends to several streams, on conditions, all or nothing", &["idempotencyKey"],
+                &[("201", json_reply("All was appended", "AppendedToStreams", &["ETag", "Quorate-Token"]))]), "AppendToStreams"),
+            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "token", "prefer"],
+                &[("200", page("LogPage", &["Quorate-Token", "Link"]))]),
+        },
+        "/v1/events/subscribe": {
+            "get": operation("log", "subscribeToLog", "Follows the log by server-sent events", &["after", "lastEventId", "type", "tag", "category", "token", "prefer"],
+                &[("200", events())]),
+        },
+        "/v1/store/verify": {
+            "post": operation("store", "verifyStore", "Checks every stored byte, and tells its progress line by line", &[],
+                &[("200", content("Lines of JSON, the last one with what was found", &[], &[("application/x-ndjson", json!({ "type": "string" }))]))]),
+        },
+        "/v1/store/backup": {
+            "post": with_body(operation("store", "backUpStore", "Writes a consistent copy into the folder for backups", &["idempotencyKey"],
+                &[("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
+        },
+        "/livez": { "get": operation("node", "live", "Whether the process is alive", &[], &[("200", json_reply("It is", "Health", &[]))]) },
+        "/readyz": { "get": operation("node", "ready", "Whether it takes requests", &[],
+            &[("200", json_reply("It does", "Health", &[])), ("503", json_reply("It does not", "Health", &[]))]) },
+        "/startupz": { "get": operation("node", "started", "Whether it has started", &[], &[("200", json_reply("It has", "Health", &[]))]) },
+        "/metrics": { "get": operation("node", "metrics", "What it counts", &[],
+            &[("200", content("OpenMetrics", &[], &[("application/openmetrics-text", json!({ "type": "string" }))]))]) },
+        "/openapi.json": { "get": operation("node", "openapi", "This document", &[],
+            &[("200", content("OpenAPI 3.1", &[], &[(reply::JSON, json!({ "type": "object" }))]))]) },
+        "/errors/{code}": {
+            "parameters": [parameter("code")],
+            "get": operation("node", "explainError", "Says what an error means and what to do", &[],
+                &[("200", content("A page", &[], &[("text/html", json!({ "type": "string" }))]))]),
+        },
+        "/": { "get": operation("node", "index", "A page of links", &[],
+            &[("200", content("A page", &[], &[("text/html", json!({ "type": "string" }))]))]) },
+    })
+}
+
+fn append_to_stream() -> Value {
+    let created = json_reply("The events were appended, or had been", "Appended", &["ETag", "Quorate-Token"]);
+    let parameters = ["ifMatch", "ifNoneMatch", "idempotencyKey"];
+    let what = "Appends one event (structured or binary mode) or a batch to a stream";
+    let mut operation = operation("streams", "appendToStream", what, &parameters, &[("201", created)]);
+    operation["requestBody"] = json!({
+        "required": true,
+        "content": {
+            STRUCTURED: { "schema": reference("Event") },
+            BATCH: { "schema": { "type": "array", "minItems": 1, "items": reference("Event") } },
+            "*/*": { "schema": { "description": "Binary mode: attributes as `ce-…` headers, data as the body" } },
+        },
+    });
+    operation
+}
+
+fn operation(tag: &str, id: &str, summary: &str, parameters: &[&str], replies: &[(&str, Value)]) -> Value {
+    let mut responses: Map<String, Value> =
+        replies.iter().map(|(status, reply)| ((*status).to_owned(), reply.clone())).collect();
+    responses.insert("default".to_owned(), json!({ "$ref": "#/components/responses/Problem" }));
+    json!({
+        "tags": [tag],
+        "operationId": id,
+        "summary": summary,
+        "parameters": parameters.iter().map(|name| parameter(name)).collect::<Vec<_>>(),
+        "responses": responses,
+    })
+}
+
+fn with_body(mut operation: Value, schema: &str) -> Value {
+    operation["requestBody"] = json!({ "required": true, "content": { reply::JSON: { "schema": reference(schema) } } });
+    operation
+}
+
+fn parameter(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/parameters/{name}") })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn json_reply(description: &str, schema: &str, headers: &[&str]) -> Value {
+    content(description, headers, &[(reply::JSON, reference(schema))])
+}
+
+fn page(schema: &str, headers: &[&str]) -> Value {
+    let batch = json!({ "type": "array", "items": reference("RecordedEvent") });
+    content("A page of events", headers, &[(reply::JSON, reference(schema)), (BATCH, batch)])
+}
+
+fn events() -> Value {
+    let what = "Events as `data:` with their position as `id:`; then `event: caught-up`, and live ones; `event: closing` ends it";
+    content(what, &[], &[("text/event-stream", json!({ "type": "string" }))])
+}
+
+fn plain(description: &str) -> Value {
+    json!({ "description": description })
+}
+
+fn content(description: &str, headers: &[&str], media: &[(&str, Value)]) -> Value {
+    let schemas: Map<String, Value> =
+        media.iter().map(|(media, schema)| ((*media).to_owned(), json!({ "schema": schema }))).collect();
+    let headers: Map<String, Value> = headers
+        .iter()
+        .map(|name| ((*name).to_owned(), json!({ "$ref": format!("#/components/headers/{name}") })))
+        .collect();
+    json!({ "description": description, "headers": headers, "content": schemas })
+}
+
+fn problem() -> Value {
+    content("It was not done; `type` says why", &[], &[(PROBLEM, reference("Problem"))])
+}
+
+fn parameters() -> Value {
+    let text = json!({ "type": "string" });
+    let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    let one = |place: &str, name: &str, what: &str, schema: &Value| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
+    let mut all = json!({
+        "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "version": one("path", "version", "A version, counted from 1", &count),
+        "code": one("path", "code", "The last part of a problem's `type`", &text),
+        "from": one("query", "from", "The version to begin with, included", &count),
+        "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
+        "afterName": one("query", "after", "Begin behind this stream", &text),
+        "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
+        "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
+        "prefix": one("query", "prefix", "What the streams' names begin with", &text),
+        "type": one("query", "type", "Any of these types", &list),
+        "tag": one("query", "tag", "All of these tags", &list),
+        "category": one("query", "category", "Any of these categories: streams' names up to the first `-`", &list),
+        "token": one("header", "Quorate-Token", "The write that the reply must include", &text),
+        "prefer": one("header", "Prefer", "`wait=n`: how many seconds to wait for that write", &text),
+        "lastEventId": one("header", "Last-Event-ID", "The position of the last event that was seen", &text),
+        "idempotencyKey": one("header", "Idempotency-Key", "Makes a repeated request be answered as the first was", &text),
+        "ifMatch": one("header", "If-Match", "`\"n\"`: the stream's version; `*`: it exists", &text),
+        "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
+        "ifNoneMatchRead": one("header", "If-None-Match", "`\"n\"`: the version the client has", &text),
+    });
+    for name in ["type", "tag", "category"] {
+        all[name]["explode"] = true.into();
+    }
+    all
+}
+
+fn headers() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "ETag": { "description": "The stream's version, quoted", "schema": text },
+        "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
+        "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
+    })
+}
+
+/// The problems' types, for the schema of a problem.
+fn types() -> Value {
+    Code::ALL.iter().map(|code| Value::from(code.address())).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! The kinds of problems: one row each, with its page.
+
+use http::StatusCode;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $slug:literal, $status:ident, $title:literal;)*) => {
+        /// A kind of problem.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Code {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Code {
+            /// Every kind, in the order of their statuses.
+            pub(crate) const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Its name in addresses.
+            pub(crate) const fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug),* }
+            }
+
+            /// What it is called.
+            pub(crate) const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// The status that goes with it.
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status),* }
+            }
+
+            /// The address of its page.
+            pub(crate) const fn address(self) -> &'static str {
+                match self { $(Self::$name => concat!("/errors/", $slug)),* }
+            }
+
+            /// Its page, in Markdown.
+            pub(crate) const fn page(self) -> &'static str {
+                match self { $(Self::$name => include_str!(concat!("../../../../../docs/errors/", $slug, ".md"))),* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidJson = "invalid-json", BAD_REQUEST, "Body is not the JSON it should be";
+    InvalidEvent = "invalid-event", BAD_REQUEST, "Event breaks a rule";
+    InvalidBatch = "invalid-batch", BAD_REQUEST, "Batch breaks a rule";
+    InvalidName = "invalid-name", BAD_REQUEST, "Name cannot be used";
+    InvalidParameter = "invalid-parameter", BAD_REQUEST, "Parameter or header cannot be used";
+    InvalidPrecondition = "invalid-precondition", BAD_REQUEST, "Precondition cannot be used";
+    InvalidToken = "invalid-token", BAD_REQUEST, "Token was not given out by quorate";
+    LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
+    ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
+    NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
+    StreamNotFound = "stream-not-found", NOT_FOUND, "Stream does not exist";
+    EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
+    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method does not apply here";
+    NotAcceptable = "not-acceptable", NOT_ACCEPTABLE, "Event has no form that was asked for";
+    RequestTimeout = "request-timeout", REQUEST_TIMEOUT, "Request took too long to arrive";
+    ConditionFailed = "condition-failed", CONFLICT, "Condition of the append does not hold";
+    IdReused = "id-reused", CONFLICT, "Event id was used for another event";
+    BatchPartlyKnown = "batch-partly-known", CONFLICT, "Only some events of the batch are known";
+    RequestInFlight = "request-in-flight", CONFLICT, "The same request is still being done";
+    OtherTimeline = "other-timeline", CONFLICT, "Token belongs to another timeline";
+    PositionAhead = "position-ahead", CONFLICT, "Position is ahead of the log";
+    AlreadyRunning = "already-running", CONFLICT, "This is running already";
+    BackupExists = "backup-exists", CONFLICT, "A backup of this name exists";
+    StreamTombstoned = "stream-tombstoned", GONE, "Stream was closed for good";
+    VersionConflict = "version-conflict", PRECONDITION_FAILED, "Stream is at another version";
+    TooLarge = "too-large", PAYLOAD_TOO_LARGE, "More was sent than one request may have";
+    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Content type is not understood here";
+    KeyReused = "key-reused", UNPROCESSABLE_ENTITY, "Idempotency key was used for another request";
+    OutcomeUnknown = "outcome-unknown", INTERNAL_SERVER_ERROR, "It may or may not have happened";
+    StoreCorrupt = "store-corrupt", INTERNAL_SERVER_ERROR, "Stored bytes are damaged";
+    StoreFailed = "store-failed", INTERNAL_SERVER_ERROR, "The store failed";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
+    Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";
+    ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
+    DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
+}
+
+impl Code {
+    /// The kind whose name is `slug`.
+    pub(crate) fn named(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.slug() == slug)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "looks at the repository it is built from")]
+mod tests {
+    use super::Code;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_code_has_a_page_and_every_page_a_code() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/errors");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap());
+        let pages: BTreeSet<String> = files.filter(|name| name != "README.md").collect();
+        let codes: BTreeSet<String> = Code::ALL.iter().map(|code| format!("{}.md", code.slug())).collect();
+        assert_eq!(pages, codes);
+    }
+
+    #[test]
+    fn a_page_has_its_codes_title_and_answers_the_three_questions() {
+        for code in Code::ALL {
+            let page = code.page();
+            let head = format!("# {}\n\n`{}` · status {}\n", code.title(), code.slug(), code.status().as_u16());
+            assert!(page.starts_with(&head), "{} begins differently from\n{head}", code.slug());
+            for question in ["**What happened.** ", "**Did anything change?** ", "**What to do.** "] {
+                assert_eq!(page.matches(question).count(), 1, "{} answers {question}", code.slug());
+            }
+        }
+    }
+
+    #[test]
+    fn a_code_is_found_by_its_name() {
+        assert!(Code::ALL.iter().all(|code| Code::named(code.slug()) == Some(*code)));
+        assert_eq!(Code::named("../problem"), None);
+    }
+}

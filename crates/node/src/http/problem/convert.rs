@@ -1,0 +1,139 @@
+//! What the inside calls an error, in the words of the border.
+
+use std::time::Duration;
+
+use quorate_data::store::{AppendError, InvalidQuery, Retry, StoreError, TokenError};
+use quorate_foundations::name::NameError;
+
+use super::{Code, Problem};
+use crate::{
+    http::cloud_events::Fault,
+    verbs::{BackupError, OnceError, ReadError, TokenUnmet},
+};
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        let code = match &error {
+            StoreError::DiskFull => Code::DiskFull,
+            StoreError::Overloaded { .. } => Code::Overloaded,
+            StoreError::Closed => Code::ShuttingDown,
+            StoreError::OutcomeUnknown => Code::OutcomeUnknown,
+            StoreError::Corrupt { .. } => Code::StoreCorrupt,
+            StoreError::TooMuch { .. } => Code::LimitExceeded,
+            _ => Code::StoreFailed,
+        };
+        let problem = Self::of(code, &error).retry(error.retry());
+        if code == Code::OutcomeUnknown { problem.unknown() } else { problem }
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            AppendError::Store(cause) => cause.clone().into(),
+            AppendError::VersionConflict { stream, actual, .. } => {
+                told(Code::VersionConflict).with("stream", stream.as_str()).at_version(actual.get())
+            }
+            AppendError::ConditionFailed { condition, position } => {
+                told(Code::ConditionFailed).with("condition", *condition).with("logposition", position.to_string())
+            }
+            AppendError::IdReused { stream, id, version, .. } => told(Code::IdReused)
+                .with("stream", stream.as_str())
+                .with("id", id.as_str())
+                .with("streamversion", version.to_string()),
+            AppendError::PartlyKnown { .. } => told(Code::BatchPartlyKnown),
+            AppendError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
+            AppendError::Invalid { stream, index, .. } => {
+                told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
+            }
+            _ => told(Code::InvalidBatch),
+        }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let code = match &fault {
+            Fault { too_large: true, .. } => Code::TooLarge,
+            Fault { index: None, attribute: None, .. } => Code::InvalidJson,
+            _ => Code::InvalidEvent,
+        };
+        let mut problem = Self::new(code, fault.to_string());
+        if let Some(index) = fault.index {
+            problem = problem.with("index", index);
+        }
+        if let Some(attribute) = fault.attribute {
+            problem = problem.with("attribute", attribute);
+        }
+        problem
+    }
+}
+
+impl From<NameError> for Problem {
+    fn from(error: NameError) -> Self {
+        Self::of(Code::InvalidName, &error)
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        Self::of(Code::InvalidToken, &error)
+    }
+}
+
+impl From<InvalidQuery> for Problem {
+    fn from(error: InvalidQuery) -> Self {
+        let code =
+            if matches!(error, InvalidQuery::TooLarge { .. }) { Code::LimitExceeded } else { Code::InvalidParameter };
+        Self::of(code, &error)
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            ReadError::NoStream { stream } => told(Code::StreamNotFound).with("stream", stream.as_str()),
+            ReadError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
+            ReadError::NoEvent { stream, .. } => told(Code::EventNotFound).with("stream", stream.as_str()),
+            ReadError::Ahead { head, .. } => told(Code::PositionAhead).with("logposition", head.to_string()),
+            ReadError::Store(cause) => cause.clone().into(),
+        }
+    }
+}
+
+impl From<TokenUnmet> for Problem {
+    fn from(error: TokenUnmet) -> Self {
+        match &error {
+            TokenUnmet::OtherTimeline => Self::of(Code::OtherTimeline, &error),
+            TokenUnmet::Behind { head } => {
+                Self::of(Code::Behind, &error).with("logposition", head.to_string()).after(Duration::from_millis(100))
+            }
+        }
+    }
+}
+
+impl From<OnceError> for Problem {
+    fn from(error: OnceError) -> Self {
+        match error {
+            OnceError::KeyReused => Self::of(Code::KeyReused, &error),
+            OnceError::InFlight => Self::of(Code::RequestInFlight, &error).after(Duration::from_millis(100)),
+            OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
+            OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
+            OnceError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Name { .. } => Self::of(Code::InvalidName, &error),
+            BackupError::Exists { .. } => Self::of(Code::BackupExists, &error),
+            BackupError::Running => Self::of(Code::AlreadyRunning, &error).after(Duration::from_secs(5)),
+            BackupError::Io(_) => Self::of(Code::StoreFailed, &error),
+            BackupError::Store(cause) => cause.into(),
+        }
+    }
+}

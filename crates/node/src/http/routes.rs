@@ -1,0 +1,84 @@
+//! Which address does what. The table is also what the OpenAPI document is held against.
+
+use axum::{
+    Router,
+    routing::{MethodRouter, get, post},
+};
+
+use super::{Shared, append, health, log, openapi, pages, store, streams};
+
+/// An address, its methods and what answers it. `HEAD` goes with `GET`.
+pub(super) struct Route {
+    pub(super) path: &'static str,
+    pub(super) methods: &'static [&'static str],
+    handler: MethodRouter<Shared>,
+}
+
+/// Where a person may want to go.
+pub(super) const LINKS: [(&str, &str); 6] = [
+    ("/openapi.json", "describes everything that can be asked for"),
+    ("/v1/events?limit=20", "the log from its beginning"),
+    ("/v1/streams", "the streams by name"),
+    ("/readyz", "whether it takes requests"),
+    ("/livez", "whether it is alive"),
+    ("/metrics", "what it counts"),
+];
+
+/// Every route.
+pub(super) fn table() -> Vec<Route> {
+    const GET: &[&str] = &["GET"];
+    const POST: &[&str] = &["POST"];
+    const BOTH: &[&str] = &["GET", "POST"];
+    let route = |path, methods, handler| Route { path, methods, handler };
+    vec![
+        route("/v1/streams/{stream}/events", BOTH, post(append::to_stream).get(streams::read)),
+        route("/v1/streams/{stream}/events/{version}", GET, get(streams::event)),
+        route("/v1/streams/{stream}/subscribe", GET, get(streams::subscribe)),
+        route("/v1/streams/{stream}/truncate", POST, post(streams::truncate)),
+        route("/v1/streams/{stream}/tombstone", POST, post(streams::tombstone)),
+        route("/v1/streams/{stream}", GET, get(streams::head)),
+        route("/v1/streams", GET, get(streams::list)),
+        route("/v1/events", BOTH, post(append::to_streams).get(log::read)),
+        route("/v1/events/subscribe", GET, get(log::subscribe)),
+        route("/v1/store/verify", POST, post(store::verify)),
+        route("/v1/store/backup", POST, post(store::backup)),
+        route("/livez", GET, get(health::live)),
+        route("/readyz", GET, get(health::ready)),
+        route("/startupz", GET, get(health::started)),
+        route("/metrics", GET, get(health::metrics)),
+        route("/openapi.json", GET, get(openapi::document)),
+        route("/errors/{code}", GET, get(pages::error)),
+        route("/", GET, get(pages::index)),
+    ]
+}
+
+/// The routes over `node`.
+pub(super) fn router(node: Shared) -> Router {
+    let routes = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    routes.fallback(pages::not_found).method_not_allowed_fallback(pages::no_method).with_state(node)
+}
+
+/// The methods that apply at `path`, with commas.
+pub(super) fn methods(path: &str) -> String {
+    let segments: Vec<&str> = path.split('/').collect();
+    let fits = |route: &Route| {
+        let pattern: Vec<&str> = route.path.split('/').collect();
+        pattern.len() == segments.len()
+            && pattern.iter().zip(&segments).all(|(pattern, segment)| pattern.starts_with('{') || pattern == segment)
+    };
+    let methods = table().into_iter().find(fits).map_or(&[] as &[&str], |route| route.methods);
+    let head = methods.contains(&"GET").then_some("HEAD");
+    methods.iter().copied().chain(head).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::methods;
+
+    #[test]
+    fn a_path_knows_its_methods() {
+        assert_eq!(methods("/v1/streams/a/events"), "GET, POST, HEAD");
+        assert_eq!(methods("/v1/streams/a/truncate"), "POST");
+        assert_eq!(methods("/nowhere"), "");
+    }
+}

@@ -1,0 +1,160 @@
+//! Following by server-sent events.
+//!
+//! `id:` is the event's position, so a browser that comes back with `Last-Event-ID` misses nothing and sees nothing
+//! twice. `event: caught-up` says that what follows is live; a comment with an `id:` now and then says that the node is
+//! there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A client that takes nothing
+//! for the write timeout is let go: it can come back to where it was.
+//!
+//! Source: HTML Living Standard, section 9.2, "Server-sent events".
+
+use axum::body::Body;
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response,
+    header::{CACHE_CONTROL, CONTENT_TYPE},
+};
+use quorate_data::event::Position;
+
+use super::{
+    Node, Shared,
+    body_out::{Gone, Pieces, pieces},
+    cloud_events::{Layout, Renderer},
+    json,
+    problem::{Code, Problem},
+    request::{self, Params},
+};
+use crate::verbs::{Batch, Source, Subscription};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// How soon a client that lost its connection may come back.
+const OPENING: &[u8] = b"retry: 1000\n\n";
+
+/// Behind which position a reader goes on: `Last-Event-ID` when it comes back, `after` when it begins.
+pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let last = match request::header(headers, &LAST_EVENT_ID)?.filter(|text| !text.is_empty()) {
+        None => return Ok(params.number("after")?.map(Position::new)),
+        Some(text) => request::whole(text).ok_or_else(|| {
+            let detail = format!("`Last-Event-ID: {}` is no position", request::short(text));
+            Problem::new(Code::InvalidParameter, detail).with("header", LAST_EVENT_ID.as_str())
+        })?,
+    };
+    Ok(Some(Position::new(last)))
+}
+
+/// Answers with a stream of events that does not end by itself.
+pub(super) async fn follow(node: &Shared, source: Source) -> Result<Response<Body>, Problem> {
+    let subscription = node.streams.subscribe(source).await?;
+    let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, Some(closing("too-slow")));
+    let node_of_task = node.clone();
+    node.env.tasks().spawn("subscription", async move {
+        let _counted = node_of_task.metrics.subscriber();
+        if let Ok(pieces) = run(&node_of_task, subscription, pieces).await {
+            pieces.end().await;
+        }
+    });
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    Ok(response)
+}
+
+/// What one turn of following brought.
+enum Turn {
+    Events(Batch),
+    Silence,
+    Over(&'static str),
+    Gone,
+}
+
+async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Result<Pieces, Gone> {
+    let mut stream = Frames { renderer: Renderer::new(Layout::OneLine), buffer: BytesMut::new() };
+    stream.buffer.put_slice(OPENING);
+    // The headers leave with the first piece: a client learns at once that it is connected.
+    pieces.send(stream.take()).await?;
+    let mut told = Position::ZERO;
+    loop {
+        let turn = tokio::select! {
+            biased;
+            () = node.env.tasks().stop().cancelled() => Turn::Over("shutting-down"),
+            () = pieces.gone() => Turn::Gone,
+            next = subscription.next() => match next {
+                Ok(batch) => Turn::Events(batch),
+                Err(cause) => {
+                    tracing::warn!(%cause, "a subscription ended");
+                    Turn::Over("store-failed")
+                }
+            },
+            () = node.env.sleep(node.config.http.heartbeat) => Turn::Silence,
+        };
+        let over = match turn {
+            Turn::Gone => return Err(Gone),
+            Turn::Over(reason) => {
+                pieces.send(closing(reason)).await?;
+                return Ok(pieces);
+            }
+            Turn::Silence => {
+                // Who waits behind a sparse filter, or at the log's end, need not look at all of it again.
+                stream.heartbeat((subscription.position() > told).then(|| subscription.position()));
+                told = told.max(subscription.position());
+                false
+            }
+            Turn::Events(batch) => {
+                stream.events(&batch, subscription.position());
+                told = told.max(subscription.position());
+                batch.over
+            }
+        };
+        pieces.send(stream.take()).await?;
+        if over {
+            pieces.send(closing("tombstoned")).await?;
+            return Ok(pieces);
+        }
+    }
+}
+
+struct Frames {
+    renderer: Renderer,
+    buffer: BytesMut,
+}
+
+impl Frames {
+    fn events(&mut self, batch: &Batch, position: Position) {
+        for event in &batch.events {
+            self.id(event.position());
+            self.buffer.put_slice(b"data: ");
+            self.renderer.event(&mut self.buffer, event);
+            self.buffer.put_slice(b"\n\n");
+        }
+        if batch.caught_up {
+            self.buffer.put_slice(b"event: caught-up\n");
+            self.id(position);
+            self.buffer.put_slice(b"data: {\"logposition\":\"");
+            json::write_number(&mut self.buffer, position.get());
+            self.buffer.put_slice(b"\"}\n\n");
+        }
+    }
+
+    fn heartbeat(&mut self, position: Option<Position>) {
+        self.buffer.put_slice(b": heartbeat\n");
+        if let Some(position) = position {
+            self.id(position);
+        }
+        self.buffer.put_slice(b"\n");
+    }
+
+    fn id(&mut self, position: Position) {
+        self.buffer.put_slice(b"id: ");
+        json::write_number(&mut self.buffer, position.get());
+        self.buffer.put_slice(b"\n");
+    }
+
+    fn take(&mut self) -> Bytes {
+        self.buffer.split().freeze()
+    }
+}
+
+fn closing(reason: &str) -> Bytes {
+    Bytes::from(format!("event: closing\ndata: {{\"reason\":\"{reason}\"}}\n\n"))
+}

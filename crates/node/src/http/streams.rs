@@ -1,0 +1,285 @@
+//! Streams: read, list, follow, truncate, tombstone.
+
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use http::{
+    HeaderMap, Response, StatusCode, Uri,
+    header::{ACCEPT, CONTENT_TYPE, IF_NONE_MATCH},
+    request::Parts,
+};
+use quorate_data::{
+    event::{Position, Recorded, Version},
+    store::{Direction, ReadStream, Retired, StreamHead, StreamPage},
+};
+use quorate_foundations::name::Name;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Shared,
+    cloud_events::{self, STRUCTURED, essence},
+    document::{self, Count},
+    idempotency, log, page, percent,
+    problem::{Code, Problem},
+    reply,
+    request::{self, Params},
+    sse,
+};
+use crate::verbs::Source;
+
+type Reply = Result<axum::response::Response, Problem>;
+
+/// `GET /v1/streams/{stream}/events`
+pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply {
+    let (uri, headers) = (request.uri(), request.headers());
+    let stream = request::stream(uri)?;
+    let params = Params::of(uri, &["from", "limit", "direction"])?;
+    let direction = match params.one("direction")? {
+        None | Some("forward") => Direction::Forward,
+        Some("backward") => Direction::Backward,
+        Some(other) => {
+            let detail = format!("`direction={}` is neither forward nor backward", request::short(other));
+            return Err(request::wrong("direction", detail));
+        }
+    };
+    let (from, limit) = (params.counted("from")?.map(Version::new), params.limit(&node)?);
+    request::reach_token(&node, headers).await?;
+    let read = ReadStream { stream: stream.clone(), from, direction, limit: limit.min(page::STEP) };
+    let first = node.streams.read(read).await?;
+    if not_modified(headers, first.head) {
+        let mut response = axum::response::Response::default();
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        reply::tag(response.headers_mut(), first.head.version);
+        return Ok(response);
+    }
+    Ok(answer(&node, uri, headers, &stream, first, &Span { from, direction, limit: limit as u64 }))
+}
+
+/// What a request asks for: `limit` versions from `from` on.
+struct Span {
+    from: Option<Version>,
+    direction: Direction,
+    limit: u64,
+}
+
+impl Span {
+    /// The last version of the page.
+    fn last(&self, head: StreamHead) -> Version {
+        Version::new(match self.direction {
+            Direction::Forward => {
+                let first = self.from.unwrap_or_default().max(head.first).max(Version::new(1));
+                first.get().saturating_add(self.limit - 1)
+            }
+            Direction::Backward => {
+                let first = self.from.unwrap_or(head.version).min(head.version);
+                first.get().saturating_sub(self.limit - 1).max(1)
+            }
+        })
+    }
+
+    /// The first version of the next page.
+    fn next(&self, head: StreamHead) -> Option<u64> {
+        let last = self.last(head);
+        match self.direction {
+            Direction::Forward => (last < head.version).then(|| last.get() + 1),
+            Direction::Backward => (last > head.first && last.get() > 1).then(|| last.get() - 1),
+        }
+    }
+}
+
+fn answer(
+    node: &Shared,
+    uri: &Uri,
+    headers: &HeaderMap,
+    stream: &Name,
+    mut first: StreamPage,
+    span: &Span,
+) -> axum::response::Response {
+    let last = span.last(first.head);
+    first.events.retain(|event| !page::beyond(event.version(), last, span.direction));
+    let rest = page::Rest::of_stream(&first, stream, last, span.direction);
+    let seen = first.events.iter().map(Recorded::position).max().unwrap_or_default();
+    let mut members = String::from(",\"stream\":");
+    members.push_str(&Value::from(stream.as_str()).to_string());
+    members.push_str(&format!(",\"streamversion\":\"{}\"", first.head.version));
+    let mut response = page::reply(node, page::Form::of(headers), &first.events, rest, &members);
+    reply::tag(response.headers_mut(), first.head.version);
+    reply::token(response.headers_mut(), &node.streams.token(seen));
+    if let Some(from) = span.next(first.head) {
+        reply::next(response.headers_mut(), &log::next(uri, "from", from));
+    }
+    response
+}
+
+/// Whether the client has what it asks for. Events never change; a truncate takes some away, and a client that keeps
+/// them is none the worse.
+fn not_modified(headers: &HeaderMap, head: StreamHead) -> bool {
+    let tag = format!("\"{}\"", head.version);
+    let given = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    given.flat_map(|list| list.split(',')).map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+}
+
+/// `GET /v1/streams/{stream}/events/{version}`
+pub(super) async fn event(State(node): State<Shared>, request: Request) -> Reply {
+    let (uri, headers) = (request.uri(), request.headers());
+    let stream = request::stream(uri)?;
+    Params::of(uri, &[])?;
+    let segment = uri.path().rsplit('/').next().unwrap_or_default();
+    let version = request::whole(segment).filter(|version| *version > 0).ok_or_else(|| {
+        let detail = format!("`{}` is no version: a whole number from 1", request::short(segment));
+        request::wrong("version", detail)
+    })?;
+    request::reach_token(&node, headers).await?;
+    let event = node.streams.event(stream, Version::new(version)).await?;
+    let mut response = rendered(headers, &event)?;
+    reply::tag(response.headers_mut(), event.version());
+    reply::token(response.headers_mut(), &node.streams.token(event.position()));
+    Ok(reply::whole(response))
+}
+
+/// One event: as JSON, or in binary mode for who accepts its data's own type and not events.
+fn rendered(headers: &HeaderMap, event: &Recorded) -> Result<Response<Bytes>, Problem> {
+    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let accept: Vec<&str> = accept.flat_map(|value| value.split(',')).map(essence).collect();
+    if accept.is_empty() || accept.iter().any(|one| ["*/*", "application/*", STRUCTURED].contains(one)) {
+        let mut buffer = bytes::BytesMut::new();
+        cloud_events::Renderer::new(cloud_events::Layout::AsReceived).event(&mut buffer, event);
+        return Ok(reply::bytes(StatusCode::OK, STRUCTURED, buffer.freeze()));
+    }
+    let own = event.content_type().map_or("application/octet-stream", essence);
+    if !accept.iter().any(|one| one.eq_ignore_ascii_case(own)) {
+        let detail = format!("this event comes as {STRUCTURED} or, in binary mode, as {own}");
+        return Err(Problem::new(Code::NotAcceptable, detail));
+    }
+    let mut response = Response::new(event.data_bytes().unwrap_or_default());
+    cloud_events::to_headers(event, response.headers_mut());
+    if !response.headers().contains_key(CONTENT_TYPE) {
+        response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
+    }
+    Ok(response)
+}
+
+/// `GET /v1/streams/{stream}/subscribe`
+pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> Reply {
+    let stream = request::stream(request.uri())?;
+    let params = Params::of(request.uri(), &["after", "from"])?;
+    let from = params.counted("from")?.map(Version::new);
+    let source = match (sse::resume(&params, request.headers())?, from) {
+        (Some(_), Some(_)) if params.one("after")?.is_some() => {
+            return Err(request::wrong(
+                "from",
+                "`from` (a version) and `after` (a position) exclude each other".to_owned(),
+            ));
+        }
+        // A reader that comes back resumes where it was, whatever its address still says.
+        (Some(after), _) => Source::StreamAfter { stream, after },
+        (None, from) => Source::Stream { stream, from: from.unwrap_or(Version::new(1)) },
+    };
+    request::reach_token(&node, request.headers()).await?;
+    sse::follow(&node, source).await
+}
+
+/// `GET /v1/streams`
+pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
+    let params = Params::of(request.uri(), &["prefix", "after", "limit"])?;
+    let (prefix, limit) = (params.one("prefix")?.unwrap_or_default(), params.limit(&node)?);
+    let after = params.one("after")?.map(Name::new).transpose()?;
+    request::reach_token(&node, request.headers()).await?;
+    let streams = node.streams.list(prefix, after, limit).await?;
+    let last = streams.last().filter(|_| streams.len() == limit).map(|last| last.stream.clone());
+    let shown: Vec<Value> = streams.iter().map(|one| summary(&one.stream, one.head)).collect();
+    let mut response = reply::json(StatusCode::OK, &json!({ "streams": shown }));
+    reply::token(response.headers_mut(), &node.streams.token(Position::ZERO));
+    if let Some(last) = last {
+        let mut address = format!("/v1/streams?limit={limit}&prefix=");
+        percent::encode(prefix, &mut address);
+        address.push_str("&after=");
+        percent::encode(last.as_str(), &mut address);
+        reply::next(response.headers_mut(), &address);
+    }
+    Ok(reply::whole(response))
+}
+
+/// `GET /v1/streams/{stream}`
+pub(super) async fn head(State(node): State<Shared>, request: Request) -> Reply {
+    let stream = request::stream(request.uri())?;
+    Params::of(request.uri(), &[])?;
+    request::reach_token(&node, request.headers()).await?;
+    let head = node.streams.head(stream.clone()).await?;
+    let mut response = reply::json(StatusCode::OK, &summary(&stream, head));
+    reply::tag(response.headers_mut(), head.version);
+    reply::token(response.headers_mut(), &node.streams.token(Position::ZERO));
+    Ok(reply::whole(response))
+}
+
+fn summary(stream: &Name, head: StreamHead) -> Value {
+    json!({
+        "stream": stream.as_str(),
+        "streamversion": head.version.to_string(),
+        "first": head.first.to_string(),
+        "tombstoned": head.tombstoned,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Truncate {
+    before: Count,
+}
+
+/// `POST /v1/streams/{stream}/truncate`
+pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let stream = request::stream(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let Truncate { before: Count(before) } = document::parsed(&received.bytes)?;
+    if before == 0 {
+        return Err(request::wrong("before", "`before` counts from 1: the first version to keep".to_owned()));
+    }
+    let effect = async {
+        let retired = node.streams.truncate(stream.clone(), Version::new(before)).await?;
+        Ok(retirement(&node, &stream, retired, json!({ "before": before.to_string() })))
+    };
+    once(&node, &head, &received.bytes, effect).await
+}
+
+/// `POST /v1/streams/{stream}/tombstone`
+pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let stream = request::stream(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let expected = request::expected(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    if !received.bytes.is_empty() {
+        return Err(Problem::new(Code::InvalidJson, "a tombstone takes no body: what it expects stands in `If-Match`"));
+    }
+    let effect = async {
+        let retired = node.streams.tombstone(stream.clone(), expected).await?;
+        Ok(retirement(&node, &stream, retired, json!({ "tombstoned": true })))
+    };
+    once(&node, &head, &received.bytes, effect).await
+}
+
+fn retirement(node: &Shared, stream: &Name, retired: Retired, mut document: Value) -> Response<Bytes> {
+    let token = node.streams.token(Position::ZERO);
+    document["stream"] = stream.as_str().into();
+    document["retired"] = retired.events.into();
+    document["token"] = token.to_string().into();
+    let mut response = reply::json(StatusCode::OK, &document);
+    reply::token(response.headers_mut(), &token);
+    response
+}
+
+/// Does `effect`, which is harmless to repeat, under the request's idempotency key if it has one.
+pub(super) async fn once(
+    node: &Shared,
+    head: &Parts,
+    body: &Bytes,
+    effect: impl Future<Output = Result<Response<Bytes>, Problem>>,
+) -> Reply {
+    let Some(key) = idempotency::key(head, body)? else { return effect.await.map(reply::whole) };
+    let kept = async { effect.await.map(|response| idempotency::kept(&response)) };
+    idempotency::told(node.idempotency.once_around::<Problem>(key, kept).await?)
+}

@@ -1,0 +1,14 @@
+//! The server as a library: verbs, and an HTTP surface that translates them.
+//!
+//! [`serve`] is the only way the server starts. What it needs of the world (clocks, sockets, files, tasks) comes with
+//! an [`Env`](quorate_runtime::Env), so the simulator runs this very code.
+//!
+//! [`verbs`] does each thing once, typed in and out; `http` translates requests and replies and knows nothing else.
+//! Signals belong to the binary: it stops the environment's tasks, and [`serve`] drains and returns.
+
+pub mod config;
+mod http;
+mod server;
+pub mod verbs;
+
+pub use server::{ServeError, Server, serve};

@@ -1,0 +1,253 @@
+//! The server: binds, accepts, answers, drains.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use quorate_data::store::{OpenError, Store, StoreError, sqlite};
+use quorate_runtime::{
+    Env,
+    net::{Io, Listener},
+};
+use tokio::io::AsyncWriteExt as _;
+
+use crate::{
+    config::Config,
+    http::{
+        Node, Surface,
+        connection::{Open, TICK, Verdict, Watched},
+    },
+    verbs::{Idempotency, OnceError},
+};
+
+/// Why the server could not start, or not end well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The data directory cannot be made.
+    #[error("the data directory `{path}` cannot be made", path = path.display())]
+    Folder {
+        /// The directory.
+        path: std::path::PathBuf,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store's tables cannot be made.
+    #[error("the table of kept replies cannot be made")]
+    Tables(#[source] OnceError),
+    /// The store could not be closed well; what was acknowledged is safe.
+    #[error("the store could not be closed")]
+    Close(#[source] StoreError),
+}
+
+/// A server that holds its address and its store and takes no requests yet.
+///
+/// # Example
+/// ```no_run
+/// # async fn example() -> Result<(), quorate_node::ServeError> {
+/// let server = quorate_node::Server::bind(
+///     quorate_node::config::Config::in_folder("quorate-data"),
+///     quorate_runtime::Env::real(),
+/// ).await?;
+/// println!("listening on {}", server.local_addr());
+/// server.run().await
+/// # }
+/// ```
+pub struct Server {
+    listener: Box<dyn Listener>,
+    address: SocketAddr,
+    surface: Surface,
+    http: Env,
+    store: Store,
+}
+
+/// Runs a server until `env`'s tasks are told to stop, then drains it and closes its store.
+///
+/// # Errors
+/// See [`ServeError`]. Nothing acknowledged is lost, however it ends.
+///
+/// # Cancel safety
+/// Dropping the future stops accepting; requests in progress go on in `env`'s tasks. Stop it through `env` instead.
+pub async fn serve(config: Config, env: Env) -> Result<(), ServeError> {
+    Server::bind(config, env).await?.run().await
+}
+
+impl Server {
+    /// Opens the store, takes the address, and takes no requests yet.
+    pub async fn bind(config: Config, env: Env) -> Result<Self, ServeError> {
+        let (disk, folder) = (env.disk().clone(), config.data.clone());
+        let made = env.run_blocking(move || disk.create_dir_all(&folder)).await;
+        made.map_err(|cause| ServeError::Folder { path: config.data.clone(), cause })?;
+        let listen = |cause| ServeError::Listen { listen: config.listen, cause };
+        // The address first: a second server is refused before it touches the store.
+        let listener = env.net().listen(config.listen).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let store = sqlite::open(&env, config.store()).await?;
+        let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
+        let http = env.scope("http");
+        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency));
+        Ok(Self { listener, address, surface, http, store })
+    }
+
+    /// Where it listens: the real port where 0 was asked for.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The store it serves.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Takes requests until the environment's tasks are told to stop; then lets those in progress end, within the
+    /// drain timeout, and closes the store.
+    pub async fn run(self) -> Result<(), ServeError> {
+        tracing::info!(address = %self.address, "listening");
+        self.http.tasks().spawn("watch", watch(self.surface.clone()));
+        self.http.tasks().spawn("forget-replies", forget_replies(self.surface.clone()));
+        accept(&*self.listener, &self.surface).await;
+        drop(self.listener);
+        drain(&self.surface, &self.http).await;
+        self.store.close().await.map_err(ServeError::Close)?;
+        tracing::info!(address = %self.address, "stopped");
+        Ok(())
+    }
+}
+
+/// Told to a connection beyond the limit.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+/// How long to wait when the system has no more file descriptors.
+const EXHAUSTED: Duration = Duration::from_millis(50);
+
+async fn accept(listener: &dyn Listener, surface: &Surface) {
+    let (node, builder) = (surface.node(), Arc::new(builder(surface.node())));
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = node.env.tasks().stop().cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((mut io, _)) => match node.connections.open(node.env.mono()) {
+                Some(open) => {
+                    node.env.tasks().spawn("connection", drive(io, open, surface.clone(), builder.clone()));
+                }
+                None => {
+                    node.refused();
+                    // A new socket's buffer takes this at once; one that does not is closed without a word.
+                    let _ = io.write_all(FULL).now_or_never();
+                }
+            },
+            Err(cause) => {
+                tracing::warn!(%cause, "a connection could not be accepted");
+                node.env.sleep(EXHAUSTED).await;
+            }
+        }
+    }
+}
+
+/// Spawns HTTP/2's tasks in the task tree.
+#[derive(Clone)]
+struct Spawner(Env);
+
+impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
+    fn execute(&self, task: F) {
+        self.0.tasks().spawn("http2", task);
+    }
+}
+
+/// hyper reads no clock here: `Date` is ours, and connections are watched from outside.
+fn builder(node: &Node) -> auto::Builder<Spawner> {
+    let mut builder = auto::Builder::new(Spawner(node.env.clone()));
+    let max_header = node.config.http.max_header;
+    builder.http1().auto_date_header(false).max_buf_size(max_header).header_read_timeout(None);
+    let list = u32::try_from(max_header).unwrap_or(u32::MAX);
+    builder
+        .http2()
+        .auto_date_header(false)
+        .max_header_list_size(list)
+        .max_concurrent_streams(128)
+        .max_send_buf_size(64 << 10);
+    builder
+}
+
+/// Serves one connection to its end.
+async fn drive(io: Box<dyn Io>, open: Open, surface: Surface, builder: Arc<auto::Builder<Spawner>>) {
+    let activity = open.activity.clone();
+    let io = TokioIo::new(Watched::new(io, activity.clone(), surface.node().env.clone()));
+    let of_service = activity.clone();
+    let service = hyper::service::service_fn(move |request| surface.clone().answer(request, of_service.clone()));
+    let mut connection = pin!(builder.serve_connection(io, service));
+    loop {
+        let verdict = tokio::select! {
+            biased;
+            ended = connection.as_mut() => {
+                if let Err(cause) = ended {
+                    tracing::debug!(%cause, "a connection broke off");
+                }
+                return;
+            }
+            verdict = activity.verdict() => verdict,
+        };
+        match verdict {
+            Verdict::Keep => {}
+            Verdict::Finish => connection.as_mut().graceful_shutdown(),
+            Verdict::End => return,
+        }
+    }
+}
+
+/// Looks at the connections now and then, until the server stops and for as long as it drains.
+async fn watch(surface: Surface) {
+    let node = surface.node();
+    while !node.env.tasks().stop().is_cancelled() {
+        tokio::select! {
+            biased;
+            () = node.env.tasks().stop().cancelled() => {}
+            () = node.env.sleep(TICK) => node.connections.sweep(node.env.mono()),
+        }
+    }
+}
+
+/// How often old replies are forgotten.
+const FORGET: Duration = Duration::from_secs(60);
+
+async fn forget_replies(surface: Surface) {
+    let node = surface.node();
+    loop {
+        tokio::select! {
+            biased;
+            () = node.env.tasks().stop().cancelled() => return,
+            () = node.env.sleep(FORGET) => {}
+        }
+        if let Err(cause) = node.idempotency.sweep(node.config.keep_replies).await {
+            tracing::warn!(%cause, "old replies could not be forgotten");
+        }
+    }
+}
+
+/// Lets requests in progress end; ends what has not by the deadline.
+async fn drain(surface: &Surface, http: &Env) {
+    let node = surface.node();
+    node.connections.tell_all(Verdict::Finish);
+    let ended = http.timeout(node.config.http.drain_timeout, http.tasks().shut_down()).await;
+    if ended.is_none() {
+        tracing::warn!("requests were still in progress at the end of the drain timeout");
+        node.connections.tell_all(Verdict::End);
+        http.tasks().shut_down().await;
+    }
+}

@@ -1,0 +1,11 @@
+//! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
+
+mod idempotency;
+mod store;
+mod streams;
+mod subscribe;
+
+pub use idempotency::{Idempotency, Key, OnceError, Reply};
+pub use store::{BackupError, StoreCare};
+pub use streams::{ReadError, Streams, TokenUnmet};
+pub use subscribe::{Batch, Source, Subscription};

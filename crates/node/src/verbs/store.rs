@@ -1,0 +1,122 @@
+//! Care for the store itself: verify, back up.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use quorate_data::store::{Progress, Store, StoreError, Verified};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The verbs that look after a store. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreCare {
+    store: Store,
+    backups: PathBuf,
+    // Both read the whole store: one at a time is enough of that.
+    turn: Arc<Semaphore>,
+}
+
+/// Why no backup was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The name could be more than a file's.
+    #[error(
+        "`{name}` is no name for a backup: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
+    )]
+    Name {
+        /// The name, shortened.
+        name: String,
+    },
+    /// There is one of this name.
+    #[error("a backup `{name}` exists already")]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// Another backup or verification is running.
+    #[error("another backup or verification is running")]
+    Running,
+    /// The disk failed.
+    #[error("the backup could not be written")]
+    Io(#[from] io::Error),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl StoreCare {
+    /// The verbs on `store`; backups go into the folder `backups`.
+    pub fn new(store: Store, backups: PathBuf) -> Self {
+        Self { store, backups, turn: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Checks every stored byte.
+    ///
+    /// # Errors
+    /// [`BackupError::Running`] and the store's own.
+    pub async fn verify(&self, progress: Progress) -> Result<Verified, BackupError> {
+        let _turn = self.turn()?;
+        Ok(self.store.verify(progress).await?)
+    }
+
+    /// Writes a consistent copy to `name` in the folder for backups, and returns its path and its size in bytes.
+    ///
+    /// It appears under its name when it is complete, never before.
+    pub async fn backup(&self, name: &str, progress: Progress) -> Result<(PathBuf, u64), BackupError> {
+        check_name(name)?;
+        let _turn = self.turn()?;
+        let (path, partial) = (self.backups.join(name), self.backups.join(format!(".{name}.partial")));
+        self.make_room(name, path.clone(), partial.clone()).await?;
+        let bytes = self.store.backup(partial.clone(), progress).await?;
+        let (disk, to) = (self.store.env().disk().clone(), path.clone());
+        self.store.env().run_blocking(move || disk.rename(&partial, &to)).await?;
+        Ok((path, bytes))
+    }
+
+    fn turn(&self) -> Result<SemaphorePermit<'_>, BackupError> {
+        self.turn.try_acquire().map_err(|_| BackupError::Running)
+    }
+
+    async fn make_room(&self, name: &str, path: PathBuf, partial: PathBuf) -> Result<(), BackupError> {
+        let (disk, folder) = (self.store.env().disk().clone(), self.backups.clone());
+        let prepared = move || {
+            disk.create_dir_all(&folder)?;
+            if disk.exists(&path)? {
+                return Ok(false);
+            }
+            if disk.exists(&partial)? {
+                disk.remove(&partial)?; // left by a backup that was interrupted
+            }
+            Ok::<_, io::Error>(true)
+        };
+        if self.store.env().run_blocking(prepared).await? {
+            return Ok(());
+        }
+        Err(BackupError::Exists { name: name.to_owned() })
+    }
+}
+
+fn check_name(name: &str) -> Result<(), BackupError> {
+    let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    let holds = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if starts && holds && name.len() <= 128 {
+        return Ok(());
+    }
+    Err(BackupError::Name { name: name.chars().take(64).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn a_backups_name_cannot_leave_its_folder() {
+        for name in ["monday", "2026-11-22.db", "a_b"] {
+            assert!(check_name(name).is_ok(), "{name}");
+        }
+        for name in
+            ["", ".", "..", ".hidden", "a/b", "../x", "/etc/passwd", "a\\b", "a b", "a\0", "é", &"x".repeat(129)]
+        {
+            assert!(check_name(name).is_err(), "{name}");
+        }
+    }
+}
