@@ -39,22 +39,49 @@ impl Guard {
         Ok(guard)
     }
 
-    /// Prepares a statement in `scope`. The cache never confuses scopes: each has a mark of its own before its text.
-    fn prepare<'c>(
+    /// Prepares `sql` in `scope` and lets `run` step through it. The cache never confuses scopes: each has a mark of its
+    /// own before its text.
+    ///
+    /// The scope holds until the statement has ended: when tables changed since it was prepared, SQLite prepares it again
+    /// as it begins to run, and what was harmless then may reach further now.
+    fn run<T>(
         &self,
-        connection: &'c Connection,
+        connection: &Connection,
         sql: &str,
         scope: Scope,
-    ) -> Result<rusqlite::CachedStatement<'c>, SqlError> {
+        run: impl FnOnce(&mut Statement<'_>) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
         let (scope, mark) = match scope {
             Scope::Application => (APPLICATION, "/*application*/"),
             Scope::Room => (ROOM, "/*room*/"),
         };
-        self.0.store(scope, Ordering::Relaxed);
-        let prepared = connection.prepare_cached(&format!("{mark}{sql}"));
-        self.0.store(OWN, Ordering::Relaxed);
-        prepared.map_err(sql_error)
+        if scope == APPLICATION && renames_to_reserved(sql) {
+            return Err(SqlError::Refused { what: "rename anything to a name that begins with quorate_".to_owned() });
+        }
+        let _held = self.hold(scope);
+        let mut statement = connection.prepare_cached(&format!("{mark}{sql}")).map_err(sql_error)?;
+        run(&mut statement)
     }
+
+    fn hold(&self, scope: u8) -> Held<'_> {
+        self.0.store(scope, Ordering::Relaxed);
+        Held(self)
+    }
+}
+
+/// A scope that ends when this is dropped.
+struct Held<'g>(&'g Guard);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(OWN, Ordering::Relaxed);
+    }
+}
+
+/// The authorizer is not told new names; no statement of an application has another reason for these words together.
+fn renames_to_reserved(sql: &str) -> bool {
+    let sql = sql.to_ascii_lowercase();
+    ["alter", "rename", "quorate_"].iter().all(|word| sql.contains(word))
 }
 
 fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
@@ -82,6 +109,11 @@ fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
         | AuthAction::DropIndex { table_name, .. }
         | AuthAction::CreateTrigger { table_name, .. }
         | AuthAction::DropTrigger { table_name, .. } => scope == ROOM || !reserved(table_name),
+        AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => {
+            scope == ROOM || !reserved(view_name)
+        }
+        AuthAction::Analyze { table_name } => scope == ROOM || !reserved(table_name),
+        AuthAction::Reindex { .. } => scope == ROOM,
         AuthAction::CreateTempTable { .. }
         | AuthAction::CreateTempIndex { .. }
         | AuthAction::CreateTempTrigger { .. }
@@ -109,12 +141,23 @@ pub(super) fn execute(
     params: &[Value],
     scope: Scope,
 ) -> Result<u64, SqlError> {
-    let mut statement = guard.prepare(connection, sql, scope)?;
-    bind(&mut statement, params)?;
-    if statement.column_count() > 0 {
-        return drain(&mut statement, usize::MAX).map(|rows| rows.len() as u64);
+    guard.run(connection, sql, scope, |statement| {
+        bind(statement, params)?;
+        if statement.column_count() > 0 {
+            return count(statement);
+        }
+        statement.raw_execute().map(|rows| rows as u64).map_err(sql_error)
+    })
+}
+
+/// Runs a statement that returns rows to its end.
+fn count(statement: &mut Statement<'_>) -> Result<u64, SqlError> {
+    let mut rows = statement.raw_query();
+    let mut found = 0;
+    while rows.next().map_err(sql_error)?.is_some() {
+        found += 1;
     }
-    statement.raw_execute().map(|rows| rows as u64).map_err(sql_error)
+    Ok(found)
 }
 
 /// Runs a query and returns its rows, at most `max`.
@@ -126,9 +169,10 @@ pub(super) fn query(
     scope: Scope,
     max: usize,
 ) -> Result<Vec<Row>, SqlError> {
-    let mut statement = guard.prepare(connection, sql, scope)?;
-    bind(&mut statement, params)?;
-    drain(&mut statement, max)
+    guard.run(connection, sql, scope, |statement| {
+        bind(statement, params)?;
+        drain(statement, max)
+    })
 }
 
 fn drain(statement: &mut Statement<'_>, max: usize) -> Result<Vec<Row>, SqlError> {
