@@ -85,20 +85,24 @@ pub(super) async fn a_closed_store_says_so(place: &dyn Place) -> Outcome {
 }
 
 pub(super) async fn closing_finishes_what_was_accepted(place: &dyn Place) -> Outcome {
-    let store = place.open(Limits::default()).await;
-    let write = join_all((0..100).map(async |n: u64| (n, append(&store, "s", vec![event(n)]).await)));
-    let (answers, closed) = tokio::join!(write, store.close());
-    closed?;
     let mut acknowledged = Vec::new();
-    for (n, answer) in answers {
-        match answer {
-            Ok(_) => acknowledged.push(n.to_string()),
-            Err(AppendError::Store(StoreError::Closed)) => {}
-            Err(other) => return Err(other.into()),
+    for round in 0..20_u64 {
+        let store = place.open(Limits::default()).await;
+        let write = |from: u64| {
+            let write = async |n: u64| (n, append(&store, "s", vec![event(format!("{round}-{n}"))]).await);
+            join_all((from..from + 50).map(write))
+        };
+        let (before, closed, after) = tokio::join!(write(0), store.close(), write(50));
+        closed?;
+        for (n, answer) in before.into_iter().chain(after) {
+            match answer {
+                Ok(_) => acknowledged.push(format!("{round}-{n}")),
+                Err(AppendError::Store(StoreError::Closed)) => {}
+                Err(other) => return Err(other.into()),
+            }
         }
     }
-    let store = place.open(Limits::default()).await;
-    assert_eq!(ids_of(&store, "s").await?, acknowledged);
+    assert_eq!(ids_of(&place.open(Limits::default()).await, "s").await?, acknowledged);
     Ok(())
 }
 

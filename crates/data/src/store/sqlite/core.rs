@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     event::{Place, Position, Recorded, Version},
-    store::{AppendError, Appended, StoreError, Token},
+    store::{AppendError, Appended, StoreError, Token, UnitError},
 };
 
 /// The writing connection and what it needs. One thread at a time holds it.
@@ -35,12 +35,24 @@ pub(super) struct Core {
     /// When the unit that is running must have ended.
     pub(super) deadline: Option<Mono>,
     pub(super) begun: bool,
+    /// Why a statement of the unit that is running ended the whole transaction.
+    pub(super) lost: Option<UnitError>,
     buffer: BytesMut,
 }
 
 impl Core {
     pub(super) fn new(env: Env, shared: Arc<Shared>, connection: Connection, largest: Largest, guard: Guard) -> Self {
-        Self { env, shared, connection, largest, guard, deadline: None, begun: false, buffer: BytesMut::new() }
+        Self {
+            env,
+            shared,
+            connection,
+            largest,
+            guard,
+            deadline: None,
+            begun: false,
+            lost: None,
+            buffer: BytesMut::new(),
+        }
     }
 
     /// Begins the group's transaction, unless it has begun.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::store::{
     AppendBatch, AppendError, Appended, LogPage, ReadLog, ReadStream, Row, Scope, SqlError, StoreError, StreamPage,
-    TxOps, Value,
+    TxOps, UnitError, Value,
 };
 
 /// The operations of one unit.
@@ -54,8 +54,8 @@ impl TxOps for UnitTx {
         params: &'t [Value],
         scope: Scope,
     ) -> BoxFuture<'t, Result<u64, SqlError>> {
-        let core = self.core();
-        Box::pin(ready(sql::execute(&core.connection, &core.guard, sql, params, scope)))
+        let mut core = self.core();
+        Box::pin(ready(statement(&mut core, |core| sql::execute(&core.connection, &core.guard, sql, params, scope))))
     }
 
     fn query<'t>(
@@ -64,10 +64,29 @@ impl TxOps for UnitTx {
         params: &'t [Value],
         scope: Scope,
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
-        let core = self.core();
+        let mut core = self.core();
         let max = core.shared.limits.query_rows;
-        Box::pin(ready(sql::query(&core.connection, &core.guard, sql, params, scope, max)))
+        Box::pin(ready(statement(&mut core, |core| sql::query(&core.connection, &core.guard, sql, params, scope, max))))
     }
+}
+
+/// Runs a statement unless the transaction is lost: what followed would be written outside any.
+///
+/// SQLite ends the whole transaction by itself when the disk is full, when a write is interrupted, and when a conflict
+/// clause of the statement says ROLLBACK.
+fn statement<T>(core: &mut Core, run: impl FnOnce(&Core) -> Result<T, SqlError>) -> Result<T, SqlError> {
+    if core.lost.is_some() {
+        return Err(SqlError::Failed { what: "an earlier statement ended the transaction".to_owned() });
+    }
+    let outcome = run(core);
+    if core.connection.is_autocommit() {
+        core.lost = Some(match &outcome {
+            Err(SqlError::Store(cause)) => UnitError::Store(cause.clone()),
+            Err(other) => UnitError::Constraint(other.to_string()),
+            Ok(_) => UnitError::Constraint("a statement ended the transaction".to_owned()),
+        });
+    }
+    outcome
 }
 
 fn read_stream(core: &Core, read: &ReadStream) -> Result<StreamPage, StoreError> {

@@ -16,14 +16,7 @@ use quorate_runtime::{
 };
 use tokio::sync::oneshot;
 
-use super::{
-    batch::Ready,
-    connection::constraint,
-    core::Core,
-    queue::Queue,
-    retire,
-    unit::UnitTx,
-};
+use super::{batch::Ready, connection::constraint, core::Core, queue::Queue, retire, unit::UnitTx};
 use crate::store::{AppendError, Appended, Committed, DynTx, Retire, Retired, StoreError, Unit, UnitError};
 use quorate_foundations::name::Name;
 
@@ -75,6 +68,13 @@ impl Drop for Farewell {
     }
 }
 
+impl Drop for Writer {
+    /// Whatever ended the writer, nobody waits for it in vain.
+    fn drop(&mut self) {
+        self.queue.close().into_iter().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
+    }
+}
+
 impl Dedicated for Writer {
     fn work(&mut self) -> Work {
         while let Some(jobs) = self.queue.take() {
@@ -98,7 +98,8 @@ impl Writer {
     /// Runs jobs in order: stretches of appends and units as groups, the rest each by itself.
     pub(super) fn run_batch(&mut self, jobs: Vec<Job>) -> Work {
         let mut group = Vec::with_capacity(jobs.len());
-        for job in jobs {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
             if matches!(job, Job::Append(..) | Job::Unit(..)) {
                 group.push(job);
                 continue;
@@ -109,6 +110,7 @@ impl Writer {
                 Job::Flush(reply) => drop(reply.send(self.core().flush())),
                 Job::Close(reply) => {
                     self.close(reply);
+                    jobs.for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
                     return Work::Over;
                 }
                 Job::Append(..) | Job::Unit(..) => unreachable!("these are in the group"),
@@ -132,22 +134,24 @@ impl Writer {
     }
 
     /// Runs and commits a group; on failure nothing of it is left.
-    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, StoreError> {
+    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, UnitError> {
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
-        let committed = answers.and_then(|answers| self.core().commit().map(|()| answers));
+        let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
         if let Err(cause) = &committed {
             let mut core = self.core();
             core.roll_back();
-            core.end_if_fatal(cause);
+            if let UnitError::Store(cause) = cause {
+                core.end_if_fatal(cause);
+            }
         }
         committed
     }
 
     /// Runs one member of the group. `Err` spoils the group.
-    fn run(&mut self, job: &Job) -> Result<Answer, StoreError> {
+    fn run(&mut self, job: &Job) -> Result<Answer, UnitError> {
         match job {
             Job::Append(batch, _) => match self.core().append(batch) {
-                Err(AppendError::Store(cause)) => Err(cause),
+                Err(AppendError::Store(cause)) => Err(cause.into()),
                 answer => Ok(Answer::Append(answer)),
             },
             Job::Unit(unit, _) => self.run_unit(unit.as_ref()).map(Answer::Unit),
@@ -155,7 +159,7 @@ impl Writer {
         }
     }
 
-    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, StoreError> {
+    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
         let (end, limit) = {
             let mut core = self.core();
             core.begin()?;
@@ -163,6 +167,7 @@ impl Writer {
             let limit = core.shared.limits.unit_time;
             core.deadline = Some(core.env.mono() + limit);
             core.watch_deadline(true)?;
+            core.lost = None;
             (core.shared.tail().end(), core.deadline)
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
@@ -172,11 +177,10 @@ impl Writer {
         let mut core = self.core();
         core.deadline = None;
         core.watch_deadline(false)?;
-        if core.connection.is_autocommit() {
-            // SQLite rolled everything back by itself: disk full, out of memory, I/O error.
-            return Err(StoreError::DiskFull);
-        }
         let late = limit.is_some_and(|limit| core.env.mono() > limit);
+        if let Some(cause) = core.lost.take() {
+            return Err(if late { UnitError::TooLong } else { cause });
+        }
         let outcome = match polled {
             Ok(Poll::Ready(Ok(()))) if late => Err(UnitError::TooLong),
             Ok(Poll::Ready(Ok(()))) => Ok(Committed { append: core.shared.tail().end() }),
@@ -211,7 +215,7 @@ impl Writer {
         core.shared.close_readers();
         let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", "checkpointing");
         drop(core);
-        self.queue.close().into_iter().for_each(|job| refuse(job, &StoreError::Closed));
+        self.queue.close().into_iter().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
         self.farewell = Some(Farewell(Some((reply, closed))));
     }
 }
@@ -229,14 +233,15 @@ fn reply(job: Job, answer: Answer) {
     }
 }
 
-fn refuse(job: Job, cause: &StoreError) {
+fn refuse(job: Job, why: &UnitError) {
+    let cause = if let UnitError::Store(cause) = why { cause.clone() } else { StoreError::OutcomeUnknown };
     match job {
-        Job::Append(_, reply) => drop(reply.send(Err(cause.clone().into()))),
+        Job::Append(_, reply) => drop(reply.send(Err(cause.into()))),
         Job::Unit(_, reply) => {
-            let error = constraint(cause).map_or_else(|| UnitError::Store(cause.clone()), UnitError::Constraint);
-            drop(reply.send(Err(error)));
+            let constraint = constraint(&cause).map(UnitError::Constraint);
+            drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));
         }
-        Job::Retire(.., reply) => drop(reply.send(Err(cause.clone().into()))),
-        Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause.clone()))),
+        Job::Retire(.., reply) => drop(reply.send(Err(cause.into()))),
+        Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
     }
 }
