@@ -139,6 +139,7 @@ impl Backend for SqliteBackend {
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
         Box::pin(async move {
             let limits = &self.shared.limits;
+            self.shared.check_open()?;
             read::check_limit(limits, read.limit)?;
             let glance = read::glance(&self.shared.tail(), &read, limits, Sight::Published);
             match glance {
@@ -152,6 +153,7 @@ impl Backend for SqliteBackend {
 
     fn read_log(&self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>> {
         Box::pin(async move {
+            self.shared.check_open()?;
             read::check_limit(&self.shared.limits, read.limit)?;
             let mut scan = Scan::new(read, &self.shared.limits);
             loop {

@@ -20,6 +20,7 @@ const COPYING: &str = "writing a backup";
 ///
 /// The copy gets its name when it is complete and durable: a crash leaves at most a file that ends in `.partial`.
 pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progress) -> Result<u64, StoreError> {
+    shared.check_open()?;
     let io = |cause: io::Error| StoreError::Engine { doing: COPYING, cause: Arc::new(cause) };
     if disk.exists(to).map_err(io)? {
         return Err(io(io::ErrorKind::AlreadyExists.into()));

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
+    sync::{
+        Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -33,6 +36,7 @@ pub(super) struct Shared {
     pub(super) head: watch::Sender<Position>,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
+    closed: AtomicBool,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
 }
@@ -61,7 +65,17 @@ impl Shared {
     pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
-        Self { path, limits, timeline, cache, head, lingering: AtomicBool::new(false), tail: RwLock::new(tail), readers: Mutex::default() }
+        Self {
+            path,
+            limits,
+            timeline,
+            cache,
+            head,
+            lingering: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            tail: RwLock::new(tail),
+            readers: Mutex::default(),
+        }
     }
 
     /// The tail, to read. Held for moments: nobody awaits or touches the disk meanwhile.
@@ -78,6 +92,7 @@ impl Shared {
     ///
     /// One read transaction for all of its statements: beginning one costs system calls, and often the page cache.
     pub(super) fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Reader) -> Result<T, E>) -> Result<T, E> {
+        self.check_open()?;
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let reader = idle.map_or_else(|| Reader::open(&self.path), Ok).map_err(failed("opening a reader"))?;
         reader.run("BEGIN")?;
@@ -85,14 +100,20 @@ impl Shared {
         let ended = reader.run("COMMIT");
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         // A connection left inside a transaction would pin the write-ahead log.
-        if readers.len() < IDLE_READERS && ended.is_ok() {
+        if readers.len() < IDLE_READERS && ended.is_ok() && self.check_open().is_ok() {
             readers.push(reader);
         }
         result
     }
 
-    /// Closes the connections that wait for reuse.
-    pub(super) fn close_readers(&self) {
+    /// Refuses once the store is closed.
+    pub(super) fn check_open(&self) -> Result<(), StoreError> {
+        if self.closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
+    }
+
+    /// Refuses readers from now on, and closes the connections that wait for reuse.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 

@@ -212,7 +212,7 @@ impl Writer {
     fn close(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
         let mut core = self.core();
         let closed = core.flush();
-        core.shared.close_readers();
+        core.shared.close();
         let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", "checkpointing");
         drop(core);
         self.queue.close().into_iter().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
