@@ -1,13 +1,13 @@
 //! A cache of checked blocks.
 //!
-//! SQLite drops a reader's page cache whenever the writer commits; blocks are immutable, so that ours stays good. Two
-//! generations bound it: what is used moves to the young one, and when that has filled half of the space the old one is
-//! dropped.
+//! SQLite drops a reader's page cache whenever the writer commits; blocks are immutable, so that ours stays good. When it
+//! is full a hand goes round, as in the second-chance (CLOCK) algorithm: what was used since its last round stays.
+//!
+//! Source: Corbató, "A Paging Experiment with the Multics System" (1968).
 
 use std::{
     collections::BTreeMap,
-    mem,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use super::block::Block;
@@ -20,13 +20,19 @@ pub(super) struct BlockCache {
 
 #[derive(Default)]
 struct Inner {
-    young: BTreeMap<u64, Block>,
-    old: BTreeMap<u64, Block>,
-    young_bytes: usize,
+    by_first: BTreeMap<u64, usize>,
+    slots: Vec<Slot>,
+    hand: usize,
+    bytes: usize,
     changes: u64,
 }
 
-/// When a block was read. It is not cached if blocks changed since.
+struct Slot {
+    block: Block,
+    used: bool,
+}
+
+/// When blocks were read. They are not cached if blocks changed since.
 #[derive(Clone, Copy)]
 pub(super) struct Epoch(u64);
 
@@ -42,20 +48,19 @@ impl BlockCache {
 
     /// The block that holds `position`.
     pub(super) fn get(&self, position: u64) -> Option<Block> {
+        self.lock().get(position)
+    }
+
+    /// The blocks that hold `positions`, as far as they are here.
+    pub(super) fn get_all(&self, positions: &[u64]) -> Vec<Option<Block>> {
         let mut inner = self.lock();
-        if let Some(block) = holding(&inner.young, position) {
-            return Some(block.clone());
-        }
-        let block = holding(&inner.old, position)?.clone();
-        inner.old.remove(&block.first());
-        inner.put(block.clone(), self.max_bytes);
-        Some(block)
+        positions.iter().map(|position| inner.get(*position)).collect()
     }
 
     /// Keeps a block that was read after `epoch` was taken.
     pub(super) fn put(&self, block: Block, epoch: Epoch) {
         let mut inner = self.lock();
-        if inner.changes == epoch.0 {
+        if inner.changes == epoch.0 && block.size() <= self.max_bytes {
             inner.put(block, self.max_bytes);
         }
     }
@@ -66,25 +71,95 @@ impl BlockCache {
         *inner = Inner { changes: inner.changes + 1, ..Inner::default() };
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
-    fn put(&mut self, block: Block, max_bytes: usize) {
-        let size = block.size();
-        if self.young.insert(block.first(), block).is_none() {
-            self.young_bytes += size;
+    fn get(&mut self, position: u64) -> Option<Block> {
+        let (_, n) = self.by_first.range(..=position).next_back()?;
+        let slot = &mut self.slots[*n];
+        if position >= slot.block.end() {
+            return None;
         }
-        if self.young_bytes > max_bytes / 2 {
-            self.old = mem::take(&mut self.young);
-            self.young_bytes = 0;
+        slot.used = true;
+        Some(slot.block.clone())
+    }
+
+    fn put(&mut self, block: Block, max_bytes: usize) {
+        if self.by_first.contains_key(&block.first()) {
+            return;
+        }
+        while self.bytes + block.size() > max_bytes {
+            self.evict();
+        }
+        self.bytes += block.size();
+        self.by_first.insert(block.first(), self.slots.len());
+        self.slots.push(Slot { block, used: false });
+    }
+
+    /// Drops the next block that was not used since the hand last came by. There must be one.
+    fn evict(&mut self) {
+        loop {
+            self.hand = if self.hand < self.slots.len() { self.hand } else { 0 };
+            let slot = &mut self.slots[self.hand];
+            if !std::mem::take(&mut slot.used) {
+                break;
+            }
+            self.hand += 1;
+        }
+        let gone = self.slots.swap_remove(self.hand);
+        self.bytes -= gone.block.size();
+        self.by_first.remove(&gone.block.first());
+        if let Some(moved) = self.slots.get(self.hand) {
+            self.by_first.insert(moved.block.first(), self.hand);
         }
     }
 }
 
-fn holding(blocks: &BTreeMap<u64, Block>, position: u64) -> Option<&Block> {
-    let (_, block) = blocks.range(..=position).next_back()?;
-    (position < block.end()).then_some(block)
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::BlockCache;
+    use crate::{
+        event::{ChainHash, NewEvent, Place, Position, Prepared, Version},
+        store::sqlite::block::{Block, encode},
+    };
+
+    fn block(position: u64) -> Block {
+        let place = Place {
+            version: Version::new(1),
+            position: Position::new(position),
+            recorded_at: Default::default(),
+            previous: ChainHash::START,
+        };
+        let event = Prepared::new(&NewEvent::new("1", "/s", "t"), "s").record(&place, &mut BytesMut::new());
+        let mut body = Vec::new();
+        encode(&[event], &mut body);
+        Block::check(position, body.into()).unwrap()
+    }
+
+    #[test]
+    fn what_is_used_stays_and_the_bound_holds() {
+        let size = block(1).size();
+        let cache = BlockCache::new(size * 10);
+        for position in 1..=1_000 {
+            cache.put(block(position), cache.epoch());
+            assert!(cache.get(1).is_some(), "position 1 was used all the time");
+            assert!(cache.lock().bytes <= size * 10);
+        }
+        let held = (1..=1_000).filter(|position| cache.get(*position).is_some_and(|b| b.first() == *position)).count();
+        assert_eq!(held, 10);
+    }
+
+    #[test]
+    fn a_block_read_before_a_change_is_not_kept() {
+        let cache = BlockCache::new(1 << 20);
+        let epoch = cache.epoch();
+        cache.clear();
+        cache.put(block(1), epoch);
+        assert!(cache.get(1).is_none());
+    }
 }

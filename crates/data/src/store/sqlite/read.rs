@@ -165,7 +165,7 @@ pub(super) fn stream(
         Some(row) if !older.is_empty() => older_positions(connection, row.id, &older, read)?,
         _ => Vec::new(),
     };
-    let older = positions.into_iter().map(|position| shared.event(connection, position));
+    let older = shared.events(connection, &positions);
     let newer = newer.events.into_iter().map(Ok);
     match read.direction {
         Direction::Forward => page(older.chain(newer), head, read, &shared.limits),

@@ -129,6 +129,19 @@ impl Shared {
         in_block(&block, position)
     }
 
+    /// The events at `positions`, all of them indexed.
+    pub(super) fn events<'a>(
+        &'a self,
+        connection: &'a Connection,
+        positions: &'a [u64],
+    ) -> impl DoubleEndedIterator<Item = Result<Recorded, StoreError>> + 'a {
+        let cached = self.cache.get_all(positions);
+        positions.iter().zip(cached).map(|(position, block)| {
+            let block = block.map_or_else(|| self.load(connection, *position), Ok)?;
+            in_block(&block, *position)
+        })
+    }
+
     fn load(&self, connection: &Connection, position: u64) -> Result<Block, StoreError> {
         let epoch = self.cache.epoch();
         let block = block_of(connection, position)?;
