@@ -68,10 +68,6 @@ fn rewrite(core: &Core, stream: &Name, what: Retire) -> Result<Retired, AppendEr
 
 /// Rewrites the blocks that hold `positions`, which ascend.
 fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreError> {
-    // Freed bytes must not survive in the file: SQLite overwrites them with zeros while this is on. It is switched when the
-    // statement is prepared, so that a cached one would do nothing.
-    let secure_delete = |sql| core.connection.execute_batch(sql).map_err(failed(RETIRING));
-    secure_delete("PRAGMA secure_delete = ON")?;
     let mut body = Vec::new();
     let mut rest = positions;
     while let Some(first) = rest.first() {
@@ -91,5 +87,5 @@ fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreErr
             .map_err(failed(RETIRING))?;
         rest = later;
     }
-    secure_delete("PRAGMA secure_delete = OFF")
+    Ok(())
 }

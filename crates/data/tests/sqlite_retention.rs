@@ -1,0 +1,98 @@
+//! Forgotten data is gone from the files, not only from answers.
+
+mod sqlite;
+
+use std::{path::Path, time::Duration};
+
+use quorate_data::{
+    event::{NewEvent, Position, Version},
+    store::{ExpectedVersion, Query, ReadLog, ReadStream, Retire, Store},
+};
+use sqlite::{Folder, batch, event, with_suffix};
+
+/// Data that would be recognised anywhere, small or spread over pages.
+fn secret(n: u64, length: usize) -> NewEvent {
+    let words = format!("the-secret-{n}-").repeat(length / 12 + 1);
+    NewEvent { data: Some(words.into()), ..event(format!("secret-{n}")) }
+}
+
+/// Whether the secret stands in any of the store's files.
+fn found(path: &Path, n: u64) -> bool {
+    let word = format!("the-secret-{n}-");
+    [path.to_owned(), with_suffix(path, "-wal")].iter().filter_map(|file| std::fs::read(file).ok()).any(|bytes| {
+        bytes.windows(word.len()).any(|window| window == word.as_bytes())
+    })
+}
+
+async fn fill(store: &Store) {
+    for n in 0..40 {
+        store.append(batch("s", vec![secret(n, [20, 3_000, 60_000][n as usize % 3])])).await.unwrap();
+        store.append(batch("t", vec![event(n)])).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn truncated_data_is_gone_from_the_files_each_time() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    fill(&store).await;
+    assert!(found(&folder.file(), 5) && found(&folder.file(), 39), "the secrets are there at first");
+    for before in [11, 21, 31] {
+        let truncate = Retire::Truncate { before: Version::new(before) };
+        store.retire("s".parse().unwrap(), truncate).await.unwrap();
+        for n in 0..40 {
+            assert_eq!(found(&folder.file(), n), n + 1 >= before, "secret {n} after truncating before {before}");
+        }
+    }
+    let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
+    store.retire("s".parse().unwrap(), tombstone).await.unwrap();
+    assert!((0..40).all(|n| !found(&folder.file(), n)));
+    store.close().await.unwrap();
+    assert!((0..40).all(|n| !found(&folder.file(), n)));
+}
+
+#[tokio::test]
+async fn a_reader_in_the_way_delays_forgetting_and_does_not_prevent_it() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    fill(&store).await;
+    let reader = rusqlite::Connection::open(folder.file()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
+    let begun = std::time::Instant::now();
+    let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
+    store.retire("s".parse().unwrap(), tombstone).await.unwrap();
+    store.append(batch("t", vec![event("beside")])).await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for the reader");
+    reader.execute_batch("COMMIT").unwrap();
+    for _ in 0..100 {
+        if (0..40).all(|n| !found(&folder.file(), n)) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the secrets are still there ten seconds after the reader left");
+}
+
+#[tokio::test]
+async fn readers_that_cached_the_data_do_not_serve_it_again() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    fill(&store).await;
+    store.close().await.unwrap();
+    let store = folder.store().await;
+    let read = || ReadStream::forward("s".parse().unwrap(), 100);
+    let everything = || ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 1_000 };
+    let reading = async {
+        while store.read_stream(read()).await.unwrap().events.len() > 10 {
+            store.read_log(everything()).await.unwrap();
+        }
+    };
+    let retiring = async {
+        let truncate = Retire::Truncate { before: Version::new(31) };
+        store.retire("s".parse().unwrap(), truncate).await.unwrap();
+    };
+    tokio::join!(reading, retiring);
+    let log = store.read_log(everything()).await.unwrap();
+    assert_eq!(log.events.iter().filter(|event| event.stub().is_some()).count(), 30);
+    assert!(log.events.iter().all(|event| event.stub().is_some() == event.data().is_none()));
+}
