@@ -36,9 +36,9 @@ pub struct HttpSettings {
     pub max_connections: usize,
     /// Requests in progress, subscriptions included; beyond it they are refused. Default 2,048.
     pub max_requests: usize,
-    /// Bytes of one request's body. Default 32 MiB.
+    /// Bytes of one request's body. Default 24 MiB.
     pub max_body: ByteSize,
-    /// Bytes of all bodies being received, and of filtered pages being put together, at one time. Default 64 MiB.
+    /// Bytes of all bodies being received, and of filtered pages being put together, at one time. Default 48 MiB.
     pub body_memory: ByteSize,
     /// Bytes of a request's line and headers together, 8 KiB or more. Default 64 KiB.
     pub max_header: ByteSize,
@@ -79,7 +79,7 @@ pub struct StoreSettings {
     pub max_batch_events: usize,
     /// Bytes of one append. Default 16 MiB.
     pub max_batch: ByteSize,
-    /// Bytes the store reads at a time; a page of a reply is put together from several. Default 1 MiB.
+    /// Bytes the store reads at a time; a page of a reply is put together from several. Default 128 KiB.
     pub page: ByteSize,
     /// Writes that wait; beyond it they are refused. Default 8,192.
     pub max_waiting_writes: usize,
@@ -88,7 +88,7 @@ pub struct StoreSettings {
     /// How long one transaction may take. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub max_unit_time: Duration,
-    /// Bytes of immutable blocks kept in memory for readers. Default 64 MiB.
+    /// Bytes of immutable blocks kept in memory for readers. Default 32 MiB.
     pub cache: ByteSize,
 }
 
@@ -120,8 +120,8 @@ impl Default for HttpSettings {
         Self {
             max_connections: 900,
             max_requests: 2_048,
-            max_body: ByteSize::new(32 << 20),
-            body_memory: ByteSize::new(64 << 20),
+            max_body: ByteSize::new(24 << 20),
+            body_memory: ByteSize::new(48 << 20),
             max_header: ByteSize::new(64 << 10),
             max_page: 10_000,
             default_page: 100,
@@ -142,11 +142,11 @@ impl Default for StoreSettings {
             max_event: ByteSize::new(1 << 20),
             max_batch_events: 10_000,
             max_batch: ByteSize::new(16 << 20),
-            page: ByteSize::new(1 << 20),
+            page: ByteSize::new(128 << 10),
             max_waiting_writes: 8_192,
             max_waiting: ByteSize::new(64 << 20),
             max_unit_time: Duration::from_secs(1),
-            cache: ByteSize::new(64 << 20),
+            cache: ByteSize::new(32 << 20),
         }
     }
 }

@@ -65,7 +65,7 @@ async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Positi
     let first = node.streams.log(read).await?;
     let last = Position::new(after.get().saturating_add(limit as u64)).min(first.head).max(after);
     let rest = page::Rest::of_log(&first, last);
-    Ok(answer(node, uri, headers, &first.events, rest, Ends { scanned: last, head: first.head }))
+    Ok(answer(node, uri, headers, first.events, rest, Ends { scanned: last, head: first.head }))
 }
 
 /// A filtered page: read until it is full, the log ends, or it has taken long enough.
@@ -82,7 +82,7 @@ async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadL
         let over = ends.scanned >= ends.head || !moved || !room || found.events.len() >= limit;
         if over || node.env.mono().saturating_since(started) >= PATIENCE {
             let (first, rest) = found.split();
-            return Ok(answer(node, uri, headers, &first, rest, ends));
+            return Ok(answer(node, uri, headers, first, rest, ends));
         }
     }
 }
@@ -126,7 +126,7 @@ fn answer(
     node: &Shared,
     uri: &Uri,
     headers: &HeaderMap,
-    events: &[Recorded],
+    events: Vec<Recorded>,
     rest: page::Rest,
     ends: Ends,
 ) -> axum::response::Response {

@@ -22,6 +22,9 @@ use crate::verbs::Streams;
 /// Events read, and written into a reply, at a time.
 pub(super) const STEP: usize = 256;
 
+/// Bytes of a reply that are handed over at a time.
+pub(super) const PIECE: usize = 64 << 10;
+
 /// Where the rest of a page comes from.
 pub(super) enum Rest {
     /// There is none.
@@ -134,12 +137,13 @@ impl Form {
 }
 
 /// A reply that holds `events`, then `rest`, then `members`.
-pub(super) fn reply(node: &Shared, form: Form, events: &[Recorded], rest: Rest, members: &str) -> Response<Body> {
+pub(super) fn reply(node: &Shared, form: Form, events: Vec<Recorded>, rest: Rest, members: &str) -> Response<Body> {
     let mut page = Page { renderer: Renderer::new(Layout::AsReceived), buffer: BytesMut::new(), first: true };
     page.buffer.put_slice(form.opening());
-    page.write(events);
     let closing = form.closing(members);
-    let body = if rest.is_nothing() {
+    let size: usize = events.iter().map(|event| event.data().map_or(0, <[u8]>::len)).sum();
+    let body = if rest.is_nothing() && size <= 4 * PIECE {
+        events.iter().for_each(|event| page.write(event));
         page.buffer.put_slice(&closing);
         Body::from(page.buffer.freeze())
     } else {
@@ -147,7 +151,8 @@ pub(super) fn reply(node: &Shared, form: Form, events: &[Recorded], rest: Rest, 
         let node_of_task = node.clone();
         node.env.tasks().spawn("page", async move {
             // Without an end the reply breaks off: half a page must not look like one.
-            if page.send(&node_of_task, rest, &pieces).await.is_ok() && pieces.send(closing).await.is_ok() {
+            let sent = page.send(&node_of_task, events, rest, &pieces).await;
+            if sent.is_ok() && pieces.send(closing).await.is_ok() {
                 pieces.end().await;
             }
         });
@@ -166,28 +171,34 @@ struct Page {
 }
 
 impl Page {
-    fn write(&mut self, events: &[Recorded]) {
-        for event in events {
-            if !std::mem::take(&mut self.first) {
-                self.buffer.put_u8(b',');
-            }
-            self.renderer.event(&mut self.buffer, event);
+    fn write(&mut self, event: &Recorded) {
+        if !std::mem::take(&mut self.first) {
+            self.buffer.put_u8(b',');
         }
+        self.renderer.event(&mut self.buffer, event);
     }
 
-    async fn send(mut self, node: &Node, mut rest: Rest, pieces: &Pieces) -> Result<(), Gone> {
+    async fn send(
+        mut self,
+        node: &Node,
+        mut events: Vec<Recorded>,
+        mut rest: Rest,
+        pieces: &Pieces,
+    ) -> Result<(), Gone> {
         loop {
-            if !self.buffer.is_empty() {
-                pieces.send(self.buffer.split().freeze()).await?;
+            for event in std::mem::take(&mut events) {
+                self.write(&event);
+                if self.buffer.len() >= PIECE {
+                    pieces.send(self.buffer.split().freeze()).await?;
+                }
             }
             if rest.is_nothing() {
-                return Ok(());
+                return pieces.send(self.buffer.split().freeze()).await;
             }
-            let events = rest.read(&node.streams).await.map_err(|cause| {
+            events = rest.read(&node.streams).await.map_err(|cause| {
                 tracing::warn!(%cause, "a page broke off");
                 Gone
             })?;
-            self.write(&events);
         }
     }
 }

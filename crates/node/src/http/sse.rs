@@ -13,13 +13,14 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use quorate_data::event::Position;
+use quorate_data::event::{Position, Recorded};
 
 use super::{
     Node, Shared,
     body_out::{Gone, Pieces, pieces},
     cloud_events::{Layout, Renderer},
     json,
+    page::PIECE,
     problem::{Code, Problem},
     request::{self, Params},
 };
@@ -101,7 +102,15 @@ async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Res
                 false
             }
             Turn::Events(batch) => {
-                stream.events(&batch, subscription.position());
+                for event in batch.events {
+                    stream.event(&event);
+                    if stream.buffer.len() >= PIECE {
+                        pieces.send(stream.take()).await?;
+                    }
+                }
+                if batch.caught_up {
+                    stream.caught_up(subscription.position());
+                }
                 told = told.max(subscription.position());
                 batch.over
             }
@@ -120,20 +129,19 @@ struct Frames {
 }
 
 impl Frames {
-    fn events(&mut self, batch: &Batch, position: Position) {
-        for event in &batch.events {
-            self.id(event.position());
-            self.buffer.put_slice(b"data: ");
-            self.renderer.event(&mut self.buffer, event);
-            self.buffer.put_slice(b"\n\n");
-        }
-        if batch.caught_up {
-            self.buffer.put_slice(b"event: caught-up\n");
-            self.id(position);
-            self.buffer.put_slice(b"data: {\"logposition\":\"");
-            json::write_number(&mut self.buffer, position.get());
-            self.buffer.put_slice(b"\"}\n\n");
-        }
+    fn event(&mut self, event: &Recorded) {
+        self.id(event.position());
+        self.buffer.put_slice(b"data: ");
+        self.renderer.event(&mut self.buffer, event);
+        self.buffer.put_slice(b"\n\n");
+    }
+
+    fn caught_up(&mut self, position: Position) {
+        self.buffer.put_slice(b"event: caught-up\n");
+        self.id(position);
+        self.buffer.put_slice(b"data: {\"logposition\":\"");
+        json::write_number(&mut self.buffer, position.get());
+        self.buffer.put_slice(b"\"}\n\n");
     }
 
     fn heartbeat(&mut self, position: Option<Position>) {

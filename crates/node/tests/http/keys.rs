@@ -1,0 +1,124 @@
+use serde_json::json;
+
+use crate::{
+    client::{Client, Request, post},
+    node::{event, node},
+};
+
+const PATH: &str = "/v1/streams/order-1/events";
+
+fn keyed(key: &str, id: &str) -> Request {
+    post(PATH).header("idempotency-key", key).event(event(id, ""))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_request_is_answered_with_the_first_reply_also_after_a_restart() {
+    let node = node().await;
+    let first = node.send(keyed("\"k-1\"", "1")).await;
+    node.fill("order-1", 2, 3).await;
+    let second = node.send(keyed("k-1", "1")).await;
+    assert_eq!((first.status, second.status), (201, 201));
+    assert_eq!(
+        (first.body.clone(), first.header("etag"), first.header("quorate-token")),
+        (second.body.clone(), second.header("etag"), second.header("quorate-token"))
+    );
+    assert_eq!((first.header("idempotency-replayed"), second.header("idempotency-replayed")), (None, Some("true")));
+    let node = node.restart().await;
+    let third = node.send(keyed("k-1", "1")).await;
+    assert_eq!((&third.body, third.header("idempotency-replayed")), (&first.body, Some("true")));
+    assert_eq!(node.get(PATH).await.events().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_comes_with_another_request_is_refused() {
+    let node = node().await;
+    assert_eq!(node.send(keyed("k", "1")).await.status, 201);
+    for other in [keyed("k", "2"), keyed("k", "1").header("if-match", "\"1\"")] {
+        let reply = node.send(other).await;
+        assert_eq!((reply.status, reply.code().as_str()), (422, "key-reused"));
+    }
+    let elsewhere = post("/v1/streams/order-2/events").header("idempotency-key", "k").event(event("1", ""));
+    assert_eq!(node.send(elsewhere).await.status, 201, "another path is another scope");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_that_the_streams_state_decided_stands() {
+    let node = node().await;
+    let request = || keyed("k", "x").header("if-match", "\"2\"");
+    node.fill("order-1", 1, 1).await;
+    let first = node.send(request()).await;
+    assert_eq!((first.status, first.code().as_str()), (412, "version-conflict"));
+    node.fill("order-1", 2, 2).await;
+    let second = node.send(request()).await;
+    assert_eq!((second.status, second.header("idempotency-replayed")), (412, Some("true")));
+    assert_eq!((second.body, second.headers.iter().filter(|(name, _)| name == "etag").count()), (first.body, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_could_not_be_understood_keeps_no_reply() {
+    let node = node().await;
+    let bad = post(PATH).header("idempotency-key", "k").event("{");
+    assert_eq!(node.send(bad).await.code(), "invalid-json");
+    assert_eq!(node.send(keyed("k", "1")).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_equal_requests_at_once_one_is_done_and_the_others_repeat_its_reply_or_wait() {
+    let node = node().await;
+    let (tell, mut told) = tokio::sync::mpsc::channel(32);
+    let env = quorate_runtime::Env::real();
+    for n in 0..32 {
+        let (address, tell) = (node.address, tell.clone());
+        env.tasks().spawn("client", async move {
+            let id = if n == 31 { "other" } else { "same" };
+            tell.send((n, Client::connect(address).await.send(keyed("k", id)).await)).await.unwrap();
+        });
+    }
+    drop(tell);
+    let (mut first, mut winner) = (0, None);
+    while let Some((n, reply)) = told.recv().await {
+        match reply.status {
+            201 => {
+                first += usize::from(reply.header("idempotency-replayed").is_none());
+                winner = Some(n == 31);
+            }
+            409 => assert_eq!((reply.code().as_str(), &reply.json()["retry"]), ("request-in-flight", &json!("after"))),
+            422 => assert_eq!(reply.code(), "key-reused"),
+            other => panic!("{other}: {}", reply.text()),
+        }
+    }
+    assert_eq!((first, winner.is_some()), (1, true));
+    assert_eq!(node.get(PATH).await.events().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_have_an_end_and_one_spelling() {
+    let node = node().await;
+    for bad in ["", "\"\"", "a\"b", &"k".repeat(256)] {
+        assert_eq!(node.send(keyed(bad, "1")).await.code(), "invalid-parameter", "{bad}");
+    }
+    let twice = keyed("a", "1").header("idempotency-key", "b");
+    assert_eq!(node.send(twice).await.code(), "invalid-parameter");
+    assert_eq!(node.send(keyed(&"k".repeat(255), "1")).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_unsafe_verb_honours_a_key() {
+    let node = node().await;
+    node.fill("order-1", 1, 5).await;
+    let several =
+        || post("/v1/events").json(format!(r#"{{"streams":[{{"stream":"s","events":[{}]}}]}}"#, event("1", "")));
+    let requests: [(&str, Box<dyn Fn() -> Request>); 4] = [
+        ("several", Box::new(several)),
+        ("truncate", Box::new(|| post("/v1/streams/order-1/truncate").json(r#"{"before":3}"#))),
+        ("backup", Box::new(|| post("/v1/store/backup").json(r#"{"to":"one"}"#))),
+        ("tombstone", Box::new(|| post("/v1/streams/order-1/tombstone").header("if-match", "\"5\""))),
+    ];
+    for (name, request) in requests {
+        let first = node.send(request().header("idempotency-key", name)).await;
+        let second = node.send(request().header("idempotency-key", name)).await;
+        assert!((200..300).contains(&first.status), "{name}: {}", first.text());
+        assert_eq!((second.status, second.body.clone()), (first.status, first.body), "{name}: {}", second.text());
+        assert_eq!(second.header("idempotency-replayed"), Some("true"), "{name}");
+    }
+}

@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use quorate_node::{ServeError, Server, config::Config};
+use quorate_runtime::Env;
+use serde_json::Value;
+
+use crate::{
+    client::{get, post, request},
+    node::{event, node, node_with},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_is_there_after_a_restart() {
+    let node = node().await;
+    node.fill("a", 1, 10).await;
+    let node = node.restart().await;
+    assert_eq!(node.get("/v1/streams/a/events").await.events().len(), 10);
+    node.fill("a", 11, 11).await;
+    assert_eq!(node.get("/v1/events?after=10").await.events()[0]["logposition"], "11");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_progress_is_finished_before_the_node_stops() {
+    let node = node().await;
+    let mut client = node.client().await;
+    assert_eq!(client.send(get("/livez")).await.status, 200);
+    let body = event("1", "");
+    let head = format!(
+        "POST /v1/streams/a/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/cloudevents+json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write(head.as_bytes()).await;
+    client.write(&body.as_bytes()[..10]).await;
+    let env = Env::real();
+    env.sleep(Duration::from_millis(50)).await; // so that the node has begun with it
+    node.stop();
+    env.sleep(Duration::from_millis(50)).await;
+    client.write(&body.as_bytes()[10..]).await;
+    let reply = client.reply().await.expect("a reply");
+    assert_eq!((reply.status, reply.header("connection")), (201, Some("close")), "{}", reply.text());
+    node.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_never_ends_does_not_keep_the_node_from_stopping() {
+    let node = node_with(|config| config.http.drain_timeout = Duration::from_millis(300)).await;
+    let mut client = node.client().await;
+    client.write(b"POST /v1/streams/a/events HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 5\r\ncontent-type: application/cloudevents+json\r\n\r\n{").await;
+    let mut idle = node.client().await;
+    assert_eq!(idle.send(get("/livez")).await.status, 200);
+    node.stop();
+    assert!(idle.is_closed_within(crate::client::PATIENCE).await);
+    node.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_node_on_the_same_data_is_refused() {
+    let node = node().await;
+    let config = Config::in_folder(node.folder.path().join("data"));
+    let refused = Server::bind(config, Env::real()).await.err().expect("refused");
+    assert!(matches!(refused, ServeError::Open(_)), "{refused}");
+    let mut taken = Config::in_folder(node.folder.path().join("other"));
+    taken.listen = node.address;
+    assert!(matches!(Server::bind(taken, Env::real()).await.err(), Some(ServeError::Listen { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_is_told_in_its_three_kinds() {
+    let node = node().await;
+    for path in ["/livez", "/readyz", "/startupz"] {
+        let reply = node.get(path).await;
+        assert_eq!((reply.status, reply.json()["status"].as_str()), (200, Some("pass")), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_count_what_happened() {
+    let node = node().await;
+    node.fill("a", 1, 3).await;
+    node.get("/nowhere").await;
+    assert_eq!(node.metric("quorate_log_position").await, 3);
+    assert_eq!(node.metric("quorate_http_replies_4xx_total").await, 1);
+    assert!(node.metric("quorate_http_replies_2xx_total").await >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_documented_operation_is_served() {
+    let node = node().await;
+    node.fill("a", 1, 1).await;
+    let document = node.get("/openapi.json").await.json();
+    assert_eq!(document["openapi"], "3.1.0");
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            let address = path.replace("{stream}", "a").replace("{version}", "1").replace("{code}", "overloaded");
+            let mut client = node.client().await;
+            client.begin(&request(&method.to_uppercase(), address)).await;
+            let head = client.head().await.unwrap();
+            assert!(![404, 405, 500, 501].contains(&head.status), "{method} {path}: {}", head.status);
+            let declared = &item[method]["responses"];
+            assert!(
+                head.status >= 400 || declared.get(head.status.to_string()).is_some(),
+                "{method} {path}: {}",
+                head.status
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_problem_leads_to_a_page() {
+    let node = node().await;
+    let document = node.get("/openapi.json").await.json();
+    let types = document["components"]["schemas"]["Problem"]["properties"]["type"]["enum"].as_array().unwrap().clone();
+    assert!(types.len() > 30);
+    let mut client = node.client().await;
+    for address in types.iter().map(Value::as_str) {
+        let page = client.send(get(address.unwrap())).await;
+        assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+        assert!(page.text().contains("What to do."), "{address:?}");
+    }
+    let index = client.send(get("/")).await;
+    assert!(index.text().contains("href=\"/openapi.json\"") && index.text().contains("href=\"/errors/overloaded\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_carry_the_date_and_requests_over_the_limit_are_refused() {
+    let node = node_with(|config| config.http.max_requests = 1).await;
+    let mut subscriber = node.client().await;
+    subscriber.begin(&get("/v1/events/subscribe")).await;
+    assert_eq!(subscriber.head().await.unwrap().status, 200);
+    let reply = node.send(post("/v1/streams/a/events").event(event("1", ""))).await;
+    assert_eq!((reply.status, reply.code().as_str()), (503, "overloaded"));
+    assert!(reply.header("date").is_some_and(|date| date.ends_with(" GMT")));
+}

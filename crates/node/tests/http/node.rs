@@ -1,0 +1,96 @@
+//! A node to talk to.
+
+use std::net::SocketAddr;
+
+use quorate_node::{Server, config::Config};
+use quorate_runtime::Env;
+
+use crate::client::{Client, Reply, Request, get, post};
+
+/// A listening node with a folder of its own.
+pub struct Node {
+    pub address: SocketAddr,
+    pub folder: tempfile::TempDir,
+    env: Env,
+    running: tokio::sync::oneshot::Receiver<()>,
+}
+
+pub async fn node() -> Node {
+    node_with(|_| {}).await
+}
+
+/// A node whose configuration `change` has changed.
+pub async fn node_with(change: impl FnOnce(&mut Config)) -> Node {
+    start(tempfile::tempdir().unwrap(), change).await
+}
+
+async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Node {
+    let mut config = Config::in_folder(folder.path().join("data"));
+    change(&mut config);
+    let env = Env::real();
+    let server = Server::bind(config, env.scope("node")).await.unwrap();
+    let address = server.local_addr();
+    let (ended, running) = tokio::sync::oneshot::channel();
+    // Beside the branch that is stopped: `run` is what the binary awaits while it stops that branch.
+    let server_env = env.scope("binary");
+    let stopping = server.run();
+    server_env.tasks().spawn("run", async move {
+        stopping.await.unwrap();
+        let _ = ended.send(());
+    });
+    Node { address, folder, env, running }
+}
+
+impl Node {
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Sends one request on a connection of its own.
+    pub async fn send(&self, request: Request) -> Reply {
+        self.client().await.send(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.send(get(path)).await
+    }
+
+    /// Appends events `first` to `last` to `stream` in one batch.
+    pub async fn fill(&self, stream: &str, first: u64, last: u64) {
+        let events: Vec<String> = (first..=last).map(|n| event(&format!("{stream}-{n}"), "")).collect();
+        let reply =
+            self.send(post(format!("/v1/streams/{stream}/events")).batch(format!("[{}]", events.join(",")))).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+
+    /// Tells the node to stop.
+    pub fn stop(&self) {
+        self.env.tasks().stop().cancel();
+    }
+
+    /// Waits until the node has stopped, and returns its folder.
+    pub async fn stopped(self) -> tempfile::TempDir {
+        let Self { env, running, folder, .. } = self;
+        env.timeout(crate::client::PATIENCE, running).await.expect("the node stops").unwrap();
+        folder
+    }
+
+    /// Stops the node and starts it again.
+    pub async fn restart(self) -> Self {
+        self.stop();
+        let folder = self.stopped().await;
+        start(folder, |_| {}).await
+    }
+
+    /// What a metric says.
+    pub async fn metric(&self, name: &str) -> i64 {
+        let text = self.get("/metrics").await.text();
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
+    }
+}
+
+/// One event as JSON; `members` are further ones, each with a comma before it.
+pub fn event(id: &str, members: &str) -> String {
+    format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"test.happened"{members}}}"#)
+}
