@@ -1,0 +1,156 @@
+//! What can be asked for, and who does it.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+use quorate_runtime::Env;
+
+use crate::{
+    client::{Client, Server},
+    configuration::Configuration,
+    exit::{self, Failure},
+    log,
+    output::Format,
+    patterns, serve, store, stream,
+};
+
+/// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
+#[derive(Parser, Debug)]
+#[command(name = "quorate", version, after_help = exit::HELP, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command understands.
+#[derive(Args, Debug)]
+struct Common {
+    /// Where the node is
+    #[arg(long, global = true, env = "QUORATE_SERVER", default_value = Server::DEFAULT, value_name = "URL")]
+    server: Server,
+    /// How to print
+    #[arg(long, global = true, value_enum, value_name = "HOW", default_value_t)]
+    output: Format,
+    /// How long one request may take
+    #[arg(long, global = true, value_name = "SPAN", default_value = "30s", value_parser = crate::span)]
+    deadline: Duration,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run a node: HTTP on 127.0.0.1:7400, everything durable under ./quorate-data
+    Serve {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+    /// Append to streams, read them, bring them in and out
+    #[command(subcommand)]
+    Stream(stream::Command),
+    /// Read and follow the log of all streams
+    #[command(subcommand)]
+    Log(log::Command),
+    /// Check, back up and restore the store
+    #[command(subcommand)]
+    Store(store::Command),
+    /// Settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The catalogue of patterns; with a name, what there is of one
+    Patterns {
+        /// The pattern's name, as `saga`
+        name: Option<String>,
+    },
+    /// Print the completions of a shell, to be sourced by it
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+    /// Print the manual page in roff, or write one per command
+    Man {
+        /// The folder to write them to
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
+}
+
+#[derive(Subcommand, Debug)]
+enum ConfigCommand {
+    /// Every setting with its value, and where that came from
+    Show {
+        #[command(flatten)]
+        configuration: Configuration,
+    },
+}
+
+impl Arguments {
+    /// Does what was asked.
+    pub(crate) async fn run(self) -> Result<(), Failure> {
+        let env = Env::real();
+        let Common { server, output, deadline } = self.common;
+        let client = Client::new(&env, server, deadline);
+        match self.command {
+            Command::Serve { configuration } => serve::run(&env, &configuration).await,
+            Command::Stream(command) => command.run(&client, output).await,
+            Command::Log(command) => command.run(&client, output).await,
+            Command::Store(command) => command.run(&client, output).await,
+            Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
+            Command::Patterns { name } => patterns::show(name.as_deref(), output),
+            Command::Completions { shell } => completions(shell),
+            Command::Man { out } => man(&env, out).await,
+        }
+    }
+}
+
+fn completions(shell: Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "quorate", &mut script);
+    print(&script)
+}
+
+async fn man(env: &Env, out: Option<PathBuf>) -> Result<(), Failure> {
+    let Some(folder) = out else {
+        let mut page = Vec::new();
+        let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+        rendered.map_err(|cause| Failure::io("the manual page", &cause))?;
+        return print(&page);
+    };
+    let disk = env.disk().clone();
+    let written = env.run_blocking(move || {
+        disk.create_dir_all(&folder)?;
+        clap_mangen::generate_to(Arguments::command(), &folder)
+    });
+    written.await.map_err(|cause| Failure::io("the manual pages", &cause))
+}
+
+fn print(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = crate::output::Out::new();
+    out.write(bytes)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_arguments_are_without_contradiction() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_flag_is_explained() {
+        let mut waiting = vec![Arguments::command()];
+        while let Some(command) = waiting.pop() {
+            assert!(command.get_about().is_some(), "`{}` says what it does", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "`{} {}`", command.get_name(), argument.get_id());
+            }
+            waiting.extend(command.get_subcommands().cloned());
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! `quorate`: the node, and every verb of it at the command line.
+//!
+//! Each module translates one family of verbs between arguments, HTTP and tables; what is done is done in the node.
+
+mod arguments;
+mod client;
+mod configuration;
+mod event;
+mod exit;
+mod import;
+mod log;
+mod output;
+mod pages;
+mod patterns;
+mod serve;
+mod store;
+mod stream;
+
+use std::{process::ExitCode, time::Duration};
+
+use clap::Parser as _;
+
+use crate::{
+    arguments::Arguments,
+    exit::{Exit, Failure},
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let ended = runtime().and_then(|runtime| runtime.block_on(arguments.run()));
+    ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().map_err(|cause| Failure::of(Exit::Failed, &cause))
+}
+
+/// A span of time as people write it: `500ms`, `30s`, `5m`.
+fn span(text: &str) -> Result<Duration, String> {
+    humantime_serde::re::humantime::parse_duration(text).map_err(|wrong| wrong.to_string())
+}

@@ -1,0 +1,88 @@
+//! `quorate serve`: one node, until it is told to stop.
+
+use quorate_data::store::OpenError;
+use quorate_node::{ServeError, Server};
+use quorate_runtime::Env;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    configuration::Configuration,
+    exit::{Exit, Failure, chain},
+    output::{Out, note},
+};
+
+/// Runs a node until SIGTERM or SIGINT, lets requests in progress end, and returns. A second signal ends it at once.
+pub(crate) async fn run(env: &Env, configuration: &Configuration) -> Result<(), Failure> {
+    let config = configuration.load(env).await?;
+    log_to_stderr()?;
+    // Before the address is told: whoever reads it may send a signal at once.
+    let stopping = stop_on_signals(env)?;
+    let data = config.data.clone();
+    let server = Server::bind(config, env.clone()).await.map_err(|error| failed(&error))?;
+    let mut out = Out::new();
+    // A script that asked for port 0 reads the real one here.
+    out.line(&format!("http://{}", server.local_addr()))?;
+    out.flush()?;
+    note(&format!("quorate is listening, with its data in {}; Ctrl-C or SIGTERM stops it", data.display()));
+    server.run().await.map_err(|error| failed(&error))?;
+    env.tasks().stop().cancel();
+    drop(stopping);
+    env.tasks().shut_down().await;
+    note("stopped");
+    Ok(())
+}
+
+fn log_to_stderr() -> Result<(), Failure> {
+    let directives = std::env::var("QUORATE_LOG").unwrap_or_else(|_| "warn".to_owned());
+    let filter = EnvFilter::try_new(&directives).map_err(|wrong| {
+        Failure::new(Exit::Usage, format!("QUORATE_LOG cannot be `{directives}`: {}", chain(&wrong)))
+    })?;
+    let colours = crate::output::is_colourful(&std::io::stderr());
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_env_filter(filter).init();
+    Ok(())
+}
+
+/// Holds the watch over signals until it is dropped.
+struct Stopping(#[expect(dead_code, reason = "dropping it ends the watch")] tokio::sync::oneshot::Sender<()>);
+
+fn stop_on_signals(env: &Env) -> Result<Stopping, Failure> {
+    let watch = |kind| signal(kind).map_err(|cause| Failure::io("signals cannot be watched", &cause));
+    let (mut terminate, mut interrupt) = (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+    let (held, dropped) = tokio::sync::oneshot::channel::<()>();
+    let of_task = env.clone();
+    env.tasks().spawn("signals", async move {
+        let mut dropped = dropped;
+        for turn in 0.. {
+            tokio::select! {
+                _ = &mut dropped => return,
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if turn > 0 {
+                note("stopped without draining; nothing acknowledged is lost");
+                std::process::exit(130);
+            }
+            note("stopping: requests in progress may end; once more stops at once");
+            of_task.tasks().stop().cancel();
+        }
+    });
+    Ok(Stopping(held))
+}
+
+fn failed(error: &ServeError) -> Failure {
+    let exit = match error {
+        ServeError::Listen { .. } | ServeError::Open(OpenError::Locked { .. }) => Exit::Unavailable,
+        ServeError::Open(OpenError::Corrupt { .. }) => Exit::Damaged,
+        ServeError::Open(OpenError::Newer { .. } | OpenError::Foreign { .. } | OpenError::NetworkFilesystem { .. }) => {
+            Exit::Refused
+        }
+        ServeError::Folder { .. } | ServeError::Open(OpenError::Io { .. }) => Exit::Io,
+        _ => Exit::Failed,
+    };
+    let failure = Failure::of(exit, error);
+    match error {
+        ServeError::Listen { .. } => failure.advise("stop what listens there, or choose another address with --listen"),
+        _ => failure,
+    }
+}

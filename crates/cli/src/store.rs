@@ -1,0 +1,154 @@
+//! `quorate store`: care for the store itself.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Subcommand;
+use quorate_data::store::{OpenError, sqlite};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Call, Client, ClientError, JSON, Problem, Reply},
+    configuration::Configuration,
+    exit::{Exit, Failure},
+    output::{Column, Format, Out, Table, note},
+};
+
+/// The least time that work on the whole store is given.
+const LONG: Duration = Duration::from_secs(24 * 3_600);
+
+/// Verbs on the store.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Check every stored byte: positions dense, hash chains intact, every index in agreement
+    Verify,
+    /// Write a consistent copy, while the node is in use, to the folder `backups` of its data directory
+    Backup {
+        /// The copy's name
+        #[arg(default_value = "backup.db")]
+        name: String,
+    },
+    /// Make a copy the store of a node that is not running; nothing is overwritten
+    Restore {
+        /// The copy
+        backup: PathBuf,
+        #[command(flatten)]
+        configuration: Box<Configuration>,
+    },
+}
+
+impl Command {
+    /// Does what was asked.
+    pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
+        match self {
+            Self::Verify => verify(client, format).await,
+            Self::Backup { name } => backup(client, &name, format).await,
+            Self::Restore { backup, configuration } => restore(client, backup, &configuration, format).await,
+        }
+    }
+}
+
+/// Checks the store and prints what was found; damage is a failure.
+pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failure> {
+    let client = client.clone().with_deadline(LONG);
+    let reply = client.call(&Call::post("/v1/store/verify", JSON, "")).await?;
+    let found = last_line(&client, &reply)?;
+    let mut out = Out::new();
+    match format {
+        Format::Json => out.json(&found)?,
+        Format::Table => print_findings(&found, &mut out)?,
+    }
+    out.flush()?;
+    if found["sound"] == true {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Damaged, "the store is damaged").advise("restore a backup with `quorate store restore`"))
+}
+
+/// Progress comes line by line; the last line tells what was found, or why nothing could be.
+fn last_line(client: &Client, reply: &Reply) -> Result<Value, Failure> {
+    let text = String::from_utf8_lossy(&reply.body);
+    let line = text.lines().last().unwrap_or_default();
+    let strange = |what: String| ClientError::Strange { server: client.server().clone(), what };
+    let last: Value = serde_json::from_str(line).map_err(|wrong| strange(format!("no JSON: {wrong}")))?;
+    if let Some(status) = last["status"].as_u64() {
+        let status = u16::try_from(status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
+        let status = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        return Err(Problem::parse(client.server(), status, line.as_bytes()).into());
+    }
+    if last["sound"].is_boolean() { Ok(last) } else { Err(strange("a check that did not end".to_owned()).into()) }
+}
+
+fn print_findings(found: &Value, out: &mut Out) -> Result<(), Failure> {
+    let findings = found["findings"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    if !findings.is_empty() {
+        let mut table = Table::new([Column::Left("PLACE"), Column::Left("WHAT IS WRONG")]);
+        for finding in findings {
+            table.row([finding["place"].as_str().unwrap_or_default(), finding["what"].as_str().unwrap_or_default()]);
+        }
+        table.print(out)?;
+    }
+    let verdict = if findings.is_empty() { "sound" } else { "damaged" };
+    out.line(&format!(
+        "{verdict}: {} events, {} streams, {} rows checked",
+        found["events"], found["streams"], found["rows"]
+    ))
+}
+
+async fn backup(client: &Client, name: &str, format: Format) -> Result<(), Failure> {
+    let client = client.clone().with_deadline(LONG);
+    let body = json!({ "to": name }).to_string();
+    let written = client.call(&Call::post("/v1/store/backup", JSON, body)).await?.json(client.server())?;
+    let mut out = Out::new();
+    match format {
+        Format::Json => out.json(&written)?,
+        Format::Table => {
+            let mut table = Table::new([Column::Left("BACKUP"), Column::Right("BYTES")]);
+            table.row([written["path"].as_str().unwrap_or_default(), &written["bytes"].to_string()]);
+            table.print(&mut out)?;
+        }
+    }
+    out.flush()
+}
+
+async fn restore(
+    client: &Client,
+    backup: PathBuf,
+    configuration: &Configuration,
+    format: Format,
+) -> Result<(), Failure> {
+    let env = client.env();
+    let config = configuration.load(env).await?;
+    let (disk, data) = (env.disk().clone(), config.data.clone());
+    let made = env.run_blocking(move || disk.create_dir_all(&data)).await;
+    made.map_err(|cause| Failure::io(config.data.display(), &cause))?;
+    let path = config.store().path;
+    sqlite::restore(env, backup.clone(), path.clone()).await.map_err(|error| not_restored(&error))?;
+    note("tokens and subscriptions of before name another timeline now; positions stay");
+    let mut out = Out::new();
+    let (from, to) = (backup.to_string_lossy(), path.to_string_lossy());
+    match format {
+        Format::Json => out.json(&json!({ "backup": from, "store": to }))?,
+        Format::Table => {
+            let mut table = Table::new([Column::Left("BACKUP"), Column::Left("STORE")]);
+            table.row([from, to]);
+            table.print(&mut out)?;
+        }
+    }
+    out.flush()
+}
+
+fn not_restored(error: &OpenError) -> Failure {
+    match error {
+        OpenError::Io { path, cause } if cause.kind() == std::io::ErrorKind::AlreadyExists => {
+            let what = format!("{} exists already, and a restore never overwrites", path.display());
+            Failure::new(Exit::Refused, what).advise("move it away, or name another data directory with --data")
+        }
+        OpenError::Io { cause, .. } if cause.kind() == std::io::ErrorKind::NotFound => {
+            Failure::of(Exit::NotFound, error)
+        }
+        OpenError::Locked { .. } => Failure::of(Exit::Unavailable, error),
+        OpenError::Corrupt { .. } => Failure::of(Exit::Damaged, error),
+        OpenError::Foreign { .. } | OpenError::Newer { .. } => Failure::of(Exit::Refused, error),
+        _ => Failure::of(Exit::Io, error),
+    }
+}

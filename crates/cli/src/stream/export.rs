@@ -1,0 +1,92 @@
+//! Writing events out, one CloudEvent per line.
+
+use std::{io, path::PathBuf};
+
+use clap::Args;
+
+use super::route;
+use crate::{
+    client::{Client, Target},
+    event::{Event, one_line},
+    exit::Failure,
+    output::{Out, note},
+    pages::Pages,
+};
+
+/// Events in a page: many small replies would cost more than they save.
+const PAGE: usize = 5_000;
+
+/// What to write, and where to.
+#[derive(Args, Debug)]
+pub(crate) struct Export {
+    /// The stream; without it all of them, in the order of the log
+    stream: Option<String>,
+    /// The file to write; it appears under its name when it is complete
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+/// Where the lines go.
+enum Sink {
+    Stdout(Out),
+    File { writer: io::BufWriter<Box<dyn quorate_runtime::disk::Write>>, partial: PathBuf, path: PathBuf },
+}
+
+impl Export {
+    /// Writes every event that is not a mere stub. Re-importing it with `--stream-from stream` yields the same streams.
+    pub(crate) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let target =
+            self.stream.as_ref().map_or_else(|| Target::path(&["v1", "events"]), |stream| route(stream, "events"));
+        let mut pages = Pages::new(client, target, PAGE);
+        let mut sink = Sink::open(client, self.out.clone())?;
+        let (mut written, mut stubs) = (0_u64, 0_u64);
+        while let Some(page) = pages.next("events").await? {
+            for item in page.items()? {
+                if Event::of(item.get())?.is_stub() {
+                    stubs += 1;
+                    continue;
+                }
+                sink.line(&one_line(item.get())?)?;
+                written += 1;
+            }
+        }
+        sink.finish(client)?;
+        let left_out = if stubs == 0 { String::new() } else { format!("; {stubs} whose data is gone were left out") };
+        note(&format!("{written} events written{left_out}; `quorate stream import --stream-from stream` takes them"));
+        Ok(())
+    }
+}
+
+impl Sink {
+    fn open(client: &Client, path: Option<PathBuf>) -> Result<Self, Failure> {
+        let Some(path) = path else { return Ok(Self::Stdout(Out::new())) };
+        let mut partial = path.clone().into_os_string();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = client.env().disk().create(&partial).map_err(|cause| Failure::io(partial.display(), &cause))?;
+        Ok(Self::File { writer: io::BufWriter::with_capacity(256 << 10, file), partial, path })
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), Failure> {
+        match self {
+            Self::Stdout(out) => out.line(line),
+            Self::File { writer, partial, .. } => {
+                let written =
+                    io::Write::write_all(writer, line.as_bytes()).and_then(|()| io::Write::write_all(writer, b"\n"));
+                written.map_err(|cause| Failure::io(partial.display(), &cause))
+            }
+        }
+    }
+
+    fn finish(self, client: &Client) -> Result<(), Failure> {
+        match self {
+            Self::Stdout(mut out) => out.flush(),
+            Self::File { writer, partial, path } => {
+                let failed = |cause: &io::Error| Failure::io(path.display(), cause);
+                let mut file = writer.into_inner().map_err(|wrong| failed(wrong.error()))?;
+                file.sync().map_err(|cause| failed(&cause))?;
+                client.env().disk().rename(&partial, &path).map_err(|cause| failed(&cause))
+            }
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! The real binary against a real node: what a user types, and what a script sees.
+#![expect(clippy::disallowed_methods, reason = "starts processes and looks at their files, as a user does")]
+#![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
+
+mod exits;
+mod harness;
+mod import;
+mod import_faults;
+mod listings;
+mod loans;
+mod serve;
+mod settings;
+mod walkthrough;
