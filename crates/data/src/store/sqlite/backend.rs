@@ -184,7 +184,7 @@ impl Backend for SqliteBackend {
 
     fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
         Box::pin(self.reading(move |shared, reader| {
-            sql::query(&reader.connection, &reader.guard, &sql, &params, scope, shared.limits.query_rows)
+            sql::query(&reader.connection, &reader.guard, &sql, &params, scope, &shared.limits)
         }))
     }
 

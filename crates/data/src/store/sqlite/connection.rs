@@ -2,9 +2,9 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags, ffi, limits::Limit};
 
-use crate::store::StoreError;
+use crate::store::{Limits, StoreError};
 
 /// Marks a database as a quorate store: "quor".
 pub(super) const APPLICATION_ID: i32 = 0x7175_6f72;
@@ -12,11 +12,20 @@ pub(super) const APPLICATION_ID: i32 = 0x7175_6f72;
 /// How long a connection waits for another one's lock.
 pub(super) const BUSY: Duration = Duration::from_secs(2);
 
-/// The one connection that writes.
+/// What one value of a statement takes at most, unless events may be larger.
+const VALUE_BYTES: i32 = 16 << 20;
+
+/// The one connection that writes. It changes nothing before [`claim`].
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(128);
+    Ok(connection)
+}
+
+/// Makes the database the way we use ours, once it is known to be ours.
+pub(super) fn claim(connection: &Connection) -> rusqlite::Result<()> {
     // Freed bytes must not survive in the file: SQLite overwrites them with zeros while secure_delete is on. Switching it on
     // only to forget would be too late for copies that were left behind when a page was split.
     // A commit of the log dirties few pages, so that checkpoints can be rare; 4,000 pages keep the WAL near 16 MiB.
@@ -24,9 +33,13 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
          PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
          PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA secure_delete = ON;",
-    )?;
-    connection.set_prepared_statement_cache_capacity(128);
-    Ok(connection)
+    )
+}
+
+/// Bounds what one value of a statement may take in memory; an event must fit.
+pub(super) fn bound_values(connection: &Connection, limits: &Limits) -> rusqlite::Result<()> {
+    let largest = i32::try_from(limits.event_bytes.saturating_mul(2)).unwrap_or(i32::MAX).max(VALUE_BYTES);
+    connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, largest).map(|_| ())
 }
 
 /// A connection that only reads.

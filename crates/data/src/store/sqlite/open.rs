@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use super::{
     Config,
     backend::SqliteBackend,
-    connection::{corrupt, failed},
+    connection::{self, corrupt, failed},
     core::Core,
     identity::Largest,
     index,
@@ -55,6 +55,7 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     let mut tail = Tail::new(indexed, random.u64());
     replay(&connection, &mut tail).map_err(damaged)?;
     let largest = Largest::load(&connection).map_err(damaged)?;
+    connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;
     let guard = Guard::watch(&mut connection).map_err(failed("installing the authorizer"))?;
     let shared = Arc::new(Shared::new(path, limits, timeline, tail));
     Ok((Core::new(env, shared, connection, largest, guard), lock))
@@ -65,9 +66,7 @@ fn take_lock(env: &Env, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
     if let Some(kind) = env.disk().network_filesystem(path).map_err(io)? {
         return Err(OpenError::NetworkFilesystem { path: path.into(), kind });
     }
-    let mut lock = path.as_os_str().to_owned();
-    lock.push(".lock");
-    env.disk().lock(&PathBuf::from(lock)).map_err(|cause| match cause.kind() {
+    env.disk().lock(&beside(path, ".lock")).map_err(|cause| match cause.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { path: path.into() },
         _ => io(cause),
     })
@@ -136,18 +135,44 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path) -> Result<(), OpenError
         move |cause| OpenError::Io { path, cause }
     };
     let _lock = take_lock(env, path)?;
-    if env.disk().exists(path).map_err(io(path))? {
-        return Err(OpenError::Io { path: path.into(), cause: io::ErrorKind::AlreadyExists.into() });
+    // A write-ahead log that lost its store would be played into the restored one.
+    for taken in [path.to_owned(), beside(path, "-wal")] {
+        if env.disk().exists(&taken).map_err(io(&taken))? {
+            return Err(OpenError::Io { path: taken, cause: io::ErrorKind::AlreadyExists.into() });
+        }
     }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".restoring");
-    let partial = PathBuf::from(partial);
     let mut from = env.disk().open(backup).map_err(io(backup))?;
-    let mut to = env.disk().create(&partial).map_err(io(&partial))?;
-    io::copy(&mut from, &mut to).map_err(io(&partial))?;
-    to.sync().map_err(io(&partial))?;
-    raise_epoch(&partial)?;
-    env.disk().rename(&partial, path).map_err(io(path))
+    let partial = beside(path, ".restoring");
+    clear(env, &partial)?;
+    let restored = (|| {
+        let mut to = env.disk().create(&partial).map_err(io(&partial))?;
+        io::copy(&mut from, &mut to).map_err(io(&partial))?;
+        to.sync().map_err(io(&partial))?;
+        drop(to);
+        raise_epoch(&partial)?;
+        env.disk().rename(&partial, path).map_err(io(path))
+    })();
+    if restored.is_err() {
+        clear(env, &partial)?;
+    }
+    restored
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Removes a database that a restore left unfinished.
+fn clear(env: &Env, partial: &Path) -> Result<(), OpenError> {
+    for path in ["", "-wal", "-shm", "-journal"].map(|suffix| beside(partial, suffix)) {
+        let io = |cause| OpenError::Io { path: path.clone(), cause };
+        if env.disk().exists(&path).map_err(io)? {
+            env.disk().remove(&path).map_err(io)?;
+        }
+    }
+    Ok(())
 }
 
 fn raise_epoch(path: &Path) -> Result<(), OpenError> {

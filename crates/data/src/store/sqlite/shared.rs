@@ -49,8 +49,9 @@ pub(super) struct Reader {
 
 impl Reader {
     /// A connection outside any transaction.
-    pub(super) fn open(path: &Path) -> rusqlite::Result<Self> {
+    pub(super) fn open(path: &Path, limits: &Limits) -> rusqlite::Result<Self> {
         let mut connection = connection::reader(path)?;
+        connection::bound_values(&connection, limits)?;
         let guard = Guard::watch(&mut connection)?;
         Ok(Self { connection, guard })
     }
@@ -94,7 +95,8 @@ impl Shared {
     pub(super) fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Reader) -> Result<T, E>) -> Result<T, E> {
         self.check_open()?;
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader = idle.map_or_else(|| Reader::open(&self.path), Ok).map_err(failed("opening a reader"))?;
+        let reader =
+            idle.map_or_else(|| Reader::open(&self.path, &self.limits), Ok).map_err(failed("opening a reader"))?;
         reader.run("BEGIN")?;
         let result = read(&reader);
         let ended = reader.run("COMMIT");

@@ -13,7 +13,7 @@ use rusqlite::{
 };
 
 use super::connection::{constraint, failed};
-use crate::store::{Row, Scope, SqlError, StoreError, Value};
+use crate::store::{Limits, Row, Scope, SqlError, StoreError, Value};
 
 const OWN: u8 = 0;
 const ROOM: u8 = 1;
@@ -108,7 +108,10 @@ fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
         AuthAction::CreateIndex { table_name, .. }
         | AuthAction::DropIndex { table_name, .. }
         | AuthAction::CreateTrigger { table_name, .. }
-        | AuthAction::DropTrigger { table_name, .. } => scope == ROOM || !reserved(table_name),
+        | AuthAction::DropTrigger { table_name, .. } => match scope {
+            ROOM => !CORE.contains(&table_name.to_ascii_lowercase().as_str()),
+            _ => !reserved(table_name),
+        },
         AuthAction::CreateView { view_name } | AuthAction::DropView { view_name } => {
             scope == ROOM || !reserved(view_name)
         }
@@ -160,31 +163,36 @@ fn count(statement: &mut Statement<'_>) -> Result<u64, SqlError> {
     Ok(found)
 }
 
-/// Runs a query and returns its rows, at most `max`.
+/// Runs a query and returns its rows, within the limits.
 pub(super) fn query(
     connection: &Connection,
     guard: &Guard,
     sql: &str,
     params: &[Value],
     scope: Scope,
-    max: usize,
+    limits: &Limits,
 ) -> Result<Vec<Row>, SqlError> {
     guard.run(connection, sql, scope, |statement| {
         bind(statement, params)?;
-        drain(statement, max)
+        drain(statement, limits)
     })
 }
 
-fn drain(statement: &mut Statement<'_>, max: usize) -> Result<Vec<Row>, SqlError> {
+fn drain(statement: &mut Statement<'_>, limits: &Limits) -> Result<Vec<Row>, SqlError> {
     let columns: Arc<[Arc<str>]> = statement.column_names().into_iter().map(Arc::from).collect();
     let mut rows = statement.raw_query();
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(sql_error)? {
-        if found.len() == max {
+        if found.len() == limits.query_rows {
+            let max = limits.query_rows;
             return Err(StoreError::TooMuch { what: "a query's rows", max, asked: max + 1 }.into());
         }
         let values =
-            (0..columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<_, _>>().map_err(sql_error)?;
+            (0..columns.len()).map(|n| row.get_ref(n).map(value)).collect::<Result<Vec<_>, _>>().map_err(sql_error)?;
+        bytes += values.iter().map(size).sum::<usize>();
+        if bytes > limits.page_bytes && !found.is_empty() {
+            return Err(StoreError::TooMuch { what: "a query's bytes", max: limits.page_bytes, asked: bytes }.into());
+        }
         found.push(Row { columns: columns.clone(), values });
     }
     Ok(found)
@@ -214,6 +222,14 @@ impl rusqlite::ToSql for Bound<'_> {
             Value::Text(text) => ValueRef::Text(text.as_bytes()),
             Value::Blob(bytes) => ValueRef::Blob(bytes),
         }))
+    }
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
     }
 }
 

@@ -45,8 +45,11 @@ pub(super) fn prepare(path: &Path, store: u64) -> Result<Connection, OpenError> 
     let version: u32 = pragma(&connection, "user_version").map_err(io)?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
     match (application, version) {
-        (0, 0) if tables == 0 => create(&connection, store).map_err(io)?,
-        (APPLICATION_ID, VERSION) => {}
+        (0, 0) if tables == 0 => {
+            connection::claim(&connection).map_err(io)?;
+            create(&connection, store).map_err(io)?;
+        }
+        (APPLICATION_ID, VERSION) => connection::claim(&connection).map_err(io)?,
         (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),
         _ => return Err(OpenError::Foreign { path: path.into() }),
     }

@@ -65,8 +65,8 @@ impl TxOps for UnitTx {
         scope: Scope,
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
         let mut core = self.core();
-        let max = core.shared.limits.query_rows;
-        Box::pin(ready(statement(&mut core, |core| sql::query(&core.connection, &core.guard, sql, params, scope, max))))
+        let shared = core.shared.clone();
+        Box::pin(ready(statement(&mut core, |core| sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits))))
     }
 }
 
