@@ -75,20 +75,20 @@ impl<D: Snapshotted> Snapshots<D> {
     pub(super) fn new(every: NonZeroU64, codec: &Codec<D::Event>) -> Result<Self, serde_json::Error> {
         Ok(Self {
             every,
-            fingerprint: fingerprint::<D>(codec)?.into(),
+            fingerprint: fingerprint::<D>(type_name::<D>(), codec)?.into(),
             encode: |state| serde_json::to_string(state),
             decode: |text| serde_json::from_str(text),
         })
     }
 }
 
-/// What the fold is, in 64 hexadecimal digits.
-fn fingerprint<D: Snapshotted>(codec: &Codec<D::Event>) -> Result<String, serde_json::Error> {
+/// What the fold of the decider called `name` is, in 64 hexadecimal digits.
+pub(super) fn fingerprint<D: Snapshotted>(name: &str, codec: &Codec<D::Event>) -> Result<String, serde_json::Error> {
     let mut hash = blake3::Hasher::new();
     let mut add = |part: &[u8]| {
         hash.update(&(part.len() as u64).to_le_bytes()).update(part);
     };
-    add(type_name::<D>().as_bytes());
+    add(name.as_bytes());
     add(&D::FOLD_VERSION.to_le_bytes());
     let mut types = D::Event::TYPES.to_vec();
     types.sort_unstable();

@@ -1,16 +1,19 @@
 //! Claims about snapshots: they make loading short and are never believed without proof.
 
-use std::num::NonZeroU64;
+use std::{collections::BTreeSet, num::NonZeroU64};
 
 use proptest::prelude::*;
 use quorate_data::{
     event::{NewEvent, Version},
+    schema::upcast::Upcasters,
     store::{AppendBatch, ExpectedVersion, Retire, Store},
 };
 use serde::{Deserialize, Serialize};
 
 use super::bank::{Account, Bank, Command, Event, Overdrawn, forgetful, run, store};
-use crate::event_sourcing::{Aggregate, Aggregates, Config, Decider, Metadata, Snapshotted};
+use crate::event_sourcing::{
+    Aggregate, Aggregates, Config, Decider, Metadata, Snapshotted, UnknownEvents, reader::Codec, snapshot::fingerprint,
+};
 
 async fn every<D: Snapshotted + Aggregate>(decider: D, events: u64, store: &Store) -> Aggregates<D> {
     let config = Config { cached_states: 0, ..Config::default() };
@@ -58,9 +61,9 @@ fn a_snapshot_is_kept_every_so_many_events_and_used() {
     });
 }
 
-/// The same bank with another `FOLD_VERSION`, and others with what else makes a fold another.
+/// The bank with another fold.
 macro_rules! another_bank {
-    ($name:ident, $state:ty, $fold:literal, $probe:expr, |$account:ident, $event:ident| $evolve:expr) => {
+    ($name:ident, $state:ty, $fold:literal, $probe:expr, $evolve:expr) => {
         struct $name;
         impl Decider for $name {
             type Command = Command;
@@ -70,8 +73,8 @@ macro_rules! another_bank {
             fn decide(&self, _: &$state, command: &Command) -> Result<Vec<Event>, Overdrawn> {
                 Bank.decide(&Account::default(), command)
             }
-            fn evolve($account: $state, $event: &Event) -> $state {
-                $evolve
+            fn evolve(account: $state, event: &Event) -> $state {
+                $evolve(account, event)
             }
         }
         impl Aggregate for $name {
@@ -86,6 +89,13 @@ macro_rules! another_bank {
     };
 }
 
+fn doubled(mut account: Account, event: &Event) -> Account {
+    if let Event::Deposited { cents } = event {
+        account.balance += 2 * cents;
+    }
+    account
+}
+
 /// Moves the only snapshot over to another decider, as if that one's code had been the other's before.
 async fn hand_over<To>(store: &Store) {
     let name = std::any::type_name::<To>();
@@ -96,44 +106,54 @@ async fn hand_over<To>(store: &Store) {
 }
 
 #[test]
-fn a_snapshot_of_another_fold_is_discarded_and_counted() {
+fn whatever_makes_a_fold_another_shows_in_its_fingerprint() {
     #[derive(Clone, Default, Serialize, Deserialize)]
     struct Counted {
         balance: u64,
         #[serde(default)]
         events: u32,
     }
-    fn doubled(mut account: Account, event: &Event) -> Account {
-        if let Event::Deposited { cents } = event {
-            account.balance += 2 * cents;
-        }
-        account
+    fn counted(account: Counted, _: &Event) -> Counted {
+        Counted { events: account.events + 1, ..account }
     }
-    another_bank!(Raised, Account, 2, vec![], |account, event| doubled(account, event));
-    another_bank!(Probed, Account, 1, vec![Event::Deposited { cents: 1 }], |account, event| doubled(account, event));
-    another_bank!(Reshaped, Counted, 1, vec![], |account, event| {
-        let _ = event;
-        Counted { balance: account.balance, events: account.events + 1 }
-    });
+    another_bank!(Raised, Account, 2, vec![], Bank::evolve);
+    another_bank!(Reshaped, Counted, 1, vec![], counted);
+    another_bank!(Probed, Account, 1, vec![Event::Deposited { cents: 1 }], Bank::evolve);
+    another_bank!(Changed, Account, 1, vec![Event::Deposited { cents: 1 }], doubled);
+    another_bank!(Twin, Account, 1, vec![], Bank::evolve);
+    fn of<D: Snapshotted<Event = Event>>(name: &str, upcasters: Upcasters) -> String {
+        fingerprint::<D>(name, &Codec::new(UnknownEvents::Refuse, upcasters)).unwrap()
+    }
+    let chain = Upcasters::builder().latest("account.opened", 2).step("account.opened", 1, 2, Ok).build().unwrap();
+    let none = Upcasters::default;
+    let same = [of::<Bank>("bank", none()), of::<Twin>("bank", none())];
+    assert_eq!(same[0], same[1]);
+    let different = BTreeSet::from([
+        of::<Bank>("bank", none()),
+        of::<Bank>("another bank", none()),
+        of::<Bank>("bank", chain),
+        of::<Raised>("bank", none()),
+        of::<Reshaped>("bank", none()),
+        of::<Probed>("bank", none()),
+        of::<Changed>("bank", none()),
+    ]);
+    assert_eq!(different.len(), 7);
+}
+
+#[test]
+fn a_snapshot_of_another_fold_is_discarded_and_counted() {
+    another_bank!(Today, Account, 1, vec![], doubled);
     run(async {
         let folder = tempfile::tempdir().unwrap();
         let store = store(folder.path()).await;
         deposit(&every(Bank, 4, &store).await, 6).await;
-
-        hand_over::<Raised>(&store).await;
-        let raised = every(Raised, 1_000, &store).await;
-        assert_eq!(raised.load(1).await.unwrap().state.balance, 12);
-        assert_eq!(raised.statistics().snapshots_stale, 1);
-
-        hand_over::<Probed>(&store).await;
-        let probed = every(Probed, 1_000, &store).await;
-        assert_eq!(probed.load(1).await.unwrap().state.balance, 12);
-        assert_eq!(probed.statistics().snapshots_stale, 1);
-
-        hand_over::<Reshaped>(&store).await;
-        let reshaped = every(Reshaped, 1_000, &store).await;
-        assert_eq!(reshaped.load(1).await.unwrap().state.events, 6);
-        assert_eq!(reshaped.statistics().snapshots_stale, 1);
+        hand_over::<Today>(&store).await;
+        let today = every(Today, 5, &store).await;
+        assert_eq!(today.load(1).await.unwrap().state.balance, 12);
+        assert_eq!((today.statistics().snapshots_stale, today.statistics().snapshots_used), (1, 0));
+        deposit(&today, 1).await;
+        assert_eq!(today.load(1).await.unwrap().state.balance, 14);
+        assert_eq!((today.statistics().snapshots_stale, today.statistics().snapshots_used), (2, 1));
     });
 }
 
