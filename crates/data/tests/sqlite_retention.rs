@@ -19,9 +19,10 @@ fn secret(n: u64, length: usize) -> NewEvent {
 /// Whether the secret stands in any of the store's files.
 fn found(path: &Path, n: u64) -> bool {
     let word = format!("the-secret-{n}-");
-    [path.to_owned(), with_suffix(path, "-wal")].iter().filter_map(|file| std::fs::read(file).ok()).any(|bytes| {
-        bytes.windows(word.len()).any(|window| window == word.as_bytes())
-    })
+    [path.to_owned(), with_suffix(path, "-wal")]
+        .iter()
+        .filter_map(|file| std::fs::read(file).ok())
+        .any(|bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
 }
 
 async fn fill(store: &Store) {

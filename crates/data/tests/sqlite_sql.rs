@@ -53,10 +53,14 @@ async fn engine_commands_are_refused_everywhere() {
         "UPDATE sqlite_sequence SET seq = 0",
     ] {
         let written = attempt(&store, sql).await;
-        let refused = matches!(written, Err(TransactError::Aborted(SqlError::Refused { .. } | SqlError::Failed { .. })));
+        let refused =
+            matches!(written, Err(TransactError::Aborted(SqlError::Refused { .. } | SqlError::Failed { .. })));
         assert!(refused, "`{sql}` in a transaction: {written:?}");
         let read = store.query(sql, vec![]).await;
-        assert!(matches!(read, Err(SqlError::Refused { .. } | SqlError::Failed { .. })), "`{sql}` as a query: {read:?}");
+        assert!(
+            matches!(read, Err(SqlError::Refused { .. } | SqlError::Failed { .. })),
+            "`{sql}` as a query: {read:?}"
+        );
     }
     assert!(!std::path::Path::new("/tmp/quorate-leak.db").exists());
     store.append(batch("s", vec![event(1)])).await.unwrap();
@@ -120,7 +124,8 @@ async fn a_reference_to_the_stores_tables_cannot_hold_them() {
 async fn a_statement_cannot_take_the_memory() {
     let folder = Folder::new();
     let store = folder.open(quorate_data::store::Limits::default()).await;
-    for sql in ["SELECT zeroblob(900000000)", "SELECT length(randomblob(900000000))", "SELECT printf('%900000000d', 1)"] {
+    for sql in ["SELECT zeroblob(900000000)", "SELECT length(randomblob(900000000))", "SELECT printf('%900000000d', 1)"]
+    {
         let refused = store.query(sql, vec![]).await;
         assert!(refused.is_err(), "`{sql}` should be refused");
         assert!(attempt(&store, sql).await.is_err(), "`{sql}` should be refused");

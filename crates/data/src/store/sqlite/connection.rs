@@ -61,8 +61,17 @@ pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreEr
         Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => StoreError::DiskFull,
         Some(ffi::SQLITE_NOTADB) => corrupt("the file", "it is not an SQLite database"),
         Some(code) if code & 0xff == ffi::SQLITE_CORRUPT => corrupt("the file", cause.to_string()),
+        // Our own statements are right, and our own columns hold what we wrote: otherwise the bytes have changed.
+        Some(ffi::SQLITE_ERROR) => corrupt("the schema", cause.to_string()),
+        None if is_conversion(&cause) => corrupt(doing, cause.to_string()),
         _ => StoreError::Engine { doing, cause: Arc::new(cause) },
     }
+}
+
+/// Whether a column holds something else than it should.
+fn is_conversion(cause: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(cause, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }
 
 /// Whether going on could lose what was acknowledged: after a failed sync the kernel may have dropped dirty pages, and

@@ -121,12 +121,24 @@ pub(super) fn versions(
         let (first, bytes) = run_columns(row).map_err(failed(READING))?;
         let run = read_run("quorate_stream_run", stream, first, bytes)?;
         let wanted = (run.first..).zip(&run.positions).filter(|(version, _)| (from..=to).contains(version));
-        found.extend(wanted.map(|(_, position)| *position));
+        for (version, position) in wanted {
+            if version != from + found.len() as u64 {
+                let what = format!("version {} should follow here", from + found.len() as u64);
+                return Err(corrupt(format!("quorate_stream_run, row ({stream}, {first})"), what));
+            }
+            found.push(*position);
+        }
         if found.len() >= limit {
             break;
         }
     }
     found.truncate(limit);
+    // A run that is missing, or stands under another key, must not look like a stream with fewer events.
+    let expected = usize::try_from((to + 1).saturating_sub(from)).unwrap_or(usize::MAX).min(limit);
+    if found.len() < expected {
+        let missing = from + found.len() as u64;
+        return Err(corrupt("quorate_stream_run", format!("stream {stream} lists no version {missing}")));
+    }
     Ok(found)
 }
 

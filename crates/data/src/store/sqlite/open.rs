@@ -52,6 +52,9 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     let damaged = |cause| damaged(&path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
     let indexed = tables::meta(&connection, "indexed").map_err(damaged)?.cast_unsigned();
+    if indexed > 0 {
+        shared::block_of(&connection, indexed).map_err(damaged)?;
+    }
     let mut tail = Tail::new(indexed, random.u64());
     replay(&connection, &mut tail).map_err(damaged)?;
     let largest = Largest::load(&connection).map_err(damaged)?;

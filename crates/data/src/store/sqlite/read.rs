@@ -165,7 +165,15 @@ pub(super) fn stream(
         Some(row) if !older.is_empty() => older_positions(connection, row.id, &older, read)?,
         _ => Vec::new(),
     };
-    let older = shared.events(connection, &positions);
+    let versions = older.versions(read.direction);
+    let older = shared.events(connection, &positions).zip(versions).map(|(event, version)| {
+        let event = event?;
+        if event.stream() != read.stream.as_str() || event.version().get() != version {
+            let place = format!("quorate_stream_run of `{}`, version {version}", read.stream);
+            return Err(corrupt(place, format!("the event at position {} is another one", event.position())));
+        }
+        Ok(event)
+    });
     let newer = newer.events.into_iter().map(Ok);
     match read.direction {
         Direction::Forward => page(older.chain(newer), head, read, &shared.limits),
@@ -262,6 +270,9 @@ impl Scan {
                     return Ok(());
                 }
             }
+        }
+        if self.scanned < until {
+            return Err(corrupt("quorate_block", format!("no row holds position {}", self.scanned + 1)));
         }
         Ok(())
     }

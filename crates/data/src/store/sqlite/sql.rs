@@ -126,7 +126,7 @@ fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
 }
 
 /// Tables that only the store itself writes.
-const CORE: [&str; 7] = [
+pub(super) const CORE: [&str; 7] = [
     "quorate_meta",
     "quorate_block",
     "quorate_stream",
@@ -248,14 +248,18 @@ fn sql_error(cause: rusqlite::Error) -> SqlError {
     if super::connection::extended_code(&cause).is_some_and(|code| code & 0xff == SQLITE_AUTH) {
         return SqlError::Refused { what: format!("do this here: {cause}") };
     }
-    let wrong = matches!(&cause, rusqlite::Error::SqliteFailure(failure, _)
-        if matches!(failure.code, ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ReadOnly));
+    let wrong = match &cause {
+        rusqlite::Error::SqliteFailure(failure, _) => matches!(
+            failure.code,
+            ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::TooBig | ErrorCode::ReadOnly
+        ),
+        // It was not SQLite that failed, but what it was given.
+        _ => true,
+    };
     let what = cause.to_string();
+    if wrong {
+        return SqlError::Failed { what };
+    }
     let error = failed("running a statement")(cause);
-    let input = matches!(&error, StoreError::Engine { cause, .. } if !cause.is::<rusqlite::Error>() || is_input(cause.downcast_ref()));
-    if wrong || input || constraint(&error).is_some() { SqlError::Failed { what } } else { error.into() }
-}
-
-fn is_input(cause: Option<&rusqlite::Error>) -> bool {
-    !matches!(cause, Some(rusqlite::Error::SqliteFailure(..)))
+    if constraint(&error).is_some() { SqlError::Failed { what } } else { error.into() }
 }

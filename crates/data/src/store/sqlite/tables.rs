@@ -34,7 +34,7 @@ const TABLES: &str = "
     -- Which events are known: see identity.rs.
     CREATE TABLE quorate_event_id (key BLOB PRIMARY KEY, position INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
     -- The tables of rooms, by version.
-    CREATE TABLE quorate_room (room TEXT PRIMARY KEY, version INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE quorate_room (room TEXT PRIMARY KEY, version INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
 /// Makes the tables if the file is new, and checks that they are ours otherwise. `store` becomes a new store's id.

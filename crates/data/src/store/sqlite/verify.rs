@@ -15,12 +15,14 @@ use super::{
     connection::failed,
     identity,
     index::{StreamRow, term_sum},
-    run, shared, tables,
+    run, shared,
+    sql::CORE,
+    tables,
     tail::words,
 };
 use crate::{
     event::{ChainHash, Recorded},
-    store::{Progress, StoreError, Verified},
+    store::{Progress, StoreError, Verified, handle::room_sum},
 };
 
 const CHECKING: &str = "checking the store";
@@ -96,6 +98,7 @@ impl<'c> Check<'c> {
             }
         }
         self.meta()?;
+        self.rooms()?;
         Ok(self.found)
     }
 
@@ -120,7 +123,7 @@ impl<'c> Check<'c> {
     }
 
     fn blocks(&mut self) -> Result<(), StoreError> {
-        let mut next = 1;
+        let mut next = 1_u64;
         self.each("SELECT first, body FROM quorate_block ORDER BY first", |check, row| {
             let first: i64 = row.get(0)?;
             let body = Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?);
@@ -139,12 +142,16 @@ impl<'c> Check<'c> {
                 }
                 Err(cause) => {
                     note(&mut check.found, &cause);
-                    next = first.cast_unsigned() + 1;
+                    next = first.cast_unsigned().wrapping_add(1);
                 }
             }
             (check.progress)(first.cast_unsigned(), check.total.max(1));
             Ok(())
-        })
+        })?;
+        if next <= self.indexed {
+            self.found.find("quorate_block", format!("no row holds position {next}"));
+        }
+        Ok(())
     }
 
     fn event(&mut self, event: &Recorded) {
@@ -171,7 +178,8 @@ impl<'c> Check<'c> {
 
     /// Stream rows against the log, and runs against both.
     fn stream_runs(&mut self) -> Result<Digest, StoreError> {
-        let mut names: HashMap<i64, String, FixedState> = HashMap::with_hasher(FixedState::default());
+        // By the row's id: the stream, and how many events it should list.
+        let mut names: HashMap<i64, (String, u64), FixedState> = HashMap::with_hasher(FixedState::default());
         let select = "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream";
         self.each(select, |check, row| {
             let row = StreamRow::read(row)?;
@@ -182,7 +190,7 @@ impl<'c> Check<'c> {
                     if chain.map_or(0, |chain| chain.version) < row.head.version.get() {
                         check.found.find(format!("quorate_stream, row {}", row.id), "the log has fewer events");
                     }
-                    names.insert(row.id, row.name);
+                    names.insert(row.id, (row.name, row.head.version.get()));
                 }
                 Err(cause) => note(&mut check.found, &cause),
             }
@@ -193,13 +201,19 @@ impl<'c> Check<'c> {
             "SELECT stream, first, positions FROM quorate_stream_run",
             "quorate_stream_run",
             |list, first, positions| {
-                let name = names.get(&list)?;
+                let (name, unlisted) = names.get_mut(&list)?;
+                *unlisted = unlisted.wrapping_sub(positions.len() as u64);
                 (first..)
                     .zip(positions)
                     .for_each(|(version, position)| says.add(0, name.as_bytes(), version, *position));
                 Some(())
             },
         )?;
+        let odd = names.iter().filter(|(_, (_, unlisted))| *unlisted != 0).map(|(id, (name, _))| (*id, name)).min();
+        if let Some((id, name)) = odd {
+            let what = format!("the runs of `{name}` do not list as many events as it has");
+            self.found.find(format!("quorate_stream, row {id}, or its quorate_stream_run"), what);
+        }
         Ok(says)
     }
 
@@ -262,6 +276,31 @@ impl<'c> Check<'c> {
             let (key, value): (String, i64) = (row.get(0)?, row.get(1)?);
             if row.get::<_, u32>(2)? != tables::meta_sum(&key, value) {
                 check.found.find(format!("quorate_meta, row `{key}`"), "the checksum does not match");
+            }
+            Ok(())
+        })
+    }
+
+    fn rooms(&mut self) -> Result<(), StoreError> {
+        let mut rooms: Vec<String> = Vec::new();
+        self.each("SELECT room, version, sum FROM quorate_room", |check, row| {
+            let (room, version): (String, i64) = (row.get(0)?, row.get(1)?);
+            if row.get::<_, i64>(2)? != room_sum(&room, version) {
+                check.found.find(format!("quorate_room, row `{room}`"), "the checksum does not match");
+            }
+            rooms.push(room);
+            Ok(())
+        })?;
+        let belongs = |table: &str| {
+            let rest = table.strip_prefix("quorate_").unwrap_or_default();
+            rooms
+                .iter()
+                .any(|room| rest.strip_prefix(room.as_str()).is_some_and(|r| r.is_empty() || r.starts_with('_')))
+        };
+        self.each("SELECT name FROM sqlite_schema WHERE type = 'table' AND name GLOB 'quorate_*'", |check, row| {
+            let table: String = row.get(0)?;
+            if !CORE.contains(&table.as_str()) && table != "quorate_room" && !belongs(&table) {
+                check.found.find("quorate_room", format!("no row tells whose table {table} is"));
             }
             Ok(())
         })
