@@ -97,3 +97,39 @@ async fn readers_that_cached_the_data_do_not_serve_it_again() {
     assert_eq!(log.events.iter().filter(|event| event.stub().is_some()).count(), 30);
     assert!(log.events.iter().all(|event| event.stub().is_some() == event.data().is_none()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_read_that_overlaps_forgetting_leaves_nothing_to_later_ones() {
+    use quorate_data::{event::Tags, store::QueryItem};
+    const STREAMS: u64 = 150;
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..STREAMS {
+        let tag = Tags::new([format!("of:{n}")]).unwrap();
+        let events = (0..30).map(|m| secret(m, 2_000).tagged(tag.clone())).collect();
+        store.append(batch(&format!("s-{n}"), events)).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let store = folder.store().await;
+    for n in 0..STREAMS {
+        let tagged =
+            || ReadLog { query: Query::of([QueryItem::tags([format!("of:{n}")])]), after: Position::ZERO, limit: 100 };
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (store, read) = (store.clone(), tagged());
+                tokio::spawn(async move { store.read_log(read).await.unwrap() })
+            })
+            .collect();
+        if n % 3 > 0 {
+            tokio::task::yield_now().await;
+        }
+        let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
+        store.retire(format!("s-{n}").parse().unwrap(), tombstone).await.unwrap();
+        for reader in readers {
+            reader.await.unwrap();
+        }
+        let after = store.read_log(tagged()).await.unwrap().events;
+        assert!(after.iter().all(|event| event.data().is_none()), "stream {n} was forgotten and is served");
+        assert_eq!(after.len(), 30);
+    }
+}

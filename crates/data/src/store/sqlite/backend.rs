@@ -145,7 +145,7 @@ impl Backend for SqliteBackend {
             match glance {
                 Glance::Page(page) => Ok(page),
                 Glance::Part(newer) => {
-                    self.reading(move |shared, reader| read::stream(shared, &reader.connection, &read, newer)).await
+                    self.reading(move |shared, reader| read::stream(shared, reader.view(), &read, newer)).await
                 }
             }
         })
@@ -163,7 +163,7 @@ impl Backend for SqliteBackend {
                     Err(until) => until,
                 };
                 scan = self
-                    .reading(move |shared, reader| scan.indexed(shared, &reader.connection, until).map(|()| scan))
+                    .reading(move |shared, reader| scan.indexed(shared, reader.view(), until).map(|()| scan))
                     .await?;
             }
         })

@@ -34,7 +34,7 @@ pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progre
     let total = disk.size(&shared.path).map_err(io)?;
     progress(0, total);
     // One read transaction: with the backup API, every commit of the writer would make it start again.
-    let reader = Reader::open(&shared.path, &shared.limits).map_err(failed(COPYING))?;
+    let reader = Reader::open(shared).map_err(failed(COPYING))?;
     // The copy is written through the same connection.
     reader.connection.execute_batch("PRAGMA query_only = OFF").map_err(failed(COPYING))?;
     let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(failed(COPYING));

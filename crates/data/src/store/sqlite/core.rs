@@ -181,7 +181,9 @@ impl Core {
         }
         for (n, condition) in batch.conditions.iter().enumerate() {
             let after = condition.after.get();
-            if let Some(position) = read::matching(&self.shared, &self.connection, &condition.fail_if_match, after)? {
+            if let Some(position) =
+                read::matching(&self.shared, self.shared.view(&self.connection), &condition.fail_if_match, after)?
+            {
                 return Err(AppendError::ConditionFailed { condition: n, position });
             }
         }
@@ -254,7 +256,7 @@ impl Core {
                 found => found,
             };
             let Some(position) = position else { continue };
-            let recorded = self.shared.event(&self.connection, position)?;
+            let recorded = self.shared.event(self.shared.view(&self.connection), position)?;
             if !event.prepared.is(&recorded) {
                 return Err(AppendError::IdReused {
                     stream: part.stream.clone(),

@@ -7,7 +7,7 @@ use super::{
     connection::{corrupt, failed},
     index,
     search::Search,
-    shared::{self, Shared},
+    shared::{self, Shared, View},
     tail::{Slot, Tail},
 };
 use crate::{
@@ -149,11 +149,11 @@ fn page(
 /// Completes a read of a stream from the database.
 pub(super) fn stream(
     shared: &Shared,
-    connection: &Connection,
+    view: View<'_>,
     read: &ReadStream,
     newer: Newer,
 ) -> Result<StreamPage, StoreError> {
-    let row = index::stream(connection, read.stream.as_str())?;
+    let row = index::stream(view.connection, read.stream.as_str())?;
     let indexed = row.as_ref().map(|row| row.head).unwrap_or_default();
     let (head, indexed_version) = match newer.head {
         Some(head) => (head, newer.indexed.get()),
@@ -162,11 +162,11 @@ pub(super) fn stream(
     let span = Span::of(read, &head);
     let older = Span { low: span.low, high: span.high.min(indexed_version) };
     let positions = match &row {
-        Some(row) if !older.is_empty() => older_positions(connection, row.id, &older, read)?,
+        Some(row) if !older.is_empty() => older_positions(view.connection, row.id, &older, read)?,
         _ => Vec::new(),
     };
     let versions = older.versions(read.direction);
-    let older = shared.events(connection, &positions).zip(versions).map(|(event, version)| {
+    let older = shared.events(view, &positions).zip(versions).map(|(event, version)| {
         let event = event?;
         if event.stream() != read.stream.as_str() || event.version().get() != version {
             let place = format!("quorate_stream_run of `{}`, version {version}", read.stream);
@@ -245,8 +245,8 @@ impl Scan {
     }
 
     /// Reads the database up to `until`, or until the page is full.
-    pub(super) fn indexed(&mut self, shared: &Shared, connection: &Connection, until: u64) -> Result<(), StoreError> {
-        if self.query.is_everything() { self.blocks(connection, until) } else { self.search(shared, connection, until) }
+    pub(super) fn indexed(&mut self, shared: &Shared, view: View<'_>, until: u64) -> Result<(), StoreError> {
+        if self.query.is_everything() { self.blocks(view.connection, until) } else { self.search(shared, view, until) }
     }
 
     fn blocks(&mut self, connection: &Connection, until: u64) -> Result<(), StoreError> {
@@ -277,14 +277,14 @@ impl Scan {
         Ok(())
     }
 
-    fn search(&mut self, shared: &Shared, connection: &Connection, until: u64) -> Result<(), StoreError> {
-        let mut search = Search::new(connection, &self.query)?;
+    fn search(&mut self, shared: &Shared, view: View<'_>, until: u64) -> Result<(), StoreError> {
+        let mut search = Search::new(view.connection, &self.query)?;
         for _ in 0..CANDIDATES_PER_PAGE {
             let Some(candidate) = search.next(self.scanned)?.filter(|position| *position <= until) else {
                 self.scanned = until;
                 return Ok(());
             };
-            if !self.offer(&shared.event(connection, candidate)?) {
+            if !self.offer(&shared.event(view, candidate)?) {
                 // Nothing between the last event and this candidate matches.
                 self.scanned = candidate - 1;
                 return Ok(());
@@ -298,7 +298,7 @@ impl Scan {
 /// An event behind `after` that matches `query`; the writer's question for conditional appends.
 pub(super) fn matching(
     shared: &Shared,
-    connection: &Connection,
+    view: View<'_>,
     query: &Query,
     after: u64,
 ) -> Result<Option<Position>, StoreError> {
@@ -313,10 +313,10 @@ pub(super) fn matching(
     if after >= indexed {
         return Ok(None);
     }
-    let mut search = Search::new(connection, query)?;
+    let mut search = Search::new(view.connection, query)?;
     let mut after = after;
     while let Some(candidate) = search.next(after)?.filter(|position| *position <= indexed) {
-        if query.matches(&shared.event(connection, candidate)?) {
+        if query.matches(&shared.event(view, candidate)?) {
             return Ok(Some(Position::new(candidate)));
         }
         after = candidate;

@@ -1,7 +1,7 @@
 //! What the writer and the readers share.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::{
     block::Block,
-    cache::BlockCache,
+    cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
     sql::Guard,
     tail::Tail,
@@ -45,15 +45,29 @@ pub(super) struct Shared {
 pub(super) struct Reader {
     pub(super) connection: Connection,
     pub(super) guard: Guard,
+    epoch: Epoch,
+}
+
+/// The database as of one moment.
+#[derive(Clone, Copy)]
+pub(super) struct View<'c> {
+    pub(super) connection: &'c Connection,
+    /// Taken before that moment: a block that was changed since must not be cached as it was then.
+    epoch: Epoch,
 }
 
 impl Reader {
     /// A connection outside any transaction.
-    pub(super) fn open(path: &Path, limits: &Limits) -> rusqlite::Result<Self> {
-        let mut connection = connection::reader(path)?;
-        connection::bound_values(&connection, limits)?;
+    pub(super) fn open(shared: &Shared) -> rusqlite::Result<Self> {
+        let mut connection = connection::reader(&shared.path)?;
+        connection::bound_values(&connection, &shared.limits)?;
         let guard = Guard::watch(&mut connection)?;
-        Ok(Self { connection, guard })
+        Ok(Self { connection, guard, epoch: shared.cache.epoch() })
+    }
+
+    /// What it sees.
+    pub(super) fn view(&self) -> View<'_> {
+        View { connection: &self.connection, epoch: self.epoch }
     }
 
     fn run(&self, sql: &'static str) -> Result<(), StoreError> {
@@ -95,8 +109,8 @@ impl Shared {
     pub(super) fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Reader) -> Result<T, E>) -> Result<T, E> {
         self.check_open()?;
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let reader =
-            idle.map_or_else(|| Reader::open(&self.path, &self.limits), Ok).map_err(failed("opening a reader"))?;
+        let mut reader = idle.map_or_else(|| Reader::open(self), Ok).map_err(failed("opening a reader"))?;
+        reader.epoch = self.cache.epoch();
         reader.run("BEGIN")?;
         let result = read(&reader);
         let ended = reader.run("COMMIT");
@@ -119,14 +133,19 @@ impl Shared {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// What the writer's connection sees.
+    pub(super) fn view<'c>(&self, connection: &'c Connection) -> View<'c> {
+        View { connection, epoch: self.cache.epoch() }
+    }
+
     /// The event at `position`, from the tail, the cache, or the database.
-    pub(super) fn event(&self, connection: &Connection, position: u64) -> Result<Recorded, StoreError> {
+    pub(super) fn event(&self, view: View<'_>, position: u64) -> Result<Recorded, StoreError> {
         if let Some(event) = self.tail().event(position) {
             return Ok(event.clone());
         }
         let block = match self.cache.get(position) {
             Some(block) => block,
-            None => self.load(connection, position)?,
+            None => self.load(view, position)?,
         };
         in_block(&block, position)
     }
@@ -134,20 +153,19 @@ impl Shared {
     /// The events at `positions`, all of them indexed.
     pub(super) fn events<'a>(
         &'a self,
-        connection: &'a Connection,
+        view: View<'a>,
         positions: &'a [u64],
     ) -> impl DoubleEndedIterator<Item = Result<Recorded, StoreError>> + 'a {
         let cached = self.cache.get_all(positions);
-        positions.iter().zip(cached).map(|(position, block)| {
-            let block = block.map_or_else(|| self.load(connection, *position), Ok)?;
+        positions.iter().zip(cached).map(move |(position, block)| {
+            let block = block.map_or_else(|| self.load(view, *position), Ok)?;
             in_block(&block, *position)
         })
     }
 
-    fn load(&self, connection: &Connection, position: u64) -> Result<Block, StoreError> {
-        let epoch = self.cache.epoch();
-        let block = block_of(connection, position)?;
-        self.cache.put(block.clone(), epoch);
+    fn load(&self, view: View<'_>, position: u64) -> Result<Block, StoreError> {
+        let block = block_of(view.connection, position)?;
+        self.cache.put(block.clone(), view.epoch);
         Ok(block)
     }
 }

@@ -66,7 +66,9 @@ impl TxOps for UnitTx {
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
         let mut core = self.core();
         let shared = core.shared.clone();
-        Box::pin(ready(statement(&mut core, |core| sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits))))
+        Box::pin(ready(statement(&mut core, |core| {
+            sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits)
+        })))
     }
 }
 
@@ -95,7 +97,7 @@ fn read_stream(core: &Core, read: &ReadStream) -> Result<StreamPage, StoreError>
     let glance = read::glance(&shared.tail(), read, &shared.limits, Sight::Everything);
     match glance {
         Glance::Page(page) => Ok(page),
-        Glance::Part(newer) => read::stream(shared, &core.connection, read, newer),
+        Glance::Part(newer) => read::stream(shared, shared.view(&core.connection), read, newer),
     }
 }
 
@@ -107,7 +109,7 @@ fn read_log(core: &Core, read: ReadLog) -> Result<LogPage, StoreError> {
         let glance = scan.tail(&shared.tail(), Sight::Everything);
         match glance {
             Ok(page) => return Ok(page),
-            Err(until) => scan.indexed(shared, &core.connection, until)?,
+            Err(until) => scan.indexed(shared, shared.view(&core.connection), until)?,
         }
     }
 }
