@@ -3,3 +3,4 @@
 pub mod event;
 pub mod schema;
 pub mod store;
+pub mod subscription;

@@ -1,0 +1,519 @@
+//! The loop that owns a subscription's machine in this process.
+//!
+//! Callers lay their wishes on a desk. While there are any, one task takes them all together, reads what the machine
+//! needs from the log, steps it, writes its changes in one transaction, and only then answers: many acknowledgements
+//! share one commit, and a caller who goes away interrupts nobody.
+//!
+//! The machine in memory is a cache of the rows. Whatever casts doubt on it (another process was first, a commit that
+//! failed or may have failed) makes it stale, and the next round begins with the rows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use quorate_foundations::{name::Name, time::Boot};
+use quorate_runtime::random::Rng;
+use tokio::sync::{oneshot, watch};
+
+use super::{
+    Claim, Config, SubscriptionError,
+    machine::{Changes, Counts, Dispatcher, Effect, Input, Key, Moment, Stall},
+    rows,
+};
+use crate::{
+    event::{Position, Recorded},
+    store::{Query, ReadLog, SqlError, Store, StoreError, TransactError},
+};
+
+/// Wishes that may wait for the task.
+const MAX_ASKS: usize = 8_192;
+/// Rounds that may find another process first before the callers hear of it.
+const MAX_TRIES: u32 = 64;
+/// Rounds that try again at once; later ones rest first, or processes that reload would lose against each other for long.
+const EAGER_TRIES: u32 = 3;
+/// The longest rest between two rounds.
+const MAX_REST: Duration = Duration::from_millis(20);
+/// Pages of the log that one round reads at most: other wishes wait meanwhile.
+const MAX_PAGES: usize = 16;
+/// Events that a page holds at least: a few more than asked for cost little and save a read.
+const MIN_PAGE: usize = 128;
+/// Bytes of events that wait in memory; others are read again when their turn comes.
+const MAX_BUFFER_BYTES: usize = 8 << 20;
+/// A checkpoint that nothing else makes durable is written when it has moved this far.
+const CHECKPOINT_STRIDE: u64 = 4_096;
+
+/// One subscription, as this process works on it.
+pub(super) struct Core {
+    pub(super) store: Store,
+    pub(super) name: Name,
+    pub(super) id: u64,
+    pub(super) config: Config,
+    desk: Mutex<Desk>,
+    /// Moves when something may have become ready.
+    pub(super) changed: watch::Sender<u64>,
+    /// Settled in transactions whose end nobody told us.
+    in_doubt: Mutex<BTreeSet<Claim>>,
+    /// How long to rest when others are first.
+    rests: Mutex<Rng>,
+}
+
+#[derive(Default)]
+struct Desk {
+    asks: Vec<Ask>,
+    live: Live,
+    working: bool,
+}
+
+/// A wish and where its answer goes.
+struct Ask {
+    work: Work,
+    reply: oneshot::Sender<Result<Answer, SubscriptionError>>,
+}
+
+/// What somebody wants done.
+#[derive(Clone, Debug)]
+pub(super) enum Work {
+    /// Hand out events.
+    Take { max: usize, owner: Arc<str> },
+    /// Feed these to the machine and say which claims are lost, or how many events were selected.
+    Steps(Vec<Input>),
+    /// Say how things stand.
+    Describe,
+}
+
+/// What became of it.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Taken(Taken),
+    Done { lost: Vec<Claim>, selected: usize },
+    Described(Box<Standing>),
+}
+
+/// What was handed out and, if that is nothing, why and for how long.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) hands: Vec<Hand>,
+    pub(super) stall: Option<Stall>,
+    pub(super) wake_at: Option<Boot>,
+    /// The log has not been looked at to its end, and there is room.
+    pub(super) unread: bool,
+}
+
+/// An event handed out.
+#[derive(Debug)]
+pub(super) struct Hand {
+    pub(super) event: Recorded,
+    pub(super) claim: Claim,
+    pub(super) key: Key,
+    pub(super) attempt: u32,
+    pub(super) ttl: Duration,
+}
+
+/// How a subscription stands.
+#[derive(Debug)]
+pub(super) struct Standing {
+    pub(super) checkpoint: Position,
+    pub(super) scanned: Position,
+    pub(super) oldest: Option<Recorded>,
+    pub(super) counts: Counts,
+    pub(super) stall: Option<Stall>,
+}
+
+/// The machine and the events it may hand out next.
+#[derive(Default)]
+struct Live {
+    machine: Option<Dispatcher>,
+    /// Whether the rows may say something else.
+    stale: bool,
+    buffer: BTreeMap<Position, Recorded>,
+    buffered_bytes: usize,
+}
+
+enum Round {
+    Done(Vec<Answer>),
+    OthersWereFirst,
+}
+
+enum Refusal {
+    Conflict,
+    Sql(SqlError),
+}
+
+impl Core {
+    pub(super) fn new(store: &Store, head: &rows::Head) -> Self {
+        Self {
+            store: store.clone(),
+            name: head.name.clone(),
+            id: head.id,
+            config: head.config.clone(),
+            desk: Mutex::default(),
+            changed: watch::Sender::new(0),
+            in_doubt: Mutex::default(),
+            rests: Mutex::new(store.env().random("subscription/rests")),
+        }
+    }
+
+    /// Has `work` done.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the work; events it was handed go back unharmed.
+    pub(super) async fn ask(self: &Arc<Self>, work: Work) -> Result<Answer, SubscriptionError> {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Ask { work, reply })?;
+        answer.await.unwrap_or(Err(SubscriptionError::Store(StoreError::OutcomeUnknown)))
+    }
+
+    fn submit(self: &Arc<Self>, ask: Ask) -> Result<(), SubscriptionError> {
+        let mut desk = self.desk();
+        if desk.asks.len() >= MAX_ASKS {
+            return Err(SubscriptionError::Store(StoreError::Overloaded { waiting: desk.asks.len() }));
+        }
+        desk.asks.push(ask);
+        if !std::mem::replace(&mut desk.working, true) {
+            let shift = Shift { core: self.clone(), live: std::mem::take(&mut desk.live), over: false };
+            self.store.env().tasks().spawn("subscription", shift.work());
+        }
+        Ok(())
+    }
+
+    /// Remembers that a transaction, which may or may not commit, settles `claim`.
+    pub(super) fn doubt(&self, claim: Claim) {
+        self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).insert(claim);
+    }
+
+    /// Whether a transaction's end is still to be learnt.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        !self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Moment {
+        Moment { boot: self.store.env().boot(), wall: self.store.env().wall() }
+    }
+}
+
+/// The task at work: it holds the machine, and puts it back however it ends.
+struct Shift {
+    core: Arc<Core>,
+    live: Live,
+    over: bool,
+}
+
+impl Drop for Shift {
+    fn drop(&mut self) {
+        if !self.over {
+            // Torn down in the middle: the machine is marked stale, and nobody may wait for ever.
+            let mut desk = self.core.desk();
+            desk.live = std::mem::take(&mut self.live);
+            desk.asks.clear();
+            desk.working = false;
+        }
+    }
+}
+
+impl Shift {
+    async fn work(mut self) {
+        loop {
+            let asks = std::mem::take(&mut self.core.desk().asks);
+            if !asks.is_empty() {
+                self.serve(asks).await;
+                continue;
+            }
+            let core = self.core.clone();
+            let mut desk = core.desk();
+            // Under the lock, so that nobody lays down a wish between the last look and the end of the shift.
+            if desk.asks.is_empty() {
+                desk.live = std::mem::take(&mut self.live);
+                desk.working = false;
+                self.over = true;
+                return;
+            }
+        }
+    }
+
+    async fn serve(&mut self, asks: Vec<Ask>) {
+        let works: Vec<Work> = asks.iter().map(|ask| ask.work.clone()).collect();
+        for tried in 0..MAX_TRIES {
+            self.rest(tried).await;
+            match self.round(&works).await {
+                Ok(Round::Done(answers)) => return self.answer(asks, answers),
+                Ok(Round::OthersWereFirst) => self.live.stale = true,
+                Err(failed) => return self.refuse(asks, &failed),
+            }
+        }
+        self.refuse(asks, &SubscriptionError::Contended);
+    }
+
+    /// Gives the other processes a moment, a random and growing one, after the first few tries.
+    async fn rest(&self, tried: u32) {
+        let Some(late) = tried.checked_sub(EAGER_TRIES) else { return };
+        let longest = Duration::from_micros(500).saturating_mul(1 << late.min(10)).min(MAX_REST);
+        let share = self.core.rests.lock().unwrap_or_else(PoisonError::into_inner).unit();
+        self.core.store.env().sleep(longest.mul_f64(share)).await;
+    }
+
+    fn refuse(&mut self, asks: Vec<Ask>, failed: &SubscriptionError) {
+        self.live.stale = true;
+        for ask in asks {
+            let _gone = ask.reply.send(Err(failed.clone()));
+        }
+    }
+
+    fn answer(&mut self, asks: Vec<Ask>, answers: Vec<Answer>) {
+        let mut unclaimed = Vec::new();
+        let mut wake = false;
+        for (ask, answer) in asks.into_iter().zip(answers) {
+            wake |= matches!(ask.work, Work::Steps(_));
+            if let Err(Ok(Answer::Taken(taken))) = ask.reply.send(Ok(answer)) {
+                unclaimed.extend(taken.hands.into_iter().map(|hand| Input::Return(hand.claim)));
+            }
+        }
+        if wake {
+            self.core.changed.send_modify(|changes| *changes += 1);
+        }
+        if !unclaimed.is_empty() {
+            let (reply, _nobody) = oneshot::channel();
+            self.core.desk().asks.push(Ask { work: Work::Steps(unclaimed), reply });
+        }
+    }
+
+    async fn round(&mut self, works: &[Work]) -> Result<Round, SubscriptionError> {
+        // Until the round is over the machine may be ahead of the rows; wherever the round ends, it must not seem fresh.
+        if std::mem::replace(&mut self.live.stale, true) || self.live.machine.is_none() {
+            self.reload().await?;
+        }
+        let wanted: usize = works.iter().map(Work::wants).sum();
+        self.hear_of_settled().await?;
+        self.feed(wanted).await?;
+        let nothing_ready = self.machine().ready() == 0;
+        if works.iter().any(|work| work.needs_news(nothing_ready)) {
+            self.look_around().await?;
+            self.feed(wanted).await?;
+        }
+        let mut answers = Vec::with_capacity(works.len());
+        for work in works {
+            answers.push(self.step(work).await?);
+        }
+        if !self.prove(works).await? {
+            return Ok(Round::OthersWereFirst);
+        }
+        self.live.stale = false;
+        for answer in &answers {
+            self.live.forget(answer);
+        }
+        Ok(Round::Done(answers))
+    }
+
+    fn machine(&mut self) -> &mut Dispatcher {
+        self.live.machine.as_mut().unwrap_or_else(|| unreachable!("invariant: a round begins by loading the machine"))
+    }
+
+    async fn reload(&mut self) -> Result<(), SubscriptionError> {
+        let loaded = rows::load(&self.core.store, self.core.id).await?;
+        let (head, events) = loaded.ok_or_else(|| SubscriptionError::NotFound { name: self.core.name.clone() })?;
+        let stored = (head.revision, head.checkpoint, head.fence);
+        let before = self.live.machine.as_ref();
+        let machine = Dispatcher::restore((&head.config).into(), stored, &events, before, self.core.now());
+        self.live.machine = Some(machine);
+        Ok(())
+    }
+
+    /// Learns what other processes did since.
+    async fn look_around(&mut self) -> Result<(), SubscriptionError> {
+        let known = self.machine().revision();
+        if rows::revision(&self.core.store, self.core.id).await? != Some(known) {
+            return self.reload().await;
+        }
+        self.take_in_settled().await
+    }
+
+    /// Learns what became of the transactions that were to settle events, if there are any.
+    async fn hear_of_settled(&mut self) -> Result<(), SubscriptionError> {
+        if !self.core.is_in_doubt() {
+            return Ok(());
+        }
+        self.take_in_settled().await?;
+        let core = self.core.clone();
+        core.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).retain(|claim| self.machine().holds(*claim));
+        Ok(())
+    }
+
+    async fn take_in_settled(&mut self) -> Result<(), SubscriptionError> {
+        let now = self.core.now();
+        for claim in rows::settled(&self.core.store, self.core.id).await? {
+            self.machine().step(now, Input::SettledElsewhere(claim), &mut Vec::new());
+        }
+        Ok(())
+    }
+
+    /// Reads the log on until `wanted` events are ready, the window is full, or the log ends.
+    async fn feed(&mut self, wanted: usize) -> Result<(), SubscriptionError> {
+        let now = self.core.now();
+        self.machine().tick(now);
+        for _ in 0..MAX_PAGES {
+            let (room, scanned) = (self.machine().room(), self.machine().scanned());
+            let head = self.core.store.head();
+            if self.machine().ready() >= wanted || room == 0 || scanned >= head {
+                return Ok(());
+            }
+            let most = self.core.store.limits().page_events;
+            let limit = wanted.max(MIN_PAGE).min(room).min(most);
+            let read = ReadLog { query: self.core.config.filter.clone(), after: scanned, limit };
+            let page = self.core.store.read_log(read).await?;
+            // Nothing is left of a stub that a consumer could work on.
+            let whole = page.events.into_iter().filter(|event| event.stub().is_none());
+            let events = whole.map(|event| self.live.keep(event, &self.core.config)).collect();
+            self.machine().step(now, Input::Scanned { events, to: page.scanned }, &mut Vec::new());
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, work: &Work) -> Result<Answer, SubscriptionError> {
+        let (now, mut effects) = (self.core.now(), Vec::new());
+        match work.clone() {
+            Work::Take { max, owner } => {
+                self.machine().step(now, Input::Take { max, owner }, &mut effects);
+                self.taken(effects).await.map(Answer::Taken)
+            }
+            Work::Steps(inputs) => {
+                inputs.into_iter().for_each(|input| self.machine().step(now, input, &mut effects));
+                Ok(done(&effects))
+            }
+            Work::Describe => self.describe().await.map(|standing| Answer::Described(Box::new(standing))),
+        }
+    }
+
+    async fn taken(&mut self, effects: Vec<Effect>) -> Result<Taken, SubscriptionError> {
+        let mut hands = Vec::with_capacity(effects.len());
+        for effect in effects {
+            let Effect::Hand { claim, key, attempt, ttl } = effect else { continue };
+            let event = self.event(claim.position).await?;
+            hands.push(Hand { event, claim, key, attempt, ttl });
+        }
+        let head = self.core.store.head();
+        let machine = self.machine();
+        let unread = machine.scanned() < head;
+        Ok(Taken {
+            hands,
+            stall: machine.stall().filter(|stall| unread || matches!(stall, Stall::Parked(_))),
+            wake_at: machine.wake_at(),
+            unread: unread && machine.room() > 0,
+        })
+    }
+
+    async fn event(&mut self, position: Position) -> Result<Recorded, SubscriptionError> {
+        if let Some(event) = self.live.buffer.get(&position) {
+            return Ok(event.clone());
+        }
+        let after = Position::new(position.get().saturating_sub(1));
+        let page = self.core.store.read_log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?;
+        let found = page.events.into_iter().find(|event| event.position() == position);
+        found.ok_or_else(|| SubscriptionError::corrupt("the log", format!("no event at position {position}")))
+    }
+
+    async fn describe(&mut self) -> Result<Standing, SubscriptionError> {
+        let (head, machine) = (self.core.store.head(), self.machine());
+        let (checkpoint, scanned) = (machine.checkpoint(), machine.scanned());
+        let (counts, stall) = (machine.counts(), machine.stall());
+        let oldest = machine.oldest().or((scanned < head).then(|| scanned.next()));
+        let oldest = match oldest {
+            Some(position) => Some(self.event(position).await?),
+            None => None,
+        };
+        Ok(Standing { checkpoint, scanned, oldest, counts, stall })
+    }
+
+    /// Makes what was decided durable, which also proves that it was decided on the newest rows. `false` if it was not.
+    async fn prove(&mut self, works: &[Work]) -> Result<bool, SubscriptionError> {
+        if let Some(changes) = self.machine().changes_or_checkpoint(CHECKPOINT_STRIDE) {
+            let written = self.commit(changes).await?;
+            if written {
+                self.machine().saved();
+            }
+            return Ok(written);
+        }
+        // A refusal changes nothing, but may not rest on old rows either: the lease may have been given elsewhere.
+        let known = self.machine().revision();
+        let refusals = works.iter().any(|work| matches!(work, Work::Steps(_)));
+        Ok(!refusals || rows::revision(&self.core.store, self.core.id).await? == Some(known))
+    }
+
+    /// Makes `changes` durable; `false` if another process was first.
+    async fn commit(&self, changes: Changes) -> Result<bool, SubscriptionError> {
+        let (id, changes) = (self.core.id, Arc::new(changes));
+        let written = self.core.store.transact(move |tx| {
+            let changes = changes.clone();
+            Box::pin(async move {
+                let written = rows::write(tx, id, &changes).await.map_err(Refusal::Sql)?;
+                if written { Ok(()) } else { Err(Refusal::Conflict) }
+            })
+        });
+        match written.await {
+            Ok(()) => Ok(true),
+            Err(TransactError::Aborted(Refusal::Conflict)) => Ok(false),
+            Err(TransactError::Aborted(Refusal::Sql(cause))) => Err(cause.into()),
+            Err(TransactError::Store(cause)) => Err(cause.into()),
+            Err(other) => Err(SubscriptionError::Tables(SqlError::Failed { what: other.to_string() })),
+        }
+    }
+}
+
+fn done(effects: &[Effect]) -> Answer {
+    let mut lost = Vec::new();
+    let mut selected = 0;
+    for effect in effects {
+        match effect {
+            Effect::Lost(claim) => lost.push(*claim),
+            Effect::Selected(count) => selected += count,
+            Effect::Hand { .. } => {}
+        }
+    }
+    Answer::Done { lost, selected }
+}
+
+impl Work {
+    /// Whether what other processes did since may change the answer for the better.
+    fn needs_news(&self, nothing_ready: bool) -> bool {
+        match self {
+            Self::Take { .. } => nothing_ready,
+            Self::Steps(_) => false,
+            Self::Describe => true,
+        }
+    }
+
+    fn wants(&self) -> usize {
+        match self {
+            Self::Take { max, .. } => *max,
+            Self::Steps(_) => 0,
+            Self::Describe => 1,
+        }
+    }
+}
+
+impl Live {
+    /// Keeps an event until its turn, if there is space, and says what the machine must know of it.
+    fn keep(&mut self, event: Recorded, config: &Config) -> (Position, Key) {
+        let known = (event.position(), config.key.of(&event));
+        if self.buffered_bytes < MAX_BUFFER_BYTES {
+            self.buffered_bytes += event.bytes().len();
+            self.buffer.insert(event.position(), event);
+        } else if let Some(machine) = &self.machine {
+            self.buffer.retain(|position, _| machine.waits(*position));
+            self.buffered_bytes = self.buffer.values().map(|event| event.bytes().len()).sum();
+        }
+        known
+    }
+
+    /// Lets go of what was handed out.
+    fn forget(&mut self, answer: &Answer) {
+        let Answer::Taken(taken) = answer else { return };
+        for event in taken.hands.iter().filter_map(|hand| self.buffer.remove(&hand.claim.position)) {
+            self.buffered_bytes -= event.bytes().len();
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Any history: two processes, crashes between any two effects, transactions that settle behind their backs, and time.
+//! A naive judge that knows nothing of windows or rows watches what is handed out and what is accepted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+
+use super::{Changes, Dispatcher, Effect, Input, Key, Moment, Phase, Rules, Selection, Stored, at, owner, position};
+use crate::{
+    event::Position,
+    subscription::{Backoff, Claim, machine::Saved},
+};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Take { node: usize, max: usize, reply_lost: bool },
+    Ack { node: usize, which: prop::sample::Index },
+    AckElsewhere { which: prop::sample::Index },
+    Nack { node: usize, which: prop::sample::Index, at_once: bool },
+    Extend { node: usize, which: prop::sample::Index },
+    Park { node: usize, which: prop::sample::Index },
+    Return { node: usize, which: prop::sample::Index },
+    Hear { node: usize },
+    Sleep { seconds: u64 },
+    Crash { node: usize },
+    Replay { node: usize, which: Option<u64> },
+    Discard { node: usize, which: u64 },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let node = || 0..2_usize;
+    let which = any::<prop::sample::Index>;
+    prop_oneof![
+        6 => (node(), 1..4_usize, prop::bool::weighted(0.1))
+            .prop_map(|(node, max, reply_lost)| Op::Take { node, max, reply_lost }),
+        4 => (node(), which()).prop_map(|(node, which)| Op::Ack { node, which }),
+        2 => which().prop_map(|which| Op::AckElsewhere { which }),
+        3 => (node(), which(), any::<bool>()).prop_map(|(node, which, at_once)| Op::Nack { node, which, at_once }),
+        1 => (node(), which()).prop_map(|(node, which)| Op::Extend { node, which }),
+        1 => (node(), which()).prop_map(|(node, which)| Op::Park { node, which }),
+        1 => (node(), which()).prop_map(|(node, which)| Op::Return { node, which }),
+        1 => node().prop_map(|node| Op::Hear { node }),
+        3 => (1..40_u64).prop_map(|seconds| Op::Sleep { seconds }),
+        1 => node().prop_map(|node| Op::Crash { node }),
+        1 => (node(), prop::option::of(1..20_u64)).prop_map(|(node, which)| Op::Replay { node, which }),
+        1 => (node(), 1..20_u64).prop_map(|(node, which)| Op::Discard { node, which }),
+    ]
+}
+
+/// The rows, under the rules of `rows::write` and `rows::settle`.
+#[derive(Default)]
+struct Disk {
+    revision: u64,
+    checkpoint: Position,
+    fence: u64,
+    rows: BTreeMap<Position, Stored>,
+}
+
+impl Disk {
+    fn is(&self, place: Position, known: Option<Saved>) -> bool {
+        self.rows.get(&place).map(|row| Saved { changed: row.changed, state: row.phase }) == known
+    }
+
+    fn write(&mut self, changes: &Changes) -> bool {
+        let known = changes.put.iter().map(|(row, known)| (row.position, *known));
+        let gone = changes.delete.iter().map(|(place, known)| (*place, Some(*known)));
+        if self.revision != changes.based_on || !known.chain(gone).all(|(place, known)| self.is(place, known)) {
+            return false;
+        }
+        (self.revision, self.checkpoint, self.fence) = (changes.based_on + 1, changes.checkpoint, changes.fence);
+        changes.delete.iter().for_each(|(place, _)| drop(self.rows.remove(place)));
+        changes.put.iter().for_each(|(row, _)| drop(self.rows.insert(row.position, row.clone())));
+        true
+    }
+
+    fn settle(&mut self, claim: Claim) -> bool {
+        let held = |row: &&mut Stored| row.phase == Phase::Leased && row.fence == claim.fence;
+        self.rows.get_mut(&claim.position).filter(held).map(|row| row.phase = Phase::Settled).is_some()
+    }
+}
+
+/// What anybody could note down who sees every promise made.
+#[derive(Default)]
+struct Judge {
+    done: BTreeSet<Position>,
+    parked: BTreeSet<Position>,
+    attempts: BTreeMap<Position, u32>,
+    /// The lease that counts, since when it was last promised, and for how long.
+    leases: BTreeMap<Position, (u64, u64)>,
+    highest_fence: u64,
+    checkpoint: Position,
+}
+
+struct World {
+    rules: Rules,
+    log: Vec<Option<Key>>,
+    disk: Disk,
+    nodes: [Option<Dispatcher>; 2],
+    seconds: u64,
+    claims: Vec<Claim>,
+    judge: Judge,
+}
+
+const TTL: u64 = 30;
+
+impl World {
+    fn new(log: &[u8], window: usize, max_parked: usize) -> Self {
+        let key = |n: &u8| (*n < 3).then(|| Key::from(n.to_string()));
+        let backoff = Backoff { first: Duration::from_secs(5), max: Duration::from_secs(20) };
+        let rules = Rules { lease_ttl: Duration::from_secs(TTL), max_attempts: 3, window, max_parked, backoff };
+        Self {
+            rules,
+            log: log.iter().map(key).collect(),
+            disk: Disk { revision: 1, ..Disk::default() },
+            nodes: [None, None],
+            seconds: 0,
+            claims: Vec::new(),
+            judge: Judge::default(),
+        }
+    }
+
+    fn now(&self) -> Moment {
+        at(self.seconds)
+    }
+
+    fn key(&self, place: Position) -> &Key {
+        self.log[place.get() as usize - 1].as_ref().expect("only matching events are handed out")
+    }
+
+    /// What the driver does: load what is stale, step, write, and begin anew if somebody was first.
+    fn run(&mut self, node: usize, input: &Input) -> Vec<Effect> {
+        loop {
+            let mut machine = self.nodes[node].take().unwrap_or_else(|| self.restore(None));
+            let mut effects = Vec::new();
+            if matches!(input, Input::Take { .. }) {
+                self.feed(&mut machine);
+            }
+            machine.step(self.now(), input.clone(), &mut effects);
+            let changes = machine.changes_or_checkpoint(1);
+            let first = match &changes {
+                Some(changes) => self.disk.write(changes),
+                None => self.disk.revision == machine.revision(),
+            };
+            if !first {
+                self.nodes[node] = Some(self.restore(Some(&machine)));
+                continue;
+            }
+            if changes.is_some() {
+                machine.saved();
+            }
+            self.nodes[node] = Some(machine);
+            return effects;
+        }
+    }
+
+    fn restore(&self, before: Option<&Dispatcher>) -> Dispatcher {
+        let rows: Vec<Stored> = self.disk.rows.values().cloned().collect();
+        let stored = (self.disk.revision, self.disk.checkpoint, self.disk.fence);
+        Dispatcher::restore(self.rules, stored, &rows, before, self.now())
+    }
+
+    fn feed(&self, machine: &mut Dispatcher) {
+        while machine.room() > 0 && machine.scanned().get() < self.log.len() as u64 {
+            let place = machine.scanned().next();
+            let key = self.log[place.get() as usize - 1].clone();
+            let events = key.map(|key| (place, key)).into_iter().collect();
+            machine.step(self.now(), Input::Scanned { events, to: place }, &mut Vec::new());
+        }
+    }
+
+    fn act(&mut self, op: &Op) -> Result<(), TestCaseError> {
+        match op {
+            Op::Take { node, max, reply_lost } => self.take(*node, *max, *reply_lost)?,
+            Op::Ack { node, which } => self.settles(*node, which, Input::Ack)?,
+            Op::AckElsewhere { which } => self.settle_elsewhere(which)?,
+            Op::Nack { node, which, at_once } => {
+                let rest = at_once.then_some(Duration::ZERO);
+                self.settles(*node, which, |claim| Input::Nack { claim, rest, reason: "no".into() })?;
+            }
+            Op::Extend { node, which } => {
+                let ttl = Duration::from_secs(TTL);
+                self.settles(*node, which, |claim| Input::Extend { claim, ttl })?;
+            }
+            Op::Park { node, which } => {
+                self.settles(*node, which, |claim| Input::Park { claim, reason: "poison".into() })?;
+            }
+            Op::Return { node, which } => self.settles(*node, which, Input::Return)?,
+            Op::Hear { node } => self.hear(*node),
+            Op::Sleep { seconds } => self.seconds += seconds,
+            Op::Crash { node } => self.nodes[*node] = None,
+            Op::Replay { node, which } => {
+                self.notice_time(*node)?;
+                let which = which.map_or(Selection::All, |n| Selection::Event(position(n)));
+                self.run(*node, &Input::Replay(which));
+            }
+            Op::Discard { node, which } => {
+                self.notice_time(*node)?;
+                self.discard(*node, Selection::Event(position(*which)));
+            }
+        }
+        self.inspect()
+    }
+
+    /// Lets a node park what is out of attempts, so that the judge sees it parked.
+    fn notice_time(&mut self, node: usize) -> Result<(), TestCaseError> {
+        self.run(node, &Input::Scanned { events: Vec::new(), to: Position::ZERO });
+        self.inspect()
+    }
+
+    fn take(&mut self, node: usize, max: usize, reply_lost: bool) -> Result<(), TestCaseError> {
+        for effect in self.run(node, &Input::Take { max, owner: owner() }) {
+            let Effect::Hand { claim, attempt, .. } = effect else { continue };
+            self.judge_hand(claim, attempt)?;
+            if !reply_lost {
+                self.claims.push(claim);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge_hand(&mut self, claim: Claim, attempt: u32) -> Result<(), TestCaseError> {
+        let place = claim.position;
+        let key = self.key(place).clone();
+        let judge = &self.judge;
+        prop_assert!(!judge.done.contains(&place), "{place} is handed out although it is settled");
+        for earlier in (1..place.get()).map(position) {
+            let same_key = self.log[earlier.get() as usize - 1].as_ref() == Some(&key);
+            prop_assert!(!same_key || judge.done.contains(&earlier), "{place} is handed out before {earlier}");
+        }
+        prop_assert!(claim.fence > judge.highest_fence, "fences rise");
+        prop_assert_eq!(attempt, judge.attempts.get(&place).copied().unwrap_or(0) + 1, "attempts are counted");
+        if let Some((_, since)) = judge.leases.get(&place) {
+            prop_assert!(since + TTL <= self.seconds, "{} is taken from its holder early", place);
+        }
+        let seconds = self.seconds;
+        self.judge.highest_fence = claim.fence;
+        self.judge.attempts.insert(place, attempt);
+        self.judge.leases.insert(place, (claim.fence, seconds));
+        Ok(())
+    }
+
+    fn settles(
+        &mut self,
+        node: usize,
+        which: &prop::sample::Index,
+        input: impl Fn(Claim) -> Input,
+    ) -> Result<(), TestCaseError> {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
+        let claim = *which.get(&self.claims);
+        let input = input(claim);
+        let lost = self.run(node, &input) == [Effect::Lost(claim)];
+        self.judge_parked((!lost).then_some(claim.position))?;
+        let held = self.judge.leases.get(&claim.position).is_some_and(|(fence, _)| *fence == claim.fence);
+        prop_assert_eq!(lost, !held, "{:?} of {:?}", input, claim);
+        if !lost {
+            self.note(claim, &input);
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, claim: Claim, input: &Input) {
+        let place = claim.position;
+        match input {
+            Input::Extend { .. } => drop(self.judge.leases.insert(place, (claim.fence, self.seconds))),
+            Input::Ack(_) => {
+                self.judge.leases.remove(&place);
+                self.judge.done.insert(place);
+            }
+            Input::Return(_) => {
+                self.judge.leases.remove(&place);
+                self.judge.attempts.entry(place).and_modify(|attempts| *attempts -= 1);
+            }
+            _ => drop(self.judge.leases.remove(&place)),
+        }
+    }
+
+    fn settle_elsewhere(&mut self, which: &prop::sample::Index) -> Result<(), TestCaseError> {
+        if self.claims.is_empty() {
+            return Ok(());
+        }
+        let claim = *which.get(&self.claims);
+        let held = self.judge.leases.get(&claim.position).is_some_and(|(fence, _)| *fence == claim.fence);
+        prop_assert_eq!(self.disk.settle(claim), held, "settling {:?} in a transaction", claim);
+        if held {
+            self.note(claim, &Input::Ack(claim));
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, node: usize) {
+        let settled = |row: &&Stored| row.phase == Phase::Settled && row.fence > 0;
+        let claims: Vec<Claim> =
+            self.disk.rows.values().filter(settled).map(|row| Claim::new(row.position, row.fence)).collect();
+        for claim in claims {
+            self.run(node, &Input::SettledElsewhere(claim));
+        }
+    }
+
+    fn discard(&mut self, node: usize, which: Selection) {
+        let parked: Vec<Position> = self.judge.parked.iter().copied().collect();
+        self.run(node, &Input::Discard(which));
+        // What is neither parked nor otherwise known any more was given up.
+        let rows = &self.disk.rows;
+        let given_up = |place: &Position| rows.get(place).is_none_or(|row| row.phase == Phase::Settled);
+        self.judge.done.extend(parked.into_iter().filter(given_up));
+    }
+
+    /// Notes which events the rows call parked. A lease ends without its holder's doing only if it has expired, and the
+    /// event was out of attempts; `settling` is what a holder is just doing something about.
+    fn judge_parked(&mut self, settling: Option<Position>) -> Result<(), TestCaseError> {
+        let parked = self.disk.rows.values().filter(|row| row.phase == Phase::Parked);
+        self.judge.parked = parked.map(|row| row.position).collect();
+        for (place, (fence, since)) in self.judge.leases.clone() {
+            let row = self.disk.rows.get(&place);
+            let held = row.is_some_and(|row| row.phase == Phase::Leased && row.fence == fence);
+            if !held && settling != Some(place) {
+                prop_assert!(since + TTL <= self.seconds, "the lease of {place} ended early");
+                prop_assert!(self.judge.attempts[&place] >= self.rules.max_attempts, "{place} had attempts left");
+                self.judge.leases.remove(&place);
+            }
+        }
+        Ok(())
+    }
+
+    fn inspect(&mut self) -> Result<(), TestCaseError> {
+        self.judge_parked(None)?;
+        let checkpoint = self.disk.checkpoint;
+        prop_assert!(checkpoint >= self.judge.checkpoint, "the checkpoint moved back");
+        self.judge.checkpoint = checkpoint;
+        for place in (1..=checkpoint.get()).map(position).filter(|p| self.log[p.get() as usize - 1].is_some()) {
+            let set_aside = self.disk.rows.get(&place).is_some_and(|row| !row.failures.is_empty());
+            prop_assert!(self.judge.done.contains(&place) || set_aside, "the checkpoint {checkpoint} passed {place}");
+        }
+        let ahead = self.disk.rows.values().filter(|row| row.position > checkpoint && row.phase != Phase::Parked);
+        prop_assert!(ahead.count() <= self.rules.window + self.rules.max_parked, "the window is bounded");
+        Ok(())
+    }
+
+    /// From here on everybody does their work: is everything settled in the end?
+    fn wind_up(&mut self) -> Result<(), TestCaseError> {
+        for round in 0..10 * self.log.len() + 50 {
+            self.seconds += 40;
+            self.take(round % 2, 5, false)?;
+            for claim in std::mem::take(&mut self.claims) {
+                if self.run(round % 2, &Input::Ack(claim)).is_empty() {
+                    self.note(claim, &Input::Ack(claim));
+                }
+            }
+            self.inspect()?;
+            self.run(round % 2, &Input::Replay(Selection::All));
+            self.inspect()?;
+        }
+        let missing = |n: &u64| self.log[*n as usize - 1].is_some() && !self.judge.done.contains(&position(*n));
+        prop_assert_eq!((1..=self.log.len() as u64).find(missing), None, "an event is never settled");
+        prop_assert_eq!(self.disk.checkpoint.get(), self.log.len() as u64);
+        prop_assert!(self.disk.rows.is_empty(), "rows are left over: {:?}", self.disk.rows);
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn keys_stay_in_order_fences_decide_and_everything_is_settled_in_the_end(
+        log in proptest::collection::vec(0..4_u8, 0..20),
+        window in 1..8_usize,
+        max_parked in 1..12_usize,
+        ops in proptest::collection::vec(op(), 0..80),
+    ) {
+        let mut world = World::new(&log, window, max_parked);
+        for op in &ops {
+            world.act(op)?;
+        }
+        world.wind_up()?;
+    }
+}
