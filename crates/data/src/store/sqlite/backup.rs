@@ -28,9 +28,7 @@ pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progre
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    if disk.exists(&partial).map_err(io)? {
-        disk.remove(&partial).map_err(io)?;
-    }
+    clear(disk, &partial).map_err(io)?;
     let total = disk.size(&shared.path).map_err(io)?;
     progress(0, total);
     // One read transaction: with the backup API, every commit of the writer would make it start again.
@@ -39,11 +37,24 @@ pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progre
     reader.connection.execute_batch("PRAGMA query_only = OFF").map_err(failed(COPYING))?;
     let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(failed(COPYING));
     if let Err(cause) = copied {
-        let _ = disk.remove(&partial);
+        let _ = clear(disk, &partial);
         return Err(cause);
     }
     disk.sync(&partial).map_err(io)?;
     disk.rename(&partial, to).map_err(io)?;
     progress(total, total);
     disk.size(to).map_err(io)
+}
+
+/// Removes what a copy that failed left, its journal too: SQLite would take that for the journal of the next copy.
+fn clear(disk: &dyn Disk, partial: &Path) -> io::Result<()> {
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        let mut left = partial.as_os_str().to_owned();
+        left.push(suffix);
+        let left = PathBuf::from(left);
+        if disk.exists(&left)? {
+            disk.remove(&left)?;
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,152 @@
+//! A backup taken under load restores, and readers go on from where they were.
+
+mod sqlite;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use quorate_data::{
+    event::{Position, Recorded},
+    store::{Query, ReadLog, Retire, Store, StoreError, sqlite::restore},
+};
+use quorate_runtime::Env;
+use sqlite::{Folder, batch, event, open};
+
+async fn log(store: &Store, after: u64) -> Vec<Recorded> {
+    let (mut found, mut after) = (Vec::new(), Position::new(after));
+    loop {
+        let page = store.read_log(ReadLog { query: Query::EVERYTHING, after, limit: 1_000 }).await.unwrap();
+        found.extend(page.events);
+        after = page.scanned;
+        if page.scanned >= page.head {
+            return found;
+        }
+    }
+}
+
+async fn assert_sound(store: &Store) {
+    let verified = store.verify(Arc::new(|_, _| {})).await.unwrap();
+    assert!(verified.is_sound(), "{:?}", verified.findings);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_under_load_restores_and_readers_go_on_without_a_gap() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let table = "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)";
+    store.transact(move |tx| Box::pin(tx.execute(table, &[]))).await.unwrap();
+    for n in 0..10 {
+        store.append(batch("early", (0..1_000).map(|m| event(format!("{n}-{m}"))).collect())).await.unwrap();
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..4)
+        .map(|writer| {
+            let (store, stop) = (store.clone(), stop.clone());
+            tokio::spawn(async move {
+                for n in 0.. {
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let unit = store.transact(move |tx| {
+                        Box::pin(async move {
+                            let id = format!("{writer}-{n}");
+                            tx.append_batch(batch(&format!("load-{writer}"), vec![event(&id)])).await.unwrap();
+                            tx.execute("INSERT INTO note (text) VALUES ($1)", &[id.into()]).await
+                        })
+                    });
+                    unit.await.unwrap();
+                }
+            })
+        })
+        .collect();
+    let backups = [folder.path("one.db"), folder.path("two.db")];
+    let done = Arc::new(AtomicU64::new(0));
+    let mut before = Vec::new();
+    for to in &backups {
+        before.push(store.head());
+        let told = done.clone();
+        let progress = Arc::new(move |done: u64, total: u64| {
+            assert!(done <= total);
+            told.store(done, Ordering::Relaxed);
+        });
+        let bytes = store.backup(to.clone(), progress).await.unwrap();
+        assert_eq!(bytes, std::fs::metadata(to).unwrap().len());
+        assert!(done.load(Ordering::Relaxed) > 0, "progress is told");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let original = log(&store, 0).await;
+    // A reader had come so far when the disaster came; it goes on from its position.
+    for (backup, before) in backups.iter().zip(before) {
+        let target = backup.with_extension("restored");
+        restore(&Env::real(), backup.clone(), target.clone()).await.unwrap();
+        let restored = open(&target).await.unwrap();
+        assert!(restored.head() >= before, "the backup holds what was there when it began");
+        assert_eq!(restored.timeline().store, store.timeline().store);
+        assert_eq!(restored.timeline().epoch, store.timeline().epoch + 1, "another timeline");
+        assert_sound(&restored).await;
+        let events = log(&restored, 0).await;
+        assert!(events == original[..events.len()], "a prefix of the log, byte for byte");
+        let loaded = events.iter().filter(|event| event.category() == "load").count() as i64;
+        let rows = restored.query("SELECT count(*) FROM note", vec![]).await.unwrap()[0].at(0).as_i64();
+        assert_eq!(rows, Some(loaded), "events and rows of the same moment");
+        let position = before.get() / 2;
+        restored.append(batch("after", (0..10).map(event).collect())).await.unwrap();
+        let positions: Vec<u64> = log(&restored, position).await.iter().map(|event| event.position().get()).collect();
+        assert_eq!(positions, (position + 1..=events.len() as u64 + 10).collect::<Vec<_>>(), "no gap");
+        let again = restored.append(batch("early", vec![event("0-0")])).await.unwrap();
+        assert!(again.repeated, "what is known stays known");
+        restored.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_backup_and_a_restore_overwrite_nothing() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", vec![event(1)])).await.unwrap();
+    let to = folder.path("backup.db");
+    store.backup(to.clone(), Arc::new(|_, _| {})).await.unwrap();
+    let again = store.backup(to.clone(), Arc::new(|_, _| {})).await;
+    assert!(matches!(again, Err(StoreError::Engine { .. })), "{again:?}");
+    assert!(restore(&Env::real(), to.clone(), folder.file()).await.is_err(), "the store is open");
+    store.close().await.unwrap();
+    assert!(restore(&Env::real(), to, folder.file()).await.is_err(), "the store is there");
+    assert_eq!(folder.store().await.head().get(), 1);
+}
+
+#[tokio::test]
+async fn a_restored_backup_of_a_backup_is_a_later_timeline_still() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let mut backup = folder.path("0.backup");
+    store.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
+    for n in 1..4_u32 {
+        let path = folder.path(&format!("{n}.db"));
+        restore(&Env::real(), backup.clone(), path.clone()).await.unwrap();
+        let restored = open(&path).await.unwrap();
+        assert_eq!(restored.timeline().epoch, 1 + n);
+        assert_ne!(restored.token().timeline(), store.token().timeline());
+        backup = folder.path(&format!("{n}.backup"));
+        restored.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
+        restored.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn forgotten_data_is_not_in_a_later_backup() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let secret = quorate_data::event::NewEvent { data: Some("the-secret-word".repeat(500).into()), ..event(1) };
+    store.append(batch("s", vec![secret])).await.unwrap();
+    let expected = quorate_data::store::ExpectedVersion::Any;
+    store.retire("s".parse().unwrap(), Retire::Tombstone { expected }).await.unwrap();
+    let to = folder.path("backup.db");
+    store.backup(to.clone(), Arc::new(|_, _| {})).await.unwrap();
+    let bytes = std::fs::read(to).unwrap();
+    assert!(!bytes.windows(15).any(|window| window == b"the-secret-word"));
+}
