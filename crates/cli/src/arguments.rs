@@ -10,7 +10,7 @@ use crate::{
     client::{Client, Server},
     configuration::Configuration,
     exit::{self, Failure},
-    log,
+    guarantees, log,
     output::Format,
     patterns, serve, store, stream,
 };
@@ -42,6 +42,9 @@ struct Common {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run a node: HTTP on 127.0.0.1:7400, everything durable under ./quorate-data
+    ///
+    /// Prints its address on standard output as soon as it listens, which tells a script the port when it asked for
+    /// port 0. SIGTERM and Ctrl-C let requests in progress end; a second one stops at once.
     Serve {
         #[command(flatten)]
         configuration: Configuration,
@@ -58,6 +61,8 @@ enum Command {
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// What holds, per operation and backend, and the test behind each row
+    Guarantees,
     /// The catalogue of patterns; with a name, what there is of one
     Patterns {
         /// The pattern's name, as `saga`
@@ -97,6 +102,7 @@ impl Arguments {
             Command::Log(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
+            Command::Guarantees => guarantees::show(output),
             Command::Patterns { name } => patterns::show(name.as_deref(), output),
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,

@@ -7,6 +7,7 @@ mod client;
 mod configuration;
 mod event;
 mod exit;
+mod guarantees;
 mod import;
 mod log;
 mod output;
@@ -30,7 +31,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let ended = runtime().and_then(|runtime| runtime.block_on(arguments.run()));
+    let ended = runtime().and_then(|runtime| {
+        let ended = runtime.block_on(arguments.run());
+        // A thread that still waits for standard input would hold the process up.
+        runtime.shutdown_background();
+        ended
+    });
     ended.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }
 

@@ -7,6 +7,7 @@
 //! Signals belong to the binary: it stops the environment's tasks, and [`serve`] drains and returns.
 
 pub mod config;
+pub mod guarantees;
 mod http;
 mod server;
 pub mod verbs;

@@ -11,6 +11,7 @@ use std::{
 
 use quorate_data::store::Token;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     batch,
@@ -32,6 +33,8 @@ pub(crate) struct Rules {
     pub(crate) patience: Duration,
     /// What all lanes count together.
     pub(crate) counts: Arc<Counts>,
+    /// Fires when a lane fails: the others finish what they are at.
+    pub(crate) stop: CancellationToken,
 }
 
 /// A lane with its connection.
@@ -56,12 +59,17 @@ impl Lane {
         Self { client: client.clone(), connection: client.connection(), rules, newest: head }
     }
 
-    /// Sends `batches` until there are no more, or until one cannot be sent.
+    /// Sends `batches` until there are no more, or until one cannot be sent, here or in another lane.
     pub(crate) async fn run(mut self, mut batches: mpsc::Receiver<Vec<Line>>) -> Result<(), Failure> {
-        while let Some(batch) = batches.recv().await {
-            self.import(batch).await?;
+        loop {
+            let batch = tokio::select! {
+                biased;
+                () = self.rules.stop.cancelled() => None,
+                batch = batches.recv() => batch,
+            };
+            let Some(batch) = batch else { return Ok(()) };
+            self.import(batch).await.inspect_err(|_| self.rules.stop.cancel())?;
         }
-        Ok(())
     }
 
     /// Imports `lines`, in order; in pieces where the node does not take them together.

@@ -13,12 +13,13 @@ mod lane;
 mod line;
 mod report;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all, select};
 use quorate_data::store::Token;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     batch::{Gatherer, Gathering},
@@ -108,14 +109,19 @@ impl Import {
         let gatherer = Gatherer::new(self.gathering());
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..gatherer.lanes()).map(|_| mpsc::channel(WAITING)).unzip();
         let skip = self.on_error == OnError::Skip;
-        let rules = Rules { skip, patience: self.patience, counts: counts.clone() };
+        let rules = Rules { skip, patience: self.patience, counts: counts.clone(), stop: CancellationToken::new() };
         let source =
             Source { input, gatherer, from: StreamFrom(self.stream_from.clone()), skip, counts: counts.clone() };
         let lanes = receivers.into_iter().map(|batches| Lane::new(client, rules.clone(), head).run(batches));
-        let reading = client.env().run_blocking(move || source.read(&senders));
-        let (read, sent) = tokio::join!(reading, join_all(lanes));
-        // A lane that failed is why reading ended; a bad line that reading found is told last of all.
-        sent.into_iter().collect::<Result<(), _>>().and(read)
+        let reading = pin!(client.env().run_blocking(move || source.read(&senders)));
+        let sending = pin!(async { join_all(lanes).await.into_iter().collect::<Result<(), _>>() });
+        match select(reading, sending).await {
+            // What only the node can tell concerns earlier lines than the one where reading stopped.
+            Either::Left((read, sending)) => sending.await.and(read),
+            // Nobody waits for a standard input that may never end.
+            Either::Right((Err(failure), _)) => Err(failure),
+            Either::Right((Ok(()), reading)) => reading.await,
+        }
     }
 
     fn gathering(&self) -> Gathering {

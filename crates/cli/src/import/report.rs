@@ -104,7 +104,7 @@ impl Bar {
     fn new(size: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr());
         let template = if size.is_some() {
-            "{bar:32} {bytes} of {total_bytes}, {eta} left  {msg}"
+            "{bar:24} {percent:>3} %  {msg}, {eta} left"
         } else {
             "{spinner} {bytes} read  {msg}"
         };
@@ -115,7 +115,7 @@ impl Bar {
 
     fn draw(&self, read: u64, summary: &Summary) {
         self.0.set_position(read);
-        self.0.set_message(summary.to_string());
+        self.0.set_message(format!("{} events, {:.0}/s", summary.events(), summary.rate()));
     }
 }
 

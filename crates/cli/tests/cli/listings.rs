@@ -19,6 +19,7 @@ fn every_list_has_a_json_form_that_can_be_read() {
         (&["log", "read"], "events"),
         (&["config", "show"], "settings"),
         (&["patterns"], "patterns"),
+        (&["guarantees"], "guarantees"),
     ] {
         let list = node.run(&[verb, &["--output", "json"]].concat()).ok().json();
         assert!(!list[member].as_array().unwrap().is_empty(), "{verb:?}");

@@ -1,0 +1,48 @@
+//! `quorate guarantees`: what holds, per operation and backend, and the test behind each row.
+
+use quorate_node::guarantees::{Guarantee, Proof, TABLE};
+use serde_json::{Value, json};
+
+use crate::{
+    exit::Failure,
+    output::{Column, Format, Out, Table},
+};
+
+/// Prints the table.
+pub(crate) fn show(format: Format) -> Result<(), Failure> {
+    let mut out = Out::new();
+    if format == Format::Json {
+        out.json(&json!({ "guarantees": TABLE.iter().map(document).collect::<Vec<Value>>() }))?;
+        return out.flush();
+    }
+    let headings = ["ABOUT", "OPERATION", "SURFACE", "BACKEND", "WHAT HOLDS", "TESTED BY"];
+    let mut table = Table::new(headings.map(Column::Left));
+    for row in TABLE {
+        let tests = row.proofs.iter().map(|proof| proof.name()).collect::<Vec<_>>().join(", ");
+        let backends = backends(row).join(", ");
+        table.row([row.about.word(), row.operation, row.surface.word(), &backends, row.holds, &tests]);
+    }
+    table.print(&mut out)
+}
+
+fn backends(row: &Guarantee) -> Vec<&'static str> {
+    row.backends.iter().map(|backend| backend.word()).collect()
+}
+
+fn document(row: &Guarantee) -> Value {
+    json!({
+        "about": row.about.word(),
+        "operation": row.operation,
+        "surface": row.surface.word(),
+        "backends": backends(row),
+        "holds": row.holds,
+        "tests": row.proofs.iter().map(|proof| proof_document(*proof)).collect::<Vec<Value>>(),
+    })
+}
+
+fn proof_document(proof: Proof) -> Value {
+    match proof {
+        Proof::Conformance(name) => json!({ "suite": "conformance", "name": name }),
+        Proof::Test { file, name } => json!({ "file": file, "name": name }),
+    }
+}
