@@ -1,0 +1,98 @@
+//! The examples do what they say, on the sample that comes with them.
+#![expect(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use quorate::{
+    Env,
+    event::{Timestamp, Version},
+    event_sourcing::{Aggregates, Moment},
+    store::{Store, sqlite},
+    time::Wall,
+};
+
+#[path = "../bank.rs"]
+mod bank;
+#[path = "../loans.rs"]
+#[expect(dead_code, reason = "the program's own printing is not tested")]
+mod loans;
+
+use loans::{Imported, LoanApplication, Phase};
+
+const EVENTS: usize = 300;
+const APPLICATIONS: usize = 20;
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(loans::SAMPLE)
+}
+
+async fn open(folder: &Path) -> Store {
+    sqlite::open(&Env::real(), sqlite::Config::at(folder.join("loans.db"))).await.unwrap()
+}
+
+fn at(text: &str) -> Wall {
+    text.parse::<Timestamp>().unwrap().instant()
+}
+
+#[test]
+fn the_bank_runs_to_its_end() {
+    bank::main().unwrap();
+}
+
+#[tokio::test]
+async fn an_import_that_is_repeated_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    assert_eq!(loans::import(&store, &sample()).await.unwrap(), Imported { new: EVENTS, known: 0 });
+    assert_eq!(loans::import(&store, &sample()).await.unwrap(), Imported { new: 0, known: EVENTS });
+    assert_eq!(store.head().get(), EVENTS as u64);
+    assert!(store.verify(std::sync::Arc::new(|_, _| {})).await.unwrap().is_sound());
+}
+
+#[tokio::test]
+async fn every_application_is_at_every_moment_what_the_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    loans::import(&store, &sample()).await.unwrap();
+    let loans_of = Aggregates::of(LoanApplication).open(&store).await.unwrap();
+    let mut phases = BTreeMap::new();
+    for day in 1..=28 {
+        let moment = at(&format!("2024-02-{day:02}T12:00:00+01:00"));
+        let scanned = loans::scan(store.env(), &sample(), moment).unwrap();
+        let compared = loans::compare(&loans_of, &scanned, moment).await.unwrap();
+        assert_eq!(compared.applications, scanned.len());
+        phases = compared.phases;
+    }
+    assert_eq!(phases.values().sum::<usize>(), APPLICATIONS);
+    for phase in [Phase::Open, Phase::Approved, Phase::Declined, Phase::Cancelled] {
+        assert!(phases[&phase] > 0, "{phases:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_difference_between_log_and_file_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    loans::import(&store, &sample()).await.unwrap();
+    let loans_of = Aggregates::of(LoanApplication).open(&store).await.unwrap();
+    let end = at("2024-03-31T00:00:00Z");
+    let mut scanned = loans::scan(store.env(), &sample(), end).unwrap();
+    scanned.values_mut().next().unwrap().offers += 1;
+    assert!(loans::compare(&loans_of, &scanned, end).await.is_err());
+}
+
+#[tokio::test]
+async fn before_its_first_event_an_application_is_unheard_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await;
+    loans::import(&store, &sample()).await.unwrap();
+    let loans_of = Aggregates::of(LoanApplication).open(&store).await.unwrap();
+    let before = loans_of.at("900001", Moment::Time(at("2024-01-01T00:00:00Z"))).await.unwrap();
+    assert_eq!((before.state.phase, before.state.amount), (Phase::Unheard, None));
+    let first = loans_of.at("900001", Moment::Version(Version::new(1))).await.unwrap();
+    assert_eq!(first.state.phase, Phase::Open);
+    assert!(first.state.amount.is_some());
+}
