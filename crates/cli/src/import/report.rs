@@ -103,11 +103,8 @@ struct Bar(ProgressBar);
 impl Bar {
     fn new(size: Option<u64>) -> Self {
         let bar = ProgressBar::with_draw_target(size, ProgressDrawTarget::stderr());
-        let template = if size.is_some() {
-            "{bar:24} {percent:>3} %  {msg}, {eta} left"
-        } else {
-            "{spinner} {bytes} read  {msg}"
-        };
+        let template =
+            if size.is_some() { "{bar:24} {percent:>3} %  {msg}, {eta} left" } else { "{spinner} {bytes} read  {msg}" };
         // A template that indicatif does not take leaves its own in place.
         bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
         Self(bar)
