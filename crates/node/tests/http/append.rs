@@ -221,3 +221,47 @@ async fn a_trace_is_named_in_the_problem_it_leads_to() {
         assert_eq!((reply.status, &reply.json()["trace"]), (404, &Value::Null), "{bad}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_an_event_says_is_served_as_it_was_said() {
+    use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+    // No control characters in attributes: those are refused.
+    let text = "\\PC{1,40}";
+    let attributes = (text, text, text, prop::collection::vec("[^\\s\\p{Cc}]{1,12}", 0..4));
+    let strategy = (attributes, any::<String>(), any::<Vec<u8>>(), any::<i32>(), any::<bool>());
+    let mut runner = TestRunner::deterministic();
+    let mut given: Vec<Value> = Vec::new();
+    for n in 0..300 {
+        let ((id, subject, kind, tags), data, bytes, number, as_bytes) =
+            strategy.new_tree(&mut runner).unwrap().current();
+        let mut tags = tags;
+        tags.sort();
+        tags.dedup();
+        let id = format!("{n} {id}");
+        let mut event = json!({
+            "specversion": "1.0", "id": id, "source": "/test", "type": kind, "subject": subject, "number": number, "word": kind,
+        });
+        if !tags.is_empty() {
+            event["tags"] = tags.join(" ").into();
+        }
+        if as_bytes {
+            use base64::Engine as _;
+            event["datacontenttype"] = "application/octet-stream".into();
+            event["data_base64"] = base64::engine::general_purpose::STANDARD.encode(bytes).into();
+        } else {
+            event["datacontenttype"] = "application/json".into();
+            event["data"] = json!({ data.clone(): [data, number, null, { "deep": as_bytes }] });
+        }
+        given.push(event);
+    }
+    let node = node().await;
+    let reply = node.send(post(PATH).batch(Value::from(given.clone()).to_string())).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let mut served = node.get(&format!("{PATH}?limit=300")).await.events();
+    for event in &mut served {
+        for set_by_the_store in ["stream", "streamversion", "logposition", "recordedtime"] {
+            assert!(event.as_object_mut().unwrap().remove(set_by_the_store).is_some());
+        }
+    }
+    assert_eq!(served, given);
+}

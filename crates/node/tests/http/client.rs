@@ -7,10 +7,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long a reply may take before a test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One connection.
-pub struct Client {
+pub(crate) struct Client {
     io: Box<dyn Io>,
     read: Vec<u8>,
     env: Env,
@@ -19,7 +19,7 @@ pub struct Client {
 
 /// A request being put together.
 #[derive(Clone)]
-pub struct Request {
+pub(crate) struct Request {
     method: String,
     path: String,
     headers: Vec<(String, String)>,
@@ -27,46 +27,46 @@ pub struct Request {
 }
 
 #[derive(Clone, Debug)]
-pub struct Reply {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
-pub fn get(path: impl Into<String>) -> Request {
+pub(crate) fn get(path: impl Into<String>) -> Request {
     request("GET", path)
 }
 
-pub fn post(path: impl Into<String>) -> Request {
+pub(crate) fn post(path: impl Into<String>) -> Request {
     request("POST", path)
 }
 
-pub fn request(method: &str, path: impl Into<String>) -> Request {
+pub(crate) fn request(method: &str, path: impl Into<String>) -> Request {
     Request { method: method.into(), path: path.into(), headers: Vec::new(), body: Vec::new() }
 }
 
 impl Request {
-    pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
     /// One event as JSON.
-    pub fn event(self, json: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn event(self, json: impl Into<Vec<u8>>) -> Self {
         self.header("content-type", "application/cloudevents+json").body(json)
     }
 
     /// A batch as JSON.
-    pub fn batch(self, json: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn batch(self, json: impl Into<Vec<u8>>) -> Self {
         self.header("content-type", "application/cloudevents-batch+json").body(json)
     }
 
-    pub fn json(self, json: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn json(self, json: impl Into<Vec<u8>>) -> Self {
         self.header("content-type", "application/json").body(json)
     }
 
@@ -88,16 +88,16 @@ impl Request {
 }
 
 impl Reply {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|wrong| panic!("{wrong}: {self:?}"))
     }
 
     /// The last part of a problem's type; checks what all problems have in common.
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.text());
         let document = self.json();
         assert_eq!(document["status"], self.status);
@@ -107,49 +107,49 @@ impl Reply {
         document["type"].as_str().unwrap().strip_prefix("/errors/").unwrap().to_owned()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The address of the next page.
-    pub fn next(&self) -> Option<String> {
+    pub(crate) fn next(&self) -> Option<String> {
         let link = self.header("link")?;
         Some(link.strip_prefix('<')?.strip_suffix(">; rel=\"next\"")?.to_owned())
     }
 
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         self.json()["events"].as_array().unwrap_or_else(|| panic!("{}", self.text())).clone()
     }
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
         let env = Env::real();
         let io = env.net().connect(address).await.unwrap();
         Self { io, read: Vec::new(), env, address }
     }
 
-    pub async fn send(&mut self, request: Request) -> Reply {
+    pub(crate) async fn send(&mut self, request: Request) -> Reply {
         let is_head = request.method == "HEAD";
         let bytes = request.bytes(&self.address.to_string());
         self.write(&bytes).await;
         self.reply_to(is_head).await.expect("a reply")
     }
 
-    pub async fn write(&mut self, bytes: &[u8]) {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let env = self.env.clone();
         // A server that has heard enough may close while we still talk: what it said before is what counts.
         let _ = env.timeout(PATIENCE, self.io.write_all(bytes)).await.expect("the node takes no bytes");
     }
 
     /// Begins a request and returns when its headers were sent.
-    pub async fn begin(&mut self, request: &Request) {
+    pub(crate) async fn begin(&mut self, request: &Request) {
         let bytes = request.bytes(&self.address.to_string());
         self.write(&bytes).await;
     }
 
     /// The next reply; `None` if the connection ends instead.
-    pub async fn reply(&mut self) -> Option<Reply> {
+    pub(crate) async fn reply(&mut self) -> Option<Reply> {
         self.reply_to(false).await
     }
 
@@ -173,7 +173,7 @@ impl Client {
     }
 
     /// A reply's status and headers.
-    pub async fn head(&mut self) -> Option<Reply> {
+    pub(crate) async fn head(&mut self) -> Option<Reply> {
         let end = self.find(b"\r\n\r\n").await?;
         let head: Vec<u8> = self.read.drain(..end + 4).collect();
         let head = String::from_utf8(head).unwrap();
@@ -184,7 +184,7 @@ impl Client {
     }
 
     /// The next chunk of a body; `Some(None)` at its end, `None` if the connection breaks off.
-    pub async fn chunk(&mut self) -> Option<Option<Vec<u8>>> {
+    pub(crate) async fn chunk(&mut self) -> Option<Option<Vec<u8>>> {
         let end = self.find(b"\r\n").await?;
         let line: Vec<u8> = self.read.drain(..end + 2).collect();
         let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
@@ -196,7 +196,7 @@ impl Client {
     }
 
     /// Whether the node closes the connection within `span`. Bytes that come meanwhile are kept.
-    pub async fn is_closed_within(&mut self, span: Duration) -> bool {
+    pub(crate) async fn is_closed_within(&mut self, span: Duration) -> bool {
         let env = self.env.clone();
         env.timeout(span, async { while self.fill().await.is_some() {} }).await.is_some()
     }

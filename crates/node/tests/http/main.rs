@@ -1,5 +1,7 @@
 //! The HTTP surface of a real, listening node, seen from outside. Hostile input first.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
 mod append;
 mod client;
 mod hostile;

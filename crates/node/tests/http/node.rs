@@ -8,19 +8,19 @@ use quorate_runtime::Env;
 use crate::client::{Client, Reply, Request, get, post};
 
 /// A listening node with a folder of its own.
-pub struct Node {
-    pub address: SocketAddr,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Node {
+    pub(crate) address: SocketAddr,
+    pub(crate) folder: tempfile::TempDir,
     env: Env,
     running: tokio::sync::oneshot::Receiver<()>,
 }
 
-pub async fn node() -> Node {
+pub(crate) async fn node() -> Node {
     node_with(|_| {}).await
 }
 
 /// A node whose configuration `change` has changed.
-pub async fn node_with(change: impl FnOnce(&mut Config)) -> Node {
+pub(crate) async fn node_with(change: impl FnOnce(&mut Config)) -> Node {
     start(tempfile::tempdir().unwrap(), change).await
 }
 
@@ -42,21 +42,21 @@ async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> N
 }
 
 impl Node {
-    pub async fn client(&self) -> Client {
+    pub(crate) async fn client(&self) -> Client {
         Client::connect(self.address).await
     }
 
     /// Sends one request on a connection of its own.
-    pub async fn send(&self, request: Request) -> Reply {
+    pub(crate) async fn send(&self, request: Request) -> Reply {
         self.client().await.send(request).await
     }
 
-    pub async fn get(&self, path: &str) -> Reply {
+    pub(crate) async fn get(&self, path: &str) -> Reply {
         self.send(get(path)).await
     }
 
     /// Appends events `first` to `last` to `stream` in one batch.
-    pub async fn fill(&self, stream: &str, first: u64, last: u64) {
+    pub(crate) async fn fill(&self, stream: &str, first: u64, last: u64) {
         let events: Vec<String> = (first..=last).map(|n| event(&format!("{stream}-{n}"), "")).collect();
         let reply =
             self.send(post(format!("/v1/streams/{stream}/events")).batch(format!("[{}]", events.join(",")))).await;
@@ -64,26 +64,26 @@ impl Node {
     }
 
     /// Tells the node to stop.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.env.tasks().stop().cancel();
     }
 
     /// Waits until the node has stopped, and returns its folder.
-    pub async fn stopped(self) -> tempfile::TempDir {
+    pub(crate) async fn stopped(self) -> tempfile::TempDir {
         let Self { env, running, folder, .. } = self;
         env.timeout(crate::client::PATIENCE, running).await.expect("the node stops").unwrap();
         folder
     }
 
     /// Stops the node and starts it again.
-    pub async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.stop();
         let folder = self.stopped().await;
         start(folder, |_| {}).await
     }
 
     /// What a metric says.
-    pub async fn metric(&self, name: &str) -> i64 {
+    pub(crate) async fn metric(&self, name: &str) -> i64 {
         let text = self.get("/metrics").await.text();
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
         line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
@@ -91,6 +91,6 @@ impl Node {
 }
 
 /// One event as JSON; `members` are further ones, each with a comma before it.
-pub fn event(id: &str, members: &str) -> String {
+pub(crate) fn event(id: &str, members: &str) -> String {
     format!(r#"{{"specversion":"1.0","id":"{id}","source":"/test","type":"test.happened"{members}}}"#)
 }

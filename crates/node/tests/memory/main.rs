@@ -1,5 +1,7 @@
 //! What hostile clients cost in memory. A process of its own, one test at a time: others' memory is not to blame.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
 #[path = "../http/client.rs"]
 #[expect(dead_code, reason = "shared with the other tests of the surface")]
 mod client;

@@ -88,7 +88,6 @@ impl Code {
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "looks at the repository it is built from")]
 mod tests {
     use super::Code;
     use std::collections::BTreeSet;
