@@ -1,4 +1,9 @@
 //! A backup taken under load restores, and readers go on from where they were.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test looks at the store from outside: its files, its processes"
+)]
 
 mod sqlite;
 

@@ -1,4 +1,5 @@
 //! How long a large store takes to open: measured and printed, judged elsewhere.
+#![expect(clippy::disallowed_methods, reason = "a test looks at the store from outside: its files, its processes")]
 
 mod sqlite;
 

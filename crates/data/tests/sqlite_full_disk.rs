@@ -1,6 +1,11 @@
 //! A full disk: writes are refused as such, nothing acknowledged is lost, and the store goes on when there is space.
 //!
 //! The test starts this program again inside a mount namespace of its own, where it mounts a small file system.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test looks at the store from outside: its files, its processes"
+)]
 
 mod sqlite;
 

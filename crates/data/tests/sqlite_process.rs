@@ -1,6 +1,11 @@
 //! The embedded store and the processes around it: a second one is refused, a killed one loses nothing.
 //!
 //! Each test starts this program again as its child, in which the same test plays the other part.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test looks at the store from outside: its files, its processes"
+)]
 
 mod sqlite;
 
@@ -218,7 +223,7 @@ async fn check(store: &Store, round: u64, acks: &[Vec<u64>], there: &mut BTreeMa
     let rows = store.query("SELECT count(*) FROM written", vec![]).await.unwrap();
     let written = ids(store, &stream(PRODUCERS - 1)).await.len() as i64;
     assert_eq!(rows[0].at(0).as_i64(), Some(written), "events and rows together");
-    if round % 5 == 0 {
+    if round.is_multiple_of(5) {
         let verified = store.verify(std::sync::Arc::new(|_, _| {})).await.unwrap();
         assert!(verified.is_sound(), "{:?}", verified.findings);
         assert_eq!(verified.events, store.head().get());

@@ -1,4 +1,9 @@
 //! Forgotten data is gone from the files, not only from answers.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test looks at the store from outside: its files, its processes"
+)]
 
 mod sqlite;
 

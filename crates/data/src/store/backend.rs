@@ -20,6 +20,8 @@ pub trait Backend: Send + Sync {
     fn limits(&self) -> &Limits;
     /// Which store and timeline this is.
     fn timeline(&self) -> Timeline;
+    /// What it has done since it was opened.
+    fn statistics(&self) -> Statistics;
     /// The last position of the log, and every later one as it becomes readable.
     fn head(&self) -> watch::Receiver<Position>;
     /// Appends without a closure: the fast path.
@@ -51,6 +53,15 @@ pub trait Backend: Send + Sync {
 
 /// Called now and then with how much is done and how much there is.
 pub type Progress = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// What a store has done since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Transactions made durable, each with one sync: a group of appends counts once. Checkpoints come on top.
+    pub commits: u64,
+    /// Writes that wait right now.
+    pub waiting: usize,
+}
 
 /// Code to run in a transaction.
 pub trait Unit: Send + Sync {

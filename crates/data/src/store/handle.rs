@@ -11,8 +11,8 @@ use tokio::sync::watch;
 
 use super::{
     Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, DynTx, Limits, LogPage, Progress, ReadLog,
-    ReadStream, Retire, Retired, Row, Scope, SqlError, StoreError, StreamHead, StreamPage, StreamSummary, Timeline,
-    Token, TransactError, Unit, UnitError, Value, Verified,
+    ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage, StreamSummary,
+    Timeline, Token, TransactError, Unit, UnitError, Value, Verified,
 };
 use crate::event::Position;
 
@@ -54,6 +54,11 @@ impl Store {
     /// Which store and timeline this is.
     pub fn timeline(&self) -> Timeline {
         self.backend.timeline()
+    }
+
+    /// What it has done since it was opened.
+    pub fn statistics(&self) -> Statistics {
+        self.backend.statistics()
     }
 
     /// The world it lives in.

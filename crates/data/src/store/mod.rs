@@ -45,7 +45,7 @@ mod verify;
 
 pub use append::{AppendBatch, AppendCondition, AppendError, Appended, ExpectedVersion, StreamAppend};
 pub use backend::{
-    Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, StreamSummary, Unit, UnitError,
+    Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary, Unit, UnitError,
 };
 pub use error::{OpenError, Retry, StoreError};
 pub use handle::{RoomTables, Store};

@@ -1,6 +1,10 @@
 //! What the tests of the embedded store share.
 #![allow(dead_code, reason = "each test program uses its own part")]
-#![allow(clippy::disallowed_methods, reason = "these tests look at the store from outside: its files, its process")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests look at the store from outside: its files, its process"
+)]
 
 use std::{
     path::{Path, PathBuf},

@@ -111,3 +111,36 @@ pub(super) async fn waiting_writes_beyond_the_limit_are_refused_and_nothing_else
     assert_eq!(ids_of(&store, "s").await?, accepted, "what was accepted is there, what was refused is not");
     Ok(())
 }
+
+pub(super) async fn a_query_that_takes_too_long_is_ended(place: &dyn Place) -> Outcome {
+    let store = place.open(limits(|limits| limits.unit_time = Duration::from_millis(150))).await;
+    let endless =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000000) SELECT count(*) FROM n";
+    let ended = store.query(endless, vec![]).await;
+    assert!(ended.is_err(), "{ended:?}");
+    assert_eq!(store.query("SELECT 1", vec![]).await?.len(), 1, "the next one is not in a hurry");
+    Ok(())
+}
+
+pub(super) async fn a_busy_store_can_be_closed(place: &dyn Place) -> Outcome {
+    let store = place.open(limits(|limits| limits.waiting_writes = 2)).await;
+    let env = store.env().clone();
+    let slow = store.transact(move |_| {
+        let env = env.clone();
+        Box::pin(async move {
+            let until = env.mono() + Duration::from_millis(200);
+            while env.mono() < until {
+                std::hint::spin_loop();
+            }
+            Ok::<_, std::convert::Infallible>(())
+        })
+    });
+    let write = join_all((0..16).map(async |n: u64| append(&store, "s", vec![event(n)]).await.is_ok()));
+    let (slow, written, closed) = tokio::join!(slow, write, store.close());
+    slow?;
+    closed?;
+    let accepted = written.into_iter().filter(|accepted| *accepted).count();
+    let store = place.open(super::super::Limits::default()).await;
+    assert_eq!(ids_of(&store, "s").await?.len(), accepted);
+    Ok(())
+}

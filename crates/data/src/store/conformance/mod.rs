@@ -4,7 +4,7 @@
 //! is told how to open a store at a [`Place`], how to close it and how to crash it, and asks only through [`Store`].
 //! Whoever writes a backend runs it with one line, which becomes one test per claim:
 //!
-//! ```ignore
+//! ```text
 //! quorate_data::store_conformance!(MyPlace::new().await);
 //! ```
 //!
@@ -163,7 +163,9 @@ suite! {
         each_limit_of_an_append_is_named,
         pages_and_rows_beyond_the_limit_are_refused,
         a_page_ends_early_when_it_is_full_of_bytes,
-        waiting_writes_beyond_the_limit_are_refused_and_nothing_else;
+        waiting_writes_beyond_the_limit_are_refused_and_nothing_else,
+        a_busy_store_can_be_closed,
+        a_query_that_takes_too_long_is_ended;
     lifecycle:
         tokens_follow_appends,
         the_head_announces_every_append,

@@ -26,8 +26,8 @@ use crate::{
     event::Position,
     store::{
         AppendBatch, AppendError, Appended, Backend, Capabilities, Committed, Limits, LogPage, Progress, ReadLog,
-        ReadStream, Retire, Retired, Row, Scope, SqlError, StoreError, StreamHead, StreamPage, StreamSummary, Timeline,
-        Unit, UnitError, Value, Verified,
+        ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
+        StreamSummary, Timeline, Unit, UnitError, Value, Verified,
     },
 };
 
@@ -58,7 +58,10 @@ impl SqliteBackend {
     }
 
     /// Runs `read` on a connection, away from the async threads.
-    async fn reading<T, E>(&self, read: impl FnOnce(&Shared, &Reader) -> Result<T, E> + Send + 'static) -> Result<T, E>
+    async fn reading<T, E>(
+        &self,
+        read: impl FnOnce(&Shared, &mut Reader) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
     where
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
@@ -119,6 +122,11 @@ impl Backend for SqliteBackend {
 
     fn timeline(&self) -> Timeline {
         self.shared.timeline
+    }
+
+    fn statistics(&self) -> Statistics {
+        // Ordering: a count for people; nothing is decided by it.
+        Statistics { commits: self.shared.commits.load(Ordering::Relaxed), waiting: self.queue.waiting() }
     }
 
     fn head(&self) -> watch::Receiver<Position> {
@@ -183,8 +191,21 @@ impl Backend for SqliteBackend {
     }
 
     fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+        let env = self.env.clone();
         Box::pin(self.reading(move |shared, reader| {
-            sql::query(&reader.connection, &reader.guard, &sql, &params, scope, &shared.limits)
+            // A read transaction pins the write-ahead log, and its thread: it has as long as a transaction has.
+            let limit = shared.limits.unit_time;
+            let deadline = env.mono() + limit;
+            let late = move || env.mono() > deadline;
+            reader.interrupt_when(Some(late.clone()))?;
+            let rows = sql::query(&reader.connection, &reader.guard, &sql, &params, scope, &shared.limits);
+            reader.interrupt_when(None::<fn() -> bool>)?;
+            match rows {
+                Err(SqlError::Store(_)) if late() => {
+                    Err(SqlError::Failed { what: format!("it took longer than {limit:?}") })
+                }
+                rows => rows,
+            }
         }))
     }
 

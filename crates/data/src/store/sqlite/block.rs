@@ -157,7 +157,11 @@ mod tests {
 
     fn blocks(events: &[Recorded]) -> Vec<(u64, Vec<u8>)> {
         let mut blocks = vec![];
-        write(events, |first, body| Ok::<_, ()>(blocks.push((first, body.to_vec())))).unwrap();
+        write(events, |first, body| {
+            blocks.push((first, body.to_vec()));
+            Ok::<_, ()>(())
+        })
+        .unwrap();
         blocks
     }
 
@@ -169,7 +173,7 @@ mod tests {
             for (first, body) in blocks(&events) {
                 prop_assert!(body.len() < TARGET_BYTES + 10_000);
                 let block = Block::check(first, body.into()).unwrap();
-                prop_assert_eq!(block.first(), first + 0);
+                prop_assert_eq!(block.first(), first);
                 read.extend(block.events().map(Result::unwrap));
             }
             prop_assert_eq!(read, events);
@@ -191,7 +195,7 @@ mod tests {
                 body[1..5].copy_from_slice(&sum.to_le_bytes());
             }
             if let Ok(block) = Block::check(1, body.into()) {
-                block.events().for_each(|event| drop(event));
+                block.events().for_each(drop);
             }
         }
     }

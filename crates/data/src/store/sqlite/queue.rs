@@ -50,7 +50,9 @@ impl Queue {
                 return Err(StoreError::Closed);
             }
             let waiting = inner.jobs.len();
-            if waiting >= self.max_jobs || (inner.bytes + bytes > self.max_bytes && waiting > 0) {
+            // A store that is too busy to be closed could never be.
+            let may_wait = matches!(job, Job::Close(_));
+            if !may_wait && (waiting >= self.max_jobs || (inner.bytes + bytes > self.max_bytes && waiting > 0)) {
                 return Err(StoreError::Overloaded { waiting });
             }
             inner.jobs.push_back(job);
@@ -64,6 +66,11 @@ impl Queue {
             kick.kick();
         }
         Ok(())
+    }
+
+    /// How many jobs wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().jobs.len()
     }
 
     /// The next group; `None` when nothing waits, and the writer may rest.

@@ -21,7 +21,7 @@ pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retire
     core.flush()?;
     core.begin()?;
     let retired = rewrite(core, stream, what);
-    let committed = retired.and_then(|retired| Ok(core.run("COMMIT", RETIRING).map(|()| retired)?));
+    let committed = retired.and_then(|retired| Ok(core.make_durable(RETIRING).map(|()| retired)?));
     match &committed {
         Ok(_) => {
             core.begun = false;

@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) head: watch::Sender<Position>,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
+    /// Transactions made durable since the store was opened.
+    pub(super) commits: AtomicU64,
     closed: AtomicBool,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
@@ -70,6 +72,15 @@ impl Reader {
         View { connection: &self.connection, epoch: self.epoch }
     }
 
+    /// Interrupts statements once `late` says so; `None` lets them run.
+    pub(super) fn interrupt_when<F: Fn() -> bool + Send + 'static>(
+        &mut self,
+        late: Option<F>,
+    ) -> Result<(), StoreError> {
+        const STEPS: i32 = 4_000;
+        self.connection.progress_handler(STEPS, late).map_err(failed("watching the time"))
+    }
+
     fn run(&self, sql: &'static str) -> Result<(), StoreError> {
         let mut statement = self.connection.prepare_cached(sql).map_err(failed(sql))?;
         statement.raw_execute().map(|_| ()).map_err(failed(sql))
@@ -87,6 +98,7 @@ impl Shared {
             cache,
             head,
             lingering: AtomicBool::new(false),
+            commits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             tail: RwLock::new(tail),
             readers: Mutex::default(),
@@ -106,13 +118,16 @@ impl Shared {
     /// Lends a connection for reading to `read`, which sees the database as of one moment.
     ///
     /// One read transaction for all of its statements: beginning one costs system calls, and often the page cache.
-    pub(super) fn reading<T, E: From<StoreError>>(&self, read: impl FnOnce(&Reader) -> Result<T, E>) -> Result<T, E> {
+    pub(super) fn reading<T, E: From<StoreError>>(
+        &self,
+        read: impl FnOnce(&mut Reader) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.check_open()?;
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut reader = idle.map_or_else(|| Reader::open(self), Ok).map_err(failed("opening a reader"))?;
         reader.epoch = self.cache.epoch();
         reader.run("BEGIN")?;
-        let result = read(&reader);
+        let result = read(&mut reader);
         let ended = reader.run("COMMIT");
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         // A connection left inside a transaction would pin the write-ahead log.

@@ -179,7 +179,7 @@ pub(super) fn query(
 }
 
 fn drain(statement: &mut Statement<'_>, limits: &Limits) -> Result<Vec<Row>, SqlError> {
-    let columns: Arc<[Arc<str>]> = statement.column_names().into_iter().map(Arc::from).collect();
+    let columns: Arc<[Arc<str>]> = statement.column_names().map(Arc::from).collect();
     let mut rows = statement.raw_query();
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(sql_error)? {

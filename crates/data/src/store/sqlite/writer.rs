@@ -58,7 +58,10 @@ pub(super) struct Writer {
 }
 
 /// Answers a close once everything else of the writer is gone.
-struct Farewell(Option<(oneshot::Sender<Result<(), StoreError>>, Result<(), StoreError>)>);
+struct Farewell(Option<(oneshot::Sender<Closed>, Closed)>);
+
+/// How closing ended.
+type Closed = Result<(), StoreError>;
 
 impl Drop for Farewell {
     fn drop(&mut self) {
