@@ -95,3 +95,14 @@ pub use quorate_data::{event, schema, store, subscription};
 
 #[cfg(feature = "consistency")]
 pub use quorate_consistency::{event_sourcing, event_types};
+
+/// The pages in `docs/patterns` promise examples that work: they run as this crate's.
+#[cfg(doctest)]
+mod pages {
+    #[cfg(feature = "consistency")]
+    #[doc = include_str!("../../../docs/patterns/event-sourcing.md")]
+    pub struct EventSourcing;
+
+    #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
+    pub struct TimeAndOrdering;
+}
