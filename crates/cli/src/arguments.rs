@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use quorate_runtime::Env;
 
 use crate::{
+    bench,
     client::{Client, Server},
     configuration::Configuration,
     exit::{self, Failure},
@@ -63,6 +64,9 @@ enum Command {
     Config(ConfigCommand),
     /// What holds, per operation and backend, and the test behind each row
     Guarantees,
+    /// Measure this machine: each figure beside its physical limit
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// The catalogue of patterns; with a name, what there is of one
     Patterns {
         /// The pattern's name, as `saga`
@@ -103,6 +107,7 @@ impl Arguments {
             Command::Store(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
+            Command::Bench(command) => command.run(&env, output).await,
             Command::Patterns { name } => patterns::show(name.as_deref(), output),
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,

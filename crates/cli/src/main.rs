@@ -3,6 +3,7 @@
 //! Each module translates one family of verbs between arguments, HTTP and tables; what is done is done in the node.
 
 mod arguments;
+mod bench;
 mod client;
 mod configuration;
 mod event;
