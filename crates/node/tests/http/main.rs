@@ -5,6 +5,7 @@
 mod append;
 mod client;
 mod hostile;
+mod http2;
 mod keys;
 mod lifecycle;
 mod node;
