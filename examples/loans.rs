@@ -19,6 +19,7 @@ use std::{
     fmt,
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
+    process::ExitCode,
 };
 
 use quorate::{
@@ -349,7 +350,17 @@ fn input(env: &Env) -> Outcome<PathBuf> {
 pub(crate) const SAMPLE: &str = "data/loans-sample.ndjson";
 
 #[tokio::main]
-async fn main() -> Outcome<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loans: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Outcome<()> {
     let env = Env::real();
     let input = input(&env)?;
     let mut arguments = std::env::args().skip(1);
