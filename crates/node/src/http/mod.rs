@@ -30,6 +30,7 @@ use axum::{body::Body, response::IntoResponse as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use quorate_data::store::Store;
+use quorate_foundations::trace::TraceParent;
 use quorate_runtime::Env;
 use tokio::sync::Semaphore;
 use tower::Service as _;
@@ -145,14 +146,10 @@ fn told(mut response: Response<Body>, trace: Option<String>) -> Response<Body> {
     reply::whole(trace.into_iter().fold(problem, |problem, id| problem.with("trace", id)).render())
 }
 
-/// The trace id of `traceparent` (W3C Trace Context), where there is a valid one.
+/// The trace that the request belongs to, where it says so in a way that can be read.
 fn trace_id<B>(request: &Request<B>) -> Option<String> {
-    let text = request.headers().get("traceparent")?.to_str().ok()?;
-    let (version, rest) = text.split_once('-')?;
-    let id = rest.split('-').next()?;
-    let hex = |text: &str| text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-    let valid = version.len() == 2 && version != "ff" && id.len() == 32 && hex(version) && hex(id);
-    (valid && id.bytes().any(|digit| digit != b'0')).then(|| id.to_owned())
+    let text = request.headers().get("traceparent")?;
+    TraceParent::from_bytes(text.as_bytes()).ok().map(|parent| parent.trace_id.to_string())
 }
 
 /// How soon a client that was turned away may come back.
