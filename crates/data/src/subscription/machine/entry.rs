@@ -57,7 +57,7 @@ pub struct Saved {
     pub state: Phase,
 }
 
-/// A [`State`] as stored: the numbers are part of the format.
+/// Where an event stands, as stored: the numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// May be handed out.
