@@ -1,7 +1,7 @@
 //! A disk whose syncs are counted and take longer: what an ordinary cloud volume does, on a machine whose own disk is
 //! quicker.
 //!
-//! SQLite reaches the disk through a table of functions per open file. Ours is the system's with one entry exchanged, so
+//! SQLite reaches the disk through a table of functions per open file. Ours are the system's with one entry exchanged, so
 //! that everything else stays the real thing.
 
 #![expect(unsafe_code, reason = "SQLite's file functions are C")]
@@ -10,7 +10,7 @@ use std::{
     ffi::{CStr, c_int},
     ptr,
     sync::{
-        OnceLock,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -24,13 +24,17 @@ const NAME: &CStr = c"quorate-slow-disk";
 
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 static DELAY_NANOS: AtomicU64 = AtomicU64::new(0);
-static METHODS: OnceLock<Methods> = OnceLock::new();
+static TABLES: Mutex<Vec<&Methods>> = Mutex::new(Vec::new());
 static SYSTEM: OnceLock<System> = OnceLock::new();
 
-/// The functions of an open file, and the sync that was exchanged.
+type Sync = unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int) -> c_int;
+
+/// The functions of an open file, one of them exchanged. SQLite has several such tables: for files with and without
+/// locks, say.
 struct Methods {
+    theirs: usize,
     ours: ffi::sqlite3_io_methods,
-    sync: unsafe extern "C" fn(*mut ffi::sqlite3_file, c_int) -> c_int,
+    sync: Sync,
 }
 
 /// The system's own file system.
@@ -39,7 +43,7 @@ struct System(*mut ffi::sqlite3_vfs);
 // SAFETY: SQLite registers it once, never changes or frees it, and calls it from any thread.
 unsafe impl Send for System {}
 // SAFETY: as above.
-unsafe impl Sync for System {}
+unsafe impl std::marker::Sync for System {}
 
 /// Every sync from now on takes so much longer.
 pub(super) fn slow_down(delay: Duration) {
@@ -89,20 +93,38 @@ unsafe extern "C" fn open(
             && let Some(theirs) = (*file).pMethods.as_ref()
             && let Some(sync) = theirs.xSync
         {
-            let methods = METHODS
-                .get_or_init(|| Methods { ours: ffi::sqlite3_io_methods { xSync: Some(slow_sync), ..*theirs }, sync });
-            (*file).pMethods = &raw const methods.ours;
+            (*file).pMethods = &raw const exchanged(theirs, sync).ours;
         }
         code
     }
 }
 
+/// The table that differs from `theirs` in its sync alone. There are few, and they live as long as the process.
+fn exchanged(theirs: &ffi::sqlite3_io_methods, sync: Sync) -> &'static Methods {
+    let mut tables = tables();
+    let address = ptr::from_ref(theirs).addr();
+    if let Some(known) = tables.iter().find(|methods| methods.theirs == address) {
+        return known;
+    }
+    let ours = ffi::sqlite3_io_methods { xSync: Some(slow_sync), ..*theirs };
+    let methods = &*Box::leak(Box::new(Methods { theirs: address, ours, sync }));
+    tables.push(methods);
+    methods
+}
+
 unsafe extern "C" fn slow_sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     SYNCS.fetch_add(1, Ordering::Relaxed);
     delay();
-    match METHODS.get() {
-        // SAFETY: `file` was opened by the system's own `xOpen`, whose sync this is.
+    // SAFETY: SQLite calls this with an open file, whose table is set.
+    let table = unsafe { (*file).pMethods };
+    let methods = tables().iter().find(|methods| ptr::eq(&raw const methods.ours, table)).copied();
+    match methods {
+        // SAFETY: `file` was opened by the system's own `xOpen`, which gave it the table with this sync.
         Some(methods) => unsafe { (methods.sync)(file, flags) },
         None => ffi::SQLITE_IOERR_FSYNC,
     }
+}
+
+fn tables() -> MutexGuard<'static, Vec<&'static Methods>> {
+    TABLES.lock().unwrap_or_else(PoisonError::into_inner)
 }
