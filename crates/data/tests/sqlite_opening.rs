@@ -119,6 +119,50 @@ async fn a_second_store_in_the_same_process_is_refused() {
 }
 
 #[tokio::test]
+async fn a_store_has_one_writer_whatever_name_it_is_opened_by() {
+    let folder = Folder::new();
+    let (link, dangling) = (folder.path("link.db"), folder.path("dangling.db"));
+    std::os::unix::fs::symlink(folder.file(), &link).unwrap();
+    std::os::unix::fs::symlink("link.db", &dangling).unwrap();
+    std::os::unix::fs::symlink(".", folder.path("again")).unwrap();
+    let through_a_folder = folder.path("again/./link.db");
+    for first in [&dangling, &folder.file()] {
+        let store = open(first).await.unwrap();
+        for second in [&link, &dangling, &through_a_folder, &folder.file()] {
+            let refused = open(second).await.map(|_| ());
+            assert!(matches!(refused, Err(OpenError::Locked { .. })), "{}: {refused:?}", second.display());
+        }
+        store.append(batch("s", vec![event(first.display())])).await.unwrap();
+        store.close().await.unwrap();
+    }
+    assert_eq!(open(&link).await.unwrap().head().get(), 2);
+    assert!(folder.file().exists() && !with_suffix(&link, ".lock").exists());
+}
+
+#[tokio::test]
+async fn a_circle_of_links_is_refused() {
+    let folder = Folder::new();
+    let circle = folder.path("circle.db");
+    std::os::unix::fs::symlink("circle.db", &circle).unwrap();
+    let refused = open(&circle).await.map(|_| ());
+    assert!(matches!(&refused, Err(OpenError::Io { path, .. }) if *path == circle), "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_restore_through_a_link_keeps_the_link() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", (0..5).map(event).collect())).await.unwrap();
+    let (link, target, backup) = (folder.path("link.db"), folder.path("restored.db"), folder.path("backup.db"));
+    std::os::unix::fs::symlink("restored.db", &link).unwrap();
+    store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
+    let env = quorate_runtime::Env::real();
+    quorate_data::store::sqlite::restore(&env, backup, link.clone()).await.unwrap();
+    assert!(link.is_symlink() && target.is_file());
+    assert_eq!(open(&target).await.unwrap().head(), store.head());
+}
+
+#[tokio::test]
 async fn dropping_a_store_without_closing_it_gives_the_file_free() {
     let folder = Folder::new();
     let store = folder.store().await;

@@ -30,6 +30,9 @@ pub trait Disk: Send + Sync {
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Takes an exclusive lock on the file at `path`, creating it; `WouldBlock` if another process holds it.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
+    /// The one name of `path`: absolute, and free of symbolic links, also where nothing is there yet. A link that leads to
+    /// nothing is followed to where a file made through it would be.
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf>;
     /// The network file system that `path` lives on, by name; `None` for a local one.
     fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>>;
 }
@@ -95,6 +98,10 @@ impl Disk for RealDisk {
         }
     }
 
+    fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        canonical(&std::path::absolute(path)?, MAX_LINKS)
+    }
+
     fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>> {
         let nearest = nearest_existing(path)?;
         // Magic numbers: Linux, statfs(2).
@@ -120,6 +127,25 @@ fn nearest_existing(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
     while !fs::exists(&path)? && path.pop() {}
     Ok(path)
+}
+
+/// So many links to nothing are followed, one after another: as many as Linux follows.
+const MAX_LINKS: u32 = 40;
+
+#[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
+fn canonical(path: &Path, links: u32) -> io::Result<PathBuf> {
+    let missing = match fs::canonicalize(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => cause,
+        found => return found,
+    };
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Err(missing) };
+    let parent = canonical(parent, links)?;
+    let here = parent.join(name);
+    match fs::read_link(&here) {
+        Ok(target) if links > 0 => canonical(&parent.join(target), links - 1),
+        Ok(_) => Err(io::ErrorKind::InvalidInput.into()),
+        Err(_) => Ok(here),
+    }
 }
 
 struct RealFile(fs::File);

@@ -45,6 +45,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
 }
 
 fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+    let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
@@ -64,6 +65,14 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     Ok((Core::new(env, shared, connection, largest, guard), lock))
 }
 
+/// The store's one name. SQLite follows symbolic links, so the lock has to: under two names it would be two locks, and
+/// the store would have two writers.
+fn canonical(env: &Env, path: &Path) -> Result<PathBuf, OpenError> {
+    env.disk().canonical(path).map_err(|cause| OpenError::Io { path: path.into(), cause })
+}
+
+/// Locks the store whose canonical path is `path`, through a file beside it: closing any descriptor of the database file
+/// would end the locks that SQLite holds on it.
 fn take_lock(env: &Env, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
     let io = |cause| OpenError::Io { path: path.into(), cause };
     if let Some(kind) = env.disk().network_filesystem(path).map_err(io)? {
@@ -137,6 +146,7 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path) -> Result<(), OpenError
         let path = path.to_owned();
         move |cause| OpenError::Io { path, cause }
     };
+    let path = &*canonical(env, path)?;
     let _lock = take_lock(env, path)?;
     // A write-ahead log that lost its store would be played into the restored one.
     for taken in [path.to_owned(), beside(path, "-wal")] {
