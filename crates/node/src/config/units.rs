@@ -59,7 +59,8 @@ impl FromStr for ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let binary = UNITS.iter().find(|(name, size)| name.ends_with("iB") && self.0 > 0 && self.0.is_multiple_of(*size));
+        let binary =
+            UNITS.iter().find(|(name, size)| name.ends_with("iB") && self.0 > 0 && self.0.is_multiple_of(*size));
         match binary {
             Some((name, size)) => write!(f, "{}{name}", self.0 / size),
             None => self.0.fmt(f),
