@@ -89,6 +89,8 @@ pub enum UnitError {
     ForeignAwait,
     /// It took too long.
     TooLong,
+    /// It asked to write too much.
+    TooLarge,
     /// It panicked, saying so.
     Panicked(String),
     /// A deferred constraint does not hold.

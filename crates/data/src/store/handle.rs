@@ -107,7 +107,8 @@ impl Store {
     /// Runs `unit` in a transaction and commits it if it returns `Ok`.
     ///
     /// `unit` may be run again when another writer was in the way, so it must be free of side effects of its own.
-    /// Inside, await nothing but the transaction. One unit has at most [`Limits::unit_time`].
+    /// Inside, await nothing but the transaction. One unit has at most [`Limits::unit_time`]
+    /// and [`Limits::unit_bytes`]; beyond either it alone is rolled back.
     ///
     /// # Errors
     /// [`TransactError::Aborted`] with the closure's own error; nothing was written.
@@ -152,6 +153,7 @@ impl Store {
             (Err(UnitError::Aborted), Some(Err(own))) => Err(TransactError::Aborted(own)),
             (Err(UnitError::ForeignAwait), _) => Err(TransactError::ForeignAwait),
             (Err(UnitError::TooLong), _) => Err(TransactError::TooLong { limit: self.limits().unit_time }),
+            (Err(UnitError::TooLarge), _) => Err(TransactError::TooLarge { limit: self.limits().unit_bytes() }),
             (Err(UnitError::Panicked(what)), _) => Err(TransactError::Panicked { what }),
             (Err(UnitError::Constraint(what)), _) => Err(TransactError::Constraint { what }),
             (Err(UnitError::Store(cause)), _) => Err(TransactError::Store(cause)),

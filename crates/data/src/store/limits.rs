@@ -21,10 +21,20 @@ pub struct Limits {
     pub waiting_writes: usize,
     /// Bytes of writes that wait. Default 64 MiB.
     pub waiting_bytes: usize,
+    /// Bytes that one transaction's closure may ask to write, over all its appends and the texts and blobs among the
+    /// parameters of its statements, refused ones included. One append of `batch_bytes` always fits. Default 16 MiB.
+    pub unit_bytes: usize,
     /// How long one transaction's closure may take. Default 1 s.
     pub unit_time: Duration,
     /// Bytes of immutable blocks kept in memory for readers. Default 64 MiB.
     pub cache_bytes: usize,
+}
+
+impl Limits {
+    /// The size limit of a transaction as it is applied: one append of `batch_bytes` always fits.
+    pub(super) fn unit_bytes(&self) -> usize {
+        self.unit_bytes.max(self.batch_bytes)
+    }
 }
 
 impl Default for Limits {
@@ -38,6 +48,7 @@ impl Default for Limits {
             query_rows: 10_000,
             waiting_writes: 8_192,
             waiting_bytes: 64 << 20,
+            unit_bytes: 16 << 20,
             unit_time: Duration::from_secs(1),
             cache_bytes: 64 << 20,
         }

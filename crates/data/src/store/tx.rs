@@ -128,6 +128,12 @@ pub enum TransactError<E> {
         /// The limit.
         limit: Duration,
     },
+    /// The closure asked to write more than [`Limits::unit_bytes`](super::Limits::unit_bytes).
+    #[error("the transaction asked to write more than {limit} bytes and was rolled back")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
     /// The closure panicked; the store goes on.
     #[error("the transaction panicked and was rolled back: {what}")]
     Panicked {

@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::{
-    super::{AppendBatch, AppendError, ExpectedVersion, Query, QueryItem, ReadStream, SqlError, Store, StoreError},
+    super::{
+        AppendBatch, AppendError, ExpectedVersion, Query, QueryItem, ReadStream, SqlError, Store, StoreError,
+        TransactError,
+    },
     Outcome, Place,
     vocabulary::{append, event, events, ids_of, limits, page, stream, whole_log},
 };
@@ -37,6 +40,54 @@ pub(super) async fn each_limit_of_an_append_is_named(place: &dyn Place) -> Outco
     Ok(())
 }
 
+pub(super) async fn a_transaction_that_writes_too_much_is_rolled_back_alone(place: &dyn Place) -> Outcome {
+    let small = || limits(|limits| (limits.batch_bytes, limits.unit_bytes) = (20_000, 50_000));
+    let store = place.open(small()).await;
+    store.transact(|tx| Box::pin(tx.execute("CREATE TABLE note (text TEXT)", &[]))).await?;
+    // Maximal appends, one after another; what it makes of their refusal is its own affair.
+    let appends = |unit: u64, count: u64| {
+        store.transact(move |tx| {
+            Box::pin(async move {
+                let mut refused = 0;
+                for n in 0..count {
+                    let large = NewEvent { data: Some(vec![b'x'; 15_000].into()), ..event(format!("{unit}-{n}")) };
+                    match tx.append(&stream(&format!("s-{unit}")), ExpectedVersion::Any, vec![large]).await {
+                        Ok(_) => {}
+                        Err(AppendError::Store(StoreError::TooMuch { max: 50_000, .. })) => refused += 1,
+                        Err(other) => return Err(other),
+                    }
+                }
+                Ok(refused)
+            })
+        })
+    };
+    let (few, many, others) = tokio::join!(appends(1, 3), appends(2, 200), appends(3, 3));
+    assert_eq!((few?, others?), (0, 0), "each transaction counts its own");
+    assert!(matches!(many, Err(TransactError::TooLarge { limit: 50_000 })), "{many:?}");
+    let insert = "INSERT INTO note (text) VALUES ($1)";
+    for (rows, fits) in [(5, true), (6, false)] {
+        let inserted = store
+            .transact(move |tx| {
+                Box::pin(async move {
+                    for _ in 0..rows {
+                        tx.execute(insert, &["x".repeat(9_000).into()]).await?;
+                    }
+                    Ok::<_, SqlError>(())
+                })
+            })
+            .await;
+        assert_eq!(matches!(inserted, Err(TransactError::TooLarge { .. })), !fits, "{inserted:?}");
+        assert_eq!(inserted.is_ok(), fits);
+    }
+    assert_eq!(store.query("SELECT count(*) FROM note", vec![]).await?[0].at(0).as_i64(), Some(5));
+    assert_eq!(ids_of(&store, "s-2").await?.len(), 0, "nothing of it is left");
+    store.close().await?;
+    let store = place.open(small()).await;
+    assert_eq!((ids_of(&store, "s-1").await?.len(), ids_of(&store, "s-3").await?.len()), (3, 3));
+    assert_eq!(store.head().get(), 6);
+    Ok(())
+}
+
 pub(super) async fn pages_and_rows_beyond_the_limit_are_refused(place: &dyn Place) -> Outcome {
     let store = place.open(limits(|limits| (limits.page_events, limits.query_rows) = (10, 4))).await;
     append(&store, "s", events("e", 0..20)).await?;
@@ -53,8 +104,7 @@ pub(super) async fn pages_and_rows_beyond_the_limit_are_refused(place: &dyn Plac
     let rows = store.query(five, vec![]).await;
     assert!(matches!(rows, Err(SqlError::Store(StoreError::TooMuch { max: 4, .. }))), "{rows:?}");
     let rows = store.transact(move |tx| Box::pin(tx.query(five, &[]))).await;
-    let named =
-        matches!(rows, Err(super::super::TransactError::Aborted(SqlError::Store(StoreError::TooMuch { max: 4, .. }))));
+    let named = matches!(rows, Err(TransactError::Aborted(SqlError::Store(StoreError::TooMuch { max: 4, .. }))));
     assert!(named, "{rows:?}");
     assert_eq!(store.query("SELECT 1 UNION ALL SELECT 2", vec![]).await?.len(), 2);
     Ok(())

@@ -161,6 +161,7 @@ suite! {
         appending_goes_on_after_a_truncate;
     limits:
         each_limit_of_an_append_is_named,
+        a_transaction_that_writes_too_much_is_rolled_back_alone,
         pages_and_rows_beyond_the_limit_are_refused,
         a_page_ends_early_when_it_is_full_of_bytes,
         waiting_writes_beyond_the_limit_are_refused_and_nothing_else,

@@ -37,6 +37,8 @@ pub(super) struct Core {
     pub(super) begun: bool,
     /// Why a statement of the unit that is running ended the whole transaction.
     pub(super) lost: Option<UnitError>,
+    /// The bytes that the unit that is running has asked to write.
+    pub(super) asked: usize,
     buffer: BytesMut,
 }
 
@@ -51,6 +53,7 @@ impl Core {
             deadline: None,
             begun: false,
             lost: None,
+            asked: 0,
             buffer: BytesMut::new(),
         }
     }
@@ -117,6 +120,21 @@ impl Core {
             move || env.mono() > deadline
         });
         self.connection.progress_handler(STEPS, watch).map_err(failed("watching the time"))
+    }
+
+    /// Counts bytes that the unit that is running asks to write; refuses them beyond the limit.
+    pub(super) fn charge(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.asked = self.asked.saturating_add(bytes);
+        if !self.overcharged() {
+            return Ok(());
+        }
+        let max = self.shared.limits.unit_bytes();
+        Err(StoreError::TooMuch { what: "a transaction's bytes", max, asked: self.asked })
+    }
+
+    /// Whether the unit that is running has asked for more than the limit.
+    pub(super) fn overcharged(&self) -> bool {
+        self.asked > self.shared.limits.unit_bytes()
     }
 
     fn write_blocks(&self) -> Result<(), StoreError> {

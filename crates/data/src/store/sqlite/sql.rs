@@ -226,8 +226,13 @@ impl rusqlite::ToSql for Bound<'_> {
 }
 
 fn size(value: &Value) -> usize {
+    large(value).max(8)
+}
+
+/// The bytes of a value that can be large.
+pub(super) fn large(value: &Value) -> usize {
     match value {
-        Value::Null | Value::Integer(_) | Value::Real(_) => 8,
+        Value::Null | Value::Integer(_) | Value::Real(_) => 0,
         Value::Text(text) => text.len(),
         Value::Blob(bytes) => bytes.len(),
     }

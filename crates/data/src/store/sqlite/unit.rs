@@ -36,7 +36,10 @@ impl UnitTx {
 impl TxOps for UnitTx {
     fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let mut core = self.core();
-        let appended = Ready::new(batch, &core.shared.limits).and_then(|ready| core.append(&ready));
+        let appended = Ready::new(batch, &core.shared.limits).and_then(|batch| {
+            core.charge(batch.bytes)?;
+            core.append(&batch)
+        });
         Box::pin(ready(appended))
     }
 
@@ -55,7 +58,9 @@ impl TxOps for UnitTx {
         scope: Scope,
     ) -> BoxFuture<'t, Result<u64, SqlError>> {
         let mut core = self.core();
-        Box::pin(ready(statement(&mut core, |core| sql::execute(&core.connection, &core.guard, sql, params, scope))))
+        Box::pin(ready(statement(&mut core, params, |core| {
+            sql::execute(&core.connection, &core.guard, sql, params, scope)
+        })))
     }
 
     fn query<'t>(
@@ -66,7 +71,7 @@ impl TxOps for UnitTx {
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
         let mut core = self.core();
         let shared = core.shared.clone();
-        Box::pin(ready(statement(&mut core, |core| {
+        Box::pin(ready(statement(&mut core, params, |core| {
             sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits)
         })))
     }
@@ -76,10 +81,15 @@ impl TxOps for UnitTx {
 ///
 /// SQLite ends the whole transaction by itself when the disk is full, when a write is interrupted, and when a conflict
 /// clause of the statement says ROLLBACK.
-fn statement<T>(core: &mut Core, run: impl FnOnce(&Core) -> Result<T, SqlError>) -> Result<T, SqlError> {
+fn statement<T>(
+    core: &mut Core,
+    params: &[Value],
+    run: impl FnOnce(&Core) -> Result<T, SqlError>,
+) -> Result<T, SqlError> {
     if core.lost.is_some() {
         return Err(SqlError::Failed { what: "an earlier statement ended the transaction".to_owned() });
     }
+    core.charge(params.iter().map(sql::large).sum())?;
     let outcome = run(core);
     if core.connection.is_autocommit() {
         core.lost = Some(match &outcome {

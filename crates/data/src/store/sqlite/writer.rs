@@ -171,6 +171,7 @@ impl Writer {
             core.deadline = Some(core.env.mono() + limit);
             core.watch_deadline(true)?;
             core.lost = None;
+            core.asked = 0;
             (core.shared.tail().end(), core.deadline)
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
@@ -185,6 +186,8 @@ impl Writer {
             return Err(if late { UnitError::TooLong } else { cause });
         }
         let outcome = match polled {
+            // Whatever it made of the refusal, part of what it wanted to write is not there.
+            Ok(Poll::Ready(_)) if core.overcharged() => Err(UnitError::TooLarge),
             Ok(Poll::Ready(Ok(()))) if late => Err(UnitError::TooLong),
             Ok(Poll::Ready(Ok(()))) => Ok(Committed { append: core.shared.tail().end() }),
             Ok(Poll::Ready(Err(_))) if late => Err(UnitError::TooLong),
