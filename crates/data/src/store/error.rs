@@ -2,6 +2,8 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use super::InvalidQuery;
+
 /// Whether repeating a call can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
@@ -50,6 +52,9 @@ pub enum StoreError {
         /// What was asked for.
         asked: usize,
     },
+    /// A query breaks a rule.
+    #[error("the query was refused")]
+    InvalidQuery(#[from] InvalidQuery),
     /// The engine failed otherwise.
     #[error("the storage engine failed while {doing}")]
     Engine {
@@ -69,7 +74,7 @@ impl StoreError {
             Self::Overloaded { .. } => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
             Self::Closed => Retry::After(Duration::from_secs(1)),
-            Self::Corrupt { .. } | Self::TooMuch { .. } | Self::Engine { .. } => Retry::Never,
+            Self::Corrupt { .. } | Self::TooMuch { .. } | Self::InvalidQuery(_) | Self::Engine { .. } => Retry::Never,
         }
     }
 }

@@ -174,7 +174,11 @@ impl Store {
     }
 
     /// Reads a page of the log, oldest first. A page without a match still advances: see [`LogPage::scanned`].
+    ///
+    /// # Errors
+    /// [`StoreError::InvalidQuery`] for a query that [`Query::check`](super::Query::check) refuses.
     pub async fn read_log(&self, read: ReadLog) -> Result<LogPage, StoreError> {
+        read.query.check()?;
         self.backend.read_log(read).await
     }
 

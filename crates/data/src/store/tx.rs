@@ -83,7 +83,11 @@ impl DynTx {
     }
 
     /// Reads a page of the log, this transaction's own appends included.
+    ///
+    /// # Errors
+    /// As [`Store::read_log`](super::Store::read_log).
     pub async fn read_log(&mut self, read: ReadLog) -> Result<LogPage, StoreError> {
+        read.query.check()?;
         self.ops.read_log(read).await
     }
 

@@ -123,6 +123,7 @@ suite! {
     queries:
         a_sparse_query_advances_beyond_what_it_skips,
         a_query_of_many_words_finds_each_event_once,
+        a_query_that_breaks_a_rule_is_refused,
         reading_behind_the_end_waits_there;
     histories:
         random_histories_read_like_a_naive_log;

@@ -1,7 +1,7 @@
 //! Reading the log by query.
 
 use super::{
-    super::{Limits, Query, QueryItem},
+    super::{InvalidQuery, Limits, Query, QueryItem, ReadLog, StoreError, TransactError},
     Outcome, Place,
     vocabulary::{append, event, events, page, positions, tagged},
 };
@@ -55,6 +55,31 @@ pub(super) async fn a_query_of_many_words_finds_each_event_once(place: &dyn Plac
     look(&store).await?;
     store.close().await?;
     Ok(look(&place.open(Limits::default()).await).await?)
+}
+
+pub(super) async fn a_query_that_breaks_a_rule_is_refused(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    append(&store, "s", events("e", 0..5)).await?;
+    let words = |count: u64| (0..count).map(|n| format!("w{n}"));
+    let too_large: fn(&InvalidQuery) -> bool = |cause| matches!(cause, InvalidQuery::TooLarge { count: 101 });
+    let no_tag: fn(&InvalidQuery) -> bool = |cause| matches!(cause, InvalidQuery::Tag(_));
+    let refused = [
+        (Query::of(words(101).map(|word| QueryItem::types([word]))), too_large),
+        (Query::of([QueryItem::types(words(101))]), too_large),
+        (Query::of([QueryItem::categories(words(101))]), too_large),
+        (Query::of([QueryItem::tags(["no tag"])]), no_tag),
+    ];
+    for (query, expected) in refused {
+        let read = page(&store, query.clone(), 0, 10).await;
+        assert!(matches!(&read, Err(StoreError::InvalidQuery(cause)) if expected(cause)), "{read:?}");
+        let read = ReadLog { query, after: crate::event::Position::ZERO, limit: 10 };
+        let inside = store.transact(move |tx| Box::pin(tx.read_log(read.clone()))).await;
+        let refused =
+            matches!(&inside, Err(TransactError::Aborted(StoreError::InvalidQuery(cause))) if expected(cause));
+        assert!(refused, "{inside:?}");
+    }
+    assert_eq!(page(&store, Query::of([QueryItem::types(words(100))]), 0, 10).await?.scanned.get(), 5);
+    Ok(())
 }
 
 pub(super) async fn reading_behind_the_end_waits_there(place: &dyn Place) -> Outcome {
