@@ -208,3 +208,60 @@ async fn a_backup_onto_a_full_disk_fails_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(&mount).unwrap().count(), 0, "nothing is left");
     assert_eq!(ids(&store).await.len(), 200);
 }
+
+/// Sets the size that files of this process may grow to: `unlimited`, or a number of bytes.
+fn limit_files(to: &str) {
+    let pid = std::process::id().to_string();
+    let set = Command::new("prlimit").args([&format!("--fsize={to}:"), "--pid", &pid]).status().unwrap();
+    assert!(set.success());
+}
+
+/// Needs no mount, so no machine skips it: beyond the limit a write fails as beyond a quota, though with another error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
+    const NAME: &str = "a_file_that_may_not_grow_refuses_writes_and_loses_nothing";
+    let Some(folder) = std::env::var_os(INSIDE) else {
+        let folder = tempfile::tempdir().unwrap();
+        // Whoever does not ignore the signal is ended by the first write beyond the limit.
+        let held = Command::new("sh")
+            .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+            .arg(std::env::current_exe().unwrap())
+            .args([NAME, "--exact", "--nocapture"])
+            .env(INSIDE, folder.path())
+            .status();
+        return assert!(held.unwrap().success(), "see the child's output above");
+    };
+    let path = PathBuf::from(folder).join("store.db");
+    let store = open(&path).await.unwrap();
+    let create = "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)";
+    store.transact(move |tx| Box::pin(tx.execute(create, &[]))).await.unwrap();
+    let mut expected = Vec::new();
+    for (round, limit) in [("first", 3 << 20), ("second", 6 << 20)] {
+        limit_files(&limit.to_string());
+        expected.extend(fill(&store, round).await);
+        assert_eq!(ids(&store).await, expected, "reading goes on");
+        let refused = store
+            .transact(|tx| {
+                Box::pin(async move {
+                    for _ in 0..50 {
+                        tx.execute("INSERT INTO note (text) VALUES (hex(zeroblob(500000)))", &[]).await?;
+                    }
+                    Ok::<_, SqlError>(())
+                })
+            })
+            .await;
+        assert!(matches!(refused, Err(TransactError::Store(StoreError::DiskFull))), "{refused:?}");
+        let backup = path.with_file_name("backup.db");
+        limit_files("1000000");
+        let failed = store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await;
+        assert!(matches!(failed, Err(StoreError::DiskFull)), "{failed:?}");
+        assert!(!backup.exists());
+    }
+    limit_files("unlimited");
+    store.append(batch("s", vec![event("at-last")])).await.unwrap();
+    expected.push("at-last".into());
+    let verified = store.verify(std::sync::Arc::new(|_, _| {})).await.unwrap();
+    assert!(verified.is_sound() && verified.events == expected.len() as u64, "{:?}", verified.findings);
+    store.close().await.unwrap();
+    assert_eq!(ids(&open(&path).await.unwrap()).await, expected);
+}

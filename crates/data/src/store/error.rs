@@ -19,7 +19,7 @@ pub enum Retry {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk is full. Nothing acknowledged is lost; the store goes on by itself when there is space again.
+    /// The disk is full, a quota is exhausted, or a file may not grow. Nothing acknowledged is lost; the store goes on by itself when there is space again.
     #[error("the disk is full: nothing was written")]
     DiskFull,
     /// More work is waiting than the store accepts.

@@ -9,7 +9,7 @@ use std::{
 use quorate_runtime::disk::Disk;
 
 use super::{
-    connection::failed,
+    connection::{explained, failed},
     shared::{Reader, Shared},
 };
 use crate::store::{Progress, StoreError};
@@ -38,7 +38,7 @@ pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progre
     let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(failed(COPYING));
     if let Err(cause) = copied {
         let _ = clear(disk, &partial);
-        return Err(cause);
+        return Err(explained(&reader.connection, cause));
     }
     disk.sync(&partial).map_err(io)?;
     disk.rename(&partial, to).map_err(io)?;

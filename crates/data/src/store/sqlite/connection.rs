@@ -1,6 +1,6 @@
 //! Connections to the database file, and what SQLite's errors mean.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, ffi, limits::Limit};
 
@@ -68,6 +68,31 @@ pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreEr
     }
 }
 
+/// Says what the system meant by refusing a write of `connection`, the last that failed on it.
+///
+/// SQLite calls a disk full when there is no space. An exhausted quota (EDQUOT) and a file that may not grow (EFBIG) are
+/// a failed write to it, like a broken disk; for whoever waits for space they are the same.
+pub(super) fn explained(connection: &Connection, error: StoreError) -> StoreError {
+    let refused = code_of(&error) == Some(ffi::SQLITE_IOERR_WRITE);
+    if refused && is_full(system_errno(connection)) { StoreError::DiskFull } else { error }
+}
+
+fn is_full(errno: i32) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(io::Error::from_raw_os_error(errno).kind(), FileTooLarge | QuotaExceeded | StorageFull)
+}
+
+#[expect(unsafe_code, reason = "rusqlite has no safe way to ask for it")]
+fn system_errno(connection: &Connection) -> i32 {
+    // SAFETY: the handle is open as long as the connection is borrowed, and only a number is read from it.
+    unsafe { ffi::sqlite3_system_errno(connection.handle()) }
+}
+
+fn code_of(error: &StoreError) -> Option<i32> {
+    let StoreError::Engine { cause, .. } = error else { return None };
+    cause.downcast_ref().and_then(extended_code)
+}
+
 /// Whether a column holds something else than it should.
 fn is_conversion(cause: &rusqlite::Error) -> bool {
     use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
@@ -77,9 +102,7 @@ fn is_conversion(cause: &rusqlite::Error) -> bool {
 /// Whether going on could lose what was acknowledged: after a failed sync the kernel may have dropped dirty pages, and
 /// a second sync would report success without them.
 pub(super) fn is_fatal(error: &StoreError) -> bool {
-    let StoreError::Engine { cause, .. } = error else { return false };
-    let code = cause.downcast_ref().and_then(extended_code);
-    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
+    matches!(code_of(error), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
 /// Whether a constraint of the application's tables failed.
@@ -98,5 +121,18 @@ pub(super) fn extended_code(error: &rusqlite::Error) -> Option<i32> {
         rusqlite::Error::SqliteFailure(failure, _) => Some(failure.extended_code),
         rusqlite::Error::SqlInputError { error, .. } => Some(error.extended_code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// The numbers are those of Linux, errno(3).
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_quota_and_a_limit_are_a_full_disk_and_a_broken_disk_is_not() {
+        let (efbig, enospc, edquot) = (27, 28, 122);
+        let (eio, erofs) = (5, 30);
+        assert!([efbig, enospc, edquot].into_iter().all(super::is_full));
+        assert!(![0, eio, erofs].into_iter().any(super::is_full));
     }
 }

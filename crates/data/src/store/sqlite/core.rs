@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{
     batch::{Ready, ReadyStream},
     block,
-    connection::{BUSY, failed, is_fatal},
+    connection::{BUSY, explained, failed, is_fatal},
     identity::{self, Largest},
     index, read,
     shared::Shared,
@@ -187,6 +187,7 @@ impl Core {
                 Ok(())
             }
             Err(cause) => {
+                let cause = explained(&self.connection, cause);
                 self.roll_back();
                 self.end_if_fatal(&cause);
                 Err(cause)

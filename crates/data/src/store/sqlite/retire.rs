@@ -5,7 +5,12 @@ use std::{collections::BTreeMap, sync::atomic::Ordering};
 use quorate_foundations::name::Name;
 use rusqlite::params;
 
-use super::{block, connection::failed, core::Core, index, shared};
+use super::{
+    block,
+    connection::{explained, failed},
+    core::Core,
+    index, shared,
+};
 use crate::{
     event::{Recorded, Stub, Version},
     store::{AppendError, Retire, Retired, StoreError, StreamHead},
@@ -22,6 +27,10 @@ pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retire
     core.begin()?;
     let retired = rewrite(core, stream, what);
     let committed = retired.and_then(|retired| Ok(core.make_durable(RETIRING).map(|()| retired)?));
+    let committed = committed.map_err(|cause| match cause {
+        AppendError::Store(cause) => AppendError::Store(explained(&core.connection, cause)),
+        other => other,
+    });
     match &committed {
         Ok(_) => {
             core.begun = false;

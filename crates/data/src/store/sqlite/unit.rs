@@ -9,6 +9,7 @@ use quorate_runtime::BoxFuture;
 
 use super::{
     batch::Ready,
+    connection::explained,
     core::Core,
     read::{self, Glance, Scan, Sight},
     sql,
@@ -90,7 +91,10 @@ fn statement<T>(
         return Err(SqlError::Failed { what: "an earlier statement ended the transaction".to_owned() });
     }
     core.charge(params.iter().map(sql::large).sum())?;
-    let outcome = run(core);
+    let outcome = run(core).map_err(|cause| match cause {
+        SqlError::Store(cause) => SqlError::Store(explained(&core.connection, cause)),
+        other => other,
+    });
     if core.connection.is_autocommit() {
         core.lost = Some(match &outcome {
             Err(SqlError::Store(cause)) => UnitError::Store(cause.clone()),

@@ -16,7 +16,14 @@ use quorate_runtime::{
 };
 use tokio::sync::oneshot;
 
-use super::{batch::Ready, connection::constraint, core::Core, queue::Queue, retire, unit::UnitTx};
+use super::{
+    batch::Ready,
+    connection::{constraint, explained},
+    core::Core,
+    queue::Queue,
+    retire,
+    unit::UnitTx,
+};
 use crate::store::{AppendError, Appended, Committed, DynTx, Retire, Retired, StoreError, Unit, UnitError};
 use quorate_foundations::name::Name;
 
@@ -140,6 +147,10 @@ impl Writer {
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, UnitError> {
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
         let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
+        let committed = committed.map_err(|cause| match cause {
+            UnitError::Store(cause) => UnitError::Store(explained(&self.core().connection, cause)),
+            other => other,
+        });
         if let Err(cause) = &committed {
             let mut core = self.core();
             core.roll_back();
