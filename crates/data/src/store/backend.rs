@@ -61,6 +61,9 @@ pub struct Statistics {
     pub commits: u64,
     /// Writes that wait right now.
     pub waiting: usize,
+    /// The size of the write-ahead log in bytes; zero where there is none. It is emptied and filled again without
+    /// shrinking; that it keeps growing means that a long read holds it, or that nothing else fits on the disk.
+    pub wal_bytes: u64,
 }
 
 /// Code to run in a transaction.

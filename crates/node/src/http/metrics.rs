@@ -16,6 +16,7 @@ pub(crate) struct Metrics {
     connections: Gauge,
     subscribers: Gauge,
     head: Gauge<u64, AtomicU64>,
+    wal: Gauge<u64, AtomicU64>,
 }
 
 impl Metrics {
@@ -26,6 +27,7 @@ impl Metrics {
             connections: Gauge::default(),
             subscribers: Gauge::default(),
             head: Gauge::default(),
+            wal: Gauge::default(),
         };
         metrics.connections.set(count(connections));
         metrics.head.set(store.head().get());
@@ -39,6 +41,7 @@ impl Metrics {
         http.register("connections", "Open connections", metrics.connections.clone());
         http.register("subscribers", "Subscriptions being served", metrics.subscribers.clone());
         registry.register("quorate_log_position", "The last readable position of the log", metrics.head.clone());
+        registry.register("quorate_store_wal_bytes", "Bytes of the store's write-ahead log", metrics.wal.clone());
         drop(registry);
         metrics
     }
@@ -62,7 +65,9 @@ impl Metrics {
     /// Reads what is only looked at when somebody asks.
     pub(super) fn refresh(&self, node: &Node) {
         self.connections.set(count(&node.connections));
-        self.head.set(node.streams.store().head().get());
+        let store = node.streams.store();
+        self.head.set(store.head().get());
+        self.wal.set(store.statistics().wal_bytes);
     }
 }
 

@@ -16,6 +16,7 @@ use super::{
     batch::Ready,
     connection::failed,
     index::StreamRow,
+    open::beside,
     queue::Queue,
     read::{self, Glance, Scan, Sight},
     shared::{Reader, Shared},
@@ -126,7 +127,9 @@ impl Backend for SqliteBackend {
 
     fn statistics(&self) -> Statistics {
         // Ordering: a count for people; nothing is decided by it.
-        Statistics { commits: self.shared.commits.load(Ordering::Relaxed), waiting: self.queue.waiting() }
+        let commits = self.shared.commits.load(Ordering::Relaxed);
+        let wal_bytes = self.env.disk().size(&beside(&self.shared.path, "-wal")).unwrap_or(0);
+        Statistics { commits, waiting: self.queue.waiting(), wal_bytes }
     }
 
     fn head(&self) -> watch::Receiver<Position> {

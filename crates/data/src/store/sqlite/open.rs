@@ -171,7 +171,8 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path) -> Result<(), OpenError
     restored
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file whose name is that of the store with `suffix` behind it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
