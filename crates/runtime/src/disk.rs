@@ -132,7 +132,6 @@ fn nearest_existing(path: &Path) -> io::Result<PathBuf> {
 /// So many links to nothing are followed, one after another: as many as Linux follows.
 const MAX_LINKS: u32 = 40;
 
-#[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
 fn canonical(path: &Path, links: u32) -> io::Result<PathBuf> {
     let missing = match fs::canonicalize(path) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => cause,
