@@ -89,6 +89,8 @@ pub struct Statistics {
     pub snapshots_skipped: u64,
     /// Unknown events left out of states.
     pub unknown_events: u64,
+    /// Events of erased data subjects left out of states.
+    pub erased_events: u64,
 }
 
 macro_rules! counters {
@@ -109,7 +111,7 @@ macro_rules! counters {
 
 counters! {
     cache_hits, cache_misses, conflicts, repeated, snapshots_written, snapshots_used, snapshots_stale,
-    snapshots_undecodable, snapshots_foreign, snapshots_skipped, unknown_events,
+    snapshots_undecodable, snapshots_foreign, snapshots_skipped, unknown_events, erased_events,
 }
 
 /// A number that only grows.

@@ -36,6 +36,12 @@ pub trait DomainEvent: Sized + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The person, or other data subject, that its data is about: then the data is encrypted, and
+    /// [erasing](quorate_data::store::Store::erase) the subject takes the event out of every state.
+    fn data_subject(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the declaration holds together. Asked once, at start-up.
     ///
     /// # Errors
@@ -67,8 +73,8 @@ pub fn check_enum<E: serde::de::DeserializeOwned>(types: &[EventType], variants:
 
 /// Implements [`DomainEvent`] for an enum that has serde's derives.
 ///
-/// Each variant gets a type name and a version, and tags where events are to be found across streams; the data is the
-/// variant's content without its name. A variant left out is a compile error.
+/// Each variant gets a type name and a version, tags where events are to be found across streams, and `about` a data
+/// subject where the data is a person's; the data is the variant's content without its name. A variant left out is a compile error.
 ///
 /// # Example
 /// ```
@@ -79,6 +85,7 @@ pub fn check_enum<E: serde::de::DeserializeOwned>(types: &[EventType], variants:
 /// enum Event {
 ///     Defined { course: u32, seats: u32 },
 ///     Enrolled { course: u32, student: String },
+///     Excused { student: String, reason: String },
 ///     Closed,
 /// }
 ///
@@ -86,10 +93,13 @@ pub fn check_enum<E: serde::de::DeserializeOwned>(types: &[EventType], variants:
 ///     Event {
 ///         Defined { course } = "course.defined" version 2 tags ["course:{course}"],
 ///         Enrolled { course, student } = "course.enrolled" version 1 tags ["course:{course}", "student:{student}"],
+///         Excused { student } = "student.excused" version 1 about "student:{student}",
 ///         Closed = "course.closed" version 1,
 ///     }
 /// }
 ///
+/// let excused = Event::Excused { student: "s-4".into(), reason: "flu".into() };
+/// assert_eq!(excused.data_subject().as_deref(), Some("student:s-4"));
 /// let event = Event::Enrolled { course: 7, student: "ada".into() };
 /// let mut data = vec![];
 /// event.encode(&mut data)?;
@@ -101,7 +111,8 @@ pub fn check_enum<E: serde::de::DeserializeOwned>(types: &[EventType], variants:
 #[macro_export]
 macro_rules! event_types {
     ($event:ty { $(
-        $variant:ident $({ $($field:ident),* $(,)? })? = $name:literal version $version:literal $(tags [$($tag:literal),* $(,)?])?
+        $variant:ident $({ $($field:ident),* $(,)? })? = $name:literal version $version:literal
+        $(tags [$($tag:literal),* $(,)?])? $(about $subject:literal)?
     ),+ $(,)? }) => {
         impl $crate::event_sourcing::DomainEvent for $event {
             const TYPES: &'static [$crate::event_sourcing::EventType] =
@@ -122,9 +133,17 @@ macro_rules! event_types {
                 $crate::event_sourcing::decode_variant(VARIANTS[type_index], data)
             }
 
+            #[allow(unused_variables)]
             fn tags(&self) -> Vec<String> {
                 match self {
                     $(Self::$variant { $($($field,)*)? .. } => vec![$($(format!($tag)),*)?]),+
+                }
+            }
+
+            #[allow(unused_variables)]
+            fn data_subject(&self) -> Option<String> {
+                match self {
+                    $(Self::$variant { $($($field,)*)? .. } => None::<String>$(.or_else(|| Some(format!($subject))))?),+
                 }
             }
 

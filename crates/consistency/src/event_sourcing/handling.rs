@@ -9,7 +9,7 @@ use quorate_data::{
 use quorate_foundations::name::Name;
 
 use super::{
-    Aggregate, Decider, HandleError, LoadError, Metadata, Outcome,
+    Aggregate, Decider, DomainEvent, HandleError, LoadError, Metadata, Outcome,
     error::Refused,
     fold::Folded,
     log::Log,
@@ -197,6 +197,7 @@ impl<D: Aggregate> Handling<'_, D> {
 
     fn advance(&self, folded: &mut Folded<D>, events: Vec<D::Event>, appended: &Appended) -> Outcome<D> {
         events.iter().for_each(|event| folded.evolve(event));
+        folded.encrypted |= events.iter().any(|event| event.data_subject().is_some());
         folded.version = appended.version();
         folded.position = Position::new(appended.token.append());
         self.outcome(folded, events)

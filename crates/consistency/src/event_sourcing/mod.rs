@@ -99,8 +99,8 @@
 //! * **A truncated stream**: the state is the fold of what is left, so write an event that makes the state whole before
 //!   truncating up to it ("closing the books"). States kept in memory, which hold more, go on being used until their
 //!   place is needed or the stream is read again; such an event makes both the same.
-//! * **An erased subject**: nothing that encrypted events flowed into is kept in a snapshot;
-//!   [`forget`](Aggregates::forget) drops a state from memory.
+//! * **An erased subject**: its events are left out of states from then on. Nothing that encrypted events flowed into is
+//!   ever kept in a snapshot, and an erasure drops all states from memory. `evolve` must bear that events are missing.
 //!
 //! Sources: Young, "CQRS Documents" (2010); Chassaing, "Functional Event Sourcing Decider" (2021); the DCB
 //! specification, <https://dcb.events/specification/>. Ours differs in that a snapshot must prove, by fingerprint and hash

@@ -95,13 +95,17 @@ impl<E: DomainEvent> Codec<E> {
     }
 
     /// Gives `take` what `recorded` means today: one event as a rule, several or none where upcasters say so, none if it
-    /// is unknown and may be skipped.
+    /// is unknown and may be skipped, or its data subject was erased.
     pub(super) fn read(
         &self,
         recorded: &Recorded,
         counters: &Counters,
         mut take: impl FnMut(E),
     ) -> Result<(), LoadError> {
+        if recorded.erased() {
+            counters.erased_events.up();
+            return Ok(());
+        }
         let index = self.index(recorded.kind());
         let failed = |cause| undecodable(recorded, cause);
         if let Some(index) = index
@@ -181,6 +185,7 @@ impl<E: DomainEvent> Codec<E> {
             schema: Some(self.schemas[kind].clone()),
             correlation_id: metadata.correlation_id.clone(),
             causation_id: metadata.causation_id.as_ref().or(metadata.command_id.as_ref()).cloned(),
+            data_subject: event.data_subject().map(Into::into),
             tags,
             extensions: Extensions::new(),
             data: Some(data.into()),

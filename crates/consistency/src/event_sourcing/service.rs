@@ -10,6 +10,7 @@ use quorate_data::{
     store::{DynTx, Store},
 };
 use quorate_foundations::name::Name;
+use quorate_runtime::BoxFuture;
 
 use super::{
     Aggregate, HandleError, LoadError, Loaded, Metadata, Outcome, Statistics,
@@ -66,7 +67,16 @@ impl<D: Aggregate> Aggregates<D> {
         let seed = shell.env.random("event_sourcing/cache").u64();
         let cache = Mutex::new(Lru::new(shell.config.cached_states, seed));
         let writing = Arc::new(tokio::sync::Semaphore::new(1));
-        Self { inner: Arc::new(Inner { decider, shell, cache, snapshots, writing }) }
+        let inner = Arc::new(Inner { decider, shell, cache, snapshots, writing });
+        let of_hook = Arc::downgrade(&inner);
+        let forget = move |_| -> BoxFuture<'static, _> {
+            // Which states the subject's data flowed into is not known, and all of them can be folded again. Whoever works
+            // with one now puts it back into a place that nobody finds any more.
+            of_hook.upgrade().inspect(|inner: &Arc<Inner<D>>| inner.cache().clear());
+            Box::pin(std::future::ready(Ok(())))
+        };
+        inner.shell.store.on_erase("event sourcing", Arc::new(forget));
+        Self { inner }
     }
 
     /// Carries out `command` on the aggregate `id`.

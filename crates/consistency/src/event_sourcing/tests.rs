@@ -3,6 +3,7 @@
 mod bank;
 mod commands;
 mod courses;
+mod erasure;
 mod history;
 mod serial;
 mod snapshots;

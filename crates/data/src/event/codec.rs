@@ -6,10 +6,14 @@
 //! 2..10    version in the stream          u64, little endian
 //! 10..18   recorded time, ns since 1970   i64, little endian
 //! 18..50   chain hash
-//! 50..     header: the lengths of twelve texts, then the texts:
+//! 50..     header: the lengths of thirteen texts, then the texts:
 //!          stream id source type subject time datacontenttype dataschema correlationid causationid tags extensions
+//!          datasubject
 //! then     the length of the data, then the data; a stub has the data's 32-byte hash instead
 //! ```
+//! Data of a data subject is sealed: the 8 bytes of a [`KeyId`], a nonce, ciphertext and tag (see `store::erasure`). A stub
+//! of it keeps the key's id behind the hash.
+//!
 //! A length is a LEB128 number that is one more than the length in bytes; 0 says *absent*. The header is what the hash
 //! chain covers, as it stands here. Decoding checks every bound: bytes come from a disk, and disks rot.
 
@@ -19,7 +23,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quorate_foundations::time::Wall;
 
 use super::{
-    ChainHash, DataHash, NewEvent, Position, Recorded, Version,
+    ChainHash, DataHash, KeyId, NewEvent, Position, Recorded, Version,
     recorded::{Layout, TEXTS},
 };
 
@@ -27,6 +31,10 @@ const FORMAT: u8 = 1;
 pub(super) const FIXED: usize = 50;
 pub(super) const ENCRYPTED: u8 = 0b100;
 pub(super) const STUB: u8 = 0b11;
+/// Which text is the data subject.
+pub(super) const DATA_SUBJECT: usize = 12;
+/// The least that sealed data, or what a stub keeps of it, takes.
+const SEALED_BYTES: usize = 32;
 
 /// Bytes that are no event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +59,7 @@ pub(crate) struct Place {
 
 /// An event whose bytes are ready but for what only the log knows. Made where the caller runs, so that the one writer
 /// has less to do.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     bytes: BytesMut,
     layout: Layout,
@@ -59,7 +67,22 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
+    /// Encodes an event whose data is kept as it is.
     pub(crate) fn new(event: &NewEvent, stream: &str) -> Self {
+        assert!(!event.is_secret(), "invariant: data of a data subject is sealed");
+        Self::encode(event, stream, |_, data| data.into())
+    }
+
+    /// Encodes an event whose data `seal` makes ciphertext of, given the header and the data.
+    pub(crate) fn sealed(event: &NewEvent, stream: &str, seal: impl FnOnce(&[u8], &[u8]) -> Vec<u8>) -> Self {
+        let mut sealed = Self::encode(event, stream, |header, data| seal(header, data).into());
+        if event.is_secret() {
+            sealed.bytes[1] |= ENCRYPTED;
+        }
+        sealed
+    }
+
+    fn encode<'e>(event: &'e NewEvent, stream: &str, keep: impl FnOnce(&[u8], &'e [u8]) -> Cow<'e, [u8]>) -> Self {
         let extensions = extensions_text(event);
         let texts: [Option<&str>; TEXTS] = [
             Some(stream),
@@ -74,9 +97,9 @@ impl Prepared {
             event.causation_id.as_deref(),
             (!event.tags.is_empty()).then(|| event.tags.as_str()),
             extensions.as_deref(),
+            event.data_subject.as_deref(),
         ];
-        let data = event.data.as_deref();
-        let mut bytes = BytesMut::with_capacity(FIXED + 2 * TEXTS + 16 + event.size() + stream.len());
+        let mut bytes = BytesMut::with_capacity(FIXED + 2 * TEXTS + 64 + event.size() + stream.len());
         bytes.put_u8(FORMAT);
         bytes.put_bytes(0, FIXED - 1);
         texts.iter().for_each(|text| put_length(&mut bytes, text.map(str::len)));
@@ -86,6 +109,8 @@ impl Prepared {
             bytes.put_slice(text.unwrap_or_default().as_bytes());
             *end = small(bytes.len());
         }
+        let data = event.data.as_deref().map(|data| keep(&bytes[FIXED..], data));
+        let data = data.as_deref();
         put_length(&mut bytes, data.map(<[u8]>::len));
         let data_start = small(bytes.len());
         bytes.put_slice(data.unwrap_or_default());
@@ -113,9 +138,14 @@ impl Prepared {
         Recorded::new(place.position, buffer.split().freeze(), self.layout)
     }
 
-    /// Whether `recorded` is this event: the same content in the same words.
+    /// Whether `recorded` is this event: the same content in the same words, and sealed with the same key.
     pub(crate) fn is(&self, recorded: &Recorded) -> bool {
-        self.header() == recorded.header() && self.data_hash == recorded.data_hash()
+        self.is_alike(recorded) && self.data_hash == recorded.data_hash()
+    }
+
+    /// Whether `recorded` is this event as far as can be told without its data.
+    pub(crate) fn is_alike(&self, recorded: &Recorded) -> bool {
+        self.header() == recorded.header()
     }
 
     fn header(&self) -> &[u8] {
@@ -153,8 +183,16 @@ pub(crate) fn decode(position: Position, bytes: Bytes) -> Result<Recorded, Decod
     if at != bytes.len() || present & 0b1111 != 0b1111 {
         return Err(DecodeError::new("an event's lengths do not add up"));
     }
-    if bytes[1] & STUB != 0 && data != Some(32) {
+    let (is_stub, is_sealed) = (bytes[1] & STUB != 0, bytes[1] & ENCRYPTED != 0);
+    if is_stub && data != Some(if is_sealed { 32 + KeyId::BYTES } else { 32 }) {
         return Err(DecodeError::new("a stub carries no data hash"));
+    }
+    let has_subject = present & 1 << DATA_SUBJECT != 0;
+    if is_sealed && (!has_subject || data.is_none_or(|length| length < SEALED_BYTES)) {
+        return Err(DecodeError::new("sealed data carries no key"));
+    }
+    if !is_stub && has_subject && data.is_some() && !is_sealed {
+        return Err(DecodeError::new("data of a data subject is not sealed"));
     }
     let layout = Layout { present, texts_start: small(texts_start), ends, data_start };
     Ok(Recorded::new(position, bytes, layout))
@@ -163,12 +201,15 @@ pub(crate) fn decode(position: Position, bytes: Bytes) -> Result<Recorded, Decod
 /// The same event with its data replaced by the data's hash.
 pub(crate) fn stub(event: &Recorded, kind: u8) -> Recorded {
     let header_end = event.layout().ends[TEXTS - 1] as usize;
-    let mut bytes = BytesMut::with_capacity(header_end + 34);
+    let key = event.key_id().map(KeyId::to_bytes);
+    let key = key.as_ref().map_or(&[][..], |key| &key[..]);
+    let mut bytes = BytesMut::with_capacity(header_end + 34 + key.len());
     bytes.put_slice(&event.bytes()[..header_end]);
     bytes[1] = bytes[1] & !STUB | kind;
-    put_length(&mut bytes, Some(32));
+    put_length(&mut bytes, Some(32 + key.len()));
     let data_start = small(bytes.len());
     bytes.put_slice(event.data_hash().as_bytes());
+    bytes.put_slice(key);
     let mut layout = *event.layout();
     layout.present |= 1 << TEXTS;
     layout.data_start = data_start;

@@ -5,6 +5,7 @@
 
 mod chain;
 mod codec;
+mod key;
 mod new;
 mod recorded;
 mod tags;
@@ -15,7 +16,10 @@ use std::fmt;
 pub use chain::{ChainHash, DataHash};
 pub use codec::DecodeError;
 pub(crate) use codec::{Place, Prepared};
+pub(crate) use key::KeyId;
+pub(crate) use new::check_data_subject;
 pub use new::{Extensions, InvalidEvent, NewEvent, Scalar};
+pub(crate) use recorded::Opened;
 pub use recorded::{Recorded, Stub};
 pub use tags::{TagError, Tags};
 pub use timestamp::{Timestamp, TimestampError};

@@ -34,6 +34,11 @@ pub struct NewEvent {
     pub correlation_id: Option<Arc<str>>,
     /// `causationid`: the message that caused it.
     pub causation_id: Option<Arc<str>>,
+    /// `datasubject`: the person, or other data subject, that the data is about. The data is then encrypted with a key of
+    /// that subject's, and [`Store::erase`](crate::store::Store::erase) makes it unreadable for ever.
+    ///
+    /// Only the data is encrypted: use a pseudonym here and in every other attribute.
+    pub data_subject: Option<Arc<str>>,
     /// What it is about, for queries across streams.
     pub tags: Tags,
     /// Further extension attributes.
@@ -100,10 +105,12 @@ pub enum InvalidEvent {
 impl NewEvent {
     /// The longest attribute, in bytes.
     pub const MAX_ATTRIBUTE_BYTES: usize = 4_096;
+    /// The longest name of a data subject, in bytes.
+    pub const MAX_DATA_SUBJECT_BYTES: usize = 512;
     /// The most extension attributes together, in bytes of names and values.
     pub const MAX_EXTENSION_BYTES: usize = 16_384;
     /// Attributes that the store sets on served events (decisions: events), or that have a field of their own here.
-    pub const RESERVED: [&str; 16] = [
+    pub const RESERVED: [&str; 18] = [
         "id",
         "source",
         "type",
@@ -120,6 +127,8 @@ impl NewEvent {
         "correlationid",
         "causationid",
         "tags",
+        "datasubject",
+        "stub",
     ];
 
     /// An event with the three required attributes and nothing else.
@@ -134,6 +143,7 @@ impl NewEvent {
             schema: None,
             correlation_id: None,
             causation_id: None,
+            data_subject: None,
             tags: Tags::default(),
             extensions: Extensions::new(),
             data: None,
@@ -155,9 +165,28 @@ impl NewEvent {
         self
     }
 
+    /// About the data subject `subject`: see [`data_subject`](Self::data_subject).
+    #[must_use]
+    pub fn about(mut self, subject: impl Into<Arc<str>>) -> Self {
+        self.data_subject = Some(subject.into());
+        self
+    }
+
+    /// Whether it has data that is to be encrypted.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.data_subject.is_some() && self.data.is_some()
+    }
+
     /// The bytes it will roughly take in the log.
     pub fn size(&self) -> usize {
-        let optional = [&self.subject, &self.content_type, &self.schema, &self.correlation_id, &self.causation_id];
+        let optional = [
+            &self.subject,
+            &self.content_type,
+            &self.schema,
+            &self.correlation_id,
+            &self.causation_id,
+            &self.data_subject,
+        ];
         let extensions = self.extensions.iter().map(|(name, value)| name.len() + value.size()).sum::<usize>();
         self.id.len()
             + self.source.len()
@@ -187,6 +216,7 @@ impl NewEvent {
         for (attribute, text) in optional {
             text.as_deref().map_or(Ok(()), |text| check_text(attribute, text))?;
         }
+        self.data_subject.as_deref().map_or(Ok(()), check_data_subject)?;
         check_extensions(&self.extensions)
     }
 }
@@ -198,6 +228,16 @@ impl Scalar {
             Self::Integer(_) => 11,
             Self::Text(text) => text.len(),
         }
+    }
+}
+
+/// Whether `subject` can name a data subject.
+pub(crate) fn check_data_subject(subject: &str) -> Result<(), InvalidEvent> {
+    let (attribute, bytes, max) = ("datasubject", subject.len(), NewEvent::MAX_DATA_SUBJECT_BYTES);
+    match bytes {
+        0 => Err(InvalidEvent::Empty { attribute }),
+        _ if bytes > max => Err(InvalidEvent::TooLong { attribute, bytes, max }),
+        _ => check_text(attribute, subject),
     }
 }
 

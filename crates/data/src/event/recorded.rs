@@ -1,14 +1,14 @@
 //! An event as the log keeps it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use quorate_foundations::time::Wall;
 
-use super::{ChainHash, DataHash, Extensions, NewEvent, Position, Tags, Timestamp, Version, codec};
+use super::{ChainHash, DataHash, Extensions, KeyId, NewEvent, Position, Tags, Timestamp, Version, codec};
 
 /// How many attributes are kept as text: see `codec`.
-pub(super) const TEXTS: usize = 12;
+pub(super) const TEXTS: usize = 13;
 
 /// An event as the log keeps it. Cheap to clone: clones share the bytes, which nothing changes.
 ///
@@ -18,6 +18,17 @@ pub struct Recorded {
     position: Position,
     bytes: Bytes,
     layout: Layout,
+    /// What sealed data says; `None` where it is not sealed, or nobody has opened it.
+    opened: Option<Arc<Opened>>,
+}
+
+/// What became of sealed data when it was read.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// Its key opened it.
+    Plain(Bytes),
+    /// Its key was destroyed.
+    Erased,
 }
 
 /// Where the attributes lie in an event's bytes.
@@ -44,7 +55,7 @@ pub enum Stub {
 
 impl Recorded {
     pub(super) fn new(position: Position, bytes: Bytes, layout: Layout) -> Self {
-        Self { position, bytes, layout }
+        Self { position, bytes, layout, opened: None }
     }
 
     /// Reads the event that `bytes` hold.
@@ -152,14 +163,39 @@ impl Recorded {
         self.text(11).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 
-    /// `data`, byte for byte as received; `None` where there is none, or only a stub of the event is left.
+    /// `datasubject`: the person, or other data subject, whose key its data is sealed with.
+    pub fn data_subject(&self) -> Option<&str> {
+        self.text(codec::DATA_SUBJECT)
+    }
+
+    /// `data`, byte for byte as received; `None` where there is none, only a stub of the event is left, or its data
+    /// subject was [erased](Self::erased).
     pub fn data(&self) -> Option<&[u8]> {
-        self.data_range().map(|range| &self.bytes[range])
+        match self.opened.as_deref() {
+            Some(Opened::Plain(plain)) => Some(plain),
+            _ if self.is_encrypted() => None,
+            _ => self.data_range().map(|range| &self.bytes[range]),
+        }
     }
 
     /// [`data`](Self::data) as a handle that shares the bytes.
     pub fn data_bytes(&self) -> Option<Bytes> {
-        self.data_range().map(|range| self.bytes.slice(range))
+        match self.opened.as_deref() {
+            Some(Opened::Plain(plain)) => Some(plain.clone()),
+            _ if self.is_encrypted() => None,
+            _ => self.data_range().map(|range| self.bytes.slice(range)),
+        }
+    }
+
+    /// The data as the log keeps it, which is what the hash chain covers: ciphertext where it
+    /// [is encrypted](Self::is_encrypted). `None` where there is none, or only a stub is left.
+    pub fn stored_data(&self) -> Option<&[u8]> {
+        self.data_range().map(|range| &self.bytes[range])
+    }
+
+    /// Whether its data can never be read again, because its data subject was erased.
+    pub fn erased(&self) -> bool {
+        self.opened.as_deref() == Some(&Opened::Erased)
     }
 
     /// Why only a stub is left; `None` for a whole event.
@@ -172,7 +208,8 @@ impl Recorded {
         }
     }
 
-    /// Whether its data is ciphertext of a data subject's key.
+    /// Whether the log keeps its data as ciphertext of a data subject's key; [`data`](Self::data) is in the clear all the
+    /// same. What is derived from it must be forgotten when the data subject is erased.
     pub fn is_encrypted(&self) -> bool {
         self.bytes[1] & codec::ENCRYPTED != 0
     }
@@ -180,10 +217,23 @@ impl Recorded {
     /// The hash of its data as stored; known also for a stub.
     pub fn data_hash(&self) -> DataHash {
         let stored = &self.bytes[self.layout.data_start as usize..];
-        match (self.stub(), stored.try_into()) {
-            (Some(_), Ok(hash)) => DataHash::from_bytes(hash),
+        match (self.stub(), stored.first_chunk()) {
+            (Some(_), Some(hash)) => DataHash::from_bytes(*hash),
             _ => DataHash::of(stored),
         }
+    }
+
+    /// Which key its data is sealed with; known also for a stub.
+    pub(crate) fn key_id(&self) -> Option<KeyId> {
+        let stored = &self.bytes[self.layout.data_start as usize..];
+        let key = if self.stub().is_some() { stored.get(32..) } else { Some(stored) };
+        key.filter(|_| self.is_encrypted()).and_then(|key| key.first_chunk()).map(KeyId::from_bytes)
+    }
+
+    /// The same event, with what its sealed data says.
+    pub(crate) fn opened(mut self, opened: Opened) -> Self {
+        self.opened = Some(Arc::new(opened));
+        self
     }
 
     /// Everything up to the first `-` of the stream's name.
@@ -198,7 +248,7 @@ impl Recorded {
     }
 
     /// The attributes as the hash chain covers them.
-    pub(super) fn header(&self) -> &[u8] {
+    pub(crate) fn header(&self) -> &[u8] {
         &self.bytes[codec::FIXED..self.layout.ends[TEXTS - 1] as usize]
     }
 
@@ -219,6 +269,7 @@ impl Recorded {
             schema: self.schema().map(Into::into),
             correlation_id: self.correlation_id().map(Into::into),
             causation_id: self.causation_id().map(Into::into),
+            data_subject: self.data_subject().map(Into::into),
             tags: Tags::new(self.tags()).unwrap_or_default(),
             extensions: self.extensions(),
             data: self.data_bytes(),
@@ -262,6 +313,7 @@ fn category(stream: &str) -> &str {
     stream.split_once('-').map_or(stream, |(category, _)| category)
 }
 
+/// Equal as the log keeps them: whether sealed data was opened makes no difference.
 impl PartialEq for Recorded {
     fn eq(&self, other: &Self) -> bool {
         self.position == other.position && self.bytes == other.bytes

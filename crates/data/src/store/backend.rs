@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::{
     AppendBatch, AppendError, Appended, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
     SqlError, StoreError, StreamPage, Timeline, Value, Verified,
+    erasure::{Erased, Ledger},
 };
 use crate::event::{Position, Version};
 
@@ -43,7 +44,13 @@ pub trait Backend: Send + Sync {
     fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
     /// Makes stubs of a stream's events.
     fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>>;
-    /// Writes a consistent copy of the store to `to`, while it is in use.
+    /// Destroys every key of a data subject. Durable in the ledger and in the keys when it returns.
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>>;
+    /// All erasures.
+    fn erasures(&self) -> BoxFuture<'_, Result<Ledger, StoreError>>;
+    /// Writes a consistent copy of the keys of data subjects to `to`, while the store is in use.
+    fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>>;
+    /// Writes a consistent copy of the store to `to`, without keys, while it is in use.
     fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>>;
     /// Checks every stored byte.
     fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>>;
@@ -146,4 +153,6 @@ pub struct Capabilities {
     pub application_tables: bool,
     /// A consistent copy can be taken while it is in use.
     pub online_backup: bool,
+    /// A data subject can be erased.
+    pub erasure: bool,
 }

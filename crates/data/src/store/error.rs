@@ -3,6 +3,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use super::InvalidQuery;
+use crate::event::{Position, Version};
 
 /// Whether repeating a call can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,17 @@ pub enum StoreError {
         /// What is wrong with it.
         what: String,
     },
+    /// An event is sealed with a key that is not there, although its data subject was not erased. The file of keys is older
+    /// than the event, or was tampered with: put the right one in place, or erase the subject.
+    #[error("the key of event {position} (stream `{stream}`, version {version}) is not there, and nobody erased it")]
+    KeyMissing {
+        /// Where the event stands in the log.
+        position: Position,
+        /// Its stream.
+        stream: Arc<str>,
+        /// Its version.
+        version: Version,
+    },
     /// A page or batch asks for more than the limit.
     #[error("{what} is limited to {max}, {asked} were asked for")]
     TooMuch {
@@ -74,7 +86,11 @@ impl StoreError {
             Self::Overloaded { .. } => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
             Self::Closed => Retry::After(Duration::from_secs(1)),
-            Self::Corrupt { .. } | Self::TooMuch { .. } | Self::InvalidQuery(_) | Self::Engine { .. } => Retry::Never,
+            Self::Corrupt { .. }
+            | Self::KeyMissing { .. }
+            | Self::TooMuch { .. }
+            | Self::InvalidQuery(_)
+            | Self::Engine { .. } => Retry::Never,
         }
     }
 }
@@ -112,6 +128,30 @@ pub enum OpenError {
     Foreign {
         /// The file.
         path: PathBuf,
+    },
+    /// It has data of data subjects, and their keys are not there.
+    #[error("`{path}` is missing, which holds the keys of data subjects: put it, or a copy of it, in place")]
+    KeysMissing {
+        /// Where the keys should be.
+        path: PathBuf,
+    },
+    /// The keys beside it are another store's.
+    #[error("`{path}` holds the keys of store {found}, not those of store {expected}")]
+    KeysOfAnotherStore {
+        /// The file of keys.
+        path: PathBuf,
+        /// Whose keys it holds.
+        found: u64,
+        /// Whose keys it should hold.
+        expected: u64,
+    },
+    /// The erasure ledger is another store's.
+    #[error("the erasure ledger is of store {found}, not of store {expected}")]
+    LedgerOfAnotherStore {
+        /// The store that the ledger is of.
+        found: u64,
+        /// The store that is being restored.
+        expected: u64,
     },
     /// Its bytes are damaged.
     #[error("`{path}` is damaged: {what}; restore a backup, or see `quorate verify`")]

@@ -34,6 +34,7 @@
 mod append;
 mod backend;
 pub mod conformance;
+pub mod erasure;
 mod error;
 mod handle;
 mod limits;
@@ -48,7 +49,7 @@ pub use backend::{
     Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary, Unit, UnitError,
 };
 pub use error::{OpenError, Retry, StoreError};
-pub use handle::{RoomTables, Store};
+pub use handle::{EraseError, EraseHook, RoomTables, Store};
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
 pub use token::{Timeline, Token, TokenError};

@@ -71,8 +71,10 @@ pub(crate) fn photograph(from: &Path, to: &Path) {
     let pin = rusqlite::Connection::open(from).unwrap();
     pin.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
     std::fs::copy(from, to).unwrap();
-    if with_suffix(from, "-wal").exists() {
-        std::fs::copy(with_suffix(from, "-wal"), with_suffix(to, "-wal")).unwrap();
+    for suffix in ["-wal", ".keys", ".keys-wal"] {
+        if with_suffix(from, suffix).exists() {
+            std::fs::copy(with_suffix(from, suffix), with_suffix(to, suffix)).unwrap();
+        }
     }
 }
 

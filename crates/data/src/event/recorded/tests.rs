@@ -2,9 +2,9 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 use quorate_foundations::time::Wall;
 
-use super::{Recorded, Stub};
+use super::{Opened, Recorded, Stub};
 use crate::event::{
-    ChainHash, NewEvent, Position, Scalar, Tags, Version,
+    ChainHash, KeyId, NewEvent, Position, Scalar, Tags, Version,
     codec::{Place, Prepared},
 };
 
@@ -62,6 +62,63 @@ fn a_stub_forgets_the_data_and_keeps_the_chain() {
     assert!(read.follows(&ChainHash::START) && Prepared::new(&full(), "account-17").is(&read));
     assert!(!memchr(read.bytes(), b"17}"));
     assert_eq!(read.to_stub(Stub::Tombstoned).data_hash(), whole.data_hash());
+}
+
+/// The least that sealed data can look like: a key's id, a nonce, and the data turned round.
+fn sealed(event: &NewEvent) -> Prepared {
+    Prepared::sealed(event, "account-17", |header, data| {
+        let mut sealed = KeyId { generation: 3, check: header.len() as u32 }.to_bytes().to_vec();
+        sealed.extend_from_slice(&[7; 24]);
+        sealed.extend(data.iter().rev());
+        sealed
+    })
+}
+
+fn record_sealed(event: &NewEvent) -> Recorded {
+    let place = Place {
+        version: Version::new(1),
+        position: Position::new(9),
+        recorded_at: Wall::default(),
+        previous: ChainHash::START,
+    };
+    sealed(event).record(&place, &mut BytesMut::new())
+}
+
+#[test]
+fn sealed_data_is_told_only_once_it_is_opened() {
+    let event = full().about("customer-4");
+    let recorded = record_sealed(&event);
+    let read = Recorded::decode(recorded.position(), recorded.bytes().clone()).unwrap();
+    assert_eq!((read.data(), read.data_bytes(), read.erased()), (None, None, false));
+    assert_eq!((read.data_subject(), read.is_encrypted()), (Some("customer-4"), true));
+    assert_eq!(read.key_id().unwrap().generation, 3);
+    let plain = read.clone().opened(Opened::Plain(event.data.clone().unwrap()));
+    assert!(plain.follows(&ChainHash::START) && plain.to_new() == event && plain.data_hash() == read.data_hash());
+    let erased = read.clone().opened(Opened::Erased);
+    assert!(erased.follows(&ChainHash::START) && erased.erased() && erased.data().is_none());
+    assert!(sealed(&event).is(&erased) && !sealed(&full().about("another")).is_alike(&erased));
+}
+
+#[test]
+fn a_stub_of_sealed_data_keeps_its_key() {
+    let whole = record_sealed(&full().about("customer-4"));
+    let stub = whole.to_stub(Stub::Truncated).to_stub(Stub::Archived);
+    let read = Recorded::decode(stub.position(), stub.bytes().clone()).unwrap();
+    assert_eq!((read.key_id(), read.data_hash()), (whole.key_id(), whole.data_hash()));
+    assert!(read.follows(&ChainHash::START) && read.data().is_none() && read.stored_data().is_none());
+}
+
+#[test]
+fn data_of_a_subject_that_is_not_sealed_is_no_event() {
+    let mut bytes = record_sealed(&full().about("customer-4")).bytes().to_vec();
+    bytes[1] = 0;
+    assert!(Recorded::decode(Position::new(9), bytes.into()).is_err());
+    let without = NewEvent { data: None, ..full() }.about("customer-4");
+    let recorded = record(&without);
+    assert!(!recorded.is_encrypted() && recorded.data_subject().is_some());
+    let mut bytes = recorded.bytes().to_vec();
+    bytes[1] = super::codec::ENCRYPTED;
+    assert!(Recorded::decode(Position::new(9), bytes.into()).is_err());
 }
 
 fn memchr(haystack: &[u8], needle: &[u8]) -> bool {

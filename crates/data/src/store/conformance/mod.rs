@@ -15,6 +15,7 @@ mod appending;
 mod application_sql;
 mod conditions;
 mod endings;
+mod erasure;
 mod histories;
 mod idempotence;
 mod lifecycle;
@@ -160,6 +161,17 @@ suite! {
         retention_survives_reopening_and_still_verifies,
         truncating_twice_and_beyond_the_end_is_harmless,
         appending_goes_on_after_a_truncate;
+    erasure:
+        sealed_data_reads_in_the_clear_everywhere,
+        an_erased_subject_leaves_events_without_data,
+        a_repeat_is_known_before_and_after_an_erasure,
+        a_stub_of_sealed_data_still_knows_its_repeats,
+        appending_again_begins_a_new_generation,
+        erasing_twice_and_erasing_nobody_is_harmless,
+        a_transaction_seals_and_reads_what_it_sealed,
+        appends_beside_an_erasure_are_lost_only_if_they_came_before,
+        rooms_are_asked_to_forget_until_they_did,
+        many_subjects_at_once_each_have_their_own_key;
     limits:
         each_limit_of_an_append_is_named,
         a_transaction_that_writes_too_much_is_rolled_back_alone,

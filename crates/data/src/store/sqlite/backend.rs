@@ -13,9 +13,11 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     backup,
-    batch::Ready,
+    batch::{self, Ready},
     connection::failed,
+    erase,
     index::StreamRow,
+    keys, ledger,
     open::beside,
     queue::Queue,
     read::{self, Glance, Scan, Sight},
@@ -24,11 +26,12 @@ use super::{
     writer::Job,
 };
 use crate::{
-    event::Position,
+    event::{Position, Recorded},
     store::{
         AppendBatch, AppendError, Appended, Backend, Capabilities, Committed, Limits, LogPage, Progress, ReadLog,
         ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
         StreamSummary, Timeline, Unit, UnitError, Value, Verified,
+        erasure::{Erased, Ledger},
     },
 };
 
@@ -56,6 +59,15 @@ impl SqliteBackend {
         self.queue.submit(make(reply))?;
         // The writer answers every job; if it is gone it died on the way, with the job done or not.
         answer.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown.into()))
+    }
+
+    /// `events` with what their sealed data says.
+    async fn opened(&self, events: Vec<Recorded>) -> Result<Vec<Recorded>, StoreError> {
+        if !keys::any_sealed(&events) {
+            return Ok(events);
+        }
+        let shared = self.shared.clone();
+        self.env.run_blocking(move || shared.keys.open_all(events)).await
     }
 
     /// Runs `read` on a connection, away from the async threads.
@@ -114,6 +126,7 @@ impl Backend for SqliteBackend {
             several_writers: false,
             application_tables: true,
             online_backup: true,
+            erasure: true,
         }
     }
 
@@ -138,7 +151,9 @@ impl Backend for SqliteBackend {
 
     fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
-            let ready = Ready::new(batch, &self.shared.limits)?;
+            let (secrets, shared) = (batch::has_secrets(&batch), self.shared.clone());
+            let ready = move || Ready::new(batch, &shared.limits, &shared.keys);
+            let ready = if secrets { self.env.run_blocking(ready).await? } else { ready()? };
             self.ask(|reply| Job::Append(ready, reply)).await
         })
     }
@@ -153,12 +168,13 @@ impl Backend for SqliteBackend {
             self.shared.check_open()?;
             read::check_limit(limits, read.limit)?;
             let glance = read::glance(&self.shared.tail(), &read, limits, Sight::Published);
-            match glance {
-                Glance::Page(page) => Ok(page),
+            let page = match glance {
+                Glance::Page(page) => page,
                 Glance::Part(newer) => {
-                    self.reading(move |shared, reader| read::stream(shared, reader.view(), &read, newer)).await
+                    self.reading(move |shared, reader| read::stream(shared, reader.view(), &read, newer)).await?
                 }
-            }
+            };
+            Ok(StreamPage { events: self.opened(page.events).await?, ..page })
         })
     }
 
@@ -170,7 +186,7 @@ impl Backend for SqliteBackend {
             loop {
                 let glance = scan.tail(&self.shared.tail(), Sight::Published);
                 let until = match glance {
-                    Ok(page) => return Ok(page),
+                    Ok(page) => return Ok(LogPage { events: self.opened(page.events).await?, ..page }),
                     Err(until) => until,
                 };
                 scan = self
@@ -216,13 +232,36 @@ impl Backend for SqliteBackend {
         Box::pin(self.ask(move |reply| Job::Retire(stream, what, reply)))
     }
 
+    fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>> {
+        Box::pin(async move {
+            let asked = subject.clone();
+            let destroyed = self.ask(|reply| Job::Erase(asked, reply)).await?;
+            let generations = destroyed.generations;
+            let events =
+                self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, generations)).await?;
+            Ok(Erased { events, generation: generations.1, erased_at: destroyed.erased_at })
+        })
+    }
+
+    fn erasures(&self) -> BoxFuture<'_, Result<Ledger, StoreError>> {
+        Box::pin(self.reading(|shared, reader| {
+            let erasures = ledger::all(&reader.connection)?;
+            Ok(Ledger { store: shared.timeline.store, erasures })
+        }))
+    }
+
+    fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
+        Box::pin(self.env.run_blocking(move || backup::keys(&shared, disk.as_ref(), &to)))
+    }
+
     fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>> {
         let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
         Box::pin(self.env.run_blocking(move || backup::run(&shared, disk.as_ref(), &to, &progress)))
     }
 
     fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>> {
-        Box::pin(self.reading(move |_, reader| verify::run(&reader.connection, &progress)))
+        Box::pin(self.reading(move |shared, reader| verify::run(&reader.connection, &shared.keys, &progress)))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

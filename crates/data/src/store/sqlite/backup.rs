@@ -21,7 +21,32 @@ const COPYING: &str = "writing a backup";
 /// The copy gets its name when it is complete and durable: a crash leaves at most a file that ends in `.partial`.
 pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progress) -> Result<u64, StoreError> {
     shared.check_open()?;
-    let io = |cause: io::Error| StoreError::Engine { doing: COPYING, cause: Arc::new(cause) };
+    let total = disk.size(&shared.path).map_err(io)?;
+    progress(0, total);
+    let size = put(disk, to, |partial| {
+        // One read transaction: with the backup API, every commit of the writer would make it start again.
+        let reader = Reader::open(shared).map_err(failed(COPYING))?;
+        // The copy is written through the same connection.
+        reader.connection.execute_batch("PRAGMA query_only = OFF").map_err(failed(COPYING))?;
+        let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]);
+        copied.map(|_| ()).map_err(|cause| explained(&reader.connection, failed(COPYING)(cause)))
+    })?;
+    progress(total, total);
+    Ok(size)
+}
+
+/// Copies the keys as of now to the new file `to`; returns its size in bytes.
+pub(super) fn keys(shared: &Shared, disk: &dyn Disk, to: &Path) -> Result<u64, StoreError> {
+    shared.check_open()?;
+    put(disk, to, |partial| shared.keys.copy(partial))
+}
+
+fn io(cause: io::Error) -> StoreError {
+    StoreError::Engine { doing: COPYING, cause: Arc::new(cause) }
+}
+
+/// Lets `copy` write a file that gets the name `to` once it is complete and durable.
+fn put(disk: &dyn Disk, to: &Path, copy: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<u64, StoreError> {
     if disk.exists(to).map_err(io)? {
         return Err(io(io::ErrorKind::AlreadyExists.into()));
     }
@@ -29,20 +54,12 @@ pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progre
     partial.push(".partial");
     let partial = PathBuf::from(partial);
     clear(disk, &partial).map_err(io)?;
-    let total = disk.size(&shared.path).map_err(io)?;
-    progress(0, total);
-    // One read transaction: with the backup API, every commit of the writer would make it start again.
-    let reader = Reader::open(shared).map_err(failed(COPYING))?;
-    // The copy is written through the same connection.
-    reader.connection.execute_batch("PRAGMA query_only = OFF").map_err(failed(COPYING))?;
-    let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]).map_err(failed(COPYING));
-    if let Err(cause) = copied {
+    if let Err(cause) = copy(&partial) {
         let _ = clear(disk, &partial);
-        return Err(explained(&reader.connection, cause));
+        return Err(cause);
     }
     disk.sync(&partial).map_err(io)?;
     disk.rename(&partial, to).map_err(io)?;
-    progress(total, total);
     disk.size(to).map_err(io)
 }
 

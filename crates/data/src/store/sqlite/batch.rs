@@ -1,11 +1,19 @@
 //! A batch made ready where its caller runs: checked, encoded, hashed, so that the one writer has less to do.
 
+use std::collections::BTreeSet;
+
 use quorate_foundations::name::Name;
 
-use super::tail::identity;
+use super::{
+    keys::{KeyRing, Keys},
+    tail::identity,
+};
 use crate::{
-    event::Prepared,
-    store::{AppendBatch, AppendCondition, AppendError, ExpectedVersion, Limits, StreamAppend},
+    event::{NewEvent, Prepared},
+    store::{
+        AppendBatch, AppendCondition, AppendError, ExpectedVersion, Limits, StoreError, StreamAppend,
+        erasure::SubjectHash,
+    },
 };
 
 /// A batch that keeps the limits.
@@ -13,6 +21,8 @@ pub(super) struct Ready {
     pub(super) streams: Vec<ReadyStream>,
     pub(super) conditions: Vec<AppendCondition>,
     pub(super) bytes: usize,
+    /// How many erasures there had been when its secrets were sealed; `None` without secrets.
+    sealed: Option<u64>,
 }
 
 /// The part of a batch that goes to one stream.
@@ -25,14 +35,16 @@ pub(super) struct ReadyStream {
 /// One event, encoded.
 pub(super) struct ReadyEvent {
     pub(super) prepared: Prepared,
+    /// The event in the clear, where its data is sealed: to seal it again with another key.
+    pub(super) secret: Option<Box<NewEvent>>,
     pub(super) identity: u128,
     pub(super) source: std::sync::Arc<str>,
     pub(super) id: std::sync::Arc<str>,
 }
 
 impl Ready {
-    /// Checks and encodes `batch`.
-    pub(super) fn new(batch: AppendBatch, limits: &Limits) -> Result<Self, AppendError> {
+    /// Checks and encodes `batch`. Blocks where it [has secrets](has_secrets) whose keys are not at hand.
+    pub(super) fn new(batch: AppendBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
         let total: usize = batch.streams.iter().map(|part| part.events.len()).sum();
         if total > limits.batch_events {
             return Err(malformed(format!(
@@ -52,13 +64,35 @@ impl Ready {
         for condition in &batch.conditions {
             condition.fail_if_match.check().map_err(|cause| malformed(cause.to_string()))?;
         }
-        let streams: Vec<ReadyStream> = batch.streams.into_iter().map(ReadyStream::new).collect();
+        let sealed = has_secrets(&batch).then(|| keys.erasures());
+        let living = living(keys, batch.streams.iter().flat_map(|part| &part.events))?;
+        let ready = |part: StreamAppend| ReadyStream::new(part, keys, &living);
+        let streams: Vec<ReadyStream> = batch.streams.into_iter().map(ready).collect();
         let bytes = streams.iter().flat_map(|part| &part.events).map(|event| event.prepared.len()).sum();
         if bytes > limits.batch_bytes {
             return Err(malformed(format!("an append has at most {} bytes, this one has {bytes}", limits.batch_bytes)));
         }
         check_repeats(&streams)?;
-        Ok(Self { streams, conditions: batch.conditions, bytes })
+        Ok(Self { streams, conditions: batch.conditions, bytes, sealed })
+    }
+
+    /// Whether it has events whose data is sealed.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// The same batch sealed with keys of today; `None` if it is. Keys may be destroyed while a batch waits.
+    ///
+    /// The writer asks: erasures happen where it happens, so that the answer holds until the batch is written.
+    pub(super) fn renewed(&self, keys: &KeyRing) -> Result<Option<Self>, AppendError> {
+        if self.sealed.is_none_or(|sealed| sealed == keys.erasures()) {
+            return Ok(None);
+        }
+        let secrets = self.streams.iter().flat_map(|part| &part.events).filter_map(|event| event.secret.as_deref());
+        let living = living(keys, secrets)?;
+        let streams = self.streams.iter().map(|part| part.renewed(keys, &living)).collect();
+        let conditions = self.conditions.clone();
+        Ok(Some(Self { streams, conditions, bytes: self.bytes, sealed: Some(keys.erasures()) }))
     }
 
     /// How many events it has.
@@ -68,16 +102,50 @@ impl Ready {
 }
 
 impl ReadyStream {
-    fn new(StreamAppend { stream, expected, events }: StreamAppend) -> Self {
-        let ready = |event: crate::event::NewEvent| ReadyEvent {
-            prepared: Prepared::new(&event, stream.as_str()),
+    fn new(StreamAppend { stream, expected, events }: StreamAppend, keys: &KeyRing, living: &Keys) -> Self {
+        let ready = |event: NewEvent| ReadyEvent {
+            prepared: prepare(&event, &stream, keys, living),
             identity: identity(stream.as_str(), &event.source, &event.id),
-            source: event.source,
-            id: event.id,
+            source: event.source.clone(),
+            id: event.id.clone(),
+            secret: event.is_secret().then(|| Box::new(event)),
         };
         let events = events.into_iter().map(ready).collect();
         Self { stream, expected, events }
     }
+
+    fn renewed(&self, keys: &KeyRing, living: &Keys) -> Self {
+        let events = self.events.iter().map(|event| ReadyEvent {
+            prepared: event
+                .secret
+                .as_ref()
+                .map_or_else(|| event.prepared.clone(), |secret| prepare(secret, &self.stream, keys, living)),
+            secret: event.secret.clone(),
+            identity: event.identity,
+            source: event.source.clone(),
+            id: event.id.clone(),
+        });
+        Self { stream: self.stream.clone(), expected: self.expected, events: events.collect() }
+    }
+}
+
+/// Whether making `batch` ready needs keys, and may block.
+pub(super) fn has_secrets(batch: &AppendBatch) -> bool {
+    batch.streams.iter().flat_map(|part| &part.events).any(NewEvent::is_secret)
+}
+
+fn living<'e>(keys: &KeyRing, events: impl Iterator<Item = &'e NewEvent>) -> Result<Keys, StoreError> {
+    let subjects = events.filter(|event| event.is_secret()).filter_map(|event| event.data_subject.as_deref());
+    let subjects: BTreeSet<SubjectHash> = subjects.map(|subject| keys.hash(subject)).collect();
+    if subjects.is_empty() { Ok(Keys::new()) } else { keys.living(subjects) }
+}
+
+fn prepare(event: &NewEvent, stream: &Name, keys: &KeyRing, living: &Keys) -> Prepared {
+    let Some(subject) = event.data_subject.as_deref().filter(|_| event.is_secret()) else {
+        return Prepared::new(event, stream.as_str());
+    };
+    let key = living.get(&keys.hash(subject)).unwrap_or_else(|| unreachable!("every subject was given its key"));
+    Prepared::sealed(event, stream.as_str(), |header, data| key.seal(header, data))
 }
 
 fn check_stream(part: &StreamAppend, limits: &Limits) -> Result<(), AppendError> {

@@ -11,13 +11,16 @@ use quorate_runtime::Env;
 use rusqlite::Connection;
 
 use super::{
-    batch::{Ready, ReadyStream},
+    batch::{Ready, ReadyEvent, ReadyStream},
     block,
     connection::{BUSY, explained, failed, is_fatal},
     identity::{self, Largest},
-    index, read,
+    index,
+    keys::{KeyState, missing},
+    read,
     shared::Shared,
     sql::Guard,
+    tables,
     tail::Slot,
 };
 use crate::{
@@ -39,11 +42,30 @@ pub(super) struct Core {
     pub(super) lost: Option<UnitError>,
     /// The bytes that the unit that is running has asked to write.
     pub(super) asked: usize,
+    sealing: Sealing,
     buffer: BytesMut,
 }
 
+/// Whether the store says of itself that it has sealed events: if it does, it is not opened without its keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sealing {
+    /// It never sealed any.
+    Never,
+    /// It has, in the group being written or one that was taken back.
+    Begun,
+    /// It has, and says so.
+    Said,
+}
+
 impl Core {
-    pub(super) fn new(env: Env, shared: Arc<Shared>, connection: Connection, largest: Largest, guard: Guard) -> Self {
+    pub(super) fn new(
+        env: Env,
+        shared: Arc<Shared>,
+        connection: Connection,
+        largest: Largest,
+        guard: Guard,
+        sealing: Sealing,
+    ) -> Self {
         Self {
             env,
             shared,
@@ -54,6 +76,7 @@ impl Core {
             begun: false,
             lost: None,
             asked: 0,
+            sealing,
             buffer: BytesMut::new(),
         }
     }
@@ -73,9 +96,16 @@ impl Core {
             self.begin()?;
             self.write_blocks()?;
         }
+        if self.sealing == Sealing::Begun {
+            self.begin()?;
+            tables::set_meta(&self.connection, "sealed", 1).map_err(failed("writing quorate_meta"))?;
+        }
         if self.begun {
             self.make_durable("committing")?;
             self.begun = false;
+        }
+        if self.sealing == Sealing::Begun {
+            self.sealing = Sealing::Said;
         }
         let published = {
             let mut tail = self.shared.tail_mut();
@@ -197,6 +227,8 @@ impl Core {
 
     /// Appends a batch to the open group.
     pub(super) fn append(&mut self, batch: &Ready) -> Result<Appended, AppendError> {
+        let renewed = batch.renewed(&self.shared.keys)?;
+        let batch = renewed.as_ref().unwrap_or(batch);
         for part in &batch.streams {
             self.remember(&part.stream)?;
         }
@@ -284,7 +316,7 @@ impl Core {
             };
             let Some(position) = position else { continue };
             let recorded = self.shared.event(self.shared.view(&self.connection), position)?;
-            if !event.prepared.is(&recorded) {
+            if !self.is_repeated(event, &recorded)? {
                 return Err(AppendError::IdReused {
                     stream: part.stream.clone(),
                     source_uri: event.source.to_string(),
@@ -297,7 +329,23 @@ impl Core {
         Ok(known)
     }
 
+    /// Whether `recorded` is `event`. Sealing gives the same bytes each time; of what was sealed with a key that is destroyed
+    /// only the attributes can tell.
+    fn is_repeated(&self, event: &ReadyEvent, recorded: &Recorded) -> Result<bool, StoreError> {
+        if event.prepared.is(recorded) || !event.prepared.is_alike(recorded) || !recorded.is_encrypted() {
+            return Ok(event.prepared.is(recorded));
+        }
+        match self.shared.keys.state_of(recorded)? {
+            Some(KeyState::Erased) => Ok(true),
+            Some(KeyState::Lives(_)) => Ok(false),
+            Some(KeyState::Missing) | None => Err(missing(recorded)),
+        }
+    }
+
     fn write(&mut self, batch: &Ready) -> Appended {
+        if batch.is_sealed() && self.sealing == Sealing::Never {
+            self.sealing = Sealing::Begun;
+        }
         let recorded_at = self.env.wall();
         let mut tail = self.shared.tail_mut();
         let mut versions = Vec::with_capacity(batch.streams.len());

@@ -10,6 +10,7 @@
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
+//! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
@@ -27,8 +28,11 @@ mod block;
 mod cache;
 mod connection;
 mod core;
+mod erase;
 mod identity;
 mod index;
+mod keys;
+mod ledger;
 mod open;
 mod queue;
 mod read;
@@ -45,7 +49,7 @@ mod writer;
 
 use std::path::PathBuf;
 
-pub use self::open::{open, restore};
+pub use self::open::{give_up_keys, open, restore, restore_with};
 use super::Limits;
 
 /// Where the embedded store lives and what it accepts.

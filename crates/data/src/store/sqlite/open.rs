@@ -13,9 +13,12 @@ use super::{
     Config,
     backend::SqliteBackend,
     connection::{self, corrupt, failed},
-    core::Core,
+    core::{Core, Sealing},
+    erase,
     identity::Largest,
     index,
+    keys::{self, KeyFile, KeyRing},
+    ledger,
     queue::Queue,
     shared::{self, Shared},
     sql::Guard,
@@ -25,7 +28,10 @@ use super::{
 };
 use crate::{
     event::Recorded,
-    store::{OpenError, Store, StoreError},
+    store::{
+        OpenError, Store, StoreError,
+        erasure::{Erasure, Ledger},
+    },
 };
 
 /// Opens the store at `config.path`, creating it if it is not there.
@@ -61,8 +67,29 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     let largest = Largest::load(&connection).map_err(damaged)?;
     connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;
     let guard = Guard::watch(&mut connection).map_err(failed("installing the authorizer"))?;
-    let shared = Arc::new(Shared::new(path, limits, timeline, tail));
-    Ok((Core::new(env, shared, connection, largest, guard), lock))
+    let sealing = tables::meta(&connection, "sealed").map_err(damaged)?;
+    let sealing = if sealing == 0 { Sealing::Never } else { Sealing::Said };
+    let file = open_keys(&env, &path, &connection, sealing)?;
+    let keys = KeyRing::new(&env, keys::path_of(&path), timeline.store, file);
+    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys));
+    Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
+}
+
+/// Opens the file of keys, if there is or must be one, and brings it and the ledger to the same state.
+fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing) -> Result<Option<KeyFile>, OpenError> {
+    let path = keys::path_of(store);
+    let is_there = env.disk().exists(&path).map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
+    let damaged = |cause| damaged(store, cause);
+    if !is_there && sealing != Sealing::Never {
+        return Err(OpenError::KeysMissing { path });
+    }
+    if !is_there && ledger::head(connection).map_err(damaged)?.entries == 0 {
+        return Ok(None);
+    }
+    let timeline = tables::timeline(connection).map_err(damaged)?;
+    let file = KeyFile::open(&path, timeline.store)?;
+    ledger::reconcile(connection, &file).map_err(damaged)?;
+    Ok(Some(file))
 }
 
 /// The store's one name. SQLite follows symbolic links, so the lock has to: under two names it would be two locks, and
@@ -84,7 +111,7 @@ fn take_lock(env: &Env, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
     })
 }
 
-fn damaged(path: &Path, cause: StoreError) -> OpenError {
+pub(super) fn damaged(path: &Path, cause: StoreError) -> OpenError {
     match cause {
         StoreError::Corrupt { place, what } => {
             OpenError::Corrupt { path: path.into(), what: format!("{place}: {what}") }
@@ -134,14 +161,62 @@ fn restore_event(connection: &Connection, tail: &mut Tail, event: Recorded) -> R
 
 /// Makes `backup` the store at `path`, on a new timeline: tokens from before are refused rather than misread.
 ///
+/// Keys are not in a backup: the file `<path>.keys` must be in place before the store is opened, if anything in it is about
+/// a data subject. See [`erasure`](crate::store::erasure) for what to do, and [`restore_with`] for the ledger.
+///
 /// # Errors
 /// [`OpenError::Io`] with `AlreadyExists` if there is a store at `path`; a restore never overwrites.
 pub async fn restore(env: &Env, backup: PathBuf, path: PathBuf) -> Result<(), OpenError> {
-    let blocking_env = env.clone();
-    env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path)).await
+    restore_and(env, backup, path, None).await
 }
 
-fn copy_and_raise(env: &Env, backup: &Path, path: &Path) -> Result<(), OpenError> {
+/// As [`restore`], and whoever was erased according to `ledger` stays erased, however old the backup and the keys are.
+///
+/// # Errors
+/// [`OpenError::LedgerOfAnotherStore`] if `ledger` was not exported from the store that `backup` is of.
+pub async fn restore_with(env: &Env, backup: PathBuf, path: PathBuf, ledger: Ledger) -> Result<(), OpenError> {
+    restore_and(env, backup, path, Some(ledger)).await
+}
+
+/// Says that the keys of the store at `path` are lost for good: every data subject so far counts as erased, and the store
+/// can be opened again without the events' data. There is no way back; find the keys, or a copy of them, first.
+///
+/// # Errors
+/// [`OpenError::Io`] with `AlreadyExists` if the keys are there.
+pub async fn give_up_keys(env: &Env, path: PathBuf) -> Result<(), OpenError> {
+    let blocking_env = env.clone();
+    env.run_blocking(move || give_up(&blocking_env, &path)).await
+}
+
+fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
+    let _lock = take_lock(env, path)?;
+    let keys = keys::path_of(path);
+    let io = |path: &Path, cause| OpenError::Io { path: path.into(), cause };
+    if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? {
+        return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));
+    }
+    if !env.disk().exists(path).map_err(|cause| io(path, cause))? {
+        return Err(io(path, io::ErrorKind::NotFound.into()));
+    }
+    let connection = tables::prepare(path, 0)?;
+    let damaged = |cause| damaged(path, cause);
+    let timeline = tables::timeline(&connection).map_err(damaged)?;
+    let newest = erase::newest_generations(&connection, timeline.store).map_err(damaged)?;
+    let erased_at = env.wall();
+    let erasure = |(subject, generation)| Erasure { subject, generation, erased_at };
+    let erasures: Vec<Erasure> = newest.into_iter().map(erasure).collect();
+    ledger::add_all(&connection, &erasures).map_err(damaged)?;
+    // Opening makes a file of keys when there is a ledger; where it is empty, nothing was lost.
+    tables::set_meta(&connection, "sealed", 0).map_err(failed("giving up the keys"))?;
+    connection.close().map_err(|(_, cause)| failed("closing the store")(cause).into())
+}
+
+async fn restore_and(env: &Env, backup: PathBuf, path: PathBuf, ledger: Option<Ledger>) -> Result<(), OpenError> {
+    let blocking_env = env.clone();
+    env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path, ledger.as_ref())).await
+}
+
+fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| OpenError::Io { path, cause }
@@ -162,7 +237,7 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path) -> Result<(), OpenError
         io::copy(&mut from, &mut to).map_err(io(&partial))?;
         to.sync().map_err(io(&partial))?;
         drop(to);
-        raise_epoch(&partial)?;
+        raise_epoch(&partial, ledger)?;
         env.disk().rename(&partial, path).map_err(io(path))
     })();
     if restored.is_err() {
@@ -189,11 +264,18 @@ fn clear(env: &Env, partial: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn raise_epoch(path: &Path) -> Result<(), OpenError> {
+fn raise_epoch(path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
     let connection = tables::prepare(path, 0)?;
     let damaged = |cause| damaged(path, cause);
     let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
     tables::set_meta(&connection, "epoch", epoch + 1).map_err(failed("raising the epoch"))?;
+    if let Some(ledger) = ledger {
+        let expected = tables::timeline(&connection).map_err(damaged)?.store;
+        if ledger.store != expected {
+            return Err(OpenError::LedgerOfAnotherStore { found: ledger.store, expected });
+        }
+        ledger::add_all(&connection, &ledger.erasures).map_err(damaged)?;
+    }
     // Leaves no write-ahead log behind: the file is about to be renamed.
     connection.close().map_err(|(_, cause)| failed("closing the restored store")(cause).into())
 }

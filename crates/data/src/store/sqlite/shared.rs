@@ -16,6 +16,7 @@ use super::{
     block::Block,
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
+    keys::KeyRing,
     sql::Guard,
     tail::Tail,
 };
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
+    pub(super) keys: KeyRing,
     pub(super) head: watch::Sender<Position>,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
@@ -88,7 +90,7 @@ impl Reader {
 }
 
 impl Shared {
-    pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail) -> Self {
+    pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail, keys: KeyRing) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
         Self {
@@ -96,6 +98,7 @@ impl Shared {
             limits,
             timeline,
             cache,
+            keys,
             head,
             lingering: AtomicBool::new(false),
             commits: AtomicU64::new(0),
@@ -142,10 +145,11 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) { Err(StoreError::Closed) } else { Ok(()) }
     }
 
-    /// Refuses readers from now on, and closes the connections that wait for reuse.
+    /// Refuses readers from now on, and closes the connections that wait for reuse and the file of keys.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.keys.close();
     }
 
     /// What the writer's connection sees.

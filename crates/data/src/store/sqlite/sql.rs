@@ -126,7 +126,7 @@ fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
 }
 
 /// Tables that only the store itself writes.
-pub(super) const CORE: [&str; 7] = [
+pub(super) const CORE: [&str; 8] = [
     "quorate_meta",
     "quorate_block",
     "quorate_stream",
@@ -134,6 +134,7 @@ pub(super) const CORE: [&str; 7] = [
     "quorate_term",
     "quorate_term_run",
     "quorate_event_id",
+    "quorate_erasure",
 ];
 
 /// Runs a statement and returns the number of rows it changed.

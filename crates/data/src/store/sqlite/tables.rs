@@ -25,7 +25,7 @@ const TABLES: &str = "
     -- The positions of a stream's events, from version `first` on: see run.rs.
     CREATE TABLE quorate_stream_run (stream INTEGER NOT NULL, first INTEGER NOT NULL, positions BLOB NOT NULL,
         PRIMARY KEY (stream, first)) WITHOUT ROWID;
-    -- Types (1), tags (2) and categories (3) of events.
+    -- Types (1), tags (2), categories (3) and data subjects (4) of events.
     CREATE TABLE quorate_term (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, word TEXT NOT NULL, sum INTEGER NOT NULL,
         UNIQUE (kind, word));
     -- The positions of a term's events, from position `first` on.
@@ -33,6 +33,9 @@ const TABLES: &str = "
         PRIMARY KEY (term, first)) WITHOUT ROWID;
     -- Which events are known: see identity.rs.
     CREATE TABLE quorate_event_id (key BLOB PRIMARY KEY, position INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
+    -- Who was erased: see ledger.rs. `entry` counts from 1.
+    CREATE TABLE quorate_erasure (entry INTEGER PRIMARY KEY, subject BLOB NOT NULL, generation INTEGER NOT NULL,
+        erased_at INTEGER NOT NULL, chain INTEGER NOT NULL, sum INTEGER NOT NULL, UNIQUE (subject, generation));
     -- The tables of rooms, by version.
     CREATE TABLE quorate_room (room TEXT PRIMARY KEY, version INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 ";
@@ -62,6 +65,7 @@ fn create(connection: &Connection, store: u64) -> rusqlite::Result<()> {
     set_meta(connection, "store", store.cast_signed())?;
     set_meta(connection, "epoch", 1)?;
     set_meta(connection, "indexed", 0)?;
+    set_meta(connection, "sealed", 0)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("COMMIT")
@@ -71,7 +75,7 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> r
     connection.pragma_query_value(None, name, |row| row.get(0))
 }
 
-fn open_error(path: &Path, cause: rusqlite::Error) -> OpenError {
+pub(super) fn open_error(path: &Path, cause: rusqlite::Error) -> OpenError {
     let code = extended_code(&cause).unwrap_or(0);
     match code & 0xff {
         rusqlite::ffi::SQLITE_NOTADB => {

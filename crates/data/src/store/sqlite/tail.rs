@@ -30,10 +30,12 @@ pub(super) enum TermKind {
     Tag = 2,
     /// Its stream's category.
     Category = 3,
+    /// Its data subject.
+    DataSubject = 4,
 }
 
 impl TermKind {
-    pub(super) const ALL: [Self; 3] = [Self::Type, Self::Tag, Self::Category];
+    pub(super) const ALL: [Self; 4] = [Self::Type, Self::Tag, Self::Category, Self::DataSubject];
 }
 
 pub(super) type Terms = HashMap<Arc<str>, Vec<u64>, FixedState>;
@@ -86,7 +88,7 @@ pub(super) struct Tail {
     published: u64,
     events: Vec<Recorded>,
     slots: HashMap<Arc<str>, Slot, FixedState>,
-    terms: [Terms; 3],
+    terms: [Terms; TermKind::ALL.len()],
     ids: HashMap<u128, u64, FixedState>,
     flushes: u64,
     bytes: usize,
@@ -289,7 +291,8 @@ impl Tail {
 /// The words an event is listed under.
 pub(super) fn words(event: &Recorded) -> impl Iterator<Item = (TermKind, &str)> {
     let fixed = [(TermKind::Type, event.kind()), (TermKind::Category, event.category())];
-    fixed.into_iter().chain(event.tags().map(|tag| (TermKind::Tag, tag)))
+    let subject = event.data_subject().map(|subject| (TermKind::DataSubject, subject));
+    fixed.into_iter().chain(event.tags().map(|tag| (TermKind::Tag, tag))).chain(subject)
 }
 
 /// What makes an event the same event: its stream, `source` and `id`, as a 128-bit hash.

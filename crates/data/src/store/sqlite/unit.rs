@@ -37,7 +37,7 @@ impl UnitTx {
 impl TxOps for UnitTx {
     fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let mut core = self.core();
-        let appended = Ready::new(batch, &core.shared.limits).and_then(|batch| {
+        let appended = Ready::new(batch, &core.shared.limits, &core.shared.keys).and_then(|batch| {
             core.charge(batch.bytes)?;
             core.append(&batch)
         });
@@ -109,10 +109,11 @@ fn read_stream(core: &Core, read: &ReadStream) -> Result<StreamPage, StoreError>
     let shared = &core.shared;
     read::check_limit(&shared.limits, read.limit)?;
     let glance = read::glance(&shared.tail(), read, &shared.limits, Sight::Everything);
-    match glance {
-        Glance::Page(page) => Ok(page),
-        Glance::Part(newer) => read::stream(shared, shared.view(&core.connection), read, newer),
-    }
+    let page = match glance {
+        Glance::Page(page) => page,
+        Glance::Part(newer) => read::stream(shared, shared.view(&core.connection), read, newer)?,
+    };
+    Ok(StreamPage { events: shared.keys.open_all(page.events)?, ..page })
 }
 
 fn read_log(core: &Core, read: ReadLog) -> Result<LogPage, StoreError> {
@@ -122,7 +123,7 @@ fn read_log(core: &Core, read: ReadLog) -> Result<LogPage, StoreError> {
     loop {
         let glance = scan.tail(&shared.tail(), Sight::Everything);
         match glance {
-            Ok(page) => return Ok(page),
+            Ok(page) => return Ok(LogPage { events: shared.keys.open_all(page.events)?, ..page }),
             Err(until) => scan.indexed(shared, shared.view(&core.connection), until)?,
         }
     }

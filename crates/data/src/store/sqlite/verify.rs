@@ -15,7 +15,8 @@ use super::{
     connection::failed,
     identity,
     index::{StreamRow, term_sum},
-    run, shared,
+    keys::{KeyRing, missing, place},
+    ledger, run, shared,
     sql::CORE,
     tables,
     tail::words,
@@ -28,8 +29,8 @@ use crate::{
 const CHECKING: &str = "checking the store";
 
 /// Checks everything, as of one moment.
-pub(super) fn run(connection: &Connection, progress: &Progress) -> Result<Verified, StoreError> {
-    Check::new(connection, progress).and_then(Check::finish)
+pub(super) fn run(connection: &Connection, keys: &KeyRing, progress: &Progress) -> Result<Verified, StoreError> {
+    Check::new(connection, keys, progress).and_then(Check::finish)
 }
 
 /// What a stream was like at the last event read.
@@ -57,6 +58,7 @@ impl Digest {
 
 struct Check<'c> {
     connection: &'c Connection,
+    keys: &'c KeyRing,
     progress: &'c Progress,
     found: Verified,
     chains: HashMap<Arc<str>, Chain, FixedState>,
@@ -71,7 +73,7 @@ const TERMS: usize = 1;
 const IDS: usize = 2;
 
 impl<'c> Check<'c> {
-    fn new(connection: &'c Connection, progress: &'c Progress) -> Result<Self, StoreError> {
+    fn new(connection: &'c Connection, keys: &'c KeyRing, progress: &'c Progress) -> Result<Self, StoreError> {
         let mut found = Verified::default();
         let indexed = match tables::meta(connection, "indexed") {
             Ok(indexed) => indexed.cast_unsigned(),
@@ -81,7 +83,8 @@ impl<'c> Check<'c> {
             }
         };
         let chains = HashMap::with_hasher(FixedState::default());
-        let mut check = Self { connection, progress, found, chains, indexed, total: 0, should_say: Default::default() };
+        let mut check =
+            Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() };
         check.structure()?;
         Ok(check)
     }
@@ -99,6 +102,8 @@ impl<'c> Check<'c> {
         }
         self.meta()?;
         self.rooms()?;
+        self.ledger()?;
+        self.keys.verify(&mut self.found)?;
         Ok(self.found)
     }
 
@@ -157,17 +162,21 @@ impl<'c> Check<'c> {
     fn event(&mut self, event: &Recorded) {
         self.found.events += 1;
         let position = event.position().get();
-        let place = || format!("event {position} (stream `{}`, version {})", event.stream(), event.version());
         if !self.chains.contains_key(event.stream()) {
             self.chains.insert(event.stream().into(), Chain { version: 0, hash: ChainHash::START });
         }
         let Some(chain) = self.chains.get_mut(event.stream()) else { return };
         if event.version().get() != chain.version + 1 {
-            self.found.find(place(), format!("version {} should follow here", chain.version + 1));
+            self.found.find(place(event), format!("version {} should follow here", chain.version + 1));
         } else if !event.follows(&chain.hash) {
-            self.found.find(place(), "its hash does not follow from the event before");
+            self.found.find(place(event), "its hash does not follow from the event before");
         }
         *chain = Chain { version: event.version().get(), hash: event.hash() };
+        match self.keys.open(event.clone()) {
+            Ok(_) => {}
+            Err(StoreError::KeyMissing { .. }) => self.found.find(place(event), missing(event).to_string()),
+            Err(cause) => note(&mut self.found, &cause),
+        }
         if position <= self.indexed {
             let stream = event.stream().as_bytes();
             self.should_say[STREAMS].add(0, stream, event.version().get(), position);
@@ -306,6 +315,17 @@ impl<'c> Check<'c> {
         })
     }
 
+    fn ledger(&mut self) -> Result<(), StoreError> {
+        let mut chain = 0;
+        self.each(&ledger::select_all(), |check, row| {
+            match ledger::Entry::read(row)?.and_then(|entry| entry.after(chain)) {
+                Ok(link) => chain = link,
+                Err(cause) => note(&mut check.found, &cause),
+            }
+            Ok(())
+        })
+    }
+
     /// Reads rows one by one. A row that cannot be read is a finding, not the end.
     fn each(
         &mut self,
@@ -332,7 +352,8 @@ impl<'c> Check<'c> {
     }
 }
 
-fn note(found: &mut Verified, cause: &StoreError) {
+/// Takes `cause` down as a finding.
+pub(super) fn note(found: &mut Verified, cause: &StoreError) {
     match cause {
         StoreError::Corrupt { place, what } => found.find(place.clone(), what.clone()),
         other => found.find("the store", other.to_string()),

@@ -20,6 +20,7 @@ use super::{
     batch::Ready,
     connection::{constraint, explained},
     core::Core,
+    erase::{self, Destroyed},
     queue::Queue,
     retire,
     unit::UnitTx,
@@ -37,6 +38,7 @@ pub(super) enum Job {
     Append(Ready, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
     Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
+    Erase(Arc<str>, oneshot::Sender<Result<Destroyed, StoreError>>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
 }
@@ -117,6 +119,7 @@ impl Writer {
             self.run_group(std::mem::take(&mut group));
             match job {
                 Job::Retire(stream, what, reply) => drop(reply.send(retire::run(&mut self.core(), &stream, what))),
+                Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
                 Job::Flush(reply) => drop(reply.send(self.core().flush())),
                 Job::Close(reply) => {
                     self.close(reply);
@@ -259,6 +262,7 @@ fn refuse(job: Job, why: &UnitError) {
             drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));
         }
         Job::Retire(.., reply) => drop(reply.send(Err(cause.into()))),
+        Job::Erase(_, reply) => drop(reply.send(Err(cause))),
         Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
     }
 }

@@ -1,0 +1,164 @@
+//! The erasure ledger: who was erased, and when, without saying who.
+
+use std::fmt;
+
+use quorate_foundations::time::Wall;
+use serde::{Deserialize, Serialize};
+
+use crate::event::Timestamp;
+
+/// A data subject as the ledger and the keys know it: a hash of its name, salted with the store's id.
+///
+/// Whoever knows the store's id can try names; a name that is a pseudonym gives nothing away.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectHash([u8; 32]);
+
+impl SubjectHash {
+    /// The hash of `subject` in `store`.
+    pub fn of(store: u64, subject: &str) -> Self {
+        let salt = blake3::derive_key("quorate 2026 data subject: name", &store.to_le_bytes());
+        Self(*blake3::keyed_hash(&salt, subject.as_bytes()).as_bytes())
+    }
+
+    /// From its 32 bytes.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubjectHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for SubjectHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One entry of the ledger: every key of the subject up to `generation` is destroyed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erasure {
+    /// Who.
+    pub subject: SubjectHash,
+    /// The last generation of keys that is destroyed, counted from 1.
+    pub generation: u32,
+    /// When.
+    pub erased_at: Wall,
+}
+
+/// All erasures of a store, oldest first. To be exported after each, and given to a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    /// The store's id.
+    pub store: u64,
+    /// The erasures.
+    pub erasures: Vec<Erasure>,
+}
+
+/// Why a text is no ledger.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// It is not the JSON of a ledger.
+    #[error("this is not an exported erasure ledger")]
+    Malformed(#[source] serde_json::Error),
+    /// An entry says something that no ledger says.
+    #[error("entry {index} of the erasure ledger has a wrong `{member}`")]
+    Wrong {
+        /// Which entry, counted from 0.
+        index: usize,
+        /// Its member.
+        member: &'static str,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    store: u64,
+    erasures: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    subject: String,
+    generation: u32,
+    erased_at: String,
+}
+
+impl Ledger {
+    /// As JSON, for keeping beside the backups.
+    pub fn to_json(&self) -> String {
+        let entry = |erasure: &Erasure| Entry {
+            subject: erasure.subject.to_string(),
+            generation: erasure.generation,
+            erased_at: Timestamp::from(erasure.erased_at).as_str().to_owned(),
+        };
+        let text = Text { store: self.store, erasures: self.erasures.iter().map(entry).collect() };
+        serde_json::to_string_pretty(&text).unwrap_or_else(|_| unreachable!("numbers and texts have a JSON form"))
+    }
+
+    /// From what [`to_json`](Self::to_json) wrote.
+    pub fn from_json(json: &str) -> Result<Self, LedgerError> {
+        let text: Text = serde_json::from_str(json).map_err(LedgerError::Malformed)?;
+        let erasures = text.erasures.into_iter().enumerate().map(|(index, entry)| {
+            let wrong = |member| LedgerError::Wrong { index, member };
+            let subject = blake3::Hash::from_hex(&entry.subject).map_err(|_| wrong("subject"))?;
+            if entry.generation == 0 {
+                return Err(wrong("generation"));
+            }
+            let erased_at = entry.erased_at.parse::<Timestamp>().map_err(|_| wrong("erased_at"))?.instant();
+            Ok(Erasure { subject: SubjectHash(*subject.as_bytes()), generation: entry.generation, erased_at })
+        });
+        Ok(Self { store: text.store, erasures: erasures.collect::<Result<_, _>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_foundations::time::Wall;
+
+    use super::{Erasure, Ledger, LedgerError, SubjectHash};
+
+    fn ledger() -> Ledger {
+        let erasure = |name: &str, generation| Erasure {
+            subject: SubjectHash::of(17, name),
+            generation,
+            erased_at: Wall::from_unix_nanos(1_700_000_000_123_456_789),
+        };
+        Ledger { store: 17, erasures: vec![erasure("anna", 1), erasure("bert", 2)] }
+    }
+
+    #[test]
+    fn an_exported_ledger_comes_back() {
+        let json = ledger().to_json();
+        assert_eq!(Ledger::from_json(&json).unwrap(), ledger());
+        assert!(!json.contains("anna"));
+    }
+
+    #[test]
+    fn the_same_name_has_another_hash_in_another_store() {
+        assert_ne!(SubjectHash::of(1, "anna"), SubjectHash::of(2, "anna"));
+    }
+
+    #[test]
+    fn what_is_no_ledger_is_refused() {
+        assert!(matches!(Ledger::from_json("{}"), Err(LedgerError::Malformed(_))));
+        let cases = [("\"generation\": 2", "\"generation\": 0", "generation"), ("2023-", "2023/", "erased_at")];
+        for (good, bad, member) in cases {
+            let wrong = Ledger::from_json(&ledger().to_json().replace(good, bad)).unwrap_err();
+            assert!(matches!(wrong, LedgerError::Wrong { member: m, .. } if m == member), "{wrong:?}");
+        }
+        let json = ledger().to_json().replace(&SubjectHash::of(17, "bert").to_string(), "bert");
+        assert!(matches!(Ledger::from_json(&json), Err(LedgerError::Wrong { index: 1, member: "subject" })));
+    }
+}

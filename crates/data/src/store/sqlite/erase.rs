@@ -1,0 +1,146 @@
+//! Erasing a data subject: the writer's part.
+
+use std::collections::BTreeMap;
+
+use quorate_foundations::time::Wall;
+use rusqlite::Connection;
+
+use super::{
+    connection::failed,
+    core::Core,
+    index, ledger,
+    shared::{self, Shared, View},
+    tail::TermKind,
+};
+use crate::store::{
+    StoreError,
+    erasure::{Erasure, SubjectHash},
+};
+
+const ERASING: &str = "erasing a data subject";
+
+/// What is known of a subject's keys after [`run`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destroyed {
+    /// The generations that were destroyed by this call: those behind the first, up to the second.
+    pub(super) generations: (u32, u32),
+    pub(super) erased_at: Option<Wall>,
+}
+
+/// Destroys every key of `subject`.
+///
+/// Ordering: the ledger is durable before the key is destroyed. Whatever happens in between, opening the store destroys
+/// the key; the other way round, a crash would leave events that nobody knows the reason of.
+pub(super) fn run(core: &mut Core, subject: &str) -> Result<Destroyed, StoreError> {
+    let hash = core.shared.keys.hash(subject);
+    let known = ledger::newest(&core.connection, &hash)?;
+    let before = known.map_or(0, |erasure| erasure.generation);
+    let Some(generation) = newest_generation(core, subject, &hash)?.filter(|newest| *newest > before) else {
+        // A first attempt may have ended between the two steps.
+        if let Some(erasure) = known {
+            destroy(core, erasure)?;
+        }
+        return Ok(Destroyed { generations: (before, before), erased_at: known.map(|erasure| erasure.erased_at) });
+    };
+    let erasure = Erasure { subject: hash, generation, erased_at: core.env.wall() };
+    enter(core, &erasure)?;
+    destroy(core, erasure)?;
+    Ok(Destroyed { generations: (before, generation), erased_at: Some(erasure.erased_at) })
+}
+
+/// The newest generation of keys that `subject` has, or that sealed one of its events.
+fn newest_generation(core: &Core, subject: &str, hash: &SubjectHash) -> Result<Option<u32>, StoreError> {
+    let living = core.shared.keys.find(hash)?.and_then(|known| known.live).map(|key| key.id().generation);
+    if living.is_some() {
+        return Ok(living);
+    }
+    // Its key may be lost: then only the events tell.
+    let view = core.shared.view(&core.connection);
+    for position in positions(&core.shared, view, subject)?.into_iter().rev() {
+        if let Some(key) = core.shared.event(view, position)?.key_id() {
+            return Ok(Some(key.generation));
+        }
+    }
+    Ok(None)
+}
+
+/// Where the events that name `subject` stand, ascending.
+fn positions(shared: &Shared, view: View<'_>, subject: &str) -> Result<Vec<u64>, StoreError> {
+    let young = {
+        let tail = shared.tail();
+        let published = tail.published();
+        let positions = tail.postings(TermKind::DataSubject, subject);
+        positions.iter().copied().take_while(|position| *position <= published).collect::<Vec<_>>()
+    };
+    let mut found: Vec<u64> = Vec::new();
+    if let Some(term) = index::term(view.connection, TermKind::DataSubject, subject)? {
+        let mut behind = 0;
+        while let Some(run) = index::postings(view.connection, term, behind)? {
+            found.extend(run.positions);
+            behind = found.last().copied().unwrap_or(u64::MAX);
+        }
+    }
+    // The tail may have gone into the index between the two looks.
+    let indexed = found.last().copied().unwrap_or(0);
+    found.extend(young.into_iter().filter(|position| *position > indexed));
+    Ok(found)
+}
+
+fn enter(core: &mut Core, erasure: &Erasure) -> Result<(), StoreError> {
+    core.begin()?;
+    let entered = ledger::add(&core.connection, erasure).and_then(|_| core.run("COMMIT", ERASING));
+    match &entered {
+        Ok(()) => core.begun = false,
+        Err(cause) => {
+            core.roll_back();
+            core.end_if_fatal(cause);
+        }
+    }
+    entered
+}
+
+fn destroy(core: &Core, erasure: Erasure) -> Result<(), StoreError> {
+    core.shared.keys.destroy(erasure, ledger::head(&core.connection)?.chain)
+}
+
+/// How many whole events of `subject` are sealed with keys of the generations behind `after`, up to `to`.
+pub(super) fn count(
+    shared: &Shared,
+    view: View<'_>,
+    subject: &str,
+    (after, to): (u32, u32),
+) -> Result<u64, StoreError> {
+    if after == to {
+        return Ok(0);
+    }
+    let mut events = 0;
+    for position in positions(shared, view, subject)? {
+        let event = shared.event(view, position)?;
+        let sealed = event.key_id().filter(|_| event.stub().is_none());
+        events += u64::from(sealed.is_some_and(|key| key.generation > after && key.generation <= to));
+    }
+    Ok(events)
+}
+
+/// For every data subject with sealed events, the newest generation of keys that sealed one, from the whole log.
+pub(super) fn newest_generations(
+    connection: &Connection,
+    store: u64,
+) -> Result<BTreeMap<SubjectHash, u32>, StoreError> {
+    let mut select =
+        connection.prepare("SELECT first, body FROM quorate_block ORDER BY first").map_err(failed(ERASING))?;
+    let mut rows = select.query([]).map_err(failed(ERASING))?;
+    let mut newest = BTreeMap::new();
+    while let Some(row) = rows.next().map_err(failed(ERASING))? {
+        let (first, body): (i64, Vec<u8>) =
+            row.get(0).and_then(|first| Ok((first, row.get(1)?))).map_err(failed(ERASING))?;
+        let block = shared::check(first, body.into())?;
+        for position in block.first()..block.end() {
+            let event = shared::in_block(&block, position)?;
+            let Some((subject, key)) = event.data_subject().zip(event.key_id()) else { continue };
+            let known = newest.entry(SubjectHash::of(store, subject)).or_default();
+            *known = key.generation.max(*known);
+        }
+    }
+    Ok(newest)
+}

@@ -1,0 +1,385 @@
+//! Erased data is gone from the files and stays gone, whatever is restored and wherever a crash comes.
+
+mod sqlite;
+
+use std::path::{Path, PathBuf};
+
+use quorate_data::{
+    event::{NewEvent, Recorded, Version},
+    store::{
+        AppendBatch, AppendError, ExpectedVersion, OpenError, ReadStream, Store, StoreError,
+        conformance::Place as _,
+        erasure::Ledger,
+        sqlite::{give_up_keys, restore, restore_with},
+    },
+};
+use quorate_runtime::Env;
+use sqlite::{Folder, batch, event, open, photograph, with_suffix};
+
+/// Data about `subject` that would be recognised anywhere, small or spread over pages.
+fn secret(subject: &str, n: u64) -> NewEvent {
+    let words = format!("the-secret-{subject}-{n}-").repeat([1, 200, 4_000][n as usize % 3]);
+    NewEvent { data: Some(words.into()), ..event(format!("{subject}-{n}")) }.about(subject)
+}
+
+async fn append(store: &Store, subject: &str, n: u64) {
+    store.append(batch(subject, vec![secret(subject, n)])).await.unwrap();
+}
+
+async fn read(store: &Store, stream: &str) -> Result<Vec<Recorded>, StoreError> {
+    Ok(store.read_stream(ReadStream::forward(stream.parse().unwrap(), 100)).await?.events)
+}
+
+/// Which of a stream's events are erased.
+async fn erased(store: &Store, stream: &str) -> Vec<bool> {
+    let events = read(store, stream).await.unwrap();
+    assert!(events.iter().all(|event| event.erased() == event.data().is_none()));
+    events.iter().map(Recorded::erased).collect()
+}
+
+async fn is_sound(store: &Store) -> bool {
+    let verified = store.verify(std::sync::Arc::new(|_, _| {})).await.unwrap();
+    verified.findings.iter().for_each(|finding| println!("{finding}"));
+    verified.is_sound()
+}
+
+fn files(path: &Path) -> impl Iterator<Item = PathBuf> {
+    ["", "-wal", "-shm", ".keys", ".keys-wal", ".keys-shm", ".keys-journal"]
+        .map(|suffix| with_suffix(path, suffix))
+        .into_iter()
+        .filter(|file| file.exists())
+}
+
+/// The files of the store at `path` in which `needle` stands.
+fn found(path: &Path, needle: &[u8]) -> Vec<PathBuf> {
+    let holds = |file: &PathBuf| std::fs::read(file).unwrap().windows(needle.len()).any(|window| window == needle);
+    files(path).filter(holds).collect()
+}
+
+/// The bytes of every key of the store at `path`, read from a copy.
+fn secrets(path: &Path, copy: &Path) -> Vec<Vec<u8>> {
+    photograph(path, copy);
+    let keys = rusqlite::Connection::open(with_suffix(copy, ".keys")).unwrap();
+    let mut select = keys.prepare("SELECT secret FROM quorate_key WHERE secret IS NOT NULL").unwrap();
+    select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+}
+
+fn move_store(from: &Path, to: &Path) {
+    for file in files(from) {
+        let suffix = file.to_str().unwrap().strip_prefix(from.to_str().unwrap()).unwrap().to_owned();
+        std::fs::rename(file, with_suffix(to, &suffix)).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn neither_data_nor_destroyed_keys_stand_in_any_file() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..60 {
+        append(&store, &format!("p{}", n % 7), n).await;
+    }
+    assert_eq!(found(&folder.file(), b"p1-1").len(), 1, "attributes are there, so that looking finds something");
+    assert!(found(&folder.file(), b"the-secret-").is_empty());
+    let keys = secrets(&folder.file(), &folder.path("copy.db"));
+    assert_eq!(keys.len(), 7);
+    assert!(keys.iter().all(|key| !found(&folder.file(), key).is_empty()));
+    for n in 0..7 {
+        store.erase(&format!("p{n}")).await.unwrap();
+        let left = keys.iter().filter(|key| !found(&folder.file(), key).is_empty()).count();
+        assert_eq!(left, 6 - n);
+    }
+    assert!(found(&folder.file(), b"the-secret-").is_empty());
+    store.close().await.unwrap();
+    assert!(found(&folder.file(), b"the-secret-").is_empty());
+    assert!(keys.iter().all(|key| found(&folder.file(), key).is_empty()));
+}
+
+#[tokio::test]
+async fn a_destroyed_key_is_gone_although_pages_were_split_and_merged() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let events = |from: u64, to: u64| (from..to).map(|n| event(n).about(format!("p{n}"))).collect();
+    for from in (0..2_000).step_by(250) {
+        store.append(batch("s", events(from, from + 250))).await.unwrap();
+    }
+    let keys = secrets(&folder.file(), &folder.path("copy.db"));
+    for n in 0..100 {
+        store.erase(&format!("p{n}")).await.unwrap();
+    }
+    store.append(batch("s", events(2_000, 3_000))).await.unwrap();
+    let bytes: Vec<u8> = files(&folder.file()).flat_map(|file| std::fs::read(file).unwrap()).collect();
+    let present: std::collections::BTreeSet<&[u8]> = bytes.windows(32).collect();
+    assert_eq!(keys.iter().filter(|key| present.contains(&key[..])).count(), 1_900);
+}
+
+#[tokio::test]
+async fn a_key_made_for_an_event_that_never_came_does_no_harm() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let nowhere = ExpectedVersion::Exact(Version::new(7));
+    let refused = store.append(AppendBatch::to("anna".parse().unwrap(), nowhere, vec![secret("anna", 1)])).await;
+    assert!(matches!(refused, Err(AppendError::VersionConflict { .. })), "{refused:?}");
+    assert_eq!(secrets(&folder.file(), &folder.path("copy.db")).len(), 1, "the key came first");
+    folder.crash(store).await;
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    folder.crash(store).await;
+    let store = folder.store().await;
+    assert_eq!(erased(&store, "anna").await, [false]);
+    assert_eq!(store.erase("anna").await.unwrap().events, 1);
+    assert!(is_sound(&store).await);
+}
+
+#[tokio::test]
+async fn a_crash_between_ledger_and_key_is_finished_by_opening() {
+    let folder = Folder::new();
+    let (before, after) = (folder.path("before.db"), folder.path("after.db"));
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    append(&store, "bert", 1).await;
+    photograph(&folder.file(), &before);
+    let keys = secrets(&before, &folder.path("copy.db"));
+    store.erase("anna").await.unwrap();
+    photograph(&folder.file(), &after);
+    // The ledger knows, the key lives: the crash came in the middle.
+    for suffix in [".keys", ".keys-wal"] {
+        std::fs::copy(with_suffix(&before, suffix), with_suffix(&after, suffix)).unwrap();
+    }
+    assert_eq!(keys.iter().filter(|key| !found(&after, key).is_empty()).count(), 2);
+    let reopened = open(&after).await.unwrap();
+    assert_eq!(keys.iter().filter(|key| !found(&after, key).is_empty()).count(), 1, "destroyed by opening");
+    assert_eq!((erased(&reopened, "anna").await, erased(&reopened, "bert").await), (vec![true], vec![false]));
+    append(&reopened, "anna", 2).await;
+    assert_eq!(erased(&reopened, "anna").await, [true, false]);
+    assert!(is_sound(&reopened).await);
+}
+
+#[tokio::test]
+async fn keys_that_know_more_than_the_ledger_teach_it() {
+    let folder = Folder::new();
+    let (before, after) = (folder.path("before.db"), folder.path("after.db"));
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    photograph(&folder.file(), &before);
+    let told = store.erase("anna").await.unwrap();
+    photograph(&folder.file(), &after);
+    for suffix in [".keys", ".keys-wal"] {
+        std::fs::copy(with_suffix(&after, suffix), with_suffix(&before, suffix)).unwrap();
+    }
+    let reopened = open(&before).await.unwrap();
+    assert_eq!(erased(&reopened, "anna").await, [true]);
+    assert_eq!(reopened.erasures().await.unwrap(), store.erasures().await.unwrap());
+    assert_eq!(reopened.erase("anna").await.unwrap().erased_at, told.erased_at);
+}
+
+/// A backup and a copy of the keys from before an erasure, and what there is after it.
+struct Disaster {
+    folder: Folder,
+    backup: PathBuf,
+    keys: PathBuf,
+    ledger: Ledger,
+}
+
+impl Disaster {
+    async fn new() -> Self {
+        let folder = Folder::new();
+        let (backup, keys) = (folder.path("backup.db"), folder.path("backup.keys"));
+        let store = folder.store().await;
+        append(&store, "anna", 1).await;
+        append(&store, "bert", 1).await;
+        store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
+        store.backup_keys(keys.clone()).await.unwrap();
+        store.erase("anna").await.unwrap();
+        let ledger = Ledger::from_json(&store.erasures().await.unwrap().to_json()).unwrap();
+        store.close().await.unwrap();
+        move_store(&folder.file(), &folder.path("broken.db"));
+        Self { folder, backup, keys, ledger }
+    }
+
+    fn put_keys(&self, from: &Path) {
+        std::fs::copy(from, with_suffix(&self.folder.file(), ".keys")).unwrap();
+    }
+
+    /// Which events are erased, anna's and bert's.
+    async fn erased(&self) -> (Vec<bool>, Vec<bool>) {
+        let store = open(&self.folder.file()).await.unwrap();
+        assert!(is_sound(&store).await);
+        let erased = (erased(&store, "anna").await, erased(&store, "bert").await);
+        store.close().await.unwrap();
+        erased
+    }
+}
+
+#[tokio::test]
+async fn a_backup_holds_no_keys_and_is_not_opened_without_them() {
+    let disaster = Disaster::new().await;
+    assert!(found(&disaster.backup, b"the-secret-").is_empty());
+    let path = disaster.folder.file();
+    restore(&Env::real(), disaster.backup.clone(), path.clone()).await.unwrap();
+    let refused = open(&path).await.err().unwrap();
+    assert!(matches!(&refused, OpenError::KeysMissing { path: at } if *at == with_suffix(&path, ".keys")), "{refused}");
+    disaster.put_keys(&disaster.keys);
+    assert_eq!(disaster.erased().await, (vec![false], vec![false]), "both copies are older than the erasure");
+}
+
+#[tokio::test]
+async fn an_older_backup_beside_the_surviving_keys_does_not_bring_data_back() {
+    let disaster = Disaster::new().await;
+    disaster.put_keys(&disaster.folder.path("broken.db.keys"));
+    restore(&Env::real(), disaster.backup.clone(), disaster.folder.file()).await.unwrap();
+    assert_eq!(disaster.erased().await, (vec![true], vec![false]));
+}
+
+#[tokio::test]
+async fn with_the_ledger_older_copies_of_both_do_not_bring_data_back() {
+    let disaster = Disaster::new().await;
+    disaster.put_keys(&disaster.keys);
+    let (path, ledger) = (disaster.folder.file(), disaster.ledger.clone());
+    let foreign = Ledger { store: ledger.store + 1, ..ledger.clone() };
+    let refused = restore_with(&Env::real(), disaster.backup.clone(), path.clone(), foreign).await;
+    assert!(matches!(refused, Err(OpenError::LedgerOfAnotherStore { .. })), "{refused:?}");
+    assert!(!path.exists());
+    restore_with(&Env::real(), disaster.backup.clone(), path.clone(), ledger).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(disaster.erased().await, (vec![true], vec![false]));
+    }
+    let keys = secrets(&disaster.folder.path("broken.db"), &disaster.folder.path("copy.db"));
+    assert_eq!(keys.len(), 1);
+    assert_eq!(secrets(&path, &disaster.folder.path("other.db")), keys, "anna's key went out of the older file");
+}
+
+#[tokio::test]
+async fn keys_older_than_an_event_are_an_error_until_its_subject_is_erased() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    let old = folder.path("old.keys");
+    store.backup_keys(old.clone()).await.unwrap();
+    append(&store, "bert", 1).await;
+    append(&store, "carl", 1).await;
+    store.close().await.unwrap();
+    std::fs::copy(&old, with_suffix(&folder.file(), ".keys")).unwrap();
+    let store = folder.store().await;
+    let missing = |read: Result<Vec<Recorded>, StoreError>| match read {
+        Err(StoreError::KeyMissing { stream, version, .. }) => (stream.to_string(), version.get()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(erased(&store, "anna").await, [false]);
+    assert_eq!(missing(read(&store, "bert").await), ("bert".to_owned(), 1));
+    let repeat = store.append(batch("bert", vec![secret("bert", 1)])).await;
+    assert!(matches!(repeat, Err(AppendError::Store(StoreError::KeyMissing { .. }))), "{repeat:?}");
+    append(&store, "bert", 2).await;
+    assert_eq!(missing(read(&store, "bert").await), ("bert".to_owned(), 1), "a new key is not the lost one");
+    assert!(!is_sound(&store).await, "verify tells");
+    assert_eq!(store.erase("bert").await.unwrap().events, 2);
+    assert_eq!(erased(&store, "bert").await, [true, true]);
+    assert_eq!(store.erase("carl").await.unwrap().events, 1, "also without any key");
+    assert_eq!(erased(&store, "carl").await, [true]);
+    assert!(is_sound(&store).await);
+}
+
+#[tokio::test]
+async fn lost_keys_are_given_up_only_on_demand() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    store.append(batch("plain", vec![event(1)])).await.unwrap();
+    store.erase("anna").await.unwrap();
+    append(&store, "anna", 2).await;
+    append(&store, "bert", 1).await;
+    store.close().await.unwrap();
+    let path = folder.file();
+    let refused = give_up_keys(&Env::real(), path.clone()).await;
+    assert!(matches!(refused, Err(OpenError::Io { .. })), "they are there: {refused:?}");
+    std::fs::remove_file(with_suffix(&path, ".keys")).unwrap();
+    assert!(matches!(open(&path).await, Err(OpenError::KeysMissing { .. })));
+    for _ in 0..2 {
+        give_up_keys(&Env::real(), path.clone()).await.unwrap();
+    }
+    let store = open(&path).await.unwrap();
+    assert_eq!((erased(&store, "anna").await, erased(&store, "bert").await), (vec![true, true], vec![true]));
+    assert_eq!(erased(&store, "plain").await, [false]);
+    append(&store, "bert", 2).await;
+    assert_eq!(erased(&store, "bert").await, [true, false]);
+    assert!(is_sound(&store).await);
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_is_not_this_stores_is_refused() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    store.close().await.unwrap();
+    let keys = with_suffix(&folder.file(), ".keys");
+    let good = std::fs::read(&keys).unwrap();
+    let other = folder.path("other.db");
+    let stranger = open(&other).await.unwrap();
+    append(&stranger, "anna", 1).await;
+    stranger.close().await.unwrap();
+
+    std::fs::copy(with_suffix(&other, ".keys"), &keys).unwrap();
+    assert!(matches!(open(&folder.file()).await, Err(OpenError::KeysOfAnotherStore { .. })));
+    std::fs::copy(&other, &keys).unwrap();
+    assert!(matches!(open(&folder.file()).await, Err(OpenError::Foreign { path }) if path == keys));
+    std::fs::write(&keys, b"this is no database, although it is long enough to be looked at".repeat(100)).unwrap();
+    assert!(matches!(open(&folder.file()).await, Err(OpenError::Corrupt { path, .. }) if path == keys));
+    std::fs::write(&keys, &good).unwrap();
+    rusqlite::Connection::open(&keys).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    assert!(matches!(open(&folder.file()).await, Err(OpenError::Newer { found: 99, .. })));
+    std::fs::write(&keys, &good).unwrap();
+    let holder = rusqlite::Connection::open(&keys).unwrap();
+    holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE").unwrap();
+    assert!(matches!(open(&folder.file()).await, Err(OpenError::Locked { path }) if path == keys));
+    drop(holder);
+    assert_eq!(erased(&open(&folder.file()).await.unwrap(), "anna").await, [false]);
+}
+
+#[tokio::test]
+async fn rot_in_keys_and_ledger_is_named_and_nothing_wrong_is_served() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    append(&store, "bert", 1).await;
+    store.erase("bert").await.unwrap();
+    store.close().await.unwrap();
+    let keys = rusqlite::Connection::open(with_suffix(&folder.file(), ".keys")).unwrap();
+    keys.execute("UPDATE quorate_key SET secret = zeroblob(32) WHERE secret IS NOT NULL", []).unwrap();
+    drop(keys);
+    let ledger = rusqlite::Connection::open(folder.file()).unwrap();
+    ledger.execute("UPDATE quorate_erasure SET erased_at = erased_at + 1", []).unwrap();
+    drop(ledger);
+    let store = folder.store().await;
+    let read = read(&store, "anna").await;
+    assert!(matches!(&read, Err(StoreError::Corrupt { place, .. }) if place.starts_with("quorate_key")), "{read:?}");
+    let verified = store.verify(std::sync::Arc::new(|_, _| {})).await.unwrap();
+    let named = |table: &str| verified.findings.iter().any(|finding| finding.place.starts_with(table));
+    assert!(named("quorate_key,") && named("quorate_erasure,"), "{:?}", verified.findings);
+}
+
+#[tokio::test]
+async fn a_store_without_data_subjects_has_no_second_file() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", vec![event(1), NewEvent { data: None, ..event(2) }.about("anna")])).await.unwrap();
+    assert_eq!(store.erase("anna").await.unwrap().events, 0);
+    store.close().await.unwrap();
+    assert!(!with_suffix(&folder.file(), ".keys").exists());
+    assert_eq!(read(&folder.store().await, "s").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn two_restores_with_as_many_erasures_each_are_told_apart() {
+    let disaster = Disaster::new().await;
+    let (path, env) = (disaster.folder.file(), Env::real());
+    disaster.put_keys(&disaster.keys);
+    restore(&env, disaster.backup.clone(), path.clone()).await.unwrap();
+    let store = open(&path).await.unwrap();
+    store.erase("bert").await.unwrap();
+    store.close().await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    restore_with(&env, disaster.backup.clone(), path.clone(), disaster.ledger.clone()).await.unwrap();
+    assert_eq!(disaster.erased().await, (vec![true], vec![true]));
+    let keys = disaster.folder.path("copy.db");
+    assert_eq!(secrets(&path, &keys).len(), 0, "the file of keys and the ledger know both erasures");
+    assert_eq!(open(&path).await.unwrap().erasures().await.unwrap().erasures.len(), 2);
+}
