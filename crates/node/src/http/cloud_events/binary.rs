@@ -37,6 +37,7 @@ pub(crate) fn from_headers(headers: &HeaderMap, body: Bytes) -> Result<NewEvent,
             "dataschema" => event.schema = Some(text.into()),
             "correlationid" => event.correlation_id = Some(text.into()),
             "causationid" => event.causation_id = Some(text.into()),
+            "datasubject" => event.data_subject = Some(text.into()),
             "tags" => event.tags = parsed(name, &text)?,
             "datacontenttype" => return Err(Fault::of(name, "in binary mode this is the header `content-type`")),
             _ if SET_BY_THE_STORE.contains(&name) => {
@@ -74,7 +75,8 @@ pub(crate) fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
         ("ce-correlationid", event.correlation_id()),
         ("ce-causationid", event.causation_id()),
         ("ce-tags", event.tags_text()),
-        ("ce-stub", event.stub().map(render::stub)),
+        ("ce-datasubject", event.data_subject()),
+        ("ce-stub", render::stub(event)),
     ];
     for (name, text) in attributes.into_iter().filter_map(|(name, text)| Some((name, text?))) {
         headers.insert(HeaderName::from_static(name), encoded(text));
@@ -185,11 +187,13 @@ mod tests {
         let mut all = REQUIRED.to_vec();
         all.extend([
             ("ce-subject", "Euro%20%E2%82%AC"),
+            ("ce-datasubject", "c-17"),
             ("ce-priority", "\"a \\\"b\\\"\""),
             ("content-type", "text/plain"),
         ]);
         let event = from_headers(&headers(&all), Bytes::from_static(b"hello")).unwrap();
         assert_eq!(event.subject.as_deref(), Some("Euro €"));
+        assert_eq!(event.data_subject.as_deref(), Some("c-17"));
         assert_eq!(event.extensions["priority"], quorate_data::event::Scalar::Text("a \"b\"".into()));
         assert_eq!(event.data.as_deref(), Some(&b"hello"[..]));
     }

@@ -66,7 +66,40 @@ fn ends(media: &str, suffix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Form;
+    use bytes::{Bytes, BytesMut};
+    use http::HeaderMap;
+    use quorate_data::store::{AppendBatch, ExpectedVersion, ReadStream, Store, sqlite};
+    use quorate_runtime::Env;
+
+    use super::{Form, Layout, Renderer, event, to_headers};
+
+    /// The event at the beginning of the stream, as JSON and as headers.
+    async fn served(store: &Store) -> (String, HeaderMap) {
+        let page = store.read_stream(ReadStream::forward("s".parse().unwrap(), 1)).await.unwrap();
+        let (mut json, mut headers) = (BytesMut::new(), HeaderMap::new());
+        Renderer::new(Layout::AsReceived).event(&mut json, &page.events[0]);
+        to_headers(&page.events[0], &mut headers);
+        (String::from_utf8(json.to_vec()).unwrap(), headers)
+    }
+
+    #[tokio::test]
+    async fn data_of_a_data_subject_is_served_in_the_clear_until_it_is_erased() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("s.db"))).await.unwrap();
+        let json =
+            r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","datasubject":"c-17","data":{"to":"Elm"}}"#;
+        let body = Bytes::from(json);
+        let events = vec![event(&body, &body).unwrap()];
+        store.append(AppendBatch::to("s".parse().unwrap(), ExpectedVersion::Any, events)).await.unwrap();
+        let (json, headers) = served(&store).await;
+        assert!(json.ends_with(r#","datasubject":"c-17","data":{"to":"Elm"}}"#), "{json}");
+        assert_eq!(headers["ce-datasubject"], "c-17");
+        assert!(!headers.contains_key("ce-stub"));
+        store.erase("c-17").await.unwrap();
+        let (json, headers) = served(&store).await;
+        assert!(json.ends_with(r#","datasubject":"c-17","stub":"erased"}"#), "{json}");
+        assert_eq!(headers["ce-stub"], "erased");
+    }
 
     #[test]
     fn a_media_type_decides_the_form_of_data() {

@@ -187,7 +187,7 @@ impl<'de> Visitor<'de> for OneEvent<'_> {
 }
 
 /// Attributes with a field of their own, in the order of their bits in [`Members::seen`].
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "specversion",
     "id",
     "source",
@@ -199,6 +199,7 @@ const KNOWN: [&str; 13] = [
     "correlationid",
     "causationid",
     "tags",
+    "datasubject",
     "data",
     "data_base64",
 ];
@@ -229,7 +230,8 @@ impl<'b> OneEvent<'b> {
             8 => event.correlation_id = optional(map)?,
             9 => event.causation_id = optional(map)?,
             10 => event.tags = parsed(map)?.unwrap_or_default(),
-            11 => members.data = Some(map.next_value()?),
+            11 => event.data_subject = optional(map)?,
+            12 => members.data = Some(map.next_value()?),
             _ => members.data_base64 = map.next_value()?,
         }
         Ok(())

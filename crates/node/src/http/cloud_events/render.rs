@@ -49,8 +49,9 @@ impl Renderer {
         text(buffer, b",\"correlationid\":", event.correlation_id());
         text(buffer, b",\"causationid\":", event.causation_id());
         text(buffer, b",\"tags\":", event.tags_text());
+        text(buffer, b",\"datasubject\":", event.data_subject());
         extensions(buffer, event.extensions_json());
-        text(buffer, b",\"stub\":", event.stub().map(stub));
+        text(buffer, b",\"stub\":", stub(event));
         if let Some(bytes) = event.data() {
             self.data(buffer, event, bytes);
         }
@@ -69,11 +70,11 @@ impl Renderer {
     /// looked at again, so that one lie cannot spoil a page.
     fn data(&self, buffer: &mut BytesMut, event: &Recorded, bytes: &[u8]) {
         match Form::of(event.content_type()) {
-            Form::Json if !event.is_encrypted() && is_json(bytes) => {
+            Form::Json if is_json(bytes) => {
                 buffer.put_slice(b",\"data\":");
                 self.json(buffer, bytes);
             }
-            Form::Text if !event.is_encrypted() && std::str::from_utf8(bytes).is_ok() => {
+            Form::Text if std::str::from_utf8(bytes).is_ok() => {
                 text(buffer, b",\"data\":", std::str::from_utf8(bytes).ok());
             }
             _ => {
@@ -98,12 +99,13 @@ impl Renderer {
     }
 }
 
-/// The word for why only a stub is left.
-pub(super) fn stub(stub: Stub) -> &'static str {
-    match stub {
-        Stub::Truncated => "truncated",
-        Stub::Tombstoned => "tombstoned",
-        Stub::Archived => "archived",
+/// The word for why its data is gone.
+pub(super) fn stub(event: &Recorded) -> Option<&'static str> {
+    match event.stub() {
+        Some(Stub::Truncated) => Some("truncated"),
+        Some(Stub::Tombstoned) => Some("tombstoned"),
+        Some(Stub::Archived) => Some("archived"),
+        None => event.erased().then_some("erased"),
     }
 }
 

@@ -41,7 +41,7 @@ fn data_is_kept_byte_for_byte_and_shares_the_body() {
 fn every_attribute_finds_its_field() {
     let json = with(
         r#","subject":"su","time":"2026-01-01T00:00:00Z","datacontenttype":"text/plain","dataschema":"ds",
-        "correlationid":"co","causationid":"ca","tags":"b:2 a:1","flag":true,"count":-7,"word":"w","unset":null,"data":"x\ny""#,
+        "correlationid":"co","causationid":"ca","datasubject":"da","tags":"b:2 a:1","flag":true,"count":-7,"word":"w","unset":null,"data":"x\ny""#,
     );
     let event = one(&json).unwrap();
     assert_eq!((&*event.id, &*event.source, &*event.kind), ("1", "/s", "t"));
@@ -50,6 +50,7 @@ fn every_attribute_finds_its_field() {
     assert_eq!(event.schema.as_deref(), Some("ds"));
     assert_eq!(event.correlation_id.as_deref(), Some("co"));
     assert_eq!(event.causation_id.as_deref(), Some("ca"));
+    assert_eq!(event.data_subject.as_deref(), Some("da"));
     assert_eq!(event.tags.as_str(), "a:1 b:2");
     assert_eq!(event.extensions["flag"], Scalar::Boolean(true));
     assert_eq!(event.extensions["count"], Scalar::Integer(-7));
@@ -75,6 +76,7 @@ fn what_is_wrong_is_said_with_its_place() {
         (with(r#","Ext":"x""#), Some("Ext"), "lower-case"),
         (with(r#","logposition":"1""#), Some("logposition"), "the store sets this"),
         (with(r#","stub":"truncated""#), Some("stub"), "the store sets this"),
+        (with(r#","datasubject":"""#), Some("datasubject"), "cannot be empty"),
         (with(r#","data":NaN"#), Some("data"), "expected"),
         (with(r#","data":Infinity"#), Some("data"), "expected"),
         (with(&deep), Some("data"), "more than 64 deep"),
