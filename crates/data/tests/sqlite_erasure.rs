@@ -1,4 +1,9 @@
 //! Erased data is gone from the files and stays gone, whatever is restored and wherever a crash comes.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test looks at the store from outside: its files, its processes"
+)]
 
 mod sqlite;
 

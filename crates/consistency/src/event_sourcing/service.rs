@@ -69,7 +69,7 @@ impl<D: Aggregate> Aggregates<D> {
         let writing = Arc::new(tokio::sync::Semaphore::new(1));
         let inner = Arc::new(Inner { decider, shell, cache, snapshots, writing });
         let of_hook = Arc::downgrade(&inner);
-        let forget = move |_| -> BoxFuture<'static, _> {
+        let forget = move |_, _| -> BoxFuture<'static, _> {
             // Which states the subject's data flowed into is not known, and all of them can be folded again. Whoever works
             // with one now puts it back into a place that nobody finds any more.
             of_hook.upgrade().inspect(|inner: &Arc<Inner<D>>| inner.cache().clear());

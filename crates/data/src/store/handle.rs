@@ -26,8 +26,9 @@ pub struct Store {
     erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
 }
 
-/// Forgets what a room derived from a data subject's data. It may be called again for the same subject.
-pub type EraseHook = Arc<dyn Fn(Arc<str>) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
+/// Forgets what a room derived from the data of a data subject, whose name it is given beside the store. It may be called
+/// again for the same subject. It must not hold the store, which holds it.
+pub type EraseHook = Arc<dyn Fn(Store, Arc<str>) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
 
 /// Why an erasure is not complete. Repeat it: what was done stays done.
 #[derive(Debug, thiserror::Error)]
@@ -281,7 +282,7 @@ impl Store {
         let erased = self.backend.erase(subject.clone()).await?;
         let hooks = self.erase_hooks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (room, forget) in hooks {
-            forget(subject.clone()).await.map_err(|cause| EraseError::Copies { room, cause })?;
+            forget(self.clone(), subject.clone()).await.map_err(|cause| EraseError::Copies { room, cause })?;
         }
         Ok(erased)
     }

@@ -7,6 +7,10 @@
 //! request. The same key with another fingerprint is somebody's mistake and is refused, also while the first request
 //! is still being done.
 //!
+//! When a data subject is erased all replies are forgotten: a fingerprint is a hash of what was sent, and whoever guesses
+//! the data could prove the guess. Every effect can be repeated by itself (an append is known by its events' ids), so that
+//! a request that comes once more is answered by its effect; what was refused is decided anew.
+//!
 //! Source: IETF draft "The Idempotency-Key HTTP Header Field". Ours differs in that a refusal that the store's state
 //! decided (a version conflict, say) is stored as well: the first answer stands.
 
@@ -87,6 +91,7 @@ impl Idempotency {
     /// The replies kept in `store`; makes their table if it is not there.
     pub async fn open(store: Store) -> Result<Self, OnceError> {
         store.declare(TABLES).await?;
+        store.on_erase("idempotency", Arc::new(|store, _| Box::pin(forget_all(store))));
         Ok(Self { store, in_flight: Arc::default() })
     }
 
@@ -150,15 +155,7 @@ impl Idempotency {
     /// repeated append is then still known by its events' ids.
     pub async fn sweep(&self, keep: Duration) -> Result<u64, OnceError> {
         let before = self.now().saturating_sub(i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX));
-        let mut forgotten = 0;
-        loop {
-            let some = self.store.transact(move |tx| Box::pin(async move { forget(tx, before).await }));
-            let some = some.await.map_err(flatten)?;
-            forgotten += some;
-            if some < u64::from(SWEEP) {
-                return Ok(forgotten);
-            }
-        }
+        forget_before(&self.store, before).await
     }
 
     fn now(&self) -> i64 {
@@ -226,6 +223,26 @@ async fn keep(tx: &mut DynTx, key: &Key, reply: &Reply, stored_at: i64) -> Resul
     Ok(())
 }
 
+async fn forget_before(store: &Store, before: i64) -> Result<u64, OnceError> {
+    let mut forgotten = 0;
+    loop {
+        let some = store.transact(move |tx| Box::pin(async move { forget(tx, before).await }));
+        let some = some.await.map_err(flatten)?;
+        forgotten += some;
+        if some < u64::from(SWEEP) {
+            return Ok(forgotten);
+        }
+    }
+}
+
+async fn forget_all(store: Store) -> Result<(), StoreError> {
+    match forget_before(&store, i64::MAX).await {
+        Ok(_) => Ok(()),
+        Err(OnceError::Store(cause)) => Err(cause),
+        Err(other) => Err(StoreError::Engine { doing: "forgetting replies", cause: Arc::new(other) }),
+    }
+}
+
 async fn forget(tx: &mut DynTx, before: i64) -> Result<u64, OnceError> {
     let sql = "DELETE FROM quorate_idempotency WHERE scope IN
         (SELECT scope FROM quorate_idempotency WHERE stored_at < $1 ORDER BY stored_at LIMIT $2)";
@@ -251,5 +268,37 @@ fn flatten(error: TransactError<OnceError>) -> OnceError {
         TransactError::Store(cause) => cause.into(),
         TransactError::TooLong { limit } => OnceError::TooLong { limit },
         other => OnceError::Sql(SqlError::Failed { what: other.to_string() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quorate_data::store::sqlite;
+    use quorate_runtime::Env;
+
+    use super::{Idempotency, Key, Reply};
+
+    #[tokio::test]
+    async fn an_erasure_forgets_replies_and_fingerprints() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("s.db"))).await.unwrap();
+        let replies = Idempotency::open(store.clone()).await.unwrap();
+        let once = async |n: u64| {
+            let mut scope = [0; 32];
+            scope[..8].copy_from_slice(&n.to_le_bytes());
+            let reply = Reply { status: 201, headers: Vec::new(), body: Bytes::from_static(b"done") };
+            let key = Key { scope, fingerprint: [7; 32] };
+            let done = replies.once(key, move |_| Box::pin(std::future::ready(Ok(reply.clone()))));
+            done.await.map(|(_, repeated)| repeated)
+        };
+        for n in 0..600 {
+            assert!(!once(n).await.unwrap());
+        }
+        assert!(once(599).await.unwrap(), "it is kept");
+        store.erase("nobody-yet").await.unwrap();
+        let rows = store.room_query("SELECT count(*) FROM quorate_idempotency", vec![]).await.unwrap();
+        assert_eq!(rows[0].at(0).as_i64(), Some(0));
+        assert!(!once(599).await.unwrap(), "it is forgotten");
     }
 }

@@ -245,7 +245,7 @@ pub(super) async fn rooms_are_asked_to_forget_until_they_did(place: &dyn Place) 
     let counted = calls.clone();
     store.on_erase(
         "the attic",
-        Arc::new(move |subject| {
+        Arc::new(move |_, subject| {
             let nth = counted.fetch_add(1, Ordering::SeqCst);
             Box::pin(async move {
                 assert_eq!(&*subject, "anna");
