@@ -140,7 +140,7 @@ impl Store {
     ///
     /// `unit` may be run again when another writer was in the way, so it must be free of side effects of its own.
     /// Inside, await nothing but the transaction. One unit has at most [`Limits::unit_time`]
-    /// and [`Limits::unit_bytes`]; beyond either it alone is rolled back.
+    /// and [`Limits::unit_bytes`](field@Limits::unit_bytes); beyond either it alone is rolled back.
     ///
     /// # Errors
     /// [`TransactError::Aborted`] with the closure's own error; nothing was written.

@@ -132,7 +132,7 @@ pub enum TransactError<E> {
         /// The limit.
         limit: Duration,
     },
-    /// The closure asked to write more than [`Limits::unit_bytes`](super::Limits::unit_bytes).
+    /// The closure asked to write more than [`Limits::unit_bytes`](field@super::Limits::unit_bytes).
     #[error("the transaction asked to write more than {limit} bytes and was rolled back")]
     TooLarge {
         /// The limit in bytes.
