@@ -4,7 +4,10 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use quorate_data::store::{OpenError, Store, StoreError, sqlite};
+use quorate_data::{
+    store::{OpenError, Store, StoreError, sqlite},
+    subscription::SubscriptionError,
+};
 use quorate_runtime::{
     Env,
     net::{Io, Listener},
@@ -17,7 +20,7 @@ use crate::{
         Node, Surface,
         connection::{Open, TICK, Verdict, Watched},
     },
-    verbs::{Idempotency, OnceError},
+    verbs::{DurableSubscriptions, Idempotency, OnceError},
 };
 
 /// Why the server could not start, or not end well.
@@ -48,6 +51,9 @@ pub enum ServeError {
     /// The store's tables cannot be made.
     #[error("the table of kept replies cannot be made")]
     Tables(#[source] OnceError),
+    /// The tables of the durable subscriptions cannot be made.
+    #[error("the tables of the durable subscriptions cannot be made")]
+    Subscriptions(#[source] SubscriptionError),
     /// The store could not be closed well; what was acknowledged is safe.
     #[error("the store could not be closed")]
     Close(#[source] StoreError),
@@ -97,8 +103,9 @@ impl Server {
         let address = listener.local_addr().map_err(listen)?;
         let store = sqlite::open(&env, config.store()).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
+        let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
         let http = env.scope("http");
-        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency));
+        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions));
         Ok(Self { listener, address, surface, http, store })
     }
 

@@ -23,6 +23,7 @@ mod routes;
 mod sse;
 mod store;
 mod streams;
+mod subscriptions;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -45,7 +46,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{Idempotency, StoreCare, Streams},
+    verbs::{DurableSubscriptions, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -54,6 +55,7 @@ pub(crate) struct Node {
     pub(crate) env: Env,
     pub(crate) streams: Streams,
     pub(crate) care: StoreCare,
+    pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -75,13 +77,20 @@ pub(crate) struct Surface {
 }
 
 impl Node {
-    pub(crate) fn new(config: Config, env: Env, store: Store, idempotency: Idempotency) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        env: Env,
+        store: Store,
+        idempotency: Idempotency,
+        subscriptions: DurableSubscriptions,
+    ) -> Self {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
             metrics: Metrics::register(&env, &connections, &store),
             care: StoreCare::new(store, config.backups()),
             idempotency,
+            subscriptions,
             connections,
             guard: Guard::new(&config),
             date: DateHeader::default(),

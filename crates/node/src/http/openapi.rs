@@ -13,6 +13,7 @@ use super::{
 };
 
 mod schemas;
+mod subscriptions;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| build().to_string().into());
 
@@ -34,17 +35,26 @@ fn build() -> Value {
         "tags": [
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
+            { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": paths(),
+        "paths": merged(paths(), subscriptions::paths()),
         "components": {
-            "schemas": schemas::schemas(),
+            "schemas": merged(schemas::schemas(), subscriptions::schemas()),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
         },
     })
+}
+
+/// The members of both objects.
+fn merged(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
 }
 
 fn paths() -> Value {
@@ -203,11 +213,12 @@ fn parameters() -> Value {
     let one = |place: &str, name: &str, what: &str, schema: &Value| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "version": one("path", "version", "A version, counted from 1", &count),
         "code": one("path", "code", "The last part of a problem's `type`", &text),
         "from": one("query", "from", "The version to begin with, included", &count),
         "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
-        "afterName": one("query", "after", "Begin behind this stream", &text),
+        "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
         "prefix": one("query", "prefix", "What the streams' names begin with", &text),

@@ -2,7 +2,7 @@
 //!
 //! `type` is that page's address, `title` and `status` follow from it, `detail` says what happened this time, `retry`
 //! whether repeating can help (`never`, `now`, `after`, then with `retryafter`), and `outcome` whether anything may
-//! have changed (`unchanged`, `unknown`). Programs match on `type`, never on `detail`.
+//! have changed (`unchanged`, `unknown`, or `partial` where all was done but what the problem names). Programs match on `type`, never on `detail`.
 
 mod code;
 mod convert;
@@ -30,6 +30,8 @@ pub(crate) const PROBLEM: &str = "application/problem+json";
 enum Outcome {
     Unchanged,
     Unknown,
+    /// All was done but what the problem names.
+    Partial,
 }
 
 /// Why a request was not done.
@@ -77,6 +79,13 @@ impl Problem {
         self
     }
 
+    /// All that was asked was done, except what the problem names.
+    #[must_use]
+    pub(crate) fn partial(mut self) -> Self {
+        self.0.outcome = Outcome::Partial;
+        self
+    }
+
     /// With a member of its own.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -115,7 +124,11 @@ impl Problem {
             "status": code.status().as_u16(),
             "detail": detail,
             "retry": match retry { Retry::Never => "never", Retry::Now => "now", Retry::After(_) => "after" },
-            "outcome": match outcome { Outcome::Unchanged => "unchanged", Outcome::Unknown => "unknown" },
+            "outcome": match outcome {
+                Outcome::Unchanged => "unchanged",
+                Outcome::Unknown => "unknown",
+                Outcome::Partial => "partial",
+            },
         });
         if let Retry::After(span) = retry {
             document["retryafter"] = format!("{}ms", span.as_millis()).into();

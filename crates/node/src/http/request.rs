@@ -21,11 +21,21 @@ use super::{
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("quorate-token");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
-/// The stream that a path names: its third segment.
+/// The stream that a path names.
 pub(crate) fn stream(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "stream")
+}
+
+/// The durable subscription that a path names.
+pub(crate) fn subscription(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "subscription")
+}
+
+/// The name in a path: its third segment.
+fn named(uri: &Uri, what: &str) -> Result<Name, Problem> {
     let segment = uri.path().split('/').nth(3).unwrap_or_default();
     let text = percent::decode(segment).map_err(|wrong| {
-        Problem::new(Code::InvalidName, format!("the stream's name in the path cannot be read: {wrong}"))
+        Problem::new(Code::InvalidName, format!("the {what}'s name in the path cannot be read: {wrong}"))
     })?;
     let name = Name::check(&text).map(|()| Name::new(&*text));
     Ok(name??)

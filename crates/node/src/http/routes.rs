@@ -2,10 +2,10 @@
 
 use axum::{
     Router,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, get, post, put},
 };
 
-use super::{Shared, append, health, log, openapi, pages, store, streams};
+use super::{Shared, append, health, log, openapi, pages, store, streams, subscriptions};
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
 pub(super) struct Route {
@@ -15,10 +15,11 @@ pub(super) struct Route {
 }
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 6] = [
+pub(super) const LINKS: [(&str, &str); 7] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
+    ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/readyz", "whether it takes requests"),
     ("/livez", "whether it is alive"),
     ("/metrics", "what it counts"),
@@ -40,6 +41,20 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/streams", GET, get(streams::list)),
         route("/v1/events", BOTH, post(append::to_streams).get(log::read)),
         route("/v1/events/subscribe", GET, get(log::subscribe)),
+        route("/v1/subscriptions", GET, get(subscriptions::list)),
+        route(
+            "/v1/subscriptions/{name}",
+            &["GET", "PUT", "DELETE"],
+            put(subscriptions::create).get(subscriptions::describe).delete(subscriptions::delete),
+        ),
+        route("/v1/subscriptions/{name}/pull", POST, post(subscriptions::pull)),
+        route("/v1/subscriptions/{name}/ack", POST, post(subscriptions::ack)),
+        route("/v1/subscriptions/{name}/nack", POST, post(subscriptions::nack)),
+        route("/v1/subscriptions/{name}/extend", POST, post(subscriptions::extend)),
+        route("/v1/subscriptions/{name}/park", POST, post(subscriptions::park)),
+        route("/v1/subscriptions/{name}/parked", GET, get(subscriptions::parked)),
+        route("/v1/subscriptions/{name}/replay", POST, post(subscriptions::replay)),
+        route("/v1/subscriptions/{name}/discard", POST, post(subscriptions::discard)),
         route("/v1/store/verify", POST, post(store::verify)),
         route("/v1/store/backup", POST, post(store::backup)),
         route("/livez", GET, get(health::live)),

@@ -4,8 +4,10 @@ mod idempotency;
 mod store;
 mod streams;
 mod subscribe;
+mod subscriptions;
 
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::{Batch, Source, Subscription};
+pub use subscriptions::{DurableSubscriptions, Settlement};

@@ -13,3 +13,4 @@ mod read;
 mod several;
 mod store;
 mod subscribe;
+mod subscriptions;

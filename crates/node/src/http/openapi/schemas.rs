@@ -108,18 +108,18 @@ fn problem() -> Value {
             "detail": { "type": "string", "description": "What happened this time, for people" },
             "retry": { "enum": ["never", "now", "after"], "description": "Whether repeating the same request can help" },
             "retryafter": { "type": "string", "description": "How long to wait before repeating, such as `100ms`" },
-            "outcome": { "enum": ["unchanged", "unknown"], "description": "Whether anything may have changed" },
+            "outcome": { "enum": ["unchanged", "unknown", "partial"], "description": "Whether anything may have changed; `partial`: all was done but what the problem names" },
             "trace": { "type": "string", "description": "The trace id of the request's `traceparent`" },
         }),
     )
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+pub(super) fn object(required: &[&str], properties: Value) -> Value {
     json!({ "type": "object", "required": required, "properties": properties })
 }
 
 /// An object without any other members.
-fn closed(required: &[&str], properties: Value) -> Value {
+pub(super) fn closed(required: &[&str], properties: Value) -> Value {
     let mut schema = object(required, properties);
     schema["additionalProperties"] = false.into();
     schema

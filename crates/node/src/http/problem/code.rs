@@ -54,6 +54,7 @@ codes! {
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
     StreamNotFound = "stream-not-found", NOT_FOUND, "Stream does not exist";
+    SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method does not apply here";
     NotAcceptable = "not-acceptable", NOT_ACCEPTABLE, "Event has no form that was asked for";
@@ -66,6 +67,11 @@ codes! {
     PositionAhead = "position-ahead", CONFLICT, "Position is ahead of the log";
     AlreadyRunning = "already-running", CONFLICT, "This is running already";
     BackupExists = "backup-exists", CONFLICT, "A backup of this name exists";
+    SubscriptionExists = "subscription-exists", CONFLICT, "Subscription exists with another configuration";
+    TooManySubscriptions = "too-many-subscriptions", CONFLICT, "There are as many subscriptions as a store keeps";
+    LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
+    WindowFull = "window-full", CONFLICT, "Too many events are unsettled";
+    ParkedFull = "parked-full", CONFLICT, "Too many events are parked";
     StreamTombstoned = "stream-tombstoned", GONE, "Stream was closed for good";
     VersionConflict = "version-conflict", PRECONDITION_FAILED, "Stream is at another version";
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "More was sent than one request may have";

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use quorate_data::store::{AppendError, InvalidQuery, Retry, StoreError, TokenError};
+use quorate_data::{
+    store::{AppendError, InvalidQuery, Retry, SqlError, StoreError, TokenError},
+    subscription::SubscriptionError,
+};
 use quorate_foundations::name::NameError;
 
 use super::{Code, Problem};
@@ -122,6 +125,28 @@ impl From<OnceError> for Problem {
             OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
             OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
             OnceError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<SubscriptionError> for Problem {
+    fn from(error: SubscriptionError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            SubscriptionError::NotFound { name } => {
+                told(Code::SubscriptionNotFound).with("subscription", name.as_str())
+            }
+            SubscriptionError::Exists { name } => told(Code::SubscriptionExists).with("subscription", name.as_str()),
+            SubscriptionError::TooMany { max } => told(Code::TooManySubscriptions).with("limit", *max),
+            SubscriptionError::Invalid { .. } => told(Code::InvalidParameter),
+            SubscriptionError::LeaseLost { leases } => {
+                told(Code::LeaseLost).with("leases", leases.iter().map(ToString::to_string).collect::<Vec<_>>())
+            }
+            SubscriptionError::WindowFull { window, .. } => told(Code::WindowFull).with("limit", *window),
+            SubscriptionError::ParkedFull { max, .. } => told(Code::ParkedFull).with("limit", *max),
+            SubscriptionError::Contended => told(Code::Overloaded),
+            SubscriptionError::Store(cause) | SubscriptionError::Tables(SqlError::Store(cause)) => cause.clone().into(),
+            _ => told(Code::StoreFailed),
         }
     }
 }
