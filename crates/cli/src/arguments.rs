@@ -13,7 +13,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, serve, store, stream,
+    patterns, serve, store, stream, subscription,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -56,6 +56,9 @@ enum Command {
     /// Read and follow the log of all streams
     #[command(subcommand)]
     Log(log::Command),
+    /// Durable subscriptions: create them, pull events, settle them
+    #[command(subcommand)]
+    Subscription(subscription::Command),
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
@@ -104,6 +107,7 @@ impl Arguments {
             Command::Serve { configuration } => serve::run(&env, &configuration).await,
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
+            Command::Subscription(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),

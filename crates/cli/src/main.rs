@@ -17,6 +17,7 @@ mod patterns;
 mod serve;
 mod store;
 mod stream;
+mod subscription;
 
 use std::{process::ExitCode, time::Duration};
 

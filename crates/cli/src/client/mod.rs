@@ -145,6 +145,13 @@ impl Client {
         self
     }
 
+    /// The same, for calls that the node may let wait for `span` before it answers.
+    #[must_use]
+    pub(crate) fn waiting(mut self, span: Duration) -> Self {
+        self.deadline = self.deadline.saturating_add(span);
+        self
+    }
+
     /// A connection that is dialled when it is first used.
     pub(crate) fn connection(&self) -> Connection {
         Connection::new(self.clone())
@@ -171,6 +178,18 @@ impl Call {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Self { method: Method::POST, target: target.into(), headers, body: body.into() }
+    }
+
+    /// The same as a `PUT`.
+    #[must_use]
+    pub(crate) fn put(mut self) -> Self {
+        self.method = Method::PUT;
+        self
+    }
+
+    /// The removal of `target`.
+    pub(crate) fn delete(target: impl Into<String>) -> Self {
+        Self { method: Method::DELETE, ..Self::get(target) }
     }
 
     /// With a header.

@@ -10,4 +10,5 @@ mod listings;
 mod loans;
 mod serve;
 mod settings;
+mod subscriptions;
 mod walkthrough;
