@@ -92,7 +92,7 @@ async fn a_backup_under_load_restores_and_readers_go_on_without_a_gap() {
         let restored = open(&target).await.unwrap();
         assert!(restored.head() >= before, "the backup holds what was there when it began");
         assert_eq!(restored.timeline().store, store.timeline().store);
-        assert_eq!(restored.timeline().epoch, store.timeline().epoch + 1, "another timeline");
+        assert!(restored.timeline().epoch > store.timeline().epoch, "another timeline");
         assert_sound(&restored).await;
         let events = log(&restored, 0).await;
         assert!(events == original[..events.len()], "a prefix of the log, byte for byte");
@@ -130,11 +130,13 @@ async fn a_restored_backup_of_a_backup_is_a_later_timeline_still() {
     let store = folder.store().await;
     let mut backup = folder.path("0.backup");
     store.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
+    let mut epoch = store.timeline().epoch;
     for n in 1..4_u32 {
         let path = folder.path(&format!("{n}.db"));
         restore(&Env::real(), backup.clone(), path.clone()).await.unwrap();
         let restored = open(&path).await.unwrap();
-        assert_eq!(restored.timeline().epoch, 1 + n);
+        assert!(restored.timeline().epoch > epoch);
+        epoch = restored.timeline().epoch;
         assert_ne!(restored.token().timeline(), store.token().timeline());
         backup = folder.path(&format!("{n}.backup"));
         restored.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();

@@ -138,3 +138,57 @@ async fn a_read_that_overlaps_forgetting_leaves_nothing_to_later_ones() {
         assert_eq!(after.len(), 30);
     }
 }
+
+/// Reads the whole stream forward, page by page, and says what is wrong with what it got.
+async fn hole(store: &Store, limit: usize) -> Option<String> {
+    let mut next = Version::new(1);
+    loop {
+        let page = store.read_stream(ReadStream::forward("s".parse().unwrap(), limit).from(next)).await.unwrap();
+        let expected = next.max(page.head.first);
+        let versions: Vec<u64> = page.events.iter().map(|event| event.version().get()).collect();
+        let whole: Vec<u64> = (expected.get()..).take(versions.len()).collect();
+        let ends_at = page.next.map_or(page.head.version.get() + 1, Version::get);
+        if versions != whole || expected.get() + versions.len() as u64 != ends_at.max(expected.get()) {
+            return Some(format!("from {next}: {versions:?}, next {:?}, head {:?}", page.next, page.head));
+        }
+        next = page.next?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_read_while_it_is_truncated_has_no_hole() {
+    let folder = Folder::new();
+    for round in 0..6_u64 {
+        let path = folder.path(&format!("{round}.db"));
+        let store = sqlite::open(&path).await.unwrap();
+        for n in 0..10 {
+            store.append(batch("s", (0..30).map(|k| event(n * 30 + k)).collect())).await.unwrap();
+        }
+        store.close().await.unwrap();
+        // Everything is in the index now; what follows stays in the tail.
+        let store = sqlite::open(&path).await.unwrap();
+        store.append(batch("s", (300..310).map(event).collect())).await.unwrap();
+        let readers: Vec<_> = (1..4)
+            .map(|limit| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    for _ in 0..15 {
+                        if let Some(hole) = hole(&store, limit * 7).await {
+                            return Some(hole);
+                        }
+                    }
+                    None
+                })
+            })
+            .collect();
+        for before in (12..290).step_by(9) {
+            let truncate = Retire::Truncate { before: Version::new(before) };
+            store.retire("s".parse().unwrap(), truncate).await.unwrap();
+            store.append(batch("s", vec![event(1_000 + before)])).await.unwrap();
+        }
+        for reader in readers {
+            assert_eq!(reader.await.unwrap(), None);
+        }
+        store.close().await.unwrap();
+    }
+}

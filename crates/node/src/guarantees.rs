@@ -352,7 +352,6 @@ pub const TABLE: &[Guarantee] = &[
 ];
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "looks at the repository it is built from")]
 mod tests {
     use super::{Proof, Surface, TABLE};
     use quorate_data::store::conformance::CASES;

@@ -3,6 +3,8 @@
 //! A figure is the median of interleaved rounds: limit, ours, limit, ours, …, so that a machine whose speed drifts drifts
 //! for both. Ratios travel between machines; absolute numbers do not.
 
+#![expect(clippy::disallowed_methods, reason = "a bench stands outside the world it measures")]
+
 mod events;
 mod figure;
 mod log;

@@ -105,8 +105,11 @@ async fn flush_when_idle(env: Env, shared: Weak<Shared>, queue: Arc<Queue>) {
             (tail.published(), tail.len())
         };
         let due = waiting > 0 || shared.lingering.load(Ordering::Relaxed);
-        if published == seen && due && queue.submit(Job::Flush(oneshot::channel().0)).is_err() {
-            return;
+        if published == seen && due {
+            // A store too busy for this is looked at again; a closed one is not.
+            if let Err(StoreError::Closed) = queue.submit(Job::Flush(oneshot::channel().0)) {
+                return;
+            }
         }
         seen = published;
     }
@@ -167,14 +170,20 @@ impl Backend for SqliteBackend {
             let limits = &self.shared.limits;
             self.shared.check_open()?;
             read::check_limit(limits, read.limit)?;
-            let glance = read::glance(&self.shared.tail(), &read, limits, Sight::Published);
-            let page = match glance {
-                Glance::Page(page) => page,
-                Glance::Part(newer) => {
-                    self.reading(move |shared, reader| read::stream(shared, reader.view(), &read, newer)).await?
+            for _ in 0..read::LOOKS {
+                let glance = read::glance(&self.shared.tail(), &read, limits, Sight::Published);
+                let of_read = read.clone();
+                let page = match glance {
+                    Glance::Page(page) => Some(page),
+                    Glance::Part(newer) => {
+                        self.reading(move |shared, reader| read::stream(shared, reader.view(), &of_read, newer)).await?
+                    }
+                };
+                if let Some(page) = page {
+                    return Ok(StreamPage { events: self.opened(page.events).await?, ..page });
                 }
-            };
-            Ok(StreamPage { events: self.opened(page.events).await?, ..page })
+            }
+            Err(read::misplaced_stub(&read))
         })
     }
 

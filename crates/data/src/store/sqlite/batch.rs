@@ -16,6 +16,9 @@ use crate::{
     },
 };
 
+/// The most conditions of one append.
+const MAX_CONDITIONS: usize = 100;
+
 /// A batch that keeps the limits.
 pub(super) struct Ready {
     pub(super) streams: Vec<ReadyStream>,
@@ -60,6 +63,10 @@ impl Ready {
             if batch.streams[..n].iter().any(|earlier| earlier.stream == part.stream) {
                 return Err(malformed(format!("stream `{}` appears twice in one append", part.stream)));
             }
+        }
+        if batch.conditions.len() > MAX_CONDITIONS {
+            let count = batch.conditions.len();
+            return Err(malformed(format!("an append has at most {MAX_CONDITIONS} conditions, this one has {count}")));
         }
         for condition in &batch.conditions {
             condition.fail_if_match.check().map_err(|cause| malformed(cause.to_string()))?;

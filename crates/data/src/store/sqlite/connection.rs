@@ -68,6 +68,11 @@ pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreEr
     }
 }
 
+/// Whether a commit that failed so may have become durable.
+pub(super) fn is_behind_the_sync(code: i32) -> bool {
+    matches!(code, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMMAP | ffi::SQLITE_IOERR_SHMOPEN)
+}
+
 /// Says what the system meant by refusing a write of `connection`, the last that failed on it.
 ///
 /// SQLite calls a disk full when there is no space. An exhausted quota (EDQUOT) and a file that may not grow (EFBIG) are

@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::{
     batch::{Ready, ReadyEvent, ReadyStream},
     block,
-    connection::{BUSY, explained, failed, is_fatal},
+    connection::{self, BUSY, explained, failed, is_fatal},
     identity::{self, Largest},
     index,
     keys::{KeyState, missing},
@@ -117,8 +117,15 @@ impl Core {
     }
 
     /// Commits the transaction: one sync of the write-ahead log.
+    ///
+    /// Behind that sync SQLite notes the commit in its shared index. If it cannot, it takes the commit back, but until the
+    /// next one a power cut would bring it back: the outcome is unknown.
     pub(super) fn make_durable(&self, doing: &'static str) -> Result<(), StoreError> {
-        self.run("COMMIT", doing)?;
+        let commit = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
+        commit.map_err(|cause| match connection::extended_code(&cause) {
+            Some(code) if connection::is_behind_the_sync(code) => StoreError::OutcomeUnknown,
+            _ => failed(doing)(cause),
+        })?;
         // Ordering: a count for people; nothing is decided by it.
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -229,6 +236,7 @@ impl Core {
     pub(super) fn append(&mut self, batch: &Ready) -> Result<Appended, AppendError> {
         let renewed = batch.renewed(&self.shared.keys)?;
         let batch = renewed.as_ref().unwrap_or(batch);
+        self.shared.tail_mut().make_room(batch.streams.len());
         for part in &batch.streams {
             self.remember(&part.stream)?;
         }

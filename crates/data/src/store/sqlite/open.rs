@@ -237,7 +237,7 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>
         io::copy(&mut from, &mut to).map_err(io(&partial))?;
         to.sync().map_err(io(&partial))?;
         drop(to);
-        raise_epoch(&partial, ledger)?;
+        raise_epoch(env, &partial, ledger)?;
         env.disk().rename(&partial, path).map_err(io(path))
     })();
     if restored.is_err() {
@@ -264,11 +264,15 @@ fn clear(env: &Env, partial: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn raise_epoch(path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
+/// Begins a new timeline. Its number also follows the clock: the same backup restored twice gives two timelines, not one
+/// twice.
+fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
     let connection = tables::prepare(path, 0)?;
     let damaged = |cause| damaged(path, cause);
     let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
-    tables::set_meta(&connection, "epoch", epoch + 1).map_err(failed("raising the epoch"))?;
+    let now = env.wall().unix_nanos() / 1_000_000_000;
+    tables::set_meta(&connection, "epoch", now.clamp(epoch + 1, i64::from(u32::MAX)))
+        .map_err(failed("raising the epoch"))?;
     if let Some(ledger) = ledger {
         let expected = tables::timeline(&connection).map_err(damaged)?.store;
         if ledger.store != expected {

@@ -18,6 +18,18 @@ use crate::{
 /// Candidates that one page looks at before it returns with what it has: a sparse query stays responsive.
 const CANDIDATES_PER_PAGE: usize = 20_000;
 
+/// Candidates that one condition of an append looks at: the one writer does it while the others wait. Only a query that
+/// names types and categories without a tag has candidates that do not match.
+const CANDIDATES_PER_CONDITION: usize = 50_000;
+
+/// A stream that is truncated again and again while it is read is looked at so often.
+pub(super) const LOOKS: usize = 100;
+
+/// The error of a stub among events that the stream's head says are whole, and that stays there.
+pub(super) fn misplaced_stub(read: &ReadStream) -> StoreError {
+    corrupt(format!("stream `{}`", read.stream), "an event behind its first one is a stub")
+}
+
 /// How far a reader sees: the published log, or all of it inside the writer's own transaction.
 #[derive(Clone, Copy)]
 pub(super) enum Sight {
@@ -67,17 +79,16 @@ pub(super) fn glance(tail: &Tail, read: &ReadStream, limits: &Limits, sight: Sig
     let span = Span::of(read, &head);
     if span.is_empty() || span.low > slot.base.version.get() {
         let versions = span.versions(read.direction).map(|version| in_tail(tail, slot, version));
-        return Glance::Page(
-            page(versions.map(Ok), head, read, limits).unwrap_or_else(|_| unreachable!("memory does not fail")),
-        );
+        let page = page(versions.map(Ok), head, read, limits).ok().flatten();
+        return Glance::Page(page.unwrap_or_else(|| unreachable!("memory does not fail, and the tail has no stubs")));
     }
     let newer = (slot.base.version.get() + 1..=head.version.get()).filter(|version| span.holds(*version));
     let wanted = |version| in_tail(tail, slot, version);
     let events = match read.direction {
         // Going forward, older events come first and may fill the page by themselves.
-        Direction::Forward => newer.take(read.limit).map(wanted).collect(),
+        // One more than the page takes says where the next one begins.
+        Direction::Forward => newer.take(read.limit + 1).map(wanted).collect(),
         Direction::Backward => {
-            // One more than the page takes says where the next one begins.
             let skipped = (span.high.saturating_sub(slot.base.version.get()) as usize).saturating_sub(read.limit + 1);
             newer.skip(skipped).map(wanted).collect()
         }
@@ -124,35 +135,37 @@ impl Span {
     }
 }
 
-/// Takes events until the page is full, by number or by bytes.
+/// Takes events until the page is full, by number or by bytes. `None` where one of them is a stub: the stream was
+/// truncated since its head was read, and the page would have a hole.
 fn page(
     events: impl Iterator<Item = Result<Recorded, StoreError>>,
     head: StreamHead,
     read: &ReadStream,
     limits: &Limits,
-) -> Result<StreamPage, StoreError> {
+) -> Result<Option<StreamPage>, StoreError> {
     let (mut taken, mut bytes, mut next) = (Vec::new(), 0, None);
     for event in events {
         let event = event?;
+        if event.stub().is_some() {
+            return Ok(None);
+        }
         bytes += event.bytes().len();
         if taken.len() == read.limit || (bytes > limits.page_bytes && !taken.is_empty()) {
             next = Some(event.version());
             break;
         }
-        if event.stub().is_none() {
-            taken.push(event);
-        }
+        taken.push(event);
     }
-    Ok(StreamPage { events: taken, head, next })
+    Ok(Some(StreamPage { events: taken, head, next }))
 }
 
-/// Completes a read of a stream from the database.
+/// Completes a read of a stream from the database. `None` where the stream was truncated since the glance: look again.
 pub(super) fn stream(
     shared: &Shared,
     view: View<'_>,
     read: &ReadStream,
     newer: Newer,
-) -> Result<StreamPage, StoreError> {
+) -> Result<Option<StreamPage>, StoreError> {
     let row = index::stream(view.connection, read.stream.as_str())?;
     let indexed = row.as_ref().map(|row| row.head).unwrap_or_default();
     let (head, indexed_version) = match newer.head {
@@ -315,11 +328,13 @@ pub(super) fn matching(
     }
     let mut search = Search::new(view.connection, query)?;
     let mut after = after;
-    while let Some(candidate) = search.next(after)?.filter(|position| *position <= indexed) {
+    for _ in 0..CANDIDATES_PER_CONDITION {
+        let Some(candidate) = search.next(after)?.filter(|position| *position <= indexed) else { return Ok(None) };
         if query.matches(&shared.event(view, candidate)?) {
             return Ok(Some(Position::new(candidate)));
         }
         after = candidate;
     }
-    Ok(None)
+    let what = "the events that one condition looks at in vain";
+    Err(StoreError::TooMuch { what, max: CANDIDATES_PER_CONDITION, asked: CANDIDATES_PER_CONDITION + 1 })
 }

@@ -100,7 +100,8 @@ impl Shared {
             cache,
             keys,
             head,
-            lingering: AtomicBool::new(false),
+            // The process before may have died between forgetting and wiping.
+            lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             tail: RwLock::new(tail),

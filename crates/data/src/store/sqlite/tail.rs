@@ -278,6 +278,13 @@ impl Tail {
         self.evict();
     }
 
+    /// Makes room for `coming` more streams to be remembered: many may be asked for, and never appended to.
+    pub(super) fn make_room(&mut self, coming: usize) {
+        if self.slots.len() + coming > 2 * MAX_SLOTS {
+            self.slots.retain(|_, slot| !slot.positions.is_empty());
+        }
+    }
+
     fn evict(&mut self) {
         let mut keep = 8;
         while self.slots.len() > MAX_SLOTS {

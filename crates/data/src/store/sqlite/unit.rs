@@ -36,8 +36,8 @@ impl UnitTx {
 
 impl TxOps for UnitTx {
     fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
-        let mut core = self.core();
-        let appended = Ready::new(batch, &core.shared.limits, &core.shared.keys).and_then(|batch| {
+        let appended = within(&mut self.core(), |core| {
+            let batch = Ready::new(batch, &core.shared.limits, &core.shared.keys)?;
             core.charge(batch.bytes)?;
             core.append(&batch)
         });
@@ -45,11 +45,11 @@ impl TxOps for UnitTx {
     }
 
     fn read_stream(&mut self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
-        Box::pin(ready(read_stream(&self.core(), &read)))
+        Box::pin(ready(within(&mut self.core(), |core| read_stream(core, &read))))
     }
 
     fn read_log(&mut self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>> {
-        Box::pin(ready(read_log(&self.core(), read)))
+        Box::pin(ready(within(&mut self.core(), |core| read_log(core, read))))
     }
 
     fn execute<'t>(
@@ -78,29 +78,85 @@ impl TxOps for UnitTx {
     }
 }
 
-/// Runs a statement unless the transaction is lost: what followed would be written outside any.
+/// Does something unless the transaction is lost: what followed would be written outside any.
 ///
-/// SQLite ends the whole transaction by itself when the disk is full, when a write is interrupted, and when a conflict
-/// clause of the statement says ROLLBACK.
+/// SQLite ends the whole transaction by itself when the disk is full, when a write is interrupted, when reading fails, and
+/// when a conflict clause of a statement says ROLLBACK.
+fn within<T, E>(core: &mut Core, work: impl FnOnce(&mut Core) -> Result<T, E>) -> Result<T, E>
+where
+    E: From<StoreError> + Lost,
+{
+    if core.lost.is_some() {
+        return Err(E::lost());
+    }
+    let outcome = work(core);
+    if core.connection.is_autocommit() {
+        core.lost = Some(outcome.as_ref().err().and_then(Lost::store).map_or_else(
+            || UnitError::Constraint("a statement ended the transaction".to_owned()),
+            |cause| UnitError::Store(cause.clone()),
+        ));
+    }
+    outcome
+}
+
+/// An error that can say that an earlier operation ended the transaction.
+trait Lost: std::fmt::Display {
+    fn lost() -> Self;
+    /// The store's own error, where it is one.
+    fn store(&self) -> Option<&StoreError>;
+}
+
+const LOST: &str = "an earlier statement ended the transaction";
+
+impl Lost for SqlError {
+    fn lost() -> Self {
+        Self::Failed { what: LOST.to_owned() }
+    }
+
+    fn store(&self) -> Option<&StoreError> {
+        if let Self::Store(cause) = self { Some(cause) } else { None }
+    }
+}
+
+impl Lost for AppendError {
+    fn lost() -> Self {
+        Self::Malformed { what: LOST.to_owned() }
+    }
+
+    fn store(&self) -> Option<&StoreError> {
+        if let Self::Store(cause) = self { Some(cause) } else { None }
+    }
+}
+
+impl Lost for StoreError {
+    fn lost() -> Self {
+        Self::Engine { doing: "going on", cause: Arc::new(std::io::Error::other(LOST)) }
+    }
+
+    fn store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+/// Runs a statement.
 fn statement<T>(
     core: &mut Core,
     params: &[Value],
     run: impl FnOnce(&Core) -> Result<T, SqlError>,
 ) -> Result<T, SqlError> {
-    if core.lost.is_some() {
-        return Err(SqlError::Failed { what: "an earlier statement ended the transaction".to_owned() });
-    }
-    core.charge(params.iter().map(sql::large).sum())?;
-    let outcome = run(core).map_err(|cause| match cause {
-        SqlError::Store(cause) => SqlError::Store(explained(&core.connection, cause)),
-        other => other,
+    let mut failed = None;
+    let outcome = within(core, |core| {
+        core.charge(params.iter().map(sql::large).sum())?;
+        run(core).map_err(|cause| match cause {
+            SqlError::Store(cause) => SqlError::Store(explained(&core.connection, cause)),
+            other => {
+                failed = Some(other.to_string());
+                other
+            }
+        })
     });
-    if core.connection.is_autocommit() {
-        core.lost = Some(match &outcome {
-            Err(SqlError::Store(cause)) => UnitError::Store(cause.clone()),
-            Err(other) => UnitError::Constraint(other.to_string()),
-            Ok(_) => UnitError::Constraint("a statement ended the transaction".to_owned()),
-        });
+    if let (Some(UnitError::Constraint(what)), Some(failed)) = (&mut core.lost, failed) {
+        *what = failed;
     }
     outcome
 }
@@ -110,9 +166,11 @@ fn read_stream(core: &Core, read: &ReadStream) -> Result<StreamPage, StoreError>
     read::check_limit(&shared.limits, read.limit)?;
     let glance = read::glance(&shared.tail(), read, &shared.limits, Sight::Everything);
     let page = match glance {
-        Glance::Page(page) => page,
+        Glance::Page(page) => Some(page),
         Glance::Part(newer) => read::stream(shared, shared.view(&core.connection), read, newer)?,
     };
+    // Nobody truncates while the writer is here.
+    let page = page.ok_or_else(|| read::misplaced_stub(read))?;
     Ok(StreamPage { events: shared.keys.open_all(page.events)?, ..page })
 }
 

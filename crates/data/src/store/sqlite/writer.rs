@@ -141,6 +141,10 @@ impl Writer {
         match self.attempt(&jobs) {
             Ok(answers) => jobs.into_iter().zip(answers).for_each(|(job, answer)| reply(job, answer)),
             Err(cause) if jobs.len() == 1 => jobs.into_iter().for_each(|job| refuse(job, &cause)),
+            // Running them again would do it twice if it was done.
+            Err(cause @ UnitError::Store(StoreError::OutcomeUnknown)) => {
+                jobs.into_iter().for_each(|job| refuse(job, &cause));
+            }
             // One of them spoiled it for all: each alone gets the answer it deserves.
             Err(_) => jobs.into_iter().for_each(|job| self.run_group(vec![job])),
         }

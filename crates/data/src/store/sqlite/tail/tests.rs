@@ -103,3 +103,15 @@ fn streams_go_on_where_the_index_took_over() {
     assert!(tail.event(2).unwrap().follows(&hash));
     assert_eq!((tail.len(), tail.event(1)), (1, None));
 }
+
+#[test]
+fn streams_that_are_only_asked_for_do_not_pile_up() {
+    let mut tail = Tail::new(0, 7);
+    append(&mut tail, 1, 1);
+    for n in 0..4 * super::MAX_SLOTS {
+        tail.make_room(1);
+        tail.remember(&format!("asked-{n}"), Slot::default());
+    }
+    assert!(tail.streams().count() <= 2 * super::MAX_SLOTS);
+    assert_eq!(tail.slot("s-1").unwrap().version(), Version::new(1), "a stream with events in the tail stays");
+}
