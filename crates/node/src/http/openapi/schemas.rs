@@ -19,7 +19,7 @@ pub(super) fn schemas() -> Value {
                 "streamversion": count,
                 "logposition": count,
                 "recordedtime": { "type": "string", "format": "date-time" },
-                "stub": { "enum": ["truncated", "tombstoned", "archived"], "description": "Why its data is gone" },
+                "stub": { "enum": ["truncated", "tombstoned", "archived", "erased"], "description": "Why its data is gone" },
             }))],
         },
         "LogPage": object(&["events", "scanned"], json!({
@@ -88,6 +88,7 @@ fn event() -> Value {
             "dataschema": { "type": "string", "format": "uri" },
             "correlationid": text,
             "causationid": text,
+            "datasubject": { "type": "string", "minLength": 1, "maxLength": 512, "description": "Whose data it is: encrypted, and erased with the subject. Use a pseudonym" },
             "tags": { "type": "string", "description": "Tags such as `account:17`, with a blank between them" },
             "data": { "description": "Any JSON" },
             "data_base64": { "type": "string", "contentEncoding": "base64" },
