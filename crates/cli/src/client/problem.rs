@@ -90,7 +90,7 @@ impl Problem {
         match self.slug.as_str() {
             "invalid-json" | "invalid-event" | "invalid-batch" => return Exit::BadInput,
             "invalid-parameter" | "invalid-precondition" | "invalid-name" | "invalid-token" => return Exit::Usage,
-            "store-corrupt" => return Exit::Damaged,
+            "store-corrupt" | "key-missing" => return Exit::Damaged,
             _ => {}
         }
         match self.status.as_u16() {

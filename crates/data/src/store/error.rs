@@ -154,7 +154,7 @@ pub enum OpenError {
         expected: u64,
     },
     /// Its bytes are damaged.
-    #[error("`{path}` is damaged: {what}; restore a backup, or see `quorate verify`")]
+    #[error("`{path}` is damaged: {what}; restore a backup")]
     Corrupt {
         /// The store's file.
         path: PathBuf,

@@ -17,6 +17,8 @@ use crate::{
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         let code = match &error {
+            StoreError::InvalidQuery(cause) => return cause.clone().into(),
+            StoreError::KeyMissing { .. } => Code::KeyMissing,
             StoreError::DiskFull => Code::DiskFull,
             StoreError::Overloaded { .. } => Code::Overloaded,
             StoreError::Closed => Code::ShuttingDown,
