@@ -145,12 +145,12 @@ async fn loads(env: &Env, folder: &Folder, effort: Effort, figures: &mut Figures
     events::fill(&store, "load", STREAMS, 100).await?;
     for callers in [1, 16] {
         let mut values = Vec::new();
-        for round in 0..effort.rounds {
+        for _ in 0..effort.rounds {
             let of_call = store.clone();
             let call = move |caller: usize, n: u64| {
                 let store = of_call.clone();
-                // Callers take turns through all streams and never meet in one.
-                let s = (n as usize * callers + caller + round * 7) % STREAMS;
+                // Each caller has streams of its own: nobody meets anybody.
+                let s = caller + callers * (n as usize % (STREAMS / callers));
                 async move { load_and_append(&store, s, caller, n).await }
             };
             values.push(events::rate(callers, effort.span, call).await?);
