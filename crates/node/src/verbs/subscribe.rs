@@ -47,7 +47,8 @@ pub struct Subscription {
     place: Place,
     position: Position,
     caught_up: bool,
-    pause: Duration,
+    /// How long to rest before the next look; `None` while looking was not in vain.
+    pause: Option<Duration>,
 }
 
 enum Place {
@@ -88,7 +89,7 @@ impl Subscription {
         if position > end {
             return Err(ReadError::Ahead { position, head: end });
         }
-        let started = Self { store, head, place, position, caught_up: false, pause: PAUSES.0 };
+        let started = Self { store, head, place, position, caught_up: false, pause: None };
         if let Place::Stream { stream, .. } = &started.place
             && started.store.stream_head(stream).await?.tombstoned
         {
@@ -113,7 +114,7 @@ impl Subscription {
         loop {
             let (batch, at_end) = self.page().await?;
             if !batch.events.is_empty() || batch.caught_up || batch.over {
-                self.pause = PAUSES.0;
+                self.pause = None;
                 return Ok(batch);
             }
             if at_end {
@@ -155,8 +156,10 @@ impl Subscription {
         let seen = self.position;
         self.head.wait_for(|head| *head > seen).await.map_err(|_| StoreError::Closed)?;
         if !matches!(&self.place, Place::Log(query) if query.is_everything()) {
-            self.store.env().sleep(self.pause).await;
-            self.pause = (self.pause * 2).min(PAUSES.1);
+            if let Some(pause) = self.pause {
+                self.store.env().sleep(pause).await;
+            }
+            self.pause = Some(self.pause.map_or(PAUSES.0, |pause| (pause * 2).min(PAUSES.1)));
         }
         Ok(())
     }
