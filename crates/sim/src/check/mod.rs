@@ -1,0 +1,1 @@
+//! Judges histories recorded by simulated clients: was anything acknowledged lost, doubled, or out of order?

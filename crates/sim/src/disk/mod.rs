@@ -1,0 +1,1 @@
+//! The disk of a simulated host, and SQLite on it.
