@@ -8,6 +8,7 @@ pub mod blocking;
 pub mod clock;
 pub mod disk;
 mod env;
+pub mod fault;
 pub mod net;
 pub mod random;
 pub mod tasks;
