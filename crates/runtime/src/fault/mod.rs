@@ -3,6 +3,7 @@
 //! A [`FaultPlan`] says what goes wrong when. It is drawn from a seed, printed, edited and replayed; whoever carries it out (the
 //! simulated world, a supervisor of real processes) adds nothing of its own.
 
+pub mod disk;
 mod network;
 mod process;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use disk::DiskFaults;
 pub use network::NetworkFault;
 pub use process::{ClockFault, ProcessFault};
 
