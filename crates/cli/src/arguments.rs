@@ -13,7 +13,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, serve, store, stream, subscription,
+    patterns, serve, sim, store, stream, subscription,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -70,6 +70,9 @@ enum Command {
     /// Measure this machine: each figure beside its physical limit
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Run the product in a simulated world, from one seed
+    #[command(subcommand)]
+    Sim(sim::Command),
     /// The catalogue of patterns; with a name, what there is of one
     Patterns {
         /// The pattern's name, as `saga`
@@ -112,6 +115,7 @@ impl Arguments {
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,
+            Command::Sim(command) => command.run(&env, output).await,
             Command::Patterns { name } => patterns::show(name.as_deref(), output),
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,

@@ -164,6 +164,12 @@ impl Env {
         self.parts.probe.buggify(point)
     }
 
+    /// Whether the bug `piece` of the museum is planted in this world. See [`Probe::planted`].
+    #[cfg(feature = "museum")]
+    pub fn planted(&self, piece: &'static str) -> bool {
+        self.parts.probe.planted(piece)
+    }
+
     /// Reports that the rare state `state` was reached. See [`Probe::reached`].
     pub fn reached(&self, state: &'static str) {
         self.parts.probe.reached(state);

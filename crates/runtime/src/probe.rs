@@ -14,6 +14,13 @@ pub trait Probe: Send + Sync {
 
     /// Counts that `state` was reached. The real world does not listen.
     fn reached(&self, state: &'static str);
+
+    /// Whether the bug `piece` of the museum is planted in this world. The real world is free of them.
+    #[cfg(feature = "museum")]
+    fn planted(&self, piece: &'static str) -> bool {
+        let _ = piece;
+        false
+    }
 }
 
 /// The real world: takes no rare path on purpose, counts nothing.

@@ -40,10 +40,26 @@ pub struct Planned {
 pub enum Fault {
     /// The network misbehaves.
     Network(NetworkFault),
+    /// A host's disk misbehaves.
+    Disk(DiskFault),
     /// A host's process, or the machine under it, ends or stands still.
     Process(ProcessFault),
     /// A host's clock misbehaves.
     Clock(ClockFault),
+}
+
+/// A disk that misbehaves for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DiskFault {
+    /// Whose.
+    pub host: String,
+    /// How long.
+    #[serde(with = "millis", rename = "span_ms")]
+    pub span: Duration,
+    /// Bytes that still fit when it begins, instead of the capacity in `faults`; `None` for no limit.
+    pub room_bytes: Option<u64>,
+    /// How.
+    pub faults: DiskFaults,
 }
 
 impl FaultPlan {
@@ -75,6 +91,7 @@ impl Planned {
     pub fn end(&self) -> Duration {
         let span = match &self.fault {
             Fault::Network(fault) => fault.span(),
+            Fault::Disk(fault) => fault.span,
             Fault::Process(fault) => fault.span(),
             Fault::Clock(_) => Duration::ZERO,
         };

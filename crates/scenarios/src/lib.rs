@@ -1,0 +1,66 @@
+//! Whole-product simulations by name and seed.
+//!
+//! A scenario is a world with nodes in it (`node::serve` itself), clients that use them over HTTP and write down what they asked
+//! and what they were told, and judges who read the notes once everything has come to rest. One seed is one world: the
+//! same number gives the same faults at the same moments and the same answers.
+
+mod client;
+mod judge;
+mod log;
+mod node;
+mod notes;
+mod page;
+mod world;
+
+use quorate_sim::{Outcome, Sim};
+
+pub use notes::{Action, Expected, Note, Seen, Told};
+
+/// A simulation with a name.
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens in it, in a line.
+    pub about: &'static str,
+    /// Rare states that many seeds together must reach.
+    pub sometimes: &'static [&'static str],
+    run: fn(Sim) -> Report,
+}
+
+/// What became of a run, and what its clients wrote down.
+pub struct Report {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What clients wrote down, in the order in which it was over.
+    pub notes: Vec<Note>,
+}
+
+impl Report {
+    /// The run as a page with a timeline, complete in itself.
+    pub fn page(&self, scenario: &Scenario) -> String {
+        page::render(scenario, self)
+    }
+}
+
+impl Scenario {
+    /// Runs the scenario in `sim`.
+    pub fn run(&self, sim: Sim) -> Report {
+        (self.run)(sim)
+    }
+}
+
+/// Every scenario, in order of names.
+pub fn all() -> &'static [Scenario] {
+    const ALL: &[Scenario] = &[Scenario {
+        name: "appends",
+        about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
+        sometimes: &["a server failed and was started again"],
+        run: log::appends::run,
+    }];
+    ALL
+}
+
+/// The scenario called `name`.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    all().iter().find(|scenario| scenario.name == name)
+}

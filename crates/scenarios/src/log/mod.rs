@@ -1,0 +1,3 @@
+//! Scenarios of the log: appends, conditions, subscriptions, keys.
+
+pub(crate) mod appends;

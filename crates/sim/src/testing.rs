@@ -1,0 +1,84 @@
+//! Simulated tests: one seed after another, each in a process of its own.
+//!
+//! A process can hold what outlives a world (statics, thread-locals, the engine's own randomness), so a seed is only the same world
+//! again when it has a process to itself. The test therefore runs its own executable once per seed.
+
+use std::{
+    env,
+    process::{Command, Output},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use crate::{Outcome, Settings, Sim, executor::lock};
+
+/// Names the one seed that this process runs.
+const SEED: &str = "QUORATE_SIM_SEED";
+/// Has more or fewer seeds run than the test says.
+const SEEDS: &str = "QUORATE_SIM_SEEDS";
+
+/// Runs `scenario` for `seeds` seeds, and panics with the first that fails. What [`sim_test`](crate::sim_test) expands to.
+///
+/// `test` is the test's path as `module_path!` gives it. `QUORATE_SIM_SEED` in the environment has this process run that one
+/// seed; `QUORATE_SIM_SEEDS` replaces the number of seeds.
+///
+/// # Panics
+/// When a seed fails; the message ends with the command that runs it again.
+pub fn run(test: &str, seeds: u64, scenario: fn(Sim) -> Outcome) {
+    if let Some(seed) = number(SEED) {
+        let outcome = scenario(Sim::new(seed, Settings::default()));
+        assert!(outcome.passed(), "seed {seed}: {}", sentences(&outcome));
+        println!("seed {seed}: trace {} after {} steps", outcome.trace, outcome.steps);
+        return;
+    }
+    let name = test.split_once("::").map_or(test, |(_, name)| name);
+    let seeds = number(SEEDS).unwrap_or(seeds);
+    if let Some((seed, output)) = first_failure(name, seeds) {
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        panic!(
+            "seed {seed} of {seeds} failed\n{out}{err}\nto run it again: {SEED}={seed} cargo test {name} -- --exact --nocapture"
+        );
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+fn sentences(outcome: &Outcome) -> String {
+    outcome.violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// The lowest seed that fails, of those that were run until somebody failed.
+fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || !lock(&failed).is_empty() {
+                        return;
+                    }
+                    let output = in_a_process(test, seed);
+                    if !output.status.success() {
+                        lock(&failed).push((seed, output));
+                    }
+                }
+            });
+        }
+    });
+    lock(&failed).drain(..).min_by_key(|(seed, _)| *seed)
+}
+
+fn in_a_process(test: &str, seed: u64) -> Output {
+    let executable =
+        env::current_exe().unwrap_or_else(|cause| panic!("this test cannot find its own executable: {cause}"));
+    let mut command = Command::new(executable);
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(SEED, seed.to_string());
+    command.output().unwrap_or_else(|cause| panic!("this test cannot run itself again: {cause}"))
+}
