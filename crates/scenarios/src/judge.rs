@@ -184,34 +184,34 @@ fn read_log(log: &Log<'_>, note: &Note, events: &[Seen]) -> Vec<Violation> {
     vec![Violation::new("prefix", what)]
 }
 
-/// An append that was acknowledged before another one was asked for stands before it.
+/// An append that was acknowledged before another one was asked for the first time stands before it.
 fn real_time(log: &Log<'_>, notes: &[Note]) -> Option<Violation> {
-    let place = |id: &String| log.by_id.get(id.as_str()).map(|event| event.position);
-    let mut writes: Vec<(u64, u64, u64, bool)> = notes
-        .iter()
-        .filter_map(|note| {
-            let (id, told) = match &note.what {
-                Action::Append { ids, told, .. } => (ids.first()?, told),
-                Action::AppendIf { id, told, .. } => (id, told),
-                _ => return None,
-            };
-            Some((note.invoked, note.completed, place(id)?, matches!(told, Told::Done { .. })))
-        })
-        .collect();
-    writes.sort_unstable_by_key(|(invoked, ..)| *invoked);
-    let mut ended: Vec<(u64, u64)> = writes.iter().filter(|write| write.3).map(|write| (write.1, write.2)).collect();
-    ended.sort_unstable();
-    let (mut next, mut highest) = (0, 0);
-    for (invoked, _, position, _) in writes {
-        while let Some((completed, before)) = ended.get(next).filter(|(completed, _)| *completed < invoked) {
-            let _ = completed;
-            highest = highest.max(*before);
-            next += 1;
+    // By position: when it was first asked for, and when it was first acknowledged.
+    let mut writes: BTreeMap<u64, (u64, Option<u64>)> = BTreeMap::new();
+    for note in notes {
+        let (id, told) = match &note.what {
+            Action::Append { ids, told, .. } => (ids.first(), told),
+            Action::AppendIf { id, told, .. } => (Some(id), told),
+            _ => continue,
+        };
+        let Some(event) = id.and_then(|id| log.by_id.get(id.as_str())) else { continue };
+        let write = writes.entry(event.position).or_insert((note.invoked, None));
+        write.0 = write.0.min(note.invoked);
+        if matches!(told, Told::Done { .. }) {
+            write.1 = Some(write.1.map_or(note.completed, |known| known.min(note.completed)));
         }
-        if highest > position {
-            let what =
-                format!("the append at position {position} was asked for after the one at {highest} was acknowledged");
+    }
+    // Going back from the end: nobody before may have been asked for after somebody behind was acknowledged.
+    let mut earliest: Option<(u64, u64)> = None;
+    for (position, (invoked, acknowledged)) in writes.into_iter().rev() {
+        if let Some((behind, at)) = earliest.filter(|(_, at)| *at < invoked) {
+            let what = format!(
+                "the append at position {position} was asked for at {invoked}, after the one at {behind} was acknowledged at {at}"
+            );
             return Some(Violation::new("order of commits", what));
+        }
+        if let Some(at) = acknowledged.filter(|at| earliest.is_none_or(|(_, known)| *at < known)) {
+            earliest = Some((position, at));
         }
     }
     None
@@ -263,23 +263,43 @@ fn subscriptions(log: &Log<'_>, notes: &[Note]) -> Vec<Violation> {
     found
 }
 
-/// One key has one effect and one answer.
+/// One key has one effect and one answer, and what was refused once stays refused.
 fn keys(notes: &[Note], log: &Log<'_>) -> Vec<Violation> {
-    let mut answers: BTreeMap<(&str, &str), Vec<u64>> = BTreeMap::new();
+    let mut answers: BTreeMap<(&str, &str), Vec<&Told>> = BTreeMap::new();
     for note in notes {
-        if let Action::Keyed { key, stream, told: Told::Done { version } } = &note.what {
-            answers.entry((key, stream)).or_default().push(*version);
+        if let Action::Keyed { key, stream, told } = &note.what {
+            answers.entry((key, stream)).or_default().push(told);
         }
     }
     let mut found = Vec::new();
-    for ((key, stream), versions) in answers {
-        if versions.windows(2).any(|pair| pair[0] != pair[1]) {
-            found.push(Violation::new("one answer", format!("key {key} was answered with versions {versions:?}")));
+    for ((key, stream), told) in answers {
+        let mut certain = told.into_iter().filter(|told| **told != Told::Unknown);
+        let Some(first) = certain.next() else { continue };
+        if let Some(other) = certain.find(|other| *other != first) {
+            found.push(Violation::new(
+                "one answer",
+                format!("key {key} was answered with {first:?}, and later with {other:?}"),
+            ));
         }
-        // The id of an event that is appended under a key is made by the node: what it is about says whose it is.
-        let effects = log.events.iter().filter(|event| event.stream == stream && event.id.starts_with(key)).count();
-        if effects > 1 {
-            found.push(Violation::new("one effect", format!("key {key} had {effects} effects")));
+        let event = log.by_id.get(key).filter(|event| event.stream == stream);
+        match (first, event) {
+            (Told::Done { version }, Some(event)) if event.version != *version => {
+                found.push(Violation::new(
+                    "one answer",
+                    format!("key {key} was told version {version}, not {}", event.version),
+                ));
+            }
+            (Told::Done { .. }, None) => {
+                found.push(Violation::new(
+                    "nothing acknowledged lost",
+                    format!("key {key} was acknowledged and had no effect"),
+                ));
+            }
+            (Told::Refused { .. }, Some(_)) => {
+                found
+                    .push(Violation::new("refused without effect", format!("key {key} was refused and had an effect")));
+            }
+            _ => {}
         }
     }
     found

@@ -51,12 +51,32 @@ impl Scenario {
 
 /// Every scenario, in order of names.
 pub fn all() -> &'static [Scenario] {
-    const ALL: &[Scenario] = &[Scenario {
-        name: "appends",
-        about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
-        sometimes: &["a server failed and was started again"],
-        run: log::appends::run,
-    }];
+    const ALL: &[Scenario] = &[
+        Scenario {
+            name: "appends",
+            about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
+            sometimes: &["a server ended itself"],
+            run: log::appends::run,
+        },
+        Scenario {
+            name: "followers",
+            about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
+            sometimes: &[],
+            run: log::followers::run,
+        },
+        Scenario {
+            name: "keys",
+            about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
+            sometimes: &[],
+            run: log::keys::run,
+        },
+        Scenario {
+            name: "retention",
+            about: "clients append, forget old events, and send old appends once more",
+            sometimes: &[],
+            run: log::retention::run,
+        },
+    ];
     ALL
 }
 

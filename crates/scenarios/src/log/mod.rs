@@ -1,3 +1,6 @@
 //! Scenarios of the log: appends, conditions, subscriptions, keys.
 
 pub(crate) mod appends;
+pub(crate) mod followers;
+pub(crate) mod keys;
+pub(crate) mod retention;
