@@ -33,7 +33,6 @@ pub(crate) struct Call {
 /// What was answered.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -79,10 +78,6 @@ impl Call {
 }
 
 impl Reply {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.get(name)?.to_str().ok()
-    }
-
     /// The body as JSON; null where it is none.
     pub(crate) fn value(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
@@ -125,7 +120,7 @@ async fn exchange(
 ) -> Result<Reply, ()> {
     let (parts, body) = begin(env, to, kept, call, sent).await?.into_parts();
     let body = body.collect().await.map_err(|_| ())?.to_bytes();
-    Ok(Reply { status: parts.status, headers: parts.headers, body })
+    Ok(Reply { status: parts.status, body })
 }
 
 async fn begin(

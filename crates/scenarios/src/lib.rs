@@ -76,6 +76,12 @@ pub fn all() -> &'static [Scenario] {
             sometimes: &[],
             run: log::retention::run,
         },
+        Scenario {
+            name: "workers",
+            about: "workers share a durable subscription, are slow, die and come back, while others append",
+            sometimes: &[],
+            run: log::workers::run,
+        },
     ];
     ALL
 }

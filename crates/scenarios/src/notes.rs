@@ -80,6 +80,22 @@ pub enum Action {
         /// The event.
         event: Seen,
     },
+    /// Was handed an event by a durable subscription.
+    Handed {
+        /// The lease.
+        lease: String,
+        /// The event.
+        event: Seen,
+    },
+    /// Settled a lease.
+    Settled {
+        /// The lease.
+        lease: String,
+        /// Whether the event is done with, or to come again.
+        acknowledged: bool,
+        /// Whether that was accepted; `None` where nobody knows.
+        done: Option<bool>,
+    },
     /// Had an effect under an idempotency key.
     Keyed {
         /// The key.

@@ -119,7 +119,7 @@ fn class(note: &Note) -> &'static str {
             Told::Refused { .. } => "refused",
             Told::Unknown => "unknown",
         },
-        Action::ReadStream { .. } | Action::ReadLog { .. } | Action::Told { .. } => "read",
+        _ => "read",
     }
 }
 

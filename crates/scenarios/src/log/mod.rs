@@ -4,3 +4,4 @@ pub(crate) mod appends;
 pub(crate) mod followers;
 pub(crate) mod keys;
 pub(crate) mod retention;
+pub(crate) mod workers;

@@ -1,0 +1,215 @@
+//! Workers share a durable subscription: each event is handed to one of them at a time, in order of its stream, until somebody
+//! has acknowledged it.
+
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+
+use quorate_sim::{Sim, Violation};
+use serde_json::json;
+
+use super::appends;
+use crate::{
+    Report,
+    client::Call,
+    notes::{Action, Note},
+    world::{self, Hand, LogWorld},
+};
+
+const WRITERS: usize = 2;
+const WORKERS: usize = 3;
+const ROUNDS: usize = 20;
+const PATH: &str = "/v1/subscriptions/billing";
+/// How long a lease lasts.
+const TTL: Duration = Duration::from_secs(5);
+/// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
+const DRIFT_PPM: u64 = 2_500;
+
+/// Runs the scenario.
+pub(crate) fn run(sim: Sim) -> Report {
+    let mut world = LogWorld::new(sim);
+    for n in 0..WRITERS {
+        world.hand(&format!("writer-{n}"), write);
+    }
+    for n in 0..WORKERS {
+        world.follower(&format!("worker-{n}"), |mut hand, busy| async move {
+            create(&mut hand).await;
+            while !(busy.load(Ordering::Relaxed) == 0 && is_done(&mut hand).await) {
+                work(&mut hand).await;
+            }
+            Ok(())
+        });
+    }
+    world.run(judge)
+}
+
+async fn write(mut hand: Hand) {
+    for round in 0..ROUNDS {
+        let stream = format!("order-{}", hand.below(4));
+        appends::append(&mut hand, &stream, round).await;
+        hand.rest().await;
+    }
+}
+
+/// Makes the subscription; whoever comes later finds it there.
+async fn create(hand: &mut Hand) {
+    let config = json!({ "lease-ttl": format!("{}s", TTL.as_secs()), "max-attempts": 1_000 });
+    loop {
+        let call = Call::put(PATH).json("application/json", &config);
+        if hand.ask(&call).await.is_some_and(|reply| reply.status.is_success()) {
+            return;
+        }
+        hand.rest().await;
+    }
+}
+
+/// Whether everything in the log was acknowledged.
+async fn is_done(hand: &mut Hand) -> bool {
+    let Some(reply) = hand.ask(&Call::get(PATH)).await else { return false };
+    let standing = reply.value();
+    standing["lag-events"] == 0 && standing["in-flight"] == 0 && standing["oldest"].is_null()
+}
+
+/// Pulls some events, works for a while, and settles most of them.
+async fn work(hand: &mut Hand) {
+    let max = 1 + hand.below(4);
+    let call = Call::post(format!("{PATH}/pull"));
+    let call = call.json("application/json", &json!({ "max": max, "owner": hand.name, "wait": "500ms" }));
+    let invoked = hand.notes.now();
+    let Some(reply) = hand.ask(&call).await else { return hand.rest().await };
+    let deliveries = reply.value()["deliveries"].as_array().cloned().unwrap_or_default();
+    let mut leases = Vec::new();
+    for delivery in &deliveries {
+        let event = world::event(&delivery["event"]);
+        let lease = delivery["lease"].as_str().unwrap_or_default().to_owned();
+        hand.notes.add(&hand.name, invoked, Action::Handed { lease: lease.clone(), event });
+        leases.push(lease);
+    }
+    if leases.is_empty() {
+        return;
+    }
+    // Mostly quick, sometimes longer than the lease.
+    let span = if hand.below(10) == 0 { TTL * 2 } else { Duration::from_millis(hand.rng.below(300)) };
+    hand.env.sleep(span).await;
+    match hand.below(8) {
+        0 => {}
+        1 => settle(hand, "nack", &leases).await,
+        _ => settle(hand, "ack", &leases).await,
+    }
+}
+
+/// Settles leases one by one, so that each is known to have been settled or not.
+async fn settle(hand: &mut Hand, how: &str, leases: &[String]) {
+    for lease in leases {
+        let body =
+            if how == "nack" { json!({ "leases": [lease], "delay": "0s" }) } else { json!({ "leases": [lease] }) };
+        let call = Call::post(format!("{PATH}/{how}")).json("application/json", &body);
+        let invoked = hand.notes.now();
+        let done = hand.client.call(&call).await;
+        let done = match done {
+            Ok(reply) if reply.status.is_success() => Some(true),
+            Ok(reply) if reply.status.is_client_error() => Some(false),
+            _ => None,
+        };
+        let what = Action::Settled { lease: lease.clone(), acknowledged: how == "ack", done };
+        hand.notes.add(&hand.name, invoked, what);
+    }
+}
+
+/// What a hand-out of an event came to.
+struct Handed<'n> {
+    note: &'n Note,
+    lease: &'n str,
+    stream: &'n str,
+    version: u64,
+}
+
+fn judge(notes: &[Note]) -> Vec<Violation> {
+    let mut handed: BTreeMap<u64, Vec<Handed<'_>>> = BTreeMap::new();
+    let mut settled: BTreeMap<&str, Vec<(&Note, bool, Option<bool>)>> = BTreeMap::new();
+    for note in notes {
+        match &note.what {
+            Action::Handed { lease, event } => {
+                let one = Handed { note, lease, stream: &event.stream, version: event.version };
+                handed.entry(event.position).or_default().push(one);
+            }
+            Action::Settled { lease, acknowledged, done } => {
+                settled.entry(lease).or_default().push((note, *acknowledged, *done));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    found.extend(everything_was_handed_out(notes, &handed));
+    found.extend(one_at_a_time(&handed, &settled));
+    found.extend(nothing_comes_back(&handed, &settled));
+    found
+}
+
+/// Each event of the log was handed out at least once.
+fn everything_was_handed_out(notes: &[Note], handed: &BTreeMap<u64, Vec<Handed<'_>>>) -> Option<Violation> {
+    let last = notes.iter().rev().find_map(|note| match &note.what {
+        Action::ReadLog { events } => Some(events),
+        _ => None,
+    })?;
+    // A reply that was lost may have been the hand-out; then its lease ran out and the event came again.
+    let missed = last.iter().find(|event| !handed.contains_key(&event.position))?;
+    Some(Violation::new(
+        "every event handed out",
+        format!("{} was acknowledged by nobody and handed to nobody", missed.id),
+    ))
+}
+
+/// Nobody is handed an event while somebody else's lease of it lasts.
+fn one_at_a_time(
+    handed: &BTreeMap<u64, Vec<Handed<'_>>>,
+    settled: &BTreeMap<&str, Vec<(&Note, bool, Option<bool>)>>,
+) -> Vec<Violation> {
+    let ttl = u64::try_from(TTL.as_nanos()).unwrap_or(u64::MAX);
+    let least = ttl - ttl / 1_000_000 * DRIFT_PPM;
+    let mut found = Vec::new();
+    for hands in handed.values() {
+        for (first, second) in hands.iter().zip(hands.iter().skip(1)) {
+            // A settlement that may have been done, before the second hand-out, ends the lease.
+            let tried = settled.get(first.lease).into_iter().flatten();
+            let ended =
+                tried.into_iter().any(|(note, _, done)| *done != Some(false) && note.invoked < second.note.completed);
+            // The lease began no sooner than it was asked for.
+            let lasted = second.note.completed.saturating_sub(first.note.invoked);
+            if !ended && lasted < least && first.lease != second.lease {
+                let what = format!(
+                    "version {} of {} was handed to {} and {} s later to {}, while the lease lasts {} s",
+                    first.version,
+                    first.stream,
+                    first.note.client,
+                    lasted as f64 / 1e9,
+                    second.note.client,
+                    TTL.as_secs()
+                );
+                found.push(Violation::new("one lease at a time", what));
+            }
+        }
+    }
+    found
+}
+
+/// An event whose acknowledgement was confirmed is not handed out again.
+fn nothing_comes_back(
+    handed: &BTreeMap<u64, Vec<Handed<'_>>>,
+    settled: &BTreeMap<&str, Vec<(&Note, bool, Option<bool>)>>,
+) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for hands in handed.values() {
+        for hand in hands {
+            let acknowledged =
+                settled.get(hand.lease).into_iter().flatten().find(|(_, ack, done)| *ack && *done == Some(true));
+            let Some((at, ..)) = acknowledged else { continue };
+            if let Some(again) = hands.iter().find(|other| other.note.invoked > at.completed) {
+                let what = format!(
+                    "version {} of {} was acknowledged, and later handed to {}",
+                    hand.version, hand.stream, again.note.client
+                );
+                found.push(Violation::new("acknowledged for good", what));
+            }
+        }
+    }
+    found
+}
