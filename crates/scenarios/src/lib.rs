@@ -7,6 +7,8 @@
 mod client;
 mod judge;
 mod log;
+#[cfg(feature = "museum")]
+pub mod museum;
 mod node;
 mod notes;
 mod page;
@@ -75,6 +77,12 @@ pub fn all() -> &'static [Scenario] {
             about: "clients append, forget old events, and send old appends once more",
             sometimes: &[],
             run: log::retention::run,
+        },
+        Scenario {
+            name: "stamps",
+            about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
+            sometimes: &[],
+            run: log::stamps::run,
         },
         Scenario {
             name: "workers",

@@ -96,6 +96,11 @@ pub enum Action {
         /// Whether that was accepted; `None` where nobody knows.
         done: Option<bool>,
     },
+    /// Was given a stamp of a hybrid clock.
+    Stamp {
+        /// Its bytes, in hexadecimal: they sort as the stamps do.
+        stamp: String,
+    },
     /// Had an effect under an idempotency key.
     Keyed {
         /// The key.

@@ -13,6 +13,7 @@ use std::{
 use quorate_runtime::{Env, random::Rng};
 use quorate_sim::{Phase, Sim};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{
     Report,
@@ -45,6 +46,7 @@ pub(crate) struct Hand {
     pub(crate) notes: Notes,
     pub(crate) rng: Rng,
     to: SocketAddr,
+    phase: watch::Receiver<Phase>,
 }
 
 impl LogWorld {
@@ -62,6 +64,7 @@ impl LogWorld {
     {
         self.busy.fetch_add(1, Ordering::Relaxed);
         let (busy, notes, to, name_of) = (self.busy.clone(), self.notes.clone(), self.to, name.to_owned());
+        let phase = self.sim.phase();
         let work = Arc::new(work);
         self.sim.client(name, move |env| {
             let (busy, work) = (busy.clone(), work.clone());
@@ -72,6 +75,7 @@ impl LogWorld {
                 rng: env.random("hand"),
                 env,
                 to,
+                phase: phase.clone(),
             };
             async move {
                 work(hand).await;
@@ -88,6 +92,7 @@ impl LogWorld {
         R: Future<Output = Result<(), String>> + Send + 'static,
     {
         let (busy, notes, to, name_of) = (self.busy.clone(), self.notes.clone(), self.to, name.to_owned());
+        let phase = self.sim.phase();
         let work = Arc::new(work);
         self.sim.client(name, move |env| {
             let hand = Hand {
@@ -97,6 +102,7 @@ impl LogWorld {
                 rng: env.random("hand"),
                 env,
                 to,
+                phase: phase.clone(),
             };
             let (work, busy) = (work.clone(), busy.clone());
             async move { work(hand, busy).await }
@@ -117,7 +123,7 @@ impl LogWorld {
                 }
                 let client = Client::new(&env, to, PATIENCE);
                 let rng = env.random("hand");
-                let mut hand = Hand { name: "last reader".to_owned(), env, client, notes, rng, to };
+                let mut hand = Hand { name: "last reader".to_owned(), env, client, notes, rng, to, phase };
                 while !hand.read_log().await {
                     hand.rest().await;
                 }
@@ -144,6 +150,11 @@ impl Hand {
     pub(crate) async fn rest(&mut self) {
         let span = REST + Duration::from_millis(self.rng.below(100));
         self.env.sleep(span).await;
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_healed(&self) -> bool {
+        *self.phase.borrow() == Phase::Healed
     }
 
     /// A client of its own on another connection.

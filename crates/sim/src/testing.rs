@@ -20,6 +20,11 @@ const SEED: &str = "QUORATE_SIM_SEED";
 /// Has more or fewer seeds run than the test says.
 const SEEDS: &str = "QUORATE_SIM_SEEDS";
 
+/// The one seed that this process was started for, by [`first_failure`] or by hand.
+pub fn own_seed() -> Option<u64> {
+    number(SEED)
+}
+
 /// Runs `scenario` for `seeds` seeds, and panics with the first that fails. What [`sim_test`](crate::sim_test) expands to.
 ///
 /// `test` is the test's path as `module_path!` gives it. `QUORATE_SIM_SEED` in the environment has this process run that one
@@ -28,7 +33,7 @@ const SEEDS: &str = "QUORATE_SIM_SEEDS";
 /// # Panics
 /// When a seed fails; the message ends with the command that runs it again.
 pub fn run(test: &str, seeds: u64, scenario: fn(Sim) -> Outcome) {
-    if let Some(seed) = number(SEED) {
+    if let Some(seed) = own_seed() {
         let outcome = scenario(Sim::new(seed, Settings::default()));
         assert!(outcome.passed(), "seed {seed}: {}", sentences(&outcome));
         println!("seed {seed}: trace {} after {} steps", outcome.trace, outcome.steps);
@@ -52,8 +57,9 @@ fn sentences(outcome: &Outcome) -> String {
     outcome.violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-/// The lowest seed that fails, of those that were run until somebody failed.
-fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
+/// Runs the test called `test`, as `cargo test` names it, once for each of `seeds` seeds in processes of their own. Returns the
+/// lowest seed that failed, of those that were run until one did, and what it printed.
+pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -64,7 +70,7 @@ fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
                     if seed >= seeds || !lock(&failed).is_empty() {
                         return;
                     }
-                    let output = in_a_process(test, seed);
+                    let output = in_a_process(test, seed, &[]);
                     if !output.status.success() {
                         lock(&failed).push((seed, output));
                     }
@@ -75,10 +81,17 @@ fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
     lock(&failed).drain(..).min_by_key(|(seed, _)| *seed)
 }
 
-fn in_a_process(test: &str, seed: u64) -> Output {
+/// Runs the test called `test` for one seed in a process of its own, with `variables` in its environment.
+///
+/// # Panics
+/// When this executable cannot be run again.
+pub fn in_a_process(test: &str, seed: u64, variables: &[(&str, &str)]) -> Output {
     let executable =
         env::current_exe().unwrap_or_else(|cause| panic!("this test cannot find its own executable: {cause}"));
     let mut command = Command::new(executable);
-    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(SEED, seed.to_string());
+    command
+        .args([test, "--exact", "--nocapture", "--test-threads=1"])
+        .env(SEED, seed.to_string())
+        .envs(variables.iter().copied());
     command.output().unwrap_or_else(|cause| panic!("this test cannot run itself again: {cause}"))
 }

@@ -154,6 +154,12 @@ impl Subscription {
 
     async fn wait(&mut self) -> Result<(), StoreError> {
         let seen = self.position;
+        #[cfg(feature = "museum")]
+        if self.store.env().planted("lost-wake-up") {
+            self.store.env().sleep(Duration::from_millis(2)).await;
+            self.head.mark_unchanged();
+            return self.head.changed().await.map_err(|_| StoreError::Closed);
+        }
         self.head.wait_for(|head| *head > seen).await.map_err(|_| StoreError::Closed)?;
         if !matches!(&self.place, Place::Log(query) if query.is_everything()) {
             if let Some(pause) = self.pause {

@@ -4,4 +4,5 @@ pub(crate) mod appends;
 pub(crate) mod followers;
 pub(crate) mod keys;
 pub(crate) mod retention;
+pub(crate) mod stamps;
 pub(crate) mod workers;

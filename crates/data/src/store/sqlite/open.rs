@@ -56,6 +56,10 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
     let mut connection = tables::prepare(&path, random.u64() >> 1)?;
+    #[cfg(feature = "museum")]
+    if env.planted("ack-before-sync") {
+        connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed("planting a bug"))?;
+    }
     let damaged = |cause| damaged(&path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
     let indexed = tables::meta(&connection, "indexed").map_err(damaged)?.cast_unsigned();
