@@ -4,6 +4,7 @@
 
 mod check;
 mod command;
+mod nightly;
 mod test;
 mod tree;
 
@@ -13,7 +14,8 @@ const USAGE: &str = "\
 usage:
   cargo xtask check [NAME…]   judge the tree; with names, only those checks
   cargo xtask check --list    name the checks
-  cargo xtask test            run every test";
+  cargo xtask test            run every test
+  cargo xtask nightly [SPAN]  simulate each scenario for SPAN (10m unless said otherwise), in release mode";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +24,8 @@ fn main() -> ExitCode {
         ["check", "--list"] => check::list(),
         ["check", names @ ..] => check::run(names),
         ["test"] => test::run(),
+        ["nightly"] => nightly::run("10m"),
+        ["nightly", span] => nightly::run(span),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match succeeded {

@@ -1,5 +1,6 @@
 //! Does the simulator find bugs? These were planted, and it must.
 #![cfg(feature = "museum")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use quorate_scenarios::museum::PIECES;
 use quorate_sim::{Settings, Sim, testing};

@@ -1,4 +1,5 @@
 //! The world itself: is it a world, and is it the same one twice?
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     sync::{Arc, Mutex},
@@ -148,8 +149,7 @@ fn arrivals(fault: Option<Fault>) -> Vec<u64> {
     });
     let outcome = sim.run();
     assert!(outcome.passed(), "{:?}", outcome.violations);
-    let read = read.lock().unwrap().clone();
-    read
+    std::mem::take(&mut *read.lock().unwrap())
 }
 
 #[test]
@@ -191,8 +191,7 @@ fn a_paused_process_finds_its_timers_late_and_a_suspended_one_does_not_notice() 
             Ok(())
         });
         assert!(sim.run().passed());
-        let seen = *seen.lock().unwrap();
-        seen
+        std::mem::take(&mut *seen.lock().unwrap())
     };
     let (mono, boot) = measured(|host, span| ProcessFault::Pause { host, span });
     assert!((5_000..5_300).contains(&mono) && (5_000..5_300).contains(&boot), "{mono} {boot}");

@@ -122,9 +122,13 @@ struct Handed<'n> {
     version: u64,
 }
 
+/// Hand-outs by the event's position, in the order in which they were told.
+type HandOuts<'n> = BTreeMap<u64, Vec<Handed<'n>>>;
+/// What was tried with a lease: when, whether to acknowledge, and whether it was done as far as anybody knows.
+type Settlements<'n> = BTreeMap<&'n str, Vec<(&'n Note, bool, Option<bool>)>>;
+
 fn judge(notes: &[Note]) -> Vec<Violation> {
-    let mut handed: BTreeMap<u64, Vec<Handed<'_>>> = BTreeMap::new();
-    let mut settled: BTreeMap<&str, Vec<(&Note, bool, Option<bool>)>> = BTreeMap::new();
+    let (mut handed, mut settled) = (HandOuts::new(), Settlements::new());
     for note in notes {
         match &note.what {
             Action::Handed { lease, event } => {
@@ -145,7 +149,7 @@ fn judge(notes: &[Note]) -> Vec<Violation> {
 }
 
 /// Each event of the log was handed out at least once.
-fn everything_was_handed_out(notes: &[Note], handed: &BTreeMap<u64, Vec<Handed<'_>>>) -> Option<Violation> {
+fn everything_was_handed_out(notes: &[Note], handed: &HandOuts<'_>) -> Option<Violation> {
     let last = notes.iter().rev().find_map(|note| match &note.what {
         Action::ReadLog { events } => Some(events),
         _ => None,
@@ -159,10 +163,7 @@ fn everything_was_handed_out(notes: &[Note], handed: &BTreeMap<u64, Vec<Handed<'
 }
 
 /// Nobody is handed an event while somebody else's lease of it lasts.
-fn one_at_a_time(
-    handed: &BTreeMap<u64, Vec<Handed<'_>>>,
-    settled: &BTreeMap<&str, Vec<(&Note, bool, Option<bool>)>>,
-) -> Vec<Violation> {
+fn one_at_a_time(handed: &HandOuts<'_>, settled: &Settlements<'_>) -> Vec<Violation> {
     let ttl = u64::try_from(TTL.as_nanos()).unwrap_or(u64::MAX);
     let least = ttl - ttl / 1_000_000 * DRIFT_PPM;
     let mut found = Vec::new();
@@ -192,10 +193,7 @@ fn one_at_a_time(
 }
 
 /// An event whose acknowledgement was confirmed is not handed out again.
-fn nothing_comes_back(
-    handed: &BTreeMap<u64, Vec<Handed<'_>>>,
-    settled: &BTreeMap<&str, Vec<(&Note, bool, Option<bool>)>>,
-) -> Vec<Violation> {
+fn nothing_comes_back(handed: &HandOuts<'_>, settled: &Settlements<'_>) -> Vec<Violation> {
     let mut found = Vec::new();
     for hands in handed.values() {
         for hand in hands {

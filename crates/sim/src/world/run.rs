@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use quorate_runtime::fault::{ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, ProcessFault};
-use tokio::runtime::RngSeed;
 
 use super::{Phase, Signal, Sim, agenda::Entry, hosts::End};
 use crate::{
@@ -36,10 +35,7 @@ impl Sim {
     /// Things go wrong; then everything is healed and whoever is down starts again; all clients must end within the bound; then
     /// servers are told to stop, and must.
     pub fn run(mut self) -> Outcome {
-        // What tokio's own types draw (the branches of a `select!`) comes from the seed as well, as long as it is drawn inside.
-        let seed = RngSeed::from_bytes(&self.seed.to_le_bytes());
-        let runtime = tokio::runtime::Builder::new_current_thread().rng_seed(seed).build();
-        let runtime = runtime.unwrap_or_else(|cause| panic!("a runtime without drivers needs nothing: {cause}"));
+        let runtime = runtime(self.seed);
         runtime.block_on(tokio::task::unconstrained(async move { self.run_inside() }))
     }
 
@@ -373,6 +369,23 @@ impl Sim {
         ];
         faults.iter().for_each(|(what, count)| self.injected.add_many(what, *count));
     }
+}
+
+/// A runtime without drivers, in which a world runs. What tokio's own types draw (the branches of a `select!`) comes from the
+/// seed as well, as long as it is drawn inside.
+#[cfg(tokio_unstable)]
+fn runtime(seed: u64) -> tokio::runtime::Runtime {
+    let seed = tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes());
+    let runtime = tokio::runtime::Builder::new_current_thread().rng_seed(seed).build();
+    runtime.unwrap_or_else(|cause| panic!("a runtime without drivers needs nothing: {cause}"))
+}
+
+#[cfg(not(tokio_unstable))]
+fn runtime(_: u64) -> tokio::runtime::Runtime {
+    panic!(
+        "tokio was built without its seedable scheduler, so that a seed would not be the same world twice.\n\
+         Add to .cargo/config.toml:\n\n[build]\nrustflags = [\"--cfg\", \"tokio_unstable\"]"
+    )
 }
 
 fn nanos(span: Duration) -> u64 {
