@@ -159,3 +159,84 @@ impl Inode {
         self.durable.len()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_runtime::{
+        fault::disk::Survival,
+        random::{Random, Rng},
+    };
+
+    use super::{super::survival::Fate, DIRTY_VERSIONS, Inode};
+
+    fn rng() -> Rng {
+        Random::from_seed([5; 32]).stream("power")
+    }
+
+    fn fate(survival: Survival, metadata: u64, rng: &mut Rng) -> Fate<'_> {
+        Fate { survival, metadata, data: metadata, shreds: false, rng }
+    }
+
+    fn bytes(file: &Inode) -> Vec<u8> {
+        let mut bytes = vec![0; 100_000];
+        let read = file.current().read(0, &mut bytes);
+        bytes.truncate(read);
+        bytes
+    }
+
+    #[test]
+    fn a_truncation_that_is_undone_takes_along_what_was_written_after_it() {
+        let mut file = Inode::default();
+        file.write(1, 0, &[1; 6000]);
+        file.sync();
+        file.truncate(2, 0);
+        file.write(3, 0, &[2; 100]);
+        file.lose_power(&mut fate(Survival::Everything, 1, &mut rng()));
+        assert_eq!(bytes(&file), [1; 6000]);
+    }
+
+    #[test]
+    fn a_truncation_that_survives_does_so_without_what_was_written_after_it() {
+        let mut file = Inode::default();
+        file.write(1, 0, &[1; 6000]);
+        file.sync();
+        file.truncate(2, 10);
+        file.write(3, 10, &[2; 100]);
+        file.lose_power(&mut fate(Survival::Prefix, 2, &mut rng()));
+        assert_eq!(bytes(&file), [1; 10]);
+    }
+
+    #[test]
+    fn a_sector_is_never_a_mixture_of_writes_that_did_not_exist() {
+        let mut seen = [false; 3];
+        let mut rng = rng();
+        for _ in 0..200 {
+            let mut file = Inode::default();
+            file.write(1, 0, &[1; 512]);
+            file.sync();
+            file.write(2, 0, &[2; 100]);
+            file.write(3, 100, &[3; 100]);
+            file.lose_power(&mut fate(Survival::Torn, 3, &mut rng));
+            let bytes = bytes(&file);
+            let moment = match (bytes[0], bytes[100]) {
+                (1, 1) => 0,
+                (2, 1) => 1,
+                (2, 3) => 2,
+                mixture => panic!("the later write survived without the earlier one: {mixture:?}"),
+            };
+            seen[moment] = true;
+        }
+        assert_eq!(seen, [true; 3]);
+    }
+
+    #[test]
+    fn beyond_a_limit_a_file_is_written_back_without_a_sync() {
+        let mut file = Inode::default();
+        for at in 0..=DIRTY_VERSIONS as u64 {
+            file.write(at, at % 7, &[9]);
+        }
+        file.write(u64::MAX, 7, &[9]);
+        file.lose_power(&mut fate(Survival::Nothing, 0, &mut rng()));
+        assert_eq!(bytes(&file), [9; 7]);
+    }
+}

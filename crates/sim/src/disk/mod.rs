@@ -9,7 +9,7 @@
 //! *Bytes.* A write changes what readers see at once, and nothing on the device. A sync of a file makes its bytes and its
 //! length durable. When the power fails before that, each page of 4 KiB (or each sector of 512 bytes) is as it was at the
 //! last sync or at any moment since: a page is written back as a whole, so that a lost write can't leave a hole in a later
-//! one to the same sector. Which moment, [`Survival`](quorate_runtime::fault::disk::Survival) decides. A file reaches as
+//! one to the same sector. Which moment, [`Survival`] decides. A file reaches as
 //! far as its last surviving byte, and sometimes as far as it did, with zeros at the end. Beyond 64 MiB of unsynced
 //! changes a file is written back by itself, as a kernel does.
 //!
@@ -72,8 +72,29 @@
 //! assert!(rows == 1 || rows == 2);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-//! The world's `Blocking` port runs the writer inline, `Env::fatal` calls [`crash`](SimDisk::crash) and drops the host (a
-//! failed sync ends there), and after each poll of a host the world moves its clock by `take_charge` and `take_sleep`.
+//! The store's own conformance suite runs on it, with crashes that are power failures:
+//!
+//! ```ignore
+//! impl conformance::Place for Host {
+//!     fn open(&self, limits: Limits) -> BoxFuture<'_, Store> {
+//!         // `self.env()` is `Env::from_parts` with `disk: self.disk.mount()`, a mount for each life.
+//!         Box::pin(async move { sqlite::open(&self.env(), Config { limits, ..Config::at("store.db") }).await.unwrap() })
+//!     }
+//!
+//!     fn crash(&self, store: Store) -> BoxFuture<'_, ()> {
+//!         Box::pin(async move {
+//!             self.disk.crash();  // nothing that is dropped from here on reaches the disk
+//!             drop(store);        // and everything else of the host, its writer too
+//!             self.disk.power_loss(Survival::draw(&mut self.rng), &mut self.rng);
+//!         })
+//!     }
+//! }
+//! ```
+//! What the world brings for that: a `Blocking` port whose `run` works inline and whose `dedicate` is a task that works
+//! when it is kicked; `Env::fatal` as [`crash`](SimDisk::crash) and the end of the host (a failed sync ends there); clocks
+//! that move by a little with every reading, since a limit on time that is checked in a loop would never be reached
+//! otherwise, and by [`take_charge`](SimDisk::take_charge) and [`take_sleep`] after each poll of a host. Claims in which
+//! one thread waits for another can't hold there (`others_see_nothing_before_the_commit`).
 //!
 //! Source: SQLite, "Atomic Commit In SQLite" sections 2 and 9, "The SQLite OS Interface or VFS"; Pillai et al., "All File
 //! Systems Are Not Created Equal", OSDI 2014, for what file systems do to names and lengths; Rebello et al., "Can

@@ -190,6 +190,9 @@ impl State {
 
     /// From here on every operation fails.
     pub(super) fn die(&mut self) {
+        if self.is_dead {
+            return;
+        }
         self.is_dead = true;
         self.counts.crashes += 1;
         self.fired = self.armed.take().map(|(_, on_crash)| on_crash);

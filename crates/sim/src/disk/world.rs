@@ -48,8 +48,9 @@ pub(super) fn world() -> MutexGuard<'static, World> {
 impl World {
     /// Makes a disk known under its host's name.
     pub(super) fn add(&mut self, host: &str, disk: &Arc<Shared>) {
-        let before = self.hosts.insert(host.to_owned(), Arc::downgrade(disk));
-        assert!(before.is_none_or(|other| other.strong_count() == 0), "there already is a disk of a host `{host}`");
+        let is_free = self.hosts.get(host).is_none_or(|other| other.strong_count() == 0);
+        assert!(is_free, "there already is a disk of a host `{host}`");
+        self.hosts.insert(host.to_owned(), Arc::downgrade(disk));
     }
 
     /// The disk that `path` is on: by its prefix, or else that of the running host.

@@ -1,7 +1,10 @@
 //! A workload of transactions, crashed at every one of its disk operations.
 
-use quorate_runtime::fault::{DiskFaults, disk::Survival};
-use quorate_sim::disk::{Journal, Model};
+use quorate_runtime::{
+    fault::{DiskFaults, disk::Survival},
+    random::Random,
+};
+use quorate_sim::disk::{Journal, Model, SimDisk};
 use rusqlite::Connection;
 
 use crate::world::{World, is_sound, open, world};
@@ -12,6 +15,9 @@ const TRANSACTIONS: i64 = 24;
 /// Rows of one transaction.
 const ROWS: i64 = 3;
 
+/// So many transactions stay in the table; each deletes the one that is too old.
+const KEPT: i64 = 8;
+
 /// Runs transactions until one fails, and counts those that were acknowledged.
 fn work(connection: &Connection, acknowledged: &mut i64) -> rusqlite::Result<()> {
     connection.execute_batch("CREATE TABLE IF NOT EXISTS t (txn INTEGER, part INTEGER, bytes BLOB)")?;
@@ -20,7 +26,7 @@ fn work(connection: &Connection, acknowledged: &mut i64) -> rusqlite::Result<()>
         for part in 0..ROWS {
             connection.execute("INSERT INTO t VALUES (?1, ?2, zeroblob(1500))", [txn, part])?;
         }
-        connection.execute("DELETE FROM t WHERE txn = ?1 - 8", [txn])?;
+        connection.execute("DELETE FROM t WHERE txn = ?1", [txn - KEPT])?;
         connection.execute_batch("COMMIT")?;
         *acknowledged = txn;
         if txn % 10 == 0 {
@@ -30,92 +36,132 @@ fn work(connection: &Connection, acknowledged: &mut i64) -> rusqlite::Result<()>
     Ok(())
 }
 
-/// What is wrong with the database after a crash, if anything.
-fn judge(world: &World, acknowledged: i64) -> Result<i64, String> {
-    let connection = world.open().map_err(|cause| format!("it can't be opened: {cause}"))?;
+/// What a crash must not do.
+#[derive(Debug, thiserror::Error)]
+enum Wrong {
+    /// Transactions were acknowledged and are not there.
+    #[error("{acknowledged} transactions were acknowledged and {newest} are there")]
+    Lost { acknowledged: i64, newest: i64 },
+    /// Something is there that never was so.
+    #[error("this never was so: {0}")]
+    Torn(String),
+}
+
+/// Compares the database after a crash with what was acknowledged.
+fn judge(world: &World, acknowledged: i64) -> Result<(), Wrong> {
+    let torn = |cause: rusqlite::Error| Wrong::Torn(cause.to_string());
+    let connection = world.open().map_err(torn)?;
     if !is_sound(&connection) {
-        return Err("the integrity check fails".to_owned());
+        return Err(Wrong::Torn("the integrity check fails".to_owned()));
     }
     let is_there = "SELECT count(*) FROM sqlite_schema WHERE name = 't'";
-    let tables: i64 = connection.query_row(is_there, [], |row| row.get(0)).map_err(|cause| cause.to_string())?;
-    if tables == 0 {
-        return if acknowledged == 0 { Ok(0) } else { Err("the table is lost".to_owned()) };
+    let tables: i64 = connection.query_row(is_there, [], |row| row.get(0)).map_err(torn)?;
+    let mut found: Vec<(i64, i64)> = Vec::new();
+    if tables > 0 {
+        let mut select = connection.prepare("SELECT txn, count(*) FROM t GROUP BY txn ORDER BY txn").map_err(torn)?;
+        let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).map_err(torn)?;
+        found = rows.collect::<Result<_, _>>().map_err(torn)?;
     }
-    let mut select = connection.prepare("SELECT txn, count(*) FROM t GROUP BY txn ORDER BY txn").unwrap();
-    let found: Vec<(i64, i64)> =
-        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect();
     let newest = found.last().map_or(0, |(txn, _)| *txn);
-    let expected: Vec<(i64, i64)> = ((newest - 7).max(1)..=newest).map(|txn| (txn, ROWS)).collect();
-    match newest {
-        _ if found != expected => Err(format!("transactions are torn: {found:?}")),
-        lost if lost < acknowledged => Err(format!("{acknowledged} were acknowledged and {newest} are there")),
-        more if more > acknowledged + 1 => Err(format!("{newest} are there and {acknowledged} were acknowledged")),
-        newest => Ok(newest),
+    let expected: Vec<(i64, i64)> = ((newest - KEPT + 1).max(1)..=newest).map(|txn| (txn, ROWS)).collect();
+    if found != expected || newest > acknowledged + 1 {
+        return Err(Wrong::Torn(format!("transactions and their rows: {found:?}")));
     }
+    if newest < acknowledged { Err(Wrong::Lost { acknowledged, newest }) } else { Ok(()) }
 }
 
-/// One world that crashes at operation `nth`: `Ok(None)` when the work was over before.
-fn crash(seed: u64, model: Model, faults: &DiskFaults, nth: u64, end: impl Fn(&World)) -> Result<Option<()>, String> {
-    let world = world(seed, model);
-    world.disk.set_faults(faults.clone()).unwrap();
-    let mut acknowledged = 0;
-    world.disk.crash_at(nth, || {});
-    let worked = world.open().and_then(|connection| work(&connection, &mut acknowledged));
-    let has_crashed = world.disk.is_dead();
-    if has_crashed == worked.is_ok() && acknowledged < TRANSACTIONS {
-        return Err(format!("the work ended with {worked:?}"));
-    }
-    end(&world);
-    world.disk.set_faults(DiskFaults::default()).unwrap();
-    let found = judge(&world, acknowledged)?;
-    if found > 0 && !has_crashed && found < TRANSACTIONS {
-        return Err("work was lost without a crash".to_owned());
-    }
-    Ok(has_crashed.then_some(()))
+/// Many worlds with the same workload, each of which crashes one operation later.
+struct Sweep {
+    seed: u64,
+    model: Model,
+    faults: DiskFaults,
+    /// How connections are set up.
+    setup: &'static str,
+    /// What the power failure leaves; `None` if only the process ends.
+    survival: Option<Survival>,
 }
 
-/// Crashes at every operation; returns how many there were, or the first failure.
-fn sweep(seed: u64, model: Model, faults: &DiskFaults, end: impl Fn(&World)) -> Result<u64, String> {
-    for nth in 1.. {
-        let crashed = crash(seed + nth, model, faults, nth, &end).map_err(|what| format!("operation {nth}: {what}"))?;
-        if crashed.is_none() {
-            return Ok(nth);
+impl Sweep {
+    fn new(seed: u64, survival: impl Into<Option<Survival>>) -> Self {
+        let (model, faults) = (Model::default(), DiskFaults::default());
+        Self { seed, model, faults, setup: "", survival: survival.into() }
+    }
+
+    /// What was wrong after a crash at each operation.
+    fn run(&self) -> Vec<Result<(), Wrong>> {
+        let found: Vec<_> = (1..).map_while(|nth| self.crash(nth)).collect();
+        assert!(found.len() > 100, "the work takes only {} operations", found.len());
+        found
+    }
+
+    /// Crashes at operation `nth`; `None` when the work was over before.
+    fn crash(&self, nth: u64) -> Option<Result<(), Wrong>> {
+        let world = world(self.seed + nth, self.model);
+        world.disk.set_faults(self.faults.clone()).unwrap();
+        world.disk.crash_at(nth, || {});
+        let mut acknowledged = 0;
+        let worked = world.open().and_then(|connection| {
+            connection.execute_batch(self.setup)?;
+            work(&connection, &mut acknowledged)
+        });
+        if !world.disk.is_dead() {
+            worked.unwrap();
+            return None;
+        }
+        match self.survival {
+            Some(survival) => world.disk.power_loss(survival, &mut world.rng("power")),
+            None => world.disk.kill(),
+        }
+        world.disk.set_faults(DiskFaults::default()).unwrap();
+        Some(judge(&world, acknowledged))
+    }
+
+    fn finds_nothing(&self) {
+        for (number, found) in (1..).zip(self.run()) {
+            if let Err(wrong) = found {
+                panic!("{:?}, {:?}, operation {number}: {wrong}", self.model, self.survival);
+            }
         }
     }
-    unreachable!("the work ends")
 }
 
-/// Every way for the power to fail, at every operation.
-fn sweep_power_failures(journal: Journal, powersafe_overwrite: bool) {
-    let model = Model { journal, powersafe_overwrite };
-    for (number, survival) in (0..).zip(Survival::ALL) {
-        let cut = |world: &World| world.disk.power_loss(survival, &mut world.rng("power"));
-        let swept = sweep(1000 * number, model, &DiskFaults::default(), cut);
-        let operations = swept.unwrap_or_else(|what| panic!("{model:?}, {survival:?}: {what}"));
-        assert!(operations > 200, "only {operations} operations");
+/// Every one of `ways` for the power to fail, at every operation.
+fn sweep_power_failures(model: Model, ways: &[Survival]) {
+    for (number, &survival) in (0..).zip(ways) {
+        Sweep { model, ..Sweep::new(1000 * number, survival) }.finds_nothing();
     }
 }
 
 #[test]
 fn whatever_operation_the_power_fails_at_nothing_acknowledged_is_lost_and_nothing_torn() {
-    sweep_power_failures(Journal::Shared, true);
+    sweep_power_failures(Model::default(), &Survival::ALL);
 }
 
 #[test]
 fn the_same_holds_where_a_sync_of_a_file_says_nothing_about_its_name() {
-    sweep_power_failures(Journal::Strict, true);
+    let model = Model { journal: Journal::Strict, ..Model::default() };
+    sweep_power_failures(model, &[Survival::Nothing, Survival::Prefix, Survival::Torn]);
 }
 
 #[test]
 fn the_same_holds_where_sectors_come_out_as_garbage() {
-    sweep_power_failures(Journal::Shared, false);
-    sweep_power_failures(Journal::Strict, false);
+    // Only where pages are torn is there garbage.
+    for journal in [Journal::Shared, Journal::Strict] {
+        sweep_power_failures(Model { journal, powersafe_overwrite: false }, &[Survival::Torn]);
+    }
 }
 
 #[test]
-fn whatever_operation_the_process_is_killed_at_nothing_acknowledged_is_lost_and_nothing_torn() {
-    let swept = sweep(50_000, Model::default(), &DiskFaults::default(), |world| world.disk.kill());
-    assert!(swept.unwrap() > 200);
+fn the_same_holds_for_rollback_journals() {
+    let setup = "PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA";
+    for (number, survival) in (0..).zip([Survival::Prefix, Survival::Reordered, Survival::Torn]) {
+        Sweep { setup, ..Sweep::new(20_000 + 1000 * number, survival) }.finds_nothing();
+    }
+}
+
+#[test]
+fn the_same_holds_when_only_the_process_is_killed() {
+    Sweep::new(50_000, None).finds_nothing();
 }
 
 #[test]
@@ -129,25 +175,32 @@ fn a_crash_during_recovery_is_recovered_from() {
         world.disk.crash_at(nth, || {});
         let _ = world.open().and_then(|connection| work(&connection, &mut acknowledged));
         world.disk.power_loss(Survival::Torn, &mut world.rng("power"));
-        judge(&world, acknowledged).unwrap_or_else(|what| panic!("operation {nth}: {what}"));
+        judge(&world, acknowledged).unwrap_or_else(|wrong| panic!("operation {nth}: {wrong}"));
     }
 }
 
 #[test]
-fn a_disk_whose_syncs_lie_loses_what_was_acknowledged() {
+fn without_a_sync_at_commit_transactions_are_lost_and_never_torn() {
+    for survival in [Survival::Nothing, Survival::Torn] {
+        let found = Sweep { setup: "PRAGMA synchronous = NORMAL", ..Sweep::new(70_000, survival) }.run();
+        assert!(found.iter().any(|found| matches!(found, Err(Wrong::Lost { .. }))));
+        assert!(!found.iter().any(|found| matches!(found, Err(Wrong::Torn(_)))), "{found:?}");
+    }
+}
+
+#[test]
+fn a_disk_whose_syncs_lie_loses_and_tears() {
     let faults = DiskFaults { lying_syncs: 1.0, ..DiskFaults::default() };
     assert!(!faults.keeps_its_contract());
-    for survival in [Survival::Nothing, Survival::Reordered, Survival::Torn] {
-        let cut = |world: &World| world.disk.power_loss(survival, &mut world.rng("power"));
-        let found = sweep(70_000, Model::default(), &faults, cut);
-        assert!(found.is_err(), "the sweep finds nothing under {survival:?}");
-    }
+    let run = |survival| Sweep { faults: faults.clone(), ..Sweep::new(80_000, survival) }.run();
+    assert!(run(Survival::Nothing).iter().any(|found| matches!(found, Err(Wrong::Lost { .. }))));
+    assert!(run(Survival::Torn).iter().any(|found| matches!(found, Err(Wrong::Torn(_)))));
 }
 
 #[test]
 fn the_same_seed_gives_the_same_operations() {
     let trace = |seed| {
-        let world = world(seed, Model::draw(&mut quorate_runtime::random::Random::from_seed([9; 32]).stream("model")));
+        let world = world(seed, Model::draw(&mut Random::from_seed([9; 32]).stream("model")));
         let faults = DiskFaults { short_reads: 0.2, read_errors: 0.001, ..DiskFaults::default() };
         world.disk.set_faults(faults).unwrap();
         let mut acknowledged = 0;
@@ -163,8 +216,8 @@ fn the_same_seed_gives_the_same_operations() {
 
 #[test]
 fn two_hosts_have_disks_of_their_own() {
-    let world = world(80_000, Model::default());
-    let other = quorate_sim::disk::SimDisk::new("n2", Model::default(), world.rng("n2"));
+    let world = world(90_000, Model::default());
+    let other = SimDisk::new("n2", Model::default(), world.rng("n2"));
     world.open().unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
     open("/sim/n2/store.db").unwrap().execute_batch("CREATE TABLE u (x)").unwrap();
     world.disk.crash();

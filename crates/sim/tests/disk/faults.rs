@@ -169,3 +169,24 @@ fn a_connection_of_the_life_before_leaves_the_locks_of_the_next_one_alone() {
     new.execute_batch("COMMIT").unwrap();
     assert!(rows(&other) == 1 && is_sound(&other));
 }
+
+#[test]
+fn faults_are_written_down_as_plain_data_and_unknown_ones_are_refused() {
+    let written = r#"{
+        "sync-errors": 0.01,
+        "errors-at": [{ "operation": 7, "error": "no-space" }],
+        "capacity-bytes": 1000000,
+        "slow-syncs": { "chance": 0.5, "least": "10ms", "most": "2s" }
+    }"#;
+    let faults: DiskFaults = serde_json::from_str(written).unwrap();
+    let expected = DiskFaults {
+        sync_errors: 0.01,
+        errors_at: vec![ErrorAt { operation: 7, error: DiskError::NoSpace }],
+        capacity_bytes: Some(1_000_000),
+        slow_syncs: Some(SlowSyncs { chance: 0.5, least: Duration::from_millis(10), most: Duration::from_secs(2) }),
+        ..DiskFaults::default()
+    };
+    assert_eq!(faults, expected);
+    assert_eq!(serde_json::from_str::<DiskFaults>(&serde_json::to_string(&faults).unwrap()).unwrap(), faults);
+    assert!(serde_json::from_str::<DiskFaults>(r#"{ "gremlins": 0.5 }"#).is_err());
+}
