@@ -5,7 +5,7 @@
 
 use std::{
     env,
-    process::{Command, Output},
+    process::{self, Command, Output},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
@@ -60,6 +60,10 @@ fn sentences(outcome: &Outcome) -> String {
 /// Runs the test called `test`, as `cargo test` names it, once for each of `seeds` seeds in processes of their own. Returns the
 /// lowest seed that failed, of those that were run until one did, and what it printed.
 pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
+    first_failing(seeds, |seed| in_a_process(test, seed, &[]))
+}
+
+fn first_failing(seeds: u64, run: impl Fn(u64) -> Output + Sync) -> Option<(u64, Output)> {
     let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
     let workers = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
@@ -70,7 +74,7 @@ pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
                     if seed >= seeds || !lock(&failed).is_empty() {
                         return;
                     }
-                    let output = in_a_process(test, seed, &[]);
+                    let output = run(seed);
                     if !output.status.success() {
                         lock(&failed).push((seed, output));
                     }
@@ -81,17 +85,32 @@ pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
     lock(&failed).drain(..).min_by_key(|(seed, _)| *seed)
 }
 
+/// What a program does whose `main` looks for a seed that fails: runs itself once per seed, and returns the lowest seed that
+/// failed of `seeds`, with what was violated in it. In the processes it starts it runs their one seed and does not return.
+///
+/// # Panics
+/// When this executable cannot be run again.
+pub fn search(seeds: u64, scenario: fn(Sim) -> Outcome) -> Option<(u64, String)> {
+    if let Some(seed) = own_seed() {
+        let outcome = scenario(Sim::new(seed, Settings::default()));
+        println!("{}", sentences(&outcome));
+        process::exit(i32::from(!outcome.passed()));
+    }
+    let found = first_failing(seeds, |seed| run_again(&[], seed, &[]));
+    found.map(|(seed, output)| (seed, String::from_utf8_lossy(&output.stdout).trim().to_owned()))
+}
+
 /// Runs the test called `test` for one seed in a process of its own, with `variables` in its environment.
 ///
 /// # Panics
 /// When this executable cannot be run again.
 pub fn in_a_process(test: &str, seed: u64, variables: &[(&str, &str)]) -> Output {
-    let executable =
-        env::current_exe().unwrap_or_else(|cause| panic!("this test cannot find its own executable: {cause}"));
+    run_again(&[test, "--exact", "--nocapture", "--test-threads=1"], seed, variables)
+}
+
+fn run_again(arguments: &[&str], seed: u64, variables: &[(&str, &str)]) -> Output {
+    let executable = env::current_exe().unwrap_or_else(|cause| panic!("this program cannot find itself: {cause}"));
     let mut command = Command::new(executable);
-    command
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(SEED, seed.to_string())
-        .envs(variables.iter().copied());
-    command.output().unwrap_or_else(|cause| panic!("this test cannot run itself again: {cause}"))
+    command.args(arguments).env(SEED, seed.to_string()).envs(variables.iter().copied());
+    command.output().unwrap_or_else(|cause| panic!("this program cannot run itself again: {cause}"))
 }

@@ -173,6 +173,13 @@ impl Sim {
         self.add(name, true, Arc::new(move |env| Box::pin(program(env))))
     }
 
+    /// The same world in which nothing goes wrong: only the order of things is up to the seed.
+    #[must_use]
+    pub fn without_faults(mut self) -> Self {
+        self.settings.plan = Some(FaultPlan::default());
+        self
+    }
+
     /// Where `port` of a host is reached by the others.
     pub fn address(&self, host: HostId, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip(host), port)
