@@ -12,6 +12,7 @@
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
+//! | `vfs` | checksums of pages, below SQLite |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
 //! disk refuses writes and loses nothing. A second process is refused. Positions are dense and in commit order.
@@ -45,12 +46,22 @@ mod tables;
 mod tail;
 mod unit;
 mod verify;
+mod vfs;
 mod writer;
 
-use std::path::PathBuf;
+use std::{ffi::CStr, path::PathBuf};
 
 pub use self::open::{give_up_keys, open, restore, restore_with};
-use super::Limits;
+use super::{Limits, StoreError};
+
+/// The name by which SQLite knows the file system that checks a store's pages, for whoever opens a store's file besides.
+/// What is written through another one reads as damaged afterwards.
+///
+/// # Errors
+/// [`StoreError::Engine`] if SQLite refuses to know it.
+pub fn file_system() -> Result<&'static CStr, StoreError> {
+    vfs::name().map_err(connection::failed("registering the file system"))
+}
 
 /// Where the embedded store lives and what it accepts.
 #[derive(Clone, Debug)]

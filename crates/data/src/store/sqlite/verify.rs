@@ -1,5 +1,7 @@
 //! Checking every stored byte.
 //!
+//! First every page of the file, in use or not, and what is live of the write-ahead log.
+//!
 //! Events are read once, in order: their blocks' checksums, their place, their link of the hash chain. On the way two
 //! digests grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does
 //! not matter and memory stays small. Every index row has a checksum besides, which names the row that rotted.
@@ -9,10 +11,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, ffi::SQLITE_IOERR_DATA};
 
 use super::{
-    connection::failed,
+    connection::{extended_code, failed},
     identity,
     index::{StreamRow, term_sum},
     keys::{KeyRing, missing, place},
@@ -20,6 +22,7 @@ use super::{
     sql::CORE,
     tables,
     tail::words,
+    vfs,
 };
 use crate::{
     event::{ChainHash, Recorded},
@@ -30,7 +33,13 @@ const CHECKING: &str = "checking the store";
 
 /// Checks everything, as of one moment.
 pub(super) fn run(connection: &Connection, keys: &KeyRing, progress: &Progress) -> Result<Verified, StoreError> {
-    Check::new(connection, keys, progress).and_then(Check::finish)
+    let mut check = Check::new(connection, keys, progress)?;
+    match check.everything() {
+        // Damage where the check itself begins is a finding too: what can be read besides was, or is not worth reading.
+        Err(cause @ StoreError::Corrupt { .. }) => note(&mut check.found, &cause),
+        checked => checked?,
+    }
+    Ok(check.found)
 }
 
 /// What a stream was like at the last event read.
@@ -83,13 +92,13 @@ impl<'c> Check<'c> {
             }
         };
         let chains = HashMap::with_hasher(FixedState::default());
-        let mut check =
-            Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() };
-        check.structure()?;
-        Ok(check)
+        Ok(Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() })
     }
 
-    fn finish(mut self) -> Result<Verified, StoreError> {
+    fn everything(&mut self) -> Result<(), StoreError> {
+        let scanned = vfs::scan(self.connection, |place, what| self.found.find(place, what));
+        scanned.map_err(failed(CHECKING))?;
+        self.structure()?;
         self.total = self.last_position()?;
         self.blocks()?;
         self.found.streams = self.chains.len() as u64;
@@ -103,8 +112,7 @@ impl<'c> Check<'c> {
         self.meta()?;
         self.rooms()?;
         self.ledger()?;
-        self.keys.verify(&mut self.found)?;
-        Ok(self.found)
+        self.keys.verify(&mut self.found)
     }
 
     /// What SQLite itself can say about its pages.
@@ -115,10 +123,19 @@ impl<'c> Check<'c> {
             match line {
                 Ok(line) if line == "ok" => {}
                 Ok(line) => self.found.find("the file", line),
-                Err(cause) => self.found.find("the file", cause.to_string()),
+                Err(cause) => self.unreadable("the file", cause),
             }
         }
         Ok(())
+    }
+
+    /// Takes down what kept something from being read.
+    fn unreadable(&mut self, place: &str, cause: rusqlite::Error) {
+        if extended_code(&cause) == Some(SQLITE_IOERR_DATA) {
+            note(&mut self.found, &failed(CHECKING)(cause));
+        } else {
+            self.found.find(place, cause.to_string());
+        }
     }
 
     fn last_position(&self) -> Result<u64, StoreError> {
@@ -339,12 +356,12 @@ impl<'c> Check<'c> {
                 Ok(Some(row)) => {
                     self.found.rows += 1;
                     if let Err(cause) = look(self, row) {
-                        self.found.find(format!("a row of {select}"), cause.to_string());
+                        self.unreadable(&format!("a row of {select}"), cause);
                     }
                 }
                 Ok(None) => return Ok(()),
                 Err(cause) => {
-                    self.found.find(format!("the rows of {select}"), cause.to_string());
+                    self.unreadable(&format!("the rows of {select}"), cause);
                     return Ok(());
                 }
             }

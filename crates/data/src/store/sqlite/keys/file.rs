@@ -16,6 +16,7 @@ use super::{
         open::damaged,
         run, tables,
         verify::note,
+        vfs,
     },
     cache::Subject,
 };
@@ -25,7 +26,7 @@ use crate::store::{
 };
 
 /// Marks a database as a quorate store's keys: "quok".
-const APPLICATION_ID: i32 = 0x7175_6f6b;
+pub(in crate::store::sqlite) const APPLICATION_ID: i32 = 0x7175_6f6b;
 const VERSION: u32 = 1;
 const KEYS: &str = "using the keys";
 
@@ -102,9 +103,10 @@ impl KeyFile {
         let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(io)?;
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
+        vfs::check_log(&connection).map_err(|cause| damaged(path, cause))?;
         let file = Self { connection };
         match (application, version) {
-            (0, 0) if tables == 0 => file.create(store).map_err(io)?,
+            (0, 0) if tables == 0 && vfs::is_checked(&file.connection) => file.create(store).map_err(io)?,
             (APPLICATION_ID, VERSION) => {}
             (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),
             _ => return Err(OpenError::Foreign { path: path.into() }),
@@ -255,6 +257,8 @@ impl KeyFile {
 
     /// Checks every stored byte.
     pub(in crate::store::sqlite) fn verify(&self, found: &mut Verified) -> Result<(), StoreError> {
+        let scanned = vfs::scan(&self.connection, |place, what| found.find(format!("the file of keys, {place}"), what));
+        scanned.map_err(failed(KEYS))?;
         let mut check = self.connection.prepare("PRAGMA integrity_check(20)").map_err(failed(KEYS))?;
         let lines = check.query_map([], |row| row.get::<_, String>(0)).map_err(failed(KEYS))?;
         for line in lines {
@@ -283,7 +287,7 @@ impl KeyFile {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = vfs::connect(path, flags)?;
     connection.busy_timeout(BUSY)?;
     // The lock comes before the journal mode: then no other process ever maps the write-ahead log's index.
     connection.execute_batch(
