@@ -29,11 +29,11 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn claim(connection: &Connection) -> rusqlite::Result<()> {
     // Freed bytes must not survive in the file: SQLite overwrites them with zeros while secure_delete is on. Switching it on
     // only to forget would be too late for copies that were left behind when a page was split.
-    // A commit of the log dirties few pages, so that checkpoints can be rare; 4,000 pages keep the WAL near 16 MiB.
+    // The writer writes the log back itself: see checkpoint.rs.
     const { assert!(vfs::PAGE_SIZE == 4096, "the statement below says so too") }
     connection.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
          PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA secure_delete = ON;",
     )
 }
@@ -61,6 +61,7 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |cause| match extended_code(&cause) {
         Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => StoreError::DiskFull,
+        Some(ffi::SQLITE_BUSY | ffi::SQLITE_BUSY_RECOVERY | ffi::SQLITE_BUSY_SNAPSHOT) => StoreError::Busy,
         Some(ffi::SQLITE_NOTADB) => corrupt("the file", "it is not an SQLite database"),
         Some(ffi::SQLITE_IOERR_DATA) => {
             let (place, what) = vfs::last_damage();

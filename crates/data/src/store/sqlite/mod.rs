@@ -6,7 +6,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `queue`, `writer`, `core`, `unit` | from a job to a commit |
+//! | `queue`, `writer`, `core`, `unit`, `checkpoint` | from a job to a commit, and from the log into the file |
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
@@ -27,6 +27,7 @@ mod backup;
 mod batch;
 mod block;
 mod cache;
+mod checkpoint;
 mod connection;
 mod core;
 mod erase;

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::{
     Config,
     backend::SqliteBackend,
+    checkpoint,
     connection::{self, corrupt, failed},
     core::{Core, Sealing},
     erase,
@@ -208,6 +209,7 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     ledger::add_all(&connection, &erasures).map_err(damaged)?;
     // Opening makes a file of keys when there is a ledger; where it is empty, nothing was lost.
     tables::set_meta(&connection, "sealed", 0).map_err(failed("giving up the keys"))?;
+    checkpoint::complete(&connection).map_err(damaged)?;
     connection.close().map_err(|(_, cause)| failed("closing the store")(cause).into())
 }
 
@@ -281,5 +283,6 @@ fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), Op
         ledger::add_all(&connection, &ledger.erasures).map_err(damaged)?;
     }
     // Leaves no write-ahead log behind: the file is about to be renamed.
+    checkpoint::complete(&connection).map_err(damaged)?;
     connection.close().map_err(|(_, cause)| failed("closing the restored store")(cause).into())
 }

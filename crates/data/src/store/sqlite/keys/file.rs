@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::{
     super::{
-        connection::{BUSY, corrupt, explained, failed},
+        connection::{BUSY, corrupt, explained, failed, is_fatal},
         open::damaged,
         run, tables,
         verify::note,
@@ -29,6 +29,8 @@ use crate::store::{
 pub(in crate::store::sqlite) const APPLICATION_ID: i32 = 0x7175_6f6b;
 const VERSION: u32 = 1;
 const KEYS: &str = "using the keys";
+/// The log is written back once it has so many pages.
+const CHECKPOINT_FRAMES: usize = 1_000;
 
 const TABLES: &str = "
     -- What the file knows of itself: whose keys these are, and which ledger it follows.
@@ -246,7 +248,20 @@ impl KeyFile {
         if done.is_err() && !self.connection.is_autocommit() {
             let _ = run("ROLLBACK");
         }
-        done.map_err(|cause| explained(&self.connection, cause))
+        let value = done.map_err(|cause| explained(&self.connection, cause))?;
+        self.checkpoint_if_due()?;
+        Ok(value)
+    }
+
+    /// Writes the log back once it has grown. What could not be written is in the log still; only a failed sync matters.
+    fn checkpoint_if_due(&self) -> Result<(), StoreError> {
+        if vfs::log_frames(&self.connection) < CHECKPOINT_FRAMES {
+            return Ok(());
+        }
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed(KEYS)) {
+            Err(cause) if is_fatal(&cause) => Err(cause),
+            _ => Ok(()),
+        }
     }
 
     /// Writes a copy to `to`.
@@ -292,7 +307,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     // The lock comes before the journal mode: then no other process ever maps the write-ahead log's index.
     connection.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = 4096; PRAGMA secure_delete = ON;
-         PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;
+         PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;
          PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
     )?;
     Ok(connection)
