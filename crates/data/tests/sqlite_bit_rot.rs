@@ -282,3 +282,43 @@ async fn a_missing_row_is_noticed() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_row_that_contradicts_the_log_is_named_although_its_checksum_is_right() {
+    let folder = Folder::new();
+    filled(&folder).await;
+    let good = std::fs::read(folder.file()).unwrap();
+    type Stream = (i64, String, i64, i64, bool, Vec<u8>);
+    let change = |with: &dyn Fn(&mut Stream)| {
+        let path = put(&folder, &good);
+        let connection = sqlite::raw(&path);
+        let select = "SELECT id, name, version, first, tombstoned, hash FROM quorate_stream WHERE name = 's-0'";
+        let read = |row: &rusqlite::Row<'_>| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+        };
+        let mut row: Stream = connection.query_row(select, [], read).unwrap();
+        with(&mut row);
+        let (id, name, version, first, tombstoned, hash) = row;
+        let mut bytes = name.into_bytes();
+        bytes.extend(&hash);
+        bytes.extend(version.to_le_bytes());
+        bytes.extend(first.to_le_bytes());
+        bytes.push(tombstoned.into());
+        let update =
+            "UPDATE quorate_stream SET version = ?2, first = ?3, tombstoned = ?4, hash = ?5, sum = ?6 WHERE id = ?1";
+        let values = rusqlite::params![id, version, first, tombstoned, hash, crc32fast::hash(&bytes)];
+        assert_eq!(connection.execute(update, values).unwrap(), 1);
+        (path, format!("quorate_stream, row {id}"))
+    };
+    let (path, _) = change(&|_| {});
+    assert!(judge(&path).await.unwrap().is_sound(), "the checksum is computed as the store does");
+    let changes: [&dyn Fn(&mut Stream); 6] =
+        [&|row| row.2 += 1, &|row| row.2 -= 1, &|row| row.3 += 1, &|row| row.3 -= 1, &|row| row.4 = true, &|row| {
+            row.5[7] ^= 1
+        }];
+    for (n, with) in changes.into_iter().enumerate() {
+        let (path, place) = change(with);
+        let found = judge(&path).await.unwrap().findings;
+        assert!(found.iter().any(|finding| finding.place == place), "change {n}: {found:?}");
+    }
+}

@@ -155,8 +155,7 @@ async fn a_flipped_byte_in_any_page_is_never_served_and_verifying_names_the_page
     for (page, kind) in &pages {
         // The kind of a page, its pointers, its middle, its end, and both halves of its footer.
         let others = [page % 8, 8 + page % 40, 1_000 + page % 2_000, 4_087, 4_088 + page % 4, 4_092 + page % 4];
-        let two = [others[page % 6], others[(page + 3) % 6]];
-        for at in if *page == 1 { &first[..] } else { &two[..] } {
+        for at in if *page == 1 { &first[..] } else { &others[page % 6..][..1] } {
             let (mut bytes, what) = (good.clone(), format!("byte {at} of page {page} ({kind})"));
             bytes[(page - 1) * PAGE + at] ^= 1 << (page % 8);
             let path = put(&folder, &bytes);
@@ -184,7 +183,7 @@ async fn a_flipped_byte_in_any_page_is_never_served_and_verifying_names_the_page
         }
     }
     println!("{tried} flips in {} pages: {refused} at the door, {withheld} answers withheld", pages.len());
-    assert!(refused > 20 && withheld > 100, "{refused} {withheld}");
+    assert!(refused > 15 && withheld > 100, "{refused} {withheld}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "SQLite's file functions are C")]
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     ffi::{CStr, c_char, c_int, c_void},
     path::{Path, PathBuf},
     ptr,
@@ -37,7 +37,7 @@ pub(crate) enum Which {
 /// Looks at each operation, in order, before it is done, and says whether it fails, with which of SQLite's codes.
 type Rule = Box<dyn FnMut(What, Which) -> Option<c_int> + Send>;
 
-static RULES: Mutex<Option<HashMap<PathBuf, Arc<Mutex<Rule>>>>> = Mutex::new(None);
+static RULES: Mutex<BTreeMap<PathBuf, Arc<Mutex<Rule>>>> = Mutex::new(BTreeMap::new());
 
 /// Makes this the disk of the process, once.
 fn install() {
@@ -62,7 +62,6 @@ fn install() {
 pub(crate) fn on(folder: &Path, rule: impl FnMut(What, Which) -> Option<c_int> + Send + 'static) {
     install();
     let mut rules = RULES.lock().unwrap();
-    let rules = rules.get_or_insert_default();
     let boxed: Rule = Box::new(rule);
     match rules.get(folder) {
         Some(known) => *known.lock().unwrap() = boxed,
@@ -76,7 +75,7 @@ pub(crate) fn mend(folder: &Path) {
 }
 
 fn judge(path: &Path, what: What) -> Option<c_int> {
-    let rule = RULES.lock().unwrap().as_ref()?.get(path.parent()?)?.clone();
+    let rule = RULES.lock().unwrap().get(path.parent()?)?.clone();
     let name = path.to_str()?;
     let which = match name {
         _ if name.ends_with(".keys-wal") => Which::KeysLog,

@@ -243,7 +243,11 @@ impl Core {
             self.check_expected(part)?;
         }
         for (n, condition) in batch.conditions.iter().enumerate() {
-            let after = condition.after.get();
+            // Behind the end nothing could match, now; but whoever knows more than the log read another timeline.
+            let (after, end) = (condition.after.get(), self.shared.tail().end());
+            if after > end {
+                return Err(AppendError::Ahead { condition: n, after: condition.after, head: Position::new(end) });
+            }
             if let Some(position) =
                 read::matching(&self.shared, self.shared.view(&self.connection), &condition.fail_if_match, after)?
             {

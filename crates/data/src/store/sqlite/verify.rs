@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     event::{ChainHash, Recorded},
-    store::{Progress, StoreError, Verified, handle::room_sum},
+    store::{Progress, StoreError, StreamHead, Verified, handle::room_sum},
 };
 
 const CHECKING: &str = "checking the store";
@@ -46,6 +46,37 @@ pub(super) fn run(connection: &Connection, keys: &KeyRing, progress: &Progress) 
 struct Chain {
     version: u64,
     hash: ChainHash,
+    /// The last version whose event is a stub; zero if none is.
+    stub: u64,
+    /// The version and hash at the last event that the index knows: what the stream's row should say.
+    indexed: (u64, ChainHash),
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { version: 0, hash: ChainHash::START, stub: 0, indexed: (0, ChainHash::START) }
+    }
+}
+
+impl Chain {
+    /// What is wrong with a stream's row; stubs are a stretch at its beginning, and in the index.
+    fn differs(&self, head: &StreamHead, hash: &ChainHash) -> Option<String> {
+        let (version, first) = (self.indexed.0, self.stub + 1);
+        if head.version.get() != version {
+            return Some(format!("it says version {}, the log has {version}", head.version));
+        }
+        if *hash != self.indexed.1 {
+            return Some("its hash is not that of the stream's last event".to_owned());
+        }
+        if head.first.get() != first {
+            return Some(format!(
+                "it says that events are whole from version {} on, they are from {first}",
+                head.first
+            ));
+        }
+        let closed = head.tombstoned && head.first != head.version.next();
+        closed.then(|| "it is tombstoned and has whole events".to_owned())
+    }
 }
 
 /// An order-independent digest of a set: the sum of its members' hashes.
@@ -180,7 +211,7 @@ impl<'c> Check<'c> {
         self.found.events += 1;
         let position = event.position().get();
         if !self.chains.contains_key(event.stream()) {
-            self.chains.insert(event.stream().into(), Chain { version: 0, hash: ChainHash::START });
+            self.chains.insert(event.stream().into(), Chain::default());
         }
         let Some(chain) = self.chains.get_mut(event.stream()) else { return };
         if event.version().get() != chain.version + 1 {
@@ -188,7 +219,13 @@ impl<'c> Check<'c> {
         } else if !event.follows(&chain.hash) {
             self.found.find(place(event), "its hash does not follow from the event before");
         }
-        *chain = Chain { version: event.version().get(), hash: event.hash() };
+        (chain.version, chain.hash) = (event.version().get(), event.hash());
+        if event.stub().is_some() {
+            chain.stub = chain.version;
+        }
+        if position <= self.indexed {
+            chain.indexed = (chain.version, chain.hash);
+        }
         match self.keys.open(event.clone()) {
             Ok(_) => {}
             Err(StoreError::KeyMissing { .. }) => self.found.find(place(event), missing(event).to_string()),
@@ -212,9 +249,12 @@ impl<'c> Check<'c> {
             match row.check() {
                 Ok(row) => {
                     let chain = check.chains.get(row.name.as_str());
-                    // Events behind the `indexed` mark are not in the row yet.
-                    if chain.map_or(0, |chain| chain.version) < row.head.version.get() {
-                        check.found.find(format!("quorate_stream, row {}", row.id), "the log has fewer events");
+                    let differs = match chain {
+                        Some(chain) => chain.differs(&row.head, &row.hash),
+                        None => Chain::default().differs(&row.head, &row.hash),
+                    };
+                    if let Some(what) = differs {
+                        check.found.find(format!("quorate_stream, row {}", row.id), what);
                     }
                     names.insert(row.id, (row.name, row.head.version.get()));
                 }
