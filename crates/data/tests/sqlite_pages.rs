@@ -365,7 +365,14 @@ async fn a_log_that_rotted_in_its_middle_is_refused_and_not_cut_off_there() {
         refused += 1;
     }
     assert!(refused > 50, "{refused}");
-    // What a power cut tears is the newest transaction, and that is no damage.
+    // A power cut while the log is written back tears pages of the file that stand in the log as well.
+    let path = restore(&log);
+    let mut torn = file.clone();
+    torn.truncate(PAGE);
+    torn.extend([7; PAGE + 1_000]);
+    std::fs::write(&path, torn).unwrap();
+    assert_eq!(judge(&path).await, "");
+    // What it tears of the log is the newest transaction, and that is no damage either.
     for keep in [log.len() - 1, log.len() - 2_000, log.len() - 5_000] {
         let store = open(&restore(&log[..keep])).await.unwrap();
         assert!(store.head().get() >= 58);

@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell, RefCell},
     ffi::c_int,
+    ptr,
     rc::Rc,
     sync::Arc,
 };
@@ -41,12 +42,14 @@ pub(super) struct Database {
     out: RefCell<Vec<u8>>,
     /// Of the log beside it. Not shared while the index of the log is in this connection's own memory.
     sums: RefCell<Arc<Sums>>,
+    /// Where the log's index is mapped; null while it is not.
+    index: Cell<*const u32>,
 }
 
 impl Database {
     pub(super) fn new(real: Real) -> Rc<Self> {
         let (footers, out) = (Cell::new(Footers::Unknown), RefCell::new(Vec::new()));
-        Rc::new(Self { real, footers, out, sums: RefCell::default() })
+        Rc::new(Self { real, footers, out, sums: RefCell::default(), index: Cell::new(ptr::null()) })
     }
 
     /// What is known of the frames of the log beside it.
@@ -55,8 +58,9 @@ impl Database {
     }
 
     /// SQLite mapped the first part of the log's index at `index`.
-    pub(super) fn mapped(&self, index: usize) {
-        let sums = frames::shared(index);
+    pub(super) fn mapped(&self, index: *const u32) {
+        self.index.set(index);
+        let sums = frames::shared(index.addr());
         if !Arc::ptr_eq(&sums, &self.sums.borrow()) {
             *self.sums.borrow_mut() = sums;
         }
@@ -64,7 +68,13 @@ impl Database {
 
     /// SQLite gave the log's index back.
     pub(super) fn unmapped(&self) {
+        self.index.set(ptr::null());
         *self.sums.borrow_mut() = Arc::default();
+    }
+
+    /// Where the log's index is mapped, while it is.
+    pub(super) fn index(&self) -> Option<*const u32> {
+        Some(self.index.get()).filter(|index| !index.is_null())
     }
 
     /// Reads, and checks what it read if that is a page.
@@ -121,8 +131,13 @@ impl Database {
         self.footers.get() != Footers::No
     }
 
-    /// Looks at every page of the file and tells `found` about those that are not what was written.
-    pub(super) fn scan(&self, mut found: impl FnMut(String, String)) -> Result<(), c_int> {
+    /// Looks at every page of the file and tells `found` about those that are not what was written, except where
+    /// `in_log` says that the page is still to be written back from the log: a power cut or a full disk may have torn it.
+    pub(super) fn scan(
+        &self,
+        in_log: impl Fn(u32) -> bool,
+        mut found: impl FnMut(String, String),
+    ) -> Result<(), c_int> {
         let (size, mut buffer) = (self.real.size()?, vec![0; PAGE_SIZE]);
         for offset in (0..size).step_by(PAGE_SIZE) {
             if offset == LOCK_BYTE {
@@ -142,7 +157,9 @@ impl Database {
                 if unused { None } else { page::check(&buffer, number).err() }
             };
             // Another connection may be writing it right now.
-            if let Some(what) = (0..LOOKS).map_while(|_| look()).nth(LOOKS - 1) {
+            if let Some(what) = (0..LOOKS).map_while(|_| look()).nth(LOOKS - 1)
+                && !in_log(number)
+            {
                 found(place(number), what);
             }
         }

@@ -95,6 +95,18 @@ pub(super) unsafe fn with_log(file: *mut sqlite3_file, look: impl FnOnce(&Log)) 
     }
 }
 
+/// How many frames of the log are in the file already. Zero where that cannot be known.
+///
+/// # Safety
+/// The file of `database` is open, and its log's index mapped if the database says so.
+pub(super) unsafe fn written_back(database: &Database) -> u64 {
+    // "WAL-Index File Format": two headers of 48 bytes, then this number.
+    const AT: usize = 2 * 48 / size_of::<u32>();
+    // SAFETY: as the caller promises; the index is aligned as memory that is mapped, 32 KiB long, and others change it
+    // while we look, whole numbers at a time.
+    database.index().map_or(0, |index| u64::from(unsafe { ptr::read_volatile(index.add(AT)) }))
+}
+
 /// # Safety
 /// `file` is null or points to a file, open or not.
 unsafe fn is_ours(file: *mut sqlite3_file) -> bool {
@@ -217,7 +229,7 @@ unsafe extern "C" fn shm_map(
             && !first.is_null()
             && let Kind::Database(database) = &inner.kind
         {
-            database.mapped(first.addr());
+            database.mapped(first.cast::<u32>());
         }
         code
     })

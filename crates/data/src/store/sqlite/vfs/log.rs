@@ -157,6 +157,12 @@ impl Log {
         }
     }
 
+    /// Whether page `number` stands in the log behind its first `written_back` frames.
+    pub(super) fn holds(&self, number: u32, written_back: u64) -> bool {
+        let (frames, page) = (self.database.sums().len() as u64, self.page());
+        (written_back..frames).any(|frame| self.bytes(frames::begin(frame, page)) == Some(number.to_be_bytes()))
+    }
+
     /// Looks at every frame that this process knows and tells `found` about those that are not what was written.
     pub(super) fn scan(&self, mut found: impl FnMut(String, String)) {
         let (sums, page) = (self.database.sums(), self.page());

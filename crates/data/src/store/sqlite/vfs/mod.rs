@@ -87,11 +87,17 @@ pub(super) fn log_frames(connection: &Connection) -> usize {
 pub(super) fn scan(connection: &Connection, mut found: impl FnMut(String, String)) -> rusqlite::Result<()> {
     // SAFETY: SQLite names files that are open as long as the connection is.
     unsafe {
+        let journal = shim::file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER);
         if let Some(database) = file::database(shim::file_of(connection, ffi::SQLITE_FCNTL_FILE_POINTER)) {
-            let scanned = database.scan(&mut found);
+            let in_log = |number| {
+                let mut holds = false;
+                file::with_log(journal, |log| holds = log.holds(number, file::written_back(&database)));
+                holds
+            };
+            let scanned = database.scan(in_log, &mut found);
             scanned.map_err(|code| rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))?;
         }
-        file::with_log(shim::file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER), |log| log.scan(&mut found));
+        file::with_log(journal, |log| log.scan(&mut found));
     }
     Ok(())
 }
