@@ -136,6 +136,8 @@ const APPENDING: &str = "crates/node/tests/http/append.rs";
 const IDEMPOTENCY: &str = "crates/node/tests/http/keys.rs";
 const SUBSCRIBING: &str = "crates/node/tests/http/subscribe.rs";
 const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
+const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
+const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
 
 /// Every row, by what it is about.
@@ -153,6 +155,16 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "a committed transaction survives a kill of the process",
         &[Conformance("committed_transactions_survive_a_crash")],
+    ),
+    row(
+        Durability,
+        "append",
+        Library,
+        "whichever operation of the disk fails, what was acknowledged is there once and what was refused is not",
+        &[
+            test(FAULTS, "one_failed_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+            test(FAULTS, "a_disk_that_dies_at_any_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+        ],
     ),
     row(
         Durability,
@@ -341,6 +353,16 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "damaged bytes are never served",
         &[test(BIT_ROT, "damaged_bytes_are_never_served_wherever_they_are_in_the_file")],
+    ),
+    row(
+        Integrity,
+        "read",
+        Library,
+        "a changed byte in any page of the file or of its log, the application's tables included, is an error that names it",
+        &[
+            test(PAGES, "a_flipped_byte_in_any_page_is_never_served_and_verifying_names_the_page"),
+            test(PAGES, "a_flipped_byte_in_the_log_of_a_live_store_is_noticed_and_never_reaches_the_file"),
+        ],
     ),
     row(
         Integrity,

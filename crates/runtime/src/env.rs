@@ -75,6 +75,11 @@ impl Env {
         Self { parts }
     }
 
+    /// The ports it is made of, for whoever exchanges one.
+    pub fn into_parts(self) -> EnvParts {
+        self.parts
+    }
+
     /// The same world, with tasks spawned under a new branch of the task tree.
     pub fn scope(&self, name: &'static str) -> Self {
         let mut parts = self.parts.clone();

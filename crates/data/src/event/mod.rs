@@ -44,9 +44,9 @@ macro_rules! counted {
                 self.0
             }
 
-            /// The one after this.
+            /// The one after this; the last of all is its own successor.
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

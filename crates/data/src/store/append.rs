@@ -60,7 +60,7 @@ pub struct StreamAppend {
 pub struct AppendCondition {
     /// What must not be there.
     pub fail_if_match: Query,
-    /// Events up to here were known when the decision was made. Zero: none.
+    /// Events up to here were known when the decision was made. Zero: none. Not behind the end of the log.
     pub after: Position,
 }
 
@@ -136,6 +136,17 @@ pub enum AppendError {
         condition: usize,
         /// An event that matches.
         position: Position,
+    },
+    /// A condition was decided on more than this log holds: on another timeline, which a restore ended. Compare what was
+    /// read with the log, and decide anew.
+    #[error("condition {condition} looks behind position {after}, this log ends at {head}")]
+    Ahead {
+        /// Which condition, counted from 0.
+        condition: usize,
+        /// Behind which position it looks.
+        after: Position,
+        /// Where the log ends.
+        head: Position,
     },
     /// An event is known with other content. The id was used twice.
     #[error("event `{id}` of `{source_uri}` is already in stream `{stream}`, at version {version}, with other content")]

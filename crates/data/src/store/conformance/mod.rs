@@ -110,7 +110,7 @@ suite! {
         concurrent_repeats_write_once;
     conditions:
         a_condition_sees_types_tags_and_categories,
-        a_condition_looks_only_behind_its_position,
+        a_condition_looks_only_behind_its_position, a_condition_behind_the_end_of_the_log_is_refused,
         a_condition_sees_old_events_as_well_as_new_ones,
         of_concurrent_overlapping_decisions_exactly_one_wins,
         disjoint_decisions_do_not_disturb_each_other,

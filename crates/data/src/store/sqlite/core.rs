@@ -1,9 +1,6 @@
 //! The writer's core: what appending means, on the tail and the index, inside the open group.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::BytesMut;
 use quorate_foundations::{name::Name, time::Mono};
@@ -13,7 +10,8 @@ use rusqlite::Connection;
 use super::{
     batch::{Ready, ReadyEvent, ReadyStream},
     block,
-    connection::{self, BUSY, explained, failed, is_fatal},
+    checkpoint::Checkpoints,
+    connection::{self, explained, failed, is_fatal},
     identity::{self, Largest},
     index,
     keys::{KeyState, missing},
@@ -42,6 +40,8 @@ pub(super) struct Core {
     pub(super) lost: Option<UnitError>,
     /// The bytes that the unit that is running has asked to write.
     pub(super) asked: usize,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) halted: bool,
     sealing: Sealing,
     buffer: BytesMut,
 }
@@ -76,6 +76,8 @@ impl Core {
             begun: false,
             lost: None,
             asked: 0,
+            checkpoints: Checkpoints::default(),
+            halted: false,
             sealing,
             buffer: BytesMut::new(),
         }
@@ -83,6 +85,9 @@ impl Core {
 
     /// Begins the group's transaction, unless it has begun.
     pub(super) fn begin(&mut self) -> Result<(), StoreError> {
+        if self.halted {
+            return Err(StoreError::Closed);
+        }
         if !self.begun {
             self.run("BEGIN IMMEDIATE", "beginning a transaction")?;
             self.begun = true;
@@ -196,32 +201,23 @@ impl Core {
         })
     }
 
-    /// Ends the process if going on after `cause` could lose what was acknowledged.
-    pub(super) fn end_if_fatal(&self, cause: &StoreError) {
-        if is_fatal(cause) {
+    /// Ends the process if going on after `cause` could lose what was acknowledged. Where somebody else ends it, such as the
+    /// simulator, nothing is written until then.
+    pub(super) fn end_if_fatal(&mut self, cause: &StoreError) {
+        if is_fatal(cause) && !self.halted {
+            self.halt();
             self.env.fatal(&format!("a sync of {} failed: {cause:?}", self.shared.path.display()));
         }
     }
 
-    /// Empties the write-ahead log, in which old pages linger, if forgotten data may be among them. A reader that still
-    /// sees it stands in the way; nobody waits for it, it is tried again later.
-    pub(super) fn scrub(&self) {
-        if !self.shared.lingering.load(Ordering::Relaxed) {
-            return;
-        }
-        let _ = self.connection.busy_timeout(Duration::ZERO);
-        let busy: rusqlite::Result<i64> =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
-        let _ = self.connection.busy_timeout(BUSY);
-        if busy.is_ok_and(|busy| busy == 0) {
-            self.shared.lingering.store(false, Ordering::Relaxed);
-        }
+    /// Whether a sync failed.
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted
     }
 
     /// Moves the tail into the index tables, in a transaction of its own.
     pub(super) fn flush(&mut self) -> Result<(), StoreError> {
         const FLUSHING: &str = "writing the index";
-        self.scrub();
         if self.shared.tail().len() == 0 {
             return Ok(());
         }
@@ -257,7 +253,11 @@ impl Core {
             self.check_expected(part)?;
         }
         for (n, condition) in batch.conditions.iter().enumerate() {
-            let after = condition.after.get();
+            // Behind the end nothing could match, now; but whoever knows more than the log read another timeline.
+            let (after, end) = (condition.after.get(), self.shared.tail().end());
+            if after > end {
+                return Err(AppendError::Ahead { condition: n, after: condition.after, head: Position::new(end) });
+            }
             if let Some(position) =
                 read::matching(&self.shared, self.shared.view(&self.connection), &condition.fail_if_match, after)?
             {

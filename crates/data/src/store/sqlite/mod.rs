@@ -6,12 +6,13 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `queue`, `writer`, `core`, `unit` | from a job to a commit |
+//! | `queue`, `writer`, `core`, `unit`, `checkpoint` | from a job to a commit, and from the log into the file |
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
+//! | `vfs` | checksums of pages, below SQLite |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
 //! disk refuses writes and loses nothing. A second process is refused. Positions are dense and in commit order.
@@ -26,6 +27,7 @@ mod backup;
 mod batch;
 mod block;
 mod cache;
+mod checkpoint;
 mod connection;
 mod core;
 mod erase;
@@ -45,12 +47,22 @@ mod tables;
 mod tail;
 mod unit;
 mod verify;
+mod vfs;
 mod writer;
 
-use std::path::PathBuf;
+use std::{ffi::CStr, path::PathBuf};
 
 pub use self::open::{give_up_keys, open, restore, restore_with};
-use super::Limits;
+use super::{Limits, StoreError};
+
+/// The name by which SQLite knows the file system that checks a store's pages, for whoever opens a store's file besides.
+/// What is written through another one reads as damaged afterwards.
+///
+/// # Errors
+/// [`StoreError::Engine`] if SQLite refuses to know it.
+pub fn file_system() -> Result<&'static CStr, StoreError> {
+    vfs::name().map_err(connection::failed("registering the file system"))
+}
 
 /// Where the embedded store lives and what it accepts.
 #[derive(Clone, Debug)]

@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::{
     Config,
     backend::SqliteBackend,
+    checkpoint,
     connection::{self, corrupt, failed},
     core::{Core, Sealing},
     erase,
@@ -212,6 +213,7 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     ledger::add_all(&connection, &erasures).map_err(damaged)?;
     // Opening makes a file of keys when there is a ledger; where it is empty, nothing was lost.
     tables::set_meta(&connection, "sealed", 0).map_err(failed("giving up the keys"))?;
+    checkpoint::complete(&connection).map_err(damaged)?;
     connection.close().map_err(|(_, cause)| failed("closing the store")(cause).into())
 }
 
@@ -268,15 +270,19 @@ fn clear(env: &Env, partial: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Begins a new timeline. Its number also follows the clock: the same backup restored twice gives two timelines, not one
-/// twice.
+/// Begins a new timeline. Its number also follows the clock, and chance: the same backup restored twice gives two timelines,
+/// not one twice, within a second as well.
 fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
     let connection = tables::prepare(path, 0)?;
     let damaged = |cause| damaged(path, cause);
     let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
     let now = env.wall().unix_nanos() / 1_000_000_000;
-    tables::set_meta(&connection, "epoch", now.clamp(epoch + 1, i64::from(u32::MAX)))
-        .map_err(failed("raising the epoch"))?;
+    let chance = env.random("store/restore").below(1 << 16).cast_signed();
+    let next = now.max(epoch + 1).saturating_add(chance).min(i64::from(u32::MAX));
+    if next <= epoch {
+        return Err(damaged(corrupt("quorate_meta, row `epoch`", "there is no later timeline")));
+    }
+    tables::set_meta(&connection, "epoch", next).map_err(failed("raising the epoch"))?;
     if let Some(ledger) = ledger {
         let expected = tables::timeline(&connection).map_err(damaged)?.store;
         if ledger.store != expected {
@@ -285,5 +291,6 @@ fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), Op
         ledger::add_all(&connection, &ledger.erasures).map_err(damaged)?;
     }
     // Leaves no write-ahead log behind: the file is about to be renamed.
+    checkpoint::complete(&connection).map_err(damaged)?;
     connection.close().map_err(|(_, cause)| failed("closing the restored store")(cause).into())
 }

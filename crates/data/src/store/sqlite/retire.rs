@@ -37,7 +37,7 @@ pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retire
             core.shared.tail_mut().forget(stream.as_str());
             core.shared.cache.clear();
             core.shared.lingering.store(true, Ordering::Relaxed);
-            core.scrub();
+            core.empty_log();
         }
         Err(AppendError::Store(cause)) => {
             core.roll_back();

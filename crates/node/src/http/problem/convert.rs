@@ -43,6 +43,9 @@ impl From<AppendError> for Problem {
             AppendError::ConditionFailed { condition, position } => {
                 told(Code::ConditionFailed).with("condition", *condition).with("logposition", position.to_string())
             }
+            AppendError::Ahead { condition, head, .. } => {
+                told(Code::PositionAhead).with("condition", *condition).with("logposition", head.to_string())
+            }
             AppendError::IdReused { stream, id, version, .. } => told(Code::IdReused)
                 .with("stream", stream.as_str())
                 .with("id", id.as_str())
