@@ -9,5 +9,5 @@ mod subscriptions;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
-pub use subscribe::{Batch, Source, Subscription};
+pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};

@@ -152,6 +152,10 @@ impl Backend for SqliteBackend {
         self.shared.head.subscribe()
     }
 
+    fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
+        self.shared.streams.watch(stream.as_str())
+    }
+
     fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             let (secrets, shared) = (batch::has_secrets(&batch), self.shared.clone());

@@ -107,12 +107,14 @@ impl Core {
         if self.sealing == Sealing::Begun {
             self.sealing = Sealing::Said;
         }
-        let published = {
+        let (published, moved) = {
             let mut tail = self.shared.tail_mut();
+            let moved = self.shared.streams.of(tail.events_after(tail.published()).iter().map(Recorded::stream));
             tail.publish();
-            Position::new(tail.published())
+            (Position::new(tail.published()), moved)
         };
         self.shared.head.send_if_modified(|head| std::mem::replace(head, published) != published);
+        self.shared.streams.wake(moved, published);
         Ok(())
     }
 
