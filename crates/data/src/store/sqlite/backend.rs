@@ -160,8 +160,9 @@ impl Backend for SqliteBackend {
         Box::pin(async move {
             let (secrets, shared) = (batch::has_secrets(&batch), self.shared.clone());
             let ready = move || Ready::new(batch, &shared.limits, &shared.keys);
-            let ready = if secrets { self.env.run_blocking(ready).await? } else { ready()? };
-            self.ask(|reply| Job::Append(ready, reply)).await
+            let ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
+            // Kept until the answer is there: freeing a batch is work that the one writer is spared.
+            self.ask(|reply| Job::Append(ready.clone(), reply)).await
         })
     }
 
