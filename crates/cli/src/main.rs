@@ -15,6 +15,7 @@ mod output;
 mod pages;
 mod patterns;
 mod serve;
+mod small_pages;
 mod store;
 mod stream;
 mod subscription;
