@@ -16,6 +16,7 @@ mod pages;
 mod patterns;
 mod serve;
 mod sim;
+mod small_pages;
 mod store;
 mod stream;
 mod subscription;

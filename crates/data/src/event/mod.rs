@@ -13,6 +13,7 @@ mod timestamp;
 
 use std::fmt;
 
+pub(crate) use chain::blake3_of;
 pub use chain::{ChainHash, DataHash};
 pub use codec::DecodeError;
 pub(crate) use codec::{Place, Prepared};

@@ -23,8 +23,14 @@ pub trait Backend: Send + Sync {
     fn timeline(&self) -> Timeline;
     /// What it has done since it was opened.
     fn statistics(&self) -> Statistics;
-    /// The last position of the log, and every later one as it becomes readable.
+    /// The last position of the log, and every later one as it becomes readable. Closing wakes whoever waits.
     fn head(&self) -> watch::Receiver<Position>;
+    /// Changes whenever `stream` may have; see [`Store::watch_stream`](super::Store::watch_stream). An engine that cannot tell
+    /// streams apart wakes everybody.
+    fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
+        let _ = stream;
+        self.head()
+    }
     /// Appends without a closure: the fast path.
     fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.

@@ -103,9 +103,16 @@ impl Store {
         *self.backend.head().borrow()
     }
 
-    /// The last readable position, as it moves. A receiver that lags sees only the newest value: nothing piles up.
+    /// The last readable position, as it moves. A receiver that lags sees only the newest value: nothing piles up. It is also
+    /// woken, with the same value, when the store closes.
     pub fn watch_head(&self) -> watch::Receiver<Position> {
         self.backend.head()
+    }
+
+    /// Changes whenever `stream` may have become another: appended to, truncated, tombstoned, or closed with the store. It may
+    /// change for other streams too; what it holds says nothing about this one.
+    pub fn watch_stream(&self, stream: &Name) -> watch::Receiver<Position> {
+        self.backend.stream_moves(stream)
     }
 
     /// The token of the newest readable append.

@@ -6,6 +6,7 @@ mod body_out;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
+mod found;
 mod guard;
 mod health;
 mod idempotency;

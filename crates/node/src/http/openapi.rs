@@ -63,7 +63,7 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "post": append_to_stream(),
             "get": operation("streams", "readStream", "Reads a page of a stream",
-                &["from", "limit", "direction", "token", "prefer", "ifNoneMatchRead"],
+                &["from", "limit", "direction", "at", "recordedAt", "token", "prefer", "ifNoneMatchRead"],
                 &[("200", page("StreamPage", &["ETag", "Quorate-Token", "Link"])), ("304", plain("The client has this version already"))]),
         },
         "/v1/streams/{stream}/events/{version}": {
@@ -99,7 +99,7 @@ fn paths() -> Value {
         "/v1/events": {
             "post": with_body(operation("log", "appendToStreams", "Appends to several streams, on conditions, all or nothing", &["idempotencyKey"],
                 &[("201", json_reply("All was appended", "AppendedToStreams", &["ETag", "Quorate-Token"]))]), "AppendToStreams"),
-            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "token", "prefer"],
+            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "at", "recordedAt", "token", "prefer"],
                 &[("200", page("LogPage", &["Quorate-Token", "Link"]))]),
         },
         "/v1/events/subscribe": {
@@ -208,6 +208,7 @@ fn problem() -> Value {
 
 fn parameters() -> Value {
     let text = json!({ "type": "string" });
+    let time = json!({ "type": "string", "format": "date-time" });
     let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
     let list = json!({ "type": "array", "items": { "type": "string" } });
     let one = |place: &str, name: &str, what: &str, schema: &Value| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
@@ -221,6 +222,8 @@ fn parameters() -> Value {
         "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
+        "at": one("query", "at", "Only what had happened by then: events whose `time` (the recorded time where there is none) is not later. A page may then be empty and still have a next one", &time),
+        "recordedAt": one("query", "recordedat", "Only what was known by then: events whose recorded time is not later", &time),
         "prefix": one("query", "prefix", "What the streams' names begin with", &text),
         "type": one("query", "type", "Any of these types", &list),
         "tag": one("query", "tag", "All of these tags", &list),

@@ -8,10 +8,11 @@ use quorate_data::{
         AppendBatch, AppendError, Appended, ExpectedVersion, LogPage, ReadLog, ReadStream, Retire, Retired, Store,
         StoreError, StreamHead, StreamPage, StreamSummary, Token,
     },
+    subscription::CatchUp,
 };
 use quorate_foundations::name::Name;
 
-use super::{Source, Subscription};
+use super::{Source, subscribe};
 
 /// The verbs of streams, on one store. Cheap to clone.
 #[derive(Clone)]
@@ -144,8 +145,8 @@ impl Streams {
     }
 
     /// Follows `source`: what is there first, then what comes, without a gap or a repetition.
-    pub async fn subscribe(&self, source: Source) -> Result<Subscription, ReadError> {
-        Subscription::start(self.store.clone(), source).await
+    pub async fn subscribe(&self, source: Source) -> Result<CatchUp, ReadError> {
+        subscribe::start(&self.store, source).await
     }
 
     /// The token of everything readable now, and at least of `seen`.

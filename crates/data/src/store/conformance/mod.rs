@@ -183,6 +183,7 @@ suite! {
     lifecycle:
         tokens_follow_appends,
         the_head_announces_every_append,
+        whoever_follows_a_stream_is_woken_by_it_and_by_its_end,
         a_closed_store_says_so,
         closing_finishes_what_was_accepted,
         an_acknowledged_append_survives_a_crash,

@@ -173,14 +173,19 @@ impl Backend for SqliteBackend {
         self.shared.head.subscribe()
     }
 
+    fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
+        self.shared.streams.watch(stream.as_str())
+    }
+
     fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             #[cfg(feature = "museum")]
             let batch = self.checked_outside(batch).await?;
             let (secrets, shared) = (batch::has_secrets(&batch), self.shared.clone());
             let ready = move || Ready::new(batch, &shared.limits, &shared.keys);
-            let ready = if secrets { self.env.run_blocking(ready).await? } else { ready()? };
-            self.ask(|reply| Job::Append(ready, reply)).await
+            let ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
+            // Kept until the answer is there: freeing a batch is work that the one writer is spared.
+            self.ask(|reply| Job::Append(ready.clone(), reply)).await
         })
     }
 

@@ -12,7 +12,7 @@ use super::{
     block,
     checkpoint::Checkpoints,
     connection::{self, explained, failed, is_fatal},
-    identity::{self, Largest},
+    identity::{self, Largest, Origin},
     index,
     keys::{KeyState, missing},
     read,
@@ -116,12 +116,14 @@ impl Core {
         if self.sealing == Sealing::Begun {
             self.sealing = Sealing::Said;
         }
-        let published = {
+        let (published, moved) = {
             let mut tail = self.shared.tail_mut();
+            let moved = self.shared.streams.of(tail.events_after(tail.published()).iter().map(Recorded::stream));
             tail.publish();
-            Position::new(tail.published())
+            (Position::new(tail.published()), moved)
         };
         self.shared.head.send_if_modified(|head| std::mem::replace(head, published) != published);
+        self.shared.streams.wake(moved, published);
         Ok(())
     }
 
@@ -246,6 +248,10 @@ impl Core {
         for part in &batch.streams {
             self.remember(&part.stream)?;
         }
+        // Looking for known events takes many small reads: inside the group's transaction they need no lock of their own.
+        if batch.streams.iter().any(|part| self.is_indexed(&part.stream)) {
+            self.begin()?;
+        }
         if let Some(repeated) = self.repeated(batch)? {
             return Ok(repeated);
         }
@@ -276,6 +282,11 @@ impl Core {
         let slot = row.map_or_else(Slot::default, |row| Slot::indexed(row.head, row.hash));
         self.shared.tail_mut().remember(stream.as_str(), slot);
         Ok(())
+    }
+
+    /// Whether the index tables may know events of `stream`.
+    fn is_indexed(&self, stream: &Name) -> bool {
+        self.shared.tail().slot(stream.as_str()).is_some_and(|slot| slot.base.version > Version::ZERO)
     }
 
     fn check_expected(&self, part: &ReadyStream) -> Result<(), AppendError> {
@@ -320,15 +331,15 @@ impl Core {
 
     /// The events of `part` that the log already has, with the same content.
     fn known(&self, part: &ReadyStream) -> Result<Vec<Recorded>, AppendError> {
-        let mut known = Vec::new();
-        let stream = part.stream.as_str();
-        let indexed = self.shared.tail().slot(stream).map_or(Version::ZERO, |slot| slot.base.version);
+        let (mut known, mut origin) = (Vec::new(), Origin::default());
+        let (stream, indexed) = (part.stream.as_str(), self.is_indexed(&part.stream));
         for event in &part.events {
             let in_tail = self.shared.tail().known(event.identity);
             let position = match in_tail {
                 // A stream without indexed events has no known ones either, which spares the look-up.
-                None if indexed > Version::ZERO => {
-                    identity::find(&self.connection, &self.largest, stream, &event.source, &event.id)?
+                None if indexed => {
+                    let event = (stream, &*event.source, &*event.id);
+                    identity::find(&self.connection, &self.largest, &mut origin, event)?
                 }
                 found => found,
             };

@@ -35,6 +35,7 @@ mod identity;
 mod index;
 mod keys;
 mod ledger;
+mod moves;
 mod open;
 mod queue;
 mod read;

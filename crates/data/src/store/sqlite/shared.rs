@@ -17,6 +17,7 @@ use super::{
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
     keys::KeyRing,
+    moves::Moves,
     sql::Guard,
     tail::Tail,
 };
@@ -36,6 +37,8 @@ pub(super) struct Shared {
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
     pub(super) head: watch::Sender<Position>,
+    /// Who follows single streams.
+    pub(super) streams: Moves,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
     /// Transactions made durable since the store was opened.
@@ -100,6 +103,7 @@ impl Shared {
             cache,
             keys,
             head,
+            streams: Moves::new(),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
@@ -151,6 +155,8 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.keys.close();
+        self.head.send_modify(|_| {});
+        self.streams.wake_all();
     }
 
     /// What the writer's connection sees.

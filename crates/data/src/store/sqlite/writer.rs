@@ -35,7 +35,7 @@ const FLUSH_BYTES: usize = 8 << 20;
 
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
-    Append(Ready, oneshot::Sender<Result<Appended, AppendError>>),
+    Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
     Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
     Erase(Arc<str>, oneshot::Sender<Result<Destroyed, StoreError>>),
@@ -267,7 +267,11 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 fn reply(job: Job, answer: Answer) {
     match (job, answer) {
-        (Job::Append(_, reply), Answer::Append(answer)) => drop(reply.send(answer)),
+        (Job::Append(batch, reply), Answer::Append(answer)) => {
+            // Before the answer, so that it is the caller who takes the batch apart.
+            drop(batch);
+            let _ = reply.send(answer);
+        }
         (Job::Unit(_, reply), Answer::Unit(answer)) => drop(reply.send(answer)),
         _ => unreachable!("an answer is of its job's kind"),
     }
