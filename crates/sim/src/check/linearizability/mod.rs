@@ -19,7 +19,7 @@
 //! tried again (Lowe). Objects that don't share operations are judged one by one, since a history is linearizable exactly
 //! if it is per object (Herlihy and Wing; Horn and Kroening call it P-compositionality).
 //!
-//! Four more prunings matter here. Each leaves the answer as it is:
+//! Five more prunings matter here. Each leaves the answer as it is:
 //!
 //! * **What only looks goes first.** An answered operation that is legal now and changes nothing, now or later, can be
 //!   moved to the front of any explanation, so it is taken at once, without alternative. Reads cost nothing.
@@ -27,6 +27,8 @@
 //!   when nothing else explains the next answer, or not at all.
 //! * **Facts.** [`Model::learn`] reads off from the answers what every explanation must contain (version 4 of this
 //!   stream is event *a*), so that an unknown operation is tried only where it can fit.
+//! * **Idempotence.** Where repeating an operation changes nothing ([`Model::REPEATS_CHANGE_NOTHING`]), the state alone
+//!   tells which unknown operations are left, and points that differ only in them are one.
 //! * **Lost causes.** [`Model::never_again`] tells that an answer has become impossible (a read of three events,
 //!   when there are five), so that nothing is tried on top.
 //!

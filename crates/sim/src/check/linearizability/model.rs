@@ -36,6 +36,10 @@ pub trait Model {
     /// What is known of every explanation before the search begins; `()` if the model learns nothing.
     type Facts: Default;
 
+    /// Whether an operation that took effect with unknown outcome would change nothing if it did so once more, then or
+    /// later. If so, a state tells which unknown operations are left, and the search need not distinguish ways to it.
+    const REPEATS_CHANGE_NOTHING: bool = false;
+
     /// The state before the first operation.
     fn initial(&self) -> Self::State;
 

@@ -192,7 +192,8 @@ impl<M: Model> Search<'_, '_, M> {
     /// Remembers the point; `false` if the search was here before.
     fn visit(&mut self, state: &M::State) -> bool {
         let (answered_from, answered) = self.answered.middle(self.first / 64);
-        let (unknown_from, unknown) = self.unknown.middle(0);
+        let told_by_state = M::REPEATS_CHANGE_NOTHING;
+        let (unknown_from, unknown) = if told_by_state { (0, [].as_slice()) } else { self.unknown.middle(0) };
         let full_words = (answered_from, unknown_from);
         let done = Done { full_words, answered: answered.into(), unknown: unknown.into() };
         let words = done.answered.len() + done.unknown.len();

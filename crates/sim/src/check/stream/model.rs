@@ -173,6 +173,9 @@ impl Model for Stream {
     type Ret = Ret;
     type Facts = Facts;
 
+    /// The second time its events are known.
+    const REPEATS_CHANGE_NOTHING: bool = true;
+
     fn initial(&self) -> State {
         State { version: 0, untold: Vec::new() }
     }

@@ -513,6 +513,24 @@ fn a_stale_read_is_told_by_itself_and_a_write_it_missed() {
 }
 
 #[test]
+fn a_stale_read_among_thousands_of_operations_is_told_by_few() {
+    for seed in 0..3 {
+        let mut world = world(seed, Size::LARGE);
+        // Nobody reads everything in the end, so that much about unknown appends stays unknown.
+        world.history.operations_mut().truncate(9_000);
+        let is_stream =
+            |read: &Read, events: &[LoggedEvent]| read.stream.is_some() && events.len() < read.limit as usize;
+        let whole = reads(&world, |read, events| is_stream(read, events) && events.len() > 10);
+        let read = *whole.last().expect("somebody read a stream to its end");
+        let events = events_at(&mut world, read).expect("it was answered");
+        events.truncate(events.len() - 4);
+        let verdict = linearizable(&world);
+        let [violation] = verdict.violations() else { panic!("seed {seed}: {verdict}") };
+        assert!(violation.operations.len() <= 3, "seed {seed}: {verdict}");
+    }
+}
+
+#[test]
 fn an_unjustified_refusal_is_found() {
     flips(linearizable, Kind::NotLinearizable, |world, dice| {
         let any = |index: &usize| {
