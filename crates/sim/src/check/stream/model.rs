@@ -325,3 +325,6 @@ impl<'o> Batches<'o> {
         events.len() == 1 || !events.iter().any(|event| self.mixed.contains(&event.id))
     }
 }
+
+#[cfg(test)]
+mod tests;
