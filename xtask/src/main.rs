@@ -1,7 +1,9 @@
-//! The workspace's own chores. `cargo xtask check` judges the tree, `cargo xtask test` runs every test.
+//! The workspace's own chores. `cargo xtask check` judges the tree, `cargo xtask test` runs every test,
+//! `cargo xtask bench-peers` measures the log beside its peers.
 
 #![expect(clippy::disallowed_methods, reason = "a tool for this machine reads files and clocks directly")]
 
+mod bench_peers;
 mod check;
 mod command;
 mod nightly;
@@ -15,7 +17,9 @@ usage:
   cargo xtask check [NAME…]   judge the tree; with names, only those checks
   cargo xtask check --list    name the checks
   cargo xtask test            run every test
-  cargo xtask nightly [SPAN]  simulate each scenario for SPAN (10m unless said otherwise), in release mode";
+  cargo xtask nightly [SPAN]  simulate each scenario for SPAN (10m unless said otherwise), in release mode
+  cargo xtask bench-peers [ARGUMENT…]
+                              measure the log beside its peers; --help names the arguments";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -26,6 +30,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["nightly"] => nightly::run("10m"),
         ["nightly", span] => nightly::run(span),
+        ["bench-peers", arguments @ ..] => bench_peers::run(arguments),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };
     match succeeded {
