@@ -64,19 +64,26 @@
 //! Schema documents rather than over its own list of allowed edits, and therefore also takes their "open content model"
 //! at its word unless told otherwise ([`Undeclared`]). Dialect: JSON Schema 2020-12, with `format` asserted.
 
+mod address;
+mod candidate;
 mod compat;
 mod document;
 mod limits;
 mod registry;
+mod registrar;
+pub(crate) mod rows;
 pub mod upcast;
 mod version;
 mod vocabulary;
 
+pub use address::{address, version_named};
+pub(crate) use candidate::Candidate;
 pub use compat::{
     Certainty, Compatibility, Direction, Finding, MAX_FINDINGS, Undeclared, UnknownCompatibility, incompatibilities,
 };
 pub use document::{Schema, SchemaFault};
 pub use limits::Limits;
+pub use registrar::{Registered, Registrar, RegistrarError};
 pub use registry::{
     Checked, Incompatibility, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,
     Schemas, UnknownType, Violation, Which,

@@ -10,12 +10,15 @@ use quorate_runtime::{BoxFuture, Env, random::Rng};
 use tokio::sync::watch;
 
 use super::{
-    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, DynTx, Limits, LogPage, Progress, ReadLog,
+    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress, ReadLog,
     ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage, StreamSummary,
-    Timeline, Token, TransactError, Unit, UnitError, Value, Verified,
+    Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
     erasure::{Erased, Ledger, SubjectHash},
 };
-use crate::event::{InvalidEvent, Position, check_data_subject};
+use crate::{
+    event::{InvalidEvent, Position, check_data_subject},
+    schema::SchemaRegistry,
+};
 
 /// A store. Cheap to clone; clones are the same store.
 #[derive(Clone)]
@@ -133,7 +136,24 @@ impl Store {
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the write: the outcome is then unknown.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        let batch = self.check(batch).await;
         self.backend.append(batch).await
+    }
+
+    /// Holds a batch against the schemas in force, to be appended in a transaction with [`DynTx::append_checked`]: the
+    /// writer, who runs transactions, then has less to do. Never needed: every append is checked.
+    pub async fn check(&self, batch: AppendBatch) -> CheckedBatch {
+        let schemas = self.schemas();
+        if !checked::takes_long(&batch, schemas) {
+            return CheckedBatch::of(batch, schemas);
+        }
+        let schemas = schemas.clone();
+        self.env.run_blocking(move || CheckedBatch::of(batch, &schemas)).await
+    }
+
+    /// The schemas that every append is held against; to register one, see [`Registrar`](crate::schema::Registrar).
+    pub fn schemas(&self) -> &SchemaRegistry {
+        self.backend.schemas()
     }
 
     /// Runs `unit` in a transaction and commits it if it returns `Ok`.

@@ -33,6 +33,7 @@
 
 mod append;
 mod backend;
+mod checked;
 pub mod conformance;
 pub mod erasure;
 mod error;
@@ -48,6 +49,7 @@ pub use append::{AppendBatch, AppendCondition, AppendError, Appended, ExpectedVe
 pub use backend::{
     Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary, Unit, UnitError,
 };
+pub use checked::{CheckedBatch, Objection};
 pub use error::{OpenError, Retry, StoreError};
 pub use handle::{EraseError, EraseHook, RoomTables, Store};
 pub use limits::Limits;

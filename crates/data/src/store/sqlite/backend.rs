@@ -27,8 +27,9 @@ use super::{
 };
 use crate::{
     event::{Position, Recorded},
+    schema::SchemaRegistry,
     store::{
-        AppendBatch, AppendError, Appended, Backend, Capabilities, Committed, Limits, LogPage, Progress, ReadLog,
+        AppendError, Appended, Backend, Capabilities, CheckedBatch, Committed, Limits, LogPage, Progress, ReadLog,
         ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
         StreamSummary, Timeline, Unit, UnitError, Value, Verified,
         erasure::{Erased, Ledger},
@@ -152,9 +153,13 @@ impl Backend for SqliteBackend {
         self.shared.head.subscribe()
     }
 
-    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+    fn schemas(&self) -> &SchemaRegistry {
+        &self.shared.schemas
+    }
+
+    fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
-            let (secrets, shared) = (batch::has_secrets(&batch), self.shared.clone());
+            let (secrets, shared) = (batch::has_secrets(&batch.batch), self.shared.clone());
             let ready = move || Ready::new(batch, &shared.limits, &shared.keys);
             let ready = if secrets { self.env.run_blocking(ready).await? } else { ready()? };
             self.ask(|reply| Job::Append(ready, reply)).await

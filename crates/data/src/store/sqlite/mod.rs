@@ -11,6 +11,7 @@
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
+//! | `schemas` | the schemas as they were registered |
 //! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
@@ -38,6 +39,7 @@ mod queue;
 mod read;
 mod retire;
 mod run;
+mod schemas;
 mod search;
 mod shared;
 mod sql;
@@ -51,6 +53,7 @@ use std::path::PathBuf;
 
 pub use self::open::{give_up_keys, open, restore, restore_with};
 use super::Limits;
+use crate::schema::RegistryPolicy;
 
 /// Where the embedded store lives and what it accepts.
 #[derive(Clone, Debug)]
@@ -59,11 +62,13 @@ pub struct Config {
     pub path: PathBuf,
     /// What it accepts at most.
     pub limits: Limits,
+    /// The rules for schemas, and for events that have none.
+    pub schemas: RegistryPolicy,
 }
 
 impl Config {
-    /// A store at `path` with the default limits.
+    /// A store at `path` with the default limits and rules.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), limits: Limits::default() }
+        Self { path: path.into(), limits: Limits::default(), schemas: RegistryPolicy::default() }
     }
 }

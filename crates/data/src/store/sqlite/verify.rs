@@ -16,7 +16,7 @@ use super::{
     identity,
     index::{StreamRow, term_sum},
     keys::{KeyRing, missing, place},
-    ledger, run, shared,
+    ledger, run, schemas, shared,
     sql::CORE,
     tables,
     tail::words,
@@ -102,6 +102,7 @@ impl<'c> Check<'c> {
         }
         self.meta()?;
         self.rooms()?;
+        schemas::verify(self.connection, &mut self.found)?;
         self.ledger()?;
         self.keys.verify(&mut self.found)?;
         Ok(self.found)
