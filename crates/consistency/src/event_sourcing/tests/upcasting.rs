@@ -101,7 +101,7 @@ async fn old_events(store: &Store) {
     append(store, "payment.captured", None, r#"{"pounds":1}"#).await;
     append(store, "payment.captured", Some("/v1/schemas/payment.captured/1"), r#"{"pounds":2}"#).await;
     append(store, "money.came", Some("/v1/schemas/money.came/1"), r#"{"pounds":3}"#).await;
-    append(store, "payment.captured", Some("/v1/schemas/payment.captured/2"), r#"{"pence":4}"#).await;
+    append(store, "payment.captured", Some("/v1/schemas/payment.captured/versions/2"), r#"{"pence":4}"#).await;
 }
 
 #[test]
