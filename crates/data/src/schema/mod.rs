@@ -86,6 +86,6 @@ pub use limits::Limits;
 pub use registrar::{Registered, Registrar, RegistrarError};
 pub use registry::{
     Checked, Incompatibility, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,
-    Schemas, UnknownType, Violation, Which,
+    SchemaSize, Schemas, UnknownType, Violation, Which,
 };
 pub use version::SchemaVersion;

@@ -9,7 +9,7 @@ mod error;
 mod snapshot;
 
 pub use error::{Incompatibility, RegisterError, Rejection, RowError, Violation};
-pub use snapshot::{Checked, Schemas, Which};
+pub use snapshot::{Checked, SchemaSize, Schemas, Which};
 
 use super::{
     compat::{Compatibility, Undeclared},

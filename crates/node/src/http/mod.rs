@@ -20,6 +20,7 @@ pub(crate) mod problem;
 mod reply;
 mod request;
 mod routes;
+mod schemas;
 mod sse;
 mod store;
 mod streams;
@@ -46,7 +47,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, Idempotency, StoreCare, Streams},
+    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -56,6 +57,7 @@ pub(crate) struct Node {
     pub(crate) streams: Streams,
     pub(crate) care: StoreCare,
     pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) schemas: EventSchemas,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -87,6 +89,7 @@ impl Node {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
+            schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
             care: StoreCare::new(store, config.backups()),
             idempotency,

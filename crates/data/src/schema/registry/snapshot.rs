@@ -32,6 +32,17 @@ struct Subject {
     versions: Vec<Arc<Entry>>,
 }
 
+/// One version without its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaSize {
+    /// The version.
+    pub version: SchemaVersion,
+    /// The mode under which it was accepted.
+    pub compatibility: Compatibility,
+    /// The size of its schema as compact JSON, in bytes.
+    pub bytes: usize,
+}
+
 /// Which version to check against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -125,6 +136,15 @@ impl Schemas {
         let entry = subject.versions.get(index(version))?;
         let (compatibility, schema) = (entry.compatibility, entry.text.clone());
         Some(SchemaRow { event_type: name.clone(), version, compatibility, schema })
+    }
+
+    /// The versions of a type, oldest first, without their schemas.
+    pub fn versions_of(&self, event_type: &str) -> impl Iterator<Item = SchemaSize> {
+        let entries = self.types.get(event_type).into_iter().flat_map(|subject| &subject.versions).enumerate();
+        entries.filter_map(|(at, entry)| {
+            let (compatibility, bytes) = (entry.compatibility, entry.text.len());
+            Some(SchemaSize { version: version_at(at)?, compatibility, bytes })
+        })
     }
 
     /// Decides whether `schema` may become the next version of `event_type`.
