@@ -11,9 +11,7 @@ use std::path::Path;
 
 use quorate_data::{
     event::NewEvent,
-    schema::{
-        Compatibility, Limits, RegisterError, RegistrarError, Registrar, RegistryPolicy, Rejection, UnknownType,
-    },
+    schema::{Compatibility, Limits, RegisterError, Registrar, RegistrarError, RegistryPolicy, Rejection, UnknownType},
     store::{AppendError, OpenError, Store, sqlite as store},
 };
 use quorate_runtime::Env;

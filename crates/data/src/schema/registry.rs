@@ -127,7 +127,9 @@ impl SchemaRegistry {
     pub fn with(schemas: Schemas) -> Self {
         let is_open = schemas.policy().unknown_type == UnknownType::Open;
         let generation = AtomicU64::new(schemas.generation());
-        Self { shared: Arc::new(Shared { is_open, generation, current: RwLock::new(schemas), turn: Default::default() }) }
+        Self {
+            shared: Arc::new(Shared { is_open, generation, current: RwLock::new(schemas), turn: Default::default() }),
+        }
     }
 
     /// How often what is in force has changed: see [`Schemas::generation`].

@@ -157,13 +157,7 @@ pub(super) async fn version(
     let params: [Value; 2] = [event_type.into(), version.get().into()];
     let rows = tx.room_query(sql, &params).await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let read = SchemaRow::read(
-        event_type.as_str(),
-        version.get().into(),
-        text(row, 0),
-        text(row, 1),
-        number(row, 2),
-    )?;
+    let read = SchemaRow::read(event_type.as_str(), version.get().into(), text(row, 0), text(row, 1), number(row, 2))?;
     Ok(type_row(tx, event_type).await?.map(|known| (read, known.mode)))
 }
 

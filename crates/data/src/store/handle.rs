@@ -10,9 +10,9 @@ use quorate_runtime::{BoxFuture, Env, random::Rng};
 use tokio::sync::watch;
 
 use super::{
-    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress, ReadLog,
-    ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage, StreamSummary,
-    Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
+    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress,
+    ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
+    StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
     erasure::{Erased, Ledger, SubjectHash},
 };
 use crate::{

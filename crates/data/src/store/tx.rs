@@ -6,7 +6,8 @@ use bytes::Bytes;
 use quorate_runtime::BoxFuture;
 
 use super::{
-    AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, StoreError, StreamPage,
+    AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, StoreError,
+    StreamPage,
 };
 use crate::event::NewEvent;
 use quorate_foundations::name::Name;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{
-        AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, Retire, Retired, Store,
-        StoreError, StreamHead, StreamPage, StreamSummary, Token,
+        AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, Retire,
+        Retired, Store, StoreError, StreamHead, StreamPage, StreamSummary, Token,
     },
 };
 use quorate_foundations::name::Name;

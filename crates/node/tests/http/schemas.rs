@@ -16,7 +16,8 @@ fn order(member: &str) -> Value {
 
 async fn register(node: &Node, query: &str, schema: &Value) -> Reply {
     let body = schema.to_string();
-    node.send(post(format!("{TYPE}/versions{query}")).header("content-type", "application/schema+json").body(body)).await
+    node.send(post(format!("{TYPE}/versions{query}")).header("content-type", "application/schema+json").body(body))
+        .await
 }
 
 fn placed(id: &str, data: &str) -> String {
@@ -194,9 +195,13 @@ async fn hostile_schemas_are_refused_and_the_node_goes_on() {
     let huge = format!(r#"{{"title":"{}"}}"#, "x".repeat(300 << 10));
     let many = json!({ "anyOf": (0..3_000).map(|n| json!({ "const": n })).collect::<Vec<_>>() }).to_string();
     let bomb: Value = (0..24).fold(json!({}), |mut defs, n| {
-        let next = if n == 23 { json!(true) } else { json!({ "properties": {
+        let next = if n == 23 {
+            json!(true)
+        } else {
+            json!({ "properties": {
             "a": { "$ref": format!("#/$defs/d{}", n + 1) }, "b": { "$ref": format!("#/$defs/d{}", n + 1) },
-        } }) };
+        } })
+        };
         defs[format!("d{n}")] = next;
         defs
     });

@@ -13,8 +13,7 @@ use crate::{
     schema::{Candidate, SchemaRegistry},
     store::{
         AppendBatch, AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
-        checked::Verdict,
-        erasure::SubjectHash,
+        checked::Verdict, erasure::SubjectHash,
     },
 };
 
