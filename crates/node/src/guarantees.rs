@@ -384,6 +384,23 @@ pub const TABLE: &[Guarantee] = &[
     ),
     row(
         Integrity,
+        "open aggregates or decisions",
+        Library,
+        "upcasters with a gap, a circle or the wrong end are refused at start-up, by the step",
+        &[
+            test("crates/data/src/schema/upcast/tests.rs", "a_gap_is_named_with_the_way_that_leads_to_it"),
+            test(
+                "crates/data/src/schema/upcast/tests.rs",
+                "circles_duplicates_downgrades_and_useless_steps_are_refused_by_name",
+            ),
+            test(
+                "crates/consistency/src/event_sourcing/tests/upcasting.rs",
+                "a_chain_that_does_not_reach_todays_version_is_found_at_start_up",
+            ),
+        ],
+    ),
+    row(
+        Integrity,
         "POST /v1/schemas/{type}/versions",
         Http,
         "a schema that breaks an earlier one is refused with the path; a hostile one costs next to nothing",

@@ -118,6 +118,8 @@ mod tests {
         let unsaid = NewEvent { content_type: None, ..paid(r#"{"pence":1}"#) };
         assert!(check(&unsaid).is_ok(), "CloudEvents takes it for JSON");
         assert!(matches!(check(&paid("{")), Err(Rejection::NotJson { .. })));
+        let twice = check(&paid(r#"{"pence":"one","pence":1}"#));
+        assert!(matches!(twice, Err(Rejection::Twice { line: 1, .. })), "{twice:?}");
         let nested = "[".repeat(10_000);
         let nested = NewEvent { data: Some(nested.into()), ..paid("") };
         assert!(matches!(check(&nested), Err(Rejection::TooDeep { .. })), "{:?}", check(&nested));

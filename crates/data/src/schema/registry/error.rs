@@ -133,6 +133,14 @@ pub enum Rejection {
         /// Where in the line, in bytes, counted from 1.
         column: usize,
     },
+    /// The data have a member twice.
+    #[error("in the data a member stands twice (line {line}, column {column}); readers would disagree on which counts")]
+    Twice {
+        /// Where it stands again, counted from 1.
+        line: usize,
+        /// Where in the line, in bytes, counted from 1.
+        column: usize,
+    },
     /// The data are nested more deeply than is checked.
     #[error("the data are nested more than {limit} levels deep")]
     TooDeep {

@@ -5,6 +5,7 @@ use super::{
         compat::{Compatibility, incompatibilities},
         document::Schema,
         limits::Limits,
+        strict,
         version::SchemaVersion,
     },
     Proposal, RegistryPolicy, SchemaRow, UnknownType,
@@ -243,15 +244,20 @@ impl Schemas {
         if self.find(event_type, which)?.is_none() {
             return Ok(Checked::NoSchema);
         }
-        self.validate(event_type, which, &serde_json::from_slice(data).map_err(|error| self.unread(&error))?)
+        self.validate(event_type, which, &strict::parse(data).map_err(|error| self.unread(&error))?)
     }
 
     /// What cannot be read as JSON, or is nested so deeply that nobody tries.
     fn unread(&self, error: &serde_json::Error) -> Rejection {
-        if error.to_string().starts_with("recursion limit") {
+        let (text, line, column) = (error.to_string(), error.line(), error.column());
+        if text.starts_with("recursion limit") {
             return Rejection::TooDeep { limit: self.policy.limits.document_depth };
         }
-        Rejection::NotJson { line: error.line(), column: error.column() }
+        if text.starts_with(strict::TWICE) {
+            Rejection::Twice { line, column }
+        } else {
+            Rejection::NotJson { line, column }
+        }
     }
 
     fn find(&self, event_type: &str, which: Which) -> Result<Option<(SchemaVersion, &Entry)>, Rejection> {

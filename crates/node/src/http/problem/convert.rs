@@ -55,7 +55,12 @@ impl From<AppendError> for Problem {
                 told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
             }
             AppendError::Schema { stream, index, event_type, cause } => {
-                let code = if *cause == Rejection::UnknownType { Code::UnknownType } else { Code::SchemaViolation };
+                let code = match cause {
+                    Rejection::UnknownType => Code::UnknownType,
+                    // Nothing is wrong with the event as far as can be told.
+                    Rejection::Broken { .. } => Code::StoreFailed,
+                    _ => Code::SchemaViolation,
+                };
                 let problem = told(code).with("stream", stream.as_str()).with("index", *index);
                 rejected(problem.with("eventtype", &**event_type), cause)
             }
