@@ -14,7 +14,7 @@ use crate::{
         RegistryPolicy, SchemaRow, Schemas,
         rows::{self, SELECT_TYPES, SELECT_VERSIONS, TABLES, TypeRow},
     },
-    store::{OpenError, StoreError, Verified, handle::room_sum},
+    store::{OpenError, StoreError, Verified, rooms::room_sum},
 };
 
 const READING: &str = "reading the schemas";

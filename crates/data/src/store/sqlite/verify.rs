@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     event::{ChainHash, Recorded},
-    store::{Progress, StoreError, Verified, handle::room_sum},
+    store::{Progress, StoreError, Verified, rooms::room_sum},
 };
 
 const CHECKING: &str = "checking the store";
