@@ -1,9 +1,14 @@
 //! Appending: what to write, on which condition, and how it can end.
 
+use std::sync::Arc;
+
 use quorate_foundations::name::Name;
 
 use super::{Query, StoreError, Token};
-use crate::event::{InvalidEvent, NewEvent, Position, Version};
+use crate::{
+    event::{InvalidEvent, NewEvent, Position, Version},
+    schema::Rejection,
+};
 
 /// What a stream must be like for an append to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,6 +189,19 @@ pub enum AppendError {
         /// The rule.
         #[source]
         cause: InvalidEvent,
+    },
+    /// An event does not fit the schema of its type. It helps only to change the event, or the schema.
+    #[error("event {index} of stream `{stream}`, a `{event_type}`, was refused")]
+    Schema {
+        /// The stream.
+        stream: Name,
+        /// Which event, counted from 0.
+        index: usize,
+        /// Its type.
+        event_type: Arc<str>,
+        /// What is wrong with it.
+        #[source]
+        cause: Rejection,
     },
     /// The batch breaks a limit or repeats itself.
     #[error("{what}")]

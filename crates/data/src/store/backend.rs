@@ -7,11 +7,14 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendBatch, AppendError, Appended, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
+    AppendError, Appended, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
     SqlError, StoreError, StreamPage, Timeline, Value, Verified,
     erasure::{Erased, Ledger},
 };
-use crate::event::{Position, Version};
+use crate::{
+    event::{Position, Version},
+    schema::SchemaRegistry,
+};
 
 /// A storage engine. Everybody else talks to [`Store`](super::Store), which wraps one.
 pub trait Backend: Send + Sync {
@@ -31,8 +34,11 @@ pub trait Backend: Send + Sync {
         let _ = stream;
         self.head()
     }
-    /// Appends without a closure: the fast path.
-    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
+    /// The schemas in force, as they were stored when it was opened and as they were registered since.
+    fn schemas(&self) -> &SchemaRegistry;
+    /// Appends without a closure: the fast path. A batch that was not held against the schemas that are in force when it
+    /// is about to be written is held against them then, and what they object to is refused unless the log knows it.
+    fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
     /// Reads a page of a stream.

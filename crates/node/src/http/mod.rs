@@ -21,6 +21,7 @@ pub(crate) mod problem;
 mod reply;
 mod request;
 mod routes;
+mod schemas;
 mod sse;
 mod store;
 mod streams;
@@ -47,7 +48,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, Idempotency, StoreCare, Streams},
+    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -57,6 +58,7 @@ pub(crate) struct Node {
     pub(crate) streams: Streams,
     pub(crate) care: StoreCare,
     pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) schemas: EventSchemas,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -88,6 +90,7 @@ impl Node {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
+            schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
             care: StoreCare::new(store, config.backups()),
             idempotency,

@@ -12,6 +12,7 @@ use super::{
     reply,
 };
 
+mod event_schemas;
 mod schemas;
 mod subscriptions;
 
@@ -36,12 +37,13 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(paths(), subscriptions::paths()),
+        "paths": merged(merged(paths(), subscriptions::paths()), event_schemas::paths()),
         "components": {
-            "schemas": merged(schemas::schemas(), subscriptions::schemas()),
+            "schemas": merged(merged(schemas::schemas(), subscriptions::schemas()), event_schemas::schemas()),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -216,6 +218,8 @@ fn parameters() -> Value {
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "version": one("path", "version", "A version, counted from 1", &count),
+        "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),
         "from": one("query", "from", "The version to begin with, included", &count),
         "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
@@ -247,6 +251,7 @@ fn headers() -> Value {
     json!({
         "ETag": { "description": "The stream's version, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
+        "Location": { "description": "Where the schema is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
     })
 }

@@ -32,6 +32,11 @@ pub(crate) fn subscription(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "subscription")
 }
 
+/// The event type that a path names.
+pub(crate) fn event_type(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "event type")
+}
+
 /// The name in a path: its third segment.
 fn named(uri: &Uri, what: &str) -> Result<Name, Problem> {
     let segment = uri.path().split('/').nth(3).unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod idempotency;
 mod moment;
+mod schemas;
 mod store;
 mod streams;
 mod subscribe;
@@ -9,6 +10,7 @@ mod subscriptions;
 
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use moment::Moment;
+pub use schemas::{EventSchemas, Foreseen, SchemaSummary};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{
-        AppendBatch, AppendError, Appended, ExpectedVersion, LogPage, ReadLog, ReadStream, Retire, Retired, Store,
-        StoreError, StreamHead, StreamPage, StreamSummary, Token,
+        AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, Retire,
+        Retired, Store, StoreError, StreamHead, StreamPage, StreamSummary, Token,
     },
     subscription::CatchUp,
 };
@@ -90,6 +90,11 @@ impl Streams {
     /// Appends a batch; see [`Store::append`].
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
         self.store.append(batch).await
+    }
+
+    /// Holds a batch against the schemas, to be appended in a transaction; see [`Store::check`].
+    pub async fn check(&self, batch: AppendBatch) -> CheckedBatch {
+        self.store.check(batch).await
     }
 
     /// Reads a page of a stream that exists.

@@ -23,6 +23,7 @@ mod limits;
 mod queries;
 mod reading;
 mod retention;
+mod schemas;
 mod transactions;
 mod vocabulary;
 
@@ -172,6 +173,12 @@ suite! {
         appends_beside_an_erasure_are_lost_only_if_they_came_before,
         rooms_are_asked_to_forget_until_they_did,
         many_subjects_at_once_each_have_their_own_key;
+    schemas:
+        what_does_not_fit_its_schema_is_refused_on_every_road,
+        schemas_and_modes_outlive_reopening_and_a_crash,
+        a_repeat_is_known_whatever_was_registered_since,
+        of_racing_registrations_each_gets_its_due,
+        nothing_is_appended_behind_a_registration_that_does_not_fit_it;
     limits:
         each_limit_of_an_append_is_named,
         a_transaction_that_writes_too_much_is_rolled_back_alone,

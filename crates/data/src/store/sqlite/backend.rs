@@ -27,8 +27,9 @@ use super::{
 };
 use crate::{
     event::{Position, Recorded},
+    schema::SchemaRegistry,
     store::{
-        AppendBatch, AppendError, Appended, Backend, Capabilities, Committed, Limits, LogPage, Progress, ReadLog,
+        AppendError, Appended, Backend, Capabilities, CheckedBatch, Committed, Limits, LogPage, Progress, ReadLog,
         ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
         StreamSummary, Timeline, Unit, UnitError, Value, Verified,
         erasure::{Erased, Ledger},
@@ -47,12 +48,12 @@ pub(super) struct SqliteBackend {
 /// A bug of the museum: expectations are checked by whoever asks, before the writer's turn.
 #[cfg(feature = "museum")]
 impl SqliteBackend {
-    async fn checked_outside(&self, mut batch: AppendBatch) -> Result<AppendBatch, AppendError> {
+    async fn checked_outside(&self, mut batch: CheckedBatch) -> Result<CheckedBatch, AppendError> {
         use crate::store::{Direction, ExpectedVersion};
         if !self.env.planted("expected-version-outside") {
             return Ok(batch);
         }
-        for part in &mut batch.streams {
+        for part in &mut batch.batch.streams {
             let read = ReadStream { direction: Direction::Backward, ..ReadStream::forward(part.stream.clone(), 1) };
             let actual = self.read_stream(read).await?.head.version;
             if !part.expected.accepts(actual) {
@@ -177,11 +178,15 @@ impl Backend for SqliteBackend {
         self.shared.streams.watch(stream.as_str())
     }
 
-    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+    fn schemas(&self) -> &SchemaRegistry {
+        &self.shared.schemas
+    }
+
+    fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         Box::pin(async move {
             #[cfg(feature = "museum")]
             let batch = self.checked_outside(batch).await?;
-            let (secrets, shared) = (batch::has_secrets(&batch), self.shared.clone());
+            let (secrets, shared) = (batch::has_secrets(&batch.batch), self.shared.clone());
             let ready = move || Ready::new(batch, &shared.limits, &shared.keys);
             let ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
             // Kept until the answer is there: freeing a batch is work that the one writer is spared.

@@ -255,6 +255,7 @@ impl Core {
         if let Some(repeated) = self.repeated(batch)? {
             return Ok(repeated);
         }
+        batch.check(&self.shared.schemas)?;
         for part in &batch.streams {
             self.check_expected(part)?;
         }

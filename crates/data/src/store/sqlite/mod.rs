@@ -11,6 +11,7 @@
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
+//! | `schemas` | the schemas as they were registered |
 //! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
 //! | `vfs` | checksums of pages, below SQLite |
 //!
@@ -41,6 +42,7 @@ mod queue;
 mod read;
 mod retire;
 mod run;
+mod schemas;
 mod search;
 mod shared;
 mod sql;
@@ -55,6 +57,7 @@ use std::{ffi::CStr, path::PathBuf};
 
 pub use self::open::{give_up_keys, open, restore, restore_with};
 use super::{Limits, StoreError};
+use crate::schema::RegistryPolicy;
 
 /// The name by which SQLite knows the file system that checks a store's pages, for whoever opens a store's file besides.
 /// What is written through another one reads as damaged afterwards.
@@ -72,11 +75,13 @@ pub struct Config {
     pub path: PathBuf,
     /// What it accepts at most.
     pub limits: Limits,
+    /// The rules for schemas, and for events that have none.
+    pub schemas: RegistryPolicy,
 }
 
 impl Config {
-    /// A store at `path` with the default limits.
+    /// A store at `path` with the default limits and rules.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), limits: Limits::default() }
+        Self { path: path.into(), limits: Limits::default(), schemas: RegistryPolicy::default() }
     }
 }

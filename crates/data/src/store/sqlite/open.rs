@@ -21,6 +21,7 @@ use super::{
     keys::{self, KeyFile, KeyRing},
     ledger,
     queue::Queue,
+    schemas,
     shared::{self, Shared},
     sql::Guard,
     tables,
@@ -29,6 +30,7 @@ use super::{
 };
 use crate::{
     event::Recorded,
+    schema::SchemaRegistry,
     store::{
         OpenError, Store, StoreError,
         erasure::{Erasure, Ledger},
@@ -51,7 +53,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     Ok(Store::new(env, Arc::new(SqliteBackend::new(env, shared, queue))))
 }
 
-fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
     let mut random = env.random("store/open");
@@ -69,6 +71,7 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     }
     let mut tail = Tail::new(indexed, random.u64());
     replay(&connection, &mut tail).map_err(damaged)?;
+    let schemas = SchemaRegistry::with(schemas::load(&path, &connection, policy)?);
     let largest = Largest::load(&connection).map_err(damaged)?;
     connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;
     let guard = Guard::watch(&mut connection).map_err(failed("installing the authorizer"))?;
@@ -76,7 +79,7 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     let sealing = if sealing == 0 { Sealing::Never } else { Sealing::Said };
     let file = open_keys(&env, &path, &connection, sealing)?;
     let keys = KeyRing::new(&env, keys::path_of(&path), timeline.store, file);
-    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys));
+    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, schemas));
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
 }
 

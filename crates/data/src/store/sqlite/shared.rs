@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     event::{Position, Recorded},
+    schema::SchemaRegistry,
     store::{Limits, StoreError, Timeline},
 };
 
@@ -36,6 +37,7 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
+    pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
     /// Who follows single streams.
     pub(super) streams: Moves,
@@ -93,7 +95,14 @@ impl Reader {
 }
 
 impl Shared {
-    pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail, keys: KeyRing) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        limits: Limits,
+        timeline: Timeline,
+        tail: Tail,
+        keys: KeyRing,
+        schemas: SchemaRegistry,
+    ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
         Self {
@@ -102,6 +111,7 @@ impl Shared {
             timeline,
             cache,
             keys,
+            schemas,
             head,
             streams: Moves::new(),
             // The process before may have died between forgetting and wiping.

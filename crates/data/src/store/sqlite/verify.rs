@@ -18,7 +18,7 @@ use super::{
     identity,
     index::{StreamRow, term_sum},
     keys::{KeyRing, missing, place},
-    ledger, run, shared,
+    ledger, run, schemas, shared,
     sql::CORE,
     tables,
     tail::words,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     event::{ChainHash, Recorded},
-    store::{Progress, StoreError, StreamHead, Verified, handle::room_sum},
+    store::{Progress, StoreError, StreamHead, Verified, rooms::room_sum},
 };
 
 const CHECKING: &str = "checking the store";
@@ -142,6 +142,7 @@ impl<'c> Check<'c> {
         }
         self.meta()?;
         self.rooms()?;
+        schemas::verify(self.connection, &mut self.found)?;
         self.ledger()?;
         self.keys.verify(&mut self.found)
     }
