@@ -50,6 +50,7 @@ mod writer;
 
 use std::path::PathBuf;
 
+pub(crate) use self::block::events_of as events_of_block;
 pub use self::open::{give_up_keys, open, restore, restore_with};
 use super::Limits;
 
