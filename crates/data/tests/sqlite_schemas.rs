@@ -96,7 +96,7 @@ async fn a_row_written_behind_our_back_is_followed_not_overwritten() {
          INSERT OR REPLACE INTO quorate_schema_type SELECT * FROM twin.quorate_schema_type;",
         other.file().display()
     );
-    rusqlite::Connection::open(folder.file()).unwrap().execute_batch(&copy).unwrap();
+    sqlite::raw(&folder.file()).execute_batch(&copy).unwrap();
     let third = Registrar::of(&store).register(&name, json!(true), None).await.unwrap();
     assert_eq!(third.version.get(), 3);
     let second = Registrar::of(&store).current().row("thing.happened", third.version).unwrap();
@@ -124,7 +124,7 @@ async fn schemas_that_were_lost_or_changed_are_missed_at_the_door() {
             Registrar::of(&store).register(&"thing.happened".parse().unwrap(), schema, None).await.unwrap();
         }
         store.close().await.unwrap();
-        rusqlite::Connection::open(folder.file()).unwrap().execute_batch(damage).unwrap();
+        sqlite::raw(&folder.file()).execute_batch(damage).unwrap();
         match open(&folder.file()).await {
             Err(OpenError::Corrupt { what, .. }) => assert!(what.contains("quorate_"), "{damage}: {what}"),
             Err(other) => panic!("{damage}: {other}"),

@@ -55,6 +55,7 @@ mod writer;
 
 use std::{ffi::CStr, path::PathBuf};
 
+pub(crate) use self::block::events_of as events_of_block;
 pub use self::open::{give_up_keys, open, restore, restore_with};
 use super::{Limits, StoreError};
 use crate::schema::RegistryPolicy;
