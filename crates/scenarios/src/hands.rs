@@ -68,11 +68,6 @@ impl Hands {
 }
 
 impl AtWork {
-    /// Whether somebody still has work that writes.
-    pub fn is_busy(&self) -> bool {
-        !self.shared.busy.is_over()
-    }
-
     /// Tells everybody that nothing goes wrong any more: they come to an end.
     pub fn heal(&self) {
         self.phase.send_replace(Phase::Healed);

@@ -25,7 +25,7 @@ use std::{
 
 use quorate_runtime::{
     Env,
-    fault::{Fault, FaultPlan, Planned, ProcessFault},
+    fault::{DiskFault, DiskFaults, Fault, FaultPlan, Planned, ProcessFault},
     random::Random,
 };
 use quorate_scenarios::{Action, Note, Told, hands::Pace};
@@ -200,10 +200,17 @@ fn ordinary_runs_together_know_every_fault() {
 #[tokio::test]
 async fn a_full_disk_refuses_some_appends_and_loses_none() {
     let Some(disk) = SmallDisk::of("a_full_disk_refuses_some_appends_and_loses_none", 48) else { return };
-    let folder = disk.path().to_owned();
-    let ran = run("appends", *seeds().start(), &folder, Special { disk: Some(disk), ..Special::default() }).await;
+    let (folder, seed) = (disk.path().to_owned(), *seeds().start());
+    let mut plan = draw("appends", seed, true);
+    // Before anything else, so that the node is certainly there to refuse something.
+    let span = Duration::from_millis(500);
+    let full = DiskFault { host: NODE.to_owned(), span, room_bytes: Some(0), faults: DiskFaults::default() };
+    plan.faults.insert(0, Planned { at_nanos: 0, fault: Fault::Disk(full) });
+    let special = Special { disk: Some(disk), plan: Some(plan), ..Special::default() };
+    let ran = run("appends", seed, &folder, special).await;
     ran.assert_passed(&folder);
-    assert!(ran.injected.contains_key("disk: full"), "the disk was never full: {:?}", ran.injected);
+    let refused = ran.injected.contains_key("disk: refused as full");
+    assert!(refused, "nothing was refused since the disk was full: {:?}", ran.injected);
 }
 
 /// Does the ring see anything? A disk that forgets what was acknowledged must be found out.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
     time::timeout,
 };
@@ -51,7 +51,7 @@ impl Node {
     /// Starts it where it was, and waits until it listens.
     pub(crate) async fn start_again(&mut self) -> Result<(), String> {
         let mut command = self.command(&["serve", "--listen", &self.at.to_string(), "--data", "data"]);
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = timeout(START_BOUND, lines.next_line()).await;
         let told = told.map_err(|_| format!("it was not there after {} s", START_BOUND.as_secs()))?;
@@ -71,7 +71,13 @@ impl Node {
             command.env_remove(name);
         }
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
-        command.args(args).current_dir(&self.folder).stdin(Stdio::null()).stderr(log).kill_on_drop(true);
+        command
+            .args(args)
+            .current_dir(&self.folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .kill_on_drop(true);
         command
     }
 
@@ -119,6 +125,18 @@ impl Node {
             Ok(status) => Err(format!("{status}, and it said: {}", self.said())),
             Err(_) => Err(format!("it did not end within {} s", DRAIN_BOUND.as_secs())),
         }
+    }
+
+    /// Whether it refuses an event of `bytes`, and says that its disk is full.
+    pub(crate) async fn is_too_full_for(&self, bytes: usize) -> bool {
+        let mut command = self.command(&["stream", "append", "probe", "--type", "probe", "--data", "-"]);
+        command.env("QUORATE_SERVER", format!("http://{}", self.at));
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(format!("\"{}\"", "x".repeat(bytes)).as_bytes()).await.unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().await.unwrap();
+        !output.status.success() && String::from_utf8_lossy(&output.stderr).contains("disk is full")
     }
 
     /// Has it check its own store, and says what is wrong with it.

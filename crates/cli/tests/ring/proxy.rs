@@ -16,7 +16,7 @@ use tokio::{
 };
 
 /// The most bytes that travel together; less is drawn each time, so that messages arrive in arbitrary pieces.
-const PIECE: u64 = 4_096;
+const PIECE: usize = 4_096;
 
 /// A client's way to the node. Everything that is carried ends when it is dropped.
 pub(crate) struct Route {
@@ -206,10 +206,10 @@ async fn pump(
     draws: &std::sync::Mutex<Rng>,
 ) -> io::Result<()> {
     let below = |bound: u64| draws.lock().unwrap().below(bound.max(1));
-    let mut piece = Vec::new();
+    let mut piece = [0; PIECE];
     loop {
-        piece.resize(usize::try_from(1 + below(PIECE)).unwrap(), 0);
-        let count = from.read(&mut piece).await?;
+        let most = 1 + usize::try_from(below(PIECE as u64)).unwrap();
+        let count = from.read(&mut piece[..most]).await?;
         let now = open(&mut weather, towards).await;
         if ahead(now.slow_until).is_some() {
             let most = u64::try_from(now.extra.as_micros()).unwrap();

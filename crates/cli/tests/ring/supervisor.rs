@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quorate_runtime::fault::{Fault, FaultPlan, NetworkFault, ProcessFault};
+use quorate_runtime::fault::{DiskFault, Fault, FaultPlan, NetworkFault, ProcessFault};
 use quorate_scenarios::hands::AtWork;
 use quorate_sim::Violation;
 use tokio::time::{sleep_until, timeout};
@@ -19,8 +19,10 @@ use crate::{
     proxy::{Route, Towards},
 };
 
-/// How often to look whether clients are done, and how long to wait before a start is tried again.
-const LOOK: Duration = Duration::from_millis(100);
+/// How long to wait before a start is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Data that does not fit on a full disk, unless the write-ahead log has room left.
+const TOO_LARGE: usize = 600 << 10;
 /// How long clients may take to end once nothing goes wrong any more.
 const LIVENESS_BOUND: Duration = Duration::from_secs(30);
 
@@ -68,7 +70,7 @@ impl Supervisor {
         for planned in &plan.faults {
             self.agenda.push((begun + planned.at(), Act::Begin(planned.fault.clone())));
         }
-        while hands.is_busy() && self.step().await {}
+        while self.step().await {}
         self.heal().await;
         hands.heal();
         tokio::select! {
@@ -98,22 +100,20 @@ impl Supervisor {
         self.agenda.push((Instant::now() + span, act));
     }
 
-    /// Does what is due next, or looks around; `false` once nothing is planned any more or something was found.
+    /// Does what is due next; `false` once nothing is planned any more or something was found.
     async fn step(&mut self) -> bool {
         self.agenda.sort_by_key(|(at, _)| *at);
         let Some((at, _)) = self.agenda.first() else { return false };
-        let next = (*at).min(Instant::now() + LOOK);
+        let due = *at;
         tokio::select! {
             status = self.node.ended() => {
                 self.died(status);
                 return false;
             }
-            () = sleep_until(next.into()) => {}
+            () = sleep_until(due.into()) => {}
         }
-        if self.agenda.first().is_some_and(|(at, _)| *at <= Instant::now()) {
-            let (_, act) = self.agenda.remove(0);
-            self.act(act).await;
-        }
+        let (_, act) = self.agenda.remove(0);
+        self.act(act).await;
         self.found.is_empty()
     }
 
@@ -121,19 +121,27 @@ impl Supervisor {
         match act {
             Act::Begin(Fault::Network(fault)) => self.begin_network(&fault),
             Act::Begin(Fault::Process(fault)) => self.begin_process(&fault).await,
-            Act::Begin(Fault::Disk(fault)) => {
-                if let (Some(disk), Some(room)) = (&self.disk, fault.room_bytes) {
-                    disk.fill(room);
-                    self.is_full = true;
-                    self.count("disk: full");
-                    self.later(fault.span, Act::Clear);
-                }
-            }
+            Act::Begin(Fault::Disk(fault)) => self.begin_disk(&fault).await,
             Act::Begin(other) => panic!("nobody here can carry out {other:?}"),
             Act::Start => self.start().await,
             Act::Resume => self.node.signal("-CONT").await,
             Act::Clear => self.clear(),
         }
+    }
+
+    async fn begin_disk(&mut self, fault: &DiskFault) {
+        let (Some(disk), Some(room)) = (&self.disk, fault.room_bytes) else { return };
+        disk.fill(room);
+        self.is_full = true;
+        self.count("disk: full");
+        if self.node.is_running() {
+            // A node that stands still refuses nothing.
+            self.node.signal("-CONT").await;
+            if self.node.is_too_full_for(TOO_LARGE).await {
+                self.count("disk: refused as full");
+            }
+        }
+        self.later(fault.span, Act::Clear);
     }
 
     fn count(&mut self, what: &'static str) {
@@ -210,7 +218,7 @@ impl Supervisor {
             Ok(()) => self.routes.values().for_each(|route| route.close(false)),
             Err(_) if self.is_full => {
                 self.count("disk: too full to start");
-                self.later(LOOK, Act::Start);
+                self.later(AGAIN, Act::Start);
             }
             Err(why) => self.found.push(Violation::new("server", format!("the node did not start: {why}"))),
         }
