@@ -1,4 +1,4 @@
-//! `cargo xtask nightly`: far more seeds than a test run has time for.
+//! `cargo xtask nightly`: far more seeds than a test run has time for, of simulated worlds and of real processes.
 
 use std::process::Command;
 
@@ -10,8 +10,11 @@ use crate::command;
 const BINARY: &str = "target/release/quorate";
 /// Seeds of each scenario that are run twice, to see that they are the same world both times.
 const TWICE: u64 = 20;
+/// Seeds of the second ring: each is some seconds of real time for each scenario.
+const RING: u64 = 40;
 
-/// Simulates each scenario for `span`, from a seed on that no night had before, and compares some seeds with themselves.
+/// Simulates each scenario for `span`, from a seed on that no night had before, and compares some seeds with themselves; then
+/// has the same clients meet real processes.
 /// Says whether all passed; the seeds of what failed are printed with the command that runs them again.
 ///
 /// # Errors
@@ -34,7 +37,9 @@ pub(crate) fn run(span: &str) -> Result<bool> {
             }
         }
     }
-    Ok(passed)
+    let mut ring = command::cargo(&["test", "--package", "quorate-cli", "--test", "ring", "--no-fail-fast"]);
+    let ran = ring.env("QUORATE_RING_SEEDS", RING.to_string()).status()?;
+    Ok(passed & ran.success())
 }
 
 fn scenarios() -> Result<Vec<String>> {

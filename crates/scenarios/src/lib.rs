@@ -4,7 +4,10 @@
 //! and what they were told, and judges who read the notes once everything has come to rest. One seed is one world: the
 //! same number gives the same faults at the same moments and the same answers.
 
+mod cast;
 mod client;
+mod hand;
+pub mod hands;
 mod judge;
 mod log;
 #[cfg(feature = "museum")]
@@ -16,6 +19,8 @@ mod world;
 
 use quorate_sim::{Outcome, Sim};
 
+use self::{cast::Cast, hands::Hands};
+
 pub use notes::{Action, Expected, Note, Seen, Told};
 
 /// A simulation with a name.
@@ -26,7 +31,15 @@ pub struct Scenario {
     pub about: &'static str,
     /// Rare states that many seeds together must reach.
     pub sometimes: &'static [&'static str],
-    run: fn(Sim) -> Report,
+    play: Play,
+}
+
+/// How a scenario is run.
+enum Play {
+    /// One node and clients of its log.
+    Log(fn() -> Cast),
+    /// A world of its own.
+    Own(fn(Sim) -> Report),
 }
 
 /// What became of a run, and what its clients wrote down.
@@ -47,7 +60,18 @@ impl Report {
 impl Scenario {
     /// Runs the scenario in `sim`.
     pub fn run(&self, sim: Sim) -> Report {
-        (self.run)(sim)
+        match self.play {
+            Play::Log(cast) => world::run(sim, &cast()),
+            Play::Own(run) => run(sim),
+        }
+    }
+
+    /// Its clients, for a node that really runs; `None` where there is none to run.
+    pub fn hands(&self) -> Option<Hands> {
+        match self.play {
+            Play::Log(cast) => Some(Hands::new(cast())),
+            Play::Own(_) => None,
+        }
     }
 }
 
@@ -58,37 +82,37 @@ pub fn all() -> &'static [Scenario] {
             name: "appends",
             about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
             sometimes: &["a server ended itself"],
-            run: log::appends::run,
+            play: Play::Log(log::appends::cast),
         },
         Scenario {
             name: "followers",
             about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
             sometimes: &[],
-            run: log::followers::run,
+            play: Play::Log(log::followers::cast),
         },
         Scenario {
             name: "keys",
             about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
             sometimes: &[],
-            run: log::keys::run,
+            play: Play::Log(log::keys::cast),
         },
         Scenario {
             name: "retention",
             about: "clients append, forget old events, and send old appends once more",
             sometimes: &[],
-            run: log::retention::run,
+            play: Play::Log(log::retention::cast),
         },
         Scenario {
             name: "stamps",
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
             sometimes: &[],
-            run: log::stamps::run,
+            play: Play::Own(log::stamps::run),
         },
         Scenario {
             name: "workers",
             about: "workers share a durable subscription, are slow, die and come back, while others append",
             sometimes: &[],
-            run: log::workers::run,
+            play: Play::Log(log::workers::cast),
         },
     ];
     ALL

@@ -2,13 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_sim::TrueTime;
+use quorate_sim::Sim;
 use serde::Serialize;
 
-/// Notes of all clients of a world, in the order in which they were completed. Cheap to clone; clones are the same notes.
+/// Notes of all clients of a run, in the order in which they were completed. Cheap to clone; clones are the same notes.
 #[derive(Clone)]
 pub(crate) struct Notes {
-    time: TrueTime,
+    clock: Arc<dyn Fn() -> u64 + Send + Sync>,
     all: Arc<Mutex<Vec<Note>>>,
 }
 
@@ -17,7 +17,8 @@ pub(crate) struct Notes {
 pub struct Note {
     /// Who.
     pub client: String,
-    /// When it began, in nanoseconds of the world's true time.
+    /// When it began, in nanoseconds since the run did, by a clock that all clients share: the simulated world's true time, or the
+    /// monotonic clock of the process that the clients run in.
     pub invoked: u64,
     /// When the client was told, or gave up.
     pub completed: u64,
@@ -154,17 +155,24 @@ pub struct Seen {
 }
 
 impl Notes {
-    pub(crate) fn new(time: TrueTime) -> Self {
-        Self { time, all: Arc::default() }
+    /// No notes yet; `clock` tells nanoseconds since the run began, and never goes back.
+    pub(crate) fn new(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { clock: Arc::new(clock), all: Arc::default() }
+    }
+
+    /// Notes that are timed by the true time of the world.
+    pub(crate) fn of_world(sim: &Sim) -> Self {
+        let time = sim.true_time();
+        Self::new(move || time.nanos())
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Note>> {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The world's true time, in nanoseconds.
+    /// Nanoseconds since the run began.
     pub(crate) fn now(&self) -> u64 {
-        self.time.nanos()
+        (self.clock)()
     }
 
     /// Writes down what began at `invoked` and is over now.

@@ -1,13 +1,12 @@
 //! Clients that append to streams they share, on expectations and conditions, and read what there is.
 
-use quorate_sim::Sim;
 use serde_json::{Value, json};
 
 use crate::{
-    Report,
+    cast::Cast,
     client::{Call, NoReply, Reply},
+    hand::{self, Hand},
     notes::{Action, Expected, Told},
-    world::{Hand, LogWorld},
 };
 
 const CLIENTS: usize = 4;
@@ -16,13 +15,9 @@ const ROUNDS: usize = 40;
 /// How often a client repeats a request that nobody answered, before it gives up and will never know.
 const REPEATS: usize = 12;
 
-/// Runs the scenario.
-pub(crate) fn run(sim: Sim) -> Report {
-    let mut world = LogWorld::new(sim);
-    for n in 0..CLIENTS {
-        world.hand(&format!("client-{n}"), work);
-    }
-    world.run(|_| Vec::new())
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), work))
 }
 
 async fn work(mut hand: Hand) {
@@ -66,7 +61,7 @@ pub(crate) async fn append(hand: &mut Hand, stream: &str, round: usize) {
 /// Appends an event with a tag unless somebody else has appended one since the log was read.
 async fn append_if(hand: &mut Hand, stream: &str, round: usize) {
     let Some(reply) = hand.ask(&Call::get("/v1/events?after=0&limit=1000")).await else { return };
-    let after = crate::world::seen(&reply.value()).last().map_or(0, |event| event.position);
+    let after = hand::seen(&reply.value()).last().map_or(0, |event| event.position);
     let (id, tag) = (format!("{}-{round}", hand.name), format!("seat:{}", hand.below(3)));
     let body = json!({
         "streams": [{ "stream": stream, "events": [event(&id, Some(&tag))] }],

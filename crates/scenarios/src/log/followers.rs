@@ -1,24 +1,17 @@
 //! Clients append while others follow the log by server-sent events, and come back with `Last-Event-ID` whenever the stream breaks.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use quorate_sim::Sim;
 
 use super::appends;
 use crate::{
-    Report,
+    cast::Cast,
     client::Call,
+    hand::{self, Hand},
     notes::{Action, Seen},
-    world::{self, Hand, LogWorld},
 };
 
 const WRITERS: usize = 3;
@@ -29,16 +22,10 @@ const TURN: Duration = Duration::from_secs(1);
 /// Silence after which it comes back on another connection; longer than the node's heartbeat.
 const SILENCE: Duration = Duration::from_secs(40);
 
-/// Runs the scenario.
-pub(crate) fn run(sim: Sim) -> Report {
-    let mut world = LogWorld::new(sim);
-    for n in 0..WRITERS {
-        world.hand(&format!("writer-{n}"), write);
-    }
-    for n in 0..FOLLOWERS {
-        world.follower(&format!("follower-{n}"), follow);
-    }
-    world.run(|_| Vec::new())
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    let writers = (0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write));
+    (0..FOLLOWERS).fold(writers, |cast, n| cast.follower(&format!("follower-{n}"), follow))
 }
 
 async fn write(mut hand: Hand) {
@@ -50,8 +37,8 @@ async fn write(mut hand: Hand) {
 }
 
 /// Follows the log until it has been told of everything that there is once nobody writes any more.
-async fn follow(hand: Hand, busy: Arc<AtomicUsize>) -> Result<(), String> {
-    let mut follower = Follower { hand, busy, last: 0, quiet_since: None, end: None };
+async fn follow(hand: Hand) -> Result<(), String> {
+    let mut follower = Follower { hand, last: 0, quiet_since: None, end: None };
     while !follower.is_done() {
         let call = Call::get("/v1/events/subscribe").header("last-event-id", &follower.last.to_string());
         match follower.hand.another().open(&call).await {
@@ -67,7 +54,6 @@ async fn follow(hand: Hand, busy: Arc<AtomicUsize>) -> Result<(), String> {
 
 struct Follower {
     hand: Hand,
-    busy: Arc<AtomicUsize>,
     /// The position of the last event that was told.
     last: u64,
     /// When nobody wrote any more and nothing went wrong any more, as far as this follower noticed.
@@ -83,14 +69,14 @@ impl Follower {
 
     /// Looks whether it has become quiet, and how long the log is then.
     async fn look(&mut self) {
-        if self.busy.load(Ordering::Relaxed) > 0 || !self.hand.is_healed() {
+        if !self.hand.busy.is_over() || !self.hand.is_healed() {
             return;
         }
         self.quiet_since.get_or_insert(self.hand.notes.now());
         if self.end.is_none()
             && let Some(reply) = self.hand.ask(&Call::get("/v1/events?limit=1000")).await
         {
-            self.end = Some(world::seen(&reply.value()).last().map_or(0, |event| event.position));
+            self.end = Some(hand::seen(&reply.value()).last().map_or(0, |event| event.position));
         }
     }
 
@@ -145,5 +131,5 @@ impl Follower {
 fn event_of(frame: &str) -> Option<Seen> {
     let signal = frame.lines().any(|line| line.starts_with("event:"));
     let data = frame.lines().find_map(|line| line.strip_prefix("data:")).filter(|_| !signal)?;
-    serde_json::from_str(data.trim()).ok().map(|value| world::event(&value))
+    serde_json::from_str(data.trim()).ok().map(|value| hand::event(&value))
 }

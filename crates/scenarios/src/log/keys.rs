@@ -1,27 +1,17 @@
 //! Clients send requests under idempotency keys, also ones that are refused, and send them again much later: the first answer
 //! stands, whatever has become of the stream.
 
-use quorate_sim::Sim;
 use serde_json::Value;
 
 use super::appends::{event, insist};
-use crate::{
-    Report,
-    client::Call,
-    notes::Action,
-    world::{Hand, LogWorld},
-};
+use crate::{cast::Cast, client::Call, hand::Hand, notes::Action};
 
 const CLIENTS: usize = 3;
 const ROUNDS: usize = 25;
 
-/// Runs the scenario.
-pub(crate) fn run(sim: Sim) -> Report {
-    let mut world = LogWorld::new(sim);
-    for n in 0..CLIENTS {
-        world.hand(&format!("client-{n}"), work);
-    }
-    world.run(|_| Vec::new())
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), work))
 }
 
 /// A request that was sent under a key.

@@ -1,27 +1,22 @@
 //! Clients append, forget old events, and send old appends once more: what was known stays known, and what is left keeps its
 //! place.
 
-use quorate_sim::Sim;
 use serde_json::{Value, json};
 
 use super::appends::{event, insist, told};
 use crate::{
-    Report,
+    cast::Cast,
     client::Call,
+    hand::Hand,
     notes::{Action, Expected, Told},
-    world::{Hand, LogWorld},
 };
 
 const CLIENTS: usize = 3;
 const ROUNDS: usize = 25;
 
-/// Runs the scenario.
-pub(crate) fn run(sim: Sim) -> Report {
-    let mut world = LogWorld::new(sim);
-    for n in 0..CLIENTS {
-        world.hand(&format!("client-{n}"), work);
-    }
-    world.run(|_| Vec::new())
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), work))
 }
 
 async fn work(mut hand: Hand) {

@@ -28,7 +28,7 @@ const MAX_OFFSET: Duration = Duration::from_secs(400 * 24 * 3_600);
 /// Runs the scenario.
 pub(crate) fn run(mut sim: Sim) -> Report {
     let server = sim.server("stamps", serve);
-    let (to, notes) = (sim.address(server, PORT), Notes::new(sim.true_time()));
+    let (to, notes) = (sim.address(server, PORT), Notes::of_world(&sim));
     for n in 0..CLIENTS {
         let (name, notes) = (format!("client-{n}"), notes.clone());
         sim.client(&name.clone(), move |env| ask(env, to, name.clone(), notes.clone()));

@@ -1,44 +1,40 @@
 //! Workers share a durable subscription: each event is handed to one of them at a time, in order of its stream, until somebody
 //! has acknowledged it.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
-use quorate_sim::{Sim, Violation};
+use quorate_sim::Violation;
 use serde_json::json;
 
 use super::appends;
 use crate::{
-    Report,
+    cast::Cast,
     client::Call,
+    hand::{self, Hand, Pace},
     notes::{Action, Note},
-    world::{self, Hand, LogWorld},
 };
 
 const WRITERS: usize = 2;
 const WORKERS: usize = 3;
 const ROUNDS: usize = 20;
 const PATH: &str = "/v1/subscriptions/billing";
-/// How long a lease lasts.
-const TTL: Duration = Duration::from_secs(5);
 /// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
 const DRIFT_PPM: u64 = 2_500;
 
-/// Runs the scenario.
-pub(crate) fn run(sim: Sim) -> Report {
-    let mut world = LogWorld::new(sim);
-    for n in 0..WRITERS {
-        world.hand(&format!("writer-{n}"), write);
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    let writers = (0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write));
+    let all = (0..WORKERS).fold(writers, |cast, n| cast.follower(&format!("worker-{n}"), pull));
+    all.judged_by(judge)
+}
+
+/// Works until nobody writes any more and everything is acknowledged.
+async fn pull(mut hand: Hand) -> Result<(), String> {
+    create(&mut hand).await;
+    while !(hand.busy.is_over() && is_done(&mut hand).await) {
+        work(&mut hand).await;
     }
-    for n in 0..WORKERS {
-        world.follower(&format!("worker-{n}"), |mut hand, busy| async move {
-            create(&mut hand).await;
-            while !(busy.load(Ordering::Relaxed) == 0 && is_done(&mut hand).await) {
-                work(&mut hand).await;
-            }
-            Ok(())
-        });
-    }
-    world.run(judge)
+    Ok(())
 }
 
 async fn write(mut hand: Hand) {
@@ -51,7 +47,7 @@ async fn write(mut hand: Hand) {
 
 /// Makes the subscription; whoever comes later finds it there.
 async fn create(hand: &mut Hand) {
-    let config = json!({ "lease-ttl": format!("{}s", TTL.as_secs()), "max-attempts": 1_000 });
+    let config = json!({ "lease-ttl": format!("{}ms", hand.pace.lease.as_millis()), "max-attempts": 1_000 });
     loop {
         let call = Call::put(PATH).json("application/json", &config);
         if hand.ask(&call).await.is_some_and(|reply| reply.status.is_success()) {
@@ -78,7 +74,7 @@ async fn work(hand: &mut Hand) {
     let deliveries = reply.value()["deliveries"].as_array().cloned().unwrap_or_default();
     let mut leases = Vec::new();
     for delivery in &deliveries {
-        let event = world::event(&delivery["event"]);
+        let event = hand::event(&delivery["event"]);
         let lease = delivery["lease"].as_str().unwrap_or_default().to_owned();
         hand.notes.add(&hand.name, invoked, Action::Handed { lease: lease.clone(), event });
         leases.push(lease);
@@ -87,7 +83,7 @@ async fn work(hand: &mut Hand) {
         return;
     }
     // Mostly quick, sometimes longer than the lease.
-    let span = if hand.below(10) == 0 { TTL * 2 } else { Duration::from_millis(hand.rng.below(300)) };
+    let span = if hand.below(10) == 0 { hand.pace.lease * 2 } else { Duration::from_millis(hand.rng.below(300)) };
     hand.env.sleep(span).await;
     match hand.below(8) {
         0 => {}
@@ -127,7 +123,7 @@ type HandOuts<'n> = BTreeMap<u64, Vec<Handed<'n>>>;
 /// What was tried with a lease: when, whether to acknowledge, and whether it was done as far as anybody knows.
 type Settlements<'n> = BTreeMap<&'n str, Vec<(&'n Note, bool, Option<bool>)>>;
 
-fn judge(notes: &[Note]) -> Vec<Violation> {
+fn judge(notes: &[Note], pace: Pace) -> Vec<Violation> {
     let (mut handed, mut settled) = (HandOuts::new(), Settlements::new());
     for note in notes {
         match &note.what {
@@ -143,7 +139,7 @@ fn judge(notes: &[Note]) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     found.extend(everything_was_handed_out(notes, &handed));
-    found.extend(one_at_a_time(&handed, &settled));
+    found.extend(one_at_a_time(&handed, &settled, pace.lease));
     found.extend(nothing_comes_back(&handed, &settled));
     found
 }
@@ -163,8 +159,8 @@ fn everything_was_handed_out(notes: &[Note], handed: &HandOuts<'_>) -> Option<Vi
 }
 
 /// Nobody is handed an event while somebody else's lease of it lasts.
-fn one_at_a_time(handed: &HandOuts<'_>, settled: &Settlements<'_>) -> Vec<Violation> {
-    let ttl = u64::try_from(TTL.as_nanos()).unwrap_or(u64::MAX);
+fn one_at_a_time(handed: &HandOuts<'_>, settled: &Settlements<'_>, lease: Duration) -> Vec<Violation> {
+    let ttl = u64::try_from(lease.as_nanos()).unwrap_or(u64::MAX);
     let least = ttl - ttl / 1_000_000 * DRIFT_PPM;
     let mut found = Vec::new();
     for hands in handed.values() {
@@ -183,7 +179,7 @@ fn one_at_a_time(handed: &HandOuts<'_>, settled: &Settlements<'_>) -> Vec<Violat
                     first.note.client,
                     lasted as f64 / 1e9,
                     second.note.client,
-                    TTL.as_secs()
+                    lease.as_secs_f64()
                 );
                 found.push(Violation::new("one lease at a time", what));
             }
