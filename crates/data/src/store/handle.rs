@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     event::{InvalidEvent, Position, check_data_subject},
+    materialized_view::Build,
     schema::SchemaRegistry,
 };
 
@@ -249,6 +250,11 @@ impl Store {
     /// The same for quorate's own rooms, on the tables they declared.
     pub async fn room_query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
         self.backend.query(sql.to_owned(), params, Scope::Room).await
+    }
+
+    /// Runs a read-only query over the tables of one build of a view, and nothing else.
+    pub async fn view_query(&self, build: Build, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        self.backend.query(sql.to_owned(), params, Scope::View(build)).await
     }
 
     /// Creates or upgrades the tables of one of quorate's rooms. Running it again changes nothing.
