@@ -10,9 +10,9 @@ use quorate_runtime::{BoxFuture, Env, random::Rng};
 use tokio::sync::watch;
 
 use super::{
-    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress,
-    ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
-    StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
+    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Follower, Limits, LogPage,
+    Progress, ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead,
+    StreamPage, StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
     erasure::{Erased, Ledger, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
@@ -206,6 +206,7 @@ impl Store {
             (Err(UnitError::TooLarge), _) => Err(TransactError::TooLarge { limit: self.limits().unit_bytes() }),
             (Err(UnitError::Panicked(what)), _) => Err(TransactError::Panicked { what }),
             (Err(UnitError::Constraint(what)), _) => Err(TransactError::Constraint { what }),
+            (Err(UnitError::Follower(view, what)), _) => Err(TransactError::View { view, what }),
             (Err(UnitError::Store(cause)), _) => Err(TransactError::Store(cause)),
             (Ok(_) | Err(UnitError::Aborted), _) => unreachable!("a backend reports what the unit returned last"),
         }
@@ -240,6 +241,11 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<StreamSummary>, StoreError> {
         self.backend.streams(prefix.to_owned(), after, limit).await
+    }
+
+    /// Has `follower` take in events in the transactions that append them, from now on and until the store closes.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.backend.follow(follower);
     }
 
     /// Runs a read-only query over the application's tables; `$1`, `$2`, … stand for `params`.

@@ -37,6 +37,7 @@ mod checked;
 pub mod conformance;
 pub mod erasure;
 mod error;
+mod follower;
 mod handle;
 mod limits;
 mod query;
@@ -52,6 +53,7 @@ pub use backend::{
 };
 pub use checked::{CheckedBatch, Objection};
 pub use error::{OpenError, Retry, StoreError};
+pub use follower::{Follower, FollowerError};
 pub use handle::{EraseError, EraseHook, Store};
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};

@@ -180,6 +180,14 @@ pub enum TransactError<E> {
         /// What the engine said.
         what: String,
     },
+    /// A view that is kept in the append's own transaction cannot take in what was appended.
+    #[error("view `{view}` is kept in the append's transaction and refuses it: {what}")]
+    View {
+        /// The view.
+        view: Arc<str>,
+        /// Why.
+        what: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

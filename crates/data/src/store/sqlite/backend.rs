@@ -29,8 +29,8 @@ use crate::{
     event::{Position, Recorded},
     schema::SchemaRegistry,
     store::{
-        AppendError, Appended, Backend, Capabilities, CheckedBatch, Committed, Limits, LogPage, Progress, ReadLog,
-        ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
+        AppendError, Appended, Backend, Capabilities, CheckedBatch, Committed, Follower, Limits, LogPage, Progress,
+        ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
         StreamSummary, Timeline, Unit, UnitError, Value, Verified,
         erasure::{Erased, Ledger},
     },
@@ -196,6 +196,10 @@ impl Backend for SqliteBackend {
 
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>> {
         Box::pin(self.ask(|reply| Job::Unit(unit, reply)))
+    }
+
+    fn follow(&self, follower: Arc<dyn Follower>) {
+        self.shared.follow(follower);
     }
 
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
