@@ -15,6 +15,7 @@ pub mod museum;
 mod node;
 mod notes;
 mod page;
+mod views;
 mod world;
 
 use quorate_sim::{Outcome, Sim};
@@ -107,6 +108,12 @@ pub fn all() -> &'static [Scenario] {
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
             sometimes: &[],
             play: Play::Own(log::stamps::run),
+        },
+        Scenario {
+            name: "views",
+            about: "views keep up with a log, are fenced, poisoned, parked, rebuilt and switched, and end as the fold of it",
+            sometimes: &["a view's event failed", "a view's owner was fenced", "a view was switched"],
+            play: Play::Own(views::run),
         },
         Scenario {
             name: "workers",

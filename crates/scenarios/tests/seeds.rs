@@ -57,5 +57,6 @@ scenarios! {
     keys,
     retention,
     stamps,
+    views,
     workers,
 }

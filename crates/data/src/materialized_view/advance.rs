@@ -132,7 +132,7 @@ impl Advance {
             match half {
                 Half::Checkpoint => {
                     self.check(&build, &row)?;
-                    self.move_checkpoint(tx, &row).await?;
+                    self.move_checkpoint(tx, &row, &build).await?;
                 }
                 Half::Rows => self.apply(tx, &build, &self.applied()).await?,
             }
@@ -141,7 +141,7 @@ impl Advance {
         self.check(&build, &row)?;
         self.apply(tx, &build, &self.applied()).await?;
         self.put_aside(tx, &row).await?;
-        self.move_checkpoint(tx, &row).await?;
+        self.move_checkpoint(tx, &row, &build).await?;
         let mut done = Advanced { switched: false, inline: false, to: self.to };
         if self.at_the_end && build.mode == super::Mode::Inline {
             match self.last_stretch(tx, &build).await? {
@@ -224,14 +224,15 @@ impl Advance {
         Ok(())
     }
 
-    async fn move_checkpoint(&self, tx: &mut DynTx, row: &ShardRow) -> Result<(), Halt> {
+    async fn move_checkpoint(&self, tx: &mut DynTx, row: &ShardRow, build: &BuildRow) -> Result<(), Halt> {
         let count = |wanted: &[Fate]| self.fates.iter().filter(|fate| wanted.contains(fate)).count() as u64;
         let sum = self.events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
         #[cfg(feature = "museum")]
-        let scanned_is_forgotten = self.fates.is_empty() && self.env.planted("filtered-view-rescans");
-        #[cfg(not(feature = "museum"))]
-        let scanned_is_forgotten = false;
+        let scanned_is_forgotten = self.fates.is_empty() && build.live && self.env.planted("filtered-view-rescans");
+        #[cfg(feature = "museum")]
         let to = if scanned_is_forgotten { self.from } else { self.to };
+        #[cfg(not(feature = "museum"))]
+        let (to, _) = (self.to, build);
         // The compare-and-set once more in the write itself: on a store with several writers the check above is only a read.
         let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, parked = parked + $3,
             skipped = skipped + $4, checksum = $5, beat = beat + 1, trouble = CASE WHEN trouble <= $1 THEN 0 ELSE trouble END

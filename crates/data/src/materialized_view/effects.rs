@@ -197,6 +197,16 @@ pub(super) async fn released(store: &Store, view: &ViewName, attempts: u32) -> R
     rows.iter().map(|row| effect(view, row)).collect()
 }
 
+/// How many released effects of a view wait, and how many were tried `attempts` times in vain.
+pub(super) async fn waiting(store: &Store, view: &ViewName, attempts: u32) -> Result<(u64, u64), ViewError> {
+    let sql = "SELECT count(*), coalesce(sum(CASE WHEN attempts >= $2 THEN 1 ELSE 0 END), 0) FROM quorate_view_effect
+        WHERE view = $1 AND held = 0";
+    let found = store.room_query(sql, vec![rows::text(view), attempts.into()]).await?;
+    let count = |n: usize| found.first().map_or(Ok(0), |row| rows::unsigned(row.at(n), "attempts"));
+    let (all, given_up) = (count(0)?, count(1)?);
+    Ok((all - given_up, given_up))
+}
+
 fn effect(view: &ViewName, row: &Row) -> Result<Effect, ViewError> {
     let small = |n: usize, column| rows::unsigned(row.at(n), column).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     Ok(Effect {

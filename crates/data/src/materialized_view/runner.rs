@@ -95,6 +95,7 @@ impl Runner {
                 }
                 End::Fenced => {
                     self.stands(Standing::Fenced);
+                    self.shared.store.env().reached("a view's owner was fenced");
                     if !claim::is_patient(&self.shared.store, &self.code.config) {
                         return;
                     }
@@ -351,6 +352,9 @@ impl Stretch<'_> {
         self.queue.drain(..fates.len());
         self.shard.committed(fates, done.to.min(self.shard.scanned()), took);
         self.in_the_making &= !done.switched;
+        if done.switched {
+            self.runner.shared.store.env().reached("a view was switched");
+        }
         if done.switched || done.inline {
             Shared::bump(&self.runner.shared.progress);
             return Err(End::Again);

@@ -3,8 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Build, BuildRow, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
+    Build, BuildRow, Config, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
     advance::digest,
+    effects,
     rows::{self, ShardRow},
     shared::Shared,
     switch,
@@ -54,6 +55,8 @@ pub struct Description {
     pub head: Position,
     /// The build that readers have.
     pub live: Option<Build>,
+    /// Effects that wait to be carried out, and those that were given up after their last attempt.
+    pub effects: (u64, u64),
     /// Its builds, oldest first.
     pub builds: Vec<BuildDescription>,
 }
@@ -263,7 +266,8 @@ impl View {
         for row in rows {
             builds.push(self.describe_build(row, head).await?);
         }
-        Ok(Description { name: self.name.clone(), head, live, builds })
+        let effects = effects::waiting(&self.shared.store, &self.name, self.effect_attempts()).await?;
+        Ok(Description { name: self.name.clone(), head, live, effects, builds })
     }
 
     async fn describe_build(&self, row: BuildRow, head: Position) -> Result<BuildDescription, ViewError> {
@@ -307,6 +311,12 @@ impl View {
             }
             after = page.scanned;
         }
+    }
+
+    fn effect_attempts(&self) -> u32 {
+        let code = self.shared.code();
+        let mine = code.iter().filter(|((view, _), _)| *view == self.name).map(|(_, code)| code.config.effect_attempts);
+        mine.max().unwrap_or_else(|| Config::default().effect_attempts)
     }
 
     fn query_of(&self, build: &BuildRow) -> Option<Query> {
