@@ -26,6 +26,7 @@ mod sse;
 mod store;
 mod streams;
 mod subscriptions;
+mod views;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -48,7 +49,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
+    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams, ViewCare},
 };
 
 /// What requests are done with.
@@ -59,6 +60,7 @@ pub(crate) struct Node {
     pub(crate) care: StoreCare,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
+    pub(crate) views: ViewCare,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -86,6 +88,7 @@ impl Node {
         store: Store,
         idempotency: Idempotency,
         subscriptions: DurableSubscriptions,
+        views: ViewCare,
     ) -> Self {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
@@ -95,6 +98,7 @@ impl Node {
             care: StoreCare::new(store, config.backups()),
             idempotency,
             subscriptions,
+            views,
             connections,
             guard: Guard::new(&config),
             date: DateHeader::default(),

@@ -15,6 +15,7 @@ use super::{
 mod event_schemas;
 mod schemas;
 mod subscriptions;
+mod views;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| build().to_string().into());
 
@@ -37,13 +38,14 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(merged(paths(), subscriptions::paths()), event_schemas::paths()),
+        "paths": merged(merged(merged(paths(), subscriptions::paths()), event_schemas::paths()), views::paths()),
         "components": {
-            "schemas": merged(merged(schemas::schemas(), subscriptions::schemas()), event_schemas::schemas()),
+            "schemas": merged(merged(merged(schemas::schemas(), subscriptions::schemas()), event_schemas::schemas()), views::schemas()),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -217,6 +219,8 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "view": one("path", "name", "The view's name: small letters and digits in words joined by `-`", &text),
+        "build": one("query", "build", "A build of the view; without it the one that readers have", &count),
         "version": one("path", "version", "A version, counted from 1", &count),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),

@@ -7,6 +7,7 @@ mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
+mod views;
 
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use moment::Moment;
@@ -15,3 +16,4 @@ pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};
+pub use views::ViewCare;

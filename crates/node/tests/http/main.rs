@@ -15,3 +15,4 @@ mod several;
 mod store;
 mod subscribe;
 mod subscriptions;
+mod views;
