@@ -12,4 +12,5 @@ mod schemas;
 mod serve;
 mod settings;
 mod subscriptions;
+mod views;
 mod walkthrough;
