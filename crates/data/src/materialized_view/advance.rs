@@ -10,6 +10,7 @@ use quorate_runtime::Env;
 use super::{
     ApplyError, BuildRow, Namespace, ViewError, ViewTx,
     effects::{self, Threshold},
+    erasure,
     machine::{Fate, Trouble},
     registered::Registered,
     rows::{self, ShardRow},
@@ -139,7 +140,8 @@ impl Advance {
             return Ok(Advanced { switched: false, inline: false, to: self.to });
         }
         self.check(&build, &row)?;
-        self.apply(tx, &build, &self.applied()).await?;
+        let applied = erasure::as_of_now(tx, self.applied()).await?;
+        self.apply(tx, &build, &applied).await?;
         self.put_aside(tx, &row).await?;
         self.move_checkpoint(tx, &row, &build).await?;
         let mut done = Advanced { switched: false, inline: false, to: self.to };
@@ -185,6 +187,7 @@ impl Advance {
         let mut view = ViewTx::new(tx, &self.namespace);
         self.code.projection.apply(&mut view, events).await.map_err(Halt::Apply)?;
         let requested = view.into_effects();
+        erasure::note(tx, &self.code, self.namespace.build(), events).await?;
         if requested.is_empty() {
             return Ok(());
         }
@@ -201,11 +204,13 @@ impl Advance {
             let (reason, attempts) =
                 trouble.map_or(("an earlier event of its key is parked", 0), |known| (&*known.reason, known.attempts));
             let at = [rows::of(self.namespace.build()), rows::position(event.position())];
-            let what: [Value; 3] = [self.code.key(event).into(), event.kind().into(), reason.into()];
+            let subject = erasure::subject_of(self.code.store_id, event);
+            let what: [Value; 4] = [self.code.key(event).into(), event.kind().into(), reason.into(), subject.into()];
             let now: Value = self.env.wall().unix_nanos().into();
             if *fate == Fate::Skip {
                 let sql = "INSERT INTO quorate_view_skipped
-                    (build, position, order_key, kind, reason, skipped_by, skipped_ns) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+                    (build, position, order_key, kind, reason, subject, skipped_by, skipped_ns)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
                 let params: Vec<Value> = at.into_iter().chain(what).chain(["policy".into(), now]).collect();
                 tx.room_execute(sql, &params).await?;
                 continue;
@@ -215,8 +220,8 @@ impl Advance {
                 return Err(Halt::ParkedFull);
             }
             let sql = "INSERT INTO quorate_view_parked
-                (build, position, order_key, kind, reason, shard, attempts, parked_ns)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+                (build, position, order_key, kind, reason, subject, shard, attempts, parked_ns)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
             let more = [self.shard.into(), attempts.into(), now];
             let params: Vec<Value> = at.into_iter().chain(what).chain(more).collect();
             tx.room_execute(sql, &params).await?;

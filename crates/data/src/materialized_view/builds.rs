@@ -117,7 +117,7 @@ async fn mark_dropped(tx: &mut DynTx, row: BuildRow) -> Result<(), ViewError> {
     }
     effects::forget(tx, row.build).await?;
     tx.room_execute("UPDATE quorate_view_build SET dropped = 1 WHERE build = $1", &[rows::of(row.build)]).await?;
-    for table in ["quorate_view_shard", "quorate_view_parked", "quorate_view_skipped"] {
+    for table in ["quorate_view_shard", "quorate_view_parked", "quorate_view_skipped", "quorate_view_subject"] {
         tx.room_execute(&format!("DELETE FROM {table} WHERE build = $1"), &[rows::of(row.build)]).await?;
     }
     Ok(())

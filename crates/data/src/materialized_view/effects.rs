@@ -14,8 +14,8 @@ use std::{
 use quorate_runtime::BoxFuture;
 
 use super::{
-    ApplyError, Build, BuildRow, OnRebuild, ViewError, ViewName, advance::Halt, key_hash, registered::Registered, rows,
-    tx::Requested,
+    ApplyError, Build, BuildRow, OnRebuild, ViewError, ViewName, advance::Halt, erasure, key_hash,
+    registered::Registered, rows, tx::Requested,
 };
 use crate::{
     event::{Position, Recorded},
@@ -140,8 +140,8 @@ pub(super) async fn keep(
             Decision::Hold => build.build.get(),
         };
         let sql =
-            "INSERT INTO quorate_view_effect (view, position, ordinal, held, key_hash, kind, payload, attempts, reason)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, 0, '') ON CONFLICT (view, position, ordinal, held) DO NOTHING";
+            "INSERT INTO quorate_view_effect (view, position, ordinal, held, key_hash, kind, payload, subject, attempts, reason)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '') ON CONFLICT (view, position, ordinal, held) DO NOTHING";
         let params = [
             rows::text(&build.view),
             rows::position(effect.position),
@@ -150,6 +150,7 @@ pub(super) async fn keep(
             hash.into(),
             effect.kind.into(),
             effect.payload.into(),
+            erasure::subject_of(code.store_id, event).into(),
         ];
         tx.room_execute(sql, &params).await?;
     }

@@ -34,6 +34,9 @@
 //! * **Effects** are carried out at least once, with the same key each time, after the commit that asked for them. Of all
 //!   builds of a view only one has its effects carried out at any position: a rebuild leaves out what was carried out
 //!   before, and the switch, at an exact position, releases what comes behind it.
+//! * **Erasure.** A build knows the data subjects whose data it was made of. When one is erased, the projection
+//!   [forgets](Projection::forget), or the build is made anew from what can still be read; the erasure is complete after
+//!   that. Where no code of the view runs, the erasure fails and says so.
 //! * **Changed code** under the same version is noticed by a [fingerprint](Fingerprint) and refused: the error says what to
 //!   do.
 //! * **Inline views** share the append's transaction: a reader never finds the log ahead of them, and an event they cannot
@@ -54,6 +57,7 @@ mod carrier;
 mod claim;
 mod config;
 mod effects;
+mod erasure;
 mod error;
 mod fold;
 mod inline;
@@ -76,6 +80,7 @@ mod view;
 
 pub use config::{Changed, Config, Mode, OnPoison, Switch};
 pub use effects::{Effect, EffectHandler};
+pub use erasure::Forgotten;
 pub use error::ViewError;
 pub use fold::{Fold, Folded};
 pub(crate) use name::TABLE_PREFIX;

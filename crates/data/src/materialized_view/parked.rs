@@ -5,7 +5,8 @@ use std::sync::Arc;
 use quorate_foundations::time::Wall;
 
 use super::{
-    ApplyError, Build, Namespace, ViewError, ViewName, ViewTx, advance::Halt, effects, registered::Registered, rows,
+    ApplyError, Build, Namespace, ViewError, ViewName, ViewTx, advance::Halt, effects, erasure, registered::Registered,
+    rows,
 };
 use crate::{
     event::{Position, Recorded},
@@ -171,6 +172,7 @@ async fn replay_part(
         let threshold = effects::Threshold::of(tx, &build).await?;
         effects::keep(tx, code, &build, &threshold, &events, requested).await?;
     }
+    erasure::note(tx, code, namespace.build(), &events).await?;
     for event in &events {
         remove(tx, namespace.build(), event.position()).await?;
     }
@@ -181,7 +183,7 @@ async fn replay_part(
     Ok(Part::Applied(count))
 }
 
-async fn event_at(tx: &mut DynTx, position: Position) -> Result<Recorded, ViewError> {
+pub(super) async fn event_at(tx: &mut DynTx, position: Position) -> Result<Recorded, ViewError> {
     let after = Position::new(position.get().saturating_sub(1));
     let page = tx.read_log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?;
     let found = page.events.into_iter().find(|event| event.position() == position);
@@ -237,14 +239,16 @@ pub(super) async fn skip(
     by: &str,
     now: Wall,
 ) -> Result<(), ViewError> {
-    let sql = "SELECT shard, order_key, kind, reason FROM quorate_view_parked WHERE build = $1 AND position = $2";
+    let sql =
+        "SELECT shard, order_key, kind, reason, subject FROM quorate_view_parked WHERE build = $1 AND position = $2";
     let at = [rows::of(build), rows::position(position)];
     let found = tx.room_query(sql, &at).await?;
     let Some(row) = found.first() else { return order_skip(tx, view, build, position).await };
     remove(tx, build, position).await?;
-    let sql = "INSERT INTO quorate_view_skipped (build, position, order_key, kind, reason, skipped_by, skipped_ns)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)";
-    let what = [1, 2, 3].map(|n| row.at(n).clone());
+    let sql =
+        "INSERT INTO quorate_view_skipped (build, position, order_key, kind, reason, subject, skipped_by, skipped_ns)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    let what = [1, 2, 3, 4].map(|n| row.at(n).clone());
     let params: Vec<Value> = at.into_iter().chain(what).chain([by.into(), now.unix_nanos().into()]).collect();
     tx.room_execute(sql, &params).await?;
     let sql = "UPDATE quorate_view_shard SET parked = parked - 1, skipped = skipped + 1, revision = revision + 1

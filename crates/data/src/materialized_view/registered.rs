@@ -19,6 +19,8 @@ pub(super) struct Registered {
     pub(super) env: Env,
     pub(super) projection: Arc<dyn Projection>,
     pub(super) config: Config,
+    /// The store's id, with which data subjects are hashed.
+    pub(super) store_id: u64,
     pub(super) name: ViewName,
     pub(super) version: u32,
     pub(super) query: Query,
@@ -39,6 +41,7 @@ impl Registered {
         let fingerprint = fingerprint(store, &projection).await?;
         Ok(Self {
             env: store.env().clone(),
+            store_id: store.timeline().store,
             name: projection.name().clone(),
             version: projection.version(),
             effects: projection.effects().iter().map(|kind| (kind.name.to_owned(), kind.on_rebuild)).collect(),

@@ -61,6 +61,7 @@ pub(super) const TABLES: RoomTables = RoomTables {
             order_key TEXT NOT NULL,
             kind TEXT NOT NULL,
             reason TEXT NOT NULL,
+            subject TEXT NOT NULL,
             attempts BIGINT NOT NULL,
             parked_ns BIGINT NOT NULL,
             PRIMARY KEY (build, position));
@@ -71,6 +72,7 @@ pub(super) const TABLES: RoomTables = RoomTables {
             order_key TEXT NOT NULL,
             kind TEXT NOT NULL,
             reason TEXT NOT NULL,
+            subject TEXT NOT NULL,
             skipped_by TEXT NOT NULL,
             skipped_ns BIGINT NOT NULL,
             PRIMARY KEY (build, position));
@@ -82,9 +84,16 @@ pub(super) const TABLES: RoomTables = RoomTables {
             key_hash BIGINT NOT NULL,
             kind TEXT NOT NULL,
             payload TEXT NOT NULL,
+            subject TEXT NOT NULL,
             attempts BIGINT NOT NULL,
             reason TEXT NOT NULL,
-            PRIMARY KEY (view, position, ordinal, held))
+            PRIMARY KEY (view, position, ordinal, held));
+        CREATE TABLE quorate_view_subject (
+            build BIGINT NOT NULL,
+            subject TEXT NOT NULL,
+            first_ns BIGINT NOT NULL,
+            PRIMARY KEY (build, subject));
+        CREATE INDEX quorate_view_subject_subject ON quorate_view_subject (subject)
     "],
 };
 

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     Build, BuildRow, Changed, Config, EffectHandler, Mode, Namespace, ParkedEvent, Projection, SkippedEvent, Switch,
-    View, ViewError, ViewName, builds, carrier,
+    View, ViewError, ViewName, builds, carrier, erasure,
     inline::Inline,
     parked,
     registered::Registered,
@@ -43,10 +43,12 @@ impl Views {
             code: Mutex::default(),
             running: Mutex::default(),
         };
+        let shared = Arc::new(shared);
+        store.on_erase("materialized views", erasure::hook(Arc::downgrade(&shared)));
         for (namespace, tables) in builds::half_dropped(store).await? {
             builds::sweep(store, &namespace, tables).await?;
         }
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self { shared })
     }
 
     /// Keeps a view up to date from now on, with this code.
@@ -82,13 +84,30 @@ impl Views {
         if self.shared.code().insert(key, code.clone()).is_some() {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
         }
-        for build in found {
-            self.launch(&build, &code);
+        for build in &found {
+            self.launch(build, &code);
         }
+        self.replace_stale_soon(found);
         if let Some(handler) = effects {
             self.shared.tasks.spawn("effects", carrier::run(self.shared.clone(), code.clone(), handler));
         }
         Ok(self.view(code.name.clone()))
+    }
+
+    /// A restore replays erasures, but not into views: what it brought back is made anew.
+    fn replace_stale_soon(&self, builds: Vec<BuildRow>) {
+        let views = self.clone();
+        let stop = self.shared.tasks.stop().clone();
+        self.shared.tasks.spawn("forget", async move {
+            let replaced = tokio::select! {
+                biased;
+                () = stop.cancelled() => Ok(()),
+                replaced = views.replace_stale(&builds) => replaced,
+            };
+            if let Err(failed) = replaced {
+                tracing::warn!(%failed, "a view still holds what was erased: erase it again");
+            }
+        });
     }
 
     fn view(&self, name: ViewName) -> View {

@@ -1,5 +1,6 @@
 //! Does it hold on a real store?
 
+mod erasing;
 mod folds;
 mod inline;
 mod keeping_up;
