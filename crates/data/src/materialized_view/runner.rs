@@ -260,7 +260,7 @@ impl Stretch<'_> {
         let after = self.shard.scanned();
         let ahead = after < store.head() && self.shard.appetite() > 0 && !fates.is_empty();
         #[cfg(feature = "museum")]
-        if store.env().planted("view-checkpoint-first") && fates.iter().any(|fate| *fate == Fate::Apply) {
+        if store.env().planted("view-checkpoint-first") && fates.contains(&Fate::Apply) {
             return self.commit_in_halves(&fates, to).await;
         }
         let advance = Arc::new(self.advance(&fates, to));

@@ -44,7 +44,7 @@ fn page(node: &Node, params: &Params<'_>) -> Result<u32, Problem> {
 pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let limit = page(&node, &params)?;
-    let after = params.one("after")?.map(|text| ViewName::new(&*text)).transpose();
+    let after = params.one("after")?.map(ViewName::new).transpose();
     let after = after.map_err(|cause| Problem::of(Code::InvalidName, &cause))?;
     let found = node.views.list(after.as_ref(), limit as usize).await?;
     let shown: Vec<Value> = found.iter().map(show::view).collect();

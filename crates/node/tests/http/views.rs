@@ -58,7 +58,7 @@ async fn append(store: &Store, stream: &str, kind: &str) {
 async fn node_with_a_view() -> Node {
     let folder = tempfile::tempdir().unwrap();
     let config = quorate_node::config::Config::in_folder(folder.path().join("data"));
-    std::fs::create_dir_all(&config.data).unwrap();
+    Env::real().disk().create_dir_all(&config.data).unwrap();
     let store = sqlite::open(&Env::real(), config.store()).await.unwrap();
     let views = Views::open(&store).await.unwrap();
     let config = Config { on_poison: OnPoison::Park, max_attempts: 1, ..Config::default() };

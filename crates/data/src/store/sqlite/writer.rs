@@ -61,6 +61,9 @@ enum Answer {
     Unit(Result<Committed, UnitError>),
 }
 
+/// What came of code that was polled once: an answer, none yet, or a panic.
+type Polled<T> = Result<Poll<T>, Box<dyn std::any::Any + Send>>;
+
 /// The writer's thread of work.
 pub(super) struct Writer {
     core: Arc<Mutex<Core>>,
@@ -208,10 +211,7 @@ impl Writer {
     }
 
     /// Lets code use the group's transaction, once and within its limits. Returns what came of it, and whether it was late.
-    fn poll<T>(
-        &self,
-        run: impl FnOnce(&mut DynTx) -> Poll<T>,
-    ) -> Result<(std::thread::Result<Poll<T>>, bool), UnitError> {
+    fn poll<T>(&self, run: impl FnOnce(&mut DynTx) -> Poll<T>) -> Result<(Polled<T>, bool), UnitError> {
         let limit = {
             let mut core = self.core();
             let limit = core.shared.limits.unit_time;

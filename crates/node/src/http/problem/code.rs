@@ -82,7 +82,7 @@ codes! {
     ParkedFull = "parked-full", CONFLICT, "Too many events are parked";
     ViewRefuses = "view-refuses", CONFLICT, "View cannot take in the event";
     ViewChanged = "view-changed", CONFLICT, "View was made by other code";
-    ViewWithoutCode = "view-without-code", CONFLICT, "No code of the view runs here";
+    ViewCodeMissing = "view-without-code", CONFLICT, "No code of the view runs here";
     ViewNotCaughtUp = "view-not-caught-up", CONFLICT, "Build is behind the one readers have";
     ViewIncomplete = "view-incomplete", CONFLICT, "Build has parked events";
     ViewLive = "view-live", CONFLICT, "Readers have this build";

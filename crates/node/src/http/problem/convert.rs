@@ -209,7 +209,7 @@ impl From<ViewError> for Problem {
             ViewError::Behind { applied, .. } => told(Code::ViewBehind).with("applied", applied.to_string()),
             ViewError::Token(_) => told(Code::OtherTimeline),
             ViewError::FoldChanged { .. } => told(Code::ViewChanged),
-            ViewError::NoCode { .. } => told(Code::ViewWithoutCode),
+            ViewError::NoCode { .. } => told(Code::ViewCodeMissing),
             ViewError::NotCaughtUp { applied, live, .. } => {
                 told(Code::ViewNotCaughtUp).with("applied", applied.to_string()).with("live", live.to_string())
             }
