@@ -123,6 +123,15 @@ async fn mark_dropped(tx: &mut DynTx, row: BuildRow) -> Result<(), ViewError> {
     Ok(())
 }
 
+/// Forgets a view that has no builds any more. Rows of dropped builds stay, for the sake of their numbers.
+pub(super) async fn forget(tx: &mut DynTx, view: &ViewName) -> Result<(), ViewError> {
+    let sql = "DELETE FROM quorate_view WHERE name = $1 AND NOT EXISTS
+        (SELECT 1 FROM quorate_view_build WHERE view = $1 AND dropped = 0)";
+    tx.room_execute(sql, &[rows::text(view)]).await?;
+    tx.room_execute("DELETE FROM quorate_view_effect WHERE view = $1", &[rows::text(view)]).await?;
+    Ok(())
+}
+
 /// Sweeps away the tables of a dropped build. Also for what a crash left of one.
 pub(super) async fn sweep(store: &Store, namespace: &Namespace, tables: Vec<String>) -> Result<(), ViewError> {
     for table in tables {

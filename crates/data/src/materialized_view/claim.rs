@@ -20,6 +20,23 @@ pub(super) enum Claimed {
     Gone,
 }
 
+/// How often an owner who has nothing to do gives a sign of life; `None`: nobody is waiting for one.
+pub(super) fn sign_every(store: &Store, config: &Config) -> Option<Duration> {
+    silence(store, config).map(|silence| silence / 4)
+}
+
+/// Gives a sign of life; `false` if somebody else owns the shard by now.
+pub(super) async fn give_sign(store: &Store, build: Build, shard: u32, epoch: u64) -> Result<bool, ViewError> {
+    let given = store.transact(move |tx| {
+        Box::pin(async move {
+            let sql = "UPDATE quorate_view_shard SET beat = beat + 1 WHERE build = $1 AND shard = $2 AND epoch = $3";
+            let params = [rows::of(build), shard.into(), rows::number(epoch)];
+            tx.room_execute(sql, &params).await.map_err(ViewError::from)
+        })
+    });
+    given.await.map(|rows| rows > 0).map_err(ViewError::of_transaction)
+}
+
 /// How long an owner must have been silent before its shard is taken over; `None`: not at all.
 fn silence(store: &Store, config: &Config) -> Option<Duration> {
     config.takeover.or_else(|| store.capabilities().several_writers.then_some(SILENCE))

@@ -207,17 +207,44 @@ impl Stretch<'_> {
                         continue;
                     }
                     self.runner.stands(Standing::CaughtUp);
-                    idle = tokio::select! {
-                        biased;
-                        changed = nudged.changed() => return Err(changed.map_or(End::Over, |()| End::Again)),
-                        moved = head.changed() => { moved.map_err(|_| End::Over)?; false }
-                        () = store.env().sleep(IDLE), if !idle => true,
-                    };
+                    idle = self.wait(&mut head, nudged, idle).await?;
                     // Closing wakes whoever waits, with the same value.
                     if self.shard.scanned() >= *head.borrow() && !idle {
                         store.read_log(self.read(self.shard.scanned())).await?;
                     }
                 }
+            }
+        }
+    }
+
+    /// Waits until something is appended or asked for; whether nothing was for a while.
+    async fn wait(
+        &self,
+        head: &mut watch::Receiver<Position>,
+        nudged: &mut watch::Receiver<u64>,
+        idle: bool,
+    ) -> Result<bool, End> {
+        let store = &self.runner.shared.store;
+        let sign = claim::sign_every(store, &self.runner.code.config);
+        loop {
+            let span = if idle { sign } else { Some(IDLE.min(sign.unwrap_or(IDLE))) };
+            tokio::select! {
+                biased;
+                changed = nudged.changed() => return Err(changed.map_or(End::Over, |()| End::Again)),
+                moved = head.changed() => {
+                    moved.map_err(|_| End::Over)?;
+                    return Ok(false);
+                }
+                () = store.env().sleep(span.unwrap_or_default()), if span.is_some() => {}
+            }
+            if sign.is_some() {
+                let (build, shard) = (self.runner.namespace.build(), self.runner.shard);
+                if !claim::give_sign(store, build, shard, self.epoch).await? {
+                    return Err(End::Fenced);
+                }
+            }
+            if !idle {
+                return Ok(true);
             }
         }
     }

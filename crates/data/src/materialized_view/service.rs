@@ -240,6 +240,43 @@ impl Views {
         Ok(())
     }
 
+    /// Deletes a view with all its builds, whether readers have one or not. What keeps it up to date in this process ends.
+    ///
+    /// # Cancel safety
+    /// As [`drop_build`](Self::drop_build).
+    pub async fn delete(&self, name: &ViewName) -> Result<(), ViewError> {
+        let builds = rows::builds(&mut &self.shared.store, name).await?;
+        if builds.is_empty() {
+            return Err(ViewError::NotFound { view: name.clone() });
+        }
+        self.shared.code().retain(|(view, _), _| view != name);
+        let view = name.clone();
+        let deleted = self.shared.store.transact(move |tx| {
+            let view = view.clone();
+            Box::pin(async move {
+                let sql = "UPDATE quorate_view SET live = NULL WHERE name = $1";
+                tx.room_execute(sql, &[rows::text(&view)]).await.map_err(ViewError::from)
+            })
+        });
+        deleted.await.map_err(ViewError::of_transaction)?;
+        for build in builds {
+            let number = build.build;
+            match builds::drop_build(&self.shared.store, build).await {
+                Ok(()) | Err(ViewError::NoBuild { .. }) => {}
+                Err(failed) => return Err(failed),
+            }
+            self.shared.running().remove(&number);
+        }
+        let view = name.clone();
+        let forgotten = self.shared.store.transact(move |tx| {
+            let view = view.clone();
+            Box::pin(async move { builds::forget(tx, &view).await })
+        });
+        forgotten.await.map_err(ViewError::of_transaction)?;
+        Shared::bump(&self.shared.nudge);
+        Ok(())
+    }
+
     /// Parked events of a build behind `after`, in order: at most `limit`.
     pub async fn parked(
         &self,

@@ -55,7 +55,7 @@ async fn append(store: &Store, stream: &str, kind: &str) {
 }
 
 /// A node whose store has a view that a program with code of its own kept: two builds, the older one live, one key parked.
-async fn node_with_a_view() -> Node {
+pub(crate) async fn node_with_a_view() -> Node {
     let folder = tempfile::tempdir().unwrap();
     let config = quorate_node::config::Config::in_folder(folder.path().join("data"));
     Env::real().disk().create_dir_all(&config.data).unwrap();
@@ -95,6 +95,15 @@ async fn a_view_says_how_it_and_each_of_its_builds_stands() {
     assert_eq!(first["lag-seconds"], Value::Null, "so nobody knows which events matter");
     assert_eq!(node.get("/v1/views").await.json()["views"], json!([view]));
     assert_eq!(node.get("/v1/views?after=counts").await.json()["views"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_measured_while_it_is_there() {
+    let node = node_with_a_view().await;
+    assert_eq!(node.metric("quorate_view_parked_events{view=\"counts\"}").await, 2);
+    assert_eq!(node.metric("quorate_view_lag_events{view=\"counts\"}").await, 0);
+    node.fill("a", 1, 3).await;
+    assert_eq!(node.metric("quorate_view_lag_events{view=\"counts\"}").await, 3, "nobody keeps it up to date");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,6 +100,23 @@ async fn numbers_of_dropped_builds_are_not_used_again() {
 }
 
 #[tokio::test]
+async fn a_deleted_view_is_gone_and_can_be_begun_anew() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["happened"]).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.rows_now(&store).await;
+    views.rebuild(tally.name(), Switch::Manual).await.unwrap();
+    views.delete(tally.name()).await.unwrap();
+    assert!(matches!(views.get(tally.name()).await, Err(ViewError::NotFound { .. })));
+    assert!(views.list().await.unwrap().is_empty());
+    assert!(store.query("SELECT * FROM view__tally__1__tally", vec![]).await.is_err());
+    let tally = views.start(Tally::new(), config()).await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+    assert_eq!(tally.describe().await.unwrap().live, Some(build(3)));
+}
+
+#[tokio::test]
 async fn changed_code_under_the_same_version_is_noticed() {
     let world = World::new();
     let store = world.open().await;
