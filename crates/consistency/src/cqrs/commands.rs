@@ -107,6 +107,9 @@ where
         let fingerprint = blake3::hash(&json).to_hex().to_string();
         let metadata = Metadata { command_id: Some(key.shared()), ..metadata };
         let wish = Arc::new(Wish::<D> { id, stream, command, key: key.clone(), fingerprint, metadata });
+        // A long stream is folded here and not while the one writer waits; the transaction only looks for what is newer. What
+        // fails here fails there as well, unless the answer was kept.
+        let _warm = self.inner.aggregates.load(&wish.id).await;
         let inner = self.inner.clone();
         let done = self.store().transact(move |tx| {
             let (inner, wish) = (inner.clone(), wish.clone());

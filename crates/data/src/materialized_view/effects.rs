@@ -116,7 +116,8 @@ pub(super) async fn keep(
     let mut ordinals: BTreeMap<Position, u32> = BTreeMap::new();
     for effect in requested {
         let poison = |reason: String| Halt::Apply(ApplyError::Event { position: effect.position, reason });
-        let event = events.iter().find(|event| event.position() == effect.position);
+        let at = events.binary_search_by_key(&effect.position, Recorded::position);
+        let event = at.ok().and_then(|at| events.get(at));
         let event = event.ok_or_else(|| poison("it asked for an effect of another event".to_owned()))?;
         let kind = code.effects.get(&effect.kind).copied();
         let on_rebuild = kind.ok_or_else(|| poison(format!("`{}` is no kind of effect it declares", effect.kind)))?;

@@ -18,6 +18,7 @@ async fn a_view_is_the_fold_of_the_log() {
     append_many(&store, 5, 100).await;
     assert_eq!(tally.rows_now(&store).await, fold(&store).await);
     assert!(tally.is_whole(1).await);
+    assert!(store.verify(std::sync::Arc::new(|_, _| {})).await.unwrap().is_sound());
 }
 
 #[tokio::test]

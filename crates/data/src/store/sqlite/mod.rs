@@ -32,6 +32,7 @@ mod checkpoint;
 mod connection;
 mod core;
 mod erase;
+mod gather;
 mod identity;
 mod index;
 mod keys;

@@ -8,6 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use quorate_runtime::{
@@ -21,6 +22,7 @@ use super::{
     connection::{constraint, explained},
     core::Core,
     erase::{self, Destroyed},
+    gather::Gather,
     queue::Queue,
     retire,
     unit::UnitTx,
@@ -68,6 +70,12 @@ type Polled<T> = Result<Poll<T>, Box<dyn std::any::Any + Send>>;
 pub(super) struct Writer {
     core: Arc<Mutex<Core>>,
     queue: Arc<Queue>,
+    gather: Gather,
+    /// How many are being waited for.
+    wanted: Option<usize>,
+    /// How long the last group's commit took, and how many were in line after it.
+    sync: Duration,
+    waiting: usize,
     /// Held until the last write is done and the connection is closed.
     _lock: Box<dyn Lock>,
     /// Dropped last: whoever hears it can open the file again.
@@ -97,9 +105,19 @@ impl Drop for Writer {
 
 impl Dedicated for Writer {
     fn work(&mut self) -> Work {
+        if let Some(wanted) = self.wanted.take() {
+            self.gather.waited(self.queue.waiting() >= wanted);
+        }
         while let Some(jobs) = self.queue.take() {
+            let answered = jobs.len();
             if self.run_batch(jobs) == Work::Over {
                 return Work::Over;
+            }
+            if let Some((wanted, span)) = self.gather.wait(answered, self.waiting, self.sync)
+                && self.queue.wake_at(wanted)
+            {
+                self.wanted = Some(wanted);
+                return Work::Pause(span);
             }
         }
         Work::Idle
@@ -108,7 +126,9 @@ impl Dedicated for Writer {
 
 impl Writer {
     pub(super) fn new(core: Core, queue: Arc<Queue>, lock: Box<dyn Lock>) -> Self {
-        Self { core: Arc::new(Mutex::new(core)), queue, _lock: lock, farewell: None }
+        let gather = Gather::default();
+        let core = Arc::new(Mutex::new(core));
+        Self { core, queue, gather, wanted: None, sync: Duration::ZERO, waiting: 0, _lock: lock, farewell: None }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -179,7 +199,9 @@ impl Writer {
         self.core().begin_group();
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
         let answers = answers.and_then(|answers| self.fold().map(|()| answers));
+        let begun = self.core().env.mono();
         let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
+        (self.sync, self.waiting) = (self.core().env.mono().saturating_since(begun), self.queue.waiting());
         let committed = committed.map_err(|cause| match cause {
             UnitError::Store(cause) => UnitError::Store(explained(&self.core().connection, cause)),
             other => other,
