@@ -189,3 +189,95 @@ fn what_somebody_ordered_goes_before_the_policy() {
     shard.read(items(1, 1), at(1));
     assert_eq!(shard.plan(NOW, true), Plan::Commit { fates: vec![Fate::Skip], to: at(1) });
 }
+
+mod histories {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A log for one shard: positions that rise, with keys, and which of them are poison.
+    #[derive(Clone, Debug)]
+    struct Log {
+        events: Vec<(u64, u8, bool)>,
+        /// How many are read at once.
+        page: usize,
+        named: bool,
+        policy: OnPoison,
+    }
+
+    fn logs() -> impl Strategy<Value = Log> {
+        let event = (1_u64..4, 0_u8..4, prop::bool::weighted(0.15));
+        let policy = prop_oneof![Just(OnPoison::Park), Just(OnPoison::Skip), Just(OnPoison::Stop)];
+        (prop::collection::vec(event, 0..60), 1_usize..20, any::<bool>(), policy).prop_map(
+            |(steps, page, named, policy)| {
+                let mut position = 0;
+                let events = steps.into_iter().map(|(step, key, poison)| {
+                    position += step;
+                    (position, key, poison)
+                });
+                Log { events: events.collect(), page, named, policy }
+            },
+        )
+    }
+
+    /// What became of each event, in the order in which it was decided; also whether the shard stopped.
+    fn run(log: &Log) -> (Vec<(u64, Fate)>, bool) {
+        let config = Config { on_poison: log.policy, max_attempts: 2, batch_events: 16, ..Config::default() };
+        let mut shard = Shard::new(&config, Position::ZERO, BTreeSet::new(), None);
+        let (mut read, mut done, mut now) = (0, Vec::new(), NOW);
+        for _ in 0..10_000 {
+            match shard.plan(now, true) {
+                Plan::Stop => return (done, true),
+                Plan::Rest { until } => now = until,
+                Plan::Read if read == log.events.len() => return (done, false),
+                Plan::Read => {
+                    let page = &log.events[read..log.events.len().min(read + log.page)];
+                    let items = page.iter().map(|(position, key, _)| item(*position, &format!("key-{key}")));
+                    shard.read(items, at(page.last().map_or(0, |last| last.0)));
+                    read += page.len();
+                }
+                Plan::Commit { fates, to } => {
+                    let batch = &log.events[done.len()..done.len() + fates.len()];
+                    let fated = || batch.iter().zip(&fates);
+                    let poison = fated().find(|((_, _, poison), fate)| *poison && **fate == Fate::Apply);
+                    if let Some(((position, ..), _)) = poison {
+                        shard.failed(now, fates.len(), log.named.then(|| at(*position)), "no".into());
+                        continue;
+                    }
+                    done.extend(fated().map(|((position, ..), fate)| (*position, *fate)));
+                    assert!(to.get() >= done.last().map_or(0, |last| last.0));
+                    shard.committed(&fates, to, Duration::ZERO);
+                }
+            }
+        }
+        panic!("it goes on for ever");
+    }
+
+    proptest! {
+        /// Whatever is poison, and however it is found: every event is dealt with once, in the order of the log, healthy
+        /// ones are applied unless an earlier one of their key is parked, and a stop is right before poison.
+        #[test]
+        fn every_event_meets_its_fate_once_and_in_order(log in logs()) {
+            let (done, stopped) = run(&log);
+            let mut parked: BTreeMap<u8, ()> = BTreeMap::new();
+            for ((position, key, poison), (decided, fate)) in log.events.iter().zip(&done) {
+                prop_assert_eq!(position, decided);
+                let wanted = match (parked.contains_key(key), poison, log.policy) {
+                    (true, ..) => Fate::ParkBehind,
+                    (_, false, _) => Fate::Apply,
+                    (_, true, OnPoison::Park) => Fate::Park,
+                    (_, true, _) => Fate::Skip,
+                };
+                prop_assert_eq!(*fate, wanted);
+                if *fate == Fate::Park {
+                    parked.insert(*key, ());
+                }
+            }
+            let next = log.events.get(done.len());
+            prop_assert_eq!(stopped, log.policy == OnPoison::Stop && next.is_some_and(|next| next.2));
+            prop_assert!(stopped || next.is_none());
+        }
+    }
+}
