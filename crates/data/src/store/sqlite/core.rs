@@ -141,6 +141,7 @@ impl Core {
         let mut tail = self.shared.tail_mut();
         let published = tail.published();
         tail.rewind(published);
+        tail.undo(0);
     }
 
     /// Runs one of our own statements.
@@ -216,7 +217,10 @@ impl Core {
             return Ok(());
         }
         self.begin()?;
-        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest).map_err(failed(FLUSHING));
+        let now = self.shared.expiry.now().unix_nanos();
+        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest)
+            .and_then(|()| tables::set_meta(&self.connection, "clock", now))
+            .map_err(failed(FLUSHING));
         match written.and_then(|()| self.make_durable(FLUSHING)) {
             Ok(()) => {
                 self.begun = false;
@@ -258,7 +262,7 @@ impl Core {
     }
 
     /// Makes sure that the tail knows what the index tables say of a stream.
-    fn remember(&self, stream: &Name) -> Result<(), StoreError> {
+    pub(super) fn remember(&self, stream: &Name) -> Result<(), StoreError> {
         if self.shared.tail().slot(stream.as_str()).is_some() {
             return Ok(());
         }
@@ -272,7 +276,8 @@ impl Core {
         let tail = self.shared.tail();
         let (actual, tombstoned) = tail
             .slot(part.stream.as_str())
-            .map_or((Version::ZERO, false), |slot| (slot.version(), slot.base.tombstoned));
+            .map(Slot::own_head)
+            .map_or((Version::ZERO, false), |head| (head.version, head.tombstoned));
         let stream = part.stream.clone();
         if tombstoned {
             return Err(AppendError::Tombstoned { stream });

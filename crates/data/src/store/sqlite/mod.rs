@@ -11,7 +11,8 @@
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
-//! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
+//! | `metadata`, `expiry`, `retire`, `retiring`, `archive` | retention: rules, what they hide, forgetting, moving away |
+//! | `verify`, `tables`, `connection`, `sql` | checks, the schema, SQLite itself |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
 //! disk refuses writes and loses nothing. A second process is refused. Positions are dense and in commit order.
@@ -21,6 +22,7 @@
 //! Sources: SQLite, "Write-Ahead Logging"; Gray and Reuter (1992), section 9.4, for group commit; O'Neil et al., "The
 //! Log-Structured Merge-Tree" (1996), for the tail that becomes runs.
 
+mod archive;
 mod backend;
 mod backup;
 mod batch;
@@ -29,14 +31,17 @@ mod cache;
 mod connection;
 mod core;
 mod erase;
+mod expiry;
 mod identity;
 mod index;
 mod keys;
 mod ledger;
+mod metadata;
 mod open;
 mod queue;
 mod read;
 mod retire;
+mod retiring;
 mod run;
 mod search;
 mod shared;

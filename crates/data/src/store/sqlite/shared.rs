@@ -16,6 +16,7 @@ use super::{
     block::Block,
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
+    expiry::Expiry,
     keys::KeyRing,
     sql::Guard,
     tail::Tail,
@@ -35,6 +36,7 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
+    pub(super) expiry: Expiry,
     pub(super) head: watch::Sender<Position>,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
@@ -90,7 +92,14 @@ impl Reader {
 }
 
 impl Shared {
-    pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail, keys: KeyRing) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        limits: Limits,
+        timeline: Timeline,
+        tail: Tail,
+        keys: KeyRing,
+        expiry: Expiry,
+    ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
         Self {
@@ -99,6 +108,7 @@ impl Shared {
             timeline,
             cache,
             keys,
+            expiry,
             head,
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),

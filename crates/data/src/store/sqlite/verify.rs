@@ -4,6 +4,8 @@
 //! digests grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does
 //! not matter and memory stays small. Every index row has a checksum besides, which names the row that rotted.
 
+mod retention;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +16,7 @@ use rusqlite::{Connection, Row};
 use super::{
     connection::failed,
     identity,
-    index::{StreamRow, term_sum},
+    index::{STREAM_COLUMNS, StreamRow, term_sum},
     keys::{KeyRing, missing, place},
     ledger, run, shared,
     sql::CORE,
@@ -65,6 +67,7 @@ struct Check<'c> {
     indexed: u64,
     total: u64,
     should_say: [Digest; 3],
+    kept: retention::Kept,
 }
 
 /// Which table a digest is of.
@@ -83,9 +86,19 @@ impl<'c> Check<'c> {
             }
         };
         let chains = HashMap::with_hasher(FixedState::default());
-        let mut check =
-            Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() };
+        let mut check = Self {
+            connection,
+            keys,
+            progress,
+            found,
+            chains,
+            indexed,
+            total: 0,
+            should_say: Default::default(),
+            kept: Default::default(),
+        };
         check.structure()?;
+        check.retention()?;
         Ok(check)
     }
 
@@ -100,6 +113,7 @@ impl<'c> Check<'c> {
                 self.found.find(table, "its entries are not those of the log");
             }
         }
+        self.metadata()?;
         self.meta()?;
         self.rooms()?;
         self.ledger()?;
@@ -172,6 +186,7 @@ impl<'c> Check<'c> {
             self.found.find(place(event), "its hash does not follow from the event before");
         }
         *chain = Chain { version: event.version().get(), hash: event.hash() };
+        self.kept.event(event, &mut self.found);
         match self.keys.open(event.clone()) {
             Ok(_) => {}
             Err(StoreError::KeyMissing { .. }) => self.found.find(place(event), missing(event).to_string()),
@@ -189,8 +204,8 @@ impl<'c> Check<'c> {
     fn stream_runs(&mut self) -> Result<Digest, StoreError> {
         // By the row's id: the stream, and how many events it should list.
         let mut names: HashMap<i64, (String, u64), FixedState> = HashMap::with_hasher(FixedState::default());
-        let select = "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream";
-        self.each(select, |check, row| {
+        let select = format!("SELECT {STREAM_COLUMNS} FROM quorate_stream");
+        self.each(&select, |check, row| {
             let row = StreamRow::read(row)?;
             match row.check() {
                 Ok(row) => {
@@ -199,6 +214,7 @@ impl<'c> Check<'c> {
                     if chain.map_or(0, |chain| chain.version) < row.head.version.get() {
                         check.found.find(format!("quorate_stream, row {}", row.id), "the log has fewer events");
                     }
+                    check.kept.stream(&row, &mut check.found);
                     names.insert(row.id, (row.name, row.head.version.get()));
                 }
                 Err(cause) => note(&mut check.found, &cause),

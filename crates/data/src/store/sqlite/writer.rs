@@ -17,6 +17,7 @@ use quorate_runtime::{
 use tokio::sync::oneshot;
 
 use super::{
+    archive,
     batch::Ready,
     connection::{constraint, explained},
     core::Core,
@@ -25,7 +26,7 @@ use super::{
     retire,
     unit::UnitTx,
 };
-use crate::store::{AppendError, Appended, Committed, DynTx, Retire, Retired, StoreError, Unit, UnitError};
+use crate::store::{AppendError, Appended, Archive, ArchiveError, Committed, DynTx, StoreError, Unit, UnitError};
 use quorate_foundations::name::Name;
 
 /// The tail goes into the index tables when it holds so many events …
@@ -37,7 +38,9 @@ const FLUSH_BYTES: usize = 8 << 20;
 pub(super) enum Job {
     Append(Ready, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
-    Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
+    /// Answered once nothing that the stream, or any without a name, forgets lies in the blocks.
+    Settle(Option<Name>, oneshot::Sender<Result<(), StoreError>>),
+    Archived(archive::Made, oneshot::Sender<Result<Archive, ArchiveError>>),
     Erase(Arc<str>, oneshot::Sender<Result<Destroyed, StoreError>>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
@@ -60,6 +63,8 @@ enum Answer {
 pub(super) struct Writer {
     core: Arc<Mutex<Core>>,
     queue: Arc<Queue>,
+    /// Who waits for forgotten data to be gone: of one stream, or of any.
+    settling: Vec<Settling>,
     /// Held until the last write is done and the connection is closed.
     _lock: Box<dyn Lock>,
     /// Dropped last: whoever hears it can open the file again.
@@ -68,6 +73,9 @@ pub(super) struct Writer {
 
 /// Answers a close once everything else of the writer is gone.
 struct Farewell(Option<(oneshot::Sender<Closed>, Closed)>);
+
+/// Who waits, and for which stream.
+type Settling = (Option<Name>, oneshot::Sender<Result<(), StoreError>>);
 
 /// How closing ended.
 type Closed = Result<(), StoreError>;
@@ -89,18 +97,23 @@ impl Drop for Writer {
 
 impl Dedicated for Writer {
     fn work(&mut self) -> Work {
-        while let Some(jobs) = self.queue.take() {
-            if self.run_batch(jobs) == Work::Over {
+        loop {
+            let jobs = self.queue.take();
+            let rests = jobs.is_none();
+            if self.run_batch(jobs.unwrap_or_default()) == Work::Over {
                 return Work::Over;
             }
+            // A slice between two groups: neither waits for long.
+            if !self.forget_some() && rests {
+                return Work::Idle;
+            }
         }
-        Work::Idle
     }
 }
 
 impl Writer {
     pub(super) fn new(core: Core, queue: Arc<Queue>, lock: Box<dyn Lock>) -> Self {
-        Self { core: Arc::new(Mutex::new(core)), queue, _lock: lock, farewell: None }
+        Self { core: Arc::new(Mutex::new(core)), queue, settling: Vec::new(), _lock: lock, farewell: None }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -118,7 +131,8 @@ impl Writer {
             }
             self.run_group(std::mem::take(&mut group));
             match job {
-                Job::Retire(stream, what, reply) => drop(reply.send(retire::run(&mut self.core(), &stream, what))),
+                Job::Settle(stream, reply) => self.settling.push((stream, reply)),
+                Job::Archived(made, reply) => drop(reply.send(archive::enter(&mut self.core(), &made))),
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
                 Job::Flush(reply) => drop(reply.send(self.core().flush())),
                 Job::Close(reply) => {
@@ -132,6 +146,39 @@ impl Writer {
         self.run_group(group);
         self.flush_if_due();
         Work::Idle
+    }
+
+    /// Takes a slice of forgotten data out of the blocks, and answers who waits for that. Whether it did something.
+    fn forget_some(&mut self) -> bool {
+        let any = !self.core().shared.tail().retiring().is_empty();
+        let sliced = any.then(|| retire::slice(&mut self.core()));
+        match &sliced {
+            // It stays written down, and is tried again when there is something else to do, or once a second.
+            Some(Err(cause)) => {
+                tracing::warn!(%cause, "forgotten events could not be taken out of the store's file");
+                self.settling.drain(..).for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
+            }
+            _ if self.settling.is_empty() => {}
+            _ => self.answer_settled(),
+        }
+        matches!(sliced, Some(Ok(())))
+    }
+
+    fn answer_settled(&mut self) {
+        let core = self.core();
+        let retiring = core.shared.tail().retiring().clone();
+        let waits = |stream: &Option<Name>| match stream {
+            Some(stream) => retiring.holds(stream.as_str()),
+            None => !retiring.is_empty(),
+        };
+        if self.settling.iter().any(|(stream, _)| !waits(stream)) {
+            core.scrub();
+        }
+        drop(core);
+        let (waiting, settled): (Vec<Settling>, Vec<Settling>) =
+            std::mem::take(&mut self.settling).into_iter().partition(|(stream, _)| waits(stream));
+        self.settling = waiting;
+        settled.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
     }
 
     fn run_group(&mut self, jobs: Vec<Job>) {
@@ -181,7 +228,7 @@ impl Writer {
     }
 
     fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
-        let (end, limit) = {
+        let ((end, changes), limit) = {
             let mut core = self.core();
             core.begin()?;
             core.run("SAVEPOINT unit", "beginning a unit")?;
@@ -190,7 +237,8 @@ impl Writer {
             core.watch_deadline(true)?;
             core.lost = None;
             core.asked = 0;
-            (core.shared.tail().end(), core.deadline)
+            let tail = core.shared.tail();
+            ((tail.end(), tail.changes()), core.deadline)
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
         let polled =
@@ -215,7 +263,10 @@ impl Writer {
         };
         if outcome.is_err() {
             core.run("ROLLBACK TO unit", "rolling a unit back")?;
-            core.shared.tail_mut().rewind(end);
+            let mut tail = core.shared.tail_mut();
+            tail.rewind(end);
+            tail.undo(changes);
+            drop(tail);
         }
         core.run("RELEASE unit", "ending a unit")?;
         Ok(outcome)
@@ -265,8 +316,8 @@ fn refuse(job: Job, why: &UnitError) {
             let constraint = constraint(&cause).map(UnitError::Constraint);
             drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));
         }
-        Job::Retire(.., reply) => drop(reply.send(Err(cause.into()))),
+        Job::Archived(_, reply) => drop(reply.send(Err(cause.into()))),
         Job::Erase(_, reply) => drop(reply.send(Err(cause))),
-        Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
+        Job::Settle(_, reply) | Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
     }
 }
