@@ -19,6 +19,7 @@ mod percent;
 pub(crate) mod problem;
 mod reply;
 mod request;
+mod retention;
 mod routes;
 mod sse;
 mod store;
@@ -46,7 +47,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, Idempotency, StoreCare, Streams},
+    verbs::{Archives, DurableSubscriptions, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -54,6 +55,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) env: Env,
     pub(crate) streams: Streams,
+    pub(crate) archives: Archives,
     pub(crate) care: StoreCare,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) idempotency: Idempotency,
@@ -88,6 +90,7 @@ impl Node {
         Self {
             streams: Streams::new(store.clone()),
             metrics: Metrics::register(&env, &connections, &store),
+            archives: Archives::new(store.clone(), config.archives()),
             care: StoreCare::new(store, config.backups()),
             idempotency,
             subscriptions,

@@ -12,6 +12,7 @@ use super::{
     reply,
 };
 
+mod retention;
 mod schemas;
 mod subscriptions;
 
@@ -39,9 +40,9 @@ fn build() -> Value {
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(paths(), subscriptions::paths()),
+        "paths": merged(merged(paths(), retention::paths()), subscriptions::paths()),
         "components": {
-            "schemas": merged(schemas::schemas(), subscriptions::schemas()),
+            "schemas": merged(merged(schemas::schemas(), retention::schemas()), subscriptions::schemas()),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -76,16 +77,6 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "get": operation("streams", "subscribeToStream", "Follows a stream by server-sent events", &["from", "after", "lastEventId", "token", "prefer"],
                 &[("200", events())]),
-        },
-        "/v1/streams/{stream}/truncate": {
-            "parameters": [parameter("stream")],
-            "post": with_body(operation("streams", "truncateStream", "Forgets the data of a stream's events before a version", &["idempotencyKey"],
-                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]), "Truncate"),
-        },
-        "/v1/streams/{stream}/tombstone": {
-            "parameters": [parameter("stream")],
-            "post": operation("streams", "tombstoneStream", "Forgets all data of a stream and closes it for good", &["ifMatch", "idempotencyKey"],
-                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]),
         },
         "/v1/streams/{stream}": {
             "parameters": [parameter("stream")],
@@ -242,7 +233,7 @@ fn parameters() -> Value {
 fn headers() -> Value {
     let text = json!({ "type": "string" });
     json!({
-        "ETag": { "description": "The stream's version, quoted", "schema": text },
+        "ETag": { "description": "The version of the stream, or of its metadata, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
     })

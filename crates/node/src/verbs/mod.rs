@@ -1,12 +1,14 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
 mod idempotency;
+mod retention;
 mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
 
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
+pub use retention::{Archives, ArchivingError};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::{Batch, Source, Subscription};
