@@ -13,7 +13,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, serve, store, stream, subscription,
+    patterns, schema, serve, sim, store, stream, subscription,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -59,6 +59,9 @@ enum Command {
     /// Durable subscriptions: create them, pull events, settle them
     #[command(subcommand)]
     Subscription(subscription::Command),
+    /// Schemas of event types: register them, try them, show them
+    #[command(subcommand)]
+    Schema(schema::Command),
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
@@ -73,6 +76,9 @@ enum Command {
     /// Measure this machine: each figure beside its physical limit
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Run the product in a simulated world, from one seed
+    #[command(subcommand)]
+    Sim(sim::Command),
     /// The catalogue of patterns; with a name, what there is of one
     Patterns {
         /// The pattern's name, as `saga`
@@ -111,11 +117,13 @@ impl Arguments {
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
+            Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Archive(command) => command.run(&env, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,
+            Command::Sim(command) => command.run(&env, output).await,
             Command::Patterns { name } => patterns::show(name.as_deref(), output),
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,

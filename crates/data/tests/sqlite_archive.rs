@@ -198,7 +198,7 @@ async fn forgetting_killed_at_any_moment_is_whole_and_goes_on() {
         let said: Vec<u64> =
             lines.filter_map(|line| line.strip_prefix("truncated ").and_then(|n| n.parse().ok())).collect();
         truncated = said.into_iter().fold(truncated, u64::max);
-        let pending = rusqlite::Connection::open(folder.file()).unwrap();
+        let pending = sqlite::raw(&folder.file());
         let pending: i64 = pending.query_row("SELECT count(*) FROM quorate_retiring", [], |row| row.get(0)).unwrap();
         interrupted += pending;
         let store = open(&folder.file()).await.unwrap();
@@ -282,9 +282,20 @@ async fn verifying_names_what_was_forgotten_and_lies_there_whole() {
     done.await.unwrap();
     let copy = folder.path("copy.db");
     sqlite::photograph(&folder.file(), &copy);
-    let connection = rusqlite::Connection::open(&copy).unwrap();
-    assert_eq!(connection.execute("DELETE FROM quorate_retiring", []).unwrap(), 1, "it was taken in the middle");
-    drop(connection);
+    let taken = std::fs::read(&copy).unwrap();
+    let log = std::fs::read(sqlite::with_suffix(&copy, "-wal")).unwrap();
+    let changed = |change: &str| {
+        std::fs::write(&copy, &taken).unwrap();
+        std::fs::write(sqlite::with_suffix(&copy, "-wal"), &log).unwrap();
+        assert_eq!(sqlite::raw(&copy).execute(change, []).unwrap(), 1, "it was taken in the middle");
+    };
+    // A range that says something else than was written keeps the store shut.
+    for column in ["id", "next", "last", "stub", "archive", "sum"] {
+        changed(&format!("UPDATE quorate_retiring SET {column} = {column} + 1"));
+        let refused = open(&copy).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refused.contains("quorate_retiring"), "{column}: {refused}");
+    }
+    changed("DELETE FROM quorate_retiring");
     let damaged = open(&copy).await.unwrap();
     let verified = damaged.verify(Arc::new(|_, _| {})).await.unwrap();
     let named = |finding: &quorate_data::store::Finding| finding.place.starts_with("quorate_stream, row");

@@ -83,16 +83,12 @@ impl Blocking for Inline {
 }
 
 async fn open(hands: &Hands, folder: &Path) -> Store {
-    let real = Env::real();
     let env = Env::from_parts(EnvParts {
         clocks: Arc::new(hands.clone()),
         random: Random::from_seed([7; 32]),
-        disk: real.disk().clone(),
-        net: real.net().clone(),
         blocking: Arc::new(Inline),
-        tasks: real.tasks().clone(),
-        metrics: Arc::default(),
         fatal: Arc::new(|why| panic!("{why}")),
+        ..Env::real().into_parts()
     });
     sqlite::open(&env, sqlite::Config::at(folder.join("log.db"))).await.unwrap()
 }

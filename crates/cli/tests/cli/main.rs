@@ -9,6 +9,7 @@ mod import_faults;
 mod listings;
 mod loans;
 mod retention;
+mod schemas;
 mod serve;
 mod settings;
 mod subscriptions;

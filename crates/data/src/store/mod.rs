@@ -34,6 +34,7 @@
 mod append;
 pub mod archive;
 mod backend;
+mod checked;
 pub mod conformance;
 pub mod erasure;
 mod error;
@@ -41,6 +42,7 @@ mod handle;
 mod limits;
 mod query;
 pub mod retention;
+mod rooms;
 pub mod sqlite;
 mod token;
 mod tx;
@@ -51,13 +53,15 @@ pub use backend::{
     Aborted, ArchiveOrder, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary,
     Unit, UnitError,
 };
+pub use checked::{CheckedBatch, Objection};
 pub use error::{OpenError, Retry, StoreError};
-pub use handle::{EraseError, EraseHook, RoomTables, Store};
+pub use handle::{EraseError, EraseHook, Store};
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
 pub use retention::{
     Archive, ArchiveError, InvalidMetadata, MetadataError, Rules, Scavenged, SetMetadata, StreamMetadata,
 };
+pub use rooms::RoomTables;
 pub use token::{Timeline, Token, TokenError};
 pub use tx::{DynTx, Row, Scope, SqlError, TransactError, TxOps, Value};
 pub use verify::{Finding, Verified};

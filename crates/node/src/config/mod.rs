@@ -9,10 +9,13 @@ mod units;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use quorate_data::store::{Limits, sqlite};
+use quorate_data::{
+    schema::{self, RegistryPolicy},
+    store::{Limits, sqlite},
+};
 
 pub use layers::{Entry, LayerError, Layers, Source};
-pub use settings::{HttpSettings, IdempotencySettings, Settings, StoreSettings};
+pub use settings::{HttpSettings, IdempotencySettings, SchemaSettings, Settings, StoreSettings};
 pub use units::ByteSize;
 
 /// What the server runs with: checked, in plain types.
@@ -32,6 +35,8 @@ pub struct Config {
     pub keep_replies: Duration,
     /// How often what streams' rules no longer keep is forgotten.
     pub scavenge_every: Duration,
+    /// The rules for schemas, and for events that have none.
+    pub schemas: RegistryPolicy,
 }
 
 /// What the HTTP surface accepts.
@@ -107,7 +112,8 @@ impl Config {
 
     /// Where the embedded store lives and what it accepts.
     pub fn store(&self) -> sqlite::Config {
-        sqlite::Config { limits: self.limits.clone(), ..sqlite::Config::at(self.data.join("quorate.db")) }
+        let (limits, schemas) = (self.limits.clone(), self.schemas);
+        sqlite::Config { limits, schemas, ..sqlite::Config::at(self.data.join("quorate.db")) }
     }
 
     /// Where archives go.
@@ -130,11 +136,12 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, retention } = settings;
+        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, retention, schemas } =
+            settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
         }
-        check_zeros(&http, &store)?;
+        check_zeros(&http, &store, &schemas)?;
         if retention.scavenge_every.is_zero() {
             return Err(ConfigError::Zero { key: "retention.scavenge-every" });
         }
@@ -147,11 +154,12 @@ impl TryFrom<Settings> for Config {
             http: http_config(http),
             keep_replies: idempotency.keep,
             scavenge_every: retention.scavenge_every,
+            schemas: policy(&schemas),
         })
     }
 }
 
-fn check_zeros(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigError> {
+fn check_zeros(http: &HttpSettings, store: &StoreSettings, schemas: &SchemaSettings) -> Result<(), ConfigError> {
     let counts = [
         ("http.max-connections", http.max_connections),
         ("http.max-requests", http.max_requests),
@@ -164,6 +172,10 @@ fn check_zeros(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigE
         ("store.page", store.page.get()),
         ("store.max-waiting-writes", store.max_waiting_writes),
         ("store.max-waiting", store.max_waiting.get()),
+        ("schemas.max-schema", schemas.max_schema.get()),
+        ("schemas.max-versions", schemas.max_versions),
+        ("schemas.max-types", schemas.max_types),
+        ("schemas.max-total", schemas.max_total.get()),
     ];
     let spans = [
         ("http.header-timeout", http.header_timeout),
@@ -211,6 +223,17 @@ fn limits(store: &StoreSettings) -> Limits {
         cache_bytes: store.cache.get(),
         ..Limits::default()
     }
+}
+
+fn policy(schemas: &SchemaSettings) -> RegistryPolicy {
+    let limits = schema::Limits {
+        schema_bytes: schemas.max_schema.get(),
+        versions: schemas.max_versions,
+        types: schemas.max_types,
+        registry_bytes: schemas.max_total.get(),
+        ..schema::Limits::default()
+    };
+    RegistryPolicy { unknown_type: schemas.unknown_types, undeclared: schemas.undeclared, limits }
 }
 
 fn http_config(http: HttpSettings) -> HttpConfig {

@@ -12,6 +12,7 @@ use super::{
     reply,
 };
 
+mod event_schemas;
 mod retention;
 mod schemas;
 mod subscriptions;
@@ -37,12 +38,16 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(merged(paths(), retention::paths()), subscriptions::paths()),
+        "paths": merged(merged(merged(paths(), retention::paths()), subscriptions::paths()), event_schemas::paths()),
         "components": {
-            "schemas": merged(merged(schemas::schemas(), retention::schemas()), subscriptions::schemas()),
+            "schemas": merged(
+                merged(merged(schemas::schemas(), retention::schemas()), subscriptions::schemas()),
+                event_schemas::schemas(),
+            ),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -64,7 +69,7 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "post": append_to_stream(),
             "get": operation("streams", "readStream", "Reads a page of a stream",
-                &["from", "limit", "direction", "token", "prefer", "ifNoneMatchRead"],
+                &["from", "limit", "direction", "at", "recordedAt", "token", "prefer", "ifNoneMatchRead"],
                 &[("200", page("StreamPage", &["ETag", "Quorate-Token", "Link"])), ("304", plain("The client has this version already"))]),
         },
         "/v1/streams/{stream}/events/{version}": {
@@ -90,7 +95,7 @@ fn paths() -> Value {
         "/v1/events": {
             "post": with_body(operation("log", "appendToStreams", "Appends to several streams, on conditions, all or nothing", &["idempotencyKey"],
                 &[("201", json_reply("All was appended", "AppendedToStreams", &["ETag", "Quorate-Token"]))]), "AppendToStreams"),
-            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "token", "prefer"],
+            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "at", "recordedAt", "token", "prefer"],
                 &[("200", page("LogPage", &["Quorate-Token", "Link"]))]),
         },
         "/v1/events/subscribe": {
@@ -199,6 +204,7 @@ fn problem() -> Value {
 
 fn parameters() -> Value {
     let text = json!({ "type": "string" });
+    let time = json!({ "type": "string", "format": "date-time" });
     let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
     let list = json!({ "type": "array", "items": { "type": "string" } });
     let one = |place: &str, name: &str, what: &str, schema: &Value| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
@@ -206,12 +212,16 @@ fn parameters() -> Value {
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "version": one("path", "version", "A version, counted from 1", &count),
+        "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),
         "from": one("query", "from", "The version to begin with, included", &count),
         "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
         "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
+        "at": one("query", "at", "Only what had happened by then: events whose `time` (the recorded time where there is none) is not later. A page may then be empty and still have a next one", &time),
+        "recordedAt": one("query", "recordedat", "Only what was known by then: events whose recorded time is not later", &time),
         "prefix": one("query", "prefix", "What the streams' names begin with", &text),
         "type": one("query", "type", "Any of these types", &list),
         "tag": one("query", "tag", "All of these tags", &list),
@@ -235,6 +245,7 @@ fn headers() -> Value {
     json!({
         "ETag": { "description": "The version of the stream, or of its metadata, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
+        "Location": { "description": "Where the schema is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
     })
 }

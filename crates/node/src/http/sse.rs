@@ -13,7 +13,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use quorate_data::event::{Position, Recorded};
+use quorate_data::{
+    event::{Position, Recorded},
+    subscription::{Batch, CatchUp},
+};
 
 use super::{
     Node, Shared,
@@ -24,7 +27,7 @@ use super::{
     problem::{Code, Problem},
     request::{self, Params},
 };
-use crate::verbs::{Batch, Source, Subscription};
+use crate::verbs::Source;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How soon a client that lost its connection may come back.
@@ -44,12 +47,12 @@ pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<
 
 /// Answers with a stream of events that does not end by itself.
 pub(super) async fn follow(node: &Shared, source: Source) -> Result<Response<Body>, Problem> {
-    let subscription = node.streams.subscribe(source).await?;
+    let reader = node.streams.subscribe(source).await?;
     let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, Some(closing("too-slow")));
     let node_of_task = node.clone();
     node.env.tasks().spawn("subscription", async move {
         let _counted = node_of_task.metrics.subscriber();
-        if let Ok(pieces) = run(&node_of_task, subscription, pieces).await {
+        if let Ok(pieces) = run(&node_of_task, reader, pieces).await {
             pieces.end().await;
         }
     });
@@ -69,25 +72,26 @@ enum Turn {
     Gone,
 }
 
-async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Result<Pieces, Gone> {
+async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces, Gone> {
     let mut stream = Frames { renderer: Renderer::new(Layout::OneLine), buffer: BytesMut::new() };
     stream.buffer.put_slice(OPENING);
     // The headers leave with the first piece: a client learns at once that it is connected.
     pieces.send(stream.take()).await?;
-    let mut told = Position::ZERO;
+    let (mut position, mut told, mut live) = (Position::ZERO, Position::ZERO, false);
+    let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
         let turn = tokio::select! {
             biased;
             () = node.env.tasks().stop().cancelled() => Turn::Over("shutting-down"),
             () = pieces.gone() => Turn::Gone,
-            next = subscription.next() => match next {
+            next = reader.next_batch() => match next {
                 Ok(batch) => Turn::Events(batch),
                 Err(cause) => {
                     tracing::warn!(%cause, "a subscription ended");
                     Turn::Over("store-failed")
                 }
             },
-            () = node.env.sleep(node.config.http.heartbeat) => Turn::Silence,
+            () = node.env.sleep_until(heartbeat_due) => Turn::Silence,
         };
         let over = match turn {
             Turn::Gone => return Err(Gone),
@@ -97,25 +101,29 @@ async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Res
             }
             Turn::Silence => {
                 // Who waits behind a sparse filter, or at the log's end, need not look at all of it again.
-                stream.heartbeat((subscription.position() > told).then(|| subscription.position()));
-                told = told.max(subscription.position());
+                stream.heartbeat((position > told).then_some(position));
                 false
             }
             Turn::Events(batch) => {
+                position = batch.position;
                 for event in batch.events {
                     stream.event(&event);
                     if stream.buffer.len() >= PIECE {
                         pieces.send(stream.take()).await?;
                     }
                 }
-                if batch.caught_up {
-                    stream.caught_up(subscription.position());
+                if batch.live && !live {
+                    stream.caught_up(position);
                 }
-                told = told.max(subscription.position());
+                live = batch.live;
                 batch.over
             }
         };
-        pieces.send(stream.take()).await?;
+        if !stream.buffer.is_empty() {
+            pieces.send(stream.take()).await?;
+            told = position;
+            heartbeat_due = node.env.mono() + node.config.http.heartbeat;
+        }
         if over {
             pieces.send(closing("tombstoned")).await?;
             return Ok(pieces);

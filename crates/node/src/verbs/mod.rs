@@ -1,15 +1,19 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
 mod idempotency;
+mod moment;
 mod retention;
+mod schemas;
 mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
 
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
+pub use moment::Moment;
 pub use retention::{Archives, ArchivingError};
+pub use schemas::{EventSchemas, Foreseen, SchemaSummary};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
-pub use subscribe::{Batch, Source, Subscription};
+pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};

@@ -11,6 +11,7 @@ mod lifecycle;
 mod node;
 mod read;
 mod retention;
+mod schemas;
 mod several;
 mod store;
 mod subscribe;

@@ -73,9 +73,17 @@ impl Retiring {
         if self.0.is_empty() || event.stub().is_some() {
             return None;
         }
+        self.range(event).map(|range| event.to_stub(range.stub))
+    }
+
+    /// Whether `event` is one of those that still lie in the blocks.
+    pub(super) fn covers(&self, event: &Recorded) -> bool {
+        self.range(event).is_some()
+    }
+
+    fn range(&self, event: &Recorded) -> Option<&Range> {
         let version = event.version().get();
-        let range = self.0.get(event.stream())?.iter().find(|range| (range.next..=range.last).contains(&version))?;
-        Some(event.to_stub(range.stub))
+        self.0.get(event.stream())?.iter().find(|range| (range.next..=range.last).contains(&version))
     }
 }
 
@@ -142,7 +150,8 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<(Arc<str>, Range), 
     };
     let number = |n| row.get::<_, i64>(n).map(i64::cast_unsigned);
     let range = Range { id: row.get(0)?, next: number(2)?, last: number(3)?, stub };
-    if row.get::<_, u32>(6)? != sum(&stream, &range) || bits != stub.bits() {
+    let named = stub.archive().unwrap_or_default().get().cast_signed();
+    if row.get::<_, u32>(6)? != sum(&stream, &range) || bits != stub.bits() || archive != named {
         let place = format!("quorate_retiring, row {}", range.id);
         return Ok(Err(corrupt(place, "the checksum does not match")));
     }

@@ -18,11 +18,13 @@ use super::{
     connection::{self, corrupt, failed},
     expiry::Expiry,
     keys::KeyRing,
+    moves::Moves,
     sql::Guard,
     tail::Tail,
 };
 use crate::{
     event::{Position, Recorded},
+    schema::SchemaRegistry,
     store::{Limits, StoreError, Timeline},
 };
 
@@ -37,7 +39,10 @@ pub(super) struct Shared {
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
     pub(super) expiry: Expiry,
+    pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
+    /// Who follows single streams.
+    pub(super) streams: Moves,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
     /// Transactions made durable since the store was opened.
@@ -99,6 +104,7 @@ impl Shared {
         tail: Tail,
         keys: KeyRing,
         expiry: Expiry,
+        schemas: SchemaRegistry,
     ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
@@ -109,7 +115,9 @@ impl Shared {
             cache,
             keys,
             expiry,
+            schemas,
             head,
+            streams: Moves::new(),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
@@ -161,6 +169,8 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.keys.close();
+        self.head.send_modify(|_| {});
+        self.streams.wake_all();
     }
 
     /// What the writer's connection sees.

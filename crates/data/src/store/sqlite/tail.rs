@@ -15,7 +15,7 @@ use hashbrown::HashMap;
 
 use super::retiring::{Range, Retiring};
 use crate::{
-    event::{ChainHash, Position, Recorded, Version},
+    event::{ChainHash, Position, Recorded, Version, blake3_of},
     store::{Query, QueryItem, StreamHead},
 };
 
@@ -196,6 +196,11 @@ impl Tail {
     /// How many changes the group being written has made: to [`undo`](Self::undo) those behind.
     pub(super) fn changes(&self) -> usize {
         self.changes.len()
+    }
+
+    /// The streams that the group being written changes, beside those that it appends to.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().map(|change| &*change.stream)
     }
 
     /// Takes back every change behind the first `kept`.
@@ -384,13 +389,11 @@ pub(super) fn words(event: &Recorded) -> impl Iterator<Item = (TermKind, &str)> 
 
 /// What makes an event the same event: its stream, `source` and `id`, as a 128-bit hash.
 pub(super) fn identity(stream: &str, source: &str, id: &str) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    for text in [stream, source, id] {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
+    let lengths = [stream, source, id].map(|text| (text.len() as u64).to_le_bytes());
+    let [a, b, c] = &lengths;
+    let hash = blake3_of(&[a, stream.as_bytes(), b, source.as_bytes(), c, id.as_bytes()]);
     let mut short = [0; 16];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    short.copy_from_slice(&hash[..16]);
     u128::from_be_bytes(short)
 }
 

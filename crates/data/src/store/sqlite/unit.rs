@@ -18,7 +18,7 @@ use super::{
 use crate::{
     event::Version,
     store::{
-        AppendBatch, AppendError, Appended, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream, Retire,
+        AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream, Retire,
         Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata, StreamPage, TxOps, UnitError, Value,
     },
 };
@@ -40,8 +40,9 @@ impl UnitTx {
 }
 
 impl TxOps for UnitTx {
-    fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+    fn append(&mut self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let appended = within(&mut self.core(), |core| {
+            let batch = batch.renewed(&core.shared.schemas);
             let batch = Ready::new(batch, &core.shared.limits, &core.shared.keys)?;
             core.charge(batch.bytes)?;
             core.append(&batch)

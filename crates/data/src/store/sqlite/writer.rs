@@ -6,7 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -36,7 +36,7 @@ const FLUSH_BYTES: usize = 8 << 20;
 
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
-    Append(Ready, oneshot::Sender<Result<Appended, AppendError>>),
+    Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
     /// Answered once nothing that the stream, or any without a name, forgets lies in the blocks.
     Settle(Option<Name>, oneshot::Sender<Result<(), StoreError>>),
@@ -134,7 +134,12 @@ impl Writer {
                 Job::Settle(stream, reply) => self.settling.push((stream, reply)),
                 Job::Archived(made, reply) => drop(reply.send(archive::enter(&mut self.core(), &made))),
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
-                Job::Flush(reply) => drop(reply.send(self.core().flush())),
+                Job::Flush(reply) => {
+                    let mut core = self.core();
+                    let flushed = core.flush();
+                    core.empty_log();
+                    drop(reply.send(flushed));
+                }
                 Job::Close(reply) => {
                     self.close(reply);
                     jobs.for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
@@ -145,6 +150,7 @@ impl Writer {
         }
         self.run_group(group);
         self.flush_if_due();
+        self.core().checkpoint_if_due();
         Work::Idle
     }
 
@@ -165,14 +171,14 @@ impl Writer {
     }
 
     fn answer_settled(&mut self) {
-        let core = self.core();
+        let mut core = self.core();
         let retiring = core.shared.tail().retiring().clone();
         let waits = |stream: &Option<Name>| match stream {
             Some(stream) => retiring.holds(stream.as_str()),
             None => !retiring.is_empty(),
         };
         if self.settling.iter().any(|(stream, _)| !waits(stream)) {
-            core.scrub();
+            core.empty_log();
         }
         drop(core);
         let (waiting, settled): (Vec<Settling>, Vec<Settling>) =
@@ -199,6 +205,9 @@ impl Writer {
 
     /// Runs and commits a group; on failure nothing of it is left.
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, UnitError> {
+        if self.core().is_halted() {
+            return Err(UnitError::Store(StoreError::Closed));
+        }
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
         let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
         let committed = committed.map_err(|cause| match cause {
@@ -210,6 +219,10 @@ impl Writer {
             core.roll_back();
             if let UnitError::Store(cause) = cause {
                 core.end_if_fatal(cause);
+            }
+            if core.is_halted() {
+                // It may be durable all the same; in any case it is not run again.
+                return Err(UnitError::Store(StoreError::OutcomeUnknown));
             }
         }
         committed
@@ -282,13 +295,16 @@ impl Writer {
             // Nothing is lost: the events are durable, and the next commit tries again.
             tracing::warn!(%cause, "the index could not be written");
         }
+        if due && core.shared.lingering.load(Ordering::Relaxed) {
+            core.empty_log();
+        }
     }
 
     fn close(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
         let mut core = self.core();
         let closed = core.flush();
         core.shared.close();
-        let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", "checkpointing");
+        core.empty_log();
         drop(core);
         self.queue.close().into_iter().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
         self.farewell = Some(Farewell(Some((reply, closed))));
@@ -302,7 +318,11 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 fn reply(job: Job, answer: Answer) {
     match (job, answer) {
-        (Job::Append(_, reply), Answer::Append(answer)) => drop(reply.send(answer)),
+        (Job::Append(batch, reply), Answer::Append(answer)) => {
+            // Before the answer, so that it is the caller who takes the batch apart.
+            drop(batch);
+            let _ = reply.send(answer);
+        }
         (Job::Unit(_, reply), Answer::Unit(answer)) => drop(reply.send(answer)),
         _ => unreachable!("an answer is of its job's kind"),
     }

@@ -1,51 +1,45 @@
-//! Checking retention: stubs where a stream's head says so and nowhere else, archives that stubs name, metadata.
+//! Checking retention: what is forgotten and still lies in blocks, archives that stubs name, metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use hashbrown::HashMap;
 
 use super::{Check, note, place};
 use crate::{
     event::{ArchiveId, Recorded, Stub},
     store::{
         Archive, StoreError, Verified,
-        sqlite::{archive, index::StreamRow, metadata, retiring},
+        sqlite::{
+            archive,
+            index::StreamRow,
+            metadata,
+            retiring::{self, Retiring},
+        },
     },
 };
 
-/// What retention has written down, and what was seen of it in the log.
+/// What retention has written down, for the log to be held against.
 #[derive(Default)]
 pub(super) struct Kept {
     archives: BTreeMap<ArchiveId, Archive>,
-    /// The first version that is forgotten and still lies in the blocks, by stream.
-    retiring: HashMap<String, u64>,
-    seen: HashMap<String, Seen>,
+    /// What is forgotten and still lies in the blocks.
+    retiring: Retiring,
     /// Rows of streams that have metadata.
     with_metadata: BTreeSet<i64>,
 }
 
-/// What the log holds of a stream.
-#[derive(Clone, Copy)]
-struct Seen {
-    first_whole: Option<u64>,
-    last_stub: u64,
-}
-
 impl Kept {
-    /// Looks at an event.
-    pub(super) fn event(&mut self, event: &Recorded, found: &mut Verified) {
-        let version = event.version().get();
-        if !self.seen.contains_key(event.stream()) {
-            self.seen.insert(event.stream().to_owned(), Seen { first_whole: None, last_stub: 0 });
-        }
-        let Some(seen) = self.seen.get_mut(event.stream()) else { return };
-        match event.stub() {
-            None => drop(seen.first_whole.get_or_insert(version)),
-            Some(_) => seen.last_stub = version,
-        }
+    /// Whether an event is forgotten, as a stub or as one that is going to be.
+    pub(super) fn is_forgotten(&self, event: &Recorded) -> bool {
+        event.stub().is_some() || self.retiring.covers(event)
+    }
+
+    /// Holds an event against the archive that it names.
+    pub(super) fn event(&self, event: &Recorded, found: &mut Verified) {
         let Some(Stub::Archived(id)) = event.stub() else { return };
         match self.archives.get(&id) {
-            Some(archive) if archive.stream.as_str() != event.stream() || archive.last < event.version() => {
+            Some(archive)
+                if archive.stream.as_str() != event.stream()
+                    || !(archive.first..=archive.last).contains(&event.version()) =>
+            {
                 found.find(place(event), format!("it names archive {id}, which is of other events"));
             }
             Some(archive) if archive.last == event.version() && archive.hash != event.hash() => {
@@ -56,21 +50,10 @@ impl Kept {
         }
     }
 
-    /// Looks at a stream's row, after all events.
-    pub(super) fn stream(&mut self, row: &StreamRow, found: &mut Verified) {
+    /// Takes down whether a stream has metadata.
+    pub(super) fn stream(&mut self, row: &StreamRow) {
         if row.head.metadata.get() > 0 {
             self.with_metadata.insert(row.id);
-        }
-        let Some(seen) = self.seen.get(&row.name) else { return };
-        let first = row.head.first.get();
-        let at = || format!("quorate_stream, row {}", row.id);
-        if seen.last_stub >= first {
-            found.find(at(), format!("version {} is a stub, although events from {first} on are kept", seen.last_stub));
-        }
-        let whole = seen.first_whole.filter(|whole| *whole < first);
-        let retiring = self.retiring.get(&row.name).copied().unwrap_or(u64::MAX);
-        if let Some(whole) = whole.filter(|whole| *whole < retiring) {
-            found.find(at(), format!("version {whole} is whole, although it is forgotten and nobody is to wipe it"));
         }
     }
 }
@@ -87,10 +70,7 @@ impl Check<'_> {
         })?;
         self.each(retiring::SELECT, |check, row| {
             match retiring::read(row)? {
-                Ok((stream, range)) => {
-                    let first = check.kept.retiring.entry(stream.as_ref().to_owned()).or_insert(range.next);
-                    *first = range.next.min(*first);
-                }
+                Ok((stream, range)) => check.kept.retiring.add(&stream, range),
                 Err(cause) => note(&mut check.found, &cause),
             }
             Ok(())
