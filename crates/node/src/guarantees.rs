@@ -143,6 +143,7 @@ const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
 const SET_CLOCK: &str = "crates/data/tests/sqlite_clock.rs";
 const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
 const ARCHIVES: &str = "crates/data/tests/sqlite_archive.rs";
+const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const KEEPING: &str = "crates/node/tests/http/retention.rs";
 
 /// Every row, by what it is about.
@@ -203,6 +204,7 @@ pub const TABLE: &[Guarantee] = &[
         &[
             Conformance("archived_events_are_in_the_file_and_leave_stubs"),
             test(ARCHIVES, "archiving_killed_at_any_moment_leaves_each_event_somewhere"),
+            test(POWER, "whatever_operation_the_power_fails_at_an_event_is_in_the_store_or_in_its_archive"),
             test(ARCHIVES, "a_crash_between_the_file_and_the_stubs_is_finished_by_the_same_order"),
         ],
     ),
