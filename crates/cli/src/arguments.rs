@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use quorate_runtime::Env;
 
 use crate::{
-    bench,
+    archive, bench,
     client::{Client, Server},
     configuration::Configuration,
     exit::{self, Failure},
@@ -65,6 +65,9 @@ enum Command {
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
+    /// Check and read archives: files that events were moved to
+    #[command(subcommand)]
+    Archive(archive::Command),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -116,6 +119,7 @@ impl Arguments {
             Command::Subscription(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
+            Command::Archive(command) => command.run(&env, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,

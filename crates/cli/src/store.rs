@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The least time that work on the whole store is given.
-const LONG: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const LONG: Duration = Duration::from_secs(24 * 3_600);
 
 /// Verbs on the store.
 #[derive(Subcommand, Debug)]
@@ -27,6 +27,8 @@ pub(crate) enum Command {
         #[arg(default_value = "backup.db")]
         name: String,
     },
+    /// Forget now what streams' rules no longer keep; the node does it by itself now and then
+    Scavenge,
     /// Make a copy the store of a node that is not running; nothing is overwritten
     Restore {
         /// The copy
@@ -42,6 +44,7 @@ impl Command {
         match self {
             Self::Verify => verify(client, format).await,
             Self::Backup { name } => backup(client, &name, format).await,
+            Self::Scavenge => scavenge(client, format).await,
             Self::Restore { backup, configuration } => restore(client, backup, &configuration, format).await,
         }
     }
@@ -104,6 +107,21 @@ async fn backup(client: &Client, name: &str, format: Format) -> Result<(), Failu
         Format::Table => {
             let mut table = Table::new([Column::Left("BACKUP"), Column::Right("BYTES")]);
             table.row([written["path"].as_str().unwrap_or_default(), &written["bytes"].to_string()]);
+            table.print(&mut out)?;
+        }
+    }
+    out.flush()
+}
+
+async fn scavenge(client: &Client, format: Format) -> Result<(), Failure> {
+    let client = client.clone().with_deadline(LONG);
+    let done = client.call(&Call::post("/v1/store/scavenge", JSON, "")).await?.json(client.server())?;
+    let mut out = Out::new();
+    match format {
+        Format::Json => out.json(&done)?,
+        Format::Table => {
+            let mut table = Table::new([Column::Right("STREAMS"), Column::Right("EVENTS FORGOTTEN")]);
+            table.row([done["streams"].to_string(), done["retired"].to_string()]);
             table.print(&mut out)?;
         }
     }

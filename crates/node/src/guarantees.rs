@@ -140,6 +140,11 @@ const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
 const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
+const SET_CLOCK: &str = "crates/data/tests/sqlite_clock.rs";
+const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
+const ARCHIVES: &str = "crates/data/tests/sqlite_archive.rs";
+const POWER: &str = "crates/scenarios/tests/store/main.rs";
+const KEEPING: &str = "crates/node/tests/http/retention.rs";
 
 /// Every row, by what it is about.
 pub const TABLE: &[Guarantee] = &[
@@ -190,6 +195,60 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "a registered schema, and the mode of its type, survive a kill of the process",
         &[Conformance("schemas_and_modes_outlive_reopening_and_a_crash")],
+    ),
+    row(
+        Durability,
+        "archive",
+        Library,
+        "killed at any moment, each event is in the store or in an archive that proves itself, and the same order finishes",
+        &[
+            Conformance("archived_events_are_in_the_file_and_leave_stubs"),
+            test(ARCHIVES, "archiving_killed_at_any_moment_leaves_each_event_somewhere"),
+            test(POWER, "whatever_operation_the_power_fails_at_an_event_is_in_the_store_or_in_its_archive"),
+            test(ARCHIVES, "a_crash_between_the_file_and_the_stubs_is_finished_by_the_same_order"),
+        ],
+    ),
+    row(
+        Durability,
+        "max_age",
+        Library,
+        "a wall clock that jumps ahead expires nothing unless the jump stands for an hour",
+        &[
+            test(SET_CLOCK, "a_clock_that_jumps_ahead_and_is_set_right_costs_no_event"),
+            test(TRUSTED_CLOCK, "a_jump_ahead_is_believed_only_after_it_stood_for_the_probation"),
+            test(TRUSTED_CLOCK, "a_clock_that_stood_ahead_before_the_start_waits_as_well"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "retire in a transaction",
+        Library,
+        "a truncate or tombstone commits with what else its transaction does, and nobody ever sees half of it",
+        &[
+            Conformance("a_transaction_forgets_events_with_what_else_it_does"),
+            Conformance("events_that_are_being_forgotten_are_never_seen_whole"),
+            test(ARCHIVES, "forgetting_killed_at_any_moment_is_whole_and_goes_on"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "truncate, tombstone with an idempotency key",
+        Http,
+        "the effect and its kept reply are one transaction: a repetition is answered as the first time",
+        &[
+            test(KEEPING, "a_repeated_truncate_is_answered_as_the_first_time_also_after_a_restart"),
+            test(KEEPING, "a_refused_tombstone_is_answered_as_the_first_time"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "set metadata",
+        Library,
+        "metadata is set only at the version that is expected, and commits with its transaction",
+        &[
+            Conformance("metadata_is_set_on_the_condition_of_its_version"),
+            Conformance("metadata_commits_with_its_transaction"),
+        ],
     ),
     row(
         Atomicity,
@@ -293,6 +352,24 @@ pub const TABLE: &[Guarantee] = &[
     ),
     row(
         Visibility,
+        "rules of a stream",
+        Library,
+        "reads of a stream follow its rules as soon as they are set; a scavenge forgets the rest",
+        &[
+            Conformance("only_the_newest_events_that_max_count_allows_are_read"),
+            Conformance("events_older_than_max_age_are_not_read"),
+            Conformance("a_scavenge_forgets_what_rules_no_longer_keep"),
+        ],
+    ),
+    row(
+        Visibility,
+        "truncate",
+        Library,
+        "however long the stream is, other writers have their turn while its data is wiped",
+        &[test(ARCHIVES, "a_truncate_of_many_events_leaves_other_writers_their_turn")],
+    ),
+    row(
+        Visibility,
         "transact",
         Library,
         "nobody sees a transaction before it commits; it sees its own appends",
@@ -358,6 +435,16 @@ pub const TABLE: &[Guarantee] = &[
         Http,
         "a reader that does not read is let go and can come back to where it was",
         &[test(SUBSCRIBING, "a_reader_that_never_reads_is_let_go_and_can_come_back")],
+    ),
+    row(
+        Integrity,
+        "archive",
+        Library,
+        "an archive that was changed or cut off is noticed, and sealed data stays sealed in it",
+        &[
+            Conformance("an_archive_keeps_sealed_data_sealed"),
+            test("crates/data/src/store/archive/tests.rs", "any_flipped_byte_and_any_cut_is_noticed"),
+        ],
     ),
     row(
         Integrity,

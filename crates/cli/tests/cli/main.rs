@@ -8,6 +8,7 @@ mod import;
 mod import_faults;
 mod listings;
 mod loans;
+mod retention;
 mod schemas;
 mod serve;
 mod settings;

@@ -7,8 +7,8 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendError, Appended, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
-    SqlError, StoreError, StreamPage, Timeline, Value, Verified,
+    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog,
+    ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, Timeline, Value, Verified,
     erasure::{Erased, Ledger},
 };
 use crate::{
@@ -54,8 +54,17 @@ pub trait Backend: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
     /// Runs a read-only query.
     fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
-    /// Makes stubs of a stream's events.
-    fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>>;
+    /// Waits until the data that a stream, or any stream, forgot has left the store's files.
+    fn settle(&self, stream: Option<Name>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Reads a stream's metadata.
+    fn metadata(&self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>>;
+    /// Streams that have rules, in order of their names, those behind `after`. Their `first` is the first event that is
+    /// not forgotten yet, whatever the rules say.
+    fn ruled(&self, after: Option<Name>, limit: usize) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
+    /// Moves a stream's events to an archive: the file is durable before an event becomes a stub.
+    fn archive(&self, order: ArchiveOrder) -> BoxFuture<'_, Result<Archive, ArchiveError>>;
+    /// The archives of a stream, in order of their versions.
+    fn archives(&self, stream: Name) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>>;
     /// Destroys every key of a data subject. Durable in the ledger and in the keys when it returns.
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>>;
     /// All erasures.
@@ -121,6 +130,19 @@ pub enum UnitError {
     Store(StoreError),
 }
 
+/// What to archive, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveOrder {
+    /// The stream.
+    pub stream: Name,
+    /// The first version to keep; `None` moves everything.
+    pub before: Option<Version>,
+    /// The file to write.
+    pub to: PathBuf,
+    /// The name by which the store remembers the file.
+    pub name: String,
+}
+
 /// What to do with a stream's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retire {
@@ -129,6 +151,8 @@ pub enum Retire {
         /// The first version to keep.
         before: Version,
     },
+    /// Forget the data of events that the stream's rules no longer keep.
+    Expired,
     /// Forget all data and close the stream for good.
     Tombstone {
         /// What the stream must be like.

@@ -10,14 +10,15 @@ use quorate_runtime::{BoxFuture, Env, random::Rng};
 use tokio::sync::watch;
 
 use super::{
-    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress,
-    ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
-    StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
+    Aborted, AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities,
+    CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, MetadataError, Progress, ReadLog, ReadStream, Retire,
+    Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamMetadata,
+    StreamPage, StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
     erasure::{Erased, Ledger, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
 use crate::{
-    event::{InvalidEvent, Position, check_data_subject},
+    event::{InvalidEvent, Position, Version, check_data_subject},
     schema::SchemaRegistry,
 };
 
@@ -265,8 +266,119 @@ impl Store {
     }
 
     /// Makes stubs of a stream's events: their data is forgotten, their place and hash stay.
+    ///
+    /// That they are gone is durable at once, whatever their number; their data is then taken out of the store's files
+    /// slice by slice, between other writes, and has left them when this returns. After a crash that goes on by itself.
+    ///
+    /// # Errors
+    /// [`AppendError::VersionConflict`] for a tombstone whose expectation does not hold.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the work. Repeating is safe.
     pub async fn retire(&self, stream: Name, what: Retire) -> Result<Retired, AppendError> {
-        self.backend.retire(stream, what).await
+        let asked = stream.clone();
+        let retired = self.transact(move |tx| {
+            let stream = asked.clone();
+            Box::pin(async move { tx.retire(&stream, what).await })
+        });
+        let retired = retired.await.map_err(|failed| own(failed, "forgetting events"))?;
+        self.settle(Some(stream)).await?;
+        Ok(retired)
+    }
+
+    /// Waits until data that `stream` forgot, or any stream, has left the store's files.
+    pub async fn settle(&self, stream: Option<Name>) -> Result<(), StoreError> {
+        self.backend.settle(stream).await
+    }
+
+    /// The metadata of `stream`: what it keeps, and the user's own values.
+    pub async fn metadata(&self, stream: Name) -> Result<SetMetadata, StoreError> {
+        self.backend.metadata(stream).await
+    }
+
+    /// Sets the metadata of `stream` if their version still is what is `expected`; returns the new version. The stream need
+    /// not exist. Readers see no more than its rules keep from the moment this commits; [`scavenge`](Self::scavenge) then
+    /// forgets the rest.
+    ///
+    /// # Errors
+    /// See [`MetadataError`]; nothing was changed.
+    pub async fn set_metadata(
+        &self,
+        stream: Name,
+        expected: ExpectedVersion,
+        metadata: StreamMetadata,
+    ) -> Result<Version, MetadataError> {
+        let set = self.transact(move |tx| {
+            let (stream, metadata) = (stream.clone(), metadata.clone());
+            Box::pin(async move { tx.set_metadata(&stream, expected, metadata).await })
+        });
+        set.await.map_err(|failed| own(failed, "setting metadata"))
+    }
+
+    /// Forgets what no stream's rules keep any more, as [`Retire::Expired`] does for one stream. Between two streams others
+    /// have their turn.
+    pub async fn scavenge(&self) -> Result<Scavenged, StoreError> {
+        const STREAMS: usize = 256;
+        let (mut done, mut after) = (Scavenged::default(), None);
+        loop {
+            let ruled = self.backend.ruled(after.take(), STREAMS).await?;
+            let more = ruled.len() == STREAMS;
+            let mut changed = Vec::new();
+            for StreamSummary { stream, head } in ruled {
+                if self.stream_head(&stream).await?.first > head.first {
+                    let events = self.forget_expired(&stream).await?.events;
+                    done.events += events;
+                    done.streams += u64::from(events > 0);
+                    changed.push(stream.clone());
+                }
+                after = Some(stream);
+            }
+            // Not for any stream: others may go on forgetting for ever.
+            for stream in changed {
+                self.settle(Some(stream)).await?;
+            }
+            if !more {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// Forgets what the rules of `stream` no longer keep, without waiting until its data has left the files.
+    async fn forget_expired(&self, stream: &Name) -> Result<Retired, StoreError> {
+        let stream = stream.clone();
+        let retired = self.transact(move |tx| {
+            let stream = stream.clone();
+            Box::pin(async move { tx.retire(&stream, Retire::Expired).await })
+        });
+        retired.await.map_err(|failed| match own(failed, EXPIRING) {
+            AppendError::Store(cause) => cause,
+            other => StoreError::Engine { doing: EXPIRING, cause: Arc::new(other) },
+        })
+    }
+
+    /// Moves events of a stream out of the store into a file, which [`archive`](super::archive) reads.
+    ///
+    /// The file is complete, synced and read back before an event becomes a stub: a crash leaves the events in the store,
+    /// or in both, never in neither. Repeated after a crash it goes on with the file that is there, and repeated after it
+    /// was done it answers as the first time.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]; whatever it is, no event is lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave a file and the events in the store. Repeat it: it goes on with that file.
+    pub async fn archive(&self, order: ArchiveOrder) -> Result<Archive, ArchiveError> {
+        let stream = order.stream.clone();
+        // What its rules hide is forgotten, not archived.
+        self.forget_expired(&stream).await?;
+        let archive = self.backend.archive(order).await?;
+        self.settle(Some(stream)).await?;
+        Ok(archive)
+    }
+
+    /// The archives of `stream`, in order of their versions.
+    pub async fn archives(&self, stream: Name) -> Result<Vec<Archive>, StoreError> {
+        self.backend.archives(stream).await
     }
 
     /// Erases the data subject `subject`: destroys its key, so that the data of its events, here and in every backup, can
@@ -342,6 +454,17 @@ impl Store {
     /// Finishes what was accepted and closes. Later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {
         self.backend.close().await
+    }
+}
+
+const EXPIRING: &str = "forgetting expired events";
+
+/// The closure's own error, or the store's, of a transaction of ours.
+fn own<E: From<StoreError>>(failed: TransactError<E>, doing: &'static str) -> E {
+    match failed {
+        TransactError::Aborted(own) => own,
+        TransactError::Store(cause) => cause.into(),
+        other => StoreError::Engine { doing, cause: Arc::new(std::io::Error::other(other.to_string())) }.into(),
     }
 }
 

@@ -20,6 +20,7 @@ mod percent;
 pub(crate) mod problem;
 mod reply;
 mod request;
+mod retention;
 mod routes;
 mod schemas;
 mod sse;
@@ -48,7 +49,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
+    verbs::{Archives, DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -56,6 +57,7 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) env: Env,
     pub(crate) streams: Streams,
+    pub(crate) archives: Archives,
     pub(crate) care: StoreCare,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
@@ -92,6 +94,7 @@ impl Node {
             streams: Streams::new(store.clone()),
             schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
+            archives: Archives::new(store.clone(), config.archives()),
             care: StoreCare::new(store, config.backups()),
             idempotency,
             subscriptions,

@@ -13,6 +13,7 @@ use super::{
 };
 
 mod event_schemas;
+mod retention;
 mod schemas;
 mod subscriptions;
 
@@ -41,9 +42,12 @@ fn build() -> Value {
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(merged(paths(), subscriptions::paths()), event_schemas::paths()),
+        "paths": merged(merged(merged(paths(), retention::paths()), subscriptions::paths()), event_schemas::paths()),
         "components": {
-            "schemas": merged(merged(schemas::schemas(), subscriptions::schemas()), event_schemas::schemas()),
+            "schemas": merged(
+                merged(merged(schemas::schemas(), retention::schemas()), subscriptions::schemas()),
+                event_schemas::schemas(),
+            ),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -78,16 +82,6 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "get": operation("streams", "subscribeToStream", "Follows a stream by server-sent events", &["from", "after", "lastEventId", "token", "prefer"],
                 &[("200", events())]),
-        },
-        "/v1/streams/{stream}/truncate": {
-            "parameters": [parameter("stream")],
-            "post": with_body(operation("streams", "truncateStream", "Forgets the data of a stream's events before a version", &["idempotencyKey"],
-                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]), "Truncate"),
-        },
-        "/v1/streams/{stream}/tombstone": {
-            "parameters": [parameter("stream")],
-            "post": operation("streams", "tombstoneStream", "Forgets all data of a stream and closes it for good", &["ifMatch", "idempotencyKey"],
-                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]),
         },
         "/v1/streams/{stream}": {
             "parameters": [parameter("stream")],
@@ -249,7 +243,7 @@ fn parameters() -> Value {
 fn headers() -> Value {
     let text = json!({ "type": "string" });
     json!({
-        "ETag": { "description": "The stream's version, quoted", "schema": text },
+        "ETag": { "description": "The version of the stream, or of its metadata, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
         "Location": { "description": "Where the schema is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },

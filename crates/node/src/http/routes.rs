@@ -5,7 +5,7 @@ use axum::{
     routing::{MethodRouter, get, post, put},
 };
 
-use super::{Shared, append, health, log, openapi, pages, schemas, store, streams, subscriptions};
+use super::{Shared, append, health, log, openapi, pages, retention, schemas, store, streams, subscriptions};
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
 pub(super) struct Route {
@@ -36,8 +36,10 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/streams/{stream}/events", BOTH, post(append::to_stream).get(streams::read)),
         route("/v1/streams/{stream}/events/{version}", GET, get(streams::event)),
         route("/v1/streams/{stream}/subscribe", GET, get(streams::subscribe)),
-        route("/v1/streams/{stream}/truncate", POST, post(streams::truncate)),
-        route("/v1/streams/{stream}/tombstone", POST, post(streams::tombstone)),
+        route("/v1/streams/{stream}/truncate", POST, post(retention::truncate)),
+        route("/v1/streams/{stream}/tombstone", POST, post(retention::tombstone)),
+        route("/v1/streams/{stream}/metadata", &["GET", "PUT"], put(retention::set_metadata).get(retention::metadata)),
+        route("/v1/streams/{stream}/archive", BOTH, post(retention::archive).get(retention::archives)),
         route("/v1/streams/{stream}", GET, get(streams::head)),
         route("/v1/streams", GET, get(streams::list)),
         route("/v1/events", BOTH, post(append::to_streams).get(log::read)),
@@ -64,6 +66,7 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/schemas/{type}/mode", &["PUT"], put(schemas::set_mode)),
         route("/v1/store/verify", POST, post(store::verify)),
         route("/v1/store/backup", POST, post(store::backup)),
+        route("/v1/store/scavenge", POST, post(retention::scavenge)),
         route("/livez", GET, get(health::live)),
         route("/readyz", GET, get(health::ready)),
         route("/startupz", GET, get(health::started)),

@@ -1,4 +1,4 @@
-//! Streams: read, list, follow, truncate, tombstone.
+//! Streams: read, list, follow.
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
@@ -9,16 +9,14 @@ use http::{
 };
 use quorate_data::{
     event::{Position, Recorded, Version},
-    store::{Direction, ReadStream, Retired, StreamHead, StreamPage},
+    store::{Direction, ReadStream, StreamHead, StreamPage},
 };
 use quorate_foundations::name::Name;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Shared,
     cloud_events::{self, STRUCTURED, essence},
-    document::{self, Count},
     found::Found,
     idempotency, log, page, percent,
     problem::{Code, Problem},
@@ -261,58 +259,8 @@ fn summary(stream: &Name, head: StreamHead) -> Value {
         "streamversion": head.version.to_string(),
         "first": head.first.to_string(),
         "tombstoned": head.tombstoned,
+        "metadataversion": head.metadata.to_string(),
     })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Truncate {
-    before: Count,
-}
-
-/// `POST /v1/streams/{stream}/truncate`
-pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Reply {
-    let (head, body) = request.into_parts();
-    let stream = request::stream(&head.uri)?;
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let Truncate { before: Count(before) } = document::parsed(&received.bytes)?;
-    if before == 0 {
-        return Err(request::wrong("before", "`before` counts from 1: the first version to keep".to_owned()));
-    }
-    let effect = async {
-        let retired = node.streams.truncate(stream.clone(), Version::new(before)).await?;
-        Ok(retirement(&node, &stream, retired, json!({ "before": before.to_string() })))
-    };
-    once(&node, &head, &received.bytes, effect).await
-}
-
-/// `POST /v1/streams/{stream}/tombstone`
-pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> Reply {
-    let (head, body) = request.into_parts();
-    let stream = request::stream(&head.uri)?;
-    Params::of(&head.uri, &[])?;
-    let expected = request::expected(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    if !received.bytes.is_empty() {
-        return Err(Problem::new(Code::InvalidJson, "a tombstone takes no body: what it expects stands in `If-Match`"));
-    }
-    let effect = async {
-        let retired = node.streams.tombstone(stream.clone(), expected).await?;
-        Ok(retirement(&node, &stream, retired, json!({ "tombstoned": true })))
-    };
-    once(&node, &head, &received.bytes, effect).await
-}
-
-fn retirement(node: &Shared, stream: &Name, retired: Retired, mut document: Value) -> Response<Bytes> {
-    let token = node.streams.token(Position::ZERO);
-    document["stream"] = stream.as_str().into();
-    document["retired"] = retired.events.into();
-    document["token"] = token.to_string().into();
-    let mut response = reply::json(StatusCode::OK, &document);
-    reply::token(response.headers_mut(), &token);
-    response
 }
 
 /// Does `effect`, which is harmless to repeat, under the request's idempotency key if it has one.

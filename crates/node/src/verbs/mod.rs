@@ -2,6 +2,7 @@
 
 mod idempotency;
 mod moment;
+mod retention;
 mod schemas;
 mod store;
 mod streams;
@@ -10,6 +11,7 @@ mod subscriptions;
 
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use moment::Moment;
+pub use retention::{Archives, ArchivingError};
 pub use schemas::{EventSchemas, Foreseen, SchemaSummary};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};

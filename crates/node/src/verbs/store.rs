@@ -20,7 +20,7 @@ pub struct StoreCare {
 pub enum BackupError {
     /// The name could be more than a file's.
     #[error(
-        "`{name}` is no name for a backup: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
+        "`{name}` is no name for a file here: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
     )]
     Name {
         /// The name, shortened.
@@ -84,7 +84,7 @@ impl StoreCare {
     }
 }
 
-fn check_name(name: &str) -> Result<(), BackupError> {
+pub(super) fn check_name(name: &str) -> Result<(), BackupError> {
     let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let holds = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if starts && holds && name.len() <= 128 {

@@ -10,6 +10,7 @@ mod keys;
 mod lifecycle;
 mod node;
 mod read;
+mod retention;
 mod schemas;
 mod several;
 mod store;

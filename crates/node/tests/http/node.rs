@@ -63,6 +63,11 @@ impl Node {
         assert_eq!(reply.status, 201, "{}", reply.text());
     }
 
+    /// Waits a moment between looks at what the node does by itself.
+    pub(crate) async fn pause(&self, span: std::time::Duration) {
+        self.env.sleep(span).await;
+    }
+
     /// Tells the node to stop.
     pub(crate) fn stop(&self) {
         self.env.tasks().stop().cancel();

@@ -30,6 +30,7 @@
 //!   else the newest copy, and then without the `-wal` of another. Then restore with the newest exported ledger
 //!   ([`sqlite::restore_with`](super::sqlite::restore_with)). Without the ledger an erasure is still known if either the
 //!   backup or the keys are newer than it; it would be forgotten only if both are older. When the store is opened, ledger and keys learn from one another what was erased, before anything is read.
+//! * **[Archives](super::archive)** hold sealed data as it is, and never keys: an erasure reaches them wherever they are.
 //! * **If the keys are lost for good**, opening is refused until [`sqlite::give_up_keys`](super::sqlite::give_up_keys) says
 //!   that everything sealed so far counts as erased.
 //!

@@ -118,7 +118,8 @@ impl Core {
         }
         let (published, moved) = {
             let mut tail = self.shared.tail_mut();
-            let moved = self.shared.streams.of(tail.events_after(tail.published()).iter().map(Recorded::stream));
+            let appended = tail.events_after(tail.published()).iter().map(Recorded::stream);
+            let moved = self.shared.streams.of(appended.chain(tail.changed()));
             tail.publish();
             (Position::new(tail.published()), moved)
         };
@@ -158,6 +159,7 @@ impl Core {
         let mut tail = self.shared.tail_mut();
         let published = tail.published();
         tail.rewind(published);
+        tail.undo(0);
     }
 
     /// Runs one of our own statements.
@@ -224,7 +226,10 @@ impl Core {
             return Ok(());
         }
         self.begin()?;
-        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest).map_err(failed(FLUSHING));
+        let now = self.shared.expiry.now().unix_nanos();
+        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest)
+            .and_then(|()| tables::set_meta(&self.connection, "clock", now))
+            .map_err(failed(FLUSHING));
         match written.and_then(|()| self.make_durable(FLUSHING)) {
             Ok(()) => {
                 self.begun = false;
@@ -275,7 +280,7 @@ impl Core {
     }
 
     /// Makes sure that the tail knows what the index tables say of a stream.
-    fn remember(&self, stream: &Name) -> Result<(), StoreError> {
+    pub(super) fn remember(&self, stream: &Name) -> Result<(), StoreError> {
         if self.shared.tail().slot(stream.as_str()).is_some() {
             return Ok(());
         }
@@ -294,7 +299,8 @@ impl Core {
         let tail = self.shared.tail();
         let (actual, tombstoned) = tail
             .slot(part.stream.as_str())
-            .map_or((Version::ZERO, false), |slot| (slot.version(), slot.base.tombstoned));
+            .map(Slot::own_head)
+            .map_or((Version::ZERO, false), |head| (head.version, head.tombstoned));
         let stream = part.stream.clone();
         if tombstoned {
             return Err(AppendError::Tombstoned { stream });

@@ -16,6 +16,7 @@ use super::{
     block::Block,
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
+    expiry::Expiry,
     keys::KeyRing,
     moves::Moves,
     sql::Guard,
@@ -37,6 +38,7 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
+    pub(super) expiry: Expiry,
     pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
     /// Who follows single streams.
@@ -101,6 +103,7 @@ impl Shared {
         timeline: Timeline,
         tail: Tail,
         keys: KeyRing,
+        expiry: Expiry,
         schemas: SchemaRegistry,
     ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
@@ -111,6 +114,7 @@ impl Shared {
             timeline,
             cache,
             keys,
+            expiry,
             schemas,
             head,
             streams: Moves::new(),

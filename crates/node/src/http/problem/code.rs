@@ -78,8 +78,13 @@ codes! {
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";
     ParkedFull = "parked-full", CONFLICT, "Too many events are parked";
+    ArchiveExists = "archive-exists", CONFLICT, "A file of this name holds something else";
+    StreamOvertaken = "stream-overtaken", CONFLICT, "Stream changed while it was being archived";
+    NothingToArchive = "nothing-to-archive", CONFLICT, "There is no event to archive";
+    EventArchived = "event-archived", GONE, "Event was moved to an archive";
     StreamTombstoned = "stream-tombstoned", GONE, "Stream was closed for good";
     VersionConflict = "version-conflict", PRECONDITION_FAILED, "Stream is at another version";
+    MetadataConflict = "metadata-conflict", PRECONDITION_FAILED, "Metadata are at another version";
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "More was sent than one request may have";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Content type is not understood here";
     KeyReused = "key-reused", UNPROCESSABLE_ENTITY, "Idempotency key was used for another request";
