@@ -48,8 +48,9 @@ pub use append::{AppendBatch, AppendCondition, AppendError, Appended, ExpectedVe
 pub use backend::{
     Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary, Unit, UnitError,
 };
+pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
-pub use handle::{EraseError, EraseHook, RoomTables, Store};
+pub use handle::{RoomTables, Store};
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
 pub use token::{Timeline, Token, TokenError};

@@ -33,6 +33,10 @@
 //! * **If the keys are lost for good**, opening is refused until [`sqlite::give_up_keys`](super::sqlite::give_up_keys) says
 //!   that everything sealed so far counts as erased.
 //!
+//! Readers that hold a page in memory ([`CatchUp`](crate::subscription::CatchUp), a durable subscription, a follower over
+//! HTTP) let go of it: once an erasure was answered, none hands out what it read before. Whoever keeps a page of its own
+//! does the same with [`Store::forgotten`](super::Store::forgotten).
+//!
 //! What lies outside the files is out of reach: blocks that a file system, a snapshot of it or an SSD keeps of what was
 //! overwritten, what readers have read already, and pages of memory. Encrypt the disk, and keep swap off it.
 //!
@@ -49,19 +53,43 @@
 
 mod cipher;
 mod ledger;
+mod service;
 
 use quorate_foundations::time::Wall;
 
 pub(crate) use cipher::SubjectKey;
-pub use ledger::{Erasure, Ledger, LedgerError, SubjectHash};
+pub use ledger::{Entry, Erasure, Ledger, LedgerError, SubjectHash};
+pub use service::{EraseError, EraseHook};
 
 /// What an erasure did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Erased {
     /// How many events became unreadable by this call. None if it was a repetition.
     pub events: u64,
+    /// How many of the subject's keys this call destroyed. None if it was a repetition.
+    pub keys: u32,
     /// How many of the subject's keys were destroyed so far. Zero: nothing was ever sealed for it, nothing is recorded.
     pub generation: u32,
     /// When the last of them was; `None` if there was none.
     pub erased_at: Option<Wall>,
+    /// The entry of the ledger that says so, counted from 1; `None` if there is none.
+    pub entry: Option<u64>,
+}
+
+/// What is known of a data subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataSubject {
+    /// Its name in the ledger.
+    pub name: SubjectHash,
+    /// Its newest entry in the ledger; `None` if it was never erased.
+    pub erasure: Option<Entry>,
+    /// Whether a key of it lives: data about it can be read, or is about to be written.
+    pub live: bool,
+}
+
+impl DataSubject {
+    /// Whether it was erased, and nothing was written about it since.
+    pub fn is_erased(&self) -> bool {
+        self.erasure.is_some() && !self.live
+    }
 }

@@ -32,10 +32,13 @@ pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retire
         other => other,
     });
     match &committed {
-        Ok(_) => {
+        Ok(retired) => {
             core.begun = false;
             core.shared.tail_mut().forget(stream.as_str());
             core.shared.cache.clear();
+            if retired.events > 0 {
+                core.shared.forget();
+            }
             core.shared.lingering.store(true, Ordering::Relaxed);
             core.scrub();
         }

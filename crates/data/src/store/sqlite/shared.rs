@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
     pub(super) head: watch::Sender<Position>,
+    /// Counts what was forgotten; see [`forget`](Self::forget).
+    pub(super) forgotten: watch::Sender<u64>,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
     /// Transactions made durable since the store was opened.
@@ -100,6 +102,7 @@ impl Shared {
             cache,
             keys,
             head,
+            forgotten: watch::Sender::new(0),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
@@ -139,6 +142,13 @@ impl Shared {
             readers.push(reader);
         }
         result
+    }
+
+    /// Tells whoever holds events in memory to let go of them.
+    ///
+    /// Ordering: after no reader that begins now can read the data any more, and before anybody is told that it is gone.
+    pub(super) fn forget(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
     }
 
     /// Refuses once the store is closed.
