@@ -2,7 +2,8 @@
 //!
 //! A reader pulls pages until one reaches the log's head, then waits until the head moves. There is no hand-over from
 //! "old" to "live", hence no event that falls between, and nothing is pushed: a slow reader simply reads later. Memory
-//! holds one page.
+//! holds one page, and lets go of it when the store forgets something: what was erased or truncated meanwhile is read
+//! again as it is now.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -48,6 +49,8 @@ pub struct CatchUp {
     pending: VecDeque<Signal>,
     /// Where `next` is: `source` may be a page ahead.
     at: Cursor,
+    /// Moves when the store forgets something; seen as of before the current page was read.
+    forgotten: watch::Receiver<u64>,
 }
 
 enum Source {
@@ -109,8 +112,8 @@ impl CatchUp {
     fn new(store: &Store, source: Source) -> Self {
         let at = source.cursor();
         let (store, head) = (store.clone(), store.watch_head());
-        let pending = VecDeque::new();
-        Self { store, head, source, page_events: Self::PAGE_EVENTS, live: false, seen: None, pending, at }
+        let (pending, forgotten) = (VecDeque::new(), store.watch_forgotten());
+        Self { store, head, source, page_events: Self::PAGE_EVENTS, live: false, seen: None, pending, at, forgotten }
     }
 
     /// With pages of at most `events` (1 to [`Limits::page_events`](crate::store::Limits::page_events)), which is also
@@ -144,17 +147,19 @@ impl CatchUp {
     /// # Cancel safety
     /// Cancel safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Signal, StoreError> {
-        while self.pending.is_empty() {
+        loop {
+            self.let_go();
+            if let Some(signal) = self.pending.pop_front() {
+                if let Signal::Event(event) = &signal {
+                    self.at = self.at.behind(event);
+                }
+                return Ok(signal);
+            }
             let (was_live, before) = (self.live, self.source.cursor());
             let batch = self.read().await?;
             self.at = before;
             self.pending.extend(signals(was_live, before, batch));
         }
-        let signal = self.pending.pop_front().unwrap_or_else(|| unreachable!("the loop ends with a signal"));
-        if let Signal::Event(event) = &signal {
-            self.at = self.at.behind(event);
-        }
-        Ok(signal)
     }
 
     /// The next page: waits while there is nothing new. A page may be empty where nothing matched, or where the reader
@@ -169,14 +174,53 @@ impl CatchUp {
     /// # Cancel safety
     /// Cancel safe: dropping the future loses nothing.
     pub async fn next_batch(&mut self) -> Result<Batch, StoreError> {
-        if self.pending.is_empty() {
-            return self.read().await;
+        loop {
+            self.let_go();
+            if !self.pending.is_empty() {
+                let events = self.pending.drain(..).filter_map(|signal| match signal {
+                    Signal::Event(event) => Some(event),
+                    Signal::CaughtUp { .. } | Signal::FellBehind { .. } => None,
+                });
+                return Ok(Batch { events: events.collect(), cursor: self.source.cursor(), live: self.live });
+            }
+            let before = (self.source.cursor(), self.live);
+            let batch = self.read().await?;
+            if !self.is_stale() {
+                return Ok(batch);
+            }
+            self.go_back(before);
         }
-        let events = self.pending.drain(..).filter_map(|signal| match signal {
-            Signal::Event(event) => Some(event),
-            Signal::CaughtUp { .. } | Signal::FellBehind { .. } => None,
-        });
-        Ok(Batch { events: events.collect(), cursor: self.source.cursor(), live: self.live })
+    }
+
+    /// Lets go of the page if it was read before the store forgot something; what is left of it is read again.
+    fn let_go(&mut self) {
+        if self.pending.is_empty() || !self.is_stale() {
+            return;
+        }
+        // What was not told yet has not been so, and is found out again.
+        let live = match (self.pending.front(), self.pending.back()) {
+            (Some(Signal::FellBehind { .. }), _) => true,
+            (_, Some(Signal::CaughtUp { .. })) => false,
+            _ => self.live,
+        };
+        self.pending.clear();
+        self.go_back((self.at, live));
+    }
+
+    fn is_stale(&self) -> bool {
+        // An error says that the store is gone; the next read tells so.
+        self.forgotten.has_changed().unwrap_or(true)
+    }
+
+    fn go_back(&mut self, (cursor, live): (Cursor, bool)) {
+        match (&mut self.source, cursor) {
+            (Source::Log { scanned, .. }, Cursor::Log(position)) => *scanned = position,
+            (Source::Stream { done, .. }, Cursor::Stream(version)) => *done = version,
+            (Source::Log { .. }, Cursor::Stream(_)) | (Source::Stream { .. }, Cursor::Log(_)) => {
+                unreachable!("a reader's cursor is of its source")
+            }
+        }
+        (self.live, self.seen) = (live, None);
     }
 
     /// Reads a page that tells something new.
@@ -206,6 +250,8 @@ impl CatchUp {
 
     async fn page(&mut self) -> Result<Batch, StoreError> {
         let head = *self.head.borrow_and_update();
+        // Ordering: before the read, so that what is forgotten during it counts as forgotten after it.
+        self.forgotten.mark_unchanged();
         let (events, end) = match &mut self.source {
             Source::Log { query, scanned } => {
                 let read = ReadLog { query: query.clone(), after: *scanned, limit: self.page_events };

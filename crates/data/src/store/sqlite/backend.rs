@@ -250,7 +250,8 @@ impl Backend for SqliteBackend {
             let asked = subject.clone();
             let destroyed = self.ask(|reply| Job::Erase(asked, reply)).await?;
             let (before, generation) = destroyed.generations;
-            let events = self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, (before, generation)));
+            let events =
+                self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, (before, generation)));
             let events = events.await?;
             let (keys, entry) = (generation - before, destroyed.entry);
             let erased_at = entry.map(|entry| entry.erasure.erased_at);
