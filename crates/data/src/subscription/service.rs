@@ -171,7 +171,8 @@ impl Subscriptions {
     /// The subscriptions of `store`, whose tables are made if they are not there.
     pub async fn open(store: &Store) -> Result<Self, SubscriptionError> {
         store.declare(rows::TABLES).await?;
-        store.on_erase("subscription", Arc::new(|store, subject| Box::pin(forget::reasons(store, subject))));
+        store.on_erase("subscription", Arc::new(|store, subject| Box::pin(forget::about(store, subject))));
+        forget::of_the_erased(store).await?;
         let ids = Mutex::new(store.env().random("subscription/ids"));
         Ok(Self { store: store.clone(), shared: Arc::new(Shared { cores: Mutex::default(), ids }) })
     }

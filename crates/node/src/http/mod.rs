@@ -6,6 +6,7 @@ mod body_out;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
+mod erasure;
 mod guard;
 mod health;
 mod idempotency;
@@ -46,7 +47,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, Idempotency, StoreCare, Streams},
+    verbs::{DurableSubscriptions, Erasures, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -55,6 +56,7 @@ pub(crate) struct Node {
     pub(crate) env: Env,
     pub(crate) streams: Streams,
     pub(crate) care: StoreCare,
+    pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
@@ -88,7 +90,8 @@ impl Node {
         Self {
             streams: Streams::new(store.clone()),
             metrics: Metrics::register(&env, &connections, &store),
-            care: StoreCare::new(store, config.backups()),
+            erasures: Erasures::new(store.clone()),
+            care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
             connections,

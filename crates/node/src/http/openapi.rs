@@ -12,6 +12,7 @@ use super::{
     reply,
 };
 
+mod erasure;
 mod schemas;
 mod subscriptions;
 
@@ -36,12 +37,13 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(paths(), subscriptions::paths()),
+        "paths": merged(merged(paths(), subscriptions::paths()), erasure::paths()),
         "components": {
-            "schemas": merged(schemas::schemas(), subscriptions::schemas()),
+            "schemas": merged(merged(schemas::schemas(), subscriptions::schemas()), erasure::schemas()),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -112,6 +114,10 @@ fn paths() -> Value {
         },
         "/v1/store/backup": {
             "post": with_body(operation("store", "backUpStore", "Writes a consistent copy into the folder for backups", &["idempotencyKey"],
+                &[("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
+        },
+        "/v1/store/backup-keys": {
+            "post": with_body(operation("store", "backUpKeys", "Writes a consistent copy of data subjects' keys into the folder for backups of keys", &["idempotencyKey"],
                 &[("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
         },
         "/livez": { "get": operation("node", "live", "Whether the process is alive", &[], &[("200", json_reply("It is", "Health", &[]))]) },
@@ -218,6 +224,8 @@ fn parameters() -> Value {
         "code": one("path", "code", "The last part of a problem's `type`", &text),
         "from": one("query", "from", "The version to begin with, included", &count),
         "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
+        "dataSubject": one("path", "subject", "A data subject, as events name it: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "afterEntry": one("query", "after", "Begin behind this entry; entries count from 1", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
         "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),

@@ -3,7 +3,8 @@
 //! `id:` is the event's position, so a browser that comes back with `Last-Event-ID` misses nothing and sees nothing
 //! twice. `event: caught-up` says that what follows is live; a comment with an `id:` now and then says that the node is
 //! there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A client that takes nothing
-//! for the write timeout is let go: it can come back to where it was.
+//! for the write timeout is let go: it can come back to where it was. What was erased or truncated while a slow client
+//! took its time is read again before it leaves.
 //!
 //! Source: HTML Living Standard, section 9.2, "Server-sent events".
 
@@ -102,20 +103,16 @@ async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Res
                 false
             }
             Turn::Events(batch) => {
-                for event in batch.events {
-                    stream.event(&event);
-                    if stream.buffer.len() >= PIECE {
-                        pieces.send(stream.take()).await?;
-                    }
-                }
-                if batch.caught_up {
-                    stream.caught_up(subscription.position());
+                if !stream.tell(&mut subscription, &batch, &pieces).await? {
+                    continue;
                 }
                 told = told.max(subscription.position());
                 batch.over
             }
         };
-        pieces.send(stream.take()).await?;
+        if !stream.buffer.is_empty() {
+            pieces.send(stream.take()).await?;
+        }
         if over {
             pieces.send(closing("tombstoned")).await?;
             return Ok(pieces);
@@ -129,6 +126,33 @@ struct Frames {
 }
 
 impl Frames {
+    /// Tells `batch`, a piece at a time; `false` if something was forgotten meanwhile, and the rest is to be read again.
+    async fn tell(&mut self, subscription: &mut Subscription, batch: &Batch, pieces: &Pieces) -> Result<bool, Gone> {
+        let mut rest = batch.events.as_slice();
+        while let Some(first) = rest.first() {
+            while let Some((event, behind)) = rest.split_first()
+                && self.buffer.len() < PIECE
+            {
+                self.event(event);
+                rest = behind;
+            }
+            if rest.is_empty() && batch.caught_up {
+                self.caught_up(subscription.position());
+            }
+            let asked = pieces.asked().await?;
+            if subscription.is_stale() {
+                self.buffer.clear();
+                subscription.go_back(first, batch.caught_up);
+                return Ok(false);
+            }
+            asked.send(self.take())?;
+        }
+        if batch.events.is_empty() && batch.caught_up {
+            self.caught_up(subscription.position());
+        }
+        Ok(true)
+    }
+
     fn event(&mut self, event: &Recorded) {
         self.id(event.position());
         self.buffer.put_slice(b"data: ");

@@ -45,6 +45,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     let (from, limit) = (params.counted("from")?.map(Version::new), params.limit(&node)?);
     request::reach_token(&node, headers).await?;
     let read = ReadStream { stream: stream.clone(), from, direction, limit: limit.min(page::STEP) };
+    let since = page::Since::now(&node, false);
     let first = node.streams.read(read).await?;
     if not_modified(headers, first.head) {
         let mut response = axum::response::Response::default();
@@ -52,7 +53,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
         reply::tag(response.headers_mut(), first.head.version);
         return Ok(response);
     }
-    Ok(answer(&node, uri, headers, &stream, first, &Span { from, direction, limit: limit as u64 }))
+    Ok(answer(&node, (uri, headers), &stream, since, first, &Span { from, direction, limit: limit as u64 }))
 }
 
 /// What a request asks for: `limit` versions from `from` on.
@@ -89,9 +90,9 @@ impl Span {
 
 fn answer(
     node: &Shared,
-    uri: &Uri,
-    headers: &HeaderMap,
+    (uri, headers): (&Uri, &HeaderMap),
     stream: &Name,
+    since: page::Since,
     mut first: StreamPage,
     span: &Span,
 ) -> axum::response::Response {
@@ -102,7 +103,7 @@ fn answer(
     let mut members = String::from(",\"stream\":");
     members.push_str(&Value::from(stream.as_str()).to_string());
     members.push_str(&format!(",\"streamversion\":\"{}\"", first.head.version));
-    let mut response = page::reply(node, page::Form::of(headers), first.events, rest, &members);
+    let mut response = page::reply(node, page::Form::of(headers), since, (first.events, rest), &members);
     reply::tag(response.headers_mut(), first.head.version);
     reply::token(response.headers_mut(), &node.streams.token(seen));
     if let Some(from) = span.next(first.head) {

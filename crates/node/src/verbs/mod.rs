@@ -1,11 +1,13 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
+mod erasure;
 mod idempotency;
 mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
 
+pub use erasure::Erasures;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};

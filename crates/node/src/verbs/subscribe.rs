@@ -1,7 +1,8 @@
 //! Following a stream or the log: what is there, then what comes.
 //!
 //! There is no seam to close: the same reads serve both. A follower reads pages until it has caught up, and again
-//! whenever the log's head moves; it remembers only where it is. A slow one falls behind on disk, never in memory.
+//! whenever the log's head moves; it remembers only where it is. A slow one falls behind on disk, never in memory. Whoever
+//! hands a batch on slowly asks before each piece whether something was forgotten meanwhile, and goes back if it was.
 
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct Subscription {
     place: Place,
     position: Position,
     caught_up: bool,
+    /// Moves when the store forgets something; seen as of before the last batch was read.
+    forgotten: watch::Receiver<u64>,
     /// How long to rest before the next look; `None` while looking was not in vain.
     pause: Option<Duration>,
 }
@@ -89,7 +92,8 @@ impl Subscription {
         if position > end {
             return Err(ReadError::Ahead { position, head: end });
         }
-        let started = Self { store, head, place, position, caught_up: false, pause: None };
+        let forgotten = store.watch_forgotten();
+        let started = Self { store, head, place, position, caught_up: false, forgotten, pause: None };
         if let Place::Stream { stream, .. } = &started.place
             && started.store.stream_head(stream).await?.tombstoned
         {
@@ -101,6 +105,22 @@ impl Subscription {
     /// Everything up to here was looked at, also where nothing matched: the place to resume behind.
     pub fn position(&self) -> Position {
         self.position
+    }
+
+    /// Whether something was erased or retired since the last batch was read: what of it was not handed on yet may hold
+    /// what nobody shall see any more.
+    pub fn is_stale(&self) -> bool {
+        self.forgotten.has_changed().unwrap_or(true)
+    }
+
+    /// Goes back to before `event`, one of the last batch, so that it and what follows is read again as it is now.
+    /// `caught_up`: as the batch said.
+    pub fn go_back(&mut self, event: &Recorded, caught_up: bool) {
+        self.position = Position::new(event.position().get() - 1);
+        if let Place::Stream { next, .. } = &mut self.place {
+            *next = event.version();
+        }
+        self.caught_up &= !caught_up;
     }
 
     /// The next events, as soon as there is something to tell.
@@ -125,6 +145,8 @@ impl Subscription {
 
     /// Reads on from where it is, and says whether that was the end.
     async fn page(&mut self) -> Result<(Batch, bool), StoreError> {
+        // Ordering: before the read, so that what is forgotten during it counts as forgotten after it.
+        self.forgotten.mark_unchanged();
         let (events, at_end, over) = match &mut self.place {
             Place::Log(query) => {
                 let read = ReadLog { query: query.clone(), after: self.position, limit: PAGE };
