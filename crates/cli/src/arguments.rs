@@ -10,6 +10,7 @@ use crate::{
     bench,
     client::{Client, Server},
     configuration::Configuration,
+    erasure,
     exit::{self, Failure},
     guarantees, log,
     output::Format,
@@ -59,6 +60,9 @@ enum Command {
     /// Durable subscriptions: create them, pull events, settle them
     #[command(subcommand)]
     Subscription(subscription::Command),
+    /// Data subjects: erase one, say who is erased, export the ledger
+    #[command(subcommand)]
+    Erasure(erasure::Command),
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
@@ -108,6 +112,7 @@ impl Arguments {
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
+            Command::Erasure(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
