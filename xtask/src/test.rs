@@ -15,6 +15,21 @@ const LIBTEST: Suite = Suite {
     arguments: &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"],
     read: totals::of_libtest,
 };
+/// Planted bugs, compiled in by a feature of their own.
+const MUSEUM: Suite = Suite {
+    name: "the museum of bugs",
+    arguments: &[
+        "test",
+        "--package",
+        "quorate-scenarios",
+        "--features",
+        "museum",
+        "--test",
+        "museum",
+        "--no-fail-fast",
+    ],
+    read: totals::of_libtest,
+};
 const DOCTEST: Suite = Suite {
     name: "documentation's examples",
     arguments: &["test", "--doc", "--workspace", "--no-fail-fast"],
@@ -33,7 +48,7 @@ pub(crate) fn run() -> Result<bool> {
     let tests = if command::has_subcommand("nextest") { NEXTEST } else { LIBTEST };
     let mut totals = Totals::default();
     let mut unfinished = Vec::new();
-    for suite in [tests, DOCTEST] {
+    for suite in [tests, DOCTEST, MUSEUM] {
         let (succeeded, counted) = suite.run()?;
         if !succeeded && counted.failed == 0 {
             unfinished.push(suite.name);

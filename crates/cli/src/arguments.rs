@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, serve, store, stream, subscription,
+    patterns, schema, serve, sim, store, stream, subscription,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -63,6 +63,9 @@ enum Command {
     /// Data subjects: erase one, say who is erased, export the ledger
     #[command(subcommand)]
     Erasure(erasure::Command),
+    /// Schemas of event types: register them, try them, show them
+    #[command(subcommand)]
+    Schema(schema::Command),
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
@@ -74,6 +77,9 @@ enum Command {
     /// Measure this machine: each figure beside its physical limit
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Run the product in a simulated world, from one seed
+    #[command(subcommand)]
+    Sim(sim::Command),
     /// The catalogue of patterns; with a name, what there is of one
     Patterns {
         /// The pattern's name, as `saga`
@@ -113,10 +119,12 @@ impl Arguments {
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
             Command::Erasure(command) => command.run(&client, output).await,
+            Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,
+            Command::Sim(command) => command.run(&env, output).await,
             Command::Patterns { name } => patterns::show(name.as_deref(), output),
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,

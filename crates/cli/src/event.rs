@@ -3,8 +3,6 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use quorate_data::event::Timestamp;
-use quorate_foundations::time::Wall;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -77,16 +75,6 @@ impl<'e> Event<'e> {
         self.stub.is_some()
     }
 
-    /// When it happened: its `time`, or where it has none the time of recording.
-    pub(crate) fn happened_at(&self) -> Option<Wall> {
-        self.time.as_ref().map_or_else(|| self.recorded_at(), |time| instant(time))
-    }
-
-    /// When it was recorded.
-    pub(crate) fn recorded_at(&self) -> Option<Wall> {
-        instant(&self.recordedtime)
-    }
-
     fn shown(&self) -> String {
         let text = match (&self.stub, self.data, &self.data_base64) {
             (Some(stub), _, _) => format!("({stub})"),
@@ -99,10 +87,6 @@ impl<'e> Event<'e> {
             None => text,
         }
     }
-}
-
-fn instant(text: &str) -> Option<Wall> {
-    text.parse::<Timestamp>().ok().map(|time| time.instant())
 }
 
 /// `event` on one line, its data byte for byte the same when it is read again.

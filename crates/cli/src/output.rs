@@ -1,5 +1,6 @@
 //! What people and scripts see: tables and JSON on standard output, everything else on standard error.
 
+mod items;
 mod table;
 
 use std::io::{self, IsTerminal, Write as _};
@@ -7,7 +8,10 @@ use std::io::{self, IsTerminal, Write as _};
 use clap::ValueEnum;
 use serde_json::Value;
 
-pub(crate) use self::table::{Column, Table, plain};
+pub(crate) use self::{
+    items::{Layout, cell, print},
+    table::{Column, Table, plain},
+};
 use crate::exit::Failure;
 
 /// How a list is printed.

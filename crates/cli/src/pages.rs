@@ -1,11 +1,12 @@
 //! Lists that the node hands out page by page, followed along `Link: rel="next"`.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     client::{Call, Client, ClientError, Connection, Server, TOKEN, Target},
     exit::{Exit, Failure},
+    output::note,
 };
 
 /// How many items a page has unless the node allows fewer.
@@ -84,7 +85,14 @@ impl Page {
     pub(crate) fn items(&self) -> Result<Vec<&RawValue>, Failure> {
         #[derive(Deserialize)]
         struct Items<'p> {
-            #[serde(borrow, alias = "streams", alias = "subscriptions", alias = "parked", alias = "erasures")]
+            #[serde(
+                borrow,
+                alias = "streams",
+                alias = "subscriptions",
+                alias = "parked",
+                alias = "schemas",
+                alias = "erasures"
+            )]
             events: Vec<&'p RawValue>,
         }
         let items: Result<Items<'_>, _> = serde_json::from_slice(&self.body);
@@ -94,6 +102,27 @@ impl Page {
         };
         Ok(items.map_err(strange)?.events)
     }
+}
+
+/// The items of a list, and a note if there are more.
+pub(crate) async fn list(
+    client: &Client,
+    target: Target,
+    member: &'static str,
+    how_many: HowMany,
+) -> Result<Vec<Value>, Failure> {
+    let mut pages = Pages::new(client, target, how_many.page());
+    let mut items: Vec<Value> = Vec::new();
+    while items.len() < how_many.max()
+        && let Some(page) = pages.next(member).await?
+    {
+        items.extend(page.items()?.iter().filter_map(|item| serde_json::from_str(item.get()).ok()));
+    }
+    if pages.has_next() || items.len() > how_many.max() {
+        note("there may be more: see --limit and --all");
+    }
+    items.truncate(how_many.max());
+    Ok(items)
 }
 
 fn with_limit(base: &str, size: usize) -> String {

@@ -1,6 +1,8 @@
 //! The one transaction: the event log, the application's own tables, schemas and subscriptions.
 
 pub mod event;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod schema;
 pub mod store;
 pub mod subscription;

@@ -68,7 +68,7 @@ fn found(path: &Path, needle: &[u8]) -> Vec<PathBuf> {
 /// The bytes of every key of the store at `path`, read from a copy.
 fn secrets(path: &Path, copy: &Path) -> Vec<Vec<u8>> {
     photograph(path, copy);
-    let keys = rusqlite::Connection::open(with_suffix(copy, ".keys")).unwrap();
+    let keys = sqlite::raw(&with_suffix(copy, ".keys"));
     let mut select = keys.prepare("SELECT secret FROM quorate_key WHERE secret IS NOT NULL").unwrap();
     select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
@@ -425,10 +425,10 @@ async fn a_file_of_keys_that_is_not_this_stores_is_refused() {
     std::fs::write(&keys, b"this is no database, although it is long enough to be looked at".repeat(100)).unwrap();
     assert!(matches!(open(&folder.file()).await, Err(OpenError::Corrupt { path, .. }) if path == keys));
     std::fs::write(&keys, &good).unwrap();
-    rusqlite::Connection::open(&keys).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
+    sqlite::raw(&keys).execute_batch("PRAGMA user_version = 99").unwrap();
     assert!(matches!(open(&folder.file()).await, Err(OpenError::Newer { found: 99, .. })));
     std::fs::write(&keys, &good).unwrap();
-    let holder = rusqlite::Connection::open(&keys).unwrap();
+    let holder = sqlite::raw(&keys);
     holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE").unwrap();
     assert!(matches!(open(&folder.file()).await, Err(OpenError::Locked { path }) if path == keys));
     drop(holder);
@@ -443,10 +443,10 @@ async fn rot_in_keys_and_ledger_is_named_and_nothing_wrong_is_served() {
     append(&store, "bert", 1).await;
     store.erase("bert").await.unwrap();
     store.close().await.unwrap();
-    let keys = rusqlite::Connection::open(with_suffix(&folder.file(), ".keys")).unwrap();
+    let keys = sqlite::raw(&with_suffix(&folder.file(), ".keys"));
     keys.execute("UPDATE quorate_key SET secret = zeroblob(32) WHERE secret IS NOT NULL", []).unwrap();
     drop(keys);
-    let ledger = rusqlite::Connection::open(folder.file()).unwrap();
+    let ledger = sqlite::raw(&folder.file());
     ledger.execute("UPDATE quorate_erasure SET erased_at = erased_at + 1", []).unwrap();
     drop(ledger);
     let store = folder.store().await;

@@ -47,7 +47,7 @@ async fn a_database_that_is_not_ours_is_refused_and_left_alone() {
 async fn a_newer_schema_is_refused_by_its_number() {
     let folder = Folder::new();
     folder.store().await.close().await.unwrap();
-    let connection = rusqlite::Connection::open(folder.file()).unwrap();
+    let connection = sqlite::raw(&folder.file());
     connection.execute_batch("PRAGMA user_version = 7; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(connection);
     let cause = refused(&folder.file()).await;

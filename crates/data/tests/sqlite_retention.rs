@@ -62,7 +62,7 @@ async fn a_reader_in_the_way_delays_forgetting_and_does_not_prevent_it() {
     let folder = Folder::new();
     let store = folder.store().await;
     fill(&store).await;
-    let reader = rusqlite::Connection::open(folder.file()).unwrap();
+    let reader = sqlite::raw(&folder.file());
     reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
     let begun = std::time::Instant::now();
     let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };

@@ -134,8 +134,11 @@ use self::{
 
 const APPENDING: &str = "crates/node/tests/http/append.rs";
 const IDEMPOTENCY: &str = "crates/node/tests/http/keys.rs";
+const SCHEMAS: &str = "crates/node/tests/http/schemas.rs";
 const SUBSCRIBING: &str = "crates/node/tests/http/subscribe.rs";
 const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
+const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
+const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
 
 /// Every row, by what it is about.
@@ -157,6 +160,16 @@ pub const TABLE: &[Guarantee] = &[
     row(
         Durability,
         "append",
+        Library,
+        "whichever operation of the disk fails, what was acknowledged is there once and what was refused is not",
+        &[
+            test(FAULTS, "one_failed_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+            test(FAULTS, "a_disk_that_dies_at_any_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+        ],
+    ),
+    row(
+        Durability,
+        "append",
         Cli,
         "what was acknowledged before kill -9 is there afterwards, once",
         &[test(
@@ -170,6 +183,13 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "forgotten data is gone from the store's files",
         &[test(RETENTION, "truncated_data_is_gone_from_the_files_each_time")],
+    ),
+    row(
+        Durability,
+        "register a schema",
+        Library,
+        "a registered schema, and the mode of its type, survive a kill of the process",
+        &[Conformance("schemas_and_modes_outlive_reopening_and_a_crash")],
     ),
     row(
         Atomicity,
@@ -240,6 +260,16 @@ pub const TABLE: &[Guarantee] = &[
     ),
     row(
         Order,
+        "register a schema",
+        Library,
+        "whatever is appended behind a registration was held against it; of racing ones each version is given once",
+        &[
+            Conformance("nothing_is_appended_behind_a_registration_that_does_not_fit_it"),
+            Conformance("of_racing_registrations_each_gets_its_due"),
+        ],
+    ),
+    row(
+        Order,
         "If-Match, If-None-Match",
         Http,
         "of many writers that expect the same version one wins",
@@ -298,6 +328,7 @@ pub const TABLE: &[Guarantee] = &[
             Conformance("a_repeated_append_answers_as_the_first_time"),
             Conformance("a_repeat_is_known_after_reopening_and_after_a_crash"),
             Conformance("a_repeat_is_known_after_truncate_and_tombstone"),
+            Conformance("a_repeat_is_known_whatever_was_registered_since"),
             Conformance("concurrent_repeats_write_once"),
         ],
     ),
@@ -344,10 +375,61 @@ pub const TABLE: &[Guarantee] = &[
     ),
     row(
         Integrity,
+        "read",
+        Library,
+        "a changed byte in any page of the file or of its log, the application's tables included, is an error that names it",
+        &[
+            test(PAGES, "a_flipped_byte_in_any_page_is_never_served_and_verifying_names_the_page"),
+            test(PAGES, "a_flipped_byte_in_the_log_of_a_live_store_is_noticed_and_never_reaches_the_file"),
+        ],
+    ),
+    row(
+        Integrity,
         "append",
         Library,
         "an event comes back byte for byte; its id is refused for other content",
         &[Conformance("an_event_comes_back_as_it_went_in"), Conformance("an_id_used_for_other_content_is_refused")],
+    ),
+    row(
+        Integrity,
+        "append",
+        Library,
+        "an event that does not fit the schema of its type is refused, also in a transaction",
+        &[Conformance("what_does_not_fit_its_schema_is_refused_on_every_road")],
+    ),
+    row(
+        Integrity,
+        "append",
+        Http,
+        "an event that does not fit the schema of its type is refused with the path, on every road",
+        &[test(SCHEMAS, "what_does_not_fit_is_refused_with_its_path_on_every_road")],
+    ),
+    row(
+        Integrity,
+        "open aggregates or decisions",
+        Library,
+        "upcasters with a gap, a circle or the wrong end are refused at start-up, by the step",
+        &[
+            test("crates/data/src/schema/upcast/tests.rs", "a_gap_is_named_with_the_way_that_leads_to_it"),
+            test(
+                "crates/data/src/schema/upcast/tests.rs",
+                "circles_duplicates_downgrades_and_useless_steps_are_refused_by_name",
+            ),
+            test(
+                "crates/consistency/src/event_sourcing/tests/upcasting.rs",
+                "a_chain_that_does_not_reach_todays_version_is_found_at_start_up",
+            ),
+        ],
+    ),
+    row(
+        Integrity,
+        "POST /v1/schemas/{type}/versions",
+        Http,
+        "a schema that breaks an earlier one is refused with the path; a hostile one costs next to nothing",
+        &[
+            test(SCHEMAS, "an_incompatible_schema_is_refused_with_its_path_and_a_check_says_so_beforehand"),
+            test(SCHEMAS, "hostile_schemas_are_refused_and_the_node_goes_on"),
+        ],
     ),
 ];
 

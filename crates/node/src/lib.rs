@@ -7,6 +7,8 @@
 //! Signals belong to the binary: it stops the environment's tasks, and [`serve`] drains and returns.
 
 pub mod config;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod guarantees;
 mod http;
 mod server;

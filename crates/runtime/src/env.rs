@@ -13,8 +13,9 @@ use crate::{
     clock::{Clocks, RealClocks},
     disk::{Disk, RealDisk},
     net::{Net, RealNet},
+    probe::{NoProbe, Probe},
     random::{Random, Rng},
-    tasks::Tasks,
+    tasks::{RealSpawn, Tasks},
 };
 
 /// The world as a service sees it: clocks, randomness, disk, network, tasks, blocking work and a metrics registry.
@@ -43,6 +44,8 @@ pub struct EnvParts {
     pub tasks: Tasks,
     /// Where everybody registers metrics; the node serves it at `/metrics`.
     pub metrics: Arc<Mutex<Registry>>,
+    /// Rare paths taken on purpose, and rare states reported: nothing outside simulation.
+    pub probe: Arc<dyn Probe>,
     /// Ends the process (or the simulated host) at once, because going on could lose what was promised.
     pub fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -56,7 +59,8 @@ impl Env {
             disk: Arc::new(RealDisk),
             net: Arc::new(RealNet),
             blocking: Arc::new(RealBlocking),
-            tasks: Tasks::root(),
+            tasks: Tasks::root(Arc::new(RealSpawn)),
+            probe: Arc::new(NoProbe),
             metrics: Arc::default(),
             fatal: Arc::new(|why| {
                 tracing::error!(why, "stopping the process: going on could lose acknowledged writes");
@@ -69,6 +73,11 @@ impl Env {
     /// An environment of the given ports.
     pub fn from_parts(parts: EnvParts) -> Self {
         Self { parts }
+    }
+
+    /// The ports it is made of, for whoever exchanges one.
+    pub fn into_parts(self) -> EnvParts {
+        self.parts
     }
 
     /// The same world, with tasks spawned under a new branch of the task tree.
@@ -153,6 +162,22 @@ impl Env {
     /// The metrics registry, for registering metrics at start-up and for rendering them.
     pub fn metrics(&self) -> MutexGuard<'_, Registry> {
         self.parts.metrics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether to take the rare path at `point` on purpose; never outside simulation. See [`Probe::buggify`].
+    pub fn buggify(&self, point: &'static str) -> bool {
+        self.parts.probe.buggify(point)
+    }
+
+    /// Whether the bug `piece` of the museum is planted in this world. See [`Probe::planted`].
+    #[cfg(feature = "museum")]
+    pub fn planted(&self, piece: &'static str) -> bool {
+        self.parts.probe.planted(piece)
+    }
+
+    /// Reports that the rare state `state` was reached. See [`Probe::reached`].
+    pub fn reached(&self, state: &'static str) {
+        self.parts.probe.reached(state);
     }
 
     /// Ends the process (or the simulated host) at once. For the few faults after which going on would break a

@@ -8,7 +8,9 @@ pub mod blocking;
 pub mod clock;
 pub mod disk;
 mod env;
+pub mod fault;
 pub mod net;
+pub mod probe;
 pub mod random;
 pub mod tasks;
 

@@ -33,6 +33,14 @@ impl Random {
         Self::from_seed(seed)
     }
 
+    /// A tree of its own for `purpose`, always the same one.
+    pub fn branch(&self, purpose: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&self.seed);
+        hasher.update(b"branch");
+        hasher.update(purpose.as_bytes());
+        Self::from_seed(*hasher.finalize().as_bytes())
+    }
+
     /// The next stream for `purpose`: the n-th call for a purpose always yields the same n-th stream.
     pub fn stream(&self, purpose: &str) -> Rng {
         let nth = {

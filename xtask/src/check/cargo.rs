@@ -3,11 +3,15 @@
 use anyhow::{Context, Result};
 
 use super::{Finding, Verdict};
-use crate::command;
+use crate::{bench_peers, command};
 
-/// rustfmt, over every member of the workspace.
+/// rustfmt, over every member of the workspace and of the peers'.
 pub(super) fn format() -> Result<Verdict> {
-    run(&["fmt", "--all", "--check"], &[])
+    let ours = run(&["fmt", "--all", "--check"], &[])?;
+    match ours {
+        Verdict::Passed => run(&["fmt", "--all", "--check", "--manifest-path", bench_peers::MANIFEST], &[]),
+        _ => Ok(ours),
+    }
 }
 
 /// clippy, over everything that compiles.

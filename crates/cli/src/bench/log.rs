@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -37,9 +38,15 @@ pub(super) struct Effort {
 
 impl Effort {
     fn of(options: &Options) -> Self {
-        match options.quick {
+        let usual = match options.quick {
             true => Self { rounds: 1, span: Duration::from_millis(300), many: 50_000 },
             false => Self { rounds: 5, span: Duration::from_millis(1_500), many: 1_000_000 },
+        };
+        Self {
+            rounds: options.rounds.map_or(usual.rounds, NonZeroUsize::get),
+            span: options.span.unwrap_or(usual.span),
+            // Each stream gets as many as every other.
+            many: options.events.unwrap_or(usual.many) / STREAMS as u64 * STREAMS as u64,
         }
     }
 }

@@ -12,7 +12,7 @@ mod over_http;
 mod segment;
 mod slow_disk;
 
-use std::path::PathBuf;
+use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand};
 use quorate_runtime::Env;
@@ -38,9 +38,18 @@ pub(crate) struct Options {
     /// One short round of everything: shows that it works, proves nothing
     #[arg(long)]
     quick: bool,
-    /// Measure only figures whose names begin with this
-    #[arg(long, value_name = "PREFIX", default_value = "")]
+    /// Measure only the figure of this name, or those below it: append/in-process/16, or append
+    #[arg(long, value_name = "NAME", default_value = "")]
     only: String,
+    /// How often to measure each figure, for its median [default: 5, quick: 1]
+    #[arg(long, value_name = "COUNT")]
+    rounds: Option<NonZeroUsize>,
+    /// How long to measure each rate, at most an hour [default: 1500ms, quick: 300ms]
+    #[arg(long, value_name = "SPAN", value_parser = span)]
+    span: Option<Duration>,
+    /// How many events the large store gets [default: 1000000, quick: 50000]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1_000..=100_000_000))]
+    events: Option<u64>,
     /// Where to put files, on the disk to be measured; they are removed at the end
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     folder: PathBuf,
@@ -63,9 +72,23 @@ impl Command {
 }
 
 impl Options {
+    /// Whether `name`, a figure or a group of them, or something below it is to be measured.
     fn wants(&self, name: &str) -> bool {
-        name.starts_with(&self.only) || self.only.starts_with(name)
+        is_within(name, &self.only) || is_within(&self.only, name)
     }
+}
+
+/// Whether `name` is `group` or below it, as in paths: `append/16` is not within `append/1`.
+fn is_within(name: &str, group: &str) -> bool {
+    let group = group.trim_end_matches('/');
+    name.strip_prefix(group).is_some_and(|rest| group.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A span that a rate can be measured over.
+fn span(text: &str) -> Result<Duration, String> {
+    let span = crate::span(text)?;
+    let possible = Duration::from_millis(1)..=Duration::from_secs(3_600);
+    if possible.contains(&span) { Ok(span) } else { Err("a rate is measured over 1ms to 1h".to_owned()) }
 }
 
 /// Something of the bench itself went wrong.
@@ -75,7 +98,23 @@ fn failed(doing: &str, cause: impl std::fmt::Display) -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use super::figure::Figures;
+    use super::{figure::Figures, is_within, span};
+
+    #[test]
+    fn a_group_holds_what_is_below_it_and_nothing_that_merely_begins_the_same() {
+        assert!(is_within("append/in-process/16", "append/in-process/"));
+        assert!(is_within("append/in-process/16/syncs-per-event", "append/in-process/16"));
+        assert!(is_within("append/in-process/16", ""));
+        assert!(!is_within("append/in-process/16", "append/in-process/1"));
+        assert!(!is_within("append/", "append/in-process/16"));
+    }
+
+    #[test]
+    fn a_span_without_length_or_end_is_refused() {
+        assert!(span("1s").is_ok());
+        assert!(span("0s").is_err());
+        assert!(span("2h").is_err());
+    }
 
     #[test]
     fn a_ratio_is_of_medians_and_counts_the_right_way() {

@@ -88,7 +88,8 @@ impl Problem {
             return Exit::Unknown;
         }
         match self.slug.as_str() {
-            "invalid-json" | "invalid-event" | "invalid-batch" => return Exit::BadInput,
+            "invalid-json" | "invalid-event" | "invalid-batch" | "schema-violation" | "unknown-type"
+            | "invalid-schema" => return Exit::BadInput,
             "invalid-parameter" | "invalid-precondition" | "invalid-name" | "invalid-token" => return Exit::Usage,
             "store-corrupt" | "key-missing" => return Exit::Damaged,
             _ => {}

@@ -148,11 +148,13 @@ fn token(client: &Client, reply: &Reply) -> Result<Token, Failure> {
 
 /// Whether the node refuses the events themselves, and not whoever sends them or for now.
 fn names_the_events(problem: &Problem) -> bool {
-    const KINDS: [&str; 9] = [
+    const KINDS: [&str; 11] = [
         "invalid-json",
         "invalid-event",
         "invalid-batch",
         "invalid-name",
+        "schema-violation",
+        "unknown-type",
         "id-reused",
         "batch-partly-known",
         "stream-tombstoned",

@@ -1,6 +1,6 @@
 //! Appending one event.
 
-use std::{io::Read as _, path::Path, str::FromStr};
+use std::str::FromStr;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
@@ -12,13 +12,11 @@ use super::route;
 use crate::{
     client::{Call, Client, EVENT},
     exit::{Exit, Failure},
+    input,
     output::{Column, Format, Out, Table, note},
 };
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-
-/// The longest data that is read, in bytes: more than any node takes.
-const MAX_DATA: u64 = 64 << 20;
 
 /// One event, and what the stream must be like.
 #[derive(Args, Debug)]
@@ -34,6 +32,9 @@ pub(crate) struct Append {
     /// The data's media type, where it is not JSON
     #[arg(long, value_name = "TYPE", default_value = "application/json")]
     content_type: String,
+    /// The schema that the data follows: where a version is served, as `schema show` prints it
+    #[arg(long, value_name = "URI")]
+    schema: Option<String>,
     /// The event's id: appending it again changes nothing. Without this flag the key, or a new UUID
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -125,12 +126,9 @@ impl Append {
 
     async fn read_data(&self, env: &Env) -> Result<Option<Vec<u8>>, Failure> {
         let Some(text) = &self.data else { return Ok(None) };
-        if text == "-" {
-            return read("standard input", env, || Ok(Box::new(std::io::stdin()))).await.map(Some);
-        }
-        let Some(path) = text.strip_prefix('@') else { return Ok(Some(text.clone().into_bytes())) };
-        let (disk, of_path) = (env.disk().clone(), path.to_owned());
-        read(path, env, move || disk.open(Path::new(&of_path))).await.map(Some)
+        let from = if text == "-" { Some("-") } else { text.strip_prefix('@') };
+        let Some(path) = from else { return Ok(Some(text.clone().into_bytes())) };
+        input::read(path, env).await.map(Some)
     }
 
     /// The event in JSON, its data byte for byte as it was given.
@@ -148,6 +146,7 @@ impl Append {
             ("tags", tags),
             ("correlationid", self.correlation_id.clone()),
             ("causationid", self.causation_id.clone()),
+            ("dataschema", self.schema.clone()),
             ("datacontenttype", data.is_some().then(|| self.content_type.clone())),
         ];
         members.extend(optional.into_iter().filter_map(|(name, value)| Some((name.to_owned(), Value::from(value?)))));
@@ -175,22 +174,6 @@ fn json_text(data: &[u8]) -> Result<&str, Failure> {
     let text = std::str::from_utf8(data).map_err(|wrong| bad(wrong.to_string()))?.trim();
     let checked: Result<serde::de::IgnoredAny, _> = serde_json::from_str(text);
     checked.map(|_| text).map_err(|wrong| bad(wrong.to_string()))
-}
-
-async fn read(
-    name: &str,
-    env: &Env,
-    open: impl FnOnce() -> std::io::Result<Box<dyn std::io::Read + Send>> + Send + 'static,
-) -> Result<Vec<u8>, Failure> {
-    let reading = env.run_blocking(move || {
-        let mut bytes = Vec::new();
-        open()?.take(MAX_DATA + 1).read_to_end(&mut bytes).map(|_| bytes)
-    });
-    let bytes = reading.await.map_err(|cause| Failure::io(name, &cause))?;
-    if bytes.len() as u64 > MAX_DATA {
-        return Err(Failure::new(Exit::BadInput, format!("{name} holds more than {MAX_DATA} bytes")));
-    }
-    Ok(bytes)
 }
 
 /// A UUID version 7: later ids sort later.

@@ -8,7 +8,7 @@ use crate::{
     event::{COLUMNS, Event},
     exit::Failure,
     output::{Format, Out, Table, note},
-    pages::{HowMany, PAGE, Pages, moment},
+    pages::{HowMany, Pages, moment},
 };
 
 /// Which of the events that are read are shown.
@@ -35,14 +35,8 @@ pub(crate) enum Continue {
 }
 
 impl Selection {
-    fn takes(&self, event: &Event<'_>) -> bool {
-        let by =
-            |limit: &Option<Timestamp>, instant| limit.as_ref().is_none_or(|limit| instant <= Some(limit.instant()));
-        by(&self.at, event.happened_at()) && by(&self.recorded_at, event.recorded_at())
-    }
-
-    fn takes_all(&self) -> bool {
-        self.at.is_none() && self.recorded_at.is_none()
+    fn apply(&self, target: Target) -> Target {
+        target.with_some("at", self.at.as_ref()).with_some("recordedat", self.recorded_at.as_ref())
     }
 }
 
@@ -55,16 +49,12 @@ pub(crate) async fn read(
     format: Format,
     go_on: Continue,
 ) -> Result<(), Failure> {
-    let size = if selection.takes_all() { how_many.page() } else { PAGE };
-    let mut pages = Pages::new(client, target, size).including(selection.token.clone());
+    let mut pages = Pages::new(client, selection.apply(target), how_many.page()).including(selection.token.clone());
     let mut printer = Printer::new(format);
     let mut more = None;
     while let Some(page) = pages.next("events").await? {
         for item in page.items()? {
             let event = Event::of(item.get())?;
-            if !selection.takes(&event) {
-                continue;
-            }
             if printer.count == how_many.max() {
                 more = Some(hint(go_on, &event, &printer));
                 break;

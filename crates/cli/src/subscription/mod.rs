@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use crate::{
     client::{Call, Client, JSON, Target},
     exit::Failure,
-    output::{Format, note},
-    pages::{HowMany, Pages, positive},
+    output::Format,
+    pages::{HowMany, list, positive},
 };
 
 /// Verbs on durable subscriptions.
@@ -175,22 +175,6 @@ impl Selected {
 
 async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
     Ok(client.call(call).await?.json(client.server())?)
-}
-
-/// The items of a list, and a note if there are more.
-async fn list(client: &Client, target: Target, member: &'static str, how_many: HowMany) -> Result<Vec<Value>, Failure> {
-    let mut pages = Pages::new(client, target, how_many.page());
-    let mut items: Vec<Value> = Vec::new();
-    while items.len() < how_many.max()
-        && let Some(page) = pages.next(member).await?
-    {
-        items.extend(page.items()?.iter().filter_map(|item| serde_json::from_str(item.get()).ok()));
-    }
-    if pages.has_next() || items.len() > how_many.max() {
-        note("there may be more: see --limit and --all");
-    }
-    items.truncate(how_many.max());
-    Ok(items)
 }
 
 fn route_of_all() -> Target {

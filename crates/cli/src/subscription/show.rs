@@ -5,37 +5,8 @@ use serde_json::{Value, json};
 use crate::{
     client::{Reply, Server},
     exit::Failure,
-    output::{Column, Format, Out, Table},
+    output::{Column, Format, Layout, Out, cell, print},
 };
-
-/// A table's columns, and what stands in them for one item.
-type Layout<const N: usize> = ([Column; N], fn(&Value) -> [String; N]);
-
-/// Prints `whole` for programs, or a row of `cells` per item for people.
-fn print<const N: usize>(
-    items: &[Value],
-    whole: &Value,
-    (columns, cells): Layout<N>,
-    format: Format,
-) -> Result<(), Failure> {
-    let mut out = Out::new();
-    if format == Format::Json {
-        out.json(whole)?;
-        return out.flush();
-    }
-    let mut table = Table::new(columns);
-    items.iter().for_each(|item| table.row(cells(item)));
-    table.print(&mut out)
-}
-
-/// A member as a cell: text without quotes, nothing as nothing.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    }
-}
 
 /// Prints how one subscription stands.
 pub(super) fn subscription(one: &Value, format: Format) -> Result<(), Failure> {

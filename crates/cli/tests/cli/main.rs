@@ -9,6 +9,7 @@ mod import;
 mod import_faults;
 mod listings;
 mod loans;
+mod schemas;
 mod serve;
 mod settings;
 mod subscriptions;

@@ -5,8 +5,9 @@ use std::{marker::PhantomData, sync::Arc};
 use quorate_data::{
     event::{Extensions, NewEvent, Recorded, Tags},
     schema::{
-        SchemaVersion,
+        SchemaVersion, address,
         upcast::{Upcasters, Versioned},
+        version_named,
     },
 };
 use quorate_foundations::name::Name;
@@ -35,13 +36,8 @@ pub(super) enum Unwritable {
 
 /// `dataschema` of version `version` of the type `name`: where a node serves its JSON Schema.
 pub(super) fn schema_of(name: &str, version: u32) -> String {
-    format!("/v1/schemas/{name}/{version}")
-}
-
-/// The version that a `dataschema` of ours names.
-fn version_in(schema: &str, name: &str) -> Option<SchemaVersion> {
-    let number = schema.strip_prefix("/v1/schemas/")?.strip_prefix(name)?.strip_prefix('/')?;
-    number.parse().ok().and_then(SchemaVersion::new)
+    // Declarations with version 0 are refused at start-up.
+    address(name, SchemaVersion::new(version).unwrap_or(SchemaVersion::FIRST))
 }
 
 impl<E: DomainEvent> Codec<E> {
@@ -148,7 +144,7 @@ impl<E: DomainEvent> Codec<E> {
 
     fn bring_up_to_date(&self, recorded: &Recorded) -> Result<Vec<Versioned>, Undecodable> {
         let version = match recorded.schema() {
-            Some(schema) => version_in(schema, recorded.kind())
+            Some(schema) => version_named(schema, recorded.kind())
                 .ok_or_else(|| Undecodable::Schema { schema: schema.chars().take(256).collect() })?,
             None => SchemaVersion::FIRST,
         };

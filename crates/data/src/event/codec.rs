@@ -138,6 +138,11 @@ impl Prepared {
         Recorded::new(place.position, buffer.split().freeze(), self.layout)
     }
 
+    /// As an event that is nowhere in the log: to look at what it says.
+    pub(crate) fn unplaced(&self) -> Recorded {
+        Recorded::new(Position::default(), self.bytes.clone().freeze(), self.layout)
+    }
+
     /// Whether `recorded` is this event: the same content in the same words, and sealed with the same key.
     pub(crate) fn is(&self, recorded: &Recorded) -> bool {
         self.is_alike(recorded) && self.data_hash == recorded.data_hash()

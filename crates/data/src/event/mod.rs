@@ -13,6 +13,7 @@ mod timestamp;
 
 use std::fmt;
 
+pub(crate) use chain::blake3_of;
 pub use chain::{ChainHash, DataHash};
 pub use codec::DecodeError;
 pub(crate) use codec::{Place, Prepared};
@@ -44,9 +45,9 @@ macro_rules! counted {
                 self.0
             }
 
-            /// The one after this.
+            /// The one after this; the last of all is its own successor.
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 

@@ -245,7 +245,9 @@ fn check_text(attribute: &'static str, text: &str) -> Result<(), InvalidEvent> {
     if text.len() > NewEvent::MAX_ATTRIBUTE_BYTES {
         return Err(InvalidEvent::TooLong { attribute, bytes: text.len(), max: NewEvent::MAX_ATTRIBUTE_BYTES });
     }
-    if text.contains(char::is_control) {
+    // Looking at bytes is enough for nearly every text, and several times as fast.
+    let plain = text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
+    if !plain && text.contains(char::is_control) {
         return Err(InvalidEvent::Control { attribute });
     }
     Ok(())

@@ -63,6 +63,11 @@ impl Recorded {
         codec::decode(position, bytes)
     }
 
+    /// The same with bytes of its own: what it was read from can be given back.
+    pub(crate) fn detached(self) -> Self {
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), ..self }
+    }
+
     /// Its place in the whole log.
     pub fn position(&self) -> Position {
         self.position

@@ -43,14 +43,17 @@ impl Tags {
     /// A set of the given tags; order and repetition do not matter.
     pub fn new<T: AsRef<str>>(tags: impl IntoIterator<Item = T>) -> Result<Self, TagError> {
         let tags: Vec<T> = tags.into_iter().collect();
-        tags.iter().try_for_each(|tag| Self::check(tag.as_ref()))?;
-        let mut sorted: Vec<&str> = tags.iter().map(AsRef::as_ref).collect();
-        sorted.sort_unstable();
-        sorted.dedup();
-        if sorted.len() > Self::MAX_COUNT {
-            return Err(TagError::TooMany { count: sorted.len() });
+        Self::of(tags.iter().map(AsRef::as_ref).collect())
+    }
+
+    fn of(mut tags: Vec<&str>) -> Result<Self, TagError> {
+        tags.iter().try_for_each(|tag| Self::check(tag))?;
+        tags.sort_unstable();
+        tags.dedup();
+        if tags.len() > Self::MAX_COUNT {
+            return Err(TagError::TooMany { count: tags.len() });
         }
-        Ok(Self(sorted.join(" ")))
+        Ok(Self(tags.join(" ")))
     }
 
     /// Whether `tag` could be one, and if not, why.
@@ -58,7 +61,8 @@ impl Tags {
         if tag.len() > Self::MAX_BYTES {
             return Err(TagError::TooLong { tag: tag.chars().take(32).collect(), bytes: tag.len() });
         }
-        if tag.is_empty() || tag.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        let plain = tag.bytes().all(|byte| byte.is_ascii_graphic());
+        if tag.is_empty() || (!plain && tag.contains(|c: char| c.is_whitespace() || c.is_control())) {
             return Err(TagError::Malformed { tag: tag.to_owned() });
         }
         Ok(())
@@ -83,7 +87,7 @@ impl Tags {
 impl FromStr for Tags {
     type Err = TagError;
     fn from_str(text: &str) -> Result<Self, TagError> {
-        Self::new(text.split(' ').filter(|tag| !tag.is_empty()))
+        Self::of(text.split(' ').filter(|tag| !tag.is_empty()).collect())
     }
 }
 

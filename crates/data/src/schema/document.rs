@@ -100,6 +100,21 @@ pub enum SchemaFault {
     },
 }
 
+impl SchemaFault {
+    /// The JSON pointer of the offending place in the schema; empty where it is the whole.
+    pub fn at(&self) -> &str {
+        match self {
+            Self::TooLarge { .. } => "",
+            Self::Dialect { at, .. }
+            | Self::Invalid { at, .. }
+            | Self::RemoteRef { at, .. }
+            | Self::DanglingRef { at, .. }
+            | Self::Unsupported { at, .. }
+            | Self::Endless { at } => at,
+        }
+    }
+}
+
 impl Schema {
     /// Looks `value` over: conforming, self-contained, within `limits`.
     ///

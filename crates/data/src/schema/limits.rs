@@ -31,6 +31,10 @@ pub struct Limits {
     pub listing_visits: usize,
     /// Versions of one event type. Default 1,000.
     pub versions: usize,
+    /// Event types with a schema. Default 10,000.
+    pub types: usize,
+    /// All schemas of a registry together, as compact JSON, in bytes: they are kept in memory. Default 64 MiB.
+    pub registry_bytes: usize,
 }
 
 impl Default for Limits {
@@ -48,6 +52,8 @@ impl Default for Limits {
             violations: 16,
             listing_visits: 20_000,
             versions: 1_000,
+            types: 10_000,
+            registry_bytes: 64 << 20,
         }
     }
 }

@@ -19,10 +19,14 @@
 //! - Snapshots and views are not upcast. They are derived: discard them when the code that folds them changes.
 //!
 //! # What it promises
-//! Nothing here touches a clock, a disk or a network; the same rows and calls give the same answers everywhere, also on
-//! a node cut off from the others, which checks against the schemas it last admitted. Two nodes cannot both win a
-//! version: the row's key is type and version, and the store's transaction decides ([`Schemas::propose`], then
-//! [`SchemaRegistry::admit`]). The comparison of schemas is sound and incomplete: what passes is safe, what is refused
+//! A [`Registrar`] keeps schemas in a store, and the store holds every append against them, also inside transactions:
+//! what is appended behind a registration was held against it, what came before is not looked at again, and what the log
+//! knows is answered as the first time ([`store`](crate::store)). An event is held against the version that its
+//! `dataschema` names ([`version_named`]), else the newest. Data is looked at before it is sealed; only JSON fits.
+//!
+//! Everything else here touches no clock, disk or network; the same rows and calls give the same answers everywhere. Two
+//! registrations cannot both win a version: the row's key is type and version, and the store's transaction decides
+//! ([`Schemas::propose`], then [`SchemaRegistry::admit`]). The comparison of schemas is sound and incomplete: what passes is safe, what is refused
 //! with "cannot be proved" may have been safe, too. What a schema or a document may cost is bounded by [`Limits`], each
 //! by name, whoever wrote it.
 //!
@@ -64,21 +68,29 @@
 //! Schema documents rather than over its own list of allowed edits, and therefore also takes their "open content model"
 //! at its word unless told otherwise ([`Undeclared`]). Dialect: JSON Schema 2020-12, with `format` asserted.
 
+mod address;
+mod candidate;
 mod compat;
 mod document;
 mod limits;
+mod registrar;
 mod registry;
+pub(crate) mod rows;
+mod strict;
 pub mod upcast;
 mod version;
 mod vocabulary;
 
+pub use address::{address, version_named};
+pub(crate) use candidate::Candidate;
 pub use compat::{
     Certainty, Compatibility, Direction, Finding, MAX_FINDINGS, Undeclared, UnknownCompatibility, incompatibilities,
 };
 pub use document::{Schema, SchemaFault};
 pub use limits::Limits;
+pub use registrar::{Registered, Registrar, RegistrarError};
 pub use registry::{
     Checked, Incompatibility, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,
-    Schemas, UnknownType, Violation, Which,
+    SchemaSize, Schemas, UnknownType, Violation, Which,
 };
 pub use version::SchemaVersion;

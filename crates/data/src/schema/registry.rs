@@ -9,7 +9,7 @@ mod error;
 mod snapshot;
 
 pub use error::{Incompatibility, RegisterError, Rejection, RowError, Violation};
-pub use snapshot::{Checked, Schemas, Which};
+pub use snapshot::{Checked, SchemaSize, Schemas, Which};
 
 use super::{
     compat::{Compatibility, Undeclared},
@@ -19,7 +19,10 @@ use super::{
 use quorate_foundations::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// What becomes of events whose type has no schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +30,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 pub enum UnknownType {
     /// They pass unchecked. The default: types gain schemas one by one.
     #[default]
-    Accept,
+    Open,
     /// They are refused.
-    Refuse,
+    Closed,
 }
 
 /// The rules of a registry.
@@ -96,10 +99,22 @@ impl Proposal {
 /// assert!(refused.to_string().contains("`/pence`"), "{refused}");
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct SchemaRegistry {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Whether types without a schema pass: never changes.
+    is_open: bool,
+    /// That of `current`, to be looked at without the lock. Ordering: written under the lock, behind `current`, so that
+    /// whoever reads it and then asks for `current` gets these schemas or later ones.
+    generation: AtomicU64,
     /// Held only to copy or replace the pointer; invariant: nothing that can panic runs under it.
-    current: Arc<RwLock<Schemas>>,
+    current: RwLock<Schemas>,
+    /// Held while a change is written and put in force.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl SchemaRegistry {
@@ -110,12 +125,26 @@ impl SchemaRegistry {
 
     /// A registry in which `schemas` are in force.
     pub fn with(schemas: Schemas) -> Self {
-        Self { current: Arc::new(RwLock::new(schemas)) }
+        let is_open = schemas.policy().unknown_type == UnknownType::Open;
+        let generation = AtomicU64::new(schemas.generation());
+        Self {
+            shared: Arc::new(Shared { is_open, generation, current: RwLock::new(schemas), turn: Default::default() }),
+        }
+    }
+
+    /// How often what is in force has changed: see [`Schemas::generation`].
+    pub fn generation(&self) -> u64 {
+        self.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// Whether no event whatsoever is refused. Costs nothing to ask.
+    pub fn accepts_everything(&self) -> bool {
+        self.shared.is_open && self.generation() == 0
     }
 
     /// What is in force now. The answer never changes; later admissions are seen by asking again.
     pub fn current(&self) -> Schemas {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts a persisted row in force. Repeating a row changes nothing.
@@ -123,8 +152,24 @@ impl SchemaRegistry {
     /// # Errors
     /// [`RowError`]: the row does not follow what is in force; nothing changed.
     pub fn admit(&self, row: SchemaRow) -> Result<(), RowError> {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = current.admitting(row)?;
+        self.change(|current| current.admitting(row))
+    }
+
+    /// Gives a type another mode for registrations to come. A type without a schema has none, and nothing changes.
+    pub fn set_mode(&self, event_type: &Name, mode: Compatibility) {
+        let set = self.change(|current| Ok::<_, std::convert::Infallible>(current.with_mode(event_type, mode)));
+        set.unwrap_or_else(|never| match never {});
+    }
+
+    /// Waits until no other change is being written.
+    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.shared.turn.lock().await
+    }
+
+    fn change<E>(&self, change: impl FnOnce(&Schemas) -> Result<Schemas, E>) -> Result<(), E> {
+        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
+        *current = change(&current)?;
+        self.shared.generation.store(current.generation(), Ordering::Release);
         Ok(())
     }
 
@@ -150,6 +195,12 @@ impl SchemaRegistry {
                 return Ok(version);
             }
         }
+    }
+}
+
+impl Default for SchemaRegistry {
+    fn default() -> Self {
+        Self::new(RegistryPolicy::default())
     }
 }
 

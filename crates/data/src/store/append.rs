@@ -1,9 +1,14 @@
 //! Appending: what to write, on which condition, and how it can end.
 
+use std::sync::Arc;
+
 use quorate_foundations::name::Name;
 
 use super::{Query, StoreError, Token};
-use crate::event::{InvalidEvent, NewEvent, Position, Version};
+use crate::{
+    event::{InvalidEvent, NewEvent, Position, Version},
+    schema::Rejection,
+};
 
 /// What a stream must be like for an append to happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +65,7 @@ pub struct StreamAppend {
 pub struct AppendCondition {
     /// What must not be there.
     pub fail_if_match: Query,
-    /// Events up to here were known when the decision was made. Zero: none.
+    /// Events up to here were known when the decision was made. Zero: none. Not behind the end of the log.
     pub after: Position,
 }
 
@@ -137,6 +142,17 @@ pub enum AppendError {
         /// An event that matches.
         position: Position,
     },
+    /// A condition was decided on more than this log holds: on another timeline, which a restore ended. Compare what was
+    /// read with the log, and decide anew.
+    #[error("condition {condition} looks behind position {after}, this log ends at {head}")]
+    Ahead {
+        /// Which condition, counted from 0.
+        condition: usize,
+        /// Behind which position it looks.
+        after: Position,
+        /// Where the log ends.
+        head: Position,
+    },
     /// An event is known with other content. The id was used twice.
     #[error("event `{id}` of `{source_uri}` is already in stream `{stream}`, at version {version}, with other content")]
     IdReused {
@@ -173,6 +189,19 @@ pub enum AppendError {
         /// The rule.
         #[source]
         cause: InvalidEvent,
+    },
+    /// An event does not fit the schema of its type. It helps only to change the event, or the schema.
+    #[error("event {index} of stream `{stream}`, a `{event_type}`, was refused")]
+    Schema {
+        /// The stream.
+        stream: Name,
+        /// Which event, counted from 0.
+        index: usize,
+        /// Its type.
+        event_type: Arc<str>,
+        /// What is wrong with it.
+        #[source]
+        cause: Rejection,
     },
     /// The batch breaks a limit or repeats itself.
     #[error("{what}")]

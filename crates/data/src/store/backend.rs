@@ -7,11 +7,14 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendBatch, AppendError, Appended, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
+    AppendError, Appended, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
     SqlError, StoreError, StreamPage, Timeline, Value, Verified,
     erasure::{DataSubject, Entry, Erased},
 };
-use crate::event::{Position, Version};
+use crate::{
+    event::{Position, Version},
+    schema::SchemaRegistry,
+};
 
 /// A storage engine. Everybody else talks to [`Store`](super::Store), which wraps one.
 pub trait Backend: Send + Sync {
@@ -23,12 +26,21 @@ pub trait Backend: Send + Sync {
     fn timeline(&self) -> Timeline;
     /// What it has done since it was opened.
     fn statistics(&self) -> Statistics;
-    /// The last position of the log, and every later one as it becomes readable.
+    /// The last position of the log, and every later one as it becomes readable. Closing wakes whoever waits.
     fn head(&self) -> watch::Receiver<Position>;
     /// How often something was forgotten so far, and every later time: see [`Store::forgotten`](super::Store::forgotten).
     fn forgotten(&self) -> watch::Receiver<u64>;
-    /// Appends without a closure: the fast path.
-    fn append(&self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
+    /// Changes whenever `stream` may have; see [`Store::watch_stream`](super::Store::watch_stream). An engine that cannot tell
+    /// streams apart wakes everybody.
+    fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
+        let _ = stream;
+        self.head()
+    }
+    /// The schemas in force, as they were stored when it was opened and as they were registered since.
+    fn schemas(&self) -> &SchemaRegistry;
+    /// Appends without a closure: the fast path. A batch that was not held against the schemas that are in force when it
+    /// is about to be written is held against them then, and what they object to is refused unless the log knows it.
+    fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
     /// Reads a page of a stream.

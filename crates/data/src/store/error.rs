@@ -29,6 +29,9 @@ pub enum StoreError {
         /// How many are waiting.
         waiting: usize,
     },
+    /// Another program holds the store's file locked, although only one may write: a backup tool, or a shell.
+    #[error("another program holds the store's file locked: nothing was written")]
+    Busy,
     /// The store is shutting down, or has.
     #[error("the store is closed")]
     Closed,
@@ -83,7 +86,7 @@ impl StoreError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::DiskFull => Retry::After(Duration::from_secs(5)),
-            Self::Overloaded { .. } => Retry::After(Duration::from_millis(100)),
+            Self::Overloaded { .. } | Self::Busy => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
             Self::Closed => Retry::After(Duration::from_secs(1)),
             Self::Corrupt { .. }

@@ -10,11 +10,13 @@ use quorate_runtime::{BoxFuture, Env, random::Rng};
 use tokio::sync::watch;
 
 use super::{
-    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, DynTx, Limits, LogPage, Progress, ReadLog,
-    ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage, StreamSummary,
-    Timeline, Token, TransactError, Unit, UnitError, Value, Verified, erasure::EraseHook,
+    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress,
+    ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
+    StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
+    erasure::EraseHook,
+    rooms::{RoomTables, upgrade},
 };
-use crate::event::Position;
+use crate::{event::Position, schema::SchemaRegistry};
 
 /// A store. Cheap to clone; clones are the same store.
 #[derive(Clone)]
@@ -23,17 +25,6 @@ pub struct Store {
     env: Env,
     ids: Arc<Mutex<Rng>>,
     pub(super) erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
-}
-
-/// The tables of one of quorate's rooms, as a series of versions: each entry takes the tables from the version before.
-///
-/// Tables are named `quorate_<room>` or `quorate_<room>_…`. Entries are only ever added at the end.
-#[derive(Clone, Copy, Debug)]
-pub struct RoomTables {
-    /// The room.
-    pub room: &'static str,
-    /// Statements that lead from each version to the next.
-    pub versions: &'static [&'static str],
 }
 
 impl Store {
@@ -77,7 +68,8 @@ impl Store {
         *self.backend.head().borrow()
     }
 
-    /// The last readable position, as it moves. A receiver that lags sees only the newest value: nothing piles up.
+    /// The last readable position, as it moves. A receiver that lags sees only the newest value: nothing piles up. It is also
+    /// woken, with the same value, when the store closes.
     pub fn watch_head(&self) -> watch::Receiver<Position> {
         self.backend.head()
     }
@@ -94,6 +86,12 @@ impl Store {
     /// The same number, as it moves.
     pub fn watch_forgotten(&self) -> watch::Receiver<u64> {
         self.backend.forgotten()
+    }
+
+    /// Changes whenever `stream` may have become another: appended to, truncated, tombstoned, or closed with the store. It may
+    /// change for other streams too; what it holds says nothing about this one.
+    pub fn watch_stream(&self, stream: &Name) -> watch::Receiver<Position> {
+        self.backend.stream_moves(stream)
     }
 
     /// The token of the newest readable append.
@@ -121,7 +119,24 @@ impl Store {
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the write: the outcome is then unknown.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        let batch = self.check(batch).await;
         self.backend.append(batch).await
+    }
+
+    /// Holds a batch against the schemas in force, to be appended in a transaction with [`DynTx::append_checked`]: the
+    /// writer, who runs transactions, then has less to do. Never needed: every append is checked.
+    pub async fn check(&self, batch: AppendBatch) -> CheckedBatch {
+        let schemas = self.schemas();
+        if !checked::takes_long(&batch, schemas) {
+            return CheckedBatch::of(batch, schemas);
+        }
+        let schemas = schemas.clone();
+        self.env.run_blocking(move || CheckedBatch::of(batch, &schemas)).await
+    }
+
+    /// The schemas that every append is held against; to register one, see [`Registrar`](crate::schema::Registrar).
+    pub fn schemas(&self) -> &SchemaRegistry {
+        self.backend.schemas()
     }
 
     /// Runs `unit` in a transaction and commits it if it returns `Ok`.
@@ -275,41 +290,4 @@ where
             ended
         })
     }
-}
-
-async fn upgrade(tx: &mut DynTx, tables: RoomTables) -> Result<(), SqlError> {
-    let known = tx.room_query("SELECT version, sum FROM quorate_room WHERE room = $1", &[tables.room.into()]).await?;
-    let found = match known.first().map(|row| (row.at(0).as_i64(), row.at(1).as_i64())) {
-        None => 0,
-        Some((Some(version), Some(sum))) if sum == room_sum(tables.room, version) => {
-            usize::try_from(version).unwrap_or(usize::MAX)
-        }
-        Some(_) => {
-            let place = format!("quorate_room, row `{}`", tables.room);
-            return Err(StoreError::Corrupt { place, what: "the checksum does not match".to_owned() }.into());
-        }
-    };
-    let Some(missing) = tables.versions.get(found..) else {
-        let what = format!(
-            "use tables of {} at version {found}: this quorate knows up to {}",
-            tables.room,
-            tables.versions.len()
-        );
-        return Err(SqlError::Refused { what });
-    };
-    for statement in missing.iter().flat_map(|version| version.split(';')).filter(|s| !s.trim().is_empty()) {
-        tx.room_execute(statement, &[]).await?;
-    }
-    let newest = i64::try_from(tables.versions.len()).unwrap_or(i64::MAX);
-    let upsert = "INSERT INTO quorate_room (room, version, sum) VALUES ($1, $2, $3) ON CONFLICT (room) DO UPDATE SET version = $2, sum = $3";
-    let row = [tables.room.into(), newest.into(), room_sum(tables.room, newest).into()];
-    tx.room_execute(upsert, &row).await.map(|_| ())
-}
-
-/// The checksum of a row of `quorate_room`.
-pub(super) fn room_sum(room: &str, version: i64) -> i64 {
-    let mut sum = crc32fast::Hasher::new();
-    sum.update(room.as_bytes());
-    sum.update(&version.to_le_bytes());
-    sum.finalize().into()
 }

@@ -33,12 +33,14 @@
 
 mod append;
 mod backend;
+mod checked;
 pub mod conformance;
 pub mod erasure;
 mod error;
 mod handle;
 mod limits;
 mod query;
+mod rooms;
 pub mod sqlite;
 mod token;
 mod tx;
@@ -48,11 +50,13 @@ pub use append::{AppendBatch, AppendCondition, AppendError, Appended, ExpectedVe
 pub use backend::{
     Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary, Unit, UnitError,
 };
+pub use checked::{CheckedBatch, Objection};
 pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
-pub use handle::{RoomTables, Store};
+pub use handle::Store;
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
+pub use rooms::RoomTables;
 pub use token::{Timeline, Token, TokenError};
 pub use tx::{DynTx, Row, Scope, SqlError, TransactError, TxOps, Value};
 pub use verify::{Finding, Verified};

@@ -6,15 +6,17 @@ use bytes::Bytes;
 use quorate_runtime::BoxFuture;
 
 use super::{
-    AppendBatch, AppendError, Appended, ExpectedVersion, LogPage, ReadLog, ReadStream, StoreError, StreamPage,
+    AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, StoreError,
+    StreamPage,
 };
 use crate::event::NewEvent;
 use quorate_foundations::name::Name;
 
 /// What a backend offers inside a transaction: the port behind [`DynTx`].
 pub trait TxOps: Send {
-    /// Appends; visible to later calls of this transaction at once.
-    fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
+    /// Appends; visible to later calls of this transaction at once. As [`Backend::append`](super::Backend::append) says of
+    /// schemas.
+    fn append(&mut self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Reads a stream as of now, this transaction's own appends included.
     fn read_stream(&mut self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
     /// Reads the log as of now, this transaction's own appends included.
@@ -74,6 +76,14 @@ impl DynTx {
     /// # Errors
     /// As [`Store::append`](super::Store::append); the transaction can go on after a refusal, which wrote nothing.
     pub async fn append_batch(&mut self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        self.append_checked(CheckedBatch::unchecked(batch)).await
+    }
+
+    /// Appends a batch that was [checked](super::Store::check) before the transaction, which is then not held up by it.
+    ///
+    /// # Errors
+    /// As [`append_batch`](Self::append_batch).
+    pub async fn append_checked(&mut self, batch: CheckedBatch) -> Result<Appended, AppendError> {
         self.ops.append(batch).await
     }
 

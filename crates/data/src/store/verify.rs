@@ -34,8 +34,9 @@ impl Verified {
     }
 
     pub(crate) fn find(&mut self, place: impl Into<String>, what: impl Into<String>) {
-        if self.findings.len() < Self::MAX_FINDINGS {
-            self.findings.push(Finding { place: place.into(), what: what.into() });
+        let finding = Finding { place: place.into(), what: what.into() };
+        if self.findings.len() < Self::MAX_FINDINGS && !self.findings.contains(&finding) {
+            self.findings.push(finding);
         }
     }
 }

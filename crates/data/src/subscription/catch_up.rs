@@ -1,9 +1,9 @@
 //! Catch-up: everything from some point on, then everything as it happens, with no seam between.
 //!
-//! A reader pulls pages until one reaches the log's head, then waits until the head moves. There is no hand-over from
-//! "old" to "live", hence no event that falls between, and nothing is pushed: a slow reader simply reads later. Memory
-//! holds one page, and lets go of it when the store forgets something: what was erased or truncated meanwhile is read
-//! again as it is now.
+//! A reader pulls pages until one reaches the end, then waits until something is added. There is no hand-over from "old"
+//! to "live", hence no event that falls between, and nothing is pushed: a slow reader simply reads later. Memory holds one
+//! page, and lets go of it when the store forgets something: what was erased or truncated meanwhile is read again as it is
+//! now.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -14,9 +14,6 @@ use crate::{
     event::{Position, Recorded, Version},
     store::{Query, ReadLog, ReadStream, Store, StoreError},
 };
-
-/// How often a reader that waits makes sure that its store is still open.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A reader that catches up and then stays live.
 ///
@@ -39,23 +36,35 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// ```
 pub struct CatchUp {
     store: Store,
-    head: watch::Receiver<Position>,
+    /// Moves when there may be something new.
+    moves: watch::Receiver<Position>,
+    /// Whether to look without waiting for a move.
+    look: bool,
     source: Source,
     page_events: usize,
     live: bool,
-    /// The log's head when the source was last read to its end.
-    seen: Option<Position>,
+    over: bool,
+    rests: Option<Rests>,
     /// Signals of the current page that [`next`](Self::next) has yet to return.
     pending: VecDeque<Signal>,
     /// Where `next` is: `source` may be a page ahead.
     at: Cursor,
+    /// Where `position` was before the current page was read.
+    before: Position,
     /// Moves when the store forgets something; seen as of before the current page was read.
     forgotten: watch::Receiver<u64>,
 }
 
 enum Source {
     Log { query: Query, scanned: Position },
-    Stream { stream: Name, done: Version },
+    Stream { stream: Name, done: Version, position: Position },
+}
+
+/// How long a reader rests before it looks again where looking was in vain.
+struct Rests {
+    shortest: Duration,
+    longest: Duration,
+    next: Option<Duration>,
 }
 
 /// How far a reader is.
@@ -91,8 +100,13 @@ pub struct Batch {
     pub events: Vec<Recorded>,
     /// How far the log or stream was looked at: the place to continue from once `events` are dealt with.
     pub cursor: Cursor,
+    /// The position of the log up to which everything was looked at: where a reader of another kind, or of another process,
+    /// resumes. For a reader of a stream it may lag behind the log's head while the stream is quiet.
+    pub position: Position,
     /// Whether that was the end.
     pub live: bool,
+    /// Whether the stream was closed for good: nothing will follow.
+    pub over: bool,
 }
 
 impl CatchUp {
@@ -101,19 +115,40 @@ impl CatchUp {
 
     /// The events behind `after` that match `query`. Stubs are among them, as in [`Store::read_log`].
     pub fn log(store: &Store, query: Query, after: Position) -> Self {
-        Self::new(store, Source::Log { query, scanned: after })
+        Self::new(store, store.watch_head(), Source::Log { query, scanned: after })
     }
 
     /// The events of `stream` behind `after`. Stubs are left out, as in [`Store::read_stream`].
     pub fn stream(store: &Store, stream: Name, after: Version) -> Self {
-        Self::new(store, Source::Stream { stream, done: after })
+        let moves = store.watch_stream(&stream);
+        Self::new(store, moves, Source::Stream { stream, done: after, position: Position::ZERO })
     }
 
-    fn new(store: &Store, source: Source) -> Self {
-        let at = source.cursor();
-        let (store, head) = (store.clone(), store.watch_head());
-        let (pending, forgotten) = (VecDeque::new(), store.watch_forgotten());
-        Self { store, head, source, page_events: Self::PAGE_EVENTS, live: false, seen: None, pending, at, forgotten }
+    /// The events of `stream` behind a position of the log: how a reader resumes that remembers no version.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn stream_behind(store: &Store, stream: Name, position: Position) -> Result<Self, StoreError> {
+        let done = last_up_to(store, &stream, position).await?;
+        let moves = store.watch_stream(&stream);
+        Ok(Self::new(store, moves, Source::Stream { stream, done, position }))
+    }
+
+    fn new(store: &Store, moves: watch::Receiver<Position>, source: Source) -> Self {
+        Self {
+            store: store.clone(),
+            moves,
+            look: true,
+            page_events: Self::PAGE_EVENTS,
+            live: false,
+            over: false,
+            rests: None,
+            pending: VecDeque::new(),
+            at: source.cursor(),
+            before: source.position(),
+            forgotten: store.watch_forgotten(),
+            source,
+        }
     }
 
     /// With pages of at most `events` (1 to [`Limits::page_events`](crate::store::Limits::page_events)), which is also
@@ -125,6 +160,16 @@ impl CatchUp {
     pub fn page_events(mut self, events: usize) -> Self {
         assert!(events > 0, "a page holds at least one event");
         self.page_events = events;
+        self
+    }
+
+    /// Rests before it looks again where what was appended last held nothing for it: `shortest` at first, then twice as long
+    /// each time, up to `longest`. It bounds what a selective reader costs on a busy log, and what that adds to its
+    /// latency. Without it, a reader looks whenever something is appended.
+    #[must_use]
+    pub fn resting(mut self, shortest: Duration, longest: Duration) -> Self {
+        let all = matches!(&self.source, Source::Log { query, .. } if query.is_everything());
+        self.rests = (!all).then_some(Rests { shortest, longest, next: None });
         self
     }
 
@@ -181,15 +226,30 @@ impl CatchUp {
                     Signal::Event(event) => Some(event),
                     Signal::CaughtUp { .. } | Signal::FellBehind { .. } => None,
                 });
-                return Ok(Batch { events: events.collect(), cursor: self.source.cursor(), live: self.live });
+                let events = events.collect();
+                return Ok(self.batch(events));
             }
             let before = (self.source.cursor(), self.live);
             let batch = self.read().await?;
             if !self.is_stale() {
                 return Ok(batch);
             }
-            self.go_back(before);
+            self.rewind(before.0, before.1);
         }
+    }
+
+    /// Whether something was erased or retired since the last page was read: what of it was not handed on yet may hold
+    /// what nobody shall see any more. For whoever hands a [`Batch`] on slowly: ask before each piece of it, and
+    /// [go back](Self::go_back) if so.
+    pub fn is_stale(&self) -> bool {
+        // An error says that the store is gone; the next read tells so.
+        self.forgotten.has_changed().unwrap_or(true)
+    }
+
+    /// Goes back to before `event`, one of the last [`Batch`], so that it and what follows is read again as it is now.
+    pub fn go_back(&mut self, event: &Recorded) {
+        self.pending.clear();
+        self.rewind(self.source.cursor().before(event), false);
     }
 
     /// Lets go of the page if it was read before the store forgot something; what is left of it is read again.
@@ -204,73 +264,109 @@ impl CatchUp {
             _ => self.live,
         };
         self.pending.clear();
-        self.go_back((self.at, live));
+        self.rewind(self.at, live);
     }
 
-    fn is_stale(&self) -> bool {
-        // An error says that the store is gone; the next read tells so.
-        self.forgotten.has_changed().unwrap_or(true)
-    }
-
-    fn go_back(&mut self, (cursor, live): (Cursor, bool)) {
-        match (&mut self.source, cursor) {
-            (Source::Log { scanned, .. }, Cursor::Log(position)) => *scanned = position,
-            (Source::Stream { done, .. }, Cursor::Stream(version)) => *done = version,
+    fn rewind(&mut self, to: Cursor, live: bool) {
+        match (&mut self.source, to) {
+            (Source::Log { scanned, .. }, Cursor::Log(to)) => *scanned = to,
+            (Source::Stream { done, position, .. }, Cursor::Stream(to)) => {
+                *done = to;
+                // It may lag behind; ahead of what was returned it must not be.
+                *position = self.before;
+            }
             (Source::Log { .. }, Cursor::Stream(_)) | (Source::Stream { .. }, Cursor::Log(_)) => {
                 unreachable!("a reader's cursor is of its source")
             }
         }
-        (self.live, self.seen) = (live, None);
+        (self.live, self.over, self.look) = (live, false, true);
     }
 
     /// Reads a page that tells something new.
     async fn read(&mut self) -> Result<Batch, StoreError> {
         loop {
             self.wait().await?;
-            let before = (self.source.cursor(), self.live);
+            let (before, was) = ((self.source.cursor(), self.source.position()), (self.live, self.over));
             let batch = self.page().await?;
-            if (batch.cursor, batch.live) != before || !batch.events.is_empty() {
-                return Ok(batch);
+            let vain = batch.events.is_empty() && (batch.live, batch.over) == was;
+            if vain && (batch.cursor, batch.position) == before {
+                continue;
             }
+            if let Some(rests) = &mut self.rests {
+                rests.next = vain.then(|| rests.next.map_or(rests.shortest, |rest| (rest * 2).min(rests.longest)));
+            }
+            return Ok(batch);
         }
     }
 
     /// Waits until there is reason to look again.
     async fn wait(&mut self) -> Result<(), StoreError> {
-        // Ordering: the wait is for a head beyond the one that the last page reached, and every page is read after the
-        // head it is compared with was published; an append between the two is in the page or moves the head.
-        let Some(seen) = self.seen else { return Ok(()) };
-        let moved = self.head.wait_for(|head| *head > seen);
-        match self.store.env().timeout(LOOK_AGAIN, moved).await {
-            Some(Err(_)) => Err(StoreError::Closed),
-            // Nothing moved: looking again tells whether the store is still open.
-            Some(Ok(_)) | None => Ok(()),
+        if !self.look {
+            self.moves.changed().await.map_err(|_| StoreError::Closed)?;
+            // Noted before anything else is awaited: a reader dropped from here on must not wait for another move.
+            self.look = true;
         }
+        if let Some(rest) = self.rests.as_ref().and_then(|rests| rests.next).filter(|_| self.live) {
+            self.store.env().sleep(rest).await;
+        }
+        Ok(())
     }
 
     async fn page(&mut self) -> Result<Batch, StoreError> {
-        let head = *self.head.borrow_and_update();
-        // Ordering: before the read, so that what is forgotten during it counts as forgotten after it.
+        // Ordering: all are taken before the read. What was appended up to `head` is in the page; an append that is not
+        // moves the mark again, and what is forgotten during the read counts as forgotten after it.
+        self.moves.mark_unchanged();
         self.forgotten.mark_unchanged();
-        let (events, end) = match &mut self.source {
+        self.before = self.source.position();
+        let head = self.store.head();
+        let events = match &mut self.source {
             Source::Log { query, scanned } => {
                 let read = ReadLog { query: query.clone(), after: *scanned, limit: self.page_events };
                 let page = self.store.read_log(read).await?;
                 *scanned = page.scanned;
-                (page.events, (page.scanned >= page.head).then_some(page.scanned))
+                self.live = page.scanned >= page.head;
+                page.events
             }
-            Source::Stream { stream, done } => {
+            Source::Stream { stream, done, position } => {
                 let read = ReadStream::forward(stream.clone(), self.page_events).from(done.next());
                 let page = self.store.read_stream(read).await?;
                 let last = page.next.map_or(page.head.version, |next| Version::new(next.get() - 1));
                 *done = last.max(*done);
-                (page.events, page.next.is_none().then_some(head))
+                self.live = page.next.is_none();
+                let seen = page.events.last().map_or(*position, Recorded::position).max(*position);
+                *position = if self.live { seen.max(head) } else { seen };
+                self.over = page.head.tombstoned;
+                page.events
             }
         };
-        self.seen = end;
-        self.live = end.is_some();
-        Ok(Batch { events, cursor: self.source.cursor(), live: self.live })
+        #[cfg(feature = "museum")]
+        if self.store.env().planted("lost-wake-up") {
+            self.store.env().sleep(std::time::Duration::from_millis(2)).await;
+            self.moves.mark_unchanged();
+        }
+        self.look = !self.live;
+        Ok(self.batch(events))
     }
+
+    fn batch(&self, events: Vec<Recorded>) -> Batch {
+        let (cursor, position) = (self.source.cursor(), self.source.position());
+        Batch { events, cursor, position, live: self.live, over: self.over }
+    }
+}
+
+/// The last version of `stream` up to `position`, by halving: versions and positions rise together.
+async fn last_up_to(store: &Store, stream: &Name, position: Position) -> Result<Version, StoreError> {
+    let head = store.stream_head(stream).await?;
+    let (mut low, mut high) = (head.first.get().max(1), head.version.get() + 1);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let read = ReadStream::forward(stream.clone(), 1).from(Version::new(middle));
+        match store.read_stream(read).await?.events.first() {
+            Some(event) if event.position() <= position => low = event.version().get() + 1,
+            _ => high = middle,
+        }
+    }
+    Ok(Version::new(low - 1))
 }
 
 fn signals(was_live: bool, before: Cursor, batch: Batch) -> impl Iterator<Item = Signal> {
@@ -286,6 +382,12 @@ impl Source {
             Self::Stream { done, .. } => Cursor::Stream(*done),
         }
     }
+
+    fn position(&self) -> Position {
+        match self {
+            Self::Log { scanned: position, .. } | Self::Stream { position, .. } => *position,
+        }
+    }
 }
 
 impl Cursor {
@@ -294,6 +396,13 @@ impl Cursor {
         match self {
             Self::Log(position) => position.get(),
             Self::Stream(version) => version.get(),
+        }
+    }
+
+    fn before(self, event: &Recorded) -> Self {
+        match self {
+            Self::Log(_) => Self::Log(Position::new(event.position().get() - 1)),
+            Self::Stream(_) => Self::Stream(Version::new(event.version().get() - 1)),
         }
     }
 

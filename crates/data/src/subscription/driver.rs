@@ -205,7 +205,13 @@ impl Core {
     }
 
     fn now(&self) -> Moment {
-        Moment { boot: self.store.env().boot(), wall: self.store.env().wall() }
+        let env = self.store.env();
+        #[cfg(feature = "museum")]
+        if env.planted("lease-by-wall-clock") {
+            let wall = u64::try_from(env.wall().unix_nanos()).unwrap_or(0);
+            return Moment { boot: Boot::from_nanos(wall), wall: env.wall() };
+        }
+        Moment { boot: env.boot(), wall: env.wall() }
     }
 }
 
@@ -312,7 +318,11 @@ impl Shift {
         for work in works {
             answers.push(self.step(work).await?);
         }
-        if !self.prove(works).await? {
+        #[cfg(feature = "museum")]
+        let later = self.is_settling(works) && self.core.store.env().planted("checkpoint-outside");
+        #[cfg(not(feature = "museum"))]
+        let later = false;
+        if !later && !self.prove(works).await? {
             return Ok(Round::OthersWereFirst);
         }
         self.live.stale = false;
@@ -452,6 +462,12 @@ impl Shift {
         let known = self.machine().revision();
         let refusals = works.iter().any(|work| matches!(work, Work::Steps(_)));
         Ok(!refusals || rows::revision(&self.core.store, self.core.id).await? == Some(known))
+    }
+
+    /// A bug of the museum: what was settled is answered now and written with whatever is written next.
+    #[cfg(feature = "museum")]
+    fn is_settling(&self, works: &[Work]) -> bool {
+        works.iter().all(|work| matches!(work, Work::Steps(_)))
     }
 
     /// Makes `changes` durable; `false` if another process was first.

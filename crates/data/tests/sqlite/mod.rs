@@ -68,7 +68,7 @@ impl Place for Folder {
 /// Copies a store's files as of one moment.
 pub(crate) fn photograph(from: &Path, to: &Path) {
     // A reader keeps the write-ahead log from being checkpointed or begun anew while the files are copied.
-    let pin = rusqlite::Connection::open(from).unwrap();
+    let pin = raw(from);
     pin.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
     std::fs::copy(from, to).unwrap();
     for suffix in ["-wal", ".keys", ".keys-wal"] {
@@ -76,6 +76,13 @@ pub(crate) fn photograph(from: &Path, to: &Path) {
             std::fs::copy(with_suffix(from, suffix), with_suffix(to, suffix)).unwrap();
         }
     }
+}
+
+/// A connection that a test reads or damages a store through. It writes pages whose checksums are right, so that what a test
+/// damages is found by the checksums of rows.
+pub(crate) fn raw(path: &Path) -> rusqlite::Connection {
+    let file_system = sqlite::file_system().unwrap();
+    rusqlite::Connection::open_with_flags_and_vfs(path, rusqlite::OpenFlags::default(), file_system).unwrap()
 }
 
 pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -9,10 +9,13 @@ mod units;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use quorate_data::store::{Limits, sqlite};
+use quorate_data::{
+    schema::{self, RegistryPolicy},
+    store::{Limits, sqlite},
+};
 
 pub use layers::{Entry, LayerError, Layers, Source};
-pub use settings::{HttpSettings, IdempotencySettings, Settings, StoreSettings};
+pub use settings::{HttpSettings, IdempotencySettings, SchemaSettings, Settings, StoreSettings};
 pub use units::ByteSize;
 
 /// What the server runs with: checked, in plain types.
@@ -30,6 +33,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How long the reply to an idempotency key is kept.
     pub keep_replies: Duration,
+    /// The rules for schemas, and for events that have none.
+    pub schemas: RegistryPolicy,
 }
 
 /// What the HTTP surface accepts.
@@ -105,7 +110,8 @@ impl Config {
 
     /// Where the embedded store lives and what it accepts.
     pub fn store(&self) -> sqlite::Config {
-        sqlite::Config { limits: self.limits.clone(), ..sqlite::Config::at(self.data.join("quorate.db")) }
+        let (limits, schemas) = (self.limits.clone(), self.schemas);
+        sqlite::Config { limits, schemas, ..sqlite::Config::at(self.data.join("quorate.db")) }
     }
 
     /// Where backups go.
@@ -128,11 +134,11 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency } = settings;
+        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, schemas } = settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
         }
-        check_zeros(&http, &store)?;
+        check_zeros(&http, &store, &schemas)?;
         check_order(&http, &store)?;
         Ok(Self {
             data,
@@ -141,11 +147,12 @@ impl TryFrom<Settings> for Config {
             limits: limits(&store),
             http: http_config(http),
             keep_replies: idempotency.keep,
+            schemas: policy(&schemas),
         })
     }
 }
 
-fn check_zeros(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigError> {
+fn check_zeros(http: &HttpSettings, store: &StoreSettings, schemas: &SchemaSettings) -> Result<(), ConfigError> {
     let counts = [
         ("http.max-connections", http.max_connections),
         ("http.max-requests", http.max_requests),
@@ -158,6 +165,10 @@ fn check_zeros(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigE
         ("store.page", store.page.get()),
         ("store.max-waiting-writes", store.max_waiting_writes),
         ("store.max-waiting", store.max_waiting.get()),
+        ("schemas.max-schema", schemas.max_schema.get()),
+        ("schemas.max-versions", schemas.max_versions),
+        ("schemas.max-types", schemas.max_types),
+        ("schemas.max-total", schemas.max_total.get()),
     ];
     let spans = [
         ("http.header-timeout", http.header_timeout),
@@ -205,6 +216,17 @@ fn limits(store: &StoreSettings) -> Limits {
         cache_bytes: store.cache.get(),
         ..Limits::default()
     }
+}
+
+fn policy(schemas: &SchemaSettings) -> RegistryPolicy {
+    let limits = schema::Limits {
+        schema_bytes: schemas.max_schema.get(),
+        versions: schemas.max_versions,
+        types: schemas.max_types,
+        registry_bytes: schemas.max_total.get(),
+        ..schema::Limits::default()
+    };
+    RegistryPolicy { unknown_type: schemas.unknown_types, undeclared: schemas.undeclared, limits }
 }
 
 fn http_config(http: HttpSettings) -> HttpConfig {

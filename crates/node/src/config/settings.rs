@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use quorate_data::schema::{Limits, Undeclared, UnknownType};
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
@@ -25,6 +26,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Replies that are kept for idempotency keys.
     pub idempotency: IdempotencySettings,
+    /// Schemas of events.
+    pub schemas: SchemaSettings,
 }
 
 /// What the HTTP surface accepts.
@@ -101,6 +104,25 @@ pub struct IdempotencySettings {
     pub keep: Duration,
 }
 
+/// Schemas of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SchemaSettings {
+    /// What becomes of events whose type has no schema: `open` accepts them, `closed` refuses them. Default `open`.
+    pub unknown_types: UnknownType,
+    /// What comparisons assume of properties that a schema neither declares nor forbids: `possible` or `absent`. Default
+    /// `possible`.
+    pub undeclared: Undeclared,
+    /// Bytes of one schema, as it is sent. Stored ones have to keep to it, too. Default 256 KiB.
+    pub max_schema: ByteSize,
+    /// Versions of one event type. Default 1,000.
+    pub max_versions: usize,
+    /// Event types with a schema. Default 10,000.
+    pub max_types: usize,
+    /// Bytes of all schemas together, which are kept in memory. Default 64 MiB.
+    pub max_total: ByteSize,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -111,6 +133,7 @@ impl Default for Settings {
             http: HttpSettings::default(),
             store: StoreSettings::default(),
             idempotency: IdempotencySettings::default(),
+            schemas: SchemaSettings::default(),
         }
     }
 }
@@ -154,5 +177,19 @@ impl Default for StoreSettings {
 impl Default for IdempotencySettings {
     fn default() -> Self {
         Self { keep: Duration::from_secs(7 * 24 * 3600) }
+    }
+}
+
+impl Default for SchemaSettings {
+    fn default() -> Self {
+        let Limits { schema_bytes, versions, types, registry_bytes, .. } = Limits::default();
+        Self {
+            unknown_types: UnknownType::default(),
+            undeclared: Undeclared::default(),
+            max_schema: ByteSize::new(schema_bytes),
+            max_versions: versions,
+            max_types: types,
+            max_total: ByteSize::new(registry_bytes),
+        }
     }
 }

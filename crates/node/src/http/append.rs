@@ -64,10 +64,12 @@ async fn append(
     let Some(key) = idempotency::key(head, &received.bytes)? else {
         return Ok(reply::whole(shape(&node.streams.append(batch).await?)));
     };
+    // The writer, who runs the transaction, is not to be held up by it.
+    let batch = node.streams.check(batch).await;
     let done = node.idempotency.once(key, move |tx| {
         let batch = batch.clone();
         Box::pin(async move {
-            match tx.append_batch(batch).await {
+            match tx.append_checked(batch).await {
                 Ok(appended) => Ok(idempotency::kept(&shape(&appended))),
                 Err(AppendError::Store(cause)) => Err(cause),
                 // The store's state decided: the first answer to this key stands.

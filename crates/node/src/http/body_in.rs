@@ -77,8 +77,13 @@ enum Unreceived {
 
 async fn collect(body: &mut Body, max: usize, memory: &Arc<Semaphore>) -> Result<Received, Unreceived> {
     let Some(first) = data(body).await? else { return Ok(Received { bytes: Bytes::new(), _share: None }) };
-    if body.is_end_stream() && first.len() <= SMALL {
-        return Ok(Received { bytes: first, _share: None });
+    if first.len() > max {
+        return Err(Unreceived::TooLarge);
+    }
+    if body.is_end_stream() {
+        // All of it came at once: it stays where it was received.
+        let share = (first.len() > SMALL).then(|| take(memory, first.len())).transpose()?;
+        return Ok(Received { bytes: first, _share: share });
     }
     let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).saturating_add(first.len());
     let mut share: Option<OwnedSemaphorePermit> = None;
@@ -92,8 +97,7 @@ async fn collect(body: &mut Body, max: usize, memory: &Arc<Semaphore>) -> Result
         // What a buffer holds, not what a header announces, is what counts.
         let held = share.as_ref().map_or(0, |share| share.num_permits() << 10);
         if bytes.capacity() > SMALL.max(held) {
-            let more = u32::try_from((bytes.capacity() - held) >> 10).unwrap_or(u32::MAX);
-            let more = memory.clone().try_acquire_many_owned(more).map_err(|_| Unreceived::NoMemory)?;
+            let more = take(memory, bytes.capacity() - held)?;
             match &mut share {
                 Some(share) => share.merge(more),
                 None => share = Some(more),
@@ -102,6 +106,12 @@ async fn collect(body: &mut Body, max: usize, memory: &Arc<Semaphore>) -> Result
         next = self::data(body).await?;
     }
     Ok(Received { bytes: bytes.freeze(), _share: share })
+}
+
+/// A share of the memory for bodies.
+fn take(memory: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, Unreceived> {
+    let kilobytes = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
+    memory.clone().try_acquire_many_owned(kilobytes).map_err(|_| Unreceived::NoMemory)
 }
 
 /// The next bytes; `None` at the end.

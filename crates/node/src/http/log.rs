@@ -1,18 +1,19 @@
 //! Reading the whole log, and following it.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use axum::extract::{Request, State};
 use http::{HeaderMap, Uri};
 use quorate_data::{
     event::{Position, Recorded},
-    store::{LogPage, Query, QueryItem, ReadLog},
+    store::{Query, QueryItem, ReadLog},
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    Node, RETRY, Shared, page, percent,
-    problem::{Code, Problem},
+    Shared,
+    found::Found,
+    page, percent,
+    problem::Problem,
     reply,
     request::{self, Params},
     sse,
@@ -21,22 +22,18 @@ use crate::verbs::Source;
 
 type Reply = Result<axum::response::Response, Problem>;
 
-/// How long one request looks for events that match before it answers with what it has.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// Bytes of matching events in one page.
-const PAGE_BYTES: usize = 16 << 20;
-
 /// `GET /v1/events`
 pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply {
     let (uri, headers) = (request.uri(), request.headers());
-    let params = Params::of(uri, &["after", "limit", "type", "tag", "category"])?;
+    let params = Params::of(uri, &["after", "limit", "type", "tag", "category", "at", "recordedat"])?;
     let after = Position::new(params.number("after")?.unwrap_or(0));
-    let (limit, query) = (params.limit(&node)?, query(&params)?);
+    let (limit, query, moment) = (params.limit(&node)?, query(&params)?, params.moment()?);
     request::reach_token(&node, headers).await?;
-    if query.is_everything() {
+    if query.is_everything() && moment.is_any() {
         everything(&node, uri, headers, after, limit).await
     } else {
-        matching(&node, uri, headers, ReadLog { query, after, limit }).await
+        let found = Found::new(&node, limit, moment);
+        matching(&node, uri, headers, ReadLog { query, after, limit }, found).await
     }
 }
 
@@ -69,51 +66,20 @@ async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Positi
     Ok(answer(node, uri, headers, since, (first.events, rest), Ends { scanned: last, head: first.head }))
 }
 
-/// A filtered page: read until it is full, the log ends, or it has taken long enough.
-async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadLog) -> Reply {
-    let (limit, started) = (read.limit, node.env.mono());
+/// A filtered page.
+async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadLog, mut found: Found) -> Reply {
     let since = page::Since::now(node, true);
-    let mut found = Found::default();
     loop {
-        read.limit = (limit - found.events.len()).min(page::STEP);
+        read.limit = found.step();
         let page = node.streams.log(read.clone()).await?;
-        let ends = Ends { scanned: page.scanned, head: page.head };
-        let moved = page.scanned > read.after;
-        read.after = page.scanned;
-        let room = found.take(node, page)?;
-        let over = ends.scanned >= ends.head || !moved || !room || found.events.len() >= limit;
-        if over || node.env.mono().saturating_since(started) >= PATIENCE {
+        let left = found.take(node, page.events)?;
+        let scanned = left.first().map_or(page.scanned, |next| Position::new(next.position().get() - 1));
+        let ends = Ends { scanned, head: page.head };
+        let moved = scanned > read.after;
+        read.after = scanned;
+        if ends.scanned >= ends.head || !moved || found.is_enough(node) {
             return Ok(answer(node, uri, headers, since, found.split(), ends));
         }
-    }
-}
-
-/// Matching events and their share of the memory for pages.
-#[derive(Default)]
-struct Found {
-    events: Vec<Recorded>,
-    bytes: usize,
-    shares: Vec<OwnedSemaphorePermit>,
-}
-
-impl Found {
-    /// Takes a page in, and says whether there is room for more.
-    fn take(&mut self, node: &Node, page: LogPage) -> Result<bool, Problem> {
-        let bytes: usize = page.events.iter().map(|event| 256 + event.data().map_or(0, <[u8]>::len)).sum();
-        let share = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        let share = node.memory.clone().try_acquire_many_owned(share);
-        let share =
-            share.map_err(|_| Problem::new(Code::Overloaded, "too many large pages are being read").after(RETRY))?;
-        self.shares.push(share);
-        self.bytes += bytes;
-        self.events.extend(page.events);
-        Ok(self.bytes < PAGE_BYTES)
-    }
-
-    /// What is sent at once, and what is sent as the client takes it.
-    fn split(mut self) -> (Vec<Recorded>, page::Rest) {
-        let rest = self.events.split_off(self.events.len().min(page::STEP));
-        (self.events, page::Rest::of_found(rest, self.shares))
     }
 }
 

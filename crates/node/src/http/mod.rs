@@ -7,6 +7,7 @@ pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
 mod erasure;
+mod found;
 mod guard;
 mod health;
 mod idempotency;
@@ -21,6 +22,7 @@ pub(crate) mod problem;
 mod reply;
 mod request;
 mod routes;
+mod schemas;
 mod sse;
 mod store;
 mod streams;
@@ -47,7 +49,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, Erasures, Idempotency, StoreCare, Streams},
+    verbs::{DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -58,6 +60,7 @@ pub(crate) struct Node {
     pub(crate) care: StoreCare,
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) schemas: EventSchemas,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -89,6 +92,7 @@ impl Node {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
+            schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
             erasures: Erasures::new(store.clone()),
             care: StoreCare::new(store, config.backups(), config.key_backups()),

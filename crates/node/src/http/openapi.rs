@@ -13,6 +13,7 @@ use super::{
 };
 
 mod erasure;
+mod event_schemas;
 mod schemas;
 mod subscriptions;
 
@@ -37,13 +38,14 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(merged(paths(), subscriptions::paths()), erasure::paths()),
+        "paths": merged([paths(), subscriptions::paths(), event_schemas::paths(), erasure::paths()]),
         "components": {
-            "schemas": merged(merged(schemas::schemas(), subscriptions::schemas()), erasure::schemas()),
+            "schemas": merged([schemas::schemas(), subscriptions::schemas(), event_schemas::schemas(), erasure::schemas()]),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -51,12 +53,13 @@ fn build() -> Value {
     })
 }
 
-/// The members of both objects.
-fn merged(mut one: Value, other: Value) -> Value {
-    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
-        one.extend(other);
-    }
-    one
+/// The members of all objects.
+fn merged<const N: usize>(objects: [Value; N]) -> Value {
+    let members = objects.into_iter().filter_map(|object| match object {
+        Value::Object(members) => Some(members),
+        _ => None,
+    });
+    Value::Object(members.flatten().collect())
 }
 
 fn paths() -> Value {
@@ -65,7 +68,7 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "post": append_to_stream(),
             "get": operation("streams", "readStream", "Reads a page of a stream",
-                &["from", "limit", "direction", "token", "prefer", "ifNoneMatchRead"],
+                &["from", "limit", "direction", "at", "recordedAt", "token", "prefer", "ifNoneMatchRead"],
                 &[("200", page("StreamPage", &["ETag", "Quorate-Token", "Link"])), ("304", plain("The client has this version already"))]),
         },
         "/v1/streams/{stream}/events/{version}": {
@@ -101,7 +104,7 @@ fn paths() -> Value {
         "/v1/events": {
             "post": with_body(operation("log", "appendToStreams", "Appends to several streams, on conditions, all or nothing", &["idempotencyKey"],
                 &[("201", json_reply("All was appended", "AppendedToStreams", &["ETag", "Quorate-Token"]))]), "AppendToStreams"),
-            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "token", "prefer"],
+            "get": operation("log", "readLog", "Reads a page of the log", &["after", "limit", "type", "tag", "category", "at", "recordedAt", "token", "prefer"],
                 &[("200", page("LogPage", &["Quorate-Token", "Link"]))]),
         },
         "/v1/events/subscribe": {
@@ -214,6 +217,7 @@ fn problem() -> Value {
 
 fn parameters() -> Value {
     let text = json!({ "type": "string" });
+    let time = json!({ "type": "string", "format": "date-time" });
     let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
     let list = json!({ "type": "array", "items": { "type": "string" } });
     let one = |place: &str, name: &str, what: &str, schema: &Value| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
@@ -221,6 +225,8 @@ fn parameters() -> Value {
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "version": one("path", "version", "A version, counted from 1", &count),
+        "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),
         "from": one("query", "from", "The version to begin with, included", &count),
         "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
@@ -229,6 +235,8 @@ fn parameters() -> Value {
         "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
+        "at": one("query", "at", "Only what had happened by then: events whose `time` (the recorded time where there is none) is not later. A page may then be empty and still have a next one", &time),
+        "recordedAt": one("query", "recordedat", "Only what was known by then: events whose recorded time is not later", &time),
         "prefix": one("query", "prefix", "What the streams' names begin with", &text),
         "type": one("query", "type", "Any of these types", &list),
         "tag": one("query", "tag", "All of these tags", &list),
@@ -252,6 +260,7 @@ fn headers() -> Value {
     json!({
         "ETag": { "description": "The stream's version, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
+        "Location": { "description": "Where the schema is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
     })
 }

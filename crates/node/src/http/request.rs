@@ -7,15 +7,16 @@ use http::{
     header::{IF_MATCH, IF_NONE_MATCH},
 };
 use quorate_data::{
-    event::Version,
+    event::{Timestamp, Version},
     store::{ExpectedVersion, Token},
 };
-use quorate_foundations::name::Name;
+use quorate_foundations::{name::Name, time::Wall};
 
 use super::{
     Node, percent,
     problem::{Code, Problem},
 };
+use crate::verbs::Moment;
 
 /// The token of a write, on replies and on reads that must include it.
 pub(crate) const TOKEN: HeaderName = HeaderName::from_static("quorate-token");
@@ -34,6 +35,11 @@ pub(crate) fn subscription(uri: &Uri) -> Result<Name, Problem> {
 /// The data subject that a path names. Any text that an event's `datasubject` may be; the verbs say what that is.
 pub(crate) fn data_subject(uri: &Uri) -> Result<Cow<'_, str>, Problem> {
     segment(uri, "data subject")
+}
+
+/// The event type that a path names.
+pub(crate) fn event_type(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "event type")
 }
 
 fn named(uri: &Uri, what: &str) -> Result<Name, Problem> {
@@ -183,6 +189,20 @@ impl<'q> Params<'q> {
             Some(0) => Err(wrong(name, format!("`{name}` counts from 1"))),
             number => Ok(number),
         }
+    }
+
+    /// The moment of the past that is asked for: `at` and `recordedat`.
+    pub(crate) fn moment(&self) -> Result<Moment, Problem> {
+        let instant = |name| -> Result<Option<Wall>, Problem> {
+            let Some(text) = self.one(name)? else { return Ok(None) };
+            let time = text.parse::<Timestamp>().map_err(|cause| {
+                // In a query, a plus sign stands for a blank.
+                let hint = if text.contains(' ') { "; the `+` of an offset is written `%2B`" } else { "" };
+                wrong(name, format!("`{name}`: {cause}{hint}"))
+            })?;
+            Ok(Some(time.instant()))
+        };
+        Ok(Moment { happened_by: instant("at")?, recorded_by: instant("recordedat")? })
     }
 
     /// How many items the page shall have. Nothing is clamped: beyond the maximum is an error.

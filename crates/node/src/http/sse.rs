@@ -14,7 +14,10 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
-use quorate_data::event::{Position, Recorded};
+use quorate_data::{
+    event::{Position, Recorded},
+    subscription::{Batch, CatchUp},
+};
 
 use super::{
     Node, Shared,
@@ -25,7 +28,7 @@ use super::{
     problem::{Code, Problem},
     request::{self, Params},
 };
-use crate::verbs::{Batch, Source, Subscription};
+use crate::verbs::Source;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How soon a client that lost its connection may come back.
@@ -45,12 +48,12 @@ pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<
 
 /// Answers with a stream of events that does not end by itself.
 pub(super) async fn follow(node: &Shared, source: Source) -> Result<Response<Body>, Problem> {
-    let subscription = node.streams.subscribe(source).await?;
+    let reader = node.streams.subscribe(source).await?;
     let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, Some(closing("too-slow")));
     let node_of_task = node.clone();
     node.env.tasks().spawn("subscription", async move {
         let _counted = node_of_task.metrics.subscriber();
-        if let Ok(pieces) = run(&node_of_task, subscription, pieces).await {
+        if let Ok(pieces) = run(&node_of_task, reader, pieces).await {
             pieces.end().await;
         }
     });
@@ -70,25 +73,26 @@ enum Turn {
     Gone,
 }
 
-async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Result<Pieces, Gone> {
+async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces, Gone> {
     let mut stream = Frames { renderer: Renderer::new(Layout::OneLine), buffer: BytesMut::new() };
     stream.buffer.put_slice(OPENING);
     // The headers leave with the first piece: a client learns at once that it is connected.
     pieces.send(stream.take()).await?;
-    let mut told = Position::ZERO;
+    let (mut position, mut told, mut live) = (Position::ZERO, Position::ZERO, false);
+    let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
         let turn = tokio::select! {
             biased;
             () = node.env.tasks().stop().cancelled() => Turn::Over("shutting-down"),
             () = pieces.gone() => Turn::Gone,
-            next = subscription.next() => match next {
+            next = reader.next_batch() => match next {
                 Ok(batch) => Turn::Events(batch),
                 Err(cause) => {
                     tracing::warn!(%cause, "a subscription ended");
                     Turn::Over("store-failed")
                 }
             },
-            () = node.env.sleep(node.config.http.heartbeat) => Turn::Silence,
+            () = node.env.sleep_until(heartbeat_due) => Turn::Silence,
         };
         let over = match turn {
             Turn::Gone => return Err(Gone),
@@ -98,20 +102,26 @@ async fn run(node: &Node, mut subscription: Subscription, pieces: Pieces) -> Res
             }
             Turn::Silence => {
                 // Who waits behind a sparse filter, or at the log's end, need not look at all of it again.
-                stream.heartbeat((subscription.position() > told).then(|| subscription.position()));
-                told = told.max(subscription.position());
+                stream.heartbeat((position > told).then_some(position));
                 false
             }
             Turn::Events(batch) => {
-                if !stream.tell(&mut subscription, &batch, &pieces).await? {
+                let caught_up = batch.live && !live;
+                if !stream.tell(&mut reader, &batch, caught_up, &pieces).await? {
                     continue;
                 }
-                told = told.max(subscription.position());
+                (position, live) = (batch.position, batch.live);
+                if caught_up || !batch.events.is_empty() {
+                    told = position;
+                    heartbeat_due = node.env.mono() + node.config.http.heartbeat;
+                }
                 batch.over
             }
         };
         if !stream.buffer.is_empty() {
             pieces.send(stream.take()).await?;
+            told = position;
+            heartbeat_due = node.env.mono() + node.config.http.heartbeat;
         }
         if over {
             pieces.send(closing("tombstoned")).await?;
@@ -126,8 +136,15 @@ struct Frames {
 }
 
 impl Frames {
-    /// Tells `batch`, a piece at a time; `false` if something was forgotten meanwhile, and the rest is to be read again.
-    async fn tell(&mut self, subscription: &mut Subscription, batch: &Batch, pieces: &Pieces) -> Result<bool, Gone> {
+    /// Tells `batch` and, behind it, that the reader has caught up, a piece at a time; `false` if something was forgotten
+    /// meanwhile, and the rest is to be read again.
+    async fn tell(
+        &mut self,
+        reader: &mut CatchUp,
+        batch: &Batch,
+        caught_up: bool,
+        pieces: &Pieces,
+    ) -> Result<bool, Gone> {
         let mut rest = batch.events.as_slice();
         while let Some(first) = rest.first() {
             while let Some((event, behind)) = rest.split_first()
@@ -136,19 +153,17 @@ impl Frames {
                 self.event(event);
                 rest = behind;
             }
-            if rest.is_empty() && batch.caught_up {
-                self.caught_up(subscription.position());
-            }
             let asked = pieces.asked().await?;
-            if subscription.is_stale() {
+            if reader.is_stale() {
                 self.buffer.clear();
-                subscription.go_back(first, batch.caught_up);
+                reader.go_back(first);
                 return Ok(false);
             }
             asked.send(self.take())?;
         }
-        if batch.events.is_empty() && batch.caught_up {
-            self.caught_up(subscription.position());
+        if caught_up {
+            self.caught_up(batch.position);
+            pieces.send(self.take()).await?;
         }
         Ok(true)
     }

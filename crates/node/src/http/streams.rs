@@ -19,6 +19,7 @@ use super::{
     Shared,
     cloud_events::{self, STRUCTURED, essence},
     document::{self, Count},
+    found::Found,
     idempotency, log, page, percent,
     problem::{Code, Problem},
     reply,
@@ -33,7 +34,7 @@ type Reply = Result<axum::response::Response, Problem>;
 pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply {
     let (uri, headers) = (request.uri(), request.headers());
     let stream = request::stream(uri)?;
-    let params = Params::of(uri, &["from", "limit", "direction"])?;
+    let params = Params::of(uri, &["from", "limit", "direction", "at", "recordedat"])?;
     let direction = match params.one("direction")? {
         None | Some("forward") => Direction::Forward,
         Some("backward") => Direction::Backward,
@@ -43,17 +44,45 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
         }
     };
     let (from, limit) = (params.counted("from")?.map(Version::new), params.limit(&node)?);
+    let moment = params.moment()?;
+    let found = Found::new(&node, limit, moment);
     request::reach_token(&node, headers).await?;
-    let read = ReadStream { stream: stream.clone(), from, direction, limit: limit.min(page::STEP) };
+    let read = ReadStream { stream: stream.clone(), from, direction, limit: found.step() };
     let since = page::Since::now(&node, false);
-    let first = node.streams.read(read).await?;
+    let first = node.streams.read(read.clone()).await?;
     if not_modified(headers, first.head) {
         let mut response = axum::response::Response::default();
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         reply::tag(response.headers_mut(), first.head.version);
         return Ok(response);
     }
-    Ok(answer(&node, (uri, headers), &stream, since, first, &Span { from, direction, limit: limit as u64 }))
+    if moment.is_any() {
+        let span = Span { from, direction, limit: limit as u64 };
+        return Ok(answer(&node, (uri, headers), &stream, since, first, &span));
+    }
+    of_moment(&node, (uri, headers), read, since, first, found).await
+}
+
+/// A page of the events that were there at a moment of the past.
+async fn of_moment(
+    node: &Shared,
+    of: (&Uri, &HeaderMap),
+    mut read: ReadStream,
+    since: page::Since,
+    mut page: StreamPage,
+    mut found: Found,
+) -> Reply {
+    loop {
+        let left = found.take(node, page.events)?;
+        read.from = left.first().map(Recorded::version).or(page.next);
+        if read.from.is_none() || found.is_enough(node) {
+            break;
+        }
+        page = node.streams.read(read.clone()).await?;
+    }
+    let next = read.from.map(Version::get);
+    let page = Page { stream: &read.stream, head: page.head, since, events: found.split(), next };
+    Ok(page_reply(node, of, page))
 }
 
 /// What a request asks for: `limit` versions from `from` on.
@@ -90,7 +119,7 @@ impl Span {
 
 fn answer(
     node: &Shared,
-    (uri, headers): (&Uri, &HeaderMap),
+    of: (&Uri, &HeaderMap),
     stream: &Name,
     since: page::Since,
     mut first: StreamPage,
@@ -99,14 +128,29 @@ fn answer(
     let last = span.last(first.head);
     first.events.retain(|event| !page::beyond(event.version(), last, span.direction));
     let rest = page::Rest::of_stream(&first, stream, last, span.direction);
-    let seen = first.events.iter().map(Recorded::position).max().unwrap_or_default();
+    let (head, events, next) = (first.head, (first.events, rest), span.next(first.head));
+    page_reply(node, of, Page { stream, head, since, events, next })
+}
+
+/// A page of a stream, and the version that the next one begins with.
+struct Page<'s> {
+    stream: &'s Name,
+    head: StreamHead,
+    since: page::Since,
+    events: (Vec<Recorded>, page::Rest),
+    next: Option<u64>,
+}
+
+fn page_reply(node: &Shared, (uri, headers): (&Uri, &HeaderMap), page: Page<'_>) -> axum::response::Response {
+    let Page { stream, head, since, events, next } = page;
+    let seen = events.0.iter().map(Recorded::position).max().unwrap_or_default();
     let mut members = String::from(",\"stream\":");
     members.push_str(&Value::from(stream.as_str()).to_string());
-    members.push_str(&format!(",\"streamversion\":\"{}\"", first.head.version));
-    let mut response = page::reply(node, page::Form::of(headers), since, (first.events, rest), &members);
-    reply::tag(response.headers_mut(), first.head.version);
+    members.push_str(&format!(",\"streamversion\":\"{}\"", head.version));
+    let mut response = page::reply(node, page::Form::of(headers), since, events, &members);
+    reply::tag(response.headers_mut(), head.version);
     reply::token(response.headers_mut(), &node.streams.token(seen));
-    if let Some(from) = span.next(first.head) {
+    if let Some(from) = next {
         reply::next(response.headers_mut(), &log::next(uri, "from", from));
     }
     response

@@ -119,6 +119,10 @@ impl Idempotency {
         let _claim = self.claim(key)?;
         let stored_at = self.now();
         let effect = Arc::new(effect);
+        #[cfg(feature = "museum")]
+        if self.store.env().planted("idempotency-after-effect") {
+            return self.kept_afterwards(key, effect, stored_at).await;
+        }
         let done = self.store.transact(move |tx| {
             let effect = effect.clone();
             Box::pin(async move {
@@ -131,6 +135,33 @@ impl Idempotency {
             })
         });
         done.await.map_err(flatten)
+    }
+
+    /// A bug of the museum: the reply is kept in a transaction of its own, some time after it was given.
+    #[cfg(feature = "museum")]
+    async fn kept_afterwards<F>(&self, key: Key, effect: Arc<F>, stored_at: i64) -> Result<(Reply, bool), OnceError>
+    where
+        F: for<'t> Fn(&'t mut DynTx) -> BoxFuture<'t, Result<Reply, StoreError>> + Send + Sync + 'static,
+    {
+        let found = self.store.transact(move |tx| Box::pin(async move { find(tx, &key).await }));
+        if let Some(reply) = found.await.map_err(flatten)? {
+            return Ok((reply, true));
+        }
+        let done = self.store.transact(move |tx| {
+            let effect = effect.clone();
+            Box::pin(async move { effect(tx).await.map_err(OnceError::from) })
+        });
+        let reply = done.await.map_err(flatten)?;
+        let (store, kept) = (self.store.clone(), reply.clone());
+        self.store.env().tasks().spawn("museum", async move {
+            store.env().sleep(Duration::from_millis(20)).await;
+            let keeping = store.transact(move |tx| {
+                let kept = kept.clone();
+                Box::pin(async move { keep(tx, &key, &kept, stored_at).await })
+            });
+            let _ = keeping.await;
+        });
+        Ok((reply, false))
     }
 
     /// The same around an effect with a transaction of its own, which must be harmless to repeat: after a crash between

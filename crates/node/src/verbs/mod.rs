@@ -2,6 +2,8 @@
 
 mod erasure;
 mod idempotency;
+mod moment;
+mod schemas;
 mod store;
 mod streams;
 mod subscribe;
@@ -9,7 +11,9 @@ mod subscriptions;
 
 pub use erasure::Erasures;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
+pub use moment::Moment;
+pub use schemas::{EventSchemas, Foreseen, SchemaSummary};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
-pub use subscribe::{Batch, Source, Subscription};
+pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};

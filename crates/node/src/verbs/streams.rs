@@ -5,13 +5,14 @@ use std::time::Duration;
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{
-        AppendBatch, AppendError, Appended, ExpectedVersion, LogPage, Query, ReadLog, ReadStream, Retire, Retired,
-        Store, StoreError, StreamHead, StreamPage, StreamSummary, Token,
+        AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, Query, ReadLog, ReadStream, Retire,
+        Retired, Store, StoreError, StreamHead, StreamPage, StreamSummary, Token,
     },
+    subscription::CatchUp,
 };
 use quorate_foundations::name::Name;
 
-use super::{Source, Subscription};
+use super::{Source, subscribe};
 
 /// The verbs of streams, on one store. Cheap to clone.
 #[derive(Clone)]
@@ -91,6 +92,11 @@ impl Streams {
         self.store.append(batch).await
     }
 
+    /// Holds a batch against the schemas, to be appended in a transaction; see [`Store::check`].
+    pub async fn check(&self, batch: AppendBatch) -> CheckedBatch {
+        self.store.check(batch).await
+    }
+
     /// Reads a page of a stream that exists.
     ///
     /// # Errors
@@ -154,8 +160,8 @@ impl Streams {
     }
 
     /// Follows `source`: what is there first, then what comes, without a gap or a repetition.
-    pub async fn subscribe(&self, source: Source) -> Result<Subscription, ReadError> {
-        Subscription::start(self.store.clone(), source).await
+    pub async fn subscribe(&self, source: Source) -> Result<CatchUp, ReadError> {
+        subscribe::start(&self.store, source).await
     }
 
     /// The token of everything readable now, and at least of `seen`.

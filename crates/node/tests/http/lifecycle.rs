@@ -87,6 +87,7 @@ async fn metrics_count_what_happened() {
 async fn every_documented_operation_is_served() {
     let node = node().await;
     node.fill("a", 1, 1).await;
+    assert_eq!(node.send(post("/v1/schemas/a/versions").json("true")).await.status, 201);
     let document = node.get("/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -95,7 +96,7 @@ async fn every_documented_operation_is_served() {
             let created = node.send(request("PUT", "/v1/subscriptions/a").json("{}")).await;
             assert_eq!(created.status, 200, "{}", created.text());
             let address = path.replace("{stream}", "a").replace("{version}", "1").replace("{code}", "overloaded");
-            let address = address.replace("{name}", "a");
+            let address = address.replace("{name}", "a").replace("{type}", "a");
             let mut client = node.client().await;
             client.begin(&request(&method.to_uppercase(), address)).await;
             let head = client.head().await.unwrap();

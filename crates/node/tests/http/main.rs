@@ -11,6 +11,7 @@ mod keys;
 mod lifecycle;
 mod node;
 mod read;
+mod schemas;
 mod several;
 mod store;
 mod subscribe;

@@ -65,6 +65,72 @@ async fn a_page_of_thousands_comes_whole_and_in_order() {
     assert_eq!(array.json().as_array().unwrap().len(), 600);
 }
 
+/// Two days in turn, day by day backwards: times do not follow the order of the stream.
+async fn days(node: &Node, stream: &str, count: u64) {
+    let time = |n| format!(r#","time":"2026-03-{:02}T12:00:00+02:00""#, 31 - n % 2);
+    let events: Vec<String> = (0..count).map(|n| event(&format!("{stream}-{n}"), &time(n))).collect();
+    let reply = node.send(post(format!("/v1/streams/{stream}/events")).batch(format!("[{}]", events.join(",")))).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_read_as_it_was_at_a_moment_in_both_directions_and_page_by_page() {
+    let node = node().await;
+    days(&node, "a", 2_000).await;
+    let even: Vec<u64> = (2..=2_000).step_by(2).collect();
+    for limit in [1, 7, 300, 999, 1_000] {
+        let path = format!("/v1/streams/a/events?limit={limit}&at=2026-03-30T10:00:00Z");
+        if limit > 1 {
+            assert_eq!(versions(&all(&node, &path).await), even, "{limit} at a time");
+        }
+        let first = node.get(&path).await;
+        assert_eq!((first.events().len(), first.header("etag")), (limit, Some("\"2000\"")));
+        let backward = node.get(&format!("{path}&direction=backward&from=11")).await;
+        assert_eq!(versions(&backward.events()), even.iter().take(5).rev().take(limit).copied().collect::<Vec<_>>());
+    }
+    let whole = node.get("/v1/streams/a/events?limit=2000&at=2026-03-31T10%3A00%3A00Z").await;
+    assert_eq!((whole.events().len(), whole.next()), (2_000, None));
+    let before = all(&node, "/v1/streams/a/events?limit=10&at=2026-03-30T11:59:59%2B02:00").await;
+    assert!(before.is_empty(), "a second before the first of them");
+    assert_eq!(node.get("/v1/streams/none/events?at=2026-03-30T10:00:00Z").await.code(), "stream-not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_read_as_it_was_or_as_it_was_known_at_a_moment() {
+    let node = node().await;
+    days(&node, "a-1", 600).await;
+    days(&node, "b-1", 600).await;
+    let recorded = node.get("/v1/events?after=599&limit=1").await.events()[0]["recordedtime"].clone();
+    let happened = "at=2026-03-30T10:00:00Z";
+    let of_a: Vec<u64> = (2..=600).step_by(2).collect();
+    let of_both: Vec<u64> = (2..=1_200).step_by(2).collect();
+    assert_eq!(positions(&all(&node, &format!("/v1/events?limit=70&{happened}")).await), of_both);
+    assert_eq!(positions(&all(&node, &format!("/v1/events?limit=70&{happened}&category=a")).await), of_a);
+    let known = format!("recordedat={}", recorded.as_str().unwrap());
+    let then = all(&node, &format!("/v1/events?limit=1000&{known}")).await;
+    assert_eq!(positions(&then), (1..=600).collect::<Vec<_>>());
+    assert_eq!(positions(&all(&node, &format!("/v1/events?limit=100&{known}&{happened}")).await), of_a);
+    let cut = node.get(&format!("/v1/events?limit=5&{happened}")).await;
+    assert_eq!(cut.json()["scanned"], "10", "what had no more room is not passed over");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moment_that_is_none_is_refused_and_named() {
+    let node = node().await;
+    node.fill("a", 1, 1).await;
+    for path in ["/v1/events", "/v1/streams/a/events"] {
+        for (parameter, value) in [("at", "yesterday"), ("recordedat", "2026-03-30"), ("at", "")] {
+            let reply = node.get(&format!("{path}?{parameter}={value}")).await;
+            assert_eq!((reply.status, reply.code().as_str()), (400, "invalid-parameter"), "{path} {parameter}={value}");
+            assert_eq!(reply.json()["parameter"], parameter);
+        }
+        let plus = node.get(&format!("{path}?at=2026-03-30T10:00:00+02:00")).await;
+        assert!(plus.text().contains("%2B"), "{}", plus.text());
+        let twice = node.get(&format!("{path}?at=2026-03-30T10:00:00Z&at=2026-03-30T10:00:00Z")).await;
+        assert_eq!(twice.code(), "invalid-parameter");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sparse_filter_still_advances() {
     let node = node().await;

@@ -43,6 +43,11 @@ async fn a_decision_across_streams_stands_only_if_nothing_it_depends_on_came_bet
     let late = node.send(take("2", "0")).await;
     assert_eq!((late.status, late.code().as_str()), (409, "condition-failed"));
     assert_eq!((&late.json()["condition"], &late.json()["logposition"]), (&json!(0), &json!("1")));
+    let ahead = node.send(take("2", "2")).await;
+    assert_eq!(
+        (ahead.status, ahead.code().as_str(), &ahead.json()["logposition"]),
+        (409, "position-ahead", &json!("1"))
+    );
     assert_eq!(node.send(take("2", "\"1\"")).await.status, 201);
     assert_eq!(node.send(take("1", "0")).await.status, 201, "a repetition is answered as the first time");
 }

@@ -27,7 +27,7 @@ fn an_arrow_that_points_up_is_named() {
 fn an_arrow_that_points_sideways_is_named() {
     assert_eq!(judge("data", "[dependencies]\nquorate-resilience.workspace = true").len(), 1);
     assert_eq!(judge("scenarios", "[dependencies]\nquorate-cli.workspace = true").len(), 1);
-    assert_eq!(judge("cli", "[dependencies]\nquorate-scenarios.workspace = true").len(), 1);
+    assert_eq!(judge("cli", "[dependencies]\nquorate-scenarios.workspace = true").len(), 0);
 }
 
 #[test]

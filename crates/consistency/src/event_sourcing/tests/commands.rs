@@ -48,7 +48,7 @@ fn events_carry_type_version_causation_correlation_and_source() {
         let page = store.read_stream(ReadStream::forward(Bank::stream(7).unwrap(), 10)).await.unwrap();
         let [first, second] = &page.events[..] else { panic!("{:?}", page.events) };
         assert_eq!((first.id(), first.source(), first.kind()), ("c-1.0", "/till/3", "account.deposited"));
-        assert_eq!(first.schema(), Some("/v1/schemas/account.deposited/1"));
+        assert_eq!(first.schema(), Some("/v1/schemas/account.deposited/versions/1"));
         assert_eq!((first.causation_id(), first.correlation_id()), (Some("c-1"), Some("k-1")));
         assert_eq!(first.time_text(), Some("2020-02-02T20:20:20+02:00"));
         assert_eq!((first.content_type(), first.data()), (Some("application/json"), Some(&br#"{"cents":5}"#[..])));

@@ -3,10 +3,10 @@
 use quorate_data::{
     event::NewEvent,
     schema::{
-        SchemaVersion,
+        Compatibility, Registrar, SchemaVersion,
         upcast::{Upcasters, UpcastersBuilder, Versioned},
     },
-    store::{AppendBatch, ExpectedVersion, Query, Store},
+    store::{AppendBatch, AppendError, ExpectedVersion, Query, Store},
 };
 use quorate_foundations::name::{Name, NameError};
 use serde::{Deserialize, Serialize};
@@ -101,7 +101,7 @@ async fn old_events(store: &Store) {
     append(store, "payment.captured", None, r#"{"pounds":1}"#).await;
     append(store, "payment.captured", Some("/v1/schemas/payment.captured/1"), r#"{"pounds":2}"#).await;
     append(store, "money.came", Some("/v1/schemas/money.came/1"), r#"{"pounds":3}"#).await;
-    append(store, "payment.captured", Some("/v1/schemas/payment.captured/2"), r#"{"pence":4}"#).await;
+    append(store, "payment.captured", Some("/v1/schemas/payment.captured/versions/2"), r#"{"pence":4}"#).await;
 }
 
 #[test]
@@ -116,6 +116,29 @@ fn a_state_is_folded_from_events_of_every_version_that_ever_was() {
 
         let decisions = Decisions::open(&store, Till, Config::default(), chains().build().unwrap()).unwrap();
         assert_eq!(decisions.handle(1, Metadata::default()).await.unwrap().state, (610, 1));
+    });
+}
+
+#[test]
+fn a_decision_whose_event_does_not_fit_its_schema_is_not_written() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let tills = Aggregates::of(Till).upcasters(chains().build().unwrap()).open(&store).await.unwrap();
+        let register = async |schema: Value| {
+            let registrar = Registrar::of(&store);
+            registrar.register(&"payment.captured".parse().unwrap(), schema, Some(Compatibility::None)).await.unwrap()
+        };
+        let refused = async || match tills.handle(1, 5, Metadata::default()).await.unwrap_err() {
+            HandleError::Append(AppendError::Schema { cause, .. }) => cause.to_string(),
+            other => panic!("{other:?}"),
+        };
+        register(json!({"required": ["pounds"]})).await;
+        assert!(refused().await.contains("no version 2"), "the code is ahead of the schemas");
+        register(json!({"properties": {"pence": {"maximum": 4}}})).await;
+        assert!(refused().await.contains("`/pence`"));
+        assert_eq!(store.head().get(), 0);
+        tills.handle(1, 4, Metadata::default()).await.unwrap();
     });
 }
 

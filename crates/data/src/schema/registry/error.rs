@@ -33,6 +33,14 @@ pub enum RegisterError {
         /// The limit.
         limit: usize,
     },
+    /// The registry is full.
+    #[error("all schemas together have {what} of {limit} at most, and this one would be beyond")]
+    Full {
+        /// Which of the [`Limits`](super::super::Limits), in words.
+        what: &'static str,
+        /// The limit.
+        limit: usize,
+    },
     /// A stored schema to compare with can no longer be read.
     #[error("{event_type}: the stored schema of version {version} cannot be used")]
     Broken {
@@ -111,10 +119,24 @@ pub enum Rejection {
         /// What there is.
         latest: SchemaVersion,
     },
+    /// The data say of themselves that they are something else than JSON.
+    #[error("the data are `{content_type}`, and only JSON can be held against a schema")]
+    NotJsonType {
+        /// The content type, shortened.
+        content_type: String,
+    },
     /// The data are not JSON.
     #[error("the data are not JSON (line {line}, column {column})")]
     NotJson {
         /// Where it went wrong, counted from 1.
+        line: usize,
+        /// Where in the line, in bytes, counted from 1.
+        column: usize,
+    },
+    /// The data have a member twice.
+    #[error("in the data a member stands twice (line {line}, column {column}); readers would disagree on which counts")]
+    Twice {
+        /// Where it stands again, counted from 1.
         line: usize,
         /// Where in the line, in bytes, counted from 1.
         column: usize,

@@ -4,6 +4,8 @@ use super::{
     super::{
         compat::{Compatibility, incompatibilities},
         document::Schema,
+        limits::Limits,
+        strict,
         version::SchemaVersion,
     },
     Proposal, RegistryPolicy, SchemaRow, UnknownType,
@@ -12,14 +14,34 @@ use super::{
 };
 use quorate_foundations::name::Name;
 use serde_json::Value;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 /// The schemas in force at one moment: immutable, cheap to clone, safe to share.
 #[derive(Clone, Debug, Default)]
 pub struct Schemas {
     policy: RegistryPolicy,
-    /// Version n of a type stands at n − 1.
-    types: Arc<BTreeMap<Name, Vec<Arc<Entry>>>>,
+    generation: u64,
+    types: Arc<BTreeMap<Name, Subject>>,
+}
+
+/// One event type.
+#[derive(Clone, Debug)]
+struct Subject {
+    /// What registrations have to keep unless they say otherwise.
+    mode: Compatibility,
+    /// Version n stands at n − 1. Never empty.
+    versions: Vec<Arc<Entry>>,
+}
+
+/// One version without its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchemaSize {
+    /// The version.
+    pub version: SchemaVersion,
+    /// The mode under which it was accepted.
+    pub compatibility: Compatibility,
+    /// The size of its schema as compact JSON, in bytes.
+    pub bytes: usize,
 }
 
 /// Which version to check against.
@@ -43,7 +65,7 @@ pub enum Checked {
 impl Schemas {
     /// None yet.
     pub fn new(policy: RegistryPolicy) -> Self {
-        Self { policy, types: Arc::default() }
+        Self { policy, generation: 0, types: Arc::default() }
     }
 
     /// Puts persisted rows in force; per type they come in the order of their versions.
@@ -53,7 +75,7 @@ impl Schemas {
     pub fn from_rows(policy: RegistryPolicy, rows: impl IntoIterator<Item = SchemaRow>) -> Result<Self, RowError> {
         let mut types = BTreeMap::new();
         rows.into_iter().try_for_each(|row| admit(&mut types, row))?;
-        Ok(Self { policy, types: Arc::new(types) })
+        Ok(Self { policy, generation: u64::from(!types.is_empty()), types: Arc::new(types) })
     }
 
     /// These, and a persisted row as well. Repeating a row changes nothing.
@@ -63,7 +85,22 @@ impl Schemas {
     pub fn admitting(&self, row: SchemaRow) -> Result<Self, RowError> {
         let mut types = BTreeMap::clone(&self.types);
         admit(&mut types, row)?;
-        Ok(Self { policy: self.policy, types: Arc::new(types) })
+        Ok(Self { policy: self.policy, generation: self.generation + 1, types: Arc::new(types) })
+    }
+
+    /// These, and another mode for a type that has a schema.
+    #[must_use]
+    pub fn with_mode(&self, event_type: &Name, mode: Compatibility) -> Self {
+        let mut types = BTreeMap::clone(&self.types);
+        if let Some(subject) = types.get_mut(event_type.as_str()) {
+            subject.mode = mode;
+        }
+        Self { policy: self.policy, generation: self.generation, types: Arc::new(types) }
+    }
+
+    /// Counts the changes of what events are checked against: 0 while there is no schema.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// The rules of this registry.
@@ -73,20 +110,42 @@ impl Schemas {
 
     /// Every type that has a schema, in order, with its latest version.
     pub fn subjects(&self) -> impl Iterator<Item = (&Name, SchemaVersion)> {
-        self.types.iter().filter_map(|(name, versions)| Some((name, version_at(versions.len().checked_sub(1)?)?)))
+        self.types.iter().filter_map(|(name, subject)| Some((name, subject.latest()?)))
+    }
+
+    /// The types behind `after`, in order, with their latest versions.
+    pub fn subjects_after(&self, after: Option<&Name>) -> impl Iterator<Item = (&Name, SchemaVersion)> {
+        let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.types.range::<Name, _>((begin, Bound::Unbounded));
+        range.filter_map(|(name, subject)| Some((name, subject.latest()?)))
+    }
+
+    /// The mode that registrations of a type have to keep unless they say otherwise: that of its first registration,
+    /// until it is [set](super::SchemaRegistry::set_mode).
+    pub fn mode(&self, event_type: &str) -> Option<Compatibility> {
+        self.types.get(event_type).map(|subject| subject.mode)
     }
 
     /// The newest version of a type.
     pub fn latest(&self, event_type: &str) -> Option<SchemaVersion> {
-        version_at(self.types.get(event_type)?.len().checked_sub(1)?)
+        self.types.get(event_type)?.latest()
     }
 
     /// One row, as it was persisted.
     pub fn row(&self, event_type: &str, version: SchemaVersion) -> Option<SchemaRow> {
-        let (name, versions) = self.types.get_key_value(event_type)?;
-        let entry = versions.get(index(version))?;
+        let (name, subject) = self.types.get_key_value(event_type)?;
+        let entry = subject.versions.get(index(version))?;
         let (compatibility, schema) = (entry.compatibility, entry.text.clone());
         Some(SchemaRow { event_type: name.clone(), version, compatibility, schema })
+    }
+
+    /// The versions of a type, oldest first, without their schemas.
+    pub fn versions_of(&self, event_type: &str) -> impl Iterator<Item = SchemaSize> {
+        let entries = self.types.get(event_type).into_iter().flat_map(|subject| &subject.versions).enumerate();
+        entries.filter_map(|(at, entry)| {
+            let (compatibility, bytes) = (entry.compatibility, entry.text.len());
+            Some(SchemaSize { version: version_at(at)?, compatibility, bytes })
+        })
     }
 
     /// Decides whether `schema` may become the next version of `event_type`.
@@ -98,7 +157,7 @@ impl Schemas {
     /// [`RegisterError`]: a faulty schema, an incompatible one with every reason, or too many versions.
     pub fn propose(&self, event_type: &Name, schema: &Value, mode: Compatibility) -> Result<Proposal, RegisterError> {
         let schema = Schema::parse(schema, &self.policy.limits)?;
-        let versions = self.types.get(event_type.as_str()).map_or(&[][..], Vec::as_slice);
+        let versions = self.versions(event_type);
         let earlier = self.earlier(event_type, versions)?;
         if let Some((version, _)) = earlier.iter().find(|(_, known)| known.schema == schema) {
             return Ok(Proposal::Existing(*version));
@@ -109,8 +168,26 @@ impl Schemas {
             return Err(RegisterError::TooManyVersions { event_type: event_type.clone(), limit });
         };
         self.compare(event_type, &schema, mode, &earlier)?;
+        self.check_room(event_type, &schema)?;
         let event_type = event_type.clone();
         Ok(Proposal::New(SchemaRow { event_type, version, compatibility: mode, schema: schema.to_string() }))
+    }
+
+    fn versions(&self, event_type: &Name) -> &[Arc<Entry>] {
+        self.types.get(event_type.as_str()).map_or(&[][..], |subject| &subject.versions)
+    }
+
+    /// Whether there is room for one more schema.
+    fn check_room(&self, event_type: &Name, schema: &Schema) -> Result<(), RegisterError> {
+        let Limits { types, registry_bytes, .. } = self.policy.limits;
+        if !self.types.contains_key(event_type.as_str()) && self.types.len() >= types {
+            return Err(RegisterError::Full { what: "a number of event types", limit: types });
+        }
+        let entries = self.types.values().flat_map(|subject| &subject.versions);
+        if entries.map(|entry| entry.text.len()).sum::<usize>() + schema.bytes() > registry_bytes {
+            return Err(RegisterError::Full { what: "a size in bytes", limit: registry_bytes });
+        }
+        Ok(())
     }
 
     /// Every version of a type, the newest first.
@@ -167,31 +244,50 @@ impl Schemas {
         if self.find(event_type, which)?.is_none() {
             return Ok(Checked::NoSchema);
         }
-        let not_json = |error: serde_json::Error| Rejection::NotJson { line: error.line(), column: error.column() };
-        self.validate(event_type, which, &serde_json::from_slice(data).map_err(not_json)?)
+        self.validate(event_type, which, &strict::parse(data).map_err(|error| self.unread(&error))?)
+    }
+
+    /// What cannot be read as JSON, or is nested so deeply that nobody tries.
+    fn unread(&self, error: &serde_json::Error) -> Rejection {
+        let (text, line, column) = (error.to_string(), error.line(), error.column());
+        if text.starts_with("recursion limit") {
+            return Rejection::TooDeep { limit: self.policy.limits.document_depth };
+        }
+        if text.starts_with(strict::TWICE) {
+            Rejection::Twice { line, column }
+        } else {
+            Rejection::NotJson { line, column }
+        }
     }
 
     fn find(&self, event_type: &str, which: Which) -> Result<Option<(SchemaVersion, &Entry)>, Rejection> {
-        let Some((versions, latest)) = self.types.get(event_type).zip(self.latest(event_type)) else {
+        let subject = self.types.get(event_type);
+        let Some((subject, latest)) = subject.and_then(|subject| Some((subject, subject.latest()?))) else {
             return match self.policy.unknown_type {
-                UnknownType::Accept => Ok(None),
-                UnknownType::Refuse => Err(Rejection::UnknownType),
+                UnknownType::Open => Ok(None),
+                UnknownType::Closed => Err(Rejection::UnknownType),
             };
         };
         let asked = match which {
             Which::Latest => latest,
             Which::Exactly(version) => version,
         };
-        match versions.get(index(asked)) {
+        match subject.versions.get(index(asked)) {
             Some(entry) => Ok(Some((asked, entry))),
             None => Err(Rejection::UnknownVersion { asked, latest }),
         }
     }
 }
 
-fn admit(types: &mut BTreeMap<Name, Vec<Arc<Entry>>>, row: SchemaRow) -> Result<(), RowError> {
+impl Subject {
+    fn latest(&self) -> Option<SchemaVersion> {
+        version_at(self.versions.len().checked_sub(1)?)
+    }
+}
+
+fn admit(types: &mut BTreeMap<Name, Subject>, row: SchemaRow) -> Result<(), RowError> {
     let SchemaRow { event_type, version, compatibility, schema } = row;
-    let versions = types.get(event_type.as_str()).map_or(&[][..], Vec::as_slice);
+    let versions = types.get(event_type.as_str()).map_or(&[][..], |subject| &subject.versions);
     match versions.get(index(version)) {
         Some(known) if known.text == schema => return Ok(()),
         Some(_) => return Err(RowError::Taken { event_type, version }),
@@ -201,7 +297,8 @@ fn admit(types: &mut BTreeMap<Name, Vec<Arc<Entry>>>, row: SchemaRow) -> Result<
             return Err(RowError::OutOfOrder { event_type, expected, found: version });
         }
     }
-    types.entry(event_type).or_default().push(Arc::new(Entry::new(schema, compatibility)));
+    let first = || Subject { mode: compatibility, versions: Vec::new() };
+    types.entry(event_type).or_insert_with(first).versions.push(Arc::new(Entry::new(schema, compatibility)));
     Ok(())
 }
 

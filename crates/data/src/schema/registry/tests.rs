@@ -103,7 +103,7 @@ fn there_is_a_most_number_of_versions() {
 
 #[test]
 fn an_unknown_type_or_version_is_answered_by_policy() {
-    let strict = RegistryPolicy { unknown_type: UnknownType::Refuse, ..RegistryPolicy::default() };
+    let strict = RegistryPolicy { unknown_type: UnknownType::Closed, ..RegistryPolicy::default() };
     let check = |policy| Schemas::new(policy).validate_bytes("who", Which::Latest, b"not json");
     assert_eq!(check(RegistryPolicy::default()), Ok(Checked::NoSchema));
     assert_eq!(check(strict), Err(Rejection::UnknownType));

@@ -82,11 +82,27 @@ pub(super) async fn a_condition_looks_only_behind_its_position(place: &dyn Place
         let after = if everything { store.head().get() } else { matching.last().copied().unwrap_or(0) };
         append_if(&store, &format!("d-{n}"), query, after).await?;
     }
-    for beyond in [u64::MAX, u64::MAX - 1, i64::MAX as u64, i64::MAX as u64 + 1] {
+    Ok(())
+}
+
+pub(super) async fn a_condition_behind_the_end_of_the_log_is_refused(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    three(&store).await?;
+    let end = store.head().get();
+    for beyond in [end + 1, end + 1_000, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX - 1, u64::MAX] {
         for (n, (query, _)) in queries().into_iter().enumerate() {
-            append_if(&store, &format!("beyond-{beyond}-{n}"), query, beyond).await?;
+            let refused = append_if(&store, &format!("beyond-{beyond}-{n}"), query, beyond).await;
+            let Err(AppendError::Ahead { condition: 0, after, head }) = refused else {
+                panic!("behind {beyond}, where there is nothing: {refused:?}");
+            };
+            assert_eq!((after.get(), head.get()), (beyond, end));
         }
     }
+    // The end itself is no place ahead of it, and what is repeated is answered as the first time.
+    let first = append_if(&store, "at-the-end", Query::EVERYTHING, end).await?;
+    let again = append_if(&store, "at-the-end", Query::EVERYTHING, u64::MAX).await?;
+    assert!(again.repeated && again.versions == first.versions);
+    assert_eq!(store.head().get(), end + 1);
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use futures_util::future::join_all;
 
 use super::{
-    super::{AppendError, Limits, Query, ReadStream, Store, StoreError, TransactError},
+    super::{AppendError, ExpectedVersion, Limits, Query, ReadStream, Retire, Store, StoreError, TransactError},
     Outcome, Place,
     vocabulary::{all_of, append, assert_sound, event, events, ids_of, page, stream, whole_log},
 };
+use crate::event::Version;
 
 pub(super) async fn tokens_follow_appends(place: &dyn Place) -> Outcome {
     let store = place.open(Limits::default()).await;
@@ -56,6 +57,25 @@ pub(super) async fn the_head_announces_every_append(place: &dyn Place) -> Outcom
     followed?;
     written.into_iter().collect::<Result<Vec<_>, _>>()?;
     Ok(())
+}
+
+pub(super) async fn whoever_follows_a_stream_is_woken_by_it_and_by_its_end(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    let (mut moves, mut other) = (store.watch_stream(&stream("s")), store.watch_stream(&stream("t")));
+    for n in 1..=20 {
+        append(&store, "s", vec![event(n)]).await?;
+        assert!(moves.has_changed()?, "woken before the append is acknowledged");
+        moves.mark_unchanged();
+    }
+    store.retire(stream("s"), Retire::Truncate { before: Version::new(5) }).await?;
+    moves.changed().await?;
+    store.retire(stream("s"), Retire::Tombstone { expected: ExpectedVersion::Any }).await?;
+    moves.changed().await?;
+    let mut head = store.watch_head();
+    (other.mark_unchanged(), head.mark_unchanged());
+    let (closed, stream_woken, woken) = tokio::join!(store.close(), other.changed(), head.changed());
+    closed?;
+    Ok((stream_woken?, woken?).0)
 }
 
 pub(super) async fn a_closed_store_says_so(place: &dyn Place) -> Outcome {

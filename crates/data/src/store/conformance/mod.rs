@@ -23,6 +23,7 @@ mod limits;
 mod queries;
 mod reading;
 mod retention;
+mod schemas;
 mod transactions;
 mod vocabulary;
 
@@ -110,7 +111,7 @@ suite! {
         concurrent_repeats_write_once;
     conditions:
         a_condition_sees_types_tags_and_categories,
-        a_condition_looks_only_behind_its_position,
+        a_condition_looks_only_behind_its_position, a_condition_behind_the_end_of_the_log_is_refused,
         a_condition_sees_old_events_as_well_as_new_ones,
         of_concurrent_overlapping_decisions_exactly_one_wins,
         disjoint_decisions_do_not_disturb_each_other,
@@ -175,6 +176,12 @@ suite! {
         appends_beside_an_erasure_are_lost_only_if_they_came_before,
         rooms_are_asked_to_forget_until_they_did,
         many_subjects_at_once_each_have_their_own_key;
+    schemas:
+        what_does_not_fit_its_schema_is_refused_on_every_road,
+        schemas_and_modes_outlive_reopening_and_a_crash,
+        a_repeat_is_known_whatever_was_registered_since,
+        of_racing_registrations_each_gets_its_due,
+        nothing_is_appended_behind_a_registration_that_does_not_fit_it;
     limits:
         each_limit_of_an_append_is_named,
         a_transaction_that_writes_too_much_is_rolled_back_alone,
@@ -186,6 +193,7 @@ suite! {
     lifecycle:
         tokens_follow_appends,
         the_head_announces_every_append,
+        whoever_follows_a_stream_is_woken_by_it_and_by_its_end,
         a_closed_store_says_so,
         closing_finishes_what_was_accepted,
         an_acknowledged_append_survives_a_crash,

@@ -9,10 +9,11 @@ use super::{
     tail::identity,
 };
 use crate::{
-    event::{NewEvent, Prepared},
+    event::{NewEvent, Prepared, Recorded},
+    schema::{Candidate, SchemaRegistry},
     store::{
-        AppendBatch, AppendCondition, AppendError, ExpectedVersion, Limits, StoreError, StreamAppend,
-        erasure::SubjectHash,
+        AppendBatch, AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
+        checked::Verdict, erasure::SubjectHash,
     },
 };
 
@@ -26,6 +27,8 @@ pub(super) struct Ready {
     pub(super) bytes: usize,
     /// How many erasures there had been when its secrets were sealed; `None` without secrets.
     sealed: Option<u64>,
+    /// What the schemas say of it.
+    verdict: Verdict,
 }
 
 /// The part of a batch that goes to one stream.
@@ -47,7 +50,8 @@ pub(super) struct ReadyEvent {
 
 impl Ready {
     /// Checks and encodes `batch`. Blocks where it [has secrets](has_secrets) whose keys are not at hand.
-    pub(super) fn new(batch: AppendBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
+    pub(super) fn new(batch: CheckedBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
+        let CheckedBatch { batch, verdict } = batch;
         let total: usize = batch.streams.iter().map(|part| part.events.len()).sum();
         if total > limits.batch_events {
             return Err(malformed(format!(
@@ -80,7 +84,7 @@ impl Ready {
             return Err(malformed(format!("an append has at most {} bytes, this one has {bytes}", limits.batch_bytes)));
         }
         check_repeats(&streams)?;
-        Ok(Self { streams, conditions: batch.conditions, bytes, sealed })
+        Ok(Self { streams, conditions: batch.conditions, bytes, sealed, verdict })
     }
 
     /// Whether it has events whose data is sealed.
@@ -99,7 +103,21 @@ impl Ready {
         let living = living(keys, secrets)?;
         let streams = self.streams.iter().map(|part| part.renewed(keys, &living)).collect();
         let conditions = self.conditions.clone();
-        Ok(Some(Self { streams, conditions, bytes: self.bytes, sealed: Some(keys.erasures()) }))
+        let (sealed, verdict) = (Some(keys.erasures()), self.verdict.clone());
+        Ok(Some(Self { streams, conditions, bytes: self.bytes, sealed, verdict }))
+    }
+
+    /// Refuses it if the schemas object. Schemas may be registered while a batch waits: it is held against those that are
+    /// in force now.
+    ///
+    /// The writer asks: schemas come into force where it happens, so that the answer holds until the batch is written.
+    pub(super) fn check(&self, schemas: &SchemaRegistry) -> Result<(), AppendError> {
+        if self.verdict.is_current(schemas) {
+            return self.verdict.enforce();
+        }
+        let events: Vec<(&Name, Looked<'_>)> = self.streams.iter().flat_map(ReadyStream::looked_at).collect();
+        let candidates = || events.iter().map(|(stream, event)| (*stream, event.candidate()));
+        Verdict::of(schemas, candidates).enforce()
     }
 
     /// How many events it has.
@@ -121,6 +139,10 @@ impl ReadyStream {
         Self { stream, expected, events }
     }
 
+    fn looked_at(&self) -> impl Iterator<Item = (&Name, Looked<'_>)> {
+        self.events.iter().map(|event| (&self.stream, event.looked_at()))
+    }
+
     fn renewed(&self, keys: &KeyRing, living: &Keys) -> Self {
         let events = self.events.iter().map(|event| ReadyEvent {
             prepared: event
@@ -133,6 +155,30 @@ impl ReadyStream {
             id: event.id.clone(),
         });
         Self { stream: self.stream.clone(), expected: self.expected, events: events.collect() }
+    }
+}
+
+impl ReadyEvent {
+    fn looked_at(&self) -> Looked<'_> {
+        match &self.secret {
+            Some(secret) => Looked::Secret(secret),
+            None => Looked::Clear(self.prepared.unplaced()),
+        }
+    }
+}
+
+/// An encoded event whose data can be looked at.
+enum Looked<'e> {
+    Secret(&'e NewEvent),
+    Clear(Recorded),
+}
+
+impl Looked<'_> {
+    fn candidate(&self) -> Candidate<'_> {
+        match self {
+            Self::Secret(event) => Candidate::from(*event),
+            Self::Clear(event) => Candidate::from(event),
+        }
     }
 }
 

@@ -111,6 +111,16 @@ pub(super) fn encode(events: &[Recorded], body: &mut Vec<u8>) {
     body[1..5].copy_from_slice(&sum.to_le_bytes());
 }
 
+/// The events of the block whose bytes these would be if the checksum were right: what an attacker who writes it can reach.
+pub(crate) fn events_of(first: u64, bytes: &[u8]) -> Result<Vec<Recorded>, DecodeError> {
+    let mut body = bytes.to_vec();
+    if body.len() >= HEAD {
+        let sum = checksum(first, &body[5..]);
+        body[1..5].copy_from_slice(&sum.to_le_bytes());
+    }
+    Block::check(first, body.into())?.events().collect()
+}
+
 fn fitting(events: &[Recorded]) -> usize {
     let mut bytes = 0;
     let beyond = events.iter().position(|event| {

@@ -4,6 +4,7 @@ use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rusqlite::{Connection, OpenFlags, ffi, limits::Limit};
 
+use super::vfs;
 use crate::store::{Limits, StoreError};
 
 /// Marks a database as a quorate store: "quor".
@@ -18,7 +19,7 @@ const VALUE_BYTES: i32 = 16 << 20;
 /// The one connection that writes. It changes nothing before [`claim`].
 pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = vfs::connect(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
@@ -28,10 +29,11 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn claim(connection: &Connection) -> rusqlite::Result<()> {
     // Freed bytes must not survive in the file: SQLite overwrites them with zeros while secure_delete is on. Switching it on
     // only to forget would be too late for copies that were left behind when a page was split.
-    // A commit of the log dirties few pages, so that checkpoints can be rare; 4,000 pages keep the WAL near 16 MiB.
+    // The writer writes the log back itself: see checkpoint.rs.
+    const { assert!(vfs::PAGE_SIZE == 4096, "the statement below says so too") }
     connection.execute_batch(
         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
-         PRAGMA wal_autocheckpoint = 4000; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+         PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
          PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA secure_delete = ON;",
     )
 }
@@ -45,7 +47,7 @@ pub(super) fn bound_values(connection: &Connection, limits: &Limits) -> rusqlite
 /// A connection that only reads.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = vfs::connect(path, flags)?;
     connection.busy_timeout(BUSY)?;
     connection.execute_batch(
         "PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
@@ -59,7 +61,12 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
 pub(super) fn failed(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |cause| match extended_code(&cause) {
         Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => StoreError::DiskFull,
+        Some(ffi::SQLITE_BUSY | ffi::SQLITE_BUSY_RECOVERY | ffi::SQLITE_BUSY_SNAPSHOT) => StoreError::Busy,
         Some(ffi::SQLITE_NOTADB) => corrupt("the file", "it is not an SQLite database"),
+        Some(ffi::SQLITE_IOERR_DATA) => {
+            let (place, what) = vfs::last_damage();
+            corrupt(place, what)
+        }
         Some(code) if code & 0xff == ffi::SQLITE_CORRUPT => corrupt("the file", cause.to_string()),
         // Our own statements are right, and our own columns hold what we wrote: otherwise the bytes have changed.
         Some(ffi::SQLITE_ERROR) => corrupt("the schema", cause.to_string()),

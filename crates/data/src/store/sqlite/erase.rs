@@ -89,7 +89,7 @@ fn positions(shared: &Shared, view: View<'_>, subject: &str) -> Result<Vec<u64>,
 
 fn enter(core: &mut Core, erasure: &Erasure) -> Result<(), StoreError> {
     core.begin()?;
-    let entered = ledger::add(&core.connection, erasure).and_then(|_| core.run("COMMIT", ERASING));
+    let entered = ledger::add(&core.connection, erasure).and_then(|_| core.make_durable(ERASING));
     match &entered {
         Ok(()) => core.begun = false,
         Err(cause) => {

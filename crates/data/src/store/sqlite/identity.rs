@@ -18,10 +18,32 @@ const UUID: u8 = 1;
 
 /// The key of an event in `quorate_event_id`.
 pub(super) fn key(event: &Recorded) -> Vec<u8> {
-    key_of(event.stream(), event.source(), event.id())
+    Origin::default().key(event.stream(), event.source(), event.id())
 }
 
-fn key_of(stream: &str, source: &str, id: &str) -> Vec<u8> {
+/// Where events come from: most have it in common with the one before, which spares hashing it again.
+#[derive(Default)]
+pub(super) struct Origin {
+    stream: String,
+    source: String,
+    hash: Option<[u8; 16]>,
+}
+
+impl Origin {
+    /// The key of an event.
+    fn key(&mut self, stream: &str, source: &str, id: &str) -> Vec<u8> {
+        if self.hash.is_none() || self.stream != stream || self.source != source {
+            *self = Self {
+                stream: stream.to_owned(),
+                source: source.to_owned(),
+                hash: Some(identity(stream, source, "").to_be_bytes()),
+            };
+        }
+        key_of(id, self.hash.unwrap_or_default())
+    }
+}
+
+fn key_of(id: &str, origin: [u8; 16]) -> Vec<u8> {
     let mut key = Vec::with_capacity(34);
     match canonical_uuid(id) {
         Some(uuid) => {
@@ -35,7 +57,7 @@ fn key_of(stream: &str, source: &str, id: &str) -> Vec<u8> {
             key.push(0);
         }
     }
-    key.extend_from_slice(&identity(stream, source, "").to_be_bytes());
+    key.extend_from_slice(&origin);
     key
 }
 
@@ -81,11 +103,10 @@ impl Largest {
 pub(super) fn find(
     connection: &Connection,
     largest: &Largest,
-    stream: &str,
-    source: &str,
-    id: &str,
+    origin: &mut Origin,
+    (stream, source, id): (&str, &str, &str),
 ) -> Result<Option<u64>, StoreError> {
-    let key = key_of(stream, source, id);
+    let key = origin.key(stream, source, id);
     if !largest.may_hold(&key) {
         return Ok(None);
     }
@@ -112,8 +133,10 @@ pub(super) fn checksum(key: &[u8], position: i64) -> u32 {
 
 /// Writes the keys of `events`, sorted, so that each page of the table is touched once.
 pub(super) fn insert(connection: &Connection, largest: &mut Largest, events: &[Recorded]) -> rusqlite::Result<()> {
-    let mut keys: Vec<(Vec<u8>, i64)> =
-        events.iter().map(|event| (key(event), event.position().get().cast_signed())).collect();
+    let mut origin = Origin::default();
+    let key = |event: &Recorded| origin.key(event.stream(), event.source(), event.id());
+    let positions = events.iter().map(|event| event.position().get().cast_signed());
+    let mut keys: Vec<(Vec<u8>, i64)> = events.iter().map(key).zip(positions).collect();
     keys.sort_unstable();
     let mut insert =
         connection.prepare_cached("INSERT INTO quorate_event_id (key, position, sum) VALUES (?1, ?2, ?3)")?;
@@ -126,7 +149,15 @@ pub(super) fn insert(connection: &Connection, largest: &mut Largest, events: &[R
 
 #[cfg(test)]
 mod tests {
-    use super::{canonical_uuid, key_of};
+    use super::{Origin, canonical_uuid};
+
+    fn key_of(stream: &str, source: &str, id: &str) -> Vec<u8> {
+        let mut other = Origin::default();
+        other.key("another", "/origin", id);
+        let key = other.key(stream, source, id);
+        assert_eq!(key, Origin::default().key(stream, source, id), "whatever came before");
+        key
+    }
 
     #[test]
     fn only_the_canonical_spelling_of_a_uuid_is_kept_as_16_bytes() {

@@ -6,12 +6,14 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `queue`, `writer`, `core`, `unit` | from a job to a commit |
+//! | `queue`, `writer`, `core`, `unit`, `checkpoint` | from a job to a commit, and from the log into the file |
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
+//! | `schemas` | the schemas as they were registered |
 //! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
+//! | `vfs` | checksums of pages, below SQLite |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
 //! disk refuses writes and loses nothing. A second process is refused. Positions are dense and in commit order.
@@ -26,6 +28,7 @@ mod backup;
 mod batch;
 mod block;
 mod cache;
+mod checkpoint;
 mod connection;
 mod core;
 mod erase;
@@ -33,11 +36,13 @@ mod identity;
 mod index;
 mod keys;
 mod ledger;
+mod moves;
 mod open;
 mod queue;
 mod read;
 mod retire;
 mod run;
+mod schemas;
 mod search;
 mod shared;
 mod sql;
@@ -45,12 +50,24 @@ mod tables;
 mod tail;
 mod unit;
 mod verify;
+mod vfs;
 mod writer;
 
-use std::path::PathBuf;
+use std::{ffi::CStr, path::PathBuf};
 
+pub(crate) use self::block::events_of as events_of_block;
 pub use self::open::{give_up_keys, open, restore, restore_with};
-use super::Limits;
+use super::{Limits, StoreError};
+use crate::schema::RegistryPolicy;
+
+/// The name by which SQLite knows the file system that checks a store's pages, for whoever opens a store's file besides.
+/// What is written through another one reads as damaged afterwards.
+///
+/// # Errors
+/// [`StoreError::Engine`] if SQLite refuses to know it.
+pub fn file_system() -> Result<&'static CStr, StoreError> {
+    vfs::name().map_err(connection::failed("registering the file system"))
+}
 
 /// Where the embedded store lives and what it accepts.
 #[derive(Clone, Debug)]
@@ -59,11 +76,13 @@ pub struct Config {
     pub path: PathBuf,
     /// What it accepts at most.
     pub limits: Limits,
+    /// The rules for schemas, and for events that have none.
+    pub schemas: RegistryPolicy,
 }
 
 impl Config {
-    /// A store at `path` with the default limits.
+    /// A store at `path` with the default limits and rules.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), limits: Limits::default() }
+        Self { path: path.into(), limits: Limits::default(), schemas: RegistryPolicy::default() }
     }
 }

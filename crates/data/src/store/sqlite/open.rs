@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use super::{
     Config,
     backend::SqliteBackend,
+    checkpoint,
     connection::{self, corrupt, failed},
     core::{Core, Sealing},
     erase,
@@ -20,6 +21,7 @@ use super::{
     keys::{self, KeyFile, KeyRing},
     ledger,
     queue::Queue,
+    schemas,
     shared::{self, Shared},
     sql::Guard,
     tables,
@@ -28,6 +30,7 @@ use super::{
 };
 use crate::{
     event::Recorded,
+    schema::SchemaRegistry,
     store::{
         OpenError, Store, StoreError,
         erasure::{Erasure, Ledger},
@@ -50,12 +53,16 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     Ok(Store::new(env, Arc::new(SqliteBackend::new(env, shared, queue))))
 }
 
-fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
     let mut connection = tables::prepare(&path, random.u64() >> 1)?;
+    #[cfg(feature = "museum")]
+    if env.planted("ack-before-sync") {
+        connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed("planting a bug"))?;
+    }
     let damaged = |cause| damaged(&path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
     let indexed = tables::meta(&connection, "indexed").map_err(damaged)?.cast_unsigned();
@@ -64,6 +71,7 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     }
     let mut tail = Tail::new(indexed, random.u64());
     replay(&connection, &mut tail).map_err(damaged)?;
+    let schemas = SchemaRegistry::with(schemas::load(&path, &connection, policy)?);
     let largest = Largest::load(&connection).map_err(damaged)?;
     connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;
     let guard = Guard::watch(&mut connection).map_err(failed("installing the authorizer"))?;
@@ -71,7 +79,7 @@ fn prepare(env: Env, Config { path, limits }: Config) -> Result<(Core, Box<dyn L
     let sealing = if sealing == 0 { Sealing::Never } else { Sealing::Said };
     let file = open_keys(&env, &path, &connection, sealing)?;
     let keys = KeyRing::new(&env, keys::path_of(&path), timeline.store, file);
-    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys));
+    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, schemas));
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
 }
 
@@ -208,6 +216,7 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     ledger::add_all(&connection, &erasures).map_err(damaged)?;
     // Opening makes a file of keys when there is a ledger; where it is empty, nothing was lost.
     tables::set_meta(&connection, "sealed", 0).map_err(failed("giving up the keys"))?;
+    checkpoint::complete(&connection).map_err(damaged)?;
     connection.close().map_err(|(_, cause)| failed("closing the store")(cause).into())
 }
 
@@ -264,15 +273,19 @@ fn clear(env: &Env, partial: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// Begins a new timeline. Its number also follows the clock: the same backup restored twice gives two timelines, not one
-/// twice.
+/// Begins a new timeline. Its number also follows the clock, and chance: the same backup restored twice gives two timelines,
+/// not one twice, within a second as well.
 fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
     let connection = tables::prepare(path, 0)?;
     let damaged = |cause| damaged(path, cause);
     let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
     let now = env.wall().unix_nanos() / 1_000_000_000;
-    tables::set_meta(&connection, "epoch", now.clamp(epoch + 1, i64::from(u32::MAX)))
-        .map_err(failed("raising the epoch"))?;
+    let chance = env.random("store/restore").below(1 << 16).cast_signed();
+    let next = now.max(epoch + 1).saturating_add(chance).min(i64::from(u32::MAX));
+    if next <= epoch {
+        return Err(damaged(corrupt("quorate_meta, row `epoch`", "there is no later timeline")));
+    }
+    tables::set_meta(&connection, "epoch", next).map_err(failed("raising the epoch"))?;
     if let Some(ledger) = ledger {
         let expected = tables::timeline(&connection).map_err(damaged)?.store;
         if ledger.store != expected {
@@ -281,5 +294,6 @@ fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), Op
         ledger::add_all(&connection, &ledger.erasures).map_err(damaged)?;
     }
     // Leaves no write-ahead log behind: the file is about to be renamed.
+    checkpoint::complete(&connection).map_err(damaged)?;
     connection.close().map_err(|(_, cause)| failed("closing the restored store")(cause).into())
 }

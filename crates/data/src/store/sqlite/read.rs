@@ -154,9 +154,21 @@ fn page(
             next = Some(event.version());
             break;
         }
-        taken.push(event);
+        keep(&mut taken, event);
     }
     Ok(Some(StreamPage { events: taken, head, next }))
+}
+
+/// So many events of a page may hold the blocks they were read from, some 8 KiB each, however little of them they are.
+const SHARING: usize = 256;
+/// A larger event is most of its block.
+const SMALL: usize = 2_048;
+
+/// Puts an event on a page. Behind the first few, small events from places apart get bytes of their own.
+fn keep(page: &mut Vec<Recorded>, event: Recorded) {
+    let is_apart = page.last().is_none_or(|last| last.position().get().abs_diff(event.position().get()) > 1);
+    let copied = page.len() >= SHARING && event.bytes().len() < SMALL && is_apart;
+    page.push(if copied { event.detached() } else { event });
 }
 
 /// Completes a read of a stream from the database. `None` where the stream was truncated since the glance: look again.
@@ -234,7 +246,7 @@ impl Scan {
                 return false;
             }
             self.bytes += event.bytes().len();
-            self.events.push(event.clone());
+            keep(&mut self.events, event.clone());
         }
         self.scanned = event.position().get();
         true
@@ -322,7 +334,7 @@ pub(super) fn matching(
         }
         tail.indexed()
     };
-    // Whoever asks behind the end of the index, or behind any position there can be, has the whole answer.
+    // Whoever asks behind the end of the index has the whole answer.
     if after >= indexed {
         return Ok(None);
     }

@@ -40,7 +40,8 @@ pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retire
                 core.shared.forget();
             }
             core.shared.lingering.store(true, Ordering::Relaxed);
-            core.scrub();
+            core.empty_log();
+            core.shared.streams.wake(core.shared.streams.of([stream.as_str()]), *core.shared.head.borrow());
         }
         Err(AppendError::Store(cause)) => {
             core.roll_back();

@@ -17,11 +17,13 @@ use super::{
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
     keys::KeyRing,
+    moves::Moves,
     sql::Guard,
     tail::Tail,
 };
 use crate::{
     event::{Position, Recorded},
+    schema::SchemaRegistry,
     store::{Limits, StoreError, Timeline},
 };
 
@@ -35,9 +37,12 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
+    pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
     /// Counts what was forgotten; see [`forget`](Self::forget).
     pub(super) forgotten: watch::Sender<u64>,
+    /// Who follows single streams.
+    pub(super) streams: Moves,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
     /// Transactions made durable since the store was opened.
@@ -92,7 +97,14 @@ impl Reader {
 }
 
 impl Shared {
-    pub(super) fn new(path: PathBuf, limits: Limits, timeline: Timeline, tail: Tail, keys: KeyRing) -> Self {
+    pub(super) fn new(
+        path: PathBuf,
+        limits: Limits,
+        timeline: Timeline,
+        tail: Tail,
+        keys: KeyRing,
+        schemas: SchemaRegistry,
+    ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
         let cache = BlockCache::new(limits.cache_bytes);
         Self {
@@ -101,8 +113,10 @@ impl Shared {
             timeline,
             cache,
             keys,
+            schemas,
             head,
             forgotten: watch::Sender::new(0),
+            streams: Moves::new(),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
@@ -161,6 +175,8 @@ impl Shared {
         self.closed.store(true, Ordering::Release);
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.keys.close();
+        self.head.send_modify(|_| {});
+        self.streams.wake_all();
     }
 
     /// What the writer's connection sees.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     connection::{self, APPLICATION_ID, corrupt, extended_code, failed},
-    run,
+    run, vfs,
 };
 use crate::store::{OpenError, StoreError, Timeline};
 
@@ -47,8 +47,9 @@ pub(super) fn prepare(path: &Path, store: u64) -> Result<Connection, OpenError> 
     let application: i32 = pragma(&connection, "application_id").map_err(io)?;
     let version: u32 = pragma(&connection, "user_version").map_err(io)?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
+    vfs::check_log(&connection).map_err(|cause| super::open::damaged(path, cause))?;
     match (application, version) {
-        (0, 0) if tables == 0 => {
+        (0, 0) if tables == 0 && vfs::is_checked(&connection) => {
             connection::claim(&connection).map_err(io)?;
             create(&connection, store).map_err(io)?;
         }
@@ -86,7 +87,7 @@ pub(super) fn open_error(path: &Path, cause: rusqlite::Error) -> OpenError {
         rusqlite::ffi::SQLITE_CANTOPEN | rusqlite::ffi::SQLITE_PERM | rusqlite::ffi::SQLITE_READONLY => {
             OpenError::Io { path: path.into(), cause: std::io::Error::other(cause) }
         }
-        _ => OpenError::Store(failed("opening the store")(cause)),
+        _ => super::open::damaged(path, failed("opening the store")(cause)),
     }
 }
 

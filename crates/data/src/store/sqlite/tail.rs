@@ -14,7 +14,7 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use crate::{
-    event::{ChainHash, Position, Recorded, Version},
+    event::{ChainHash, Position, Recorded, Version, blake3_of},
     store::{Query, QueryItem, StreamHead},
 };
 
@@ -304,13 +304,11 @@ pub(super) fn words(event: &Recorded) -> impl Iterator<Item = (TermKind, &str)> 
 
 /// What makes an event the same event: its stream, `source` and `id`, as a 128-bit hash.
 pub(super) fn identity(stream: &str, source: &str, id: &str) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    for text in [stream, source, id] {
-        hasher.update(&(text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
+    let lengths = [stream, source, id].map(|text| (text.len() as u64).to_le_bytes());
+    let [a, b, c] = &lengths;
+    let hash = blake3_of(&[a, stream.as_bytes(), b, source.as_bytes(), c, id.as_bytes()]);
     let mut short = [0; 16];
-    short.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    short.copy_from_slice(&hash[..16]);
     u128::from_be_bytes(short)
 }
 

@@ -15,7 +15,7 @@ use super::{
     sql,
 };
 use crate::store::{
-    AppendBatch, AppendError, Appended, LogPage, ReadLog, ReadStream, Row, Scope, SqlError, StoreError, StreamPage,
+    AppendError, Appended, CheckedBatch, LogPage, ReadLog, ReadStream, Row, Scope, SqlError, StoreError, StreamPage,
     TxOps, UnitError, Value,
 };
 
@@ -35,8 +35,9 @@ impl UnitTx {
 }
 
 impl TxOps for UnitTx {
-    fn append(&mut self, batch: AppendBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+    fn append(&mut self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
         let appended = within(&mut self.core(), |core| {
+            let batch = batch.renewed(&core.shared.schemas);
             let batch = Ready::new(batch, &core.shared.limits, &core.shared.keys)?;
             core.charge(batch.bytes)?;
             core.append(&batch)

@@ -1,5 +1,7 @@
 //! Checking every stored byte.
 //!
+//! First every page of the file, in use or not, and what is live of the write-ahead log.
+//!
 //! Events are read once, in order: their blocks' checksums, their place, their link of the hash chain. On the way two
 //! digests grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does
 //! not matter and memory stays small. Every index row has a checksum besides, which names the row that rotted.
@@ -9,34 +11,72 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, ffi::SQLITE_IOERR_DATA};
 
 use super::{
-    connection::failed,
+    connection::{extended_code, failed},
     identity,
     index::{StreamRow, term_sum},
     keys::{KeyRing, missing, place},
-    ledger, run, shared,
+    ledger, run, schemas, shared,
     sql::CORE,
     tables,
     tail::words,
+    vfs,
 };
 use crate::{
     event::{ChainHash, Recorded},
-    store::{Progress, StoreError, Verified, handle::room_sum},
+    store::{Progress, StoreError, StreamHead, Verified, rooms::room_sum},
 };
 
 const CHECKING: &str = "checking the store";
 
 /// Checks everything, as of one moment.
 pub(super) fn run(connection: &Connection, keys: &KeyRing, progress: &Progress) -> Result<Verified, StoreError> {
-    Check::new(connection, keys, progress).and_then(Check::finish)
+    let mut check = Check::new(connection, keys, progress)?;
+    match check.everything() {
+        // Damage where the check itself begins is a finding too: what can be read besides was, or is not worth reading.
+        Err(cause @ StoreError::Corrupt { .. }) => note(&mut check.found, &cause),
+        checked => checked?,
+    }
+    Ok(check.found)
 }
 
 /// What a stream was like at the last event read.
 struct Chain {
     version: u64,
     hash: ChainHash,
+    /// The last version whose event is a stub; zero if none is.
+    stub: u64,
+    /// The version and hash at the last event that the index knows: what the stream's row should say.
+    indexed: (u64, ChainHash),
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self { version: 0, hash: ChainHash::START, stub: 0, indexed: (0, ChainHash::START) }
+    }
+}
+
+impl Chain {
+    /// What is wrong with a stream's row; stubs are a stretch at its beginning, and in the index.
+    fn differs(&self, head: &StreamHead, hash: &ChainHash) -> Option<String> {
+        let (version, first) = (self.indexed.0, self.stub + 1);
+        if head.version.get() != version {
+            return Some(format!("it says version {}, the log has {version}", head.version));
+        }
+        if *hash != self.indexed.1 {
+            return Some("its hash is not that of the stream's last event".to_owned());
+        }
+        if head.first.get() != first {
+            return Some(format!(
+                "it says that events are whole from version {} on, they are from {first}",
+                head.first
+            ));
+        }
+        let closed = head.tombstoned && head.first != head.version.next();
+        closed.then(|| "it is tombstoned and has whole events".to_owned())
+    }
 }
 
 /// An order-independent digest of a set: the sum of its members' hashes.
@@ -83,13 +123,13 @@ impl<'c> Check<'c> {
             }
         };
         let chains = HashMap::with_hasher(FixedState::default());
-        let mut check =
-            Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() };
-        check.structure()?;
-        Ok(check)
+        Ok(Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() })
     }
 
-    fn finish(mut self) -> Result<Verified, StoreError> {
+    fn everything(&mut self) -> Result<(), StoreError> {
+        let scanned = vfs::scan(self.connection, |place, what| self.found.find(place, what));
+        scanned.map_err(failed(CHECKING))?;
+        self.structure()?;
         self.total = self.last_position()?;
         self.blocks()?;
         self.found.streams = self.chains.len() as u64;
@@ -102,9 +142,9 @@ impl<'c> Check<'c> {
         }
         self.meta()?;
         self.rooms()?;
+        schemas::verify(self.connection, &mut self.found)?;
         self.ledger()?;
-        self.keys.verify(&mut self.found)?;
-        Ok(self.found)
+        self.keys.verify(&mut self.found)
     }
 
     /// What SQLite itself can say about its pages.
@@ -115,10 +155,19 @@ impl<'c> Check<'c> {
             match line {
                 Ok(line) if line == "ok" => {}
                 Ok(line) => self.found.find("the file", line),
-                Err(cause) => self.found.find("the file", cause.to_string()),
+                Err(cause) => self.unreadable("the file", cause),
             }
         }
         Ok(())
+    }
+
+    /// Takes down what kept something from being read.
+    fn unreadable(&mut self, place: &str, cause: rusqlite::Error) {
+        if extended_code(&cause) == Some(SQLITE_IOERR_DATA) {
+            note(&mut self.found, &failed(CHECKING)(cause));
+        } else {
+            self.found.find(place, cause.to_string());
+        }
     }
 
     fn last_position(&self) -> Result<u64, StoreError> {
@@ -163,7 +212,7 @@ impl<'c> Check<'c> {
         self.found.events += 1;
         let position = event.position().get();
         if !self.chains.contains_key(event.stream()) {
-            self.chains.insert(event.stream().into(), Chain { version: 0, hash: ChainHash::START });
+            self.chains.insert(event.stream().into(), Chain::default());
         }
         let Some(chain) = self.chains.get_mut(event.stream()) else { return };
         if event.version().get() != chain.version + 1 {
@@ -171,7 +220,13 @@ impl<'c> Check<'c> {
         } else if !event.follows(&chain.hash) {
             self.found.find(place(event), "its hash does not follow from the event before");
         }
-        *chain = Chain { version: event.version().get(), hash: event.hash() };
+        (chain.version, chain.hash) = (event.version().get(), event.hash());
+        if event.stub().is_some() {
+            chain.stub = chain.version;
+        }
+        if position <= self.indexed {
+            chain.indexed = (chain.version, chain.hash);
+        }
         match self.keys.open(event.clone()) {
             Ok(_) => {}
             Err(StoreError::KeyMissing { .. }) => self.found.find(place(event), missing(event).to_string()),
@@ -195,9 +250,12 @@ impl<'c> Check<'c> {
             match row.check() {
                 Ok(row) => {
                     let chain = check.chains.get(row.name.as_str());
-                    // Events behind the `indexed` mark are not in the row yet.
-                    if chain.map_or(0, |chain| chain.version) < row.head.version.get() {
-                        check.found.find(format!("quorate_stream, row {}", row.id), "the log has fewer events");
+                    let differs = match chain {
+                        Some(chain) => chain.differs(&row.head, &row.hash),
+                        None => Chain::default().differs(&row.head, &row.hash),
+                    };
+                    if let Some(what) = differs {
+                        check.found.find(format!("quorate_stream, row {}", row.id), what);
                     }
                     names.insert(row.id, (row.name, row.head.version.get()));
                 }
@@ -339,12 +397,12 @@ impl<'c> Check<'c> {
                 Ok(Some(row)) => {
                     self.found.rows += 1;
                     if let Err(cause) = look(self, row) {
-                        self.found.find(format!("a row of {select}"), cause.to_string());
+                        self.unreadable(&format!("a row of {select}"), cause);
                     }
                 }
                 Ok(None) => return Ok(()),
                 Err(cause) => {
-                    self.found.find(format!("the rows of {select}"), cause.to_string());
+                    self.unreadable(&format!("the rows of {select}"), cause);
                     return Ok(());
                 }
             }

@@ -6,7 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker},
 };
 
@@ -35,7 +35,7 @@ const FLUSH_BYTES: usize = 8 << 20;
 
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
-    Append(Ready, oneshot::Sender<Result<Appended, AppendError>>),
+    Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
     Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
     Erase(Arc<str>, oneshot::Sender<Result<Destroyed, StoreError>>),
@@ -120,7 +120,12 @@ impl Writer {
             match job {
                 Job::Retire(stream, what, reply) => drop(reply.send(retire::run(&mut self.core(), &stream, what))),
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
-                Job::Flush(reply) => drop(reply.send(self.core().flush())),
+                Job::Flush(reply) => {
+                    let mut core = self.core();
+                    let flushed = core.flush();
+                    core.empty_log();
+                    drop(reply.send(flushed));
+                }
                 Job::Close(reply) => {
                     self.close(reply);
                     jobs.for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
@@ -131,6 +136,7 @@ impl Writer {
         }
         self.run_group(group);
         self.flush_if_due();
+        self.core().checkpoint_if_due();
         Work::Idle
     }
 
@@ -152,6 +158,9 @@ impl Writer {
 
     /// Runs and commits a group; on failure nothing of it is left.
     fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, UnitError> {
+        if self.core().is_halted() {
+            return Err(UnitError::Store(StoreError::Closed));
+        }
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
         let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
         let committed = committed.map_err(|cause| match cause {
@@ -163,6 +172,10 @@ impl Writer {
             core.roll_back();
             if let UnitError::Store(cause) = cause {
                 core.end_if_fatal(cause);
+            }
+            if core.is_halted() {
+                // It may be durable all the same; in any case it is not run again.
+                return Err(UnitError::Store(StoreError::OutcomeUnknown));
             }
         }
         committed
@@ -231,13 +244,16 @@ impl Writer {
             // Nothing is lost: the events are durable, and the next commit tries again.
             tracing::warn!(%cause, "the index could not be written");
         }
+        if due && core.shared.lingering.load(Ordering::Relaxed) {
+            core.empty_log();
+        }
     }
 
     fn close(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {
         let mut core = self.core();
         let closed = core.flush();
         core.shared.close();
-        let _ = core.run("PRAGMA wal_checkpoint(TRUNCATE)", "checkpointing");
+        core.empty_log();
         drop(core);
         self.queue.close().into_iter().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
         self.farewell = Some(Farewell(Some((reply, closed))));
@@ -251,7 +267,11 @@ fn message(panic: &(dyn std::any::Any + Send)) -> String {
 
 fn reply(job: Job, answer: Answer) {
     match (job, answer) {
-        (Job::Append(_, reply), Answer::Append(answer)) => drop(reply.send(answer)),
+        (Job::Append(batch, reply), Answer::Append(answer)) => {
+            // Before the answer, so that it is the caller who takes the batch apart.
+            drop(batch);
+            let _ = reply.send(answer);
+        }
         (Job::Unit(_, reply), Answer::Unit(answer)) => drop(reply.send(answer)),
         _ => unreachable!("an answer is of its job's kind"),
     }

@@ -1,10 +1,12 @@
+use std::time::Duration;
+
 use super::{
     super::{CatchUp, Cursor, Signal},
     world::{World, append, append_many, name, position, seconds},
 };
 use crate::{
     event::{Position, Version},
-    store::{Query, QueryItem, Retire, Store, StoreError},
+    store::{ExpectedVersion, Query, QueryItem, Retire, Store, StoreError},
 };
 
 fn wanted() -> Query {
@@ -157,11 +159,69 @@ async fn a_reader_of_a_closed_store_is_told_so() {
     let store = world.open().await;
     let mut reader = CatchUp::log(&store, Query::EVERYTHING, Position::ZERO);
     reader.next().await.unwrap();
-    let waiting = async { reader.next().await };
-    let closing = async {
-        store.close().await.unwrap();
-        world.pass(seconds(1));
-    };
-    let (ended, ()) = tokio::join!(waiting, closing);
+    let (ended, closed) = tokio::join!(reader.next(), store.close());
+    closed.unwrap();
     assert!(matches!(ended, Err(StoreError::Closed)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_stream_reader_resumes_behind_a_position_and_says_how_far_the_log_was_looked_at() {
+    let world = World::new();
+    let store = world.open().await;
+    for _ in 0..10 {
+        append(&store, "mine", "wanted").await;
+        append_many(&store, "noise", "other", 2).await;
+    }
+    for behind in 0..=30 {
+        let mut reader = CatchUp::stream_behind(&store, name("mine"), position(behind)).await.unwrap();
+        let batch = reader.next_batch().await.unwrap();
+        let positions: Vec<u64> = batch.events.iter().map(|event| event.position().get()).collect();
+        assert_eq!(positions, (1..=30).step_by(3).filter(|position| *position > behind).collect::<Vec<_>>());
+        assert_eq!((batch.position, batch.live, batch.over), (position(30), true, false), "behind {behind}");
+    }
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_reader_is_told_when_the_stream_is_closed_for_good() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s-1", "wanted").await;
+    let mut reader = CatchUp::stream(&store, name("s-1"), Version::ZERO);
+    assert!(!reader.next_batch().await.unwrap().over);
+    let retire = Retire::Tombstone { expected: ExpectedVersion::Any };
+    let (told, retired) = tokio::join!(reader.next_batch(), store.retire(name("s-1"), retire));
+    retired.unwrap();
+    assert!(told.unwrap().over);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_selective_reader_rests_longer_and_longer_until_something_is_for_it() {
+    let world = World::new();
+    let store = world.open().await;
+    let mut reader = CatchUp::log(&store, wanted(), Position::ZERO).resting(seconds(1), seconds(3));
+    assert!(reader.next_batch().await.unwrap().live);
+    // The first look comes at once, each later one after a rest.
+    for rest in [0, 1, 2, 3, 3] {
+        append(&store, "noise", "other").await;
+        let early = store.env().timeout(Duration::ZERO, reader.next_batch()).await;
+        assert_eq!(early.is_none(), rest > 0, "a rest of {rest} s");
+        if rest > 0 {
+            let (batch, ()) = tokio::join!(reader.next_batch(), pass_soon(&world, rest));
+            assert!(batch.unwrap().events.is_empty());
+        }
+    }
+    append(&store, "s-1", "wanted").await;
+    let (batch, ()) = tokio::join!(reader.next_batch(), pass_soon(&world, 3));
+    assert_eq!(batch.unwrap().events.len(), 1);
+    append(&store, "s-1", "wanted").await;
+    assert_eq!(reader.next_batch().await.unwrap().events.len(), 1, "at once again");
+    store.close().await.unwrap();
+}
+
+/// Lets the others begin to wait, then time pass.
+async fn pass_soon(world: &World, count: u64) {
+    tokio::task::yield_now().await;
+    world.pass(seconds(count));
 }

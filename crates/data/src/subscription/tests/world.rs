@@ -96,6 +96,7 @@ impl World {
             blocking: Arc::new(Inline(real.tasks().clone())),
             tasks: real.tasks().clone(),
             metrics: Arc::default(),
+            probe: Arc::new(quorate_runtime::probe::NoProbe),
             fatal: Arc::new(|why| panic!("{why}")),
         });
         Self { folder: tempfile::tempdir().unwrap(), clock, env }

@@ -10,7 +10,7 @@ use http::{
 use quorate_data::event::{NewEvent, Recorded, Scalar, Timestamp};
 
 use super::{Fault, Form, SET_BY_THE_STORE, essence, parse::checked, render};
-use crate::http::json::{MAX_DEPTH, depth, is_json};
+use crate::http::json::{MAX_DEPTH, is_json, is_too_deep};
 
 /// Whether a request carries one event in binary mode.
 pub(crate) fn is_binary(headers: &HeaderMap) -> bool {
@@ -114,7 +114,7 @@ fn content(headers: &HeaderMap, body: Bytes) -> Result<(Option<Arc<str>>, Option
         if !is_json(&body) {
             return Err(Fault::of("data", format!("the body is not JSON, although `content-type` is {media}")));
         }
-        if depth(&body) > MAX_DEPTH {
+        if is_too_deep(&body) {
             return Err(Fault::of("data", format!("data is nested more than {MAX_DEPTH} deep")));
         }
     }

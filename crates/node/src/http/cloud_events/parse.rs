@@ -18,7 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Form, SET_BY_THE_STORE};
-use crate::http::json::{MAX_DEPTH, depth};
+use crate::http::json::{MAX_DEPTH, is_too_deep};
 
 /// What is wrong with events as they were sent, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,7 +284,7 @@ impl<'b> OneEvent<'b> {
 
     fn data<E: de::Error>(self, raw: &RawValue, event: &mut NewEvent) -> Result<Bytes, E> {
         let json = raw.get();
-        if depth(json.as_bytes()) > MAX_DEPTH {
+        if is_too_deep(json.as_bytes()) {
             return Err(E::custom(format!("data is nested more than {MAX_DEPTH} deep")));
         }
         if Form::of(event.content_type.as_deref()) == Form::Json {

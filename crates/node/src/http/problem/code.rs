@@ -50,11 +50,15 @@ codes! {
     InvalidParameter = "invalid-parameter", BAD_REQUEST, "Parameter or header cannot be used";
     InvalidPrecondition = "invalid-precondition", BAD_REQUEST, "Precondition cannot be used";
     InvalidToken = "invalid-token", BAD_REQUEST, "Token was not given out by quorate";
+    SchemaViolation = "schema-violation", BAD_REQUEST, "Event does not fit the schema of its type";
+    UnknownType = "unknown-type", BAD_REQUEST, "Type of the event has no schema";
+    InvalidSchema = "invalid-schema", BAD_REQUEST, "Schema cannot be used";
     LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
     StreamNotFound = "stream-not-found", NOT_FOUND, "Stream does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
+    SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
     EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method does not apply here";
     NotAcceptable = "not-acceptable", NOT_ACCEPTABLE, "Event has no form that was asked for";
@@ -68,6 +72,8 @@ codes! {
     AlreadyRunning = "already-running", CONFLICT, "This is running already";
     BackupExists = "backup-exists", CONFLICT, "A backup of this name exists";
     SubscriptionExists = "subscription-exists", CONFLICT, "Subscription exists with another configuration";
+    SchemaIncompatible = "schema-incompatible", CONFLICT, "Schema breaks an earlier one";
+    TooManySchemas = "too-many-schemas", CONFLICT, "There are as many schemas as a store keeps";
     TooManySubscriptions = "too-many-subscriptions", CONFLICT, "There are as many subscriptions as a store keeps";
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";

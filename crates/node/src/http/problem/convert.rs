@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use quorate_data::{
+    schema::{RegisterError, RegistrarError, Rejection},
     store::{AppendError, EraseError, InvalidQuery, Retry, SqlError, StoreError, TokenError},
     subscription::SubscriptionError,
 };
 use quorate_foundations::name::NameError;
+use serde_json::{Value, json};
 
 use super::{Code, Problem};
 use crate::{
-    http::cloud_events::Fault,
+    http::{cloud_events::Fault, schemas},
     verbs::{BackupError, OnceError, ReadError, TokenUnmet},
 };
 
@@ -43,6 +45,9 @@ impl From<AppendError> for Problem {
             AppendError::ConditionFailed { condition, position } => {
                 told(Code::ConditionFailed).with("condition", *condition).with("logposition", position.to_string())
             }
+            AppendError::Ahead { condition, head, .. } => {
+                told(Code::PositionAhead).with("condition", *condition).with("logposition", head.to_string())
+            }
             AppendError::IdReused { stream, id, version, .. } => told(Code::IdReused)
                 .with("stream", stream.as_str())
                 .with("id", id.as_str())
@@ -52,7 +57,66 @@ impl From<AppendError> for Problem {
             AppendError::Invalid { stream, index, .. } => {
                 told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
             }
+            AppendError::Schema { stream, index, event_type, cause } => {
+                let code = match cause {
+                    Rejection::UnknownType => Code::UnknownType,
+                    // Nothing is wrong with the event as far as can be told.
+                    Rejection::Broken { .. } => Code::StoreFailed,
+                    _ => Code::SchemaViolation,
+                };
+                let problem = told(code).with("stream", stream.as_str()).with("index", *index);
+                rejected(problem.with("eventtype", &**event_type), cause)
+            }
             _ => told(Code::InvalidBatch),
+        }
+    }
+}
+
+/// With the places where data do not fit.
+fn rejected(problem: Problem, cause: &Rejection) -> Problem {
+    let Rejection::Violations { version, violations, more } = cause else { return problem };
+    let shown: Vec<Value> = violations
+        .iter()
+        .map(|one| json!({ "path": one.instance, "rule": one.schema, "message": one.message }))
+        .collect();
+    problem
+        .with("path", violations.first().map_or("", |first| &first.instance))
+        .with("schemaversion", version.get())
+        .with("violations", shown)
+        .with("more", *more)
+}
+
+impl From<RegisterError> for Problem {
+    fn from(error: RegisterError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            RegisterError::Schema(fault) => told(Code::InvalidSchema).with("path", fault.at()),
+            RegisterError::Incompatible { event_type, mode, with } => {
+                let first = with.first().and_then(|one| one.findings.first());
+                told(Code::SchemaIncompatible)
+                    .with("eventtype", event_type.as_str())
+                    .with("mode", mode.as_str())
+                    .with("path", first.map_or("", |finding| &finding.new))
+                    .with("incompatible", schemas::incompatible(with))
+            }
+            RegisterError::TooManyVersions { limit, .. } | RegisterError::Full { limit, .. } => {
+                told(Code::TooManySchemas).with("limit", *limit)
+            }
+            _ => told(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<RegistrarError> for Problem {
+    fn from(error: RegistrarError) -> Self {
+        match error {
+            RegistrarError::Refused(cause) => cause.into(),
+            RegistrarError::Store(cause) => cause.into(),
+            RegistrarError::NotFound { ref event_type } => {
+                Self::of(Code::SchemaNotFound, &error).with("eventtype", event_type.as_str())
+            }
+            RegistrarError::Contended { .. } => Self::of(Code::Overloaded, &error).retry(error.retry()),
+            _ => Self::of(Code::StoreFailed, &error),
         }
     }
 }

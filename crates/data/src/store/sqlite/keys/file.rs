@@ -12,10 +12,11 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::{
     super::{
-        connection::{BUSY, corrupt, explained, failed},
+        connection::{BUSY, corrupt, explained, failed, is_fatal},
         open::damaged,
         run, tables,
         verify::note,
+        vfs,
     },
     cache::Subject,
 };
@@ -25,9 +26,11 @@ use crate::store::{
 };
 
 /// Marks a database as a quorate store's keys: "quok".
-const APPLICATION_ID: i32 = 0x7175_6f6b;
+pub(in crate::store::sqlite) const APPLICATION_ID: i32 = 0x7175_6f6b;
 const VERSION: u32 = 1;
 const KEYS: &str = "using the keys";
+/// The log is written back once it has so many pages.
+const CHECKPOINT_FRAMES: usize = 1_000;
 
 const TABLES: &str = "
     -- What the file knows of itself: whose keys these are, and which ledger it follows.
@@ -102,9 +105,10 @@ impl KeyFile {
         let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(io)?;
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
+        vfs::check_log(&connection).map_err(|cause| damaged(path, cause))?;
         let file = Self { connection };
         match (application, version) {
-            (0, 0) if tables == 0 => file.create(store).map_err(io)?,
+            (0, 0) if tables == 0 && vfs::is_checked(&file.connection) => file.create(store).map_err(io)?,
             (APPLICATION_ID, VERSION) => {}
             (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),
             _ => return Err(OpenError::Foreign { path: path.into() }),
@@ -244,7 +248,20 @@ impl KeyFile {
         if done.is_err() && !self.connection.is_autocommit() {
             let _ = run("ROLLBACK");
         }
-        done.map_err(|cause| explained(&self.connection, cause))
+        let value = done.map_err(|cause| explained(&self.connection, cause))?;
+        self.checkpoint_if_due()?;
+        Ok(value)
+    }
+
+    /// Writes the log back once it has grown. What could not be written is in the log still; only a failed sync matters.
+    fn checkpoint_if_due(&self) -> Result<(), StoreError> {
+        if vfs::log_frames(&self.connection) < CHECKPOINT_FRAMES {
+            return Ok(());
+        }
+        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed(KEYS)) {
+            Err(cause) if is_fatal(&cause) => Err(cause),
+            _ => Ok(()),
+        }
     }
 
     /// Writes a copy to `to`.
@@ -255,6 +272,8 @@ impl KeyFile {
 
     /// Checks every stored byte.
     pub(in crate::store::sqlite) fn verify(&self, found: &mut Verified) -> Result<(), StoreError> {
+        let scanned = vfs::scan(&self.connection, |place, what| found.find(format!("the file of keys, {place}"), what));
+        scanned.map_err(failed(KEYS))?;
         let mut check = self.connection.prepare("PRAGMA integrity_check(20)").map_err(failed(KEYS))?;
         let lines = check.query_map([], |row| row.get::<_, String>(0)).map_err(failed(KEYS))?;
         for line in lines {
@@ -283,12 +302,12 @@ impl KeyFile {
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
+    let connection = vfs::connect(path, flags)?;
     connection.busy_timeout(BUSY)?;
     // The lock comes before the journal mode: then no other process ever maps the write-ahead log's index.
     connection.execute_batch(
         "PRAGMA locking_mode = EXCLUSIVE; PRAGMA page_size = 4096; PRAGMA secure_delete = ON;
-         PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;
+         PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY;
          PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
     )?;
     Ok(connection)

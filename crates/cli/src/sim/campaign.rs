@@ -1,0 +1,158 @@
+//! Many seeds, each in a process of its own, as many at a time as there are cores.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, IsTerminal as _},
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use quorate_foundations::time::Mono;
+use quorate_runtime::Env;
+use quorate_scenarios::Scenario;
+use serde_json::{Value, json};
+use tokio::{process, sync::Semaphore, task::JoinSet};
+
+use super::{How, how_to_repeat};
+use crate::{
+    exit::{Exit, Failure},
+    output::{Format, Out, note},
+};
+
+/// What many seeds came to together.
+#[derive(Default)]
+struct Totals {
+    seeds: u64,
+    simulated_millis: u64,
+    injected: BTreeMap<String, u64>,
+    reached: BTreeMap<String, u64>,
+}
+
+impl Totals {
+    fn add(&mut self, told: &Value) {
+        self.seeds += 1;
+        self.simulated_millis += told["simulatedMillis"].as_u64().unwrap_or(0);
+        for (key, into) in [("injected", &mut self.injected), ("reached", &mut self.reached)] {
+            for (what, count) in told[key].as_object().into_iter().flatten() {
+                *into.entry(what.clone()).or_default() += count.as_u64().unwrap_or(0);
+            }
+        }
+    }
+}
+
+/// Runs seeds until all have passed, the time is over, or one fails.
+pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, format: Format) -> Result<(), Failure> {
+    let begun = env.mono();
+    let last = if how.time.is_some() { u64::MAX } else { how.first.saturating_add(how.seeds) };
+    let bar = bar(how);
+    let (totals, failed) = seeds(env, scenario, how.first..last, how.time.map(|span| begun + span), &bar).await?;
+    bar.finish_and_clear();
+    let took = env.mono().saturating_since(begun);
+    tell(scenario, &totals, took, failed.as_ref(), format)?;
+    let Some((seed, told)) = failed else { return Ok(()) };
+    how_to_repeat(scenario, seed);
+    let first = told["violations"][0]["what"].as_str().or(told["stderr"].as_str()).unwrap_or("it said nothing");
+    Err(Failure::new(Exit::Damaged, format!("seed {seed} fails: {first}")))
+}
+
+/// Runs `range`, as many seeds at a time as there are cores, until one fails or `end` has come.
+async fn seeds(
+    env: &Env,
+    scenario: &'static Scenario,
+    range: std::ops::Range<u64>,
+    end: Option<Mono>,
+    bar: &ProgressBar,
+) -> Result<(Totals, Option<(u64, Value)>), Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (slots, mut running, mut totals) = (Arc::new(Semaphore::new(cores)), JoinSet::new(), Totals::default());
+    let (mut next, mut failed) = (range.start, None);
+    loop {
+        let over = next >= range.end || failed.is_some() || end.is_some_and(|end| env.mono() >= end);
+        if over && running.is_empty() {
+            return Ok((totals, failed));
+        }
+        if !over && let Ok(slot) = slots.clone().try_acquire_owned() {
+            let seed = next;
+            next += 1;
+            running.spawn(async move {
+                let told = in_a_process(scenario, seed).await;
+                drop(slot);
+                (seed, told)
+            });
+            continue;
+        }
+        let Some(Ok((seed, told))) = running.join_next().await else { continue };
+        let told = told?;
+        bar.inc(1);
+        if told["verdict"] == "passed" {
+            totals.add(&told);
+        } else if failed.as_ref().is_none_or(|(lowest, _)| seed < *lowest) {
+            failed = Some((seed, told));
+        }
+    }
+}
+
+/// Runs one seed in a process of its own and returns what it told.
+async fn in_a_process(scenario: &Scenario, seed: u64) -> Result<Value, Failure> {
+    let own = std::env::current_exe().map_err(|cause| Failure::io("this executable", &cause))?;
+    let mut command = process::Command::new(own);
+    command.args(["sim", "run", scenario.name, "--seed", &seed.to_string(), "--output", "json"]);
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.map_err(|cause| Failure::io("a process for a seed", &cause))?;
+    let told = serde_json::from_slice(&output.stdout);
+    Ok(told.unwrap_or_else(|_| json!({ "verdict": "crashed", "stderr": String::from_utf8_lossy(&output.stderr) })))
+}
+
+fn bar(how: &How) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
+    }
+    let bar = ProgressBar::new(how.seeds);
+    if how.time.is_some() {
+        bar.unset_length();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos} seeds, {per_sec}, {elapsed}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn tell(
+    scenario: &Scenario,
+    totals: &Totals,
+    took: Duration,
+    failed: Option<&(u64, Value)>,
+    format: Format,
+) -> Result<(), Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let per_hour = totals.seeds as f64 / took.as_secs_f64().max(1e-9) * 3_600.0 / cores as f64;
+    let mut out = Out::new();
+    if format == Format::Json {
+        out.json(&json!({
+            "scenario": scenario.name,
+            "verdict": if failed.is_some() { "failed" } else { "passed" },
+            "passed": totals.seeds,
+            "failed": failed.map(|(_, told)| told),
+            "seconds": took.as_secs_f64(),
+            "seedsPerHourAndCore": per_hour,
+            "simulatedMillis": totals.simulated_millis,
+            "injected": totals.injected,
+            "reached": totals.reached,
+        }))?;
+        return out.flush();
+    }
+    let hours = totals.simulated_millis as f64 / 3_600_000.0;
+    out.line(&format!(
+        "{}: {} seeds passed in {:.1} s, {per_hour:.0} an hour on each core, {hours:.2} simulated hours",
+        scenario.name,
+        totals.seeds,
+        took.as_secs_f64(),
+    ))?;
+    for (what, count) in totals.injected.iter().chain(&totals.reached) {
+        out.line(&format!("{count:>9}  {what}"))?;
+    }
+    out.flush()?;
+    let unreached = scenario.sometimes.iter().filter(|state| !totals.reached.contains_key(**state));
+    unreached.for_each(|state| note(&format!("never reached: {state}")));
+    Ok(())
+}

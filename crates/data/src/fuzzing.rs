@@ -1,0 +1,69 @@
+//! Decoders as plain functions of bytes, for the fuzzer in `fuzz/` and the tests that replay its corpus.
+//!
+//! Each says whether it took the bytes for what they claim to be, and panics where that would break a promise.
+
+use bytes::Bytes;
+use quorate_foundations::{
+    name::Name,
+    trace::{TraceContext, TraceParent},
+};
+
+use crate::{
+    event::{Position, Recorded},
+    schema,
+    store::{Token, sqlite},
+};
+
+/// An event as it lies in the log.
+pub fn event(bytes: &[u8]) -> bool {
+    let Ok(event) = Recorded::decode(Position::new(1), Bytes::copy_from_slice(bytes)) else { return false };
+    look_at(&event);
+    true
+}
+
+/// A block of the log, and every event in it. Its checksum is made right, or nothing behind it would be reached.
+pub fn block(bytes: &[u8]) -> bool {
+    let Ok(events) = sqlite::events_of_block(1, bytes) else { return false };
+    events.iter().for_each(look_at);
+    true
+}
+
+fn look_at(event: &Recorded) {
+    let _ = (event.happened_at(), event.category(), event.data_bytes(), event.data_hash(), event.stub());
+    let _ = (event.tags().count(), event.extensions(), event.data_subject(), event.to_new());
+}
+
+/// A token.
+pub fn token(bytes: &[u8]) -> bool {
+    let Some(token) = text(bytes).and_then(|text| text.parse::<Token>().ok()) else { return false };
+    assert_eq!(token.to_string().parse(), Ok(token), "a token is read back as it was written");
+    true
+}
+
+/// The header fields `traceparent` and `tracestate`, one a line.
+pub fn traceparent(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let Ok(Some(found)) = TraceContext::from_headers(lines.next(), lines) else { return false };
+    let parent = found.context.parent;
+    assert_eq!(parent.to_string().parse::<TraceParent>(), Ok(parent), "a parent is read back as it was written");
+    true
+}
+
+/// The name of a stream.
+pub fn name(bytes: &[u8]) -> bool {
+    let Some(name) = text(bytes).and_then(|text| Name::new(text).ok()) else { return false };
+    assert!((1..=512).contains(&name.as_str().len()), "a name keeps its limits");
+    true
+}
+
+/// A JSON Schema.
+pub fn schema(bytes: &[u8]) -> bool {
+    let Ok(value) = serde_json::from_slice(bytes) else { return false };
+    let Ok(schema) = schema::Schema::parse(&value, &schema::Limits::default()) else { return false };
+    assert_eq!(schema.as_json(), &value, "a schema is kept as it was given");
+    true
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}

@@ -1,0 +1,104 @@
+//! Who takes part in a scenario of the log: clients that come to an end, followers, and a last reader. Where they play, in a
+//! simulated world or against a node that really runs, is none of their business.
+
+use std::{future::Future, sync::Arc};
+
+use quorate_runtime::BoxFuture;
+use quorate_sim::Violation;
+
+use crate::{
+    hand::{Busy, Hand, Pace},
+    judge,
+    notes::Note,
+};
+
+/// What somebody does.
+type Work = Arc<dyn Fn(Hand) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Judges notes that were taken at some pace, by what one scenario promises besides what all do.
+type Judge = fn(&[Note], Pace) -> Vec<Violation>;
+
+/// Who takes part, and how their notes are judged.
+pub(crate) struct Cast {
+    members: Vec<Member>,
+    judge: Judge,
+}
+
+/// Somebody who takes part.
+#[derive(Clone)]
+pub(crate) struct Member {
+    /// Their name.
+    pub(crate) name: String,
+    work: Work,
+    /// Whether the log is read for the last time only after this one has ended.
+    is_writer: bool,
+}
+
+impl Cast {
+    /// Nobody yet, and no promises but those of every scenario.
+    pub(crate) fn new() -> Self {
+        Self { members: Vec::new(), judge: |_, _| Vec::new() }
+    }
+
+    /// Judges notes by `judge`, too.
+    pub(crate) fn judged_by(mut self, judge: Judge) -> Self {
+        self.judge = judge;
+        self
+    }
+
+    /// Adds a client that does `work`; the log is read for the last time once all have.
+    pub(crate) fn hand<F, R>(mut self, name: &str, work: F) -> Self
+    where
+        F: Fn(Hand) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let work: Work = Arc::new(move |hand| {
+            let (busy, done) = (hand.busy.clone(), work(hand));
+            Box::pin(async move {
+                done.await;
+                busy.end();
+                Ok(())
+            })
+        });
+        self.members.push(Member { name: name.to_owned(), work, is_writer: true });
+        self
+    }
+
+    /// Adds a follower that is told of the log until it has heard of everything there is when all hands are done.
+    pub(crate) fn follower<F, R>(mut self, name: &str, work: F) -> Self
+    where
+        F: Fn(Hand) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let work: Work = Arc::new(move |hand| Box::pin(work(hand)));
+        self.members.push(Member { name: name.to_owned(), work, is_writer: false });
+        self
+    }
+
+    /// Everybody, the last reader at the end. Writers count as busy from now on.
+    pub(crate) fn members(&self, busy: &Busy) -> Vec<Member> {
+        self.members.iter().filter(|member| member.is_writer).for_each(|_| busy.begin());
+        let work: Work = Arc::new(|hand| {
+            Box::pin(async move {
+                hand.read_last().await;
+                Ok(())
+            })
+        });
+        let last = Member { name: "last reader".to_owned(), work, is_writer: false };
+        self.members.iter().cloned().chain([last]).collect()
+    }
+
+    /// What must not be in `notes`, which were taken at `pace`.
+    pub(crate) fn judge(&self, notes: &[Note], pace: Pace) -> Vec<Violation> {
+        let mut found = judge::all(notes);
+        found.extend((self.judge)(notes, pace));
+        found
+    }
+}
+
+impl Member {
+    /// Has them work with `hand`.
+    pub(crate) fn work(&self, hand: Hand) -> BoxFuture<'static, Result<(), String>> {
+        (self.work)(hand)
+    }
+}

@@ -1,0 +1,186 @@
+//! A client at work, in whatever world.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_runtime::{Env, random::Rng};
+use quorate_sim::Phase;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::{
+    client::{Call, Client, Reply},
+    notes::{Action, Notes, Seen},
+};
+
+/// Events in a page.
+const PAGE: usize = 500;
+
+/// How fast clients work and how long they wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// The least that a client rests between two things it does; the most is twice as much.
+    pub rest: Duration,
+    /// How long it waits for a reply.
+    pub patience: Duration,
+    /// How long a lease of a durable subscription lasts. Whole milliseconds.
+    pub lease: Duration,
+}
+
+/// What all clients of a run share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) notes: Notes,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) busy: Busy,
+    pub(crate) pace: Pace,
+}
+
+/// Counts the clients that have not done their work yet. Clones count the same.
+#[derive(Clone, Default)]
+pub(crate) struct Busy(Arc<AtomicUsize>);
+
+/// A client at work.
+pub(crate) struct Hand {
+    pub(crate) name: String,
+    pub(crate) env: Env,
+    pub(crate) client: Client,
+    pub(crate) notes: Notes,
+    pub(crate) rng: Rng,
+    pub(crate) pace: Pace,
+    pub(crate) busy: Busy,
+    to: SocketAddr,
+    phase: watch::Receiver<Phase>,
+}
+
+impl Pace {
+    /// Where time costs nothing.
+    pub const SIMULATED: Self =
+        Self { rest: Duration::from_millis(100), patience: Duration::from_secs(3), lease: Duration::from_secs(5) };
+
+    /// Where somebody waits for the end: a run takes seconds.
+    pub const REAL: Self =
+        Self { rest: Duration::from_millis(40), patience: Duration::from_secs(1), lease: Duration::from_secs(1) };
+}
+
+impl Busy {
+    pub(crate) fn begin(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether nobody works any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+}
+
+impl Shared {
+    /// The client `name`, who finds the node at `to` and draws from `rng`.
+    pub(crate) fn hand(&self, name: &str, env: Env, rng: Rng, to: SocketAddr) -> Hand {
+        let Self { notes, phase, busy, pace } = self.clone();
+        let client = Client::new(&env, to, pace.patience);
+        Hand { name: name.to_owned(), env, client, notes, rng, pace, busy, to, phase }
+    }
+}
+
+impl Hand {
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.rng.below(bound as u64)).unwrap_or(0)
+    }
+
+    /// Waits a little, not always as long.
+    pub(crate) async fn rest(&mut self) {
+        let span = self.pace.rest + self.pace.rest / 100 * u32::try_from(self.rng.below(100)).unwrap_or(0);
+        self.env.sleep(span).await;
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub(crate) fn is_healed(&self) -> bool {
+        *self.phase.borrow() == Phase::Healed
+    }
+
+    /// A client of its own on another connection.
+    pub(crate) fn another(&self) -> Client {
+        Client::new(&self.env, self.to, self.pace.patience)
+    }
+
+    /// Makes a call; `None` where nothing certain was answered.
+    pub(crate) async fn ask(&mut self, call: &Call) -> Option<Reply> {
+        self.client.call(call).await.ok().filter(|reply| !reply.status.is_server_error())
+    }
+
+    /// Reads a stream to its end and writes down what was there. `None` where it could not be read.
+    pub(crate) async fn read_stream(&mut self, stream: &str) -> Option<u64> {
+        let (invoked, mut ids) = (self.notes.now(), Vec::new());
+        loop {
+            let from = ids.len() + 1;
+            let reply = self.ask(&Call::get(format!("/v1/streams/{stream}/events?from={from}&limit={PAGE}"))).await?;
+            if reply.status == http::StatusCode::NOT_FOUND {
+                break;
+            }
+            let events = seen(&reply.value());
+            let last = events.len() < PAGE;
+            ids.extend(events.into_iter().map(|event| event.id));
+            if last {
+                break;
+            }
+        }
+        let version = ids.len() as u64;
+        self.notes.add(&self.name, invoked, Action::ReadStream { stream: stream.to_owned(), ids });
+        Some(version)
+    }
+
+    /// Reads the log to its end and writes down what was there. `false` where it could not be read.
+    pub(crate) async fn read_log(&mut self) -> bool {
+        let (invoked, mut events) = (self.notes.now(), Vec::new());
+        loop {
+            let after = events.last().map_or(0, |event: &Seen| event.position);
+            let Some(reply) = self.ask(&Call::get(format!("/v1/events?after={after}&limit={PAGE}"))).await else {
+                return false;
+            };
+            let page = seen(&reply.value());
+            let last = page.len() < PAGE;
+            events.extend(page);
+            if last {
+                break;
+            }
+        }
+        self.notes.add(&self.name, invoked, Action::ReadLog { events });
+        true
+    }
+
+    /// Reads the log once nothing goes wrong and nobody works any more: what there finally is.
+    pub(crate) async fn read_last(mut self) {
+        // Whoever sends the phase outlives everybody in the world.
+        let _ = self.phase.wait_for(|phase| *phase == Phase::Healed).await;
+        while !self.busy.is_over() {
+            self.env.sleep(self.pace.rest).await;
+        }
+        while !self.read_log().await {
+            self.rest().await;
+        }
+    }
+}
+
+/// The events of a page.
+pub(crate) fn seen(page: &Value) -> Vec<Seen> {
+    page["events"].as_array().map(|events| events.iter().map(event).collect()).unwrap_or_default()
+}
+
+/// An event as it is served.
+pub(crate) fn event(event: &Value) -> Seen {
+    let number = |key: &str| event[key].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+    Seen { position: number("logposition"), stream: text("stream"), version: number("streamversion"), id: text("id") }
+}

@@ -1,0 +1,124 @@
+//! Whole-product simulations by name and seed.
+//!
+//! A scenario is a world with nodes in it (`node::serve` itself), clients that use them over HTTP and write down what they asked
+//! and what they were told, and judges who read the notes once everything has come to rest. One seed is one world: the
+//! same number gives the same faults at the same moments and the same answers.
+
+mod cast;
+mod client;
+mod hand;
+pub mod hands;
+mod judge;
+mod log;
+#[cfg(feature = "museum")]
+pub mod museum;
+mod node;
+mod notes;
+mod page;
+mod world;
+
+use quorate_sim::{Outcome, Sim};
+
+use self::{cast::Cast, hands::Hands};
+
+pub use notes::{Action, Expected, Note, Seen, Told};
+
+/// A simulation with a name.
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens in it, in a line.
+    pub about: &'static str,
+    /// Rare states that many seeds together must reach.
+    pub sometimes: &'static [&'static str],
+    play: Play,
+}
+
+/// How a scenario is run.
+enum Play {
+    /// One node and clients of its log.
+    Log(fn() -> Cast),
+    /// A world of its own.
+    Own(fn(Sim) -> Report),
+}
+
+/// What became of a run, and what its clients wrote down.
+pub struct Report {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What clients wrote down, in the order in which it was over.
+    pub notes: Vec<Note>,
+}
+
+impl Report {
+    /// The run as a page with a timeline, complete in itself.
+    pub fn page(&self, scenario: &Scenario) -> String {
+        page::render(scenario, self)
+    }
+}
+
+impl Scenario {
+    /// Runs the scenario in `sim`.
+    pub fn run(&self, sim: Sim) -> Report {
+        match self.play {
+            Play::Log(cast) => world::run(sim, &cast()),
+            Play::Own(run) => run(sim),
+        }
+    }
+
+    /// Its clients, for a node that really runs; `None` where there is none to run.
+    pub fn hands(&self) -> Option<Hands> {
+        match self.play {
+            Play::Log(cast) => Some(Hands::new(cast())),
+            Play::Own(_) => None,
+        }
+    }
+}
+
+/// Every scenario, in order of names.
+pub fn all() -> &'static [Scenario] {
+    const ALL: &[Scenario] = &[
+        Scenario {
+            name: "appends",
+            about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
+            sometimes: &["a server ended itself"],
+            play: Play::Log(log::appends::cast),
+        },
+        Scenario {
+            name: "followers",
+            about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
+            sometimes: &[],
+            play: Play::Log(log::followers::cast),
+        },
+        Scenario {
+            name: "keys",
+            about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
+            sometimes: &[],
+            play: Play::Log(log::keys::cast),
+        },
+        Scenario {
+            name: "retention",
+            about: "clients append, forget old events, and send old appends once more",
+            sometimes: &[],
+            play: Play::Log(log::retention::cast),
+        },
+        Scenario {
+            name: "stamps",
+            about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
+            sometimes: &[],
+            play: Play::Own(log::stamps::run),
+        },
+        Scenario {
+            name: "workers",
+            about: "workers share a durable subscription, are slow, die and come back, while others append",
+            sometimes: &[],
+            play: Play::Log(log::workers::cast),
+        },
+    ];
+    ALL
+}
+
+/// The scenario called `name`.
+pub fn find(name: &str) -> Option<&'static Scenario> {
+    all().iter().find(|scenario| scenario.name == name)
+}

@@ -1,0 +1,135 @@
+//! Clients append while others follow the log by server-sent events, and come back with `Last-Event-ID` whenever the stream breaks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::appends;
+use crate::{
+    cast::Cast,
+    client::Call,
+    hand::{self, Hand},
+    notes::{Action, Seen},
+};
+
+const WRITERS: usize = 3;
+const FOLLOWERS: usize = 2;
+const ROUNDS: usize = 25;
+/// How long a follower waits for a frame before it looks around.
+const TURN: Duration = Duration::from_secs(1);
+/// Silence after which it comes back on another connection; longer than the node's heartbeat.
+const SILENCE: Duration = Duration::from_secs(40);
+
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    let writers = (0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write));
+    (0..FOLLOWERS).fold(writers, |cast, n| cast.follower(&format!("follower-{n}"), follow))
+}
+
+async fn write(mut hand: Hand) {
+    for round in 0..ROUNDS {
+        let stream = format!("order-{}", hand.below(2));
+        appends::append(&mut hand, &stream, round).await;
+        hand.rest().await;
+    }
+}
+
+/// Follows the log until it has been told of everything that there is once nobody writes any more.
+async fn follow(hand: Hand) -> Result<(), String> {
+    let mut follower = Follower { hand, last: 0, quiet_since: None, end: None };
+    while !follower.is_done() {
+        let call = Call::get("/v1/events/subscribe").header("last-event-id", &follower.last.to_string());
+        match follower.hand.another().open(&call).await {
+            Ok((status, body)) if status.is_success() => follower.listen(body).await?,
+            Ok((status, _)) if status.is_client_error() => {
+                return Err(format!("following from {} was refused: {status}", follower.last));
+            }
+            _ => follower.hand.rest().await,
+        }
+    }
+    Ok(())
+}
+
+struct Follower {
+    hand: Hand,
+    /// The position of the last event that was told.
+    last: u64,
+    /// When nobody wrote any more and nothing went wrong any more, as far as this follower noticed.
+    quiet_since: Option<u64>,
+    /// How long the log is, once nobody writes any more.
+    end: Option<u64>,
+}
+
+impl Follower {
+    fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.last >= end)
+    }
+
+    /// Looks whether it has become quiet, and how long the log is then.
+    async fn look(&mut self) {
+        if !self.hand.busy.is_over() || !self.hand.is_healed() {
+            return;
+        }
+        self.quiet_since.get_or_insert(self.hand.notes.now());
+        if self.end.is_none()
+            && let Some(reply) = self.hand.ask(&Call::get("/v1/events?limit=1000")).await
+        {
+            self.end = Some(hand::seen(&reply.value()).last().map_or(0, |event| event.position));
+        }
+    }
+
+    /// Reads frames until the stream breaks, or there is nothing more to wait for.
+    async fn listen(&mut self, mut body: Incoming) -> Result<(), String> {
+        let (mut buffer, mut silent) = (Vec::new(), Duration::ZERO);
+        while !self.is_done() && silent < SILENCE {
+            let frame = self.hand.env.timeout(TURN, body.frame()).await;
+            self.look().await;
+            match frame {
+                None => silent += TURN,
+                Some(Some(Ok(frame))) => {
+                    silent = Duration::ZERO;
+                    buffer.extend_from_slice(&frame.into_data().unwrap_or_else(|_| Bytes::new()));
+                    self.take(&mut buffer)?;
+                }
+                Some(_) => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes whole frames out of `buffer`.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> Result<(), String> {
+        while let Some(at) = buffer.windows(2).position(|pair| pair == b"\n\n") {
+            let text: Vec<u8> = buffer.drain(..at + 2).collect();
+            let text = String::from_utf8_lossy(&text).into_owned();
+            if let Some(event) = event_of(&text) {
+                self.last = event.position;
+                let what = Action::Told { subscription: self.hand.name.clone(), event };
+                self.hand.notes.add(&self.hand.name, self.hand.notes.now(), what);
+            } else if text.starts_with(':') {
+                self.heartbeat()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A node that says in a quiet world that nothing is new has told everything.
+    fn heartbeat(&self) -> Result<(), String> {
+        let quiet = self.quiet_since.is_some_and(|since| self.hand.notes.now() > since + 2_000_000_000);
+        match self.end {
+            Some(end) if quiet && self.last < end => {
+                Err(format!("heard that nothing is new after position {}, while the log ends at {end}", self.last))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The event that a frame carries; `None` for heartbeats and signals.
+fn event_of(frame: &str) -> Option<Seen> {
+    let signal = frame.lines().any(|line| line.starts_with("event:"));
+    let data = frame.lines().find_map(|line| line.strip_prefix("data:")).filter(|_| !signal)?;
+    serde_json::from_str(data.trim()).ok().map(|value| hand::event(&value))
+}

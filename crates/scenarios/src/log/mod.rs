@@ -1,0 +1,8 @@
+//! Scenarios of the log: appends, conditions, subscriptions, keys.
+
+pub(crate) mod appends;
+pub(crate) mod followers;
+pub(crate) mod keys;
+pub(crate) mod retention;
+pub(crate) mod stamps;
+pub(crate) mod workers;

@@ -1,0 +1,170 @@
+//! A service of a user's: it hands out stamps of a hybrid clock whose mark lies in a store, and must never repeat one.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use quorate_data::store::{Store, TransactError, sqlite};
+use quorate_foundations::{
+    ordering::hlc::{Answer, Config, Hlc, Mark},
+    time::Wall,
+};
+use quorate_runtime::{Env, net::Io};
+use quorate_sim::{Sim, Violation};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Mutex,
+};
+
+use crate::{
+    Report,
+    notes::{Action, Note, Notes},
+};
+
+const CLIENTS: usize = 2;
+const STAMPS: usize = 60;
+const PORT: u16 = 80;
+/// Wide enough for clocks that jump by days: what is tested is the restart.
+const MAX_OFFSET: Duration = Duration::from_secs(400 * 24 * 3_600);
+
+/// Runs the scenario.
+pub(crate) fn run(mut sim: Sim) -> Report {
+    let server = sim.server("stamps", serve);
+    let (to, notes) = (sim.address(server, PORT), Notes::of_world(&sim));
+    for n in 0..CLIENTS {
+        let (name, notes) = (format!("client-{n}"), notes.clone());
+        sim.client(&name.clone(), move |env| ask(env, to, name.clone(), notes.clone()));
+    }
+    let mut outcome = sim.run();
+    let notes = notes.take();
+    if outcome.passed() {
+        outcome.find(judge(&notes));
+    }
+    Report { outcome, notes }
+}
+
+/// The clock and where its mark is kept.
+struct Clock {
+    env: Env,
+    store: Store,
+    clock: Hlc,
+}
+
+async fn serve(env: Env) -> Result<(), String> {
+    let store = sqlite::open(&env, sqlite::Config::at("stamps.db")).await.map_err(|failed| failed.to_string())?;
+    let mark = load(&store).await?;
+    let config = Config::new(MAX_OFFSET, Duration::from_secs(1)).map_err(|wrong| wrong.to_string())?;
+    let clock =
+        Arc::new(Mutex::new(Clock { env: env.clone(), store: store.clone(), clock: Hlc::resume(config, mark) }));
+    let at = SocketAddr::from(([0, 0, 0, 0], PORT));
+    let listener = env.net().listen(at).await.map_err(|cause| cause.to_string())?;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = env.tasks().stop().cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        if let Ok((io, _)) = accepted {
+            env.tasks().spawn("answer", answer(io, clock.clone()));
+        }
+    }
+    store.close().await.map_err(|failed| failed.to_string())
+}
+
+/// Answers each byte with a stamp, or with nothing where none could be made.
+async fn answer(mut io: Box<dyn Io>, clock: Arc<Mutex<Clock>>) {
+    let mut question = [0];
+    while io.read_exact(&mut question).await.is_ok() {
+        let stamp = clock.lock().await.tick().await;
+        let Ok(stamp) = stamp else { return };
+        if io.write_all(&stamp).await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Clock {
+    async fn tick(&mut self) -> Result<[u8; 12], String> {
+        loop {
+            match self.clock.tick(self.env.wall()).map_err(|failed| failed.to_string())? {
+                Answer::Stamp(stamp) => return Ok(stamp.to_bytes()),
+                Answer::PersistFirst(mark) => {
+                    self.persist(mark).await?;
+                    self.clock.persisted(mark);
+                }
+            }
+        }
+    }
+
+    async fn persist(&self, mark: Mark) -> Result<(), String> {
+        #[cfg(feature = "museum")]
+        if self.env.planted("hlc-not-persisted") {
+            return Ok(());
+        }
+        let nanos = mark.wall().unix_nanos();
+        let written = self.store.transact(move |tx| {
+            Box::pin(async move { tx.execute("UPDATE mark SET nanos = $1", &[nanos.into()]).await })
+        });
+        written.await.map(|_| ()).map_err(|failed| failed.to_string())
+    }
+}
+
+/// The mark that was kept; makes the table where there is none.
+async fn load(store: &Store) -> Result<Mark, String> {
+    let made = store.transact(|tx| {
+        Box::pin(async move {
+            tx.execute(
+                "CREATE TABLE IF NOT EXISTS mark (only INTEGER PRIMARY KEY CHECK (only = 1), nanos INTEGER NOT NULL)",
+                &[],
+            )
+            .await?;
+            let start = Mark::START.wall().unix_nanos();
+            tx.execute("INSERT OR IGNORE INTO mark VALUES (1, $1)", &[start.into()]).await?;
+            tx.query("SELECT nanos FROM mark", &[]).await
+        })
+    });
+    let rows = made.await.map_err(|failed: TransactError<_>| failed.to_string())?;
+    let nanos = rows.first().and_then(|row| row.at(0).as_i64()).ok_or("the mark is gone")?;
+    Ok(Mark::new(Wall::from_unix_nanos(nanos)))
+}
+
+async fn ask(env: Env, to: SocketAddr, name: String, notes: Notes) -> Result<(), String> {
+    let mut got = 0;
+    while got < STAMPS {
+        let invoked = notes.now();
+        let answer = env.timeout(Duration::from_secs(2), async {
+            let mut io = env.net().connect(to).await?;
+            io.write_all(&[1]).await?;
+            let mut stamp = [0; 12];
+            io.read_exact(&mut stamp).await.map(|_| stamp)
+        });
+        if let Some(Ok(stamp)) = answer.await {
+            got += 1;
+            notes.add(
+                &name,
+                invoked,
+                Action::Stamp { stamp: stamp.iter().map(|byte| format!("{byte:02x}")).collect() },
+            );
+        }
+        env.sleep(Duration::from_millis(150)).await;
+    }
+    Ok(())
+}
+
+/// A stamp that was asked for after another one had been given is larger.
+fn judge(notes: &[Note]) -> Vec<Violation> {
+    let stamps: Vec<(u64, u64, &str)> = notes
+        .iter()
+        .filter_map(|note| match &note.what {
+            Action::Stamp { stamp } => Some((note.invoked, note.completed, stamp.as_str())),
+            _ => None,
+        })
+        .collect();
+    let mut found = Vec::new();
+    for (_, completed, earlier) in &stamps {
+        let later = stamps.iter().find(|(invoked, _, stamp)| invoked > completed && stamp <= earlier);
+        if let Some((.., stamp)) = later {
+            found.push(Violation::new("stamps grow", format!("stamp {stamp} was given after {earlier}")));
+        }
+    }
+    found.truncate(3);
+    found
+}

@@ -1,0 +1,209 @@
+//! Workers share a durable subscription: each event is handed to one of them at a time, in order of its stream, until somebody
+//! has acknowledged it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use quorate_sim::Violation;
+use serde_json::json;
+
+use super::appends;
+use crate::{
+    cast::Cast,
+    client::Call,
+    hand::{self, Hand, Pace},
+    notes::{Action, Note},
+};
+
+const WRITERS: usize = 2;
+const WORKERS: usize = 3;
+const ROUNDS: usize = 20;
+const PATH: &str = "/v1/subscriptions/billing";
+/// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
+const DRIFT_PPM: u64 = 2_500;
+
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    let writers = (0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write));
+    let all = (0..WORKERS).fold(writers, |cast, n| cast.follower(&format!("worker-{n}"), pull));
+    all.judged_by(judge)
+}
+
+/// Works until nobody writes any more and everything is acknowledged.
+async fn pull(mut hand: Hand) -> Result<(), String> {
+    create(&mut hand).await;
+    while !(hand.busy.is_over() && is_done(&mut hand).await) {
+        work(&mut hand).await;
+    }
+    Ok(())
+}
+
+async fn write(mut hand: Hand) {
+    for round in 0..ROUNDS {
+        let stream = format!("order-{}", hand.below(4));
+        appends::append(&mut hand, &stream, round).await;
+        hand.rest().await;
+    }
+}
+
+/// Makes the subscription; whoever comes later finds it there.
+async fn create(hand: &mut Hand) {
+    let config = json!({ "lease-ttl": format!("{}ms", hand.pace.lease.as_millis()), "max-attempts": 1_000 });
+    loop {
+        let call = Call::put(PATH).json("application/json", &config);
+        if hand.ask(&call).await.is_some_and(|reply| reply.status.is_success()) {
+            return;
+        }
+        hand.rest().await;
+    }
+}
+
+/// Whether everything in the log was acknowledged.
+async fn is_done(hand: &mut Hand) -> bool {
+    let Some(reply) = hand.ask(&Call::get(PATH)).await else { return false };
+    let standing = reply.value();
+    standing["lag-events"] == 0 && standing["in-flight"] == 0 && standing["oldest"].is_null()
+}
+
+/// Pulls some events, works for a while, and settles most of them.
+async fn work(hand: &mut Hand) {
+    let max = 1 + hand.below(4);
+    let call = Call::post(format!("{PATH}/pull"));
+    let call = call.json("application/json", &json!({ "max": max, "owner": hand.name, "wait": "500ms" }));
+    let invoked = hand.notes.now();
+    let Some(reply) = hand.ask(&call).await else { return hand.rest().await };
+    let deliveries = reply.value()["deliveries"].as_array().cloned().unwrap_or_default();
+    let mut leases = Vec::new();
+    for delivery in &deliveries {
+        let event = hand::event(&delivery["event"]);
+        let lease = delivery["lease"].as_str().unwrap_or_default().to_owned();
+        hand.notes.add(&hand.name, invoked, Action::Handed { lease: lease.clone(), event });
+        leases.push(lease);
+    }
+    if leases.is_empty() {
+        return;
+    }
+    // Mostly quick, sometimes longer than the lease.
+    let span = if hand.below(10) == 0 { hand.pace.lease * 2 } else { Duration::from_millis(hand.rng.below(300)) };
+    hand.env.sleep(span).await;
+    match hand.below(8) {
+        0 => {}
+        1 => settle(hand, "nack", &leases).await,
+        _ => settle(hand, "ack", &leases).await,
+    }
+}
+
+/// Settles leases one by one, so that each is known to have been settled or not.
+async fn settle(hand: &mut Hand, how: &str, leases: &[String]) {
+    for lease in leases {
+        let body =
+            if how == "nack" { json!({ "leases": [lease], "delay": "0s" }) } else { json!({ "leases": [lease] }) };
+        let call = Call::post(format!("{PATH}/{how}")).json("application/json", &body);
+        let invoked = hand.notes.now();
+        let done = hand.client.call(&call).await;
+        let done = match done {
+            Ok(reply) if reply.status.is_success() => Some(true),
+            Ok(reply) if reply.status.is_client_error() => Some(false),
+            _ => None,
+        };
+        let what = Action::Settled { lease: lease.clone(), acknowledged: how == "ack", done };
+        hand.notes.add(&hand.name, invoked, what);
+    }
+}
+
+/// What a hand-out of an event came to.
+struct Handed<'n> {
+    note: &'n Note,
+    lease: &'n str,
+    stream: &'n str,
+    version: u64,
+}
+
+/// Hand-outs by the event's position, in the order in which they were told.
+type HandOuts<'n> = BTreeMap<u64, Vec<Handed<'n>>>;
+/// What was tried with a lease: when, whether to acknowledge, and whether it was done as far as anybody knows.
+type Settlements<'n> = BTreeMap<&'n str, Vec<(&'n Note, bool, Option<bool>)>>;
+
+fn judge(notes: &[Note], pace: Pace) -> Vec<Violation> {
+    let (mut handed, mut settled) = (HandOuts::new(), Settlements::new());
+    for note in notes {
+        match &note.what {
+            Action::Handed { lease, event } => {
+                let one = Handed { note, lease, stream: &event.stream, version: event.version };
+                handed.entry(event.position).or_default().push(one);
+            }
+            Action::Settled { lease, acknowledged, done } => {
+                settled.entry(lease).or_default().push((note, *acknowledged, *done));
+            }
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    found.extend(everything_was_handed_out(notes, &handed));
+    found.extend(one_at_a_time(&handed, &settled, pace.lease));
+    found.extend(nothing_comes_back(&handed, &settled));
+    found
+}
+
+/// Each event of the log was handed out at least once.
+fn everything_was_handed_out(notes: &[Note], handed: &HandOuts<'_>) -> Option<Violation> {
+    let last = notes.iter().rev().find_map(|note| match &note.what {
+        Action::ReadLog { events } => Some(events),
+        _ => None,
+    })?;
+    // A reply that was lost may have been the hand-out; then its lease ran out and the event came again.
+    let missed = last.iter().find(|event| !handed.contains_key(&event.position))?;
+    Some(Violation::new(
+        "every event handed out",
+        format!("{} was acknowledged by nobody and handed to nobody", missed.id),
+    ))
+}
+
+/// Nobody is handed an event while somebody else's lease of it lasts.
+fn one_at_a_time(handed: &HandOuts<'_>, settled: &Settlements<'_>, lease: Duration) -> Vec<Violation> {
+    let ttl = u64::try_from(lease.as_nanos()).unwrap_or(u64::MAX);
+    let least = ttl - ttl / 1_000_000 * DRIFT_PPM;
+    let mut found = Vec::new();
+    for hands in handed.values() {
+        for (first, second) in hands.iter().zip(hands.iter().skip(1)) {
+            // A settlement that may have been done, before the second hand-out, ends the lease.
+            let tried = settled.get(first.lease).into_iter().flatten();
+            let ended =
+                tried.into_iter().any(|(note, _, done)| *done != Some(false) && note.invoked < second.note.completed);
+            // The lease began no sooner than it was asked for.
+            let lasted = second.note.completed.saturating_sub(first.note.invoked);
+            if !ended && lasted < least && first.lease != second.lease {
+                let what = format!(
+                    "version {} of {} was handed to {} and {} s later to {}, while the lease lasts {} s",
+                    first.version,
+                    first.stream,
+                    first.note.client,
+                    lasted as f64 / 1e9,
+                    second.note.client,
+                    lease.as_secs_f64()
+                );
+                found.push(Violation::new("one lease at a time", what));
+            }
+        }
+    }
+    found
+}
+
+/// An event whose acknowledgement was confirmed is not handed out again.
+fn nothing_comes_back(handed: &HandOuts<'_>, settled: &Settlements<'_>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    for hands in handed.values() {
+        for hand in hands {
+            let acknowledged =
+                settled.get(hand.lease).into_iter().flatten().find(|(_, ack, done)| *ack && *done == Some(true));
+            let Some((at, ..)) = acknowledged else { continue };
+            if let Some(again) = hands.iter().find(|other| other.note.invoked > at.completed) {
+                let what = format!(
+                    "version {} of {} was acknowledged, and later handed to {}",
+                    hand.version, hand.stream, again.note.client
+                );
+                found.push(Violation::new("acknowledged for good", what));
+            }
+        }
+    }
+    found
+}

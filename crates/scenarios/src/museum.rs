@@ -1,0 +1,61 @@
+//! Bugs that were planted in the product, each of a kind that somebody once shipped.
+//!
+//! Whether the simulator finds bugs is only known by planting some. Every piece must be found within 200 seeds by judges who do
+//! not know it, and the seed that finds it must pass without it. A feature that no release has compiles them in.
+//!
+//! Source: the etcd robustness tests, which keep a table of past bugs and find each of them again.
+
+/// A bug.
+pub struct Piece {
+    /// Its name: what the product is asked whether it is planted.
+    pub name: &'static str,
+    /// The scenario that finds it.
+    pub scenario: &'static str,
+    /// What is wrong, in a line.
+    pub about: &'static str,
+}
+
+/// Every piece of the museum.
+pub const PIECES: &[Piece] = &[
+    Piece {
+        name: "ack-before-sync",
+        scenario: "appends",
+        about: "an append is acknowledged when it is written, not when it is synced",
+    },
+    Piece {
+        name: "expected-version-outside",
+        scenario: "appends",
+        about: "the expected version is checked before the append has its turn",
+    },
+    Piece {
+        name: "position-reused",
+        scenario: "appends",
+        about: "readers see events whose commit then fails, and their positions go to others",
+    },
+    Piece {
+        name: "dedupe-forgotten",
+        scenario: "retention",
+        about: "an event whose data was forgotten is not known any more when it is sent again",
+    },
+    Piece {
+        name: "idempotency-after-effect",
+        scenario: "keys",
+        about: "the reply to an idempotency key is kept in a transaction after the one of its effect",
+    },
+    Piece {
+        name: "lost-wake-up",
+        scenario: "followers",
+        about: "a follower that looked just before an append does not hear of it until the next one",
+    },
+    Piece {
+        name: "checkpoint-outside",
+        scenario: "workers",
+        about: "an acknowledgement is answered before it is durable",
+    },
+    Piece { name: "lease-by-wall-clock", scenario: "workers", about: "leases expire by the wall clock" },
+    Piece {
+        name: "hlc-not-persisted",
+        scenario: "stamps",
+        about: "a hybrid clock hands out stamps beyond the mark that is durable",
+    },
+];

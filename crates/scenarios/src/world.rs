@@ -1,0 +1,31 @@
+//! A scenario of the log in a simulated world: one node, and a host for each client.
+
+use quorate_sim::Sim;
+
+use crate::{
+    Report,
+    cast::Cast,
+    hand::{Busy, Pace, Shared},
+    node,
+    notes::Notes,
+};
+
+/// Runs `cast` in `sim` and judges what they wrote down.
+pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
+    let (_, to) = node::add(&mut sim, "node");
+    let shared =
+        Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace: Pace::SIMULATED };
+    for member in cast.members(&shared.busy) {
+        let shared = shared.clone();
+        sim.client(&member.name.clone(), move |env| {
+            let rng = env.random("hand");
+            member.work(shared.hand(&member.name, env, rng, to))
+        });
+    }
+    let mut outcome = sim.run();
+    let notes = shared.notes.take();
+    if outcome.passed() {
+        outcome.find(cast.judge(&notes, shared.pace));
+    }
+    Report { outcome, notes }
+}

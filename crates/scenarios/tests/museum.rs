@@ -1,0 +1,57 @@
+//! Does the simulator find bugs? These were planted, and it must.
+#![cfg(feature = "museum")]
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use quorate_scenarios::museum::PIECES;
+use quorate_sim::{Settings, Sim, testing};
+
+/// Each piece is found within so many seeds.
+const SEEDS: u64 = 200;
+
+/// Runs one seed with the piece, or looks for a seed that finds it.
+fn find(piece: &str) {
+    let piece = PIECES.iter().find(|known| known.name == piece).unwrap();
+    let scenario = quorate_scenarios::find(piece.scenario).unwrap();
+    if let Some(seed) = testing::own_seed() {
+        let planted = std::env::var_os("QUORATE_MUSEUM_EMPTY").is_none().then(|| piece.name.to_owned());
+        let report = scenario.run(Sim::new(seed, Settings { planted, ..Settings::default() }));
+        assert!(report.outcome.passed(), "seed {seed}: {:?}", report.outcome.violations);
+        return;
+    }
+    let test = piece.name.replace('-', "_");
+    let (seed, output) = testing::first_failure(&test, SEEDS).unwrap_or_else(|| {
+        panic!("`{}` ({}) was not found in {SEEDS} seeds of {}", piece.name, piece.about, scenario.name)
+    });
+    let told = String::from_utf8_lossy(&output.stderr);
+    let rule = told.lines().find(|line| line.contains("rule")).unwrap_or_default();
+    println!("found `{}` at seed {seed} of {}: {rule}", piece.name, scenario.name);
+    let report = testing::in_a_process(&test, seed, &[("QUORATE_MUSEUM_EMPTY", "1")]);
+    assert!(report.status.success(), "seed {seed} of {} fails without the bug as well", scenario.name);
+}
+
+macro_rules! pieces {
+    ($($test:ident),* $(,)?) => {
+        $(#[test]
+        fn $test() {
+            find(&stringify!($test).replace('_', "-"));
+        })*
+
+        #[test]
+        fn every_piece_is_looked_for() {
+            let tests = [$(stringify!($test)),*].map(|test| test.replace('_', "-"));
+            assert!(PIECES.iter().map(|piece| piece.name).eq(tests.iter().map(String::as_str)));
+        }
+    };
+}
+
+pieces! {
+    ack_before_sync,
+    expected_version_outside,
+    position_reused,
+    dedupe_forgotten,
+    idempotency_after_effect,
+    lost_wake_up,
+    checkpoint_outside,
+    lease_by_wall_clock,
+    hlc_not_persisted,
+}

@@ -1,0 +1,101 @@
+//! The embedded store on a simulated disk: the claims that any store must meet, and the power failing at every operation.
+#![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
+#![expect(clippy::disallowed_methods, reason = "a host without a world runs on tokio's paused time")]
+
+mod host;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_data::{
+    event::{NewEvent, Position},
+    store::{AppendBatch, ExpectedVersion, Limits, Query, ReadLog, Store, conformance::CASES},
+};
+use quorate_runtime::fault::disk::Survival;
+use quorate_sim::disk::{Journal, Model};
+
+use self::host::Host;
+
+/// This claim is about two threads, and a simulated host has one.
+const NEEDS_THREADS: &str = "others_see_nothing_before_the_commit";
+
+/// SQLite's randomness and the names of disks belong to the process: one host at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap()
+}
+
+#[test]
+fn every_claim_about_stores_holds_on_a_disk_that_loses_what_is_not_synced() {
+    let _alone = alone();
+    let mut failed = Vec::new();
+    for case in CASES.iter().filter(|case| case.name != NEEDS_THREADS) {
+        let held = runtime().block_on(async {
+            let host = Host::new(1, Model::default());
+            let _running = host.disk.enter();
+            (case.run)(&host).await
+        });
+        if let Err(why) = held {
+            failed.push(format!("{}: {why}", case.name));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+/// Appends a few batches until the disk dies; says how many were acknowledged.
+async fn fill(store: &Store) -> u64 {
+    for batch in 0..8 {
+        let event = |n: u64| NewEvent::new(format!("{batch}-{n}"), "/test", "filled").json(format!("{{\"n\":{n}}}"));
+        let stream = format!("stream-{}", batch % 3).parse().unwrap();
+        let events = (0..3).map(event).collect();
+        if store.append(AppendBatch::to(stream, ExpectedVersion::Any, events)).await.is_err() {
+            return batch;
+        }
+    }
+    8
+}
+
+/// One life that ends at disk operation `k`, and what the next one finds. `false` once `k` is beyond the end of the work.
+async fn die_at(k: u64, model: Model, survival: Survival) -> bool {
+    let host = Host::new(k, model);
+    let _running = host.disk.enter();
+    host.disk.crash_at(k, || {});
+    let mut acknowledged = 0;
+    if let Ok(store) = host.try_open(Limits::default()).await {
+        acknowledged = fill(&store).await;
+        let _ = store.close().await;
+    }
+    let died = host.disk.is_dead();
+    host.lose_power(survival).await;
+    let store = host.try_open(Limits::default()).await.unwrap_or_else(|cause| panic!("operation {k}: {cause:?}"));
+    let read = ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 100 };
+    let found = store.read_log(read).await.unwrap().events.len() as u64;
+    assert_eq!(found % 3, 0, "operation {k}, {survival:?}: a batch is torn: {found} events");
+    assert!(
+        (acknowledged..=acknowledged + 1).contains(&(found / 3)),
+        "operation {k}, {survival:?}: {found} events of {acknowledged} batches"
+    );
+    let verified = store.verify(Arc::new(|_, _| {})).await.unwrap();
+    assert!(verified.is_sound(), "operation {k}, {survival:?}: {:?}", verified.findings);
+    store.close().await.unwrap();
+    died
+}
+
+#[test]
+fn whatever_operation_the_power_fails_at_what_was_acknowledged_is_there_and_nothing_is_torn() {
+    let _alone = alone();
+    for model in [Model::default(), Model { journal: Journal::Strict, ..Model::default() }] {
+        for (n, survival) in (1..).zip(Survival::ALL) {
+            // Each way of surviving at every third operation, so that together they meet each operation twice.
+            let mut k = n % 3 + 1;
+            while runtime().block_on(die_at(k, model, survival)) {
+                k += 3;
+            }
+            assert!(k > 60, "the work ended after {k} operations already");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! A history to look at: a lane per client, a bar per operation, faults as bands, and what is wrong in red.
+//!
+//! One static page without scripts or anything from elsewhere, so that it can be kept with a seed, sent by mail, and
+//! opened in ten years. Whatever comes from a history is escaped.
+//!
+//! ```
+//! use quorate_foundations::time::Mono;
+//! use quorate_sim::check::{
+//!     history::{ClientId, History},
+//!     register::{self, Call, Reply},
+//!     timeline::{Band, Timeline},
+//! };
+//!
+//! let mut history = History::new();
+//! let read = history.invoke(ClientId(0), Call::read("<x>"), Mono::from_nanos(20));
+//! history.ok(read, Reply::Value(Some(7)), Mono::from_nanos(30));
+//! let page = Timeline::of(&history)
+//!     .titled("seed 17")
+//!     .with_band(Band::new("partition", Mono::from_nanos(10), Mono::from_nanos(25)))
+//!     .marking(register::linearizable(&history).violations())
+//!     .to_html();
+//! assert!(page.contains("read of &lt;x&gt;") && page.contains("partition"));
+//! ```
+
+mod layout;
+mod page;
+
+use std::{collections::BTreeSet, fmt};
+
+use quorate_foundations::time::Mono;
+
+use super::{
+    history::{History, OpId},
+    verdict::Violation,
+};
+
+/// How many operations a page shows unless told otherwise.
+const SHOWN: usize = 1_000;
+
+/// Something that was so for a while: a partition, a crash, a slow disk, a clock set back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Band {
+    label: String,
+    from: Mono,
+    until: Mono,
+}
+
+impl Band {
+    /// A band from one time to another; a single instant is shown as a line.
+    pub fn new(label: impl Into<String>, from: Mono, until: Mono) -> Self {
+        Self { label: label.into(), from, until }
+    }
+}
+
+/// What a page is drawn from.
+#[derive(Clone, Debug)]
+pub struct Timeline<'h, O, R> {
+    history: &'h History<O, R>,
+    title: String,
+    bands: Vec<Band>,
+    marked: BTreeSet<OpId>,
+    sentences: Vec<String>,
+    shown: usize,
+}
+
+impl<'h, O: fmt::Display, R: fmt::Display> Timeline<'h, O, R> {
+    /// The timeline of a history, with nothing marked.
+    pub fn of(history: &'h History<O, R>) -> Self {
+        let title = "History".to_owned();
+        Self { history, title, bands: Vec::new(), marked: BTreeSet::new(), sentences: Vec::new(), shown: SHOWN }
+    }
+
+    /// With a title: the scenario, the seed, the commit.
+    #[must_use]
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
+    /// With a band across all lanes.
+    #[must_use]
+    pub fn with_band(mut self, band: Band) -> Self {
+        self.bands.push(band);
+        self
+    }
+
+    /// With violations told at the top and their operations marked.
+    #[must_use]
+    pub fn marking<'v>(mut self, violations: impl IntoIterator<Item = &'v Violation>) -> Self {
+        for violation in violations {
+            self.marked.extend(&violation.operations);
+            self.sentences.push(violation.sentence.clone());
+        }
+        self
+    }
+
+    /// Shows at most so many operations: those nearest to the marked ones, or the first. The page says how many it leaves
+    /// out. Default 1,000.
+    #[must_use]
+    pub fn showing(mut self, operations: usize) -> Self {
+        self.shown = operations;
+        self
+    }
+
+    /// The page.
+    pub fn to_html(&self) -> String {
+        page::render(self, &layout::Layout::of(self))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,169 @@
+//! Draws a plan of faults from the seed.
+
+use std::time::Duration;
+
+use quorate_runtime::{
+    fault::{
+        ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, Planned, ProcessFault, disk::SlowSyncs,
+    },
+    random::Rng,
+};
+
+use crate::swarm::Swarm;
+
+/// Draws what goes wrong in the first `span` of a world of `servers` and `clients`, of the families that `swarm` knows.
+pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, servers: &[String], clients: &[String], span: Duration) -> FaultPlan {
+    let mut draw = Draw { rng, servers, clients };
+    let known: [(bool, &[Kind]); 6] = [
+        (swarm.network, &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]),
+        (swarm.kill, &[Kind::Kill]),
+        (swarm.power, &[Kind::PowerLoss, Kind::PowerLossAtDisk]),
+        (swarm.pause, &[Kind::Pause, Kind::Suspend]),
+        (swarm.clock, &[Kind::Step, Kind::Drift]),
+        (swarm.disk, &[Kind::SlowDisk, Kind::BrokenDisk, Kind::FullDisk]),
+    ];
+    let kinds: Vec<Kind> = known.iter().filter(|(on, _)| *on).flat_map(|(_, kinds)| *kinds).copied().collect();
+    if kinds.is_empty() || servers.is_empty() {
+        return FaultPlan::default();
+    }
+    let mut faults = Vec::new();
+    let mut at = Duration::ZERO;
+    loop {
+        at += Duration::from_millis(1 + draw.rng.below(2 * swarm.fault_every_millis));
+        if at >= span {
+            return FaultPlan::new(faults);
+        }
+        let kind = kinds[draw.index(kinds.len())];
+        let at_nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        faults.push(Planned { at_nanos, fault: draw.fault(kind) });
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Cut,
+    Partition,
+    Slow,
+    Reset,
+    LoseConnects,
+    Kill,
+    PowerLoss,
+    PowerLossAtDisk,
+    Pause,
+    Suspend,
+    Step,
+    Drift,
+    SlowDisk,
+    BrokenDisk,
+    FullDisk,
+}
+
+struct Draw<'d> {
+    rng: &'d mut Rng,
+    servers: &'d [String],
+    clients: &'d [String],
+}
+
+impl Draw<'_> {
+    fn index(&mut self, count: usize) -> usize {
+        usize::try_from(self.rng.below(count as u64)).unwrap_or(0)
+    }
+
+    fn server(&mut self) -> String {
+        let nth = self.index(self.servers.len());
+        self.servers[nth].clone()
+    }
+
+    fn anybody(&mut self) -> String {
+        let nth = self.index(self.servers.len() + self.clients.len());
+        self.servers.iter().chain(self.clients).nth(nth).cloned().unwrap_or_default()
+    }
+
+    /// Short spans are as likely as long ones are: between a millisecond and ten seconds.
+    fn span(&mut self) -> Duration {
+        let scale = [10, 100, 1_000, 10_000][self.index(4)];
+        Duration::from_millis(1 + self.rng.below(scale))
+    }
+
+    fn fault(&mut self, kind: Kind) -> Fault {
+        match kind {
+            Kind::Cut | Kind::Partition | Kind::Slow | Kind::Reset | Kind::LoseConnects => {
+                Fault::Network(self.network(kind))
+            }
+            Kind::Step | Kind::Drift => Fault::Clock(self.clock(kind)),
+            Kind::SlowDisk | Kind::BrokenDisk | Kind::FullDisk => Fault::Disk(self.disk(kind)),
+            _ => Fault::Process(self.process(kind)),
+        }
+    }
+
+    fn network(&mut self, kind: Kind) -> NetworkFault {
+        match kind {
+            Kind::Cut => {
+                let (from, to, span) = (self.anybody(), self.server(), self.span());
+                let turned = self.rng.below(2) == 0;
+                let (from, to) = if turned { (to, from) } else { (from, to) };
+                NetworkFault::Cut { from, to, span }
+            }
+            Kind::Partition => {
+                let everybody: Vec<String> = self.servers.iter().chain(self.clients).cloned().collect();
+                let group = everybody.into_iter().filter(|_| self.rng.below(2) == 0).collect();
+                NetworkFault::Partition { group, span: self.span() }
+            }
+            Kind::Slow => {
+                let extra = Duration::from_millis(1 + self.rng.below(500));
+                NetworkFault::Slow { a: self.anybody(), b: self.server(), extra, span: self.span() }
+            }
+            Kind::Reset => NetworkFault::Reset { host: self.anybody() },
+            _ => NetworkFault::LoseConnects { host: self.server(), span: self.span() },
+        }
+    }
+
+    fn process(&mut self, kind: Kind) -> ProcessFault {
+        let host = if matches!(kind, Kind::Pause) { self.anybody() } else { self.server() };
+        let span = self.span();
+        match kind {
+            Kind::Kill => ProcessFault::Kill { host, down: span },
+            Kind::PowerLoss => ProcessFault::PowerLoss { host, down: span },
+            Kind::PowerLossAtDisk => {
+                ProcessFault::PowerLossAtDisk { host, operation: 1 + self.rng.below(60), down: span }
+            }
+            Kind::Pause => ProcessFault::Pause { host, span },
+            _ => ProcessFault::Suspend { host, span },
+        }
+    }
+
+    /// None of these lies: what a sync says is true.
+    fn disk(&mut self, kind: Kind) -> DiskFault {
+        let (host, span) = (self.server(), self.span());
+        let chance = [0.001, 0.01, 0.1, 0.5][self.index(4)];
+        let sound = DiskFaults::default();
+        let (room_bytes, faults) = match kind {
+            Kind::SlowDisk => {
+                let most = Duration::from_millis(1 + self.rng.below(300));
+                let slow = SlowSyncs { chance: 0.5, least: most / 10, most };
+                (None, DiskFaults { slow_syncs: Some(slow), ..sound })
+            }
+            Kind::BrokenDisk => {
+                let broken = match self.index(4) {
+                    0 => DiskFaults { read_errors: chance, ..sound },
+                    1 => DiskFaults { write_errors: chance, ..sound },
+                    2 => DiskFaults { sync_errors: chance, ..sound },
+                    _ => DiskFaults { short_reads: chance, ..sound },
+                };
+                (None, broken)
+            }
+            _ => (Some(self.rng.below(64 << 10)), sound),
+        };
+        DiskFault { host, span, room_bytes, faults }
+    }
+
+    fn clock(&mut self, kind: Kind) -> ClockFault {
+        let host = self.anybody();
+        if matches!(kind, Kind::Drift) {
+            return ClockFault::Drift { host, ppm: i32::try_from(self.rng.below(2_001)).unwrap_or(0) - 1_000 };
+        }
+        let far = [1_000, 60_000, 3_600_000, 86_400_000][self.index(4)];
+        let by = i64::try_from(1 + self.rng.below(far)).unwrap_or(1);
+        ClockFault::Step { host, by_millis: if self.rng.below(2) == 0 { by } else { -by } }
+    }
+}

@@ -1,0 +1,116 @@
+//! Simulated tests: one seed after another, each in a process of its own.
+//!
+//! A process can hold what outlives a world (statics, thread-locals, the engine's own randomness), so a seed is only the same world
+//! again when it has a process to itself. The test therefore runs its own executable once per seed.
+
+use std::{
+    env,
+    process::{self, Command, Output},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use crate::{Outcome, Settings, Sim, executor::lock};
+
+/// Names the one seed that this process runs.
+const SEED: &str = "QUORATE_SIM_SEED";
+/// Has more or fewer seeds run than the test says.
+const SEEDS: &str = "QUORATE_SIM_SEEDS";
+
+/// The one seed that this process was started for, by [`first_failure`] or by hand.
+pub fn own_seed() -> Option<u64> {
+    number(SEED)
+}
+
+/// Runs `scenario` for `seeds` seeds, and panics with the first that fails. What [`sim_test`](crate::sim_test) expands to.
+///
+/// `test` is the test's path as `module_path!` gives it. `QUORATE_SIM_SEED` in the environment has this process run that one
+/// seed; `QUORATE_SIM_SEEDS` replaces the number of seeds.
+///
+/// # Panics
+/// When a seed fails; the message ends with the command that runs it again.
+pub fn run(test: &str, seeds: u64, scenario: fn(Sim) -> Outcome) {
+    if let Some(seed) = own_seed() {
+        let outcome = scenario(Sim::new(seed, Settings::default()));
+        assert!(outcome.passed(), "seed {seed}: {}", sentences(&outcome));
+        println!("seed {seed}: trace {} after {} steps", outcome.trace, outcome.steps);
+        return;
+    }
+    let name = test.split_once("::").map_or(test, |(_, name)| name);
+    let seeds = number(SEEDS).unwrap_or(seeds);
+    if let Some((seed, output)) = first_failure(name, seeds) {
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        panic!(
+            "seed {seed} of {seeds} failed\n{out}{err}\nto run it again: {SEED}={seed} cargo test {name} -- --exact --nocapture"
+        );
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    env::var(variable).ok()?.parse().ok()
+}
+
+fn sentences(outcome: &Outcome) -> String {
+    outcome.violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Runs the test called `test`, as `cargo test` names it, once for each of `seeds` seeds in processes of their own. Returns the
+/// lowest seed that failed, of those that were run until one did, and what it printed.
+pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
+    first_failing(seeds, |seed| in_a_process(test, seed, &[]))
+}
+
+fn first_failing(seeds: u64, run: impl Fn(u64) -> Output + Sync) -> Option<(u64, Output)> {
+    let (next, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || !lock(&failed).is_empty() {
+                        return;
+                    }
+                    let output = run(seed);
+                    if !output.status.success() {
+                        lock(&failed).push((seed, output));
+                    }
+                }
+            });
+        }
+    });
+    lock(&failed).drain(..).min_by_key(|(seed, _)| *seed)
+}
+
+/// What a program does whose `main` looks for a seed that fails: runs itself once per seed, and returns the lowest seed that
+/// failed of `seeds`, with what was violated in it. In the processes it starts it runs their one seed and does not return.
+///
+/// # Panics
+/// When this executable cannot be run again.
+pub fn search(seeds: u64, scenario: fn(Sim) -> Outcome) -> Option<(u64, String)> {
+    if let Some(seed) = own_seed() {
+        let outcome = scenario(Sim::new(seed, Settings::default()));
+        println!("{}", sentences(&outcome));
+        process::exit(i32::from(!outcome.passed()));
+    }
+    let found = first_failing(seeds, |seed| run_again(&[], seed, &[]));
+    found.map(|(seed, output)| (seed, String::from_utf8_lossy(&output.stdout).trim().to_owned()))
+}
+
+/// Runs the test called `test` for one seed in a process of its own, with `variables` in its environment.
+///
+/// # Panics
+/// When this executable cannot be run again.
+pub fn in_a_process(test: &str, seed: u64, variables: &[(&str, &str)]) -> Output {
+    run_again(&[test, "--exact", "--nocapture", "--test-threads=1"], seed, variables)
+}
+
+fn run_again(arguments: &[&str], seed: u64, variables: &[(&str, &str)]) -> Output {
+    let executable = env::current_exe().unwrap_or_else(|cause| panic!("this program cannot find itself: {cause}"));
+    let mut command = Command::new(executable);
+    command.args(arguments).env(SEED, seed.to_string()).envs(variables.iter().copied());
+    command.output().unwrap_or_else(|cause| panic!("this program cannot run itself again: {cause}"))
+}

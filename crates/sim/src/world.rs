@@ -1,0 +1,223 @@
+//! A world: hosts, what goes wrong with them, and what must come of it.
+
+mod agenda;
+mod hosts;
+mod run;
+
+use std::{
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quorate_runtime::{BoxFuture, Env, fault::FaultPlan, random::Random};
+use tokio::sync::watch;
+
+use self::{agenda::Agenda, hosts::Host};
+use crate::{
+    clock, disk,
+    executor::Executor,
+    host::HostId,
+    net::{Network, Weather, address_of},
+    probe::{Counts, SimProbe},
+    swarm::Swarm,
+    trace::Trace,
+};
+
+/// What a world is made of besides its hosts.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What goes wrong, instead of what the seed says.
+    pub plan: Option<FaultPlan>,
+    /// Places of the plan, counted from 0, that are left out.
+    pub without: Vec<usize>,
+    /// What the world is like, instead of what the seed says.
+    pub swarm: Option<Swarm>,
+    /// For how long things go wrong; ten seconds unless said otherwise.
+    pub faults_for: Option<Duration>,
+    /// How long everything may take once nothing goes wrong any more; two minutes unless said otherwise.
+    pub liveness_bound: Option<Duration>,
+    /// The bug of the museum that is planted in this world, by name.
+    pub planted: Option<String>,
+    /// Prints every step to standard error, to find where two runs part.
+    pub print_trace: bool,
+}
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Things go wrong.
+    Faults,
+    /// Everything works again: what has not ended must end.
+    Healed,
+}
+
+/// What a host runs, every time it starts.
+type Program = Arc<dyn Fn(Env) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// What a world hears from its hosts while they run.
+pub(crate) enum Signal {
+    /// The program ended by itself.
+    Ended { host: HostId, result: Result<(), String> },
+    /// The program ended itself, since going on could break a promise.
+    Fatal { host: HostId, why: String },
+    /// The machine lost power inside a disk operation.
+    PowerLost { host: HostId },
+}
+
+pub(crate) type Signals = Arc<Mutex<Vec<Signal>>>;
+
+/// A world from one seed.
+///
+/// Servers are hosts that things happen to: they crash and start again. Clients are hosts too, with a network and clocks of
+/// their own, but they never crash, and their ends are waited for.
+///
+/// # Example
+/// ```
+/// use quorate_sim::{Settings, Sim};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let mut sim = Sim::new(7, Settings { swarm: Some(quorate_sim::Swarm::calm()), ..Settings::default() });
+/// let server = sim.server("echo", |env| async move {
+///     let listener = env.net().listen("0.0.0.0:7".parse().unwrap()).await.map_err(|e| e.to_string())?;
+///     let (mut io, _) = listener.accept().await.map_err(|e| e.to_string())?;
+///     let mut word = [0; 5];
+///     io.read_exact(&mut word).await.map_err(|e| e.to_string())?;
+///     io.write_all(&word).await.map_err(|e| e.to_string())?;
+///     env.tasks().stop().cancelled().await;
+///     Ok(())
+/// });
+/// let to = sim.address(server, 7);
+/// sim.client("caller", move |env| async move {
+///     env.sleep(std::time::Duration::from_millis(10)).await;
+///     let mut io = env.net().connect(to).await.map_err(|e| e.to_string())?;
+///     io.write_all(b"hello").await.map_err(|e| e.to_string())?;
+///     let mut word = [0; 5];
+///     io.read_exact(&mut word).await.map_err(|e| e.to_string())?;
+///     assert_eq!(&word, b"hello");
+///     Ok(())
+/// });
+/// assert!(sim.run().passed());
+/// ```
+pub struct Sim {
+    seed: u64,
+    settings: Settings,
+    swarm: Swarm,
+    random: Random,
+    executor: Executor,
+    network: Network,
+    trace: Trace,
+    injected: Counts,
+    reached: Counts,
+    probe: Arc<SimProbe>,
+    hosts: Vec<Host>,
+    agenda: Agenda,
+    signals: Signals,
+    phase: watch::Sender<Phase>,
+}
+
+impl Sim {
+    /// The world of `seed`.
+    ///
+    /// One process, one world: what runs in it may keep state in statics and thread-locals, which a second world in the same
+    /// process would inherit.
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        let random = Random::from_seed(*blake3::hash(&seed.to_le_bytes()).as_bytes());
+        let drawn = Swarm::draw(&mut random.stream("swarm"));
+        let swarm = settings.swarm.clone().unwrap_or(drawn);
+        disk::register();
+        disk::seed(random.stream("sqlite"));
+        let trace = Trace::new(settings.print_trace);
+        let executor = Executor::new(random.stream("schedule"), trace.clone());
+        let of_sqlite = executor.clone();
+        disk::set_clock(move || clock::true_wall(&of_sqlite));
+        let weather = Weather { latency: swarm.latency(), chunked: swarm.chunked };
+        let network = Network::new(&executor, &trace, random.stream("network"), weather);
+        let reached = Counts::default();
+        let probe =
+            Arc::new(SimProbe::new(swarm.buggify, random.branch("buggify"), reached.clone(), settings.planted.clone()));
+        Self {
+            seed,
+            settings,
+            swarm,
+            random,
+            executor,
+            network,
+            trace,
+            injected: Counts::default(),
+            reached,
+            probe,
+            hosts: Vec::new(),
+            agenda: Agenda::default(),
+            signals: Signals::default(),
+            phase: watch::Sender::new(Phase::Faults),
+        }
+    }
+
+    /// A host that runs `program`, and runs it again after every crash.
+    pub fn server<F, R>(&mut self, name: &str, program: F) -> HostId
+    where
+        F: Fn(Env) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.add(name, false, Arc::new(move |env| Box::pin(program(env))))
+    }
+
+    /// A host that runs `program` once and never crashes. The run ends when all clients have.
+    pub fn client<F, R>(&mut self, name: &str, program: F) -> HostId
+    where
+        F: Fn(Env) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.add(name, true, Arc::new(move |env| Box::pin(program(env))))
+    }
+
+    /// The same world in which nothing goes wrong: only the order of things is up to the seed.
+    #[must_use]
+    pub fn without_faults(mut self) -> Self {
+        self.settings.plan = Some(FaultPlan::default());
+        self
+    }
+
+    /// Where `port` of a host is reached by the others.
+    pub fn address(&self, host: HostId, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip(host), port)
+    }
+
+    /// The address of a host.
+    pub fn ip(&self, host: HostId) -> IpAddr {
+        address_of(host)
+    }
+
+    /// Where the run stands, as it changes. Clients that read what finally is wait for [`Phase::Healed`].
+    pub fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// The world's true time since it began, for whoever records what happened when: all hosts' clocks lie.
+    pub fn true_time(&self) -> TrueTime {
+        TrueTime(self.executor.clone())
+    }
+
+    /// Randomness for what the scenario itself decides.
+    pub fn random(&self, purpose: &str) -> quorate_runtime::random::Rng {
+        self.random.branch("scenario").stream(purpose)
+    }
+
+    /// What the seed's world is like.
+    pub fn swarm(&self) -> &Swarm {
+        &self.swarm
+    }
+}
+
+/// Reads the world's true time.
+#[derive(Clone)]
+pub struct TrueTime(Executor);
+
+impl TrueTime {
+    /// Nanoseconds since the world began.
+    pub fn nanos(&self) -> u64 {
+        self.0.now()
+    }
+}

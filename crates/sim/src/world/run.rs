@@ -1,0 +1,393 @@
+//! Running a world: faults, then healing, then everything must come to an end.
+
+use std::time::Duration;
+
+use quorate_runtime::fault::{ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, ProcessFault};
+
+use super::{Phase, Signal, Sim, agenda::Entry, hosts::End};
+use crate::{
+    disk::DiskCounts,
+    executor::{Stopped, lock},
+    host::HostId,
+    nemesis,
+    outcome::{Outcome, Violation},
+};
+
+const FAULTS_FOR: Duration = Duration::from_secs(10);
+const LIVENESS_BOUND: Duration = Duration::from_secs(120);
+/// How long servers may take to end when they are told to.
+const DRAIN_BOUND: Duration = Duration::from_secs(60);
+
+/// How a phase ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// Its time is over.
+    Time,
+    /// All clients have ended.
+    Clients,
+    /// Something was found that makes going on useless.
+    Found,
+}
+
+impl Sim {
+    /// Runs the world to its end.
+    ///
+    /// Things go wrong; then everything is healed and whoever is down starts again; all clients must end within the bound; then
+    /// servers are told to stop, and must.
+    pub fn run(mut self) -> Outcome {
+        let runtime = runtime(self.seed);
+        runtime.block_on(tokio::task::unconstrained(async move { self.run_inside() }))
+    }
+
+    fn run_inside(&mut self) -> Outcome {
+        let plan = self.plan();
+        for planned in &plan.faults {
+            self.agenda.add(planned.at_nanos, Entry::Begin(planned.fault.clone()));
+        }
+        let mut found = Vec::new();
+        let faults_for = self.settings.faults_for.unwrap_or(FAULTS_FOR).max(plan.end());
+        let mut ended = self.phase_until(self.executor.now() + nanos(faults_for), &mut found);
+        if ended != Ended::Found {
+            self.heal();
+            let bound = self.settings.liveness_bound.unwrap_or(LIVENESS_BOUND);
+            ended = self.phase_until(self.executor.now() + nanos(bound), &mut found);
+            if ended == Ended::Time {
+                found.push(self.stuck(bound));
+            }
+        }
+        if ended == Ended::Clients {
+            self.stop_servers(&mut found);
+        }
+        self.outcome(plan, found)
+    }
+
+    fn plan(&self) -> FaultPlan {
+        let span = self.settings.faults_for.unwrap_or(FAULTS_FOR);
+        let of =
+            |clients| self.hosts.iter().filter(move |host| host.is_client == clients).map(|host| host.name.clone());
+        let (servers, clients): (Vec<_>, Vec<_>) = (of(false).collect(), of(true).collect());
+        // Drawn in any case, so that leaving faults out reshuffles nothing else.
+        let drawn = nemesis::plan(&mut self.random.stream("nemesis"), &self.swarm, &servers, &clients, span);
+        self.settings.plan.clone().unwrap_or(drawn).without(&self.settings.without)
+    }
+
+    /// Runs until `end`, or until all clients have ended.
+    fn phase_until(&mut self, end: u64, found: &mut Vec<Violation>) -> Ended {
+        loop {
+            while let Some(entry) = self.agenda.take(self.executor.now()) {
+                self.carry_out(entry);
+            }
+            if self.hosts.iter().all(|host| host.done || !host.is_client) {
+                return Ended::Clients;
+            }
+            let until = self.agenda.next().unwrap_or(u64::MAX).min(end);
+            let stopped = self.go_on(until, found);
+            if !found.is_empty() {
+                return Ended::Found;
+            }
+            if stopped == Stopped::Time && until == end {
+                return Ended::Time;
+            }
+        }
+    }
+
+    /// Runs until the clock reads `until` or a host says something, and hears what hosts said.
+    fn go_on(&mut self, until: u64, found: &mut Vec<Violation>) -> Stopped {
+        let signals = self.signals.clone();
+        let stopped = self.executor.run_until(until, &mut || !lock(&signals).is_empty(), &mut |_, _| {});
+        let said: Vec<Signal> = lock(&signals).drain(..).collect();
+        said.into_iter().for_each(|signal| self.hear(signal, found));
+        match stopped {
+            Stopped::Spinning => {
+                found.push(Violation::new("progress", "a task runs without end and never waits"));
+            }
+            Stopped::Panicked => {
+                let panics = self.executor.panics();
+                found.extend(panics.iter().map(|panic| {
+                    let name = &self.hosts[usize::from(panic.host.0)].name;
+                    Violation::new("no panic", format!("`{}` of {name} panicked: {}", panic.task, panic.what))
+                }));
+            }
+            Stopped::Time | Stopped::Done => {}
+        }
+        stopped
+    }
+
+    fn hear(&mut self, signal: Signal, found: &mut Vec<Violation>) {
+        match signal {
+            Signal::Ended { host, result } => {
+                let known = self.host(host);
+                if let (Err(why), true) = (&result, known.is_client) {
+                    found.push(Violation::new("client", format!("{} failed: {why}", known.name)));
+                }
+                if let (Err(why), false) = (&result, known.is_client) {
+                    tracing::debug!(host = known.name, why, "a program ended");
+                    self.reached.add("a server failed and was started again");
+                    self.judge_failure(host, why, found);
+                }
+                self.ended(host);
+            }
+            Signal::Fatal { host, why } => {
+                tracing::debug!(why, "a program ended itself");
+                self.reached.add("a server ended itself");
+                self.ended(host);
+            }
+            Signal::PowerLost { host } => {
+                self.injected.add("power lost inside a disk operation");
+                let down = Duration::from_millis(1 + self.random.stream("power").below(2_000));
+                self.end(host, End::PowerLost, down);
+            }
+        }
+    }
+
+    /// A server may fail to start while its disk fails, not otherwise.
+    fn judge_failure(&self, host: HostId, why: &str, found: &mut Vec<Violation>) {
+        let host = &self.hosts[usize::from(host.0)];
+        if host.disk.faults() == DiskFaults::default() {
+            found.push(Violation::new("server", format!("{} failed with a sound disk: {why}", host.name)));
+        }
+    }
+
+    fn carry_out(&mut self, entry: Entry) {
+        match entry {
+            Entry::Begin(fault) => self.begin(&fault),
+            Entry::LookAgain => self.network.look_again(),
+            Entry::Start(host) => self.start(host),
+            Entry::Mend(host) => self.host(host).heal_disk(),
+            Entry::Resume(host, life) => {
+                if self.host(host).life == life {
+                    self.resume(host);
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self, host: HostId) {
+        self.host(host).clocks.suspend(false);
+        self.executor.pause(host, false);
+    }
+
+    fn begin(&mut self, fault: &Fault) {
+        match fault {
+            Fault::Network(fault) => self.begin_network(fault),
+            Fault::Process(fault) => self.begin_process(fault),
+            Fault::Disk(fault) => self.begin_disk(fault),
+            Fault::Clock(fault) => self.begin_clock(fault),
+            _ => {}
+        }
+    }
+
+    fn begin_network(&mut self, fault: &NetworkFault) {
+        let all = |sim: &Self, names: &[String]| names.iter().filter_map(|name| sim.find(name)).collect::<Vec<_>>();
+        match fault {
+            NetworkFault::Cut { from, to, span } => {
+                self.injected.add("network: one way cut");
+                let (from, to) = (all(self, std::slice::from_ref(from)), all(self, std::slice::from_ref(to)));
+                self.network.cut(from, to, *span);
+            }
+            NetworkFault::Partition { group, span } => {
+                self.injected.add("network: partition");
+                let group = all(self, group);
+                let others: Vec<_> = self.hosts.iter().map(|host| host.id).filter(|id| !group.contains(id)).collect();
+                self.network.cut(group.clone(), others.clone(), *span);
+                self.network.cut(others, group, *span);
+            }
+            NetworkFault::Slow { a, b, extra, span } => {
+                self.injected.add("network: slow");
+                if let (Some(a), Some(b)) = (self.find(a), self.find(b)) {
+                    self.network.slow(a, b, *extra, *span);
+                }
+            }
+            NetworkFault::Reset { host } => {
+                self.injected.add("network: reset");
+                if let Some(host) = self.find(host) {
+                    self.network.reset(host);
+                }
+            }
+            NetworkFault::LoseConnects { host, span } => {
+                self.injected.add("network: connects lost");
+                if let Some(host) = self.find(host) {
+                    self.network.deafen(host, *span);
+                }
+            }
+            _ => {}
+        }
+        self.agenda.add(self.executor.now() + nanos(fault.span()), Entry::LookAgain);
+    }
+
+    fn begin_process(&mut self, fault: &ProcessFault) {
+        let Some(id) = self.find(fault.host()) else { return };
+        if !self.host(id).runs {
+            return;
+        }
+        match fault {
+            ProcessFault::Kill { down, .. } => {
+                self.injected.add("process: killed");
+                self.end(id, End::Killed, *down);
+            }
+            ProcessFault::PowerLoss { down, .. } => {
+                self.injected.add("process: power lost");
+                self.end(id, End::PowerLost, *down);
+            }
+            ProcessFault::PowerLossAtDisk { operation, .. } => self.arm(id, *operation),
+            ProcessFault::Pause { span, .. } => {
+                self.injected.add("process: paused");
+                self.stand_still(id, *span, false);
+            }
+            ProcessFault::Suspend { span, .. } => {
+                self.injected.add("process: suspended");
+                self.stand_still(id, *span, true);
+            }
+            _ => {}
+        }
+    }
+
+    /// Has the machine lose power at its `operation`-th disk operation from now.
+    fn arm(&mut self, id: HostId, operation: u64) {
+        let (network, executor, signals) = (self.network.clone(), self.executor.clone(), self.signals.clone());
+        let host = self.host(id);
+        let life = host.life;
+        host.disk.crash_at(operation, move || {
+            network.down(id, crate::net::Presence::Off);
+            executor.doom(id, life);
+            lock(&signals).push(Signal::PowerLost { host: id });
+        });
+    }
+
+    fn stand_still(&mut self, id: HostId, span: Duration, suspended: bool) {
+        self.host(id).clocks.suspend(suspended);
+        self.executor.pause(id, true);
+        let life = self.host(id).life;
+        self.agenda.add(self.executor.now() + nanos(span), Entry::Resume(id, life));
+    }
+
+    fn begin_disk(&mut self, fault: &DiskFault) {
+        let Some(id) = self.find(&fault.host) else { return };
+        let host = self.host(id);
+        let faults = fault.faults.clone();
+        let faults =
+            DiskFaults { capacity_bytes: fault.room_bytes.map(|room| host.disk.used_bytes() + room), ..faults };
+        if host.disk.set_faults(faults).is_ok() {
+            self.injected.add("disk: failing for a while");
+            self.agenda.add(self.executor.now() + nanos(fault.span), Entry::Mend(id));
+        }
+    }
+
+    fn begin_clock(&mut self, fault: &ClockFault) {
+        match fault {
+            ClockFault::Step { host, by_millis } => {
+                self.injected.add("clock: stepped");
+                if let Some(host) = self.find(host) {
+                    self.host(host).clocks.step(*by_millis);
+                }
+            }
+            ClockFault::Drift { host, ppm } => {
+                self.injected.add("clock: drifting");
+                if let Some(host) = self.find(host) {
+                    self.host(host).clocks.drift(*ppm);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends everything that is wrong: all ways are open, all disks are sound, everybody runs.
+    fn heal(&mut self) {
+        self.agenda.drop_faults();
+        self.network.heal();
+        for id in (0..self.hosts.len()).filter_map(|n| u8::try_from(n).ok()).map(HostId) {
+            self.host(id).heal_disk();
+            self.resume(id);
+            self.start(id);
+        }
+        self.phase.send_replace(Phase::Healed);
+    }
+
+    /// Who has not ended, and what of it still runs.
+    fn stuck(&self, bound: Duration) -> Violation {
+        let waiting = self.hosts.iter().filter(|host| host.is_client && !host.done);
+        let waiting: Vec<String> =
+            waiting.map(|host| format!("{} ({})", host.name, self.executor.unfinished(host.id).join(", "))).collect();
+        let what = format!("not ended {} s after everything was healed: {}", bound.as_secs(), waiting.join("; "));
+        Violation::new("liveness", what)
+    }
+
+    /// Tells all servers to stop; each must end well.
+    fn stop_servers(&mut self, found: &mut Vec<Violation>) {
+        for host in &self.hosts {
+            if let Some(tasks) = host.tasks.as_ref().filter(|_| !host.is_client) {
+                tasks.stop().cancel();
+            }
+        }
+        let end = self.executor.now() + nanos(DRAIN_BOUND);
+        while self.hosts.iter().any(|host| host.runs && !host.is_client) {
+            self.agenda = super::Agenda::default();
+            if self.go_on(end, found) == Stopped::Time || !found.is_empty() {
+                break;
+            }
+        }
+        for host in self.hosts.iter().filter(|host| host.runs && !host.is_client) {
+            let what = format!("{} did not end within {} s of being told to", host.name, DRAIN_BOUND.as_secs());
+            found.push(Violation::new("drain", what));
+        }
+    }
+
+    fn outcome(&self, plan: FaultPlan, violations: Vec<Violation>) -> Outcome {
+        self.trace_disks();
+        self.hosts.iter().for_each(|host| self.count_disk(&host.disk.counts()));
+        Outcome {
+            seed: self.seed,
+            swarm: self.swarm.clone(),
+            plan,
+            violations,
+            trace: self.trace.hash(),
+            steps: self.trace.steps(),
+            simulated_millis: self.executor.now() / 1_000_000,
+            injected: self.injected.all(),
+            reached: self.reached.all(),
+        }
+    }
+
+    /// What disks did is part of what happened.
+    fn trace_disks(&self) {
+        for host in &self.hosts {
+            let hash = host.disk.trace();
+            let short = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
+            self.trace.note(self.executor.now(), host.id, "disk", short);
+        }
+    }
+
+    fn count_disk(&self, counts: &DiskCounts) {
+        let faults = [
+            ("disk: read failed", counts.read_errors),
+            ("disk: write failed", counts.write_errors),
+            ("disk: sync failed", counts.sync_errors),
+            ("disk: no space", counts.no_space),
+            ("disk: read short", counts.short_reads),
+            ("disk: sync slow", counts.slow_syncs),
+            ("disk: pages at stake when power failed", counts.pages_at_stake),
+        ];
+        faults.iter().for_each(|(what, count)| self.injected.add_many(what, *count));
+    }
+}
+
+/// A runtime without drivers, in which a world runs. What tokio's own types draw (the branches of a `select!`) comes from the
+/// seed as well, as long as it is drawn inside.
+#[cfg(tokio_unstable)]
+fn runtime(seed: u64) -> tokio::runtime::Runtime {
+    let seed = tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes());
+    let runtime = tokio::runtime::Builder::new_current_thread().rng_seed(seed).build();
+    runtime.unwrap_or_else(|cause| panic!("a runtime without drivers needs nothing: {cause}"))
+}
+
+#[cfg(not(tokio_unstable))]
+fn runtime(_: u64) -> tokio::runtime::Runtime {
+    panic!(
+        "tokio was built without its seedable scheduler, so that a seed would not be the same world twice.\n\
+         Add to .cargo/config.toml:\n\n[build]\nrustflags = [\"--cfg\", \"tokio_unstable\"]"
+    )
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,230 @@
+//! The world itself: is it a world, and is it the same one twice?
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use quorate_runtime::{
+    Env,
+    fault::{Fault, FaultPlan, NetworkFault, Planned, ProcessFault},
+};
+use quorate_sim::{Outcome, Settings, Sim, Swarm, sim_test};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+fn text(cause: std::io::Error) -> String {
+    cause.to_string()
+}
+
+/// Answers every byte with its successor.
+async fn successor(env: Env) -> Result<(), String> {
+    let listener = env.net().listen("0.0.0.0:80".parse().unwrap()).await.map_err(text)?;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = env.tasks().stop().cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let (mut io, _) = accepted.map_err(text)?;
+        env.tasks().spawn("answer", async move {
+            let mut byte = [0];
+            while io.read_exact(&mut byte).await.is_ok() && io.write_all(&[byte[0].wrapping_add(1)]).await.is_ok() {}
+        });
+    }
+}
+
+/// Asks until `count` questions are answered; each has a deadline and is asked again on a new connection.
+async fn ask(env: Env, to: std::net::SocketAddr, count: u8) -> Result<(), String> {
+    for question in 0..count {
+        loop {
+            let answer = env.timeout(Duration::from_secs(1), async {
+                let mut io = env.net().connect(to).await?;
+                io.write_all(&[question]).await?;
+                let mut byte = [0];
+                io.read_exact(&mut byte).await.map(|_| byte[0])
+            });
+            match answer.await {
+                Some(Ok(answer)) if answer == question.wrapping_add(1) => break,
+                Some(Ok(answer)) => return Err(format!("{question} was answered with {answer}")),
+                Some(Err(_)) | None => env.sleep(Duration::from_millis(50)).await,
+            }
+        }
+        env.sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+fn world(seed: u64, settings: Settings) -> Outcome {
+    with_three_clients(Sim::new(seed, settings))
+}
+
+fn with_three_clients(mut sim: Sim) -> Outcome {
+    let server = sim.server("server", successor);
+    let to = sim.address(server, 80);
+    for n in 0..3 {
+        sim.client(&format!("client-{n}"), move |env| ask(env, to, 40));
+    }
+    sim.run()
+}
+
+#[sim_test(seeds = 60, crate = quorate_sim)]
+fn whatever_the_network_and_the_processes_do_questions_are_answered_in_the_end(sim: Sim) -> Outcome {
+    with_three_clients(sim)
+}
+
+#[test]
+fn a_plan_can_be_given_and_parts_of_it_left_out() {
+    let found =
+        (0..).map(|seed| world(seed, Settings::default())).find(|outcome| outcome.plan.faults.len() > 3).unwrap();
+    let again = world(found.seed, Settings { without: vec![0, 2], ..Settings::default() });
+    assert_eq!(again.plan, found.plan.without(&[0, 2]));
+    let given = world(found.seed, Settings { plan: Some(found.plan.clone()), ..Settings::default() });
+    assert_eq!(given.trace, found.trace);
+}
+
+#[test]
+fn the_same_seed_is_the_same_world_and_another_one_is_not() {
+    let traces: Vec<String> = [3, 3, 4].into_iter().map(|seed| world(seed, Settings::default()).trace).collect();
+    assert_eq!(traces[0], traces[1]);
+    assert_ne!(traces[0], traces[2]);
+}
+
+#[test]
+fn a_world_that_cannot_come_to_an_end_says_who_waits() {
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), ..Settings::default() });
+    sim.client("waiter", |env| async move {
+        env.tasks().stop().cancelled().await;
+        Ok(())
+    });
+    let outcome = sim.run();
+    assert_eq!(outcome.violations.len(), 1);
+    assert!(outcome.violations[0].what.contains("waiter"), "{:?}", outcome.violations);
+}
+
+#[test]
+fn a_panic_is_found_and_named() {
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), ..Settings::default() });
+    sim.client("fragile", |_| async move { panic!("it broke") });
+    let outcome = sim.run();
+    assert_eq!(outcome.violations[0].rule, "no panic");
+    assert!(outcome.violations[0].what.contains("it broke"));
+}
+
+fn at(millis: u64, fault: Fault) -> Planned {
+    Planned { at_nanos: millis * 1_000_000, fault }
+}
+
+/// When each of two bytes, sent 100 ms and 300 ms after the beginning, was read by the server.
+fn arrivals(fault: Option<Fault>) -> Vec<u64> {
+    let plan = FaultPlan::new(fault.into_iter().map(|fault| at(200, fault)).collect());
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let (read, time) = (Arc::new(Mutex::new(Vec::new())), sim.true_time());
+    let of_server = read.clone();
+    let server = sim.server("server", move |env| {
+        let (read, time) = (of_server.clone(), time.clone());
+        async move {
+            let listener = env.net().listen("0.0.0.0:80".parse().unwrap()).await.map_err(text)?;
+            let (mut io, _) = listener.accept().await.map_err(text)?;
+            let mut byte = [0];
+            while io.read_exact(&mut byte).await.is_ok() {
+                read.lock().unwrap().push(time.nanos() / 1_000_000);
+            }
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    let (to, time) = (sim.address(server, 80), sim.true_time());
+    sim.client("client", move |env| {
+        let time = time.clone();
+        async move {
+            env.sleep(Duration::from_millis(100).saturating_sub(Duration::from_nanos(time.nanos()))).await;
+            let mut io = env.net().connect(to).await.map_err(text)?;
+            io.write_all(b"a").await.map_err(text)?;
+            env.sleep(Duration::from_millis(200)).await;
+            let _ = io.write_all(b"b").await;
+            env.sleep(Duration::from_secs(3)).await;
+            Ok(())
+        }
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed(), "{:?}", outcome.violations);
+    std::mem::take(&mut *read.lock().unwrap())
+}
+
+#[test]
+fn what_is_sent_while_the_way_is_cut_arrives_when_it_is_open_again() {
+    assert!(arrivals(None)[1] < 320);
+    let span = Duration::from_millis(1_000);
+    let cut = |from: &str, to: &str| Fault::Network(NetworkFault::Cut { from: from.into(), to: to.into(), span });
+    let read = arrivals(Some(cut("client", "server")));
+    assert!(read[0] < 120 && (1_200..1_300).contains(&read[1]), "{read:?}");
+    let other_way = arrivals(Some(cut("server", "client")));
+    assert!(other_way[1] < 320, "only the other way is cut: {other_way:?}");
+}
+
+#[test]
+fn what_is_on_its_way_is_lost_when_a_connection_is_reset() {
+    assert_eq!(arrivals(Some(Fault::Network(NetworkFault::Reset { host: "client".into() }))).len(), 1);
+}
+
+#[test]
+fn a_paused_process_finds_its_timers_late_and_a_suspended_one_does_not_notice() {
+    let measured = |fault: fn(String, Duration) -> ProcessFault| {
+        let plan = FaultPlan::new(vec![at(200, Fault::Process(fault("sleeper".into(), Duration::from_secs(5))))]);
+        let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+        let seen = Arc::new(Mutex::new((0, 0)));
+        let told = seen.clone();
+        sim.server("sleeper", move |env| {
+            let told = told.clone();
+            async move {
+                let (mono, boot) = (env.mono(), env.boot());
+                env.sleep(Duration::from_secs(1)).await;
+                let elapsed = env.mono().saturating_since(mono).as_millis();
+                *told.lock().unwrap() = (elapsed, env.boot().saturating_since(boot).as_millis());
+                env.tasks().stop().cancelled().await;
+                Ok(())
+            }
+        });
+        sim.client("clock", |env| async move {
+            env.sleep(Duration::from_secs(20)).await;
+            Ok(())
+        });
+        assert!(sim.run().passed());
+        std::mem::take(&mut *seen.lock().unwrap())
+    };
+    let (mono, boot) = measured(|host, span| ProcessFault::Pause { host, span });
+    assert!((5_000..5_300).contains(&mono) && (5_000..5_300).contains(&boot), "{mono} {boot}");
+    let (mono, boot) = measured(|host, span| ProcessFault::Suspend { host, span });
+    assert!((1_000..1_010).contains(&mono) && (6_000..6_100).contains(&boot), "{mono} {boot}");
+}
+
+#[test]
+fn a_server_that_dies_loses_its_tasks_and_is_started_again() {
+    let kill = ProcessFault::Kill { host: "server".into(), down: Duration::from_millis(300) };
+    let plan = FaultPlan::new(vec![at(1_000, Fault::Process(kill))]);
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let beats = Arc::new(Mutex::new(Vec::new()));
+    let (of_server, time) = (beats.clone(), sim.true_time());
+    sim.server("server", move |env| {
+        let (beats, time, inner) = (of_server.clone(), time.clone(), env.clone());
+        env.tasks().spawn("beat", async move {
+            while !inner.tasks().stop().is_cancelled() {
+                beats.lock().unwrap().push(time.nanos() / 1_000_000);
+                inner.sleep(Duration::from_millis(100)).await;
+            }
+        });
+        async move {
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    sim.client("clock", |env| async move {
+        env.sleep(Duration::from_secs(2)).await;
+        Ok(())
+    });
+    assert!(sim.run().passed());
+    let beats = beats.lock().unwrap().clone();
+    assert!(beats.iter().all(|at| !(1_001..1_300).contains(at)), "{beats:?}");
+    assert!(beats.iter().any(|at| (1_300..1_310).contains(at)), "{beats:?}");
+}
