@@ -127,6 +127,7 @@ fn show(known: &Value, format: Format) -> Result<(), Failure> {
         return out.flush();
     }
     let state = match (known["erased"] == true, known["live"] == true, known["erasure"].is_null()) {
+        _ if known["incomplete"] == true => "erased in part: repeat it",
         (true, ..) => "erased",
         (_, true, true) => "readable",
         (_, true, false) => "readable since it was erased",

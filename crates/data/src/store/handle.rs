@@ -1,6 +1,7 @@
 //! `Store`: the handle everybody holds.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,7 +14,7 @@ use super::{
     Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress,
     ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
     StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
-    erasure::EraseHook,
+    erasure::{EraseHook, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
 use crate::{event::Position, schema::SchemaRegistry};
@@ -25,6 +26,7 @@ pub struct Store {
     env: Env,
     ids: Arc<Mutex<Rng>>,
     pub(super) erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
+    pub(super) unfinished: Arc<Mutex<BTreeSet<SubjectHash>>>,
 }
 
 impl Store {
@@ -35,6 +37,7 @@ impl Store {
             env: env.clone(),
             ids: Arc::new(Mutex::new(env.random("store/ids"))),
             erase_hooks: Arc::default(),
+            unfinished: Arc::default(),
         }
     }
 

@@ -214,10 +214,15 @@ async fn copies_that_could_not_be_forgotten_are_told_and_a_repeat_finishes() {
     assert_eq!((refused.status, refused.code().as_str()), (500, "erasure-incomplete"));
     let told = refused.json();
     assert_eq!((&told["outcome"], &told["retry"], &told["room"]), (&json!("partial"), &json!("now"), &json!("attic")));
-    assert_eq!(node.get("/v1/subjects/patient%2F4").await.json()["erased"], true, "the log has forgotten already");
+    let known = async || {
+        let known = node.get("/v1/subjects/patient%2F4").await.json();
+        (known["erased"] == true, known["live"] == true, known["incomplete"] == true)
+    };
+    assert_eq!(known().await, (false, false, true), "the log has forgotten, the attic has not");
     broken.store(false, Ordering::SeqCst);
     let repeated = node.send(post(ERASE)).await;
     assert_eq!((repeated.status, &repeated.json()["events"]), (200, &json!(0)));
+    assert_eq!(known().await, (true, false, false));
 }
 
 #[tokio::test(flavor = "multi_thread")]

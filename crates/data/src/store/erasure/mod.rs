@@ -43,7 +43,8 @@
 //! # Copies
 //! What is derived from a subject's data must be forgotten too: register a hook with
 //! [`Store::on_erase`](super::Store::on_erase). An erasure is complete when [`Store::erase`](super::Store::erase) returned
-//! `Ok`; after any other ending, a crash above all, repeat it.
+//! `Ok`; after any other ending, a crash above all, repeat it. quorate's own rooms finish what a crash left when they are
+//! opened again; a hook of the application's runs again when the erasure is repeated.
 //!
 //! *When not to use it*: for data that no person is behind, for secrets from whoever runs the store (the keys lie beside
 //! it), or to save space (nothing becomes smaller; truncate instead).
@@ -85,11 +86,14 @@ pub struct DataSubject {
     pub erasure: Option<Entry>,
     /// Whether a key of it lives: data about it can be read, or is about to be written.
     pub live: bool,
+    /// Whether an erasure has begun and is not complete, as far as this process knows: its key may still lie in the file of
+    /// keys, or a room keeps copies. Repeat the erasure.
+    pub incomplete: bool,
 }
 
 impl DataSubject {
-    /// Whether it was erased, and nothing was written about it since.
+    /// Whether it was erased completely, and nothing was written about it since.
     pub fn is_erased(&self) -> bool {
-        self.erasure.is_some() && !self.live
+        self.erasure.is_some() && !self.live && !self.incomplete
     }
 }

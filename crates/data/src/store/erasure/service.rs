@@ -1,11 +1,14 @@
 //! What [`Store`] does about data subjects.
 
 use std::{
+    collections::BTreeSet,
+    ops::Not as _,
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
 };
 
 use quorate_runtime::BoxFuture;
+use tokio::sync::oneshot;
 
 use super::{DataSubject, Entry, Erased, Ledger, SubjectHash};
 use crate::{
@@ -49,7 +52,7 @@ impl Store {
     /// See [`EraseError`]. Repeating is always safe.
     ///
     /// # Cancel safety
-    /// Dropping the future abandons the wait, not the erasure; whether copies were forgotten is then unknown. Repeat.
+    /// Dropping the future abandons the wait, not the erasure, which goes on to its end.
     ///
     /// # Example
     /// ```
@@ -65,15 +68,54 @@ impl Store {
     /// ```
     pub async fn erase(&self, subject: &str) -> Result<Erased, EraseError> {
         check_data_subject(subject).map_err(EraseError::Invalid)?;
-        let subject: Arc<str> = subject.into();
-        let erased = self.backend.erase(subject.clone()).await?;
+        let (reply, answer) = oneshot::channel();
+        let (store, subject) = (self.clone(), Arc::from(subject));
+        // In a task of its own: whoever asked may go away, and half an erasure must not stay behind.
+        self.env().tasks().spawn("erasure", async move {
+            let _gone = reply.send(store.erase_to_the_end(subject).await);
+        });
+        answer.await.unwrap_or(Err(EraseError::Store(StoreError::OutcomeUnknown)))
+    }
+
+    async fn erase_to_the_end(self, subject: Arc<str>) -> Result<Erased, EraseError> {
+        let name = self.erasure_name(&subject);
+        // Ordering: before the key is destroyed, so that nobody is told of an erasure whose copies are still there.
+        self.unfinished().insert(name);
+        let erased = self.backend.erase(subject.clone()).await;
+        if let Err(cause) = &erased
+            && !self.may_have_begun(&subject, cause).await
+        {
+            self.unfinished().remove(&name);
+        }
+        let erased = erased?;
+        self.forget_copies(&subject).await.inspect_err(|_| {
+            self.unfinished().insert(name);
+        })?;
+        self.unfinished().remove(&name);
+        Ok(erased)
+    }
+
+    /// Whether an erasure that failed with `cause` may have destroyed a key all the same.
+    async fn may_have_begun(&self, subject: &Arc<str>, cause: &StoreError) -> bool {
+        match cause {
+            StoreError::Overloaded { .. } | StoreError::Closed => false,
+            _ => self.backend.data_subject(subject.clone()).await.is_ok_and(|known| known.erasure.is_none()).not(),
+        }
+    }
+
+    async fn forget_copies(&self, subject: &Arc<str>) -> Result<(), EraseError> {
         let hooks = self.erase_hooks.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (room, forget) in hooks {
             forget(self.clone(), subject.clone()).await.map_err(|cause| EraseError::Copies { room, cause })?;
         }
         // The copies' pages are old ones now. Where they cannot be wiped at once, it is done as soon as they can.
         let _later = self.backend.wipe().await;
-        Ok(erased)
+        Ok(())
+    }
+
+    /// Data subjects whose copies are being forgotten, or could not be.
+    fn unfinished(&self) -> MutexGuard<'_, BTreeSet<SubjectHash>> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has `forget` called on every [`erase`](Self::erase), after the key is destroyed and before the erasure is answered.
@@ -108,7 +150,9 @@ impl Store {
     /// [`EraseError::Invalid`] and [`EraseError::Store`].
     pub async fn data_subject(&self, subject: &str) -> Result<DataSubject, EraseError> {
         check_data_subject(subject).map_err(EraseError::Invalid)?;
-        Ok(self.backend.data_subject(subject.into()).await?)
+        let known = self.backend.data_subject(subject.into()).await?;
+        let unfinished = known.erasure.is_some() && self.unfinished().contains(&known.name);
+        Ok(DataSubject { incomplete: known.incomplete || unfinished, ..known })
     }
 
     /// The name of the data subject `subject` in the ledger.

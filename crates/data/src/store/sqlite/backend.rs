@@ -306,7 +306,8 @@ impl Backend for SqliteBackend {
             let erasure = ledger::newest(&reader.connection, &name)?;
             let live = shared.keys.find(&name)?.and_then(|known| known.live);
             let erased = erasure.map_or(0, |entry| entry.erasure.generation);
-            Ok(DataSubject { name, erasure, live: live.is_some_and(|key| key.id().generation > erased) })
+            let live = live.is_some_and(|key| key.id().generation > erased);
+            Ok(DataSubject { name, erasure, live, incomplete: shared.keys.is_doomed(&name) })
         }))
     }
 
