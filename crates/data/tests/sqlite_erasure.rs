@@ -191,6 +191,36 @@ async fn a_key_made_for_an_event_that_never_came_does_no_harm() {
 }
 
 #[tokio::test]
+async fn an_erasure_whose_caller_went_away_comes_to_its_end_and_is_incomplete_until_then() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    let (begun, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (of_begun, of_go_on) = (begun.clone(), go_on.clone());
+    let forget = move |_: Store, _: Arc<str>| -> BoxFuture<'static, Result<(), StoreError>> {
+        let (begun, go_on) = (of_begun.clone(), of_go_on.clone());
+        Box::pin(async move {
+            begun.notify_one();
+            go_on.notified().await;
+            Ok(())
+        })
+    };
+    store.on_erase("slow", Arc::new(forget));
+    tokio::select! {
+        told = store.erase("anna") => panic!("the room has not forgotten yet: {told:?}"),
+        () = begun.notified() => {}
+    }
+    let known = store.data_subject("anna").await.unwrap();
+    assert!(known.incomplete && !known.is_erased() && known.erasure.is_some(), "{known:?}");
+    go_on.notify_one();
+    while !store.data_subject("anna").await.unwrap().is_erased() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(erased(&store, "anna").await, [true]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_crash_between_ledger_and_key_is_finished_by_opening() {
     let folder = Folder::new();
     let (before, after) = (folder.path("before.db"), folder.path("after.db"));

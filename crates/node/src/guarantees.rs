@@ -284,6 +284,7 @@ pub const TABLE: &[Guarantee] = &[
         "whichever operation of the disk fails, it is told as done only when it is; a repeat finishes it and destroys nothing twice",
         &[
             test(FAULTS, "an_erasure_is_told_as_done_only_when_it_is_and_a_repeat_finishes_whatever_fails"),
+            test(ERASURE, "an_erasure_whose_caller_went_away_comes_to_its_end_and_is_incomplete_until_then"),
             Conformance("erasing_twice_and_erasing_nobody_is_harmless"),
         ],
     ),
