@@ -158,13 +158,17 @@ async fn consumers_that_pull_while_a_subject_is_erased_see_nothing_of_it_afterwa
     let (store, workers) = world.with(config).await;
     write(&store, 300).await;
     let (told, erased) = tokio::sync::watch::channel(false);
-    let consumer = tokio::spawn(consume(workers.clone(), erased, 600));
+    let (reply, late) = tokio::sync::oneshot::channel();
+    let consuming = consume(workers.clone(), erased, 600);
+    store.env().tasks().spawn("consumer", async move {
+        let _gone = reply.send(consuming.await);
+    });
     while workers.describe().await.unwrap().checkpoint < position(50) {
         tokio::task::yield_now().await;
     }
     store.erase("anna").await.unwrap();
     told.send_replace(true);
-    assert_eq!(consumer.await.unwrap(), [], "nothing of her comes after the answer");
+    assert_eq!(late.await.unwrap(), [], "nothing of her comes after the answer");
     store.close().await.unwrap();
 }
 
