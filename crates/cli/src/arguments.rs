@@ -10,6 +10,7 @@ use crate::{
     archive, bench,
     client::{Client, Server},
     configuration::Configuration,
+    erasure,
     exit::{self, Failure},
     guarantees, log,
     output::Format,
@@ -59,6 +60,9 @@ enum Command {
     /// Durable subscriptions: create them, pull events, settle them
     #[command(subcommand)]
     Subscription(subscription::Command),
+    /// Data subjects: erase one, say who is erased, export the ledger
+    #[command(subcommand)]
+    Erasure(erasure::Command),
     /// Schemas of event types: register them, try them, show them
     #[command(subcommand)]
     Schema(schema::Command),
@@ -117,6 +121,7 @@ impl Arguments {
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
+            Command::Erasure(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Archive(command) => command.run(&env, output).await,

@@ -7,6 +7,7 @@ mod arguments;
 mod bench;
 mod client;
 mod configuration;
+mod erasure;
 mod event;
 mod exit;
 mod guarantees;

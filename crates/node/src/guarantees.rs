@@ -139,6 +139,17 @@ const SUBSCRIBING: &str = "crates/node/tests/http/subscribe.rs";
 const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
 const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
+const ERASURE: &str = "crates/data/tests/sqlite_erasure.rs";
+const ERASING: &str = "crates/node/tests/http/erasure.rs";
+const LETTING_GO: &str = "crates/data/src/subscription/tests/erasing.rs";
+const CONSUMING: &str = "crates/data/src/subscription/tests/consuming.rs";
+const SHARING: &str = "crates/data/src/subscription/tests/processes.rs";
+const DISPATCHER: &str = "crates/data/src/subscription/machine/tests.rs";
+const HISTORIES: &str = "crates/data/src/subscription/machine/tests/histories.rs";
+const WORKERS: &str = "crates/node/tests/http/subscriptions.rs";
+const COMMANDS: &str = "crates/consistency/src/event_sourcing/tests/commands.rs";
+const SERIAL: &str = "crates/consistency/src/event_sourcing/tests/serial.rs";
+const COURSES: &str = "crates/consistency/src/event_sourcing/tests/courses.rs";
 const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
 const SET_CLOCK: &str = "crates/data/tests/sqlite_clock.rs";
 const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
@@ -188,6 +199,33 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "forgotten data is gone from the store's files",
         &[test(RETENTION, "truncated_data_is_gone_from_the_files_each_time")],
+    ),
+    row(
+        Durability,
+        "erase a data subject",
+        Library,
+        "neither the data nor its key stands in any file afterwards, nor do copies that rooms kept; no crash, and no older copy of store or keys alone, brings them back",
+        &[
+            test(ERASURE, "neither_data_nor_destroyed_keys_stand_in_any_file"),
+            test(ERASURE, "copies_that_rooms_and_applications_kept_are_wiped_out_of_the_files_with_the_erasure"),
+            test(ERASURE, "a_crash_between_ledger_and_key_is_finished_by_opening"),
+            test(ERASURE, "keys_that_know_more_than_the_ledger_teach_it"),
+            test(ERASURE, "an_older_backup_beside_the_surviving_keys_does_not_bring_data_back"),
+        ],
+    ),
+    row(
+        Durability,
+        "restore with the erasure ledger",
+        Cli,
+        "a backup and keys from before an erasure come back without what was erased",
+        &[
+            test(
+                "crates/cli/tests/cli/erasure.rs",
+                "a_backup_from_before_an_erasure_is_restored_without_what_was_erased",
+            ),
+            test(ERASURE, "with_the_ledger_older_copies_of_both_do_not_bring_data_back"),
+            test(ERASURE, "a_restored_backup_forgets_what_consumers_had_said_of_who_was_erased_since"),
+        ],
     ),
     row(
         Durability,
@@ -282,6 +320,42 @@ pub const TABLE: &[Guarantee] = &[
     ),
     row(
         Atomicity,
+        "handle a command in a transaction",
+        Library,
+        "its events commit with the transaction, or vanish with it",
+        &[test(COMMANDS, "a_command_in_a_transaction_commits_or_vanishes_with_it")],
+    ),
+    row(
+        Atomicity,
+        "settle an event in a transaction",
+        Library,
+        "a consumer's work and its acknowledgement commit together, or neither does",
+        &[
+            test(CONSUMING, "work_and_its_acknowledgement_commit_together_or_not_at_all"),
+            test(CONSUMING, "an_acknowledgement_whose_transaction_rolled_back_was_none"),
+            test(CONSUMING, "an_event_settled_in_a_transaction_stays_settled_after_a_restart"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "erase a data subject",
+        Library,
+        "whichever operation of the disk fails, it is told as done only when it is; a repeat finishes it and destroys nothing twice",
+        &[
+            test(FAULTS, "an_erasure_is_told_as_done_only_when_it_is_and_a_repeat_finishes_whatever_fails"),
+            test(ERASURE, "an_erasure_whose_caller_went_away_comes_to_its_end_and_is_incomplete_until_then"),
+            Conformance("erasing_twice_and_erasing_nobody_is_harmless"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "POST /v1/subjects/{subject}/erase",
+        Http,
+        "copies that could not be forgotten are told with their room, and the subject is called erased only once they are",
+        &[test(ERASING, "copies_that_could_not_be_forgotten_are_told_and_a_repeat_finishes")],
+    ),
+    row(
+        Atomicity,
         "POST /v1/events",
         Http,
         "several streams are written together, or none is",
@@ -315,6 +389,40 @@ pub const TABLE: &[Guarantee] = &[
         &[
             Conformance("of_concurrent_overlapping_decisions_exactly_one_wins"),
             Conformance("disjoint_decisions_do_not_disturb_each_other"),
+        ],
+    ),
+    row(
+        Order,
+        "handle a command",
+        Library,
+        "a decision is appended only at the state it was made for, and a no is said only of a state that was current",
+        &[
+            test(COMMANDS, "another_writer_is_noticed_and_the_command_decided_anew"),
+            test(COMMANDS, "no_is_never_said_because_of_an_old_state"),
+            test(SERIAL, "exactly_one_of_many_gets_the_last_cent"),
+            test(SERIAL, "a_writer_who_never_gets_through_is_told_after_a_bounded_number_of_attempts"),
+        ],
+    ),
+    row(
+        Order,
+        "handle a decision across streams",
+        Library,
+        "it is appended only if nothing was added to what its query saw; decisions that do not overlap do not wait",
+        &[
+            test(COURSES, "overlapping_decisions_are_decided_anew_and_others_do_not_wait"),
+            test(COURSES, "a_decision_over_two_entities_writes_to_the_streams_of_both"),
+        ],
+    ),
+    row(
+        Order,
+        "pull from a durable subscription",
+        Library,
+        "events of one key come one at a time and in their order, however many processes share the work",
+        &[
+            test(DISPATCHER, "of_one_key_only_the_first_event_is_out_and_other_keys_go_on"),
+            test(HISTORIES, "keys_stay_in_order_fences_decide_and_everything_is_settled_in_the_end"),
+            test(SHARING, "competing_consumers_of_three_processes_share_the_work_and_keep_the_order_of_each_key"),
+            test(SHARING, "whatever_happens_to_two_processes_every_event_is_settled_in_the_order_of_its_key"),
         ],
     ),
     row(
@@ -391,6 +499,31 @@ pub const TABLE: &[Guarantee] = &[
     ),
     row(
         Visibility,
+        "erase a data subject",
+        Library,
+        "once it is answered no read, reader or subscription hands out the data, although it had read it before",
+        &[
+            test(LETTING_GO, "a_reader_hands_out_nothing_that_was_erased_although_it_had_read_it"),
+            test(LETTING_GO, "a_subscription_hands_out_nothing_that_was_erased_although_it_had_read_ahead"),
+            test(LETTING_GO, "consumers_that_pull_while_a_subject_is_erased_see_nothing_of_it_afterwards"),
+            test(
+                "crates/consistency/src/event_sourcing/tests/erasure.rs",
+                "an_erasure_takes_events_out_of_states_in_memory_and_in_the_log",
+            ),
+        ],
+    ),
+    row(
+        Visibility,
+        "POST /v1/subjects/{subject}/erase",
+        Http,
+        "once it is answered nothing of the data is sent, not even to a slow reader for whom it had been read",
+        &[
+            test(ERASING, "a_slow_reader_is_sent_nothing_after_it_was_erased_although_it_was_read_before"),
+            test(ERASING, "an_erased_subject_is_unreadable_everywhere_and_the_chain_still_verifies"),
+        ],
+    ),
+    row(
+        Visibility,
         "tombstone",
         Library,
         "a tombstoned stream takes no events and shows none, for good",
@@ -417,6 +550,65 @@ pub const TABLE: &[Guarantee] = &[
         &[
             test(IDEMPOTENCY, "a_repeated_request_is_answered_with_the_first_reply_also_after_a_restart"),
             test(IDEMPOTENCY, "of_many_equal_requests_at_once_one_is_done_and_the_others_repeat_its_reply_or_wait"),
+        ],
+    ),
+    row(
+        Delivery,
+        "handle a command, repeated",
+        Library,
+        "a command is carried out once, and a repeat is answered as the first time, also by a process that knows nothing",
+        &[
+            test(COMMANDS, "a_repeated_command_is_answered_as_the_first_time_whatever_happened_since"),
+            test(COMMANDS, "a_command_repeated_by_a_process_that_knows_nothing_is_carried_out_once"),
+            test(SERIAL, "twins_of_one_command_are_carried_out_once_and_all_answered_alike"),
+            test(COURSES, "a_repeated_decision_is_answered_as_the_first_time"),
+        ],
+    ),
+    row(
+        Delivery,
+        "pull from a durable subscription",
+        Library,
+        "every event comes at least once: what is acknowledged stays settled over a restart, what is not comes again",
+        &[
+            test(CONSUMING, "what_is_acknowledged_does_not_come_again_and_what_is_not_does"),
+            test(CONSUMING, "a_pull_that_is_dropped_costs_no_attempt_and_holds_nothing"),
+            test(DISPATCHER, "what_was_settled_ahead_is_not_handed_out_again_after_a_restart"),
+            test(SHARING, "whatever_happens_to_two_processes_every_event_is_settled_in_the_order_of_its_key"),
+        ],
+    ),
+    row(
+        Delivery,
+        "settle an event by its lease",
+        Library,
+        "leases are fenced: a consumer whose event somebody else has by now changes nothing and is told so",
+        &[
+            test(SHARING, "a_process_that_was_away_is_fenced"),
+            test(DISPATCHER, "an_expired_lease_stands_until_someone_else_has_the_event"),
+            test(DISPATCHER, "what_a_stranger_claims_changes_nothing"),
+            test(CONSUMING, "a_lost_lease_does_not_spoil_the_others_of_its_call"),
+        ],
+    ),
+    row(
+        Delivery,
+        "park, replay",
+        Library,
+        "an event that fails too often is parked with what stands behind it, and a replay hands both out in order",
+        &[
+            test(DISPATCHER, "the_last_failure_parks_the_event_and_what_stands_behind_it_and_nobody_else"),
+            test(DISPATCHER, "what_arrives_for_a_parked_key_is_parked_behind_it"),
+            test(CONSUMING, "a_poisonous_event_parks_its_key_and_a_replay_hands_it_out_in_order"),
+            test(CONSUMING, "a_replayed_event_survives_a_restart_although_the_checkpoint_passed_it"),
+        ],
+    ),
+    row(
+        Delivery,
+        "/v1/subscriptions",
+        Http,
+        "events settled over HTTP stay settled over a restart, and a lost lease is named",
+        &[
+            test(WORKERS, "events_are_pulled_as_the_log_serves_them_and_settled_for_good_also_over_a_restart"),
+            test(WORKERS, "a_lost_lease_is_named_and_the_reply_says_whether_others_were_settled"),
+            test(WORKERS, "parked_events_are_listed_page_by_page_and_replayed_or_discarded_by_key"),
         ],
     ),
     row(
@@ -452,6 +644,16 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "one changed byte in any column of any table is named",
         &[test(BIT_ROT, "one_changed_byte_in_any_column_of_any_table_is_named")],
+    ),
+    row(
+        Integrity,
+        "read",
+        Library,
+        "an event whose key is missing is an error and never passes for erased",
+        &[
+            test(ERASURE, "keys_older_than_an_event_are_an_error_until_its_subject_is_erased"),
+            test(ERASURE, "rot_in_keys_and_ledger_is_named_and_nothing_wrong_is_served"),
+        ],
     ),
     row(
         Integrity,

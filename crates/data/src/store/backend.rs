@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::{
     AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog,
     ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, Timeline, Value, Verified,
-    erasure::{Erased, Ledger},
+    erasure::{DataSubject, Entry, Erased},
 };
 use crate::{
     event::{Position, Version},
@@ -28,6 +28,8 @@ pub trait Backend: Send + Sync {
     fn statistics(&self) -> Statistics;
     /// The last position of the log, and every later one as it becomes readable. Closing wakes whoever waits.
     fn head(&self) -> watch::Receiver<Position>;
+    /// How often something was forgotten so far, and every later time: see [`Store::forgotten`](super::Store::forgotten).
+    fn forgotten(&self) -> watch::Receiver<u64>;
     /// Changes whenever `stream` may have; see [`Store::watch_stream`](super::Store::watch_stream). An engine that cannot tell
     /// streams apart wakes everybody.
     fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
@@ -67,8 +69,12 @@ pub trait Backend: Send + Sync {
     fn archives(&self, stream: Name) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>>;
     /// Destroys every key of a data subject. Durable in the ledger and in the keys when it returns.
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>>;
-    /// All erasures.
-    fn erasures(&self) -> BoxFuture<'_, Result<Ledger, StoreError>>;
+    /// At most `limit` entries of the erasure ledger behind entry `after`, oldest first.
+    fn erasures(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
+    /// What is known of a data subject.
+    fn data_subject(&self, subject: Arc<str>) -> BoxFuture<'_, Result<DataSubject, StoreError>>;
+    /// Has what was deleted wiped out of the store's files: now, or as soon as no reader stands in the way.
+    fn wipe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Writes a consistent copy of the keys of data subjects to `to`, while the store is in use.
     fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>>;
     /// Writes a consistent copy of the store to `to`, without keys, while it is in use.

@@ -1,6 +1,7 @@
 //! `Store`: the handle everybody holds.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,46 +15,22 @@ use super::{
     CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, MetadataError, Progress, ReadLog, ReadStream, Retire,
     Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamMetadata,
     StreamPage, StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
-    erasure::{Erased, Ledger, SubjectHash},
+    erasure::{EraseHook, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
 use crate::{
-    event::{InvalidEvent, Position, Version, check_data_subject},
+    event::{Position, Version},
     schema::SchemaRegistry,
 };
 
 /// A store. Cheap to clone; clones are the same store.
 #[derive(Clone)]
 pub struct Store {
-    backend: Arc<dyn Backend>,
+    pub(super) backend: Arc<dyn Backend>,
     env: Env,
     ids: Arc<Mutex<Rng>>,
-    erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
-}
-
-/// Forgets what a room derived from the data of a data subject, whose name it is given beside the store. It may be called
-/// again for the same subject. It must not hold the store, which holds it.
-pub type EraseHook = Arc<dyn Fn(Store, Arc<str>) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
-
-/// Why an erasure is not complete. Repeat it: what was done stays done.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EraseError {
-    /// The name is no data subject's.
-    #[error("no event can name this data subject")]
-    Invalid(#[source] InvalidEvent),
-    /// The log's data may or may not be unreadable yet.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The log's data is unreadable, but copies of it remain.
-    #[error("the subject's key is destroyed, but {room} could not forget what it derived")]
-    Copies {
-        /// The room that keeps them.
-        room: &'static str,
-        /// Why it could not.
-        #[source]
-        cause: StoreError,
-    },
+    pub(super) erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
+    pub(super) unfinished: Arc<Mutex<BTreeSet<SubjectHash>>>,
 }
 
 impl Store {
@@ -64,6 +41,7 @@ impl Store {
             env: env.clone(),
             ids: Arc::new(Mutex::new(env.random("store/ids"))),
             erase_hooks: Arc::default(),
+            unfinished: Arc::default(),
         }
     }
 
@@ -101,6 +79,20 @@ impl Store {
     /// woken, with the same value, when the store closes.
     pub fn watch_head(&self) -> watch::Receiver<Position> {
         self.backend.head()
+    }
+
+    /// How often something was forgotten, by an erasure or by retiring events, since the store was opened.
+    ///
+    /// For whoever keeps events in memory: take the number *before* reading them, and compare before handing them on. As
+    /// long as it is the same, everything acknowledged as forgotten was gone when they were read; once it has moved, read
+    /// them again. It moves before the erasure, truncation or tombstone is answered.
+    pub fn forgotten(&self) -> u64 {
+        *self.backend.forgotten().borrow()
+    }
+
+    /// The same number, as it moves.
+    pub fn watch_forgotten(&self) -> watch::Receiver<u64> {
+        self.backend.forgotten()
     }
 
     /// Changes whenever `stream` may have become another: appended to, truncated, tombstoned, or closed with the store. It may
@@ -379,66 +371,6 @@ impl Store {
     /// The archives of `stream`, in order of their versions.
     pub async fn archives(&self, stream: Name) -> Result<Vec<Archive>, StoreError> {
         self.backend.archives(stream).await
-    }
-
-    /// Erases the data subject `subject`: destroys its key, so that the data of its events, here and in every backup, can
-    /// never be read again, and has every copy forgotten that a room [derived](Self::on_erase) from it.
-    ///
-    /// The events stay, with their attributes, their places and their links of the hash chain. An erasure is durable when
-    /// this returns `Ok`; see [`erasure`](super::erasure) for what else an operator does.
-    ///
-    /// # Errors
-    /// See [`EraseError`]. Repeating is always safe.
-    ///
-    /// # Cancel safety
-    /// Dropping the future abandons the wait, not the erasure; whether copies were forgotten is then unknown. Repeat.
-    ///
-    /// # Example
-    /// ```
-    /// # use quorate_data::{event::NewEvent, store::*};
-    /// # async fn example(store: Store) -> Result<(), Box<dyn std::error::Error>> {
-    /// let moved = NewEvent::new("e-9", "/crm", "customer.moved").json(&br#"{"to": "Elm Street"}"#[..]).about("c-17");
-    /// store.append(AppendBatch::to("customer-17".parse()?, ExpectedVersion::Any, vec![moved])).await?;
-    /// assert_eq!(store.erase("c-17").await?.events, 1);
-    /// let page = store.read_stream(ReadStream::forward("customer-17".parse()?, 1)).await?;
-    /// assert!(page.events[0].erased() && page.events[0].data().is_none());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn erase(&self, subject: &str) -> Result<Erased, EraseError> {
-        check_data_subject(subject).map_err(EraseError::Invalid)?;
-        let subject: Arc<str> = subject.into();
-        let erased = self.backend.erase(subject.clone()).await?;
-        let hooks = self.erase_hooks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (room, forget) in hooks {
-            forget(self.clone(), subject.clone()).await.map_err(|cause| EraseError::Copies { room, cause })?;
-        }
-        Ok(erased)
-    }
-
-    /// Has `forget` called on every [`erase`](Self::erase), after the key is destroyed and before the erasure is answered.
-    ///
-    /// For whoever keeps copies of events' data, or what was made of it; `room` names it in errors. Hooks run in the order
-    /// they were registered, also when an erasure is repeated, and on each handle of this store.
-    pub fn on_erase(&self, room: &'static str, forget: EraseHook) {
-        self.erase_hooks.lock().unwrap_or_else(PoisonError::into_inner).push((room, forget));
-    }
-
-    /// The erasure ledger: to be exported after every erasure, and given to a restore. Also for rooms that catch up with
-    /// erasures after a crash: [`erasure_name`](Self::erasure_name) says under which name a subject stands in it.
-    pub async fn erasures(&self) -> Result<Ledger, StoreError> {
-        self.backend.erasures().await
-    }
-
-    /// The name of the data subject `subject` in the ledger.
-    pub fn erasure_name(&self, subject: &str) -> SubjectHash {
-        SubjectHash::of(self.timeline().store, subject)
-    }
-
-    /// Writes a consistent copy of the data subjects' keys to the new file `to` while the store is in use. Returns its size
-    /// in bytes. Keep it apart from the store's backups, and not for long: see [`erasure`](super::erasure).
-    pub async fn backup_keys(&self, to: PathBuf) -> Result<u64, StoreError> {
-        self.backend.backup_keys(to).await
     }
 
     /// Writes a consistent copy to the new file `to`, without keys of data subjects, while the store is in use. Returns its size in bytes.

@@ -54,8 +54,9 @@ pub use backend::{
     Unit, UnitError,
 };
 pub use checked::{CheckedBatch, Objection};
+pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
-pub use handle::{EraseError, EraseHook, Store};
+pub use handle::Store;
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
 pub use retention::{

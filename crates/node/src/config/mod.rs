@@ -126,6 +126,11 @@ impl Config {
         self.data.join("backups")
     }
 
+    /// Where backups of data subjects' keys go: apart from those of the store.
+    pub fn key_backups(&self) -> PathBuf {
+        self.data.join("key-backups")
+    }
+
     /// Whether only this machine reaches the node.
     pub fn is_local(&self) -> bool {
         self.listen.ip().is_loopback()

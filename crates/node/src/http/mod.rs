@@ -6,6 +6,7 @@ mod body_out;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
+mod erasure;
 mod found;
 mod guard;
 mod health;
@@ -49,7 +50,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{Archives, DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
+    verbs::{Archives, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -59,6 +60,7 @@ pub(crate) struct Node {
     pub(crate) streams: Streams,
     pub(crate) archives: Archives,
     pub(crate) care: StoreCare,
+    pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
     pub(crate) idempotency: Idempotency,
@@ -95,7 +97,8 @@ impl Node {
             schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
             archives: Archives::new(store.clone(), config.archives()),
-            care: StoreCare::new(store, config.backups()),
+            erasures: Erasures::new(store.clone()),
+            care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
             connections,

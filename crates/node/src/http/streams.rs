@@ -46,6 +46,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     let found = Found::new(&node, limit, moment);
     request::reach_token(&node, headers).await?;
     let read = ReadStream { stream: stream.clone(), from, direction, limit: found.step() };
+    let since = page::Since::now(&node, false);
     let first = node.streams.read(read.clone()).await?;
     if not_modified(headers, first.head) {
         let mut response = axum::response::Response::default();
@@ -54,17 +55,18 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
         return Ok(response);
     }
     if moment.is_any() {
-        return Ok(answer(&node, uri, headers, &stream, first, &Span { from, direction, limit: limit as u64 }));
+        let span = Span { from, direction, limit: limit as u64 };
+        return Ok(answer(&node, (uri, headers), &stream, since, first, &span));
     }
-    of_moment(&node, uri, headers, read, first, found).await
+    of_moment(&node, (uri, headers), read, since, first, found).await
 }
 
 /// A page of the events that were there at a moment of the past.
 async fn of_moment(
     node: &Shared,
-    uri: &Uri,
-    headers: &HeaderMap,
+    of: (&Uri, &HeaderMap),
     mut read: ReadStream,
+    since: page::Since,
     mut page: StreamPage,
     mut found: Found,
 ) -> Reply {
@@ -76,9 +78,9 @@ async fn of_moment(
         }
         page = node.streams.read(read.clone()).await?;
     }
-    let (first, rest) = found.split();
     let next = read.from.map(Version::get);
-    Ok(page_reply(node, uri, headers, Page { stream: &read.stream, head: page.head, events: first, rest, next }))
+    let page = Page { stream: &read.stream, head: page.head, since, events: found.split(), next };
+    Ok(page_reply(node, of, page))
 }
 
 /// What a request asks for: `limit` versions from `from` on.
@@ -115,35 +117,35 @@ impl Span {
 
 fn answer(
     node: &Shared,
-    uri: &Uri,
-    headers: &HeaderMap,
+    of: (&Uri, &HeaderMap),
     stream: &Name,
+    since: page::Since,
     mut first: StreamPage,
     span: &Span,
 ) -> axum::response::Response {
     let last = span.last(first.head);
     first.events.retain(|event| !page::beyond(event.version(), last, span.direction));
     let rest = page::Rest::of_stream(&first, stream, last, span.direction);
-    let (head, events, next) = (first.head, first.events, span.next(first.head));
-    page_reply(node, uri, headers, Page { stream, head, events, rest, next })
+    let (head, events, next) = (first.head, (first.events, rest), span.next(first.head));
+    page_reply(node, of, Page { stream, head, since, events, next })
 }
 
 /// A page of a stream, and the version that the next one begins with.
 struct Page<'s> {
     stream: &'s Name,
     head: StreamHead,
-    events: Vec<Recorded>,
-    rest: page::Rest,
+    since: page::Since,
+    events: (Vec<Recorded>, page::Rest),
     next: Option<u64>,
 }
 
-fn page_reply(node: &Shared, uri: &Uri, headers: &HeaderMap, page: Page<'_>) -> axum::response::Response {
-    let Page { stream, head, events, rest, next } = page;
-    let seen = events.iter().map(Recorded::position).max().unwrap_or_default();
+fn page_reply(node: &Shared, (uri, headers): (&Uri, &HeaderMap), page: Page<'_>) -> axum::response::Response {
+    let Page { stream, head, since, events, next } = page;
+    let seen = events.0.iter().map(Recorded::position).max().unwrap_or_default();
     let mut members = String::from(",\"stream\":");
     members.push_str(&Value::from(stream.as_str()).to_string());
     members.push_str(&format!(",\"streamversion\":\"{}\"", head.version));
-    let mut response = page::reply(node, page::Form::of(headers), events, rest, &members);
+    let mut response = page::reply(node, page::Form::of(headers), since, events, &members);
     reply::tag(response.headers_mut(), head.version);
     reply::token(response.headers_mut(), &node.streams.token(seen));
     if let Some(from) = next {

@@ -1,5 +1,6 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
+mod erasure;
 mod idempotency;
 mod moment;
 mod retention;
@@ -9,6 +10,7 @@ mod streams;
 mod subscribe;
 mod subscriptions;
 
+pub use erasure::Erasures;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use moment::Moment;
 pub use retention::{Archives, ArchivingError};

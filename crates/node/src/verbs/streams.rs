@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{
-        AppendBatch, AppendError, Appended, Archive, CheckedBatch, LogPage, ReadLog, ReadStream, Store, StoreError,
-        StreamHead, StreamPage, StreamSummary, Token,
+        AppendBatch, AppendError, Appended, Archive, CheckedBatch, LogPage, Query, ReadLog, ReadStream, Store,
+        StoreError, StreamHead, StreamPage, StreamSummary, Token,
     },
     subscription::CatchUp,
 };
@@ -143,6 +143,16 @@ impl Streams {
     /// Reads a page of the whole log.
     pub async fn log(&self, read: ReadLog) -> Result<LogPage, StoreError> {
         self.store.read_log(read).await
+    }
+
+    /// The same events as they are now: without data where that was erased or retired since they were read.
+    pub async fn again(&self, events: &[Recorded]) -> Result<Vec<Recorded>, StoreError> {
+        let mut now = Vec::with_capacity(events.len());
+        for event in events {
+            let after = Position::new(event.position().get() - 1);
+            now.extend(self.log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?.events);
+        }
+        Ok(now)
     }
 
     /// Streams in order of their names, those behind `after` that begin with `prefix`.

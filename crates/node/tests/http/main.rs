@@ -4,6 +4,7 @@
 
 mod append;
 mod client;
+mod erasure;
 mod hostile;
 mod http2;
 mod keys;

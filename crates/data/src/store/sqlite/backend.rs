@@ -32,7 +32,7 @@ use crate::{
         AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch, Committed,
         Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, Statistics, StoreError,
         StreamHead, StreamPage, StreamSummary, Timeline, Unit, UnitError, Value, Verified,
-        erasure::{Erased, Ledger},
+        erasure::{DataSubject, Entry, Erased},
     },
 };
 
@@ -187,6 +187,10 @@ impl Backend for SqliteBackend {
         self.shared.head.subscribe()
     }
 
+    fn forgotten(&self) -> watch::Receiver<u64> {
+        self.shared.forgotten.subscribe()
+    }
+
     fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
         self.shared.streams.watch(stream.as_str())
     }
@@ -316,18 +320,38 @@ impl Backend for SqliteBackend {
         Box::pin(async move {
             let asked = subject.clone();
             let destroyed = self.ask(|reply| Job::Erase(asked, reply)).await?;
-            let generations = destroyed.generations;
+            let (before, generation) = destroyed.generations;
             let events =
-                self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, generations)).await?;
-            Ok(Erased { events, generation: generations.1, erased_at: destroyed.erased_at })
+                self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, (before, generation)));
+            let events = events.await?;
+            let (keys, entry) = (generation - before, destroyed.entry);
+            let erased_at = entry.map(|entry| entry.erasure.erased_at);
+            Ok(Erased { events, keys, generation, erased_at, entry: entry.map(|entry| entry.number) })
         })
     }
 
-    fn erasures(&self) -> BoxFuture<'_, Result<Ledger, StoreError>> {
-        Box::pin(self.reading(|shared, reader| {
-            let erasures = ledger::all(&reader.connection)?;
-            Ok(Ledger { store: shared.timeline.store, erasures })
+    fn erasures(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        Box::pin(async move {
+            read::check_limit(&self.shared.limits, limit)?;
+            self.reading(move |_, reader| ledger::page(&reader.connection, after, limit)).await
+        })
+    }
+
+    fn data_subject(&self, subject: Arc<str>) -> BoxFuture<'_, Result<DataSubject, StoreError>> {
+        Box::pin(self.reading(move |shared, reader| {
+            let name = shared.keys.hash(&subject);
+            // Ordering: the ledger comes first, in an erasure, too: what is found afterwards lives in spite of it.
+            let erasure = ledger::newest(&reader.connection, &name)?;
+            let live = shared.keys.find(&name)?.and_then(|known| known.live);
+            let erased = erasure.map_or(0, |entry| entry.erasure.generation);
+            let live = live.is_some_and(|key| key.id().generation > erased);
+            Ok(DataSubject { name, erasure, live, incomplete: shared.keys.is_doomed(&name) })
         }))
+    }
+
+    fn wipe(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.shared.lingering.store(true, Ordering::Relaxed);
+        Box::pin(self.ask(Job::Flush))
     }
 
     fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -116,13 +116,17 @@ impl Core {
         if self.sealing == Sealing::Begun {
             self.sealing = Sealing::Said;
         }
-        let (published, moved) = {
+        let (published, moved, forgets) = {
             let mut tail = self.shared.tail_mut();
+            let forgets = tail.changed().next().is_some();
             let appended = tail.events_after(tail.published()).iter().map(Recorded::stream);
             let moved = self.shared.streams.of(appended.chain(tail.changed()));
             tail.publish();
-            (Position::new(tail.published()), moved)
+            (Position::new(tail.published()), moved, forgets)
         };
+        if forgets {
+            self.shared.forget();
+        }
         self.shared.head.send_if_modified(|head| std::mem::replace(head, published) != published);
         self.shared.streams.wake(moved, published);
         Ok(())

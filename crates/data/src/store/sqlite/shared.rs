@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) expiry: Expiry,
     pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
+    /// Counts what was forgotten; see [`forget`](Self::forget).
+    pub(super) forgotten: watch::Sender<u64>,
     /// Who follows single streams.
     pub(super) streams: Moves,
     /// Whether data that was forgotten may still stand in the write-ahead log.
@@ -117,6 +119,7 @@ impl Shared {
             expiry,
             schemas,
             head,
+            forgotten: watch::Sender::new(0),
             streams: Moves::new(),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
@@ -157,6 +160,13 @@ impl Shared {
             readers.push(reader);
         }
         result
+    }
+
+    /// Tells whoever holds events in memory to let go of them.
+    ///
+    /// Ordering: after no reader that begins now can read the data any more, and before anybody is told that it is gone.
+    pub(super) fn forget(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
     }
 
     /// Refuses once the store is closed.

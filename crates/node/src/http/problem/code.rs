@@ -91,6 +91,7 @@ codes! {
     OutcomeUnknown = "outcome-unknown", INTERNAL_SERVER_ERROR, "It may or may not have happened";
     StoreCorrupt = "store-corrupt", INTERNAL_SERVER_ERROR, "Stored bytes are damaged";
     KeyMissing = "key-missing", INTERNAL_SERVER_ERROR, "Key of a data subject is not there";
+    ErasureIncomplete = "erasure-incomplete", INTERNAL_SERVER_ERROR, "Copies of what was erased remain";
     StoreFailed = "store-failed", INTERNAL_SERVER_ERROR, "The store failed";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";

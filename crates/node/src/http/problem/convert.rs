@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use quorate_data::{
     schema::{RegisterError, RegistrarError, Rejection},
-    store::{AppendError, ArchiveError, InvalidQuery, MetadataError, Retry, SqlError, StoreError, TokenError},
+    store::{
+        AppendError, ArchiveError, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError, TokenError,
+    },
     subscription::SubscriptionError,
 };
 use quorate_foundations::name::NameError;
@@ -234,6 +236,22 @@ impl From<OnceError> for Problem {
             OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
             OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
             OnceError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Invalid(_) => Self::of(Code::InvalidName, &error),
+            // Refused before it was begun.
+            EraseError::Store(cause @ (StoreError::Overloaded { .. } | StoreError::Closed)) => cause.into(),
+            // The ledger may know it already: then it holds, whatever failed behind that.
+            EraseError::Store(cause) => Self::from(cause).unknown(),
+            EraseError::Copies { room, .. } => {
+                Self::of(Code::ErasureIncomplete, &error).retry(Retry::Now).partial().with("room", room)
+            }
+            _ => Self::of(Code::StoreFailed, &error).unknown(),
         }
     }
 }
