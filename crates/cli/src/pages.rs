@@ -92,7 +92,8 @@ impl Page {
                 alias = "parked",
                 alias = "schemas",
                 alias = "views",
-                alias = "skipped"
+                alias = "skipped",
+                alias = "erasures"
             )]
             events: Vec<&'p RawValue>,
         }

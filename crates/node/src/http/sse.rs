@@ -3,7 +3,8 @@
 //! `id:` is the event's position, so a browser that comes back with `Last-Event-ID` misses nothing and sees nothing
 //! twice. `event: caught-up` says that what follows is live; a comment with an `id:` now and then says that the node is
 //! there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A client that takes nothing
-//! for the write timeout is let go: it can come back to where it was.
+//! for the write timeout is let go: it can come back to where it was. What was erased or truncated while a slow client
+//! took its time is read again before it leaves.
 //!
 //! Source: HTML Living Standard, section 9.2, "Server-sent events".
 
@@ -105,17 +106,15 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
                 false
             }
             Turn::Events(batch) => {
-                position = batch.position;
-                for event in batch.events {
-                    stream.event(&event);
-                    if stream.buffer.len() >= PIECE {
-                        pieces.send(stream.take()).await?;
-                    }
+                let caught_up = batch.live && !live;
+                if !stream.tell(&mut reader, &batch, caught_up, &pieces).await? {
+                    continue;
                 }
-                if batch.live && !live {
-                    stream.caught_up(position);
+                (position, live) = (batch.position, batch.live);
+                if caught_up || !batch.events.is_empty() {
+                    told = position;
+                    heartbeat_due = node.env.mono() + node.config.http.heartbeat;
                 }
-                live = batch.live;
                 batch.over
             }
         };
@@ -137,6 +136,38 @@ struct Frames {
 }
 
 impl Frames {
+    /// Tells `batch` and, behind it, that the reader has caught up, a piece at a time; `false` if something was forgotten
+    /// meanwhile, and the rest is to be read again.
+    async fn tell(
+        &mut self,
+        reader: &mut CatchUp,
+        batch: &Batch,
+        caught_up: bool,
+        pieces: &Pieces,
+    ) -> Result<bool, Gone> {
+        let mut rest = batch.events.as_slice();
+        while let Some(first) = rest.first() {
+            while let Some((event, behind)) = rest.split_first()
+                && self.buffer.len() < PIECE
+            {
+                self.event(event);
+                rest = behind;
+            }
+            let asked = pieces.asked().await?;
+            if reader.is_stale() {
+                self.buffer.clear();
+                reader.go_back(first);
+                return Ok(false);
+            }
+            asked.send(self.take())?;
+        }
+        if caught_up {
+            self.caught_up(batch.position);
+            pieces.send(self.take()).await?;
+        }
+        Ok(true)
+    }
+
     fn event(&mut self, event: &Recorded) {
         self.id(event.position());
         self.buffer.put_slice(b"data: ");

@@ -92,6 +92,12 @@ impl Idempotency {
     pub async fn open(store: Store) -> Result<Self, OnceError> {
         store.declare(TABLES).await?;
         store.on_erase("idempotency", Arc::new(|store, _| Box::pin(forget_all(store))));
+        // A store that learnt of erasures elsewhere, from the ledger with which an older backup was restored, still has
+        // the replies of before.
+        let erasures = store.erasures().await?.erasures;
+        if let Some(newest) = erasures.iter().map(|erasure| erasure.erased_at.unix_nanos()).max() {
+            forget_before(&store, newest).await?;
+        }
         Ok(Self { store, in_flight: Arc::default() })
     }
 

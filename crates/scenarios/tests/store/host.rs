@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -137,6 +138,10 @@ impl Host {
 impl Place for Host {
     fn open(&self, limits: Limits) -> BoxFuture<'_, Store> {
         Box::pin(async move { self.try_open(limits).await.unwrap() })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        name.into()
     }
 
     fn crash(&self, store: Store) -> BoxFuture<'_, ()> {

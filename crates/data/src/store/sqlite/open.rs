@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use quorate_foundations::time::Wall;
 use quorate_runtime::{Env, disk::Lock};
 use rusqlite::Connection;
 
@@ -16,12 +17,13 @@ use super::{
     connection::{self, corrupt, failed},
     core::{Core, Sealing},
     erase,
+    expiry::Expiry,
     identity::Largest,
     index,
     keys::{self, KeyFile, KeyRing},
     ledger,
     queue::Queue,
-    schemas,
+    retiring, schemas,
     shared::{self, Shared},
     sql::Guard,
     tables,
@@ -79,7 +81,10 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     let sealing = if sealing == 0 { Sealing::Never } else { Sealing::Said };
     let file = open_keys(&env, &path, &connection, sealing)?;
     let keys = KeyRing::new(&env, keys::path_of(&path), timeline.store, file);
-    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, schemas));
+    tail.resume(retiring::load(&connection).map_err(damaged)?);
+    let mark = tables::meta(&connection, "clock").map_err(damaged)?;
+    let expiry = Expiry::new(&env, (mark != 0).then(|| Wall::from_unix_nanos(mark)));
+    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, expiry, schemas));
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
 }
 

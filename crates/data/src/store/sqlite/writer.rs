@@ -18,6 +18,7 @@ use quorate_runtime::{
 use tokio::sync::oneshot;
 
 use super::{
+    archive,
     batch::Ready,
     connection::{constraint, explained},
     core::Core,
@@ -30,7 +31,8 @@ use super::{
 use crate::{
     event::Recorded,
     store::{
-        AppendError, Appended, Committed, DynTx, Follower, FollowerError, Retire, Retired, StoreError, Unit, UnitError,
+        AppendError, Appended, Archive, ArchiveError, Committed, DynTx, Follower, FollowerError, StoreError, Unit,
+        UnitError,
     },
 };
 use quorate_foundations::name::Name;
@@ -44,7 +46,9 @@ const FLUSH_BYTES: usize = 8 << 20;
 pub(super) enum Job {
     Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
-    Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
+    /// Answered once nothing that the stream, or any without a name, forgets lies in the blocks.
+    Settle(Option<Name>, oneshot::Sender<Result<(), StoreError>>),
+    Archived(archive::Made, oneshot::Sender<Result<Archive, ArchiveError>>),
     Erase(Arc<str>, oneshot::Sender<Result<Destroyed, StoreError>>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
@@ -76,6 +80,8 @@ pub(super) struct Writer {
     /// How long the last group's commit took, and how many were in line after it.
     sync: Duration,
     waiting: usize,
+    /// Who waits for forgotten data to be gone: of one stream, or of any.
+    settling: Vec<Settling>,
     /// Held until the last write is done and the connection is closed.
     _lock: Box<dyn Lock>,
     /// Dropped last: whoever hears it can open the file again.
@@ -84,6 +90,9 @@ pub(super) struct Writer {
 
 /// Answers a close once everything else of the writer is gone.
 struct Farewell(Option<(oneshot::Sender<Closed>, Closed)>);
+
+/// Who waits, and for which stream.
+type Settling = (Option<Name>, oneshot::Sender<Result<(), StoreError>>);
 
 /// How closing ended.
 type Closed = Result<(), StoreError>;
@@ -108,10 +117,18 @@ impl Dedicated for Writer {
         if let Some(wanted) = self.wanted.take() {
             self.gather.waited(self.queue.waiting() >= wanted);
         }
-        while let Some(jobs) = self.queue.take() {
-            let answered = jobs.len();
-            if self.run_batch(jobs) == Work::Over {
+        loop {
+            let jobs = self.queue.take();
+            let answered = jobs.as_ref().map_or(0, Vec::len);
+            if self.run_batch(jobs.unwrap_or_default()) == Work::Over {
                 return Work::Over;
+            }
+            // A slice between two groups: neither waits for long.
+            if self.forget_some() {
+                continue;
+            }
+            if answered == 0 {
+                return Work::Idle;
             }
             if let Some((wanted, span)) = self.gather.wait(answered, self.waiting, self.sync)
                 && self.queue.wake_at(wanted)
@@ -120,15 +137,22 @@ impl Dedicated for Writer {
                 return Work::Pause(span);
             }
         }
-        Work::Idle
     }
 }
 
 impl Writer {
     pub(super) fn new(core: Core, queue: Arc<Queue>, lock: Box<dyn Lock>) -> Self {
-        let gather = Gather::default();
-        let core = Arc::new(Mutex::new(core));
-        Self { core, queue, gather, wanted: None, sync: Duration::ZERO, waiting: 0, _lock: lock, farewell: None }
+        Self {
+            core: Arc::new(Mutex::new(core)),
+            queue,
+            gather: Gather::default(),
+            wanted: None,
+            sync: Duration::ZERO,
+            waiting: 0,
+            settling: Vec::new(),
+            _lock: lock,
+            farewell: None,
+        }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
@@ -146,7 +170,8 @@ impl Writer {
             }
             self.run_group(std::mem::take(&mut group));
             match job {
-                Job::Retire(stream, what, reply) => drop(reply.send(retire::run(&mut self.core(), &stream, what))),
+                Job::Settle(stream, reply) => self.settling.push((stream, reply)),
+                Job::Archived(made, reply) => drop(reply.send(archive::enter(&mut self.core(), &made))),
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
                 Job::Flush(reply) => {
                     let mut core = self.core();
@@ -166,6 +191,39 @@ impl Writer {
         self.flush_if_due();
         self.core().checkpoint_if_due();
         Work::Idle
+    }
+
+    /// Takes a slice of forgotten data out of the blocks, and answers who waits for that. Whether it did something.
+    fn forget_some(&mut self) -> bool {
+        let any = !self.core().shared.tail().retiring().is_empty();
+        let sliced = any.then(|| retire::slice(&mut self.core()));
+        match &sliced {
+            // It stays written down, and is tried again when there is something else to do, or once a second.
+            Some(Err(cause)) => {
+                tracing::warn!(%cause, "forgotten events could not be taken out of the store's file");
+                self.settling.drain(..).for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
+            }
+            _ if self.settling.is_empty() => {}
+            _ => self.answer_settled(),
+        }
+        matches!(sliced, Some(Ok(())))
+    }
+
+    fn answer_settled(&mut self) {
+        let mut core = self.core();
+        let retiring = core.shared.tail().retiring().clone();
+        let waits = |stream: &Option<Name>| match stream {
+            Some(stream) => retiring.holds(stream.as_str()),
+            None => !retiring.is_empty(),
+        };
+        if self.settling.iter().any(|(stream, _)| !waits(stream)) {
+            core.empty_log();
+        }
+        drop(core);
+        let (waiting, settled): (Vec<Settling>, Vec<Settling>) =
+            std::mem::take(&mut self.settling).into_iter().partition(|(stream, _)| waits(stream));
+        self.settling = waiting;
+        settled.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
     }
 
     fn run_group(&mut self, jobs: Vec<Job>) {
@@ -294,11 +352,12 @@ impl Writer {
     fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
         // What was appended before it is part of what it sees, in the followers' tables as well.
         self.fold()?;
-        let end = {
+        let (end, changes) = {
             let mut core = self.core();
             core.begin()?;
             core.run("SAVEPOINT unit", "beginning a unit")?;
-            core.shared.tail().end()
+            let tail = core.shared.tail();
+            (tail.end(), tail.changes())
         };
         let (polled, late) = self.poll(|tx| unit.run(tx).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
         let core = self.core();
@@ -314,7 +373,10 @@ impl Writer {
         };
         if outcome.is_err() {
             core.run("ROLLBACK TO unit", "rolling a unit back")?;
-            core.shared.tail_mut().rewind(end);
+            let mut tail = core.shared.tail_mut();
+            tail.rewind(end);
+            tail.undo(changes);
+            drop(tail);
         }
         core.run("RELEASE unit", "ending a unit")?;
         Ok(outcome)
@@ -374,8 +436,8 @@ fn refuse(job: Job, why: &UnitError) {
             let constraint = constraint(&cause).map(UnitError::Constraint);
             drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));
         }
-        Job::Retire(.., reply) => drop(reply.send(Err(cause.into()))),
+        Job::Archived(_, reply) => drop(reply.send(Err(cause.into()))),
         Job::Erase(_, reply) => drop(reply.send(Err(cause))),
-        Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
+        Job::Settle(_, reply) | Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn schemas() -> Value {
     let (open, closed) = (super::schemas::object, super::schemas::closed);
     let event = |more: Value| {
         let all = json!({ "logposition": reference("Count"), "key": text, "type": text, "reason": text });
-        json!({ "type": "array", "items": open(&["logposition", "key", "type", "reason"], super::merged(all, more)) })
+        json!({ "type": "array", "items": open(&["logposition", "key", "type", "reason"], super::merged([all, more])) })
     };
     let shard = open(
         &["shard", "epoch", "checkpoint", "standing"],
