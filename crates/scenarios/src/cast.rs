@@ -8,7 +8,7 @@ use quorate_sim::Violation;
 
 use crate::{
     hand::{Busy, Hand, Pace},
-    judge,
+    judge::Judgement,
     notes::Note,
 };
 
@@ -88,11 +88,11 @@ impl Cast {
         self.members.iter().cloned().chain([last]).collect()
     }
 
-    /// What must not be in `notes`, which were taken at `pace`.
-    pub(crate) fn judge(&self, notes: &[Note], pace: Pace) -> Vec<Violation> {
-        let mut found = judge::all(notes);
-        found.extend((self.judge)(notes, pace));
-        found
+    /// What checkers say of `notes`, which were taken at `pace`.
+    pub(crate) fn judge(&self, notes: &[Note], pace: Pace) -> Judgement {
+        let mut judgement = Judgement::of(notes);
+        judgement.found.extend((self.judge)(notes, pace));
+        judgement
     }
 }
 

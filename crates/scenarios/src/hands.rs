@@ -101,7 +101,7 @@ impl AtWork {
         }
         let notes = self.shared.notes.take();
         if self.found.is_empty() {
-            self.found = self.cast.judge(&notes, self.shared.pace);
+            self.found = self.cast.judge(&notes, self.shared.pace).found;
         }
         (notes, self.found)
     }

@@ -4,6 +4,7 @@
 //! and what they were told, and judges who read the notes once everything has come to rest. One seed is one world: the
 //! same number gives the same faults at the same moments and the same answers.
 
+mod asked;
 mod cast;
 mod client;
 mod hand;
@@ -21,7 +22,8 @@ use quorate_sim::{Outcome, Sim};
 
 use self::{cast::Cast, hands::Hands};
 
-pub use notes::{Action, Expected, Note, Seen, Told};
+pub use judge::Judgement;
+pub use notes::{Action, Note, Refusal, Seen, Told};
 
 /// A simulation with a name.
 pub struct Scenario {
@@ -48,6 +50,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What clients wrote down, in the order in which it was over.
     pub notes: Vec<Note>,
+    /// What checkers say of it; `None` where they had nothing to look at, or the run did not come to its end.
+    pub judgement: Option<Judgement>,
 }
 
 impl Report {

@@ -2,8 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use quorate_sim::Sim;
+use quorate_sim::{
+    Sim,
+    check::api::{Append, Read},
+};
 use serde::Serialize;
+use serde_json::Value;
 
 /// Notes of all clients of a run, in the order in which they were completed. Cheap to clone; clones are the same notes.
 #[derive(Clone)]
@@ -29,39 +33,17 @@ pub struct Note {
 /// What a client did and was told.
 #[derive(Clone, Debug, Serialize)]
 pub enum Action {
-    /// Appended events to a stream.
+    /// Appended events, under whatever expectations, conditions and key.
     Append {
-        /// The stream.
-        stream: String,
-        /// The ids of the events, in order.
-        ids: Vec<String>,
-        /// What the stream had to be like.
-        expected: Expected,
+        /// What was asked.
+        append: Append,
         /// What was told.
         told: Told,
     },
-    /// Appended on the condition that nothing tagged so came after a position.
-    AppendIf {
-        /// The stream.
-        stream: String,
-        /// The id of the event.
-        id: String,
-        /// The tag, on the event and in the condition.
-        tag: String,
-        /// The position that the client had read up to.
-        after: u64,
-        /// What was told.
-        told: Told,
-    },
-    /// Read a stream to its end.
-    ReadStream {
-        /// The stream.
-        stream: String,
-        /// Ids in order of their versions, from 1.
-        ids: Vec<String>,
-    },
-    /// Read the log to its end.
-    ReadLog {
+    /// Read a stream, or the log, to its end.
+    Read {
+        /// What was asked.
+        read: Read,
         /// The events.
         events: Vec<Seen>,
     },
@@ -73,6 +55,13 @@ pub enum Action {
         before: u64,
         /// What was told.
         told: Told,
+    },
+    /// Began to follow the log.
+    Connected {
+        /// Which subscription.
+        subscription: String,
+        /// Behind which position.
+        after: u64,
     },
     /// Was told of an event by a subscription.
     Told {
@@ -102,26 +91,6 @@ pub enum Action {
         /// Its bytes, in hexadecimal: they sort as the stamps do.
         stamp: String,
     },
-    /// Had an effect under an idempotency key.
-    Keyed {
-        /// The key.
-        key: String,
-        /// The stream.
-        stream: String,
-        /// What was told.
-        told: Told,
-    },
-}
-
-/// What a stream has to be like for an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Expected {
-    /// Anything.
-    Any,
-    /// New.
-    New,
-    /// At this version.
-    Exact(u64),
 }
 
 /// How a write ended, as its client knows.
@@ -132,13 +101,31 @@ pub enum Told {
         /// The version.
         version: u64,
     },
-    /// Nothing was written, since the stream was at this version, or the condition did not hold.
-    Refused {
-        /// The stream's version, where it was told.
-        actual: Option<u64>,
-    },
+    /// Nothing was written.
+    Refused(Refusal),
     /// Nobody knows.
     Unknown,
+}
+
+/// Why nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Refusal {
+    /// A stream is at another version.
+    Version {
+        /// Which, where it was told.
+        actual: Option<u64>,
+    },
+    /// An id is known with other content, or only a part of the ids is known.
+    Id,
+    /// A condition does not hold.
+    Condition,
+    /// The idempotency key came with another request before.
+    Key,
+    /// Something that a client of ours should never hear.
+    Other {
+        /// The type of the problem.
+        problem: String,
+    },
 }
 
 /// An event as it was read.
@@ -152,6 +139,16 @@ pub struct Seen {
     pub version: u64,
     /// Its id.
     pub id: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// A digest of its data; `None` where its data was forgotten.
+    pub content: Option<u64>,
+}
+
+/// A digest of an event's data, so that changed data is noticed.
+pub(crate) fn digest(data: &Value) -> u64 {
+    let hash = blake3::hash(data.to_string().as_bytes());
+    hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl Notes {

@@ -13,8 +13,8 @@ use crate::{
 /// Runs `cast` in `sim` and judges what they wrote down.
 pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
     let (_, to) = node::add(&mut sim, "node");
-    let shared =
-        Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace: Pace::SIMULATED };
+    let pace = Pace { work_for: sim.faults_for(), ..Pace::SIMULATED };
+    let shared = Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace };
     for member in cast.members(&shared.busy) {
         let shared = shared.clone();
         sim.client(&member.name.clone(), move |env| {
@@ -24,8 +24,13 @@ pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
     }
     let mut outcome = sim.run();
     let notes = shared.notes.take();
-    if outcome.passed() {
-        outcome.find(cast.judge(&notes, shared.pace));
+    // Where the run did not come to its end, the notes are incomplete.
+    let judgement = outcome.passed().then(|| cast.judge(&notes, pace));
+    if let Some(judgement) = &judgement {
+        outcome.find(judgement.found.iter().cloned());
+        for (claim, _) in judgement.undecided() {
+            outcome.reach(&format!("undecided: {claim}"));
+        }
     }
-    Report { outcome, notes }
+    Report { outcome, notes, judgement }
 }

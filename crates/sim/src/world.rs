@@ -205,6 +205,11 @@ impl Sim {
         self.random.branch("scenario").stream(purpose)
     }
 
+    /// For how long things go wrong, where the settings say so: clients then have work for as long.
+    pub fn faults_for(&self) -> Option<Duration> {
+        self.settings.faults_for
+    }
+
     /// What the seed's world is like.
     pub fn swarm(&self) -> &Swarm {
         &self.swarm

@@ -38,7 +38,7 @@ pub(crate) fn run(mut sim: Sim) -> Report {
     if outcome.passed() {
         outcome.find(judge(&notes));
     }
-    Report { outcome, notes }
+    Report { outcome, notes, judgement: None }
 }
 
 /// The clock and where its mark is kept.
