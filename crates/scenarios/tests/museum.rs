@@ -50,6 +50,7 @@ macro_rules! pieces {
 
 pieces! {
     ack_before_sync,
+    sync_wrong_file,
     expected_version_outside,
     position_reused,
     dedupe_forgotten,

@@ -63,6 +63,10 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     if env.planted("ack-before-sync") {
         connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed("planting a bug"))?;
     }
+    #[cfg(feature = "museum")]
+    if env.planted("sync-wrong-file") {
+        super::vfs::send_syncs_astray(&connection);
+    }
     let damaged = |cause| damaged(&path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
     let indexed = tables::meta(&connection, "indexed").map_err(damaged)?.cast_unsigned();
