@@ -88,13 +88,14 @@ impl<'n> Known<'n> {
 
     /// An event that was read by `at`. One whose data was forgotten says what it said, if somebody had asked to forget it; if
     /// nobody had, it says nothing that anybody sent.
-    fn logged(&self, Seen { position, stream, version, id, tags, content }: &Seen, at: u64) -> LoggedEvent {
+    fn logged(&self, Seen { position, stream, version, id, kind, tags, content }: &Seen, at: u64) -> LoggedEvent {
         let content = content.or_else(|| {
             let may_be_gone = self.may_be_gone(stream, *version, at);
             let sent = self.sent.get(&(stream.as_str(), id.as_str())).filter(|_| may_be_gone)?;
             Some(sent.content)
         });
-        let event = SentEvent { tags: tags.clone(), ..SentEvent::new(id, content.unwrap_or(0)) };
+        let content = content.unwrap_or(0);
+        let event = SentEvent { id: id.clone(), content, kind: kind.clone(), tags: tags.clone() };
         LoggedEvent { position: *position, stream: stream.clone(), version: *version, event }
     }
 }
@@ -195,7 +196,15 @@ mod tests {
     }
 
     fn seen(version: u64, id: &str, content: Option<u64>) -> Seen {
-        Seen { position: version, stream: "a".into(), version, id: id.into(), tags: vec![], content }
+        Seen {
+            position: version,
+            stream: "a".into(),
+            version,
+            id: id.into(),
+            kind: String::new(),
+            tags: vec![],
+            content,
+        }
     }
 
     fn read(events: Vec<Seen>) -> Action {

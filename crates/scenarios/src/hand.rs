@@ -204,6 +204,7 @@ pub(crate) fn event(event: &Value) -> Seen {
         stream: text("stream").to_owned(),
         version: number("streamversion"),
         id: text("id").to_owned(),
+        kind: text("type").to_owned(),
         tags: text("tags").split_whitespace().map(str::to_owned).collect(),
         content: event["stub"].is_null().then(|| digest(&event["data"])),
     }

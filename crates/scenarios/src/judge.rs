@@ -145,7 +145,15 @@ mod tests {
     }
 
     fn seen(position: u64, stream: &str, version: u64, id: &str) -> Seen {
-        Seen { position, stream: stream.into(), version, id: id.into(), tags: vec![], content: Some(1) }
+        Seen {
+            position,
+            stream: stream.into(),
+            version,
+            id: id.into(),
+            kind: String::new(),
+            tags: vec![],
+            content: Some(1),
+        }
     }
 
     fn read(events: Vec<Seen>) -> Action {

@@ -95,6 +95,12 @@ pub fn all() -> &'static [Scenario] {
             play: Play::Log(log::followers::cast),
         },
         Scenario {
+            name: "import",
+            about: "clients bring in the same loan applications under the same keys, from the beginning each, until all are there",
+            sometimes: &[],
+            play: Play::Log(log::import::cast),
+        },
+        Scenario {
             name: "keys",
             about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
             sometimes: &[],

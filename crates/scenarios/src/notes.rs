@@ -139,6 +139,9 @@ pub struct Seen {
     pub version: u64,
     /// Its id.
     pub id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
     /// Its tags.
     pub tags: Vec<String>,
     /// A digest of its data; `None` where its data was forgotten.

@@ -258,6 +258,7 @@ mod tests {
             stream: "order-1".into(),
             version: position,
             id: id.into(),
+            kind: String::new(),
             tags: vec![],
             content: Some(1),
         };

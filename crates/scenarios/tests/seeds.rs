@@ -54,6 +54,7 @@ macro_rules! scenarios {
 scenarios! {
     appends,
     followers,
+    import,
     keys,
     retention,
     stamps,

@@ -13,6 +13,8 @@ use crate::{
 const CLIENTS: usize = 4;
 const STREAMS: usize = 3;
 const ROUNDS: usize = 40;
+/// The type of events of no meaning.
+const TYPE: &str = "order.changed";
 /// How often a client repeats a request that nobody answered, before it gives up and will never know.
 const REPEATS: usize = 12;
 
@@ -69,8 +71,13 @@ async fn append_if(hand: &mut Hand, stream: &str, round: usize) {
 
 /// Sends an append of events of no meaning to one stream, insists on an answer, and writes down which.
 pub(crate) async fn send(hand: &mut Hand, append: Append) {
+    let events = append.events().map(|(_, sent)| event(&sent.id, None)).collect();
+    send_events(hand, append, events).await;
+}
+
+/// The same with the events as they are sent, in the order in which `append` has them.
+pub(crate) async fn send_events(hand: &mut Hand, append: Append, events: Vec<Value>) -> Told {
     let [part] = append.parts.as_slice() else { unreachable!("invariant: these are appends to one stream") };
-    let events = part.events.iter().map(|sent| event(&sent.id, None)).collect();
     let call = Call::post(format!("/v1/streams/{}/events", part.stream));
     let call = call.json("application/cloudevents-batch+json", &Value::Array(events));
     let call = match part.expected {
@@ -85,7 +92,8 @@ pub(crate) async fn send(hand: &mut Hand, append: Append) {
     };
     let invoked = hand.notes.now();
     let told = insist(hand, &call).await;
-    hand.notes.add(&hand.name, invoked, Action::Append { append, told });
+    hand.notes.add(&hand.name, invoked, Action::Append { append, told: told.clone() });
+    told
 }
 
 /// Makes a call until something certain is answered; now and then makes it twice, on two connections.
@@ -132,7 +140,7 @@ pub(crate) fn told(reply: &Reply) -> Told {
 /// An event of no meaning.
 pub(crate) fn event(id: &str, tag: Option<&str>) -> Value {
     let mut event = json!({
-        "specversion": "1.0", "id": id, "source": "/scenario", "type": "order.changed",
+        "specversion": "1.0", "id": id, "source": "/scenario", "type": TYPE,
         "datacontenttype": "application/json", "data": data(id),
     });
     if let Some(tag) = tag {
@@ -144,7 +152,7 @@ pub(crate) fn event(id: &str, tag: Option<&str>) -> Value {
 /// The same, as checkers know it.
 pub(crate) fn sent(id: &str, tag: Option<&str>) -> SentEvent {
     let tags = tag.into_iter().map(str::to_owned).collect();
-    SentEvent { tags, ..SentEvent::new(id, digest(&data(id))) }
+    SentEvent { id: id.to_owned(), content: digest(&data(id)), kind: TYPE.to_owned(), tags }
 }
 
 fn data(id: &str) -> Value {

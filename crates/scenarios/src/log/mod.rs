@@ -2,6 +2,7 @@
 
 pub(crate) mod appends;
 pub(crate) mod followers;
+pub(crate) mod import;
 pub(crate) mod keys;
 pub(crate) mod retention;
 pub(crate) mod stamps;
