@@ -70,6 +70,11 @@ impl Scenario {
         }
     }
 
+    /// Rare states that seeds together had to reach, and did not: what they prove then is less than it seems.
+    pub fn unreached(&self, reached: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        self.sometimes.iter().copied().filter(|state| !reached(state)).collect()
+    }
+
     /// Its clients, for a node that really runs; `None` where there is none to run.
     pub fn hands(&self) -> Option<Hands> {
         match self.play {
@@ -85,43 +90,63 @@ pub fn all() -> &'static [Scenario] {
         Scenario {
             name: "appends",
             about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
-            sometimes: &["a server ended itself"],
+            sometimes: &[
+                "a server ended itself",
+                "store: a group failed, and its members ran again",
+                "store: an append was known already",
+                "store: the disk was full",
+                "store: the log was written back",
+                "store: the tail became index",
+                "store: the tail was read back",
+            ],
             play: Play::Log(log::appends::cast),
         },
         Scenario {
             name: "followers",
             about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
-            sometimes: &[],
+            sometimes: &[
+                "sse: a follower came back",
+                "store: the tail was read back",
+                "subscription: a follower fell behind",
+            ],
             play: Play::Log(log::followers::cast),
         },
         Scenario {
             name: "import",
             about: "clients bring in the same loan applications under the same keys, from the beginning each, until all are there",
-            sometimes: &[],
+            sometimes: &[
+                "idempotency: a kept reply was given",
+                "store: an append was known already",
+                "store: the tail became index",
+            ],
             play: Play::Log(log::import::cast),
         },
         Scenario {
             name: "keys",
             about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
-            sometimes: &[],
+            sometimes: &["idempotency: a kept reply was given", "idempotency: the first request was still being done"],
             play: Play::Log(log::keys::cast),
         },
         Scenario {
             name: "retention",
             about: "clients append, forget old events, and send old appends once more",
-            sometimes: &[],
+            sometimes: &["store: an append was known already", "store: several blocks were rewritten at once"],
             play: Play::Log(log::retention::cast),
         },
         Scenario {
             name: "stamps",
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
-            sometimes: &[],
+            sometimes: &["stamps: the mark was read back"],
             play: Play::Own(log::stamps::run),
         },
         Scenario {
             name: "workers",
             about: "workers share a durable subscription, are slow, die and come back, while others append",
-            sometimes: &[],
+            sometimes: &[
+                "subscription: a lease was taken over",
+                "subscription: an event was handed out again",
+                "subscription: leases were read back",
+            ],
             play: Play::Log(log::workers::cast),
         },
     ];

@@ -255,7 +255,7 @@ impl CatchUp {
         // Ordering: both are taken before the read. What was appended up to `head` is in the page; an append that is not
         // moves the mark again.
         self.moves.mark_unchanged();
-        let head = self.store.head();
+        let (head, was_live) = (self.store.head(), self.live);
         let events = match &mut self.source {
             Source::Log { query, scanned } => {
                 let read = ReadLog { query: query.clone(), after: *scanned, limit: self.page_events };
@@ -282,6 +282,9 @@ impl CatchUp {
             self.moves.mark_unchanged();
         }
         self.look = !self.live;
+        if was_live && !self.live {
+            self.store.env().reached("subscription: a follower fell behind");
+        }
         Ok(self.batch(events))
     }
 

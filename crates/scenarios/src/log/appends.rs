@@ -96,13 +96,20 @@ pub(crate) async fn send_events(hand: &mut Hand, append: Append, events: Vec<Val
     told
 }
 
-/// Makes a call until something certain is answered; now and then makes it twice, on two connections.
+/// Makes a call until something certain is answered; now and then makes it twice, on two connections, one after the other
+/// or at once.
 pub(crate) async fn insist(hand: &mut Hand, call: &Call) -> Told {
     for _ in 0..REPEATS {
-        if hand.below(8) == 0 {
-            let _ = hand.another().call(call).await;
-        }
-        match hand.client.call(call).await {
+        let (twice, mut other) = (hand.below(16), hand.another());
+        let answer = match twice {
+            0 => {
+                let _ = other.call(call).await;
+                hand.client.call(call).await
+            }
+            1 => tokio::join!(hand.client.call(call), other.call(call)).0,
+            _ => hand.client.call(call).await,
+        };
+        match answer {
             Ok(reply) => match told(&reply) {
                 Told::Unknown => {}
                 certain => return certain,

@@ -67,7 +67,9 @@ async fn work(mut hand: Hand, nth: usize) {
         }
         for (stream, events) in &own {
             for (n, batch) in events.chunks(BATCH).enumerate() {
-                bring_in(&mut hand, stream, n, batch).await;
+                // One goes without keys: then it is by their ids that events are known.
+                let key = (nth > 0).then(|| format!("{stream}-{n}"));
+                bring_in(&mut hand, stream, key, batch).await;
                 hand.rest().await;
             }
             let _ = hand.read_stream(stream).await;
@@ -77,9 +79,9 @@ async fn work(mut hand: Hand, nth: usize) {
 }
 
 /// Sends a batch until it is certain to be there: what follows in its stream comes after it.
-async fn bring_in(hand: &mut Hand, stream: &str, nth: usize, batch: &[&Loan]) {
+async fn bring_in(hand: &mut Hand, stream: &str, key: Option<String>, batch: &[&Loan]) {
     let append = Append::to(stream, Expected::Any, batch.iter().map(|loan| loan.line.event.clone()).collect());
-    let append = append.with_key(format!("{stream}-{nth}"));
+    let append = Append { key, ..append };
     loop {
         let events = batch.iter().map(|loan| loan.event.clone()).collect();
         if send_events(hand, append.clone(), events).await != Told::Unknown {

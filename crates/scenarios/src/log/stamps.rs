@@ -51,6 +51,9 @@ struct Clock {
 async fn serve(env: Env) -> Result<(), String> {
     let store = sqlite::open(&env, sqlite::Config::at("stamps.db")).await.map_err(|failed| failed.to_string())?;
     let mark = load(&store).await?;
+    if mark > Mark::START {
+        env.reached("stamps: the mark was read back");
+    }
     let config = Config::new(MAX_OFFSET, Duration::from_secs(1)).map_err(|wrong| wrong.to_string())?;
     let clock =
         Arc::new(Mutex::new(Clock { env: env.clone(), store: store.clone(), clock: Hlc::resume(config, mark) }));

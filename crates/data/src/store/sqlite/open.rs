@@ -75,6 +75,9 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     }
     let mut tail = Tail::new(indexed, random.u64());
     replay(&connection, &mut tail).map_err(damaged)?;
+    if tail.len() > 0 {
+        env.reached("store: the tail was read back");
+    }
     let schemas = SchemaRegistry::with(schemas::load(&path, &connection, policy)?);
     let largest = Largest::load(&connection).map_err(damaged)?;
     connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;

@@ -72,13 +72,15 @@ fn rewrite(core: &Core, stream: &Name, what: Retire) -> Result<Retired, AppendEr
     let (from, to) = (known.first.get(), head.first.get() - 1);
     let count = usize::try_from(to + 1 - from).unwrap_or(usize::MAX);
     let positions = index::versions(&core.connection, id, from, to, count)?;
-    make_stubs(core, &positions, kind)?;
+    if make_stubs(core, &positions, kind)? > 1 {
+        core.env.reached("store: several blocks were rewritten at once");
+    }
     Ok(Retired { events: positions.len() as u64 })
 }
 
-/// Rewrites the blocks that hold `positions`, which ascend.
-fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreError> {
-    let mut body = Vec::new();
+/// Rewrites the blocks that hold `positions`, which ascend; says how many blocks.
+fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<usize, StoreError> {
+    let (mut body, mut blocks) = (Vec::new(), 0);
     let mut rest = positions;
     while let Some(first) = rest.first() {
         let block = shared::block_of(&core.connection, *first)?;
@@ -95,7 +97,8 @@ fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreErr
             .prepare_cached("UPDATE quorate_block SET body = ?2 WHERE first = ?1")
             .and_then(|mut update| update.execute(params![block.first().cast_signed(), body]))
             .map_err(failed(RETIRING))?;
+        blocks += 1;
         rest = later;
     }
-    Ok(())
+    Ok(blocks)
 }

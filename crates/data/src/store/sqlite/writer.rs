@@ -90,8 +90,15 @@ impl Drop for Writer {
 impl Dedicated for Writer {
     fn work(&mut self) -> Work {
         while let Some(jobs) = self.queue.take() {
-            if self.run_batch(jobs) == Work::Over {
-                return Work::Over;
+            // Any division into groups is right: one sync for all is what a group is for, and nothing else.
+            let alone = jobs.len() > 1 && self.core().env.buggify("store: every job is a group of its own");
+            let groups = if alone { jobs.into_iter().map(|job| vec![job]).collect() } else { vec![jobs] };
+            let mut groups = groups.into_iter();
+            while let Some(jobs) = groups.next() {
+                if self.run_batch(jobs) == Work::Over {
+                    groups.flatten().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
+                    return Work::Over;
+                }
             }
         }
         Work::Idle
@@ -152,7 +159,10 @@ impl Writer {
                 jobs.into_iter().for_each(|job| refuse(job, &cause));
             }
             // One of them spoiled it for all: each alone gets the answer it deserves.
-            Err(_) => jobs.into_iter().for_each(|job| self.run_group(vec![job])),
+            Err(_) => {
+                self.core().env.reached("store: a group failed, and its members ran again");
+                jobs.into_iter().for_each(|job| self.run_group(vec![job]));
+            }
         }
     }
 
@@ -162,7 +172,7 @@ impl Writer {
             return Err(UnitError::Store(StoreError::Closed));
         }
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
-        let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
+        let committed = answers.and_then(|answers| Ok(self.commit(jobs.len()).map(|()| answers)?));
         let committed = committed.map_err(|cause| match cause {
             UnitError::Store(cause) => UnitError::Store(explained(&self.core().connection, cause)),
             other => other,
@@ -171,6 +181,9 @@ impl Writer {
             let mut core = self.core();
             core.roll_back();
             if let UnitError::Store(cause) = cause {
+                if matches!(cause, StoreError::DiskFull) {
+                    core.env.reached("store: the disk was full");
+                }
                 core.end_if_fatal(cause);
             }
             if core.is_halted() {
@@ -179,6 +192,15 @@ impl Writer {
             }
         }
         committed
+    }
+
+    /// Commits a group of so many.
+    fn commit(&self, members: usize) -> Result<(), StoreError> {
+        let mut core = self.core();
+        if members > 1 && core.env.buggify("store: a group is taken back before its commit") {
+            return Err(StoreError::Busy);
+        }
+        core.commit()
     }
 
     /// Runs one member of the group. `Err` spoils the group.
@@ -239,7 +261,7 @@ impl Writer {
         let due = {
             let tail = core.shared.tail();
             tail.len() >= FLUSH_EVENTS || tail.bytes() >= FLUSH_BYTES
-        };
+        } || core.env.buggify("store: the index is written early");
         if due && let Err(cause) = core.flush() {
             // Nothing is lost: the events are durable, and the next commit tries again.
             tracing::warn!(%cause, "the index could not be written");
