@@ -1,11 +1,9 @@
 //! A client at work, in whatever world.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -44,9 +42,9 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
 }
 
-/// Counts the clients that have not done their work yet. Clones count the same.
+/// The clients that have not done their work yet. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Busy(Arc<AtomicUsize>);
+pub(crate) struct Busy(Arc<Mutex<BTreeSet<String>>>);
 
 /// A client at work.
 pub(crate) struct Hand {
@@ -80,17 +78,22 @@ impl Pace {
 }
 
 impl Busy {
-    pub(crate) fn begin(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn end(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn begin(&self, name: &str) {
+        self.names().insert(name.to_owned());
+    }
+
+    /// `name` has done its work, or nobody waits for it any more.
+    pub(crate) fn end(&self, name: &str) {
+        self.names().remove(name);
     }
 
     /// Whether nobody works any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.names().is_empty()
     }
 }
 

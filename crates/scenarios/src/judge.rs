@@ -3,15 +3,16 @@
 //! Most of it is for the checkers of [`quorate_sim::check`], which know the promises of the HTTP API and nothing of the
 //! store. What is left here are promises that only a scenario can see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_sim::{
     Violation,
     check::{
         Finding, Report,
-        api::{Call, History, LoggedEvent, Reply},
+        api::{Append, Call, History, LoggedEvent, Reply, SentEvent},
+        effects,
         history::Outcome,
-        subscription,
+        log, subscription,
     },
 };
 
@@ -32,9 +33,47 @@ pub struct Judgement {
     pub found: Vec<Violation>,
 }
 
+/// What a world can be held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contract {
+    /// Everything that was promised.
+    Whole,
+    /// Bits flip: what is served is what was sent, in its place and whole, or it is refused. It may be lost.
+    Rotten,
+    /// Syncs lie, so that pages of different ages can lie beside each other, each of them intact: what is served is what was
+    /// sent, and there is no hole in the log. What indexes say of a stream may be older than the log.
+    Lying,
+}
+
 impl Judgement {
+    /// Judges `notes` by `contract`.
+    pub(crate) fn by(contract: Contract, notes: &[Note]) -> Self {
+        match contract {
+            Contract::Whole => Self::of(notes),
+            Contract::Rotten | Contract::Lying => Self::of_served(contract, notes),
+        }
+    }
+
+    /// Judges no more than what was served.
+    fn of_served(contract: Contract, notes: &[Note]) -> Self {
+        let Asked { history, clients, log, .. } = Asked::of(notes);
+        let (mut claims, mut found) = (Report::new(), Vec::new());
+        if let Some(log) = log {
+            claims.add(effects::nothing_uncalled(&history, &log));
+            if contract == Contract::Rotten {
+                claims.add(log::dense(&log));
+                claims.add(log::nothing_doubled(&log));
+                claims.add(effects::all_or_nothing(&history, &log));
+            }
+            found.extend(without_holes(&log));
+            found.extend(claims.verdicts().iter().flat_map(broken));
+        }
+        found.extend(served_as_sent(&history));
+        Self { history, clients, claims, found }
+    }
+
     /// Judges `notes`, of which the last reading of the log is final.
-    pub(crate) fn of(notes: &[Note]) -> Self {
+    fn of(notes: &[Note]) -> Self {
         let Asked { history, clients, log, subscriptions } = Asked::of(notes);
         let Some(log) = log else {
             let found = vec![Violation::new("final reading", "nobody read the log in the end")];
@@ -96,6 +135,26 @@ fn order_of_commits(history: &History, log: &[LoggedEvent]) -> Option<Violation>
         }
     }
     None
+}
+
+/// Positions count from 1.
+fn without_holes(log: &[LoggedEvent]) -> Option<Violation> {
+    let (n, event) = (1..).zip(log).find(|(n, event)| event.position != *n)?;
+    Some(Violation::new("no hole in the log", format!("event {n} of the log is {event}")))
+}
+
+/// Whatever anybody was served says what somebody sent.
+fn served_as_sent(history: &History) -> Option<Violation> {
+    let appends = history.operations().iter().filter_map(|operation| match &operation.op {
+        Call::Append(append) => Some(append),
+        Call::Read(_) => None,
+    });
+    let sent: BTreeSet<(&str, &SentEvent)> = appends.flat_map(Append::events).collect();
+    history.operations().iter().find_map(|operation| {
+        let Some((Reply::Events { events, .. }, _)) = operation.outcome.answer() else { return None };
+        let other = events.iter().find(|event| !sent.contains(&(event.stream.as_str(), &event.event)))?;
+        Some(Violation::new("served as sent", format!("{} was served {other}, which nobody sent so", operation.id)))
+    })
 }
 
 /// Nobody is served what was forgotten before they asked.
@@ -190,6 +249,24 @@ mod tests {
         let appends = [note(1, 2, append("a", "x", 1)), note(3, 4, append("a", "y", 2))];
         let rest = [note(5, 6, truncate), note(7, 8, read(events))];
         assert_eq!(rules(&[appends, rest].concat()), ["forgotten for good"]);
+    }
+
+    #[test]
+    fn out_of_contract_events_may_be_lost_but_not_changed() {
+        let rules = |events: Vec<Seen>| {
+            let notes = [note(1, 2, append("a", "x", 1)), note(3, 4, append("a", "y", 2)), note(5, 6, read(events))];
+            let by = |contract| Judgement::by(contract, &notes).found.into_iter().map(|found| found.rule);
+            (by(Contract::Rotten).collect::<Vec<_>>(), by(Contract::Lying).collect::<Vec<_>>())
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(rules(vec![seen(1, "a", 1, "x")]), (nothing.clone(), nothing.clone()));
+        let changed = vec!["served as sent".to_owned()];
+        assert_eq!(rules(vec![Seen { content: Some(2), ..seen(1, "a", 1, "x") }]), (changed.clone(), changed));
+        let (rotten, lying) = rules(vec![seen(2, "a", 2, "y")]);
+        assert_eq!(lying, ["no hole in the log"]);
+        assert!(rotten.contains(&"positions and versions are dense and in order".to_owned()), "{rotten:?}");
+        let (rotten, lying) = rules(vec![seen(1, "a", 1, "x"), seen(2, "a", 1, "y")]);
+        assert_eq!((rotten.len(), lying), (1, nothing));
     }
 
     #[test]

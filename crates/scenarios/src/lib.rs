@@ -102,6 +102,18 @@ pub fn all() -> &'static [Scenario] {
             play: Play::Log(log::appends::cast),
         },
         Scenario {
+            name: "bit-rot",
+            about: "bits of the log's files flip while clients append and read: whatever is served is what was sent",
+            sometimes: &["store: damage was found at opening", "store: damage was found while reading"],
+            play: Play::Log(log::broken::bit_rot),
+        },
+        Scenario {
+            name: "cut-off",
+            about: "half of the clients are cut off for good, and the others are served as ever",
+            sometimes: &["store: the tail was read back"],
+            play: Play::Log(log::broken::cut_off),
+        },
+        Scenario {
             name: "followers",
             about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
             sometimes: &[
@@ -110,6 +122,12 @@ pub fn all() -> &'static [Scenario] {
                 "subscription: a follower fell behind",
             ],
             play: Play::Log(log::followers::cast),
+        },
+        Scenario {
+            name: "full-disk",
+            about: "the disk is full for good, and what was acknowledged can still be read",
+            sometimes: &["store: the disk was full"],
+            play: Play::Log(log::broken::full_disk),
         },
         Scenario {
             name: "import",

@@ -1,6 +1,9 @@
 //! What clients write down: what they asked, when, and what they were told.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use quorate_sim::{
     Sim,
@@ -13,8 +16,19 @@ use serde_json::Value;
 #[derive(Clone)]
 pub(crate) struct Notes {
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
-    all: Arc<Mutex<Vec<Note>>>,
+    written: Arc<Mutex<Written>>,
 }
+
+#[derive(Default)]
+struct Written {
+    all: Vec<Note>,
+    /// What was begun and is not over.
+    open: BTreeMap<u64, Note>,
+    begun: u64,
+}
+
+/// Something that a client has begun.
+pub(crate) struct Begun(u64);
 
 /// One thing that a client did.
 #[derive(Clone, Debug, Serialize)]
@@ -157,7 +171,7 @@ pub(crate) fn digest(data: &Value) -> u64 {
 impl Notes {
     /// No notes yet; `clock` tells nanoseconds since the run began, and never goes back.
     pub(crate) fn new(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { clock: Arc::new(clock), all: Arc::default() }
+        Self { clock: Arc::new(clock), written: Arc::default() }
     }
 
     /// Notes that are timed by the true time of the world.
@@ -166,8 +180,8 @@ impl Notes {
         Self::new(move || time.nanos())
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Note>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nanoseconds since the run began.
@@ -178,11 +192,33 @@ impl Notes {
     /// Writes down what began at `invoked` and is over now.
     pub(crate) fn add(&self, client: &str, invoked: u64, what: Action) {
         let note = Note { client: client.to_owned(), invoked, completed: self.now(), what };
-        self.all().push(note);
+        self.written().all.push(note);
     }
 
-    /// Everything so far.
+    /// Writes down what begins to have an effect now, as it is if nobody ever hears what came of it.
+    pub(crate) fn begin(&self, client: &str, what: Action) -> Begun {
+        let note = Note { client: client.to_owned(), invoked: self.now(), completed: u64::MAX, what };
+        let mut written = self.written();
+        written.begun += 1;
+        let nth = written.begun;
+        written.open.insert(nth, note);
+        Begun(nth)
+    }
+
+    /// It is over, with this in the end.
+    pub(crate) fn end(&self, Begun(nth): Begun, what: Action) {
+        let completed = self.now();
+        let mut written = self.written();
+        if let Some(note) = written.open.remove(&nth) {
+            written.all.push(Note { completed, what, ..note });
+        }
+    }
+
+    /// Everything so far. What is not over was given up now.
     pub(crate) fn take(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.all())
+        let completed = self.now();
+        let Written { mut all, open, .. } = std::mem::take(&mut *self.written());
+        all.extend(open.into_values().map(|note| Note { completed, ..note }));
+        all
     }
 }

@@ -223,7 +223,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::Seen;
+    use crate::{Seen, judge::Contract};
 
     fn note(client: &str, invoked: u64, completed: u64, what: Action) -> Note {
         Note { client: client.into(), invoked, completed, what }
@@ -236,7 +236,7 @@ mod tests {
 
     /// A run of `notes` in which nothing went wrong but what judges find.
     fn report(notes: Vec<Note>) -> Report {
-        let judgement = Judgement::of(&notes);
+        let judgement = Judgement::by(Contract::Whole, &notes);
         let outcome = Outcome {
             seed: 7,
             swarm: Swarm::calm(),

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::Mutex};
 
 use quorate_scenarios::Scenario;
-use quorate_sim::{Settings, Sim, testing};
+use quorate_sim::{OutOfContract, Settings, Sim, Swarm, check::log, testing};
 
 /// Seeds of each scenario in every run of the tests; many more run at night.
 const SEEDS: u64 = 100;
@@ -14,7 +14,7 @@ const TWICE: [u64; 3] = [1, 11, 23];
 fn each_seed(test: &str, name: &str) {
     let scenario = quorate_scenarios::find(name).unwrap();
     if let Some(seed) = testing::own_seed() {
-        return run(scenario, seed);
+        return run(scenario, seed, Settings::default());
     }
     let (seeds, reached) = (testing::seeds_or(SEEDS), Mutex::new(BTreeSet::new()));
     let failed = testing::sweep(test, seeds, |output| {
@@ -35,8 +35,8 @@ fn each_seed(test: &str, name: &str) {
     }
 }
 
-fn run(scenario: &Scenario, seed: u64) {
-    let outcome = scenario.run(Sim::new(seed, Settings::default())).outcome;
+fn run(scenario: &Scenario, seed: u64, settings: Settings) {
+    let outcome = scenario.run(Sim::new(seed, settings)).outcome;
     for violation in &outcome.violations {
         println!("VIOLATED {violation}");
     }
@@ -45,6 +45,39 @@ fn run(scenario: &Scenario, seed: u64) {
     }
     outcome.reached.keys().for_each(|state| println!("reached {state}"));
     println!("trace {}", outcome.trace);
+}
+
+/// In worlds that break what everything rests on, nothing is served but what was sent.
+#[test]
+fn whatever_disks_say_of_their_syncs_nothing_is_served_that_nobody_sent() {
+    let test = "whatever_disks_say_of_their_syncs_nothing_is_served_that_nobody_sent";
+    if let Some(seed) = testing::own_seed() {
+        let names = ["appends", "followers", "keys", "retention"];
+        let scenario = quorate_scenarios::find(names[usize::try_from(seed).unwrap() % names.len()]).unwrap();
+        let out_of_contract = Some(OutOfContract::LyingSync);
+        return run(scenario, seed, Settings { out_of_contract, ..Settings::default() });
+    }
+    if let Some((seed, output)) = testing::first_failure(test, testing::seeds_or(60)) {
+        panic!("seed {seed} fails: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// Without this, a disk that lies would prove nothing.
+#[test]
+fn a_disk_that_lies_loses_what_was_acknowledged() {
+    let test = "a_disk_that_lies_loses_what_was_acknowledged";
+    if let Some(seed) = testing::own_seed() {
+        let swarm = Swarm { power: true, ..Swarm::calm() };
+        let swarm = Swarm { fault_every_millis: 500, ..swarm };
+        let out_of_contract = Some(OutOfContract::LyingSync);
+        let settings = Settings { swarm: Some(swarm), out_of_contract, ..Settings::default() };
+        let report = quorate_scenarios::find("appends").unwrap().run(Sim::new(seed, settings));
+        let history = &report.judgement.as_ref().unwrap().history;
+        let stale = log::no_read_is_stale(history);
+        assert!(stale.holds(), "something was seen and is gone");
+        return;
+    }
+    assert!(testing::first_failure(test, 20).is_some(), "20 worlds lost nothing, whatever their disks said");
 }
 
 #[test]
@@ -79,7 +112,10 @@ macro_rules! scenarios {
 
 scenarios! {
     appends,
+    bit_rot,
+    cut_off,
     followers,
+    full_disk,
     import,
     keys,
     retention,

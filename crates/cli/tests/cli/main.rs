@@ -11,5 +11,6 @@ mod loans;
 mod schemas;
 mod serve;
 mod settings;
+mod sim;
 mod subscriptions;
 mod walkthrough;

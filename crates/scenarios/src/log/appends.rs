@@ -20,12 +20,17 @@ const REPEATS: usize = 12;
 
 /// Who takes part.
 pub(crate) fn cast() -> Cast {
-    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), work))
+    cast_for(ROUNDS)
 }
 
-async fn work(mut hand: Hand) {
+/// The same, for so many rounds.
+pub(crate) fn cast_for(rounds: usize) -> Cast {
+    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), move |hand| work(hand, rounds)))
+}
+
+async fn work(mut hand: Hand, rounds: usize) {
     let mut round = 0;
-    while hand.goes_on(round, ROUNDS) {
+    while hand.goes_on(round, rounds) {
         let stream = format!("order-{}", hand.below(STREAMS));
         match hand.below(10) {
             0..=1 => drop(hand.read_stream(&stream).await),
@@ -64,9 +69,7 @@ async fn append_if(hand: &mut Hand, stream: &str, round: usize) {
         "conditions": [{ "failIfEventsMatch": { "items": [{ "tags": [tag] }] }, "after": after.to_string() }],
     });
     let call = Call::post("/v1/events").json("application/json", &body);
-    let invoked = hand.notes.now();
-    let told = insist(hand, &call).await;
-    hand.notes.add(&hand.name, invoked, Action::Append { append, told });
+    write(hand, append, &call).await;
 }
 
 /// Sends an append of events of no meaning to one stream, insists on an answer, and writes down which.
@@ -90,9 +93,14 @@ pub(crate) async fn send_events(hand: &mut Hand, append: Append, events: Vec<Val
         Some(key) => call.header("idempotency-key", &format!("\"{key}\"")),
         None => call,
     };
-    let invoked = hand.notes.now();
-    let told = insist(hand, &call).await;
-    hand.notes.add(&hand.name, invoked, Action::Append { append, told: told.clone() });
+    write(hand, append, &call).await
+}
+
+/// Makes the call that asks for `append` until something certain is answered, and writes down which.
+async fn write(hand: &mut Hand, append: Append, call: &Call) -> Told {
+    let begun = hand.notes.begin(&hand.name, Action::Append { append: append.clone(), told: Told::Unknown });
+    let told = insist(hand, call).await;
+    hand.notes.end(begun, Action::Append { append, told: told.clone() });
     told
 }
 

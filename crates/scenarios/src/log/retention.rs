@@ -53,11 +53,12 @@ async fn truncate(hand: &mut Hand, stream: &str) {
     let before = version - 1;
     let call = Call::post(format!("/v1/streams/{stream}/truncate"));
     let call = call.json("application/json", &json!({ "before": before.to_string() }));
-    let invoked = hand.notes.now();
+    let truncate = |told| Action::Truncate { stream: stream.to_owned(), before, told };
+    let begun = hand.notes.begin(&hand.name, truncate(Told::Unknown));
     let told = match hand.ask(&call).await {
         Some(reply) if reply.status.is_success() => Told::Done { version },
         Some(reply) => told(&reply),
         None => Told::Unknown,
     };
-    hand.notes.add(&hand.name, invoked, Action::Truncate { stream: stream.to_owned(), before, told });
+    hand.notes.end(begun, truncate(told));
 }

@@ -33,6 +33,12 @@ pub(super) struct Host {
     pub(super) runs: bool,
     /// A client that has ended.
     pub(super) done: bool,
+    /// A client that is cut off for good: its end is not waited for.
+    pub(super) cut_off: bool,
+    /// What its disk is like when nothing else is wrong with it.
+    pub(super) lasting: DiskFaults,
+    /// Whether bits of its files flipped.
+    pub(super) rotten: bool,
     pub(super) tasks: Option<Tasks>,
     program: Program,
     random: Random,
@@ -50,11 +56,21 @@ pub(super) enum End {
 }
 
 impl Host {
-    /// Makes the disk a sound one, with all the space it wants.
+    /// Makes the disk as sound as it can be, which mostly is: never failing, with all the space it wants.
     pub(super) fn heal_disk(&self) {
         self.disk.disarm();
-        // The default is a disk that never fails, which is always accepted.
-        let _ = self.disk.set_faults(DiskFaults::default());
+        // Its chances are ours, and between 0 and 1.
+        let _ = self.disk.set_faults(self.lasting.clone());
+    }
+
+    /// Whether its end is waited for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_client && !self.done && !self.cut_off
+    }
+
+    /// Whether what it does wrong is not the fault of its disk.
+    pub(super) fn has_sound_disk(&self) -> bool {
+        self.disk.faults() == DiskFaults::default() && !self.rotten
     }
 }
 
@@ -87,10 +103,14 @@ impl Sim {
             life: Life::default(),
             runs: false,
             done: false,
+            cut_off: false,
+            lasting: self.disk_for_good(is_client),
+            rotten: false,
             tasks: None,
             program,
             random,
         };
+        host.heal_disk();
         self.executor.attach(id, &host.disk);
         self.hosts.push(host);
         // Hosts do not all start in the same instant.

@@ -97,6 +97,14 @@ impl SqliteBackend {
         self.env.run_blocking(move || shared.keys.open_all(events)).await
     }
 
+    /// `read` as it is; tells where damage was found.
+    fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Corrupt { .. }) = &read {
+            self.env.reached("store: damage was found while reading");
+        }
+        read
+    }
+
     /// Runs `read` on a connection, away from the async threads.
     async fn reading<T, E>(
         &self,
@@ -215,7 +223,9 @@ impl Backend for SqliteBackend {
                 let page = match glance {
                     Glance::Page(page) => Some(page),
                     Glance::Part(newer) => {
-                        self.reading(move |shared, reader| read::stream(shared, reader.view(), &of_read, newer)).await?
+                        let reading =
+                            self.reading(move |shared, reader| read::stream(shared, reader.view(), &of_read, newer));
+                        self.noted(reading.await)?
                     }
                 };
                 if let Some(page) = page {
@@ -238,9 +248,9 @@ impl Backend for SqliteBackend {
                     Ok(page) => return Ok(LogPage { events: self.opened(page.events).await?, ..page }),
                     Err(until) => until,
                 };
-                scan = self
-                    .reading(move |shared, reader| scan.indexed(shared, reader.view(), until).map(|()| scan))
-                    .await?;
+                let scanned =
+                    self.reading(move |shared, reader| scan.indexed(shared, reader.view(), until).map(|()| scan));
+                scan = self.noted(scanned.await)?;
             }
         })
     }

@@ -46,7 +46,11 @@ use crate::{
 /// See [`OpenError`]; nothing was changed.
 pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     let blocking_env = env.clone();
-    let (core, lock) = env.run_blocking(move || prepare(blocking_env, config)).await?;
+    let prepared = env.run_blocking(move || prepare(blocking_env, config)).await;
+    if let Err(OpenError::Corrupt { .. }) = &prepared {
+        env.reached("store: damage was found at opening");
+    }
+    let (core, lock) = prepared?;
     let shared = core.shared.clone();
     let queue = Arc::new(Queue::new(&shared.limits));
     queue.connect(env.dedicate("quorate-store", Box::new(Writer::new(core, queue.clone(), lock))));
