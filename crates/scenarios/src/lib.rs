@@ -11,12 +11,15 @@ mod hand;
 pub mod hands;
 mod judge;
 mod log;
+mod machines;
 #[cfg(feature = "museum")]
 pub mod museum;
 mod node;
 mod notes;
 mod page;
 mod world;
+
+use std::time::Duration;
 
 use quorate_sim::{Outcome, Sim};
 
@@ -42,6 +45,8 @@ enum Play {
     Log(fn() -> Cast),
     /// A world of its own.
     Own(fn(Sim) -> Report),
+    /// Machines alone.
+    Machines(machines::Play),
 }
 
 /// What became of a run, and what its clients wrote down.
@@ -67,6 +72,21 @@ impl Scenario {
         match self.play {
             Play::Log(cast) => world::run(sim, &cast()),
             Play::Own(run) => run(sim),
+            Play::Machines(play) => machines::run(play, sim.seed(), sim.faults_for()),
+        }
+    }
+
+    /// Whether it is of machines alone.
+    pub fn is_of_machines(&self) -> bool {
+        matches!(self.play, Play::Machines(_))
+    }
+
+    /// Runs `seed` for `span` of its own time in this process, whatever else ran in it before; `None` where the scenario has
+    /// worlds, of which a process can hold one.
+    pub fn run_machines(&self, seed: u64, span: Option<Duration>) -> Option<Report> {
+        match self.play {
+            Play::Machines(play) => Some(machines::run(play, seed, span)),
+            Play::Log(_) | Play::Own(_) => None,
         }
     }
 
@@ -79,7 +99,7 @@ impl Scenario {
     pub fn hands(&self) -> Option<Hands> {
         match self.play {
             Play::Log(cast) => Some(Hands::new(cast())),
-            Play::Own(_) => None,
+            Play::Own(_) | Play::Machines(_) => None,
         }
     }
 }
@@ -144,6 +164,27 @@ pub fn all() -> &'static [Scenario] {
             about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
             sometimes: &["idempotency: a kept reply was given", "idempotency: the first request was still being done"],
             play: Play::Log(log::keys::cast),
+        },
+        Scenario {
+            name: "machines-hlc",
+            about: "hybrid clocks alone stamp, send and receive, while wall clocks jump and nodes crash",
+            sometimes: &[
+                "hlc: a node crashed while it made its mark durable",
+                "hlc: a stamp from the future was refused",
+                "hlc: a stamp ran ahead of its wall clock",
+            ],
+            play: Play::Machines(machines::hlc::play),
+        },
+        Scenario {
+            name: "machines-subscription",
+            about: "the machine of a durable subscription alone, in three processes with clocks of their own over the same rows",
+            sometimes: &[
+                "subscription: a lease was taken over",
+                "subscription: an event was handed out again",
+                "subscription: another process was first",
+                "subscription: leases were read back",
+            ],
+            play: Play::Machines(machines::subscription::play),
         },
         Scenario {
             name: "retention",

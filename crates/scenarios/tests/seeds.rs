@@ -118,7 +118,20 @@ scenarios! {
     full_disk,
     import,
     keys,
+    machines_hlc,
+    machines_subscription,
     retention,
     stamps,
     workers,
+}
+
+/// Machines alone are quick: so many more seeds of them.
+#[test]
+fn machines_alone_pass_thousands_of_seeds() {
+    for scenario in quorate_scenarios::all().iter().filter(|scenario| scenario.is_of_machines()) {
+        for seed in 0..2_000 {
+            let outcome = scenario.run_machines(seed, None).unwrap().outcome;
+            assert!(outcome.passed(), "seed {seed} of {}: {:?}", scenario.name, outcome.violations);
+        }
+    }
 }

@@ -220,6 +220,11 @@ impl Sim {
         self.settings.faults_for
     }
 
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// What the seed's world is like.
     pub fn swarm(&self) -> &Swarm {
         &self.swarm

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _},
+    ops::Range,
     process::Stdio,
     sync::Arc,
     time::Duration,
@@ -12,10 +13,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quorate_foundations::time::Mono;
 use quorate_runtime::Env;
 use quorate_scenarios::Scenario;
+use quorate_sim::Outcome;
 use serde_json::{Value, json};
 use tokio::{process, sync::Semaphore, task::JoinSet};
 
-use super::{How, World, how_to_repeat};
+use super::{How, World, how_to_repeat, one::document};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -23,6 +25,9 @@ use crate::{
 
 /// So many seeds are enough to reach every state that a scenario must reach.
 const ENOUGH: u64 = 100;
+
+/// Seeds of machines alone that one thread runs in one go.
+const STRETCH: u64 = 250;
 
 /// What many seeds came to together.
 #[derive(Default)]
@@ -34,6 +39,20 @@ struct Totals {
 }
 
 impl Totals {
+    fn count(&mut self, outcome: &Outcome) {
+        self.seeds += 1;
+        self.simulated_millis += outcome.simulated_millis;
+        sum(&mut self.injected, &outcome.injected);
+        sum(&mut self.reached, &outcome.reached);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.seeds += other.seeds;
+        self.simulated_millis += other.simulated_millis;
+        sum(&mut self.injected, &other.injected);
+        sum(&mut self.reached, &other.reached);
+    }
+
     fn add(&mut self, told: &Value) {
         self.seeds += 1;
         self.simulated_millis += told["simulatedMillis"].as_u64().unwrap_or(0);
@@ -45,6 +64,15 @@ impl Totals {
     }
 }
 
+fn sum(into: &mut BTreeMap<String, u64>, counts: &BTreeMap<String, u64>) {
+    for (what, count) in counts {
+        match into.get_mut(what) {
+            Some(known) => *known += count,
+            None => drop(into.insert(what.clone(), *count)),
+        }
+    }
+}
+
 /// Runs seeds until all have passed, the time is over, or one fails.
 pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, format: Format) -> Result<(), Failure> {
     how.world.check()?;
@@ -52,7 +80,11 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, forma
     let last = if how.run_for.is_some() { u64::MAX } else { how.first.saturating_add(how.seeds) };
     let bar = bar(how);
     let end = how.run_for.map(|span| begun + span);
-    let (totals, failed) = seeds(env, scenario, &how.world, how.first..last, end, &bar).await?;
+    let range = how.first..last;
+    let (totals, failed) = match scenario.is_of_machines() {
+        true => stretches(env, scenario, &how.world, range, end, &bar).await,
+        false => seeds(env, scenario, &how.world, range, end, &bar).await?,
+    };
     bar.finish_and_clear();
     let took = env.mono().saturating_since(begun);
     tell(scenario, &totals, took, failed.as_ref(), format)?;
@@ -79,7 +111,7 @@ async fn seeds(
     env: &Env,
     scenario: &'static Scenario,
     world: &World,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
     end: Option<Mono>,
     bar: &ProgressBar,
 ) -> Result<(Totals, Option<(u64, Value)>), Failure> {
@@ -110,6 +142,46 @@ async fn seeds(
             failed = Some((seed, told));
         }
     }
+}
+
+/// Runs `range` in this process, a stretch at a time on every core, until one fails or `end` has come: machines alone share
+/// nothing.
+async fn stretches(
+    env: &Env,
+    scenario: &'static Scenario,
+    world: &World,
+    range: Range<u64>,
+    end: Option<Mono>,
+    bar: &ProgressBar,
+) -> (Totals, Option<(u64, Value)>) {
+    let (mut totals, mut failed, mut next) = (Totals::default(), None::<(u64, Value)>, range.start);
+    let (cores, mut running) = (std::thread::available_parallelism().map_or(1, usize::from), JoinSet::new());
+    loop {
+        let over = next >= range.end || failed.is_some() || end.is_some_and(|end| env.mono() >= end);
+        if !over && running.len() < cores {
+            let seeds = next..next.saturating_add(STRETCH).min(range.end);
+            let (env, span) = (env.clone(), world.time);
+            next = seeds.end;
+            running.spawn(async move { env.run_blocking(move || stretch(scenario, seeds, span)).await });
+            continue;
+        }
+        let Some(Ok((passed, first))) = running.join_next().await else { return (totals, failed) };
+        bar.inc(passed.seeds);
+        totals.merge(passed);
+        failed = failed.into_iter().chain(first).min_by_key(|(seed, _)| *seed);
+    }
+}
+
+fn stretch(scenario: &'static Scenario, seeds: Range<u64>, span: Option<Duration>) -> (Totals, Option<(u64, Value)>) {
+    let mut totals = Totals::default();
+    for seed in seeds {
+        let Some(report) = scenario.run_machines(seed, span) else { break };
+        if !report.outcome.passed() {
+            return (totals, Some((seed, document(scenario, &report))));
+        }
+        totals.count(&report.outcome);
+    }
+    (totals, None)
 }
 
 /// Runs one seed in a process of its own and returns what it told.

@@ -60,7 +60,7 @@ fn verdict(scenario: &Scenario, report: &Report, world: &World) -> Result<(), Fa
 }
 
 /// What a run came to, for programs.
-fn document(scenario: &Scenario, report: &Report) -> Value {
+pub(super) fn document(scenario: &Scenario, report: &Report) -> Value {
     let outcome = &report.outcome;
     json!({
         "scenario": scenario.name,
