@@ -26,6 +26,7 @@ use quorate_sim::{Outcome, Sim};
 use self::{cast::Cast, hands::Hands};
 
 pub use judge::Judgement;
+pub use log::import::bring_in_instead;
 pub use notes::{Action, Note, Refusal, Seen, Told};
 
 /// A simulation with a name.

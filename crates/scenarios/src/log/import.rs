@@ -2,7 +2,7 @@
 //! keys that they derive from what they send. In the end every event is there once, and every application is what the
 //! lines say.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::OnceLock};
 
 use quorate_sim::{
     Violation,
@@ -26,7 +26,18 @@ const CLIENTS: usize = 3;
 /// Events of one application that are sent at once.
 const BATCH: usize = 4;
 /// Loan applications of our own making, in the form of the real ones: a seed is the same world wherever it runs.
-const LOANS: &str = include_str!("../../../../examples/data/loans-sample.ndjson");
+const SAMPLE: &str = include_str!("../../../../examples/data/loans-sample.ndjson");
+
+/// Others, in place of the sample.
+static OTHERS: OnceLock<String> = OnceLock::new();
+
+/// Has the scenario bring in these events, one per line with their stream as `subject`, instead of its own sample. A seed is then
+/// the same world only with the same lines.
+///
+/// Call it before the first world of the process, once; later calls do nothing.
+pub fn bring_in_instead(lines: String) {
+    let _ = OTHERS.set(lines);
+}
 
 /// Who takes part.
 pub(crate) fn cast() -> Cast {
@@ -49,7 +60,7 @@ fn loans() -> Vec<Loan> {
         let sent = SentEvent { id: text("id"), content: digest(&event["data"]), kind: text("type"), tags: Vec::new() };
         Loan { line: Line { line, stream: text("subject"), event: sent }, event }
     };
-    (1..).zip(LOANS.lines()).map(loan).collect()
+    (1..).zip(OTHERS.get().map_or(SAMPLE, String::as_str).lines()).map(loan).collect()
 }
 
 /// Brings in all but a third of the applications, as often as there is time for; each is brought in by two clients.
