@@ -60,6 +60,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
 fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
+    rewrite_log(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
     let mut connection = tables::prepare(&path, random.u64() >> 1)?;
@@ -94,6 +95,23 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
 }
 
+/// Makes durable what a process that did not end well left in the write-ahead log of `database`, before anybody reads it.
+///
+/// It may have ended because a sync failed. What could not be written is then still shown by the kernel, but is on no disk,
+/// and no later sync will write it: whatever came to stand behind it would be lost with it when the power fails. What a
+/// failed checkpoint left of the database's own file needs no such care: all of it is in the log, and is written again.
+///
+/// Source: Rebello et al., "Can Applications Recover from fsync Failures?" (2020), section 4.
+fn rewrite_log(env: &Env, database: &Path) -> Result<(), OpenError> {
+    let log = beside(database, "-wal");
+    let rewritten = match env.disk().exists(&log) {
+        Ok(true) => env.disk().rewrite(&log),
+        Ok(false) => Ok(()),
+        Err(cause) => Err(cause),
+    };
+    rewritten.map_err(|cause| OpenError::Io { path: log, cause })
+}
+
 /// Opens the file of keys, if there is or must be one, and brings it and the ledger to the same state.
 fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing) -> Result<Option<KeyFile>, OpenError> {
     let path = keys::path_of(store);
@@ -106,6 +124,7 @@ fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing)
         return Ok(None);
     }
     let timeline = tables::timeline(connection).map_err(damaged)?;
+    rewrite_log(env, &path)?;
     let file = KeyFile::open(&path, timeline.store)?;
     ledger::reconcile(connection, &file).map_err(damaged)?;
     Ok(Some(file))
