@@ -22,6 +22,9 @@ use crate::{
 /// How long the machine takes to start a program again that ended by itself.
 const RESTART: Duration = Duration::from_millis(500);
 
+/// After a disk is sound again, a program may still fail for so long because it was not.
+const TOLD_LATER: Duration = Duration::from_secs(5);
+
 /// A host and the life it is in.
 pub(super) struct Host {
     pub(super) id: HostId,
@@ -37,6 +40,8 @@ pub(super) struct Host {
     pub(super) cut_off: bool,
     /// What its disk is like when nothing else is wrong with it.
     pub(super) lasting: DiskFaults,
+    /// Until when something was wrong with its disk, in the world's time.
+    pub(super) mended_at: Option<u64>,
     /// Whether bits of its files flipped.
     pub(super) rotten: bool,
     pub(super) tasks: Option<Tasks>,
@@ -68,9 +73,11 @@ impl Host {
         self.is_client && !self.done && !self.cut_off
     }
 
-    /// Whether what it does wrong is not the fault of its disk.
-    pub(super) fn has_sound_disk(&self) -> bool {
-        self.disk.faults() == DiskFaults::default() && !self.rotten
+    /// Whether what it does wrong at `now` is not the fault of its disk. What a disk refused is told some time later, when all
+    /// that was asked of it has taken its time.
+    pub(super) fn has_sound_disk(&self, now: u64) -> bool {
+        let long_ago = |at: u64| now.saturating_sub(at) > u64::try_from(TOLD_LATER.as_nanos()).unwrap_or(u64::MAX);
+        self.disk.faults() == DiskFaults::default() && !self.rotten && self.mended_at.is_none_or(long_ago)
     }
 }
 
@@ -105,6 +112,7 @@ impl Sim {
             done: false,
             cut_off: false,
             lasting: self.disk_for_good(is_client),
+            mended_at: None,
             rotten: false,
             tasks: None,
             program,

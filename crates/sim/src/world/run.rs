@@ -165,7 +165,7 @@ impl Sim {
     /// A server may fail to start while its disk fails, not otherwise.
     fn judge_failure(&self, host: HostId, why: &str, found: &mut Vec<Violation>) {
         let host = &self.hosts[usize::from(host.0)];
-        if host.has_sound_disk() {
+        if host.has_sound_disk(self.executor.now()) {
             found.push(Violation::new("server", format!("{} failed with a sound disk: {why}", host.name)));
         }
     }
@@ -176,13 +176,22 @@ impl Sim {
             Entry::Last(nth) => self.begin_lasting(nth),
             Entry::LookAgain => self.network.look_again(),
             Entry::Start(host) => self.start(host),
-            Entry::Mend(host) => self.host(host).heal_disk(),
+            Entry::Mend(host) => self.mend(host),
             Entry::Resume(host, life) => {
                 if self.host(host).life == life {
                     self.resume(host);
                 }
             }
         }
+    }
+
+    fn mend(&mut self, host: HostId) {
+        let now = self.executor.now();
+        let host = self.host(host);
+        if host.disk.faults() != host.lasting {
+            host.mended_at = Some(now);
+        }
+        host.heal_disk();
     }
 
     fn resume(&mut self, host: HostId) {
@@ -332,7 +341,7 @@ impl Sim {
         self.agenda.drop_faults();
         self.network.heal();
         for id in (0..self.hosts.len()).filter_map(|n| u8::try_from(n).ok()).map(HostId) {
-            self.host(id).heal_disk();
+            self.mend(id);
             self.resume(id);
             self.start(id);
         }
