@@ -139,6 +139,7 @@ const SUBSCRIBING: &str = "crates/node/tests/http/subscribe.rs";
 const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
 const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
+const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
 
 /// Every row, by what it is about.
@@ -165,6 +166,16 @@ pub const TABLE: &[Guarantee] = &[
         &[
             test(FAULTS, "one_failed_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
             test(FAULTS, "a_disk_that_dies_at_any_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+        ],
+    ),
+    row(
+        Durability,
+        "append",
+        Library,
+        "what was acknowledged survives the power failing, at whatever operation of the disk, also after a sync failed",
+        &[
+            test(POWER, "whatever_operation_the_power_fails_at_what_was_acknowledged_is_there_and_nothing_is_torn"),
+            test(POWER, "what_is_acknowledged_after_a_sync_failed_survives_the_power_failing"),
         ],
     ),
     row(
