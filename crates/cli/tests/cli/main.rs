@@ -13,5 +13,6 @@ mod retention;
 mod schemas;
 mod serve;
 mod settings;
+mod sim;
 mod subscriptions;
 mod walkthrough;
