@@ -186,6 +186,16 @@ pub const TABLE: &[Guarantee] = &[
     row(
         Durability,
         "append",
+        Library,
+        "what was acknowledged survives the power failing, at whatever operation of the disk, also after a sync failed",
+        &[
+            test(POWER, "whatever_operation_the_power_fails_at_what_was_acknowledged_is_there_and_nothing_is_torn"),
+            test(POWER, "what_is_acknowledged_after_a_sync_failed_survives_the_power_failing"),
+        ],
+    ),
+    row(
+        Durability,
+        "append",
         Cli,
         "what was acknowledged before kill -9 is there afterwards, once",
         &[test(

@@ -13,6 +13,7 @@ mod retention;
 mod schemas;
 mod serve;
 mod settings;
+mod sim;
 mod subscriptions;
 mod views;
 mod walkthrough;

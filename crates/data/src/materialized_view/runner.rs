@@ -95,7 +95,7 @@ impl Runner {
                 }
                 End::Fenced => {
                     self.stands(Standing::Fenced);
-                    self.shared.store.env().reached("a view's owner was fenced");
+                    self.shared.store.env().reached("view: an owner was fenced");
                     if !claim::is_patient(&self.shared.store, &self.code.config) {
                         return;
                     }
@@ -380,7 +380,7 @@ impl Stretch<'_> {
         self.shard.committed(fates, done.to.min(self.shard.scanned()), took);
         self.in_the_making &= !done.switched;
         if done.switched {
-            self.runner.shared.store.env().reached("a view was switched");
+            self.runner.shared.store.env().reached("view: readers were given another build");
         }
         if done.switched || done.inline {
             Shared::bump(&self.runner.shared.progress);
@@ -396,7 +396,7 @@ impl Stretch<'_> {
             other @ ApplyError::Sql(_) => (None, other.to_string()),
         };
         let store = &self.runner.shared.store;
-        store.env().reached("a view's event failed");
+        store.env().reached("view: an event could not be applied");
         let Some(trouble) = self.shard.failed(store.env().mono(), count, culprit, shortened(reason)) else {
             return Ok(());
         };

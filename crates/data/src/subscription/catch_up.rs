@@ -318,7 +318,7 @@ impl CatchUp {
         self.moves.mark_unchanged();
         self.forgotten.mark_unchanged();
         self.before = self.source.position();
-        let head = self.store.head();
+        let (head, was_live) = (self.store.head(), self.live);
         let events = match &mut self.source {
             Source::Log { query, scanned } => {
                 let read = ReadLog { query: query.clone(), after: *scanned, limit: self.page_events };
@@ -345,6 +345,9 @@ impl CatchUp {
             self.moves.mark_unchanged();
         }
         self.look = !self.live;
+        if was_live && !self.live {
+            self.store.env().reached("subscription: a follower fell behind");
+        }
         Ok(self.batch(events))
     }
 

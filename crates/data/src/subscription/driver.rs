@@ -303,7 +303,8 @@ impl Shift {
     async fn round(&mut self, works: &[Work]) -> Result<Round, SubscriptionError> {
         self.live.let_go(self.core.store.forgotten());
         // Until the round is over the machine may be ahead of the rows; wherever the round ends, it must not seem fresh.
-        if std::mem::replace(&mut self.live.stale, true) || self.live.machine.is_none() {
+        let stale = std::mem::replace(&mut self.live.stale, true) || self.live.machine.is_none();
+        if stale || self.core.store.env().buggify("subscription: the machine is read again") {
             self.reload().await?;
         }
         let wanted: usize = works.iter().map(Work::wants).sum();
@@ -339,6 +340,9 @@ impl Shift {
     async fn reload(&mut self) -> Result<(), SubscriptionError> {
         let loaded = rows::load(&self.core.store, self.core.id).await?;
         let (head, events) = loaded.ok_or_else(|| SubscriptionError::NotFound { name: self.core.name.clone() })?;
+        if !events.is_empty() && self.live.machine.is_none() {
+            self.core.store.env().reached("subscription: leases were read back");
+        }
         let stored = (head.revision, head.checkpoint, head.fence);
         let before = self.live.machine.as_ref();
         let machine = Dispatcher::restore((&head.config).into(), stored, &events, before, self.core.now());
@@ -405,6 +409,9 @@ impl Shift {
             }
             Work::Steps(inputs) => {
                 inputs.into_iter().for_each(|input| self.machine().step(now, input, &mut effects));
+                if effects.iter().any(|effect| matches!(effect, Effect::Lost(_))) {
+                    self.core.store.env().reached("subscription: a lease was taken over");
+                }
                 Ok(done(&effects))
             }
             Work::Describe => self.describe().await.map(|standing| Answer::Described(Box::new(standing))),
@@ -415,6 +422,9 @@ impl Shift {
         let mut hands = Vec::with_capacity(effects.len());
         for effect in effects {
             let Effect::Hand { claim, key, attempt, ttl } = effect else { continue };
+            if attempt > 1 {
+                self.core.store.env().reached("subscription: an event was handed out again");
+            }
             let event = self.event(claim.position).await?;
             hands.push(Hand { event, claim, key, attempt, ttl });
         }

@@ -41,7 +41,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
 pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "type", "tag", "category"])?;
     let query = query(&params)?;
-    let after = sse::resume(&params, request.headers())?.unwrap_or_default();
+    let after = sse::resume(&node.env, &params, request.headers())?.unwrap_or_default();
     request::reach_token(&node, request.headers()).await?;
     sse::follow(&node, Source::Log { query, after }).await
 }

@@ -18,6 +18,7 @@ use quorate_data::{
     event::{Position, Recorded},
     subscription::{Batch, CatchUp},
 };
+use quorate_runtime::Env;
 
 use super::{
     Node, Shared,
@@ -35,7 +36,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const OPENING: &[u8] = b"retry: 1000\n\n";
 
 /// Behind which position a reader goes on: `Last-Event-ID` when it comes back, `after` when it begins.
-pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+pub(super) fn resume(env: &Env, params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let last = match request::header(headers, &LAST_EVENT_ID)?.filter(|text| !text.is_empty()) {
         None => return Ok(params.number("after")?.map(Position::new)),
         Some(text) => request::whole(text).ok_or_else(|| {
@@ -43,6 +44,9 @@ pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<
             Problem::new(Code::InvalidParameter, detail).with("header", LAST_EVENT_ID.as_str())
         })?,
     };
+    if last > 0 {
+        env.reached("sse: a follower came back");
+    }
     Ok(Some(Position::new(last)))
 }
 
@@ -79,6 +83,7 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
     // The headers leave with the first piece: a client learns at once that it is connected.
     pieces.send(stream.take()).await?;
     let (mut position, mut told, mut live) = (Position::ZERO, Position::ZERO, false);
+    let mut let_go = false;
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
         let turn = tokio::select! {
@@ -115,6 +120,7 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
                     told = position;
                     heartbeat_due = node.env.mono() + node.config.http.heartbeat;
                 }
+                let_go = node.env.buggify("sse: a follower is let go");
                 batch.over
             }
         };
@@ -123,8 +129,8 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
             told = position;
             heartbeat_due = node.env.mono() + node.config.http.heartbeat;
         }
-        if over {
-            pieces.send(closing("tombstoned")).await?;
+        if over || let_go {
+            pieces.send(closing(if over { "tombstoned" } else { "too-slow" })).await?;
             return Ok(pieces);
         }
     }

@@ -207,7 +207,7 @@ pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> R
     let stream = request::stream(request.uri())?;
     let params = Params::of(request.uri(), &["after", "from"])?;
     let from = params.counted("from")?.map(Version::new);
-    let source = match (sse::resume(&params, request.headers())?, from) {
+    let source = match (sse::resume(&node.env, &params, request.headers())?, from) {
         (Some(_), Some(_)) if params.one("after")?.is_some() => {
             return Err(request::wrong(
                 "from",

@@ -134,7 +134,11 @@ impl Idempotency {
                 Ok((reply, false))
             })
         });
-        done.await.map_err(flatten)
+        let (reply, is_old) = done.await.map_err(flatten)?;
+        if is_old {
+            self.store.env().reached("idempotency: a kept reply was given");
+        }
+        Ok((reply, is_old))
     }
 
     /// A bug of the museum: the reply is kept in a transaction of its own, some time after it was given.
@@ -203,7 +207,10 @@ impl Idempotency {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.get(&key.scope) {
             Some(first) if *first != key.fingerprint => Err(OnceError::KeyReused),
-            Some(_) => Err(OnceError::InFlight),
+            Some(_) => {
+                self.store.env().reached("idempotency: the first request was still being done");
+                Err(OnceError::InFlight)
+            }
             None => {
                 in_flight.insert(key.scope, key.fingerprint);
                 Ok(Claim { in_flight: self.in_flight.clone(), scope: key.scope })

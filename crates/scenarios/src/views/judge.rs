@@ -9,7 +9,7 @@ use crate::notes::{Action, Note, Seen};
 /// Judges what was written down.
 pub(super) fn judge(notes: &[Note]) -> Vec<Violation> {
     let log = notes.iter().rev().find_map(|note| match &note.what {
-        Action::ReadLog { events } => Some(events.as_slice()),
+        Action::WholeLog { events } => Some(events.as_slice()),
         _ => None,
     });
     let Some(log) = log else { return vec![Violation::new("the run ends with the log", "nobody read it".to_owned())] };
@@ -51,8 +51,8 @@ fn at_the_end(what: &Action, log: &[Seen]) -> Vec<Violation> {
 
 fn fold(view: &str, log: &[Seen]) -> Vec<(String, i64, i64)> {
     let is_counted = |event: &&Seen| match view {
-        "rare" => event.id == "rare",
-        "inline" => event.id != "poison",
+        "rare" => event.kind == "rare",
+        "inline" => event.kind != "poison",
         _ => true,
     };
     let mut rows = BTreeMap::<&str, (i64, i64)>::new();
@@ -87,7 +87,7 @@ fn every_letter(notes: &[Note], log: &[Seen]) -> Option<Violation> {
         })
         .collect();
     let asked: BTreeSet<String> =
-        log.iter().filter(|event| event.id == "mailed").map(|event| format!("tally/{}/0", event.position)).collect();
+        log.iter().filter(|event| event.kind == "mailed").map(|event| format!("tally/{}/0", event.position)).collect();
     let wrong = sent.symmetric_difference(&asked).next()?;
     let how = if asked.contains(wrong) { "was never sent" } else { "was sent, and nothing in the log asks for it" };
     Some(Violation::new("every letter is sent", format!("letter {wrong} {how}")))

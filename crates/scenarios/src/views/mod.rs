@@ -49,7 +49,7 @@ pub(crate) fn run(mut sim: Sim) -> Report {
     if outcome.passed() {
         outcome.find(judge::judge(&notes));
     }
-    Report { outcome, notes }
+    Report { outcome, notes, judgement: None }
 }
 
 /// One life of the service.

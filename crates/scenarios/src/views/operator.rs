@@ -177,19 +177,21 @@ impl Service {
             events.extend(page.events.iter().map(seen));
             after = page.scanned;
             if after >= page.head {
-                self.notes.add("judge", invoked, Action::ReadLog { events });
+                self.notes.add("judge", invoked, Action::WholeLog { events });
                 return Ok(());
             }
         }
     }
 }
 
-/// The event; of what is its id in other scenarios, the type is what matters here.
 fn seen(event: &Recorded) -> Seen {
     Seen {
         position: event.position().get(),
         stream: event.stream().to_owned(),
         version: event.version().get(),
-        id: event.kind().to_owned(),
+        id: event.id().to_owned(),
+        kind: event.kind().to_owned(),
+        tags: Vec::new(),
+        content: None,
     }
 }

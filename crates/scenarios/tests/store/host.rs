@@ -123,6 +123,15 @@ impl Host {
         sqlite::open(&self.env(), sqlite::Config { limits, ..sqlite::Config::at("store.db") }).await
     }
 
+    /// Ends the process and nothing else, once whatever still runs has met a dead disk.
+    pub(crate) async fn restart(&self) {
+        self.disk.crash();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        self.disk.kill();
+    }
+
     /// Cuts the power, once whatever still runs has met a dead disk.
     pub(crate) async fn lose_power(&self, survival: Survival) {
         if !self.disk.is_dead() {

@@ -13,7 +13,7 @@ use quorate_data::{
         conformance::CASES,
     },
 };
-use quorate_runtime::fault::disk::Survival;
+use quorate_runtime::fault::{DiskFaults, disk::Survival};
 use quorate_sim::disk::{Journal, Model};
 
 use self::host::Host;
@@ -154,5 +154,46 @@ fn whatever_operation_the_power_fails_at_an_event_is_in_the_store_or_in_its_arch
             k += 1;
         }
         assert!(k > 10, "the work ended after {k} operations already");
+    }
+}
+
+/// Appends one event, and says whether it was acknowledged.
+async fn append(store: &Store, id: &str) -> bool {
+    let event = NewEvent::new(id, "/test", "filled").json("{}");
+    store.append(AppendBatch::to("stream".parse().unwrap(), ExpectedVersion::Any, vec![event])).await.is_ok()
+}
+
+/// A kernel tries a sync that failed no second time, and goes on showing what it could not write. So a program that
+/// comes back after one reads what is on no disk, and must not build on it.
+#[test]
+fn what_is_acknowledged_after_a_sync_failed_survives_the_power_failing() {
+    let _alone = alone();
+    for seed in 0..20 {
+        for survival in Survival::ALL {
+            runtime().block_on(async {
+                let host = Host::new(seed, Model::default());
+                let _running = host.disk.enter();
+                let store = host.try_open(Limits::default()).await.unwrap();
+                assert!(append(&store, "before").await);
+                host.disk.set_faults(DiskFaults { sync_errors: 1.0, ..DiskFaults::default() }).unwrap();
+                assert!(!append(&store, "meanwhile").await);
+                drop(store);
+                host.disk.set_faults(DiskFaults::default()).unwrap();
+                host.restart().await;
+
+                let store = host.try_open(Limits::default()).await.unwrap();
+                assert!(append(&store, "after").await);
+                host.lose_power(survival).await;
+                drop(store);
+
+                let store = host.try_open(Limits::default()).await;
+                let store = store.unwrap_or_else(|cause| panic!("seed {seed}, {survival:?}: {cause:?}"));
+                let read = ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 100 };
+                let found = store.read_log(read).await.unwrap().events;
+                let ids: Vec<&str> = found.iter().map(|event| event.id()).collect();
+                assert!(ids.contains(&"before") && ids.contains(&"after"), "seed {seed}, {survival:?}: {ids:?}");
+                store.close().await.unwrap();
+            });
+        }
     }
 }

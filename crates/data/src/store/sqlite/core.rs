@@ -254,9 +254,11 @@ impl Core {
             Ok(()) => {
                 self.begun = false;
                 self.shared.tail_mut().drop_indexed();
+                self.env.reached("store: the tail became index");
                 Ok(())
             }
             Err(cause) => {
+                self.env.reached("store: the index could not be written");
                 let cause = explained(&self.connection, cause);
                 self.roll_back();
                 self.end_if_fatal(&cause);
@@ -349,6 +351,7 @@ impl Core {
         match known {
             0 => Ok(None),
             known if known == total => {
+                self.env.reached("store: an append was known already");
                 let token = Token::new(self.shared.timeline, newest);
                 Ok(Some(Appended { versions, token, repeated: true }))
             }

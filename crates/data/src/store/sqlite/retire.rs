@@ -128,6 +128,9 @@ pub(super) fn slice(core: &mut Core) -> Result<(), StoreError> {
     match rewritten.and_then(|()| core.make_durable(RETIRING)) {
         Ok(()) => {
             core.begun = false;
+            if slice.blocks.len() > 1 {
+                core.env.reached("store: several blocks were rewritten at once");
+            }
             core.shared.lingering.store(true, Ordering::Relaxed);
             // Ordering: see `retiring`.
             core.shared.cache.forget(&slice.blocks);

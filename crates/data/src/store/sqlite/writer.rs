@@ -42,6 +42,9 @@ const FLUSH_EVENTS: usize = 8_192;
 /// … or so many bytes.
 const FLUSH_BYTES: usize = 8 << 20;
 
+/// What a sync seems to take where one is made slow to try what happens then.
+const SLOW_SYNC: Duration = Duration::from_millis(1);
+
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
     Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
@@ -118,9 +121,9 @@ impl Dedicated for Writer {
             self.gather.waited(self.queue.waiting() >= wanted);
         }
         loop {
-            let jobs = self.queue.take();
-            let answered = jobs.as_ref().map_or(0, Vec::len);
-            if self.run_batch(jobs.unwrap_or_default()) == Work::Over {
+            let jobs = self.queue.take().unwrap_or_default();
+            let answered = jobs.len();
+            if self.run_taken(jobs) == Work::Over {
                 return Work::Over;
             }
             // A slice between two groups: neither waits for long.
@@ -157,6 +160,21 @@ impl Writer {
 
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs what was taken from the queue, as a rule as one batch.
+    fn run_taken(&mut self, jobs: Vec<Job>) -> Work {
+        // Any division into groups is right: one sync for all is what a group is for, and nothing else.
+        let alone = jobs.len() > 1 && self.core().env.buggify("store: every job is a group of its own");
+        let groups = if alone { jobs.into_iter().map(|job| vec![job]).collect() } else { vec![jobs] };
+        let mut groups = groups.into_iter();
+        while let Some(jobs) = groups.next() {
+            if self.run_batch(jobs) == Work::Over {
+                groups.flatten().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
+                return Work::Over;
+            }
+        }
+        Work::Idle
     }
 
     /// Runs jobs in order: stretches of appends and units as groups, the rest each by itself.
@@ -245,7 +263,10 @@ impl Writer {
                 self.run_group(second);
             }
             // One of them spoiled it for all: each alone gets the answer it deserves.
-            Err(_) => jobs.into_iter().for_each(|job| self.run_group(vec![job])),
+            Err(_) => {
+                self.core().env.reached("store: a group failed, and its members ran again");
+                jobs.into_iter().for_each(|job| self.run_group(vec![job]));
+            }
         }
     }
 
@@ -258,8 +279,11 @@ impl Writer {
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
         let answers = answers.and_then(|answers| self.fold().map(|()| answers));
         let begun = self.core().env.mono();
-        let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
-        (self.sync, self.waiting) = (self.core().env.mono().saturating_since(begun), self.queue.waiting());
+        // A simulated sync takes no time while it runs, and would never be worth waiting for.
+        let slow = self.core().env.buggify("store: the writer waits for company");
+        let committed = answers.and_then(|answers| Ok(self.commit(jobs.len()).map(|()| answers)?));
+        let took = self.core().env.mono().saturating_since(begun);
+        (self.sync, self.waiting) = (took + SLOW_SYNC * u32::from(slow), self.queue.waiting());
         let committed = committed.map_err(|cause| match cause {
             UnitError::Store(cause) => UnitError::Store(explained(&self.core().connection, cause)),
             other => other,
@@ -268,6 +292,9 @@ impl Writer {
             let mut core = self.core();
             core.roll_back();
             if let UnitError::Store(cause) = cause {
+                if matches!(cause, StoreError::DiskFull) {
+                    core.env.reached("store: the disk was full");
+                }
                 core.end_if_fatal(cause);
             }
             if core.is_halted() {
@@ -276,6 +303,15 @@ impl Writer {
             }
         }
         committed
+    }
+
+    /// Commits a group of so many.
+    fn commit(&self, members: usize) -> Result<(), StoreError> {
+        let mut core = self.core();
+        if members > 1 && core.env.buggify("store: a group is taken back before its commit") {
+            return Err(StoreError::Busy);
+        }
+        core.commit()
     }
 
     /// Runs one member of the group. `Err` spoils the group.
@@ -387,7 +423,7 @@ impl Writer {
         let due = {
             let tail = core.shared.tail();
             tail.len() >= FLUSH_EVENTS || tail.bytes() >= FLUSH_BYTES
-        };
+        } || core.env.buggify("store: the index is written early");
         if due && let Err(cause) = core.flush() {
             // Nothing is lost: the events are durable, and the next commit tries again.
             tracing::warn!(%cause, "the index could not be written");
