@@ -5,8 +5,10 @@
 //! them read the clock once and wait.
 
 pub mod circuit_breaker;
+pub mod deadline;
 pub mod dice;
 pub mod outcome;
+pub mod retry;
 mod stripes;
 mod sync;
 
