@@ -1,5 +1,6 @@
 //! `quorate sim`: whole-product simulations by name and seed.
 
+mod backoff;
 mod campaign;
 mod minimise;
 mod one;
@@ -55,6 +56,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// A crowd that updates one row: how long it takes, and how many writes, by strategy of backing off
+    Backoff(backoff::Options),
 }
 
 /// Which seeds.
@@ -93,6 +96,7 @@ impl Command {
     pub(crate) async fn run(self, env: &Env, format: Format) -> Result<(), Failure> {
         match self {
             Self::List => list(format),
+            Self::Backoff(options) => backoff::run(&options, format),
             Self::Run { scenario, how: How { seed: Some(seed), .. } } => {
                 let one = One { seed, without: Vec::new(), steps: false };
                 one::run(env, find(&scenario)?, one, format).await
