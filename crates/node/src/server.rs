@@ -125,6 +125,7 @@ impl Server {
         tracing::info!(address = %self.address, "listening");
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
         self.http.tasks().spawn("forget-replies", forget_replies(self.surface.clone()));
+        self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         accept(&*self.listener, &self.surface).await;
         drop(self.listener);
         drain(&self.surface, &self.http).await;
@@ -243,6 +244,30 @@ async fn forget_replies(surface: Surface) {
         }
         if let Err(cause) = node.idempotency.sweep(node.config.keep_replies).await {
             tracing::warn!(%cause, "old replies could not be forgotten");
+        }
+    }
+}
+
+/// Forgets what streams' rules no longer keep, now and then.
+async fn scavenge(surface: Surface) {
+    let node = surface.node();
+    let stop = node.env.tasks().stop();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = node.env.sleep(node.config.scavenge_every) => {}
+        }
+        // What was begun is written down, so that it can be left at any moment.
+        let done = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            done = node.streams.scavenge() => done,
+        };
+        match done {
+            Ok(done) if done.events > 0 => tracing::info!(done.streams, done.events, "expired events were forgotten"),
+            Ok(_) => {}
+            Err(cause) => tracing::warn!(%cause, "expired events could not be forgotten"),
         }
     }
 }

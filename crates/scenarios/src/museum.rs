@@ -23,6 +23,11 @@ pub const PIECES: &[Piece] = &[
         about: "an append is acknowledged when it is written, not when it is synced",
     },
     Piece {
+        name: "sync-wrong-file",
+        scenario: "appends",
+        about: "a sync of the write-ahead log goes to the file beside it",
+    },
+    Piece {
         name: "expected-version-outside",
         scenario: "appends",
         about: "the expected version is checked before the append has its turn",

@@ -6,6 +6,7 @@ mod body_out;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
+mod erasure;
 mod found;
 mod guard;
 mod health;
@@ -20,6 +21,7 @@ mod percent;
 pub(crate) mod problem;
 mod reply;
 mod request;
+mod retention;
 mod routes;
 mod schemas;
 mod sse;
@@ -48,7 +50,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
+    verbs::{Archives, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams},
 };
 
 /// What requests are done with.
@@ -56,7 +58,9 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) env: Env,
     pub(crate) streams: Streams,
+    pub(crate) archives: Archives,
     pub(crate) care: StoreCare,
+    pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
     pub(crate) idempotency: Idempotency,
@@ -92,7 +96,9 @@ impl Node {
             streams: Streams::new(store.clone()),
             schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
-            care: StoreCare::new(store, config.backups()),
+            archives: Archives::new(store.clone(), config.archives()),
+            erasures: Erasures::new(store.clone()),
+            care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
             connections,

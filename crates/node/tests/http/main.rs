@@ -4,12 +4,14 @@
 
 mod append;
 mod client;
+mod erasure;
 mod hostile;
 mod http2;
 mod keys;
 mod lifecycle;
 mod node;
 mod read;
+mod retention;
 mod schemas;
 mod several;
 mod store;

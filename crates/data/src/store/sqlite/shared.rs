@@ -16,6 +16,7 @@ use super::{
     block::Block,
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
+    expiry::Expiry,
     keys::KeyRing,
     moves::Moves,
     sql::Guard,
@@ -37,8 +38,11 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
+    pub(super) expiry: Expiry,
     pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
+    /// Counts what was forgotten; see [`forget`](Self::forget).
+    pub(super) forgotten: watch::Sender<u64>,
     /// Who follows single streams.
     pub(super) streams: Moves,
     /// Whether data that was forgotten may still stand in the write-ahead log.
@@ -101,6 +105,7 @@ impl Shared {
         timeline: Timeline,
         tail: Tail,
         keys: KeyRing,
+        expiry: Expiry,
         schemas: SchemaRegistry,
     ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
@@ -111,8 +116,10 @@ impl Shared {
             timeline,
             cache,
             keys,
+            expiry,
             schemas,
             head,
+            forgotten: watch::Sender::new(0),
             streams: Moves::new(),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
@@ -153,6 +160,13 @@ impl Shared {
             readers.push(reader);
         }
         result
+    }
+
+    /// Tells whoever holds events in memory to let go of them.
+    ///
+    /// Ordering: after no reader that begins now can read the data any more, and before anybody is told that it is gone.
+    pub(super) fn forget(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
     }
 
     /// Refuses once the store is closed.

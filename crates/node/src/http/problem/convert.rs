@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use quorate_data::{
     schema::{RegisterError, RegistrarError, Rejection},
-    store::{AppendError, InvalidQuery, Retry, SqlError, StoreError, TokenError},
+    store::{
+        AppendError, ArchiveError, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError, TokenError,
+    },
     subscription::SubscriptionError,
 };
 use quorate_foundations::name::NameError;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Code, Problem};
 use crate::{
     http::{cloud_events::Fault, schemas},
-    verbs::{BackupError, OnceError, ReadError, TokenUnmet},
+    verbs::{ArchivingError, BackupError, OnceError, ReadError, TokenUnmet},
 };
 
 impl From<StoreError> for Problem {
@@ -166,8 +168,51 @@ impl From<ReadError> for Problem {
             ReadError::NoStream { stream } => told(Code::StreamNotFound).with("stream", stream.as_str()),
             ReadError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
             ReadError::NoEvent { stream, .. } => told(Code::EventNotFound).with("stream", stream.as_str()),
+            ReadError::Archived { stream, archive, .. } => told(Code::EventArchived)
+                .with("stream", stream.as_str())
+                .with("archiveid", archive.id.to_string())
+                .with("archive", archive.name.as_str()),
             ReadError::Ahead { head, .. } => told(Code::PositionAhead).with("logposition", head.to_string()),
             ReadError::Store(cause) => cause.clone().into(),
+        }
+    }
+}
+
+impl From<MetadataError> for Problem {
+    fn from(error: MetadataError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            MetadataError::Conflict { stream, actual, .. } => {
+                told(Code::MetadataConflict).with("stream", stream.as_str()).at_metadata(actual.get())
+            }
+            MetadataError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
+            MetadataError::Store(cause) => cause.clone().into(),
+            _ => told(Code::InvalidParameter),
+        }
+    }
+}
+
+impl From<ArchivingError> for Problem {
+    fn from(error: ArchivingError) -> Self {
+        match error {
+            ArchivingError::Name(cause) => cause.into(),
+            ArchivingError::Archive(cause) => cause.into(),
+            _ => Self::of(Code::StoreFailed, &error),
+        }
+    }
+}
+
+impl From<ArchiveError> for Problem {
+    fn from(error: ArchiveError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            ArchiveError::Exists { name } => told(Code::ArchiveExists).with("archive", name.as_str()),
+            ArchiveError::Nothing { stream, .. } => told(Code::NothingToArchive).with("stream", stream.as_str()),
+            ArchiveError::Overtaken { stream } => {
+                told(Code::StreamOvertaken).with("stream", stream.as_str()).retry(Retry::Now)
+            }
+            ArchiveError::Store(cause) => cause.clone().into(),
+            _ => told(Code::StoreFailed),
         }
     }
 }
@@ -191,6 +236,22 @@ impl From<OnceError> for Problem {
             OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
             OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
             OnceError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Invalid(_) => Self::of(Code::InvalidName, &error),
+            // Refused before it was begun.
+            EraseError::Store(cause @ (StoreError::Overloaded { .. } | StoreError::Closed)) => cause.into(),
+            // The ledger may know it already: then it holds, whatever failed behind that.
+            EraseError::Store(cause) => Self::from(cause).unknown(),
+            EraseError::Copies { room, .. } => {
+                Self::of(Code::ErasureIncomplete, &error).retry(Retry::Now).partial().with("room", room)
+            }
+            _ => Self::of(Code::StoreFailed, &error).unknown(),
         }
     }
 }
