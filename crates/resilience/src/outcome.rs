@@ -4,17 +4,17 @@
 //! nobody waits for any more as failures of the upstream. So a call ends in one of four ways, and every room has a
 //! table of what each way means to it.
 //!
-//! | outcome | circuit breaker | retry | adaptive bulkhead | hedge, latency |
-//! |---|---|---|---|---|
-//! | `Upstream(Success)` | success | – | sample | sample |
-//! | `Upstream(Fault)` | failure | retried | sample, unless it was quick | – |
-//! | `Upstream(Throttled)` | failure for the rate, not for consecutive ones; never closes | retried | overload | – |
-//! | `Upstream(Refusal)` (the caller's mistake) | neither | never | sample | – |
-//! | `Upstream(Stale)` (an idle connection was closed) | neither | at once, on a new one | – | – |
-//! | `Timeout(Attempt)` | failure | retried | overload | – |
-//! | `Timeout(Total)` | neither | never | – | – |
-//! | `Rejected(_)` | neither | never | – | – |
-//! | `Cancelled` | neither; permits return | never | – | – |
+//! | outcome | circuit breaker | retry |
+//! |---|---|---|
+//! | `Upstream(Success)` | success | – |
+//! | `Upstream(Fault)` | failure | again |
+//! | `Upstream(Throttled)` | failure for the rate, not for those in a row; never closes | again |
+//! | `Upstream(Refusal)` (the caller's mistake) | neither | never |
+//! | `Upstream(Stale)` (an idle connection was closed) | neither | once, at once, on a new one |
+//! | `Timeout(Attempt)` | failure | again |
+//! | `Timeout(Total)` | neither, unless told so | never |
+//! | `Rejected(_)` | neither | never |
+//! | `Cancelled` | neither; permits return | never |
 
 use std::time::Duration;
 
