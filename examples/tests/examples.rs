@@ -17,6 +17,8 @@ use quorate::{
 
 #[path = "../bank.rs"]
 mod bank;
+#[path = "../library.rs"]
+mod library;
 #[path = "../loans.rs"]
 #[expect(dead_code, reason = "the program's own printing is not tested")]
 mod loans;
@@ -45,6 +47,11 @@ fn at(text: &str) -> Wall {
 #[test]
 fn the_bank_runs_to_its_end() {
     bank::main().unwrap();
+}
+
+#[test]
+fn the_library_runs_to_its_end() {
+    library::main().unwrap();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, schema, serve, sim, store, stream, subscription,
+    patterns, schema, serve, sim, store, stream, subscription, view,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -60,6 +60,9 @@ enum Command {
     /// Durable subscriptions: create them, pull events, settle them
     #[command(subcommand)]
     Subscription(subscription::Command),
+    /// Materialized views: how they stand, rebuild, pause, switch, what is parked
+    #[command(subcommand)]
+    View(view::Command),
     /// Data subjects: erase one, say who is erased, export the ledger
     #[command(subcommand)]
     Erasure(erasure::Command),
@@ -121,6 +124,7 @@ impl Arguments {
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
+            Command::View(command) => command.run(&client, output).await,
             Command::Erasure(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,

@@ -24,6 +24,7 @@ mod small_pages;
 mod store;
 mod stream;
 mod subscription;
+mod view;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -91,6 +91,8 @@ impl Page {
                 alias = "subscriptions",
                 alias = "parked",
                 alias = "schemas",
+                alias = "views",
+                alias = "skipped",
                 alias = "erasures"
             )]
             events: Vec<&'p RawValue>,

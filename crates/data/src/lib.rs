@@ -3,6 +3,7 @@
 pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod materialized_view;
 pub mod schema;
 pub mod store;
 pub mod subscription;

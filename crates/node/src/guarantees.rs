@@ -372,6 +372,42 @@ pub const TABLE: &[Guarantee] = &[
         &[test("crates/node/tests/http/several.rs", "several_streams_are_written_together_or_not_at_all")],
     ),
     row(
+        Atomicity,
+        "view",
+        Library,
+        "rows, checkpoint, parked events and effects commit together: a view is the fold of the log",
+        &[
+            test(
+                "crates/data/src/materialized_view/tests/keeping_up.rs",
+                "a_restart_goes_on_at_the_checkpoint_and_applies_nothing_twice",
+            ),
+            test("crates/data/src/materialized_view/tests/keeping_up.rs", "shards_together_are_the_fold_of_the_log"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "inline view",
+        Library,
+        "events and rows commit together; what the view cannot take is refused alone",
+        &[
+            test("crates/data/src/materialized_view/tests/inline.rs", "an_append_and_its_rows_are_there_together"),
+            test(
+                "crates/data/src/materialized_view/tests/inline.rs",
+                "an_event_that_the_view_cannot_take_is_refused_and_others_are_not",
+            ),
+        ],
+    ),
+    row(
+        Atomicity,
+        "command",
+        Library,
+        "a command, its events and the answer to its key commit together",
+        &[
+            test("crates/consistency/src/cqrs/tests.rs", "a_command_is_carried_out_once_however_often_it_is_sent"),
+            test("crates/consistency/src/cqrs/tests.rs", "a_rejection_is_an_answer_and_stays_the_answer"),
+        ],
+    ),
+    row(
         Order,
         "append",
         Library,
@@ -469,6 +505,23 @@ pub const TABLE: &[Guarantee] = &[
         ],
     ),
     row(
+        Order,
+        "view",
+        Library,
+        "of two owners of a shard the later one alone writes",
+        &[test("crates/data/src/materialized_view/tests/keeping_up.rs", "an_owner_who_comes_back_late_writes_nothing")],
+    ),
+    row(
+        Order,
+        "view, parked events",
+        Library,
+        "events of a key are applied in order, also through parking and replay",
+        &[test(
+            "crates/data/src/materialized_view/tests/poison.rs",
+            "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on",
+        )],
+    ),
+    row(
         Visibility,
         "rules of a stream",
         Library,
@@ -538,6 +591,48 @@ pub const TABLE: &[Guarantee] = &[
         Library,
         "a tombstoned stream takes no events and shows none, for good",
         &[Conformance("a_tombstoned_stream_is_closed_for_good")],
+    ),
+    row(
+        Visibility,
+        "query of a view",
+        Library,
+        "with a token it shows that write, or says how far the view is",
+        &[
+            test(
+                "crates/data/src/materialized_view/tests/keeping_up.rs",
+                "a_read_waits_for_its_own_write_or_is_told_how_far_the_view_is",
+            ),
+            test(
+                "crates/consistency/src/cqrs/tests.rs",
+                "a_question_sees_the_callers_own_command_or_says_how_far_it_is",
+            ),
+        ],
+    ),
+    row(
+        Visibility,
+        "rebuild a view",
+        Library,
+        "readers see no half-built view, and never less than before",
+        &[
+            test(
+                "crates/data/src/materialized_view/tests/rebuilding.rs",
+                "a_rebuild_under_writes_ends_with_the_fold_of_the_log",
+            ),
+            test(
+                "crates/data/src/materialized_view/tests/rebuilding.rs",
+                "a_build_that_has_not_caught_up_is_not_given_to_readers",
+            ),
+        ],
+    ),
+    row(
+        Visibility,
+        "POST /v1/views/{name}/switch",
+        Http,
+        "a build with parked events is given to readers only if that is accepted",
+        &[test(
+            "crates/node/tests/http/views.rs",
+            "readers_are_given_another_build_when_somebody_accepts_what_it_lacks",
+        )],
     ),
     row(
         Delivery,
@@ -639,6 +734,22 @@ pub const TABLE: &[Guarantee] = &[
         &[test(SUBSCRIBING, "a_reader_that_never_reads_is_let_go_and_can_come_back")],
     ),
     row(
+        Delivery,
+        "effect of a view",
+        Library,
+        "carried out at least once, under one key; a rebuild sends nothing again and loses nothing",
+        &[
+            test(
+                "crates/data/src/materialized_view/tests/rebuilding.rs",
+                "a_rebuild_sends_nothing_again_and_goes_on_at_the_next_position",
+            ),
+            test(
+                "crates/data/src/materialized_view/tests/rebuilding.rs",
+                "what_the_old_build_never_came_to_is_carried_out_by_the_new_one",
+            ),
+        ],
+    ),
+    row(
         Integrity,
         "archive",
         Library,
@@ -728,6 +839,22 @@ pub const TABLE: &[Guarantee] = &[
         &[
             test(SCHEMAS, "an_incompatible_schema_is_refused_with_its_path_and_a_check_says_so_beforehand"),
             test(SCHEMAS, "hostile_schemas_are_refused_and_the_node_goes_on"),
+        ],
+    ),
+    row(
+        Integrity,
+        "view",
+        Library,
+        "a missed or doubled event is found by a recount; changed code under one version is refused",
+        &[
+            test(
+                "crates/data/src/materialized_view/tests/poison.rs",
+                "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on",
+            ),
+            test(
+                "crates/data/src/materialized_view/tests/rebuilding.rs",
+                "changed_code_under_the_same_version_is_noticed",
+            ),
         ],
     ),
 ];

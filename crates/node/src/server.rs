@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use quorate_data::{
+    materialized_view::ViewError,
     store::{OpenError, Store, StoreError, sqlite},
     subscription::SubscriptionError,
 };
@@ -20,7 +21,7 @@ use crate::{
         Node, Surface,
         connection::{Open, TICK, Verdict, Watched},
     },
-    verbs::{DurableSubscriptions, Idempotency, OnceError},
+    verbs::{DurableSubscriptions, Idempotency, OnceError, ViewCare},
 };
 
 /// Why the server could not start, or not end well.
@@ -54,6 +55,9 @@ pub enum ServeError {
     /// The tables of the durable subscriptions cannot be made.
     #[error("the tables of the durable subscriptions cannot be made")]
     Subscriptions(#[source] SubscriptionError),
+    /// The tables of the views cannot be made.
+    #[error("the tables of the views cannot be made")]
+    Views(#[source] ViewError),
     /// The store could not be closed well; what was acknowledged is safe.
     #[error("the store could not be closed")]
     Close(#[source] StoreError),
@@ -104,8 +108,9 @@ impl Server {
         let store = sqlite::open(&env, config.store()).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
+        let views = ViewCare::open(&store).await.map_err(ServeError::Views)?;
         let http = env.scope("http");
-        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions));
+        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions, views));
         Ok(Self { listener, address, surface, http, store })
     }
 

@@ -17,6 +17,7 @@ pub mod museum;
 mod node;
 mod notes;
 mod page;
+mod views;
 mod world;
 
 use std::time::Duration;
@@ -198,6 +199,16 @@ pub fn all() -> &'static [Scenario] {
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
             sometimes: &["stamps: the mark was read back"],
             play: Play::Own(log::stamps::run),
+        },
+        Scenario {
+            name: "views",
+            about: "views keep up with a log, are fenced, poisoned, parked, rebuilt and switched, and end as the fold of it",
+            sometimes: &[
+                "view: an event could not be applied",
+                "view: an owner was fenced",
+                "view: readers were given another build",
+            ],
+            play: Play::Own(views::run),
         },
         Scenario {
             name: "workers",

@@ -63,4 +63,20 @@ pub const PIECES: &[Piece] = &[
         scenario: "stamps",
         about: "a hybrid clock hands out stamps beyond the mark that is durable",
     },
+    Piece { name: "view-checkpoint-first", scenario: "views", about: "a view's checkpoint commits before its rows" },
+    Piece {
+        name: "effect-repeated-on-rebuild",
+        scenario: "views",
+        about: "a rebuild sends again what was sent before",
+    },
+    Piece {
+        name: "unfenced-view-owner",
+        scenario: "views",
+        about: "an owner of a view who comes back late goes on writing",
+    },
+    Piece {
+        name: "filtered-view-rescans",
+        scenario: "views",
+        about: "the checkpoint of a view stays at the last event that matters to it, and the rest is read again and again",
+    },
 ];

@@ -105,6 +105,45 @@ pub enum Action {
         /// Its bytes, in hexadecimal: they sort as the stamps do.
         stamp: String,
     },
+    /// Read the whole log where it is kept, when everything had come to rest.
+    WholeLog {
+        /// The events.
+        events: Vec<Seen>,
+    },
+    /// Was sent a letter that a view asked for.
+    Letter {
+        /// The effect's key.
+        key: String,
+    },
+    /// Read a view to its end, when everything had come to rest.
+    ReadView {
+        /// The view.
+        view: String,
+        /// For each key, in order: how many events, and the sum of their positions.
+        rows: Vec<(String, i64, i64)>,
+        /// Whether a recount of the log agreed that every event was dealt with once.
+        whole: bool,
+        /// How far its checkpoint was.
+        checkpoint: u64,
+        /// The end of the log.
+        head: u64,
+    },
+    /// Looked at a view while it was being written to.
+    LookedAt {
+        /// The view.
+        view: String,
+        /// Up to where it said it was.
+        position: u64,
+        /// How many events its rows held.
+        events: i64,
+    },
+    /// Had a view rebuilt when everything had come to rest.
+    Rebuilt {
+        /// How many letters had been sent before.
+        before: usize,
+        /// And how many after readers were given the new build.
+        after: usize,
+    },
 }
 
 /// How a write ended, as its client knows.
@@ -193,6 +232,11 @@ impl Notes {
     pub(crate) fn add(&self, client: &str, invoked: u64, what: Action) {
         let note = Note { client: client.to_owned(), invoked, completed: self.now(), what };
         self.written().all.push(note);
+    }
+
+    /// How many notes so far are such as `is` says.
+    pub(crate) fn count(&self, is: impl Fn(&Action) -> bool) -> usize {
+        self.written().all.iter().filter(|note| is(&note.what)).count()
     }
 
     /// Writes down what begins to have an effect now, as it is if nobody ever hears what came of it.

@@ -59,4 +59,8 @@ pieces! {
     checkpoint_outside,
     lease_by_wall_clock,
     hlc_not_persisted,
+    view_checkpoint_first,
+    effect_repeated_on_rebuild,
+    unfenced_view_owner,
+    filtered_view_rescans,
 }

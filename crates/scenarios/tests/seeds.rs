@@ -122,6 +122,7 @@ scenarios! {
     machines_subscription,
     retention,
     stamps,
+    views,
     workers,
 }
 

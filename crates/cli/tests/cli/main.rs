@@ -15,4 +15,5 @@ mod serve;
 mod settings;
 mod sim;
 mod subscriptions;
+mod views;
 mod walkthrough;

@@ -7,8 +7,8 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog,
-    ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, Timeline, Value, Verified,
+    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Follower, Limits, LogPage,
+    ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, Timeline, Value, Verified,
     erasure::{DataSubject, Entry, Erased},
 };
 use crate::{
@@ -43,6 +43,8 @@ pub trait Backend: Send + Sync {
     fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
+    /// Has `follower` take in events in the transactions that append them, from now on.
+    fn follow(&self, follower: Arc<dyn Follower>);
     /// Reads a page of a stream.
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
     /// Reads a page of the log.
@@ -132,6 +134,8 @@ pub enum UnitError {
     Panicked(String),
     /// A deferred constraint does not hold.
     Constraint(String),
+    /// A [`Follower`] of that name cannot take in what it appends, and says why.
+    Follower(Arc<str>, String),
     /// The store failed.
     Store(StoreError),
 }

@@ -12,14 +12,15 @@ use tokio::sync::watch;
 
 use super::{
     Aborted, AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities,
-    CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, MetadataError, Progress, ReadLog, ReadStream, Retire,
-    Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamMetadata,
+    CheckedBatch, DynTx, ExpectedVersion, Follower, Limits, LogPage, MetadataError, Progress, ReadLog, ReadStream,
+    Retire, Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamMetadata,
     StreamPage, StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
     erasure::{EraseHook, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
 use crate::{
     event::{Position, Version},
+    materialized_view::Build,
     schema::SchemaRegistry,
 };
 
@@ -198,6 +199,7 @@ impl Store {
             (Err(UnitError::TooLarge), _) => Err(TransactError::TooLarge { limit: self.limits().unit_bytes() }),
             (Err(UnitError::Panicked(what)), _) => Err(TransactError::Panicked { what }),
             (Err(UnitError::Constraint(what)), _) => Err(TransactError::Constraint { what }),
+            (Err(UnitError::Follower(view, what)), _) => Err(TransactError::View { view, what }),
             (Err(UnitError::Store(cause)), _) => Err(TransactError::Store(cause)),
             (Ok(_) | Err(UnitError::Aborted), _) => unreachable!("a backend reports what the unit returned last"),
         }
@@ -234,6 +236,11 @@ impl Store {
         self.backend.streams(prefix.to_owned(), after, limit).await
     }
 
+    /// Has `follower` take in events in the transactions that append them, from now on and until the store closes.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.backend.follow(follower);
+    }
+
     /// Runs a read-only query over the application's tables; `$1`, `$2`, … stand for `params`.
     pub async fn query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
         self.backend.query(sql.to_owned(), params, Scope::Application).await
@@ -242,6 +249,11 @@ impl Store {
     /// The same for quorate's own rooms, on the tables they declared.
     pub async fn room_query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
         self.backend.query(sql.to_owned(), params, Scope::Room).await
+    }
+
+    /// Runs a read-only query over the tables of one build of a view, and nothing else.
+    pub async fn view_query(&self, build: Build, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
+        self.backend.query(sql.to_owned(), params, Scope::View(build)).await
     }
 
     /// Creates or upgrades the tables of one of quorate's rooms. Running it again changes nothing.

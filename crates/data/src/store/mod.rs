@@ -38,6 +38,7 @@ mod checked;
 pub mod conformance;
 pub mod erasure;
 mod error;
+mod follower;
 mod handle;
 mod limits;
 mod query;
@@ -56,6 +57,7 @@ pub use backend::{
 pub use checked::{CheckedBatch, Objection};
 pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
+pub use follower::{Follower, FollowerError};
 pub use handle::Store;
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};

@@ -9,7 +9,10 @@ use super::{
     AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream,
     Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
 };
-use crate::event::{NewEvent, Version};
+use crate::{
+    event::{NewEvent, Version},
+    materialized_view::Build,
+};
 use quorate_foundations::name::Name;
 
 /// What a backend offers inside a transaction: the port behind [`DynTx`].
@@ -51,10 +54,15 @@ pub trait TxOps: Send {
 /// Whose statement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The application's: `quorate_*` tables, transaction control, PRAGMA and ATTACH are refused.
+    /// The application's: `quorate_*` tables, writing to tables of views, transaction control, PRAGMA and ATTACH are
+    /// refused.
     Application,
     /// One of quorate's own rooms, on the `quorate_*` tables it declared.
     Room,
+    /// A view's: the rows of one build, by functions that always give the same answer.
+    View(Build),
+    /// The making and dropping of one build's tables.
+    ViewSchema(Build),
 }
 
 /// A transaction in progress, without a `commit`: it commits when the closure given to
@@ -162,6 +170,21 @@ impl DynTx {
     pub async fn room_query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
         self.ops.query(sql, params, Scope::Room).await
     }
+
+    /// Runs a statement on the tables of one build of a view, and nothing else.
+    pub async fn view_execute(&mut self, build: Build, sql: &str, params: &[Value]) -> Result<u64, SqlError> {
+        self.ops.execute(sql, params, Scope::View(build)).await
+    }
+
+    /// Runs a query on the tables of one build of a view, and nothing else.
+    pub async fn view_query(&mut self, build: Build, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+        self.ops.query(sql, params, Scope::View(build)).await
+    }
+
+    /// Makes or drops a table or an index of one build of a view.
+    pub async fn view_schema(&mut self, build: Build, sql: &str) -> Result<(), SqlError> {
+        self.ops.execute(sql, &[], Scope::ViewSchema(build)).await.map(|_| ())
+    }
 }
 
 /// Why a transaction did not commit. Nothing of it is left, except where the outcome is unknown.
@@ -196,6 +219,14 @@ pub enum TransactError<E> {
     #[error("the transaction breaks a constraint: {what}")]
     Constraint {
         /// What the engine said.
+        what: String,
+    },
+    /// A view that is kept in the append's own transaction cannot take in what was appended.
+    #[error("view `{view}` is kept in the append's transaction and refuses it: {what}")]
+    View {
+        /// The view.
+        view: Arc<str>,
+        /// Why.
         what: String,
     },
     /// The store failed.

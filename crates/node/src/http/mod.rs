@@ -28,6 +28,7 @@ mod sse;
 mod store;
 mod streams;
 mod subscriptions;
+mod views;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -50,7 +51,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{Archives, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams},
+    verbs::{Archives, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare},
 };
 
 /// What requests are done with.
@@ -63,6 +64,7 @@ pub(crate) struct Node {
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
+    pub(crate) views: ViewCare,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -90,6 +92,7 @@ impl Node {
         store: Store,
         idempotency: Idempotency,
         subscriptions: DurableSubscriptions,
+        views: ViewCare,
     ) -> Self {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
@@ -101,6 +104,7 @@ impl Node {
             care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
+            views,
             connections,
             guard: Guard::new(&config),
             date: DateHeader::default(),

@@ -17,6 +17,7 @@ mod event_schemas;
 mod retention;
 mod schemas;
 mod subscriptions;
+mod views;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| build().to_string().into());
 
@@ -39,6 +40,7 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "store", "description": "Care for the store" },
@@ -50,6 +52,7 @@ fn build() -> Value {
             subscriptions::paths(),
             event_schemas::paths(),
             erasure::paths(),
+            views::paths(),
         ]),
         "components": {
             "schemas": merged([
@@ -58,6 +61,7 @@ fn build() -> Value {
                 subscriptions::schemas(),
                 event_schemas::schemas(),
                 erasure::schemas(),
+                views::schemas(),
             ]),
             "parameters": parameters(),
             "headers": headers(),
@@ -227,6 +231,8 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "view": one("path", "name", "The view's name: small letters and digits in words joined by `-`", &text),
+        "build": one("query", "build", "A build of the view; without it the one that readers have", &count),
         "version": one("path", "version", "A version, counted from 1", &count),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),

@@ -9,6 +9,7 @@ mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
+mod views;
 
 pub use erasure::Erasures;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
@@ -19,3 +20,4 @@ pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};
+pub use views::ViewCare;

@@ -17,3 +17,4 @@ mod several;
 mod store;
 mod subscribe;
 mod subscriptions;
+mod views;

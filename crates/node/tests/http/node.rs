@@ -26,6 +26,11 @@ pub(crate) async fn node_with(change: impl FnOnce(&mut Config)) -> Node {
     start(tempfile::tempdir().unwrap(), change).await
 }
 
+/// A node on what is there in `folder` already.
+pub(crate) async fn node_in(folder: tempfile::TempDir) -> Node {
+    start(folder, |_| {}).await
+}
+
 pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = Config::in_folder(folder.path().join("data"));
     change(&mut config);

@@ -30,8 +30,8 @@ use crate::{
     schema::SchemaRegistry,
     store::{
         AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch, Committed,
-        Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, Statistics, StoreError,
-        StreamHead, StreamPage, StreamSummary, Timeline, Unit, UnitError, Value, Verified,
+        Follower, Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, Statistics,
+        StoreError, StreamHead, StreamPage, StreamSummary, Timeline, Unit, UnitError, Value, Verified,
         erasure::{DataSubject, Entry, Erased},
     },
 };
@@ -226,6 +226,10 @@ impl Backend for SqliteBackend {
 
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>> {
         Box::pin(self.ask(|reply| Job::Unit(unit, reply)))
+    }
+
+    fn follow(&self, follower: Arc<dyn Follower>) {
+        self.shared.follow(follower);
     }
 
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {

@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) asked: usize,
     pub(super) checkpoints: Checkpoints,
     pub(super) halted: bool,
+    /// Events of the group up to here were taken in by the followers.
+    pub(super) folded: u64,
     sealing: Sealing,
     buffer: BytesMut,
 }
@@ -78,6 +80,7 @@ impl Core {
             asked: 0,
             checkpoints: Checkpoints::default(),
             halted: false,
+            folded: 0,
             sealing,
             buffer: BytesMut::new(),
         }
@@ -93,6 +96,19 @@ impl Core {
             self.begun = true;
         }
         Ok(())
+    }
+
+    /// Begins a group: nothing of it was taken in by the followers.
+    pub(super) fn begin_group(&mut self) {
+        self.folded = self.shared.tail().published();
+    }
+
+    /// The events of the group that the followers have yet to take in, which they now do.
+    pub(super) fn unfolded(&mut self) -> Vec<Recorded> {
+        let tail = self.shared.tail();
+        let events = tail.events_after(self.folded).to_vec();
+        self.folded = tail.end();
+        events
     }
 
     /// Writes the group's events and commits; then they are durable and visible.

@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     event::{Position, Recorded},
     schema::SchemaRegistry,
-    store::{Limits, StoreError, Timeline},
+    store::{Follower, Limits, StoreError, Timeline},
 };
 
 /// Connections for reading that are kept for reuse.
@@ -49,6 +49,7 @@ pub(super) struct Shared {
     pub(super) lingering: AtomicBool,
     /// Transactions made durable since the store was opened.
     pub(super) commits: AtomicU64,
+    followers: RwLock<Arc<[Arc<dyn Follower>]>>,
     closed: AtomicBool,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
@@ -124,6 +125,7 @@ impl Shared {
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
+            followers: RwLock::new(Arc::new([])),
             closed: AtomicBool::new(false),
             tail: RwLock::new(tail),
             readers: Mutex::default(),
@@ -160,6 +162,17 @@ impl Shared {
             readers.push(reader);
         }
         result
+    }
+
+    /// Who takes in events in the transactions that append them.
+    pub(super) fn followers(&self) -> Arc<[Arc<dyn Follower>]> {
+        self.followers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a follower.
+    pub(super) fn follow(&self, follower: Arc<dyn Follower>) {
+        let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
+        *followers = followers.iter().cloned().chain([follower]).collect();
     }
 
     /// Tells whoever holds events in memory to let go of them.

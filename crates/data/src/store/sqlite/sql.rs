@@ -1,8 +1,10 @@
 //! The application's statements: what they may do, and values in and out.
 
+mod view;
+
 use std::sync::{
     Arc,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -13,15 +15,47 @@ use rusqlite::{
 };
 
 use super::connection::{constraint, failed};
-use crate::store::{Limits, Row, Scope, SqlError, StoreError, Value};
+use crate::{
+    materialized_view::{Build, TABLE_PREFIX},
+    store::{Limits, Row, Scope, SqlError, StoreError, Value},
+};
 
-const OWN: u8 = 0;
-const ROOM: u8 = 1;
-const APPLICATION: u8 = 2;
+const OWN: u64 = 0;
+
+/// A scope as the guard holds it: the kind in the low byte, the build of a view above it.
+fn code(scope: Scope) -> u64 {
+    match scope {
+        Scope::Room => 1,
+        Scope::Application => 2,
+        Scope::View(build) => 3 | u64::from(build.get()) << 8,
+        Scope::ViewSchema(build) => 4 | u64::from(build.get()) << 8,
+    }
+}
+
+fn scope(code: u64) -> Option<Scope> {
+    let build = Build::new(u32::try_from(code >> 8).unwrap_or_default());
+    match code & 0xff {
+        1 => Some(Scope::Room),
+        2 => Some(Scope::Application),
+        3 => Some(Scope::View(build)),
+        4 => Some(Scope::ViewSchema(build)),
+        _ => None,
+    }
+}
+
+/// What stands before a statement in the cache of prepared ones.
+fn mark(scope: Scope, sql: &str) -> String {
+    match scope {
+        Scope::Application => format!("/*application*/{sql}"),
+        Scope::Room => format!("/*room*/{sql}"),
+        Scope::View(build) => format!("/*view {build}*/{sql}"),
+        Scope::ViewSchema(build) => format!("/*view schema {build}*/{sql}"),
+    }
+}
 
 /// Says whose statement is being prepared; SQLite's authorizer asks it.
 #[derive(Clone, Default)]
-pub(super) struct Guard(Arc<AtomicU8>);
+pub(super) struct Guard(Arc<AtomicU64>);
 
 impl Guard {
     /// A guard that watches over `connection`.
@@ -30,9 +64,11 @@ impl Guard {
         let asked = guard.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             // Ordering: only the thread that prepares statements reads and writes the scope.
-            let allowed = match asked.0.load(Ordering::Relaxed) {
-                OWN => true,
-                scope => allows(scope, &context),
+            let allowed = match scope(asked.0.load(Ordering::Relaxed)) {
+                None => true,
+                Some(Scope::View(build)) => view::allows_rows(build, &context),
+                Some(Scope::ViewSchema(build)) => view::allows_schema(build, &context),
+                Some(scope) => allows(scope, &context),
             };
             if allowed { Authorization::Allow } else { Authorization::Deny }
         }))?;
@@ -51,20 +87,17 @@ impl Guard {
         scope: Scope,
         run: impl FnOnce(&mut Statement<'_>) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
-        let (scope, mark) = match scope {
-            Scope::Application => (APPLICATION, "/*application*/"),
-            Scope::Room => (ROOM, "/*room*/"),
-        };
-        if scope == APPLICATION && renames_to_reserved(sql) {
-            return Err(SqlError::Refused { what: "rename anything to a name that begins with quorate_".to_owned() });
+        if scope == Scope::Application && renames_to_reserved(sql) {
+            let what = format!("rename anything to a name that begins with quorate_ or {TABLE_PREFIX}");
+            return Err(SqlError::Refused { what });
         }
         let _held = self.hold(scope);
-        let mut statement = connection.prepare_cached(&format!("{mark}{sql}")).map_err(sql_error)?;
+        let mut statement = connection.prepare_cached(&mark(scope, sql)).map_err(sql_error)?;
         run(&mut statement)
     }
 
-    fn hold(&self, scope: u8) -> Held<'_> {
-        self.0.store(scope, Ordering::Relaxed);
+    fn hold(&self, scope: Scope) -> Held<'_> {
+        self.0.store(code(scope), Ordering::Relaxed);
         Held(self)
     }
 }
@@ -81,11 +114,15 @@ impl Drop for Held<'_> {
 /// The authorizer is not told new names; no statement of an application has another reason for these words together.
 fn renames_to_reserved(sql: &str) -> bool {
     let sql = sql.to_ascii_lowercase();
-    ["alter", "rename", "quorate_"].iter().all(|word| sql.contains(word))
+    ["alter", "rename"].iter().all(|word| sql.contains(word))
+        && ["quorate_", TABLE_PREFIX].iter().any(|prefix| sql.contains(prefix))
 }
 
-fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
-    let reserved = |table: &str| table.to_ascii_lowercase().starts_with("quorate_");
+fn allows(scope: Scope, context: &AuthContext<'_>) -> bool {
+    const ROOM: Scope = Scope::Room;
+    let hidden = |table: &str| table.to_ascii_lowercase().starts_with("quorate_");
+    // An application reads what views hold, and leaves the writing to them.
+    let reserved = |table: &str| hidden(table) || table.to_ascii_lowercase().starts_with(TABLE_PREFIX);
     match context.action {
         AuthAction::Attach { .. }
         | AuthAction::Detach { .. }
@@ -95,7 +132,7 @@ fn allows(scope: u8, context: &AuthContext<'_>) -> bool {
         | AuthAction::DropVtable { .. } => false,
         AuthAction::Pragma { .. } => false,
         AuthAction::Function { function_name } => !matches!(function_name, "load_extension" | "writefile" | "edit"),
-        AuthAction::Read { table_name, .. } => scope == ROOM || !reserved(table_name),
+        AuthAction::Read { table_name, .. } => scope == ROOM || !hidden(table_name),
         AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
         | AuthAction::Delete { table_name }

@@ -28,7 +28,13 @@ use super::{
     retire,
     unit::UnitTx,
 };
-use crate::store::{AppendError, Appended, Archive, ArchiveError, Committed, DynTx, StoreError, Unit, UnitError};
+use crate::{
+    event::Recorded,
+    store::{
+        AppendError, Appended, Archive, ArchiveError, Committed, DynTx, Follower, FollowerError, StoreError, Unit,
+        UnitError,
+    },
+};
 use quorate_foundations::name::Name;
 
 /// The tail goes into the index tables when it holds so many events …
@@ -63,6 +69,9 @@ enum Answer {
     Append(Result<Appended, AppendError>),
     Unit(Result<Committed, UnitError>),
 }
+
+/// What came of code that was polled once: an answer, none yet, or a panic.
+type Polled<T> = Result<Poll<T>, Box<dyn std::any::Any + Send>>;
 
 /// The writer's thread of work.
 pub(super) struct Writer {
@@ -246,6 +255,13 @@ impl Writer {
             Err(cause @ UnitError::Store(StoreError::OutcomeUnknown)) => {
                 jobs.into_iter().for_each(|job| refuse(job, &cause));
             }
+            // Which of them a view refuses takes few commits to find; it may be a client's doing again and again.
+            Err(UnitError::Follower(..)) => {
+                let mut first = jobs;
+                let second = first.split_off(first.len() / 2);
+                self.run_group(first);
+                self.run_group(second);
+            }
             // One of them spoiled it for all: each alone gets the answer it deserves.
             Err(_) => {
                 self.core().env.reached("store: a group failed, and its members ran again");
@@ -259,7 +275,9 @@ impl Writer {
         if self.core().is_halted() {
             return Err(UnitError::Store(StoreError::Closed));
         }
+        self.core().begin_group();
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
+        let answers = answers.and_then(|answers| self.fold().map(|()| answers));
         let begun = self.core().env.mono();
         // A simulated sync takes no time while it runs, and would never be worth waiting for.
         let slow = self.core().env.buggify("store: the writer waits for company");
@@ -308,30 +326,77 @@ impl Writer {
         }
     }
 
-    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
-        let ((end, changes), limit) = {
+    /// Lets code use the group's transaction, once and within its limits. Returns what came of it, and whether it was late.
+    fn poll<T>(&self, run: impl FnOnce(&mut DynTx) -> Poll<T>) -> Result<(Polled<T>, bool), UnitError> {
+        let limit = {
             let mut core = self.core();
-            core.begin()?;
-            core.run("SAVEPOINT unit", "beginning a unit")?;
             let limit = core.shared.limits.unit_time;
             core.deadline = Some(core.env.mono() + limit);
             core.watch_deadline(true)?;
             core.lost = None;
             core.asked = 0;
-            let tail = core.shared.tail();
-            ((tail.end(), tail.changes()), core.deadline)
+            core.deadline
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| unit.run(&mut tx).as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        let polled = catch_unwind(AssertUnwindSafe(|| run(&mut tx)));
         drop(tx);
         let mut core = self.core();
         core.deadline = None;
         core.watch_deadline(false)?;
         let late = limit.is_some_and(|limit| core.env.mono() > limit);
-        if let Some(cause) = core.lost.take() {
-            return Err(if late { UnitError::TooLong } else { cause });
+        match core.lost.take() {
+            Some(_) if late => Err(UnitError::TooLong),
+            Some(cause) => Err(cause),
+            None => Ok((polled, late)),
         }
+    }
+
+    /// Has the followers take in the group's events so far. `Err` spoils the group.
+    fn fold(&self) -> Result<(), UnitError> {
+        let followers = self.core().shared.followers();
+        if followers.is_empty() {
+            return Ok(());
+        }
+        let events = self.core().unfolded();
+        for follower in followers.iter() {
+            let wanted: Vec<_> = events.iter().filter(|event| follower.wants(event)).cloned().collect();
+            if !wanted.is_empty() {
+                self.follow(follower.as_ref(), wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&self, follower: &dyn Follower, events: Vec<Recorded>) -> Result<(), UnitError> {
+        let shared = self.core().shared.clone();
+        let events = shared.keys.open_all(events)?;
+        self.core().begin()?;
+        let (polled, late) =
+            self.poll(|tx| follower.follow(tx, &events).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
+        let refused = match polled {
+            _ if late => "it took longer than a transaction may".to_owned(),
+            _ if self.core().overcharged() => "it asked to write more than a transaction may".to_owned(),
+            Ok(Poll::Ready(Ok(()))) => return Ok(()),
+            Ok(Poll::Ready(Err(FollowerError::Store(cause)))) => return Err(cause.into()),
+            Ok(Poll::Ready(Err(FollowerError::Refused(why)))) => why,
+            Ok(Poll::Pending) => "it awaited something other than the transaction".to_owned(),
+            Err(panic) => format!("it panicked: {}", message(&*panic)),
+        };
+        Err(UnitError::Follower(follower.name().into(), refused))
+    }
+
+    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
+        // What was appended before it is part of what it sees, in the followers' tables as well.
+        self.fold()?;
+        let (end, changes) = {
+            let mut core = self.core();
+            core.begin()?;
+            core.run("SAVEPOINT unit", "beginning a unit")?;
+            let tail = core.shared.tail();
+            (tail.end(), tail.changes())
+        };
+        let (polled, late) = self.poll(|tx| unit.run(tx).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
+        let core = self.core();
         let outcome = match polled {
             // Whatever it made of the refusal, part of what it wanted to write is not there.
             Ok(Poll::Ready(_)) if core.overcharged() => Err(UnitError::TooLarge),
@@ -399,7 +464,10 @@ fn reply(job: Job, answer: Answer) {
 fn refuse(job: Job, why: &UnitError) {
     let cause = if let UnitError::Store(cause) = why { cause.clone() } else { StoreError::OutcomeUnknown };
     match job {
-        Job::Append(_, reply) => drop(reply.send(Err(cause.into()))),
+        Job::Append(_, reply) => drop(reply.send(Err(match why {
+            UnitError::Follower(view, what) => AppendError::View { view: view.clone(), what: what.clone() },
+            _ => cause.into(),
+        }))),
         Job::Unit(_, reply) => {
             let constraint = constraint(&cause).map(UnitError::Constraint);
             drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));

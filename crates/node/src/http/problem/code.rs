@@ -52,11 +52,13 @@ codes! {
     InvalidToken = "invalid-token", BAD_REQUEST, "Token was not given out by quorate";
     SchemaViolation = "schema-violation", BAD_REQUEST, "Event does not fit the schema of its type";
     UnknownType = "unknown-type", BAD_REQUEST, "Type of the event has no schema";
+    InvalidView = "invalid-view", BAD_REQUEST, "View cannot be made or asked so";
     InvalidSchema = "invalid-schema", BAD_REQUEST, "Schema cannot be used";
     LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
     StreamNotFound = "stream-not-found", NOT_FOUND, "Stream does not exist";
+    ViewNotFound = "view-not-found", NOT_FOUND, "View does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
     EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
@@ -78,6 +80,14 @@ codes! {
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";
     ParkedFull = "parked-full", CONFLICT, "Too many events are parked";
+    ViewRefuses = "view-refuses", CONFLICT, "View cannot take in the event";
+    ViewChanged = "view-changed", CONFLICT, "View was made by other code";
+    ViewCodeMissing = "view-without-code", CONFLICT, "No code of the view runs here";
+    ViewNotCaughtUp = "view-not-caught-up", CONFLICT, "Build is behind the one readers have";
+    ViewIncomplete = "view-incomplete", CONFLICT, "Build has parked events";
+    ViewLive = "view-live", CONFLICT, "Readers have this build";
+    ViewStillPoison = "view-still-poison", CONFLICT, "Parked event still cannot be applied";
+    TooManyViews = "too-many-views", CONFLICT, "There are as many views or builds as a store keeps";
     ArchiveExists = "archive-exists", CONFLICT, "A file of this name holds something else";
     StreamOvertaken = "stream-overtaken", CONFLICT, "Stream changed while it was being archived";
     NothingToArchive = "nothing-to-archive", CONFLICT, "There is no event to archive";
@@ -95,6 +105,8 @@ codes! {
     StoreFailed = "store-failed", INTERNAL_SERVER_ERROR, "The store failed";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";
+    ViewNotBuilt = "view-not-built", SERVICE_UNAVAILABLE, "View is being built for the first time";
+    ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
 }

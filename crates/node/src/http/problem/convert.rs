@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_data::{
+    materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
     store::{
         AppendError, ArchiveError, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError, TokenError,
@@ -59,6 +60,7 @@ impl From<AppendError> for Problem {
             AppendError::Invalid { stream, index, .. } => {
                 told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
             }
+            AppendError::View { view, .. } => told(Code::ViewRefuses).with("view", &**view),
             AppendError::Schema { stream, index, event_type, cause } => {
                 let code = match cause {
                     Rejection::UnknownType => Code::UnknownType,
@@ -236,6 +238,36 @@ impl From<OnceError> for Problem {
             OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
             OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
             OnceError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            ViewError::Store(cause) | ViewError::Sql(SqlError::Store(cause)) => cause.clone().into(),
+            ViewError::NotFound { .. } | ViewError::NoBuild { .. } => told(Code::ViewNotFound),
+            ViewError::NotBuilt { applied, head, .. } => {
+                told(Code::ViewNotBuilt).with("applied", applied.to_string()).with("head", head.to_string())
+            }
+            ViewError::Behind { applied, .. } => told(Code::ViewBehind).with("applied", applied.to_string()),
+            ViewError::Token(_) => told(Code::OtherTimeline),
+            ViewError::FoldChanged { .. } => told(Code::ViewChanged),
+            ViewError::NoCode { .. } => told(Code::ViewCodeMissing),
+            ViewError::NotCaughtUp { applied, live, .. } => {
+                told(Code::ViewNotCaughtUp).with("applied", applied.to_string()).with("live", live.to_string())
+            }
+            ViewError::Incomplete { parked, .. } => told(Code::ViewIncomplete).with("parked", *parked),
+            ViewError::Live { .. } => told(Code::ViewLive),
+            ViewError::StillPoison { position, .. } => {
+                told(Code::ViewStillPoison).with("logposition", position.to_string())
+            }
+            ViewError::TooMany { max, .. } => told(Code::TooManyViews).with("limit", *max),
+            ViewError::Started { .. } => told(Code::AlreadyRunning),
+            ViewError::Invalid { .. } => told(Code::InvalidParameter),
+            ViewError::Schema(_) | ViewError::Sql(_) => told(Code::InvalidView),
+            _ => told(Code::StoreFailed),
         }
     }
 }

@@ -1,0 +1,72 @@
+//! The transaction as a projection sees it: its own tables, and the effects it asks for.
+
+use std::sync::Arc;
+
+use super::Namespace;
+use crate::{
+    event::{Position, Recorded},
+    store::{DynTx, Row, SqlError, Value},
+};
+
+/// The transaction in which a batch of events is applied, confined to the tables of one build.
+///
+/// In statements `{loan}` stands for the table `loan` and `$1`, `$2`, … for the parameters. Any other table is out of reach,
+/// and so are functions that do not give the same answer each time. Await nothing else.
+pub struct ViewTx<'x> {
+    tx: &'x mut DynTx,
+    namespace: &'x Namespace,
+    effects: Vec<Requested>,
+}
+
+/// An effect that a projection asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Requested {
+    pub(super) kind: String,
+    pub(super) position: Position,
+    pub(super) payload: Arc<str>,
+}
+
+impl<'x> ViewTx<'x> {
+    /// A transaction confined to `namespace`.
+    pub(super) fn new(tx: &'x mut DynTx, namespace: &'x Namespace) -> Self {
+        Self { tx, namespace, effects: Vec::new() }
+    }
+
+    /// The effects that were asked for, in order.
+    pub(super) fn into_effects(self) -> Vec<Requested> {
+        self.effects
+    }
+
+    /// The build it writes to.
+    pub fn namespace(&self) -> &Namespace {
+        self.namespace
+    }
+
+    /// Runs a statement on the view's tables and returns the number of rows it changed.
+    ///
+    /// # Errors
+    /// [`SqlError::Refused`] where it reaches beyond them.
+    pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, SqlError> {
+        let sql = self.namespace.expand(sql);
+        self.tx.view_execute(self.namespace.build(), &sql, params).await
+    }
+
+    /// Runs a query on the view's tables, as they are in this transaction.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub async fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
+        let sql = self.namespace.expand(sql);
+        self.tx.view_query(self.namespace.build(), &sql, params).await
+    }
+
+    /// Asks for something to happen outside because of `event`, once this transaction has committed.
+    ///
+    /// It is carried out at least once, with a key that is the same each time: view, position of the event, and the how
+    /// many-th effect of the event it is. A rebuild leaves it out, or repeats it, as its
+    /// [type](super::EffectType) says. `payload` is a text, JSON for instance, that is kept in the store until then: at most 64 KiB.
+    pub fn effect(&mut self, event: &Recorded, kind: &str, payload: impl Into<Arc<str>>) {
+        let requested = Requested { kind: kind.to_owned(), position: event.position(), payload: payload.into() };
+        self.effects.push(requested);
+    }
+}
