@@ -9,6 +9,7 @@
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] |
+//! | `resilience` (default) | `resilience`: circuit breakers, retries, deadlines |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
 //! *When not to use it*: where a table and a web framework are enough. The server of the same name offers the log over
@@ -93,6 +94,9 @@ pub use quorate_runtime::{self as runtime, Env};
 
 #[cfg(feature = "data")]
 pub use quorate_data::{event, materialized_view, schema, store, subscription, view_row};
+
+#[cfg(feature = "resilience")]
+pub use quorate_resilience as resilience;
 
 #[cfg(feature = "sim")]
 pub use quorate_sim::{self as sim, sim_test};

@@ -9,6 +9,7 @@ mod events;
 mod figure;
 mod log;
 mod over_http;
+mod resilience;
 mod segment;
 mod slow_disk;
 
@@ -27,6 +28,8 @@ use crate::{
 pub(crate) enum Command {
     /// The log: appends, reads, catch-up, HTTP, opening
     Log(Options),
+    /// Resilience: what passing a policy costs a call that succeeds
+    Resilience(resilience::Options),
 }
 
 /// How to measure.
@@ -58,9 +61,14 @@ pub(crate) struct Options {
 impl Command {
     /// Measures and prints.
     pub(crate) async fn run(self, env: &Env, output: Format) -> Result<(), Failure> {
-        let Self::Log(options) = self;
-        let json = options.json || output == Format::Json;
-        let figures = log::measure(env, &options).await?;
+        let (json, figures) = match self {
+            Self::Log(options) => (options.json, log::measure(env, &options).await?),
+            Self::Resilience(options) => {
+                let measured = env.run_blocking(move || (options.json, resilience::measure(&options))).await;
+                (measured.0, measured.1?)
+            }
+        };
+        let json = json || output == Format::Json;
         let mut out = Out::new();
         if json {
             out.json(&figures.to_json())?

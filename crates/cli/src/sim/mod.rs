@@ -1,5 +1,6 @@
 //! `quorate sim`: whole-product simulations by name and seed.
 
+mod backoff;
 mod campaign;
 mod minimise;
 mod one;
@@ -59,6 +60,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// A crowd that updates one row: how long it takes, and how many writes, by strategy of backing off
+    Backoff(backoff::Options),
 }
 
 /// Which seeds.
@@ -152,6 +155,7 @@ impl Command {
     pub(crate) async fn run(self, env: &Env, format: Format) -> Result<(), Failure> {
         match self {
             Self::List => list(format),
+            Self::Backoff(options) => backoff::run(&options, format),
             Self::Run { scenario, how: How { seed: Some(seed), world, .. } } => {
                 let one = One { seed, without: Vec::new(), steps: false, world };
                 one::run(env, find(&scenario)?, one, format).await

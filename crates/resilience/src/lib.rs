@@ -1,0 +1,20 @@
+//! Calls that fail well: one policy for everything that is asked of somebody else.
+//!
+//! Whoever calls another service depends on it being quick, being up, and not being asked too much. Each room here is
+//! one answer to one of those going wrong. All of them are rules: told the time and what happened, they say what to do, and
+//! the caller reads the clock once for all of them, waits and sends. [`outcome`] is the vocabulary they share.
+
+pub mod circuit_breaker;
+pub mod deadline;
+pub mod dice;
+pub mod outcome;
+pub mod retry;
+mod stripes;
+mod sync;
+
+#[cfg(test)]
+mod stripes_tests;
+#[cfg(test)]
+mod stripes_under_loom;
+
+pub use outcome::{CallError, Class, Outcome, Refuser, Rejection, Scope, Verdict};

@@ -1,0 +1,177 @@
+//! What can become of a call, in types: each policy says which outcomes it counts.
+//!
+//! A policy that judges by "error or not" counts its neighbours' refusals, the caller's own mistakes and calls that
+//! nobody waits for any more as failures of the upstream. So a call ends in one of four ways, and every room has a
+//! table of what each way means to it.
+//!
+//! | outcome | circuit breaker | retry |
+//! |---|---|---|
+//! | `Upstream(Success)` | success | – |
+//! | `Upstream(Fault)` | failure | again |
+//! | `Upstream(Throttled)` | failure for the rate, not for those in a row; never closes | again |
+//! | `Upstream(Refusal)` (the caller's mistake) | neither | never |
+//! | `Upstream(Stale)` (an idle connection was closed) | neither | once, at once, on a new one |
+//! | `Timeout(Attempt)` | failure | again |
+//! | `Timeout(Total)` | neither, unless told so | never |
+//! | `Rejected(_)` | neither | never |
+//! | `Cancelled` | neither; permits return | never |
+
+use std::time::Duration;
+
+use crate::circuit_breaker::Rejected;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The upstream, or the way to it, answered.
+    Upstream(Class),
+    /// Time ran out.
+    Timeout(Scope),
+    /// A policy refused it; the upstream never saw it.
+    Rejected(Refuser),
+    /// Nobody waited for it any more.
+    Cancelled,
+}
+
+/// What kind of answer the upstream gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// What was asked for.
+    Success,
+    /// The upstream's fault: an error of its own, a broken connection.
+    Fault,
+    /// It asks for fewer calls: 429, `RESOURCE_EXHAUSTED`, 503 with a time to come back.
+    Throttled,
+    /// The caller's fault, and the upstream is well: most of 4xx.
+    Refusal,
+    /// A connection that had been idle turned out to be closed before any of the answer came. Nobody's fault.
+    Stale,
+}
+
+/// Which time ran out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// That of one attempt.
+    Attempt,
+    /// That of the whole call.
+    Total,
+}
+
+/// Which policy refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refuser {
+    /// The circuit is open.
+    Breaker,
+    /// Too many calls at once.
+    Bulkhead,
+    /// Too many calls in a time.
+    Limit,
+    /// No retry is left in the budget.
+    Budget,
+    /// What is left of the deadline is too short to be worth trying.
+    Deadline,
+}
+
+/// A judgement on one answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What kind of answer it is.
+    pub class: Class,
+    /// Whether it is certain that the upstream did nothing: no connection, `REFUSED_STREAM`, a GOAWAY below ours. Such
+    /// a call may be sent again whatever it does.
+    pub unprocessed: bool,
+    /// Whether another attempt could fare better: not so for a fault that lasts, such as 501.
+    pub transient: bool,
+    /// When the upstream asks to be called again.
+    pub retry_after: Option<Duration>,
+}
+
+impl Verdict {
+    /// A verdict that says no more than its class.
+    pub const fn of(class: Class) -> Self {
+        Self { class, unprocessed: false, transient: true, retry_after: None }
+    }
+
+    /// What was asked for.
+    pub const SUCCESS: Self = Self::of(Class::Success);
+    /// A fault that may pass.
+    pub const FAULT: Self = Self::of(Class::Fault);
+}
+
+/// Judges answers. A function from a result to a [`Verdict`] is one.
+pub trait Classify<T, E> {
+    /// What `result` says about the upstream.
+    fn classify(&self, result: Result<&T, &E>) -> Verdict;
+}
+
+impl<T, E, F: Fn(Result<&T, &E>) -> Verdict> Classify<T, E> for F {
+    fn classify(&self, result: Result<&T, &E>) -> Verdict {
+        self(result)
+    }
+}
+
+/// Takes every `Ok` for a success and every `Err` for a fault that may pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ByResult;
+
+impl<T, E> Classify<T, E> for ByResult {
+    fn classify(&self, result: Result<&T, &E>) -> Verdict {
+        if result.is_ok() { Verdict::SUCCESS } else { Verdict::FAULT }
+    }
+}
+
+/// Why a call has no answer, or which error was its answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError<E> {
+    /// The upstream's own error, after all attempts that were allowed.
+    #[error("the call failed")]
+    Upstream(#[source] E),
+    /// Time ran out. Whether the upstream did what was asked is unknown.
+    #[error("no answer within {waited:?}")]
+    Timeout {
+        /// Which time.
+        scope: Scope,
+        /// How long the call had been waited for.
+        waited: Duration,
+    },
+    /// A policy refused the call, or its next attempt. Nothing was sent.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+}
+
+/// Why a policy refused a call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// The circuit is open.
+    #[error(transparent)]
+    Breaker(#[from] Rejected),
+}
+
+impl Rejection {
+    /// Which policy it was.
+    pub fn by(&self) -> Refuser {
+        match self {
+            Self::Breaker(_) => Refuser::Breaker,
+        }
+    }
+
+    /// After how long another try makes sense, if that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Breaker(rejected) => rejected.remaining,
+        }
+    }
+}
+
+impl<E> CallError<E> {
+    /// What became of the call, given the class of the upstream's error.
+    pub fn outcome(&self, class: impl FnOnce(&E) -> Class) -> Outcome {
+        match self {
+            Self::Upstream(error) => Outcome::Upstream(class(error)),
+            Self::Timeout { scope, .. } => Outcome::Timeout(*scope),
+            Self::Rejected(rejection) => Outcome::Rejected(rejection.by()),
+        }
+    }
+}
