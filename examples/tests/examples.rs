@@ -10,15 +10,22 @@ use quorate::{
     Env,
     event::{Timestamp, Version},
     event_sourcing::{Aggregates, Moment},
+    sim::{Settings, Sim, testing},
     store::{Store, sqlite},
     time::Wall,
 };
 
 #[path = "../bank.rs"]
 mod bank;
+#[path = "../library.rs"]
+mod library;
 #[path = "../loans.rs"]
 #[expect(dead_code, reason = "the program's own printing is not tested")]
 mod loans;
+
+#[path = "../lost_update.rs"]
+#[expect(dead_code, reason = "the program's own search starts the program again, and this is a test")]
+mod lost_update;
 
 use loans::{Imported, LoanApplication, Phase};
 
@@ -40,6 +47,30 @@ fn at(text: &str) -> Wall {
 #[test]
 fn the_bank_runs_to_its_end() {
     bank::main().unwrap();
+}
+
+#[test]
+fn the_library_runs_to_its_end() {
+    library::main().unwrap();
+}
+
+#[test]
+fn the_simulator_finds_the_seed_that_loses_an_update() {
+    let test = "the_simulator_finds_the_seed_that_loses_an_update";
+    if let Some(seed) = testing::own_seed() {
+        let outcome = lost_update::world(Sim::new(seed, Settings::default()));
+        outcome.violations.iter().for_each(|violation| println!("VIOLATED {violation}"));
+        std::process::exit(i32::from(!outcome.passed()));
+    }
+    let (seed, output) = testing::first_failure(test, 200).expect("an update that is lost at some seed");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(told.contains("two were told"), "seed {seed} fails for another reason: {told}");
+}
+
+#[test]
+fn an_example_of_a_simulated_service_is_short() {
+    let lines = include_str!("../lost_update.rs").lines().count();
+    assert!(lines < 60, "{lines} lines are too many to be read at once");
 }
 
 #[tokio::test]

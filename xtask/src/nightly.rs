@@ -10,11 +10,15 @@ use crate::command;
 const BINARY: &str = "target/release/quorate";
 /// Seeds of each scenario that are run twice, to see that they are the same world both times.
 const TWICE: u64 = 20;
+/// Worlds that go on for longer than they need to be wrong.
+const LONG: [&str; 4] = ["--time", "60s", "--seeds", "100"];
+/// Worlds that break what everything rests on.
+const OUT_OF_CONTRACT: [&str; 4] = ["--out-of-contract", "lying-sync", "--seeds", "100"];
 /// Seeds of the second ring: each is some seconds of real time for each scenario.
 const RING: u64 = 40;
 
-/// Simulates each scenario for `span`, from a seed on that no night had before, and compares some seeds with themselves; then
-/// has the same clients meet real processes.
+/// Simulates each scenario for `span`, from a seed on that no night had before, some of it in long worlds and in worlds out of
+/// contract, and compares some seeds with themselves; then has the same clients meet real processes.
 /// Says whether all passed; the seeds of what failed are printed with the command that runs them again.
 ///
 /// # Errors
@@ -27,8 +31,10 @@ pub(crate) fn run(span: &str) -> Result<bool> {
     let first = (night * 1_000_000).to_string();
     let mut passed = true;
     for name in scenarios()? {
-        let ran = Command::new(BINARY).args(["sim", "run", &name, "--time", span, "--first", &first]).status()?;
-        passed &= ran.success();
+        for worlds in [&["--for", span][..], &LONG, &OUT_OF_CONTRACT] {
+            let sim = ["sim", "run", name.as_str(), "--first", first.as_str()];
+            passed &= Command::new(BINARY).args(sim).args(worlds).status()?.success();
+        }
         for seed in 0..TWICE {
             let (one, other) = (trace(&name, seed)?, trace(&name, seed)?);
             if one != other {

@@ -27,6 +27,9 @@ const MUSEUM: Suite = Suite {
         "--test",
         "museum",
         "--no-fail-fast",
+        // Each piece tells its name and the seed that found it.
+        "--",
+        "--show-output",
     ],
     read: totals::of_libtest,
 };

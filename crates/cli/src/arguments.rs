@@ -7,13 +7,14 @@ use clap_complete::Shell;
 use quorate_runtime::Env;
 
 use crate::{
-    bench,
+    archive, bench,
     client::{Client, Server},
     configuration::Configuration,
+    erasure,
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, schema, serve, sim, store, stream, subscription,
+    patterns, schema, serve, sim, store, stream, subscription, view,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -59,12 +60,21 @@ enum Command {
     /// Durable subscriptions: create them, pull events, settle them
     #[command(subcommand)]
     Subscription(subscription::Command),
+    /// Materialized views: how they stand, rebuild, pause, switch, what is parked
+    #[command(subcommand)]
+    View(view::Command),
+    /// Data subjects: erase one, say who is erased, export the ledger
+    #[command(subcommand)]
+    Erasure(erasure::Command),
     /// Schemas of event types: register them, try them, show them
     #[command(subcommand)]
     Schema(schema::Command),
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
+    /// Check and read archives: files that events were moved to
+    #[command(subcommand)]
+    Archive(archive::Command),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -114,8 +124,11 @@ impl Arguments {
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
+            Command::View(command) => command.run(&client, output).await,
+            Command::Erasure(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
+            Command::Archive(command) => command.run(&env, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,

@@ -2,10 +2,12 @@
 //!
 //! Each module translates one family of verbs between arguments, HTTP and tables; what is done is done in the node.
 
+mod archive;
 mod arguments;
 mod bench;
 mod client;
 mod configuration;
+mod erasure;
 mod event;
 mod exit;
 mod guarantees;
@@ -22,6 +24,7 @@ mod small_pages;
 mod store;
 mod stream;
 mod subscription;
+mod view;
 
 use std::{process::ExitCode, time::Duration};
 

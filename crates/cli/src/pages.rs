@@ -85,7 +85,16 @@ impl Page {
     pub(crate) fn items(&self) -> Result<Vec<&RawValue>, Failure> {
         #[derive(Deserialize)]
         struct Items<'p> {
-            #[serde(borrow, alias = "streams", alias = "subscriptions", alias = "parked", alias = "schemas")]
+            #[serde(
+                borrow,
+                alias = "streams",
+                alias = "subscriptions",
+                alias = "parked",
+                alias = "schemas",
+                alias = "views",
+                alias = "skipped",
+                alias = "erasures"
+            )]
             events: Vec<&'p RawValue>,
         }
         let items: Result<Items<'_>, _> = serde_json::from_slice(&self.body);

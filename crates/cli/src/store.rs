@@ -3,18 +3,19 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Subcommand;
-use quorate_data::store::{OpenError, sqlite};
+use quorate_data::store::{OpenError, erasure::Ledger, sqlite};
+use quorate_runtime::Env;
 use serde_json::{Value, json};
 
 use crate::{
     client::{Call, Client, ClientError, JSON, Problem, Reply},
     configuration::Configuration,
-    exit::{Exit, Failure},
+    exit::{Exit, Failure, chain},
     output::{Column, Format, Out, Table, note},
 };
 
 /// The least time that work on the whole store is given.
-const LONG: Duration = Duration::from_secs(24 * 3_600);
+pub(crate) const LONG: Duration = Duration::from_secs(24 * 3_600);
 
 /// Verbs on the store.
 #[derive(Subcommand, Debug)]
@@ -27,10 +28,26 @@ pub(crate) enum Command {
         #[arg(default_value = "backup.db")]
         name: String,
     },
+    /// Forget now what streams' rules no longer keep; the node does it by itself now and then
+    Scavenge,
+    /// Write a consistent copy of data subjects' keys to the folder `key-backups` of the data directory
+    ///
+    /// Right after each backup: a backup is not opened without keys as new as it is. Keep these copies apart from the
+    /// backups, and not for long: an old one can read what was erased since.
+    BackupKeys {
+        /// The copy's name
+        #[arg(default_value = "keys.db")]
+        name: String,
+    },
     /// Make a copy the store of a node that is not running; nothing is overwritten
+    ///
+    /// Put the keys of data subjects, if it has any, beside it as `quorate.db.keys` before the node starts.
     Restore {
         /// The copy
         backup: PathBuf,
+        /// The newest exported erasure ledger: who was erased according to it stays erased
+        #[arg(long, value_name = "FILE")]
+        ledger: Option<PathBuf>,
         #[command(flatten)]
         configuration: Box<Configuration>,
     },
@@ -41,8 +58,12 @@ impl Command {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
             Self::Verify => verify(client, format).await,
-            Self::Backup { name } => backup(client, &name, format).await,
-            Self::Restore { backup, configuration } => restore(client, backup, &configuration, format).await,
+            Self::Backup { name } => backup(client, "/v1/store/backup", &name, format).await,
+            Self::BackupKeys { name } => backup(client, "/v1/store/backup-keys", &name, format).await,
+            Self::Scavenge => scavenge(client, format).await,
+            Self::Restore { backup, ledger, configuration } => {
+                restore(client, backup, ledger, &configuration, format).await
+            }
         }
     }
 }
@@ -94,10 +115,10 @@ fn print_findings(found: &Value, out: &mut Out) -> Result<(), Failure> {
     ))
 }
 
-async fn backup(client: &Client, name: &str, format: Format) -> Result<(), Failure> {
+async fn backup(client: &Client, route: &str, name: &str, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
     let body = json!({ "to": name }).to_string();
-    let written = client.call(&Call::post("/v1/store/backup", JSON, body)).await?.json(client.server())?;
+    let written = client.call(&Call::post(route, JSON, body)).await?.json(client.server())?;
     let mut out = Out::new();
     match format {
         Format::Json => out.json(&written)?,
@@ -110,24 +131,49 @@ async fn backup(client: &Client, name: &str, format: Format) -> Result<(), Failu
     out.flush()
 }
 
+async fn scavenge(client: &Client, format: Format) -> Result<(), Failure> {
+    let client = client.clone().with_deadline(LONG);
+    let done = client.call(&Call::post("/v1/store/scavenge", JSON, "")).await?.json(client.server())?;
+    let mut out = Out::new();
+    match format {
+        Format::Json => out.json(&done)?,
+        Format::Table => {
+            let mut table = Table::new([Column::Right("STREAMS"), Column::Right("EVENTS FORGOTTEN")]);
+            table.row([done["streams"].to_string(), done["retired"].to_string()]);
+            table.print(&mut out)?;
+        }
+    }
+    out.flush()
+}
+
 async fn restore(
     client: &Client,
     backup: PathBuf,
+    ledger: Option<PathBuf>,
     configuration: &Configuration,
     format: Format,
 ) -> Result<(), Failure> {
     let env = client.env();
     let config = configuration.load(env).await?;
+    let erased = match ledger {
+        Some(path) => Some(read_ledger(env, path).await?),
+        None => None,
+    };
+    let erasures = erased.as_ref().map(|ledger| ledger.erasures.len());
     let (disk, data) = (env.disk().clone(), config.data.clone());
     let made = env.run_blocking(move || disk.create_dir_all(&data)).await;
     made.map_err(|cause| Failure::io(config.data.display(), &cause))?;
     let path = config.store().path;
-    sqlite::restore(env, backup.clone(), path.clone()).await.map_err(|error| not_restored(&error))?;
+    let restored = match erased {
+        Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger).await,
+        None => sqlite::restore(env, backup.clone(), path.clone()).await,
+    };
+    restored.map_err(|error| not_restored(&error))?;
     note("tokens and subscriptions of before name another timeline now; positions stay");
     let mut out = Out::new();
     let (from, to) = (backup.to_string_lossy(), path.to_string_lossy());
     match format {
-        Format::Json => out.json(&json!({ "backup": from, "store": to }))?,
+        Format::Json => out.json(&json!({ "backup": from, "store": to, "erasures": erasures }))?,
         Format::Table => {
             let mut table = Table::new([Column::Left("BACKUP"), Column::Left("STORE")]);
             table.row([from, to]);
@@ -135,6 +181,27 @@ async fn restore(
         }
     }
     out.flush()
+}
+
+/// The longest exported ledger, in bytes: some seven million erasures.
+const MAX_LEDGER: u64 = 1 << 30;
+
+async fn read_ledger(env: &Env, path: PathBuf) -> Result<Ledger, Failure> {
+    let (disk, of_disk) = (env.disk().clone(), path.clone());
+    let read = env.run_blocking(move || {
+        if disk.size(&of_disk)? > MAX_LEDGER {
+            return Err(std::io::Error::other(format!("a ledger has at most {MAX_LEDGER} bytes")));
+        }
+        disk.read(&of_disk)
+    });
+    let bytes = read.await.map_err(|cause| match cause.kind() {
+        std::io::ErrorKind::NotFound => Failure::new(Exit::NotFound, format!("{}: {cause}", path.display())),
+        _ => Failure::io(path.display(), &cause),
+    })?;
+    Ledger::from_json(&String::from_utf8_lossy(&bytes)).map_err(|wrong| {
+        let what = format!("{}: {}", path.display(), chain(&wrong));
+        Failure::new(Exit::BadInput, what).advise("name a file that `quorate erasure export` wrote")
+    })
 }
 
 fn not_restored(error: &OpenError) -> Failure {
@@ -148,7 +215,9 @@ fn not_restored(error: &OpenError) -> Failure {
         }
         OpenError::Locked { .. } => Failure::of(Exit::Unavailable, error),
         OpenError::Corrupt { .. } => Failure::of(Exit::Damaged, error),
-        OpenError::Foreign { .. } | OpenError::Newer { .. } => Failure::of(Exit::Refused, error),
+        OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::LedgerOfAnotherStore { .. } => {
+            Failure::of(Exit::Refused, error)
+        }
         _ => Failure::of(Exit::Io, error),
     }
 }

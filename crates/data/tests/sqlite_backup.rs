@@ -145,6 +145,25 @@ async fn a_restored_backup_of_a_backup_is_a_later_timeline_still() {
 }
 
 #[tokio::test]
+async fn the_same_backup_restored_twice_gives_two_timelines() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", vec![event(1)])).await.unwrap();
+    let backup = folder.path("backup");
+    store.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
+    let mut timelines = vec![store.timeline()];
+    for n in 0..3 {
+        let path = folder.path(&format!("{n}.db"));
+        restore(&Env::real(), backup.clone(), path.clone()).await.unwrap();
+        let restored = open(&path).await.unwrap();
+        assert!(!timelines.contains(&restored.timeline()), "{:?} again: {timelines:?}", restored.timeline());
+        assert_eq!(restored.timeline().store, store.timeline().store);
+        timelines.push(restored.timeline());
+        restored.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn forgotten_data_is_not_in_a_later_backup() {
     let folder = Folder::new();
     let store = folder.store().await;

@@ -7,18 +7,22 @@
 
 mod sqlite;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use quorate_data::{
-    event::{NewEvent, Recorded, Version},
+    event::{NewEvent, Position, Recorded, Version},
     store::{
-        AppendBatch, AppendError, ExpectedVersion, OpenError, ReadStream, Store, StoreError,
+        AppendBatch, AppendError, ExpectedVersion, OpenError, ReadStream, Retire, Store, StoreError, Value,
         conformance::Place as _,
         erasure::Ledger,
         sqlite::{give_up_keys, restore, restore_with},
     },
+    subscription::{Config, Pull, Subscriptions},
 };
-use quorate_runtime::Env;
+use quorate_runtime::{BoxFuture, Env};
 use sqlite::{Folder, batch, event, open, photograph, with_suffix};
 
 /// Data about `subject` that would be recognised anywhere, small or spread over pages.
@@ -100,6 +104,57 @@ async fn neither_data_nor_destroyed_keys_stand_in_any_file() {
 }
 
 #[tokio::test]
+async fn copies_that_rooms_and_applications_kept_are_wiped_out_of_the_files_with_the_erasure() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let table = "CREATE TABLE customer (name TEXT PRIMARY KEY, address TEXT)";
+    store.transact(move |tx| Box::pin(tx.execute(table, &[]))).await.unwrap();
+    let subscriptions = Subscriptions::open(&store).await.unwrap();
+    let workers = subscriptions.create(&"workers".parse().unwrap(), Config::default()).await.unwrap();
+    let forget = |store: Store, subject: Arc<str>| -> BoxFuture<'static, Result<(), StoreError>> {
+        Box::pin(async move {
+            let delete = "DELETE FROM customer WHERE name = $1";
+            let deleted = store.transact(move |tx| {
+                let subject = subject.clone();
+                Box::pin(async move { tx.execute(delete, &[subject.into()]).await })
+            });
+            deleted.await.map(drop).map_err(|_| StoreError::OutcomeUnknown)
+        })
+    };
+    store.on_erase("customers", Arc::new(forget));
+    for n in 0..30 {
+        let subject = format!("p{n}");
+        append(&store, &subject, n).await;
+        let insert = "INSERT INTO customer (name, address) VALUES ($1, $2)";
+        let address = format!("the-secret-{subject}-address-").repeat([1, 200][n as usize % 2]);
+        let row: Arc<[Value]> = Arc::new([subject.into(), address.into()]);
+        let inserted = store.transact(move |tx| {
+            let row = row.clone();
+            Box::pin(async move { tx.execute(insert, &row).await })
+        });
+        inserted.await.unwrap();
+    }
+    for delivery in workers.pull(Pull::of(100)).await.unwrap() {
+        let data = String::from_utf8(delivery.event.data().unwrap().to_vec()).unwrap();
+        workers.park(&[delivery.lease], &format!("cannot read {data}")).await.unwrap();
+    }
+    let path = folder.file();
+    assert!(!found(&path, b"the-secret-p7-address").is_empty() && !found(&path, b"the-secret-p8-8").is_empty());
+    for n in 0..30 {
+        store.erase(&format!("p{n}")).await.unwrap();
+        assert_eq!(
+            found(&path, format!("the-secret-p{n}-").as_bytes()),
+            [] as [PathBuf; 0],
+            "no copy, old page or log"
+        );
+    }
+    assert_eq!(workers.parked(Position::ZERO, 100).await.unwrap().len(), 30);
+    assert!(is_sound(&store).await);
+    store.close().await.unwrap();
+    assert!(found(&path, b"the-secret-").is_empty());
+}
+
+#[tokio::test]
 async fn a_destroyed_key_is_gone_although_pages_were_split_and_merged() {
     let folder = Folder::new();
     let store = folder.store().await;
@@ -133,6 +188,36 @@ async fn a_key_made_for_an_event_that_never_came_does_no_harm() {
     assert_eq!(erased(&store, "anna").await, [false]);
     assert_eq!(store.erase("anna").await.unwrap().events, 1);
     assert!(is_sound(&store).await);
+}
+
+#[tokio::test]
+async fn an_erasure_whose_caller_went_away_comes_to_its_end_and_is_incomplete_until_then() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    let (begun, go_on) = (Arc::new(tokio::sync::Notify::new()), Arc::new(tokio::sync::Notify::new()));
+    let (of_begun, of_go_on) = (begun.clone(), go_on.clone());
+    let forget = move |_: Store, _: Arc<str>| -> BoxFuture<'static, Result<(), StoreError>> {
+        let (begun, go_on) = (of_begun.clone(), of_go_on.clone());
+        Box::pin(async move {
+            begun.notify_one();
+            go_on.notified().await;
+            Ok(())
+        })
+    };
+    store.on_erase("slow", Arc::new(forget));
+    tokio::select! {
+        told = store.erase("anna") => panic!("the room has not forgotten yet: {told:?}"),
+        () = begun.notified() => {}
+    }
+    let known = store.data_subject("anna").await.unwrap();
+    assert!(known.incomplete && !known.is_erased() && known.erasure.is_some(), "{known:?}");
+    go_on.notify_one();
+    while !store.data_subject("anna").await.unwrap().is_erased() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(erased(&store, "anna").await, [true]);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -251,6 +336,47 @@ async fn with_the_ledger_older_copies_of_both_do_not_bring_data_back() {
     let keys = secrets(&disaster.folder.path("broken.db"), &disaster.folder.path("copy.db"));
     assert_eq!(keys.len(), 1);
     assert_eq!(secrets(&path, &disaster.folder.path("other.db")), keys, "anna's key went out of the older file");
+}
+
+#[tokio::test]
+async fn a_restored_backup_forgets_what_consumers_had_said_of_who_was_erased_since() {
+    let folder = Folder::new();
+    let (backup, keys) = (folder.path("backup.db"), folder.path("backup.keys"));
+    let store = folder.store().await;
+    let workers = |store: Store| async move {
+        let subscriptions = Subscriptions::open(&store).await.unwrap();
+        subscriptions.create(&"workers".parse().unwrap(), Config::default()).await.unwrap()
+    };
+    let consumer = workers(store.clone()).await;
+    for subject in ["anna", "bert", "carl"] {
+        append(&store, subject, 1).await;
+    }
+    for delivery in consumer.pull(Pull::of(10)).await.unwrap() {
+        let reason = format!("cannot help {}", delivery.event.stream());
+        consumer.park(&[delivery.lease], &reason).await.unwrap();
+    }
+    let retired = Retire::Truncate { before: Version::new(2) };
+    store.retire("carl".parse().unwrap(), retired).await.unwrap();
+    store.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
+    store.backup_keys(keys.clone()).await.unwrap();
+    for subject in ["anna", "carl"] {
+        append(&store, subject, 2).await;
+        store.erase(subject).await.unwrap();
+    }
+    let ledger = store.erasures().await.unwrap();
+    store.close().await.unwrap();
+    move_store(&folder.file(), &folder.path("broken.db"));
+
+    std::fs::copy(&keys, with_suffix(&folder.file(), ".keys")).unwrap();
+    restore_with(&Env::real(), backup, folder.file(), ledger).await.unwrap();
+    let store = folder.store().await;
+    let parked = workers(store.clone()).await.parked(Position::ZERO, 10).await.unwrap();
+    let said: Vec<&str> = parked.iter().map(|parked| &*parked.failures[0].reason).collect();
+    assert_eq!(said, ["", "cannot help bert", ""]);
+    store.close().await.unwrap();
+    for name in ["anna", "carl"] {
+        assert!(found(&folder.file(), format!("cannot help {name}").as_bytes()).is_empty());
+    }
 }
 
 #[tokio::test]

@@ -22,11 +22,12 @@ use std::{
 
 use faulty::{What, Which};
 use quorate_data::{
-    event::{NewEvent, Version},
+    event::{NewEvent, Position, Version},
     store::{
         AppendError, ExpectedVersion, OpenError, ReadStream, Retire, Retry, SqlError, Store, StoreError, TransactError,
         sqlite::{self as embedded, Config},
     },
+    subscription::{self, OrderKey, Pull, Subscription, Subscriptions},
 };
 use quorate_runtime::{Env, EnvParts};
 use rusqlite::ffi;
@@ -483,4 +484,90 @@ async fn one_full_disk_loses_nothing_acknowledged_and_keeps_nothing_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_disk_that_dies_at_any_operation_loses_nothing_acknowledged_and_keeps_nothing_refused() {
     sweep_all(true, code).await;
+}
+
+async fn workers(store: &Store) -> Subscription {
+    let subscriptions = Subscriptions::open(store).await.unwrap();
+    let config = subscription::Config { key: OrderKey::Unordered, ..subscription::Config::default() };
+    subscriptions.create(&"workers".parse().unwrap(), config).await.unwrap()
+}
+
+/// Whether anna is forgotten: in the log, and in what a consumer had said of her. Half of it is neither.
+async fn is_forgotten(store: &Store) -> bool {
+    let page = store.read_stream(ReadStream::forward("s".parse().unwrap(), 100)).await.unwrap();
+    let gone =
+        |subject| page.events.iter().filter(|event| event.data_subject() == Some(subject) && event.erased()).count();
+    let parked = workers(store).await.parked(Position::ZERO, 10).await.unwrap();
+    let said: Vec<&str> = parked.iter().map(|parked| &*parked.failures[0].reason).collect();
+    match (gone("anna"), gone("bert"), &said[..]) {
+        (3, 0, ["", "cannot help bert"]) => true,
+        (0, 0, ["cannot help anna", "cannot help bert"]) => false,
+        half => panic!("{half:?}"),
+    }
+}
+
+/// Erases a data subject while operation `nth` fails, and those behind it if the disk `stays` so. Says whether there was
+/// such an operation.
+async fn erase_on_a_failing_disk(nth: u64, stays: bool) -> bool {
+    let bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    for n in 0..6 {
+        let subject = ["anna", "bert"][n % 2];
+        store.append(batch("s", vec![event(n).about(subject)])).await.unwrap();
+    }
+    let consumer = workers(&store).await;
+    for delivery in consumer.pull(Pull::of(2)).await.unwrap() {
+        let reason = format!("cannot help {}", delivery.event.data_subject().unwrap());
+        consumer.park(&[delivery.lease], &reason).await.unwrap();
+    }
+    drop(consumer);
+    let (mut count, failed) = (0, Arc::new(Mutex::new(None)));
+    let first = failed.clone();
+    bench.fail(move |what, which| {
+        count += 1;
+        let fails = if stays { count > nth } else { count == nth + 1 };
+        fails.then(|| {
+            first.lock().unwrap().get_or_insert((what, which));
+            code(what)
+        })
+    });
+    let told = store.erase("anna").await;
+    let known = store.data_subject("anna").await;
+    let failed_at = *failed.lock().unwrap();
+    let place = format!("operation {nth} ({failed_at:?}), stays: {stays}, told {told:?}, known {known:?}");
+    if let Ok(known) = &known {
+        assert_eq!(known.is_erased(), told.is_ok(), "{place}");
+    }
+    if nth.is_multiple_of(2) {
+        store.close().await.ok();
+    }
+    let store = bench.again(Some(store)).await;
+    let forgotten = is_forgotten(&store).await;
+    assert!(forgotten || told.is_err(), "{place}: it was answered");
+    assert_eq!(store.data_subject("anna").await.unwrap().is_erased(), forgotten, "{place}");
+    store.erase("anna").await.unwrap();
+    assert!(is_forgotten(&store).await, "{place}: a repeat finishes");
+    assert_eq!(store.erasures().await.unwrap().erasures.len(), 1, "{place}: however often it was asked for");
+    assert_sound(&store).await;
+    store.close().await.unwrap();
+    let keys = sqlite::raw(&sqlite::with_suffix(&bench.path(), ".keys"));
+    let living: u32 =
+        keys.query_row("SELECT count(*) FROM quorate_key WHERE secret IS NOT NULL", [], |row| row.get(0)).unwrap();
+    assert_eq!(living, 1, "{place}: bert's");
+    failed_at.is_some()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_is_told_as_done_only_when_it_is_and_a_repeat_finishes_whatever_fails() {
+    const AT_ONCE: u64 = 8;
+    for stays in [false, true] {
+        for nth in (0..1_000).step_by(AT_ONCE as usize) {
+            let lives = (nth..nth + AT_ONCE).map(|nth| erase_on_a_failing_disk(nth, stays));
+            if !futures_util::future::join_all(lives).await.contains(&true) {
+                assert!(nth > 20, "only {nth} operations");
+                break;
+            }
+            assert!(nth < 900, "an erasure is not so much work");
+        }
+    }
 }

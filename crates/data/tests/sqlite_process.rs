@@ -11,44 +11,18 @@ mod sqlite;
 
 use std::{
     collections::BTreeMap,
-    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
 };
 
 use quorate_data::{
     event::{NewEvent, Tags, Version},
     store::{AppendError, OpenError, ReadStream, Store, TransactError},
 };
-use sqlite::{Folder, batch, event, open, pause, photograph};
-
-/// Says to this program that it is a child, and which store is meant.
-const STORE: &str = "QUORATE_TEST_STORE";
-const ROUND: &str = "QUORATE_TEST_ROUND";
-
-fn child_of(test: &str, store: &Path, round: u64) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture", "--test-threads=1"])
-        .env(STORE, store)
-        .env(ROUND, round.to_string())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
-        .spawn()
-        .unwrap()
-}
-
-/// Says something to the parent, past whatever captures output.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "\nsaid {line}");
-    let _ = out.flush();
-}
-
-/// What a child says, line by line.
-fn said(child: &mut Child) -> impl Iterator<Item = String> + use<> {
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("said ").map(str::to_owned))
-}
+use sqlite::{
+    Folder, batch,
+    child::{ROUND, STORE, child_of, said, say},
+    event, open, pause, photograph,
+};
 
 #[tokio::test]
 async fn a_second_process_is_refused_until_the_first_has_ended() {

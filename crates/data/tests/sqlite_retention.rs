@@ -11,7 +11,10 @@ use std::{path::Path, time::Duration};
 
 use quorate_data::{
     event::{NewEvent, Position, Version},
-    store::{ExpectedVersion, Query, ReadLog, ReadStream, Retire, Store},
+    store::{
+        AppendError, ExpectedVersion, Limits, Query, ReadLog, ReadStream, Retire, SqlError, Store, StoreError,
+        conformance::Place as _,
+    },
 };
 use sqlite::{Folder, batch, event, with_suffix};
 
@@ -70,13 +73,79 @@ async fn a_reader_in_the_way_delays_forgetting_and_does_not_prevent_it() {
     store.append(batch("t", vec![event("beside")])).await.unwrap();
     assert!(begun.elapsed() < Duration::from_secs(1), "nobody waits for the reader");
     reader.execute_batch("COMMIT").unwrap();
+    assert!(all_are_gone(&folder.file()).await, "the secrets are still there ten seconds after the reader left");
+}
+
+/// Forgets stream `s` while somebody reads, so that its pages stay in the write-ahead log for now.
+async fn forget_behind_a_reader(folder: &Folder, store: &Store) -> rusqlite::Connection {
+    let reader = sqlite::raw(&folder.file());
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
+    let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
+    store.retire("s".parse().unwrap(), tombstone).await.unwrap();
+    assert!((0..40).any(|n| found(&folder.file(), n)), "the reader stands in the way");
+    reader
+}
+
+/// Waits until none of the secrets stands in the store's files.
+async fn all_are_gone(path: &Path) -> bool {
     for _ in 0..100 {
-        if (0..40).all(|n| !found(&folder.file(), n)) {
-            return;
+        if (0..40).all(|n| !found(path, n)) {
+            return true;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    panic!("the secrets are still there ten seconds after the reader left");
+    false
+}
+
+#[tokio::test]
+async fn what_a_process_had_forgotten_when_it_died_is_wiped_by_the_next() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    fill(&store).await;
+    let reader = forget_behind_a_reader(&folder, &store).await;
+    folder.crash(store).await;
+    drop(reader);
+    assert!((0..40).any(|n| found(&folder.file(), n)), "it died before it could wipe them");
+    let next = folder.store().await;
+    assert!(all_are_gone(&folder.file()).await, "although nothing is written or forgotten any more");
+    next.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_too_busy_to_wipe_does_it_later() {
+    let folder = Folder::new();
+    let limits = Limits { waiting_writes: 1, unit_time: Duration::from_secs(60), ..Limits::default() };
+    let store = folder.open(limits).await;
+    fill(&store).await;
+    let reader = forget_behind_a_reader(&folder, &store).await;
+    // While this unit holds the writer, one append fills the queue: the flush of an idle store is refused.
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (holding, waiting) = (store.clone(), store.clone());
+    let holding = tokio::spawn(async move {
+        let hold = holding.transact(move |_| {
+            let _ = released.lock().unwrap().recv();
+            Box::pin(async { Ok::<_, SqlError>(()) })
+        });
+        hold.await
+    });
+    let waiting = tokio::spawn(async move {
+        loop {
+            match waiting.append(batch("t", vec![event("waiting")])).await {
+                // The unit may not have begun.
+                Err(AppendError::Store(StoreError::Overloaded { .. })) => tokio::task::yield_now().await,
+                other => return other,
+            }
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(3_500)).await;
+    assert_eq!(store.statistics().waiting, 1);
+    release.send(()).unwrap();
+    holding.await.unwrap().unwrap();
+    waiting.await.unwrap().unwrap();
+    reader.execute_batch("COMMIT").unwrap();
+    assert!(all_are_gone(&folder.file()).await);
+    store.close().await.unwrap();
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ pub fn settings(bytes: &[u8]) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "the corpus is read where it lies in the tree")]
 mod tests {
     use super::TARGETS;
 

@@ -5,6 +5,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use quorate_data::{
+    materialized_view::ViewError,
     store::{OpenError, Store, StoreError, sqlite},
     subscription::SubscriptionError,
 };
@@ -20,7 +21,7 @@ use crate::{
         Node, Surface,
         connection::{Open, TICK, Verdict, Watched},
     },
-    verbs::{DurableSubscriptions, Idempotency, OnceError},
+    verbs::{DurableSubscriptions, Idempotency, OnceError, ViewCare},
 };
 
 /// Why the server could not start, or not end well.
@@ -54,6 +55,9 @@ pub enum ServeError {
     /// The tables of the durable subscriptions cannot be made.
     #[error("the tables of the durable subscriptions cannot be made")]
     Subscriptions(#[source] SubscriptionError),
+    /// The tables of the views cannot be made.
+    #[error("the tables of the views cannot be made")]
+    Views(#[source] ViewError),
     /// The store could not be closed well; what was acknowledged is safe.
     #[error("the store could not be closed")]
     Close(#[source] StoreError),
@@ -104,8 +108,9 @@ impl Server {
         let store = sqlite::open(&env, config.store()).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
+        let views = ViewCare::open(&store).await.map_err(ServeError::Views)?;
         let http = env.scope("http");
-        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions));
+        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions, views));
         Ok(Self { listener, address, surface, http, store })
     }
 
@@ -125,6 +130,7 @@ impl Server {
         tracing::info!(address = %self.address, "listening");
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
         self.http.tasks().spawn("forget-replies", forget_replies(self.surface.clone()));
+        self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         accept(&*self.listener, &self.surface).await;
         drop(self.listener);
         drain(&self.surface, &self.http).await;
@@ -243,6 +249,30 @@ async fn forget_replies(surface: Surface) {
         }
         if let Err(cause) = node.idempotency.sweep(node.config.keep_replies).await {
             tracing::warn!(%cause, "old replies could not be forgotten");
+        }
+    }
+}
+
+/// Forgets what streams' rules no longer keep, now and then.
+async fn scavenge(surface: Surface) {
+    let node = surface.node();
+    let stop = node.env.tasks().stop();
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = node.env.sleep(node.config.scavenge_every) => {}
+        }
+        // What was begun is written down, so that it can be left at any moment.
+        let done = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            done = node.streams.scavenge() => done,
+        };
+        match done {
+            Ok(done) if done.events > 0 => tracing::info!(done.streams, done.events, "expired events were forgotten"),
+            Ok(_) => {}
+            Err(cause) => tracing::warn!(%cause, "expired events could not be forgotten"),
         }
     }
 }

@@ -7,8 +7,8 @@
 //! | feature | rooms |
 //! |---|---|
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
-//! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] |
-//! | `consistency` (default) | [`event_sourcing`], [`event_types!`] |
+//! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
+//! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
 //! *When not to use it*: where a table and a web framework are enough. The server of the same name offers the log over
@@ -92,13 +92,13 @@ pub use quorate_foundations::{machine, name, ordering, time, trace};
 pub use quorate_runtime::{self as runtime, Env};
 
 #[cfg(feature = "data")]
-pub use quorate_data::{event, schema, store, subscription};
+pub use quorate_data::{event, materialized_view, schema, store, subscription, view_row};
 
 #[cfg(feature = "sim")]
 pub use quorate_sim::{self as sim, sim_test};
 
 #[cfg(feature = "consistency")]
-pub use quorate_consistency::{event_sourcing, event_types};
+pub use quorate_consistency::{cqrs, event_sourcing, event_types};
 
 /// The pages in `docs/patterns` promise examples that work: they run as this crate's.
 #[cfg(doctest)]
@@ -106,6 +106,14 @@ mod pages {
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/event-sourcing.md")]
     pub struct EventSourcing;
+
+    #[cfg(feature = "data")]
+    #[doc = include_str!("../../../docs/patterns/materialized-view.md")]
+    pub struct MaterializedView;
+
+    #[cfg(feature = "consistency")]
+    #[doc = include_str!("../../../docs/patterns/cqrs.md")]
+    pub struct Cqrs;
 
     #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
     pub struct TimeAndOrdering;

@@ -1,6 +1,6 @@
 //! Work that blocks a thread: SQLite above all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::BoxFuture;
 
@@ -24,6 +24,8 @@ pub trait Dedicated: Send + 'static {
 pub enum Work {
     /// Nothing left to do until the next kick.
     Idle,
+    /// Nothing left to do until the next kick, or until so much time has passed.
+    Pause(Duration),
     /// Nothing will ever be left to do: drop the worker.
     Over,
 }
@@ -66,8 +68,12 @@ impl Blocking for RealBlocking {
             .name(name.to_owned())
             .spawn(move || {
                 // `park` returns at once if an `unpark` came since the last one, so no kick is lost.
-                while worker.work() == Work::Idle {
-                    std::thread::park();
+                loop {
+                    match worker.work() {
+                        Work::Idle => std::thread::park(),
+                        Work::Pause(span) => std::thread::park_timeout(span),
+                        Work::Over => return,
+                    }
                 }
             })
             .unwrap_or_else(|cause| panic!("the operating system gave no thread for {name}: {cause}"))

@@ -3,7 +3,8 @@
 //! SQLite does its own file I/O (in simulation through a virtual file system of ours); everything else goes through here.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _, Seek as _},
     path::{Path, PathBuf},
 };
 
@@ -26,6 +27,11 @@ pub trait Disk: Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes what was written to a file durable.
     fn sync(&self, path: &Path) -> io::Result<()>;
+    /// Writes what is in a file once more, in its place, and makes it durable.
+    ///
+    /// After a sync that failed, a kernel shows what it could not write and does not try again: what is read may be on no disk.
+    /// Written again it is, since it counts as changed.
+    fn rewrite(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
     /// Takes an exclusive lock on the file at `path`, creating it; `WouldBlock` if another process holds it.
@@ -85,6 +91,21 @@ impl Disk for RealDisk {
         fs::OpenOptions::new().write(true).open(path)?.sync_all()
     }
 
+    fn rewrite(&self, path: &Path) -> io::Result<()> {
+        let mut file = fs::OpenOptions::new().read(true).write(true).open(path)?;
+        let (mut piece, mut offset) = (vec![0; PIECE], 0);
+        loop {
+            file.seek(io::SeekFrom::Start(offset))?;
+            let read = file.read(&mut piece)?;
+            if read == 0 {
+                return file.sync_all();
+            }
+            file.seek(io::SeekFrom::Start(offset))?;
+            io::Write::write_all(&mut file, &piece[..read])?;
+            offset += read as u64;
+        }
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)
     }
@@ -129,6 +150,9 @@ fn nearest_existing(path: &Path) -> io::Result<PathBuf> {
     Ok(path)
 }
 
+/// What is rewritten at a time.
+const PIECE: usize = 1 << 20;
+
 /// So many links to nothing are followed, one after another: as many as Linux follows.
 const MAX_LINKS: u32 = 40;
 
@@ -170,3 +194,22 @@ struct RealLock {
 }
 
 impl Lock for RealLock {}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_written_again_is_what_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..2 * PIECE + 17).map(|n| (n % 251) as u8).collect();
+        RealDisk.create(&path).unwrap().write_all(&bytes).unwrap();
+        RealDisk.rewrite(&path).unwrap();
+        assert!(RealDisk.read(&path).unwrap() == bytes, "the file changed");
+        let missing = RealDisk.rewrite(&folder.path().join("missing")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+}

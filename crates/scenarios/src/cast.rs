@@ -1,14 +1,14 @@
 //! Who takes part in a scenario of the log: clients that come to an end, followers, and a last reader. Where they play, in a
 //! simulated world or against a node that really runs, is none of their business.
 
-use std::{future::Future, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use quorate_runtime::BoxFuture;
-use quorate_sim::Violation;
+use quorate_sim::{HostId, Sim, Violation};
 
 use crate::{
     hand::{Busy, Hand, Pace},
-    judge,
+    judge::{Contract, Judgement},
     notes::Note,
 };
 
@@ -18,10 +18,14 @@ type Work = Arc<dyn Fn(Hand) -> BoxFuture<'static, Result<(), String>> + Send + 
 /// Judges notes that were taken at some pace, by what one scenario promises besides what all do.
 type Judge = fn(&[Note], Pace) -> Vec<Violation>;
 
+/// Makes a world of a kind of its own, of the node and of the clients by name.
+type Setting = fn(&mut Sim, HostId, &BTreeMap<String, HostId>);
+
 /// Who takes part, and how their notes are judged.
 pub(crate) struct Cast {
     members: Vec<Member>,
     judge: Judge,
+    setting: Setting,
 }
 
 /// Somebody who takes part.
@@ -37,7 +41,18 @@ pub(crate) struct Member {
 impl Cast {
     /// Nobody yet, and no promises but those of every scenario.
     pub(crate) fn new() -> Self {
-        Self { members: Vec::new(), judge: |_, _| Vec::new() }
+        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: |_, _, _| {} }
+    }
+
+    /// In a simulated world that `setting` makes of the usual one.
+    pub(crate) fn in_a_world(mut self, setting: Setting) -> Self {
+        self.setting = setting;
+        self
+    }
+
+    /// Makes the world theirs.
+    pub(crate) fn set(&self, sim: &mut Sim, node: HostId, clients: &BTreeMap<String, HostId>) {
+        (self.setting)(sim, node, clients);
     }
 
     /// Judges notes by `judge`, too.
@@ -53,10 +68,10 @@ impl Cast {
         R: Future<Output = ()> + Send + 'static,
     {
         let work: Work = Arc::new(move |hand| {
-            let (busy, done) = (hand.busy.clone(), work(hand));
+            let (busy, name, done) = (hand.busy.clone(), hand.name.clone(), work(hand));
             Box::pin(async move {
                 done.await;
-                busy.end();
+                busy.end(&name);
                 Ok(())
             })
         });
@@ -77,7 +92,7 @@ impl Cast {
 
     /// Everybody, the last reader at the end. Writers count as busy from now on.
     pub(crate) fn members(&self, busy: &Busy) -> Vec<Member> {
-        self.members.iter().filter(|member| member.is_writer).for_each(|_| busy.begin());
+        self.members.iter().filter(|member| member.is_writer).for_each(|member| busy.begin(&member.name));
         let work: Work = Arc::new(|hand| {
             Box::pin(async move {
                 hand.read_last().await;
@@ -88,11 +103,13 @@ impl Cast {
         self.members.iter().cloned().chain([last]).collect()
     }
 
-    /// What must not be in `notes`, which were taken at `pace`.
-    pub(crate) fn judge(&self, notes: &[Note], pace: Pace) -> Vec<Violation> {
-        let mut found = judge::all(notes);
-        found.extend((self.judge)(notes, pace));
-        found
+    /// What checkers say of `notes`, which were taken at `pace`, by `contract`.
+    pub(crate) fn judge(&self, notes: &[Note], pace: Pace, contract: Contract) -> Judgement {
+        let mut judgement = Judgement::by(contract, notes);
+        if contract == Contract::Whole {
+            judgement.found.extend((self.judge)(notes, pace));
+        }
+        judgement
     }
 }
 

@@ -1,22 +1,20 @@
 //! A client at work, in whatever world.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use quorate_runtime::{Env, random::Rng};
-use quorate_sim::Phase;
+use quorate_sim::{Phase, check::api::Read};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
     client::{Call, Client, Reply},
-    notes::{Action, Notes, Seen},
+    notes::{Action, Notes, Seen, digest},
 };
 
 /// Events in a page.
@@ -31,6 +29,8 @@ pub struct Pace {
     pub patience: Duration,
     /// How long a lease of a durable subscription lasts. Whole milliseconds.
     pub lease: Duration,
+    /// For how long clients go on at least; without it, until they have done what their scenario has for them.
+    pub work_for: Option<Duration>,
 }
 
 /// What all clients of a run share.
@@ -42,9 +42,9 @@ pub(crate) struct Shared {
     pub(crate) pace: Pace,
 }
 
-/// Counts the clients that have not done their work yet. Clones count the same.
+/// The clients that have not done their work yet. Clones are the same.
 #[derive(Clone, Default)]
-pub(crate) struct Busy(Arc<AtomicUsize>);
+pub(crate) struct Busy(Arc<Mutex<BTreeSet<String>>>);
 
 /// A client at work.
 pub(crate) struct Hand {
@@ -61,26 +61,39 @@ pub(crate) struct Hand {
 
 impl Pace {
     /// Where time costs nothing.
-    pub const SIMULATED: Self =
-        Self { rest: Duration::from_millis(100), patience: Duration::from_secs(3), lease: Duration::from_secs(5) };
+    pub const SIMULATED: Self = Self {
+        rest: Duration::from_millis(100),
+        patience: Duration::from_secs(3),
+        lease: Duration::from_secs(5),
+        work_for: None,
+    };
 
     /// Where somebody waits for the end: a run takes seconds.
-    pub const REAL: Self =
-        Self { rest: Duration::from_millis(40), patience: Duration::from_secs(1), lease: Duration::from_secs(1) };
+    pub const REAL: Self = Self {
+        rest: Duration::from_millis(40),
+        patience: Duration::from_secs(1),
+        lease: Duration::from_secs(1),
+        work_for: None,
+    };
 }
 
 impl Busy {
-    pub(crate) fn begin(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    fn names(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn end(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn begin(&self, name: &str) {
+        self.names().insert(name.to_owned());
+    }
+
+    /// `name` has done its work, or nobody waits for it any more.
+    pub(crate) fn end(&self, name: &str) {
+        self.names().remove(name);
     }
 
     /// Whether nobody works any more.
     pub(crate) fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == 0
+        self.names().is_empty()
     }
 }
 
@@ -97,6 +110,14 @@ impl Hand {
     /// A number below `bound`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.rng.below(bound as u64)).unwrap_or(0)
+    }
+
+    /// Whether there is a next round of work, after `done` rounds of the `rounds` that a scenario has.
+    pub(crate) fn goes_on(&self, done: usize, rounds: usize) -> bool {
+        match self.pace.work_for {
+            Some(span) => u128::from(self.notes.now()) < span.as_nanos(),
+            None => done < rounds,
+        }
     }
 
     /// Waits a little, not always as long.
@@ -120,35 +141,15 @@ impl Hand {
         self.client.call(call).await.ok().filter(|reply| !reply.status.is_server_error())
     }
 
-    /// Reads a stream to its end and writes down what was there. `None` where it could not be read.
+    /// Reads a stream to its end, writes down what was there, and returns its version. `None` where it could not be read.
     pub(crate) async fn read_stream(&mut self, stream: &str) -> Option<u64> {
-        let (invoked, mut ids) = (self.notes.now(), Vec::new());
+        let (invoked, mut events) = (self.notes.now(), Vec::new());
         loop {
-            let from = ids.len() + 1;
+            let from = events.last().map_or(0, |event: &Seen| event.version) + 1;
             let reply = self.ask(&Call::get(format!("/v1/streams/{stream}/events?from={from}&limit={PAGE}"))).await?;
             if reply.status == http::StatusCode::NOT_FOUND {
                 break;
             }
-            let events = seen(&reply.value());
-            let last = events.len() < PAGE;
-            ids.extend(events.into_iter().map(|event| event.id));
-            if last {
-                break;
-            }
-        }
-        let version = ids.len() as u64;
-        self.notes.add(&self.name, invoked, Action::ReadStream { stream: stream.to_owned(), ids });
-        Some(version)
-    }
-
-    /// Reads the log to its end and writes down what was there. `false` where it could not be read.
-    pub(crate) async fn read_log(&mut self) -> bool {
-        let (invoked, mut events) = (self.notes.now(), Vec::new());
-        loop {
-            let after = events.last().map_or(0, |event: &Seen| event.position);
-            let Some(reply) = self.ask(&Call::get(format!("/v1/events?after={after}&limit={PAGE}"))).await else {
-                return false;
-            };
             let page = seen(&reply.value());
             let last = page.len() < PAGE;
             events.extend(page);
@@ -156,8 +157,27 @@ impl Hand {
                 break;
             }
         }
-        self.notes.add(&self.name, invoked, Action::ReadLog { events });
-        true
+        let version = events.last().map_or(0, |event| event.version);
+        self.notes.add(&self.name, invoked, Action::Read { read: Read::stream(stream, 0, u64::MAX), events });
+        Some(version)
+    }
+
+    /// Reads the log to its end, writes down what was there, and returns the last position. `None` where it could not be
+    /// read.
+    pub(crate) async fn read_log(&mut self) -> Option<u64> {
+        let (invoked, mut events) = (self.notes.now(), Vec::new());
+        loop {
+            let after = events.last().map_or(0, |event: &Seen| event.position);
+            let page = seen(&self.ask(&Call::get(format!("/v1/events?after={after}&limit={PAGE}"))).await?.value());
+            let last = page.len() < PAGE;
+            events.extend(page);
+            if last {
+                break;
+            }
+        }
+        let end = events.last().map_or(0, |event| event.position);
+        self.notes.add(&self.name, invoked, Action::Read { read: Read::log(0, u64::MAX), events });
+        Some(end)
     }
 
     /// Reads the log once nothing goes wrong and nobody works any more: what there finally is.
@@ -167,7 +187,7 @@ impl Hand {
         while !self.busy.is_over() {
             self.env.sleep(self.pace.rest).await;
         }
-        while !self.read_log().await {
+        while self.read_log().await.is_none() {
             self.rest().await;
         }
     }
@@ -181,6 +201,14 @@ pub(crate) fn seen(page: &Value) -> Vec<Seen> {
 /// An event as it is served.
 pub(crate) fn event(event: &Value) -> Seen {
     let number = |key: &str| event[key].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
-    let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
-    Seen { position: number("logposition"), stream: text("stream"), version: number("streamversion"), id: text("id") }
+    let text = |key: &str| event[key].as_str().unwrap_or_default();
+    Seen {
+        position: number("logposition"),
+        stream: text("stream").to_owned(),
+        version: number("streamversion"),
+        id: text("id").to_owned(),
+        kind: text("type").to_owned(),
+        tags: text("tags").split_whitespace().map(str::to_owned).collect(),
+        content: event["stub"].is_null().then(|| digest(&event["data"])),
+    }
 }

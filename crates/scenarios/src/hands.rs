@@ -17,6 +17,7 @@ pub use crate::hand::Pace;
 use crate::{
     cast::{Cast, Member},
     hand::{Busy, Shared},
+    judge::Contract,
     notes::{Note, Notes},
 };
 
@@ -101,7 +102,7 @@ impl AtWork {
         }
         let notes = self.shared.notes.take();
         if self.found.is_empty() {
-            self.found = self.cast.judge(&notes, self.shared.pace);
+            self.found = self.cast.judge(&notes, self.shared.pace, Contract::Whole).found;
         }
         (notes, self.found)
     }

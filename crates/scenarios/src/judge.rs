@@ -1,212 +1,132 @@
 //! What must hold of a log, whatever went wrong: judged from what clients were told and what the log says in the end.
 //!
-//! The judges know nothing of the store. They know the promises of the HTTP API.
+//! Most of it is for the checkers of [`quorate_sim::check`], which know the promises of the HTTP API and nothing of the
+//! store. What is left here are promises that only a scenario can see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quorate_sim::Violation;
+use quorate_sim::{
+    Violation,
+    check::{
+        Finding, Report,
+        api::{Append, Call, History, LoggedEvent, Reply, SentEvent},
+        effects,
+        history::Outcome,
+        log, subscription,
+    },
+};
 
-use crate::notes::{Action, Expected, Note, Seen, Told};
+use crate::{
+    asked::Asked,
+    notes::{Action, Note, Told},
+};
 
-/// The log as it was read in the end, by id and by stream.
-struct Log<'n> {
-    events: &'n [Seen],
-    by_id: BTreeMap<&'n str, &'n Seen>,
+/// What checkers say of a run.
+pub struct Judgement {
+    /// Appends and reads, in the order in which they were asked.
+    pub history: History,
+    /// Who asked: the names of the history's clients, by their numbers.
+    pub clients: Vec<String>,
+    /// Every claim, and whether it holds.
+    pub claims: Report,
+    /// What must not be, of these claims and of others.
+    pub found: Vec<Violation>,
 }
 
-/// Judges `notes`, of which the last reading of the log is final.
-pub(crate) fn all(notes: &[Note]) -> Vec<Violation> {
-    let last = notes.iter().rev().find_map(|note| match &note.what {
-        Action::ReadLog { events } => Some(events),
-        _ => None,
-    });
-    let Some(events) = last else {
-        return vec![Violation::new("final reading", "nobody read the log in the end")];
-    };
-    let log = Log { events, by_id: events.iter().map(|event| (event.id.as_str(), event)).collect() };
-    let mut found = dense(&log);
-    found.extend(once(&log));
-    for note in notes {
-        found.extend(match &note.what {
-            Action::Append { stream, ids, expected, told } => appended(&log, note, stream, ids, *expected, told),
-            Action::AppendIf { stream, id, tag, after, told } => {
-                let mut found = appended(&log, note, stream, std::slice::from_ref(id), Expected::Any, told);
-                found.extend(condition(&log, notes, id, tag, *after, told));
-                found
+/// What a world can be held to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contract {
+    /// Everything that was promised.
+    Whole,
+    /// Bits flip: what is served is what was sent, in its place and whole, or it is refused. It may be lost.
+    Rotten,
+    /// Syncs lie, so that pages of different ages can lie beside each other, each of them intact: what is served is what was
+    /// sent, and there is no hole in the log. What indexes say of a stream may be older than the log.
+    Lying,
+}
+
+impl Judgement {
+    /// Judges `notes` by `contract`.
+    pub(crate) fn by(contract: Contract, notes: &[Note]) -> Self {
+        match contract {
+            Contract::Whole => Self::of(notes),
+            Contract::Rotten | Contract::Lying => Self::of_served(contract, notes),
+        }
+    }
+
+    /// Judges no more than what was served.
+    fn of_served(contract: Contract, notes: &[Note]) -> Self {
+        let Asked { history, clients, log, .. } = Asked::of(notes);
+        let (mut claims, mut found) = (Report::new(), Vec::new());
+        if let Some(log) = log {
+            claims.add(effects::nothing_uncalled(&history, &log));
+            if contract == Contract::Rotten {
+                claims.add(log::dense(&log));
+                claims.add(log::nothing_doubled(&log));
+                claims.add(effects::all_or_nothing(&history, &log));
             }
-            Action::ReadStream { stream, ids } => read_stream(&log, note, stream, ids),
-            Action::ReadLog { events } => read_log(&log, note, events),
-            _ => Vec::new(),
-        });
-    }
-    found.extend(real_time(&log, notes));
-    found.extend(fresh(notes));
-    found.extend(subscriptions(&log, notes));
-    found.extend(keys(notes, &log));
-    found
-}
-
-/// Positions of the log and versions of each stream count from 1 without a hole.
-fn dense(log: &Log<'_>) -> Vec<Violation> {
-    let mut found = Vec::new();
-    let mut versions: BTreeMap<&str, u64> = BTreeMap::new();
-    for (n, event) in (1..).zip(log.events) {
-        if event.position != n {
-            found.push(Violation::new(
-                "dense positions",
-                format!("event {n} of the log is at position {}", event.position),
-            ));
-            break;
+            found.extend(without_holes(&log));
+            found.extend(claims.verdicts().iter().flat_map(broken));
         }
-        let version = versions.entry(&event.stream).or_default();
-        *version += 1;
-        if event.version != *version {
-            let what = format!("event {} of {} has version {}", version, event.stream, event.version);
-            found.push(Violation::new("dense versions", what));
+        found.extend(served_as_sent(&history));
+        Self { history, clients, claims, found }
+    }
+
+    /// Judges `notes`, of which the last reading of the log is final.
+    fn of(notes: &[Note]) -> Self {
+        let Asked { history, clients, log, subscriptions } = Asked::of(notes);
+        let Some(log) = log else {
+            let found = vec![Violation::new("final reading", "nobody read the log in the end")];
+            return Self { history, clients, claims: Report::new(), found };
+        };
+        let mut claims = Report::of_log(&history, &log);
+        if !subscriptions.is_empty() {
+            claims.add(subscription::exactly_once(&subscriptions, &log));
         }
+        let mut found: Vec<Violation> = claims.verdicts().iter().flat_map(broken).collect();
+        found.extend(order_of_commits(&history, &log));
+        found.extend(forgotten_for_good(notes));
+        found.extend(refused_for_a_reason(&history));
+        Self { history, clients, claims, found }
     }
-    found
-}
 
-fn once(log: &Log<'_>) -> Option<Violation> {
-    let doubled =
-        log.events.iter().find(|event| log.by_id.get(event.id.as_str()).is_some_and(|known| known != event))?;
-    Some(Violation::new("nothing doubled", format!("{} is in the log twice", doubled.id)))
-}
-
-fn appended(
-    log: &Log<'_>,
-    note: &Note,
-    stream: &str,
-    ids: &[String],
-    expected: Expected,
-    told: &Told,
-) -> Vec<Violation> {
-    let present: Vec<&Seen> = ids.iter().filter_map(|id| log.by_id.get(id.as_str()).copied()).collect();
-    let who = format!("the append of {} to {stream} by {}", ids.join(", "), note.client);
-    match told {
-        Told::Done { .. } if present.len() < ids.len() => {
-            let missing = ids.iter().find(|id| !log.by_id.contains_key(id.as_str())).map_or("", String::as_str);
-            vec![Violation::new(
-                "nothing acknowledged lost",
-                format!("{who} was acknowledged; {missing} is not in the log"),
-            )]
-        }
-        Told::Refused { .. } if !present.is_empty() => {
-            vec![Violation::new(
-                "refused without effect",
-                format!("{who} was refused, and {} is in the log", present[0].id),
-            )]
-        }
-        Told::Unknown if !present.is_empty() && present.len() < ids.len() => {
-            vec![Violation::new("all or nothing", format!("of {who} only a part is in the log"))]
-        }
-        _ => placed(&who, &present, stream, expected, told).into_iter().collect(),
-    }
-}
-
-/// What is in the log stands together, in order, where it was told and where it was allowed to.
-fn placed(who: &str, present: &[&Seen], stream: &str, expected: Expected, told: &Told) -> Option<Violation> {
-    let (first, last) = (present.first()?, present.last()?);
-    if present.iter().any(|event| event.stream != stream) {
-        return Some(Violation::new("its own stream", format!("{who} went to {}", first.stream)));
-    }
-    let together = present
-        .windows(2)
-        .all(|pair| pair[1].version == pair[0].version + 1 && pair[1].position == pair[0].position + 1);
-    if !together {
-        return Some(Violation::new("batch together", format!("the events of {who} do not stand together")));
-    }
-    if let Told::Done { version } = told
-        && *version != last.version
-    {
-        let what = format!("{who} was told version {version}; the log says {}", last.version);
-        return Some(Violation::new("version told", what));
-    }
-    let wanted = match expected {
-        Expected::Any => return None,
-        Expected::New => 1,
-        Expected::Exact(version) => version + 1,
-    };
-    (first.version != wanted).then(|| {
-        let what = format!("{who} was only for version {wanted} of the stream, and stands at {}", first.version);
-        Violation::new("expected version", what)
-    })
-}
-
-/// Between what the client had read and its own event there is none that the condition forbids.
-fn condition(log: &Log<'_>, notes: &[Note], id: &str, tag: &str, after: u64, told: &Told) -> Option<Violation> {
-    let own = log.by_id.get(id)?;
-    if matches!(told, Told::Refused { .. }) {
-        return None;
-    }
-    let tagged = notes.iter().filter_map(|note| match &note.what {
-        Action::AppendIf { id, tag: of, .. } if of == tag => log.by_id.get(id.as_str()).copied(),
-        _ => None,
-    });
-    let between = |event: &&Seen| event.position > after && event.position < own.position;
-    tagged.into_iter().find(between).map(|event| {
-        let what = format!(
-            "{id} is in the log on the condition that nothing tagged {tag} came after {after}, but {} did at {}",
-            event.id, event.position
-        );
-        Violation::new("condition", what)
-    })
-}
-
-/// What was read of a stream is a beginning of what it is in the end.
-fn read_stream(log: &Log<'_>, note: &Note, stream: &str, ids: &[String]) -> Vec<Violation> {
-    let whole = log.events.iter().filter(|event| event.stream == stream).map(|event| event.id.as_str());
-    let differs = ids.iter().map(String::as_str).zip(whole.chain(std::iter::repeat(""))).find(|(read, is)| read != is);
-    differs
-        .map(|(read, is)| {
-            let what = format!("{} read {read} in {stream} where the log has `{is}` in the end", note.client);
-            Violation::new("prefix", what)
+    /// Claims that could not be decided within the budget, and why.
+    pub(crate) fn undecided(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.claims.verdicts().iter().filter_map(|verdict| match &verdict.finding {
+            Finding::Undecided { why } => Some((verdict.claim.as_str(), why.as_str())),
+            _ => None,
         })
-        .into_iter()
-        .collect()
+    }
 }
 
-/// What was read of the log is a beginning of what it is in the end.
-fn read_log(log: &Log<'_>, note: &Note, events: &[Seen]) -> Vec<Violation> {
-    let differs = events.iter().zip(log.events).find(|(read, is)| read != is);
-    let longer = events.len() > log.events.len();
-    let what = match differs {
-        Some((read, is)) => format!(
-            "{} read {} at position {} where the log has {} in the end",
-            note.client, read.id, read.position, is.id
-        ),
-        None if longer => {
-            format!("{} read {} events of a log that has {} in the end", note.client, events.len(), log.events.len())
-        }
-        None => return Vec::new(),
-    };
-    vec![Violation::new("prefix", what)]
+/// What is broken of a claim.
+pub(crate) fn broken(verdict: &quorate_sim::check::Verdict) -> impl Iterator<Item = Violation> {
+    verdict.violations().iter().map(|violation| Violation::new(verdict.claim.as_str(), violation.sentence.as_str()))
 }
 
-/// An append that was acknowledged before another one was asked for the first time stands before it.
-fn real_time(log: &Log<'_>, notes: &[Note]) -> Option<Violation> {
+/// An append that was acknowledged before another one was asked for the first time stands before it, in whatever streams.
+fn order_of_commits(history: &History, log: &[LoggedEvent]) -> Option<Violation> {
+    let positions: BTreeMap<(&str, &str), u64> =
+        log.iter().map(|event| ((event.stream.as_str(), event.event.id.as_str()), event.position)).collect();
     // By position: when it was first asked for, and when it was first acknowledged.
     let mut writes: BTreeMap<u64, (u64, Option<u64>)> = BTreeMap::new();
-    for note in notes {
-        let (id, told) = match &note.what {
-            Action::Append { ids, told, .. } => (ids.first(), told),
-            Action::AppendIf { id, told, .. } => (Some(id), told),
-            _ => continue,
-        };
-        let Some(event) = id.and_then(|id| log.by_id.get(id.as_str())) else { continue };
-        let write = writes.entry(event.position).or_insert((note.invoked, None));
-        write.0 = write.0.min(note.invoked);
-        if matches!(told, Told::Done { .. }) {
-            write.1 = Some(write.1.map_or(note.completed, |known| known.min(note.completed)));
+    for operation in history.operations() {
+        let Call::Append(append) = &operation.op else { continue };
+        let first = append.events().next().map(|(stream, event)| (stream, event.id.as_str()));
+        let Some(position) = first.and_then(|first| positions.get(&first)) else { continue };
+        let invoked = operation.invoked.order;
+        let write = writes.entry(*position).or_insert((invoked, None));
+        write.0 = write.0.min(invoked);
+        if let Some((Reply::Appended { .. }, at)) = operation.outcome.answer() {
+            write.1 = Some(write.1.map_or(at.order, |known| known.min(at.order)));
         }
     }
     // Going back from the end: nobody before may have been asked for after somebody behind was acknowledged.
     let mut earliest: Option<(u64, u64)> = None;
     for (position, (invoked, acknowledged)) in writes.into_iter().rev() {
-        if let Some((behind, at)) = earliest.filter(|(_, at)| *at < invoked) {
+        if let Some((behind, _)) = earliest.filter(|(_, at)| *at < invoked) {
             let what = format!(
-                "the append at position {position} was asked for at {invoked}, after the one at {behind} was acknowledged at {at}"
+                "the append at position {position} was asked for after the one at {behind} had been acknowledged"
             );
             return Some(Violation::new("order of commits", what));
         }
@@ -217,90 +137,143 @@ fn real_time(log: &Log<'_>, notes: &[Note]) -> Option<Violation> {
     None
 }
 
-/// A read that was asked for after something was acknowledged, or read, contains it.
-fn fresh(notes: &[Note]) -> Vec<Violation> {
-    let mut found = Vec::new();
-    let known = |note: &Note, of: &str| match &note.what {
-        Action::Append { stream, told: Told::Done { version }, .. } if stream == of => Some(*version),
-        Action::ReadStream { stream, ids } if stream == of => Some(ids.len() as u64),
+/// Positions count from 1.
+fn without_holes(log: &[LoggedEvent]) -> Option<Violation> {
+    let (n, event) = (1..).zip(log).find(|(n, event)| event.position != *n)?;
+    Some(Violation::new("no hole in the log", format!("event {n} of the log is {event}")))
+}
+
+/// Whatever anybody was served says what somebody sent.
+fn served_as_sent(history: &History) -> Option<Violation> {
+    let appends = history.operations().iter().filter_map(|operation| match &operation.op {
+        Call::Append(append) => Some(append),
+        Call::Read(_) => None,
+    });
+    let sent: BTreeSet<(&str, &SentEvent)> = appends.flat_map(Append::events).collect();
+    history.operations().iter().find_map(|operation| {
+        let Some((Reply::Events { events, .. }, _)) = operation.outcome.answer() else { return None };
+        let other = events.iter().find(|event| !sent.contains(&(event.stream.as_str(), &event.event)))?;
+        Some(Violation::new("served as sent", format!("{} was served {other}, which nobody sent so", operation.id)))
+    })
+}
+
+/// Nobody is served what was forgotten before they asked.
+fn forgotten_for_good(notes: &[Note]) -> Option<Violation> {
+    let forgotten = notes.iter().filter_map(|note| match &note.what {
+        Action::Truncate { stream, before, told: Told::Done { .. } } => Some((note.completed, stream, *before)),
         _ => None,
-    };
-    for read in notes {
-        let Action::ReadStream { stream, ids } = &read.what else { continue };
-        let before = notes.iter().filter(|note| note.completed < read.invoked);
-        let least = before.filter_map(|note| known(note, stream)).max().unwrap_or(0);
-        if (ids.len() as u64) < least {
-            let what = format!(
-                "{} read {stream} up to version {} after version {least} had been told",
-                read.client,
-                ids.len()
-            );
-            found.push(Violation::new("no stale read", what));
-        }
-    }
-    found
+    });
+    let forgotten: Vec<_> = forgotten.collect();
+    notes.iter().find_map(|note| {
+        let Action::Read { events, .. } = &note.what else { return None };
+        let served = events.iter().filter(|event| event.content.is_some()).find(|event| {
+            let gone = |(at, stream, before): &(u64, &String, u64)| {
+                *at < note.invoked && **stream == event.stream && event.version < *before
+            };
+            forgotten.iter().any(gone)
+        })?;
+        let (who, id, version, stream) = (&note.client, &served.id, served.version, &served.stream);
+        Some(Violation::new("forgotten for good", format!("{who} was served {id}, version {version} of {stream}")))
+    })
 }
 
-/// Every subscription was told of everything in the log, in order, once.
-fn subscriptions(log: &Log<'_>, notes: &[Note]) -> Vec<Violation> {
-    let mut told: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
-    for note in notes {
-        if let Action::Told { subscription, event } = &note.what {
-            told.entry(subscription).or_default().push(event);
+/// Clients here ask for nothing that could be refused for any reason that checkers do not know.
+fn refused_for_a_reason(history: &History) -> Option<Violation> {
+    history.operations().iter().find_map(|operation| match &operation.outcome {
+        Outcome::Failed { reason, .. } => {
+            Some(Violation::new("refused for a reason", format!("{} was refused: {reason}", operation.id)))
         }
-    }
-    let mut found = Vec::new();
-    for (subscription, events) in told {
-        let differs = events.iter().copied().zip(log.events).find(|(told, is)| told != is);
-        if let Some((told, is)) = differs {
-            let what = format!("{subscription} was told of {} where {} was next", told.id, is.id);
-            found.push(Violation::new("subscription", what));
-        } else if events.len() != log.events.len() {
-            let what = format!("{subscription} was told of {} events of {}", events.len(), log.events.len());
-            found.push(Violation::new("subscription", what));
-        }
-    }
-    found
+        _ => None,
+    })
 }
 
-/// One key has one effect and one answer, and what was refused once stays refused.
-fn keys(notes: &[Note], log: &Log<'_>) -> Vec<Violation> {
-    let mut answers: BTreeMap<(&str, &str), Vec<&Told>> = BTreeMap::new();
-    for note in notes {
-        if let Action::Keyed { key, stream, told } = &note.what {
-            answers.entry((key, stream)).or_default().push(told);
+#[cfg(test)]
+mod tests {
+    use quorate_sim::check::api::{Append, Expected, Read, SentEvent};
+
+    use super::*;
+    use crate::notes::{Refusal, Seen};
+
+    fn note(invoked: u64, completed: u64, what: Action) -> Note {
+        Note { client: "client".into(), invoked, completed, what }
+    }
+
+    fn append(stream: &str, id: &str, version: u64) -> Action {
+        let append = Append::to(stream, Expected::Any, vec![SentEvent::new(id, 1)]);
+        Action::Append { append, told: Told::Done { version } }
+    }
+
+    fn seen(position: u64, stream: &str, version: u64, id: &str) -> Seen {
+        Seen {
+            position,
+            stream: stream.into(),
+            version,
+            id: id.into(),
+            kind: String::new(),
+            tags: vec![],
+            content: Some(1),
         }
     }
-    let mut found = Vec::new();
-    for ((key, stream), told) in answers {
-        let mut certain = told.into_iter().filter(|told| **told != Told::Unknown);
-        let Some(first) = certain.next() else { continue };
-        if let Some(other) = certain.find(|other| *other != first) {
-            found.push(Violation::new(
-                "one answer",
-                format!("key {key} was answered with {first:?}, and later with {other:?}"),
-            ));
-        }
-        let event = log.by_id.get(key).filter(|event| event.stream == stream);
-        match (first, event) {
-            (Told::Done { version }, Some(event)) if event.version != *version => {
-                found.push(Violation::new(
-                    "one answer",
-                    format!("key {key} was told version {version}, not {}", event.version),
-                ));
-            }
-            (Told::Done { .. }, None) => {
-                found.push(Violation::new(
-                    "nothing acknowledged lost",
-                    format!("key {key} was acknowledged and had no effect"),
-                ));
-            }
-            (Told::Refused { .. }, Some(_)) => {
-                found
-                    .push(Violation::new("refused without effect", format!("key {key} was refused and had an effect")));
-            }
-            _ => {}
-        }
+
+    fn read(events: Vec<Seen>) -> Action {
+        Action::Read { read: Read::log(0, u64::MAX), events }
     }
-    found
+
+    fn rules(notes: &[Note]) -> Vec<String> {
+        Judgement::of(notes).found.into_iter().map(|violation| violation.rule).collect()
+    }
+
+    #[test]
+    fn a_log_as_it_was_told_is_right() {
+        let events = vec![seen(1, "a", 1, "x"), seen(2, "b", 1, "y")];
+        let notes = [note(1, 2, append("a", "x", 1)), note(3, 4, append("b", "y", 1)), note(5, 6, read(events))];
+        assert_eq!(rules(&notes), [""; 0]);
+    }
+
+    #[test]
+    fn what_nobody_read_in_the_end_is_not_right_for_want_of_a_reading() {
+        assert_eq!(rules(&[note(1, 2, append("a", "x", 1))]), ["final reading"]);
+    }
+
+    #[test]
+    fn appends_to_two_streams_stand_in_the_order_in_which_they_were_acknowledged() {
+        let events = vec![seen(1, "b", 1, "y"), seen(2, "a", 1, "x")];
+        let notes = [note(1, 2, append("a", "x", 1)), note(3, 4, append("b", "y", 1)), note(5, 6, read(events))];
+        assert_eq!(rules(&notes), ["order of commits"]);
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_served_again() {
+        let truncate = Action::Truncate { stream: "a".into(), before: 2, told: Told::Done { version: 2 } };
+        let events = vec![seen(1, "a", 1, "x"), seen(2, "a", 2, "y")];
+        let appends = [note(1, 2, append("a", "x", 1)), note(3, 4, append("a", "y", 2))];
+        let rest = [note(5, 6, truncate), note(7, 8, read(events))];
+        assert_eq!(rules(&[appends, rest].concat()), ["forgotten for good"]);
+    }
+
+    #[test]
+    fn out_of_contract_events_may_be_lost_but_not_changed() {
+        let rules = |events: Vec<Seen>| {
+            let notes = [note(1, 2, append("a", "x", 1)), note(3, 4, append("a", "y", 2)), note(5, 6, read(events))];
+            let by = |contract| Judgement::by(contract, &notes).found.into_iter().map(|found| found.rule);
+            (by(Contract::Rotten).collect::<Vec<_>>(), by(Contract::Lying).collect::<Vec<_>>())
+        };
+        let nothing = Vec::<String>::new();
+        assert_eq!(rules(vec![seen(1, "a", 1, "x")]), (nothing.clone(), nothing.clone()));
+        let changed = vec!["served as sent".to_owned()];
+        assert_eq!(rules(vec![Seen { content: Some(2), ..seen(1, "a", 1, "x") }]), (changed.clone(), changed));
+        let (rotten, lying) = rules(vec![seen(2, "a", 2, "y")]);
+        assert_eq!(lying, ["no hole in the log"]);
+        assert!(rotten.contains(&"positions and versions are dense and in order".to_owned()), "{rotten:?}");
+        let (rotten, lying) = rules(vec![seen(1, "a", 1, "x"), seen(2, "a", 1, "y")]);
+        assert_eq!((rotten.len(), lying), (1, nothing));
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_expects_is_told() {
+        let refused = Told::Refused(Refusal::Other { problem: "400 invalid-event".into() });
+        let asked = Append::to("a", Expected::Any, vec![SentEvent::new("x", 1)]);
+        let notes = [note(1, 2, Action::Append { append: asked, told: refused }), note(3, 4, read(vec![]))];
+        assert_eq!(rules(&notes), ["refused for a reason"]);
+    }
 }

@@ -4,24 +4,31 @@
 //! and what they were told, and judges who read the notes once everything has come to rest. One seed is one world: the
 //! same number gives the same faults at the same moments and the same answers.
 
+mod asked;
 mod cast;
 mod client;
 mod hand;
 pub mod hands;
 mod judge;
 mod log;
+mod machines;
 #[cfg(feature = "museum")]
 pub mod museum;
 mod node;
 mod notes;
 mod page;
+mod views;
 mod world;
+
+use std::time::Duration;
 
 use quorate_sim::{Outcome, Sim};
 
 use self::{cast::Cast, hands::Hands};
 
-pub use notes::{Action, Expected, Note, Seen, Told};
+pub use judge::Judgement;
+pub use log::import::bring_in_instead;
+pub use notes::{Action, Note, Refusal, Seen, Told};
 
 /// A simulation with a name.
 pub struct Scenario {
@@ -40,6 +47,8 @@ enum Play {
     Log(fn() -> Cast),
     /// A world of its own.
     Own(fn(Sim) -> Report),
+    /// Machines alone.
+    Machines(machines::Play),
 }
 
 /// What became of a run, and what its clients wrote down.
@@ -48,6 +57,8 @@ pub struct Report {
     pub outcome: Outcome,
     /// What clients wrote down, in the order in which it was over.
     pub notes: Vec<Note>,
+    /// What checkers say of it; `None` where they had nothing to look at, or the run did not come to its end.
+    pub judgement: Option<Judgement>,
 }
 
 impl Report {
@@ -63,14 +74,34 @@ impl Scenario {
         match self.play {
             Play::Log(cast) => world::run(sim, &cast()),
             Play::Own(run) => run(sim),
+            Play::Machines(play) => machines::run(play, sim.seed(), sim.faults_for()),
         }
+    }
+
+    /// Whether it is of machines alone.
+    pub fn is_of_machines(&self) -> bool {
+        matches!(self.play, Play::Machines(_))
+    }
+
+    /// Runs `seed` for `span` of its own time in this process, whatever else ran in it before; `None` where the scenario has
+    /// worlds, of which a process can hold one.
+    pub fn run_machines(&self, seed: u64, span: Option<Duration>) -> Option<Report> {
+        match self.play {
+            Play::Machines(play) => Some(machines::run(play, seed, span)),
+            Play::Log(_) | Play::Own(_) => None,
+        }
+    }
+
+    /// Rare states that seeds together had to reach, and did not: what they prove then is less than it seems.
+    pub fn unreached(&self, reached: impl Fn(&str) -> bool) -> Vec<&'static str> {
+        self.sometimes.iter().copied().filter(|state| !reached(state)).collect()
     }
 
     /// Its clients, for a node that really runs; `None` where there is none to run.
     pub fn hands(&self) -> Option<Hands> {
         match self.play {
             Play::Log(cast) => Some(Hands::new(cast())),
-            Play::Own(_) => None,
+            Play::Own(_) | Play::Machines(_) => None,
         }
     }
 }
@@ -81,37 +112,112 @@ pub fn all() -> &'static [Scenario] {
         Scenario {
             name: "appends",
             about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
-            sometimes: &["a server ended itself"],
+            sometimes: &[
+                "a server ended itself",
+                "store: a group failed, and its members ran again",
+                "store: an append was known already",
+                "store: the disk was full",
+                "store: the log was written back",
+                "store: the tail became index",
+                "store: the tail was read back",
+            ],
             play: Play::Log(log::appends::cast),
+        },
+        Scenario {
+            name: "bit-rot",
+            about: "bits of the log's files flip while clients append and read: whatever is served is what was sent",
+            sometimes: &["store: damage was found at opening", "store: damage was found while reading"],
+            play: Play::Log(log::broken::bit_rot),
+        },
+        Scenario {
+            name: "cut-off",
+            about: "half of the clients are cut off for good, and the others are served as ever",
+            sometimes: &["store: the tail was read back"],
+            play: Play::Log(log::broken::cut_off),
         },
         Scenario {
             name: "followers",
             about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
-            sometimes: &[],
+            sometimes: &[
+                "sse: a follower came back",
+                "store: the tail was read back",
+                "subscription: a follower fell behind",
+            ],
             play: Play::Log(log::followers::cast),
+        },
+        Scenario {
+            name: "full-disk",
+            about: "the disk is full for good, and what was acknowledged can still be read",
+            sometimes: &["store: the disk was full"],
+            play: Play::Log(log::broken::full_disk),
+        },
+        Scenario {
+            name: "import",
+            about: "clients bring in the same loan applications under the same keys, from the beginning each, until all are there",
+            sometimes: &[
+                "idempotency: a kept reply was given",
+                "store: an append was known already",
+                "store: the tail became index",
+            ],
+            play: Play::Log(log::import::cast),
         },
         Scenario {
             name: "keys",
             about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
-            sometimes: &[],
+            sometimes: &["idempotency: a kept reply was given", "idempotency: the first request was still being done"],
             play: Play::Log(log::keys::cast),
+        },
+        Scenario {
+            name: "machines-hlc",
+            about: "hybrid clocks alone stamp, send and receive, while wall clocks jump and nodes crash",
+            sometimes: &[
+                "hlc: a node crashed while it made its mark durable",
+                "hlc: a stamp from the future was refused",
+                "hlc: a stamp ran ahead of its wall clock",
+            ],
+            play: Play::Machines(machines::hlc::play),
+        },
+        Scenario {
+            name: "machines-subscription",
+            about: "the machine of a durable subscription alone, in three processes with clocks of their own over the same rows",
+            sometimes: &[
+                "subscription: a lease was taken over",
+                "subscription: an event was handed out again",
+                "subscription: another process was first",
+                "subscription: leases were read back",
+            ],
+            play: Play::Machines(machines::subscription::play),
         },
         Scenario {
             name: "retention",
             about: "clients append, forget old events, and send old appends once more",
-            sometimes: &[],
+            sometimes: &["store: an append was known already", "store: several blocks were rewritten at once"],
             play: Play::Log(log::retention::cast),
         },
         Scenario {
             name: "stamps",
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
-            sometimes: &[],
+            sometimes: &["stamps: the mark was read back"],
             play: Play::Own(log::stamps::run),
+        },
+        Scenario {
+            name: "views",
+            about: "views keep up with a log, are fenced, poisoned, parked, rebuilt and switched, and end as the fold of it",
+            sometimes: &[
+                "view: an event could not be applied",
+                "view: an owner was fenced",
+                "view: readers were given another build",
+            ],
+            play: Play::Own(views::run),
         },
         Scenario {
             name: "workers",
             about: "workers share a durable subscription, are slow, die and come back, while others append",
-            sometimes: &[],
+            sometimes: &[
+                "subscription: a lease was taken over",
+                "subscription: an event was handed out again",
+                "subscription: leases were read back",
+            ],
             play: Play::Log(log::workers::cast),
         },
     ];

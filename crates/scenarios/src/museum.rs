@@ -23,6 +23,11 @@ pub const PIECES: &[Piece] = &[
         about: "an append is acknowledged when it is written, not when it is synced",
     },
     Piece {
+        name: "sync-wrong-file",
+        scenario: "appends",
+        about: "a sync of the write-ahead log goes to the file beside it",
+    },
+    Piece {
         name: "expected-version-outside",
         scenario: "appends",
         about: "the expected version is checked before the append has its turn",
@@ -57,5 +62,21 @@ pub const PIECES: &[Piece] = &[
         name: "hlc-not-persisted",
         scenario: "stamps",
         about: "a hybrid clock hands out stamps beyond the mark that is durable",
+    },
+    Piece { name: "view-checkpoint-first", scenario: "views", about: "a view's checkpoint commits before its rows" },
+    Piece {
+        name: "effect-repeated-on-rebuild",
+        scenario: "views",
+        about: "a rebuild sends again what was sent before",
+    },
+    Piece {
+        name: "unfenced-view-owner",
+        scenario: "views",
+        about: "an owner of a view who comes back late goes on writing",
+    },
+    Piece {
+        name: "filtered-view-rescans",
+        scenario: "views",
+        about: "the checkpoint of a view stays at the last event that matters to it, and the rest is read again and again",
     },
 ];

@@ -1,16 +1,34 @@
 //! What clients write down: what they asked, when, and what they were told.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use quorate_sim::Sim;
+use quorate_sim::{
+    Sim,
+    check::api::{Append, Read},
+};
 use serde::Serialize;
+use serde_json::Value;
 
 /// Notes of all clients of a run, in the order in which they were completed. Cheap to clone; clones are the same notes.
 #[derive(Clone)]
 pub(crate) struct Notes {
     clock: Arc<dyn Fn() -> u64 + Send + Sync>,
-    all: Arc<Mutex<Vec<Note>>>,
+    written: Arc<Mutex<Written>>,
 }
+
+#[derive(Default)]
+struct Written {
+    all: Vec<Note>,
+    /// What was begun and is not over.
+    open: BTreeMap<u64, Note>,
+    begun: u64,
+}
+
+/// Something that a client has begun.
+pub(crate) struct Begun(u64);
 
 /// One thing that a client did.
 #[derive(Clone, Debug, Serialize)]
@@ -29,39 +47,17 @@ pub struct Note {
 /// What a client did and was told.
 #[derive(Clone, Debug, Serialize)]
 pub enum Action {
-    /// Appended events to a stream.
+    /// Appended events, under whatever expectations, conditions and key.
     Append {
-        /// The stream.
-        stream: String,
-        /// The ids of the events, in order.
-        ids: Vec<String>,
-        /// What the stream had to be like.
-        expected: Expected,
+        /// What was asked.
+        append: Append,
         /// What was told.
         told: Told,
     },
-    /// Appended on the condition that nothing tagged so came after a position.
-    AppendIf {
-        /// The stream.
-        stream: String,
-        /// The id of the event.
-        id: String,
-        /// The tag, on the event and in the condition.
-        tag: String,
-        /// The position that the client had read up to.
-        after: u64,
-        /// What was told.
-        told: Told,
-    },
-    /// Read a stream to its end.
-    ReadStream {
-        /// The stream.
-        stream: String,
-        /// Ids in order of their versions, from 1.
-        ids: Vec<String>,
-    },
-    /// Read the log to its end.
-    ReadLog {
+    /// Read a stream, or the log, to its end.
+    Read {
+        /// What was asked.
+        read: Read,
         /// The events.
         events: Vec<Seen>,
     },
@@ -73,6 +69,13 @@ pub enum Action {
         before: u64,
         /// What was told.
         told: Told,
+    },
+    /// Began to follow the log.
+    Connected {
+        /// Which subscription.
+        subscription: String,
+        /// Behind which position.
+        after: u64,
     },
     /// Was told of an event by a subscription.
     Told {
@@ -102,26 +105,45 @@ pub enum Action {
         /// Its bytes, in hexadecimal: they sort as the stamps do.
         stamp: String,
     },
-    /// Had an effect under an idempotency key.
-    Keyed {
-        /// The key.
-        key: String,
-        /// The stream.
-        stream: String,
-        /// What was told.
-        told: Told,
+    /// Read the whole log where it is kept, when everything had come to rest.
+    WholeLog {
+        /// The events.
+        events: Vec<Seen>,
     },
-}
-
-/// What a stream has to be like for an append.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Expected {
-    /// Anything.
-    Any,
-    /// New.
-    New,
-    /// At this version.
-    Exact(u64),
+    /// Was sent a letter that a view asked for.
+    Letter {
+        /// The effect's key.
+        key: String,
+    },
+    /// Read a view to its end, when everything had come to rest.
+    ReadView {
+        /// The view.
+        view: String,
+        /// For each key, in order: how many events, and the sum of their positions.
+        rows: Vec<(String, i64, i64)>,
+        /// Whether a recount of the log agreed that every event was dealt with once.
+        whole: bool,
+        /// How far its checkpoint was.
+        checkpoint: u64,
+        /// The end of the log.
+        head: u64,
+    },
+    /// Looked at a view while it was being written to.
+    LookedAt {
+        /// The view.
+        view: String,
+        /// Up to where it said it was.
+        position: u64,
+        /// How many events its rows held.
+        events: i64,
+    },
+    /// Had a view rebuilt when everything had come to rest.
+    Rebuilt {
+        /// How many letters had been sent before.
+        before: usize,
+        /// And how many after readers were given the new build.
+        after: usize,
+    },
 }
 
 /// How a write ended, as its client knows.
@@ -132,13 +154,31 @@ pub enum Told {
         /// The version.
         version: u64,
     },
-    /// Nothing was written, since the stream was at this version, or the condition did not hold.
-    Refused {
-        /// The stream's version, where it was told.
-        actual: Option<u64>,
-    },
+    /// Nothing was written.
+    Refused(Refusal),
     /// Nobody knows.
     Unknown,
+}
+
+/// Why nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Refusal {
+    /// A stream is at another version.
+    Version {
+        /// Which, where it was told.
+        actual: Option<u64>,
+    },
+    /// An id is known with other content, or only a part of the ids is known.
+    Id,
+    /// A condition does not hold.
+    Condition,
+    /// The idempotency key came with another request before.
+    Key,
+    /// Something that a client of ours should never hear.
+    Other {
+        /// The type of the problem.
+        problem: String,
+    },
 }
 
 /// An event as it was read.
@@ -152,12 +192,25 @@ pub struct Seen {
     pub version: u64,
     /// Its id.
     pub id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// A digest of its data; `None` where its data was forgotten.
+    pub content: Option<u64>,
+}
+
+/// A digest of an event's data, so that changed data is noticed.
+pub(crate) fn digest(data: &Value) -> u64 {
+    let hash = blake3::hash(data.to_string().as_bytes());
+    hash.as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl Notes {
     /// No notes yet; `clock` tells nanoseconds since the run began, and never goes back.
     pub(crate) fn new(clock: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { clock: Arc::new(clock), all: Arc::default() }
+        Self { clock: Arc::new(clock), written: Arc::default() }
     }
 
     /// Notes that are timed by the true time of the world.
@@ -166,8 +219,8 @@ impl Notes {
         Self::new(move || time.nanos())
     }
 
-    fn all(&self) -> MutexGuard<'_, Vec<Note>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nanoseconds since the run began.
@@ -178,11 +231,38 @@ impl Notes {
     /// Writes down what began at `invoked` and is over now.
     pub(crate) fn add(&self, client: &str, invoked: u64, what: Action) {
         let note = Note { client: client.to_owned(), invoked, completed: self.now(), what };
-        self.all().push(note);
+        self.written().all.push(note);
     }
 
-    /// Everything so far.
+    /// How many notes so far are such as `is` says.
+    pub(crate) fn count(&self, is: impl Fn(&Action) -> bool) -> usize {
+        self.written().all.iter().filter(|note| is(&note.what)).count()
+    }
+
+    /// Writes down what begins to have an effect now, as it is if nobody ever hears what came of it.
+    pub(crate) fn begin(&self, client: &str, what: Action) -> Begun {
+        let note = Note { client: client.to_owned(), invoked: self.now(), completed: u64::MAX, what };
+        let mut written = self.written();
+        written.begun += 1;
+        let nth = written.begun;
+        written.open.insert(nth, note);
+        Begun(nth)
+    }
+
+    /// It is over, with this in the end.
+    pub(crate) fn end(&self, Begun(nth): Begun, what: Action) {
+        let completed = self.now();
+        let mut written = self.written();
+        if let Some(note) = written.open.remove(&nth) {
+            written.all.push(Note { completed, what, ..note });
+        }
+    }
+
+    /// Everything so far. What is not over was given up now.
     pub(crate) fn take(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.all())
+        let completed = self.now();
+        let Written { mut all, open, .. } = std::mem::take(&mut *self.written());
+        all.extend(open.into_values().map(|note| Note { completed, ..note }));
+        all
     }
 }

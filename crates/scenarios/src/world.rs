@@ -1,31 +1,48 @@
 //! A scenario of the log in a simulated world: one node, and a host for each client.
 
-use quorate_sim::Sim;
+use std::collections::BTreeMap;
+
+use quorate_sim::{OutOfContract, Sim};
 
 use crate::{
     Report,
     cast::Cast,
     hand::{Busy, Pace, Shared},
+    judge::Contract,
     node,
     notes::Notes,
 };
 
 /// Runs `cast` in `sim` and judges what they wrote down.
 pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
-    let (_, to) = node::add(&mut sim, "node");
-    let shared =
-        Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace: Pace::SIMULATED };
+    let (node, to) = node::add(&mut sim, "node");
+    let pace = Pace { work_for: sim.faults_for(), ..Pace::SIMULATED };
+    let shared = Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace };
+    let mut clients = BTreeMap::new();
     for member in cast.members(&shared.busy) {
-        let shared = shared.clone();
-        sim.client(&member.name.clone(), move |env| {
+        let (shared, name) = (shared.clone(), member.name.clone());
+        let host = sim.client(&name, move |env| {
             let rng = env.random("hand");
             member.work(shared.hand(&member.name, env, rng, to))
         });
+        clients.insert(name, host);
     }
+    cast.set(&mut sim, node, &clients);
+    clients.iter().filter(|(_, host)| sim.is_cut_off_for_good(**host)).for_each(|(name, _)| shared.busy.end(name));
+    let contract = match sim.out_of_contract() {
+        Some(OutOfContract::LyingSync) => Contract::Lying,
+        None if sim.swarm().rot => Contract::Rotten,
+        None => Contract::Whole,
+    };
     let mut outcome = sim.run();
     let notes = shared.notes.take();
-    if outcome.passed() {
-        outcome.find(cast.judge(&notes, shared.pace));
+    // Where the run did not come to its end, the notes are incomplete.
+    let judgement = outcome.passed().then(|| cast.judge(&notes, pace, contract));
+    if let Some(judgement) = &judgement {
+        outcome.find(judgement.found.iter().cloned());
+        for (claim, _) in judgement.undecided() {
+            outcome.reach(&format!("undecided: {claim}"));
+        }
     }
-    Report { outcome, notes }
+    Report { outcome, notes, judgement }
 }

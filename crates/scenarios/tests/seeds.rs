@@ -1,33 +1,92 @@
 //! Every scenario, for a fixed number of seeds, and the same seed twice.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::{collections::BTreeSet, sync::Mutex};
+
 use quorate_scenarios::Scenario;
-use quorate_sim::{Settings, Sim, testing};
+use quorate_sim::{OutOfContract, Settings, Sim, Swarm, check::log, testing};
 
 /// Seeds of each scenario in every run of the tests; many more run at night.
-const SEEDS: u64 = 30;
+const SEEDS: u64 = 100;
 /// Seeds that are run a second time.
 const TWICE: [u64; 3] = [1, 11, 23];
 
 fn each_seed(test: &str, name: &str) {
     let scenario = quorate_scenarios::find(name).unwrap();
     if let Some(seed) = testing::own_seed() {
-        return run(scenario, seed);
+        return run(scenario, seed, Settings::default());
     }
-    if let Some((seed, output)) = testing::first_failure(test, SEEDS) {
-        let told = String::from_utf8_lossy(&output.stderr);
+    let (seeds, reached) = (testing::seeds_or(SEEDS), Mutex::new(BTreeSet::new()));
+    let failed = testing::sweep(test, seeds, |output| {
+        let told = String::from_utf8_lossy(&output.stdout);
+        // The first line has the test's own name before it.
+        let states = told.lines().filter_map(|line| line.split_once("reached ")).map(|(_, state)| state.to_owned());
+        reached.lock().unwrap().extend(states);
+    });
+    if let Some((seed, output)) = failed {
+        let told = String::from_utf8_lossy(&output.stdout);
         panic!("seed {seed} of {name} fails: {told}\nto run it again: quorate sim replay {name} --seed {seed}");
     }
+    let unreached = scenario.unreached(|state| reached.lock().unwrap().contains(state));
+    assert!(unreached.is_empty(), "{seeds} seeds of {name} never reached {unreached:?}");
     for seed in TWICE {
         let traces = [(); 2].map(|()| trace(&testing::in_a_process(test, seed, &[])));
         assert_eq!(traces[0], traces[1], "seed {seed} of {name} is not the same world twice");
     }
 }
 
-fn run(scenario: &Scenario, seed: u64) {
-    let outcome = scenario.run(Sim::new(seed, Settings::default())).outcome;
-    assert!(outcome.passed(), "{:?}", outcome.violations);
+fn run(scenario: &Scenario, seed: u64, settings: Settings) {
+    let outcome = scenario.run(Sim::new(seed, settings)).outcome;
+    for violation in &outcome.violations {
+        println!("VIOLATED {violation}");
+    }
+    if !outcome.passed() {
+        std::process::exit(1);
+    }
+    outcome.reached.keys().for_each(|state| println!("reached {state}"));
     println!("trace {}", outcome.trace);
+}
+
+/// In worlds that break what everything rests on, nothing is served but what was sent.
+#[test]
+fn whatever_disks_say_of_their_syncs_nothing_is_served_that_nobody_sent() {
+    let test = "whatever_disks_say_of_their_syncs_nothing_is_served_that_nobody_sent";
+    if let Some(seed) = testing::own_seed() {
+        let names = ["appends", "followers", "keys", "retention"];
+        let scenario = quorate_scenarios::find(names[usize::try_from(seed).unwrap() % names.len()]).unwrap();
+        let out_of_contract = Some(OutOfContract::LyingSync);
+        return run(scenario, seed, Settings { out_of_contract, ..Settings::default() });
+    }
+    if let Some((seed, output)) = testing::first_failure(test, testing::seeds_or(60)) {
+        panic!("seed {seed} fails: {}", String::from_utf8_lossy(&output.stdout));
+    }
+}
+
+/// Without this, a disk that lies would prove nothing.
+#[test]
+fn a_disk_that_lies_loses_what_was_acknowledged() {
+    let test = "a_disk_that_lies_loses_what_was_acknowledged";
+    if let Some(seed) = testing::own_seed() {
+        let swarm = Swarm { power: true, ..Swarm::calm() };
+        let swarm = Swarm { fault_every_millis: 500, ..swarm };
+        let out_of_contract = Some(OutOfContract::LyingSync);
+        let settings = Settings { swarm: Some(swarm), out_of_contract, ..Settings::default() };
+        let report = quorate_scenarios::find("appends").unwrap().run(Sim::new(seed, settings));
+        let history = &report.judgement.as_ref().unwrap().history;
+        let stale = log::no_read_is_stale(history);
+        assert!(stale.holds(), "something was seen and is gone");
+        return;
+    }
+    assert!(testing::first_failure(test, 20).is_some(), "20 worlds lost nothing, whatever their disks said");
+}
+
+#[test]
+fn a_state_that_no_seed_reached_is_told() {
+    for scenario in quorate_scenarios::all() {
+        assert_eq!(scenario.unreached(|_| true), [""; 0]);
+        assert_eq!(scenario.unreached(|_| false), scenario.sometimes);
+        assert!(!scenario.sometimes.is_empty(), "{} names no state that it must reach", scenario.name);
+    }
 }
 
 fn trace(output: &std::process::Output) -> String {
@@ -53,9 +112,27 @@ macro_rules! scenarios {
 
 scenarios! {
     appends,
+    bit_rot,
+    cut_off,
     followers,
+    full_disk,
+    import,
     keys,
+    machines_hlc,
+    machines_subscription,
     retention,
     stamps,
+    views,
     workers,
+}
+
+/// Machines alone are quick: so many more seeds of them.
+#[test]
+fn machines_alone_pass_thousands_of_seeds() {
+    for scenario in quorate_scenarios::all().iter().filter(|scenario| scenario.is_of_machines()) {
+        for seed in 0..2_000 {
+            let outcome = scenario.run_machines(seed, None).unwrap().outcome;
+            assert!(outcome.passed(), "seed {seed} of {}: {:?}", scenario.name, outcome.violations);
+        }
+    }
 }

@@ -34,6 +34,16 @@ impl SimBlocking {
         let due = self.executor.now() + u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         self.executor.sleep_until(due).await;
     }
+
+    /// Waits for a kick, or until `span` has passed.
+    async fn nap(&self, kicked: &Notify, span: Duration) {
+        let due = self.executor.now() + u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        tokio::select! {
+            biased;
+            () = kicked.notified() => {}
+            () = self.executor.sleep_until(due) => {}
+        }
+    }
 }
 
 impl Blocking for SimBlocking {
@@ -56,11 +66,13 @@ impl Blocking for SimBlocking {
         let (this, kicked) = (self.clone(), Arc::new(Notify::new()));
         let kick = kicked.clone();
         let work = Box::pin(async move {
+            kicked.notified().await;
             loop {
-                kicked.notified().await;
                 this.wait().await;
-                if worker.work() == Work::Over {
-                    return;
+                match worker.work() {
+                    Work::Idle => kicked.notified().await,
+                    Work::Pause(span) => this.nap(&kicked, span).await,
+                    Work::Over => return,
                 }
             }
         });

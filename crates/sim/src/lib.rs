@@ -37,4 +37,4 @@ pub use host::HostId;
 pub use outcome::{Outcome, Violation};
 pub use quorate_sim_macros::sim_test;
 pub use swarm::Swarm;
-pub use world::{Phase, Settings, Sim, TrueTime};
+pub use world::{OutOfContract, Phase, Settings, Sim, TrueTime};

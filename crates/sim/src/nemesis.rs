@@ -4,23 +4,35 @@ use std::time::Duration;
 
 use quorate_runtime::{
     fault::{
-        ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, Planned, ProcessFault, disk::SlowSyncs,
+        ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, Planned, ProcessFault, RotFault,
+        disk::{BitRot, SlowSyncs},
     },
     random::Rng,
 };
 
 use crate::swarm::Swarm;
 
-/// Draws what goes wrong in the first `span` of a world of `servers` and `clients`, of the families that `swarm` knows.
-pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, servers: &[String], clients: &[String], span: Duration) -> FaultPlan {
-    let mut draw = Draw { rng, servers, clients };
-    let known: [(bool, &[Kind]); 6] = [
+/// Who things go wrong with.
+#[derive(Clone, Copy)]
+pub(crate) struct Hosts<'d> {
+    pub(crate) servers: &'d [String],
+    pub(crate) clients: &'d [String],
+    /// Files of servers whose bits may flip.
+    pub(crate) rotting: &'d [String],
+}
+
+/// Draws what goes wrong in the first `span` of a world of `hosts`, of the families that `swarm` knows.
+pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, hosts: Hosts<'_>, span: Duration) -> FaultPlan {
+    let Hosts { servers, clients, rotting } = hosts;
+    let mut draw = Draw { rng, servers, clients, rotting };
+    let known: [(bool, &[Kind]); 7] = [
         (swarm.network, &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]),
         (swarm.kill, &[Kind::Kill]),
         (swarm.power, &[Kind::PowerLoss, Kind::PowerLossAtDisk]),
         (swarm.pause, &[Kind::Pause, Kind::Suspend]),
         (swarm.clock, &[Kind::Step, Kind::Drift]),
         (swarm.disk, &[Kind::SlowDisk, Kind::BrokenDisk, Kind::FullDisk]),
+        (swarm.rot && !rotting.is_empty(), &[Kind::Rot]),
     ];
     let kinds: Vec<Kind> = known.iter().filter(|(on, _)| *on).flat_map(|(_, kinds)| *kinds).copied().collect();
     if kinds.is_empty() || servers.is_empty() {
@@ -56,12 +68,14 @@ enum Kind {
     SlowDisk,
     BrokenDisk,
     FullDisk,
+    Rot,
 }
 
 struct Draw<'d> {
     rng: &'d mut Rng,
     servers: &'d [String],
     clients: &'d [String],
+    rotting: &'d [String],
 }
 
 impl Draw<'_> {
@@ -89,6 +103,11 @@ impl Draw<'_> {
         match kind {
             Kind::Cut | Kind::Partition | Kind::Slow | Kind::Reset | Kind::LoseConnects => {
                 Fault::Network(self.network(kind))
+            }
+            Kind::Rot => {
+                let (host, nth) = (self.server(), self.index(self.rotting.len()));
+                let bits = [1, 1, 3, 100][self.index(4)];
+                Fault::Rot(RotFault { host, rot: BitRot { file: self.rotting[nth].clone(), bits } })
             }
             Kind::Step | Kind::Drift => Fault::Clock(self.clock(kind)),
             Kind::SlowDisk | Kind::BrokenDisk | Kind::FullDisk => Fault::Disk(self.disk(kind)),

@@ -63,6 +63,11 @@ impl Outcome {
         Duration::from_millis(self.simulated_millis)
     }
 
+    /// Counts that `state` was reached.
+    pub fn reach(&mut self, state: &str) {
+        *self.reached.entry(state.to_owned()).or_default() += 1;
+    }
+
     /// Adds what a checker found.
     pub fn find(&mut self, found: impl IntoIterator<Item = Violation>) {
         self.violations.extend(found);

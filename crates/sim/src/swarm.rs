@@ -23,6 +23,8 @@ pub struct Swarm {
     pub clock: bool,
     /// Disks are slow, fail and fill up.
     pub disk: bool,
+    /// Bits flip in files of servers. No seed knows this by itself; a scenario asks for it.
+    pub rot: bool,
     /// Rare paths are taken on purpose.
     pub buggify: bool,
     /// Reads and writes of the network come in arbitrary pieces.
@@ -43,7 +45,19 @@ impl Swarm {
         let most = least * [1, 2, 5, 20][usize::try_from(rng.below(4)).unwrap_or(0)];
         let fault_every_millis = [300, 1_000, 3_000, 8_000][usize::try_from(rng.below(4)).unwrap_or(0)];
         let latency_micros = (least, most);
-        Self { network, kill, power, pause, clock, disk, buggify, chunked, latency_micros, fault_every_millis }
+        Self {
+            network,
+            kill,
+            power,
+            pause,
+            clock,
+            disk,
+            rot: false,
+            buggify,
+            chunked,
+            latency_micros,
+            fault_every_millis,
+        }
     }
 
     /// A world in which nothing goes wrong.
@@ -55,6 +69,7 @@ impl Swarm {
             pause: false,
             clock: false,
             disk: false,
+            rot: false,
             buggify: false,
             chunked: false,
             latency_micros: (200, 400),

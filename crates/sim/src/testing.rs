@@ -40,13 +40,18 @@ pub fn run(test: &str, seeds: u64, scenario: fn(Sim) -> Outcome) {
         return;
     }
     let name = test.split_once("::").map_or(test, |(_, name)| name);
-    let seeds = number(SEEDS).unwrap_or(seeds);
+    let seeds = seeds_or(seeds);
     if let Some((seed, output)) = first_failure(name, seeds) {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         panic!(
             "seed {seed} of {seeds} failed\n{out}{err}\nto run it again: {SEED}={seed} cargo test {name} -- --exact --nocapture"
         );
     }
+}
+
+/// How many seeds a test runs that runs `usual` of them: more or fewer, if the environment says so.
+pub fn seeds_or(usual: u64) -> u64 {
+    number(SEEDS).unwrap_or(usual)
 }
 
 fn number(variable: &str) -> Option<u64> {
@@ -60,7 +65,18 @@ fn sentences(outcome: &Outcome) -> String {
 /// Runs the test called `test`, as `cargo test` names it, once for each of `seeds` seeds in processes of their own. Returns the
 /// lowest seed that failed, of those that were run until one did, and what it printed.
 pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
-    first_failing(seeds, |seed| in_a_process(test, seed, &[]))
+    sweep(test, seeds, |_| {})
+}
+
+/// The same, and shows what each seed that passed printed, in no order.
+pub fn sweep(test: &str, seeds: u64, passed: impl Fn(&Output) + Sync) -> Option<(u64, Output)> {
+    first_failing(seeds, |seed| {
+        let output = in_a_process(test, seed, &[]);
+        if output.status.success() {
+            passed(&output);
+        }
+        output
+    })
 }
 
 fn first_failing(seeds: u64, run: impl Fn(u64) -> Output + Sync) -> Option<(u64, Output)> {

@@ -2,6 +2,7 @@
 
 mod agenda;
 mod hosts;
+mod lasting;
 mod run;
 
 use std::{
@@ -14,7 +15,8 @@ use std::{
 use quorate_runtime::{BoxFuture, Env, fault::FaultPlan, random::Random};
 use tokio::sync::watch;
 
-use self::{agenda::Agenda, hosts::Host};
+pub use self::lasting::OutOfContract;
+use self::{agenda::Agenda, hosts::Host, lasting::Lasting};
 use crate::{
     clock, disk,
     executor::Executor,
@@ -38,6 +40,8 @@ pub struct Settings {
     pub faults_for: Option<Duration>,
     /// How long everything may take once nothing goes wrong any more; two minutes unless said otherwise.
     pub liveness_bound: Option<Duration>,
+    /// A promise that is broken in this world, though everything rests on it.
+    pub out_of_contract: Option<OutOfContract>,
     /// The bug of the museum that is planted in this world, by name.
     pub planted: Option<String>,
     /// Prints every step to standard error, to find where two runs part.
@@ -113,6 +117,10 @@ pub struct Sim {
     probe: Arc<SimProbe>,
     hosts: Vec<Host>,
     agenda: Agenda,
+    /// What stays broken once it has begun, and whether it has.
+    lasting: Vec<(Lasting, bool)>,
+    /// Files of servers whose bits flip.
+    rotting: Vec<String>,
     signals: Signals,
     phase: watch::Sender<Phase>,
 }
@@ -150,6 +158,8 @@ impl Sim {
             probe,
             hosts: Vec::new(),
             agenda: Agenda::default(),
+            lasting: Vec::new(),
+            rotting: Vec::new(),
             signals: Signals::default(),
             phase: watch::Sender::new(Phase::Faults),
         }
@@ -203,6 +213,16 @@ impl Sim {
     /// Randomness for what the scenario itself decides.
     pub fn random(&self, purpose: &str) -> quorate_runtime::random::Rng {
         self.random.branch("scenario").stream(purpose)
+    }
+
+    /// For how long things go wrong, where the settings say so: clients then have work for as long.
+    pub fn faults_for(&self) -> Option<Duration> {
+        self.settings.faults_for
+    }
+
+    /// The seed.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
 
     /// What the seed's world is like.

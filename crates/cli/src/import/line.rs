@@ -11,7 +11,7 @@ use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
 
 /// Attributes that the store sets; on input they are passed over, as an export carries them.
-const SET_BY_THE_STORE: [&str; 5] = ["stream", "streamversion", "logposition", "recordedtime", "stub"];
+const SET_BY_THE_STORE: [&str; 6] = ["stream", "streamversion", "logposition", "recordedtime", "stub", "archiveid"];
 
 /// Where the stream of an event stands: `subject` unless told otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]

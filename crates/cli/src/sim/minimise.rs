@@ -2,11 +2,11 @@
 
 use std::process::Stdio;
 
-use quorate_runtime::Env;
 use quorate_scenarios::Scenario;
 use serde_json::{Value, json};
 use tokio::process;
 
+use super::World;
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -15,8 +15,9 @@ use crate::{
 /// Leaves out as many faults of a failing seed as it can, halves first, then smaller pieces (delta debugging).
 ///
 /// Source: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002).
-pub(super) async fn run(_: &Env, scenario: &'static Scenario, seed: u64, format: Format) -> Result<(), Failure> {
-    let whole = attempt(scenario, seed, &[]).await?;
+pub(super) async fn run(scenario: &'static Scenario, seed: u64, world: &World, format: Format) -> Result<(), Failure> {
+    world.check()?;
+    let whole = attempt(scenario, seed, world, &[]).await?;
     let Some(rule) = rule_of(&whole) else {
         return Err(Failure::new(Exit::Refused, format!("seed {seed} of {} does not fail", scenario.name)));
     };
@@ -28,7 +29,7 @@ pub(super) async fn run(_: &Env, scenario: &'static Scenario, seed: u64, format:
         while at < kept.len() {
             let end = (at + piece).min(kept.len());
             let candidate: Vec<usize> = [&kept[..at], &kept[end..]].concat();
-            if rule_of(&attempt(scenario, seed, &left_out(count, &candidate)).await?).as_ref() == Some(&rule) {
+            if rule_of(&attempt(scenario, seed, world, &left_out(count, &candidate)).await?).as_ref() == Some(&rule) {
                 note(&format!("{} of {count} faults still fail", candidate.len()));
                 (kept, smaller) = (candidate, true);
             } else {
@@ -42,7 +43,8 @@ pub(super) async fn run(_: &Env, scenario: &'static Scenario, seed: u64, format:
     }
     let without = left_out(count, &kept);
     let list = without.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let again = format!("quorate sim replay {} --seed {seed}", scenario.name);
+    let world: String = world.arguments().iter().map(|argument| format!(" {argument}")).collect();
+    let again = format!("quorate sim replay {} --seed {seed}{world}", scenario.name);
     let again = if list.is_empty() { again } else { format!("{again} --without {list}") };
     let mut out = Out::new();
     match format {
@@ -68,10 +70,11 @@ fn rule_of(told: &Value) -> Option<String> {
     told["violations"][0]["rule"].as_str().map(str::to_owned)
 }
 
-async fn attempt(scenario: &Scenario, seed: u64, without: &[usize]) -> Result<Value, Failure> {
+async fn attempt(scenario: &Scenario, seed: u64, world: &World, without: &[usize]) -> Result<Value, Failure> {
     let own = std::env::current_exe().map_err(|cause| Failure::io("this executable", &cause))?;
     let mut command = process::Command::new(own);
     command.args(["sim", "replay", scenario.name, "--seed", &seed.to_string(), "--output", "json"]);
+    command.args(world.arguments());
     if !without.is_empty() {
         command.args(["--without", &without.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")]);
     }

@@ -7,7 +7,7 @@ use quorate_scenarios::{Report, Scenario};
 use quorate_sim::{Settings, Sim};
 use serde_json::{Value, json};
 
-use super::{One, how_to_repeat};
+use super::{One, World, how_to_repeat};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -15,6 +15,8 @@ use crate::{
 
 /// Runs one seed and tells what came of it.
 pub(super) async fn run(env: &Env, scenario: &'static Scenario, one: One, format: Format) -> Result<(), Failure> {
+    one.world.check()?;
+    let world = one.world.clone();
     let report = simulate(env, scenario, one).await;
     let mut out = Out::new();
     match format {
@@ -22,11 +24,13 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, one: One, format
         Format::Table => tell(&mut out, scenario, &report)?,
     }
     out.flush()?;
-    verdict(scenario, &report)
+    verdict(scenario, &report, &world)
 }
 
 /// Runs one seed and writes a page about it.
 pub(super) async fn report(env: &Env, scenario: &'static Scenario, one: One, to: PathBuf) -> Result<(), Failure> {
+    one.world.check()?;
+    let world = one.world.clone();
     let report = simulate(env, scenario, one).await;
     let page = report.page(scenario);
     let (disk, path) = (env.disk().clone(), to.clone());
@@ -37,26 +41,26 @@ pub(super) async fn report(env: &Env, scenario: &'static Scenario, one: One, to:
     });
     written.await.map_err(|cause| Failure::io(to.display(), &cause))?;
     note(&format!("written to {}", to.display()));
-    verdict(scenario, &report)
+    verdict(scenario, &report, &world)
 }
 
 async fn simulate(env: &Env, scenario: &'static Scenario, one: One) -> Report {
-    let settings = Settings { without: one.without, print_trace: one.steps, ..Settings::default() };
+    let settings = Settings { without: one.without, print_trace: one.steps, ..one.world.settings() };
     // A world brings a runtime of its own, which cannot begin inside of this one.
     env.run_blocking(move || scenario.run(Sim::new(one.seed, settings))).await
 }
 
-fn verdict(scenario: &Scenario, report: &Report) -> Result<(), Failure> {
+fn verdict(scenario: &Scenario, report: &Report, world: &World) -> Result<(), Failure> {
     if report.outcome.passed() {
         return Ok(());
     }
-    how_to_repeat(scenario, report.outcome.seed);
+    how_to_repeat(scenario, report.outcome.seed, world);
     let first = report.outcome.violations.first().map(ToString::to_string).unwrap_or_default();
     Err(Failure::new(Exit::Damaged, format!("seed {} fails: {first}", report.outcome.seed)))
 }
 
 /// What a run came to, for programs.
-fn document(scenario: &Scenario, report: &Report) -> Value {
+pub(super) fn document(scenario: &Scenario, report: &Report) -> Value {
     let outcome = &report.outcome;
     json!({
         "scenario": scenario.name,

@@ -4,6 +4,7 @@ mod append;
 mod export;
 mod heads;
 mod read;
+mod retention;
 mod tail;
 
 use clap::Subcommand;
@@ -87,6 +88,25 @@ pub(crate) enum Command {
         #[arg(long, value_name = "WHAT", default_value = "any")]
         expect: append::Expect,
     },
+    /// A stream's metadata: what it keeps, and values of your own
+    #[command(subcommand)]
+    Metadata(retention::Metadata),
+    /// Move a stream's oldest events to a file, in the folder `archives` of the node's data directory
+    Archive {
+        /// The stream
+        stream: String,
+        /// The file's name; repeating the command with it is safe
+        #[arg(long, value_name = "NAME")]
+        to: String,
+        /// The first version to keep; without it everything is moved
+        #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
+        before: Option<u64>,
+    },
+    /// List the archives of a stream
+    Archives {
+        /// The stream
+        stream: String,
+    },
     /// Check the hash chains of all streams, and every other stored byte: the same as `store verify`
     Verify,
 }
@@ -111,6 +131,9 @@ impl Command {
             Self::Export(export) => export.run(client).await,
             Self::Truncate { stream, before } => heads::truncate(client, &stream, before, format).await,
             Self::Tombstone { stream, expect } => heads::tombstone(client, &stream, expect, format).await,
+            Self::Metadata(command) => command.run(client, format).await,
+            Self::Archive { stream, to, before } => retention::archive(client, &stream, before, &to, format).await,
+            Self::Archives { stream } => retention::archives(client, &stream, format).await,
             Self::Verify => store::verify(client, format).await,
         }
     }

@@ -2,14 +2,18 @@
 #![expect(clippy::disallowed_methods, reason = "starts processes and looks at their files, as a user does")]
 #![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
+mod erasure;
 mod exits;
 mod harness;
 mod import;
 mod import_faults;
 mod listings;
 mod loans;
+mod retention;
 mod schemas;
 mod serve;
 mod settings;
+mod sim;
 mod subscriptions;
+mod views;
 mod walkthrough;

@@ -89,7 +89,7 @@ impl Run {
     /// Notes of writes that were told `wanted`.
     fn count(&self, wanted: fn(&Told) -> bool) -> usize {
         let told = self.notes.iter().filter_map(|note| match &note.what {
-            Action::Append { told, .. } | Action::AppendIf { told, .. } | Action::Keyed { told, .. } => Some(told),
+            Action::Append { told, .. } => Some(told),
             _ => None,
         });
         told.filter(|told| wanted(told)).count()

@@ -7,7 +7,7 @@ use std::{
 
 use quorate_data::{
     event::{Recorded, Version},
-    store::{DynTx, Store},
+    store::{DynTx, ReadStream, Store},
 };
 use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
@@ -145,14 +145,39 @@ impl<D: Aggregate> Aggregates<D> {
     where
         D::Rejection: Debug,
     {
+        self.handle_ref_in(tx, id, &command, &metadata).await
+    }
+
+    /// As [`handle_in`](Self::handle_in), for a command that may be carried out again in another run of the transaction.
+    pub(crate) async fn handle_ref_in(
+        &self,
+        tx: &mut DynTx,
+        id: impl Display + Send,
+        command: &D::Command,
+        metadata: &Metadata,
+    ) -> Result<Outcome<D>, HandleError<D::Rejection>>
+    where
+        D::Rejection: Debug,
+    {
         let stream = D::stream(id).map_err(LoadError::Name)?;
         // Waiting for the lock would be waiting for something other than the transaction.
         let cached = self.inner.slot(&stream).try_lock().ok().and_then(|place| place.clone());
-        let handling = Handling { inner: &self.inner, stream: &stream, metadata: &metadata };
+        let handling = Handling { inner: &self.inner, stream: &stream, metadata };
         let mut log = tx;
         let mut held = handling.take_or_load(&mut log, cached).await?;
         handling.refresh(&mut log, &mut held).await?;
-        handling.run(&mut log, &command, &mut held).await
+        handling.run(&mut log, command, &mut held).await
+    }
+
+    /// The last version of the aggregate `id` that the transaction sees, and the token of the append it came with.
+    pub(crate) async fn seen_in(
+        &self,
+        tx: &mut DynTx,
+        id: impl Display + Send,
+    ) -> Result<(Version, quorate_data::store::Token), LoadError> {
+        let page = tx.read_stream(ReadStream::backward(D::stream(id)?, 1)).await?;
+        let position = page.events.last().map(Recorded::position).unwrap_or_default();
+        Ok((page.head.version, token_at(&self.inner.shell.store, position)))
     }
 
     /// The state of the aggregate `id`, every append acknowledged before the call included.

@@ -12,7 +12,7 @@
 //! then     the length of the data, then the data; a stub has the data's 32-byte hash instead
 //! ```
 //! Data of a data subject is sealed: the 8 bytes of a [`KeyId`], a nonce, ciphertext and tag (see `store::erasure`). A stub
-//! of it keeps the key's id behind the hash.
+//! of it keeps the key's id behind the hash, and one of an archived event the 8 bytes of the archive's id behind that.
 //!
 //! A length is a LEB128 number that is one more than the length in bytes; 0 says *absent*. The header is what the hash
 //! chain covers, as it stands here. Decoding checks every bound: bytes come from a disk, and disks rot.
@@ -23,7 +23,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use quorate_foundations::time::Wall;
 
 use super::{
-    ChainHash, DataHash, KeyId, NewEvent, Position, Recorded, Version,
+    ChainHash, DataHash, KeyId, NewEvent, Position, Recorded, Stub, Version,
     recorded::{Layout, TEXTS},
 };
 
@@ -33,6 +33,10 @@ pub(super) const ENCRYPTED: u8 = 0b100;
 pub(super) const STUB: u8 = 0b11;
 /// Which text is the data subject.
 pub(super) const DATA_SUBJECT: usize = 12;
+/// What an archive's id takes at the end of a stub.
+pub(super) const ARCHIVE_BYTES: usize = 8;
+/// The flags of a stub whose event is in an archive.
+const ARCHIVED: u8 = 3;
 /// The least that sealed data, or what a stub keeps of it, takes.
 const SEALED_BYTES: usize = 32;
 
@@ -189,7 +193,9 @@ pub(crate) fn decode(position: Position, bytes: Bytes) -> Result<Recorded, Decod
         return Err(DecodeError::new("an event's lengths do not add up"));
     }
     let (is_stub, is_sealed) = (bytes[1] & STUB != 0, bytes[1] & ENCRYPTED != 0);
-    if is_stub && data != Some(if is_sealed { 32 + KeyId::BYTES } else { 32 }) {
+    let key = if is_sealed { KeyId::BYTES } else { 0 };
+    let archive = if bytes[1] & STUB == ARCHIVED { ARCHIVE_BYTES } else { 0 };
+    if is_stub && data != Some(32 + key + archive) {
         return Err(DecodeError::new("a stub carries no data hash"));
     }
     let has_subject = present & 1 << DATA_SUBJECT != 0;
@@ -204,17 +210,21 @@ pub(crate) fn decode(position: Position, bytes: Bytes) -> Result<Recorded, Decod
 }
 
 /// The same event with its data replaced by the data's hash.
-pub(crate) fn stub(event: &Recorded, kind: u8) -> Recorded {
+pub(crate) fn stub(event: &Recorded, kind: Stub) -> Recorded {
     let header_end = event.layout().ends[TEXTS - 1] as usize;
     let key = event.key_id().map(KeyId::to_bytes);
     let key = key.as_ref().map_or(&[][..], |key| &key[..]);
-    let mut bytes = BytesMut::with_capacity(header_end + 34 + key.len());
+    let archive = kind.archive().map(|archive| archive.get().to_le_bytes());
+    let archive = archive.as_ref().map_or(&[][..], |archive| &archive[..]);
+    let kept = 32 + key.len() + archive.len();
+    let mut bytes = BytesMut::with_capacity(header_end + 2 + kept);
     bytes.put_slice(&event.bytes()[..header_end]);
-    bytes[1] = bytes[1] & !STUB | kind;
-    put_length(&mut bytes, Some(32 + key.len()));
+    bytes[1] = bytes[1] & !STUB | kind.bits();
+    put_length(&mut bytes, Some(kept));
     let data_start = small(bytes.len());
     bytes.put_slice(event.data_hash().as_bytes());
     bytes.put_slice(key);
+    bytes.put_slice(archive);
     let mut layout = *event.layout();
     layout.present |= 1 << TEXTS;
     layout.data_start = data_start;

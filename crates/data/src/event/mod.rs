@@ -68,3 +68,8 @@ counted! {
     /// Where an event stands in its stream. Counted from 1; a stream's version is that of its last event.
     Version
 }
+
+counted! {
+    /// An archive of a store: a file that some of its events were moved to. Counted from 1.
+    ArchiveId
+}

@@ -110,7 +110,7 @@ impl NewEvent {
     /// The most extension attributes together, in bytes of names and values.
     pub const MAX_EXTENSION_BYTES: usize = 16_384;
     /// Attributes that the store sets on served events (decisions: events), or that have a field of their own here.
-    pub const RESERVED: [&str; 18] = [
+    pub const RESERVED: [&str; 19] = [
         "id",
         "source",
         "type",
@@ -129,6 +129,7 @@ impl NewEvent {
         "tags",
         "datasubject",
         "stub",
+        "archiveid",
     ];
 
     /// An event with the three required attributes and nothing else.

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use bytes::Bytes;
 use quorate_foundations::time::Wall;
 
-use super::{ChainHash, DataHash, Extensions, KeyId, NewEvent, Position, Tags, Timestamp, Version, codec};
+use super::{ArchiveId, ChainHash, DataHash, Extensions, KeyId, NewEvent, Position, Tags, Timestamp, Version, codec};
 
 /// How many attributes are kept as text: see `codec`.
 pub(super) const TEXTS: usize = 13;
@@ -46,11 +46,27 @@ pub(super) struct Layout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stub {
     /// Its stream was truncated beyond it.
-    Truncated = 1,
+    Truncated,
     /// Its stream was closed for good.
-    Tombstoned = 2,
-    /// It was moved to an archive.
-    Archived = 3,
+    Tombstoned,
+    /// It was moved to this archive.
+    Archived(ArchiveId),
+}
+
+impl Stub {
+    /// The two bits that say so in an event's flags.
+    pub(crate) fn bits(self) -> u8 {
+        match self {
+            Self::Truncated => 1,
+            Self::Tombstoned => 2,
+            Self::Archived(_) => 3,
+        }
+    }
+
+    /// The archive, where there is one.
+    pub(crate) fn archive(self) -> Option<ArchiveId> {
+        if let Self::Archived(archive) = self { Some(archive) } else { None }
+    }
 }
 
 impl Recorded {
@@ -209,7 +225,7 @@ impl Recorded {
             0 => None,
             1 => Some(Stub::Truncated),
             2 => Some(Stub::Tombstoned),
-            _ => Some(Stub::Archived),
+            _ => Some(Stub::Archived(self.archive_id())),
         }
     }
 
@@ -233,6 +249,12 @@ impl Recorded {
         let stored = &self.bytes[self.layout.data_start as usize..];
         let key = if self.stub().is_some() { stored.get(32..) } else { Some(stored) };
         key.filter(|_| self.is_encrypted()).and_then(|key| key.first_chunk()).map(KeyId::from_bytes)
+    }
+
+    /// The archive that a stub ends with.
+    fn archive_id(&self) -> ArchiveId {
+        let end = self.layout.ends[TEXTS] as usize;
+        ArchiveId::new(u64::from_le_bytes(self.fixed(end - codec::ARCHIVE_BYTES)))
     }
 
     /// The same event, with what its sealed data says.
@@ -259,7 +281,7 @@ impl Recorded {
 
     /// What is left of it when its data goes.
     pub(crate) fn to_stub(&self, kind: Stub) -> Self {
-        codec::stub(self, kind as u8)
+        codec::stub(self, kind)
     }
 
     /// It as it was handed in.

@@ -4,8 +4,8 @@
 //! watches the game and changes the board with each goal. If the board is lost, or should show something else, it is made
 //! again from the record of the game, while the old one stays up until the new one is ready.
 //!
-//! A [`Projection`] says which events, which tables, and how one changes the other. The rows of a view and its
-//! *checkpoint*, the position up to which they hold, commit in one transaction of the store.
+//! A [`Projection`] says which events, which tables, and how one changes the other. [`Views`] keeps views up to date and is
+//! what an operator talks to; a [`View`] is what readers have.
 //!
 //! *When not to use it*: where a [query of the log](crate::store::Query) or a fold of one stream is fast enough; or to
 //! decide upon a command, unless the view is kept in the append's own transaction.
@@ -15,16 +15,87 @@
 //! from the log's beginning: the first one, one for each later version, one for each rebuild. Build 12 of view `loans`
 //! keeps its table `loan` as `view__loans__12__loan` (see [`Namespace`]), so builds never touch each other's rows, and
 //! what they share is only the log. One build is *live*: that is the one readers are given. Switching is one row in one
-//! transaction.
+//! transaction, and happens only once the other build has seen all that readers have seen: they never see a half-built view,
+//! and never an older one.
 //!
 //! The application may read `view__…` tables in its own statements, and never writes them. Code of a projection reaches the
 //! tables of its own build and nothing else; the store's authorizer sees to it.
+//!
+//! # What holds when things go wrong
+//! * **A view is the fold of the log.** Rows, checkpoint, parked events and [effects](ViewTx::effect) of a batch commit in one
+//!   transaction, so a crash at any point leaves a view as of its checkpoint. [`View::audit`] recounts the log and says
+//!   whether an event was missed or taken twice: positions are dense, so it can tell.
+//! * **One owner per shard.** An owner has an epoch; every write names it together with the checkpoint it starts from. An
+//!   owner who was away and comes back late writes nothing: fences decide, not clocks. Only when to take over goes by a
+//!   clock, the observer's own ([`Config::takeover`]).
+//! * **Poison.** A batch that fails is halved until one event fails alone; it is tried again a few times, counted across
+//!   restarts, and then the [policy](OnPoison) decides. A parked event holds back the later ones of its key, in order,
+//!   and nobody else. What was parked or skipped, why, and by whom, is on record.
+//! * **Effects** are carried out at least once, with the same key each time, after the commit that asked for them. Of all
+//!   builds of a view only one has its effects carried out at any position: a rebuild leaves out what was carried out
+//!   before, and the switch, at an exact position, releases what comes behind it.
+//! * **Erasure.** A build knows the data subjects whose data it was made of. When one is erased, the projection
+//!   [forgets](Projection::forget), or the build is made anew from what can still be read; the erasure is complete after
+//!   that. Where no code of the view runs, the erasure fails and says so.
+//! * **Changed code** under the same version is noticed by a [fingerprint](Fingerprint) and refused: the error says what to
+//!   do.
+//! * **Inline views** share the append's transaction: a reader never finds the log ahead of them, and an event they cannot
+//!   take is refused ([`AppendError::View`](crate::store::AppendError::View)). A transaction with a closure sees the rows
+//!   of everything appended before it; of its own appends they show once it has committed.
+//!
+//! # Where ours differs
+//! From Marten's and Axon's projections: the checkpoint is not behind the rows but in their transaction, a parked event keeps
+//! the order of its key, and a rebuild never touches what readers have. From both: effects are values, held during a rebuild
+//! instead of switched off, so none is lost between the old build and the new one.
+//!
+//! Sources: Young, "CQRS Documents" (2010); Gupta and Mumick, "Maintenance of Materialized Views" (1995); Kleppmann, "How
+//! to do distributed locking" (2016), for fencing; the sequenced dead-letter queue of Axon Framework.
 
+mod advance;
+mod builds;
+mod carrier;
+mod claim;
+mod config;
+mod effects;
+mod erasure;
+mod error;
+mod fold;
+mod inline;
+mod machine;
 mod name;
+mod parked;
 mod projection;
+mod registered;
+mod row;
+mod rows;
+mod runner;
+mod scratch;
+mod service;
+mod shared;
+mod switch;
+#[cfg(test)]
+mod tests;
 mod tx;
+mod view;
 
+pub use config::{Changed, Config, Mode, OnPoison, Switch};
+pub use effects::{Effect, EffectHandler};
+pub use erasure::Forgotten;
+pub use error::ViewError;
+pub use fold::{Fold, Folded};
 pub(crate) use name::TABLE_PREFIX;
 pub use name::{Build, Namespace, ViewName, ViewNameError};
+pub use parked::{ParkedEvent, SkippedEvent};
 pub use projection::{ApplyError, EffectType, Fingerprint, InvalidSchema, OnRebuild, Projection, Schema};
+pub use row::{Column, ViewRow, define};
+use rows::BuildRow;
+pub use scratch::{Given, Made, given};
+pub use service::Views;
+pub use shared::Standing;
 pub use tx::ViewTx;
+pub use view::{Audit, BuildDescription, Description, Freshness, Reading, ShardDescription, View};
+
+/// The hash of an event's key, which says in which shard it belongs. Stored, so it never changes.
+fn key_hash(key: &str) -> u32 {
+    crc32fast::hash(key.as_bytes())
+}

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use quorate_runtime::BoxFuture;
 
-use super::{ViewName, ViewNameError, ViewTx, name::check_table};
+use super::{Forgotten, ViewName, ViewNameError, ViewTx, name::check_table};
 use crate::{
     event::{NewEvent, Position, Recorded},
     store::{Query, SqlError, StoreError},
@@ -69,6 +69,17 @@ pub trait Projection: Send + Sync + 'static {
     /// the rows they lead to are part of the fingerprint: a change of the code that shows in them is noticed.
     fn probe(&self) -> Vec<NewEvent> {
         Vec::new()
+    }
+
+    /// Forgets the data subject `subject`, whose data can no longer be read, in the view's rows. Unless it says otherwise, they
+    /// are made anew from the log.
+    fn forget<'t, 'x: 't>(
+        &'t self,
+        tx: &'t mut ViewTx<'x>,
+        subject: &'t str,
+    ) -> BoxFuture<'t, Result<Forgotten, ApplyError>> {
+        let (_, _) = (tx, subject);
+        Box::pin(std::future::ready(Ok(Forgotten::Rebuild)))
     }
 
     /// Tells this fold from another one, without [`probe`](Self::probe): name, version, events, tables, effects and

@@ -1,6 +1,6 @@
 //! The transaction as a projection sees it: its own tables, and the effects it asks for.
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 use super::Namespace;
 use crate::{
@@ -23,7 +23,7 @@ pub struct ViewTx<'x> {
 pub(super) struct Requested {
     pub(super) kind: String,
     pub(super) position: Position,
-    pub(super) payload: Bytes,
+    pub(super) payload: Arc<str>,
 }
 
 impl<'x> ViewTx<'x> {
@@ -64,8 +64,8 @@ impl<'x> ViewTx<'x> {
     ///
     /// It is carried out at least once, with a key that is the same each time: view, position of the event, and the how
     /// many-th effect of the event it is. A rebuild leaves it out, or repeats it, as its
-    /// [type](super::EffectType) says. `payload` is kept in the store until then: at most 64 KiB.
-    pub fn effect(&mut self, event: &Recorded, kind: &str, payload: impl Into<Bytes>) {
+    /// [type](super::EffectType) says. `payload` is a text, JSON for instance, that is kept in the store until then: at most 64 KiB.
+    pub fn effect(&mut self, event: &Recorded, kind: &str, payload: impl Into<Arc<str>>) {
         let requested = Requested { kind: kind.to_owned(), position: event.position(), payload: payload.into() };
         self.effects.push(requested);
     }

@@ -209,6 +209,14 @@ pub enum AppendError {
         /// Which limit, and by how much.
         what: String,
     },
+    /// A view that is kept in the append's own transaction cannot take an event in.
+    #[error("view `{view}` is kept in the append's transaction and refuses it: {what}")]
+    View {
+        /// The view.
+        view: Arc<str>,
+        /// Why.
+        what: String,
+    },
     /// The store could not take it.
     #[error(transparent)]
     Store(#[from] StoreError),

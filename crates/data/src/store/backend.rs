@@ -7,9 +7,9 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendError, Appended, CheckedBatch, DynTx, ExpectedVersion, Limits, LogPage, ReadLog, ReadStream, Row, Scope,
-    SqlError, StoreError, StreamPage, Timeline, Value, Verified,
-    erasure::{Erased, Ledger},
+    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Follower, Limits, LogPage,
+    ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, Timeline, Value, Verified,
+    erasure::{DataSubject, Entry, Erased},
 };
 use crate::{
     event::{Position, Version},
@@ -28,6 +28,8 @@ pub trait Backend: Send + Sync {
     fn statistics(&self) -> Statistics;
     /// The last position of the log, and every later one as it becomes readable. Closing wakes whoever waits.
     fn head(&self) -> watch::Receiver<Position>;
+    /// How often something was forgotten so far, and every later time: see [`Store::forgotten`](super::Store::forgotten).
+    fn forgotten(&self) -> watch::Receiver<u64>;
     /// Changes whenever `stream` may have; see [`Store::watch_stream`](super::Store::watch_stream). An engine that cannot tell
     /// streams apart wakes everybody.
     fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
@@ -41,6 +43,8 @@ pub trait Backend: Send + Sync {
     fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
+    /// Has `follower` take in events in the transactions that append them, from now on.
+    fn follow(&self, follower: Arc<dyn Follower>);
     /// Reads a page of a stream.
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
     /// Reads a page of the log.
@@ -54,12 +58,25 @@ pub trait Backend: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
     /// Runs a read-only query.
     fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
-    /// Makes stubs of a stream's events.
-    fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>>;
+    /// Waits until the data that a stream, or any stream, forgot has left the store's files.
+    fn settle(&self, stream: Option<Name>) -> BoxFuture<'_, Result<(), StoreError>>;
+    /// Reads a stream's metadata.
+    fn metadata(&self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>>;
+    /// Streams that have rules, in order of their names, those behind `after`. Their `first` is the first event that is
+    /// not forgotten yet, whatever the rules say.
+    fn ruled(&self, after: Option<Name>, limit: usize) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
+    /// Moves a stream's events to an archive: the file is durable before an event becomes a stub.
+    fn archive(&self, order: ArchiveOrder) -> BoxFuture<'_, Result<Archive, ArchiveError>>;
+    /// The archives of a stream, in order of their versions.
+    fn archives(&self, stream: Name) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>>;
     /// Destroys every key of a data subject. Durable in the ledger and in the keys when it returns.
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>>;
-    /// All erasures.
-    fn erasures(&self) -> BoxFuture<'_, Result<Ledger, StoreError>>;
+    /// At most `limit` entries of the erasure ledger behind entry `after`, oldest first.
+    fn erasures(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>>;
+    /// What is known of a data subject.
+    fn data_subject(&self, subject: Arc<str>) -> BoxFuture<'_, Result<DataSubject, StoreError>>;
+    /// Has what was deleted wiped out of the store's files: now, or as soon as no reader stands in the way.
+    fn wipe(&self) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Writes a consistent copy of the keys of data subjects to `to`, while the store is in use.
     fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>>;
     /// Writes a consistent copy of the store to `to`, without keys, while it is in use.
@@ -117,8 +134,23 @@ pub enum UnitError {
     Panicked(String),
     /// A deferred constraint does not hold.
     Constraint(String),
+    /// A [`Follower`] of that name cannot take in what it appends, and says why.
+    Follower(Arc<str>, String),
     /// The store failed.
     Store(StoreError),
+}
+
+/// What to archive, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveOrder {
+    /// The stream.
+    pub stream: Name,
+    /// The first version to keep; `None` moves everything.
+    pub before: Option<Version>,
+    /// The file to write.
+    pub to: PathBuf,
+    /// The name by which the store remembers the file.
+    pub name: String,
 }
 
 /// What to do with a stream's events.
@@ -129,6 +161,8 @@ pub enum Retire {
         /// The first version to keep.
         before: Version,
     },
+    /// Forget the data of events that the stream's rules no longer keep.
+    Expired,
     /// Forget all data and close the stream for good.
     Tombstone {
         /// What the stream must be like.

@@ -1,6 +1,7 @@
 //! `Store`: the handle everybody holds.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -10,14 +11,15 @@ use quorate_runtime::{BoxFuture, Env, random::Rng};
 use tokio::sync::watch;
 
 use super::{
-    Aborted, AppendBatch, AppendError, Appended, Backend, Capabilities, CheckedBatch, DynTx, Limits, LogPage, Progress,
-    ReadLog, ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
-    StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
-    erasure::{Erased, Ledger, SubjectHash},
+    Aborted, AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities,
+    CheckedBatch, DynTx, ExpectedVersion, Follower, Limits, LogPage, MetadataError, Progress, ReadLog, ReadStream,
+    Retire, Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamMetadata,
+    StreamPage, StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
+    erasure::{EraseHook, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
 use crate::{
-    event::{InvalidEvent, Position, check_data_subject},
+    event::{Position, Version},
     materialized_view::Build,
     schema::SchemaRegistry,
 };
@@ -25,35 +27,11 @@ use crate::{
 /// A store. Cheap to clone; clones are the same store.
 #[derive(Clone)]
 pub struct Store {
-    backend: Arc<dyn Backend>,
+    pub(super) backend: Arc<dyn Backend>,
     env: Env,
     ids: Arc<Mutex<Rng>>,
-    erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
-}
-
-/// Forgets what a room derived from the data of a data subject, whose name it is given beside the store. It may be called
-/// again for the same subject. It must not hold the store, which holds it.
-pub type EraseHook = Arc<dyn Fn(Store, Arc<str>) -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync>;
-
-/// Why an erasure is not complete. Repeat it: what was done stays done.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EraseError {
-    /// The name is no data subject's.
-    #[error("no event can name this data subject")]
-    Invalid(#[source] InvalidEvent),
-    /// The log's data may or may not be unreadable yet.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The log's data is unreadable, but copies of it remain.
-    #[error("the subject's key is destroyed, but {room} could not forget what it derived")]
-    Copies {
-        /// The room that keeps them.
-        room: &'static str,
-        /// Why it could not.
-        #[source]
-        cause: StoreError,
-    },
+    pub(super) erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
+    pub(super) unfinished: Arc<Mutex<BTreeSet<SubjectHash>>>,
 }
 
 impl Store {
@@ -64,6 +42,7 @@ impl Store {
             env: env.clone(),
             ids: Arc::new(Mutex::new(env.random("store/ids"))),
             erase_hooks: Arc::default(),
+            unfinished: Arc::default(),
         }
     }
 
@@ -101,6 +80,20 @@ impl Store {
     /// woken, with the same value, when the store closes.
     pub fn watch_head(&self) -> watch::Receiver<Position> {
         self.backend.head()
+    }
+
+    /// How often something was forgotten, by an erasure or by retiring events, since the store was opened.
+    ///
+    /// For whoever keeps events in memory: take the number *before* reading them, and compare before handing them on. As
+    /// long as it is the same, everything acknowledged as forgotten was gone when they were read; once it has moved, read
+    /// them again. It moves before the erasure, truncation or tombstone is answered.
+    pub fn forgotten(&self) -> u64 {
+        *self.backend.forgotten().borrow()
+    }
+
+    /// The same number, as it moves.
+    pub fn watch_forgotten(&self) -> watch::Receiver<u64> {
+        self.backend.forgotten()
     }
 
     /// Changes whenever `stream` may have become another: appended to, truncated, tombstoned, or closed with the store. It may
@@ -206,6 +199,7 @@ impl Store {
             (Err(UnitError::TooLarge), _) => Err(TransactError::TooLarge { limit: self.limits().unit_bytes() }),
             (Err(UnitError::Panicked(what)), _) => Err(TransactError::Panicked { what }),
             (Err(UnitError::Constraint(what)), _) => Err(TransactError::Constraint { what }),
+            (Err(UnitError::Follower(view, what)), _) => Err(TransactError::View { view, what }),
             (Err(UnitError::Store(cause)), _) => Err(TransactError::Store(cause)),
             (Ok(_) | Err(UnitError::Aborted), _) => unreachable!("a backend reports what the unit returned last"),
         }
@@ -242,6 +236,11 @@ impl Store {
         self.backend.streams(prefix.to_owned(), after, limit).await
     }
 
+    /// Has `follower` take in events in the transactions that append them, from now on and until the store closes.
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.backend.follow(follower);
+    }
+
     /// Runs a read-only query over the application's tables; `$1`, `$2`, … stand for `params`.
     pub async fn query(&self, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
         self.backend.query(sql.to_owned(), params, Scope::Application).await
@@ -271,68 +270,119 @@ impl Store {
     }
 
     /// Makes stubs of a stream's events: their data is forgotten, their place and hash stay.
-    pub async fn retire(&self, stream: Name, what: Retire) -> Result<Retired, AppendError> {
-        self.backend.retire(stream, what).await
-    }
-
-    /// Erases the data subject `subject`: destroys its key, so that the data of its events, here and in every backup, can
-    /// never be read again, and has every copy forgotten that a room [derived](Self::on_erase) from it.
     ///
-    /// The events stay, with their attributes, their places and their links of the hash chain. An erasure is durable when
-    /// this returns `Ok`; see [`erasure`](super::erasure) for what else an operator does.
+    /// That they are gone is durable at once, whatever their number; their data is then taken out of the store's files
+    /// slice by slice, between other writes, and has left them when this returns. After a crash that goes on by itself.
     ///
     /// # Errors
-    /// See [`EraseError`]. Repeating is always safe.
+    /// [`AppendError::VersionConflict`] for a tombstone whose expectation does not hold.
     ///
     /// # Cancel safety
-    /// Dropping the future abandons the wait, not the erasure; whether copies were forgotten is then unknown. Repeat.
+    /// Dropping the future abandons the wait, not the work. Repeating is safe.
+    pub async fn retire(&self, stream: Name, what: Retire) -> Result<Retired, AppendError> {
+        let asked = stream.clone();
+        let retired = self.transact(move |tx| {
+            let stream = asked.clone();
+            Box::pin(async move { tx.retire(&stream, what).await })
+        });
+        let retired = retired.await.map_err(|failed| own(failed, "forgetting events"))?;
+        self.settle(Some(stream)).await?;
+        Ok(retired)
+    }
+
+    /// Waits until data that `stream` forgot, or any stream, has left the store's files.
+    pub async fn settle(&self, stream: Option<Name>) -> Result<(), StoreError> {
+        self.backend.settle(stream).await
+    }
+
+    /// The metadata of `stream`: what it keeps, and the user's own values.
+    pub async fn metadata(&self, stream: Name) -> Result<SetMetadata, StoreError> {
+        self.backend.metadata(stream).await
+    }
+
+    /// Sets the metadata of `stream` if their version still is what is `expected`; returns the new version. The stream need
+    /// not exist. Readers see no more than its rules keep from the moment this commits; [`scavenge`](Self::scavenge) then
+    /// forgets the rest.
     ///
-    /// # Example
-    /// ```
-    /// # use quorate_data::{event::NewEvent, store::*};
-    /// # async fn example(store: Store) -> Result<(), Box<dyn std::error::Error>> {
-    /// let moved = NewEvent::new("e-9", "/crm", "customer.moved").json(&br#"{"to": "Elm Street"}"#[..]).about("c-17");
-    /// store.append(AppendBatch::to("customer-17".parse()?, ExpectedVersion::Any, vec![moved])).await?;
-    /// assert_eq!(store.erase("c-17").await?.events, 1);
-    /// let page = store.read_stream(ReadStream::forward("customer-17".parse()?, 1)).await?;
-    /// assert!(page.events[0].erased() && page.events[0].data().is_none());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn erase(&self, subject: &str) -> Result<Erased, EraseError> {
-        check_data_subject(subject).map_err(EraseError::Invalid)?;
-        let subject: Arc<str> = subject.into();
-        let erased = self.backend.erase(subject.clone()).await?;
-        let hooks = self.erase_hooks.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for (room, forget) in hooks {
-            forget(self.clone(), subject.clone()).await.map_err(|cause| EraseError::Copies { room, cause })?;
+    /// # Errors
+    /// See [`MetadataError`]; nothing was changed.
+    pub async fn set_metadata(
+        &self,
+        stream: Name,
+        expected: ExpectedVersion,
+        metadata: StreamMetadata,
+    ) -> Result<Version, MetadataError> {
+        let set = self.transact(move |tx| {
+            let (stream, metadata) = (stream.clone(), metadata.clone());
+            Box::pin(async move { tx.set_metadata(&stream, expected, metadata).await })
+        });
+        set.await.map_err(|failed| own(failed, "setting metadata"))
+    }
+
+    /// Forgets what no stream's rules keep any more, as [`Retire::Expired`] does for one stream. Between two streams others
+    /// have their turn.
+    pub async fn scavenge(&self) -> Result<Scavenged, StoreError> {
+        const STREAMS: usize = 256;
+        let (mut done, mut after) = (Scavenged::default(), None);
+        loop {
+            let ruled = self.backend.ruled(after.take(), STREAMS).await?;
+            let more = ruled.len() == STREAMS;
+            let mut changed = Vec::new();
+            for StreamSummary { stream, head } in ruled {
+                if self.stream_head(&stream).await?.first > head.first {
+                    let events = self.forget_expired(&stream).await?.events;
+                    done.events += events;
+                    done.streams += u64::from(events > 0);
+                    changed.push(stream.clone());
+                }
+                after = Some(stream);
+            }
+            // Not for any stream: others may go on forgetting for ever.
+            for stream in changed {
+                self.settle(Some(stream)).await?;
+            }
+            if !more {
+                return Ok(done);
+            }
         }
-        Ok(erased)
     }
 
-    /// Has `forget` called on every [`erase`](Self::erase), after the key is destroyed and before the erasure is answered.
+    /// Forgets what the rules of `stream` no longer keep, without waiting until its data has left the files.
+    async fn forget_expired(&self, stream: &Name) -> Result<Retired, StoreError> {
+        let stream = stream.clone();
+        let retired = self.transact(move |tx| {
+            let stream = stream.clone();
+            Box::pin(async move { tx.retire(&stream, Retire::Expired).await })
+        });
+        retired.await.map_err(|failed| match own(failed, EXPIRING) {
+            AppendError::Store(cause) => cause,
+            other => StoreError::Engine { doing: EXPIRING, cause: Arc::new(other) },
+        })
+    }
+
+    /// Moves events of a stream out of the store into a file, which [`archive`](super::archive) reads.
     ///
-    /// For whoever keeps copies of events' data, or what was made of it; `room` names it in errors. Hooks run in the order
-    /// they were registered, also when an erasure is repeated, and on each handle of this store.
-    pub fn on_erase(&self, room: &'static str, forget: EraseHook) {
-        self.erase_hooks.lock().unwrap_or_else(PoisonError::into_inner).push((room, forget));
+    /// The file is complete, synced and read back before an event becomes a stub: a crash leaves the events in the store,
+    /// or in both, never in neither. Repeated after a crash it goes on with the file that is there, and repeated after it
+    /// was done it answers as the first time.
+    ///
+    /// # Errors
+    /// See [`ArchiveError`]; whatever it is, no event is lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave a file and the events in the store. Repeat it: it goes on with that file.
+    pub async fn archive(&self, order: ArchiveOrder) -> Result<Archive, ArchiveError> {
+        let stream = order.stream.clone();
+        // What its rules hide is forgotten, not archived.
+        self.forget_expired(&stream).await?;
+        let archive = self.backend.archive(order).await?;
+        self.settle(Some(stream)).await?;
+        Ok(archive)
     }
 
-    /// The erasure ledger: to be exported after every erasure, and given to a restore. Also for rooms that catch up with
-    /// erasures after a crash: [`erasure_name`](Self::erasure_name) says under which name a subject stands in it.
-    pub async fn erasures(&self) -> Result<Ledger, StoreError> {
-        self.backend.erasures().await
-    }
-
-    /// The name of the data subject `subject` in the ledger.
-    pub fn erasure_name(&self, subject: &str) -> SubjectHash {
-        SubjectHash::of(self.timeline().store, subject)
-    }
-
-    /// Writes a consistent copy of the data subjects' keys to the new file `to` while the store is in use. Returns its size
-    /// in bytes. Keep it apart from the store's backups, and not for long: see [`erasure`](super::erasure).
-    pub async fn backup_keys(&self, to: PathBuf) -> Result<u64, StoreError> {
-        self.backend.backup_keys(to).await
+    /// The archives of `stream`, in order of their versions.
+    pub async fn archives(&self, stream: Name) -> Result<Vec<Archive>, StoreError> {
+        self.backend.archives(stream).await
     }
 
     /// Writes a consistent copy to the new file `to`, without keys of data subjects, while the store is in use. Returns its size in bytes.
@@ -348,6 +398,17 @@ impl Store {
     /// Finishes what was accepted and closes. Later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {
         self.backend.close().await
+    }
+}
+
+const EXPIRING: &str = "forgetting expired events";
+
+/// The closure's own error, or the store's, of a transaction of ours.
+fn own<E: From<StoreError>>(failed: TransactError<E>, doing: &'static str) -> E {
+    match failed {
+        TransactError::Aborted(own) => own,
+        TransactError::Store(cause) => cause.into(),
+        other => StoreError::Engine { doing, cause: Arc::new(std::io::Error::other(other.to_string())) }.into(),
     }
 }
 

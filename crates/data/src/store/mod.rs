@@ -32,14 +32,17 @@
 //! appends; Gray and Reuter (1992), section 9.4, for group commit.
 
 mod append;
+pub mod archive;
 mod backend;
 mod checked;
 pub mod conformance;
 pub mod erasure;
 mod error;
+mod follower;
 mod handle;
 mod limits;
 mod query;
+pub mod retention;
 mod rooms;
 pub mod sqlite;
 mod token;
@@ -48,13 +51,19 @@ mod verify;
 
 pub use append::{AppendBatch, AppendCondition, AppendError, Appended, ExpectedVersion, StreamAppend};
 pub use backend::{
-    Aborted, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary, Unit, UnitError,
+    Aborted, ArchiveOrder, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary,
+    Unit, UnitError,
 };
 pub use checked::{CheckedBatch, Objection};
+pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
-pub use handle::{EraseError, EraseHook, Store};
+pub use follower::{Follower, FollowerError};
+pub use handle::Store;
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
+pub use retention::{
+    Archive, ArchiveError, InvalidMetadata, MetadataError, Rules, Scavenged, SetMetadata, StreamMetadata,
+};
 pub use rooms::RoomTables;
 pub use token::{Timeline, Token, TokenError};
 pub use tx::{DynTx, Row, Scope, SqlError, TransactError, TxOps, Value};

@@ -2,6 +2,7 @@
 
 use quorate_foundations::name::Name;
 
+use super::Rules;
 use crate::event::{Position, Recorded, Tags, Version};
 
 /// Which events: those that match any of the items; every event where there are no items.
@@ -160,16 +161,27 @@ impl ReadStream {
 pub struct StreamHead {
     /// The version of its last event; zero if it has none.
     pub version: Version,
-    /// The first version whose event is still there; events before it were truncated. 1 where nothing was.
+    /// The first version whose event is still there; events before it were truncated or archived, or are beyond the
+    /// stream's rules. 1 where nothing was.
     pub first: Version,
     /// Whether it was closed for good.
     pub tombstoned: bool,
+    /// What it keeps.
+    pub rules: Rules,
+    /// The version of its metadata: how often they were set.
+    pub metadata: Version,
 }
 
 impl Default for StreamHead {
     /// A stream without events.
     fn default() -> Self {
-        Self { version: Version::ZERO, first: Version::new(1), tombstoned: false }
+        Self {
+            version: Version::ZERO,
+            first: Version::new(1),
+            tombstoned: false,
+            rules: Rules::default(),
+            metadata: Version::ZERO,
+        }
     }
 }
 

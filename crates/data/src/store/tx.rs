@@ -6,10 +6,13 @@ use bytes::Bytes;
 use quorate_runtime::BoxFuture;
 
 use super::{
-    AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, StoreError,
-    StreamPage,
+    AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream,
+    Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
 };
-use crate::{event::NewEvent, materialized_view::Build};
+use crate::{
+    event::{NewEvent, Version},
+    materialized_view::Build,
+};
 use quorate_foundations::name::Name;
 
 /// What a backend offers inside a transaction: the port behind [`DynTx`].
@@ -21,6 +24,17 @@ pub trait TxOps: Send {
     fn read_stream(&mut self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
     /// Reads the log as of now, this transaction's own appends included.
     fn read_log(&mut self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>>;
+    /// Forgets events of a stream; this transaction's later reads see it at once.
+    fn retire(&mut self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>>;
+    /// Sets a stream's metadata and returns their new version.
+    fn set_metadata(
+        &mut self,
+        stream: Name,
+        expected: ExpectedVersion,
+        metadata: StreamMetadata,
+    ) -> BoxFuture<'_, Result<Version, MetadataError>>;
+    /// Reads a stream's metadata as of now, what this transaction set included.
+    fn metadata(&mut self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>>;
     /// Runs one statement of the application and returns the number of rows it changed.
     fn execute<'t>(
         &'t mut self,
@@ -106,6 +120,33 @@ impl DynTx {
         self.ops.read_log(read).await
     }
 
+    /// Forgets events of `stream`: nobody sees their data again once the transaction has committed, and it is taken out of
+    /// the store's files behind that; [`Store::settle`](super::Store::settle) waits until it is.
+    ///
+    /// # Errors
+    /// As [`Store::retire`](super::Store::retire); the transaction can go on after a refusal, which wrote nothing.
+    pub async fn retire(&mut self, stream: &Name, what: Retire) -> Result<Retired, AppendError> {
+        self.ops.retire(stream.clone(), what).await
+    }
+
+    /// Sets the metadata of `stream` and returns their new version.
+    ///
+    /// # Errors
+    /// As [`Store::set_metadata`](super::Store::set_metadata); the transaction can go on after a refusal.
+    pub async fn set_metadata(
+        &mut self,
+        stream: &Name,
+        expected: ExpectedVersion,
+        metadata: StreamMetadata,
+    ) -> Result<Version, MetadataError> {
+        self.ops.set_metadata(stream.clone(), expected, metadata).await
+    }
+
+    /// Reads the metadata of `stream`, what this transaction set included.
+    pub async fn metadata(&mut self, stream: &Name) -> Result<SetMetadata, StoreError> {
+        self.ops.metadata(stream.clone()).await
+    }
+
     /// Runs a statement on the application's own tables; `$1`, `$2`, … stand for `params`. Returns the rows changed.
     ///
     /// # Errors
@@ -178,6 +219,14 @@ pub enum TransactError<E> {
     #[error("the transaction breaks a constraint: {what}")]
     Constraint {
         /// What the engine said.
+        what: String,
+    },
+    /// A view that is kept in the append's own transaction cannot take in what was appended.
+    #[error("view `{view}` is kept in the append's transaction and refuses it: {what}")]
+    View {
+        /// The view.
+        view: Arc<str>,
+        /// Why.
         what: String,
     },
     /// The store failed.

@@ -2,7 +2,8 @@
 //!
 //! A reader pulls pages until one reaches the end, then waits until something is added. There is no hand-over from "old"
 //! to "live", hence no event that falls between, and nothing is pushed: a slow reader simply reads later. Memory holds one
-//! page.
+//! page, and lets go of it when the store forgets something: what was erased or truncated meanwhile is read again as it is
+//! now.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -48,6 +49,10 @@ pub struct CatchUp {
     pending: VecDeque<Signal>,
     /// Where `next` is: `source` may be a page ahead.
     at: Cursor,
+    /// Where `position` was before the current page was read.
+    before: Position,
+    /// Moves when the store forgets something; seen as of before the current page was read.
+    forgotten: watch::Receiver<u64>,
 }
 
 enum Source {
@@ -140,6 +145,8 @@ impl CatchUp {
             rests: None,
             pending: VecDeque::new(),
             at: source.cursor(),
+            before: source.position(),
+            forgotten: store.watch_forgotten(),
             source,
         }
     }
@@ -185,17 +192,19 @@ impl CatchUp {
     /// # Cancel safety
     /// Cancel safe: dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Signal, StoreError> {
-        while self.pending.is_empty() {
+        loop {
+            self.let_go();
+            if let Some(signal) = self.pending.pop_front() {
+                if let Signal::Event(event) = &signal {
+                    self.at = self.at.behind(event);
+                }
+                return Ok(signal);
+            }
             let (was_live, before) = (self.live, self.source.cursor());
             let batch = self.read().await?;
             self.at = before;
             self.pending.extend(signals(was_live, before, batch));
         }
-        let signal = self.pending.pop_front().unwrap_or_else(|| unreachable!("the loop ends with a signal"));
-        if let Signal::Event(event) = &signal {
-            self.at = self.at.behind(event);
-        }
-        Ok(signal)
     }
 
     /// The next page: waits while there is nothing new. A page may be empty where nothing matched, or where the reader
@@ -210,15 +219,67 @@ impl CatchUp {
     /// # Cancel safety
     /// Cancel safe: dropping the future loses nothing.
     pub async fn next_batch(&mut self) -> Result<Batch, StoreError> {
-        if self.pending.is_empty() {
-            return self.read().await;
+        loop {
+            self.let_go();
+            if !self.pending.is_empty() {
+                let events = self.pending.drain(..).filter_map(|signal| match signal {
+                    Signal::Event(event) => Some(event),
+                    Signal::CaughtUp { .. } | Signal::FellBehind { .. } => None,
+                });
+                let events = events.collect();
+                return Ok(self.batch(events));
+            }
+            let before = (self.source.cursor(), self.live);
+            let batch = self.read().await?;
+            if !self.is_stale() {
+                return Ok(batch);
+            }
+            self.rewind(before.0, before.1);
         }
-        let events = self.pending.drain(..).filter_map(|signal| match signal {
-            Signal::Event(event) => Some(event),
-            Signal::CaughtUp { .. } | Signal::FellBehind { .. } => None,
-        });
-        let events = events.collect();
-        Ok(self.batch(events))
+    }
+
+    /// Whether something was erased or retired since the last page was read: what of it was not handed on yet may hold
+    /// what nobody shall see any more. For whoever hands a [`Batch`] on slowly: ask before each piece of it, and
+    /// [go back](Self::go_back) if so.
+    pub fn is_stale(&self) -> bool {
+        // An error says that the store is gone; the next read tells so.
+        self.forgotten.has_changed().unwrap_or(true)
+    }
+
+    /// Goes back to before `event`, one of the last [`Batch`], so that it and what follows is read again as it is now.
+    pub fn go_back(&mut self, event: &Recorded) {
+        self.pending.clear();
+        self.rewind(self.source.cursor().before(event), false);
+    }
+
+    /// Lets go of the page if it was read before the store forgot something; what is left of it is read again.
+    fn let_go(&mut self) {
+        if self.pending.is_empty() || !self.is_stale() {
+            return;
+        }
+        // What was not told yet has not been so, and is found out again.
+        let live = match (self.pending.front(), self.pending.back()) {
+            (Some(Signal::FellBehind { .. }), _) => true,
+            (_, Some(Signal::CaughtUp { .. })) => false,
+            _ => self.live,
+        };
+        self.pending.clear();
+        self.rewind(self.at, live);
+    }
+
+    fn rewind(&mut self, to: Cursor, live: bool) {
+        match (&mut self.source, to) {
+            (Source::Log { scanned, .. }, Cursor::Log(to)) => *scanned = to,
+            (Source::Stream { done, position, .. }, Cursor::Stream(to)) => {
+                *done = to;
+                // It may lag behind; ahead of what was returned it must not be.
+                *position = self.before;
+            }
+            (Source::Log { .. }, Cursor::Stream(_)) | (Source::Stream { .. }, Cursor::Log(_)) => {
+                unreachable!("a reader's cursor is of its source")
+            }
+        }
+        (self.live, self.over, self.look) = (live, false, true);
     }
 
     /// Reads a page that tells something new.
@@ -252,10 +313,12 @@ impl CatchUp {
     }
 
     async fn page(&mut self) -> Result<Batch, StoreError> {
-        // Ordering: both are taken before the read. What was appended up to `head` is in the page; an append that is not
-        // moves the mark again.
+        // Ordering: all are taken before the read. What was appended up to `head` is in the page; an append that is not
+        // moves the mark again, and what is forgotten during the read counts as forgotten after it.
         self.moves.mark_unchanged();
-        let head = self.store.head();
+        self.forgotten.mark_unchanged();
+        self.before = self.source.position();
+        let (head, was_live) = (self.store.head(), self.live);
         let events = match &mut self.source {
             Source::Log { query, scanned } => {
                 let read = ReadLog { query: query.clone(), after: *scanned, limit: self.page_events };
@@ -282,6 +345,9 @@ impl CatchUp {
             self.moves.mark_unchanged();
         }
         self.look = !self.live;
+        if was_live && !self.live {
+            self.store.env().reached("subscription: a follower fell behind");
+        }
         Ok(self.batch(events))
     }
 
@@ -333,6 +399,13 @@ impl Cursor {
         match self {
             Self::Log(position) => position.get(),
             Self::Stream(version) => version.get(),
+        }
+    }
+
+    fn before(self, event: &Recorded) -> Self {
+        match self {
+            Self::Log(_) => Self::Log(Position::new(event.position().get() - 1)),
+            Self::Stream(_) => Self::Stream(Version::new(event.version().get() - 1)),
         }
     }
 

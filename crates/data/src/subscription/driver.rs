@@ -95,6 +95,8 @@ pub(super) enum Answer {
 #[derive(Debug)]
 pub(super) struct Taken {
     pub(super) hands: Vec<Hand>,
+    /// How often the store had forgotten something before these events were read.
+    pub(super) forgotten: u64,
     pub(super) stall: Option<Stall>,
     pub(super) wake_at: Option<Boot>,
     /// The log has not been looked at to its end, and there is room.
@@ -129,6 +131,8 @@ struct Live {
     stale: bool,
     buffer: BTreeMap<Position, Recorded>,
     buffered_bytes: usize,
+    /// How often the store had forgotten something before the first of these events was read.
+    forgotten: u64,
 }
 
 enum Round {
@@ -176,6 +180,14 @@ impl Core {
             self.store.env().tasks().spawn("subscription", shift.work());
         }
         Ok(())
+    }
+
+    /// The event at `position` as the log has it now.
+    pub(super) async fn event(&self, position: Position) -> Result<Recorded, SubscriptionError> {
+        let after = Position::new(position.get().saturating_sub(1));
+        let page = self.store.read_log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?;
+        let found = page.events.into_iter().find(|event| event.position() == position);
+        found.ok_or_else(|| SubscriptionError::corrupt("the log", format!("no event at position {position}")))
     }
 
     /// Remembers that a transaction, which may or may not commit, settles `claim`.
@@ -289,8 +301,10 @@ impl Shift {
     }
 
     async fn round(&mut self, works: &[Work]) -> Result<Round, SubscriptionError> {
+        self.live.let_go(self.core.store.forgotten());
         // Until the round is over the machine may be ahead of the rows; wherever the round ends, it must not seem fresh.
-        if std::mem::replace(&mut self.live.stale, true) || self.live.machine.is_none() {
+        let stale = std::mem::replace(&mut self.live.stale, true) || self.live.machine.is_none();
+        if stale || self.core.store.env().buggify("subscription: the machine is read again") {
             self.reload().await?;
         }
         let wanted: usize = works.iter().map(Work::wants).sum();
@@ -326,6 +340,9 @@ impl Shift {
     async fn reload(&mut self) -> Result<(), SubscriptionError> {
         let loaded = rows::load(&self.core.store, self.core.id).await?;
         let (head, events) = loaded.ok_or_else(|| SubscriptionError::NotFound { name: self.core.name.clone() })?;
+        if !events.is_empty() && self.live.machine.is_none() {
+            self.core.store.env().reached("subscription: leases were read back");
+        }
         let stored = (head.revision, head.checkpoint, head.fence);
         let before = self.live.machine.as_ref();
         let machine = Dispatcher::restore((&head.config).into(), stored, &events, before, self.core.now());
@@ -392,6 +409,9 @@ impl Shift {
             }
             Work::Steps(inputs) => {
                 inputs.into_iter().for_each(|input| self.machine().step(now, input, &mut effects));
+                if effects.iter().any(|effect| matches!(effect, Effect::Lost(_))) {
+                    self.core.store.env().reached("subscription: a lease was taken over");
+                }
                 Ok(done(&effects))
             }
             Work::Describe => self.describe().await.map(|standing| Answer::Described(Box::new(standing))),
@@ -402,14 +422,18 @@ impl Shift {
         let mut hands = Vec::with_capacity(effects.len());
         for effect in effects {
             let Effect::Hand { claim, key, attempt, ttl } = effect else { continue };
+            if attempt > 1 {
+                self.core.store.env().reached("subscription: an event was handed out again");
+            }
             let event = self.event(claim.position).await?;
             hands.push(Hand { event, claim, key, attempt, ttl });
         }
-        let head = self.core.store.head();
+        let (head, forgotten) = (self.core.store.head(), self.live.forgotten);
         let machine = self.machine();
         let unread = machine.scanned() < head;
         Ok(Taken {
             hands,
+            forgotten,
             stall: machine.stall().filter(|stall| unread || matches!(stall, Stall::Parked(_))),
             wake_at: machine.wake_at(),
             unread: unread && machine.room() > 0,
@@ -417,13 +441,10 @@ impl Shift {
     }
 
     async fn event(&mut self, position: Position) -> Result<Recorded, SubscriptionError> {
-        if let Some(event) = self.live.buffer.get(&position) {
-            return Ok(event.clone());
+        match self.live.buffer.get(&position) {
+            Some(event) => Ok(event.clone()),
+            None => self.core.event(position).await,
         }
-        let after = Position::new(position.get().saturating_sub(1));
-        let page = self.core.store.read_log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?;
-        let found = page.events.into_iter().find(|event| event.position() == position);
-        found.ok_or_else(|| SubscriptionError::corrupt("the log", format!("no event at position {position}")))
     }
 
     async fn describe(&mut self) -> Result<Standing, SubscriptionError> {
@@ -523,6 +544,15 @@ impl Live {
             self.buffered_bytes = self.buffer.values().map(|event| event.bytes().len()).sum();
         }
         known
+    }
+
+    /// Lets go of every event, and of the machine, if the store has forgotten something since they were read.
+    fn let_go(&mut self, forgotten: u64) {
+        if std::mem::replace(&mut self.forgotten, forgotten) != forgotten {
+            self.buffer.clear();
+            self.buffered_bytes = 0;
+            self.stale = true;
+        }
     }
 
     /// Lets go of what was handed out.

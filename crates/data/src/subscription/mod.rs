@@ -76,6 +76,7 @@ mod catch_up;
 mod config;
 mod driver;
 mod error;
+mod forget;
 mod lease;
 pub mod machine;
 mod rows;

@@ -10,6 +10,7 @@ use quorate_foundations::name::Name;
 
 use super::{
     Claim, Config, SubscriptionError,
+    forget::without_reasons,
     machine::{Changes, Failure, Phase, Saved, Stored},
 };
 use crate::{
@@ -160,6 +161,63 @@ pub(super) async fn parked(
     );
     let params = vec![number(id), number(after.get()), phase(Phase::Parked), limit.into()];
     store.room_query(&sql, params).await?.iter().map(stored).collect()
+}
+
+/// An event of a subscription that failed before.
+pub(super) struct Failed {
+    pub(super) subscription: u64,
+    pub(super) position: Position,
+    pub(super) failures: Vec<Failure>,
+}
+
+/// At most `limit` events that failed before, of all subscriptions, behind the place `after`.
+pub(super) async fn with_failures(
+    store: &Store,
+    (subscription, after): (u64, Position),
+    limit: usize,
+) -> Result<Vec<Failed>, SubscriptionError> {
+    let sql = "SELECT subscription, position, failures FROM quorate_subscription_event
+        WHERE failures <> '' AND (subscription > $1 OR (subscription = $1 AND position > $2))
+        ORDER BY subscription, position LIMIT $3";
+    let limit = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+    let rows = store.room_query(sql, vec![number(subscription), number(after.get()), limit]).await?;
+    let failed = |row: &Row| {
+        Ok(Failed {
+            subscription: unsigned(row.at(0), "subscription")?,
+            position: Position::new(unsigned(row.at(1), "position")?),
+            failures: failures_from_text(text(row.at(2), "failures")?)?,
+        })
+    };
+    rows.iter().map(failed).collect()
+}
+
+/// Forgets what consumers said of the events at `positions`. As a revision of its own: whoever knows the rows as they
+/// were reads them again before it writes.
+pub(super) async fn forget_reasons(
+    tx: &mut DynTx,
+    subscription: u64,
+    positions: &[Position],
+) -> Result<(), SubscriptionError> {
+    let raise = "UPDATE quorate_subscription SET revision = revision + 1 WHERE id = $1";
+    if tx.room_execute(raise, &[number(subscription)]).await? == 0 {
+        return Ok(());
+    }
+    let sql = "SELECT revision FROM quorate_subscription WHERE id = $1";
+    let revision = tx.room_query(sql, &[number(subscription)]).await?;
+    let revision = revision.first().map_or(Value::Null, |row| row.at(0).clone());
+    for position in positions {
+        let place = [number(subscription), number(position.get())];
+        let sql = "SELECT failures FROM quorate_subscription_event WHERE subscription = $1 AND position = $2";
+        let found = tx.room_query(sql, &place).await?;
+        let Some(row) = found.first() else { continue };
+        let silent = without_reasons(&failures_from_text(text(row.at(0), "failures")?)?);
+        let [id, at] = place;
+        let params = [id, at, failures_to_text(&silent).into(), revision.clone()];
+        let sql = "UPDATE quorate_subscription_event SET failures = $3, changed = $4
+            WHERE subscription = $1 AND position = $2";
+        tx.room_execute(sql, &params).await?;
+    }
+    Ok(())
 }
 
 /// Events that a transaction settled and whose rows nobody has cleared away yet.

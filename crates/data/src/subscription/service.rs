@@ -12,6 +12,7 @@ use quorate_runtime::random::Rng;
 use super::{
     Config, Lease, Start, SubscriptionError,
     driver::{Answer, Core, Hand, Taken, Work},
+    forget,
     machine::{Counts, Failure, Input, Key, Selection, Stall},
     rows,
 };
@@ -57,7 +58,7 @@ pub struct Pull {
 /// An event to work on.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// The event. A stub if it was retired after it had first been handed out.
+    /// The event. A stub if it was retired after it had been looked at; without data if its data subject was erased.
     pub event: Recorded,
     /// The right to settle it.
     pub lease: Lease,
@@ -170,6 +171,8 @@ impl Subscriptions {
     /// The subscriptions of `store`, whose tables are made if they are not there.
     pub async fn open(store: &Store) -> Result<Self, SubscriptionError> {
         store.declare(rows::TABLES).await?;
+        store.on_erase("subscription", Arc::new(|store, subject| Box::pin(forget::about(store, subject))));
+        forget::of_the_erased(store).await?;
         let ids = Mutex::new(store.env().random("subscription/ids"));
         Ok(Self { store: store.clone(), shared: Arc::new(Shared { cores: Mutex::default(), ids }) })
     }
@@ -288,7 +291,7 @@ impl Subscription {
             changed.mark_unchanged();
             let taken = self.take(&pull).await?;
             if !taken.hands.is_empty() {
-                return Ok(taken.hands.into_iter().map(|hand| self.delivery(hand)).collect());
+                return self.hand_out(taken.hands, taken.forgotten).await;
             }
             if env.mono() >= deadline {
                 return self.nothing(taken.stall);
@@ -302,6 +305,32 @@ impl Subscription {
                 () = env.sleep_until(deadline.min(env.mono() + self.nap(&taken))) => {}
             }
         }
+    }
+
+    /// `hands` as deliveries. They waited for the commit, and for the caller: if something was forgotten since they were
+    /// read, they are read again, so that nothing leaves after its erasure was answered.
+    async fn hand_out(&self, mut hands: Vec<Hand>, read_at: u64) -> Result<Vec<Delivery>, SubscriptionError> {
+        let mut read_at = read_at;
+        loop {
+            let forgotten = self.core.store.forgotten();
+            if forgotten == read_at {
+                return Ok(hands.into_iter().map(|hand| self.delivery(hand)).collect());
+            }
+            if let Err(failed) = self.read_again(&mut hands).await {
+                let claims = hands.iter().map(|hand| Input::Return(hand.claim)).collect();
+                // Best effort: what is not given back comes again when its lease has expired.
+                let _given_back = self.core.ask(Work::Steps(claims)).await;
+                return Err(failed);
+            }
+            read_at = forgotten;
+        }
+    }
+
+    async fn read_again(&self, hands: &mut [Hand]) -> Result<(), SubscriptionError> {
+        for hand in hands {
+            hand.event = self.core.event(hand.claim.position).await?;
+        }
+        Ok(())
     }
 
     async fn take(&self, pull: &Pull) -> Result<Taken, SubscriptionError> {

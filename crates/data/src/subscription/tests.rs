@@ -2,5 +2,6 @@
 
 mod catching_up;
 mod consuming;
+mod erasing;
 mod processes;
 mod world;

@@ -6,6 +6,8 @@
     reason = "these tests look at the store from outside: its files, its process"
 )]
 
+pub(crate) mod child;
+
 use std::{
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
@@ -52,6 +54,10 @@ impl Place for Folder {
             let config = sqlite::Config { limits, ..sqlite::Config::at(self.file()) };
             sqlite::open(&Env::real(), config).await.unwrap()
         })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.path(name)
     }
 
     /// A crash is a photograph of the files: what the system would have after a kill at this moment.

@@ -33,6 +33,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// How long the reply to an idempotency key is kept.
     pub keep_replies: Duration,
+    /// How often what streams' rules no longer keep is forgotten.
+    pub scavenge_every: Duration,
     /// The rules for schemas, and for events that have none.
     pub schemas: RegistryPolicy,
 }
@@ -114,9 +116,19 @@ impl Config {
         sqlite::Config { limits, schemas, ..sqlite::Config::at(self.data.join("quorate.db")) }
     }
 
+    /// Where archives go.
+    pub fn archives(&self) -> PathBuf {
+        self.data.join("archives")
+    }
+
     /// Where backups go.
     pub fn backups(&self) -> PathBuf {
         self.data.join("backups")
+    }
+
+    /// Where backups of data subjects' keys go: apart from those of the store.
+    pub fn key_backups(&self) -> PathBuf {
+        self.data.join("key-backups")
     }
 
     /// Whether only this machine reaches the node.
@@ -129,11 +141,15 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, schemas } = settings;
+        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, retention, schemas } =
+            settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
         }
         check_zeros(&http, &store, &schemas)?;
+        if retention.scavenge_every.is_zero() {
+            return Err(ConfigError::Zero { key: "retention.scavenge-every" });
+        }
         check_order(&http, &store)?;
         Ok(Self {
             data,
@@ -142,6 +158,7 @@ impl TryFrom<Settings> for Config {
             limits: limits(&store),
             http: http_config(http),
             keep_replies: idempotency.keep,
+            scavenge_every: retention.scavenge_every,
             schemas: policy(&schemas),
         })
     }

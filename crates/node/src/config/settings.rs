@@ -26,6 +26,8 @@ pub struct Settings {
     pub store: StoreSettings,
     /// Replies that are kept for idempotency keys.
     pub idempotency: IdempotencySettings,
+    /// What streams' rules no longer keep.
+    pub retention: RetentionSettings,
     /// Schemas of events.
     pub schemas: SchemaSettings,
 }
@@ -104,6 +106,15 @@ pub struct IdempotencySettings {
     pub keep: Duration,
 }
 
+/// What streams' rules no longer keep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RetentionSettings {
+    /// How often it is taken out of the store's files; readers do not see it anyway. Default 1 h.
+    #[serde(with = "humantime_serde")]
+    pub scavenge_every: Duration,
+}
+
 /// Schemas of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -133,6 +144,7 @@ impl Default for Settings {
             http: HttpSettings::default(),
             store: StoreSettings::default(),
             idempotency: IdempotencySettings::default(),
+            retention: RetentionSettings::default(),
             schemas: SchemaSettings::default(),
         }
     }
@@ -171,6 +183,12 @@ impl Default for StoreSettings {
             max_unit_time: Duration::from_secs(1),
             cache: ByteSize::new(32 << 20),
         }
+    }
+}
+
+impl Default for RetentionSettings {
+    fn default() -> Self {
+        Self { scavenge_every: Duration::from_secs(3_600) }
     }
 }
 

@@ -1,10 +1,12 @@
 //! Reply bodies that are put together while they are sent.
 //!
-//! A task writes pieces, the connection takes them; one piece waits between the two. A client that takes none for the
-//! write timeout loses its task, and with it everything that was held for it.
+//! A task makes pieces, the connection takes them; none waits between the two: the task hands a piece over when the
+//! connection asks for one, and can think better of it until then. A client that takes none for the write timeout loses
+//! its task, and with it everything that was held for it.
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -13,7 +15,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use quorate_runtime::Env;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 
 use super::connection::Busy;
 
@@ -50,6 +52,8 @@ impl http_body::Body for Tracked {
 /// Where a task writes a body's pieces.
 pub(crate) struct Pieces {
     to: mpsc::Sender<Piece>,
+    /// One permit for each piece that the connection asks for.
+    asked: Arc<Semaphore>,
     env: Env,
     patience: Duration,
 }
@@ -64,20 +68,28 @@ enum Piece {
 pub(crate) struct Gone;
 
 impl Pieces {
-    /// Hands over a piece.
+    /// Hands over a piece as soon as the connection asks for one.
     pub(crate) async fn send(&self, piece: Bytes) -> Result<(), Gone> {
-        self.hand(Piece::Data(piece)).await
+        self.asked().await?.send(piece)
+    }
+
+    /// Waits until the connection asks for a piece.
+    pub(crate) async fn asked(&self) -> Result<Asked<'_>, Gone> {
+        let asked = async {
+            tokio::select! {
+                biased;
+                () = self.to.closed() => Err(Gone),
+                permit = self.asked.acquire() => permit.map_err(|_| Gone),
+            }
+        };
+        let permit = self.env.timeout(self.patience, asked).await.unwrap_or(Err(Gone))?;
+        Ok(Asked { to: &self.to, permit })
     }
 
     /// Says that the body is complete. Without it, the connection breaks off, so that half a body never passes for one.
     pub(crate) async fn end(self) {
-        let _ = self.hand(Piece::End).await;
-    }
-
-    async fn hand(&self, piece: Piece) -> Result<(), Gone> {
-        match self.env.timeout(self.patience, self.to.send(piece)).await {
-            Some(Ok(())) => Ok(()),
-            Some(Err(_)) | None => Err(Gone),
+        if let Ok(asked) = self.asked().await {
+            let _ = asked.hand(Piece::End);
         }
     }
 
@@ -87,15 +99,39 @@ impl Pieces {
     }
 }
 
+/// The connection asks for a piece. If it is given none now, it still asks.
+pub(crate) struct Asked<'p> {
+    to: &'p mpsc::Sender<Piece>,
+    permit: SemaphorePermit<'p>,
+}
+
+impl Asked<'_> {
+    /// Hands it over.
+    pub(crate) fn send(self, piece: Bytes) -> Result<(), Gone> {
+        self.hand(Piece::Data(piece))
+    }
+
+    fn hand(self, piece: Piece) -> Result<(), Gone> {
+        self.permit.forget();
+        // Whoever asks has taken the piece before: there is room.
+        self.to.try_send(piece).map_err(|_| Gone)
+    }
+}
+
 /// A body and where its pieces are written. `parting` is what a client that was too slow finds at its end, if it comes
 /// back to read; without it the body breaks off.
 pub(crate) fn pieces(env: &Env, patience: Duration, parting: Option<Bytes>) -> (Pieces, Body) {
     let (to, from) = mpsc::channel(1);
-    (Pieces { to, env: env.clone(), patience }, Body::new(Piecewise { from, parting, ended: false }))
+    let asked = Arc::new(Semaphore::new(0));
+    let body = Piecewise { from, asked: asked.clone(), waiting: false, parting, ended: false };
+    (Pieces { to, asked, env: env.clone(), patience }, Body::new(body))
 }
 
 struct Piecewise {
     from: mpsc::Receiver<Piece>,
+    asked: Arc<Semaphore>,
+    /// Whether a piece was asked for that has not come.
+    waiting: bool,
     parting: Option<Bytes>,
     ended: bool,
 }
@@ -113,7 +149,11 @@ impl http_body::Body for Piecewise {
         if self.ended {
             return Poll::Ready(None);
         }
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.asked.add_permits(1);
+        }
         let piece = std::task::ready!(self.from.poll_recv(cx));
+        self.waiting = false;
         self.ended = !matches!(piece, Some(Piece::Data(_)));
         Poll::Ready(match piece {
             Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),

@@ -21,11 +21,15 @@ pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {
     Err(Problem::new(Code::UnsupportedMediaType, detail))
 }
 
-/// The JSON document in `body`.
+/// The JSON document in `body`: an object.
 pub(super) fn parsed<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Problem> {
     let text = std::str::from_utf8(body).map_err(|wrong| {
         Problem::new(Code::InvalidJson, format!("the body is not UTF-8 at byte {}", wrong.valid_up_to()))
     })?;
+    // Members without their names would be taken for the object's, in the order in which we happen to declare them.
+    if text.trim_start().starts_with('[') {
+        return Err(Problem::new(Code::InvalidJson, "the body is a list, and an object was expected"));
+    }
     serde_json::from_str(text).map_err(|wrong| Problem::of(Code::InvalidJson, &wrong))
 }
 

@@ -46,7 +46,7 @@ async fn check_store(node: &Shared) -> String {
 
 /// `GET /metrics`, in the text format of OpenMetrics.
 pub(super) async fn metrics(State(node): State<Shared>) -> Reply {
-    node.metrics.refresh(&node);
+    node.metrics.refresh(&node).await;
     let mut text = String::new();
     let written = prometheus_client::encoding::text::encode(&mut text, &node.env.metrics());
     written.unwrap_or_else(|_| unreachable!("writing into a text does not fail"));

@@ -41,7 +41,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
 pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "type", "tag", "category"])?;
     let query = query(&params)?;
-    let after = sse::resume(&params, request.headers())?.unwrap_or_default();
+    let after = sse::resume(&node.env, &params, request.headers())?.unwrap_or_default();
     request::reach_token(&node, request.headers()).await?;
     sse::follow(&node, Source::Log { query, after }).await
 }
@@ -59,14 +59,16 @@ fn query(params: &Params<'_>) -> Result<Query, Problem> {
 /// A page without a filter: positions are dense, so its end is known before it is read.
 async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Position, limit: usize) -> Reply {
     let read = ReadLog { query: Query::EVERYTHING, after, limit: limit.min(page::STEP) };
+    let since = page::Since::now(node, true);
     let first = node.streams.log(read).await?;
     let last = Position::new(after.get().saturating_add(limit as u64)).min(first.head).max(after);
     let rest = page::Rest::of_log(&first, last);
-    Ok(answer(node, uri, headers, first.events, rest, Ends { scanned: last, head: first.head }))
+    Ok(answer(node, uri, headers, since, (first.events, rest), Ends { scanned: last, head: first.head }))
 }
 
 /// A filtered page.
 async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadLog, mut found: Found) -> Reply {
+    let since = page::Since::now(node, true);
     loop {
         read.limit = found.step();
         let page = node.streams.log(read.clone()).await?;
@@ -76,8 +78,7 @@ async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadL
         let moved = scanned > read.after;
         read.after = scanned;
         if ends.scanned >= ends.head || !moved || found.is_enough(node) {
-            let (first, rest) = found.split();
-            return Ok(answer(node, uri, headers, first, rest, ends));
+            return Ok(answer(node, uri, headers, since, found.split(), ends));
         }
     }
 }
@@ -92,12 +93,12 @@ fn answer(
     node: &Shared,
     uri: &Uri,
     headers: &HeaderMap,
-    events: Vec<Recorded>,
-    rest: page::Rest,
+    since: page::Since,
+    events: (Vec<Recorded>, page::Rest),
     ends: Ends,
 ) -> axum::response::Response {
     let members = format!(",\"scanned\":\"{}\"", ends.scanned);
-    let mut response = page::reply(node, page::Form::of(headers), events, rest, &members);
+    let mut response = page::reply(node, page::Form::of(headers), since, events, &members);
     reply::token(response.headers_mut(), &node.streams.token(ends.head));
     if ends.scanned < ends.head {
         reply::next(response.headers_mut(), &next(uri, "after", ends.scanned.get()));

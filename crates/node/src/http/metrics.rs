@@ -1,5 +1,7 @@
 //! What the HTTP surface counts.
 
+mod views;
+
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 
 use http::StatusCode;
@@ -9,6 +11,9 @@ use quorate_runtime::Env;
 
 use super::{Node, connection::Connections};
 
+/// Views that are measured.
+const MAX_VIEWS: usize = 1_000;
+
 /// The counters and gauges of the HTTP surface.
 pub(crate) struct Metrics {
     answered: [Counter; 5],
@@ -17,11 +22,14 @@ pub(crate) struct Metrics {
     subscribers: Gauge,
     head: Gauge<u64, AtomicU64>,
     wal: Gauge<u64, AtomicU64>,
+    views: views::Views,
 }
 
 impl Metrics {
     pub(super) fn register(env: &Env, connections: &Arc<Connections>, store: &Store) -> Self {
+        let views = views::Views::register(&mut env.metrics());
         let metrics = Self {
+            views,
             answered: Default::default(),
             refused: Counter::default(),
             connections: Gauge::default(),
@@ -63,11 +71,15 @@ impl Metrics {
     }
 
     /// Reads what is only looked at when somebody asks.
-    pub(super) fn refresh(&self, node: &Node) {
+    pub(super) async fn refresh(&self, node: &Node) {
         self.connections.set(count(&node.connections));
         let store = node.streams.store();
         self.head.set(store.head().get());
         self.wal.set(store.statistics().wal_bytes);
+        // Where the store cannot be read, what was last seen stays.
+        if let Ok(views) = node.views.list(None, MAX_VIEWS).await {
+            self.views.show(&views);
+        }
     }
 }
 

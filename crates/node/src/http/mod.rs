@@ -6,6 +6,7 @@ mod body_out;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
+mod erasure;
 mod found;
 mod guard;
 mod health;
@@ -20,12 +21,14 @@ mod percent;
 pub(crate) mod problem;
 mod reply;
 mod request;
+mod retention;
 mod routes;
 mod schemas;
 mod sse;
 mod store;
 mod streams;
 mod subscriptions;
+mod views;
 
 use std::{convert::Infallible, sync::Arc};
 
@@ -48,7 +51,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{DurableSubscriptions, EventSchemas, Idempotency, StoreCare, Streams},
+    verbs::{Archives, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare},
 };
 
 /// What requests are done with.
@@ -56,9 +59,12 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) env: Env,
     pub(crate) streams: Streams,
+    pub(crate) archives: Archives,
     pub(crate) care: StoreCare,
+    pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
+    pub(crate) views: ViewCare,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -86,15 +92,19 @@ impl Node {
         store: Store,
         idempotency: Idempotency,
         subscriptions: DurableSubscriptions,
+        views: ViewCare,
     ) -> Self {
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
             schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
-            care: StoreCare::new(store, config.backups()),
+            archives: Archives::new(store.clone(), config.archives()),
+            erasures: Erasures::new(store.clone()),
+            care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
+            views,
             connections,
             guard: Guard::new(&config),
             date: DateHeader::default(),

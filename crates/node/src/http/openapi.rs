@@ -12,9 +12,12 @@ use super::{
     reply,
 };
 
+mod erasure;
 mod event_schemas;
+mod retention;
 mod schemas;
 mod subscriptions;
+mod views;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| build().to_string().into());
 
@@ -37,13 +40,29 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
+            { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
-        "paths": merged(merged(paths(), subscriptions::paths()), event_schemas::paths()),
+        "paths": merged([
+            paths(),
+            retention::paths(),
+            subscriptions::paths(),
+            event_schemas::paths(),
+            erasure::paths(),
+            views::paths(),
+        ]),
         "components": {
-            "schemas": merged(merged(schemas::schemas(), subscriptions::schemas()), event_schemas::schemas()),
+            "schemas": merged([
+                schemas::schemas(),
+                retention::schemas(),
+                subscriptions::schemas(),
+                event_schemas::schemas(),
+                erasure::schemas(),
+                views::schemas(),
+            ]),
             "parameters": parameters(),
             "headers": headers(),
             "responses": { "Problem": problem() },
@@ -51,12 +70,13 @@ fn build() -> Value {
     })
 }
 
-/// The members of both objects.
-fn merged(mut one: Value, other: Value) -> Value {
-    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
-        one.extend(other);
-    }
-    one
+/// The members of all objects.
+fn merged<const N: usize>(objects: [Value; N]) -> Value {
+    let members = objects.into_iter().filter_map(|object| match object {
+        Value::Object(members) => Some(members),
+        _ => None,
+    });
+    Value::Object(members.flatten().collect())
 }
 
 fn paths() -> Value {
@@ -78,16 +98,6 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "get": operation("streams", "subscribeToStream", "Follows a stream by server-sent events", &["from", "after", "lastEventId", "token", "prefer"],
                 &[("200", events())]),
-        },
-        "/v1/streams/{stream}/truncate": {
-            "parameters": [parameter("stream")],
-            "post": with_body(operation("streams", "truncateStream", "Forgets the data of a stream's events before a version", &["idempotencyKey"],
-                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]), "Truncate"),
-        },
-        "/v1/streams/{stream}/tombstone": {
-            "parameters": [parameter("stream")],
-            "post": operation("streams", "tombstoneStream", "Forgets all data of a stream and closes it for good", &["ifMatch", "idempotencyKey"],
-                &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]),
         },
         "/v1/streams/{stream}": {
             "parameters": [parameter("stream")],
@@ -114,6 +124,10 @@ fn paths() -> Value {
         },
         "/v1/store/backup": {
             "post": with_body(operation("store", "backUpStore", "Writes a consistent copy into the folder for backups", &["idempotencyKey"],
+                &[("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
+        },
+        "/v1/store/backup-keys": {
+            "post": with_body(operation("store", "backUpKeys", "Writes a consistent copy of data subjects' keys into the folder for backups of keys", &["idempotencyKey"],
                 &[("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
         },
         "/livez": { "get": operation("node", "live", "Whether the process is alive", &[], &[("200", json_reply("It is", "Health", &[]))]) },
@@ -217,12 +231,16 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "view": one("path", "name", "The view's name: small letters and digits in words joined by `-`", &text),
+        "build": one("query", "build", "A build of the view; without it the one that readers have", &count),
         "version": one("path", "version", "A version, counted from 1", &count),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),
         "from": one("query", "from", "The version to begin with, included", &count),
         "after": one("query", "after", "Begin behind this position", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
+        "dataSubject": one("path", "subject", "A data subject, as events name it: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "afterEntry": one("query", "after", "Begin behind this entry; entries count from 1", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
         "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
@@ -249,7 +267,7 @@ fn parameters() -> Value {
 fn headers() -> Value {
     let text = json!({ "type": "string" });
     json!({
-        "ETag": { "description": "The stream's version, quoted", "schema": text },
+        "ETag": { "description": "The version of the stream, or of its metadata, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
         "Location": { "description": "Where the schema is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },

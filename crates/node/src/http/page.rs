@@ -1,5 +1,5 @@
 //! Pages of events: read from the store a few hundred at a time and written into the reply as they come, so that a page
-//! of any size costs the memory of one piece.
+//! of any size costs the memory of one piece. What is erased or truncated meanwhile is read again before it leaves.
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -9,7 +9,7 @@ use quorate_data::{
     store::{Direction, LogPage, Query, ReadLog, ReadStream, StoreError, StreamPage},
 };
 use quorate_foundations::name::Name;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     Node, Shared,
@@ -34,7 +34,7 @@ pub(super) enum Rest {
     /// The versions of a stream from one to another, in a direction.
     Stream { stream: Name, from: Version, last: Version, direction: Direction },
     /// Events that were found already, with their share of the memory for pages.
-    Found { events: std::vec::IntoIter<Recorded>, _shares: Vec<OwnedSemaphorePermit> },
+    Found { events: std::vec::IntoIter<Recorded>, stale: bool, _shares: Vec<OwnedSemaphorePermit> },
 }
 
 impl Rest {
@@ -55,11 +55,21 @@ impl Rest {
 
     /// Events in memory, sent a few at a time.
     pub(super) fn of_found(events: Vec<Recorded>, shares: Vec<OwnedSemaphorePermit>) -> Self {
-        if events.is_empty() { Self::Nothing } else { Self::Found { events: events.into_iter(), _shares: shares } }
+        if events.is_empty() {
+            return Self::Nothing;
+        }
+        Self::Found { events: events.into_iter(), stale: false, _shares: shares }
     }
 
     fn is_nothing(&self) -> bool {
         matches!(self, Self::Nothing)
+    }
+
+    /// Takes note that something was forgotten since what is in memory was read.
+    fn distrust(&mut self) {
+        if let Self::Found { stale, .. } = self {
+            *stale = true;
+        }
     }
 
     /// The next events; the rest moves on.
@@ -86,12 +96,12 @@ impl Rest {
                 *self = Self::of_stream(&page, &stream, last, direction);
                 Ok(page.events)
             }
-            Self::Found { events, .. } => {
-                let some = events.by_ref().take(STEP).collect();
+            Self::Found { events, stale, .. } => {
+                let (some, stale): (Vec<Recorded>, bool) = (events.by_ref().take(STEP).collect(), *stale);
                 if events.len() == 0 {
                     *self = Self::Nothing;
                 }
-                Ok(some)
+                if stale { streams.again(&some).await } else { Ok(some) }
             }
         }
     }
@@ -136,13 +146,37 @@ impl Form {
     }
 }
 
+/// Since when a page is being read, to tell what was forgotten since.
+pub(super) struct Since {
+    forgotten: watch::Receiver<u64>,
+    /// Whether the page shows what is left of events that were retired.
+    stubs: bool,
+}
+
+impl Since {
+    /// Before the first event is read.
+    pub(super) fn now(node: &Node, stubs: bool) -> Self {
+        Self { forgotten: node.streams.store().watch_forgotten(), stubs }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.forgotten.has_changed().unwrap_or(true)
+    }
+}
+
 /// A reply that holds `events`, then `rest`, then `members`.
-pub(super) fn reply(node: &Shared, form: Form, events: Vec<Recorded>, rest: Rest, members: &str) -> Response<Body> {
-    let mut page = Page { renderer: Renderer::new(Layout::AsReceived), buffer: BytesMut::new(), first: true };
+pub(super) fn reply(
+    node: &Shared,
+    form: Form,
+    since: Since,
+    (events, rest): (Vec<Recorded>, Rest),
+    members: &str,
+) -> Response<Body> {
+    let mut page = Page { renderer: Renderer::new(Layout::AsReceived), buffer: BytesMut::new(), first: true, since };
     page.buffer.put_slice(form.opening());
     let closing = form.closing(members);
     let size: usize = events.iter().map(|event| event.data().map_or(0, <[u8]>::len)).sum();
-    let body = if rest.is_nothing() && size <= 4 * PIECE {
+    let body = if rest.is_nothing() && size <= 4 * PIECE && !page.since.is_stale() {
         events.iter().for_each(|event| page.write(event));
         page.buffer.put_slice(&closing);
         Body::from(page.buffer.freeze())
@@ -151,8 +185,7 @@ pub(super) fn reply(node: &Shared, form: Form, events: Vec<Recorded>, rest: Rest
         let node_of_task = node.clone();
         node.env.tasks().spawn("page", async move {
             // Without an end the reply breaks off: half a page must not look like one.
-            let sent = page.send(&node_of_task, events, rest, &pieces).await;
-            if sent.is_ok() && pieces.send(closing).await.is_ok() {
+            if page.send(&node_of_task, events, rest, &pieces).await.is_ok() && pieces.send(closing).await.is_ok() {
                 pieces.end().await;
             }
         });
@@ -164,10 +197,16 @@ pub(super) fn reply(node: &Shared, form: Form, events: Vec<Recorded>, rest: Rest
     response
 }
 
+fn broke_off(cause: StoreError) -> Gone {
+    tracing::warn!(%cause, "a page broke off");
+    Gone
+}
+
 struct Page {
     renderer: Renderer,
     buffer: BytesMut,
     first: bool,
+    since: Since,
 }
 
 impl Page {
@@ -186,19 +225,46 @@ impl Page {
         pieces: &Pieces,
     ) -> Result<(), Gone> {
         loop {
-            for event in std::mem::take(&mut events) {
-                self.write(&event);
-                if self.buffer.len() >= PIECE {
-                    pieces.send(self.buffer.split().freeze()).await?;
+            let mut sent = 0;
+            while let Some(left) = events.get(sent..).filter(|left| !left.is_empty()) {
+                let (written, first) = (self.buffer.len(), self.first);
+                let count = self.fill(left);
+                let asked = pieces.asked().await?;
+                if self.since.is_stale() {
+                    self.buffer.truncate(written);
+                    self.first = first;
+                    rest.distrust();
+                    events = self.again(node, left).await?;
+                    sent = 0;
+                    continue;
                 }
+                asked.send(self.buffer.split().freeze())?;
+                sent += count;
             }
-            if rest.is_nothing() {
+            if !rest.is_nothing() {
+                events = rest.read(&node.streams).await.map_err(broke_off)?;
+            } else if self.buffer.is_empty() {
+                return Ok(());
+            } else {
                 return pieces.send(self.buffer.split().freeze()).await;
             }
-            events = rest.read(&node.streams).await.map_err(|cause| {
-                tracing::warn!(%cause, "a page broke off");
-                Gone
-            })?;
         }
+    }
+
+    /// Writes a piece of `events`, and says how many went into it.
+    fn fill(&mut self, events: &[Recorded]) -> usize {
+        let full = events.iter().position(|event| {
+            self.write(event);
+            self.buffer.len() >= PIECE
+        });
+        full.map_or(events.len(), |last| last + 1)
+    }
+
+    /// `events` as they are now.
+    async fn again(&mut self, node: &Node, events: &[Recorded]) -> Result<Vec<Recorded>, Gone> {
+        self.since.forgotten.mark_unchanged();
+        let mut again = node.streams.again(events).await.map_err(broke_off)?;
+        again.retain(|event| self.since.stubs || event.stub().is_none());
+        Ok(again)
     }
 }

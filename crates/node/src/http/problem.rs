@@ -101,6 +101,14 @@ impl Problem {
         self.with("streamversion", version.to_string())
     }
 
+    /// With the current version of the metadata it is about.
+    #[must_use]
+    pub(crate) fn at_metadata(mut self, version: u64) -> Self {
+        let tag = HeaderValue::try_from(format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"\""));
+        self.0.headers.push((ETAG, tag));
+        self.with("metadataversion", version.to_string())
+    }
+
     /// With the methods that would do.
     #[must_use]
     pub(crate) fn allow(mut self, methods: &str) -> Self {

@@ -32,19 +32,28 @@ pub(crate) fn subscription(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "subscription")
 }
 
+/// The data subject that a path names. Any text that an event's `datasubject` may be; the verbs say what that is.
+pub(crate) fn data_subject(uri: &Uri) -> Result<Cow<'_, str>, Problem> {
+    segment(uri, "data subject")
+}
+
 /// The event type that a path names.
 pub(crate) fn event_type(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "event type")
 }
 
-/// The name in a path: its third segment.
 fn named(uri: &Uri, what: &str) -> Result<Name, Problem> {
-    let segment = uri.path().split('/').nth(3).unwrap_or_default();
-    let text = percent::decode(segment).map_err(|wrong| {
-        Problem::new(Code::InvalidName, format!("the {what}'s name in the path cannot be read: {wrong}"))
-    })?;
+    let text = segment(uri, what)?;
     let name = Name::check(&text).map(|()| Name::new(&*text));
     Ok(name??)
+}
+
+/// The name in a path: its third segment.
+fn segment<'u>(uri: &'u Uri, what: &str) -> Result<Cow<'u, str>, Problem> {
+    let segment = uri.path().split('/').nth(3).unwrap_or_default();
+    percent::decode(segment).map_err(|wrong| {
+        Problem::new(Code::InvalidName, format!("the {what}'s name in the path cannot be read: {wrong}"))
+    })
 }
 
 /// The one value of a header, as text.

@@ -5,7 +5,9 @@ use axum::{
     routing::{MethodRouter, get, post, put},
 };
 
-use super::{Shared, append, health, log, openapi, pages, schemas, store, streams, subscriptions};
+use super::{
+    Shared, append, erasure, health, log, openapi, pages, retention, schemas, store, streams, subscriptions, views,
+};
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
 pub(super) struct Route {
@@ -15,11 +17,13 @@ pub(super) struct Route {
 }
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 8] = [
+pub(super) const LINKS: [(&str, &str); 10] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
+    ("/v1/views", "the views by name"),
+    ("/v1/erasures", "the data subjects that were erased, without their names"),
     ("/v1/schemas", "the schemas by event type"),
     ("/readyz", "whether it takes requests"),
     ("/livez", "whether it is alive"),
@@ -36,8 +40,10 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/streams/{stream}/events", BOTH, post(append::to_stream).get(streams::read)),
         route("/v1/streams/{stream}/events/{version}", GET, get(streams::event)),
         route("/v1/streams/{stream}/subscribe", GET, get(streams::subscribe)),
-        route("/v1/streams/{stream}/truncate", POST, post(streams::truncate)),
-        route("/v1/streams/{stream}/tombstone", POST, post(streams::tombstone)),
+        route("/v1/streams/{stream}/truncate", POST, post(retention::truncate)),
+        route("/v1/streams/{stream}/tombstone", POST, post(retention::tombstone)),
+        route("/v1/streams/{stream}/metadata", &["GET", "PUT"], put(retention::set_metadata).get(retention::metadata)),
+        route("/v1/streams/{stream}/archive", BOTH, post(retention::archive).get(retention::archives)),
         route("/v1/streams/{stream}", GET, get(streams::head)),
         route("/v1/streams", GET, get(streams::list)),
         route("/v1/events", BOTH, post(append::to_streams).get(log::read)),
@@ -56,6 +62,22 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/subscriptions/{name}/parked", GET, get(subscriptions::parked)),
         route("/v1/subscriptions/{name}/replay", POST, post(subscriptions::replay)),
         route("/v1/subscriptions/{name}/discard", POST, post(subscriptions::discard)),
+        route("/v1/views", GET, get(views::list)),
+        route("/v1/views/{name}", GET, get(views::describe)),
+        route("/v1/views/{name}/rebuild", POST, post(views::rebuild)),
+        route("/v1/views/{name}/pause", POST, post(views::pause)),
+        route("/v1/views/{name}/resume", POST, post(views::resume)),
+        route("/v1/views/{name}/switch", POST, post(views::switch)),
+        route("/v1/views/{name}/drop", POST, post(views::drop_build)),
+        route("/v1/views/{name}/audit", POST, post(views::audit)),
+        route("/v1/views/{name}/parked", GET, get(views::parked)),
+        route("/v1/views/{name}/skipped", GET, get(views::skipped)),
+        route("/v1/views/{name}/replay", POST, post(views::replay)),
+        route("/v1/views/{name}/skip", POST, post(views::skip)),
+        route("/v1/subjects/{subject}", GET, get(erasure::subject)),
+        route("/v1/subjects/{subject}/erase", POST, post(erasure::erase)),
+        route("/v1/erasures", GET, get(erasure::ledger)),
+        route("/v1/erasures/export", GET, get(erasure::export)),
         route("/v1/schemas", GET, get(schemas::list)),
         route("/v1/schemas/{type}", GET, get(schemas::describe)),
         route("/v1/schemas/{type}/versions", POST, post(schemas::register)),
@@ -64,6 +86,8 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/schemas/{type}/mode", &["PUT"], put(schemas::set_mode)),
         route("/v1/store/verify", POST, post(store::verify)),
         route("/v1/store/backup", POST, post(store::backup)),
+        route("/v1/store/scavenge", POST, post(retention::scavenge)),
+        route("/v1/store/backup-keys", POST, post(store::backup_keys)),
         route("/livez", GET, get(health::live)),
         route("/readyz", GET, get(health::ready)),
         route("/startupz", GET, get(health::started)),

@@ -3,7 +3,8 @@
 //! `id:` is the event's position, so a browser that comes back with `Last-Event-ID` misses nothing and sees nothing
 //! twice. `event: caught-up` says that what follows is live; a comment with an `id:` now and then says that the node is
 //! there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A client that takes nothing
-//! for the write timeout is let go: it can come back to where it was.
+//! for the write timeout is let go: it can come back to where it was. What was erased or truncated while a slow client
+//! took its time is read again before it leaves.
 //!
 //! Source: HTML Living Standard, section 9.2, "Server-sent events".
 
@@ -17,6 +18,7 @@ use quorate_data::{
     event::{Position, Recorded},
     subscription::{Batch, CatchUp},
 };
+use quorate_runtime::Env;
 
 use super::{
     Node, Shared,
@@ -34,7 +36,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const OPENING: &[u8] = b"retry: 1000\n\n";
 
 /// Behind which position a reader goes on: `Last-Event-ID` when it comes back, `after` when it begins.
-pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+pub(super) fn resume(env: &Env, params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let last = match request::header(headers, &LAST_EVENT_ID)?.filter(|text| !text.is_empty()) {
         None => return Ok(params.number("after")?.map(Position::new)),
         Some(text) => request::whole(text).ok_or_else(|| {
@@ -42,6 +44,9 @@ pub(super) fn resume(params: &Params<'_>, headers: &HeaderMap) -> Result<Option<
             Problem::new(Code::InvalidParameter, detail).with("header", LAST_EVENT_ID.as_str())
         })?,
     };
+    if last > 0 {
+        env.reached("sse: a follower came back");
+    }
     Ok(Some(Position::new(last)))
 }
 
@@ -78,6 +83,7 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
     // The headers leave with the first piece: a client learns at once that it is connected.
     pieces.send(stream.take()).await?;
     let (mut position, mut told, mut live) = (Position::ZERO, Position::ZERO, false);
+    let mut let_go = false;
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
         let turn = tokio::select! {
@@ -105,17 +111,16 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
                 false
             }
             Turn::Events(batch) => {
-                position = batch.position;
-                for event in batch.events {
-                    stream.event(&event);
-                    if stream.buffer.len() >= PIECE {
-                        pieces.send(stream.take()).await?;
-                    }
+                let caught_up = batch.live && !live;
+                if !stream.tell(&mut reader, &batch, caught_up, &pieces).await? {
+                    continue;
                 }
-                if batch.live && !live {
-                    stream.caught_up(position);
+                (position, live) = (batch.position, batch.live);
+                if caught_up || !batch.events.is_empty() {
+                    told = position;
+                    heartbeat_due = node.env.mono() + node.config.http.heartbeat;
                 }
-                live = batch.live;
+                let_go = node.env.buggify("sse: a follower is let go");
                 batch.over
             }
         };
@@ -124,8 +129,8 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
             told = position;
             heartbeat_due = node.env.mono() + node.config.http.heartbeat;
         }
-        if over {
-            pieces.send(closing("tombstoned")).await?;
+        if over || let_go {
+            pieces.send(closing(if over { "tombstoned" } else { "too-slow" })).await?;
             return Ok(pieces);
         }
     }
@@ -137,6 +142,38 @@ struct Frames {
 }
 
 impl Frames {
+    /// Tells `batch` and, behind it, that the reader has caught up, a piece at a time; `false` if something was forgotten
+    /// meanwhile, and the rest is to be read again.
+    async fn tell(
+        &mut self,
+        reader: &mut CatchUp,
+        batch: &Batch,
+        caught_up: bool,
+        pieces: &Pieces,
+    ) -> Result<bool, Gone> {
+        let mut rest = batch.events.as_slice();
+        while let Some(first) = rest.first() {
+            while let Some((event, behind)) = rest.split_first()
+                && self.buffer.len() < PIECE
+            {
+                self.event(event);
+                rest = behind;
+            }
+            let asked = pieces.asked().await?;
+            if reader.is_stale() {
+                self.buffer.clear();
+                reader.go_back(first);
+                return Ok(false);
+            }
+            asked.send(self.take())?;
+        }
+        if caught_up {
+            self.caught_up(batch.position);
+            pieces.send(self.take()).await?;
+        }
+        Ok(true)
+    }
+
     fn event(&mut self, event: &Recorded) {
         self.id(event.position());
         self.buffer.put_slice(b"data: ");

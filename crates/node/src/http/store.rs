@@ -1,6 +1,6 @@
-//! Care for the store: verify, back up.
+//! Care for the store: verify, back up, back up keys.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
@@ -100,15 +100,30 @@ struct Backup {
 
 /// `POST /v1/store/backup`
 pub(super) async fn backup(State(node): State<Shared>, request: Request) -> Reply {
+    let care = &node.care;
+    copy(&node, request, |to| async move { care.backup(&to, Arc::new(|_, _| {})).await }).await
+}
+
+/// `POST /v1/store/backup-keys`
+pub(super) async fn backup_keys(State(node): State<Shared>, request: Request) -> Reply {
+    let care = &node.care;
+    copy(&node, request, |to| async move { care.backup_keys(&to).await }).await
+}
+
+/// Has `write` make the copy whose name stands in the request's body.
+async fn copy<W>(node: &Shared, request: Request, write: impl FnOnce(String) -> W) -> Reply
+where
+    W: Future<Output = Result<(PathBuf, u64), BackupError>>,
+{
     let (head, body) = request.into_parts();
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let Backup { to } = document::parsed(&received.bytes)?;
     let effect = async {
-        let (path, bytes) = node.care.backup(&to, Arc::new(|_, _| {})).await?;
+        let (path, bytes) = write(to.clone()).await?;
         let document = json!({ "to": to, "path": path.to_string_lossy(), "bytes": bytes });
         Ok(reply::json(StatusCode::CREATED, &document))
     };
-    once(&node, &head, &received.bytes, effect).await
+    once(node, &head, &received.bytes, effect).await
 }

@@ -1,4 +1,4 @@
-//! Streams: read, list, follow, truncate, tombstone.
+//! Streams: read, list, follow.
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
@@ -9,16 +9,14 @@ use http::{
 };
 use quorate_data::{
     event::{Position, Recorded, Version},
-    store::{Direction, ReadStream, Retired, StreamHead, StreamPage},
+    store::{Direction, ReadStream, StreamHead, StreamPage},
 };
 use quorate_foundations::name::Name;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Shared,
     cloud_events::{self, STRUCTURED, essence},
-    document::{self, Count},
     found::Found,
     idempotency, log, page, percent,
     problem::{Code, Problem},
@@ -48,6 +46,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     let found = Found::new(&node, limit, moment);
     request::reach_token(&node, headers).await?;
     let read = ReadStream { stream: stream.clone(), from, direction, limit: found.step() };
+    let since = page::Since::now(&node, false);
     let first = node.streams.read(read.clone()).await?;
     if not_modified(headers, first.head) {
         let mut response = axum::response::Response::default();
@@ -56,17 +55,18 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
         return Ok(response);
     }
     if moment.is_any() {
-        return Ok(answer(&node, uri, headers, &stream, first, &Span { from, direction, limit: limit as u64 }));
+        let span = Span { from, direction, limit: limit as u64 };
+        return Ok(answer(&node, (uri, headers), &stream, since, first, &span));
     }
-    of_moment(&node, uri, headers, read, first, found).await
+    of_moment(&node, (uri, headers), read, since, first, found).await
 }
 
 /// A page of the events that were there at a moment of the past.
 async fn of_moment(
     node: &Shared,
-    uri: &Uri,
-    headers: &HeaderMap,
+    of: (&Uri, &HeaderMap),
     mut read: ReadStream,
+    since: page::Since,
     mut page: StreamPage,
     mut found: Found,
 ) -> Reply {
@@ -78,9 +78,9 @@ async fn of_moment(
         }
         page = node.streams.read(read.clone()).await?;
     }
-    let (first, rest) = found.split();
     let next = read.from.map(Version::get);
-    Ok(page_reply(node, uri, headers, Page { stream: &read.stream, head: page.head, events: first, rest, next }))
+    let page = Page { stream: &read.stream, head: page.head, since, events: found.split(), next };
+    Ok(page_reply(node, of, page))
 }
 
 /// What a request asks for: `limit` versions from `from` on.
@@ -117,35 +117,35 @@ impl Span {
 
 fn answer(
     node: &Shared,
-    uri: &Uri,
-    headers: &HeaderMap,
+    of: (&Uri, &HeaderMap),
     stream: &Name,
+    since: page::Since,
     mut first: StreamPage,
     span: &Span,
 ) -> axum::response::Response {
     let last = span.last(first.head);
     first.events.retain(|event| !page::beyond(event.version(), last, span.direction));
     let rest = page::Rest::of_stream(&first, stream, last, span.direction);
-    let (head, events, next) = (first.head, first.events, span.next(first.head));
-    page_reply(node, uri, headers, Page { stream, head, events, rest, next })
+    let (head, events, next) = (first.head, (first.events, rest), span.next(first.head));
+    page_reply(node, of, Page { stream, head, since, events, next })
 }
 
 /// A page of a stream, and the version that the next one begins with.
 struct Page<'s> {
     stream: &'s Name,
     head: StreamHead,
-    events: Vec<Recorded>,
-    rest: page::Rest,
+    since: page::Since,
+    events: (Vec<Recorded>, page::Rest),
     next: Option<u64>,
 }
 
-fn page_reply(node: &Shared, uri: &Uri, headers: &HeaderMap, page: Page<'_>) -> axum::response::Response {
-    let Page { stream, head, events, rest, next } = page;
-    let seen = events.iter().map(Recorded::position).max().unwrap_or_default();
+fn page_reply(node: &Shared, (uri, headers): (&Uri, &HeaderMap), page: Page<'_>) -> axum::response::Response {
+    let Page { stream, head, since, events, next } = page;
+    let seen = events.0.iter().map(Recorded::position).max().unwrap_or_default();
     let mut members = String::from(",\"stream\":");
     members.push_str(&Value::from(stream.as_str()).to_string());
     members.push_str(&format!(",\"streamversion\":\"{}\"", head.version));
-    let mut response = page::reply(node, page::Form::of(headers), events, rest, &members);
+    let mut response = page::reply(node, page::Form::of(headers), since, events, &members);
     reply::tag(response.headers_mut(), head.version);
     reply::token(response.headers_mut(), &node.streams.token(seen));
     if let Some(from) = next {
@@ -207,7 +207,7 @@ pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> R
     let stream = request::stream(request.uri())?;
     let params = Params::of(request.uri(), &["after", "from"])?;
     let from = params.counted("from")?.map(Version::new);
-    let source = match (sse::resume(&params, request.headers())?, from) {
+    let source = match (sse::resume(&node.env, &params, request.headers())?, from) {
         (Some(_), Some(_)) if params.one("after")?.is_some() => {
             return Err(request::wrong(
                 "from",
@@ -261,58 +261,8 @@ fn summary(stream: &Name, head: StreamHead) -> Value {
         "streamversion": head.version.to_string(),
         "first": head.first.to_string(),
         "tombstoned": head.tombstoned,
+        "metadataversion": head.metadata.to_string(),
     })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Truncate {
-    before: Count,
-}
-
-/// `POST /v1/streams/{stream}/truncate`
-pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Reply {
-    let (head, body) = request.into_parts();
-    let stream = request::stream(&head.uri)?;
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let Truncate { before: Count(before) } = document::parsed(&received.bytes)?;
-    if before == 0 {
-        return Err(request::wrong("before", "`before` counts from 1: the first version to keep".to_owned()));
-    }
-    let effect = async {
-        let retired = node.streams.truncate(stream.clone(), Version::new(before)).await?;
-        Ok(retirement(&node, &stream, retired, json!({ "before": before.to_string() })))
-    };
-    once(&node, &head, &received.bytes, effect).await
-}
-
-/// `POST /v1/streams/{stream}/tombstone`
-pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> Reply {
-    let (head, body) = request.into_parts();
-    let stream = request::stream(&head.uri)?;
-    Params::of(&head.uri, &[])?;
-    let expected = request::expected(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    if !received.bytes.is_empty() {
-        return Err(Problem::new(Code::InvalidJson, "a tombstone takes no body: what it expects stands in `If-Match`"));
-    }
-    let effect = async {
-        let retired = node.streams.tombstone(stream.clone(), expected).await?;
-        Ok(retirement(&node, &stream, retired, json!({ "tombstoned": true })))
-    };
-    once(&node, &head, &received.bytes, effect).await
-}
-
-fn retirement(node: &Shared, stream: &Name, retired: Retired, mut document: Value) -> Response<Bytes> {
-    let token = node.streams.token(Position::ZERO);
-    document["stream"] = stream.as_str().into();
-    document["retired"] = retired.events.into();
-    document["token"] = token.to_string().into();
-    let mut response = reply::json(StatusCode::OK, &document);
-    reply::token(response.headers_mut(), &token);
-    response
 }
 
 /// Does `effect`, which is harmless to repeat, under the request's idempotency key if it has one.

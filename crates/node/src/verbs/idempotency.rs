@@ -92,6 +92,12 @@ impl Idempotency {
     pub async fn open(store: Store) -> Result<Self, OnceError> {
         store.declare(TABLES).await?;
         store.on_erase("idempotency", Arc::new(|store, _| Box::pin(forget_all(store))));
+        // A store that learnt of erasures elsewhere, from the ledger with which an older backup was restored, still has
+        // the replies of before.
+        let erasures = store.erasures().await?.erasures;
+        if let Some(newest) = erasures.iter().map(|erasure| erasure.erased_at.unix_nanos()).max() {
+            forget_before(&store, newest).await?;
+        }
         Ok(Self { store, in_flight: Arc::default() })
     }
 
@@ -128,7 +134,11 @@ impl Idempotency {
                 Ok((reply, false))
             })
         });
-        done.await.map_err(flatten)
+        let (reply, is_old) = done.await.map_err(flatten)?;
+        if is_old {
+            self.store.env().reached("idempotency: a kept reply was given");
+        }
+        Ok((reply, is_old))
     }
 
     /// A bug of the museum: the reply is kept in a transaction of its own, some time after it was given.
@@ -197,7 +207,10 @@ impl Idempotency {
         let mut in_flight = self.in_flight.lock().unwrap_or_else(PoisonError::into_inner);
         match in_flight.get(&key.scope) {
             Some(first) if *first != key.fingerprint => Err(OnceError::KeyReused),
-            Some(_) => Err(OnceError::InFlight),
+            Some(_) => {
+                self.store.env().reached("idempotency: the first request was still being done");
+                Err(OnceError::InFlight)
+            }
             None => {
                 in_flight.insert(key.scope, key.fingerprint);
                 Ok(Claim { in_flight: self.in_flight.clone(), scope: key.scope })

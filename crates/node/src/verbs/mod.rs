@@ -1,17 +1,23 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
+mod erasure;
 mod idempotency;
 mod moment;
+mod retention;
 mod schemas;
 mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
+mod views;
 
+pub use erasure::Erasures;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use moment::Moment;
+pub use retention::{Archives, ArchivingError};
 pub use schemas::{EventSchemas, Foreseen, SchemaSummary};
 pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};
+pub use views::ViewCare;

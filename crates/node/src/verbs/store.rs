@@ -1,6 +1,10 @@
-//! Care for the store itself: verify, back up.
+//! Care for the store itself: verify, back up, back up keys.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use quorate_data::store::{Progress, Store, StoreError, Verified};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -10,7 +14,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub struct StoreCare {
     store: Store,
     backups: PathBuf,
-    // Both read the whole store: one at a time is enough of that.
+    key_backups: PathBuf,
+    // They read the whole store: one at a time is enough of that.
     turn: Arc<Semaphore>,
 }
 
@@ -20,7 +25,7 @@ pub struct StoreCare {
 pub enum BackupError {
     /// The name could be more than a file's.
     #[error(
-        "`{name}` is no name for a backup: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
+        "`{name}` is no name for a file here: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
     )]
     Name {
         /// The name, shortened.
@@ -44,9 +49,10 @@ pub enum BackupError {
 }
 
 impl StoreCare {
-    /// The verbs on `store`; backups go into the folder `backups`.
-    pub fn new(store: Store, backups: PathBuf) -> Self {
-        Self { store, backups, turn: Arc::new(Semaphore::new(1)) }
+    /// The verbs on `store`; backups go into the folder `backups`, those of keys into `key_backups`: whoever copies the
+    /// one folder elsewhere does not copy the other with it.
+    pub fn new(store: Store, backups: PathBuf, key_backups: PathBuf) -> Self {
+        Self { store, backups, key_backups, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// Checks every stored byte.
@@ -64,11 +70,18 @@ impl StoreCare {
     pub async fn backup(&self, name: &str, progress: Progress) -> Result<(PathBuf, u64), BackupError> {
         check_name(name)?;
         let _turn = self.turn()?;
-        let path = self.backups.join(name);
-        if self.prepare(path.clone()).await? {
-            return Err(BackupError::Exists { name: name.to_owned() });
-        }
+        let path = self.free(&self.backups, name).await?;
         let bytes = self.store.backup(path.clone(), progress).await?;
+        Ok((path, bytes))
+    }
+
+    /// Writes a consistent copy of the keys of data subjects to `name` in the folder for backups of keys, by the same
+    /// rules, and returns its path and its size in bytes.
+    pub async fn backup_keys(&self, name: &str) -> Result<(PathBuf, u64), BackupError> {
+        check_name(name)?;
+        let _turn = self.turn()?;
+        let path = self.free(&self.key_backups, name).await?;
+        let bytes = self.store.backup_keys(path.clone()).await?;
         Ok((path, bytes))
     }
 
@@ -76,15 +89,19 @@ impl StoreCare {
         self.turn.try_acquire().map_err(|_| BackupError::Running)
     }
 
-    /// Makes the folder, and says whether something is at `path` already.
-    async fn prepare(&self, path: PathBuf) -> io::Result<bool> {
-        let (disk, folder) = (self.store.env().disk().clone(), self.backups.clone());
-        let prepared = move || disk.create_dir_all(&folder).and_then(|()| disk.exists(&path));
-        self.store.env().run_blocking(prepared).await
+    /// The path of `name` in `folder`, which is made if it is not there. Refuses one that is taken.
+    async fn free(&self, folder: &Path, name: &str) -> Result<PathBuf, BackupError> {
+        let (disk, folder, path) = (self.store.env().disk().clone(), folder.to_owned(), folder.join(name));
+        let of_disk = path.clone();
+        let taken = move || disk.create_dir_all(&folder).and_then(|()| disk.exists(&of_disk));
+        if self.store.env().run_blocking(taken).await? {
+            return Err(BackupError::Exists { name: name.to_owned() });
+        }
+        Ok(path)
     }
 }
 
-fn check_name(name: &str) -> Result<(), BackupError> {
+pub(super) fn check_name(name: &str) -> Result<(), BackupError> {
     let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let holds = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
     if starts && holds && name.len() <= 128 {

@@ -1,12 +1,12 @@
-//! Streams and the log: append, read, list, truncate, tombstone.
+//! Streams and the log: append, read, list.
 
 use std::time::Duration;
 
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{
-        AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, ReadLog, ReadStream, Retire,
-        Retired, Store, StoreError, StreamHead, StreamPage, StreamSummary, Token,
+        AppendBatch, AppendError, Appended, Archive, CheckedBatch, LogPage, Query, ReadLog, ReadStream, Store,
+        StoreError, StreamHead, StreamPage, StreamSummary, Token,
     },
     subscription::CatchUp,
 };
@@ -47,6 +47,16 @@ pub enum ReadError {
         first: Version,
         /// The last there is.
         last: Version,
+    },
+    /// The event was moved to an archive.
+    #[error("event {version} of stream `{stream}` was moved to archive {}, the file `{}`", archive.id, archive.name)]
+    Archived {
+        /// The stream.
+        stream: Name,
+        /// The version asked for.
+        version: Version,
+        /// Where it is.
+        archive: Box<Archive>,
     },
     /// The reader knows a position that this log has not reached.
     #[error("position {position} is ahead of the log, which ends at {head}: it was given out on another timeline")]
@@ -112,7 +122,13 @@ impl Streams {
         let page = self.read(ReadStream::forward(stream.clone(), 1).from(version)).await?;
         let found = page.events.into_iter().find(|event| event.version() == version);
         let StreamHead { first, version: last, .. } = page.head;
-        found.ok_or(ReadError::NoEvent { stream, version, first, last })
+        match found {
+            Some(event) => Ok(event),
+            None => Err(match self.archive_of(&stream, version).await? {
+                Some(archive) => ReadError::Archived { stream, version, archive: Box::new(archive) },
+                None => ReadError::NoEvent { stream, version, first, last },
+            }),
+        }
     }
 
     /// What a stream is like: also one that was tombstoned, not one that never was.
@@ -129,6 +145,16 @@ impl Streams {
         self.store.read_log(read).await
     }
 
+    /// The same events as they are now: without data where that was erased or retired since they were read.
+    pub async fn again(&self, events: &[Recorded]) -> Result<Vec<Recorded>, StoreError> {
+        let mut now = Vec::with_capacity(events.len());
+        for event in events {
+            let after = Position::new(event.position().get() - 1);
+            now.extend(self.log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?.events);
+        }
+        Ok(now)
+    }
+
     /// Streams in order of their names, those behind `after` that begin with `prefix`.
     pub async fn list(
         &self,
@@ -137,16 +163,6 @@ impl Streams {
         limit: usize,
     ) -> Result<Vec<StreamSummary>, StoreError> {
         self.store.streams(prefix, after, limit).await
-    }
-
-    /// Forgets the data of a stream's events before `before`; their place and hash stay. Repeating it is safe.
-    pub async fn truncate(&self, stream: Name, before: Version) -> Result<Retired, AppendError> {
-        self.store.retire(stream, Retire::Truncate { before }).await
-    }
-
-    /// Forgets all data of a stream and closes it for good.
-    pub async fn tombstone(&self, stream: Name, expected: ExpectedVersion) -> Result<Retired, AppendError> {
-        self.store.retire(stream, Retire::Tombstone { expected }).await
     }
 
     /// Follows `source`: what is there first, then what comes, without a gap or a repetition.

@@ -4,14 +4,17 @@
 
 mod append;
 mod client;
+mod erasure;
 mod hostile;
 mod http2;
 mod keys;
 mod lifecycle;
 mod node;
 mod read;
+mod retention;
 mod schemas;
 mod several;
 mod store;
 mod subscribe;
 mod subscriptions;
+mod views;

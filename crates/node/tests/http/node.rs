@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use quorate_data::store::Store;
 use quorate_node::{Server, config::Config};
 use quorate_runtime::Env;
 
@@ -11,6 +12,7 @@ use crate::client::{Client, Reply, Request, get, post};
 pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
+    pub(crate) store: Store,
     env: Env,
     running: tokio::sync::oneshot::Receiver<()>,
 }
@@ -24,12 +26,17 @@ pub(crate) async fn node_with(change: impl FnOnce(&mut Config)) -> Node {
     start(tempfile::tempdir().unwrap(), change).await
 }
 
-async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Node {
+/// A node on what is there in `folder` already.
+pub(crate) async fn node_in(folder: tempfile::TempDir) -> Node {
+    start(folder, |_| {}).await
+}
+
+pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = Config::in_folder(folder.path().join("data"));
     change(&mut config);
     let env = Env::real();
     let server = Server::bind(config, env.scope("node")).await.unwrap();
-    let address = server.local_addr();
+    let (address, store) = (server.local_addr(), server.store().clone());
     let (ended, running) = tokio::sync::oneshot::channel();
     // Beside the branch that is stopped: `run` is what the binary awaits while it stops that branch.
     let server_env = env.scope("binary");
@@ -38,7 +45,7 @@ async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> N
         stopping.await.unwrap();
         let _ = ended.send(());
     });
-    Node { address, folder, env, running }
+    Node { address, folder, store, env, running }
 }
 
 impl Node {
@@ -63,6 +70,11 @@ impl Node {
         assert_eq!(reply.status, 201, "{}", reply.text());
     }
 
+    /// Waits a moment between looks at what the node does by itself.
+    pub(crate) async fn pause(&self, span: std::time::Duration) {
+        self.env.sleep(span).await;
+    }
+
     /// Tells the node to stop.
     pub(crate) fn stop(&self) {
         self.env.tasks().stop().cancel();
@@ -75,11 +87,15 @@ impl Node {
         folder
     }
 
+    /// Stops the node, and returns its folder.
+    pub(crate) async fn end(self) -> tempfile::TempDir {
+        self.stop();
+        self.stopped().await
+    }
+
     /// Stops the node and starts it again.
     pub(crate) async fn restart(self) -> Self {
-        self.stop();
-        let folder = self.stopped().await;
-        start(folder, |_| {}).await
+        start(self.end().await, |_| {}).await
     }
 
     /// What a metric says.

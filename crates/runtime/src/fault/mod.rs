@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use disk::BitRot;
 pub use disk::DiskFaults;
 pub use network::NetworkFault;
 pub use process::{ClockFault, ProcessFault};
@@ -46,6 +47,18 @@ pub enum Fault {
     Process(ProcessFault),
     /// A host's clock misbehaves.
     Clock(ClockFault),
+    /// Bits of a host's file flip.
+    Rot(RotFault),
+}
+
+/// Bits that flip in a file, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RotFault {
+    /// Whose file.
+    pub host: String,
+    /// Which file, and how many bits.
+    #[serde(flatten)]
+    pub rot: BitRot,
 }
 
 /// A disk that misbehaves for a while.
@@ -93,7 +106,7 @@ impl Planned {
             Fault::Network(fault) => fault.span(),
             Fault::Disk(fault) => fault.span,
             Fault::Process(fault) => fault.span(),
-            Fault::Clock(_) => Duration::ZERO,
+            Fault::Clock(_) | Fault::Rot(_) => Duration::ZERO,
         };
         self.at() + span
     }

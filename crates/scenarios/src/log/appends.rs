@@ -1,27 +1,36 @@
 //! Clients that append to streams they share, on expectations and conditions, and read what there is.
 
+use quorate_sim::check::api::{Append, Expected, Query, SentEvent};
 use serde_json::{Value, json};
 
 use crate::{
     cast::Cast,
     client::{Call, NoReply, Reply},
-    hand::{self, Hand},
-    notes::{Action, Expected, Told},
+    hand::Hand,
+    notes::{Action, Refusal, Told, digest},
 };
 
 const CLIENTS: usize = 4;
 const STREAMS: usize = 3;
 const ROUNDS: usize = 40;
+/// The type of events of no meaning.
+const TYPE: &str = "order.changed";
 /// How often a client repeats a request that nobody answered, before it gives up and will never know.
 const REPEATS: usize = 12;
 
 /// Who takes part.
 pub(crate) fn cast() -> Cast {
-    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), work))
+    cast_for(ROUNDS)
 }
 
-async fn work(mut hand: Hand) {
-    for round in 0..ROUNDS {
+/// The same, for so many rounds.
+pub(crate) fn cast_for(rounds: usize) -> Cast {
+    (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), move |hand| work(hand, rounds)))
+}
+
+async fn work(mut hand: Hand, rounds: usize) {
+    let mut round = 0;
+    while hand.goes_on(round, rounds) {
         let stream = format!("order-{}", hand.below(STREAMS));
         match hand.below(10) {
             0..=1 => drop(hand.read_stream(&stream).await),
@@ -30,6 +39,7 @@ async fn work(mut hand: Hand) {
             _ => append(&mut hand, &stream, round).await,
         }
         hand.rest().await;
+        round += 1;
     }
 }
 
@@ -39,47 +49,75 @@ pub(crate) async fn append(hand: &mut Hand, stream: &str, round: usize) {
         0 => Expected::Any,
         _ => match hand.read_stream(stream).await {
             None => return,
-            Some(0) => Expected::New,
+            Some(0) => Expected::NoStream,
             Some(version) => Expected::Exact(version),
         },
     };
     let count = 1 + hand.below(3);
-    let ids: Vec<String> = (0..count).map(|n| format!("{}-{round}-{n}", hand.name)).collect();
-    let events: Vec<Value> = ids.iter().map(|id| event(id, None)).collect();
-    let call = Call::post(format!("/v1/streams/{stream}/events"));
-    let call = call.json("application/cloudevents-batch+json", &Value::Array(events));
-    let call = match expected {
-        Expected::Any => call,
-        Expected::New => call.header("if-none-match", "*"),
-        Expected::Exact(version) => call.header("if-match", &format!("\"{version}\"")),
-    };
-    let invoked = hand.notes.now();
-    let told = insist(hand, &call).await;
-    hand.notes.add(&hand.name, invoked, Action::Append { stream: stream.to_owned(), ids, expected, told });
+    let events = (0..count).map(|n| sent(&format!("{}-{round}-{n}", hand.name), None)).collect();
+    send(hand, Append::to(stream, expected, events)).await;
 }
 
 /// Appends an event with a tag unless somebody else has appended one since the log was read.
 async fn append_if(hand: &mut Hand, stream: &str, round: usize) {
-    let Some(reply) = hand.ask(&Call::get("/v1/events?after=0&limit=1000")).await else { return };
-    let after = hand::seen(&reply.value()).last().map_or(0, |event| event.position);
+    let Some(after) = hand.read_log().await else { return };
     let (id, tag) = (format!("{}-{round}", hand.name), format!("seat:{}", hand.below(3)));
+    let append = Append::to(stream, Expected::Any, vec![sent(&id, Some(&tag))]);
+    let append = append.unless(Query::tagged([tag.as_str()]), after);
     let body = json!({
         "streams": [{ "stream": stream, "events": [event(&id, Some(&tag))] }],
         "conditions": [{ "failIfEventsMatch": { "items": [{ "tags": [tag] }] }, "after": after.to_string() }],
     });
     let call = Call::post("/v1/events").json("application/json", &body);
-    let invoked = hand.notes.now();
-    let told = insist(hand, &call).await;
-    hand.notes.add(&hand.name, invoked, Action::AppendIf { stream: stream.to_owned(), id, tag, after, told });
+    write(hand, append, &call).await;
 }
 
-/// Makes a call until something certain is answered; now and then makes it twice, on two connections.
+/// Sends an append of events of no meaning to one stream, insists on an answer, and writes down which.
+pub(crate) async fn send(hand: &mut Hand, append: Append) {
+    let events = append.events().map(|(_, sent)| event(&sent.id, None)).collect();
+    send_events(hand, append, events).await;
+}
+
+/// The same with the events as they are sent, in the order in which `append` has them.
+pub(crate) async fn send_events(hand: &mut Hand, append: Append, events: Vec<Value>) -> Told {
+    let [part] = append.parts.as_slice() else { unreachable!("invariant: these are appends to one stream") };
+    let call = Call::post(format!("/v1/streams/{}/events", part.stream));
+    let call = call.json("application/cloudevents-batch+json", &Value::Array(events));
+    let call = match part.expected {
+        Expected::Any => call,
+        Expected::NoStream => call.header("if-none-match", "*"),
+        Expected::StreamExists => call.header("if-match", "*"),
+        Expected::Exact(version) => call.header("if-match", &format!("\"{version}\"")),
+    };
+    let call = match &append.key {
+        Some(key) => call.header("idempotency-key", &format!("\"{key}\"")),
+        None => call,
+    };
+    write(hand, append, &call).await
+}
+
+/// Makes the call that asks for `append` until something certain is answered, and writes down which.
+async fn write(hand: &mut Hand, append: Append, call: &Call) -> Told {
+    let begun = hand.notes.begin(&hand.name, Action::Append { append: append.clone(), told: Told::Unknown });
+    let told = insist(hand, call).await;
+    hand.notes.end(begun, Action::Append { append, told: told.clone() });
+    told
+}
+
+/// Makes a call until something certain is answered; now and then makes it twice, on two connections, one after the other
+/// or at once.
 pub(crate) async fn insist(hand: &mut Hand, call: &Call) -> Told {
     for _ in 0..REPEATS {
-        if hand.below(8) == 0 {
-            let _ = hand.another().call(call).await;
-        }
-        match hand.client.call(call).await {
+        let (twice, mut other) = (hand.below(16), hand.another());
+        let answer = match twice {
+            0 => {
+                let _ = other.call(call).await;
+                hand.client.call(call).await
+            }
+            1 => tokio::join!(hand.client.call(call), other.call(call)).0,
+            _ => hand.client.call(call).await,
+        };
+        match answer {
             Ok(reply) => match told(&reply) {
                 Told::Unknown => {}
                 certain => return certain,
@@ -99,20 +137,39 @@ pub(crate) fn told(reply: &Reply) -> Told {
         let first = if value["streams"].is_array() { &value["streams"][0] } else { &value };
         return version(first).map_or(Told::Unknown, |version| Told::Done { version });
     }
-    if reply.status.is_client_error() {
-        return Told::Refused { actual: version(&value) };
+    if reply.status.is_server_error() {
+        return Told::Unknown;
     }
-    Told::Unknown
+    let problem = value["type"].as_str().unwrap_or_default();
+    Told::Refused(match problem.trim_start_matches("/errors/") {
+        "version-conflict" => Refusal::Version { actual: version(&value) },
+        "id-reused" | "batch-partly-known" => Refusal::Id,
+        "condition-failed" => Refusal::Condition,
+        "key-reused" => Refusal::Key,
+        // Somebody else of the same name is at it, or the request did not arrive in time: ask again.
+        "request-in-flight" | "request-timeout" => return Told::Unknown,
+        other => Refusal::Other { problem: format!("{} {other}", reply.status) },
+    })
 }
 
 /// An event of no meaning.
 pub(crate) fn event(id: &str, tag: Option<&str>) -> Value {
     let mut event = json!({
-        "specversion": "1.0", "id": id, "source": "/scenario", "type": "order.changed",
-        "datacontenttype": "application/json", "data": { "by": id },
+        "specversion": "1.0", "id": id, "source": "/scenario", "type": TYPE,
+        "datacontenttype": "application/json", "data": data(id),
     });
     if let Some(tag) = tag {
         event["tags"] = json!(tag);
     }
     event
+}
+
+/// The same, as checkers know it.
+pub(crate) fn sent(id: &str, tag: Option<&str>) -> SentEvent {
+    let tags = tag.into_iter().map(str::to_owned).collect();
+    SentEvent { id: id.to_owned(), content: digest(&data(id)), kind: TYPE.to_owned(), tags }
+}
+
+fn data(id: &str) -> Value {
+    json!({ "by": id })
 }

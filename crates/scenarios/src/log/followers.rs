@@ -29,10 +29,12 @@ pub(crate) fn cast() -> Cast {
 }
 
 async fn write(mut hand: Hand) {
-    for round in 0..ROUNDS {
+    let mut round = 0;
+    while hand.goes_on(round, ROUNDS) {
         let stream = format!("order-{}", hand.below(2));
         appends::append(&mut hand, &stream, round).await;
         hand.rest().await;
+        round += 1;
     }
 }
 
@@ -42,7 +44,12 @@ async fn follow(hand: Hand) -> Result<(), String> {
     while !follower.is_done() {
         let call = Call::get("/v1/events/subscribe").header("last-event-id", &follower.last.to_string());
         match follower.hand.another().open(&call).await {
-            Ok((status, body)) if status.is_success() => follower.listen(body).await?,
+            Ok((status, body)) if status.is_success() => {
+                let (name, after) = (&follower.hand.name, follower.last);
+                let connected = Action::Connected { subscription: name.clone(), after };
+                follower.hand.notes.add(name, follower.hand.notes.now(), connected);
+                follower.listen(body).await?;
+            }
             Ok((status, _)) if status.is_client_error() => {
                 return Err(format!("following from {} was refused: {status}", follower.last));
             }
@@ -73,10 +80,8 @@ impl Follower {
             return;
         }
         self.quiet_since.get_or_insert(self.hand.notes.now());
-        if self.end.is_none()
-            && let Some(reply) = self.hand.ask(&Call::get("/v1/events?limit=1000")).await
-        {
-            self.end = Some(hand::seen(&reply.value()).last().map_or(0, |event| event.position));
+        if self.end.is_none() {
+            self.end = self.hand.read_log().await;
         }
     }
 

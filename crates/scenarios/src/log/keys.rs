@@ -1,10 +1,10 @@
 //! Clients send requests under idempotency keys, also ones that are refused, and send them again much later: the first answer
 //! stands, whatever has become of the stream.
 
-use serde_json::Value;
+use quorate_sim::check::api::{Append, Expected};
 
-use super::appends::{event, insist};
-use crate::{cast::Cast, client::Call, hand::Hand, notes::Action};
+use super::appends::{send, sent};
+use crate::{cast::Cast, hand::Hand};
 
 const CLIENTS: usize = 3;
 const ROUNDS: usize = 25;
@@ -14,46 +14,29 @@ pub(crate) fn cast() -> Cast {
     (0..CLIENTS).fold(Cast::new(), |cast, n| cast.hand(&format!("client-{n}"), work))
 }
 
-/// A request that was sent under a key.
-struct Sent {
-    key: String,
-    stream: String,
-    call: Call,
-}
-
 async fn work(mut hand: Hand) {
-    let mut sent: Vec<Sent> = Vec::new();
-    for round in 0..ROUNDS {
-        if !sent.is_empty() && hand.below(2) == 0 {
-            let nth = hand.below(sent.len());
-            send(&mut hand, &sent[nth]).await;
+    let (mut known, mut round) = (Vec::new(), 0);
+    while hand.goes_on(round, ROUNDS) {
+        if !known.is_empty() && hand.below(2) == 0 {
+            let nth = hand.below(known.len());
+            send(&mut hand, Append::clone(&known[nth])).await;
         } else if let Some(new) = new(&mut hand, round).await {
-            send(&mut hand, &new).await;
-            sent.push(new);
+            send(&mut hand, new.clone()).await;
+            known.push(new);
         }
         hand.rest().await;
+        round += 1;
     }
 }
 
-/// A request for a version that the stream is at, or may come to be at.
-async fn new(hand: &mut Hand, round: usize) -> Option<Sent> {
+/// An append to a version that the stream is at, or may come to be at, under a key of its own.
+async fn new(hand: &mut Hand, round: usize) -> Option<Append> {
     let stream = format!("order-{}", hand.below(2));
     let version = hand.read_stream(&stream).await?;
-    let wanted = version + hand.rng.below(3);
-    let key = format!("{}-{round}", hand.name);
-    let body = Value::Array(vec![event(&key, None)]);
-    let call = Call::post(format!("/v1/streams/{stream}/events"));
-    let call = call.json("application/cloudevents-batch+json", &body).header("idempotency-key", &format!("\"{key}\""));
-    let call = match wanted {
-        0 => call.header("if-none-match", "*"),
-        wanted => call.header("if-match", &format!("\"{wanted}\"")),
+    let expected = match version + hand.rng.below(3) {
+        0 => Expected::NoStream,
+        wanted => Expected::Exact(wanted),
     };
-    Some(Sent { key, stream, call })
-}
-
-async fn send(hand: &mut Hand, sent: &Sent) {
-    let invoked = hand.notes.now();
-    let told = insist(hand, &sent.call).await;
-    let what = Action::Keyed { key: sent.key.clone(), stream: sent.stream.clone(), told };
-    hand.notes.add(&hand.name, invoked, what);
+    let key = format!("{}-{round}", hand.name);
+    Some(Append::to(stream, expected, vec![sent(&key, None)]).with_key(key))
 }

@@ -1,14 +1,15 @@
 //! Clients append, forget old events, and send old appends once more: what was known stays known, and what is left keeps its
 //! place.
 
-use serde_json::{Value, json};
+use quorate_sim::check::api::{Append, Expected};
+use serde_json::json;
 
-use super::appends::{event, insist, told};
+use super::appends::{send, sent, told};
 use crate::{
     cast::Cast,
     client::Call,
     hand::Hand,
-    notes::{Action, Expected, Told},
+    notes::{Action, Told},
 };
 
 const CLIENTS: usize = 3;
@@ -20,38 +21,26 @@ pub(crate) fn cast() -> Cast {
 }
 
 async fn work(mut hand: Hand) {
-    let mut sent: Vec<(String, String)> = Vec::new();
-    for round in 0..ROUNDS {
+    let (mut known, mut round): (Vec<Append>, _) = (Vec::new(), 0);
+    while hand.goes_on(round, ROUNDS) {
         let stream = format!("order-{}", hand.below(2));
-        match hand.below(6) {
+        match hand.below(7) {
             0 => truncate(&mut hand, &stream).await,
-            1 | 2 if !sent.is_empty() => {
-                let nth = hand.below(sent.len());
-                let (stream, id) = sent[nth].clone();
-                append(&mut hand, &stream, &id).await;
+            1 => drop(hand.read_stream(&stream).await),
+            2 | 3 if !known.is_empty() => {
+                let nth = hand.below(known.len());
+                send(&mut hand, known[nth].clone()).await;
             }
             _ => {
                 let id = format!("{}-{round}", hand.name);
-                append(&mut hand, &stream, &id).await;
-                sent.push((stream, id));
+                let append = Append::to(stream, Expected::Any, vec![sent(&id, None)]);
+                send(&mut hand, append.clone()).await;
+                known.push(append);
             }
         }
         hand.rest().await;
+        round += 1;
     }
-}
-
-/// Appends the event `id`; also when it was appended before.
-async fn append(hand: &mut Hand, stream: &str, id: &str) {
-    let call = Call::post(format!("/v1/streams/{stream}/events"));
-    let call = call.json("application/cloudevents-batch+json", &Value::Array(vec![event(id, None)]));
-    let invoked = hand.notes.now();
-    let told = insist(hand, &call).await;
-    let ids = vec![id.to_owned()];
-    hand.notes.add(
-        &hand.name,
-        invoked,
-        Action::Append { stream: stream.to_owned(), ids, expected: Expected::Any, told },
-    );
 }
 
 /// Forgets all but the last events of `stream`.
@@ -64,11 +53,12 @@ async fn truncate(hand: &mut Hand, stream: &str) {
     let before = version - 1;
     let call = Call::post(format!("/v1/streams/{stream}/truncate"));
     let call = call.json("application/json", &json!({ "before": before.to_string() }));
-    let invoked = hand.notes.now();
+    let truncate = |told| Action::Truncate { stream: stream.to_owned(), before, told };
+    let begun = hand.notes.begin(&hand.name, truncate(Told::Unknown));
     let told = match hand.ask(&call).await {
         Some(reply) if reply.status.is_success() => Told::Done { version },
         Some(reply) => told(&reply),
         None => Told::Unknown,
     };
-    hand.notes.add(&hand.name, invoked, Action::Truncate { stream: stream.to_owned(), before, told });
+    hand.notes.end(begun, truncate(told));
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(mut sim: Sim) -> Report {
     if outcome.passed() {
         outcome.find(judge(&notes));
     }
-    Report { outcome, notes }
+    Report { outcome, notes, judgement: None }
 }
 
 /// The clock and where its mark is kept.
@@ -51,6 +51,9 @@ struct Clock {
 async fn serve(env: Env) -> Result<(), String> {
     let store = sqlite::open(&env, sqlite::Config::at("stamps.db")).await.map_err(|failed| failed.to_string())?;
     let mark = load(&store).await?;
+    if mark > Mark::START {
+        env.reached("stamps: the mark was read back");
+    }
     let config = Config::new(MAX_OFFSET, Duration::from_secs(1)).map_err(|wrong| wrong.to_string())?;
     let clock =
         Arc::new(Mutex::new(Clock { env: env.clone(), store: store.clone(), clock: Hlc::resume(config, mark) }));

@@ -1,9 +1,16 @@
 //! Workers share a durable subscription: each event is handed to one of them at a time, in order of its stream, until somebody
 //! has acknowledged it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use quorate_sim::Violation;
+use quorate_foundations::time::Mono;
+use quorate_sim::{
+    Violation,
+    check::lease::{self, Tenure},
+};
 use serde_json::json;
 
 use super::appends;
@@ -11,6 +18,7 @@ use crate::{
     cast::Cast,
     client::Call,
     hand::{self, Hand, Pace},
+    judge,
     notes::{Action, Note},
 };
 
@@ -38,10 +46,12 @@ async fn pull(mut hand: Hand) -> Result<(), String> {
 }
 
 async fn write(mut hand: Hand) {
-    for round in 0..ROUNDS {
+    let mut round = 0;
+    while hand.goes_on(round, ROUNDS) {
         let stream = format!("order-{}", hand.below(4));
         appends::append(&mut hand, &stream, round).await;
         hand.rest().await;
+        round += 1;
     }
 }
 
@@ -139,7 +149,7 @@ fn judge(notes: &[Note], pace: Pace) -> Vec<Violation> {
     }
     let mut found = Vec::new();
     found.extend(everything_was_handed_out(notes, &handed));
-    found.extend(one_at_a_time(&handed, &settled, pace.lease));
+    found.extend(judge::broken(&lease::one_holder(&tenures(&handed, &settled, pace.lease))));
     found.extend(nothing_comes_back(&handed, &settled));
     found
 }
@@ -147,7 +157,7 @@ fn judge(notes: &[Note], pace: Pace) -> Vec<Violation> {
 /// Each event of the log was handed out at least once.
 fn everything_was_handed_out(notes: &[Note], handed: &HandOuts<'_>) -> Option<Violation> {
     let last = notes.iter().rev().find_map(|note| match &note.what {
-        Action::ReadLog { events } => Some(events),
+        Action::Read { read, events } if read.stream.is_none() => Some(events),
         _ => None,
     })?;
     // A reply that was lost may have been the hand-out; then its lease ran out and the event came again.
@@ -158,34 +168,28 @@ fn everything_was_handed_out(notes: &[Note], handed: &HandOuts<'_>) -> Option<Vi
     ))
 }
 
-/// Nobody is handed an event while somebody else's lease of it lasts.
-fn one_at_a_time(handed: &HandOuts<'_>, settled: &Settlements<'_>, lease: Duration) -> Vec<Violation> {
+/// How long each hand-out was the only one, for certain: from when it was told until its lease ran out or may have been
+/// settled.
+fn tenures(handed: &HandOuts<'_>, settled: &Settlements<'_>, lease: Duration) -> Vec<Tenure> {
     let ttl = u64::try_from(lease.as_nanos()).unwrap_or(u64::MAX);
     let least = ttl - ttl / 1_000_000 * DRIFT_PPM;
-    let mut found = Vec::new();
-    for hands in handed.values() {
-        for (first, second) in hands.iter().zip(hands.iter().skip(1)) {
-            // A settlement that may have been done, before the second hand-out, ends the lease.
-            let tried = settled.get(first.lease).into_iter().flatten();
-            let ended =
-                tried.into_iter().any(|(note, _, done)| *done != Some(false) && note.invoked < second.note.completed);
-            // The lease began no sooner than it was asked for.
-            let lasted = second.note.completed.saturating_sub(first.note.invoked);
-            if !ended && lasted < least && first.lease != second.lease {
-                let what = format!(
-                    "version {} of {} was handed to {} and {} s later to {}, while the lease lasts {} s",
-                    first.version,
-                    first.stream,
-                    first.note.client,
-                    lasted as f64 / 1e9,
-                    second.note.client,
-                    lease.as_secs_f64()
-                );
-                found.push(Violation::new("one lease at a time", what));
-            }
+    let tenure = |(fence, hand): (u64, &Handed<'_>)| {
+        let tried = settled.get(hand.lease).into_iter().flatten();
+        let ended = tried.filter(|(_, _, done)| *done != Some(false)).map(|(note, ..)| note.invoked).min();
+        // The lease began no sooner than it was asked for.
+        let until = (hand.note.invoked + least).min(ended.unwrap_or(u64::MAX));
+        Tenure {
+            resource: format!("version {} of {}", hand.version, hand.stream),
+            holder: hand.note.client.clone(),
+            fence,
+            from: Mono::from_nanos(hand.note.completed),
+            until: Mono::from_nanos(until),
         }
-    }
-    found
+    };
+    // A reply that came twice is one hand-out.
+    let mut known = BTreeSet::new();
+    let once = handed.values().flatten().filter(|hand| known.insert(hand.lease));
+    (1..).zip(once).map(tenure).collect()
 }
 
 /// An event whose acknowledgement was confirmed is not handed out again.

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -122,6 +123,15 @@ impl Host {
         sqlite::open(&self.env(), sqlite::Config { limits, ..sqlite::Config::at("store.db") }).await
     }
 
+    /// Ends the process and nothing else, once whatever still runs has met a dead disk.
+    pub(crate) async fn restart(&self) {
+        self.disk.crash();
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        self.disk.kill();
+    }
+
     /// Cuts the power, once whatever still runs has met a dead disk.
     pub(crate) async fn lose_power(&self, survival: Survival) {
         if !self.disk.is_dead() {
@@ -137,6 +147,10 @@ impl Host {
 impl Place for Host {
     fn open(&self, limits: Limits) -> BoxFuture<'_, Store> {
         Box::pin(async move { self.try_open(limits).await.unwrap() })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        name.into()
     }
 
     fn crash(&self, store: Store) -> BoxFuture<'_, ()> {

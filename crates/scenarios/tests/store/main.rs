@@ -7,10 +7,13 @@ mod host;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use quorate_data::{
-    event::{NewEvent, Position},
-    store::{AppendBatch, ExpectedVersion, Limits, Query, ReadLog, Store, conformance::CASES},
+    event::{NewEvent, Position, Stub, Version},
+    store::{
+        AppendBatch, ArchiveOrder, ExpectedVersion, Limits, Query, ReadLog, Store, archive::ArchiveReader,
+        conformance::CASES,
+    },
 };
-use quorate_runtime::fault::disk::Survival;
+use quorate_runtime::fault::{DiskFaults, disk::Survival};
 use quorate_sim::disk::{Journal, Model};
 
 use self::host::Host;
@@ -96,6 +99,101 @@ fn whatever_operation_the_power_fails_at_what_was_acknowledged_is_there_and_noth
                 k += 3;
             }
             assert!(k > 60, "the work ended after {k} operations already");
+        }
+    }
+}
+
+fn archiving() -> ArchiveOrder {
+    let stream = "stream-0".parse().unwrap();
+    ArchiveOrder { stream, before: Some(Version::new(5)), to: "old.qa".into(), name: "old.qa".to_owned() }
+}
+
+/// As [`die_at`], counted from when four events are being moved to an archive: each is whole in the store, or in a file that
+/// proves itself, and the same order finishes.
+async fn die_archiving_at(k: u64, survival: Survival) -> bool {
+    let host = Host::new(k, Model::default());
+    let _running = host.disk.enter();
+    let store = host.try_open(Limits::default()).await.unwrap();
+    assert_eq!(fill(&store).await, 8);
+    host.disk.crash_at(k, || {});
+    let told = store.archive(archiving()).await.is_ok();
+    let died = host.disk.is_dead();
+    drop(store);
+    host.lose_power(survival).await;
+    let store = host.try_open(Limits::default()).await.unwrap_or_else(|cause| panic!("operation {k}: {cause:?}"));
+    let read = ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 100 };
+    let log = store.read_log(read.clone()).await.unwrap().events;
+    assert_eq!(log.len(), 24, "operation {k}, {survival:?}");
+    let stubs = log.iter().filter(|event| matches!(event.stub(), Some(Stub::Archived(_)))).count();
+    assert!(stubs == 4 || (stubs == 0 && !told), "operation {k}, {survival:?}: {stubs} stubs, told: {told}");
+    if stubs == 4 {
+        assert_eq!(events_in_archive(&store), 4, "operation {k}, {survival:?}");
+    }
+    store.archive(archiving()).await.unwrap_or_else(|cause| panic!("operation {k}, {survival:?}: {cause:?}"));
+    assert_eq!(events_in_archive(&store), 4, "operation {k}, {survival:?}");
+    let log = store.read_log(read).await.unwrap().events;
+    assert_eq!(log.iter().filter(|event| event.stub().is_some()).count(), 4);
+    let verified = store.verify(Arc::new(|_, _| {})).await.unwrap();
+    assert!(verified.is_sound(), "operation {k}, {survival:?}: {:?}", verified.findings);
+    store.close().await.unwrap();
+    died
+}
+
+/// How many events the archive holds, all of them sound.
+fn events_in_archive(store: &Store) -> u64 {
+    let file = store.env().disk().open("old.qa".as_ref()).unwrap();
+    ArchiveReader::open(file).unwrap().verify().unwrap().1
+}
+
+#[test]
+fn whatever_operation_the_power_fails_at_an_event_is_in_the_store_or_in_its_archive() {
+    let _alone = alone();
+    for survival in Survival::ALL {
+        let mut k = 1;
+        while runtime().block_on(die_archiving_at(k, survival)) {
+            k += 1;
+        }
+        assert!(k > 10, "the work ended after {k} operations already");
+    }
+}
+
+/// Appends one event, and says whether it was acknowledged.
+async fn append(store: &Store, id: &str) -> bool {
+    let event = NewEvent::new(id, "/test", "filled").json("{}");
+    store.append(AppendBatch::to("stream".parse().unwrap(), ExpectedVersion::Any, vec![event])).await.is_ok()
+}
+
+/// A kernel tries a sync that failed no second time, and goes on showing what it could not write. So a program that
+/// comes back after one reads what is on no disk, and must not build on it.
+#[test]
+fn what_is_acknowledged_after_a_sync_failed_survives_the_power_failing() {
+    let _alone = alone();
+    for seed in 0..20 {
+        for survival in Survival::ALL {
+            runtime().block_on(async {
+                let host = Host::new(seed, Model::default());
+                let _running = host.disk.enter();
+                let store = host.try_open(Limits::default()).await.unwrap();
+                assert!(append(&store, "before").await);
+                host.disk.set_faults(DiskFaults { sync_errors: 1.0, ..DiskFaults::default() }).unwrap();
+                assert!(!append(&store, "meanwhile").await);
+                drop(store);
+                host.disk.set_faults(DiskFaults::default()).unwrap();
+                host.restart().await;
+
+                let store = host.try_open(Limits::default()).await.unwrap();
+                assert!(append(&store, "after").await);
+                host.lose_power(survival).await;
+                drop(store);
+
+                let store = host.try_open(Limits::default()).await;
+                let store = store.unwrap_or_else(|cause| panic!("seed {seed}, {survival:?}: {cause:?}"));
+                let read = ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 100 };
+                let found = store.read_log(read).await.unwrap().events;
+                let ids: Vec<&str> = found.iter().map(|event| event.id()).collect();
+                assert!(ids.contains(&"before") && ids.contains(&"after"), "seed {seed}, {survival:?}: {ids:?}");
+                store.close().await.unwrap();
+            });
         }
     }
 }

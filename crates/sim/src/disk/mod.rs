@@ -18,7 +18,7 @@
 //! undone takes along what was written after it.
 //!
 //! *Failed syncs.* Some pages reached the device, none will be tried again, and readers go on seeing all of them until the
-//! power fails ("fsyncgate"): only ending the process and reading what is there is right.
+//! power fails ("fsyncgate"), also after the process has ended: whoever goes on has to write again what it reads.
 //!
 //! *Not modelled:* directories that are synced one by one (a sync of any makes all names durable), links, permissions,
 //! reads that come back from the device after a failed sync without a restart, and misdirected writes.

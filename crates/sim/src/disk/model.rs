@@ -1,5 +1,7 @@
 //! What kind of disk it is.
 
+use std::time::Duration;
+
 use quorate_runtime::random::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +20,9 @@ pub struct Model {
     /// against two power failures in a row: recovery forgets a padding frame that was half written, and the next commit
     /// begins in the middle of a sector that holds the last one.
     pub powersafe_overwrite: bool,
+    /// What every sync takes: nothing on a disk with a battery, milliseconds on one that turns.
+    #[serde(rename = "sync-micros", with = "micros")]
+    pub sync: Duration,
 }
 
 /// When changes to names and lengths become durable. Either way they do so in the order they were made.
@@ -34,7 +39,7 @@ pub enum Journal {
 
 impl Default for Model {
     fn default() -> Self {
-        Self { journal: Journal::Shared, powersafe_overwrite: true }
+        Self { journal: Journal::Shared, powersafe_overwrite: true, sync: Duration::ZERO }
     }
 }
 
@@ -42,6 +47,21 @@ impl Model {
     /// One of the kinds that are within the contract.
     pub fn draw(rng: &mut Rng) -> Self {
         let journal = if rng.below(2) == 0 { Journal::Shared } else { Journal::Strict };
-        Self { journal, ..Self::default() }
+        let sync = [0, 30, 1_000, 10_000][usize::try_from(rng.below(4)).unwrap_or(0)];
+        Self { journal, sync: Duration::from_micros(sync), ..Self::default() }
+    }
+}
+
+mod micros {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(span: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(u64::try_from(span.as_micros()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_micros)
     }
 }

@@ -14,6 +14,9 @@ use super::{
     operations::How,
 };
 
+/// What is rewritten at a time.
+const PIECE: usize = 64 << 10;
+
 /// A disk in one life of its host: after a crash everything fails.
 pub(super) struct Mount {
     disk: SimDisk,
@@ -82,6 +85,19 @@ impl Disk for Mount {
 
     fn sync(&self, path: &Path) -> io::Result<()> {
         self.handle(path, How::default())?.sync()
+    }
+
+    fn rewrite(&self, path: &Path) -> io::Result<()> {
+        let handle = self.handle(path, How::default())?;
+        let (mut piece, mut offset) = (vec![0; PIECE], 0);
+        loop {
+            let read = handle.read_fully(offset, &mut piece)?;
+            if read == 0 {
+                return handle.sync();
+            }
+            handle.write(offset, &piece[..read])?;
+            offset += read as u64;
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -203,8 +203,9 @@ impl State {
         chance > 0.0 && self.rng.unit() < chance
     }
 
-    /// Charges for a slow sync, if this is one.
+    /// Charges for a sync, and more if it is a slow one.
     pub(super) fn charge_sync(&mut self) {
+        self.charge += self.model.sync;
         let Some(SlowSyncs { chance, least, most }) = self.faults.slow_syncs.clone() else { return };
         if self.happens(chance) {
             self.counts.slow_syncs += 1;

@@ -10,6 +10,8 @@ use crate::host::{HostId, Life};
 pub(super) enum Entry {
     /// A fault begins.
     Begin(Fault),
+    /// Something begins that lasts, by its number.
+    Last(usize),
     /// A cut of the network may be over.
     LookAgain,
     /// A host starts, unless it runs already.

@@ -22,6 +22,9 @@ use crate::{
 /// How long the machine takes to start a program again that ended by itself.
 const RESTART: Duration = Duration::from_millis(500);
 
+/// After a disk is sound again, a program may still fail for so long because it was not.
+const TOLD_LATER: Duration = Duration::from_secs(5);
+
 /// A host and the life it is in.
 pub(super) struct Host {
     pub(super) id: HostId,
@@ -33,6 +36,14 @@ pub(super) struct Host {
     pub(super) runs: bool,
     /// A client that has ended.
     pub(super) done: bool,
+    /// A client that is cut off for good: its end is not waited for.
+    pub(super) cut_off: bool,
+    /// What its disk is like when nothing else is wrong with it.
+    pub(super) lasting: DiskFaults,
+    /// Until when something was wrong with its disk, in the world's time.
+    pub(super) mended_at: Option<u64>,
+    /// Whether bits of its files flipped.
+    pub(super) rotten: bool,
     pub(super) tasks: Option<Tasks>,
     program: Program,
     random: Random,
@@ -50,11 +61,23 @@ pub(super) enum End {
 }
 
 impl Host {
-    /// Makes the disk a sound one, with all the space it wants.
+    /// Makes the disk as sound as it can be, which mostly is: never failing, with all the space it wants.
     pub(super) fn heal_disk(&self) {
         self.disk.disarm();
-        // The default is a disk that never fails, which is always accepted.
-        let _ = self.disk.set_faults(DiskFaults::default());
+        // Its chances are ours, and between 0 and 1.
+        let _ = self.disk.set_faults(self.lasting.clone());
+    }
+
+    /// Whether its end is waited for.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.is_client && !self.done && !self.cut_off
+    }
+
+    /// Whether what it does wrong at `now` is not the fault of its disk. What a disk refused is told some time later, when all
+    /// that was asked of it has taken its time.
+    pub(super) fn has_sound_disk(&self, now: u64) -> bool {
+        let long_ago = |at: u64| now.saturating_sub(at) > u64::try_from(TOLD_LATER.as_nanos()).unwrap_or(u64::MAX);
+        self.disk.faults() == DiskFaults::default() && !self.rotten && self.mended_at.is_none_or(long_ago)
     }
 }
 
@@ -87,10 +110,15 @@ impl Sim {
             life: Life::default(),
             runs: false,
             done: false,
+            cut_off: false,
+            lasting: self.disk_for_good(is_client),
+            mended_at: None,
+            rotten: false,
             tasks: None,
             program,
             random,
         };
+        host.heal_disk();
         self.executor.attach(id, &host.disk);
         self.hosts.push(host);
         // Hosts do not all start in the same instant.

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
-use quorate_runtime::fault::{ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, ProcessFault};
+use quorate_runtime::fault::{
+    ClockFault, DiskFault, DiskFaults, Fault, FaultPlan, NetworkFault, ProcessFault, RotFault,
+};
 
-use super::{Phase, Signal, Sim, agenda::Entry, hosts::End};
+use super::{
+    Phase, Signal, Sim,
+    agenda::Entry,
+    hosts::{End, Host},
+};
 use crate::{
     disk::DiskCounts,
     executor::{Stopped, lock},
@@ -13,8 +19,10 @@ use crate::{
     outcome::{Outcome, Violation},
 };
 
-const FAULTS_FOR: Duration = Duration::from_secs(10);
+pub(super) const FAULTS_FOR: Duration = Duration::from_secs(10);
 const LIVENESS_BOUND: Duration = Duration::from_secs(120);
+/// How long a world goes on after it was healed in which nobody needs to come to an end.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long servers may take to end when they are told to.
 const DRAIN_BOUND: Duration = Duration::from_secs(60);
 
@@ -49,9 +57,10 @@ impl Sim {
         let mut ended = self.phase_until(self.executor.now() + nanos(faults_for), &mut found);
         if ended != Ended::Found {
             self.heal();
-            let bound = self.settings.liveness_bound.unwrap_or(LIVENESS_BOUND);
+            let usual = if self.demands_liveness() { LIVENESS_BOUND } else { PATIENCE };
+            let bound = self.settings.liveness_bound.unwrap_or(usual);
             ended = self.phase_until(self.executor.now() + nanos(bound), &mut found);
-            if ended == Ended::Time {
+            if ended == Ended::Time && self.demands_liveness() {
                 found.push(self.stuck(bound));
             }
         }
@@ -67,7 +76,8 @@ impl Sim {
             |clients| self.hosts.iter().filter(move |host| host.is_client == clients).map(|host| host.name.clone());
         let (servers, clients): (Vec<_>, Vec<_>) = (of(false).collect(), of(true).collect());
         // Drawn in any case, so that leaving faults out reshuffles nothing else.
-        let drawn = nemesis::plan(&mut self.random.stream("nemesis"), &self.swarm, &servers, &clients, span);
+        let hosts = nemesis::Hosts { servers: &servers, clients: &clients, rotting: &self.rotting };
+        let drawn = nemesis::plan(&mut self.random.stream("nemesis"), &self.swarm, hosts, span);
         self.settings.plan.clone().unwrap_or(drawn).without(&self.settings.without)
     }
 
@@ -77,7 +87,7 @@ impl Sim {
             while let Some(entry) = self.agenda.take(self.executor.now()) {
                 self.carry_out(entry);
             }
-            if self.hosts.iter().all(|host| host.done || !host.is_client) {
+            if !self.hosts.iter().any(Host::is_awaited) {
                 return Ended::Clients;
             }
             let until = self.agenda.next().unwrap_or(u64::MAX).min(end);
@@ -118,10 +128,19 @@ impl Sim {
             Signal::Ended { host, result } => {
                 let known = self.host(host);
                 if let (Err(why), true) = (&result, known.is_client) {
-                    found.push(Violation::new("client", format!("{} failed: {why}", known.name)));
+                    let failed = Violation::new("client", format!("{} failed: {why}", known.name));
+                    if self.demands_liveness() {
+                        found.push(failed);
+                    } else {
+                        self.reached.add("a client gave up");
+                    }
                 }
+                let known = self.host(host);
                 if let (Err(why), false) = (&result, known.is_client) {
                     tracing::debug!(host = known.name, why, "a program ended");
+                    if self.settings.print_trace {
+                        eprintln!("trace {} {host} ended: {why}", self.executor.now());
+                    }
                     self.reached.add("a server failed and was started again");
                     self.judge_failure(host, why, found);
                 }
@@ -129,6 +148,9 @@ impl Sim {
             }
             Signal::Fatal { host, why } => {
                 tracing::debug!(why, "a program ended itself");
+                if self.settings.print_trace {
+                    eprintln!("trace {} {host} ended itself: {why}", self.executor.now());
+                }
                 self.reached.add("a server ended itself");
                 self.ended(host);
             }
@@ -143,7 +165,7 @@ impl Sim {
     /// A server may fail to start while its disk fails, not otherwise.
     fn judge_failure(&self, host: HostId, why: &str, found: &mut Vec<Violation>) {
         let host = &self.hosts[usize::from(host.0)];
-        if host.disk.faults() == DiskFaults::default() {
+        if host.has_sound_disk(self.executor.now()) {
             found.push(Violation::new("server", format!("{} failed with a sound disk: {why}", host.name)));
         }
     }
@@ -151,15 +173,25 @@ impl Sim {
     fn carry_out(&mut self, entry: Entry) {
         match entry {
             Entry::Begin(fault) => self.begin(&fault),
+            Entry::Last(nth) => self.begin_lasting(nth),
             Entry::LookAgain => self.network.look_again(),
             Entry::Start(host) => self.start(host),
-            Entry::Mend(host) => self.host(host).heal_disk(),
+            Entry::Mend(host) => self.mend(host),
             Entry::Resume(host, life) => {
                 if self.host(host).life == life {
                     self.resume(host);
                 }
             }
         }
+    }
+
+    fn mend(&mut self, host: HostId) {
+        let now = self.executor.now();
+        let host = self.host(host);
+        if host.disk.faults() != host.lasting {
+            host.mended_at = Some(now);
+        }
+        host.heal_disk();
     }
 
     fn resume(&mut self, host: HostId) {
@@ -173,6 +205,7 @@ impl Sim {
             Fault::Process(fault) => self.begin_process(fault),
             Fault::Disk(fault) => self.begin_disk(fault),
             Fault::Clock(fault) => self.begin_clock(fault),
+            Fault::Rot(fault) => self.rot(fault),
             _ => {}
         }
     }
@@ -264,13 +297,25 @@ impl Sim {
     fn begin_disk(&mut self, fault: &DiskFault) {
         let Some(id) = self.find(&fault.host) else { return };
         let host = self.host(id);
-        let faults = fault.faults.clone();
-        let faults =
-            DiskFaults { capacity_bytes: fault.room_bytes.map(|room| host.disk.used_bytes() + room), ..faults };
+        let room = fault.room_bytes.map(|room| host.disk.used_bytes() + room);
+        let capacity_bytes = room.into_iter().chain(host.lasting.capacity_bytes).min();
+        let lying_syncs = fault.faults.lying_syncs.max(host.lasting.lying_syncs);
+        let faults = DiskFaults { capacity_bytes, lying_syncs, ..fault.faults.clone() };
         if host.disk.set_faults(faults).is_ok() {
             self.injected.add("disk: failing for a while");
             self.agenda.add(self.executor.now() + nanos(fault.span), Entry::Mend(id));
         }
+    }
+
+    /// Bits flip, where the file is there.
+    fn rot(&mut self, fault: &RotFault) {
+        let Some(id) = self.find(&fault.host) else { return };
+        // Of this moment, so that the same bit does not flip back.
+        let mut rng = self.random.branch("rot").stream(&format!("{} {}", fault.rot.file, self.executor.now()));
+        let host = self.host(id);
+        let flipped = host.disk.rot(&fault.rot, &mut rng).unwrap_or(0);
+        host.rotten |= flipped > 0;
+        self.injected.add_many("disk: bits flipped", u64::from(flipped));
     }
 
     fn begin_clock(&mut self, fault: &ClockFault) {
@@ -296,16 +341,17 @@ impl Sim {
         self.agenda.drop_faults();
         self.network.heal();
         for id in (0..self.hosts.len()).filter_map(|n| u8::try_from(n).ok()).map(HostId) {
-            self.host(id).heal_disk();
+            self.mend(id);
             self.resume(id);
             self.start(id);
         }
+        self.keep_broken();
         self.phase.send_replace(Phase::Healed);
     }
 
     /// Who has not ended, and what of it still runs.
     fn stuck(&self, bound: Duration) -> Violation {
-        let waiting = self.hosts.iter().filter(|host| host.is_client && !host.done);
+        let waiting = self.hosts.iter().filter(|host| host.is_awaited());
         let waiting: Vec<String> =
             waiting.map(|host| format!("{} ({})", host.name, self.executor.unfinished(host.id).join(", "))).collect();
         let what = format!("not ended {} s after everything was healed: {}", bound.as_secs(), waiting.join("; "));
@@ -365,6 +411,7 @@ impl Sim {
             ("disk: no space", counts.no_space),
             ("disk: read short", counts.short_reads),
             ("disk: sync slow", counts.slow_syncs),
+            ("disk: sync lied", counts.lying_syncs),
             ("disk: pages at stake when power failed", counts.pages_at_stake),
         ];
         faults.iter().for_each(|(what, count)| self.injected.add_many(what, *count));

@@ -147,7 +147,7 @@ fn the_same_holds_where_a_sync_of_a_file_says_nothing_about_its_name() {
 fn the_same_holds_where_sectors_come_out_as_garbage() {
     // Only where pages are torn is there garbage.
     for journal in [Journal::Shared, Journal::Strict] {
-        sweep_power_failures(Model { journal, powersafe_overwrite: false }, &[Survival::Torn]);
+        sweep_power_failures(Model { journal, powersafe_overwrite: false, ..Model::default() }, &[Survival::Torn]);
     }
 }
 

@@ -153,3 +153,21 @@ fn after_a_failed_sync_no_later_one_makes_the_bytes_durable() {
     }
     assert!((1..20).contains(&lost), "lost {lost} of 20");
 }
+
+#[test]
+fn what_a_failed_sync_left_behind_is_durable_once_it_is_written_again() {
+    for seed in 0..20 {
+        let world = world(seed, Model::default());
+        let mount = world.disk.mount();
+        write(&*mount, "file", &[1; 20_000], true);
+        world.disk.set_faults(DiskFaults { sync_errors: 1.0, ..DiskFaults::default() }).unwrap();
+        let mut file = mount.create("file".as_ref()).unwrap();
+        file.write_all(&[2; 20_000]).unwrap();
+        file.sync().unwrap_err();
+        world.disk.set_faults(DiskFaults::default()).unwrap();
+        file.sync().unwrap();
+        mount.rewrite("file".as_ref()).unwrap();
+        world.disk.power_loss(Survival::Nothing, &mut world.rng("power"));
+        assert_eq!(world.disk.mount().read("file".as_ref()).unwrap(), [2; 20_000], "seed {seed}");
+    }
+}

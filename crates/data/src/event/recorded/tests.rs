@@ -4,7 +4,7 @@ use quorate_foundations::time::Wall;
 
 use super::{Opened, Recorded, Stub};
 use crate::event::{
-    ChainHash, KeyId, NewEvent, Position, Scalar, Tags, Version,
+    ArchiveId, ChainHash, KeyId, NewEvent, Position, Scalar, Tags, Version,
     codec::{Place, Prepared},
 };
 
@@ -102,10 +102,11 @@ fn sealed_data_is_told_only_once_it_is_opened() {
 #[test]
 fn a_stub_of_sealed_data_keeps_its_key() {
     let whole = record_sealed(&full().about("customer-4"));
-    let stub = whole.to_stub(Stub::Truncated).to_stub(Stub::Archived);
+    let stub = whole.to_stub(Stub::Truncated).to_stub(Stub::Archived(ArchiveId::new(9)));
     let read = Recorded::decode(stub.position(), stub.bytes().clone()).unwrap();
     assert_eq!((read.key_id(), read.data_hash()), (whole.key_id(), whole.data_hash()));
     assert!(read.follows(&ChainHash::START) && read.data().is_none() && read.stored_data().is_none());
+    assert_eq!(read.stub(), Some(Stub::Archived(ArchiveId::new(9))));
 }
 
 #[test]

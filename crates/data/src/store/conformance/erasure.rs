@@ -188,6 +188,73 @@ pub(super) async fn erasing_twice_and_erasing_nobody_is_harmless(place: &dyn Pla
     Ok(())
 }
 
+pub(super) async fn a_data_subject_says_whether_it_was_erased(place: &dyn Place) -> Outcome {
+    let mut store = place.open(Limits::default()).await;
+    let known = async |store: &Store| {
+        let known = store.data_subject("anna").await?;
+        assert_eq!(known.name, store.erasure_name("anna"));
+        Ok::<_, EraseError>((known.is_erased(), known.live, known.erasure.map(|entry| entry.number)))
+    };
+    assert_eq!(known(&store).await?, (false, false, None), "nothing was ever sealed for her");
+    append(&store, "s", vec![about("anna", 1)]).await?;
+    assert_eq!(known(&store).await?, (false, true, None));
+    let erased = store.erase("anna").await?;
+    assert_eq!((erased.keys, erased.entry), (1, Some(1)));
+    place.crash(store).await;
+    store = place.open(Limits::default()).await;
+    assert_eq!(known(&store).await?, (true, false, Some(1)));
+    append(&store, "s", vec![about("anna", 2)]).await?;
+    assert_eq!(known(&store).await?, (false, true, Some(1)), "there is data about her again");
+    let erased = store.erase("anna").await?;
+    assert_eq!((erased.keys, erased.entry), (1, Some(2)));
+    assert_eq!(known(&store).await?, (true, false, Some(2)));
+    let again = store.erase("anna").await?;
+    assert_eq!((again.keys, again.entry, again.erased_at), (0, Some(2), erased.erased_at));
+    assert!(matches!(store.data_subject("a\nb").await, Err(EraseError::Invalid(_))));
+    Ok(())
+}
+
+pub(super) async fn the_ledger_is_read_page_by_page(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits { page_events: 4, ..Limits::default() }).await;
+    for n in 0..10 {
+        append(&store, "s", vec![about(&format!("p-{n}"), n)]).await?;
+        store.erase(&format!("p-{n}")).await?;
+    }
+    let whole = store.erasures().await?.erasures;
+    assert_eq!(whole.len(), 10);
+    for (after, limit, numbers) in [(0, 4, 1..5), (4, 3, 5..8), (8, 4, 9..11), (10, 4, 0..0), (u64::MAX, 1, 0..0)] {
+        let page = store.erasures_after(after, limit).await?;
+        assert_eq!(page.iter().map(|entry| entry.number).collect::<Vec<_>>(), numbers.collect::<Vec<_>>());
+        assert!(page.iter().all(|entry| whole[entry.number as usize - 1] == entry.erasure));
+    }
+    let refused = store.erasures_after(0, 5).await;
+    assert!(matches!(refused, Err(StoreError::TooMuch { .. })), "{refused:?}");
+    Ok(())
+}
+
+pub(super) async fn what_was_forgotten_is_counted_before_it_is_answered(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    append(&store, "s", vec![about("anna", 1), event(2), event(3)]).await?;
+    let mut moves = store.watch_forgotten();
+    let moved = |moves: &mut tokio::sync::watch::Receiver<u64>| {
+        let moved = moves.has_changed().unwrap_or(false);
+        moves.mark_unchanged();
+        moved
+    };
+    store.erase("nobody").await?;
+    append(&store, "s", vec![about("bert", 4)]).await?;
+    assert!(!moved(&mut moves), "nothing was forgotten");
+    store.erase("anna").await?;
+    assert!(moved(&mut moves));
+    store.retire(stream("s"), Retire::Truncate { before: version(3) }).await?;
+    assert!(moved(&mut moves));
+    store.retire(stream("s"), Retire::Truncate { before: version(3) }).await?;
+    assert!(!moved(&mut moves), "that was nothing new");
+    store.retire(stream("s"), Retire::Tombstone { expected: Default::default() }).await?;
+    assert!(moved(&mut moves) && store.forgotten() == 3);
+    Ok(())
+}
+
 pub(super) async fn a_transaction_seals_and_reads_what_it_sealed(place: &dyn Place) -> Outcome {
     let store = place.open(Limits::default()).await;
     let refused: Result<(), _> = store

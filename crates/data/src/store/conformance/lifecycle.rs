@@ -72,10 +72,12 @@ pub(super) async fn whoever_follows_a_stream_is_woken_by_it_and_by_its_end(place
     store.retire(stream("s"), Retire::Tombstone { expected: ExpectedVersion::Any }).await?;
     moves.changed().await?;
     let mut head = store.watch_head();
-    (other.mark_unchanged(), head.mark_unchanged());
+    other.mark_unchanged();
+    head.mark_unchanged();
     let (closed, stream_woken, woken) = tokio::join!(store.close(), other.changed(), head.changed());
     closed?;
-    Ok((stream_woken?, woken?).0)
+    stream_woken?;
+    Ok(woken?)
 }
 
 pub(super) async fn a_closed_store_says_so(place: &dyn Place) -> Outcome {

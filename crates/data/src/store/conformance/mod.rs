@@ -13,6 +13,7 @@
 
 mod appending;
 mod application_sql;
+mod archives;
 mod conditions;
 mod endings;
 mod erasure;
@@ -20,6 +21,7 @@ mod histories;
 mod idempotence;
 mod lifecycle;
 mod limits;
+mod metadata;
 mod queries;
 mod reading;
 mod retention;
@@ -28,6 +30,8 @@ mod transactions;
 mod vocabulary;
 
 use quorate_runtime::BoxFuture;
+
+use std::path::PathBuf;
 
 use super::{Limits, Store};
 
@@ -38,6 +42,9 @@ pub trait Place: Send + Sync {
 
     /// Ends `store` as a kill of its process would: nothing is finished, flushed or said goodbye to.
     fn crash(&self, store: Store) -> BoxFuture<'_, ()>;
+
+    /// Where a file called `name` can be made, in a folder that is there and goes away with the place.
+    fn file(&self, name: &str) -> PathBuf;
 }
 
 /// How a claim was met, or why it was not. A claim that does not hold may also panic.
@@ -161,7 +168,21 @@ suite! {
         a_tombstoned_stream_is_closed_for_good,
         retention_survives_reopening_and_still_verifies,
         truncating_twice_and_beyond_the_end_is_harmless,
-        appending_goes_on_after_a_truncate;
+        appending_goes_on_after_a_truncate,
+        a_transaction_forgets_events_with_what_else_it_does,
+        events_that_are_being_forgotten_are_never_seen_whole;
+    metadata:
+        metadata_is_set_on_the_condition_of_its_version,
+        metadata_beyond_a_limit_or_of_a_closed_stream_is_refused,
+        metadata_commits_with_its_transaction,
+        only_the_newest_events_that_max_count_allows_are_read,
+        events_older_than_max_age_are_not_read,
+        a_scavenge_forgets_what_rules_no_longer_keep;
+    archives:
+        archived_events_are_in_the_file_and_leave_stubs,
+        an_archive_is_made_once_and_never_overwritten,
+        archiving_and_other_retention_go_together,
+        an_archive_keeps_sealed_data_sealed;
     erasure:
         sealed_data_reads_in_the_clear_everywhere,
         an_erased_subject_leaves_events_without_data,
@@ -169,6 +190,9 @@ suite! {
         a_stub_of_sealed_data_still_knows_its_repeats,
         appending_again_begins_a_new_generation,
         erasing_twice_and_erasing_nobody_is_harmless,
+        a_data_subject_says_whether_it_was_erased,
+        the_ledger_is_read_page_by_page,
+        what_was_forgotten_is_counted_before_it_is_answered,
         a_transaction_seals_and_reads_what_it_sealed,
         appends_beside_an_erasure_are_lost_only_if_they_came_before,
         rooms_are_asked_to_forget_until_they_did,

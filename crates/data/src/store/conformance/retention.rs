@@ -1,13 +1,16 @@
 //! Forgetting: truncate and tombstone.
 
 use super::{
-    super::{AppendError, Direction, ExpectedVersion, Limits, Query, QueryItem, ReadStream, Retire, Store, StoreError},
+    super::{
+        AppendError, Direction, ExpectedVersion, Limits, Query, QueryItem, ReadLog, ReadStream, Retire, Store,
+        StoreError, TransactError,
+    },
     Outcome, Place,
     vocabulary::{
         all_of, append, append_at, assert_sound, event, events, page, stream, tagged, version, versions, whole_log,
     },
 };
-use crate::event::Stub;
+use crate::event::{Position, Stub};
 
 /// Thirty events of stream `s`, each followed by one of stream `t`.
 async fn fill(store: &Store) -> Result<(), AppendError> {
@@ -147,5 +150,86 @@ pub(super) async fn appending_goes_on_after_a_truncate(place: &dyn Place) -> Out
     append_at(&store, "s", ExpectedVersion::Exact(version(32)), events("again", 0..2)).await?;
     assert_eq!(truncate(&store, 33).await?, 2);
     assert_eq!(versions(&all_of(&store, "s").await?), [33, 34]);
+    Ok(assert_sound(&store).await?)
+}
+
+pub(super) async fn a_transaction_forgets_events_with_what_else_it_does(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    fill(&store).await?;
+    let refused: Result<(), _> = store
+        .transact(|tx| {
+            Box::pin(async move {
+                tx.append(&stream("s"), ExpectedVersion::Any, vec![event("own")]).await.map_err(|e| e.to_string())?;
+                // Of what the transaction appended itself, and of what was there.
+                let truncate = Retire::Truncate { before: version(32) };
+                let retired = tx.retire(&stream("s"), truncate).await.map_err(|e| e.to_string())?;
+                assert_eq!(retired.events, 31);
+                let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
+                tx.retire(&stream("t"), tombstone).await.map_err(|e| e.to_string())?;
+                let page = tx.read_stream(ReadStream::forward(stream("s"), 100)).await.map_err(|e| e.to_string())?;
+                assert_eq!((page.events.len(), page.head.first, page.head.version), (0, version(32), version(31)));
+                let read = ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 100 };
+                let log = tx.read_log(read).await.map_err(|e| e.to_string())?.events;
+                assert_eq!(log.iter().filter(|event| event.stub().is_some()).count(), 61);
+                let late = tx.append(&stream("t"), ExpectedVersion::Any, vec![event("late")]).await;
+                assert!(matches!(late, Err(AppendError::Tombstoned { .. })), "{late:?}");
+                Err("no".to_owned())
+            })
+        })
+        .await;
+    assert!(matches!(&refused, Err(TransactError::Aborted(why)) if why == "no"), "{refused:?}");
+    assert_eq!(versions(&all_of(&store, "s").await?), (1..=30).collect::<Vec<_>>(), "nothing of it is left");
+    assert!(!store.stream_head(&stream("t")).await?.tombstoned);
+    assert!(whole_log(&store).await?.iter().all(|event| event.stub().is_none()));
+    let done = store.transact(|tx| {
+        Box::pin(async move {
+            let retired = tx.retire(&stream("s"), Retire::Truncate { before: version(11) }).await?;
+            tx.append(&stream("u"), ExpectedVersion::NoStream, vec![event("noted")]).await?;
+            Ok::<_, AppendError>(retired.events)
+        })
+    });
+    assert_eq!(done.await?, 10);
+    // Nobody sees half: not at once, not when the data has left the files, not after a crash.
+    let look = async |store: &Store| {
+        let log = whole_log(store).await?;
+        assert_eq!(log.iter().filter(|event| event.stub() == Some(Stub::Truncated)).count(), 10);
+        assert!(log.iter().all(|event| event.stub().is_some() == event.data().is_none()));
+        assert_eq!(versions(&all_of(store, "s").await?), (11..=30).collect::<Vec<_>>());
+        assert_eq!(versions(&all_of(store, "u").await?), [1]);
+        Ok::<_, StoreError>(())
+    };
+    look(&store).await?;
+    store.settle(None).await?;
+    look(&store).await?;
+    assert_sound(&store).await?;
+    place.crash(store).await;
+    let store = place.open(Limits::default()).await;
+    look(&store).await?;
+    Ok(assert_sound(&store).await?)
+}
+
+pub(super) async fn events_that_are_being_forgotten_are_never_seen_whole(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    // Data enough for several slices.
+    let large = |n: u64| crate::event::NewEvent { data: Some(vec![b'x'; 20_000].into()), ..event(format!("l-{n}")) };
+    for n in 0..40 {
+        append(&store, "s", (0..5).map(|m| large(n * 5 + m)).collect()).await?;
+    }
+    let asked = store.transact(|tx| {
+        Box::pin(async move { tx.retire(&stream("s"), Retire::Truncate { before: version(200) }).await })
+    });
+    asked.await?;
+    for n in 0..20 {
+        let log = whole_log(&store).await?;
+        assert_eq!(log.len(), 200 + n);
+        assert!(log[..199].iter().all(|event| event.stub() == Some(Stub::Truncated) && event.data().is_none()));
+        assert_eq!(versions(&all_of(&store, "s").await?), [200]);
+        append(&store, "other", vec![event(n)]).await?;
+    }
+    place.crash(store).await;
+    let store = place.open(Limits::default()).await;
+    assert_eq!(versions(&all_of(&store, "s").await?), [200]);
+    store.settle(Some(stream("s"))).await?;
+    assert!(whole_log(&store).await?[..199].iter().all(|event| event.data().is_none()));
     Ok(assert_sound(&store).await?)
 }

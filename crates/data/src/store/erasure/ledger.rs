@@ -54,6 +54,15 @@ pub struct Erasure {
     pub erased_at: Wall,
 }
 
+/// An erasure and where it stands in the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number, counted from 1 without a gap.
+    pub number: u64,
+    /// What it says.
+    pub erasure: Erasure,
+}
+
 /// All erasures of a store, oldest first. To be exported after each, and given to a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ledger {
@@ -84,26 +93,38 @@ pub enum LedgerError {
 #[serde(deny_unknown_fields)]
 struct Text {
     store: u64,
-    erasures: Vec<Entry>,
+    erasures: Vec<Line>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
+struct Line {
     subject: String,
     generation: u32,
     erased_at: String,
 }
 
-impl Ledger {
-    /// As JSON, for keeping beside the backups.
-    pub fn to_json(&self) -> String {
-        let entry = |erasure: &Erasure| Entry {
+impl From<&Erasure> for Line {
+    fn from(erasure: &Erasure) -> Self {
+        Self {
             subject: erasure.subject.to_string(),
             generation: erasure.generation,
             erased_at: Timestamp::from(erasure.erased_at).as_str().to_owned(),
-        };
-        let text = Text { store: self.store, erasures: self.erasures.iter().map(entry).collect() };
+        }
+    }
+}
+
+impl Erasure {
+    /// As JSON on one line: one of the `erasures` of an exported [`Ledger`].
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&Line::from(self)).unwrap_or_else(|_| unreachable!("numbers and texts have a JSON form"))
+    }
+}
+
+impl Ledger {
+    /// As JSON, for keeping beside the backups.
+    pub fn to_json(&self) -> String {
+        let text = Text { store: self.store, erasures: self.erasures.iter().map(Line::from).collect() };
         serde_json::to_string_pretty(&text).unwrap_or_else(|_| unreachable!("numbers and texts have a JSON form"))
     }
 
@@ -143,6 +164,9 @@ mod tests {
         let json = ledger().to_json();
         assert_eq!(Ledger::from_json(&json).unwrap(), ledger());
         assert!(!json.contains("anna"));
+        let lines: Vec<String> = ledger().erasures.iter().map(Erasure::to_json).collect();
+        let by_line = format!("{{\"store\":17,\"erasures\":[{}]}}", lines.join(","));
+        assert_eq!(Ledger::from_json(&by_line).unwrap(), ledger());
     }
 
     #[test]

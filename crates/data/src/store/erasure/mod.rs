@@ -30,8 +30,13 @@
 //!   else the newest copy, and then without the `-wal` of another. Then restore with the newest exported ledger
 //!   ([`sqlite::restore_with`](super::sqlite::restore_with)). Without the ledger an erasure is still known if either the
 //!   backup or the keys are newer than it; it would be forgotten only if both are older. When the store is opened, ledger and keys learn from one another what was erased, before anything is read.
+//! * **[Archives](super::archive)** hold sealed data as it is, and never keys: an erasure reaches them wherever they are.
 //! * **If the keys are lost for good**, opening is refused until [`sqlite::give_up_keys`](super::sqlite::give_up_keys) says
 //!   that everything sealed so far counts as erased.
+//!
+//! Readers that hold a page in memory ([`CatchUp`](crate::subscription::CatchUp), a durable subscription, a follower over
+//! HTTP) let go of it: once an erasure was answered, none hands out what it read before. Whoever keeps a page of its own
+//! does the same with [`Store::forgotten`](super::Store::forgotten).
 //!
 //! What lies outside the files is out of reach: blocks that a file system, a snapshot of it or an SSD keeps of what was
 //! overwritten, what readers have read already, and pages of memory. Encrypt the disk, and keep swap off it.
@@ -39,7 +44,8 @@
 //! # Copies
 //! What is derived from a subject's data must be forgotten too: register a hook with
 //! [`Store::on_erase`](super::Store::on_erase). An erasure is complete when [`Store::erase`](super::Store::erase) returned
-//! `Ok`; after any other ending, a crash above all, repeat it.
+//! `Ok`; after any other ending, a crash above all, repeat it. quorate's own rooms finish what a crash left when they are
+//! opened again; a hook of the application's runs again when the erasure is repeated.
 //!
 //! *When not to use it*: for data that no person is behind, for secrets from whoever runs the store (the keys lie beside
 //! it), or to save space (nothing becomes smaller; truncate instead).
@@ -49,19 +55,46 @@
 
 mod cipher;
 mod ledger;
+mod service;
 
 use quorate_foundations::time::Wall;
 
 pub(crate) use cipher::SubjectKey;
-pub use ledger::{Erasure, Ledger, LedgerError, SubjectHash};
+pub use ledger::{Entry, Erasure, Ledger, LedgerError, SubjectHash};
+pub use service::{EraseError, EraseHook};
 
 /// What an erasure did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Erased {
     /// How many events became unreadable by this call. None if it was a repetition.
     pub events: u64,
+    /// How many of the subject's keys this call destroyed. None if it was a repetition.
+    pub keys: u32,
     /// How many of the subject's keys were destroyed so far. Zero: nothing was ever sealed for it, nothing is recorded.
     pub generation: u32,
     /// When the last of them was; `None` if there was none.
     pub erased_at: Option<Wall>,
+    /// The entry of the ledger that says so, counted from 1; `None` if there is none.
+    pub entry: Option<u64>,
+}
+
+/// What is known of a data subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataSubject {
+    /// Its name in the ledger.
+    pub name: SubjectHash,
+    /// Its newest entry in the ledger; `None` if it was never erased.
+    pub erasure: Option<Entry>,
+    /// Whether a key of it lives: data about it can be read, or is about to be written.
+    pub live: bool,
+    /// Whether an erasure has begun and is not complete, as far as this process knows: its key may still lie in the file of
+    /// keys, or a room keeps copies. Repeat the erasure.
+    pub incomplete: bool,
+}
+
+impl DataSubject {
+    /// Whether it was erased completely, and nothing was written about it since.
+    pub fn is_erased(&self) -> bool {
+        self.erasure.is_some() && !self.live && !self.incomplete
+    }
 }

@@ -12,12 +12,12 @@ use quorate_runtime::{BoxFuture, Env};
 use tokio::sync::{oneshot, watch};
 
 use super::{
-    backup,
+    archive, backup,
     batch::{self, Ready},
     connection::failed,
-    erase,
-    index::StreamRow,
-    keys, ledger,
+    erase, expiry,
+    index::{STREAM_COLUMNS, StreamRow},
+    keys, ledger, metadata,
     open::beside,
     queue::Queue,
     read::{self, Glance, Scan, Sight},
@@ -29,10 +29,10 @@ use crate::{
     event::{Position, Recorded},
     schema::SchemaRegistry,
     store::{
-        AppendError, Appended, Backend, Capabilities, CheckedBatch, Committed, Limits, LogPage, Progress, ReadLog,
-        ReadStream, Retire, Retired, Row, Scope, SqlError, Statistics, StoreError, StreamHead, StreamPage,
-        StreamSummary, Timeline, Unit, UnitError, Value, Verified,
-        erasure::{Erased, Ledger},
+        AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch, Committed,
+        Follower, Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, Statistics,
+        StoreError, StreamHead, StreamPage, StreamSummary, Timeline, Unit, UnitError, Value, Verified,
+        erasure::{DataSubject, Entry, Erased},
     },
 };
 
@@ -43,6 +43,7 @@ pub(super) struct SqliteBackend {
     env: Env,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    archiving: tokio::sync::Mutex<()>,
 }
 
 /// A bug of the museum: expectations are checked by whoever asks, before the writer's turn.
@@ -69,7 +70,12 @@ impl SqliteBackend {
 impl SqliteBackend {
     pub(super) fn new(env: &Env, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
         env.tasks().spawn("store/idle-flush", flush_when_idle(env.clone(), Arc::downgrade(&shared), queue.clone()));
-        Self { env: env.clone(), shared, queue }
+        Self { env: env.clone(), shared, queue, archiving: tokio::sync::Mutex::default() }
+    }
+
+    /// How many events a page has at most, of which `limit` were asked for: a page may always end early.
+    fn short(&self, limit: usize) -> usize {
+        if limit > 1 && self.env.buggify("store: a page ends early") { 1 } else { limit }
     }
 
     /// Submits the job that `make` makes of a reply's sender, and waits for the reply.
@@ -83,6 +89,18 @@ impl SqliteBackend {
         answer.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown.into()))
     }
 
+    /// Writes a stream's events to an archive, and then has them become stubs.
+    async fn archive_alone(&self, order: ArchiveOrder) -> Result<Archive, ArchiveError> {
+        // What is copied is read from the tables.
+        self.ask(Job::Flush).await?;
+        let (env, shared) = (self.env.clone(), self.shared.clone());
+        let copied = self.env.run_blocking(move || archive::copy(&env, &shared, &order)).await?;
+        match copied {
+            archive::Copied::Known(archive) => Ok(archive),
+            archive::Copied::Made(made) => self.ask(|reply| Job::Archived(made, reply)).await,
+        }
+    }
+
     /// `events` with what their sealed data says.
     async fn opened(&self, events: Vec<Recorded>) -> Result<Vec<Recorded>, StoreError> {
         if !keys::any_sealed(&events) {
@@ -90,6 +108,14 @@ impl SqliteBackend {
         }
         let shared = self.shared.clone();
         self.env.run_blocking(move || shared.keys.open_all(events)).await
+    }
+
+    /// `read` as it is; tells where damage was found.
+    fn noted<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Corrupt { .. }) = &read {
+            self.env.reached("store: damage was found while reading");
+        }
+        read
     }
 
     /// Runs `read` on a connection, away from the async threads.
@@ -174,6 +200,10 @@ impl Backend for SqliteBackend {
         self.shared.head.subscribe()
     }
 
+    fn forgotten(&self) -> watch::Receiver<u64> {
+        self.shared.forgotten.subscribe()
+    }
+
     fn stream_moves(&self, stream: &Name) -> watch::Receiver<Position> {
         self.shared.streams.watch(stream.as_str())
     }
@@ -198,18 +228,30 @@ impl Backend for SqliteBackend {
         Box::pin(self.ask(|reply| Job::Unit(unit, reply)))
     }
 
+    fn follow(&self, follower: Arc<dyn Follower>) {
+        self.shared.follow(follower);
+    }
+
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
         Box::pin(async move {
             let limits = &self.shared.limits;
             self.shared.check_open()?;
             read::check_limit(limits, read.limit)?;
+            let read = ReadStream { limit: self.short(read.limit), ..read };
             for _ in 0..read::LOOKS {
-                let glance = read::glance(&self.shared.tail(), &read, limits, Sight::Published);
+                let glance = read::glance(&self.shared.tail(), &read, limits, &self.shared.expiry, Sight::Published);
                 let of_read = read.clone();
                 let page = match glance {
                     Glance::Page(page) => Some(page),
                     Glance::Part(newer) => {
-                        self.reading(move |shared, reader| read::stream(shared, reader.view(), &of_read, newer)).await?
+                        let reading =
+                            self.reading(move |shared, reader| read::stream(shared, reader.view(), &of_read, newer));
+                        self.noted(reading.await)?
+                    }
+                    Glance::Aging(head) => {
+                        let stream = of_read.stream;
+                        self.reading(move |shared, reader| expiry::judge(shared, reader.view(), &stream, head)).await?;
+                        None
                     }
                 };
                 if let Some(page) = page {
@@ -224,6 +266,7 @@ impl Backend for SqliteBackend {
         Box::pin(async move {
             self.shared.check_open()?;
             read::check_limit(&self.shared.limits, read.limit)?;
+            let read = ReadLog { limit: self.short(read.limit), ..read };
             let mut scan = Scan::new(read, &self.shared.limits);
             loop {
                 let glance = scan.tail(&self.shared.tail(), Sight::Published);
@@ -231,9 +274,9 @@ impl Backend for SqliteBackend {
                     Ok(page) => return Ok(LogPage { events: self.opened(page.events).await?, ..page }),
                     Err(until) => until,
                 };
-                scan = self
-                    .reading(move |shared, reader| scan.indexed(shared, reader.view(), until).map(|()| scan))
-                    .await?;
+                let scanned =
+                    self.reading(move |shared, reader| scan.indexed(shared, reader.view(), until).map(|()| scan));
+                scan = self.noted(scanned.await)?;
             }
         })
     }
@@ -270,26 +313,66 @@ impl Backend for SqliteBackend {
         }))
     }
 
-    fn retire(&self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>> {
-        Box::pin(self.ask(move |reply| Job::Retire(stream, what, reply)))
+    fn settle(&self, stream: Option<Name>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(move |reply| Job::Settle(stream, reply)))
+    }
+
+    fn metadata(&self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
+        Box::pin(self.reading(move |_, reader| metadata::read(&reader.connection, &stream)))
+    }
+
+    fn ruled(&self, after: Option<Name>, limit: usize) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>> {
+        Box::pin(self.reading(move |_, reader| ruled(&reader.connection, after.as_ref(), limit)))
+    }
+
+    fn archive(&self, order: ArchiveOrder) -> BoxFuture<'_, Result<Archive, ArchiveError>> {
+        Box::pin(async move {
+            // One at a time: whether a name is free is asked before it is taken.
+            let _turn = self.archiving.lock().await;
+            self.archive_alone(order).await
+        })
+    }
+
+    fn archives(&self, stream: Name) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>> {
+        Box::pin(self.reading(move |_, reader| archive::of_stream(&reader.connection, &stream)))
     }
 
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>> {
         Box::pin(async move {
             let asked = subject.clone();
             let destroyed = self.ask(|reply| Job::Erase(asked, reply)).await?;
-            let generations = destroyed.generations;
+            let (before, generation) = destroyed.generations;
             let events =
-                self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, generations)).await?;
-            Ok(Erased { events, generation: generations.1, erased_at: destroyed.erased_at })
+                self.reading(move |shared, reader| erase::count(shared, reader.view(), &subject, (before, generation)));
+            let events = events.await?;
+            let (keys, entry) = (generation - before, destroyed.entry);
+            let erased_at = entry.map(|entry| entry.erasure.erased_at);
+            Ok(Erased { events, keys, generation, erased_at, entry: entry.map(|entry| entry.number) })
         })
     }
 
-    fn erasures(&self) -> BoxFuture<'_, Result<Ledger, StoreError>> {
-        Box::pin(self.reading(|shared, reader| {
-            let erasures = ledger::all(&reader.connection)?;
-            Ok(Ledger { store: shared.timeline.store, erasures })
+    fn erasures(&self, after: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Entry>, StoreError>> {
+        Box::pin(async move {
+            read::check_limit(&self.shared.limits, limit)?;
+            self.reading(move |_, reader| ledger::page(&reader.connection, after, limit)).await
+        })
+    }
+
+    fn data_subject(&self, subject: Arc<str>) -> BoxFuture<'_, Result<DataSubject, StoreError>> {
+        Box::pin(self.reading(move |shared, reader| {
+            let name = shared.keys.hash(&subject);
+            // Ordering: the ledger comes first, in an erasure, too: what is found afterwards lives in spite of it.
+            let erasure = ledger::newest(&reader.connection, &name)?;
+            let live = shared.keys.find(&name)?.and_then(|known| known.live);
+            let erased = erasure.map_or(0, |entry| entry.erasure.generation);
+            let live = live.is_some_and(|key| key.id().generation > erased);
+            Ok(DataSubject { name, erasure, live, incomplete: shared.keys.is_doomed(&name) })
         }))
+    }
+
+    fn wipe(&self) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.shared.lingering.store(true, Ordering::Relaxed);
+        Box::pin(self.ask(Job::Flush))
     }
 
     fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>> {
@@ -331,9 +414,11 @@ fn streams(
             .map(|(name, slot)| (name.to_string(), slot.head(tail.published())));
         found.extend(live.filter(|(_, head)| head.version.get() > 0));
     }
-    let sql =
-        "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream WHERE name >= ?1 ORDER BY name";
-    let mut select = connection.prepare_cached(sql).map_err(failed(LISTING))?;
+    // Metadata can be set before there is a stream.
+    let sql = format!(
+        "SELECT {STREAM_COLUMNS} FROM quorate_stream WHERE name >= ?1 AND (version > 0 OR tombstoned) ORDER BY name"
+    );
+    let mut select = connection.prepare_cached(&sql).map_err(failed(LISTING))?;
     let rows = select.query_map([begins], StreamRow::read).map_err(failed(LISTING))?;
     for (n, row) in rows
         .filter(|row| !row.as_ref().is_ok_and(|row| after.is_some_and(|after| row.name == after.as_str())))
@@ -345,7 +430,33 @@ fn streams(
         }
         found.entry(row.name).or_insert(row.head);
     }
-    let summary =
-        |(name, head): (String, StreamHead)| Name::new(name).ok().map(|stream| StreamSummary { stream, head });
+    let summary = |(name, head): (String, StreamHead)| {
+        let first = head.first.max(head.rules.first_counted(head.version));
+        Name::new(name).ok().map(|stream| StreamSummary { stream, head: StreamHead { first, ..head } })
+    };
     Ok(found.into_iter().filter_map(summary).take(limit).collect())
+}
+
+/// Streams with rules, in order of their names, as their rows have them.
+fn ruled(
+    connection: &rusqlite::Connection,
+    after: Option<&Name>,
+    limit: usize,
+) -> Result<Vec<StreamSummary>, StoreError> {
+    const LISTING: &str = "listing streams with rules";
+    let sql = format!(
+        "SELECT {STREAM_COLUMNS} FROM quorate_stream INDEXED BY quorate_stream_ruled
+         WHERE (max_count > 0 OR max_age > 0) AND name > ?1 ORDER BY name LIMIT ?2"
+    );
+    let mut select = connection.prepare_cached(&sql).map_err(failed(LISTING))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = select
+        .query_map(rusqlite::params![after.map_or("", Name::as_str), limit], StreamRow::read)
+        .map_err(failed(LISTING))?;
+    let mut found = Vec::new();
+    for row in rows {
+        let row = row.map_err(failed(LISTING))?.check()?;
+        found.extend(Name::new(row.name).ok().map(|stream| StreamSummary { stream, head: row.head }));
+    }
+    Ok(found)
 }

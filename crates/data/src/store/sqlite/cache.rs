@@ -65,10 +65,15 @@ impl BlockCache {
         }
     }
 
-    /// Forgets everything, because blocks changed in the database.
-    pub(super) fn clear(&self) {
+    /// Forgets the blocks that begin at `firsts`, because they changed in the database.
+    pub(super) fn forget(&self, firsts: &[u64]) {
         let mut inner = self.lock();
-        *inner = Inner { changes: inner.changes + 1, ..Inner::default() };
+        inner.changes += 1;
+        for first in firsts {
+            if let Some(n) = inner.by_first.get(first).copied() {
+                inner.drop_slot(n);
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -109,11 +114,15 @@ impl Inner {
             }
             self.hand += 1;
         }
-        let gone = self.slots.swap_remove(self.hand);
+        self.drop_slot(self.hand);
+    }
+
+    fn drop_slot(&mut self, n: usize) {
+        let gone = self.slots.swap_remove(n);
         self.bytes -= gone.block.size();
         self.by_first.remove(&gone.block.first());
-        if let Some(moved) = self.slots.get(self.hand) {
-            self.by_first.insert(moved.block.first(), self.hand);
+        if let Some(moved) = self.slots.get(n) {
+            self.by_first.insert(moved.block.first(), n);
         }
     }
 }
@@ -158,8 +167,18 @@ mod tests {
     fn a_block_read_before_a_change_is_not_kept() {
         let cache = BlockCache::new(1 << 20);
         let epoch = cache.epoch();
-        cache.clear();
+        cache.forget(&[7]);
         cache.put(block(1), epoch);
         assert!(cache.get(1).is_none());
+    }
+
+    #[test]
+    fn a_block_that_changed_is_forgotten_and_the_others_stay() {
+        let cache = BlockCache::new(1 << 20);
+        (1..=5).for_each(|position| cache.put(block(position), cache.epoch()));
+        cache.forget(&[2, 5, 9]);
+        let held: Vec<u64> = (1..=5).filter(|position| cache.get(*position).is_some()).collect();
+        assert_eq!(held, [1, 3, 4]);
+        assert_eq!(cache.lock().bytes, 3 * block(1).size());
     }
 }

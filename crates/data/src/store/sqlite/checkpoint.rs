@@ -58,7 +58,8 @@ impl Core {
     /// Writes the log back if it has grown. Nobody waits for it.
     pub(super) fn checkpoint_if_due(&mut self) {
         let frames = vfs::log_frames(&self.connection);
-        if self.is_halted() || !self.checkpoints.due(frames) {
+        let early = frames > 0 && self.env.buggify("store: the log is written back early");
+        if self.is_halted() || !(self.checkpoints.due(frames) || early) {
             return;
         }
         self.checkpoint(if frames >= FRAMES_LARGE { Mode::Truncate } else { Mode::Passive });
@@ -84,7 +85,12 @@ impl Core {
     fn checkpoint(&mut self, mode: Mode) -> bool {
         let done = checkpoint(&self.connection, mode);
         let cause = match done {
-            Ok(complete) => return complete,
+            Ok(complete) => {
+                if complete {
+                    self.env.reached("store: the log was written back");
+                }
+                return complete;
+            }
             Err(cause) => explained(&self.connection, cause),
         };
         self.end_if_fatal(&cause);

@@ -42,6 +42,8 @@ pub(super) struct Core {
     pub(super) asked: usize,
     pub(super) checkpoints: Checkpoints,
     pub(super) halted: bool,
+    /// Events of the group up to here were taken in by the followers.
+    pub(super) folded: u64,
     sealing: Sealing,
     buffer: BytesMut,
 }
@@ -78,6 +80,7 @@ impl Core {
             asked: 0,
             checkpoints: Checkpoints::default(),
             halted: false,
+            folded: 0,
             sealing,
             buffer: BytesMut::new(),
         }
@@ -93,6 +96,19 @@ impl Core {
             self.begun = true;
         }
         Ok(())
+    }
+
+    /// Begins a group: nothing of it was taken in by the followers.
+    pub(super) fn begin_group(&mut self) {
+        self.folded = self.shared.tail().published();
+    }
+
+    /// The events of the group that the followers have yet to take in, which they now do.
+    pub(super) fn unfolded(&mut self) -> Vec<Recorded> {
+        let tail = self.shared.tail();
+        let events = tail.events_after(self.folded).to_vec();
+        self.folded = tail.end();
+        events
     }
 
     /// Writes the group's events and commits; then they are durable and visible.
@@ -116,12 +132,17 @@ impl Core {
         if self.sealing == Sealing::Begun {
             self.sealing = Sealing::Said;
         }
-        let (published, moved) = {
+        let (published, moved, forgets) = {
             let mut tail = self.shared.tail_mut();
-            let moved = self.shared.streams.of(tail.events_after(tail.published()).iter().map(Recorded::stream));
+            let forgets = tail.changed().next().is_some();
+            let appended = tail.events_after(tail.published()).iter().map(Recorded::stream);
+            let moved = self.shared.streams.of(appended.chain(tail.changed()));
             tail.publish();
-            (Position::new(tail.published()), moved)
+            (Position::new(tail.published()), moved, forgets)
         };
+        if forgets {
+            self.shared.forget();
+        }
         self.shared.head.send_if_modified(|head| std::mem::replace(head, published) != published);
         self.shared.streams.wake(moved, published);
         Ok(())
@@ -158,6 +179,7 @@ impl Core {
         let mut tail = self.shared.tail_mut();
         let published = tail.published();
         tail.rewind(published);
+        tail.undo(0);
     }
 
     /// Runs one of our own statements.
@@ -224,14 +246,19 @@ impl Core {
             return Ok(());
         }
         self.begin()?;
-        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest).map_err(failed(FLUSHING));
+        let now = self.shared.expiry.now().unix_nanos();
+        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest)
+            .and_then(|()| tables::set_meta(&self.connection, "clock", now))
+            .map_err(failed(FLUSHING));
         match written.and_then(|()| self.make_durable(FLUSHING)) {
             Ok(()) => {
                 self.begun = false;
                 self.shared.tail_mut().drop_indexed();
+                self.env.reached("store: the tail became index");
                 Ok(())
             }
             Err(cause) => {
+                self.env.reached("store: the index could not be written");
                 let cause = explained(&self.connection, cause);
                 self.roll_back();
                 self.end_if_fatal(&cause);
@@ -275,7 +302,7 @@ impl Core {
     }
 
     /// Makes sure that the tail knows what the index tables say of a stream.
-    fn remember(&self, stream: &Name) -> Result<(), StoreError> {
+    pub(super) fn remember(&self, stream: &Name) -> Result<(), StoreError> {
         if self.shared.tail().slot(stream.as_str()).is_some() {
             return Ok(());
         }
@@ -294,7 +321,8 @@ impl Core {
         let tail = self.shared.tail();
         let (actual, tombstoned) = tail
             .slot(part.stream.as_str())
-            .map_or((Version::ZERO, false), |slot| (slot.version(), slot.base.tombstoned));
+            .map(Slot::own_head)
+            .map_or((Version::ZERO, false), |head| (head.version, head.tombstoned));
         let stream = part.stream.clone();
         if tombstoned {
             return Err(AppendError::Tombstoned { stream });
@@ -323,6 +351,7 @@ impl Core {
         match known {
             0 => Ok(None),
             known if known == total => {
+                self.env.reached("store: an append was known already");
                 let token = Token::new(self.shared.timeline, newest);
                 Ok(Some(Appended { versions, token, repeated: true }))
             }

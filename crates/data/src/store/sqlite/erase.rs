@@ -1,8 +1,7 @@
 //! Erasing a data subject: the writer's part.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
-use quorate_foundations::time::Wall;
 use rusqlite::Connection;
 
 use super::{
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    erasure::{Erasure, SubjectHash},
+    erasure::{Entry, Erasure, SubjectHash},
 };
 
 const ERASING: &str = "erasing a data subject";
@@ -24,7 +23,8 @@ const ERASING: &str = "erasing a data subject";
 pub(super) struct Destroyed {
     /// The generations that were destroyed by this call: those behind the first, up to the second.
     pub(super) generations: (u32, u32),
-    pub(super) erased_at: Option<Wall>,
+    /// The subject's newest entry in the ledger.
+    pub(super) entry: Option<Entry>,
 }
 
 /// Destroys every key of `subject`.
@@ -34,18 +34,19 @@ pub(super) struct Destroyed {
 pub(super) fn run(core: &mut Core, subject: &str) -> Result<Destroyed, StoreError> {
     let hash = core.shared.keys.hash(subject);
     let known = ledger::newest(&core.connection, &hash)?;
-    let before = known.map_or(0, |erasure| erasure.generation);
+    let before = known.map_or(0, |entry| entry.erasure.generation);
     let Some(generation) = newest_generation(core, subject, &hash)?.filter(|newest| *newest > before) else {
         // A first attempt may have ended between the two steps.
-        if let Some(erasure) = known {
-            destroy(core, erasure)?;
+        if let Some(entry) = known {
+            destroy(core, entry.erasure)?;
         }
-        return Ok(Destroyed { generations: (before, before), erased_at: known.map(|erasure| erasure.erased_at) });
+        return Ok(Destroyed { generations: (before, before), entry: known });
     };
     let erasure = Erasure { subject: hash, generation, erased_at: core.env.wall() };
     enter(core, &erasure)?;
     destroy(core, erasure)?;
-    Ok(Destroyed { generations: (before, generation), erased_at: Some(erasure.erased_at) })
+    let number = ledger::head(&core.connection)?.entries.cast_unsigned();
+    Ok(Destroyed { generations: (before, generation), entry: Some(Entry { number, erasure }) })
 }
 
 /// The newest generation of keys that `subject` has, or that sealed one of its events.
@@ -100,7 +101,12 @@ fn enter(core: &mut Core, erasure: &Erasure) -> Result<(), StoreError> {
 }
 
 fn destroy(core: &Core, erasure: Erasure) -> Result<(), StoreError> {
-    core.shared.keys.destroy(erasure, ledger::head(&core.connection)?.chain)
+    let chain = ledger::head(&core.connection)?.chain;
+    let destroyed = core.shared.keys.destroy(erasure, chain);
+    // Also where it failed: the key counts as destroyed from now on. What rooms delete next lingers in old pages.
+    core.shared.lingering.store(true, Ordering::Relaxed);
+    core.shared.forget();
+    destroyed
 }
 
 /// How many whole events of `subject` are sealed with keys of the generations behind `after`, up to `to`.

@@ -1,5 +1,7 @@
 //! The index tables: where a stream's and a term's events are, for everything behind the tail.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
@@ -11,10 +13,13 @@ use super::{
 };
 use crate::{
     event::{ChainHash, Version},
-    store::{StoreError, StreamHead},
+    store::{Rules, StoreError, StreamHead},
 };
 
 const READING: &str = "reading the index";
+
+/// The columns of `quorate_stream`, as [`StreamRow::read`] takes them.
+pub(super) const STREAM_COLUMNS: &str = "id, name, version, first, tombstoned, hash, max_count, max_age, metadata, sum";
 
 /// A row of `quorate_stream`.
 #[derive(Clone, Debug)]
@@ -27,15 +32,21 @@ pub(super) struct StreamRow {
 }
 
 impl StreamRow {
-    /// Reads the columns `id, name, version, first, tombstoned, hash, sum` without judging them.
+    /// Reads the [`STREAM_COLUMNS`] without judging them.
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Self> {
         let head = StreamHead {
             version: Version::new(row.get::<_, i64>(2)?.cast_unsigned()),
             first: Version::new(row.get::<_, i64>(3)?.cast_unsigned()),
             tombstoned: row.get(4)?,
+            rules: Rules {
+                // Zero is no rule, so that it can stand for none.
+                max_count: Some(row.get::<_, i64>(6)?.cast_unsigned()).filter(|count| *count > 0),
+                max_age: Some(Duration::from_nanos(row.get::<_, i64>(7)?.cast_unsigned())).filter(|age| !age.is_zero()),
+            },
+            metadata: Version::new(row.get::<_, i64>(8)?.cast_unsigned()),
         };
         let hash = ChainHash::from_bytes(row.get(5)?);
-        Ok(Self { id: row.get(0)?, name: row.get(1)?, head, hash, sum: row.get(6)? })
+        Ok(Self { id: row.get(0)?, name: row.get(1)?, head, hash, sum: row.get(9)? })
     }
 
     /// Whether the row is what was written.
@@ -52,13 +63,20 @@ fn stream_sum(name: &str, head: &StreamHead, hash: &ChainHash) -> u32 {
     bytes.extend_from_slice(&head.version.get().to_le_bytes());
     bytes.extend_from_slice(&head.first.get().to_le_bytes());
     bytes.push(head.tombstoned.into());
+    bytes.extend_from_slice(&head.rules.max_count.unwrap_or(0).to_le_bytes());
+    bytes.extend_from_slice(&nanos(head.rules.max_age).to_le_bytes());
+    bytes.extend_from_slice(&head.metadata.get().to_le_bytes());
     run::checksum(name.as_bytes(), &bytes)
+}
+
+fn nanos(span: Option<Duration>) -> i64 {
+    span.map_or(0, |span| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// What the tables say of `stream`.
 pub(super) fn stream(connection: &Connection, stream: &str) -> Result<Option<StreamRow>, StoreError> {
-    let sql = "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream WHERE name = ?1";
-    let mut select = connection.prepare_cached(sql).map_err(failed(READING))?;
+    let sql = format!("SELECT {STREAM_COLUMNS} FROM quorate_stream WHERE name = ?1");
+    let mut select = connection.prepare_cached(&sql).map_err(failed(READING))?;
     let row = select.query_row([stream], StreamRow::read).optional().map_err(failed(READING))?;
     row.map(StreamRow::check).transpose()
 }
@@ -72,8 +90,9 @@ pub(super) fn put_stream(
 ) -> rusqlite::Result<i64> {
     connection
         .prepare_cached(
-            "INSERT INTO quorate_stream (name, version, first, tombstoned, hash, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (name) DO UPDATE SET version = ?2, first = ?3, tombstoned = ?4, hash = ?5, sum = ?6 RETURNING id",
+            "INSERT INTO quorate_stream (name, version, first, tombstoned, hash, max_count, max_age, metadata, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (name) DO UPDATE SET version = ?2, first = ?3,
+             tombstoned = ?4, hash = ?5, max_count = ?6, max_age = ?7, metadata = ?8, sum = ?9 RETURNING id",
         )?
         .query_row(
             params![
@@ -82,6 +101,9 @@ pub(super) fn put_stream(
                 head.first.get().cast_signed(),
                 head.tombstoned,
                 hash.as_bytes(),
+                head.rules.max_count.unwrap_or(0).cast_signed(),
+                nanos(head.rules.max_age),
+                head.metadata.get().cast_signed(),
                 stream_sum(stream, head, hash)
             ],
             |row| row.get(0),

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::store::{
     StoreError,
-    erasure::{Erasure, SubjectHash},
+    erasure::{self, Erasure, SubjectHash},
 };
 
 const LEDGER: &str = "using the erasure ledger";
@@ -35,6 +35,11 @@ impl Entry {
         let sound = row.get::<_, u32>(5)? == sum(read.entry, &erasure, read.chain);
         let place = format!("quorate_erasure, row {}", read.entry);
         Ok(if sound { Ok(read) } else { Err(corrupt(place, "the checksum does not match")) })
+    }
+
+    /// The entry.
+    fn shown(&self) -> erasure::Entry {
+        erasure::Entry { number: self.entry.cast_unsigned(), erasure: self.erasure }
     }
 
     /// Its chain, if it follows the entry whose chain is `previous`.
@@ -75,17 +80,26 @@ pub(super) fn all(connection: &Connection) -> Result<Vec<Erasure>, StoreError> {
     rows.map(|row| Ok(row.map_err(failed(LEDGER))??.erasure)).collect()
 }
 
+/// At most `limit` entries behind entry `after`, oldest first.
+pub(super) fn page(connection: &Connection, after: u64, limit: usize) -> Result<Vec<erasure::Entry>, StoreError> {
+    let sql = format!("SELECT {COLUMNS} FROM quorate_erasure WHERE entry > ?1 ORDER BY entry LIMIT ?2");
+    let (after, limit) = (i64::try_from(after).unwrap_or(i64::MAX), i64::try_from(limit).unwrap_or(i64::MAX));
+    let mut select = connection.prepare_cached(&sql).map_err(failed(LEDGER))?;
+    let rows = select.query_map([after, limit], Entry::read).map_err(failed(LEDGER))?;
+    rows.map(|row| Ok(row.map_err(failed(LEDGER))??.shown())).collect()
+}
+
 /// The newest entry of `subject`.
-pub(super) fn newest(connection: &Connection, subject: &SubjectHash) -> Result<Option<Erasure>, StoreError> {
+pub(super) fn newest(connection: &Connection, subject: &SubjectHash) -> Result<Option<erasure::Entry>, StoreError> {
     let sql = format!("SELECT {COLUMNS} FROM quorate_erasure WHERE subject = ?1 ORDER BY generation DESC LIMIT 1");
     let mut select = connection.prepare_cached(&sql).map_err(failed(LEDGER))?;
     let mut rows = select.query_map([subject.as_bytes()], Entry::read).map_err(failed(LEDGER))?;
-    rows.next().map(|row| Ok(row.map_err(failed(LEDGER))??.erasure)).transpose()
+    rows.next().map(|row| Ok(row.map_err(failed(LEDGER))??.shown())).transpose()
 }
 
 /// Adds an entry, in the caller's transaction, unless it or a later one of the subject is there; whether it did.
 pub(super) fn add(connection: &Connection, erasure: &Erasure) -> Result<bool, StoreError> {
-    if newest(connection, &erasure.subject)?.is_some_and(|known| known.generation >= erasure.generation) {
+    if newest(connection, &erasure.subject)?.is_some_and(|known| known.erasure.generation >= erasure.generation) {
         return Ok(false);
     }
     let Head { entries, chain } = head(connection)?;

@@ -12,7 +12,8 @@
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `schemas` | the schemas as they were registered |
-//! | `retire`, `verify`, `tables`, `connection`, `sql` | retention, checks, the schema, SQLite itself |
+//! | `metadata`, `expiry`, `retire`, `retiring`, `archive` | retention: rules, what they hide, forgetting, moving away |
+//! | `verify`, `tables`, `connection`, `sql` | checks, the schema, SQLite itself |
 //! | `vfs` | checksums of pages, below SQLite |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
@@ -23,6 +24,7 @@
 //! Sources: SQLite, "Write-Ahead Logging"; Gray and Reuter (1992), section 9.4, for group commit; O'Neil et al., "The
 //! Log-Structured Merge-Tree" (1996), for the tail that becomes runs.
 
+mod archive;
 mod backend;
 mod backup;
 mod batch;
@@ -32,15 +34,19 @@ mod checkpoint;
 mod connection;
 mod core;
 mod erase;
+mod expiry;
+mod gather;
 mod identity;
 mod index;
 mod keys;
 mod ledger;
+mod metadata;
 mod moves;
 mod open;
 mod queue;
 mod read;
 mod retire;
+mod retiring;
 mod run;
 mod schemas;
 mod search;

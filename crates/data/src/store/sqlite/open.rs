@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use quorate_foundations::time::Wall;
 use quorate_runtime::{Env, disk::Lock};
 use rusqlite::Connection;
 
@@ -16,12 +17,13 @@ use super::{
     connection::{self, corrupt, failed},
     core::{Core, Sealing},
     erase,
+    expiry::Expiry,
     identity::Largest,
     index,
     keys::{self, KeyFile, KeyRing},
     ledger,
     queue::Queue,
-    schemas,
+    retiring, schemas,
     shared::{self, Shared},
     sql::Guard,
     tables,
@@ -46,7 +48,11 @@ use crate::{
 /// See [`OpenError`]; nothing was changed.
 pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     let blocking_env = env.clone();
-    let (core, lock) = env.run_blocking(move || prepare(blocking_env, config)).await?;
+    let prepared = env.run_blocking(move || prepare(blocking_env, config)).await;
+    if let Err(OpenError::Corrupt { .. }) = &prepared {
+        env.reached("store: damage was found at opening");
+    }
+    let (core, lock) = prepared?;
     let shared = core.shared.clone();
     let queue = Arc::new(Queue::new(&shared.limits));
     queue.connect(env.dedicate("quorate-store", Box::new(Writer::new(core, queue.clone(), lock))));
@@ -56,12 +62,17 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
 fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
+    rewrite_log(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
     let mut connection = tables::prepare(&path, random.u64() >> 1)?;
     #[cfg(feature = "museum")]
     if env.planted("ack-before-sync") {
         connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed("planting a bug"))?;
+    }
+    #[cfg(feature = "museum")]
+    if env.planted("sync-wrong-file") {
+        super::vfs::send_syncs_astray(&connection);
     }
     let damaged = |cause| damaged(&path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
@@ -71,6 +82,9 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     }
     let mut tail = Tail::new(indexed, random.u64());
     replay(&connection, &mut tail).map_err(damaged)?;
+    if tail.len() > 0 {
+        env.reached("store: the tail was read back");
+    }
     let schemas = SchemaRegistry::with(schemas::load(&path, &connection, policy)?);
     let largest = Largest::load(&connection).map_err(damaged)?;
     connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;
@@ -79,8 +93,28 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     let sealing = if sealing == 0 { Sealing::Never } else { Sealing::Said };
     let file = open_keys(&env, &path, &connection, sealing)?;
     let keys = KeyRing::new(&env, keys::path_of(&path), timeline.store, file);
-    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, schemas));
+    tail.resume(retiring::load(&connection).map_err(damaged)?);
+    let mark = tables::meta(&connection, "clock").map_err(damaged)?;
+    let expiry = Expiry::new(&env, (mark != 0).then(|| Wall::from_unix_nanos(mark)));
+    let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, expiry, schemas));
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
+}
+
+/// Makes durable what a process that did not end well left in the write-ahead log of `database`, before anybody reads it.
+///
+/// It may have ended because a sync failed. What could not be written is then still shown by the kernel, but is on no disk,
+/// and no later sync will write it: whatever came to stand behind it would be lost with it when the power fails. What a
+/// failed checkpoint left of the database's own file needs no such care: all of it is in the log, and is written again.
+///
+/// Source: Rebello et al., "Can Applications Recover from fsync Failures?" (2020), section 4.
+fn rewrite_log(env: &Env, database: &Path) -> Result<(), OpenError> {
+    let log = beside(database, "-wal");
+    let rewritten = match env.disk().exists(&log) {
+        Ok(true) => env.disk().rewrite(&log),
+        Ok(false) => Ok(()),
+        Err(cause) => Err(cause),
+    };
+    rewritten.map_err(|cause| OpenError::Io { path: log, cause })
 }
 
 /// Opens the file of keys, if there is or must be one, and brings it and the ledger to the same state.
@@ -95,6 +129,7 @@ fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing)
         return Ok(None);
     }
     let timeline = tables::timeline(connection).map_err(damaged)?;
+    rewrite_log(env, &path)?;
     let file = KeyFile::open(&path, timeline.store)?;
     ledger::reconcile(connection, &file).map_err(damaged)?;
     Ok(Some(file))

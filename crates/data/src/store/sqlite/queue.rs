@@ -22,18 +22,19 @@ pub(super) struct Queue {
     max_bytes: usize,
 }
 
-#[derive(Default)]
 struct Inner {
     jobs: VecDeque<Job>,
     bytes: usize,
-    working: bool,
+    /// The writer is woken when so many wait; it is at work, and looks again by itself, while there is no number.
+    wakes_at: Option<usize>,
     closed: bool,
 }
 
 impl Queue {
     pub(super) fn new(limits: &Limits) -> Self {
         let (max_jobs, max_bytes) = (limits.waiting_writes, limits.waiting_bytes);
-        Self { inner: Mutex::default(), kick: OnceLock::new(), max_jobs, max_bytes }
+        let inner = Inner { jobs: VecDeque::new(), bytes: 0, wakes_at: Some(1), closed: false };
+        Self { inner: Mutex::new(inner), kick: OnceLock::new(), max_jobs, max_bytes }
     }
 
     /// Says how to wake the writer.
@@ -55,12 +56,15 @@ impl Queue {
             if !may_wait && (waiting >= self.max_jobs || (inner.bytes + bytes > self.max_bytes && waiting > 0)) {
                 return Err(StoreError::Overloaded { waiting });
             }
+            let gathers = matches!(job, Job::Append(..) | Job::Unit(..));
             inner.jobs.push_back(job);
             inner.bytes += bytes;
             // A writer at work looks at the queue again before it rests: no need to wake it.
-            if mem::replace(&mut inner.working, true) {
+            let Some(wakes_at) = inner.wakes_at else { return Ok(()) };
+            if gathers && inner.jobs.len() < wakes_at && inner.bytes < GROUP_BYTES {
                 return Ok(());
             }
+            inner.wakes_at = None;
         }
         if let Some(kick) = self.kick.get() {
             kick.kick();
@@ -82,13 +86,23 @@ impl Queue {
             bytes > GROUP_BYTES
         });
         let count = beyond.map_or(inner.jobs.len(), |n| n.max(1));
-        inner.working = count > 0;
+        inner.wakes_at = (count == 0).then_some(1);
         if count == 0 {
             return None;
         }
         let group: Vec<Job> = inner.jobs.drain(..count).collect();
         inner.bytes -= group.iter().map(Job::bytes).sum::<usize>();
         Some(group)
+    }
+
+    /// Has the writer woken only when `wanted` jobs wait, or something that is not for a group; `false` if they do already.
+    pub(super) fn wake_at(&self, wanted: usize) -> bool {
+        let mut inner = self.lock();
+        let is_short = inner.jobs.len() < wanted
+            && inner.bytes < GROUP_BYTES
+            && inner.jobs.iter().all(|job| matches!(job, Job::Append(..) | Job::Unit(..)));
+        inner.wakes_at = is_short.then_some(wanted);
+        is_short
     }
 
     /// Accepts nothing from now on, and returns what was waiting.

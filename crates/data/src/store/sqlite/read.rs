@@ -1,11 +1,15 @@
 //! Reading streams and the log: from the tail where it suffices, from the database otherwise.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use rusqlite::{Connection, params};
 
 use super::{
     connection::{corrupt, failed},
+    expiry::{self, Expiry},
     index,
+    retiring::Retiring,
     search::Search,
     shared::{self, Shared, View},
     tail::{Slot, Tail},
@@ -44,6 +48,20 @@ impl Sight {
             Self::Everything => tail.end(),
         }
     }
+
+    fn head(self, tail: &Tail, slot: &Slot) -> StreamHead {
+        match self {
+            Self::Published => slot.head(tail.published()),
+            Self::Everything => slot.own_head(),
+        }
+    }
+
+    fn retiring(self, tail: &Tail) -> Arc<Retiring> {
+        match self {
+            Self::Published => tail.retiring().clone(),
+            Self::Everything => tail.own_retiring(),
+        }
+    }
 }
 
 /// Refuses a page beyond the limit.
@@ -58,6 +76,8 @@ pub(super) enum Glance {
     Page(StreamPage),
     /// The newer part; older events are in the database.
     Part(Newer),
+    /// Nothing before it is known which of its events, of which there is this head, are too old: see [`expiry::judge`].
+    Aging(StreamHead),
 }
 
 /// The part of a stream that the tail holds.
@@ -71,11 +91,12 @@ pub(super) struct Newer {
 }
 
 /// Reads what the tail holds of a stream.
-pub(super) fn glance(tail: &Tail, read: &ReadStream, limits: &Limits, sight: Sight) -> Glance {
+pub(super) fn glance(tail: &Tail, read: &ReadStream, limits: &Limits, expiry: &Expiry, sight: Sight) -> Glance {
     let Some(slot) = tail.slot(read.stream.as_str()) else {
         return Glance::Part(Newer { head: None, indexed: Version::ZERO, events: Vec::new() });
     };
-    let head = slot.head(sight.end(tail));
+    let stored = sight.head(tail, slot);
+    let Some(head) = expiry.visible(&read.stream, stored) else { return Glance::Aging(stored) };
     let span = Span::of(read, &head);
     if span.is_empty() || span.low > slot.base.version.get() {
         let versions = span.versions(read.direction).map(|version| in_tail(tail, slot, version));
@@ -171,7 +192,7 @@ fn keep(page: &mut Vec<Recorded>, event: Recorded) {
     page.push(if copied { event.detached() } else { event });
 }
 
-/// Completes a read of a stream from the database. `None` where the stream was truncated since the glance: look again.
+/// Completes a read of a stream from the database. `None` where the stream was changed since the glance: look again.
 pub(super) fn stream(
     shared: &Shared,
     view: View<'_>,
@@ -182,7 +203,10 @@ pub(super) fn stream(
     let indexed = row.as_ref().map(|row| row.head).unwrap_or_default();
     let (head, indexed_version) = match newer.head {
         Some(head) => (head, newer.indexed.get()),
-        None => (indexed, indexed.version.get()),
+        None => {
+            let Some(head) = expiry::visible(shared, view, &read.stream, indexed)? else { return Ok(None) };
+            (head, indexed.version.get())
+        }
     };
     let span = Span::of(read, &head);
     let older = Span { low: span.low, high: span.high.min(indexed_version) };
@@ -229,13 +253,23 @@ pub(super) struct Scan {
     events: Vec<Recorded>,
     scanned: u64,
     full: bool,
+    /// What is forgotten and may still lie in blocks. Ordering: taken before the database is looked at.
+    retiring: Arc<Retiring>,
 }
 
 impl Scan {
     pub(super) fn new(read: ReadLog, limits: &Limits) -> Self {
-        let full = read.limit == 0;
-        let (limit, scanned) = (read.limit, read.after.get());
-        Self { query: read.query, limit, max_bytes: limits.page_bytes, bytes: 0, events: Vec::new(), scanned, full }
+        let ReadLog { query, after, limit } = read;
+        Self {
+            query,
+            limit,
+            max_bytes: limits.page_bytes,
+            bytes: 0,
+            events: Vec::new(),
+            scanned: after.get(),
+            full: limit == 0,
+            retiring: Arc::default(),
+        }
     }
 
     /// Looks at the next event; whether it wants more.
@@ -245,8 +279,9 @@ impl Scan {
                 self.full = true;
                 return false;
             }
-            self.bytes += event.bytes().len();
-            keep(&mut self.events, event.clone());
+            let shown = self.retiring.shown(event).unwrap_or_else(|| event.clone());
+            self.bytes += shown.bytes().len();
+            keep(&mut self.events, shown);
         }
         self.scanned = event.position().get();
         true
@@ -255,6 +290,7 @@ impl Scan {
     /// Reads what the tail holds; the finished page, or how far the database must be read first.
     pub(super) fn tail(&mut self, tail: &Tail, sight: Sight) -> Result<LogPage, u64> {
         let end = sight.end(tail);
+        self.retiring = sight.retiring(tail);
         if !self.full && self.scanned < tail.indexed() {
             return Err(tail.indexed());
         }

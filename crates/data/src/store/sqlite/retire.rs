@@ -1,15 +1,23 @@
-//! Retention: making stubs of a stream's events.
+//! Retention: forgetting a stream's events, at once for whoever reads, and slice by slice on the disk.
+//!
+//! See `retiring` for why these are two things.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
 use quorate_foundations::name::Name;
 use rusqlite::params;
 
 use super::{
     block,
-    connection::{explained, failed},
+    connection::{corrupt, explained, failed},
     core::Core,
-    index, shared,
+    expiry, index,
+    retiring::{self, Range},
+    shared, tables,
+    tail::Slot,
 };
 use crate::{
     event::{Recorded, Stub, Version},
@@ -18,84 +26,178 @@ use crate::{
 
 const RETIRING: &str = "forgetting events";
 
-/// Carries out `what` on `stream`, in a transaction of its own.
-///
-/// The stream's row and its blocks change together: a crash leaves either all of the old data or none of it.
-pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retired, AppendError> {
-    // Everything must be in the tables first: what is in the tail is not rewritten there.
-    core.flush()?;
-    core.begin()?;
-    let retired = rewrite(core, stream, what);
-    let committed = retired.and_then(|retired| Ok(core.make_durable(RETIRING).map(|()| retired)?));
-    let committed = committed.map_err(|cause| match cause {
-        AppendError::Store(cause) => AppendError::Store(explained(&core.connection, cause)),
-        other => other,
-    });
-    match &committed {
-        Ok(_) => {
-            core.begun = false;
-            core.shared.tail_mut().forget(stream.as_str());
-            core.shared.cache.clear();
-            core.shared.lingering.store(true, Ordering::Relaxed);
-            core.empty_log();
-            core.shared.streams.wake(core.shared.streams.of([stream.as_str()]), *core.shared.head.borrow());
-        }
-        Err(AppendError::Store(cause)) => {
-            core.roll_back();
-            core.end_if_fatal(cause);
-        }
-        Err(_) => core.roll_back(),
-    }
-    committed
-}
+/// What noting a change of a stream writes, beside its name.
+const CHANGE_BYTES: usize = 160;
 
-fn rewrite(core: &Core, stream: &Name, what: Retire) -> Result<Retired, AppendError> {
-    let row = index::stream(&core.connection, stream.as_str())?;
-    let known = row.as_ref().map(|row| row.head).unwrap_or_default();
-    let (head, kind) = match what {
+/// A slice works on so many ranges at most, …
+const SLICE_RANGES: usize = 64;
+/// … on so many events of each …
+const SLICE_EVENTS: usize = 4_096;
+/// … and rewrites blocks of so many bytes, or one.
+const SLICE_BYTES: usize = 1 << 20;
+
+/// Carries out `what` on `stream`, in the group being written.
+pub(super) fn run(core: &mut Core, stream: &Name, what: Retire) -> Result<Retired, AppendError> {
+    let known = known(core, stream)?;
+    let last = known.version.next();
+    let (head, stub) = match what {
         Retire::Truncate { before } => {
-            let first = before.get().clamp(known.first.get(), known.version.get() + 1);
+            let first = before.get().clamp(known.first.get(), last.get());
             (StreamHead { first: Version::new(first), ..known }, Stub::Truncated)
+        }
+        Retire::Expired => {
+            let first = kept(core, stream, known)?.max(known.first);
+            if known.rules.max_age.is_some() {
+                let now = core.shared.expiry.now().unix_nanos();
+                tables::set_meta(&core.connection, "clock", now).map_err(failed(RETIRING))?;
+            }
+            (StreamHead { first, ..known }, Stub::Truncated)
         }
         Retire::Tombstone { expected } => {
             if !known.tombstoned && !expected.accepts(known.version) {
                 return Err(AppendError::VersionConflict { stream: stream.clone(), expected, actual: known.version });
             }
-            (StreamHead { first: known.version.next(), tombstoned: true, ..known }, Stub::Tombstoned)
+            (StreamHead { first: last, tombstoned: true, ..known }, Stub::Tombstoned)
         }
     };
-    if head == known {
-        return Ok(Retired { events: 0 });
-    }
-    let hash = row.as_ref().map_or(crate::event::ChainHash::START, |row| row.hash);
-    let id = index::put_stream(&core.connection, stream.as_str(), &head, &hash).map_err(failed(RETIRING))?;
-    let (from, to) = (known.first.get(), head.first.get() - 1);
-    let count = usize::try_from(to + 1 - from).unwrap_or(usize::MAX);
-    let positions = index::versions(&core.connection, id, from, to, count)?;
-    make_stubs(core, &positions, kind)?;
-    Ok(Retired { events: positions.len() as u64 })
+    Ok(change(core, stream, &known, head, stub)?)
 }
 
-/// Rewrites the blocks that hold `positions`, which ascend.
-fn make_stubs(core: &Core, positions: &[u64], kind: Stub) -> Result<(), StoreError> {
-    let mut body = Vec::new();
-    let mut rest = positions;
-    while let Some(first) = rest.first() {
-        let block = shared::block_of(&core.connection, *first)?;
-        let (here, later) = rest.split_at(rest.partition_point(|position| *position < block.end()));
-        let stubs: BTreeMap<u64, Recorded> = here
-            .iter()
-            .map(|position| Ok((*position, shared::in_block(&block, *position)?.to_stub(kind))))
-            .collect::<Result<_, StoreError>>()?;
-        let events = (block.first()..block.end())
-            .map(|position| stubs.get(&position).cloned().map_or_else(|| shared::in_block(&block, position), Ok))
-            .collect::<Result<Vec<_>, _>>()?;
-        block::encode(&events, &mut body);
-        core.connection
-            .prepare_cached("UPDATE quorate_block SET body = ?2 WHERE first = ?1")
-            .and_then(|mut update| update.execute(params![block.first().cast_signed(), body]))
-            .map_err(failed(RETIRING))?;
-        rest = later;
+/// What `stream` is like for the group being written; it is remembered from now on.
+pub(super) fn known(core: &mut Core, stream: &Name) -> Result<StreamHead, StoreError> {
+    core.shared.tail_mut().make_room(1);
+    core.remember(stream)?;
+    Ok(core.shared.tail().slot(stream.as_str()).map(Slot::own_head).unwrap_or_default())
+}
+
+/// The first version that the rules of `stream` keep.
+fn kept(core: &Core, stream: &Name, stored: StreamHead) -> Result<Version, StoreError> {
+    let view = core.shared.view(&core.connection);
+    let visible = expiry::visible(&core.shared, view, stream, stored)?;
+    // An event can become too old just now; the next scavenge forgets it.
+    Ok(visible.map_or(stored.first, |head| head.first))
+}
+
+/// Makes `head` of `stream`, which was `known`: what it keeps less is forgotten as `stub` says.
+pub(super) fn change(
+    core: &mut Core,
+    stream: &Name,
+    known: &StreamHead,
+    head: StreamHead,
+    stub: Stub,
+) -> Result<Retired, StoreError> {
+    if head == *known {
+        return Ok(Retired { events: 0 });
     }
-    Ok(())
+    core.charge(CHANGE_BYTES + 2 * stream.as_str().len())?;
+    put(core, stream, &head)?;
+    let (first, last) = (known.first.get(), head.first.get() - 1);
+    let range = match first <= last {
+        true => Some(retiring::insert(&core.connection, stream.as_str(), (first, last), stub)?),
+        false => None,
+    };
+    core.shared.tail_mut().change(stream.as_str(), head, range);
+    Ok(Retired { events: (last + 1).saturating_sub(first) })
+}
+
+/// Writes what `stream`, which is remembered, is like; returns its row. Events in the tail are not the row's yet.
+pub(super) fn put(core: &Core, stream: &Name, head: &StreamHead) -> Result<i64, StoreError> {
+    let (version, hash) = {
+        let tail = core.shared.tail();
+        let slot = tail.slot(stream.as_str());
+        slot.map(|slot| (slot.base.version, slot.base_hash)).unwrap_or_default()
+    };
+    let indexed = StreamHead { version, ..*head };
+    index::put_stream(&core.connection, stream.as_str(), &indexed, &hash).map_err(failed(RETIRING))
+}
+
+/// Takes the next slice of forgotten data out of the blocks, in a transaction of its own. Between groups only.
+pub(super) fn slice(core: &mut Core) -> Result<(), StoreError> {
+    let ranges = core.shared.tail().retiring().first(SLICE_RANGES);
+    for (stream, range) in &ranges {
+        let indexed = index::stream(&core.connection, stream)?.map_or(0, |row| row.head.version.get());
+        if indexed < range.last {
+            // What is in the tail is not rewritten there.
+            core.flush()?;
+            break;
+        }
+    }
+    core.begin()?;
+    let mut slice = Slice { bytes: SLICE_BYTES, blocks: Vec::new(), done: Vec::new() };
+    let rewritten = ranges.iter().try_for_each(|(stream, range)| slice.rewrite(core, stream, range));
+    match rewritten.and_then(|()| core.make_durable(RETIRING)) {
+        Ok(()) => {
+            core.begun = false;
+            if slice.blocks.len() > 1 {
+                core.env.reached("store: several blocks were rewritten at once");
+            }
+            core.shared.lingering.store(true, Ordering::Relaxed);
+            // Ordering: see `retiring`.
+            core.shared.cache.forget(&slice.blocks);
+            let mut tail = core.shared.tail_mut();
+            slice.done.iter().for_each(|(stream, id, next)| tail.retiring_mut().advance(stream, *id, *next));
+            Ok(())
+        }
+        Err(cause) => {
+            let cause = explained(&core.connection, cause);
+            core.roll_back();
+            core.end_if_fatal(&cause);
+            Err(cause)
+        }
+    }
+}
+
+/// A slice in the making.
+struct Slice {
+    /// What it may still rewrite.
+    bytes: usize,
+    /// The first positions of the blocks that it rewrote.
+    blocks: Vec<u64>,
+    /// How far it came: stream, range, next version.
+    done: Vec<(Arc<str>, i64, u64)>,
+}
+
+impl Slice {
+    /// Goes on with a range, as far as the slice allows.
+    fn rewrite(&mut self, core: &Core, stream: &Arc<str>, range: &Range) -> Result<(), StoreError> {
+        if self.bytes == 0 {
+            return Ok(());
+        }
+        let Some(row) = index::stream(&core.connection, stream)? else {
+            return Err(corrupt("quorate_retiring", format!("there is no stream `{stream}`")));
+        };
+        let positions = index::versions(&core.connection, row.id, range.next, range.last, SLICE_EVENTS)?;
+        let next = range.next + self.make_stubs(core, &positions, range.stub)? as u64;
+        retiring::put(&core.connection, stream, &Range { next, ..*range })?;
+        self.done.push((stream.clone(), range.id, next));
+        Ok(())
+    }
+
+    /// Rewrites blocks that hold `positions`, which ascend, until the slice is full. Returns how many positions are done.
+    fn make_stubs(&mut self, core: &Core, positions: &[u64], kind: Stub) -> Result<usize, StoreError> {
+        let mut body = Vec::new();
+        let mut rest = positions;
+        while let Some(first) = rest.first()
+            && self.bytes > 0
+        {
+            let block = shared::block_of(&core.connection, *first)?;
+            let (here, later) = rest.split_at(rest.partition_point(|position| *position < block.end()));
+            let stubs: BTreeMap<u64, Recorded> = here
+                .iter()
+                .map(|position| Ok((*position, shared::in_block(&block, *position)?.to_stub(kind))))
+                .collect::<Result<_, StoreError>>()?;
+            let events = (block.first()..block.end())
+                .map(|position| stubs.get(&position).cloned().map_or_else(|| shared::in_block(&block, position), Ok))
+                .collect::<Result<Vec<_>, _>>()?;
+            block::encode(&events, &mut body);
+            core.connection
+                .prepare_cached("UPDATE quorate_block SET body = ?2 WHERE first = ?1")
+                .and_then(|mut update| update.execute(params![block.first().cast_signed(), body]))
+                .map_err(failed(RETIRING))?;
+            self.bytes = self.bytes.saturating_sub(block.size());
+            self.blocks.push(block.first());
+            rest = later;
+        }
+        Ok(positions.len() - rest.len())
+    }
 }

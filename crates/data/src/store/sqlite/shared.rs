@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use super::{
     block::Block,
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
+    expiry::Expiry,
     keys::KeyRing,
     moves::Moves,
     sql::Guard,
@@ -24,7 +25,7 @@ use super::{
 use crate::{
     event::{Position, Recorded},
     schema::SchemaRegistry,
-    store::{Limits, StoreError, Timeline},
+    store::{Follower, Limits, StoreError, Timeline},
 };
 
 /// Connections for reading that are kept for reuse.
@@ -37,14 +38,18 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) cache: BlockCache,
     pub(super) keys: KeyRing,
+    pub(super) expiry: Expiry,
     pub(super) schemas: SchemaRegistry,
     pub(super) head: watch::Sender<Position>,
+    /// Counts what was forgotten; see [`forget`](Self::forget).
+    pub(super) forgotten: watch::Sender<u64>,
     /// Who follows single streams.
     pub(super) streams: Moves,
     /// Whether data that was forgotten may still stand in the write-ahead log.
     pub(super) lingering: AtomicBool,
     /// Transactions made durable since the store was opened.
     pub(super) commits: AtomicU64,
+    followers: RwLock<Arc<[Arc<dyn Follower>]>>,
     closed: AtomicBool,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
@@ -101,6 +106,7 @@ impl Shared {
         timeline: Timeline,
         tail: Tail,
         keys: KeyRing,
+        expiry: Expiry,
         schemas: SchemaRegistry,
     ) -> Self {
         let head = watch::Sender::new(Position::new(tail.published()));
@@ -111,12 +117,15 @@ impl Shared {
             timeline,
             cache,
             keys,
+            expiry,
             schemas,
             head,
+            forgotten: watch::Sender::new(0),
             streams: Moves::new(),
             // The process before may have died between forgetting and wiping.
             lingering: AtomicBool::new(true),
             commits: AtomicU64::new(0),
+            followers: RwLock::new(Arc::new([])),
             closed: AtomicBool::new(false),
             tail: RwLock::new(tail),
             readers: Mutex::default(),
@@ -153,6 +162,24 @@ impl Shared {
             readers.push(reader);
         }
         result
+    }
+
+    /// Who takes in events in the transactions that append them.
+    pub(super) fn followers(&self) -> Arc<[Arc<dyn Follower>]> {
+        self.followers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a follower.
+    pub(super) fn follow(&self, follower: Arc<dyn Follower>) {
+        let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
+        *followers = followers.iter().cloned().chain([follower]).collect();
+    }
+
+    /// Tells whoever holds events in memory to let go of them.
+    ///
+    /// Ordering: after no reader that begins now can read the data any more, and before anybody is told that it is gone.
+    pub(super) fn forget(&self) {
+        self.forgotten.send_modify(|times| *times += 1);
     }
 
     /// Refuses once the store is closed.

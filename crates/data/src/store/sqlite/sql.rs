@@ -167,10 +167,13 @@ fn allows(scope: Scope, context: &AuthContext<'_>) -> bool {
 }
 
 /// Tables that only the store itself writes.
-pub(super) const CORE: [&str; 8] = [
+pub(super) const CORE: [&str; 11] = [
     "quorate_meta",
     "quorate_block",
     "quorate_stream",
+    "quorate_stream_values",
+    "quorate_retiring",
+    "quorate_archive",
     "quorate_stream_run",
     "quorate_term",
     "quorate_term_run",

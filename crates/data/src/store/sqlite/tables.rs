@@ -21,7 +21,19 @@ const TABLES: &str = "
     CREATE TABLE quorate_block (first INTEGER PRIMARY KEY, body BLOB NOT NULL);
     -- Streams as of the `indexed` mark.
     CREATE TABLE quorate_stream (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, version INTEGER NOT NULL,
-        first INTEGER NOT NULL, tombstoned INTEGER NOT NULL, hash BLOB NOT NULL, sum INTEGER NOT NULL);
+        first INTEGER NOT NULL, tombstoned INTEGER NOT NULL, hash BLOB NOT NULL, max_count INTEGER NOT NULL,
+        max_age INTEGER NOT NULL, metadata INTEGER NOT NULL, sum INTEGER NOT NULL);
+    CREATE INDEX quorate_stream_ruled ON quorate_stream (name) WHERE max_count > 0 OR max_age > 0;
+    -- The values in a stream's metadata; one row for each stream that has metadata.
+    CREATE TABLE quorate_stream_values (stream INTEGER PRIMARY KEY, body TEXT NOT NULL, sum INTEGER NOT NULL);
+    -- Versions that are forgotten already, and still to be taken out of the blocks: see retiring.rs.
+    CREATE TABLE quorate_retiring (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, next INTEGER NOT NULL,
+        last INTEGER NOT NULL, stub INTEGER NOT NULL, archive INTEGER NOT NULL, sum INTEGER NOT NULL);
+    -- Archives that were made: see archive.rs.
+    CREATE TABLE quorate_archive (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stream TEXT NOT NULL,
+        first INTEGER NOT NULL, last INTEGER NOT NULL, hash BLOB NOT NULL, bytes INTEGER NOT NULL,
+        made_at INTEGER NOT NULL, sum INTEGER NOT NULL);
+    CREATE INDEX quorate_archive_by_stream ON quorate_archive (stream, first);
     -- The positions of a stream's events, from version `first` on: see run.rs.
     CREATE TABLE quorate_stream_run (stream INTEGER NOT NULL, first INTEGER NOT NULL, positions BLOB NOT NULL,
         PRIMARY KEY (stream, first)) WITHOUT ROWID;
@@ -67,6 +79,7 @@ fn create(connection: &Connection, store: u64) -> rusqlite::Result<()> {
     set_meta(connection, "epoch", 1)?;
     set_meta(connection, "indexed", 0)?;
     set_meta(connection, "sealed", 0)?;
+    set_meta(connection, "clock", 0)?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", VERSION)?;
     connection.execute_batch("COMMIT")

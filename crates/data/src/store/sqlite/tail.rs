@@ -13,6 +13,7 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
+use super::retiring::{Range, Retiring};
 use crate::{
     event::{ChainHash, Position, Recorded, Version, blake3_of},
     store::{Query, QueryItem, StreamHead},
@@ -45,7 +46,9 @@ pub(super) type Terms = HashMap<Arc<str>, Vec<u64>, FixedState>;
 pub(super) struct Slot {
     /// What the index tables say of it.
     pub(super) base: StreamHead,
-    base_hash: ChainHash,
+    pub(super) base_hash: ChainHash,
+    /// What the group being written makes of it; its version says nothing.
+    pending: Option<StreamHead>,
     /// Its events in the tail: the first of them has version `base.version + 1`.
     pub(super) positions: Vec<u64>,
     last_hash: ChainHash,
@@ -62,7 +65,7 @@ impl Default for Slot {
 impl Slot {
     /// A stream as the index tables have it.
     pub(super) fn indexed(base: StreamHead, hash: ChainHash) -> Self {
-        Self { base, base_hash: hash, positions: Vec::new(), last_hash: hash, used: 0 }
+        Self { base, base_hash: hash, pending: None, positions: Vec::new(), last_hash: hash, used: 0 }
     }
 
     /// Its version, events of the group being written included.
@@ -76,10 +79,23 @@ impl Slot {
         StreamHead { version: Version::new(self.base.version.get() + visible), ..self.base }
     }
 
+    /// What it is like for the writer: all of the group being written included.
+    pub(super) fn own_head(&self) -> StreamHead {
+        StreamHead { version: self.version(), ..self.pending.unwrap_or(self.base) }
+    }
+
     /// The newest link of its hash chain.
     pub(super) fn hash(&self) -> ChainHash {
         self.last_hash
     }
+}
+
+/// A change of the group being written to what a stream is like.
+struct Change {
+    stream: Arc<str>,
+    /// What was pending before.
+    before: Option<StreamHead>,
+    range: Option<Range>,
 }
 
 /// The newest events and their index.
@@ -92,6 +108,10 @@ pub(super) struct Tail {
     ids: HashMap<u128, u64, FixedState>,
     flushes: u64,
     bytes: usize,
+    /// Changes to streams by the group being written, to be published or taken back.
+    changes: Vec<Change>,
+    /// What is forgotten and still lies in blocks, as readers see it.
+    retiring: Arc<Retiring>,
 }
 
 impl Tail {
@@ -107,6 +127,8 @@ impl Tail {
             ids: HashMap::with_hasher(state()),
             flushes: 0,
             bytes: 0,
+            changes: Vec::new(),
+            retiring: Arc::default(),
         }
     }
 
@@ -158,9 +180,63 @@ impl Tail {
         self.slots.insert(stream.into(), slot);
     }
 
-    /// Forgets `stream`, so that the index tables are asked again. It must have no events in the tail.
-    pub(super) fn forget(&mut self, stream: &str) {
-        self.slots.remove(stream);
+    /// Notes that the group being written changes what `stream` is like, and forgets a range of it. The stream must be
+    /// remembered.
+    pub(super) fn change(&mut self, stream: &str, head: StreamHead, range: Option<Range>) {
+        let Some((name, slot)) = self.slots.get_key_value(stream) else {
+            unreachable!("invariant: a stream is remembered before it is changed")
+        };
+        let change = Change { stream: name.clone(), before: slot.pending, range };
+        self.changes.push(change);
+        if let Some(slot) = self.slots.get_mut(stream) {
+            slot.pending = Some(head);
+        }
+    }
+
+    /// How many changes the group being written has made: to [`undo`](Self::undo) those behind.
+    pub(super) fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
+    /// The streams that the group being written changes, beside those that it appends to.
+    pub(super) fn changed(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().map(|change| &*change.stream)
+    }
+
+    /// Takes back every change behind the first `kept`.
+    pub(super) fn undo(&mut self, kept: usize) {
+        while self.changes.len() > kept {
+            let Some(change) = self.changes.pop() else { return };
+            if let Some(slot) = self.slots.get_mut(&change.stream) {
+                slot.pending = change.before;
+            }
+        }
+    }
+
+    /// Goes on with what the process before had to forget.
+    pub(super) fn resume(&mut self, retiring: Retiring) {
+        self.retiring = Arc::new(retiring);
+    }
+
+    /// What is forgotten and still lies in blocks, as readers see it.
+    pub(super) fn retiring(&self) -> &Arc<Retiring> {
+        &self.retiring
+    }
+
+    /// The same as the writer sees it: the group being written included.
+    pub(super) fn own_retiring(&self) -> Arc<Retiring> {
+        let mut retiring = self.retiring.clone();
+        for change in &self.changes {
+            if let Some(range) = change.range {
+                Arc::make_mut(&mut retiring).add(&change.stream, range);
+            }
+        }
+        retiring
+    }
+
+    /// To change what is forgotten, once the blocks have.
+    pub(super) fn retiring_mut(&mut self) -> &mut Retiring {
+        Arc::make_mut(&mut self.retiring)
     }
 
     /// Where the event with this identity stands.
@@ -252,9 +328,18 @@ impl Tail {
         slot.last_hash = event.map_or(slot.base_hash, Recorded::hash);
     }
 
-    /// Makes everything up to the end visible.
+    /// Makes everything up to the end, and every change, visible.
     pub(super) fn publish(&mut self) {
         self.published = self.end();
+        for Change { stream, range, .. } in std::mem::take(&mut self.changes) {
+            if let Some(range) = range {
+                self.retiring_mut().add(&stream, range);
+            }
+            let slot = self.slots.get_mut(&stream);
+            if let Some((slot, head)) = slot.and_then(|slot| slot.pending.take().map(|head| (slot, head))) {
+                slot.base = StreamHead { version: slot.base.version, ..head };
+            }
+        }
     }
 
     /// Drops everything, once it all is in the index tables. Nothing may be unpublished.
@@ -281,7 +366,7 @@ impl Tail {
     /// Makes room for `coming` more streams to be remembered: many may be asked for, and never appended to.
     pub(super) fn make_room(&mut self, coming: usize) {
         if self.slots.len() + coming > 2 * MAX_SLOTS {
-            self.slots.retain(|_, slot| !slot.positions.is_empty());
+            self.slots.retain(|_, slot| !slot.positions.is_empty() || slot.pending.is_some());
         }
     }
 

@@ -11,13 +11,18 @@ use super::{
     batch::Ready,
     connection::explained,
     core::Core,
+    expiry, metadata,
     read::{self, Glance, Scan, Sight},
-    sql,
+    retire, sql,
 };
-use crate::store::{
-    AppendError, Appended, CheckedBatch, LogPage, ReadLog, ReadStream, Row, Scope, SqlError, StoreError, StreamPage,
-    TxOps, UnitError, Value,
+use crate::{
+    event::Version,
+    store::{
+        AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream, Retire,
+        Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata, StreamPage, TxOps, UnitError, Value,
+    },
 };
+use quorate_foundations::name::Name;
 
 /// The operations of one unit.
 pub(super) struct UnitTx {
@@ -51,6 +56,24 @@ impl TxOps for UnitTx {
 
     fn read_log(&mut self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>> {
         Box::pin(ready(within(&mut self.core(), |core| read_log(core, read))))
+    }
+
+    fn retire(&mut self, stream: Name, what: Retire) -> BoxFuture<'_, Result<Retired, AppendError>> {
+        Box::pin(ready(within(&mut self.core(), |core| retire::run(core, &stream, what))))
+    }
+
+    fn set_metadata(
+        &mut self,
+        stream: Name,
+        expected: ExpectedVersion,
+        metadata: StreamMetadata,
+    ) -> BoxFuture<'_, Result<Version, MetadataError>> {
+        let set = within(&mut self.core(), |core| metadata::set(core, &stream, expected, &metadata));
+        Box::pin(ready(set.map(|head| head.metadata)))
+    }
+
+    fn metadata(&mut self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
+        Box::pin(ready(within(&mut self.core(), |core| metadata::read(&core.connection, &stream))))
     }
 
     fn execute<'t>(
@@ -129,6 +152,16 @@ impl Lost for AppendError {
     }
 }
 
+impl Lost for MetadataError {
+    fn lost() -> Self {
+        Self::Store(StoreError::lost())
+    }
+
+    fn store(&self) -> Option<&StoreError> {
+        if let Self::Store(cause) = self { Some(cause) } else { None }
+    }
+}
+
 impl Lost for StoreError {
     fn lost() -> Self {
         Self::Engine { doing: "going on", cause: Arc::new(std::io::Error::other(LOST)) }
@@ -165,14 +198,23 @@ fn statement<T>(
 fn read_stream(core: &Core, read: &ReadStream) -> Result<StreamPage, StoreError> {
     let shared = &core.shared;
     read::check_limit(&shared.limits, read.limit)?;
-    let glance = read::glance(&shared.tail(), read, &shared.limits, Sight::Everything);
-    let page = match glance {
-        Glance::Page(page) => Some(page),
-        Glance::Part(newer) => read::stream(shared, shared.view(&core.connection), read, newer)?,
-    };
-    // Nobody truncates while the writer is here.
-    let page = page.ok_or_else(|| read::misplaced_stub(read))?;
-    Ok(StreamPage { events: shared.keys.open_all(page.events)?, ..page })
+    // Nobody truncates while the writer is here; but events age.
+    for _ in 0..read::LOOKS {
+        let glance = read::glance(&shared.tail(), read, &shared.limits, &shared.expiry, Sight::Everything);
+        let view = shared.view(&core.connection);
+        let page = match glance {
+            Glance::Page(page) => Some(page),
+            Glance::Part(newer) => read::stream(shared, view, read, newer)?,
+            Glance::Aging(head) => {
+                expiry::judge(shared, view, &read.stream, head)?;
+                None
+            }
+        };
+        if let Some(page) = page {
+            return Ok(StreamPage { events: shared.keys.open_all(page.events)?, ..page });
+        }
+    }
+    Err(read::misplaced_stub(read))
 }
 
 fn read_log(core: &Core, read: ReadLog) -> Result<LogPage, StoreError> {

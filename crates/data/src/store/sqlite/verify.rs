@@ -6,6 +6,8 @@
 //! digests grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does
 //! not matter and memory stays small. Every index row has a checksum besides, which names the row that rotted.
 
+mod retention;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +18,7 @@ use rusqlite::{Connection, Row, ffi::SQLITE_IOERR_DATA};
 use super::{
     connection::{extended_code, failed},
     identity,
-    index::{StreamRow, term_sum},
+    index::{STREAM_COLUMNS, StreamRow, term_sum},
     keys::{KeyRing, missing, place},
     ledger, run, schemas, shared,
     sql::CORE,
@@ -46,22 +48,24 @@ pub(super) fn run(connection: &Connection, keys: &KeyRing, progress: &Progress) 
 struct Chain {
     version: u64,
     hash: ChainHash,
-    /// The last version whose event is a stub; zero if none is.
-    stub: u64,
+    /// The last version whose event is forgotten, wiped or not; zero if none is.
+    forgotten: u64,
+    /// The first version whose event is kept; zero if none is.
+    kept: u64,
     /// The version and hash at the last event that the index knows: what the stream's row should say.
     indexed: (u64, ChainHash),
 }
 
 impl Default for Chain {
     fn default() -> Self {
-        Self { version: 0, hash: ChainHash::START, stub: 0, indexed: (0, ChainHash::START) }
+        Self { version: 0, hash: ChainHash::START, forgotten: 0, kept: 0, indexed: (0, ChainHash::START) }
     }
 }
 
 impl Chain {
-    /// What is wrong with a stream's row; stubs are a stretch at its beginning, and in the index.
+    /// What is wrong with a stream's row; what is forgotten is a stretch at its beginning, which can reach beyond the index.
     fn differs(&self, head: &StreamHead, hash: &ChainHash) -> Option<String> {
-        let (version, first) = (self.indexed.0, self.stub + 1);
+        let (version, first) = (self.indexed.0, self.forgotten + 1);
         if head.version.get() != version {
             return Some(format!("it says version {}, the log has {version}", head.version));
         }
@@ -74,7 +78,10 @@ impl Chain {
                 head.first
             ));
         }
-        let closed = head.tombstoned && head.first != head.version.next();
+        if self.kept > 0 && self.kept < first {
+            return Some(format!("version {} is whole, although it is forgotten and nobody is to wipe it", self.kept));
+        }
+        let closed = head.tombstoned && first != self.version + 1;
         closed.then(|| "it is tombstoned and has whole events".to_owned())
     }
 }
@@ -105,6 +112,7 @@ struct Check<'c> {
     indexed: u64,
     total: u64,
     should_say: [Digest; 3],
+    kept: retention::Kept,
 }
 
 /// Which table a digest is of.
@@ -123,13 +131,24 @@ impl<'c> Check<'c> {
             }
         };
         let chains = HashMap::with_hasher(FixedState::default());
-        Ok(Self { connection, keys, progress, found, chains, indexed, total: 0, should_say: Default::default() })
+        Ok(Self {
+            connection,
+            keys,
+            progress,
+            found,
+            chains,
+            indexed,
+            total: 0,
+            should_say: Default::default(),
+            kept: Default::default(),
+        })
     }
 
     fn everything(&mut self) -> Result<(), StoreError> {
         let scanned = vfs::scan(self.connection, |place, what| self.found.find(place, what));
         scanned.map_err(failed(CHECKING))?;
         self.structure()?;
+        self.retention()?;
         self.total = self.last_position()?;
         self.blocks()?;
         self.found.streams = self.chains.len() as u64;
@@ -140,6 +159,7 @@ impl<'c> Check<'c> {
                 self.found.find(table, "its entries are not those of the log");
             }
         }
+        self.metadata()?;
         self.meta()?;
         self.rooms()?;
         schemas::verify(self.connection, &mut self.found)?;
@@ -221,12 +241,15 @@ impl<'c> Check<'c> {
             self.found.find(place(event), "its hash does not follow from the event before");
         }
         (chain.version, chain.hash) = (event.version().get(), event.hash());
-        if event.stub().is_some() {
-            chain.stub = chain.version;
+        if self.kept.is_forgotten(event) {
+            chain.forgotten = chain.version;
+        } else if chain.kept == 0 {
+            chain.kept = chain.version;
         }
         if position <= self.indexed {
             chain.indexed = (chain.version, chain.hash);
         }
+        self.kept.event(event, &mut self.found);
         match self.keys.open(event.clone()) {
             Ok(_) => {}
             Err(StoreError::KeyMissing { .. }) => self.found.find(place(event), missing(event).to_string()),
@@ -244,8 +267,8 @@ impl<'c> Check<'c> {
     fn stream_runs(&mut self) -> Result<Digest, StoreError> {
         // By the row's id: the stream, and how many events it should list.
         let mut names: HashMap<i64, (String, u64), FixedState> = HashMap::with_hasher(FixedState::default());
-        let select = "SELECT id, name, version, first, tombstoned, hash, sum FROM quorate_stream";
-        self.each(select, |check, row| {
+        let select = format!("SELECT {STREAM_COLUMNS} FROM quorate_stream");
+        self.each(&select, |check, row| {
             let row = StreamRow::read(row)?;
             match row.check() {
                 Ok(row) => {
@@ -257,6 +280,7 @@ impl<'c> Check<'c> {
                     if let Some(what) = differs {
                         check.found.find(format!("quorate_stream, row {}", row.id), what);
                     }
+                    check.kept.stream(&row);
                     names.insert(row.id, (row.name, row.head.version.get()));
                 }
                 Err(cause) => note(&mut check.found, &cause),

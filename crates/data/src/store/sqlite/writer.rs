@@ -8,6 +8,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use quorate_runtime::{
@@ -17,15 +18,23 @@ use quorate_runtime::{
 use tokio::sync::oneshot;
 
 use super::{
+    archive,
     batch::Ready,
     connection::{constraint, explained},
     core::Core,
     erase::{self, Destroyed},
+    gather::Gather,
     queue::Queue,
     retire,
     unit::UnitTx,
 };
-use crate::store::{AppendError, Appended, Committed, DynTx, Retire, Retired, StoreError, Unit, UnitError};
+use crate::{
+    event::Recorded,
+    store::{
+        AppendError, Appended, Archive, ArchiveError, Committed, DynTx, Follower, FollowerError, StoreError, Unit,
+        UnitError,
+    },
+};
 use quorate_foundations::name::Name;
 
 /// The tail goes into the index tables when it holds so many events …
@@ -33,11 +42,16 @@ const FLUSH_EVENTS: usize = 8_192;
 /// … or so many bytes.
 const FLUSH_BYTES: usize = 8 << 20;
 
+/// What a sync seems to take where one is made slow to try what happens then.
+const SLOW_SYNC: Duration = Duration::from_millis(1);
+
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
     Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
-    Retire(Name, Retire, oneshot::Sender<Result<Retired, AppendError>>),
+    /// Answered once nothing that the stream, or any without a name, forgets lies in the blocks.
+    Settle(Option<Name>, oneshot::Sender<Result<(), StoreError>>),
+    Archived(archive::Made, oneshot::Sender<Result<Archive, ArchiveError>>),
     Erase(Arc<str>, oneshot::Sender<Result<Destroyed, StoreError>>),
     Flush(oneshot::Sender<Result<(), StoreError>>),
     Close(oneshot::Sender<Result<(), StoreError>>),
@@ -56,10 +70,21 @@ enum Answer {
     Unit(Result<Committed, UnitError>),
 }
 
+/// What came of code that was polled once: an answer, none yet, or a panic.
+type Polled<T> = Result<Poll<T>, Box<dyn std::any::Any + Send>>;
+
 /// The writer's thread of work.
 pub(super) struct Writer {
     core: Arc<Mutex<Core>>,
     queue: Arc<Queue>,
+    gather: Gather,
+    /// How many are being waited for.
+    wanted: Option<usize>,
+    /// How long the last group's commit took, and how many were in line after it.
+    sync: Duration,
+    waiting: usize,
+    /// Who waits for forgotten data to be gone: of one stream, or of any.
+    settling: Vec<Settling>,
     /// Held until the last write is done and the connection is closed.
     _lock: Box<dyn Lock>,
     /// Dropped last: whoever hears it can open the file again.
@@ -68,6 +93,9 @@ pub(super) struct Writer {
 
 /// Answers a close once everything else of the writer is gone.
 struct Farewell(Option<(oneshot::Sender<Closed>, Closed)>);
+
+/// Who waits, and for which stream.
+type Settling = (Option<Name>, oneshot::Sender<Result<(), StoreError>>);
 
 /// How closing ended.
 type Closed = Result<(), StoreError>;
@@ -89,22 +117,64 @@ impl Drop for Writer {
 
 impl Dedicated for Writer {
     fn work(&mut self) -> Work {
-        while let Some(jobs) = self.queue.take() {
-            if self.run_batch(jobs) == Work::Over {
+        if let Some(wanted) = self.wanted.take() {
+            self.gather.waited(self.queue.waiting() >= wanted);
+        }
+        loop {
+            let jobs = self.queue.take().unwrap_or_default();
+            let answered = jobs.len();
+            if self.run_taken(jobs) == Work::Over {
                 return Work::Over;
             }
+            // A slice between two groups: neither waits for long.
+            if self.forget_some() {
+                continue;
+            }
+            if answered == 0 {
+                return Work::Idle;
+            }
+            if let Some((wanted, span)) = self.gather.wait(answered, self.waiting, self.sync)
+                && self.queue.wake_at(wanted)
+            {
+                self.wanted = Some(wanted);
+                return Work::Pause(span);
+            }
         }
-        Work::Idle
     }
 }
 
 impl Writer {
     pub(super) fn new(core: Core, queue: Arc<Queue>, lock: Box<dyn Lock>) -> Self {
-        Self { core: Arc::new(Mutex::new(core)), queue, _lock: lock, farewell: None }
+        Self {
+            core: Arc::new(Mutex::new(core)),
+            queue,
+            gather: Gather::default(),
+            wanted: None,
+            sync: Duration::ZERO,
+            waiting: 0,
+            settling: Vec::new(),
+            _lock: lock,
+            farewell: None,
+        }
     }
 
     fn core(&self) -> MutexGuard<'_, Core> {
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs what was taken from the queue, as a rule as one batch.
+    fn run_taken(&mut self, jobs: Vec<Job>) -> Work {
+        // Any division into groups is right: one sync for all is what a group is for, and nothing else.
+        let alone = jobs.len() > 1 && self.core().env.buggify("store: every job is a group of its own");
+        let groups = if alone { jobs.into_iter().map(|job| vec![job]).collect() } else { vec![jobs] };
+        let mut groups = groups.into_iter();
+        while let Some(jobs) = groups.next() {
+            if self.run_batch(jobs) == Work::Over {
+                groups.flatten().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
+                return Work::Over;
+            }
+        }
+        Work::Idle
     }
 
     /// Runs jobs in order: stretches of appends and units as groups, the rest each by itself.
@@ -118,7 +188,8 @@ impl Writer {
             }
             self.run_group(std::mem::take(&mut group));
             match job {
-                Job::Retire(stream, what, reply) => drop(reply.send(retire::run(&mut self.core(), &stream, what))),
+                Job::Settle(stream, reply) => self.settling.push((stream, reply)),
+                Job::Archived(made, reply) => drop(reply.send(archive::enter(&mut self.core(), &made))),
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
                 Job::Flush(reply) => {
                     let mut core = self.core();
@@ -140,6 +211,39 @@ impl Writer {
         Work::Idle
     }
 
+    /// Takes a slice of forgotten data out of the blocks, and answers who waits for that. Whether it did something.
+    fn forget_some(&mut self) -> bool {
+        let any = !self.core().shared.tail().retiring().is_empty();
+        let sliced = any.then(|| retire::slice(&mut self.core()));
+        match &sliced {
+            // It stays written down, and is tried again when there is something else to do, or once a second.
+            Some(Err(cause)) => {
+                tracing::warn!(%cause, "forgotten events could not be taken out of the store's file");
+                self.settling.drain(..).for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
+            }
+            _ if self.settling.is_empty() => {}
+            _ => self.answer_settled(),
+        }
+        matches!(sliced, Some(Ok(())))
+    }
+
+    fn answer_settled(&mut self) {
+        let mut core = self.core();
+        let retiring = core.shared.tail().retiring().clone();
+        let waits = |stream: &Option<Name>| match stream {
+            Some(stream) => retiring.holds(stream.as_str()),
+            None => !retiring.is_empty(),
+        };
+        if self.settling.iter().any(|(stream, _)| !waits(stream)) {
+            core.empty_log();
+        }
+        drop(core);
+        let (waiting, settled): (Vec<Settling>, Vec<Settling>) =
+            std::mem::take(&mut self.settling).into_iter().partition(|(stream, _)| waits(stream));
+        self.settling = waiting;
+        settled.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
+    }
+
     fn run_group(&mut self, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
@@ -151,8 +255,18 @@ impl Writer {
             Err(cause @ UnitError::Store(StoreError::OutcomeUnknown)) => {
                 jobs.into_iter().for_each(|job| refuse(job, &cause));
             }
+            // Which of them a view refuses takes few commits to find; it may be a client's doing again and again.
+            Err(UnitError::Follower(..)) => {
+                let mut first = jobs;
+                let second = first.split_off(first.len() / 2);
+                self.run_group(first);
+                self.run_group(second);
+            }
             // One of them spoiled it for all: each alone gets the answer it deserves.
-            Err(_) => jobs.into_iter().for_each(|job| self.run_group(vec![job])),
+            Err(_) => {
+                self.core().env.reached("store: a group failed, and its members ran again");
+                jobs.into_iter().for_each(|job| self.run_group(vec![job]));
+            }
         }
     }
 
@@ -161,8 +275,15 @@ impl Writer {
         if self.core().is_halted() {
             return Err(UnitError::Store(StoreError::Closed));
         }
+        self.core().begin_group();
         let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
-        let committed = answers.and_then(|answers| Ok(self.core().commit().map(|()| answers)?));
+        let answers = answers.and_then(|answers| self.fold().map(|()| answers));
+        let begun = self.core().env.mono();
+        // A simulated sync takes no time while it runs, and would never be worth waiting for.
+        let slow = self.core().env.buggify("store: the writer waits for company");
+        let committed = answers.and_then(|answers| Ok(self.commit(jobs.len()).map(|()| answers)?));
+        let took = self.core().env.mono().saturating_since(begun);
+        (self.sync, self.waiting) = (took + SLOW_SYNC * u32::from(slow), self.queue.waiting());
         let committed = committed.map_err(|cause| match cause {
             UnitError::Store(cause) => UnitError::Store(explained(&self.core().connection, cause)),
             other => other,
@@ -171,6 +292,9 @@ impl Writer {
             let mut core = self.core();
             core.roll_back();
             if let UnitError::Store(cause) = cause {
+                if matches!(cause, StoreError::DiskFull) {
+                    core.env.reached("store: the disk was full");
+                }
                 core.end_if_fatal(cause);
             }
             if core.is_halted() {
@@ -179,6 +303,15 @@ impl Writer {
             }
         }
         committed
+    }
+
+    /// Commits a group of so many.
+    fn commit(&self, members: usize) -> Result<(), StoreError> {
+        let mut core = self.core();
+        if members > 1 && core.env.buggify("store: a group is taken back before its commit") {
+            return Err(StoreError::Busy);
+        }
+        core.commit()
     }
 
     /// Runs one member of the group. `Err` spoils the group.
@@ -193,29 +326,77 @@ impl Writer {
         }
     }
 
-    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
-        let (end, limit) = {
+    /// Lets code use the group's transaction, once and within its limits. Returns what came of it, and whether it was late.
+    fn poll<T>(&self, run: impl FnOnce(&mut DynTx) -> Poll<T>) -> Result<(Polled<T>, bool), UnitError> {
+        let limit = {
             let mut core = self.core();
-            core.begin()?;
-            core.run("SAVEPOINT unit", "beginning a unit")?;
             let limit = core.shared.limits.unit_time;
             core.deadline = Some(core.env.mono() + limit);
             core.watch_deadline(true)?;
             core.lost = None;
             core.asked = 0;
-            (core.shared.tail().end(), core.deadline)
+            core.deadline
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
-        let polled =
-            catch_unwind(AssertUnwindSafe(|| unit.run(&mut tx).as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        let polled = catch_unwind(AssertUnwindSafe(|| run(&mut tx)));
         drop(tx);
         let mut core = self.core();
         core.deadline = None;
         core.watch_deadline(false)?;
         let late = limit.is_some_and(|limit| core.env.mono() > limit);
-        if let Some(cause) = core.lost.take() {
-            return Err(if late { UnitError::TooLong } else { cause });
+        match core.lost.take() {
+            Some(_) if late => Err(UnitError::TooLong),
+            Some(cause) => Err(cause),
+            None => Ok((polled, late)),
         }
+    }
+
+    /// Has the followers take in the group's events so far. `Err` spoils the group.
+    fn fold(&self) -> Result<(), UnitError> {
+        let followers = self.core().shared.followers();
+        if followers.is_empty() {
+            return Ok(());
+        }
+        let events = self.core().unfolded();
+        for follower in followers.iter() {
+            let wanted: Vec<_> = events.iter().filter(|event| follower.wants(event)).cloned().collect();
+            if !wanted.is_empty() {
+                self.follow(follower.as_ref(), wanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&self, follower: &dyn Follower, events: Vec<Recorded>) -> Result<(), UnitError> {
+        let shared = self.core().shared.clone();
+        let events = shared.keys.open_all(events)?;
+        self.core().begin()?;
+        let (polled, late) =
+            self.poll(|tx| follower.follow(tx, &events).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
+        let refused = match polled {
+            _ if late => "it took longer than a transaction may".to_owned(),
+            _ if self.core().overcharged() => "it asked to write more than a transaction may".to_owned(),
+            Ok(Poll::Ready(Ok(()))) => return Ok(()),
+            Ok(Poll::Ready(Err(FollowerError::Store(cause)))) => return Err(cause.into()),
+            Ok(Poll::Ready(Err(FollowerError::Refused(why)))) => why,
+            Ok(Poll::Pending) => "it awaited something other than the transaction".to_owned(),
+            Err(panic) => format!("it panicked: {}", message(&*panic)),
+        };
+        Err(UnitError::Follower(follower.name().into(), refused))
+    }
+
+    fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
+        // What was appended before it is part of what it sees, in the followers' tables as well.
+        self.fold()?;
+        let (end, changes) = {
+            let mut core = self.core();
+            core.begin()?;
+            core.run("SAVEPOINT unit", "beginning a unit")?;
+            let tail = core.shared.tail();
+            (tail.end(), tail.changes())
+        };
+        let (polled, late) = self.poll(|tx| unit.run(tx).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
+        let core = self.core();
         let outcome = match polled {
             // Whatever it made of the refusal, part of what it wanted to write is not there.
             Ok(Poll::Ready(_)) if core.overcharged() => Err(UnitError::TooLarge),
@@ -228,7 +409,10 @@ impl Writer {
         };
         if outcome.is_err() {
             core.run("ROLLBACK TO unit", "rolling a unit back")?;
-            core.shared.tail_mut().rewind(end);
+            let mut tail = core.shared.tail_mut();
+            tail.rewind(end);
+            tail.undo(changes);
+            drop(tail);
         }
         core.run("RELEASE unit", "ending a unit")?;
         Ok(outcome)
@@ -239,7 +423,7 @@ impl Writer {
         let due = {
             let tail = core.shared.tail();
             tail.len() >= FLUSH_EVENTS || tail.bytes() >= FLUSH_BYTES
-        };
+        } || core.env.buggify("store: the index is written early");
         if due && let Err(cause) = core.flush() {
             // Nothing is lost: the events are durable, and the next commit tries again.
             tracing::warn!(%cause, "the index could not be written");
@@ -280,13 +464,16 @@ fn reply(job: Job, answer: Answer) {
 fn refuse(job: Job, why: &UnitError) {
     let cause = if let UnitError::Store(cause) = why { cause.clone() } else { StoreError::OutcomeUnknown };
     match job {
-        Job::Append(_, reply) => drop(reply.send(Err(cause.into()))),
+        Job::Append(_, reply) => drop(reply.send(Err(match why {
+            UnitError::Follower(view, what) => AppendError::View { view: view.clone(), what: what.clone() },
+            _ => cause.into(),
+        }))),
         Job::Unit(_, reply) => {
             let constraint = constraint(&cause).map(UnitError::Constraint);
             drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));
         }
-        Job::Retire(.., reply) => drop(reply.send(Err(cause.into()))),
+        Job::Archived(_, reply) => drop(reply.send(Err(cause.into()))),
         Job::Erase(_, reply) => drop(reply.send(Err(cause))),
-        Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
+        Job::Settle(_, reply) | Job::Flush(reply) | Job::Close(reply) => drop(reply.send(Err(cause))),
     }
 }

@@ -7,7 +7,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
-use quorate_data::event::{NewEvent, Recorded, Scalar, Timestamp};
+use quorate_data::event::{NewEvent, Recorded, Scalar, Stub, Timestamp};
 
 use super::{Fault, Form, SET_BY_THE_STORE, essence, parse::checked, render};
 use crate::http::json::{MAX_DEPTH, is_json, is_too_deep};
@@ -60,6 +60,10 @@ pub(crate) fn from_headers(headers: &HeaderMap, body: Bytes) -> Result<NewEvent,
 pub(crate) fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
     let (version, position) = (event.version().to_string(), event.position().to_string());
     let recorded = Timestamp::from(event.recorded_at());
+    let archive = match event.stub() {
+        Some(Stub::Archived(archive)) => Some(archive.to_string()),
+        _ => None,
+    };
     let attributes = [
         ("ce-specversion", Some("1.0")),
         ("ce-id", Some(event.id())),
@@ -77,6 +81,7 @@ pub(crate) fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
         ("ce-tags", event.tags_text()),
         ("ce-datasubject", event.data_subject()),
         ("ce-stub", render::stub(event)),
+        ("ce-archiveid", archive.as_deref()),
     ];
     for (name, text) in attributes.into_iter().filter_map(|(name, text)| Some((name, text?))) {
         headers.insert(HeaderName::from_static(name), encoded(text));

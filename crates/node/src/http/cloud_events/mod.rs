@@ -19,7 +19,7 @@ pub(crate) const STRUCTURED: &str = "application/cloudevents+json";
 pub(crate) const BATCH: &str = "application/cloudevents-batch+json";
 
 /// Attributes that the store sets on what it serves, and refuses on what it is given.
-const SET_BY_THE_STORE: [&str; 5] = ["stream", "streamversion", "logposition", "recordedtime", "stub"];
+const SET_BY_THE_STORE: [&str; 6] = ["stream", "streamversion", "logposition", "recordedtime", "stub", "archiveid"];
 
 /// How data of a media type is written in a JSON event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -52,6 +52,9 @@ impl Renderer {
         text(buffer, b",\"datasubject\":", event.data_subject());
         extensions(buffer, event.extensions_json());
         text(buffer, b",\"stub\":", stub(event));
+        if let Some(Stub::Archived(archive)) = event.stub() {
+            number(buffer, b",\"archiveid\":\"", archive.get());
+        }
         if let Some(bytes) = event.data() {
             self.data(buffer, event, bytes);
         }
@@ -104,7 +107,7 @@ pub(super) fn stub(event: &Recorded) -> Option<&'static str> {
     match event.stub() {
         Some(Stub::Truncated) => Some("truncated"),
         Some(Stub::Tombstoned) => Some("tombstoned"),
-        Some(Stub::Archived) => Some("archived"),
+        Some(Stub::Archived(_)) => Some("archived"),
         None => event.erased().then_some("erased"),
     }
 }

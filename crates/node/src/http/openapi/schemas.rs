@@ -20,6 +20,7 @@ pub(super) fn schemas() -> Value {
                 "logposition": count,
                 "recordedtime": { "type": "string", "format": "date-time" },
                 "stub": { "enum": ["truncated", "tombstoned", "archived", "erased"], "description": "Why its data is gone" },
+                "archiveid": { "description": "Which archive it was moved to", "allOf": [reference("Count")] },
             }))],
         },
         "LogPage": object(&["events", "scanned"], json!({
@@ -31,11 +32,12 @@ pub(super) fn schemas() -> Value {
             "stream": text,
             "streamversion": count,
         })),
-        "Stream": object(&["stream", "streamversion", "first", "tombstoned"], json!({
+        "Stream": object(&["stream", "streamversion", "first", "tombstoned", "metadataversion"], json!({
             "stream": text,
             "streamversion": count,
             "first": { "description": "The first version that is still there", "allOf": [reference("Count")] },
             "tombstoned": { "type": "boolean" },
+            "metadataversion": { "description": "How often the stream's metadata were set", "allOf": [reference("Count")] },
         })),
         "StreamList": object(&["streams"], json!({ "streams": { "type": "array", "items": reference("Stream") } })),
         "Appended": object(&["stream", "streamversion", "token"], json!({ "stream": text, "streamversion": count, "token": text })),
@@ -58,12 +60,6 @@ pub(super) fn schemas() -> Value {
                 })),
                 "after": given,
             })) },
-        })),
-        "Truncate": closed(&["before"], json!({ "before": given })),
-        "Retired": object(&["stream", "retired", "token"], json!({
-            "stream": text,
-            "retired": { "type": "integer", "description": "How many events lost their data" },
-            "token": text,
         })),
         "Backup": closed(&["to"], json!({ "to": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$" } })),
         "BackedUp": object(&["to", "path", "bytes"], json!({ "to": text, "path": text, "bytes": { "type": "integer" } })),

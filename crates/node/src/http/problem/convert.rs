@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use quorate_data::{
+    materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
-    store::{AppendError, InvalidQuery, Retry, SqlError, StoreError, TokenError},
+    store::{
+        AppendError, ArchiveError, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError, TokenError,
+    },
     subscription::SubscriptionError,
 };
 use quorate_foundations::name::NameError;
@@ -13,7 +16,7 @@ use serde_json::{Value, json};
 use super::{Code, Problem};
 use crate::{
     http::{cloud_events::Fault, schemas},
-    verbs::{BackupError, OnceError, ReadError, TokenUnmet},
+    verbs::{ArchivingError, BackupError, OnceError, ReadError, TokenUnmet},
 };
 
 impl From<StoreError> for Problem {
@@ -57,6 +60,7 @@ impl From<AppendError> for Problem {
             AppendError::Invalid { stream, index, .. } => {
                 told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
             }
+            AppendError::View { view, .. } => told(Code::ViewRefuses).with("view", &**view),
             AppendError::Schema { stream, index, event_type, cause } => {
                 let code = match cause {
                     Rejection::UnknownType => Code::UnknownType,
@@ -166,8 +170,51 @@ impl From<ReadError> for Problem {
             ReadError::NoStream { stream } => told(Code::StreamNotFound).with("stream", stream.as_str()),
             ReadError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
             ReadError::NoEvent { stream, .. } => told(Code::EventNotFound).with("stream", stream.as_str()),
+            ReadError::Archived { stream, archive, .. } => told(Code::EventArchived)
+                .with("stream", stream.as_str())
+                .with("archiveid", archive.id.to_string())
+                .with("archive", archive.name.as_str()),
             ReadError::Ahead { head, .. } => told(Code::PositionAhead).with("logposition", head.to_string()),
             ReadError::Store(cause) => cause.clone().into(),
+        }
+    }
+}
+
+impl From<MetadataError> for Problem {
+    fn from(error: MetadataError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            MetadataError::Conflict { stream, actual, .. } => {
+                told(Code::MetadataConflict).with("stream", stream.as_str()).at_metadata(actual.get())
+            }
+            MetadataError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
+            MetadataError::Store(cause) => cause.clone().into(),
+            _ => told(Code::InvalidParameter),
+        }
+    }
+}
+
+impl From<ArchivingError> for Problem {
+    fn from(error: ArchivingError) -> Self {
+        match error {
+            ArchivingError::Name(cause) => cause.into(),
+            ArchivingError::Archive(cause) => cause.into(),
+            _ => Self::of(Code::StoreFailed, &error),
+        }
+    }
+}
+
+impl From<ArchiveError> for Problem {
+    fn from(error: ArchiveError) -> Self {
+        let told = |code| Self::of(code, &error);
+        match &error {
+            ArchiveError::Exists { name } => told(Code::ArchiveExists).with("archive", name.as_str()),
+            ArchiveError::Nothing { stream, .. } => told(Code::NothingToArchive).with("stream", stream.as_str()),
+            ArchiveError::Overtaken { stream } => {
+                told(Code::StreamOvertaken).with("stream", stream.as_str()).retry(Retry::Now)
+            }
+            ArchiveError::Store(cause) => cause.clone().into(),
+            _ => told(Code::StoreFailed),
         }
     }
 }
@@ -191,6 +238,52 @@ impl From<OnceError> for Problem {
             OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
             OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
             OnceError::Store(cause) => cause.into(),
+        }
+    }
+}
+
+impl From<ViewError> for Problem {
+    fn from(error: ViewError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            ViewError::Store(cause) | ViewError::Sql(SqlError::Store(cause)) => cause.clone().into(),
+            ViewError::NotFound { .. } | ViewError::NoBuild { .. } => told(Code::ViewNotFound),
+            ViewError::NotBuilt { applied, head, .. } => {
+                told(Code::ViewNotBuilt).with("applied", applied.to_string()).with("head", head.to_string())
+            }
+            ViewError::Behind { applied, .. } => told(Code::ViewBehind).with("applied", applied.to_string()),
+            ViewError::Token(_) => told(Code::OtherTimeline),
+            ViewError::FoldChanged { .. } => told(Code::ViewChanged),
+            ViewError::NoCode { .. } => told(Code::ViewCodeMissing),
+            ViewError::NotCaughtUp { applied, live, .. } => {
+                told(Code::ViewNotCaughtUp).with("applied", applied.to_string()).with("live", live.to_string())
+            }
+            ViewError::Incomplete { parked, .. } => told(Code::ViewIncomplete).with("parked", *parked),
+            ViewError::Live { .. } => told(Code::ViewLive),
+            ViewError::StillPoison { position, .. } => {
+                told(Code::ViewStillPoison).with("logposition", position.to_string())
+            }
+            ViewError::TooMany { max, .. } => told(Code::TooManyViews).with("limit", *max),
+            ViewError::Started { .. } => told(Code::AlreadyRunning),
+            ViewError::Invalid { .. } => told(Code::InvalidParameter),
+            ViewError::Schema(_) | ViewError::Sql(_) => told(Code::InvalidView),
+            _ => told(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<EraseError> for Problem {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Invalid(_) => Self::of(Code::InvalidName, &error),
+            // Refused before it was begun.
+            EraseError::Store(cause @ (StoreError::Overloaded { .. } | StoreError::Closed)) => cause.into(),
+            // The ledger may know it already: then it holds, whatever failed behind that.
+            EraseError::Store(cause) => Self::from(cause).unknown(),
+            EraseError::Copies { room, .. } => {
+                Self::of(Code::ErasureIncomplete, &error).retry(Retry::Now).partial().with("room", room)
+            }
+            _ => Self::of(Code::StoreFailed, &error).unknown(),
         }
     }
 }

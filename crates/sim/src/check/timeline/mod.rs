@@ -30,7 +30,7 @@ use std::{collections::BTreeSet, fmt};
 use quorate_foundations::time::Mono;
 
 use super::{
-    history::{History, OpId},
+    history::{ClientId, History, OpId},
     verdict::Violation,
 };
 
@@ -60,6 +60,7 @@ pub struct Timeline<'h, O, R> {
     bands: Vec<Band>,
     marked: BTreeSet<OpId>,
     sentences: Vec<String>,
+    names: Vec<String>,
     shown: usize,
 }
 
@@ -67,13 +68,21 @@ impl<'h, O: fmt::Display, R: fmt::Display> Timeline<'h, O, R> {
     /// The timeline of a history, with nothing marked.
     pub fn of(history: &'h History<O, R>) -> Self {
         let title = "History".to_owned();
-        Self { history, title, bands: Vec::new(), marked: BTreeSet::new(), sentences: Vec::new(), shown: SHOWN }
+        let (bands, marked, sentences, names) = (Vec::new(), BTreeSet::new(), Vec::new(), Vec::new());
+        Self { history, title, bands, marked, sentences, names, shown: SHOWN }
     }
 
     /// With a title: the scenario, the seed, the commit.
     #[must_use]
     pub fn titled(mut self, title: impl Into<String>) -> Self {
         self.title = title.into();
+        self
+    }
+
+    /// With names for its clients, by their numbers. Those without one go by their number.
+    #[must_use]
+    pub fn naming(mut self, clients: impl IntoIterator<Item = String>) -> Self {
+        self.names = clients.into_iter().collect();
         self
     }
 
@@ -105,6 +114,17 @@ impl<'h, O: fmt::Display, R: fmt::Display> Timeline<'h, O, R> {
     /// The page.
     pub fn to_html(&self) -> String {
         page::render(self, &layout::Layout::of(self))
+    }
+
+    /// What the page shows, with its style, to stand in another page.
+    pub fn to_figure(&self) -> String {
+        page::figure(self, &layout::Layout::of(self))
+    }
+
+    /// What a client is called.
+    fn name(&self, client: ClientId) -> String {
+        let name = usize::try_from(client.0).ok().and_then(|nth| self.names.get(nth));
+        name.cloned().unwrap_or_else(|| client.to_string())
     }
 }
 

@@ -92,6 +92,24 @@ fn write<O: fmt::Display, R: fmt::Display>(
     let title = Escaped(&timeline.title);
     writeln!(page, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")?;
     writeln!(page, "<title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>")?;
+    write_figure(page, timeline, layout)?;
+    writeln!(page, "</body></html>")
+}
+
+pub(super) fn figure<O: fmt::Display, R: fmt::Display>(
+    timeline: &Timeline<'_, O, R>,
+    layout: &Layout<'_, O, R>,
+) -> String {
+    let mut figure = format!("<style>{STYLE}</style>");
+    write_figure(&mut figure, timeline, layout).expect("a string takes whatever is written to it");
+    figure
+}
+
+fn write_figure<O: fmt::Display, R: fmt::Display>(
+    page: &mut String,
+    timeline: &Timeline<'_, O, R>,
+    layout: &Layout<'_, O, R>,
+) -> fmt::Result {
     summary(page, timeline, layout)?;
     if !timeline.sentences.is_empty() {
         writeln!(page, "<ul class=\"wrong\">")?;
@@ -106,11 +124,10 @@ fn write<O: fmt::Display, R: fmt::Display>(
         write!(page, "<span><i class=\"{class}\"></i>{name}</span>")?;
     }
     writeln!(page, "</div>\n<div class=\"chart\">")?;
-    names(page, layout)?;
+    names(page, timeline, layout)?;
     chart(page, timeline, layout)?;
     writeln!(page, "</div>")?;
-    marked(page, timeline)?;
-    writeln!(page, "</body></html>")
+    marked(page, timeline)
 }
 
 fn summary<O, R>(page: &mut String, timeline: &Timeline<'_, O, R>, layout: &Layout<'_, O, R>) -> fmt::Result {
@@ -122,12 +139,16 @@ fn summary<O, R>(page: &mut String, timeline: &Timeline<'_, O, R>, layout: &Layo
     writeln!(page, "</p>")
 }
 
-fn names<O, R>(page: &mut String, layout: &Layout<'_, O, R>) -> fmt::Result {
+fn names<O: fmt::Display, R: fmt::Display>(
+    page: &mut String,
+    timeline: &Timeline<'_, O, R>,
+    layout: &Layout<'_, O, R>,
+) -> fmt::Result {
     let height = layout.height;
     writeln!(page, "<svg class=\"names\" width=\"96\" height=\"{height:.0}\" role=\"presentation\">")?;
     for lane in &layout.lanes {
         let y = lane.y + lane.height / 2.0 + 4.0;
-        writeln!(page, "<text x=\"12\" y=\"{y:.1}\">{}</text>", lane.client)?;
+        writeln!(page, "<text x=\"12\" y=\"{y:.1}\">{}</text>", Escaped(timeline.name(lane.client)))?;
     }
     writeln!(page, "</svg>")
 }
@@ -152,7 +173,7 @@ fn chart<O: fmt::Display, R: fmt::Display>(
         draw_band(page, band, layout)?;
     }
     for bar in &layout.bars {
-        draw_bar(page, bar, timeline.marked.contains(&bar.operation.id))?;
+        draw_bar(page, timeline, bar)?;
     }
     writeln!(page, "</svg></div>")
 }
@@ -166,10 +187,14 @@ fn draw_band<O, R>(page: &mut String, band: &Band, layout: &Layout<'_, O, R>) ->
     writeln!(page, "<text class=\"band-name\" x=\"{:.1}\" y=\"16\">{label}</text>", x + 4.0)
 }
 
-fn draw_bar<O: fmt::Display, R: fmt::Display>(page: &mut String, bar: &Bar<'_, O, R>, marked: bool) -> fmt::Result {
+fn draw_bar<O: fmt::Display, R: fmt::Display>(
+    page: &mut String,
+    timeline: &Timeline<'_, O, R>,
+    bar: &Bar<'_, O, R>,
+) -> fmt::Result {
     let Bar { operation, x, y, width } = bar;
-    let class = if marked { "bad" } else { class(operation) };
-    let (height, story) = (ROW - 5.0, story(operation));
+    let class = if timeline.marked.contains(&operation.id) { "bad" } else { class(operation) };
+    let (height, story) = (ROW - 5.0, story(operation, &timeline.name(operation.client)));
     writeln!(page, "<g><title>{}</title>", Escaped(&story))?;
     write!(page, "<rect class=\"bar {class}\" x=\"{x:.1}\" y=\"{y:.1}\" rx=\"3\" ")?;
     writeln!(page, "width=\"{width:.1}\" height=\"{height:.1}\"/>")?;
@@ -197,8 +222,8 @@ fn shortened(text: &str, letters: usize) -> String {
 }
 
 /// An operation in a few lines.
-fn story<O: fmt::Display, R: fmt::Display>(operation: &Operation<O, R>) -> String {
-    let Operation { id, client, op, invoked, outcome } = operation;
+fn story<O: fmt::Display, R: fmt::Display>(operation: &Operation<O, R>, client: &str) -> String {
+    let Operation { id, op, invoked, outcome, .. } = operation;
     let became = became(outcome);
     match outcome.ended() {
         Some(ended) => format!("{id}, {client}: {op}\n{became}\n{} to {}", Time(invoked.at), Time(ended.at)),
@@ -226,6 +251,7 @@ fn marked<O: fmt::Display, R: fmt::Display>(page: &mut String, timeline: &Timeli
     )?;
     for operation in timeline.marked.iter().filter_map(|id| timeline.history.get(*id)) {
         let Operation { id, client, op, invoked, outcome } = operation;
+        let client = Escaped(timeline.name(*client));
         write!(page, "<tr><td>{id}</td><td>{client}</td><td>{}</td>", Escaped(op))?;
         write!(page, "<td>{}</td><td>{}</td>", Escaped(became(outcome)), Time(invoked.at))?;
         let ended = outcome.ended().map_or_else(|| "–".to_owned(), |ended| Time(ended.at).to_string());

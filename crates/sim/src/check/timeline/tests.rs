@@ -74,3 +74,15 @@ fn a_history_in_which_nothing_happened_is_a_page_too() {
     let page = Timeline::of(&History::<String, String>::new()).to_html();
     assert!(page.contains("0 operations answered") && page.ends_with("</html>\n"));
 }
+
+#[test]
+fn a_figure_is_the_page_without_its_frame_and_calls_clients_by_their_names() {
+    let mut history: History<String, String> = History::new();
+    let named = history.invoke(ClientId(0), "ask".into(), at(1));
+    history.ok(named, "answer".into(), at(2));
+    let other = history.invoke(ClientId(1), "ask".into(), at(3));
+    history.unknown(other, "silence", at(4));
+    let figure = Timeline::of(&history).naming(["<the first>".to_owned()]).to_figure();
+    assert!(figure.starts_with("<style>") && !figure.contains("<html"), "{figure}");
+    assert!(figure.contains(">&lt;the first&gt;</text>") && figure.contains(">client 1</text>"), "{figure}");
+}

@@ -78,6 +78,11 @@ impl KeyCache {
         self.old.remove(&erasure.subject);
     }
 
+    /// Whether keys of `subject` are to be destroyed yet.
+    pub(super) fn is_doomed(&self, subject: &SubjectHash) -> bool {
+        self.doomed.contains_key(subject)
+    }
+
     /// What is to be destroyed yet.
     pub(super) fn doomed(&self) -> Vec<Erasure> {
         self.doomed.values().copied().collect()

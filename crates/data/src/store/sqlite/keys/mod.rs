@@ -181,6 +181,11 @@ impl KeyRing {
         self.destroy_doomed(&mut holder, Some(chain))
     }
 
+    /// Whether a key of `subject` counts as destroyed and may be in the file still.
+    pub(super) fn is_doomed(&self, subject: &SubjectHash) -> bool {
+        self.cache().is_doomed(subject)
+    }
+
     fn destroy_doomed(&self, holder: &mut Holder, chain: Option<i64>) -> Result<(), StoreError> {
         let doomed = self.cache().doomed();
         if doomed.is_empty() {

@@ -44,12 +44,35 @@ pub(super) struct Database {
     sums: RefCell<Arc<Sums>>,
     /// Where the log's index is mapped; null while it is not.
     index: Cell<*const u32>,
+    /// A bug of the museum: syncs of the log beside it go to this file.
+    #[cfg(feature = "museum")]
+    syncs_astray: Cell<bool>,
 }
 
 impl Database {
     pub(super) fn new(real: Real) -> Rc<Self> {
         let (footers, out) = (Cell::new(Footers::Unknown), RefCell::new(Vec::new()));
-        Rc::new(Self { real, footers, out, sums: RefCell::default(), index: Cell::new(ptr::null()) })
+        Rc::new(Self {
+            real,
+            footers,
+            out,
+            sums: RefCell::default(),
+            index: Cell::new(ptr::null()),
+            #[cfg(feature = "museum")]
+            syncs_astray: Cell::new(false),
+        })
+    }
+
+    /// Plants a bug of the museum: from now on syncs of the log beside it go to this file.
+    #[cfg(feature = "museum")]
+    pub(super) fn send_syncs_astray(&self) {
+        self.syncs_astray.set(true);
+    }
+
+    /// The file that syncs of the log beside it go to, if that is the wrong one.
+    #[cfg(feature = "museum")]
+    pub(super) fn astray(&self) -> Option<Real> {
+        self.syncs_astray.get().then_some(self.real)
     }
 
     /// What is known of the frames of the log beside it.

@@ -267,6 +267,22 @@ unsafe extern "C" fn device_characteristics(file: *mut sqlite3_file) -> c_int {
     })
 }
 
+unsafe extern "C" fn sync(file: *mut sqlite3_file, flags: c_int) -> c_int {
+    guarded(ffi::SQLITE_IOERR_FSYNC, || {
+        // SAFETY: SQLite calls this with an open file of ours.
+        let inner = unsafe { inner(file) };
+        let real = inner.real;
+        #[cfg(feature = "museum")]
+        let real = match &inner.kind {
+            Kind::Log(log) => log.astray().unwrap_or(real),
+            Kind::Database(_) => real,
+        };
+        let Some(sync) = real.methods().xSync else { return ffi::SQLITE_IOERR_FSYNC };
+        // SAFETY: the system's own function, with its own file.
+        unsafe { sync(real.file(), flags) }
+    })
+}
+
 /// Functions that are the system's, called with the system's file.
 macro_rules! handed_on {
     ($($name:ident as $entry:ident ($($argument:ident: $type:ty),*), else $otherwise:expr;)*) => {$(
@@ -284,7 +300,6 @@ macro_rules! handed_on {
 }
 
 handed_on! {
-    sync as xSync(flags: c_int), else ffi::SQLITE_IOERR_FSYNC;
     file_size as xFileSize(size: *mut sqlite3_int64), else ffi::SQLITE_IOERR_FSTAT;
     lock as xLock(level: c_int), else ffi::SQLITE_IOERR_LOCK;
     unlock as xUnlock(level: c_int), else ffi::SQLITE_IOERR_UNLOCK;

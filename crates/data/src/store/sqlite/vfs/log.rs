@@ -31,6 +31,12 @@ impl Log {
         Self { real, database, page: Cell::new(0), parts: RefCell::new(None) }
     }
 
+    /// The file that a sync of the log goes to by mistake, if that bug is planted.
+    #[cfg(feature = "museum")]
+    pub(super) fn astray(&self) -> Option<Real> {
+        self.database.astray()
+    }
+
     /// Reads, and checks what it read if that is a frame.
     pub(super) fn read(&self, buffer: &mut [u8], offset: i64) -> c_int {
         let code = self.real.read(buffer, offset);

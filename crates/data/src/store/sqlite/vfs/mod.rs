@@ -61,6 +61,15 @@ pub(super) fn is_checked(connection: &Connection) -> bool {
     database.is_some_and(|database| database.has_footers())
 }
 
+/// Plants a bug of the museum: syncs of the write-ahead log of `connection` go to the main file.
+#[cfg(feature = "museum")]
+#[expect(unsafe_code, reason = "SQLite's files are C")]
+pub(super) fn send_syncs_astray(connection: &Connection) {
+    // SAFETY: SQLite names a file that is open as long as the connection is.
+    let database = unsafe { file::database(shim::file_of(connection, ffi::SQLITE_FCNTL_FILE_POINTER)) };
+    database.iter().for_each(|database| database.send_syncs_astray());
+}
+
 /// Refuses a write-ahead log that is damaged in its middle, once SQLite has read it: it goes on without what is behind the
 /// damage. Nothing was written meanwhile.
 #[expect(unsafe_code, reason = "SQLite's files are C")]

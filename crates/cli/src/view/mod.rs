@@ -1,0 +1,174 @@
+//! `quorate view`: how views stand, rebuilding them beside what readers have, and what is parked.
+
+mod show;
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Call, Client, JSON, Target},
+    exit::Failure,
+    output::Format,
+    pages::{HowMany, list},
+};
+
+/// Verbs on views.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// List views by name, with the build that readers have
+    List {
+        #[command(flatten)]
+        how_many: HowMany,
+    },
+    /// How a view and each of its builds stand: position, lag, what is parked, what stops it
+    Show {
+        /// The view
+        name: String,
+    },
+    /// Begin another build beside the one readers have; they are given it once it has caught up
+    Rebuild {
+        /// The view
+        name: String,
+        /// Leave the switch to `quorate view switch`
+        #[arg(long)]
+        manual: bool,
+    },
+    /// Pause a build: its rows stay as they are
+    Pause(OfBuild),
+    /// Have a build go on that was paused, or that stopped before an event
+    Resume(OfBuild),
+    /// Give readers a build that has caught up
+    Switch {
+        #[command(flatten)]
+        which: OfBuild,
+        /// Also if events of it are parked, which readers then miss
+        #[arg(long)]
+        accept_parked: bool,
+    },
+    /// Drop a build that readers do not have
+    Drop {
+        /// The view
+        name: String,
+        /// The build
+        #[arg(long, value_name = "N")]
+        build: u32,
+    },
+    /// List parked events in order of position
+    Parked(Listing),
+    /// List events that were left out, with who said so
+    Skipped(Listing),
+    /// Apply the parked events of a key, in order
+    Replay {
+        #[command(flatten)]
+        which: OfBuild,
+        /// The key
+        #[arg(long, value_name = "KEY")]
+        key: String,
+    },
+    /// Leave out an event for good that is parked, or that a build stopped before; it is kept on record
+    Skip {
+        #[command(flatten)]
+        which: OfBuild,
+        /// Where the event stands in the log
+        position: u64,
+        /// Who says so, for the record
+        #[arg(long, value_name = "WHO", default_value = "")]
+        by: String,
+    },
+    /// Recount the log: whether a build missed an event, or took one twice
+    Audit(OfBuild),
+}
+
+/// A build of a view.
+#[derive(Args, Debug)]
+pub(crate) struct OfBuild {
+    /// The view
+    name: String,
+    /// The build; without it the newest one, or for parked events and audits the one that readers have
+    #[arg(long, value_name = "N")]
+    build: Option<u32>,
+}
+
+/// A listing of a build's events.
+#[derive(Args, Debug)]
+pub(crate) struct Listing {
+    #[command(flatten)]
+    which: OfBuild,
+    /// Begin behind this position
+    #[arg(long, value_name = "POSITION", default_value_t = 0)]
+    after: u64,
+    #[command(flatten)]
+    how_many: HowMany,
+}
+
+impl Command {
+    /// Does what was asked.
+    pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
+        match self {
+            Self::List { how_many } => {
+                let all = list(client, Target::path(&["v1", "views"]), "views", how_many).await?;
+                show::views(&all, format)
+            }
+            Self::Show { name } => show::view(&answer(client, &Call::get(route(&name, None))).await?, format),
+            Self::Rebuild { name, manual } => {
+                let switch = if manual { "manual" } else { "when-caught-up" };
+                show::build(&act(client, &name, "rebuild", json!({ "switch": switch })).await?, format)
+            }
+            Self::Pause(which) => show::build(&which.act(client, "pause", json!({})).await?, format),
+            Self::Resume(which) => show::build(&which.act(client, "resume", json!({})).await?, format),
+            Self::Switch { which, accept_parked } => {
+                let how = json!({ "accept-parked": accept_parked });
+                show::build(&which.act(client, "switch", how).await?, format)
+            }
+            Self::Drop { name, build } => {
+                show::build(&act(client, &name, "drop", json!({ "build": build })).await?, format)
+            }
+            Self::Parked(listing) => show::parked(&listing.all(client, "parked").await?, format),
+            Self::Skipped(listing) => show::skipped(&listing.all(client, "skipped").await?, format),
+            Self::Replay { which, key } => {
+                show::count(&which.act(client, "replay", json!({ "key": key })).await?, format)
+            }
+            Self::Skip { which, position, by } => {
+                let what = json!({ "logposition": position, "by": by });
+                show::count(&which.act(client, "skip", what).await?, format)
+            }
+            Self::Audit(which) => {
+                let audit = which.act(client, "audit", json!({})).await?;
+                show::audit(&audit, format)
+            }
+        }
+    }
+}
+
+impl OfBuild {
+    async fn act(&self, client: &Client, action: &str, mut body: Value) -> Result<Value, Failure> {
+        if let Some(build) = self.build {
+            body["build"] = build.into();
+        }
+        act(client, &self.name, action, body).await
+    }
+}
+
+impl Listing {
+    async fn all(self, client: &Client, which: &'static str) -> Result<Vec<Value>, Failure> {
+        let mut target = route(&self.which.name, Some(which)).with("after", self.after);
+        if let Some(build) = self.which.build {
+            target = target.with("build", build);
+        }
+        list(client, target, which, self.how_many).await
+    }
+}
+
+async fn act(client: &Client, name: &str, action: &str, body: Value) -> Result<Value, Failure> {
+    answer(client, &Call::post(route(name, Some(action)), JSON, body.to_string())).await
+}
+
+async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
+    Ok(client.call(call).await?.json(client.server())?)
+}
+
+/// `/v1/views/{name}`, or `/v1/views/{name}/{action}`
+fn route(name: &str, action: Option<&str>) -> Target {
+    let segments: Vec<&str> = ["v1", "views", name].into_iter().chain(action).collect();
+    Target::path(&segments)
+}

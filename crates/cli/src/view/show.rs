@@ -1,0 +1,113 @@
+//! Views as people and programs read them.
+
+use serde_json::{Value, json};
+
+use crate::{
+    exit::Failure,
+    output::{Column, Format, cell, print},
+};
+
+/// Prints how a view's builds stand.
+pub(super) fn view(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Right("BUILD"),
+        Column::Right("VERSION"),
+        Column::Left("LIVE"),
+        Column::Right("POSITION"),
+        Column::Right("LAG EVENTS"),
+        Column::Right("LAG SECONDS"),
+        Column::Right("APPLIED"),
+        Column::Right("PARKED"),
+        Column::Right("SKIPPED"),
+        Column::Left("STANDING"),
+        Column::Left("REASON"),
+    ];
+    let cells = |build: &Value| {
+        let shards = build["shards"].as_array();
+        // The one that stands worst speaks for all.
+        let is_well = |shard: &&Value| matches!(shard["standing"].as_str(), Some("caught-up" | "inline"));
+        let shown = shards.and_then(|all| all.iter().find(|shard| !is_well(shard)).or_else(|| all.first()));
+        let shard = shown.cloned().unwrap_or_default();
+        let live = if build["live"] == true { "live" } else { "" };
+        let number = |member: &str| cell(&build[member]);
+        [
+            number("build"),
+            number("version"),
+            live.to_owned(),
+            number("logposition"),
+            number("lag-events"),
+            number("lag-seconds"),
+            number("applied"),
+            number("parked"),
+            number("skipped"),
+            cell(&shard["standing"]),
+            shard.get("reason").map(cell).unwrap_or_default(),
+        ]
+    };
+    print(one["builds"].as_array().map_or(&[], Vec::as_slice), one, (columns, cells), format)
+}
+
+/// Prints several views.
+pub(super) fn views(all: &[Value], format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Left("VIEW"),
+        Column::Right("LIVE"),
+        Column::Right("VERSION"),
+        Column::Right("POSITION"),
+        Column::Right("LAG EVENTS"),
+        Column::Right("PARKED"),
+    ];
+    let cells = |view: &Value| {
+        let builds = view["builds"].as_array();
+        let live = builds.and_then(|all| all.iter().find(|build| build["live"] == true)).cloned().unwrap_or_default();
+        let of_live = ["version", "logposition", "lag-events", "parked"].map(|member| cell(&live[member]));
+        let [version, position, lag, parked] = of_live;
+        [cell(&view["view"]), cell(&view["live"]), version, position, lag, parked]
+    };
+    print(all, &json!({ "views": all }), (columns, cells), format)
+}
+
+/// Prints which build it was done to.
+pub(super) fn build(done: &Value, format: Format) -> Result<(), Failure> {
+    let cells = |done: &Value| [&done["view"], &done["build"]].map(cell);
+    print(std::slice::from_ref(done), done, ([Column::Left("VIEW"), Column::Right("BUILD")], cells), format)
+}
+
+/// Prints parked events.
+pub(super) fn parked(all: &[Value], format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Right("POSITION"),
+        Column::Left("KEY"),
+        Column::Left("TYPE"),
+        Column::Right("ATTEMPTS"),
+        Column::Left("REASON"),
+    ];
+    let cells = |one: &Value| ["logposition", "key", "type", "attempts", "reason"].map(|member| cell(&one[member]));
+    print(all, &json!({ "parked": all }), (columns, cells), format)
+}
+
+/// Prints events that were left out.
+pub(super) fn skipped(all: &[Value], format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Right("POSITION"),
+        Column::Left("KEY"),
+        Column::Left("TYPE"),
+        Column::Left("BY"),
+        Column::Left("REASON"),
+    ];
+    let cells = |one: &Value| ["logposition", "key", "type", "by", "reason"].map(|member| cell(&one[member]));
+    print(all, &json!({ "skipped": all }), (columns, cells), format)
+}
+
+/// Prints how many events it was done for.
+pub(super) fn count(done: &Value, format: Format) -> Result<(), Failure> {
+    let cells = |done: &Value| [cell(&done["events"])];
+    print(std::slice::from_ref(done), done, ([Column::Right("EVENTS")], cells), format)
+}
+
+/// Prints what a recount came to.
+pub(super) fn audit(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [Column::Right("BUILD"), Column::Right("EXPECTED"), Column::Right("HANDLED"), Column::Left("WHOLE")];
+    let cells = |one: &Value| ["build", "expected", "handled", "whole"].map(|member| cell(&one[member]));
+    print(std::slice::from_ref(one), one, (columns, cells), format)
+}

@@ -1,0 +1,73 @@
+//! `quorate sim`: worlds by name and seed.
+
+use std::fs;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{Ended, run};
+
+fn sim(folder: &TempDir, arguments: &[&str]) -> Ended {
+    run(folder.path(), &[&["sim"], arguments].concat())
+}
+
+#[test]
+fn a_list_names_every_scenario_for_programs() {
+    let folder = TempDir::new().unwrap();
+    let list = sim(&folder, &["list", "--output", "json"]).ok().json();
+    let names: Vec<&str> = list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let known: Vec<&str> = quorate_scenarios::all().iter().map(|scenario| scenario.name).collect();
+    assert_eq!(names, known);
+}
+
+#[test]
+fn one_seed_has_a_verdict_and_a_trace_that_is_the_same_each_time() {
+    let folder = TempDir::new().unwrap();
+    let once = || sim(&folder, &["run", "keys", "--seed", "5", "--output", "json"]).ok().json();
+    let (first, second) = (once(), once());
+    assert_eq!(first["verdict"], "passed");
+    assert_eq!(first["trace"].as_str().map(str::len), Some(32));
+    assert_eq!(first, second);
+    let other = sim(&folder, &["run", "keys", "--seed", "6", "--output", "json"]).ok().json();
+    assert_ne!(first["trace"], other["trace"]);
+}
+
+#[test]
+fn a_world_of_so_many_seconds_is_worked_in_for_as_long() {
+    let folder = TempDir::new().unwrap();
+    let millis = |told: &Value| told["simulatedMillis"].as_u64().unwrap();
+    let long = sim(&folder, &["run", "keys", "--seed", "5", "--time", "60s", "--output", "json"]).ok().json();
+    assert!((60_000..200_000).contains(&millis(&long)), "{long}");
+    let again = sim(&folder, &["replay", "keys", "--seed", "5", "--time", "60s", "--output", "json"]).ok().json();
+    assert_eq!(long["trace"], again["trace"]);
+    let both = sim(&folder, &["run", "keys", "--seeds", "2", "--time", "20s", "--output", "json"]).ok().json();
+    assert_eq!((&both["verdict"], &both["passed"]), (&"passed".into(), &2.into()));
+    assert!(millis(&both) >= 40_000, "{both}");
+    let wrong = sim(&folder, &["run", "keys", "--seed", "5", "--time", "0s"]).failed(2);
+    assert!(wrong.contains("`--time`"), "{wrong}");
+}
+
+#[test]
+fn a_disk_that_lies_is_said_to_be_out_of_contract() {
+    let folder = TempDir::new().unwrap();
+    let arguments = ["run", "keys", "--seed", "5", "--out-of-contract", "lying-sync", "--output", "json"];
+    let told = sim(&folder, &arguments).ok().json();
+    assert!(told["injected"]["disk: sync lied"].as_u64().unwrap() > 0, "{told}");
+    sim(&folder, &["run", "keys", "--seed", "5", "--out-of-contract", "lying-clock"]).failed(2);
+}
+
+#[test]
+fn a_report_has_the_claims_and_the_timeline() {
+    let folder = TempDir::new().unwrap();
+    sim(&folder, &["report", "appends", "--seed", "1", "--out", "page.html"]).ok();
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(page.contains("every stream is linearizable"), "{page}");
+    assert!(page.contains(">client-0</text>") && page.contains("class=\"bar ok\""), "{page}");
+}
+
+#[test]
+fn a_scenario_that_is_not_there_is_not_found() {
+    let folder = TempDir::new().unwrap();
+    let told = sim(&folder, &["run", "nothing", "--seed", "1"]).failed(3);
+    assert!(told.contains("quorate sim list"), "{told}");
+}

@@ -1,0 +1,53 @@
+//! The loop that carries out a view's effects, in order, once the transaction that asked for them has committed.
+
+use std::sync::Arc;
+
+use super::{EffectHandler, ViewError, effects, registered::Registered, shared::Shared};
+use crate::store::StoreError;
+
+/// Carries effects out until the process or the store ends.
+pub(super) async fn run(shared: Arc<Shared>, code: Arc<Registered>, handler: Arc<dyn EffectHandler>) {
+    let stop = shared.tasks.stop().clone();
+    // An effect under way is abandoned: it is carried out again, with the same key.
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => {}
+        () = work(&shared, &code, handler.as_ref()) => {}
+    }
+}
+
+async fn work(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) {
+    let mut progress = shared.progress.subscribe();
+    loop {
+        progress.mark_unchanged();
+        match round(shared, code, handler).await {
+            Ok(true) => {}
+            Ok(false) => {
+                if progress.changed().await.is_err() {
+                    return;
+                }
+            }
+            Err(ViewError::Store(StoreError::Closed)) => return,
+            Err(failed) => {
+                tracing::warn!(view = %code.name, %failed, "effects wait");
+                shared.store.env().sleep(effects::rest(3)).await;
+            }
+        }
+    }
+}
+
+/// Carries out what is there; whether there was anything.
+async fn round(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) -> Result<bool, ViewError> {
+    let due = effects::released(&shared.store, &code.name, code.config.effect_attempts).await?;
+    for effect in &due {
+        let outcome = handler.carry_out(effect).await;
+        let failed = outcome.is_err();
+        effects::settle(&shared.store, effect, outcome).await?;
+        if failed {
+            // Later ones wait, so that effects stay in order; after its last attempt they go on without it.
+            shared.store.env().sleep(effects::rest(effect.attempts)).await;
+            return Ok(true);
+        }
+    }
+    Ok(!due.is_empty())
+}

@@ -1,0 +1,199 @@
+//! Forgetting data subjects: a view that was made of somebody's data must not outlive its erasure.
+//!
+//! Each build knows the data subjects whose data it was made of, by a hash. When one is erased, the projection is asked to
+//! forget; where it cannot, the build is made anew beside, from a log in which that data cannot be read any more, and the old
+//! one is dropped once readers have the new one. The erasure is answered after that.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use super::{
+    Build, BuildRow, Namespace, Switch, ViewError, ViewTx, Views, parked, registered::Registered, rows, shared::Shared,
+};
+use crate::{
+    event::Recorded,
+    store::{DynTx, EraseHook, SqlError, Store, StoreError, erasure::SubjectHash},
+};
+
+/// How long an erasure waits for a view to be made anew.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a projection did to forget a data subject.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forgotten {
+    /// Nothing of it is left in the rows.
+    Rows,
+    /// The rows have to be made anew.
+    Rebuild,
+}
+
+/// The hash under which a data subject is known here; empty where there is none whose data can be read.
+pub(super) fn subject_of(store_id: u64, event: &Recorded) -> String {
+    let subject = event.data_subject().filter(|_| !event.erased());
+    subject.map(|subject| SubjectHash::of(store_id, subject).to_string()).unwrap_or_default()
+}
+
+/// Notes whose data a build is made of.
+pub(super) async fn note(tx: &mut DynTx, code: &Registered, build: Build, events: &[Recorded]) -> Result<(), SqlError> {
+    let subjects: BTreeSet<String> =
+        events.iter().map(|event| subject_of(code.store_id, event)).filter(|subject| !subject.is_empty()).collect();
+    for subject in subjects {
+        let sql = "INSERT INTO quorate_view_subject (build, subject, first_ns) VALUES ($1, $2, $3)
+            ON CONFLICT (build, subject) DO NOTHING";
+        tx.room_execute(sql, &[rows::of(build), subject.into(), code.env.wall().unix_nanos().into()]).await?;
+    }
+    Ok(())
+}
+
+/// The events as they can be read in this transaction: a key may have been destroyed since they were.
+pub(super) async fn as_of_now(tx: &mut DynTx, events: Vec<Recorded>) -> Result<Vec<Recorded>, ViewError> {
+    if !events.iter().any(Recorded::is_encrypted) {
+        return Ok(events);
+    }
+    let mut fresh = Vec::with_capacity(events.len());
+    for event in events {
+        fresh.push(if event.is_encrypted() { parked::event_at(tx, event.position()).await? } else { event });
+    }
+    Ok(fresh)
+}
+
+/// What the views do when a data subject is erased.
+pub(super) fn hook(shared: Weak<Shared>) -> EraseHook {
+    Arc::new(move |_store, subject| {
+        let shared = shared.upgrade();
+        Box::pin(async move {
+            let Some(shared) = shared else { return Ok(()) };
+            Views { shared }.forget(&subject).await.map_err(of_view)
+        })
+    })
+}
+
+fn of_view(failed: ViewError) -> StoreError {
+    match failed {
+        ViewError::Store(cause) => cause,
+        other => StoreError::Engine { doing: "forgetting a data subject in views", cause: Arc::new(other) },
+    }
+}
+
+impl Views {
+    async fn forget(&self, subject: &str) -> Result<(), ViewError> {
+        let hash = self.shared.store.erasure_name(subject).to_string();
+        scrub(&self.shared.store, hash.clone()).await?;
+        for build in made_of(&self.shared.store, &hash).await? {
+            if !self.forget_rows(&build, subject, &hash).await? {
+                self.replace(&build).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the projection forget, if it can.
+    async fn forget_rows(&self, build: &BuildRow, subject: &str, hash: &str) -> Result<bool, ViewError> {
+        let code = self.shared.code().get(&(build.view.clone(), build.version)).cloned();
+        let Some(code) = code.filter(|code| code.fingerprint == build.fingerprint) else { return Ok(false) };
+        let namespace = Namespace::new(build.view.clone(), build.build);
+        let (subject, hash): (Arc<str>, Arc<str>) = (subject.into(), hash.into());
+        let done = self.shared.store.transact(move |tx| {
+            let (code, namespace) = (code.clone(), namespace.clone());
+            let (subject, hash) = (subject.clone(), hash.clone());
+            Box::pin(async move {
+                let mut view = ViewTx::new(tx, &namespace);
+                let forgotten = code.projection.forget(&mut view, &subject).await;
+                let forgotten = forgotten.map_err(|failed| ViewError::invalid(failed.to_string()))?;
+                if forgotten == Forgotten::Rows {
+                    let sql = "DELETE FROM quorate_view_subject WHERE build = $1 AND subject = $2";
+                    tx.room_execute(sql, &[rows::of(namespace.build()), hash.into()]).await?;
+                }
+                Ok(forgotten == Forgotten::Rows)
+            })
+        });
+        done.await.map_err(ViewError::of_transaction)
+    }
+
+    /// Replaces a build by one that is made of what can still be read, and drops it.
+    pub(super) async fn replace(&self, build: &BuildRow) -> Result<(), ViewError> {
+        let store = &self.shared.store;
+        let live = rows::live(&mut &*store, &build.view).await?;
+        if live.is_some_and(|live| live.build == build.build) {
+            // A view without code here cannot be made anew: that is said, and the erasure is not complete.
+            self.rebuild(&build.view, Switch::WhenCaughtUp).await?;
+            self.wait_for_another(build).await?;
+        }
+        match self.drop_build(&build.view, build.build).await {
+            Err(ViewError::NoBuild { .. }) => Ok(()),
+            dropped => dropped,
+        }
+    }
+
+    async fn wait_for_another(&self, build: &BuildRow) -> Result<(), ViewError> {
+        let env = self.shared.store.env().clone();
+        let mut progress = self.shared.progress.subscribe();
+        let switched = async {
+            loop {
+                progress.mark_unchanged();
+                let live = rows::live(&mut &self.shared.store, &build.view).await?;
+                if live.is_some_and(|live| live.build != build.build) {
+                    return Ok(());
+                }
+                if progress.changed().await.is_err() {
+                    return Err(StoreError::Closed.into());
+                }
+            }
+        };
+        let late = || ViewError::invalid(format!("view `{}` is still being made anew: repeat the erasure", build.view));
+        env.timeout(PATIENCE, switched).await.unwrap_or_else(|| Err(late()))
+    }
+
+    /// Builds of a view that hold what an erasure since then, of a restored store for instance, should have taken from them.
+    pub(super) async fn replace_stale(&self, builds: &[BuildRow]) -> Result<(), ViewError> {
+        let store = &self.shared.store;
+        let erased = store.erasures().await?.erasures;
+        for build in builds {
+            let sql = "SELECT subject, first_ns FROM quorate_view_subject WHERE build = $1";
+            let noted = store.room_query(sql, vec![rows::of(build.build)]).await?;
+            let is_stale = noted.iter().any(|row| {
+                let (subject, first) = (row.at(0).as_str(), row.at(1).as_i64().unwrap_or_default());
+                erased
+                    .iter()
+                    .any(|one| subject == Some(&one.subject.to_string()) && one.erased_at.unix_nanos() >= first)
+            });
+            if is_stale {
+                self.replace(build).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The builds that are made of a data subject's data.
+async fn made_of(store: &Store, hash: &str) -> Result<Vec<BuildRow>, ViewError> {
+    let sql = "SELECT build FROM quorate_view_subject WHERE subject = $1 ORDER BY build";
+    let mut builds = Vec::new();
+    for row in store.room_query(sql, vec![hash.into()]).await? {
+        let number = u32::try_from(rows::unsigned(row.at(0), "build")?).unwrap_or(u32::MAX);
+        builds.extend(rows::build(&mut &*store, Build::new(number)).await?);
+    }
+    Ok(builds)
+}
+
+/// Forgets what stands of a data subject beside the views' rows: effects, and reasons that may quote data.
+async fn scrub(store: &Store, hash: String) -> Result<(), ViewError> {
+    let scrubbed = store.transact(move |tx| {
+        let hash = hash.clone();
+        Box::pin(async move {
+            for sql in [
+                "DELETE FROM quorate_view_effect WHERE subject = $1",
+                "UPDATE quorate_view_parked SET reason = 'erased' WHERE subject = $1",
+                "UPDATE quorate_view_skipped SET reason = 'erased' WHERE subject = $1",
+            ] {
+                tx.room_execute(sql, &[hash.as_str().into()]).await?;
+            }
+            tx.room_execute("UPDATE quorate_view_shard SET reason = '' WHERE reason <> ''", &[]).await?;
+            Ok::<_, ViewError>(())
+        })
+    });
+    scrubbed.await.map_err(ViewError::of_transaction)
+}

@@ -1,0 +1,184 @@
+//! What can go wrong with a view.
+
+use std::time::Duration;
+
+use super::{Build, InvalidSchema, ViewName};
+use crate::{
+    event::Position,
+    store::{Retry, SqlError, StoreError, TransactError},
+};
+
+/// What can go wrong with a view. Unless it says otherwise, nothing was changed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ViewError {
+    /// There is no view of that name.
+    #[error("there is no view `{view}`")]
+    NotFound {
+        /// The name.
+        view: ViewName,
+    },
+    /// The view has no such build, or it was dropped.
+    #[error("view `{view}` has no build {build}")]
+    NoBuild {
+        /// The view.
+        view: ViewName,
+        /// The build.
+        build: Build,
+    },
+    /// There are as many as a store keeps.
+    #[error("a store keeps at most {max} {what}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// It is in the making: readers have nothing yet.
+    #[error("view `{view}` is being built for the first time: it is at position {applied} of {head}")]
+    NotBuilt {
+        /// The view.
+        view: ViewName,
+        /// How far it is.
+        applied: Position,
+        /// Where the log ends.
+        head: Position,
+    },
+    /// The view has not yet applied what a read wants to see. The read was not carried out.
+    #[error("view `{view}` is at position {applied}, and the read wants to see position {wanted}")]
+    Behind {
+        /// The view.
+        view: ViewName,
+        /// How far it is.
+        applied: Position,
+        /// What the read wants to see.
+        wanted: Position,
+    },
+    /// A token of another store or timeline.
+    #[error(transparent)]
+    Token(#[from] crate::store::TokenError),
+    /// The code of a version changed without its number.
+    #[error(
+        "the fold of view `{view}` changed, but its version is still {version}: its rows were made by other code \
+         (fingerprint {stored}, now {found}). Raise the version, or rebuild this one"
+    )]
+    FoldChanged {
+        /// The view.
+        view: ViewName,
+        /// Its version.
+        version: u32,
+        /// The fingerprint of the code that made the rows.
+        stored: String,
+        /// The fingerprint of the code at hand.
+        found: String,
+    },
+    /// No code of this view, or of the version asked for, was started in this process.
+    #[error("no code of view `{view}` runs here, so nobody would build it")]
+    NoCode {
+        /// The view.
+        view: ViewName,
+    },
+    /// The view is started already.
+    #[error("version {version} of view `{view}` is started already")]
+    Started {
+        /// The view.
+        view: ViewName,
+        /// The version.
+        version: u32,
+    },
+    /// The build has not caught up with the one readers have.
+    #[error(
+        "build {build} of view `{view}` is at position {applied}, readers have position {live}: it has to catch up"
+    )]
+    NotCaughtUp {
+        /// The view.
+        view: ViewName,
+        /// The build.
+        build: Build,
+        /// How far it is.
+        applied: Position,
+        /// How far the live one is.
+        live: Position,
+    },
+    /// The build has parked events, which readers would miss.
+    #[error(
+        "build {build} of view `{view}` has {parked} parked events: replay or skip them, or accept that they are missing"
+    )]
+    Incomplete {
+        /// The view.
+        view: ViewName,
+        /// The build.
+        build: Build,
+        /// How many are parked.
+        parked: u64,
+    },
+    /// Readers have this build.
+    #[error("build {build} of view `{view}` is the one readers have: switch to another one first")]
+    Live {
+        /// The view.
+        view: ViewName,
+        /// The build.
+        build: Build,
+    },
+    /// A parked event that was tried again failed again, and stays parked.
+    #[error("the event at position {position} still cannot be applied: {reason}")]
+    StillPoison {
+        /// Where it stands.
+        position: Position,
+        /// Why.
+        reason: String,
+    },
+    /// A field is out of its range.
+    #[error("{what}")]
+    Invalid {
+        /// Which one, and its range.
+        what: String,
+    },
+    /// Its tables break a rule.
+    #[error("the tables of the view were refused")]
+    Schema(#[from] InvalidSchema),
+    /// A statement was refused, or failed.
+    #[error("a statement of the view failed")]
+    Sql(#[source] SqlError),
+    /// The store failed. After [`StoreError::OutcomeUnknown`] what was asked may have been done.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl ViewError {
+    pub(super) fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into() }
+    }
+
+    pub(super) fn corrupt(place: impl Into<String>, what: impl std::fmt::Display) -> Self {
+        Self::Store(StoreError::Corrupt { place: place.into(), what: what.to_string() })
+    }
+
+    /// What became of a transaction that refused nothing by itself.
+    pub(super) fn of_transaction(failed: TransactError<Self>) -> Self {
+        match failed {
+            TransactError::Aborted(own) => own,
+            TransactError::Store(cause) => Self::Store(cause),
+            other => Self::Sql(SqlError::Failed { what: other.to_string() }),
+        }
+    }
+
+    /// Whether repeating can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::NotBuilt { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Behind { .. } | Self::NotCaughtUp { .. } => Retry::After(Duration::from_millis(100)),
+            Self::Store(cause) | Self::Sql(SqlError::Store(cause)) => cause.retry(),
+            _ => Retry::Never,
+        }
+    }
+}
+
+impl From<SqlError> for ViewError {
+    fn from(failed: SqlError) -> Self {
+        match failed {
+            SqlError::Store(cause) => Self::Store(cause),
+            other => Self::Sql(other),
+        }
+    }
+}

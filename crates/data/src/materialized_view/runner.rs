@@ -1,0 +1,419 @@
+//! The loop that owns one shard: it claims it, reads the log, and does what the rules say.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use futures_util::future::OptionFuture;
+use tokio::sync::watch;
+
+use super::{
+    ApplyError, Namespace, Standing, ViewError,
+    advance::{Advance, Advanced, Halt},
+    claim::{self, Claimed},
+    machine::{Fate, Item, Plan, Shard},
+    registered::Registered,
+    rows,
+    shared::{Local, Shared},
+};
+use crate::{
+    event::{Position, Recorded},
+    store::{LogPage, ReadLog, StoreError, TransactError},
+};
+
+/// How long nothing must have been appended before a small step of the checkpoint is written.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long to rest when the store fails.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// One shard of one build, in the hands of this process.
+pub(super) struct Runner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) code: Arc<Registered>,
+    pub(super) local: Arc<Local>,
+    pub(super) namespace: Namespace,
+    pub(super) shard: u32,
+    pub(super) shards: u32,
+}
+
+/// How a stretch of work ended.
+enum End {
+    /// Look at the rows again, and go on.
+    Again,
+    /// Wait until somebody asks for something.
+    Wait(Standing),
+    /// Somebody else owns the shard.
+    Fenced,
+    /// For good.
+    Over,
+    /// The store failed.
+    Failed(ViewError),
+}
+
+impl From<ViewError> for End {
+    fn from(failed: ViewError) -> Self {
+        if matches!(failed, ViewError::Store(StoreError::Closed)) { Self::Over } else { Self::Failed(failed) }
+    }
+}
+
+impl From<StoreError> for End {
+    fn from(failed: StoreError) -> Self {
+        ViewError::from(failed).into()
+    }
+}
+
+impl Runner {
+    /// Keeps the shard up to date until the process, the store or the build ends.
+    pub(super) async fn run(self) {
+        let stop = self.shared.tasks.stop().clone();
+        // A transaction that is under way is abandoned, not torn: it commits or it does not, and the rows say which.
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.work() => {}
+        }
+        if !matches!(self.local.standing(self.shard), Standing::Fenced) {
+            self.stands(Standing::Idle);
+        }
+    }
+
+    async fn work(&self) {
+        let mut epoch = None;
+        loop {
+            // Before the rows are read: what is asked for from here on is not missed.
+            let mut nudged = self.shared.nudge.subscribe();
+            match self.stretch(&mut epoch, &mut nudged).await {
+                End::Again => {}
+                End::Over => return,
+                End::Wait(standing) => {
+                    self.stands(standing);
+                    if nudged.changed().await.is_err() {
+                        return;
+                    }
+                }
+                End::Fenced => {
+                    self.stands(Standing::Fenced);
+                    self.shared.store.env().reached("view: an owner was fenced");
+                    if !claim::is_patient(&self.shared.store, &self.code.config) {
+                        return;
+                    }
+                    epoch = None;
+                }
+                End::Failed(failed) => {
+                    tracing::warn!(view = %self.code.name, build = %self.namespace.build(), %failed, "a view waits");
+                    self.stands(Standing::Failing { reason: failed.to_string() });
+                    self.shared.store.env().sleep(AFTER_FAILURE).await;
+                }
+            }
+        }
+    }
+
+    fn stands(&self, standing: Standing) {
+        self.local.set_standing(self.shard, standing);
+        Shared::bump(&self.shared.progress);
+    }
+
+    /// Works from what the rows say until something happens that only the rows can tell more about.
+    async fn stretch(&self, epoch: &mut Option<u64>, nudged: &mut watch::Receiver<u64>) -> End {
+        match self.begin(epoch).await {
+            Ok(stretch) => stretch.run(nudged).await.unwrap_or_else(|end| end),
+            Err(end) => end,
+        }
+    }
+
+    async fn begin(&self, epoch: &mut Option<u64>) -> Result<Stretch<'_>, End> {
+        let (store, build) = (&self.shared.store, self.namespace.build());
+        let owned = match *epoch {
+            Some(epoch) => epoch,
+            None => {
+                self.stands(Standing::Waiting);
+                match claim::run(&self.shared, &self.code.config, build, self.shard).await? {
+                    Claimed::Epoch(claimed) => *epoch.insert(claimed),
+                    Claimed::Gone => return Err(End::Over),
+                }
+            }
+        };
+        let row = rows::shard(&mut &*store, build, self.shard).await?.ok_or(End::Over)?;
+        let build = rows::build(&mut &*store, build).await?.ok_or(End::Over)?;
+        let parked = rows::parked_keys(&mut &*store, build.build, self.shard).await?;
+        if row.epoch != owned {
+            return Err(End::Fenced);
+        }
+        if build.paused {
+            return Err(End::Wait(Standing::Paused));
+        }
+        if row.inline {
+            self.local.set_reached(self.shard, row.checkpoint);
+            return Err(End::Wait(Standing::Inline));
+        }
+        self.stands(Standing::CatchingUp);
+        let shard = Shard::new(&self.code.config, row.checkpoint, parked, row.trouble);
+        Ok(Stretch {
+            runner: self,
+            epoch: owned,
+            revision: row.revision,
+            shard,
+            queue: VecDeque::new(),
+            unsettled: !build.live || build.mode == super::Mode::Inline,
+            in_the_making: !build.live,
+        })
+    }
+}
+
+/// A stretch of work, from what the rows said at its beginning.
+struct Stretch<'r> {
+    runner: &'r Runner,
+    epoch: u64,
+    revision: u64,
+    shard: Shard,
+    /// The events that the shard's items stand for.
+    queue: VecDeque<Recorded>,
+    /// Whether the build still has to be given to readers, or to the appends, once it has caught up.
+    unsettled: bool,
+    in_the_making: bool,
+}
+
+impl Stretch<'_> {
+    /// Never `Ok`: a stretch ends with a reason.
+    async fn run(mut self, nudged: &mut watch::Receiver<u64>) -> Result<End, End> {
+        let store = &self.runner.shared.store;
+        let mut head = store.watch_head();
+        let mut idle = false;
+        loop {
+            if self.runner.local.set_reached(self.runner.shard, self.shard.reached()) {
+                Shared::bump(&self.runner.shared.progress);
+            }
+            match self.shard.plan(store.env().mono(), idle || self.in_the_making) {
+                Plan::Commit { fates, to } => self.commit(fates, to).await?,
+                Plan::Stop => return Err(End::Wait(self.stopped())),
+                Plan::Rest { until } => tokio::select! {
+                    biased;
+                    changed = nudged.changed() => return Err(changed.map_or(End::Over, |()| End::Again)),
+                    () = store.env().sleep_until(until) => {}
+                },
+                Plan::Read => {
+                    // Ordering: marked before the read, so that an append in between moves it again.
+                    let end = *head.borrow_and_update();
+                    if self.shard.scanned() < end {
+                        idle = false;
+                        let page = self.read_page(self.shard.scanned()).await?;
+                        self.take(page, self.shard.scanned())?;
+                        continue;
+                    }
+                    if std::mem::take(&mut self.unsettled) {
+                        self.commit(Vec::new(), self.shard.scanned()).await?;
+                        continue;
+                    }
+                    self.runner.stands(Standing::CaughtUp);
+                    idle = self.wait(&mut head, nudged, idle).await?;
+                    // Closing wakes whoever waits, with the same value.
+                    if self.shard.scanned() >= *head.borrow() && !idle {
+                        store.read_log(self.read(self.shard.scanned())).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until something is appended or asked for; whether nothing was for a while.
+    async fn wait(
+        &self,
+        head: &mut watch::Receiver<Position>,
+        nudged: &mut watch::Receiver<u64>,
+        idle: bool,
+    ) -> Result<bool, End> {
+        let store = &self.runner.shared.store;
+        let sign = claim::sign_every(store, &self.runner.code.config);
+        loop {
+            let span = if idle { sign } else { Some(IDLE.min(sign.unwrap_or(IDLE))) };
+            tokio::select! {
+                biased;
+                changed = nudged.changed() => return Err(changed.map_or(End::Over, |()| End::Again)),
+                moved = head.changed() => {
+                    moved.map_err(|_| End::Over)?;
+                    return Ok(false);
+                }
+                () = store.env().sleep(span.unwrap_or_default()), if span.is_some() => {}
+            }
+            if sign.is_some() {
+                let (build, shard) = (self.runner.namespace.build(), self.runner.shard);
+                if !claim::give_sign(store, build, shard, self.epoch).await? {
+                    return Err(End::Fenced);
+                }
+            }
+            if !idle {
+                return Ok(true);
+            }
+        }
+    }
+
+    fn stopped(&self) -> Standing {
+        let trouble = self.shard.trouble().cloned().unwrap_or_default();
+        Standing::Stopped { position: trouble.position, reason: trouble.reason }
+    }
+
+    fn read(&self, after: Position) -> ReadLog {
+        let store = &self.runner.shared.store;
+        let limit = self.shard.appetite().clamp(1, store.limits().page_events);
+        ReadLog { query: self.runner.code.query.clone(), after, limit }
+    }
+
+    async fn read_page(&self, after: Position) -> Result<LogPage, End> {
+        Ok(self.runner.shared.store.read_log(self.read(after)).await?)
+    }
+
+    /// Puts a page that begins behind `after` into the queue.
+    fn take(&mut self, page: LogPage, after: Position) -> Result<(), End> {
+        let looked_at = page.scanned.get().saturating_sub(after.get());
+        if self.runner.code.query.is_everything() && page.events.len() as u64 != looked_at {
+            // Positions are dense: whoever asks for everything is given as many events as there are positions.
+            let what = format!("{} events between positions {after} and {}", page.events.len(), page.scanned);
+            return Err(ViewError::corrupt("the log", what).into());
+        }
+        let (shard, shards) = (self.runner.shard, self.runner.shards);
+        let code = &self.runner.code;
+        let mine: Vec<Recorded> = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
+        let item = |event: &Recorded| Item { position: event.position(), key: code.key(event).into() };
+        self.shard.read(mine.iter().map(item), page.scanned.max(after));
+        self.queue.extend(mine);
+        Ok(())
+    }
+
+    /// Carries out a step, and reads on meanwhile.
+    async fn commit(&mut self, fates: Vec<Fate>, to: Position) -> Result<(), End> {
+        let store = self.runner.shared.store.clone();
+        let after = self.shard.scanned();
+        let ahead = after < store.head() && self.shard.appetite() > 0 && !fates.is_empty();
+        #[cfg(feature = "museum")]
+        if store.env().planted("view-checkpoint-first") && fates.contains(&Fate::Apply) {
+            return self.commit_in_halves(&fates, to).await;
+        }
+        let advance = Arc::new(self.advance(&fates, to));
+        let step = advance.clone();
+        let stepping = store.transact(move |tx| {
+            let step = step.clone();
+            Box::pin(async move { step.run(tx).await })
+        });
+        let reading = OptionFuture::from(ahead.then(|| self.read_page(after)));
+        let (stepped, page) = tokio::join!(stepping, reading);
+        let took = Duration::from_nanos(advance.took.load(Ordering::Relaxed));
+        self.stepped(stepped, &fates, took).await?;
+        page.transpose()?.map_or(Ok(()), |page| self.take(page, after))
+    }
+
+    /// A bug of the museum: a crash between the two loses the events of the step.
+    #[cfg(feature = "museum")]
+    async fn commit_in_halves(&mut self, fates: &[Fate], to: Position) -> Result<(), End> {
+        use super::advance::Half;
+        for half in [Half::Checkpoint, Half::Rows] {
+            let advance = Arc::new(Advance { torn: Some(half), ..self.advance(fates, to) });
+            let stepping = self.runner.shared.store.transact(move |tx| {
+                let step = advance.clone();
+                Box::pin(async move { step.run(tx).await })
+            });
+            match (half, stepping.await) {
+                (Half::Checkpoint, Ok(_)) => {}
+                (_, stepped) => self.stepped(stepped, fates, Duration::ZERO).await?,
+            }
+        }
+        Ok(())
+    }
+
+    fn advance(&self, fates: &[Fate], to: Position) -> Advance {
+        let runner = self.runner;
+        Advance {
+            env: runner.shared.store.env().clone(),
+            code: runner.code.clone(),
+            namespace: runner.namespace.clone(),
+            shard: runner.shard,
+            epoch: self.epoch,
+            revision: self.revision,
+            from: self.shard.checkpoint(),
+            to,
+            events: self.queue.iter().take(fates.len()).cloned().collect(),
+            fates: fates.to_vec(),
+            trouble: self.shard.trouble().cloned(),
+            at_the_end: to >= runner.shared.store.head(),
+            #[cfg(feature = "museum")]
+            torn: None,
+            took: 0.into(),
+        }
+    }
+
+    /// Takes in what became of a step.
+    async fn stepped(
+        &mut self,
+        stepped: Result<Advanced, TransactError<Halt>>,
+        fates: &[Fate],
+        took: Duration,
+    ) -> Result<(), End> {
+        let halt = match stepped {
+            Ok(done) => return self.advanced(done, fates, took),
+            Err(failed) => Halt::of(failed),
+        };
+        match halt {
+            Some(Halt::Fenced) => Err(End::Fenced),
+            Some(Halt::Moved | Halt::Inline) => Err(End::Again),
+            Some(Halt::Paused) => Err(End::Wait(Standing::Paused)),
+            Some(Halt::Gone) => Err(End::Over),
+            Some(Halt::ParkedFull) => Err(End::Wait(Standing::ParkedFull)),
+            Some(Halt::View(failed)) => Err(failed.into()),
+            Some(Halt::Apply(failed)) => match failed.store() {
+                Some(cause) => Err(cause.clone().into()),
+                None => self.failed(fates.len(), failed).await,
+            },
+            None if fates.len() > 1 => {
+                self.shard.too_long(fates.len());
+                Ok(())
+            }
+            None => {
+                let what = "applying it alone takes longer, or writes more, than a transaction may".to_owned();
+                self.failed(fates.len(), crate::store::SqlError::Failed { what }.into()).await
+            }
+        }
+    }
+
+    fn advanced(&mut self, done: Advanced, fates: &[Fate], took: Duration) -> Result<(), End> {
+        self.queue.drain(..fates.len());
+        self.shard.committed(fates, done.to.min(self.shard.scanned()), took);
+        self.in_the_making &= !done.switched;
+        if done.switched {
+            self.runner.shared.store.env().reached("view: readers were given another build");
+        }
+        if done.switched || done.inline {
+            Shared::bump(&self.runner.shared.progress);
+            return Err(End::Again);
+        }
+        Ok(())
+    }
+
+    /// A batch could not be applied. That an event alone failed is written down, so that attempts count across restarts.
+    async fn failed(&mut self, count: usize, failed: ApplyError) -> Result<(), End> {
+        let (culprit, reason) = match failed {
+            ApplyError::Event { position, reason } => (Some(position), reason),
+            other @ ApplyError::Sql(_) => (None, other.to_string()),
+        };
+        let store = &self.runner.shared.store;
+        store.env().reached("view: an event could not be applied");
+        let Some(trouble) = self.shard.failed(store.env().mono(), count, culprit, shortened(reason)) else {
+            return Ok(());
+        };
+        let (build, shard, epoch) = (self.runner.namespace.build(), self.runner.shard, self.epoch);
+        let written = store.transact(move |tx| {
+            let trouble = trouble.clone();
+            Box::pin(
+                async move { rows::write_trouble(tx, build, shard, epoch, &trouble).await.map_err(ViewError::from) },
+            )
+        });
+        let is_owner = written.await.map_err(ViewError::of_transaction)?;
+        if is_owner { Ok(()) } else { Err(End::Fenced) }
+    }
+}
+
+/// A reason as it is kept: its beginning.
+fn shortened(reason: String) -> String {
+    const MAX: usize = 1_000;
+    if reason.len() <= MAX { reason } else { reason.chars().take(MAX).collect() }
+}

@@ -1,0 +1,121 @@
+//! What the handles, the runners and the appends of one process share.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use quorate_runtime::tasks::Tasks;
+use tokio::sync::watch;
+
+use super::{Build, ViewName, registered::Registered};
+use crate::{event::Position, store::Store};
+
+/// What the handles, the runners and the appends of one process share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) tasks: Tasks,
+    /// Who this is, among owners of shards.
+    pub(super) owner: Arc<str>,
+    /// Moves when a shard got further, or readers were given another build.
+    pub(super) progress: watch::Sender<u64>,
+    /// Moves when somebody asked for something: pause, resume, replay, skip, rebuild.
+    pub(super) nudge: watch::Sender<u64>,
+    pub(super) code: Mutex<BTreeMap<(ViewName, u32), Arc<Registered>>>,
+    pub(super) running: Mutex<BTreeMap<Build, Arc<Local>>>,
+}
+
+/// A build that is kept up to date in this process.
+pub(super) struct Local {
+    shards: Vec<LocalShard>,
+}
+
+struct LocalShard {
+    reached: AtomicU64,
+    standing: Mutex<Standing>,
+}
+
+/// How a shard stands with its owner in this process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Standing {
+    /// Nobody in this process keeps it up to date.
+    #[default]
+    Idle,
+    /// Waiting for its owner, who may have gone, to be silent for long enough.
+    Waiting,
+    /// Catching up.
+    CatchingUp,
+    /// Nothing is left to do right now.
+    CaughtUp,
+    /// Kept by the appends themselves.
+    Inline,
+    /// Paused by somebody.
+    Paused,
+    /// Stopped before an event that cannot be applied, as the policy says.
+    Stopped {
+        /// Where it stands.
+        position: Position,
+        /// Why.
+        reason: String,
+    },
+    /// Stopped because too many events are parked.
+    ParkedFull,
+    /// Somebody else owns it by now.
+    Fenced,
+    /// The store fails; it is tried again.
+    Failing {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Shared {
+    pub(super) fn bump(channel: &watch::Sender<u64>) {
+        channel.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    pub(super) fn code(&self) -> MutexGuard<'_, BTreeMap<(ViewName, u32), Arc<Registered>>> {
+        self.code.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<Build, Arc<Local>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A build that is kept up to date in this process.
+    pub(super) fn local(&self, build: Build) -> Option<Arc<Local>> {
+        self.running().get(&build).cloned()
+    }
+}
+
+impl Local {
+    pub(super) fn new(shards: u32) -> Self {
+        let shard = |_| LocalShard { reached: AtomicU64::new(0), standing: Mutex::default() };
+        Self { shards: (0..shards).map(shard).collect() }
+    }
+
+    /// How far all shards are; zero while one has yet to begin.
+    pub(super) fn reached(&self) -> Position {
+        // Ordering: `Release` by the runner, after its transaction committed: whoever reads this sees the rows.
+        let each = self.shards.iter().map(|shard| shard.reached.load(Ordering::Acquire));
+        Position::new(each.min().unwrap_or_default())
+    }
+
+    pub(super) fn set_reached(&self, shard: u32, reached: Position) -> bool {
+        let shard = &self.shards[shard as usize];
+        shard.reached.swap(reached.get(), Ordering::AcqRel) != reached.get()
+    }
+
+    pub(super) fn standing(&self, shard: u32) -> Standing {
+        let shard = self.shards.get(shard as usize);
+        shard.map(|shard| shard.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+    }
+
+    pub(super) fn set_standing(&self, shard: u32, standing: Standing) {
+        *self.shards[shard as usize].standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+}

@@ -1,0 +1,129 @@
+//! Erased data subjects, and views that were made of their data.
+
+use quorate_runtime::BoxFuture;
+
+use super::{super::*, world::*};
+use crate::{
+    event::{NewEvent, Recorded},
+    store::{AppendBatch, EraseError, ExpectedVersion, Query, Store},
+};
+
+/// Keeps the addresses of persons; `forgets` says whether it can forget one by itself.
+struct Addresses {
+    name: ViewName,
+    forgets: bool,
+}
+
+impl Addresses {
+    fn new(forgets: bool) -> Self {
+        Self { name: view("addresses"), forgets }
+    }
+}
+
+impl Projection for Addresses {
+    fn name(&self) -> &ViewName {
+        &self.name
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn query(&self) -> Query {
+        Query::EVERYTHING
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::new().table("address", "CREATE TABLE {address} (person TEXT PRIMARY KEY, street TEXT NOT NULL)")
+    }
+
+    fn apply<'t, 'x: 't>(
+        &'t self,
+        tx: &'t mut ViewTx<'x>,
+        events: &'t [Recorded],
+    ) -> BoxFuture<'t, Result<(), ApplyError>> {
+        Box::pin(async move {
+            for event in events {
+                let Some(street) = event.data() else { continue };
+                let street = String::from_utf8_lossy(street).into_owned();
+                let sql = "INSERT INTO {address} VALUES ($1, $2) ON CONFLICT (person) DO UPDATE SET street = $2";
+                tx.execute(sql, &[event.stream().into(), street.into()]).await?;
+            }
+            Ok(())
+        })
+    }
+
+    fn forget<'t, 'x: 't>(
+        &'t self,
+        tx: &'t mut ViewTx<'x>,
+        subject: &'t str,
+    ) -> BoxFuture<'t, Result<Forgotten, ApplyError>> {
+        Box::pin(async move {
+            if !self.forgets {
+                return Ok(Forgotten::Rebuild);
+            }
+            tx.execute("DELETE FROM {address} WHERE person = $1", &[subject.into()]).await?;
+            Ok(Forgotten::Rows)
+        })
+    }
+}
+
+async fn moved(store: &Store, person: &str, street: &'static str) {
+    let event = NewEvent::new(store.event_id(), "/test", "moved").json(street.as_bytes()).about(person);
+    store.append(AppendBatch::to(name(person), ExpectedVersion::Any, vec![event])).await.unwrap();
+}
+
+async fn persons(view: &View, store: &Store) -> Vec<String> {
+    view.wait(store.token(), LONG).await.unwrap();
+    let rows = view.query("SELECT person FROM {address} ORDER BY person", vec![]).await.unwrap().rows;
+    rows.iter().map(|row| row.at(0).as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_view_that_cannot_forget_is_made_anew_before_the_erasure_is_answered() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let addresses = views.start(Addresses::new(false), config()).await.unwrap();
+    moved(&store, "ada", "\"Elm Street\"").await;
+    moved(&store, "bob", "\"Oak Street\"").await;
+    assert_eq!(persons(&addresses, &store).await, ["ada", "bob"]);
+    store.erase("ada").await.unwrap();
+    assert_eq!(addresses.describe().await.unwrap().live, Some(build(2)));
+    assert_eq!(addresses.describe().await.unwrap().builds.len(), 1, "the old one is gone");
+    assert_eq!(persons(&addresses, &store).await, ["bob"]);
+    store.erase("ada").await.unwrap();
+    assert_eq!(addresses.describe().await.unwrap().live, Some(build(2)), "there is nothing left to forget");
+}
+
+#[tokio::test]
+async fn a_view_that_can_forget_keeps_its_build() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let addresses = views.start(Addresses::new(true), config()).await.unwrap();
+    moved(&store, "ada", "\"Elm Street\"").await;
+    moved(&store, "bob", "\"Oak Street\"").await;
+    assert_eq!(persons(&addresses, &store).await.len(), 2);
+    store.erase("ada").await.unwrap();
+    assert_eq!(persons(&addresses, &store).await, ["bob"]);
+    assert_eq!(addresses.describe().await.unwrap().live, Some(build(1)));
+}
+
+#[tokio::test]
+async fn an_erasure_is_not_complete_where_no_code_of_a_view_runs() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let addresses = views.start(Addresses::new(true), config()).await.unwrap();
+    moved(&store, "ada", "\"Elm Street\"").await;
+    persons(&addresses, &store).await;
+    store.close().await.unwrap();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let refused = store.erase("ada").await;
+    assert!(matches!(refused, Err(EraseError::Copies { room: "materialized views", .. })), "{refused:?}");
+    let addresses = views.start(Addresses::new(true), config()).await.unwrap();
+    store.erase("ada").await.unwrap();
+    assert_eq!(persons(&addresses, &store).await, Vec::<String>::new());
+}

@@ -1,0 +1,129 @@
+//! Events that cannot be applied.
+
+use std::sync::atomic::Ordering;
+
+use super::{super::*, world::*};
+use crate::event::Position;
+
+fn parking() -> Config {
+    Config { on_poison: OnPoison::Park, ..config() }
+}
+
+#[tokio::test]
+async fn a_view_stops_before_an_event_it_cannot_apply_and_says_which() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let code = Tally::new();
+    append(&store, "s", &["happened", "poison", "happened"]).await;
+    let tally = views.start(code.clone(), Config { switch: Switch::Manual, ..config() }).await.unwrap();
+    let stopped = |build: &BuildDescription| matches!(build.shards[0].standing, Standing::Stopped { .. });
+    let found = tally.until(1, stopped).await;
+    let wanted = Standing::Stopped { position: Position::new(2), reason: "it is poison".into() };
+    assert_eq!((&found.shards[0].standing, found.position, found.lag_events), (&wanted, Position::new(1), 2));
+    assert!(found.lag.is_some_and(|lag| !lag.is_zero()));
+    code.poisonous.store(false, Ordering::Relaxed);
+    views.resume(tally.name(), build(1)).await.unwrap();
+    tally.until(1, |build| build.position == Position::new(3)).await;
+    assert!(tally.is_whole(1).await);
+}
+
+#[tokio::test]
+async fn what_stops_a_view_can_be_left_out_by_somebody_and_is_on_record() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    append(&store, "s", &["happened", "poison", "happened"]).await;
+    let tally = views.start(Tally::new(), config()).await.unwrap();
+    tally.until(1, |build| matches!(build.shards[0].standing, Standing::Stopped { .. })).await;
+    let elsewhere = views.skip(tally.name(), build(1), Position::new(3), "ada").await;
+    assert!(matches!(elsewhere, Err(ViewError::Invalid { .. })), "{elsewhere:?}");
+    views.skip(tally.name(), build(1), Position::new(2), "ada").await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, [("s".to_owned(), 2, 4)]);
+    let skipped = views.skipped(tally.name(), build(1), Position::ZERO, 10).await.unwrap();
+    assert_eq!((skipped[0].position, &*skipped[0].kind), (Position::new(2), "poison"));
+    assert!(tally.is_whole(1).await);
+}
+
+#[tokio::test]
+async fn poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let code = Tally::new();
+    let tally = views.start(code.clone(), parking()).await.unwrap();
+    append(&store, "bad", &["happened", "poison", "happened"]).await;
+    append(&store, "good", &["happened"]).await;
+    append(&store, "bad", &["happened"]).await;
+    assert_eq!(tally.rows_now(&store).await, [("bad".to_owned(), 1, 1), ("good".to_owned(), 1, 4)]);
+    let parked = views.parked(tally.name(), build(1), Position::ZERO, 10).await.unwrap();
+    let told: Vec<_> = parked.iter().map(|event| (event.position.get(), event.attempts, &*event.reason)).collect();
+    let behind = "an earlier event of its key is parked";
+    assert_eq!(told, [(2, 2, "it is poison"), (3, 0, behind), (5, 0, behind)]);
+    assert_eq!(tally.query("SELECT 1 FROM {tally}", vec![]).await.unwrap().parked, 3);
+    assert!(tally.is_whole(1).await, "parked is dealt with, and counted");
+    let still = views.replay(tally.name(), build(1), "bad").await;
+    assert!(matches!(still, Err(ViewError::StillPoison { position, .. }) if position.get() == 2), "{still:?}");
+    code.poisonous.store(false, Ordering::Relaxed);
+    assert_eq!(views.replay(tally.name(), build(1), "bad").await.unwrap(), 3);
+    append(&store, "bad", &["happened"]).await;
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+    assert!(tally.is_whole(1).await);
+}
+
+#[tokio::test]
+async fn a_parked_event_can_be_skipped_and_the_rest_of_its_key_replayed() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    append(&store, "bad", &["poison", "happened"]).await;
+    let tally = views.start(Tally::new(), parking()).await.unwrap();
+    tally.until(1, |build| build.shards[0].parked == 2).await;
+    views.skip(tally.name(), build(1), Position::new(1), "ada").await.unwrap();
+    assert_eq!(views.replay(tally.name(), build(1), "bad").await.unwrap(), 1);
+    let shard = tally.build(build(1)).await.shards.remove(0);
+    assert_eq!((shard.applied, shard.parked, shard.skipped), (1, 0, 1));
+    let skipped = views.skipped(tally.name(), build(1), Position::ZERO, 10).await.unwrap();
+    assert_eq!(&*skipped[0].skipped_by, "ada");
+    assert!(tally.is_whole(1).await);
+}
+
+#[tokio::test]
+async fn keys_stay_parked_over_a_restart() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let tally = views.start(Tally::new(), parking()).await.unwrap();
+    append(&store, "bad", &["poison"]).await;
+    tally.rows_now(&store).await;
+    store.close().await.unwrap();
+    let store = world.open().await;
+    append(&store, "bad", &["happened"]).await;
+    let views = Views::open(&store).await.unwrap();
+    let tally = views.start(Tally::new(), parking()).await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, []);
+    assert_eq!(tally.build(build(1)).await.shards[0].parked, 2);
+}
+
+#[tokio::test]
+async fn a_policy_of_skipping_leaves_a_record() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    append(&store, "s", &["poison", "happened"]).await;
+    let tally = views.start(Tally::new(), Config { on_poison: OnPoison::Skip, ..config() }).await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, [("s".to_owned(), 1, 2)]);
+    let skipped = views.skipped(tally.name(), build(1), Position::ZERO, 10).await.unwrap();
+    assert_eq!((skipped.len(), &*skipped[0].skipped_by, &*skipped[0].reason), (1, "policy", "it is poison"));
+}
+
+#[tokio::test]
+async fn too_many_parked_events_stop_a_view() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    append(&store, "bad", &["poison", "happened", "happened"]).await;
+    let tally = views.start(Tally::new(), Config { max_parked: 1, ..parking() }).await.unwrap();
+    tally.until(1, |build| build.shards[0].standing == Standing::ParkedFull).await;
+    assert_eq!(tally.build(build(1)).await.position, Position::new(1));
+}

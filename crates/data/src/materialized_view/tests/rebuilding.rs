@@ -1,0 +1,272 @@
+//! Rebuilding beside what readers have.
+
+use std::sync::atomic::Ordering;
+
+use super::{super::*, world::*};
+use crate::{event::NewEvent, store::Store};
+
+async fn started(store: &Store, code: Tally) -> (Views, View) {
+    let views = Views::open(store).await.unwrap();
+    let tally = views.start(code, config()).await.unwrap();
+    (views, tally)
+}
+
+#[tokio::test]
+async fn readers_keep_what_they_have_until_the_new_build_has_caught_up() {
+    let world = World::new();
+    let store = world.open().await;
+    append_many(&store, 3, 30).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    let before = tally.rows_now(&store).await;
+    let second = views.start(Tally { weight: 10, ..Tally::version(2) }, Config { switch: Switch::Manual, ..config() });
+    second.await.unwrap();
+    tally.until(2, |build| build.lag_events == 0).await;
+    assert_eq!(tally.rows_as_they_are().await, before, "not before somebody says so");
+    assert_eq!(views.switch(tally.name(), build(2), false).await.unwrap().get(), 30);
+    let after = tally.rows_now(&store).await;
+    assert_eq!(after[0].1, before[0].1 * 10);
+    append_many(&store, 3, 3).await;
+    views.switch(tally.name(), build(1), false).await.ok();
+    tally.until(1, |build| build.lag_events == 0).await;
+    assert!(tally.is_whole(1).await && tally.is_whole(2).await, "both stay up to date, side by side");
+}
+
+#[tokio::test]
+async fn a_build_that_has_not_caught_up_is_not_given_to_readers() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["happened", "happened"]).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.rows_now(&store).await;
+    let code = Tally::version(2);
+    append(&store, "s", &["happened"]).await;
+    views.start(code, Config { switch: Switch::Manual, ..config() }).await.unwrap();
+    views.pause(tally.name(), build(2)).await.unwrap();
+    let paused = tally.until(2, |build| build.shards[0].standing == Standing::Paused).await;
+    append(&store, "s", &["happened"]).await;
+    tally.wait(store.token(), LONG).await.unwrap();
+    assert!(paused.paused);
+    let refused = views.switch(tally.name(), build(2), false).await;
+    assert!(matches!(refused, Err(ViewError::NotCaughtUp { .. })), "{refused:?}");
+    views.resume(tally.name(), build(2)).await.unwrap();
+    tally.until(2, |build| build.lag_events == 0).await;
+    views.switch(tally.name(), build(2), false).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_build_is_not_read_half_built() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["happened", "poison"]).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.until(1, |build| matches!(build.shards[0].standing, Standing::Stopped { .. })).await;
+    let half = tally.query("SELECT 1 FROM {tally}", vec![]).await;
+    assert!(matches!(half, Err(ViewError::NotBuilt { applied, .. }) if applied.get() == 1), "{half:?}");
+    views.skip(tally.name(), build(1), crate::event::Position::new(2), "ada").await.unwrap();
+    assert_eq!(tally.rows_now(&store).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_rebuild_under_writes_ends_with_the_fold_of_the_log() {
+    let world = World::new();
+    let store = world.open().await;
+    append_many(&store, 5, 50).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.rows_now(&store).await;
+    let begun = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+    assert_eq!(begun, build(2));
+    while !tally.build(begun).await.live {
+        append_many(&store, 5, 5).await;
+        assert_eq!(tally.rows_now(&store).await, fold(&store).await, "whichever build readers have");
+    }
+    append_many(&store, 5, 5).await;
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+    views.drop_build(tally.name(), build(1)).await.unwrap();
+    assert!(store.query("SELECT * FROM view__tally__1__tally", vec![]).await.is_err(), "its rows are gone");
+    let live = views.drop_build(tally.name(), begun).await;
+    assert!(matches!(live, Err(ViewError::Live { .. })), "{live:?}");
+    assert!(tally.is_whole(2).await);
+}
+
+#[tokio::test]
+async fn numbers_of_dropped_builds_are_not_used_again() {
+    let world = World::new();
+    let store = world.open().await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.rows_now(&store).await;
+    let second = views.rebuild(tally.name(), Switch::Manual).await.unwrap();
+    views.drop_build(tally.name(), second).await.unwrap();
+    assert!(views.rebuild(tally.name(), Switch::Manual).await.unwrap() > second);
+}
+
+#[tokio::test]
+async fn a_deleted_view_is_gone_and_can_be_begun_anew() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["happened"]).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.rows_now(&store).await;
+    views.rebuild(tally.name(), Switch::Manual).await.unwrap();
+    views.delete(tally.name()).await.unwrap();
+    assert!(matches!(views.get(tally.name()).await, Err(ViewError::NotFound { .. })));
+    assert!(views.list().await.unwrap().is_empty());
+    assert!(store.query("SELECT * FROM view__tally__1__tally", vec![]).await.is_err());
+    let tally = views.start(Tally::new(), config()).await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+    assert_eq!(tally.describe().await.unwrap().live, Some(build(3)));
+}
+
+#[tokio::test]
+async fn changed_code_under_the_same_version_is_noticed() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["happened"]).await;
+    let (views, tally) = started(&store, Tally::new()).await;
+    tally.rows_now(&store).await;
+    drop(views);
+    let views = Views::open(&store).await.unwrap();
+    let changed = Tally { fold: "now in cents".into(), ..Tally::new() };
+    let refused = views.start(changed.clone(), config()).await;
+    assert!(matches!(refused, Err(ViewError::FoldChanged { version: 1, .. })), "{:?}", refused.err());
+    let tally = views.get(&view("tally")).await.unwrap();
+    assert_eq!(tally.rows_as_they_are().await.len(), 1, "readers keep what they have");
+    views.start(changed, Config { changed: Changed::Rebuild, ..config() }).await.unwrap();
+    tally.until(2, |build| build.live).await;
+}
+
+#[tokio::test]
+async fn a_probe_notices_a_change_that_shows_in_the_rows() {
+    let world = World::new();
+    let store = world.open().await;
+    let probe = vec![NewEvent::new("e-1", "/test", "happened")];
+    let code = Tally { probe: probe.clone(), ..Tally::new() };
+    started(&store, code.clone()).await;
+    let same = Views::open(&store).await.unwrap().start(code, config()).await;
+    assert!(same.is_ok(), "{:?}", same.err());
+    let heavier = Tally { probe, weight: 2, ..Tally::new() };
+    let refused = Views::open(&store).await.unwrap().start(heavier, config()).await;
+    assert!(matches!(refused, Err(ViewError::FoldChanged { .. })), "{:?}", refused.err());
+}
+
+#[tokio::test]
+async fn an_older_version_started_later_does_not_take_readers_back() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["happened"]).await;
+    let (views, tally) = started(&store, Tally::version(2)).await;
+    tally.rows_now(&store).await;
+    views.start(Tally::version(1), config()).await.unwrap();
+    append(&store, "s", &["happened"]).await;
+    tally.until(2, |build| build.lag_events == 0).await;
+    let reading = tally.query("SELECT 1 FROM {tally}", vec![]).await.unwrap();
+    assert_eq!(reading.version, 2);
+}
+
+#[tokio::test]
+async fn a_new_build_with_parked_events_waits_for_somebody_to_accept_that() {
+    let world = World::new();
+    let store = world.open().await;
+    append(&store, "s", &["poison", "happened"]).await;
+    let calm = Tally::new();
+    calm.poisonous.store(false, Ordering::Relaxed);
+    let (views, tally) = started(&store, calm).await;
+    tally.rows_now(&store).await;
+    let parking = Config { on_poison: OnPoison::Park, ..config() };
+    views.start(Tally::version(2), parking).await.unwrap();
+    tally.until(2, |build| build.shards[0].parked == 2 && build.lag_events == 0).await;
+    assert!(!tally.build(build(2)).await.live);
+    let refused = views.switch(tally.name(), build(2), false).await;
+    assert!(matches!(refused, Err(ViewError::Incomplete { parked: 2, .. })), "{refused:?}");
+    views.switch(tally.name(), build(2), true).await.unwrap();
+    assert_eq!(tally.rows_as_they_are().await, []);
+}
+
+mod effects {
+    use std::sync::Arc;
+
+    use super::*;
+
+    async fn with_letters(store: &Store, code: Tally) -> (Views, View, Letterbox) {
+        let (views, letters) = (Views::open(store).await.unwrap(), Letterbox::default());
+        let handler: Arc<dyn EffectHandler> = Arc::new(letters.clone());
+        let tally = views.start_shared(Arc::new(code), config(), Some(handler)).await.unwrap();
+        (views, tally, letters)
+    }
+
+    async fn arrived(letters: &Letterbox, count: usize) -> Vec<String> {
+        let env = quorate_runtime::Env::real();
+        let waiting = async {
+            while letters.letters().len() < count {
+                env.sleep(std::time::Duration::from_millis(2)).await;
+            }
+        };
+        let in_time = env.timeout(LONG, waiting).await;
+        assert!(in_time.is_some(), "{:?}", letters.letters());
+        letters.letters()
+    }
+
+    #[tokio::test]
+    async fn effects_begin_where_the_view_does_and_not_with_history() {
+        let world = World::new();
+        let store = world.open().await;
+        append(&store, "s", &["mailed"]).await;
+        let (_views, tally, letters) = with_letters(&store, Tally::new()).await;
+        append(&store, "s", &["mailed"]).await;
+        append(&store, "s", &["mailed"]).await;
+        tally.rows_now(&store).await;
+        assert_eq!(arrived(&letters, 2).await, ["tally/2/0", "tally/3/0"]);
+    }
+
+    #[tokio::test]
+    async fn a_rebuild_sends_nothing_again_and_goes_on_at_the_next_position() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, tally, letters) = with_letters(&store, Tally::new()).await;
+        for _ in 0..10 {
+            append(&store, "s", &["mailed"]).await;
+        }
+        tally.rows_now(&store).await;
+        arrived(&letters, 10).await;
+        let begun = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+        while !tally.build(begun).await.live {
+            append(&store, "s", &["mailed"]).await;
+        }
+        append(&store, "s", &["mailed"]).await;
+        tally.rows_now(&store).await;
+        let count = usize::try_from(store.head().get()).unwrap();
+        let mut letters = arrived(&letters, count).await;
+        letters.sort_by_key(|key| key.split('/').nth(1).unwrap().parse::<u64>().unwrap());
+        let wanted: Vec<_> = (1..=count).map(|n| format!("tally/{n}/0")).collect();
+        assert_eq!(letters, wanted, "each once, none twice, none lost");
+    }
+
+    #[tokio::test]
+    async fn what_the_old_build_never_came_to_is_carried_out_by_the_new_one() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, tally, letters) = with_letters(&store, Tally::new()).await;
+        append(&store, "s", &["mailed"]).await;
+        tally.rows_now(&store).await;
+        arrived(&letters, 1).await;
+        views.pause(tally.name(), build(1)).await.unwrap();
+        tally.until(1, |build| build.shards[0].standing == Standing::Paused).await;
+        append(&store, "s", &["mailed"]).await;
+        let begun = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+        tally.until(begun.get(), |build| build.live).await;
+        assert_eq!(arrived(&letters, 2).await, ["tally/1/0", "tally/2/0"]);
+    }
+
+    #[tokio::test]
+    async fn effects_that_may_be_repeated_are() {
+        let world = World::new();
+        let store = world.open().await;
+        append(&store, "s", &["mailed"]).await;
+        let code = Tally { on_rebuild: OnRebuild::Repeat, ..Tally::new() };
+        let (views, tally, letters) = with_letters(&store, code).await;
+        tally.rows_now(&store).await;
+        arrived(&letters, 1).await;
+        let begun = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+        tally.until(begun.get(), |build| build.live).await;
+        assert_eq!(arrived(&letters, 2).await, ["tally/1/0", "tally/1/0"]);
+    }
+}

@@ -1,0 +1,359 @@
+//! One view, as its readers have it.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Build, BuildRow, Config, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
+    advance::digest,
+    effects,
+    rows::{self, ShardRow},
+    shared::Shared,
+    switch,
+};
+use crate::{
+    event::{Position, Recorded},
+    store::{Query, ReadLog, Row, SqlError, Token, TokenError, Value},
+};
+
+/// One view. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct View {
+    shared: Arc<Shared>,
+    name: ViewName,
+}
+
+/// What a reader asks of a view's freshness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Freshness {
+    /// The view has to have seen this append.
+    pub at_least: Option<Token>,
+    /// How long to wait for it.
+    pub wait: Duration,
+}
+
+/// Rows of a view, and what they hold.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The rows.
+    pub rows: Vec<Row>,
+    /// The build they are from.
+    pub build: Build,
+    /// Its version.
+    pub version: u32,
+    /// They hold every event up to here, and may hold later ones.
+    pub position: Position,
+    /// But for so many events that are parked.
+    pub parked: u64,
+}
+
+/// How a view stands.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: ViewName,
+    /// The last position of the log.
+    pub head: Position,
+    /// The build that readers have.
+    pub live: Option<Build>,
+    /// Effects that wait to be carried out, and those that were given up after their last attempt.
+    pub effects: (u64, u64),
+    /// Its builds, oldest first.
+    pub builds: Vec<BuildDescription>,
+}
+
+/// How a build stands.
+#[derive(Clone, Debug)]
+pub struct BuildDescription {
+    /// Its number.
+    pub build: Build,
+    /// The version of its code.
+    pub version: u32,
+    /// The fingerprint of its code.
+    pub fingerprint: Fingerprint,
+    /// Whether readers have it.
+    pub live: bool,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// In which transaction events are applied.
+    pub mode: Mode,
+    /// Its tables.
+    pub tables: Vec<String>,
+    /// Everything up to here that matters to it is in its rows, parked or skipped.
+    pub position: Position,
+    /// Positions of the log behind that.
+    pub lag_events: u64,
+    /// How long ago the oldest event behind that was recorded which matters to it; zero where there is none. `None` where
+    /// its code does not run here, so that nobody knows which events matter.
+    pub lag: Option<Duration>,
+    /// Its shards.
+    pub shards: Vec<ShardDescription>,
+}
+
+/// How a shard stands.
+#[derive(Clone, Debug)]
+pub struct ShardDescription {
+    /// Its number, counted from 0.
+    pub shard: u32,
+    /// Its owner's epoch.
+    pub epoch: u64,
+    /// Everything up to here was dealt with, durably.
+    pub checkpoint: Position,
+    /// Events applied.
+    pub applied: u64,
+    /// Events that are parked.
+    pub parked: u64,
+    /// Events that were left out.
+    pub skipped: u64,
+    /// How it stands with its owner in this process.
+    pub standing: Standing,
+}
+
+/// What a recount of the log says of a build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// The build.
+    pub build: Build,
+    /// Events that the log has for it, up to its checkpoints.
+    pub expected: u64,
+    /// Events that it applied, parked or skipped.
+    pub handled: u64,
+    /// Whether they are the same events: a checksum over their positions agrees.
+    pub same: bool,
+}
+
+impl Audit {
+    /// Whether every event was dealt with, and none twice.
+    pub fn is_whole(&self) -> bool {
+        self.same && self.expected == self.handled
+    }
+}
+
+impl View {
+    pub(super) fn new(shared: Arc<Shared>, name: ViewName) -> Self {
+        Self { shared, name }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ViewName {
+        &self.name
+    }
+
+    /// The rows of a query over the build that readers have, in which `{loan}` stands for the table `loan` and `$1`, `$2`, …
+    /// for the parameters. It sees one moment of the view, is read-only, and reaches no other table.
+    ///
+    /// # Errors
+    /// [`ViewError::NotBuilt`] before the first build has caught up.
+    pub async fn query(&self, sql: &str, params: Vec<Value>) -> Result<Reading, ViewError> {
+        self.query_fresh(Freshness::default(), sql, params).await
+    }
+
+    /// As [`query`](Self::query), once the view is as fresh as asked for: read your writes.
+    ///
+    /// # Errors
+    /// [`ViewError::Behind`] says how far the view is where time ran out; nothing was read.
+    pub async fn query_fresh(&self, fresh: Freshness, sql: &str, params: Vec<Value>) -> Result<Reading, ViewError> {
+        let wanted = self.wanted(fresh.at_least)?;
+        loop {
+            // Ordering: how far it is, before its rows: they are at least as new.
+            let (live, shards, position) = self.wait_until(wanted, fresh.wait).await?;
+            let namespace = Namespace::new(self.name.clone(), live.build);
+            let found = self.shared.store.view_query(live.build, &namespace.expand(sql), params.clone()).await;
+            match found {
+                Ok(rows) => {
+                    let parked = shards.iter().map(|shard| shard.parked).sum();
+                    return Ok(Reading { rows, build: live.build, version: live.version, position, parked });
+                }
+                // It may have been dropped in the meantime, after readers were given another one.
+                Err(SqlError::Failed { .. }) if self.live().await?.build != live.build => {}
+                Err(failed) => return Err(failed.into()),
+            }
+        }
+    }
+
+    fn wanted(&self, token: Option<Token>) -> Result<Position, ViewError> {
+        let Some(token) = token else { return Ok(Position::ZERO) };
+        if token.timeline() != self.shared.store.timeline() {
+            return Err(TokenError.into());
+        }
+        Ok(Position::new(token.append()))
+    }
+
+    /// Waits until the view has seen what `token` stands for; how far it then is.
+    ///
+    /// # Errors
+    /// As [`query_fresh`](Self::query_fresh).
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn wait(&self, token: Token, within: Duration) -> Result<Position, ViewError> {
+        let wanted = self.wanted(Some(token))?;
+        self.wait_until(wanted, within).await.map(|(_, _, position)| position)
+    }
+
+    async fn wait_until(
+        &self,
+        wanted: Position,
+        within: Duration,
+    ) -> Result<(BuildRow, Vec<ShardRow>, Position), ViewError> {
+        /// How often to look for what other processes did.
+        const LOOK_AROUND: Duration = Duration::from_millis(50);
+        let env = self.shared.store.env();
+        let deadline = env.mono() + within;
+        let mut progress = self.shared.progress.subscribe();
+        let mut head = self.shared.store.watch_head();
+        loop {
+            progress.mark_unchanged();
+            head.mark_unchanged();
+            let found = self.reached().await;
+            let (failed, inline) = match found {
+                Ok((live, shards, applied)) if applied < wanted => {
+                    let inline = live.mode == Mode::Inline;
+                    (ViewError::Behind { view: live.view, applied, wanted }, inline || shards.is_empty())
+                }
+                Err(building @ ViewError::NotBuilt { .. }) => (building, false),
+                ended => return ended,
+            };
+            let now = env.mono();
+            if now >= deadline {
+                return Err(failed);
+            }
+            tokio::select! {
+                biased;
+                _ = progress.changed() => {}
+                _ = head.changed(), if inline => {}
+                () = env.sleep_until(deadline.min(now + LOOK_AROUND)) => {}
+            }
+        }
+    }
+
+    async fn live(&self) -> Result<BuildRow, ViewError> {
+        if let Some(live) = rows::live(&mut &self.shared.store, &self.name).await? {
+            return Ok(live);
+        }
+        let builds = rows::builds(&mut &self.shared.store, &self.name).await?;
+        let newest = builds.last().ok_or_else(|| ViewError::NotFound { view: self.name.clone() })?;
+        let shards = rows::shards(&mut &self.shared.store, newest.build).await?;
+        let applied = self.position(newest, &shards, Position::ZERO);
+        Err(ViewError::NotBuilt { view: self.name.clone(), applied, head: self.shared.store.head() })
+    }
+
+    async fn reached(&self) -> Result<(BuildRow, Vec<ShardRow>, Position), ViewError> {
+        let head = self.shared.store.head();
+        let live = self.live().await?;
+        let shards = rows::shards(&mut &self.shared.store, live.build).await?;
+        let position = self.position(&live, &shards, head);
+        Ok((live, shards, position))
+    }
+
+    /// How far a build is. `head`: where the log ended before its rows were read.
+    fn position(&self, build: &BuildRow, shards: &[ShardRow], head: Position) -> Position {
+        if !shards.is_empty() && shards.iter().all(|shard| shard.inline) {
+            return head;
+        }
+        let local = self.shared.local(build.build).map(|local| local.reached()).unwrap_or_default();
+        switch::least(shards).max(local)
+    }
+
+    /// How the view and each of its builds stand.
+    pub async fn describe(&self) -> Result<Description, ViewError> {
+        let head = self.shared.store.head();
+        let rows = rows::builds(&mut &self.shared.store, &self.name).await?;
+        if rows.is_empty() {
+            return Err(ViewError::NotFound { view: self.name.clone() });
+        }
+        let live = rows.iter().find(|build| build.live).map(|build| build.build);
+        let mut builds = Vec::with_capacity(rows.len());
+        for row in rows {
+            builds.push(self.describe_build(row, head).await?);
+        }
+        let effects = effects::waiting(&self.shared.store, &self.name, self.effect_attempts()).await?;
+        Ok(Description { name: self.name.clone(), head, live, effects, builds })
+    }
+
+    async fn describe_build(&self, row: BuildRow, head: Position) -> Result<BuildDescription, ViewError> {
+        let shards = rows::shards(&mut &self.shared.store, row.build).await?;
+        let position = self.position(&row, &shards, head).min(head.max(switch::least(&shards)));
+        let local = self.shared.local(row.build);
+        let describe = |shard: &ShardRow| ShardDescription {
+            shard: shard.shard,
+            epoch: shard.epoch,
+            checkpoint: shard.checkpoint,
+            applied: shard.applied,
+            parked: shard.parked,
+            skipped: shard.skipped,
+            standing: local.as_ref().map(|local| local.standing(shard.shard)).unwrap_or_default(),
+        };
+        Ok(BuildDescription {
+            lag: self.lag(&row, position).await?,
+            build: row.build,
+            version: row.version,
+            fingerprint: row.fingerprint,
+            live: row.live,
+            paused: row.paused,
+            mode: row.mode,
+            tables: row.tables,
+            position,
+            lag_events: head.get().saturating_sub(position.get()),
+            shards: shards.iter().map(describe).collect(),
+        })
+    }
+
+    async fn lag(&self, build: &BuildRow, position: Position) -> Result<Option<Duration>, ViewError> {
+        let Some(query) = self.query_of(build) else { return Ok(None) };
+        let (store, mut after) = (&self.shared.store, position);
+        loop {
+            let page = store.read_log(ReadLog { query: query.clone(), after, limit: 1 }).await?;
+            if let Some(oldest) = page.events.first() {
+                return Ok(Some(store.env().wall().saturating_since(oldest.recorded_at())));
+            }
+            if page.scanned >= page.head {
+                return Ok(Some(Duration::ZERO));
+            }
+            after = page.scanned;
+        }
+    }
+
+    fn effect_attempts(&self) -> u32 {
+        let code = self.shared.code();
+        let mine = code.iter().filter(|((view, _), _)| *view == self.name).map(|(_, code)| code.config.effect_attempts);
+        mine.max().unwrap_or_else(|| Config::default().effect_attempts)
+    }
+
+    fn query_of(&self, build: &BuildRow) -> Option<Query> {
+        let code = self.shared.code();
+        code.get(&(build.view.clone(), build.version)).map(|code| code.query.clone())
+    }
+
+    /// Recounts the log, event by event and without an index, and compares with what a build says it dealt with: whether it
+    /// missed an event, or took one twice. It takes as long as reading the log.
+    ///
+    /// # Errors
+    /// [`ViewError::NoCode`] where nobody here knows which events matter.
+    pub async fn audit(&self, build: Build) -> Result<Audit, ViewError> {
+        let store = &self.shared.store;
+        let row = rows::build(&mut &*store, build).await?.filter(|row| row.view == self.name);
+        let row = row.ok_or_else(|| ViewError::NoBuild { view: self.name.clone(), build })?;
+        let code = self.shared.code().get(&(self.name.clone(), row.version)).cloned();
+        let code = code.ok_or_else(|| ViewError::NoCode { view: self.name.clone() })?;
+        let shards = rows::shards(&mut &*store, build).await?;
+        let mut counts = vec![(0_u64, 0_i64); shards.len()];
+        let end = shards.iter().map(|shard| shard.checkpoint).max().unwrap_or_default();
+        let mut after = Position::ZERO;
+        while after < end {
+            let read = ReadLog { query: Query::EVERYTHING, after, limit: store.limits().page_events.min(1_000) };
+            let page = store.read_log(read).await?;
+            let is_counted = |event: &&Recorded| code.query.is_everything() || code.query.matches(event);
+            for event in page.events.iter().filter(is_counted) {
+                let owner = shards.iter().find(|shard| code.is_in(event, shard.shard, row.shards));
+                if let Some(shard) = owner.filter(|shard| event.position() <= shard.checkpoint) {
+                    let count = &mut counts[shard.shard as usize];
+                    *count = (count.0 + 1, count.1.wrapping_add(digest(event.position())));
+                }
+            }
+            after = page.scanned;
+        }
+        let handled = shards.iter().map(|shard| shard.applied + shard.parked + shard.skipped).sum();
+        let same = shards.iter().zip(&counts).all(|(shard, (_, sum))| shard.checksum == *sum);
+        Ok(Audit { build, expected: counts.iter().map(|(count, _)| count).sum(), handled, same })
+    }
+}

@@ -1,0 +1,293 @@
+//! Moving a stream's events to an archive.
+//!
+//! Ordering: the file is complete, durable under its name and read back; then one transaction writes the archive's row and
+//! forgets the events. A crash before it leaves a file too many, which the same order finds again and goes on with.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use quorate_foundations::{name::Name, time::Wall};
+use quorate_runtime::Env;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{
+    connection::{corrupt, explained, failed},
+    core::Core,
+    index, retire, run,
+    shared::{Shared, View},
+};
+use crate::{
+    event::{ArchiveId, ChainHash, Recorded, Stub, Version},
+    store::{
+        Archive, ArchiveError, ArchiveOrder, StoreError, StreamHead,
+        archive::{ArchiveReader, ArchiveWriter, DamagedArchive, Manifest},
+    },
+};
+
+const ARCHIVING: &str = "archiving events";
+/// Events that are read at a time at most, so that no read holds the write-ahead log for long.
+const PAGE: u64 = 1_000;
+
+/// A file that is durable and read back.
+pub(super) struct Made {
+    manifest: Manifest,
+    name: String,
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// What became of the first half of an order.
+pub(super) enum Copied {
+    /// All of it was done before.
+    Known(Archive),
+    /// The file is there.
+    Made(Made),
+}
+
+/// Writes the archive's file, or finds the one that is there. Everything to archive must be in the tables.
+pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<Copied, ArchiveError> {
+    let (known, target) = shared.reading::<_, StoreError>(|reader| {
+        let known = named(&reader.connection, &order.name)?;
+        Ok((known, target(shared, reader.view(), order)?))
+    })?;
+    let exists = || ArchiveError::Exists { name: order.name.clone() };
+    if let Some(archive) = known {
+        let same = archive.stream == order.stream && archive.last == target.last;
+        return if same { Ok(Copied::Known(archive)) } else { Err(exists()) };
+    }
+    let Some(manifest) = target.manifest else {
+        return Err(ArchiveError::Nothing { stream: order.stream.clone(), before: target.last.next() });
+    };
+    let disk = env.disk();
+    if disk.exists(&order.to).map_err(io_error)? {
+        // Of an attempt that died before its second half, or of somebody else.
+        if !read_back(env, &order.to).is_ok_and(|found| found == manifest) {
+            return Err(exists());
+        }
+        // It got its name when it was durable; that the name is may have been left undone.
+        disk.sync(&order.to).and_then(|()| disk.rename(&order.to, &order.to)).map_err(io_error)?;
+    } else {
+        write(env, shared, &order.to, &manifest)?;
+    }
+    let bytes = disk.size(&order.to).map_err(io_error)?;
+    Ok(Copied::Made(Made { manifest, name: order.name.clone(), path: order.to.clone(), bytes }))
+}
+
+/// What an order asks for.
+struct Target {
+    last: Version,
+    /// `None` where there is nothing to move.
+    manifest: Option<Manifest>,
+}
+
+fn target(shared: &Shared, view: View<'_>, order: &ArchiveOrder) -> Result<Target, StoreError> {
+    let row = index::stream(view.connection, order.stream.as_str())?;
+    let head = row.as_ref().map_or_else(StreamHead::default, |row| row.head);
+    let asked = order.before.map_or(head.version.get(), |before| before.get().saturating_sub(1));
+    let last = Version::new(asked.min(head.version.get()));
+    let Some(row) = row.filter(|_| last >= head.first) else { return Ok(Target { last, manifest: None }) };
+    let hash = |version: u64| -> Result<ChainHash, StoreError> {
+        if version == 0 {
+            return Ok(ChainHash::START);
+        }
+        let positions = index::versions(view.connection, row.id, version, version, 1)?;
+        let event = shared.events(view, &positions).next().transpose()?;
+        Ok(event.map_or(ChainHash::START, |event| event.hash()))
+    };
+    let manifest = Manifest {
+        store: shared.timeline.store,
+        stream: order.stream.clone(),
+        first: head.first,
+        last,
+        previous: hash(head.first.get() - 1)?,
+        hash: hash(last.get())?,
+    };
+    Ok(Target { last, manifest: Some(manifest) })
+}
+
+/// Writes the file; it gets its name when it is complete, durable and read back.
+fn write(env: &Env, shared: &Shared, to: &Path, manifest: &Manifest) -> Result<(), ArchiveError> {
+    let disk = env.disk();
+    let partial = super::open::beside(to, ".partial");
+    let written = (|| {
+        let mut writer = ArchiveWriter::begin(disk.create(&partial).map_err(io_error)?, manifest).map_err(io_error)?;
+        let mut next = manifest.first.get();
+        while next <= manifest.last.get() {
+            let last = (next + PAGE - 1).min(manifest.last.get());
+            for event in shared.reading(|reader| page(shared, reader.view(), &manifest.stream, next, last))? {
+                if event.stub().is_some() {
+                    return Err(ArchiveError::Overtaken { stream: manifest.stream.clone() });
+                }
+                writer.event(&event).map_err(io_error)?;
+                next = event.version().get() + 1;
+            }
+        }
+        writer.finish().map_err(io_error)?;
+        match read_back(env, &partial).map_err(ArchiveError::Unreadable)? {
+            found if found == *manifest => disk.rename(&partial, to).map_err(io_error),
+            _ => Err(ArchiveError::Unreadable(DamagedArchive::Damaged {
+                what: "the manifest is another one".to_owned(),
+            })),
+        }
+    })();
+    if written.is_err() && disk.exists(&partial).unwrap_or(false) {
+        let _ = disk.remove(&partial);
+    }
+    written
+}
+
+/// Events from version `first` on: up to `last`, or to a page's bytes; at least one.
+fn page(shared: &Shared, view: View<'_>, stream: &Name, first: u64, last: u64) -> Result<Vec<Recorded>, StoreError> {
+    let row = index::stream(view.connection, stream.as_str())?;
+    let row = row.ok_or_else(|| corrupt("quorate_stream", format!("there is no stream `{stream}`")))?;
+    let positions = index::versions(view.connection, row.id, first, last, PAGE as usize)?;
+    let (mut bytes, mut page) = (0, Vec::new());
+    for event in shared.events(view, &positions) {
+        let event = event?;
+        bytes += event.bytes().len();
+        page.push(event);
+        if bytes > shared.limits.page_bytes {
+            break;
+        }
+    }
+    Ok(page)
+}
+
+/// Reads the whole file as somebody would who has nothing but it.
+fn read_back(env: &Env, path: &Path) -> Result<Manifest, DamagedArchive> {
+    let file = env.disk().open(path).map_err(DamagedArchive::Io)?;
+    ArchiveReader::open(file)?.verify().map(|(manifest, _)| manifest)
+}
+
+fn io_error(cause: io::Error) -> ArchiveError {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match cause.kind() {
+        FileTooLarge | QuotaExceeded | StorageFull => StoreError::DiskFull.into(),
+        _ => ArchiveError::Io(cause),
+    }
+}
+
+/// The second half: has the events become stubs that name the archive. Between groups only.
+pub(super) fn enter(core: &mut Core, made: &Made) -> Result<Archive, ArchiveError> {
+    core.asked = 0;
+    core.begin()?;
+    let entered = forget(core, made).and_then(|archive| Ok(core.commit().map(|()| archive)?));
+    let entered = entered.map_err(|cause| match cause {
+        ArchiveError::Store(cause) => ArchiveError::Store(explained(&core.connection, cause)),
+        other => other,
+    });
+    match &entered {
+        Ok(_) => {}
+        Err(ArchiveError::Store(cause)) => {
+            core.roll_back();
+            core.end_if_fatal(cause);
+        }
+        Err(ArchiveError::Overtaken { .. }) => {
+            core.roll_back();
+            // It holds data that was to be forgotten meanwhile.
+            let _ = core.env.disk().remove(&made.path);
+        }
+        Err(_) => core.roll_back(),
+    }
+    entered
+}
+
+fn forget(core: &mut Core, made: &Made) -> Result<Archive, ArchiveError> {
+    let Manifest { stream, first, last, hash, .. } = &made.manifest;
+    let known = retire::known(core, stream)?;
+    if known.first != *first || known.version < *last {
+        return Err(ArchiveError::Overtaken { stream: stream.clone() });
+    }
+    let newest: i64 = core
+        .connection
+        .query_row("SELECT coalesce(max(id), 0) FROM quorate_archive", [], |row| row.get(0))
+        .map_err(failed(ARCHIVING))?;
+    let archive = Archive {
+        id: ArchiveId::new(newest.cast_unsigned() + 1),
+        stream: stream.clone(),
+        name: made.name.clone(),
+        first: *first,
+        last: *last,
+        hash: *hash,
+        bytes: made.bytes,
+        made_at: core.env.wall(),
+    };
+    insert(&core.connection, &archive).map_err(failed(ARCHIVING))?;
+    let head = StreamHead { first: last.next(), ..known };
+    retire::change(core, stream, &known, head, Stub::Archived(archive.id))?;
+    Ok(archive)
+}
+
+fn insert(connection: &Connection, archive: &Archive) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT INTO quorate_archive (id, name, stream, first, last, hash, bytes, made_at, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            archive.id.get().cast_signed(),
+            archive.name,
+            archive.stream.as_str(),
+            archive.first.get().cast_signed(),
+            archive.last.get().cast_signed(),
+            archive.hash.as_bytes(),
+            archive.bytes.cast_signed(),
+            archive.made_at.unix_nanos(),
+            sum(archive)
+        ])
+        .map(|_| ())
+}
+
+fn sum(archive: &Archive) -> u32 {
+    let mut bytes = archive.hash.as_bytes().to_vec();
+    for number in [archive.first.get(), archive.last.get(), archive.bytes, archive.made_at.unix_nanos().cast_unsigned()]
+    {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    for text in [archive.name.as_str(), archive.stream.as_str()] {
+        bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(text.as_bytes());
+    }
+    run::checksum(&archive.id.get().to_le_bytes(), &bytes)
+}
+
+/// Columns of a row, as [`read`] takes them.
+pub(super) const SELECT: &str = "SELECT id, name, stream, first, last, hash, bytes, made_at, sum FROM quorate_archive";
+
+/// Reads and judges a row.
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Archive, StoreError>> {
+    let number = |n| row.get::<_, i64>(n).map(i64::cast_unsigned);
+    let id = ArchiveId::new(number(0)?);
+    let damaged = || corrupt(format!("quorate_archive, row {id}"), "the checksum does not match");
+    let Ok(stream) = Name::new(row.get::<_, String>(2)?) else { return Ok(Err(damaged())) };
+    let archive = Archive {
+        id,
+        name: row.get(1)?,
+        stream,
+        first: Version::new(number(3)?),
+        last: Version::new(number(4)?),
+        hash: ChainHash::from_bytes(row.get(5)?),
+        bytes: number(6)?,
+        made_at: Wall::from_unix_nanos(row.get(7)?),
+    };
+    let sound = row.get::<_, u32>(8)? == sum(&archive);
+    Ok(if sound { Ok(archive) } else { Err(damaged()) })
+}
+
+fn named(connection: &Connection, name: &str) -> Result<Option<Archive>, StoreError> {
+    let row = connection
+        .prepare_cached(&format!("{SELECT} WHERE name = ?1"))
+        .and_then(|mut select| select.query_row([name], read).optional())
+        .map_err(failed(ARCHIVING))?;
+    row.transpose()
+}
+
+/// The archives of `stream`, in order of their versions.
+pub(super) fn of_stream(connection: &Connection, stream: &Name) -> Result<Vec<Archive>, StoreError> {
+    let mut select =
+        connection.prepare_cached(&format!("{SELECT} WHERE stream = ?1 ORDER BY first")).map_err(failed(ARCHIVING))?;
+    let rows = select.query_map([stream.as_str()], read).map_err(failed(ARCHIVING))?;
+    rows.map(|row| row.map_err(failed(ARCHIVING))?).collect()
+}

@@ -1,0 +1,71 @@
+//! What is measured of each view: of the build that readers have.
+
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::{
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use quorate_data::materialized_view::{BuildDescription, Description, Standing};
+
+type Label = [(&'static str, String); 1];
+type Count = Family<Label, Gauge<i64, AtomicI64>>;
+
+/// The gauges of views.
+#[derive(Default)]
+pub(super) struct Views {
+    lag_events: Count,
+    lag_seconds: Family<Label, Gauge<f64, AtomicU64>>,
+    parked: Count,
+    skipped: Count,
+    stalled: Count,
+    effects: Count,
+}
+
+impl Views {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let views = Self::default();
+        let of = registry.sub_registry_with_prefix("quorate_view");
+        of.register("lag_events", "Positions of the log that a view has yet to look at", views.lag_events.clone());
+        let about = "The age of the oldest event that a view has yet to apply; nothing where nobody here knows";
+        of.register("lag_seconds", about, views.lag_seconds.clone());
+        of.register("parked_events", "Events of a view that are parked", views.parked.clone());
+        of.register("skipped_events", "Events that a view left out, on record", views.skipped.clone());
+        of.register("stalled", "1 where something stops a view, else 0", views.stalled.clone());
+        of.register("effects", "Effects of a view that wait to be carried out", views.effects.clone());
+        views
+    }
+
+    /// Shows `all`, and none that are gone.
+    pub(super) fn show(&self, all: &[Description]) {
+        for family in [&self.lag_events, &self.parked, &self.skipped, &self.stalled, &self.effects] {
+            family.clear();
+        }
+        self.lag_seconds.clear();
+        for view in all {
+            let label = [("view", view.name.as_str().to_owned())];
+            self.effects.get_or_create(&label).set(count(view.effects.0));
+            if let Some(live) = view.builds.iter().find(|build| build.live) {
+                self.build(&label, live);
+            }
+        }
+    }
+
+    fn build(&self, label: &Label, live: &BuildDescription) {
+        self.lag_events.get_or_create(label).set(count(live.lag_events));
+        if let Some(lag) = live.lag {
+            self.lag_seconds.get_or_create(label).set(lag.as_secs_f64());
+        }
+        self.parked.get_or_create(label).set(count(live.shards.iter().map(|shard| shard.parked).sum()));
+        self.skipped.get_or_create(label).set(count(live.shards.iter().map(|shard| shard.skipped).sum()));
+        let is_stalled = |standing: &Standing| {
+            matches!(standing, Standing::Stopped { .. } | Standing::ParkedFull | Standing::Failing { .. })
+        };
+        let stalled = live.shards.iter().any(|shard| is_stalled(&shard.standing));
+        self.stalled.get_or_create(label).set(stalled.into());
+    }
+}
+
+fn count(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,256 @@
+//! What streams keep: truncate, tombstone, metadata, archives, scavenging.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use http::{Response, StatusCode, request::Parts};
+use humantime_serde::re::humantime::format_duration;
+use quorate_data::{
+    event::{Position, Timestamp, Version},
+    store::{
+        AppendError, Archive, DynTx, ExpectedVersion, MetadataError, Retire, Retired, Retry, Rules, SetMetadata,
+        StoreError, StreamMetadata, TransactError,
+    },
+};
+use quorate_foundations::name::Name;
+use quorate_runtime::BoxFuture;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    Shared,
+    document::{self, Count},
+    idempotency,
+    problem::{Code, Problem},
+    reply,
+    request::{self, Params},
+    streams::once,
+};
+
+type Reply = Result<axum::response::Response, Problem>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Truncate {
+    before: Count,
+}
+
+/// `POST /v1/streams/{stream}/truncate`
+pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let stream = request::stream(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let Truncate { before: Count(before) } = document::parsed(&received.bytes)?;
+    let before = counted("before", before)?;
+    retire(&node, &head, &received.bytes, stream, Retire::Truncate { before }, json!({ "before": before.to_string() }))
+        .await
+}
+
+fn counted(member: &str, version: u64) -> Result<Version, Problem> {
+    match version {
+        0 => Err(request::wrong(member, format!("`{member}` counts from 1: the first version to keep"))),
+        version => Ok(Version::new(version)),
+    }
+}
+
+/// `POST /v1/streams/{stream}/tombstone`
+pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let stream = request::stream(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let expected = request::expected(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    if !received.bytes.is_empty() {
+        return Err(Problem::new(Code::InvalidJson, "a tombstone takes no body: what it expects stands in `If-Match`"));
+    }
+    retire(&node, &head, &received.bytes, stream, Retire::Tombstone { expected }, json!({ "tombstoned": true })).await
+}
+
+/// Forgets events, with the reply in the same transaction where it is kept; answers when their data has left the files.
+async fn retire(node: &Shared, head: &Parts, body: &Bytes, stream: Name, what: Retire, document: Value) -> Reply {
+    let of_effect = (node.clone(), stream.clone());
+    let reply = in_transaction(node, head, body, move |tx| {
+        let ((node, stream), document) = (of_effect.clone(), document.clone());
+        Box::pin(async move {
+            match tx.retire(&stream, what).await {
+                Ok(retired) => Ok(Ok(retirement(&node, &stream, retired, document))),
+                Err(AppendError::Store(cause)) => Err(cause),
+                Err(refusal) => Ok(Err(refusal.into())),
+            }
+        })
+    });
+    let reply = reply.await?;
+    node.streams.store().settle(Some(stream)).await?;
+    Ok(reply)
+}
+
+fn retirement(node: &Shared, stream: &Name, retired: Retired, mut document: Value) -> Response<Bytes> {
+    let token = node.streams.token(Position::ZERO);
+    document["stream"] = stream.as_str().into();
+    document["retired"] = retired.events.into();
+    document["token"] = token.to_string().into();
+    let mut response = reply::json(StatusCode::OK, &document);
+    reply::token(response.headers_mut(), &token);
+    response
+}
+
+/// Runs `effect` in one transaction; under an idempotency key its reply, also a refusal by the store's state, is kept in it.
+async fn in_transaction<F>(node: &Shared, head: &Parts, body: &Bytes, effect: F) -> Reply
+where
+    F: for<'t> Fn(&'t mut DynTx) -> BoxFuture<'t, Result<Result<Response<Bytes>, Problem>, StoreError>>
+        + Send
+        + Sync
+        + 'static,
+{
+    let Some(key) = idempotency::key(head, body)? else {
+        let done = node.streams.store().transact(effect).await;
+        return done.map_err(uncommitted)?.map(reply::whole);
+    };
+    let effect = std::sync::Arc::new(effect);
+    let kept = node.idempotency.once(key, move |tx| {
+        let effect = effect.clone();
+        Box::pin(async move {
+            let reply = effect(tx).await?;
+            Ok(idempotency::kept(&reply.unwrap_or_else(|refusal| refusal.render())))
+        })
+    });
+    idempotency::told(kept.await?)
+}
+
+fn uncommitted(failed: TransactError<StoreError>) -> Problem {
+    match failed {
+        TransactError::Aborted(cause) | TransactError::Store(cause) => cause.into(),
+        TransactError::TooLong { .. } => Problem::of(Code::Overloaded, &failed).retry(Retry::Now),
+        _ => Problem::of(Code::StoreFailed, &failed),
+    }
+}
+
+/// A stream's metadata as they are sent.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+struct Metadata {
+    max_count: Option<Count>,
+    #[serde(with = "humantime_serde")]
+    max_age: Option<Duration>,
+    values: BTreeMap<String, String>,
+}
+
+impl From<Metadata> for StreamMetadata {
+    fn from(sent: Metadata) -> Self {
+        let rules = Rules { max_count: sent.max_count.map(|Count(count)| count), max_age: sent.max_age };
+        Self { rules, values: sent.values }
+    }
+}
+
+/// `GET /v1/streams/{stream}/metadata`
+pub(super) async fn metadata(State(node): State<Shared>, request: Request) -> Reply {
+    let stream = request::stream(request.uri())?;
+    Params::of(request.uri(), &[])?;
+    request::reach_token(&node, request.headers()).await?;
+    let found = node.streams.metadata(stream.clone()).await?;
+    Ok(reply::whole(described(&stream, &found)))
+}
+
+/// `PUT /v1/streams/{stream}/metadata`
+pub(super) async fn set_metadata(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let stream = request::stream(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let expected: ExpectedVersion = request::expected(&head.headers)?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let metadata: StreamMetadata = document::parsed::<Metadata>(&received.bytes)?.into();
+    metadata.check().map_err(|wrong| Problem::of(Code::InvalidParameter, &wrong))?;
+    in_transaction(&node, &head, &received.bytes, move |tx| {
+        let (stream, metadata) = (stream.clone(), metadata.clone());
+        Box::pin(async move {
+            match tx.set_metadata(&stream, expected, metadata.clone()).await {
+                Ok(version) => Ok(Ok(described(&stream, &SetMetadata { version, metadata }))),
+                Err(MetadataError::Store(cause)) => Err(cause),
+                Err(refusal) => Ok(Err(refusal.into())),
+            }
+        })
+    })
+    .await
+}
+
+fn described(stream: &Name, found: &SetMetadata) -> Response<Bytes> {
+    let Rules { max_count, max_age } = found.metadata.rules;
+    let mut document = json!({
+        "stream": stream.as_str(),
+        "metadataversion": found.version.to_string(),
+        "values": found.metadata.values,
+    });
+    if let Some(count) = max_count {
+        document["max-count"] = count.to_string().into();
+    }
+    if let Some(age) = max_age {
+        document["max-age"] = format_duration(age).to_string().into();
+    }
+    let mut response = reply::json(StatusCode::OK, &document);
+    if found.version > Version::ZERO {
+        reply::tag(response.headers_mut(), found.version);
+    }
+    response
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ToArchive {
+    to: String,
+    before: Option<Count>,
+}
+
+/// `POST /v1/streams/{stream}/archive`
+pub(super) async fn archive(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let stream = request::stream(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let ToArchive { to, before } = document::parsed(&received.bytes)?;
+    let before = before.map(|Count(before)| counted("before", before)).transpose()?;
+    let effect = async {
+        let archive = node.archives.archive(stream.clone(), before, &to).await?;
+        Ok(reply::json(StatusCode::CREATED, &shown(&node, &archive)))
+    };
+    once(&node, &head, &received.bytes, effect).await
+}
+
+/// `GET /v1/streams/{stream}/archive`
+pub(super) async fn archives(State(node): State<Shared>, request: Request) -> Reply {
+    let stream = request::stream(request.uri())?;
+    Params::of(request.uri(), &[])?;
+    let archives = node.archives.of(stream.clone()).await?;
+    if archives.is_empty() {
+        // Says so where there is no such stream.
+        node.streams.head(stream).await?;
+    }
+    let shown: Vec<Value> = archives.iter().map(|archive| shown(&node, archive)).collect();
+    Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "archives": shown }))))
+}
+
+fn shown(node: &Shared, archive: &Archive) -> Value {
+    json!({
+        "archiveid": archive.id.to_string(),
+        "to": archive.name,
+        "path": node.archives.path(&archive.name).to_string_lossy(),
+        "stream": archive.stream.as_str(),
+        "first": archive.first.to_string(),
+        "last": archive.last.to_string(),
+        "hash": archive.hash.to_string(),
+        "bytes": archive.bytes,
+        "made": Timestamp::from(archive.made_at).as_str(),
+    })
+}
+
+/// `POST /v1/store/scavenge`
+pub(super) async fn scavenge(State(node): State<Shared>, request: Request) -> Reply {
+    Params::of(request.uri(), &[])?;
+    let done = node.streams.scavenge().await?;
+    let document = json!({ "streams": done.streams, "retired": done.events });
+    Ok(reply::whole(reply::json(StatusCode::OK, &document)))
+}

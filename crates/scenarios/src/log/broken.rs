@@ -1,0 +1,36 @@
+//! Clients append and read while something is broken that never heals.
+
+use std::collections::BTreeMap;
+
+use quorate_sim::{HostId, Sim};
+
+use super::appends;
+use crate::cast::Cast;
+
+/// Everything that a node keeps of its log.
+const FILES: [&str; 2] = ["quorate-data/quorate.db", "quorate-data/quorate.db-wal"];
+
+/// Where every append is refused in the end, many of them tell no more than some.
+const ROUNDS_IN_VAIN: usize = 15;
+
+/// Half of the clients are cut off for good. The others are served as ever, and whoever reads in the end reads everything.
+pub(crate) fn cut_off() -> Cast {
+    appends::cast().in_a_world(|sim, _, clients| {
+        let lost = ["client-0", "client-1"].iter().filter_map(|name| clients.get(*name).copied());
+        sim.cut_off_for_good(&lost.collect::<Vec<_>>());
+    })
+}
+
+/// The disk is full for good. What was acknowledged can still be read.
+pub(crate) fn full_disk() -> Cast {
+    appends::cast_for(ROUNDS_IN_VAIN).in_a_world(|sim, node, _| sim.fill_disk_for_good(node))
+}
+
+/// Bits of the log's files flip. Whatever is served is what was sent.
+pub(crate) fn bit_rot() -> Cast {
+    appends::cast().in_a_world(rot)
+}
+
+fn rot(sim: &mut Sim, _: HostId, _: &BTreeMap<String, HostId>) {
+    sim.rot_files(&FILES);
+}
