@@ -19,7 +19,7 @@ use crate::{event::Timestamp, store::Value};
 
 /// The type of a column or a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Text.
     Text,
     /// A 64-bit whole number.
@@ -40,10 +40,11 @@ pub enum Kind {
 
 impl Kind {
     /// The most places of a decimal.
-    pub const MAX_PLACES: u8 = 12;
+    pub(crate) const MAX_PLACES: u8 = 12;
 
     /// What it is called, for an error that lists what there is.
-    pub(super) const ALL: &'static str = "text, integer, real, boolean, decimal(0) to decimal(12), timestamp, date, json";
+    pub(super) const ALL: &'static str =
+        "text, integer, real, boolean, decimal(0) to decimal(12), timestamp, date, json";
 
     /// The engine's type.
     pub(super) fn storage(self) -> &'static str {
@@ -98,7 +99,9 @@ impl Kind {
         match self {
             Self::Text => Ok(text.into()),
             Self::Integer => text.parse::<i64>().map(Into::into).map_err(|_| self.unlike(text)),
-            Self::Real => text.parse::<f64>().ok().filter(|x| x.is_finite()).map(Into::into).ok_or_else(|| self.unlike(text)),
+            Self::Real => {
+                text.parse::<f64>().ok().filter(|x| x.is_finite()).map(Into::into).ok_or_else(|| self.unlike(text))
+            }
             Self::Decimal(places) => decimal(text, places).map(Into::into).ok_or_else(|| self.unlike(text)),
             _ => Err(self.unlike(text)),
         }
@@ -139,7 +142,7 @@ impl fmt::Display for Kind {
 
 /// There is no such type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UnknownKind;
+pub(crate) struct UnknownKind;
 
 impl FromStr for Kind {
     type Err = UnknownKind;
@@ -229,9 +232,8 @@ fn decimal(text: &str, places: u8) -> Option<i64> {
     let missing = usize::from(places).checked_sub(fraction.len())?;
     let all = whole.bytes().chain(fraction.bytes()).chain(std::iter::repeat_n(b'0', missing));
     // Counted downwards, since there is one more number below zero than above.
-    let units = all.into_iter().try_fold(0_i64, |units, digit| {
-        units.checked_mul(10)?.checked_sub(i64::from(digit - b'0'))
-    })?;
+    let units =
+        all.into_iter().try_fold(0_i64, |units, digit| units.checked_mul(10)?.checked_sub(i64::from(digit - b'0')))?;
     if negative { Some(units) } else { units.checked_neg() }
 }
 
@@ -324,7 +326,16 @@ mod tests {
 
     #[test]
     fn every_type_is_read_from_its_name() {
-        let kinds = [Kind::Text, Kind::Integer, Kind::Real, Kind::Boolean, Kind::Decimal(2), Kind::Timestamp, Kind::Date, Kind::Json];
+        let kinds = [
+            Kind::Text,
+            Kind::Integer,
+            Kind::Real,
+            Kind::Boolean,
+            Kind::Decimal(2),
+            Kind::Timestamp,
+            Kind::Date,
+            Kind::Json,
+        ];
         assert!(kinds.iter().all(|kind| kind.to_string().parse() == Ok(*kind)));
         assert!(["decimal", "decimal(13)", "decimal(-1)", "Text", ""].iter().all(|name| name.parse::<Kind>().is_err()));
     }

@@ -165,7 +165,11 @@ fn bracketed(text: &str, start: usize) -> Result<(Step, usize), PathFault> {
             letter if letter == quote => {
                 let closed = rest[at + 1..].starts_with(']');
                 let end = start + at + 2;
-                return if closed { Ok((Step::Member(name), end)) } else { Err(fault(start + at, "a `]` stands here")) };
+                return if closed {
+                    Ok((Step::Member(name), end))
+                } else {
+                    Err(fault(start + at, "a `]` stands here"))
+                };
             }
             letter => name.push(letter),
         }
@@ -188,16 +192,31 @@ mod tests {
         assert_eq!(path("$['logposition']"), Path::Attribute(Attribute::LogPosition));
         assert_eq!(path("$.tenant"), Path::Attribute(Attribute::Extension("tenant".to_owned())));
         assert_eq!(path("$.data"), Path::Data(vec![]));
-        assert_eq!(path("$.data.a['b.c'][0][\"d\\\"\"]"), Path::Data(vec![member("a"), member("b.c"), Step::Index(0), member("d\"")]));
+        assert_eq!(
+            path("$.data.a['b.c'][0][\"d\\\"\"]"),
+            Path::Data(vec![member("a"), member("b.c"), Step::Index(0), member("d\"")])
+        );
         assert_eq!(path("$.item.größe"), Path::Item(vec![member("größe")]));
     }
 
     #[test]
     fn what_names_several_places_or_none_is_no_path() {
         for (bad, at) in [
-            ("data.a", 0), ("$", 1), ("$.data.*", 7), ("$..a", 2), ("$.data[*]", 7), ("$.data[-1]", 7), ("$.data[01]", 7),
-            ("$.data[?@.a]", 7), ("$.data['a", 7), ("$.data['a'x]", 9), ("$.data.a b", 8), ("$[0]", 1), ("$.Stream", 1),
-            ("$.stream.a", 1), ("$.data.0", 7),
+            ("data.a", 0),
+            ("$", 1),
+            ("$.data.*", 7),
+            ("$..a", 2),
+            ("$.data[*]", 7),
+            ("$.data[-1]", 7),
+            ("$.data[01]", 7),
+            ("$.data[?@.a]", 7),
+            ("$.data['a", 7),
+            ("$.data['a'x]", 9),
+            ("$.data.a b", 8),
+            ("$[0]", 1),
+            ("$.Stream", 1),
+            ("$.stream.a", 1),
+            ("$.data.0", 7),
         ] {
             let fault = bad.parse::<Path>().unwrap_err();
             assert_eq!(fault.at, at, "{bad}: {fault}");

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One thing that is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// The line, counted from 1.
     pub line: u32,
     /// The column in characters, counted from 1.
@@ -43,7 +43,7 @@ fn place(text: &str, at: usize) -> (u32, u32) {
 
 /// Everything that is wrong with a document, in the order in which it stands there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// The faults; at least one.
     pub list: Vec<Fault>,
     /// Whether there are more than are listed.
@@ -52,7 +52,7 @@ pub struct Faults {
 
 impl Faults {
     /// The most that are listed.
-    pub const MAX: usize = 20;
+    pub(crate) const MAX: usize = 20;
 
     /// These faults; `None` if there are none.
     pub(crate) fn of(mut list: Vec<Fault>) -> Option<Self> {

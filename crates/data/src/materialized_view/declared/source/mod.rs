@@ -10,12 +10,12 @@ mod toml;
 
 use std::ops::Range;
 
-pub use fault::{Fault, Faults};
+pub(crate) use fault::{Fault, Faults};
 pub(super) use reader::{Reader, Table};
 
 /// How a document is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// TOML 1.0.
     Toml,
     /// JSON.
@@ -24,7 +24,7 @@ pub enum Format {
 
 impl Format {
     /// Its name.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Toml => "toml",
             Self::Json => "json",
@@ -32,7 +32,7 @@ impl Format {
     }
 
     /// The form whose name is `name`.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(crate) fn named(name: &str) -> Option<Self> {
         [Self::Toml, Self::Json].into_iter().find(|format| format.as_str() == name)
     }
 }

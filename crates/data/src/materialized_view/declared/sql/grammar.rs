@@ -78,10 +78,7 @@ impl<'s> Parser<'s> {
                 }
                 self.query(false)?;
             }
-            Mode::Write if self.accept("insert") => self.insert()?,
-            Mode::Write if self.accept("update") => self.update()?,
-            Mode::Write if self.sees("delete") => self.delete()?,
-            Mode::Write => return Err(self.fault("a statement begins with INSERT, UPDATE or DELETE")),
+            Mode::Write => self.change()?,
         }
         self.parsed.end = self.behind();
         self.accept_sign(";");
@@ -91,12 +88,25 @@ impl<'s> Parser<'s> {
         }
     }
 
+    fn change(&mut self) -> Outcome {
+        if self.accept("insert") {
+            self.insert()
+        } else if self.accept("update") {
+            self.update()
+        } else if self.sees("delete") {
+            self.delete()
+        } else {
+            Err(self.fault("a statement begins with INSERT, UPDATE or DELETE"))
+        }
+    }
+
     fn insert(&mut self) -> Outcome {
         self.parsed.verb = Verb::Insert;
         self.expect("into")?;
         let (table, shape) = self.target()?;
         self.alias()?;
-        let columns = self.columns(&table, shape, "(columns) stand here, so that the order of columns never matters")?;
+        let columns =
+            self.columns(&table, shape, "(columns) stand here, so that the order of columns never matters")?;
         let end = self.tokens[self.at - 1].span.start;
         self.edit(end..end, To::Words(format!(", {POSITION}")));
         if let Some((missing, _)) = shape.columns.iter().find(|(name, null)| !null && !columns.contains(name)) {
@@ -233,7 +243,11 @@ impl<'s> Parser<'s> {
     fn alias(&mut self) -> Outcome<bool> {
         if !self.accept("as") {
             let TokenKind::Word(word) = self.kind() else {
-                return if matches!(self.kind(), TokenKind::Quoted(_)) { self.given_name().map(|_| true) } else { Ok(false) };
+                return if matches!(self.kind(), TokenKind::Quoted(_)) {
+                    self.given_name().map(|_| true)
+                } else {
+                    Ok(false)
+                };
             };
             if RESERVED.contains(&word.as_str()) {
                 return Ok(false);

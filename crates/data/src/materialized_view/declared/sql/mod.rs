@@ -14,7 +14,7 @@ mod statement;
 mod vocabulary;
 
 pub(super) use grammar::parse;
-pub(super) use statement::{Mode, Parsed, Rendered, Shape, SqlFault, Verb};
+pub(super) use statement::{Mode, Parsed, Shape, SqlFault};
 
 /// The column that holds the position of the event that last wrote a row.
 pub(super) const POSITION: &str = "logposition";
