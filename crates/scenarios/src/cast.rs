@@ -25,7 +25,8 @@ type Setting = fn(&mut Sim, HostId, &BTreeMap<String, HostId>);
 pub(crate) struct Cast {
     members: Vec<Member>,
     judge: Judge,
-    setting: Setting,
+    /// What the simulated world has that the usual one has not.
+    setting: Option<Setting>,
 }
 
 /// Somebody who takes part.
@@ -41,18 +42,25 @@ pub(crate) struct Member {
 impl Cast {
     /// Nobody yet, and no promises but those of every scenario.
     pub(crate) fn new() -> Self {
-        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: |_, _, _| {} }
+        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: None }
     }
 
     /// In a simulated world that `setting` makes of the usual one.
     pub(crate) fn in_a_world(mut self, setting: Setting) -> Self {
-        self.setting = setting;
+        self.setting = Some(setting);
         self
+    }
+
+    /// Whether they need a simulated world of their own.
+    pub(crate) fn needs_a_world(&self) -> bool {
+        self.setting.is_some()
     }
 
     /// Makes the world theirs.
     pub(crate) fn set(&self, sim: &mut Sim, node: HostId, clients: &BTreeMap<String, HostId>) {
-        (self.setting)(sim, node, clients);
+        if let Some(setting) = self.setting {
+            setting(sim, node, clients);
+        }
     }
 
     /// Judges notes by `judge`, too.

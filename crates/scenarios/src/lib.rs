@@ -100,7 +100,7 @@ impl Scenario {
     /// Its clients, for a node that really runs; `None` where there is none to run.
     pub fn hands(&self) -> Option<Hands> {
         match self.play {
-            Play::Log(cast) => Some(Hands::new(cast())),
+            Play::Log(cast) => Some(cast()).filter(|cast| !cast.needs_a_world()).map(Hands::new),
             Play::Own(_) | Play::Machines(_) => None,
         }
     }

@@ -176,6 +176,7 @@ macro_rules! scenarios {
 scenarios! {
     appends,
     followers,
+    import,
     keys,
     retention,
     workers,
@@ -224,6 +225,6 @@ async fn a_node_that_comes_back_with_an_older_disk_is_found_out() {
     let plan = Some(FaultPlan::new(vec![kill(500), kill(1_700)]));
     let folder = tempfile::tempdir().unwrap();
     let ran = run("appends", 1, folder.path(), Special { plan, forgets: true, ..Special::default() }).await;
-    let lost = ran.found.iter().any(|violation| violation.rule == "nothing acknowledged lost");
+    let lost = ran.found.iter().any(|violation| violation.rule == "nothing acknowledged is lost");
     assert!(lost, "{}: {:?}", ran.summary(), ran.found);
 }
