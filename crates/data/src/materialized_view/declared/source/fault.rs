@@ -56,7 +56,7 @@ impl Faults {
 
     /// These faults; `None` if there are none.
     pub(crate) fn of(mut list: Vec<Fault>) -> Option<Self> {
-        list.sort_by(|one, other| (one.line, one.column).cmp(&(other.line, other.column)));
+        list.sort_by_key(|fault| (fault.line, fault.column));
         let more = list.len() > Self::MAX;
         list.truncate(Self::MAX);
         (!list.is_empty()).then_some(Self { list, more })

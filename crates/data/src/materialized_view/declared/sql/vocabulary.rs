@@ -3,8 +3,11 @@
 
 use super::{Mode, SqlFault};
 
-/// Scalar functions, with the numbers of arguments they take.
-const SCALARS: [(&str, usize, usize); 12] = [
+/// A function, and how many arguments it takes at least and at most.
+type Known = (&'static str, usize, usize);
+
+/// Scalar functions.
+const SCALARS: [Known; 12] = [
     ("abs", 1, 1),
     ("coalesce", 2, 16),
     ("nullif", 2, 2),
@@ -20,11 +23,10 @@ const SCALARS: [(&str, usize, usize); 12] = [
 ];
 
 /// Aggregates.
-const AGGREGATES: [(&str, usize, usize); 5] =
-    [("count", 0, 1), ("sum", 1, 1), ("avg", 1, 1), ("min", 1, 1), ("max", 1, 1)];
+const AGGREGATES: [Known; 5] = [("count", 0, 1), ("sum", 1, 1), ("avg", 1, 1), ("min", 1, 1), ("max", 1, 1)];
 
 /// Functions that need a window.
-const WINDOWED: [(&str, usize, usize); 11] = [
+const WINDOWED: [Known; 11] = [
     ("row_number", 0, 0),
     ("rank", 0, 0),
     ("dense_rank", 0, 0),
@@ -48,7 +50,7 @@ pub(super) enum Function {
 
 /// Looks a function up.
 pub(super) fn function(name: &str, arguments: usize, at: usize) -> Result<Function, SqlFault> {
-    let lists: [(&[(&str, usize, usize)], Function); 3] =
+    let lists: [(&[Known], Function); 3] =
         [(&SCALARS, Function::Scalar), (&AGGREGATES, Function::Aggregate), (&WINDOWED, Function::Windowed)];
     for (list, kind) in lists {
         if let Some((_, least, most)) = list.iter().find(|(known, ..)| *known == name) {
