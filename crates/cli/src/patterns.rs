@@ -40,6 +40,8 @@ struct Pattern {
 #[serde(rename_all = "lowercase")]
 enum State {
     Done,
+    /// It is there and works, and does not keep all of the promise yet.
+    Begun,
     Planned,
 }
 
@@ -83,7 +85,7 @@ fn one(pattern: &Pattern, format: Format, out: &mut Out) -> Result<(), Failure> 
     out.line(&format!("{}: {}", pattern.title, pattern.promise))?;
     let mut table = Table::new(["SURFACE", "STATE", "WHERE"].map(Column::Left));
     for (surface, state, place) in pattern.surfaces() {
-        let place = if state == State::Done { place } else { "" };
+        let place = if state == State::Planned { "" } else { place };
         table.row([surface, state.word(), place]);
     }
     table.print(out)
@@ -105,7 +107,12 @@ impl Pattern {
     fn works_in(&self) -> String {
         let done = self.surfaces().into_iter().take(4).filter(|(_, state, _)| *state == State::Done);
         let done: Vec<&str> = done.map(|(surface, _, _)| surface).collect();
-        if done.is_empty() { "planned".to_owned() } else { done.join(", ") }
+        let begun = self.surfaces().iter().any(|(_, state, _)| *state == State::Begun);
+        match done.is_empty() {
+            true if begun => "begun".to_owned(),
+            true => "planned".to_owned(),
+            false => done.join(", "),
+        }
     }
 }
 
@@ -113,6 +120,7 @@ impl State {
     fn word(self) -> &'static str {
         match self {
             Self::Done => "done",
+            Self::Begun => "begun",
             Self::Planned => "planned",
         }
     }

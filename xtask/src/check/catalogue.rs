@@ -1,4 +1,4 @@
-//! `catalogue.toml` claims, for each surface of each pattern, that it is `done` or `planned`; the claim must be true.
+//! `catalogue.toml` claims, for each surface of each pattern, that it is `done`, `begun` or `planned`; the claim must be true.
 
 mod entries;
 mod evidence;
@@ -96,9 +96,13 @@ fn false_claims(pattern: &Pattern, evidence: &Evidence<'_>) -> Vec<String> {
 fn false_claim(name: &str, surface: Surface, state: State, found: &Found) -> Option<String> {
     let surface = surface.key();
     match (state, found) {
-        (State::Done, Found::Yes(_)) | (State::Planned, Found::No(_) | Found::Unnamed(_)) => None,
-        (State::Done, Found::No(missing)) => Some(format!("{name}: claims `{surface}` done, but {missing}")),
-        (State::Done, Found::Unnamed(key)) => Some(format!("{name}: claims `{surface}` done without naming `{key}`")),
+        (State::Done | State::Begun, Found::Yes(_)) | (State::Planned, Found::No(_) | Found::Unnamed(_)) => None,
+        (State::Done | State::Begun, Found::No(missing)) => {
+            Some(format!("{name}: claims `{surface}` {}, but {missing}", state.word()))
+        }
+        (State::Done | State::Begun, Found::Unnamed(key)) => {
+            Some(format!("{name}: claims `{surface}` {} without naming `{key}`", state.word()))
+        }
         (State::Planned, Found::Yes(what)) => {
             Some(format!("{name}: says `{surface}` is planned, but {what} exists; claim it"))
         }

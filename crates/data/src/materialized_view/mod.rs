@@ -56,6 +56,8 @@ mod builds;
 mod carrier;
 mod claim;
 mod config;
+#[cfg(test)]
+mod declared;
 mod effects;
 mod erasure;
 mod error;

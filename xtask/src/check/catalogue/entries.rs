@@ -47,7 +47,20 @@ pub(super) struct Pattern {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum State {
     Done,
+    /// It is there and works, and does not keep all of the promise yet.
+    Begun,
     Planned,
+}
+
+impl State {
+    /// As the catalogue writes it.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Begun => "begun",
+            Self::Planned => "planned",
+        }
+    }
 }
 
 /// Where a pattern shows.

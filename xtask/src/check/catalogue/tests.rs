@@ -48,6 +48,10 @@ fn each_surface_claimed_without_being_there_is_named_with_what_is_missing() {
             "library = \"done\"",
             "claims `library` done, but there is no crates/data/src/outbox/mod.rs in the repository",
         ),
+        (
+            "library = \"begun\"",
+            "claims `library` begun, but there is no crates/data/src/outbox/mod.rs in the repository",
+        ),
         ("page = \"done\"", "claims `page` done, but there is no docs/patterns/outbox.md in the repository"),
         ("example = \"done\"", "claims `example` done, but there is no examples/outbox.rs in the repository"),
         ("http = \"done\"", "claims `http` done without naming `route`"),

@@ -1,0 +1,28 @@
+//! The SQL of declared views: a portable subset, parsed here.
+//!
+//! The engine parses every statement too, and its authorizer has the last word. Parsing comes first for three reasons. A
+//! statement that another engine would read differently has to be refused when the view is declared, not when it is moved;
+//! a fault has to name its place in the document; and the statement has to be changed in places only a parse finds: tables
+//! become those of one build, parameters get numbers, and every row that is written gets the position of the event that
+//! wrote it.
+//!
+//! What is accepted is the grammar in [`grammar`] with the words in [`vocabulary`], and nothing else.
+
+mod grammar;
+mod lexer;
+mod statement;
+mod vocabulary;
+
+pub(super) use grammar::parse;
+pub(super) use statement::{Mode, Parsed, Shape, SqlFault};
+
+/// The column that holds the position of the event that last wrote a row.
+pub(super) const POSITION: &str = "logposition";
+
+/// What the table that remembers deleted keys of a live table is called.
+pub(super) fn gone(table: &str) -> String {
+    format!("{table}_gone")
+}
+
+#[cfg(test)]
+mod tests;
