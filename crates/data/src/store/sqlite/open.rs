@@ -192,6 +192,11 @@ fn restore_event(connection: &Connection, tail: &mut Tail, event: Recorded) -> R
         let row = index::stream(connection, &stream)?;
         tail.remember(&stream, row.map_or_else(Slot::default, |row| Slot::indexed(row.head, row.hash)));
     }
+    // Data is wiped only behind the `indexed` mark, so this mark and this block are of different times.
+    if event.stub().is_some() {
+        let position = event.position();
+        return Err(corrupt("quorate_block", format!("position {position} is forgotten before it was indexed")));
+    }
     let expected = tail.slot(&stream).map(|slot| (slot.version().next(), slot.hash())).unwrap_or_default();
     if event.version() != expected.0 || !event.follows(&expected.1) {
         let place = format!("event {} (stream `{stream}`, version {})", event.position(), event.version());

@@ -98,6 +98,8 @@ impl Queue {
     /// Has the writer woken only when `wanted` jobs wait, or something that is not for a group; `false` if they do already.
     pub(super) fn wake_at(&self, wanted: usize) -> bool {
         let mut inner = self.lock();
+        // More than may wait are never there.
+        let wanted = wanted.min(self.max_jobs);
         let is_short = inner.jobs.len() < wanted
             && inner.bytes < GROUP_BYTES
             && inner.jobs.iter().all(|job| matches!(job, Job::Append(..) | Job::Unit(..)));

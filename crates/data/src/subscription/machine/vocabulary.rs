@@ -27,7 +27,7 @@ pub struct Rules {
 /// What can happen to a subscription.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// The log was read up to `to`, from [`Dispatcher::scanned`] on; these of its events are to be handed out.
+    /// The log was read up to `to`, from [`Dispatcher::scanned`](super::Dispatcher::scanned) on; these of its events are to be handed out.
     Scanned {
         /// In order of position.
         events: Vec<(Position, Key)>,
@@ -112,7 +112,7 @@ pub enum Effect {
 pub struct Changes {
     /// The revision they are based on; they make the next one. Another one found: nothing may be written.
     pub based_on: u64,
-    /// See [`Dispatcher::checkpoint`].
+    /// See [`Dispatcher::checkpoint`](super::Dispatcher::checkpoint).
     pub checkpoint: Position,
     /// The last fence given out.
     pub fence: u64,
