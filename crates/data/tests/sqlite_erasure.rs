@@ -308,6 +308,11 @@ async fn a_backup_holds_no_keys_and_is_not_opened_without_them() {
     restore(&Env::real(), disaster.backup.clone(), path.clone()).await.unwrap();
     let refused = open(&path).await.err().unwrap();
     assert!(matches!(&refused, OpenError::KeysMissing { path: at } if *at == with_suffix(&path, ".keys")), "{refused}");
+    // What a copy leaves that found no room.
+    std::fs::write(with_suffix(&path, ".keys"), b"").unwrap();
+    let refused = open(&path).await.err().unwrap();
+    assert!(matches!(refused, OpenError::KeysMissing { .. }), "an empty file is no keys: {refused}");
+    std::fs::remove_file(with_suffix(&path, ".keys")).unwrap();
     disaster.put_keys(&disaster.keys);
     assert_eq!(disaster.erased().await, (vec![false], vec![false]), "both copies are older than the erasure");
 }

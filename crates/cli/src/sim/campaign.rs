@@ -88,7 +88,14 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, forma
     bar.finish_and_clear();
     let took = env.mono().saturating_since(begun);
     tell(scenario, &totals, took, failed.as_ref(), format)?;
-    let Some((seed, told)) = failed else { return all_reached(scenario, how, &totals) };
+    let Some((seed, told)) = failed else {
+        return match totals.seeds {
+            0 => {
+                Err(Failure::new(Exit::Usage, "no seed was run: ask for one at least, and for long enough".to_owned()))
+            }
+            _ => all_reached(scenario, how, &totals),
+        };
+    };
     how_to_repeat(scenario, seed, &how.world);
     let first = told["violations"][0]["what"].as_str().or(told["stderr"].as_str()).unwrap_or("it said nothing");
     Err(Failure::new(Exit::Damaged, format!("seed {seed} fails: {first}")))

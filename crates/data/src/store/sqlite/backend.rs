@@ -9,7 +9,7 @@ use std::{
 
 use quorate_foundations::name::Name;
 use quorate_runtime::{BoxFuture, Env};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 
 use super::{
     archive, backup,
@@ -43,7 +43,7 @@ pub(super) struct SqliteBackend {
     env: Env,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
-    archiving: tokio::sync::Mutex<()>,
+    archiving: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A bug of the museum: expectations are checked by whoever asks, before the writer's turn.
@@ -70,7 +70,7 @@ impl SqliteBackend {
 impl SqliteBackend {
     pub(super) fn new(env: &Env, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
         env.tasks().spawn("store/idle-flush", flush_when_idle(env.clone(), Arc::downgrade(&shared), queue.clone()));
-        Self { env: env.clone(), shared, queue, archiving: tokio::sync::Mutex::default() }
+        Self { env: env.clone(), shared, queue, archiving: Arc::default() }
     }
 
     /// How many events a page has at most, of which `limit` were asked for: a page may always end early.
@@ -90,11 +90,14 @@ impl SqliteBackend {
     }
 
     /// Writes a stream's events to an archive, and then has them become stubs.
-    async fn archive_alone(&self, order: ArchiveOrder) -> Result<Archive, ArchiveError> {
+    ///
+    /// The turn goes where the file is written: a caller that goes away leaves that running, and it must not meet the next.
+    async fn archive_alone(&self, order: ArchiveOrder, turn: OwnedMutexGuard<()>) -> Result<Archive, ArchiveError> {
         // What is copied is read from the tables.
         self.ask(Job::Flush).await?;
         let (env, shared) = (self.env.clone(), self.shared.clone());
-        let copied = self.env.run_blocking(move || archive::copy(&env, &shared, &order)).await?;
+        let (copied, _turn) = self.env.run_blocking(move || (archive::copy(&env, &shared, &order), turn)).await;
+        let copied = copied?;
         match copied {
             archive::Copied::Known(archive) => Ok(archive),
             archive::Copied::Made(made) => self.ask(|reply| Job::Archived(made, reply)).await,
@@ -328,8 +331,8 @@ impl Backend for SqliteBackend {
     fn archive(&self, order: ArchiveOrder) -> BoxFuture<'_, Result<Archive, ArchiveError>> {
         Box::pin(async move {
             // One at a time: whether a name is free is asked before it is taken.
-            let _turn = self.archiving.lock().await;
-            self.archive_alone(order).await
+            let turn = self.archiving.clone().lock_owned().await;
+            self.archive_alone(order, turn).await
         })
     }
 

@@ -130,7 +130,7 @@ fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing)
     }
     let timeline = tables::timeline(connection).map_err(damaged)?;
     rewrite_log(env, &path)?;
-    let file = KeyFile::open(&path, timeline.store)?;
+    let file = KeyFile::open(&path, timeline.store, sealing == Sealing::Never)?;
     ledger::reconcile(connection, &file).map_err(damaged)?;
     Ok(Some(file))
 }

@@ -97,8 +97,9 @@ impl KeyRow {
 }
 
 impl KeyFile {
-    /// Opens the file of `store`'s keys, creating it if it is not there.
-    pub(in crate::store::sqlite) fn open(path: &Path, store: u64) -> Result<Self, OpenError> {
+    /// Opens the file of `store`'s keys. One that is not there, or has nothing in it, is made where it `may_begin`: an empty
+    /// one is what a copy leaves that found no room.
+    pub(in crate::store::sqlite) fn open(path: &Path, store: u64, may_begin: bool) -> Result<Self, OpenError> {
         let io = |cause: rusqlite::Error| tables::open_error(path, cause);
         let connection = connect(path).map_err(io)?;
         let application: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0)).map_err(io)?;
@@ -108,6 +109,7 @@ impl KeyFile {
         vfs::check_log(&connection).map_err(|cause| damaged(path, cause))?;
         let file = Self { connection };
         match (application, version) {
+            (0, 0) if tables == 0 && !may_begin => return Err(OpenError::KeysMissing { path: path.into() }),
             (0, 0) if tables == 0 && vfs::is_checked(&file.connection) => file.create(store).map_err(io)?,
             (APPLICATION_ID, VERSION) => {}
             (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),

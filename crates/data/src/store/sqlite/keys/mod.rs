@@ -226,7 +226,7 @@ impl KeyRing {
         let file = match file {
             Some(file) => file,
             None => {
-                let made = KeyFile::open(&self.path, self.store).map_err(|cause| match cause {
+                let made = KeyFile::open(&self.path, self.store, true).map_err(|cause| match cause {
                     OpenError::Store(cause) => cause,
                     other => StoreError::Engine { doing: "making the file of keys", cause: Arc::new(other) },
                 });
