@@ -82,12 +82,26 @@ impl Views {
     async fn forget(&self, subject: &str) -> Result<(), ViewError> {
         let hash = self.shared.store.erasure_name(subject).to_string();
         scrub(&self.shared.store, hash.clone()).await?;
-        for build in made_of(&self.shared.store, &hash).await? {
+        let builds = made_of(&self.shared.store, &hash).await?;
+        let on_their_way = self.in_the_making(&builds).await?;
+        for build in builds {
             if !self.forget_rows(&build, subject, &hash).await? {
-                self.replace(&build).await?;
+                self.replace(&build, on_their_way.contains(&build.build)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Those of `builds` that readers may be given some day, rather than once had.
+    async fn in_the_making(&self, builds: &[BuildRow]) -> Result<BTreeSet<Build>, ViewError> {
+        let mut found = BTreeSet::new();
+        for build in builds {
+            let live = rows::live(&mut &self.shared.store, &build.view).await?;
+            if live.is_none_or(|live| live.build < build.build) {
+                found.insert(build.build);
+            }
+        }
+        Ok(found)
     }
 
     /// Has the projection forget, if it can.
@@ -113,18 +127,39 @@ impl Views {
         done.await.map_err(ViewError::of_transaction)
     }
 
-    /// Replaces a build by one that is made of what can still be read, and drops it.
-    pub(super) async fn replace(&self, build: &BuildRow) -> Result<(), ViewError> {
-        let store = &self.shared.store;
-        let live = rows::live(&mut &*store, &build.view).await?;
-        if live.is_some_and(|live| live.build == build.build) {
-            // A view without code here cannot be made anew: that is said, and the erasure is not complete.
-            self.rebuild(&build.view, Switch::WhenCaughtUp).await?;
+    /// Replaces a build by one of the same code that is made of what can still be read, and drops it.
+    ///
+    /// `in_the_making` says whether it was on its way to readers: then another takes its place there.
+    pub(super) async fn replace(&self, build: &BuildRow, in_the_making: bool) -> Result<(), ViewError> {
+        // One at a time: erasures that meet would each begin builds, until there is room for none.
+        let _turn = self.shared.replacing.lock().await;
+        let builds = rows::builds(&mut &self.shared.store, &build.view).await?;
+        let Some(now) = builds.iter().find(|row| row.build == build.build) else { return Ok(()) };
+        if now.live {
+            let is_successor = |row: &BuildRow| {
+                row.build > build.build && row.version == build.version && row.switch == Switch::WhenCaughtUp
+            };
+            // An erasure that is repeated waits for the build that it began.
+            if !builds.iter().any(is_successor) {
+                self.begin_again(build, Switch::WhenCaughtUp).await?;
+            }
             self.wait_for_another(build).await?;
+        } else if in_the_making {
+            self.begin_again(build, build.switch).await?;
         }
         match self.drop_build(&build.view, build.build).await {
             Err(ViewError::NoBuild { .. }) => Ok(()),
             dropped => dropped,
+        }
+    }
+
+    /// Begins a build of the code that `build` has. A view without code here cannot be made anew: that is said, and the
+    /// erasure is not complete.
+    async fn begin_again(&self, build: &BuildRow, switch: Switch) -> Result<Build, ViewError> {
+        let code = self.shared.code().get(&(build.view.clone(), build.version)).cloned();
+        match code {
+            Some(code) => self.begin(code, switch).await,
+            None => self.rebuild(&build.view, switch).await,
         }
     }
 
@@ -151,6 +186,7 @@ impl Views {
     pub(super) async fn replace_stale(&self, builds: &[BuildRow]) -> Result<(), ViewError> {
         let store = &self.shared.store;
         let erased = store.erasures().await?.erasures;
+        let on_their_way = self.in_the_making(builds).await?;
         for build in builds {
             let sql = "SELECT subject, first_ns FROM quorate_view_subject WHERE build = $1";
             let noted = store.room_query(sql, vec![rows::of(build.build)]).await?;
@@ -161,7 +197,7 @@ impl Views {
                     .any(|one| subject == Some(&one.subject.to_string()) && one.erased_at.unix_nanos() >= first)
             });
             if is_stale {
-                self.replace(build).await?;
+                self.replace(build, on_their_way.contains(&build.build)).await?;
             }
         }
         Ok(())

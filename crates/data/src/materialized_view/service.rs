@@ -42,6 +42,7 @@ impl Views {
             nudge: watch::Sender::new(0),
             code: Mutex::default(),
             running: Mutex::default(),
+            replacing: tokio::sync::Mutex::default(),
         };
         let shared = Arc::new(shared);
         store.on_erase("materialized views", erasure::hook(Arc::downgrade(&shared)));
@@ -157,7 +158,11 @@ impl Views {
     /// # Errors
     /// [`ViewError::NoCode`] where no code of the view was started in this process.
     pub async fn rebuild(&self, name: &ViewName, switch: Switch) -> Result<Build, ViewError> {
-        let code = self.newest(name)?;
+        self.begin(self.newest(name)?, switch).await
+    }
+
+    /// Begins a build of `code`.
+    pub(super) async fn begin(&self, code: Arc<Registered>, switch: Switch) -> Result<Build, ViewError> {
         let (in_tx, head) = (code.clone(), self.shared.store.head());
         let begun = self.shared.store.transact(move |tx| {
             let code = in_tx.clone();

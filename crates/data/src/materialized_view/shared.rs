@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) nudge: watch::Sender<u64>,
     pub(super) code: Mutex<BTreeMap<(ViewName, u32), Arc<Registered>>>,
     pub(super) running: Mutex<BTreeMap<Build, Arc<Local>>>,
+    /// Held while a build is replaced because of an erasure.
+    pub(super) replacing: tokio::sync::Mutex<()>,
 }
 
 /// A build that is kept up to date in this process.

@@ -127,3 +127,39 @@ async fn an_erasure_is_not_complete_where_no_code_of_a_view_runs() {
     store.erase("ada").await.unwrap();
     assert_eq!(persons(&addresses, &store).await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_build_in_the_making_is_begun_again_and_readers_keep_theirs() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let addresses = views.start(Addresses::new(false), config()).await.unwrap();
+    moved(&store, "bob", "\"Oak Street\"").await;
+    assert_eq!(persons(&addresses, &store).await, ["bob"]);
+    views.rebuild(&view("addresses"), Switch::Manual).await.unwrap();
+    moved(&store, "ada", "\"Elm Street\"").await;
+    assert_eq!(persons(&addresses, &store).await, ["ada", "bob"]);
+    store.erase("ada").await.unwrap();
+    assert_eq!(persons(&addresses, &store).await, ["bob"]);
+    let described = addresses.describe().await.unwrap();
+    assert_eq!(described.builds.len(), 2, "the live one, and the one that somebody will switch to");
+}
+
+#[tokio::test]
+async fn erasures_that_meet_leave_one_build() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let addresses = views.start(Addresses::new(false), config()).await.unwrap();
+    let everybody: Vec<String> = (0..12).map(|n| format!("person-{n:02}")).collect();
+    for person in &everybody {
+        moved(&store, person, "\"Elm Street\"").await;
+    }
+    assert_eq!(persons(&addresses, &store).await, everybody);
+    let erasing = everybody.iter().map(|person| store.erase(person));
+    for told in futures_util::future::join_all(erasing).await {
+        told.unwrap();
+    }
+    assert_eq!(persons(&addresses, &store).await, Vec::<String>::new());
+    assert_eq!(addresses.describe().await.unwrap().builds.len(), 1);
+}
