@@ -36,18 +36,17 @@ async fn work(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) {
     }
 }
 
-/// Carries out what is there; whether there was anything.
+/// Carries out the next effect; whether there was one.
 async fn round(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) -> Result<bool, ViewError> {
-    let due = effects::released(&shared.store, &code.name, code.config.effect_attempts).await?;
-    for effect in &due {
-        let outcome = handler.carry_out(effect).await;
-        let failed = outcome.is_err();
-        effects::settle(&shared.store, effect, outcome).await?;
-        if failed {
-            // Later ones wait, so that effects stay in order; after its last attempt they go on without it.
-            shared.store.env().sleep(effects::rest(effect.attempts)).await;
-            return Ok(true);
-        }
+    let Some(effect) = effects::released(&shared.store, &code.name, code.config.effect_attempts).await? else {
+        return Ok(false);
+    };
+    let outcome = handler.carry_out(&effect).await;
+    let failed = outcome.is_err();
+    effects::settle(&shared.store, &effect, outcome).await?;
+    if failed {
+        // Later ones wait, so that effects stay in order; after its last attempt they go on without it.
+        shared.store.env().sleep(effects::rest(effect.attempts)).await;
     }
-    Ok(!due.is_empty())
+    Ok(true)
 }

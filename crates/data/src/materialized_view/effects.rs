@@ -26,9 +26,6 @@ use crate::{
 const MAX_PAYLOAD: usize = 64 << 10;
 /// Effects of one event.
 const MAX_PER_EVENT: u32 = 100;
-/// Effects that are taken from the store at once.
-const PAGE: u32 = 100;
-
 /// Something to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effect {
@@ -191,12 +188,14 @@ pub(super) async fn forget(tx: &mut DynTx, build: Build) -> Result<(), ViewError
     Ok(())
 }
 
-/// The released effects of a view that were tried less than `attempts` times, in order.
-pub(super) async fn released(store: &Store, view: &ViewName, attempts: u32) -> Result<Vec<Effect>, ViewError> {
+/// The next of the released effects of a view that were tried less than `attempts` times.
+///
+/// One alone: of those that wait in memory, an erasure would not know.
+pub(super) async fn released(store: &Store, view: &ViewName, attempts: u32) -> Result<Option<Effect>, ViewError> {
     let sql = "SELECT position, ordinal, kind, payload, attempts FROM quorate_view_effect
-        WHERE view = $1 AND held = 0 AND attempts < $2 ORDER BY position, ordinal LIMIT $3";
-    let rows = store.room_query(sql, vec![rows::text(view), attempts.into(), PAGE.into()]).await?;
-    rows.iter().map(|row| effect(view, row)).collect()
+        WHERE view = $1 AND held = 0 AND attempts < $2 ORDER BY position, ordinal LIMIT 1";
+    let rows = store.room_query(sql, vec![rows::text(view), attempts.into()]).await?;
+    rows.first().map(|row| effect(view, row)).transpose()
 }
 
 /// How many released effects of a view wait, and how many were tried `attempts` times in vain.
