@@ -26,6 +26,7 @@ use crate::{
 const MAX_PAYLOAD: usize = 64 << 10;
 /// Effects of one event.
 const MAX_PER_EVENT: u32 = 100;
+
 /// Something to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Effect {

@@ -14,6 +14,7 @@ use super::{
     effects, erasure,
     registered::Registered,
     rows,
+    shared::Local,
 };
 use crate::{
     event::Recorded,
@@ -24,11 +25,16 @@ use crate::{
 pub(super) struct Inline {
     pub(super) code: Arc<Registered>,
     pub(super) namespace: Namespace,
+    pub(super) local: Arc<Local>,
 }
 
 impl Follower for Inline {
     fn name(&self) -> &str {
         self.code.name.as_str()
+    }
+
+    fn is_over(&self) -> bool {
+        self.local.is_over()
     }
 
     fn wants(&self, event: &Recorded) -> bool {

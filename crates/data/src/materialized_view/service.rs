@@ -120,7 +120,8 @@ impl Views {
         self.shared.running().insert(build.build, local.clone());
         let namespace = Namespace::new(build.view.clone(), build.build);
         if build.mode == Mode::Inline {
-            self.shared.store.follow(Arc::new(Inline { code: code.clone(), namespace: namespace.clone() }));
+            let (code, namespace) = (code.clone(), namespace.clone());
+            self.shared.store.follow(Arc::new(Inline { code, namespace, local: local.clone() }));
         }
         for shard in 0..build.shards {
             let runner = Runner {
@@ -240,7 +241,7 @@ impl Views {
         let row = rows::build(&mut &self.shared.store, build).await?.filter(|row| row.view == *name);
         let row = row.ok_or_else(|| ViewError::NoBuild { view: name.clone(), build })?;
         builds::drop_build(&self.shared.store, row).await?;
-        self.shared.running().remove(&build);
+        self.shared.end(build);
         Shared::bump(&self.shared.nudge);
         Ok(())
     }
@@ -270,7 +271,7 @@ impl Views {
                 Ok(()) | Err(ViewError::NoBuild { .. }) => {}
                 Err(failed) => return Err(failed),
             }
-            self.shared.running().remove(&number);
+            self.shared.end(number);
         }
         let view = name.clone();
         let forgotten = self.shared.store.transact(move |tx| {

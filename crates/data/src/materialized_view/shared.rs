@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -33,6 +33,7 @@ pub(super) struct Shared {
 /// A build that is kept up to date in this process.
 pub(super) struct Local {
     shards: Vec<LocalShard>,
+    is_over: AtomicBool,
 }
 
 struct LocalShard {
@@ -92,12 +93,25 @@ impl Shared {
     pub(super) fn local(&self, build: Build) -> Option<Arc<Local>> {
         self.running().get(&build).cloned()
     }
+
+    /// A build was dropped: nothing in this process keeps it up to date any more.
+    pub(super) fn end(&self, build: Build) {
+        if let Some(local) = self.running().remove(&build) {
+            local.is_over.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Local {
     pub(super) fn new(shards: u32) -> Self {
         let shard = |_| LocalShard { reached: AtomicU64::new(0), standing: Mutex::default() };
-        Self { shards: (0..shards).map(shard).collect() }
+        Self { shards: (0..shards).map(shard).collect(), is_over: AtomicBool::new(false) }
+    }
+
+    /// Whether the build was dropped.
+    pub(super) fn is_over(&self) -> bool {
+        // Ordering: nothing is read because of it; whoever sees it late asks the database.
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// How far all shards are; zero while one has yet to begin.

@@ -14,6 +14,11 @@ pub trait Follower: Send + Sync + 'static {
     /// Who it is, for errors.
     fn name(&self) -> &str;
 
+    /// Whether it takes in nothing any more, and is let go. Asked on the writer's thread: be quick.
+    fn is_over(&self) -> bool {
+        false
+    }
+
     /// Whether it has to take in `event`. Asked on the writer's thread: be quick.
     fn wants(&self, event: &Recorded) -> bool;
 

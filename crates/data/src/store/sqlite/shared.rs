@@ -172,7 +172,8 @@ impl Shared {
     /// Adds a follower.
     pub(super) fn follow(&self, follower: Arc<dyn Follower>) {
         let mut followers = self.followers.write().unwrap_or_else(PoisonError::into_inner);
-        *followers = followers.iter().cloned().chain([follower]).collect();
+        let going_on = followers.iter().filter(|follower| !follower.is_over()).cloned();
+        *followers = going_on.chain([follower]).collect();
     }
 
     /// Tells whoever holds events in memory to let go of them.

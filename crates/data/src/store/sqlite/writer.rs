@@ -358,7 +358,7 @@ impl Writer {
             return Ok(());
         }
         let events = self.core().unfolded();
-        for follower in followers.iter() {
+        for follower in followers.iter().filter(|follower| !follower.is_over()) {
             let wanted: Vec<_> = events.iter().filter(|event| follower.wants(event)).cloned().collect();
             if !wanted.is_empty() {
                 self.follow(follower.as_ref(), wanted)?;
