@@ -182,6 +182,7 @@ suite! {
         archived_events_are_in_the_file_and_leave_stubs,
         an_archive_is_made_once_and_never_overwritten,
         archiving_and_other_retention_go_together,
+        an_archive_takes_events_that_rules_hide,
         an_archive_keeps_sealed_data_sealed;
     erasure:
         sealed_data_reads_in_the_clear_everywhere,

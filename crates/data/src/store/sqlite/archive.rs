@@ -84,6 +84,7 @@ struct Target {
 
 fn target(shared: &Shared, view: View<'_>, order: &ArchiveOrder) -> Result<Target, StoreError> {
     let row = index::stream(view.connection, order.stream.as_str())?;
+    // As it is stored: what its rules hide still has its data, and would be in neither place if it were left out.
     let head = row.as_ref().map_or_else(StreamHead::default, |row| row.head);
     let asked = order.before.map_or(head.version.get(), |before| before.get().saturating_sub(1));
     let last = Version::new(asked.min(head.version.get()));
