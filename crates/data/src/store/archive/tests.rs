@@ -146,7 +146,12 @@ proptest! {
         if !(3..10).contains(&at) {
             let mut flipped = sound;
             flipped[at] ^= flip;
-            prop_assert!(open(flipped).and_then(ArchiveReader::verify).is_err(), "byte {}", at);
+            // Before the sum and the length, 4 bytes each, the last byte is filled up with bits that say nothing.
+            let filled = at + 9 == flipped.len();
+            let length = flipped.len();
+            if let Ok(read) = open(flipped).and_then(ArchiveReader::verify) {
+                prop_assert!(filled && read == (manifest(&all, ChainHash::START), 20), "{} of {}", at, length);
+            }
         }
     }
 
