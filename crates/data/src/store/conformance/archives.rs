@@ -91,6 +91,33 @@ pub(super) async fn an_archive_is_made_once_and_never_overwritten(place: &dyn Pl
     Ok(assert_sound(&store).await?)
 }
 
+pub(super) async fn a_finished_archive_order_is_known_when_the_stream_has_grown(place: &dyn Place) -> Outcome {
+    for (name, before) in [("all", None), ("beyond", Some(1_000))] {
+        let store = place.open(Limits::default()).await;
+        let head = store.stream_head(&stream("s")).await?.version.get();
+        append(&store, "s", events(name, 0..3)).await?;
+        let archive = store.archive(order(place, name, before)).await?;
+        assert_eq!((archive.first, archive.last), (version(head + 1), version(head + 3)));
+        append(&store, "s", events(&format!("{name}-more"), 0..4)).await?;
+        assert_eq!(store.archive(order(place, name, before)).await?, archive, "{name}");
+        place.crash(store).await;
+        let store = place.open(Limits::default()).await;
+        assert_eq!(store.archive(order(place, name, before)).await?, archive, "{name}");
+        assert_eq!(all_of(&store, "s").await?.len(), 4, "a repetition moves nothing");
+        // Another order under that name, or the same for another stream, is not a repetition.
+        let refused = store.archive(order(place, name, Some(head + 6))).await;
+        assert!(matches!(refused, Err(ArchiveError::Exists { .. })), "{refused:?}");
+        append(&store, "t", events(&format!("{name}-t"), 0..1)).await?;
+        let refused = store.archive(ArchiveOrder { stream: stream("t"), ..order(place, name, before) }).await;
+        assert!(matches!(refused, Err(ArchiveError::Exists { .. })), "{refused:?}");
+        store.retire(stream("s"), Retire::Truncate { before: version(head + 8) }).await?;
+        assert_eq!(store.archive(order(place, name, before)).await?, archive, "{name}");
+        assert_sound(&store).await?;
+        store.close().await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn archiving_and_other_retention_go_together(place: &dyn Place) -> Outcome {
     let store = place.open(Limits::default()).await;
     fill(&store).await?;
