@@ -146,11 +146,11 @@ proptest! {
         if !(3..10).contains(&at) {
             let mut flipped = sound;
             flipped[at] ^= flip;
-            // Before the sum and the length, 4 bytes each, the last byte is filled up with bits that say nothing.
-            let filled = at + 9 == flipped.len();
-            let length = flipped.len();
-            if let Ok(read) = open(flipped).and_then(ArchiveReader::verify) {
-                prop_assert!(filled && read == (manifest(&all, ChainHash::START), 20), "{} of {}", at, length);
+            // The same bytes can be compressed in more than one way, and the last byte before the sum is filled up: a
+            // flip that is not noticed changed nothing that is read.
+            if let Ok(mut reader) = open(flipped) {
+                let read: Result<Vec<_>, _> = std::iter::from_fn(|| reader.next_event().transpose()).take(21).collect();
+                prop_assert!(read.is_err() || read.is_ok_and(|read| read == all), "byte {}", at);
             }
         }
     }
