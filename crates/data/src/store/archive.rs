@@ -18,10 +18,10 @@
 //!
 //! *When not to use it*: as a backup (it holds one stream, and the store forgets it), or to be forgotten (truncate).
 
-use std::io::{self, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _};
 
 use bytes::Bytes;
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compression, bufread::GzDecoder, write::GzEncoder};
 use quorate_foundations::name::Name;
 use quorate_runtime::disk;
 use serde::{Deserialize, Serialize};
@@ -141,6 +141,20 @@ impl ArchiveWriter {
     }
 }
 
+/// A file, and how many bytes were read from it.
+struct Counted {
+    file: Box<dyn Read + Send>,
+    bytes: u64,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(buffer)?;
+        self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
 /// Reads an archive, event by event, and checks it on the way.
 ///
 /// # Example
@@ -155,7 +169,7 @@ impl ArchiveWriter {
 /// # }
 /// ```
 pub struct ArchiveReader {
-    from: GzDecoder<BufReader<Box<dyn Read + Send>>>,
+    from: GzDecoder<BufReader<Counted>>,
     hasher: blake3::Hasher,
     manifest: Manifest,
     version: Version,
@@ -167,7 +181,7 @@ pub struct ArchiveReader {
 impl ArchiveReader {
     /// Reads the manifest.
     pub fn open(file: Box<dyn Read + Send>) -> Result<Self, DamagedArchive> {
-        let from = GzDecoder::new(BufReader::with_capacity(256 << 10, file));
+        let from = GzDecoder::new(BufReader::with_capacity(256 << 10, Counted { file, bytes: 0 }));
         let manifest = Manifest {
             store: 0,
             stream: Name::new("-").map_err(|wrong| damaged(wrong.to_string()))?,
@@ -248,8 +262,19 @@ impl ArchiveReader {
         if self.version != self.manifest.last || self.hash != self.manifest.hash {
             return Err(damaged("the archive does not lead to the event and the hash that it names"));
         }
+        self.nothing_behind()?;
         self.ended = true;
         Ok(())
+    }
+
+    /// The archive is all of its file: what is behind it is covered by no digest.
+    fn nothing_behind(&mut self) -> Result<(), DamagedArchive> {
+        let file = self.from.get_mut();
+        if file.fill_buf().map_err(unread)?.is_empty() {
+            return Ok(());
+        }
+        let at = file.get_ref().bytes - file.buffer().len() as u64;
+        Err(damaged(format!("the archive ends at byte {at}, and the file goes on: something was added to it")))
     }
 
     fn take_sized(&mut self, max: u32) -> Result<Vec<u8>, DamagedArchive> {

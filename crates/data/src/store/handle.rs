@@ -364,7 +364,8 @@ impl Store {
     ///
     /// The file is complete, synced and read back before an event becomes a stub: a crash leaves the events in the store,
     /// or in both, never in neither. Repeated after a crash it goes on with the file that is there, and repeated after it
-    /// was done it answers as the first time.
+    /// was done it answers as the first time. Events that the stream's rules hide and that no scavenge has forgotten are
+    /// moved as well.
     ///
     /// # Errors
     /// See [`ArchiveError`]; whatever it is, no event is lost.
@@ -373,8 +374,6 @@ impl Store {
     /// Dropping the future may leave a file and the events in the store. Repeat it: it goes on with that file.
     pub async fn archive(&self, order: ArchiveOrder) -> Result<Archive, ArchiveError> {
         let stream = order.stream.clone();
-        // What its rules hide is forgotten, not archived.
-        self.forget_expired(&stream).await?;
         let archive = self.backend.archive(order).await?;
         self.settle(Some(stream)).await?;
         Ok(archive)

@@ -111,6 +111,22 @@ fn an_archive_that_lies_about_itself_is_noticed() {
 }
 
 #[test]
+fn whatever_stands_behind_an_archive_is_noticed_and_its_place_named() {
+    let all = events(5);
+    let first = written(&manifest(&all[..3], ChainHash::START), &all[..3]);
+    let second = written(&manifest(&all[3..], all[2].hash()), &all[3..]);
+    for behind in [&second[..], &first[..], b"somebody's note", &[0], &second[..5]] {
+        let reader = open([&first[..], behind].concat()).unwrap();
+        let said = reader.verify().unwrap_err().to_string();
+        assert!(said.contains(&format!("ends at byte {},", first.len())), "{said}");
+        let mut reader = open([&first[..], behind].concat()).unwrap();
+        let read = (0..3).filter(|_| reader.next_event().unwrap().is_some()).count();
+        assert_eq!(read, 3, "what was read before is sound all the same");
+        assert!(reader.next_event().is_err(), "the end is not");
+    }
+}
+
+#[test]
 fn a_length_that_lies_costs_no_memory() {
     let mut out = GzEncoder::new(Vec::new(), Compression::default());
     out.write_all(MAGIC).unwrap();
@@ -130,7 +146,12 @@ proptest! {
         if !(3..10).contains(&at) {
             let mut flipped = sound;
             flipped[at] ^= flip;
-            prop_assert!(open(flipped).and_then(ArchiveReader::verify).is_err(), "byte {}", at);
+            // The same bytes can be compressed in more than one way, and the last byte before the sum is filled up: a
+            // flip that is not noticed changed nothing that is read.
+            if let Ok(mut reader) = open(flipped) {
+                let read: Result<Vec<_>, _> = std::iter::from_fn(|| reader.next_event().transpose()).take(21).collect();
+                prop_assert!(read.is_err() || read.is_ok_and(|read| read == all), "byte {}", at);
+            }
         }
     }
 

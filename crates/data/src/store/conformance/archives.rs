@@ -2,7 +2,8 @@
 
 use super::{
     super::{
-        Archive, ArchiveError, ArchiveOrder, ExpectedVersion, Limits, ReadStream, Retire, Store, StoreError,
+        Archive, ArchiveError, ArchiveOrder, ExpectedVersion, Limits, ReadStream, Retire, Rules, Store, StoreError,
+        StreamMetadata,
         archive::{ArchiveReader, Manifest},
     },
     Outcome, Place,
@@ -90,6 +91,33 @@ pub(super) async fn an_archive_is_made_once_and_never_overwritten(place: &dyn Pl
     Ok(assert_sound(&store).await?)
 }
 
+pub(super) async fn a_finished_archive_order_is_known_when_the_stream_has_grown(place: &dyn Place) -> Outcome {
+    for (name, before) in [("all", None), ("beyond", Some(1_000))] {
+        let store = place.open(Limits::default()).await;
+        let head = store.stream_head(&stream("s")).await?.version.get();
+        append(&store, "s", events(name, 0..3)).await?;
+        let archive = store.archive(order(place, name, before)).await?;
+        assert_eq!((archive.first, archive.last), (version(head + 1), version(head + 3)));
+        append(&store, "s", events(&format!("{name}-more"), 0..4)).await?;
+        assert_eq!(store.archive(order(place, name, before)).await?, archive, "{name}");
+        place.crash(store).await;
+        let store = place.open(Limits::default()).await;
+        assert_eq!(store.archive(order(place, name, before)).await?, archive, "{name}");
+        assert_eq!(all_of(&store, "s").await?.len(), 4, "a repetition moves nothing");
+        // Another order under that name, or the same for another stream, is not a repetition.
+        let refused = store.archive(order(place, name, Some(head + 6))).await;
+        assert!(matches!(refused, Err(ArchiveError::Exists { .. })), "{refused:?}");
+        append(&store, "t", events(&format!("{name}-t"), 0..1)).await?;
+        let refused = store.archive(ArchiveOrder { stream: stream("t"), ..order(place, name, before) }).await;
+        assert!(matches!(refused, Err(ArchiveError::Exists { .. })), "{refused:?}");
+        store.retire(stream("s"), Retire::Truncate { before: version(head + 8) }).await?;
+        assert_eq!(store.archive(order(place, name, before)).await?, archive, "{name}");
+        assert_sound(&store).await?;
+        store.close().await?;
+    }
+    Ok(())
+}
+
 pub(super) async fn archiving_and_other_retention_go_together(place: &dyn Place) -> Outcome {
     let store = place.open(Limits::default()).await;
     fill(&store).await?;
@@ -105,6 +133,36 @@ pub(super) async fn archiving_and_other_retention_go_together(place: &dyn Place)
     // Known events are known for ever.
     let repeated = append(&store, "s", events("s-3", 0..2)).await?;
     assert!(repeated.repeated);
+    Ok(assert_sound(&store).await?)
+}
+
+pub(super) async fn an_archive_takes_events_that_rules_hide(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    append(&store, "s", events("s", 0..6)).await?;
+    let whole = all_of(&store, "s").await?;
+    let rules = Rules { max_count: Some(2), ..Rules::default() };
+    let metadata = StreamMetadata { rules, ..StreamMetadata::default() };
+    store.set_metadata(stream("s"), ExpectedVersion::Any, metadata).await?;
+    assert_eq!(versions(&all_of(&store, "s").await?), [5, 6]);
+    // Hidden events alone, and then hidden ones and one that is seen.
+    let hidden = store.archive(order(place, "a", Some(3))).await?;
+    assert_eq!((hidden.first, hidden.last), (version(1), version(2)));
+    assert_eq!(store.archive(order(place, "a", Some(3))).await?, hidden, "repeated, it answers as the first time");
+    let both = store.archive(order(place, "b", Some(6))).await?;
+    assert_eq!((both.first, both.last), (version(3), version(5)));
+    assert_eq!(read(&store, place, "a")?.1, whole[..2]);
+    assert_eq!(read(&store, place, "b")?.1, whole[2..5]);
+    assert_eq!(versions(&archived(&store, &hidden).await?), [1, 2]);
+    assert_eq!(versions(&archived(&store, &both).await?), [3, 4, 5]);
+    assert_eq!(store.scavenge().await?.events, 0, "nothing is left to forget");
+    assert_eq!(all_of(&store, "s").await?, whole[5..]);
+    // An order that is refused forgets nothing either: the rule can be lifted.
+    append(&store, "s", events("more", 0..3)).await?;
+    assert_eq!(versions(&all_of(&store, "s").await?), [8, 9]);
+    let refused = store.archive(order(place, "b", Some(8))).await;
+    assert!(matches!(refused, Err(ArchiveError::Exists { .. })), "{refused:?}");
+    store.set_metadata(stream("s"), ExpectedVersion::Any, StreamMetadata::default()).await?;
+    assert_eq!(versions(&all_of(&store, "s").await?), [6, 7, 8, 9]);
     Ok(assert_sound(&store).await?)
 }
 

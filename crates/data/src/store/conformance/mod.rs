@@ -181,7 +181,9 @@ suite! {
     archives:
         archived_events_are_in_the_file_and_leave_stubs,
         an_archive_is_made_once_and_never_overwritten,
+        a_finished_archive_order_is_known_when_the_stream_has_grown,
         archiving_and_other_retention_go_together,
+        an_archive_takes_events_that_rules_hide,
         an_archive_keeps_sealed_data_sealed;
     erasure:
         sealed_data_reads_in_the_clear_everywhere,

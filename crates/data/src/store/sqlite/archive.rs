@@ -34,8 +34,18 @@ const PAGE: u64 = 1_000;
 pub(super) struct Made {
     manifest: Manifest,
     name: String,
+    /// What was ordered: see [`Entry::before`].
+    before: u64,
     path: PathBuf,
     bytes: u64,
+}
+
+/// A row of `quorate_archive`.
+pub(super) struct Entry {
+    pub(super) archive: Archive,
+    /// The first version to keep, as it was ordered; 0 for none. It can lie far behind the archive's last version: the
+    /// same order is known by it when the stream has grown.
+    before: u64,
 }
 
 /// What became of the first half of an order.
@@ -53,8 +63,9 @@ pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<C
         Ok((known, target(shared, reader.view(), order)?))
     })?;
     let exists = || ArchiveError::Exists { name: order.name.clone() };
-    if let Some(archive) = known {
-        let same = archive.stream == order.stream && archive.last == target.last;
+    if let Some(Entry { archive, before }) = known {
+        let same = before == ordered(order) || archive.last == target.last;
+        let same = same && archive.stream == order.stream;
         return if same { Ok(Copied::Known(archive)) } else { Err(exists()) };
     }
     let Some(manifest) = target.manifest else {
@@ -72,7 +83,13 @@ pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<C
         write(env, shared, &order.to, &manifest)?;
     }
     let bytes = disk.size(&order.to).map_err(io_error)?;
-    Ok(Copied::Made(Made { manifest, name: order.name.clone(), path: order.to.clone(), bytes }))
+    let (name, path) = (order.name.clone(), order.to.clone());
+    Ok(Copied::Made(Made { manifest, name, before: ordered(order), path, bytes }))
+}
+
+/// What a row says of `order`: see [`Entry::before`].
+fn ordered(order: &ArchiveOrder) -> u64 {
+    order.before.map_or(0, Version::get)
 }
 
 /// What an order asks for.
@@ -84,6 +101,7 @@ struct Target {
 
 fn target(shared: &Shared, view: View<'_>, order: &ArchiveOrder) -> Result<Target, StoreError> {
     let row = index::stream(view.connection, order.stream.as_str())?;
+    // As it is stored: what its rules hide still has its data, and would be in neither place if it were left out.
     let head = row.as_ref().map_or_else(StreamHead::default, |row| row.head);
     let asked = order.before.map_or(head.version.get(), |before| before.get().saturating_sub(1));
     let last = Version::new(asked.min(head.version.get()));
@@ -214,17 +232,19 @@ fn forget(core: &mut Core, made: &Made) -> Result<Archive, ArchiveError> {
         bytes: made.bytes,
         made_at: core.env.wall(),
     };
-    insert(&core.connection, &archive).map_err(failed(ARCHIVING))?;
+    let entry = Entry { archive, before: made.before };
+    insert(&core.connection, &entry).map_err(failed(ARCHIVING))?;
     let head = StreamHead { first: last.next(), ..known };
-    retire::change(core, stream, &known, head, Stub::Archived(archive.id))?;
-    Ok(archive)
+    retire::change(core, stream, &known, head, Stub::Archived(entry.archive.id))?;
+    Ok(entry.archive)
 }
 
-fn insert(connection: &Connection, archive: &Archive) -> rusqlite::Result<()> {
+fn insert(connection: &Connection, entry: &Entry) -> rusqlite::Result<()> {
+    let Entry { archive, before } = entry;
     connection
         .prepare_cached(
-            "INSERT INTO quorate_archive (id, name, stream, first, last, hash, bytes, made_at, sum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO quorate_archive (id, name, stream, first, last, before, hash, bytes, made_at, sum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             archive.id.get().cast_signed(),
@@ -232,18 +252,19 @@ fn insert(connection: &Connection, archive: &Archive) -> rusqlite::Result<()> {
             archive.stream.as_str(),
             archive.first.get().cast_signed(),
             archive.last.get().cast_signed(),
+            before.cast_signed(),
             archive.hash.as_bytes(),
             archive.bytes.cast_signed(),
             archive.made_at.unix_nanos(),
-            sum(archive)
+            sum(entry)
         ])
         .map(|_| ())
 }
 
-fn sum(archive: &Archive) -> u32 {
+fn sum(Entry { archive, before }: &Entry) -> u32 {
     let mut bytes = archive.hash.as_bytes().to_vec();
-    for number in [archive.first.get(), archive.last.get(), archive.bytes, archive.made_at.unix_nanos().cast_unsigned()]
-    {
+    let made_at = archive.made_at.unix_nanos().cast_unsigned();
+    for number in [archive.first.get(), archive.last.get(), *before, archive.bytes, made_at] {
         bytes.extend_from_slice(&number.to_le_bytes());
     }
     for text in [archive.name.as_str(), archive.stream.as_str()] {
@@ -254,10 +275,11 @@ fn sum(archive: &Archive) -> u32 {
 }
 
 /// Columns of a row, as [`read`] takes them.
-pub(super) const SELECT: &str = "SELECT id, name, stream, first, last, hash, bytes, made_at, sum FROM quorate_archive";
+pub(super) const SELECT: &str =
+    "SELECT id, name, stream, first, last, before, hash, bytes, made_at, sum FROM quorate_archive";
 
 /// Reads and judges a row.
-pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Archive, StoreError>> {
+pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Entry, StoreError>> {
     let number = |n| row.get::<_, i64>(n).map(i64::cast_unsigned);
     let id = ArchiveId::new(number(0)?);
     let damaged = || corrupt(format!("quorate_archive, row {id}"), "the checksum does not match");
@@ -268,15 +290,16 @@ pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<Result<Archive, StoreError
         stream,
         first: Version::new(number(3)?),
         last: Version::new(number(4)?),
-        hash: ChainHash::from_bytes(row.get(5)?),
-        bytes: number(6)?,
-        made_at: Wall::from_unix_nanos(row.get(7)?),
+        hash: ChainHash::from_bytes(row.get(6)?),
+        bytes: number(7)?,
+        made_at: Wall::from_unix_nanos(row.get(8)?),
     };
-    let sound = row.get::<_, u32>(8)? == sum(&archive);
-    Ok(if sound { Ok(archive) } else { Err(damaged()) })
+    let entry = Entry { archive, before: number(5)? };
+    let sound = row.get::<_, u32>(9)? == sum(&entry);
+    Ok(if sound { Ok(entry) } else { Err(damaged()) })
 }
 
-fn named(connection: &Connection, name: &str) -> Result<Option<Archive>, StoreError> {
+fn named(connection: &Connection, name: &str) -> Result<Option<Entry>, StoreError> {
     let row = connection
         .prepare_cached(&format!("{SELECT} WHERE name = ?1"))
         .and_then(|mut select| select.query_row([name], read).optional())
@@ -289,5 +312,5 @@ pub(super) fn of_stream(connection: &Connection, stream: &Name) -> Result<Vec<Ar
     let mut select =
         connection.prepare_cached(&format!("{SELECT} WHERE stream = ?1 ORDER BY first")).map_err(failed(ARCHIVING))?;
     let rows = select.query_map([stream.as_str()], read).map_err(failed(ARCHIVING))?;
-    rows.map(|row| row.map_err(failed(ARCHIVING))?).collect()
+    rows.map(|row| row.map_err(failed(ARCHIVING))?.map(|entry| entry.archive)).collect()
 }

@@ -29,10 +29,10 @@ const TABLES: &str = "
     -- Versions that are forgotten already, and still to be taken out of the blocks: see retiring.rs.
     CREATE TABLE quorate_retiring (id INTEGER PRIMARY KEY, stream TEXT NOT NULL, next INTEGER NOT NULL,
         last INTEGER NOT NULL, stub INTEGER NOT NULL, archive INTEGER NOT NULL, sum INTEGER NOT NULL);
-    -- Archives that were made: see archive.rs.
+    -- Archives that were made: see archive.rs. `before` is what the order said, or 0 where it asked for everything.
     CREATE TABLE quorate_archive (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, stream TEXT NOT NULL,
-        first INTEGER NOT NULL, last INTEGER NOT NULL, hash BLOB NOT NULL, bytes INTEGER NOT NULL,
-        made_at INTEGER NOT NULL, sum INTEGER NOT NULL);
+        first INTEGER NOT NULL, last INTEGER NOT NULL, before INTEGER NOT NULL, hash BLOB NOT NULL,
+        bytes INTEGER NOT NULL, made_at INTEGER NOT NULL, sum INTEGER NOT NULL);
     CREATE INDEX quorate_archive_by_stream ON quorate_archive (stream, first);
     -- The positions of a stream's events, from version `first` on: see run.rs.
     CREATE TABLE quorate_stream_run (stream INTEGER NOT NULL, first INTEGER NOT NULL, positions BLOB NOT NULL,

@@ -63,7 +63,7 @@ impl Check<'_> {
     pub(super) fn retention(&mut self) -> Result<(), StoreError> {
         self.each(archive::SELECT, |check, row| {
             match archive::read(row)? {
-                Ok(archive) => drop(check.kept.archives.insert(archive.id, archive)),
+                Ok(archive::Entry { archive, .. }) => drop(check.kept.archives.insert(archive.id, archive)),
                 Err(cause) => note(&mut check.found, &cause),
             }
             Ok(())
