@@ -136,7 +136,7 @@ impl From<Gone> for Broken {
 }
 
 async fn send(node: &Node, first: Vec<Entry>, pieces: &Pieces) -> Result<(), Broken> {
-    let mut text = format!("{{\"store\":{},\"erasures\":[", node.erasures.store_id());
+    let mut text = format!("{{\"store\":\"{}\",\"erasures\":[", node.erasures.store_id());
     let mut page = first;
     while let Some(last) = page.last().map(|entry| entry.number) {
         for entry in &page {

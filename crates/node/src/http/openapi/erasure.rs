@@ -63,7 +63,7 @@ pub(super) fn schemas() -> Value {
             "erasures": { "type": "array", "items": reference("Erasure") },
         })),
         "Ledger": open(&["store", "erasures"], json!({
-            "store": { "type": "integer", "format": "uint64" },
+            "store": reference("Count"),
             "erasures": { "type": "array", "items": open(&["subject", "generation", "erased_at"], json!({
                 "subject": name,
                 "generation": generation,
