@@ -58,6 +58,7 @@ pub(super) async fn subject(State(node): State<Shared>, request: Request) -> Rep
         "name": known.name.to_string(),
         "erased": known.is_erased(),
         "live": known.live,
+        "key-missing": known.key_missing,
         "incomplete": known.incomplete,
         "erasure": known.erasure.as_ref().map(entry),
     });
