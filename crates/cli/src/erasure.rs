@@ -128,6 +128,7 @@ fn show(known: &Value, format: Format) -> Result<(), Failure> {
     }
     let state = match (known["erased"] == true, known["live"] == true, known["erasure"].is_null()) {
         _ if known["incomplete"] == true => "erased in part: repeat it",
+        _ if known["key-missing"] == true => "key-missing",
         (true, ..) => "erased",
         (_, true, true) => "readable",
         (_, true, false) => "readable since it was erased",

@@ -68,6 +68,9 @@ impl Command {
     }
 }
 
+/// How a finding ends that is about a missing key, and not about the store's file.
+const KEYLESS: &str = "is not there, and nobody erased it";
+
 /// Checks the store and prints what was found; damage is a failure.
 pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
@@ -82,7 +85,14 @@ pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failur
     if found["sound"] == true {
         return Ok(());
     }
-    Err(Failure::new(Exit::Damaged, "the store is damaged").advise("restore a backup with `quorate store restore`"))
+    let findings = found["findings"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    let keyless = |finding: &Value| finding["what"].as_str().is_some_and(|what| what.ends_with(KEYLESS));
+    let advice = if !findings.is_empty() && findings.iter().all(keyless) {
+        "stop the node and put the right file of keys back at `<store>.keys`; a backup of the store has no keys"
+    } else {
+        "restore a backup with `quorate store restore`"
+    };
+    Err(Failure::new(Exit::Damaged, "the store is damaged").advise(advice))
 }
 
 /// Progress comes line by line; the last line tells what was found, or why nothing could be.

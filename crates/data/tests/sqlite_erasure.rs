@@ -407,7 +407,12 @@ async fn keys_older_than_an_event_are_an_error_until_its_subject_is_erased() {
     append(&store, "bert", 2).await;
     assert_eq!(missing(read(&store, "bert").await), ("bert".to_owned(), 1), "a new key is not the lost one");
     assert!(!is_sound(&store).await, "verify tells");
+    for (name, live, key_missing) in [("anna", true, false), ("bert", true, true), ("carl", false, true)] {
+        let known = store.data_subject(name).await.unwrap();
+        assert_eq!((known.live, known.key_missing, known.is_erased()), (live, key_missing, false), "{name}");
+    }
     assert_eq!(store.erase("bert").await.unwrap().events, 2);
+    assert!(!store.data_subject("bert").await.unwrap().key_missing);
     assert_eq!(erased(&store, "bert").await, [true, true]);
     assert_eq!(store.erase("carl").await.unwrap().events, 1, "also without any key");
     assert_eq!(erased(&store, "carl").await, [true]);

@@ -6,7 +6,11 @@ use super::{
 };
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::{Map, Value};
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 mod screen;
 
@@ -155,6 +159,15 @@ impl Schema {
     /// A validator for strings that match `pattern`.
     pub(super) fn compile_pattern(&self, pattern: &str) -> Option<Validator> {
         build(&serde_json::json!({"pattern": pattern}), &self.limits).ok()
+    }
+
+    /// The names of members that it mentions itself, and which therefore say nothing of a document.
+    pub(super) fn member_names(&self) -> BTreeSet<&str> {
+        let all = inventory(&self.root);
+        let of = |keyword| all.values().filter_map(move |schema| schema.get(keyword));
+        let keys = of("properties").filter_map(Value::as_object).flat_map(Map::keys).map(String::as_str);
+        let required = of("required").filter_map(Value::as_array).flatten().filter_map(Value::as_str);
+        keys.chain(required).collect()
     }
 
     /// What a `$ref` names: its pointer and the subschema.

@@ -58,6 +58,7 @@ pub(super) async fn subject(State(node): State<Shared>, request: Request) -> Rep
         "name": known.name.to_string(),
         "erased": known.is_erased(),
         "live": known.live,
+        "key-missing": known.key_missing,
         "incomplete": known.incomplete,
         "erasure": known.erasure.as_ref().map(entry),
     });
@@ -136,7 +137,7 @@ impl From<Gone> for Broken {
 }
 
 async fn send(node: &Node, first: Vec<Entry>, pieces: &Pieces) -> Result<(), Broken> {
-    let mut text = format!("{{\"store\":{},\"erasures\":[", node.erasures.store_id());
+    let mut text = format!("{{\"store\":\"{}\",\"erasures\":[", node.erasures.store_id());
     let mut page = first;
     while let Some(last) = page.last().map(|entry| entry.number) {
         for entry in &page {

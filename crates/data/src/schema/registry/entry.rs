@@ -9,9 +9,12 @@ use super::{
     },
     error::{Rejection, Violation},
 };
-use jsonschema::Validator;
+use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
-use std::{fmt, sync::OnceLock};
+use std::{collections::BTreeSet, fmt, sync::OnceLock};
+
+/// Stands in a pointer for the name of a member that only the data knows.
+const HIDDEN: &str = "*";
 
 pub(super) struct Entry {
     pub(super) text: String,
@@ -64,16 +67,51 @@ impl Ready {
             let whole = Violation { instance: String::new(), schema: String::new(), message };
             return Rejection::Violations { version, violations: vec![whole], more: true };
         }
+        let names = self.schema.member_names();
         let mut errors = self.validator.iter_errors(data);
-        let violations = errors.by_ref().take(limits.violations.max(1)).map(|error| violation(&error)).collect();
+        let listed = errors.by_ref().take(limits.violations.max(1));
+        let violations = listed.map(|error| violation(&error, data, &names)).collect();
         Rejection::Violations { version, violations, more: errors.next().is_some() }
     }
 }
 
-fn violation(error: &jsonschema::ValidationError<'_>) -> Violation {
+fn violation(error: &ValidationError<'_>, data: &Value, names: &BTreeSet<&str>) -> Violation {
     Violation {
-        instance: clipped(error.instance_path().to_string(), 1_000),
+        instance: clipped(place(error.instance_path().as_str(), data, names), 1_000),
         schema: clipped(error.schema_path().to_string(), 1_000),
-        message: clipped(error.masked().to_string(), 297),
+        message: clipped(message(error), 297),
     }
+}
+
+/// What is wrong, without the names of members and the items that the validator would quote.
+fn message(error: &ValidationError<'_>) -> String {
+    match error.kind() {
+        ValidationErrorKind::AdditionalProperties { unexpected }
+        | ValidationErrorKind::UnevaluatedProperties { unexpected } => refused(unexpected.len(), "member"),
+        ValidationErrorKind::UnevaluatedItems { unexpected } => refused(unexpected.len(), "item"),
+        ValidationErrorKind::PropertyNames { .. } => "the name of a member does not fit".to_owned(),
+        _ => error.masked().to_string(),
+    }
+}
+
+fn refused(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural} that the schema does not allow")
+}
+
+/// `pointer` into `data`, with [`HIDDEN`] for every name that the schema does not mention.
+///
+/// The data tells an index from a name: a name may consist of digits, and be a telephone number.
+fn place(pointer: &str, data: &Value, names: &BTreeSet<&str>) -> String {
+    let mut shown = String::new();
+    let mut here = Some(data);
+    for token in pointer.split('/').skip(1) {
+        let name = token.replace("~1", "/").replace("~0", "~");
+        let index = here.and_then(Value::as_array).and_then(|items| items.get(name.parse::<usize>().ok()?));
+        let told = index.is_some() || names.contains(name.as_str());
+        shown.push('/');
+        shown.push_str(if told { token } else { HIDDEN });
+        here = index.or_else(|| here?.as_object()?.get(&name));
+    }
+    shown
 }

@@ -171,7 +171,7 @@ pub enum Rejection {
 /// One place where data do not fit. It quotes the schema, never the data, which may be personal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// The JSON pointer of the place in the data.
+    /// The JSON pointer of the place in the data, with `*` for each name of a member that the schema does not mention.
     pub instance: String,
     /// The JSON pointer of the rule in the schema.
     pub schema: String,

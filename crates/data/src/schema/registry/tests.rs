@@ -143,6 +143,39 @@ fn violations_name_the_place_in_the_data_and_the_rule_and_never_quote_the_data()
 }
 
 #[test]
+fn names_of_members_that_the_schema_does_not_mention_are_never_quoted() {
+    let secret = json!({"TOPSECRET": 1});
+    let inner = json!({"properties": {"known": {"type": "integer"}}});
+    let nested = json!({"TOPSECRET": {"known": "x"}});
+    let numbers = json!({"TOPSECRET": {"0151": {"known": "x"}}});
+    let cases = [
+        (json!({"additionalProperties": false}), &secret, ""),
+        (json!({"properties": {"known": {}}, "additionalProperties": false}), &secret, ""),
+        (json!({"type": "object", "additionalProperties": false}), &secret, ""),
+        (json!({"unevaluatedProperties": false}), &secret, ""),
+        (json!({"propertyNames": {"maxLength": 3}}), &secret, ""),
+        (json!({"propertyNames": false}), &secret, ""),
+        (json!({"unevaluatedItems": false}), &json!(["TOPSECRET"]), ""),
+        (json!({"additionalProperties": inner}), &nested, "/*/known"),
+        (json!({"patternProperties": {"^T": inner}}), &nested, "/*/known"),
+        (json!({"additionalProperties": {"additionalProperties": inner}}), &numbers, "/*/*/known"),
+        (json!({"additionalProperties": {"items": inner}}), &json!({"TOPSECRET": [{"known": ""}]}), "/*/0/known"),
+    ];
+    for (schema, data, place) in cases {
+        let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, &schema.to_string())]).unwrap();
+        let refused = schemas.validate("payment.captured", Which::Latest, data).unwrap_err();
+        let told = format!("{refused} {refused:?}");
+        assert!(!told.contains("TOPSECRET") && !told.contains("0151"), "{schema}: {told}");
+        let Rejection::Violations { violations, .. } = refused else { panic!("{told}") };
+        assert_eq!(violations[0].instance, place, "{schema}");
+    }
+    let closed = json!({"properties": {"known": {}}, "additionalProperties": false}).to_string();
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), [row(1, &closed)]).unwrap();
+    let refused = schemas.validate("payment.captured", Which::Latest, &json!({"a": 1, "b": 2})).unwrap_err();
+    assert!(refused.to_string().ends_with("2 members that the schema does not allow"), "{refused}");
+}
+
+#[test]
 fn documents_that_multiply_alternatives_are_answered_in_time() {
     let again = |key: &str| json!({"properties": {"c": {"$ref": "#"}, key: {"const": 1}}, "required": [key]});
     let schema = json!({"oneOf": [again("k"), again("z"), {"required": ["leaf"]}]}).to_string();

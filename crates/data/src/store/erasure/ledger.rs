@@ -79,6 +79,9 @@ pub enum LedgerError {
     /// It is not the JSON of a ledger.
     #[error("this is not an exported erasure ledger")]
     Malformed(#[source] serde_json::Error),
+    /// The store's id is none.
+    #[error("the `store` of the erasure ledger is no store's id")]
+    Store,
     /// An entry says something that no ledger says.
     #[error("entry {index} of the erasure ledger has a wrong `{member}`")]
     Wrong {
@@ -92,8 +95,16 @@ pub enum LedgerError {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Text {
-    store: u64,
+    store: StoreId,
     erasures: Vec<Line>,
+}
+
+/// Written as a text, since many readers of JSON round a number beyond 2^53; ledgers exported earlier have a number.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum StoreId {
+    Text(String),
+    Number(u64),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,7 +135,10 @@ impl Erasure {
 impl Ledger {
     /// As JSON, for keeping beside the backups.
     pub fn to_json(&self) -> String {
-        let text = Text { store: self.store, erasures: self.erasures.iter().map(Line::from).collect() };
+        let text = Text {
+            store: StoreId::Text(self.store.to_string()),
+            erasures: self.erasures.iter().map(Line::from).collect(),
+        };
         serde_json::to_string_pretty(&text).unwrap_or_else(|_| unreachable!("numbers and texts have a JSON form"))
     }
 
@@ -140,7 +154,11 @@ impl Ledger {
             let erased_at = entry.erased_at.parse::<Timestamp>().map_err(|_| wrong("erased_at"))?.instant();
             Ok(Erasure { subject: SubjectHash(*subject.as_bytes()), generation: entry.generation, erased_at })
         });
-        Ok(Self { store: text.store, erasures: erasures.collect::<Result<_, _>>()? })
+        let store = match text.store {
+            StoreId::Text(digits) => digits.parse().map_err(|_| LedgerError::Store)?,
+            StoreId::Number(number) => number,
+        };
+        Ok(Self { store, erasures: erasures.collect::<Result<_, _>>()? })
     }
 }
 
@@ -167,6 +185,18 @@ mod tests {
         let lines: Vec<String> = ledger().erasures.iter().map(Erasure::to_json).collect();
         let by_line = format!("{{\"store\":17,\"erasures\":[{}]}}", lines.join(","));
         assert_eq!(Ledger::from_json(&by_line).unwrap(), ledger());
+    }
+
+    #[test]
+    fn the_id_of_the_store_is_a_text_and_a_number_of_an_earlier_export_is_taken() {
+        let large = Ledger { store: u64::MAX - 1, ..ledger() };
+        let json = large.to_json();
+        assert!(json.contains("\"store\": \"18446744073709551614\""), "{json}");
+        assert_eq!(Ledger::from_json(&json).unwrap(), large);
+        let number = json.replace("\"18446744073709551614\"", "18446744073709551614");
+        assert_eq!(Ledger::from_json(&number).unwrap(), large);
+        let other = json.replace("18446744073709551614", "x");
+        assert!(matches!(Ledger::from_json(&other), Err(LedgerError::Store)));
     }
 
     #[test]

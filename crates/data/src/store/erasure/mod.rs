@@ -87,6 +87,9 @@ pub struct DataSubject {
     pub erasure: Option<Entry>,
     /// Whether a key of it lives: data about it can be read, or is about to be written.
     pub live: bool,
+    /// Whether an event about it is sealed with a key that is not here although it was never erased: the file of keys is
+    /// lost, or an older copy. Put the right one back, or erase the subject.
+    pub key_missing: bool,
     /// Whether an erasure has begun and is not complete, as far as this process knows: its key may still lie in the file of
     /// keys, or a room keeps copies. Repeat the erasure.
     pub incomplete: bool,
@@ -95,6 +98,6 @@ pub struct DataSubject {
 impl DataSubject {
     /// Whether it was erased completely, and nothing was written about it since.
     pub fn is_erased(&self) -> bool {
-        self.erasure.is_some() && !self.live && !self.incomplete
+        self.erasure.is_some() && !self.live && !self.key_missing && !self.incomplete
     }
 }

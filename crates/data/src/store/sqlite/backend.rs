@@ -369,7 +369,8 @@ impl Backend for SqliteBackend {
             let live = shared.keys.find(&name)?.and_then(|known| known.live);
             let erased = erasure.map_or(0, |entry| entry.erasure.generation);
             let live = live.is_some_and(|key| key.id().generation > erased);
-            Ok(DataSubject { name, erasure, live, incomplete: shared.keys.is_doomed(&name) })
+            let key_missing = erase::misses_key(shared, reader.view(), &subject)?;
+            Ok(DataSubject { name, erasure, live, key_missing, incomplete: shared.keys.is_doomed(&name) })
         }))
     }
 

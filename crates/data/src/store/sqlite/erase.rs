@@ -7,7 +7,9 @@ use rusqlite::Connection;
 use super::{
     connection::failed,
     core::Core,
-    index, ledger,
+    index,
+    keys::KeyState,
+    ledger,
     shared::{self, Shared, View},
     tail::TermKind,
 };
@@ -126,6 +128,17 @@ pub(super) fn count(
         events += u64::from(sealed.is_some_and(|key| key.generation > after && key.generation <= to));
     }
     Ok(events)
+}
+
+/// Whether a whole event of `subject` is sealed with a key that neither lives nor was erased.
+pub(super) fn misses_key(shared: &Shared, view: View<'_>, subject: &str) -> Result<bool, StoreError> {
+    for position in positions(shared, view, subject)?.into_iter().rev() {
+        let event = shared.event(view, position)?;
+        if event.stub().is_none() && matches!(shared.keys.state_of(&event)?, Some(KeyState::Missing)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// For every data subject with sealed events, the newest generation of keys that sealed one, from the whole log.

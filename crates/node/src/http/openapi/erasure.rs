@@ -44,11 +44,12 @@ pub(super) fn schemas() -> Value {
             "erased_at": { "oneOf": [time, { "type": "null" }] },
             "entry": { "oneOf": [reference("Count"), { "type": "null" }], "description": "The ledger's entry that says so" },
         })),
-        "DataSubject": open(&["subject", "name", "erased", "live", "incomplete", "erasure"], json!({
+        "DataSubject": open(&["subject", "name", "erased", "live", "key-missing", "incomplete", "erasure"], json!({
             "subject": text,
             "name": name,
             "erased": { "type": "boolean", "description": "It was erased completely, and nothing was written about it since" },
             "live": { "type": "boolean", "description": "A key of it lives: data about it can be read" },
+            "key-missing": { "type": "boolean", "description": "An event about it is sealed with a key that is not here although it was not erased: put the right file of keys back" },
             "incomplete": { "type": "boolean", "description": "An erasure has begun and is not complete: repeat it" },
             "erasure": { "oneOf": [reference("Erasure"), { "type": "null" }], "description": "Its newest entry in the ledger" },
         })),
@@ -63,7 +64,7 @@ pub(super) fn schemas() -> Value {
             "erasures": { "type": "array", "items": reference("Erasure") },
         })),
         "Ledger": open(&["store", "erasures"], json!({
-            "store": { "type": "integer", "format": "uint64" },
+            "store": reference("Count"),
             "erasures": { "type": "array", "items": open(&["subject", "generation", "erased_at"], json!({
                 "subject": name,
                 "generation": generation,
