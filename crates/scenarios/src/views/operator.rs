@@ -93,8 +93,11 @@ impl Service {
         for name in VIEWS {
             self.resume_all(name).await.map_err(|failed| failed.to_string())?;
             while !self.is_done(name).await.unwrap_or_default() {
-                // What ended its own life has its last word here: a fenced owner is somebody's to notice.
                 self.replay_all(name).await.ok();
+                // An earlier owner that was only waiting may have been last: that is somebody's to notice.
+                if self.is_fenced(name).await.unwrap_or_default() {
+                    self.own().await;
+                }
                 self.env.sleep(Duration::from_millis(200)).await;
             }
         }
@@ -124,6 +127,13 @@ impl Service {
                 && live.shards.iter().all(|shard| shard.parked == 0 && is_at_rest(&shard.standing))
         });
         Ok(is_last && is_up_to_date && described.effects.0 == 0)
+    }
+
+    /// Whether somebody else owns a shard of the view that readers have.
+    async fn is_fenced(&self, name: &str) -> Result<bool, ViewError> {
+        let described = self.view(name).await?.describe().await?;
+        let mut shards = described.builds.iter().filter(|build| build.live).flat_map(|build| &build.shards);
+        Ok(shards.any(|shard| shard.standing == Standing::Fenced))
     }
 
     async fn letters(&self) -> usize {
