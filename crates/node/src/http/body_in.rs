@@ -27,6 +27,12 @@ const SMALL: usize = 16 << 10;
 const LINGER: (Duration, usize) = (Duration::from_secs(1), 256 << 20);
 
 impl Node {
+    /// Refuses a request that has a body, of which `why` says what it should be instead.
+    pub(super) async fn receive_nothing(&self, head: &Parts, body: Body, why: &str) -> Result<(), Problem> {
+        let received = self.receive(head, body).await?;
+        if received.bytes.is_empty() { Ok(()) } else { Err(Problem::new(Code::InvalidJson, why)) }
+    }
+
     /// Receives the body of the request whose head is `head`.
     pub(super) async fn receive(&self, head: &Parts, mut body: Body) -> Result<Received, Problem> {
         let max = self.config.http.max_body;

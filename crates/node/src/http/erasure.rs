@@ -1,6 +1,7 @@
 //! Data subjects: erase one, say whether one is erased, read and export the ledger.
 
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use quorate_data::{
     event::Timestamp,
@@ -26,13 +27,7 @@ pub(super) async fn erase(State(node): State<Shared>, request: Request) -> Reply
     let (head, body) = request.into_parts();
     let subject = request::data_subject(&head.uri)?;
     Params::of(&head.uri, &[])?;
-    let received = node.receive(&head, body).await?;
-    if !received.bytes.is_empty() {
-        return Err(Problem::new(
-            Code::InvalidJson,
-            "an erasure takes no body: whom it is about stands in the address",
-        ));
-    }
+    node.receive_nothing(&head, body, "an erasure takes no body: whom it is about stands in the address").await?;
     let effect = async {
         let erased = node.erasures.erase(&subject).await?;
         let document = json!({
@@ -45,7 +40,7 @@ pub(super) async fn erase(State(node): State<Shared>, request: Request) -> Reply
         });
         Ok(reply::json(StatusCode::OK, &document))
     };
-    once(&node, &head, &received.bytes, effect).await
+    once(&node, &head, &Bytes::new(), effect).await
 }
 
 /// `GET /v1/subjects/{subject}`

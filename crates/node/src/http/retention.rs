@@ -249,7 +249,9 @@ fn shown(node: &Shared, archive: &Archive) -> Value {
 
 /// `POST /v1/store/scavenge`
 pub(super) async fn scavenge(State(node): State<Shared>, request: Request) -> Reply {
-    Params::of(request.uri(), &[])?;
+    let (head, body) = request.into_parts();
+    Params::of(&head.uri, &[])?;
+    node.receive_nothing(&head, body, "a scavenge takes no body: what it forgets is in the rules of streams").await?;
     let done = node.streams.scavenge().await?;
     let document = json!({ "streams": done.streams, "retired": done.events });
     Ok(reply::whole(reply::json(StatusCode::OK, &document)))

@@ -245,6 +245,24 @@ async fn keys_are_backed_up_apart_from_the_store_and_by_the_same_rules() {
     assert_eq!(node.send(post("/v1/store/backup-keys").json("{}")).await.code(), "invalid-json");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_whose_key_is_missing_is_not_told_as_one_of_whom_nothing_is_encrypted() {
+    let node = node().await;
+    append(&node, "a", about("patient/4", "1", "x")).await;
+    let made = node.send(post("/v1/store/backup-keys").json(r#"{"to":"old.keys"}"#)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    append(&node, "b", about("z-2", "2", "y")).await;
+    let folder = node.end().await;
+    let (disk, data) = (Env::real(), folder.path().join("data"));
+    disk.disk().rename(&data.join("key-backups/old.keys"), &data.join("quorate.db.keys")).unwrap();
+    let node = start(folder, |_| {}).await;
+    let known = node.get("/v1/subjects/z-2").await.json();
+    assert_eq!((&known["key-missing"], &known["erased"]), (&json!(true), &json!(false)), "{known}");
+    assert_eq!(node.get("/v1/streams/b/events").await.code(), "key-missing");
+    let known = node.get("/v1/subjects/patient%2F4").await.json();
+    assert_eq!((&known["key-missing"], &known["live"]), (&json!(false), &json!(true)), "{known}");
+}
+
 /// How many bytes of data each event of the next test has: 400 of them are far more than all sockets hold.
 const LARGE: usize = 60_000;
 /// Events that may have left before the erasure: what sockets and the connection's own buffers can hold.

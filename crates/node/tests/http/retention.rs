@@ -78,6 +78,8 @@ async fn rules_hide_events_at_once_and_a_scavenge_forgets_them() {
         let log = node.get("/v1/events").await.events();
         log.iter().filter(|event| event["stub"] == "truncated").count()
     };
+    let refused = node.send(post("/v1/store/scavenge").json(r#"{"streams":["b"]}"#)).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-json"));
     assert_eq!(stubs().await, 0);
     let done = node.send(post("/v1/store/scavenge")).await;
     assert_eq!(done.json(), json!({ "streams": 1, "retired": 6 }));
