@@ -7,8 +7,12 @@
 pub mod circuit_breaker;
 pub mod deadline;
 pub mod dice;
+pub mod hop;
+pub mod http;
+pub mod kit;
 pub mod outcome;
 pub mod retry;
+pub mod stack;
 mod stripes;
 mod sync;
 

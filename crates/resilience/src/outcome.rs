@@ -121,7 +121,7 @@ impl<T, E> Classify<T, E> for ByResult {
 }
 
 /// Why a call has no answer, or which error was its answer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError<E> {
     /// The upstream's own error, after all attempts that were allowed.

@@ -30,6 +30,19 @@ impl Default for BudgetConfig {
 pub struct Budget {
     config: BudgetConfig,
     parts: VecDeque<Part>,
+    /// Calls in all, as last heard.
+    heard: u64,
+}
+
+/// What a budget has been asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Calls in the interval.
+    pub calls: u64,
+    /// Retries charged in the interval.
+    pub retries: u64,
+    /// Retries that could be charged now.
+    pub left: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -45,12 +58,46 @@ const PARTS: u64 = 10;
 impl Budget {
     /// A budget nothing was charged to.
     pub fn new(config: BudgetConfig) -> Self {
-        Self { config, parts: VecDeque::new() }
+        Self { config, parts: VecDeque::new(), heard: 0 }
     }
 
     /// Counts a call: its first attempt, not its retries.
     pub fn call(&mut self, now: Mono) {
         self.part(now).calls += 1;
+    }
+
+    /// Tells how many calls there have been in all, where somebody else counts them. Comes before everything that is asked,
+    /// and at the latest with the first call after [`turns_at`](Self::turns_at): what is new belongs to the part that was
+    /// newest until then.
+    pub fn calls(&mut self, now: Mono, total: u64) {
+        let fresh = total.wrapping_sub(self.heard);
+        self.heard = total;
+        match self.parts.back_mut() {
+            Some(part) => part.calls += fresh,
+            None => self.part(now).calls += fresh,
+        }
+        self.part(now);
+    }
+
+    /// When calls that follow belong to another part of the interval.
+    pub fn turns_at(&self) -> Mono {
+        let ends = self.parts.back().map_or(0, |part| (part.number + 1).saturating_mul(self.part_nanos()));
+        Mono::from_nanos(ends)
+    }
+
+    /// What is in the interval, and what is left of it.
+    pub fn usage(&mut self, now: Mono) -> Usage {
+        let left = self.left(now);
+        let sum = |of: fn(&Part) -> u64| self.parts.iter().map(of).sum();
+        Usage { calls: sum(|part| part.calls), retries: sum(|part| part.retries), left }
+    }
+
+    /// Lets other rules hold. What was counted stays, unless the interval is another.
+    pub fn configure(&mut self, config: BudgetConfig) {
+        if config.interval != self.config.interval {
+            self.parts.clear();
+        }
+        self.config = config;
     }
 
     /// Charges one retry, unless the budget is spent.
@@ -78,8 +125,12 @@ impl Budget {
         u64::try_from(floor + share).unwrap_or(u64::MAX)
     }
 
+    fn part_nanos(&self) -> u64 {
+        u64::try_from(self.config.interval.as_nanos() / u128::from(PARTS)).unwrap_or(u64::MAX).max(1)
+    }
+
     fn part(&mut self, now: Mono) -> &mut Part {
-        let nanos = u64::try_from(self.config.interval.as_nanos() / u128::from(PARTS)).unwrap_or(u64::MAX).max(1);
+        let nanos = self.part_nanos();
         // Callers read the clock before they wait for the lock: one that is late counts as of now.
         let newest = self.parts.back().map_or(0, |part| part.number);
         let number = (now.as_nanos() / nanos).max(newest);

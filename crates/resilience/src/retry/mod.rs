@@ -49,8 +49,10 @@
 
 mod backoff;
 mod budget;
+mod front;
 pub mod machine;
 
 pub use backoff::{Backoff, Jitter};
-pub use budget::{Budget, BudgetConfig};
+pub use budget::{Budget, BudgetConfig, Usage};
+pub use front::{Counts, Retries};
 pub use machine::{Attempts, Config, Decision, Ended, Repeatable, Stop};

@@ -5,60 +5,56 @@ use std::{cell::RefCell, ops::Range};
 use super::{Entry, Fault, Faults, Node, Value};
 
 /// Collects what is wrong with a document while it is read.
-pub(in super::super) struct Reader<'t> {
+pub struct Reader<'t> {
     text: &'t str,
     faults: RefCell<Vec<Fault>>,
 }
 
 impl<'t> Reader<'t> {
-    pub(in super::super) fn new(text: &'t str) -> Self {
+    /// A reader of `text` that has found nothing wrong yet.
+    pub fn new(text: &'t str) -> Self {
         Self { text, faults: RefCell::default() }
     }
 
     /// Notes what is wrong at `span`.
-    pub(in super::super) fn fault(&self, span: &Range<usize>, field: &str, what: impl Into<String>) {
+    pub fn fault(&self, span: &Range<usize>, field: &str, what: impl Into<String>) {
         self.faults.borrow_mut().push(Fault::at(self.text, span.start, field, what));
     }
 
     /// Notes what is wrong inside the text at `span`, `offset` bytes from the beginning of what it says.
     ///
     /// Exact where the text says what it is without escapes; else it is the place where the text begins.
-    pub(in super::super) fn fault_within(
-        &self,
-        span: &Range<usize>,
-        says: &str,
-        offset: usize,
-        field: &str,
-        what: impl Into<String>,
-    ) {
+    pub fn fault_within(&self, span: &Range<usize>, says: &str, offset: usize, field: &str, what: impl Into<String>) {
         let written = self.text.get(span.clone()).unwrap_or_default();
         let start = written.find(says).map_or(span.start, |found| span.start + found + offset);
         self.fault(&(start..start), field, what);
     }
 
     /// How many faults there are so far.
-    pub(in super::super) fn count(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.faults.borrow().len()
     }
 
     /// Everything that is wrong; `None` if nothing is.
-    pub(in super::super) fn finish(self) -> Option<Faults> {
+    pub fn finish(self) -> Option<Faults> {
         Faults::of(self.faults.into_inner())
     }
 }
 
 /// A table that is being read field by field; what is left over at its end is not known here.
-pub(in super::super) struct Table<'r, 'n, 't> {
+pub struct Table<'r, 'n, 't> {
     reader: &'r Reader<'t>,
-    pub(in super::super) field: String,
-    pub(in super::super) span: Range<usize>,
+    /// Its name, as in `on[2]`; empty for the document itself.
+    pub field: String,
+    /// Where it stands, in bytes.
+    pub span: Range<usize>,
     entries: Vec<&'n Entry>,
     known: Vec<&'static str>,
 }
 
 impl<'r, 'n, 't> Table<'r, 'n, 't> {
     /// `node` as a table named `field`; `None`, and a fault, if it is none.
-    pub(in super::super) fn of(reader: &'r Reader<'t>, field: impl Into<String>, node: &'n Node) -> Option<Self> {
+    pub fn of(reader: &'r Reader<'t>, field: impl Into<String>, node: &'n Node) -> Option<Self> {
         let field = field.into();
         let Value::Table(all) = &node.value else {
             reader.fault(&node.span, &field, format!("a table stands here, not {}", node.value.kind()));
@@ -76,24 +72,24 @@ impl<'r, 'n, 't> Table<'r, 'n, 't> {
     }
 
     /// The name of a member, as in `tables.account`.
-    pub(in super::super) fn path(&self, key: &str) -> String {
+    pub fn path(&self, key: &str) -> String {
         under(&self.field, key)
     }
 
     /// A member, if it is there.
-    pub(in super::super) fn take(&mut self, key: &'static str) -> Option<&'n Node> {
+    pub fn take(&mut self, key: &'static str) -> Option<&'n Node> {
         self.known.push(key);
         let found = self.entries.iter().position(|entry| entry.key == key)?;
         Some(&self.entries.remove(found).node)
     }
 
     /// All members that are left, whose names the document chooses.
-    pub(in super::super) fn rest(&mut self) -> Vec<&'n Entry> {
+    pub fn rest(&mut self) -> Vec<&'n Entry> {
         std::mem::take(&mut self.entries)
     }
 
     /// A text, if it is there.
-    pub(in super::super) fn text(&mut self, key: &'static str) -> Option<(&'n str, Range<usize>)> {
+    pub fn text(&mut self, key: &'static str) -> Option<(&'n str, Range<usize>)> {
         let node = self.take(key)?;
         let Value::Text(text) = &node.value else {
             self.wrong_kind(key, node, "a text");
@@ -103,7 +99,7 @@ impl<'r, 'n, 't> Table<'r, 'n, 't> {
     }
 
     /// A text that has to be there.
-    pub(in super::super) fn required_text(&mut self, key: &'static str) -> Option<(&'n str, Range<usize>)> {
+    pub fn required_text(&mut self, key: &'static str) -> Option<(&'n str, Range<usize>)> {
         if !self.entries.iter().any(|entry| entry.key == key) {
             self.known.push(key);
             self.missing(key);
@@ -113,7 +109,7 @@ impl<'r, 'n, 't> Table<'r, 'n, 't> {
     }
 
     /// A boolean, if it is there.
-    pub(in super::super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+    pub fn boolean(&mut self, key: &'static str) -> Option<bool> {
         let node = self.take(key)?;
         let Value::Boolean(yes) = node.value else {
             self.wrong_kind(key, node, "true or false");
@@ -122,8 +118,39 @@ impl<'r, 'n, 't> Table<'r, 'n, 't> {
         Some(yes)
     }
 
+    /// A number as it is written, if it is there.
+    pub fn number_if_there(&mut self, key: &'static str) -> Option<(&'n str, Range<usize>)> {
+        let node = self.take(key)?;
+        let Value::Number(number) = &node.value else {
+            self.wrong_kind(key, node, "a number");
+            return None;
+        };
+        Some((number, node.span.clone()))
+    }
+
+    /// A number that has to be there.
+    pub fn number(&mut self, key: &'static str) -> Option<(&'n str, Range<usize>)> {
+        if !self.entries.iter().any(|entry| entry.key == key) {
+            self.known.push(key);
+            self.missing(key);
+            return None;
+        }
+        self.number_if_there(key)
+    }
+
+    /// One of several words, if one is there.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, choices: &[(&str, T)]) -> Option<T> {
+        let (word, span) = self.text(key)?;
+        let found = choices.iter().find(|(known, _)| *known == word).map(|(_, choice)| *choice);
+        if found.is_none() {
+            let all: Vec<&str> = choices.iter().map(|(known, _)| *known).collect();
+            self.reader.fault(&span, &self.path(key), format!("`{word}` is none of {}", all.join(", ")));
+        }
+        found
+    }
+
     /// A list, if it is there.
-    pub(in super::super) fn list(&mut self, key: &'static str) -> Option<&'n [Node]> {
+    pub fn list(&mut self, key: &'static str) -> Option<&'n [Node]> {
         let node = self.take(key)?;
         let Value::List(list) = &node.value else {
             self.wrong_kind(key, node, "a list");
@@ -133,23 +160,24 @@ impl<'r, 'n, 't> Table<'r, 'n, 't> {
     }
 
     /// One text or a list of texts, if it is there.
-    pub(in super::super) fn texts(&mut self, key: &'static str) -> Option<Vec<(&'n str, Range<usize>)>> {
+    pub fn texts(&mut self, key: &'static str) -> Option<Vec<(&'n str, Range<usize>)>> {
         let node = self.take(key)?;
         texts(self.reader, &self.path(key), node)
     }
 
     /// Says that a member has to be there.
-    pub(in super::super) fn missing(&self, key: &str) {
+    pub fn missing(&self, key: &str) {
         self.reader.fault(&self.span, &self.path(key), "this is missing");
     }
 
-    pub(in super::super) fn wrong_kind(&self, key: &str, node: &Node, wanted: &str) {
+    /// Says that a member is not what stands there.
+    pub fn wrong_kind(&self, key: &str, node: &Node, wanted: &str) {
         let what = format!("{wanted} stands here, not {}", node.value.kind());
         self.reader.fault(&node.span, &self.path(key), what);
     }
 
     /// Says of every member that was not asked for that it is not known.
-    pub(in super::super) fn end(self) {
+    pub fn end(self) {
         for entry in &self.entries {
             let near = self.known.iter().find(|known| is_near(known, &entry.key));
             let hint = near.map_or_else(
@@ -163,11 +191,7 @@ impl<'r, 'n, 't> Table<'r, 'n, 't> {
 }
 
 /// One text, or a list of texts.
-pub(in super::super) fn texts<'n>(
-    reader: &Reader<'_>,
-    field: &str,
-    node: &'n Node,
-) -> Option<Vec<(&'n str, Range<usize>)>> {
+pub fn texts<'n>(reader: &Reader<'_>, field: &str, node: &'n Node) -> Option<Vec<(&'n str, Range<usize>)>> {
     let wrong = |node: &Node, field: &str| {
         reader.fault(&node.span, field, format!("a text stands here, not {}", node.value.kind()));
     };

@@ -6,10 +6,7 @@ use std::{borrow::Cow, fmt};
 use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 
-use super::{Entry, Fault, Node, Value};
-
-/// How deep a document may be nested.
-const MAX_DEPTH: usize = 32;
+use super::{Entry, Fault, MAX_DEPTH, Node, Value};
 
 pub(super) fn parse(text: &str) -> Result<Node, Fault> {
     let wrong = |wrong: serde_json::Error| {

@@ -4,10 +4,56 @@ const TOML: &str = "view = \"a\"\n[tables.t]\nkey = [\"id\"]\ncolumns = { z = \"
 const JSON: &str = r#"{"view": "a",
  "tables": {"t": {"key": ["id"], "columns": {"z": "text", "a": "integer"}}}}"#;
 
+const YAML: &str = "view: a\ntables:\n  t:\n    key: [id]\n    columns: {z: text, a: integer}\n";
+
 #[test]
-fn both_forms_become_the_same_tree() {
+fn all_forms_become_the_same_tree() {
     let (toml, json) = (parse(TOML, Format::Toml).unwrap(), parse(JSON, Format::Json).unwrap());
     assert_eq!(toml.value.to_json(), json.value.to_json());
+    assert_eq!(parse(YAML, Format::Yaml).unwrap().value.to_json(), json.value.to_json());
+    assert_eq!(parse(JSON, Format::Yaml).unwrap().value.to_json(), json.value.to_json(), "JSON is YAML");
+}
+
+#[test]
+fn scalars_of_yaml_are_what_its_core_schema_says_and_no_is_a_text() {
+    let text = "[~, true, no, 1, -1.5e3, 1m, '1', 0x1f, 2026-01-01, \"a: b\", !!str 5, 01]";
+    let tree = parse(text, Format::Yaml).unwrap().value.to_json();
+    assert_eq!(tree, r#"[null,true,"no",1,-1.5e3,"1m","1","0x1f","2026-01-01","a: b","5","01"]"#);
+}
+
+#[test]
+fn several_documents_of_yaml_are_read_in_order_and_empty_ones_left_out() {
+    let text = "---\na: 1\n---\n---\n# nothing\n---\nb: 2\n...\n";
+    let all = super::parse_all(text, Format::Yaml).unwrap();
+    assert_eq!(all.iter().map(|node| node.value.to_json()).collect::<Vec<_>>(), [r#"{"a":1}"#, r#"{"b":2}"#]);
+    assert_eq!(parse(text, Format::Yaml).unwrap_err().line, 7);
+}
+
+#[test]
+fn what_yaml_could_blow_up_with_is_refused_with_its_place() {
+    for (text, line, says) in [
+        ("a: &x 1\nb: 2", 1, "anchors"),
+        ("a: 1\nb: *x", 2, "this is not YAML"),
+        ("a: !!binary aGk=", 1, "tags"),
+        ("a: 1\n? [b]\n: 2", 2, "a name stands here"),
+        ("a: [1,\nb: 2", 2, "this is not YAML"),
+        ("a: 1\n\tb: 2", 1, "this is not YAML"),
+    ] {
+        let fault = parse(text, Format::Yaml).unwrap_err();
+        assert!(fault.what.contains(says), "{text:?}: {fault}");
+        assert_eq!(fault.line, line, "{text:?}: {fault}");
+    }
+    let deep = format!("{}{}", "[".repeat(60), "]".repeat(60));
+    assert!(parse(&deep, Format::Yaml).unwrap_err().what.contains("at most 32"));
+}
+
+#[test]
+fn places_in_yaml_are_bytes_behind_whatever_characters() {
+    let text = "é: ü\nname: ok\n";
+    let root = parse(text, Format::Yaml).unwrap();
+    let Value::Table(entries) = &root.value else { panic!("a table") };
+    assert_eq!(&text[entries[1].key_span.clone()], "name");
+    assert_eq!(&text[entries[1].node.span.clone()], "ok");
 }
 
 #[test]

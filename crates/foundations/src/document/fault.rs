@@ -4,7 +4,7 @@ use std::fmt;
 
 /// One thing that is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub struct Fault {
     /// The line, counted from 1.
     pub line: u32,
     /// The column in characters, counted from 1.
@@ -17,7 +17,7 @@ pub(crate) struct Fault {
 
 impl Fault {
     /// A fault at byte `at` of `text`.
-    pub(crate) fn at(text: &str, at: usize, field: impl Into<String>, what: impl Into<String>) -> Self {
+    pub fn at(text: &str, at: usize, field: impl Into<String>, what: impl Into<String>) -> Self {
         let (line, column) = place(text, at);
         Self { line, column, field: field.into(), what: what.into() }
     }
@@ -43,7 +43,7 @@ fn place(text: &str, at: usize) -> (u32, u32) {
 
 /// Everything that is wrong with a document, in the order in which it stands there.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// The faults; at least one.
     pub list: Vec<Fault>,
     /// Whether there are more than are listed.
@@ -52,10 +52,10 @@ pub(crate) struct Faults {
 
 impl Faults {
     /// The most that are listed.
-    pub(crate) const MAX: usize = 20;
+    pub const MAX: usize = 20;
 
     /// These faults; `None` if there are none.
-    pub(crate) fn of(mut list: Vec<Fault>) -> Option<Self> {
+    pub fn of(mut list: Vec<Fault>) -> Option<Self> {
         list.sort_by_key(|fault| (fault.line, fault.column));
         let more = list.len() > Self::MAX;
         list.truncate(Self::MAX);

@@ -1,0 +1,172 @@
+//! Calls over HTTP: what is repeatable, what an answer says, and what the next hop is told in headers.
+//!
+//! | field | says | syntax |
+//! |---|---|---|
+//! | `Quorate-Timeout`, `grpc-timeout` | what is left of the deadline | `1500m`: one to eight digits and a unit of `H M S m u n` |
+//! | `Quorate-Attempt` | which attempt this is, how many retries were spent on the way, whether one hop retries | `attempt=2;spent=1;owned` |
+//!
+//! A server reads them with [`received`] and puts what it found into the extensions of the calls it makes for the
+//! request; a stack finds it there, takes the shorter deadline, and tells the next hop.
+//!
+//! # What is repeatable
+//! GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent by their definition (RFC 9110, 9.2.2); anything with an
+//! `Idempotency-Key` is keyed; the rest isn't. Whoever knows better puts a [`Repeatable`] into the request's extensions.
+//!
+//! # What answers say
+//! | answer | class |
+//! |---|---|
+//! | 429; 503 with `Retry-After`; `RESOURCE_EXHAUSTED` | throttled |
+//! | 5xx; 408; `UNAVAILABLE`, `UNKNOWN`, `INTERNAL`, `DATA_LOSS`, `DEADLINE_EXCEEDED` | fault |
+//! | … of which 501, 505, 511 and all of gRPC's but `UNAVAILABLE` | don't pass by themselves |
+//! | other 4xx, other codes | refusal |
+//! | the rest | success |
+//!
+//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`); one that follows a body isn't waited
+//! for. `Retry-After` is read in seconds, and as a date by whoever has a wall clock: not here. `grpc-retry-pushback-ms` that is
+//! negative or can't be read forbids further attempts.
+
+mod headers;
+mod judge;
+mod replay;
+
+use http::{Method, Request, Response};
+use http_body::Body;
+use quorate_foundations::time::Mono;
+
+use crate::{
+    hop::Hop,
+    outcome::Verdict,
+    retry::Repeatable,
+    stack::{Answers, Intent, Requests, Rest, Try},
+};
+
+pub use headers::{ATTEMPT, GRPC_TIMEOUT, TIMEOUT, received, write};
+pub use judge::verdict;
+pub use replay::{Replay, TooLong};
+
+/// What goes with a request that must not be sent on a connection that was used before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreshConnection;
+
+/// Judges what prevented an answer.
+pub trait Transport<E> {
+    /// What `error` says about the upstream.
+    fn failed(&self, error: &E) -> Verdict;
+}
+
+impl<E, F: Fn(&E) -> Verdict> Transport<E> for F {
+    fn failed(&self, error: &E) -> Verdict {
+        self(error)
+    }
+}
+
+/// Takes every error for a fault that may pass, of a call that may have been done.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AnyFault;
+
+impl<E> Transport<E> for AnyFault {
+    fn failed(&self, _: &E) -> Verdict {
+        Verdict::FAULT
+    }
+}
+
+/// HTTP, for a [`Stack`](crate::stack::Stack).
+#[derive(Clone, Copy, Debug)]
+pub struct Http<J = AnyFault> {
+    transport: J,
+    most_kept: usize,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self { transport: AnyFault, most_kept: Self::MOST_KEPT }
+    }
+}
+
+impl Http {
+    /// How much of a body is kept to be sent again, in bytes, unless told otherwise.
+    pub const MOST_KEPT: usize = 64 << 10;
+}
+
+impl<J> Http<J> {
+    /// The same, with errors of the transport judged by `transport`.
+    pub fn failing_as<K>(self, transport: K) -> Http<K> {
+        Http { transport, most_kept: self.most_kept }
+    }
+
+    /// The same, with at most `bytes` of a body kept to be sent again: a longer one is sent once.
+    #[must_use]
+    pub fn keeping(self, bytes: usize) -> Self {
+        Self { most_kept: bytes, ..self }
+    }
+}
+
+/// A request that can be sent again.
+#[derive(Debug)]
+pub struct Kept<B> {
+    head: Request<()>,
+    body: replay::Kept<B>,
+}
+
+impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
+    type Sent = Request<Replay<B>>;
+    type Kept = Kept<B>;
+
+    fn intent(&self, request: &Request<B>, _: Mono) -> Intent {
+        let hop = request.extensions().get::<Hop>().copied().unwrap_or(Hop::FIRST);
+        Intent { repeatable: repeatable(request), hop }
+    }
+
+    fn split(&self, request: Request<B>, keep: bool) -> (Self::Sent, Option<Kept<B>>) {
+        let (head, body) = request.into_parts();
+        if !keep {
+            return (Request::from_parts(head, Replay::once(body)), None);
+        }
+        let (body, kept) = Replay::kept(body, self.most_kept);
+        let again = Kept { head: Request::from_parts(head.clone(), ()), body: kept };
+        (Request::from_parts(head, body), Some(again))
+    }
+
+    fn again(&self, kept: &Kept<B>) -> Option<Self::Sent> {
+        let body = kept.body.again()?;
+        Some(kept.head.clone().map(|()| body))
+    }
+
+    fn stamp(&self, sent: &mut Self::Sent, attempt: Try, now: Mono) {
+        write(sent.headers_mut(), attempt.hop, now);
+        if attempt.fresh_connection {
+            sent.extensions_mut().insert(FreshConnection);
+        }
+    }
+}
+
+impl<J: Transport<E>, B, E> Answers<Response<B>, E> for Http<J> {
+    type Answer = Response<B>;
+
+    fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
+        match result {
+            Ok(answer) => verdict(answer.status(), answer.headers()),
+            Err(error) => self.transport.failed(error),
+        }
+    }
+
+    fn deliver(&self, answer: Response<B>, _: Rest) -> Response<B> {
+        answer
+    }
+}
+
+fn repeatable<B>(request: &Request<B>) -> Repeatable {
+    if let Some(said) = request.extensions().get::<Repeatable>() {
+        return *said;
+    }
+    match *request.method() {
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE => {
+            Repeatable::Idempotent
+        }
+        _ if request.headers().contains_key("idempotency-key") => Repeatable::Keyed,
+        _ => Repeatable::No,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+//! What HTTP says of calls, at its edges.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use quorate_runtime::{BoxFuture, Env};
+use tower_layer::Layer as _;
+use tower_service::Service as _;
+
+use super::*;
+use crate::{
+    deadline::Deadline,
+    outcome::Class,
+    retry::{self, BudgetConfig},
+    stack::Stack,
+};
+
+fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
+}
+
+#[test]
+fn what_is_written_for_the_next_hop_is_received_there() {
+    let now = Mono::from_nanos(77);
+    let deadline = Deadline::after(now, Duration::from_millis(1_500));
+    for grpc in [false, true] {
+        let mut sent = HeaderMap::new();
+        if grpc {
+            sent.insert("content-type", HeaderValue::from_static("application/grpc+proto"));
+        }
+        let hop = Hop { deadline, attempt: 3, spent: 5, owned: true };
+        write(&mut sent, hop, now);
+        assert_eq!(received(&sent, now), Ok(hop));
+        assert_eq!(sent.contains_key(GRPC_TIMEOUT), grpc);
+        assert_eq!(sent.get("grpc-previous-rpc-attempts").map(HeaderValue::as_bytes), grpc.then_some(&b"2"[..]));
+        write(&mut sent, Hop::FIRST, now);
+        assert_eq!(received(&sent, now), Ok(Hop::FIRST), "nothing is left of what a forwarded request brought");
+    }
+}
+
+#[test]
+fn a_timeout_that_cannot_be_read_is_refused_and_attempts_that_cannot_have_an_owner() {
+    let now = Mono::ZERO;
+    assert!(received(&headers(&[("quorate-timeout", "1s")]), now).is_err());
+    assert!(received(&headers(&[("quorate-timeout", "1S"), ("quorate-timeout", "1S")]), now).is_err());
+    assert!(received(&headers(&[("quorate-attempt", "many")]), now).unwrap().attempt == 1);
+    assert!(received(&headers(&[("quorate-attempt", "attempt=x")]), now).unwrap().owned);
+    let both = headers(&[("quorate-timeout", "2S"), ("grpc-timeout", "1S")]);
+    assert_eq!(received(&both, now).unwrap().deadline, Deadline::after(now, Duration::from_secs(1)));
+}
+
+#[test]
+fn statuses_and_codes_are_judged_as_the_table_says() {
+    fn http(status: u16, pairs: &[(&'static str, &str)]) -> Verdict {
+        verdict(StatusCode::from_u16(status).unwrap(), &headers(pairs))
+    }
+    for (status, class, transient) in [
+        (200, Class::Success, true),
+        (304, Class::Success, true),
+        (404, Class::Refusal, true),
+        (408, Class::Fault, true),
+        (429, Class::Throttled, true),
+        (500, Class::Fault, true),
+        (501, Class::Fault, false),
+        (503, Class::Fault, true),
+    ] {
+        let said = http(status, &[]);
+        assert_eq!((said.class, said.transient), (class, transient), "{status}");
+    }
+    let said = http(503, &[("retry-after", "7")]);
+    assert_eq!((said.class, said.retry_after), (Class::Throttled, Some(Duration::from_secs(7))));
+    assert_eq!(http(503, &[("retry-after", "-7")]).retry_after, None);
+    let grpc = |code: &str, pushback: Option<&str>| {
+        let mut all = vec![("content-type", "application/grpc"), ("grpc-status", code)];
+        all.extend(pushback.map(|ms| ("grpc-retry-pushback-ms", ms)));
+        http(200, &all)
+    };
+    assert_eq!(grpc("0", None), Verdict::SUCCESS);
+    assert_eq!(grpc("14", None), Verdict::FAULT);
+    assert_eq!(grpc("8", Some("250")).retry_after, Some(Duration::from_millis(250)));
+    assert!(!grpc("14", Some("-1")).transient, "told not to come back");
+    assert_eq!(grpc("3", None).class, Class::Refusal);
+    assert_eq!(grpc("?", None).class, Class::Fault);
+}
+
+#[test]
+fn a_post_is_repeatable_with_a_key_alone_or_where_the_caller_says_so() {
+    let request = |method: Method| Request::builder().method(method).body(()).unwrap();
+    assert_eq!(repeatable(&request(Method::GET)), Repeatable::Idempotent);
+    assert_eq!(repeatable(&request(Method::PATCH)), Repeatable::No);
+    let mut post = request(Method::POST);
+    assert_eq!(repeatable(&post), Repeatable::No);
+    post.headers_mut().insert("idempotency-key", HeaderValue::from_static("\"a\""));
+    assert_eq!(repeatable(&post), Repeatable::Keyed);
+    post.extensions_mut().insert(Repeatable::Idempotent);
+    assert_eq!(repeatable(&post), Repeatable::Idempotent);
+}
+
+/// A body of many pieces and trailers.
+fn pieces(count: u8) -> impl Body<Data = Bytes, Error = std::convert::Infallible> + Unpin {
+    let mut trailers = HeaderMap::new();
+    trailers.insert("checksum", HeaderValue::from_static("7"));
+    let frames: Vec<_> = (0..count).map(|nth| Ok(Frame::data(Bytes::from(vec![nth; 10])))).collect();
+    let mut frames = frames.into_iter().chain([Ok(Frame::trailers(trailers))]);
+    StreamBody::new(Frames(Box::new(move || frames.next())))
+}
+
+type Next = dyn FnMut() -> Option<Result<Frame<Bytes>, std::convert::Infallible>> + Send;
+struct Frames(Box<Next>);
+
+impl futures_core::Stream for Frames {
+    type Item = Result<Frame<Bytes>, std::convert::Infallible>;
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        std::task::Poll::Ready((self.0)())
+    }
+}
+
+async fn whole<B: Body<Data = Bytes> + Unpin>(body: Replay<B>) -> Option<(usize, bool)> {
+    let collected = body.collect().await.ok()?;
+    let trailers = collected.trailers().is_some();
+    Some((collected.to_bytes().len(), trailers))
+}
+
+#[tokio::test]
+async fn a_body_is_told_again_with_its_trailers_also_when_the_first_reader_left_half_way() {
+    let (mut first, kept) = Replay::kept(pieces(6), 60);
+    for _ in 0..3 {
+        first.frame().await.unwrap().unwrap();
+    }
+    drop(first);
+    assert_eq!(whole(kept.again().unwrap()).await, Some((60, true)));
+    assert_eq!(whole(kept.again().unwrap()).await, Some((60, true)));
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_is_sent_whole_and_told_no_second_time() {
+    let (first, kept) = Replay::kept(pieces(6), 59);
+    assert_eq!(whole(first).await, Some((60, true)));
+    assert!(kept.again().is_none());
+    let (_first, known) = Replay::kept(Full::new(Bytes::from(vec![0; 60])), 59);
+    assert!(known.again().is_none(), "what says its length is not kept in part");
+}
+
+#[tokio::test]
+async fn of_two_who_read_a_body_that_becomes_too_long_one_has_it_and_the_other_is_told() {
+    let (mut first, kept) = Replay::kept(pieces(6), 30);
+    for _ in 0..3 {
+        first.frame().await.unwrap().unwrap();
+    }
+    let second = kept.again().unwrap();
+    assert_eq!(whole(second).await, Some((60, true)));
+    assert!(matches!(first.frame().await, Some(Err(TooLong::Lost))));
+}
+
+/// An upstream that reads the whole body and answers with the next of its statuses.
+#[derive(Clone)]
+struct Statuses(std::sync::Arc<std::sync::Mutex<(Vec<u16>, Vec<String>)>>);
+
+impl<B> tower_service::Service<Request<B>> for Statuses
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::fmt::Debug,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let state = self.0.clone();
+        Box::pin(async move {
+            let told = request.headers().get(ATTEMPT).map(|value| value.to_str().unwrap().to_owned());
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            let mut state = state.lock().unwrap();
+            state.1.push(format!("{} {}", told.unwrap_or_default(), String::from_utf8_lossy(&body)));
+            let status = if state.0.is_empty() { 200 } else { state.0.remove(0) };
+            Ok(Response::builder().status(status).body(Full::default()).unwrap())
+        })
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyed_post_is_sent_again_with_its_body_and_a_bare_one_is_not() {
+    let env = Env::real();
+    let config = retry::Config { attempts: NonZeroU32::new(3).unwrap(), ..retry::Config::default() };
+    let stack = Stack::builder("a".parse().unwrap())
+        .retry(config, BudgetConfig::default())
+        .build(&env, Http::default())
+        .unwrap();
+    let upstream = Statuses(Default::default());
+    let post = || Request::post("/").body(Full::new(Bytes::from("order"))).unwrap();
+    upstream.0.lock().unwrap().0 = vec![503];
+    let answer = stack.layer(upstream.clone()).call(post()).await.unwrap();
+    assert_eq!(answer.status(), 503, "an answer is handed over, whatever it says");
+    let mut keyed = post();
+    keyed.headers_mut().insert("idempotency-key", HeaderValue::from_static("\"a\""));
+    upstream.0.lock().unwrap().0 = vec![503];
+    let answer = stack.layer(upstream.clone()).call(keyed).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let heard = upstream.0.lock().unwrap().1.clone();
+    assert_eq!(heard, [" order", "attempt=1;spent=0;owned order", "attempt=2;spent=1;owned order"]);
+}

@@ -1,0 +1,89 @@
+//! The stack: every policy that a call passes, in the one order that works.
+//!
+//! Policies that are right alone can be wrong together. A timeout outside of a retry ends the retries, one inside ends an
+//! attempt; a breaker that counts the refusals of the one below it opens for ever; a bulkhead taken anew with each attempt
+//! lets a storm of retries through. So the order isn't a choice:
+//!
+//! ```text
+//! caller ─▶ total deadline ─▶ breaker of the dependency ─▶ retry, with its budget
+//!                                                              │ each attempt
+//!                                     breaker of the endpoint ◀┘ ─▶ timeout of the attempt ─▶ service
+//! ```
+//!
+//! Each policy may be absent, so a stack of one is that policy as a layer. What belongs between the two halves (a
+//! balancer, say) goes between two stacks, one of each half.
+//!
+//! *When not to use it*: around calls that can't fail by themselves; twice around the same call, unless the outer one does not
+//! retry.
+//!
+//! # What holds
+//! * **A call that is dropped leaves nothing behind**: permits, probes and places are given back, and no policy counts it.
+//! * **A call ends by its deadline**, whatever is below: work is dropped, waits are not begun that would not end before.
+//! * **Each policy judges only what it is about**: what became of a call is an [`Outcome`](crate::Outcome), and the table there
+//!   says what it is to whom.
+//! * **One hop retries**: the first that can says so on every attempt, and those behind it make one attempt each. See
+//!   [`hop`](crate::hop).
+//! * **A call that succeeds at once allocates nothing**, takes no lock and reads the clock twice.
+//!
+//! # Example
+//! ```
+//! use quorate_resilience::{
+//!     circuit_breaker, retry,
+//!     stack::{Plain, Stack},
+//! };
+//! use quorate_runtime::Env;
+//! use std::{convert::Infallible, time::Duration};
+//! use tower_layer::Layer as _;
+//! use tower_service::Service as _;
+//!
+//! # #[derive(Clone)]
+//! # struct Ledger;
+//! # impl tower_service::Service<u64> for Ledger {
+//! #     type Response = u64;
+//! #     type Error = Infallible;
+//! #     type Future = std::future::Ready<Result<u64, Infallible>>;
+//! #     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> { Ok(()).into() }
+//! #     fn call(&mut self, account: u64) -> Self::Future { std::future::ready(Ok(account * 2)) }
+//! # }
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let env = Env::real();
+//! let stack = Stack::builder("ledger".parse()?)
+//!     .total(Duration::from_secs(2))
+//!     .breaker(circuit_breaker::Config::default())
+//!     .retry(retry::Config::default(), retry::BudgetConfig::default())
+//!     .attempt(Duration::from_millis(500))
+//!     .build(&env, Plain::idempotent())?;
+//! let mut balances = stack.layer(Ledger);
+//! assert_eq!(balances.call(21).await?, 42);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Sources: the standard pipeline of Microsoft.Extensions.Http.Resilience; linkerd2-proxy, which retries above the balancer and has
+//! a breaker for each endpoint below it.
+
+mod alarm;
+mod attempt;
+mod builder;
+mod course;
+mod permits;
+mod policies;
+mod protocol;
+mod service;
+
+use crate::deadline::Deadline;
+
+pub use builder::{Builder, Stack};
+pub use protocol::{Answers, Intent, Plain, Requests, Try};
+pub use service::{Call, Guarded};
+
+/// What is left of a call once its answer has begun.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest {
+    /// When the answer has to be complete.
+    pub deadline: Deadline,
+}
+
+#[cfg(test)]
+mod tests;

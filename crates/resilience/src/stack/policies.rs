@@ -1,0 +1,88 @@
+//! The policies of one stack, shared by all of its services.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_foundations::name::Name;
+use quorate_runtime::Env;
+
+use crate::{
+    circuit_breaker::Breaker,
+    outcome::{Class, Outcome, Refuser, Scope},
+    retry::Retries,
+    stripes::Stripes,
+    sync::lane,
+};
+
+/// What calls to one dependency pass, in the order of the fields. What is `None` isn't passed.
+pub(super) struct Policies {
+    pub(super) env: Env,
+    /// What the dependency is called in logs and metrics.
+    pub(super) name: Name,
+    /// How long a call may take, with everything.
+    pub(super) total: Option<Duration>,
+    /// The circuit of the dependency.
+    pub(super) breaker: Option<Arc<Breaker>>,
+    /// How it is sent again.
+    pub(super) retries: Option<Arc<Retries>>,
+    /// The circuit of the endpoint.
+    pub(super) endpoint: Option<Arc<Breaker>>,
+    /// How long an attempt may take.
+    pub(super) attempt: Option<Duration>,
+    pub(super) counts: Counts,
+}
+
+/// What became of calls.
+pub(super) struct Counts {
+    /// Successes raise a cell of their thread's own.
+    successes: Stripes,
+    others: [AtomicU64; KINDS.len()],
+}
+
+/// What can become of a call, success aside, and the word for it.
+const KINDS: [(Outcome, &str); 13] = [
+    (Outcome::Upstream(Class::Fault), "fault"),
+    (Outcome::Upstream(Class::Throttled), "throttled"),
+    (Outcome::Upstream(Class::Refusal), "refusal"),
+    (Outcome::Upstream(Class::Stale), "stale"),
+    (Outcome::Timeout(Scope::Attempt), "timeout_attempt"),
+    (Outcome::Timeout(Scope::Total), "timeout_total"),
+    (Outcome::Rejected(Refuser::Breaker), "rejected_breaker"),
+    (Outcome::Rejected(Refuser::Bulkhead), "rejected_bulkhead"),
+    (Outcome::Rejected(Refuser::Limit), "rejected_limit"),
+    (Outcome::Rejected(Refuser::Budget), "rejected_budget"),
+    (Outcome::Rejected(Refuser::Deadline), "rejected_deadline"),
+    (Outcome::Cancelled, "cancelled"),
+    (Outcome::Upstream(Class::Success), "success"),
+];
+
+impl Counts {
+    pub(super) fn new() -> Self {
+        Self { successes: Stripes::new(), others: [const { AtomicU64::new(0) }; KINDS.len()] }
+    }
+
+    #[inline]
+    pub(super) fn ended(&self, outcome: Outcome) {
+        if outcome == Outcome::Upstream(Class::Success) {
+            self.successes.raise(lane());
+            return;
+        }
+        if let Some(nth) = KINDS.iter().position(|(kind, _)| *kind == outcome) {
+            self.others[nth].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often what became of calls, with the word for it, in a fixed order.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let others = KINDS.iter().zip(&self.others);
+        others.map(|((kind, word), count)| match kind {
+            Outcome::Upstream(Class::Success) => (*word, self.successes.sum()),
+            _ => (*word, count.load(Ordering::Relaxed)),
+        })
+    }
+}

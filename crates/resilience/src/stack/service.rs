@@ -1,0 +1,173 @@
+//! The stack around a service, and the future of one call through it.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use pin_project_lite::pin_project;
+use quorate_runtime::BoxFuture;
+use tower_service::Service;
+
+use super::{
+    attempt::Attempt,
+    course::Course,
+    permits::{Permits, Tried},
+    policies::Policies,
+    protocol::{Answers, Requests},
+};
+use crate::{
+    deadline::Deadline,
+    outcome::{CallError, Outcome, Scope},
+};
+
+/// A service behind a [`Stack`](super::Stack). Cheap to clone, as far as `S` is.
+///
+/// Readiness is that of `S`: nothing is held by whoever is ready and doesn't call.
+#[derive(Clone)]
+pub struct Guarded<S, P> {
+    service: S,
+    policies: Arc<Policies>,
+    protocol: P,
+}
+
+impl<S, P> Guarded<S, P> {
+    pub(super) fn new(service: S, policies: Arc<Policies>, protocol: P) -> Self {
+        Self { service, policies, protocol }
+    }
+}
+
+impl<S, P, R> Service<R> for Guarded<S, P>
+where
+    P: Requests<R> + Answers<S::Response, S::Error> + Clone + Send + 'static,
+    S: Service<<P as Requests<R>>::Sent> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
+    P::Sent: Send,
+    P::Kept: Send,
+    P::Answer: Send,
+    R: 'static,
+{
+    type Response = P::Answer;
+    type Error = CallError<S::Error>;
+    type Future = Call<S, P, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.service.poll_ready(cx).map_err(CallError::Upstream)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        Call { state: self.begin(request).unwrap_or_else(|error| State::Refused { error: Some(error) }) }
+    }
+}
+
+impl<S, P> Guarded<S, P> {
+    fn begin<R>(&mut self, request: R) -> Result<State<S, P, R>, CallError<S::Error>>
+    where
+        P: Requests<R> + Answers<S::Response, S::Error> + Clone,
+        S: Service<<P as Requests<R>>::Sent> + Clone,
+    {
+        let policies = &self.policies;
+        let now = policies.env.mono();
+        let intent = self.protocol.intent(&request, now);
+        let total = policies.total.map_or(Deadline::NEVER, |span| Deadline::after(now, span));
+        let deadline = intent.hop.deadline.earliest(total);
+        if deadline.has_passed(now) {
+            policies.counts.ended(Outcome::Timeout(Scope::Total));
+            return Err(CallError::Timeout { scope: Scope::Total, waited: std::time::Duration::ZERO });
+        }
+        let permits = Permits::admit(policies.clone(), now)?;
+        let (mut sent, kept) = self.protocol.split(request, policies.retries.is_some());
+        let again = kept.map(|kept| (self.service.clone(), kept));
+        let owner = again.is_some() && !intent.hop.owned;
+        let protocol = self.protocol.clone();
+        let course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
+        let tried = match Tried::admit(policies, now) {
+            Ok(tried) => tried,
+            Err(rejection) => {
+                let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
+                return Err(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
+            }
+        };
+        self.protocol.stamp(&mut sent, course.told(false), now);
+        let attempt = Attempt::new(self.service.call(sent), course.limit(now), &policies.env);
+        Ok(State::First { course: Some((course, tried)), attempt })
+    }
+}
+
+pin_project! {
+    /// A call through a stack.
+    ///
+    /// # Cancel safety
+    /// Dropping it drops the attempt in progress and gives back everything that the call holds; no policy counts it.
+    /// Whether the upstream did what was asked is then unknown.
+    pub struct Call<S, P, R>
+    where
+        P: Requests<R>,
+        P: Answers<S::Response, S::Error>,
+        S: Service<<P as Requests<R>>::Sent>,
+    {
+        #[pin]
+        state: State<S, P, R>,
+    }
+}
+
+pin_project! {
+    /// While all is well a call is in place: nothing is allocated for it.
+    #[project = Projected]
+    enum State<S, P, R>
+    where
+        P: Requests<R>,
+        P: Answers<S::Response, S::Error>,
+        S: Service<<P as Requests<R>>::Sent>,
+    {
+        /// The first attempt.
+        First { course: Option<(Course<S, P, P::Kept>, Tried)>, #[pin] attempt: Attempt<S::Future> },
+        /// Those after it.
+        Further { call: BoxFuture<'static, Result<P::Answer, CallError<S::Error>>> },
+        /// A policy refused the call.
+        Refused { error: Option<CallError<S::Error>> },
+    }
+}
+
+impl<S, P, R> Future for Call<S, P, R>
+where
+    P: Requests<R> + Answers<S::Response, S::Error> + Clone + Send + 'static,
+    S: Service<<P as Requests<R>>::Sent> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Response: Send,
+    S::Error: Send,
+    P::Sent: Send,
+    P::Kept: Send,
+    P::Answer: Send,
+    R: 'static,
+{
+    type Output = Result<P::Answer, CallError<S::Error>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let call = match state.as_mut().project() {
+                Projected::First { course, attempt } => {
+                    let Poll::Ready(ended) = attempt.poll(cx) else { return Poll::Pending };
+                    let Some((mut course, tried)) = course.take() else { panic!("a call was polled after its end") };
+                    let now = course.permits.policies.env.mono();
+                    let attempted = course.judge(now, tried, ended);
+                    match course.decide(now, &attempted) {
+                        None => return Poll::Ready(course.finish(now, attempted)),
+                        Some(next) => Box::pin(course.go_on(next)),
+                    }
+                }
+                Projected::Further { call } => return call.as_mut().poll(cx),
+                Projected::Refused { error } => {
+                    let Some(error) = error.take() else { panic!("a call was polled after its end") };
+                    return Poll::Ready(Err(error));
+                }
+            };
+            state.set(State::Further { call });
+        }
+    }
+}
