@@ -8,6 +8,7 @@ pub mod circuit_breaker;
 pub mod deadline;
 pub mod dice;
 pub mod outcome;
+pub mod rate_limit;
 pub mod retry;
 mod stripes;
 mod sync;
