@@ -7,12 +7,18 @@
 pub mod circuit_breaker;
 pub mod deadline;
 pub mod dice;
+pub mod latency;
 pub mod outcome;
 pub mod rate_limit;
 pub mod retry;
 mod stripes;
 mod sync;
+pub mod timeout;
 
+#[cfg(test)]
+mod latency_tests;
+#[cfg(test)]
+mod latency_under_loom;
 #[cfg(test)]
 mod stripes_tests;
 #[cfg(test)]

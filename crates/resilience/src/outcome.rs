@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use crate::{circuit_breaker, rate_limit};
+use crate::{circuit_breaker, rate_limit, timeout};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -150,6 +150,9 @@ pub enum Rejection {
     /// Too many calls in a time.
     #[error(transparent)]
     Limit(#[from] rate_limit::Rejected),
+    /// What is left of the deadline is too short to be worth trying.
+    #[error(transparent)]
+    Deadline(#[from] timeout::Hopeless),
 }
 
 impl Rejection {
@@ -158,6 +161,7 @@ impl Rejection {
         match self {
             Self::Breaker(_) => Refuser::Breaker,
             Self::Limit(_) => Refuser::Limit,
+            Self::Deadline(_) => Refuser::Deadline,
         }
     }
 
@@ -166,6 +170,7 @@ impl Rejection {
         match self {
             Self::Breaker(rejected) => rejected.remaining,
             Self::Limit(rejected) => rejected.wait,
+            Self::Deadline(_) => None,
         }
     }
 }

@@ -165,7 +165,7 @@ impl Shared {
     pub async fn take(&self, key: &Name, cost: u32) -> Result<Allowed, SharedRejected> {
         let now = self.0.env.mono();
         let Some(cost) = NonZeroU32::new(cost) else { return Ok(Allowed { by: Count::Nobodys, left: None }) };
-        if let Some(left) = self.from_held(key, now, cost) {
+        if let Some(left) = self.spend_held(key, now, cost) {
             return Ok(Allowed { by: Count::Shared, left: Some(left) });
         }
         // Never more than a burst, or nothing would ever be given.
@@ -203,7 +203,7 @@ impl Shared {
         }
     }
 
-    fn from_held(&self, key: &Name, now: Mono, cost: NonZeroU32) -> Option<Standing> {
+    fn spend_held(&self, key: &Name, now: Mono, cost: NonZeroU32) -> Option<Standing> {
         let mut held = self.lock();
         let lease = held.get_mut(key)?;
         if lease.until <= now {
