@@ -5,7 +5,7 @@
 //!
 //! # Example
 //! ```
-//! use quorate_resilience::{kit::{Reply, Upstream}, retry, stack::{Plain, Stack}};
+//! use quorate_resilience::{kit::{Reply, Upstream}, retry, stack::{Plain, Stack}, timeout::Timers};
 //! use quorate_runtime::Env;
 //! use std::time::Duration;
 //! use tower_layer::Layer as _;
@@ -19,7 +19,7 @@
 //! upstream.script([Reply::Fail, Reply::Fail, Reply::Answer]);
 //! let stack = Stack::builder("upstream".parse()?)
 //!     .retry(retry::Config::default(), retry::BudgetConfig::default())
-//!     .build(&env, Plain::idempotent().judged_by(Upstream::judge))?;
+//!     .build(&Timers::new(&env), Plain::idempotent().judged_by(Upstream::judge))?;
 //! assert_eq!(stack.layer(upstream.clone()).call("hello").await?, "hello");
 //! assert_eq!(upstream.heard().len(), 3);
 //! # Ok(())

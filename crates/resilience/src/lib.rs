@@ -10,12 +10,20 @@ pub mod dice;
 pub mod hop;
 pub mod http;
 pub mod kit;
+pub mod latency;
 pub mod outcome;
+pub mod policy;
+pub mod rate_limit;
 pub mod retry;
 pub mod stack;
 mod stripes;
 mod sync;
+pub mod timeout;
 
+#[cfg(test)]
+mod latency_tests;
+#[cfg(test)]
+mod latency_under_loom;
 #[cfg(test)]
 mod stripes_tests;
 #[cfg(test)]

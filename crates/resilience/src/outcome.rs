@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use crate::circuit_breaker::Rejected;
+use crate::{circuit_breaker, rate_limit, timeout};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,7 +146,13 @@ pub enum CallError<E> {
 pub enum Rejection {
     /// The circuit is open.
     #[error(transparent)]
-    Breaker(#[from] Rejected),
+    Breaker(#[from] circuit_breaker::Rejected),
+    /// Too many calls in a time.
+    #[error(transparent)]
+    Limit(#[from] rate_limit::Rejected),
+    /// What is left of the deadline is too short to be worth trying.
+    #[error(transparent)]
+    Deadline(#[from] timeout::Hopeless),
 }
 
 impl Rejection {
@@ -154,6 +160,8 @@ impl Rejection {
     pub fn by(&self) -> Refuser {
         match self {
             Self::Breaker(_) => Refuser::Breaker,
+            Self::Limit(_) => Refuser::Limit,
+            Self::Deadline(_) => Refuser::Deadline,
         }
     }
 
@@ -161,6 +169,8 @@ impl Rejection {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Breaker(rejected) => rejected.remaining,
+            Self::Limit(rejected) => rejected.wait,
+            Self::Deadline(_) => None,
         }
     }
 }

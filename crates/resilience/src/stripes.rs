@@ -14,6 +14,10 @@ impl Lane {
     /// A lane that anybody may use at any time.
     pub(crate) const GUEST: Self = Self(OWNED as u8);
 
+    pub(crate) fn number(self) -> usize {
+        usize::from(self.0)
+    }
+
     pub(crate) fn is_owned(self) -> bool {
         usize::from(self.0) < OWNED
     }

@@ -12,6 +12,9 @@ pub(crate) const OWNED: usize = 16;
 /// Cells shared by all other threads.
 pub(crate) const SHARED: usize = 8;
 
+/// Buckets of a time: one for what is quick, and eight for each doubling up to an hour.
+pub(crate) const BUCKETS: usize = 1 + 32 * 8;
+
 /// The lanes of this process.
 static LANES: Lanes = Lanes { taken: AtomicU32::new(0), guests: AtomicU32::new(0) };
 

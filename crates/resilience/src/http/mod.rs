@@ -35,9 +35,10 @@ use quorate_foundations::time::Mono;
 
 use crate::{
     hop::Hop,
-    outcome::Verdict,
+    outcome::{Scope, Verdict},
     retry::Repeatable,
     stack::{Answers, Intent, Requests, Rest, Try},
+    timeout::TimedBody,
 };
 
 pub use headers::{ATTEMPT, GRPC_TIMEOUT, TIMEOUT, received, write};
@@ -141,7 +142,7 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
 }
 
 impl<J: Transport<E>, B, E> Answers<Response<B>, E> for Http<J> {
-    type Answer = Response<B>;
+    type Answer = Response<TimedBody<B>>;
 
     fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
         match result {
@@ -150,8 +151,8 @@ impl<J: Transport<E>, B, E> Answers<Response<B>, E> for Http<J> {
         }
     }
 
-    fn deliver(&self, answer: Response<B>, _: Rest) -> Response<B> {
-        answer
+    fn deliver(&self, answer: Response<B>, rest: Rest<'_>) -> Self::Answer {
+        answer.map(|body| TimedBody::new(body, rest.timers, (rest.deadline, Scope::Total), rest.idle))
     }
 }
 

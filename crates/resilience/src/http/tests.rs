@@ -16,6 +16,7 @@ use crate::{
     outcome::Class,
     retry::{self, BudgetConfig},
     stack::Stack,
+    timeout::Timers,
 };
 
 fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -194,7 +195,7 @@ async fn a_keyed_post_is_sent_again_with_its_body_and_a_bare_one_is_not() {
     let config = retry::Config { attempts: NonZeroU32::new(3).unwrap(), ..retry::Config::default() };
     let stack = Stack::builder("a".parse().unwrap())
         .retry(config, BudgetConfig::default())
-        .build(&env, Http::default())
+        .build(&Timers::new(&env), Http::default())
         .unwrap();
     let upstream = Statuses(Default::default());
     let post = || Request::post("/").body(Full::new(Bytes::from("order"))).unwrap();

@@ -8,10 +8,9 @@ use std::{
 
 use pin_project_lite::pin_project;
 use quorate_foundations::time::Mono;
-use quorate_runtime::Env;
 
-use super::alarm::Alarm;
-use crate::{deadline::Deadline, outcome::Scope};
+use super::policies::Policies;
+use crate::{deadline::Deadline, outcome::Scope, timeout::Alarm};
 
 pin_project! {
     /// Work that is dropped when its time is up.
@@ -23,25 +22,12 @@ pin_project! {
     }
 }
 
-/// The time an attempt may take.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limit {
-    at: Deadline,
-    scope: Scope,
-}
-
-impl Limit {
-    /// What ends first of the whole call's time and that of an attempt that begins at `now`.
-    pub(super) fn of(total: Deadline, attempt: Option<std::time::Duration>, now: Mono) -> Self {
-        let attempt = attempt.map_or(Deadline::NEVER, |span| Deadline::after(now, span));
-        let scope = if attempt < total { Scope::Attempt } else { Scope::Total };
-        Self { at: attempt.earliest(total), scope }
-    }
-}
-
 impl<F: Future> Attempt<F> {
-    pub(super) fn new(work: F, limit: Limit, env: &Env) -> Self {
-        Self { work, alarm: Alarm::new(env, limit.at), scope: limit.scope }
+    /// `work` that begins at `now`, for as long as an attempt may take and the whole call's deadline, `total`, allows.
+    pub(super) fn new(work: F, policies: &Policies, now: Mono, total: Deadline) -> Self {
+        let at = policies.timeout.attempt(now, total);
+        let scope = if at < total { Scope::Attempt } else { Scope::Total };
+        Self { work, alarm: policies.timers.alarm(at), scope }
     }
 }
 
@@ -55,6 +41,6 @@ impl<F: Future> Future for Attempt<F> {
         if let Poll::Ready(done) = this.work.poll(cx) {
             return Poll::Ready(Ok(done));
         }
-        Pin::new(this.alarm).poll(cx).map(|()| Err(*this.scope))
+        this.alarm.ring(cx).map(|()| Err(*this.scope))
     }
 }

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use quorate_foundations::name::Name;
-use quorate_runtime::Env;
 use tower_layer::Layer;
 
 use super::{
@@ -13,7 +12,10 @@ use super::{
 use crate::{
     circuit_breaker::{self, Breaker},
     dice::Dice,
+    latency::Latency,
+    rate_limit::{self, Limiter, Rate},
     retry::{self, Repeatable, Retries},
+    timeout::{self, Timers},
 };
 
 /// The policies of one dependency, as a layer. Cheap to clone; all clones, and all services they are around, share the
@@ -29,11 +31,11 @@ pub struct Stack<P> {
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     name: Name,
-    total: Option<Duration>,
+    limit: Part<Rate, Limiter>,
+    timeout: timeout::Config,
     breaker: Part<circuit_breaker::Config, Breaker>,
     retry: Part<(retry::Config, retry::BudgetConfig), Retries>,
     endpoint: Part<circuit_breaker::Config, Breaker>,
-    attempt: Option<Duration>,
 }
 
 /// A policy to be made, or one that others share.
@@ -57,7 +59,14 @@ impl<C, T> Part<C, T> {
 impl Stack<()> {
     /// A stack without policies for the dependency called `name`.
     pub fn builder(name: Name) -> Builder {
-        Builder { name, total: None, breaker: Part::Absent, retry: Part::Absent, endpoint: Part::Absent, attempt: None }
+        Builder {
+            name,
+            limit: Part::Absent,
+            timeout: timeout::Config { total: None, attempt: None, idle: None, refuse_hopeless: true },
+            breaker: Part::Absent,
+            retry: Part::Absent,
+            endpoint: Part::Absent,
+        }
     }
 }
 
@@ -78,7 +87,7 @@ impl Policies {
 impl Builder {
     /// How long a call may take, with all attempts and waits. A deadline that the call brings holds as well.
     pub fn total(mut self, span: Duration) -> Self {
-        self.total = Some(span);
+        self.timeout.total = Some(span);
         self
     }
 
@@ -120,31 +129,70 @@ impl Builder {
 
     /// How long one attempt may take.
     pub fn attempt(mut self, span: Duration) -> Self {
-        self.attempt = Some(span);
+        self.timeout.attempt = Some(span);
+        self
+    }
+
+    /// All times at once.
+    pub fn timeouts(mut self, config: timeout::Config) -> Self {
+        self.timeout = config;
+        self
+    }
+
+    /// How many calls the dependency is asked for in a time. Each call counts once, whatever its attempts.
+    pub fn limit(mut self, rate: Rate) -> Self {
+        self.limit = Part::Made(rate);
+        self
+    }
+
+    /// A rate limit that others share.
+    pub fn shared_limit(mut self, limiter: Arc<Limiter>) -> Self {
+        self.limit = Part::Shared(limiter);
         self
     }
 
     /// The stack, for requests and answers that `protocol` understands.
     ///
     /// # Errors
-    /// [`ConfigError`](circuit_breaker::ConfigError): a breaker can't be as it was asked for.
-    pub fn build<P>(self, env: &Env, protocol: P) -> Result<Stack<P>, circuit_breaker::ConfigError> {
+    /// [`ConfigError`]: a policy can't be as it was asked for.
+    pub fn build<P>(self, timers: &Timers, protocol: P) -> Result<Stack<P>, ConfigError> {
+        self.timeout.check()?;
+        let env = timers.env();
         let dice = |purpose| Dice::from_rng(&mut env.random(purpose));
         let now = env.mono();
-        let circuit = |config| Breaker::new(config, dice("circuit breaker"), now);
-        let retries = |(config, budget)| Ok(Retries::new(config, budget, dice("retry")));
+        let circuit = |config| Breaker::new(config, dice("circuit breaker"), now).map_err(ConfigError::Breaker);
+        let retries = |(config, budget)| Ok::<_, ConfigError>(Retries::new(config, budget, dice("retry")));
         let policies = Policies {
-            env: env.clone(),
+            timers: timers.clone(),
             name: self.name,
-            total: self.total,
+            limiter: self.limit.build(|rate| Limiter::new(rate).map_err(ConfigError::Limit))?,
+            timeout: self.timeout,
+            latency: Latency::new(LATENCY_WINDOW),
             breaker: self.breaker.build(circuit)?,
             retries: self.retry.build(retries)?,
             endpoint: self.endpoint.build(circuit)?,
-            attempt: self.attempt,
             counts: Counts::new(),
         };
         Ok(Stack { policies: Arc::new(policies), protocol })
     }
+}
+
+/// Over which time it is known how long attempts take.
+const LATENCY_WINDOW: Duration = Duration::from_secs(30);
+
+/// Why a stack can't be as it was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A breaker.
+    #[error("the breaker can't be")]
+    Breaker(#[source] circuit_breaker::ConfigError),
+    /// The times.
+    #[error("the timeouts can't be")]
+    Timeout(#[from] timeout::ConfigError),
+    /// The rate limit.
+    #[error("the rate limit can't be")]
+    Limit(#[source] rate_limit::ConfigError),
 }
 
 impl<S, P: Clone> Layer<S> for Stack<P> {

@@ -7,9 +7,9 @@ use tower_service::Service;
 
 use super::{
     Rest,
-    alarm::Alarm,
-    attempt::{Attempt, Limit},
+    attempt::Attempt,
     permits::{Permits, Tried},
+    policies::Policies,
     protocol::{Answers, Intent, Requests, Try},
 };
 use crate::{
@@ -64,11 +64,6 @@ impl<T, E> Attempted<T, E> {
 }
 
 impl<S, P, K> Course<S, P, K> {
-    /// How long the attempt that begins at `now` may take.
-    pub(super) fn limit(&self, now: Mono) -> Limit {
-        Limit::of(self.deadline, self.permits.policies.attempt, now)
-    }
-
     /// What the next hop is told with the current attempt.
     pub(super) fn told(&self, fresh_connection: bool) -> Try {
         let number = self.attempts.as_ref().map_or(1, Attempts::number);
@@ -113,7 +108,8 @@ impl<S, P, K> Course<S, P, K> {
         let attempts =
             self.attempts.get_or_insert_with(|| retries.begin(self.intent.repeatable, self.owner, self.deadline));
         let ended = Ended { outcome, verdict, answer_begun: false };
-        match retries.ended(now, attempts, ended, Duration::ZERO) {
+        let needs = self.permits.policies.latency.median(now).unwrap_or_default();
+        match retries.ended(now, attempts, ended, needs) {
             Decision::Again { after, fresh_connection } => {
                 let attempt = attempts.number();
                 tracing::debug!(dependency = name.as_str(), attempt, ?after, ?outcome, "a call is sent again");
@@ -135,11 +131,14 @@ impl<S, P, K> Course<S, P, K> {
     where
         P: Answers<T, E>,
     {
-        let (outcome, began) = (attempted.outcome(), self.permits.began);
+        let (outcome, began, policies) = (attempted.outcome(), self.permits.began, self.permits.policies.clone());
         let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
         self.permits.end(now, outcome, retry_after);
         match attempted {
-            Attempted::Answered(Ok(answer), _) => Ok(self.protocol.deliver(answer, Rest { deadline: self.deadline })),
+            Attempted::Answered(Ok(answer), _) => {
+                let Policies { timers, timeout, .. } = &*policies;
+                Ok(self.protocol.deliver(answer, Rest { deadline: self.deadline, idle: timeout.idle, timers }))
+            }
             Attempted::Answered(Err(error), _) => Err(CallError::Upstream(error)),
             Attempted::TimedOut(scope) => Err(CallError::Timeout { scope, waited: now.saturating_since(began) }),
             Attempted::Refused(rejection) => Err(CallError::Rejected(rejection)),
@@ -153,13 +152,13 @@ impl<S, P, K> Course<S, P, K> {
         S: Service<P::Sent> + Clone,
     {
         loop {
-            let env = self.permits.policies.env.clone();
+            let policies = self.permits.policies.clone();
             if !next.after.is_zero() {
                 // It ends before the deadline: nothing else would have been decided.
-                Alarm::new(&env, Deadline::after(env.mono(), next.after)).await;
+                policies.timers.alarm(Deadline::after(policies.now(), next.after)).await;
             }
             let attempted = self.attempt(next).await;
-            let now = env.mono();
+            let now = policies.now();
             match self.decide(now, &attempted) {
                 Some(again) => next = again,
                 None => return self.finish(now, attempted),
@@ -174,7 +173,7 @@ impl<S, P, K> Course<S, P, K> {
     {
         let Next { mut sent, fresh_connection, .. } = next;
         let policies = self.permits.policies.clone();
-        let now = policies.env.mono();
+        let now = policies.now();
         let tried = match Tried::admit(&policies, now) {
             Ok(tried) => tried,
             Err(rejection) => return Attempted::Refused(rejection),
@@ -186,7 +185,7 @@ impl<S, P, K> Course<S, P, K> {
             poll_fn(|cx| service.poll_ready(cx)).await?;
             service.call(sent).await
         };
-        let ended = Attempt::new(work, self.limit(now), &policies.env).await;
-        self.judge(policies.env.mono(), tried, ended)
+        let ended = Attempt::new(work, &policies, now, self.deadline).await;
+        self.judge(policies.now(), tried, ended)
     }
 }

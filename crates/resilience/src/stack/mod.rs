@@ -5,9 +5,9 @@
 //! lets a storm of retries through. So the order isn't a choice:
 //!
 //! ```text
-//! caller ─▶ total deadline ─▶ breaker of the dependency ─▶ retry, with its budget
-//!                                                              │ each attempt
-//!                                     breaker of the endpoint ◀┘ ─▶ timeout of the attempt ─▶ service
+//! caller ─▶ rate limit ─▶ total deadline ─▶ breaker of the dependency ─▶ retry, with its budget
+//!                                                                      │ each attempt
+//!                                             breaker of the endpoint ◀┘ ─▶ timeout of the attempt ─▶ service
 //! ```
 //!
 //! Each policy may be absent, so a stack of one is that policy as a layer. What belongs between the two halves (a
@@ -30,6 +30,7 @@
 //! use quorate_resilience::{
 //!     circuit_breaker, retry,
 //!     stack::{Plain, Stack},
+//!     timeout::Timers,
 //! };
 //! use quorate_runtime::Env;
 //! use std::{convert::Infallible, time::Duration};
@@ -53,7 +54,7 @@
 //!     .breaker(circuit_breaker::Config::default())
 //!     .retry(retry::Config::default(), retry::BudgetConfig::default())
 //!     .attempt(Duration::from_millis(500))
-//!     .build(&env, Plain::idempotent())?;
+//!     .build(&Timers::new(&env), Plain::idempotent())?;
 //! let mut balances = stack.layer(Ledger);
 //! assert_eq!(balances.call(21).await?, 42);
 //! # Ok(())
@@ -63,7 +64,6 @@
 //! Sources: the standard pipeline of Microsoft.Extensions.Http.Resilience; linkerd2-proxy, which retries above the balancer and has
 //! a breaker for each endpoint below it.
 
-mod alarm;
 mod attempt;
 mod builder;
 mod course;
@@ -72,17 +72,23 @@ mod policies;
 mod protocol;
 mod service;
 
-use crate::deadline::Deadline;
+use std::time::Duration;
 
-pub use builder::{Builder, Stack};
+use crate::{deadline::Deadline, timeout::Timers};
+
+pub use builder::{Builder, ConfigError, Stack};
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use service::{Call, Guarded};
 
 /// What is left of a call once its answer has begun.
-#[derive(Clone, Copy, Debug)]
-pub struct Rest {
+#[derive(Clone, Copy)]
+pub struct Rest<'a> {
     /// When the answer has to be complete.
     pub deadline: Deadline,
+    /// How long nothing of it may come.
+    pub idle: Option<Duration>,
+    /// What alarms are set with.
+    pub timers: &'a Timers,
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use quorate_foundations::time::Mono;
 use super::policies::Policies;
 use crate::{
     circuit_breaker::machine::Ticket,
-    outcome::{Outcome, Rejection},
+    deadline::Deadline,
+    outcome::{Class, Outcome, Rejection},
 };
 
 /// What a call holds. Dropping it gives everything back: the call said nothing.
@@ -19,10 +20,9 @@ pub(super) struct Permits {
 }
 
 impl Permits {
-    /// Asks the policies of the dependency.
-    pub(super) fn admit(policies: Arc<Policies>, now: Mono) -> Result<Self, Rejection> {
-        let dependency = policies.breaker.as_ref().map(|breaker| breaker.acquire(now)).transpose();
-        let dependency = dependency.map_err(Rejection::from).inspect_err(|rejection| {
+    /// Asks the policies of the dependency for a call that has to end by `deadline`.
+    pub(super) fn admit(policies: Arc<Policies>, now: Mono, deadline: Deadline) -> Result<Self, Rejection> {
+        let dependency = policies.admit(now, deadline).inspect_err(|rejection| {
             policies.counts.ended(Outcome::Rejected(rejection.by()));
         })?;
         if let Some(retries) = &policies.retries {
@@ -53,6 +53,16 @@ impl Drop for Permits {
     }
 }
 
+impl Policies {
+    fn admit(&self, now: Mono, deadline: Deadline) -> Result<Option<Ticket>, Rejection> {
+        if let Some(limiter) = &self.limiter {
+            limiter.take(now, 1)?;
+        }
+        self.timeout.admit(now, deadline, self.latency.median(now))?;
+        Ok(self.breaker.as_ref().map(|breaker| breaker.acquire(now)).transpose()?)
+    }
+}
+
 /// What an attempt holds of the endpoint.
 pub(super) struct Tried {
     policies: Arc<Policies>,
@@ -70,6 +80,9 @@ impl Tried {
     /// Tells everybody what became of the attempt.
     pub(super) fn end(mut self, now: Mono, outcome: Outcome, retry_after: Option<std::time::Duration>) {
         let took = now.saturating_since(self.began);
+        if outcome == Outcome::Upstream(Class::Success) {
+            self.policies.latency.record(now, took);
+        }
         if let (Some(breaker), Some(ticket)) = (&self.policies.endpoint, self.ticket.take()) {
             breaker.settle(now, ticket, (outcome, took), retry_after);
         }

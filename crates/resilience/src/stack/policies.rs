@@ -5,36 +5,45 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
-use quorate_foundations::name::Name;
-use quorate_runtime::Env;
+use quorate_foundations::{name::Name, time::Mono};
 
 use crate::{
     circuit_breaker::Breaker,
+    latency::Latency,
     outcome::{Class, Outcome, Refuser, Scope},
+    rate_limit::Limiter,
     retry::Retries,
     stripes::Stripes,
     sync::lane,
+    timeout::{self, Timers},
 };
 
 /// What calls to one dependency pass, in the order of the fields. What is `None` isn't passed.
 pub(super) struct Policies {
-    pub(super) env: Env,
+    pub(super) timers: Timers,
     /// What the dependency is called in logs and metrics.
     pub(super) name: Name,
-    /// How long a call may take, with everything.
-    pub(super) total: Option<Duration>,
+    /// How many calls in a time.
+    pub(super) limiter: Option<Arc<Limiter>>,
+    /// How long a call, an attempt and a silence may take.
+    pub(super) timeout: timeout::Config,
+    /// How long attempts take that succeed.
+    pub(super) latency: Latency,
     /// The circuit of the dependency.
     pub(super) breaker: Option<Arc<Breaker>>,
     /// How it is sent again.
     pub(super) retries: Option<Arc<Retries>>,
     /// The circuit of the endpoint.
     pub(super) endpoint: Option<Arc<Breaker>>,
-    /// How long an attempt may take.
-    pub(super) attempt: Option<Duration>,
     pub(super) counts: Counts,
+}
+
+impl Policies {
+    pub(super) fn now(&self) -> Mono {
+        self.timers.env().mono()
+    }
 }
 
 /// What became of calls.

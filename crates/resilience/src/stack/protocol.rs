@@ -55,9 +55,8 @@ pub trait Answers<T, E> {
     /// What `result` says about the upstream.
     fn judge(&self, result: Result<&T, &E>) -> Verdict;
 
-    /// Hands over an answer. `rest` holds the call's place in the bulkhead and knows its deadline: an answer that is still to
-    /// come, such as a body, keeps it until it has come.
-    fn deliver(&self, answer: T, rest: Rest) -> Self::Answer;
+    /// Hands over an answer. `rest` knows by when it has to be complete, if it isn't yet.
+    fn deliver(&self, answer: T, rest: Rest<'_>) -> Self::Answer;
 }
 
 /// Requests that can be cloned and are all alike, and answers that are complete when they come.
@@ -121,7 +120,7 @@ impl<T, E, C: Classify<T, E>> Answers<T, E> for Plain<C> {
         self.classify.classify(result)
     }
 
-    fn deliver(&self, answer: T, _: Rest) -> T {
+    fn deliver(&self, answer: T, _: Rest<'_>) -> T {
         answer
     }
 }

@@ -18,10 +18,7 @@ use super::{
     policies::Policies,
     protocol::{Answers, Requests},
 };
-use crate::{
-    deadline::Deadline,
-    outcome::{CallError, Outcome, Scope},
-};
+use crate::outcome::CallError;
 
 /// A service behind a [`Stack`](super::Stack). Cheap to clone, as far as `S` is.
 ///
@@ -71,15 +68,10 @@ impl<S, P> Guarded<S, P> {
         S: Service<<P as Requests<R>>::Sent> + Clone,
     {
         let policies = &self.policies;
-        let now = policies.env.mono();
+        let now = policies.now();
         let intent = self.protocol.intent(&request, now);
-        let total = policies.total.map_or(Deadline::NEVER, |span| Deadline::after(now, span));
-        let deadline = intent.hop.deadline.earliest(total);
-        if deadline.has_passed(now) {
-            policies.counts.ended(Outcome::Timeout(Scope::Total));
-            return Err(CallError::Timeout { scope: Scope::Total, waited: std::time::Duration::ZERO });
-        }
-        let permits = Permits::admit(policies.clone(), now)?;
+        let deadline = policies.timeout.total(now, intent.hop.deadline);
+        let permits = Permits::admit(policies.clone(), now, deadline)?;
         let (mut sent, kept) = self.protocol.split(request, policies.retries.is_some());
         let again = kept.map(|kept| (self.service.clone(), kept));
         let owner = again.is_some() && !intent.hop.owned;
@@ -93,7 +85,7 @@ impl<S, P> Guarded<S, P> {
             }
         };
         self.protocol.stamp(&mut sent, course.told(false), now);
-        let attempt = Attempt::new(self.service.call(sent), course.limit(now), &policies.env);
+        let attempt = Attempt::new(self.service.call(sent), policies, now, deadline);
         Ok(State::First { course: Some((course, tried)), attempt })
     }
 }
@@ -154,7 +146,7 @@ where
                 Projected::First { course, attempt } => {
                     let Poll::Ready(ended) = attempt.poll(cx) else { return Poll::Pending };
                     let Some((mut course, tried)) = course.take() else { panic!("a call was polled after its end") };
-                    let now = course.permits.policies.env.mono();
+                    let now = course.permits.policies.now();
                     let attempted = course.judge(now, tried, ended);
                     match course.decide(now, &attempted) {
                         None => return Poll::Ready(course.finish(now, attempted)),

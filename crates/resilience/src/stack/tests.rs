@@ -16,6 +16,7 @@ use crate::{
     kit::{Failed, Reply, Upstream},
     outcome::Verdict,
     retry::{self, Backoff, BudgetConfig, Jitter, Repeatable, Retries},
+    timeout::Timers,
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -47,7 +48,7 @@ async fn a_read_is_sent_again_after_its_waits_until_it_succeeds() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
     upstream.script([Reply::Fail, Reply::Fail]);
-    let stack = named("a").retry(attempts(3), BudgetConfig::default()).build(&env, idempotent()).unwrap();
+    let stack = named("a").retry(attempts(3), BudgetConfig::default()).build(&Timers::new(&env), idempotent()).unwrap();
     let begun = env.mono();
     assert_eq!(stack.layer(upstream.clone()).call(7).await, Ok(7));
     let waited: Vec<Duration> = upstream.heard().iter().map(|at| at.saturating_since(begun)).collect();
@@ -61,7 +62,7 @@ async fn what_may_not_be_done_twice_is_sent_once_unless_it_certainly_was_not_don
     let upstream = Upstream::new(&env);
     let judge: Judge = Upstream::judge;
     let protocol = Plain::new().judged_by(judge);
-    let stack = named("a").retry(attempts(3), BudgetConfig::default()).build(&env, protocol).unwrap();
+    let stack = named("a").retry(attempts(3), BudgetConfig::default()).build(&Timers::new(&env), protocol).unwrap();
     upstream.script([Reply::Fail]);
     assert!(matches!(stack.layer(upstream.clone()).call(7).await, Err(CallError::Upstream(_))));
     assert_eq!(upstream.heard().len(), 1);
@@ -80,7 +81,7 @@ async fn a_call_ends_by_its_total_deadline_and_no_attempt_begins_that_would_not_
         .total(1_000 * MILLI)
         .attempt(400 * MILLI)
         .retry(config, BudgetConfig::default())
-        .build(&env, idempotent())
+        .build(&Timers::new(&env), idempotent())
         .unwrap();
     let begun = env.mono();
     let ended = stack.layer(upstream.clone()).call(7).await;
@@ -98,7 +99,7 @@ async fn a_thousand_calls_that_fail_together_are_retried_within_the_budget_when_
     let budget = BudgetConfig { percent: 20, interval: Duration::from_secs(10), floor_per_second: 10 };
     let mut config = attempts(4);
     config.backoff = Backoff { base: Duration::from_secs(5), cap: Duration::from_secs(5), jitter: Jitter::None };
-    let stack = named("a").retry(config, budget).build(&env, idempotent()).unwrap();
+    let stack = named("a").retry(config, budget).build(&Timers::new(&env), idempotent()).unwrap();
     let mut calls = tokio::task::JoinSet::new();
     for nth in 0..1_000 {
         let mut service = stack.layer(upstream.clone());
@@ -140,7 +141,7 @@ async fn an_open_circuit_of_the_endpoint_refuses_a_further_attempt_and_is_not_he
         .shared_breaker(dependency.clone())
         .retry(attempts(3), BudgetConfig::default())
         .endpoint_breaker(in_a_row(2))
-        .build(&env, idempotent())
+        .build(&Timers::new(&env), idempotent())
         .unwrap();
     let ended = stack.layer(upstream.clone()).call(7).await;
     assert!(matches!(ended, Err(CallError::Rejected(Rejection::Breaker(_)))), "{ended:?}");
@@ -153,7 +154,7 @@ async fn an_open_circuit_of_the_endpoint_refuses_a_further_attempt_and_is_not_he
 async fn a_call_that_is_dropped_gives_its_probe_back_and_counts_for_nothing() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    let stack = named("a").endpoint_breaker(in_a_row(1)).breaker(in_a_row(1)).build(&env, idempotent()).unwrap();
+    let stack = named("a").endpoint_breaker(in_a_row(1)).breaker(in_a_row(1)).build(&Timers::new(&env), idempotent()).unwrap();
     upstream.script([Reply::Fail]);
     assert!(stack.layer(upstream.clone()).call(1).await.is_err());
     env.sleep(Duration::from_secs(3)).await;
@@ -168,7 +169,7 @@ async fn a_call_that_is_dropped_gives_its_probe_back_and_counts_for_nothing() {
 async fn while_half_open_a_thousand_callers_reach_the_upstream_once() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    let stack = named("a").breaker(in_a_row(1)).build(&env, idempotent()).unwrap();
+    let stack = named("a").breaker(in_a_row(1)).build(&Timers::new(&env), idempotent()).unwrap();
     upstream.script([Reply::Fail]);
     assert!(stack.layer(upstream.clone()).call(0).await.is_err());
     env.sleep(Duration::from_secs(3)).await;
@@ -187,7 +188,7 @@ async fn while_half_open_a_thousand_callers_reach_the_upstream_once() {
 async fn a_connection_found_closed_is_replaced_at_once_and_only_once() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    let stack = named("a").retry(attempts(5), BudgetConfig::default()).build(&env, idempotent()).unwrap();
+    let stack = named("a").retry(attempts(5), BudgetConfig::default()).build(&Timers::new(&env), idempotent()).unwrap();
     upstream.script([Reply::Stale]);
     let begun = env.mono();
     assert_eq!(stack.layer(upstream.clone()).call(7).await, Ok(7));
@@ -200,7 +201,7 @@ async fn a_connection_found_closed_is_replaced_at_once_and_only_once() {
 async fn a_retry_after_is_a_floor_and_one_that_is_too_long_ends_the_call() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    let stack = named("a").retry(attempts(2), BudgetConfig::default()).build(&env, idempotent()).unwrap();
+    let stack = named("a").retry(attempts(2), BudgetConfig::default()).build(&Timers::new(&env), idempotent()).unwrap();
     upstream.script([Reply::Throttle(Some(Duration::from_secs(2)))]);
     let begun = env.mono();
     assert_eq!(stack.layer(upstream.clone()).call(7).await, Ok(7));
@@ -244,7 +245,7 @@ impl Answers<Carrying, Failed> for Headers {
         Upstream::judge(result)
     }
 
-    fn deliver(&self, answer: Carrying, _: Rest) -> Carrying {
+    fn deliver(&self, answer: Carrying, _: Rest<'_>) -> Carrying {
         answer
     }
 }
@@ -255,7 +256,7 @@ async fn of_three_hops_that_could_retry_the_first_does_and_the_upstream_sees_its
     let upstream = Upstream::new(&env);
     upstream.always(Reply::Fail);
     let hop = |name: &str| {
-        named(name).total(Duration::from_secs(9)).retry(attempts(3), BudgetConfig::default()).build(&env, Headers)
+        named(name).total(Duration::from_secs(9)).retry(attempts(3), BudgetConfig::default()).build(&Timers::new(&env), Headers)
     };
     let (edge, middle, back) = (hop("middle").unwrap(), hop("back").unwrap(), hop("upstream").unwrap());
     let flat = |result: Result<Carrying, CallError<Failed>>| match result {
@@ -313,7 +314,7 @@ async fn what_the_next_hop_is_told_counts_attempts_and_carries_the_shorter_deadl
     let stack = named("a")
         .total(Duration::from_secs(9))
         .retry(attempts(3), BudgetConfig::default())
-        .build(&env, Headers)
+        .build(&Timers::new(&env), Headers)
         .unwrap();
     let deadline = Deadline::after(env.mono(), Duration::from_secs(1));
     let before = Hop { spent: 4, ..Hop::until(deadline) };

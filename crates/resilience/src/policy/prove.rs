@@ -1,0 +1,198 @@
+//! Policies that can be read and can't work: what is impossible, by arithmetic alone.
+
+use std::time::Duration;
+
+use quorate_foundations::document::Fault;
+
+use super::{Document, Ownership, Policy, shown};
+use crate::{circuit_breaker::Window, retry::Jitter};
+
+/// How many calls one call at the first hop may become at the last, unless a policy says otherwise.
+const MAX_AMPLIFICATION: u32 = 4;
+/// Chains of calls are followed so far.
+const MAX_HOPS: usize = 32;
+
+/// Everything in `documents` that can't work, in their order: each with the field that would have to change, and the
+/// arithmetic that says so. Empty: nothing is impossible, which doesn't say that it is wise.
+///
+/// Chains of calls are looked at over all documents: a policy whose [`from`](Policy::from) is another one's
+/// [target](Policy::targets) comes behind it.
+pub fn prove(documents: &[Document]) -> Vec<Fault> {
+    let mut findings = Vec::new();
+    for document in documents {
+        let mut find = |field: &str, what: String| {
+            findings.push(Fault::at(&document.text, document.place(field), field, what));
+        };
+        times(document.policy(), &mut find);
+        waits(document.policy(), &mut find);
+        circuit(document.policy(), &mut find);
+        traffic(document.policy(), &mut find);
+        amplification(document, documents, &mut find);
+    }
+    findings
+}
+
+type Find<'a> = dyn FnMut(&str, String) + 'a;
+
+/// Do all attempts fit into the call?
+fn times(policy: &Policy, find: &mut Find<'_>) {
+    let (Some(total), Some(attempt)) = (policy.timeouts.total, policy.timeouts.attempt) else { return };
+    if attempt >= total {
+        let (attempt, total) = (shown(attempt), shown(total));
+        find(
+            "spec.timeouts.backendRequest",
+            format!("an attempt may take {attempt}, and the whole call ends after {total}: its limit is never reached"),
+        );
+        return;
+    }
+    let tries = policy.tries();
+    let needed = attempt.saturating_mul(tries);
+    if needed > total {
+        let fit = total.as_nanos() / attempt.as_nanos();
+        let (attempt, needed, total) = (shown(attempt), shown(needed), shown(total));
+        find(
+            "spec.retry.attempts",
+            format!(
+                "{tries} attempts of {attempt} take {needed}, and the whole call ends after {total}: \
+                 {fit} of them fit, without any wait between them"
+            ),
+        );
+    }
+}
+
+/// Do waits between attempts fit, and grow?
+fn waits(policy: &Policy, find: &mut Find<'_>) {
+    let Some((retry, budget)) = &policy.retry else { return };
+    if retry.attempts.get() == 1 {
+        return;
+    }
+    let backoff = retry.backoff;
+    if backoff.cap < backoff.base {
+        let (base, cap) = (shown(backoff.base), shown(backoff.cap));
+        find("spec.retry.backoff", format!("the first wait is {base}, and no wait is longer than {cap}"));
+    }
+    // With full jitter the shortest wait is none.
+    let least = match backoff.jitter {
+        Jitter::None | Jitter::Decorrelated => backoff.base.min(backoff.cap),
+        Jitter::Equal => backoff.base.min(backoff.cap) / 2,
+        Jitter::Full => Duration::ZERO,
+    };
+    if let Some(total) = policy.timeouts.total.filter(|total| least >= *total) {
+        let (least, total) = (shown(least), shown(total));
+        find(
+            "spec.retry.backoff",
+            format!("the first wait is at least {least}, and the whole call ends after {total}: nothing is ever sent again"),
+        );
+    }
+    if budget.percent == 0 && budget.floor_per_second == 0 {
+        find("spec.retryBudget", "nothing is allowed: no part of the calls, and none a second".to_owned());
+    }
+    let interval = budget.interval.as_secs_f64();
+    if let Some(rate) = policy.traffic.requests_per_second
+        && budget.floor_per_second == 0
+        && rate * interval * f64::from(budget.percent) < 100.0
+    {
+        let (percent, calls) = (budget.percent, rate * interval);
+        find(
+            "spec.retryBudget.percent",
+            format!(
+                "{percent} % of the {calls} calls that {rate} a second make in {} is less than one retry, \
+                 and `minRetryRate` allows none besides",
+                shown(budget.interval)
+            ),
+        );
+    }
+}
+
+/// Can the circuit open, and its probes succeed?
+fn circuit(policy: &Policy, find: &mut Find<'_>) {
+    let Some(breaker) = &policy.breaker else { return };
+    let takes_rates = breaker.failure_rate.is_some() || breaker.slow_rate.is_some();
+    if let (Some(rate), Window::Time(window), true) = (policy.traffic.requests_per_second, breaker.window, takes_rates) {
+        // Each further attempt passes the circuit as well, when everything fails.
+        let most = rate * window.as_secs_f64() * f64::from(policy.tries());
+        let minimum = breaker.minimum_calls.get();
+        if most < f64::from(minimum) {
+            find(
+                "spec.breaker.successRate.minRequests",
+                format!(
+                    "{minimum} calls have to be in a window of {}, and {rate} a second make {most} at most: \
+                     the rate never says anything",
+                    shown(window)
+                ),
+            );
+        }
+    }
+    let Some(attempt) = policy.timeouts.attempt else { return };
+    if breaker.probe_timeout < attempt {
+        let (probe, attempt) = (shown(breaker.probe_timeout), shown(attempt));
+        find(
+            "spec.breaker.probeTimeout",
+            format!("a probe fails after {probe}, while an attempt may take {attempt}: one that succeeds may keep it open"),
+        );
+    }
+    if breaker.slow_rate.is_some() && breaker.slow_after >= attempt {
+        let (slow, attempt) = (shown(breaker.slow_after), shown(attempt));
+        find(
+            "spec.breaker.slowCallRate.longerThan",
+            format!("a call is slow after {slow}, and an attempt ends after {attempt}: none is ever slow"),
+        );
+    }
+}
+
+/// Is what is expected allowed?
+fn traffic(policy: &Policy, find: &mut Find<'_>) {
+    let (Some(rate), Some(limit)) = (policy.traffic.requests_per_second, policy.rate_limit) else { return };
+    let allowed = f64::from(limit.quota.get()) / limit.window.as_secs_f64();
+    if allowed < rate {
+        find(
+            "spec.rateLimit.requests",
+            format!("{allowed} calls a second are allowed, and {rate} are expected in quiet hours already"),
+        );
+    }
+}
+
+/// How many calls does one call become, over all hops that end here?
+fn amplification(document: &Document, documents: &[Document], find: &mut Find<'_>) {
+    let policy = document.policy();
+    let most = policy.traffic.max_amplification.unwrap_or(MAX_AMPLIFICATION);
+    let mut worst = (policy.tries(), vec![document.policy()]);
+    let mut open = vec![vec![policy]];
+    while let Some(path) = open.pop() {
+        let calls = calls_of(&path);
+        if calls > worst.0 {
+            worst = (calls, path.clone());
+        }
+        if path.len() >= MAX_HOPS {
+            continue;
+        }
+        // The hops before: policies of calls to whoever makes the first ones of this path.
+        let Some(from) = path[0].from.as_ref() else { continue };
+        let before = documents.iter().map(Document::policy).filter(|before| before.targets.contains(from));
+        for before in before.filter(|before| !path.iter().any(|known| known.name == before.name)) {
+            open.push([vec![before], path.clone()].concat());
+        }
+    }
+    let (calls, path) = worst;
+    if calls <= most {
+        return;
+    }
+    let hops: Vec<String> = path.iter().map(|hop| format!("`{}` {}", hop.name, hop.tries())).collect();
+    let remedy = if path.iter().any(|hop| hop.ownership == Ownership::Ignored) {
+        "have one of them retry, or carry who does (`retry.ownership: carried`)"
+    } else {
+        "retry less often, or say that it may be so many (`traffic.maxAmplification`)"
+    };
+    find(
+        "spec.retry.attempts",
+        format!("one call may become {calls}, more than {most}: {}; {remedy}", hops.join(" × ")),
+    );
+}
+
+/// How many calls one call becomes along a path. Hops that carry who retries have one owner among them.
+fn calls_of(path: &[&Policy]) -> u32 {
+    let by_itself = |hop: &&&Policy| hop.ownership == Ownership::Ignored;
+    let ignoring = path.iter().filter(by_itself).fold(1_u32, |product, hop| product.saturating_mul(hop.tries()));
+    let carrying = path.iter().filter(|hop| !by_itself(hop)).map(|hop| hop.tries()).max().unwrap_or(1);
+    ignoring.saturating_mul(carrying)
+}

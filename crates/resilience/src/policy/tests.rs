@@ -1,0 +1,204 @@
+//! Documents that are read, refused, and proved to be unable to work.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use quorate_foundations::document::{Fault, Faults, Format};
+
+use super::*;
+use crate::{circuit_breaker::Window, retry::Jitter};
+
+const WHOLE: &str = "
+kind: ResiliencePolicy
+metadata: {name: orders}
+spec:
+  from: shop
+  targetRefs: [{kind: Backend, name: orders-v1}, {kind: Backend, name: orders-v2}]
+  timeouts: {request: 3s, backendRequest: 800ms, idle: 5s}
+  retry: {attempts: 2, backoff: 50ms, maxBackoff: 1s, jitter: equal, maxRetryAfter: 9s, ownership: carried}
+  retryBudget: {percent: 20, interval: 10s, minRetryRate: {count: 10, interval: 1s}}
+  breaker:
+    consecutive: 7
+    successRate: {below: 0.8, window: 30s, minRequests: 20}
+    slowCallRate: {above: 0.5, longerThan: 500ms}
+    open: {min: 1s, max: 60s, jitter: 0.2}
+    probes: 1
+    probeTimeout: 2s
+  rateLimit: {requests: 100, per: 1s, burst: 20}
+  traffic: {requestsPerSecond: 40, maxAmplification: 3}
+";
+
+fn read(text: &str) -> Result<Vec<Document>, Faults> {
+    Document::read_all(text, Format::Yaml)
+}
+
+/// What is wrong with a policy whose `spec` is this, with line and field.
+fn faults(spec: &str) -> Vec<(u32, String)> {
+    let text = format!("kind: ResiliencePolicy\nmetadata: {{name: a}}\nspec:\n{spec}");
+    let faults = read(&text).unwrap_err();
+    faults.list.into_iter().map(|fault| (fault.line, fault.field)).collect()
+}
+
+/// What can't work in a policy whose `spec` is this.
+fn findings(spec: &str) -> Vec<Fault> {
+    prove(&read(&format!("kind: ResiliencePolicy\nmetadata: {{name: a}}\nspec:\n{spec}")).unwrap())
+}
+
+#[test]
+fn a_whole_document_becomes_a_stack_and_nothing_in_it_is_impossible() {
+    let documents = read(WHOLE).unwrap();
+    assert_eq!(prove(&documents), []);
+    let policy = documents[0].policy();
+    let (retry, budget) = policy.retry.unwrap();
+    assert_eq!((policy.name.as_str(), retry.attempts.get(), retry.backoff.jitter), ("orders", 3, Jitter::Equal));
+    assert_eq!((budget.percent, budget.floor_per_second), (20, 10));
+    assert_eq!(policy.targets.len(), 2);
+    let breaker = policy.breaker.as_ref().unwrap();
+    assert_eq!((breaker.window, breaker.minimum_calls.get()), (Window::Time(Duration::from_secs(30)), 20));
+    assert_eq!(policy.rate_limit.unwrap().burst, NonZeroU32::new(20).unwrap());
+}
+
+#[test]
+fn the_schema_knows_exactly_the_fields_that_are_read() {
+    let schema: serde_json::Value = serde_json::from_str(SCHEMA).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let tree = quorate_foundations::document::parse(WHOLE, Format::Yaml).unwrap();
+    let instance: serde_json::Value = serde_json::from_str(&tree.value.to_json()).unwrap();
+    assert!(validator.is_valid(&instance), "{:?}", validator.iter_errors(&instance).collect::<Vec<_>>());
+    // Every field of the schema stands in the whole document, or takes the place of one that does.
+    let mut waiting = vec![(String::new(), &schema)];
+    while let Some((path, part)) = waiting.pop() {
+        for (name, inner) in part["properties"].as_object().into_iter().flatten() {
+            let path = format!("{path}/{name}");
+            let there = instance.pointer(&path).is_some();
+            let apart = ["/apiVersion", "/metadata/namespace", "/spec/breaker/successRate/calls"].contains(&path.as_str());
+            assert!(there || apart, "{path} is in the schema, and the reader was not asked for it");
+            waiting.push((path, inner));
+        }
+    }
+    // And what the one refuses, the other does.
+    for (field, value) in [("spec", serde_json::json!({"retries": 1})), ("kind", serde_json::json!("Policy"))] {
+        let mut wrong = instance.clone();
+        wrong[field] = value;
+        assert!(!validator.is_valid(&wrong));
+        assert!(Document::read_all(&wrong.to_string(), Format::Json).is_err());
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_with_line_and_field() {
+    let found = faults(
+        "  timeouts: {request: 3}\n  retry: {attemps: 2, jitter: some}\n  breaker: {probes: 0}\n  rateLimit: {per: 1x}\n",
+    );
+    let expected = [
+        (4, "spec.timeouts.request"),
+        (5, "spec.retry.attemps"),
+        (5, "spec.retry.jitter"),
+        (6, "spec.breaker"),
+        (6, "spec.breaker.probes"),
+        (7, "spec.rateLimit"),
+        (7, "spec.rateLimit.per"),
+    ];
+    assert_eq!(found, expected.map(|(line, field)| (line, field.to_owned())));
+}
+
+#[test]
+fn a_text_without_a_policy_is_no_policy_and_other_kinds_beside_one_are_left_alone() {
+    assert!(read("kind: HTTPRoute\nspec: {}\n").unwrap_err().to_string().contains("no ResiliencePolicy"));
+    assert!(read("").is_err());
+    let route = "---\nkind: HTTPRoute\nmetadata: {name: r}\nspec: {rules: []}\n---";
+    assert_eq!(read(&format!("{route}{WHOLE}")).unwrap().len(), 1);
+    let twice = read(&format!("{WHOLE}---{WHOLE}")).unwrap_err();
+    assert_eq!(twice.list[0].field, "metadata.name");
+}
+
+#[test]
+fn toml_says_the_same() {
+    let text = "kind = 'ResiliencePolicy'\nmetadata.name = 'a'\n[spec.retry]\nattempts = 2\n";
+    assert_eq!(Document::read_all(text, Format::Toml).unwrap()[0].policy().tries(), 3);
+}
+
+#[test]
+fn each_impossible_combination_is_named_with_the_field_that_would_have_to_change() {
+    for (spec, field, says) in [
+        ("  timeouts: {request: 2s, backendRequest: 2s}\n", "spec.timeouts.backendRequest", "never reached"),
+        ("  timeouts: {request: 2s, backendRequest: 800ms}\n  retry: {attempts: 2}\n", "spec.retry.attempts", "2 of them fit"),
+        ("  retry: {attempts: 1, backoff: 2s, maxBackoff: 1s}\n", "spec.retry.backoff", "no wait is longer than 1s"),
+        (
+            "  timeouts: {request: 1s}\n  retry: {attempts: 1, backoff: 1s, jitter: none}\n",
+            "spec.retry.backoff",
+            "nothing is ever sent again",
+        ),
+        (
+            "  retry: {attempts: 1}\n  retryBudget: {percent: 0, minRetryRate: {count: 0}}\n",
+            "spec.retryBudget",
+            "nothing is allowed",
+        ),
+        (
+            "  retry: {attempts: 1}\n  retryBudget: {percent: 10, interval: 1s, minRetryRate: {count: 0}}\n  traffic: {requestsPerSecond: 5}\n",
+            "spec.retryBudget.percent",
+            "less than one retry",
+        ),
+        (
+            "  breaker: {successRate: {below: 0.5, window: 30s, minRequests: 20}}\n  traffic: {requestsPerSecond: 0.5}\n",
+            "spec.breaker.successRate.minRequests",
+            "never says anything",
+        ),
+        (
+            "  timeouts: {backendRequest: 3s}\n  breaker: {consecutive: 5, probeTimeout: 2s}\n",
+            "spec.breaker.probeTimeout",
+            "may keep it open",
+        ),
+        (
+            "  timeouts: {backendRequest: 1s}\n  breaker: {slowCallRate: {above: 0.5, longerThan: 1s}, probeTimeout: 2s}\n",
+            "spec.breaker.slowCallRate.longerThan",
+            "none is ever slow",
+        ),
+        (
+            "  rateLimit: {requests: 10, per: 1m}\n  traffic: {requestsPerSecond: 5}\n",
+            "spec.rateLimit.requests",
+            "are expected",
+        ),
+        ("  retry: {attempts: 4}\n", "spec.retry.attempts", "one call may become 5"),
+    ] {
+        let found = findings(spec);
+        assert_eq!(found.len(), 1, "{spec}: {found:?}");
+        assert_eq!(found[0].field, field);
+        assert!(found[0].what.contains(says), "{}", found[0]);
+        assert!(found[0].line >= 4, "{}", found[0]);
+    }
+}
+
+#[test]
+fn what_just_works_is_not_impossible() {
+    for spec in [
+        "  timeouts: {request: 2400ms, backendRequest: 800ms}\n  retry: {attempts: 2}\n",
+        "  breaker: {successRate: {below: 0.5, window: 30s, minRequests: 20}}\n  traffic: {requestsPerSecond: 0.67}\n",
+        "  rateLimit: {requests: 5, per: 1s}\n  traffic: {requestsPerSecond: 5}\n",
+        "  timeouts: {request: 1s}\n  retry: {attempts: 1, backoff: 30s, maxBackoff: 60s, jitter: full}\n",
+    ] {
+        assert_eq!(findings(spec), [], "{spec}");
+    }
+}
+
+fn hop(from: &str, to: &str, ownership: &str) -> String {
+    format!(
+        "---\nkind: ResiliencePolicy\nmetadata: {{name: {from}-{to}}}\nspec:\n  from: {from}\n  \
+         targetRefs: [{{name: {to}}}]\n  retry: {{attempts: 2, ownership: {ownership}}}\n"
+    )
+}
+
+#[test]
+fn hops_that_each_retry_multiply_and_hops_that_carry_the_owner_do_not() {
+    let chain = |ownership: &str| {
+        let text = [hop("edge", "shop", ownership), hop("shop", "stock", ownership), hop("stock", "bank", ownership)];
+        prove(&read(&text.concat()).unwrap())
+    };
+    assert_eq!(chain("carried"), []);
+    let found = chain("ignored");
+    assert_eq!(found.len(), 2, "the second hop makes 9 of one, the third 27: {found:?}");
+    assert!(found[1].what.contains("one call may become 27"), "{}", found[1]);
+    assert!(found[1].what.contains("`edge-shop` 3 × `shop-stock` 3 × `stock-bank` 3"), "{}", found[1]);
+    // A circle of calls is followed once round.
+    let circle = [hop("a", "b", "ignored"), hop("b", "a", "ignored")];
+    assert_eq!(prove(&read(&circle.concat()).unwrap()).len(), 2);
+}

@@ -1,0 +1,148 @@
+//! A shared limit whose count is kept in memory, and sometimes can't be asked.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+use super::*;
+
+/// Keeps the count of one key as a store would, and can be cut off.
+struct Keeper {
+    env: Env,
+    due: Mutex<u64>,
+    asked: AtomicU32,
+    cut: AtomicBool,
+    silent: AtomicBool,
+}
+
+impl Quota for Keeper {
+    fn take<'a>(
+        &'a self,
+        _: &'a Name,
+        rate: Rate,
+        least: NonZeroU32,
+        most: NonZeroU32,
+    ) -> BoxFuture<'a, Result<Portion, Unavailable>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            if self.silent.load(Ordering::Relaxed) {
+                self.env.sleep(Duration::from_secs(3_600)).await;
+            }
+            if self.cut.load(Ordering::Relaxed) {
+                return Err(Unavailable(Arc::new(io::Error::other("cut off"))));
+            }
+            let (rule, now) = (Gcra::new(rate).unwrap(), self.env.mono());
+            let mut due = self.due.lock().unwrap();
+            Ok(match rule.lease(*due, now, least, most) {
+                Ok((units, after)) => {
+                    *due = after;
+                    Portion::Given { units, left: rule.standing(after, now) }
+                }
+                Err(refused) => Portion::Refused(refused),
+            })
+        })
+    }
+}
+
+struct World {
+    env: Env,
+    keeper: Arc<Keeper>,
+}
+
+impl World {
+    fn new() -> Self {
+        let env = Env::real();
+        let [cut, silent] = [(); 2].map(|()| AtomicBool::new(false));
+        let keeper = Keeper { env: env.clone(), due: Mutex::new(0), asked: AtomicU32::new(0), cut, silent };
+        Self { env, keeper: Arc::new(keeper) }
+    }
+
+    /// One of the processes that share a hundred units a minute.
+    fn process(&self, portion: u32, on_unavailable: OnUnavailable) -> Shared {
+        let config = SharedConfig {
+            rate: Rate::new(n(100), Duration::from_secs(60)),
+            portion: n(portion),
+            lease: Duration::from_secs(5),
+            patience: Duration::from_millis(50),
+            on_unavailable,
+            most_keys: 16.try_into().unwrap(),
+        };
+        Shared::new(&self.env, self.keeper.clone(), config).unwrap()
+    }
+}
+
+fn n(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap()
+}
+
+fn key() -> Name {
+    "tenant".parse().unwrap()
+}
+
+async fn taken(shared: &Shared, times: u32) -> usize {
+    let mut taken = 0;
+    for _ in 0..times {
+        taken += usize::from(shared.take(&key(), 1).await.is_ok());
+    }
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_that_share_a_limit_get_it_together_and_ask_for_portions() {
+    let world = World::new();
+    let processes = [(); 3].map(|()| world.process(10, OnUnavailable::Deny));
+    let mut given = 0;
+    for _ in 0..100 {
+        for process in &processes {
+            given += taken(process, 1).await;
+        }
+    }
+    assert_eq!(given, 100);
+    let refusals = 300 - given;
+    assert_eq!(world.keeper.asked.load(Ordering::Relaxed) as usize, 10 + refusals, "ten portions of ten");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_leased_and_not_used_is_forgotten_when_its_time_is_up() {
+    let world = World::new();
+    let process = world.process(100, OnUnavailable::Deny);
+    assert_eq!(taken(&process, 1).await, 1);
+    world.env.sleep(Duration::from_secs(6)).await;
+    // Ten units came since; the 99 that were leased are gone.
+    assert_eq!(taken(&process, 100).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_store_is_answered_as_declared() {
+    let world = World::new();
+    let alone = Rate::new(n(5), Duration::from_secs(60));
+    let [allow, deny, local] = [OnUnavailable::Allow, OnUnavailable::Deny, OnUnavailable::Local(alone)]
+        .map(|declared| world.process(1, declared));
+    for (cut, silent) in [(true, false), (false, true)] {
+        world.keeper.cut.store(cut, Ordering::Relaxed);
+        world.keeper.silent.store(silent, Ordering::Relaxed);
+        assert_eq!(allow.take(&key(), 1).await.unwrap(), Allowed { by: Count::Nobodys, left: None });
+        let refused = deny.take(&key(), 1).await.unwrap_err();
+        match cut {
+            true => assert!(matches!(refused, SharedRejected::Unavailable(_)), "{refused}"),
+            false => assert!(matches!(refused, SharedRejected::Silent { .. }), "{refused}"),
+        }
+    }
+    assert_eq!(taken(&local, 20).await, 5);
+    world.keeper.silent.store(false, Ordering::Relaxed);
+    let back = local.take(&key(), 1).await.unwrap();
+    assert_eq!(back.by, Count::Shared, "once it can be asked, its count holds");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_comes_and_goes_never_gives_more_than_the_rate() {
+    let world = World::new();
+    let process = world.process(7, OnUnavailable::Deny);
+    let mut given = 0;
+    for round in 0..200_u32 {
+        world.keeper.cut.store(round % 3 == 0, Ordering::Relaxed);
+        given += taken(&process, 3).await;
+    }
+    assert_eq!(given, 100);
+}

@@ -1,0 +1,33 @@
+//! When the driver of the timers wakes next, and who tells it that this is too late.
+//!
+//! The driver looks through the wheels one after the other, and somebody may set a deadline in one that it has left
+//! already. So it says "tell me of anything" before it begins to look, and what it found only afterwards: whoever sets a
+//! deadline does so first and looks second at what the driver has planned.
+
+use super::sync::{AtomicU64, Ordering};
+
+/// The tick at which the driver wakes.
+pub(super) struct Planned(AtomicU64);
+
+impl Planned {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    /// The driver is about to look: until it has, it wants to be told of everything.
+    pub(super) fn look(&self) {
+        // Ordering: each wheel is behind a lock. Whoever sets a deadline in a wheel after the driver has looked at it takes
+        // that lock after the driver gave it back, and so sees this, or what the driver planned later.
+        self.0.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    /// The driver has looked, and sleeps until `next`.
+    pub(super) fn sleep(&self, next: Option<u64>) {
+        self.0.store(next.unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether the driver must be told of a deadline at `due` that was set just now.
+    pub(super) fn is_later_than(&self, due: u64) -> bool {
+        due < self.0.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,56 @@
+//! Setting a deadline while the driver looks, under every interleaving that loom finds.
+
+use loom::{
+    sync::{Arc, Mutex, atomic::AtomicBool},
+    thread,
+};
+
+mod sync {
+    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+}
+
+#[path = "planned.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same source, built on loom's atomics")]
+#[allow(dead_code, reason = "loom tries a part of it")]
+mod planned;
+
+use planned::Planned;
+use sync::Ordering;
+
+/// Wheels that hold at most one deadline, as the driver and those who set deadlines use them.
+struct Timers {
+    planned: Planned,
+    wheels: [Mutex<Option<u64>>; 2],
+    told: AtomicBool,
+}
+
+impl Timers {
+    fn arm(&self, wheel: usize, due: u64) {
+        *self.wheels[wheel].lock().unwrap() = Some(due);
+        if self.planned.is_later_than(due) {
+            self.told.store(true, Ordering::Release);
+        }
+    }
+
+    fn look(&self) -> Option<u64> {
+        self.planned.look();
+        let next = self.wheels.iter().filter_map(|wheel| *wheel.lock().unwrap()).min();
+        self.planned.sleep(next);
+        next
+    }
+}
+
+#[test]
+fn a_deadline_that_is_set_while_the_driver_looks_is_seen_or_told() {
+    loom::model(|| {
+        let wheels = [Some(9), None].map(Mutex::new);
+        let timers = Arc::new(Timers { planned: Planned::new(), wheels, told: AtomicBool::new(false) });
+        // It had planned to wake at 9, and looks again for some other reason.
+        timers.planned.sleep(Some(9));
+        let setter = timers.clone();
+        let setter = thread::spawn(move || setter.arm(1, 5));
+        let planned = timers.look();
+        setter.join().unwrap();
+        assert!(planned == Some(5) || timers.told.load(Ordering::Acquire), "planned {planned:?}, and not told");
+    });
+}
