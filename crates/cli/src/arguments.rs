@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, log,
     output::Format,
-    patterns, schema, serve, sim, store, stream, subscription, view,
+    patterns, policy, schema, serve, sim, store, stream, subscription, view,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -75,6 +75,9 @@ enum Command {
     /// Check and read archives: files that events were moved to
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Documents of resilience policies: check them, print their schema
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -129,6 +132,7 @@ impl Arguments {
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Archive(command) => command.run(&env, output).await,
+            Command::Policy(command) => command.run(&env, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,

@@ -17,6 +17,7 @@ mod log;
 mod output;
 mod pages;
 mod patterns;
+mod policy;
 mod schema;
 mod serve;
 mod sim;

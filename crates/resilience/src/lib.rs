@@ -5,6 +5,8 @@
 //! the caller reads the clock once for all of them, waits and sends. [`outcome`] is the vocabulary they share.
 
 pub mod circuit_breaker;
+#[cfg(feature = "client")]
+pub mod client;
 pub mod deadline;
 pub mod dice;
 pub mod hop;

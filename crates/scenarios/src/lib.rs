@@ -17,6 +17,7 @@ pub mod museum;
 mod node;
 mod notes;
 mod page;
+mod resilience;
 mod views;
 mod world;
 
@@ -193,6 +194,12 @@ pub fn all() -> &'static [Scenario] {
             about: "clients append, forget old events, and send old appends once more",
             sometimes: &["store: an append was known already", "store: several blocks were rewritten at once"],
             play: Play::Log(log::retention::cast),
+        },
+        Scenario {
+            name: "retry-storm",
+            about: "an upstream dies and returns under load, behind three hops that could each retry, and is not kept down by it",
+            sometimes: &["retry: a call was sent again", "retry: another hop retries", "retry: the budget was spent"],
+            play: Play::Own(resilience::storm::run),
         },
         Scenario {
             name: "stamps",

@@ -79,4 +79,10 @@ pub const PIECES: &[Piece] = &[
         scenario: "views",
         about: "the checkpoint of a view stays at the last event that matters to it, and the rest is read again and again",
     },
+    Piece { name: "every-hop-retries", scenario: "retry-storm", about: "a hop retries although one before it does" },
+    Piece {
+        name: "retry-charged-late",
+        scenario: "retry-storm",
+        about: "the budget is charged when a retry is sent, and does not see those that still wait",
+    },
 ];

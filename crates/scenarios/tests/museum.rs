@@ -63,4 +63,6 @@ pieces! {
     effect_repeated_on_rebuild,
     unfenced_view_owner,
     filtered_view_rescans,
+    every_hop_retries,
+    retry_charged_late,
 }

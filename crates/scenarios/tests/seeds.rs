@@ -121,6 +121,7 @@ scenarios! {
     machines_hlc,
     machines_subscription,
     retention,
+    retry_storm,
     stamps,
     views,
     workers,

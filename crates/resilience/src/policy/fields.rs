@@ -85,7 +85,9 @@ impl<'r, 'n, 't> Fields<'r, 'n, 't> {
         self.note(key, node.span.clone());
         let read = duration(text);
         if read.is_none() {
-            let what = format!("`{text}` is no time: write whole numbers with units, as in `1m30s`; h, m, s, ms and us are known");
+            let what = format!(
+                "`{text}` is no time: write whole numbers with units, as in `1m30s`; h, m, s, ms and us are known"
+            );
             self.fault(key, &node.span, what);
         }
         read

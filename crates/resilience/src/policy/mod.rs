@@ -42,7 +42,7 @@
 //!   retry: {attempts: 2}
 //! ";
 //! let documents = Document::read_all(text, Format::Yaml)?;
-//! let finding = &prove(&documents)[0];
+//! let finding = &prove(&documents)[0].fault;
 //! assert_eq!((finding.line, finding.field.as_str()), (6, "spec.retry.attempts"));
 //! assert!(finding.what.contains("2.4s"), "{finding}");
 //! # Ok::<_, quorate_foundations::document::Faults>(())
@@ -64,7 +64,7 @@ use crate::{
     timeout,
 };
 
-pub use prove::prove;
+pub use prove::{Finding, prove};
 
 /// The JSON Schema (draft 2020-12) of one document.
 pub const SCHEMA: &str = include_str!("policy.schema.json");

@@ -12,16 +12,25 @@ const MAX_AMPLIFICATION: u32 = 4;
 /// Chains of calls are followed so far.
 const MAX_HOPS: usize = 32;
 
+/// Something that can't work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// In which of the documents, counted from 0.
+    pub of: usize,
+    /// Where in it, and why.
+    pub fault: Fault,
+}
+
 /// Everything in `documents` that can't work, in their order: each with the field that would have to change, and the
 /// arithmetic that says so. Empty: nothing is impossible, which doesn't say that it is wise.
 ///
 /// Chains of calls are looked at over all documents: a policy whose [`from`](Policy::from) is another one's
 /// [target](Policy::targets) comes behind it.
-pub fn prove(documents: &[Document]) -> Vec<Fault> {
+pub fn prove(documents: &[Document]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for document in documents {
+    for (of, document) in documents.iter().enumerate() {
         let mut find = |field: &str, what: String| {
-            findings.push(Fault::at(&document.text, document.place(field), field, what));
+            findings.push(Finding { of, fault: Fault::at(&document.text, document.place(field), field, what) });
         };
         times(document.policy(), &mut find);
         waits(document.policy(), &mut find);
@@ -81,7 +90,9 @@ fn waits(policy: &Policy, find: &mut Find<'_>) {
         let (least, total) = (shown(least), shown(total));
         find(
             "spec.retry.backoff",
-            format!("the first wait is at least {least}, and the whole call ends after {total}: nothing is ever sent again"),
+            format!(
+                "the first wait is at least {least}, and the whole call ends after {total}: nothing is ever sent again"
+            ),
         );
     }
     if budget.percent == 0 && budget.floor_per_second == 0 {
@@ -108,7 +119,8 @@ fn waits(policy: &Policy, find: &mut Find<'_>) {
 fn circuit(policy: &Policy, find: &mut Find<'_>) {
     let Some(breaker) = &policy.breaker else { return };
     let takes_rates = breaker.failure_rate.is_some() || breaker.slow_rate.is_some();
-    if let (Some(rate), Window::Time(window), true) = (policy.traffic.requests_per_second, breaker.window, takes_rates) {
+    if let (Some(rate), Window::Time(window), true) = (policy.traffic.requests_per_second, breaker.window, takes_rates)
+    {
         // Each further attempt passes the circuit as well, when everything fails.
         let most = rate * window.as_secs_f64() * f64::from(policy.tries());
         let minimum = breaker.minimum_calls.get();
@@ -128,7 +140,9 @@ fn circuit(policy: &Policy, find: &mut Find<'_>) {
         let (probe, attempt) = (shown(breaker.probe_timeout), shown(attempt));
         find(
             "spec.breaker.probeTimeout",
-            format!("a probe fails after {probe}, while an attempt may take {attempt}: one that succeeds may keep it open"),
+            format!(
+                "a probe fails after {probe}, while an attempt may take {attempt}: one that succeeds may keep it open"
+            ),
         );
     }
     if breaker.slow_rate.is_some() && breaker.slow_after >= attempt {

@@ -59,7 +59,8 @@ fn document(reader: &Reader<'_>, node: &Node, text: &Arc<str>) -> Option<Documen
     });
     let policy = root.inner("spec", |spec| Some(policy(spec)));
     let (Some(name), Some(policy)) = (name, policy) else {
-        let missing = ["metadata", "spec"].into_iter().filter(|key| !places.borrow().iter().any(|(known, _)| known == key));
+        let missing =
+            ["metadata", "spec"].into_iter().filter(|key| !places.borrow().iter().any(|(known, _)| known == key));
         missing.for_each(|key| root.fault(key, &node.span, "this is missing"));
         root.end();
         return None;
@@ -111,12 +112,7 @@ fn targets(spec: &mut Fields<'_, '_, '_>) -> Vec<Name> {
 }
 
 impl<'r> Fields<'r, '_, '_> {
-    fn target(
-        &self,
-        n: usize,
-        node: &Node,
-        places: &RefCell<Vec<(String, std::ops::Range<usize>)>>,
-    ) -> Option<Name> {
+    fn target(&self, n: usize, node: &Node, places: &RefCell<Vec<(String, std::ops::Range<usize>)>>) -> Option<Name> {
         let mut fields = Fields::of(self.reader(), format!("spec.targetRefs[{n}]"), node, places)?;
         ["group", "kind", "namespace"].into_iter().for_each(|key| _ = fields.text(key));
         let name = fields.required_text("name");
@@ -180,9 +176,8 @@ fn budget(fields: &mut Fields<'_, '_, '_>) -> BudgetConfig {
 fn breaker(fields: &mut Fields<'_, '_, '_>) -> Option<circuit_breaker::Config> {
     let mut config = circuit_breaker::Config { failure_rate: None, ..circuit_breaker::Config::default() };
     config.consecutive = fields.count("consecutive");
-    let rate = fields.inner("successRate", |rate| {
-        Some((rate.part("below", 1.0), window(rate), rate.count("minRequests")))
-    });
+    let rate =
+        fields.inner("successRate", |rate| Some((rate.part("below", 1.0), window(rate), rate.count("minRequests"))));
     if let Some((below, window, minimum)) = rate {
         // A document says below which part of successes a circuit opens, the circuit at which part of failures: just above
         // the complement, so that exactly as many successes as are wanted are enough.

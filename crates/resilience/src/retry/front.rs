@@ -101,6 +101,21 @@ impl Retries {
         decision
     }
 
+    /// The same, with a budget that isn't charged yet.
+    #[cfg(feature = "museum")]
+    pub(crate) fn ended_uncharged(
+        &self,
+        now: Mono,
+        attempts: &mut Attempts,
+        ended: Ended,
+        needs: Duration,
+    ) -> Decision {
+        self.with(|rules| {
+            rules.budget.calls(now, self.calls.sum());
+            attempts.ended(now, ended, needs, &mut rules.budget.clone(), &mut rules.dice)
+        })
+    }
+
     /// Charges one call beyond the first, such as a hedge, unless the budget is spent.
     #[must_use]
     pub fn charge(&self, now: Mono) -> bool {

@@ -109,17 +109,31 @@ impl<S, P, K> Course<S, P, K> {
             self.attempts.get_or_insert_with(|| retries.begin(self.intent.repeatable, self.owner, self.deadline));
         let ended = Ended { outcome, verdict, answer_begun: false };
         let needs = self.permits.policies.latency.median(now).unwrap_or_default();
-        match retries.ended(now, attempts, ended, needs) {
+        let env = self.permits.policies.timers.env();
+        #[cfg(feature = "museum")]
+        let decision = if env.planted("retry-charged-late") {
+            retries.ended_uncharged(now, attempts, ended, needs)
+        } else {
+            retries.ended(now, attempts, ended, needs)
+        };
+        #[cfg(not(feature = "museum"))]
+        let decision = retries.ended(now, attempts, ended, needs);
+        match decision {
             Decision::Again { after, fresh_connection } => {
+                env.reached("retry: a call was sent again");
                 let attempt = attempts.number();
                 tracing::debug!(dependency = name.as_str(), attempt, ?after, ?outcome, "a call is sent again");
                 Some(Next { sent, after, fresh_connection })
             }
             Decision::Stop(Stop::Budget) => {
+                env.reached("retry: the budget was spent");
                 tracing::warn!(dependency = name.as_str(), ?outcome, "a call is not sent again: the budget is spent");
                 None
             }
             Decision::Stop(why) => {
+                if why == Stop::OwnedElsewhere {
+                    env.reached("retry: another hop retries");
+                }
                 tracing::debug!(dependency = name.as_str(), ?why, ?outcome, "a call is not sent again");
                 None
             }
@@ -156,6 +170,12 @@ impl<S, P, K> Course<S, P, K> {
             if !next.after.is_zero() {
                 // It ends before the deadline: nothing else would have been decided.
                 policies.timers.alarm(Deadline::after(policies.now(), next.after)).await;
+            }
+            #[cfg(feature = "museum")]
+            if let Some(retries) =
+                policies.retries.as_ref().filter(|_| policies.timers.env().planted("retry-charged-late"))
+            {
+                _ = retries.charge(policies.now());
             }
             let attempted = self.attempt(next).await;
             let now = policies.now();

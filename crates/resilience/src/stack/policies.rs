@@ -1,10 +1,8 @@
 //! The policies of one stack, shared by all of its services.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use quorate_foundations::{name::Name, time::Mono};

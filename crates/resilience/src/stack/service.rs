@@ -75,6 +75,8 @@ impl<S, P> Guarded<S, P> {
         let (mut sent, kept) = self.protocol.split(request, policies.retries.is_some());
         let again = kept.map(|kept| (self.service.clone(), kept));
         let owner = again.is_some() && !intent.hop.owned;
+        #[cfg(feature = "museum")]
+        let owner = owner || policies.timers.env().planted("every-hop-retries");
         let protocol = self.protocol.clone();
         let course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
         let tried = match Tried::admit(policies, now) {

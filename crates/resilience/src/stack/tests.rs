@@ -154,7 +154,8 @@ async fn an_open_circuit_of_the_endpoint_refuses_a_further_attempt_and_is_not_he
 async fn a_call_that_is_dropped_gives_its_probe_back_and_counts_for_nothing() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    let stack = named("a").endpoint_breaker(in_a_row(1)).breaker(in_a_row(1)).build(&Timers::new(&env), idempotent()).unwrap();
+    let stack =
+        named("a").endpoint_breaker(in_a_row(1)).breaker(in_a_row(1)).build(&Timers::new(&env), idempotent()).unwrap();
     upstream.script([Reply::Fail]);
     assert!(stack.layer(upstream.clone()).call(1).await.is_err());
     env.sleep(Duration::from_secs(3)).await;
@@ -256,7 +257,10 @@ async fn of_three_hops_that_could_retry_the_first_does_and_the_upstream_sees_its
     let upstream = Upstream::new(&env);
     upstream.always(Reply::Fail);
     let hop = |name: &str| {
-        named(name).total(Duration::from_secs(9)).retry(attempts(3), BudgetConfig::default()).build(&Timers::new(&env), Headers)
+        named(name)
+            .total(Duration::from_secs(9))
+            .retry(attempts(3), BudgetConfig::default())
+            .build(&Timers::new(&env), Headers)
     };
     let (edge, middle, back) = (hop("middle").unwrap(), hop("back").unwrap(), hop("upstream").unwrap());
     let flat = |result: Result<Carrying, CallError<Failed>>| match result {

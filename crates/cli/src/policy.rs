@@ -1,0 +1,106 @@
+//! `quorate policy`: documents of resilience policies. They are read here, without a node.
+
+use clap::Subcommand;
+use quorate_foundations::document::{Fault, Format as Form};
+use quorate_resilience::policy::{Document, SCHEMA, prove};
+use quorate_runtime::Env;
+use serde_json::{Value, json};
+
+use crate::{
+    exit::{Exit, Failure},
+    input,
+    output::{Column, Format, Out, Table},
+};
+
+/// Verbs on documents of policies.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Read policies strictly, and prove that nothing in them is impossible
+    ///
+    /// Says with file, line and field what can't be read and what can't work: attempts that don't fit into their call, rates
+    /// that never say anything, retries that multiply over hops. All files together are one system: chains of calls are
+    /// followed from file to file.
+    Check {
+        /// The files, in YAML, TOML or JSON by their names; `-` is standard input, in YAML or JSON
+        #[arg(required = true)]
+        files: Vec<String>,
+    },
+    /// Print the JSON Schema of a policy
+    Schema,
+}
+
+impl Command {
+    /// Does what was asked.
+    pub(crate) async fn run(self, env: &Env, format: Format) -> Result<(), Failure> {
+        match self {
+            Self::Check { files } => check(&files, env, format).await,
+            Self::Schema => {
+                let mut out = Out::new();
+                out.write(SCHEMA.as_bytes())?;
+                out.flush()
+            }
+        }
+    }
+}
+
+/// Something that is wrong, and the file that it stands in.
+struct Found<'a> {
+    file: &'a str,
+    fault: Fault,
+}
+
+async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failure> {
+    let (mut documents, mut homes, mut found) = (Vec::new(), Vec::new(), Vec::new());
+    for file in files {
+        let text = input::read(file, env).await?;
+        let text = String::from_utf8(text)
+            .map_err(|wrong| Failure::new(Exit::BadInput, format!("{file} is not UTF-8: {}", wrong.utf8_error())))?;
+        let form = if file == "-" { Some(Form::Yaml) } else { Form::of_file(file) };
+        let form = form.ok_or_else(|| {
+            Failure::new(Exit::Usage, format!("{file}: what it is written in isn't told by its name"))
+                .advise("call it .yaml, .yml, .toml or .json")
+        })?;
+        match Document::read_all(&text, form) {
+            Ok(read) => {
+                homes.resize(homes.len() + read.len(), file.as_str());
+                documents.extend(read);
+            }
+            Err(faults) => found.extend(faults.list.into_iter().map(|fault| Found { file, fault })),
+        }
+    }
+    let unreadable = !found.is_empty();
+    found.extend(prove(&documents).into_iter().map(|finding| Found { file: homes[finding.of], fault: finding.fault }));
+    show(&documents, &found, format)?;
+    match found.len() {
+        0 => Ok(()),
+        n if unreadable => Err(Failure::new(Exit::BadInput, format!("{n} things are wrong with these policies"))),
+        n => Err(Failure::new(Exit::Refused, format!("{n} things in these policies cannot work"))),
+    }
+}
+
+fn show(documents: &[Document], found: &[Found<'_>], format: Format) -> Result<(), Failure> {
+    let mut out = Out::new();
+    if format == Format::Json {
+        let found: Vec<Value> = found.iter().map(Found::to_json).collect();
+        let names: Vec<&str> = documents.iter().map(|document| document.policy().name.as_str()).collect();
+        out.json(&json!({ "policies": names, "found": found }))?;
+        return out.flush();
+    }
+    if found.is_empty() {
+        out.line(&format!("{} policies, and nothing in them is impossible", documents.len()))?;
+        return out.flush();
+    }
+    let columns = [Column::Left("PLACE"), Column::Left("FIELD"), Column::Left("WHAT")];
+    let mut table = Table::new(columns);
+    for Found { file, fault } in found {
+        table.row([&format!("{file}:{}:{}", fault.line, fault.column), &fault.field, &fault.what]);
+    }
+    table.print(&mut out)
+}
+
+impl Found<'_> {
+    fn to_json(&self) -> Value {
+        let Self { file, fault: Fault { line, column, field, what } } = self;
+        json!({ "file": file, "line": line, "column": column, "field": field, "what": what })
+    }
+}

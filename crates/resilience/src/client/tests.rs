@@ -1,0 +1,146 @@
+//! The client against sockets of this machine: kept connections, closed ones, and what is told of them.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use quorate_runtime::{Env, net::Io};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tower_layer::Layer as _;
+use tower_service::Service as _;
+
+use super::*;
+use crate::{
+    CallError,
+    http::Http,
+    retry::{self, BudgetConfig},
+    stack::Stack,
+    timeout::Timers,
+};
+
+const HELLO: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+
+/// What a server does with the request that it has read from a connection.
+#[derive(Clone, Copy)]
+enum Does {
+    Answers(&'static [u8]),
+    Closes,
+}
+
+/// A server that does one thing after the other, connection by connection. Returns where it listens.
+async fn server(env: &Env, connections: Vec<Vec<Does>>) -> String {
+    let listener = env.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    env.tasks().spawn("server", async move {
+        for deeds in connections {
+            let (mut io, _) = listener.accept().await.unwrap();
+            for does in deeds {
+                if !request(&mut io).await {
+                    break;
+                }
+                match does {
+                    Does::Answers(bytes) => io.write_all(bytes).await.unwrap(),
+                    Does::Closes => break,
+                }
+            }
+        }
+    });
+    format!("http://{address}/")
+}
+
+/// Reads a request's head; false if the connection was closed.
+async fn request(io: &mut Box<dyn Io>) -> bool {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match io.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+fn get(uri: &str, method: Method) -> Request<Full<Bytes>> {
+    Request::builder().method(method).uri(uri).body(Full::default()).unwrap()
+}
+
+async fn text(answer: Response<impl Body<Data = Bytes, Error: std::fmt::Debug>>) -> String {
+    String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_once_its_answer_was_read_and_used_again() {
+    let env = Env::real();
+    let uri = server(&env, vec![vec![Does::Answers(HELLO), Does::Answers(HELLO)]]).await;
+    let mut client = Client::new(&env, Config::default());
+    let answer = client.call(get(&uri, Method::GET)).await.unwrap();
+    assert_eq!(client.idle(), 0, "the answer is still to be read");
+    assert_eq!(text(answer).await, "hello");
+    assert_eq!(client.idle(), 1);
+    assert_eq!(text(client.call(get(&uri, Method::GET)).await.unwrap()).await, "hello");
+}
+
+#[tokio::test]
+async fn a_kept_connection_closed_under_a_request_is_stale_and_the_stack_sends_a_read_on_a_new_one() {
+    let env = Env::real();
+    let connections = || vec![vec![Does::Answers(HELLO), Does::Closes], vec![Does::Answers(HELLO)]];
+    let uri = server(&env, connections()).await;
+    let client = Client::new(&env, Config::default());
+    let config = retry::Config { attempts: NonZeroU32::new(2).unwrap(), ..retry::Config::default() };
+    let stack = Stack::builder("a".parse().unwrap())
+        .retry(config, BudgetConfig::default())
+        .build(&Timers::new(&env), Http::default().failing_as(Client::judge))
+        .unwrap();
+    let mut guarded = stack.layer(client);
+    for _ in 0..2 {
+        assert_eq!(text(guarded.call(get(&uri, Method::GET)).await.unwrap()).await, "hello");
+    }
+    // A write without a key isn't: nobody knows whether it was done.
+    let uri = server(&env, connections()).await;
+    assert_eq!(text(guarded.call(get(&uri, Method::POST)).await.unwrap()).await, "hello");
+    let ended = guarded.call(get(&uri, Method::POST)).await;
+    assert!(matches!(ended, Err(CallError::Upstream(Error::Stale { .. }))), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_connection_is_not_kept_that_the_server_will_close_or_whose_answer_was_not_read() {
+    let env = Env::real();
+    let close = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: Close\r\n\r\n";
+    let uri = server(&env, vec![vec![Does::Answers(close)], vec![Does::Answers(HELLO)]]).await;
+    let mut client = Client::new(&env, Config::default());
+    assert_eq!(client.call(get(&uri, Method::GET)).await.unwrap().status(), StatusCode::OK);
+    drop(client.call(get(&uri, Method::GET)).await.unwrap());
+    assert_eq!(client.idle(), 0);
+}
+
+#[tokio::test]
+async fn who_cannot_be_reached_did_nothing_and_an_address_that_cannot_be_called_is_told() {
+    let env = Env::real();
+    let mut client = Client::new(&env, Config::default());
+    let listener = env.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let uri = format!("http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let refused = client.call(get(&uri, Method::GET)).await.unwrap_err();
+    assert!(Client::judge(&refused).unprocessed, "{refused:?}");
+    for (uri, says) in [("https://a/", "encrypt"), ("/a", "absolute"), ("http://u@a/", "user")] {
+        let wrong = client.call(get(uri, Method::GET)).await.unwrap_err();
+        assert!(wrong.to_string().contains(says), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_coming_ends_with_the_call_and_is_not_taken_for_whole() {
+    let env = Env::real();
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\nhello";
+    let uri = server(&env, vec![vec![Does::Answers(half), Does::Closes]]).await;
+    let stack = Stack::builder("a".parse().unwrap())
+        .total(Duration::from_millis(50))
+        .build(&Timers::new(&env), Http::default().failing_as(Client::judge))
+        .unwrap();
+    let client = Client::new(&env, Config::default());
+    let answer = stack.layer(client.clone()).call(get(&uri, Method::GET)).await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(answer.into_body().collect().await.is_err());
+    assert_eq!(client.idle(), 0);
+}

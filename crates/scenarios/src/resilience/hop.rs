@@ -1,0 +1,119 @@
+//! A service that answers by asking the next one, behind a stack.
+
+use std::{net::SocketAddr, num::NonZeroU32, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use quorate_resilience::{
+    CallError,
+    client::{Client, Config},
+    http::{Http, received},
+    retry::{self, Backoff, BudgetConfig, Jitter},
+    stack::{Guarded, Stack},
+    timeout::{self, Timers},
+};
+use quorate_runtime::Env;
+use tower_layer::Layer as _;
+use tower_service::Service as _;
+
+/// Where services listen.
+pub(super) const PORT: u16 = 80;
+/// The most attempts of a call.
+pub(super) const ATTEMPTS: u32 = 3;
+/// The longest wait between two attempts.
+pub(super) const CAP: Duration = Duration::from_millis(500);
+/// What each hop may send again.
+pub(super) const BUDGET: BudgetConfig =
+    BudgetConfig { percent: 20, interval: Duration::from_secs(10), floor_per_second: 1 };
+
+type Judge = fn(&quorate_resilience::client::Error) -> quorate_resilience::Verdict;
+type Next = Guarded<Client, Http<Judge>>;
+
+/// Serves until the world ends: each request becomes one call to `next`.
+pub(super) async fn run(env: Env, next: SocketAddr) -> Result<(), String> {
+    let backoff = Backoff { base: Duration::from_millis(100), cap: CAP, jitter: Jitter::Full };
+    let attempts = NonZeroU32::new(ATTEMPTS).unwrap_or(NonZeroU32::MIN);
+    let second = Duration::from_secs(1);
+    let judge: Judge = Client::judge;
+    let stack = Stack::builder("next".parse().map_err(|wrong| format!("{wrong}"))?)
+        .timeouts(timeout::Config {
+            total: Some(3 * second),
+            attempt: Some(Duration::from_millis(800)),
+            idle: None,
+            refuse_hopeless: true,
+        })
+        .retry(retry::Config { attempts, backoff, longest_retry_after: second }, BUDGET)
+        .build(&Timers::new(&env), Http::default().failing_as(judge))
+        .map_err(|wrong| wrong.to_string())?;
+    let client = stack.layer(Client::new(&env, Config::default()));
+    let of_requests = env.clone();
+    serve(env, move |request| answer(of_requests.clone(), client.clone(), next, request)).await
+}
+
+/// Has `answer` answer every request.
+pub(super) async fn serve<F, A>(env: Env, answer: F) -> Result<(), String>
+where
+    F: Fn(Request<Incoming>) -> A + Clone + Send + 'static,
+    A: Future<Output = Option<Response<Full<Bytes>>>> + Send + 'static,
+{
+    let at = SocketAddr::from(([0, 0, 0, 0], PORT));
+    let listener = env.net().listen(at).await.map_err(|cause| cause.to_string())?;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = env.tasks().stop().cancelled() => return Ok(()),
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((io, _)) = accepted else { continue };
+        let (answer, stop) = (answer.clone(), env.tasks().stop().clone());
+        env.tasks().spawn("connection", async move {
+            let service = service_fn(move |request| {
+                let answered = answer(request);
+                async move { answered.await.ok_or(Silent) }
+            });
+            let mut builder = http1::Builder::new();
+            builder.auto_date_header(false).header_read_timeout(None);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                _ = builder.serve_connection(TokioIo::new(io), service) => {}
+            }
+        });
+    }
+}
+
+/// A request that gets no answer: its connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer")]
+struct Silent;
+
+async fn answer(
+    env: Env,
+    mut client: Next,
+    next: SocketAddr,
+    request: Request<Incoming>,
+) -> Option<Response<Full<Bytes>>> {
+    let Ok(hop) = received(request.headers(), env.mono()) else { return status(StatusCode::BAD_REQUEST) };
+    let mut onward =
+        Request::get(format!("http://{next}{}", request.uri().path())).body(Full::<Bytes>::default()).ok()?;
+    onward.extensions_mut().insert(hop);
+    let told = match client.call(onward).await {
+        Ok(answer) => {
+            let told = answer.status();
+            // Read to its end, so that the connection is kept.
+            if answer.into_body().collect().await.is_err() { StatusCode::BAD_GATEWAY } else { told }
+        }
+        Err(CallError::Timeout { .. }) => StatusCode::GATEWAY_TIMEOUT,
+        Err(CallError::Rejected(_)) => StatusCode::SERVICE_UNAVAILABLE,
+        Err(_) => StatusCode::BAD_GATEWAY,
+    };
+    status(told)
+}
+
+/// An answer without a body.
+pub(super) fn status(code: StatusCode) -> Option<Response<Full<Bytes>>> {
+    Response::builder().status(code).body(Full::default()).ok()
+}

@@ -1,0 +1,4 @@
+//! Calls through several hops, and what becomes of an upstream that falters under them.
+
+mod hop;
+pub(crate) mod storm;

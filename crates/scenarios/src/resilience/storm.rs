@@ -1,0 +1,193 @@
+//! An upstream dies and returns under load, behind three hops each of which could retry: what reaches it stays within what one
+//! budget allows.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use quorate_runtime::Env;
+use quorate_sim::{Sim, TrueTime, Violation};
+
+use super::hop::{self, ATTEMPTS, BUDGET, CAP, PORT};
+use crate::Report;
+
+/// Calls a second that users make, whatever becomes of them.
+const RATE: u64 = 50;
+/// How long they do.
+const LASTS: Duration = Duration::from_secs(40);
+/// How long one of them waits.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// What a window of arrivals lasts in which retries are counted: what was decided a tenth of the budget's interval, the
+/// longest wait and the way there before it falls into one interval of the budget.
+const WINDOW: Duration = Duration::from_secs(8);
+
+/// How the upstream is ill.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Illness {
+    /// It says so.
+    Says,
+    /// It takes requests and never answers.
+    Hangs,
+}
+
+/// When it is ill, in nanoseconds of true time, and how.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    from: u64,
+    until: u64,
+    illness: Illness,
+}
+
+/// A request as it reached the upstream.
+#[derive(Clone, Debug)]
+struct Arrival {
+    at: u64,
+    call: String,
+}
+
+type Arrivals = Arc<Mutex<Vec<Arrival>>>;
+
+/// Runs the scenario.
+pub(crate) fn run(sim: Sim) -> Report {
+    // What fails here is the upstream, when the scenario says so; the network's faults have scenarios of their own.
+    let mut sim = sim.without_faults();
+    let outages = outages(&sim);
+    let (arrivals, time) = (Arrivals::default(), sim.true_time());
+    let (noted, of_upstream, clock) = (arrivals.clone(), outages.clone(), time.clone());
+    let upstream =
+        sim.server("upstream", move |env| be_upstream(env, of_upstream.clone(), noted.clone(), clock.clone()));
+    let mut next = sim.address(upstream, PORT);
+    for name in ["back", "middle", "edge"] {
+        let to = next;
+        let host = sim.server(name, move |env| hop::run(env, to));
+        next = sim.address(host, PORT);
+    }
+    let answered = Arc::new(Mutex::new(BTreeMap::<u16, u64>::new()));
+    let told = answered.clone();
+    sim.client("users", move |env| be_users(env, next, told.clone()));
+    let mut outcome = sim.run();
+    if outcome.passed() {
+        let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let answered = answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        outcome.find(judge(&arrivals, &answered));
+    }
+    Report { outcome, notes: Vec::new(), judgement: None }
+}
+
+/// One to three outages, the last of which ends before users leave.
+fn outages(sim: &Sim) -> Vec<Outage> {
+    let mut rng = sim.random("outages");
+    let mut outages = Vec::new();
+    let mut at = 2_000;
+    for _ in 0..=rng.below(3) {
+        let from = at + rng.below(6_000);
+        let until = from + 2_000 + rng.below(10_000);
+        let illness = if rng.below(3) == 0 { Illness::Hangs } else { Illness::Says };
+        let nanos = |millis: u64| millis * 1_000_000;
+        outages.push(Outage { from: nanos(from), until: nanos(until), illness });
+        at = until + 1_000;
+    }
+    outages
+}
+
+async fn be_upstream(env: Env, outages: Vec<Outage>, arrivals: Arrivals, time: TrueTime) -> Result<(), String> {
+    let (outages, of_env) = (Arc::new(outages), env.clone());
+    hop::serve(env, move |request| {
+        let (outages, env, at) = (outages.clone(), of_env.clone(), time.nanos());
+        let call = request.uri().path().to_owned();
+        arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Arrival { at, call });
+        async move {
+            match outages.iter().find(|outage| (outage.from..outage.until).contains(&at)).map(|outage| outage.illness) {
+                None => {
+                    env.sleep(Duration::from_millis(5)).await;
+                    hop::status(StatusCode::OK)
+                }
+                Some(Illness::Says) => hop::status(StatusCode::SERVICE_UNAVAILABLE),
+                Some(Illness::Hangs) => std::future::pending().await,
+            }
+        }
+    })
+    .await
+}
+
+/// Users call on time, whatever became of the call before.
+async fn be_users(
+    env: Env,
+    edge: std::net::SocketAddr,
+    answered: Arc<Mutex<BTreeMap<u16, u64>>>,
+) -> Result<(), String> {
+    env.sleep(Duration::from_millis(500)).await;
+    let calls = RATE * LASTS.as_secs();
+    for nth in 0..calls {
+        let (of_call, answered) = (env.clone(), answered.clone());
+        env.tasks().spawn("call", async move {
+            let status = of_call.timeout(PATIENCE, call(&of_call, edge, nth)).await.and_then(Result::ok).unwrap_or(0);
+            *answered.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
+        });
+        env.sleep(Duration::from_nanos(1_000_000_000 / RATE)).await;
+    }
+    env.sleep(PATIENCE).await;
+    Ok(())
+}
+
+/// One call, on a connection of its own.
+async fn call(
+    env: &Env,
+    edge: std::net::SocketAddr,
+    nth: u64,
+) -> Result<u16, Box<dyn std::error::Error + Send + Sync>> {
+    let io = env.net().connect(edge).await?;
+    let (mut sender, driver) = http1::handshake(TokioIo::new(io)).await?;
+    env.tasks().spawn("connection", async move { _ = driver.await });
+    let request = Request::get(format!("/{nth}")).header("host", "edge").body(Full::<Bytes>::default())?;
+    let answer = sender.send_request(request).await?;
+    let status = answer.status().as_u16();
+    answer.into_body().collect().await?;
+    Ok(status)
+}
+
+fn judge(arrivals: &[Arrival], answered: &BTreeMap<u16, u64>) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut seen = BTreeMap::<&str, u32>::new();
+    let mut retries = Vec::new();
+    for arrival in arrivals {
+        let times = seen.entry(&arrival.call).or_default();
+        *times += 1;
+        if *times > 1 {
+            retries.push(arrival.at);
+        }
+        if *times == ATTEMPTS + 1 {
+            let what = format!("call {} reached the upstream more than {ATTEMPTS} times", arrival.call);
+            found.push(Violation::new("one hop retries", what));
+        }
+    }
+    // In any interval of the budget there were at most so many calls, and one more tenth of it for clocks that differ.
+    let calls = RATE * (BUDGET.interval.as_secs() + 1);
+    let allowed =
+        u64::from(BUDGET.floor_per_second) * BUDGET.interval.as_secs() + calls * u64::from(BUDGET.percent) / 100;
+    let window = u64::try_from((WINDOW - CAP).as_nanos()).unwrap_or(u64::MAX);
+    let mut first = 0;
+    for (nth, at) in retries.iter().enumerate() {
+        while at.saturating_sub(retries[first]) > window {
+            first += 1;
+        }
+        let within = (nth - first + 1) as u64;
+        if within > allowed {
+            let what =
+                format!("{within} retries reached the upstream within {WINDOW:?}, and the budget allows {allowed}");
+            found.push(Violation::new("retries stay within the budget", what));
+            break;
+        }
+    }
+    if answered.get(&200).copied().unwrap_or(0) == 0 {
+        found.push(Violation::new("calls succeed while all is well", format!("what users were told: {answered:?}")));
+    }
+    found
+}
