@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use quorate_runtime::Env;
 
 use crate::{
-    archive, bench,
+    archive, bench, breaker,
     client::{Client, Server},
     configuration::Configuration,
     erasure,
@@ -75,6 +75,9 @@ enum Command {
     /// Check and read archives: files that events were moved to
     #[command(subcommand)]
     Archive(archive::Command),
+    /// Circuit breakers of a node: how they stand, opening and closing them
+    #[command(subcommand)]
+    Breaker(breaker::Command),
     /// Documents of resilience policies: check them, print their schema
     #[command(subcommand)]
     Policy(policy::Command),
@@ -132,6 +135,7 @@ impl Arguments {
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Archive(command) => command.run(&env, output).await,
+            Command::Breaker(command) => command.run(&client, output).await,
             Command::Policy(command) => command.run(&env, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),

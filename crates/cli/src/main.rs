@@ -5,6 +5,7 @@
 mod archive;
 mod arguments;
 mod bench;
+mod breaker;
 mod client;
 mod configuration;
 mod erasure;

@@ -21,7 +21,7 @@ use crate::{
         Node, Surface,
         connection::{Open, TICK, Verdict, Watched},
     },
-    verbs::{DurableSubscriptions, Idempotency, OnceError, ViewCare},
+    verbs::{Breakers, DurableSubscriptions, Idempotency, OnceError, ViewCare},
 };
 
 /// Why the server could not start, or not end well.
@@ -122,6 +122,11 @@ impl Server {
     /// The store it serves.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The circuit breakers that its surface shows and operates.
+    pub fn breakers(&self) -> &Breakers {
+        &self.surface.node().breakers
     }
 
     /// Takes requests until the environment's tasks are told to stop; then lets those in progress end, within the

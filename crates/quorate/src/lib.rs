@@ -9,7 +9,7 @@
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] |
-//! | `resilience` (default) | `resilience`: circuit breakers, retries, deadlines |
+//! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, deadlines, limits |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
 //! *When not to use it*: where a table and a web framework are enough. The server of the same name offers the log over
@@ -121,4 +121,12 @@ mod pages {
 
     #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
     pub struct TimeAndOrdering;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/circuit-breaker.md")]
+    pub struct CircuitBreaker;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/retry.md")]
+    pub struct Retry;
 }

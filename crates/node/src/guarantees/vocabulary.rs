@@ -15,6 +15,8 @@ pub enum About {
     Delivery,
     /// What is noticed when it is no longer as it was.
     Integrity,
+    /// How much somebody else is asked for.
+    Load,
 }
 
 /// Where the operation is asked for.
@@ -33,6 +35,8 @@ pub enum Surface {
 pub enum Backend {
     /// The embedded store.
     Sqlite,
+    /// Nothing: no events are involved.
+    None,
 }
 
 /// A test.
@@ -76,6 +80,7 @@ impl About {
             Self::Visibility => "visibility",
             Self::Delivery => "delivery",
             Self::Integrity => "integrity",
+            Self::Load => "load",
         }
     }
 }
@@ -96,6 +101,7 @@ impl Backend {
     pub fn word(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
+            Self::None => "none",
         }
     }
 }
@@ -123,4 +129,15 @@ pub(super) const fn row(
     proofs: &'static [Proof],
 ) -> Guarantee {
     Guarantee { about, operation, surface, backends: &[Backend::Sqlite], holds, proofs }
+}
+
+/// A row that holds whatever keeps events, since none are involved.
+pub(super) const fn anywhere(
+    about: About,
+    operation: &'static str,
+    surface: Surface,
+    holds: &'static str,
+    proofs: &'static [Proof],
+) -> Guarantee {
+    Guarantee { about, operation, surface, backends: &[Backend::None], holds, proofs }
 }

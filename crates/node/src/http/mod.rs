@@ -3,6 +3,7 @@
 mod append;
 mod body_in;
 mod body_out;
+mod breakers;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod document;
@@ -51,7 +52,7 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{Archives, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare},
+    verbs::{Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare},
 };
 
 /// What requests are done with.
@@ -65,6 +66,7 @@ pub(crate) struct Node {
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
+    pub(crate) breakers: Breakers,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
@@ -105,6 +107,7 @@ impl Node {
             idempotency,
             subscriptions,
             views,
+            breakers: Breakers::new(&env),
             connections,
             guard: Guard::new(&config),
             date: DateHeader::default(),

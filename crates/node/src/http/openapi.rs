@@ -12,6 +12,7 @@ use super::{
     reply,
 };
 
+mod breakers;
 mod erasure;
 mod event_schemas;
 mod retention;
@@ -43,6 +44,7 @@ fn build() -> Value {
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
+            { "name": "breakers", "description": "Circuit breakers of this process: how they stand, and forcing them" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
@@ -53,6 +55,7 @@ fn build() -> Value {
             event_schemas::paths(),
             erasure::paths(),
             views::paths(),
+            breakers::paths(),
         ]),
         "components": {
             "schemas": merged([
@@ -62,6 +65,7 @@ fn build() -> Value {
                 event_schemas::schemas(),
                 erasure::schemas(),
                 views::schemas(),
+                breakers::schemas(),
             ]),
             "parameters": parameters(),
             "headers": headers(),
@@ -231,6 +235,7 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "view": one("path", "name", "The view's name: small letters and digits in words joined by `-`", &text),
         "build": one("query", "build", "A build of the view; without it the one that readers have", &count),
         "version": one("path", "version", "A version, counted from 1", &count),

@@ -6,7 +6,7 @@ use axum::{
 };
 
 use super::{
-    Shared, append, erasure, health, log, openapi, pages, retention, schemas, store, streams, subscriptions, views,
+    Shared, append, breakers, erasure, health, log, openapi, pages, retention, schemas, store, streams, subscriptions, views,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -17,12 +17,13 @@ pub(super) struct Route {
 }
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 10] = [
+pub(super) const LINKS: [(&str, &str); 11] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/v1/views", "the views by name"),
+    ("/v1/breakers", "the circuit breakers by name"),
     ("/v1/erasures", "the data subjects that were erased, without their names"),
     ("/v1/schemas", "the schemas by event type"),
     ("/readyz", "whether it takes requests"),
@@ -74,6 +75,10 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/views/{name}/skipped", GET, get(views::skipped)),
         route("/v1/views/{name}/replay", POST, post(views::replay)),
         route("/v1/views/{name}/skip", POST, post(views::skip)),
+        route("/v1/breakers", GET, get(breakers::list)),
+        route("/v1/breakers/{name}", GET, get(breakers::describe)),
+        route("/v1/breakers/{name}/mode", &["PUT"], put(breakers::set_mode)),
+        route("/v1/breakers/{name}/reset", POST, post(breakers::reset)),
         route("/v1/subjects/{subject}", GET, get(erasure::subject)),
         route("/v1/subjects/{subject}/erase", POST, post(erasure::erase)),
         route("/v1/erasures", GET, get(erasure::ledger)),

@@ -13,6 +13,7 @@ pub(crate) struct Node {
     pub(crate) address: SocketAddr,
     pub(crate) folder: tempfile::TempDir,
     pub(crate) store: Store,
+    pub(crate) breakers: quorate_node::verbs::Breakers,
     env: Env,
     running: tokio::sync::oneshot::Receiver<()>,
 }
@@ -36,7 +37,7 @@ pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Co
     change(&mut config);
     let env = Env::real();
     let server = Server::bind(config, env.scope("node")).await.unwrap();
-    let (address, store) = (server.local_addr(), server.store().clone());
+    let (address, store, breakers) = (server.local_addr(), server.store().clone(), server.breakers().clone());
     let (ended, running) = tokio::sync::oneshot::channel();
     // Beside the branch that is stopped: `run` is what the binary awaits while it stops that branch.
     let server_env = env.scope("binary");
@@ -45,7 +46,7 @@ pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Co
         stopping.await.unwrap();
         let _ = ended.send(());
     });
-    Node { address, folder, store, env, running }
+    Node { address, folder, store, breakers, env, running }
 }
 
 impl Node {

@@ -59,6 +59,7 @@ codes! {
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
     StreamNotFound = "stream-not-found", NOT_FOUND, "Stream does not exist";
     ViewNotFound = "view-not-found", NOT_FOUND, "View does not exist";
+    BreakerNotFound = "breaker-not-found", NOT_FOUND, "Circuit breaker does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
     EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
