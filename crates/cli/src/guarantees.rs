@@ -1,6 +1,6 @@
 //! `quorate guarantees`: what holds, per operation and backend, and the test behind each row.
 
-use quorate_node::guarantees::{Guarantee, Proof, TABLE};
+use quorate_node::guarantees::{Guarantee, Proof, table as rows};
 use serde_json::{Value, json};
 
 use crate::{
@@ -12,12 +12,12 @@ use crate::{
 pub(crate) fn show(format: Format) -> Result<(), Failure> {
     let mut out = Out::new();
     if format == Format::Json {
-        out.json(&json!({ "guarantees": TABLE.iter().map(document).collect::<Vec<Value>>() }))?;
+        out.json(&json!({ "guarantees": rows().into_iter().map(document).collect::<Vec<Value>>() }))?;
         return out.flush();
     }
     let headings = ["ABOUT", "OPERATION", "SURFACE", "BACKEND", "WHAT HOLDS", "TESTED BY"];
     let mut table = Table::new(headings.map(Column::Left));
-    for row in TABLE {
+    for row in rows() {
         let tests = row.proofs.iter().map(|proof| proof.name()).collect::<Vec<_>>().join(", ");
         let backends = backends(row).join(", ");
         table.row([row.about.word(), row.operation, row.surface.word(), &backends, row.holds, &tests]);

@@ -1,0 +1,228 @@
+//! What the log holds: appends, transactions, reads and the import.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
+    Guarantee,
+    Proof::Conformance,
+    Surface::{Cli, Http, Library},
+    row, test,
+};
+
+const APPENDING: &str = "crates/node/tests/http/append.rs";
+const IDEMPOTENCY: &str = "crates/node/tests/http/keys.rs";
+const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
+const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
+const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
+const POWER: &str = "crates/scenarios/tests/store/main.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Durability,
+        "append",
+        Library,
+        "an acknowledged append survives a kill of the process",
+        &[Conformance("an_acknowledged_append_survives_a_crash")],
+    ),
+    row(
+        Durability,
+        "transact",
+        Library,
+        "a committed transaction survives a kill of the process",
+        &[Conformance("committed_transactions_survive_a_crash")],
+    ),
+    row(
+        Durability,
+        "append",
+        Library,
+        "whichever operation of the disk fails, what was acknowledged is there once and what was refused is not",
+        &[
+            test(FAULTS, "one_failed_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+            test(FAULTS, "a_disk_that_dies_at_any_operation_loses_nothing_acknowledged_and_keeps_nothing_refused"),
+        ],
+    ),
+    row(
+        Durability,
+        "append",
+        Library,
+        "what was acknowledged survives the power failing, at whatever operation of the disk, also after a sync failed",
+        &[
+            test(POWER, "whatever_operation_the_power_fails_at_what_was_acknowledged_is_there_and_nothing_is_torn"),
+            test(POWER, "what_is_acknowledged_after_a_sync_failed_survives_the_power_failing"),
+        ],
+    ),
+    row(
+        Durability,
+        "append",
+        Cli,
+        "what was acknowledged before kill -9 is there afterwards, once",
+        &[test(
+            "crates/cli/tests/cli/serve.rs",
+            "every_acknowledged_append_is_there_after_a_kill_and_answers_as_the_first_time",
+        )],
+    ),
+    row(
+        Atomicity,
+        "append to several streams",
+        Library,
+        "all of it is written, or nothing",
+        &[
+            Conformance("several_streams_are_appended_together_or_not_at_all"),
+            Conformance("a_malformed_batch_changes_nothing"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "transact",
+        Library,
+        "events and the application's tables commit together, or nothing does",
+        &[
+            Conformance("a_transaction_commits_events_and_tables_together"),
+            Conformance("a_transaction_that_says_no_leaves_nothing"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "transact",
+        Library,
+        "a transaction that fails leaves those committed with it alone",
+        &[
+            Conformance("a_failing_transaction_leaves_its_neighbours_alone"),
+            Conformance("a_deferred_constraint_fails_only_its_own_transaction"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "POST /v1/events",
+        Http,
+        "several streams are written together, or none is",
+        &[test("crates/node/tests/http/several.rs", "several_streams_are_written_together_or_not_at_all")],
+    ),
+    row(
+        Order,
+        "append",
+        Library,
+        "positions are dense and in commit order, whatever was refused or rolled back",
+        &[
+            Conformance("positions_stay_dense_through_refusals_and_rollbacks"),
+            Conformance("concurrent_writers_lose_nothing_and_keep_their_order"),
+        ],
+    ),
+    row(
+        Order,
+        "append with an expected version",
+        Library,
+        "of writers that expect the same version one wins",
+        &[
+            Conformance("of_two_writers_at_the_same_version_one_wins"),
+            Conformance("each_expectation_accepts_exactly_its_states"),
+        ],
+    ),
+    row(
+        Order,
+        "append on a condition",
+        Library,
+        "of concurrent decisions that overlap exactly one wins",
+        &[
+            Conformance("of_concurrent_overlapping_decisions_exactly_one_wins"),
+            Conformance("disjoint_decisions_do_not_disturb_each_other"),
+        ],
+    ),
+    row(
+        Order,
+        "If-Match, If-None-Match",
+        Http,
+        "of many writers that expect the same version one wins",
+        &[test(APPENDING, "of_many_writers_that_expect_the_same_version_one_wins")],
+    ),
+    row(
+        Order,
+        "stream import",
+        Cli,
+        "each stream keeps the order of the input, and no event is lost or doubled",
+        &[
+            test(
+                "crates/cli/tests/cli/import.rs",
+                "plain_and_compressed_files_and_standard_input_bring_the_same_events",
+            ),
+            test(
+                "crates/cli/tests/cli/import_faults.rs",
+                "an_import_killed_half_way_is_resumed_without_loss_or_doubles",
+            ),
+        ],
+    ),
+    row(
+        Visibility,
+        "transact",
+        Library,
+        "nobody sees a transaction before it commits; it sees its own appends",
+        &[Conformance("others_see_nothing_before_the_commit"), Conformance("a_transaction_reads_its_own_appends")],
+    ),
+    row(
+        Visibility,
+        "read",
+        Library,
+        "reads agree with a naive log, whatever was written before",
+        &[Conformance("random_histories_read_like_a_naive_log")],
+    ),
+    row(
+        Visibility,
+        "read with a token",
+        Http,
+        "a read includes the write its token names, or says why not",
+        &[test("crates/node/tests/http/read.rs", "a_token_makes_a_read_include_its_write_or_say_why_not")],
+    ),
+    row(
+        Delivery,
+        "append, repeated",
+        Library,
+        "an event is written once; a repeat answers as the first time, for ever",
+        &[
+            Conformance("a_repeated_append_answers_as_the_first_time"),
+            Conformance("a_repeat_is_known_after_reopening_and_after_a_crash"),
+            Conformance("a_repeat_is_known_after_truncate_and_tombstone"),
+            Conformance("a_repeat_is_known_whatever_was_registered_since"),
+            Conformance("concurrent_repeats_write_once"),
+        ],
+    ),
+    row(
+        Delivery,
+        "Idempotency-Key",
+        Http,
+        "a repeated request is done once and answered with the first reply",
+        &[
+            test(IDEMPOTENCY, "a_repeated_request_is_answered_with_the_first_reply_also_after_a_restart"),
+            test(IDEMPOTENCY, "of_many_equal_requests_at_once_one_is_done_and_the_others_repeat_its_reply_or_wait"),
+        ],
+    ),
+    row(
+        Integrity,
+        "verify",
+        Library,
+        "one changed byte in any column of any table is named",
+        &[test(BIT_ROT, "one_changed_byte_in_any_column_of_any_table_is_named")],
+    ),
+    row(
+        Integrity,
+        "read",
+        Library,
+        "damaged bytes are never served",
+        &[test(BIT_ROT, "damaged_bytes_are_never_served_wherever_they_are_in_the_file")],
+    ),
+    row(
+        Integrity,
+        "read",
+        Library,
+        "a changed byte in any page of the file or of its log, the application's tables included, is an error that names it",
+        &[
+            test(PAGES, "a_flipped_byte_in_any_page_is_never_served_and_verifying_names_the_page"),
+            test(PAGES, "a_flipped_byte_in_the_log_of_a_live_store_is_noticed_and_never_reaches_the_file"),
+        ],
+    ),
+    row(
+        Integrity,
+        "append",
+        Library,
+        "an event comes back byte for byte; its id is refused for other content",
+        &[Conformance("an_event_comes_back_as_it_went_in"), Conformance("an_id_used_for_other_content_is_refused")],
+    ),
+];

@@ -1,0 +1,97 @@
+//! What holds of views.
+
+use super::{
+    About::{Atomicity, Delivery, Integrity, Order, Visibility},
+    Guarantee,
+    Surface::{Http, Library},
+    row, test,
+};
+
+const KEEPING_UP: &str = "crates/data/src/materialized_view/tests/keeping_up.rs";
+const REBUILDING: &str = "crates/data/src/materialized_view/tests/rebuilding.rs";
+const POISON: &str = "crates/data/src/materialized_view/tests/poison.rs";
+const INLINE: &str = "crates/data/src/materialized_view/tests/inline.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Atomicity,
+        "view",
+        Library,
+        "rows, checkpoint, parked events and effects commit together: a view is the fold of the log",
+        &[
+            test(KEEPING_UP, "a_restart_goes_on_at_the_checkpoint_and_applies_nothing_twice"),
+            test(KEEPING_UP, "shards_together_are_the_fold_of_the_log"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "inline view",
+        Library,
+        "events and rows commit together; what the view cannot take is refused alone",
+        &[
+            test(INLINE, "an_append_and_its_rows_are_there_together"),
+            test(INLINE, "an_event_that_the_view_cannot_take_is_refused_and_others_are_not"),
+        ],
+    ),
+    row(
+        Order,
+        "view",
+        Library,
+        "of two owners of a shard the later one alone writes",
+        &[test(KEEPING_UP, "an_owner_who_comes_back_late_writes_nothing")],
+    ),
+    row(
+        Order,
+        "view, parked events",
+        Library,
+        "events of a key are applied in order, also through parking and replay",
+        &[test(POISON, "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on")],
+    ),
+    row(
+        Visibility,
+        "query of a view",
+        Library,
+        "with a token it shows that write, or says how far the view is",
+        &[test(KEEPING_UP, "a_read_waits_for_its_own_write_or_is_told_how_far_the_view_is")],
+    ),
+    row(
+        Visibility,
+        "rebuild a view",
+        Library,
+        "readers see no half-built view, and never less than before",
+        &[
+            test(REBUILDING, "a_rebuild_under_writes_ends_with_the_fold_of_the_log"),
+            test(REBUILDING, "a_build_that_has_not_caught_up_is_not_given_to_readers"),
+        ],
+    ),
+    row(
+        Visibility,
+        "POST /v1/views/{name}/switch",
+        Http,
+        "a build with parked events is given to readers only if that is accepted",
+        &[test(
+            "crates/node/tests/http/views.rs",
+            "readers_are_given_another_build_when_somebody_accepts_what_it_lacks",
+        )],
+    ),
+    row(
+        Delivery,
+        "effect of a view",
+        Library,
+        "carried out at least once, under one key; a rebuild sends nothing again and loses nothing",
+        &[
+            test(REBUILDING, "a_rebuild_sends_nothing_again_and_goes_on_at_the_next_position"),
+            test(REBUILDING, "what_the_old_build_never_came_to_is_carried_out_by_the_new_one"),
+        ],
+    ),
+    row(
+        Integrity,
+        "view",
+        Library,
+        "a missed or doubled event is found by a recount; changed code under one version is refused",
+        &[
+            test(POISON, "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on"),
+            test(REBUILDING, "changed_code_under_the_same_version_is_noticed"),
+        ],
+    ),
+];

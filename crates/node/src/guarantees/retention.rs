@@ -1,0 +1,115 @@
+//! What holds of letting events go: truncate, tombstone, the rules of a stream, and archives.
+
+use super::{
+    About::{Atomicity, Durability, Integrity, Visibility},
+    Guarantee,
+    Proof::Conformance,
+    Surface::{Http, Library},
+    row, test,
+};
+
+const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
+const SET_CLOCK: &str = "crates/data/tests/sqlite_clock.rs";
+const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
+const ARCHIVES: &str = "crates/data/tests/sqlite_archive.rs";
+const POWER: &str = "crates/scenarios/tests/store/main.rs";
+const KEEPING: &str = "crates/node/tests/http/retention.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Durability,
+        "truncate, tombstone",
+        Library,
+        "forgotten data is gone from the store's files",
+        &[test(RETENTION, "truncated_data_is_gone_from_the_files_each_time")],
+    ),
+    row(
+        Durability,
+        "archive",
+        Library,
+        "killed at any moment, each event is in the store or in an archive that proves itself, and the same order finishes",
+        &[
+            Conformance("archived_events_are_in_the_file_and_leave_stubs"),
+            test(ARCHIVES, "archiving_killed_at_any_moment_leaves_each_event_somewhere"),
+            test(POWER, "whatever_operation_the_power_fails_at_an_event_is_in_the_store_or_in_its_archive"),
+            test(ARCHIVES, "a_crash_between_the_file_and_the_stubs_is_finished_by_the_same_order"),
+        ],
+    ),
+    row(
+        Durability,
+        "max_age",
+        Library,
+        "a wall clock that jumps ahead expires nothing unless the jump stands for an hour",
+        &[
+            test(SET_CLOCK, "a_clock_that_jumps_ahead_and_is_set_right_costs_no_event"),
+            test(TRUSTED_CLOCK, "a_jump_ahead_is_believed_only_after_it_stood_for_the_probation"),
+            test(TRUSTED_CLOCK, "a_clock_that_stood_ahead_before_the_start_waits_as_well"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "retire in a transaction",
+        Library,
+        "a truncate or tombstone commits with what else its transaction does, and nobody ever sees half of it",
+        &[
+            Conformance("a_transaction_forgets_events_with_what_else_it_does"),
+            Conformance("events_that_are_being_forgotten_are_never_seen_whole"),
+            test(ARCHIVES, "forgetting_killed_at_any_moment_is_whole_and_goes_on"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "truncate, tombstone with an idempotency key",
+        Http,
+        "the effect and its kept reply are one transaction: a repetition is answered as the first time",
+        &[
+            test(KEEPING, "a_repeated_truncate_is_answered_as_the_first_time_also_after_a_restart"),
+            test(KEEPING, "a_refused_tombstone_is_answered_as_the_first_time"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "set metadata",
+        Library,
+        "metadata is set only at the version that is expected, and commits with its transaction",
+        &[
+            Conformance("metadata_is_set_on_the_condition_of_its_version"),
+            Conformance("metadata_commits_with_its_transaction"),
+        ],
+    ),
+    row(
+        Visibility,
+        "rules of a stream",
+        Library,
+        "reads of a stream follow its rules as soon as they are set; a scavenge forgets the rest",
+        &[
+            Conformance("only_the_newest_events_that_max_count_allows_are_read"),
+            Conformance("events_older_than_max_age_are_not_read"),
+            Conformance("a_scavenge_forgets_what_rules_no_longer_keep"),
+        ],
+    ),
+    row(
+        Visibility,
+        "truncate",
+        Library,
+        "however long the stream is, other writers have their turn while its data is wiped",
+        &[test(ARCHIVES, "a_truncate_of_many_events_leaves_other_writers_their_turn")],
+    ),
+    row(
+        Visibility,
+        "tombstone",
+        Library,
+        "a tombstoned stream takes no events and shows none, for good",
+        &[Conformance("a_tombstoned_stream_is_closed_for_good")],
+    ),
+    row(
+        Integrity,
+        "archive",
+        Library,
+        "an archive that was changed or cut off is noticed, and sealed data stays sealed in it",
+        &[
+            Conformance("an_archive_keeps_sealed_data_sealed"),
+            test("crates/data/src/store/archive/tests.rs", "any_flipped_byte_and_any_cut_is_noticed"),
+        ],
+    ),
+];

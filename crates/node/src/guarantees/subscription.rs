@@ -1,0 +1,105 @@
+//! What holds of subscriptions: a live read of the log, and the durable ones that share work.
+
+use super::{
+    About::{Atomicity, Delivery, Order},
+    Guarantee,
+    Surface::{Http, Library},
+    row, test,
+};
+
+const SUBSCRIBING: &str = "crates/node/tests/http/subscribe.rs";
+const CONSUMING: &str = "crates/data/src/subscription/tests/consuming.rs";
+const SHARING: &str = "crates/data/src/subscription/tests/processes.rs";
+const DISPATCHER: &str = "crates/data/src/subscription/machine/tests.rs";
+const HISTORIES: &str = "crates/data/src/subscription/machine/tests/histories.rs";
+const WORKERS: &str = "crates/node/tests/http/subscriptions.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Atomicity,
+        "settle an event in a transaction",
+        Library,
+        "a consumer's work and its acknowledgement commit together, or neither does",
+        &[
+            test(CONSUMING, "work_and_its_acknowledgement_commit_together_or_not_at_all"),
+            test(CONSUMING, "an_acknowledgement_whose_transaction_rolled_back_was_none"),
+            test(CONSUMING, "an_event_settled_in_a_transaction_stays_settled_after_a_restart"),
+        ],
+    ),
+    row(
+        Order,
+        "pull from a durable subscription",
+        Library,
+        "events of one key come one at a time and in their order, however many processes share the work",
+        &[
+            test(DISPATCHER, "of_one_key_only_the_first_event_is_out_and_other_keys_go_on"),
+            test(HISTORIES, "keys_stay_in_order_fences_decide_and_everything_is_settled_in_the_end"),
+            test(SHARING, "competing_consumers_of_three_processes_share_the_work_and_keep_the_order_of_each_key"),
+            test(SHARING, "whatever_happens_to_two_processes_every_event_is_settled_in_the_order_of_its_key"),
+        ],
+    ),
+    row(
+        Delivery,
+        "pull from a durable subscription",
+        Library,
+        "every event comes at least once: what is acknowledged stays settled over a restart, what is not comes again",
+        &[
+            test(CONSUMING, "what_is_acknowledged_does_not_come_again_and_what_is_not_does"),
+            test(CONSUMING, "a_pull_that_is_dropped_costs_no_attempt_and_holds_nothing"),
+            test(DISPATCHER, "what_was_settled_ahead_is_not_handed_out_again_after_a_restart"),
+            test(SHARING, "whatever_happens_to_two_processes_every_event_is_settled_in_the_order_of_its_key"),
+        ],
+    ),
+    row(
+        Delivery,
+        "settle an event by its lease",
+        Library,
+        "leases are fenced: a consumer whose event somebody else has by now changes nothing and is told so",
+        &[
+            test(SHARING, "a_process_that_was_away_is_fenced"),
+            test(DISPATCHER, "an_expired_lease_stands_until_someone_else_has_the_event"),
+            test(DISPATCHER, "what_a_stranger_claims_changes_nothing"),
+            test(CONSUMING, "a_lost_lease_does_not_spoil_the_others_of_its_call"),
+        ],
+    ),
+    row(
+        Delivery,
+        "park, replay",
+        Library,
+        "an event that fails too often is parked with what stands behind it, and a replay hands both out in order",
+        &[
+            test(DISPATCHER, "the_last_failure_parks_the_event_and_what_stands_behind_it_and_nobody_else"),
+            test(DISPATCHER, "what_arrives_for_a_parked_key_is_parked_behind_it"),
+            test(CONSUMING, "a_poisonous_event_parks_its_key_and_a_replay_hands_it_out_in_order"),
+            test(CONSUMING, "a_replayed_event_survives_a_restart_although_the_checkpoint_passed_it"),
+        ],
+    ),
+    row(
+        Delivery,
+        "/v1/subscriptions",
+        Http,
+        "events settled over HTTP stay settled over a restart, and a lost lease is named",
+        &[
+            test(WORKERS, "events_are_pulled_as_the_log_serves_them_and_settled_for_good_also_over_a_restart"),
+            test(WORKERS, "a_lost_lease_is_named_and_the_reply_says_whether_others_were_settled"),
+            test(WORKERS, "parked_events_are_listed_page_by_page_and_replayed_or_discarded_by_key"),
+        ],
+    ),
+    row(
+        Delivery,
+        "subscribe",
+        Http,
+        "what was there comes first, then what happens: no gap and no repetition",
+        &[
+            test(SUBSCRIBING, "what_was_there_comes_first_then_what_happens_without_a_seam"),
+            test(SUBSCRIBING, "a_reader_that_comes_back_resumes_where_it_was"),
+        ],
+    ),
+    row(
+        Delivery,
+        "subscribe",
+        Http,
+        "a reader that does not read is let go and can come back to where it was",
+        &[test(SUBSCRIBING, "a_reader_that_never_reads_is_let_go_and_can_come_back")],
+    ),
+];
