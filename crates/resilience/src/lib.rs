@@ -4,9 +4,12 @@
 //! one answer to one of those going wrong. All of them are rules: told the time and what happened, they say what to do, and
 //! the caller reads the clock once for all of them, waits and sends. [`outcome`] is the vocabulary they share.
 
+pub mod bulkhead;
 pub mod circuit_breaker;
 pub mod deadline;
 pub mod dice;
+pub mod fallback;
+pub mod hedge;
 pub mod latency;
 pub mod outcome;
 pub mod rate_limit;
