@@ -4,11 +4,14 @@
 //! one answer to one of those going wrong. All of them are rules: told the time and what happened, they say what to do, and
 //! the caller reads the clock once for all of them, waits and sends. [`outcome`] is the vocabulary they share.
 
+pub mod bulkhead;
 pub mod circuit_breaker;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod deadline;
 pub mod dice;
+pub mod fallback;
+pub mod hedge;
 pub mod hop;
 pub mod http;
 pub mod kit;

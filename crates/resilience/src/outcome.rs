@@ -18,7 +18,7 @@
 
 use std::time::Duration;
 
-use crate::{circuit_breaker, rate_limit, timeout};
+use crate::{bulkhead, circuit_breaker, rate_limit, timeout};
 
 /// What became of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -147,6 +147,9 @@ pub enum Rejection {
     /// The circuit is open.
     #[error(transparent)]
     Breaker(#[from] circuit_breaker::Rejected),
+    /// Too many calls at once.
+    #[error(transparent)]
+    Bulkhead(#[from] bulkhead::Rejected),
     /// Too many calls in a time.
     #[error(transparent)]
     Limit(#[from] rate_limit::Rejected),
@@ -160,6 +163,7 @@ impl Rejection {
     pub fn by(&self) -> Refuser {
         match self {
             Self::Breaker(_) => Refuser::Breaker,
+            Self::Bulkhead(_) => Refuser::Bulkhead,
             Self::Limit(_) => Refuser::Limit,
             Self::Deadline(_) => Refuser::Deadline,
         }
@@ -170,7 +174,7 @@ impl Rejection {
         match self {
             Self::Breaker(rejected) => rejected.remaining,
             Self::Limit(rejected) => rejected.wait,
-            Self::Deadline(_) => None,
+            Self::Bulkhead(_) | Self::Deadline(_) => None,
         }
     }
 }

@@ -73,12 +73,18 @@ impl Stripes {
     /// Adds one.
     #[inline]
     pub(crate) fn raise(&self, lane: Lane) {
+        self.add(lane, 1);
+    }
+
+    /// Adds `amount`.
+    #[inline]
+    pub(crate) fn add(&self, lane: Lane, amount: u64) {
         let cell = &self.0[usize::from(lane.0)].0;
         if lane.is_owned() {
             // Nobody else stores here: see `Lanes`.
-            cell.store(cell.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
         } else {
-            cell.fetch_add(1, Ordering::Relaxed);
+            cell.fetch_add(amount, Ordering::Relaxed);
         }
     }
 

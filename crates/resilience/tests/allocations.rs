@@ -12,7 +12,7 @@ use std::{
 };
 
 use quorate_resilience::{
-    circuit_breaker,
+    bulkhead, circuit_breaker,
     rate_limit::Rate,
     retry::{self, BudgetConfig},
     stack::{Plain, Stack},
@@ -71,6 +71,7 @@ async fn a_call_that_succeeds_passes_every_policy_and_allocates_nothing() {
         .limit(plenty)
         .timeouts(timeout::Config::default())
         .breaker(circuit_breaker::Config::default())
+        .bulkhead(bulkhead::Config::default())
         .retry(retry::Config::default(), BudgetConfig::default())
         .endpoint_breaker(circuit_breaker::Config::default())
         .build(&Timers::new(&env), Plain::idempotent())

@@ -15,7 +15,7 @@ use clap::Args;
 use futures_util::FutureExt as _;
 use quorate_foundations::time::Mono;
 use quorate_resilience::{
-    Class, Outcome,
+    Class, Outcome, bulkhead,
     circuit_breaker::{Breaker, Config},
     dice::Dice,
     rate_limit::Rate,
@@ -77,7 +77,8 @@ pub(super) fn measure(options: &Options) -> Result<Figures, Failure> {
     Ok(figures)
 }
 
-/// The whole stack around a service that answers at once: rate limit, deadline, two breakers, retry with its budget, timeout.
+/// The whole stack around a service that answers at once: rate limit, deadline, two breakers, bulkhead,
+/// retry with its budget, timeout.
 fn stack(figures: &mut Figures, rounds: usize, calls: u64) -> Result<(), Failure> {
     let timers = Timers::new(&Env::real());
     let plenty = NonZeroU32::new(1_000_000_000).unwrap_or(NonZeroU32::MIN);
@@ -85,6 +86,7 @@ fn stack(figures: &mut Figures, rounds: usize, calls: u64) -> Result<(), Failure
         .limit(Rate::new(plenty, Duration::from_secs(1_000)))
         .timeouts(timeout::Config::default())
         .breaker(Config::default())
+        .bulkhead(bulkhead::Config::default())
         .retry(retry::Config::default(), retry::BudgetConfig::default())
         .endpoint_breaker(Config::default())
         .build(&timers, Plain::idempotent())

@@ -6,19 +6,19 @@
 //! Each family keeps its rows in a file of its own, `ROWS`, and is named once in [`FAMILIES`]; [`table`] puts the rows of
 //! all of them together by what they are about.
 
+mod calls;
 mod cqrs;
 mod erasure;
 mod event_sourcing;
 mod log;
 mod materialized_view;
-mod resilience;
 mod retention;
 mod schema;
 mod subscription;
 mod vocabulary;
 
 pub use self::vocabulary::{About, Backend, Guarantee, Proof, Surface};
-use self::vocabulary::{anywhere, row, test};
+use self::vocabulary::{in_memory, row, test};
 
 /// The rows of each family, in the order in which they are shown.
 pub const FAMILIES: &[&[Guarantee]] = &[
@@ -30,7 +30,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     subscription::ROWS,
     materialized_view::ROWS,
     cqrs::ROWS,
-    resilience::ROWS,
+    calls::ROWS,
 ];
 
 /// Every row, by what it is about, and within that by family.

@@ -15,7 +15,7 @@ pub enum About {
     Delivery,
     /// What is noticed when it is no longer as it was.
     Integrity,
-    /// How much somebody else is asked for.
+    /// How much is let through, and for how long.
     Load,
 }
 
@@ -35,8 +35,6 @@ pub enum Surface {
 pub enum Backend {
     /// The embedded store.
     Sqlite,
-    /// Nothing: no events are involved.
-    None,
 }
 
 /// A test.
@@ -62,7 +60,7 @@ pub struct Guarantee {
     pub operation: &'static str,
     /// Where it is asked for.
     pub surface: Surface,
-    /// On which backends it holds.
+    /// On which backends it holds; none where nothing is kept, so that it holds with all of them.
     pub backends: &'static [Backend],
     /// What holds.
     pub holds: &'static str,
@@ -101,7 +99,6 @@ impl Backend {
     pub fn word(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
-            Self::None => "none",
         }
     }
 }
@@ -131,13 +128,12 @@ pub(super) const fn row(
     Guarantee { about, operation, surface, backends: &[Backend::Sqlite], holds, proofs }
 }
 
-/// A row that holds whatever keeps events, since none are involved.
-pub(super) const fn anywhere(
+/// A row of something in the library that keeps nothing in a store.
+pub(super) const fn in_memory(
     about: About,
     operation: &'static str,
-    surface: Surface,
     holds: &'static str,
     proofs: &'static [Proof],
 ) -> Guarantee {
-    Guarantee { about, operation, surface, backends: &[Backend::None], holds, proofs }
+    Guarantee { about, operation, surface: Surface::Library, backends: &[], holds, proofs }
 }

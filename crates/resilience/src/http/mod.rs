@@ -10,7 +10,8 @@
 //!
 //! # What is repeatable
 //! GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent by their definition (RFC 9110, 9.2.2); anything with an
-//! `Idempotency-Key` is keyed; the rest isn't. Whoever knows better puts a [`Repeatable`] into the request's extensions.
+//! `Idempotency-Key` is keyed; the rest isn't. Whoever knows better puts a [`Repeatable`] into the request's extensions; and an
+//! [`Ask`] whose it is and how much it matters.
 //!
 //! # What answers say
 //! | answer | class |
@@ -26,6 +27,7 @@
 //! negative or can't be read forbids further attempts.
 
 mod headers;
+mod held;
 mod judge;
 mod replay;
 
@@ -34,6 +36,7 @@ use http_body::Body;
 use quorate_foundations::time::Mono;
 
 use crate::{
+    bulkhead::Ask,
     hop::Hop,
     outcome::{Scope, Verdict},
     retry::Repeatable,
@@ -42,6 +45,7 @@ use crate::{
 };
 
 pub use headers::{ATTEMPT, GRPC_TIMEOUT, TIMEOUT, received, write};
+pub use held::Held;
 pub use judge::verdict;
 pub use replay::{Replay, TooLong};
 
@@ -115,7 +119,8 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
 
     fn intent(&self, request: &Request<B>, _: Mono) -> Intent {
         let hop = request.extensions().get::<Hop>().copied().unwrap_or(Hop::FIRST);
-        Intent { repeatable: repeatable(request), hop }
+        let ask = request.extensions().get::<Ask>().cloned().unwrap_or_default();
+        Intent { repeatable: repeatable(request), hop, ask }
     }
 
     fn split(&self, request: Request<B>, keep: bool) -> (Self::Sent, Option<Kept<B>>) {
@@ -141,8 +146,8 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
     }
 }
 
-impl<J: Transport<E>, B, E> Answers<Response<B>, E> for Http<J> {
-    type Answer = Response<TimedBody<B>>;
+impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
+    type Answer = Response<Held<TimedBody<B>>>;
 
     fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
         match result {
@@ -152,7 +157,10 @@ impl<J: Transport<E>, B, E> Answers<Response<B>, E> for Http<J> {
     }
 
     fn deliver(&self, answer: Response<B>, rest: Rest<'_>) -> Self::Answer {
-        answer.map(|body| TimedBody::new(body, rest.timers, (rest.deadline, Scope::Total), rest.idle))
+        answer.map(|body| {
+            let timed = TimedBody::new(body, rest.timers, (rest.deadline, Scope::Total), rest.idle);
+            Held::new(timed, rest)
+        })
     }
 }
 

@@ -25,6 +25,8 @@
 //!     open: {min: 1s, max: 60s}
 //!     probes: 1
 //!     probeTimeout: 2s
+//!   concurrency: {mode: adaptive, max: 200, queue: {length: 50, maxWait: 100ms}}
+//!   hedge: {percentile: 0.95, atLeast: 20ms}
 //!   rateLimit: {requests: 100, per: 1s, burst: 20}
 //!   traffic: {requestsPerSecond: 40}
 //! ```
@@ -57,7 +59,7 @@ use std::{ops::Range, time::Duration};
 use quorate_foundations::name::Name;
 
 use crate::{
-    circuit_breaker,
+    bulkhead, circuit_breaker, hedge,
     rate_limit::Rate,
     retry::{self, BudgetConfig},
     stack::{Builder, Stack},
@@ -86,6 +88,10 @@ pub struct Policy {
     pub ownership: Ownership,
     /// When calls are refused because they fail.
     pub breaker: Option<circuit_breaker::Config>,
+    /// How many calls at once.
+    pub concurrency: Option<bulkhead::Config>,
+    /// When a call is sent a second time because it is late.
+    pub hedge: Option<hedge::Config>,
     /// How many calls in a time.
     pub rate_limit: Option<Rate>,
     /// What is expected of the dependency's callers; only the prover looks at it.
@@ -149,6 +155,12 @@ impl Policy {
         }
         if let Some(breaker) = &self.breaker {
             stack = stack.endpoint_breaker(breaker.clone());
+        }
+        if let Some(concurrency) = &self.concurrency {
+            stack = stack.bulkhead(concurrency.clone());
+        }
+        if let Some(hedge) = self.hedge {
+            stack = stack.hedge(hedge);
         }
         if let Some(rate) = self.rate_limit {
             stack = stack.limit(rate);

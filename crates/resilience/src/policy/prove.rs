@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_foundations::document::Fault;
 
 use super::{Document, Ownership, Policy, shown};
-use crate::{circuit_breaker::Window, retry::Jitter};
+use crate::{circuit_breaker::Window, hedge::After, retry::Jitter};
 
 /// How many calls one call at the first hop may become at the last, unless a policy says otherwise.
 const MAX_AMPLIFICATION: u32 = 4;
@@ -34,6 +34,7 @@ pub fn prove(documents: &[Document]) -> Vec<Finding> {
         };
         times(document.policy(), &mut find);
         waits(document.policy(), &mut find);
+        places(document.policy(), &mut find);
         circuit(document.policy(), &mut find);
         traffic(document.policy(), &mut find);
         amplification(document, documents, &mut find);
@@ -112,6 +113,30 @@ fn waits(policy: &Policy, find: &mut Find<'_>) {
                 shown(budget.interval)
             ),
         );
+    }
+}
+
+/// Can a call wait for its place, and a late one be copied?
+fn places(policy: &Policy, find: &mut Find<'_>) {
+    if let (Some(concurrency), Some(total)) = (&policy.concurrency, policy.timeouts.total)
+        && concurrency.queue.length > 0
+        && concurrency.queue.max_wait >= total
+    {
+        let (wait, total) = (shown(concurrency.queue.max_wait), shown(total));
+        find(
+            "spec.concurrency.queue.maxWait",
+            format!("a call may wait {wait} for its place, and ends after {total}: it would be served to nobody"),
+        );
+    }
+    let late = policy.hedge.map(|hedge| match hedge.after {
+        After::Fixed(span) => ("spec.hedge.after", span),
+        After::Percentile { at_least, .. } => ("spec.hedge.atLeast", at_least),
+    });
+    if let (Some((field, late)), Some(attempt)) = (late, policy.timeouts.attempt.or(policy.timeouts.total))
+        && late >= attempt
+    {
+        let (late, attempt) = (shown(late), shown(attempt));
+        find(field, format!("an answer is late after {late}, and its attempt ends after {attempt}: no copy is ever sent"));
     }
 }
 

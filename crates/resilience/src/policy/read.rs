@@ -9,7 +9,9 @@ use quorate_foundations::{
 
 use super::{Document, Ownership, Policy, Traffic, fields::Fields};
 use crate::{
+    bulkhead::{self, Adaptive, Limit, Queue},
     circuit_breaker::{self, Window},
+    hedge::{self, After},
     rate_limit::Rate,
     retry::{self, Backoff, BudgetConfig, Jitter},
     timeout,
@@ -94,6 +96,8 @@ fn policy(spec: &mut Fields<'_, '_, '_>) -> Policy {
         retry: retry.map(|(retry, _)| (retry, budget)),
         breaker: spec.inner("breaker", breaker),
         rate_limit: spec.inner("rateLimit", rate_limit),
+        concurrency: spec.inner("concurrency", concurrency),
+        hedge: spec.inner("hedge", hedge),
         traffic: spec
             .inner("traffic", |fields| {
                 let requests_per_second = fields.part("requestsPerSecond", 1e9);
@@ -228,6 +232,50 @@ fn in_words_of_documents(wrong: &circuit_breaker::ConfigError) -> String {
         Wrong::Zero("slow_after") => "`slowCallRate.longerThan` must be longer than zero".to_owned(),
         other => other.to_string(),
     }
+}
+
+fn concurrency(fields: &mut Fields<'_, '_, '_>) -> Option<bulkhead::Config> {
+    let adaptive = fields.choice("mode", &[("fixed", false), ("adaptive", true)]).unwrap_or(false);
+    let (min, max) = (fields.count("min"), fields.count("max"));
+    let queue = fields.inner("queue", |queue| {
+        let (length, max_wait) = (queue.number("length"), queue.span("maxWait"));
+        Some(Queue { length: length.unwrap_or(0), max_wait: max_wait.unwrap_or(Duration::from_millis(100)) })
+    });
+    let usual = bulkhead::Config::default();
+    let Some(max) = max else {
+        fields.wrong("`max` says how many at once, and is missing");
+        return None;
+    };
+    if min.is_some() && !adaptive {
+        fields.wrong("`min` is of an adaptive limit: say `mode: adaptive`, or leave it out");
+    }
+    let limit = if adaptive {
+        let min = min.unwrap_or(NonZeroU32::MIN);
+        let initial = NonZeroU32::new(max.get() / 4).unwrap_or(NonZeroU32::MIN).max(min).min(max);
+        Limit::Adaptive(Adaptive { min, initial, max, ..Adaptive::default() })
+    } else {
+        Limit::Fixed(max)
+    };
+    let tenant_share = fields.part("tenantShare", 1.0);
+    let config = bulkhead::Config { limit, queue: queue.unwrap_or(usual.queue), tenant_share, ..usual };
+    config.check().inspect_err(|wrong| fields.wrong(wrong.to_string())).ok()?;
+    Some(config)
+}
+
+fn hedge(fields: &mut Fields<'_, '_, '_>) -> Option<hedge::Config> {
+    let (after, part, at_least) = (fields.span("after"), fields.part("percentile", 1.0), fields.span("atLeast"));
+    let extra = fields.count("extra").unwrap_or(NonZeroU32::MIN);
+    let after = match (after, part) {
+        (Some(span), None) => After::Fixed(span),
+        (None, Some(part)) => After::Percentile { part, at_least: at_least.unwrap_or(Duration::from_millis(10)) },
+        _ => {
+            fields.wrong("either `after` or `percentile` says when an answer is late");
+            return None;
+        }
+    };
+    let config = hedge::Config { after, extra };
+    config.check().inspect_err(|wrong| fields.wrong(wrong.to_string())).ok()?;
+    Some(config)
 }
 
 fn rate_limit(fields: &mut Fields<'_, '_, '_>) -> Option<Rate> {

@@ -23,6 +23,8 @@ spec:
     open: {min: 1s, max: 60s, jitter: 0.2}
     probes: 1
     probeTimeout: 2s
+  concurrency: {mode: adaptive, min: 2, max: 200, queue: {length: 50, maxWait: 100ms}, tenantShare: 0.5}
+  hedge: {percentile: 0.95, atLeast: 20ms, extra: 1}
   rateLimit: {requests: 100, per: 1s, burst: 20}
   traffic: {requestsPerSecond: 40, maxAmplification: 3}
 ";
@@ -75,7 +77,7 @@ fn the_schema_knows_exactly_the_fields_that_are_read() {
             let path = format!("{path}/{name}");
             let there = instance.pointer(&path).is_some();
             let apart =
-                ["/apiVersion", "/metadata/namespace", "/spec/breaker/successRate/calls"].contains(&path.as_str());
+                ["/apiVersion", "/metadata/namespace", "/spec/breaker/successRate/calls", "/spec/hedge/after"].contains(&path.as_str());
             assert!(there || apart, "{path} is in the schema, and the reader was not asked for it");
             waiting.push((path, inner));
         }
@@ -167,6 +169,12 @@ fn each_impossible_combination_is_named_with_the_field_that_would_have_to_change
             "spec.rateLimit.requests",
             "are expected",
         ),
+        (
+            "  timeouts: {request: 1s}\n  concurrency: {max: 5, queue: {length: 5, maxWait: 2s}}\n",
+            "spec.concurrency.queue.maxWait",
+            "served to nobody",
+        ),
+        ("  timeouts: {backendRequest: 1s}\n  hedge: {after: 1s}\n", "spec.hedge.after", "no copy is ever sent"),
         ("  retry: {attempts: 4}\n", "spec.retry.attempts", "one call may become 5"),
     ] {
         let found = findings(spec);

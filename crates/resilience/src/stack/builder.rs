@@ -1,6 +1,6 @@
 //! Stacks, and how they are put together.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use quorate_foundations::name::Name;
 use tower_layer::Layer;
@@ -10,8 +10,10 @@ use super::{
     service::Guarded,
 };
 use crate::{
+    bulkhead::{self, Bulkhead},
     circuit_breaker::{self, Breaker},
     dice::Dice,
+    hedge,
     latency::Latency,
     rate_limit::{self, Limiter, Rate},
     retry::{self, Repeatable, Retries},
@@ -34,7 +36,9 @@ pub struct Builder {
     limit: Part<Rate, Limiter>,
     timeout: timeout::Config,
     breaker: Part<circuit_breaker::Config, Breaker>,
+    bulkhead: Part<bulkhead::Config, Bulkhead>,
     retry: Part<(retry::Config, retry::BudgetConfig), Retries>,
+    hedge: Option<hedge::Config>,
     endpoint: Part<circuit_breaker::Config, Breaker>,
 }
 
@@ -64,7 +68,9 @@ impl Stack<()> {
             limit: Part::Absent,
             timeout: timeout::Config { total: None, attempt: None, idle: None, refuse_hopeless: true },
             breaker: Part::Absent,
+            bulkhead: Part::Absent,
             retry: Part::Absent,
+            hedge: None,
             endpoint: Part::Absent,
         }
     }
@@ -80,7 +86,8 @@ impl<P> Stack<P> {
 impl Policies {
     /// Whether this hop takes it upon itself to retry a call: then the hops behind it don't.
     pub(super) fn claims(&self, repeatable: Repeatable) -> bool {
-        repeatable != Repeatable::No && self.retries.as_ref().is_some_and(|retries| retries.attempts() > 1)
+        let retries = self.retries.as_ref().is_some_and(|retries| retries.attempts() > 1);
+        repeatable != Repeatable::No && (retries || self.hedge.is_some())
     }
 }
 
@@ -100,6 +107,25 @@ impl Builder {
     /// A circuit for the whole dependency that others share, say one of a [`Registry`](circuit_breaker::Registry).
     pub fn shared_breaker(mut self, breaker: Arc<Breaker>) -> Self {
         self.breaker = Part::Shared(breaker);
+        self
+    }
+
+    /// How many calls at once, and who waits.
+    pub fn bulkhead(mut self, config: bulkhead::Config) -> Self {
+        self.bulkhead = Part::Made(config);
+        self
+    }
+
+    /// A bulkhead that others share.
+    pub fn shared_bulkhead(mut self, bulkhead: Arc<Bulkhead>) -> Self {
+        self.bulkhead = Part::Shared(bulkhead);
+        self
+    }
+
+    /// When a call is sent a second time because its answer is late. Only what may be done twice is, by the hop that
+    /// retries, and within the budget of retries; a stack without one gets the usual one, and sends nothing again that failed.
+    pub fn hedge(mut self, config: hedge::Config) -> Self {
+        self.hedge = Some(config);
         self
     }
 
@@ -155,8 +181,15 @@ impl Builder {
     ///
     /// # Errors
     /// [`ConfigError`]: a policy can't be as it was asked for.
-    pub fn build<P>(self, timers: &Timers, protocol: P) -> Result<Stack<P>, ConfigError> {
+    pub fn build<P>(mut self, timers: &Timers, protocol: P) -> Result<Stack<P>, ConfigError> {
         self.timeout.check()?;
+        if let Some(hedge) = &self.hedge {
+            hedge.check()?;
+            if let Part::Absent = self.retry {
+                let once = retry::Config { attempts: NonZeroU32::MIN, ..retry::Config::default() };
+                self.retry = Part::Made((once, retry::BudgetConfig::default()));
+            }
+        }
         let env = timers.env();
         let dice = |purpose| Dice::from_rng(&mut env.random(purpose));
         let now = env.mono();
@@ -169,6 +202,8 @@ impl Builder {
             timeout: self.timeout,
             latency: Latency::new(LATENCY_WINDOW),
             breaker: self.breaker.build(circuit)?,
+            bulkhead: self.bulkhead.build(|config| Bulkhead::new(config, now).map_err(ConfigError::Bulkhead))?,
+            hedge: self.hedge,
             retries: self.retry.build(retries)?,
             endpoint: self.endpoint.build(circuit)?,
             counts: Counts::new(),
@@ -190,6 +225,12 @@ pub enum ConfigError {
     /// The times.
     #[error("the timeouts can't be")]
     Timeout(#[from] timeout::ConfigError),
+    /// The bulkhead.
+    #[error("the bulkhead can't be")]
+    Bulkhead(#[source] bulkhead::ConfigError),
+    /// The hedge.
+    #[error("the hedge can't be")]
+    Hedge(#[from] hedge::ConfigError),
     /// The rate limit.
     #[error("the rate limit can't be")]
     Limit(#[source] rate_limit::ConfigError),

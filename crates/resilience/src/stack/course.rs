@@ -1,6 +1,12 @@
 //! The course of one call: its attempts, what is told to whom after each, and what the caller is given.
 
-use std::{future::poll_fn, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use quorate_foundations::time::Mono;
 use tower_service::Service;
@@ -13,7 +19,9 @@ use super::{
     protocol::{Answers, Intent, Requests, Try},
 };
 use crate::{
+    bulkhead::{Ask, Bulkhead},
     deadline::Deadline,
+    hedge::{Plan, race},
     outcome::{CallError, Class, Outcome, Rejection, Scope, Verdict},
     retry::{Attempts, Decision, Ended, Stop},
 };
@@ -77,16 +85,7 @@ impl<S, P, K> Course<S, P, K> {
     where
         P: Answers<T, E>,
     {
-        let attempted = match ended {
-            Ok(result) => {
-                let verdict = self.protocol.judge(result.as_ref());
-                Attempted::Answered(result, verdict)
-            }
-            Err(scope) => Attempted::TimedOut(scope),
-        };
-        let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
-        tried.end(now, attempted.outcome(), retry_after);
-        attempted
+        judge(&self.protocol, now, tried, ended)
     }
 
     /// What is sent next, if anything is.
@@ -145,13 +144,16 @@ impl<S, P, K> Course<S, P, K> {
     where
         P: Answers<T, E>,
     {
-        let (outcome, began, policies) = (attempted.outcome(), self.permits.began, self.permits.policies.clone());
+        let Self { mut permits, protocol, deadline, .. } = self;
+        let (outcome, began, policies) = (attempted.outcome(), permits.began, permits.policies.clone());
         let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
-        self.permits.end(now, outcome, retry_after);
+        // An answer holds its place for as long as it is still to come.
+        let place = matches!(attempted, Attempted::Answered(Ok(_), _)).then(|| permits.place.take()).flatten();
+        permits.end(now, outcome, retry_after);
         match attempted {
             Attempted::Answered(Ok(answer), _) => {
                 let Policies { timers, timeout, .. } = &*policies;
-                Ok(self.protocol.deliver(answer, Rest { deadline: self.deadline, idle: timeout.idle, timers }))
+                Ok(protocol.deliver(answer, Rest { deadline, idle: timeout.idle, timers, place, now, outcome }))
             }
             Attempted::Answered(Err(error), _) => Err(CallError::Upstream(error)),
             Attempted::TimedOut(scope) => Err(CallError::Timeout { scope, waited: now.saturating_since(began) }),
@@ -159,10 +161,37 @@ impl<S, P, K> Course<S, P, K> {
         }
     }
 
+    /// Waits for a place in the bulkhead if it has to, makes the first attempt with `service`, and goes on.
+    pub(super) async fn begin<R>(
+        mut self,
+        service: S,
+        sent: P::Sent,
+        waits: Option<Ask>,
+    ) -> Result<P::Answer, CallError<S::Error>>
+    where
+        P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
+        S: Service<P::Sent> + Clone,
+    {
+        let policies = self.permits.policies.clone();
+        if let (Some(ask), Some(bulkhead)) = (waits, &policies.bulkhead) {
+            match Bulkhead::enter(bulkhead.clone(), &policies.timers, policies.now(), ask).await {
+                Ok(place) => self.permits.place = Some(place),
+                Err(rejected) => return self.finish(policies.now(), Attempted::Refused(rejected.into())),
+            }
+        }
+        let first = Next { sent, after: Duration::ZERO, fresh_connection: false };
+        let attempted = self.attempt(first, Some(service)).await;
+        let now = policies.now();
+        match self.decide(now, &attempted) {
+            Some(next) => self.go_on(next).await,
+            None => self.finish(now, attempted),
+        }
+    }
+
     /// Waits, sends it again, and so on until it ends.
     pub(super) async fn go_on<R>(mut self, mut next: Next<P::Sent>) -> Result<P::Answer, CallError<S::Error>>
     where
-        P: Requests<R, Kept = K> + Answers<S::Response, S::Error>,
+        P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
         S: Service<P::Sent> + Clone,
     {
         loop {
@@ -172,12 +201,12 @@ impl<S, P, K> Course<S, P, K> {
                 policies.timers.alarm(Deadline::after(policies.now(), next.after)).await;
             }
             #[cfg(feature = "museum")]
-            if let Some(retries) =
-                policies.retries.as_ref().filter(|_| policies.timers.env().planted("retry-charged-late"))
+            if let Some(retries) = policies.retries.as_ref()
+                && policies.timers.env().planted("retry-charged-late")
             {
                 _ = retries.charge(policies.now());
             }
-            let attempted = self.attempt(next).await;
+            let attempted = self.attempt(next, None).await;
             let now = policies.now();
             match self.decide(now, &attempted) {
                 Some(again) => next = again,
@@ -186,26 +215,102 @@ impl<S, P, K> Course<S, P, K> {
         }
     }
 
-    async fn attempt<R>(&mut self, next: Next<P::Sent>) -> Attempted<S::Response, S::Error>
+    /// Makes one attempt, and copies of it if it is late and may be copied. `ready` is a service that is ready for it.
+    async fn attempt<R>(&mut self, next: Next<P::Sent>, ready: Option<S>) -> Attempted<S::Response, S::Error>
     where
-        P: Requests<R, Kept = K> + Answers<S::Response, S::Error>,
+        P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
         S: Service<P::Sent> + Clone,
     {
-        let Next { mut sent, fresh_connection, .. } = next;
-        let policies = self.permits.policies.clone();
-        let now = policies.now();
-        let tried = match Tried::admit(&policies, now) {
-            Ok(tried) => tried,
-            Err(rejection) => return Attempted::Refused(rejection),
+        let (policies, protocol, deadline) = (self.permits.policies.clone(), self.protocol.clone(), self.deadline);
+        let told = self.told(next.fresh_connection);
+        let is_ready = ready.is_some();
+        let Some(service) = ready.or_else(|| self.again.as_ref().map(|(service, _)| service.clone())) else {
+            unreachable!("what is sent again was kept")
         };
-        self.protocol.stamp(&mut sent, self.told(fresh_connection), now);
-        let service = self.again.as_ref().map(|(service, _)| service.clone());
-        let Some(mut service) = service else { unreachable!("what is sent again was kept") };
-        let work = async move {
-            poll_fn(|cx| service.poll_ready(cx)).await?;
-            service.call(sent).await
+        let (Some(config), Some((copied, kept)), true) = (policies.hedge, &mut self.again, self.owner) else {
+            return one_attempt(policies, protocol, (service, is_ready), next.sent, told, deadline).await;
         };
-        let ended = Attempt::new(work, &policies, now, self.deadline).await;
-        self.judge(policies.now(), tried, ended)
+        let plan = Plan {
+            config,
+            delay: config.delay(|part| policies.latency.quantile(policies.now(), part)),
+            repeatable: self.intent.repeatable,
+            deadline,
+        };
+        let mut first = Some((next.sent, (service, is_ready)));
+        let of_copies = policies.clone();
+        let copy = move |_| {
+            // A body that can't be told twice has no copy: then the first one goes on.
+            let again = || protocol.again(kept).map(|sent| (sent, (copied.clone(), false)));
+            let Some((sent, service)) = first.take().or_else(again) else { return Copied(None) };
+            let attempt = one_attempt(of_copies.clone(), protocol.clone(), service, sent, told, deadline);
+            Copied(Some(Box::pin(attempt)))
+        };
+        let charge = |now| policies.retries.as_ref().is_some_and(|retries| retries.charge(now));
+        let is_good = |attempted: &Attempted<S::Response, S::Error>| {
+            attempted.outcome() == Outcome::Upstream(Class::Success)
+        };
+        let won = race(&policies.timers, policies.now(), plan, charge, copy, is_good).await;
+        if won.sent > 1 {
+            let (name, copy, sent) = (policies.name.as_str(), won.copy, won.sent);
+            tracing::debug!(dependency = name, copy, sent, "a late call was sent again");
+        }
+        won.answer
     }
+}
+
+/// A copy of a call, if there can be one.
+struct Copied<F>(Option<Pin<Box<F>>>);
+
+impl<F: Future> Future for Copied<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.0.as_mut().map_or(Poll::Pending, |copy| copy.as_mut().poll(cx))
+    }
+}
+
+/// One attempt, from the endpoint's leave to what it is told of the end.
+async fn one_attempt<R, P, S>(
+    policies: Arc<Policies>,
+    protocol: P,
+    (mut service, is_ready): (S, bool),
+    mut sent: P::Sent,
+    told: Try,
+    deadline: Deadline,
+) -> Attempted<S::Response, S::Error>
+where
+    P: Requests<R> + Answers<S::Response, S::Error>,
+    S: Service<P::Sent>,
+{
+    let now = policies.now();
+    let tried = match Tried::admit(&policies, now) {
+        Ok(tried) => tried,
+        Err(rejection) => return Attempted::Refused(rejection),
+    };
+    protocol.stamp(&mut sent, told, now);
+    let work = async move {
+        if !is_ready {
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+        }
+        service.call(sent).await
+    };
+    let ended = Attempt::new(work, &policies, now, deadline).await;
+    judge(&protocol, policies.now(), tried, ended)
+}
+
+/// Tells the endpoint's policies how an attempt ended.
+fn judge<P, T, E>(protocol: &P, now: Mono, tried: Tried, ended: Result<Result<T, E>, Scope>) -> Attempted<T, E>
+where
+    P: Answers<T, E>,
+{
+    let attempted = match ended {
+        Ok(result) => {
+            let verdict = protocol.judge(result.as_ref());
+            Attempted::Answered(result, verdict)
+        }
+        Err(scope) => Attempted::TimedOut(scope),
+    };
+    let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
+    tried.end(now, attempted.outcome(), retry_after);
+    attempted
 }

@@ -5,9 +5,9 @@
 //! lets a storm of retries through. So the order isn't a choice:
 //!
 //! ```text
-//! caller ─▶ rate limit ─▶ total deadline ─▶ breaker of the dependency ─▶ retry, with its budget
-//!                                                                      │ each attempt
-//!                                             breaker of the endpoint ◀┘ ─▶ timeout of the attempt ─▶ service
+//! caller ─▶ rate limit ─▶ total deadline ─▶ breaker of the dependency ─▶ bulkhead ─▶ retry or hedge, with one budget
+//!                                                                                │ each attempt
+//!                                                       breaker of the endpoint ◀┘ ─▶ timeout of the attempt ─▶ service
 //! ```
 //!
 //! Each policy may be absent, so a stack of one is that policy as a layer. What belongs between the two halves (a
@@ -72,16 +72,22 @@ mod policies;
 mod protocol;
 mod service;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use crate::{deadline::Deadline, timeout::Timers};
+use quorate_foundations::time::Mono;
+
+use crate::{
+    bulkhead::{self, Bulkhead},
+    deadline::Deadline,
+    outcome::Outcome,
+    timeout::Timers,
+};
 
 pub use builder::{Builder, ConfigError, Stack};
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use service::{Call, Guarded};
 
 /// What is left of a call once its answer has begun.
-#[derive(Clone, Copy)]
 pub struct Rest<'a> {
     /// When the answer has to be complete.
     pub deadline: Deadline,
@@ -89,6 +95,27 @@ pub struct Rest<'a> {
     pub idle: Option<Duration>,
     /// What alarms are set with.
     pub timers: &'a Timers,
+    /// Its place in the bulkhead, which is held until the answer is complete.
+    pub place: Option<Place>,
+    now: Mono,
+    outcome: Outcome,
+}
+
+/// A place in a bulkhead.
+pub type Place = bulkhead::Permit<Arc<Bulkhead>>;
+
+impl Rest<'_> {
+    /// The answer is complete: gives the place back, and tells how it went.
+    pub fn complete(self) {
+        if let Some(place) = self.place {
+            place.settle(self.now, self.outcome);
+        }
+    }
+
+    /// What became of the call.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
 }
 
 #[cfg(test)]

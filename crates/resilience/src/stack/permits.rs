@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use quorate_foundations::time::Mono;
 
-use super::policies::Policies;
+use super::{Place, policies::Policies};
 use crate::{
+    bulkhead::{Ask, Bulkhead, Why},
     circuit_breaker::machine::Ticket,
     deadline::Deadline,
     outcome::{Class, Outcome, Rejection},
@@ -15,20 +16,49 @@ use crate::{
 pub(super) struct Permits {
     pub(super) policies: Arc<Policies>,
     pub(super) began: Mono,
+    /// Its place in the bulkhead.
+    pub(super) place: Option<Place>,
     dependency: Option<Ticket>,
     ended: bool,
 }
 
+/// Leave for a call.
+pub(super) struct Admitted {
+    pub(super) permits: Permits,
+    /// Whether it still has to wait for a place in the bulkhead.
+    pub(super) waits: bool,
+}
+
 impl Permits {
     /// Asks the policies of the dependency for a call that has to end by `deadline`.
-    pub(super) fn admit(policies: Arc<Policies>, now: Mono, deadline: Deadline) -> Result<Self, Rejection> {
-        let dependency = policies.admit(now, deadline).inspect_err(|rejection| {
+    pub(super) fn admit(
+        policies: Arc<Policies>,
+        now: Mono,
+        ask: &Ask,
+    ) -> Result<Admitted, Rejection> {
+        let dependency = policies.admit(now, ask.deadline).inspect_err(|rejection| {
             policies.counts.ended(Outcome::Rejected(rejection.by()));
         })?;
-        if let Some(retries) = &policies.retries {
+        // From here on whatever is held is given back when this is dropped.
+        let mut permits = Self { policies, began: now, place: None, dependency, ended: false };
+        let entered = permits.policies.bulkhead.clone().map(|bulkhead| Bulkhead::try_enter(bulkhead, now, ask));
+        let waits = match entered {
+            None => false,
+            Some(Ok(place)) => {
+                permits.place = Some(place);
+                false
+            }
+            Some(Err(rejected)) if rejected.why == Why::Full => true,
+            Some(Err(rejected)) => {
+                let rejection = Rejection::from(rejected);
+                permits.end(now, Outcome::Rejected(rejection.by()), None);
+                return Err(rejection);
+            }
+        };
+        if let Some(retries) = &permits.policies.retries {
             retries.call(now);
         }
-        Ok(Self { policies, began: now, dependency, ended: false })
+        Ok(Admitted { permits, waits })
     }
 
     /// Tells everybody what became of the call.
@@ -37,6 +67,9 @@ impl Permits {
         let took = now.saturating_since(self.began);
         if let (Some(breaker), Some(ticket)) = (&self.policies.breaker, self.dependency.take()) {
             breaker.settle(now, ticket, (outcome, took), retry_after);
+        }
+        if let Some(place) = self.place.take() {
+            place.settle(now, outcome);
         }
         self.policies.counts.ended(outcome);
     }

@@ -8,7 +8,9 @@ use std::sync::{
 use quorate_foundations::{name::Name, time::Mono};
 
 use crate::{
+    bulkhead::Bulkhead,
     circuit_breaker::Breaker,
+    hedge,
     latency::Latency,
     outcome::{Class, Outcome, Refuser, Scope},
     rate_limit::Limiter,
@@ -31,6 +33,10 @@ pub(super) struct Policies {
     pub(super) latency: Latency,
     /// The circuit of the dependency.
     pub(super) breaker: Option<Arc<Breaker>>,
+    /// How many calls at once.
+    pub(super) bulkhead: Option<Arc<Bulkhead>>,
+    /// When it is sent a second time because it is late.
+    pub(super) hedge: Option<hedge::Config>,
     /// How it is sent again.
     pub(super) retries: Option<Arc<Retries>>,
     /// The circuit of the endpoint.

@@ -1,6 +1,7 @@
 //! What a stack has to know of requests and answers, whatever they are.
 
 use crate::{
+    bulkhead::Ask,
     hop::Hop,
     outcome::{ByResult, Classify, Verdict},
     retry::Repeatable,
@@ -10,12 +11,14 @@ use quorate_foundations::time::Mono;
 use super::Rest;
 
 /// What a request wants of the policies it passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
     /// What doing it twice would do.
     pub repeatable: Repeatable,
     /// What it brought from the hop before.
     pub hop: Hop,
+    /// How much it matters, and whose it is. The deadline in it is not looked at: that is the hop's.
+    pub ask: Ask,
 }
 
 /// An attempt as the service below sees it.
@@ -55,7 +58,8 @@ pub trait Answers<T, E> {
     /// What `result` says about the upstream.
     fn judge(&self, result: Result<&T, &E>) -> Verdict;
 
-    /// Hands over an answer. `rest` knows by when it has to be complete, if it isn't yet.
+    /// Hands over an answer. `rest` is what the call still holds, and by when the answer has to be
+    /// complete: one that is calls [`Rest::complete`].
     fn deliver(&self, answer: T, rest: Rest<'_>) -> Self::Answer;
 }
 
@@ -98,7 +102,7 @@ impl<R: Clone, C> Requests<R> for Plain<C> {
     type Kept = R;
 
     fn intent(&self, _: &R, _: Mono) -> Intent {
-        Intent { repeatable: self.repeatable, hop: Hop::FIRST }
+        Intent { repeatable: self.repeatable, hop: Hop::FIRST, ask: Ask::default() }
     }
 
     fn split(&self, request: R, keep: bool) -> (R, Option<R>) {
@@ -120,7 +124,8 @@ impl<T, E, C: Classify<T, E>> Answers<T, E> for Plain<C> {
         self.classify.classify(result)
     }
 
-    fn deliver(&self, answer: T, _: Rest<'_>) -> T {
+    fn deliver(&self, answer: T, rest: Rest<'_>) -> T {
+        rest.complete();
         answer
     }
 }

@@ -14,11 +14,11 @@ use tower_service::Service;
 use super::{
     attempt::Attempt,
     course::Course,
-    permits::{Permits, Tried},
+    permits::{Admitted, Permits, Tried},
     policies::Policies,
     protocol::{Answers, Requests},
 };
-use crate::outcome::CallError;
+use crate::{bulkhead::Ask, outcome::CallError};
 
 /// A service behind a [`Stack`](super::Stack). Cheap to clone, as far as `S` is.
 ///
@@ -64,21 +64,35 @@ where
 impl<S, P> Guarded<S, P> {
     fn begin<R>(&mut self, request: R) -> Result<State<S, P, R>, CallError<S::Error>>
     where
-        P: Requests<R> + Answers<S::Response, S::Error> + Clone,
-        S: Service<<P as Requests<R>>::Sent> + Clone,
+        P: Requests<R> + Answers<S::Response, S::Error> + Clone + Send + 'static,
+        S: Service<<P as Requests<R>>::Sent> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Response: Send,
+        S::Error: Send,
+        P::Sent: Send,
+        P::Kept: Send,
+        P::Answer: Send,
+        R: 'static,
     {
         let policies = &self.policies;
         let now = policies.now();
         let intent = self.protocol.intent(&request, now);
         let deadline = policies.timeout.total(now, intent.hop.deadline);
-        let permits = Permits::admit(policies.clone(), now, deadline)?;
-        let (mut sent, kept) = self.protocol.split(request, policies.retries.is_some());
+        let ask = Ask { deadline, ..intent.ask.clone() };
+        let Admitted { permits, waits } = Permits::admit(policies.clone(), now, &ask)?;
+        let (mut sent, kept) = self.protocol.split(request, policies.retries.is_some() || policies.hedge.is_some());
         let again = kept.map(|kept| (self.service.clone(), kept));
         let owner = again.is_some() && !intent.hop.owned;
         #[cfg(feature = "museum")]
         let owner = owner || policies.timers.env().planted("every-hop-retries");
         let protocol = self.protocol.clone();
         let course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
+        if waits || policies.hedge.is_some() {
+            // The service that is ready is the one that is called.
+            let clone = self.service.clone();
+            let ready = std::mem::replace(&mut self.service, clone);
+            return Ok(State::Further { call: Box::pin(course.begin(ready, sent, waits.then_some(ask))) });
+        }
         let tried = match Tried::admit(policies, now) {
             Ok(tried) => tried,
             Err(rejection) => {

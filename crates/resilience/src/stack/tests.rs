@@ -10,6 +10,8 @@ use tower_service::Service as _;
 use super::*;
 use crate::{
     CallError, Rejection, Scope,
+    bulkhead::{self, Ask},
+    hedge,
     circuit_breaker::{self, State},
     dice::Dice,
     hop::Hop,
@@ -211,6 +213,52 @@ async fn a_retry_after_is_a_floor_and_one_that_is_too_long_ends_the_call() {
     assert!(stack.layer(upstream.clone()).call(7).await.is_err());
 }
 
+fn one_at_a_time(length: u32) -> bulkhead::Config {
+    let queue = bulkhead::Queue { length, max_wait: Duration::from_secs(1) };
+    bulkhead::Config { limit: bulkhead::Limit::Fixed(NonZeroU32::MIN), queue, ..bulkhead::Config::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_wait_for_a_place_and_a_dropped_one_gives_its_place_to_the_next() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    upstream.takes(100 * MILLI);
+    let stack = named("a").bulkhead(one_at_a_time(2)).build(&Timers::new(&env), idempotent()).unwrap();
+    let mut calls = tokio::task::JoinSet::new();
+    for nth in 0..4 {
+        let mut service = stack.layer(upstream.clone());
+        calls.spawn(async move { service.call(nth).await });
+    }
+    let answers = calls.join_all().await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3, "{answers:?}");
+    assert!(answers.iter().any(|answer| matches!(answer, Err(CallError::Rejected(Rejection::Bulkhead(_))))));
+    assert_eq!(upstream.most_in_flight(), 1);
+    upstream.script([Reply::Hang]);
+    let mut hangs = stack.layer(upstream.clone());
+    assert!(env.timeout(10 * MILLI, hangs.call(7)).await.is_none());
+    assert_eq!(stack.layer(upstream.clone()).call(8).await, Ok(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_read_is_sent_twice_within_the_budget_and_a_write_is_not() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    let late = hedge::Config { after: hedge::After::Fixed(50 * MILLI), extra: NonZeroU32::MIN };
+    let stack = named("a").hedge(late).build(&Timers::new(&env), idempotent()).unwrap();
+    upstream.script([Reply::Hang]);
+    let begun = env.mono();
+    assert_eq!(stack.layer(upstream.clone()).call(7).await, Ok(7));
+    let waited = env.mono().saturating_since(begun);
+    assert!((50 * MILLI..55 * MILLI).contains(&waited), "{waited:?}");
+    assert_eq!((upstream.heard().len(), upstream.in_flight()), (2, 0), "the one that was late was dropped");
+    let judge: Judge = Upstream::judge;
+    let writes = named("a").hedge(late).build(&Timers::new(&env), Plain::new().judged_by(judge)).unwrap();
+    upstream.script([Reply::Hang]);
+    let mut write = writes.layer(upstream.clone());
+    assert!(env.timeout(Duration::from_secs(1), write.call(7)).await.is_none());
+    assert_eq!(upstream.heard().len(), 3);
+}
+
 /// Requests that carry what the hop before said, as headers would.
 #[derive(Clone, Copy, Debug)]
 struct Carrying(Hop);
@@ -223,7 +271,7 @@ impl Requests<Carrying> for Headers {
     type Kept = Carrying;
 
     fn intent(&self, request: &Carrying, _: Mono) -> Intent {
-        Intent { repeatable: Repeatable::Idempotent, hop: request.0 }
+        Intent { repeatable: Repeatable::Idempotent, hop: request.0, ask: Ask::default() }
     }
 
     fn split(&self, request: Carrying, keep: bool) -> (Carrying, Option<Carrying>) {

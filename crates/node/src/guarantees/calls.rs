@@ -1,11 +1,6 @@
-//! What holds of calls that leave the process.
+//! What holds of calls through a stack of policies, and of the documents that say which.
 
-use super::{
-    About::Load,
-    Guarantee,
-    Surface::{Cli, Library},
-    anywhere, test,
-};
+use super::{About::Load, Guarantee, Surface, in_memory, test};
 
 const STACK: &str = "crates/resilience/src/stack/tests.rs";
 const HTTP: &str = "crates/resilience/src/http/tests.rs";
@@ -13,10 +8,9 @@ const POLICY: &str = "crates/resilience/src/policy/tests.rs";
 const BREAKER: &str = "crates/resilience/src/circuit_breaker/machine/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
-    anywhere(
+    in_memory(
         Load,
         "circuit breaker",
-        Library,
         "half open, an upstream is tried by as many calls as it should, and never stays half open for good",
         &[
             test(STACK, "while_half_open_a_thousand_callers_reach_the_upstream_once"),
@@ -24,10 +18,9 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(BREAKER, "no_sequence_of_events_leaks_a_probe_or_leaves_the_circuit_stuck"),
         ],
     ),
-    anywhere(
+    in_memory(
         Load,
         "retry",
-        Library,
         "retries stay within the dependency's budget, those that wait included, and one hop of a request retries",
         &[
             test(STACK, "a_thousand_calls_that_fail_together_are_retried_within_the_budget_when_they_come_back"),
@@ -35,31 +28,30 @@ pub(super) const ROWS: &[Guarantee] = &[
             test("crates/scenarios/tests/seeds.rs", "retry_storm"),
         ],
     ),
-    anywhere(
+    in_memory(
         Load,
         "retry",
-        Library,
         "what may not be done twice is sent twice only if it certainly was not done",
         &[
             test(STACK, "what_may_not_be_done_twice_is_sent_once_unless_it_certainly_was_not_done"),
             test(HTTP, "a_keyed_post_is_sent_again_with_its_body_and_a_bare_one_is_not"),
         ],
     ),
-    anywhere(
+    in_memory(
         Load,
         "timeout",
-        Library,
         "a call ends by its deadline, which travels from hop to hop, and its work ends with it",
         &[
             test(STACK, "a_call_ends_by_its_total_deadline_and_no_attempt_begins_that_would_not_fit"),
             test(HTTP, "what_is_written_for_the_next_hop_is_received_there"),
         ],
     ),
-    anywhere(
-        Load,
-        "policy check",
-        Cli,
-        "combinations that cannot work are named with file, line and field",
-        &[test(POLICY, "each_impossible_combination_is_named_with_the_field_that_would_have_to_change")],
-    ),
+    Guarantee {
+        about: Load,
+        operation: "policy check",
+        surface: Surface::Cli,
+        backends: &[],
+        holds: "combinations that cannot work are named with file, line and field",
+        proofs: &[test(POLICY, "each_impossible_combination_is_named_with_the_field_that_would_have_to_change")],
+    },
 ];
