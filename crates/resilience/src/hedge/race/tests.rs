@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -11,7 +11,10 @@ use std::{
 use quorate_runtime::Env;
 
 use super::*;
-use crate::{hedge::After, retry::BudgetConfig};
+use crate::{
+    hedge::After,
+    retry::{Budget, BudgetConfig},
+};
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
