@@ -19,7 +19,7 @@ pub(crate) fn show(format: Format) -> Result<(), Failure> {
     let mut table = Table::new(headings.map(Column::Left));
     for row in rows() {
         let tests = row.proofs.iter().map(|proof| proof.name()).collect::<Vec<_>>().join(", ");
-        let backends = backends(row).join(", ");
+        let backends = if row.backends.is_empty() { "any".to_owned() } else { backends(row).join(", ") };
         table.row([row.about.word(), row.operation, row.surface.word(), &backends, row.holds, &tests]);
     }
     table.print(&mut out)

@@ -2,7 +2,7 @@
 
 use std::{
     hint::black_box,
-    num::NonZeroUsize,
+    num::{NonZeroU32, NonZeroUsize},
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
@@ -12,8 +12,10 @@ use clap::Args;
 use quorate_foundations::time::Mono;
 use quorate_resilience::{
     Class, Outcome,
-    circuit_breaker::{Breaker, Config},
+    bulkhead::{self, Ask, Bulkhead},
+    circuit_breaker::{self, Breaker},
     dice::Dice,
+    rate_limit::{Limiter, Rate},
 };
 
 use super::{failed, figure::Figures};
@@ -39,31 +41,92 @@ pub(super) fn measure(options: &Options) -> Result<Figures, Failure> {
     let rounds = options.rounds.map_or(rounds, NonZeroUsize::get);
     let mut figures = Figures::default();
     for threads in [1, 2] {
-        let breaker = Breaker::new(Config::default(), Dice::seeded(1), Mono::ZERO);
-        let breaker = breaker.map_err(|cause| failed("making a breaker", cause))?;
+        let made = Made::new().map_err(|cause| failed("making the policies", cause))?;
         let shared = AtomicU64::new(0);
-        let (mut limit, mut ours) = (Vec::new(), Vec::new());
+        let mut limit = Vec::new();
+        let mut ours: [Vec<f64>; 3] = Default::default();
         for _ in 0..rounds {
             limit.push(nanos_per_call(threads, calls, || {
                 shared.fetch_add(1, Ordering::Relaxed);
             }));
-            // The time is an argument: a stack of policies reads the clock once for all of them.
-            let now = black_box(Mono::ZERO + Duration::from_millis(1));
-            ours.push(nanos_per_call(threads, calls, || {
-                if let Ok(permit) = breaker.permit(black_box(now)) {
-                    permit.settle(black_box(now), Outcome::Upstream(Class::Success), None);
-                }
-            }));
+            ours[0].push(nanos_per_call(threads, calls, || made.pass_breaker()));
+            ours[1].push(nanos_per_call(threads, calls, || made.pass_limiter()));
+            ours[2].push(nanos_per_call(threads, calls, || made.pass_bulkhead()));
         }
-        figures.put(&format!("breaker/success/{threads}"), "ns", &ours, Some(&limit));
-        let counted = breaker.snapshot(Mono::ZERO).counts.calls;
-        let made = (threads * rounds) as u64 * calls;
-        if counted != made {
-            return Err(failed("counting calls", format!("{counted} of {made} were counted")));
+        for (name, spans) in ["breaker", "limiter", "bulkhead"].iter().zip(&ours) {
+            figures.put(&format!("{name}/success/{threads}"), "ns", spans, Some(&limit));
         }
+        made.check((threads * rounds) as u64 * calls)?;
     }
     Ok(figures)
 }
+
+/// One of each policy. The time is an argument: a stack of policies reads the clock once for all of them.
+struct Made {
+    now: Mono,
+    breaker: Breaker,
+    limiter: Limiter,
+    bulkhead: Bulkhead,
+    ask: Ask,
+    /// Calls that a policy refused, which none should.
+    refused: AtomicU64,
+}
+
+impl Made {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let now = Mono::ZERO + Duration::from_millis(1);
+        // A burst that outlasts the measurement.
+        let rate = Rate::new(const { NonZeroU32::new(10_000_000).unwrap() }, Duration::from_secs(1));
+        Ok(Self {
+            now,
+            breaker: Breaker::new(circuit_breaker::Config::default(), Dice::seeded(1), now)?,
+            limiter: Limiter::new(rate.with_burst(NonZeroU32::MAX))?,
+            bulkhead: Bulkhead::new(bulkhead::Config::default(), now)?,
+            ask: Ask::default(),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    fn pass_breaker(&self) {
+        match self.breaker.permit(black_box(self.now)) {
+            Ok(permit) => permit.settle(black_box(self.now), SUCCESS, None),
+            Err(_) => self.refuse(),
+        }
+    }
+
+    fn pass_limiter(&self) {
+        if self.limiter.take(black_box(self.now), black_box(1)).is_err() {
+            self.refuse();
+        }
+    }
+
+    fn pass_bulkhead(&self) {
+        match Bulkhead::try_enter(&self.bulkhead, black_box(self.now), black_box(&self.ask)) {
+            Ok(permit) => permit.settle(black_box(self.now), SUCCESS),
+            Err(_) => self.refuse(),
+        }
+    }
+
+    #[cold]
+    fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether all of `made` calls passed every policy, and left no place taken.
+    fn check(&self, made: u64) -> Result<(), Failure> {
+        let counted = self.breaker.snapshot(Mono::ZERO).counts.calls;
+        if counted != made {
+            return Err(failed("counting calls", format!("{counted} of {made} were counted")));
+        }
+        let (refused, inside) = (self.refused.load(Ordering::Relaxed), self.bulkhead.snapshot().in_flight);
+        if (refused, inside) != (0, 0) {
+            return Err(failed("passing policies", format!("{refused} calls were refused, {inside} never left")));
+        }
+        Ok(())
+    }
+}
+
+const SUCCESS: Outcome = Outcome::Upstream(Class::Success);
 
 /// Nanoseconds that a call takes each of `threads` threads, which all begin together.
 fn nanos_per_call(threads: usize, calls: u64, call: impl Fn() + Sync) -> f64 {

@@ -11,13 +11,14 @@ mod erasure;
 mod event_sourcing;
 mod log;
 mod materialized_view;
+mod resilience;
 mod retention;
 mod schema;
 mod subscription;
 mod vocabulary;
 
 pub use self::vocabulary::{About, Backend, Guarantee, Proof, Surface};
-use self::vocabulary::{row, test};
+use self::vocabulary::{in_memory, row, test};
 
 /// The rows of each family, in the order in which they are shown.
 pub const FAMILIES: &[&[Guarantee]] = &[
@@ -29,6 +30,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     subscription::ROWS,
     materialized_view::ROWS,
     cqrs::ROWS,
+    resilience::ROWS,
 ];
 
 /// Every row, by what it is about, and within that by family.

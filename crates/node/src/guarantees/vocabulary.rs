@@ -15,6 +15,8 @@ pub enum About {
     Delivery,
     /// What is noticed when it is no longer as it was.
     Integrity,
+    /// How much is let through, and for how long.
+    Load,
 }
 
 /// Where the operation is asked for.
@@ -58,7 +60,7 @@ pub struct Guarantee {
     pub operation: &'static str,
     /// Where it is asked for.
     pub surface: Surface,
-    /// On which backends it holds.
+    /// On which backends it holds; none where nothing is kept, so that it holds with all of them.
     pub backends: &'static [Backend],
     /// What holds.
     pub holds: &'static str,
@@ -76,6 +78,7 @@ impl About {
             Self::Visibility => "visibility",
             Self::Delivery => "delivery",
             Self::Integrity => "integrity",
+            Self::Load => "load",
         }
     }
 }
@@ -123,4 +126,14 @@ pub(super) const fn row(
     proofs: &'static [Proof],
 ) -> Guarantee {
     Guarantee { about, operation, surface, backends: &[Backend::Sqlite], holds, proofs }
+}
+
+/// A row of something in the library that keeps nothing in a store.
+pub(super) const fn in_memory(
+    about: About,
+    operation: &'static str,
+    holds: &'static str,
+    proofs: &'static [Proof],
+) -> Guarantee {
+    Guarantee { about, operation, surface: Surface::Library, backends: &[], holds, proofs }
 }
