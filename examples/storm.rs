@@ -41,7 +41,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         println!("  {second:>2} {mark} {wild:>4} {:<36} {tame:>4} {}", bar(wild), bar(tame));
     }
     let most = |seconds: &[u64]| seconds.iter().copied().max().unwrap_or(0);
-    println!("\nat most {} a second against {}; † marks seconds in which the upstream is dead", most(&storm), most(&steady));
+    println!(
+        "\nat most {} a second against {}; † marks seconds in which the upstream is dead",
+        most(&storm),
+        most(&steady)
+    );
     assert!(most(&storm) > 3 * CALLS_A_SECOND, "retries that nobody bounds multiply");
     assert!(most(&steady) <= CALLS_A_SECOND * 2, "what the stack lets through is bounded");
     Ok(())

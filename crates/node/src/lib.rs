@@ -11,6 +11,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod guarantees;
 mod http;
+pub mod quota;
 mod server;
 pub mod verbs;
 

@@ -9,7 +9,7 @@
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] |
-//! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, deadlines, limits |
+//! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
 //! *When not to use it*: where a table and a web framework are enough. The server of the same name offers the log over
@@ -118,6 +118,18 @@ mod pages {
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/cqrs.md")]
     pub struct Cqrs;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/bulkhead.md")]
+    pub struct Bulkhead;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/timeout.md")]
+    pub struct Timeout;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/guide/limits.md")]
+    pub struct Limits;
 
     #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
     pub struct TimeAndOrdering;

@@ -12,6 +12,7 @@ mod over_http;
 mod resilience;
 mod segment;
 mod slow_disk;
+mod stack;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 

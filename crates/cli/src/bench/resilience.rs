@@ -1,33 +1,24 @@
 //! `quorate bench resilience`: what passing a policy costs, beside one atomic add shared by the same threads.
 
 use std::{
-    convert::Infallible,
-    future::{Ready, ready},
     hint::black_box,
     num::{NonZeroU32, NonZeroUsize},
     sync::atomic::{AtomicU64, Ordering},
-    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
 
 use clap::Args;
-use futures_util::FutureExt as _;
 use quorate_foundations::time::Mono;
 use quorate_resilience::{
-    Class, Outcome, bulkhead,
-    circuit_breaker::{Breaker, Config},
+    Class, Outcome,
+    bulkhead::{self, Ask, Bulkhead},
+    circuit_breaker::{self, Breaker},
     dice::Dice,
-    rate_limit::Rate,
-    retry,
-    stack::{Plain, Stack},
-    timeout::{self, Timers},
+    rate_limit::{Limiter, Rate},
 };
-use quorate_runtime::Env;
-use tower_layer::Layer as _;
-use tower_service::Service;
 
-use super::{failed, figure::Figures};
+use super::{failed, figure::Figures, stack};
 use crate::exit::Failure;
 
 /// How to measure.
@@ -50,96 +41,101 @@ pub(super) fn measure(options: &Options) -> Result<Figures, Failure> {
     let rounds = options.rounds.map_or(rounds, NonZeroUsize::get);
     let mut figures = Figures::default();
     for threads in [1, 2] {
-        let breaker = Breaker::new(Config::default(), Dice::seeded(1), Mono::ZERO);
-        let breaker = breaker.map_err(|cause| failed("making a breaker", cause))?;
+        let made = Made::new().map_err(|cause| failed("making the policies", cause))?;
         let shared = AtomicU64::new(0);
-        let (mut limit, mut ours) = (Vec::new(), Vec::new());
+        let mut limit = Vec::new();
+        let mut ours: [Vec<f64>; 3] = Default::default();
         for _ in 0..rounds {
             limit.push(nanos_per_call(threads, calls, || {
                 shared.fetch_add(1, Ordering::Relaxed);
             }));
-            // The time is an argument: a stack of policies reads the clock once for all of them.
-            let now = black_box(Mono::ZERO + Duration::from_millis(1));
-            ours.push(nanos_per_call(threads, calls, || {
-                if let Ok(permit) = breaker.permit(black_box(now)) {
-                    permit.settle(black_box(now), Outcome::Upstream(Class::Success), None);
-                }
-            }));
+            ours[0].push(nanos_per_call(threads, calls, || made.pass_breaker()));
+            ours[1].push(nanos_per_call(threads, calls, || made.pass_limiter()));
+            ours[2].push(nanos_per_call(threads, calls, || made.pass_bulkhead()));
         }
-        figures.put(&format!("breaker/success/{threads}"), "ns", &ours, Some(&limit));
-        let counted = breaker.snapshot(Mono::ZERO).counts.calls;
-        let made = (threads * rounds) as u64 * calls;
-        if counted != made {
-            return Err(failed("counting calls", format!("{counted} of {made} were counted")));
+        for (name, spans) in ["breaker", "limiter", "bulkhead"].iter().zip(&ours) {
+            figures.put(&format!("{name}/success/{threads}"), "ns", spans, Some(&limit));
         }
+        made.check((threads * rounds) as u64 * calls)?;
     }
-    stack(&mut figures, rounds, calls / 4)?;
+    stack::measure(&mut figures, rounds, calls / 4)?;
     Ok(figures)
 }
 
-/// The whole stack around a service that answers at once: rate limit, deadline, two breakers, bulkhead,
-/// retry with its budget, timeout.
-fn stack(figures: &mut Figures, rounds: usize, calls: u64) -> Result<(), Failure> {
-    let timers = Timers::new(&Env::real());
-    let plenty = NonZeroU32::new(1_000_000_000).unwrap_or(NonZeroU32::MIN);
-    let stack = Stack::builder("bench".parse().map_err(|cause| failed("naming a stack", cause))?)
-        .limit(Rate::new(plenty, Duration::from_secs(1_000)))
-        .timeouts(timeout::Config::default())
-        .breaker(Config::default())
-        .bulkhead(bulkhead::Config::default())
-        .retry(retry::Config::default(), retry::BudgetConfig::default())
-        .endpoint_breaker(Config::default())
-        .build(&timers, Plain::idempotent())
-        .map_err(|cause| failed("building a stack", cause))?;
-    for threads in [1, 2] {
-        let (mut bare, mut ours) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            bare.push(nanos_per_call(threads, calls, || {
-                let mut service = Answers;
-                black_box(service.call(black_box(1)).now_or_never());
-            }));
-            ours.push(nanos_per_call_of(threads, calls, || {
-                let mut service = stack.layer(Answers);
-                move || {
-                    black_box(service.call(black_box(1)).now_or_never());
-                }
-            }));
+/// One of each policy. The time is an argument: a stack of policies reads the clock once for all of them.
+struct Made {
+    now: Mono,
+    breaker: Breaker,
+    limiter: Limiter,
+    bulkhead: Bulkhead,
+    ask: Ask,
+    /// Calls that a policy refused, which none should.
+    refused: AtomicU64,
+}
+
+impl Made {
+    fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        let now = Mono::ZERO + Duration::from_millis(1);
+        // A burst that outlasts the measurement.
+        let rate = Rate::new(const { NonZeroU32::new(10_000_000).unwrap() }, Duration::from_secs(1));
+        Ok(Self {
+            now,
+            breaker: Breaker::new(circuit_breaker::Config::default(), Dice::seeded(1), now)?,
+            limiter: Limiter::new(rate.with_burst(NonZeroU32::MAX))?,
+            bulkhead: Bulkhead::new(bulkhead::Config::default(), now)?,
+            ask: Ask::default(),
+            refused: AtomicU64::new(0),
+        })
+    }
+
+    fn pass_breaker(&self) {
+        match self.breaker.permit(black_box(self.now)) {
+            Ok(permit) => permit.settle(black_box(self.now), SUCCESS, None),
+            Err(_) => self.refuse(),
         }
-        figures.put(&format!("stack/success/{threads}"), "ns", &ours, Some(&bare));
     }
-    let answered = stack.counts().into_iter().find(|(word, _)| *word == "success").map_or(0, |(_, count)| count);
-    let made = 3 * rounds as u64 * calls;
-    if answered != made {
-        return Err(failed("counting calls", format!("{answered} of {made} passed the stack")));
+
+    fn pass_limiter(&self) {
+        if self.limiter.take(black_box(self.now), black_box(1)).is_err() {
+            self.refuse();
+        }
     }
-    Ok(())
+
+    fn pass_bulkhead(&self) {
+        match Bulkhead::try_enter(&self.bulkhead, black_box(self.now), black_box(&self.ask)) {
+            Ok(permit) => permit.settle(black_box(self.now), SUCCESS),
+            Err(_) => self.refuse(),
+        }
+    }
+
+    #[cold]
+    fn refuse(&self) {
+        self.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether all of `made` calls passed every policy, and left no place taken.
+    fn check(&self, made: u64) -> Result<(), Failure> {
+        let counted = self.breaker.snapshot(Mono::ZERO).counts.calls;
+        if counted != made {
+            return Err(failed("counting calls", format!("{counted} of {made} were counted")));
+        }
+        let (refused, inside) = (self.refused.load(Ordering::Relaxed), self.bulkhead.snapshot().in_flight);
+        if (refused, inside) != (0, 0) {
+            return Err(failed("passing policies", format!("{refused} calls were refused, {inside} never left")));
+        }
+        Ok(())
+    }
 }
 
-/// Answers at once.
-#[derive(Clone)]
-struct Answers;
-
-impl Service<u64> for Answers {
-    type Response = u64;
-    type Error = Infallible;
-    type Future = Ready<Result<u64, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, number: u64) -> Self::Future {
-        ready(Ok(number))
-    }
-}
+const SUCCESS: Outcome = Outcome::Upstream(Class::Success);
 
 /// Nanoseconds that a call takes each of `threads` threads, which all begin together.
-fn nanos_per_call(threads: usize, calls: u64, call: impl Fn() + Sync) -> f64 {
+pub(super) fn nanos_per_call(threads: usize, calls: u64, call: impl Fn() + Sync) -> f64 {
     nanos_per_call_of(threads, calls, || &call)
 }
 
 /// The same, for calls that each thread makes in a way of its own.
-fn nanos_per_call_of<C: FnMut()>(threads: usize, calls: u64, caller: impl Fn() -> C + Sync) -> f64 {
+pub(super) fn nanos_per_call_of<C: FnMut()>(threads: usize, calls: u64, caller: impl Fn() -> C + Sync) -> f64 {
     let (caller, start) = (&caller, &std::sync::Barrier::new(threads));
     let spans: Vec<Duration> = thread::scope(|scope| {
         let run = || {

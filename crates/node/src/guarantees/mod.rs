@@ -12,6 +12,7 @@ mod erasure;
 mod event_sourcing;
 mod log;
 mod materialized_view;
+mod resilience;
 mod retention;
 mod schema;
 mod subscription;
@@ -31,6 +32,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     materialized_view::ROWS,
     cqrs::ROWS,
     calls::ROWS,
+    resilience::ROWS,
 ];
 
 /// Every row, by what it is about, and within that by family.

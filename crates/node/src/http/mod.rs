@@ -52,7 +52,9 @@ use self::{
 };
 use crate::{
     config::Config,
-    verbs::{Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare},
+    verbs::{
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare,
+    },
 };
 
 /// What requests are done with.

@@ -6,7 +6,8 @@ use axum::{
 };
 
 use super::{
-    Shared, append, breakers, erasure, health, log, openapi, pages, retention, schemas, store, streams, subscriptions, views,
+    Shared, append, breakers, erasure, health, log, openapi, pages, retention, schemas, store, streams, subscriptions,
+    views,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.

@@ -52,7 +52,8 @@ impl Breakers {
     /// # Errors
     /// [`NoBreaker`].
     pub fn operate(&self, name: &Name, mode: Mode) -> Result<Snapshot, NoBreaker> {
-        let (breaker, now) = (self.registry.get(name).ok_or_else(|| NoBreaker { name: name.clone() })?, self.env.mono());
+        let (breaker, now) =
+            (self.registry.get(name).ok_or_else(|| NoBreaker { name: name.clone() })?, self.env.mono());
         breaker.operate(mode, now);
         Ok(breaker.snapshot(now))
     }
@@ -62,7 +63,8 @@ impl Breakers {
     /// # Errors
     /// [`NoBreaker`].
     pub fn reset(&self, name: &Name) -> Result<Snapshot, NoBreaker> {
-        let (breaker, now) = (self.registry.get(name).ok_or_else(|| NoBreaker { name: name.clone() })?, self.env.mono());
+        let (breaker, now) =
+            (self.registry.get(name).ok_or_else(|| NoBreaker { name: name.clone() })?, self.env.mono());
         breaker.reset(now);
         Ok(breaker.snapshot(now))
     }

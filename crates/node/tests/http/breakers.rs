@@ -32,7 +32,9 @@ async fn an_operator_sees_an_open_circuit_closes_it_and_forces_it_open() {
     assert_eq!(listed["breakers"][0]["name"], "bank/charge");
     assert_eq!(listed["breakers"][0]["mode"], "automatic");
 
-    let reset = node.send(request("POST", "/v1/breakers/bank%2Fcharge/reset").header("content-type", "application/json").body("{}")).await;
+    let reset = node
+        .send(request("POST", "/v1/breakers/bank%2Fcharge/reset").header("content-type", "application/json").body("{}"))
+        .await;
     assert_eq!((reset.status, reset.json()["state"].clone()), (200, json!("closed")));
 
     assert_eq!(node.send(mode("forced-open")).await.json()["mode"], "forced-open");

@@ -164,7 +164,7 @@ impl Machine for Copies {
         match input {
             Input::Ended { copy, good } => self.ended(copy, good, effects),
             Input::Budget(false) => (self.left, self.due) = (0, None),
-            Input::Budget(true) if self.left > 0 => {
+            Input::Budget(true) if self.left > 0 && self.deadline.allows(now, self.delay) => {
                 let copy = self.sent;
                 (self.sent, self.left) = (self.sent + 1, self.left - 1);
                 self.running |= 1 << copy;

@@ -136,7 +136,10 @@ fn places(policy: &Policy, find: &mut Find<'_>) {
         && late >= attempt
     {
         let (late, attempt) = (shown(late), shown(attempt));
-        find(field, format!("an answer is late after {late}, and its attempt ends after {attempt}: no copy is ever sent"));
+        find(
+            field,
+            format!("an answer is late after {late}, and its attempt ends after {attempt}: no copy is ever sent"),
+        );
     }
 }
 

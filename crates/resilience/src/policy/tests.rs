@@ -76,8 +76,8 @@ fn the_schema_knows_exactly_the_fields_that_are_read() {
         for (name, inner) in part["properties"].as_object().into_iter().flatten() {
             let path = format!("{path}/{name}");
             let there = instance.pointer(&path).is_some();
-            let apart =
-                ["/apiVersion", "/metadata/namespace", "/spec/breaker/successRate/calls", "/spec/hedge/after"].contains(&path.as_str());
+            let apart = ["/apiVersion", "/metadata/namespace", "/spec/breaker/successRate/calls", "/spec/hedge/after"]
+                .contains(&path.as_str());
             assert!(there || apart, "{path} is in the schema, and the reader was not asked for it");
             waiting.push((path, inner));
         }

@@ -94,6 +94,11 @@ impl Gcra {
         }
     }
 
+    /// The latest moment at which the next unit can be due at `now`: that of an empty bucket.
+    pub const fn latest(self, now: Mono) -> u64 {
+        now.as_nanos().saturating_add(self.tolerance)
+    }
+
     /// What is left at `now`, when the next unit is due at `due`.
     pub fn standing(self, due: u64, now: Mono) -> Standing {
         let ahead = due.saturating_sub(now.as_nanos());

@@ -246,9 +246,8 @@ impl<S, P, K> Course<S, P, K> {
             Copied(Some(Box::pin(attempt)))
         };
         let charge = |now| policies.retries.as_ref().is_some_and(|retries| retries.charge(now));
-        let is_good = |attempted: &Attempted<S::Response, S::Error>| {
-            attempted.outcome() == Outcome::Upstream(Class::Success)
-        };
+        let is_good =
+            |attempted: &Attempted<S::Response, S::Error>| attempted.outcome() == Outcome::Upstream(Class::Success);
         let won = race(&policies.timers, policies.now(), plan, charge, copy, is_good).await;
         if won.sent > 1 {
             let (name, copy, sent) = (policies.name.as_str(), won.copy, won.sent);

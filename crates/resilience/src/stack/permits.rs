@@ -31,11 +31,7 @@ pub(super) struct Admitted {
 
 impl Permits {
     /// Asks the policies of the dependency for a call that has to end by `deadline`.
-    pub(super) fn admit(
-        policies: Arc<Policies>,
-        now: Mono,
-        ask: &Ask,
-    ) -> Result<Admitted, Rejection> {
+    pub(super) fn admit(policies: Arc<Policies>, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
         let dependency = policies.admit(now, ask.deadline).inspect_err(|rejection| {
             policies.counts.ended(Outcome::Rejected(rejection.by()));
         })?;

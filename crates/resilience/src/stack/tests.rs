@@ -11,9 +11,9 @@ use super::*;
 use crate::{
     CallError, Rejection, Scope,
     bulkhead::{self, Ask},
-    hedge,
     circuit_breaker::{self, State},
     dice::Dice,
+    hedge,
     hop::Hop,
     kit::{Failed, Reply, Upstream},
     outcome::Verdict,

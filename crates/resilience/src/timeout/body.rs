@@ -60,10 +60,12 @@ impl<B: Body> Body for TimedBody<B> {
         let mut this = self.project();
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         let answer = match body.poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(frame))) if !this.alarm.has_passed(*this.deadline) => {
                 *this.begun = false;
                 return Poll::Ready(Some(Ok(frame)));
             }
+            // It never was silent, and was read so slowly that nobody waits for it any more.
+            Poll::Ready(Some(Ok(_))) => Some(Err(Expired { scope: *this.scope }.into())),
             Poll::Ready(Some(Err(error))) => Some(Err(BodyError::Body(error))),
             Poll::Ready(None) => None,
             Poll::Pending => {

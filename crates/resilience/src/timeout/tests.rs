@@ -215,6 +215,30 @@ async fn a_body_that_trickles_is_cut_off_at_the_deadline_with_an_error_and_its_s
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_body_that_is_always_ready_and_read_slowly_is_cut_off_at_the_deadline() {
+    let mut reading = Reading::of(&[0; 1_000], Some(1_050), None);
+    for _ in 0..10 {
+        reading.frame().await.unwrap().unwrap();
+        reading.env.sleep(millis(100)).await;
+    }
+    reading.env.sleep(millis(100)).await;
+    assert!(matches!(reading.frame().await, Some(Err(BodyError::Expired(_)))));
+    assert_eq!(reading.dropped.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn alarms_that_are_set_after_the_node_was_told_to_stop_ring_as_well() {
+    let env = Env::real();
+    let timers = Timers::new(&env);
+    for _ in 0..3 {
+        let now = env.mono();
+        let deadline = Deadline::after(now, millis(10));
+        assert!(timers.within(now, deadline, Scope::Total, pending::<()>()).await.is_err());
+        env.tasks().shut_down().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stream_without_an_end_lives_for_an_hour_and_dies_of_silence() {
     let mut reading = Reading::of(&[900; 4_000], None, Some(1_000));
     for _ in 0..4_000 {

@@ -153,6 +153,11 @@ impl<T: Borrow<Timers>> Alarm<T> {
         self.timers.borrow().env()
     }
 
+    /// Whether `deadline` has passed on its clock, which isn't read where there is none.
+    pub(super) fn has_passed(&self, deadline: Deadline) -> bool {
+        deadline != Deadline::NEVER && deadline.has_passed(self.env().mono())
+    }
+
     /// When it rings.
     pub fn at(&self) -> Deadline {
         self.at
@@ -257,24 +262,28 @@ const GRAIN_NANOS: u64 = Timers::GRAIN.as_nanos() as u64;
 /// Begins to drive, unless somebody does.
 #[cold]
 fn drive(core: &Arc<Core>) {
-    if core.driven.swap(true, Ordering::AcqRel) {
+    if core.driven.swap(true, Ordering::Relaxed) {
         return;
     }
-    let driver = Driver(core.clone());
-    core.env.tasks().spawn("timers", async move { driver.run().await });
+    let driver = Driver { core: core.clone(), left: false };
+    core.env.tasks().spawn("timers", driver.run());
 }
 
 /// Drives as long as it lives. If its task is dropped, the next alarm begins another one.
-struct Driver(Arc<Core>);
+struct Driver {
+    core: Arc<Core>,
+    /// Whether it has said that it drives no more.
+    left: bool,
+}
 
 impl Driver {
-    async fn run(&self) {
-        let core = &*self.0;
+    async fn run(mut self) {
+        let core = self.core.clone();
         let stop = core.env.tasks().stop();
         loop {
             let next = core.turn();
             let ending = core.ending.load(Ordering::Relaxed);
-            if ending && core.is_empty() {
+            if ending && self.leaves() {
                 return;
             }
             let sleep = async {
@@ -291,11 +300,25 @@ impl Driver {
             }
         }
     }
+
+    /// Leaves, unless there are alarms.
+    fn leaves(&mut self) -> bool {
+        if !self.core.is_empty() {
+            return false;
+        }
+        // Ordering: the wheels are behind locks. Who sets an alarm after this has looked at its wheel a second time sees that
+        // nobody drives; what was set before is seen by that look.
+        self.core.driven.store(false, Ordering::Relaxed);
+        self.left = self.core.is_empty() || self.core.driven.swap(true, Ordering::Relaxed);
+        self.left
+    }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.0.driven.store(false, Ordering::Release);
+        if !self.left {
+            self.core.driven.store(false, Ordering::Relaxed);
+        }
     }
 }
 

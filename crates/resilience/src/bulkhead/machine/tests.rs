@@ -167,7 +167,9 @@ fn a_tenant_at_its_share_leaves_places_to_others() {
 #[test]
 fn a_limit_that_falls_lets_nobody_enter_until_enough_have_left() {
     let mut story = Story::of(config(4, 10));
-    (0..4).for_each(|_| drop(story.come(0, &Ask::default())));
+    for _ in 0..4 {
+        story.come(0, &Ask::default());
+    }
     story.step(1, Input::Configure(Box::new(config(2, 10))));
     let waiting = story.waits(1, &Ask::default());
     story.release(2, None);

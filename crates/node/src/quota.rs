@@ -1,0 +1,192 @@
+//! The count of rate limits that several processes share, kept in the store.
+//!
+//! One row for each key says when its next unit is due, which is all that the rule of a rate needs
+//! ([`Gcra`](quorate_resilience::rate_limit::Gcra)). A key whose bucket is full again is forgotten, a few with each asking, so
+//! that the table holds no more than what was asked for lately.
+//!
+//! Processes have no clock in common but the wall's. One that jumps ahead gives up to a burst too much, once; one that jumps
+//! back keeps nobody waiting for longer than a bucket takes to fill.
+
+use std::{num::NonZeroU32, sync::Arc};
+
+use quorate_data::store::{DynTx, RoomTables, SqlError, Store, Value};
+use quorate_foundations::{name::Name, time::Mono};
+use quorate_resilience::rate_limit::{Gcra, Portion, Quota, Rate, Unavailable};
+use quorate_runtime::BoxFuture;
+
+const TABLES: RoomTables = RoomTables {
+    room: "quota",
+    versions: &["CREATE TABLE quorate_quota (name TEXT PRIMARY KEY, due BIGINT NOT NULL);
+        CREATE INDEX quorate_quota_by_due ON quorate_quota (due)"],
+};
+const SELECT: &str = "SELECT due FROM quorate_quota WHERE name = $1";
+const UPSERT: &str = "INSERT INTO quorate_quota (name, due) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET due = $2";
+/// Two for one that comes: the table can only shrink to what is needed.
+const FORGET: &str = "DELETE FROM quorate_quota WHERE name IN
+    (SELECT name FROM quorate_quota WHERE due < $1 ORDER BY due LIMIT 2)";
+
+/// The count of shared rate limits, in one store. Cheap to clone.
+#[derive(Clone)]
+pub struct StoreQuota(Store);
+
+impl StoreQuota {
+    /// The count kept in `store`; makes its table if it is not there.
+    ///
+    /// # Errors
+    /// [`SqlError`]: the table couldn't be made.
+    pub async fn open(store: &Store) -> Result<Self, SqlError> {
+        store.declare(TABLES).await?;
+        Ok(Self(store.clone()))
+    }
+}
+
+impl Quota for StoreQuota {
+    fn take<'a>(
+        &'a self,
+        key: &'a Name,
+        rate: Rate,
+        least: NonZeroU32,
+        most: NonZeroU32,
+    ) -> BoxFuture<'a, Result<Portion, Unavailable>> {
+        Box::pin(async move {
+            let rule = Gcra::new(rate).map_err(unavailable)?;
+            // The wall clock of the process that asks, as the rule's time; before 1970 there is none.
+            let now = Mono::from_nanos(self.0.env().wall().unix_nanos().max(0).unsigned_abs());
+            let key = key.clone();
+            let taking = self.0.transact(move |tx| {
+                let key = key.clone();
+                Box::pin(async move { take(tx, &key, rule, now, (least, most)).await })
+            });
+            taking.await.map_err(unavailable)
+        })
+    }
+}
+
+async fn take(
+    tx: &mut DynTx,
+    key: &Name,
+    rule: Gcra,
+    now: Mono,
+    (least, most): (NonZeroU32, NonZeroU32),
+) -> Result<Portion, SqlError> {
+    let rows = tx.room_query(SELECT, &[key.as_str().into()]).await?;
+    let due = rows.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0).max(0).unsigned_abs();
+    // Further ahead than a burst only a clock that jumped can have set it.
+    let due = due.min(rule.latest(now));
+    Ok(match rule.lease(due, now, least, most) {
+        Ok((units, after)) => {
+            tx.room_execute(FORGET, &[nanos(now.as_nanos())]).await?;
+            tx.room_execute(UPSERT, &[key.as_str().into(), nanos(after)]).await?;
+            Portion::Given { units, left: rule.standing(after, now) }
+        }
+        Err(refused) => Portion::Refused(refused),
+    })
+}
+
+fn nanos(nanos: u64) -> Value {
+    i64::try_from(nanos).unwrap_or(i64::MAX).into()
+}
+
+fn unavailable(cause: impl std::error::Error + Send + Sync + 'static) -> Unavailable {
+    Unavailable(Arc::new(cause))
+}
+
+impl std::fmt::Debug for StoreQuota {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreQuota").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorate_data::store::sqlite;
+    use quorate_resilience::rate_limit::{Count, OnUnavailable, Shared, SharedConfig, SharedRejected};
+    use quorate_runtime::Env;
+
+    use super::*;
+
+    fn n(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).unwrap()
+    }
+
+    /// A hundred in most of a year: while a test runs, none comes.
+    fn rate() -> Rate {
+        Rate::new(n(100), Duration::from_secs(300 * 24 * 3_600))
+    }
+
+    fn config(on_unavailable: OnUnavailable) -> SharedConfig {
+        SharedConfig {
+            rate: rate(),
+            portion: n(10),
+            lease: Duration::from_secs(60),
+            patience: Duration::from_secs(10),
+            on_unavailable,
+            most_keys: 16.try_into().unwrap(),
+        }
+    }
+
+    async fn taken(shared: &Shared, key: &Name, times: u32) -> u32 {
+        let mut taken = 0;
+        for _ in 0..times {
+            match shared.take(key, 1).await {
+                Ok(allowed) => {
+                    assert_eq!(allowed.by, Count::Shared);
+                    taken += 1;
+                }
+                Err(refused) => assert!(matches!(refused, SharedRejected::Limit(_)), "{refused}"),
+            }
+        }
+        taken
+    }
+
+    #[tokio::test]
+    async fn processes_that_share_a_store_share_its_count_which_a_restart_keeps() {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let key: Name = "tenant".parse().unwrap();
+        let mut given = 0;
+        for _ in 0..2 {
+            let path = folder.path().join("store.db");
+            let store = sqlite::open(&env, sqlite::Config::at(path)).await.unwrap();
+            let quota = Arc::new(StoreQuota::open(&store).await.unwrap());
+            for _ in 0..2 {
+                let process = Shared::new(&env, quota.clone(), config(OnUnavailable::Deny)).unwrap();
+                given += taken(&process, &key, 30).await;
+            }
+            store.close().await.unwrap();
+        }
+        // Thirty each, and what is left to the last.
+        assert_eq!(given, 100);
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_closed_is_answered_as_declared() {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
+        let quota = Arc::new(StoreQuota::open(&store).await.unwrap());
+        store.close().await.unwrap();
+        let key: Name = "tenant".parse().unwrap();
+        let deny = Shared::new(&env, quota.clone(), config(OnUnavailable::Deny)).unwrap();
+        assert!(matches!(deny.take(&key, 1).await, Err(SharedRejected::Unavailable(_))));
+        let allow = Shared::new(&env, quota, config(OnUnavailable::Allow)).unwrap();
+        assert_eq!(allow.take(&key, 1).await.unwrap().by, Count::Nobodys);
+    }
+
+    #[tokio::test]
+    async fn keys_whose_bucket_is_full_again_are_forgotten() {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
+        let quota = StoreQuota::open(&store).await.unwrap();
+        // A bucket that is full again after a microsecond.
+        let quick = Rate::new(n(1), Duration::from_micros(1));
+        for number in 0..50 {
+            let key: Name = format!("client-{number}").parse().unwrap();
+            let given = quota.take(&key, quick, n(1), n(1)).await.unwrap();
+            assert!(matches!(given, Portion::Given { .. }));
+        }
+        let rows = store.room_query("SELECT count(*) FROM quorate_quota", vec![]).await.unwrap();
+        assert!(rows[0].at(0).as_i64() <= Some(3), "{rows:?}");
+        store.close().await.unwrap();
+    }
+}
