@@ -25,7 +25,6 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(STACK, "a_thousand_calls_that_fail_together_are_retried_within_the_budget_when_they_come_back"),
             test(STACK, "of_three_hops_that_could_retry_the_first_does_and_the_upstream_sees_its_attempts_alone"),
-            test("crates/scenarios/tests/seeds.rs", "retry_storm"),
         ],
     ),
     in_memory(

@@ -10,6 +10,7 @@
 //!                                                       breaker of the endpoint ◀┘ ─▶ timeout of the attempt ─▶ service
 //! ```
 //!
+//! Lesser answers in place of failures ([`Instead`]) stand around all of it but the caller, so that no circuit is deceived.
 //! Each policy may be absent, so a stack of one is that policy as a layer. What belongs between the two halves (a
 //! balancer, say) goes between two stacks, one of each half.
 //!
@@ -67,6 +68,7 @@
 mod attempt;
 mod builder;
 mod course;
+mod instead;
 mod permits;
 mod policies;
 mod protocol;
@@ -84,6 +86,7 @@ use crate::{
 };
 
 pub use builder::{Builder, ConfigError, Stack};
+pub use instead::{Instead, OrInstead, WithInstead};
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use service::{Call, Guarded};
 

@@ -13,6 +13,7 @@ use crate::{
     bulkhead::{self, Ask},
     circuit_breaker::{self, State},
     dice::Dice,
+    fallback::{Source, When},
     hedge,
     hop::Hop,
     kit::{Failed, Reply, Upstream},
@@ -216,6 +217,24 @@ async fn a_retry_after_is_a_floor_and_one_that_is_too_long_ends_the_call() {
 fn one_at_a_time(length: u32) -> bulkhead::Config {
     let queue = bulkhead::Queue { length, max_wait: Duration::from_secs(1) };
     bulkhead::Config { limit: bulkhead::Limit::Fixed(NonZeroU32::MIN), queue, ..bulkhead::Config::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lesser_answer_says_that_it_is_one_and_hides_no_outage_from_the_circuit() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    upstream.always(Reply::Fail);
+    let stack = named("a").breaker(in_a_row(2)).build(&Timers::new(&env), idempotent()).unwrap();
+    let usual = Instead::new(When::default(), |_| Some((100, Source::Static)));
+    let mut service = usual.layer(stack.layer(upstream.clone()));
+    for _ in 0..3 {
+        let served = service.call(7).await.unwrap();
+        assert_eq!((served.value, served.is_degraded()), (100, true));
+    }
+    assert_eq!(upstream.heard().len(), 2, "the circuit opened behind it");
+    assert_eq!(count(&stack, "rejected_breaker"), 1);
+    let strict = Instead::new(When { rejected: false, ..When::default() }, |_| Some((100, Source::Static)));
+    assert!(strict.layer(stack.layer(upstream)).call(7).await.is_err());
 }
 
 #[tokio::test(start_paused = true)]
