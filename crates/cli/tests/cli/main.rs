@@ -9,6 +9,7 @@ mod import;
 mod import_faults;
 mod listings;
 mod loans;
+mod policies;
 mod retention;
 mod schemas;
 mod serve;

@@ -1,0 +1,69 @@
+//! `quorate policy` on files, and `quorate breaker` on a node.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::harness::{Node, run};
+
+const EDGE: &str = "\
+kind: ResiliencePolicy
+metadata: {name: edge-shop}
+spec:
+  from: edge
+  targetRefs: [{name: shop}]
+  timeouts: {request: 2s, backendRequest: 800ms}
+  retry: {attempts: 2, ownership: ignored}
+";
+const SHOP: &str = "\
+kind = 'ResiliencePolicy'
+metadata.name = 'shop-stock'
+[spec]
+from = 'shop'
+targetRefs = [{ name = 'stock' }]
+retry = { attempts = 2, ownership = 'ignored' }
+";
+
+#[test]
+fn a_check_names_file_line_and_field_and_follows_chains_from_file_to_file() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("edge.yaml"), EDGE).unwrap();
+    fs::write(folder.path().join("shop.toml"), SHOP).unwrap();
+    let check = ["policy", "check", "edge.yaml", "shop.toml", "--output", "json"];
+    let ended = run(folder.path(), &check);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let found = told["found"].as_array().unwrap();
+    let places: Vec<_> =
+        found.iter().map(|one| (one["file"].as_str(), one["line"].as_u64(), one["field"].as_str())).collect();
+    let field = Some("spec.retry.attempts");
+    assert_eq!(places, [(Some("edge.yaml"), Some(7), field), (Some("shop.toml"), Some(6), field)]);
+    assert!(found[0]["what"].as_str().unwrap().contains("2.4s"), "{told}");
+    assert!(found[1]["what"].as_str().unwrap().contains("`edge-shop` 3 × `shop-stock` 3"), "{told}");
+    run(folder.path(), &["policy", "check", "shop.toml"]).ok();
+}
+
+#[test]
+fn what_cannot_be_read_is_told_at_once_and_exits_as_bad_input() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("bad.yaml"), EDGE.replace("attempts: 2", "attemps: two")).unwrap();
+    let ended = run(folder.path(), &["policy", "check", "bad.yaml"]);
+    assert_eq!(ended.code, Some(65), "{ended:?}");
+    assert!(
+        ended.stdout.contains("bad.yaml:7:") && ended.stdout.contains("did you mean `attempts`?"),
+        "{}",
+        ended.stdout
+    );
+    run(folder.path(), &["policy", "check", "policy.txt"]).failed(74);
+    let schema: Value = serde_json::from_str(&run(folder.path(), &["policy", "schema"]).ok().stdout).unwrap();
+    assert_eq!(schema["title"], "ResiliencePolicy");
+}
+
+#[test]
+fn a_breaker_that_is_not_there_is_not_found_and_a_node_without_any_lists_none() {
+    let node = Node::start();
+    assert!(node.run(&["breaker", "list"]).ok().stdout.contains("BREAKER"));
+    for verb in ["show", "open", "close", "reset", "disable", "observe"] {
+        node.run(&["breaker", verb, "bank/charge"]).failed(3);
+    }
+}
