@@ -24,7 +24,7 @@ use crate::{
 /// policies: a circuit that opens is open for all of them.
 #[derive(Clone)]
 pub struct Stack<P> {
-    policies: Arc<Policies>,
+    pub(super) policies: Arc<Policies>,
     protocol: P,
 }
 

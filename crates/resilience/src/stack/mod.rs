@@ -72,6 +72,7 @@ mod instead;
 mod permits;
 mod policies;
 mod protocol;
+mod registry;
 mod service;
 
 use std::{sync::Arc, time::Duration};
@@ -88,6 +89,7 @@ use crate::{
 pub use builder::{Builder, ConfigError, Stack};
 pub use instead::{Instead, OrInstead, WithInstead};
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
+pub use registry::{BuildError, Stacks, Standing};
 pub use service::{Call, Guarded};
 
 /// What is left of a call once its answer has begun.

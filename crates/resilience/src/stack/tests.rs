@@ -220,6 +220,32 @@ fn one_at_a_time(length: u32) -> bulkhead::Config {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_became_of_calls_and_retries_are_metrics_and_a_dependency_has_one_stack() {
+    let env = Env::real();
+    let stacks = Stacks::new(&Timers::new(&env));
+    let upstream = Upstream::new(&env);
+    upstream.script([Reply::Fail, Reply::Answer, Reply::Refuse]);
+    let stack = stacks.build(named("bank").retry(attempts(2), BudgetConfig::default()), idempotent()).unwrap();
+    assert_eq!(stack.layer(upstream.clone()).call(7).await, Ok(7));
+    assert!(stack.layer(upstream.clone()).call(7).await.is_err());
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &env.metrics()).unwrap();
+    for line in [
+        r#"quorate_calls_total{dependency="bank",outcome="success"} 1"#,
+        r#"quorate_calls_total{dependency="bank",outcome="refusal"} 1"#,
+        r#"quorate_retries_total{dependency="bank"} 1"#,
+        r#"quorate_retry_budget_left{dependency="bank"} 99"#,
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+    assert_eq!(stacks.standings()[0].retries.unwrap().calls, 2);
+    assert!(matches!(stacks.build(named("bank"), idempotent()), Err(BuildError::Known(_))));
+    drop(stack);
+    assert!(stacks.standings().is_empty());
+    assert!(stacks.build(named("bank"), idempotent()).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lesser_answer_says_that_it_is_one_and_hides_no_outage_from_the_circuit() {
     let env = Env::real();
     let upstream = Upstream::new(&env);

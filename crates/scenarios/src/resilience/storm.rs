@@ -19,9 +19,9 @@ use super::hop::{self, ATTEMPTS, BUDGET, CAP, PORT};
 use crate::Report;
 
 /// Calls a second that users make, whatever becomes of them.
-const RATE: u64 = 50;
+const RATE: u64 = 25;
 /// How long they do.
-const LASTS: Duration = Duration::from_secs(40);
+const LASTS: Duration = Duration::from_secs(20);
 /// How long one of them waits.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// What a window of arrivals lasts in which retries are counted: what was decided a tenth of the budget's interval, the
@@ -87,8 +87,8 @@ fn outages(sim: &Sim) -> Vec<Outage> {
     let mut outages = Vec::new();
     let mut at = 2_000;
     for _ in 0..=rng.below(3) {
-        let from = at + rng.below(6_000);
-        let until = from + 2_000 + rng.below(10_000);
+        let from = at + rng.below(4_000);
+        let until = from + 2_000 + rng.below(8_000);
         let illness = if rng.below(3) == 0 { Illness::Hangs } else { Illness::Says };
         let nanos = |millis: u64| millis * 1_000_000;
         outages.push(Outage { from: nanos(from), until: nanos(until), illness });

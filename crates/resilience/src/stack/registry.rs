@@ -1,0 +1,152 @@
+//! All stacks of a process by the names of their dependencies: what they count, as metrics and at a glance.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+};
+use quorate_foundations::name::Name;
+
+use super::{Builder, ConfigError, Stack, policies::Policies};
+use crate::{retry, timeout::Timers};
+
+/// All stacks by name. Cheap to clone; clones are the same registry. A stack that nobody holds any more is forgotten.
+///
+/// | metric | labels |
+/// |---|---|
+/// | `quorate_calls_total` | `dependency`, `outcome`: `success`, `fault`, `throttled`, `timeout_attempt`, `rejected_breaker`, … |
+/// | `quorate_retries_total` | `dependency` |
+/// | `quorate_retries_over_budget_total` | `dependency` |
+/// | `quorate_retry_budget_left` | `dependency` |
+#[derive(Clone)]
+pub struct Stacks {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    timers: Timers,
+    known: Mutex<BTreeMap<Name, Weak<Policies>>>,
+}
+
+/// What the calls of one stack came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// What the dependency is called.
+    pub dependency: Name,
+    /// What became of calls, with the word for it.
+    pub outcomes: Vec<(&'static str, u64)>,
+    /// What was sent again; `None` where nothing is.
+    pub retries: Option<retry::Counts>,
+}
+
+/// Why a stack was not built.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is one for that dependency, whose counts would be mixed up with this one's.
+    #[error("there is a stack for `{0}` already: clone it")]
+    Known(Name),
+    /// A policy can't be as it was asked for.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+impl Stacks {
+    /// An empty registry whose metrics the environment of `timers` serves. One for each environment.
+    pub fn new(timers: &Timers) -> Self {
+        let registry = Self { inner: Arc::new(Inner { timers: timers.clone(), known: Mutex::default() }) };
+        timers.env().metrics().register_collector(Box::new(Scrape(Arc::downgrade(&registry.inner))));
+        registry
+    }
+
+    /// Builds a stack that this registry knows from then on.
+    ///
+    /// # Errors
+    /// [`BuildError`]: nothing was built.
+    pub fn build<P>(&self, builder: Builder, protocol: P) -> Result<Stack<P>, BuildError> {
+        let stack = builder.build(&self.inner.timers, protocol)?;
+        let mut known = self.lock();
+        known.retain(|_, policies| policies.strong_count() > 0);
+        let name = stack.policies.name.clone();
+        if known.contains_key(&name) {
+            return Err(BuildError::Known(name));
+        }
+        known.insert(name, Arc::downgrade(&stack.policies));
+        Ok(stack)
+    }
+
+    /// What every stack's calls came to, in order of names.
+    pub fn standings(&self) -> Vec<Standing> {
+        let known: Vec<_> =
+            self.lock().iter().filter_map(|(name, policies)| Some((name.clone(), policies.upgrade()?))).collect();
+        let standing = |(dependency, policies): (Name, Arc<Policies>)| Standing {
+            dependency,
+            outcomes: policies.counts.all().collect(),
+            retries: policies.retries.as_ref().map(|retries| retries.counts(policies.now())),
+        };
+        known.into_iter().map(standing).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Weak<Policies>>> {
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Stacks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lock().keys()).finish()
+    }
+}
+
+/// Writes what every stack counts when metrics are asked for.
+struct Scrape(Weak<Inner>);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(inner) = self.0.upgrade() else { return Ok(()) };
+        let standings = Stacks { inner }.standings();
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut calls = encoder.encode_descriptor("quorate_calls", "What became of calls", None, kind)?;
+        for standing in &standings {
+            for (outcome, count) in &standing.outcomes {
+                let labels = [("dependency", standing.dependency.as_str()), ("outcome", *outcome)];
+                ConstCounter::new(*count).encode(calls.encode_family(&labels)?)?;
+            }
+        }
+        let retried: Vec<_> =
+            standings.iter().filter_map(|one| Some((one.dependency.as_str(), one.retries?))).collect();
+        let counters: [(&str, &str, fn(&retry::Counts) -> u64); 2] = [
+            ("quorate_retries", "Calls that were sent again", |counts| counts.retries),
+            ("quorate_retries_over_budget", "Calls that were not, since the budget was spent", |counts| {
+                counts.over_budget
+            }),
+        ];
+        for (name, help, of) in counters {
+            let kind = ConstCounter::new(0_u64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (dependency, counts) in &retried {
+                ConstCounter::new(of(counts)).encode(family.encode_family(&[("dependency", *dependency)])?)?;
+            }
+        }
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let help = "Retries that could be charged now";
+        let mut left = encoder.encode_descriptor("quorate_retry_budget_left", help, None, kind)?;
+        for (dependency, counts) in &retried {
+            let value = i64::try_from(counts.usage.left).unwrap_or(i64::MAX);
+            ConstGauge::new(value).encode(left.encode_family(&[("dependency", *dependency)])?)?;
+        }
+        Ok(())
+    }
+}
