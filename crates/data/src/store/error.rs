@@ -144,7 +144,9 @@ pub enum OpenError {
         known: u32,
     },
     /// A quorate from before the first release made it.
-    #[error("`{path}` has schema version {found}, from before the first release; this quorate knows version {known}: export its streams with the quorate that made it, and import them into a new store")]
+    #[error(
+        "`{path}` has schema version {found}, from before the first release; this quorate knows version {known}: export its streams with the quorate that made it, and import them into a new store"
+    )]
     Older {
         /// The store's file.
         path: PathBuf,

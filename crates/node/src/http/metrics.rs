@@ -56,7 +56,8 @@ impl Metrics {
         registry.register("quorate_store_wal_bytes", "Bytes of the store's write-ahead log", metrics.wal.clone());
         let forgetting = "Forgotten stretches of streams whose data is still in the store's files";
         registry.register("quorate_store_forgetting", forgetting, metrics.forgetting.clone());
-        let not_wiped = "Forgotten stretches of streams whose data something, such as damage, keeps in the store's files";
+        let not_wiped =
+            "Forgotten stretches of streams whose data something, such as damage, keeps in the store's files";
         registry.register("quorate_store_not_wiped", not_wiped, metrics.not_wiped.clone());
         drop(registry);
         metrics
