@@ -214,7 +214,7 @@ async fn a_refused_precondition_says_what_was_expected_what_is_there_and_what_to
     let node = node().await;
     node.fill("a", 1, 3).await;
     assert_eq!(node.send(put("{}")).await.status, 200);
-    let append = |stream: &str| post(&format!("/v1/streams/{stream}/events")).event(event("x", ""));
+    let append = |stream: &str| post(format!("/v1/streams/{stream}/events")).event(event("x", ""));
     let tombstone = post("/v1/streams/a/tombstone");
     for (request, header, tag, parts) in [
         (

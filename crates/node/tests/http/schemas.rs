@@ -277,7 +277,7 @@ async fn a_schema_in_which_a_member_stands_twice_is_refused_with_its_path() {
     let node = node().await;
     let twice = r#"{"type":"object","properties":{"n":{"type":"integer","minimum":1,"type":"string"}}}"#;
     for route in ["versions", "check"] {
-        let refused = node.send(post(&format!("{TYPE}/{route}")).json(twice)).await;
+        let refused = node.send(post(format!("{TYPE}/{route}")).json(twice)).await;
         assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-json"), "{}", refused.text());
         assert_eq!(refused.json()["path"], "/properties/n/type");
     }
