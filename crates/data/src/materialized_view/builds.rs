@@ -13,6 +13,13 @@ pub(super) const MAX_BUILDS: usize = 8;
 /// Rows of a dropped build that one transaction forgets.
 const DROP_ROWS: u32 = 2_000;
 
+/// The builds that `code` keeps up to date, oldest first.
+pub(super) async fn of(from: &mut impl rows::Rows, code: &Registered) -> Result<Vec<BuildRow>, ViewError> {
+    let mut builds = rows::builds(from, &code.name).await?;
+    builds.retain(|build| build.version == code.version && build.fingerprint == code.fingerprint);
+    Ok(builds)
+}
+
 /// Begins another build of a view, with empty tables.
 pub(super) async fn begin(
     tx: &mut DynTx,

@@ -2,7 +2,8 @@
 //!
 //! An owner has an epoch, one higher than the owner before. That is what fences: every write names the epoch, so that an
 //! owner who was away, and comes back with work done on what it remembers, writes nothing. When to take over is only a
-//! matter of courtesy, and goes by the observer's own clock.
+//! matter of courtesy: the newest to come is first, and whoever it fences stands by until it has left. Where owners may be
+//! in other processes, whether one has left is told by its silence, on the observer's own clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,40 +39,70 @@ pub(super) async fn give_sign(store: &Store, build: Build, shard: u32, epoch: u6
 }
 
 /// How long an owner must have been silent before its shard is taken over; `None`: not at all.
-fn silence(store: &Store, config: &Config) -> Option<Duration> {
+pub(super) fn silence(store: &Store, config: &Config) -> Option<Duration> {
     config.takeover.or_else(|| store.capabilities().several_writers.then_some(SILENCE))
 }
 
-/// Whether a shard that somebody else owns is waited for.
-pub(super) fn is_patient(store: &Store, config: &Config) -> bool {
-    silence(store, config).is_some()
-}
-
-/// Claims a shard, once its owner has been silent for long enough.
-pub(super) async fn run(shared: &Arc<Shared>, config: &Config, build: Build, shard: u32) -> Result<Claimed, ViewError> {
+/// Claims a shard, once whoever owns it is to be followed.
+///
+/// Where owners give signs of life, that is when it has let go of the shard or was silent for long enough. Where only this
+/// process can have the store open, it is at once; or, for whoever `stands_by` because another one came after it, when
+/// that one has left.
+pub(super) async fn run(
+    shared: &Arc<Shared>,
+    config: &Config,
+    build: Build,
+    shard: u32,
+    stands_by: bool,
+) -> Result<Claimed, ViewError> {
     let store = &shared.store;
     let mut observed = None;
+    let mut present = store.presence().watch();
     loop {
+        // Before the row is read: whoever leaves from here on is not missed.
+        present.mark_unchanged();
         let Some(row) = rows::shard(&mut &*store, build, shard).await? else { return Ok(Claimed::Gone) };
-        let wait = silence(store, config).filter(|_| !row.owner.is_empty() && *row.owner != *shared.owner);
-        let sign = (row.epoch, row.beat);
-        let now = store.env().boot();
-        let since = match observed {
-            Some((seen, since)) if seen == sign => since,
-            _ => now,
-        };
-        observed = Some((sign, since));
-        match wait.filter(|wait| now.saturating_since(since) < *wait) {
-            Some(wait) => store.env().sleep(wait / 4).await,
-            None => {
-                let owner = shared.owner.clone();
-                let claimed = store.transact(move |tx| Box::pin(claim(tx, build, shard, row.epoch, owner.clone())));
-                if let Some(epoch) = claimed.await.map_err(ViewError::of_transaction)? {
-                    return Ok(Claimed::Epoch(epoch));
+        let owner: Arc<str> = row.owner.as_str().into();
+        if !owner.is_empty() && owner != shared.owner {
+            if let Some(silence) = silence(store, config) {
+                let (sign, now) = ((row.epoch, row.beat), store.env().boot());
+                let (_, since) = *observed.insert(observed.filter(|(seen, _)| *seen == sign).unwrap_or((sign, now)));
+                if now.saturating_since(since) < silence {
+                    store.env().sleep(silence / 4).await;
+                    continue;
                 }
+            } else if stands_by && store.presence().has(&(owner, build, shard)) {
+                // Looking around also tells whether the build, or the store, is still there.
+                store.env().timeout(SILENCE, present.changed()).await;
+                continue;
             }
         }
+        let owner = shared.owner.clone();
+        let claimed = store.transact(move |tx| Box::pin(claim(tx, build, shard, row.epoch, owner.clone())));
+        if let Some(epoch) = claimed.await.map_err(ViewError::of_transaction)? {
+            if stands_by {
+                store.env().reached("view: whoever stood by took over");
+            }
+            return Ok(Claimed::Epoch(epoch));
+        }
     }
+}
+
+/// Lets go of a shard, so that nobody has to wait for silence. Does nothing where nobody would.
+pub(super) async fn release(shared: &Shared, config: &Config, build: Build, shard: u32) -> Result<(), ViewError> {
+    if silence(&shared.store, config).is_none() {
+        return Ok(());
+    }
+    // Not by epoch: a claim that was abandoned on its way may be this owner's as well.
+    let owner = shared.owner.clone();
+    let released = shared.store.transact(move |tx| {
+        let params = [rows::of(build), shard.into(), owner.clone().into()];
+        Box::pin(async move {
+            let sql = "UPDATE quorate_view_shard SET owner = '' WHERE build = $1 AND shard = $2 AND owner = $3";
+            tx.room_execute(sql, &params).await.map_err(ViewError::from)
+        })
+    });
+    released.await.map(drop).map_err(ViewError::of_transaction)
 }
 
 /// `None` if somebody else was first.

@@ -34,8 +34,9 @@ pub struct Config {
     pub max_parked: u64,
     /// How often an effect is tried before it is parked: 1 to 1,000. Default 10.
     pub effect_attempts: u32,
-    /// When somebody else owns a shard, how long it must have been silent before it is taken over. `None`: it is taken over
-    /// at once, which is right where only one process can have the store open. Default: as the store needs it, 10 s.
+    /// When somebody else owns a shard, how long it must have been silent before it is taken over. `None`: as the store needs
+    /// it. Where only one process can have it open, the newest to come takes over at once, and whoever it fences does once
+    /// that one has left; where several can, it is 10 s. Default: `None`.
     pub takeover: Option<Duration>,
 }
 

@@ -26,8 +26,9 @@
 //!   transaction, so a crash at any point leaves a view as of its checkpoint. [`View::audit`] recounts the log and says
 //!   whether an event was missed or taken twice: positions are dense, so it can tell.
 //! * **One owner per shard.** An owner has an epoch; every write names it together with the checkpoint it starts from. An
-//!   owner who was away and comes back late writes nothing: fences decide, not clocks. Only when to take over goes by a
-//!   clock, the observer's own ([`Config::takeover`]).
+//!   owner who was away and comes back late writes nothing: fences decide, not clocks. It stands by instead, and
+//!   claims the shard again once the owner after it has left, or was silent for too long by the observer's own clock
+//!   ([`Config::takeover`]): a shard has an owner for as long as anybody is there who could be.
 //! * **Poison.** A batch that fails is halved until one event fails alone; it is tried again a few times, counted across
 //!   restarts, and then the [policy](OnPoison) decides. A parked event holds back the later ones of its key, in order,
 //!   and nobody else. What was parked or skipped, why, and by whom, is on record.
@@ -51,6 +52,7 @@
 //! Sources: Young, "CQRS Documents" (2010); Gupta and Mumick, "Maintenance of Materialized Views" (1995); Kleppmann, "How
 //! to do distributed locking" (2016), for fencing; the sequenced dead-letter queue of Axon Framework.
 
+mod adopt;
 mod advance;
 mod builds;
 mod carrier;
@@ -66,6 +68,7 @@ mod inline;
 mod machine;
 mod name;
 mod parked;
+mod presence;
 mod projection;
 mod registered;
 mod row;
@@ -88,6 +91,7 @@ pub use fold::{Fold, Folded};
 pub(crate) use name::TABLE_PREFIX;
 pub use name::{Build, Namespace, ViewName, ViewNameError};
 pub use parked::{ParkedEvent, SkippedEvent};
+pub(crate) use presence::Presence;
 pub use projection::{ApplyError, EffectType, Fingerprint, InvalidSchema, OnRebuild, Projection, Schema};
 pub use row::{Column, ViewRow, define};
 use rows::BuildRow;

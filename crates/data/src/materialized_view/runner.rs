@@ -14,6 +14,7 @@ use super::{
     advance::{Advance, Advanced, Halt},
     claim::{self, Claimed},
     machine::{Fate, Item, Plan, Shard},
+    presence::Places,
     registered::Registered,
     rows,
     shared::{Local, Shared},
@@ -26,7 +27,7 @@ use crate::{
 /// How long nothing must have been appended before a small step of the checkpoint is written.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long to rest when the store fails.
-const AFTER_FAILURE: Duration = Duration::from_millis(200);
+pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// One shard of one build, in the hands of this process.
 pub(super) struct Runner {
@@ -36,6 +37,23 @@ pub(super) struct Runner {
     pub(super) namespace: Namespace,
     pub(super) shard: u32,
     pub(super) shards: u32,
+}
+
+/// Whose the shard is, as far as a runner knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Not claimed yet; whoever has it came earlier.
+    None,
+    /// Its own, under this epoch.
+    Owns(u64),
+    /// Somebody else's, who came after it.
+    StandsBy,
+}
+
+impl Hold {
+    fn epoch(self) -> Option<u64> {
+        if let Self::Owns(epoch) = self { Some(epoch) } else { None }
+    }
 }
 
 /// How a stretch of work ended.
@@ -66,40 +84,40 @@ impl From<StoreError> for End {
 
 impl Runner {
     /// Keeps the shard up to date until the process, the store or the build ends.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self, hold: Hold) {
+        let place = (self.shared.owner.clone(), self.namespace.build(), self.shard);
+        let present = self.shared.store.presence().enter(place);
         let stop = self.shared.tasks.stop().clone();
         // A transaction that is under way is abandoned, not torn: it commits or it does not, and the rows say which.
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = self.work() => {}
+            () = self.work(hold) => {}
         }
-        if !matches!(self.local.standing(self.shard), Standing::Fenced) {
-            self.stands(Standing::Idle);
+        let released = claim::release(&self.shared, &self.code.config, self.namespace.build(), self.shard).await;
+        if let Err(failed) = released {
+            tracing::debug!(view = %self.code.name, %failed, "whoever is next waits for silence");
         }
+        drop(present);
+        self.stands(Standing::Idle);
     }
 
-    async fn work(&self) {
-        let mut epoch = None;
+    async fn work(&self, mut hold: Hold) {
         loop {
-            // Before the rows are read: what is asked for from here on is not missed.
-            let mut nudged = self.shared.nudge.subscribe();
-            match self.stretch(&mut epoch, &mut nudged).await {
-                End::Again => {}
+            // Before the rows are read: what is asked for from here on, and who leaves, is not missed.
+            let (mut nudged, mut present) = (self.shared.nudge.subscribe(), self.shared.store.presence().watch());
+            let mut end = self.stretch(&mut hold, &mut nudged).await;
+            while let End::Wait(standing) = end {
+                self.stands(standing);
+                end = self.wait(hold, &mut nudged, &mut present).await.err().unwrap_or(End::Again);
+            }
+            match end {
+                End::Again | End::Wait(_) => {}
                 End::Over => return,
-                End::Wait(standing) => {
-                    self.stands(standing);
-                    if nudged.changed().await.is_err() {
-                        return;
-                    }
-                }
                 End::Fenced => {
                     self.stands(Standing::Fenced);
                     self.shared.store.env().reached("view: an owner was fenced");
-                    if !claim::is_patient(&self.shared.store, &self.code.config) {
-                        return;
-                    }
-                    epoch = None;
+                    hold = Hold::StandsBy;
                 }
                 End::Failed(failed) => {
                     tracing::warn!(view = %self.code.name, build = %self.namespace.build(), %failed, "a view waits");
@@ -110,27 +128,60 @@ impl Runner {
         }
     }
 
+    /// Waits until somebody asks for something, or may have to be followed; gives signs of life meanwhile.
+    async fn wait(
+        &self,
+        hold: Hold,
+        nudged: &mut watch::Receiver<u64>,
+        present: &mut watch::Receiver<Places>,
+    ) -> Result<(), End> {
+        let store = &self.shared.store;
+        let sign = claim::sign_every(store, &self.code.config).zip(hold.epoch());
+        loop {
+            tokio::select! {
+                biased;
+                changed = nudged.changed() => return changed.map_err(|_| End::Over),
+                // The owner after this one may have been among those who left.
+                _ = present.changed() => return Ok(()),
+                () = store.env().sleep(sign.map(|(every, _)| every).unwrap_or_default()), if sign.is_some() => {}
+            }
+            if let Some((_, epoch)) = sign {
+                self.give_sign(epoch).await?;
+            }
+        }
+    }
+
+    /// Gives a sign of life.
+    async fn give_sign(&self, epoch: u64) -> Result<(), End> {
+        let (store, build) = (&self.shared.store, self.namespace.build());
+        if claim::give_sign(store, build, self.shard, epoch).await? { Ok(()) } else { Err(End::Fenced) }
+    }
+
     fn stands(&self, standing: Standing) {
         self.local.set_standing(self.shard, standing);
         Shared::bump(&self.shared.progress);
     }
 
     /// Works from what the rows say until something happens that only the rows can tell more about.
-    async fn stretch(&self, epoch: &mut Option<u64>, nudged: &mut watch::Receiver<u64>) -> End {
-        match self.begin(epoch).await {
+    async fn stretch(&self, hold: &mut Hold, nudged: &mut watch::Receiver<u64>) -> End {
+        match self.begin(hold).await {
             Ok(stretch) => stretch.run(nudged).await.unwrap_or_else(|end| end),
             Err(end) => end,
         }
     }
 
-    async fn begin(&self, epoch: &mut Option<u64>) -> Result<Stretch<'_>, End> {
+    async fn begin(&self, hold: &mut Hold) -> Result<Stretch<'_>, End> {
         let (store, build) = (&self.shared.store, self.namespace.build());
-        let owned = match *epoch {
-            Some(epoch) => epoch,
-            None => {
-                self.stands(Standing::Waiting);
-                match claim::run(&self.shared, &self.code.config, build, self.shard).await? {
-                    Claimed::Epoch(claimed) => *epoch.insert(claimed),
+        let owned = match *hold {
+            Hold::Owns(epoch) => epoch,
+            Hold::None | Hold::StandsBy => {
+                let stands_by = *hold == Hold::StandsBy;
+                self.stands(if stands_by { Standing::Fenced } else { Standing::Waiting });
+                match claim::run(&self.shared, &self.code.config, build, self.shard, stands_by).await? {
+                    Claimed::Epoch(epoch) => {
+                        *hold = Hold::Owns(epoch);
+                        epoch
+                    }
                     Claimed::Gone => return Err(End::Over),
                 }
             }
@@ -238,10 +289,7 @@ impl Stretch<'_> {
                 () = store.env().sleep(span.unwrap_or_default()), if span.is_some() => {}
             }
             if sign.is_some() {
-                let (build, shard) = (self.runner.namespace.build(), self.runner.shard);
-                if !claim::give_sign(store, build, shard, self.epoch).await? {
-                    return Err(End::Fenced);
-                }
+                self.runner.give_sign(self.epoch).await?;
             }
             if !idle {
                 return Ok(true);

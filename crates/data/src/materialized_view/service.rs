@@ -1,17 +1,20 @@
 //! The handle to all views of a store: starting them, and what an operator does with them.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::btree_map::Entry,
+    sync::{Arc, Mutex},
+};
 
 use tokio::sync::watch;
 
 use super::{
     Build, BuildRow, Changed, Config, EffectHandler, Mode, Namespace, ParkedEvent, Projection, SkippedEvent, Switch,
-    View, ViewError, ViewName, builds, carrier, erasure,
+    View, ViewError, ViewName, adopt, builds, carrier, erasure,
     inline::Inline,
     parked,
     registered::Registered,
     rows,
-    runner::Runner,
+    runner::{Hold, Runner},
     shared::{Local, Shared},
     switch,
 };
@@ -86,9 +89,10 @@ impl Views {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
         }
         for build in &found {
-            self.launch(build, &code);
+            self.launch(build, &code, Hold::None);
         }
         self.replace_stale_soon(found);
+        self.shared.tasks.spawn("adopt", adopt::run(self.clone(), code.clone()));
         if let Some(handler) = effects {
             self.shared.tasks.spawn("effects", carrier::run(self.shared.clone(), code.clone(), handler));
         }
@@ -115,9 +119,12 @@ impl Views {
         View::new(self.shared.clone(), name)
     }
 
-    fn launch(&self, build: &BuildRow, code: &Arc<Registered>) {
-        let local = Arc::new(Local::new(build.shards));
-        self.shared.running().insert(build.build, local.clone());
+    /// Has this process keep a build up to date, unless it does already.
+    pub(super) fn launch(&self, build: &BuildRow, code: &Arc<Registered>, hold: Hold) {
+        let local = match self.shared.running().entry(build.build) {
+            Entry::Occupied(_) => return,
+            Entry::Vacant(place) => place.insert(Arc::new(Local::new(build.shards))).clone(),
+        };
         let namespace = Namespace::new(build.view.clone(), build.build);
         if build.mode == Mode::Inline {
             let (code, namespace) = (code.clone(), namespace.clone());
@@ -132,7 +139,7 @@ impl Views {
                 shard,
                 shards: build.shards,
             };
-            self.shared.tasks.spawn("view", runner.run());
+            self.shared.tasks.spawn("view", runner.run(hold));
         }
     }
 
@@ -170,7 +177,7 @@ impl Views {
             Box::pin(async move { builds::begin(tx, &code, head, switch).await })
         });
         let begun = begun.await.map_err(ViewError::of_transaction)?;
-        self.launch(&begun, &code);
+        self.launch(&begun, &code, Hold::None);
         Ok(begun.build)
     }
 
@@ -391,7 +398,5 @@ async fn find_or_begin(tx: &mut DynTx, code: &Registered, head: Position) -> Res
             builds::begin(tx, code, head, switch).await?;
         }
     }
-    let mut mine = rows::builds(tx, &code.name).await?;
-    mine.retain(|build| build.version == code.version && build.fingerprint == code.fingerprint);
-    Ok(mine)
+    builds::of(tx, code).await
 }

@@ -67,7 +67,7 @@ pub enum Standing {
     },
     /// Stopped because too many events are parked.
     ParkedFull,
-    /// Somebody else owns it by now.
+    /// Somebody else, who came later, owns it. It is claimed again once that one has left.
     Fenced,
     /// The store fails; it is tried again.
     Failing {

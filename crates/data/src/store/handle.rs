@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     event::{Position, Version},
-    materialized_view::Build,
+    materialized_view::{Build, Presence},
     schema::SchemaRegistry,
 };
 
@@ -32,6 +32,7 @@ pub struct Store {
     ids: Arc<Mutex<Rng>>,
     pub(super) erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
     pub(super) unfinished: Arc<Mutex<BTreeSet<SubjectHash>>>,
+    presence: Presence,
 }
 
 impl Store {
@@ -43,6 +44,7 @@ impl Store {
             ids: Arc::new(Mutex::new(env.random("store/ids"))),
             erase_hooks: Arc::default(),
             unfinished: Arc::default(),
+            presence: Presence::default(),
         }
     }
 
@@ -69,6 +71,11 @@ impl Store {
     /// The world it lives in.
     pub fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// Who in this process keeps views of this store up to date.
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// The last readable position of the log.

@@ -119,6 +119,107 @@ async fn an_owner_is_waited_for_where_there_may_be_several() {
 }
 
 #[tokio::test]
+async fn whoever_was_fenced_goes_on_once_the_later_owner_has_left() {
+    let world = World::new();
+    let store = world.open().await;
+    let mut owners = Vec::new();
+    for _ in 0..3 {
+        let views = Views::open(&store).await.unwrap();
+        let tally = views.start(Tally::new(), config()).await.unwrap();
+        append_many(&store, 2, 10).await;
+        tally.rows_now(&store).await;
+        owners.push((views, tally));
+    }
+    let first = owners[0].1.clone();
+    first.until(1, |build| build.shards[0].standing == Standing::Fenced).await;
+    while let Some((last, _)) = owners.pop() {
+        last.shut_down().await;
+        append_many(&store, 2, 10).await;
+        if let Some((_, tally)) = owners.last() {
+            tally.until(1, |build| build.shards[0].standing == Standing::CaughtUp).await;
+            assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+            assert!(tally.is_whole(1).await);
+        }
+    }
+    assert_eq!(first.build(build(1)).await.shards[0].standing, Standing::Idle);
+}
+
+#[tokio::test]
+async fn a_paused_view_is_not_left_alone_by_an_owner_who_leaves() {
+    let world = World::new();
+    let store = world.open().await;
+    let first = Views::open(&store).await.unwrap();
+    let tally = first.start(Tally::new(), config()).await.unwrap();
+    tally.rows_now(&store).await;
+    first.pause(tally.name(), build(1)).await.unwrap();
+    tally.until(1, |build| build.shards[0].standing == Standing::Paused).await;
+    let second = Views::open(&store).await.unwrap();
+    let taken = second.start(Tally::new(), config()).await.unwrap();
+    taken.until(1, |build| build.shards[0].standing == Standing::Paused).await;
+    second.shut_down().await;
+    second.resume(tally.name(), build(1)).await.unwrap();
+    append_many(&store, 2, 10).await;
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+}
+
+#[tokio::test]
+async fn a_rebuild_goes_on_when_whoever_asked_for_it_has_left() {
+    let world = World::new();
+    let store = world.open().await;
+    let first = Views::open(&store).await.unwrap();
+    let tally = first.start(Tally::new(), config()).await.unwrap();
+    append_many(&store, 2, 10).await;
+    tally.rows_now(&store).await;
+    let second = Views::open(&store).await.unwrap();
+    let taken = second.start(Tally::new(), config()).await.unwrap();
+    second.rebuild(tally.name(), Switch::Manual).await.unwrap();
+    taken.until(2, |build| build.shards[0].standing == Standing::CaughtUp).await;
+    second.shut_down().await;
+    append_many(&store, 2, 10).await;
+    tally.until(2, |build| build.shards[0].standing == Standing::CaughtUp && build.lag_events == 0).await;
+    first.switch(tally.name(), build(2), false).await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_owner_who_let_go() {
+    let world = World::new();
+    let store = world.open().await;
+    // Silence would take longer than this test would wait.
+    let patient = Config { takeover: Some(LONG * 100), ..config() };
+    let first = Views::open(&store).await.unwrap();
+    first.start(Tally::new(), patient.clone()).await.unwrap().rows_now(&store).await;
+    first.shut_down().await;
+    let second = Views::open(&store).await.unwrap();
+    let tally = second.start(Tally::new(), patient).await.unwrap();
+    append_many(&store, 2, 10).await;
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+}
+
+#[tokio::test]
+async fn an_owner_who_is_paused_still_gives_signs_of_life() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let patient = Config { takeover: Some(Duration::from_millis(40)), ..config() };
+    let tally = views.start(Tally::new(), patient).await.unwrap();
+    tally.rows_now(&store).await;
+    views.pause(tally.name(), build(1)).await.unwrap();
+    tally.until(1, |build| build.shards[0].standing == Standing::Paused).await;
+    let beat = async || {
+        let rows = store.room_query("SELECT beat FROM quorate_view_shard", vec![]).await.unwrap();
+        rows[0].at(0).as_i64().unwrap()
+    };
+    let (before, env) = (beat().await, store.env());
+    let beaten = env.timeout(LONG, async {
+        while beat().await < before + 3 {
+            env.sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(beaten.await.is_some(), "nobody heard of it any more");
+}
+
+#[tokio::test]
 async fn shards_together_are_the_fold_of_the_log() {
     let world = World::new();
     let store = world.open().await;
