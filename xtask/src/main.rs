@@ -5,6 +5,7 @@
 
 mod bench_peers;
 mod check;
+mod checkouts;
 mod command;
 mod nightly;
 mod test;
@@ -18,6 +19,7 @@ usage:
   cargo xtask check --list    name the checks
   cargo xtask test            run every test
   cargo xtask nightly [SPAN]  simulate each scenario for SPAN (10m unless said otherwise), in release mode
+  cargo xtask checkouts       compare simulated worlds with those of another checkout of this commit
   cargo xtask bench-peers [ARGUMENT…]
                               measure the log beside its peers; --help names the arguments";
 
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         ["test"] => test::run(),
         ["nightly"] => nightly::run("10m"),
         ["nightly", span] => nightly::run(span),
+        ["checkouts"] => checkouts::run(),
         ["bench-peers", arguments @ ..] => bench_peers::run(arguments),
         _ => Err(anyhow::anyhow!("{USAGE}")),
     };

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 
 use quorate_foundations::time::Mono;
 use quorate_sim::check::{
-    api::{Call, History, LoggedEvent, Read, Reply, SentEvent},
+    api::{Append, Call, History, LoggedEvent, Read, Reply, SentEvent},
     history::ClientId,
     subscription::{Connection, Subscription},
 };
 
-use crate::notes::{Action, Note, Refusal, Seen, Told};
+use crate::{
+    forgotten::Forgotten,
+    notes::{Action, Note, Refusal, Seen, Told},
+};
 
 /// What was asked and told, and what there is in the end.
 pub(crate) struct Asked {
@@ -47,38 +50,24 @@ fn is_asked(note: &Note) -> bool {
 /// What was sent, and what was allowed to be forgotten.
 struct Known<'n> {
     sent: BTreeMap<(&'n str, &'n str), &'n SentEvent>,
-    /// By stream: when it was asked for, and the first version that stays.
-    truncated: BTreeMap<&'n str, Vec<(u64, u64)>>,
+    forgotten: Forgotten<'n>,
 }
 
 impl<'n> Known<'n> {
     fn of(notes: &'n [Note]) -> Self {
-        let mut known = Self { sent: BTreeMap::new(), truncated: BTreeMap::new() };
-        for note in notes {
-            match &note.what {
-                Action::Append { append, .. } => {
-                    known.sent.extend(append.events().map(|(stream, event)| ((stream, event.id.as_str()), event)));
-                }
-                Action::Truncate { stream, before, told } if !matches!(told, Told::Refused(_)) => {
-                    known.truncated.entry(stream).or_default().push((note.invoked, *before));
-                }
-                _ => {}
-            }
-        }
-        known
-    }
-
-    /// Whether somebody had asked to forget this version, by `at`.
-    fn may_be_gone(&self, stream: &str, version: u64, at: u64) -> bool {
-        let asked = self.truncated.get(stream).into_iter().flatten();
-        asked.into_iter().any(|(invoked, before)| *invoked <= at && version < *before)
+        let appends = notes.iter().filter_map(|note| match &note.what {
+            Action::Append { append, .. } => Some(append),
+            _ => None,
+        });
+        let sent = appends.flat_map(Append::events).map(|(stream, event)| ((stream, event.id.as_str()), event));
+        Self { sent: sent.collect(), forgotten: Forgotten::of(notes) }
     }
 
     /// What was read. The reading of a stream begins behind what was forgotten of it.
     fn read(&self, read: &Read, events: &[Seen], at: u64) -> Read {
-        let (Some(stream), Some(first)) = (&read.stream, events.first()) else { return read.clone() };
-        let gone = first.version.saturating_sub(1);
-        let begins_behind = gone > read.after && self.may_be_gone(stream, gone, at);
+        let (Some(stream), [first, ..]) = (&read.stream, events) else { return read.clone() };
+        let (gone, newest) = (first.version.saturating_sub(1), events.last().map(|last| last.version));
+        let begins_behind = gone > read.after && self.forgotten.may_be_gone(stream, gone, at, newest);
         Read { after: if begins_behind { gone } else { read.after }, ..read.clone() }
     }
 
@@ -90,7 +79,7 @@ impl<'n> Known<'n> {
     /// nobody had, it says nothing that anybody sent.
     fn logged(&self, Seen { position, stream, version, id, kind, tags, content }: &Seen, at: u64) -> LoggedEvent {
         let content = content.or_else(|| {
-            let may_be_gone = self.may_be_gone(stream, *version, at);
+            let may_be_gone = self.forgotten.may_be_gone(stream, *version, at, None);
             let sent = self.sent.get(&(stream.as_str(), id.as_str())).filter(|_| may_be_gone)?;
             Some(sent.content)
         });
@@ -180,10 +169,7 @@ fn subscriptions(notes: &[Note], known: &Known<'_>) -> Vec<Subscription> {
 
 #[cfg(test)]
 mod tests {
-    use quorate_sim::check::{
-        api::{Append, Expected},
-        log, stream,
-    };
+    use quorate_sim::check::{api::Expected, log, stream};
 
     use super::*;
 

@@ -31,6 +31,8 @@ pub struct Pace {
     pub lease: Duration,
     /// For how long clients go on at least; without it, until they have done what their scenario has for them.
     pub work_for: Option<Duration>,
+    /// The most rounds of work that a client does, however much there is.
+    pub rounds: usize,
 }
 
 /// What all clients of a run share.
@@ -66,6 +68,7 @@ impl Pace {
         patience: Duration::from_secs(3),
         lease: Duration::from_secs(5),
         work_for: None,
+        rounds: usize::MAX,
     };
 
     /// Where somebody waits for the end: a run takes seconds.
@@ -74,6 +77,7 @@ impl Pace {
         patience: Duration::from_secs(1),
         lease: Duration::from_secs(1),
         work_for: None,
+        rounds: usize::MAX,
     };
 }
 
@@ -114,10 +118,11 @@ impl Hand {
 
     /// Whether there is a next round of work, after `done` rounds of the `rounds` that a scenario has.
     pub(crate) fn goes_on(&self, done: usize, rounds: usize) -> bool {
-        match self.pace.work_for {
-            Some(span) => u128::from(self.notes.now()) < span.as_nanos(),
-            None => done < rounds,
-        }
+        done < self.pace.rounds
+            && match self.pace.work_for {
+                Some(span) => u128::from(self.notes.now()) < span.as_nanos(),
+                None => done < rounds,
+            }
     }
 
     /// Waits a little, not always as long.

@@ -16,10 +16,7 @@ use quorate_sim::{
     },
 };
 
-use crate::{
-    asked::Asked,
-    notes::{Action, Note, Told},
-};
+use crate::{asked::Asked, forgotten::Forgotten, notes::Note};
 
 /// What checkers say of a run.
 pub struct Judgement {
@@ -85,7 +82,7 @@ impl Judgement {
         }
         let mut found: Vec<Violation> = claims.verdicts().iter().flat_map(broken).collect();
         found.extend(order_of_commits(&history, &log));
-        found.extend(forgotten_for_good(notes));
+        found.extend(Forgotten::of(notes).judge(notes));
         found.extend(refused_for_a_reason(&history));
         Self { history, clients, claims, found }
     }
@@ -157,26 +154,6 @@ fn served_as_sent(history: &History) -> Option<Violation> {
     })
 }
 
-/// Nobody is served what was forgotten before they asked.
-fn forgotten_for_good(notes: &[Note]) -> Option<Violation> {
-    let forgotten = notes.iter().filter_map(|note| match &note.what {
-        Action::Truncate { stream, before, told: Told::Done { .. } } => Some((note.completed, stream, *before)),
-        _ => None,
-    });
-    let forgotten: Vec<_> = forgotten.collect();
-    notes.iter().find_map(|note| {
-        let Action::Read { events, .. } = &note.what else { return None };
-        let served = events.iter().filter(|event| event.content.is_some()).find(|event| {
-            let gone = |(at, stream, before): &(u64, &String, u64)| {
-                *at < note.invoked && **stream == event.stream && event.version < *before
-            };
-            forgotten.iter().any(gone)
-        })?;
-        let (who, id, version, stream) = (&note.client, &served.id, served.version, &served.stream);
-        Some(Violation::new("forgotten for good", format!("{who} was served {id}, version {version} of {stream}")))
-    })
-}
-
 /// Clients here ask for nothing that could be refused for any reason that checkers do not know.
 fn refused_for_a_reason(history: &History) -> Option<Violation> {
     history.operations().iter().find_map(|operation| match &operation.outcome {
@@ -192,7 +169,7 @@ mod tests {
     use quorate_sim::check::api::{Append, Expected, Read, SentEvent};
 
     use super::*;
-    use crate::notes::{Refusal, Seen};
+    use crate::notes::{Action, Refusal, Seen, Told};
 
     fn note(invoked: u64, completed: u64, what: Action) -> Note {
         Note { client: "client".into(), invoked, completed, what }

@@ -7,6 +7,7 @@
 mod asked;
 mod cast;
 mod client;
+mod forgotten;
 mod hand;
 pub mod hands;
 mod judge;
@@ -75,7 +76,7 @@ impl Scenario {
         match self.play {
             Play::Log(cast) => world::run(sim, &cast()),
             Play::Own(run) => run(sim),
-            Play::Machines(play) => machines::run(play, sim.seed(), sim.faults_for()),
+            Play::Machines(play) => machines::run(play, sim.seed(), sim.faults_for(), sim.rounds_or(usize::MAX) as u64),
         }
     }
 
@@ -88,7 +89,7 @@ impl Scenario {
     /// worlds, of which a process can hold one.
     pub fn run_machines(&self, seed: u64, span: Option<Duration>) -> Option<Report> {
         match self.play {
-            Play::Machines(play) => Some(machines::run(play, seed, span)),
+            Play::Machines(play) => Some(machines::run(play, seed, span, u64::MAX)),
             Play::Log(_) | Play::Own(_) => None,
         }
     }
@@ -191,7 +192,7 @@ pub fn all() -> &'static [Scenario] {
         },
         Scenario {
             name: "retention",
-            about: "clients append, forget old events, and send old appends once more",
+            about: "clients append, forget old events by hand and by rules that come and go, and send old appends once more",
             sometimes: &["store: an append was known already", "store: several blocks were rewritten at once"],
             play: Play::Log(log::retention::cast),
         },
@@ -214,6 +215,7 @@ pub fn all() -> &'static [Scenario] {
                 "view: an event could not be applied",
                 "view: an owner was fenced",
                 "view: readers were given another build",
+                "view: whoever stood by took over",
             ],
             play: Play::Own(views::run),
         },

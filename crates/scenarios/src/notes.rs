@@ -70,6 +70,29 @@ pub enum Action {
         /// What was told.
         told: Told,
     },
+    /// Had a stream keep its newest events alone, or all again.
+    SetRule {
+        /// The stream.
+        stream: String,
+        /// How many.
+        max_count: Option<u64>,
+        /// What was told.
+        told: Told,
+    },
+    /// Had the node forget what no rule keeps.
+    Scavenged {
+        /// Whether that was confirmed.
+        done: bool,
+    },
+    /// Looked where a stream begins and ends.
+    Head {
+        /// The stream.
+        stream: String,
+        /// The first version that is there.
+        first: u64,
+        /// The last one.
+        version: u64,
+    },
     /// Began to follow the log.
     Connected {
         /// Which subscription.

@@ -101,7 +101,7 @@ fn timeline<'r>(
 ) -> Timeline<'r, quorate_sim::check::api::Call, quorate_sim::check::api::Reply> {
     let timeline = Timeline::of(&judgement.history).naming(judgement.clients.clone());
     let timeline = timeline.marking(judgement.claims.violations());
-    report.outcome.plan.faults.iter().fold(timeline, |timeline, planned| timeline.with_band(band(planned)))
+    report.outcome.faults().fold(timeline, |timeline, (_, planned)| timeline.with_band(band(planned)))
 }
 
 fn band(planned: &Planned) -> Band {
@@ -135,7 +135,7 @@ fn drawing(page: &mut String, report: &Report, notes: &[&Note]) {
         page,
         "<svg class=others viewBox='0 0 {WIDTH} {height}' width={WIDTH} height={height} role=img aria-label='Timeline of all clients'>"
     );
-    for planned in &report.outcome.plan.faults {
+    for (_, planned) in report.outcome.faults() {
         let at = u64::try_from(planned.at().as_nanos()).unwrap_or(u64::MAX);
         let until = u64::try_from(planned.end().as_nanos()).unwrap_or(u64::MAX);
         let (from, to) = (x(at), x(until));
@@ -171,7 +171,7 @@ fn drawing(page: &mut String, report: &Report, notes: &[&Note]) {
 
 fn faults(page: &mut String, report: &Report) {
     page.push_str("<h2>Faults</h2><table><tr><th>Fault<th>At<th>What");
-    for (n, planned) in report.outcome.plan.faults.iter().enumerate() {
+    for (n, planned) in report.outcome.faults() {
         let _ = write!(
             page,
             "<tr><td>{n}<td>{:.3} s<td><code>{}</code>",
@@ -188,11 +188,18 @@ fn text_of(fault: &Fault) -> String {
 
 fn class(note: &Note) -> &'static str {
     match &note.what {
-        Action::Append { told, .. } | Action::Truncate { told, .. } => match told {
+        Action::Append { told, .. } | Action::Truncate { told, .. } | Action::SetRule { told, .. } => match told {
             Told::Done { .. } => "done",
             Told::Refused(_) => "refused",
             Told::Unknown => "unclear",
         },
+        Action::Scavenged { done } => {
+            if *done {
+                "done"
+            } else {
+                "unclear"
+            }
+        }
         _ => "seen",
     }
 }
@@ -240,7 +247,9 @@ mod tests {
         let outcome = Outcome {
             seed: 7,
             swarm: Swarm::calm(),
+            clients: Vec::new(),
             plan: FaultPlan::default(),
+            without: Vec::new(),
             violations: judgement.found.clone(),
             trace: "00".into(),
             steps: 1,

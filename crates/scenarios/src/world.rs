@@ -16,7 +16,7 @@ use crate::{
 /// Runs `cast` in `sim` and judges what they wrote down.
 pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
     let (node, to) = node::add(&mut sim, "node");
-    let pace = Pace { work_for: sim.faults_for(), ..Pace::SIMULATED };
+    let pace = Pace { work_for: sim.faults_for(), rounds: sim.rounds_or(usize::MAX), ..Pace::SIMULATED };
     let shared = Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace };
     let mut clients = BTreeMap::new();
     for member in cast.members(&shared.busy) {
@@ -28,7 +28,8 @@ pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
         clients.insert(name, host);
     }
     cast.set(&mut sim, node, &clients);
-    clients.iter().filter(|(_, host)| sim.is_cut_off_for_good(**host)).for_each(|(name, _)| shared.busy.end(name));
+    let is_waited_for = |name: &str, host| !sim.is_absent(name) && !sim.is_cut_off_for_good(host);
+    clients.iter().filter(|(name, host)| !is_waited_for(name, **host)).for_each(|(name, _)| shared.busy.end(name));
     let contract = match sim.out_of_contract() {
         Some(OutOfContract::LyingSync) => Contract::Lying,
         None if sim.swarm().rot => Contract::Rotten,

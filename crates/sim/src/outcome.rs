@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
-use quorate_runtime::fault::FaultPlan;
+use quorate_runtime::fault::{FaultPlan, Planned};
 use serde::{Deserialize, Serialize};
 
 use crate::swarm::Swarm;
@@ -14,8 +14,12 @@ pub struct Outcome {
     pub seed: u64,
     /// What the seed's world was like.
     pub swarm: Swarm,
-    /// What went wrong in it, as planned.
+    /// Its clients, also those that were absent.
+    pub clients: Vec<String>,
+    /// What was to go wrong in it.
     pub plan: FaultPlan,
+    /// Places in the plan, counted from 0, that were left out.
+    pub without: Vec<usize>,
     /// What must not be: empty if all is well.
     pub violations: Vec<Violation>,
     /// The hash of everything that happened, in order.
@@ -56,6 +60,11 @@ impl Outcome {
     /// Whether nothing was found.
     pub fn passed(&self) -> bool {
         self.violations.is_empty()
+    }
+
+    /// The faults of the plan that were not left out, with their places in it.
+    pub fn faults(&self) -> impl Iterator<Item = (usize, &Planned)> {
+        self.plan.faults.iter().enumerate().filter(|(place, _)| !self.without.contains(place))
     }
 
     /// How much time passed in the world.

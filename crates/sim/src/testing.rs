@@ -4,7 +4,8 @@
 //! again when it has a process to itself. The test therefore runs its own executable once per seed.
 
 use std::{
-    env,
+    env, fs,
+    path::PathBuf,
     process::{self, Command, Output},
     sync::{
         Mutex,
@@ -121,12 +122,46 @@ pub fn search(seeds: u64, scenario: fn(Sim) -> Outcome) -> Option<(u64, String)>
 /// # Panics
 /// When this executable cannot be run again.
 pub fn in_a_process(test: &str, seed: u64, variables: &[(&str, &str)]) -> Output {
-    run_again(&[test, "--exact", "--nocapture", "--test-threads=1"], seed, variables)
+    run_again(&of_test(test), seed, variables)
+}
+
+/// The same as another user on another machine might run it: the executable in another folder under another name, another working
+/// directory, and nothing of this environment. What a world must not depend on.
+///
+/// # Panics
+/// When that cannot be arranged.
+#[expect(clippy::disallowed_methods, reason = "a copy of the executable is put elsewhere, outside of any world")]
+pub fn elsewhere(test: &str, seed: u64) -> Output {
+    let own = this_executable();
+    let folder = own.with_file_name(format!("elsewhere-{}-{test}-{seed}", process::id()));
+    let (other, arranged) = (folder.join("another name"), "a copy of this program elsewhere");
+    let arrange = || {
+        fs::create_dir_all(&folder)?;
+        fs::hard_link(&own, &other).or_else(|_| fs::copy(&own, &other).map(drop))
+    };
+    arrange().unwrap_or_else(|cause| panic!("{arranged}: {cause}"));
+    let mut command = Command::new(&other);
+    command.args(of_test(test)).current_dir(&folder).env_clear().env(SEED, seed.to_string());
+    command
+        .env("HOME", "/nonexistent")
+        .env("TZ", "Asia/Kathmandu")
+        .env("LC_ALL", "tr_TR.UTF-8")
+        .env("MORE", "x".repeat(9_999));
+    let output = command.output();
+    fs::remove_dir_all(&folder).unwrap_or_else(|cause| panic!("{arranged}: {cause}"));
+    output.unwrap_or_else(|cause| panic!("{arranged}: {cause}"))
+}
+
+fn of_test(test: &str) -> [&str; 4] {
+    [test, "--exact", "--nocapture", "--test-threads=1"]
+}
+
+fn this_executable() -> PathBuf {
+    env::current_exe().unwrap_or_else(|cause| panic!("this program cannot find itself: {cause}"))
 }
 
 fn run_again(arguments: &[&str], seed: u64, variables: &[(&str, &str)]) -> Output {
-    let executable = env::current_exe().unwrap_or_else(|cause| panic!("this program cannot find itself: {cause}"));
-    let mut command = Command::new(executable);
+    let mut command = Command::new(this_executable());
     command.args(arguments).env(SEED, seed.to_string()).envs(variables.iter().copied());
     command.output().unwrap_or_else(|cause| panic!("this program cannot run itself again: {cause}"))
 }

@@ -34,6 +34,10 @@ pub struct Settings {
     pub plan: Option<FaultPlan>,
     /// Places of the plan, counted from 0, that are left out.
     pub without: Vec<usize>,
+    /// Clients, by name, that do nothing. What happens to everybody else is drawn as if they were there.
+    pub absent: Vec<String>,
+    /// The most rounds of work that a client does, for scenarios whose clients ask for it.
+    pub rounds: Option<u64>,
     /// What the world is like, instead of what the seed says.
     pub swarm: Option<Swarm>,
     /// For how long things go wrong; ten seconds unless said otherwise.
@@ -180,7 +184,21 @@ impl Sim {
         F: Fn(Env) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), String>> + Send + 'static,
     {
+        if self.is_absent(name) {
+            return self.add(name, true, Arc::new(|_| Box::pin(async { Ok(()) })));
+        }
         self.add(name, true, Arc::new(move |env| Box::pin(program(env))))
+    }
+
+    /// Whether the settings have the client `name` do nothing, so that nobody should wait for what it does.
+    pub fn is_absent(&self, name: &str) -> bool {
+        self.settings.absent.iter().any(|absent| absent == name)
+    }
+
+    /// The most rounds of work that a client should do, of the `usual` ones.
+    pub fn rounds_or(&self, usual: usize) -> usize {
+        let most = self.settings.rounds.and_then(|rounds| usize::try_from(rounds).ok());
+        usual.min(most.unwrap_or(usize::MAX))
     }
 
     /// The same world in which nothing goes wrong: only the order of things is up to the seed.

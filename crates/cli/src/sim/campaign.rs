@@ -17,7 +17,7 @@ use quorate_sim::Outcome;
 use serde_json::{Value, json};
 use tokio::{process, sync::Semaphore, task::JoinSet};
 
-use super::{How, World, how_to_repeat, one::document};
+use super::{How, LeftOut, World, how_to_repeat, one::document};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -86,17 +86,15 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, forma
         false => seeds(env, scenario, &how.world, range, end, &bar).await?,
     };
     bar.finish_and_clear();
+    if totals.seeds == 0 && failed.is_none() {
+        return Err(Failure::new(Exit::Usage, "no seed was run: there was no time for one, or none is left"));
+    }
     let took = env.mono().saturating_since(begun);
     tell(scenario, &totals, took, failed.as_ref(), format)?;
     let Some((seed, told)) = failed else {
-        return match totals.seeds {
-            0 => {
-                Err(Failure::new(Exit::Usage, "no seed was run: ask for one at least, and for long enough".to_owned()))
-            }
-            _ => all_reached(scenario, how, &totals),
-        };
+        return all_reached(scenario, how, &totals);
     };
-    how_to_repeat(scenario, seed, &how.world);
+    how_to_repeat(scenario, seed, &LeftOut::default(), &how.world);
     let first = told["violations"][0]["what"].as_str().or(told["stderr"].as_str()).unwrap_or("it said nothing");
     Err(Failure::new(Exit::Damaged, format!("seed {seed} fails: {first}")))
 }

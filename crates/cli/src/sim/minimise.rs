@@ -1,4 +1,6 @@
-//! Fewer faults that still fail: whoever reads a failure should not have to think about the ones that do not matter.
+//! Less of a world that still fails: whoever reads a failure should not have to think about what does not matter.
+
+mod search;
 
 use std::process::Stdio;
 
@@ -6,63 +8,90 @@ use quorate_scenarios::Scenario;
 use serde_json::{Value, json};
 use tokio::process;
 
-use super::World;
+use self::search::Kept;
+use super::{LeftOut, World, quoted};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
 };
 
-/// Leaves out as many faults of a failing seed as it can, halves first, then smaller pieces (delta debugging).
-///
-/// Source: Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002).
+/// A failing seed, whole.
+struct Failing<'w> {
+    scenario: &'static Scenario,
+    seed: u64,
+    world: &'w World,
+    /// What it violates first.
+    rule: String,
+    /// How many faults it has.
+    faults: usize,
+    clients: Vec<String>,
+}
+
+/// Leaves out as many clients, rounds of their work and faults of a failing seed as it can.
 pub(super) async fn run(scenario: &'static Scenario, seed: u64, world: &World, format: Format) -> Result<(), Failure> {
     world.check()?;
-    let whole = attempt(scenario, seed, world, &[]).await?;
+    let whole = attempt(scenario, seed, world, &LeftOut::default()).await?;
     let Some(rule) = rule_of(&whole) else {
         return Err(Failure::new(Exit::Refused, format!("seed {seed} of {} does not fail", scenario.name)));
     };
-    let count = whole["plan"].as_array().map_or(0, Vec::len);
-    let (mut kept, mut piece) = ((0..count).collect::<Vec<_>>(), count.div_ceil(2).max(1));
-    loop {
-        let mut smaller = false;
-        let mut at = 0;
-        while at < kept.len() {
-            let end = (at + piece).min(kept.len());
-            let candidate: Vec<usize> = [&kept[..at], &kept[end..]].concat();
-            if rule_of(&attempt(scenario, seed, world, &left_out(count, &candidate)).await?).as_ref() == Some(&rule) {
-                note(&format!("{} of {count} faults still fail", candidate.len()));
-                (kept, smaller) = (candidate, true);
-            } else {
-                at = end;
-            }
-        }
-        if piece == 1 && !smaller {
-            break;
-        }
-        piece = piece.div_ceil(2).max(1);
-    }
-    let without = left_out(count, &kept);
-    let list = without.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-    let world: String = world.arguments().iter().map(|argument| format!(" {argument}")).collect();
-    let again = format!("quorate sim replay {} --seed {seed}{world}", scenario.name);
-    let again = if list.is_empty() { again } else { format!("{again} --without {list}") };
-    let mut out = Out::new();
-    match format {
-        Format::Json => {
-            out.json(&json!({ "seed": seed, "kept": kept, "without": without, "rule": rule, "replay": again }))?
-        }
-        Format::Table => {
-            for n in &kept {
-                out.line(&format!("fault {n:<4} {}", whole["plan"][n]))?;
-            }
-            out.line(&again)?;
-        }
-    }
-    out.flush()
+    let faults = whole["plan"].as_array().map_or(0, Vec::len);
+    let clients = whole["clients"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+    let failing = Failing { scenario, seed, world, rule, faults, clients: clients.collect() };
+    let all = Kept { faults: (0..faults).collect(), clients: failing.clients.clone(), rounds: None };
+    let kept = search::least(all, async |kept: &Kept| failing.still_fails(kept).await).await?;
+    failing.tell(&whole, &kept, format)
 }
 
-fn left_out(count: usize, kept: &[usize]) -> Vec<usize> {
-    (0..count).filter(|n| !kept.contains(n)).collect()
+impl Failing<'_> {
+    async fn still_fails(&self, kept: &Kept) -> Result<bool, Failure> {
+        let told = attempt(self.scenario, self.seed, self.world, &self.without(kept)).await?;
+        let fails = rule_of(&told).as_ref() == Some(&self.rule);
+        if fails {
+            let rounds = kept.rounds.map_or("all".to_owned(), |rounds| rounds.to_string());
+            let (faults, clients) = (kept.faults.len(), kept.clients.len());
+            note(&format!("{faults} faults, {clients} clients and {rounds} rounds of work still fail"));
+        }
+        Ok(fails)
+    }
+
+    fn without(&self, kept: &Kept) -> LeftOut {
+        LeftOut {
+            without: (0..self.faults).filter(|place| !kept.faults.contains(place)).collect(),
+            without_client: self.clients.iter().filter(|name| !kept.clients.contains(name)).cloned().collect(),
+            rounds: kept.rounds,
+        }
+    }
+
+    fn tell(&self, whole: &Value, kept: &Kept, format: Format) -> Result<(), Failure> {
+        let without = self.without(kept);
+        let arguments = [without.arguments(), self.world.arguments()].concat();
+        let again: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
+        let again = format!("quorate sim replay {} --seed {}{again}", self.scenario.name, self.seed);
+        let mut out = Out::new();
+        match format {
+            Format::Json => out.json(&json!({
+                "seed": self.seed,
+                "rule": self.rule,
+                "kept": kept.faults,
+                "without": without.without,
+                "clients": kept.clients,
+                "rounds": kept.rounds,
+                "replay": again,
+            }))?,
+            Format::Table => {
+                for place in &kept.faults {
+                    out.line(&format!("fault {place:<4} {}", whole["plan"][place]))?;
+                }
+                kept.clients.iter().try_for_each(|name| out.line(&format!("client     {name}")))?;
+                if let Some(rounds) = kept.rounds {
+                    out.line(&format!("rounds     {rounds}"))?;
+                }
+                out.line(&format!("violated   {}", self.rule))?;
+                out.line(&again)?;
+            }
+        }
+        out.flush()
+    }
 }
 
 /// The rule that the run violated first.
@@ -70,15 +99,12 @@ fn rule_of(told: &Value) -> Option<String> {
     told["violations"][0]["rule"].as_str().map(str::to_owned)
 }
 
-async fn attempt(scenario: &Scenario, seed: u64, world: &World, without: &[usize]) -> Result<Value, Failure> {
+async fn attempt(scenario: &Scenario, seed: u64, world: &World, without: &LeftOut) -> Result<Value, Failure> {
     let own = std::env::current_exe().map_err(|cause| Failure::io("this executable", &cause))?;
     let mut command = process::Command::new(own);
     command.args(["sim", "replay", scenario.name, "--seed", &seed.to_string(), "--output", "json"]);
-    command.args(world.arguments());
-    if !without.is_empty() {
-        command.args(["--without", &without.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")]);
-    }
-    let output = command.stdin(Stdio::null()).output().await;
+    command.args(world.arguments()).args(without.arguments());
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
     let output = output.map_err(|cause| Failure::io("a process for a seed", &cause))?;
     serde_json::from_slice(&output.stdout)
         .map_err(|_| Failure::new(Exit::Failed, String::from_utf8_lossy(&output.stderr).into_owned()))

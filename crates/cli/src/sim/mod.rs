@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Subcommand};
 use quorate_runtime::Env;
 use quorate_scenarios::Scenario;
-use quorate_sim::{OutOfContract, Settings};
+use quorate_sim::{OutOfContract, Outcome, Settings};
 use serde_json::{Value, json};
 
 use crate::{
@@ -40,7 +40,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         what: One,
     },
-    /// Find the fewest faults with which a failing seed still fails
+    /// Find the fewest clients, rounds of their work and faults with which a failing seed still fails
     Shrink {
         /// The scenario's name
         scenario: String,
@@ -69,6 +69,7 @@ pub(crate) enum Command {
 pub(crate) struct How {
     /// Run this many seeds, from `--first` on
     #[arg(long, value_name = "N", default_value_t = 100, conflicts_with_all = ["seed", "run_for"])]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first of the seeds
     #[arg(long, value_name = "SEED", default_value_t = 0)]
@@ -93,6 +94,20 @@ pub(crate) struct World {
     /// Break a promise that everything rests on; judged is only what is still promised then
     #[arg(long, value_name = "PROMISE")]
     out_of_contract: Option<Promise>,
+    /// Plant a bug of the museum
+    #[cfg(feature = "museum")]
+    #[arg(long, value_name = "PIECE", value_parser = piece)]
+    plant: Option<String>,
+}
+
+/// A piece of the museum by its name.
+#[cfg(feature = "museum")]
+fn piece(name: &str) -> Result<String, String> {
+    let pieces = quorate_scenarios::museum::PIECES;
+    if pieces.iter().any(|piece| piece.name == name) {
+        return Ok(name.to_owned());
+    }
+    Err(format!("there are {}", pieces.iter().map(|piece| piece.name).collect::<Vec<_>>().join(", ")))
 }
 
 /// A promise that worlds can break.
@@ -118,7 +133,18 @@ impl World {
 
     fn settings(&self) -> Settings {
         let out_of_contract = self.out_of_contract.map(|Promise::LyingSync| OutOfContract::LyingSync);
-        Settings { faults_for: self.time, out_of_contract, ..Settings::default() }
+        Settings { faults_for: self.time, out_of_contract, planted: self.planted(), ..Settings::default() }
+    }
+
+    #[cfg(feature = "museum")]
+    fn planted(&self) -> Option<String> {
+        self.plant.clone()
+    }
+
+    #[cfg(not(feature = "museum"))]
+    #[expect(clippy::unused_self, reason = "with the museum it has something to look at")]
+    fn planted(&self) -> Option<String> {
+        None
     }
 
     /// The arguments that make such a world.
@@ -130,19 +156,67 @@ impl World {
         if let Some(Promise::LyingSync) = self.out_of_contract {
             arguments.extend(["--out-of-contract".to_owned(), "lying-sync".to_owned()]);
         }
+        arguments.extend(self.planted().into_iter().flat_map(|name| ["--plant".to_owned(), name]));
         arguments
     }
 }
 
-/// One seed, and what of its faults is left out.
+/// What of a seed's world is left out.
+#[derive(Args, Debug, Clone, Default)]
+pub(crate) struct LeftOut {
+    /// Places of its plan of faults, counted from 0
+    #[arg(long, value_name = "N,…", value_delimiter = ',')]
+    without: Vec<usize>,
+    /// Clients that do nothing, by name
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',')]
+    without_client: Vec<String>,
+    /// The most rounds of work that each client does
+    #[arg(long, value_name = "N")]
+    rounds: Option<u64>,
+}
+
+impl LeftOut {
+    /// Refuses to leave out what `outcome` says is not there.
+    fn check(&self, outcome: &Outcome) -> Result<(), Failure> {
+        let count = outcome.plan.faults.len();
+        if let Some(place) = self.without.iter().find(|place| **place >= count) {
+            let what = format!("`--without {place}`: seed {} has {count} faults, counted from 0", outcome.seed);
+            return Err(Failure::new(Exit::Usage, what));
+        }
+        if let Some(name) = self.without_client.iter().find(|name| !outcome.clients.contains(name)) {
+            let known = outcome.clients.join("`, `");
+            let known = if known.is_empty() { "there are none".to_owned() } else { format!("there are `{known}`") };
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("`--without-client`: no client is called `{name}`; {known}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The arguments that leave as much out.
+    fn arguments(&self) -> Vec<String> {
+        let mut arguments = Vec::new();
+        if !self.without.is_empty() {
+            let places: Vec<String> = self.without.iter().map(ToString::to_string).collect();
+            arguments.extend(["--without".to_owned(), places.join(",")]);
+        }
+        if !self.without_client.is_empty() {
+            arguments.extend(["--without-client".to_owned(), self.without_client.join(",")]);
+        }
+        arguments.extend(self.rounds.into_iter().flat_map(|rounds| ["--rounds".to_owned(), rounds.to_string()]));
+        arguments
+    }
+}
+
+/// One seed, and what of its world is left out.
 #[derive(Args, Debug, Clone)]
 pub(crate) struct One {
     /// The seed
     #[arg(long)]
     seed: u64,
-    /// Places of its plan of faults, counted from 0, that are left out
-    #[arg(long, value_name = "N,…", value_delimiter = ',')]
-    without: Vec<usize>,
+    #[command(flatten)]
+    left_out: LeftOut,
     /// Print every step to standard error: two runs that differ differ first where their steps do
     #[arg(long)]
     steps: bool,
@@ -157,7 +231,7 @@ impl Command {
             Self::List => list(format),
             Self::Backoff(options) => backoff::run(&options, format),
             Self::Run { scenario, how: How { seed: Some(seed), world, .. } } => {
-                let one = One { seed, without: Vec::new(), steps: false, world };
+                let one = One { seed, left_out: LeftOut::default(), steps: false, world };
                 one::run(env, find(&scenario)?, one, format).await
             }
             Self::Run { scenario, how } => campaign::run(env, find(&scenario)?, &how, format).await,
@@ -189,8 +263,14 @@ fn list(format: Format) -> Result<(), Failure> {
 }
 
 /// Tells how a seed is run again.
-fn how_to_repeat(scenario: &Scenario, seed: u64, world: &World) {
-    let world: String = world.arguments().iter().map(|argument| format!(" {argument}")).collect();
-    note(&format!("to run it again:   quorate sim replay {} --seed {seed}{world}", scenario.name));
+fn how_to_repeat(scenario: &Scenario, seed: u64, left_out: &LeftOut, world: &World) {
+    let listed = |arguments: Vec<String>| arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
+    let (left_out, world): (String, String) = (listed(left_out.arguments()), listed(world.arguments()));
+    note(&format!("to run it again:   quorate sim replay {} --seed {seed}{left_out}{world}", scenario.name));
     note(&format!("to make it smaller: quorate sim shrink {} --seed {seed}{world}", scenario.name));
+}
+
+/// An argument as a shell takes it: names of clients may have spaces.
+fn quoted(argument: &str) -> String {
+    if argument.contains(' ') { format!("'{argument}'") } else { argument.to_owned() }
 }

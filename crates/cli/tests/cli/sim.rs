@@ -71,3 +71,45 @@ fn a_scenario_that_is_not_there_is_not_found() {
     let told = sim(&folder, &["run", "nothing", "--seed", "1"]).failed(3);
     assert!(told.contains("quorate sim list"), "{told}");
 }
+
+#[test]
+fn parts_of_a_world_can_be_left_out_and_keep_their_names() {
+    let folder = TempDir::new().unwrap();
+    let replay = |more: &[&str]| {
+        sim(&folder, &[&["replay", "appends", "--seed", "5", "--output", "json"], more].concat()).ok().json()
+    };
+    let whole = replay(&[]);
+    let less = replay(&["--without", "0,2", "--without-client", "client-1,client-2", "--rounds", "3"]);
+    assert_eq!((&less["plan"], &less["clients"]), (&whole["plan"], &whole["clients"]));
+    assert_eq!(less["without"], serde_json::json!([0, 2]));
+    assert_eq!((&whole["verdict"], &less["verdict"]), (&"passed".into(), &"passed".into()));
+    assert!(less["steps"].as_u64().unwrap() < whole["steps"].as_u64().unwrap() / 2, "{less}");
+    let told = sim(&folder, &["replay", "appends", "--seed", "5", "--without", "0,2"]).ok();
+    assert!(told.stdout.contains("fault 1 ") && !told.stdout.contains("fault 2 "), "{}", told.stdout);
+}
+
+#[test]
+fn what_is_not_there_cannot_be_left_out() {
+    let folder = TempDir::new().unwrap();
+    let told = sim(&folder, &["replay", "appends", "--seed", "5", "--without", "999"]).failed(2);
+    assert!(told.contains("`--without 999`"), "{told}");
+    let told = sim(&folder, &["replay", "appends", "--seed", "5", "--without-client", "nobody"]).failed(2);
+    assert!(told.contains("client-0"), "{told}");
+}
+
+#[test]
+fn a_seed_that_passes_cannot_be_made_smaller() {
+    let folder = TempDir::new().unwrap();
+    let told = sim(&folder, &["shrink", "keys", "--seed", "5"]).failed(1);
+    assert!(told.contains("does not fail"), "{told}");
+}
+
+#[test]
+fn a_campaign_without_a_seed_is_no_campaign() {
+    let folder = TempDir::new().unwrap();
+    sim(&folder, &["run", "keys", "--seeds", "0"]).failed(2);
+    let last = u64::MAX.to_string();
+    let told = sim(&folder, &["run", "keys", "--first", &last, "--seeds", "3"]).failed(2);
+    assert!(told.contains("no seed was run"), "{told}");
+    assert!(sim(&folder, &["run", "keys", "--for", "0s"]).failed(2).contains("no seed was run"));
+}

@@ -1,5 +1,5 @@
-//! Clients append, forget old events, and send old appends once more: what was known stays known, and what is left keeps its
-//! place.
+//! Clients append, forget old events, by hand and by rules that they set and lift again, and send old appends once more: what
+//! was known stays known, what is left keeps its place, and streams begin where they were told to.
 
 use quorate_sim::check::api::{Append, Expected};
 use serde_json::json;
@@ -24,10 +24,12 @@ async fn work(mut hand: Hand) {
     let (mut known, mut round): (Vec<Append>, _) = (Vec::new(), 0);
     while hand.goes_on(round, ROUNDS) {
         let stream = format!("order-{}", hand.below(2));
-        match hand.below(7) {
+        match hand.below(11) {
             0 => truncate(&mut hand, &stream).await,
             1 => drop(hand.read_stream(&stream).await),
-            2 | 3 if !known.is_empty() => {
+            2 => set_rule(&mut hand, &stream).await,
+            3 => scavenge(&mut hand).await,
+            4..=6 if !known.is_empty() => {
                 let nth = hand.below(known.len());
                 send(&mut hand, known[nth].clone()).await;
             }
@@ -43,22 +45,55 @@ async fn work(mut hand: Hand) {
     }
 }
 
+/// Looks where `stream` begins and ends, and returns its version.
+async fn look(hand: &mut Hand, stream: &str) -> Option<u64> {
+    let invoked = hand.notes.now();
+    let head = hand.ask(&Call::get(format!("/v1/streams/{stream}"))).await?.value();
+    let number = |member: &str| head[member].as_str().and_then(|text| text.parse::<u64>().ok());
+    let (first, version) = (number("first")?, number("streamversion")?);
+    hand.notes.add(&hand.name, invoked, Action::Head { stream: stream.to_owned(), first, version });
+    Some(version)
+}
+
 /// Forgets all but the last events of `stream`.
 async fn truncate(hand: &mut Hand, stream: &str) {
-    let Some(head) = hand.ask(&Call::get(format!("/v1/streams/{stream}"))).await else { return };
-    let version = head.value()["streamversion"].as_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
-    if version < 3 {
-        return;
-    }
+    let Some(version) = look(hand, stream).await.filter(|version| *version > 2) else { return };
     let before = version - 1;
     let call = Call::post(format!("/v1/streams/{stream}/truncate"));
     let call = call.json("application/json", &json!({ "before": before.to_string() }));
     let truncate = |told| Action::Truncate { stream: stream.to_owned(), before, told };
     let begun = hand.notes.begin(&hand.name, truncate(Told::Unknown));
-    let told = match hand.ask(&call).await {
-        Some(reply) if reply.status.is_success() => Told::Done { version },
+    let told = once(hand, &call).await;
+    hand.notes.end(begun, truncate(told));
+}
+
+/// Has `stream` keep its newest events alone, or all again.
+async fn set_rule(hand: &mut Hand, stream: &str) {
+    let max_count = Some(hand.rng.below(5)).filter(|count| *count > 0);
+    let call = Call::put(format!("/v1/streams/{stream}/metadata"));
+    let body = max_count.map_or_else(|| json!({}), |count| json!({ "max-count": count }));
+    let call = call.json("application/json", &body);
+    let set = |told| Action::SetRule { stream: stream.to_owned(), max_count, told };
+    let begun = hand.notes.begin(&hand.name, set(Told::Unknown));
+    let told = once(hand, &call).await;
+    hand.notes.end(begun, set(told));
+    look(hand, stream).await;
+}
+
+/// Has the node forget what no rule keeps.
+async fn scavenge(hand: &mut Hand) {
+    let invoked = hand.notes.now();
+    let reply = hand.ask(&Call::post("/v1/store/scavenge")).await;
+    let done = reply.is_some_and(|reply| reply.status.is_success());
+    hand.notes.add(&hand.name, invoked, Action::Scavenged { done });
+}
+
+/// Makes a call once: repeated, it might have its effect again, after somebody else's.
+async fn once(hand: &mut Hand, call: &Call) -> Told {
+    match hand.ask(call).await {
+        // No version of the stream is told, and none is judged.
+        Some(reply) if reply.status.is_success() => Told::Done { version: 0 },
         Some(reply) => told(&reply),
         None => Told::Unknown,
-    };
-    hand.notes.end(begun, truncate(told));
+    }
 }

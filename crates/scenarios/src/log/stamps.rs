@@ -29,9 +29,10 @@ const MAX_OFFSET: Duration = Duration::from_secs(400 * 24 * 3_600);
 pub(crate) fn run(mut sim: Sim) -> Report {
     let server = sim.server("stamps", serve);
     let (to, notes) = (sim.address(server, PORT), Notes::of_world(&sim));
+    let stamps = sim.rounds_or(STAMPS);
     for n in 0..CLIENTS {
         let (name, notes) = (format!("client-{n}"), notes.clone());
-        sim.client(&name.clone(), move |env| ask(env, to, name.clone(), notes.clone()));
+        sim.client(&name.clone(), move |env| ask(env, to, name.clone(), stamps, notes.clone()));
     }
     let mut outcome = sim.run();
     let notes = notes.take();
@@ -129,9 +130,9 @@ async fn load(store: &Store) -> Result<Mark, String> {
     Ok(Mark::new(Wall::from_unix_nanos(nanos)))
 }
 
-async fn ask(env: Env, to: SocketAddr, name: String, notes: Notes) -> Result<(), String> {
+async fn ask(env: Env, to: SocketAddr, name: String, stamps: usize, notes: Notes) -> Result<(), String> {
     let mut got = 0;
-    while got < STAMPS {
+    while got < stamps {
         let invoked = notes.now();
         let answer = env.timeout(Duration::from_secs(2), async {
             let mut io = env.net().connect(to).await?;

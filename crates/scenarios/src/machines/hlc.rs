@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn clocks_that_forget_their_marks_are_found() {
-        let found = |seed| play_with(&mut Course::new(seed, None), false).into_iter().next();
+        let found = |seed| play_with(&mut Course::new(seed, None, u64::MAX), false).into_iter().next();
         let first = (0..50).find_map(found).expect("a stamp that was given twice");
         assert_eq!(first.rule, "stamps of a node increase, and exceed what caused them");
     }

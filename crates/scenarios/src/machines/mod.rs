@@ -26,6 +26,7 @@ pub(crate) struct Course {
     /// The true time, in nanoseconds since the beginning.
     now: u64,
     span: u64,
+    most_steps: u64,
     steps: u64,
     trace: blake3::Hasher,
     injected: BTreeMap<String, u64>,
@@ -36,11 +37,12 @@ pub(crate) struct Course {
 pub(crate) type Play = fn(&mut Course) -> Vec<Violation>;
 
 impl Course {
-    fn new(seed: u64, span: Option<Duration>) -> Self {
+    fn new(seed: u64, span: Option<Duration>, most_steps: u64) -> Self {
         let random = Random::from_seed(*blake3::hash(&seed.to_le_bytes()).as_bytes());
         let span = u64::try_from(span.unwrap_or(SPAN).as_nanos()).unwrap_or(u64::MAX);
         let (injected, reached) = (BTreeMap::new(), BTreeMap::new());
-        Self { rng: random.stream("course"), now: 0, span, steps: 0, trace: blake3::Hasher::new(), injected, reached }
+        let rng = random.stream("course");
+        Self { rng, now: 0, span, most_steps, steps: 0, trace: blake3::Hasher::new(), injected, reached }
     }
 
     /// A number below `bound`.
@@ -57,7 +59,7 @@ impl Course {
     pub(crate) fn goes_on(&mut self, most: Duration) -> bool {
         self.pass(most);
         self.steps += 1;
-        self.now < self.span
+        self.now < self.span && self.steps <= self.most_steps
     }
 
     /// Time passes, `most` at most.
@@ -96,14 +98,16 @@ fn count(counts: &mut BTreeMap<String, u64>, what: &str) {
     }
 }
 
-/// Plays the course of `seed`, for `span` of its own time.
-pub(crate) fn run(play: Play, seed: u64, span: Option<Duration>) -> Report {
-    let mut course = Course::new(seed, span);
+/// Plays the course of `seed`, for `span` of its own time and so many steps at most.
+pub(crate) fn run(play: Play, seed: u64, span: Option<Duration>, most_steps: u64) -> Report {
+    let mut course = Course::new(seed, span, most_steps);
     let violations = play(&mut course);
     let outcome = Outcome {
         seed,
         swarm: Swarm::calm(),
+        clients: Vec::new(),
         plan: FaultPlan::default(),
+        without: Vec::new(),
         violations,
         trace: course.trace.finalize().to_hex()[..32].to_owned(),
         steps: course.steps,

@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn processes_that_write_whoever_was_first_are_found() {
-        let found = |seed| play_with(&mut Course::new(seed, None), true).into_iter().next();
+        let found = |seed| play_with(&mut Course::new(seed, None, u64::MAX), true).into_iter().next();
         let first = (0..20).find_map(found).expect("an event that two hold");
         assert!(!first.what.is_empty(), "{first}");
     }

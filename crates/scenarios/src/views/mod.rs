@@ -26,7 +26,7 @@ use self::code::{Letters, Tally};
 use crate::{Report, notes::Notes};
 
 /// Events that are appended, over all lives of the server.
-const EVENTS: u64 = 100;
+const EVENTS: usize = 100;
 const STREAMS: u64 = 5;
 
 /// Runs the scenario.
@@ -34,7 +34,8 @@ pub(crate) fn run(mut sim: Sim) -> Report {
     let notes = Notes::of_world(&sim);
     let done = Arc::new(AtomicBool::new(false));
     let (phase, server_notes, ended) = (sim.phase(), notes.clone(), done.clone());
-    sim.server("views", move |env| serve(env, phase.clone(), server_notes.clone(), ended.clone()));
+    let events = sim.rounds_or(EVENTS) as u64;
+    sim.server("views", move |env| serve(env, events, phase.clone(), server_notes.clone(), ended.clone()));
     sim.client("patience", move |env| {
         let done = done.clone();
         async move {
@@ -56,19 +57,27 @@ pub(crate) fn run(mut sim: Sim) -> Report {
 struct Service {
     env: Env,
     store: Store,
+    /// How many are appended in the end.
+    events: u64,
     rng: Rng,
     notes: Notes,
     /// Whether poison can be applied by now.
     cured: Arc<AtomicBool>,
-    /// Owners of the views, the last of whom is the right one.
+    /// Owners of the views; who came later fences who came earlier.
     owners: Vec<Views>,
 }
 
-async fn serve(env: Env, phase: watch::Receiver<Phase>, notes: Notes, done: Arc<AtomicBool>) -> Result<(), String> {
+async fn serve(
+    env: Env,
+    events: u64,
+    phase: watch::Receiver<Phase>,
+    notes: Notes,
+    done: Arc<AtomicBool>,
+) -> Result<(), String> {
     let store = sqlite::open(&env, sqlite::Config::at("views.db")).await.map_err(|failed| failed.to_string())?;
     let rng = env.random("service");
     let cured = Arc::new(AtomicBool::new(false));
-    let mut service = Service { env, store, rng, notes, cured, owners: Vec::new() };
+    let mut service = Service { env, store, events, rng, notes, cured, owners: Vec::new() };
     let stop = service.env.tasks().stop().clone();
     let ended = tokio::select! {
         biased;
@@ -90,14 +99,14 @@ async fn serve(env: Env, phase: watch::Receiver<Phase>, notes: Notes, done: Arc<
 impl Service {
     async fn live(&mut self, phase: watch::Receiver<Phase>) -> Result<(), String> {
         self.own().await;
-        while self.store.head().get() < EVENTS || *phase.borrow() != Phase::Healed {
+        while self.store.head().get() < self.events || *phase.borrow() != Phase::Healed {
             self.append().await;
             self.operate().await;
             if self.rng.below(3) == 0 {
                 self.look().await;
             }
             // Once everything is written there is only the operator to wait for, and what still goes wrong.
-            let longest = if self.store.head().get() < EVENTS { 80 } else { 500 };
+            let longest = if self.store.head().get() < self.events { 80 } else { 500 };
             self.env.sleep(Duration::from_millis(self.rng.below(longest))).await;
         }
         self.come_to_rest().await
@@ -135,7 +144,7 @@ impl Service {
 
     async fn append(&mut self) {
         let count = 1 + self.rng.below(3);
-        if self.store.head().get() >= EVENTS {
+        if self.store.head().get() >= self.events {
             return;
         }
         let stream = format!("s-{}", self.rng.below(STREAMS));

@@ -39,8 +39,21 @@ impl Service {
                 self.cured.fetch_xor(true, Ordering::Relaxed);
                 Ok(())
             }
+            7 => {
+                self.leave().await;
+                Ok(())
+            }
             _ => Ok(()),
         };
+    }
+
+    /// One of the owners leaves, whichever it is; not the last one.
+    async fn leave(&mut self) {
+        let count = self.owners.len();
+        if count > 1 {
+            let which = usize::try_from(self.rng.below(count as u64)).unwrap_or_default();
+            self.owners.remove(which).shut_down().await;
+        }
     }
 
     async fn rebuild(&self, name: &str) -> Result<Build, ViewError> {
@@ -86,18 +99,17 @@ impl Service {
         Ok(())
     }
 
-    /// Cures what is poisonous, waits until all is done, and writes down what is there.
+    /// Cures what is poisonous, waits until all is done, and writes down what is there. All owners but one leave: whatever
+    /// it was told by the others, it keeps everything up to date.
     pub(super) async fn come_to_rest(&mut self) -> Result<(), String> {
         self.cured.store(true, Ordering::Relaxed);
-        self.own().await;
+        while self.owners.len() > 1 {
+            self.leave().await;
+        }
         for name in VIEWS {
             self.resume_all(name).await.map_err(|failed| failed.to_string())?;
             while !self.is_done(name).await.unwrap_or_default() {
                 self.replay_all(name).await.ok();
-                // An earlier owner that was only waiting may have been last: that is somebody's to notice.
-                if self.is_fenced(name).await.unwrap_or_default() {
-                    self.own().await;
-                }
                 self.env.sleep(Duration::from_millis(200)).await;
             }
         }
@@ -127,13 +139,6 @@ impl Service {
                 && live.shards.iter().all(|shard| shard.parked == 0 && is_at_rest(&shard.standing))
         });
         Ok(is_last && is_up_to_date && described.effects.0 == 0)
-    }
-
-    /// Whether somebody else owns a shard of the view that readers have.
-    async fn is_fenced(&self, name: &str) -> Result<bool, ViewError> {
-        let described = self.view(name).await?.describe().await?;
-        let mut shards = described.builds.iter().filter(|build| build.live).flat_map(|build| &build.shards);
-        Ok(shards.any(|shard| shard.standing == Standing::Fenced))
     }
 
     async fn letters(&self) -> usize {

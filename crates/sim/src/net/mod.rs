@@ -171,6 +171,11 @@ impl Network {
         self.reset(host);
     }
 
+    /// Whether a program on `host` waits for connections.
+    pub(crate) fn listens(&self, host: HostId) -> bool {
+        self.state().listeners.keys().any(|(of, _)| *of == host)
+    }
+
     /// The program on `host` is gone. Its peers are told, unless the machine is off.
     pub(crate) fn down(&self, host: HostId, presence: Presence) {
         let ended = {

@@ -220,6 +220,9 @@ impl Sim {
         let life = host.life;
         executor.doom(id, life);
         executor.pause(id, false);
+        if how == End::PowerLost {
+            self.find_room_again(id);
+        }
         self.start_in(id, down);
     }
 

@@ -13,7 +13,13 @@ use crate::host::HostId;
 
 /// SQLite keeps the index of its write-ahead log in a file of 32 KiB beside it while a database is open. A program that does
 /// not find that much cannot start, and says so; one that runs has it already.
-const ROOM_TO_START: u64 = 64 << 10;
+const LOG_INDEX: u64 = 32 << 10;
+
+/// The least that a disk still takes that is to be full.
+const ROOM_TO_START: u64 = 2 * LOG_INDEX;
+
+/// How soon it is looked again whether a server listens whose disk is to be full, in nanoseconds.
+const LATER: u64 = 100_000_000;
 
 /// How often a disk lies that does.
 const LIES: f64 = 0.5;
@@ -41,7 +47,8 @@ impl Sim {
         self.last(Lasting::CutOff(clients.to_vec()));
     }
 
-    /// From a moment in the first half of the faults on, the disk of `server` has almost no room, for good.
+    /// From a moment in the first half of the faults on, the disk of `server` has almost no room, for good. A server that
+    /// listens to nobody at that moment, having never come so far perhaps, is waited for.
     pub fn fill_disk_for_good(&mut self, server: HostId) {
         let room = ROOM_TO_START + self.random("room").below(64 << 10);
         self.last(Lasting::FullDisk(server, room));
@@ -75,6 +82,11 @@ impl Sim {
     /// One of what lasts begins.
     pub(super) fn begin_lasting(&mut self, nth: usize) {
         let Some((what, begun)) = self.lasting.get_mut(nth) else { return };
+        if let Lasting::FullDisk(server, _) = what
+            && !self.network.listens(*server)
+        {
+            return self.agenda.add(self.executor.now() + LATER, Entry::Last(nth));
+        }
         *begun = true;
         match what.clone() {
             Lasting::CutOff(clients) => {
@@ -89,6 +101,19 @@ impl Sim {
                 host.heal_disk();
             }
         }
+    }
+
+    /// What a power failure brought back of files that had been made shorter finds its room, and so does the log's index, which is
+    /// a file like any other: no file system gives room to somebody else before it is certain that it was given back.
+    pub(super) fn find_room_again(&mut self, server: HostId) {
+        let host = self.host(server);
+        let Some(capacity) = host.lasting.capacity_bytes else { return };
+        let capacity = capacity.max(host.disk.used_bytes() + LOG_INDEX);
+        host.lasting.capacity_bytes = Some(capacity);
+        let faults = host.disk.faults();
+        let capacity_bytes = faults.capacity_bytes.map(|now| now.max(capacity));
+        // Its chances are as valid as they were.
+        let _ = host.disk.set_faults(DiskFaults { capacity_bytes, ..faults });
     }
 
     /// Whether a client is cut off for good, from whenever on.

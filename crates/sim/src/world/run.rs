@@ -48,7 +48,8 @@ impl Sim {
     }
 
     fn run_inside(&mut self) -> Outcome {
-        let plan = self.plan();
+        let whole = self.plan();
+        let plan = whole.without(&self.settings.without);
         for planned in &plan.faults {
             self.agenda.add(planned.at_nanos, Entry::Begin(planned.fault.clone()));
         }
@@ -67,7 +68,7 @@ impl Sim {
         if ended == Ended::Clients {
             self.stop_servers(&mut found);
         }
-        self.outcome(plan, found)
+        self.outcome(whole, found)
     }
 
     fn plan(&self) -> FaultPlan {
@@ -78,7 +79,7 @@ impl Sim {
         // Drawn in any case, so that leaving faults out reshuffles nothing else.
         let hosts = nemesis::Hosts { servers: &servers, clients: &clients, rotting: &self.rotting };
         let drawn = nemesis::plan(&mut self.random.stream("nemesis"), &self.swarm, hosts, span);
-        self.settings.plan.clone().unwrap_or(drawn).without(&self.settings.without)
+        self.settings.plan.clone().unwrap_or(drawn)
     }
 
     /// Runs until `end`, or until all clients have ended.
@@ -384,7 +385,9 @@ impl Sim {
         Outcome {
             seed: self.seed,
             swarm: self.swarm.clone(),
+            clients: self.hosts.iter().filter(|host| host.is_client).map(|host| host.name.clone()).collect(),
             plan,
+            without: self.settings.without.clone(),
             violations,
             trace: self.trace.hash(),
             steps: self.trace.steps(),

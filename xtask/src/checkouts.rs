@@ -1,0 +1,96 @@
+//! `cargo xtask checkouts`: is a seed the same world in another checkout of the same commit?
+//!
+//! Nothing of a checkout may get into a world: not its path, nor its build, nor whoever runs it where. So the commit is cloned
+//! to a folder of another depth, built there, and run in another environment.
+
+use std::{
+    env, fs,
+    path::Path,
+    process::{self, Command},
+};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::{command, tree};
+
+/// Where a build of the command line lies in its checkout.
+pub(crate) const BINARY: &str = "target/release/quorate";
+const BUILD: [&str; 4] = ["build", "--release", "--package", "quorate-cli"];
+/// Seeds of each scenario that are compared.
+const SEEDS: u64 = 20;
+
+/// Builds this checkout and another one of the same commit, and compares what seeds of every scenario are in them.
+///
+/// # Errors
+/// When something here is not committed, or a checkout cannot be made or built.
+pub(crate) fn run() -> Result<bool> {
+    command::require_our_rustflags()?;
+    let changed = git(&tree::root(), &["status", "--porcelain"])?;
+    ensure!(changed.is_empty(), "another checkout would lack what is not committed here:\n{changed}");
+    ensure!(command::cargo(&BUILD).status()?.success(), "this checkout could not be built");
+    with_another(|there| compare(&tree::root(), there))
+}
+
+/// Has `work` look at another checkout, built; it is gone afterwards.
+fn with_another(work: impl FnOnce(&Path) -> Result<bool>) -> Result<bool> {
+    let folder = env::temp_dir().join(format!("quorate-checkout-{}", process::id()));
+    let there = folder.join("of/another/depth");
+    fs::create_dir_all(&folder)?;
+    let done = another(&there).and_then(|()| work(&there));
+    fs::remove_dir_all(&folder)?;
+    done
+}
+
+fn another(there: &Path) -> Result<()> {
+    let here = tree::root();
+    let commit = git(&here, &["rev-parse", "HEAD"])?;
+    git(&here, &["clone", "--quiet", "--no-checkout", &here.to_string_lossy(), &there.to_string_lossy()])?;
+    git(there, &["checkout", "--quiet", "--detach", commit.trim()])?;
+    let built = command::cargo(&BUILD).current_dir(there).env_remove("CARGO_TARGET_DIR").status()?;
+    ensure!(built.success(), "the other checkout could not be built");
+    Ok(())
+}
+
+/// Whether seeds are the same worlds in both. Each that is not is told.
+fn compare(here: &Path, there: &Path) -> Result<bool> {
+    let mut same = true;
+    for scenario in scenarios(here)? {
+        for seed in 0..SEEDS {
+            let one = trace(&mut Command::new(here.join(BINARY)), &scenario, seed)?;
+            let mut elsewhere = Command::new(there.join(BINARY));
+            elsewhere.current_dir("/").env_clear().env("TZ", "Asia/Kathmandu").env("HOME", "/nonexistent");
+            let other = trace(&mut elsewhere, &scenario, seed)?;
+            if one != other {
+                eprintln!("checkouts: seed {seed} of {scenario} is {one} here and {other} in another checkout");
+                same = false;
+            }
+        }
+        eprintln!("checkouts: {SEEDS} seeds of {scenario} were compared");
+    }
+    Ok(same)
+}
+
+/// The names of all scenarios that the build of `checkout` has.
+pub(crate) fn scenarios(checkout: &Path) -> Result<Vec<String>> {
+    let told = json(Command::new(checkout.join(BINARY)).args(["sim", "list", "--output", "json"]))?;
+    let names = told.as_array().context("a list of scenarios")?.iter().map(|scenario| scenario["name"].as_str());
+    names.map(|name| name.map(str::to_owned).context("a scenario without a name")).collect()
+}
+
+/// The hash of what happens in a seed, as `quorate` tells it.
+pub(crate) fn trace(quorate: &mut Command, scenario: &str, seed: u64) -> Result<String> {
+    let told = json(quorate.args(["sim", "run", scenario, "--seed", &seed.to_string(), "--output", "json"]))?;
+    Ok(told["trace"].as_str().context("a run without a trace")?.to_owned())
+}
+
+fn json(command: &mut Command) -> Result<Value> {
+    let output = command.output()?;
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{command:?} printed no JSON"))
+}
+
+fn git(checkout: &Path, arguments: &[&str]) -> Result<String> {
+    let output = Command::new("git").args(arguments).current_dir(checkout).output().context("git")?;
+    ensure!(output.status.success(), "git {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
