@@ -74,15 +74,30 @@ fn failed(error: &ServeError) -> Failure {
     let exit = match error {
         ServeError::Listen { .. } | ServeError::Open(OpenError::Locked { .. }) => Exit::Unavailable,
         ServeError::Open(OpenError::Corrupt { .. }) => Exit::Damaged,
-        ServeError::Open(OpenError::Newer { .. } | OpenError::Foreign { .. } | OpenError::NetworkFilesystem { .. }) => {
-            Exit::Refused
-        }
+        ServeError::Open(
+            OpenError::Newer { .. }
+            | OpenError::Older { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::KeysOfAnotherStore { .. }
+            | OpenError::NetworkFilesystem { .. },
+        ) => Exit::Refused,
+        ServeError::Open(OpenError::KeysMissing { .. }) => Exit::NotFound,
         ServeError::Folder { .. } | ServeError::Open(OpenError::Io { .. }) => Exit::Io,
         _ => Exit::Failed,
     };
     let failure = Failure::of(exit, error);
     match error {
         ServeError::Listen { .. } => failure.advise("stop what listens there, or choose another address with --listen"),
+        ServeError::Open(OpenError::KeysMissing { path }) => failure.advise(format!(
+            "put the file back, or a copy that `quorate store backup-keys` made, as {}; if none is left, \
+             `quorate store give-up-keys` has everything encrypted count as erased",
+            path.display()
+        )),
+        ServeError::Open(OpenError::KeysOfAnotherStore { path, .. }) => failure.advise(format!(
+            "move {} to the store it belongs to, and put this store's keys, or a copy that `quorate store backup-keys` \
+             made, in its place",
+            path.display()
+        )),
         _ => failure,
     }
 }

@@ -1,6 +1,6 @@
 //! `quorate store`: care for the store itself.
 
-use std::{path::PathBuf, time::Duration};
+use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
 use clap::Subcommand;
 use quorate_data::store::{OpenError, erasure::Ledger, sqlite};
@@ -51,6 +51,17 @@ pub(crate) enum Command {
         #[command(flatten)]
         configuration: Box<Configuration>,
     },
+    /// Have everything encrypted count as erased, where the keys of data subjects are lost for good
+    ///
+    /// The node, which is not running, can then start without them. There is no way back: look for the file
+    /// `quorate.db.keys`, or a copy of it, first.
+    GiveUpKeys {
+        /// Do not ask: there is no way back
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        configuration: Box<Configuration>,
+    },
 }
 
 impl Command {
@@ -64,6 +75,7 @@ impl Command {
             Self::Restore { backup, ledger, configuration } => {
                 restore(client, backup, ledger, &configuration, format).await
             }
+            Self::GiveUpKeys { yes, configuration } => give_up_keys(client.env(), yes, &configuration, format).await,
         }
     }
 }
@@ -214,6 +226,55 @@ async fn read_ledger(env: &Env, path: PathBuf) -> Result<Ledger, Failure> {
     })
 }
 
+async fn give_up_keys(env: &Env, yes: bool, configuration: &Configuration, format: Format) -> Result<(), Failure> {
+    let path = configuration.load(env).await?.store().path;
+    if !yes {
+        confirm(env, &path).await?;
+    }
+    let given_up = sqlite::give_up_keys(env, path.clone()).await;
+    given_up.map_err(|error| match &error {
+        OpenError::Io { path, cause } if cause.kind() == std::io::ErrorKind::AlreadyExists => {
+            let what = format!("{} is there: the keys are not lost, and nothing was given up", path.display());
+            Failure::new(Exit::Refused, what)
+                .advise("start the node, and erase data subjects with `quorate erasure erase`")
+        }
+        _ => not_restored(&error),
+    })?;
+    note(
+        "everything encrypted so far counts as erased; export the ledger once the node runs: `quorate erasure export`",
+    );
+    let mut out = Out::new();
+    let store = path.to_string_lossy();
+    match format {
+        Format::Json => out.json(&json!({ "store": store, "given-up": true }))?,
+        Format::Table => {
+            let mut table = Table::new([Column::Left("STORE"), Column::Left("KEYS")]);
+            table.row([&*store, "given up"]);
+            table.print(&mut out)?;
+        }
+    }
+    out.flush()
+}
+
+/// Has a person say it twice. A script says `--yes`.
+async fn confirm(env: &Env, store: &std::path::Path) -> Result<(), Failure> {
+    let store = store.display();
+    if !std::io::stdin().is_terminal() {
+        let what = format!("giving up the keys of {store} is for good, and nobody is here to confirm it");
+        return Err(Failure::new(Exit::Usage, what).advise("add --yes"));
+    }
+    note(&format!("Everything encrypted in {store} becomes unreadable for good. Type `give up` to confirm it:"));
+    let read = env.run_blocking(|| {
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).map(|_| line)
+    });
+    let line = read.await.map_err(|cause| Failure::io("standard input", &cause))?;
+    if line.trim() == "give up" {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, "that is something else: nothing was given up"))
+}
+
 fn not_restored(error: &OpenError) -> Failure {
     match error {
         OpenError::Io { path, cause } if cause.kind() == std::io::ErrorKind::AlreadyExists => {
@@ -225,9 +286,10 @@ fn not_restored(error: &OpenError) -> Failure {
         }
         OpenError::Locked { .. } => Failure::of(Exit::Unavailable, error),
         OpenError::Corrupt { .. } => Failure::of(Exit::Damaged, error),
-        OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::LedgerOfAnotherStore { .. } => {
-            Failure::of(Exit::Refused, error)
-        }
+        OpenError::Foreign { .. }
+        | OpenError::Newer { .. }
+        | OpenError::Older { .. }
+        | OpenError::LedgerOfAnotherStore { .. } => Failure::of(Exit::Refused, error),
         _ => Failure::of(Exit::Io, error),
     }
 }

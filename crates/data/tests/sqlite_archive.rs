@@ -15,7 +15,9 @@ use std::{
 
 use quorate_data::{
     event::{ArchiveId, NewEvent, Position, Recorded, Stub, Version},
-    store::{AppendError, ArchiveOrder, ExpectedVersion, Query, ReadLog, Retire, Store, archive::ArchiveReader},
+    store::{
+        AppendError, ArchiveError, ArchiveOrder, ExpectedVersion, Query, ReadLog, Retire, Store, archive::ArchiveReader,
+    },
 };
 use sqlite::{
     Folder, batch,
@@ -243,6 +245,37 @@ async fn a_crash_between_the_file_and_the_stubs_is_finished_by_the_same_order() 
     let again = store.archive(order(&folder.file(), 11)).await.unwrap();
     assert_eq!((again.first, again.last, again.hash), (archive.first, archive.last, archive.hash));
     check(&store, &folder.file(), 30, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_died_is_finished_where_it_was_begun_although_the_stream_has_grown() {
+    let everything = |store: &Path| ArchiveOrder { before: None, ..order(store, 31) };
+    let too_far = |store: &Path| ArchiveOrder { before: Some(Version::new(99)), ..order(store, 31) };
+    for ordered in [everything as fn(&Path) -> ArchiveOrder, too_far] {
+        let folder = Folder::new();
+        std::fs::create_dir(folder_of(&folder.file())).unwrap();
+        let store = folder.store().await;
+        append(&store, 30).await;
+        store.close().await.unwrap();
+        let before = std::fs::read(folder.file()).unwrap();
+        let store = folder.store().await;
+        let archive = store.archive(ordered(&folder.file())).await.unwrap();
+        store.close().await.unwrap();
+        // As a crash would leave it: the file is there, and the store knows nothing of it.
+        std::fs::write(folder.file(), before).unwrap();
+        let store = folder.store().await;
+        append(&store, 10).await;
+        let other = ArchiveOrder { before: Some(Version::new(35)), ..ordered(&folder.file()) };
+        let refused = store.archive(other).await;
+        assert!(matches!(refused, Err(ArchiveError::Exists { .. })), "another order of its name: {refused:?}");
+        for _ in 0..2 {
+            let finished = store.archive(ordered(&folder.file())).await.unwrap();
+            assert_eq!((finished.first, finished.last, finished.hash), (archive.first, archive.last, archive.hash));
+        }
+        assert_eq!(archive.last, Version::new(30), "it ends where it was begun");
+        check(&store, &folder.file(), 40, 30).await;
+        store.close().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

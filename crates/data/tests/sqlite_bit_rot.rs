@@ -204,7 +204,12 @@ async fn damaged_bytes_are_never_served_wherever_they_are_in_the_file() {
         let path = put(&folder, &bytes);
         let store = match open(&path).await {
             Ok(store) => store,
-            Err(OpenError::Corrupt { .. } | OpenError::Newer { .. } | OpenError::Foreign { .. }) => {
+            Err(
+                OpenError::Corrupt { .. }
+                | OpenError::Newer { .. }
+                | OpenError::Older { .. }
+                | OpenError::Foreign { .. },
+            ) => {
                 noticed += 1;
                 continue;
             }

@@ -51,7 +51,19 @@ async fn a_newer_schema_is_refused_by_its_number() {
     connection.execute_batch("PRAGMA user_version = 7; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(connection);
     let cause = refused(&folder.file()).await;
-    assert!(matches!(cause, OpenError::Newer { found: 7, known: 1, .. }), "{cause:?}");
+    assert!(matches!(cause, OpenError::Newer { found: 7, known: 2, .. }), "{cause:?}");
+}
+
+#[tokio::test]
+async fn a_schema_from_before_the_first_release_is_refused_with_what_to_do() {
+    let folder = Folder::new();
+    folder.store().await.close().await.unwrap();
+    let connection = sqlite::raw(&folder.file());
+    connection.execute_batch("PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+    drop(connection);
+    let cause = refused(&folder.file()).await;
+    assert!(matches!(cause, OpenError::Older { found: 1, known: 2, .. }), "{cause:?}");
+    assert!(cause.to_string().contains("export its streams"), "{cause}");
 }
 
 #[tokio::test]
@@ -228,6 +240,6 @@ async fn restoring_something_else_is_refused_and_leaves_nothing() {
     assert!(!target.exists());
     let cause = quorate_data::store::sqlite::restore(&env, folder.path("nowhere"), target.clone()).await.unwrap_err();
     assert!(matches!(&cause, OpenError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound), "{cause:?}");
-    assert!(!target.exists());
+    assert!(!target.exists() && !with_suffix(&target, ".lock").exists(), "nor a lock on nothing");
     assert!(!matches!(cause, OpenError::Store(StoreError::Closed)));
 }

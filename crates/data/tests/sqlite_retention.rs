@@ -261,3 +261,91 @@ async fn a_stream_read_while_it_is_truncated_has_no_hole() {
         store.close().await.unwrap();
     }
 }
+
+/// Streams `a` and `z`, of which the first event of `a` lies in a block that has rotted.
+async fn with_a_rotten_block(folder: &Folder) -> Store {
+    let store = folder.store().await;
+    for n in 0..3 {
+        store.append(batch("a", vec![secret(n, 20)])).await.unwrap();
+        store.append(batch("z", vec![secret(n + 10, 20)])).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let rot = "UPDATE quorate_block SET body = zeroblob(length(body)) WHERE first = 1";
+    assert_eq!(sqlite::raw(&folder.file()).execute(rot, []).unwrap(), 1);
+    folder.store().await
+}
+
+fn not_wiped(refused: &StoreError) -> bool {
+    let StoreError::NotWiped { stream, cause } = refused else { return false };
+    &**stream == "a" && cause.to_string().contains("quorate_block")
+}
+
+#[tokio::test]
+async fn one_damaged_block_does_not_keep_other_streams_from_being_wiped() {
+    let folder = Folder::new();
+    let store = with_a_rotten_block(&folder).await;
+    let tombstone = || Retire::Tombstone { expected: ExpectedVersion::Any };
+    let refused = store.retire("a".parse().unwrap(), tombstone()).await;
+    assert!(matches!(&refused, Err(AppendError::Store(cause)) if not_wiped(cause)), "{refused:?}");
+    assert_eq!(store.stream_head(&"a".parse().unwrap()).await.unwrap().first, Version::new(4), "they are forgotten");
+    store.retire("z".parse().unwrap(), tombstone()).await.unwrap();
+    assert!((10..13).all(|n| !found(&folder.file(), n)), "the other stream's data is gone");
+    let statistics = store.statistics();
+    assert_eq!((statistics.forgetting, statistics.not_wiped), (1, 1));
+    store.append(batch("t", vec![event(1)])).await.unwrap();
+    assert!(not_wiped(&store.settle(None).await.unwrap_err()), "whoever asks for all of them is told");
+    store.settle(Some("z".parse().unwrap())).await.unwrap();
+    store.close().await.unwrap();
+
+    let store = folder.store().await;
+    store.append(batch("y", vec![secret(20, 20)])).await.unwrap();
+    store.retire("y".parse().unwrap(), tombstone()).await.unwrap();
+    assert!(not_wiped(&store.settle(Some("a".parse().unwrap())).await.unwrap_err()), "it is tried again, and told");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_scavenge_goes_on_with_other_streams_and_then_tells_of_the_damage() {
+    let folder = Folder::new();
+    let store = with_a_rotten_block(&folder).await;
+    let rules = quorate_data::store::Rules { max_count: Some(1), max_age: None };
+    for stream in ["a", "z"] {
+        let metadata = quorate_data::store::StreamMetadata { rules, ..Default::default() };
+        store.set_metadata(stream.parse().unwrap(), ExpectedVersion::Any, metadata).await.unwrap();
+    }
+    let refused = store.scavenge().await.unwrap_err();
+    assert!(not_wiped(&refused), "{refused:?}");
+    assert_eq!([10, 11, 12].map(|n| found(&folder.file(), n)), [false, false, true]);
+    assert_eq!(store.scavenge().await.unwrap(), Default::default(), "what is forgotten is forgotten");
+}
+
+#[tokio::test]
+async fn nothing_more_is_forgotten_than_the_limit_allows_until_some_is_wiped() {
+    let folder = Folder::new();
+    let store = folder.open(Limits { forgetting: 2, ..Limits::default() }).await;
+    for stream in ["a", "b", "c"] {
+        store.append(batch(stream, vec![event(1), event(2)])).await.unwrap();
+    }
+    let forget = async |streams: &'static [&'static str]| {
+        let done = store.transact(move |tx| {
+            Box::pin(async move {
+                for stream in streams {
+                    let truncate = Retire::Truncate { before: Version::new(2) };
+                    tx.retire(&stream.parse().unwrap(), truncate).await?;
+                }
+                Ok::<_, AppendError>(())
+            })
+        });
+        done.await
+    };
+    let refused = forget(&["c", "b", "a"]).await.unwrap_err();
+    let expected =
+        quorate_data::store::TransactError::Aborted(AppendError::Store(StoreError::Forgetting { waiting: 2 }));
+    assert_eq!(refused.to_string(), expected.to_string());
+    assert_eq!(store.stream_head(&"c".parse().unwrap()).await.unwrap().first, Version::new(1), "nothing was forgotten");
+    forget(&["c", "b"]).await.unwrap();
+    store.settle(None).await.unwrap();
+    forget(&["a"]).await.unwrap();
+    store.settle(None).await.unwrap();
+    assert_eq!(store.statistics().forgetting, 0);
+}

@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{self, Read as _, Seek as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -34,7 +35,8 @@ pub trait Disk: Send + Sync {
     fn rewrite(&self, path: &Path) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Takes an exclusive lock on the file at `path`, creating it; `WouldBlock` if another process holds it.
+    /// Takes an exclusive lock on the file at `path`, creating it; `WouldBlock` if another process holds it. Whoever holds
+    /// the lock may remove the file: nobody ever holds a lock on a file that has lost its name.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>>;
     /// The one name of `path`: absolute, and free of symbolic links, also where nothing is there yet. A link that leads to
     /// nothing is followed to where a file made through it would be.
@@ -111,11 +113,15 @@ impl Disk for RealDisk {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
-        let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(RealLock { _file: file })),
-            Err(fs::TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(fs::TryLockError::Error(cause)) => Err(cause),
+        loop {
+            let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            match file.try_lock() {
+                Ok(()) if has_its_name(&file, path)? => return Ok(Box::new(RealLock { _file: file })),
+                // It was removed between the two, by whoever held it.
+                Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(fs::TryLockError::Error(cause)) => return Err(cause),
+            }
         }
     }
 
@@ -140,6 +146,17 @@ impl Disk for RealDisk {
             0x7461_636f => Some("ocfs2"),
             _ => None,
         })
+    }
+}
+
+/// Whether `file` is still what `path` leads to.
+#[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
+fn has_its_name(file: &fs::File, path: &Path) -> io::Result<bool> {
+    let open = file.metadata()?;
+    match fs::metadata(path) {
+        Ok(named) => Ok((named.dev(), named.ino()) == (open.dev(), open.ino())),
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(cause),
     }
 }
 
@@ -200,6 +217,23 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn a_lock_is_never_held_on_a_file_that_lost_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = RealDisk.lock(&path).unwrap();
+        let opened_before = fs::File::options().write(true).open(&path).unwrap();
+        assert!(has_its_name(&opened_before, &path).unwrap());
+        RealDisk.remove(&path).unwrap();
+        drop(held);
+        opened_before.try_lock().unwrap();
+        assert!(!has_its_name(&opened_before, &path).unwrap());
+        let held = RealDisk.lock(&path).unwrap();
+        assert!(!has_its_name(&opened_before, &path).unwrap(), "another file has the name now");
+        assert_eq!(RealDisk.lock(&path).map(|_| ()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(held);
+    }
 
     #[test]
     fn a_file_that_is_written_again_is_what_it_was() {

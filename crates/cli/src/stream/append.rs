@@ -44,6 +44,9 @@ pub(crate) struct Append {
     /// What it is about
     #[arg(long, value_name = "TEXT")]
     subject: Option<String>,
+    /// The person or thing it says something of, whose data can be erased: what it says is encrypted with a key of theirs
+    #[arg(long, value_name = "NAME")]
+    data_subject: Option<String>,
     /// When it happened, as 2026-11-22T09:30:00Z
     #[arg(long, value_name = "TIME", value_parser = crate::pages::moment)]
     time: Option<quorate_data::event::Timestamp>,
@@ -142,6 +145,7 @@ impl Append {
         let tags = (!self.tags.is_empty()).then(|| self.tags.join(" "));
         let optional = [
             ("subject", self.subject.clone()),
+            ("datasubject", self.data_subject.clone()),
             ("time", self.time.as_ref().map(ToString::to_string)),
             ("tags", tags),
             ("correlationid", self.correlation_id.clone()),

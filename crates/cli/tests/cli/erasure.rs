@@ -71,7 +71,11 @@ fn a_backup_from_before_an_erasure_is_restored_without_what_was_erased() {
     let (_, rest) = text.split_once(',').unwrap();
     let stranger = file(&folder, "stranger.json", format!("{{\"store\":1,{rest}"));
     restore("new", &stranger).failed(1);
-    assert!(!folder.join("new/quorate.db").exists(), "nothing was restored");
+    assert_eq!(
+        fs::read_dir(folder.join("new")).unwrap().count(),
+        0,
+        "nothing was restored, and nothing is left behind"
+    );
     let restored = restore("new", &ledger).ok();
     assert_eq!(restored.rows().len(), 1);
     fs::copy(folder.join(&keys), folder.join("new/quorate.db.keys")).unwrap();
@@ -85,4 +89,69 @@ fn a_backup_from_before_an_erasure_is_restored_without_what_was_erased() {
     assert_eq!(again.run(&["erasure", "export"]).ok().stdout, text);
     let verified = again.run(&["store", "verify", "--output", "json"]).ok().json();
     assert_eq!(verified["sound"], true, "{verified}");
+}
+
+const SERVE: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--data", "data"];
+
+#[test]
+fn a_node_without_its_keys_does_not_start_and_says_what_to_do() {
+    let mut node = patients();
+    let folder = node.folder().to_owned();
+    node.run(&["store", "backup-keys", "monday.keys"]).ok();
+    node.terminate();
+    let keys = folder.join("data/quorate.db.keys");
+    let give_up = |args: &[&str]| run(&folder, &[&["store", "give-up-keys", "--data", "data"], args].concat());
+    assert!(give_up(&["--yes"]).failed(1).contains("the keys are not lost"));
+    fs::rename(&keys, folder.join("lost.keys")).unwrap();
+    let told = run(&folder, &SERVE).failed(3);
+    for part in ["quorate.db.keys", "what to do: ", "quorate store backup-keys", "quorate store give-up-keys"] {
+        assert!(told.contains(part), "{part} in {told}");
+    }
+
+    let mut other = patients();
+    other.terminate();
+    fs::copy(other.folder().join("data/quorate.db.keys"), &keys).unwrap();
+    let told = run(&folder, &SERVE).failed(1);
+    assert!(told.contains("not those of store") && told.contains("what to do: "), "{told}");
+
+    fs::copy(folder.join("data/key-backups/monday.keys"), &keys).unwrap();
+    let mut node = Node::start_in(&folder, &[]);
+    assert!(node.run(&["stream", "read", "file-1"]).ok().stdout.contains("word-of-hers"), "a copy does as well");
+    node.terminate();
+    fs::remove_file(&keys).unwrap();
+    assert!(give_up(&[]).failed(2).contains("--yes"), "nobody is there to confirm it");
+    give_up(&["--yes"]).ok();
+    let node = Node::start_in(&folder, &[]);
+    let read = node.run(&["stream", "read", "file-1"]).ok();
+    assert_eq!(read.rows().iter().filter(|row| row.last() == Some(&"(erased)")).count(), 4, "{read:?}");
+    let missing = ["store", "give-up-keys", "--data", "nowhere", "--yes"];
+    run(&folder, &missing).failed(3);
+    assert!(!folder.join("nowhere").exists());
+}
+
+#[test]
+fn a_key_that_is_missing_is_told_and_never_passes_for_erased() {
+    let mut node = patients();
+    let folder = node.folder().to_owned();
+    node.run(&["store", "backup-keys", "monday.keys"]).ok();
+    let append = ["stream", "append", "file-2", "--type", "seen", "--data-subject", "patient/6", "--data", "{}"];
+    node.run(&append).ok();
+    node.terminate();
+    let keys = folder.join("data/quorate.db.keys");
+    fs::copy(folder.join("data/key-backups/monday.keys"), &keys).unwrap();
+    let _ = fs::remove_file(folder.join("data/quorate.db.keys-wal"));
+    let node = Node::start_in(&folder, &[]);
+    for read in [&["stream", "read", "file-2"][..], &["log", "read"]] {
+        let told = node.run(read).failed(6);
+        for part in ["key-missing", "file-2", "what to do: ", "quorate.db.keys"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+    }
+    assert_eq!(node.run(&["stream", "read", "file-1"]).ok().rows().len(), 4, "others are read");
+    assert_eq!(node.run(&["erasure", "show", "patient/6"]).ok().rows()[0][..2], ["patient/6", "key-missing"]);
+    let told = node.run(&["store", "verify"]).failed(6);
+    assert!(told.contains("key"), "{told}");
+    node.run(&["erasure", "erase", "patient/6", "--yes"]).ok();
+    let read = node.run(&["stream", "read", "file-2"]).ok();
+    assert_eq!(read.rows()[0].last(), Some(&"(erased)"), "{read:?}");
 }

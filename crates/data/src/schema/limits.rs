@@ -33,6 +33,9 @@ pub struct Limits {
     pub versions: usize,
     /// Event types with a schema. Default 10,000.
     pub types: usize,
+    /// Memory that schemas may take once they are compiled, all together and as estimated, in bytes. Beyond it those that
+    /// were not used for longest are put away, and compiled again when they are needed. Default 64 MiB.
+    pub compiled_bytes: usize,
     /// All schemas of a registry together, as compact JSON, in bytes: they are kept in memory. Default 64 MiB.
     pub registry_bytes: usize,
 }
@@ -53,6 +56,7 @@ impl Default for Limits {
             listing_visits: 20_000,
             versions: 1_000,
             types: 10_000,
+            compiled_bytes: 64 << 20,
             registry_bytes: 64 << 20,
         }
     }

@@ -2,10 +2,12 @@
 //!
 //! Registering has two halves, so that what is in force is never more than what is stored: [`Schemas::propose`] decides
 //! and yields a row; once the row is durable, [`SchemaRegistry::admit`] puts it in force. Opening a store is the second
-//! half for every stored row. Schemas are parsed and compiled when first used, so that a large registry opens at once.
+//! half for every stored row. Schemas are parsed and compiled when first used, so that a large registry opens at once, and as
+//! many are kept compiled as the [limit](Limits::compiled_bytes) allows.
 
 mod entry;
 mod error;
+mod shelf;
 mod snapshot;
 
 pub use error::{Incompatibility, RegisterError, Rejection, RowError, Violation};

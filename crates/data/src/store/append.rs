@@ -47,6 +47,51 @@ impl std::fmt::Display for ExpectedVersion {
     }
 }
 
+/// What was expected of `what`, what is, and what to do about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Mismatch {
+    expected: ExpectedVersion,
+    actual: Version,
+    /// That it is there, to follow "was expected".
+    is_there: (&'static str, &'static str),
+}
+
+impl Mismatch {
+    /// Of a stream.
+    pub(crate) fn of_stream(expected: ExpectedVersion, actual: Version) -> Self {
+        Self { expected, actual, is_there: ("to exist", "does not exist") }
+    }
+
+    /// Of a stream's metadata.
+    pub(crate) fn of_metadata(expected: ExpectedVersion, actual: Version) -> Self {
+        Self { expected, actual, is_there: ("to be set", "was never set") }
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { expected, actual, is_there: (there, missing) } = *self;
+        match expected {
+            ExpectedVersion::Any => f.write_str("was expected at any version")?,
+            ExpectedVersion::NoStream => write!(f, "was expected not {there}")?,
+            ExpectedVersion::StreamExists => write!(f, "was expected {there}")?,
+            ExpectedVersion::Exact(version) => write!(f, "was expected at version {version}")?,
+        }
+        match actual {
+            Version::ZERO => write!(f, ", and {missing}")?,
+            actual => write!(f, ", and is at version {actual}")?,
+        }
+        f.write_str(match (expected, actual) {
+            (_, Version::ZERO) => ": check the name, or begin it without this expectation",
+            (ExpectedVersion::Exact(version), actual) if actual < version => {
+                ": this store never had that version; check the name, read it, and decide anew"
+            }
+            (ExpectedVersion::NoStream, _) => ": read it, and expect its version, or choose another name",
+            _ => ": somebody else was first; read what is new, decide anew, and expect the new version",
+        })
+    }
+}
+
 /// Events for one stream.
 #[derive(Clone, Debug)]
 pub struct StreamAppend {
@@ -125,7 +170,7 @@ impl Appended {
 #[non_exhaustive]
 pub enum AppendError {
     /// Another writer was first. Read, decide anew.
-    #[error("stream `{stream}` is at version {actual}, not at {expected}")]
+    #[error("stream `{stream}` {}", Mismatch::of_stream(*expected, *actual))]
     VersionConflict {
         /// The stream.
         stream: Name,

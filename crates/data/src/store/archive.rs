@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! gzip of:
-//!   "quorate archive 1\n"
+//!   "quorate archive 2\n"
 //!   length u32, then the manifest in JSON
 //!   for each event: position u64, length u32, the event's bytes (see `event::codec`)
 //!   0 u64, then the BLAKE3 hash of everything before it
@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{ChainHash, Position, Recorded, Version};
 
-const MAGIC: &[u8; 18] = b"quorate archive 1\n";
+const MAGIC: &[u8; 18] = b"quorate archive 2\n";
 /// The longest manifest.
 const MAX_MANIFEST: u32 = 1 << 16;
 /// The longest event: far more than any store accepts.
@@ -41,6 +41,9 @@ pub struct Manifest {
     pub store: u64,
     /// The stream it is of.
     pub stream: Name,
+    /// What was ordered: the first version to keep; `None` for everything there was. An order that died is known by it, also
+    /// when the stream has grown.
+    pub before: Option<Version>,
     /// The first version in it.
     pub first: Version,
     /// The last version in it.
@@ -57,6 +60,7 @@ pub struct Manifest {
 struct Written {
     store: String,
     stream: String,
+    before: Option<u64>,
     first: u64,
     last: u64,
     previous: String,
@@ -106,6 +110,7 @@ impl ArchiveWriter {
         let written = serde_json::to_vec(&Written {
             store: manifest.store.to_string(),
             stream: manifest.stream.as_str().to_owned(),
+            before: manifest.before.map(Version::get),
             first: manifest.first.get(),
             last: manifest.last.get(),
             previous: manifest.previous.to_string(),
@@ -185,6 +190,7 @@ impl ArchiveReader {
         let manifest = Manifest {
             store: 0,
             stream: Name::new("-").map_err(|wrong| damaged(wrong.to_string()))?,
+            before: None,
             first: Version::ZERO,
             last: Version::ZERO,
             previous: ChainHash::START,
@@ -310,6 +316,7 @@ fn manifest_of(written: &[u8]) -> Result<Manifest, DamagedArchive> {
     Ok(Manifest {
         store: written.store.parse().map_err(|_| wrong("store"))?,
         stream: Name::new(written.stream).map_err(|_| wrong("stream"))?,
+        before: written.before.map(Version::new),
         first: Version::new(written.first),
         last: Version::new(written.last),
         previous: hash_of(&written.previous).ok_or_else(|| wrong("previous hash"))?,

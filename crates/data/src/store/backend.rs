@@ -100,6 +100,10 @@ pub struct Statistics {
     /// The size of the write-ahead log in bytes; zero where there is none. It is emptied and filled again without
     /// shrinking; that it keeps growing means that a long read holds it, or that nothing else fits on the disk.
     pub wal_bytes: u64,
+    /// Stretches of streams that are forgotten while their data is still in the store's files.
+    pub forgetting: u64,
+    /// How many of these are left alone, because something is in the way of wiping them: see [`StoreError::NotWiped`].
+    pub not_wiped: u64,
 }
 
 /// Code to run in a transaction.

@@ -29,6 +29,22 @@ pub enum StoreError {
         /// How many are waiting.
         waiting: usize,
     },
+    /// More is forgotten than has been taken out of the store's files: whoever forgets has to wait for that.
+    #[error("the data of {waiting} forgotten stretches of streams is still being wiped: nothing more was forgotten")]
+    Forgetting {
+        /// How many stretches wait.
+        waiting: usize,
+    },
+    /// Events are forgotten, for good and for everybody, but their data could not be taken out of the store's file. It is
+    /// tried again by whoever asks for it, and when the store is opened.
+    #[error("events of stream `{stream}` are forgotten, but their data could not be wiped out of the store's file")]
+    NotWiped {
+        /// Their stream.
+        stream: Arc<str>,
+        /// What was in the way.
+        #[source]
+        cause: Arc<StoreError>,
+    },
     /// Another program holds the store's file locked, although only one may write: a backup tool, or a shell.
     #[error("another program holds the store's file locked: nothing was written")]
     Busy,
@@ -86,9 +102,10 @@ impl StoreError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::DiskFull => Retry::After(Duration::from_secs(5)),
-            Self::Overloaded { .. } | Self::Busy => Retry::After(Duration::from_millis(100)),
+            Self::Overloaded { .. } | Self::Forgetting { .. } | Self::Busy => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
             Self::Closed => Retry::After(Duration::from_secs(1)),
+            Self::NotWiped { cause, .. } => cause.retry(),
             Self::Corrupt { .. }
             | Self::KeyMissing { .. }
             | Self::TooMuch { .. }
@@ -124,6 +141,18 @@ pub enum OpenError {
         /// Its schema version.
         found: u32,
         /// The newest this code knows.
+        known: u32,
+    },
+    /// A quorate from before the first release made it.
+    #[error(
+        "`{path}` has schema version {found}, from before the first release; this quorate knows version {known}: export its streams with the quorate that made it, and import them into a new store"
+    )]
+    Older {
+        /// The store's file.
+        path: PathBuf,
+        /// Its schema version.
+        found: u32,
+        /// The one this code knows.
         known: u32,
     },
     /// It is a database, but not a quorate store.

@@ -275,7 +275,9 @@ impl Store {
     /// slice by slice, between other writes, and has left them when this returns. After a crash that goes on by itself.
     ///
     /// # Errors
-    /// [`AppendError::VersionConflict`] for a tombstone whose expectation does not hold.
+    /// [`AppendError::VersionConflict`] for a tombstone whose expectation does not hold, and [`StoreError::Forgetting`] where
+    /// more is being forgotten than the store takes: nothing was changed. [`StoreError::NotWiped`] where the events are
+    /// gone for everybody, and damage keeps their data in the file.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the work. Repeating is safe.
@@ -290,7 +292,11 @@ impl Store {
         Ok(retired)
     }
 
-    /// Waits until data that `stream` forgot, or any stream, has left the store's files.
+    /// Waits until data that `stream` forgot, or any stream, has left the store's files. What could not be wiped before is
+    /// tried again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotWiped`] where something is in the way; other streams go on.
     pub async fn settle(&self, stream: Option<Name>) -> Result<(), StoreError> {
         self.backend.settle(stream).await
     }
@@ -321,30 +327,52 @@ impl Store {
 
     /// Forgets what no stream's rules keep any more, as [`Retire::Expired`] does for one stream. Between two streams others
     /// have their turn.
+    ///
+    /// # Errors
+    /// Of streams that damage is in the way of, the first is told once all others are done.
     pub async fn scavenge(&self) -> Result<Scavenged, StoreError> {
         const STREAMS: usize = 256;
-        let (mut done, mut after) = (Scavenged::default(), None);
+        let (mut done, mut damaged, mut after) = (Scavenged::default(), None, None);
         loop {
             let ruled = self.backend.ruled(after.take(), STREAMS).await?;
             let more = ruled.len() == STREAMS;
             let mut changed = Vec::new();
-            for StreamSummary { stream, head } in ruled {
-                if self.stream_head(&stream).await?.first > head.first {
-                    let events = self.forget_expired(&stream).await?.events;
-                    done.events += events;
-                    done.streams += u64::from(events > 0);
-                    changed.push(stream.clone());
-                }
-                after = Some(stream);
+            for summary in ruled {
+                after = Some(summary.stream.clone());
+                let events = or_damaged(self.forget_unkept(&summary, &mut changed).await, &mut damaged)?.unwrap_or(0);
+                done.events += events;
+                done.streams += u64::from(events > 0);
             }
-            // Not for any stream: others may go on forgetting for ever.
-            for stream in changed {
-                self.settle(Some(stream)).await?;
-            }
+            or_damaged(self.settle_each(&mut changed).await, &mut damaged)?;
             if !more {
-                return Ok(done);
+                return damaged.map_or(Ok(done), Err);
             }
         }
+    }
+
+    /// Forgets what the rules of a stream no longer keep, and adds it to `changed` if that is anything.
+    async fn forget_unkept(&self, summary: &StreamSummary, changed: &mut Vec<Name>) -> Result<u64, StoreError> {
+        let StreamSummary { stream, head } = summary;
+        if self.stream_head(stream).await?.first <= head.first {
+            return Ok(0);
+        }
+        let mut forgotten = self.forget_expired(stream).await;
+        if let Err(StoreError::Forgetting { .. }) = forgotten {
+            self.settle_each(changed).await?;
+            forgotten = self.forget_expired(stream).await;
+        }
+        changed.push(stream.clone());
+        Ok(forgotten?.events)
+    }
+
+    /// Waits until what each of `streams` forgot has left the files. Not for any stream: others may go on forgetting for
+    /// ever.
+    async fn settle_each(&self, streams: &mut Vec<Name>) -> Result<(), StoreError> {
+        let mut damaged = None;
+        for stream in streams.drain(..) {
+            or_damaged(self.settle(Some(stream)).await, &mut damaged)?;
+        }
+        damaged.map_or(Ok(()), Err)
     }
 
     /// Forgets what the rules of `stream` no longer keep, without waiting until its data has left the files.
@@ -397,6 +425,18 @@ impl Store {
     /// Finishes what was accepted and closes. Later calls fail with [`StoreError::Closed`].
     pub async fn close(&self) -> Result<(), StoreError> {
         self.backend.close().await
+    }
+}
+
+/// Keeps an error that is about one stream alone for later.
+fn or_damaged<T>(done: Result<T, StoreError>, damaged: &mut Option<StoreError>) -> Result<Option<T>, StoreError> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(cause @ (StoreError::Corrupt { .. } | StoreError::NotWiped { .. })) => {
+            damaged.get_or_insert(cause);
+            Ok(None)
+        }
+        Err(cause) => Err(cause),
     }
 }
 

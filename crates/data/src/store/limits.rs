@@ -24,6 +24,9 @@ pub struct Limits {
     /// Bytes that one transaction's closure may ask to write, over all its appends and the texts and blobs among the
     /// parameters of its statements, refused ones included. One append of `batch_bytes` always fits. Default 16 MiB.
     pub unit_bytes: usize,
+    /// Stretches of streams that are forgotten while their data is still in the store's files; while there are so many,
+    /// nothing more is forgotten. Default 16,384.
+    pub forgetting: usize,
     /// How long one transaction's closure may take. Default 1 s.
     pub unit_time: Duration,
     /// Bytes of immutable blocks kept in memory for readers. Default 64 MiB.
@@ -49,6 +52,7 @@ impl Default for Limits {
             waiting_writes: 8_192,
             waiting_bytes: 64 << 20,
             unit_bytes: 16 << 20,
+            forgetting: 16_384,
             unit_time: Duration::from_secs(1),
             cache_bytes: 64 << 20,
         }

@@ -177,6 +177,7 @@ fn check_zeros(http: &HttpSettings, store: &StoreSettings, schemas: &SchemaSetti
         ("store.page", store.page.get()),
         ("store.max-waiting-writes", store.max_waiting_writes),
         ("store.max-waiting", store.max_waiting.get()),
+        ("store.max-forgetting", store.max_forgetting),
         ("schemas.max-schema", schemas.max_schema.get()),
         ("schemas.max-versions", schemas.max_versions),
         ("schemas.max-types", schemas.max_types),
@@ -224,6 +225,7 @@ fn limits(store: &StoreSettings) -> Limits {
         page_bytes: store.page.get(),
         waiting_writes: store.max_waiting_writes,
         waiting_bytes: store.max_waiting.get(),
+        forgetting: store.max_forgetting,
         unit_time: store.max_unit_time,
         cache_bytes: store.cache.get(),
         ..Limits::default()
@@ -235,6 +237,7 @@ fn policy(schemas: &SchemaSettings) -> RegistryPolicy {
         schema_bytes: schemas.max_schema.get(),
         versions: schemas.max_versions,
         types: schemas.max_types,
+        compiled_bytes: schemas.compiled.get(),
         registry_bytes: schemas.max_total.get(),
         ..schema::Limits::default()
     };

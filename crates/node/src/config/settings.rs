@@ -90,6 +90,9 @@ pub struct StoreSettings {
     pub max_waiting_writes: usize,
     /// Bytes of writes that wait. Default 64 MiB.
     pub max_waiting: ByteSize,
+    /// Stretches of streams that are forgotten while their data is still in the files; while there are so many, nothing
+    /// more is forgotten. Default 16,384.
+    pub max_forgetting: usize,
     /// How long one transaction may take. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub max_unit_time: Duration,
@@ -130,6 +133,9 @@ pub struct SchemaSettings {
     pub max_versions: usize,
     /// Event types with a schema. Default 10,000.
     pub max_types: usize,
+    /// Memory for schemas that are compiled to check events, as estimated; beyond it those that were not used for longest
+    /// are compiled again when they are needed. Default 64 MiB.
+    pub compiled: ByteSize,
     /// Bytes of all schemas together, which are kept in memory. Default 64 MiB.
     pub max_total: ByteSize,
 }
@@ -179,6 +185,7 @@ impl Default for StoreSettings {
             max_batch: ByteSize::new(16 << 20),
             page: ByteSize::new(128 << 10),
             max_waiting_writes: 8_192,
+            max_forgetting: 16_384,
             max_waiting: ByteSize::new(64 << 20),
             max_unit_time: Duration::from_secs(1),
             cache: ByteSize::new(32 << 20),
@@ -200,13 +207,14 @@ impl Default for IdempotencySettings {
 
 impl Default for SchemaSettings {
     fn default() -> Self {
-        let Limits { schema_bytes, versions, types, registry_bytes, .. } = Limits::default();
+        let Limits { schema_bytes, versions, types, compiled_bytes, registry_bytes, .. } = Limits::default();
         Self {
             unknown_types: UnknownType::default(),
             undeclared: Undeclared::default(),
             max_schema: ByteSize::new(schema_bytes),
             max_versions: versions,
             max_types: types,
+            compiled: ByteSize::new(compiled_bytes),
             max_total: ByteSize::new(registry_bytes),
         }
     }

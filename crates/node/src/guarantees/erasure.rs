@@ -1,7 +1,7 @@
 //! What holds of erasing a data subject.
 
 use super::{
-    About::{Atomicity, Durability, Integrity, Visibility},
+    About::{Atomicity, Delivery, Durability, Integrity, Visibility},
     Guarantee,
     Proof::Conformance,
     Surface::{Cli, Http, Library},
@@ -12,6 +12,7 @@ const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const ERASURE: &str = "crates/data/tests/sqlite_erasure.rs";
 const ERASING: &str = "crates/node/tests/http/erasure.rs";
 const LETTING_GO: &str = "crates/data/src/subscription/tests/erasing.rs";
+const TYPED: &str = "crates/cli/tests/cli/erasure.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -92,6 +93,64 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(ERASURE, "keys_older_than_an_event_are_an_error_until_its_subject_is_erased"),
             test(ERASURE, "rot_in_keys_and_ledger_is_named_and_nothing_wrong_is_served"),
+        ],
+    ),
+    row(
+        Durability,
+        "backup",
+        Library,
+        "a backup holds no keys, and is not opened without them",
+        &[
+            test(ERASURE, "a_backup_holds_no_keys_and_is_not_opened_without_them"),
+            test(ERASURE, "lost_keys_are_given_up_only_on_demand"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "erase a data subject",
+        Library,
+        "of events appended beside it, those are lost that came before it and no others; rooms are asked until they forgot their copies",
+        &[
+            Conformance("appends_beside_an_erasure_are_lost_only_if_they_came_before"),
+            Conformance("rooms_are_asked_to_forget_until_they_did"),
+            Conformance("appending_again_begins_a_new_generation"),
+        ],
+    ),
+    row(
+        Delivery,
+        "append, repeated",
+        Library,
+        "a repeat of an event is known before and after its data subject was erased",
+        &[
+            Conformance("a_repeat_is_known_before_and_after_an_erasure"),
+            Conformance("a_stub_of_sealed_data_still_knows_its_repeats"),
+        ],
+    ),
+    row(
+        Integrity,
+        "read",
+        Cli,
+        "an event whose key is missing is told with what to do, and others are read",
+        &[test(TYPED, "a_key_that_is_missing_is_told_and_never_passes_for_erased")],
+    ),
+    row(
+        Integrity,
+        "serve",
+        Cli,
+        "a node whose keys are missing, or are those of another store, does not start and says what to do",
+        &[
+            test(TYPED, "a_node_without_its_keys_does_not_start_and_says_what_to_do"),
+            test(ERASURE, "a_file_of_keys_that_is_not_this_stores_is_refused"),
+        ],
+    ),
+    row(
+        Integrity,
+        "POST /v1/subjects/{subject}/erase",
+        Http,
+        "the ledger names nobody, and comes in the form that a restore takes",
+        &[
+            test(ERASING, "erasing_again_answers_the_same_and_the_ledger_names_nobody"),
+            test(ERASING, "the_ledger_is_paged_and_exported_in_the_form_that_a_restore_takes"),
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! What holds of commands that are decided from events.
 
 use super::{
-    About::{Atomicity, Delivery, Integrity, Order},
+    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
     Guarantee,
     Surface::Library,
     row, test,
@@ -11,6 +11,9 @@ const COMMANDS: &str = "crates/consistency/src/event_sourcing/tests/commands.rs"
 const SERIAL: &str = "crates/consistency/src/event_sourcing/tests/serial.rs";
 const COURSES: &str = "crates/consistency/src/event_sourcing/tests/courses.rs";
 const UPCASTING: &str = "crates/data/src/schema/upcast/tests.rs";
+const SNAPSHOTS: &str = "crates/consistency/src/event_sourcing/tests/snapshots.rs";
+const HISTORY: &str = "crates/consistency/src/event_sourcing/tests/history.rs";
+const VERSIONS: &str = "crates/consistency/src/event_sourcing/tests/upcasting.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -67,5 +70,66 @@ pub(super) const ROWS: &[Guarantee] = &[
                 "a_chain_that_does_not_reach_todays_version_is_found_at_start_up",
             ),
         ],
+    ),
+    row(
+        Durability,
+        "snapshot",
+        Library,
+        "a crash between an append and its snapshot changes nothing; forgetting leaves no copy of the state beside the log",
+        &[
+            test(SNAPSHOTS, "a_crash_between_append_and_snapshot_changes_nothing"),
+            test(SNAPSHOTS, "forgetting_leaves_no_copy_of_the_state_beside_the_log"),
+        ],
+    ),
+    row(
+        Visibility,
+        "state of an aggregate",
+        Library,
+        "it is the fold of what the stream holds, also after a truncate, with and without snapshot or cache",
+        &[
+            test(SNAPSHOTS, "after_a_truncate_the_state_is_the_fold_of_what_is_left_with_and_without_snapshot"),
+            test(SNAPSHOTS, "a_state_kept_in_memory_notices_a_truncate_when_the_stream_is_read"),
+            test(SERIAL, "a_command_that_is_dropped_half_way_leaves_nothing_wrong_behind"),
+        ],
+    ),
+    row(
+        Visibility,
+        "state at a moment",
+        Library,
+        "a state of the past is that of its version, its position, or its time; a moment that is not there is an error",
+        &[
+            test(HISTORY, "a_state_is_shown_as_of_a_version_a_position_and_now"),
+            test(HISTORY, "what_had_happened_and_what_was_known_are_two_different_pasts"),
+            test(HISTORY, "a_moment_that_is_not_there_is_an_error_that_says_what_is"),
+        ],
+    ),
+    row(
+        Integrity,
+        "snapshot",
+        Library,
+        "a snapshot of another fold, one that cannot be read, or one that the history does not confirm is discarded",
+        &[
+            test(SNAPSHOTS, "a_snapshot_of_another_fold_is_discarded_and_counted"),
+            test(SNAPSHOTS, "a_snapshot_that_cannot_be_read_is_discarded_counted_and_replaced"),
+            test(SNAPSHOTS, "a_snapshot_that_the_history_does_not_confirm_is_discarded"),
+        ],
+    ),
+    row(
+        Integrity,
+        "handle a command",
+        Library,
+        "a state is folded from events of every version that ever was; nothing is decided without an event that cannot be read",
+        &[
+            test(VERSIONS, "a_state_is_folded_from_events_of_every_version_that_ever_was"),
+            test(VERSIONS, "an_event_of_tomorrow_is_refused_and_nothing_is_decided_without_it"),
+            test(COMMANDS, "an_event_that_cannot_be_read_names_its_place_and_what_is_wrong"),
+        ],
+    ),
+    row(
+        Integrity,
+        "handle a command",
+        Library,
+        "a decision whose event does not fit its schema is not written",
+        &[test(VERSIONS, "a_decision_whose_event_does_not_fit_its_schema_is_not_written")],
     ),
 ];

@@ -14,6 +14,11 @@ const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
 const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
+const FULL_DISK: &str = "crates/data/tests/sqlite_full_disk.rs";
+const PROCESS: &str = "crates/data/tests/sqlite_process.rs";
+const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
+const OPENING: &str = "crates/data/tests/sqlite_opening.rs";
+const STORE: &str = "crates/node/tests/http/store.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -224,5 +229,66 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "an event comes back byte for byte; its id is refused for other content",
         &[Conformance("an_event_comes_back_as_it_went_in"), Conformance("an_id_used_for_other_content_is_refused")],
+    ),
+    row(
+        Durability,
+        "append, transact",
+        Library,
+        "a full disk is an error, loses nothing acknowledged, and writing goes on when there is space again",
+        &[
+            test(FULL_DISK, "a_full_disk_refuses_writes_and_loses_nothing"),
+            test(FULL_DISK, "a_full_disk_while_indexing_loses_nothing"),
+            test(FULL_DISK, "a_file_that_may_not_grow_refuses_writes_and_loses_nothing"),
+        ],
+    ),
+    row(
+        Durability,
+        "append, transact",
+        Library,
+        "what was acknowledged before kill -9 is there once and in order, and a repeat is answered as the first time",
+        &[test(PROCESS, "what_was_acknowledged_survives_kill_9_once_and_in_order")],
+    ),
+    row(
+        Durability,
+        "backup, restore",
+        Library,
+        "a copy taken under load restores, readers go on from it without a gap, and nothing is overwritten",
+        &[
+            test(BACKUP, "a_backup_under_load_restores_and_readers_go_on_without_a_gap"),
+            test(BACKUP, "a_backup_and_a_restore_overwrite_nothing"),
+            test(OPENING, "what_a_failed_restore_left_does_not_spoil_the_next"),
+            test(OPENING, "restoring_something_else_is_refused_and_leaves_nothing"),
+        ],
+    ),
+    row(
+        Durability,
+        "POST /v1/store/backup",
+        Http,
+        "a copy taken while writing can be served by another node",
+        &[test(STORE, "a_backup_taken_while_writing_can_be_served")],
+    ),
+    row(
+        Integrity,
+        "open",
+        Library,
+        "a store has one writer; what is damaged, foreign, or of another version is refused and left alone",
+        &[
+            test(PROCESS, "a_second_process_is_refused_until_the_first_has_ended"),
+            test(OPENING, "a_store_has_one_writer_whatever_name_it_is_opened_by"),
+            test(OPENING, "a_database_that_is_not_ours_is_refused_and_left_alone"),
+            test(OPENING, "a_newer_schema_is_refused_by_its_number"),
+            test(OPENING, "a_schema_from_before_the_first_release_is_refused_with_what_to_do"),
+            test(OPENING, "a_file_that_lost_its_end_is_refused"),
+        ],
+    ),
+    row(
+        Visibility,
+        "token of a restored store",
+        Library,
+        "each restore begins a timeline of its own, and a token of before is refused, not misread",
+        &[
+            test(BACKUP, "a_restored_backup_of_a_backup_is_a_later_timeline_still"),
+            test(BACKUP, "the_same_backup_restored_twice_gives_two_timelines"),
+        ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! What holds of letting events go: truncate, tombstone, the rules of a stream, and archives.
 
 use super::{
-    About::{Atomicity, Durability, Integrity, Visibility},
+    About::{Atomicity, Delivery, Durability, Integrity, Visibility},
     Guarantee,
     Proof::Conformance,
     Surface::{Http, Library},
@@ -14,6 +14,7 @@ const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
 const ARCHIVES: &str = "crates/data/tests/sqlite_archive.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const KEEPING: &str = "crates/node/tests/http/retention.rs";
+const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -110,6 +111,67 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             Conformance("an_archive_keeps_sealed_data_sealed"),
             test("crates/data/src/store/archive/tests.rs", "any_flipped_byte_and_any_cut_is_noticed"),
+        ],
+    ),
+    row(
+        Durability,
+        "truncate, tombstone, scavenge",
+        Library,
+        "what was forgotten when the process died, or while a reader stood in the way, is wiped all the same",
+        &[
+            test(RETENTION, "what_a_process_had_forgotten_when_it_died_is_wiped_by_the_next"),
+            test(RETENTION, "a_reader_in_the_way_delays_forgetting_and_does_not_prevent_it"),
+            test(RETENTION, "a_store_that_was_too_busy_to_wipe_does_it_later"),
+            test(BACKUP, "forgotten_data_is_not_in_a_later_backup"),
+        ],
+    ),
+    row(
+        Visibility,
+        "truncate, tombstone",
+        Library,
+        "a read that overlaps it has no hole, and leaves no data behind for later ones",
+        &[
+            test(RETENTION, "a_stream_read_while_it_is_truncated_has_no_hole"),
+            test(RETENTION, "a_read_that_overlaps_forgetting_leaves_nothing_to_later_ones"),
+            test(RETENTION, "readers_that_cached_the_data_do_not_serve_it_again"),
+        ],
+    ),
+    row(
+        Delivery,
+        "archive, repeated",
+        Library,
+        "an order that was done, or died half-way, is answered with its own archive although the stream has grown",
+        &[
+            Conformance("a_finished_archive_order_is_known_when_the_stream_has_grown"),
+            test(ARCHIVES, "an_order_that_died_is_finished_where_it_was_begun_although_the_stream_has_grown"),
+            Conformance("an_archive_is_made_once_and_never_overwritten"),
+        ],
+    ),
+    row(
+        Integrity,
+        "truncate, tombstone, scavenge",
+        Library,
+        "damage in the way of one stream is told to whoever asks, and keeps no other stream from being wiped",
+        &[
+            test(RETENTION, "one_damaged_block_does_not_keep_other_streams_from_being_wiped"),
+            test(RETENTION, "a_scavenge_goes_on_with_other_streams_and_then_tells_of_the_damage"),
+        ],
+    ),
+    row(
+        Integrity,
+        "truncate, tombstone, archive",
+        Library,
+        "no more is forgotten at a time than the limit allows; beyond it nothing changes and the caller is told",
+        &[test(RETENTION, "nothing_more_is_forgotten_than_the_limit_allows_until_some_is_wiped")],
+    ),
+    row(
+        Atomicity,
+        "PUT /v1/streams/{stream}/metadata",
+        Http,
+        "metadata that were read can be changed and sent back, and are refused once somebody else has set them",
+        &[
+            test(KEEPING, "metadata_that_were_read_can_be_changed_and_sent_back_and_are_refused_once_they_are_old"),
+            test(KEEPING, "metadata_is_set_under_a_precondition_and_read_back"),
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! What holds of schemas.
 
 use super::{
-    About::{Durability, Integrity, Order},
+    About::{Delivery, Durability, Integrity, Order},
     Guarantee,
     Proof::Conformance,
     Surface::{Http, Library},
@@ -9,6 +9,8 @@ use super::{
 };
 
 const SCHEMAS: &str = "crates/node/tests/http/schemas.rs";
+const STORED: &str = "crates/data/tests/sqlite_schemas.rs";
+const REGISTRY: &str = "crates/data/src/schema/registry/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -50,6 +52,40 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(SCHEMAS, "an_incompatible_schema_is_refused_with_its_path_and_a_check_says_so_beforehand"),
             test(SCHEMAS, "hostile_schemas_are_refused_and_the_node_goes_on"),
+        ],
+    ),
+    row(
+        Integrity,
+        "open",
+        Library,
+        "schemas that were lost or changed are missed at the door, and rows written behind our back are followed",
+        &[
+            test(STORED, "schemas_that_were_lost_or_changed_are_missed_at_the_door"),
+            test(STORED, "a_row_written_behind_our_back_is_followed_not_overwritten"),
+        ],
+    ),
+    row(
+        Integrity,
+        "POST /v1/schemas/{type}/versions",
+        Http,
+        "a schema in which a member stands twice is refused with its path",
+        &[test(SCHEMAS, "a_schema_in_which_a_member_stands_twice_is_refused_with_its_path")],
+    ),
+    row(
+        Integrity,
+        "append",
+        Library,
+        "however many schemas there are, each is held against its events, and no more than the limit are kept compiled",
+        &[test(REGISTRY, "no_more_schemas_are_kept_compiled_than_the_limit_allows_and_all_are_checked")],
+    ),
+    row(
+        Delivery,
+        "register a schema",
+        Library,
+        "a registration that nobody waits for any more is carried out, and answered alike when it is repeated",
+        &[
+            test(STORED, "a_registration_that_nobody_waits_for_is_carried_out"),
+            test(REGISTRY, "versions_count_from_one_and_the_same_schema_is_not_registered_twice"),
         ],
     ),
 ];

@@ -1,7 +1,7 @@
 //! What holds of subscriptions: a live read of the log, and the durable ones that share work.
 
 use super::{
-    About::{Atomicity, Delivery, Order},
+    About::{Atomicity, Delivery, Durability, Order, Visibility},
     Guarantee,
     Surface::{Http, Library},
     row, test,
@@ -13,6 +13,8 @@ const SHARING: &str = "crates/data/src/subscription/tests/processes.rs";
 const DISPATCHER: &str = "crates/data/src/subscription/machine/tests.rs";
 const HISTORIES: &str = "crates/data/src/subscription/machine/tests/histories.rs";
 const WORKERS: &str = "crates/node/tests/http/subscriptions.rs";
+const CATCHING_UP: &str = "crates/data/src/subscription/tests/catching_up.rs";
+const LETTING_GO: &str = "crates/data/src/subscription/tests/erasing.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -101,5 +103,55 @@ pub(super) const ROWS: &[Guarantee] = &[
         Http,
         "a reader that does not read is let go and can come back to where it was",
         &[test(SUBSCRIBING, "a_reader_that_never_reads_is_let_go_and_can_come_back")],
+    ),
+    row(
+        Delivery,
+        "follow the log or a stream",
+        Library,
+        "each matching event comes once and in order, from the past into the present without a seam",
+        &[
+            test(CATCHING_UP, "each_matching_event_comes_once_and_in_order_while_others_append"),
+            test(CATCHING_UP, "a_stream_is_followed_without_a_seam"),
+            test(CATCHING_UP, "a_reader_that_is_dropped_mid_wait_again_and_again_loses_nothing"),
+        ],
+    ),
+    row(
+        Delivery,
+        "a lease that expires",
+        Library,
+        "an expiry is timed from when the observer first saw the lease: no clock of another process decides it",
+        &[
+            test(SHARING, "an_expiry_is_timed_from_when_the_observer_first_saw_the_lease"),
+            test(CONSUMING, "a_lease_can_be_held_for_as_long_as_the_work_takes"),
+        ],
+    ),
+    row(
+        Visibility,
+        "pull from a durable subscription",
+        Library,
+        "what was truncated is not handed out, although it had been read ahead",
+        &[
+            test(CONSUMING, "a_retired_event_is_not_handed_out"),
+            test(LETTING_GO, "a_subscription_hands_out_no_data_that_was_truncated_although_it_had_read_ahead"),
+            test(LETTING_GO, "a_reader_hands_out_nothing_of_a_stream_that_was_truncated_meanwhile"),
+        ],
+    ),
+    row(
+        Durability,
+        "create, delete a durable subscription",
+        Library,
+        "creating is repeatable, deleting is for good and for every process, and a checkpoint survives a restart",
+        &[
+            test(CONSUMING, "creating_is_repeatable_and_deleting_is_final"),
+            test(SHARING, "a_deleted_subscription_is_gone_for_everybody"),
+            test(CONSUMING, "the_checkpoint_of_a_sparse_filter_is_kept_over_a_restart"),
+        ],
+    ),
+    row(
+        Delivery,
+        "POST /v1/subscriptions/{name}/ack",
+        Http,
+        "a repeated request with a key settles once and is answered alike",
+        &[test(WORKERS, "a_repeated_request_with_a_key_settles_once_and_is_answered_alike")],
     ),
 ];

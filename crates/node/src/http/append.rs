@@ -242,7 +242,7 @@ struct Item {
 }
 
 fn several(node: &Node, body: &Bytes) -> Result<AppendBatch, Problem> {
-    let several: Several<'_> = document::parsed(body)?;
+    let several: Several<'_> = document::envelope(body)?;
     if several.streams.is_empty() {
         return Err(Problem::new(Code::InvalidBatch, "`streams` holds at least one stream"));
     }

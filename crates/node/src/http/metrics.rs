@@ -22,6 +22,8 @@ pub(crate) struct Metrics {
     subscribers: Gauge,
     head: Gauge<u64, AtomicU64>,
     wal: Gauge<u64, AtomicU64>,
+    forgetting: Gauge<u64, AtomicU64>,
+    not_wiped: Gauge<u64, AtomicU64>,
     views: views::Views,
 }
 
@@ -36,6 +38,8 @@ impl Metrics {
             subscribers: Gauge::default(),
             head: Gauge::default(),
             wal: Gauge::default(),
+            forgetting: Gauge::default(),
+            not_wiped: Gauge::default(),
         };
         metrics.connections.set(count(connections));
         metrics.head.set(store.head().get());
@@ -50,6 +54,11 @@ impl Metrics {
         http.register("subscribers", "Subscriptions being served", metrics.subscribers.clone());
         registry.register("quorate_log_position", "The last readable position of the log", metrics.head.clone());
         registry.register("quorate_store_wal_bytes", "Bytes of the store's write-ahead log", metrics.wal.clone());
+        let forgetting = "Forgotten stretches of streams whose data is still in the store's files";
+        registry.register("quorate_store_forgetting", forgetting, metrics.forgetting.clone());
+        let not_wiped =
+            "Forgotten stretches of streams whose data something, such as damage, keeps in the store's files";
+        registry.register("quorate_store_not_wiped", not_wiped, metrics.not_wiped.clone());
         drop(registry);
         metrics
     }
@@ -75,7 +84,10 @@ impl Metrics {
         self.connections.set(count(&node.connections));
         let store = node.streams.store();
         self.head.set(store.head().get());
-        self.wal.set(store.statistics().wal_bytes);
+        let statistics = store.statistics();
+        self.wal.set(statistics.wal_bytes);
+        self.forgetting.set(statistics.forgetting);
+        self.not_wiped.set(statistics.not_wiped);
         // Where the store cannot be read, what was last seen stays.
         if let Ok(views) = node.views.list(None, MAX_VIEWS).await {
             self.views.show(&views);

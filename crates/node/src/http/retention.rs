@@ -128,14 +128,41 @@ fn uncommitted(failed: TransactError<StoreError>) -> Problem {
     }
 }
 
-/// A stream's metadata as they are sent.
+/// A stream's metadata as they are sent: as a reply has them, so that what was read can be changed and sent back.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 struct Metadata {
+    /// The stream of the path, if it is said.
+    stream: Option<String>,
+    /// The version that they were read at, if it is said: what they are expected to be at still.
+    #[serde(rename = "metadataversion")]
+    version: Option<Count>,
     max_count: Option<Count>,
     #[serde(with = "humantime_serde")]
     max_age: Option<Duration>,
     values: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    /// What the metadata of `stream` have to be at, of which the preconditions say `expected`.
+    fn expected(&self, stream: &Name, expected: ExpectedVersion) -> Result<ExpectedVersion, Problem> {
+        if let Some(said) = self.stream.as_deref().filter(|said| *said != stream.as_str()) {
+            let said = request::short(said);
+            let detail = format!("`stream` is `{said}`, and the path names `{stream}`: leave it out, or send it there");
+            return Err(request::wrong("stream", detail));
+        }
+        let Some(Count(read_at)) = self.version else { return Ok(expected) };
+        if !expected.accepts(Version::new(read_at)) {
+            let detail = format!(
+                "`metadataversion` is {read_at}, and the header asks for something else: leave one of them out"
+            );
+            return Err(Problem::new(Code::InvalidPrecondition, detail));
+        }
+        Ok(match read_at {
+            0 => ExpectedVersion::NoStream,
+            version => ExpectedVersion::Exact(Version::new(version)),
+        })
+    }
 }
 
 impl From<Metadata> for StreamMetadata {
@@ -162,7 +189,9 @@ pub(super) async fn set_metadata(State(node): State<Shared>, request: Request) -
     let expected: ExpectedVersion = request::expected(&head.headers)?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
-    let metadata: StreamMetadata = document::parsed::<Metadata>(&received.bytes)?.into();
+    let sent: Metadata = document::parsed(&received.bytes)?;
+    let expected = sent.expected(&stream, expected)?;
+    let metadata = StreamMetadata::from(sent);
     metadata.check().map_err(|wrong| Problem::of(Code::InvalidParameter, &wrong))?;
     in_transaction(&node, &head, &received.bytes, move |tx| {
         let (stream, metadata) = (stream.clone(), metadata.clone());

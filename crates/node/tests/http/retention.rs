@@ -60,6 +60,15 @@ async fn metadata_that_breaks_a_rule_are_refused() {
         let refused = node.send(put(body)).await;
         assert_eq!((refused.status, refused.code().as_str()), (400, code), "{body}");
     }
+    for (body, path) in [
+        (r#"{"values":{"owner":"a","region":"b","owner":"c"}}"#, "/values/owner"),
+        (r#"{"values":{"a/b":"a","a/b":"a"}}"#, "/values/a~1b"),
+    ] {
+        let refused = node.send(put(body)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-json"), "{body}");
+        assert_eq!(refused.json()["path"], path);
+        assert!(refused.json()["detail"].as_str().unwrap().contains(path), "{}", refused.text());
+    }
     let weak = node.send(put("{}").header("if-match", "W/\"1\"")).await;
     assert_eq!(weak.code(), "invalid-precondition");
     assert_eq!(node.get(METADATA).await.code(), "stream-not-found", "nothing was set");
@@ -166,9 +175,85 @@ async fn an_archive_goes_nowhere_but_into_its_folder_and_overwrites_nothing() {
     }
     assert_eq!(node.send(order("a", ",\"before\":0")).await.code(), "invalid-parameter");
     assert_eq!(node.send(order("a", ",\"before\":1")).await.code(), "nothing-to-archive");
+    let nowhere = node.send(post("/v1/streams/nowhere/archive").json(r#"{"to":"nowhere.qa"}"#)).await;
+    assert_eq!((nowhere.status, nowhere.code().as_str()), (404, "stream-not-found"), "{}", nowhere.text());
     assert_eq!(node.send(order("a", ",\"before\":3")).await.status, 201);
     let refused = node.send(order("a", ",\"before\":5")).await;
     assert_eq!((refused.status, refused.code().as_str()), (409, "archive-exists"));
     assert_eq!(versions(&node, "a").await.len(), 8);
     assert_eq!(node.send(get("/livez")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_were_read_can_be_changed_and_sent_back_and_are_refused_once_they_are_old() {
+    let node = node().await;
+    let set = put(r#"{"max-count":3,"max-age":"30days","values":{"owner":"billing"}}"#);
+    assert_eq!(node.send(set.header("if-none-match", "*")).await.status, 200);
+    let mut read = node.get(METADATA).await.json();
+    read["values"]["owner"] = json!("ops");
+    let back = node.send(put(&read.to_string())).await;
+    assert_eq!((back.status, back.header("etag")), (200, Some("\"2\"")), "{}", back.text());
+    let stale = node.send(put(&read.to_string())).await;
+    assert_eq!((stale.status, stale.code().as_str()), (412, "metadata-conflict"), "it was read at version 1");
+    read["metadataversion"] = json!("2");
+    assert_eq!(node.get(METADATA).await.json(), read, "and what is there is what was sent");
+    let same = node.send(put(&read.to_string()).header("if-match", "\"2\"")).await;
+    assert_eq!(same.status, 200, "{}", same.text());
+    let torn = node.send(put(&read.to_string()).header("if-match", "\"3\"")).await;
+    assert_eq!((torn.status, torn.code().as_str()), (400, "invalid-precondition"), "{}", torn.text());
+    let elsewhere = node.send(put(r#"{"stream":"b","max-count":1}"#)).await;
+    assert_eq!((elsewhere.status, elsewhere.code().as_str()), (400, "invalid-parameter"), "{}", elsewhere.text());
+    node.fill("b", 1, 1).await;
+    let none = node.get("/v1/streams/b/metadata").await.json();
+    let first = node.send(request("PUT", "/v1/streams/b/metadata").json(none.to_string())).await;
+    assert_eq!((first.status, first.header("etag")), (200, Some("\"1\"")), "{}", first.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_precondition_says_what_was_expected_what_is_there_and_what_to_do() {
+    let node = node().await;
+    node.fill("a", 1, 3).await;
+    assert_eq!(node.send(put("{}")).await.status, 200);
+    let append = |stream: &str| post(format!("/v1/streams/{stream}/events")).event(event("x", ""));
+    let tombstone = post("/v1/streams/a/tombstone");
+    for (request, header, tag, parts) in [
+        (
+            append("a"),
+            "if-none-match",
+            "*",
+            ["stream `a` was expected not to exist, and is at version 3", "another name"],
+        ),
+        (
+            append("a"),
+            "if-match",
+            "\"2\"",
+            ["stream `a` was expected at version 2, and is at version 3", "decide anew"],
+        ),
+        (append("a"), "if-match", "\"7\"", ["stream `a` was expected at version 7, and is at version 3", "never had"]),
+        (append("b"), "if-match", "*", ["stream `b` was expected to exist, and does not exist", "check the name"]),
+        (
+            append("b"),
+            "if-match",
+            "\"2\"",
+            ["stream `b` was expected at version 2, and does not exist", "check the name"],
+        ),
+        (tombstone, "if-match", "\"2\"", ["stream `a` was expected at version 2, and is at version 3", "decide anew"]),
+        (
+            put("{}"),
+            "if-none-match",
+            "*",
+            ["metadata of stream `a` was expected not to be set, and is at version 1", "read it"],
+        ),
+        (
+            put("{}"),
+            "if-match",
+            "\"2\"",
+            ["metadata of stream `a` was expected at version 2, and is at version 1", "read it"],
+        ),
+    ] {
+        let refused = node.send(request.header(header, tag)).await;
+        let detail = refused.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(refused.status, 412, "{detail}");
+        assert!(parts.iter().all(|part| detail.contains(part)), "{header}: {tag}: {detail}");
+    }
 }

@@ -271,3 +271,15 @@ async fn an_append_that_was_answered_is_known_whatever_was_registered_since() {
     assert_eq!(node.send(append()).await.body, first.body);
     assert_eq!(node.send(append().header("idempotency-key", "k")).await.body, first.body);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_in_which_a_member_stands_twice_is_refused_with_its_path() {
+    let node = node().await;
+    let twice = r#"{"type":"object","properties":{"n":{"type":"integer","minimum":1,"type":"string"}}}"#;
+    for route in ["versions", "check"] {
+        let refused = node.send(post(format!("{TYPE}/{route}")).json(twice)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-json"), "{}", refused.text());
+        assert_eq!(refused.json()["path"], "/properties/n/type");
+    }
+    assert_eq!(node.get(TYPE).await.status, 404, "nothing was registered");
+}

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 const DYNAMIC: [&str; 6] =
     ["$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor", "$anchor", "$vocabulary"];
 
-pub(super) fn screen(root: &Value, limits: &Limits) -> Result<(), SchemaFault> {
+/// Looks a schema over; returns how many subschemas it has once its references are written out.
+pub(super) fn screen(root: &Value, limits: &Limits) -> Result<u64, SchemaFault> {
     size(root, limits)?;
     dialect("", root)?;
     jsonschema::draft202012::meta::validate(root).map_err(|error| invalid(&error))?;
@@ -99,11 +100,11 @@ struct Graph<'a> {
 }
 
 impl Graph<'_> {
-    fn survey(mut self) -> Result<(), SchemaFault> {
+    fn survey(mut self) -> Result<u64, SchemaFault> {
         for at in self.all.keys() {
             self.here(at, 0)?;
         }
-        self.whole("", 0).map(|_| ())
+        self.whole("", 0).map(|extent| extent.size)
     }
 
     fn followers(&self, at: &str, inside: bool) -> Vec<String> {

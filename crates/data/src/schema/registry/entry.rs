@@ -8,10 +8,18 @@ use super::{
         version::SchemaVersion,
     },
     error::{Rejection, Violation},
+    shelf::Shelf,
 };
 use jsonschema::{ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
-use std::{collections::BTreeSet, fmt, sync::OnceLock};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 /// Stands in a pointer for the name of a member that only the data knows.
 const HIDDEN: &str = "*";
@@ -19,21 +27,52 @@ const HIDDEN: &str = "*";
 pub(super) struct Entry {
     pub(super) text: String,
     pub(super) compatibility: Compatibility,
-    ready: OnceLock<Result<Ready, SchemaFault>>,
+    /// `None` before its first use, and while it is put away.
+    ready: RwLock<Option<Result<Arc<Ready>, SchemaFault>>>,
+    /// Whether it was used since the shelf last looked.
+    used: AtomicBool,
 }
 
 pub(super) struct Ready {
     pub(super) schema: Schema,
     validator: Validator,
+    /// What it takes in memory, as estimated.
+    bytes: usize,
 }
 
 impl Entry {
     pub(super) fn new(text: String, compatibility: Compatibility) -> Self {
-        Self { text, compatibility, ready: OnceLock::new() }
+        Self { text, compatibility, ready: RwLock::new(None), used: AtomicBool::new(false) }
     }
 
-    pub(super) fn ready(&self, limits: &Limits) -> Result<&Ready, SchemaFault> {
-        self.ready.get_or_init(|| Ready::parse(&self.text, limits)).as_ref().map_err(Clone::clone)
+    /// The schema, compiled. It is kept on `shelf`, which may put others away for it.
+    pub(super) fn ready(self: &Arc<Self>, limits: &Limits, shelf: &Shelf) -> Result<Arc<Ready>, SchemaFault> {
+        // Ordering: a hint for the shelf; nothing is decided by it but what is compiled again.
+        self.used.store(true, Ordering::Relaxed);
+        if let Some(ready) = &*self.ready.read().unwrap_or_else(PoisonError::into_inner) {
+            return ready.clone();
+        }
+        // Not under the lock: others are compiled meanwhile, and of two who compile this one the first counts.
+        let made = Ready::parse(&self.text, limits).map(Arc::new);
+        let (ready, is_new) = {
+            let mut place = self.ready.write().unwrap_or_else(PoisonError::into_inner);
+            let is_new = place.is_none();
+            (place.get_or_insert(made).clone(), is_new)
+        };
+        if let (Ok(ready), true) = (&ready, is_new) {
+            shelf.keep(self, ready.bytes, limits.compiled_bytes);
+        }
+        ready
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(super) fn was_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Forgets what was compiled, until it is needed again.
+    pub(super) fn put_away(&self) {
+        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 
@@ -49,7 +88,8 @@ impl Ready {
             |error: serde_json::Error| SchemaFault::Invalid { at: String::new(), message: error.to_string() };
         let schema = Schema::parse(&serde_json::from_str(text).map_err(not_json)?, limits)?;
         let validator = schema.compile()?;
-        Ok(Self { schema, validator })
+        let bytes = schema.compiled_bytes(text.len());
+        Ok(Self { schema, validator, bytes })
     }
 
     pub(super) fn check(&self, version: SchemaVersion, data: &Value, limits: &Limits) -> Result<(), Rejection> {

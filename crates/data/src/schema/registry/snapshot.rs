@@ -9,8 +9,9 @@ use super::{
         version::SchemaVersion,
     },
     Proposal, RegistryPolicy, SchemaRow, UnknownType,
-    entry::{Entry, Ready},
+    entry::Entry,
     error::{Incompatibility, RegisterError, Rejection, RowError},
+    shelf::Shelf,
 };
 use quorate_foundations::name::Name;
 use serde_json::Value;
@@ -22,6 +23,7 @@ pub struct Schemas {
     policy: RegistryPolicy,
     generation: u64,
     types: Arc<BTreeMap<Name, Subject>>,
+    pub(super) shelf: Arc<Shelf>,
 }
 
 /// One event type.
@@ -65,7 +67,7 @@ pub enum Checked {
 impl Schemas {
     /// None yet.
     pub fn new(policy: RegistryPolicy) -> Self {
-        Self { policy, generation: 0, types: Arc::default() }
+        Self { policy, ..Self::default() }
     }
 
     /// Puts persisted rows in force; per type they come in the order of their versions.
@@ -75,7 +77,8 @@ impl Schemas {
     pub fn from_rows(policy: RegistryPolicy, rows: impl IntoIterator<Item = SchemaRow>) -> Result<Self, RowError> {
         let mut types = BTreeMap::new();
         rows.into_iter().try_for_each(|row| admit(&mut types, row))?;
-        Ok(Self { policy, generation: u64::from(!types.is_empty()), types: Arc::new(types) })
+        let generation = u64::from(!types.is_empty());
+        Ok(Self { policy, generation, types: Arc::new(types), shelf: Arc::default() })
     }
 
     /// These, and a persisted row as well. Repeating a row changes nothing.
@@ -85,7 +88,7 @@ impl Schemas {
     pub fn admitting(&self, row: SchemaRow) -> Result<Self, RowError> {
         let mut types = BTreeMap::clone(&self.types);
         admit(&mut types, row)?;
-        Ok(Self { policy: self.policy, generation: self.generation + 1, types: Arc::new(types) })
+        Ok(Self { generation: self.generation + 1, types: Arc::new(types), ..self.clone() })
     }
 
     /// These, and another mode for a type that has a schema.
@@ -95,7 +98,7 @@ impl Schemas {
         if let Some(subject) = types.get_mut(event_type.as_str()) {
             subject.mode = mode;
         }
-        Self { policy: self.policy, generation: self.generation, types: Arc::new(types) }
+        Self { types: Arc::new(types), ..self.clone() }
     }
 
     /// Counts the changes of what events are checked against: 0 while there is no schema.
@@ -158,16 +161,18 @@ impl Schemas {
     pub fn propose(&self, event_type: &Name, schema: &Value, mode: Compatibility) -> Result<Proposal, RegisterError> {
         let schema = Schema::parse(schema, &self.policy.limits)?;
         let versions = self.versions(event_type);
-        let earlier = self.earlier(event_type, versions)?;
-        if let Some((version, _)) = earlier.iter().find(|(_, known)| known.schema == schema) {
-            return Ok(Proposal::Existing(*version));
+        // One by one: all versions of a type together may be more than is kept compiled.
+        for (version, entry) in newest_first(versions) {
+            if self.known(event_type, version, entry)? == schema {
+                return Ok(Proposal::Existing(version));
+            }
         }
         let limit = self.policy.limits.versions;
         let next = version_at(versions.len()).filter(|_| versions.len() < limit);
         let Some(version) = next else {
             return Err(RegisterError::TooManyVersions { event_type: event_type.clone(), limit });
         };
-        self.compare(event_type, &schema, mode, &earlier)?;
+        self.compare(event_type, &schema, mode, versions)?;
         self.check_room(event_type, &schema)?;
         let event_type = event_type.clone();
         Ok(Proposal::New(SchemaRow { event_type, version, compatibility: mode, schema: schema.to_string() }))
@@ -190,19 +195,12 @@ impl Schemas {
         Ok(())
     }
 
-    /// Every version of a type, the newest first.
-    fn earlier<'a>(
-        &self,
-        event_type: &Name,
-        versions: &'a [Arc<Entry>],
-    ) -> Result<Vec<(SchemaVersion, &'a Ready)>, RegisterError> {
-        let numbered = versions.iter().enumerate().rev();
-        let numbered = numbered.filter_map(|(at, entry)| Some((version_at(at)?, entry)));
-        let ready = |(version, entry): (SchemaVersion, &'a Arc<Entry>)| match entry.ready(&self.policy.limits) {
-            Ok(ready) => Ok((version, ready)),
+    /// The schema of a version.
+    fn known(&self, event_type: &Name, version: SchemaVersion, entry: &Arc<Entry>) -> Result<Schema, RegisterError> {
+        match entry.ready(&self.policy.limits, &self.shelf) {
+            Ok(ready) => Ok(ready.schema.clone()),
             Err(fault) => Err(RegisterError::Broken { event_type: event_type.clone(), version, fault }),
-        };
-        numbered.map(ready).collect()
+        }
     }
 
     fn compare(
@@ -210,15 +208,18 @@ impl Schemas {
         event_type: &Name,
         schema: &Schema,
         mode: Compatibility,
-        earlier: &[(SchemaVersion, &Ready)],
+        versions: &[Arc<Entry>],
     ) -> Result<(), RegisterError> {
-        let compared = if mode.is_transitive() { earlier.len() } else { 1 };
-        let findings = |(version, known): &(SchemaVersion, &Ready)| {
-            let in_direction = |direction| incompatibilities(&known.schema, schema, direction, self.policy.undeclared);
+        let compared = if mode.is_transitive() { versions.len() } else { 1 };
+        let mut with = Vec::new();
+        for (version, entry) in newest_first(versions).take(compared) {
+            let known = self.known(event_type, version, entry)?;
+            let in_direction = |direction| incompatibilities(&known, schema, direction, self.policy.undeclared);
             let findings: Vec<_> = mode.directions().iter().copied().flat_map(in_direction).collect();
-            (!findings.is_empty()).then_some(Incompatibility { version: *version, findings })
-        };
-        let with: Vec<_> = earlier.iter().take(compared).filter_map(findings).collect();
+            if !findings.is_empty() {
+                with.push(Incompatibility { version, findings });
+            }
+        }
         match with.is_empty() {
             true => Ok(()),
             false => Err(RegisterError::Incompatible { event_type: event_type.clone(), mode, with }),
@@ -232,7 +233,7 @@ impl Schemas {
     pub fn validate(&self, event_type: &str, which: Which, data: &Value) -> Result<Checked, Rejection> {
         let Some((version, entry)) = self.find(event_type, which)? else { return Ok(Checked::NoSchema) };
         let limits = &self.policy.limits;
-        let ready = entry.ready(limits).map_err(|fault| Rejection::Broken { version, fault })?;
+        let ready = entry.ready(limits, &self.shelf).map_err(|fault| Rejection::Broken { version, fault })?;
         ready.check(version, data, limits).map(|()| Checked::Valid(version))
     }
 
@@ -260,7 +261,7 @@ impl Schemas {
         }
     }
 
-    fn find(&self, event_type: &str, which: Which) -> Result<Option<(SchemaVersion, &Entry)>, Rejection> {
+    fn find(&self, event_type: &str, which: Which) -> Result<Option<(SchemaVersion, &Arc<Entry>)>, Rejection> {
         let subject = self.types.get(event_type);
         let Some((subject, latest)) = subject.and_then(|subject| Some((subject, subject.latest()?))) else {
             return match self.policy.unknown_type {
@@ -300,6 +301,11 @@ fn admit(types: &mut BTreeMap<Name, Subject>, row: SchemaRow) -> Result<(), RowE
     let first = || Subject { mode: compatibility, versions: Vec::new() };
     types.entry(event_type).or_insert_with(first).versions.push(Arc::new(Entry::new(schema, compatibility)));
     Ok(())
+}
+
+/// Every version of a type.
+fn newest_first(versions: &[Arc<Entry>]) -> impl Iterator<Item = (SchemaVersion, &Arc<Entry>)> {
+    versions.iter().enumerate().rev().filter_map(|(at, entry)| Some((version_at(at)?, entry)))
 }
 
 fn index(version: SchemaVersion) -> usize {

@@ -222,3 +222,44 @@ fn racing_registrations_agree_on_versions() {
     assert!(matches!(registry.admit(row), Err(RowError::Taken { .. })));
     assert_eq!(registry.register(&paid(), &json!({"title": "slow"}), Compatibility::None).unwrap().get(), 2);
 }
+
+#[test]
+fn no_more_schemas_are_kept_compiled_than_the_limit_allows_and_all_are_checked() {
+    let limits = Limits { compiled_bytes: 200_000, ..Limits::default() };
+    let registry = SchemaRegistry::new(RegistryPolicy { limits, ..RegistryPolicy::default() });
+    let name = |n: u32| -> Name { format!("type.{n}").parse().unwrap() };
+    for n in 0..60 {
+        let number = json!({"type": "integer", "minimum": n});
+        let properties: serde_json::Map<String, Value> = (0..20).map(|m| (format!("p{m}"), number.clone())).collect();
+        registry.register(&name(n), &closed(properties.into()), Compatibility::None).unwrap();
+    }
+    let schemas = registry.current();
+    for _ in 0..3 {
+        for n in 0..60 {
+            let check = |of: u32| schemas.validate(name(n).as_str(), Which::Latest, &json!({"p7": of}));
+            assert_eq!(check(n), Ok(Checked::Valid(FIRST)));
+            assert!(n == 0 || check(n - 1).is_err(), "type {n}");
+            let (kept, bytes) = schemas.shelf.kept();
+            assert!(bytes <= limits.compiled_bytes, "{kept} schemas take {bytes} bytes");
+        }
+    }
+    assert!(schemas.shelf.kept().0 > 1, "there is room for some");
+}
+
+#[test]
+fn a_schema_larger_than_the_limit_is_kept_alone() {
+    let limits = Limits { compiled_bytes: 1, ..Limits::default() };
+    let registry = SchemaRegistry::new(RegistryPolicy { limits, ..RegistryPolicy::default() });
+    let closed = closed(json!({"pence": {"type": "integer"}}));
+    for n in 0..3 {
+        let version =
+            registry.register(&paid(), &json!({"title": n.to_string(), "allOf": [closed]}), Compatibility::None);
+        assert_eq!(version.unwrap().get(), n + 1);
+    }
+    let schemas = registry.current();
+    for version in [1, 2, 3, 3, 1] {
+        let which = Which::Exactly(SchemaVersion::new(version).unwrap());
+        assert!(schemas.validate("payment.captured", which, &json!({"pence": 1})).is_ok());
+        assert_eq!(schemas.shelf.kept().0, 1, "one that is larger than the limit is kept alone");
+    }
+}

@@ -51,6 +51,7 @@ fn events(count: u64) -> Vec<Recorded> {
 
 fn manifest(events: &[Recorded], previous: ChainHash) -> Manifest {
     Manifest {
+        before: None,
         store: 7,
         stream: "s".parse().unwrap(),
         first: events[0].version(),

@@ -144,7 +144,7 @@ pub enum InvalidMetadata {
 #[non_exhaustive]
 pub enum MetadataError {
     /// Somebody else set it first. Read, decide anew.
-    #[error("the metadata of stream `{stream}` is at version {actual}, not at {expected}")]
+    #[error("the metadata of stream `{stream}` {}", super::append::Mismatch::of_metadata(*expected, *actual))]
     Conflict {
         /// The stream.
         stream: Name,
@@ -206,6 +206,12 @@ pub enum ArchiveError {
     Exists {
         /// The file's name.
         name: String,
+    },
+    /// There is no such stream.
+    #[error("stream `{stream}` does not exist: there is nothing to archive")]
+    NoStream {
+        /// The stream.
+        stream: Name,
     },
     /// There is no event to move.
     #[error("stream `{stream}` has no event before version {before} to archive")]

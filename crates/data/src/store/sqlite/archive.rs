@@ -1,7 +1,8 @@
 //! Moving a stream's events to an archive.
 //!
 //! Ordering: the file is complete, durable under its name and read back; then one transaction writes the archive's row and
-//! forgets the events. A crash before it leaves a file too many, which the same order finds again and goes on with.
+//! forgets the events. A crash before it leaves a file too many, which says what was ordered: the same order finds it again
+//! and goes on with it, where it ends, however much the stream has grown since.
 
 use std::{
     io,
@@ -15,7 +16,8 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::{
     connection::{corrupt, explained, failed},
     core::Core,
-    index, retire, run,
+    index::{self, StreamRow},
+    retire, run,
     shared::{Shared, View},
 };
 use crate::{
@@ -34,8 +36,6 @@ const PAGE: u64 = 1_000;
 pub(super) struct Made {
     manifest: Manifest,
     name: String,
-    /// What was ordered: see [`Entry::before`].
-    before: u64,
     path: PathBuf,
     bytes: u64,
 }
@@ -68,15 +68,21 @@ pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<C
         let same = same && archive.stream == order.stream;
         return if same { Ok(Copied::Known(archive)) } else { Err(exists()) };
     }
-    let Some(manifest) = target.manifest else {
-        return Err(ArchiveError::Nothing { stream: order.stream.clone(), before: target.last.next() });
+    let Some(mut manifest) = target.manifest else {
+        let stream = order.stream.clone();
+        return Err(match target.is_there {
+            true => ArchiveError::Nothing { stream, before: target.last.next() },
+            false => ArchiveError::NoStream { stream },
+        });
     };
     let disk = env.disk();
     if disk.exists(&order.to).map_err(io_error)? {
         // Of an attempt that died before its second half, or of somebody else.
-        if !read_back(env, &order.to).is_ok_and(|found| found == manifest) {
+        let Ok(begun) = read_back(env, &order.to) else { return Err(exists()) };
+        if begun != manifest && !is_begun(shared, order, &manifest, &begun)? {
             return Err(exists());
         }
+        manifest = begun;
         // It got its name when it was durable; that the name is may have been left undone.
         disk.sync(&order.to).and_then(|()| disk.rename(&order.to, &order.to)).map_err(io_error)?;
     } else {
@@ -84,7 +90,19 @@ pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<C
     }
     let bytes = disk.size(&order.to).map_err(io_error)?;
     let (name, path) = (order.name.clone(), order.to.clone());
-    Ok(Copied::Made(Made { manifest, name, before: ordered(order), path, bytes }))
+    Ok(Copied::Made(Made { manifest, name, path, bytes }))
+}
+
+/// Whether `begun` is the file of this very order, from when the stream was shorter than it is for `now`.
+fn is_begun(shared: &Shared, order: &ArchiveOrder, now: &Manifest, begun: &Manifest) -> Result<bool, StoreError> {
+    if begun.before != order.before || begun.stream != order.stream || begun.last >= now.last {
+        return Ok(false);
+    }
+    let then = shared.reading::<_, StoreError>(|reader| {
+        let row = index::stream(&reader.connection, order.stream.as_str())?;
+        row.map(|row| manifest(shared, reader.view(), order, &row, begun.last)).transpose()
+    })?;
+    Ok(then.flatten().is_some_and(|then| then == *begun))
 }
 
 /// What a row says of `order`: see [`Entry::before`].
@@ -94,6 +112,8 @@ fn ordered(order: &ArchiveOrder) -> u64 {
 
 /// What an order asks for.
 struct Target {
+    /// Whether there is such a stream, or was one.
+    is_there: bool,
     last: Version,
     /// `None` where there is nothing to move.
     manifest: Option<Manifest>,
@@ -103,9 +123,25 @@ fn target(shared: &Shared, view: View<'_>, order: &ArchiveOrder) -> Result<Targe
     let row = index::stream(view.connection, order.stream.as_str())?;
     // As it is stored: what its rules hide still has its data, and would be in neither place if it were left out.
     let head = row.as_ref().map_or_else(StreamHead::default, |row| row.head);
+    let is_there = head.version > Version::ZERO || head.tombstoned;
     let asked = order.before.map_or(head.version.get(), |before| before.get().saturating_sub(1));
     let last = Version::new(asked.min(head.version.get()));
-    let Some(row) = row.filter(|_| last >= head.first) else { return Ok(Target { last, manifest: None }) };
+    let manifest = row.map(|row| manifest(shared, view, order, &row, last)).transpose()?.flatten();
+    Ok(Target { is_there, last, manifest })
+}
+
+/// What an archive of `order` that ends with version `last` says of itself; `None` where there is nothing to move.
+fn manifest(
+    shared: &Shared,
+    view: View<'_>,
+    order: &ArchiveOrder,
+    row: &StreamRow,
+    last: Version,
+) -> Result<Option<Manifest>, StoreError> {
+    let first = row.head.first;
+    if last < first {
+        return Ok(None);
+    }
     let hash = |version: u64| -> Result<ChainHash, StoreError> {
         if version == 0 {
             return Ok(ChainHash::START);
@@ -114,15 +150,9 @@ fn target(shared: &Shared, view: View<'_>, order: &ArchiveOrder) -> Result<Targe
         let event = shared.events(view, &positions).next().transpose()?;
         Ok(event.map_or(ChainHash::START, |event| event.hash()))
     };
-    let manifest = Manifest {
-        store: shared.timeline.store,
-        stream: order.stream.clone(),
-        first: head.first,
-        last,
-        previous: hash(head.first.get() - 1)?,
-        hash: hash(last.get())?,
-    };
-    Ok(Target { last, manifest: Some(manifest) })
+    let (previous, hash) = (hash(first.get() - 1)?, hash(last.get())?);
+    let (store, stream, before) = (shared.timeline.store, order.stream.clone(), order.before);
+    Ok(Some(Manifest { store, stream, before, first, last, previous, hash }))
 }
 
 /// Writes the file; it gets its name when it is complete, durable and read back.
@@ -213,7 +243,7 @@ pub(super) fn enter(core: &mut Core, made: &Made) -> Result<Archive, ArchiveErro
 }
 
 fn forget(core: &mut Core, made: &Made) -> Result<Archive, ArchiveError> {
-    let Manifest { stream, first, last, hash, .. } = &made.manifest;
+    let Manifest { stream, before, first, last, hash, .. } = &made.manifest;
     let known = retire::known(core, stream)?;
     if known.first != *first || known.version < *last {
         return Err(ArchiveError::Overtaken { stream: stream.clone() });
@@ -232,7 +262,7 @@ fn forget(core: &mut Core, made: &Made) -> Result<Archive, ArchiveError> {
         bytes: made.bytes,
         made_at: core.env.wall(),
     };
-    let entry = Entry { archive, before: made.before };
+    let entry = Entry { archive, before: before.map_or(0, Version::get) };
     insert(&core.connection, &entry).map_err(failed(ARCHIVING))?;
     let head = StreamHead { first: last.next(), ..known };
     retire::change(core, stream, &known, head, Stub::Archived(entry.archive.id))?;

@@ -151,11 +151,11 @@ async fn flush_when_idle(env: Env, shared: Weak<Shared>, queue: Arc<Queue>) {
             () = env.sleep(IDLE) => {}
         }
         let Some(shared) = shared.upgrade() else { return };
-        let (published, waiting) = {
+        let (published, waits) = {
             let tail = shared.tail();
-            (tail.published(), tail.len())
+            (tail.published(), tail.len() > 0 || tail.retiring().is_due() || tail.retiring().is_delayed())
         };
-        let due = waiting > 0 || shared.lingering.load(Ordering::Relaxed);
+        let due = waits || shared.lingering.load(Ordering::Relaxed);
         if published == seen && due {
             // A store too busy for this is looked at again; a closed one is not.
             if let Err(StoreError::Closed) = queue.submit(Job::Flush(oneshot::channel().0)) {
@@ -196,7 +196,9 @@ impl Backend for SqliteBackend {
         // Ordering: a count for people; nothing is decided by it.
         let commits = self.shared.commits.load(Ordering::Relaxed);
         let wal_bytes = self.env.disk().size(&beside(&self.shared.path, "-wal")).unwrap_or(0);
-        Statistics { commits, waiting: self.queue.waiting(), wal_bytes }
+        let retiring = self.shared.tail().retiring().clone();
+        let (forgetting, not_wiped) = (retiring.len() as u64, retiring.aside() as u64);
+        Statistics { commits, waiting: self.queue.waiting(), wal_bytes, forgetting, not_wiped }
     }
 
     fn head(&self) -> watch::Receiver<Position> {

@@ -237,14 +237,14 @@ pub async fn give_up_keys(env: &Env, path: PathBuf) -> Result<(), OpenError> {
 }
 
 fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
-    let _lock = take_lock(env, path)?;
     let keys = keys::path_of(path);
     let io = |path: &Path, cause| OpenError::Io { path: path.into(), cause };
-    if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? {
-        return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));
-    }
     if !env.disk().exists(path).map_err(|cause| io(path, cause))? {
         return Err(io(path, io::ErrorKind::NotFound.into()));
+    }
+    let _lock = take_lock(env, path)?;
+    if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? {
+        return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));
     }
     let connection = tables::prepare(path, 0)?;
     let damaged = |cause| damaged(path, cause);
@@ -271,13 +271,28 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>
         move |cause| OpenError::Io { path, cause }
     };
     let path = &*canonical(env, path)?;
-    let _lock = take_lock(env, path)?;
+    let lock = take_lock(env, path)?;
     // A write-ahead log that lost its store would be played into the restored one.
     for taken in [path.to_owned(), beside(path, "-wal")] {
         if env.disk().exists(&taken).map_err(io(&taken))? {
             return Err(OpenError::Io { path: taken, cause: io::ErrorKind::AlreadyExists.into() });
         }
     }
+    let restored = copy_under_lock(env, backup, path, ledger);
+    if restored.is_err() {
+        // There is no store, so there is nothing to lock. Ordering: removed while it is held, and whoever opened it before
+        // finds that it has lost its name.
+        let _ = env.disk().remove(&beside(path, ".lock"));
+    }
+    drop(lock);
+    restored
+}
+
+fn copy_under_lock(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |cause| OpenError::Io { path, cause }
+    };
     let mut from = env.disk().open(backup).map_err(io(backup))?;
     let partial = beside(path, ".restoring");
     clear(env, &partial)?;

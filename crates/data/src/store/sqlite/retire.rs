@@ -12,7 +12,7 @@ use rusqlite::params;
 
 use super::{
     block,
-    connection::{corrupt, explained, failed},
+    connection::{corrupt, explained, failed, is_fatal},
     core::Core,
     expiry, index,
     retiring::{self, Range},
@@ -90,8 +90,12 @@ pub(super) fn change(
         return Ok(Retired { events: 0 });
     }
     core.charge(CHANGE_BYTES + 2 * stream.as_str().len())?;
-    put(core, stream, &head)?;
     let (first, last) = (known.first.get(), head.first.get() - 1);
+    let (waiting, max) = (core.shared.tail().forgetting(), core.shared.limits.forgetting);
+    if first <= last && waiting >= max {
+        return Err(StoreError::Forgetting { waiting });
+    }
+    put(core, stream, &head)?;
     let range = match first <= last {
         true => Some(retiring::insert(&core.connection, stream.as_str(), (first, last), stub)?),
         false => None,
@@ -112,20 +116,20 @@ pub(super) fn put(core: &Core, stream: &Name, head: &StreamHead) -> Result<i64, 
 }
 
 /// Takes the next slice of forgotten data out of the blocks, in a transaction of its own. Between groups only.
+///
+/// A range that cannot be rewritten is set aside, so that it does not keep others waiting: each call does something, sets a
+/// range aside, or fails.
 pub(super) fn slice(core: &mut Core) -> Result<(), StoreError> {
-    let ranges = core.shared.tail().retiring().first(SLICE_RANGES);
-    for (stream, range) in &ranges {
-        let indexed = index::stream(&core.connection, stream)?.map_or(0, |row| row.head.version.get());
-        if indexed < range.last {
-            // What is in the tail is not rewritten there.
-            core.flush()?;
-            break;
-        }
-    }
-    core.begin()?;
+    let ranges = core.shared.tail().retiring().next(SLICE_RANGES);
     let mut slice = Slice { bytes: SLICE_BYTES, blocks: Vec::new(), done: Vec::new() };
-    let rewritten = ranges.iter().try_for_each(|(stream, range)| slice.rewrite(core, stream, range));
-    match rewritten.and_then(|()| core.make_durable(RETIRING)) {
+    let written = match prepare(core, &ranges) {
+        Ok(()) => ranges
+            .iter()
+            .try_for_each(|(stream, range)| slice.rewrite(core, stream, range).map_err(Obstacle::of(stream, range)))
+            .and_then(|()| core.make_durable(RETIRING).map_err(Obstacle::General)),
+        Err(obstacle) => Err(obstacle),
+    };
+    match written {
         Ok(()) => {
             core.begun = false;
             if slice.blocks.len() > 1 {
@@ -135,16 +139,73 @@ pub(super) fn slice(core: &mut Core) -> Result<(), StoreError> {
             // Ordering: see `retiring`.
             core.shared.cache.forget(&slice.blocks);
             let mut tail = core.shared.tail_mut();
-            slice.done.iter().for_each(|(stream, id, next)| tail.retiring_mut().advance(stream, *id, *next));
+            slice.done.iter().for_each(|(id, next)| tail.retiring_mut().advance(*id, *next));
             Ok(())
         }
-        Err(cause) => {
-            let cause = explained(&core.connection, cause);
+        Err(obstacle) => {
+            let obstacle = obstacle.explained(core);
             core.roll_back();
-            core.end_if_fatal(&cause);
-            Err(cause)
+            match obstacle {
+                Obstacle::General(cause) => {
+                    core.end_if_fatal(&cause);
+                    Err(cause)
+                }
+                Obstacle::Range { stream, id, cause } => {
+                    let cause = StoreError::NotWiped { stream, cause: Arc::new(cause) };
+                    tracing::error!(
+                        error = &cause as &dyn std::error::Error,
+                        "data that was forgotten stays in the file"
+                    );
+                    core.env.reached("store: a range was set aside");
+                    core.shared.tail_mut().retiring_mut().set_aside(id, cause);
+                    Ok(())
+                }
+            }
         }
     }
+}
+
+/// Begins the slice's transaction, once everything that `ranges` are about is in the tables.
+fn prepare(core: &mut Core, ranges: &[(Arc<str>, Range)]) -> Result<(), Obstacle> {
+    for (stream, range) in ranges {
+        let row = index::stream(&core.connection, stream).map_err(Obstacle::of(stream, range))?;
+        if row.map_or(0, |row| row.head.version.get()) < range.last {
+            // What is in the tail is not rewritten there.
+            core.flush().map_err(Obstacle::General)?;
+            break;
+        }
+    }
+    core.begin().map_err(Obstacle::General)
+}
+
+/// What is in the way of a slice.
+enum Obstacle {
+    /// Something that is in the way of every range.
+    General(StoreError),
+    /// Something that is in the way of this range, and of no other as far as is known.
+    Range { stream: Arc<str>, id: i64, cause: StoreError },
+}
+
+impl Obstacle {
+    fn of(stream: &Arc<str>, range: &Range) -> impl FnOnce(StoreError) -> Self {
+        move |cause| Self::Range { stream: stream.clone(), id: range.id, cause }
+    }
+
+    /// Told by what the system said, where that is not about one range alone.
+    fn explained(self, core: &Core) -> Self {
+        let (Self::General(cause) | Self::Range { cause, .. }) = &self;
+        let cause = explained(&core.connection, cause.clone());
+        match self {
+            Self::Range { stream, id, .. } if !is_general(&cause) => Self::Range { stream, id, cause },
+            _ => Self::General(cause),
+        }
+    }
+}
+
+/// Whether what follows would meet it as well.
+fn is_general(cause: &StoreError) -> bool {
+    use StoreError::{Busy, Closed, DiskFull, OutcomeUnknown};
+    matches!(cause, DiskFull | Busy | Closed | OutcomeUnknown) || is_fatal(cause)
 }
 
 /// A slice in the making.
@@ -153,8 +214,8 @@ struct Slice {
     bytes: usize,
     /// The first positions of the blocks that it rewrote.
     blocks: Vec<u64>,
-    /// How far it came: stream, range, next version.
-    done: Vec<(Arc<str>, i64, u64)>,
+    /// How far it came: range, next version.
+    done: Vec<(i64, u64)>,
 }
 
 impl Slice {
@@ -169,7 +230,7 @@ impl Slice {
         let positions = index::versions(&core.connection, row.id, range.next, range.last, SLICE_EVENTS)?;
         let next = range.next + self.make_stubs(core, &positions, range.stub)? as u64;
         retiring::put(&core.connection, stream, &Range { next, ..*range })?;
-        self.done.push((stream.clone(), range.id, next));
+        self.done.push((range.id, next));
         Ok(())
     }
 

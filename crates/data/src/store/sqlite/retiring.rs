@@ -7,8 +7,12 @@
 //!
 //! Ordering for readers: a range is looked up before the database is, and leaves this list after the blocks without its
 //! data are committed and those with it have left the cache. So each reader finds the range, or blocks that were rewritten.
+//!
+//! Ranges take turns, in order of arrival: neither a long one nor many of one stream keep others waiting. One that damage is
+//! in the way of is set aside. How many there may be is [limited](crate::store::Limits::forgetting): whoever forgets faster
+//! than the disk does is refused, and memory stays bounded.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
 use rusqlite::{Connection, Row, params};
 
@@ -34,56 +38,135 @@ pub(super) struct Range {
     pub(super) stub: Stub,
 }
 
-/// Ranges by stream.
+/// What is to be forgotten, of every stream, in order of arrival.
+///
+/// Invariant: the ranges of a stream do not overlap; each stands in `due` or in `aside`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Retiring(BTreeMap<Arc<str>, Vec<Range>>);
+pub(super) struct Retiring {
+    /// The ranges of each stream, by their last version.
+    streams: BTreeMap<Arc<str>, BTreeMap<u64, Range>>,
+    /// What a slice may take up, by id: where each range stands in `streams`.
+    due: BTreeMap<i64, Place>,
+    /// What damage is in the way of, until somebody asks for it.
+    aside: BTreeMap<i64, (Place, StoreError)>,
+    /// The range that the last slice ended with: the next one begins behind it, so that each has its turn.
+    turn: i64,
+}
+
+/// Where a range stands: its stream and its last version.
+type Place = (Arc<str>, u64);
 
 impl Retiring {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// How many ranges there are.
+    pub(super) fn len(&self) -> usize {
+        self.due.len() + self.aside.len()
     }
 
-    /// Whether events of `stream` still lie in the blocks.
-    pub(super) fn holds(&self, stream: &str) -> bool {
-        self.0.contains_key(stream)
+    /// How many ranges are set aside.
+    pub(super) fn aside(&self) -> usize {
+        self.aside.len()
+    }
+
+    /// Whether a range is set aside that may be taken up again by itself.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.aside.values().any(|(_, cause)| !is_damage(cause))
+    }
+
+    /// Whether there is something that a slice can take up.
+    pub(super) fn is_due(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// What became of forgetting `stream`, or all streams; `None` while it goes on.
+    pub(super) fn outcome(&self, stream: Option<&str>) -> Option<Result<(), StoreError>> {
+        let Some(stream) = stream else {
+            let first = self.aside.values().next();
+            return self.due.is_empty().then(|| first.map_or(Ok(()), |(_, cause)| Err(cause.clone())));
+        };
+        let Some(ranges) = self.streams.get(stream) else { return Some(Ok(())) };
+        if ranges.values().any(|range| self.due.contains_key(&range.id)) {
+            return None;
+        }
+        let cause = ranges.values().find_map(|range| self.aside.get(&range.id));
+        Some(cause.map_or(Ok(()), |(_, cause)| Err(cause.clone())))
     }
 
     pub(super) fn add(&mut self, stream: &Arc<str>, range: Range) {
-        self.0.entry(stream.clone()).or_default().push(range);
+        self.due.insert(range.id, (stream.clone(), range.last));
+        self.streams.entry(stream.clone()).or_default().insert(range.last, range);
     }
 
-    /// What is to be done next: at most `count` ranges.
-    pub(super) fn first(&self, count: usize) -> Vec<(Arc<str>, Range)> {
-        let ranges = self.0.iter().flat_map(|(stream, ranges)| ranges.iter().map(|range| (stream.clone(), *range)));
-        ranges.take(count).collect()
+    /// What is to be done next, at most `count` ranges: in order of arrival, from where the last slice ended.
+    pub(super) fn next(&self, count: usize) -> Vec<(Arc<str>, Range)> {
+        let after = (Bound::Excluded(self.turn), Bound::Unbounded);
+        let places = self.due.range(after).chain(self.due.range(..=self.turn));
+        let range = |(_, (stream, last)): (&i64, &Place)| Some((stream.clone(), *self.streams.get(stream)?.get(last)?));
+        places.filter_map(range).take(count).collect()
     }
 
-    /// The versions before `next` of a range are done.
-    pub(super) fn advance(&mut self, stream: &str, id: i64, next: u64) {
-        let Some(ranges) = self.0.get_mut(stream) else { return };
-        ranges.iter_mut().filter(|range| range.id == id).for_each(|range| range.next = next);
-        ranges.retain(|range| range.next <= range.last);
+    /// The versions before `next` of a range are done, and others have their turn.
+    pub(super) fn advance(&mut self, id: i64, next: u64) {
+        self.turn = id;
+        let Some((stream, last)) = self.due.get(&id) else { return };
+        let Some(ranges) = self.streams.get_mut(stream) else { return };
+        if next <= *last {
+            ranges.entry(*last).and_modify(|range| range.next = next);
+            return;
+        }
+        ranges.remove(last);
         if ranges.is_empty() {
-            self.0.remove(stream);
+            self.streams.remove(stream);
+        }
+        self.due.remove(&id);
+    }
+
+    /// Sets a range aside: others go on. See [`take_up`](Self::take_up) and [`take_up_delayed`](Self::take_up_delayed).
+    pub(super) fn set_aside(&mut self, id: i64, cause: StoreError) {
+        if let Some(place) = self.due.remove(&id) {
+            self.aside.insert(id, (place, cause));
+        }
+    }
+
+    /// Has what was set aside of `stream`, or of all streams, tried again: somebody asks for it.
+    pub(super) fn take_up(&mut self, stream: Option<&str>) {
+        self.take_up_where(|(of, _), _| stream.is_none_or(|stream| **of == *stream));
+    }
+
+    /// Has what was set aside for something else than damage tried again: it may have passed.
+    pub(super) fn take_up_delayed(&mut self) {
+        self.take_up_where(|_, cause| !is_damage(cause));
+    }
+
+    fn take_up_where(&mut self, wanted: impl Fn(&Place, &StoreError) -> bool) {
+        for (id, (place, _)) in self.aside.extract_if(.., |_, (place, cause)| wanted(place, cause)) {
+            self.due.insert(id, place);
         }
     }
 
     /// What the log shows of `event`, if that is not what lies in its block.
     pub(super) fn shown(&self, event: &Recorded) -> Option<Recorded> {
-        if self.0.is_empty() || event.stub().is_some() {
+        if self.streams.is_empty() || event.stub().is_some() {
             return None;
         }
-        self.range(event).map(|range| event.to_stub(range.stub))
+        self.range(event.stream(), event.version().get()).map(|range| event.to_stub(range.stub))
     }
 
     /// Whether `event` is one of those that still lie in the blocks.
     pub(super) fn covers(&self, event: &Recorded) -> bool {
-        self.range(event).is_some()
+        self.range(event.stream(), event.version().get()).is_some()
     }
 
-    fn range(&self, event: &Recorded) -> Option<&Range> {
-        let version = event.version().get();
-        self.0.get(event.stream())?.iter().find(|range| (range.next..=range.last).contains(&version))
+    fn range(&self, stream: &str, version: u64) -> Option<&Range> {
+        let (_, range) = self.streams.get(stream)?.range(version..).next()?;
+        (range.next <= version).then_some(range)
+    }
+}
+
+/// Whether it stays until somebody mends it.
+fn is_damage(cause: &StoreError) -> bool {
+    match cause {
+        StoreError::NotWiped { cause, .. } => is_damage(cause),
+        cause => matches!(cause, StoreError::Corrupt { .. }),
     }
 }
 
@@ -94,7 +177,8 @@ pub(super) fn insert(
     (first, last): (u64, u64),
     stub: Stub,
 ) -> Result<Range, StoreError> {
-    // Not the largest id ever: a range that is gone leaves no reference to its id.
+    // Behind all that are there, so that ids tell the order of arrival. Not the largest id ever: a range that is gone leaves
+    // no reference to its id.
     let id: i64 = connection
         .prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM quorate_retiring")
         .and_then(|mut select| select.query_row([], |row| row.get(0)))
@@ -168,4 +252,81 @@ pub(super) fn load(connection: &Connection) -> Result<Retiring, StoreError> {
         retiring.add(&stream, range);
     }
     Ok(retiring)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Range, Retiring, StoreError, Stub, corrupt};
+
+    /// Ranges of versions `first` to `last` by stream; their ids count from 1.
+    fn retiring(ranges: &[(&str, u64, u64)]) -> Retiring {
+        let mut retiring = Retiring::default();
+        for ((stream, next, last), id) in ranges.iter().zip(1..) {
+            retiring.add(&Arc::from(*stream), Range { id, next: *next, last: *last, stub: Stub::Truncated });
+        }
+        retiring
+    }
+
+    fn turns(retiring: &Retiring, count: usize) -> Vec<i64> {
+        retiring.next(count).iter().map(|(_, range)| range.id).collect()
+    }
+
+    #[test]
+    fn ranges_take_turns_in_order_of_arrival() {
+        let mut retiring = retiring(&[("z", 1, 1_000_000), ("a", 1, 5), ("m", 1, 5), ("a", 6, 9)]);
+        assert_eq!(turns(&retiring, 3), [1, 2, 3]);
+        retiring.advance(1, 4_097);
+        assert_eq!(turns(&retiring, 9), [2, 3, 4, 1], "a long one stands behind the others now");
+        retiring.advance(2, 6);
+        retiring.advance(3, 6);
+        assert_eq!((turns(&retiring, 9), retiring.len()), (vec![4, 1], 2));
+        assert_eq!(retiring.next(2)[1].1.next, 4_097, "it goes on where it was");
+        retiring.advance(4, 10);
+        assert_eq!(turns(&retiring, 9), [1]);
+        retiring.advance(1, 1_000_001);
+        assert!(!retiring.is_due() && retiring.len() == 0 && retiring.streams.is_empty());
+    }
+
+    #[test]
+    fn a_version_is_covered_by_its_range_alone() {
+        let ranges: Vec<(&str, u64, u64)> = (0..1_000).map(|n| ("s", n * 10 + 1, n * 10 + 5)).collect();
+        let mut retiring = retiring(&ranges);
+        for version in 0..10_010 {
+            let covered = version > 0 && (version - 1) % 10 < 5 && version < 10_000;
+            let range = retiring.range("s", version);
+            assert_eq!(range.is_some(), covered, "version {version}");
+            assert!(range.is_none_or(|range| (range.next..=range.last).contains(&version)));
+        }
+        retiring.advance(1, 3);
+        assert_eq!([1, 2, 3].map(|version| retiring.range("s", version).is_some()), [false, false, true]);
+        assert!(retiring.range("t", 3).is_none());
+    }
+
+    #[test]
+    fn a_range_that_is_set_aside_leaves_others_alone_and_is_taken_up_when_somebody_asks() {
+        let mut retiring = retiring(&[("a", 1, 5), ("z", 1, 5), ("a", 6, 9)]);
+        let not_wiped = |cause| StoreError::NotWiped { stream: "a".into(), cause: Arc::new(cause) };
+        retiring.set_aside(1, not_wiped(corrupt("quorate_block, row 1", "it rotted")));
+        assert_eq!((turns(&retiring, 9), retiring.len(), retiring.aside()), (vec![2, 3], 3, 1));
+        assert!(retiring.range("a", 3).is_some(), "nobody is shown what was forgotten");
+        assert!(retiring.outcome(Some("a")).is_none(), "its other range is still at work");
+        retiring.advance(3, 10);
+        assert!(matches!(retiring.outcome(Some("a")), Some(Err(StoreError::NotWiped { .. }))));
+        assert!(retiring.outcome(Some("z")).is_none() && retiring.outcome(None).is_none());
+        retiring.advance(2, 6);
+        assert!(matches!(retiring.outcome(Some("z")), Some(Ok(()))));
+        assert!(matches!(retiring.outcome(None), Some(Err(StoreError::NotWiped { .. }))));
+        retiring.take_up_delayed();
+        retiring.take_up(Some("z"));
+        assert!(!retiring.is_due(), "damage does not pass by itself");
+        retiring.take_up(Some("a"));
+        assert_eq!(turns(&retiring, 9), [1]);
+        retiring.set_aside(1, not_wiped(StoreError::Busy));
+        assert!(retiring.is_delayed());
+        retiring.take_up_delayed();
+        retiring.advance(1, 6);
+        assert!(matches!(retiring.outcome(None), Some(Ok(()))));
+    }
 }

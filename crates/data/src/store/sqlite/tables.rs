@@ -10,8 +10,9 @@ use super::{
 };
 use crate::store::{OpenError, StoreError, Timeline};
 
-/// The schema's version. Forward only: a newer one is refused.
-pub(super) const VERSION: u32 = 1;
+/// The schema's version. Forward only: a newer one is refused. So is 1, which stands for what changed from day to day before
+/// the first release.
+pub(super) const VERSION: u32 = 2;
 
 // Every row of ours carries a checksum in which its key takes part: `verify` can name the row that rotted.
 const TABLES: &str = "
@@ -66,6 +67,9 @@ pub(super) fn prepare(path: &Path, store: u64) -> Result<Connection, OpenError> 
             create(&connection, store).map_err(io)?;
         }
         (APPLICATION_ID, VERSION) => connection::claim(&connection).map_err(io)?,
+        (APPLICATION_ID, found) if found < VERSION => {
+            return Err(OpenError::Older { path: path.into(), found, known: VERSION });
+        }
         (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),
         _ => return Err(OpenError::Foreign { path: path.into() }),
     }

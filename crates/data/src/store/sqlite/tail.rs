@@ -223,6 +223,11 @@ impl Tail {
         &self.retiring
     }
 
+    /// How many ranges that is, the group being written included.
+    pub(super) fn forgetting(&self) -> usize {
+        self.retiring.len() + self.changes.iter().filter(|change| change.range.is_some()).count()
+    }
+
     /// The same as the writer sees it: the group being written included.
     pub(super) fn own_retiring(&self) -> Arc<Retiring> {
         let mut retiring = self.retiring.clone();

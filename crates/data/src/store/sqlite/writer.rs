@@ -188,11 +188,14 @@ impl Writer {
             }
             self.run_group(std::mem::take(&mut group));
             match job {
-                Job::Settle(stream, reply) => self.settling.push((stream, reply)),
+                Job::Settle(stream, reply) => self.settle((stream, reply)),
                 Job::Archived(made, reply) => drop(reply.send(archive::enter(&mut self.core(), &made))),
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
                 Job::Flush(reply) => {
                     let mut core = self.core();
+                    if core.shared.tail().retiring().is_delayed() {
+                        core.shared.tail_mut().retiring_mut().take_up_delayed();
+                    }
                     let flushed = core.flush();
                     core.empty_log();
                     drop(reply.send(flushed));
@@ -213,8 +216,8 @@ impl Writer {
 
     /// Takes a slice of forgotten data out of the blocks, and answers who waits for that. Whether it did something.
     fn forget_some(&mut self) -> bool {
-        let any = !self.core().shared.tail().retiring().is_empty();
-        let sliced = any.then(|| retire::slice(&mut self.core()));
+        let due = self.core().shared.tail().retiring().is_due();
+        let sliced = due.then(|| retire::slice(&mut self.core()));
         match &sliced {
             // It stays written down, and is tried again when there is something else to do, or once a second.
             Some(Err(cause)) => {
@@ -227,21 +230,30 @@ impl Writer {
         matches!(sliced, Some(Ok(())))
     }
 
+    /// Waits for what a stream, or any, forgets. Who asks has what was set aside tried again.
+    fn settle(&mut self, settling: Settling) {
+        let core = self.core();
+        if core.shared.tail().retiring().aside() > 0 {
+            core.shared.tail_mut().retiring_mut().take_up(settling.0.as_ref().map(Name::as_str));
+        }
+        drop(core);
+        self.settling.push(settling);
+    }
+
     fn answer_settled(&mut self) {
         let mut core = self.core();
         let retiring = core.shared.tail().retiring().clone();
-        let waits = |stream: &Option<Name>| match stream {
-            Some(stream) => retiring.holds(stream.as_str()),
-            None => !retiring.is_empty(),
-        };
-        if self.settling.iter().any(|(stream, _)| !waits(stream)) {
+        let outcome = |stream: &Option<Name>| retiring.outcome(stream.as_ref().map(Name::as_str));
+        if self.settling.iter().any(|(stream, _)| outcome(stream).is_some()) {
             core.empty_log();
         }
         drop(core);
-        let (waiting, settled): (Vec<Settling>, Vec<Settling>) =
-            std::mem::take(&mut self.settling).into_iter().partition(|(stream, _)| waits(stream));
-        self.settling = waiting;
-        settled.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
+        for (stream, reply) in std::mem::take(&mut self.settling) {
+            match outcome(&stream) {
+                Some(outcome) => drop(reply.send(outcome)),
+                None => self.settling.push((stream, reply)),
+            }
+        }
     }
 
     fn run_group(&mut self, jobs: Vec<Job>) {

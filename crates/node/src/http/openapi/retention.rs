@@ -54,6 +54,8 @@ pub(super) fn schemas() -> Value {
             "token": text,
         })),
         "SetMetadata": closed(&[], json!({
+            "stream": { "type": "string", "description": "As it was read; the stream of the path" },
+            "metadataversion": { "description": "As it was read: what the metadata have to be at still, as `If-Match` says it, or `If-None-Match: *` for 0", "allOf": [given] },
             "max-count": { "description": "Keep the newest so many events; at least 1", "allOf": [given] },
             "max-age": age,
             "values": values,

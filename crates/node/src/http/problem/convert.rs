@@ -25,7 +25,12 @@ impl From<StoreError> for Problem {
             StoreError::InvalidQuery(cause) => return cause.clone().into(),
             StoreError::KeyMissing { .. } => Code::KeyMissing,
             StoreError::DiskFull => Code::DiskFull,
-            StoreError::Overloaded { .. } => Code::Overloaded,
+            StoreError::Overloaded { .. } | StoreError::Forgetting { .. } => Code::Overloaded,
+            StoreError::NotWiped { cause, .. } => {
+                let damaged = matches!(**cause, StoreError::Corrupt { .. });
+                let code = if damaged { Code::StoreCorrupt } else { Code::StoreFailed };
+                return Self::of(code, &error).retry(error.retry()).partial();
+            }
             StoreError::Closed => Code::ShuttingDown,
             StoreError::OutcomeUnknown => Code::OutcomeUnknown,
             StoreError::Corrupt { .. } => Code::StoreCorrupt,
@@ -209,6 +214,7 @@ impl From<ArchiveError> for Problem {
         let told = |code| Self::of(code, &error);
         match &error {
             ArchiveError::Exists { name } => told(Code::ArchiveExists).with("archive", name.as_str()),
+            ArchiveError::NoStream { stream } => told(Code::StreamNotFound).with("stream", stream.as_str()),
             ArchiveError::Nothing { stream, .. } => told(Code::NothingToArchive).with("stream", stream.as_str()),
             ArchiveError::Overtaken { stream } => {
                 told(Code::StreamOvertaken).with("stream", stream.as_str()).retry(Retry::Now)
