@@ -219,6 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test opens the file as another process would")]
     fn a_lock_is_never_held_on_a_file_that_lost_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
