@@ -113,7 +113,7 @@ fn atomic_add() -> Contender {
     let shared = Arc::new(AtomicU64::new(0));
     threaded("one shared add", move || {
         let shared = shared.clone();
-        move || drop(black_box(shared.fetch_add(1, Ordering::Relaxed)))
+        move || _ = black_box(shared.fetch_add(1, Ordering::Relaxed))
     })
 }
 
@@ -121,7 +121,7 @@ fn clock() -> Contender {
     let env = Env::real();
     threaded("Env::mono", move || {
         let env = env.clone();
-        move || drop(black_box(env.mono()))
+        move || _ = black_box(env.mono())
     })
 }
 
