@@ -26,10 +26,12 @@ use quorate_resilience::{
     dice::Dice,
     latency::Latency,
     rate_limit::{Limiter, Rate},
-    timeout::{Alarm, Timers},
+    retry,
+    stack::{Plain, Stack},
+    timeout::{self, Alarm, Timers},
 };
 use quorate_runtime::Env;
-use tower::Service;
+use tower::{Layer as _, Service};
 
 const SUCCESS: Outcome = Outcome::Upstream(Class::Success);
 
@@ -74,6 +76,7 @@ fn figures() -> Vec<(&'static str, Vec<Contender>)> {
         ("bulkhead", vec![our_bulkhead(false), our_bulkhead(true), tower_limit()]),
         ("timeout", vec![our_timeout(), tower_timeout()]),
         ("latency", vec![our_latency()]),
+        ("stack", vec![our_stack(), tower_stack()]),
     ]
 }
 
@@ -110,7 +113,7 @@ fn atomic_add() -> Contender {
     let shared = Arc::new(AtomicU64::new(0));
     threaded("one shared add", move || {
         let shared = shared.clone();
-        move || drop(black_box(shared.fetch_add(1, Ordering::Relaxed)))
+        move || _ = black_box(shared.fetch_add(1, Ordering::Relaxed))
     })
 }
 
@@ -118,7 +121,7 @@ fn clock() -> Contender {
     let env = Env::real();
     threaded("Env::mono", move || {
         let env = env.clone();
-        move || drop(black_box(env.mono()))
+        move || _ = black_box(env.mono())
     })
 }
 
@@ -280,5 +283,39 @@ fn our_latency() -> Contender {
     threaded("quorate", move || {
         let latency = latency.clone();
         move || latency.record(now(), black_box(Duration::from_micros(700)))
+    })
+}
+
+/// Everything that a call may pass: rate limit, deadline, two breakers, bulkhead, retry with its budget, timeout.
+fn our_stack() -> Contender {
+    let rate = Rate::new(NonZeroU32::new(10_000_000).expect("not zero"), Duration::from_secs(1));
+    let stack = Stack::builder("bench".parse().expect("a name"))
+        .limit(rate.with_burst(NonZeroU32::MAX))
+        .timeouts(timeout::Config::default())
+        .breaker(circuit_breaker::Config::default())
+        .bulkhead(bulkhead::Config::default())
+        .retry(retry::Config::default(), retry::BudgetConfig::default())
+        .endpoint_breaker(circuit_breaker::Config::default())
+        .build(&Timers::new(&Env::real()), Plain::idempotent())
+        .expect("a valid stack");
+    threaded("quorate", move || {
+        let mut service = stack.layer(tower::service_fn(|n: u64| std::future::ready(Ok::<_, ()>(n))));
+        move || {
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(pin!(service.call(black_box(1))).poll(&mut cx).is_ready());
+        }
+    })
+}
+
+/// What tower has of it: a timeout and a concurrency limit.
+fn tower_stack() -> Contender {
+    in_runtime("tower timeout + limit", || {
+        let service = tower::service_fn(|n: u64| std::future::ready(Ok::<_, tower::BoxError>(n)));
+        let service = tower::limit::ConcurrencyLimit::new(service, 100);
+        let mut service = tower::timeout::Timeout::new(service, Duration::from_secs(10));
+        move |cx| {
+            assert!(service.poll_ready(cx).is_ready());
+            assert!(pin!(service.call(black_box(1))).poll(cx).is_ready());
+        }
     })
 }

@@ -45,7 +45,6 @@ mod pool;
 
 use std::{
     io,
-    net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -208,7 +207,8 @@ impl Client {
 
     async fn dial(&self, endpoint: &Authority) -> io::Result<http1::SendRequest<Outgoing>> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses(endpoint).await? {
+        let host = endpoint.host().trim_start_matches('[').trim_end_matches(']');
+        for address in self.env.net().resolve(host, endpoint.port_u16().unwrap_or(80)).await? {
             let io = match self.env.net().connect(address).await {
                 Ok(io) => io,
                 Err(cause) => {
@@ -261,15 +261,6 @@ fn endpoint(uri: &Uri) -> Result<Authority, Error> {
         return Err(wrong("it holds a user's name: that belongs into a header"));
     }
     Ok(authority.clone())
-}
-
-async fn addresses(endpoint: &Authority) -> io::Result<Vec<SocketAddr>> {
-    let port = endpoint.port_u16().unwrap_or(80);
-    let host = endpoint.host().trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = host.parse() {
-        return Ok(vec![SocketAddr::new(address, port)]);
-    }
-    Ok(tokio::net::lookup_host((host, port)).await?.collect())
 }
 
 impl<B> Service<Request<B>> for Client

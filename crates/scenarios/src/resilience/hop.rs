@@ -34,7 +34,8 @@ type Next = Guarded<Client, Http<Judge>>;
 
 /// Serves until the world ends: each request becomes one call to `next`.
 pub(super) async fn run(env: Env, next: SocketAddr) -> Result<(), String> {
-    let backoff = Backoff { base: Duration::from_millis(100), cap: CAP, jitter: Jitter::Full };
+    // Long from the first wait on, so that what waits is a part of what the budget has to see.
+    let backoff = Backoff { base: CAP, cap: CAP, jitter: Jitter::Full };
     let attempts = NonZeroU32::new(ATTEMPTS).unwrap_or(NonZeroU32::MIN);
     let second = Duration::from_secs(1);
     let judge: Judge = Client::judge;
