@@ -1,6 +1,6 @@
 //! Listening and dialling, as boxed byte streams.
 
-use std::{io, net::SocketAddr};
+use std::{future::ready, io, net::SocketAddr};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -16,6 +16,12 @@ pub trait Net: Send + Sync {
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
     /// Dials `to`. Callers bring the deadline: a dial into a void never ends by itself.
     fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+    /// The addresses of `host`, in the order in which they are to be tried. A network without names knows addresses alone.
+    fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let found = host.parse().map(|address| vec![SocketAddr::new(address, port)]);
+        let unknown = format!("`{host}` is no address, and this network has no names");
+        Box::pin(ready(found.map_err(|_| io::Error::new(io::ErrorKind::NotFound, unknown))))
+    }
 }
 
 /// A socket that accepts connections.
@@ -44,6 +50,11 @@ impl Net for RealNet {
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Io>)
         })
+    }
+
+    fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let host = host.to_owned();
+        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }
 }
 
