@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     event::Position,
-    store::{DynTx, Store},
+    store::{DynTx, Store, StoreError},
 };
 
 /// The views of a store. Cheap to clone; clones are the same.
@@ -71,6 +71,11 @@ impl Views {
         config: Config,
         effects: Option<Arc<dyn EffectHandler>>,
     ) -> Result<View, ViewError> {
+        let engine = self.shared.store.capabilities();
+        if config.mode == Mode::Inline && !engine.inline_views {
+            let what = "keep a view in the transactions that append";
+            return Err(StoreError::Unsupported { engine: engine.engine, what }.into());
+        }
         let code = Arc::new(Registered::new(&self.shared.store, projection, config).await?);
         let key = (code.name.clone(), code.version);
         if self.shared.code().contains_key(&key) {
@@ -86,7 +91,7 @@ impl Views {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
         }
         for build in &found {
-            self.launch(build, &code);
+            self.launch(build, &code)?;
         }
         self.replace_stale_soon(found);
         if let Some(handler) = effects {
@@ -115,14 +120,14 @@ impl Views {
         View::new(self.shared.clone(), name)
     }
 
-    fn launch(&self, build: &BuildRow, code: &Arc<Registered>) {
+    fn launch(&self, build: &BuildRow, code: &Arc<Registered>) -> Result<(), StoreError> {
         let local = Arc::new(Local::new(build.shards));
-        self.shared.running().insert(build.build, local.clone());
         let namespace = Namespace::new(build.view.clone(), build.build);
         if build.mode == Mode::Inline {
             let (code, namespace) = (code.clone(), namespace.clone());
-            self.shared.store.follow(Arc::new(Inline { code, namespace, local: local.clone() }));
+            self.shared.store.follow(Arc::new(Inline { code, namespace, local: local.clone() }))?;
         }
+        self.shared.running().insert(build.build, local.clone());
         for shard in 0..build.shards {
             let runner = Runner {
                 shared: self.shared.clone(),
@@ -134,6 +139,7 @@ impl Views {
             };
             self.shared.tasks.spawn("view", runner.run());
         }
+        Ok(())
     }
 
     /// The view of that name.
@@ -170,7 +176,7 @@ impl Views {
             Box::pin(async move { builds::begin(tx, &code, head, switch).await })
         });
         let begun = begun.await.map_err(ViewError::of_transaction)?;
-        self.launch(&begun, &code);
+        self.launch(&begun, &code)?;
         Ok(begun.build)
     }
 

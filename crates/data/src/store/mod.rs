@@ -44,6 +44,7 @@ mod limits;
 mod query;
 pub mod retention;
 mod rooms;
+mod shape;
 pub mod sqlite;
 mod token;
 mod tx;
