@@ -41,6 +41,7 @@ mod error;
 mod follower;
 mod handle;
 mod limits;
+pub mod postgres;
 mod query;
 pub mod retention;
 mod rooms;
