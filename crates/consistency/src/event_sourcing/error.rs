@@ -262,6 +262,9 @@ pub enum SetupError {
         /// What is wrong.
         what: String,
     },
+    /// The store cannot hold the states.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The category holds a `-`, which ends it.
     #[error("category `{category}` is empty or holds a `-`, which would end it")]
     Category {

@@ -34,8 +34,11 @@ async fn look(views: &Views, code: &Arc<Registered>) {
         if !is_current {
             return;
         }
-        match builds::of(&mut &*store, code).await {
-            Ok(found) => found.iter().for_each(|build| views.launch(build, code, Hold::StandsBy)),
+        let launched = builds::of(&mut &*store, code).await.and_then(|found| {
+            found.iter().try_for_each(|build| views.launch(build, code, Hold::StandsBy)).map_err(ViewError::from)
+        });
+        match launched {
+            Ok(()) => {}
             Err(ViewError::Store(StoreError::Closed)) => return,
             Err(failed) => {
                 tracing::warn!(view = %code.name, %failed, "builds of others are looked for later");

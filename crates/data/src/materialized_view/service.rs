@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     event::Position,
-    store::{DynTx, Store},
+    store::{DynTx, Store, StoreError},
 };
 
 /// The views of a store. Cheap to clone; clones are the same.
@@ -74,6 +74,11 @@ impl Views {
         config: Config,
         effects: Option<Arc<dyn EffectHandler>>,
     ) -> Result<View, ViewError> {
+        let engine = self.shared.store.capabilities();
+        if config.mode == Mode::Inline && !engine.inline_views {
+            let what = "keep a view in the transactions that append";
+            return Err(StoreError::Unsupported { engine: engine.engine, what }.into());
+        }
         let code = Arc::new(Registered::new(&self.shared.store, projection, config).await?);
         let key = (code.name.clone(), code.version);
         if self.shared.code().contains_key(&key) {
@@ -89,7 +94,7 @@ impl Views {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
         }
         for build in &found {
-            self.launch(build, &code, Hold::None);
+            self.launch(build, &code, Hold::None)?;
         }
         self.replace_stale_soon(found);
         self.shared.tasks.spawn("adopt", adopt::run(self.clone(), code.clone()));
@@ -120,15 +125,16 @@ impl Views {
     }
 
     /// Has this process keep a build up to date, unless it does already.
-    pub(super) fn launch(&self, build: &BuildRow, code: &Arc<Registered>, hold: Hold) {
+    pub(super) fn launch(&self, build: &BuildRow, code: &Arc<Registered>, hold: Hold) -> Result<(), StoreError> {
         let local = match self.shared.running().entry(build.build) {
-            Entry::Occupied(_) => return,
+            Entry::Occupied(_) => return Ok(()),
             Entry::Vacant(place) => place.insert(Arc::new(Local::new(build.shards))).clone(),
         };
         let namespace = Namespace::new(build.view.clone(), build.build);
         if build.mode == Mode::Inline {
             let (code, namespace) = (code.clone(), namespace.clone());
-            self.shared.store.follow(Arc::new(Inline { code, namespace, local: local.clone() }));
+            let followed = self.shared.store.follow(Arc::new(Inline { code, namespace, local: local.clone() }));
+            followed.inspect_err(|_| drop(self.shared.running().remove(&build.build)))?;
         }
         for shard in 0..build.shards {
             let runner = Runner {
@@ -141,6 +147,7 @@ impl Views {
             };
             self.shared.tasks.spawn("view", runner.run(hold));
         }
+        Ok(())
     }
 
     /// The view of that name.
@@ -177,7 +184,7 @@ impl Views {
             Box::pin(async move { builds::begin(tx, &code, head, switch).await })
         });
         let begun = begun.await.map_err(ViewError::of_transaction)?;
-        self.launch(&begun, &code, Hold::None);
+        self.launch(&begun, &code, Hold::None)?;
         Ok(begun.build)
     }
 

@@ -43,8 +43,20 @@ pub trait Backend: Send + Sync {
     fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
-    /// Has `follower` take in events in the transactions that append them, from now on.
-    fn follow(&self, follower: Arc<dyn Follower>);
+    /// Has `follower` take in events in the transactions that append them, from now on; see
+    /// [`inline_views`](Capabilities::inline_views).
+    fn follow(&self, follower: Arc<dyn Follower>) -> Result<(), StoreError>;
+    /// The newest append that is readable: what [`Store::token`](super::Store::token) stands for.
+    fn newest(&self) -> u64 {
+        self.head().borrow().get()
+    }
+    /// Where in the log append number `append` ends; `None` while it is not readable. Where appends are numbered by
+    /// positions, each is its own place.
+    fn place(&self, append: u64) -> BoxFuture<'_, Result<Option<Position>, StoreError>> {
+        let place = Position::new(append);
+        let readable = *self.head().borrow() >= place;
+        Box::pin(std::future::ready(Ok(readable.then_some(place))))
+    }
     /// Reads a page of a stream.
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>>;
     /// Reads a page of the log.
@@ -203,6 +215,15 @@ pub struct Capabilities {
     pub application_tables: bool,
     /// A consistent copy can be taken while it is in use.
     pub online_backup: bool,
-    /// A data subject can be erased.
+    /// A data subject can be erased, and events can be sealed with its key.
     pub erasure: bool,
+    /// Streams have metadata, and can be truncated, closed and archived.
+    pub retention: bool,
+    /// A [`Follower`] takes in events in the transaction that appends them.
+    pub inline_views: bool,
+    /// An append's number, which its token carries, is the position of its last event.
+    pub tokens_are_positions: bool,
+    /// Inside a transaction the log ends with the transaction's own appends. Where it is false, these have no position
+    /// ([`Position::ZERO`]) before the commit, and are read from their streams alone.
+    pub own_log_in_transaction: bool,
 }

@@ -86,6 +86,23 @@ pub enum StoreError {
     /// A query breaks a rule.
     #[error("the query was refused")]
     InvalidQuery(#[from] InvalidQuery),
+    /// The database could not be reached in time.
+    #[error("the database cannot be reached ({what}): nothing was written")]
+    Unreachable {
+        /// What came of the last attempt.
+        what: String,
+    },
+    /// The database accepts no writes: it is a standby, or somebody made it read-only.
+    #[error("the database is read-only: nothing was written")]
+    ReadOnly,
+    /// This engine cannot do it: see [`Capabilities`](super::Capabilities).
+    #[error("the {engine} store cannot {what}")]
+    Unsupported {
+        /// The engine.
+        engine: &'static str,
+        /// What it cannot do.
+        what: &'static str,
+    },
     /// The engine failed otherwise.
     #[error("the storage engine failed while {doing}")]
     Engine {
@@ -101,15 +118,16 @@ impl StoreError {
     /// Whether repeating can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::DiskFull => Retry::After(Duration::from_secs(5)),
+            Self::DiskFull | Self::ReadOnly => Retry::After(Duration::from_secs(5)),
             Self::Overloaded { .. } | Self::Forgetting { .. } | Self::Busy => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
-            Self::Closed => Retry::After(Duration::from_secs(1)),
+            Self::Closed | Self::Unreachable { .. } => Retry::After(Duration::from_secs(1)),
             Self::NotWiped { cause, .. } => cause.retry(),
             Self::Corrupt { .. }
             | Self::KeyMissing { .. }
             | Self::TooMuch { .. }
             | Self::InvalidQuery(_)
+            | Self::Unsupported { .. }
             | Self::Engine { .. } => Retry::Never,
         }
     }
@@ -132,6 +150,18 @@ pub enum OpenError {
         path: PathBuf,
         /// The file system.
         kind: &'static str,
+    },
+    /// The address of a database is none, or asks for what this store does not do.
+    #[error("this is no address of a database that can be used: {what}")]
+    Address {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The database cannot hold a store as it is.
+    #[error("the database cannot hold a store: {what}")]
+    Unsuitable {
+        /// What is in the way, and what to do.
+        what: String,
     },
     /// A newer quorate made it.
     #[error("`{path}` has schema version {found}, this quorate knows up to {known}: use a newer quorate")]

@@ -111,7 +111,13 @@ impl Store {
 
     /// The token of the newest readable append.
     pub fn token(&self) -> Token {
-        Token::new(self.timeline(), self.head().get())
+        Token::new(self.timeline(), self.backend.newest())
+    }
+
+    /// Where in the log the append of `token` ends; `None` while it is not readable here. A token of another
+    /// [timeline](Self::timeline) means nothing here: compare first.
+    pub async fn place(&self, token: Token) -> Result<Option<Position>, StoreError> {
+        self.backend.place(token.append()).await
     }
 
     /// A new event id: a UUID version 7, so that ids of later events sort later.
@@ -244,8 +250,11 @@ impl Store {
     }
 
     /// Has `follower` take in events in the transactions that append them, from now on and until the store closes.
-    pub fn follow(&self, follower: Arc<dyn Follower>) {
-        self.backend.follow(follower);
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where the engine has no [`inline_views`](Capabilities::inline_views).
+    pub fn follow(&self, follower: Arc<dyn Follower>) -> Result<(), StoreError> {
+        self.backend.follow(follower)
     }
 
     /// Runs a read-only query over the application's tables; `$1`, `$2`, … stand for `params`.

@@ -46,8 +46,10 @@ async fn step(
             Ok(store)
         }
         92..=93 => {
-            let before = version(1 + rng.below(40));
-            store.retire(stream(&random_stream(rng)), Retire::Truncate { before }).await?;
+            let (before, stream) = (version(1 + rng.below(40)), stream(&random_stream(rng)));
+            if store.capabilities().retention {
+                store.retire(stream, Retire::Truncate { before }).await?;
+            }
             Ok(store)
         }
         94..=96 => {

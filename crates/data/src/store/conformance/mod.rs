@@ -22,6 +22,7 @@ mod idempotence;
 mod lifecycle;
 mod limits;
 mod metadata;
+mod needs;
 mod queries;
 mod reading;
 mod retention;
@@ -32,6 +33,8 @@ mod vocabulary;
 use quorate_runtime::BoxFuture;
 
 use std::path::PathBuf;
+
+pub use self::needs::Need;
 
 use super::{Limits, Store};
 
@@ -55,42 +58,59 @@ pub type Outcome = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 pub struct Case {
     /// The claim.
     pub name: &'static str,
+    /// What the store must be able to do for it. One that cannot has to refuse it instead.
+    pub needs: Option<Need>,
     /// Tries it at an empty place.
     pub run: for<'p> fn(&'p dyn Place) -> BoxFuture<'p, Outcome>,
 }
 
-/// Tries the claim `name` at an empty place.
+/// Tries the claim `name` at an empty place; where the store says that it cannot do what the claim is about, that it
+/// refuses to.
 ///
 /// # Panics
 /// When the claim does not hold, saying why, or when there is no such claim.
 pub async fn check(name: &str, place: &dyn Place) {
     let case = CASES.iter().find(|case| case.name == name);
     let case = case.unwrap_or_else(|| panic!("there is no claim `{name}`"));
-    if let Err(why) = (case.run)(place).await {
+    let tried = match needs::missing(case.needs, place).await {
+        Ok(None) => (case.run)(place).await,
+        Ok(Some(missing)) => missing.is_refused(place).await,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = tried {
         panic!("{name}: {why} ({why:?})");
     }
 }
 
 /// Lists the claims once, as data and as the macro that makes tests of them.
 macro_rules! suite {
-    ($dollar:tt $($room:ident: $($case:ident),+;)+) => {
+    (@need []) => { None };
+    (@need [$need:ident]) => { Some(Need::$need) };
+    ($dollar:tt $($room:ident $need:tt: $($case:ident),+;)+) => {
         /// Every claim.
         pub const CASES: &[Case] = &[
-            $($(Case { name: stringify!($case), run: |place| Box::pin($room::$case(place)) },)+)+
+            $($(Case {
+                name: stringify!($case),
+                needs: suite!(@need $need),
+                run: |place| Box::pin($room::$case(place)),
+            },)+)+
         ];
 
+        suite!(@tests $dollar $($($case),+),+);
+    };
+    (@tests $dollar:tt $($case:ident),+) => {
         /// Makes a test of every claim that [`conformance`](crate::store::conformance) has about a store. The argument
         /// is an expression that gives a new, empty [`Place`](crate::store::conformance::Place).
         #[macro_export]
         macro_rules! store_conformance {
             ($dollar place:expr) => {
-                $($(
+                $(
                     #[tokio::test(flavor = "multi_thread")]
                     async fn $case() {
                         let place = $dollar place;
                         $dollar crate::store::conformance::check(stringify!($case), &place).await;
                     }
-                )+)+
+                )+
             };
         }
     };
@@ -98,7 +118,7 @@ macro_rules! suite {
 
 suite! {
     $
-    appending:
+    appending []:
         each_expectation_accepts_exactly_its_states,
         of_two_writers_at_the_same_version_one_wins,
         several_streams_are_appended_together_or_not_at_all,
@@ -108,38 +128,38 @@ suite! {
         an_event_comes_back_as_it_went_in,
         a_huge_batch_is_one_append,
         any_utf_8_can_name_a_stream;
-    idempotence:
+    idempotence []:
         a_repeated_append_answers_as_the_first_time,
         a_repeat_is_known_after_reopening_and_after_a_crash,
-        a_repeat_is_known_after_truncate_and_tombstone,
         an_id_used_for_other_content_is_refused,
         a_partly_known_batch_is_refused,
         the_same_id_in_another_stream_is_another_event,
         concurrent_repeats_write_once;
-    conditions:
+    idempotence [Retention]:
+        a_repeat_is_known_after_truncate_and_tombstone;
+    conditions []:
         a_condition_sees_types_tags_and_categories,
         a_condition_looks_only_behind_its_position, a_condition_behind_the_end_of_the_log_is_refused,
         a_condition_sees_old_events_as_well_as_new_ones,
         of_concurrent_overlapping_decisions_exactly_one_wins,
         disjoint_decisions_do_not_disturb_each_other,
         any_of_several_conditions_can_refuse;
-    reading:
+    reading []:
         a_small_stream_reads_from_anywhere_in_both_directions,
         a_large_stream_reads_from_anywhere_in_both_directions,
         an_unknown_stream_is_empty,
         streams_are_listed_in_order_of_their_names,
         following_next_reads_a_stream_once_from_end_to_end;
-    queries:
+    queries []:
         a_sparse_query_advances_beyond_what_it_skips,
         a_query_of_many_words_finds_each_event_once,
         a_query_that_breaks_a_rule_is_refused,
         reading_behind_the_end_waits_there;
-    histories:
+    histories []:
         random_histories_read_like_a_naive_log;
-    transactions:
+    transactions [Tables]:
         a_transaction_commits_events_and_tables_together,
         a_transaction_that_says_no_leaves_nothing,
-        a_transaction_reads_its_own_appends,
         others_see_nothing_before_the_commit,
         a_failing_transaction_leaves_its_neighbours_alone,
         a_refused_append_does_not_end_the_transaction,
@@ -149,7 +169,9 @@ suite! {
         a_statement_that_takes_too_long_is_rolled_back,
         a_deferred_constraint_fails_only_its_own_transaction,
         committed_transactions_survive_a_crash;
-    application_sql:
+    transactions []:
+        a_transaction_reads_its_own_appends;
+    application_sql [Tables]:
         values_of_every_type_come_back,
         a_wrong_statement_fails_and_the_transaction_goes_on,
         an_application_cannot_end_the_transaction,
@@ -160,10 +182,10 @@ suite! {
         one_call_runs_one_statement,
         a_read_only_query_writes_nothing,
         rooms_upgrade_their_tables_step_by_step;
-    endings:
+    endings [Tables]:
         a_conflict_clause_cannot_end_the_transaction_for_others,
         what_follows_a_lost_transaction_is_not_written;
-    retention:
+    retention [Retention]:
         truncated_events_leave_stubs_at_their_positions,
         a_tombstoned_stream_is_closed_for_good,
         retention_survives_reopening_and_still_verifies,
@@ -171,21 +193,21 @@ suite! {
         appending_goes_on_after_a_truncate,
         a_transaction_forgets_events_with_what_else_it_does,
         events_that_are_being_forgotten_are_never_seen_whole;
-    metadata:
+    metadata [Retention]:
         metadata_is_set_on_the_condition_of_its_version,
         metadata_beyond_a_limit_or_of_a_closed_stream_is_refused,
         metadata_commits_with_its_transaction,
         only_the_newest_events_that_max_count_allows_are_read,
         events_older_than_max_age_are_not_read,
         a_scavenge_forgets_what_rules_no_longer_keep;
-    archives:
+    archives [Retention]:
         archived_events_are_in_the_file_and_leave_stubs,
         an_archive_is_made_once_and_never_overwritten,
         a_finished_archive_order_is_known_when_the_stream_has_grown,
         archiving_and_other_retention_go_together,
         an_archive_takes_events_that_rules_hide,
         an_archive_keeps_sealed_data_sealed;
-    erasure:
+    erasure [Erasure]:
         sealed_data_reads_in_the_clear_everywhere,
         an_erased_subject_leaves_events_without_data,
         a_repeat_is_known_before_and_after_an_erasure,
@@ -199,27 +221,29 @@ suite! {
         appends_beside_an_erasure_are_lost_only_if_they_came_before,
         rooms_are_asked_to_forget_until_they_did,
         many_subjects_at_once_each_have_their_own_key;
-    schemas:
+    schemas [Tables]:
         what_does_not_fit_its_schema_is_refused_on_every_road,
         schemas_and_modes_outlive_reopening_and_a_crash,
         a_repeat_is_known_whatever_was_registered_since,
         of_racing_registrations_each_gets_its_due,
         nothing_is_appended_behind_a_registration_that_does_not_fit_it;
-    limits:
+    limits []:
         each_limit_of_an_append_is_named,
-        a_transaction_that_writes_too_much_is_rolled_back_alone,
-        pages_and_rows_beyond_the_limit_are_refused,
         a_page_ends_early_when_it_is_full_of_bytes,
         waiting_writes_beyond_the_limit_are_refused_and_nothing_else,
-        a_busy_store_can_be_closed,
+        a_busy_store_can_be_closed;
+    limits [Tables]:
+        a_transaction_that_writes_too_much_is_rolled_back_alone,
+        pages_and_rows_beyond_the_limit_are_refused,
         a_query_that_takes_too_long_is_ended;
-    lifecycle:
+    lifecycle []:
         tokens_follow_appends,
         the_head_announces_every_append,
-        whoever_follows_a_stream_is_woken_by_it_and_by_its_end,
         a_closed_store_says_so,
         closing_finishes_what_was_accepted,
         an_acknowledged_append_survives_a_crash,
         the_timeline_outlives_reopening,
         a_sound_store_verifies;
+    lifecycle [Retention]:
+        whoever_follows_a_stream_is_woken_by_it_and_by_its_end;
 }

@@ -114,8 +114,9 @@ pub(super) async fn a_transaction_reads_its_own_appends(place: &dyn Place) -> Ou
     store.close().await?;
     let store = place.open(Limits::default()).await;
     append(&store, "s", events("tail", 0..2)).await?;
+    let (found, end) = if store.capabilities().own_log_in_transaction { (3, 7) } else { (1, 5) };
     store
-        .transact(|tx| {
+        .transact(move |tx| {
             Box::pin(async move {
                 tx.append(&stream("s"), ExpectedVersion::Any, events("own", 0..2)).await?;
                 let page = tx.read_stream(ReadStream::forward(stream("s"), 100)).await?;
@@ -126,7 +127,7 @@ pub(super) async fn a_transaction_reads_its_own_appends(place: &dyn Place) -> Ou
                 assert_eq!(page.events[0].id(), "own-1");
                 let everything = ReadLog { query: Query::EVERYTHING, after: Position::new(4), limit: 100 };
                 let page = tx.read_log(everything).await?;
-                assert_eq!((page.events.len(), page.head.get(), page.scanned.get()), (3, 7, 7));
+                assert_eq!((page.events.len(), page.head.get(), page.scanned.get()), (found, end, end));
                 let repeated = tx.append(&stream("s"), ExpectedVersion::NoStream, events("own", 0..2)).await?;
                 assert!(repeated.repeated, "its own events are known");
                 Ok::<_, Inside>(())

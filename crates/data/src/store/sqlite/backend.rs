@@ -181,6 +181,10 @@ impl Backend for SqliteBackend {
             application_tables: true,
             online_backup: true,
             erasure: true,
+            retention: true,
+            inline_views: true,
+            tokens_are_positions: true,
+            own_log_in_transaction: true,
         }
     }
 
@@ -233,8 +237,9 @@ impl Backend for SqliteBackend {
         Box::pin(self.ask(|reply| Job::Unit(unit, reply)))
     }
 
-    fn follow(&self, follower: Arc<dyn Follower>) {
+    fn follow(&self, follower: Arc<dyn Follower>) -> Result<(), StoreError> {
         self.shared.follow(follower);
+        Ok(())
     }
 
     fn read_stream(&self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {

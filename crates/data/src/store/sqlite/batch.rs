@@ -4,21 +4,17 @@ use std::collections::BTreeSet;
 
 use quorate_foundations::name::Name;
 
-use super::{
-    keys::{KeyRing, Keys},
-    tail::identity,
-};
+use super::keys::{KeyRing, Keys};
 use crate::{
     event::{NewEvent, Prepared, Recorded},
     schema::{Candidate, SchemaRegistry},
     store::{
         AppendBatch, AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
-        checked::Verdict, erasure::SubjectHash,
+        checked::Verdict,
+        erasure::SubjectHash,
+        shape::{self, identity},
     },
 };
-
-/// The most conditions of one append.
-const MAX_CONDITIONS: usize = 100;
 
 /// A batch that keeps the limits.
 pub(super) struct Ready {
@@ -52,38 +48,18 @@ impl Ready {
     /// Checks and encodes `batch`. Blocks where it [has secrets](has_secrets) whose keys are not at hand.
     pub(super) fn new(batch: CheckedBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
         let CheckedBatch { batch, verdict } = batch;
-        let total: usize = batch.streams.iter().map(|part| part.events.len()).sum();
-        if total > limits.batch_events {
-            return Err(malformed(format!(
-                "an append has at most {} events, this one has {total}",
-                limits.batch_events
-            )));
-        }
-        if batch.streams.is_empty() {
-            return Err(malformed("an append names at least one stream".to_owned()));
-        }
-        for (n, part) in batch.streams.iter().enumerate() {
-            check_stream(part, limits)?;
-            if batch.streams[..n].iter().any(|earlier| earlier.stream == part.stream) {
-                return Err(malformed(format!("stream `{}` appears twice in one append", part.stream)));
-            }
-        }
-        if batch.conditions.len() > MAX_CONDITIONS {
-            let count = batch.conditions.len();
-            return Err(malformed(format!("an append has at most {MAX_CONDITIONS} conditions, this one has {count}")));
-        }
-        for condition in &batch.conditions {
-            condition.fail_if_match.check().map_err(|cause| malformed(cause.to_string()))?;
-        }
+        shape::check(&batch, limits)?;
         let sealed = has_secrets(&batch).then(|| keys.erasures());
         let living = living(keys, batch.streams.iter().flat_map(|part| &part.events))?;
         let ready = |part: StreamAppend| ReadyStream::new(part, keys, &living);
         let streams: Vec<ReadyStream> = batch.streams.into_iter().map(ready).collect();
         let bytes = streams.iter().flat_map(|part| &part.events).map(|event| event.prepared.len()).sum();
         if bytes > limits.batch_bytes {
-            return Err(malformed(format!("an append has at most {} bytes, this one has {bytes}", limits.batch_bytes)));
+            return Err(shape::too_large(limits, bytes));
         }
-        check_repeats(&streams)?;
+        for part in &streams {
+            shape::check_repeats(&part.stream, part.events.iter().map(|event| event.identity))?;
+        }
         Ok(Self { streams, conditions: batch.conditions, bytes, sealed, verdict })
     }
 
@@ -199,40 +175,4 @@ fn prepare(event: &NewEvent, stream: &Name, keys: &KeyRing, living: &Keys) -> Pr
     };
     let key = living.get(&keys.hash(subject)).unwrap_or_else(|| unreachable!("every subject was given its key"));
     Prepared::sealed(event, stream.as_str(), |header, data| key.seal(header, data))
-}
-
-fn check_stream(part: &StreamAppend, limits: &Limits) -> Result<(), AppendError> {
-    if part.events.is_empty() {
-        return Err(malformed(format!("stream `{}` is given no event", part.stream)));
-    }
-    for (index, event) in part.events.iter().enumerate() {
-        event.check().map_err(|cause| AppendError::Invalid { stream: part.stream.clone(), index, cause })?;
-        let bytes = event.data.as_ref().map_or(0, |data| data.len());
-        if bytes > limits.event_bytes {
-            let what = format!(
-                "event {index} of stream `{}` has {bytes} bytes of data, at most {} are allowed",
-                part.stream, limits.event_bytes
-            );
-            return Err(malformed(what));
-        }
-    }
-    Ok(())
-}
-
-/// An event twice in one batch would be refused as known by its own batch; it is said more clearly here.
-fn check_repeats(streams: &[ReadyStream]) -> Result<(), AppendError> {
-    for part in streams.iter().filter(|part| part.events.len() > 1) {
-        let mut identities: Vec<(u128, usize)> = part.events.iter().map(|event| event.identity).zip(0..).collect();
-        identities.sort_unstable();
-        if let Some(pair) = identities.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let (first, second) = (pair[0].1, pair[1].1);
-            let what = format!("events {first} and {second} of stream `{}` have the same source and id", part.stream);
-            return Err(malformed(what));
-        }
-    }
-    Ok(())
-}
-
-fn malformed(what: String) -> AppendError {
-    AppendError::Malformed { what }
 }

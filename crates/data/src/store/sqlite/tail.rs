@@ -14,8 +14,9 @@ use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
 use super::retiring::{Range, Retiring};
+pub(super) use crate::store::shape::identity;
 use crate::{
-    event::{ChainHash, Position, Recorded, Version, blake3_of},
+    event::{ChainHash, Position, Recorded, Version},
     store::{Query, QueryItem, StreamHead},
 };
 
@@ -390,16 +391,6 @@ pub(super) fn words(event: &Recorded) -> impl Iterator<Item = (TermKind, &str)> 
     let fixed = [(TermKind::Type, event.kind()), (TermKind::Category, event.category())];
     let subject = event.data_subject().map(|subject| (TermKind::DataSubject, subject));
     fixed.into_iter().chain(event.tags().map(|tag| (TermKind::Tag, tag))).chain(subject)
-}
-
-/// What makes an event the same event: its stream, `source` and `id`, as a 128-bit hash.
-pub(super) fn identity(stream: &str, source: &str, id: &str) -> u128 {
-    let lengths = [stream, source, id].map(|text| (text.len() as u64).to_le_bytes());
-    let [a, b, c] = &lengths;
-    let hash = blake3_of(&[a, stream.as_bytes(), b, source.as_bytes(), c, id.as_bytes()]);
-    let mut short = [0; 16];
-    short.copy_from_slice(&hash[..16]);
-    u128::from_be_bytes(short)
 }
 
 fn post(terms: &mut Terms, word: &str, position: u64) {

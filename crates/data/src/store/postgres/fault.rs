@@ -1,0 +1,97 @@
+//! What the server says, and what it means for whoever asked.
+
+use std::sync::Arc;
+
+use tokio_postgres::error::SqlState;
+
+use crate::store::StoreError;
+
+/// What went wrong on a connection.
+#[derive(Clone, Debug)]
+pub(super) enum Fault {
+    /// The connection ended: what was on its way may have been done or not.
+    Lost(String),
+    /// The server refused a statement, and with it the transaction it was in.
+    Refused { state: SqlState, what: String },
+    /// What came back is not what was asked for.
+    Strange(String),
+}
+
+impl Fault {
+    /// Another transaction was in the way: the same again may well pass.
+    pub(super) fn is_conflict(&self) -> bool {
+        const CONFLICTS: [&SqlState; 3] =
+            [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::LOCK_NOT_AVAILABLE];
+        matches!(self, Self::Refused { state, .. } if CONFLICTS.contains(&state))
+    }
+
+    /// Nothing came of it, and a new connection may do better.
+    pub(super) fn is_lost(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            // The server starts, stops, or hands over; or it ended the session because this node slept.
+            Self::Refused { state, .. } => {
+                let code = state.code();
+                code.starts_with("57P") || code.starts_with("08") || code == "25P03" || code == "53300"
+            }
+            Self::Strange(_) => false,
+        }
+    }
+
+    /// A statement ran out of its time.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Refused { state, .. } if *state == SqlState::QUERY_CANCELED)
+    }
+
+    /// A constraint that was to be looked at in the end does not hold.
+    pub(super) fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Refused { state, what } if state.code().starts_with("23") => Some(what),
+            _ => None,
+        }
+    }
+
+    /// As an error of the store, where nothing was written.
+    pub(super) fn into_store(self, doing: &'static str) -> StoreError {
+        match &self {
+            Self::Refused { state, .. } if *state == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly,
+            Self::Refused { state, .. } if *state == SqlState::DISK_FULL => StoreError::DiskFull,
+            Self::Lost(what) => StoreError::Unreachable { what: what.clone() },
+            Self::Refused { what, .. } if self.is_lost() => StoreError::Unreachable { what: what.clone() },
+            _ => StoreError::Engine { doing, cause: Arc::new(std::io::Error::other(self.to_string())) },
+        }
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Lost(what) | Self::Strange(what) => f.write_str(what),
+            Self::Refused { state, what } => write!(f, "{what} ({})", state.code()),
+        }
+    }
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(failed: tokio_postgres::Error) -> Self {
+        match failed.as_db_error() {
+            // Whoever is in a transaction that failed is told so again and again; the first refusal says why.
+            Some(said) => Self::Refused { state: said.code().clone(), what: said.message().to_owned() },
+            None if is_decoding(&failed) => Self::Strange(told(&failed)),
+            None => Self::Lost(told(&failed)),
+        }
+    }
+}
+
+/// Whether the connection is well and only a value is not what it should be.
+fn is_decoding(failed: &tokio_postgres::Error) -> bool {
+    let told = failed.to_string();
+    ["error deserializing", "error serializing", "invalid column", "query returned an unexpected"]
+        .iter()
+        .any(|word| told.starts_with(word))
+}
+
+fn told(failed: &tokio_postgres::Error) -> String {
+    use std::error::Error;
+    failed.source().map_or_else(|| failed.to_string(), |cause| format!("{failed}: {cause}"))
+}

@@ -1,0 +1,99 @@
+//! The store for several nodes: PostgreSQL.
+//!
+//! Picture a counter with many windows and one clerk behind them. At the windows customers are served side by side, and
+//! what each hands in is stamped and final; it goes into a tray. The clerk empties the tray, again and again, and enters
+//! what lies in it into the ledger, line by line. Nobody reads the tray, everybody reads the ledger, so nobody ever reads
+//! past a line that is still to come.
+//!
+//! The windows are connections, the tray is the table `pending`, the ledger is the table `log`, and the clerk is whoever
+//! holds one lock for the length of one statement: see `sequencer.rs`, and ADR 20 (`docs/adr/0020-…`), which has the proof.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `open`, `tables`, `connect` | from an address to a store: what is refused, the tables, the connections |
+//! | `ready`, `words` | what the caller makes ready of a batch; the locks that conditions are held by |
+//! | `lanes`, `group` | appends that wait together, and the one transaction that they share |
+//! | `sequencer` | positions |
+//! | `transact` | transactions with a closure |
+//! | `read`, `filter` | streams, the log, queries |
+//! | `verify`, `fault`, `statements` | checks, what the server says, the SQL |
+//!
+//! **Guarantees.** An acknowledged append is committed and flushed: [`open`] refuses servers whose settings lose commits. Positions are dense, and every reader sees a prefix of the log. Losing a connection in a
+//! commit is no lost answer: the ids of the events tell.
+//!
+//! *When not to use it*: one node and one machine; the embedded store does more, with less.
+//!
+//! **Not here yet**, and refused: tables of the application and of rooms, retention, archives, erasure and sealed data, views kept
+//! in the append's transaction, backups, TLS and Unix sockets.
+//!
+//! Sources: Bernstein and Goodman (1981) for locks on predicates; PostgreSQL, chapters 13 ("Concurrency Control") and 55
+//! ("Frontend/Backend Protocol").
+
+mod backend;
+mod connect;
+mod fault;
+mod filter;
+mod group;
+mod lanes;
+mod open;
+mod read;
+mod ready;
+mod sequencer;
+mod statements;
+mod tables;
+mod transact;
+mod verify;
+mod words;
+
+use std::time::Duration;
+
+pub use self::open::open;
+use super::{Limits, OpenError};
+use crate::schema::RegistryPolicy;
+
+/// Where a database is, and who asks: `postgres://user:password@host:port/database`. Its `Debug` form hides the password.
+#[derive(Clone, Debug)]
+pub struct Address(tokio_postgres::Config);
+
+impl std::str::FromStr for Address {
+    type Err = OpenError;
+
+    fn from_str(address: &str) -> Result<Self, OpenError> {
+        connect::server(address).map(Self)
+    }
+}
+
+/// Which database a store lives in, and what it accepts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The server, the database and the user.
+    pub address: Address,
+    /// The schema that holds the store's tables, made if it is not there. 1 to 48 lower-case letters, digits and `_`. Default
+    /// `quorate`.
+    pub schema: String,
+    /// Connections at most. Default 16.
+    pub connections: usize,
+    /// How long an append tries to reach the database before it gives up. Default 5 s.
+    pub patience: Duration,
+    /// What it accepts at most.
+    pub limits: Limits,
+    /// The rules for schemas, and for events that have none.
+    pub schemas: RegistryPolicy,
+}
+
+impl Config {
+    /// A store in the database at `address` (`postgres://user:password@host:port/database`) with the defaults.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`] names what is wrong with it. The address itself, which may hold a password, is in no message.
+    pub fn at(address: &str) -> Result<Self, OpenError> {
+        Ok(Self {
+            address: address.parse()?,
+            schema: "quorate".to_owned(),
+            connections: 16,
+            patience: Duration::from_secs(5),
+            limits: Limits::default(),
+            schemas: RegistryPolicy::default(),
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! Positions, behind the commit.
+//!
+//! A run takes a lock, and one statement then moves the events that it sees in `pending` behind the end of `log`, in the
+//! order of their ids. All of it is one message, so that the lock never waits for a client. The lemmas stand in ADR 20; the
+//! tests that try them in `tests/postgres_log.rs`.
+//!
+//! Whoever has committed asks for a run that begins after that, and shares it with all who asked meanwhile: while one run
+//! is on its way, the questions for the next one gather. Without questions a run is made now and then, rarer the longer nothing
+//! was found: for events of nodes that ended before they asked, and to hear of what other nodes did.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_runtime::{Env, tasks::Tasks};
+use tokio::sync::watch;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::{connect::Connector, fault::Fault};
+use crate::event::Position;
+
+/// How often runs are made that nobody asked for, while they find something, and when they have not for long.
+const EAGER: Duration = Duration::from_millis(10);
+const LAZY: Duration = Duration::from_secs(1);
+
+/// The questions for runs, and what runs found.
+pub(super) struct Sequencer {
+    asked: watch::Sender<u64>,
+    answered: watch::Sender<u64>,
+    head: watch::Sender<Position>,
+    /// The event at the head.
+    newest: AtomicU64,
+}
+
+impl Sequencer {
+    /// One that knows where the log ends.
+    pub(super) fn new(end: End) -> Self {
+        Self {
+            asked: watch::Sender::new(0),
+            answered: watch::Sender::new(0),
+            head: watch::Sender::new(Position::new(end.position)),
+            newest: AtomicU64::new(end.event),
+        }
+    }
+
+    /// Waits until a run that began after this call has ended: whatever was committed before it has a position, and the
+    /// head has moved. Waits for ever where the database cannot be reached; bring the patience.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; the run is made.
+    pub(super) async fn catch_up(&self) {
+        let mut ticket = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            ticket = *asked;
+        });
+        // Whoever answers lives as long as this.
+        let mut answers = self.answered.subscribe();
+        let _answered = answers.wait_for(|answered| *answered >= ticket).await.is_ok();
+    }
+
+    pub(super) fn head(&self) -> watch::Receiver<Position> {
+        self.head.subscribe()
+    }
+
+    /// The newest append that is readable.
+    pub(super) fn newest(&self) -> u64 {
+        // Ordering: stored before the head moves, so that whoever saw the head finds its event or a newer one.
+        self.newest.load(Ordering::Acquire)
+    }
+
+    /// Wakes whoever waits for the head to move.
+    pub(super) fn wake(&self) {
+        self.head.send_modify(|_| {});
+    }
+
+    /// Somebody saw how far the log goes. Other nodes may have made it so.
+    pub(super) fn saw(&self, end: End) {
+        self.head.send_if_modified(|head| {
+            let moves = end.position > head.get();
+            if moves {
+                self.newest.store(end.event, Ordering::Release);
+                *head = Position::new(end.position);
+            }
+            moves
+        });
+    }
+
+    /// Makes runs until `stop`, on connections of its own.
+    pub(super) async fn run(self: Arc<Self>, env: Env, connector: Connector, sql: String, tasks: Tasks) {
+        let stop = tasks.stop();
+        let mut asked = self.asked.subscribe();
+        let (mut client, mut pause) = (None, EAGER);
+        while !stop.is_cancelled() {
+            let is_asked = *asked.borrow_and_update() > *self.answered.borrow();
+            if !is_asked {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    _ = asked.changed() => {}
+                    () = env.sleep(pause) => {}
+                }
+            }
+            let covers = *asked.borrow_and_update();
+            let before = *self.head.borrow();
+            match once(&connector, &mut client, &sql).await {
+                Ok(end) => {
+                    self.saw(end);
+                    self.answered.send_replace(covers);
+                    pause = if end.position > before.get() { EAGER } else { (pause * 2).min(LAZY) };
+                }
+                Err(fault) => {
+                    tracing::debug!(%fault, "positions could not be given, and will be");
+                    client = None;
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return,
+                        () = env.sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(LAZY);
+                }
+            }
+        }
+    }
+}
+
+/// Where the log ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) position: u64,
+    /// The event there.
+    pub(super) event: u64,
+}
+
+/// One run, and where the log ends behind it.
+async fn once(connector: &Connector, client: &mut Option<Client>, sql: &str) -> Result<End, Fault> {
+    if client.as_ref().is_none_or(Client::is_closed) {
+        *client = Some(connector.connect().await?);
+    }
+    let Some(client) = client else { unreachable!("it was opened above") };
+    let mut end = End::default();
+    for message in client.simple_query(sql).await? {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        if row.len() == 2 {
+            let number = |n| row.get(n).and_then(|text| text.parse().ok());
+            let (Some(position), Some(event)) = (number(0), number(1)) else {
+                return Err(Fault::Strange("the end of the log is no number".to_owned()));
+            };
+            end = End { position, event };
+        }
+    }
+    Ok(end)
+}

@@ -1,0 +1,101 @@
+//! The tables, and how they come to their newest version.
+//!
+//! Versions go forward only. Whoever opens a store takes a lock, so that of several nodes that start together one makes the
+//! tables; a version that this code does not know is refused.
+
+use tokio_postgres::{Client, types::Type};
+
+use super::{fault::Fault, words};
+use crate::store::{OpenError, Timeline};
+
+/// What leads from each version to the next.
+const VERSIONS: &[&str] = &["
+    CREATE TABLE {s}.meta (
+        one boolean PRIMARY KEY DEFAULT TRUE CHECK (one),
+        version integer NOT NULL,
+        store bigint NOT NULL,
+        epoch integer NOT NULL);
+    CREATE TABLE {s}.stream (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        name text COLLATE \"C\" NOT NULL UNIQUE,
+        version bigint NOT NULL DEFAULT 0,
+        hash bytea NOT NULL DEFAULT '\\x0000000000000000000000000000000000000000000000000000000000000000')
+        WITH (fillfactor = 70);
+    CREATE TABLE {s}.event (
+        id bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
+        stream bigint NOT NULL,
+        version bigint NOT NULL,
+        key bytea NOT NULL UNIQUE,
+        kind text COLLATE \"C\" NOT NULL,
+        category text COLLATE \"C\" NOT NULL,
+        tags text[] COLLATE \"C\",
+        body bytea NOT NULL,
+        UNIQUE (stream, version));
+    ALTER TABLE {s}.event ALTER COLUMN body SET STORAGE EXTERNAL;
+    CREATE INDEX event_tags ON {s}.event USING gin (tags) WHERE tags IS NOT NULL;
+    CREATE TABLE {s}.pending (event bigint NOT NULL)
+        WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+    CREATE TABLE {s}.log (position bigint PRIMARY KEY, event bigint NOT NULL UNIQUE)
+"];
+
+/// Brings the tables in `schema` to this code's version, and tells which store it is. `new_id` is the number of a new one.
+pub(super) async fn prepare(client: &Client, schema: &str, new_id: u64) -> Result<Timeline, OpenError> {
+    client.batch_execute("BEGIN; SET LOCAL statement_timeout = '60s'").await.map_err(refused)?;
+    let prepared = upgrade(client, schema, new_id).await;
+    let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = client.batch_execute(end).await.map_err(refused);
+    let timeline = prepared?;
+    ended?;
+    Ok(timeline)
+}
+
+async fn upgrade(client: &Client, schema: &str, new_id: u64) -> Result<Timeline, OpenError> {
+    let s = format!("\"{schema}\"");
+    let lock = words::tables(schema);
+    client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&lock, Type::INT8)]).await.map_err(refused)?;
+    let found = found(client, schema, &s).await?;
+    let known = VERSIONS.len();
+    if found > known {
+        let number = |n| u32::try_from(n).unwrap_or(u32::MAX);
+        return Err(OpenError::Newer { path: schema.into(), found: number(found), known: number(known) });
+    }
+    if found == 0 {
+        client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {s}")).await.map_err(refused)?;
+    }
+    for version in &VERSIONS[found..] {
+        client.batch_execute(&version.replace("{s}", &s)).await.map_err(refused)?;
+    }
+    let version = i32::try_from(known).unwrap_or(i32::MAX);
+    let upsert = format!(
+        "INSERT INTO {s}.meta (version, store, epoch) VALUES ($1, $2, 1)
+         ON CONFLICT (one) DO UPDATE SET version = $1 WHERE meta.version <> $1"
+    );
+    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
+        [(&version, Type::INT4), (&new_id.cast_signed(), Type::INT8)];
+    client.query_typed(&upsert, &params).await.map_err(refused)?;
+    let row = client.query_typed_one(&format!("SELECT store, epoch FROM {s}.meta"), &[]).await.map_err(refused)?;
+    let (store, epoch): (i64, i32) = (row.get(0), row.get(1));
+    Ok(Timeline { store: store.cast_unsigned(), epoch: epoch.cast_unsigned() })
+}
+
+/// The version that is there; 0 without tables. A schema with other things in it is somebody else's.
+async fn found(client: &Client, schema: &str, s: &str) -> Result<usize, OpenError> {
+    let sql = "SELECT count(*), count(*) FILTER (WHERE c.relname = 'meta') FROM pg_class c
+        JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+    let row = client.query_typed_one(sql, &[(&schema, Type::TEXT)]).await.map_err(refused)?;
+    match (row.get::<_, i64>(0), row.get::<_, i64>(1)) {
+        (0, _) => Ok(0),
+        (_, 0) => {
+            let what = format!("schema `{schema}` has tables that quorate did not make: name another one");
+            Err(OpenError::Unsuitable { what })
+        }
+        _ => {
+            let row = client.query_typed_opt(&format!("SELECT version FROM {s}.meta"), &[]).await.map_err(refused)?;
+            Ok(row.map_or(0, |row| usize::try_from(row.get::<_, i32>(0)).unwrap_or(0)))
+        }
+    }
+}
+
+pub(super) fn refused(failed: tokio_postgres::Error) -> OpenError {
+    OpenError::Store(Fault::from(failed).into_store("opening the store"))
+}

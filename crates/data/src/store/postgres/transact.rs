@@ -1,0 +1,301 @@
+//! Transactions with a closure: serializable, and run again where another one was in the way.
+
+use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
+
+use futures_util::FutureExt;
+use quorate_foundations::name::Name;
+use quorate_runtime::BoxFuture;
+use tokio_postgres::types::Type;
+
+use super::{
+    backend::{ENGINE, Shared},
+    connect::Lease,
+    fault::Fault,
+    group::{self, Ground},
+    lanes, read,
+    ready::Ready,
+};
+use crate::{
+    event::{Recorded, Version},
+    store::{
+        Aborted, AppendError, Appended, CheckedBatch, Committed, DynTx, ExpectedVersion, LogPage, MetadataError,
+        ReadLog, ReadStream, Retire, Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata,
+        StreamPage, TxOps, Unit, UnitError, Value,
+    },
+};
+
+const TRANSACTING: &str = "running a transaction";
+/// How often a unit is run again because another one was in the way.
+const ATTEMPTS: usize = 50;
+
+/// Runs `unit` until it ended for a reason of its own.
+pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committed, UnitError> {
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        match attempt(shared, unit).await? {
+            Ended::Committed(newest) => {
+                let _late = shared.env.timeout(shared.patience, shared.sequencer.catch_up()).await;
+                let append = newest.map_or_else(|| shared.sequencer.newest(), i64::cast_unsigned);
+                return Ok(Committed { append });
+            }
+            Ended::InTheWay(fault) => last = Some(fault),
+        }
+        shared.env.reached("store: a transaction was run again");
+        shared.env.sleep(shared.pause()).await;
+    }
+    let cause = last.map_or(StoreError::Busy, |fault| fault.into_store(TRANSACTING));
+    Err(cause.into())
+}
+
+enum Ended {
+    /// With the id of its last event, if it appended any.
+    Committed(Option<i64>),
+    /// Nothing came of it, because of somebody else.
+    InTheWay(Fault),
+}
+
+/// A transaction in progress.
+struct Inside {
+    shared: Arc<Shared>,
+    lease: Lease,
+    /// What it appended, and the ids of that.
+    own: Vec<Recorded>,
+    ids: Vec<i64>,
+    /// The bytes it asked to write.
+    asked: usize,
+    /// Why nothing more can come of it.
+    lost: Option<Fault>,
+}
+
+async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Ended, UnitError> {
+    let failed = |fault: Fault| UnitError::Store(fault.into_store(TRANSACTING));
+    let lease = shared.pool.lease().await.map_err(failed)?;
+    if let Err(refused) = lease.batch_execute(&shared.sql.begin_unit).await {
+        let fault = Fault::from(refused);
+        // A connection that lay idle may have ended without a word.
+        return if fault.is_lost() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
+    }
+    let inside = Inside { shared: shared.clone(), lease, own: vec![], ids: vec![], asked: 0, lost: None };
+    let inside = Arc::new(tokio::sync::Mutex::new(inside));
+    let mut tx = DynTx::new(Box::new(PgTx(inside.clone())));
+    let limit = shared.limits.unit_time;
+    let began = shared.env.mono();
+    let ran = shared.env.timeout(limit, AssertUnwindSafe(unit.run(&mut tx)).catch_unwind()).await;
+    drop(tx);
+    let Ok(inside) = Arc::try_unwrap(inside).map(tokio::sync::Mutex::into_inner) else {
+        unreachable!("the closure has ended, and its operations with it")
+    };
+    let late = ran.is_none() || shared.env.mono() > began + limit || inside.lost.as_ref().is_some_and(Fault::is_late);
+    let verdict = match ran {
+        _ if late => Err(UnitError::TooLong),
+        Some(Err(panicked)) => Err(UnitError::Panicked(message(panicked.as_ref()))),
+        _ if inside.asked > shared.limits.unit_bytes() => Err(UnitError::TooLarge),
+        Some(Ok(_)) if inside.lost.is_some() => Ok(None),
+        Some(Ok(Err(Aborted))) => Err(UnitError::Aborted),
+        Some(Ok(Ok(()))) => Ok(Some(())),
+        None => Err(UnitError::TooLong),
+    };
+    match verdict {
+        Ok(Some(())) => inside.commit().await,
+        Ok(None) => match inside.lost {
+            Some(fault) if fault.is_conflict() => {
+                roll_back(inside.lease).await;
+                Ok(Ended::InTheWay(fault))
+            }
+            Some(fault) => Err(failed(fault)),
+            None => unreachable!("it was lost"),
+        },
+        Err(ended) => {
+            if !late {
+                roll_back(inside.lease).await;
+            }
+            Err(ended)
+        }
+    }
+}
+
+/// Takes it back; a connection on which that fails ends, and the transaction with it.
+async fn roll_back(lease: Lease) {
+    if lease.batch_execute("ROLLBACK").await.is_ok() {
+        lease.keep();
+    }
+}
+
+impl Inside {
+    async fn commit(self) -> Result<Ended, UnitError> {
+        const MARK: &str = "SELECT pg_current_xact_id_if_assigned()::text";
+        // By its number a transaction can be asked about when the answer to the commit is lost.
+        let (mark, committed) =
+            futures_util::future::join(self.lease.query_typed_opt(MARK, &[]), self.lease.batch_execute("COMMIT")).await;
+        let newest = self.ids.last().copied();
+        let fault = match committed {
+            Ok(()) => {
+                self.lease.keep();
+                return Ok(Ended::Committed(newest));
+            }
+            Err(failed) => Fault::from(failed),
+        };
+        if let Some(what) = fault.constraint() {
+            let what = what.to_owned();
+            self.lease.keep();
+            return Err(UnitError::Constraint(what));
+        }
+        if fault.is_conflict() {
+            self.lease.keep();
+            return Ok(Ended::InTheWay(fault));
+        }
+        if !fault.is_lost() {
+            return Err(UnitError::Store(fault.into_store(TRANSACTING)));
+        }
+        self.shared.env.reached("store: a commit was lost");
+        let mark: Option<String> = mark.ok().flatten().and_then(|row| row.try_get(0).ok().flatten());
+        let shared = self.shared.clone();
+        drop(self);
+        match mark {
+            Some(mark) => resolve(&shared, &mark, newest).await,
+            None => Err(StoreError::OutcomeUnknown.into()),
+        }
+    }
+}
+
+/// Asks what became of a transaction, by its number, until it has ended or patience has.
+async fn resolve(shared: &Arc<Shared>, mark: &str, newest: Option<i64>) -> Result<Ended, UnitError> {
+    let until = shared.env.mono() + shared.patience;
+    while shared.env.mono() < until {
+        if let Ok(lease) = shared.pool.lease().await {
+            let status = lease.query_typed_opt("SELECT pg_xact_status($1::text::xid8)", &[(&mark, Type::TEXT)]).await;
+            let status: Option<String> = status.ok().flatten().and_then(|row| row.try_get(0).ok().flatten());
+            if status.is_some() {
+                lease.keep();
+            }
+            match status.as_deref() {
+                Some("committed") => return Ok(Ended::Committed(newest)),
+                Some("aborted") => {
+                    return Ok(Ended::InTheWay(Fault::Lost("the connection ended before the commit".to_owned())));
+                }
+                _ => {}
+            }
+        }
+        shared.env.sleep(shared.pause()).await;
+    }
+    Err(StoreError::OutcomeUnknown.into())
+}
+
+fn message(panicked: &(dyn Any + Send)) -> String {
+    let text = panicked.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panicked.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}
+
+struct PgTx(Arc<tokio::sync::Mutex<Inside>>);
+
+const LOST: &str = "an earlier statement ended the transaction";
+
+impl Inside {
+    /// Refuses where nothing more can come of the transaction.
+    fn check(&self) -> Result<(), StoreError> {
+        match &self.lost {
+            None => Ok(()),
+            Some(_) => Err(StoreError::Engine { doing: "going on", cause: Arc::new(std::io::Error::other(LOST)) }),
+        }
+    }
+
+    fn lose(&mut self, fault: Fault) -> StoreError {
+        let cause = fault.clone().into_store(TRANSACTING);
+        self.lost.get_or_insert(fault);
+        cause
+    }
+
+    async fn append(&mut self, batch: CheckedBatch) -> Result<Appended, AppendError> {
+        self.check()?;
+        let shared = self.shared.clone();
+        let ready = Ready::new(batch.renewed(&shared.schemas), &shared.limits, shared.timeline.store)?;
+        self.asked = self.asked.saturating_add(ready.bytes);
+        let max = shared.limits.unit_bytes();
+        if self.asked > max {
+            return Err(StoreError::TooMuch { what: "a transaction's bytes", max, asked: self.asked }.into());
+        }
+        let beside = match ready.conditions.is_empty() {
+            true => None,
+            false => Some(shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))?),
+        };
+        let ground = Ground { sql: &shared.sql, store: shared.timeline.store, now: shared.env.wall() };
+        let conditions = beside.as_ref().unwrap_or(&self.lease);
+        let decided = group::decide(&ground, &self.lease, conditions, &[Arc::new(ready)], &self.own, None).await;
+        let decided = decided.map_err(|fault| self.lose(fault))?;
+        if let Some(beside) = beside {
+            beside.keep();
+        }
+        let mut ids = Vec::new();
+        if !decided.is_empty() {
+            let written = decided.write(&shared.sql, &self.lease, None).await.map_err(|fault| self.lose(fault))?;
+            self.own.extend(written.events);
+            self.ids.extend_from_slice(&written.ids);
+            ids = written.ids;
+        }
+        let answer = decided.answers.into_iter().next();
+        let answer = answer.unwrap_or_else(|| unreachable!("one batch has one answer"));
+        lanes::told(&shared, answer, &ids, false).await
+    }
+
+    async fn read_stream(&mut self, read: &ReadStream) -> Result<StreamPage, StoreError> {
+        self.check()?;
+        read::check_limit(&self.shared.limits, read.limit)?;
+        let shared = self.shared.clone();
+        let beside = shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))?;
+        let page = read::own_stream(&shared, &self.lease, &beside, &self.ids, read).await;
+        let page = page.map_err(|fault| self.lose(fault))?;
+        beside.keep();
+        Ok(page)
+    }
+
+    async fn read_log(&mut self, read: &ReadLog) -> Result<LogPage, StoreError> {
+        self.check()?;
+        read::log(&self.shared, &self.lease, read).await
+    }
+}
+
+fn unsupported<T, E: From<StoreError> + Send + 'static>(what: &'static str) -> BoxFuture<'static, Result<T, E>>
+where
+    T: Send + 'static,
+{
+    Box::pin(std::future::ready(Err(StoreError::Unsupported { engine: ENGINE, what }.into())))
+}
+
+impl TxOps for PgTx {
+    fn append(&mut self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>> {
+        Box::pin(async move { self.0.lock().await.append(batch).await })
+    }
+
+    fn read_stream(&mut self, read: ReadStream) -> BoxFuture<'_, Result<StreamPage, StoreError>> {
+        Box::pin(async move { self.0.lock().await.read_stream(&read).await })
+    }
+
+    fn read_log(&mut self, read: ReadLog) -> BoxFuture<'_, Result<LogPage, StoreError>> {
+        Box::pin(async move { self.0.lock().await.read_log(&read).await })
+    }
+
+    fn retire(&mut self, _: Name, _: Retire) -> BoxFuture<'_, Result<Retired, AppendError>> {
+        unsupported("forget events")
+    }
+
+    fn set_metadata(
+        &mut self,
+        _: Name,
+        _: ExpectedVersion,
+        _: StreamMetadata,
+    ) -> BoxFuture<'_, Result<Version, MetadataError>> {
+        unsupported("keep metadata of streams")
+    }
+
+    fn metadata(&mut self, _: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
+        unsupported("keep metadata of streams")
+    }
+
+    fn execute<'t>(&'t mut self, _: &'t str, _: &'t [Value], _: Scope) -> BoxFuture<'t, Result<u64, SqlError>> {
+        unsupported("run statements on tables beside the log")
+    }
+
+    fn query<'t>(&'t mut self, _: &'t str, _: &'t [Value], _: Scope) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
+        unsupported("run statements on tables beside the log")
+    }
+}

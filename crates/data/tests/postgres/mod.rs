@@ -1,0 +1,118 @@
+//! What the tests of the PostgreSQL store share.
+#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "these tests look at the store from outside: its server, its connections"
+)]
+
+pub(crate) mod cable;
+pub(crate) mod server;
+
+use std::{
+    path::PathBuf,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use quorate_data::{
+    event::NewEvent,
+    store::{AppendBatch, ExpectedVersion, Limits, Store, conformance::Place, postgres},
+};
+use quorate_runtime::{BoxFuture, Env};
+use tokio_postgres::Client;
+
+pub(crate) use self::cable::Cable;
+
+/// A schema with one store in it.
+pub(crate) struct Schema {
+    pub(crate) name: String,
+    address: String,
+    folder: tempfile::TempDir,
+    /// The network of the process that has the store open now.
+    cable: std::sync::Mutex<Cable>,
+}
+
+static MADE: AtomicUsize = AtomicUsize::new(0);
+
+impl Schema {
+    /// A new one, or nothing where there is no server.
+    pub(crate) fn new() -> Option<Self> {
+        let address = server::address()?;
+        let name = format!("t_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        let cable = std::sync::Mutex::new(Cable::default());
+        Some(Self { name, address, folder: tempfile::tempdir().unwrap(), cable })
+    }
+
+    pub(crate) fn config(&self, limits: Limits) -> postgres::Config {
+        // By this name the server knows this store's connections.
+        let address = format!("{}?application_name={}", self.address, self.name);
+        postgres::Config { schema: self.name.clone(), limits, ..postgres::Config::at(&address).unwrap() }
+    }
+
+    /// A node: a store with a network of its own, and the way to cut it.
+    pub(crate) async fn node(&self, change: impl FnOnce(&mut postgres::Config)) -> (Store, Cable) {
+        let cable = Cable::default();
+        // Machines that test may be slow; what is tried here is not.
+        let limits = Limits { unit_time: Duration::from_secs(20), ..Limits::default() };
+        let mut config = self.config(limits);
+        change(&mut config);
+        let store = postgres::open(&cable.env(), config).await.unwrap();
+        (store, cable)
+    }
+
+    /// Somebody else's connection to the same server.
+    pub(crate) async fn stranger(&self) -> Client {
+        stranger(&self.address).await
+    }
+
+    /// The address of another database of the same server.
+    pub(crate) fn in_database(&self, database: &str) -> String {
+        let (server, _) = self.address.rsplit_once('/').unwrap();
+        format!("{server}/{database}")
+    }
+}
+
+/// A connection to `address`: `tokio_postgres` is built without sockets of its own.
+pub(crate) async fn stranger(address: &str) -> Client {
+    let config: tokio_postgres::Config = address.parse().unwrap();
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", config.get_ports()[0])).await.unwrap();
+    let (client, connection) = config.connect_raw(stream, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    client
+}
+
+impl Place for Schema {
+    fn open(&self, limits: Limits) -> BoxFuture<'_, Store> {
+        let cable = Cable::default();
+        *self.cable.lock().unwrap() = cable.clone();
+        Box::pin(async move { postgres::open(&cable.env(), self.config(limits)).await.unwrap() })
+    }
+
+    /// What a kill leaves of a process is that its connections end.
+    fn crash(&self, store: Store) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            self.cable.lock().unwrap().cut();
+            drop(store);
+        })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+pub(crate) fn event(id: impl ToString) -> NewEvent {
+    let id = id.to_string();
+    let data = format!("{{\"of\": {id:?}}}");
+    NewEvent::new(id, "/test", "thing.happened").json(data)
+}
+
+pub(crate) fn batch(stream: &str, events: Vec<NewEvent>) -> AppendBatch {
+    AppendBatch::to(stream.parse().unwrap(), ExpectedVersion::Any, events)
+}
+
+/// The environment of a process whose network nobody cuts.
+pub(crate) fn env() -> Env {
+    Env::real()
+}

@@ -1,0 +1,124 @@
+//! A PostgreSQL of one's own: in a temporary folder, on a free port, shared by all tests of one run.
+//!
+//! Making a server takes seconds, so whoever comes first makes it and the others find it: under nextest every test is a process
+//! of its own, and all have the runner as their parent. A watchman stops it when that parent has ended, however it did.
+
+use std::{
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+};
+
+/// The address of the server's database, or nothing where there is no server to be had: the test says so and is skipped.
+pub(crate) fn address() -> Option<String> {
+    static ADDRESS: OnceLock<Option<String>> = OnceLock::new();
+    let address = ADDRESS.get_or_init(|| binaries().map(|binaries| shared(&binaries)));
+    if address.is_none() {
+        eprintln!("SKIPPED a test of the PostgreSQL store: no server is installed (apt-get install postgresql)");
+        assert!(std::env::var_os("QUORATE_FORBID_SKIPPING").is_none(), "skipping is forbidden here");
+    }
+    address.clone()
+}
+
+/// Where Debian has the newest version's programs, which are not on the path.
+fn binaries() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|version| version.path().join("bin"));
+    let mut versions: Vec<_> = versions.filter(|bin| bin.join("initdb").exists()).collect();
+    versions.sort_by_key(|bin| bin.parent().and_then(|path| path.file_name()?.to_str()?.parse::<u32>().ok()));
+    versions.pop()
+}
+
+/// The server of this run. A lock lets one make it while the others wait.
+fn shared(binaries: &Path) -> String {
+    let run = std::os::unix::process::parent_id();
+    // In memory where there is some: what is tried here is not the disk.
+    let memory = Path::new("/dev/shm");
+    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let folder = base.join(format!("quorate-postgres-{run}"));
+    let lock = std::fs::File::create(base.join(format!("quorate-postgres-{run}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let ready = folder.join("address");
+    if let Ok(address) = std::fs::read_to_string(&ready) {
+        return address;
+    }
+    let _left = std::fs::remove_dir_all(&folder);
+    let address = make(binaries, &folder);
+    watch(binaries, &folder, run);
+    std::fs::write(&ready, &address).unwrap();
+    address
+}
+
+fn make(binaries: &Path, folder: &Path) -> String {
+    std::fs::create_dir_all(folder).unwrap();
+    if is_root() {
+        assert!(run(Command::new("chown").arg("postgres").arg(folder)).status.success(), "the package has its user");
+    }
+    let data = folder.join("data");
+    let made = run(unprivileged(&binaries.join("initdb"))
+        .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=trust", "--username=quorate", "--pgdata"])
+        .arg(&data));
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    // Free a moment ago; whoever takes it in between makes this fail loudly, not wrongly.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let options = format!(
+        "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c max_connections=300 \
+         -c max_prepared_transactions=20 -c shared_buffers=64MB -c max_wal_size=256MB"
+    );
+    let started = run(unprivileged(&binaries.join("pg_ctl"))
+        .args(["start", "--wait", "--timeout=60", "--silent", "--pgdata"])
+        .arg(&data)
+        .arg("--log")
+        .arg(folder.join("log"))
+        .args(["--options", &options]));
+    let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+    assert!(started.status.success(), "{}{log}", String::from_utf8_lossy(&started.stderr));
+    format!("postgres://quorate@127.0.0.1:{port}/postgres")
+}
+
+/// Stops the server when process `of` is gone, from a session of its own, so that nothing that ends the tests ends it.
+#[expect(clippy::zombie_processes, reason = "it outlives whoever starts it")]
+fn watch(binaries: &Path, folder: &Path, of: u32) {
+    let script = r#"while kill -0 "$1" 2>/dev/null; do sleep 1; done
+        "$2" stop --mode=immediate --silent --pgdata "$3/data"; rm -rf "$3" "$3.lock""#;
+    // As whoever owns the folder: root may end others' processes, but pg_ctl refuses root.
+    let mut watchman = Command::new("setsid");
+    watchman.arg("sh").args(["-c", script, "watchman"]).arg(of.to_string());
+    let pg_ctl = binaries.join("pg_ctl");
+    if is_root() {
+        let wrapper = folder.join("pg_ctl");
+        let text = format!(
+            "#!/bin/sh\nexec setpriv --reuid=postgres --regid=postgres --clear-groups {} \"$@\"\n",
+            pg_ctl.display()
+        );
+        std::fs::write(&wrapper, text).unwrap();
+        run(Command::new("chmod").arg("755").arg(&wrapper));
+        watchman.arg(wrapper);
+    } else {
+        watchman.arg(pg_ctl);
+    }
+    watchman.arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+}
+
+/// A command that does not run as root, which servers refuse to.
+fn unprivileged(program: &Path) -> Command {
+    if !is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+    command
+}
+
+/// `pg_ctl` leaves its output open for the server; nobody waits for that to end.
+fn run(command: &mut Command) -> Output {
+    let errors = tempfile::NamedTempFile::new().unwrap();
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.reopen().unwrap()).status();
+    let status = status.unwrap_or_else(|cause| panic!("{command:?}: {cause}"));
+    Output { status, stdout: vec![], stderr: std::fs::read(errors.path()).unwrap() }
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|of| of.uid() == 0)
+}
