@@ -150,7 +150,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let returned = desk.send("dune", Command::Return, &Key::new("evening")?).await?;
-    let fresh = Freshness { at_least: Some(returned.token), wait: Duration::from_secs(10) };
+    let fresh = Freshness { at_least: Some(returned.token), wait: Duration::from_secs(10), ..Freshness::default() };
     let has = questions.ask(&WhatHas("ada"), fresh).await?;
     println!("ada has {:?}, as of position {}", has.answer, has.position);
     assert_eq!(has.answer, ["book-emma", "book-ulysses"]);

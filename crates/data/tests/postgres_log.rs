@@ -1,4 +1,4 @@
-//! The log on PostgreSQL, and the lemmas of ADR 20 that it stands on: under writers that hold, roll back and vanish.
+//! The log on PostgreSQL, and the lemmas of ADR 19 that it stands on: under writers that hold, roll back and vanish.
 #![allow(clippy::disallowed_methods, reason = "nodes and strangers of these tests run beside each other, in real time")]
 
 mod postgres;

@@ -14,5 +14,6 @@ mod http;
 pub mod quota;
 mod server;
 pub mod verbs;
+mod view_folder;
 
 pub use server::{ServeError, Server, serve};

@@ -22,6 +22,7 @@ use crate::{
         connection::{Open, TICK, Verdict, Watched},
     },
     verbs::{Breakers, DurableSubscriptions, Idempotency, OnceError, ViewCare},
+    view_folder,
 };
 
 /// Why the server could not start, or not end well.
@@ -108,7 +109,7 @@ impl Server {
         let store = sqlite::open(&env, config.store()).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
-        let views = ViewCare::open(&store).await.map_err(ServeError::Views)?;
+        let views = ViewCare::open(&store, config.queries.clone()).await.map_err(ServeError::Views)?;
         let http = env.scope("http");
         let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions, views));
         Ok(Self { listener, address, surface, http, store })
@@ -136,9 +137,14 @@ impl Server {
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
         self.http.tasks().spawn("forget-replies", forget_replies(self.surface.clone()));
         self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
+        if let Some((folder, every)) = self.surface.node().config.view_folder.clone() {
+            let views = self.surface.node().views.clone();
+            self.http.tasks().spawn("view-folder", view_folder::watch(self.http.clone(), views, folder, every));
+        }
         accept(&*self.listener, &self.surface).await;
         drop(self.listener);
         drain(&self.surface, &self.http).await;
+        self.surface.node().views.views().shut_down().await;
         self.store.close().await.map_err(ServeError::Close)?;
         tracing::info!(address = %self.address, "stopped");
         Ok(())

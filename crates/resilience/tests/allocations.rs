@@ -1,6 +1,5 @@
 //! What a call through a stack allocates. A process of its own, with an allocator that counts by thread.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 #![expect(unsafe_code, reason = "an allocator is unsafe by its contract; this one counts and passes everything on")]
 
 use std::{

@@ -16,6 +16,8 @@ pub trait Disk: Send + Sync {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Whether something is at `path`.
     fn exists(&self, path: &Path) -> io::Result<bool>;
+    /// What lies in a directory, without what lies in its own directories; sorted.
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// The size of a file in bytes.
     fn size(&self, path: &Path) -> io::Result<u64>;
     /// Reads a whole file.
@@ -65,6 +67,12 @@ impl Disk for RealDisk {
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
         fs::exists(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+        entries.sort();
+        Ok(entries)
     }
 
     fn size(&self, path: &Path) -> io::Result<u64> {
@@ -217,6 +225,15 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn a_directory_is_listed_in_order_without_what_lies_deeper() {
+        let folder = tempfile::tempdir().unwrap();
+        RealDisk.create_dir_all(&folder.path().join("b/c")).unwrap();
+        RealDisk.create(&folder.path().join("a")).unwrap();
+        assert_eq!(RealDisk.list(folder.path()).unwrap(), [folder.path().join("a"), folder.path().join("b")]);
+        assert_eq!(RealDisk.list(&folder.path().join("x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a test opens the file as another process would")]

@@ -37,7 +37,7 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    fn of(options: &Options) -> Self {
+    pub(super) fn of(options: &Options) -> Self {
         let usual = match options.quick {
             true => Self { rounds: 1, span: Duration::from_millis(300), many: 50_000 },
             false => Self { rounds: 5, span: Duration::from_millis(1_500), many: 1_000_000 },
@@ -55,7 +55,7 @@ impl Effort {
 pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn make(below: &Path) -> Result<Self, Failure> {
+    pub(super) fn make(below: &Path) -> Result<Self, Failure> {
         let folder = below.join(format!("quorate-bench-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|cause| failed("making a folder", cause))?;
         Ok(Self(folder))

@@ -13,6 +13,7 @@ mod resilience;
 mod segment;
 mod slow_disk;
 mod stack;
+mod view;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
@@ -29,6 +30,8 @@ use crate::{
 pub(crate) enum Command {
     /// The log: appends, reads, catch-up, HTTP, opening
     Log(Options),
+    /// Views: catching up, what an inline one costs an append, lag under load, queries
+    View(Options),
     /// Resilience: what passing a policy costs a call that succeeds
     Resilience(resilience::Options),
 }
@@ -64,6 +67,7 @@ impl Command {
     pub(crate) async fn run(self, env: &Env, output: Format) -> Result<(), Failure> {
         let (json, figures) = match self {
             Self::Log(options) => (options.json, log::measure(env, &options).await?),
+            Self::View(options) => (options.json, view::measure(env, &options).await?),
             Self::Resilience(options) => {
                 let measured = env.run_blocking(move || (options.json, resilience::measure(&options))).await;
                 (measured.0, measured.1?)

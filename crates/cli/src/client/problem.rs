@@ -89,8 +89,10 @@ impl Problem {
         }
         match self.slug.as_str() {
             "invalid-json" | "invalid-event" | "invalid-batch" | "schema-violation" | "unknown-type"
-            | "invalid-schema" => return Exit::BadInput,
-            "invalid-parameter" | "invalid-precondition" | "invalid-name" | "invalid-token" => return Exit::Usage,
+            | "invalid-schema" | "invalid-view" => return Exit::BadInput,
+            "invalid-parameter" | "invalid-precondition" | "invalid-name" | "invalid-token" | "invalid-view-query" => {
+                return Exit::Usage;
+            }
             "store-corrupt" | "key-missing" => return Exit::Damaged,
             _ => {}
         }

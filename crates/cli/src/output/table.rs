@@ -8,12 +8,19 @@ use super::{Out, is_colourful};
 use crate::exit::Failure;
 
 /// A column's heading and how its cells lie.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Column {
     /// Text, aligned left.
     Left(&'static str),
     /// Numbers, aligned right.
     Right(&'static str),
+    /// Whatever the node calls it.
+    Given {
+        /// Its heading.
+        heading: String,
+        /// Whether it is aligned right.
+        right: bool,
+    },
 }
 
 /// Rows under headings, as wide as they need to be.
@@ -60,8 +67,8 @@ impl Table {
         let padded = self.columns.iter().zip(cells).zip(widths).map(|((column, cell), width)| {
             let blanks = " ".repeat(width.saturating_sub(cell.width()));
             match column {
-                Column::Left(_) => format!("{cell}{blanks}"),
-                Column::Right(_) => format!("{blanks}{cell}"),
+                Column::Left(_) | Column::Given { right: false, .. } => format!("{cell}{blanks}"),
+                Column::Right(_) | Column::Given { right: true, .. } => format!("{blanks}{cell}"),
             }
         });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
@@ -69,9 +76,10 @@ impl Table {
 }
 
 impl Column {
-    fn heading(&self) -> &'static str {
+    fn heading(&self) -> &str {
         match self {
             Self::Left(heading) | Self::Right(heading) => heading,
+            Self::Given { heading, .. } => heading,
         }
     }
 }

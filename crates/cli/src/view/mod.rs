@@ -1,5 +1,8 @@
-//! `quorate view`: how views stand, rebuilding them beside what readers have, and what is parked.
+//! `quorate view`: declaring views, how they stand, rebuilding them beside what readers have, and what is parked.
 
+mod document;
+mod follow;
+mod query;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -15,6 +18,32 @@ use crate::{
 /// Verbs on views.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Declare a view: it is kept up to date as the document says, from now on and after every restart
+    Declare(document::Sent),
+    /// Print a document as it was declared
+    #[command(disable_version_flag = true)]
+    Document {
+        /// The view
+        name: String,
+        /// The version; without it the newest one
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        version: Option<u32>,
+    },
+    /// Say which events made a row of a declared view
+    Explain {
+        /// The view
+        name: String,
+        /// The table
+        table: String,
+        /// The values of the columns of the table's key, in order
+        #[arg(required = true)]
+        key: Vec<String>,
+    },
+    /// Delete a view with its documents and all its builds
+    Delete {
+        /// The view
+        name: String,
+    },
     /// List views by name, with the build that readers have
     List {
         #[command(flatten)]
@@ -25,6 +54,15 @@ pub(crate) enum Command {
         /// The view
         name: String,
     },
+    /// List the tables that can be asked, with the types of their columns
+    Tables {
+        /// The view
+        name: String,
+    },
+    /// Ask for rows: of a table by conditions, order and key, or by read-only SQL
+    Query(query::Query),
+    /// Follow the rows of a table as they change
+    Follow(follow::Following),
     /// Begin another build beside the one readers have; they are given it once it has caught up
     Rebuild {
         /// The view
@@ -105,11 +143,24 @@ impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
+            Self::Declare(sent) => sent.run(client, format).await,
+            Self::Document { name, version } => document::print(client, &name, version).await,
+            Self::Explain { name, table, key } => {
+                let target = route(&name, Some("explain")).with("table", &table);
+                let target = key.iter().fold(target, |target, value| target.with("key", value));
+                show::explained(&answer(client, &Call::get(target)).await?, format)
+            }
+            Self::Delete { name } => show::deleted(&answer(client, &Call::delete(route(&name, None))).await?, format),
             Self::List { how_many } => {
                 let all = list(client, Target::path(&["v1", "views"]), "views", how_many).await?;
                 show::views(&all, format)
             }
             Self::Show { name } => show::view(&answer(client, &Call::get(route(&name, None))).await?, format),
+            Self::Tables { name } => {
+                show::tables(&answer(client, &Call::get(route(&name, Some("tables")))).await?, format)
+            }
+            Self::Query(query) => query.run(client, format).await,
+            Self::Follow(following) => following.run(client, format).await,
             Self::Rebuild { name, manual } => {
                 let switch = if manual { "manual" } else { "when-caught-up" };
                 show::build(&act(client, &name, "rebuild", json!({ "switch": switch })).await?, format)

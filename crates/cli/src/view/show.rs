@@ -67,6 +67,20 @@ pub(super) fn views(all: &[Value], format: Format) -> Result<(), Failure> {
     print(all, &json!({ "views": all }), (columns, cells), format)
 }
 
+/// Prints the tables of a view, a line for each column.
+pub(super) fn tables(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [Column::Left("TABLE"), Column::Left("COLUMN"), Column::Left("TYPE"), Column::Left("KEY")];
+    let of_table = |table: &Value| {
+        let key = table["key"].as_array().cloned().unwrap_or_default();
+        let place = |name: &Value| key.iter().position(|known| known == name).map(|n| n + 1);
+        let line = |column: &Value| json!({ "table": table["table"], "column": column["name"], "type": column["type"], "key": place(&column["name"]) });
+        table["columns"].as_array().map_or(&[][..], Vec::as_slice).iter().map(line).collect::<Vec<_>>()
+    };
+    let lines: Vec<Value> = one["tables"].as_array().map_or(&[][..], Vec::as_slice).iter().flat_map(of_table).collect();
+    let cells = |line: &Value| ["table", "column", "type", "key"].map(|member| cell(&line[member]));
+    print(&lines, one, (columns, cells), format)
+}
+
 /// Prints which build it was done to.
 pub(super) fn build(done: &Value, format: Format) -> Result<(), Failure> {
     let cells = |done: &Value| [&done["view"], &done["build"]].map(cell);
@@ -110,4 +124,41 @@ pub(super) fn audit(one: &Value, format: Format) -> Result<(), Failure> {
     let columns = [Column::Right("BUILD"), Column::Right("EXPECTED"), Column::Right("HANDLED"), Column::Left("WHOLE")];
     let cells = |one: &Value| ["build", "expected", "handled", "whole"].map(|member| cell(&one[member]));
     print(std::slice::from_ref(one), one, (columns, cells), format)
+}
+
+/// Prints what became of a declaration.
+pub(super) fn declared(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [Column::Left("VIEW"), Column::Right("VERSION"), Column::Left("NEW")];
+    let cells = |one: &Value| ["view", "version", "new"].map(|member| cell(&one[member]));
+    print(std::slice::from_ref(one), one, (columns, cells), format)
+}
+
+/// Prints that nothing is wrong with a document.
+pub(super) fn checked(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [Column::Left("VIEW"), Column::Right("VERSION"), Column::Left("VALID")];
+    let cells = |one: &Value| ["view", "version", "valid"].map(|member| cell(&one[member]));
+    print(std::slice::from_ref(one), one, (columns, cells), format)
+}
+
+/// Prints which view was deleted.
+pub(super) fn deleted(one: &Value, format: Format) -> Result<(), Failure> {
+    let cells = |one: &Value| ["view", "deleted"].map(|member| cell(&one[member]));
+    print(std::slice::from_ref(one), one, ([Column::Left("VIEW"), Column::Left("DELETED")], cells), format)
+}
+
+/// Prints the events that made a row, each with the row behind it.
+pub(super) fn explained(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Right("POSITION"),
+        Column::Left("STREAM"),
+        Column::Right("VERSION"),
+        Column::Left("TYPE"),
+        Column::Left("ROW BEHIND IT"),
+    ];
+    let cells = |event: &Value| {
+        let of = |member: &str| cell(&event[member]);
+        let after = if event["after"].is_null() { "none".to_owned() } else { event["after"].to_string() };
+        [of("logposition"), of("stream"), of("streamversion"), of("type"), after]
+    };
+    print(one["events"].as_array().map_or(&[], Vec::as_slice), one, (columns, cells), format)
 }

@@ -94,7 +94,7 @@
 //! let questions = Questions::of(&views);
 //!
 //! let lent = desk.send("17", Command::Lend { to: "ada".into() }, &Key::new("req-1")?).await?;
-//! let fresh = Freshness { at_least: Some(lent.token), wait: Duration::from_secs(10) };
+//! let fresh = Freshness { at_least: Some(lent.token), wait: Duration::from_secs(10), ..Freshness::default() };
 //! assert_eq!(questions.ask(&HowManyAreOut, fresh).await?.answer, 1);
 //!
 //! let again = desk.send("17", Command::Lend { to: "ada".into() }, &Key::new("req-1")?).await?;

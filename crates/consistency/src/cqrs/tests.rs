@@ -204,12 +204,12 @@ async fn a_question_sees_the_callers_own_command_or_says_how_far_it_is() {
     let questions = Questions::of(&views);
     for n in 1..=20 {
         let receipt = purses.send(1, Command::Add(1), &key(&format!("k-{n}"))).await.unwrap();
-        let fresh = Freshness { at_least: Some(receipt.token), wait: Duration::from_secs(20) };
+        let fresh = Freshness { at_least: Some(receipt.token), wait: Duration::from_secs(20), ..Freshness::default() };
         assert_eq!(questions.ask(&HowMuch("purse-1"), fresh).await.unwrap().answer, n);
     }
     views.shut_down().await;
     let receipt = purses.send(1, Command::Add(1), &key("late")).await.unwrap();
-    let fresh = Freshness { at_least: Some(receipt.token), wait: Duration::from_millis(1) };
+    let fresh = Freshness { at_least: Some(receipt.token), wait: Duration::from_millis(1), ..Freshness::default() };
     let behind = questions.ask(&HowMuch("purse-1"), fresh).await.unwrap_err();
     assert!(matches!(behind, AskError::View(ViewError::Behind { applied, .. }) if applied.get() == 20), "{behind:?}");
     assert_ne!(behind.retry(), Retry::Never);

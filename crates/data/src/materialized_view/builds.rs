@@ -1,6 +1,8 @@
 //! Beginning and dropping builds.
 
-use super::{Build, BuildRow, Config, Namespace, ViewError, ViewName, effects, registered::Registered, rows};
+use super::{
+    Build, BuildRow, Config, Namespace, ViewError, ViewName, effects, following, registered::Registered, rows,
+};
 use crate::{
     event::Position,
     store::{DynTx, Store, Value},
@@ -123,6 +125,7 @@ async fn mark_dropped(tx: &mut DynTx, row: BuildRow) -> Result<(), ViewError> {
         return Err(ViewError::Live { view: row.view, build: row.build });
     }
     effects::forget(tx, row.build).await?;
+    following::end_all(tx, &Namespace::new(row.view.clone(), row.build)).await?;
     tx.room_execute("UPDATE quorate_view_build SET dropped = 1 WHERE build = $1", &[rows::of(row.build)]).await?;
     for table in ["quorate_view_shard", "quorate_view_parked", "quorate_view_skipped", "quorate_view_subject"] {
         tx.room_execute(&format!("DELETE FROM {table} WHERE build = $1"), &[rows::of(row.build)]).await?;

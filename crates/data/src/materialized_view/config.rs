@@ -38,6 +38,29 @@ pub struct Config {
     /// it. Where only one process can have it open, the newest to come takes over at once, and whoever it fences does once
     /// that one has left; where several can, it is 10 s. Default: `None`.
     pub takeover: Option<Duration>,
+    /// The view's contract with its readers: how stale it may be where they do not say it themselves. Default: none.
+    pub staleness: Option<Staleness>,
+}
+
+/// How stale a view may be when it is read. The first bound that does not hold decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Staleness {
+    /// Positions of the log behind the view, at most.
+    pub max_events: Option<u64>,
+    /// Age in seconds of the oldest event behind it that matters to it, at most.
+    pub max_seconds: Option<u64>,
+    /// What becomes of a read beyond that.
+    pub then: WhenStale,
+}
+
+/// What becomes of a read of a view that is staler than it may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenStale {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// It is answered, and the answer says so.
+    Flag,
 }
 
 /// In which transaction events are applied.
@@ -99,6 +122,7 @@ impl Default for Config {
             max_parked: 10_000,
             effect_attempts: 10,
             takeover: None,
+            staleness: None,
         }
     }
 }

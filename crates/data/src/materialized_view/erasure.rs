@@ -11,7 +11,8 @@ use std::{
 };
 
 use super::{
-    Build, BuildRow, Namespace, Switch, ViewError, ViewTx, Views, parked, registered::Registered, rows, shared::Shared,
+    Build, BuildRow, Namespace, Switch, ViewError, ViewTx, Views, following, parked, registered::Registered, rows,
+    shared::Shared,
 };
 use crate::{
     event::Recorded,
@@ -89,6 +90,8 @@ impl Views {
                 self.replace(&build, on_their_way.contains(&build.build)).await?;
             }
         }
+        // Ordering: nobody can read the rows any more; whoever still has some is told.
+        Shared::bump(&self.shared.forgotten);
         Ok(())
     }
 
@@ -118,6 +121,8 @@ impl Views {
                 let forgotten = code.projection.forget(&mut view, &subject).await;
                 let forgotten = forgotten.map_err(|failed| ViewError::invalid(failed.to_string()))?;
                 if forgotten == Forgotten::Rows {
+                    // Which keys are gone is on record for followers.
+                    following::end_all(tx, &namespace).await?;
                     let sql = "DELETE FROM quorate_view_subject WHERE build = $1 AND subject = $2";
                     tx.room_execute(sql, &[rows::of(namespace.build()), hash.into()]).await?;
                 }

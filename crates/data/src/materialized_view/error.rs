@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Build, InvalidSchema, ViewName};
+use super::{Build, InvalidSchema, ViewName, declared::Faults};
 use crate::{
     event::Position,
     store::{Retry, SqlError, StoreError, TransactError},
@@ -54,6 +54,50 @@ pub enum ViewError {
         /// What the read wants to see.
         wanted: Position,
     },
+    /// The view is older than the read, or its contract, allows. The read was not carried out.
+    #[error(
+        "view `{view}` is {behind} positions behind, at {applied}, and the oldest event that it lacks is {}: allowed are {}",
+        aged(*lag), allowed(*max_lag, *max_events)
+    )]
+    Stale {
+        /// The view.
+        view: ViewName,
+        /// How far it is.
+        applied: Position,
+        /// Positions of the log behind that.
+        behind: u64,
+        /// How old the oldest event is that it lacks, where that is known.
+        lag: Option<Duration>,
+        /// How old that may be.
+        max_lag: Option<Duration>,
+        /// How many positions there may be.
+        max_events: Option<u64>,
+    },
+    /// As many queries run as may run at once.
+    #[error("{concurrent} queries of views run already, which is as many as may")]
+    Busy {
+        /// How many.
+        concurrent: usize,
+    },
+    /// A query names what is not there, or says something that cannot be said.
+    #[error("{what}")]
+    InvalidQuery {
+        /// What is wrong, and what there is.
+        what: String,
+    },
+    /// The view has no table of that name.
+    #[error("view `{view}` has no table `{table}`; it has {}", tables.join(", "))]
+    NoTable {
+        /// The view.
+        view: ViewName,
+        /// The name.
+        table: String,
+        /// The tables there are.
+        tables: Vec<String>,
+    },
+    /// The view became another one since the page that the cursor is from.
+    #[error("the cursor is of another version of the view, or of another build: begin again without it")]
+    OutdatedCursor,
     /// A token of another store or timeline.
     #[error(transparent)]
     Token(#[from] crate::store::TokenError),
@@ -134,6 +178,18 @@ pub enum ViewError {
         /// Which one, and its range.
         what: String,
     },
+    /// A document that declares a view is wrong.
+    #[error("the document was refused: {0}")]
+    Document(#[from] Faults),
+    /// A row could not be explained.
+    #[error("the row could not be explained: {why}")]
+    Unexplained {
+        /// Why.
+        why: String,
+    },
+    /// Another row is being explained: one at a time.
+    #[error("another row is being explained")]
+    Explaining,
     /// Its tables break a rule.
     #[error("the tables of the view were refused")]
     Schema(#[from] InvalidSchema),
@@ -166,8 +222,10 @@ impl ViewError {
     /// Whether repeating can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotBuilt { .. } => Retry::After(Duration::from_secs(1)),
-            Self::Behind { .. } | Self::NotCaughtUp { .. } => Retry::After(Duration::from_millis(100)),
+            Self::NotBuilt { .. } | Self::Stale { .. } | Self::Explaining => Retry::After(Duration::from_secs(1)),
+            Self::Behind { .. } | Self::NotCaughtUp { .. } | Self::Busy { .. } => {
+                Retry::After(Duration::from_millis(100))
+            }
             Self::Store(cause) | Self::Sql(SqlError::Store(cause)) => cause.retry(),
             _ => Retry::Never,
         }
@@ -181,4 +239,14 @@ impl From<SqlError> for ViewError {
             other => Self::Sql(other),
         }
     }
+}
+
+fn aged(lag: Option<Duration>) -> String {
+    lag.map_or_else(|| "of unknown age".to_owned(), |lag| format!("{lag:?} old"))
+}
+
+fn allowed(max_lag: Option<Duration>, max_events: Option<u64>) -> String {
+    let lag = max_lag.map(|most| format!("{most:?}"));
+    let events = max_events.map(|most| format!("{most} positions"));
+    lag.into_iter().chain(events).collect::<Vec<_>>().join(" and ")
 }

@@ -100,7 +100,8 @@ pub struct Folded<F: Fold> {
     fold: F,
     name: ViewName,
     select: String,
-    upsert: String,
+    insert: String,
+    update: String,
     delete: String,
 }
 
@@ -115,16 +116,15 @@ impl<F: Fold> Folded<F> {
         let key = columns[0];
         let places: Vec<String> = (1..=columns.len()).map(|n| format!("${n}")).collect();
         let set: Vec<String> = (2..).zip(&columns[1..]).map(|(n, column)| format!("{column} = ${n}")).collect();
-        let on_conflict = if set.is_empty() { "NOTHING".to_owned() } else { format!("UPDATE SET {}", set.join(", ")) };
+        // A row without other columns stays as it is.
+        let set = if set.is_empty() { format!("{key} = $1") } else { set.join(", ") };
         let all = columns.join(", ");
         Self {
             fold,
             name,
             select: format!("SELECT {all} FROM {{{table}}} WHERE {key} = $1"),
-            upsert: format!(
-                "INSERT INTO {{{table}}} ({all}) VALUES ({}) ON CONFLICT ({key}) DO {on_conflict}",
-                places.join(", ")
-            ),
+            insert: format!("INSERT INTO {{{table}}} ({all}) VALUES ({})", places.join(", ")),
+            update: format!("UPDATE {{{table}}} SET {set} WHERE {key} = $1"),
             delete: format!("DELETE FROM {{{table}}} WHERE {key} = $1"),
         }
     }
@@ -174,7 +174,8 @@ impl<F: Fold> Folded<F> {
                 return Err(SqlError::Failed { what }.into());
             }
             Some(row) => {
-                tx.execute(&self.upsert, &row.values()).await?;
+                let statement = if before.is_some() { &self.update } else { &self.insert };
+                tx.execute(statement, &row.values()).await?;
             }
         }
         Ok(())

@@ -4,6 +4,8 @@
 //! watches the game and changes the board with each goal. If the board is lost, or should show something else, it is made
 //! again from the record of the game, while the old one stays up until the new one is ready.
 //!
+//! Without Rust, a document says the same: see [`declared`].
+//!
 //! A [`Projection`] says which events, which tables, and how one changes the other. [`Views`] keeps views up to date and is
 //! what an operator talks to; a [`View`] is what readers have.
 //!
@@ -44,6 +46,11 @@
 //!   take is refused ([`AppendError::View`](crate::store::AppendError::View)). A transaction with a closure sees the rows
 //!   of everything appended before it; of its own appends they show once it has committed.
 //!
+//! # Reading
+//! Rows [by key](View::row), [page by page](View::rows), by [SQL](View::sql): an answer is of one build and one moment, and says
+//! of which position. [`Freshness`] asks for one's own writes, or for no more than so much lag. [`View::follow`] tells all rows
+//! and then those that change, deletions included; who comes back with a cursor misses nothing.
+//!
 //! # Where ours differs
 //! From Marten's and Axon's projections: the checkpoint is not behind the rows but in their transaction, a parked event keeps
 //! the order of its key, and a rebuild never touches what readers have. From both: effects are values, held during a rebuild
@@ -58,18 +65,19 @@ mod builds;
 mod carrier;
 mod claim;
 mod config;
-#[cfg(test)]
-mod declared;
+pub mod declared;
 mod effects;
 mod erasure;
 mod error;
 mod fold;
+mod following;
 mod inline;
 mod machine;
 mod name;
 mod parked;
 mod presence;
 mod projection;
+mod query;
 mod registered;
 mod row;
 mod rows;
@@ -83,23 +91,29 @@ mod tests;
 mod tx;
 mod view;
 
-pub use config::{Changed, Config, Mode, OnPoison, Switch};
+pub use config::{Changed, Config, Mode, OnPoison, Staleness, Switch, WhenStale};
+pub use declared::Kind;
 pub use effects::{Effect, EffectHandler};
 pub use erasure::Forgotten;
 pub use error::ViewError;
 pub use fold::{Fold, Folded};
+pub use following::{Batch, Change, ChangeKind, FollowQuery, Follower, Reset};
 pub(crate) use name::TABLE_PREFIX;
 pub use name::{Build, Namespace, ViewName, ViewNameError};
 pub use parked::{ParkedEvent, SkippedEvent};
 pub(crate) use presence::Presence;
 pub use projection::{ApplyError, EffectType, Fingerprint, InvalidSchema, OnRebuild, Projection, Schema};
+pub use query::{
+    Answer, AnswerColumn, AsOf, ColumnDescription, Condition, Direction, Freshness, OrderBy, QueryLimits, RowsQuery,
+    TableDescription, Test,
+};
 pub use row::{Column, ViewRow, define};
 use rows::BuildRow;
 pub use scratch::{Given, Made, given};
 pub use service::Views;
 pub use shared::Standing;
 pub use tx::ViewTx;
-pub use view::{Audit, BuildDescription, Description, Freshness, Reading, ShardDescription, View};
+pub use view::{Audit, BuildDescription, Description, Reading, ShardDescription, View};
 
 /// The hash of an event's key, which says in which shard it belongs. Stored, so it never changes.
 fn key_hash(key: &str) -> u32 {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use quorate_runtime::BoxFuture;
 
-use super::{Forgotten, ViewName, ViewNameError, ViewTx, name::check_table};
+use super::{Forgotten, Kind, ViewName, ViewNameError, ViewTx, name::check_table};
 use crate::{
     event::{NewEvent, Position, Recorded},
     store::{Query, SqlError, StoreError},
@@ -52,6 +52,13 @@ pub trait Projection: Send + Sync + 'static {
     /// With more than one shard, rows of different keys must not depend on each other's order.
     fn key<'e>(&self, event: &'e Recorded) -> &'e str {
         event.stream()
+    }
+
+    /// How the values of a column are shown and compared, where its type in the engine does not say it: a decimal that is kept
+    /// as a whole number, an instant.
+    fn column_kind(&self, table: &str, column: &str) -> Option<Kind> {
+        let (_, _) = (table, column);
+        None
     }
 
     /// The kinds of effects that `apply` may ask for.

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName, machine::Trouble};
 use crate::{
     event::Position,
-    store::{DynTx, RoomTables, Row, SqlError, Store, Value},
+    store::{DynTx, RoomTables, Row, SqlError, Statement, Store, Value},
 };
 
 /// The tables, by version.
@@ -179,11 +179,17 @@ pub(super) async fn build(from: &mut impl Rows, build: Build) -> Result<Option<B
 
 /// The build that readers of a view have.
 pub(super) async fn live(from: &mut impl Rows, view: &ViewName) -> Result<Option<BuildRow>, ViewError> {
+    let Statement { sql, params } = live_statement(view);
+    from.rows(&sql, params).await?.first().map(build_row).transpose()
+}
+
+/// What [`live`] asks: a [`build_row`], if any.
+pub(super) fn live_statement(view: &ViewName) -> Statement {
     let sql = format!(
         "SELECT {BUILD} FROM quorate_view v JOIN quorate_view_build b ON b.build = v.live
          WHERE v.name = $1 AND b.dropped = 0"
     );
-    from.rows(&sql, vec![text(view)]).await?.first().map(build_row).transpose()
+    Statement::new(sql, [text(view)])
 }
 
 /// Names of views in order.
@@ -194,8 +200,13 @@ pub(super) async fn names(from: &mut impl Rows) -> Result<Vec<ViewName>, ViewErr
 
 /// The shards of a build, in order.
 pub(super) async fn shards(from: &mut impl Rows, build: Build) -> Result<Vec<ShardRow>, ViewError> {
-    let sql = format!("SELECT {SHARD} FROM quorate_view_shard WHERE build = $1 ORDER BY shard");
-    from.rows(&sql, vec![of(build)]).await?.iter().map(shard_row).collect()
+    let Statement { sql, params } = shards_statement(build);
+    from.rows(&sql, params).await?.iter().map(shard_row).collect()
+}
+
+/// What [`shards`] asks: [`shard_row`]s.
+pub(super) fn shards_statement(build: Build) -> Statement {
+    Statement::new(format!("SELECT {SHARD} FROM quorate_view_shard WHERE build = $1 ORDER BY shard"), [of(build)])
 }
 
 /// One shard of a build.
@@ -243,7 +254,8 @@ pub(super) async fn write_trouble(
     tx.room_execute(sql, &params).await.map(|rows| rows > 0)
 }
 
-fn build_row(row: &Row) -> Result<BuildRow, ViewError> {
+/// A build.
+pub(super) fn build_row(row: &Row) -> Result<BuildRow, ViewError> {
     let stored = |n: usize, column| string(row.at(n), column);
     let missing = |column| move || ViewError::corrupt(place(column), "no such value");
     Ok(BuildRow {
@@ -264,7 +276,8 @@ fn build_row(row: &Row) -> Result<BuildRow, ViewError> {
     })
 }
 
-fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
+/// A shard.
+pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
     let count = |n: usize, column| unsigned(row.at(n), column);
     let ordered = string(row.at(14), "ordered")?;
     let trouble = Trouble {

@@ -9,9 +9,13 @@ use tokio::sync::watch;
 
 use super::{
     Build, BuildRow, Changed, Config, EffectHandler, Mode, Namespace, ParkedEvent, Projection, SkippedEvent, Switch,
-    View, ViewError, ViewName, adopt, builds, carrier, erasure,
+    View, ViewError, ViewName, adopt, builds, carrier,
+    declared::{self, Document},
+    erasure,
+    following::{self, Following},
     inline::Inline,
     parked,
+    query::{Gate, QueryLimits, TablesOfBuilds},
     registered::Registered,
     rows,
     runner::{Hold, Runner},
@@ -35,7 +39,14 @@ impl Views {
 
     /// The views of `store`, whose tables are made if they are not there. What a crash left of a dropped build is swept away.
     pub async fn open(store: &Store) -> Result<Self, ViewError> {
+        Self::open_with(store, QueryLimits::default()).await
+    }
+
+    /// As [`open`](Self::open), with other limits of what queries may take.
+    pub async fn open_with(store: &Store, limits: QueryLimits) -> Result<Self, ViewError> {
         store.declare(rows::TABLES).await?;
+        store.declare(declared::TABLES).await?;
+        store.declare(following::TABLES).await?;
         let owner = format!("{:016x}", store.env().random("view/owner").u64());
         let shared = Shared {
             store: store.clone(),
@@ -46,12 +57,20 @@ impl Views {
             code: Mutex::default(),
             running: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
+            documents: Mutex::default(),
+            declaring: tokio::sync::Mutex::default(),
+            explaining: tokio::sync::Mutex::default(),
+            forgotten: watch::Sender::new(0),
+            gate: Gate::new(limits),
+            following: Following::default(),
+            tables: TablesOfBuilds::default(),
         };
         let shared = Arc::new(shared);
         store.on_erase("materialized views", erasure::hook(Arc::downgrade(&shared)));
         for (namespace, tables) in builds::half_dropped(store).await? {
             builds::sweep(store, &namespace, tables).await?;
         }
+        following::resume_tending(&shared).await?;
         Ok(Self { shared })
     }
 
@@ -74,6 +93,17 @@ impl Views {
         config: Config,
         effects: Option<Arc<dyn EffectHandler>>,
     ) -> Result<View, ViewError> {
+        self.start_keeping(projection, config, effects, None).await
+    }
+
+    /// As [`start_shared`](Self::start_shared), and keeps the document that the projection was made of.
+    pub(super) async fn start_keeping(
+        &self,
+        projection: Arc<dyn Projection>,
+        config: Config,
+        effects: Option<Arc<dyn EffectHandler>>,
+        document: Option<Arc<Document>>,
+    ) -> Result<View, ViewError> {
         let engine = self.shared.store.capabilities();
         if config.mode == Mode::Inline && !engine.inline_views {
             let what = "keep a view in the transactions that append";
@@ -86,8 +116,13 @@ impl Views {
         }
         let (in_tx, head) = (code.clone(), self.shared.store.head());
         let found = self.shared.store.transact(move |tx| {
-            let code = in_tx.clone();
-            Box::pin(async move { find_or_begin(tx, &code, head).await })
+            let (code, document) = (in_tx.clone(), document.clone());
+            Box::pin(async move {
+                if let Some(document) = document {
+                    declared::put(tx, &document, code.env.wall()).await?;
+                }
+                find_or_begin(tx, &code, head).await
+            })
         });
         let found = found.await.map_err(ViewError::of_transaction)?;
         if self.shared.code().insert(key, code.clone()).is_some() {
@@ -159,6 +194,17 @@ impl Views {
             true => Err(ViewError::NotFound { view: name.clone() }),
             false => Ok(self.view(name.clone())),
         }
+    }
+
+    /// Moves whenever a data subject was erased from views, before the erasure is answered: rows that were read before may
+    /// hold what nobody may see any more.
+    pub fn watch_forgotten(&self) -> watch::Receiver<u64> {
+        self.shared.forgotten.subscribe()
+    }
+
+    /// How many queries run right now.
+    pub fn queries_running(&self) -> usize {
+        self.shared.gate.running()
     }
 
     /// All views, in order of their names.
@@ -265,15 +311,18 @@ impl Views {
     /// # Cancel safety
     /// As [`drop_build`](Self::drop_build).
     pub async fn delete(&self, name: &ViewName) -> Result<(), ViewError> {
+        let _none_is_declared_meanwhile = self.shared.declaring.lock().await;
         let builds = rows::builds(&mut &self.shared.store, name).await?;
-        if builds.is_empty() {
+        if builds.is_empty() && self.declared_versions(name).await?.is_empty() {
             return Err(ViewError::NotFound { view: name.clone() });
         }
         self.shared.code().retain(|(view, _), _| view != name);
+        self.shared.documents().retain(|(view, _), _| view != name);
         let view = name.clone();
         let deleted = self.shared.store.transact(move |tx| {
             let view = view.clone();
             Box::pin(async move {
+                declared::forget(tx, &view).await?;
                 let sql = "UPDATE quorate_view SET live = NULL WHERE name = $1";
                 tx.room_execute(sql, &[rows::text(&view)]).await.map_err(ViewError::from)
             })

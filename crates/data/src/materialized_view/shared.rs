@@ -11,7 +11,13 @@ use std::{
 use quorate_runtime::tasks::Tasks;
 use tokio::sync::watch;
 
-use super::{Build, ViewName, registered::Registered};
+use super::{
+    Build, ViewName,
+    declared::Document,
+    following::Following,
+    query::{Gate, TablesOfBuilds},
+    registered::Registered,
+};
 use crate::{event::Position, store::Store};
 
 /// What the handles, the runners and the appends of one process share.
@@ -28,6 +34,20 @@ pub(super) struct Shared {
     pub(super) running: Mutex<BTreeMap<Build, Arc<Local>>>,
     /// Held while a build is replaced because of an erasure.
     pub(super) replacing: tokio::sync::Mutex<()>,
+    /// The documents of declared views that run in this process.
+    pub(super) documents: Mutex<BTreeMap<(ViewName, u32), Arc<Document>>>,
+    /// Held while a document is declared.
+    pub(super) declaring: tokio::sync::Mutex<()>,
+    /// Held while a row is explained.
+    pub(super) explaining: tokio::sync::Mutex<()>,
+    /// Moves when a data subject was erased from the rows.
+    pub(super) forgotten: watch::Sender<u64>,
+    /// Lets queries through.
+    pub(super) gate: Gate,
+    /// What followers share.
+    pub(super) following: Following,
+    /// The tables of builds that were read.
+    pub(super) tables: TablesOfBuilds,
 }
 
 /// A build that is kept up to date in this process.
@@ -85,6 +105,10 @@ impl Shared {
         self.code.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn documents(&self) -> MutexGuard<'_, BTreeMap<(ViewName, u32), Arc<Document>>> {
+        self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<Build, Arc<Local>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,6 +120,7 @@ impl Shared {
 
     /// A build was dropped: nothing in this process keeps it up to date any more.
     pub(super) fn end(&self, build: Build) {
+        self.tables.forget(build);
         if let Some(local) = self.running().remove(&build) {
             local.is_over.store(true, Ordering::Relaxed);
         }

@@ -2,8 +2,10 @@
 
 mod erasing;
 mod folds;
+mod following;
 mod inline;
 mod keeping_up;
 mod poison;
+mod querying;
 mod rebuilding;
-mod world;
+pub(super) mod world;

@@ -16,6 +16,8 @@ pub struct ViewTx<'x> {
     tx: &'x mut DynTx,
     namespace: &'x Namespace,
     effects: Vec<Requested>,
+    /// Statements that were run, as the projection writes them and as the store has them: a batch runs few again and again.
+    expanded: Vec<(Box<str>, Arc<str>)>,
 }
 
 /// An effect that a projection asked for.
@@ -29,7 +31,7 @@ pub(super) struct Requested {
 impl<'x> ViewTx<'x> {
     /// A transaction confined to `namespace`.
     pub(super) fn new(tx: &'x mut DynTx, namespace: &'x Namespace) -> Self {
-        Self { tx, namespace, effects: Vec::new() }
+        Self { tx, namespace, effects: Vec::new(), expanded: Vec::new() }
     }
 
     /// The effects that were asked for, in order.
@@ -47,7 +49,7 @@ impl<'x> ViewTx<'x> {
     /// # Errors
     /// [`SqlError::Refused`] where it reaches beyond them.
     pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, SqlError> {
-        let sql = self.namespace.expand(sql);
+        let sql = self.expand(sql);
         self.tx.view_execute(self.namespace.build(), &sql, params).await
     }
 
@@ -56,8 +58,20 @@ impl<'x> ViewTx<'x> {
     /// # Errors
     /// As [`execute`](Self::execute).
     pub async fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
-        let sql = self.namespace.expand(sql);
+        let sql = self.expand(sql);
         self.tx.view_query(self.namespace.build(), &sql, params).await
+    }
+
+    fn expand(&mut self, sql: &str) -> Arc<str> {
+        const MOST: usize = 16;
+        if let Some((_, known)) = self.expanded.iter().find(|(written, _)| **written == *sql) {
+            return known.clone();
+        }
+        let expanded: Arc<str> = self.namespace.expand(sql).into();
+        if self.expanded.len() < MOST {
+            self.expanded.push((sql.into(), expanded.clone()));
+        }
+        expanded
     }
 
     /// Asks for something to happen outside because of `event`, once this transaction has committed.

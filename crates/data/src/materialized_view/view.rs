@@ -2,33 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
+use quorate_foundations::time::Mono;
+
 use super::{
     Build, BuildRow, Config, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
     advance::digest,
     effects,
+    query::{AsOf, Ask, Freshness, Tables},
     rows::{self, ShardRow},
     shared::Shared,
     switch,
 };
 use crate::{
     event::{Position, Recorded},
-    store::{Query, ReadLog, Row, SqlError, Token, TokenError, Value},
+    store::{Query, ReadLog, Row, SqlError, Statement, Token, TokenError, Value},
 };
 
 /// One view. Cheap to clone; clones are the same.
 #[derive(Clone)]
 pub struct View {
-    shared: Arc<Shared>,
-    name: ViewName,
-}
-
-/// What a reader asks of a view's freshness.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Freshness {
-    /// The view has to have seen this append.
-    pub at_least: Option<Token>,
-    /// How long to wait for it.
-    pub wait: Duration,
+    pub(super) shared: Arc<Shared>,
+    pub(super) name: ViewName,
 }
 
 /// Rows of a view, and what they hold.
@@ -40,7 +34,7 @@ pub struct Reading {
     pub build: Build,
     /// Its version.
     pub version: u32,
-    /// They hold every event up to here, and may hold later ones.
+    /// They hold every event up to here, and none behind.
     pub position: Position,
     /// But for so many events that are parked.
     pub parked: u64,
@@ -152,25 +146,20 @@ impl View {
     /// # Errors
     /// [`ViewError::Behind`] says how far the view is where time ran out; nothing was read.
     pub async fn query_fresh(&self, fresh: Freshness, sql: &str, params: Vec<Value>) -> Result<Reading, ViewError> {
-        let wanted = self.wanted(fresh.at_least)?;
-        loop {
-            // Ordering: how far it is, before its rows: they are at least as new.
-            let (live, shards, position) = self.wait_until(wanted, fresh.wait).await?;
-            let namespace = Namespace::new(self.name.clone(), live.build);
-            let found = self.shared.store.view_query(live.build, &namespace.expand(sql), params.clone()).await;
-            match found {
-                Ok(rows) => {
-                    let parked = shards.iter().map(|shard| shard.parked).sum();
-                    return Ok(Reading { rows, build: live.build, version: live.version, position, parked });
-                }
-                // It may have been dropped in the meantime, after readers were given another one.
-                Err(SqlError::Failed { .. }) if self.live().await?.build != live.build => {}
-                Err(failed) => return Err(failed.into()),
-            }
+        let rows = self.query_limits().rows;
+        let make = |build: &BuildRow, _: &Tables| {
+            let sql = Namespace::new(build.view.clone(), build.build).expand(sql);
+            Ok(((), Ask { statement: Statement::new(sql, params.clone()), rows }))
+        };
+        let read = self.read(fresh, make).await?;
+        if let Some(cut) = read.found.cut {
+            return Err(SqlError::Exceeded(cut).into());
         }
+        let AsOf { build, version, position, parked, .. } = read.as_of;
+        Ok(Reading { rows: read.found.rows, build, version, position, parked })
     }
 
-    fn wanted(&self, token: Option<Token>) -> Result<Position, ViewError> {
+    pub(super) fn wanted(&self, token: Option<Token>) -> Result<Position, ViewError> {
         let Some(token) = token else { return Ok(Position::ZERO) };
         if token.timeline() != self.shared.store.timeline() {
             return Err(TokenError.into());
@@ -190,7 +179,7 @@ impl View {
         self.wait_until(wanted, within).await.map(|(_, _, position)| position)
     }
 
-    async fn wait_until(
+    pub(super) async fn wait_until(
         &self,
         wanted: Position,
         within: Duration,
@@ -226,7 +215,17 @@ impl View {
         }
     }
 
-    async fn live(&self) -> Result<BuildRow, ViewError> {
+    /// Waits until a view may have got further, or until then.
+    pub(super) async fn step(&self, until: Mono) {
+        let mut progress = self.shared.progress.subscribe();
+        tokio::select! {
+            biased;
+            _ = progress.changed() => {}
+            () = self.shared.store.env().sleep_until(until) => {}
+        }
+    }
+
+    pub(super) async fn live(&self) -> Result<BuildRow, ViewError> {
         if let Some(live) = rows::live(&mut &self.shared.store, &self.name).await? {
             return Ok(live);
         }
@@ -298,7 +297,7 @@ impl View {
         })
     }
 
-    async fn lag(&self, build: &BuildRow, position: Position) -> Result<Option<Duration>, ViewError> {
+    pub(super) async fn lag(&self, build: &BuildRow, position: Position) -> Result<Option<Duration>, ViewError> {
         let Some(query) = self.query_of(build) else { return Ok(None) };
         let (store, mut after) = (&self.shared.store, position);
         loop {

@@ -1,14 +1,15 @@
 //! The port that every storage engine implements.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{future::ready, path::PathBuf, sync::Arc};
 
 use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Follower, Limits, LogPage,
-    ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, Timeline, Value, Verified,
+    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Findings, Follower, Inquiry,
+    Limits, LogPage, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, TableColumn,
+    Timeline, Value, Verified,
     erasure::{DataSubject, Entry, Erased},
 };
 use crate::{
@@ -70,6 +71,18 @@ pub trait Backend: Send + Sync {
     ) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>>;
     /// Runs a read-only query.
     fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>>;
+    /// Answers an inquiry, all of it as of one moment, on a connection that only reads. Dropping the future stops it soon.
+    /// An engine that cannot keep a statement within its bounds refuses it.
+    fn inquire(&self, inquiry: Inquiry) -> BoxFuture<'_, Result<Findings, SqlError>> {
+        drop(inquiry);
+        let what = format!("be asked of {}: it cannot be kept within its bounds there", self.capabilities().engine);
+        Box::pin(ready(Err(SqlError::Refused { what })))
+    }
+    /// The columns of a table, in order; none where there is no such table, or where the engine has no tables for views.
+    fn table_columns(&self, table: String) -> BoxFuture<'_, Result<Vec<TableColumn>, StoreError>> {
+        drop(table);
+        Box::pin(ready(Ok(Vec::new())))
+    }
     /// Waits until the data that a stream, or any stream, forgot has left the store's files.
     fn settle(&self, stream: Option<Name>) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Reads a stream's metadata.

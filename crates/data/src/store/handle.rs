@@ -12,9 +12,10 @@ use tokio::sync::watch;
 
 use super::{
     Aborted, AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities,
-    CheckedBatch, DynTx, ExpectedVersion, Follower, Limits, LogPage, MetadataError, Progress, ReadLog, ReadStream,
-    Retire, Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamMetadata,
-    StreamPage, StreamSummary, Timeline, Token, TransactError, Unit, UnitError, Value, Verified, checked,
+    CheckedBatch, DynTx, ExpectedVersion, Findings, Follower, Inquiry, Limits, LogPage, MetadataError, Progress,
+    ReadLog, ReadStream, Retire, Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError,
+    StreamHead, StreamMetadata, StreamPage, StreamSummary, TableColumn, Timeline, Token, TransactError, Unit,
+    UnitError, Value, Verified, checked,
     erasure::{EraseHook, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
@@ -270,6 +271,22 @@ impl Store {
     /// Runs a read-only query over the tables of one build of a view, and nothing else.
     pub async fn view_query(&self, build: Build, sql: &str, params: Vec<Value>) -> Result<Vec<Row>, SqlError> {
         self.backend.query(sql.to_owned(), params, Scope::View(build)).await
+    }
+
+    /// Answers an inquiry, all of it as of one moment. It never waits for a writer, and no writer for it.
+    ///
+    /// # Errors
+    /// [`SqlError::Exceeded`] where the reader's own statement would take more time or memory than its bounds allow.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the statement soon.
+    pub async fn inquire(&self, inquiry: Inquiry) -> Result<Findings, SqlError> {
+        self.backend.inquire(inquiry).await
+    }
+
+    /// The columns of a table, in order; none where there is no such table.
+    pub async fn table_columns(&self, table: &str) -> Result<Vec<TableColumn>, StoreError> {
+        self.backend.table_columns(table.to_owned()).await
     }
 
     /// Creates or upgrades the tables of one of quorate's rooms. Running it again changes nothing.

@@ -40,6 +40,7 @@ pub mod erasure;
 mod error;
 mod follower;
 mod handle;
+mod inquiry;
 mod limits;
 pub mod postgres;
 mod query;
@@ -61,6 +62,7 @@ pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
 pub use follower::{Follower, FollowerError};
 pub use handle::Store;
+pub use inquiry::{Bound, Bounds, Findings, Found, Inquiry, Statement, TableColumn};
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
 pub use retention::{

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use quorate_runtime::BoxFuture;
 
 use super::{
-    AppendBatch, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream,
-    Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
+    AppendBatch, AppendError, Appended, Bound, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog,
+    ReadStream, Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
 };
 use crate::{
     event::{NewEvent, Version},
@@ -61,6 +61,8 @@ pub enum Scope {
     Room,
     /// A view's: the rows of one build, by functions that always give the same answer.
     View(Build),
+    /// A reader's, on the rows of one build: it may do whatever changes nothing and shows nothing else.
+    ViewRead(Build),
     /// The making and dropping of one build's tables.
     ViewSchema(Build),
 }
@@ -333,6 +335,9 @@ pub enum SqlError {
         /// What the engine said.
         what: String,
     },
+    /// It would take more of something than it may, and was stopped.
+    #[error("the query was stopped: {0}")]
+    Exceeded(Bound),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),

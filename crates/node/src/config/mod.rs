@@ -10,12 +10,13 @@ mod units;
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use quorate_data::{
+    materialized_view::QueryLimits,
     schema::{self, RegistryPolicy},
     store::{Limits, sqlite},
 };
 
 pub use layers::{Entry, LayerError, Layers, Source};
-pub use settings::{HttpSettings, IdempotencySettings, SchemaSettings, Settings, StoreSettings};
+pub use settings::{HttpSettings, IdempotencySettings, SchemaSettings, Settings, StoreSettings, ViewSettings};
 pub use units::ByteSize;
 
 /// What the server runs with: checked, in plain types.
@@ -37,6 +38,10 @@ pub struct Config {
     pub scavenge_every: Duration,
     /// The rules for schemas, and for events that have none.
     pub schemas: RegistryPolicy,
+    /// A folder of documents that declare views, and how often it is looked at.
+    pub view_folder: Option<(PathBuf, Duration)>,
+    /// What queries of views may take.
+    pub queries: QueryLimits,
 }
 
 /// What the HTTP surface accepts.
@@ -141,16 +146,20 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, retention, schemas } =
+        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, retention, schemas, views } =
             settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
         }
-        check_zeros(&http, &store, &schemas)?;
+        check_zeros(&http, &store, &schemas, &views)?;
         if retention.scavenge_every.is_zero() {
             return Err(ConfigError::Zero { key: "retention.scavenge-every" });
         }
+        if views.folder_every.is_zero() {
+            return Err(ConfigError::Zero { key: "views.folder-every" });
+        }
         check_order(&http, &store)?;
+        let has_folder = !views.folder.as_os_str().is_empty();
         Ok(Self {
             data,
             listen,
@@ -160,11 +169,18 @@ impl TryFrom<Settings> for Config {
             keep_replies: idempotency.keep,
             scavenge_every: retention.scavenge_every,
             schemas: policy(&schemas),
+            queries: queries(&views),
+            view_folder: has_folder.then_some((views.folder, views.folder_every)),
         })
     }
 }
 
-fn check_zeros(http: &HttpSettings, store: &StoreSettings, schemas: &SchemaSettings) -> Result<(), ConfigError> {
+fn check_zeros(
+    http: &HttpSettings,
+    store: &StoreSettings,
+    schemas: &SchemaSettings,
+    views: &ViewSettings,
+) -> Result<(), ConfigError> {
     let counts = [
         ("http.max-connections", http.max_connections),
         ("http.max-requests", http.max_requests),
@@ -182,6 +198,11 @@ fn check_zeros(http: &HttpSettings, store: &StoreSettings, schemas: &SchemaSetti
         ("schemas.max-versions", schemas.max_versions),
         ("schemas.max-types", schemas.max_types),
         ("schemas.max-total", schemas.max_total.get()),
+        ("views.max-query-rows", views.max_query_rows),
+        ("views.max-query-bytes", views.max_query_bytes.get()),
+        ("views.max-query-memory", views.max_query_memory.get()),
+        ("views.max-queries", views.max_queries),
+        ("views.max-changes", views.max_changes),
     ];
     let spans = [
         ("http.header-timeout", http.header_timeout),
@@ -190,6 +211,7 @@ fn check_zeros(http: &HttpSettings, store: &StoreSettings, schemas: &SchemaSetti
         ("http.write-timeout", http.write_timeout),
         ("http.heartbeat", http.heartbeat),
         ("store.max-unit-time", store.max_unit_time),
+        ("views.max-query-time", views.max_query_time),
     ];
     let zero_count = counts.into_iter().find(|(_, value)| *value == 0).map(|(key, _)| key);
     let zero_span = spans.into_iter().find(|(_, value)| value.is_zero()).map(|(key, _)| key);
@@ -229,6 +251,17 @@ fn limits(store: &StoreSettings) -> Limits {
         unit_time: store.max_unit_time,
         cache_bytes: store.cache.get(),
         ..Limits::default()
+    }
+}
+
+fn queries(views: &ViewSettings) -> QueryLimits {
+    QueryLimits {
+        time: views.max_query_time,
+        rows: views.max_query_rows,
+        bytes: views.max_query_bytes.get(),
+        memory: views.max_query_memory.get(),
+        concurrent: views.max_queries,
+        changes: views.max_changes,
     }
 }
 

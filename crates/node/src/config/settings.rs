@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use quorate_data::schema::{Limits, Undeclared, UnknownType};
+use quorate_data::{
+    materialized_view::QueryLimits,
+    schema::{Limits, Undeclared, UnknownType},
+};
 use serde::{Deserialize, Serialize};
 
 use super::ByteSize;
@@ -30,6 +33,8 @@ pub struct Settings {
     pub retention: RetentionSettings,
     /// Schemas of events.
     pub schemas: SchemaSettings,
+    /// Materialized views.
+    pub views: ViewSettings,
 }
 
 /// What the HTTP surface accepts.
@@ -140,6 +145,31 @@ pub struct SchemaSettings {
     pub max_total: ByteSize,
 }
 
+/// Materialized views.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ViewSettings {
+    /// A folder whose `*.toml`, `*.yaml` and `*.json` files are declared as views. Default none.
+    pub folder: PathBuf,
+    /// How often the folder is looked at. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub folder_every: Duration,
+    /// How long one query may run; one that needs longer is stopped. Default 2 s.
+    #[serde(with = "humantime_serde")]
+    pub max_query_time: Duration,
+    /// Rows of one answer. Default 10,000.
+    pub max_query_rows: usize,
+    /// Bytes of one answer's values. Default 16 MiB.
+    pub max_query_bytes: ByteSize,
+    /// Memory that one query may take for sorting, grouping and joining. Default 64 MiB.
+    pub max_query_memory: ByteSize,
+    /// Queries that run at once; others wait, as long as one may run, and are refused then. Default 4.
+    pub max_queries: usize,
+    /// Changes of a followed table that are kept for followers who come back; who was away for more starts over. Default
+    /// 100,000.
+    pub max_changes: usize,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -152,6 +182,7 @@ impl Default for Settings {
             idempotency: IdempotencySettings::default(),
             retention: RetentionSettings::default(),
             schemas: SchemaSettings::default(),
+            views: ViewSettings::default(),
         }
     }
 }
@@ -216,6 +247,22 @@ impl Default for SchemaSettings {
             max_types: types,
             compiled: ByteSize::new(compiled_bytes),
             max_total: ByteSize::new(registry_bytes),
+        }
+    }
+}
+
+impl Default for ViewSettings {
+    fn default() -> Self {
+        let QueryLimits { time, rows, bytes, memory, concurrent, changes } = QueryLimits::default();
+        Self {
+            folder: PathBuf::new(),
+            folder_every: Duration::from_secs(5),
+            max_query_time: time,
+            max_query_rows: rows,
+            max_query_bytes: ByteSize::new(bytes),
+            max_query_memory: ByteSize::new(memory),
+            max_queries: concurrent,
+            max_changes: changes,
         }
     }
 }

@@ -10,6 +10,9 @@ use super::{
 const KEEPING_UP: &str = "crates/data/src/materialized_view/tests/keeping_up.rs";
 const REBUILDING: &str = "crates/data/src/materialized_view/tests/rebuilding.rs";
 const POISON: &str = "crates/data/src/materialized_view/tests/poison.rs";
+const QUERYING: &str = "crates/data/src/materialized_view/tests/querying.rs";
+const FOLLOWING: &str = "crates/data/src/materialized_view/tests/following.rs";
+const QUERIES: &str = "crates/node/tests/http/view_queries.rs";
 const INLINE: &str = "crates/data/src/materialized_view/tests/inline.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -92,6 +95,56 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(POISON, "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on"),
             test(REBUILDING, "changed_code_under_the_same_version_is_noticed"),
+        ],
+    ),
+    row(
+        Visibility,
+        "answer of a view",
+        Library,
+        "it is of one build and one moment, and the position it says is exact",
+        &[test(QUERYING, "an_answer_is_of_one_build_and_of_the_position_it_says")],
+    ),
+    row(
+        Visibility,
+        "GET /v1/views/{name}/tables/{table}/rows",
+        Http,
+        "pages hold every row once; a cursor is good for its query and its version of the view only",
+        &[
+            test(QUERYING, "pages_in_any_order_and_of_any_size_hold_every_row_once"),
+            test(QUERYING, "a_cursor_outlives_a_rebuild_and_no_new_version"),
+            test(QUERIES, "rows_are_filtered_ordered_and_read_page_by_page"),
+        ],
+    ),
+    row(
+        Visibility,
+        "POST /v1/views/{name}/query",
+        Http,
+        "it reads the view's own tables and nothing else, within limits of time, rows, bytes and memory",
+        &[
+            test(QUERYING, "sql_names_the_tables_as_the_view_does_and_reaches_nothing_else"),
+            test(QUERIES, "a_query_that_takes_too_much_is_told_which_limit_and_how_to_raise_it"),
+            test(QUERIES, "a_query_ends_when_its_client_goes"),
+        ],
+    ),
+    row(
+        Visibility,
+        "read of a view with `maxlag`",
+        Http,
+        "an older answer is refused, or says that it is old where that is asked for",
+        &[test(QUERIES, "a_view_that_is_behind_is_refused_or_flagged")],
+    ),
+    row(
+        Delivery,
+        "GET /v1/views/{name}/tables/{table}/follow",
+        Http,
+        "who comes back is told every row that changed meanwhile, deletions included, or to start over",
+        &[
+            test(FOLLOWING, "deletes_are_not_lost_on_who_was_away"),
+            test(FOLLOWING, "who_was_away_for_too_long_starts_over"),
+            test(
+                "crates/node/tests/http/view_following.rs",
+                "a_follower_that_comes_back_misses_nothing_and_is_told_nothing_twice",
+            ),
         ],
     ),
 ];

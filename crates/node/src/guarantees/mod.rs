@@ -8,6 +8,7 @@
 
 mod calls;
 mod cqrs;
+mod declared_view;
 mod erasure;
 mod event_sourcing;
 mod log;
@@ -30,6 +31,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     event_sourcing::ROWS,
     subscription::ROWS,
     materialized_view::ROWS,
+    declared_view::ROWS,
     cqrs::ROWS,
     calls::ROWS,
     resilience::ROWS,

@@ -86,7 +86,7 @@ fn shown(name: &Name, snapshot: &Snapshot) -> Value {
 /// `GET /v1/breakers`
 pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "limit"])?;
-    let limit = usize::try_from(params.limit(&node)?).unwrap_or(usize::MAX);
+    let limit = params.limit(&node)?;
     let after = params.one("after")?.map(Name::new).transpose();
     let after = after.map_err(|cause| Problem::of(Code::InvalidName, &cause))?;
     let found = node.breakers.list(after.as_ref(), limit);

@@ -106,8 +106,8 @@ fn answer(
     response
 }
 
-/// The address of `uri` with the parameter `name` set to `value`.
-pub(super) fn next(uri: &Uri, name: &str, value: u64) -> String {
+/// The address of `uri` with the parameter `name` set to `value`, which may stand there as it is.
+pub(super) fn next(uri: &Uri, name: &str, value: impl std::fmt::Display) -> String {
     let mut address = uri.path().to_owned();
     let others = uri.query().unwrap_or_default().split('&').filter(|part| !part.is_empty());
     let others = others.filter(|part| part.split('=').next() != Some(name));

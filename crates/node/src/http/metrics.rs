@@ -90,7 +90,7 @@ impl Metrics {
         self.not_wiped.set(statistics.not_wiped);
         // Where the store cannot be read, what was last seen stays.
         if let Ok(views) = node.views.list(None, MAX_VIEWS).await {
-            self.views.show(&views);
+            self.views.show(&views, node.views.views().queries_running());
         }
     }
 }

@@ -236,9 +236,6 @@ fn parameters() -> Value {
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
-        "view": one("path", "name", "The view's name: small letters and digits in words joined by `-`", &text),
-        "build": one("query", "build", "A build of the view; without it the one that readers have", &count),
-        "version": one("path", "version", "A version, counted from 1", &count),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),
@@ -263,10 +260,38 @@ fn parameters() -> Value {
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
         "ifNoneMatchRead": one("header", "If-None-Match", "`\"n\"`: the version the client has", &text),
     });
-    for name in ["type", "tag", "category"] {
+    let mut of_views = parameters_of_views(one);
+    if let (Some(all), Some(of_views)) = (all.as_object_mut(), of_views.as_object_mut()) {
+        all.append(of_views);
+    }
+    for name in ["type", "tag", "category", "where", "key"] {
         all[name]["explode"] = true.into();
     }
     all
+}
+
+fn parameters_of_views(one: impl Fn(&str, &str, &str, &Value) -> Value) -> Value {
+    let text = json!({ "type": "string" });
+    let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    json!({
+        "view": one("path", "name", "The view's name: small letters and digits in words joined by `-`", &text),
+        "viewTable": one("path", "table", "The table of the view", &text),
+        "rowKey": one("path", "key", "The values of the key's columns, with commas between them; a comma in a value is written `%2C`", &text),
+        "where": one("query", "where", "Conditions that all hold: `column.test.value` with a test of eq, ne, lt, lte, gt, gte, in, starts, is", &list),
+        "order": one("query", "order", "Columns, each with `.desc` where it goes down; the key comes behind them", &list),
+        "columns": one("query", "columns", "The columns to show; all of them without it", &list),
+        "afterCursor": one("query", "after", "Where the page before ended: its `next`", &text),
+        "afterChange": one("query", "after", "The `id` of the last thing that was told; `Last-Event-ID` goes before it", &text),
+        "lastChangeId": one("header", "Last-Event-ID", "The `id` of the last thing that was told", &text),
+        "maxLag": one("query", "maxlag", "How old an event may be that matters to the view and is not in its rows yet, such as `5s`", &text),
+        "beyond": one("query", "beyond", "What becomes of an answer that is older: `refuse` (a problem), or `flag` (`stale` is true)", &json!({ "enum": ["refuse", "flag"] })),
+        "build": one("query", "build", "A build of the view; without it the one that readers have", &count),
+        "version": one("path", "version", "A version, counted from 1", &count),
+        "documentVersion": one("query", "version", "A version of the document; without it the newest one", &count),
+        "table": one("query", "table", "A table of the view", &text),
+        "key": one("query", "key", "The values of the columns of the table's key, in order", &list),
+    })
 }
 
 fn headers() -> Value {
@@ -274,6 +299,9 @@ fn headers() -> Value {
     json!({
         "ETag": { "description": "The version of the stream, or of its metadata, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
+        "Quorate-Position": { "description": "The position of the log that the answer is as of", "schema": text },
+        "Quorate-Lag": { "description": "Positions of the log behind that", "schema": text },
+        "Quorate-Build": { "description": "The build of the view that was read", "schema": text },
         "Location": { "description": "Where the schema is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
     })

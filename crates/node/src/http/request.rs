@@ -132,7 +132,7 @@ pub(crate) async fn reach_token(node: &Node, headers: &HeaderMap) -> Result<(), 
 }
 
 /// How long the client would wait: `Prefer: wait=2`, in seconds (RFC 7240).
-fn wait(headers: &HeaderMap) -> Result<Duration, Problem> {
+pub(crate) fn wait(headers: &HeaderMap) -> Result<Duration, Problem> {
     for value in headers.get_all(&PREFER) {
         let preferences = value.to_str().unwrap_or_default().split([',', ';']);
         let Some(seconds) = preferences.filter_map(|one| one.trim().strip_prefix("wait=")).next() else { continue };

@@ -7,7 +7,7 @@ use axum::{
 
 use super::{
     Shared, append, breakers, erasure, health, log, openapi, pages, retention, schemas, store, streams, subscriptions,
-    views,
+    views, views::declared,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -65,7 +65,10 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/subscriptions/{name}/replay", POST, post(subscriptions::replay)),
         route("/v1/subscriptions/{name}/discard", POST, post(subscriptions::discard)),
         route("/v1/views", GET, get(views::list)),
-        route("/v1/views/{name}", GET, get(views::describe)),
+        route("/v1/views/{name}", &["GET", "DELETE"], get(views::describe).delete(declared::delete)),
+        route("/v1/views/{name}/document", &["GET", "PUT"], put(declared::declare).get(declared::document)),
+        route("/v1/views/{name}/check", POST, post(declared::check)),
+        route("/v1/views/{name}/explain", GET, get(declared::explain)),
         route("/v1/views/{name}/rebuild", POST, post(views::rebuild)),
         route("/v1/views/{name}/pause", POST, post(views::pause)),
         route("/v1/views/{name}/resume", POST, post(views::resume)),
@@ -76,6 +79,11 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/views/{name}/skipped", GET, get(views::skipped)),
         route("/v1/views/{name}/replay", POST, post(views::replay)),
         route("/v1/views/{name}/skip", POST, post(views::skip)),
+        route("/v1/views/{name}/tables", GET, get(views::tables)),
+        route("/v1/views/{name}/tables/{table}/rows", GET, get(views::rows)),
+        route("/v1/views/{name}/tables/{table}/rows/{key}", GET, get(views::row)),
+        route("/v1/views/{name}/tables/{table}/follow", GET, get(views::follow)),
+        route("/v1/views/{name}/query", POST, post(views::sql)),
         route("/v1/breakers", GET, get(breakers::list)),
         route("/v1/breakers/{name}", GET, get(breakers::describe)),
         route("/v1/breakers/{name}/mode", &["PUT"], put(breakers::set_mode)),
@@ -99,6 +107,7 @@ pub(super) fn table() -> Vec<Route> {
         route("/startupz", GET, get(health::started)),
         route("/metrics", GET, get(health::metrics)),
         route("/openapi.json", GET, get(openapi::document)),
+        route("/view.schema.json", GET, get(declared::schema)),
         route("/errors/{code}", GET, get(pages::error)),
         route("/", GET, get(pages::index)),
     ]

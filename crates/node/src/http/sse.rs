@@ -31,9 +31,9 @@ use super::{
 };
 use crate::verbs::Source;
 
-const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// How soon a client that lost its connection may come back.
-const OPENING: &[u8] = b"retry: 1000\n\n";
+pub(super) const OPENING: &[u8] = b"retry: 1000\n\n";
 
 /// Behind which position a reader goes on: `Last-Event-ID` when it comes back, `after` when it begins.
 pub(super) fn resume(env: &Env, params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
@@ -208,6 +208,7 @@ impl Frames {
     }
 }
 
-fn closing(reason: &str) -> Bytes {
+/// What says why it ends.
+pub(super) fn closing(reason: &str) -> Bytes {
     Bytes::from(format!("event: closing\ndata: {{\"reason\":\"{reason}\"}}\n\n"))
 }

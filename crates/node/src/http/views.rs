@@ -1,12 +1,15 @@
 //! Views: how they stand, rebuild, pause, switch, what is parked.
 
+pub(super) mod declared;
+mod follow;
+mod query;
 mod show;
 
 use axum::extract::{Request, State};
 use http::{StatusCode, Uri};
 use quorate_data::{
     event::Position,
-    materialized_view::{Build, Switch, ViewName, Views},
+    materialized_view::{Build, Description, Switch, ViewName, Views},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -21,6 +24,8 @@ use super::{
     streams::once,
 };
 
+pub(super) use follow::follow;
+pub(super) use query::{LINES, row, rows, sql, tables};
 pub(super) use show::STANDINGS;
 
 type Reply = Result<axum::response::Response, Problem>;
@@ -47,7 +52,10 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
     let after = params.one("after")?.map(ViewName::new).transpose();
     let after = after.map_err(|cause| Problem::of(Code::InvalidName, &cause))?;
     let found = node.views.list(after.as_ref(), limit as usize).await?;
-    let shown: Vec<Value> = found.iter().map(show::view).collect();
+    let mut shown = Vec::with_capacity(found.len());
+    for described in &found {
+        shown.push(whole(&node, described).await?);
+    }
     let mut response = reply::json(StatusCode::OK, &json!({ "views": shown }));
     if let Some(last) = found.last().filter(|_| found.len() == limit as usize) {
         reply::next(response.headers_mut(), &format!("/v1/views?limit={limit}&after={}", last.name));
@@ -60,7 +68,14 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
     let name = named(request.uri())?;
     Params::of(request.uri(), &[])?;
     let described = node.views.describe(&name).await?;
-    Ok(reply::whole(reply::json(StatusCode::OK, &show::view(&described))))
+    Ok(reply::whole(reply::json(StatusCode::OK, &whole(&node, &described).await?)))
+}
+
+/// How a view stands, with the versions that were declared.
+async fn whole(node: &Node, described: &Description) -> Result<Value, Problem> {
+    let mut shown = show::view(described);
+    shown["declared"] = node.views.declared_versions(&described.name).await?.into();
+    Ok(shown)
 }
 
 #[derive(Deserialize)]

@@ -22,4 +22,4 @@ pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};
-pub use views::ViewCare;
+pub use views::{RowError, ViewCare};

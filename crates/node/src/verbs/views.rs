@@ -1,12 +1,35 @@
 //! Views by name: how they stand, and what an operator does with them.
 
+use std::time::Duration;
+
 use quorate_data::{
     event::Position,
     materialized_view::{
-        Audit, Build, Description, ParkedEvent, SkippedEvent, Switch, View, ViewError, ViewName, Views,
+        Answer, Audit, Build, Description, FollowQuery, Follower, Freshness, ParkedEvent, QueryLimits, RowsQuery,
+        SkippedEvent, Switch, TableDescription, View, ViewError, ViewName, Views,
+        declared::{Asked, Declaration, Document, Explanation, StoredDocument},
     },
-    store::Store,
+    store::{Store, Token, Value},
 };
+
+/// Why there is no row.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RowError {
+    /// The table has none with that key.
+    #[error("table `{table}` of view `{view}` has no row with this key, as of position {position}")]
+    Missing {
+        /// The view.
+        view: ViewName,
+        /// The table.
+        table: String,
+        /// How far the view was.
+        position: Position,
+    },
+    /// The view could not be asked.
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
 
 /// The verbs on views. Cheap to clone.
 ///
@@ -18,9 +41,15 @@ pub struct ViewCare {
 }
 
 impl ViewCare {
-    /// The verbs on the views of `store`, whose tables are made if they are not there.
-    pub async fn open(store: &Store) -> Result<Self, ViewError> {
-        Ok(Self { all: Views::open(store).await? })
+    /// The verbs on the views of `store`, whose tables are made if they are not there. Views that were declared go on; one
+    /// that cannot is told of in the log, and the rest of the node does not wait for it.
+    pub async fn open(store: &Store, queries: QueryLimits) -> Result<Self, ViewError> {
+        let all = Views::open_with(store, queries).await?;
+        for failed in all.start_declared().await? {
+            let (view, version, cause) = (failed.view, failed.version, failed.cause);
+            tracing::error!(%view, version, %cause, "a declared view could not be started: readers keep what they have");
+        }
+        Ok(Self { all })
     }
 
     /// The views themselves: to start some, and to read them.
@@ -36,6 +65,36 @@ impl ViewCare {
             found.push(view.describe().await?);
         }
         Ok(found)
+    }
+
+    /// Declares a view.
+    pub async fn declare(&self, document: Document) -> Result<Declaration, ViewError> {
+        self.all.declare(document).await
+    }
+
+    /// Checks a document as declaring it does, and changes nothing.
+    pub async fn check(&self, document: Document) -> Result<(), ViewError> {
+        self.all.check(std::sync::Arc::new(document)).await
+    }
+
+    /// A document as it was declared; of the newest version where none is named.
+    pub async fn document(&self, name: &ViewName, version: Option<u32>) -> Result<StoredDocument, ViewError> {
+        self.all.document(name, version).await
+    }
+
+    /// The versions of a view that were declared, oldest first; none for a view that is kept by code.
+    pub async fn declared_versions(&self, name: &ViewName) -> Result<Vec<u32>, ViewError> {
+        self.all.declared_versions(name).await
+    }
+
+    /// Deletes a view with its documents and all its builds.
+    pub async fn delete(&self, name: &ViewName) -> Result<(), ViewError> {
+        self.all.delete(name).await
+    }
+
+    /// The events that made a row of a declared view.
+    pub async fn explain(&self, name: &ViewName, asked: &Asked) -> Result<Explanation, ViewError> {
+        self.all.explain(name, asked).await
     }
 
     /// How a view stands.
@@ -117,6 +176,55 @@ impl ViewCare {
     ) -> Result<(), ViewError> {
         let build = self.live(name, build).await?;
         self.all.skip(name, build, position, by).await
+    }
+
+    /// The tables that readers have, and what may be asked of them.
+    pub async fn tables(&self, name: &ViewName) -> Result<Vec<TableDescription>, ViewError> {
+        self.all.get(name).await?.tables().await
+    }
+
+    /// A page of a table.
+    pub async fn rows(&self, name: &ViewName, query: &RowsQuery, fresh: Freshness) -> Result<Answer, ViewError> {
+        self.all.get(name).await?.rows(query, fresh).await
+    }
+
+    /// The row with this key.
+    ///
+    /// # Errors
+    /// [`RowError::Missing`] where there is none.
+    pub async fn row(&self, name: &ViewName, table: &str, key: &[&str], fresh: Freshness) -> Result<Answer, RowError> {
+        let answer = self.all.get(name).await?.row(table, key, fresh).await?;
+        if answer.rows.is_empty() {
+            let position = answer.as_of.position;
+            return Err(RowError::Missing { view: name.clone(), table: table.to_owned(), position });
+        }
+        Ok(answer)
+    }
+
+    /// The rows of a query in SQL.
+    pub async fn query(
+        &self,
+        name: &ViewName,
+        sql: &str,
+        params: Vec<Value>,
+        fresh: Freshness,
+    ) -> Result<Answer, ViewError> {
+        self.all.get(name).await?.sql(sql, params, fresh).await
+    }
+
+    /// Waits until a view has seen what `token` stands for.
+    pub async fn wait(&self, name: &ViewName, token: Token, within: Duration) -> Result<Position, ViewError> {
+        self.all.get(name).await?.wait(token, within).await
+    }
+
+    /// Follows a table: all rows, or what changed behind `cursor`, and then what changes.
+    pub async fn follow(
+        &self,
+        name: &ViewName,
+        query: FollowQuery,
+        cursor: Option<&str>,
+    ) -> Result<Follower, ViewError> {
+        self.all.get(name).await?.follow(query, cursor).await
     }
 
     /// Recounts the log for a build: whether it missed an event, or took one twice.

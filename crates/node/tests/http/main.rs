@@ -5,6 +5,7 @@
 mod append;
 mod breakers;
 mod client;
+mod declared;
 mod erasure;
 mod hostile;
 mod http2;
@@ -18,4 +19,6 @@ mod several;
 mod store;
 mod subscribe;
 mod subscriptions;
+mod view_following;
+mod view_queries;
 mod views;

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// How many events each stream has, but for those of type `poison`.
-struct Counts(ViewName);
+pub(crate) struct Counts(pub(crate) ViewName);
 
 impl Projection for Counts {
     fn name(&self) -> &ViewName {
@@ -49,7 +49,7 @@ impl Projection for Counts {
     }
 }
 
-async fn append(store: &Store, stream: &str, kind: &str) {
+pub(crate) async fn append(store: &Store, stream: &str, kind: &str) {
     let event = NewEvent::new(store.event_id(), "/test", kind);
     store.append(AppendBatch::to(stream.parse().unwrap(), ExpectedVersion::Any, vec![event])).await.unwrap();
 }

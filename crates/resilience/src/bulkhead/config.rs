@@ -158,10 +158,9 @@ impl Default for Config {
 impl Default for Adaptive {
     /// 4 to 1,000, from 20 on, ten times a second, half as long again as usual.
     fn default() -> Self {
-        const fn n(number: u32) -> NonZeroU32 {
-            NonZeroU32::new(number).unwrap()
-        }
-        let (min, initial, max) = const { (n(4), n(20), n(1_000)) };
+        let min = const { NonZeroU32::new(4).unwrap() };
+        let initial = const { NonZeroU32::new(20).unwrap() };
+        let max = const { NonZeroU32::new(1_000).unwrap() };
         Self { min, initial, max, window: Duration::from_millis(100), tolerance: 1.5 }
     }
 }

@@ -27,7 +27,7 @@ mod sync {
 }
 
 #[path = "../stripes.rs"]
-#[expect(clippy::duplicate_mod, reason = "the same source, built on loom's atomics")]
+#[expect(clippy::duplicate_mod, clippy::modulo_one, reason = "the same source, built on loom's atomics and few lanes")]
 #[allow(dead_code, reason = "loom tries a part of it")]
 mod stripes;
 

@@ -89,7 +89,8 @@ proptest! {
         let keep = Keep { most_keys: 5.try_into().unwrap(), most_weight: 100, oldest: Duration::from_secs(60) };
         let (mut stale, mut now) = (Stale::new(keep), 0);
         // What was remembered last, with its time; and the order of use.
-        let (mut last, mut order): (BTreeMap<u8, (usize, u64, usize)>, Vec<u8>) = Default::default();
+        let mut last: BTreeMap<u8, (usize, u64, usize)> = BTreeMap::new();
+        let mut order: Vec<u8> = Vec::new();
         for (number, (step, gap)) in steps.into_iter().enumerate() {
             now += gap;
             match step {

@@ -180,7 +180,7 @@ fn shown(span: Duration) -> String {
     match millis {
         0 => format!("{}us", span.as_micros()),
         _ if millis < 1_000 => format!("{millis}ms"),
-        _ if millis % 1_000 == 0 => format!("{}s", millis / 1_000),
+        _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
         _ => format!("{}s", span.as_secs_f64()),
     }
 }

@@ -127,7 +127,8 @@ impl Collector for Scrape {
         }
         let retried: Vec<_> =
             standings.iter().filter_map(|one| Some((one.dependency.as_str(), one.retries?))).collect();
-        let counters: [(&str, &str, fn(&retry::Counts) -> u64); 2] = [
+        type Count = fn(&retry::Counts) -> u64;
+        let counters: [(&str, &str, Count); 2] = [
             ("quorate_retries", "Calls that were sent again", |counts| counts.retries),
             ("quorate_retries_over_budget", "Calls that were not, since the budget was spent", |counts| {
                 counts.over_budget

@@ -56,6 +56,19 @@ impl Names {
         }
     }
 
+    /// What lies in the folder `path`, in order.
+    pub(super) fn list(&self, path: &str) -> io::Result<Vec<String>> {
+        match self.get(path) {
+            Some(Entry::Folder) => {}
+            Some(Entry::File(_)) => return Err(error(ENOTDIR)),
+            None => return Err(error(ENOENT)),
+        }
+        let directly = |known: &&String| {
+            is_below(path, known) && known[path.len()..].trim_start_matches('/').split('/').count() == 1
+        };
+        Ok(self.current.keys().filter(directly).cloned().collect())
+    }
+
     /// Puts a new entry into its folder, which must be there.
     pub(super) fn put(&mut self, at: u64, path: &str, entry: Entry) -> io::Result<()> {
         self.check_folder_of(path)?;

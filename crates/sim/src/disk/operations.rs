@@ -249,6 +249,12 @@ impl State {
         Ok(Some((entry, len)))
     }
 
+    /// What lies in a folder.
+    pub(super) fn list(&mut self, life: u64, path: &str) -> io::Result<Vec<String>> {
+        self.begin(life, Kind::Look, &[])?;
+        self.names.list(path)
+    }
+
     pub(super) fn make_folder(&mut self, life: u64, path: &str) -> io::Result<()> {
         self.begin(life, Kind::MakeFolder, &[])?;
         match self.names.get(path) {

@@ -54,6 +54,12 @@ impl Disk for Mount {
         Ok(self.look(path)?.is_some())
     }
 
+    fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let path = self.disk.resolve(path)?;
+        let entries = self.disk.with(|state| state.list(self.life, &path))?;
+        Ok(entries.into_iter().map(PathBuf::from).collect())
+    }
+
     fn size(&self, path: &Path) -> io::Result<u64> {
         self.look(path)?.map(|(_, len)| len).ok_or_else(|| error(ENOENT))
     }

@@ -19,7 +19,7 @@ use crate::{event::Timestamp, store::Value};
 
 /// The type of a column or a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// Text.
     Text,
     /// A 64-bit whole number.
@@ -40,7 +40,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// The most places of a decimal.
-    pub(crate) const MAX_PLACES: u8 = 12;
+    pub const MAX_PLACES: u8 = 12;
 
     /// What it is called, for an error that lists what there is.
     pub(super) const ALL: &'static str =
@@ -80,7 +80,7 @@ impl Kind {
     }
 
     /// The value that a text says.
-    pub(super) fn of_text(self, text: &str) -> Result<Value, String> {
+    pub(in crate::materialized_view) fn of_text(self, text: &str) -> Result<Value, String> {
         let unlike = || self.unlike(&format!("{:?}", short(text)));
         match self {
             Self::Text | Self::Json => Ok(text.into()),
@@ -112,7 +112,7 @@ impl Kind {
     }
 
     /// The value as JSON, as it is served: decimals and timestamps as texts, so that no reader rounds them.
-    pub(super) fn show(self, value: &Value) -> serde_json::Value {
+    pub fn show(self, value: &Value) -> serde_json::Value {
         match (self, value) {
             (Self::Boolean, Value::Integer(n)) => (*n != 0).into(),
             (Self::Decimal(places), Value::Integer(n)) => spell(*n, places).into(),
@@ -141,8 +141,9 @@ impl fmt::Display for Kind {
 }
 
 /// There is no such type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UnknownKind;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no such type")]
+pub struct UnknownKind;
 
 impl FromStr for Kind {
     type Err = UnknownKind;

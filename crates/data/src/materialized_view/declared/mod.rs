@@ -1,10 +1,48 @@
-//! Views that are declared without Rust: the reading of their documents and statements, not yet wired to anything.
+//! Views that are declared without Rust, in a document that anybody can send: from TOML, YAML or JSON to rows.
 //!
-//! What is here is what a declared view is checked with: the document as a tree that knows its places ([`quorate_foundations::document`]), the
-//! types of columns ([`kind`]), paths into events ([`path`]), and the statements ([`sql`]; ADR 17 says why they are
-//! parsed). It is compiled for tests only until a [`Projection`](super::Projection) is made of it.
-#![expect(dead_code, reason = "the document and the projection that use this are not there yet")]
+//! A [`Document`] names tables with typed columns and, per type of event, the SQL statements that change them, with
+//! parameters bound to places in the event. [`Views::declare`](super::Views::declare) checks it, keeps it in the store,
+//! and runs it from then on like a [`Projection`](super::Projection) in Rust: the same transaction of rows and
+//! checkpoint, rebuilds, parked events, switches. After a restart
+//! [`Views::start_declared`](super::Views::start_declared) goes on with what was declared.
+//!
+//! # What is checked
+//! 1. The text (`source`, `document`): fields, names, types, each with line, column and field.
+//! 2. The statements (`sql`): a grammar of what SQLite and PostgreSQL both read, and read alike, with functions that
+//!    always give the same answer (ADR 17).
+//! 3. The engine (`trial`): every statement is prepared against the declared tables, in memory and under the authorizer
+//!    that keeps it to them; then every sample is applied and its rows are compared.
+//!
+//! # What holds
+//! A document under a version never changes its meaning: another one with the same number is refused
+//! ([`FoldChanged`](super::ViewError::FoldChanged)), and what was stored is stored together with its first build, or not
+//! at all. An event that a rule has no value for, or whose statement fails, is poison as in any view.
+//!
+//! *When not to use it*: where rows need more than SQL over the view's own tables; write a
+//! [`Projection`](super::Projection) then.
 
+mod bind;
+mod document;
+mod explain;
+mod extract;
+mod keep;
 mod kind;
 mod path;
+mod projection;
+mod replica;
+mod service;
 mod sql;
+mod trial;
+
+use quorate_foundations::document as source;
+
+pub use document::{ColumnShape, Document, TableShape};
+pub use explain::{Asked, Change, Explanation};
+pub use keep::StoredDocument;
+pub(super) use keep::{TABLES, forget, put};
+pub use kind::{Kind, UnknownKind};
+pub use service::{Declaration, NotStarted};
+pub use source::{Fault, Faults, Format};
+
+#[cfg(test)]
+mod tests;

@@ -63,7 +63,7 @@ async fn a_read_waits_for_its_own_write_or_is_told_how_far_the_view_is() {
     views.pause(tally.name(), build(1)).await.unwrap();
     tally.until(1, |build| build.shards[0].standing == Standing::Paused).await;
     append(&store, "t", &["happened"]).await;
-    let fresh = Freshness { at_least: Some(store.token()), wait: Duration::from_millis(5) };
+    let fresh = Freshness { at_least: Some(store.token()), wait: Duration::from_millis(5), ..Freshness::default() };
     let behind = tally.query_fresh(fresh, "SELECT 1 FROM {tally}", vec![]).await.unwrap_err();
     let ViewError::Behind { applied, wanted, .. } = &behind else { panic!("{behind:?}") };
     assert_eq!((*applied, *wanted), (Position::new(1), Position::new(2)));

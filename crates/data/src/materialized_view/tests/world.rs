@@ -18,35 +18,35 @@ use crate::{
 };
 
 /// A store in a folder of its own.
-pub(super) struct World(tempfile::TempDir);
+pub(in super::super) struct World(tempfile::TempDir);
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub(in super::super) async fn open(&self) -> Store {
         sqlite::open(&Env::real(), sqlite::Config::at(self.0.path().join("log.db"))).await.unwrap()
     }
 }
 
 /// Counts events per stream.
 #[derive(Clone)]
-pub(super) struct Tally {
-    pub(super) name: ViewName,
-    pub(super) version: u32,
-    pub(super) query: Query,
-    pub(super) fold: String,
-    pub(super) probe: Vec<NewEvent>,
+pub(in super::super) struct Tally {
+    pub(in super::super) name: ViewName,
+    pub(in super::super) version: u32,
+    pub(in super::super) query: Query,
+    pub(in super::super) fold: String,
+    pub(in super::super) probe: Vec<NewEvent>,
     /// How much an event counts.
-    pub(super) weight: i64,
-    pub(super) on_rebuild: OnRebuild,
+    pub(in super::super) weight: i64,
+    pub(in super::super) on_rebuild: OnRebuild,
     /// Whether events of type `poison` cannot be applied.
-    pub(super) poisonous: Arc<AtomicBool>,
+    pub(in super::super) poisonous: Arc<AtomicBool>,
 }
 
 impl Tally {
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self {
             name: view("tally"),
             version: 1,
@@ -59,11 +59,11 @@ impl Tally {
         }
     }
 
-    pub(super) fn version(version: u32) -> Self {
+    pub(in super::super) fn version(version: u32) -> Self {
         Self { version, ..Self::new() }
     }
 
-    pub(super) fn of_types(types: &[&str]) -> Self {
+    pub(in super::super) fn of_types(types: &[&str]) -> Self {
         Self { query: Query::of([QueryItem::types(types.iter().copied())]), ..Self::new() }
     }
 
@@ -129,11 +129,11 @@ impl Projection for Tally {
 
 /// Notes what it was to carry out.
 #[derive(Clone, Default)]
-pub(super) struct Letterbox(Arc<Mutex<Vec<String>>>);
+pub(in super::super) struct Letterbox(Arc<Mutex<Vec<String>>>);
 
 impl Letterbox {
     /// The positions of the events whose letters arrived, in order of arrival.
-    pub(super) fn letters(&self) -> Vec<String> {
+    pub(in super::super) fn letters(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -147,59 +147,63 @@ impl EffectHandler for Letterbox {
     }
 }
 
-pub(super) fn view(name: &str) -> ViewName {
+pub(in super::super) fn view(name: &str) -> ViewName {
     name.parse().unwrap()
 }
 
 /// A patience for tests.
-pub(super) fn config() -> Config {
+pub(in super::super) fn config() -> Config {
     Config { max_attempts: 2, first_rest: Duration::from_millis(1), ..Config::default() }
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(in super::super) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-pub(super) async fn try_append(store: &Store, stream: &str, kinds: &[&str]) -> Result<Appended, AppendError> {
+pub(in super::super) async fn try_append(store: &Store, stream: &str, kinds: &[&str]) -> Result<Appended, AppendError> {
     let events = kinds.iter().map(|kind| NewEvent::new(store.event_id(), "/test", *kind)).collect();
     store.append(AppendBatch::to(name(stream), ExpectedVersion::Any, events)).await
 }
 
 /// Appends events of these types, and returns the position of the last one.
-pub(super) async fn append(store: &Store, stream: &str, kinds: &[&str]) -> Position {
+pub(in super::super) async fn append(store: &Store, stream: &str, kinds: &[&str]) -> Position {
     Position::new(try_append(store, stream, kinds).await.unwrap().token.append())
 }
 
 /// `count` events spread over `streams` streams.
-pub(super) async fn append_many(store: &Store, streams: usize, count: usize) {
+pub(in super::super) async fn append_many(store: &Store, streams: usize, count: usize) {
     for n in 0..count {
         append(store, &format!("s-{}", n % streams), &["happened"]).await;
     }
 }
 
 /// Long enough for whatever a test waits for; nothing waits so long when all is well.
-pub(super) const LONG: Duration = Duration::from_secs(20);
+pub(in super::super) const LONG: Duration = Duration::from_secs(20);
 
 impl View {
     /// The rows that readers have, once they hold everything that was appended so far.
-    pub(super) async fn rows_now(&self, store: &Store) -> Vec<(String, i64, i64)> {
+    pub(in super::super) async fn rows_now(&self, store: &Store) -> Vec<(String, i64, i64)> {
         self.wait(store.token(), LONG).await.unwrap();
         self.rows_as_they_are().await
     }
 
-    pub(super) async fn rows_as_they_are(&self) -> Vec<(String, i64, i64)> {
+    pub(in super::super) async fn rows_as_they_are(&self) -> Vec<(String, i64, i64)> {
         let reading = self.query("SELECT stream, n, places FROM {tally} ORDER BY stream", vec![]).await.unwrap();
         let int = |row: &crate::store::Row, n: usize| row.at(n).as_i64().unwrap();
         reading.rows.iter().map(|row| (row.at(0).as_str().unwrap().to_owned(), int(row, 1), int(row, 2))).collect()
     }
 
-    pub(super) async fn build(&self, build: Build) -> BuildDescription {
+    pub(in super::super) async fn build(&self, build: Build) -> BuildDescription {
         let found = self.describe().await.unwrap().builds.into_iter().find(|known| known.build == build);
         found.unwrap_or_else(|| panic!("there is no build {build}"))
     }
 
     /// Waits until a build is as `is` says.
-    pub(super) async fn until(&self, number: u32, is: impl Fn(&BuildDescription) -> bool) -> BuildDescription {
+    pub(in super::super) async fn until(
+        &self,
+        number: u32,
+        is: impl Fn(&BuildDescription) -> bool,
+    ) -> BuildDescription {
         let env = Env::real();
         let looking = async {
             loop {
@@ -216,19 +220,19 @@ impl View {
         }
     }
 
-    pub(super) async fn is_whole(&self, number: u32) -> bool {
+    pub(in super::super) async fn is_whole(&self, number: u32) -> bool {
         let audit = self.audit(build(number)).await.unwrap();
         assert!(audit.is_whole(), "{audit:?}");
         true
     }
 }
 
-pub(super) fn build(number: u32) -> Build {
+pub(in super::super) fn build(number: u32) -> Build {
     Build::new(number)
 }
 
 /// The fold of the log, made anew and by hand.
-pub(super) async fn fold(store: &Store) -> Vec<(String, i64, i64)> {
+pub(in super::super) async fn fold(store: &Store) -> Vec<(String, i64, i64)> {
     let mut tally = std::collections::BTreeMap::<String, (i64, i64)>::new();
     let mut after = Position::ZERO;
     loop {

@@ -6,7 +6,7 @@
 //! past a line that is still to come.
 //!
 //! The windows are connections, the tray is the table `pending`, the ledger is the table `log`, and the clerk is whoever
-//! holds one lock for the length of one statement: see `sequencer.rs`, and ADR 20 (`docs/adr/0020-…`), which has the proof.
+//! holds one lock for the length of one statement: see `sequencer.rs`, and ADR 19 (`docs/adr/0019-…`), which has the proof.
 //!
 //! | file | holds |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Positions, behind the commit.
 //!
 //! A run takes a lock, and one statement then moves the events that it sees in `pending` behind the end of `log`, in the
-//! order of their ids. All of it is one message, so that the lock never waits for a client. The lemmas stand in ADR 20; the
+//! order of their ids. All of it is one message, so that the lock never waits for a client. The lemmas stand in ADR 19; the
 //! tests that try them in `tests/postgres_log.rs`.
 //!
 //! Whoever has committed asks for a run that begins after that, and shares it with all who asked meanwhile: while one run

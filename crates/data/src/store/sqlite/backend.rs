@@ -17,7 +17,7 @@ use super::{
     connection::failed,
     erase, expiry,
     index::{STREAM_COLUMNS, StreamRow},
-    keys, ledger, metadata,
+    inquire, keys, ledger, metadata,
     open::beside,
     queue::Queue,
     read::{self, Glance, Scan, Sight},
@@ -30,8 +30,9 @@ use crate::{
     schema::SchemaRegistry,
     store::{
         AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch, Committed,
-        Follower, Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, Statistics,
-        StoreError, StreamHead, StreamPage, StreamSummary, Timeline, Unit, UnitError, Value, Verified,
+        Findings, Follower, Inquiry, Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError,
+        Statistics, StoreError, StreamHead, StreamPage, StreamSummary, TableColumn, Timeline, Unit, UnitError, Value,
+        Verified,
         erasure::{DataSubject, Entry, Erased},
     },
 };
@@ -321,6 +322,20 @@ impl Backend for SqliteBackend {
                 rows => rows,
             }
         }))
+    }
+
+    fn inquire(&self, inquiry: Inquiry) -> BoxFuture<'_, Result<Findings, SqlError>> {
+        Box::pin(async move {
+            let (env, shared) = (self.env.clone(), self.shared.clone());
+            let gone = inquire::Gone::default();
+            let _waiting = inquire::Waiting(gone.clone());
+            let asked = move || shared.asking(|reader| inquire::run(&env, &shared, reader, &inquiry, &gone));
+            self.env.run_blocking(asked).await
+        })
+    }
+
+    fn table_columns(&self, table: String) -> BoxFuture<'_, Result<Vec<TableColumn>, StoreError>> {
+        Box::pin(self.reading(move |_, reader| inquire::columns(&reader.connection, &table)))
     }
 
     fn settle(&self, stream: Option<Name>) -> BoxFuture<'_, Result<(), StoreError>> {

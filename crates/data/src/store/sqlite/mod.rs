@@ -10,10 +10,12 @@
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
+//! | `inquire`, `heap` | statements of readers, within bounds |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `schemas` | the schemas as they were registered |
 //! | `metadata`, `expiry`, `retire`, `retiring`, `archive` | retention: rules, what they hide, forgetting, moving away |
 //! | `verify`, `tables`, `connection`, `sql` | checks, the schema, SQLite itself |
+//! | `memory` | a database in memory, to try a view's statements in |
 //! | `vfs` | checksums of pages, below SQLite |
 //!
 //! **Guarantees.** An acknowledged append survives power loss (`synchronous=FULL`); a failed sync ends the process. A full
@@ -36,10 +38,13 @@ mod core;
 mod erase;
 mod expiry;
 mod gather;
+mod heap;
 mod identity;
 mod index;
+mod inquire;
 mod keys;
 mod ledger;
+mod memory;
 mod metadata;
 mod moves;
 mod open;
@@ -61,8 +66,8 @@ mod writer;
 
 use std::{ffi::CStr, path::PathBuf};
 
-pub(crate) use self::block::events_of as events_of_block;
 pub use self::open::{give_up_keys, open, restore, restore_with};
+pub(crate) use self::{block::events_of as events_of_block, memory::Memory};
 use super::{Limits, StoreError};
 use crate::schema::RegistryPolicy;
 

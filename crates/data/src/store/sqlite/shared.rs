@@ -17,6 +17,7 @@ use super::{
     cache::{BlockCache, Epoch},
     connection::{self, corrupt, failed},
     expiry::Expiry,
+    inquire,
     keys::KeyRing,
     moves::Moves,
     sql::Guard,
@@ -53,6 +54,7 @@ pub(super) struct Shared {
     closed: AtomicBool,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
+    askers: Mutex<Vec<Reader>>,
 }
 
 /// A connection that only reads, with its guard.
@@ -77,6 +79,13 @@ impl Reader {
         connection::bound_values(&connection, &shared.limits)?;
         let guard = Guard::watch(&mut connection)?;
         Ok(Self { connection, guard, epoch: shared.cache.epoch() })
+    }
+
+    /// A connection for the statements of readers.
+    fn for_inquiries(shared: &Shared) -> rusqlite::Result<Self> {
+        let reader = Self::open(shared)?;
+        inquire::restrict(&reader.connection)?;
+        Ok(reader)
     }
 
     /// What it sees.
@@ -129,6 +138,7 @@ impl Shared {
             closed: AtomicBool::new(false),
             tail: RwLock::new(tail),
             readers: Mutex::default(),
+            askers: Mutex::default(),
         }
     }
 
@@ -149,17 +159,31 @@ impl Shared {
         &self,
         read: impl FnOnce(&mut Reader) -> Result<T, E>,
     ) -> Result<T, E> {
+        self.lend(&self.readers, Reader::open, read)
+    }
+
+    /// The same for an inquiry: its statements are somebody else's, and the connection keeps none of them.
+    pub(super) fn asking<T, E: From<StoreError>>(&self, ask: impl FnOnce(&mut Reader) -> Result<T, E>) -> Result<T, E> {
+        self.lend(&self.askers, Reader::for_inquiries, ask)
+    }
+
+    fn lend<T, E: From<StoreError>>(
+        &self,
+        idle: &Mutex<Vec<Reader>>,
+        open: fn(&Self) -> rusqlite::Result<Reader>,
+        read: impl FnOnce(&mut Reader) -> Result<T, E>,
+    ) -> Result<T, E> {
         self.check_open()?;
-        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut reader = idle.map_or_else(|| Reader::open(self), Ok).map_err(failed("opening a reader"))?;
+        let kept = idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut reader = kept.map_or_else(|| open(self), Ok).map_err(failed("opening a reader"))?;
         reader.epoch = self.cache.epoch();
         reader.run("BEGIN")?;
         let result = read(&mut reader);
         let ended = reader.run("COMMIT");
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = idle.lock().unwrap_or_else(PoisonError::into_inner);
         // A connection left inside a transaction would pin the write-ahead log.
-        if readers.len() < IDLE_READERS && ended.is_ok() && self.check_open().is_ok() {
-            readers.push(reader);
+        if idle.len() < IDLE_READERS && ended.is_ok() && self.check_open().is_ok() {
+            idle.push(reader);
         }
         result
     }
@@ -191,7 +215,9 @@ impl Shared {
     /// Refuses readers from now on, and closes the connections that wait for reuse and the file of keys.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        for idle in [&self.readers, &self.askers] {
+            idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         self.keys.close();
         self.head.send_modify(|_| {});
         self.streams.wake_all();

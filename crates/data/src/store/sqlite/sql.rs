@@ -3,7 +3,7 @@
 mod view;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -29,6 +29,7 @@ fn code(scope: Scope) -> u64 {
         Scope::Application => 2,
         Scope::View(build) => 3 | u64::from(build.get()) << 8,
         Scope::ViewSchema(build) => 4 | u64::from(build.get()) << 8,
+        Scope::ViewRead(build) => 5 | u64::from(build.get()) << 8,
     }
 }
 
@@ -39,6 +40,7 @@ fn scope(code: u64) -> Option<Scope> {
         2 => Some(Scope::Application),
         3 => Some(Scope::View(build)),
         4 => Some(Scope::ViewSchema(build)),
+        5 => Some(Scope::ViewRead(build)),
         _ => None,
     }
 }
@@ -50,12 +52,17 @@ fn mark(scope: Scope, sql: &str) -> String {
         Scope::Room => format!("/*room*/{sql}"),
         Scope::View(build) => format!("/*view {build}*/{sql}"),
         Scope::ViewSchema(build) => format!("/*view schema {build}*/{sql}"),
+        Scope::ViewRead(build) => format!("/*view read {build}*/{sql}"),
     }
 }
 
 /// Says whose statement is being prepared; SQLite's authorizer asks it.
 #[derive(Clone, Default)]
-pub(super) struct Guard(Arc<AtomicU64>);
+pub(super) struct Guard {
+    scope: Arc<AtomicU64>,
+    /// What a name of a table that a reader asks for must not be, unless it is the view's: see [`Guard::learn`].
+    tables: Arc<Mutex<view::Tables>>,
+}
 
 impl Guard {
     /// A guard that watches over `connection`.
@@ -64,10 +71,13 @@ impl Guard {
         let asked = guard.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             // Ordering: only the thread that prepares statements reads and writes the scope.
-            let allowed = match scope(asked.0.load(Ordering::Relaxed)) {
+            let allowed = match scope(asked.scope.load(Ordering::Relaxed)) {
                 None => true,
                 Some(Scope::View(build)) => view::allows_rows(build, &context),
                 Some(Scope::ViewSchema(build)) => view::allows_schema(build, &context),
+                Some(Scope::ViewRead(build)) => {
+                    view::allows_reading(build, &context, &asked.tables.lock().unwrap_or_else(PoisonError::into_inner))
+                }
                 Some(scope) => allows(scope, &context),
             };
             if allowed { Authorization::Allow } else { Authorization::Deny }
@@ -96,8 +106,33 @@ impl Guard {
         run(&mut statement)
     }
 
+    /// As [`run`](Self::run), for a statement that is not kept, of which there is one and which changes nothing.
+    pub(super) fn run_once<T>(
+        &self,
+        connection: &Connection,
+        sql: &str,
+        scope: Scope,
+        run: impl FnOnce(&mut Statement<'_>) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        let _held = self.hold(scope);
+        let mut statement = connection.prepare(sql).map_err(sql_error)?;
+        if !statement.readonly() {
+            return Err(SqlError::Refused { what: "change anything".to_owned() });
+        }
+        run(&mut statement)
+    }
+
+    /// Learns which tables there are, unless nothing changed since the last time: a reader's statement is prepared next.
+    pub(super) fn learn(&self, connection: &Connection) -> Result<(), StoreError> {
+        self.tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .learn(connection)
+            .map_err(failed("reading the schema"))
+    }
+
     fn hold(&self, scope: Scope) -> Held<'_> {
-        self.0.store(code(scope), Ordering::Relaxed);
+        self.scope.store(code(scope), Ordering::Relaxed);
         Held(self)
     }
 }
@@ -107,7 +142,7 @@ struct Held<'g>(&'g Guard);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        self.0.0.store(OWN, Ordering::Relaxed);
+        self.0.scope.store(OWN, Ordering::Relaxed);
     }
 }
 
@@ -198,6 +233,11 @@ pub(super) fn execute(
     })
 }
 
+/// Whether a statement can be prepared.
+pub(super) fn prepare(connection: &Connection, guard: &Guard, sql: &str, scope: Scope) -> Result<(), SqlError> {
+    guard.run(connection, sql, scope, |_| Ok(()))
+}
+
 /// Runs a statement that returns rows to its end.
 fn count(statement: &mut Statement<'_>) -> Result<u64, SqlError> {
     let mut rows = statement.raw_query();
@@ -246,13 +286,13 @@ fn drain(statement: &mut Statement<'_>, limits: &Limits) -> Result<Vec<Row>, Sql
 }
 
 /// Binds `$n` to the n-th value, wherever and however often it stands.
-fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<(), SqlError> {
+pub(super) fn bind(statement: &mut Statement<'_>, params: &[Value]) -> Result<(), SqlError> {
     for index in 1..=statement.parameter_count() {
-        let name = statement.parameter_name(index).unwrap_or("?").to_owned();
-        let number = name.strip_prefix('$').and_then(|n| n.parse::<usize>().ok());
-        let value = number.and_then(|n| params.get(n.checked_sub(1)?));
-        let value =
-            value.ok_or_else(|| SqlError::Failed { what: format!("no value was given for parameter {name}") })?;
+        let number = statement.parameter_name(index).and_then(|name| name.strip_prefix('$')?.parse::<usize>().ok());
+        let Some(value) = number.and_then(|n| params.get(n.checked_sub(1)?)) else {
+            let name = statement.parameter_name(index).unwrap_or("?");
+            return Err(SqlError::Failed { what: format!("no value was given for parameter {name}") });
+        };
         statement.raw_bind_parameter(index, Bound(value)).map_err(sql_error)?;
     }
     Ok(())
@@ -272,7 +312,7 @@ impl rusqlite::ToSql for Bound<'_> {
     }
 }
 
-fn size(value: ValueRef<'_>) -> usize {
+pub(super) fn size(value: ValueRef<'_>) -> usize {
     match value {
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 8,
         ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len().max(8),
@@ -288,7 +328,7 @@ pub(super) fn large(value: &Value) -> usize {
     }
 }
 
-fn value(value: ValueRef<'_>) -> Value {
+pub(super) fn value(value: ValueRef<'_>) -> Value {
     match value {
         ValueRef::Null => Value::Null,
         ValueRef::Integer(n) => Value::Integer(n),
@@ -298,10 +338,14 @@ fn value(value: ValueRef<'_>) -> Value {
     }
 }
 
-fn sql_error(cause: rusqlite::Error) -> SqlError {
+pub(super) fn sql_error(cause: rusqlite::Error) -> SqlError {
     use rusqlite::ffi::{ErrorCode, SQLITE_AUTH};
     if super::connection::extended_code(&cause).is_some_and(|code| code & 0xff == SQLITE_AUTH) {
-        return SqlError::Refused { what: format!("do this here: {cause}") };
+        let what = match &cause {
+            rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+            other => other.to_string(),
+        };
+        return SqlError::Refused { what: format!("do this here: {what}") };
     }
     let wrong = match &cause {
         rusqlite::Error::SqliteFailure(failure, _) => matches!(
@@ -311,7 +355,11 @@ fn sql_error(cause: rusqlite::Error) -> SqlError {
         // It was not SQLite that failed, but what it was given.
         _ => true,
     };
-    let what = cause.to_string();
+    // The statement itself is known to whoever wrote it.
+    let what = match &cause {
+        rusqlite::Error::SqlInputError { msg, .. } => msg.clone(),
+        other => other.to_string(),
+    };
     if wrong {
         return SqlError::Failed { what };
     }

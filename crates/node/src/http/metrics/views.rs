@@ -20,6 +20,7 @@ pub(super) struct Views {
     skipped: Count,
     stalled: Count,
     effects: Count,
+    queries: Gauge<i64, AtomicI64>,
 }
 
 impl Views {
@@ -33,11 +34,13 @@ impl Views {
         of.register("skipped_events", "Events that a view left out, on record", views.skipped.clone());
         of.register("stalled", "1 where something stops a view, else 0", views.stalled.clone());
         of.register("effects", "Effects of a view that wait to be carried out", views.effects.clone());
+        of.register("queries", "Queries of views that run right now", views.queries.clone());
         views
     }
 
-    /// Shows `all`, and none that are gone.
-    pub(super) fn show(&self, all: &[Description]) {
+    /// Shows `all`, and none that are gone, and how many queries run.
+    pub(super) fn show(&self, all: &[Description], queries: usize) {
+        self.queries.set(i64::try_from(queries).unwrap_or(i64::MAX));
         for family in [&self.lag_events, &self.parked, &self.skipped, &self.stalled, &self.effects] {
             family.clear();
         }

@@ -2,8 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{json_reply, operation, parameter, reference, with_body};
-use crate::http::views::STANDINGS;
+use super::{content, json_reply, operation, parameter, plain, reference, with_body};
+use crate::http::{
+    reply,
+    schemas::SCHEMA,
+    views::{
+        LINES, STANDINGS,
+        declared::{TOML, YAML},
+    },
+};
 
 pub(super) fn paths() -> Value {
     let replied = |id: &str, summary: &str, body: &str, status: &str, reply: &str| {
@@ -23,8 +30,59 @@ pub(super) fn paths() -> Value {
         },
         "/v1/views/{name}": {
             "parameters": [parameter("view")],
+            "delete": operation("views", "deleteView", "Deletes a view with its documents and all its builds", &[],
+                &[("200", json_reply("It is deleted", "ViewDeleted", &[]))]),
             "get": operation("views", "describeView", "Says how a view and each of its builds stand", &[],
                 &[("200", json_reply("The view", "View", &[]))]),
+        },
+        "/v1/views/{name}/document": {
+            "parameters": [parameter("view")],
+            "put": with_document(operation("views", "declareView", "Declares a view: it is kept up to date as the document says, from now on and after every restart", &[],
+                &[("201", json_reply("This version is new", "ViewDeclared", &[])), ("200", json_reply("This version is known", "ViewDeclared", &[]))])),
+            "get": operation("views", "readViewDocument", "Reads a document as it was declared", &["documentVersion"],
+                &[("200", content("The document", &["ETag"], &[(TOML, json!({ "type": "string" })), (YAML, json!({ "type": "string" })), (reply::JSON, reference("ViewDocument"))]))]),
+        },
+        "/v1/views/{name}/check": {
+            "parameters": [parameter("view")],
+            "post": with_document(operation("views", "checkView", "Checks a document as declaring it does, and changes nothing", &[],
+                &[("200", json_reply("Nothing is wrong with it", "ViewChecked", &[]))])),
+        },
+        "/v1/views/{name}/explain": {
+            "parameters": [parameter("view")],
+            "get": operation("views", "explainViewRow", "Says which events made a row of a declared view", &["table", "key"],
+                &[("200", json_reply("The events", "ViewExplanation", &[]))]),
+        },
+        "/view.schema.json": {
+            "get": operation("views", "viewDocumentSchema", "The JSON Schema of documents that declare views", &[],
+                &[("200", content("The schema", &[], &[(SCHEMA, reference("JsonSchema"))]))]),
+        },
+        "/v1/views/{name}/tables": {
+            "parameters": [parameter("view")],
+            "get": operation("views", "listViewTables", "Lists the tables that readers have, with their columns and keys", &[],
+                &[("200", json_reply("The tables", "ViewTables", &[]))]),
+        },
+        "/v1/views/{name}/tables/{table}/rows": {
+            "parameters": [parameter("view"), parameter("viewTable")],
+            "get": operation("views", "readViewRows", "Reads a page of a table, as of one moment",
+                &["where", "order", "columns", "limit", "afterCursor", "maxLag", "beyond", "token", "prefer", "ifNoneMatchRead"],
+                &[("200", rows()), ("304", plain("The client has these rows already"))]),
+        },
+        "/v1/views/{name}/tables/{table}/rows/{key}": {
+            "parameters": [parameter("view"), parameter("viewTable"), parameter("rowKey")],
+            "get": operation("views", "readViewRow", "Reads the row with a key, as of one moment",
+                &["maxLag", "beyond", "token", "prefer", "ifNoneMatchRead"],
+                &[("200", json_reply("The row", "ViewRow", &AS_OF)), ("304", plain("The client has this row already"))]),
+        },
+        "/v1/views/{name}/tables/{table}/follow": {
+            "parameters": [parameter("view"), parameter("viewTable")],
+            "get": operation("views", "followViewRows", "Follows the rows of a table as they change, by server-sent events",
+                &["where", "columns", "afterChange", "lastChangeId", "token", "prefer"], &[("200", followed())]),
+        },
+        "/v1/views/{name}/query": {
+            "parameters": [parameter("view")],
+            "post": with_body(operation("views", "queryView",
+                "Asks a view by read-only SQL over its own tables, within limits. It changes nothing and may be repeated",
+                &["maxLag", "beyond", "token", "prefer"], &[("200", rows())]), "ViewQuery"),
         },
         "/v1/views/{name}/rebuild": replied("rebuildView", "Begins another build beside the one readers have", "ViewRebuild", "202", "ViewBuildBegun"),
         "/v1/views/{name}/pause": action("pauseView", "Pauses a build: its rows stay as they are", "ViewBuildNamed", "ViewPaused"),
@@ -37,6 +95,30 @@ pub(super) fn paths() -> Value {
         "/v1/views/{name}/replay": action("replayView", "Applies the parked events of a key, in order", "ViewReplay", "Selected"),
         "/v1/views/{name}/skip": action("skipViewEvent", "Leaves out an event that is parked, or that a build stopped before, on record", "ViewSkip", "Selected"),
     })
+}
+
+fn with_document(mut operation: Value) -> Value {
+    let text = json!({ "schema": { "type": "string", "description": "The same in TOML or YAML" } });
+    let json = json!({ "schema": reference("ViewDocument") });
+    operation["requestBody"] = json!({ "required": true, "content": { TOML: text, YAML: text, reply::JSON: json } });
+    operation
+}
+
+/// What says as of when an answer is.
+const AS_OF: [&str; 5] = ["ETag", "Quorate-Token", "Quorate-Position", "Quorate-Lag", "Quorate-Build"];
+
+fn rows() -> Value {
+    let headers: Vec<&str> = AS_OF.into_iter().chain(["Link"]).collect();
+    let media =
+        [(reply::JSON, reference("ViewRows")), (LINES, json!({ "type": "string", "description": "A row per line" }))];
+    content("Rows, and as of when they are", &headers, &media)
+}
+
+fn followed() -> Value {
+    let what = "`event: reset` (forget all rows, and why), `event: row` (one that is there, inserted or updated), `event: gone` (the key of one \
+        that is not there any more), `event: caught-up` (together they are the view as of `logposition`); `id:` is where to come back to; \
+        `event: closing` ends it";
+    content(what, &[], &[("text/event-stream", json!({ "type": "string" }))])
 }
 
 pub(super) fn schemas() -> Value {
@@ -62,13 +144,56 @@ pub(super) fn schemas() -> Value {
             "reason": text,
         }),
     );
+    let row = json!({ "type": ["object", "null"], "description": "By column; null: there is none" });
+    let change = open(
+        &["logposition", "stream", "streamversion", "type", "id", "before", "after"],
+        json!({
+            "logposition": reference("Count"),
+            "stream": text,
+            "streamversion": reference("Count"),
+            "type": text,
+            "id": text,
+            "before": row,
+            "after": row,
+        }),
+    );
+    let columns = json!({ "type": "array", "items": open(&["name", "type"], json!({
+        "name": text,
+        "type": { "type": ["string", "null"], "description": "How its values are shown and compared; null: as they are" },
+    })) });
+    let as_of = json!({
+        "view": text,
+        "build": number,
+        "version": number,
+        "logposition": { "description": "The rows hold every event up to here that matters to the view, and none behind", "allOf": [reference("Count")] },
+        "lag-events": number,
+        "lag-seconds": { "type": ["number", "null"] },
+        "parked": number,
+        "stale": { "type": "boolean", "description": "It is older than was asked for" },
+    });
     json!({
+        "ViewDocument": { "type": "object", "description": "A view without code: its tables and how events change them. Its JSON Schema is served at /view.schema.json" },
+        "ViewDeclared": open(&["view", "version", "new"], json!({ "view": text, "version": number, "new": flag })),
+        "ViewChecked": open(&["view", "version", "valid"], json!({ "view": text, "version": number, "valid": { "const": true } })),
+        "ViewDeleted": open(&["view", "deleted"], json!({ "view": text, "deleted": { "const": true } })),
+        "ViewExplanation": open(&["view", "table", "key", "build", "version", "logposition", "row", "total", "events"], json!({
+            "view": text,
+            "table": text,
+            "key": { "type": "array", "items": text },
+            "build": build,
+            "version": number,
+            "logposition": { "description": "The build holds every event up to here that matters to it", "allOf": [reference("Count")] },
+            "row": row,
+            "total": { "type": "integer", "minimum": 0, "description": "How many events changed the row; `events` has the newest 1,000" },
+            "events": { "type": "array", "items": change },
+        })),
         "View": open(&["view", "head", "live", "builds"], json!({
             "view": text,
             "head": reference("Count"),
             "live": { "type": ["integer", "null"], "description": "The build that readers have" },
             "effects-waiting": number,
             "effects-given-up": number,
+            "declared": { "type": "array", "items": number, "description": "The versions that were declared by documents; none for a view that is kept by code" },
             "builds": { "type": "array", "items": reference("ViewBuild") },
         })),
         "ViewBuild": open(&["build", "version", "live", "paused", "logposition"], json!({
@@ -86,6 +211,28 @@ pub(super) fn schemas() -> Value {
             "parked": number,
             "skipped": number,
             "shards": { "type": "array", "items": shard },
+        })),
+        "ViewTables": open(&["view", "tables"], json!({
+            "view": text,
+            "tables": { "type": "array", "items": open(&["table", "columns", "key"], json!({
+                "table": text,
+                "columns": columns,
+                "key": { "type": "array", "items": text, "description": "The columns of its key, in order; empty where it has none" },
+            })) },
+        })),
+        "ViewRows": open(&["rows", "view", "build", "version", "logposition"], super::merged([json!({
+            "rows": { "type": "array", "items": { "type": "object", "description": "A member for each column" } },
+            "table": text,
+            "columns": columns,
+            "next": { "type": ["string", "null"], "description": "`after` of the next page; null where this is the last one" },
+        }), as_of.clone()])),
+        "ViewRow": open(&["row", "view", "build", "version", "logposition"], super::merged([
+            json!({ "row": { "type": "object", "description": "A member for each column" }, "table": text, "columns": columns }),
+            as_of,
+        ])),
+        "ViewQuery": closed(&["sql"], json!({
+            "sql": { "type": "string", "description": "One statement over the view's tables by their names, with `$1`, `$2`, … for parameters" },
+            "params": { "type": "array", "items": { "type": ["string", "number", "boolean", "null"] } },
         })),
         "ViewList": open(&["views"], json!({ "views": { "type": "array", "items": reference("View") } })),
         "ViewRebuild": closed(&[], json!({ "switch": { "enum": ["when-caught-up", "manual"], "default": "when-caught-up" } })),

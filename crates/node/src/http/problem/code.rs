@@ -54,11 +54,14 @@ codes! {
     UnknownType = "unknown-type", BAD_REQUEST, "Type of the event has no schema";
     InvalidView = "invalid-view", BAD_REQUEST, "View cannot be made or asked so";
     InvalidSchema = "invalid-schema", BAD_REQUEST, "Schema cannot be used";
+    InvalidViewQuery = "invalid-view-query", BAD_REQUEST, "Query of a view cannot be asked so";
     LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
     StreamNotFound = "stream-not-found", NOT_FOUND, "Stream does not exist";
     ViewNotFound = "view-not-found", NOT_FOUND, "View does not exist";
+    ViewTableNotFound = "view-table-not-found", NOT_FOUND, "View has no such table";
+    RowNotFound = "row-not-found", NOT_FOUND, "View has no row with this key";
     BreakerNotFound = "breaker-not-found", NOT_FOUND, "Circuit breaker does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
@@ -92,6 +95,7 @@ codes! {
     ArchiveExists = "archive-exists", CONFLICT, "A file of this name holds something else";
     StreamOvertaken = "stream-overtaken", CONFLICT, "Stream changed while it was being archived";
     NothingToArchive = "nothing-to-archive", CONFLICT, "There is no event to archive";
+    ViewCursorOutdated = "view-cursor-outdated", GONE, "View became another one since that page";
     EventArchived = "event-archived", GONE, "Event was moved to an archive";
     StreamTombstoned = "stream-tombstoned", GONE, "Stream was closed for good";
     VersionConflict = "version-conflict", PRECONDITION_FAILED, "Stream is at another version";
@@ -99,6 +103,8 @@ codes! {
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "More was sent than one request may have";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Content type is not understood here";
     KeyReused = "key-reused", UNPROCESSABLE_ENTITY, "Idempotency key was used for another request";
+    ViewUnexplained = "view-unexplained", UNPROCESSABLE_ENTITY, "Row cannot be explained within the limits";
+    QueryStopped = "query-stopped", UNPROCESSABLE_ENTITY, "Query takes more than it may";
     OutcomeUnknown = "outcome-unknown", INTERNAL_SERVER_ERROR, "It may or may not have happened";
     StoreCorrupt = "store-corrupt", INTERNAL_SERVER_ERROR, "Stored bytes are damaged";
     KeyMissing = "key-missing", INTERNAL_SERVER_ERROR, "Key of a data subject is not there";
@@ -108,6 +114,7 @@ codes! {
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";
     ViewNotBuilt = "view-not-built", SERVICE_UNAVAILABLE, "View is being built for the first time";
     ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
+    ViewStale = "view-stale", SERVICE_UNAVAILABLE, "View is older than the read allows";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
 }

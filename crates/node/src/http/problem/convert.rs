@@ -6,7 +6,8 @@ use quorate_data::{
     materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
     store::{
-        AppendError, ArchiveError, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError, TokenError,
+        AppendError, ArchiveError, Bound, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError,
+        TokenError,
     },
     subscription::SubscriptionError,
 };
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use super::{Code, Problem};
 use crate::{
     http::{cloud_events::Fault, schemas},
-    verbs::{ArchivingError, BackupError, OnceError, ReadError, TokenUnmet},
+    verbs::{ArchivingError, BackupError, OnceError, ReadError, RowError, TokenUnmet},
 };
 
 impl From<StoreError> for Problem {
@@ -258,6 +259,19 @@ impl From<ViewError> for Problem {
                 told(Code::ViewNotBuilt).with("applied", applied.to_string()).with("head", head.to_string())
             }
             ViewError::Behind { applied, .. } => told(Code::ViewBehind).with("applied", applied.to_string()),
+            ViewError::Stale { applied, behind, lag, max_lag, max_events, .. } => told(Code::ViewStale)
+                .with("applied", applied.to_string())
+                .with("lag-events", *behind)
+                .with("lag-seconds", lag.as_ref().map(Duration::as_secs_f64))
+                .with("max-events", *max_events)
+                .with("max-seconds", max_lag.as_ref().map(Duration::as_secs_f64)),
+            ViewError::Busy { concurrent } => {
+                told(Code::Overloaded).with("limit", *concurrent).with("setting", "views.max-queries")
+            }
+            ViewError::InvalidQuery { .. } => told(Code::InvalidViewQuery),
+            ViewError::Sql(SqlError::Exceeded(bound)) => stopped(*bound),
+            ViewError::NoTable { tables, .. } => told(Code::ViewTableNotFound).with("tables", tables.clone()),
+            ViewError::OutdatedCursor => told(Code::ViewCursorOutdated),
             ViewError::Token(_) => told(Code::OtherTimeline),
             ViewError::FoldChanged { .. } => told(Code::ViewChanged),
             ViewError::NoCode { .. } => told(Code::ViewCodeMissing),
@@ -271,11 +285,43 @@ impl From<ViewError> for Problem {
             }
             ViewError::TooMany { max, .. } => told(Code::TooManyViews).with("limit", *max),
             ViewError::Started { .. } => told(Code::AlreadyRunning),
+            ViewError::Document(faults) => crate::http::views::declared::refused(faults),
+            ViewError::Unexplained { .. } => told(Code::ViewUnexplained),
+            ViewError::Explaining => told(Code::AlreadyRunning),
             ViewError::Invalid { .. } => told(Code::InvalidParameter),
             ViewError::Schema(_) | ViewError::Sql(_) => told(Code::InvalidView),
             _ => told(Code::StoreFailed),
         }
     }
+}
+
+impl From<RowError> for Problem {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Missing { position, .. } => {
+                Self::of(Code::RowNotFound, &error).with("logposition", position.to_string())
+            }
+            RowError::View(failed) => failed.into(),
+        }
+    }
+}
+
+/// A query that was stopped: by which limit, what it is, and how it is raised.
+fn stopped(bound: Bound) -> Problem {
+    let (setting, limit) = match bound {
+        Bound::Time(most) => ("views.max-query-time", serde_json::Value::from(format!("{most:?}"))),
+        Bound::Rows(most) => ("views.max-query-rows", most.into()),
+        Bound::Bytes(most) => ("views.max-query-bytes", most.into()),
+        Bound::Memory(most) => ("views.max-query-memory", most.into()),
+    };
+    let variable = setting.replace(['.', '-'], "_").to_uppercase();
+    let detail = format!(
+        "the query was stopped: {bound}. Ask for less, or raise `{setting}` (QUORATE_{variable}) and start the node anew"
+    );
+    Problem::new(Code::QueryStopped, detail)
+        .with("exceeded", bound.name())
+        .with("limit", limit)
+        .with("setting", setting)
 }
 
 impl From<EraseError> for Problem {

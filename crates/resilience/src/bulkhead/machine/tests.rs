@@ -219,7 +219,8 @@ proptest! {
         let mut rules = Config { shares, tenant_share: tenants.then_some(0.5), ..config(3, 4) };
         let mut story = Story::of(rules.clone());
         // Those inside, and those who wait, with what they asked.
-        let (mut inside, mut waiting): (Vec<Option<Name>>, BTreeMap<Ticket, (Ask, Mono)>) = Default::default();
+        let mut inside: Vec<Option<Name>> = Vec::new();
+        let mut waiting: BTreeMap<Ticket, (Ask, Mono)> = BTreeMap::new();
         let mut now = 0;
         for (step, gap) in steps {
             now += gap;

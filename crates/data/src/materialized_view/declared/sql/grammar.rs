@@ -16,7 +16,7 @@ mod query;
 use super::{
     POSITION, SqlFault,
     lexer::{Token, TokenKind, tokens},
-    statement::{Edit, Mode, Parsed, Shape, Shapes, To, Verb},
+    statement::{Edit, Parsed, Shape, Shapes, To},
     vocabulary::{RESERVED, foreign},
 };
 
@@ -29,12 +29,12 @@ const MAX_TOKENS: usize = 4_000;
 ///
 /// # Errors
 /// The first place where it is not what a view may say.
-pub(in super::super) fn parse(sql: &str, mode: Mode, shapes: &Shapes) -> Result<Parsed, SqlFault> {
+pub(in super::super) fn parse(sql: &str, shapes: &Shapes) -> Result<Parsed, SqlFault> {
     let tokens = tokens(sql)?;
     if tokens.len() > MAX_TOKENS {
         return Err(SqlFault::new(0, format!("a statement has at most {MAX_TOKENS} words")));
     }
-    let mut parser = Parser::new(tokens, mode, shapes);
+    let mut parser = Parser::new(tokens, shapes);
     parser.statement()?;
     Ok(parser.finish())
 }
@@ -42,7 +42,6 @@ pub(in super::super) fn parse(sql: &str, mode: Mode, shapes: &Shapes) -> Result<
 struct Parser<'s> {
     tokens: Vec<Token>,
     at: usize,
-    mode: Mode,
     shapes: &'s Shapes,
     /// Names that `WITH` gives.
     named: Vec<String>,
@@ -53,17 +52,9 @@ struct Parser<'s> {
 type Outcome<T = ()> = Result<T, SqlFault>;
 
 impl<'s> Parser<'s> {
-    fn new(tokens: Vec<Token>, mode: Mode, shapes: &'s Shapes) -> Self {
-        let parsed = Parsed {
-            verb: Verb::Select,
-            target: None,
-            parameters: Vec::new(),
-            edits: Vec::new(),
-            deleted: None,
-            has_where: false,
-            end: 0,
-        };
-        Self { tokens, at: 0, mode, shapes, named: Vec::new(), depth: 0, parsed }
+    fn new(tokens: Vec<Token>, shapes: &'s Shapes) -> Self {
+        let parsed = Parsed { target: String::new(), parameters: Vec::new(), edits: Vec::new(), end: 0 };
+        Self { tokens, at: 0, shapes, named: Vec::new(), depth: 0, parsed }
     }
 
     fn finish(self) -> Parsed {
@@ -71,15 +62,7 @@ impl<'s> Parser<'s> {
     }
 
     fn statement(&mut self) -> Outcome {
-        match self.mode {
-            Mode::Read => {
-                if !self.sees("select") && !self.sees("with") && !self.sees("values") {
-                    return Err(self.fault("a query begins with SELECT, WITH or VALUES"));
-                }
-                self.query(false)?;
-            }
-            Mode::Write => self.change()?,
-        }
+        self.change()?;
         self.parsed.end = self.behind();
         self.accept_sign(";");
         match self.kind() {
@@ -101,7 +84,6 @@ impl<'s> Parser<'s> {
     }
 
     fn insert(&mut self) -> Outcome {
-        self.parsed.verb = Verb::Insert;
         self.expect("into")?;
         let (table, shape) = self.target()?;
         self.alias()?;
@@ -147,7 +129,6 @@ impl<'s> Parser<'s> {
     }
 
     fn update(&mut self) -> Outcome {
-        self.parsed.verb = Verb::Update;
         let (table, shape) = self.target()?;
         self.alias()?;
         self.expect("set")?;
@@ -161,18 +142,11 @@ impl<'s> Parser<'s> {
     }
 
     fn delete(&mut self) -> Outcome {
-        self.parsed.verb = Verb::Delete;
         self.expect("delete")?;
-        let start = self.here();
         self.expect("from")?;
-        let (_, shape) = self.target()?;
+        self.target()?;
         self.alias()?;
-        self.parsed.has_where = self.accept("where");
-        if self.parsed.has_where {
-            self.expr()?;
-        }
-        self.parsed.deleted = shape.live.then(|| start..self.behind());
-        Ok(())
+        if self.accept("where") { self.expr() } else { Ok(()) }
     }
 
     /// `column = expr, …`: never of the key, whose rows are deleted and inserted instead.
@@ -230,7 +204,7 @@ impl<'s> Parser<'s> {
         let name = self.name("a table")?;
         let shape = self.shapes.get(&name).ok_or_else(|| SqlFault::new(at, self.no_table(&name)))?;
         self.edit(span, To::Table(name.clone()));
-        self.parsed.target = Some(name.clone());
+        self.parsed.target = name.clone();
         Ok((name, shape))
     }
 
@@ -274,7 +248,7 @@ impl<'s> Parser<'s> {
                 if RESERVED.contains(&word.as_str()) {
                     return Err(self.fault(&format!("{what} stands here")));
                 }
-                if let Some(why) = foreign(word, self.mode) {
+                if let Some(why) = foreign(word) {
                     return Err(self.fault(why));
                 }
                 word.clone()
@@ -368,7 +342,7 @@ impl<'s> Parser<'s> {
     /// A fault at the word at hand, which says what is there instead.
     fn fault(&self, what: &str) -> SqlFault {
         let found = match self.kind() {
-            TokenKind::Word(word) => match foreign(word, self.mode) {
+            TokenKind::Word(word) => match foreign(word) {
                 Some(why) => return SqlFault::new(self.here(), format!("`{word}` cannot be used: {why}")),
                 None => format!("`{word}`"),
             },

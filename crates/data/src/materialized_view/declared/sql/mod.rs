@@ -14,15 +14,11 @@ mod statement;
 mod vocabulary;
 
 pub(super) use grammar::parse;
-pub(super) use statement::{Mode, Parsed, Shape, SqlFault};
+pub(super) use statement::{Shape, Shapes, SqlFault};
+pub(super) use vocabulary::is_reserved;
 
 /// The column that holds the position of the event that last wrote a row.
 pub(super) const POSITION: &str = "logposition";
-
-/// What the table that remembers deleted keys of a live table is called.
-pub(super) fn gone(table: &str) -> String {
-    format!("{table}_gone")
-}
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
-use super::{POSITION, gone};
-
 /// Why a statement is refused, and at which of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct SqlFault {
@@ -23,32 +21,12 @@ impl fmt::Display for SqlFault {
     }
 }
 
-/// What statements may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Mode {
-    /// Change rows: INSERT, UPDATE, DELETE.
-    Write,
-    /// Read rows: SELECT.
-    Read,
-}
-
-/// What a statement does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Verb {
-    Insert,
-    Update,
-    Delete,
-    Select,
-}
-
 /// What has to be known of a table to check and change statements on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Shape {
     /// Its columns, and whether each may be null.
     pub(in super::super) columns: Vec<(String, bool)>,
     pub(in super::super) key: Vec<String>,
-    /// Whether deleted keys are remembered.
-    pub(in super::super) live: bool,
 }
 
 impl Shape {
@@ -63,15 +41,11 @@ pub(in super::super) type Shapes = BTreeMap<String, Shape>;
 /// A statement that is understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Parsed {
-    pub(in super::super) verb: Verb,
     /// The table it changes.
-    pub(in super::super) target: Option<String>,
+    pub(in super::super) target: String,
     /// Every parameter in order of its first use, and where that is.
     pub(in super::super) parameters: Vec<(String, usize)>,
     pub(super) edits: Vec<Edit>,
-    /// For DELETE on a live table: the FROM clause with what follows it.
-    pub(super) deleted: Option<Range<usize>>,
-    pub(super) has_where: bool,
     /// Where its last word ends.
     pub(super) end: usize,
 }
@@ -106,29 +80,10 @@ pub(in super::super) struct Rendered {
 impl Parsed {
     /// The statement as it is run.
     pub(in super::super) fn render(&self, sql: &str) -> Rendered {
-        self.cut(sql, 0..self.end)
-    }
-
-    /// For a DELETE on a live table: the statement that remembers the keys, to be run before it.
-    pub(in super::super) fn remember(&self, sql: &str, shape: &Shape) -> Option<Rendered> {
-        let (span, table) = (self.deleted.clone()?, self.target.as_ref()?);
-        let Rendered { sql: from, .. } = self.cut(sql, span);
-        let key = shape.key.join(", ");
-        let (position, always) = (self.parameters.len() + 1, if self.has_where { "" } else { " WHERE TRUE" });
-        let sql = format!(
-            "INSERT INTO {{{gone}}} ({key}, {POSITION}) SELECT {key}, ${position} {from}{always} \
-             ON CONFLICT ({key}) DO UPDATE SET {POSITION} = excluded.{POSITION}",
-            gone = gone(table),
-        );
-        Some(Rendered { sql, positioned: true })
-    }
-
-    /// The part `span` of the statement, changed.
-    fn cut(&self, sql: &str, span: Range<usize>) -> Rendered {
-        let mut edits: Vec<&Edit> = self.edits.iter().filter(|edit| within(&edit.span, &span)).collect();
+        let mut edits: Vec<&Edit> = self.edits.iter().collect();
         edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
         let position = self.parameters.len() + 1;
-        let (mut rendered, mut at, mut positioned) = (String::with_capacity(sql.len() + 64), span.start, false);
+        let (mut rendered, mut at, mut positioned) = (String::with_capacity(sql.len() + 64), 0, false);
         for Edit { span, to } in edits {
             rendered.push_str(&sql[at..span.start]);
             match to {
@@ -142,11 +97,7 @@ impl Parsed {
             }
             at = span.end;
         }
-        rendered.push_str(&sql[at..span.end]);
+        rendered.push_str(&sql[at..self.end]);
         Rendered { sql: rendered.trim().to_owned(), positioned }
     }
-}
-
-fn within(inner: &Range<usize>, outer: &Range<usize>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
 }

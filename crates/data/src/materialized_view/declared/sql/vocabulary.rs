@@ -1,7 +1,7 @@
 //! Which functions, types and words a statement may use: those that every engine has, with the same meaning, and that give
 //! the same answer every time.
 
-use super::{Mode, SqlFault};
+use super::SqlFault;
 
 /// A function, and how many arguments it takes at least and at most.
 type Known = (&'static str, usize, usize);
@@ -151,14 +151,19 @@ pub(super) const RESERVED: [&str; 64] = [
     "collate",
 ];
 
+/// Whether a word is never a name.
+pub(in super::super) fn is_reserved(word: &str) -> bool {
+    RESERVED.contains(&word)
+}
+
 /// Words that only one engine knows, and what to say instead.
-pub(super) fn foreign(word: &str, mode: Mode) -> Option<&'static str> {
+pub(super) fn foreign(word: &str) -> Option<&'static str> {
     Some(match word {
         "glob" | "regexp" | "match" => "only one engine knows this",
-        "like" if mode == Mode::Write => "engines differ in whether LIKE minds capitals: compare with `=` or `substr`",
+        "like" => "engines differ in whether LIKE minds capitals: compare with `=` or `substr`",
         "indexed" | "returning" | "collate" | "natural" => "only one engine knows this, or it hides what it does",
         "pragma" | "attach" | "detach" | "vacuum" | "create" | "drop" | "alter" | "begin" | "commit" | "rollback"
-        | "savepoint" | "replace" => "a view has INSERT, UPDATE, DELETE and SELECT",
+        | "savepoint" | "replace" => "a view has INSERT, UPDATE and DELETE",
         "current_timestamp" | "current_date" | "current_time" => "times come from events",
         "isnull" | "notnull" => "IS NULL and IS NOT NULL are in every engine",
         _ => return None,

@@ -1,11 +1,16 @@
 //! What statements of a view may do: reach the tables of one build, and nothing else.
 
-use rusqlite::hooks::{AuthAction, AuthContext};
+use std::collections::BTreeSet;
+
+use rusqlite::{
+    Connection,
+    hooks::{AuthAction, AuthContext},
+};
 
 use crate::materialized_view::Build;
 
 /// Functions whose answer depends on more than their arguments and the view's rows.
-const FICKLE: [&str; 9] = [
+const FICKLE: [&str; 10] = [
     "random",
     "randomblob",
     "changes",
@@ -15,17 +20,73 @@ const FICKLE: [&str; 9] = [
     "current_date",
     "current_timestamp",
     "load_extension",
+    "fts3_tokenizer",
 ];
+
+fn is_steady(function: &str) -> bool {
+    !FICKLE.contains(&&*function.to_ascii_lowercase())
+}
 
 /// Whether a statement on the rows of `build` may do this.
 pub(super) fn allows_rows(build: Build, context: &AuthContext<'_>) -> bool {
     match context.action {
         AuthAction::Select | AuthAction::Recursive => true,
-        AuthAction::Function { function_name } => !FICKLE.contains(&&*function_name.to_ascii_lowercase()),
+        AuthAction::Function { function_name } => is_steady(function_name),
         AuthAction::Read { table_name, .. }
         | AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
         | AuthAction::Delete { table_name } => owns(build, table_name),
+        _ => false,
+    }
+}
+
+/// The names of all tables, and of what can be read like one.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// The version of the schema they were read from.
+    schema: Option<i64>,
+    names: BTreeSet<String>,
+}
+
+impl Tables {
+    /// Reads them again where the schema has changed.
+    pub(super) fn learn(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let schema = connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))?;
+        if self.schema == Some(schema) {
+            return Ok(());
+        }
+        let sql = "SELECT lower(name) FROM sqlite_schema WHERE type IN ('table', 'view')
+            UNION SELECT lower(name) FROM pragma_module_list";
+        let mut select = connection.prepare_cached(sql)?;
+        self.names = select.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        self.schema = Some(schema);
+        Ok(())
+    }
+
+    /// Whether a name that stands for rows can only be one that the statement itself gave.
+    fn lacks(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        !self.names.contains(&name) && !["sqlite_", "pragma_"].iter().any(|prefix| name.starts_with(prefix))
+    }
+}
+
+/// Tables that are made of a value: they show nothing else.
+const OF_VALUES: [&str; 2] = ["json_each", "json_tree"];
+
+/// Whether a reader's statement on the rows of `build` may do this.
+///
+/// Names that end in `_` are the build's too, and are kept for what the runtime remembers of its rows.
+pub(super) fn allows_reading(build: Build, context: &AuthContext<'_>, tables: &Tables) -> bool {
+    match context.action {
+        AuthAction::Select | AuthAction::Recursive => true,
+        AuthAction::Function { function_name } => is_steady(function_name),
+        AuthAction::Read { table_name, column_name } => {
+            let shown = owns(build, table_name) && !table_name.ends_with('_');
+            // SQLite asks for a column without a name where rows are only counted: also those of a name that the statement
+            // gave to a query.
+            let given = column_name.is_empty() && context.database_name.is_none() && tables.lacks(table_name);
+            shown || given || OF_VALUES.contains(&&*table_name.to_ascii_lowercase())
+        }
         _ => false,
     }
 }
@@ -36,7 +97,7 @@ pub(super) fn allows_schema(build: Build, context: &AuthContext<'_>) -> bool {
     let catalogue = |table: &str| matches!(table, "sqlite_master" | "sqlite_schema");
     match context.action {
         AuthAction::Select => true,
-        AuthAction::Function { function_name } => !FICKLE.contains(&&*function_name.to_ascii_lowercase()),
+        AuthAction::Function { function_name } => is_steady(function_name),
         AuthAction::Read { table_name, .. }
         | AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
@@ -45,6 +106,8 @@ pub(super) fn allows_schema(build: Build, context: &AuthContext<'_>) -> bool {
         AuthAction::CreateIndex { index_name, table_name } | AuthAction::DropIndex { index_name, table_name } => {
             owns(build, index_name) && owns(build, table_name)
         }
+        AuthAction::CreateTrigger { trigger_name, table_name }
+        | AuthAction::DropTrigger { trigger_name, table_name } => owns(build, trigger_name) && owns(build, table_name),
         AuthAction::Reindex { index_name } => owns(build, index_name),
         _ => false,
     }

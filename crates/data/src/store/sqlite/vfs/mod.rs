@@ -32,7 +32,7 @@ use std::{ffi::CStr, path::Path};
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::connection::corrupt;
+use super::{connection::corrupt, heap};
 use crate::store::StoreError;
 
 pub(super) use self::{damage::last as last_damage, page::PAGE_SIZE};
@@ -46,6 +46,7 @@ pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connect
 
 /// The name of the file system; it is registered.
 pub(super) fn name() -> rusqlite::Result<&'static CStr> {
+    heap::count();
     if shim::register() {
         return Ok(shim::NAME);
     }

@@ -69,11 +69,6 @@ impl Parser<'_> {
             self.expect("and")?;
             return self.sum();
         }
-        if self.sees("like") && self.mode == super::Mode::Read {
-            self.at += 1;
-            self.sum()?;
-            return if self.accept("escape") { self.sum() } else { Ok(()) };
-        }
         Err(self.fault("IN or BETWEEN stands here"))
     }
 

@@ -1,6 +1,6 @@
 //! Queries.
 
-use super::{Mode, Outcome, Parser, SqlFault, To, TokenKind};
+use super::{Outcome, Parser, SqlFault, To, TokenKind};
 
 impl Parser<'_> {
     /// A query. `positioned`: each of its rows gets the event's position as one more column.
@@ -28,16 +28,11 @@ impl Parser<'_> {
     }
 
     fn with(&mut self) -> Outcome {
-        let recursive = self.sees("recursive");
-        if recursive && self.mode == Mode::Write {
+        if self.sees("recursive") {
             return Err(self.fault("a statement that changes rows has no recursion, which need not end"));
         }
-        self.accept("recursive");
         loop {
             let name = self.given_name()?;
-            if recursive {
-                self.named.push(name.clone());
-            }
             if self.accept_sign("(") {
                 self.names()?;
             }
@@ -124,16 +119,8 @@ impl Parser<'_> {
     }
 
     fn item(&mut self) -> Outcome {
-        let all = self.sees_sign("*") || self.sees_all_of();
-        if all && self.mode == Mode::Write {
+        if self.sees_sign("*") || self.sees_all_of() {
             return Err(self.fault("columns are named one by one here, so that another column changes nothing"));
-        }
-        if self.accept_sign("*") {
-            return Ok(());
-        }
-        if all {
-            self.qualifier();
-            return self.expect_sign("*");
         }
         self.expr()?;
         self.alias().map(|_| ())

@@ -1,0 +1,252 @@
+//! What a statement's parameters are bound to, and their values for an event.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::{
+    extract::Extractor,
+    kind::{Kind, as_it_is, micros},
+    path::{Attribute, Path},
+};
+use crate::{
+    event::{Recorded, Scalar, Timestamp},
+    store::Value,
+};
+
+/// The most items that `each` takes from one event.
+pub(super) const MAX_ITEMS: usize = 10_000;
+
+/// One parameter, as the document binds it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Binding {
+    pub(super) name: String,
+    /// The path as it is written.
+    pub(super) written: String,
+    pub(super) path: Path,
+    /// `None`: as it stands in the event.
+    pub(super) kind: Option<Kind>,
+    /// Whether it is null where nothing stands at the path; otherwise such an event cannot be applied.
+    pub(super) optional: bool,
+}
+
+/// All parameters of a rule.
+#[derive(Debug, Default)]
+pub(super) struct Bindings {
+    list: Vec<(Binding, Source)>,
+    data: Extractor,
+    item: Extractor,
+    /// The number of the path in `data` whose items are taken one by one.
+    each: Option<(usize, String)>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Attribute(Attribute),
+    Data(usize),
+    Item(usize),
+}
+
+/// The values of a rule's parameters, one list for each time that its statements run.
+pub(super) type Rounds = Vec<Vec<Value>>;
+
+impl Bindings {
+    /// These parameters; `each`: the path in the data whose items are taken one by one.
+    pub(super) fn new(list: Vec<Binding>, each: Option<(Vec<super::path::Step>, String)>) -> Self {
+        let (mut data, mut item) = (Extractor::default(), Extractor::default());
+        let each = each.map(|(steps, written)| (data.add(&steps), written));
+        let placed = list.into_iter().map(|binding| {
+            let source = match &binding.path {
+                Path::Attribute(attribute) => Source::Attribute(attribute.clone()),
+                Path::Data(steps) => Source::Data(data.add(steps)),
+                Path::Item(steps) => Source::Item(item.add(steps)),
+            };
+            (binding, source)
+        });
+        let list = placed.collect();
+        Self { list, data, item, each }
+    }
+
+    /// The values that `event` gives the parameters.
+    ///
+    /// # Errors
+    /// Which parameter it has no value for, and why.
+    pub(super) fn values(&self, event: &Recorded) -> Result<Rounds, String> {
+        let data = event.data();
+        let text = data.map(std::str::from_utf8).transpose().map_err(|_| "its data is not UTF-8".to_owned())?;
+        let found = match text.filter(|_| !self.data.is_empty()) {
+            Some(text) => self.data.run(text).map_err(|cause| format!("its data is not JSON: {cause}"))?,
+            None => self.data.nothing(),
+        };
+        let Some((each, written)) = &self.each else { return Ok(vec![self.round(event, &found, &[])?]) };
+        let Some(list) = found[*each].filter(|raw| raw.get() != "null") else { return Ok(Rounds::new()) };
+        let items: Vec<&RawValue> =
+            serde_json::from_str(list.get()).map_err(|_| format!("`{written}` is not a list"))?;
+        if items.len() > MAX_ITEMS {
+            return Err(format!("`{written}` has more than {MAX_ITEMS} items"));
+        }
+        let round = |(n, item): (usize, &&RawValue)| {
+            let inside = self.item.run(item.get()).map_err(|cause| cause.to_string());
+            inside.and_then(|inside| self.round(event, &found, &inside)).map_err(|why| format!("item {n}: {why}"))
+        };
+        items.iter().enumerate().map(round).collect()
+    }
+
+    fn round(
+        &self,
+        event: &Recorded,
+        data: &[Option<&RawValue>],
+        item: &[Option<&RawValue>],
+    ) -> Result<Vec<Value>, String> {
+        let one = |(binding, source): &(Binding, Source)| {
+            let value = match source {
+                Source::Attribute(attribute) => of_attribute(attribute, event, binding.kind),
+                Source::Data(n) => of_json(data[*n], binding.kind),
+                Source::Item(n) => of_json(item.get(*n).copied().flatten(), binding.kind),
+            };
+            match value {
+                Ok(Value::Null) if !binding.optional => {
+                    Err(format!("there is nothing at `{}` for `:{}`", binding.written, binding.name))
+                }
+                Ok(value) => Ok(value),
+                Err(why) => Err(format!("`{}` for `:{}`: {why}", binding.written, binding.name)),
+            }
+        };
+        self.list.iter().map(one).collect()
+    }
+}
+
+fn of_json(raw: Option<&RawValue>, kind: Option<Kind>) -> Result<Value, String> {
+    let Some(raw) = raw else { return Ok(Value::Null) };
+    kind.map_or_else(|| Ok(as_it_is(raw)), |kind| kind.read(raw))
+}
+
+fn of_attribute(attribute: &Attribute, event: &Recorded, kind: Option<Kind>) -> Result<Value, String> {
+    let text: Option<Cow<'_, str>> = match attribute {
+        Attribute::Id => Some(event.id().into()),
+        Attribute::Source => Some(event.source().into()),
+        Attribute::Type => Some(event.kind().into()),
+        Attribute::Subject => event.subject().map(Into::into),
+        Attribute::Time => event.time_text().map(Into::into),
+        Attribute::ContentType => event.content_type().map(Into::into),
+        Attribute::Schema => event.schema().map(Into::into),
+        Attribute::CorrelationId => event.correlation_id().map(Into::into),
+        Attribute::CausationId => event.causation_id().map(Into::into),
+        Attribute::Tags => event.tags_text().map(Into::into),
+        Attribute::DataSubject => event.data_subject().map(Into::into),
+        Attribute::Stream => Some(event.stream().into()),
+        Attribute::StreamVersion => return of_number(event.version().get(), kind),
+        Attribute::LogPosition => return of_number(event.position().get(), kind),
+        Attribute::RecordedTime if kind == Some(Kind::Timestamp) => {
+            return Ok(micros(event.recorded_at().unix_nanos()));
+        }
+        Attribute::RecordedTime => Some(Timestamp::from(event.recorded_at()).as_str().to_owned().into()),
+        Attribute::Extension(name) => match event.extensions().remove(name) {
+            None => None,
+            Some(Scalar::Boolean(yes)) if matches!(kind, None | Some(Kind::Boolean)) => return Ok(yes.into()),
+            Some(Scalar::Boolean(yes)) => Some(yes.to_string().into()),
+            Some(Scalar::Integer(n)) if matches!(kind, None | Some(Kind::Integer)) => return Ok(n.into()),
+            Some(Scalar::Integer(n)) => Some(n.to_string().into()),
+            Some(Scalar::Text(text)) => Some(text.into()),
+        },
+    };
+    let Some(text) = text else { return Ok(Value::Null) };
+    kind.map_or_else(|| Ok(Value::from(&*text)), |kind| kind.of_text(&text))
+}
+
+/// A count of the log's.
+fn of_number(number: u64, kind: Option<Kind>) -> Result<Value, String> {
+    match kind {
+        None | Some(Kind::Integer) => Ok(i64::try_from(number).unwrap_or(i64::MAX).into()),
+        Some(other) => other.of_text(&number.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Binding, Bindings, Path};
+    use crate::{
+        event::{NewEvent, Recorded, Scalar},
+        materialized_view::{declared::kind::Kind, scratch::recorded},
+        store::Value,
+    };
+
+    fn event(data: &str) -> Recorded {
+        let mut event = NewEvent::new("e-1", "/shop", "ordered").json(data.to_owned());
+        event.time = Some("2026-11-22T09:30:00.5+02:00".parse().unwrap());
+        event.extensions.insert("level".to_owned(), Scalar::Integer(7));
+        recorded([("order-1".parse().unwrap(), event)]).unwrap().remove(0)
+    }
+
+    fn bindings(list: &[(&str, &str, Option<Kind>, bool)], each: Option<&str>) -> Bindings {
+        let one = |(name, path, kind, optional): &(&str, &str, Option<Kind>, bool)| Binding {
+            name: (*name).to_owned(),
+            written: (*path).to_owned(),
+            path: path.parse().unwrap(),
+            kind: *kind,
+            optional: *optional,
+        };
+        let each = each.map(|path| match path.parse() {
+            Ok(Path::Data(steps)) => (steps, path.to_owned()),
+            other => panic!("{other:?}"),
+        });
+        Bindings::new(list.iter().map(one).collect(), each)
+    }
+
+    #[test]
+    fn parameters_come_from_attributes_and_from_the_data_as_their_types_say() {
+        let wanted = bindings(
+            &[
+                ("s", "$.stream", None, false),
+                ("day", "$.time", Some(Kind::Date), false),
+                ("at", "$.time", Some(Kind::Timestamp), false),
+                ("v", "$.streamversion", None, false),
+                ("p", "$.logposition", Some(Kind::Text), false),
+                ("level", "$.level", None, false),
+                ("eur", "$.data.eur", Some(Kind::Decimal(2)), false),
+                ("who", "$.data.by", None, true),
+                ("r", "$.recordedtime", Some(Kind::Timestamp), false),
+            ],
+            None,
+        );
+        let values = wanted.values(&event(r#"{"eur": 12.5}"#)).unwrap();
+        let expected: Vec<Value> = vec![
+            "order-1".into(),
+            "2026-11-22".into(),
+            1_795_332_600_500_000_i64.into(),
+            1_i64.into(),
+            "1".into(),
+            7_i64.into(),
+            1250_i64.into(),
+            Value::Null,
+            1_000_000_i64.into(),
+        ];
+        assert_eq!(values, [expected]);
+    }
+
+    #[test]
+    fn what_is_missing_or_of_another_type_says_which_parameter_it_is() {
+        let wanted = bindings(&[("eur", "$.data.eur", Some(Kind::Integer), false)], None);
+        for (data, why) in [
+            ("{}", "there is nothing at `$.data.eur` for `:eur`"),
+            (r#"{"eur": null}"#, "there is nothing at"),
+            (r#"{"eur": "x"}"#, "`$.data.eur` for `:eur`: \"x\" is no integer"),
+            ("nope", "its data is not JSON"),
+        ] {
+            let refused = wanted.values(&event(data)).unwrap_err();
+            assert!(refused.contains(why), "{data}: {refused}");
+        }
+    }
+
+    #[test]
+    fn each_item_of_a_list_gives_a_round_of_its_own() {
+        let list = [("sku", "$.item.sku", None, false), ("order", "$.stream", None, false)];
+        let wanted = bindings(&list, Some("$.data.lines"));
+        let rounds = wanted.values(&event(r#"{"lines": [{"sku": "a"}, {"sku": "b"}]}"#)).unwrap();
+        assert_eq!(rounds, [vec!["a".into(), "order-1".into()], vec!["b".into(), "order-1".into()]]);
+        assert_eq!(wanted.values(&event("{}")).unwrap(), Vec::<Vec<Value>>::new());
+        let refused = wanted.values(&event(r#"{"lines": [{"sku": "a"}, {}]}"#)).unwrap_err();
+        assert!(refused.starts_with("item 1: there is nothing at `$.item.sku`"), "{refused}");
+        assert!(wanted.values(&event(r#"{"lines": {}}"#)).unwrap_err().contains("is not a list"));
+    }
+}

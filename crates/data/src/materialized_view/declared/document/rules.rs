@@ -1,0 +1,220 @@
+//! The rules of a document: which events, which parameters, which statements.
+
+use std::collections::BTreeMap;
+
+use super::{
+    super::{
+        bind::{Binding, Bindings},
+        kind::Kind,
+        path::Path,
+        source::{Entry, Table},
+        sql::{self, Shape, Shapes},
+    },
+    Document, Node, Place, Reader, Rule, Statement, TableShape, TypePattern, Written,
+};
+
+pub(super) fn read(reader: &Reader<'_>, document: &mut Table<'_, '_, '_>, tables: &[TableShape]) -> Vec<Rule> {
+    let Some(list) = document.list("on") else {
+        document.missing("on");
+        return Vec::new();
+    };
+    if list.is_empty() || list.len() > Document::MAX_RULES {
+        reader.fault(&document.span, "on", format!("a view has 1 to {} rules", Document::MAX_RULES));
+    }
+    let shapes = shapes(tables);
+    list.iter().enumerate().filter_map(|(n, node)| rule(reader, n, node, tables, &shapes)).collect()
+}
+
+fn shapes(tables: &[TableShape]) -> Shapes {
+    let shape = |table: &TableShape| Shape {
+        columns: table.columns.iter().map(|column| (column.name.clone(), column.null)).collect(),
+        key: table.key.clone(),
+    };
+    tables.iter().map(|table| (table.name.clone(), shape(table))).collect()
+}
+
+/// A parameter as it is read: what it is bound to, and where.
+struct Bound {
+    binding: Binding,
+    place: Place,
+    is_typed: bool,
+    is_used: bool,
+}
+
+fn rule(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape], shapes: &Shapes) -> Option<Rule> {
+    let mut table = Table::of(reader, format!("on[{n}]"), node)?;
+    if let Some(node) = table.take("jq") {
+        // The only jq there is for Rust has no limit for time or memory, and this runs where every append waits.
+        let what = "jq is not run here, because nothing could stop it: bind paths, take a list apart with `each`, and \
+                    let SQL do the rest";
+        reader.fault(&node.span, &table.path("jq"), what);
+    }
+    let types = types(reader, &mut table);
+    let takes_gone = table.choice("erased", &[("skip", false), ("null", true)]).unwrap_or_default();
+    let each = table.text("each").and_then(|(text, span)| {
+        let field = table.path("each");
+        match text.parse::<Path>() {
+            Ok(Path::Data(steps)) => Some((steps, text.to_owned())),
+            Ok(_) => {
+                reader.fault(&span, &field, "a list in the data stands here, as in `$.data.lines`");
+                None
+            }
+            Err(fault) => {
+                reader.fault_within(&span, text, fault.at, &field, fault.what);
+                None
+            }
+        }
+    });
+    let mut bound = bindings(reader, &mut table, each.is_some());
+    let (statements, is_whole) = statements(reader, &mut table, tables, shapes, &mut bound);
+    // A statement that was not understood may use it.
+    for bound in bound.iter().filter(|bound| is_whole && !bound.is_used) {
+        let what = format!("no statement uses `:{}`", bound.binding.name);
+        reader.fault(&bound.place.span, &bound.place.field, what);
+    }
+    table.end();
+    let bindings = Bindings::new(bound.into_iter().map(|bound| bound.binding).collect(), each);
+    Some(Rule { types, takes_gone, bindings, statements })
+}
+
+fn types(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>) -> Vec<TypePattern> {
+    let field = table.path("type");
+    let all = table.texts("type").unwrap_or_default();
+    let pattern = |(text, span): (&str, std::ops::Range<usize>)| match text.strip_suffix('*') {
+        Some(start) if !start.contains('*') => TypePattern::BeginsWith(start.to_owned()),
+        None if !text.contains('*') && !text.is_empty() => TypePattern::Is(text.to_owned()),
+        _ => {
+            reader.fault(&span, &field, "a type stands here, or the beginning of some with one `*` behind it");
+            TypePattern::Is(text.to_owned())
+        }
+    };
+    all.into_iter().map(pattern).collect()
+}
+
+fn bindings(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>, has_each: bool) -> Vec<Bound> {
+    let field = table.path("bind");
+    let Some(mut all) = table.take("bind").and_then(|node| Table::of(reader, field.clone(), node)) else {
+        return Vec::new();
+    };
+    let entries = all.rest();
+    if entries.len() > Document::MAX_STATEMENTS {
+        reader.fault(&all.span, &field, format!("a rule has at most {} parameters", Document::MAX_STATEMENTS));
+    }
+    entries.into_iter().filter_map(|entry| binding(reader, &all.path(&entry.key), entry, has_each)).collect()
+}
+
+/// `name = "$.path"`, or `name = { path = "$.path", type = "date", optional = true }`
+fn binding(reader: &Reader<'_>, field: &str, entry: &Entry, has_each: bool) -> Option<Bound> {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
+    };
+    if !is_name(&entry.key) {
+        reader.fault(&entry.key_span, field, "a parameter's name has small letters, digits and `_`");
+    }
+    let (written, span, kind, optional) = match &entry.node.value {
+        Written::Text(path) => (path.as_str(), entry.node.span.clone(), None, false),
+        Written::Table(_) => {
+            let mut table = Table::of(reader, field, &entry.node)?;
+            let path = table.required_text("path");
+            let kind = table.text("type").and_then(|(text, span)| {
+                let kind = text.parse().ok();
+                if kind.is_none() {
+                    reader.fault(&span, &table.path("type"), format!("`{text}` is no type; there is {}", Kind::ALL));
+                }
+                kind
+            });
+            let optional = table.boolean("optional").unwrap_or_default();
+            table.end();
+            let (path, span) = path?;
+            (path, span, kind, optional)
+        }
+        other => {
+            let what = format!("a path stands here, as in `$.data.amount`, not {}", other.kind());
+            reader.fault(&entry.node.span, field, what);
+            return None;
+        }
+    };
+    let path = written.parse::<Path>();
+    let path = path.map_err(|fault| reader.fault_within(&span, written, fault.at, field, fault.what)).ok()?;
+    if matches!(path, Path::Item(_)) && !has_each {
+        reader.fault(&span, field, "`$.item` is what `each` takes from a list, and this rule has no `each`");
+    }
+    let binding = Binding { name: entry.key.clone(), written: written.to_owned(), path, kind, optional };
+    Some(Bound { binding, place: Place::new(field, &span), is_typed: kind.is_some(), is_used: false })
+}
+
+fn statements(
+    reader: &Reader<'_>,
+    table: &mut Table<'_, '_, '_>,
+    tables: &[TableShape],
+    shapes: &Shapes,
+    bound: &mut [Bound],
+) -> (Vec<Statement>, bool) {
+    let Some(node) = table.take("sql") else {
+        table.missing("sql");
+        return (Vec::new(), false);
+    };
+    let (field, is_list) = (table.path("sql"), matches!(node.value, Written::List(_)));
+    let Some(texts) = super::super::source::texts(reader, &field, node) else {
+        return (Vec::new(), false);
+    };
+    if texts.is_empty() || texts.len() > Document::MAX_STATEMENTS {
+        reader.fault(&node.span, &field, format!("a rule has 1 to {} statements", Document::MAX_STATEMENTS));
+    }
+    let (mut statements, mut is_whole) = (Vec::with_capacity(texts.len()), true);
+    for (n, (text, span)) in texts.into_iter().enumerate() {
+        let place = Place::new(if is_list { format!("{field}[{n}]") } else { field.clone() }, &span);
+        let parsed = match sql::parse(text, shapes) {
+            Ok(parsed) => parsed,
+            // Without tables every statement would be refused for the same reason.
+            Err(_) if tables.is_empty() => {
+                is_whole = false;
+                continue;
+            }
+            Err(fault) => {
+                is_whole = false;
+                reader.fault_within(&span, text, fault.at, &place.field, fault.what);
+                continue;
+            }
+        };
+        let target = tables.iter().find(|table| table.name == parsed.target);
+        let mut parameters = Vec::new();
+        for (name, at) in &parsed.parameters {
+            let Some(index) = bound.iter().position(|bound| bound.binding.name == *name) else {
+                let all: BTreeMap<&str, ()> = bound.iter().map(|bound| (bound.binding.name.as_str(), ())).collect();
+                let known = all.into_keys().collect::<Vec<_>>().join(", ");
+                let what =
+                    format!("`:{name}` is not bound; `bind` has {}", if known.is_empty() { "nothing" } else { &known });
+                reader.fault_within(&span, text, *at, &place.field, what);
+                is_whole = false;
+                continue;
+            };
+            let of_column = target.and_then(|table| table.column(name)).map(|column| column.kind);
+            bound[index].use_as(reader, of_column);
+            parameters.push(index);
+        }
+        let rendered = parsed.render(text);
+        statements.push(Statement { sql: rendered.sql, parameters, positioned: rendered.positioned, place });
+    }
+    (statements, is_whole)
+}
+
+impl Bound {
+    /// A parameter that says no type has that of the column of its name.
+    fn use_as(&mut self, reader: &Reader<'_>, of_column: Option<Kind>) {
+        self.is_used = true;
+        let Some(kind) = of_column.filter(|_| !self.is_typed) else { return };
+        match self.binding.kind {
+            None => self.binding.kind = Some(kind),
+            Some(known) if known == kind => {}
+            Some(known) => {
+                let what = format!(
+                    "one table has `{name}` as {known}, another as {kind}: say which `type` it has",
+                    name = self.binding.name
+                );
+                reader.fault(&self.place.span, &self.place.field, what);
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Documents in the store, by view and version.
+
+use quorate_foundations::time::Wall;
+
+use super::{document::Document, source::Format};
+use crate::{
+    materialized_view::{
+        ViewError, ViewName,
+        rows::{self, Rows},
+    },
+    store::{DynTx, RoomTables, Row},
+};
+
+/// The table, by version.
+pub(in super::super) const TABLES: RoomTables = RoomTables {
+    room: "view_document",
+    versions: &["
+        CREATE TABLE quorate_view_document (
+            view TEXT NOT NULL,
+            version BIGINT NOT NULL,
+            format TEXT NOT NULL,
+            document TEXT NOT NULL,
+            declared_ns BIGINT NOT NULL,
+            PRIMARY KEY (view, version))
+    "],
+};
+
+/// The most versions of one view that are kept.
+pub(super) const MAX_VERSIONS: usize = 100;
+
+const COLUMNS: &str = "view, version, format, document, declared_ns";
+
+/// A document as it was declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDocument {
+    /// The view.
+    pub view: ViewName,
+    /// Its version.
+    pub version: u32,
+    /// How it is written.
+    pub format: Format,
+    /// The document.
+    pub text: String,
+    /// When it was declared first, by the store's wall clock.
+    pub declared_at: Wall,
+}
+
+/// Keeps a document; where its version is there already, in place of the text that was kept.
+pub(in super::super) async fn put(tx: &mut DynTx, document: &Document, now: Wall) -> Result<(), ViewError> {
+    let sql = "INSERT INTO quorate_view_document (view, version, format, document, declared_ns)
+        VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (view, version) DO UPDATE SET format = excluded.format, document = excluded.document";
+    let params = [
+        rows::text(document.view()),
+        document.version().into(),
+        document.format().as_str().into(),
+        document.text().into(),
+        now.unix_nanos().into(),
+    ];
+    tx.room_execute(sql, &params).await?;
+    Ok(())
+}
+
+/// Forgets all versions of a view.
+pub(in super::super) async fn forget(tx: &mut DynTx, view: &ViewName) -> Result<u64, ViewError> {
+    Ok(tx.room_execute("DELETE FROM quorate_view_document WHERE view = $1", &[rows::text(view)]).await?)
+}
+
+/// The views that have documents, with the versions of each, oldest first.
+pub(super) async fn versions(from: &mut impl Rows) -> Result<Vec<(ViewName, Vec<u32>)>, ViewError> {
+    let sql = "SELECT view, version FROM quorate_view_document ORDER BY view, version";
+    let mut all: Vec<(ViewName, Vec<u32>)> = Vec::new();
+    for row in from.rows(sql, Vec::new()).await? {
+        let (view, version) = (name(&row)?, number(&row)?);
+        match all.last_mut() {
+            Some((last, versions)) if *last == view => versions.push(version),
+            _ => all.push((view, vec![version])),
+        }
+    }
+    Ok(all)
+}
+
+/// The versions of one view, oldest first.
+pub(super) async fn versions_of(from: &mut impl Rows, view: &ViewName) -> Result<Vec<u32>, ViewError> {
+    let sql = "SELECT view, version FROM quorate_view_document WHERE view = $1 ORDER BY version";
+    from.rows(sql, vec![rows::text(view)]).await?.iter().map(number).collect()
+}
+
+/// One version of a view; the newest where none is named.
+pub(super) async fn find(
+    from: &mut impl Rows,
+    view: &ViewName,
+    version: Option<u32>,
+) -> Result<Option<StoredDocument>, ViewError> {
+    let mut params = vec![rows::text(view)];
+    let which = version.map_or("ORDER BY version DESC LIMIT 1", |version| {
+        params.push(version.into());
+        "AND version = $2"
+    });
+    let sql = format!("SELECT {COLUMNS} FROM quorate_view_document WHERE view = $1 {which}");
+    from.rows(&sql, params).await?.first().map(document).transpose()
+}
+
+fn document(row: &Row) -> Result<StoredDocument, ViewError> {
+    let format = rows::string(row.at(2), "format")?;
+    Ok(StoredDocument {
+        view: name(row)?,
+        version: number(row)?,
+        format: Format::named(format).ok_or_else(|| corrupt(format!("`{format}` is no form of a document")))?,
+        text: rows::string(row.at(3), "document")?.to_owned(),
+        declared_at: Wall::from_unix_nanos(row.at(4).as_i64().ok_or_else(|| corrupt("it has no time"))?),
+    })
+}
+
+fn name(row: &Row) -> Result<ViewName, ViewError> {
+    ViewName::new(rows::string(row.at(0), "view")?).map_err(corrupt)
+}
+
+fn number(row: &Row) -> Result<u32, ViewError> {
+    u32::try_from(rows::unsigned(row.at(1), "version")?).map_err(corrupt)
+}
+
+fn corrupt(what: impl std::fmt::Display) -> ViewError {
+    ViewError::corrupt("quorate_view_document", what)
+}

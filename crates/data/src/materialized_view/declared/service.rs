@@ -1,0 +1,178 @@
+//! Declaring views, and going on with what was declared.
+
+use std::sync::Arc;
+
+use super::{
+    document::Document,
+    keep::{self, StoredDocument},
+    projection::Declared,
+    trial,
+};
+use crate::{
+    materialized_view::{Fingerprint, ViewError, ViewName, Views, rows},
+    store::Store,
+};
+
+/// What became of a document that was declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Declaration {
+    /// The view.
+    pub view: ViewName,
+    /// Its version.
+    pub version: u32,
+    /// Whether this version is new.
+    pub new: bool,
+}
+
+/// A view that was declared once and does not run now.
+#[derive(Debug)]
+pub struct NotStarted {
+    /// The view.
+    pub view: ViewName,
+    /// Its version.
+    pub version: u32,
+    /// Why.
+    pub cause: ViewError,
+}
+
+impl Views {
+    /// Checks a document as [`declare`](Self::declare) does, and changes nothing.
+    ///
+    /// # Errors
+    /// [`ViewError::Document`] lists everything that is wrong, with its places.
+    pub async fn check(&self, document: Arc<Document>) -> Result<(), ViewError> {
+        let (env, limits) = (self.shared.store.env().clone(), self.shared.store.limits().clone());
+        self.shared.store.env().run_blocking(move || trial::run(&env, &limits, &document)).await
+    }
+
+    /// Declares a view: from now on, and after every restart, it is kept up to date as the document says.
+    ///
+    /// A version that is new gets a build of its own, beside what readers have; document and build are there together or not
+    /// at all. A version that is known is left as it is: declaring it again changes nothing, and where only comments, the
+    /// description or samples differ, the new text is kept.
+    ///
+    /// # Errors
+    /// [`ViewError::Document`] lists what is wrong with it. [`ViewError::FoldChanged`], where this version means something
+    /// else already.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the view declared or not. Repeating is safe.
+    pub async fn declare(&self, document: Document) -> Result<Declaration, ViewError> {
+        let document = Arc::new(document);
+        self.check(document.clone()).await?;
+        let _one_at_a_time = self.shared.declaring.lock().await;
+        let (view, version) = (document.view().clone(), document.version());
+        let known = keep::versions_of(&mut &self.shared.store, &view).await?;
+        if known.is_empty() && !rows::builds(&mut &self.shared.store, &view).await?.is_empty() {
+            let what = format!("view `{view}` is kept by code of a program, not by a document: use another name");
+            return Err(ViewError::invalid(what));
+        }
+        let new = !known.contains(&version);
+        if new && known.len() >= keep::MAX_VERSIONS {
+            return Err(ViewError::TooMany { what: "versions of one declared view", max: keep::MAX_VERSIONS });
+        }
+        if !new {
+            self.means_the_same(&document).await?;
+        }
+        if self.declared(&view, version).is_some() {
+            self.replace_text(document).await?;
+        } else {
+            self.start_document(document, true).await?;
+        }
+        Ok(Declaration { view, version, new })
+    }
+
+    /// Whether the document that is kept under this version makes the same rows.
+    async fn means_the_same(&self, document: &Arc<Document>) -> Result<(), ViewError> {
+        let found = keep::find(&mut &self.shared.store, document.view(), Some(document.version())).await?;
+        let Some(kept) = found.filter(|kept| kept.text != document.text()) else { return Ok(()) };
+        let of = |document: &Arc<Document>| Fingerprint::of(&Declared(document.clone()));
+        let before = Document::read(&kept.text, kept.format).map(|kept| of(&Arc::new(kept)));
+        let now = of(document);
+        if before.as_ref() == Ok(&now) {
+            return Ok(());
+        }
+        Err(ViewError::FoldChanged {
+            view: document.view().clone(),
+            version: document.version(),
+            stored: before.map_or_else(|_| "unknown".to_owned(), |before| before.to_string()),
+            found: now.to_string(),
+        })
+    }
+
+    async fn replace_text(&self, document: Arc<Document>) -> Result<(), ViewError> {
+        let (kept, now) = (document.clone(), self.shared.store.env().wall());
+        let put = self.shared.store.transact(move |tx| {
+            let document = kept.clone();
+            Box::pin(async move { keep::put(tx, &document, now).await })
+        });
+        put.await.map_err(ViewError::of_transaction)?;
+        self.remember(document);
+        Ok(())
+    }
+
+    async fn start_document(&self, document: Arc<Document>, keep: bool) -> Result<(), ViewError> {
+        let projection = Declared(document.clone());
+        let config = document.config().clone();
+        let kept = keep.then(|| document.clone());
+        self.start_keeping(Arc::new(projection), config, None, kept).await?;
+        self.remember(document);
+        Ok(())
+    }
+
+    fn remember(&self, document: Arc<Document>) {
+        let key = (document.view().clone(), document.version());
+        self.shared.documents().insert(key, document);
+    }
+
+    /// The document of a version that runs in this process, for its tables and the types of their columns.
+    pub fn declared(&self, view: &ViewName, version: u32) -> Option<Arc<Document>> {
+        self.shared.documents().get(&(view.clone(), version)).cloned()
+    }
+
+    /// Goes on with the views that were declared: the newest version of each, and older ones that still have builds.
+    /// Returns those that could not be started; readers keep what they had of them.
+    ///
+    /// # Errors
+    /// The store's own.
+    pub async fn start_declared(&self) -> Result<Vec<NotStarted>, ViewError> {
+        let _one_at_a_time = self.shared.declaring.lock().await;
+        let store = &self.shared.store;
+        let mut failed = Vec::new();
+        for (view, versions) in keep::versions(&mut &*store).await? {
+            let builds = rows::builds(&mut &*store, &view).await?;
+            let newest = versions.last().copied();
+            let is_wanted =
+                |version: u32| Some(version) == newest || builds.iter().any(|build| build.version == version);
+            for version in versions.into_iter().filter(|version| is_wanted(*version)) {
+                if self.declared(&view, version).is_some() {
+                    continue;
+                }
+                if let Err(cause) = self.start_kept(store, &view, version).await {
+                    failed.push(NotStarted { view: view.clone(), version, cause });
+                }
+            }
+        }
+        Ok(failed)
+    }
+
+    async fn start_kept(&self, store: &Store, view: &ViewName, version: u32) -> Result<(), ViewError> {
+        let Some(kept) = keep::find(&mut &*store, view, Some(version)).await? else { return Ok(()) };
+        let document = Document::read(&kept.text, kept.format).map_err(ViewError::Document)?;
+        self.start_document(Arc::new(document), false).await
+    }
+
+    /// A document as it was declared; of the newest version where none is named.
+    ///
+    /// # Errors
+    /// [`ViewError::NotFound`] where there is none.
+    pub async fn document(&self, view: &ViewName, version: Option<u32>) -> Result<StoredDocument, ViewError> {
+        let found = keep::find(&mut &self.shared.store, view, version).await?;
+        found.ok_or_else(|| ViewError::NotFound { view: view.clone() })
+    }
+
+    /// The versions of a view that were declared, oldest first; none for a view that is kept by code.
+    pub async fn declared_versions(&self, view: &ViewName) -> Result<Vec<u32>, ViewError> {
+        keep::versions_of(&mut &self.shared.store, view).await
+    }
+}

@@ -1,0 +1,235 @@
+//! The one way in which a view is read: as of one moment, of one build.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        Build, BuildRow, Kind, Mode, View, ViewError, WhenStale,
+        rows::{self, ShardRow},
+        switch,
+    },
+    Freshness, QueryLimits,
+    table::{ColumnDescription, TableDescription, Tables},
+};
+use crate::{
+    event::Position,
+    store::{Findings, Found, Inquiry, Row, Scope, SqlError, Statement, Value},
+};
+
+/// As of when an answer is, and of what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The build that was read.
+    pub build: Build,
+    /// The version of its code.
+    pub version: u32,
+    /// The rows hold every event up to here that matters to the view, and none behind.
+    pub position: Position,
+    /// Where the log ended when it was read.
+    pub head: Position,
+    /// How old the oldest event behind `position` is that matters to the view; zero where there is none. `None` where nobody
+    /// here knows.
+    pub lag: Option<Duration>,
+    /// Events up to there that are parked, so that the rows are without them.
+    pub parked: u64,
+    /// It is older than was asked for, or than the view's contract allows.
+    pub stale: bool,
+}
+
+/// Rows of a view, as of one moment.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its columns, in order.
+    pub columns: Vec<AnswerColumn>,
+    /// Its rows, in order. Their values may go on behind those of the columns.
+    pub rows: Vec<Row>,
+    /// Where the next page begins; `None` where this is the last one.
+    pub next: Option<String>,
+    /// As of when it is.
+    pub as_of: AsOf,
+}
+
+/// A column of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnswerColumn {
+    /// Its name.
+    pub name: String,
+    /// How its values are shown; `None`: as they are.
+    pub kind: Option<Kind>,
+}
+
+impl AnswerColumn {
+    pub(in super::super) fn of(column: &ColumnDescription) -> Self {
+        Self { name: column.name.clone(), kind: column.kind }
+    }
+}
+
+impl Answer {
+    pub(super) fn new(columns: Vec<AnswerColumn>, rows: Vec<Row>, as_of: AsOf) -> Self {
+        Self { columns, rows, next: None, as_of }
+    }
+
+    pub(super) fn with_next(self, next: Option<String>) -> Self {
+        Self { next, ..self }
+    }
+
+    /// A row as it is shown: an object with a member for each column, in order.
+    pub fn shown<'a>(&'a self, row: &'a Row) -> impl serde::Serialize + 'a {
+        Shown { columns: &self.columns, row }
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let size = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Blob(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let row = |row: &Row| row.values.iter().map(|value| 32 + size(value)).sum::<usize>();
+        self.rows.iter().map(row).sum()
+    }
+}
+
+/// A row with these columns, as it is shown.
+pub(in super::super) struct Shown<'a> {
+    pub(in super::super) columns: &'a [AnswerColumn],
+    pub(in super::super) row: &'a Row,
+}
+
+impl serde::Serialize for Shown<'_> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let value = |(column, value): (&'_ AnswerColumn, &'_ Value)| column.kind.unwrap_or(Kind::Text).show(value);
+        let members = self.columns.iter().zip(&self.row.values).map(|both| (&both.0.name, value(both)));
+        to.collect_map(members)
+    }
+}
+
+/// What to ask of a build.
+pub(in super::super) struct Ask {
+    pub(in super::super) statement: Statement,
+    /// Rows at most.
+    pub(in super::super) rows: usize,
+}
+
+/// What was asked, and what was found.
+pub(in super::super) struct Read<M> {
+    pub(in super::super) made: M,
+    pub(in super::super) found: Found,
+    pub(in super::super) as_of: AsOf,
+}
+
+impl View {
+    /// What queries may take.
+    pub fn query_limits(&self) -> &QueryLimits {
+        &self.shared.gate.limits
+    }
+
+    /// The tables that readers have.
+    ///
+    /// # Errors
+    /// [`ViewError::NotBuilt`] before the first build has caught up.
+    pub async fn tables(&self) -> Result<Vec<TableDescription>, ViewError> {
+        let live = self.live().await?;
+        Ok(self.shared.tables.of(&self.shared, &live).await?.to_vec())
+    }
+
+    /// Asks what `make` makes of the build that readers have, once the view is as fresh as wanted.
+    pub(in super::super) async fn read<M>(
+        &self,
+        fresh: Freshness,
+        make: impl Fn(&BuildRow, &Tables) -> Result<(M, Ask), ViewError>,
+    ) -> Result<Read<M>, ViewError> {
+        let env = self.shared.store.env();
+        let (wanted, deadline) = (self.wanted(fresh.at_least)?, env.mono() + fresh.wait);
+        loop {
+            let left = deadline.saturating_since(env.mono());
+            let (live, ..) = self.wait_until(wanted, left).await?;
+            let tables = self.shared.tables.of(&self.shared, &live).await?;
+            let (made, ask) = make(&live, &tables)?;
+            let Some((found, as_of)) = self.ask(&live, ask).await? else { continue };
+            // Whoever was shown a position before it was read again sees no less.
+            if as_of.position < wanted {
+                continue;
+            }
+            match self.judged(as_of, &live, fresh) {
+                Ok(as_of) => return Ok(Read { made, found, as_of }),
+                Err(stale) => {
+                    let now = env.mono();
+                    if now >= deadline {
+                        return Err(stale);
+                    }
+                    self.step(deadline.min(now + LOOK_AGAIN)).await;
+                }
+            }
+        }
+    }
+
+    /// Asks, together with which build is live and how far it is. `None`: readers have another build by now.
+    async fn ask(&self, live: &BuildRow, ask: Ask) -> Result<Option<(Found, AsOf)>, ViewError> {
+        let store = &self.shared.store;
+        let turn = self.shared.gate.enter(store.env()).await?;
+        // Ordering: how far appends and runners are, before the moment that is read: nothing up to there is missing then.
+        let head = store.head();
+        let reached = self.shared.local(live.build).map(|local| local.reached()).unwrap_or_default();
+        let bounds = self.query_limits().bounds(ask.rows);
+        let room = vec![rows::live_statement(&self.name), rows::shards_statement(live.build)];
+        let inquiry =
+            Inquiry { room, own: Some(ask.statement), scope: Scope::ViewRead(live.build), bounds, turn: Some(turn) };
+        let Findings { room, own } = match store.inquire(inquiry).await {
+            Ok(findings) => findings,
+            // Its tables may have been dropped in the meantime, after readers were given another build.
+            Err(SqlError::Failed { .. } | SqlError::Refused { .. }) if self.live().await?.build != live.build => {
+                return Ok(None);
+            }
+            Err(failed) => return Err(failed.into()),
+        };
+        let [now, shards] =
+            <[Vec<Row>; 2]>::try_from(room).map_err(|_| ViewError::corrupt("an inquiry", "it was answered in part"))?;
+        if now.first().map(rows::build_row).transpose()?.is_none_or(|now| now.build != live.build) {
+            return Ok(None);
+        }
+        let shards: Vec<ShardRow> = shards.iter().map(rows::shard_row).collect::<Result<_, _>>()?;
+        let inline = live.mode == Mode::Inline && !shards.is_empty() && shards.iter().all(|shard| shard.inline);
+        let position = switch::least(&shards).max(if inline { head } else { reached });
+        let found = own.ok_or_else(|| ViewError::corrupt("an inquiry", "it was answered in part"))?;
+        let as_of = AsOf {
+            build: live.build,
+            version: live.version,
+            position,
+            head: head.max(position),
+            lag: self.lag(live, position).await?,
+            parked: shards.iter().map(|shard| shard.parked).sum(),
+            stale: false,
+        };
+        Ok(Some((found, as_of)))
+    }
+
+    /// Whether an answer is as fresh as the reader wants, or the view's contract says; or whether it may say that it is not.
+    fn judged(&self, as_of: AsOf, live: &BuildRow, fresh: Freshness) -> Result<AsOf, ViewError> {
+        let contract =
+            self.shared.code().get(&(live.view.clone(), live.version)).and_then(|code| code.config.staleness);
+        let (max_lag, max_events) = match fresh.max_lag {
+            Some(asked) => (Some(asked), None),
+            None => {
+                let contract = contract.unwrap_or_default();
+                (contract.max_seconds.map(Duration::from_secs), contract.max_events)
+            }
+        };
+        let behind = as_of.head.get().saturating_sub(as_of.position.get());
+        let lag = if behind == 0 { Some(Duration::ZERO) } else { as_of.lag };
+        let is_young = max_lag.is_none_or(|most| lag.is_some_and(|lag| lag <= most));
+        if is_young && max_events.is_none_or(|most| behind <= most) {
+            return Ok(as_of);
+        }
+        match fresh.beyond.or(contract.map(|contract| contract.then)).unwrap_or_default() {
+            WhenStale::Flag => Ok(AsOf { stale: true, ..as_of }),
+            WhenStale::Refuse => {
+                let (view, applied) = (live.view.clone(), as_of.position);
+                Err(ViewError::Stale { view, applied, behind, lag: as_of.lag, max_lag, max_events })
+            }
+        }
+    }
+}
+
+/// How often to look again at a view that is too old.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);

@@ -1,0 +1,72 @@
+//! What holds of views that are declared by documents, beside what holds of every view.
+
+use super::{
+    About::{Atomicity, Durability, Integrity, Visibility},
+    Guarantee,
+    Surface::{Cli, Http, Library},
+    row, test,
+};
+
+const DECLARED: &str = "crates/data/src/materialized_view/declared/tests.rs";
+const OVER_HTTP: &str = "crates/node/tests/http/declared.rs";
+const COMMANDS: &str = "crates/cli/tests/cli/declared.rs";
+const LOANS: &str = "examples/tests/views.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Durability,
+        "PUT /v1/views/{name}/document",
+        Http,
+        "what was declared is kept up to date after a restart, from where it was",
+        &[test(OVER_HTTP, "a_view_is_declared_filled_and_goes_on_after_a_restart")],
+    ),
+    row(
+        Atomicity,
+        "declare a view",
+        Library,
+        "document and first build are there together; a version never changes its meaning",
+        &[test(DECLARED, "a_version_keeps_its_meaning_and_another_one_is_built_beside_it")],
+    ),
+    row(
+        Atomicity,
+        "declared view",
+        Library,
+        "an event that cannot be applied changes no row, and the record says which parameter or statement it was",
+        &[test(DECLARED, "an_event_without_a_value_is_parked_with_the_parameter_it_lacks")],
+    ),
+    row(
+        Visibility,
+        "PUT /v1/views/{name}/document",
+        Http,
+        "another version is built beside the one readers have, and given to them once it has caught up",
+        &[test(OVER_HTTP, "a_changed_document_needs_a_new_version_which_is_built_beside")],
+    ),
+    row(
+        Integrity,
+        "declared view",
+        Library,
+        "its rows are those of a count over the same events, also of a build made while events come in",
+        &[test(LOANS, "declared_loan_views_agree_with_a_direct_count")],
+    ),
+    row(
+        Integrity,
+        "POST /v1/views/{name}/check",
+        Http,
+        "a wrong document is refused with line and field, and changes nothing",
+        &[test(OVER_HTTP, "a_document_is_checked_and_each_fault_has_its_place")],
+    ),
+    row(
+        Integrity,
+        "view declare",
+        Cli,
+        "a wrong document is refused with file, line and field",
+        &[test(COMMANDS, "what_is_wrong_with_a_document_is_told_with_file_line_and_field")],
+    ),
+    row(
+        Integrity,
+        "explain a row",
+        Library,
+        "the events named are those that changed the row, without those the build left out",
+        &[test(DECLARED, "a_row_is_explained_by_the_events_that_made_it")],
+    ),
+];

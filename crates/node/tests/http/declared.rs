@@ -1,0 +1,203 @@
+//! Views that are declared over HTTP: from document to rows, over restarts, and by a folder.
+
+use std::{io::Write as _, path::Path, time::Duration};
+
+use quorate_runtime::Env;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Reply, post, request},
+    node::{Node, event, node, node_with},
+};
+
+/// How many events each stream has.
+const COUNTS: &str = r#"view = "counts"
+version = 1
+on-poison = "park"
+
+[tables.count]
+key = "stream"
+columns = { stream = "text", n = "integer", last = "text" }
+
+[[on]]
+bind = { stream = "$.stream", last = "$.id" }
+sql = """
+    INSERT INTO count (stream, n, last) VALUES (:stream, 1, :last)
+    ON CONFLICT (stream) DO UPDATE SET n = count.n + 1, last = excluded.last"""
+
+[[samples]]
+events = [{ stream = "a", type = "x" }, { stream = "a", type = "y" }]
+rows.count = [{ stream = "a", n = 2, last = "sample-2" }]
+"#;
+
+async fn declare(node: &Node, name: &str, text: &str) -> Reply {
+    let put = request("PUT", format!("/v1/views/{name}/document"));
+    node.send(put.header("content-type", "application/toml").body(text)).await
+}
+
+/// Waits until `is` holds of how the view stands.
+async fn until(node: &Node, is: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..4_000 {
+        let view = node.get("/v1/views/counts").await.json();
+        if is(&view) {
+            return view;
+        }
+        node.pause(Duration::from_millis(5)).await;
+    }
+    panic!("it never came to that: {}", node.get("/v1/views/counts").await.text());
+}
+
+/// Waits until the view has seen everything, and returns how it stands.
+async fn caught_up(node: &Node) -> Value {
+    until(node, |view| {
+        let newest = view["builds"].as_array().and_then(|builds| builds.last());
+        newest.is_some_and(|newest| newest["lag-events"] == 0 && newest["live"] == true)
+    })
+    .await
+}
+
+/// The rows that readers have.
+async fn rows(node: &Node) -> Vec<(String, i64)> {
+    let read = node.get("/v1/views/counts/tables/count/rows").await.json();
+    let row = |row: &Value| (row["stream"].as_str().unwrap().to_owned(), row["n"].as_i64().unwrap());
+    read["rows"].as_array().unwrap_or_else(|| panic!("{read}")).iter().map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_declared_filled_and_goes_on_after_a_restart() {
+    let node = node().await;
+    node.fill("a", 1, 3).await;
+    let declared = declare(&node, "counts", COUNTS).await;
+    assert_eq!(declared.status, 201, "{}", declared.text());
+    assert_eq!(declared.json(), json!({ "view": "counts", "version": 1, "new": true }));
+    let again = declare(&node, "counts", COUNTS).await;
+    assert_eq!((again.status, &again.json()["new"]), (200, &json!(false)));
+    let view = caught_up(&node).await;
+    assert_eq!((&view["declared"], &view["builds"][0]["tables"]), (&json!([1]), &json!(["count"])));
+    assert_eq!(rows(&node).await, [("a".to_owned(), 3)]);
+
+    let node = node.restart().await;
+    node.fill("b", 1, 2).await;
+    caught_up(&node).await;
+    assert_eq!(rows(&node).await, [("a".to_owned(), 3), ("b".to_owned(), 2)]);
+    let document = node.get("/v1/views/counts/document").await;
+    assert_eq!((document.header("content-type"), document.header("etag")), (Some("application/toml"), Some("\"1\"")));
+    assert_eq!(document.text(), COUNTS);
+    assert_eq!(node.get("/v1/views/counts/document?version=2").await.code(), "view-not-found");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_view_is_rebuilt_paused_audited_and_deleted_like_any_other() {
+    let node = node().await;
+    declare(&node, "counts", COUNTS).await;
+    node.fill("a", 1, 3).await;
+    caught_up(&node).await;
+    let act = async |action: &str, body: Value| {
+        node.send(post(format!("/v1/views/counts/{action}")).json(body.to_string())).await
+    };
+    let rebuilt = act("rebuild", json!({})).await;
+    assert_eq!((rebuilt.status, &rebuilt.json()["build"]), (202, &json!(2)));
+    assert_eq!(caught_up(&node).await["live"], 2);
+    assert_eq!(act("audit", json!({ "build": 2 })).await.json()["whole"], true);
+    assert_eq!(act("pause", json!({})).await.json()["paused"], true);
+    assert_eq!(act("resume", json!({})).await.json()["paused"], false);
+    let deleted = node.send(request("DELETE", "/v1/views/counts")).await;
+    assert_eq!((deleted.status, &deleted.json()["deleted"]), (200, &json!(true)), "{}", deleted.text());
+    assert_eq!(node.get("/v1/views/counts").await.code(), "view-not-found");
+    assert_eq!(node.send(request("DELETE", "/v1/views/counts")).await.code(), "view-not-found");
+    assert_eq!(declare(&node, "counts", COUNTS).await.status, 201, "its name is free again");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_document_needs_a_new_version_which_is_built_beside() {
+    let node = node().await;
+    declare(&node, "counts", COUNTS).await;
+    node.fill("a", 1, 3).await;
+    caught_up(&node).await;
+    let changed = COUNTS.replace("count.n + 1", "count.n + 10").replace("n = 2", "n = 11");
+    let refused = declare(&node, "counts", &changed).await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "view-changed"));
+    assert_eq!(declare(&node, "counts", &changed.replace("version = 1", "version = 2")).await.status, 201);
+    let view = caught_up(&node).await;
+    assert_eq!((&view["live"], &view["declared"]), (&json!(2), &json!([1, 2])));
+    assert_eq!(rows(&node).await, [("a".to_owned(), 21)]);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_checked_and_each_fault_has_its_place() {
+    let node = node().await;
+    let check = async |text: String| {
+        node.send(post("/v1/views/counts/check").header("content-type", "application/toml").body(text)).await
+    };
+    let fine = check(COUNTS.to_owned()).await;
+    assert_eq!((fine.status, fine.json()), (200, json!({ "view": "counts", "version": 1, "valid": true })));
+    for (from, to, line, field) in [
+        ("version = 1", "version = 0", 2, "version"),
+        ("INTO count", "INTO quorate_block", 12, "on[0].sql"),
+        ("count.n + 1", "count.n + random()", 13, "on[0].sql"),
+        ("count.n + 1", "count.nn + 1", 11, "on[0].sql"),
+        ("n = 2", "n = 3", 17, "samples[0].rows.count[0]"),
+    ] {
+        let refused = check(COUNTS.replace(from, to)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-view"), "{}", refused.text());
+        let fault = &refused.json()["faults"][0];
+        assert_eq!((&fault["line"], &fault["field"]), (&json!(line), &json!(field)), "{to}: {fault}");
+    }
+    let other = node.send(post("/v1/views/other/check").header("content-type", "application/toml").body(COUNTS)).await;
+    assert_eq!((other.status, other.code().as_str()), (400, "invalid-view"));
+    let text = node.send(post("/v1/views/counts/check").header("content-type", "text/plain").body(COUNTS)).await;
+    assert_eq!((text.status, text.code().as_str()), (415, "unsupported-media-type"));
+    let large = check(format!("# {}\n{COUNTS}", "x".repeat(256 << 10))).await;
+    assert_eq!((large.status, large.code().as_str()), (413, "too-large"));
+    assert_eq!(node.get("/v1/views").await.json()["views"], json!([]), "nothing was declared");
+    let schema = node.get("/view.schema.json").await;
+    assert_eq!(schema.json()["title"], "A declared view of quorate");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_explained_by_its_events() {
+    let node = node().await;
+    declare(&node, "counts", COUNTS).await;
+    node.fill("a", 1, 2).await;
+    node.fill("b", 1, 1).await;
+    caught_up(&node).await;
+    let why = node.get("/v1/views/counts/explain?table=count&key=a").await.json();
+    assert_eq!((&why["total"], &why["row"]), (&json!(2), &json!({ "stream": "a", "n": 2, "last": "a-2" })));
+    assert_eq!(why["events"][0]["before"], Value::Null);
+    assert_eq!((&why["events"][1]["logposition"], &why["events"][1]["before"]["n"]), (&json!("2"), &json!(1)));
+    for (query, code) in [
+        ("table=count&key=a&key=b", "invalid-parameter"),
+        ("table=nothing&key=a", "invalid-parameter"),
+        ("key=a", "invalid-parameter"),
+    ] {
+        assert_eq!(node.get(&format!("/v1/views/counts/explain?{query}")).await.code(), code, "{query}");
+    }
+    assert_eq!(node.get("/v1/views/none/explain?table=count&key=a").await.code(), "view-not-found");
+    node.end().await;
+}
+
+fn write(path: &Path, text: &str) {
+    Env::real().disk().create(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_in_a_folder_are_declared_when_they_come_and_when_they_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    write(&path.join("broken.toml"), "view = 7");
+    write(&path.join("readme.md"), "no document");
+    let watched = path.clone();
+    let node = node_with(|config| config.view_folder = Some((watched, Duration::from_millis(10)))).await;
+    node.send(post("/v1/streams/a/events").event(event("a-1", ""))).await;
+    write(&path.join("counts.toml"), COUNTS);
+    caught_up(&node).await;
+    write(&path.join("counts.toml"), &COUNTS.replace("version = 1", "version = 2"));
+    until(&node, |view| view["declared"] == json!([1, 2])).await;
+    Env::real().disk().remove(&path.join("counts.toml")).unwrap();
+    assert_eq!(caught_up(&node).await["live"], 2, "a view outlives its file");
+    node.end().await;
+}
