@@ -1,5 +1,9 @@
 //! The log on PostgreSQL, and the lemmas of ADR 19 that it stands on: under writers that hold, roll back and vanish.
-#![allow(clippy::disallowed_methods, reason = "nodes and strangers of these tests run beside each other, in real time")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "nodes and strangers of these tests run beside each other, in real time"
+)]
 
 mod postgres;
 
@@ -275,7 +279,7 @@ async fn conditions_hold_in_the_order_of_the_log() {
     let (b, _) = schema.node(|_| {}).await;
     let held: Arc<Mutex<BTreeMap<String, (String, u64)>>> = Arc::default();
     let decide = |n: u64| {
-        let (node, held) = (if n % 2 == 0 { a.clone() } else { b.clone() }, held.clone());
+        let (node, held) = (if n.is_multiple_of(2) { a.clone() } else { b.clone() }, held.clone());
         let mut rng = Random::from_seed([3; 32]).stream(&n.to_string());
         tokio::spawn(async move {
             for round in 0..25 {
@@ -313,7 +317,7 @@ async fn conditions_hold_in_the_order_of_the_log() {
     for decider in join_all((0..8).map(decide)).await {
         decider.unwrap();
     }
-    let (log, held) = (whole(&a).await, held.lock().unwrap());
+    let (log, held) = (whole(&a).await, std::mem::take(&mut *held.lock().unwrap()));
     assert!(held.len() > 10, "{} decisions were made", held.len());
     for event in &log {
         let Some((tag, after)) = held.get(event.id()) else { continue };
