@@ -89,7 +89,7 @@ impl Problem {
         }
         match self.slug.as_str() {
             "invalid-json" | "invalid-event" | "invalid-batch" | "schema-violation" | "unknown-type"
-            | "invalid-schema" | "invalid-view" => return Exit::BadInput,
+            | "invalid-schema" => return Exit::BadInput,
             "invalid-parameter" | "invalid-precondition" | "invalid-name" | "invalid-token" | "invalid-view-query" => {
                 return Exit::Usage;
             }

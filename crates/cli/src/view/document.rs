@@ -74,7 +74,7 @@ fn line(file: &str, fault: &Fault) -> String {
 fn with_file(file: &str, failure: Failure) -> Failure {
     let Failure::Problem(problem) = &failure else { return failure };
     let lines = faults(file, problem);
-    if lines.is_empty() { failure } else { Failure::new(problem.exit(), lines.join("\n")) }
+    if lines.is_empty() { failure } else { Failure::new(Exit::BadInput, lines.join("\n")) }
 }
 
 fn faults(file: &str, problem: &Problem) -> Vec<String> {
