@@ -51,7 +51,7 @@ fn line(text: &str) -> Line {
 fn lines() -> Vec<Line> {
     let real = std::env::var("QUORATE_LOANS").unwrap_or_else(|_| "../../shared/data/loans.ndjson.gz".to_owned());
     let real = Path::new(env!("CARGO_MANIFEST_DIR")).join(real);
-    if let Ok(file) = std::fs::File::open(&real) {
+    if let Ok(file) = Env::real().disk().open(&real) {
         let reader = BufReader::new(flate2::read::GzDecoder::new(file));
         return reader.lines().take(SLICE).map(|text| line(&text.unwrap())).collect();
     }
