@@ -93,7 +93,8 @@ impl Page {
                 alias = "schemas",
                 alias = "views",
                 alias = "skipped",
-                alias = "erasures"
+                alias = "erasures",
+                alias = "breakers"
             )]
             events: Vec<&'p RawValue>,
         }
