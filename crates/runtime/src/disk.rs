@@ -26,6 +26,8 @@ pub trait Disk: Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
     /// Creates or truncates a file for writing.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Write>>;
+    /// Creates a file for writing; `AlreadyExists` if something is at `path`.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Write>>;
     /// Renames atomically within one file system, replacing `to`, and makes the new name durable.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes what was written to a file durable.
@@ -89,6 +91,10 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Write>> {
         Ok(Box::new(RealFile(fs::File::create(path)?)))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Write>> {
+        Ok(Box::new(RealFile(fs::File::create_new(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
