@@ -248,6 +248,37 @@ async fn a_crash_between_the_file_and_the_stubs_is_finished_by_the_same_order() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writing_an_archive_touches_no_other_file() {
+    let folder = Folder::new();
+    let archives = folder_of(&folder.file());
+    std::fs::create_dir(&archives).unwrap();
+    let store = folder.store().await;
+    append(&store, 30).await;
+    let named = |name: &str, before| ArchiveOrder {
+        to: archives.join(name),
+        name: name.to_owned(),
+        ..order(&folder.file(), before)
+    };
+    // What a crash left of an attempt.
+    std::fs::write(archives.join(".foo.quorate-partial"), b"half").unwrap();
+    store.archive(named("foo.partial", 11)).await.unwrap();
+    store.archive(named("foo", 21)).await.unwrap();
+    let numbers = |name: &str| read(&archives.join(name)).iter().map(|event| event.version().get()).collect::<Vec<_>>();
+    assert_eq!(numbers("foo.partial"), (1..=10).collect::<Vec<_>>());
+    assert_eq!(numbers("foo"), (11..=20).collect::<Vec<_>>());
+    let refused = store.archive(named(".foo.quorate-partial", 26)).await;
+    assert!(matches!(refused, Err(ArchiveError::Io(_))), "the name of an unfinished file: {refused:?}");
+    // A write that fails: something that cannot be replaced has the unfinished file's name.
+    std::fs::create_dir(archives.join(".bar.quorate-partial")).unwrap();
+    std::fs::write(archives.join("bar.partial"), b"somebody's").unwrap();
+    assert!(store.archive(named("bar", 26)).await.is_err());
+    assert_eq!(std::fs::read(archives.join("bar.partial")).unwrap(), b"somebody's");
+    let mut left: Vec<_> = std::fs::read_dir(&archives).unwrap().map(|file| file.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".bar.quorate-partial", "bar.partial", "foo", "foo.partial"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_order_that_died_is_finished_where_it_was_begun_although_the_stream_has_grown() {
     let everything = |store: &Path| ArchiveOrder { before: None, ..order(store, 31) };
     let too_far = |store: &Path| ArchiveOrder { before: Some(Version::new(99)), ..order(store, 31) };

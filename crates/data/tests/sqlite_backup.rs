@@ -125,6 +125,27 @@ async fn a_backup_and_a_restore_overwrite_nothing() {
 }
 
 #[tokio::test]
+async fn writing_a_backup_touches_no_other_file() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", vec![event(1)])).await.unwrap();
+    let (first, second) = (folder.path("bk.partial"), folder.path("bk"));
+    let left = folder.path(".bk.quorate-partial");
+    std::fs::write(&left, b"what a crash left").unwrap();
+    store.backup(first.clone(), Arc::new(|_, _| {})).await.unwrap();
+    let bytes = std::fs::read(&first).unwrap();
+    store.append(batch("s", vec![event(2)])).await.unwrap();
+    store.backup(second.clone(), Arc::new(|_, _| {})).await.unwrap();
+    assert!(std::fs::read(&first).unwrap() == bytes, "the first backup is as it was");
+    assert!(second.exists() && !left.exists());
+    assert!(store.backup(left, Arc::new(|_, _| {})).await.is_err(), "the name of an unfinished file");
+    for keys in ["keys.partial", "keys"] {
+        store.backup_keys(folder.path(keys)).await.unwrap();
+    }
+    assert!(folder.path("keys.partial").exists() && folder.path("keys").exists());
+}
+
+#[tokio::test]
 async fn a_restored_backup_of_a_backup_is_a_later_timeline_still() {
     let folder = Folder::new();
     let store = folder.store().await;

@@ -446,6 +446,47 @@ async fn lost_keys_are_given_up_only_on_demand() {
 }
 
 #[tokio::test]
+async fn keys_beside_what_a_link_leads_to_are_not_given_up() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    let links = folder.path("links");
+    std::fs::create_dir(&links).unwrap();
+    let link = links.join("quorate.db");
+    std::os::unix::fs::symlink(folder.file(), &link).unwrap();
+    let refused = give_up_keys(&Env::real(), link.clone()).await;
+    assert!(matches!(refused, Err(OpenError::Locked { .. })), "the store is open: {refused:?}");
+    store.close().await.unwrap();
+    let refused = give_up_keys(&Env::real(), link.clone()).await;
+    let keys = with_suffix(&folder.file(), ".keys");
+    assert!(matches!(&refused, Err(OpenError::Io { path, .. }) if *path == keys), "they are there: {refused:?}");
+    let store = open(&link).await.unwrap();
+    assert_eq!(erased(&store, "anna").await, [false]);
+    assert!(is_sound(&store).await);
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_holds_nothing_can_be_given_up() {
+    for is_tried_before in [false, true] {
+        let folder = Folder::new();
+        let store = folder.store().await;
+        append(&store, "anna", 1).await;
+        store.close().await.unwrap();
+        std::fs::write(with_suffix(&folder.file(), ".keys"), b"").unwrap();
+        if is_tried_before {
+            assert!(matches!(open(&folder.file()).await, Err(OpenError::KeysMissing { .. })));
+        }
+        give_up_keys(&Env::real(), folder.file()).await.unwrap();
+        let store = open(&folder.file()).await.unwrap();
+        assert_eq!(erased(&store, "anna").await, [true]);
+        append(&store, "anna", 2).await;
+        assert_eq!(erased(&store, "anna").await, [true, false]);
+        assert!(is_sound(&store).await);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_keys_that_is_not_this_stores_is_refused() {
     let folder = Folder::new();
     let store = folder.store().await;

@@ -12,7 +12,7 @@ use std::{
 /// The disk as one host sees it. Calls block; make them through [`Env::run_blocking`](crate::Env::run_blocking) where
 /// they could take long.
 pub trait Disk: Send + Sync {
-    /// Creates a directory and its parents; fine if it exists.
+    /// Creates a directory and its parents, and makes the names of those it made durable; fine if it exists.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Whether something is at `path`.
     fn exists(&self, path: &Path) -> io::Result<bool>;
@@ -26,6 +26,8 @@ pub trait Disk: Send + Sync {
     fn open(&self, path: &Path) -> io::Result<Box<dyn io::Read + Send>>;
     /// Creates or truncates a file for writing.
     fn create(&self, path: &Path) -> io::Result<Box<dyn Write>>;
+    /// Creates a file for writing; `AlreadyExists` if something is at `path`.
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Write>>;
     /// Renames atomically within one file system, replacing `to`, and makes the new name durable.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Makes what was written to a file durable.
@@ -62,7 +64,9 @@ pub(crate) struct RealDisk;
 #[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        let growing = growing(path)?;
+        fs::create_dir_all(path)?;
+        growing.iter().try_for_each(|folder| fs::File::open(folder)?.sync_all())
     }
 
     fn exists(&self, path: &Path) -> io::Result<bool> {
@@ -89,6 +93,10 @@ impl Disk for RealDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn Write>> {
         Ok(Box::new(RealFile(fs::File::create(path)?)))
+    }
+
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Write>> {
+        Ok(Box::new(RealFile(fs::File::create_new(path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -168,6 +176,13 @@ fn has_its_name(file: &fs::File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// The folders that get a new entry when `path` and its parents are made: those names are durable once these are synced.
+fn growing(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let path = std::path::absolute(path)?;
+    let there = nearest_existing(&path)?;
+    Ok(path.ancestors().skip(1).take_while(|folder| folder.starts_with(&there)).map(Path::to_owned).collect())
+}
+
 #[expect(clippy::disallowed_methods, reason = "the one place that touches files")]
 fn nearest_existing(path: &Path) -> io::Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
@@ -233,6 +248,18 @@ mod tests {
         RealDisk.create(&folder.path().join("a")).unwrap();
         assert_eq!(RealDisk.list(folder.path()).unwrap(), [folder.path().join("a"), folder.path().join("b")]);
         assert_eq!(RealDisk.list(&folder.path().join("x")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_holds_a_new_folder_is_made_durable() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        assert_eq!(growing(&at("a/b/c")).unwrap(), [at("a/b"), at("a"), folder.path().to_owned()]);
+        RealDisk.create_dir_all(&at("a/b/c")).unwrap();
+        assert_eq!(growing(&at("a/b/c")).unwrap(), [] as [PathBuf; 0]);
+        assert_eq!(growing(&at("a/b/d")).unwrap(), [at("a/b")]);
+        RealDisk.create_dir_all(&at("a/b/c")).unwrap();
+        assert!(RealDisk.exists(&at("a/b/c")).unwrap());
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl Disk for Mount {
         Ok(Box::new(Stream { handle, offset: 0 }))
     }
 
+    fn create_new(&self, path: &Path) -> io::Result<Box<dyn Write>> {
+        let handle = self.handle(path, How { create: true, truncate: false, exclusive: true })?;
+        Ok(Box::new(Stream { handle, offset: 0 }))
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let (from, to) = (self.disk.resolve(from)?, self.disk.resolve(to)?);
         self.disk.with(|state| {

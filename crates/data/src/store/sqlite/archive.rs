@@ -19,6 +19,7 @@ use super::{
     index::{self, StreamRow},
     retire, run,
     shared::{Shared, View},
+    unfinished,
 };
 use crate::{
     event::{ArchiveId, ChainHash, Recorded, Stub, Version},
@@ -76,6 +77,7 @@ pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<C
         });
     };
     let disk = env.disk();
+    let partial = unfinished::of(&order.to).map_err(ArchiveError::Io)?;
     if disk.exists(&order.to).map_err(io_error)? {
         // Of an attempt that died before its second half, or of somebody else.
         let Ok(begun) = read_back(env, &order.to) else { return Err(exists()) };
@@ -86,7 +88,7 @@ pub(super) fn copy(env: &Env, shared: &Shared, order: &ArchiveOrder) -> Result<C
         // It got its name when it was durable; that the name is may have been left undone.
         disk.sync(&order.to).and_then(|()| disk.rename(&order.to, &order.to)).map_err(io_error)?;
     } else {
-        write(env, shared, &order.to, &manifest)?;
+        write(env, shared, &partial, &order.to, &manifest)?;
     }
     let bytes = disk.size(&order.to).map_err(io_error)?;
     let (name, path) = (order.name.clone(), order.to.clone());
@@ -155,12 +157,13 @@ fn manifest(
     Ok(Some(Manifest { store, stream, before, first, last, previous, hash }))
 }
 
-/// Writes the file; it gets its name when it is complete, durable and read back.
-fn write(env: &Env, shared: &Shared, to: &Path, manifest: &Manifest) -> Result<(), ArchiveError> {
+/// Writes the file as `partial`; it gets its name when it is complete, durable and read back.
+fn write(env: &Env, shared: &Shared, partial: &Path, to: &Path, manifest: &Manifest) -> Result<(), ArchiveError> {
     let disk = env.disk();
-    let partial = super::open::beside(to, ".partial");
+    unfinished::clear(&**disk, partial).map_err(io_error)?;
+    let file = disk.create_new(partial).map_err(io_error)?;
     let written = (|| {
-        let mut writer = ArchiveWriter::begin(disk.create(&partial).map_err(io_error)?, manifest).map_err(io_error)?;
+        let mut writer = ArchiveWriter::begin(file, manifest).map_err(io_error)?;
         let mut next = manifest.first.get();
         while next <= manifest.last.get() {
             let last = (next + PAGE - 1).min(manifest.last.get());
@@ -173,15 +176,15 @@ fn write(env: &Env, shared: &Shared, to: &Path, manifest: &Manifest) -> Result<(
             }
         }
         writer.finish().map_err(io_error)?;
-        match read_back(env, &partial).map_err(ArchiveError::Unreadable)? {
-            found if found == *manifest => disk.rename(&partial, to).map_err(io_error),
+        match read_back(env, partial).map_err(ArchiveError::Unreadable)? {
+            found if found == *manifest => disk.rename(partial, to).map_err(io_error),
             _ => Err(ArchiveError::Unreadable(DamagedArchive::Damaged {
                 what: "the manifest is another one".to_owned(),
             })),
         }
     })();
-    if written.is_err() && disk.exists(&partial).unwrap_or(false) {
-        let _ = disk.remove(&partial);
+    if written.is_err() {
+        let _ = unfinished::clear(&**disk, partial);
     }
     written
 }

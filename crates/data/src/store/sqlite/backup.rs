@@ -1,16 +1,13 @@
 //! A consistent copy of a store in use.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::Path, sync::Arc};
 
 use quorate_runtime::disk::Disk;
 
 use super::{
     connection::{explained, failed},
     shared::{Reader, Shared},
+    unfinished,
 };
 use crate::store::{Progress, StoreError};
 
@@ -18,7 +15,7 @@ const COPYING: &str = "writing a backup";
 
 /// Copies the store as of now to the new file `to`; returns its size in bytes.
 ///
-/// The copy gets its name when it is complete and durable: a crash leaves at most a file that ends in `.partial`.
+/// The copy gets its name when it is complete and durable: a crash leaves at most an [`unfinished`] file.
 pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progress) -> Result<u64, StoreError> {
     shared.check_open()?;
     let total = disk.size(&shared.path).map_err(io)?;
@@ -50,28 +47,13 @@ fn put(disk: &dyn Disk, to: &Path, copy: impl FnOnce(&Path) -> Result<(), StoreE
     if disk.exists(to).map_err(io)? {
         return Err(io(io::ErrorKind::AlreadyExists.into()));
     }
-    let mut partial = to.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    clear(disk, &partial).map_err(io)?;
+    let partial = unfinished::of(to).map_err(io)?;
+    unfinished::clear(disk, &partial).map_err(io)?;
     if let Err(cause) = copy(&partial) {
-        let _ = clear(disk, &partial);
+        let _ = unfinished::clear(disk, &partial);
         return Err(cause);
     }
     disk.sync(&partial).map_err(io)?;
     disk.rename(&partial, to).map_err(io)?;
     disk.size(to).map_err(io)
-}
-
-/// Removes what a copy that failed left, its journal too: SQLite would take that for the journal of the next copy.
-fn clear(disk: &dyn Disk, partial: &Path) -> io::Result<()> {
-    for suffix in ["", "-journal", "-wal", "-shm"] {
-        let mut left = partial.as_os_str().to_owned();
-        left.push(suffix);
-        let left = PathBuf::from(left);
-        if disk.exists(&left)? {
-            disk.remove(&left)?;
-        }
-    }
-    Ok(())
 }

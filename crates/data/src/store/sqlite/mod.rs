@@ -59,6 +59,7 @@ mod shared;
 mod sql;
 mod tables;
 mod tail;
+mod unfinished;
 mod unit;
 mod verify;
 mod vfs;

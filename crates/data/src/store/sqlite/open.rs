@@ -237,13 +237,16 @@ pub async fn give_up_keys(env: &Env, path: PathBuf) -> Result<(), OpenError> {
 }
 
 fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
+    // The keys and the lock lie beside the store, not beside a link to it.
+    let path = &*canonical(env, path)?;
     let keys = keys::path_of(path);
     let io = |path: &Path, cause| OpenError::Io { path: path.into(), cause };
     if !env.disk().exists(path).map_err(|cause| io(path, cause))? {
         return Err(io(path, io::ErrorKind::NotFound.into()));
     }
     let _lock = take_lock(env, path)?;
-    if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? {
+    // Opening refuses an empty file as it refuses none.
+    if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? && !matches!(keys::holds_nothing(&keys), Ok(true)) {
         return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));
     }
     let connection = tables::prepare(path, 0)?;

@@ -52,6 +52,19 @@ pub(in crate::store::sqlite) fn path_of(store: &Path) -> PathBuf {
     path.into()
 }
 
+/// Whether the file at `path` is none, or one that nothing was ever written to.
+pub(in crate::store::sqlite) fn holds_nothing(path: &Path) -> Result<bool, OpenError> {
+    let io = |cause: rusqlite::Error| tables::open_error(path, cause);
+    let connection = connect(path).map_err(io)?;
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(io);
+    for sql in ["PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_schema"] {
+        if number(sql)? != 0 {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// A row of `quorate_key`.
 struct KeyRow {
     subject: SubjectHash,

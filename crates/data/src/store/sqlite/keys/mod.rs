@@ -22,7 +22,7 @@ use quorate_runtime::{Env, random::Rng};
 use self::cache::KeyCache;
 pub(super) use self::{
     cache::Subject,
-    file::{APPLICATION_ID, KeyFile, path_of},
+    file::{APPLICATION_ID, KeyFile, holds_nothing, path_of},
 };
 use super::connection::{corrupt, is_fatal};
 use crate::{
