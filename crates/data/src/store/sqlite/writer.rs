@@ -222,6 +222,8 @@ impl Writer {
             // It stays written down, and is tried again when there is something else to do, or once a second.
             Some(Err(cause)) => {
                 tracing::warn!(%cause, "forgotten events could not be taken out of the store's file");
+                // Whose data has left the file is not told of others' trouble.
+                self.answer_settled();
                 self.settling.drain(..).for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
             }
             _ if self.settling.is_empty() => {}
