@@ -169,6 +169,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the group's transaction, if it began, is still there.
+    pub(super) fn is_open(&self) -> bool {
+        !self.begun || !self.connection.is_autocommit()
+    }
+
     /// Takes the whole group back.
     pub(super) fn roll_back(&mut self) {
         self.begun = false;
