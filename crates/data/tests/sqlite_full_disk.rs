@@ -275,7 +275,9 @@ async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it() {
-    let Some(folder) = limited_files("what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it") else { return };
+    let Some(folder) = limited_files("what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it") else {
+        return;
+    };
     let path = folder.join("store.db");
     let store = open(&path).await.unwrap();
     for n in 0..100 {
