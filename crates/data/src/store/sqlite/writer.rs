@@ -352,7 +352,7 @@ impl Writer {
             core.deadline = Some(core.env.mono() + limit);
             core.watch_deadline(true)?;
             core.lost = None;
-            core.asked = 0;
+            (core.asked, core.asked_by_rooms) = (0, 0);
             core.deadline
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
