@@ -16,8 +16,8 @@ use quorate_data::{
     event::{Position, Recorded},
     schema::Registrar,
     store::{
-        ArchiveOrder, ExpectedVersion, OpenError, Query, QueryItem, ReadLog, ReadStream, Retire, RoomTables, Rules,
-        Store, StoreError, StreamMetadata, Verified,
+        AppendError, ArchiveOrder, ExpectedVersion, OpenError, Query, QueryItem, ReadLog, ReadStream, Retire,
+        RoomTables, Rules, Store, StoreError, StreamMetadata, Verified,
     },
 };
 use rusqlite::{Connection, types::Value};
@@ -342,4 +342,30 @@ async fn a_stream_row_that_contradicts_the_log_is_named_although_its_checksum_is
         let found = judge(&path).await.unwrap().findings;
         assert!(found.iter().any(|finding| finding.place == place), "change {n}: {found:?}");
     }
+}
+
+#[tokio::test]
+async fn an_append_that_meets_damage_is_refused_alone_and_costs_its_group_nothing() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("rotten", vec![event("first")])).await.unwrap();
+    store.append(batch("sound", vec![event("last")])).await.unwrap();
+    store.close().await.unwrap();
+    let rot = "UPDATE quorate_block SET body = zeroblob(length(body)) WHERE first = 1";
+    assert_eq!(sqlite::raw(&folder.file()).execute(rot, []).unwrap(), 1);
+    let store = folder.store().await;
+    let before = store.statistics().commits;
+    // The same id again: whether it is the same event stands in the block that has rotted.
+    let appends = (0..100).map(|n| match n % 2 {
+        0 => store.append(batch(&format!("s-{n}"), vec![event(n)])),
+        _ => store.append(batch("rotten", vec![event("first")])),
+    });
+    for (n, appended) in futures_util::future::join_all(appends).await.into_iter().enumerate() {
+        match n % 2 {
+            0 => drop(appended.unwrap()),
+            _ => assert!(matches!(appended, Err(AppendError::Store(StoreError::Corrupt { .. }))), "{appended:?}"),
+        }
+    }
+    let commits = store.statistics().commits - before;
+    assert!(commits < 25, "{commits} commits for 50 appends");
 }

@@ -16,7 +16,7 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendError, ReadStream, Retry, SqlError, Store, StoreError, TransactError},
+    store::{AppendError, ExpectedVersion, ReadStream, Retire, Retry, SqlError, Store, StoreError, TransactError},
 };
 use sqlite::{batch, event, open};
 
@@ -216,22 +216,29 @@ fn limit_files(to: &str) {
     assert!(set.success());
 }
 
+/// In the parent, runs the child; in the child, a folder for files whose size [`limit_files`] may limit.
+///
 /// Needs no mount, so no machine skips it: beyond the limit a write fails as beyond a quota, though with another error.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
-    const NAME: &str = "a_file_that_may_not_grow_refuses_writes_and_loses_nothing";
+fn limited_files(name: &str) -> Option<PathBuf> {
     let Some(folder) = std::env::var_os(INSIDE) else {
         let folder = tempfile::tempdir().unwrap();
         // Whoever does not ignore the signal is ended by the first write beyond the limit.
         let held = Command::new("sh")
             .args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
             .arg(std::env::current_exe().unwrap())
-            .args([NAME, "--exact", "--nocapture"])
+            .args([name, "--exact", "--nocapture"])
             .env(INSIDE, folder.path())
             .status();
-        return assert!(held.unwrap().success(), "see the child's output above");
+        assert!(held.unwrap().success(), "see the child's output above");
+        return None;
     };
-    let path = PathBuf::from(folder).join("store.db");
+    Some(PathBuf::from(folder))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
+    let Some(folder) = limited_files("a_file_that_may_not_grow_refuses_writes_and_loses_nothing") else { return };
+    let path = folder.join("store.db");
     let store = open(&path).await.unwrap();
     let create = "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)";
     store.transact(move |tx| Box::pin(tx.execute(create, &[]))).await.unwrap();
@@ -264,4 +271,29 @@ async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
     assert!(verified.is_sound() && verified.events == expected.len() as u64, "{:?}", verified.findings);
     store.close().await.unwrap();
     assert_eq!(ids(&open(&path).await.unwrap()).await, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it() {
+    let Some(folder) = limited_files("what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it") else {
+        return;
+    };
+    let path = folder.join("store.db");
+    let store = open(&path).await.unwrap();
+    for n in 0..100 {
+        store.append(batch("s", vec![large(&n.to_string())])).await.unwrap();
+    }
+    store.close().await.unwrap();
+    let store = open(&path).await.unwrap();
+    // Room for the row that says they are forgotten, and none for the blocks that are rewritten.
+    limit_files("250000");
+    let tombstone = || Retire::Tombstone { expected: ExpectedVersion::Any };
+    let refused = store.retire("s".parse().unwrap(), tombstone()).await;
+    let Err(AppendError::Store(cause @ StoreError::NotWiped { .. })) = refused else { panic!("{refused:?}") };
+    assert!(matches!(cause.retry(), Retry::After(_)), "{cause:?}");
+    assert!(ids(&store).await.is_empty(), "they are gone for everybody");
+    limit_files("unlimited");
+    assert_eq!(store.retire("s".parse().unwrap(), tombstone()).await.unwrap().events, 0);
+    store.close().await.unwrap();
+    assert!(!std::fs::read(&path).unwrap().windows(1_000).any(|some| some == [b'x'; 1_000]), "their data is wiped");
 }

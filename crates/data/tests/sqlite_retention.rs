@@ -305,6 +305,20 @@ async fn one_damaged_block_does_not_keep_other_streams_from_being_wiped() {
 }
 
 #[tokio::test]
+async fn who_forgets_while_the_store_closes_is_told_that_it_is_done_and_not_wiped() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("a", vec![event(1)])).await.unwrap();
+    let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
+    let (refused, closed) = tokio::join!(store.retire("a".parse().unwrap(), tombstone), store.close());
+    closed.unwrap();
+    let Err(AppendError::Store(StoreError::NotWiped { cause, .. })) = &refused else { panic!("{refused:?}") };
+    assert!(matches!(**cause, StoreError::Closed), "{cause:?}");
+    let store = folder.store().await;
+    assert!(store.stream_head(&"a".parse().unwrap()).await.unwrap().tombstoned);
+}
+
+#[tokio::test]
 async fn a_scavenge_goes_on_with_other_streams_and_then_tells_of_the_damage() {
     let folder = Folder::new();
     let store = with_a_rotten_block(&folder).await;

@@ -146,7 +146,8 @@ impl<D: Aggregate> Handling<'_, D> {
     /// Whether the command was carried out before, and if so, the version of its first event.
     ///
     /// Asks with an append that cannot succeed: the store looks for the event's id before it looks at the expected
-    /// version, which no stream has. That finds the event by index, however long the stream, and also if truncated.
+    /// version, which no stream has. That finds the event by index, however long the stream, and also if truncated. The
+    /// id comes before schemas as well: where events without one are refused, so is the probe, once the id is not known.
     async fn earlier<R: Debug>(&self, log: &mut impl Log) -> Result<Option<Version>, HandleError<R>> {
         let Some(command_id) = &self.metadata.command_id else { return Ok(None) };
         let source = self.inner.shell.source(self.metadata).clone();
@@ -155,7 +156,7 @@ impl<D: Aggregate> Handling<'_, D> {
         match log.append(AppendBatch::to(self.stream.clone(), never, vec![probe])).await {
             Err(AppendError::IdReused { version, .. }) => Ok(Some(version)),
             Ok(known) => Ok(Some(known.version())),
-            Err(AppendError::VersionConflict { .. }) => Ok(None),
+            Err(AppendError::VersionConflict { .. } | AppendError::Schema { .. }) => Ok(None),
             Err(AppendError::Store(cause)) => Err(HandleError::Store(cause)),
             Err(other) => Err(HandleError::Append(other)),
         }

@@ -115,6 +115,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// `cause` was in the way of wiping what `stream` forgot.
+    pub(super) fn not_wiped(stream: Arc<str>, cause: Self) -> Self {
+        if matches!(cause, Self::NotWiped { .. }) { cause } else { Self::NotWiped { stream, cause: Arc::new(cause) } }
+    }
+
     /// Whether repeating can help.
     pub fn retry(&self) -> Retry {
         match self {

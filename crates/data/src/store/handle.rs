@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::{
     Aborted, AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities,
     CheckedBatch, DynTx, ExpectedVersion, Findings, Follower, Inquiry, Limits, LogPage, MetadataError, Progress,
-    ReadLog, ReadStream, Retire, Retired, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError,
+    ReadLog, ReadStream, Retire, Retired, Retry, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError,
     StreamHead, StreamMetadata, StreamPage, StreamSummary, TableColumn, Timeline, Token, TransactError, Unit,
     UnitError, Value, Verified, checked,
     erasure::{EraseHook, SubjectHash},
@@ -310,7 +310,7 @@ impl Store {
     /// # Errors
     /// [`AppendError::VersionConflict`] for a tombstone whose expectation does not hold, and [`StoreError::Forgetting`] where
     /// more is being forgotten than the store takes: nothing was changed. [`StoreError::NotWiped`] where the events are
-    /// gone for everybody, and damage keeps their data in the file.
+    /// gone for everybody, and something, such as damage or a full disk, keeps their data in the file.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the work. Repeating is safe.
@@ -321,7 +321,7 @@ impl Store {
             Box::pin(async move { tx.retire(&stream, what).await })
         });
         let retired = retired.await.map_err(|failed| own(failed, "forgetting events"))?;
-        self.settle(Some(stream)).await?;
+        self.wipe(stream).await?;
         Ok(retired)
     }
 
@@ -332,6 +332,15 @@ impl Store {
     /// [`StoreError::NotWiped`] where something is in the way; other streams go on.
     pub async fn settle(&self, stream: Option<Name>) -> Result<(), StoreError> {
         self.backend.settle(stream).await
+    }
+
+    /// The same behind a transaction that forgot events of `stream`: that it committed is told by the error as well.
+    ///
+    /// # Errors
+    /// [`StoreError::NotWiped`], whatever is in the way.
+    pub async fn wipe(&self, stream: Name) -> Result<(), StoreError> {
+        let settled = self.settle(Some(stream.clone())).await;
+        settled.map_err(|cause| StoreError::not_wiped(stream.as_str().into(), cause))
     }
 
     /// The metadata of `stream`: what it keeps, and the user's own values.
@@ -403,7 +412,7 @@ impl Store {
     async fn settle_each(&self, streams: &mut Vec<Name>) -> Result<(), StoreError> {
         let mut damaged = None;
         for stream in streams.drain(..) {
-            or_damaged(self.settle(Some(stream)).await, &mut damaged)?;
+            or_damaged(self.wipe(stream).await, &mut damaged)?;
         }
         damaged.map_or(Ok(()), Err)
     }
@@ -436,7 +445,7 @@ impl Store {
     pub async fn archive(&self, order: ArchiveOrder) -> Result<Archive, ArchiveError> {
         let stream = order.stream.clone();
         let archive = self.backend.archive(order).await?;
-        self.settle(Some(stream)).await?;
+        self.wipe(stream).await?;
         Ok(archive)
     }
 
@@ -465,7 +474,8 @@ impl Store {
 fn or_damaged<T>(done: Result<T, StoreError>, damaged: &mut Option<StoreError>) -> Result<Option<T>, StoreError> {
     match done {
         Ok(done) => Ok(Some(done)),
-        Err(cause @ (StoreError::Corrupt { .. } | StoreError::NotWiped { .. })) => {
+        // What may pass by itself is in the way of every stream.
+        Err(cause @ (StoreError::Corrupt { .. } | StoreError::NotWiped { .. })) if cause.retry() == Retry::Never => {
             damaged.get_or_insert(cause);
             Ok(None)
         }

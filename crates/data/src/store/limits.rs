@@ -22,7 +22,8 @@ pub struct Limits {
     /// Bytes of writes that wait. Default 64 MiB.
     pub waiting_bytes: usize,
     /// Bytes that one transaction's closure may ask to write, over all its appends and the texts and blobs among the
-    /// parameters of its statements, refused ones included. One append of `batch_bytes` always fits. Default 16 MiB.
+    /// parameters of its statements, refused ones included. One append of `batch_bytes` always fits; what quorate's own rooms
+    /// write beside it, such as the reply under an idempotency key, counts by itself. Default 16 MiB.
     pub unit_bytes: usize,
     /// Stretches of streams that are forgotten while their data is still in the store's files; while there are so many,
     /// nothing more is forgotten. Default 16,384.

@@ -83,7 +83,7 @@ async fn retire(node: &Shared, head: &Parts, body: &Bytes, stream: Name, what: R
         })
     });
     let reply = reply.await?;
-    node.streams.store().settle(Some(stream)).await?;
+    node.streams.store().wipe(stream).await?;
     Ok(reply)
 }
 

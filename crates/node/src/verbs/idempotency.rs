@@ -67,6 +67,20 @@ pub enum OnceError {
         /// The limit.
         limit: Duration,
     },
+    /// The transaction asked to write more than it may; nothing was written.
+    #[error("the transaction asked to write more than {limit} bytes and was rolled back")]
+    TooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A view that is kept in the transaction refuses it; nothing was written.
+    #[error("view `{view}` is kept in the append's transaction and refuses it: {what}")]
+    View {
+        /// The view.
+        view: Arc<str>,
+        /// Why.
+        what: String,
+    },
     /// The table of replies failed.
     #[error("replies could not be kept or found")]
     Sql(#[source] SqlError),
@@ -311,6 +325,8 @@ fn flatten(error: TransactError<OnceError>) -> OnceError {
         TransactError::Aborted(own) => own,
         TransactError::Store(cause) => cause.into(),
         TransactError::TooLong { limit } => OnceError::TooLong { limit },
+        TransactError::TooLarge { limit } => OnceError::TooLarge { limit },
+        TransactError::View { view, what } => OnceError::View { view, what },
         other => OnceError::Sql(SqlError::Failed { what: other.to_string() }),
     }
 }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use crate::{
     client::{Client, Request, post},
-    node::{event, node},
+    node::{event, node, node_with},
 };
 
 const PATH: &str = "/v1/streams/order-1/events";
@@ -121,4 +121,23 @@ async fn every_unsafe_verb_honours_a_key() {
         assert_eq!((second.status, second.body.clone()), (first.status, first.body), "{name}: {}", second.text());
         assert_eq!(second.header("idempotency-replayed"), Some("true"), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fits_without_a_key_fits_with_one() {
+    let limit = 100_000;
+    let node = node_with(|config| (config.limits.batch_bytes, config.limits.unit_bytes) = (limit, limit)).await;
+    let sent = |stream: &str, bytes: usize| {
+        let data = format!(r#","data":"{}""#, "x".repeat(bytes));
+        post(format!("/v1/streams/{stream}-{bytes}/events")).event(event("1", &data))
+    };
+    let mut most = limit;
+    while node.send(sent("plain", most)).await.status != 201 {
+        most -= 1;
+        assert!(most > limit - 1_000, "an event is little more than its data");
+    }
+    let reply = node.send(sent("keyed", most).header("idempotency-key", "k")).await;
+    assert_eq!(reply.status, 201, "{}", reply.text());
+    let again = node.send(sent("keyed", most).header("idempotency-key", "k")).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")));
 }

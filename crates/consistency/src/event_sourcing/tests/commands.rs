@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use quorate_data::{
     event::{NewEvent, Version},
-    store::{AppendBatch, AppendError, ExpectedVersion, ReadStream, Retire, StoreError, TransactError},
+    schema::{Registrar, RegistryPolicy, UnknownType},
+    store::{AppendBatch, AppendError, ExpectedVersion, ReadStream, Retire, StoreError, TransactError, sqlite},
 };
+use quorate_runtime::Env;
+use serde_json::json;
 
 use super::bank::{Bank, Command, Event, Overdrawn, accounts, forgetful, run, store};
 use crate::event_sourcing::{
@@ -70,6 +73,27 @@ fn a_rejection_is_distinct_from_a_failure_and_writes_nothing() {
         store.close().await.unwrap();
         let failed = accounts.handle(1, Command::Deposit(1), nothing()).await.unwrap_err();
         assert!(matches!(failed, HandleError::Store(StoreError::Closed)), "{failed:?}");
+    });
+}
+
+#[test]
+fn a_rejection_is_one_also_where_events_without_a_schema_are_refused() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let schemas = RegistryPolicy { unknown_type: UnknownType::Closed, ..RegistryPolicy::default() };
+        let config = sqlite::Config { schemas, ..sqlite::Config::at(folder.path().join("test.db")) };
+        let store = sqlite::open(&Env::real(), config).await.unwrap();
+        Registrar::of(&store).register(&"account.deposited".parse().unwrap(), json!(true), None).await.unwrap();
+        let accounts = accounts(&store).await;
+        let command = |id: &'static str| Metadata::command(id);
+        let refused = accounts.handle(1, Command::Withdraw(1), command("c-1")).await.unwrap_err();
+        assert!(matches!(refused, HandleError::Rejected(Overdrawn { balance: 0 })), "{refused:?}");
+        let first = accounts.handle(1, Command::Deposit(10), command("c-2")).await.unwrap();
+        assert!(accounts.handle(1, Command::FillUpTo(10), command("c-3")).await.unwrap().events.is_empty());
+        // What it came to before is found, although now there would be nothing to do.
+        let again = accounts.handle(1, Command::FillUpTo(10), command("c-2")).await.unwrap();
+        assert!(again.repeated && again.events == first.events, "{again:?}");
+        assert_eq!(store.head().get(), 1);
     });
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Core {
     pub(super) lost: Option<UnitError>,
     /// The bytes that the unit that is running has asked to write.
     pub(super) asked: usize,
+    /// The same of quorate's own rooms, whose rows are not the caller's doing. They have a limit as high of their own.
+    pub(super) asked_by_rooms: usize,
     pub(super) checkpoints: Checkpoints,
     pub(super) halted: bool,
     /// Events of the group up to here were taken in by the followers.
@@ -78,6 +80,7 @@ impl Core {
             begun: false,
             lost: None,
             asked: 0,
+            asked_by_rooms: 0,
             checkpoints: Checkpoints::default(),
             halted: false,
             folded: 0,
@@ -169,6 +172,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the group's transaction, if it began, is still there.
+    pub(super) fn is_open(&self) -> bool {
+        !self.begun || !self.connection.is_autocommit()
+    }
+
     /// Takes the whole group back.
     pub(super) fn roll_back(&mut self) {
         self.begun = false;
@@ -201,16 +209,23 @@ impl Core {
     /// Counts bytes that the unit that is running asks to write; refuses them beyond the limit.
     pub(super) fn charge(&mut self, bytes: usize) -> Result<(), StoreError> {
         self.asked = self.asked.saturating_add(bytes);
-        if !self.overcharged() {
-            return Ok(());
-        }
+        self.within(self.asked)
+    }
+
+    /// The same for what a room writes beside: it takes no room from the events and rows that it accompanies.
+    pub(super) fn charge_room(&mut self, bytes: usize) -> Result<(), StoreError> {
+        self.asked_by_rooms = self.asked_by_rooms.saturating_add(bytes);
+        self.within(self.asked_by_rooms)
+    }
+
+    fn within(&self, asked: usize) -> Result<(), StoreError> {
         let max = self.shared.limits.unit_bytes();
-        Err(StoreError::TooMuch { what: "a transaction's bytes", max, asked: self.asked })
+        if asked <= max { Ok(()) } else { Err(StoreError::TooMuch { what: "a transaction's bytes", max, asked }) }
     }
 
     /// Whether the unit that is running has asked for more than the limit.
     pub(super) fn overcharged(&self) -> bool {
-        self.asked > self.shared.limits.unit_bytes()
+        self.asked.max(self.asked_by_rooms) > self.shared.limits.unit_bytes()
     }
 
     fn write_blocks(&self) -> Result<(), StoreError> {

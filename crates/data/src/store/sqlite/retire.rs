@@ -151,7 +151,7 @@ pub(super) fn slice(core: &mut Core) -> Result<(), StoreError> {
                     Err(cause)
                 }
                 Obstacle::Range { stream, id, cause } => {
-                    let cause = StoreError::NotWiped { stream, cause: Arc::new(cause) };
+                    let cause = StoreError::not_wiped(stream, cause);
                     tracing::error!(
                         error = &cause as &dyn std::error::Error,
                         "data that was forgotten stays in the file"

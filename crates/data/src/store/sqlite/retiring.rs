@@ -8,8 +8,9 @@
 //! Ordering for readers: a range is looked up before the database is, and leaves this list after the blocks without its
 //! data are committed and those with it have left the cache. So each reader finds the range, or blocks that were rewritten.
 //!
-//! Ranges take turns, in order of arrival: neither a long one nor many of one stream keep others waiting. One that damage is
-//! in the way of is set aside. How many there may be is [limited](crate::store::Limits::forgetting): whoever forgets faster
+//! Ranges take turns, in order of arrival: neither a long one nor many of one stream keep others waiting, and what arrives
+//! during a round waits for the next one, so that no stream of newcomers does either. One that damage is in the way of is
+//! set aside. How many there may be is [limited](crate::store::Limits::forgetting): whoever forgets faster
 //! than the disk does is refused, and memory stays bounded.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
@@ -51,6 +52,8 @@ pub(super) struct Retiring {
     aside: BTreeMap<i64, (Place, StoreError)>,
     /// The range that the last slice ended with: the next one begins behind it, so that each has its turn.
     turn: i64,
+    /// The highest id when the round began: what came later has its turn in the next one.
+    round: i64,
 }
 
 /// Where a range stands: its stream and its last version.
@@ -96,16 +99,21 @@ impl Retiring {
         self.streams.entry(stream.clone()).or_default().insert(range.last, range);
     }
 
-    /// What is to be done next, at most `count` ranges: in order of arrival, from where the last slice ended.
+    /// What is to be done next, at most `count` ranges: in order of arrival, from where the last slice ended to the end of
+    /// the round, and then the next round.
     pub(super) fn next(&self, count: usize) -> Vec<(Arc<str>, Range)> {
-        let after = (Bound::Excluded(self.turn), Bound::Unbounded);
-        let places = self.due.range(after).chain(self.due.range(..=self.turn));
+        let rest = self.due.range((Bound::Excluded(self.turn), Bound::Included(self.round)));
+        let newer = self.due.range((Bound::Excluded(self.round), Bound::Unbounded));
+        let places = rest.chain(self.due.range(..=self.turn)).chain(newer);
         let range = |(_, (stream, last)): (&i64, &Place)| Some((stream.clone(), *self.streams.get(stream)?.get(last)?));
         places.filter_map(range).take(count).collect()
     }
 
     /// The versions before `next` of a range are done, and others have their turn.
     pub(super) fn advance(&mut self, id: i64, next: u64) {
+        if id <= self.turn || id > self.round {
+            self.round = self.due.last_key_value().map_or(id, |(last, _)| id.max(*last));
+        }
         self.turn = id;
         let Some((stream, last)) = self.due.get(&id) else { return };
         let Some(ranges) = self.streams.get_mut(stream) else { return };
@@ -287,6 +295,25 @@ mod tests {
         assert_eq!(turns(&retiring, 9), [1]);
         retiring.advance(1, 1_000_001);
         assert!(!retiring.is_due() && retiring.len() == 0 && retiring.streams.is_empty());
+    }
+
+    #[test]
+    fn a_long_range_has_its_turn_however_many_come_after_it() {
+        let mut retiring = retiring(&[("long", 1, 1_000_000)]);
+        let (mut done, mut newest) = (0, 1_u64);
+        for _ in 0..100 {
+            // Two newcomers for each range that a slice has room for.
+            for _ in 0..2 {
+                newest += 1;
+                let range = Range { id: newest.cast_signed(), next: newest, last: newest, stub: Stub::Truncated };
+                retiring.add(&Arc::from("short"), range);
+            }
+            let (_, range) = retiring.next(1)[0].clone();
+            done += usize::from(range.id == 1);
+            retiring.advance(range.id, range.next + 1);
+        }
+        assert!(done >= 5, "it had {done} turns");
+        assert_eq!(retiring.len(), 1 + 200 - (100 - done));
     }
 
     #[test]

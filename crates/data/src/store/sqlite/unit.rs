@@ -83,7 +83,7 @@ impl TxOps for UnitTx {
         scope: Scope,
     ) -> BoxFuture<'t, Result<u64, SqlError>> {
         let mut core = self.core();
-        Box::pin(ready(statement(&mut core, params, |core| {
+        Box::pin(ready(statement(&mut core, params, scope, |core| {
             sql::execute(&core.connection, &core.guard, sql, params, scope)
         })))
     }
@@ -96,7 +96,7 @@ impl TxOps for UnitTx {
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
         let mut core = self.core();
         let shared = core.shared.clone();
-        Box::pin(ready(statement(&mut core, params, |core| {
+        Box::pin(ready(statement(&mut core, params, scope, |core| {
             sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits)
         })))
     }
@@ -176,11 +176,17 @@ impl Lost for StoreError {
 fn statement<T>(
     core: &mut Core,
     params: &[Value],
+    scope: Scope,
     run: impl FnOnce(&Core) -> Result<T, SqlError>,
 ) -> Result<T, SqlError> {
     let mut failed = None;
     let outcome = within(core, |core| {
-        core.charge(params.iter().map(sql::large).sum())?;
+        let bytes = params.iter().map(sql::large).sum();
+        if scope == Scope::Room {
+            core.charge_room(bytes)?
+        } else {
+            core.charge(bytes)?
+        }
         run(core).map_err(|cause| match cause {
             SqlError::Store(cause) => SqlError::Store(explained(&core.connection, cause)),
             other => {

@@ -222,6 +222,8 @@ impl Writer {
             // It stays written down, and is tried again when there is something else to do, or once a second.
             Some(Err(cause)) => {
                 tracing::warn!(%cause, "forgotten events could not be taken out of the store's file");
+                // Whose data has left the file is not told of others' trouble.
+                self.answer_settled();
                 self.settling.drain(..).for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
             }
             _ if self.settling.is_empty() => {}
@@ -329,10 +331,14 @@ impl Writer {
     /// Runs one member of the group. `Err` spoils the group.
     fn run(&mut self, job: &Job) -> Result<Answer, UnitError> {
         match job {
-            Job::Append(batch, _) => match self.core().append(batch) {
-                Err(AppendError::Store(cause)) => Err(cause.into()),
-                answer => Ok(Answer::Append(answer)),
-            },
+            Job::Append(batch, _) => {
+                let mut core = self.core();
+                match core.append(batch) {
+                    Err(AppendError::Store(cause)) if !(is_own(&cause) && core.is_open()) => Err(cause.into()),
+                    // It wrote nothing: a refusal comes before the first event.
+                    answer => Ok(Answer::Append(answer)),
+                }
+            }
             Job::Unit(unit, _) => self.run_unit(unit.as_ref()).map(Answer::Unit),
             _ => unreachable!("only appends and units are in groups"),
         }
@@ -346,7 +352,7 @@ impl Writer {
             core.deadline = Some(core.env.mono() + limit);
             core.watch_deadline(true)?;
             core.lost = None;
-            core.asked = 0;
+            (core.asked, core.asked_by_rooms) = (0, 0);
             core.deadline
         };
         let mut tx = DynTx::new(Box::new(UnitTx::new(self.core.clone())));
@@ -454,6 +460,12 @@ impl Writer {
         self.queue.close().into_iter().for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
         self.farewell = Some(Farewell(Some((reply, closed))));
     }
+}
+
+/// Whether an append met it by what it asked for, or where it looked: the others of its group are no part of it.
+fn is_own(cause: &StoreError) -> bool {
+    use StoreError::{Corrupt, InvalidQuery, KeyMissing, TooMuch};
+    matches!(cause, TooMuch { .. } | KeyMissing { .. } | InvalidQuery(_) | Corrupt { .. })
 }
 
 fn message(panic: &(dyn std::any::Any + Send)) -> String {

@@ -243,6 +243,8 @@ impl From<OnceError> for Problem {
             OnceError::KeyReused => Self::of(Code::KeyReused, &error),
             OnceError::InFlight => Self::of(Code::RequestInFlight, &error).after(Duration::from_millis(100)),
             OnceError::TooLong { .. } => Self::of(Code::Overloaded, &error).retry(Retry::Now),
+            OnceError::TooLarge { limit } => Self::of(Code::LimitExceeded, &error).with("limit", limit),
+            OnceError::View { ref view, .. } => Self::of(Code::ViewRefuses, &error).with("view", &**view),
             OnceError::Sql(_) => Self::of(Code::StoreFailed, &error),
             OnceError::Store(cause) => cause.into(),
         }
