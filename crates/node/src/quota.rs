@@ -1,7 +1,7 @@
 //! The count of rate limits that several processes share, kept in the store.
 //!
 //! One row for each key says when its next unit is due, which is all that the rule of a rate needs
-//! ([`Gcra`](quorate_resilience::rate_limit::Gcra)). A key whose bucket is full again is forgotten, a few with each asking, so
+//! ([`Gcra`]). A key whose bucket is full again is forgotten, a few with each asking, so
 //! that the table holds no more than what was asked for lately.
 //!
 //! Processes have no clock in common but the wall's. One that jumps ahead gives up to a burst too much, once; one that jumps

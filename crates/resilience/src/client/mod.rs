@@ -10,7 +10,7 @@
 //! # What holds
 //! * A request that couldn't be handed to a kept connection is sent on the next one; nobody hears of it.
 //! * A kept connection that is closed before any of the answer came is [`Error::Stale`]: maybe it was done, most likely not.
-//! * A request that brings [`FreshConnection`](crate::http::FreshConnection) is never sent on a kept connection.
+//! * A request that brings [`FreshConnection`] is never sent on a kept connection.
 //! * Dropping a call closes its connection. A connection is kept once the answer's body has been read to its end.
 //!
 //! # Example

@@ -2,7 +2,7 @@
 //!
 //! Policies fail on paper before they fail at night: three attempts of 800 ms in a call that ends after two seconds; a
 //! breaker that wants twenty calls in thirty seconds from somebody who makes one a minute; three services that each send
-//! three for one. [`Document::read`] finds what can't be read, [`prove`] what can't work.
+//! three for one. [`Document::read_all`] finds what can't be read, [`prove`] what can't work.
 //!
 //! *When not to use it*: for policies that a program decides by itself; it takes a [`stack`](crate::stack).
 //!

@@ -20,7 +20,7 @@
 //! # What holds
 //! * **A call that is dropped leaves nothing behind**: permits, probes and places are given back, and no policy counts it.
 //! * **A call ends by its deadline**, whatever is below: work is dropped, waits are not begun that would not end before.
-//! * **Each policy judges only what it is about**: what became of a call is an [`Outcome`](crate::Outcome), and the table there
+//! * **Each policy judges only what it is about**: what became of a call is an [`Outcome`], and the table there
 //!   says what it is to whom.
 //! * **One hop retries**: the first that can says so on every attempt, and those behind it make one attempt each. See
 //!   [`hop`](crate::hop).
