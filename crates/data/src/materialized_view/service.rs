@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{
     Build, BuildRow, Changed, Config, EffectHandler, Mode, Namespace, ParkedEvent, Projection, SkippedEvent, Switch,
     View, ViewError, ViewName, adopt, builds, carrier,
-    declared::{self, Document},
+    declared::{self, Origin},
     erasure,
     following::{self, Following},
     inline::Inline,
@@ -58,6 +58,7 @@ impl Views {
             running: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
             documents: Mutex::default(),
+            not_started: Mutex::default(),
             declaring: tokio::sync::Mutex::default(),
             explaining: tokio::sync::Mutex::default(),
             forgotten: watch::Sender::new(0),
@@ -96,13 +97,13 @@ impl Views {
         self.start_keeping(projection, config, effects, None).await
     }
 
-    /// As [`start_shared`](Self::start_shared), and keeps the document that the projection was made of.
+    /// As [`start_shared`](Self::start_shared), of a document.
     pub(super) async fn start_keeping(
         &self,
         projection: Arc<dyn Projection>,
         config: Config,
         effects: Option<Arc<dyn EffectHandler>>,
-        document: Option<Arc<Document>>,
+        origin: Option<Origin>,
     ) -> Result<View, ViewError> {
         let engine = self.shared.store.capabilities();
         if config.mode == Mode::Inline && !engine.inline_views {
@@ -116,10 +117,10 @@ impl Views {
         }
         let (in_tx, head) = (code.clone(), self.shared.store.head());
         let found = self.shared.store.transact(move |tx| {
-            let (code, document) = (in_tx.clone(), document.clone());
+            let (code, origin) = (in_tx.clone(), origin.clone());
             Box::pin(async move {
-                if let Some(document) = document {
-                    declared::put(tx, &document, code.env.wall()).await?;
+                if let Some(origin) = origin {
+                    origin.settle(tx, code.env.wall()).await?;
                 }
                 find_or_begin(tx, &code, head).await
             })
@@ -318,6 +319,7 @@ impl Views {
         }
         self.shared.code().retain(|(view, _), _| view != name);
         self.shared.documents().retain(|(view, _), _| view != name);
+        self.shared.not_started().retain(|(view, _), _| view != name);
         let view = name.clone();
         let deleted = self.shared.store.transact(move |tx| {
             let view = view.clone();

@@ -138,6 +138,10 @@ impl Service {
         views.start(Tally::named("spread", &[], &self.cured), Config { shards: 3, ..patience.clone() }).await?;
         let inline = Config { max_attempts: 2, first_rest: Duration::from_millis(20), ..Config::inline() };
         views.start(Tally::named("inline", &["happened", "mailed", "rare"], &self.cured), inline).await?;
+        views.start_declared().await?;
+        if views.get(&operator::named("declared")?).await.is_err() {
+            views.declare(code::document(1)?).await?;
+        }
         self.owners.push(views);
         Ok(())
     }
