@@ -28,6 +28,9 @@ use crate::{
 };
 
 /// The views of a store. Cheap to clone; clones are the same.
+///
+/// Dropping handles stops nothing: what was started is kept up to date until [`shut_down`](Self::shut_down), or the end of the
+/// store. Whoever gives up half-way through starting several views shuts down what has begun.
 #[derive(Clone)]
 pub struct Views {
     pub(super) shared: Arc<Shared>,
