@@ -14,6 +14,7 @@ use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use super::{
     archive, backup,
     batch::{self, Ready},
+    conditions,
     connection::failed,
     erase, expiry,
     index::{STREAM_COLUMNS, StreamRow},
@@ -29,10 +30,10 @@ use crate::{
     event::{Position, Recorded},
     schema::SchemaRegistry,
     store::{
-        AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch, Committed,
-        Findings, Follower, Inquiry, Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError,
-        Statistics, StoreError, StreamHead, StreamPage, StreamSummary, TableColumn, Timeline, Unit, UnitError, Value,
-        Verified,
+        AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch,
+        Committed, Findings, Follower, Inquiry, Limits, LogPage, Looked, Progress, ReadLog, ReadStream, Row, Scope,
+        SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamPage, StreamSummary, TableColumn, Timeline,
+        Unit, UnitError, Value, Verified,
         erasure::{DataSubject, Entry, Erased},
     },
 };
@@ -231,6 +232,16 @@ impl Backend for SqliteBackend {
             let ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
             // Kept until the answer is there: freeing a batch is work that the one writer is spared.
             self.ask(|reply| Job::Append(ready.clone(), reply)).await
+        })
+    }
+
+    fn look_ahead<'b>(&'b self, batch: &'b AppendBatch) -> BoxFuture<'b, Looked> {
+        Box::pin(async move {
+            if !conditions::is_worthwhile(&self.shared, batch) {
+                return Looked::default();
+            }
+            let (env, shared, asked) = (self.env.clone(), self.shared.clone(), batch.conditions.clone());
+            self.env.run_blocking(move || conditions::look(&env, &shared, &asked)).await
         })
     }
 

@@ -10,7 +10,7 @@ use crate::{
     schema::{Candidate, SchemaRegistry},
     store::{
         AppendBatch, AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
-        checked::Verdict,
+        checked::{Looked, Verdict},
         erasure::SubjectHash,
         shape::{self, identity},
     },
@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Ready {
     pub(super) streams: Vec<ReadyStream>,
     pub(super) conditions: Vec<AppendCondition>,
+    /// What was found out about them before the writer's turn.
+    pub(super) looked: Looked,
     pub(super) bytes: usize,
     /// How many erasures there had been when its secrets were sealed; `None` without secrets.
     sealed: Option<u64>,
@@ -47,7 +49,7 @@ pub(super) struct ReadyEvent {
 impl Ready {
     /// Checks and encodes `batch`. Blocks where it [has secrets](has_secrets) whose keys are not at hand.
     pub(super) fn new(batch: CheckedBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
-        let CheckedBatch { batch, verdict } = batch;
+        let CheckedBatch { batch, verdict, looked } = batch;
         shape::check(&batch, limits)?;
         let sealed = has_secrets(&batch).then(|| keys.erasures());
         let living = living(keys, batch.streams.iter().flat_map(|part| &part.events))?;
@@ -60,7 +62,7 @@ impl Ready {
         for part in &streams {
             shape::check_repeats(&part.stream, part.events.iter().map(|event| event.identity))?;
         }
-        Ok(Self { streams, conditions: batch.conditions, bytes, sealed, verdict })
+        Ok(Self { streams, conditions: batch.conditions, looked, bytes, sealed, verdict })
     }
 
     /// Whether it has events whose data is sealed.
@@ -78,9 +80,9 @@ impl Ready {
         let secrets = self.streams.iter().flat_map(|part| &part.events).filter_map(|event| event.secret.as_deref());
         let living = living(keys, secrets)?;
         let streams = self.streams.iter().map(|part| part.renewed(keys, &living)).collect();
-        let conditions = self.conditions.clone();
+        let (conditions, looked) = (self.conditions.clone(), self.looked.clone());
         let (sealed, verdict) = (Some(keys.erasures()), self.verdict.clone());
-        Ok(Some(Self { streams, conditions, bytes: self.bytes, sealed, verdict }))
+        Ok(Some(Self { streams, conditions, looked, bytes: self.bytes, sealed, verdict }))
     }
 
     /// Refuses it if the schemas object. Schemas may be registered while a batch waits: it is held against those that are

@@ -10,6 +10,7 @@
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
+//! | `conditions` | what conditional appends must not find |
 //! | `inquire`, `heap` | statements of readers, within bounds |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `schemas` | the schemas as they were registered |
@@ -33,6 +34,7 @@ mod batch;
 mod block;
 mod cache;
 mod checkpoint;
+mod conditions;
 mod connection;
 mod core;
 mod erase;
