@@ -6,7 +6,7 @@ use super::{AppendBatch, AppendError, Limits, StreamAppend};
 use crate::event::blake3_of;
 
 /// The most conditions of one append.
-const MAX_CONDITIONS: usize = 100;
+pub(super) const MAX_CONDITIONS: usize = 100;
 
 /// Refuses a batch that is malformed, or that a limit forbids before it is encoded.
 pub(super) fn check(batch: &AppendBatch, limits: &Limits) -> Result<(), AppendError> {

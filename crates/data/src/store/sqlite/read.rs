@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// Candidates that one page looks at before it returns with what it has: a sparse query stays responsive.
-const CANDIDATES_PER_PAGE: usize = 20_000;
+const CANDIDATES_PER_PAGE: usize = Limits::CANDIDATES_PER_PAGE;
 
 /// Candidates that one condition of an append looks at: the one writer does it while the others wait. Only a query that
 /// names types and categories without a tag has candidates that do not match.
-const CANDIDATES_PER_CONDITION: usize = 50_000;
+const CANDIDATES_PER_CONDITION: usize = Limits::CANDIDATES_PER_CONDITION;
 
 /// A stream that is truncated again and again while it is read is looked at so often.
 pub(super) const LOOKS: usize = 100;
