@@ -2,11 +2,11 @@
 //!
 //! `id:` is the event's position and, behind an `@`, the store's timeline, so a browser that comes back with
 //! `Last-Event-ID` misses nothing and sees nothing twice; after a restore from a backup, where the same positions may hold
-//! other events, it is told so instead. `event: caught-up` says that what follows is live; a comment with an `id:` now and then says that the node is
-//! there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A client that takes too
-//! little within the write timeout is let go, and so is one for which there is no memory: they can come back to where they
-//! were. What was erased or truncated while a slow client
-//! took its time is read again before it leaves.
+//! other events, it is told so instead. `event: caught-up` says that what follows is live; a comment with an `id:` now and
+//! then says that the node is there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A
+//! client that takes too little within the write timeout is let go, and so is one for which there is no memory: they can
+//! come back to where they were. What was erased or truncated while a slow client took its time is read again before it
+//! leaves.
 //!
 //! Source: HTML Living Standard, section 9.2, "Server-sent events".
 
