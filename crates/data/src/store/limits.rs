@@ -35,6 +35,9 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The most events that a read looks at for one page; beyond it the page ends early. Fixed.
+    pub const CANDIDATES_PER_PAGE: usize = 20_000;
+
     /// The size limit of a transaction as it is applied: one append of `batch_bytes` always fits.
     pub(super) fn unit_bytes(&self) -> usize {
         self.unit_bytes.max(self.batch_bytes)

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Candidates that one page looks at before it returns with what it has: a sparse query stays responsive.
-const CANDIDATES_PER_PAGE: usize = 20_000;
+const CANDIDATES_PER_PAGE: usize = Limits::CANDIDATES_PER_PAGE;
 
 /// A stream that is truncated again and again while it is read is looked at so often.
 pub(super) const LOOKS: usize = 100;
