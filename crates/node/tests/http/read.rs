@@ -385,7 +385,7 @@ async fn a_library_that_lied_about_its_json_cannot_spoil_a_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_larger_than_the_memory_for_pages_is_refused_not_swallowed() {
-    let node = node_with(|config| config.http.body_memory = 1 << 20).await;
+    let node = node_with(|config| config.http.reply_memory = 1 << 20).await;
     for n in 0..8 {
         let data = format!(r#","data":"{}""#, "x".repeat(200_000));
         let reply = node.send(post("/v1/streams/a/events").event(event(&n.to_string(), &data))).await;

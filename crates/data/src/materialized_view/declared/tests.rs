@@ -119,7 +119,8 @@ async fn a_kept_document_that_cannot_be_read_is_told_of_and_readers_keep_what_th
     views.shut_down().await;
     let spoiled = store.transact(|tx| {
         Box::pin(async {
-            let sql = "UPDATE quorate_view_document SET document = 'view = \"orders\"\nversion = 1\nfrom-the-future = 1'";
+            let sql =
+                "UPDATE quorate_view_document SET document = 'view = \"orders\"\nversion = 1\nfrom-the-future = 1'";
             tx.room_execute(sql, &[]).await.map_err(ViewError::from)
         })
     });

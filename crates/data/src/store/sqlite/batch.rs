@@ -93,7 +93,7 @@ impl Ready {
         if self.verdict.is_current(schemas) {
             return self.verdict.enforce();
         }
-        let events: Vec<(&Name, Looked<'_>)> = self.streams.iter().flat_map(ReadyStream::looked_at).collect();
+        let events: Vec<(&Name, Plain<'_>)> = self.streams.iter().flat_map(ReadyStream::looked_at).collect();
         let candidates = || events.iter().map(|(stream, event)| (*stream, event.candidate()));
         Verdict::of(schemas, candidates).enforce()
     }
@@ -117,7 +117,7 @@ impl ReadyStream {
         Self { stream, expected, events }
     }
 
-    fn looked_at(&self) -> impl Iterator<Item = (&Name, Looked<'_>)> {
+    fn looked_at(&self) -> impl Iterator<Item = (&Name, Plain<'_>)> {
         self.events.iter().map(|event| (&self.stream, event.looked_at()))
     }
 
@@ -137,21 +137,21 @@ impl ReadyStream {
 }
 
 impl ReadyEvent {
-    fn looked_at(&self) -> Looked<'_> {
+    fn looked_at(&self) -> Plain<'_> {
         match &self.secret {
-            Some(secret) => Looked::Secret(secret),
-            None => Looked::Clear(self.prepared.unplaced()),
+            Some(secret) => Plain::Secret(secret),
+            None => Plain::Clear(self.prepared.unplaced()),
         }
     }
 }
 
 /// An encoded event whose data can be looked at.
-enum Looked<'e> {
+enum Plain<'e> {
     Secret(&'e NewEvent),
     Clear(Recorded),
 }
 
-impl Looked<'_> {
+impl Plain<'_> {
     fn candidate(&self) -> Candidate<'_> {
         match self {
             Self::Secret(event) => Candidate::from(*event),
