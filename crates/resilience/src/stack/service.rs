@@ -14,7 +14,7 @@ use tower_service::Service;
 use super::{
     attempt::Attempt,
     course::Course,
-    permits::{Admitted, Permits, Tried},
+    permits::{Admitted, Permits},
     policies::Policies,
     protocol::{Answers, Requests},
 };
@@ -86,23 +86,20 @@ impl<S, P> Guarded<S, P> {
         #[cfg(feature = "museum")]
         let owner = owner || policies.timers.env().planted("every-hop-retries");
         let protocol = self.protocol.clone();
-        let course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
+        let mut course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
         if waits || policies.hedge.is_some() {
             // The service that is ready is the one that is called.
             let clone = self.service.clone();
             let ready = std::mem::replace(&mut self.service, clone);
             return Ok(State::Further { call: Box::pin(course.begin(ready, sent, waits.then_some(ask))) });
         }
-        let tried = match Tried::admit(policies, now) {
-            Ok(tried) => tried,
-            Err(rejection) => {
-                let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
-                return Err(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
-            }
-        };
+        if let Err(rejection) = course.permits.begin_attempt(now) {
+            let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
+            return Err(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
+        }
         self.protocol.stamp(&mut sent, course.told(false), now);
         let attempt = Attempt::new(self.service.call(sent), policies, now, deadline);
-        Ok(State::First { course: Some((course, tried)), attempt })
+        Ok(State::First { course: Some(course), attempt })
     }
 }
 
@@ -133,7 +130,7 @@ pin_project! {
         S: Service<<P as Requests<R>>::Sent>,
     {
         /// The first attempt.
-        First { course: Option<(Course<S, P, P::Kept>, Tried)>, #[pin] attempt: Attempt<S::Future> },
+        First { course: Option<Course<S, P, P::Kept>>, #[pin] attempt: Attempt<S::Future> },
         /// Those after it.
         Further { call: BoxFuture<'static, Result<P::Answer, CallError<S::Error>>> },
         /// A policy refused the call.
@@ -160,10 +157,11 @@ where
         loop {
             let call = match state.as_mut().project() {
                 Projected::First { course, attempt } => {
-                    let Poll::Ready(ended) = attempt.poll(cx) else { return Poll::Pending };
-                    let Some((mut course, tried)) = course.take() else { panic!("a call was polled after its end") };
-                    let now = course.permits.policies.now();
-                    let attempted = course.judge(now, tried, ended);
+                    let Some(under_way) = course.as_mut() else { panic!("a call was polled after its end") };
+                    let Poll::Ready(ended) = attempt.poll(cx, &under_way.permits.policies) else { return Poll::Pending };
+                    let now = under_way.permits.policies.now();
+                    let attempted = under_way.judge_first(now, ended);
+                    let Some(mut course) = course.take() else { unreachable!("it is under way") };
                     match course.decide(now, &attempted) {
                         None => return Poll::Ready(course.finish(now, attempted)),
                         Some(next) => Box::pin(course.go_on(next)),
