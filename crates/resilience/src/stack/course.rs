@@ -19,7 +19,7 @@ use super::{
     protocol::{Answers, Intent, Requests, Try},
 };
 use crate::{
-    bulkhead::{Ask, Bulkhead},
+    bulkhead::Bulkhead,
     deadline::Deadline,
     hedge::{Plan, race},
     outcome::{CallError, Class, Outcome, Rejection, Scope, Verdict},
@@ -72,6 +72,24 @@ impl<T, E> Attempted<T, E> {
 }
 
 impl<S, P, K> Course<S, P, K> {
+    /// The course of a call that goes on elsewhere; what is left here holds nothing.
+    #[cold]
+    pub(super) fn taken(&mut self) -> Self
+    where
+        P: Clone,
+    {
+        let Self { permits, protocol, again, intent, deadline, owner, attempts } = self;
+        Self {
+            permits: permits.taken(),
+            protocol: protocol.clone(),
+            again: again.take(),
+            intent: intent.clone(),
+            deadline: *deadline,
+            owner: *owner,
+            attempts: attempts.take(),
+        }
+    }
+
     /// What the next hop is told with the current attempt.
     pub(super) fn told(&self, fresh_connection: bool) -> Try {
         let number = self.attempts.as_ref().map_or(1, Attempts::number);
@@ -98,7 +116,11 @@ impl<S, P, K> Course<S, P, K> {
         P: Requests<R, Kept = K>,
     {
         let outcome = attempted.outcome();
-        if outcome == Outcome::Upstream(Class::Success) { None } else { self.decide_on(now, outcome, attempted.verdict()) }
+        if outcome == Outcome::Upstream(Class::Success) {
+            None
+        } else {
+            self.decide_on::<R>(now, outcome, attempted.verdict())
+        }
     }
 
     #[cold]
@@ -149,11 +171,12 @@ impl<S, P, K> Course<S, P, K> {
     }
 
     /// Tells the dependency's policies how the call ended, and gives the caller what there is.
-    pub(super) fn finish<T, E>(self, now: Mono, attempted: Attempted<T, E>) -> Result<P::Answer, CallError<E>>
+    #[inline]
+    pub(super) fn finish<T, E>(&mut self, now: Mono, attempted: Attempted<T, E>) -> Result<P::Answer, CallError<E>>
     where
         P: Answers<T, E>,
     {
-        let Self { mut permits, protocol, deadline, .. } = self;
+        let Self { permits, protocol, deadline, .. } = self;
         let (outcome, began) = (attempted.outcome(), permits.began);
         let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
         // An answer holds its place for as long as it is still to come.
@@ -162,7 +185,7 @@ impl<S, P, K> Course<S, P, K> {
         match attempted {
             Attempted::Answered(Ok(answer), _) => {
                 let policies = &*permits.policies;
-                Ok(protocol.deliver(answer, Rest { deadline, policies, place, now, outcome }))
+                Ok(protocol.deliver(answer, Rest { deadline: *deadline, policies, place, now, outcome }))
             }
             Attempted::Answered(Err(error), _) => Err(CallError::Upstream(error)),
             Attempted::TimedOut(scope) => Err(CallError::Timeout { scope, waited: now.saturating_since(began) }),
@@ -175,15 +198,15 @@ impl<S, P, K> Course<S, P, K> {
         mut self,
         service: S,
         sent: P::Sent,
-        waits: Option<Ask>,
+        waits: bool,
     ) -> Result<P::Answer, CallError<S::Error>>
     where
         P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
         S: Service<P::Sent> + Clone,
     {
         let policies = self.permits.policies.clone();
-        if let (Some(ask), Some(bulkhead)) = (waits, &policies.bulkhead) {
-            match Bulkhead::enter(&**bulkhead, &policies.timers, policies.now(), ask).await {
+        if let (true, Some(bulkhead)) = (waits, &policies.bulkhead) {
+            match Bulkhead::enter(&**bulkhead, &policies.timers, policies.now(), self.intent.ask.clone()).await {
                 Ok(place) => self.permits.entered(place.taken()),
                 Err(rejected) => return self.finish(policies.now(), Attempted::Refused(rejected.into())),
             }
@@ -279,7 +302,7 @@ impl<F: Future> Future for Copied<F> {
 
 /// One attempt, from the endpoint's leave to what it is told of the end.
 async fn one_attempt<R, P, S>(
-    policies: Arc<Policies>,
+    policies: Arc<Arc<Policies>>,
     protocol: P,
     (mut service, is_ready): (S, bool),
     mut sent: P::Sent,

@@ -11,6 +11,7 @@
 //! ```
 //!
 //! Lesser answers in place of failures ([`Instead`]) stand around all of it but the caller, so that no circuit is deceived.
+//! A rate limit by key, or one that several processes share, is a layer around it as well: [`LimitBy`].
 //! Each policy may be absent, so a stack of one is that policy as a layer. What belongs between the two halves (a
 //! balancer, say) goes between two stacks, one of each half.
 //!
@@ -69,6 +70,7 @@ mod attempt;
 mod builder;
 mod course;
 mod instead;
+mod limited;
 mod permits;
 mod policies;
 mod protocol;
@@ -89,6 +91,7 @@ use crate::{
 
 pub use builder::{Builder, ConfigError, Stack};
 pub use instead::{Instead, OrInstead, WithInstead};
+pub use limited::{IfAllowed, LimitBy, Limited};
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use registry::{BuildError, Stacks, Standing};
 pub use service::{Call, Guarded};

@@ -14,7 +14,7 @@ use crate::{
 
 /// What a call holds. Dropping it gives everything back: the call said nothing.
 pub(super) struct Permits {
-    pub(super) policies: Arc<Policies>,
+    pub(super) policies: Arc<Arc<Policies>>,
     pub(super) began: Mono,
     /// Its place in the bulkhead.
     place: Option<Taken>,
@@ -34,7 +34,7 @@ pub(super) struct Admitted {
 impl Permits {
     /// Asks the policies of the dependency for a call that has to end by `deadline`.
     #[inline]
-    pub(super) fn admit(policies: Arc<Policies>, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
+    pub(super) fn admit(policies: Arc<Arc<Policies>>, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
         let dependency = policies.admit(now, ask.deadline).inspect_err(|rejection| {
             policies.counts.ended(Outcome::Rejected(rejection.by()));
         })?;
@@ -56,6 +56,19 @@ impl Permits {
             retries.call(now);
         }
         Ok(Admitted { permits, waits })
+    }
+
+    /// All that is held, for a call that goes on elsewhere.
+    pub(super) fn taken(&mut self) -> Self {
+        self.ended = true;
+        Self {
+            policies: self.policies.clone(),
+            began: self.began,
+            place: self.place.take(),
+            dependency: self.dependency.take(),
+            endpoint: self.endpoint.take(),
+            ended: false,
+        }
     }
 
     /// The call has a place, for which it had to wait.
@@ -151,14 +164,14 @@ impl Policies {
 
 /// What an attempt after the first, or a copy of it, holds of the endpoint.
 pub(super) struct Tried {
-    policies: Arc<Policies>,
+    policies: Arc<Arc<Policies>>,
     ticket: Option<Ticket>,
     began: Mono,
 }
 
 impl Tried {
     /// Asks the policies of the endpoint.
-    pub(super) fn admit(policies: &Arc<Policies>, now: Mono) -> Result<Self, Rejection> {
+    pub(super) fn admit(policies: &Arc<Arc<Policies>>, now: Mono) -> Result<Self, Rejection> {
         let ticket = policies.endpoint.as_ref().map(|breaker| breaker.acquire(now)).transpose()?;
         Ok(Self { policies: policies.clone(), ticket, began: now })
     }
