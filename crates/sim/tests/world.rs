@@ -282,6 +282,7 @@ fn told(outcome: &Outcome) -> (&str, &str) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what a program does that must not")]
 fn a_task_given_to_tokio_leaves_the_world_and_is_told_where() {
     let outcome = alone(|_| async { tokio::spawn(async {}).await.map_err(|failed| failed.to_string()) });
     let (rule, what) = told(&outcome);
@@ -290,6 +291,7 @@ fn a_task_given_to_tokio_leaves_the_world_and_is_told_where() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "what a program does that must not")]
 fn work_given_to_threads_of_tokio_leaves_the_world() {
     let outcome = alone(|_| async { tokio::task::spawn_blocking(|| ()).await.map_err(|failed| failed.to_string()) });
     let (rule, what) = told(&outcome);

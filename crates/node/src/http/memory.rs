@@ -92,8 +92,8 @@ impl Node {
     }
 }
 
-/// Bytes that `events` take together with their JSON.
+/// Bytes that `events` take together with their JSON, whose buffer is up to twice as large: it doubles when it is full.
 pub(super) fn weight(events: &[Recorded]) -> usize {
-    let one = |event: &Recorded| event.data().map_or(0, <[u8]>::len) + cloud_events::rendered_bytes(event);
+    let one = |event: &Recorded| event.data().map_or(0, <[u8]>::len) + 2 * cloud_events::rendered_bytes(event);
     events.iter().map(one).sum()
 }

@@ -3,7 +3,6 @@
 use std::{
     future::poll_fn,
     pin::{Pin, pin},
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,7 +14,7 @@ use super::{
     Rest,
     attempt::Attempt,
     permits::{Permits, Tried},
-    policies::Policies,
+    policies::Held,
     protocol::{Answers, Intent, Requests, Try},
 };
 use crate::{
@@ -302,7 +301,7 @@ impl<F: Future> Future for Copied<F> {
 
 /// One attempt, from the endpoint's leave to what it is told of the end.
 async fn one_attempt<R, P, S>(
-    policies: Arc<Arc<Policies>>,
+    policies: Held,
     protocol: P,
     (mut service, is_ready): (S, bool),
     mut sent: P::Sent,

@@ -1,10 +1,10 @@
 //! What one call holds of the policies it passes, given back whatever becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use quorate_foundations::time::Mono;
 
-use super::policies::Policies;
+use super::policies::{Held, Policies};
 use crate::{
     bulkhead::{Ask, Taken, Why},
     circuit_breaker::machine::Ticket,
@@ -14,7 +14,7 @@ use crate::{
 
 /// What a call holds. Dropping it gives everything back: the call said nothing.
 pub(super) struct Permits {
-    pub(super) policies: Arc<Arc<Policies>>,
+    pub(super) policies: Held,
     pub(super) began: Mono,
     /// Its place in the bulkhead.
     place: Option<Taken>,
@@ -34,7 +34,7 @@ pub(super) struct Admitted {
 impl Permits {
     /// Asks the policies of the dependency for a call that has to end by `deadline`.
     #[inline]
-    pub(super) fn admit(policies: Arc<Arc<Policies>>, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
+    pub(super) fn admit(policies: Held, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
         let dependency = policies.admit(now, ask.deadline).inspect_err(|rejection| {
             policies.counts.ended(Outcome::Rejected(rejection.by()));
         })?;
@@ -164,14 +164,14 @@ impl Policies {
 
 /// What an attempt after the first, or a copy of it, holds of the endpoint.
 pub(super) struct Tried {
-    policies: Arc<Arc<Policies>>,
+    policies: Held,
     ticket: Option<Ticket>,
     began: Mono,
 }
 
 impl Tried {
     /// Asks the policies of the endpoint.
-    pub(super) fn admit(policies: &Arc<Arc<Policies>>, now: Mono) -> Result<Self, Rejection> {
+    pub(super) fn admit(policies: &Held, now: Mono) -> Result<Self, Rejection> {
         let ticket = policies.endpoint.as_ref().map(|breaker| breaker.acquire(now)).transpose()?;
         Ok(Self { policies: policies.clone(), ticket, began: now })
     }

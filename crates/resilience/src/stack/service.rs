@@ -15,7 +15,7 @@ use super::{
     attempt::Attempt,
     course::Course,
     permits::{Admitted, Permits},
-    policies::Policies,
+    policies::{Held, Policies},
     protocol::{Answers, Requests},
 };
 use crate::outcome::CallError;
@@ -26,7 +26,7 @@ use crate::outcome::CallError;
 #[derive(Clone)]
 pub struct Guarded<S, P> {
     service: S,
-    policies: Arc<Arc<Policies>>,
+    policies: Held,
     protocol: P,
 }
 
