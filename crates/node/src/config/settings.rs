@@ -206,7 +206,7 @@ impl Default for HttpSettings {
             max_probes: 16,
             max_body: ByteSize::new(24 << 20),
             body_memory: ByteSize::new(48 << 20),
-            reply_memory: ByteSize::new(32 << 20),
+            reply_memory: ByteSize::new(24 << 20),
             max_header: ByteSize::new(64 << 10),
             max_page: 10_000,
             default_page: 100,
