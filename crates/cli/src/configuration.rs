@@ -72,8 +72,8 @@ impl Configuration {
         Ok(text.map(|text| (path, text)))
     }
 
-    /// `config show`: every setting, its value and where it came from; then the limits that cannot be set. Settings that contradict each other are shown,
-    /// too, and then refused.
+    /// `config show`: every setting, its value and where it came from; then the limits that cannot be set. Settings that
+    /// contradict each other are shown, too, and then refused.
     pub(crate) async fn show(&self, env: &Env, format: Format) -> Result<(), Failure> {
         let layers = self.layers(env).await?;
         let mut out = Out::new();

@@ -129,11 +129,12 @@ impl Views {
             })
         });
         let found = found.await.map_err(ViewError::of_transaction)?;
-        if self.shared.code().insert(key, code.clone()).is_some() {
+        if self.shared.code().insert(key.clone(), code.clone()).is_some() {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
         }
         for build in &found {
-            self.launch(build, &code, Hold::None)?;
+            // So that it can be started again.
+            self.launch(build, &code, Hold::None).inspect_err(|_| drop(self.shared.code().remove(&key)))?;
         }
         self.replace_stale_soon(found);
         self.shared.tasks.spawn("adopt", adopt::run(self.clone(), code.clone()));

@@ -55,7 +55,7 @@ pub struct HttpSettings {
     pub max_body: ByteSize,
     /// Bytes of all bodies being received at one time. Default 48 MiB.
     pub body_memory: ByteSize,
-    /// Bytes of all replies being put together and being sent at one time, 8 MiB or more. Default 32 MiB.
+    /// Bytes of all replies being put together and being sent at one time, 8 MiB or more. Default 24 MiB.
     pub reply_memory: ByteSize,
     /// Bytes of a request's line and headers together, 8 KiB or more. Default 64 KiB.
     pub max_header: ByteSize,

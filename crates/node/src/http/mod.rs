@@ -158,8 +158,9 @@ impl Surface {
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
+        let is_probe = is_probe(&request);
         let admitted = self.node.guard.check(&request).and_then(|()| {
-            let places = if is_probe(&request) { &self.node.probes } else { &self.node.requests };
+            let places = if is_probe { &self.node.probes } else { &self.node.requests };
             let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
             places.clone().try_acquire_owned().map_err(full)
         });
@@ -167,7 +168,9 @@ impl Surface {
             Ok(permit) => {
                 let method = request.method().clone();
                 let Ok(response) = self.router.call(request.map(Body::new)).await;
-                (Some(permit), self.node.share_of_whole(&method, &response).map(|share| (share, response)))
+                // How the node is has to be told also when others' replies take all memory; there are only so many probes.
+                let share = if is_probe { Ok(None) } else { self.node.share_of_whole(&method, &response) };
+                (Some(permit), share.map(|share| (share, response)))
             }
             Err(problem) => (None, Err(problem)),
         };

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     materialized_view::{Fingerprint, ViewError, ViewName, Views, rows},
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// What became of a document that was declared.
@@ -133,15 +133,16 @@ impl Views {
     /// Goes on with the views that were declared: the newest version of each, and older ones that still have builds. What
     /// others declare on this store is gone on with as well, once they have left.
     ///
-    /// Returns those that could not be started; readers keep what they had of them, and [`View::describe`] says why.
+    /// Returns those that could not be started; readers keep what they had of them, and [`View::describe`] says why. What the
+    /// store's own failing was in the way of, a full disk say, is tried again until it is started.
     ///
     /// # Errors
-    /// The store's own.
+    /// What was declared cannot be read.
     ///
     /// [`View::describe`]: crate::materialized_view::View::describe
     pub async fn start_declared(&self) -> Result<Vec<NotStarted>, ViewError> {
-        self.start_known().await?;
-        self.shared.tasks.spawn("declared", watch::run(self.clone()));
+        let again = self.start_known().await?;
+        self.shared.tasks.spawn("declared", watch::run(self.clone(), again));
         let of = |((view, version), reason): (&(ViewName, u32), &String)| NotStarted {
             view: view.clone(),
             version: *version,
@@ -150,11 +151,12 @@ impl Views {
         Ok(self.shared.not_started().iter().map(of).collect())
     }
 
-    /// Starts what was declared and does not run here. What cannot be started is remembered with the reason.
-    pub(super) async fn start_known(&self) -> Result<(), ViewError> {
+    /// Starts what was declared and does not run here. What cannot be started is remembered with the reason. Returns whether
+    /// the store was in the way of some, so that trying again may do.
+    pub(super) async fn start_known(&self) -> Result<bool, ViewError> {
         let _one_at_a_time = self.shared.declaring.lock().await;
         let store = &self.shared.store;
-        let mut failed = BTreeMap::new();
+        let (mut failed, mut again) = (BTreeMap::new(), false);
         for (view, versions) in keep::versions(&mut &*store).await? {
             let builds = rows::builds(&mut &*store, &view).await?;
             let newest = versions.last().copied();
@@ -166,16 +168,17 @@ impl Views {
                 }
                 match self.start_kept(store, &view, version).await {
                     Ok(()) => {}
-                    Err(ViewError::Store(cause)) => return Err(cause.into()),
+                    Err(ViewError::Store(StoreError::Closed)) => return Err(StoreError::Closed.into()),
                     Err(cause) => {
                         tracing::error!(%view, version, %cause, "a declared view cannot be started");
+                        again |= matches!(cause, ViewError::Store(_));
                         failed.insert((view.clone(), version), cause.to_string());
                     }
                 }
             }
         }
         *self.shared.not_started() = failed;
-        Ok(())
+        Ok(again)
     }
 
     async fn start_kept(&self, store: &Store, view: &ViewName, version: u32) -> Result<(), ViewError> {
