@@ -57,6 +57,7 @@ pub fn run(test: &str, seeds: u64, scenario: fn(Sim) -> Outcome) {
     for seed in 0..seeds.min(TWICE) {
         let (first, second) = (in_a_process(name, seed, &[]), in_a_process(name, seed, &[]));
         let (first, second) = (trace(&first), trace(&second));
+        assert!(first.is_some(), "seed {seed} passed without a word of its trace\n{}", again(seed));
         assert!(
             first == second,
             "seed {seed} is not the same world twice ({first:?}, then {second:?}): something in it is not taken from `Env`, such as \

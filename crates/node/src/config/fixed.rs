@@ -42,6 +42,7 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("store.condition-words", AppendBatch::MAX_CONDITION_WORDS as u64),
         ("store.conditions", AppendBatch::MAX_CONDITIONS as u64),
         ("store.query-words", Query::MAX_WORDS as u64),
+        ("store.readers", Limits::READERS as u64),
         ("store.verify-findings", Verified::MAX_FINDINGS as u64),
         ("subscriptions.count", Subscriptions::MAX_COUNT as u64),
         ("subscriptions.leases", limits::LEASES as u64),

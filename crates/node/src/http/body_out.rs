@@ -11,7 +11,7 @@ use std::{
 };
 
 use axum::body::Body;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 
@@ -128,6 +128,12 @@ impl Asked<'_> {
         // Whoever asks has taken the piece before: there is room.
         self.to.try_send(piece).map_err(|_| Gone)
     }
+}
+
+/// What was written so far, as a piece. The buffer begins anew: one that went on behind the piece would keep the piece's memory
+/// for as long as its writer waits for the client.
+pub(crate) fn cut(buffer: &mut BytesMut) -> Bytes {
+    std::mem::take(buffer).freeze()
 }
 
 /// A body and where its pieces are written.

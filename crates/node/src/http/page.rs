@@ -13,7 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     Node, Shared,
-    body_out::{Gone, Pieces, pieces},
+    body_out::{Gone, Pieces, cut, pieces},
     cloud_events::{BATCH, Layout, Renderer},
     memory::{self, Share},
     problem::Problem,
@@ -285,13 +285,13 @@ impl Page {
                     sent = 0;
                     continue;
                 }
-                asked.send(share.with(self.buffer.split().freeze()))?;
+                asked.send(share.with(cut(&mut self.buffer)))?;
                 sent += count;
             }
             // Let go before more is asked for: who holds some and waits for more may wait for itself.
             drop((events, share));
             if rest.is_nothing() {
-                return if self.buffer.is_empty() { Ok(()) } else { pieces.send(self.buffer.split().freeze()).await };
+                return if self.buffer.is_empty() { Ok(()) } else { pieces.send(cut(&mut self.buffer)).await };
             }
             (events, share) = read(node, &mut rest).await?;
         }

@@ -23,7 +23,7 @@ use quorate_data::{
 
 use super::{
     Node, Shared,
-    body_out::{Gone, Pieces, pieces},
+    body_out::{Gone, Pieces, cut, pieces},
     cloud_events::{Layout, Renderer},
     json,
     memory::{self, Share},
@@ -244,7 +244,7 @@ impl Frames {
     }
 
     fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        cut(&mut self.buffer)
     }
 }
 

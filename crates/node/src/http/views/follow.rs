@@ -22,7 +22,7 @@ use super::{
 };
 use crate::http::{
     Node, Shared,
-    body_out::{Gone, Pieces, pieces},
+    body_out::{Gone, Pieces, cut, pieces},
     memory::Share,
     page::PIECE,
     request::{self, Params},
@@ -171,7 +171,7 @@ async fn tell(
                 follower.go_back(batch);
                 return Ok(());
             }
-            asked.send(share.with(frames.0.split().freeze()))?;
+            asked.send(share.with(cut(&mut frames.0)))?;
         }
         if is_over {
             return Ok(());

@@ -355,6 +355,6 @@ impl Lines {
     }
 
     fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        body_out::cut(&mut self.buffer)
     }
 }
