@@ -195,6 +195,19 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Delivery,
+        "DynTx::once",
+        Library,
+        "a message takes effect once, in the transaction that takes it, for as long as its id is kept",
+        &[
+            Conformance("a_message_takes_effect_once_with_all_its_transaction_does"),
+            Conformance("of_concurrent_deliveries_one_takes_effect"),
+            Conformance("what_was_taken_is_known_after_reopening_and_after_a_crash"),
+            Conformance("an_inbox_forgets_what_is_old_enough_and_only_its_own"),
+            test("crates/data/tests/sqlite_clock.rs", "a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget"),
+        ],
+    ),
+    row(
+        Delivery,
         "Idempotency-Key",
         Http,
         "a repeated request is done once and answered with the first reply",
