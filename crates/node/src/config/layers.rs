@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, Settings};
+use super::{Config, ConfigError, Settings, follow::follow};
 
 /// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Nobody set it.
     Default,
@@ -17,6 +17,8 @@ pub enum Source {
     Environment(String),
     /// This flag of the command line.
     Flag(String),
+    /// Nobody set it, and it agrees with this other setting, which somebody set. Its own default comes second.
+    Follows(String, Value),
 }
 
 /// One setting's value and where it came from.
@@ -176,6 +178,7 @@ impl Layers {
             return Err(LayerError::Value { key, value, from: source, why });
         }
         self.entries.insert(key.to_owned(), Entry { value, source });
+        follow(&mut self.entries);
         Ok(())
     }
 }
@@ -187,6 +190,7 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
+            Self::Follows(key, _) => write!(f, "follows {key}"),
         }
     }
 }

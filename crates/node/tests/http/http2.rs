@@ -89,7 +89,14 @@ async fn a_stream_that_nobody_reads_is_given_up_and_the_connection_goes_on() {
 }
 
 /// Says what a client with these settings says first, and asks for `paths` on streams 1, 3, 5, …
-async fn raw(node: &Node, window: u32, paths: &[&str]) -> crate::client::Client {
+pub(crate) async fn raw(node: &Node, window: u32, paths: &[&str]) -> crate::client::Client {
+    let mut client = node.client().await;
+    client.write(&opening(node, window, paths)).await;
+    client
+}
+
+/// What it says.
+pub(crate) fn opening(node: &Node, window: u32, paths: &[&str]) -> Vec<u8> {
     let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
@@ -103,9 +110,7 @@ async fn raw(node: &Node, window: u32, paths: &[&str]) -> crate::client::Client 
         let block = [vec![0x82, 0x86], written(0x04, path), written(0x01, &host)].concat();
         bytes.extend(frame(1, 0x5, u32::try_from(2 * n + 1).unwrap(), &block));
     }
-    let mut client = node.client().await;
-    client.write(&bytes).await;
-    client
+    bytes
 }
 
 #[tokio::test(flavor = "multi_thread")]
