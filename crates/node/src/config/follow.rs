@@ -25,9 +25,9 @@ const HALF: [(&str, &str); 2] =
     [("http.max-peer-connections", "http.max-connections"), ("http.max-peer-requests", "http.max-requests")];
 
 /// Lets what nobody set follow what somebody did.
-pub(super) fn follow(entries: &mut BTreeMap<String, Entry>) {
-    for entry in entries.values_mut() {
-        if let Source::Follows(_, default) = &entry.source {
+pub(super) fn follow(entries: &mut BTreeMap<String, Entry>, defaults: &BTreeMap<String, Value>) {
+    for (key, entry) in entries.iter_mut() {
+        if let (Source::Follows(_), Some(default)) = (&entry.source, defaults.get(key)) {
             (entry.value, entry.source) = (default.clone(), Source::Default);
         }
     }
@@ -61,8 +61,7 @@ pub(super) fn follow(entries: &mut BTreeMap<String, Entry>) {
 fn take(entries: &mut BTreeMap<String, Entry>, key: &str, other: &str, of: fn(Value) -> Value) {
     let Some(value) = entries.get(other).map(|entry| of(entry.value.clone())) else { return };
     if let Some(entry) = entries.get_mut(key) {
-        let default = std::mem::replace(&mut entry.value, value);
-        entry.source = Source::Follows(other.to_owned(), default);
+        (entry.value, entry.source) = (value, Source::Follows(other.to_owned()));
     }
 }
 
@@ -99,7 +98,7 @@ mod tests {
             let layers = with(toml);
             let entry = layers.get(key).unwrap();
             assert_eq!(entry.value.to_string(), becomes, "{toml}: {key}");
-            assert!(matches!(entry.source, Source::Follows(..)), "{toml}: {key} comes from {}", entry.source);
+            assert!(matches!(entry.source, Source::Follows(_)), "{toml}: {key} comes from {}", entry.source);
             layers.config().unwrap_or_else(|wrong| panic!("{toml}: {wrong}"));
         }
     }

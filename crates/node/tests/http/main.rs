@@ -7,6 +7,7 @@ mod breakers;
 mod client;
 mod declared;
 mod erasure;
+mod frames;
 mod hostile;
 mod http2;
 mod keys;

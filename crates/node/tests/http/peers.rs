@@ -6,7 +6,7 @@ use quorate_runtime::Env;
 
 use crate::{
     client::{Client, PATIENCE, Reply, get, post},
-    http2::opening,
+    frames::opening,
     node::{Node, event, node_with},
 };
 
@@ -35,7 +35,7 @@ async fn eventually(node: &Node, from: IpAddr, path: &str, status: u16) -> Reply
 /// A connection over HTTP/2 that asks for `paths` and takes nothing of the answers.
 async fn deaf(node: &Node, from: IpAddr, paths: &[&str]) -> Client {
     let mut client = Client::connect_from(from, node.address).await;
-    client.write(&opening(node, 0, paths)).await;
+    client.write(&opening(node.address, 0, paths)).await;
     client
 }
 
