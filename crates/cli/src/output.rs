@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) use self::{
     items::{Layout, cell, print},
     table::{Column, Table, plain},
-    working::working,
+    working::{Reach, working, working_towards},
 };
 use crate::exit::Failure;
 

@@ -81,6 +81,26 @@ impl Pages {
 }
 
 impl Page {
+    /// Where it ends, and where what it is a page of does: positions of the log, or versions of a stream.
+    pub(crate) fn reach(&self) -> Option<(u64, u64)> {
+        #[derive(Deserialize)]
+        struct Ends<'p> {
+            scanned: Option<&'p str>,
+            head: Option<&'p str>,
+            streamversion: Option<&'p str>,
+            #[serde(borrow)]
+            events: Vec<Version<'p>>,
+        }
+        #[derive(Deserialize)]
+        struct Version<'p> {
+            streamversion: Option<&'p str>,
+        }
+        let Ends { scanned, head, streamversion, events } = serde_json::from_slice(&self.body).ok()?;
+        let number = |text: Option<&str>| text.and_then(|text| text.parse().ok());
+        let done = scanned.or_else(|| events.last()?.streamversion);
+        Some((number(done)?, number(head.or(streamversion))?))
+    }
+
     /// The items, as they were sent.
     pub(crate) fn items(&self) -> Result<Vec<&RawValue>, Failure> {
         #[derive(Deserialize)]

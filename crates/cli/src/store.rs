@@ -1,17 +1,22 @@
 //! `quorate store`: care for the store itself.
 
-use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Subcommand;
 use quorate_data::store::{OpenError, erasure::Ledger, sqlite};
 use quorate_runtime::Env;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Call, Client, ClientError, JSON, Problem, Reply},
+    client::{Call, Client, ClientError, JSON, Problem},
     configuration::Configuration,
     exit::{Exit, Failure, chain},
-    output::{Column, Format, Out, Table, note, working},
+    output::{Column, Format, Out, Reach, Table, note, working, working_towards},
 };
 
 /// The least time that work on the whole store is given.
@@ -87,8 +92,15 @@ const KEYLESS: &str = "is not there, and nobody erased it";
 pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
     let call = Call::post("/v1/store/verify", JSON, "");
-    let reply = working(client.env(), "checking every stored byte", client.call(&call)).await?;
-    let found = last_line(&client, &reply)?;
+    let reach = Reach::default();
+    let told = |line: &[u8]| {
+        if let Ok(Told { done, of }) = serde_json::from_slice(line) {
+            reach.tell(done, of);
+        }
+    };
+    let checking = client.last_line(&call, told);
+    let line = working_towards(client.env(), "checking every stored byte", &reach, checking).await?;
+    let found = found_in(&client, &line)?;
     let mut out = Out::new();
     match format {
         Format::Json => out.json(&found)?,
@@ -108,16 +120,22 @@ pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failur
     Err(Failure::new(Exit::Damaged, "the store is damaged").advise(advice))
 }
 
-/// Progress comes line by line; the last line tells what was found, or why nothing could be.
-fn last_line(client: &Client, reply: &Reply) -> Result<Value, Failure> {
-    let text = String::from_utf8_lossy(&reply.body);
-    let line = text.lines().last().unwrap_or_default();
+/// Progress, as the lines before the last one tell it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Told {
+    done: u64,
+    of: u64,
+}
+
+/// What the last line tells: what was found, or why nothing could be.
+fn found_in(client: &Client, line: &[u8]) -> Result<Value, Failure> {
     let strange = |what: String| ClientError::Strange { server: client.server().clone(), what };
-    let last: Value = serde_json::from_str(line).map_err(|wrong| strange(format!("no JSON: {wrong}")))?;
+    let last: Value = serde_json::from_slice(line).map_err(|wrong| strange(format!("no JSON: {wrong}")))?;
     if let Some(status) = last["status"].as_u64() {
         let status = u16::try_from(status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
         let status = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        return Err(Problem::parse(client.server(), status, line.as_bytes()).into());
+        return Err(Problem::parse(client.server(), status, line).into());
     }
     if last["sound"].is_boolean() { Ok(last) } else { Err(strange("a check that did not end".to_owned()).into()) }
 }
@@ -195,7 +213,7 @@ async fn restore(
             None => sqlite::restore(env, backup.clone(), path.clone()).await,
         }
     };
-    working(env, "restoring", restoring).await.map_err(|error| not_restored(&error))?;
+    restored(env, &backup, &path, restoring).await.map_err(|error| not_restored(&error))?;
     note("tokens and subscriptions of before name another timeline now; positions stay");
     let mut out = Out::new();
     let (from, to) = (backup.to_string_lossy(), path.to_string_lossy());
@@ -209,6 +227,37 @@ async fn restore(
     }
     out.flush()
 }
+
+/// What the copy is called until the store has its name.
+const RESTORING: &str = ".restoring";
+
+/// Restores, and shows how far it is: the copy grows until it is as long as the backup.
+async fn restored<T>(env: &Env, backup: &Path, path: &Path, restoring: impl Future<Output = T>) -> T {
+    let mut copy = path.as_os_str().to_owned();
+    copy.push(RESTORING);
+    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), PathBuf::from(copy));
+    let sizes = move || Some((disk.size(&copy).ok()?, disk.size(&backup).ok()?));
+    let reach = Reach::default();
+    let looking = async {
+        loop {
+            env.sleep(LOOK).await;
+            if let Some((done, whole)) = env.run_blocking(sizes.clone()).await {
+                reach.tell(done, whole);
+            }
+        }
+    };
+    let restoring = async {
+        tokio::select! {
+            biased;
+            done = restoring => done,
+            () = looking => unreachable!("it is looked at for ever"),
+        }
+    };
+    working_towards(env, "restoring", &reach, restoring).await
+}
+
+/// How often the size of a copy is looked at.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The longest exported ledger, in bytes: some seven million erasures.
 const MAX_LEDGER: u64 = 1 << 30;

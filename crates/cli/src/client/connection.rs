@@ -2,7 +2,7 @@
 
 use std::io;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
@@ -50,6 +50,37 @@ impl Connection {
                 Err(late)
             }
         }
+    }
+
+    /// Makes a call whose reply comes line by line: tells `told` each line but the last, which it returns. The client's
+    /// deadline holds for all of it.
+    pub(super) async fn last_line(
+        &mut self,
+        call: &Call,
+        told: impl FnMut(&[u8]),
+    ) -> Result<Result<Bytes, Problem>, ClientError> {
+        let (env, waited) = (self.client.env.clone(), self.client.deadline);
+        let late = ClientError::Late { server: self.client.server.clone(), unsafe_call: !call.is_safe(), waited };
+        env.timeout(waited, self.lines(call, told)).await.unwrap_or(Err(late))
+    }
+
+    async fn lines(&mut self, call: &Call, mut told: impl FnMut(&[u8])) -> Result<Result<Bytes, Problem>, ClientError> {
+        let response = self.send(call).await?;
+        if !response.status().is_success() {
+            return Ok(Err(self.problem(call, response).await?));
+        }
+        let (mut body, mut read) = (Limited::new(response.into_body(), MAX_REPLY), BytesMut::new());
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|cause| self.broken(call, cause))?;
+            read.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+            // The last line may be the one that just ended.
+            while let Some(end) = memchr::memchr(b'\n', &read)
+                && end + 1 < read.len()
+            {
+                told(&read.split_to(end + 1));
+            }
+        }
+        Ok(Ok(read.freeze()))
     }
 
     /// Opens a reply whose body is read as it comes. The client's deadline holds for its beginning.

@@ -3,7 +3,7 @@
 mod connection;
 mod problem;
 mod server;
-mod sse;
+pub(crate) mod sse;
 
 use std::{io, time::Duration};
 
@@ -162,6 +162,15 @@ impl Client {
         let mut connection = self.connection();
         match connection.call(call).await? {
             Ok(reply) => Ok(reply),
+            Err(problem) => Err(connection.advise(problem).await.into()),
+        }
+    }
+
+    /// Makes one call whose reply comes line by line, and tells `told` each line but the last, which it returns.
+    pub(crate) async fn last_line(&self, call: &Call, told: impl FnMut(&[u8])) -> Result<Bytes, Failure> {
+        let mut connection = self.connection();
+        match connection.last_line(call, told).await? {
+            Ok(line) => Ok(line),
             Err(problem) => Err(connection.advise(problem).await.into()),
         }
     }

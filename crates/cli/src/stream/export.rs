@@ -9,7 +9,7 @@ use crate::{
     client::{Client, Target},
     event::{Event, one_line},
     exit::Failure,
-    output::{Out, note},
+    output::{Out, Reach, note, working_towards},
     pages::Pages,
 };
 
@@ -39,22 +39,34 @@ impl Export {
             self.stream.as_ref().map_or_else(|| Target::path(&["v1", "events"]), |stream| route(stream, "events"));
         let mut pages = Pages::new(client, target, PAGE);
         let mut sink = Sink::open(client, self.out.clone())?;
-        let (mut written, mut stubs) = (0_u64, 0_u64);
-        while let Some(page) = pages.next("events").await? {
-            for item in page.items()? {
-                if Event::of(item.get())?.is_stub() {
-                    stubs += 1;
-                    continue;
-                }
-                sink.line(&one_line(item.get())?)?;
-                written += 1;
-            }
-        }
+        let reach = Reach::default();
+        let writing = write(&mut pages, &mut sink, &reach);
+        let (written, stubs) = working_towards(client.env(), "exporting", &reach, writing).await?;
         sink.finish(client)?;
         let left_out = if stubs == 0 { String::new() } else { format!("; {stubs} whose data is gone were left out") };
         note(&format!("{written} events written{left_out}; `quorate stream import --stream-from stream` takes them"));
         Ok(())
     }
+}
+
+/// Writes every page; how many events were written, and how many mere stubs left out.
+async fn write(pages: &mut Pages, sink: &mut Sink, reach: &Reach) -> Result<(u64, u64), Failure> {
+    let (mut written, mut stubs) = (0_u64, 0_u64);
+    while let Some(page) = pages.next("events").await? {
+        for item in page.items()? {
+            if Event::of(item.get())?.is_stub() {
+                stubs += 1;
+                continue;
+            }
+            sink.line(&one_line(item.get())?)?;
+            written += 1;
+        }
+        // In the log's pages as a position, in a stream's as a version.
+        if let Some((done, whole)) = page.reach() {
+            reach.tell(done, whole);
+        }
+    }
+    Ok((written, stubs))
 }
 
 impl Sink {

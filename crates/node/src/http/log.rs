@@ -99,7 +99,7 @@ fn answer(
     events: page::Events,
     ends: Ends,
 ) -> Reply {
-    let members = format!(",\"scanned\":\"{}\"", ends.scanned);
+    let members = format!(",\"scanned\":\"{}\",\"head\":\"{}\"", ends.scanned, ends.head);
     let mut response = page::reply(node, page::Form::of(headers), since, events, &members)?;
     reply::token(response.headers_mut(), &node.streams.token(ends.head));
     if ends.scanned < ends.head {

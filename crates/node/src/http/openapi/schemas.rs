@@ -23,9 +23,10 @@ pub(super) fn schemas() -> Value {
                 "archiveid": { "description": "Which archive it was moved to", "allOf": [reference("Count")] },
             }))],
         },
-        "LogPage": object(&["events", "scanned"], json!({
+        "LogPage": object(&["events", "scanned", "head"], json!({
             "events": { "type": "array", "items": reference("RecordedEvent") },
             "scanned": { "description": "Every event up to here was looked at", "allOf": [reference("Count")] },
+            "head": { "description": "The last position of the log when the page was read", "allOf": [reference("Count")] },
         })),
         "StreamPage": object(&["events", "stream", "streamversion"], json!({
             "events": { "type": "array", "items": reference("RecordedEvent") },
