@@ -93,7 +93,7 @@ impl Configuration {
                     table.row([key, &entry.value.to_string(), &entry.source.to_string()]);
                 }
                 for limit in fixed_limits() {
-                    table.row([limit.name, &limit.value.to_string(), "fixed"]);
+                    table.row([&*limit.name, &limit.value.to_string(), "fixed"]);
                 }
                 table.print(&mut out)?;
             }

@@ -11,6 +11,8 @@ mod configuration;
 mod erasure;
 mod event;
 mod exit;
+#[cfg(test)]
+mod fuzzing;
 mod guarantees;
 mod import;
 mod input;

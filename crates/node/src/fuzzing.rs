@@ -83,36 +83,106 @@ pub fn settings(bytes: &[u8]) -> bool {
     Layers::defaults().file("quorate.toml", text).is_ok_and(|layers| layers.config().is_ok())
 }
 
+/// How many inputs are made up for each target.
+const MADE_UP: usize = 400;
+
+/// Tries `target` on `seeds` (names and bytes), on seeds with bits flipped and ends cut off, and on a bounded number of
+/// inputs made of pieces of seeds and of noise: the same ones each time. What libFuzzer does for hours, for a moment, with
+/// any compiler. Says what was not judged as its name says: a seed whose name begins with `bad-` is refused, any other taken.
+///
+/// # Panics
+/// Where the target does.
+pub fn exercise(target: Target, seeds: Vec<(String, Vec<u8>)>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let (mut taken, mut refused) = (0, 0);
+    for (name, seed) in &seeds {
+        let is_taken = target(seed);
+        if is_taken == name.starts_with("bad-") {
+            wrong.push(name.clone());
+        }
+        *(if is_taken { &mut taken } else { &mut refused }) += 1;
+        // Whatever a byte is changed to, and wherever it ends: an answer, and no panic.
+        for at in 0..seed.len().min(200) {
+            let mut changed = seed.clone();
+            changed[at] ^= 1 << (at % 8);
+            target(&changed);
+            target(&seed[..at]);
+        }
+    }
+    if taken == 0 || refused == 0 {
+        wrong.push(format!("a corpus has both, this one {taken} taken and {refused} refused"));
+    }
+    let mut dice = Dice(0x5eed);
+    for _ in 0..MADE_UP {
+        target(&made_up(&mut dice, &seeds));
+    }
+    wrong
+}
+
+/// An input of a few pieces: parts of seeds, bytes at random, bytes that often matter.
+fn made_up(dice: &mut Dice, seeds: &[(String, Vec<u8>)]) -> Vec<u8> {
+    const OFTEN: [&[u8]; 12] =
+        [b"\"", b"\\u0000", b"{", b"[", b"}", b"null", b"-1", b"1e999", b"\n\n", b"\0", b"\xff\xfe", b": "];
+    let mut input = Vec::new();
+    for _ in 0..1 + dice.below(5) {
+        match dice.below(4) {
+            0 => {
+                let count = dice.below(64);
+                input.extend(std::iter::repeat_with(|| dice.below(256) as u8).take(count));
+            }
+            1 => input.extend_from_slice(OFTEN[dice.below(OFTEN.len())]),
+            _ => {
+                let Some((_, seed)) = seeds.get(dice.below(seeds.len())) else { continue };
+                let from = dice.below(seed.len() + 1);
+                let to = from + dice.below((seed.len() - from).min(4_096) + 1);
+                input.extend_from_slice(&seed[from..to]);
+            }
+        }
+    }
+    input
+}
+
+/// SplitMix64.
+struct Dice(u64);
+
+impl Dice {
+    /// A number below `end`; 0 where that is 0.
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let end = end.max(1) as u64;
+        usize::try_from((x ^ (x >> 31)) % end).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the corpus is read where it lies in the tree")]
 mod tests {
-    use super::TARGETS;
+    use super::{TARGETS, exercise};
 
     #[test]
     fn every_decoder_takes_and_refuses_what_its_corpus_says() {
         let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-        let mut wrong = Vec::new();
         for (name, target) in TARGETS {
-            let (mut taken, mut refused) = (0, 0);
-            for entry in std::fs::read_dir(corpus.join(name)).unwrap_or_else(|cause| panic!("{name}: {cause}")) {
+            let folder = std::fs::read_dir(corpus.join(name)).unwrap_or_else(|cause| panic!("{name}: {cause}"));
+            let seed = |entry: std::io::Result<std::fs::DirEntry>| {
                 let path = entry.unwrap().path();
-                let seed = std::fs::read(&path).unwrap();
-                let is_taken = target(&seed);
-                let file = path.file_name().unwrap().to_string_lossy().into_owned();
-                if is_taken == file.starts_with("bad-") {
-                    wrong.push(format!("{name}/{file}"));
-                }
-                *(if is_taken { &mut taken } else { &mut refused }) += 1;
-                // Whatever a byte is changed to, and wherever it ends: an answer, and no panic.
-                for at in 0..seed.len().min(200) {
-                    let mut changed = seed.clone();
-                    changed[at] ^= 1 << (at % 8);
-                    target(&changed);
-                    target(&seed[..at]);
-                }
-            }
-            assert!(taken > 0 && refused > 0, "{name}: {taken} taken, {refused} refused");
+                (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())
+            };
+            let wrong = exercise(target, folder.map(seed).collect());
+            assert!(wrong.is_empty(), "{name}: {wrong:?}");
         }
-        assert!(wrong.is_empty(), "not judged as their names say: {wrong:?}");
+    }
+
+    #[test]
+    fn every_target_of_the_fuzzer_is_run_here_or_in_the_command_line() {
+        let targets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
+        let known = |name: &str| ["import_line", "sse"].contains(&name) || TARGETS.iter().any(|(known, _)| *known == name);
+        let files = std::fs::read_dir(targets).unwrap().map(|file| file.unwrap().path());
+        let names: Vec<String> = files.map(|file| file.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+        assert!(names.iter().all(|name| known(name)), "{names:?}");
+        assert_eq!(names.len(), TARGETS.len() + 2);
     }
 }

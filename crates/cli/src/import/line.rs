@@ -3,7 +3,7 @@
 //! Everything that can be told without the node is told here, with the column, so that a bad line costs no round trip.
 //! The event's own bytes are passed on; only a line with attributes that the store sets is written anew, without them.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use quorate_data::event::Timestamp;
 use quorate_foundations::name::Name;
@@ -154,9 +154,8 @@ impl<'t> Members<'t> {
     }
 
     fn check_doubles(&self) -> Result<(), Wrong<'t>> {
-        let double =
-            (1..self.members.len()).find(|n| self.members[..*n].iter().any(|(key, _)| *key == self.members[*n].0));
-        let Some(n) = double else { return Ok(()) };
+        let mut seen = BTreeSet::new();
+        let Some(n) = self.members.iter().position(|(key, _)| !seen.insert(&**key)) else { return Ok(()) };
         let (key, value) = &self.members[n];
         let why = "the member stands there twice".to_owned();
         Err(Wrong { column: self.column(value), attribute: Some(key.clone()), why })

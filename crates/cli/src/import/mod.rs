@@ -10,7 +10,7 @@
 mod batch;
 mod input;
 mod lane;
-mod line;
+pub(crate) mod line;
 mod report;
 
 use std::{path::PathBuf, pin::pin, sync::Arc, time::Duration};

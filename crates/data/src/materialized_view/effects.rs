@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// The longest text of an effect, in bytes.
-const MAX_PAYLOAD: usize = 64 << 10;
+pub(super) const MAX_PAYLOAD: usize = 64 << 10;
 /// Effects of one event.
-const MAX_PER_EVENT: u32 = 100;
+pub(super) const MAX_PER_EVENT: u32 = 100;
 
 /// Something to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]

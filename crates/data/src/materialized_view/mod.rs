@@ -115,6 +115,21 @@ pub use shared::Standing;
 pub use tx::ViewTx;
 pub use view::{Audit, BuildDescription, Description, Reading, ShardDescription, View};
 
+/// Every limit of views that cannot be set: its name, and the most there may be; bytes where the name ends so.
+pub fn fixed_limits() -> Vec<(&'static str, usize)> {
+    let own = [
+        ("builds", builds::MAX_BUILDS as usize),
+        ("count", builds::MAX_VIEWS as usize),
+        ("effect-bytes", effects::MAX_PAYLOAD),
+        ("effects-per-event", effects::MAX_PER_EVENT as usize),
+        ("name-bytes", name::MAX_BYTES),
+        ("page", Views::MAX_PAGE as usize),
+        ("tables-and-indexes", Schema::MAX_ENTRIES),
+        ("trial-events", scratch::MAX_EVENTS),
+    ];
+    own.into_iter().chain(declared::FIXED).chain(query::FIXED).collect()
+}
+
 /// The hash of an event's key, which says in which shard it belongs. Stored, so it never changes.
 fn key_hash(key: &str) -> u32 {
     crc32fast::hash(key.as_bytes())

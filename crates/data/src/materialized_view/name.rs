@@ -3,7 +3,7 @@
 use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 /// The longest name of a view or a table, in bytes.
-const MAX_BYTES: usize = 63;
+pub(super) const MAX_BYTES: usize = 63;
 
 /// A view's name: 1 to 63 small letters and digits in words joined by `-`, such as `loans-by-state`; it begins with a letter.
 ///

@@ -13,7 +13,7 @@ use crate::{
 /// The build whose tables never last.
 const SCRATCH: Build = Build::new(0);
 /// Events that are tried out at once.
-const MAX_EVENTS: usize = 1_000;
+pub(super) const MAX_EVENTS: usize = 1_000;
 
 /// Events to try a projection on.
 ///

@@ -40,6 +40,39 @@ pub struct Limits {
     pub registry_bytes: usize,
 }
 
+/// Every limit of schemas that a node's settings cannot change: its name, and the most there may be; bytes where the name
+/// ends so.
+pub fn fixed_limits() -> Vec<(&'static str, u64)> {
+    let Limits {
+        schema_depth,
+        subschemas,
+        in_place_depth,
+        expansion,
+        patterns,
+        pattern_bytes,
+        pattern_memory_bytes,
+        document_depth,
+        violations,
+        listing_visits,
+        ..
+    } = Limits::default();
+    let counts = [
+        ("compared-at-once", super::registry::COMPARING),
+        ("data-depth", document_depth),
+        ("depth", schema_depth),
+        ("findings", super::MAX_FINDINGS),
+        ("listing-visits", listing_visits),
+        ("one-value-depth", in_place_depth),
+        ("pattern-bytes", pattern_bytes),
+        ("pattern-memory-bytes", pattern_memory_bytes),
+        ("patterns", patterns),
+        ("subschemas", subschemas),
+        ("violations", violations),
+    ];
+    let written_out = ("subschemas-written-out", expansion);
+    counts.into_iter().map(|(name, most)| (name, most as u64)).chain([written_out]).collect()
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {

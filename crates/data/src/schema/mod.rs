@@ -87,7 +87,7 @@ pub use compat::{
     Certainty, Compatibility, Direction, Finding, MAX_FINDINGS, Undeclared, UnknownCompatibility, incompatibilities,
 };
 pub use document::{Schema, SchemaFault};
-pub use limits::Limits;
+pub use limits::{Limits, fixed_limits};
 pub use registrar::{Registered, Registrar, RegistrarError};
 pub use registry::{
     Checked, Incompatibility, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,

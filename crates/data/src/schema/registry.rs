@@ -82,7 +82,7 @@ impl Proposal {
 
 /// Schemas that are compared with others at one time. Comparing with a thousand versions takes seconds, and the threads are
 /// everybody's.
-const COMPARING: usize = 2;
+pub(super) const COMPARING: usize = 2;
 
 /// A shared handle on the [`Schemas`] in force. Clones are cheap and see each other's admissions.
 ///

@@ -2,6 +2,7 @@
 
 use quorate_data::{
     event::{NewEvent, Tags},
+    materialized_view, schema,
     store::{AppendBatch, Limits, Query, Rules, StreamMetadata, Verified},
     subscription::Subscriptions,
 };
@@ -10,10 +11,10 @@ use quorate_foundations::name::Name;
 use crate::http::limits;
 
 /// A limit that cannot be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedLimit {
     /// Its name: room, then what is limited.
-    pub name: &'static str,
+    pub name: String,
     /// The most there may be; bytes where the name ends so.
     pub value: u64,
 }
@@ -48,5 +49,40 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("subscriptions.leases", limits::LEASES as u64),
         ("subscriptions.pull", limits::PULL as u64),
     ];
-    limits.into_iter().map(|(name, value)| FixedLimit { name, value }).collect()
+    let mut all: Vec<FixedLimit> = limits.into_iter().map(|(name, value)| FixedLimit::of(name, value)).collect();
+    all.extend(schema::fixed_limits().into_iter().map(|(name, value)| FixedLimit::of(format!("schemas.{name}"), value)));
+    let of_views = materialized_view::fixed_limits().into_iter();
+    all.extend(of_views.map(|(name, value)| FixedLimit::of(format!("views.{name}"), value as u64)));
+    all.sort_by(|one, other| one.name.cmp(&other.name));
+    all
+}
+
+impl FixedLimit {
+    fn of(name: impl Into<String>, value: u64) -> Self {
+        Self { name: name.into(), value }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixed_limits;
+    use crate::config::Layers;
+
+    #[test]
+    fn the_page_names_every_setting_and_every_limit_with_its_value() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/settings.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let limits = fixed_limits();
+        let of_limits = limits.iter().map(|limit| format!("| `{}` | {} |", limit.name, limit.value));
+        let layers = Layers::defaults();
+        let of_settings = layers.entries().map(|(key, entry)| format!("| `{key}` | `{}` |", entry.value));
+        let missing: Vec<String> = of_settings.chain(of_limits).filter(|row| !page.contains(row.as_str())).collect();
+        assert!(missing.is_empty(), "rows that docs/guide/settings.md lacks:\n{}", missing.join("\n"));
+    }
+
+    #[test]
+    fn limits_are_named_once_and_in_order() {
+        let names: Vec<String> = fixed_limits().into_iter().map(|limit| limit.name).collect();
+        assert!(names.is_sorted_by(|one, other| one < other), "{names:?}");
+    }
 }

@@ -20,7 +20,7 @@ const TIME: Duration = Duration::from_secs(30);
 /// The memory that the view's tables may take meanwhile, in bytes.
 const BYTES: usize = 256 << 20;
 /// The most events that are listed.
-const MAX_CHANGES: usize = 1_000;
+pub(super) const MAX_CHANGES: usize = 1_000;
 
 /// The row that is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -45,5 +45,23 @@ pub use kind::{Kind, UnknownKind};
 pub use service::{Declaration, NotStarted};
 pub use source::{Fault, Faults, Format};
 
+/// What of documents, and of what they declare, is limited and cannot be set.
+pub(super) const FIXED: [(&str, usize); 14] = [
+    ("columns", Document::MAX_COLUMNS),
+    ("decimal-places", Kind::MAX_PLACES as usize),
+    ("document-bytes", Document::MAX_BYTES),
+    ("document-versions", keep::MAX_VERSIONS),
+    ("explained-changes", explain::MAX_CHANGES),
+    ("items-per-event", bind::MAX_ITEMS),
+    ("parameters", Document::MAX_STATEMENTS),
+    ("path-steps", path::MAX_STEPS),
+    ("rules", Document::MAX_RULES),
+    ("sample-events", Document::MAX_SAMPLES),
+    ("samples", Document::MAX_SAMPLES),
+    ("statement-depth", sql::grammar::MAX_DEPTH),
+    ("statement-tokens", sql::grammar::MAX_TOKENS),
+    ("statements", Document::MAX_STATEMENTS),
+];
+
 #[cfg(test)]
 mod tests;

@@ -101,7 +101,7 @@ impl FromStr for Condition {
 }
 
 /// Values beside each other in one condition.
-const MAX_LISTED: usize = 1_000;
+pub(super) const MAX_LISTED: usize = 1_000;
 
 impl Condition {
     /// The condition in SQL, where `of` stands before columns; its values go behind those in `params`.

@@ -42,3 +42,11 @@ pub use reading::{Answer, AnswerColumn, AsOf};
 pub(super) use reading::{Ask, Shown, row_bytes};
 pub use table::{ColumnDescription, TableDescription};
 pub(super) use table::{Tables, TablesOfBuilds};
+
+/// What of queries is limited and cannot be set.
+pub(super) const FIXED: [(&str, usize); 4] = [
+    ("query-conditions", RowsQuery::MAX_CONDITIONS),
+    ("query-listed-values", condition::MAX_LISTED),
+    ("query-order-columns", RowsQuery::MAX_ORDER),
+    ("query-statement-bytes", statement::MAX_BYTES),
+];

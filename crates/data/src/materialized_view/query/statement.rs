@@ -9,7 +9,7 @@ use super::{
 use crate::store::{SqlError, Statement, Value};
 
 /// The longest statement in bytes.
-const MAX_BYTES: usize = 256 << 10;
+pub(super) const MAX_BYTES: usize = 256 << 10;
 
 impl View {
     /// The rows of a query in SQL over the view's tables, by their names, with `$1`, `$2`, … for `params`. It is one

@@ -21,9 +21,9 @@ use super::{
 };
 
 /// How deep expressions and queries may be nested.
-const MAX_DEPTH: usize = 40;
+pub(in super::super) const MAX_DEPTH: usize = 40;
 /// The most words of a statement.
-const MAX_TOKENS: usize = 4_000;
+pub(in super::super) const MAX_TOKENS: usize = 4_000;
 
 /// Parses `sql`, which may name the tables in `shapes`.
 ///

@@ -8,7 +8,7 @@
 //!
 //! What is accepted is the grammar in [`grammar`] with the words in [`vocabulary`], and nothing else.
 
-mod grammar;
+pub(super) mod grammar;
 mod lexer;
 mod statement;
 mod vocabulary;
