@@ -12,6 +12,7 @@ mod http2;
 mod keys;
 mod lifecycle;
 mod node;
+mod queues;
 mod read;
 mod retention;
 mod schemas;
