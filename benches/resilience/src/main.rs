@@ -3,6 +3,8 @@
 //! One process, one figure after the other, all contenders of a figure in turns: what is printed is the median over the
 //! rounds, so that a machine whose speed drifts drifts for all.
 
+mod peers;
+
 use std::{
     future::{Future, poll_fn},
     hint::black_box,
@@ -36,11 +38,19 @@ use tower::{Layer as _, Service};
 const SUCCESS: Outcome = Outcome::Upstream(Class::Success);
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let after = |name| arguments.iter().skip_while(|argument| **argument != name).nth(1);
+    let (only, solo) = (after("--only"), arguments.iter().any(|argument| argument == "--solo"));
+    let quick = arguments.iter().any(|argument| argument == "--quick");
     let (rounds, calls) = if quick { (1, 100_000) } else { (9, 3_000_000) };
     println!("{:<28}{:>8}{:>10}{:>10}", "", "threads", "ns/call", "of ours");
     for threads in [1, 2] {
-        for (figure, contenders) in figures() {
+        for (figure, mut contenders) in figures() {
+            if only.is_some_and(|only| only != figure) {
+                continue;
+            }
+            // For a profile of ours.
+            contenders.truncate(if solo { 1 } else { usize::MAX });
             let mut spans = vec![Vec::new(); contenders.len()];
             for _ in 0..rounds {
                 for (contender, spans) in contenders.iter().zip(&mut spans) {
@@ -71,12 +81,12 @@ struct Contender {
 fn figures() -> Vec<(&'static str, Vec<Contender>)> {
     vec![
         ("atomic", vec![atomic_add(), clock()]),
-        ("breaker", vec![our_breaker(), failsafe(), recloser()]),
-        ("limiter", vec![our_limiter(), our_limiter_with_clock(), governor()]),
-        ("bulkhead", vec![our_bulkhead(false), our_bulkhead(true), tower_limit()]),
-        ("timeout", vec![our_timeout(), tower_timeout()]),
+        ("breaker", vec![our_breaker(), failsafe(), recloser(), peers::breaker()]),
+        ("limiter", vec![our_limiter(), our_limiter_with_clock(), governor(), peers::limiter()]),
+        ("bulkhead", vec![our_bulkhead(false), our_bulkhead(true), tower_limit(), peers::bulkhead()]),
+        ("timeout", vec![our_timeout(), tower_timeout(), peers::timeout()]),
         ("latency", vec![our_latency()]),
-        ("stack", vec![our_stack(), tower_stack()]),
+        ("stack", vec![our_stack(), tower_stack(), peers::stack()]),
     ]
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
-use quorate_node::config::{Config, ConfigError, LayerError, Layers};
+use quorate_node::config::{Config, ConfigError, FixedLimit, LayerError, Layers, fixed_limits};
 use quorate_runtime::Env;
 use serde_json::{Value, json};
 
@@ -72,21 +72,28 @@ impl Configuration {
         Ok(text.map(|text| (path, text)))
     }
 
-    /// `config show`: every setting, its value and where it came from. Settings that contradict each other are shown,
-    /// too, and then refused.
+    /// `config show`: every setting, its value and where it came from; then the limits that cannot be set. Settings that
+    /// contradict each other are shown, too, and then refused.
     pub(crate) async fn show(&self, env: &Env, format: Format) -> Result<(), Failure> {
         let layers = self.layers(env).await?;
         let mut out = Out::new();
         match format {
             Format::Json => {
                 let entry = |(key, entry): (&str, &quorate_node::config::Entry)| json!({ "key": key, "value": entry.value, "source": entry.source.to_string() });
-                out.json(&json!({ "settings": layers.entries().map(entry).collect::<Vec<Value>>() }))?;
+                let limit = |limit: FixedLimit| json!({ "limit": limit.name, "value": limit.value });
+                out.json(&json!({
+                    "settings": layers.entries().map(entry).collect::<Vec<Value>>(),
+                    "limits": fixed_limits().into_iter().map(limit).collect::<Vec<Value>>(),
+                }))?;
                 out.flush()?;
             }
             Format::Table => {
                 let mut table = Table::new([Column::Left("SETTING"), Column::Left("VALUE"), Column::Left("SOURCE")]);
                 for (key, entry) in layers.entries() {
                     table.row([key, &entry.value.to_string(), &entry.source.to_string()]);
+                }
+                for limit in fixed_limits() {
+                    table.row([limit.name, &limit.value.to_string(), "fixed"]);
                 }
                 table.print(&mut out)?;
             }

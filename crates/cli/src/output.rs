@@ -2,6 +2,7 @@
 
 mod items;
 mod table;
+mod working;
 
 use std::io::{self, IsTerminal, Write as _};
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 pub(crate) use self::{
     items::{Layout, cell, print},
     table::{Column, Table, plain},
+    working::working,
 };
 use crate::exit::Failure;
 

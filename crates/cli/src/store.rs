@@ -11,7 +11,7 @@ use crate::{
     client::{Call, Client, ClientError, JSON, Problem, Reply},
     configuration::Configuration,
     exit::{Exit, Failure, chain},
-    output::{Column, Format, Out, Table, note},
+    output::{Column, Format, Out, Table, note, working},
 };
 
 /// The least time that work on the whole store is given.
@@ -86,7 +86,8 @@ const KEYLESS: &str = "is not there, and nobody erased it";
 /// Checks the store and prints what was found; damage is a failure.
 pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
-    let reply = client.call(&Call::post("/v1/store/verify", JSON, "")).await?;
+    let call = Call::post("/v1/store/verify", JSON, "");
+    let reply = working(client.env(), "checking every stored byte", client.call(&call)).await?;
     let found = last_line(&client, &reply)?;
     let mut out = Out::new();
     match format {
@@ -140,7 +141,8 @@ fn print_findings(found: &Value, out: &mut Out) -> Result<(), Failure> {
 async fn backup(client: &Client, route: &str, name: &str, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
     let body = json!({ "to": name }).to_string();
-    let written = client.call(&Call::post(route, JSON, body)).await?.json(client.server())?;
+    let call = Call::post(route, JSON, body);
+    let written = working(client.env(), "writing a copy", client.call(&call)).await?.json(client.server())?;
     let mut out = Out::new();
     match format {
         Format::Json => out.json(&written)?,
@@ -155,7 +157,8 @@ async fn backup(client: &Client, route: &str, name: &str, format: Format) -> Res
 
 async fn scavenge(client: &Client, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
-    let done = client.call(&Call::post("/v1/store/scavenge", JSON, "")).await?.json(client.server())?;
+    let call = Call::post("/v1/store/scavenge", JSON, "");
+    let done = working(client.env(), "forgetting what expired", client.call(&call)).await?.json(client.server())?;
     let mut out = Out::new();
     match format {
         Format::Json => out.json(&done)?,
@@ -186,11 +189,13 @@ async fn restore(
     let made = env.run_blocking(move || disk.create_dir_all(&data)).await;
     made.map_err(|cause| Failure::io(config.data.display(), &cause))?;
     let path = config.store().path;
-    let restored = match erased {
-        Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger).await,
-        None => sqlite::restore(env, backup.clone(), path.clone()).await,
+    let restoring = async {
+        match erased {
+            Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger).await,
+            None => sqlite::restore(env, backup.clone(), path.clone()).await,
+        }
     };
-    restored.map_err(|error| not_restored(&error))?;
+    working(env, "restoring", restoring).await.map_err(|error| not_restored(&error))?;
     note("tokens and subscriptions of before name another timeline now; positions stay");
     let mut out = Out::new();
     let (from, to) = (backup.to_string_lossy(), path.to_string_lossy());

@@ -11,7 +11,8 @@ use quorate_foundations::{
 use crate::{
     event::{Position, Recorded},
     schema,
-    store::{Token, sqlite},
+    store::{Token, archive::ArchiveReader, erasure::Ledger, sqlite},
+    subscription::Lease,
 };
 
 /// An event as it lies in the log.
@@ -37,6 +38,38 @@ fn look_at(event: &Recorded) {
 pub fn token(bytes: &[u8]) -> bool {
     let Some(token) = text(bytes).and_then(|text| text.parse::<Token>().ok()) else { return false };
     assert_eq!(token.to_string().parse(), Ok(token), "a token is read back as it was written");
+    true
+}
+
+/// A lease.
+pub fn lease(bytes: &[u8]) -> bool {
+    let Some(lease) = text(bytes).and_then(|text| text.parse::<Lease>().ok()) else { return false };
+    assert_eq!(lease.to_string().parse(), Ok(lease), "a lease is read back as it was written");
+    true
+}
+
+/// A run of the index. Its checksum is made right, or nothing behind it would be reached.
+pub fn run(bytes: &[u8]) -> bool {
+    let Ok(positions) = sqlite::positions_of_run(bytes) else { return false };
+    assert!(positions.is_sorted(), "positions ascend");
+    true
+}
+
+/// An archive, and every event in it.
+pub fn archive(bytes: &[u8]) -> bool {
+    let file = std::io::Cursor::new(bytes.to_vec());
+    let Ok(mut archive) = ArchiveReader::open(Box::new(file)) else { return false };
+    while let Ok(event) = archive.next_event() {
+        let Some(event) = event else { return true };
+        look_at(&event);
+    }
+    false
+}
+
+/// A ledger of erasures, as it is kept beside the backups.
+pub fn ledger(bytes: &[u8]) -> bool {
+    let Some(ledger) = text(bytes).and_then(|text| Ledger::from_json(text).ok()) else { return false };
+    assert_eq!(Ledger::from_json(&ledger.to_json()).ok(), Some(ledger), "a ledger is read back as it was written");
     true
 }
 

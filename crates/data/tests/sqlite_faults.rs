@@ -23,6 +23,10 @@ use std::{
 use faulty::{What, Which};
 use quorate_data::{
     event::{NewEvent, Position, Version},
+    materialized_view::{
+        ViewName, Views,
+        declared::{Document, Format},
+    },
     store::{
         AppendError, ExpectedVersion, OpenError, ReadStream, Retire, Retry, SqlError, Store, StoreError, TransactError,
         sqlite::{self as embedded, Config},
@@ -570,4 +574,47 @@ async fn an_erasure_is_told_as_done_only_when_it_is_and_a_repeat_finishes_whatev
             assert!(nth < 900, "an erasure is not so much work");
         }
     }
+}
+
+/// A view that counts events.
+const COUNTING: &str = r#"
+    view = "counts"
+    version = 1
+
+    [tables.count]
+    key = "stream"
+    columns = { stream = "text", n = "integer" }
+
+    [[on]]
+    bind = { stream = "$.stream" }
+    sql = "INSERT INTO count (stream, n) VALUES (:stream, 1) ON CONFLICT (stream) DO UPDATE SET n = count.n + 1"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_view_that_a_full_disk_kept_from_starting_is_started_when_there_is_space() {
+    let bench = Bench::new();
+    let name = ViewName::new("counts").unwrap();
+    let store = bench.open().await.unwrap();
+    let views = Views::open(&store).await.unwrap();
+    views.declare(Document::read(COUNTING, Format::Toml).unwrap()).await.unwrap();
+    views.shut_down().await;
+    drop(views);
+    store.close().await.unwrap();
+
+    let store = bench.again(Some(store)).await;
+    let views = Views::open(&store).await.unwrap();
+    bench.fail(|what, _| (what == What::Write).then_some(ffi::SQLITE_FULL));
+    let failed = views.start_declared().await.expect("whoever opens the store goes on");
+    let [one] = failed.as_slice() else { panic!("{failed:?}") };
+    assert_eq!((&one.view, one.version), (&name, 1));
+    let view = views.get(&name).await.unwrap();
+    assert_eq!(view.describe().await.unwrap().not_started, [(1, one.reason.clone())]);
+
+    bench.mend();
+    store.append(batch("s", vec![event(1), event(2)])).await.unwrap();
+    view.wait(store.token(), Duration::from_secs(20)).await.unwrap();
+    assert!(view.describe().await.unwrap().not_started.is_empty());
+    let counted = view.query("SELECT n FROM {count}", Vec::new()).await.unwrap();
+    assert_eq!(counted.rows[0].at(0).as_i64(), Some(2));
+    views.shut_down().await;
 }

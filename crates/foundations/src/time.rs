@@ -59,16 +59,19 @@ macro_rules! steady {
             pub const ZERO: Self = Self(0);
 
             /// Reading from nanoseconds since the clock's start.
+            #[inline]
             pub const fn from_nanos(nanos: u64) -> Self {
                 Self(nanos)
             }
 
             /// Nanoseconds since the clock's start.
+            #[inline]
             pub const fn as_nanos(self) -> u64 {
                 self.0
             }
 
             /// How much later this reading is than `earlier`; zero if it is not later.
+            #[inline]
             pub const fn saturating_since(self, earlier: Self) -> Duration {
                 Duration::from_nanos(self.0.saturating_sub(earlier.0))
             }
@@ -76,6 +79,7 @@ macro_rules! steady {
 
         impl Add<Duration> for $name {
             type Output = Self;
+            #[inline]
             fn add(self, span: Duration) -> Self {
                 Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
             }

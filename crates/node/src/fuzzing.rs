@@ -12,13 +12,17 @@ use crate::{config::Layers, http::cloud_events};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 14] = [
+    ("archive", data::archive),
     ("block", data::block),
     ("cloud_event", cloud_event),
     ("cloud_event_batch", cloud_event_batch),
     ("cloud_event_binary", cloud_event_binary),
     ("event", data::event),
+    ("lease", data::lease),
+    ("ledger", data::ledger),
     ("name", data::name),
+    ("run", data::run),
     ("schema", data::schema),
     ("settings", settings),
     ("token", data::token),

@@ -21,6 +21,7 @@ use crate::{
     http::{
         Node, Surface,
         connection::{Open, TICK, Verdict, Watched},
+        limits, sending,
     },
     verbs::{Breakers, DurableSubscriptions, Idempotency, MessageQueues, OnceError, ViewCare},
     view_folder,
@@ -196,22 +197,25 @@ struct Spawner(Env);
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner {
     fn execute(&self, task: F) {
-        self.0.tasks().spawn("http2", task);
+        self.0.tasks().spawn("http2", sending::stream(task));
     }
 }
 
 /// hyper reads no clock here: `Date` is ours, and connections are watched from outside.
 fn builder(node: &Node) -> auto::Builder<Spawner> {
     let mut builder = auto::Builder::new(Spawner(node.env.clone()));
-    let max_header = node.config.http.max_header;
-    builder.http1().auto_date_header(false).max_buf_size(max_header).header_read_timeout(None);
-    let list = u32::try_from(max_header).unwrap_or(u32::MAX);
+    let http = &node.config.http;
+    builder.http1().auto_date_header(false).max_buf_size(http.max_header).header_read_timeout(None);
     builder
         .http2()
         .auto_date_header(false)
-        .max_header_list_size(list)
-        .max_concurrent_streams(128)
-        .max_send_buf_size(64 << 10);
+        .max_header_list_size(u32::try_from(http.max_header).unwrap_or(u32::MAX))
+        .max_concurrent_streams(u32::try_from(http.max_streams).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits::RESETS)
+        .max_local_error_reset_streams(limits::RESETS)
+        .initial_stream_window_size(limits::WINDOW)
+        .initial_connection_window_size(limits::WINDOW)
+        .max_send_buf_size(limits::SEND_BUFFER);
     builder
 }
 

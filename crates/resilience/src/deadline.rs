@@ -34,6 +34,7 @@ impl Deadline {
     pub const NEVER: Self = Self(Mono::from_nanos(u64::MAX));
 
     /// `span` from `now`.
+    #[inline]
     pub fn after(now: Mono, span: Duration) -> Self {
         Self(now + span)
     }
@@ -44,27 +45,32 @@ impl Deadline {
     }
 
     /// The moment; `None` if there is none.
+    #[inline]
     pub fn moment(self) -> Option<Mono> {
         (self != Self::NEVER).then_some(self.0)
     }
 
     /// How much is left; zero once it has passed.
+    #[inline]
     pub fn remaining(self, now: Mono) -> Duration {
         if self == Self::NEVER { Duration::MAX } else { self.0.saturating_since(now) }
     }
 
     /// Whether it has passed.
+    #[inline]
     pub fn has_passed(self, now: Mono) -> bool {
-        self.remaining(now).is_zero()
+        self.0 <= now && self != Self::NEVER
     }
 
     /// Whether work that takes `span` could end before it. At it is too late.
+    #[inline]
     pub fn allows(self, now: Mono, span: Duration) -> bool {
-        self.remaining(now) > span
+        self.0 > now + span || self == Self::NEVER
     }
 
     /// The earlier of the two.
     #[must_use]
+    #[inline]
     pub fn earliest(self, other: Self) -> Self {
         self.min(other)
     }

@@ -73,14 +73,20 @@ impl Latency {
 
     /// How long half of the calls take at most; computed at most a hundred times per window. `None` while too few calls are
     /// known, which also ends what a wrong median could do: if nothing is called because of it, it is soon forgotten.
+    #[inline]
     pub fn median(&self, now: Mono) -> Option<Duration> {
         if now.as_nanos() >= self.median.until.load(Ordering::Relaxed) {
-            let nanos = self.quantile(now, 0.5).map_or(u64::MAX, |span| span.as_nanos() as u64);
-            self.median.nanos.store(nanos, Ordering::Relaxed);
-            self.median.until.store(now.as_nanos().saturating_add(self.half_nanos / 50), Ordering::Relaxed);
+            self.compute_median(now);
         }
         let nanos = self.median.nanos.load(Ordering::Relaxed);
         (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
+    }
+
+    #[cold]
+    fn compute_median(&self, now: Mono) {
+        let nanos = self.quantile(now, 0.5).map_or(u64::MAX, |span| span.as_nanos() as u64);
+        self.median.nanos.store(nanos, Ordering::Relaxed);
+        self.median.until.store(now.as_nanos().saturating_add(self.half_nanos / 50), Ordering::Relaxed);
     }
 
     /// How long the part `q` of the calls takes at most: 0.95 says what only one in twenty exceeds. `None` while fewer than

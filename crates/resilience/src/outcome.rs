@@ -153,9 +153,22 @@ pub enum Rejection {
     /// Too many calls in a time.
     #[error(transparent)]
     Limit(#[from] rate_limit::Rejected),
+    /// A rate limit that several processes share can't be asked, and was declared to refuse then.
+    #[error("the shared rate limit can't be asked, and refuses meanwhile")]
+    Uncounted,
     /// What is left of the deadline is too short to be worth trying.
     #[error(transparent)]
     Deadline(#[from] timeout::Hopeless),
+}
+
+impl From<rate_limit::SharedRejected> for Rejection {
+    fn from(rejected: rate_limit::SharedRejected) -> Self {
+        match rejected {
+            rate_limit::SharedRejected::Limit(rejected) => Self::Limit(rejected),
+            // Why was told where it was asked.
+            rate_limit::SharedRejected::Unavailable(_) | rate_limit::SharedRejected::Silent { .. } => Self::Uncounted,
+        }
+    }
 }
 
 impl Rejection {
@@ -164,7 +177,7 @@ impl Rejection {
         match self {
             Self::Breaker(_) => Refuser::Breaker,
             Self::Bulkhead(_) => Refuser::Bulkhead,
-            Self::Limit(_) => Refuser::Limit,
+            Self::Limit(_) | Self::Uncounted => Refuser::Limit,
             Self::Deadline(_) => Refuser::Deadline,
         }
     }
@@ -174,7 +187,7 @@ impl Rejection {
         match self {
             Self::Breaker(rejected) => rejected.remaining,
             Self::Limit(rejected) => rejected.wait,
-            Self::Bulkhead(_) | Self::Deadline(_) => None,
+            Self::Bulkhead(_) | Self::Uncounted | Self::Deadline(_) => None,
         }
     }
 }

@@ -32,6 +32,7 @@ impl Drop for Mine {
 }
 
 /// The lane of this thread. Whoever asks while the thread is being torn down is a guest.
+#[inline]
 pub(crate) fn lane() -> Lane {
     MINE.try_with(|mine| mine.0).unwrap_or(Lane::GUEST)
 }

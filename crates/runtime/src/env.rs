@@ -93,6 +93,7 @@ impl Env {
     }
 
     /// The monotonic clock.
+    #[inline]
     pub fn mono(&self) -> Mono {
         self.parts.clocks.mono()
     }

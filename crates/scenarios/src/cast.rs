@@ -37,6 +37,8 @@ pub(crate) struct Member {
     work: Work,
     /// Whether the log is read for the last time only after this one has ended.
     is_writer: bool,
+    /// Whether nothing could be judged without this one.
+    pub(crate) is_witness: bool,
 }
 
 impl Cast {
@@ -83,7 +85,7 @@ impl Cast {
                 Ok(())
             })
         });
-        self.members.push(Member { name: name.to_owned(), work, is_writer: true });
+        self.members.push(Member { name: name.to_owned(), work, is_writer: true, is_witness: false });
         self
     }
 
@@ -94,7 +96,7 @@ impl Cast {
         R: Future<Output = Result<(), String>> + Send + 'static,
     {
         let work: Work = Arc::new(move |hand| Box::pin(work(hand)));
-        self.members.push(Member { name: name.to_owned(), work, is_writer: false });
+        self.members.push(Member { name: name.to_owned(), work, is_writer: false, is_witness: false });
         self
     }
 
@@ -107,7 +109,7 @@ impl Cast {
                 Ok(())
             })
         });
-        let last = Member { name: "last reader".to_owned(), work, is_writer: false };
+        let last = Member { name: "last reader".to_owned(), work, is_writer: false, is_witness: true };
         self.members.iter().cloned().chain([last]).collect()
     }
 

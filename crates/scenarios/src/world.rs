@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use quorate_runtime::Env;
 use quorate_sim::{OutOfContract, Sim};
 
 use crate::{
@@ -20,11 +21,12 @@ pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
     let shared = Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace };
     let mut clients = BTreeMap::new();
     for member in cast.members(&shared.busy) {
-        let (shared, name) = (shared.clone(), member.name.clone());
-        let host = sim.client(&name, move |env| {
+        let (shared, name, is_witness) = (shared.clone(), member.name.clone(), member.is_witness);
+        let work = move |env: Env| {
             let rng = env.random("hand");
             member.work(shared.hand(&member.name, env, rng, to))
-        });
+        };
+        let host = if is_witness { sim.witness(&name, work) } else { sim.client(&name, work) };
         clients.insert(name, host);
     }
     cast.set(&mut sim, node, &clients);

@@ -23,6 +23,7 @@ use quorate_runtime::{BoxFuture, random::Rng};
 
 use crate::{
     disk::{Running, SimDisk},
+    escape::{self, Border},
     host::{HostId, Life},
     trace::Trace,
 };
@@ -43,6 +44,7 @@ struct Inner {
     ready: Arc<Mutex<Vec<TaskId>>>,
     state: Mutex<State>,
     trace: Trace,
+    border: Border,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +65,7 @@ struct State {
     disks: BTreeMap<HostId, SimDisk>,
     rng: Rng,
     panics: Vec<Panic>,
+    escapes: Vec<Escape>,
 }
 
 struct Task {
@@ -77,6 +80,7 @@ struct TaskWaker {
     id: TaskId,
     queued: AtomicBool,
     ready: Arc<Mutex<Vec<TaskId>>>,
+    border: Border,
 }
 
 struct Timer {
@@ -111,6 +115,7 @@ impl Wake for TaskWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.border.woken();
         if !self.queued.swap(true, Ordering::Relaxed) {
             lock(&self.ready).push(self.id);
         }
@@ -136,6 +141,16 @@ pub(crate) enum Stopped {
     Spinning,
     /// A task panicked.
     Panicked,
+    /// A task asked something of the machine that the world runs on.
+    Escaped,
+}
+
+/// What a task did to the machine that the world runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Escape {
+    pub(crate) host: HostId,
+    pub(crate) task: &'static str,
+    pub(crate) what: String,
 }
 
 impl Executor {
@@ -151,8 +166,10 @@ impl Executor {
             disks: BTreeMap::new(),
             rng,
             panics: Vec::new(),
+            escapes: Vec::new(),
         };
-        let inner = Inner { now: AtomicU64::new(0), ready: Arc::default(), state: Mutex::new(state), trace };
+        let (now, ready, border) = (AtomicU64::new(0), Arc::default(), Border::default());
+        let inner = Inner { now, ready, state: Mutex::new(state), trace, border };
         Self { inner: Arc::new(inner) }
     }
 
@@ -176,7 +193,8 @@ impl Executor {
         }
         let id = TaskId(state.next);
         state.next += 1;
-        let waker = TaskWaker { id, queued: AtomicBool::new(true), ready: self.inner.ready.clone() };
+        let (ready, border) = (self.inner.ready.clone(), self.inner.border.clone());
+        let waker = TaskWaker { id, queued: AtomicBool::new(true), ready, border };
         state.tasks.insert(id, Task { name, host, future: Some(future), waker: Arc::new(waker) });
         lock(&self.inner.ready).push(id);
     }
@@ -235,6 +253,16 @@ impl Executor {
         self.state().panics.clone()
     }
 
+    /// The border of the world.
+    pub(crate) fn border(&self) -> &Border {
+        &self.inner.border
+    }
+
+    /// What tasks did outside of the world.
+    pub(crate) fn escapes(&self) -> Vec<Escape> {
+        self.state().escapes.clone()
+    }
+
     /// Names of the tasks of `host` that have not ended.
     pub(crate) fn unfinished(&self, host: HostId) -> Vec<&'static str> {
         self.state().tasks.values().filter(|task| task.host == host).map(|task| task.name).collect()
@@ -262,6 +290,9 @@ impl Executor {
                     return Stopped::Spinning;
                 }
                 self.poll(id);
+                if !self.state().escapes.is_empty() {
+                    return Stopped::Escaped;
+                }
                 self.pass(POLL);
             } else if self.advance(end) {
                 polls = 0;
@@ -350,12 +381,15 @@ impl Executor {
             }
         }
         drop(running);
+        if let Some(what) = self.inner.border.crossed() {
+            self.state().escapes.push(Escape { host, task: name, what });
+        }
     }
 
     fn panicked(&self, host: HostId, task: &'static str, panic: &(dyn std::any::Any + Send)) {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        let what = text.unwrap_or_else(|| "a panic without a message".to_owned());
+        let what = text.map_or_else(|| "a panic without a message".to_owned(), escape::explained);
         self.state().panics.push(Panic { host, task, what });
     }
 

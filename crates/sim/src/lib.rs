@@ -22,6 +22,7 @@ mod blocking;
 pub mod check;
 mod clock;
 pub mod disk;
+mod escape;
 mod executor;
 mod host;
 mod nemesis;

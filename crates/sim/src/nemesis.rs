@@ -93,6 +93,20 @@ impl Draw<'_> {
         self.servers.iter().chain(self.clients).nth(nth).cloned().unwrap_or_default()
     }
 
+    /// Anybody but `one`, unless there is nobody else.
+    fn other_than(&mut self, one: &str) -> String {
+        let others: Vec<&String> = self.servers.iter().chain(self.clients).filter(|name| *name != one).collect();
+        let nth = usize::try_from(self.rng.below(others.len().max(1) as u64)).unwrap_or(0);
+        others.get(nth).map_or_else(|| one.to_owned(), |name| (*name).clone())
+    }
+
+    /// Some of all, neither none nor everybody.
+    fn group(&mut self) -> Vec<String> {
+        let everybody: Vec<String> = self.servers.iter().chain(self.clients).cloned().collect();
+        let group: Vec<String> = everybody.iter().filter(|_| self.rng.below(2) == 0).cloned().collect();
+        if group.is_empty() || group.len() == everybody.len() { vec![self.server()] } else { group }
+    }
+
     /// Short spans are as likely as long ones are: between a millisecond and ten seconds.
     fn span(&mut self) -> Duration {
         let scale = [10, 100, 1_000, 10_000][self.index(4)];
@@ -118,19 +132,17 @@ impl Draw<'_> {
     fn network(&mut self, kind: Kind) -> NetworkFault {
         match kind {
             Kind::Cut => {
-                let (from, to, span) = (self.anybody(), self.server(), self.span());
+                let to = self.server();
+                let (from, span) = (self.other_than(&to), self.span());
                 let turned = self.rng.below(2) == 0;
                 let (from, to) = if turned { (to, from) } else { (from, to) };
                 NetworkFault::Cut { from, to, span }
             }
-            Kind::Partition => {
-                let everybody: Vec<String> = self.servers.iter().chain(self.clients).cloned().collect();
-                let group = everybody.into_iter().filter(|_| self.rng.below(2) == 0).collect();
-                NetworkFault::Partition { group, span: self.span() }
-            }
+            Kind::Partition => NetworkFault::Partition { group: self.group(), span: self.span() },
             Kind::Slow => {
                 let extra = Duration::from_millis(1 + self.rng.below(500));
-                NetworkFault::Slow { a: self.anybody(), b: self.server(), extra, span: self.span() }
+                let b = self.server();
+                NetworkFault::Slow { a: self.other_than(&b), b, extra, span: self.span() }
             }
             Kind::Reset => NetworkFault::Reset { host: self.anybody() },
             _ => NetworkFault::LoseConnects { host: self.server(), span: self.span() },

@@ -14,7 +14,7 @@ pub struct Outcome {
     pub seed: u64,
     /// What the seed's world was like.
     pub swarm: Swarm,
-    /// Its clients, also those that were absent.
+    /// Its clients, also those that were absent, but no witnesses: whoever can be left out.
     pub clients: Vec<String>,
     /// What was to go wrong in it.
     pub plan: FaultPlan,

@@ -20,34 +20,57 @@ use crate::{Outcome, Settings, Sim, executor::lock};
 const SEED: &str = "QUORATE_SIM_SEED";
 /// Has more or fewer seeds run than the test says.
 const SEEDS: &str = "QUORATE_SIM_SEEDS";
+/// What a line of a process begins with that tells the trace of its seed.
+const TRACE: &str = "trace of this seed: ";
+
+/// So many of a test's seeds are run a second time: a program that asks the operating system for the time, for randomness or for
+/// the order of a hash map is not the same program then.
+const TWICE: u64 = 3;
 
 /// The one seed that this process was started for, by [`first_failure`] or by hand.
 pub fn own_seed() -> Option<u64> {
     number(SEED)
 }
 
-/// Runs `scenario` for `seeds` seeds, and panics with the first that fails. What [`sim_test`](crate::sim_test) expands to.
+/// Runs `scenario` for `seeds` seeds, and panics with the first that fails, or that is not the same world when it is run again,
+/// which is tried with the first three. What [`sim_test`](crate::sim_test) expands to.
 ///
 /// `test` is the test's path as `module_path!` gives it. `QUORATE_SIM_SEED` in the environment has this process run that one
 /// seed; `QUORATE_SIM_SEEDS` replaces the number of seeds.
 ///
 /// # Panics
-/// When a seed fails; the message ends with the command that runs it again.
+/// When a seed fails, and when a seed is two worlds; the message ends with the command that runs it again.
 pub fn run(test: &str, seeds: u64, scenario: fn(Sim) -> Outcome) {
     if let Some(seed) = own_seed() {
         let outcome = scenario(Sim::new(seed, Settings::default()));
         assert!(outcome.passed(), "seed {seed}: {}", sentences(&outcome));
-        println!("seed {seed}: trace {} after {} steps", outcome.trace, outcome.steps);
+        println!("\n{TRACE}{} after {} steps", outcome.trace, outcome.steps);
         return;
     }
     let name = test.split_once("::").map_or(test, |(_, name)| name);
     let seeds = seeds_or(seeds);
+    let again = |seed: u64| format!("to run it again: {SEED}={seed} cargo test {name} -- --exact --nocapture");
     if let Some((seed, output)) = first_failure(name, seeds) {
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        panic!(
-            "seed {seed} of {seeds} failed\n{out}{err}\nto run it again: {SEED}={seed} cargo test {name} -- --exact --nocapture"
+        panic!("seed {seed} of {seeds} failed\n{out}{err}\n{}", again(seed));
+    }
+    for seed in 0..seeds.min(TWICE) {
+        let (first, second) = (in_a_process(name, seed, &[]), in_a_process(name, seed, &[]));
+        let (first, second) = (trace(&first), trace(&second));
+        assert!(first.is_some(), "seed {seed} passed without a word of its trace\n{}", again(seed));
+        assert!(
+            first == second,
+            "seed {seed} is not the same world twice ({first:?}, then {second:?}): something in it is not taken from `Env`, such as \
+             the time, randomness, or the order of a `HashMap`\n{}",
+            again(seed)
         );
     }
+}
+
+/// What a process told of its seed's trace.
+fn trace(output: &Output) -> Option<String> {
+    let told = String::from_utf8_lossy(&output.stdout);
+    told.lines().find_map(|line| line.strip_prefix(TRACE)).map(str::to_owned)
 }
 
 /// How many seeds a test runs that runs `usual` of them: more or fewer, if the environment says so.

@@ -36,6 +36,13 @@ impl Trace {
         lock(&self.0).add(at, host, what, detail);
     }
 
+    /// These bytes arrived at `host`.
+    pub(crate) fn bytes(&self, at: u64, host: HostId, what: &'static str, bytes: &[u8]) {
+        let mut hashed = lock(&self.0);
+        hashed.add(at, host, what, bytes.len() as u64);
+        hashed.buffer.extend_from_slice(bytes);
+    }
+
     /// How many things happened.
     pub(crate) fn steps(&self) -> u64 {
         lock(&self.0).steps

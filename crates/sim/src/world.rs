@@ -70,8 +70,8 @@ pub(crate) enum Signal {
     Ended { host: HostId, result: Result<(), String> },
     /// The program ended itself, since going on could break a promise.
     Fatal { host: HostId, why: String },
-    /// The machine lost power inside a disk operation.
-    PowerLost { host: HostId },
+    /// The machine lost power inside a disk operation, and has none for so long.
+    PowerLost { host: HostId, down: Duration },
 }
 
 pub(crate) type Signals = Arc<Mutex<Vec<Signal>>>;
@@ -188,6 +188,17 @@ impl Sim {
             return self.add(name, true, Arc::new(|_| Box::pin(async { Ok(()) })));
         }
         self.add(name, true, Arc::new(move |env| Box::pin(program(env))))
+    }
+
+    /// A client without whom nothing could be judged: what it saw in the end is what others are held to. It is never absent.
+    pub fn witness<F, R>(&mut self, name: &str, program: F) -> HostId
+    where
+        F: Fn(Env) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        let id = self.add(name, true, Arc::new(move |env| Box::pin(program(env))));
+        self.host(id).is_witness = true;
+        id
     }
 
     /// Whether the settings have the client `name` do nothing, so that nobody should wait for what it does.

@@ -10,7 +10,7 @@ use quorate_runtime::{
     Env,
     fault::{Fault, FaultPlan, NetworkFault, Planned, ProcessFault},
 };
-use quorate_sim::{Outcome, Settings, Sim, Swarm, sim_test};
+use quorate_sim::{Outcome, Settings, Sim, Swarm, sim_test, testing};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn text(cause: std::io::Error) -> String {
@@ -263,4 +263,232 @@ fn a_server_that_dies_loses_its_tasks_and_is_started_again() {
     let beats = beats.lock().unwrap().clone();
     assert!(beats.iter().all(|at| !(1_001..1_300).contains(at)), "{beats:?}");
     assert!(beats.iter().any(|at| (1_300..1_310).contains(at)), "{beats:?}");
+}
+
+/// A world of one program, in which nothing goes wrong.
+fn alone<F, R>(program: F) -> Outcome
+where
+    F: Fn(Env) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), String>> + Send + 'static,
+{
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), ..Settings::default() });
+    sim.client("program", program);
+    sim.run()
+}
+
+fn told(outcome: &Outcome) -> (&str, &str) {
+    let [violation] = outcome.violations.as_slice() else { panic!("{:?}", outcome.violations) };
+    (&violation.rule, &violation.what)
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what a program does that must not")]
+fn a_task_given_to_tokio_leaves_the_world_and_is_told_where() {
+    let outcome = alone(|_| async { tokio::spawn(async {}).await.map_err(|failed| failed.to_string()) });
+    let (rule, what) = told(&outcome);
+    assert_eq!(rule, "nothing leaves the world");
+    assert!(what.contains("`main` of program") && what.contains("world.rs:") && what.contains("env.tasks()"), "{what}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "what a program does that must not")]
+fn work_given_to_threads_of_tokio_leaves_the_world() {
+    let outcome = alone(|_| async { tokio::task::spawn_blocking(|| ()).await.map_err(|failed| failed.to_string()) });
+    let (rule, what) = told(&outcome);
+    assert_eq!(rule, "nothing leaves the world");
+    assert!(what.contains("env.run_blocking"), "{what}");
+}
+
+#[test]
+fn a_task_woken_by_a_thread_leaves_the_world() {
+    let outcome = alone(|env| async move {
+        let (tell, hear) = tokio::sync::oneshot::channel();
+        let (go, gone) = std::sync::mpsc::channel();
+        #[expect(clippy::disallowed_methods, reason = "what a simulated program must not do")]
+        let thread = std::thread::spawn(move || (gone.recv(), tell.send(())));
+        env.tasks().spawn("impatient", async move {
+            // Only once the other task waits.
+            go.send(()).unwrap();
+            thread.join().unwrap().1.unwrap();
+        });
+        hear.await.map_err(|gone: tokio::sync::oneshot::error::RecvError| gone.to_string())
+    });
+    let (rule, what) = told(&outcome);
+    assert_eq!(rule, "nothing leaves the world");
+    assert!(what.contains("a thread that is not the world's"), "{what}");
+}
+
+#[test]
+fn whoever_sleeps_with_tokio_is_told_how_to_sleep() {
+    #[expect(clippy::disallowed_methods, reason = "what a simulated program must not do")]
+    let outcome = alone(|_| async {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        Ok(())
+    });
+    let (rule, what) = told(&outcome);
+    assert_eq!(rule, "no panic");
+    assert!(what.contains("`env.sleep`"), "{what}");
+}
+
+/// What a client hears of a server that answers its byte, and 5 ms later meets with `fault`: what was read, when it was told of an
+/// end or an error, both in milliseconds of true time.
+fn last_words(faults: Vec<Planned>) -> (Vec<u64>, Option<u64>) {
+    let settings = Settings { swarm: Some(Swarm::calm()), plan: Some(FaultPlan::new(faults)), ..Settings::default() };
+    let mut sim = Sim::new(1, settings);
+    let time = sim.true_time();
+    let server = sim.server("server", move |env| {
+        let time = time.clone();
+        async move {
+            let listener = env.net().listen("0.0.0.0:80".parse().unwrap()).await.map_err(text)?;
+            let accepted = env.tasks().stop().run_until_cancelled(listener.accept()).await;
+            let Some(Ok((mut io, _))) = accepted else { return Ok(()) };
+            let until = Duration::from_millis(995).saturating_sub(Duration::from_nanos(time.nanos()));
+            env.sleep(until).await;
+            io.write_all(b"a").await.map_err(text)?;
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    let heard = Arc::new(Mutex::new((Vec::new(), None)));
+    let (to, time, told) = (sim.address(server, 80), sim.true_time(), heard.clone());
+    sim.client("client", move |env| {
+        let (time, told) = (time.clone(), told.clone());
+        async move {
+            env.sleep(Duration::from_millis(200)).await;
+            let mut io = env.net().connect(to).await.map_err(text)?;
+            let listening = async {
+                let mut byte = [0];
+                while io.read_exact(&mut byte).await.is_ok() {
+                    told.lock().unwrap().0.push(time.nanos() / 1_000_000);
+                }
+                told.lock().unwrap().1 = Some(time.nanos() / 1_000_000);
+            };
+            let _ = env.timeout(Duration::from_secs(30), listening).await;
+            Ok(())
+        }
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed(), "{:?}", outcome.violations);
+    std::mem::take(&mut *heard.lock().unwrap())
+}
+
+fn killed(millis: u64) -> Planned {
+    at(millis, Fault::Process(ProcessFault::Kill { host: "server".into(), down: Duration::from_secs(1) }))
+}
+
+#[test]
+fn what_a_program_sent_before_it_was_killed_arrives_and_then_its_end() {
+    // The byte is on its way for 200 to 400 microseconds.
+    let (read, end) = last_words(vec![killed(996)]);
+    assert_eq!((read.len(), end.is_some_and(|end| end < 1_000)), (1, true), "{read:?} {end:?}");
+    let (read, end) = last_words(vec![killed(990)]);
+    assert_eq!((read.len(), end.is_some()), (0, true));
+}
+
+#[test]
+fn nobody_hears_of_a_death_behind_a_cut_before_it_is_over() {
+    let span = Duration::from_secs(5);
+    let cut = NetworkFault::Cut { from: "server".into(), to: "client".into(), span };
+    let (read, end) = last_words(vec![at(990, Fault::Network(cut)), killed(1_000)]);
+    assert!(read.iter().chain(&end).all(|at| (5_990..6_000).contains(at)) && read.len() == 1, "{read:?} {end:?}");
+}
+
+#[test]
+fn whoever_only_listens_never_hears_that_a_machine_lost_power() {
+    let lost = ProcessFault::PowerLoss { host: "server".into(), down: Duration::from_secs(1) };
+    let (read, end) = last_words(vec![at(1_000, Fault::Process(lost))]);
+    assert_eq!((read.len(), end), (1, None));
+}
+
+#[test]
+fn a_machine_that_lost_power_in_a_disk_operation_is_off_as_long_as_the_plan_says() {
+    let lost =
+        ProcessFault::PowerLossAtDisk { host: "server".into(), operation: 1, down: Duration::from_millis(7_000) };
+    let plan = FaultPlan::new(vec![at(80, Fault::Process(lost))]);
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let starts = Arc::new(Mutex::new(Vec::new()));
+    let (of_server, time) = (starts.clone(), sim.true_time());
+    sim.server("server", move |env| {
+        of_server.lock().unwrap().push(time.nanos() / 1_000_000);
+        async move {
+            env.sleep(Duration::from_millis(100)).await;
+            let disk = env.disk().clone();
+            let _ = env.run_blocking(move || disk.create_dir_all("folder".as_ref())).await;
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    sim.client("clock", |env| async move {
+        env.sleep(Duration::from_secs(9)).await;
+        Ok(())
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed(), "{:?}", outcome.violations);
+    let starts = starts.lock().unwrap().clone();
+    assert!(
+        starts.len() == 2 && (7_000..7_200).contains(&(starts[1] - starts[0])),
+        "{starts:?} {:?}",
+        outcome.injected
+    );
+}
+
+#[test]
+fn a_short_pause_within_a_long_one_does_not_end_it() {
+    let pause = |span| Fault::Process(ProcessFault::Pause { host: "beater".into(), span: Duration::from_millis(span) });
+    let plan = FaultPlan::new(vec![at(1_000, pause(5_000)), at(2_000, pause(100))]);
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let beats = Arc::new(Mutex::new(Vec::new()));
+    let (told, time) = (beats.clone(), sim.true_time());
+    sim.client("beater", move |env| {
+        let (told, time) = (told.clone(), time.clone());
+        async move {
+            while time.nanos() < 8_000_000_000 {
+                told.lock().unwrap().push(time.nanos() / 1_000_000);
+                env.sleep(Duration::from_millis(100)).await;
+            }
+            Ok(())
+        }
+    });
+    assert!(sim.run().passed());
+    let beats = beats.lock().unwrap().clone();
+    assert!(beats.iter().all(|at| !(1_001..6_000).contains(at)), "{beats:?}");
+    assert!(beats.len() > 20, "{beats:?}");
+}
+
+#[test]
+fn a_witness_cannot_be_left_out() {
+    let settings = Settings { swarm: Some(Swarm::calm()), absent: vec!["witness".into()], ..Settings::default() };
+    let mut sim = Sim::new(1, settings);
+    let came = Arc::new(Mutex::new(false));
+    let told = came.clone();
+    sim.witness("witness", move |_| {
+        *told.lock().unwrap() = true;
+        async { Ok(()) }
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed() && *came.lock().unwrap());
+    assert!(outcome.clients.is_empty(), "nobody should try: {:?}", outcome.clients);
+}
+
+/// Asks the operating system for randomness.
+fn careless(mut sim: Sim) -> Outcome {
+    sim.client("careless", |env| async move {
+        let seeds = std::collections::hash_map::RandomState::new();
+        let drawn = std::hash::BuildHasher::hash_one(&seeds, 1);
+        env.sleep(Duration::from_nanos(drawn % 1_000_000_007)).await;
+        Ok(())
+    });
+    sim.run()
+}
+
+#[test]
+fn a_seed_that_is_another_world_each_time_fails_its_test() {
+    let run = || testing::run("world::a_seed_that_is_another_world_each_time_fails_its_test", 4, careless);
+    if testing::own_seed().is_some() {
+        return run();
+    }
+    let panic = std::panic::catch_unwind(run).unwrap_err();
+    let told = panic.downcast_ref::<String>().unwrap();
+    assert!(told.contains("seed 0 is not the same world twice") && told.contains("HashMap"), "{told}");
+    assert!(told.contains("QUORATE_SIM_SEED=0 cargo test a_seed_that_is_another"), "{told}");
 }

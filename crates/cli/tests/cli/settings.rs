@@ -39,6 +39,19 @@ fn every_setting_has_a_flag_of_its_own_name() {
 }
 
 #[test]
+fn limits_that_cannot_be_set_are_shown_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let shown = run(folder.path(), &["config", "show", "--output", "json"]).ok().json();
+    let limits = shown["limits"].as_array().unwrap();
+    for (name, value) in [("store.conditions", 100), ("store.candidates-per-page", 20_000), ("event.tags", 32)] {
+        assert!(limits.iter().any(|limit| limit["limit"] == name && limit["value"] == value), "{name} in {limits:?}");
+    }
+    let shown = run(folder.path(), &["config", "show"]).ok();
+    let rows = shown.rows();
+    assert!(rows.iter().any(|row| row[..] == ["store.conditions", "100", "fixed"]), "{rows:?}");
+}
+
+#[test]
 fn what_cannot_be_used_is_refused_with_its_place() {
     let folder = tempfile::tempdir().unwrap();
     for (text, told) in [

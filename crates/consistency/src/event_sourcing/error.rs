@@ -9,6 +9,8 @@ use quorate_data::{
 };
 use quorate_foundations::name::{Name, NameError};
 
+use super::Moment;
+
 /// Why a state could not be folded. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -230,10 +232,12 @@ pub enum TimeTravelError {
         head: Position,
     },
     /// The events of that time were truncated.
-    #[error("version {asked} was asked for, the stream begins with version {first}: what came before was truncated")]
+    #[error(
+        "{asked} was asked for, the stream begins with version {first}, later than that: what came before was truncated"
+    )]
     Truncated {
-        /// The version asked for.
-        asked: Version,
+        /// The moment asked for.
+        asked: Moment,
         /// The first version that is still there.
         first: Version,
     },

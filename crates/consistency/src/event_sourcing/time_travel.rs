@@ -1,8 +1,11 @@
 //! Time travel: what a state was, and what changed between two moments.
 
-use std::fmt::Display;
+use std::{
+    fmt::{self, Display},
+    sync::atomic::{AtomicU64, Ordering},
+};
 
-use quorate_data::event::{Position, Recorded, Version};
+use quorate_data::event::{Position, Recorded, Timestamp, Version};
 use quorate_foundations::{name::Name, time::Wall};
 use serde::Serialize;
 
@@ -42,6 +45,18 @@ impl Moment {
     }
 }
 
+impl Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Now => f.write_str("now"),
+            Self::Version(version) => write!(f, "version {version}"),
+            Self::Position(position) => write!(f, "position {position}"),
+            Self::Time(time) => write!(f, "the time {}", Timestamp::from(*time).as_str()),
+            Self::RecordedTime(time) => write!(f, "the recorded time {}", Timestamp::from(*time).as_str()),
+        }
+    }
+}
+
 impl<D: Aggregate> Aggregates<D> {
     /// The state of the aggregate `id` at `moment`: its events up to then, folded in the order of the stream.
     ///
@@ -50,7 +65,8 @@ impl<D: Aggregate> Aggregates<D> {
     ///
     /// # Errors
     /// [`TimeTravelError::VersionAhead`], [`PositionAhead`](TimeTravelError::PositionAhead) for a version or position
-    /// that does not exist yet, [`Truncated`](TimeTravelError::Truncated) for one whose events are gone.
+    /// that does not exist yet, [`Truncated`](TimeTravelError::Truncated) for a moment, also one given as a time, from which
+    /// no event of a truncated stream is left.
     ///
     /// # Example
     /// See [`event_sourcing`](super).
@@ -86,15 +102,26 @@ impl<D: Aggregate> Aggregates<D> {
         {
             return Err(TimeTravelError::PositionAhead { asked, head });
         }
-        let folded = self.refold(stream, |event| moment.take(event)).await?;
+        // The last version that was taken in. Where the stream is truncated meanwhile, folding begins anew.
+        let taken = AtomicU64::new(0);
+        let take = |event: &Recorded| {
+            let take = moment.take(event);
+            if take == Take::Fold {
+                taken.fetch_max(event.version().get(), Ordering::Relaxed);
+            }
+            take
+        };
+        let folded = self.refold(stream, take).await?;
+        let gone = TimeTravelError::Truncated { asked: moment, first: folded.first };
+        let is_left = folded.first == Version::new(1) || taken.into_inner() >= folded.first.get();
         match moment {
             Moment::Version(Version::ZERO) => Ok(Folded::start()),
-            Moment::Version(asked) if asked < folded.first => {
-                Err(TimeTravelError::Truncated { asked, first: folded.first })
-            }
+            Moment::Version(asked) if asked < folded.first => Err(gone),
             Moment::Version(asked) if asked > folded.version => {
                 Err(TimeTravelError::VersionAhead { asked, head: folded.version })
             }
+            // Of what is left nothing had happened by then; what had is gone.
+            Moment::Position(_) | Moment::Time(_) | Moment::RecordedTime(_) if !is_left => Err(gone),
             _ => Ok(folded),
         }
     }

@@ -185,7 +185,7 @@ impl Advance {
             return Ok(());
         }
         let mut view = ViewTx::new(tx, &self.namespace);
-        self.code.projection.apply(&mut view, events).await.map_err(Halt::Apply)?;
+        self.code.apply(&mut view, events).await.map_err(Halt::Apply)?;
         let requested = view.into_effects();
         erasure::note(tx, &self.code, self.namespace.build(), events).await?;
         if requested.is_empty() {

@@ -1,8 +1,14 @@
 //! The loop that carries out a view's effects, in order, once the transaction that asked for them has committed.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use super::{EffectHandler, ViewError, effects, registered::Registered, shared::Shared};
+use futures_util::FutureExt as _;
+
+use super::{
+    EffectHandler, ViewError, effects,
+    registered::{Registered, message},
+    shared::Shared,
+};
 use crate::store::StoreError;
 
 /// Carries effects out until the process or the store ends.
@@ -41,7 +47,10 @@ async fn round(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) 
     let Some(effect) = effects::released(&shared.store, &code.name, code.config.effect_attempts).await? else {
         return Ok(false);
     };
-    let outcome = handler.carry_out(&effect).await;
+    // A handler that panics has failed, as any other that fails; the effects behind this one go on waiting for it.
+    let carried = async { handler.carry_out(&effect).await };
+    let outcome = AssertUnwindSafe(carried).catch_unwind().await;
+    let outcome = outcome.unwrap_or_else(|panic| Err(format!("its handler panicked: {}", message(&*panic))));
     let failed = outcome.is_err();
     effects::settle(&shared.store, &effect, outcome).await?;
     if failed {

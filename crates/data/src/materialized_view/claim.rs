@@ -2,8 +2,9 @@
 //!
 //! An owner has an epoch, one higher than the owner before. That is what fences: every write names the epoch, so that an
 //! owner who was away, and comes back with work done on what it remembers, writes nothing. When to take over is only a
-//! matter of courtesy: the newest to come is first, and whoever it fences stands by until it has left. Where owners may be
-//! in other processes, whether one has left is told by its silence, on the observer's own clock.
+//! matter of courtesy: the newest to come is first, and whoever it fences stands by until it has left; of several who stand
+//! by, the newest is next. Where owners may be in other processes, whether one has left is told by its silence, on the
+//! observer's own clock.
 
 use std::{sync::Arc, time::Duration};
 
@@ -47,7 +48,7 @@ pub(super) fn silence(store: &Store, config: &Config) -> Option<Duration> {
 ///
 /// Where owners give signs of life, that is when it has let go of the shard or was silent for long enough. Where only this
 /// process can have the store open, it is at once; or, for whoever `stands_by` because another one came after it, when
-/// that one has left.
+/// that one has left, and everybody else who came later.
 pub(super) async fn run(
     shared: &Arc<Shared>,
     config: &Config,
@@ -71,7 +72,7 @@ pub(super) async fn run(
                     store.env().sleep(silence / 4).await;
                     continue;
                 }
-            } else if stands_by && store.presence().has(&(owner, build, shard)) {
+            } else if stands_by && is_to_wait(shared, owner, build, shard) {
                 // Looking around also tells whether the build, or the store, is still there.
                 store.env().timeout(SILENCE, present.changed()).await;
                 continue;
@@ -86,6 +87,15 @@ pub(super) async fn run(
             return Ok(Claimed::Epoch(epoch));
         }
     }
+}
+
+/// Whether whoever stands by leaves a shard to others: to its `owner`, or to somebody who came later and stands by as well.
+///
+/// The newest waits for nobody but the owner, so that somebody goes on. One who came later and has not noticed yet that it
+/// was fenced does with the next event.
+fn is_to_wait(shared: &Shared, owner: Arc<str>, build: Build, shard: u32) -> bool {
+    let presence = shared.store.presence();
+    presence.has(&(owner, build, shard)) || presence.has_later(&(shared.owner.clone(), build, shard))
 }
 
 /// Lets go of a shard, so that nobody has to wait for silence. Does nothing where nobody would.

@@ -56,7 +56,8 @@ pub trait EffectHandler: Send + Sync + 'static {
     /// Carries out `effect`. It may have been carried out before, wholly or in part: see [`Effect::key`].
     ///
     /// # Errors
-    /// Why not, for people to read. It is tried again after a rest; later ones wait, so that they stay in order.
+    /// Why not, for people to read. It is tried again after a rest; later ones wait, so that they stay in order. A panic is a
+    /// failure, too.
     fn carry_out<'e>(&'e self, effect: &'e Effect) -> BoxFuture<'e, Result<(), String>>;
 }
 

@@ -55,7 +55,7 @@ impl Inline {
         let new: Vec<Recorded> = events.iter().filter(|event| event.position() > row.checkpoint).cloned().collect();
         let Some(last) = new.last() else { return Ok(()) };
         let mut view = ViewTx::new(tx, &self.namespace);
-        self.code.projection.apply(&mut view, &new).await.map_err(Halt::Apply)?;
+        self.code.apply(&mut view, &new).await.map_err(Halt::Apply)?;
         let requested = view.into_effects();
         erasure::note(tx, &self.code, self.namespace.build(), &new).await?;
         if !requested.is_empty() {

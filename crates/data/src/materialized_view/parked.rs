@@ -166,7 +166,7 @@ async fn replay_part(
         events.push(event_at(tx, Position::new(rows::unsigned(row.at(0), "position")?)).await?);
     }
     let mut view = ViewTx::new(tx, namespace);
-    code.projection.apply(&mut view, &events).await.map_err(Halt::Apply)?;
+    code.apply(&mut view, &events).await.map_err(Halt::Apply)?;
     let requested = view.into_effects();
     if !requested.is_empty() {
         let threshold = effects::Threshold::of(tx, &build).await?;

@@ -1,9 +1,10 @@
 //! Who in this process keeps which shards of a store up to date.
 //!
 //! Where only one process can have a store open, an owner of a shard is in this process, or it is gone for good. So nobody
-//! has to give signs of life there, which would cost a sync each: whoever stands by is woken when an owner leaves.
+//! has to give signs of life there, which would cost a sync each: whoever stands by is woken when an owner leaves. Of
+//! several who stand by the newest goes on, so that who does is no race between them.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -11,8 +12,8 @@ use super::Build;
 
 /// One owner's place at one shard.
 pub(super) type Place = (Arc<str>, Build, u32);
-/// All of them.
-pub(super) type Places = BTreeSet<Place>;
+/// All of them, with when they were taken: counted, the newest has the largest number.
+pub(super) type Places = BTreeMap<Place, u64>;
 
 /// Who is there. Clones are the same.
 #[derive(Clone, Default)]
@@ -28,7 +29,8 @@ impl Presence {
     /// Takes a place.
     pub(super) fn enter(&self, place: Place) -> Present {
         self.0.send_if_modified(|all| {
-            all.insert(place.clone());
+            let newest = all.values().max().copied().unwrap_or_default();
+            all.insert(place.clone(), newest + 1);
             // Nobody waits for somebody to come.
             false
         });
@@ -37,7 +39,15 @@ impl Presence {
 
     /// Whether somebody is there.
     pub(super) fn has(&self, place: &Place) -> bool {
-        self.0.borrow().contains(place)
+        self.0.borrow().contains_key(place)
+    }
+
+    /// Whether somebody is at the same shard who came later.
+    pub(super) fn has_later(&self, place: &Place) -> bool {
+        let all = self.0.borrow();
+        let came = all.get(place).copied().unwrap_or_default();
+        let (_, build, shard) = place;
+        all.iter().any(|((_, at, of), then)| (at, of) == (build, shard) && *then > came)
     }
 
     /// Changes whenever somebody leaves.

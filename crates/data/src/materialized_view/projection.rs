@@ -50,6 +50,9 @@ pub trait Projection: Send + Sync + 'static {
     /// ones of its key are parked behind it. The stream unless said otherwise.
     ///
     /// With more than one shard, rows of different keys must not depend on each other's order.
+    ///
+    /// An event over which this panics cannot be applied, and is dealt with as any other such event is, in the order of its
+    /// stream.
     fn key<'e>(&self, event: &'e Recorded) -> &'e str {
         event.stream()
     }

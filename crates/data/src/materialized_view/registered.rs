@@ -1,12 +1,17 @@
 //! A projection that was started in this process, with what was asked of it once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use quorate_foundations::name::Name;
 use quorate_runtime::Env;
 
 use super::{
-    Config, Fingerprint, OnRebuild, Projection, ViewError, ViewName, key_hash,
+    ApplyError, Config, Fingerprint, OnRebuild, Projection, ViewError, ViewName, ViewTx, key_hash,
     scratch::{recorded, try_out},
 };
 use crate::{
@@ -52,15 +57,36 @@ impl Registered {
         })
     }
 
-    /// What an event belongs to.
+    /// What an event belongs to: its stream, where the projection panics over it and so will not have it.
     pub(super) fn key<'e>(&self, event: &'e Recorded) -> &'e str {
-        self.projection.key(event)
+        self.key_said(event).unwrap_or(event.stream())
+    }
+
+    /// What the projection says an event belongs to, or what it panicked with.
+    fn key_said<'e>(&self, event: &'e Recorded) -> Result<&'e str, String> {
+        catch_unwind(AssertUnwindSafe(|| self.projection.key(event))).map_err(|panic| message(&*panic))
+    }
+
+    /// Has the projection apply events. One whose key it panics over is poison.
+    pub(super) async fn apply(&self, view: &mut ViewTx<'_>, events: &[Recorded]) -> Result<(), ApplyError> {
+        for event in events {
+            if let Err(panic) = self.key_said(event) {
+                return Err(ApplyError::event(event, format!("its key cannot be told: {panic}")));
+            }
+        }
+        self.projection.apply(view, events).await
     }
 
     /// Whether an event belongs to this one of `shards`.
     pub(super) fn is_in(&self, event: &Recorded, shard: u32, shards: u32) -> bool {
         shards == 1 || key_hash(self.key(event)) % shards == shard
     }
+}
+
+/// What somebody's code panicked with.
+pub(super) fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 /// The fingerprint of what a projection says of itself and of the rows that its probe leads to.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::{
     Build, BuildRow, Changed, Config, EffectHandler, Mode, Namespace, ParkedEvent, Projection, SkippedEvent, Switch,
     View, ViewError, ViewName, adopt, builds, carrier,
-    declared::{self, Document},
+    declared::{self, Origin},
     erasure,
     following::{self, Following},
     inline::Inline,
@@ -28,6 +28,9 @@ use crate::{
 };
 
 /// The views of a store. Cheap to clone; clones are the same.
+///
+/// Dropping handles stops nothing: what was started is kept up to date until [`shut_down`](Self::shut_down), or the end of the
+/// store. Whoever gives up half-way through starting several views shuts down what has begun.
 #[derive(Clone)]
 pub struct Views {
     pub(super) shared: Arc<Shared>,
@@ -58,6 +61,7 @@ impl Views {
             running: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),
             documents: Mutex::default(),
+            not_started: Mutex::default(),
             declaring: tokio::sync::Mutex::default(),
             explaining: tokio::sync::Mutex::default(),
             forgotten: watch::Sender::new(0),
@@ -96,13 +100,13 @@ impl Views {
         self.start_keeping(projection, config, effects, None).await
     }
 
-    /// As [`start_shared`](Self::start_shared), and keeps the document that the projection was made of.
+    /// As [`start_shared`](Self::start_shared), of a document.
     pub(super) async fn start_keeping(
         &self,
         projection: Arc<dyn Projection>,
         config: Config,
         effects: Option<Arc<dyn EffectHandler>>,
-        document: Option<Arc<Document>>,
+        origin: Option<Origin>,
     ) -> Result<View, ViewError> {
         let engine = self.shared.store.capabilities();
         if config.mode == Mode::Inline && !engine.inline_views {
@@ -116,20 +120,21 @@ impl Views {
         }
         let (in_tx, head) = (code.clone(), self.shared.store.head());
         let found = self.shared.store.transact(move |tx| {
-            let (code, document) = (in_tx.clone(), document.clone());
+            let (code, origin) = (in_tx.clone(), origin.clone());
             Box::pin(async move {
-                if let Some(document) = document {
-                    declared::put(tx, &document, code.env.wall()).await?;
+                if let Some(origin) = origin {
+                    origin.settle(tx, code.env.wall()).await?;
                 }
                 find_or_begin(tx, &code, head).await
             })
         });
         let found = found.await.map_err(ViewError::of_transaction)?;
-        if self.shared.code().insert(key, code.clone()).is_some() {
+        if self.shared.code().insert(key.clone(), code.clone()).is_some() {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
         }
         for build in &found {
-            self.launch(build, &code, Hold::None)?;
+            // So that it can be started again.
+            self.launch(build, &code, Hold::None).inspect_err(|_| drop(self.shared.code().remove(&key)))?;
         }
         self.replace_stale_soon(found);
         self.shared.tasks.spawn("adopt", adopt::run(self.clone(), code.clone()));
@@ -318,6 +323,7 @@ impl Views {
         }
         self.shared.code().retain(|(view, _), _| view != name);
         self.shared.documents().retain(|(view, _), _| view != name);
+        self.shared.not_started().retain(|(view, _), _| view != name);
         let view = name.clone();
         let deleted = self.shared.store.transact(move |tx| {
             let view = view.clone();

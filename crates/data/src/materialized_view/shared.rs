@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) replacing: tokio::sync::Mutex<()>,
     /// The documents of declared views that run in this process.
     pub(super) documents: Mutex<BTreeMap<(ViewName, u32), Arc<Document>>>,
+    /// Versions of declared views that could not be started, and why.
+    pub(super) not_started: Mutex<BTreeMap<(ViewName, u32), String>>,
     /// Held while a document is declared.
     pub(super) declaring: tokio::sync::Mutex<()>,
     /// Held while a row is explained.
@@ -107,6 +109,10 @@ impl Shared {
 
     pub(super) fn documents(&self) -> MutexGuard<'_, BTreeMap<(ViewName, u32), Arc<Document>>> {
         self.documents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn not_started(&self) -> MutexGuard<'_, BTreeMap<(ViewName, u32), String>> {
+        self.not_started.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<Build, Arc<Local>>> {

@@ -51,6 +51,8 @@ pub struct Description {
     pub live: Option<Build>,
     /// Effects that wait to be carried out, and those that were given up after their last attempt.
     pub effects: (u64, u64),
+    /// Declared versions that could not be started in this process, and why: nobody keeps their builds up to date.
+    pub not_started: Vec<(u32, String)>,
     /// Its builds, oldest first.
     pub builds: Vec<BuildDescription>,
 }
@@ -266,7 +268,10 @@ impl View {
             builds.push(self.describe_build(row, head).await?);
         }
         let effects = effects::waiting(&self.shared.store, &self.name, self.effect_attempts()).await?;
-        Ok(Description { name: self.name.clone(), head, live, effects, builds })
+        let not_started = self.shared.not_started();
+        let not_started = not_started.iter().filter(|((view, _), _)| *view == self.name);
+        let not_started = not_started.map(|((_, version), reason)| (*version, reason.clone())).collect();
+        Ok(Description { name: self.name.clone(), head, live, effects, not_started, builds })
     }
 
     async fn describe_build(&self, row: BuildRow, head: Position) -> Result<BuildDescription, ViewError> {

@@ -127,6 +127,19 @@ pub struct AppendBatch {
 }
 
 impl AppendBatch {
+    /// The most conditions of one append.
+    pub const MAX_CONDITIONS: usize = 100;
+    /// The most types, tags and categories that the conditions of one append name together.
+    pub const MAX_CONDITION_WORDS: usize = 10_000;
+    /// How much the conditions of one append look at together, on the embedded store, before the writer's turn: events of
+    /// up to 1 KiB (a larger one counts for several), and steps from one list of the index to another. Beyond it, or
+    /// beyond [`Limits::unit_time`](super::Limits::unit_time), the append is refused; one that names a tag in each of its
+    /// conditions never gets near it.
+    pub const MAX_LOOKS: usize = 200_000;
+    /// The same for the writer, who looks at what was appended since; or at everything, where a transaction appends what
+    /// was not [checked](super::Store::check) before.
+    pub const MAX_LOOKS_OF_WRITER: usize = 50_000;
+
     /// Events for one stream.
     pub fn to(stream: Name, expected: ExpectedVersion, events: Vec<NewEvent>) -> Self {
         Self { streams: vec![StreamAppend { stream, expected, events }], conditions: Vec::new() }
@@ -248,10 +261,10 @@ pub enum AppendError {
         #[source]
         cause: Rejection,
     },
-    /// The batch breaks a limit or repeats itself.
+    /// The batch breaks a limit or repeats itself, or its conditions would have to look at too much of the log.
     #[error("{what}")]
     Malformed {
-        /// Which limit, and by how much.
+        /// Which limit, by how much, and what to do.
         what: String,
     },
     /// A view that is kept in the append's own transaction cannot take an event in.

@@ -7,9 +7,9 @@ use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 
 use super::{
-    AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Findings, Follower, Inquiry,
-    Limits, LogPage, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, StoreError, StreamPage, TableColumn,
-    Timeline, Value, Verified,
+    AppendBatch, AppendError, Appended, Archive, ArchiveError, CheckedBatch, DynTx, ExpectedVersion, Findings,
+    Follower, Inquiry, Limits, LogPage, Looked, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError, StoreError,
+    StreamPage, TableColumn, Timeline, Value, Verified,
     erasure::{DataSubject, Entry, Erased},
 };
 use crate::{
@@ -42,6 +42,12 @@ pub trait Backend: Send + Sync {
     /// Appends without a closure: the fast path. A batch that was not held against the schemas that are in force when it
     /// is about to be written is held against them then, and what they object to is refused unless the log knows it.
     fn append(&self, batch: CheckedBatch) -> BoxFuture<'_, Result<Appended, AppendError>>;
+    /// Finds out about a batch's conditions what can be known before the writer's turn, so that it has less to do. An engine
+    /// without a turn to wait for finds out nothing.
+    fn look_ahead<'b>(&'b self, batch: &'b AppendBatch) -> BoxFuture<'b, Looked> {
+        let _ = batch;
+        Box::pin(ready(Looked::default()))
+    }
     /// Runs `unit` in a transaction. It may be run several times; only the last run counts.
     fn transact(&self, unit: Arc<dyn Unit>) -> BoxFuture<'_, Result<Committed, UnitError>>;
     /// Has `follower` take in events in the transactions that append them, from now on; see

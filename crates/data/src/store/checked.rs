@@ -2,15 +2,16 @@
 //!
 //! Events are held against their schemas where whoever appends them runs, before the writer sees them. The writer only
 //! asks whether the schemas are still the same, and looks again if not; a refusal waits until it is known that the batch
-//! is new: what was appended once is answered as the first time, whatever was registered since.
+//! is new: what was appended once is answered as the first time, whatever was registered since. The same goes for the
+//! batch's conditions: the writer only looks at what came since.
 
 use std::sync::Arc;
 
 use quorate_foundations::name::Name;
 
-use super::{AppendBatch, AppendError};
+use super::{AppendBatch, AppendError, Timeline};
 use crate::{
-    event::NewEvent,
+    event::{NewEvent, Position},
     schema::{Candidate, Rejection, SchemaRegistry},
 };
 
@@ -19,6 +20,56 @@ use crate::{
 pub struct CheckedBatch {
     pub(super) batch: AppendBatch,
     pub(super) verdict: Verdict,
+    pub(super) looked: Looked,
+}
+
+/// What was found out about a batch's conditions, the first ones first; the rest is to be looked at.
+///
+/// Positions are never reused and events never move: what was seen up to a position holds for as long as its timeline does.
+#[derive(Clone, Debug, Default)]
+pub struct Looked {
+    timeline: Option<Timeline>,
+    conditions: Vec<Look>,
+}
+
+/// What was found out about a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Up to here no event matches it.
+    Clear {
+        /// A position that was readable.
+        until: Position,
+    },
+    /// The event at this position does.
+    Matched(Position),
+    /// All that conditions may look at was looked at, in vain.
+    Spent(Spent),
+}
+
+/// Which limit was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spent {
+    /// So many looks.
+    Looks(usize),
+    /// The time that a transaction has.
+    Time,
+}
+
+impl Looked {
+    /// Nothing yet, on this timeline.
+    pub(super) fn new(timeline: Timeline) -> Self {
+        Self { timeline: Some(timeline), conditions: Vec::new() }
+    }
+
+    /// Adds what was found out about the next condition.
+    pub(super) fn push(&mut self, look: Look) {
+        self.conditions.push(look);
+    }
+
+    /// What was found out about the `n`-th condition, as far as it tells anything about `timeline`.
+    pub(super) fn at(&self, timeline: Timeline, n: usize) -> Option<&Look> {
+        self.conditions.get(n).filter(|_| self.timeline == Some(timeline))
+    }
 }
 
 /// What the schemas say of a batch, as of one moment.
@@ -45,18 +96,18 @@ pub struct Objection {
 impl CheckedBatch {
     /// Nothing was asked yet: the backend will.
     pub(super) fn unchecked(batch: AppendBatch) -> Self {
-        Self { batch, verdict: Verdict { generation: Verdict::NEVER, objection: None } }
+        Self { batch, verdict: Verdict { generation: Verdict::NEVER, objection: None }, looked: Looked::default() }
     }
 
-    pub(super) fn of(batch: AppendBatch, schemas: &SchemaRegistry) -> Self {
+    pub(super) fn of(batch: AppendBatch, looked: Looked, schemas: &SchemaRegistry) -> Self {
         let events = batch.streams.iter().flat_map(|part| part.events.iter().map(move |event| (&part.stream, event)));
         let verdict = Verdict::of(schemas, || events.map(|(stream, event)| (stream, Candidate::from(event))));
-        Self { batch, verdict }
+        Self { batch, verdict, looked }
     }
 
     /// The same, as the schemas are now.
     pub(super) fn renewed(self, schemas: &SchemaRegistry) -> Self {
-        if self.verdict.is_current(schemas) { self } else { Self::of(self.batch, schemas) }
+        if self.verdict.is_current(schemas) { self } else { Self::of(self.batch, self.looked, schemas) }
     }
 
     /// What the schemas have against it; the log may still know it.

@@ -16,7 +16,8 @@ use super::{
     CheckedBatch, DynTx, ExpectedVersion, Findings, Follower, Inquiry, Limits, LogPage, MetadataError, Progress,
     ReadLog, ReadStream, Retire, Retired, Retry, Row, Scavenged, Scope, SetMetadata, SqlError, Statistics, StoreError,
     StreamHead, StreamMetadata, StreamPage, StreamSummary, TableColumn, Timeline, Token, TransactError, Unit,
-    UnitError, Value, Verified, checked,
+    UnitError, Value, Verified,
+    checked::{self, Looked},
     erasure::{EraseHook, SubjectHash},
     rooms::{RoomTables, upgrade},
 };
@@ -162,15 +163,19 @@ impl Store {
         self.backend.append(batch).await
     }
 
-    /// Holds a batch against the schemas in force, to be appended in a transaction with [`DynTx::append_checked`]: the
-    /// writer, who runs transactions, then has less to do. Never needed: every append is checked.
+    /// Holds a batch against the schemas in force, and its conditions against the events there are, to be appended in a
+    /// transaction with [`DynTx::append_checked`]: the writer, who runs transactions, then has less to do. Never needed, every
+    /// append is checked; but the writer looks at fewer events ([`AppendBatch::MAX_LOOKS_OF_WRITER`]) than this does
+    /// ([`AppendBatch::MAX_LOOKS`]) before it refuses a batch.
     pub async fn check(&self, batch: AppendBatch) -> CheckedBatch {
+        let looked =
+            if batch.conditions.is_empty() { Looked::default() } else { self.backend.look_ahead(&batch).await };
         let schemas = self.schemas();
         if !checked::takes_long(&batch, schemas) {
-            return CheckedBatch::of(batch, schemas);
+            return CheckedBatch::of(batch, looked, schemas);
         }
         let schemas = schemas.clone();
-        self.env.run_blocking(move || CheckedBatch::of(batch, &schemas)).await
+        self.env.run_blocking(move || CheckedBatch::of(batch, looked, &schemas)).await
     }
 
     /// The schemas that every append is held against; to register one, see [`Registrar`](crate::schema::Registrar).

@@ -35,6 +35,12 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// The most events that a read looks at for one page; beyond it the page ends early. Fixed.
+    pub const CANDIDATES_PER_PAGE: usize = 20_000;
+    /// How many read the database of an embedded store at a time; others wait. More would not be faster, and cost a thread and a
+    /// connection each. Fixed.
+    pub const READERS: usize = 16;
+
     /// The size limit of a transaction as it is applied: one append of `batch_bytes` always fits.
     pub(super) fn unit_bytes(&self) -> usize {
         self.unit_bytes.max(self.batch_bytes)

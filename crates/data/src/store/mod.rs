@@ -57,7 +57,7 @@ pub use backend::{
     Aborted, ArchiveOrder, Backend, Capabilities, Committed, Progress, Retire, Retired, Statistics, StreamSummary,
     Unit, UnitError,
 };
-pub use checked::{CheckedBatch, Objection};
+pub use checked::{CheckedBatch, Look, Looked, Objection, Spent};
 pub use erasure::{EraseError, EraseHook};
 pub use error::{OpenError, Retry, StoreError};
 pub use follower::{Follower, FollowerError};

@@ -2,11 +2,8 @@
 
 use quorate_foundations::name::Name;
 
-use super::{AppendBatch, AppendError, Limits, StreamAppend};
+use super::{AppendBatch, AppendCondition, AppendError, Limits, StreamAppend};
 use crate::event::blake3_of;
-
-/// The most conditions of one append.
-const MAX_CONDITIONS: usize = 100;
 
 /// Refuses a batch that is malformed, or that a limit forbids before it is encoded.
 pub(super) fn check(batch: &AppendBatch, limits: &Limits) -> Result<(), AppendError> {
@@ -23,14 +20,31 @@ pub(super) fn check(batch: &AppendBatch, limits: &Limits) -> Result<(), AppendEr
             return Err(malformed(format!("stream `{}` appears twice in one append", part.stream)));
         }
     }
-    if batch.conditions.len() > MAX_CONDITIONS {
-        let count = batch.conditions.len();
-        return Err(malformed(format!("an append has at most {MAX_CONDITIONS} conditions, this one has {count}")));
+    check_conditions(&batch.conditions)
+}
+
+fn check_conditions(conditions: &[AppendCondition]) -> Result<(), AppendError> {
+    const MAX: usize = AppendBatch::MAX_CONDITIONS;
+    const MAX_WORDS: usize = AppendBatch::MAX_CONDITION_WORDS;
+    if conditions.len() > MAX {
+        return Err(malformed(format!("an append has at most {MAX} conditions, this one has {}", conditions.len())));
     }
-    for condition in &batch.conditions {
+    for condition in conditions {
         condition.fail_if_match.check().map_err(|cause| malformed(cause.to_string()))?;
     }
+    let items = conditions.iter().flat_map(|condition| &condition.fail_if_match.items);
+    let words: usize = items.map(|item| item.types.len() + item.tags.len() + item.categories.len()).sum();
+    if words > MAX_WORDS {
+        let what = "types, tags and categories in all its conditions together";
+        return Err(malformed(format!("an append names at most {MAX_WORDS} {what}, this one names {words}")));
+    }
     Ok(())
+}
+
+/// The refusal of a batch whose conditions would look at too much.
+pub(super) fn too_broad(limit: &str) -> AppendError {
+    let todo = "have each condition name a tag, or look behind a later position";
+    malformed(format!("the conditions of one append may not {limit}, all together: {todo}"))
 }
 
 fn check_stream(part: &StreamAppend, limits: &Limits) -> Result<(), AppendError> {

@@ -3,6 +3,7 @@
 //! Settings come in four layers, each over the one before: defaults, `quorate.toml`, the environment (`QUORATE_…`),
 //! flags. [`Layers`] merges them and remembers where each value came from; [`Config`] is the checked result.
 
+mod fixed;
 mod layers;
 mod settings;
 mod units;
@@ -15,6 +16,7 @@ use quorate_data::{
     store::{Limits, sqlite},
 };
 
+pub use fixed::{FixedLimit, fixed_limits};
 pub use layers::{Entry, LayerError, Layers, Source};
 pub use settings::{HttpSettings, IdempotencySettings, SchemaSettings, Settings, StoreSettings, ViewSettings};
 pub use units::ByteSize;
@@ -51,10 +53,16 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Requests in progress, over all connections; a subscription counts for as long as it lasts.
     pub max_requests: usize,
+    /// Requests in progress on one HTTP/2 connection.
+    pub max_streams: usize,
+    /// Requests in progress that ask how the node is; they are not among `max_requests`.
+    pub max_probes: usize,
     /// Bytes of one request's body.
     pub max_body: usize,
-    /// Bytes of all bodies being received and pages being put together at one time.
+    /// Bytes of all bodies being received at one time.
     pub body_memory: usize,
+    /// Bytes of all replies being put together and being sent at one time.
+    pub reply_memory: usize,
     /// Bytes of a request's line and headers together.
     pub max_header: usize,
     /// Events, streams, … in one page of a reply.
@@ -67,7 +75,7 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// How long a request's body may take to arrive.
     pub body_timeout: Duration,
-    /// How long a client may accept none of a reply's bytes.
+    /// How long a client may take for 8 KiB of a reply, or for all there is.
     pub write_timeout: Duration,
     /// The longest that a read waits for the write its token names.
     pub max_wait: Duration,
@@ -184,6 +192,8 @@ fn check_zeros(
     let counts = [
         ("http.max-connections", http.max_connections),
         ("http.max-requests", http.max_requests),
+        ("http.max-streams", http.max_streams),
+        ("http.max-probes", http.max_probes),
         ("http.max-page", http.max_page),
         ("http.default-page", http.default_page),
         ("http.max-body", http.max_body.get()),
@@ -222,8 +232,10 @@ fn check_order(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigE
     let sizes = [
         ("store.max-batch", store.max_batch, "store.max-event", store.max_event),
         ("store.max-waiting", store.max_waiting, "store.max-batch", store.max_batch),
+        ("store.max-transaction", store.max_transaction, "store.max-batch", store.max_batch),
         ("http.max-body", http.max_body, "store.max-event", store.max_event),
         ("http.body-memory", http.body_memory, "http.max-body", http.max_body),
+        ("http.reply-memory", http.reply_memory, "the least one reply may take", ByteSize::new(8 << 20)),
         ("http.max-header", http.max_header, "the least HTTP allows for", ByteSize::new(8 << 10)),
     ];
     for (small, small_is, large, large_is) in sizes {
@@ -231,6 +243,15 @@ fn check_order(http: &HttpSettings, store: &StoreSettings) -> Result<(), ConfigE
             let (small_is, large_is) = (small_is.to_string(), large_is.to_string());
             return Err(ConfigError::Disagree { small, small_is, large, large_is });
         }
+    }
+    if http.max_requests < http.max_streams {
+        let (small_is, large_is) = (http.max_requests.to_string(), http.max_streams.to_string());
+        return Err(ConfigError::Disagree {
+            small: "http.max-requests",
+            small_is,
+            large: "http.max-streams",
+            large_is,
+        });
     }
     if http.max_page < http.default_page {
         let (small_is, large_is) = (http.max_page.to_string(), http.default_page.to_string());
@@ -248,6 +269,7 @@ fn limits(store: &StoreSettings) -> Limits {
         waiting_writes: store.max_waiting_writes,
         waiting_bytes: store.max_waiting.get(),
         forgetting: store.max_forgetting,
+        unit_bytes: store.max_transaction.get(),
         unit_time: store.max_unit_time,
         cache_bytes: store.cache.get(),
         ..Limits::default()
@@ -281,8 +303,11 @@ fn http_config(http: HttpSettings) -> HttpConfig {
     HttpConfig {
         max_connections: http.max_connections,
         max_requests: http.max_requests,
+        max_streams: http.max_streams,
+        max_probes: http.max_probes,
         max_body: http.max_body.get(),
         body_memory: http.body_memory.get(),
+        reply_memory: http.reply_memory.get(),
         max_header: http.max_header.get(),
         max_page: http.max_page,
         default_page: http.default_page,

@@ -46,10 +46,17 @@ pub struct HttpSettings {
     pub max_connections: usize,
     /// Requests in progress, subscriptions included; beyond it they are refused. Default 2,048.
     pub max_requests: usize,
+    /// Requests in progress on one HTTP/2 connection; a client opens no more. Default 100.
+    pub max_streams: usize,
+    /// Requests in progress that ask whether the node lives, is ready, or what it counts. They have places of their own,
+    /// so that they are answered when all others are taken. Default 16.
+    pub max_probes: usize,
     /// Bytes of one request's body. Default 24 MiB.
     pub max_body: ByteSize,
-    /// Bytes of all bodies being received, and of filtered pages being put together, at one time. Default 48 MiB.
+    /// Bytes of all bodies being received at one time. Default 48 MiB.
     pub body_memory: ByteSize,
+    /// Bytes of all replies being put together and being sent at one time, 8 MiB or more. Default 24 MiB.
+    pub reply_memory: ByteSize,
     /// Bytes of a request's line and headers together, 8 KiB or more. Default 64 KiB.
     pub max_header: ByteSize,
     /// Events, streams, … in one page. Default 10,000.
@@ -65,7 +72,8 @@ pub struct HttpSettings {
     /// How long a request's body may take to arrive. Default 30 s.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
-    /// How long a client may accept none of a reply's bytes before it is hung up on. Default 10 s.
+    /// A client has to take 8 KiB of a reply, or all there is, within this time; otherwise its HTTP/2 stream or its
+    /// connection is ended. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub write_timeout: Duration,
     /// The longest that a read waits for the write its token names (`Prefer: wait=…`). Default 30 s.
@@ -98,6 +106,8 @@ pub struct StoreSettings {
     /// Stretches of streams that are forgotten while their data is still in the files; while there are so many, nothing
     /// more is forgotten. Default 16,384.
     pub max_forgetting: usize,
+    /// Bytes that one transaction may ask to write, at least `max-batch`. Default 16 MiB.
+    pub max_transaction: ByteSize,
     /// How long one transaction may take. Default 1 s.
     #[serde(with = "humantime_serde")]
     pub max_unit_time: Duration,
@@ -192,8 +202,11 @@ impl Default for HttpSettings {
         Self {
             max_connections: 900,
             max_requests: 2_048,
+            max_streams: 100,
+            max_probes: 16,
             max_body: ByteSize::new(24 << 20),
             body_memory: ByteSize::new(48 << 20),
+            reply_memory: ByteSize::new(24 << 20),
             max_header: ByteSize::new(64 << 10),
             max_page: 10_000,
             default_page: 100,
@@ -218,6 +231,7 @@ impl Default for StoreSettings {
             max_waiting_writes: 8_192,
             max_forgetting: 16_384,
             max_waiting: ByteSize::new(64 << 20),
+            max_transaction: ByteSize::new(16 << 20),
             max_unit_time: Duration::from_secs(1),
             cache: ByteSize::new(32 << 20),
         }

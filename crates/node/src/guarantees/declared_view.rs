@@ -8,6 +8,7 @@ use super::{
 };
 
 const DECLARED: &str = "crates/data/src/materialized_view/declared/tests.rs";
+const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/declared.rs";
 const COMMANDS: &str = "crates/cli/tests/cli/declared.rs";
 const LOANS: &str = "examples/tests/views.rs";
@@ -19,6 +20,17 @@ pub(super) const ROWS: &[Guarantee] = &[
         Http,
         "what was declared is kept up to date after a restart, from where it was",
         &[test(OVER_HTTP, "a_view_is_declared_filled_and_goes_on_after_a_restart")],
+    ),
+    row(
+        Durability,
+        "declared view",
+        Library,
+        "it goes on once whoever declared it has left; one that cannot be started says why, and readers keep what they had",
+        &[
+            test(DECLARED, "what_another_declared_goes_on_once_it_has_left"),
+            test(DECLARED, "a_kept_document_that_cannot_be_read_is_told_of_and_readers_keep_what_they_had"),
+            test(FAULTS, "a_declared_view_that_a_full_disk_kept_from_starting_is_started_when_there_is_space"),
+        ],
     ),
     row(
         Atomicity,

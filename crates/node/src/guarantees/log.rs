@@ -1,7 +1,7 @@
 //! What the log holds: appends, transactions, reads and the import.
 
 use super::{
-    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
+    About::{Atomicity, Delivery, Durability, Integrity, Load, Order, Visibility},
     Guarantee,
     Proof::Conformance,
     Surface::{Cli, Http, Library},
@@ -18,6 +18,10 @@ const FULL_DISK: &str = "crates/data/tests/sqlite_full_disk.rs";
 const PROCESS: &str = "crates/data/tests/sqlite_process.rs";
 const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
 const OPENING: &str = "crates/data/tests/sqlite_opening.rs";
+const CONDITIONS: &str = "crates/data/tests/sqlite_conditions.rs";
+const HTTP2: &str = "crates/node/tests/http/http2.rs";
+const MEMORY: &str = "crates/node/tests/memory/main.rs";
+const FOLLOWING: &str = "crates/node/tests/http/subscribe.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -280,6 +284,35 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(OPENING, "a_schema_from_before_the_first_release_is_refused_with_what_to_do"),
             test(OPENING, "a_file_that_lost_its_end_is_refused"),
         ],
+    ),
+    row(
+        Load,
+        "append on a condition",
+        Library,
+        "all conditions of an append share what they may look at; most of it before the writer's turn, and nothing is missed between",
+        &[
+            test(CONDITIONS, "all_conditions_of_an_append_share_what_they_may_look_at"),
+            test(CONDITIONS, "the_writer_looks_only_at_what_came_since_a_batch_was_checked"),
+            test(CONDITIONS, "an_event_that_comes_after_a_batch_was_checked_is_found"),
+        ],
+    ),
+    row(
+        Load,
+        "any reply",
+        Http,
+        "a client that takes too little of it loses it, and its place and memory are given back; probes are answered meanwhile",
+        &[
+            test(HTTP2, "connections_that_open_no_window_take_no_place_for_long_and_probes_are_answered_meanwhile"),
+            test(HTTP2, "a_window_that_opens_by_a_byte_now_and_then_does_not_keep_a_reply_alive"),
+            test(MEMORY, "three_hundred_readers_of_the_largest_events_that_never_read_cost_little"),
+        ],
+    ),
+    row(
+        Visibility,
+        "follow by server-sent events",
+        Http,
+        "a reader that comes back after a restore is told that positions may hold other events now",
+        &[test(FOLLOWING, "a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream")],
     ),
     row(
         Visibility,

@@ -2,42 +2,59 @@
 //!
 //! A task makes pieces, the connection takes them; none waits between the two: the task hands a piece over when the
 //! connection asks for one, and can think better of it until then. A client that takes none for the write timeout loses
-//! its task, and with it everything that was held for it.
+//! its stream or connection, and with it the task and everything that was held for it.
 
 use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::body::Body;
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use quorate_runtime::Env;
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 
-use super::connection::Busy;
+use super::{
+    connection::Busy,
+    sending::{Held, Outgoing, Sending},
+};
 
-/// A reply's body that says when it was sent or given up.
+/// A reply's body that is watched until its last byte has left.
 pub(crate) struct Tracked {
     body: Body,
-    _busy: Busy,
-    _permit: Option<OwnedSemaphorePermit>,
+    held: Arc<Held>,
 }
 
 impl Tracked {
-    pub(crate) fn new(body: Body, busy: Busy, permit: Option<OwnedSemaphorePermit>) -> Self {
-        Self { body, _busy: busy, _permit: permit }
+    /// `permit` is the request's place among those in progress, `share` what the body takes of the memory for replies.
+    pub(crate) fn new(
+        body: Body,
+        busy: Busy,
+        permit: Option<OwnedSemaphorePermit>,
+        share: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        let sending = Sending::new();
+        if !body.is_end_stream() {
+            busy.sends(&sending);
+        }
+        Self { body, held: Arc::new(Held { busy, _permit: permit, _share: share, sending }) }
     }
 }
 
 impl http_body::Body for Tracked {
-    type Data = Bytes;
+    type Data = Outgoing;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Outgoing>, axum::Error>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            self.held.asked_in_vain();
+            return Poll::Pending;
+        };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(|bytes| self.held.hand(bytes)))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -54,8 +71,6 @@ pub(crate) struct Pieces {
     to: mpsc::Sender<Piece>,
     /// One permit for each piece that the connection asks for.
     asked: Arc<Semaphore>,
-    env: Env,
-    patience: Duration,
 }
 
 enum Piece {
@@ -75,14 +90,11 @@ impl Pieces {
 
     /// Waits until the connection asks for a piece.
     pub(crate) async fn asked(&self) -> Result<Asked<'_>, Gone> {
-        let asked = async {
-            tokio::select! {
-                biased;
-                () = self.to.closed() => Err(Gone),
-                permit = self.asked.acquire() => permit.map_err(|_| Gone),
-            }
+        let permit = tokio::select! {
+            biased;
+            () = self.to.closed() => return Err(Gone),
+            permit = self.asked.acquire() => permit.map_err(|_| Gone)?,
         };
-        let permit = self.env.timeout(self.patience, asked).await.unwrap_or(Err(Gone))?;
         Ok(Asked { to: &self.to, permit })
     }
 
@@ -118,13 +130,18 @@ impl Asked<'_> {
     }
 }
 
-/// A body and where its pieces are written. `parting` is what a client that was too slow finds at its end, if it comes
-/// back to read; without it the body breaks off.
-pub(crate) fn pieces(env: &Env, patience: Duration, parting: Option<Bytes>) -> (Pieces, Body) {
+/// What was written so far, as a piece. The buffer begins anew: one that went on behind the piece would keep the piece's memory
+/// for as long as its writer waits for the client.
+pub(crate) fn cut(buffer: &mut BytesMut) -> Bytes {
+    std::mem::take(buffer).freeze()
+}
+
+/// A body and where its pieces are written.
+pub(crate) fn pieces() -> (Pieces, Body) {
     let (to, from) = mpsc::channel(1);
     let asked = Arc::new(Semaphore::new(0));
-    let body = Piecewise { from, asked: asked.clone(), waiting: false, parting, ended: false };
-    (Pieces { to, asked, env: env.clone(), patience }, Body::new(body))
+    let body = Piecewise { from, asked: asked.clone(), waiting: false, ended: false };
+    (Pieces { to, asked }, Body::new(body))
 }
 
 struct Piecewise {
@@ -132,7 +149,6 @@ struct Piecewise {
     asked: Arc<Semaphore>,
     /// Whether a piece was asked for that has not come.
     waiting: bool,
-    parting: Option<Bytes>,
     ended: bool,
 }
 
@@ -158,7 +174,7 @@ impl http_body::Body for Piecewise {
         Poll::Ready(match piece {
             Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),
             Some(Piece::End) => None,
-            None => Some(self.parting.take().map(Frame::data).ok_or(BrokenOff)),
+            None => Some(Err(BrokenOff)),
         })
     }
 

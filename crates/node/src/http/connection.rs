@@ -23,6 +23,7 @@ use tokio::{
     sync::Notify,
 };
 
+use super::sending::{Pace, Sending};
 use crate::config::HttpConfig;
 
 /// How often connections are looked at: deadlines are late by at most this.
@@ -49,6 +50,8 @@ pub(crate) struct Activity {
     protocol: AtomicU32,
     /// Since when the client has accepted none of a reply's bytes.
     blocked: AtomicU64,
+    /// Replies on their way out.
+    replies: Mutex<Vec<Arc<Sending>>>,
     verdict: AtomicU32,
     told: Notify,
 }
@@ -130,7 +133,7 @@ impl Activity {
             let since = stamp.load(Ordering::Relaxed);
             since != 0 && now.saturating_since(Mono::from_nanos(since)) >= span
         };
-        if passed(&self.blocked, limits.write_timeout) {
+        if passed(&self.blocked, limits.write_timeout) || self.is_stuck(now, limits.write_timeout) {
             return Verdict::End;
         }
         if self.busy.load(Ordering::Relaxed) > 0 {
@@ -138,14 +141,23 @@ impl Activity {
         }
         match (self.protocol.load(Ordering::Relaxed), self.reading.load(Ordering::Relaxed)) {
             (UNKNOWN, _) | (HTTP1, true) if passed(&self.since, limits.header_timeout) => Verdict::End,
+            // Asked to finish, and it did not.
+            (HTTP1 | HTTP2, _) if passed(&self.since, limits.idle_timeout + limits.write_timeout) => Verdict::End,
             (HTTP1 | HTTP2, _) if passed(&self.since, limits.idle_timeout) => Verdict::Finish,
             _ => Verdict::Keep,
         }
     }
 
+    /// Cuts the replies that the client takes too little of; whether one of them can be ended only with the connection.
+    fn is_stuck(&self, now: Mono, patience: Duration) -> bool {
+        let replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each of them is looked at: how far it came is compared with what was seen the last time.
+        replies.iter().filter(|reply| reply.judge(now, patience) == Pace::Stuck).count() > 0
+    }
+
     fn tell(&self, verdict: Verdict) {
-        // Told once each: a connection that is asked to finish and does not is ended by the drain's deadline or by the
-        // time a client has for its headers.
+        // Told once each: a connection that is asked to finish and does not is ended by the drain's deadline, or when it
+        // has rested for longer still.
         if self.verdict.fetch_max(verdict as u32, Ordering::Relaxed) < verdict as u32 {
             self.told.notify_one();
         }
@@ -166,6 +178,21 @@ impl Activity {
 pub(crate) struct Busy {
     activity: Arc<Activity>,
     env: Env,
+}
+
+impl Busy {
+    /// Its reply is being sent.
+    pub(crate) fn sends(&self, reply: &Arc<Sending>) {
+        self.activity.replies.lock().unwrap_or_else(PoisonError::into_inner).push(reply.clone());
+    }
+
+    /// Its reply was sent or given up.
+    pub(crate) fn sent(&self, reply: &Arc<Sending>) {
+        let mut replies = self.activity.replies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = replies.iter().position(|one| Arc::ptr_eq(one, reply)) {
+            replies.swap_remove(at);
+        }
+    }
 }
 
 impl Drop for Busy {
@@ -282,6 +309,7 @@ mod tests {
         one.activity.since.store(stamp(at(100)), Ordering::Relaxed);
         assert_eq!(one.activity.judge(at(174), &limits()), Verdict::Keep);
         assert_eq!(one.activity.judge(at(175), &limits()), Verdict::Finish);
+        assert_eq!(one.activity.judge(at(185), &limits()), Verdict::End, "it did not finish");
         one.activity.reading.store(true, Ordering::Relaxed);
         assert_eq!(one.activity.judge(at(110), &limits()), Verdict::End);
     }

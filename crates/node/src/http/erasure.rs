@@ -105,7 +105,7 @@ pub(super) async fn export(State(node): State<Shared>, request: Request) -> Repl
     Params::of(request.uri(), &[])?;
     // Read before the headers leave: a store that cannot be read is told in a problem.
     let first = node.erasures.ledger(0, Erasures::MAX_PAGE).await?;
-    let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, None);
+    let (pieces, body) = pieces();
     node.clone().env.tasks().spawn("ledger", async move {
         // Without an end the reply breaks off: half a ledger must not look like one.
         match send(&node, first, &pieces).await {

@@ -2,24 +2,20 @@
 //!
 //! Looking goes on until the page is full, there is no more, or it has taken long enough; the reply then says where to go
 //! on, also where nothing was found. What was found is in memory until it is sent, and counted against the memory for
-//! pages.
+//! replies.
 
 use std::time::Duration;
 
 use quorate_data::event::Recorded;
 use quorate_foundations::time::Mono;
-use tokio::sync::OwnedSemaphorePermit;
 
-use super::{
-    Node, RETRY, page,
-    problem::{Code, Problem},
-};
+use super::{Node, cloud_events, memory::Share, page, problem::Problem};
 use crate::verbs::Moment;
 
 /// How long one request looks before it answers with what it has.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// Bytes of found events in one page.
-const PAGE_BYTES: usize = 16 << 20;
+const PAGE_BYTES: usize = 8 << 20;
 
 /// What was found so far.
 pub(super) struct Found {
@@ -27,7 +23,7 @@ pub(super) struct Found {
     limit: usize,
     events: Vec<Recorded>,
     bytes: usize,
-    shares: Vec<OwnedSemaphorePermit>,
+    shares: Vec<Share>,
     began: Mono,
 }
 
@@ -45,7 +41,7 @@ impl Found {
     /// Takes in what belongs to the page of `events`, and returns those that there was no more room for.
     pub(super) fn take(&mut self, node: &Node, events: Vec<Recorded>) -> Result<Vec<Recorded>, Problem> {
         let mut left = events.into_iter();
-        let mut bytes = 0;
+        let (mut bytes, before) = (0, self.events.len());
         while self.events.len() < self.limit {
             let Some(event) = left.next() else { break };
             if self.moment.admits(&event) {
@@ -53,11 +49,9 @@ impl Found {
                 self.events.push(event);
             }
         }
-        let share = u32::try_from(bytes >> 10).unwrap_or(u32::MAX);
-        let share = node.memory.clone().try_acquire_many_owned(share);
-        let share =
-            share.map_err(|_| Problem::new(Code::Overloaded, "too many large pages are being read").after(RETRY))?;
-        self.shares.push(share);
+        // Their JSON is written a piece at a time, at most an event in each.
+        let piece = self.events[before..].iter().map(cloud_events::rendered_bytes).max().unwrap_or_default();
+        self.shares.push(node.share_or_refuse(bytes + piece)?);
         self.bytes += bytes;
         Ok(left.collect())
     }
@@ -69,9 +63,9 @@ impl Found {
             || node.env.mono().saturating_since(self.began) >= PATIENCE
     }
 
-    /// What is sent at once, and what is sent as the client takes it.
-    pub(super) fn split(mut self) -> (Vec<Recorded>, page::Rest) {
+    /// What is sent first, and what is sent as the client takes it.
+    pub(super) fn split(mut self) -> page::Events {
         let rest = self.events.split_off(self.events.len().min(page::STEP));
-        (self.events, page::Rest::of_found(rest, self.shares))
+        page::Events { first: self.events, rest: page::Rest::of_found(rest), shares: self.shares }
     }
 }

@@ -30,6 +30,16 @@ pub(crate) fn write_string(buffer: &mut BytesMut, text: &str) {
     buffer.put_u8(b'"');
 }
 
+/// How many bytes `text` is as a JSON string.
+pub(crate) fn string_bytes(text: &[u8]) -> usize {
+    let escaped = |byte: &u8| match ESCAPES[*byte as usize] {
+        0 => 1,
+        b'u' => 6,
+        _ => 2,
+    };
+    2 + text.iter().map(escaped).sum::<usize>()
+}
+
 /// Writes `number` in digits, without quotes.
 pub(crate) fn write_number(buffer: &mut BytesMut, number: u64) {
     buffer.put_slice(itoa::Buffer::new().format(number).as_bytes());
@@ -89,7 +99,7 @@ fn depth(json: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_DEPTH, depth, is_too_deep, write_string};
+    use super::{MAX_DEPTH, depth, is_too_deep, string_bytes, write_string};
     use bytes::BytesMut;
     use proptest::prelude::*;
 
@@ -102,6 +112,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_survives_its_json(text in any::<String>()) {
+            prop_assert_eq!(string_bytes(text.as_bytes()), written(&text).len());
             prop_assert_eq!(serde_json::from_str::<String>(&written(&text)).unwrap(), text);
         }
 

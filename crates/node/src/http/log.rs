@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use axum::extract::{Request, State};
 use http::{HeaderMap, Uri};
 use quorate_data::{
-    event::{Position, Recorded},
+    event::Position,
     store::{Query, QueryItem, ReadLog},
 };
 
@@ -29,6 +29,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     let after = Position::new(params.number("after")?.unwrap_or(0));
     let (limit, query, moment) = (params.limit(&node)?, query(&params)?, params.moment()?);
     request::reach_token(&node, headers).await?;
+    node.streams.reached(after)?;
     if query.is_everything() && moment.is_any() {
         everything(&node, uri, headers, after, limit).await
     } else {
@@ -41,7 +42,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
 pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "type", "tag", "category"])?;
     let query = query(&params)?;
-    let after = sse::resume(&node.env, &params, request.headers())?.unwrap_or_default();
+    let after = sse::resume(&node, &params, request.headers())?.unwrap_or_default();
     request::reach_token(&node, request.headers()).await?;
     sse::follow(&node, Source::Log { query, after }).await
 }
@@ -63,7 +64,8 @@ async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Positi
     let first = node.streams.log(read).await?;
     let last = Position::new(after.get().saturating_add(limit as u64)).min(first.head).max(after);
     let rest = page::Rest::of_log(&first, last);
-    Ok(answer(node, uri, headers, since, (first.events, rest), Ends { scanned: last, head: first.head }))
+    let events = page::Events::of(first.events, rest);
+    answer(node, uri, headers, since, events, Ends { scanned: last, head: first.head })
 }
 
 /// A filtered page.
@@ -78,7 +80,7 @@ async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadL
         let moved = scanned > read.after;
         read.after = scanned;
         if ends.scanned >= ends.head || !moved || found.is_enough(node) {
-            return Ok(answer(node, uri, headers, since, found.split(), ends));
+            return answer(node, uri, headers, since, found.split(), ends);
         }
     }
 }
@@ -94,16 +96,16 @@ fn answer(
     uri: &Uri,
     headers: &HeaderMap,
     since: page::Since,
-    events: (Vec<Recorded>, page::Rest),
+    events: page::Events,
     ends: Ends,
-) -> axum::response::Response {
+) -> Reply {
     let members = format!(",\"scanned\":\"{}\"", ends.scanned);
-    let mut response = page::reply(node, page::Form::of(headers), since, events, &members);
+    let mut response = page::reply(node, page::Form::of(headers), since, events, &members)?;
     reply::token(response.headers_mut(), &node.streams.token(ends.head));
     if ends.scanned < ends.head {
         reply::next(response.headers_mut(), &next(uri, "after", ends.scanned.get()));
     }
-    response
+    Ok(response)
 }
 
 /// The address of `uri` with the parameter `name` set to `value`, which may stand there as it is.

@@ -13,7 +13,9 @@ mod guard;
 mod health;
 mod idempotency;
 mod json;
+pub(crate) mod limits;
 mod log;
+mod memory;
 mod metrics;
 mod openapi;
 mod page;
@@ -26,6 +28,7 @@ mod request;
 mod retention;
 mod routes;
 mod schemas;
+pub(crate) mod sending;
 mod sse;
 mod store;
 mod streams;
@@ -79,8 +82,12 @@ pub(crate) struct Node {
     date: DateHeader,
     /// Requests in progress.
     requests: Arc<Semaphore>,
-    /// Kibibytes of bodies being received and of pages being put together.
+    /// Requests in progress that ask how the node is.
+    probes: Arc<Semaphore>,
+    /// Kibibytes of bodies being received.
     memory: Arc<Semaphore>,
+    /// Kibibytes of replies being put together and being sent.
+    replies: Arc<Semaphore>,
 }
 
 type Shared = Arc<Node>;
@@ -118,7 +125,9 @@ impl Node {
             guard: Guard::new(&config),
             date: DateHeader::default(),
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
+            probes: Arc::new(Semaphore::new(config.http.max_probes)),
             memory: Arc::new(Semaphore::new(config.http.body_memory >> 10)),
+            replies: Arc::new(Semaphore::new(config.http.reply_memory >> 10)),
             config,
             env,
         }
@@ -153,22 +162,33 @@ impl Surface {
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
+        let is_probe = is_probe(&request);
         let admitted = self.node.guard.check(&request).and_then(|()| {
+            let places = if is_probe { &self.node.probes } else { &self.node.requests };
             let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
-            self.node.requests.clone().try_acquire_owned().map_err(full)
+            places.clone().try_acquire_owned().map_err(full)
         });
         let (permit, response) = match admitted {
             Ok(permit) => {
+                let method = request.method().clone();
                 let Ok(response) = self.router.call(request.map(Body::new)).await;
-                (Some(permit), response)
+                // How the node is has to be told also when others' replies take all memory; there are only so many probes.
+                let share = if is_probe { Ok(None) } else { self.node.share_of_whole(&method, &response) };
+                (Some(permit), share.map(|share| (share, response)))
             }
-            Err(problem) => (None, problem.into_response()),
+            Err(problem) => (None, Err(problem)),
         };
+        let (share, response) = response.unwrap_or_else(|problem| (None, problem.into_response()));
         let mut response = told(response, trace);
         self.node.date.stamp(&self.node.env, response.headers_mut());
         self.node.metrics.answered(response.status());
-        Ok(response.map(|body| Tracked::new(body, busy, permit)))
+        Ok(response.map(|body| Tracked::new(body, busy, permit, share)))
     }
+}
+
+/// Whether a request asks how the node is.
+fn is_probe<B>(request: &Request<B>) -> bool {
+    matches!(request.uri().path(), "/livez" | "/readyz" | "/startupz" | "/metrics")
 }
 
 /// Renders the problem that a reply carries, if it carries one.

@@ -259,7 +259,7 @@ fn parameters() -> Value {
         "category": one("query", "category", "Any of these categories: streams' names up to the first `-`", &list),
         "token": one("header", "Quorate-Token", "The write that the reply must include", &text),
         "prefer": one("header", "Prefer", "`wait=n`: how many seconds to wait for that write", &text),
-        "lastEventId": one("header", "Last-Event-ID", "The position of the last event that was seen", &text),
+        "lastEventId": one("header", "Last-Event-ID", "The `id` of the last thing that was told; a position alone will do, but does not notice a restore", &text),
         "idempotencyKey": one("header", "Idempotency-Key", "Makes a repeated request be answered as the first was", &text),
         "ifMatch": one("header", "If-Match", "`\"n\"`: the stream's version; `*`: it exists", &text),
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),

@@ -9,12 +9,14 @@ use quorate_data::{
     store::{Direction, LogPage, Query, ReadLog, ReadStream, StoreError, StreamPage},
 };
 use quorate_foundations::name::Name;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
 use super::{
     Node, Shared,
-    body_out::{Gone, Pieces, pieces},
+    body_out::{Gone, Pieces, cut, pieces},
     cloud_events::{BATCH, Layout, Renderer},
+    memory::{self, Share},
+    problem::Problem,
     reply,
 };
 use crate::verbs::Streams;
@@ -25,7 +27,25 @@ pub(super) const STEP: usize = 256;
 /// Bytes of a reply that are handed over at a time.
 pub(super) const PIECE: usize = 64 << 10;
 
+/// The events of a page.
+pub(super) struct Events {
+    /// Those that were read before it was answered.
+    pub(super) first: Vec<Recorded>,
+    /// Those that are read when the client takes them.
+    pub(super) rest: Rest,
+    /// What was taken of the memory for replies; nothing where that is still to be done.
+    pub(super) shares: Vec<Share>,
+}
+
+impl Events {
+    /// Events that nothing was taken for yet.
+    pub(super) fn of(first: Vec<Recorded>, rest: Rest) -> Self {
+        Self { first, rest, shares: Vec::new() }
+    }
+}
+
 /// Where the rest of a page comes from.
+#[derive(Clone)]
 pub(super) enum Rest {
     /// There is none.
     Nothing,
@@ -33,8 +53,8 @@ pub(super) enum Rest {
     Log { after: Position, last: Position },
     /// The versions of a stream from one to another, in a direction.
     Stream { stream: Name, from: Version, last: Version, direction: Direction },
-    /// Events that were found already, with their share of the memory for pages.
-    Found { events: std::vec::IntoIter<Recorded>, stale: bool, _shares: Vec<OwnedSemaphorePermit> },
+    /// Events that were found already.
+    Found { events: std::vec::IntoIter<Recorded>, stale: bool },
 }
 
 impl Rest {
@@ -54,11 +74,12 @@ impl Rest {
     }
 
     /// Events in memory, sent a few at a time.
-    pub(super) fn of_found(events: Vec<Recorded>, shares: Vec<OwnedSemaphorePermit>) -> Self {
-        if events.is_empty() {
-            return Self::Nothing;
-        }
-        Self::Found { events: events.into_iter(), stale: false, _shares: shares }
+    pub(super) fn of_found(events: Vec<Recorded>) -> Self {
+        if events.is_empty() { Self::Nothing } else { Self::Found { events: events.into_iter(), stale: false } }
+    }
+
+    fn is_found(&self) -> bool {
+        matches!(self, Self::Found { .. })
     }
 
     fn is_nothing(&self) -> bool {
@@ -96,7 +117,7 @@ impl Rest {
                 *self = Self::of_stream(&page, &stream, last, direction);
                 Ok(page.events)
             }
-            Self::Found { events, stale, .. } => {
+            Self::Found { events, stale } => {
                 let (some, stale): (Vec<Recorded>, bool) = (events.by_ref().take(STEP).collect(), *stale);
                 if events.len() == 0 {
                     *self = Self::Nothing;
@@ -164,14 +185,18 @@ impl Since {
     }
 }
 
-/// A reply that holds `events`, then `rest`, then `members`.
+/// A reply that holds `events`, then `members`.
+///
+/// # Errors
+/// There is no memory for it.
 pub(super) fn reply(
     node: &Shared,
     form: Form,
     since: Since,
-    (events, rest): (Vec<Recorded>, Rest),
+    events: Events,
     members: &str,
-) -> Response<Body> {
+) -> Result<Response<Body>, Problem> {
+    let Events { first: events, rest, shares } = events;
     let mut page = Page { renderer: Renderer::new(Layout::AsReceived), buffer: BytesMut::new(), first: true, since };
     page.buffer.put_slice(form.opening());
     let closing = form.closing(members);
@@ -181,11 +206,15 @@ pub(super) fn reply(
         page.buffer.put_slice(&closing);
         Body::from(page.buffer.freeze())
     } else {
-        let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, None);
+        let share = if shares.is_empty() { node.share_or_refuse(memory::weight(&events))? } else { Share::default() };
+        let (pieces, body) = pieces();
         let node_of_task = node.clone();
         node.env.tasks().spawn("page", async move {
+            let _shares = shares;
             // Without an end the reply breaks off: half a page must not look like one.
-            if page.send(&node_of_task, events, rest, &pieces).await.is_ok() && pieces.send(closing).await.is_ok() {
+            if page.send(&node_of_task, (events, share), rest, &pieces).await.is_ok()
+                && pieces.send(closing).await.is_ok()
+            {
                 pieces.end().await;
             }
         });
@@ -194,12 +223,30 @@ pub(super) fn reply(
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media()));
-    response
+    Ok(response)
 }
 
 fn broke_off(cause: StoreError) -> Gone {
     tracing::warn!(%cause, "a page broke off");
     Gone
+}
+
+/// The next events and their share of the memory for replies.
+async fn read(node: &Node, rest: &mut Rest) -> Result<(Vec<Recorded>, Share), Gone> {
+    let before = if rest.is_found() { Rest::Nothing } else { rest.clone() };
+    let events = rest.read(&node.streams).await.map_err(broke_off)?;
+    if before.is_nothing() {
+        // What was found was counted then.
+        return Ok((events, Share::default()));
+    }
+    let weight = memory::weight(&events);
+    if let Some(share) = node.share(weight) {
+        return Ok((events, share));
+    }
+    drop(events);
+    let share = node.share_in_time(weight).await.ok_or(Gone)?;
+    *rest = before;
+    Ok((rest.read(&node.streams).await.map_err(broke_off)?, share))
 }
 
 struct Page {
@@ -220,7 +267,7 @@ impl Page {
     async fn send(
         mut self,
         node: &Node,
-        mut events: Vec<Recorded>,
+        (mut events, mut share): (Vec<Recorded>, Share),
         mut rest: Rest,
         pieces: &Pieces,
     ) -> Result<(), Gone> {
@@ -238,16 +285,15 @@ impl Page {
                     sent = 0;
                     continue;
                 }
-                asked.send(self.buffer.split().freeze())?;
+                asked.send(share.with(cut(&mut self.buffer)))?;
                 sent += count;
             }
-            if !rest.is_nothing() {
-                events = rest.read(&node.streams).await.map_err(broke_off)?;
-            } else if self.buffer.is_empty() {
-                return Ok(());
-            } else {
-                return pieces.send(self.buffer.split().freeze()).await;
+            // Let go before more is asked for: who holds some and waits for more may wait for itself.
+            drop((events, share));
+            if rest.is_nothing() {
+                return if self.buffer.is_empty() { Ok(()) } else { pieces.send(cut(&mut self.buffer)).await };
             }
+            (events, share) = read(node, &mut rest).await?;
         }
     }
 

@@ -1,10 +1,12 @@
 //! Following by server-sent events.
 //!
-//! `id:` is the event's position, so a browser that comes back with `Last-Event-ID` misses nothing and sees nothing
-//! twice. `event: caught-up` says that what follows is live; a comment with an `id:` now and then says that the node is
-//! there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A client that takes nothing
-//! for the write timeout is let go: it can come back to where it was. What was erased or truncated while a slow client
-//! took its time is read again before it leaves.
+//! `id:` is the event's position and, behind an `@`, the store's timeline, so a browser that comes back with
+//! `Last-Event-ID` misses nothing and sees nothing twice; after a restore from a backup, where the same positions may hold
+//! other events, it is told so instead. `event: caught-up` says that what follows is live; a comment with an `id:` now and
+//! then says that the node is there, and lets a sparse filter advance; `event: closing` ends what the node itself ends. A
+//! client that takes too little within the write timeout is let go, and so is one for which there is no memory: they can
+//! come back to where they were. What was erased or truncated while a slow client took its time is read again before it
+//! leaves.
 //!
 //! Source: HTML Living Standard, section 9.2, "Server-sent events".
 
@@ -18,13 +20,13 @@ use quorate_data::{
     event::{Position, Recorded},
     subscription::{Batch, CatchUp},
 };
-use quorate_runtime::Env;
 
 use super::{
     Node, Shared,
-    body_out::{Gone, Pieces, pieces},
+    body_out::{Gone, Pieces, cut, pieces},
     cloud_events::{Layout, Renderer},
     json,
+    memory::{self, Share},
     page::PIECE,
     problem::{Code, Problem},
     request::{self, Params},
@@ -36,24 +38,43 @@ pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event
 pub(super) const OPENING: &[u8] = b"retry: 1000\n\n";
 
 /// Behind which position a reader goes on: `Last-Event-ID` when it comes back, `after` when it begins.
-pub(super) fn resume(env: &Env, params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
-    let last = match request::header(headers, &LAST_EVENT_ID)?.filter(|text| !text.is_empty()) {
-        None => return Ok(params.number("after")?.map(Position::new)),
-        Some(text) => request::whole(text).ok_or_else(|| {
-            let detail = format!("`Last-Event-ID: {}` is no position", request::short(text));
-            Problem::new(Code::InvalidParameter, detail).with("header", LAST_EVENT_ID.as_str())
-        })?,
+///
+/// An id that is a position alone is taken for one of this timeline, as `after` is.
+pub(super) fn resume(node: &Node, params: &Params<'_>, headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(text) = request::header(headers, &LAST_EVENT_ID)?.filter(|text| !text.is_empty()) else {
+        return Ok(params.number("after")?.map(Position::new));
     };
+    let (position, timeline) = text.split_once('@').map_or((text, None), |(position, of)| (position, Some(of)));
+    let last = request::whole(position).ok_or_else(|| {
+        let detail = format!("`Last-Event-ID: {}` is no position", request::short(text));
+        Problem::new(Code::InvalidParameter, detail).with("header", LAST_EVENT_ID.as_str())
+    })?;
+    if timeline.is_some_and(|timeline| timeline != self::timeline(node)) {
+        let detail = format!(
+            "`Last-Event-ID: {}` was given out by another store, or by this one before it was restored or moved: what \
+             follows position {last} may be something else here",
+            request::short(text)
+        );
+        return Err(Problem::new(Code::OtherTimeline, detail)
+            .with("header", LAST_EVENT_ID.as_str())
+            .with("logposition", node.streams.store().head().to_string()));
+    }
     if last > 0 {
-        env.reached("sse: a follower came back");
+        node.env.reached("sse: a follower came back");
     }
     Ok(Some(Position::new(last)))
+}
+
+/// What ids say of the store's timeline.
+pub(super) fn timeline(node: &Node) -> String {
+    let of = node.streams.store().timeline();
+    format!("{:016x}.{}", of.store, of.epoch)
 }
 
 /// Answers with a stream of events that does not end by itself.
 pub(super) async fn follow(node: &Shared, source: Source) -> Result<Response<Body>, Problem> {
     let reader = node.streams.subscribe(source).await?;
-    let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, Some(closing("too-slow")));
+    let (pieces, body) = pieces();
     let node_of_task = node.clone();
     node.env.tasks().spawn("subscription", async move {
         let _counted = node_of_task.metrics.subscriber();
@@ -78,12 +99,13 @@ enum Turn {
 }
 
 async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces, Gone> {
-    let mut stream = Frames { renderer: Renderer::new(Layout::OneLine), buffer: BytesMut::new() };
+    let timeline = timeline(node);
+    let mut stream = Frames { renderer: Renderer::new(Layout::OneLine), buffer: BytesMut::new(), timeline };
     stream.buffer.put_slice(OPENING);
     // The headers leave with the first piece: a client learns at once that it is connected.
     pieces.send(stream.take()).await?;
     let (mut position, mut told, mut live) = (Position::ZERO, Position::ZERO, false);
-    let mut let_go = false;
+    let (mut let_go, mut spare) = (false, None);
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
         let turn = tokio::select! {
@@ -111,8 +133,22 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
                 false
             }
             Turn::Events(batch) => {
+                let weight = memory::weight(&batch.events);
+                let Some(share) = spare.take().or_else(|| node.share(weight)) else {
+                    // Let go of what was read, and read it again once there is memory for it.
+                    if let Some(first) = batch.events.first() {
+                        reader.go_back(first);
+                    }
+                    drop(batch);
+                    spare = node.share_in_time(weight).await;
+                    if spare.is_none() {
+                        pieces.send(closing("overloaded")).await?;
+                        return Ok(pieces);
+                    }
+                    continue;
+                };
                 let caught_up = batch.live && !live;
-                if !stream.tell(&mut reader, &batch, caught_up, &pieces).await? {
+                if !stream.tell(&mut reader, &batch, &share, caught_up, &pieces).await? {
                     continue;
                 }
                 (position, live) = (batch.position, batch.live);
@@ -139,6 +175,7 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
 struct Frames {
     renderer: Renderer,
     buffer: BytesMut,
+    timeline: String,
 }
 
 impl Frames {
@@ -148,6 +185,7 @@ impl Frames {
         &mut self,
         reader: &mut CatchUp,
         batch: &Batch,
+        share: &Share,
         caught_up: bool,
         pieces: &Pieces,
     ) -> Result<bool, Gone> {
@@ -165,7 +203,7 @@ impl Frames {
                 reader.go_back(first);
                 return Ok(false);
             }
-            asked.send(self.take())?;
+            asked.send(share.with(self.take()))?;
         }
         if caught_up {
             self.caught_up(batch.position);
@@ -200,11 +238,13 @@ impl Frames {
     fn id(&mut self, position: Position) {
         self.buffer.put_slice(b"id: ");
         json::write_number(&mut self.buffer, position.get());
+        self.buffer.put_u8(b'@');
+        self.buffer.put_slice(self.timeline.as_bytes());
         self.buffer.put_slice(b"\n");
     }
 
     fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        cut(&mut self.buffer)
     }
 }
 

@@ -30,7 +30,7 @@ const BEAT: Duration = Duration::from_millis(200);
 pub(super) async fn verify(State(node): State<Shared>, request: Request) -> Reply {
     Params::of(request.uri(), &[])?;
     let (progress, told) = progress();
-    let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, None);
+    let (pieces, body) = pieces();
     node.clone().env.tasks().spawn("verify", async move {
         let verifying = node.care.verify(progress);
         let _ = tell(&node, pieces, told, verifying).await;

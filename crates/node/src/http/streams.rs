@@ -56,7 +56,7 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     }
     if moment.is_any() {
         let span = Span { from, direction, limit: limit as u64 };
-        return Ok(answer(&node, (uri, headers), &stream, since, first, &span));
+        return answer(&node, (uri, headers), &stream, since, first, &span);
     }
     of_moment(&node, (uri, headers), read, since, first, found).await
 }
@@ -80,7 +80,7 @@ async fn of_moment(
     }
     let next = read.from.map(Version::get);
     let page = Page { stream: &read.stream, head: page.head, since, events: found.split(), next };
-    Ok(page_reply(node, of, page))
+    page_reply(node, of, page)
 }
 
 /// What a request asks for: `limit` versions from `from` on.
@@ -122,11 +122,11 @@ fn answer(
     since: page::Since,
     mut first: StreamPage,
     span: &Span,
-) -> axum::response::Response {
+) -> Reply {
     let last = span.last(first.head);
     first.events.retain(|event| !page::beyond(event.version(), last, span.direction));
     let rest = page::Rest::of_stream(&first, stream, last, span.direction);
-    let (head, events, next) = (first.head, (first.events, rest), span.next(first.head));
+    let (head, events, next) = (first.head, page::Events::of(first.events, rest), span.next(first.head));
     page_reply(node, of, Page { stream, head, since, events, next })
 }
 
@@ -135,23 +135,23 @@ struct Page<'s> {
     stream: &'s Name,
     head: StreamHead,
     since: page::Since,
-    events: (Vec<Recorded>, page::Rest),
+    events: page::Events,
     next: Option<u64>,
 }
 
-fn page_reply(node: &Shared, (uri, headers): (&Uri, &HeaderMap), page: Page<'_>) -> axum::response::Response {
+fn page_reply(node: &Shared, (uri, headers): (&Uri, &HeaderMap), page: Page<'_>) -> Reply {
     let Page { stream, head, since, events, next } = page;
-    let seen = events.0.iter().map(Recorded::position).max().unwrap_or_default();
+    let seen = events.first.iter().map(Recorded::position).max().unwrap_or_default();
     let mut members = String::from(",\"stream\":");
     members.push_str(&Value::from(stream.as_str()).to_string());
     members.push_str(&format!(",\"streamversion\":\"{}\"", head.version));
-    let mut response = page::reply(node, page::Form::of(headers), since, events, &members);
+    let mut response = page::reply(node, page::Form::of(headers), since, events, &members)?;
     reply::tag(response.headers_mut(), head.version);
     reply::token(response.headers_mut(), &node.streams.token(seen));
     if let Some(from) = next {
         reply::next(response.headers_mut(), &log::next(uri, "from", from));
     }
-    response
+    Ok(response)
 }
 
 /// Whether the client has what it asks for. Events never change; a truncate takes some away, and a client that keeps
@@ -207,7 +207,7 @@ pub(super) async fn subscribe(State(node): State<Shared>, request: Request) -> R
     let stream = request::stream(request.uri())?;
     let params = Params::of(request.uri(), &["after", "from"])?;
     let from = params.counted("from")?.map(Version::new);
-    let source = match (sse::resume(&node.env, &params, request.headers())?, from) {
+    let source = match (sse::resume(&node, &params, request.headers())?, from) {
         (Some(_), Some(_)) if params.one("after")?.is_some() => {
             return Err(request::wrong(
                 "from",

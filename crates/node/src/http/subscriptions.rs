@@ -27,10 +27,10 @@ use crate::verbs::Settlement;
 type Reply = Result<axum::response::Response, Problem>;
 
 /// The most events of one pull.
-pub(super) const MAX_PULL: usize = 256;
+pub(crate) const MAX_PULL: usize = 256;
 
 /// The most leases of one request.
-pub(super) const MAX_LEASES: usize = 1_000;
+pub(crate) const MAX_LEASES: usize = 1_000;
 
 /// `PUT /v1/subscriptions/{name}`
 pub(super) async fn create(State(node): State<Shared>, request: Request) -> Reply {

@@ -140,6 +140,15 @@ impl Streams {
         }
     }
 
+    /// Whether the log has reached `position`. One that this store acknowledged it has: the head moves first.
+    ///
+    /// # Errors
+    /// [`ReadError::Ahead`]: it was given out on another timeline.
+    pub fn reached(&self, position: Position) -> Result<(), ReadError> {
+        let head = self.store.head();
+        if position > head { Err(ReadError::Ahead { position, head }) } else { Ok(()) }
+    }
+
     /// Reads a page of the whole log.
     pub async fn log(&self, read: ReadLog) -> Result<LogPage, StoreError> {
         self.store.read_log(read).await

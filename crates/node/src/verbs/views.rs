@@ -41,14 +41,11 @@ pub struct ViewCare {
 }
 
 impl ViewCare {
-    /// The verbs on the views of `store`, whose tables are made if they are not there. Views that were declared go on; one
-    /// that cannot is told of in the log, and the rest of the node does not wait for it.
+    /// The verbs on the views of `store`, whose tables are made if they are not there. Views that were declared go on; of one
+    /// that cannot, its description says why, and the rest of the node does not wait for it.
     pub async fn open(store: &Store, queries: QueryLimits) -> Result<Self, ViewError> {
         let all = Views::open_with(store, queries).await?;
-        for failed in all.start_declared().await? {
-            let (view, version, cause) = (failed.view, failed.version, failed.cause);
-            tracing::error!(%view, version, %cause, "a declared view could not be started: readers keep what they have");
-        }
+        all.start_declared().await?;
         Ok(Self { all })
     }
 

@@ -283,7 +283,11 @@ async fn body(client: &mut Client, until: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_is_sent_nothing_after_it_was_erased_although_it_was_read_before() {
     // Pages so large that a reader holds far more than has left.
-    let node = node_with(|config| config.limits.page_bytes = 16 << 20).await;
+    let node = node_with(|config| {
+        config.limits.page_bytes = 16 << 20;
+        config.http.reply_memory = 256 << 20;
+    })
+    .await;
     let word = "x".repeat(LARGE);
     let mut writer = node.client().await;
     for batch in 0..20 {

@@ -164,8 +164,18 @@ async fn a_reader_at_the_end_learns_where_to_go_on() {
     assert_eq!((positions(&rest.events()), rest.next().unwrap()), (vec![2], "/v1/events?limit=1&after=2".to_owned()));
     let end = node.get("/v1/events?after=3").await;
     assert_eq!((end.events().len(), end.json()["scanned"].clone(), end.next()), (0, json!("3"), None));
-    let beyond = node.get("/v1/events?after=18446744073709551615&limit=10000").await;
-    assert_eq!((beyond.status, beyond.events().len(), beyond.next()), (200, 0, None), "{}", beyond.text());
+    for beyond in ["after=4", "after=18446744073709551615&limit=10000", "after=4&type=x"] {
+        let reply = node.get(&format!("/v1/events?{beyond}")).await;
+        assert_eq!((reply.status, reply.code().as_str()), (409, "position-ahead"), "{beyond}");
+        assert_eq!(reply.json()["logposition"], "3");
+    }
+    // What was acknowledged is never ahead, however soon one asks.
+    let mut client = node.client().await;
+    for n in 4..54 {
+        let reply = client.send(post("/v1/streams/a/events").event(event(&format!("a-{n}"), ""))).await;
+        assert_eq!(reply.status, 201);
+        assert_eq!(client.send(get(format!("/v1/events?after={n}"))).await.status, 200, "{n}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -375,7 +385,7 @@ async fn a_library_that_lied_about_its_json_cannot_spoil_a_page() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_larger_than_the_memory_for_pages_is_refused_not_swallowed() {
-    let node = node_with(|config| config.http.body_memory = 1 << 20).await;
+    let node = node_with(|config| config.http.reply_memory = 1 << 20).await;
     for n in 0..8 {
         let data = format!(r#","data":"{}""#, "x".repeat(200_000));
         let reply = node.send(post("/v1/streams/a/events").event(event(&n.to_string(), &data))).await;

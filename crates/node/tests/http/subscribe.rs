@@ -12,6 +12,8 @@ use crate::{
 struct Sse {
     event: String,
     id: Option<u64>,
+    /// What the id says of the timeline.
+    timeline: Option<String>,
     data: String,
     comment: bool,
 }
@@ -60,7 +62,10 @@ impl Subscriber {
             let value = value.strip_prefix(' ').unwrap_or(value);
             match field {
                 "" => sse.comment = true,
-                "id" => sse.id = Some(value.parse().unwrap()),
+                "id" => {
+                    let (position, timeline) = value.split_once('@').expect("an id names its timeline");
+                    (sse.id, sse.timeline) = (Some(position.parse().unwrap()), Some(timeline.to_owned()));
+                }
                 "event" => sse.event = value.to_owned(),
                 "data" => sse.data += value,
                 other => panic!("no field of the standard: {other}"),
@@ -142,7 +147,7 @@ async fn a_reader_that_comes_back_resumes_where_it_was() {
     node.fill("a", 1, 5).await;
     let resumed = get("/v1/events/subscribe?after=1").header("last-event-id", "3");
     assert_eq!(Subscriber::start(&node, resumed).await.until_caught_up().await, [4, 5]);
-    for bad in ["x", "-1", "1.5"] {
+    for bad in ["x", "-1", "1.5", "@", "x@y"] {
         let reply = node.send(get("/v1/events/subscribe").header("last-event-id", bad)).await;
         assert_eq!(reply.code(), "invalid-parameter", "{bad}");
     }
@@ -151,6 +156,36 @@ async fn a_reader_that_comes_back_resumes_where_it_was() {
         (ahead.status, ahead.code().as_str(), &ahead.json()["logposition"]),
         (409, "position-ahead", &json!("5"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream() {
+    let node = node().await;
+    node.fill("a", 1, 3).await;
+    assert_eq!(node.send(post("/v1/store/backup").json(r#"{"to":"early"}"#)).await.status, 201);
+    node.fill("a", 4, 5).await;
+    let mut subscriber = Subscriber::start(&node, get("/v1/events/subscribe?after=4")).await;
+    let last = subscriber.told().await;
+    let id = format!("{}@{}", last.id.unwrap(), last.timeline.unwrap());
+    for path in ["/v1/events/subscribe", "/v1/streams/a/subscribe"] {
+        // Where it was given out, the id is good: a signal and a heartbeat carry the same.
+        Subscriber::start(&node, get(path).header("last-event-id", &id)).await.until_caught_up().await;
+    }
+    let backup = node.folder.path().join("data/backups/early");
+    let target = node.folder.path().join("restored");
+    let env = quorate_runtime::Env::real();
+    env.disk().create_dir_all(&target).unwrap();
+    quorate_data::store::sqlite::restore(&env, backup, target.join("quorate.db")).await.unwrap();
+    let folder = node.end().await;
+    let restored = crate::node::start(folder, |config| config.data = target).await;
+    // As many events as before, but others: a position alone cannot tell.
+    restored.fill("a", 14, 16).await;
+    for path in ["/v1/events/subscribe", "/v1/streams/a/subscribe"] {
+        let reply = restored.send(get(path).header("last-event-id", &id)).await;
+        assert_eq!((reply.status, reply.code().as_str()), (409, "other-timeline"), "{path}");
+        assert_eq!(reply.json()["logposition"], "6");
+        Subscriber::start(&restored, get(format!("{path}?after=3"))).await.until_caught_up().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -123,6 +123,50 @@ async fn readers_that_do_not_read_cost_little_and_are_let_go() {
     assert_eq!(node.get("/v1/events?limit=10000").await.events().len(), 1000);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn three_hundred_readers_of_the_largest_events_that_never_read_cost_little() {
+    let _turn = TURN.lock().await;
+    let node = node_with(|config| config.http.write_timeout = Duration::from_secs(3)).await;
+    // Each is near the limit; as JSON the text becomes larger still.
+    let data = format!(r#","datacontenttype":"text/plain","data":"{}""#, "\\n".repeat(1_000_000));
+    let mut client = node.client().await;
+    for n in 0..16 {
+        assert_eq!(client.send(post(PATH).event(event(&n.to_string(), &data))).await.status, 201);
+    }
+    // What every reader has in common is in memory before: the store's cache.
+    client.send(get("/v1/events?limit=16")).await;
+    drop(client);
+    let before = resident();
+    let mut deaf: Vec<Client> = Vec::new();
+    for n in 0..300 {
+        let mut client = node.client().await;
+        let path = [
+            "/v1/events/subscribe",
+            "/v1/events?limit=10000",
+            "/v1/streams/order-1/events?limit=10000",
+            "/v1/streams/order-1/subscribe",
+            "/v1/events?limit=10000&category=order",
+        ][n % 5];
+        client.begin(&get(path)).await;
+        deaf.push(client);
+        assert!(resident() < before + 100_000_000, "{before} became {}", resident());
+    }
+    let env = quorate_runtime::Env::real();
+    let let_go = env.timeout(crate::client::PATIENCE, async {
+        while node.metric("quorate_http_subscribers").await > 0 {
+            assert!(resident() < before + 100_000_000, "{before} became {}", resident());
+            env.sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(let_go.await.is_some(), "they are still being served");
+    let served = env.timeout(crate::client::PATIENCE, async {
+        while node.get("/v1/events?limit=1").await.status != 200 {
+            env.sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(served.await.is_some(), "their memory was not given back");
+}
+
 /// Bytes this process holds in memory: node and clients together.
 fn resident() -> usize {
     let env = quorate_runtime::Env::real();

@@ -83,6 +83,12 @@ const ASK: u64 = 1 << 63;
 #[must_use = "a permit that is dropped gives its place back"]
 pub struct Permit<P: Deref<Target = Bulkhead>> {
     bulkhead: P,
+    taken: Taken,
+}
+
+/// A place that was taken: for whom it is counted, and since when.
+#[derive(Debug)]
+pub(crate) struct Taken {
     tenant: Option<Name>,
     since: Mono,
 }
@@ -141,22 +147,43 @@ impl Bulkhead {
     /// [`Rejected`], which says why.
     #[inline]
     pub fn try_enter<P: Deref<Target = Self>>(this: P, now: Mono, ask: &Ask) -> Result<Permit<P>, Rejected> {
-        if this.enter_word(now, ask) {
-            return Ok(Permit { bulkhead: this, tenant: None, since: now });
+        let taken = this.take(now, ask)?;
+        Ok(taken.kept(this))
+    }
+
+    /// A place without a guard: it must come back through [`give_back`](Self::give_back) or [`settle`](Self::settle), also
+    /// when the call is dropped.
+    #[inline]
+    pub(crate) fn take(&self, now: Mono, ask: &Ask) -> Result<Taken, Rejected> {
+        if self.enter_word(now, ask) {
+            return Ok(Taken { tenant: None, since: now });
         }
-        Self::enter_hall(this, now, ask)
+        self.enter_hall(now, ask)
     }
 
     #[cold]
-    fn enter_hall<P: Deref<Target = Self>>(this: P, now: Mono, ask: &Ask) -> Result<Permit<P>, Rejected> {
-        if let Some(full) = this.full(ask) {
+    fn enter_hall(&self, now: Mono, ask: &Ask) -> Result<Taken, Rejected> {
+        if let Some(full) = self.full(ask) {
             return Err(full);
         }
-        let tenant = match this.arrive(now, ask, false, Waker::noop())? {
-            (Answer::Entered, tenant) => tenant,
+        match self.arrive(now, ask, false, Waker::noop())? {
+            (Answer::Entered, tenant) => Ok(Taken { tenant, since: now }),
             (Answer::Waits(..), _) => unreachable!("who doesn't want to wait doesn't"),
-        };
-        Ok(Permit { bulkhead: this, tenant, since: now })
+        }
+    }
+
+    /// Gives a place back; the call said nothing.
+    #[inline]
+    pub(crate) fn give_back(&self, taken: &mut Taken) {
+        self.release(taken.since, &mut taken.tenant);
+    }
+
+    /// Tells what became of a call, at `now`, and gives its place back.
+    #[inline]
+    pub(crate) fn settle(&self, taken: &mut Taken, now: Mono, outcome: Outcome) {
+        self.watch(now, outcome, taken.since);
+        // Whoever waits is judged by the time of today.
+        self.release(now, &mut taken.tenant);
     }
 
     /// Enters if there is room, nobody waits and nobody asks whose call it is.
@@ -246,7 +273,7 @@ impl Bulkhead {
     }
 
     /// One who waited goes away, whether it was answered or not.
-    pub(super) fn leave(&self, now: Mono, ticket: Ticket, tenant: Option<Name>) {
+    pub(super) fn leave(&self, now: Mono, ticket: Ticket, mut tenant: Option<Name>) {
         let admitted = self.locked(|hall, effects| match hall.seats.remove(&ticket) {
             Some(Seat::Waiting(_)) => {
                 hall.door.step(now, Input::Leave(ticket), effects);
@@ -256,12 +283,12 @@ impl Bulkhead {
             Some(Seat::Dismissed(_)) | None => false,
         });
         if admitted {
-            self.release(now, tenant);
+            self.release(now, &mut tenant);
         }
     }
 
     #[inline]
-    fn release(&self, now: Mono, tenant: Option<Name>) {
+    fn release(&self, now: Mono, tenant: &mut Option<Name>) {
         let word = self.word.0.fetch_sub(1, Ordering::Release);
         if word & ASK != 0 {
             self.tell_release(now, tenant);
@@ -269,7 +296,8 @@ impl Bulkhead {
     }
 
     #[cold]
-    fn tell_release(&self, now: Mono, tenant: Option<Name>) {
+    fn tell_release(&self, now: Mono, tenant: &mut Option<Name>) {
+        let tenant = tenant.take();
         self.locked(|hall, effects| hall.door.step(now, Input::Release(tenant), effects));
     }
 
@@ -364,11 +392,14 @@ impl Bulkhead {
 
     /// Tells an adaptive limit what became of a call.
     #[inline]
-    fn watch(&self, now: Mono, outcome: Outcome, took: Duration) {
+    fn watch(&self, now: Mono, outcome: Outcome, since: Mono) {
         let ends = self.meter.window_ends.load(Ordering::Relaxed);
-        if ends == u64::MAX {
-            return;
+        if ends != u64::MAX {
+            self.teach(now, outcome, now.saturating_since(since), ends);
         }
+    }
+
+    fn teach(&self, now: Mono, outcome: Outcome, took: Duration, ends: u64) {
         match outcome {
             Outcome::Upstream(Class::Success) => {
                 let lane = lane();
@@ -437,28 +468,46 @@ fn under_way(word: u64) -> u32 {
 
 impl<P: Deref<Target = Bulkhead>> Permit<P> {
     pub(super) fn of(bulkhead: P, tenant: Option<Name>, since: Mono) -> Self {
-        Self { bulkhead, tenant, since }
+        Self { bulkhead, taken: Taken { tenant, since } }
     }
 
     /// Tells what became of the call, at `now`, and gives the place back.
     #[inline]
     pub fn settle(mut self, now: Mono, outcome: Outcome) {
-        self.bulkhead.watch(now, outcome, now.saturating_since(self.since));
+        self.bulkhead.watch(now, outcome, self.taken.since);
         // Whoever waits is judged by the time of today.
-        self.since = now;
+        self.taken.since = now;
+    }
+}
+
+impl Permit<&Bulkhead> {
+    /// The place without its guard.
+    pub(crate) fn taken(mut self) -> Taken {
+        let taken = Taken { tenant: self.taken.tenant.take(), since: self.taken.since };
+        // It holds nothing else, and the place stays taken.
+        std::mem::forget(self);
+        taken
+    }
+}
+
+impl Taken {
+    /// The place with a guard that gives it back to `bulkhead`, where it was taken.
+    #[inline]
+    pub(crate) fn kept<P: Deref<Target = Bulkhead>>(self, bulkhead: P) -> Permit<P> {
+        Permit { bulkhead, taken: self }
     }
 }
 
 impl<P: Deref<Target = Bulkhead>> Drop for Permit<P> {
     #[inline]
     fn drop(&mut self) {
-        self.bulkhead.release(self.since, self.tenant.take());
+        self.bulkhead.give_back(&mut self.taken);
     }
 }
 
 impl<P: Deref<Target = Bulkhead>> fmt::Debug for Permit<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").field("tenant", &self.tenant).field("since", &self.since).finish_non_exhaustive()
+        f.debug_struct("Permit").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 

@@ -50,6 +50,7 @@ use crate::{stripes, sync};
 
 pub use config::{Adaptive, Ask, Config, ConfigError, Limit, Priority, Queue, Shares};
 pub use entering::Entering;
+pub(crate) use front::Taken;
 pub use front::{Bulkhead, Permit, Snapshot};
 pub use machine::{Rejected, Why};
 

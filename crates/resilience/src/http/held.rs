@@ -27,7 +27,7 @@ impl<B: Body> Held<B> {
             return Self { body, hold: None };
         }
         let outcome = rest.outcome();
-        let hold = rest.place.take().map(|place| (place, rest.timers.clone(), outcome));
+        let hold = rest.place().map(|place| (place, rest.timers().clone(), outcome));
         Self { body, hold }
     }
 }

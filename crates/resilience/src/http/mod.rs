@@ -158,7 +158,7 @@ impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
 
     fn deliver(&self, answer: Response<B>, rest: Rest<'_>) -> Self::Answer {
         answer.map(|body| {
-            let timed = TimedBody::new(body, rest.timers, (rest.deadline, Scope::Total), rest.idle);
+            let timed = TimedBody::new(body, rest.timers(), (rest.deadline, Scope::Total), rest.idle());
             Held::new(timed, rest)
         })
     }

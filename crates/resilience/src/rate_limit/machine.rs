@@ -111,6 +111,7 @@ impl Gcra {
     }
 
     /// A refusal at `now`, `wait` nanoseconds too early.
+    #[cold]
     pub(super) fn refusal(self, due: u64, now: Mono, wait: u64) -> Rejected {
         Rejected {
             wait: (wait != u64::MAX).then(|| Duration::from_nanos(wait)),

@@ -183,6 +183,13 @@ impl Shared {
         }
     }
 
+    /// Takes `cost` units from what was leased for `key` before, without asking anybody. `None`: ask, through
+    /// [`take`](Self::take).
+    pub fn take_held(&self, key: &Name, cost: u32) -> Option<Allowed> {
+        let left = self.spend_held(key, self.0.env.mono(), NonZeroU32::new(cost)?)?;
+        Some(Allowed { by: Count::Shared, left: Some(left) })
+    }
+
     /// Decides without the count.
     fn without(&self, key: &Name, cost: NonZeroU32, cause: Option<Unavailable>) -> Result<Allowed, SharedRejected> {
         tracing::warn!(

@@ -17,30 +17,35 @@ pin_project! {
     pub(super) struct Attempt<F> {
         #[pin]
         work: F,
-        alarm: Alarm,
+        at: Deadline,
         scope: Scope,
+        // Set once the work turns out to take a while.
+        alarm: Option<Alarm>,
     }
 }
 
 impl<F: Future> Attempt<F> {
     /// `work` that begins at `now`, for as long as an attempt may take and the whole call's deadline, `total`, allows.
+    #[inline]
     pub(super) fn new(work: F, policies: &Policies, now: Mono, total: Deadline) -> Self {
         let at = policies.timeout.attempt(now, total);
         let scope = if at < total { Scope::Attempt } else { Scope::Total };
-        Self { work, alarm: policies.timers.alarm(at), scope }
+        Self { work, at, scope, alarm: None }
     }
-}
 
-impl<F: Future> Future for Attempt<F> {
     /// What the work gave, or which time was up.
-    type Output = Result<F::Output, Scope>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+    #[inline]
+    pub(super) fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        policies: &Policies,
+    ) -> Poll<Result<F::Output, Scope>> {
         let this = self.project();
         // The work first: what is there in time counts, whenever it is looked at.
         if let Poll::Ready(done) = this.work.poll(cx) {
             return Poll::Ready(Ok(done));
         }
-        this.alarm.ring(cx).map(|()| Err(*this.scope))
+        let (at, scope) = (*this.at, *this.scope);
+        this.alarm.get_or_insert_with(|| policies.timers.alarm(at)).ring(cx).map(|()| Err(scope))
     }
 }

@@ -2,8 +2,7 @@
 
 use std::{
     future::poll_fn,
-    pin::Pin,
-    sync::Arc,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -15,11 +14,11 @@ use super::{
     Rest,
     attempt::Attempt,
     permits::{Permits, Tried},
-    policies::Policies,
+    policies::Held,
     protocol::{Answers, Intent, Requests, Try},
 };
 use crate::{
-    bulkhead::{Ask, Bulkhead},
+    bulkhead::Bulkhead,
     deadline::Deadline,
     hedge::{Plan, race},
     outcome::{CallError, Class, Outcome, Rejection, Scope, Verdict},
@@ -72,6 +71,24 @@ impl<T, E> Attempted<T, E> {
 }
 
 impl<S, P, K> Course<S, P, K> {
+    /// The course of a call that goes on elsewhere; what is left here holds nothing.
+    #[cold]
+    pub(super) fn taken(&mut self) -> Self
+    where
+        P: Clone,
+    {
+        let Self { permits, protocol, again, intent, deadline, owner, attempts } = self;
+        Self {
+            permits: permits.taken(),
+            protocol: protocol.clone(),
+            again: again.take(),
+            intent: intent.clone(),
+            deadline: *deadline,
+            owner: *owner,
+            attempts: attempts.take(),
+        }
+    }
+
     /// What the next hop is told with the current attempt.
     pub(super) fn told(&self, fresh_connection: bool) -> Try {
         let number = self.attempts.as_ref().map_or(1, Attempts::number);
@@ -80,23 +97,36 @@ impl<S, P, K> Course<S, P, K> {
         Try { hop: self.intent.hop.next(number, claims, self.deadline), fresh_connection }
     }
 
-    /// Tells the endpoint's policies how an attempt ended.
-    pub(super) fn judge<T, E>(&self, now: Mono, tried: Tried, ended: Result<Result<T, E>, Scope>) -> Attempted<T, E>
+    /// Tells the endpoint's policies how the first attempt ended.
+    #[inline]
+    pub(super) fn judge_first<T, E>(&mut self, now: Mono, ended: Result<Result<T, E>, Scope>) -> Attempted<T, E>
     where
         P: Answers<T, E>,
     {
-        judge(&self.protocol, now, tried, ended)
+        let (attempted, retry_after) = judge(&self.protocol, ended);
+        self.permits.end_attempt(now, attempted.outcome(), retry_after);
+        attempted
     }
 
     /// What is sent next, if anything is.
+    #[inline]
     pub(super) fn decide<R, T, E>(&mut self, now: Mono, attempted: &Attempted<T, E>) -> Option<Next<P::Sent>>
     where
         P: Requests<R, Kept = K>,
     {
-        let (outcome, verdict) = (attempted.outcome(), attempted.verdict());
+        let outcome = attempted.outcome();
         if outcome == Outcome::Upstream(Class::Success) {
-            return None;
+            None
+        } else {
+            self.decide_on::<R>(now, outcome, attempted.verdict())
         }
+    }
+
+    #[cold]
+    fn decide_on<R>(&mut self, now: Mono, outcome: Outcome, verdict: Option<Verdict>) -> Option<Next<P::Sent>>
+    where
+        P: Requests<R, Kept = K>,
+    {
         let (name, retries) = (&self.permits.policies.name, self.permits.policies.retries.as_ref()?);
         // Whether it can be told again is known before the budget is charged for it.
         let sent = self.protocol.again(&self.again.as_ref()?.1);
@@ -140,20 +170,21 @@ impl<S, P, K> Course<S, P, K> {
     }
 
     /// Tells the dependency's policies how the call ended, and gives the caller what there is.
-    pub(super) fn finish<T, E>(self, now: Mono, attempted: Attempted<T, E>) -> Result<P::Answer, CallError<E>>
+    #[inline]
+    pub(super) fn finish<T, E>(&mut self, now: Mono, attempted: Attempted<T, E>) -> Result<P::Answer, CallError<E>>
     where
         P: Answers<T, E>,
     {
-        let Self { mut permits, protocol, deadline, .. } = self;
-        let (outcome, began, policies) = (attempted.outcome(), permits.began, permits.policies.clone());
+        let Self { permits, protocol, deadline, .. } = self;
+        let (outcome, began) = (attempted.outcome(), permits.began);
         let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
         // An answer holds its place for as long as it is still to come.
-        let place = matches!(attempted, Attempted::Answered(Ok(_), _)).then(|| permits.place.take()).flatten();
+        let place = matches!(attempted, Attempted::Answered(Ok(_), _)).then(|| permits.take_place()).flatten();
         permits.end(now, outcome, retry_after);
         match attempted {
             Attempted::Answered(Ok(answer), _) => {
-                let Policies { timers, timeout, .. } = &*policies;
-                Ok(protocol.deliver(answer, Rest { deadline, idle: timeout.idle, timers, place, now, outcome }))
+                let policies = &*permits.policies;
+                Ok(protocol.deliver(answer, Rest { deadline: *deadline, policies, place, now, outcome }))
             }
             Attempted::Answered(Err(error), _) => Err(CallError::Upstream(error)),
             Attempted::TimedOut(scope) => Err(CallError::Timeout { scope, waited: now.saturating_since(began) }),
@@ -166,16 +197,16 @@ impl<S, P, K> Course<S, P, K> {
         mut self,
         service: S,
         sent: P::Sent,
-        waits: Option<Ask>,
+        waits: bool,
     ) -> Result<P::Answer, CallError<S::Error>>
     where
         P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
         S: Service<P::Sent> + Clone,
     {
         let policies = self.permits.policies.clone();
-        if let (Some(ask), Some(bulkhead)) = (waits, &policies.bulkhead) {
-            match Bulkhead::enter(bulkhead.clone(), &policies.timers, policies.now(), ask).await {
-                Ok(place) => self.permits.place = Some(place),
+        if let (true, Some(bulkhead)) = (waits, &policies.bulkhead) {
+            match Bulkhead::enter(&**bulkhead, &policies.timers, policies.now(), self.intent.ask.clone()).await {
+                Ok(place) => self.permits.entered(place.taken()),
                 Err(rejected) => return self.finish(policies.now(), Attempted::Refused(rejected.into())),
             }
         }
@@ -270,7 +301,7 @@ impl<F: Future> Future for Copied<F> {
 
 /// One attempt, from the endpoint's leave to what it is told of the end.
 async fn one_attempt<R, P, S>(
-    policies: Arc<Policies>,
+    policies: Held,
     protocol: P,
     (mut service, is_ready): (S, bool),
     mut sent: P::Sent,
@@ -293,12 +324,16 @@ where
         }
         service.call(sent).await
     };
-    let ended = Attempt::new(work, &policies, now, deadline).await;
-    judge(&protocol, policies.now(), tried, ended)
+    let mut attempt = pin!(Attempt::new(work, &policies, now, deadline));
+    let ended = poll_fn(|cx| attempt.as_mut().poll(cx, &policies)).await;
+    let (attempted, retry_after) = judge(&protocol, ended);
+    tried.end(policies.now(), attempted.outcome(), retry_after);
+    attempted
 }
 
-/// Tells the endpoint's policies how an attempt ended.
-fn judge<P, T, E>(protocol: &P, now: Mono, tried: Tried, ended: Result<Result<T, E>, Scope>) -> Attempted<T, E>
+/// How an attempt ended, and when the upstream asked to be called again.
+#[inline]
+fn judge<P, T, E>(protocol: &P, ended: Result<Result<T, E>, Scope>) -> (Attempted<T, E>, Option<Duration>)
 where
     P: Answers<T, E>,
 {
@@ -310,6 +345,5 @@ where
         Err(scope) => Attempted::TimedOut(scope),
     };
     let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
-    tried.end(now, attempted.outcome(), retry_after);
-    attempted
+    (attempted, retry_after)
 }

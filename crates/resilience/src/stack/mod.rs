@@ -11,6 +11,7 @@
 //! ```
 //!
 //! Lesser answers in place of failures ([`Instead`]) stand around all of it but the caller, so that no circuit is deceived.
+//! A rate limit by key, or one that several processes share, is a layer around it as well: [`LimitBy`].
 //! Each policy may be absent, so a stack of one is that policy as a layer. What belongs between the two halves (a
 //! balancer, say) goes between two stacks, one of each half.
 //!
@@ -69,6 +70,7 @@ mod attempt;
 mod builder;
 mod course;
 mod instead;
+mod limited;
 mod permits;
 mod policies;
 mod protocol;
@@ -79,6 +81,7 @@ use std::{sync::Arc, time::Duration};
 
 use quorate_foundations::time::Mono;
 
+use self::policies::Policies;
 use crate::{
     bulkhead::{self, Bulkhead},
     deadline::Deadline,
@@ -88,6 +91,7 @@ use crate::{
 
 pub use builder::{Builder, ConfigError, Stack};
 pub use instead::{Instead, OrInstead, WithInstead};
+pub use limited::{IfAllowed, LimitBy, Limited};
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use registry::{BuildError, Stacks, Standing};
 pub use service::{Call, Guarded};
@@ -96,12 +100,8 @@ pub use service::{Call, Guarded};
 pub struct Rest<'a> {
     /// When the answer has to be complete.
     pub deadline: Deadline,
-    /// How long nothing of it may come.
-    pub idle: Option<Duration>,
-    /// What alarms are set with.
-    pub timers: &'a Timers,
-    /// Its place in the bulkhead, which is held until the answer is complete.
-    pub place: Option<Place>,
+    policies: &'a Policies,
+    place: Option<bulkhead::Taken>,
     now: Mono,
     outcome: Outcome,
 }
@@ -110,16 +110,43 @@ pub struct Rest<'a> {
 pub type Place = bulkhead::Permit<Arc<Bulkhead>>;
 
 impl Rest<'_> {
+    /// How long nothing of it may come.
+    pub fn idle(&self) -> Option<Duration> {
+        self.policies.timeout.idle
+    }
+
+    /// What alarms are set with.
+    pub fn timers(&self) -> &Timers {
+        &self.policies.timers
+    }
+
+    /// The answer is still to come: its place in the bulkhead, to be held until it is complete.
+    pub fn place(&mut self) -> Option<Place> {
+        let bulkhead = self.policies.bulkhead.as_ref()?;
+        self.place.take().map(|taken| taken.kept(bulkhead.clone()))
+    }
+
     /// The answer is complete: gives the place back, and tells how it went.
-    pub fn complete(self) {
-        if let Some(place) = self.place {
-            place.settle(self.now, self.outcome);
+    #[inline]
+    pub fn complete(mut self) {
+        if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
+            bulkhead.settle(&mut place, self.now, self.outcome);
         }
     }
 
     /// What became of the call.
     pub fn outcome(&self) -> Outcome {
         self.outcome
+    }
+}
+
+impl Drop for Rest<'_> {
+    /// Nobody wanted the place: the answer is as complete as it will be.
+    #[inline]
+    fn drop(&mut self) {
+        if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
+            bulkhead.give_back(&mut place);
+        }
     }
 }
 

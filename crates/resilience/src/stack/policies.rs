@@ -20,6 +20,10 @@ use crate::{
     timeout::{self, Timers},
 };
 
+/// The policies as the calls of one service hold them: how many do is counted on a line of that service's own, so that
+/// threads which make calls through clones of a stack don't all write the same one.
+pub(super) type Held = Arc<Arc<Policies>>;
+
 /// What calls to one dependency pass, in the order of the fields. What is `None` isn't passed.
 pub(super) struct Policies {
     pub(super) timers: Timers,

@@ -14,11 +14,11 @@ use tower_service::Service;
 use super::{
     attempt::Attempt,
     course::Course,
-    permits::{Admitted, Permits, Tried},
-    policies::Policies,
+    permits::{Admitted, Permits},
+    policies::{Held, Policies},
     protocol::{Answers, Requests},
 };
-use crate::{bulkhead::Ask, outcome::CallError};
+use crate::outcome::CallError;
 
 /// A service behind a [`Stack`](super::Stack). Cheap to clone, as far as `S` is.
 ///
@@ -26,13 +26,14 @@ use crate::{bulkhead::Ask, outcome::CallError};
 #[derive(Clone)]
 pub struct Guarded<S, P> {
     service: S,
-    policies: Arc<Policies>,
+    policies: Held,
     protocol: P,
 }
 
 impl<S, P> Guarded<S, P> {
     pub(super) fn new(service: S, policies: Arc<Policies>, protocol: P) -> Self {
-        Self { service, policies, protocol }
+        // Of its own: the count of those who hold it isn't a line that all threads write which make calls.
+        Self { service, policies: Arc::new(policies), protocol }
     }
 }
 
@@ -57,12 +58,13 @@ where
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        Call { state: self.begin(request).unwrap_or_else(|error| State::Refused { error: Some(error) }) }
+        Call { state: self.begin(request) }
     }
 }
 
 impl<S, P> Guarded<S, P> {
-    fn begin<R>(&mut self, request: R) -> Result<State<S, P, R>, CallError<S::Error>>
+    #[inline]
+    fn begin<R>(&mut self, request: R) -> State<S, P, R>
     where
         P: Requests<R> + Answers<S::Response, S::Error> + Clone + Send + 'static,
         S: Service<<P as Requests<R>>::Sent> + Clone + Send + 'static,
@@ -76,33 +78,33 @@ impl<S, P> Guarded<S, P> {
     {
         let policies = &self.policies;
         let now = policies.now();
-        let intent = self.protocol.intent(&request, now);
+        let mut intent = self.protocol.intent(&request, now);
         let deadline = policies.timeout.total(now, intent.hop.deadline);
-        let ask = Ask { deadline, ..intent.ask.clone() };
-        let Admitted { permits, waits } = Permits::admit(policies.clone(), now, &ask)?;
+        intent.ask.deadline = deadline;
+        let Admitted { permits, waits } = match Permits::admit(policies.clone(), now, &intent.ask) {
+            Ok(admitted) => admitted,
+            Err(rejection) => return State::refused(rejection.into()),
+        };
         let (mut sent, kept) = self.protocol.split(request, policies.retries.is_some() || policies.hedge.is_some());
         let again = kept.map(|kept| (self.service.clone(), kept));
         let owner = again.is_some() && !intent.hop.owned;
         #[cfg(feature = "museum")]
         let owner = owner || policies.timers.env().planted("every-hop-retries");
         let protocol = self.protocol.clone();
-        let course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
+        let mut course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
         if waits || policies.hedge.is_some() {
             // The service that is ready is the one that is called.
             let clone = self.service.clone();
             let ready = std::mem::replace(&mut self.service, clone);
-            return Ok(State::Further { call: Box::pin(course.begin(ready, sent, waits.then_some(ask))) });
+            return State::Further { call: Box::pin(course.begin(ready, sent, waits)) };
         }
-        let tried = match Tried::admit(policies, now) {
-            Ok(tried) => tried,
-            Err(rejection) => {
-                let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
-                return Err(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
-            }
-        };
+        if let Err(rejection) = course.permits.begin_attempt(now) {
+            let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
+            return State::refused(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
+        }
         self.protocol.stamp(&mut sent, course.told(false), now);
         let attempt = Attempt::new(self.service.call(sent), policies, now, deadline);
-        Ok(State::First { course: Some((course, tried)), attempt })
+        State::First { course, attempt }
     }
 }
 
@@ -133,11 +135,22 @@ pin_project! {
         S: Service<<P as Requests<R>>::Sent>,
     {
         /// The first attempt.
-        First { course: Option<(Course<S, P, P::Kept>, Tried)>, #[pin] attempt: Attempt<S::Future> },
+        First { course: Course<S, P, P::Kept>, #[pin] attempt: Attempt<S::Future> },
         /// Those after it.
         Further { call: BoxFuture<'static, Result<P::Answer, CallError<S::Error>>> },
-        /// A policy refused the call.
+        /// A policy refused the call, or it has ended.
         Refused { error: Option<CallError<S::Error>> },
+    }
+}
+
+impl<S, P, R> State<S, P, R>
+where
+    P: Requests<R> + Answers<S::Response, S::Error>,
+    S: Service<<P as Requests<R>>::Sent>,
+{
+    #[cold]
+    fn refused(error: CallError<S::Error>) -> Self {
+        Self::Refused { error: Some(error) }
     }
 }
 
@@ -160,14 +173,15 @@ where
         loop {
             let call = match state.as_mut().project() {
                 Projected::First { course, attempt } => {
-                    let Poll::Ready(ended) = attempt.poll(cx) else { return Poll::Pending };
-                    let Some((mut course, tried)) = course.take() else { panic!("a call was polled after its end") };
+                    let Poll::Ready(ended) = attempt.poll(cx, &course.permits.policies) else { return Poll::Pending };
                     let now = course.permits.policies.now();
-                    let attempted = course.judge(now, tried, ended);
-                    match course.decide(now, &attempted) {
-                        None => return Poll::Ready(course.finish(now, attempted)),
-                        Some(next) => Box::pin(course.go_on(next)),
-                    }
+                    let attempted = course.judge_first(now, ended);
+                    let Some(next) = course.decide(now, &attempted) else {
+                        let finished = course.finish(now, attempted);
+                        state.set(State::Refused { error: None });
+                        return Poll::Ready(finished);
+                    };
+                    Box::pin(course.taken().go_on(next))
                 }
                 Projected::Further { call } => return call.as_mut().poll(cx),
                 Projected::Refused { error } => {

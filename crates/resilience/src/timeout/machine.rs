@@ -71,11 +71,13 @@ impl Config {
     }
 
     /// The deadline of a call that begins at `now`, if whoever called us has set `inherited`.
+    #[inline]
     pub fn total(&self, now: Mono, inherited: Deadline) -> Deadline {
         after(now, self.total).earliest(inherited)
     }
 
     /// The deadline of an attempt that begins at `now`, within a call's.
+    #[inline]
     pub fn attempt(&self, now: Mono, total: Deadline) -> Deadline {
         after(now, self.attempt).earliest(total)
     }
@@ -84,6 +86,7 @@ impl Config {
     ///
     /// # Errors
     /// [`Hopeless`]: it would probably be cut off, and the work be lost.
+    #[inline]
     pub fn admit(&self, now: Mono, deadline: Deadline, median: Option<Duration>) -> Result<(), Hopeless> {
         match median {
             Some(needs) if self.refuse_hopeless && !deadline.allows(now, needs) => {
@@ -95,6 +98,7 @@ impl Config {
     }
 }
 
+#[inline]
 fn after(now: Mono, span: Option<Duration>) -> Deadline {
     span.map_or(Deadline::NEVER, |span| Deadline::after(now, span))
 }

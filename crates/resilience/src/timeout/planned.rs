@@ -26,8 +26,12 @@ impl Planned {
         self.0.store(next.unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether the driver must be told of a deadline at `due` that was set just now.
+    /// Whether the driver must be told of a deadline at `due` that was set just now: it plans to wake later, and nobody else
+    /// is about to tell it of an earlier one.
     pub(super) fn is_later_than(&self, due: u64) -> bool {
-        due < self.0.load(Ordering::Relaxed)
+        // Ordering: whoever finds an earlier deadline here that the driver hasn't planned relies on the one who put it here, and
+        // who tells the driver after that. Its look then comes after both deadlines were set: had it looked at a wheel before,
+        // this word would have been stored after.
+        due < self.0.load(Ordering::Relaxed) && due < self.0.fetch_min(due, Ordering::Relaxed)
     }
 }

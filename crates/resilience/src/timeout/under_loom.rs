@@ -54,3 +54,30 @@ fn a_deadline_that_is_set_while_the_driver_looks_is_seen_or_told() {
         assert!(planned == Some(5) || timers.told.load(Ordering::Acquire), "planned {planned:?}, and not told");
     });
 }
+
+#[test]
+fn who_leaves_telling_the_driver_to_another_is_seen_when_that_one_tells() {
+    // Every interleaving takes five minutes, and holds; those with three preemptions a moment.
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let wheels = [None, None].map(Mutex::new);
+        let timers = Arc::new(Timers { planned: Planned::new(), wheels, told: AtomicBool::new(false) });
+        timers.planned.sleep(Some(9));
+        // One sets a deadline and removes it at once; the other's is a little later, so that it may leave the telling to the first.
+        let brief = timers.clone();
+        let brief = thread::spawn(move || {
+            brief.arm(0, 5);
+            *brief.wheels[0].lock().unwrap() = None;
+        });
+        let lasting = timers.clone();
+        let lasting = thread::spawn(move || lasting.arm(1, 7));
+        let mut planned = timers.look();
+        brief.join().unwrap();
+        lasting.join().unwrap();
+        if timers.told.swap(false, Ordering::AcqRel) {
+            planned = timers.look();
+        }
+        assert!(planned.is_some_and(|planned| planned <= 7), "planned {planned:?}, and 7 sleeps on");
+    });
+}

@@ -8,7 +8,8 @@ use std::sync::{
 use quorate_data::{
     event::Recorded,
     materialized_view::{
-        ApplyError, Effect, EffectHandler, EffectType, OnRebuild, Projection, Schema, ViewName, ViewTx,
+        ApplyError, Effect, EffectHandler, EffectType, OnRebuild, Projection, Schema, ViewError, ViewName, ViewTx,
+        declared::{Document, Format},
     },
     store::{Query, QueryItem},
 };
@@ -80,6 +81,33 @@ impl Projection for Tally {
     fn effects(&self) -> Vec<EffectType> {
         vec![EffectType { name: "letter", on_rebuild: OnRebuild::Suppress }]
     }
+}
+
+/// The same without code: the first version of it, or a later one, which keeps the same rows.
+pub(super) fn document(version: u32) -> Result<Document, ViewError> {
+    let text = format!(
+        r#"
+        view = "declared"
+        version = {version}
+        on-poison = "skip"
+
+        [tables.tally]
+        key = "stream"
+        columns = {{ stream = "text", n = "integer", places = "integer" }}
+
+        [[on]]
+        bind = {{ stream = "$.stream", place = {{ path = "$.logposition", type = "integer" }} }}
+        sql = """
+            INSERT INTO tally (stream, n, places) VALUES (:stream, 1, :place)
+            ON CONFLICT (stream) DO UPDATE SET n = tally.n + 1, places = tally.places + excluded.places"""
+
+        [[on]]
+        type = "poison"
+        bind = {{ stream = "$.data.cure" }}
+        sql = "DELETE FROM tally WHERE stream = :stream"
+        "#
+    );
+    Document::read(&text, Format::Toml).map_err(ViewError::Document)
 }
 
 /// The post: what arrives has arrived, whatever becomes of the sender.

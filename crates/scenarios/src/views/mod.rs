@@ -36,7 +36,7 @@ pub(crate) fn run(mut sim: Sim) -> Report {
     let (phase, server_notes, ended) = (sim.phase(), notes.clone(), done.clone());
     let events = sim.rounds_or(EVENTS) as u64;
     sim.server("views", move |env| serve(env, events, phase.clone(), server_notes.clone(), ended.clone()));
-    sim.client("patience", move |env| {
+    sim.witness("patience", move |env| {
         let done = done.clone();
         async move {
             while !done.load(Ordering::Acquire) {
@@ -123,6 +123,16 @@ impl Service {
     /// Becomes the owner of the views; who was it before is not told.
     async fn take_over(&mut self) -> Result<(), ViewError> {
         let views = Views::open(&self.store).await?;
+        if let Err(failed) = self.start_all(&views).await {
+            // What was started of them would go on, and own what whoever comes next stands by for.
+            views.shut_down().await;
+            return Err(failed);
+        }
+        self.owners.push(views);
+        Ok(())
+    }
+
+    async fn start_all(&self, views: &Views) -> Result<(), ViewError> {
         let patience = Config {
             on_poison: OnPoison::Park,
             max_attempts: 2,
@@ -138,7 +148,10 @@ impl Service {
         views.start(Tally::named("spread", &[], &self.cured), Config { shards: 3, ..patience.clone() }).await?;
         let inline = Config { max_attempts: 2, first_rest: Duration::from_millis(20), ..Config::inline() };
         views.start(Tally::named("inline", &["happened", "mailed", "rare"], &self.cured), inline).await?;
-        self.owners.push(views);
+        views.start_declared().await?;
+        if views.get(&operator::named("declared")?).await.is_err() {
+            views.declare(code::document(1)?).await?;
+        }
         Ok(())
     }
 

@@ -11,7 +11,9 @@ use quorate_data::{
 use super::Service;
 use crate::notes::{Action, Seen};
 
-const VIEWS: [&str; 4] = ["tally", "rare", "spread", "inline"];
+const VIEWS: [&str; 5] = ["tally", "rare", "spread", "inline", "declared"];
+/// Versions of the one that is declared.
+const VERSIONS: u32 = 4;
 
 pub(super) fn named(name: &str) -> Result<ViewName, ViewError> {
     ViewName::new(name).map_err(|cause| ViewError::Invalid { what: cause.to_string() })
@@ -27,7 +29,7 @@ pub(super) async fn total(view: &View) -> Result<(u64, i64), ViewError> {
 impl Service {
     /// Now and then does something that an operator, or a partition, might.
     pub(super) async fn operate(&mut self) {
-        let which = VIEWS[usize::try_from(self.rng.below(4)).unwrap_or_default()];
+        let which = VIEWS[usize::try_from(self.rng.below(VIEWS.len() as u64)).unwrap_or_default()];
         // What fails, fails: the disk may be broken, or the moment wrong.
         let _done = match self.rng.below(40) {
             0 => self.take_over().await,
@@ -43,8 +45,19 @@ impl Service {
                 self.leave().await;
                 Ok(())
             }
+            8 => self.declare_next().await,
             _ => Ok(()),
         };
+    }
+
+    /// Declares the next version, which is built beside what readers have.
+    async fn declare_next(&mut self) -> Result<(), ViewError> {
+        let Some(views) = self.views().cloned() else { return Ok(()) };
+        let last = views.declared_versions(&named("declared")?).await?.last().copied().unwrap_or_default();
+        if last < VERSIONS {
+            views.declare(super::code::document(last + 1)?).await?;
+        }
+        Ok(())
     }
 
     /// One of the owners leaves, whichever it is; not the last one.

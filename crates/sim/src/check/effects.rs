@@ -189,18 +189,21 @@ pub fn expected_versions(history: &History, log: &[LoggedEvent]) -> Verdict {
 }
 
 /// Every conditional append in the log comes before any event that would have forbidden it, and those that were refused
-/// have such an event in the log.
+/// have such an event in the log, which somebody had sent before they were refused.
 ///
 /// Source: S. Pellegrini, "Killing the Aggregate" (2023), and the specification of dynamic consistency boundaries.
 pub fn conditions(history: &History, log: &[LoggedEvent]) -> Verdict {
     let mut gathering = Gathering::on("conditions of appends are honoured");
     let index = Index::of(log);
     let all = index.scope(None);
-    let matching = |condition: &Condition, before: u64| {
+    let matches = |condition: &Condition, before: u64| {
         let begin = all.partition_point(|logged| logged.position <= condition.after);
-        let between = all[begin..].iter().take_while(|logged| logged.position < before);
-        between.copied().find(|logged| condition.fails_if_match.matches(&logged.event))
+        let between = all[begin..].iter().copied().take_while(move |logged| logged.position < before);
+        let query = condition.fails_if_match.clone();
+        between.filter(move |logged| query.matches(&logged.event))
     };
+    let matching = |condition: &Condition, before: u64| matches(condition, before).next();
+    let first_sent = first_sent(history);
     for attempt in attempts(history, &index) {
         let at = attempt.first.position;
         let forbidden = |append: &Append| {
@@ -217,14 +220,30 @@ pub fn conditions(history: &History, log: &[LoggedEvent]) -> Verdict {
         gathering.found(violation.by(attempt.ids()));
     }
     for (operation, append) in appends(history) {
-        if !matches!(operation.outcome.answer(), Some((Reply::ConditionFailed, _))) {
-            continue;
-        }
+        let Some((Reply::ConditionFailed, refused)) = operation.outcome.answer() else { continue };
         gathering.examined(1);
-        if !append.conditions.iter().any(|condition| matching(condition, u64::MAX).is_some()) {
-            let sentence = format!("{} was refused for its condition, which nothing in the log matches", operation.id);
+        // What nobody of this history sent may have been there from the beginning.
+        let was_sent = |logged: &LoggedEvent| {
+            let sent = first_sent.get(&(logged.stream.as_str(), logged.event.id.as_str()));
+            sent.is_none_or(|sent| *sent < refused.order)
+        };
+        if !append.conditions.iter().any(|condition| matches(condition, u64::MAX).any(was_sent)) {
+            let sentence =
+                format!("{} was refused for its condition, which nothing matches that was sent by then", operation.id);
             gathering.found(Violation::new(Kind::ConditionIgnored, sentence).by([operation.id]));
         }
     }
     gathering.verdict()
+}
+
+/// When each event was first sent, in the order of recording.
+fn first_sent(history: &History) -> BTreeMap<(&str, &str), u64> {
+    let mut first: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (operation, append) in appends(history) {
+        for (stream, event) in append.events() {
+            let at = first.entry((stream, &event.id)).or_insert(operation.invoked.order);
+            *at = operation.invoked.order.min(*at);
+        }
+    }
+    first
 }

@@ -84,7 +84,7 @@ impl Report {
         report.add(log::nothing_doubled(log));
         report.add(log::dense(log));
         report.add(log::views_agree(history, log));
-        report.add(log::no_read_is_stale(history));
+        report.add(log::no_read_is_stale(history, log));
         report.add(effects::expected_versions(history, log));
         report.add(effects::conditions(history, log));
         report.add(token::honoured(history, log));

@@ -10,7 +10,7 @@ mod pipe;
 mod stream;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, Weak},
@@ -58,6 +58,8 @@ struct State {
     slow: Vec<Slow>,
     /// Who cannot be dialled, and until when.
     deaf: Vec<(HostId, u64)>,
+    /// Programs that have answered somebody who dialled them.
+    answering: BTreeSet<HostId>,
 }
 
 /// What a host's machine answers.
@@ -148,6 +150,7 @@ impl Network {
             cuts: Vec::new(),
             slow: Vec::new(),
             deaf: Vec::new(),
+            answering: BTreeSet::new(),
         };
         Self { executor: executor.clone(), trace: trace.clone(), state: Arc::new(Mutex::new(state)) }
     }
@@ -161,35 +164,44 @@ impl Network {
         HostNet { net: self.clone(), host }
     }
 
-    /// A program begins on `host`. What is left of connections to an earlier life of it breaks.
+    /// A program begins on `host`, on a machine that remembers no connection of an earlier life.
     pub(crate) fn up(&self, host: HostId) {
         {
             let mut state = self.state();
             let known = state.hosts.entry(host).or_insert(HostState { presence: Presence::Up, port: EPHEMERAL });
             known.presence = Presence::Up;
         }
-        self.reset(host);
+        self.each(host, |connection| connection.forgotten(host));
     }
 
-    /// Whether a program on `host` waits for connections.
-    pub(crate) fn listens(&self, host: HostId) -> bool {
-        self.state().listeners.keys().any(|(of, _)| *of == host)
+    /// Whether the program on `host` has answered anybody since it began.
+    pub(crate) fn answers(&self, host: HostId) -> bool {
+        self.state().answering.contains(&host)
     }
 
-    /// The program on `host` is gone. Its peers are told, unless the machine is off.
+    /// The program on `host` is gone. Its peers receive what it had sent and are told of the end as soon as they can be reached,
+    /// unless the machine is off.
     pub(crate) fn down(&self, host: HostId, presence: Presence) {
         let ended = {
             let mut state = self.state();
             if let Some(known) = state.hosts.get_mut(&host) {
                 known.presence = presence;
             }
+            state.answering.remove(&host);
             let gone: Vec<_> = state.listeners.keys().filter(|(of, _)| *of == host).copied().collect();
             gone.iter().filter_map(|key| state.listeners.remove(key)).collect::<Vec<_>>()
         };
         drop(ended);
         match presence {
             Presence::Off => self.each(host, |connection| connection.abandon(host)),
-            Presence::Up | Presence::Down => self.reset(host),
+            Presence::Up | Presence::Down => {
+                let now = self.executor.now();
+                self.each(host, |connection| {
+                    let peer = connection.peer_of(host);
+                    let latency = self.state().latency(host, peer, now);
+                    connection.close(host, now, latency);
+                });
+            }
         }
     }
 

@@ -20,6 +20,8 @@ pub(super) struct Pipe {
     pub(super) last_arrival: u64,
     /// When the end arrives, once the sender has said that nothing more comes.
     pub(super) end: Option<u64>,
+    /// Whether the end is told as a reset: somebody died with bytes before them that they had not read.
+    pub(super) torn: bool,
     /// Nobody will read any more.
     pub(super) deaf: bool,
     pub(super) reader: Option<Waker>,
@@ -43,11 +45,21 @@ impl Pipe {
             waiting: 0,
             last_arrival: 0,
             end: None,
+            torn: false,
             deaf: false,
             reader: None,
             writer: None,
             alarm: None,
         }
+    }
+
+    /// Nobody reads this any more, nor what is on its way.
+    fn turn_deaf(&mut self) {
+        self.deaf = true;
+        self.segments.clear();
+        self.waiting = 0;
+        self.alarm = None;
+        self.wake();
     }
 
     fn wake(&mut self) {
@@ -60,7 +72,7 @@ pub(super) struct Connection {
     pub(super) pipes: [Pipe; 2],
     /// Both ends have been told that it broke.
     pub(super) broken: bool,
-    /// Whose machine lost power: nothing it still does to its end is seen by anybody.
+    /// Whose program or machine is no more: nothing it still does to its end is seen by anybody.
     gone: Vec<HostId>,
 }
 
@@ -75,9 +87,46 @@ impl Connection {
         self.pipes[0].from == host || self.pipes[0].to == host
     }
 
+    /// Who is at the other end of `host`'s.
+    pub(super) fn peer_of(&self, host: HostId) -> HostId {
+        if self.pipes[0].from == host { self.pipes[0].to } else { self.pipes[0].from }
+    }
+
     /// Whether what `host` does to its end has no effect any more.
     pub(super) fn is_gone(&self, host: HostId) -> bool {
         self.gone.contains(&host)
+    }
+
+    /// The program of `host` is gone, and its kernel closes its end: what it sent arrives, and behind that, `latency` from `now`,
+    /// the end. Nobody is told sooner, and nobody who cannot be reached.
+    pub(super) fn close(&mut self, host: HostId, now: u64, latency: u64) {
+        if self.broken || self.is_gone(host) {
+            return;
+        }
+        self.gone.push(host);
+        let unread = self.pipes.iter().any(|pipe| pipe.to == host && pipe.segments.iter().any(|it| it.arrival <= now));
+        for pipe in &mut self.pipes {
+            if pipe.from == host && pipe.end.is_none() {
+                pipe.end = Some(pipe.last_arrival.max(now + latency));
+                pipe.torn = unread;
+            }
+            if pipe.to == host {
+                pipe.turn_deaf();
+            }
+        }
+        self.wake_all();
+    }
+
+    /// The machine of `host`, which lost power, is on again and knows nothing of this connection. Whoever has sent something
+    /// meanwhile is told so; whoever only waits goes on waiting.
+    pub(super) fn forgotten(&mut self, host: HostId) {
+        if !self.is_gone(host) || self.broken {
+            return;
+        }
+        if self.pipes.iter().any(|pipe| pipe.to == host && pipe.waiting > 0) {
+            return self.reset();
+        }
+        self.pipes.iter_mut().filter(|pipe| pipe.to == host).for_each(Pipe::turn_deaf);
     }
 
     /// Breaks: what is on its way is lost, both ends are told.

@@ -55,7 +55,9 @@ impl AsyncRead for SimStream {
             return Poll::Pending;
         }
         pipe.alarm = None;
-        let Some(segment) = pipe.segments.front_mut() else { return Poll::Ready(Ok(())) };
+        let Some(segment) = pipe.segments.front_mut() else {
+            return Poll::Ready(if pipe.torn { Err(broken()) } else { Ok(()) });
+        };
         let taken = self.net.state().piece(segment.bytes.len().min(to.remaining()));
         to.put_slice(&segment.bytes[..taken]);
         segment.bytes.advance(taken);
@@ -63,7 +65,7 @@ impl AsyncRead for SimStream {
             pipe.segments.pop_front();
         }
         pipe.waiting -= taken;
-        self.net.trace.note(now, self.host, "read", taken as u64);
+        self.net.trace.bytes(now, self.host, "read", &to.filled()[to.filled().len() - taken..]);
         if let Some(writer) = pipe.writer.take() {
             writer.wake();
         }
@@ -78,9 +80,23 @@ impl AsyncWrite for SimStream {
         if connection.broken || connection.is_gone(self.host) {
             return Poll::Ready(Err(broken()));
         }
+        let dead = connection.is_gone(connection.peer_of(self.host));
         let pipe = &mut connection.pipes[self.out];
-        if pipe.deaf || pipe.end.is_some() {
+        if pipe.end.is_some() {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        if pipe.deaf {
+            let unreachable = {
+                let state = self.net.state();
+                state.is_cut(pipe.from, pipe.to, now) || state.is_cut(pipe.to, pipe.from, now)
+            };
+            if !unreachable {
+                // Whoever writes to the dead is told so, and so is whoever waits for a word of them.
+                if dead {
+                    connection.reset();
+                }
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
         }
         let room = CAPACITY - pipe.waiting;
         if room == 0 {
@@ -89,6 +105,9 @@ impl AsyncWrite for SimStream {
         }
         let (taken, latency) = {
             let mut state = self.net.state();
+            if self.out == 1 {
+                state.answering.insert(self.host);
+            }
             (state.piece(bytes.len().min(room)), state.latency(pipe.from, pipe.to, now))
         };
         let arrival = pipe.last_arrival.max(now + latency);

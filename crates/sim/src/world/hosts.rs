@@ -34,12 +34,18 @@ pub(super) struct Host {
     pub(super) disk: SimDisk,
     pub(super) life: Life,
     pub(super) runs: bool,
+    /// A client that cannot be left out.
+    pub(super) is_witness: bool,
     /// A client that has ended.
     pub(super) done: bool,
     /// A client that is cut off for good: its end is not waited for.
     pub(super) cut_off: bool,
     /// What its disk is like when nothing else is wrong with it.
     pub(super) lasting: DiskFaults,
+    /// Until when it stands still, in the world's time.
+    pub(super) still_until: u64,
+    /// Until when something is wrong with its disk, in the world's time.
+    pub(super) sick_until: u64,
     /// Until when something was wrong with its disk, in the world's time.
     pub(super) mended_at: Option<u64>,
     /// Whether bits of its files flipped.
@@ -63,7 +69,6 @@ pub(super) enum End {
 impl Host {
     /// Makes the disk as sound as it can be, which mostly is: never failing, with all the space it wants.
     pub(super) fn heal_disk(&self) {
-        self.disk.disarm();
         // Its chances are ours, and between 0 and 1.
         let _ = self.disk.set_faults(self.lasting.clone());
     }
@@ -109,9 +114,12 @@ impl Sim {
             power: random.stream("power"),
             life: Life::default(),
             runs: false,
+            is_witness: false,
             done: false,
             cut_off: false,
             lasting: self.disk_for_good(is_client),
+            still_until: 0,
+            sick_until: 0,
             mended_at: None,
             rotten: false,
             tasks: None,
@@ -153,6 +161,7 @@ impl Sim {
             return;
         }
         host.life = Life(host.life.0 + 1);
+        host.still_until = 0;
         host.runs = true;
         let life = host.life;
         executor.begin(id, life);

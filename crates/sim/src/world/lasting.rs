@@ -18,7 +18,7 @@ const LOG_INDEX: u64 = 32 << 10;
 /// The least that a disk still takes that is to be full.
 const ROOM_TO_START: u64 = 2 * LOG_INDEX;
 
-/// How soon it is looked again whether a server listens whose disk is to be full, in nanoseconds.
+/// How soon it is looked again whether a server answers whose disk is to be full, in nanoseconds.
 const LATER: u64 = 100_000_000;
 
 /// How often a disk lies that does.
@@ -48,7 +48,7 @@ impl Sim {
     }
 
     /// From a moment in the first half of the faults on, the disk of `server` has almost no room, for good. A server that
-    /// listens to nobody at that moment, having never come so far perhaps, is waited for.
+    /// has answered nobody by that moment, having never come so far perhaps, is waited for.
     pub fn fill_disk_for_good(&mut self, server: HostId) {
         let room = ROOM_TO_START + self.random("room").below(64 << 10);
         self.last(Lasting::FullDisk(server, room));
@@ -83,7 +83,7 @@ impl Sim {
     pub(super) fn begin_lasting(&mut self, nth: usize) {
         let Some((what, begun)) = self.lasting.get_mut(nth) else { return };
         if let Lasting::FullDisk(server, _) = what
-            && !self.network.listens(*server)
+            && !self.network.answers(*server)
         {
             return self.agenda.add(self.executor.now() + LATER, Entry::Last(nth));
         }

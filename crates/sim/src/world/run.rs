@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     disk::DiskCounts,
+    escape::Border,
     executor::{Stopped, lock},
     host::HostId,
     nemesis,
@@ -43,7 +44,9 @@ impl Sim {
     /// Things go wrong; then everything is healed and whoever is down starts again; all clients must end within the bound; then
     /// servers are told to stop, and must.
     pub fn run(mut self) -> Outcome {
-        let runtime = runtime(self.seed);
+        let border = self.executor.border().clone();
+        let runtime = runtime(self.seed, &border);
+        border.close(runtime.metrics());
         runtime.block_on(tokio::task::unconstrained(async move { self.run_inside() }))
     }
 
@@ -119,6 +122,13 @@ impl Sim {
                     Violation::new("no panic", format!("`{}` of {name} panicked: {}", panic.task, panic.what))
                 }));
             }
+            Stopped::Escaped => {
+                let escapes = self.executor.escapes();
+                found.extend(escapes.iter().map(|escape| {
+                    let name = &self.hosts[usize::from(escape.host.0)].name;
+                    Violation::new("nothing leaves the world", format!("`{}` of {name} {}", escape.task, escape.what))
+                }));
+            }
             Stopped::Time | Stopped::Done => {}
         }
         stopped
@@ -155,9 +165,8 @@ impl Sim {
                 self.reached.add("a server ended itself");
                 self.ended(host);
             }
-            Signal::PowerLost { host } => {
-                self.injected.add("power lost inside a disk operation");
-                let down = Duration::from_millis(1 + self.random.stream("power").below(2_000));
+            Signal::PowerLost { host, down } => {
+                self.injected.add("process: power lost inside a disk operation");
                 self.end(host, End::PowerLost, down);
             }
         }
@@ -177,9 +186,12 @@ impl Sim {
             Entry::Last(nth) => self.begin_lasting(nth),
             Entry::LookAgain => self.network.look_again(),
             Entry::Start(host) => self.start(host),
+            // Whatever began meanwhile has a span of its own.
+            Entry::Mend(host) if self.host(host).sick_until > self.executor.now() => {}
             Entry::Mend(host) => self.mend(host),
             Entry::Resume(host, life) => {
-                if self.host(host).life == life {
+                let (now, host_now) = (self.executor.now(), self.host(host));
+                if host_now.life == life && host_now.still_until <= now {
                     self.resume(host);
                 }
             }
@@ -263,7 +275,7 @@ impl Sim {
                 self.injected.add("process: power lost");
                 self.end(id, End::PowerLost, *down);
             }
-            ProcessFault::PowerLossAtDisk { operation, .. } => self.arm(id, *operation),
+            ProcessFault::PowerLossAtDisk { operation, down, .. } => self.arm(id, *operation, *down),
             ProcessFault::Pause { span, .. } => {
                 self.injected.add("process: paused");
                 self.stand_still(id, *span, false);
@@ -277,22 +289,28 @@ impl Sim {
     }
 
     /// Has the machine lose power at its `operation`-th disk operation from now.
-    fn arm(&mut self, id: HostId, operation: u64) {
+    fn arm(&mut self, id: HostId, operation: u64, down: Duration) {
         let (network, executor, signals) = (self.network.clone(), self.executor.clone(), self.signals.clone());
         let host = self.host(id);
         let life = host.life;
         host.disk.crash_at(operation, move || {
             network.down(id, crate::net::Presence::Off);
             executor.doom(id, life);
-            lock(&signals).push(Signal::PowerLost { host: id });
+            lock(&signals).push(Signal::PowerLost { host: id, down });
         });
     }
 
+    /// A host that stands still already does so until both spans are over, and asleep if it slept.
     fn stand_still(&mut self, id: HostId, span: Duration, suspended: bool) {
-        self.host(id).clocks.suspend(suspended);
+        let until = self.executor.now() + nanos(span);
         self.executor.pause(id, true);
-        let life = self.host(id).life;
-        self.agenda.add(self.executor.now() + nanos(span), Entry::Resume(id, life));
+        let host = self.host(id);
+        if suspended {
+            host.clocks.suspend(true);
+        }
+        host.still_until = host.still_until.max(until);
+        let life = host.life;
+        self.agenda.add(until, Entry::Resume(id, life));
     }
 
     fn begin_disk(&mut self, fault: &DiskFault) {
@@ -304,7 +322,9 @@ impl Sim {
         let faults = DiskFaults { capacity_bytes, lying_syncs, ..fault.faults.clone() };
         if host.disk.set_faults(faults).is_ok() {
             self.injected.add("disk: failing for a while");
-            self.agenda.add(self.executor.now() + nanos(fault.span), Entry::Mend(id));
+            let until = self.executor.now() + nanos(fault.span);
+            self.host(id).sick_until = until;
+            self.agenda.add(until, Entry::Mend(id));
         }
     }
 
@@ -342,6 +362,7 @@ impl Sim {
         self.agenda.drop_faults();
         self.network.heal();
         for id in (0..self.hosts.len()).filter_map(|n| u8::try_from(n).ok()).map(HostId) {
+            self.host(id).disk.disarm();
             self.mend(id);
             self.resume(id);
             self.start(id);
@@ -379,13 +400,17 @@ impl Sim {
         }
     }
 
+    fn optional_clients(&self) -> impl Iterator<Item = &Host> {
+        self.hosts.iter().filter(|host| host.is_client && !host.is_witness)
+    }
+
     fn outcome(&self, plan: FaultPlan, violations: Vec<Violation>) -> Outcome {
         self.trace_disks();
         self.hosts.iter().for_each(|host| self.count_disk(&host.disk.counts()));
         Outcome {
             seed: self.seed,
             swarm: self.swarm.clone(),
-            clients: self.hosts.iter().filter(|host| host.is_client).map(|host| host.name.clone()).collect(),
+            clients: self.optional_clients().map(|host| host.name.clone()).collect(),
             plan,
             without: self.settings.without.clone(),
             violations,
@@ -424,14 +449,16 @@ impl Sim {
 /// A runtime without drivers, in which a world runs. What tokio's own types draw (the branches of a `select!`) comes from the
 /// seed as well, as long as it is drawn inside.
 #[cfg(tokio_unstable)]
-fn runtime(seed: u64) -> tokio::runtime::Runtime {
-    let seed = tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes());
-    let runtime = tokio::runtime::Builder::new_current_thread().rng_seed(seed).build();
+fn runtime(seed: u64, border: &Border) -> tokio::runtime::Runtime {
+    let (seed, border) = (tokio::runtime::RngSeed::from_bytes(&seed.to_le_bytes()), border.clone());
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.rng_seed(seed).on_task_spawn(move |task| border.spawned(task.spawned_at().to_string()));
+    let runtime = runtime.build();
     runtime.unwrap_or_else(|cause| panic!("a runtime without drivers needs nothing: {cause}"))
 }
 
 #[cfg(not(tokio_unstable))]
-fn runtime(_: u64) -> tokio::runtime::Runtime {
+fn runtime(_: u64, _: &Border) -> tokio::runtime::Runtime {
     panic!(
         "tokio was built without its seedable scheduler, so that a seed would not be the same world twice.\n\
          Add to .cargo/config.toml:\n\n[build]\nrustflags = [\"--cfg\", \"tokio_unstable\"]"

@@ -58,6 +58,11 @@ fn a_moment_that_is_not_there_is_an_error_that_says_what_is() {
         store.retire(stream, Retire::Truncate { before: Version::new(3) }).await.unwrap();
         let gone = accounts.at("a", Moment::Version(Version::new(2))).await.unwrap_err();
         assert!(matches!(gone, TimeTravelError::Truncated { first, .. } if first == Version::new(3)), "{gone:?}");
+        for before in [Moment::Position(Position::new(2)), Moment::Time(at(0)), Moment::RecordedTime(at(0))] {
+            let gone = accounts.at("a", before).await.unwrap_err();
+            assert!(matches!(gone, TimeTravelError::Truncated { asked, .. } if asked == before), "{gone:?}");
+        }
+        assert_eq!(accounts.at("a", Moment::Position(Position::new(3))).await.unwrap().state.balance, 1);
         assert_eq!(accounts.at("a", Moment::Now).await.unwrap().state.balance, 1);
     });
 }

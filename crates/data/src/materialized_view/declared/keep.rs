@@ -1,5 +1,7 @@
 //! Documents in the store, by view and version.
 
+use std::sync::Arc;
+
 use quorate_foundations::time::Wall;
 
 use super::{document::Document, source::Format};
@@ -45,8 +47,30 @@ pub struct StoredDocument {
     pub declared_at: Wall,
 }
 
+/// Where the document of a view that is started comes from.
+#[derive(Clone)]
+pub(in super::super) enum Origin {
+    /// Somebody declares it now: it is kept.
+    Declared(Arc<Document>),
+    /// It was kept before, and is still to be there.
+    Kept(Arc<Document>),
+}
+
+impl Origin {
+    /// Has the document kept in the transaction that finds or begins its build.
+    pub(in super::super) async fn settle(&self, tx: &mut DynTx, now: Wall) -> Result<(), ViewError> {
+        match self {
+            Self::Declared(document) => put(tx, document, now).await,
+            Self::Kept(document) => {
+                let found = find(tx, document.view(), Some(document.version())).await?;
+                found.map(drop).ok_or_else(|| ViewError::NotFound { view: document.view().clone() })
+            }
+        }
+    }
+}
+
 /// Keeps a document; where its version is there already, in place of the text that was kept.
-pub(in super::super) async fn put(tx: &mut DynTx, document: &Document, now: Wall) -> Result<(), ViewError> {
+pub(super) async fn put(tx: &mut DynTx, document: &Document, now: Wall) -> Result<(), ViewError> {
     let sql = "INSERT INTO quorate_view_document (view, version, format, document, declared_ns)
         VALUES ($1, $2, $3, $4, $5)
         ON CONFLICT (view, version) DO UPDATE SET format = excluded.format, document = excluded.document";

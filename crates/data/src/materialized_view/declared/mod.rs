@@ -33,13 +33,14 @@ mod replica;
 mod service;
 mod sql;
 mod trial;
+mod watch;
 
 use quorate_foundations::document as source;
 
 pub use document::{ColumnShape, Document, TableShape};
 pub use explain::{Asked, Change, Explanation};
 pub use keep::StoredDocument;
-pub(super) use keep::{TABLES, forget, put};
+pub(super) use keep::{Origin, TABLES, forget};
 pub use kind::{Kind, UnknownKind};
 pub use service::{Declaration, NotStarted};
 pub use source::{Fault, Faults, Format};

@@ -1,16 +1,16 @@
 //! Declaring views, and going on with what was declared.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     document::Document,
-    keep::{self, StoredDocument},
+    keep::{self, Origin, StoredDocument},
     projection::Declared,
-    trial,
+    trial, watch,
 };
 use crate::{
     materialized_view::{Fingerprint, ViewError, ViewName, Views, rows},
-    store::Store,
+    store::{Store, StoreError},
 };
 
 /// What became of a document that was declared.
@@ -24,15 +24,15 @@ pub struct Declaration {
     pub new: bool,
 }
 
-/// A view that was declared once and does not run now.
-#[derive(Debug)]
+/// A version of a view that was declared once and does not run in this process.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotStarted {
     /// The view.
     pub view: ViewName,
     /// Its version.
     pub version: u32,
     /// Why.
-    pub cause: ViewError,
+    pub reason: String,
 }
 
 impl Views {
@@ -77,7 +77,7 @@ impl Views {
         if self.declared(&view, version).is_some() {
             self.replace_text(document).await?;
         } else {
-            self.start_document(document, true).await?;
+            self.start_document(Origin::Declared(document)).await?;
         }
         Ok(Declaration { view, version, new })
     }
@@ -111,17 +111,17 @@ impl Views {
         Ok(())
     }
 
-    async fn start_document(&self, document: Arc<Document>, keep: bool) -> Result<(), ViewError> {
-        let projection = Declared(document.clone());
-        let config = document.config().clone();
-        let kept = keep.then(|| document.clone());
-        self.start_keeping(Arc::new(projection), config, None, kept).await?;
+    async fn start_document(&self, origin: Origin) -> Result<(), ViewError> {
+        let (Origin::Declared(document) | Origin::Kept(document)) = &origin;
+        let (document, config) = (document.clone(), document.config().clone());
+        self.start_keeping(Arc::new(Declared(document.clone())), config, None, Some(origin)).await?;
         self.remember(document);
         Ok(())
     }
 
     fn remember(&self, document: Arc<Document>) {
         let key = (document.view().clone(), document.version());
+        self.shared.not_started().remove(&key);
         self.shared.documents().insert(key, document);
     }
 
@@ -130,15 +130,33 @@ impl Views {
         self.shared.documents().get(&(view.clone(), version)).cloned()
     }
 
-    /// Goes on with the views that were declared: the newest version of each, and older ones that still have builds.
-    /// Returns those that could not be started; readers keep what they had of them.
+    /// Goes on with the views that were declared: the newest version of each, and older ones that still have builds. What
+    /// others declare on this store is gone on with as well, once they have left.
+    ///
+    /// Returns those that could not be started; readers keep what they had of them, and [`View::describe`] says why. What the
+    /// store's own failing was in the way of, a full disk say, is tried again until it is started.
     ///
     /// # Errors
-    /// The store's own.
+    /// What was declared cannot be read.
+    ///
+    /// [`View::describe`]: crate::materialized_view::View::describe
     pub async fn start_declared(&self) -> Result<Vec<NotStarted>, ViewError> {
+        let again = self.start_known().await?;
+        self.shared.tasks.spawn("declared", watch::run(self.clone(), again));
+        let of = |((view, version), reason): (&(ViewName, u32), &String)| NotStarted {
+            view: view.clone(),
+            version: *version,
+            reason: reason.clone(),
+        };
+        Ok(self.shared.not_started().iter().map(of).collect())
+    }
+
+    /// Starts what was declared and does not run here. What cannot be started is remembered with the reason. Returns whether
+    /// the store was in the way of some, so that trying again may do.
+    pub(super) async fn start_known(&self) -> Result<bool, ViewError> {
         let _one_at_a_time = self.shared.declaring.lock().await;
         let store = &self.shared.store;
-        let mut failed = Vec::new();
+        let (mut failed, mut again) = (BTreeMap::new(), false);
         for (view, versions) in keep::versions(&mut &*store).await? {
             let builds = rows::builds(&mut &*store, &view).await?;
             let newest = versions.last().copied();
@@ -148,18 +166,29 @@ impl Views {
                 if self.declared(&view, version).is_some() {
                     continue;
                 }
-                if let Err(cause) = self.start_kept(store, &view, version).await {
-                    failed.push(NotStarted { view: view.clone(), version, cause });
+                match self.start_kept(store, &view, version).await {
+                    Ok(()) => {}
+                    Err(ViewError::Store(StoreError::Closed)) => return Err(StoreError::Closed.into()),
+                    Err(cause) => {
+                        tracing::error!(%view, version, %cause, "a declared view cannot be started");
+                        again |= matches!(cause, ViewError::Store(_));
+                        failed.insert((view.clone(), version), cause.to_string());
+                    }
                 }
             }
         }
-        Ok(failed)
+        *self.shared.not_started() = failed;
+        Ok(again)
     }
 
     async fn start_kept(&self, store: &Store, view: &ViewName, version: u32) -> Result<(), ViewError> {
         let Some(kept) = keep::find(&mut &*store, view, Some(version)).await? else { return Ok(()) };
         let document = Document::read(&kept.text, kept.format).map_err(ViewError::Document)?;
-        self.start_document(Arc::new(document), false).await
+        match self.start_document(Origin::Kept(Arc::new(document))).await {
+            // It was deleted meanwhile.
+            Err(ViewError::NotFound { .. }) => Ok(()),
+            started => started,
+        }
     }
 
     /// A document as it was declared; of the newest version where none is named.

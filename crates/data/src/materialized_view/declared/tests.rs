@@ -108,6 +108,58 @@ async fn a_declared_view_is_filled_and_goes_on_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_kept_document_that_cannot_be_read_is_told_of_and_readers_keep_what_they_had() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    ordered(&store, "order-1", BY_ADA).await;
+    let declared = views.declare(orders()).await.unwrap();
+    let view = views.get(&declared.view).await.unwrap();
+    view.wait(store.token(), LONG).await.unwrap();
+    views.shut_down().await;
+    let spoiled = store.transact(|tx| {
+        Box::pin(async {
+            let sql =
+                "UPDATE quorate_view_document SET document = 'view = \"orders\"\nversion = 1\nfrom-the-future = 1'";
+            tx.room_execute(sql, &[]).await.map_err(ViewError::from)
+        })
+    });
+    assert_eq!(spoiled.await.unwrap(), 1);
+    store.close().await.unwrap();
+
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let failed = views.start_declared().await.unwrap();
+    let [one] = failed.as_slice() else { panic!("{failed:?}") };
+    assert_eq!((&one.view, one.version), (&declared.view, 1));
+    assert!(one.reason.contains("from-the-future"), "{}", one.reason);
+    let view = views.get(&declared.view).await.unwrap();
+    assert_eq!(view.describe().await.unwrap().not_started, [(1, one.reason.clone())]);
+    let read = view.query("SELECT orders FROM {customer}", Vec::new()).await.unwrap();
+    assert_eq!(read.rows.first().map(|row| row.values.clone()), Some(vec![1_i64.into()]));
+    views.delete(&declared.view).await.unwrap();
+    views.declare(orders()).await.unwrap();
+    assert!(views.get(&declared.view).await.unwrap().describe().await.unwrap().not_started.is_empty());
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_declared_goes_on_once_it_has_left() {
+    let world = World::new();
+    let store = world.open().await;
+    let stays = Views::open(&store).await.unwrap();
+    assert!(stays.start_declared().await.unwrap().is_empty());
+    let leaves = Views::open(&store).await.unwrap();
+    let declared = leaves.declare(orders()).await.unwrap();
+    let view = stays.get(&declared.view).await.unwrap();
+    view.wait(store.token(), LONG).await.unwrap();
+    leaves.shut_down().await;
+    ordered(&store, "order-1", BY_ADA).await;
+    assert_eq!(rows(&view, &store, "SELECT orders FROM {customer}").await, [vec![1_i64.into()]]);
+    stays.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_keeps_its_meaning_and_another_one_is_built_beside_it() {
     let world = World::new();
     let store = world.open().await;

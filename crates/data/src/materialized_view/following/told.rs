@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{
     super::{
         Build,
-        query::{AnswerColumn, AsOf, Condition, Shown},
+        query::{AnswerColumn, AsOf, Condition, Shown, row_bytes},
     },
     changes::Place,
 };
@@ -39,6 +39,13 @@ pub struct Batch {
     pub cursor: Option<String>,
     pub(super) before: State,
     pub(super) forgotten: u64,
+}
+
+impl Batch {
+    /// About how many bytes its rows take in memory.
+    pub fn bytes(&self) -> usize {
+        self.changes.iter().map(|change| row_bytes(&change.key) + row_bytes(&change.row)).sum()
+    }
 }
 
 /// Why a follower has to start over.

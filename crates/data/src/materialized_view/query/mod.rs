@@ -39,6 +39,6 @@ pub use order::{Direction, OrderBy};
 pub use page::RowsQuery;
 pub(super) use page::{named, page_of};
 pub use reading::{Answer, AnswerColumn, AsOf};
-pub(super) use reading::{Ask, Shown};
+pub(super) use reading::{Ask, Shown, row_bytes};
 pub use table::{ColumnDescription, TableDescription};
 pub(super) use table::{Tables, TablesOfBuilds};

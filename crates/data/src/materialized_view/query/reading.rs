@@ -80,14 +80,18 @@ impl Answer {
 
     /// About how many bytes it takes in memory.
     pub fn bytes(&self) -> usize {
-        let size = |value: &Value| match value {
-            Value::Text(text) => text.len(),
-            Value::Blob(bytes) => bytes.len(),
-            _ => 0,
-        };
-        let row = |row: &Row| row.values.iter().map(|value| 32 + size(value)).sum::<usize>();
-        self.rows.iter().map(row).sum()
+        self.rows.iter().map(row_bytes).sum()
     }
+}
+
+/// About how many bytes a row takes in memory.
+pub(in super::super) fn row_bytes(row: &Row) -> usize {
+    let size = |value: &Value| match value {
+        Value::Text(text) => text.len(),
+        Value::Blob(bytes) => bytes.len(),
+        _ => 0,
+    };
+    row.values.iter().map(|value| 32 + size(value)).sum()
 }
 
 /// A row with these columns, as it is shown.

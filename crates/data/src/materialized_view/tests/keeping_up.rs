@@ -140,6 +140,10 @@ async fn whoever_was_fenced_goes_on_once_the_later_owner_has_left() {
             assert_eq!(tally.rows_now(&store).await, fold(&store).await);
             assert!(tally.is_whole(1).await);
         }
+        // Of those who stood by the newest goes on: whoever came before it still stands by.
+        if owners.len() > 1 {
+            assert_eq!(first.build(build(1)).await.shards[0].standing, Standing::Fenced);
+        }
     }
     assert_eq!(first.build(build(1)).await.shards[0].standing, Standing::Idle);
 }

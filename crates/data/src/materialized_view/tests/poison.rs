@@ -1,6 +1,14 @@
 //! Events that cannot be applied.
 
-use std::sync::atomic::Ordering;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_runtime::BoxFuture;
 
 use super::{super::*, world::*};
 use crate::event::Position;
@@ -126,4 +134,58 @@ async fn too_many_parked_events_stop_a_view() {
     let tally = views.start(Tally::new(), Config { max_parked: 1, ..parking() }).await.unwrap();
     tally.until(1, |build| build.shards[0].standing == Standing::ParkedFull).await;
     assert_eq!(tally.build(build(1)).await.position, Position::new(1));
+}
+
+#[tokio::test]
+async fn an_event_over_whose_key_the_projection_panics_is_poison() {
+    for (mode, shards) in [(Mode::Async, 1), (Mode::Async, 3)] {
+        let world = World::new();
+        let store = world.open().await;
+        let views = Views::open(&store).await.unwrap();
+        let code = Tally::new();
+        append(&store, "bad", &["happened", "unkeyed", "happened"]).await;
+        append(&store, "good", &["happened"]).await;
+        let tally = views.start(code.clone(), Config { mode, shards, ..parking() }).await.unwrap();
+        assert_eq!(tally.rows_now(&store).await, [("bad".to_owned(), 1, 1), ("good".to_owned(), 1, 4)]);
+        let parked = views.parked(tally.name(), build(1), Position::ZERO, 10).await.unwrap();
+        let told: Vec<_> = parked.iter().map(|event| (event.position.get(), &*event.reason)).collect();
+        let reason = "its key cannot be told: nobody knows whose it is";
+        assert_eq!(told, [(2, reason), (3, "an earlier event of its key is parked")]);
+        let still = views.replay(tally.name(), build(1), "bad").await;
+        assert!(matches!(still, Err(ViewError::StillPoison { position, .. }) if position.get() == 2), "{still:?}");
+        code.poisonous.store(false, Ordering::Relaxed);
+        assert_eq!(views.replay(tally.name(), build(1), "bad").await.unwrap(), 2);
+        assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+    }
+}
+
+/// Panics over the first letter it is to carry out, twice.
+#[derive(Clone, Default)]
+struct Clumsy(Letterbox, Arc<AtomicU32>);
+
+impl EffectHandler for Clumsy {
+    fn carry_out<'e>(&'e self, effect: &'e Effect) -> BoxFuture<'e, Result<(), String>> {
+        let falls = self.1.fetch_add(1, Ordering::Relaxed);
+        // Once before there is a future, once inside.
+        assert!(falls != 0, "it fell");
+        Box::pin(async move {
+            assert!(falls != 1, "it fell again");
+            self.0.carry_out(effect).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_carries_the_effect_out_again() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let clumsy = Clumsy::default();
+    let handler: Arc<dyn EffectHandler> = Arc::new(clumsy.clone());
+    views.start_shared(Arc::new(Tally::new()), config(), Some(handler)).await.unwrap();
+    append(&store, "s", &["mailed", "mailed"]).await;
+    while clumsy.0.letters().len() < 2 {
+        store.env().sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(clumsy.0.letters(), ["tally/1/0", "tally/2/0"]);
 }

@@ -114,6 +114,12 @@ impl Projection for Tally {
         })
     }
 
+    fn key<'e>(&self, event: &'e Recorded) -> &'e str {
+        let has_key = event.kind() != "unkeyed" || !self.poisonous.load(Ordering::Relaxed);
+        assert!(has_key, "nobody knows whose it is");
+        event.stream()
+    }
+
     fn effects(&self) -> Vec<EffectType> {
         vec![EffectType { name: "mail", on_rebuild: self.on_rebuild }]
     }

@@ -38,7 +38,7 @@ pub(super) struct ReadyEvent {
 impl Ready {
     /// Checks and encodes `batch` for the store of that number.
     pub(super) fn new(batch: CheckedBatch, limits: &Limits, store: u64) -> Result<Self, AppendError> {
-        let CheckedBatch { batch, verdict } = batch;
+        let CheckedBatch { batch, verdict, looked: _ } = batch;
         shape::check(&batch, limits)?;
         if batch.streams.iter().flat_map(|part| &part.events).any(NewEvent::is_secret) {
             return Err(StoreError::Unsupported {

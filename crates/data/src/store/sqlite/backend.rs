@@ -9,11 +9,12 @@ use std::{
 
 use quorate_foundations::name::Name;
 use quorate_runtime::{BoxFuture, Env};
-use tokio::sync::{OwnedMutexGuard, oneshot, watch};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
     archive, backup,
     batch::{self, Ready},
+    conditions,
     connection::failed,
     erase, expiry,
     index::{STREAM_COLUMNS, StreamRow},
@@ -29,10 +30,10 @@ use crate::{
     event::{Position, Recorded},
     schema::SchemaRegistry,
     store::{
-        AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch, Committed,
-        Findings, Follower, Inquiry, Limits, LogPage, Progress, ReadLog, ReadStream, Row, Scope, SetMetadata, SqlError,
-        Statistics, StoreError, StreamHead, StreamPage, StreamSummary, TableColumn, Timeline, Unit, UnitError, Value,
-        Verified,
+        AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch,
+        Committed, Findings, Follower, Inquiry, Limits, LogPage, Looked, Progress, ReadLog, ReadStream, Row, Scope,
+        SetMetadata, SqlError, Statistics, StoreError, StreamHead, StreamPage, StreamSummary, TableColumn, Timeline,
+        Unit, UnitError, Value, Verified,
         erasure::{DataSubject, Entry, Erased},
     },
 };
@@ -44,6 +45,8 @@ pub(super) struct SqliteBackend {
     env: Env,
     shared: Arc<Shared>,
     queue: Arc<Queue>,
+    /// Places for reading: each takes a thread, a connection, and what it reads before anybody can count it.
+    reading: Arc<Semaphore>,
     archiving: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -71,7 +74,8 @@ impl SqliteBackend {
 impl SqliteBackend {
     pub(super) fn new(env: &Env, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
         env.tasks().spawn("store/idle-flush", flush_when_idle(env.clone(), Arc::downgrade(&shared), queue.clone()));
-        Self { env: env.clone(), shared, queue, archiving: Arc::default() }
+        let reading = Arc::new(Semaphore::new(Limits::READERS));
+        Self { env: env.clone(), shared, queue, reading, archiving: Arc::default() }
     }
 
     /// How many events a page has at most, of which `limit` were asked for: a page may always end early.
@@ -124,6 +128,29 @@ impl SqliteBackend {
 
     /// Runs `read` on a connection, away from the async threads.
     async fn reading<T, E>(
+        &self,
+        read: impl FnOnce(&Shared, &mut Reader) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let place = self.place_to_read().await;
+        self.reading_for_long(move |shared, reader| {
+            // Held to the end of the reading, also where nobody waits for it any more.
+            let _place = place;
+            read(shared, reader)
+        })
+        .await
+    }
+
+    /// Waits for a place among those who read. `None`: there are no places any more, which does not happen.
+    async fn place_to_read(&self) -> Option<OwnedSemaphorePermit> {
+        self.reading.clone().acquire_owned().await.ok()
+    }
+
+    /// As [`reading`](Self::reading), beside all others: for what takes so long that nobody should wait for it.
+    async fn reading_for_long<T, E>(
         &self,
         read: impl FnOnce(&Shared, &mut Reader) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
@@ -231,6 +258,21 @@ impl Backend for SqliteBackend {
             let ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
             // Kept until the answer is there: freeing a batch is work that the one writer is spared.
             self.ask(|reply| Job::Append(ready.clone(), reply)).await
+        })
+    }
+
+    fn look_ahead<'b>(&'b self, batch: &'b AppendBatch) -> BoxFuture<'b, Looked> {
+        Box::pin(async move {
+            if !conditions::is_worthwhile(&self.shared, batch) {
+                return Looked::default();
+            }
+            let place = self.place_to_read().await;
+            let (env, shared, asked) = (self.env.clone(), self.shared.clone(), batch.conditions.clone());
+            let looking = move || {
+                let _place = place;
+                conditions::look(&env, &shared, &asked)
+            };
+            self.env.run_blocking(looking).await
         })
     }
 
@@ -412,7 +454,7 @@ impl Backend for SqliteBackend {
     }
 
     fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>> {
-        Box::pin(self.reading(move |shared, reader| verify::run(&reader.connection, &shared.keys, &progress)))
+        Box::pin(self.reading_for_long(move |shared, reader| verify::run(&reader.connection, &shared.keys, &progress)))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -10,7 +10,7 @@ use crate::{
     schema::{Candidate, SchemaRegistry},
     store::{
         AppendBatch, AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
-        checked::Verdict,
+        checked::{Looked, Verdict},
         erasure::SubjectHash,
         shape::{self, identity},
     },
@@ -20,6 +20,8 @@ use crate::{
 pub(super) struct Ready {
     pub(super) streams: Vec<ReadyStream>,
     pub(super) conditions: Vec<AppendCondition>,
+    /// What was found out about them before the writer's turn.
+    pub(super) looked: Looked,
     pub(super) bytes: usize,
     /// How many erasures there had been when its secrets were sealed; `None` without secrets.
     sealed: Option<u64>,
@@ -47,7 +49,7 @@ pub(super) struct ReadyEvent {
 impl Ready {
     /// Checks and encodes `batch`. Blocks where it [has secrets](has_secrets) whose keys are not at hand.
     pub(super) fn new(batch: CheckedBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
-        let CheckedBatch { batch, verdict } = batch;
+        let CheckedBatch { batch, verdict, looked } = batch;
         shape::check(&batch, limits)?;
         let sealed = has_secrets(&batch).then(|| keys.erasures());
         let living = living(keys, batch.streams.iter().flat_map(|part| &part.events))?;
@@ -60,7 +62,7 @@ impl Ready {
         for part in &streams {
             shape::check_repeats(&part.stream, part.events.iter().map(|event| event.identity))?;
         }
-        Ok(Self { streams, conditions: batch.conditions, bytes, sealed, verdict })
+        Ok(Self { streams, conditions: batch.conditions, looked, bytes, sealed, verdict })
     }
 
     /// Whether it has events whose data is sealed.
@@ -78,9 +80,9 @@ impl Ready {
         let secrets = self.streams.iter().flat_map(|part| &part.events).filter_map(|event| event.secret.as_deref());
         let living = living(keys, secrets)?;
         let streams = self.streams.iter().map(|part| part.renewed(keys, &living)).collect();
-        let conditions = self.conditions.clone();
+        let (conditions, looked) = (self.conditions.clone(), self.looked.clone());
         let (sealed, verdict) = (Some(keys.erasures()), self.verdict.clone());
-        Ok(Some(Self { streams, conditions, bytes: self.bytes, sealed, verdict }))
+        Ok(Some(Self { streams, conditions, looked, bytes: self.bytes, sealed, verdict }))
     }
 
     /// Refuses it if the schemas object. Schemas may be registered while a batch waits: it is held against those that are
@@ -91,7 +93,7 @@ impl Ready {
         if self.verdict.is_current(schemas) {
             return self.verdict.enforce();
         }
-        let events: Vec<(&Name, Looked<'_>)> = self.streams.iter().flat_map(ReadyStream::looked_at).collect();
+        let events: Vec<(&Name, Plain<'_>)> = self.streams.iter().flat_map(ReadyStream::looked_at).collect();
         let candidates = || events.iter().map(|(stream, event)| (*stream, event.candidate()));
         Verdict::of(schemas, candidates).enforce()
     }
@@ -115,7 +117,7 @@ impl ReadyStream {
         Self { stream, expected, events }
     }
 
-    fn looked_at(&self) -> impl Iterator<Item = (&Name, Looked<'_>)> {
+    fn looked_at(&self) -> impl Iterator<Item = (&Name, Plain<'_>)> {
         self.events.iter().map(|event| (&self.stream, event.looked_at()))
     }
 
@@ -135,21 +137,21 @@ impl ReadyStream {
 }
 
 impl ReadyEvent {
-    fn looked_at(&self) -> Looked<'_> {
+    fn looked_at(&self) -> Plain<'_> {
         match &self.secret {
-            Some(secret) => Looked::Secret(secret),
-            None => Looked::Clear(self.prepared.unplaced()),
+            Some(secret) => Plain::Secret(secret),
+            None => Plain::Clear(self.prepared.unplaced()),
         }
     }
 }
 
 /// An encoded event whose data can be looked at.
-enum Looked<'e> {
+enum Plain<'e> {
     Secret(&'e NewEvent),
     Clear(Recorded),
 }
 
-impl Looked<'_> {
+impl Plain<'_> {
     fn candidate(&self) -> Candidate<'_> {
         match self {
             Self::Secret(event) => Candidate::from(*event),

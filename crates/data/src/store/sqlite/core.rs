@@ -14,11 +14,11 @@ use super::{
     batch::{Ready, ReadyEvent, ReadyStream},
     block,
     checkpoint::Checkpoints,
+    conditions::{self, Looks},
     connection::{self, explained, failed, is_fatal},
     identity::{self, Largest, Origin},
     index,
     keys::{KeyState, missing},
-    read,
     shared::Shared,
     sql::Guard,
     tables,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     event::{Place, Position, Recorded, Version},
-    store::{AfterCommit, AppendError, Appended, StoreError, Token, UnitError},
+    store::{AfterCommit, AppendBatch, AppendError, Appended, StoreError, Token, UnitError},
 };
 
 /// The writing connection and what it needs. One thread at a time holds it.
@@ -314,19 +314,18 @@ impl Core {
         for part in &batch.streams {
             self.check_expected(part)?;
         }
-        for (n, condition) in batch.conditions.iter().enumerate() {
-            // Behind the end nothing could match, now; but whoever knows more than the log read another timeline.
-            let (after, end) = (condition.after.get(), self.shared.tail().end());
-            if after > end {
-                return Err(AppendError::Ahead { condition: n, after: condition.after, head: Position::new(end) });
-            }
-            if let Some(position) =
-                read::matching(&self.shared, self.shared.view(&self.connection), &condition.fail_if_match, after)?
-            {
-                return Err(AppendError::ConditionFailed { condition: n, position });
-            }
-        }
+        self.check_conditions(batch)?;
         Ok(self.write(batch))
+    }
+
+    fn check_conditions(&self, batch: &Ready) -> Result<(), AppendError> {
+        if batch.conditions.is_empty() {
+            return Ok(());
+        }
+        let until = self.deadline.unwrap_or_else(|| self.env.mono() + self.shared.limits.unit_time);
+        let mut looks = Looks::new(AppendBatch::MAX_LOOKS_OF_WRITER, &self.env, until);
+        let view = self.shared.view(&self.connection);
+        conditions::enforce(&self.shared, view, &batch.conditions, &batch.looked, &mut looks)
     }
 
     /// Makes sure that the tail knows what the index tables say of a stream.

@@ -10,6 +10,7 @@
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
 //! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
+//! | `conditions` | what conditional appends must not find |
 //! | `inquire`, `heap` | statements of readers, within bounds |
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `schemas` | the schemas as they were registered |
@@ -33,6 +34,7 @@ mod batch;
 mod block;
 mod cache;
 mod checkpoint;
+mod conditions;
 mod connection;
 mod core;
 mod erase;
@@ -68,7 +70,7 @@ mod writer;
 use std::{ffi::CStr, path::PathBuf};
 
 pub use self::open::{give_up_keys, open, restore, restore_with};
-pub(crate) use self::{block::events_of as events_of_block, memory::Memory};
+pub(crate) use self::{block::events_of as events_of_block, memory::Memory, run::positions_of as positions_of_run};
 use super::{Limits, StoreError};
 use crate::schema::RegistryPolicy;
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, params};
 
 use super::{
+    conditions::{Looks, Unsearched},
     connection::{corrupt, failed},
     expiry::{self, Expiry},
     index,
@@ -20,11 +21,7 @@ use crate::{
 };
 
 /// Candidates that one page looks at before it returns with what it has: a sparse query stays responsive.
-const CANDIDATES_PER_PAGE: usize = 20_000;
-
-/// Candidates that one condition of an append looks at: the one writer does it while the others wait. Only a query that
-/// names types and categories without a tag has candidates that do not match.
-const CANDIDATES_PER_CONDITION: usize = 50_000;
+const CANDIDATES_PER_PAGE: usize = Limits::CANDIDATES_PER_PAGE;
 
 /// A stream that is truncated again and again while it is read is looked at so often.
 pub(super) const LOOKS: usize = 100;
@@ -341,7 +338,12 @@ impl Scan {
     fn search(&mut self, shared: &Shared, view: View<'_>, until: u64) -> Result<(), StoreError> {
         let mut search = Search::new(view.connection, &self.query)?;
         for _ in 0..CANDIDATES_PER_PAGE {
-            let Some(candidate) = search.next(self.scanned)?.filter(|position| *position <= until) else {
+            // A page is bounded by its candidates.
+            let found = search.next(self.scanned, &mut Looks::unlimited()).map_err(|failed| match failed {
+                Unsearched::Failed(cause) => cause,
+                Unsearched::Spent(_) => unreachable!("these looks have no end"),
+            });
+            let Some(candidate) = found?.filter(|position| *position <= until) else {
                 self.scanned = until;
                 return Ok(());
             };
@@ -354,35 +356,4 @@ impl Scan {
         self.full = true;
         Ok(())
     }
-}
-
-/// An event behind `after` that matches `query`; the writer's question for conditional appends.
-pub(super) fn matching(
-    shared: &Shared,
-    view: View<'_>,
-    query: &Query,
-    after: u64,
-) -> Result<Option<Position>, StoreError> {
-    let indexed = {
-        let tail = shared.tail();
-        if let Some(found) = tail.matching(query, after) {
-            return Ok(Some(found));
-        }
-        tail.indexed()
-    };
-    // Whoever asks behind the end of the index has the whole answer.
-    if after >= indexed {
-        return Ok(None);
-    }
-    let mut search = Search::new(view.connection, query)?;
-    let mut after = after;
-    for _ in 0..CANDIDATES_PER_CONDITION {
-        let Some(candidate) = search.next(after)?.filter(|position| *position <= indexed) else { return Ok(None) };
-        if query.matches(&shared.event(view, candidate)?) {
-            return Ok(Some(Position::new(candidate)));
-        }
-        after = candidate;
-    }
-    let what = "the events that one condition looks at in vain";
-    Err(StoreError::TooMuch { what, max: CANDIDATES_PER_CONDITION, asked: CANDIDATES_PER_CONDITION + 1 })
 }

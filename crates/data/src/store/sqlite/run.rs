@@ -36,6 +36,12 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<Vec<u64>, DecodeError> 
     Ok(positions)
 }
 
+/// Reads a run from what stands behind its checksum.
+pub(crate) fn positions_of(differences: &[u8]) -> Result<Vec<u64>, DecodeError> {
+    let bytes = [&checksum(&[], differences).to_le_bytes(), differences].concat();
+    decode(&[], &bytes)
+}
+
 /// The checksum of a small row: of everything that identifies it and everything in it.
 pub(super) fn checksum(key: &[u8], bytes: &[u8]) -> u32 {
     let mut sum = crc32fast::Hasher::new();

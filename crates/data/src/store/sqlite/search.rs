@@ -7,15 +7,23 @@
 use rusqlite::Connection;
 
 use super::{
+    conditions::{Looks, Unsearched},
     index::{self, Run},
     tail::TermKind,
 };
 use crate::store::{Query, QueryItem, StoreError};
 
+/// So many lists in memory are asked in the time of one look at an event.
+const LISTS_PER_LOOK: usize = 16;
+/// What reading a run of positions from the database costs.
+const LOOKS_PER_RUN: usize = 8;
+
 /// A search through the index tables.
 pub(super) struct Search<'c> {
     connection: &'c Connection,
     drivers: Vec<Driver>,
+    /// What one look for the next candidate costs: going through so many lists.
+    cost: usize,
 }
 
 enum Driver {
@@ -39,14 +47,16 @@ impl<'c> Search<'c> {
         } else {
             query.items.iter().map(|item| Driver::of(connection, item)).collect::<Result<_, _>>()?
         };
-        Ok(Self { connection, drivers })
+        let cost = 1 + drivers.iter().map(Driver::lists).sum::<usize>() / LISTS_PER_LOOK;
+        Ok(Self { connection, drivers, cost })
     }
 
     /// The first candidate behind `after`.
-    pub(super) fn next(&mut self, after: u64) -> Result<Option<u64>, StoreError> {
+    pub(super) fn next(&mut self, after: u64, looks: &mut Looks) -> Result<Option<u64>, Unsearched> {
+        looks.spend(self.cost)?;
         let mut first: Option<u64> = None;
         for driver in &mut self.drivers {
-            let found = driver.next(self.connection, after)?;
+            let found = driver.next(self.connection, after, looks)?;
             first = first.into_iter().chain(found).min();
         }
         Ok(first)
@@ -73,26 +83,43 @@ impl Driver {
         Ok(Self::Everything)
     }
 
-    fn next(&mut self, connection: &Connection, after: u64) -> Result<Option<u64>, StoreError> {
+    /// How many lists it goes through.
+    fn lists(&self) -> usize {
+        match self {
+            Self::Everything => 1,
+            Self::All(lists) | Self::Any(lists) => lists.len(),
+        }
+    }
+
+    fn next(&mut self, connection: &Connection, after: u64, looks: &mut Looks) -> Result<Option<u64>, Unsearched> {
         match self {
             Self::Everything => Ok(Some(after + 1)),
             Self::Any(lists) => {
-                let found = lists.iter_mut().map(|list| list.next(connection, after)).collect::<Result<Vec<_>, _>>()?;
-                Ok(found.into_iter().flatten().min())
+                let mut first: Option<u64> = None;
+                for list in lists {
+                    first = first.into_iter().chain(list.next(connection, after, looks)?).min();
+                }
+                Ok(first)
             }
-            Self::All(lists) => leapfrog(lists, connection, after),
+            Self::All(lists) => leapfrog(lists, connection, after, looks),
         }
     }
 }
 
 /// The first position behind `after` that is in all lists: each list jumps to where the others already are.
-fn leapfrog(lists: &mut [List], connection: &Connection, after: u64) -> Result<Option<u64>, StoreError> {
+fn leapfrog(
+    lists: &mut [List],
+    connection: &Connection,
+    after: u64,
+    looks: &mut Looks,
+) -> Result<Option<u64>, Unsearched> {
     let mut candidate = after + 1;
     let mut agreed = 0;
     while agreed < lists.len() {
         agreed = 0;
         for list in &mut *lists {
-            let Some(next) = list.next(connection, candidate - 1)? else { return Ok(None) };
+            looks.spend(1)?;
+            let Some(next) = list.next(connection, candidate - 1, looks)? else { return Ok(None) };
             if next == candidate {
                 agreed += 1;
             } else {
@@ -108,9 +135,10 @@ impl List {
         Self { term, run: None, from: u64::MAX }
     }
 
-    fn next(&mut self, connection: &Connection, after: u64) -> Result<Option<u64>, StoreError> {
+    fn next(&mut self, connection: &Connection, after: u64, looks: &mut Looks) -> Result<Option<u64>, Unsearched> {
         let reaches = |run: &Run| run.positions.last().is_some_and(|last| *last > after);
         if after < self.from || !self.run.as_ref().is_some_and(reaches) {
+            looks.spend(LOOKS_PER_RUN)?;
             self.run = index::postings(connection, self.term, after)?;
             self.from = after;
         }

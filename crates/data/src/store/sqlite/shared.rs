@@ -30,7 +30,7 @@ use crate::{
 };
 
 /// Connections for reading that are kept for reuse.
-const IDLE_READERS: usize = 8;
+const IDLE_READERS: usize = Limits::READERS;
 
 /// What the writer and the readers share.
 pub(super) struct Shared {

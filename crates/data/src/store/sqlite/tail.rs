@@ -13,11 +13,14 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
-use super::retiring::{Range, Retiring};
+use super::{
+    conditions::Looks,
+    retiring::{Range, Retiring},
+};
 pub(super) use crate::store::shape::identity;
 use crate::{
     event::{ChainHash, Position, Recorded, Version},
-    store::{Query, QueryItem, StreamHead},
+    store::{Query, QueryItem, StreamHead, checked::Spent},
 };
 
 /// The most streams whose heads are remembered beyond the tail itself.
@@ -255,15 +258,34 @@ impl Tail {
         self.terms[kind as usize - 1].get(word).map_or(&[], Vec::as_slice)
     }
 
-    /// The newest event behind `after` that matches `query`, the group being written included.
-    pub(super) fn matching(&self, query: &Query, after: u64) -> Option<Position> {
+    /// The newest event behind `after`, up to `until`, that matches `query`.
+    pub(super) fn matching(
+        &self,
+        query: &Query,
+        after: u64,
+        until: u64,
+        looks: &mut Looks,
+    ) -> Result<Option<Position>, Spent> {
         if query.is_everything() {
-            return (self.end() > after.max(self.indexed)).then(|| Position::new(self.end()));
+            return Ok((until > after.max(self.indexed)).then(|| Position::new(until)));
         }
-        query.items.iter().filter_map(|item| self.matching_item(item, after)).max()
+        if until.min(self.end()) <= after.max(self.indexed) {
+            return Ok(None);
+        }
+        let mut newest = None;
+        for item in &query.items {
+            newest = newest.max(self.matching_item(item, after, until, looks)?);
+        }
+        Ok(newest)
     }
 
-    fn matching_item(&self, item: &QueryItem, after: u64) -> Option<Position> {
+    fn matching_item(
+        &self,
+        item: &QueryItem,
+        after: u64,
+        until: u64,
+        looks: &mut Looks,
+    ) -> Result<Option<Position>, Spent> {
         let lists = |kind, words: &[String]| words.iter().map(|word| self.postings(kind, word)).collect::<Vec<_>>();
         // All tags must be there, so the shortest list is enough; of types and categories any will do.
         let drivers = match item {
@@ -273,14 +295,19 @@ impl Tail {
             item if !item.types.is_empty() => lists(TermKind::Type, &item.types),
             item => lists(TermKind::Category, &item.categories),
         };
-        let newest = |list: &[u64]| {
-            let behind = list.iter().rev().take_while(|position| **position > after);
-            behind
-                .filter_map(|position| self.event(*position))
-                .find(|event| item.matches(event))
-                .map(Recorded::position)
-        };
-        drivers.into_iter().filter_map(newest).max()
+        let mut newest = None;
+        for list in drivers {
+            looks.spend(1)?;
+            let end = list.partition_point(|position| *position <= until);
+            for position in list[..end].iter().rev().take_while(|position| **position > after) {
+                looks.spend(1)?;
+                if self.event(*position).is_some_and(|event| item.matches(event)) {
+                    newest = newest.max(Some(Position::new(*position)));
+                    break;
+                }
+            }
+        }
+        Ok(newest)
     }
 
     /// All terms of a kind with their positions.

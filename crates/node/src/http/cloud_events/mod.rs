@@ -11,7 +11,7 @@ mod render;
 
 pub(crate) use binary::{from_headers, is_binary, to_headers};
 pub(crate) use parse::{Fault, batch, event};
-pub(crate) use render::{Layout, Renderer};
+pub(crate) use render::{Layout, Renderer, rendered_bytes};
 
 /// The media type of one event as JSON.
 pub(crate) const STRUCTURED: &str = "application/cloudevents+json";

@@ -6,7 +6,7 @@ use quorate_data::event::{Recorded, Stub, Timestamp};
 use quorate_foundations::time::Wall;
 
 use super::Form;
-use crate::http::json::{is_json, write_number, write_string};
+use crate::http::json::{is_json, string_bytes, write_number, write_string};
 
 /// What may stand between the tokens of a rendered event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,8 @@ impl Renderer {
 
     /// Writes `event` as one JSON object.
     pub(crate) fn event(&mut self, buffer: &mut BytesMut, event: &Recorded) {
-        buffer.reserve(512);
+        // At once: a buffer that grows step by step ends up twice as large.
+        buffer.reserve(rendered_bytes(event));
         buffer.put_slice(b"{\"specversion\":\"1.0\",\"id\":");
         write_string(buffer, event.id());
         text(buffer, b",\"source\":", Some(event.source()));
@@ -100,6 +101,18 @@ impl Renderer {
             }
         }
     }
+}
+
+/// About how many bytes an event is as JSON.
+pub(crate) fn rendered_bytes(event: &Recorded) -> usize {
+    let data = event.data().unwrap_or_default();
+    let data = match Form::of(event.content_type()) {
+        _ if data.len() < 512 => data.len(),
+        Form::Json => data.len(),
+        Form::Text => string_bytes(data),
+        Form::Binary => data.len().div_ceil(3) * 4,
+    };
+    512 + event.extensions_json().map_or(0, str::len) + data
 }
 
 /// The word for why its data is gone.

@@ -50,6 +50,9 @@ impl Views {
             self.effects.get_or_create(&label).set(count(view.effects.0));
             if let Some(live) = view.builds.iter().find(|build| build.live) {
                 self.build(&label, live);
+                if view.not_started.iter().any(|(version, _)| *version == live.version) {
+                    self.stalled.get_or_create(&label).set(1);
+                }
             }
         }
     }

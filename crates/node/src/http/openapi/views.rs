@@ -194,6 +194,11 @@ pub(super) fn schemas() -> Value {
             "effects-waiting": number,
             "effects-given-up": number,
             "declared": { "type": "array", "items": number, "description": "The versions that were declared by documents; none for a view that is kept by code" },
+            "not-started": {
+                "type": "array",
+                "description": "Declared versions that this node could not start: readers keep what their builds had",
+                "items": open(&["version", "reason"], json!({ "version": number, "reason": text })),
+            },
             "builds": { "type": "array", "items": reference("ViewBuild") },
         })),
         "ViewBuild": open(&["build", "version", "live", "paused", "logposition"], json!({

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::http::{
     Node, Shared,
-    body_out::{Gone, Pieces, pieces},
+    body_out::{Gone, Pieces, cut, pieces},
+    memory::Share,
     page::PIECE,
     request::{self, Params},
     sse::{LAST_EVENT_ID, OPENING, closing},
@@ -44,7 +45,7 @@ pub(in crate::http) async fn follow(State(node): State<Shared>, request: Request
         node.views.wait(&name, token, fresh.wait).await?;
     }
     let follower = node.views.follow(&name, query, cursor.as_deref()).await?;
-    let (pieces, body) = pieces(&node.env, node.config.http.write_timeout, Some(closing("too-slow")));
+    let (pieces, body) = pieces();
     let node_of_task = node.clone();
     node.env.tasks().spawn("view follower", async move {
         let _counted = node_of_task.metrics.subscriber();
@@ -77,6 +78,7 @@ async fn run(
 ) -> Result<Pieces, Gone> {
     pieces.send(Bytes::from_static(OPENING)).await?;
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
+    let mut spare = None;
     loop {
         let turn = tokio::select! {
             biased;
@@ -101,7 +103,21 @@ async fn run(
                 return Ok(pieces);
             }
             Turn::Silence => pieces.send(Bytes::from_static(b": heartbeat\n\n")).await?,
-            Turn::Batch(batch) => tell(&mut follower, &batch, (name, table), &pieces).await?,
+            Turn::Batch(batch) => {
+                // Twice: as values, and as the JSON that is written of them.
+                let weight = 2 * batch.bytes();
+                let Some(share) = spare.take().or_else(|| node.share(weight)) else {
+                    follower.go_back(&batch);
+                    drop(batch);
+                    spare = node.share_in_time(weight).await;
+                    if spare.is_none() {
+                        pieces.send(closing("overloaded")).await?;
+                        return Ok(pieces);
+                    }
+                    continue;
+                };
+                tell(&mut follower, &batch, &share, (name, table), &pieces).await?;
+            }
         }
         heartbeat_due = node.env.mono() + node.config.http.heartbeat;
         if node.env.buggify("views: a follower is let go") {
@@ -112,7 +128,13 @@ async fn run(
 }
 
 /// Tells a batch, a piece at a time. What was erased meanwhile is read again before it leaves.
-async fn tell(follower: &mut Follower, batch: &Batch, of: (&ViewName, &str), pieces: &Pieces) -> Result<(), Gone> {
+async fn tell(
+    follower: &mut Follower,
+    batch: &Batch,
+    share: &Share,
+    of: (&ViewName, &str),
+    pieces: &Pieces,
+) -> Result<(), Gone> {
     let mut frames = Frames(BytesMut::new());
     if let Some(reset) = batch.reset {
         let columns = |columns: &[AnswerColumn]| {
@@ -149,7 +171,7 @@ async fn tell(follower: &mut Follower, batch: &Batch, of: (&ViewName, &str), pie
                 follower.go_back(batch);
                 return Ok(());
             }
-            asked.send(frames.0.split().freeze())?;
+            asked.send(share.with(cut(&mut frames.0)))?;
         }
         if is_over {
             return Ok(());

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use super::{Reply, named};
 use crate::http::{
-    Node, RETRY, Shared, body_out,
+    Node, Shared, body_out,
     cloud_events::essence,
     document, log,
     page::PIECE,
@@ -229,10 +229,7 @@ fn answered(
     since: watch::Receiver<u64>,
     answer: Answer,
 ) -> Reply {
-    let share = u32::try_from(answer.bytes() >> 10).unwrap_or(u32::MAX);
-    let share = node.memory.clone().try_acquire_many_owned(share);
-    let share =
-        share.map_err(|_| Problem::new(Code::Overloaded, "too many large answers are being sent").after(RETRY))?;
+    let share = node.share_or_refuse(answer.bytes())?;
     let as_of = answer.as_of.clone();
     let mut about = about(name, table, &as_of);
     let columns = answer.columns.iter();
@@ -259,9 +256,8 @@ fn answered(
         response.headers_mut().insert(ETAG, tag);
         response
     } else {
-        let (pieces, body) = body_out::pieces(&node.env, node.config.http.write_timeout, None);
+        let (pieces, body) = body_out::pieces();
         node.env.tasks().spawn("rows", async move {
-            let _share = share;
             let send = async {
                 for row in &answer.rows {
                     lines.row(&answer, row);
@@ -271,11 +267,11 @@ fn answered(
                         if since.has_changed().unwrap_or(true) {
                             return Err(body_out::Gone);
                         }
-                        asked.send(lines.take())?;
+                        asked.send(share.with(lines.take()))?;
                     }
                 }
                 lines.close(&about);
-                pieces.send(lines.take()).await
+                pieces.send(share.with(lines.take())).await
             };
             if send.await.is_ok() {
                 pieces.end().await;
@@ -359,6 +355,6 @@ impl Lines {
     }
 
     fn take(&mut self) -> Bytes {
-        self.buffer.split().freeze()
+        body_out::cut(&mut self.buffer)
     }
 }

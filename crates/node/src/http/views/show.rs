@@ -16,11 +16,17 @@ pub(super) fn view(described: &Description) -> Value {
         "live": described.live.map(|build| build.get()),
         "effects-waiting": described.effects.0,
         "effects-given-up": described.effects.1,
-        "builds": described.builds.iter().map(build).collect::<Vec<_>>(),
+        "not-started": described.not_started.iter().map(not_started).collect::<Vec<_>>(),
+        "builds": described.builds.iter().map(|one| build(one, described)).collect::<Vec<_>>(),
     })
 }
 
-fn build(build: &BuildDescription) -> Value {
+fn not_started((version, reason): &(u32, String)) -> Value {
+    json!({ "version": version, "reason": reason })
+}
+
+fn build(build: &BuildDescription, of: &Description) -> Value {
+    let not_started = of.not_started.iter().find(|(version, _)| *version == build.version);
     let sum = |of: fn(&ShardDescription) -> u64| build.shards.iter().map(of).sum::<u64>();
     json!({
         "build": build.build.get(),
@@ -36,11 +42,11 @@ fn build(build: &BuildDescription) -> Value {
         "applied": sum(|shard| shard.applied),
         "parked": sum(|shard| shard.parked),
         "skipped": sum(|shard| shard.skipped),
-        "shards": build.shards.iter().map(shard).collect::<Vec<_>>(),
+        "shards": build.shards.iter().map(|one| shard(one, not_started)).collect::<Vec<_>>(),
     })
 }
 
-fn shard(shard: &ShardDescription) -> Value {
+fn shard(shard: &ShardDescription, not_started: Option<&(u32, String)>) -> Value {
     let mut shown = json!({
         "shard": shard.shard,
         "epoch": shard.epoch,
@@ -53,6 +59,11 @@ fn shard(shard: &ShardDescription) -> Value {
             shown["reason"] = reason.as_str().into();
         }
         Standing::Failing { reason } => shown["reason"] = reason.as_str().into(),
+        Standing::Idle => {
+            if let Some((_, reason)) = not_started {
+                shown["reason"] = reason.as_str().into();
+            }
+        }
         _ => {}
     }
     shown

@@ -90,12 +90,13 @@ pub fn views_agree(history: &History, log: &[LoggedEvent]) -> Verdict {
     gathering.verdict()
 }
 
-/// Whoever reads later sees at least as much: of the log what anybody saw of it before, of a stream also what anybody was
-/// told is in it.
+/// Whoever reads later sees at least as much as anybody saw or was told before: an event of a stream is also one of the log, and
+/// the other way round. `log` tells at which position an acknowledged append is.
 ///
 /// Linear in time; [`stream::expected_versions`](super::stream::expected_versions) says more about streams.
-pub fn no_read_is_stale(history: &History) -> Verdict {
+pub fn no_read_is_stale(history: &History, log: &[LoggedEvent]) -> Verdict {
     let mut gathering = Gathering::on("no read sees less than was seen or acknowledged before it began");
+    let index = Index::of(log);
     let mut newest: BTreeMap<Option<&str>, (u64, OpId)> = BTreeMap::new();
     let mut known: BTreeMap<OpId, (u64, OpId)> = BTreeMap::new();
     for (begins, operation) in in_order(history) {
@@ -113,13 +114,18 @@ pub fn no_read_is_stale(history: &History) -> Verdict {
                 for (part, version) in append.parts.iter().zip(versions) {
                     raise(&mut newest, Some(&part.stream), *version, operation.id);
                 }
+                let logged = append.events().filter_map(|(stream, event)| index.find(stream, &event.id));
+                if let Some(position) = logged.map(|logged| logged.position).max() {
+                    raise(&mut newest, None, position, operation.id);
+                }
             }
             (Call::Read(read), Reply::Events { events, .. }) => {
                 gathering.examined(1);
                 let scope = read.stream.as_deref();
                 let end = events.last().map_or(read.after, |event| read.place_of(event));
-                if !events.is_empty() {
-                    raise(&mut newest, scope, end, operation.id);
+                for event in events {
+                    raise(&mut newest, None, event.position, operation.id);
+                    raise(&mut newest, Some(&event.stream), event.version, operation.id);
                 }
                 let Some((there, by)) = known.get(&operation.id).copied() else { continue };
                 if (events.len() as u64) < read.limit && end < there {

@@ -3,7 +3,7 @@
 use super::damage::{acknowledged, add_to_log, append_at, append_of, choose, flips, last_of, place};
 use crate::check::{
     Kind, Verdict,
-    api::{Append, Expected, Operation, Query, QueryItem, Reply, SentEvent},
+    api::{Append, Condition, Expected, Operation, Query, QueryItem, Reply, SentEvent},
     effects,
     history::Outcome,
     reference::{Dice, World},
@@ -147,6 +147,26 @@ fn a_conditional_append_behind_a_match_is_found() {
         let before = (last_of(world, append)? + 1).checked_sub(events).filter(|before| *before > 0)? as u64;
         let conditional = append_at(world, append)?;
         *conditional = conditional.clone().unless(everything(), before - 1);
+        Some(())
+    });
+}
+
+#[test]
+fn a_refusal_for_something_that_was_sent_only_later_is_found() {
+    flips(conditions, Kind::ConditionIgnored, |world, dice| {
+        let refused = |operation: &Operation| matches!(operation.outcome.answer(), Some((Reply::ConditionFailed, _)));
+        let operations = world.history.operations().iter().enumerate();
+        let (index, ended) = choose(dice, operations.filter(|(_, operation)| refused(operation)))
+            .and_then(|(index, operation)| Some((index, operation.outcome.ended()?.order)))?;
+        let sent_before = |stream: &str, id: &str| {
+            let before = world.history.operations().iter().filter(|operation| operation.invoked.order < ended);
+            let mut events = before.filter_map(append_of).flat_map(Append::events);
+            events.any(|(other, event)| other == stream && event.id == id)
+        };
+        let later = world.log.iter().position(|logged| !sent_before(&logged.stream, &logged.event.id))?;
+        world.log[later].event.tags.push("only:later".to_owned());
+        let condition = Condition { fails_if_match: Query::tagged(["only:later"]), after: 0 };
+        append_at(world, index)?.conditions = vec![condition];
         Some(())
     });
 }

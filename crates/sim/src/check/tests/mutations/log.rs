@@ -1,11 +1,14 @@
 //! Damage to the log, to what readers saw of it, to tokens and to idempotency keys.
 
+use quorate_foundations::time::Mono;
+
 use super::damage::{
     acknowledged, add_operation, add_to_log, answer, append_of, choose, events_at, flips, last_of, reads,
 };
 use crate::check::{
     Kind, Verdict,
-    api::{Append, Call, LoggedEvent, Read, Reply, SentEvent},
+    api::{Append, Call, Expected, History, LoggedEvent, Read, Reply, SentEvent},
+    history::ClientId,
     idempotency, log,
     reference::{Dice, World},
     token,
@@ -105,7 +108,7 @@ fn an_event_that_was_seen_and_is_gone_is_found() {
 
 #[test]
 fn a_read_that_sees_less_than_an_earlier_one_is_found() {
-    let check = |world: &World| log::no_read_is_stale(&world.history);
+    let check = |world: &World| log::no_read_is_stale(&world.history, &world.log);
     flips(check, Kind::StaleRead, |world, _| {
         let end = world.log.len() as u64;
         add_operation(world, Call::Read(Read::log(0, 1_000_000)), Reply::events(world.log.clone()));
@@ -113,6 +116,41 @@ fn a_read_that_sees_less_than_an_earlier_one_is_found() {
         add_operation(world, Call::Read(Read::log(0, 1_000_000)), Reply::events(stale));
         Some(())
     });
+}
+
+/// An append, acknowledged; then two reads of what it appended to, each of them of a stream or of the log, of which the second sees
+/// nothing.
+fn read_after(reads: &[Read]) -> Verdict {
+    let (mut history, mut now) = (History::new(), 0);
+    let mut at = || {
+        now += 1;
+        Mono::from_nanos(now)
+    };
+    let event = SentEvent::new("placed", 1);
+    let log = [LoggedEvent { position: 1, stream: "a".into(), version: 1, event: event.clone() }];
+    let append = history.invoke(ClientId(0), Call::Append(Append::to("a", Expected::Any, vec![event])), at());
+    let told = reads.len() < 2;
+    if told {
+        history.ok(append, Reply::appended(1), at());
+    }
+    for (n, read) in reads.iter().enumerate() {
+        let id = history.invoke(ClientId(1), Call::Read(read.clone()), at());
+        let sees = n + 1 < reads.len();
+        history.ok(id, Reply::events(log.iter().filter(|_| sees).cloned().collect()), at());
+    }
+    log::no_read_is_stale(&history, &log)
+}
+
+#[test]
+fn what_is_in_a_stream_is_in_the_log_and_the_other_way_round() {
+    let (stream, all) = (|| Read::stream("a", 0, 9), || Read::log(0, 9));
+    // Told that it is there.
+    assert!(read_after(&[stream()]).is_violated() && read_after(&[all()]).is_violated());
+    // Not told, but seen.
+    for reads in [[stream(), all()], [all(), stream()], [stream(), stream()], [all(), all()]] {
+        assert!(read_after(&reads).is_violated(), "{reads:?}");
+    }
+    assert!(read_after(&[Read::stream("b", 0, 9)]).holds());
 }
 
 #[test]

@@ -1,0 +1,52 @@
+//! Limits that cannot be set: what stored events, other nodes and clients rely on. They are shown beside the settings.
+
+use quorate_data::{
+    event::{NewEvent, Tags},
+    store::{AppendBatch, Limits, Query, Rules, StreamMetadata, Verified},
+    subscription::Subscriptions,
+};
+use quorate_foundations::name::Name;
+
+use crate::http::limits;
+
+/// A limit that cannot be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FixedLimit {
+    /// Its name: room, then what is limited.
+    pub name: &'static str,
+    /// The most there may be; bytes where the name ends so.
+    pub value: u64,
+}
+
+/// Every limit that cannot be set, by name.
+pub fn fixed_limits() -> Vec<FixedLimit> {
+    let limits = [
+        ("event.attribute-bytes", NewEvent::MAX_ATTRIBUTE_BYTES as u64),
+        ("event.data-subject-bytes", NewEvent::MAX_DATA_SUBJECT_BYTES as u64),
+        ("event.extension-bytes", NewEvent::MAX_EXTENSION_BYTES as u64),
+        ("event.json-depth", limits::JSON_DEPTH as u64),
+        ("event.name-bytes", Name::MAX_BYTES as u64),
+        ("event.tag-bytes", Tags::MAX_BYTES as u64),
+        ("event.tags", Tags::MAX_COUNT as u64),
+        ("http.http2-resets", limits::RESETS as u64),
+        ("http.http2-send-bytes", limits::SEND_BUFFER as u64),
+        ("http.http2-window-bytes", u64::from(limits::WINDOW)),
+        ("http.least-read-bytes", limits::LEAST),
+        ("retention.metadata-bytes", StreamMetadata::MAX_BYTES as u64),
+        ("retention.metadata-key-bytes", StreamMetadata::MAX_KEY_BYTES as u64),
+        ("retention.metadata-values", StreamMetadata::MAX_VALUES as u64),
+        ("retention.max-count", Rules::MAX_COUNT),
+        ("store.candidates-per-page", Limits::CANDIDATES_PER_PAGE as u64),
+        ("store.condition-looks", AppendBatch::MAX_LOOKS as u64),
+        ("store.condition-looks-of-writer", AppendBatch::MAX_LOOKS_OF_WRITER as u64),
+        ("store.condition-words", AppendBatch::MAX_CONDITION_WORDS as u64),
+        ("store.conditions", AppendBatch::MAX_CONDITIONS as u64),
+        ("store.query-words", Query::MAX_WORDS as u64),
+        ("store.readers", Limits::READERS as u64),
+        ("store.verify-findings", Verified::MAX_FINDINGS as u64),
+        ("subscriptions.count", Subscriptions::MAX_COUNT as u64),
+        ("subscriptions.leases", limits::LEASES as u64),
+        ("subscriptions.pull", limits::PULL as u64),
+    ];
+    limits.into_iter().map(|(name, value)| FixedLimit { name, value }).collect()
+}
