@@ -3,7 +3,7 @@
 //! Callers put their work into the inbox and wait. The task takes all that has gathered as a *round*, decides it on the
 //! [`Dispatcher`](super::machine::Dispatcher) in memory, writes it in one transaction, and answers when that is durable. So
 //! consumers and producers of one queue share a transaction, and those of several queues share the store's commits. A
-//! queue that nobody waits for has no task and no timer.
+//! queue that nobody waits for has no task and no timer; what is known of its messages is read when somebody first asks.
 //!
 //! Memory follows the rows: what could not be written is taken back, what may have been written is read again. What other
 //! transactions do to the queue (a message sent in one, or settled) arrives as *news* from the store's commit hook, in the
@@ -16,7 +16,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -28,12 +28,12 @@ use quorate_data::{
 use quorate_foundations::{name::Name, time::Boot};
 use tokio::sync::{Notify, oneshot};
 
-use self::live::Live;
+use self::live::{Kept, Live};
 use super::{
     Config, Delivery, Message, QueueError, Sent,
     machine::{Claim, Counts, Entry, Seq},
     message::Summed,
-    rows::{Numbers, Stored},
+    rows::{Head, Numbers, Opened},
 };
 
 /// Works that wait for a queue; beyond it they are refused.
@@ -62,8 +62,6 @@ pub(super) enum Work {
     Settle { claims: Vec<Claim>, how: How, reply: Reply<Vec<Claim>> },
     /// What is to become of dead letters. Answers with how many there were.
     Bury { seqs: Vec<Seq>, fate: Fate, reply: Reply<usize> },
-    /// Give up so many messages, wherever they are. Answers with how many are left.
-    Empty { max: usize, reply: Reply<usize> },
     /// Go by another configuration.
     Configure { config: Config, reply: Reply<()> },
     /// Say how the queue stands.
@@ -101,8 +99,17 @@ pub(super) struct Standing {
 #[derive(Debug)]
 enum News {
     /// A message was sent; what it says, if there was memory to keep it in.
-    Sent(Seq, Entry, Option<Arc<Message>>),
+    Sent(Seq, Entry, Option<Kept>),
     Settled(Claim),
+}
+
+/// What the queues of a store share.
+#[derive(Clone, Debug)]
+pub(super) struct Common {
+    pub(super) numbers: Numbers,
+    /// The bytes of messages that all queues keep in memory.
+    pub(super) kept: Arc<AtomicUsize>,
+    pub(super) opened: Opened,
 }
 
 /// A queue.
@@ -110,15 +117,17 @@ pub(super) struct Core {
     pub(super) store: Store,
     pub(super) id: u64,
     pub(super) name: Name,
-    pub(super) numbers: Arc<Numbers>,
-    /// The bytes of messages that all queues keep in memory.
-    pub(super) kept: Arc<AtomicUsize>,
+    pub(super) numbers: Numbers,
+    kept: Arc<AtomicUsize>,
     config: RwLock<Arc<Config>>,
     inbox: Mutex<Inbox>,
     kick: Notify,
+    opened: Opened,
+    /// Whether the rows were read since then.
+    was_read: AtomicBool,
     /// What is known of the messages, while no task has it; `None`: it has to be read.
     live: Mutex<Option<Live>>,
-    /// How many messages there were after the last round.
+    /// How many messages there were after the last round; none before they were read.
     depth: AtomicUsize,
 }
 
@@ -137,15 +146,12 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    /// A queue with these messages.
+    /// A queue whose messages are read once somebody asks for them.
     pub(super) fn new(
         store: &Store,
-        (id, name, config): (u64, Name, Config),
-        (numbers, kept): (Arc<Numbers>, Arc<AtomicUsize>),
-        stored: Vec<Stored>,
+        Head { id, name, config, is_deleted }: Head,
+        Common { numbers, kept, opened }: Common,
     ) -> Self {
-        let depth = AtomicUsize::new(stored.len());
-        let live = Live::of(config.clone(), stored);
         Self {
             store: store.clone(),
             id,
@@ -153,10 +159,12 @@ impl Core {
             numbers,
             kept,
             config: RwLock::new(Arc::new(config)),
-            inbox: Mutex::default(),
+            inbox: Mutex::new(Inbox { is_deleted, ..Inbox::default() }),
             kick: Notify::new(),
-            live: Mutex::new(Some(live)),
-            depth,
+            opened,
+            was_read: AtomicBool::new(false),
+            live: Mutex::default(),
+            depth: AtomicUsize::new(0),
         }
     }
 
@@ -194,8 +202,8 @@ impl Core {
         let (reply, answer) = oneshot::channel();
         let work = work(reply);
         let mut inbox = self.inbox();
-        if inbox.is_deleted && !matches!(work, Work::Empty { .. }) {
-            return Err(QueueError::NotFound { name: self.name.clone() });
+        if inbox.is_deleted {
+            return Err(self.not_found());
         }
         let waiting = inbox.works.len();
         // Whoever gives messages back makes room: only what asks for more is refused.
@@ -214,8 +222,12 @@ impl Core {
     }
 
     /// Takes in messages that a transaction sent. Called on the writer's thread, in the order of commits.
-    pub(super) fn hear_of_sent(&self, messages: Vec<(Seq, Arc<Message>)>) {
+    pub(super) fn hear_of_sent(self: &Arc<Self>, messages: Vec<(Seq, Arc<Message>)>) {
         let now = self.now();
+        if !self.is_read() {
+            // So that its depth is known, and its limit holds, soon.
+            let _nobody_waits = self.put(|reply| Work::Look { reply });
+        }
         let news = messages.into_iter().map(|(seq, message)| {
             let entry = live::entry(&message, now);
             News::Sent(seq, entry, self.keep(message))
@@ -229,34 +241,40 @@ impl Core {
     }
 
     /// The message, if there is memory to keep it in until it is handed out. Others are read when it is their turn.
-    fn keep(&self, message: Arc<Message>) -> Option<Arc<Message>> {
-        let bytes = message.size();
-        // Ordering: a budget; a little more or less does no harm.
-        let fits = self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes <= KEPT_BYTES;
-        if !fits {
-            self.kept.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        fits.then_some(message)
+    fn keep(&self, message: Arc<Message>) -> Option<Kept> {
+        Kept::of(message, &self.kept, KEPT_BYTES)
     }
 
-    /// The message is kept no more.
-    fn let_go(&self, message: &Message) {
-        self.kept.fetch_sub(message.size(), Ordering::Relaxed);
+    /// Whether what is known of the messages was read, or is being read.
+    fn is_read(&self) -> bool {
+        let inbox = self.inbox();
+        inbox.is_driven || self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     fn hear(&self, news: Vec<News>) {
         let mut inbox = self.inbox();
-        inbox.news.extend(news);
-        // Nobody waits while no task drives the queue; the next one hears of it first.
+        // Lock order: the inbox first, as where a task hands over.
         if inbox.is_driven {
+            inbox.news.extend(news);
             self.kick.notify_one();
+        } else if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            // Nobody waits while no task drives the queue; the next one hears of it first.
+            inbox.news.extend(news);
         }
+        // Otherwise the rows are read when somebody asks, and they say it.
     }
 
     /// Takes in nothing any more.
     pub(super) fn mark_deleted(&self) {
-        self.inbox().is_deleted = true;
+        let mut inbox = self.inbox();
+        inbox.is_deleted = true;
+        inbox.news.clear();
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.kick.notify_one();
+    }
+
+    pub(super) fn not_found(&self) -> QueueError {
+        QueueError::NotFound { name: self.name.clone() }
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -295,17 +313,20 @@ impl Driver {
                 Some(live) => live,
                 None => match Live::read(&core).await {
                     Ok(live) => self.live.insert(live),
-                    Err(cause) => return core.leave().into_iter().for_each(|work| work.refuse(&cause)),
+                    Err(cause) => {
+                        self.is_over = true;
+                        return core.leave().into_iter().for_each(|work| work.refuse(&cause));
+                    }
                 },
             };
             let (works, news) = core.take_inbox();
-            live.hear(&core, news);
+            live.hear(news);
             let done = live.round(&core, works).await;
             // Ordering: a count; nobody relies on it being exact.
             core.depth.store(live.len(), Ordering::Relaxed);
             if let Err(failed) = done {
-                if failed.is_over || stop.is_cancelled() {
-                    live.refuse_waiting(&StoreError::Closed.into());
+                if failed.is_over || stop.is_cancelled() || core.is_deleted() {
+                    live.refuse_waiting(&core.why_no_more());
                 }
                 let tries_again = live.anybody_waits();
                 if failed.is_stale {
@@ -362,10 +383,11 @@ impl Core {
         ROUND_BYTES.min(self.store.limits().unit_bytes / 2)
     }
 
-    /// The task ends without having anything to hand over. Returns what nobody does now.
+    /// The task ends without having anything to hand over: what is to be known has to be read. Returns what nobody does now.
     fn leave(&self) -> VecDeque<Work> {
         let mut inbox = self.inbox();
         inbox.is_driven = false;
+        inbox.news.clear();
         std::mem::take(&mut inbox.works)
     }
 
@@ -374,14 +396,14 @@ impl Core {
         let mut inbox = self.inbox();
         let idle = inbox.works.is_empty();
         if idle {
-            *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live.take();
+            *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live.take().filter(|_| !inbox.is_deleted);
             inbox.is_driven = false;
         }
         idle
     }
 
     fn why_no_more(&self) -> QueueError {
-        if self.is_deleted() { QueueError::NotFound { name: self.name.clone() } } else { StoreError::Closed.into() }
+        if self.is_deleted() { self.not_found() } else { StoreError::Closed.into() }
     }
 
     async fn sleep_until(&self, due: Option<Boot>) {
@@ -400,7 +422,7 @@ impl Work {
             Self::Send { messages, .. } => messages.len(),
             Self::Settle { claims, .. } => claims.len(),
             Self::Bury { seqs, .. } => seqs.len(),
-            Self::Take { max, .. } | Self::Empty { max, .. } => *max,
+            Self::Take { max, .. } => *max,
             Self::Configure { .. } | Self::Look { .. } | Self::Parked { .. } => 1,
         }
     }
@@ -412,7 +434,7 @@ impl Work {
             Self::Send { reply, .. } => drop(reply.send(Err(cause))),
             Self::Take { reply, .. } => drop(reply.send(Err(cause))),
             Self::Settle { reply, .. } => drop(reply.send(Err(cause))),
-            Self::Bury { reply, .. } | Self::Empty { reply, .. } => drop(reply.send(Err(cause))),
+            Self::Bury { reply, .. } => drop(reply.send(Err(cause))),
             Self::Configure { reply, .. } => drop(reply.send(Err(cause))),
             Self::Look { reply } => drop(reply.send(Err(cause))),
             Self::Parked { reply, .. } => drop(reply.send(Err(cause))),

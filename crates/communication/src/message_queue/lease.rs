@@ -14,7 +14,7 @@ use super::machine::Claim;
 pub struct Lease {
     /// The store's epoch: a restored store knows none of the leases given out before.
     pub(super) epoch: u32,
-    /// The queue's id, which a new one of the same name does not share.
+    /// The queue's id. A new queue may get that of one that was deleted, but never a message's number again.
     pub(super) queue: u64,
     pub(super) claim: Claim,
 }

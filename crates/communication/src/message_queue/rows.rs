@@ -3,20 +3,16 @@
 //! A message is one row that never changes, a row of `quorate_queue_known` that remembers its id, and, once it was handed
 //! out, a small row of `quorate_queue_state` that says whose it is. Acknowledging deletes the first and the last. What a
 //! consumer's own transaction does ([`ack`]) and what the queue does ([`settle`](super::rows::apply)) meet in the state's
-//! row: whoever changes one that may have changed names the delivery it knows of.
+//! row: whoever changes one that may have changed names the delivery it knows of. A message's number begins with its queue's
+//! ([`numbers`]), so that the rows of a queue lie together, and are found, without an index.
 
 mod apply;
 mod insert;
 mod known;
 mod load;
+mod numbers;
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quorate_data::{
     event::{Extensions, NewEvent, Tags},
@@ -31,8 +27,9 @@ use super::{
 };
 pub(super) use apply::{Batch, Write, apply};
 pub(super) use insert::{Placed, insert};
-pub(super) use known::{Known, forget_known, known};
+pub(super) use known::{Known, known};
 pub(super) use load::{Stored, load};
+pub(super) use numbers::{Numbers, Opened, count_of, queue_of, within};
 
 /// The tables, by version.
 pub(super) const TABLES: RoomTables = RoomTables {
@@ -41,13 +38,13 @@ pub(super) const TABLES: RoomTables = RoomTables {
         CREATE TABLE quorate_queue (
             id INTEGER PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
-            config TEXT NOT NULL);
-        CREATE TABLE quorate_queue_life (
+            config TEXT NOT NULL,
+            deleted BIGINT NOT NULL);
+        CREATE TABLE quorate_queue_numbers (
             one INTEGER PRIMARY KEY,
-            opened BIGINT NOT NULL);
+            block BIGINT NOT NULL);
         CREATE TABLE quorate_queue_message (
             seq INTEGER PRIMARY KEY,
-            queue BIGINT NOT NULL,
             group_key TEXT,
             priority BIGINT NOT NULL,
             sent_ns BIGINT NOT NULL,
@@ -61,7 +58,6 @@ pub(super) const TABLES: RoomTables = RoomTables {
             data BLOB);
         CREATE TABLE quorate_queue_state (
             seq INTEGER PRIMARY KEY,
-            queue BIGINT NOT NULL,
             deliveries BIGINT NOT NULL,
             attempts BIGINT NOT NULL,
             phase BIGINT NOT NULL,
@@ -85,68 +81,65 @@ pub(super) const RESTING: i64 = 1;
 pub(super) const LEASED: i64 = 2;
 pub(super) const PARKED: i64 = 3;
 
-/// Hands out messages' numbers: the number of this opening of the store above, a count below. So none is given twice, not
-/// even after the rows of all messages are gone.
-#[derive(Debug)]
-pub(super) struct Numbers(AtomicU64);
-
-const COUNT_BITS: u32 = 40;
-
-impl Numbers {
-    /// Begins another life of the store's queues.
-    pub(super) async fn begin(store: &Store) -> Result<Self, QueueError> {
-        let begun = store.transact(|tx| {
-            Box::pin(async move {
-                let sql = "INSERT INTO quorate_queue_life (one, opened) VALUES (1, 1)
-                    ON CONFLICT (one) DO UPDATE SET opened = opened + 1";
-                tx.room_execute(sql, &[]).await?;
-                let rows = tx.room_query("SELECT opened FROM quorate_queue_life", &[]).await?;
-                unsigned(rows.first().map_or(&Value::Null, |row| row.at(0)), "quorate_queue_life")
-            })
-        });
-        let opened = begun.await.map_err(QueueError::of_transaction)?;
-        Ok(Self(AtomicU64::new((opened << COUNT_BITS) + 1)))
-    }
-
-    pub(super) fn next(&self) -> Seq {
-        // Ordering: a count; the store's one writer is the only one who draws.
-        self.0.fetch_add(1, Ordering::Relaxed)
-    }
-}
-
 /// A queue's row.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
     pub(super) id: u64,
     pub(super) name: Name,
     pub(super) config: Config,
+    /// Its messages are being deleted, and it is gone for everybody.
+    pub(super) is_deleted: bool,
 }
 
 /// Every queue, in order of their names.
 pub(super) async fn heads(store: &Store) -> Result<Vec<Head>, QueueError> {
-    let rows = store.room_query("SELECT id, name, config FROM quorate_queue ORDER BY name", vec![]).await?;
+    let rows = store.room_query("SELECT id, name, config, deleted FROM quorate_queue ORDER BY name", vec![]).await?;
     rows.iter().map(head).collect()
 }
 
 /// Writes a queue's row: a new one, or another configuration.
 pub(super) async fn declare(tx: &mut DynTx, head: &Head) -> Result<(), QueueError> {
     let config = serde_json::to_string(&head.config).map_err(|wrong| QueueError::invalid(wrong.to_string()))?;
-    let sql =
-        "INSERT INTO quorate_queue (id, name, config) VALUES ($1, $2, $3) ON CONFLICT (id) DO UPDATE SET config = $3";
+    let sql = "INSERT INTO quorate_queue (id, name, config, deleted) VALUES ($1, $2, $3, 0)
+        ON CONFLICT (id) DO UPDATE SET config = $3";
     tx.room_execute(sql, &[number(head.id), (&head.name).into(), config.into()]).await?;
     Ok(())
 }
 
-/// Deletes a queue's row, behind those of its messages.
-pub(super) async fn delete(tx: &mut DynTx, id: u64) -> Result<(), QueueError> {
-    tx.room_execute("DELETE FROM quorate_queue WHERE id = $1", &[number(id)]).await?;
+/// From this transaction on the queue is gone for everybody.
+pub(super) async fn mark_deleted(tx: &mut DynTx, id: u64) -> Result<(), QueueError> {
+    tx.room_execute("UPDATE quorate_queue SET deleted = 1 WHERE id = $1", &[number(id)]).await?;
     Ok(())
 }
 
+/// Deletes at most `limit` rows of each kind of a queue that is gone, and at last its own row. Whether that was all.
+///
+/// Nobody sends to the queue any more: what is not there now will never be.
+pub(super) async fn delete_some(tx: &mut DynTx, id: u64, limit: u32) -> Result<bool, QueueError> {
+    let numbers = within(id);
+    let range = [number(*numbers.start()), number(*numbers.end()), limit.into()];
+    let mut most = 0;
+    for table in ["message", "state"] {
+        let sql = format!(
+            "DELETE FROM quorate_queue_{table} WHERE seq IN
+             (SELECT seq FROM quorate_queue_{table} WHERE seq BETWEEN $1 AND $2 LIMIT $3)"
+        );
+        most = most.max(tx.room_execute(&sql, &range).await?);
+    }
+    let sql = "DELETE FROM quorate_queue_known WHERE (queue, id, source) IN
+        (SELECT queue, id, source FROM quorate_queue_known WHERE queue = $1 LIMIT $2)";
+    most = most.max(tx.room_execute(sql, &[number(id), limit.into()]).await?);
+    let is_all = most < u64::from(limit);
+    if is_all {
+        tx.room_execute("DELETE FROM quorate_queue WHERE id = $1", &[number(id)]).await?;
+    }
+    Ok(is_all)
+}
+
 /// Settles a message in the caller's transaction; whether the claim holds.
-pub(super) async fn ack(tx: &mut DynTx, queue: u64, claim: Claim) -> Result<bool, SqlError> {
-    let sql = "DELETE FROM quorate_queue_state WHERE seq = $1 AND queue = $2 AND deliveries = $3 AND phase = $4";
-    let params = [number(claim.seq), number(queue), claim.delivery.into(), LEASED.into()];
+pub(super) async fn ack(tx: &mut DynTx, claim: Claim) -> Result<bool, SqlError> {
+    let sql = "DELETE FROM quorate_queue_state WHERE seq = $1 AND deliveries = $2 AND phase = $3";
+    let params = [number(claim.seq), claim.delivery.into(), LEASED.into()];
     if tx.room_execute(sql, &params).await? == 0 {
         return Ok(false);
     }
@@ -297,6 +290,7 @@ fn head(row: &Row) -> Result<Head, QueueError> {
         id: unsigned(row.at(0), "quorate_queue")?,
         name: Name::new(text(row.at(1), "name")?).map_err(|wrong| corrupt(wrong.to_string()))?,
         config: serde_json::from_str(text(row.at(2), "config")?).map_err(|wrong| corrupt(wrong.to_string()))?,
+        is_deleted: integer(row.at(3), "deleted")? != 0,
     })
 }
 

@@ -4,28 +4,25 @@ mod dead;
 mod queue;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use quorate_data::store::{Store, StoreError};
 use quorate_foundations::name::Name;
-use quorate_runtime::random::Rng;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::{
     Config, QueueError,
-    driver::{Core, Work},
-    rows::{self, Numbers},
+    driver::{Common, Core},
+    rows::{self, Head, Numbers, Opened},
 };
 pub use dead::Selection;
 pub use queue::{Description, Queue, Receive};
 
-/// Messages that are deleted with their queue in one transaction.
-const DELETED_AT_ONCE: usize = 500;
-/// Ids that are forgotten with their queue in one transaction.
-const FORGOTTEN_AT_ONCE: u32 = 2_000;
+/// Rows of each kind that are deleted with their queue in one transaction.
+const DELETED_AT_ONCE: u32 = 500;
 
 /// The queues of a store. Cheap to clone; clones are the same.
 #[derive(Clone)]
@@ -42,9 +39,7 @@ struct Shared {
     cores: Mutex<BTreeMap<Name, Arc<Core>>>,
     /// Held while a queue is declared or deleted.
     declaring: AsyncMutex<()>,
-    ids: Mutex<Rng>,
-    numbers: Arc<Numbers>,
-    kept: Arc<std::sync::atomic::AtomicUsize>,
+    common: Common,
 }
 
 /// A queue in a listing.
@@ -62,8 +57,8 @@ impl Queues {
     /// The most entries of a listing.
     pub const MAX_PAGE: usize = 1_000;
 
-    /// The queues of `store`, whose tables are made if they are not there. What is known of every message (not what it
-    /// says) is read into memory, once for all who open them while somebody holds them.
+    /// The queues of `store`, whose tables are made if they are not there. Where they are, this writes nothing, and reads a
+    /// row per queue: what is known of a queue's messages is read, once for all, when somebody first asks for it.
     ///
     /// # Errors
     /// [`StoreError::Unsupported`] on a store that several processes write to: none has queues yet.
@@ -79,19 +74,14 @@ impl Queues {
 
     async fn read(store: &Store) -> Result<Shared, QueueError> {
         store.declare(rows::TABLES).await?;
-        let numbers = Arc::new(Numbers::begin(store).await?);
-        let kept = Arc::default();
-        let mut stored: BTreeMap<u64, Vec<rows::Stored>> = BTreeMap::new();
-        rows::load(store, None, |one| stored.entry(one.queue).or_default().push(one)).await?;
-        let core = |rows::Head { id, name, config }: rows::Head| {
-            let stored = stored.remove(&id).unwrap_or_default();
-            let core = Core::new(store, (id, name.clone(), config), (numbers.clone(), Arc::clone(&kept)), stored);
-            (name, Arc::new(core))
+        let opened = Opened::now(store).await?;
+        let common = Common { numbers: Numbers::default(), kept: Arc::default(), opened };
+        let core = |head: Head| {
+            let core = Core::new(store, head, common.clone());
+            (core.name.clone(), Arc::new(core))
         };
-        let cores = rows::heads(store).await?.into_iter().map(core).collect();
-        let ids = Mutex::new(store.env().random("queue/ids"));
-        let declaring = AsyncMutex::default();
-        Ok(Shared { cores: Mutex::new(cores), declaring, ids, numbers, kept })
+        let cores = Mutex::new(rows::heads(store).await?.into_iter().map(core).collect());
+        Ok(Shared { cores, declaring: AsyncMutex::default(), common })
     }
 
     fn shared(&self) -> &Shared {
@@ -109,52 +99,63 @@ impl Queues {
     pub async fn declare(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         config.check()?;
         let _alone = self.shared().declaring.lock().await;
-        let known = self.find(name);
+        let mut known = self.find(name);
+        if let Some(deleted) = known.take_if(|core| core.is_deleted()) {
+            self.sweep(&deleted).await?;
+        }
         if let Some(core) = known.as_ref().filter(|core| *core.config() == config) {
             return Ok(self.handle(core.clone()));
         }
-        let count = self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner).len();
-        if known.is_none() && count >= Self::MAX_COUNT {
-            return Err(QueueError::TooMany { max: Self::MAX_COUNT });
-        }
-        let id = known.as_ref().map_or_else(|| self.new_id(), |core| core.id);
-        let head = rows::Head { id, name: name.clone(), config: config.clone() };
+        let id = known.as_ref().map_or_else(|| self.free_id(), |core| Ok(core.id))?;
+        let head = Head { id, name: name.clone(), config: config.clone(), is_deleted: false };
+        let row = head.clone();
         let declared = self.store.transact(move |tx| {
-            let head = head.clone();
-            Box::pin(async move { rows::declare(tx, &head).await })
+            let row = row.clone();
+            Box::pin(async move { rows::declare(tx, &row).await })
         });
         declared.await.map_err(QueueError::of_transaction)?;
         if let Some(core) = known {
             core.configure(config).await?;
             return Ok(self.handle(core));
         }
-        let (numbers, kept) = (self.shared().numbers.clone(), self.shared().kept.clone());
-        let core = Arc::new(Core::new(&self.store, (id, name.clone(), config), (numbers, kept), Vec::new()));
-        self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), core.clone());
+        let core = Arc::new(Core::new(&self.store, head, self.shared().common.clone()));
+        self.cores().insert(name.clone(), core.clone());
         Ok(self.handle(core))
     }
 
     /// Deletes a queue with all its messages, dead letters and remembered ids included. Leases on its messages are lost.
     ///
-    /// Done in many transactions: after a crash half of the messages may be gone; deleting it again goes on.
+    /// That it is gone is durable at once, for messages that a transaction sends as well; its rows are then deleted slice by
+    /// slice, between other writes. What a crash leaves of them goes when the queue is deleted or declared again.
     ///
     /// # Errors
     /// [`QueueError::NotFound`] if there is none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave rows behind, as a crash does.
     pub async fn delete(&self, name: &Name) -> Result<(), QueueError> {
         let _alone = self.shared().declaring.lock().await;
         let core = self.find(name).ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
-        core.mark_deleted();
-        while core.ask(|reply| Work::Empty { max: DELETED_AT_ONCE, reply }).await? > 0 {}
+        let marking = core.clone();
+        let marked = self.store.transact(move |tx| {
+            let core = marking.clone();
+            Box::pin(async move {
+                rows::mark_deleted(tx, core.id).await?;
+                // Ordering: whoever has the writer behind this transaction finds the mark, and writes nothing more.
+                tx.after_commit(move || core.mark_deleted())?;
+                Ok::<_, QueueError>(())
+            })
+        });
+        marked.await.map_err(QueueError::of_transaction)?;
+        self.sweep(&core).await
+    }
+
+    /// Deletes what is left of a queue that is gone.
+    async fn sweep(&self, core: &Core) -> Result<(), QueueError> {
         let id = core.id;
-        while self
-            .store
-            .transact(move |tx| Box::pin(rows::forget_known(tx, id, FORGOTTEN_AT_ONCE)))
-            .await
-            .map_err(QueueError::of_transaction)?
-        {}
-        let deleted = self.store.transact(move |tx| Box::pin(rows::delete(tx, id))).await;
-        deleted.map_err(QueueError::of_transaction)?;
-        self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let slice = || self.store.transact(move |tx| Box::pin(rows::delete_some(tx, id, DELETED_AT_ONCE)));
+        while !slice().await.map_err(QueueError::of_transaction)? {}
+        self.cores().remove(&core.name);
         Ok(())
     }
 
@@ -173,17 +174,25 @@ impl Queues {
         if !(1..=max).contains(&limit) {
             return Err(QueueError::invalid(format!("`limit` is 1 to {max}, {limit} was asked for")));
         }
-        let cores = self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner);
+        let cores = self.cores();
         let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
-        let behind = cores.range((from, Bound::Unbounded)).take(limit);
+        let behind = cores.range((from, Bound::Unbounded)).filter(|(_, core)| !core.is_deleted()).take(limit);
         Ok(behind.map(|(name, core)| Summary { name: name.clone(), config: core.config() }).collect())
     }
 
-    fn find(&self, name: &Name) -> Option<Arc<Core>> {
-        self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    fn cores(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Core>>> {
+        self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn new_id(&self) -> u64 {
-        self.shared().ids.lock().unwrap_or_else(PoisonError::into_inner).u64() >> 1
+    fn find(&self, name: &Name) -> Option<Arc<Core>> {
+        self.cores().get(name).cloned()
+    }
+
+    /// The lowest number that no queue has. Queues that are being deleted still have theirs.
+    fn free_id(&self) -> Result<u64, QueueError> {
+        let cores = self.cores();
+        let taken: BTreeSet<u64> = cores.values().map(|core| core.id).collect();
+        let max = Self::MAX_COUNT;
+        (1..=max as u64).find(|id| !taken.contains(id)).ok_or(QueueError::TooMany { max })
     }
 }

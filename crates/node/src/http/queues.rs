@@ -65,7 +65,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let limit = page(&node, &params)?;
     let after = params.one("after")?.map(Name::new).transpose()?;
-    let found = node.queues.list(after.as_ref(), limit)?;
+    let found = node.queues.list(after.as_ref(), limit).await?;
     let shown: Vec<Value> = found.iter().map(show::summary).collect();
     let mut response = reply::json(StatusCode::OK, &json!({ "queues": shown }));
     if let Some(last) = found.last().filter(|_| found.len() == limit) {

@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,8 +28,34 @@ pub(super) struct Live {
     pub(super) waiting: VecDeque<Waiting>,
     /// Messages whose consumers had gone when they were to be handed over.
     pub(super) returned: Vec<Claim>,
-    messages: BTreeMap<Seq, Arc<Message>>,
+    messages: BTreeMap<Seq, Kept>,
     pub(super) sweep: Sweep,
+}
+
+/// A message that is kept in memory until it is handed out; all of them share a budget of bytes.
+#[derive(Debug)]
+pub(super) struct Kept {
+    message: Arc<Message>,
+    used: Arc<AtomicUsize>,
+}
+
+impl Kept {
+    /// The message, if the budget of `max` bytes has room for it.
+    pub(super) fn of(message: Arc<Message>, used: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let bytes = message.size();
+        // Ordering: a budget; a little more or less does no harm.
+        if used.fetch_add(bytes, Ordering::Relaxed) + bytes <= max {
+            return Some(Self { message, used: used.clone() });
+        }
+        used.fetch_sub(bytes, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.message.size(), Ordering::Relaxed);
+    }
 }
 
 /// A consumer that waits.
@@ -66,9 +95,12 @@ impl Live {
 
     /// As the rows say.
     pub(super) async fn read(core: &Core) -> Result<Self, QueueError> {
-        core.store.env().reached("queue: its messages were read again");
+        core.store.env().reached("queue: its messages were read");
         let mut stored = Vec::new();
-        rows::load(&core.store, Some(core.id), |one| stored.push(one)).await?;
+        // Ordering: the one task that drives the queue reads and sets it.
+        let opened = (!core.was_read.load(Ordering::Relaxed)).then_some(core.opened);
+        rows::load(&core.store, core.id, opened, |one| stored.push(one)).await?;
+        core.was_read.store(true, Ordering::Relaxed);
         Ok(Self::of(Config::clone(&core.config()), stored))
     }
 
@@ -89,15 +121,15 @@ impl Live {
     }
 
     /// Takes in what transactions did.
-    pub(super) fn hear(&mut self, core: &Core, news: Vec<News>) {
+    pub(super) fn hear(&mut self, news: Vec<News>) {
         for one in news {
             match one {
                 News::Sent(seq, entry, message) => {
                     self.sweep.due += 2;
-                    self.add(core, seq, entry, message);
+                    self.add(seq, entry, message);
                 }
                 News::Settled(claim) => {
-                    self.drop_message(core, claim.seq);
+                    self.take_message(claim.seq);
                     self.machine.settled_elsewhere(claim);
                 }
             }
@@ -105,9 +137,8 @@ impl Live {
     }
 
     /// Takes in a message that is durable, unless its row was read already.
-    pub(super) fn add(&mut self, core: &Core, seq: Seq, entry: Entry, message: Option<Arc<Message>>) {
+    pub(super) fn add(&mut self, seq: Seq, entry: Entry, message: Option<Kept>) {
         if self.machine.get(seq).is_some() {
-            message.iter().for_each(|message| core.let_go(message));
             return;
         }
         self.machine.insert(seq, entry);
@@ -115,15 +146,8 @@ impl Live {
     }
 
     /// The message, if it is kept in memory; it is then kept no more.
-    pub(super) fn drop_message(&mut self, core: &Core, seq: Seq) -> Option<Arc<Message>> {
-        let message = self.messages.remove(&seq)?;
-        core.let_go(&message);
-        Some(message)
-    }
-
-    /// Lets go of the messages in memory.
-    pub(super) fn drop_all(&mut self, core: &Core) {
-        std::mem::take(&mut self.messages).values().for_each(|message| core.let_go(message));
+    pub(super) fn take_message(&mut self, seq: Seq) -> Option<Arc<Message>> {
+        Some(self.messages.remove(&seq)?.message.clone())
     }
 
     /// Whether someone waits, or is to be waited for.

@@ -65,7 +65,7 @@ impl Live {
         let env = core.store.env();
         let mut round = Round { now: core.now(), wall: env.wall(), ..Round::default() };
         self.machine.begin();
-        self.pass_time(core, &mut round);
+        self.pass_time(&mut round);
         for claim in std::mem::take(&mut self.returned) {
             self.hand_back(claim, &mut round);
         }
@@ -101,20 +101,17 @@ impl Live {
                 self.machine.take_back();
                 env.reached("queue: a round was not written");
                 let is_stale = !is_untouched(&cause);
-                if is_stale {
-                    self.drop_all(core);
-                }
                 round.refuse(&cause);
                 Err(Failed { is_stale, is_over: is_closed(&cause) })
             }
         }
     }
 
-    fn pass_time(&mut self, core: &Core, round: &mut Round) {
+    fn pass_time(&mut self, round: &mut Round) {
         for passed in self.machine.tick(round.now) {
             match passed {
                 Passed::Outdated(seq) => {
-                    self.drop_message(core, seq);
+                    self.take_message(seq);
                     round.batch.gone.push(seq);
                 }
                 Passed::Parked(claim, attempts) => {
@@ -162,15 +159,6 @@ impl Live {
             Work::Bury { seqs, fate, reply } => {
                 let buried = seqs.into_iter().filter(|seq| self.bury(*seq, &fate, round)).count();
                 round.buried.push((reply, buried));
-            }
-            Work::Empty { max, reply } => {
-                let seqs: Vec<Seq> = self.machine.all(0).take(max).collect();
-                for seq in &seqs {
-                    self.drop_message(core, *seq);
-                    self.machine.forget(*seq);
-                }
-                round.batch.gone.extend(seqs);
-                round.buried.push((reply, self.machine.len()));
             }
             Work::Configure { config, reply } => {
                 self.machine.configure(config);
@@ -277,7 +265,7 @@ impl Live {
         let seqs = round.taken.iter().flat_map(|(hands, ..)| hands).map(|hand| hand.claim.seq);
         let mut missing = Vec::new();
         for seq in seqs {
-            match self.drop_message(core, seq) {
+            match self.take_message(seq) {
                 Some(message) => drop(round.messages.insert(seq, message)),
                 None => missing.push(seq),
             }
@@ -349,7 +337,7 @@ impl Live {
             sent.push(Sent { id: message.event.id.clone(), repeated: placed == Placed::Known });
             if let Placed::New(seq) = placed {
                 let entry = live::entry(&message, core.now());
-                self.add(core, seq, entry, core.keep(message));
+                self.add(seq, entry, core.keep(message));
             }
         }
         sent
@@ -372,7 +360,7 @@ fn is_closed(cause: &QueueError) -> bool {
 /// Whether nothing of the round can have been written.
 fn is_untouched(cause: &QueueError) -> bool {
     use StoreError::{Busy, Closed, DiskFull, Overloaded};
-    matches!(cause, QueueError::Store(Busy | Closed | DiskFull | Overloaded { .. }))
+    matches!(cause, QueueError::Store(Busy | Closed | DiskFull | Overloaded { .. }) | QueueError::NotFound { .. })
 }
 
 /// What is to be written: what was decided, and what is sent.
@@ -402,6 +390,10 @@ async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> Result<(Written, Vec<
 }
 
 async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Result<Written, QueueError> {
+    // Ordering: the transaction that deletes the queue marks it before this one's turn comes, or finds what this one writes.
+    if core.is_deleted() {
+        return Err(core.not_found());
+    }
     let settled = rows::apply(tx, core.id, batch).await?;
     let mut sent = Vec::with_capacity(sends.len());
     for messages in sends {

@@ -58,7 +58,7 @@ impl Batch {
 /// Writes what a round decided. Returns the messages that were to be handed out again and were settled meanwhile.
 pub(in crate::message_queue) async fn apply(tx: &mut DynTx, queue: u64, batch: &Batch) -> Result<Vec<Seq>, QueueError> {
     for (ttl, seqs) in &batch.first {
-        lease_first(tx, queue, *ttl, seqs).await?;
+        lease_first(tx, *ttl, seqs).await?;
     }
     delete(tx, &batch.gone).await?;
     let mut settled = Vec::new();
@@ -72,25 +72,25 @@ pub(in crate::message_queue) async fn apply(tx: &mut DynTx, queue: u64, batch: &
     Ok(settled)
 }
 
-async fn lease_first(tx: &mut DynTx, queue: u64, ttl: Duration, seqs: &[Seq]) -> Result<(), QueueError> {
+async fn lease_first(tx: &mut DynTx, ttl: Duration, seqs: &[Seq]) -> Result<(), QueueError> {
     static WHOLE: OnceLock<String> = OnceLock::new();
     const HEAD: &str =
-        "INSERT INTO quorate_queue_state (seq, queue, deliveries, attempts, phase, due_ns, span_ms, failures) VALUES ";
-    let row = |n: usize| format!("(${n}, $1, 1, 1, {LEASED}, 0, $2, '')");
+        "INSERT INTO quorate_queue_state (seq, deliveries, attempts, phase, due_ns, span_ms, failures) VALUES ";
+    let row = |n: usize| format!("(${n}, 1, 1, {LEASED}, 0, $1, '')");
     let (chunks, rest) = seqs.as_chunks::<CHUNK>();
     for chunk in chunks {
         let sql = WHOLE.get_or_init(|| {
-            let rows: Vec<String> = (3..3 + CHUNK).map(row).collect();
+            let rows: Vec<String> = (2..2 + CHUNK).map(row).collect();
             format!("{HEAD}{}", rows.join(", "))
         });
-        let mut params = vec![number(queue), in_millis(ttl)];
+        let mut params = vec![in_millis(ttl)];
         params.extend(chunk.iter().copied().map(number));
         tx.room_execute(sql, &params).await?;
     }
     for seq in rest {
         static ONE: OnceLock<String> = OnceLock::new();
-        let sql = ONE.get_or_init(|| format!("{HEAD}{}", row(3)));
-        tx.room_execute(sql, &[number(queue), in_millis(ttl), number(*seq)]).await?;
+        let sql = ONE.get_or_init(|| format!("{HEAD}{}", row(2)));
+        tx.room_execute(sql, &[in_millis(ttl), number(*seq)]).await?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Messages on their way into the tables.
 
-use std::{fmt::Write as _, sync::Arc, sync::OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use quorate_data::store::{DynTx, SqlError, Value};
 
@@ -29,8 +29,9 @@ pub(in crate::message_queue) async fn insert(
     queue: u64,
     messages: &[Summed],
 ) -> Result<Vec<Placed>, QueueError> {
+    let first = numbers.draw(tx, queue, messages.len()).await?;
     let numbered: Vec<(Seq, &Arc<Message>, i64)> =
-        messages.iter().map(|(message, sum)| (numbers.next(), message, *sum)).collect();
+        (first..).zip(messages).map(|(seq, (message, sum))| (seq, message, *sum)).collect();
     let mut placed = Vec::with_capacity(messages.len());
     for chunk in numbered.chunks(ROWS) {
         if remember(tx, queue, chunk).await? == chunk.len() as u64 {
@@ -57,7 +58,7 @@ pub(in crate::message_queue) async fn insert(
         .map(|((seq, message, _), _)| (*seq, *message))
         .collect();
     for chunk in new.chunks(ROWS) {
-        write(tx, queue, chunk).await?;
+        write(tx, chunk).await?;
     }
     Ok(placed)
 }
@@ -73,7 +74,7 @@ async fn remember(tx: &mut DynTx, queue: u64, messages: &[(Seq, &Arc<Message>, i
         params.extend([event.id.clone().into(), event.source.clone().into()]);
         params.extend([number(*seq), (*sum).into(), message.sent_at.unix_nanos().into()]);
     }
-    tx.room_execute(SQL.of(messages.len(), HEAD, 5, " ON CONFLICT DO NOTHING"), &params).await
+    tx.room_execute(SQL.of(messages.len(), HEAD, 1, 5, " ON CONFLICT DO NOTHING"), &params).await
 }
 
 /// The number and the sum under which the id of `message` is remembered.
@@ -96,13 +97,12 @@ async fn forget(tx: &mut DynTx, queue: u64, messages: &[(Seq, &Arc<Message>, i64
     Ok(())
 }
 
-async fn write(tx: &mut DynTx, queue: u64, messages: &[(Seq, &Arc<Message>)]) -> Result<(), SqlError> {
+async fn write(tx: &mut DynTx, messages: &[(Seq, &Arc<Message>)]) -> Result<(), SqlError> {
     static SQL: Cache = Cache::new();
     const HEAD: &str =
-        "INSERT INTO quorate_queue_message (queue, seq, group_key, priority, sent_ns, delay_ms, ttl_ms, source, id,
+        "INSERT INTO quorate_queue_message (seq, group_key, priority, sent_ns, delay_ms, ttl_ms, source, id,
         kind, content_type, attributes, data) VALUES ";
-    let mut params = Vec::with_capacity(1 + messages.len() * 12);
-    params.push(number(queue));
+    let mut params = Vec::with_capacity(messages.len() * 12);
     for (seq, message) in messages {
         let event = &message.event;
         params.extend([
@@ -120,10 +120,10 @@ async fn write(tx: &mut DynTx, queue: u64, messages: &[(Seq, &Arc<Message>)]) ->
             event.data.clone().into(),
         ]);
     }
-    tx.room_execute(SQL.of(messages.len(), HEAD, 12, ""), &params).await.map(|_| ())
+    tx.room_execute(SQL.of(messages.len(), HEAD, 0, 12, ""), &params).await.map(|_| ())
 }
 
-/// The texts of one statement, by how many rows it inserts: `$1` is the queue in each of them.
+/// The texts of one statement, by how many rows it inserts. The first `shared` columns have the same parameters in each.
 struct Cache([OnceLock<String>; ROWS]);
 
 impl Cache {
@@ -131,17 +131,14 @@ impl Cache {
         Self([const { OnceLock::new() }; ROWS])
     }
 
-    fn of(&self, rows: usize, head: &str, columns: usize, tail: &str) -> &str {
+    fn of(&self, rows: usize, head: &str, shared: usize, own: usize, tail: &str) -> &str {
         self.0[rows - 1].get_or_init(|| {
-            let mut sql = head.to_owned();
-            for row in 0..rows {
-                sql.push_str(if row == 0 { "($1" } else { ", ($1" });
-                for column in 0..columns {
-                    let _infallible = write!(sql, ", ${}", 2 + row * columns + column);
-                }
-                sql.push(')');
-            }
-            sql + tail
+            let row = |row: usize| {
+                let own = (0..own).map(move |column| shared + row * own + column);
+                let places: Vec<String> = (0..shared).chain(own).map(|place| format!("${}", place + 1)).collect();
+                format!("({})", places.join(", "))
+            };
+            format!("{head}{}{tail}", (0..rows).map(row).collect::<Vec<_>>().join(", "))
         })
     }
 }

@@ -36,13 +36,6 @@ pub(in crate::message_queue) async fn known(
     rows.iter().map(known).collect()
 }
 
-/// Forgets at most `limit` ids that the queue remembers, whatever their age; whether some are left.
-pub(in crate::message_queue) async fn forget_known(tx: &mut DynTx, id: u64, limit: u32) -> Result<bool, QueueError> {
-    let sql = "DELETE FROM quorate_queue_known WHERE (queue, id, source) IN
-        (SELECT queue, id, source FROM quorate_queue_known WHERE queue = $1 LIMIT $2)";
-    Ok(tx.room_execute(sql, &[number(id), limit.into()]).await? == u64::from(limit))
-}
-
 /// Forgets these ids.
 pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Known]) -> Result<(), QueueError> {
     let sql = "DELETE FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3 AND seq = $4";

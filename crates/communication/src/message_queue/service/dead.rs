@@ -51,6 +51,8 @@ impl Queue {
         if !(1..=max).contains(&limit) {
             return Err(QueueError::invalid(format!("`limit` is 1 to {max}, {limit} was asked for")));
         }
+        let numbers = rows::within(self.core.id);
+        let after = numbers.start().saturating_add(after).min(*numbers.end());
         let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
         rows::dead_letters(&self.core.store, &seqs).await
     }
@@ -115,6 +117,6 @@ impl Queue {
 impl DeadLetter {
     /// Where it stands in its queue: for [`Queue::dead_letters`] to go on behind it.
     pub fn place(&self) -> u64 {
-        self.seq
+        rows::count_of(self.seq)
     }
 }

@@ -125,6 +125,9 @@ impl Queue {
     /// Sends messages in the caller's transaction: they are there once it has committed, and never if it rolls back.
     /// A transaction and its messages become durable together.
     ///
+    /// [`Config::max_messages`] counts what is known: of a queue that nobody asked for anything since the store was opened,
+    /// messages are counted from the first transaction on that sends it some.
+    ///
     /// # Errors
     /// As [`send`](Self::send); the transaction can go on after a refusal, which wrote nothing.
     pub async fn send_in(&self, tx: &mut DynTx, messages: Vec<NewMessage>) -> Result<Vec<Sent>, QueueError> {
@@ -134,7 +137,7 @@ impl Queue {
             return Err(QueueError::Full { name: self.name().clone(), messages: there, max });
         }
         if self.core.is_deleted() {
-            return Err(QueueError::NotFound { name: self.name().clone() });
+            return Err(self.core.not_found());
         }
         let placed = rows::insert(tx, &self.core.numbers, self.core.id, &messages).await?;
         let (mut sent, mut new) = (Vec::with_capacity(messages.len()), Vec::new());
@@ -223,7 +226,7 @@ impl Queue {
     pub async fn ack_in(&self, tx: &mut DynTx, lease: &Lease) -> Result<(), QueueError> {
         let lost = || QueueError::LeaseLost { leases: vec![*lease] };
         let claim = self.claim(lease).ok_or_else(lost)?;
-        if !rows::ack(tx, self.core.id, claim).await? {
+        if !rows::ack(tx, claim).await? {
             return Err(lost());
         }
         let core = self.core.clone();
@@ -282,7 +285,8 @@ impl Queue {
     /// What `lease` claims; `None` if it is of another queue or another life of the store.
     fn claim(&self, lease: &Lease) -> Option<Claim> {
         let epoch = self.core.store.timeline().epoch;
-        (lease.queue == self.core.id && lease.epoch == epoch).then_some(lease.claim)
+        let is_ours = lease.queue == self.core.id && rows::queue_of(lease.claim.seq) == self.core.id;
+        (is_ours && lease.epoch == epoch).then_some(lease.claim)
     }
 
     /// How it stands right now.

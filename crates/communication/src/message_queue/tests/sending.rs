@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use quorate_data::store::TransactError;
+use quorate_data::store::{StoreError, TransactError};
 
-use super::world::{World, count, done, ids, message, name, seconds, waits, with_table};
+use super::world::{World, beside, count, done, ids, message, name, seconds, waits, with_table};
 use crate::message_queue::{Config, NewMessage, QueueError, Queues};
 
 #[tokio::test]
@@ -194,6 +194,104 @@ async fn a_queue_is_declared_changed_listed_and_deleted_with_all_it_holds() {
     let store = world.open().await;
     let queues = Queues::open(&store).await.unwrap();
     assert_eq!(ids(&queues.get(&name("b")).unwrap().takes(9).await), ["x"]);
+}
+
+#[tokio::test]
+async fn a_transaction_that_sends_while_a_queue_is_deleted_leaves_nothing_behind() {
+    let world = World::new();
+    let store = world.open().await;
+    let queues = Queues::open(&store).await.unwrap();
+    let queue = queues.declare(&name("a"), Config::default()).await.unwrap();
+    for n in 0..1_200 {
+        queue.sends(&[&format!("m{n}")]).await;
+    }
+    let (deleting, senders) = (queues.clone(), 40);
+    let deleted = beside(&store, async move { deleting.delete(&name("a")).await });
+    let mut sent = 0;
+    for n in 0..senders {
+        let queue = queue.clone();
+        let done = store.transact(move |tx| {
+            let queue = queue.clone();
+            Box::pin(async move { queue.send_in(tx, vec![message(&format!("t{n}"))]).await })
+        });
+        match done.await {
+            Ok(_) => sent += 1,
+            Err(TransactError::Aborted(QueueError::NotFound { .. })) => {}
+            Err(other) => panic!("{other:?}"),
+        }
+        tokio::task::yield_now().await;
+    }
+    deleted.await.unwrap().unwrap();
+    eprintln!("SENT {sent}");
+    assert!(sent < senders, "some were refused");
+    for table in ["quorate_queue", "quorate_queue_message", "quorate_queue_state", "quorate_queue_known"] {
+        let rows = store.room_query(&format!("SELECT count(*) FROM {table}"), vec![]).await.unwrap();
+        assert_eq!(rows[0].at(0).as_i64(), Some(0), "{table}, after {sent} were sent");
+    }
+    let anew = queues.declare(&name("a"), Config::default()).await.unwrap();
+    assert_eq!(anew.holds().await, 0);
+}
+
+#[tokio::test]
+async fn a_queue_whose_deletion_a_crash_cut_short_is_gone_and_makes_room_for_another() {
+    let world = World::new();
+    let (store, queue) = world.with(Config::default()).await;
+    queue.sends(&["a", "b"]).await;
+    let id = store.room_query("SELECT id FROM quorate_queue", vec![]).await.unwrap()[0]
+        .at(0)
+        .as_i64()
+        .unwrap()
+        .cast_unsigned();
+    store.transact(move |tx| Box::pin(crate::message_queue::rows::mark_deleted(tx, id))).await.unwrap();
+    drop(queue);
+    store.close().await.unwrap();
+    let store = world.open().await;
+    let queues = Queues::open(&store).await.unwrap();
+    assert!(matches!(queues.get(&name("work")), Err(QueueError::NotFound { .. })));
+    assert!(queues.list(None, 9).unwrap().is_empty());
+    let anew = queues.declare(&name("work"), Config::default()).await.unwrap();
+    assert_eq!(anew.holds().await, 0);
+    assert!(!anew.sends(&["a"]).await[0].repeated);
+    assert_eq!(ids(&anew.takes(9).await), ["a"]);
+}
+
+#[tokio::test]
+async fn a_queue_is_read_when_it_is_asked_for_and_a_damaged_one_harms_no_other() {
+    let world = World::new();
+    let (store, queue) = world.with(Config::default()).await;
+    let other = Queues::open(&store).await.unwrap().declare(&name("other"), Config::default()).await.unwrap();
+    queue.sends(&["a"]).await;
+    other.sends(&["b"]).await;
+    let damage = "UPDATE quorate_queue_message SET priority = 'high' WHERE id = 'a'";
+    let damaged = store.transact(move |tx| Box::pin(async move { tx.room_execute(damage, &[]).await }));
+    damaged.await.unwrap();
+    drop((queue, other));
+    store.close().await.unwrap();
+    let store = world.open().await;
+    let queues = Queues::open(&store).await.expect("no message is looked at");
+    assert_eq!(ids(&queues.get(&name("other")).unwrap().takes(9).await), ["b"]);
+    let asked = queues.get(&name("work")).unwrap().describe().await;
+    assert!(matches!(asked, Err(QueueError::Store(StoreError::Corrupt { .. }))), "{asked:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart() {
+    let world = World::new();
+    let (store, queue) = world.with(Config { max_messages: 3, ..Config::default() }).await;
+    queue.sends(&["a", "b"]).await;
+    let (store, queue) = world.restart(store).await;
+    let send = |id: &'static str| {
+        let queue = queue.clone();
+        store.transact(move |tx| {
+            let queue = queue.clone();
+            Box::pin(async move { queue.send_in(tx, vec![message(id)]).await })
+        })
+    };
+    send("c").await.unwrap();
+    assert_eq!(queue.holds().await, 3);
+    let full = send("d").await;
+    assert!(matches!(full, Err(TransactError::Aborted(QueueError::Full { messages: 3, .. }))), "{full:?}");
+    assert_eq!(ids(&queue.takes(9).await), ["a", "b", "c"]);
 }
 
 #[tokio::test]
