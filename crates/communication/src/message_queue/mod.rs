@@ -30,7 +30,7 @@
 //!
 //! # How it is kept
 //! A message is a row, and who has it another, small one; what is ready and when is kept in memory and read from the rows
-//! when the store is opened. All that producers and consumers of a queue ask for at once is decided in memory and written
+//! when somebody first asks for something of the queue. Opening queues writes nothing, so that it goes on a full disk. All that producers and consumers of a queue ask for at once is decided in memory and written
 //! in one transaction, which shares the store's commit with everybody else's. See ADR 21.
 //!
 //! # Where ours differs

@@ -12,6 +12,7 @@ const CONSUMING: &str = "crates/communication/src/message_queue/tests/consuming.
 const CRASHES: &str = "crates/communication/src/message_queue/tests/crashes.rs";
 const DEAD: &str = "crates/communication/src/message_queue/tests/dead_letters.rs";
 const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
+const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
 const HTTP: &str = "crates/node/tests/http/queues.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -32,6 +33,40 @@ pub(super) const ROWS: &[Guarantee] = &[
         Http,
         "what was answered is so after a restart of the node",
         &[test(HTTP, "messages_are_sent_received_and_settled_for_good_also_over_a_restart")],
+    ),
+    row(
+        Durability,
+        "queues on a full disk",
+        Library,
+        "they are opened and tell what they hold; what cannot be written is refused, has not happened, and can be repeated",
+        &[
+            test(FULL_DISK, "queues_that_are_there_are_opened_on_a_full_disk_and_go_on_when_there_is_space"),
+            test(FULL_DISK, "queues_that_find_no_space_for_their_tables_are_opened_when_there_is_some"),
+        ],
+    ),
+    row(
+        Durability,
+        "queues on a full disk",
+        Http,
+        "the node comes up, everything else goes on, and queues answer `disk-full` until there is space",
+        &[test(HTTP, "a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space")],
+    ),
+    row(
+        Atomicity,
+        "delete a queue",
+        Library,
+        "it is gone for everybody at once, whatever a crash leaves of its rows; nothing sent meanwhile stays behind or comes back",
+        &[
+            test(SENDING, "a_transaction_that_sends_while_a_queue_is_deleted_leaves_nothing_behind"),
+            test(SENDING, "a_queue_whose_deletion_a_crash_cut_short_is_gone_and_makes_room_for_another"),
+        ],
+    ),
+    row(
+        Load,
+        "open queues",
+        Library,
+        "a row per queue is read, and no message; one whose rows are damaged harms no other",
+        &[test(SENDING, "a_queue_is_read_when_it_is_asked_for_and_a_damaged_one_harms_no_other")],
     ),
     row(
         Atomicity,
@@ -118,6 +153,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "no more messages are in a queue, or in consumers' hands, and none come faster than its configuration allows",
         &[
             test(SENDING, "a_full_queue_refuses_and_says_how_full_it_is"),
+            test(SENDING, "a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart"),
             test(RULES, "no_more_are_out_than_the_limit_and_no_faster_than_the_rate"),
         ],
     ),

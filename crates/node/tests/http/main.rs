@@ -7,6 +7,8 @@ mod breakers;
 mod client;
 mod declared;
 mod erasure;
+#[path = "../../../data/tests/sqlite/faulty.rs"]
+mod faulty;
 mod hostile;
 mod http2;
 mod keys;

@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Reply, post, request},
-    node::{Node, node},
+    faulty::{self, What},
+    node::{Node, node, node_in},
 };
 
 const PATH: &str = "/v1/queues/mails";
@@ -136,4 +137,34 @@ async fn bad_messages_are_refused_with_their_number_and_a_full_queue_with_its_li
     assert_eq!(declare(&node, json!({})).await.status, 200);
     let reused = act(&node, "messages", other).await;
     assert_eq!((reused.status, reused.code().as_str(), &reused.json()["id"]), (409, "id-reused", &json!("a")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    faulty::mend(&data);
+    let older = node_in(folder).await;
+    // As a node without queues left it.
+    let forgotten = older.store.transact(|tx| {
+        Box::pin(async move {
+            for table in ["", "_numbers", "_message", "_state", "_known"] {
+                tx.room_execute(&format!("DROP TABLE quorate_queue{table}"), &[]).await?;
+            }
+            tx.room_execute("DELETE FROM quorate_room WHERE room = 'queue'", &[]).await
+        })
+    });
+    forgotten.await.unwrap();
+    let folder = older.end().await;
+    faulty::on(&data, |what, _| (what == What::Write).then_some(rusqlite::ffi::SQLITE_FULL));
+    let node = node_in(folder).await;
+    for refused in [declare(&node, json!({})).await, send(&node, &["a"]).await, node.get("/v1/queues").await] {
+        assert_eq!((refused.status, refused.code().as_str()), (507, "disk-full"), "{}", refused.text());
+    }
+    assert_eq!(node.get("/v1/streams").await.status, 200, "everything else goes on");
+
+    faulty::mend(&data);
+    assert_eq!(declare(&node, json!({})).await.status, 200);
+    assert_eq!(send(&node, &["a"]).await.status, 201);
+    assert_eq!(receive(&node, 9).await.len(), 1);
 }
