@@ -7,11 +7,14 @@ mod breakers;
 mod client;
 mod declared;
 mod erasure;
+#[path = "../../../data/tests/sqlite/faulty.rs"]
+mod faulty;
 mod hostile;
 mod http2;
 mod keys;
 mod lifecycle;
 mod node;
+mod queues;
 mod read;
 mod retention;
 mod schemas;
