@@ -109,6 +109,7 @@ impl Page {
                 borrow,
                 alias = "streams",
                 alias = "subscriptions",
+                alias = "queues",
                 alias = "parked",
                 alias = "schemas",
                 alias = "views",

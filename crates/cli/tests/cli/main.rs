@@ -12,6 +12,7 @@ mod listings;
 mod loans;
 mod policies;
 mod progress;
+mod queues;
 mod retention;
 mod schemas;
 mod serve;

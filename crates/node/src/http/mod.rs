@@ -23,6 +23,7 @@ mod pages;
 pub(crate) mod peers;
 mod percent;
 pub(crate) mod problem;
+mod queues;
 mod reply;
 mod request;
 mod retention;
@@ -59,7 +60,8 @@ use self::{
 use crate::{
     config::Config,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare,
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, MessageQueues, StoreCare,
+        Streams, ViewCare,
     },
 };
 
@@ -72,6 +74,7 @@ pub(crate) struct Node {
     pub(crate) care: StoreCare,
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) queues: MessageQueues,
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
@@ -105,7 +108,7 @@ impl Node {
         env: Env,
         store: Store,
         idempotency: Idempotency,
-        subscriptions: DurableSubscriptions,
+        (subscriptions, queues): (DurableSubscriptions, MessageQueues),
         views: ViewCare,
     ) -> Self {
         let connections = Arc::new(Connections::new(config.http.clone()));
@@ -118,6 +121,7 @@ impl Node {
             care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
+            queues,
             views,
             breakers: Breakers::new(&env),
             connections,
