@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn every_target_of_the_fuzzer_is_run_here_or_in_the_command_line() {
         let targets = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/fuzz_targets");
-        let known = |name: &str| ["import_line", "sse"].contains(&name) || TARGETS.iter().any(|(known, _)| *known == name);
+        let known =
+            |name: &str| ["import_line", "sse"].contains(&name) || TARGETS.iter().any(|(known, _)| *known == name);
         let files = std::fs::read_dir(targets).unwrap().map(|file| file.unwrap().path());
         let names: Vec<String> = files.map(|file| file.file_stem().unwrap().to_string_lossy().into_owned()).collect();
         assert!(names.iter().all(|name| known(name)), "{names:?}");

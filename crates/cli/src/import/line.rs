@@ -62,7 +62,8 @@ impl Line {
         let bad = |column, attribute, why| BadLine { number, column, attribute, why };
         let text = std::str::from_utf8(bytes)
             .map_err(|wrong| bad(Some(wrong.valid_up_to() + 1), None, "this is not UTF-8".to_owned()))?;
-        let members = members(text).map_err(|wrong| bad(Some(wrong.column()), None, told(&wrong)))?;
+        // Counted from 0 where there is nothing to read.
+        let members = members(text).map_err(|wrong| bad(Some(wrong.column().max(1)), None, told(&wrong)))?;
         let members = Members { text, members };
         members.read(number, from).map_err(|wrong| bad(wrong.column, wrong.attribute.map(Into::into), wrong.why))
     }

@@ -39,11 +39,28 @@ fn every_setting_has_a_flag_of_its_own_name() {
 }
 
 #[test]
+fn a_default_follows_what_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = ["config", "show", "--output", "json", "--http.max-requests", "50", "--http.max-page", "3"];
+    let shown = run(folder.path(), &flags).ok().json();
+    assert_eq!(setting(&shown, "http.max-streams"), (&50.into(), "follows http.max-requests"));
+    assert_eq!(setting(&shown, "http.max-peer-requests"), (&25.into(), "follows http.max-requests"));
+    assert_eq!(setting(&shown, "http.default-page"), (&3.into(), "follows http.max-page"));
+}
+
+#[test]
 fn limits_that_cannot_be_set_are_shown_too() {
     let folder = tempfile::tempdir().unwrap();
     let shown = run(folder.path(), &["config", "show", "--output", "json"]).ok().json();
     let limits = shown["limits"].as_array().unwrap();
-    for (name, value) in [("store.conditions", 100), ("store.candidates-per-page", 20_000), ("event.tags", 32)] {
+    let some = [
+        ("store.conditions", 100),
+        ("store.candidates-per-page", 20_000),
+        ("event.tags", 32),
+        ("views.rules", 100),
+        ("schemas.patterns", 64),
+    ];
+    for (name, value) in some {
         assert!(limits.iter().any(|limit| limit["limit"] == name && limit["value"] == value), "{name} in {limits:?}");
     }
     let shown = run(folder.path(), &["config", "show"]).ok();
@@ -59,7 +76,7 @@ fn what_cannot_be_used_is_refused_with_its_place() {
         ("[http]\nmax-body = 'lots'", "`http.max-body` cannot be"),
         ("listen = ", "quorate.toml is no TOML"),
         ("listen = '0.0.0.0:7400'", "set `allow-remote` if that is meant"),
-        ("[http]\nmax-page = 3", "`http.max-page` is 3, which is less than `http.default-page`, 100"),
+        ("[http]\nmax-page = 3\ndefault-page = 4", "`http.max-page` is 3, which is less than `http.default-page`, 4"),
     ] {
         file(folder.path(), "quorate.toml", text);
         for verb in [&["serve"][..], &["config", "show"]] {

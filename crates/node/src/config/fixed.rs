@@ -50,7 +50,9 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("subscriptions.pull", limits::PULL as u64),
     ];
     let mut all: Vec<FixedLimit> = limits.into_iter().map(|(name, value)| FixedLimit::of(name, value)).collect();
-    all.extend(schema::fixed_limits().into_iter().map(|(name, value)| FixedLimit::of(format!("schemas.{name}"), value)));
+    all.extend(
+        schema::fixed_limits().into_iter().map(|(name, value)| FixedLimit::of(format!("schemas.{name}"), value)),
+    );
     let of_views = materialized_view::fixed_limits().into_iter();
     all.extend(of_views.map(|(name, value)| FixedLimit::of(format!("views.{name}"), value as u64)));
     all.sort_by(|one, other| one.name.cmp(&other.name));
