@@ -197,6 +197,7 @@ impl Registrar {
         let written = self.store.transact(move |tx| {
             let wanted = wanted.clone();
             Box::pin(async move {
+                tx.schemas_change().await?;
                 match &wanted {
                     Change::Version(row) => rows::insert(tx, row).await,
                     Change::Mode(event_type, mode) => rows::set_mode(tx, event_type, *mode).await,

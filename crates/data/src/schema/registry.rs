@@ -176,7 +176,7 @@ impl SchemaRegistry {
     }
 
     /// Waits until no other change is being written.
-    pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
+    pub(crate) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.shared.turn.lock().await
     }
 

@@ -38,13 +38,15 @@ pub(super) async fn upgrade(tx: &mut DynTx, tables: RoomTables) -> Result<(), Sq
     if missing.is_empty() {
         return Ok(());
     }
-    for statement in missing.iter().flat_map(|version| version.split(';')).filter(|s| !s.trim().is_empty()) {
-        tx.room_execute(statement, &[]).await?;
-    }
+    // Ordering: the row first. Of several nodes that start together the others wait for it, and then find everything done.
     let newest = i64::try_from(tables.versions.len()).unwrap_or(i64::MAX);
     let upsert = "INSERT INTO quorate_room (room, version, sum) VALUES ($1, $2, $3) ON CONFLICT (room) DO UPDATE SET version = $2, sum = $3";
     let row = [tables.room.into(), newest.into(), room_sum(tables.room, newest).into()];
-    tx.room_execute(upsert, &row).await.map(|_| ())
+    tx.room_execute(upsert, &row).await?;
+    for statement in missing.iter().flat_map(|version| version.split(';')).filter(|s| !s.trim().is_empty()) {
+        tx.room_execute(statement, &[]).await?;
+    }
+    Ok(())
 }
 
 /// The checksum of a row of `quorate_room`.

@@ -35,6 +35,11 @@ pub trait TxOps: Send {
     ) -> BoxFuture<'_, Result<Version, MetadataError>>;
     /// Reads a stream's metadata as of now, what this transaction set included.
     fn metadata(&mut self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>>;
+    /// Makes ready to change the registered schemas: from now on, and until this transaction has ended, nobody else appends.
+    /// Where one writer does everything, nobody else does anyway.
+    fn schemas_change(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     /// Runs one statement of the application and returns the number of rows it changed.
     fn execute<'t>(
         &'t mut self,
@@ -204,6 +209,11 @@ impl DynTx {
     /// The same for quorate's own rooms, on tables they declared with [`Store::declare`](super::Store::declare).
     pub async fn room_query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
         self.ops.query(sql, params, Scope::Room).await
+    }
+
+    /// Makes ready to change the registered schemas: until this transaction has ended nobody else appends, on any node.
+    pub(crate) async fn schemas_change(&mut self) -> Result<(), StoreError> {
+        self.ops.schemas_change().await
     }
 
     /// Runs a statement on the tables of one build of a view, and nothing else.

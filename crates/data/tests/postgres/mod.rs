@@ -47,7 +47,12 @@ impl Schema {
     pub(crate) fn config(&self, limits: Limits) -> postgres::Config {
         // By this name the server knows this store's connections.
         let address = format!("{}?application_name={}", self.address, self.name);
-        postgres::Config { schema: self.name.clone(), limits, ..postgres::Config::at(&address).unwrap() }
+        postgres::Config {
+            schema: self.name.clone(),
+            application: format!("{}_app", self.name),
+            limits,
+            ..postgres::Config::at(&address).unwrap()
+        }
     }
 
     /// A node: a store with a network of its own, and the way to cut it.

@@ -141,19 +141,24 @@ pub(super) async fn an_application_cannot_reach_reserved_tables(place: &dyn Plac
     Ok(assert_sound(&store).await?)
 }
 
+const TRIGGER: &str = "CREATE TRIGGER erase AFTER INSERT ON bait BEGIN DELETE FROM quorate_proof; END";
+
 pub(super) async fn triggers_and_views_open_no_way_around(place: &dyn Place) -> Outcome {
     let store = with_tables(place, Limits::default()).await?;
     store.transact(|tx| Box::pin(room_note(tx, 1))).await?;
+    run(&store, "CREATE TABLE bait (id INTEGER PRIMARY KEY, of INTEGER)").await?;
     // Making them may be refused or not; using them never gets through.
+    let trigger = attempt(&store, TRIGGER).await?;
     for sql in [
         "CREATE VIEW peek AS SELECT note FROM quorate_proof",
-        "CREATE TABLE bait (id INTEGER PRIMARY KEY, of INTEGER)",
-        "CREATE TRIGGER erase AFTER INSERT ON bait BEGIN DELETE FROM quorate_proof; END",
         "CREATE TABLE hostage (id INTEGER PRIMARY KEY, of INTEGER REFERENCES quorate_proof (id) ON DELETE RESTRICT)",
     ] {
         let _ = attempt(&store, sql).await?;
     }
-    assert_refused(&store, &["SELECT * FROM peek", "INSERT INTO bait (id) VALUES (1)"]).await?;
+    assert_refused(&store, &["SELECT * FROM peek"]).await?;
+    if trigger.is_ok() {
+        assert_refused(&store, &["INSERT INTO bait (id) VALUES (1)"]).await?;
+    }
     assert_refused(&store, &["INSERT INTO hostage (id, of) VALUES (1, 1)"]).await?;
     assert!(store.query("SELECT * FROM peek", vec![]).await.is_err());
     assert_refused(&store, &["CREATE TRIGGER spy AFTER INSERT ON quorate_proof BEGIN SELECT 1; END"]).await?;
@@ -181,9 +186,12 @@ pub(super) async fn a_statement_that_was_allowed_is_judged_again_when_the_tables
     // The same words mean something else now.
     run(&store, "DROP VIEW shown").await?;
     let _ = attempt(&store, "CREATE VIEW shown AS SELECT note AS text FROM quorate_proof").await?;
-    let _ = attempt(&store, "CREATE TRIGGER erase AFTER INSERT ON bait BEGIN DELETE FROM quorate_proof; END").await?;
+    let trigger = attempt(&store, TRIGGER).await?;
     assert!(store.query("SELECT text FROM shown", vec![]).await.is_err(), "a reader is refused");
-    assert_refused(&store, &["SELECT text FROM shown", "INSERT INTO bait DEFAULT VALUES"]).await?;
+    assert_refused(&store, &["SELECT text FROM shown"]).await?;
+    if trigger.is_ok() {
+        assert_refused(&store, &["INSERT INTO bait DEFAULT VALUES"]).await?;
+    }
     assert_eq!(store.room_query("SELECT id FROM quorate_proof", vec![]).await?.len(), 1);
     Ok(())
 }

@@ -14,7 +14,7 @@ const CONFLICT: &str = "INSERT OR ROLLBACK INTO note (id, text) VALUES (1, 'agai
 
 pub(super) async fn a_conflict_clause_cannot_end_the_transaction_for_others(place: &dyn Place) -> Outcome {
     let store = with_tables(place, Limits::default()).await?;
-    run(&store, "INSERT INTO note (id, text) VALUES (1, 'first')").await?;
+    run(&store, "INSERT INTO note (text) VALUES ('first')").await?;
     let spoil = async |n: u64| -> Result<(), TransactError<Inside>> {
         store
             .transact(move |tx| {
@@ -59,7 +59,7 @@ pub(super) async fn a_conflict_clause_cannot_end_the_transaction_for_others(plac
 
 pub(super) async fn what_follows_a_lost_transaction_is_not_written(place: &dyn Place) -> Outcome {
     let store = with_tables(place, Limits::default()).await?;
-    run(&store, "INSERT INTO note (id, text) VALUES (1, 'first')").await?;
+    run(&store, "INSERT INTO note (text) VALUES ('first')").await?;
     let lost: Result<(), TransactError<Inside>> = store
         .transact(|tx| {
             Box::pin(async move {

@@ -74,11 +74,16 @@ pub(super) async fn what_does_not_fit_its_schema_is_refused_on_every_road(place:
     assert_eq!(misfit(append_checked(&store, checked).await), here("b", 1));
     let large = || placed("large", &format!(r#"{{"n":"{}"}}"#, "x".repeat(100_000)));
     assert_eq!(misfit(append(&store, "a", vec![large()]).await), here("a", 0));
-    assert_eq!(misfit(append(&store, "a", vec![bad().about("anna")]).await), here("a", 0), "before it is sealed");
+    let seals = store.capabilities().erasure;
+    if seals {
+        assert_eq!(misfit(append(&store, "a", vec![bad().about("anna")]).await), here("a", 0), "before it is sealed");
+    }
     assert_eq!(store.head().get(), 0, "nothing of any batch was written");
 
     append(&store, "a", vec![placed("good", r#"{"n":1}"#), event("of another type")]).await?;
-    append(&store, "a", vec![placed("hers", r#"{"n":1}"#).about("anna")]).await?;
+    if seals {
+        append(&store, "a", vec![placed("hers", r#"{"n":1}"#).about("anna")]).await?;
+    }
     Ok(assert_sound(&store).await?)
 }
 

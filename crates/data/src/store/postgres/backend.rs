@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join3;
 use quorate_foundations::name::Name;
 use quorate_runtime::{BoxFuture, Env, tasks::Tasks};
 use tokio::sync::{Notify, watch};
@@ -16,10 +17,13 @@ use tokio_postgres::types::Type;
 
 use super::{
     connect::Pool,
+    dialect::Statement,
+    group::Ground,
     lanes::{self, Lanes},
     read,
     ready::Ready,
     sequencer::Sequencer,
+    sql::{self, Failed},
     statements::Statements,
     transact, verify,
 };
@@ -43,6 +47,8 @@ pub(super) struct Shared {
     pub(super) timeline: Timeline,
     pub(super) limits: Limits,
     pub(super) schemas: SchemaRegistry,
+    /// How many changes of the schemas are in the registry.
+    pub(super) schemas_known: AtomicU64,
     pub(super) patience: Duration,
     pub(super) sequencer: Arc<Sequencer>,
     pub(super) pool: Arc<Pool>,
@@ -83,6 +89,7 @@ impl Shared {
         timeline: Timeline,
         limits: Limits,
         schemas: SchemaRegistry,
+        schemas_known: u64,
         patience: Duration,
         sequencer: Arc<Sequencer>,
         pool: Arc<Pool>,
@@ -96,6 +103,7 @@ impl Shared {
             timeline,
             limits,
             schemas,
+            schemas_known: AtomicU64::new(schemas_known),
             patience,
             sequencer,
             pool,
@@ -115,6 +123,18 @@ impl Shared {
         self.gate.inside.fetch_add(1, Ordering::SeqCst);
         let pass = Pass(self.gate.clone());
         if self.gate.is_closed.load(Ordering::SeqCst) { Err(StoreError::Closed) } else { Ok(pass) }
+    }
+
+    /// What appends need to know, as of now.
+    pub(super) fn ground(&self) -> Ground<'_> {
+        Ground {
+            // Ordering: read before anything is held against the registry, which then has these changes or more.
+            schemas_known: self.schemas_known.load(Ordering::Acquire),
+            schemas: &self.schemas,
+            sql: &self.sql,
+            store: self.timeline.store,
+            now: self.env.wall(),
+        }
     }
 
     /// How long to wait before trying again, so that those who were in each other's way are not again.
@@ -192,7 +212,8 @@ fn unsupported<T: Send + 'static, E: From<StoreError> + Send + 'static>(
     Box::pin(std::future::ready(Err(StoreError::Unsupported { engine: ENGINE, what }.into())))
 }
 
-const STATEMENTS: &str = "run statements on tables beside the log";
+/// What it cannot do for views.
+pub(super) const VIEWS: &str = "keep tables of views";
 const ARCHIVES: &str = "archive events";
 const ERASURE: &str = "erase data subjects";
 const METADATA: &str = "keep metadata of streams";
@@ -217,13 +238,44 @@ macro_rules! reading {
     }};
 }
 
+/// Runs a statement that only reads, in a transaction that always ends. What is its own fault stands inside.
+async fn query(
+    shared: &Shared,
+    client: &tokio_postgres::Client,
+    statement: &Statement<'_>,
+    params: &[Value],
+    scope: Scope,
+) -> Result<Result<Vec<Row>, SqlError>, StoreError> {
+    let as_whom = if scope == Scope::Application { &shared.sql.as_application } else { &shared.sql.as_own };
+    let begin = format!("{}{as_whom}", shared.sql.begin_query);
+    let running = sql::run(client, statement, params, Some(&shared.limits));
+    let (begun, ran, ended) = join3(client.batch_execute(&begin), running, client.batch_execute("ROLLBACK")).await;
+    let store = |failed: tokio_postgres::Error| super::fault::Fault::from(failed).into_store(READING);
+    begun.map_err(store)?;
+    ended.map_err(store)?;
+    Ok(match ran {
+        Ok(ran) => Ok(ran.rows),
+        Err(Failed::Answer(refused)) => Err(refused),
+        Err(Failed::Server(fault)) if fault.is_late() => {
+            Err(SqlError::Failed { what: format!("it took longer than {:?}", shared.limits.unit_time) })
+        }
+        Err(Failed::Server(fault)) if fault.has_code("25006") => {
+            Err(SqlError::Refused { what: "change anything".to_owned() })
+        }
+        Err(Failed::Server(fault)) => match sql::said(fault) {
+            SqlError::Store(cause) => return Err(cause),
+            own => Err(own),
+        },
+    })
+}
+
 impl Backend for PostgresBackend {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             engine: ENGINE,
             durable_before_reply: true,
             several_writers: true,
-            application_tables: false,
+            application_tables: true,
             online_backup: false,
             erasure: false,
             retention: false,
@@ -333,11 +385,12 @@ impl Backend for PostgresBackend {
         })
     }
 
-    fn query(&self, _: String, _: Vec<Value>, _: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
-        match self.shared.enter() {
-            Ok(_) => unsupported(STATEMENTS),
-            Err(closed) => Box::pin(std::future::ready(Err(closed.into()))),
-        }
+    fn query(&self, sql: String, params: Vec<Value>, scope: Scope) -> BoxFuture<'_, Result<Vec<Row>, SqlError>> {
+        Box::pin(async move {
+            let _pass = self.shared.enter()?;
+            let statement = Statement::new(&sql, scope)?;
+            reading!(self.shared, |client| query(&self.shared, client, &statement, &params, scope))?
+        })
     }
 
     fn settle(&self, _: Option<Name>) -> BoxFuture<'_, Result<(), StoreError>> {

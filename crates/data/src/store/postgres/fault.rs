@@ -15,6 +15,8 @@ pub(super) enum Fault {
     Refused { state: SqlState, what: String },
     /// What came back is not what was asked for.
     Strange(String),
+    /// Schemas were registered that this process does not know yet.
+    Stale,
 }
 
 impl Fault {
@@ -22,7 +24,7 @@ impl Fault {
     pub(super) fn is_conflict(&self) -> bool {
         const CONFLICTS: [&SqlState; 3] =
             [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::LOCK_NOT_AVAILABLE];
-        matches!(self, Self::Refused { state, .. } if CONFLICTS.contains(&state))
+        matches!(self, Self::Stale) || matches!(self, Self::Refused { state, .. } if CONFLICTS.contains(&state))
     }
 
     /// Nothing came of it, and a new connection may do better.
@@ -34,8 +36,13 @@ impl Fault {
                 let code = state.code();
                 code.starts_with("57P") || code.starts_with("08") || code == "25P03" || code == "53300"
             }
-            Self::Strange(_) => false,
+            Self::Strange(_) | Self::Stale => false,
         }
+    }
+
+    /// Whether the server refused it with this code.
+    pub(super) fn has_code(&self, code: &str) -> bool {
+        matches!(self, Self::Refused { state, .. } if state.code() == code)
     }
 
     /// A statement ran out of its time.
@@ -68,6 +75,7 @@ impl std::fmt::Display for Fault {
         match self {
             Self::Lost(what) | Self::Strange(what) => f.write_str(what),
             Self::Refused { state, what } => write!(f, "{what} ({})", state.code()),
+            Self::Stale => f.write_str("schemas were registered meanwhile"),
         }
     }
 }

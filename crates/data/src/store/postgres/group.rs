@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{join, join3};
+use futures_util::future::{join, join3, join4};
 use quorate_foundations::{name::Name, time::Wall};
 use tokio_postgres::{
     Client,
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     event::{ChainHash, Place, Position, Recorded, Version},
+    schema::SchemaRegistry,
     store::{AppendCondition, AppendError},
 };
 
@@ -30,6 +31,10 @@ const NEAR: u64 = 5_000;
 
 /// What appends to a store need to know.
 pub(super) struct Ground<'g> {
+    /// The schemas in force in this process.
+    pub(super) schemas: &'g SchemaRegistry,
+    /// The count of their changes that it knows, read before anything was held against them.
+    pub(super) schemas_known: u64,
     pub(super) sql: &'g Statements,
     pub(super) store: u64,
     pub(super) now: Wall,
@@ -109,14 +114,24 @@ pub(super) async fn decide(
     let word_params = [(&words.0 as &(dyn ToSql + Sync), Type::INT8_ARRAY), (&words.1, Type::BOOL_ARRAY)];
     let name_params = [(&names as &(dyn ToSql + Sync), Type::TEXT_ARRAY)];
     let key_params = [(&keys as &(dyn ToSql + Sync), Type::BYTEA_ARRAY)];
+    let count = if begin.is_some() { &sql.schemas } else { &sql.schemas_held };
     let (first, (locked, found)) = join(
-        join3(begun, client.query_typed(sql.words, &word_params), client.query_typed(&sql.new_streams, &name_params)),
+        join4(
+            begun,
+            client.query_typed(sql.words, &word_params),
+            client.query_typed(count, &[]),
+            client.query_typed(&sql.new_streams, &name_params),
+        ),
         join(client.query_typed(&sql.lock_streams, &name_params), client.query_typed(&sql.known, &key_params)),
     )
     .await;
     first.0?;
     first.1?;
-    first.2?;
+    let count = first.2?.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+    if count.map(i64::cast_unsigned) != Some(ground.schemas_known) {
+        return Err(Fault::Stale);
+    }
+    first.3?;
     let mut heads = BTreeMap::new();
     for row in locked? {
         let name: &str = row.try_get(1)?;
@@ -157,7 +172,8 @@ impl Deciding<'_> {
             Ok(Some(repeated)) => return Ok(repeated),
             Err(refused) => return Ok(Answer::Refused(refused)),
         }
-        let judged = batch.verdict.enforce().and_then(|()| batch.streams.iter().try_for_each(|part| self.expect(part)));
+        let judged =
+            batch.check(self.ground.schemas).and_then(|()| batch.streams.iter().try_for_each(|part| self.expect(part)));
         if let Err(refused) = judged {
             return Ok(Answer::Refused(refused));
         }

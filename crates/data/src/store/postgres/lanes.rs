@@ -16,8 +16,9 @@ use tokio::sync::oneshot;
 use super::{
     backend::{Pass, Shared},
     fault::Fault,
-    group::{self, Answer, Decided, Ground, Known, Written},
+    group::{self, Answer, Decided, Known, Written},
     ready::Ready,
+    schemas,
 };
 use crate::store::{AppendError, Appended, StoreError, Token};
 
@@ -143,6 +144,14 @@ async fn attempts(shared: &Shared, group: &mut [Job]) -> Result<(Decided, Writte
             let unknown = group.iter().any(|job| job.may_be_written);
             return Err(if unknown { StoreError::OutcomeUnknown } else { fault.into_store(APPENDING) });
         }
+        if matches!(fault, Fault::Stale) {
+            match schemas::refresh(shared).await {
+                Ok(()) => continue,
+                Err(StoreError::Unreachable { .. }) => {}
+                Err(_) if group.iter().any(|job| job.may_be_written) => return Err(StoreError::OutcomeUnknown),
+                Err(cause) => return Err(cause),
+            }
+        }
         shared.env.sleep(shared.pause()).await;
     }
 }
@@ -151,7 +160,7 @@ async fn attempts(shared: &Shared, group: &mut [Job]) -> Result<(Decided, Writte
 async fn attempt(shared: &Shared, group: &[Job]) -> Result<(Decided, Written), (Fault, bool)> {
     let before = |fault| (fault, false);
     let lease = shared.pool.lease().await.map_err(before)?;
-    let ground = Ground { sql: &shared.sql, store: shared.timeline.store, now: shared.env.wall() };
+    let ground = shared.ground();
     let batches: Vec<Arc<Ready>> = group.iter().map(|job| job.ready.clone()).collect();
     let decided = group::decide(&ground, &lease, &lease, &batches, &[], Some(&shared.sql.begin)).await;
     let decided = decided.map_err(before)?;

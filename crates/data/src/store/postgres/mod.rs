@@ -15,6 +15,8 @@
 //! | `lanes`, `group` | appends that wait together, and the one transaction that they share |
 //! | `sequencer` | positions |
 //! | `transact` | transactions with a closure |
+//! | `dialect`, `sql`, `application` | statements of rooms and of the application: what they may do, values, whose they are |
+//! | `schemas` | which schemas are in force, on every node |
 //! | `read`, `filter` | streams, the log, queries |
 //! | `verify`, `fault`, `statements` | checks, what the server says, the SQL |
 //!
@@ -23,14 +25,27 @@
 //!
 //! *When not to use it*: one node and one machine; the embedded store does more, with less.
 //!
-//! **Not here yet**, and refused: tables of the application and of rooms, retention, archives, erasure and sealed data, views kept
-//! in the append's transaction, backups, TLS and Unix sockets.
+//! **Not here yet**, and refused: retention, archives, erasure and sealed data, the tables of views and queries of them, views
+//! kept in the append's transaction, backups, TLS and Unix sockets.
+//!
+//! # The application's tables
+//! They live in a schema of their own, and its statements run as a role of its own that has rights there alone: the server
+//! keeps them from the log and from the tables of rooms. Statements that would end the transaction, change the role or the time
+//! limit, or make what runs by itself (functions, triggers, rules) are refused before they are sent. It is no cage for
+//! hostile code: a function that somebody else put into the database, and that runs a text it is given, is not looked into.
+//!
+//! The types `INTEGER`, `REAL` and `BLOB` in `CREATE TABLE` and `ALTER TABLE` are what they are on the embedded store: 64 bits, 64
+//! bits, bytes; an `INTEGER PRIMARY KEY` counts by itself, without regard to what was given. Numbers given as parameters are
+//! `bigint` and `double precision`, blobs `bytea`; a text is whatever stands where it is given. Whole numbers come back as
+//! integers, `numeric` with decimals as a text, and types without a counterpart are refused: cast them.
 //!
 //! Sources: Bernstein and Goodman (1981) for locks on predicates; PostgreSQL, chapters 13 ("Concurrency Control") and 55
 //! ("Frontend/Backend Protocol").
 
+mod application;
 mod backend;
 mod connect;
+mod dialect;
 mod fault;
 mod filter;
 mod group;
@@ -38,7 +53,9 @@ mod lanes;
 mod open;
 mod read;
 mod ready;
+mod schemas;
 mod sequencer;
+mod sql;
 mod statements;
 mod tables;
 mod transact;
@@ -71,6 +88,9 @@ pub struct Config {
     /// The schema that holds the store's tables, made if it is not there. 1 to 48 lower-case letters, digits and `_`. Default
     /// `quorate`.
     pub schema: String,
+    /// The schema of the application's own tables, and the role that its statements run as: both are made if they are not
+    /// there. The role logs in nowhere and reaches this schema alone. Default `quorate_app`.
+    pub application: String,
     /// Connections at most. Default 16.
     pub connections: usize,
     /// How long an append tries to reach the database before it gives up. Default 5 s.
@@ -90,6 +110,7 @@ impl Config {
         Ok(Self {
             address: address.parse()?,
             schema: "quorate".to_owned(),
+            application: "quorate_app".to_owned(),
             connections: 16,
             patience: Duration::from_secs(5),
             limits: Limits::default(),

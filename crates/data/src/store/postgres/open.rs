@@ -9,13 +9,14 @@ use super::{
     Address, Config,
     backend::{PostgresBackend, Shared},
     connect::{Connector, Pool},
+    schemas,
     sequencer::{End, Sequencer},
     statements::Statements,
     tables::{self, refused},
     words,
 };
 use crate::{
-    schema::{SchemaRegistry, Schemas},
+    schema::SchemaRegistry,
     store::{OpenError, Store},
 };
 
@@ -30,14 +31,20 @@ const OLDEST: i32 = 130_000;
 /// [`OpenError::Unsuitable`] for a server that would lose commits (`fsync` or `full_page_writes` off), is too old, keeps texts
 /// in another encoding than UTF-8, or is a standby. Others as in [`OpenError`]; nothing was changed.
 pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
-    let Config { address: Address(server), schema, connections, patience, limits, schemas } = config;
+    let Config { address: Address(server), schema, application, connections, patience, limits, schemas } = config;
     check_name(&schema)?;
+    check_name(&application)?;
+    if schema == application {
+        let what = format!("schema `{schema}` cannot be both the store's and the application's: name another one");
+        return Err(OpenError::Unsuitable { what });
+    }
     let connector = || Connector::new(env, server.clone());
     let client = connector().connect().await.map_err(|fault| OpenError::Store(fault.into_store("connecting")))?;
     let flush = check_server(&client).await?;
     // Ids stay below 2^63, so that they are the same number in every language.
-    let timeline = tables::prepare(&client, &schema, env.random("store/open").u64() >> 1).await?;
-    let sql = Statements::new(&schema, words::sequencing(timeline.store), flush, limits.unit_time);
+    let timeline = tables::prepare(&client, &schema, &application, env.random("store/open").u64() >> 1).await?;
+    let sql = Statements::new(&schema, &application, words::sequencing(timeline.store), flush, limits.unit_time);
+    let (stored, count) = schemas::load(&client, &sql.schema, schemas).await?;
     let end = client.query_typed_opt(&sql.end, &[]).await.map_err(refused)?;
     let end = end.map_or_else(End::default, |row| End {
         position: row.get::<_, i64>(0).cast_unsigned(),
@@ -51,7 +58,8 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
         sql,
         timeline,
         limits,
-        SchemaRegistry::with(Schemas::new(schemas)),
+        SchemaRegistry::with(stored),
+        count,
         patience,
         Arc::new(Sequencer::new(end)),
         Pool::new(connector(), connections.max(1)),

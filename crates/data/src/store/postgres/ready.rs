@@ -4,7 +4,8 @@ use quorate_foundations::name::Name;
 
 use super::words::Words;
 use crate::{
-    event::{NewEvent, Prepared},
+    event::{NewEvent, Prepared, Recorded},
+    schema::{Candidate, SchemaRegistry},
     store::{
         AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
         checked::Verdict,
@@ -59,6 +60,15 @@ impl Ready {
         Ok(Self { streams, conditions: batch.conditions, bytes, words, verdict })
     }
 
+    /// Refuses it if the schemas object, those that are in force now: some may have been registered while it waited.
+    pub(super) fn check(&self, schemas: &SchemaRegistry) -> Result<(), AppendError> {
+        if self.verdict.is_current(schemas) {
+            return self.verdict.enforce();
+        }
+        let events: Vec<(&Name, Recorded)> = self.streams.iter().flat_map(ReadyStream::unplaced).collect();
+        Verdict::of(schemas, || events.iter().map(|(stream, event)| (*stream, Candidate::from(event)))).enforce()
+    }
+
     /// How many events it has.
     pub(super) fn len(&self) -> usize {
         self.streams.iter().map(|part| part.events.len()).sum()
@@ -66,6 +76,10 @@ impl Ready {
 }
 
 impl ReadyStream {
+    fn unplaced(&self) -> impl Iterator<Item = (&Name, Recorded)> {
+        self.events.iter().map(|event| (&self.stream, event.prepared.unplaced()))
+    }
+
     fn new(StreamAppend { stream, expected, events }: StreamAppend) -> Self {
         let ready = |event: NewEvent| ReadyEvent {
             key: identity(stream.as_str(), &event.source, &event.id),

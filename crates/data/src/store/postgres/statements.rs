@@ -8,6 +8,18 @@ pub(super) struct Statements {
     pub(super) begin: String,
     /// Begins a transaction with a closure.
     pub(super) begin_unit: String,
+    /// Begins the transaction of a statement that only reads.
+    pub(super) begin_query: String,
+    /// What follows is the application's, with its rights and among its tables.
+    pub(super) as_application: String,
+    /// What follows is quorate's own, and finds the tables of rooms.
+    pub(super) as_own: String,
+    /// The count of changes of the schemas.
+    pub(super) schemas: String,
+    /// The same, which does not change until the transaction has ended. A transaction that began before a change fails.
+    pub(super) schemas_held: String,
+    /// Counts one more.
+    pub(super) schemas_change: String,
     /// `$1`: numbers of words in order, `$2`: whether each is wanted alone.
     pub(super) words: &'static str,
     /// `$1`: names. Makes those that are not there.
@@ -38,10 +50,11 @@ pub(super) struct Statements {
 impl Statements {
     /// Those of the store in `schema`, whose sequencer holds lock `sequencing`. `flush`: commits are to be waited for, whatever
     /// the server's default is.
-    pub(super) fn new(schema: &str, sequencing: i64, flush: bool, unit_time: Duration) -> Self {
+    pub(super) fn new(schema: &str, application: &str, sequencing: i64, flush: bool, unit_time: Duration) -> Self {
         let s = format!("\"{schema}\"");
         let flush = if flush { "; SET LOCAL synchronous_commit = on" } else { "" };
         let unit = unit_time.as_millis().max(1);
+        let as_own = format!("SET LOCAL ROLE NONE; SET LOCAL search_path TO {s}, pg_temp; ");
         Self {
             // Whoever is stopped in the middle of an append holds rows that others wait for.
             begin: format!(
@@ -50,9 +63,21 @@ impl Statements {
             ),
             begin_unit: format!(
                 "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SET LOCAL statement_timeout = '{unit}ms'; \
-                 SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '{idle}ms'{flush}",
+                 SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '{idle}ms'{flush}; \
+                 SET LOCAL standard_conforming_strings = on; {as_own}",
                 idle = unit + 5_000
             ),
+            begin_query: format!(
+                "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '{unit}ms'; \
+                 SET LOCAL standard_conforming_strings = on; "
+            ),
+            as_application: format!(
+                "SET LOCAL ROLE \"{application}\"; SET LOCAL search_path TO \"{application}\", pg_temp; "
+            ),
+            as_own,
+            schemas: format!("SELECT schemas FROM {s}.meta"),
+            schemas_held: format!("SELECT schemas FROM {s}.meta FOR SHARE"),
+            schemas_change: format!("UPDATE {s}.meta SET schemas = schemas + 1"),
             words: "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(word) ELSE pg_advisory_xact_lock_shared(word) END \
                     FROM unnest($1::bigint[], $2::boolean[]) AS w (word, alone)",
             new_streams: format!(

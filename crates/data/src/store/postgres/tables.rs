@@ -5,11 +5,12 @@
 
 use tokio_postgres::{Client, types::Type};
 
-use super::{fault::Fault, words};
+use super::{application, fault::Fault, words};
 use crate::store::{OpenError, Timeline};
 
 /// What leads from each version to the next.
-const VERSIONS: &[&str] = &["
+const VERSIONS: &[&str] = &[
+    "
     CREATE TABLE {s}.meta (
         one boolean PRIMARY KEY DEFAULT TRUE CHECK (one),
         version integer NOT NULL,
@@ -36,12 +37,32 @@ const VERSIONS: &[&str] = &["
     CREATE TABLE {s}.pending (event bigint NOT NULL)
         WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
     CREATE TABLE {s}.log (position bigint PRIMARY KEY, event bigint NOT NULL UNIQUE)
-"];
+",
+    "
+    ALTER TABLE {s}.meta ADD COLUMN schemas bigint NOT NULL DEFAULT 0;
+    CREATE TABLE {s}.quorate_room (
+        room text COLLATE \"C\" PRIMARY KEY,
+        version bigint NOT NULL,
+        sum bigint NOT NULL)
+",
+];
 
-/// Brings the tables in `schema` to this code's version, and tells which store it is. `new_id` is the number of a new one.
-pub(super) async fn prepare(client: &Client, schema: &str, new_id: u64) -> Result<Timeline, OpenError> {
+/// Brings the tables in `schema` to this code's version, sees that the schema `application` is there, and tells which store it
+/// is. `new_id` is the number of a new one.
+pub(super) async fn prepare(
+    client: &Client,
+    schema: &str,
+    application: &str,
+    new_id: u64,
+) -> Result<Timeline, OpenError> {
+    application::prepare_role(client, application).await?;
     client.batch_execute("BEGIN; SET LOCAL statement_timeout = '60s'").await.map_err(refused)?;
-    let prepared = upgrade(client, schema, new_id).await;
+    let prepared = async {
+        let timeline = upgrade(client, schema, new_id).await?;
+        application::prepare_schema(client, application, schema).await?;
+        Ok::<_, OpenError>(timeline)
+    };
+    let prepared = prepared.await;
     let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = client.batch_execute(end).await.map_err(refused);
     let timeline = prepared?;

@@ -2,18 +2,21 @@
 
 use std::{any::Any, panic::AssertUnwindSafe, sync::Arc};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join};
 use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{
     backend::{ENGINE, Shared},
     connect::Lease,
+    dialect::Statement,
     fault::Fault,
-    group::{self, Ground},
-    lanes, read,
+    group, lanes, read,
     ready::Ready,
+    schemas,
+    sql::{self, Failed, Ran},
+    words,
 };
 use crate::{
     event::{Recorded, Version},
@@ -38,7 +41,12 @@ pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committ
                 let append = newest.map_or_else(|| shared.sequencer.newest(), i64::cast_unsigned);
                 return Ok(Committed { append });
             }
-            Ended::InTheWay(fault) => last = Some(fault),
+            Ended::InTheWay(fault) => {
+                if matches!(fault, Fault::Stale) {
+                    schemas::refresh(shared).await?;
+                }
+                last = Some(fault);
+            }
         }
         shared.env.reached("store: a transaction was run again");
         shared.env.sleep(shared.pause()).await;
@@ -61,8 +69,13 @@ struct Inside {
     /// What it appended, and the ids of that.
     own: Vec<Recorded>,
     ids: Vec<i64>,
-    /// The bytes it asked to write.
+    /// The bytes it asked to write, and those that rooms did.
     asked: usize,
+    asked_by_rooms: usize,
+    /// Whether the server takes what comes next for the application's.
+    as_application: bool,
+    /// Whether there is a mark to go back to.
+    is_marked: bool,
     /// Why nothing more can come of it.
     lost: Option<Fault>,
 }
@@ -75,7 +88,17 @@ async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Ended, UnitErr
         // A connection that lay idle may have ended without a word.
         return if fault.is_lost() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
     }
-    let inside = Inside { shared: shared.clone(), lease, own: vec![], ids: vec![], asked: 0, lost: None };
+    let inside = Inside {
+        shared: shared.clone(),
+        lease,
+        own: vec![],
+        ids: vec![],
+        asked: 0,
+        asked_by_rooms: 0,
+        as_application: false,
+        is_marked: false,
+        lost: None,
+    };
     let inside = Arc::new(tokio::sync::Mutex::new(inside));
     let mut tx = DynTx::new(Box::new(PgTx(inside.clone())));
     let limit = shared.limits.unit_time;
@@ -89,7 +112,7 @@ async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Ended, UnitErr
     let verdict = match ran {
         _ if late => Err(UnitError::TooLong),
         Some(Err(panicked)) => Err(UnitError::Panicked(message(panicked.as_ref()))),
-        _ if inside.asked > shared.limits.unit_bytes() => Err(UnitError::TooLarge),
+        _ if inside.asked.max(inside.asked_by_rooms) > shared.limits.unit_bytes() => Err(UnitError::TooLarge),
         Some(Ok(_)) if inside.lost.is_some() => Ok(None),
         Some(Ok(Err(Aborted))) => Err(UnitError::Aborted),
         Some(Ok(Ok(()))) => Ok(Some(())),
@@ -208,17 +231,15 @@ impl Inside {
     async fn append(&mut self, batch: CheckedBatch) -> Result<Appended, AppendError> {
         self.check()?;
         let shared = self.shared.clone();
+        let ground = shared.ground();
         let ready = Ready::new(batch.renewed(&shared.schemas), &shared.limits, shared.timeline.store)?;
         self.asked = self.asked.saturating_add(ready.bytes);
-        let max = shared.limits.unit_bytes();
-        if self.asked > max {
-            return Err(StoreError::TooMuch { what: "a transaction's bytes", max, asked: self.asked }.into());
-        }
+        self.within(self.asked)?;
+        self.step_back().await?;
         let beside = match ready.conditions.is_empty() {
             true => None,
             false => Some(shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))?),
         };
-        let ground = Ground { sql: &shared.sql, store: shared.timeline.store, now: shared.env.wall() };
         let conditions = beside.as_ref().unwrap_or(&self.lease);
         let decided = group::decide(&ground, &self.lease, conditions, &[Arc::new(ready)], &self.own, None).await;
         let decided = decided.map_err(|fault| self.lose(fault))?;
@@ -239,6 +260,7 @@ impl Inside {
 
     async fn read_stream(&mut self, read: &ReadStream) -> Result<StreamPage, StoreError> {
         self.check()?;
+        self.step_back().await?;
         read::check_limit(&self.shared.limits, read.limit)?;
         let shared = self.shared.clone();
         let beside = shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))?;
@@ -250,7 +272,88 @@ impl Inside {
 
     async fn read_log(&mut self, read: &ReadLog) -> Result<LogPage, StoreError> {
         self.check()?;
+        self.step_back().await?;
         read::log(&self.shared, &self.lease, read).await
+    }
+
+    /// Refuses what would be more than one transaction may write.
+    fn within(&self, asked: usize) -> Result<(), StoreError> {
+        let max = self.shared.limits.unit_bytes();
+        if asked <= max { Ok(()) } else { Err(StoreError::TooMuch { what: "a transaction's bytes", max, asked }) }
+    }
+
+    /// What follows is quorate's own.
+    async fn step_back(&mut self) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.as_application)
+            && let Err(failed) = self.lease.batch_execute(&self.shared.sql.as_own).await
+        {
+            return Err(self.lose(failed.into()));
+        }
+        Ok(())
+    }
+
+    /// Keeps everybody from appending, and counts a change of the schemas.
+    async fn schemas_change(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        self.step_back().await?;
+        let (word, alone) = (vec![words::schemas(self.shared.timeline.store)], vec![true]);
+        let params: [(&(dyn ToSql + Sync), Type); 2] = [(&word, Type::INT8_ARRAY), (&alone, Type::BOOL_ARRAY)];
+        let sql = &self.shared.sql;
+        let (locked, counted) =
+            join(self.lease.query_typed(sql.words, &params), self.lease.batch_execute(&sql.schemas_change)).await;
+        locked.map(drop).and(counted).map_err(|failed| self.lose(failed.into()))
+    }
+
+    /// Runs one statement of `scope`. One that fails for a reason of its own changed nothing, and the transaction goes on.
+    async fn statement(
+        &mut self,
+        text: &str,
+        params: &[Value],
+        scope: Scope,
+        wants_rows: bool,
+    ) -> Result<Ran, SqlError> {
+        self.check()?;
+        let bytes = params.iter().map(sql::large).sum::<usize>();
+        let counted = if scope == Scope::Room { &mut self.asked_by_rooms } else { &mut self.asked };
+        *counted = counted.saturating_add(bytes);
+        let asked = *counted;
+        self.within(asked)?;
+        let statement = Statement::new(text, scope)?;
+        let begin = self.mark(scope);
+        let limits = wants_rows.then_some(&self.shared.limits);
+        let running = sql::run(&self.lease, &statement, params, limits);
+        let (marked, ran) = join(self.lease.batch_execute(&begin), running).await;
+        if let Err(failed) = marked {
+            return Err(self.lose(failed.into()).into());
+        }
+        let refused = match ran {
+            Ok(ran) => return Ok(ran),
+            Err(Failed::Answer(refused)) => refused,
+            Err(Failed::Server(fault)) => match sql::said(fault.clone()) {
+                SqlError::Store(_) => return Err(self.lose(fault).into()),
+                own => own,
+            },
+        };
+        match self.lease.batch_execute("ROLLBACK TO SAVEPOINT statement").await {
+            Ok(()) => Err(refused),
+            Err(failed) => Err(self.lose(failed.into()).into()),
+        }
+    }
+
+    /// What comes before a statement: whose it is, and a mark to go back to. What was locked and written before stands outside
+    /// of the new mark, so that going back gives up nothing of it.
+    fn mark(&mut self, scope: Scope) -> String {
+        let mut begin = String::new();
+        if std::mem::replace(&mut self.is_marked, true) {
+            begin.push_str("RELEASE SAVEPOINT statement; ");
+        }
+        let as_application = scope == Scope::Application;
+        if std::mem::replace(&mut self.as_application, as_application) != as_application {
+            let sql = &self.shared.sql;
+            begin.push_str(if as_application { &sql.as_application } else { &sql.as_own });
+        }
+        begin.push_str("SAVEPOINT statement");
+        begin
     }
 }
 
@@ -291,11 +394,25 @@ impl TxOps for PgTx {
         unsupported("keep metadata of streams")
     }
 
-    fn execute<'t>(&'t mut self, _: &'t str, _: &'t [Value], _: Scope) -> BoxFuture<'t, Result<u64, SqlError>> {
-        unsupported("run statements on tables beside the log")
+    fn execute<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Value],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<u64, SqlError>> {
+        Box::pin(async move { Ok(self.0.lock().await.statement(sql, params, scope, false).await?.count) })
     }
 
-    fn query<'t>(&'t mut self, _: &'t str, _: &'t [Value], _: Scope) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
-        unsupported("run statements on tables beside the log")
+    fn query<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Value],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
+        Box::pin(async move { Ok(self.0.lock().await.statement(sql, params, scope, true).await?.rows) })
+    }
+
+    fn schemas_change(&mut self) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move { self.0.lock().await.schemas_change().await })
     }
 }

@@ -36,6 +36,7 @@ impl Words {
     pub(super) fn of(store: u64, streams: &[ReadyStream], conditions: &[AppendCondition]) -> Self {
         let mut words = Self::default();
         words.add(number(store, Kind::Everything, ""), false);
+        words.add(schemas(store), false);
         for part in streams {
             let category = part.stream.as_str().split('-').next().unwrap_or_default();
             words.add(number(store, Kind::Category, category), false);
@@ -87,13 +88,18 @@ impl Words {
         if self.0.len() <= MAX_WORDS {
             return self;
         }
-        Self(BTreeMap::from([(number(store, Kind::Everything, ""), true)]))
+        Self(BTreeMap::from([(number(store, Kind::Everything, ""), true), (schemas(store), false)]))
     }
 }
 
 /// The lock of whoever gives positions.
 pub(super) fn sequencing(store: u64) -> i64 {
     number(store, Kind::Lock, "sequencer")
+}
+
+/// The word that appends share, and that whoever registers a schema takes alone.
+pub(super) fn schemas(store: u64) -> i64 {
+    number(store, Kind::Lock, "schemas")
 }
 
 /// The lock of whoever makes or changes the tables in `schema`.
