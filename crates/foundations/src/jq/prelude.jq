@@ -1,0 +1,75 @@
+def map(f): [.[] | f];
+def map_values(f): .[] |= f;
+def recurse(f; cond): recurse(f | select(cond));
+def values: select(. != null);
+def nulls: select(. == null);
+def booleans: select(type == "boolean");
+def numbers: select(type == "number");
+def strings: select(type == "string");
+def arrays: select(type == "array");
+def objects: select(type == "object");
+def iterables: select(type == "array" or type == "object");
+def scalars: select(type != "array" and type != "object");
+def add(f): reduce f as $x (null; . + $x);
+def add: reduce .[] as $x (null; . + $x);
+def any(f): any(.[]; f);
+def any: any(.[]; .);
+def all(f): all(.[]; f);
+def all: all(.[]; .);
+def isempty(f): first((f | false), true);
+def first: .[0];
+def last: .[-1];
+def nth($n): .[$n];
+def nth($n; f): first(skip($n; f));
+def toarray: if type == "array" then . else [.] end;
+def in(xs): . as $x | xs | has($x);
+def inside(xs): . as $x | xs | contains($x);
+def index($i): indices($i) | .[0];
+def rindex($i): indices($i) | .[-1];
+def del(f): delpaths([path(f)]);
+def paths: path(..) | select(length > 0);
+def paths(f): . as $whole | paths | select(. as $p | $whole | getpath($p) | f);
+def leaf_paths: paths(scalars);
+def pick(f): . as $whole | reduce path(f) as $p (null; setpath($p; $whole | getpath($p)));
+def to_entries: [keys[] as $k | {key: $k, value: .[$k]}];
+def from_entries:
+  reduce .[] as $x ({};
+    .[$x | [.key, .k, .name, .Name, .K, .Key] | map(select(. != null)) | .[0] | if type == "string" then . else tojson end]
+      = ($x | if has("value") then .value elif has("v") then .v else .Value end));
+def with_entries(f): to_entries | map(f) | from_entries;
+def walk(f): def w: if type == "object" then map_values(w) elif type == "array" then map(w) else . end | f; w;
+def flatten_to($d): reduce .[] as $x ([]; if ($x | type) == "array" and $d > 0 then . + ($x | flatten_to($d - 1)) else . + [$x] end);
+def flatten($d): if $d < 0 then error("flatten depth must not be negative") else flatten_to($d) end;
+def flatten: flatten_to(256);
+def transpose: [range(0; [.[] | length] | max // 0) as $i | [.[][$i]]];
+def combinations: if length == 0 then [] else .[0][] as $x | (.[1:] | combinations) as $rest | [$x] + $rest end;
+def IN(s): any(s == .; .);
+def IN(source; s): any(source == s; .);
+def INDEX(stream; f): reduce stream as $row ({}; .[$row | f | tostring] = $row);
+def INDEX(f): INDEX(.[]; f);
+def ascii: [.] | implode;
+def fromdate: fromdateiso8601;
+def todate: todateiso8601;
+def date: todateiso8601;
+def match(re): match(re; null);
+def match(re; flags): find_matches(re; flags) | .[];
+def test(re): test(re; null);
+def test(re; flags): find_matches(re; flags) | length > 0;
+def captured: reduce (.captures[] | select(.name != null)) as $c ({}; .[$c.name] = $c.string);
+def capture(re): capture(re; null);
+def capture(re; flags): match(re; flags) | captured;
+def scan(re): scan(re; null);
+def scan(re; $flags): match(re; "g" + $flags) | if (.captures | length) > 0 then [.captures[].string] else .string end;
+def split($re; $flags): . as $in
+  | reduce find_matches($re; "g" + $flags)[] as $m ([0, []];
+      .[1] += [$in[.[0]:$m.offset]] | .[0] = $m.offset + $m.length)
+  | .[1] + [$in[.[0]:]];
+def splits($re): splits($re; null);
+def splits($re; $flags): split($re; $flags) | .[];
+def sub($re; f): sub($re; f; null);
+def sub($re; f; $flags): . as $in
+  | reduce find_matches($re; $flags)[] as $m ([0, ""];
+      .[1] += $in[.[0]:$m.offset] + ($m | captured | f) | .[0] = $m.offset + $m.length)
+  | .[1] + $in[.[0]:];
+def gsub($re; f): sub($re; f; "g");
+def gsub($re; f; $flags): sub($re; f; "g" + $flags);
