@@ -4,17 +4,21 @@
 //! each other is known at each of them. An input may come with its [`Path`]; then outputs have theirs, which is what
 //! `path(f)`, `del(f)` and all assignments are made of.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+mod env;
+mod forms;
+mod special;
+
+use std::collections::BTreeMap;
 
 use super::{
     Failed, Limits, Program,
     meter::{Meter, Step, Stop},
-    native::{self, Special},
-    number::Number,
+    native,
     path::{self, Path},
-    term::{Cmp, Id, Math, Pattern, Piece, Term},
+    term::{Cmp, Id, Math, Term},
     value::{ITEM, Value},
 };
+use env::{Below, Bound, Env, Item, unbound};
 
 /// The stack that has to be left before an evaluation; what lies between two of them takes less.
 const STACK_LEFT: usize = 128 << 10;
@@ -50,89 +54,12 @@ fn message(value: &Value) -> String {
     }
 }
 
-/// A value on its way through the program, with the way to it where somebody asked for that.
-#[derive(Clone)]
-struct Item {
-    value: Value,
-    path: Option<Path>,
-}
-
-impl Item {
-    fn plain(value: Value) -> Self {
-        Self { value, path: None }
-    }
-
-    /// What has no path because it isn't a part of the input.
-    fn made(value: Value, of: Option<Path>) -> Step<Self> {
-        match of {
-            None => Ok(Self::plain(value)),
-            Some(_) => Err(Stop::raise(format!("{} is not a place in the input", value.shown()))),
-        }
-    }
-}
-
-/// What names stand for, the newest first.
-#[derive(Clone, Default)]
-struct Env(Option<Rc<Frame>>);
-
-struct Frame {
-    bound: Bound,
-    older: Env,
-}
-
-#[derive(Clone)]
-enum Bound {
-    Value(Value),
-    Closure(Id, Env),
-    Label(u64),
-}
-
-impl Env {
-    fn with(&self, bound: Bound) -> Self {
-        Self(Some(Rc::new(Frame { bound, older: self.clone() })))
-    }
-
-    fn skip(&self, frames: u32) -> &Self {
-        let mut at = self;
-        for _ in 0..frames {
-            if let Some(frame) = &at.0 {
-                at = &frame.older;
-            }
-        }
-        at
-    }
-
-    fn get(&self, back: u32) -> Option<&Bound> {
-        self.skip(back).0.as_ref().map(|frame| &frame.bound)
-    }
-}
-
 type Sink<'s> = &'s mut dyn FnMut(&mut Meter, Item) -> Step;
 type Values<'s> = &'s mut dyn FnMut(&mut Meter, Value) -> Step;
 
 #[derive(Clone, Copy)]
 struct Runner<'p> {
     program: &'p Program,
-}
-
-/// Hands a value on to `then`, keeping apart what went wrong there from what goes wrong before.
-struct Below(Option<Stop>);
-
-impl Below {
-    fn pass(&mut self, passed: Step) -> Step {
-        passed.map_err(|stop| {
-            self.0 = Some(stop);
-            Stop::Downstream
-        })
-    }
-
-    /// What came of it: what went wrong behind is told as it was.
-    fn end(self, ended: Step) -> Result<Step, Stop> {
-        match (ended, self.0) {
-            (Err(Stop::Downstream), Some(stop)) => Err(stop),
-            (ended, _) => Ok(ended),
-        }
-    }
 }
 
 impl<'p> Runner<'p> {
@@ -444,108 +371,6 @@ impl<'p> Runner<'p> {
         Ok(found)
     }
 
-    fn text(
-        self,
-        meter: &mut Meter,
-        pieces: &'p [Piece],
-        env: &Env,
-        input: &Value,
-        behind: String,
-        out: &mut dyn FnMut(&mut Meter, String) -> Step,
-    ) -> Step {
-        meter.step(1)?;
-        // As jq does: the last piece changes slowest.
-        match pieces.split_last() {
-            None => out(meter, behind),
-            Some((Piece::Said(said), before)) => {
-                meter.build(said.len() + behind.len())?;
-                self.text(meter, before, env, input, format!("{said}{behind}"), out)
-            }
-            Some((Piece::Term(id), before)) => self.values(meter, *id, env, input.clone(), &mut |meter, value| {
-                let said = native::as_text(&value)?;
-                meter.build(said.len() + behind.len())?;
-                self.text(meter, before, env, input, format!("{said}{behind}"), out)
-            }),
-        }
-    }
-
-    fn object(
-        self,
-        meter: &mut Meter,
-        members: &'p [(Id, Id)],
-        env: &Env,
-        input: &Value,
-        before: BTreeMap<Arc<str>, Value>,
-        out: Values<'_>,
-    ) -> Step {
-        let Some(((name, value), rest)) = members.split_first() else {
-            let object = native::object(meter, before)?;
-            return out(meter, object);
-        };
-        self.values(meter, *name, env, input.clone(), &mut |meter, name| {
-            let Value::Text(name) = name else {
-                return Err(Stop::raise(format!("the name of a member is a string, not {}", name.shown())));
-            };
-            self.values(meter, *value, env, input.clone(), &mut |meter, value| {
-                meter.build(before.len() * 8)?;
-                let mut members = before.clone();
-                members.insert(name.clone(), value);
-                self.object(meter, rest, env, input, members, out)
-            })
-        })
-    }
-
-    /// Gives each way in which a pattern fits a value to `then`.
-    fn bind(
-        self,
-        meter: &mut Meter,
-        pattern: &'p Pattern,
-        env: &Env,
-        value: Value,
-        then: &mut dyn FnMut(&mut Meter, &Env) -> Step,
-    ) -> Step {
-        meter.step(1)?;
-        match pattern {
-            Pattern::Variable => then(meter, &env.with(Bound::Value(value))),
-            Pattern::List(all) => {
-                if !matches!(value, Value::List(_) | Value::Null) {
-                    return Err(Stop::raise(format!("{} is no array to take apart", value.shown())));
-                }
-                self.bind_items(meter, all, 0, env, &value, then)
-            }
-            Pattern::Object(all) => self.bind_members(meter, all, env, &value, then),
-        }
-    }
-
-    fn bind_items(
-        self,
-        meter: &mut Meter,
-        all: &'p [Pattern],
-        n: usize,
-        env: &Env,
-        value: &Value,
-        then: &mut dyn FnMut(&mut Meter, &Env) -> Step,
-    ) -> Step {
-        let Some(pattern) = all.get(n) else { return then(meter, env) };
-        let item = path::index(meter, value, &Value::count(n))?;
-        self.bind(meter, pattern, env, item, &mut |meter, env| self.bind_items(meter, all, n + 1, env, value, then))
-    }
-
-    fn bind_members(
-        self,
-        meter: &mut Meter,
-        all: &'p [(Id, Pattern)],
-        env: &Env,
-        value: &Value,
-        then: &mut dyn FnMut(&mut Meter, &Env) -> Step,
-    ) -> Step {
-        let Some(((key, pattern), rest)) = all.split_first() else { return then(meter, env) };
-        self.values(meter, *key, env, value.clone(), &mut |meter, key| {
-            let member = path::index(meter, value, &key)?;
-            self.bind(meter, pattern, env, member, &mut |meter, env| self.bind_members(meter, rest, env, value, then))
-        })
-    }
-
     fn logic(
         self,
         meter: &mut Meter,
@@ -571,7 +396,7 @@ impl<'p> Runner<'p> {
         let mut paths = Vec::new();
         let input = Item { value: input.clone(), path: Some(Path::default()) };
         self.eval(meter, id, env, input, &mut |meter, item| {
-            let way = item.path.unwrap_or_default().steps();
+            let way = item.place()?.steps();
             meter.build((way.len() + 1) * ITEM)?;
             paths.push(way);
             Ok(())
@@ -624,254 +449,6 @@ impl<'p> Runner<'p> {
             self.native(meter, native, arguments, env, input, known, out)
         })
     }
-
-    fn special(
-        self,
-        meter: &mut Meter,
-        special: Special,
-        arguments: &'p [Id],
-        env: &Env,
-        input: Item,
-        out: Sink<'_>,
-    ) -> Step {
-        match (special, arguments) {
-            (Special::Error, []) => Err(Stop::Raised(input.value)),
-            (Special::Error, [message, ..]) => {
-                self.values(meter, *message, env, input.value, &mut |_, value| Err(Stop::Raised(value)))
-            }
-            (Special::Path, [of, ..]) => {
-                let Item { value, path } = input;
-                let start = Item { value, path: Some(Path::default()) };
-                self.eval(meter, *of, env, start, &mut |meter, item| {
-                    let way = Value::list(meter, item.path.unwrap_or_default().steps())?;
-                    out(meter, Item::made(way, path.clone())?)
-                })
-            }
-            (Special::GetPath, [way, ..]) => self.each(meter, *way, env, input, &mut |meter, way, input| {
-                let way = native::way(&way)?;
-                let value = path::get(meter, &input.value, &way.items)?;
-                let mut path = input.path;
-                for key in &way.items {
-                    path = path.map(|path| path.below(key.clone())).transpose()?;
-                }
-                out(meter, Item { value, path })
-            }),
-            (Special::Range, [from, rest @ ..]) => self.range(meter, *from, rest, env, input, out),
-            (Special::Select, [condition, ..]) => {
-                self.each(meter, *condition, env, input, &mut |meter, holds, input| {
-                    if holds.is_true() { out(meter, input) } else { Ok(()) }
-                })
-            }
-            (Special::Recurse, []) => {
-                self.unfold(meter, input, out, &mut |meter, item, more| iterate(meter, item, true, more))
-            }
-            (Special::Recurse | Special::Repeat, [next, ..]) => {
-                self.unfold(meter, input, out, &mut |meter, item, more| self.eval(meter, *next, env, item, more))
-            }
-            (Special::While, [condition, next]) => self.loops(meter, (*condition, *next), env, input, false, out),
-            (Special::Until, [condition, next]) => self.loops(meter, (*condition, *next), env, input, true, out),
-            (Special::First, [of, ..]) => match self.first(meter, *of, env, input)? {
-                Some(item) => out(meter, item),
-                None => Ok(()),
-            },
-            (Special::Last, [of, ..]) => match self.last(meter, *of, env, input)? {
-                Some(item) => out(meter, item),
-                None => Ok(()),
-            },
-            (Special::Limit, [count, of]) => self.each(meter, *count, env, input, &mut |meter, count, input| {
-                let mut left = self.count(&count)?;
-                if left == 0 {
-                    return Ok(());
-                }
-                let label = meter.label();
-                let ended = self.eval(meter, *of, env, input, &mut |meter, item| {
-                    left -= 1;
-                    out(meter, item)?;
-                    if left == 0 { Err(Stop::Break(label)) } else { Ok(()) }
-                });
-                until(label, ended)
-            }),
-            (Special::Skip, [count, of]) => self.each(meter, *count, env, input, &mut |meter, count, input| {
-                let mut left = self.count(&count)?;
-                self.eval(meter, *of, env, input, &mut |meter, item| {
-                    if left == 0 {
-                        return out(meter, item);
-                    }
-                    left -= 1;
-                    Ok(())
-                })
-            }),
-            (Special::Any, [of, condition]) => self.decide(meter, (*of, *condition), env, input, true, out),
-            (Special::All, [of, condition]) => self.decide(meter, (*of, *condition), env, input, false, out),
-            (Special::SortBy | Special::GroupBy | Special::UniqueBy | Special::MinBy | Special::MaxBy, [by, ..]) => {
-                let value = self.ordered(meter, special, *by, env, input.value)?;
-                out(meter, Item::made(value, input.path)?)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn count(self, count: &Value) -> Step<u64> {
-        match count {
-            Value::Number(number) if *number <= Number::ZERO => Ok(0),
-            Value::Number(number) => {
-                Ok(number.ceil().ok().and_then(Number::floored).map_or(u64::MAX, |count| count.unsigned_abs()))
-            }
-            other => Err(Stop::raise(format!("a number is needed, not {}", other.shown()))),
-        }
-    }
-
-    fn range(self, meter: &mut Meter, from: Id, rest: &'p [Id], env: &Env, input: Item, out: Sink<'_>) -> Step {
-        let (value, path) = (input.value, input.path);
-        let mut count = |meter: &mut Meter, from: Value, to: Value, by: Value| {
-            let (Value::Number(mut at), Value::Number(to), Value::Number(by)) = (from, to, by) else {
-                return Err(Stop::raise("a range has numbers as its bounds"));
-            };
-            let is_in = |at: Number| if by > Number::ZERO { at < to } else { at > to };
-            while by != Number::ZERO && is_in(at) {
-                meter.step(1)?;
-                out(meter, Item::made(Value::Number(at), path.clone())?)?;
-                at = at.plus(by).map_err(Stop::raise_from)?;
-            }
-            Ok(())
-        };
-        let one = || Value::from(1_i64);
-        self.values(meter, from, env, value.clone(), &mut |meter, from| match rest {
-            [] => count(meter, 0_i64.into(), from, one()),
-            [to] => self.values(meter, *to, env, value.clone(), &mut |meter, to| count(meter, from.clone(), to, one())),
-            [to, by, ..] => self.values(meter, *to, env, value.clone(), &mut |meter, to| {
-                self.values(meter, *by, env, value.clone(), &mut |meter, by| count(meter, from.clone(), to.clone(), by))
-            }),
-        })
-    }
-
-    /// Hands on the item, and then whatever `next` gives for it, and for that, depth first.
-    fn unfold(
-        self,
-        meter: &mut Meter,
-        input: Item,
-        out: Sink<'_>,
-        next: &mut dyn FnMut(&mut Meter, Item, Sink<'_>) -> Step,
-    ) -> Step {
-        let mut waiting = vec![input];
-        while let Some(item) = waiting.pop() {
-            meter.step(1)?;
-            out(meter, item.clone())?;
-            let first = waiting.len();
-            next(meter, item, &mut |meter, item| {
-                meter.build(ITEM)?;
-                waiting.push(item);
-                Ok(())
-            })?;
-            waiting[first..].reverse();
-        }
-        Ok(())
-    }
-
-    /// `until` where it ends with an item that holds, `while` where it hands on all that do.
-    fn loops(
-        self,
-        meter: &mut Meter,
-        (condition, next): (Id, Id),
-        env: &Env,
-        input: Item,
-        ends: bool,
-        out: Sink<'_>,
-    ) -> Step {
-        let mut waiting = vec![input];
-        while let Some(item) = waiting.pop() {
-            meter.step(1)?;
-            let first = waiting.len();
-            self.each(meter, condition, env, item, &mut |meter, holds, item| {
-                match (holds.is_true(), ends) {
-                    (true, true) => return out(meter, item),
-                    (false, false) => return Ok(()),
-                    (true, false) => out(meter, item.clone())?,
-                    (false, true) => {}
-                }
-                self.eval(meter, next, env, item, &mut |meter, item| {
-                    meter.build(ITEM)?;
-                    waiting.push(item);
-                    Ok(())
-                })
-            })?;
-            waiting[first..].reverse();
-        }
-        Ok(())
-    }
-
-    /// Whether any, or all, outputs fulfil a condition.
-    fn decide(
-        self,
-        meter: &mut Meter,
-        (of, condition): (Id, Id),
-        env: &Env,
-        input: Item,
-        decides: bool,
-        out: Sink<'_>,
-    ) -> Step {
-        let (label, mut decided) = (meter.label(), false);
-        let ended = self.values(meter, of, env, input.value, &mut |meter, value| {
-            self.values(meter, condition, env, value, &mut |_, holds| {
-                if holds.is_true() == decides {
-                    decided = true;
-                    return Err(Stop::Break(label));
-                }
-                Ok(())
-            })
-        });
-        until(label, ended)?;
-        out(meter, Item::made((decided == decides).into(), input.path)?)
-    }
-
-    /// Sorts, groups or finds the least by what a filter says of each item.
-    fn ordered(self, meter: &mut Meter, special: Special, by: Id, env: &Env, input: Value) -> Step<Value> {
-        let items = native::items(input)?;
-        let mut keyed = Vec::with_capacity(items.len());
-        meter.build(items.len() * 2 * ITEM)?;
-        for item in items {
-            let mut key = Vec::new();
-            self.values(meter, by, env, item.clone(), &mut |meter, value| {
-                meter.build(ITEM)?;
-                key.push(value);
-                Ok(())
-            })?;
-            keyed.push((Value::of_items(key)?, item));
-        }
-        native::pay(meter, keyed.iter().map(|(key, _)| key))?;
-        let order = super::value::paid;
-        match special {
-            Special::MinBy => {
-                let least =
-                    keyed.into_iter().reduce(|best, next| if order(&next.0, &best.0).is_lt() { next } else { best });
-                return Ok(least.map(|(_, item)| item).unwrap_or_default());
-            }
-            Special::MaxBy => {
-                let most =
-                    keyed.into_iter().reduce(|best, next| if order(&next.0, &best.0).is_ge() { next } else { best });
-                return Ok(most.map(|(_, item)| item).unwrap_or_default());
-            }
-            _ => keyed.sort_by(|(one, _), (two, _)| order(one, two)),
-        }
-        if special == Special::UniqueBy {
-            keyed.dedup_by(|(one, _), (two, _)| order(one, two).is_eq());
-        }
-        if special != Special::GroupBy {
-            return Value::of_items(keyed.into_iter().map(|(_, item)| item).collect());
-        }
-        let mut groups: Vec<(Value, Vec<Value>)> = Vec::new();
-        for (key, item) in keyed {
-            match groups.last_mut() {
-                Some((known, group)) if order(known, &key).is_eq() => group.push(item),
-                _ => {
-                    meter.build(ITEM)?;
-                    groups.push((key, vec![item]));
-                }
-            }
-        }
-        let groups = groups.into_iter().map(|(_, group)| Value::of_items(group)).collect::<Step<Vec<_>>>()?;
-        Value::list(meter, groups)
-    }
 }
 
 /// The state of a fold, `null` where the last step had no output.
@@ -885,10 +462,6 @@ fn until(label: u64, ended: Step) -> Step {
         Err(Stop::Break(to)) if to == label => Ok(()),
         ended => ended,
     }
-}
-
-fn unbound() -> Stop {
-    Stop::raise("a name is not bound")
 }
 
 /// What is inside of an item, one after the other.

@@ -39,7 +39,8 @@ fn programs_say_what_jq_says() {
         let [program, input, expected @ ..] = lines.as_slice() else { continue };
         let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).map(|value| value.to_string()).ok();
         let said = outputs(program, input);
-        let is_same = said.len() == expected.len() && said.iter().zip(expected).all(|(one, two)| json(one) == json(two));
+        let is_same =
+            said.len() == expected.len() && said.iter().zip(expected).all(|(one, two)| json(one) == json(two));
         if !is_same {
             wrong.push(format!("{program} of {input}: {said:?}, not {expected:?}"));
         }
