@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
+use quorate_communication::message_queue::QueueError;
 use quorate_data::{
     materialized_view::ViewError,
     store::{OpenError, Store, StoreError, sqlite},
@@ -22,7 +23,7 @@ use crate::{
         connection::{Open, TICK, Verdict, Watched},
         limits, sending,
     },
-    verbs::{Breakers, DurableSubscriptions, Idempotency, OnceError, ViewCare},
+    verbs::{Breakers, DurableSubscriptions, Idempotency, MessageQueues, OnceError, ViewCare},
     view_folder,
 };
 
@@ -57,6 +58,9 @@ pub enum ServeError {
     /// The tables of the durable subscriptions cannot be made.
     #[error("the tables of the durable subscriptions cannot be made")]
     Subscriptions(#[source] SubscriptionError),
+    /// The tables of the message queues cannot be made, or what they hold cannot be read.
+    #[error("the message queues cannot be opened")]
+    Queues(#[source] QueueError),
     /// The tables of the views cannot be made.
     #[error("the tables of the views cannot be made")]
     Views(#[source] ViewError),
@@ -110,9 +114,11 @@ impl Server {
         let store = sqlite::open(&env, config.store()).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
+        let queues = MessageQueues::open(&store).await.map_err(ServeError::Queues)?;
         let views = ViewCare::open(&store, config.queries.clone()).await.map_err(ServeError::Views)?;
         let http = env.scope("http");
-        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, subscriptions, views));
+        let surface =
+            Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, (subscriptions, queues), views));
         Ok(Self { listener, address, surface, http, store })
     }
 
@@ -167,7 +173,7 @@ async fn accept(listener: &dyn Listener, surface: &Surface) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((mut io, _)) => match node.connections.open(node.env.mono()) {
+            Ok((mut io, from)) => match node.connections.open(node.env.mono(), from.ip()) {
                 Some(open) => {
                     node.env.tasks().spawn("connection", drive(io, open, surface.clone(), builder.clone()));
                 }

@@ -15,6 +15,7 @@ use super::{
 mod breakers;
 mod erasure;
 mod event_schemas;
+mod queues;
 mod retention;
 mod schemas;
 mod subscriptions;
@@ -41,6 +42,7 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
@@ -52,6 +54,7 @@ fn build() -> Value {
             paths(),
             retention::paths(),
             subscriptions::paths(),
+            queues::paths(),
             event_schemas::paths(),
             erasure::paths(),
             views::paths(),
@@ -62,6 +65,7 @@ fn build() -> Value {
                 schemas::schemas(),
                 retention::schemas(),
                 subscriptions::schemas(),
+                queues::schemas(),
                 event_schemas::schemas(),
                 erasure::schemas(),
                 views::schemas(),
@@ -235,6 +239,7 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "queue": one("path", "name", "The queue's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),

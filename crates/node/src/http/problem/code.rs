@@ -64,6 +64,8 @@ codes! {
     RowNotFound = "row-not-found", NOT_FOUND, "View has no row with this key";
     BreakerNotFound = "breaker-not-found", NOT_FOUND, "Circuit breaker does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
+    QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
+    DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
     EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method does not apply here";
@@ -81,6 +83,8 @@ codes! {
     SchemaIncompatible = "schema-incompatible", CONFLICT, "Schema breaks an earlier one";
     TooManySchemas = "too-many-schemas", CONFLICT, "There are as many schemas as a store keeps";
     TooManySubscriptions = "too-many-subscriptions", CONFLICT, "There are as many subscriptions as a store keeps";
+    TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
+    QueueFull = "queue-full", CONFLICT, "Queue is full";
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";
     ParkedFull = "parked-full", CONFLICT, "Too many events are parked";
@@ -105,6 +109,7 @@ codes! {
     KeyReused = "key-reused", UNPROCESSABLE_ENTITY, "Idempotency key was used for another request";
     ViewUnexplained = "view-unexplained", UNPROCESSABLE_ENTITY, "Row cannot be explained within the limits";
     QueryStopped = "query-stopped", UNPROCESSABLE_ENTITY, "Query takes more than it may";
+    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "One client asks for too much at once";
     OutcomeUnknown = "outcome-unknown", INTERNAL_SERVER_ERROR, "It may or may not have happened";
     StoreCorrupt = "store-corrupt", INTERNAL_SERVER_ERROR, "Stored bytes are damaged";
     KeyMissing = "key-missing", INTERNAL_SERVER_ERROR, "Key of a data subject is not there";
