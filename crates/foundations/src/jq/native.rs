@@ -341,16 +341,15 @@ pub(super) fn add(meter: &mut Meter, one: Value, two: Value) -> Step<Value> {
             Ok(Value::Text(format!("{one}{two}").into()))
         }
         (Value::List(mut one), Value::List(two)) => {
-            List::deepen(&mut one, Value::List(two.clone()).nesting().saturating_sub(1))?;
             List::change(&mut one, meter, |items, meter| {
                 meter.look(two.items.len() * ITEM)?;
                 items.extend(two.items.iter().cloned());
                 Ok(())
             })?;
+            List::deepen(&mut one, two.inside())?;
             Ok(Value::List(one))
         }
         (Value::Object(mut one), Value::Object(two)) => {
-            Object::deepen(&mut one, Value::Object(two.clone()).nesting().saturating_sub(1))?;
             Object::change(&mut one, meter, |members, meter| {
                 for (name, value) in &two.members {
                     meter.step(1)?;
@@ -358,6 +357,7 @@ pub(super) fn add(meter: &mut Meter, one: Value, two: Value) -> Step<Value> {
                 }
                 Ok(())
             })?;
+            Object::deepen(&mut one, two.inside())?;
             Ok(Value::Object(one))
         }
         (one, two) => Err(unlike(&one, &two, "added")),
@@ -420,8 +420,7 @@ fn merge(meter: &mut Meter, mut one: Arc<Object>, two: &Object) -> Step<Value> {
             (Some(own), Value::Object(other)) => merge(meter, own, other)?,
             (_, value) => value.clone(),
         };
-        Object::deepen(&mut one, merged.nesting())?;
-        Object::change(&mut one, meter, |members, _| Ok(drop(members.insert(name.clone(), merged))))?;
+        Object::put(&mut one, meter, name, merged)?;
     }
     Ok(Value::Object(one))
 }

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// The farthest index that a list is filled up to.
-const FARTHEST: usize = 1 << 20;
+const FARTHEST: usize = 100_000;
 
 /// The way from a program's input down to a value, longest first.
 #[derive(Clone, Debug, Default)]
@@ -205,8 +205,7 @@ pub(super) fn update(meter: &mut Meter, value: Value, path: &[Value], change: Ch
                 Ok(members.get_mut(name).map(std::mem::take).unwrap_or_default())
             })?;
             let inside = update(meter, inside, rest, change)?;
-            Object::deepen(&mut object, inside.nesting())?;
-            Object::change(&mut object, meter, |members, _| Ok(drop(members.insert(name.clone(), inside))))?;
+            Object::put(&mut object, meter, name, inside)?;
             Ok(Value::Object(object))
         }
         (value @ (Value::Null | Value::List(_)), Value::Number(_)) => {
@@ -226,8 +225,7 @@ pub(super) fn update(meter: &mut Meter, value: Value, path: &[Value], change: Ch
                 Ok(std::mem::take(&mut items[at]))
             })?;
             let inside = update(meter, inside, rest, change)?;
-            List::deepen(&mut list, inside.nesting())?;
-            List::change(&mut list, meter, |items, _| Ok(drop(std::mem::replace(&mut items[at], inside))))?;
+            List::put(&mut list, meter, at, inside)?;
             Ok(Value::List(list))
         }
         (value @ (Value::Null | Value::List(_)), Value::Object(_)) => {
@@ -242,8 +240,11 @@ pub(super) fn update(meter: &mut Meter, value: Value, path: &[Value], change: Ch
             };
             let range = range(list.items.len(), &from, &to)?;
             meter.build(new.items.len() * super::value::ITEM)?;
-            List::deepen(&mut list, Value::List(new.clone()).nesting().saturating_sub(1))?;
-            List::change(&mut list, meter, |items, _| Ok(drop(items.splice(range, new.items.iter().cloned()))))?;
+            List::change(&mut list, meter, |items, _| {
+                items.splice(range, new.items.iter().cloned());
+                Ok(())
+            })?;
+            List::deepen(&mut list, new.inside())?;
             Ok(Value::List(list))
         }
         (value, key) => Err(unlike(&value, key)),
@@ -279,7 +280,7 @@ fn delete_one(meter: &mut Meter, value: Value, path: &[Value]) -> Step<Value> {
             })?;
             if let Some(inside) = found {
                 let inside = delete_one(meter, inside, rest)?;
-                Object::change(&mut object, meter, |members, _| Ok(drop(members.insert(name.clone(), inside))))?;
+                Object::put(&mut object, meter, name, inside)?;
             }
             Ok(Value::Object(object))
         }
@@ -296,7 +297,7 @@ fn delete_one(meter: &mut Meter, value: Value, path: &[Value]) -> Step<Value> {
             })?;
             if let Some(inside) = found {
                 let inside = delete_one(meter, inside, rest)?;
-                List::change(&mut list, meter, |items, _| Ok(drop(std::mem::replace(&mut items[at], inside))))?;
+                List::put(&mut list, meter, at, inside)?;
             }
             Ok(Value::List(list))
         }
@@ -305,7 +306,10 @@ fn delete_one(meter: &mut Meter, value: Value, path: &[Value]) -> Step<Value> {
             let range = range(list.items.len(), &from, &to)?;
             if rest.is_empty() {
                 meter.look((list.items.len() - range.start) * super::value::ITEM)?;
-                List::change(&mut list, meter, |items, _| Ok(drop(items.drain(range))))?;
+                List::change(&mut list, meter, |items, _| {
+                    items.drain(range);
+                    Ok(())
+                })?;
                 return Ok(Value::List(list));
             }
             update(meter, Value::List(list), std::slice::from_ref(key), &mut |meter, part| {

@@ -287,6 +287,11 @@ pub(super) fn paid(one: &Value, two: &Value) -> Ordering {
 pub struct TooDeep;
 
 impl List {
+    /// How deep its items are nested.
+    pub(super) fn inside(&self) -> u16 {
+        self.depth.saturating_sub(1)
+    }
+
     /// Its items.
     pub fn items(&self) -> &[Value] {
         &self.items
@@ -308,7 +313,17 @@ impl List {
         Ok(given)
     }
 
-    /// Takes `value` into account, which became an item.
+    /// Puts a value in the place of an item.
+    pub(super) fn put(list: &mut Arc<Self>, meter: &mut Meter, at: usize, value: Value) -> Step {
+        let nesting = value.nesting();
+        Self::change(list, meter, |items, _| {
+            items[at] = value;
+            Ok(())
+        })?;
+        Self::deepen(list, nesting)
+    }
+
+    /// Takes a value into account that became an item, by its nesting. The list was just changed: nobody else has it.
     pub(super) fn deepen(list: &mut Arc<Self>, value: u16) -> Step {
         let own = Arc::make_mut(list);
         own.depth = own.depth.max(deeper(std::iter::once(value))?);
@@ -317,6 +332,11 @@ impl List {
 }
 
 impl Object {
+    /// How deep its members are nested.
+    pub(super) fn inside(&self) -> u16 {
+        self.depth.saturating_sub(1)
+    }
+
     /// Its members, in the order of their names.
     pub fn members(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.members.iter().map(|(name, value)| (&**name, value))
@@ -338,6 +358,17 @@ impl Object {
         Ok(given)
     }
 
+    /// Puts a value in the place of a member.
+    pub(super) fn put(object: &mut Arc<Self>, meter: &mut Meter, name: &Arc<str>, value: Value) -> Step {
+        let nesting = value.nesting();
+        Self::change(object, meter, |members, _| {
+            members.insert(name.clone(), value);
+            Ok(())
+        })?;
+        Self::deepen(object, nesting)
+    }
+
+    /// As [`List::deepen`].
     pub(super) fn deepen(object: &mut Arc<Self>, value: u16) -> Step {
         let own = Arc::make_mut(object);
         own.depth = own.depth.max(deeper(std::iter::once(value))?);
