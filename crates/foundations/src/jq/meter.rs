@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use regex::Regex;
+use regex_syntax::hir::{Hir, HirKind};
 
 use super::{Failed, Limits, value::Value};
 
@@ -46,7 +47,7 @@ pub(super) struct Meter {
     bytes: usize,
     depth: u32,
     labels: u64,
-    regexes: BTreeMap<(Arc<str>, bool), Regex>,
+    regexes: BTreeMap<String, Arc<Searched>>,
 }
 
 impl Meter {
@@ -96,19 +97,25 @@ impl Meter {
         self.labels
     }
 
-    /// A regular expression that is read once in a run. `extended`: blanks in it mean nothing.
-    pub(super) fn regex(&mut self, text: &Arc<str>, flags: RegexFlags) -> Step<Regex> {
-        let key = (Arc::from(format!("{flags:?}{text}")), flags.extended);
+    /// A regular expression, which is read once in a run.
+    pub(super) fn regex(&mut self, text: &str, flags: RegexFlags) -> Step<Arc<Searched>> {
+        let key = format!("{flags:?} {text}");
         if let Some(known) = self.regexes.get(&key) {
             return Ok(known.clone());
         }
         self.step(REGEX_STEPS + text.len() as u64)?;
-        let regex = read(text, flags).map_err(Stop::raise)?;
+        let regex = Arc::new(read(text, flags).map_err(Stop::raise)?);
         if self.regexes.len() == REGEXES {
             self.regexes.clear();
         }
         self.regexes.insert(key, regex.clone());
         Ok(regex)
+    }
+
+    /// A search read `taken` bytes up to where it ended, and may have looked at all of what was `left` behind.
+    pub(super) fn search(&mut self, regex: &Searched, taken: usize, left: usize) -> Step {
+        self.step(1)?;
+        self.step((taken / 16 + left / 128) as u64 * regex.weight)
     }
 }
 
@@ -120,22 +127,55 @@ pub(super) struct RegexFlags {
     pub(super) dot_matches_newline: bool,
 }
 
+/// A regular expression with what a byte of a search with it may cost.
+pub(super) struct Searched {
+    pub(super) regex: Regex,
+    weight: u64,
+}
+
 /// Reads a regular expression.
 ///
 /// # Errors
 /// Why it is none, in a line.
-pub(super) fn read(text: &str, flags: RegexFlags) -> Result<Regex, String> {
-    let built = regex::RegexBuilder::new(text)
+pub(super) fn read(text: &str, flags: RegexFlags) -> Result<Searched, String> {
+    let wrong = |cause: &dyn std::fmt::Display| {
+        let cause = cause.to_string();
+        let why = cause.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        format!("`{text}` is no regular expression: {why}")
+    };
+    let parsed = regex_syntax::ParserBuilder::new()
+        .case_insensitive(flags.ignore_case)
+        .ignore_whitespace(flags.extended)
+        .dot_matches_new_line(flags.dot_matches_newline)
+        .nest_limit(50)
+        .build()
+        .parse(text);
+    let parsed = parsed.map_err(|cause| wrong(&cause))?;
+    let regex = regex::RegexBuilder::new(text)
         .case_insensitive(flags.ignore_case)
         .ignore_whitespace(flags.extended)
         .dot_matches_new_line(flags.dot_matches_newline)
         .size_limit(REGEX_BYTES)
         .dfa_size_limit(REGEX_BYTES)
         .nest_limit(50)
-        .build();
-    built.map_err(|cause| {
-        let cause = cause.to_string();
-        let why = cause.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        format!("`{text}` is no regular expression: {why}")
-    })
+        .build()
+        .map_err(|cause| wrong(&cause))?;
+    Ok(Searched { regex, weight: 1 + states(&parsed) / 8 })
+}
+
+/// About how many states an expression's automaton has: where nothing quicker fits, a search tries all of them at each byte.
+fn states(parsed: &Hir) -> u64 {
+    match parsed.kind() {
+        HirKind::Empty | HirKind::Look(_) => 1,
+        HirKind::Literal(literal) => literal.0.len() as u64,
+        HirKind::Class(_) => 2,
+        HirKind::Repetition(repeated) => {
+            let times = u64::from(repeated.max.unwrap_or(repeated.min + 1).max(1));
+            states(&repeated.sub).saturating_mul(times)
+        }
+        HirKind::Capture(group) => states(&group.sub),
+        HirKind::Concat(all) | HirKind::Alternation(all) => {
+            all.iter().map(states).fold(0_u64, |sum, more| sum.saturating_add(more))
+        }
+    }
 }

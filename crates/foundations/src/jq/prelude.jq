@@ -60,16 +60,13 @@ def capture(re): capture(re; null);
 def capture(re; flags): match(re; flags) | captured;
 def scan(re): scan(re; null);
 def scan(re; $flags): match(re; "g" + $flags) | if (.captures | length) > 0 then [.captures[].string] else .string end;
-def split($re; $flags): . as $in
-  | reduce find_matches($re; "g" + $flags)[] as $m ([0, []];
-      .[1] += [$in[.[0]:$m.offset]] | .[0] = $m.offset + $m.length)
-  | .[1] + [$in[.[0]:]];
+def split($re; $flags): [cut_matches($re; "g" + $flags)[] | strings];
 def splits($re): splits($re; null);
 def splits($re; $flags): split($re; $flags) | .[];
 def sub($re; f): sub($re; f; null);
-def sub($re; f; $flags): . as $in
-  | reduce find_matches($re; $flags)[] as $m ([0, ""];
-      .[1] += $in[.[0]:$m.offset] + ($m | captured | f) | .[0] = $m.offset + $m.length)
-  | .[1] + $in[.[0]:];
+def sub($re; f; $flags):
+  [cut_matches($re; $flags)[] | if type == "string" then .
+    else captured | f | if type == "string" then . else error("what replaces a match is a string") end end]
+  | join("");
 def gsub($re; f): sub($re; f; "g");
 def gsub($re; f; $flags): sub($re; f; "g" + $flags);

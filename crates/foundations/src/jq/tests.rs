@@ -118,7 +118,7 @@ fn errors_say_what_did_not_fit() {
 }
 
 /// Programs that would run forever, or take everything, in other jqs.
-const HOSTILE: [&str; 33] = [
+const HOSTILE: [&str; 35] = [
     "def f: f; f",
     "def f: f, f; f",
     "def f: 1 + f; f",
@@ -148,6 +148,8 @@ const HOSTILE: [&str; 33] = [
     "[[range(100)], [range(100)], [range(100)], [range(100)]] | [combinations]",
     "[range(1e5) | tostring] | join(\",\") | gsub(\"(?<x>.)\"; .x + .x) | length",
     "(\"a\" * 1e6) as $x | [range(1e6) | $x | test(\"(a|a)*b\")]",
+    "(\"a\" * 1e5) as $x | [$x | match(\"a.*z|a\"; \"g\")] | length",
+    "(\"ab\" * 1e5) as $x | [range(1e6) | $x | test(\"(a|b)*a(a|b){40}c\")]",
     "[limit(1e9; repeat(1))]",
     "null | path(repeat(.a))",
     "def f: reduce .[] as $x (.; f); [[1]] | f",
@@ -171,6 +173,13 @@ fn hostile_programs_end_and_always_for_the_same_reason() {
     assert_eq!(run("try last(repeat(1)) catch 2", "0"), Err(Failed::TooManySteps { limit: 1_000_000 }));
     assert_eq!(run("def f: 1 + f; try f catch 2", "0"), Err(Failed::TooDeep { limit: 4_000 }));
     assert_eq!(run("try (\"x\" * 1e9) catch 2", "0"), Err(Failed::TooLarge { limit: 64 << 20 }));
+}
+
+#[test]
+fn searching_a_text_costs_by_what_is_read() {
+    let text = format!("\"{}\"", "word and  another,\\n".repeat(800));
+    assert_eq!(outputs(r#"gsub("\\s+"; " ") | length"#, &text), ["14400"]);
+    assert_eq!(outputs(r#"[scan("[a-z]+")] | length"#, &text), ["2400"]);
 }
 
 #[test]

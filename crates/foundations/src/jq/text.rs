@@ -1,6 +1,6 @@
 //! Functions of texts: splitting, searching, escaping.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{fmt::Write as _, ops::Range, sync::Arc};
 
 use base64::Engine as _;
 
@@ -26,7 +26,11 @@ pub(super) fn native(name: &str, arguments: usize) -> Option<Native> {
         ("explode", 0) => explode,
         ("implode", 0) => implode,
         ("split", 1) => |meter, value, args| split(meter, &as_text(&value)?, &as_text(&args[0])?),
-        ("find_matches", 2) => find_matches,
+        ("find_matches", 2) => |meter, value, args| {
+            let found = search(meter, &as_text(&value)?, args)?;
+            Value::list(meter, found.into_iter().map(|(_, found)| found).collect())
+        },
+        ("cut_matches", 2) => cut_matches,
         ("fromdateiso8601", 0) => |_, value, _| date::from_text(&as_text(&value)?),
         ("todateiso8601", 0) => |_, value, _| date::to_text(&value),
         ("@text", 0) => to_string,
@@ -124,9 +128,21 @@ pub(super) fn split(meter: &mut Meter, text: &Arc<str>, separator: &Arc<str>) ->
     Value::list(meter, parts)
 }
 
-/// All matches of a regular expression, as `match` gives them: offsets and lengths in characters.
-fn find_matches(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> {
+/// What lies between the matches of a regular expression, as texts, and the matches themselves, in order.
+fn cut_matches(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> {
     let text = as_text(&value)?;
+    let (mut pieces, mut from) = (Vec::new(), 0);
+    for (range, found) in search(meter, &text, args)? {
+        pieces.push(Value::written(meter, &text[from..range.start])?);
+        pieces.push(found);
+        from = range.end;
+    }
+    pieces.push(Value::written(meter, &text[from..])?);
+    Value::list(meter, pieces)
+}
+
+/// All matches of a regular expression with where they stand, as `match` gives them: offsets and lengths in characters.
+fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usize>, Value)>> {
     let (pattern, flags) = match &args[0] {
         Value::List(both) => {
             let both = items(Value::List(both.clone()))?;
@@ -150,33 +166,34 @@ fn find_matches(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> 
             _ => return Err(Stop::raise(format!("{flag:?} is no flag of regular expressions; g, i, n, s, x are"))),
         }
     }
-    let regex = meter.regex(&as_text(&pattern)?, how)?;
+    let searched = meter.regex(&as_text(&pattern)?, how)?;
     let mut found = Vec::new();
     // Offsets are counted in characters, from the match before.
     let (mut bytes, mut characters) = (0, 0);
     let mut at = 0;
     while at <= text.len() {
-        // A search takes time in proportion to what it reads, and to the size of the expression.
-        meter.step(1)?;
-        meter.look((text.len() - at) * (1 + pattern_size(&pattern)))?;
-        let Some(captures) = regex.captures_at(&text, at) else { break };
+        let captures = searched.regex.captures_at(text, at);
+        let end = captures.as_ref().and_then(|captures| captures.get(0)).map_or(text.len(), |whole| whole.end());
+        meter.search(&searched, end - at, text.len() - end)?;
+        let Some(captures) = captures else { break };
         let whole = captures.get(0).map_or(at..at, |whole| whole.range());
         if !(skips_empty && whole.is_empty()) {
             characters += text[bytes..whole.start].chars().count();
             bytes = whole.start;
             let mut groups = Vec::new();
-            for (group, name) in captures.iter().zip(regex.capture_names()).skip(1) {
+            for (group, name) in captures.iter().zip(searched.regex.capture_names()).skip(1) {
                 let said = group.map(|group| group.range());
-                let offset = said.as_ref().map(|range| characters_between(&text, bytes, range.start));
+                let offset = said.as_ref().map(|range| characters_between(text, bytes, range.start));
                 let offset = offset.map(|offset| i64::try_from(characters).unwrap_or(i64::MAX) + offset);
-                let piece = piece(meter, &text, said, offset)?;
+                let piece = piece(meter, text, said, offset)?;
                 let name = name.map_or(Value::Null, Value::text);
                 groups.push(object(meter, piece.into_iter().chain([(Arc::from("name"), name)]).collect())?);
             }
             let offset = i64::try_from(characters).unwrap_or(i64::MAX);
-            let piece = piece(meter, &text, Some(whole.clone()), Some(offset))?;
+            let piece = piece(meter, text, Some(whole.clone()), Some(offset))?;
             let groups = Value::list(meter, groups)?;
-            found.push(object(meter, piece.into_iter().chain([(Arc::from("captures"), groups)]).collect())?);
+            let match_ = object(meter, piece.into_iter().chain([(Arc::from("captures"), groups)]).collect())?;
+            found.push((whole.clone(), match_));
         }
         if !is_global {
             break;
@@ -184,19 +201,11 @@ fn find_matches(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> 
         let next = text[whole.end..].chars().next().map_or(1, char::len_utf8);
         at = if whole.is_empty() { whole.end + next } else { whole.end };
     }
-    Value::list(meter, found)
-}
-
-/// By how much a longer expression makes a search longer, at most.
-fn pattern_size(pattern: &Value) -> usize {
-    match pattern {
-        Value::Text(text) => text.len() / 4,
-        _ => 0,
-    }
+    Ok(found)
 }
 
 fn characters_between(text: &str, from: usize, to: usize) -> i64 {
-    let count = |range: std::ops::Range<usize>| i64::try_from(text[range].chars().count()).unwrap_or(i64::MAX);
+    let count = |range: Range<usize>| i64::try_from(text[range].chars().count()).unwrap_or(i64::MAX);
     if from <= to { count(from..to) } else { -count(to..from) }
 }
 
@@ -204,7 +213,7 @@ fn characters_between(text: &str, from: usize, to: usize) -> i64 {
 fn piece(
     meter: &mut Meter,
     text: &str,
-    range: Option<std::ops::Range<usize>>,
+    range: Option<Range<usize>>,
     offset: Option<i64>,
 ) -> Step<[(Arc<str>, Value); 3]> {
     let said = range.map(|range| &text[range]);

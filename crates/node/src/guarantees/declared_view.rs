@@ -42,6 +42,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[test(DECLARED, "a_version_keeps_its_meaning_and_another_one_is_built_beside_it")],
     ),
     row(
+        Visibility,
+        "declare a view",
+        Library,
+        "a name that was deleted and declared anew shows nothing of what it was, also to those who knew it",
+        &[
+            test(DECLARED, "a_name_that_others_deleted_and_declared_anew_shows_nothing_of_what_it_was"),
+            test(DECLARED, "a_view_that_was_deleted_and_declared_anew_between_restarts_begins_from_nothing"),
+        ],
+    ),
+    row(
         Atomicity,
         "declared view",
         Library,

@@ -160,6 +160,99 @@ async fn what_another_declared_goes_on_once_it_has_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_others_deleted_and_declared_anew_shows_nothing_of_what_it_was() {
+    for inline in [false, true] {
+        let mode = |text: &str| {
+            if inline { text.replace("on-poison = \"park\"", "mode = \"inline\"") } else { text.to_owned() }
+        };
+        let world = World::new();
+        let store = world.open().await;
+        let (here, there) = (Views::open(&store).await.unwrap(), Views::open(&store).await.unwrap());
+        assert!(here.start_declared().await.unwrap().is_empty());
+        let declared = here.declare(read(&mode(ORDERS)).unwrap()).await.unwrap();
+        ordered(&store, "order-1", BY_ADA).await;
+        let view = here.get(&declared.view).await.unwrap();
+        let orders = "SELECT orders FROM {customer}";
+        assert_eq!(rows(&view, &store, orders).await, [vec![1_i64.into()]]);
+
+        // Another meaning under the same name and version, and not all of the columns.
+        let anew = mode(ORDERS)
+            .replace("customer.orders + 1", "customer.orders + 10")
+            .replace("(:name, 1, :eur", "(:name, 5, :eur");
+        let anew = anew
+            .replace("orders = 1, eur", "orders = 5, eur")
+            .replace("eur = \"decimal(2)\"", "eur = \"decimal(3)\"")
+            .replace("\"12.50\"", "\"12.500\"");
+        there.delete(&declared.view).await.unwrap();
+        assert!(matches!(here.get(&declared.view).await, Err(ViewError::NotFound { .. })));
+        ordered(&store, "order-2", BY_ADA).await;
+        assert!(there.declare(read(&anew).unwrap()).await.unwrap().new);
+        ordered(&store, "order-3", BY_ADA).await;
+
+        let view = here.get(&declared.view).await.unwrap();
+        view.until(2, |build| build.live).await;
+        assert_eq!(
+            rows(&view, &store, orders).await,
+            [vec![25_i64.into()]],
+            "it is made of all events, by what it says now"
+        );
+        let of_build: Vec<u32> = view.describe().await.unwrap().builds.iter().map(|build| build.build.get()).collect();
+        assert_eq!(of_build, [2]);
+        let asked = Asked { table: "customer".to_owned(), key: vec!["Ada".to_owned()] };
+        let explained = here.explain(&declared.view, &asked).await.unwrap();
+        assert_eq!(explained.row.unwrap()["eur"], "3.300", "types are those of now");
+        assert_eq!((explained.build.get(), explained.total), (2, 3));
+        assert_eq!(here.document(&declared.view, None).await.unwrap().text, anew);
+        assert!(matches!(here.declare(read(&mode(ORDERS)).unwrap()).await, Err(ViewError::FoldChanged { .. })));
+
+        let again = here.rebuild(&declared.view, super::super::Switch::WhenCaughtUp).await.unwrap();
+        view.until(again.get(), |build| build.live).await;
+        assert_eq!(rows(&view, &store, orders).await, [vec![25_i64.into()]]);
+        assert!(view.audit(again).await.unwrap().is_whole());
+
+        // Deleted and declared again as it was: a build of its own, and nothing of the one before.
+        there.delete(&declared.view).await.unwrap();
+        assert!(here.declare(read(&anew).unwrap()).await.unwrap().new);
+        let view = here.get(&declared.view).await.unwrap();
+        view.until(4, |build| build.live).await;
+        assert_eq!(rows(&view, &store, orders).await, [vec![25_i64.into()]]);
+        here.shut_down().await;
+        there.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_was_deleted_and_declared_anew_between_restarts_begins_from_nothing() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let declared = views.declare(orders()).await.unwrap();
+    let poison = NewEvent::new("p", "/shop", "ordered");
+    append(&store, "order-1", poison).await;
+    ordered(&store, "order-2", BY_ADA).await;
+    let view = views.get(&declared.view).await.unwrap();
+    view.wait(store.token(), LONG).await.unwrap();
+    assert_eq!(views.parked(&declared.view, Build::new(1), Default::default(), 10).await.unwrap().len(), 1);
+    views.delete(&declared.view).await.unwrap();
+    views.shut_down().await;
+    store.close().await.unwrap();
+
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    assert!(views.start_declared().await.unwrap().is_empty());
+    assert!(views.list().await.unwrap().is_empty());
+    let anew = ORDERS.replace("type = \"ship*\"", "type = \"sent\"").replace("type = \"shipped\"", "type = \"sent\"");
+    assert!(views.declare(read(&anew).unwrap()).await.unwrap().new);
+    let view = views.get(&declared.view).await.unwrap();
+    view.until(2, |build| build.live).await;
+    let described = view.describe().await.unwrap();
+    let [build] = described.builds.as_slice() else { panic!("{described:?}") };
+    assert_eq!((build.build.get(), build.shards[0].applied, build.shards[0].parked), (2, 1, 1));
+    assert_eq!(views.declared_versions(&declared.view).await.unwrap(), [1]);
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_keeps_its_meaning_and_another_one_is_built_beside_it() {
     let world = World::new();
     let store = world.open().await;
