@@ -21,6 +21,7 @@ use serde_json::Value as Json;
 
 const LOANS: &str = include_str!("../views/loans.toml");
 const WORK: &str = include_str!("../views/work.toml");
+const BASKETS: &str = include_str!("../views/baskets.toml");
 /// How much of the real log a test takes.
 const SLICE: usize = 12_000;
 const LONG: Duration = Duration::from_secs(120);
@@ -174,6 +175,30 @@ async fn declared_loan_views_agree_with_a_direct_count() {
     for (view, build) in [(&loans, 3), (&work, 2)] {
         assert!(view.audit(Build::new(build)).await.unwrap().is_whole());
     }
+    views.shut_down().await;
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_view_with_a_program_makes_a_row_of_each_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("baskets.db"))).await.unwrap();
+    let views = Views::open(&store).await.unwrap();
+    let baskets = declare(&views, BASKETS).await;
+    let data = r#"{"shops": {"tea": [{"sku": "green", "pieces": 2, "each": 0.10}], "books": [{"sku": "b", "pieces": 1, "each": 19.99}]}}"#;
+    for stream in ["basket-1", "basket-2", "basket-1"] {
+        let event = NewEvent::new(store.event_id(), "/shop", "basket.filled").json(data.to_owned());
+        store.append(AppendBatch::to(stream.parse().unwrap(), ExpectedVersion::Any, vec![event])).await.unwrap();
+    }
+    baskets.wait(store.token(), LONG).await.unwrap();
+    let cents = read(&baskets, "SELECT basket || ' ' || sku, eur FROM {piece}").await;
+    let expected = [
+        ("basket-1 books/b", 3998),
+        ("basket-1 tea/green", 40),
+        ("basket-2 books/b", 1999),
+        ("basket-2 tea/green", 20),
+    ];
+    assert_eq!(pairs(&cents), expected.map(|(piece, cents)| (piece.to_owned(), cents)).into());
     views.shut_down().await;
     store.close().await.unwrap();
 }

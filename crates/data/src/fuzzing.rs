@@ -4,12 +4,14 @@
 
 use bytes::Bytes;
 use quorate_foundations::{
+    jq::{Limits, Program, Value},
     name::Name,
     trace::{TraceContext, TraceParent},
 };
 
 use crate::{
     event::{Position, Recorded},
+    materialized_view::declared::{Document, Format},
     schema,
     store::{Token, archive::ArchiveReader, erasure::Ledger, sqlite},
     subscription::Lease,
@@ -95,6 +97,35 @@ pub fn schema(bytes: &[u8]) -> bool {
     let Ok(schema) = schema::Schema::parse(&value, &schema::Limits::default()) else { return false };
     assert_eq!(schema.as_json(), &value, "a schema is kept as it was given");
     true
+}
+
+/// A jq program, which ends on a small input within small limits, twice alike.
+pub fn program(bytes: &[u8]) -> bool {
+    let Some(text) = text(bytes) else { return false };
+    let program = match Program::compile(text) {
+        Ok(program) => program,
+        Err(fault) => {
+            assert!(text.is_char_boundary(fault.at), "a fault has its place");
+            return false;
+        }
+    };
+    let limits = Limits { steps: 20_000, bytes: 1 << 20, depth: 1_000, outputs: 100 };
+    let input = Value::read(r#"{"a": [1, 2.50, "\u00e9 x", null, true], "b": {"a": {"c": []}}}"#).unwrap_or_default();
+    let first = program.run(input.clone(), limits);
+    assert_eq!(program.run(input, limits), first, "a program always gives the same");
+    true
+}
+
+/// The document of a view.
+pub fn view(bytes: &[u8]) -> bool {
+    let Some(text) = text(bytes) else { return false };
+    match Document::read(text, Format::Toml) {
+        Ok(_) => true,
+        Err(faults) => {
+            assert!(!faults.list.is_empty(), "what is refused is explained");
+            false
+        }
+    }
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -4,6 +4,7 @@
 //! Nothing here performs I/O, reads a clock, rolls dice or needs an async runtime; `cargo xtask check` enforces it.
 
 pub mod document;
+pub mod jq;
 pub mod machine;
 pub mod name;
 pub mod ordering;

@@ -12,7 +12,7 @@ use crate::{config::Layers, http::cloud_events};
 pub type Target = fn(&[u8]) -> bool;
 
 /// Every target, by the name of its corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("archive", data::archive),
     ("block", data::block),
     ("cloud_event", cloud_event),
@@ -22,11 +22,13 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("lease", data::lease),
     ("ledger", data::ledger),
     ("name", data::name),
+    ("program", data::program),
     ("run", data::run),
     ("schema", data::schema),
     ("settings", settings),
     ("token", data::token),
     ("traceparent", data::traceparent),
+    ("view", data::view),
 ];
 
 /// The most events of a batch here.

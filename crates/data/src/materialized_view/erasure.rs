@@ -109,8 +109,9 @@ impl Views {
 
     /// Has the projection forget, if it can.
     async fn forget_rows(&self, build: &BuildRow, subject: &str, hash: &str) -> Result<bool, ViewError> {
-        let code = self.shared.code().get(&(build.view.clone(), build.version)).cloned();
-        let Some(code) = code.filter(|code| code.fingerprint == build.fingerprint) else { return Ok(false) };
+        let Some(code) = self.shared.code_of(build).filter(|code| code.fingerprint == build.fingerprint) else {
+            return Ok(false);
+        };
         let namespace = Namespace::new(build.view.clone(), build.build);
         let (subject, hash): (Arc<str>, Arc<str>) = (subject.into(), hash.into());
         let done = self.shared.store.transact(move |tx| {
@@ -161,8 +162,7 @@ impl Views {
     /// Begins a build of the code that `build` has. A view without code here cannot be made anew: that is said, and the
     /// erasure is not complete.
     async fn begin_again(&self, build: &BuildRow, switch: Switch) -> Result<Build, ViewError> {
-        let code = self.shared.code().get(&(build.view.clone(), build.version)).cloned();
-        match code {
+        match self.shared.code_of(build) {
             Some(code) => self.begin(code, switch).await,
             None => self.rebuild(&build.view, switch).await,
         }

@@ -31,11 +31,18 @@ pub(super) struct Registered {
     pub(super) query: Query,
     pub(super) effects: BTreeMap<String, OnRebuild>,
     pub(super) fingerprint: Fingerprint,
+    /// Whether a document says it, which others may delete and declare anew.
+    pub(super) declared: bool,
 }
 
 impl Registered {
     /// Checks a projection, and finds its fingerprint.
-    pub(super) async fn new(store: &Store, projection: Arc<dyn Projection>, config: Config) -> Result<Self, ViewError> {
+    pub(super) async fn new(
+        store: &Store,
+        projection: Arc<dyn Projection>,
+        config: Config,
+        declared: bool,
+    ) -> Result<Self, ViewError> {
         config.check()?;
         projection.schema().check()?;
         let query = projection.query();
@@ -52,6 +59,7 @@ impl Registered {
             effects: projection.effects().iter().map(|kind| (kind.name.to_owned(), kind.on_rebuild)).collect(),
             query,
             fingerprint,
+            declared,
             config,
             projection,
         })

@@ -113,7 +113,8 @@ impl Runner {
             }
             match end {
                 End::Again | End::Wait(_) => {}
-                End::Over => return,
+                // Whoever dropped the build may not be in this process, or have views of its own.
+                End::Over => return self.shared.end(self.namespace.build()),
                 End::Fenced => {
                     self.stands(Standing::Fenced);
                     self.shared.store.env().reached("view: an owner was fenced");

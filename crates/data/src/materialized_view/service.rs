@@ -113,7 +113,7 @@ impl Views {
             let what = "keep a view in the transactions that append";
             return Err(StoreError::Unsupported { engine: engine.engine, what }.into());
         }
-        let code = Arc::new(Registered::new(&self.shared.store, projection, config).await?);
+        let code = Arc::new(Registered::new(&self.shared.store, projection, config, origin.is_some()).await?);
         let key = (code.name.clone(), code.version);
         if self.shared.code().contains_key(&key) {
             return Err(ViewError::Started { view: code.name.clone(), version: code.version });
@@ -224,7 +224,13 @@ impl Views {
     /// # Errors
     /// [`ViewError::NoCode`] where no code of the view was started in this process.
     pub async fn rebuild(&self, name: &ViewName, switch: Switch) -> Result<Build, ViewError> {
-        self.begin(self.newest(name)?, switch).await
+        let mut code = self.newest(name)?;
+        if code.declared {
+            // Somebody else may have deleted the view, and declared another one under its name.
+            self.start_known().await?;
+            code = self.newest(name)?;
+        }
+        self.begin(code, switch).await
     }
 
     /// Begins a build of `code`.
@@ -232,7 +238,12 @@ impl Views {
         let (in_tx, head) = (code.clone(), self.shared.store.head());
         let begun = self.shared.store.transact(move |tx| {
             let code = in_tx.clone();
-            Box::pin(async move { builds::begin(tx, &code, head, switch).await })
+            Box::pin(async move {
+                if code.declared {
+                    declared::is_kept(tx, &code).await?;
+                }
+                builds::begin(tx, &code, head, switch).await
+            })
         });
         let begun = begun.await.map_err(ViewError::of_transaction)?;
         self.launch(&begun, &code, Hold::None)?;
@@ -321,9 +332,7 @@ impl Views {
         if builds.is_empty() && self.declared_versions(name).await?.is_empty() {
             return Err(ViewError::NotFound { view: name.clone() });
         }
-        self.shared.code().retain(|(view, _), _| view != name);
-        self.shared.documents().retain(|(view, _), _| view != name);
-        self.shared.not_started().retain(|(view, _), _| view != name);
+        self.shared.forget(|(view, _)| view == name);
         let view = name.clone();
         let deleted = self.shared.store.transact(move |tx| {
             let view = view.clone();
@@ -382,8 +391,7 @@ impl Views {
     /// [`ViewError::StillPoison`]; what was applied before that event stays applied, it and what follows stay parked.
     pub async fn replay(&self, name: &ViewName, build: Build, key: &str) -> Result<u64, ViewError> {
         let row = self.exists(name, build).await?;
-        let code = self.shared.code().get(&(name.clone(), row.version)).cloned();
-        let code = code.filter(|code| code.fingerprint == row.fingerprint);
+        let code = self.shared.code_of(&row).filter(|code| code.fingerprint == row.fingerprint);
         let code = code.ok_or_else(|| ViewError::NoCode { view: name.clone() })?;
         let namespace = Namespace::new(name.clone(), build);
         let replayed = parked::replay(&self.shared.store, &code, &namespace, key).await;

@@ -12,7 +12,7 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::watch;
 
 use super::{
-    Build, ViewName,
+    Build, BuildRow, ViewName,
     declared::Document,
     following::Following,
     query::{Gate, TablesOfBuilds},
@@ -117,6 +117,20 @@ impl Shared {
 
     pub(super) fn running(&self) -> MutexGuard<'_, BTreeMap<Build, Arc<Local>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The code that a build was made by. What a document said before somebody else deleted its view, and declared another one
+    /// under its name, made none of the builds there are.
+    pub(super) fn code_of(&self, build: &BuildRow) -> Option<Arc<Registered>> {
+        let code = self.code().get(&(build.view.clone(), build.version)).cloned();
+        code.filter(|code| !code.declared || code.fingerprint == build.fingerprint)
+    }
+
+    /// Forgets what was started of some views: it can be started again, or something else of that name.
+    pub(super) fn forget(&self, is_gone: impl Fn(&(ViewName, u32)) -> bool) {
+        self.code().retain(|key, _| !is_gone(key));
+        self.documents().retain(|key, _| !is_gone(key));
+        self.not_started().retain(|key, _| !is_gone(key));
     }
 
     /// A build that is kept up to date in this process.

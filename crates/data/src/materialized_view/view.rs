@@ -324,8 +324,7 @@ impl View {
     }
 
     fn query_of(&self, build: &BuildRow) -> Option<Query> {
-        let code = self.shared.code();
-        code.get(&(build.view.clone(), build.version)).map(|code| code.query.clone())
+        self.shared.code_of(build).map(|code| code.query.clone())
     }
 
     /// Recounts the log, event by event and without an index, and compares with what a build says it dealt with: whether it
@@ -337,7 +336,7 @@ impl View {
         let store = &self.shared.store;
         let row = rows::build(&mut &*store, build).await?.filter(|row| row.view == self.name);
         let row = row.ok_or_else(|| ViewError::NoBuild { view: self.name.clone(), build })?;
-        let code = self.shared.code().get(&(self.name.clone(), row.version)).cloned();
+        let code = self.shared.code_of(&row);
         let code = code.ok_or_else(|| ViewError::NoCode { view: self.name.clone() })?;
         let shards = rows::shards(&mut &*store, build).await?;
         let mut counts = vec![(0_u64, 0_i64); shards.len()];

@@ -8,6 +8,8 @@ use super::{
 };
 
 const DECLARED: &str = "crates/data/src/materialized_view/declared/tests.rs";
+const BINDING: &str = "crates/data/src/materialized_view/declared/bind.rs";
+const JQ: &str = "crates/foundations/src/jq/tests.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/declared.rs";
 const COMMANDS: &str = "crates/cli/tests/cli/declared.rs";
@@ -40,11 +42,34 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[test(DECLARED, "a_version_keeps_its_meaning_and_another_one_is_built_beside_it")],
     ),
     row(
+        Visibility,
+        "declare a view",
+        Library,
+        "a name that was deleted and declared anew shows nothing of what it was, also to those who knew it",
+        &[
+            test(DECLARED, "a_name_that_others_deleted_and_declared_anew_shows_nothing_of_what_it_was"),
+            test(DECLARED, "a_view_that_was_deleted_and_declared_anew_between_restarts_begins_from_nothing"),
+        ],
+    ),
+    row(
         Atomicity,
         "declared view",
         Library,
         "an event that cannot be applied changes no row, and the record says which parameter or statement it was",
         &[test(DECLARED, "an_event_without_a_value_is_parked_with_the_parameter_it_lacks")],
+    ),
+    row(
+        Integrity,
+        "declared view with jq",
+        Library,
+        "what a program takes is counted and not timed: an event is poison on every machine or on none; numbers keep their digits",
+        &[
+            test(JQ, "hostile_programs_end_and_always_for_the_same_reason"),
+            test(JQ, "any_program_ends_within_its_limits_twice_alike"),
+            test(JQ, "numbers_keep_their_digits"),
+            test(BINDING, "each_output_of_a_program_gives_a_round_of_its_own"),
+            test(DECLARED, "a_program_that_does_not_end_is_told_of_by_the_sample_and_parks_its_event"),
+        ],
     ),
     row(
         Visibility,

@@ -145,6 +145,7 @@ pub(super) const ROWS: &[Guarantee] = &[
                 "crates/node/tests/http/view_following.rs",
                 "a_follower_that_comes_back_misses_nothing_and_is_told_nothing_twice",
             ),
+            test("crates/node/tests/http/view_following.rs", "a_follower_that_never_reads_is_let_go_and_can_come_back"),
         ],
     ),
 ];

@@ -6,8 +6,8 @@ use quorate_data::materialized_view::{Build, Switch};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Client, get},
-    node::Node,
+    client::{Client, get, post, request},
+    node::{Node, event, node_with},
     view_queries::counting,
     views::append,
 };
@@ -174,4 +174,54 @@ async fn a_silent_view_is_heard_now_and_then() {
         let chunk = browser.client.chunk().await.unwrap().unwrap();
         browser.text += std::str::from_utf8(&chunk).unwrap();
     }
+}
+
+/// A row for each stream, with all of its data.
+const LARGE: &str = r#"view = "counts"
+version = 1
+
+[tables.count]
+key = "stream"
+columns = { stream = "text", n = "integer", data = "text" }
+
+[[on]]
+bind = { stream = "$.stream", data = "$.data" }
+sql = """
+    INSERT INTO count (stream, n, data) VALUES (:stream, 1, :data)
+    ON CONFLICT (stream) DO UPDATE SET n = count.n + 1, data = excluded.data"""
+"#;
+
+/// Fills 400 rows of 60 kB each.
+async fn fill_large(client: &mut Client, turn: usize) {
+    let data = format!(r#","data":"{}""#, "x".repeat(60_000));
+    for n in 0..400 {
+        let append = post(format!("/v1/streams/s-{n}/events")).event(event(&format!("{turn}"), &data));
+        assert_eq!(client.send(append).await.status, 201);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_that_never_reads_is_let_go_and_can_come_back() {
+    let node = node_with(|config| config.http.write_timeout = std::time::Duration::from_millis(300)).await;
+    let put = request("PUT", "/v1/views/counts/document").header("content-type", "application/toml").body(LARGE);
+    assert_eq!(node.send(put).await.status, 201);
+    let mut client = node.client().await;
+    // One takes nothing of what there is, another nothing of what changes.
+    let mut early = Browser::open(&node, "", "").await;
+    early.until(0).await;
+    fill_large(&mut client, 1).await;
+    let deaf = Browser::open(&node, "", "").await;
+    let env = quorate_runtime::Env::real();
+    let gone = env.timeout(crate::client::PATIENCE, async {
+        while node.metric("quorate_http_subscribers").await > 0 || node.metric("quorate_http_connections").await > 2 {
+            env.sleep(std::time::Duration::from_millis(20)).await;
+        }
+    });
+    assert!(gone.await.is_some(), "24 MB wait for each of them, and they are still being served");
+    drop(deaf);
+
+    let mut back = early.again(&node, "").await;
+    back.until(400).await;
+    assert_eq!(back.rows.len(), 400);
+    assert!(back.rows.values().all(|n| *n == 1), "{:?}", back.rows);
 }

@@ -2,20 +2,25 @@
 
 use std::borrow::Cow;
 
+use quorate_foundations::jq::{Limits, Program};
 use serde_json::value::RawValue;
 
 use super::{
     extract::Extractor,
     kind::{Kind, as_it_is, micros},
-    path::{Attribute, Path},
+    path::{Attribute, Path, Step},
+    served::served,
 };
 use crate::{
     event::{Recorded, Scalar, Timestamp},
     store::Value,
 };
 
-/// The most items that `each` takes from one event.
+/// The most items that `each` takes from one event, and the most outputs of `jq`.
 pub(super) const MAX_ITEMS: usize = 10_000;
+/// What `jq` may take for one event. It is counted, not timed: an event is poison on every machine or on none. A view's
+/// transaction has a second by default; so many steps take some tens of milliseconds of it.
+const JQ: Limits = Limits { steps: 500_000, bytes: 32 << 20, depth: 4_000, outputs: MAX_ITEMS };
 
 /// One parameter, as the document binds it.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,8 +41,26 @@ pub(super) struct Bindings {
     list: Vec<(Binding, Source)>,
     data: Extractor,
     item: Extractor,
-    /// The number of the path in `data` whose items are taken one by one.
-    each: Option<(usize, String)>,
+    items: Items,
+}
+
+/// Where a rule's items come from: its statements run once for each.
+#[derive(Debug)]
+pub(super) enum ItemsOf {
+    /// From a list in the data, at a path as it is written.
+    Each(Vec<Step>, String),
+    /// A program's outputs for the event.
+    Jq(Box<Program>),
+}
+
+#[derive(Debug, Default)]
+enum Items {
+    /// There are none, and the statements run once.
+    #[default]
+    None,
+    /// The number of the path in `data` whose items are taken one by one, and how it is written.
+    Each(usize, String),
+    Jq(Box<Program>),
 }
 
 #[derive(Debug)]
@@ -51,10 +74,14 @@ enum Source {
 pub(super) type Rounds = Vec<Vec<Value>>;
 
 impl Bindings {
-    /// These parameters; `each`: the path in the data whose items are taken one by one.
-    pub(super) fn new(list: Vec<Binding>, each: Option<(Vec<super::path::Step>, String)>) -> Self {
+    /// These parameters, once or for each of the items.
+    pub(super) fn new(list: Vec<Binding>, items: Option<ItemsOf>) -> Self {
         let (mut data, mut item) = (Extractor::default(), Extractor::default());
-        let each = each.map(|(steps, written)| (data.add(&steps), written));
+        let items = match items {
+            None => Items::None,
+            Some(ItemsOf::Each(steps, written)) => Items::Each(data.add(&steps), written),
+            Some(ItemsOf::Jq(program)) => Items::Jq(program),
+        };
         let placed = list.into_iter().map(|binding| {
             let source = match &binding.path {
                 Path::Attribute(attribute) => Source::Attribute(attribute.clone()),
@@ -64,7 +91,7 @@ impl Bindings {
             (binding, source)
         });
         let list = placed.collect();
-        Self { list, data, item, each }
+        Self { list, data, item, items }
     }
 
     /// The values that `event` gives the parameters.
@@ -78,18 +105,35 @@ impl Bindings {
             Some(text) => self.data.run(text).map_err(|cause| format!("its data is not JSON: {cause}"))?,
             None => self.data.nothing(),
         };
-        let Some((each, written)) = &self.each else { return Ok(vec![self.round(event, &found, &[])?]) };
-        let Some(list) = found[*each].filter(|raw| raw.get() != "null") else { return Ok(Rounds::new()) };
-        let items: Vec<&RawValue> =
-            serde_json::from_str(list.get()).map_err(|_| format!("`{written}` is not a list"))?;
-        if items.len() > MAX_ITEMS {
-            return Err(format!("`{written}` has more than {MAX_ITEMS} items"));
+        match &self.items {
+            Items::None => Ok(vec![self.round(event, &found, &[])?]),
+            Items::Each(each, written) => {
+                let Some(list) = found[*each].filter(|raw| raw.get() != "null") else { return Ok(Rounds::new()) };
+                let items: Vec<&RawValue> =
+                    serde_json::from_str(list.get()).map_err(|_| format!("`{written}` is not a list"))?;
+                if items.len() > MAX_ITEMS {
+                    return Err(format!("`{written}` has more than {MAX_ITEMS} items"));
+                }
+                self.rounds(event, &found, items.into_iter().map(RawValue::get))
+            }
+            Items::Jq(program) => {
+                let outputs = program.run(served(event)?, JQ).map_err(|why| format!("`jq`: {why}"))?;
+                self.rounds(event, &found, outputs.iter().map(String::as_str))
+            }
         }
-        let round = |(n, item): (usize, &&RawValue)| {
-            let inside = self.item.run(item.get()).map_err(|cause| cause.to_string());
-            inside.and_then(|inside| self.round(event, &found, &inside)).map_err(|why| format!("item {n}: {why}"))
+    }
+
+    fn rounds<'i>(
+        &self,
+        event: &Recorded,
+        data: &[Option<&RawValue>],
+        items: impl Iterator<Item = &'i str>,
+    ) -> Result<Rounds, String> {
+        let round = |(n, item): (usize, &str)| {
+            let inside = self.item.run(item).map_err(|cause| cause.to_string());
+            inside.and_then(|inside| self.round(event, data, &inside)).map_err(|why| format!("item {n}: {why}"))
         };
-        items.iter().enumerate().map(round).collect()
+        items.enumerate().map(round).collect()
     }
 
     fn round(
@@ -164,7 +208,7 @@ fn of_number(number: u64, kind: Option<Kind>) -> Result<Value, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Binding, Bindings, Path};
+    use super::{Binding, Bindings, ItemsOf, Path};
     use crate::{
         event::{NewEvent, Recorded, Scalar},
         materialized_view::{declared::kind::Kind, scratch::recorded},
@@ -187,10 +231,52 @@ mod tests {
             optional: *optional,
         };
         let each = each.map(|path| match path.parse() {
-            Ok(Path::Data(steps)) => (steps, path.to_owned()),
+            Ok(Path::Data(steps)) => ItemsOf::Each(steps, path.to_owned()),
             other => panic!("{other:?}"),
         });
         Bindings::new(list.iter().map(one).collect(), each)
+    }
+
+    fn made(program: &str, path: &str, kind: Option<Kind>) -> Bindings {
+        let program = quorate_foundations::jq::Program::compile(program).unwrap();
+        let binding = Binding {
+            name: "x".to_owned(),
+            written: path.to_owned(),
+            path: path.parse().unwrap(),
+            kind,
+            optional: false,
+        };
+        Bindings::new(vec![binding], Some(ItemsOf::Jq(Box::new(program))))
+    }
+
+    #[test]
+    fn each_output_of_a_program_gives_a_round_of_its_own() {
+        let wanted = made(".data.lines[] | select(.n > 0) | .n", "$.item", None);
+        let rounds = wanted.values(&event(r#"{"lines": [{"n": 3}, {"n": 0}, {"n": 12345678901234567}]}"#)).unwrap();
+        assert_eq!(rounds, [vec![3_i64.into()], vec![12_345_678_901_234_567_i64.into()]]);
+        let money = made("[.data.lines[].eur] | {sum: add}", "$.item.sum", Some(Kind::Decimal(2)));
+        let rounds =
+            money.values(&event(r#"{"lines": [{"eur": 0.10}, {"eur": 0.20}, {"eur": 99999999999.99}]}"#)).unwrap();
+        assert_eq!(rounds, [vec![10_000_000_000_029_i64.into()]]);
+        let event = event(r#"{"lines": "none"}"#);
+        let refused = wanted.values(&event).unwrap_err();
+        assert_eq!(refused, "`jq`: there is nothing inside of string \"none\"");
+        let endless = made("last(range(1e30))", "$.item", None);
+        assert_eq!(endless.values(&event).unwrap_err(), "`jq`: it takes more than 500000 steps");
+        let wrong = made("1, {}", "$.item", Some(Kind::Integer));
+        assert!(wrong.values(&event).unwrap_err().starts_with("item 1: `$.item` for `:x`: {} is no integer"));
+    }
+
+    #[test]
+    fn a_program_sees_the_event_as_it_is_served() {
+        let all = made("del(.data) | tojson", "$.item", Some(Kind::Text));
+        let said = all.values(&event("{}")).unwrap().remove(0).remove(0);
+        assert_eq!(
+            said.as_str().unwrap(),
+            r#"{"datacontenttype":"application/json","id":"e-1","level":7,"logposition":"1","recordedtime":"1970-01-01T00:00:01Z","source":"/shop","specversion":"1.0","stream":"order-1","streamversion":"1","time":"2026-11-22T09:30:00.5+02:00","type":"ordered"}"#
+        );
+        let none = made(".data", "$.item", None);
+        assert!(none.values(&event("nope")).unwrap_err().starts_with("its data is not JSON"));
     }
 
     #[test]

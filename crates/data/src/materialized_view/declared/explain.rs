@@ -7,11 +7,12 @@ use serde_json::Value as Json;
 use super::{
     document::{Document, TableShape},
     kind::Kind,
+    projection::Declared,
     replica::{Replica, ReplicaError},
 };
 use crate::{
     event::{Position, Recorded, Version},
-    materialized_view::{Build, BuildDescription, ViewError, ViewName, Views, rows},
+    materialized_view::{Build, BuildDescription, Fingerprint, ViewError, ViewName, Views, rows},
     store::{ReadLog, Row, Value},
 };
 
@@ -84,7 +85,7 @@ impl Views {
         let live = described.builds.into_iter().find(|build| build.live);
         let live =
             live.ok_or(ViewError::NotBuilt { view: view.clone(), applied: Position::ZERO, head: described.head })?;
-        let document = self.declared(view, live.version).ok_or_else(|| ViewError::NoCode { view: view.clone() })?;
+        let document = self.made_by(view, &live).await?;
         let table = document.tables.iter().position(|table| table.name == asked.table).ok_or_else(|| {
             let all: Vec<&str> = document.tables().iter().map(|table| table.name.as_str()).collect();
             ViewError::invalid(format!("view `{view}` has no table `{}`; it has {}", asked.table, all.join(", ")))
@@ -94,6 +95,20 @@ impl Views {
             return Err(ViewError::Explaining);
         };
         self.made(&document, &live, table, key).await
+    }
+
+    /// The document that a build was made by.
+    async fn made_by(&self, view: &ViewName, live: &BuildDescription) -> Result<Arc<Document>, ViewError> {
+        let known = || {
+            let document = self.declared(view, live.version)?;
+            (Fingerprint::of(&Declared(document.clone())) == live.fingerprint).then_some(document)
+        };
+        if let Some(document) = known() {
+            return Ok(document);
+        }
+        // Somebody else may have declared it.
+        self.start_known().await?;
+        known().ok_or_else(|| ViewError::NoCode { view: view.clone() })
     }
 
     async fn made(

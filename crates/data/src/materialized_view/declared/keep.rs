@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use quorate_foundations::time::Wall;
 
-use super::{document::Document, source::Format};
+use super::{document::Document, projection::Declared, source::Format};
 use crate::{
     materialized_view::{
-        ViewError, ViewName,
+        Fingerprint, ViewError, ViewName,
+        registered::Registered,
         rows::{self, Rows},
     },
     store::{DynTx, RoomTables, Row},
@@ -67,6 +68,19 @@ impl Origin {
             }
         }
     }
+}
+
+/// Whether `code`, of a document, is what is kept under its version.
+///
+/// # Errors
+/// [`ViewError::NotFound`] where the view was deleted, [`ViewError::NoCode`] where it was declared anew and means something
+/// else by now.
+pub(in super::super) async fn is_kept(tx: &mut DynTx, code: &Registered) -> Result<(), ViewError> {
+    let view = || code.name.clone();
+    let kept = find(tx, &code.name, Some(code.version)).await?.ok_or_else(|| ViewError::NotFound { view: view() })?;
+    let document = Document::read(&kept.text, kept.format).map_err(ViewError::Document)?;
+    let is_same = Fingerprint::of(&Declared(Arc::new(document))) == code.fingerprint;
+    if is_same { Ok(()) } else { Err(ViewError::NoCode { view: view() }) }
 }
 
 /// Keeps a document; where its version is there already, in place of the text that was kept.

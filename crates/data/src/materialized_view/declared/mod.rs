@@ -7,7 +7,7 @@
 //! [`Views::start_declared`](super::Views::start_declared) goes on with what was declared.
 //!
 //! # What is checked
-//! 1. The text (`source`, `document`): fields, names, types, each with line, column and field.
+//! 1. The text (`source`, `document`): fields, names, types, programs, each with line, column and field.
 //! 2. The statements (`sql`): a grammar of what SQLite and PostgreSQL both read, and read alike, with functions that
 //!    always give the same answer (ADR 17).
 //! 3. The engine (`trial`): every statement is prepared against the declared tables, in memory and under the authorizer
@@ -18,7 +18,12 @@
 //! ([`FoldChanged`](super::ViewError::FoldChanged)), and what was stored is stored together with its first build, or not
 //! at all. An event that a rule has no value for, or whose statement fails, is poison as in any view.
 //!
-//! *When not to use it*: where rows need more than SQL over the view's own tables; write a
+//! # Programs
+//! A rule may have a [jq](quorate_foundations::jq) program that makes rows' values of an event where paths and SQL are not
+//! enough. It is checked with the text, and run by the samples, rebuilds and explanations as it is by the log. What it takes
+//! is counted and never timed, so that an event it cannot be run for is poison on every machine.
+//!
+//! *When not to use it*: where rows need more than SQL over the view's own tables and a program over one event; write a
 //! [`Projection`](super::Projection) then.
 
 mod bind;
@@ -30,6 +35,7 @@ mod kind;
 mod path;
 mod projection;
 mod replica;
+mod served;
 mod service;
 mod sql;
 mod trial;
@@ -40,7 +46,7 @@ use quorate_foundations::document as source;
 pub use document::{ColumnShape, Document, TableShape};
 pub use explain::{Asked, Change, Explanation};
 pub use keep::StoredDocument;
-pub(super) use keep::{Origin, TABLES, forget};
+pub(super) use keep::{Origin, TABLES, forget, is_kept};
 pub use kind::{Kind, UnknownKind};
 pub use service::{Declaration, NotStarted};
 pub use source::{Fault, Faults, Format};

@@ -74,12 +74,22 @@ impl Views {
         if !new {
             self.means_the_same(&document).await?;
         }
-        if self.declared(&view, version).is_some() {
+        let means = Fingerprint::of(&Declared(document.clone()));
+        if !new && self.runs(&view, version, &means).await? {
             self.replace_text(document).await?;
         } else {
+            // What runs here under this name may be what somebody else deleted.
+            self.shared.forget(|known| *known == (view.clone(), version));
             self.start_document(Origin::Declared(document)).await?;
         }
         Ok(Declaration { view, version, new })
+    }
+
+    /// Whether a version runs here that means this, and has a build.
+    async fn runs(&self, view: &ViewName, version: u32, means: &Fingerprint) -> Result<bool, ViewError> {
+        let builds = rows::builds(&mut &self.shared.store, view).await?;
+        let is_known = self.shared.code().get(&(view.clone(), version)).is_some_and(|code| code.fingerprint == *means);
+        Ok(is_known && builds.iter().any(|build| build.version == version && build.fingerprint == *means))
     }
 
     /// Whether the document that is kept under this version makes the same rows.
@@ -153,19 +163,31 @@ impl Views {
 
     /// Starts what was declared and does not run here. What cannot be started is remembered with the reason. Returns whether
     /// the store was in the way of some, so that trying again may do.
-    pub(super) async fn start_known(&self) -> Result<bool, ViewError> {
+    pub(in super::super) async fn start_known(&self) -> Result<bool, ViewError> {
         let _one_at_a_time = self.shared.declaring.lock().await;
         let store = &self.shared.store;
         let (mut failed, mut again) = (BTreeMap::new(), false);
-        for (view, versions) in keep::versions(&mut &*store).await? {
+        let kept = keep::versions(&mut &*store).await?;
+        let is_kept = |(view, version): &(ViewName, u32)| {
+            kept.iter().any(|(known, versions)| known == view && versions.contains(version))
+        };
+        let declared: Vec<_> = self.shared.documents().keys().cloned().collect();
+        // Somebody else deleted them.
+        self.shared.forget(|known| declared.contains(known) && !is_kept(known));
+        for (view, versions) in kept {
             let builds = rows::builds(&mut &*store, &view).await?;
             let newest = versions.last().copied();
             let is_wanted =
                 |version: u32| Some(version) == newest || builds.iter().any(|build| build.version == version);
             for version in versions.into_iter().filter(|version| is_wanted(*version)) {
-                if self.declared(&view, version).is_some() {
+                let made = builds.iter().filter(|build| build.version == version);
+                let made: Vec<&Fingerprint> = made.map(|build| &build.fingerprint).collect();
+                let known = self.shared.code().get(&(view.clone(), version)).cloned();
+                if known.is_some_and(|code| made.is_empty() || made.contains(&&code.fingerprint)) {
                     continue;
                 }
+                // There is another one under its name by now.
+                self.shared.forget(|known| *known == (view.clone(), version));
                 match self.start_kept(store, &view, version).await {
                     Ok(()) => {}
                     Err(ViewError::Store(StoreError::Closed)) => return Err(StoreError::Closed.into()),

@@ -160,6 +160,99 @@ async fn what_another_declared_goes_on_once_it_has_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_others_deleted_and_declared_anew_shows_nothing_of_what_it_was() {
+    for inline in [false, true] {
+        let mode = |text: &str| {
+            if inline { text.replace("on-poison = \"park\"", "mode = \"inline\"") } else { text.to_owned() }
+        };
+        let world = World::new();
+        let store = world.open().await;
+        let (here, there) = (Views::open(&store).await.unwrap(), Views::open(&store).await.unwrap());
+        assert!(here.start_declared().await.unwrap().is_empty());
+        let declared = here.declare(read(&mode(ORDERS)).unwrap()).await.unwrap();
+        ordered(&store, "order-1", BY_ADA).await;
+        let view = here.get(&declared.view).await.unwrap();
+        let orders = "SELECT orders FROM {customer}";
+        assert_eq!(rows(&view, &store, orders).await, [vec![1_i64.into()]]);
+
+        // Another meaning under the same name and version, and not all of the columns.
+        let anew = mode(ORDERS)
+            .replace("customer.orders + 1", "customer.orders + 10")
+            .replace("(:name, 1, :eur", "(:name, 5, :eur");
+        let anew = anew
+            .replace("orders = 1, eur", "orders = 5, eur")
+            .replace("eur = \"decimal(2)\"", "eur = \"decimal(3)\"")
+            .replace("\"12.50\"", "\"12.500\"");
+        there.delete(&declared.view).await.unwrap();
+        assert!(matches!(here.get(&declared.view).await, Err(ViewError::NotFound { .. })));
+        ordered(&store, "order-2", BY_ADA).await;
+        assert!(there.declare(read(&anew).unwrap()).await.unwrap().new);
+        ordered(&store, "order-3", BY_ADA).await;
+
+        let view = here.get(&declared.view).await.unwrap();
+        view.until(2, |build| build.live).await;
+        assert_eq!(
+            rows(&view, &store, orders).await,
+            [vec![25_i64.into()]],
+            "it is made of all events, by what it says now"
+        );
+        let of_build: Vec<u32> = view.describe().await.unwrap().builds.iter().map(|build| build.build.get()).collect();
+        assert_eq!(of_build, [2]);
+        let asked = Asked { table: "customer".to_owned(), key: vec!["Ada".to_owned()] };
+        let explained = here.explain(&declared.view, &asked).await.unwrap();
+        assert_eq!(explained.row.unwrap()["eur"], "3.300", "types are those of now");
+        assert_eq!((explained.build.get(), explained.total), (2, 3));
+        assert_eq!(here.document(&declared.view, None).await.unwrap().text, anew);
+        assert!(matches!(here.declare(read(&mode(ORDERS)).unwrap()).await, Err(ViewError::FoldChanged { .. })));
+
+        let again = here.rebuild(&declared.view, super::super::Switch::WhenCaughtUp).await.unwrap();
+        view.until(again.get(), |build| build.live).await;
+        assert_eq!(rows(&view, &store, orders).await, [vec![25_i64.into()]]);
+        assert!(view.audit(again).await.unwrap().is_whole());
+
+        // Deleted and declared again as it was: a build of its own, and nothing of the one before.
+        there.delete(&declared.view).await.unwrap();
+        assert!(here.declare(read(&anew).unwrap()).await.unwrap().new);
+        let view = here.get(&declared.view).await.unwrap();
+        view.until(4, |build| build.live).await;
+        assert_eq!(rows(&view, &store, orders).await, [vec![25_i64.into()]]);
+        here.shut_down().await;
+        there.shut_down().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_was_deleted_and_declared_anew_between_restarts_begins_from_nothing() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let declared = views.declare(orders()).await.unwrap();
+    let poison = NewEvent::new("p", "/shop", "ordered");
+    append(&store, "order-1", poison).await;
+    ordered(&store, "order-2", BY_ADA).await;
+    let view = views.get(&declared.view).await.unwrap();
+    view.wait(store.token(), LONG).await.unwrap();
+    assert_eq!(views.parked(&declared.view, Build::new(1), Default::default(), 10).await.unwrap().len(), 1);
+    views.delete(&declared.view).await.unwrap();
+    views.shut_down().await;
+    store.close().await.unwrap();
+
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    assert!(views.start_declared().await.unwrap().is_empty());
+    assert!(views.list().await.unwrap().is_empty());
+    let anew = ORDERS.replace("type = \"ship*\"", "type = \"sent\"").replace("type = \"shipped\"", "type = \"sent\"");
+    assert!(views.declare(read(&anew).unwrap()).await.unwrap().new);
+    let view = views.get(&declared.view).await.unwrap();
+    view.until(2, |build| build.live).await;
+    let described = view.describe().await.unwrap();
+    let [build] = described.builds.as_slice() else { panic!("{described:?}") };
+    assert_eq!((build.build.get(), build.shards[0].applied, build.shards[0].parked), (2, 1, 1));
+    assert_eq!(views.declared_versions(&declared.view).await.unwrap(), [1]);
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_version_keeps_its_meaning_and_another_one_is_built_beside_it() {
     let world = World::new();
     let store = world.open().await;
@@ -255,6 +348,113 @@ async fn a_row_is_explained_by_the_events_that_made_it() {
         let refused = views.explain(&declared.view, &asked(table, key)).await.unwrap_err();
         assert!(matches!(refused, ViewError::Invalid { .. }), "{refused}");
     }
+    views.shut_down().await;
+}
+
+/// Rows of what paths and SQL cannot take apart: members whose names are data, lists in lists, sums over them.
+const BASKETS: &str = r#"
+view = "baskets"
+version = 1
+on-poison = "park"
+
+[tables.piece]
+key = ["basket", "sku"]
+columns = { basket = "text", sku = "text", pieces = "integer", eur = "decimal(2)" }
+
+[[on]]
+type = "filled"
+jq = """
+    .stream as $basket
+    | .data.shops | to_entries[] | .key as $shop
+    | .value[] | select(.pieces > 0)
+    | { basket: $basket, sku: "\\($shop)/\\(.sku)", pieces, eur: (.each * .pieces) }
+"""
+bind = { basket = "$.item.basket", sku = "$.item.sku", pieces = "$.item.pieces", eur = "$.item.eur" }
+sql = """
+    INSERT INTO piece (basket, sku, pieces, eur) VALUES (:basket, :sku, :pieces, :eur)
+    ON CONFLICT (basket, sku) DO UPDATE SET pieces = piece.pieces + excluded.pieces, eur = piece.eur + excluded.eur"""
+
+[[samples]]
+events = [{ stream = "basket-1", type = "filled", data = { shops = { a = [{ sku = "x", pieces = 3, each = 0.1 }, { sku = "y", pieces = 0, each = 1 }] } } }]
+rows.piece = [{ basket = "basket-1", sku = "a/x", pieces = 3, eur = "0.30" }]
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_makes_rows_where_paths_are_not_enough() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let filled = async |stream: &str, data: &str| {
+        append(&store, stream, NewEvent::new(store.event_id(), "/shop", "filled").json(data.to_owned())).await;
+    };
+    let declared = views.declare(read(BASKETS).unwrap_or_else(|faults| panic!("{faults}"))).await.unwrap();
+    let view = views.get(&declared.view).await.unwrap();
+    filled(
+        "basket-1",
+        r#"{"shops": {"a": [{"sku": "x", "pieces": 2, "each": 0.10}], "b": [{"sku": "x", "pieces": 1, "each": 7}]}}"#,
+    )
+    .await;
+    filled("basket-2", r#"{"shops": {}}"#).await;
+    filled("basket-3", r#"{"shops": [{"pieces": 1}]}"#).await;
+    filled("basket-4", r#"{"shops": {"a": [{"sku": "z", "pieces": 1, "each": 0.005}]}}"#).await;
+    filled("basket-1", r#"{"shops": {"a": [{"sku": "x", "pieces": 1, "each": 0.10}]}}"#).await;
+    let all = "SELECT basket, sku, pieces, eur FROM {piece} ORDER BY sku";
+    let wanted: Vec<Vec<Value>> = vec![
+        vec!["basket-1".into(), "a/x".into(), 3_i64.into(), 30_i64.into()],
+        vec!["basket-1".into(), "b/x".into(), 1_i64.into(), 700_i64.into()],
+    ];
+    assert_eq!(rows(&view, &store, all).await, wanted);
+    let parked = views.parked(&declared.view, Build::new(1), Default::default(), 10).await.unwrap();
+    let reasons: Vec<&str> = parked.iter().map(|parked| parked.reason.as_str()).collect();
+    assert!(reasons[0].contains("on[0]: `jq`: cannot index number 1 with"), "{reasons:?}");
+    assert!(reasons[1].contains("item 0: `$.item.eur` for `:eur`: 0.005 is no decimal(2)"), "{reasons:?}");
+
+    let asked = Asked { table: "piece".to_owned(), key: vec!["basket-1".to_owned(), "a/x".to_owned()] };
+    let explained = views.explain(&declared.view, &asked).await.unwrap();
+    assert_eq!((explained.total, explained.changes[1].position.get()), (2, 5));
+
+    let build = views.rebuild(&declared.view, super::super::Switch::WhenCaughtUp).await.unwrap();
+    view.until(build.get(), |build| build.position == store.head()).await;
+    // Its events are parked again, so somebody has to say that readers may have it.
+    views.switch(&declared.view, build, true).await.unwrap();
+    assert_eq!(rows(&view, &store, all).await, wanted);
+
+    let other = BASKETS.replace("pieces > 0", "pieces > 1");
+    let refused = views.declare(read(&other).unwrap_or_else(|faults| panic!("{faults}"))).await.unwrap_err();
+    assert!(matches!(refused, ViewError::Document(_)) || matches!(refused, ViewError::FoldChanged { .. }), "{refused}");
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_does_not_end_is_told_of_by_the_sample_and_parks_its_event() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let endless = BASKETS.replace(
+        ".stream as $basket",
+        "(if .stream == \"basket-9\" then last(range(1e30)) else . end) | .stream as $basket",
+    );
+    let declared = views.declare(read(&endless).unwrap_or_else(|faults| panic!("{faults}"))).await.unwrap();
+    for stream in ["basket-9", "basket-1"] {
+        let data = r#"{"shops": {"a": [{"sku": "x", "pieces": 2, "each": 0.10}]}}"#;
+        append(&store, stream, NewEvent::new(store.event_id(), "/shop", "filled").json(data.to_owned())).await;
+    }
+    let view = views.get(&declared.view).await.unwrap();
+    assert_eq!(rows(&view, &store, "SELECT basket FROM {piece}").await, [vec!["basket-1".into()]]);
+    let parked = views.parked(&declared.view, Build::new(1), Default::default(), 10).await.unwrap();
+    assert!(parked[0].reason.contains("on[0]: `jq`: it takes more than 500000 steps"), "{}", parked[0].reason);
+
+    let sampled = BASKETS
+        .replace("view = \"baskets\"", "view = \"others\"")
+        .replace("    .stream as $basket", "    def f: 1 + f; f | .stream as $basket");
+    let Err(ViewError::Document(faults)) =
+        views.declare(read(&sampled).unwrap_or_else(|faults| panic!("{faults}"))).await
+    else {
+        panic!()
+    };
+    let fault = &faults.list[0];
+    assert_eq!(fault.field, "samples[0].events[0]");
+    assert!(fault.what.contains("lie in each other more than 4000 deep"), "{fault}");
     views.shut_down().await;
 }
 

@@ -210,8 +210,7 @@ impl View {
 
     /// Whether an answer is as fresh as the reader wants, or the view's contract says; or whether it may say that it is not.
     fn judged(&self, as_of: AsOf, live: &BuildRow, fresh: Freshness) -> Result<AsOf, ViewError> {
-        let contract =
-            self.shared.code().get(&(live.view.clone(), live.version)).and_then(|code| code.config.staleness);
+        let contract = self.shared.code_of(live).and_then(|code| code.config.staleness);
         let (max_lag, max_events) = match fresh.max_lag {
             Some(asked) => (Some(asked), None),
             None => {

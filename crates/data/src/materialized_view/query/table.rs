@@ -84,8 +84,7 @@ impl TablesOfBuilds {
         if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&build.build) {
             return Ok(known.clone());
         }
-        let code = shared.code().get(&(build.view.clone(), build.version)).cloned();
-        let code = code.filter(|code| code.fingerprint == build.fingerprint);
+        let code = shared.code_of(build).filter(|code| code.fingerprint == build.fingerprint);
         let mut tables = Vec::with_capacity(build.tables.len());
         for name in &build.tables {
             tables.push(describe(shared, code.as_deref(), build, name).await?);

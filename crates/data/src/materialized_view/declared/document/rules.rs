@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use quorate_foundations::jq::Program;
+
 use super::{
     super::{
-        bind::{Binding, Bindings},
+        bind::{Binding, Bindings, ItemsOf},
         kind::Kind,
         path::Path,
         source::{Entry, Table},
@@ -43,29 +45,11 @@ struct Bound {
 
 fn rule(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape], shapes: &Shapes) -> Option<Rule> {
     let mut table = Table::of(reader, format!("on[{n}]"), node)?;
-    if let Some(node) = table.take("jq") {
-        // The only jq there is for Rust has no limit for time or memory, and this runs where every append waits.
-        let what = "jq is not run here, because nothing could stop it: bind paths, take a list apart with `each`, and \
-                    let SQL do the rest";
-        reader.fault(&node.span, &table.path("jq"), what);
-    }
     let types = types(reader, &mut table);
     let takes_gone = table.choice("erased", &[("skip", false), ("null", true)]).unwrap_or_default();
-    let each = table.text("each").and_then(|(text, span)| {
-        let field = table.path("each");
-        match text.parse::<Path>() {
-            Ok(Path::Data(steps)) => Some((steps, text.to_owned())),
-            Ok(_) => {
-                reader.fault(&span, &field, "a list in the data stands here, as in `$.data.lines`");
-                None
-            }
-            Err(fault) => {
-                reader.fault_within(&span, text, fault.at, &field, fault.what);
-                None
-            }
-        }
-    });
-    let mut bound = bindings(reader, &mut table, each.is_some());
+    let items = items(reader, &mut table);
+    let has_items = items.is_some();
+    let mut bound = bindings(reader, &mut table, has_items);
     let (statements, is_whole) = statements(reader, &mut table, tables, shapes, &mut bound);
     // A statement that was not understood may use it.
     for bound in bound.iter().filter(|bound| is_whole && !bound.is_used) {
@@ -73,8 +57,36 @@ fn rule(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape], shape
         reader.fault(&bound.place.span, &bound.place.field, what);
     }
     table.end();
-    let bindings = Bindings::new(bound.into_iter().map(|bound| bound.binding).collect(), each);
+    let bindings = Bindings::new(bound.into_iter().map(|bound| bound.binding).collect(), items.flatten());
     Some(Rule { types, takes_gone, bindings, statements })
+}
+
+/// What the statements run for, one after the other; `Some(None)` where that is wrong.
+fn items(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>) -> Option<Option<ItemsOf>> {
+    let (field, each) = (table.path("each"), table.text("each"));
+    let each = each.map(|(text, span)| match text.parse::<Path>() {
+        Ok(Path::Data(steps)) => Some(ItemsOf::Each(steps, text.to_owned())),
+        Ok(_) => {
+            reader.fault(&span, &field, "a list in the data stands here, as in `$.data.lines`");
+            None
+        }
+        Err(fault) => {
+            reader.fault_within(&span, text, fault.at, &field, fault.what);
+            None
+        }
+    });
+    let (field, program) = (table.path("jq"), table.text("jq"));
+    let Some((text, span)) = program else { return each };
+    if each.is_some() {
+        reader.fault(&span, &field, "a rule takes its items from `each` or from `jq`, not from both");
+    }
+    match Program::compile(text) {
+        Ok(program) => Some(Some(ItemsOf::Jq(Box::new(program)))),
+        Err(fault) => {
+            reader.fault_within(&span, text, fault.at, &field, fault.what);
+            Some(None)
+        }
+    }
 }
 
 fn types(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>) -> Vec<TypePattern> {
@@ -91,7 +103,7 @@ fn types(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>) -> Vec<TypePattern>
     all.into_iter().map(pattern).collect()
 }
 
-fn bindings(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>, has_each: bool) -> Vec<Bound> {
+fn bindings(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>, has_items: bool) -> Vec<Bound> {
     let field = table.path("bind");
     let Some(mut all) = table.take("bind").and_then(|node| Table::of(reader, field.clone(), node)) else {
         return Vec::new();
@@ -100,11 +112,11 @@ fn bindings(reader: &Reader<'_>, table: &mut Table<'_, '_, '_>, has_each: bool) 
     if entries.len() > Document::MAX_STATEMENTS {
         reader.fault(&all.span, &field, format!("a rule has at most {} parameters", Document::MAX_STATEMENTS));
     }
-    entries.into_iter().filter_map(|entry| binding(reader, &all.path(&entry.key), entry, has_each)).collect()
+    entries.into_iter().filter_map(|entry| binding(reader, &all.path(&entry.key), entry, has_items)).collect()
 }
 
 /// `name = "$.path"`, or `name = { path = "$.path", type = "date", optional = true }`
-fn binding(reader: &Reader<'_>, field: &str, entry: &Entry, has_each: bool) -> Option<Bound> {
+fn binding(reader: &Reader<'_>, field: &str, entry: &Entry, has_items: bool) -> Option<Bound> {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_lowercase())
             && name.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
@@ -137,8 +149,12 @@ fn binding(reader: &Reader<'_>, field: &str, entry: &Entry, has_each: bool) -> O
     };
     let path = written.parse::<Path>();
     let path = path.map_err(|fault| reader.fault_within(&span, written, fault.at, field, fault.what)).ok()?;
-    if matches!(path, Path::Item(_)) && !has_each {
-        reader.fault(&span, field, "`$.item` is what `each` takes from a list, and this rule has no `each`");
+    if matches!(path, Path::Item(_)) && !has_items {
+        reader.fault(
+            &span,
+            field,
+            "`$.item` is what `each` takes from a list or `jq` makes, and this rule has neither",
+        );
     }
     let binding = Binding { name: entry.key.clone(), written: written.to_owned(), path, kind, optional };
     Some(Bound { binding, place: Place::new(field, &span), is_typed: kind.is_some(), is_used: false })

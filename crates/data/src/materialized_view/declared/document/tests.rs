@@ -87,19 +87,38 @@ fn every_fault_names_line_and_field() {
         ("note = \"json?\"", "Note = \"json?\"", 10, "tables.visit.columns.Note", "is no name"),
         ("[\"entered\", \"returned\"]", "\"*entered\"", 13, "on[0].type", "one `*` behind it"),
         ("$.stream", "stream", 14, "on[0].bind.person", "begins with `$`"),
-        ("$.stream", "$.item.a", 14, "on[0].bind.person", "has no `each`"),
+        ("$.stream", "$.item.a", 14, "on[0].bind.person", "this rule has neither"),
         ("\"$.time\"", "{ path = \"$.time\", type = \"dat\" }", 14, "on[0].bind.day.type", "no type"),
         ("day = \"$.time\" }", "day = \"$.time\", who = \"$.id\" }", 14, "on[0].bind.who", "no statement uses `:who`"),
         ("VALUES (:person,", "VALUES (:who,", 15, "on[0].sql", "`:who` is not bound"),
         ("INTO visit", "INTO visits", 15, "on[0].sql", "no table `visits`"),
         ("n + 1\"", "n + random()\"", 15, "on[0].sql", "come out the same"),
-        ("bind =", "jq = \".data\"\nbind =", 14, "on[0].jq", "nothing could stop it"),
+        ("bind =", "jq = \".data | foo\"\nbind =", 14, "on[0].jq", "there is no `foo`"),
+        ("bind =", "jq = '.data | map('\nbind =", 14, "on[0].jq", "`(` is never closed"),
+        ("bind =", "jq = 'now'\nbind =", 14, "on[0].jq", "the time of day"),
+        ("bind =", "jq = '.'\neach = '$.data'\nbind =", 14, "on[0].jq", "not from both"),
     ] {
         assert!(VISITS.contains(from), "{from}");
         let fault = fault(&VISITS.replace(from, to));
         assert!(fault.what.contains(what), "{to}: {fault}");
         assert_eq!((fault.line, fault.field.as_str()), (line, field), "{to}: {fault}");
     }
+}
+
+#[test]
+fn a_programs_text_is_part_of_what_a_document_means() {
+    let with = |program: &str| {
+        let text = VISITS.replace("bind =", &format!("jq = '{program}'\nbind ="));
+        Document::read(&text, Format::Toml).unwrap_or_else(|faults| panic!("{faults}"))
+    };
+    assert_ne!(with(".").meaning(), with(". | .").meaning());
+    assert_eq!(with(".").meaning(), with(".").meaning());
+}
+
+#[test]
+fn a_fault_in_a_program_names_its_column() {
+    let fault = fault(&VISITS.replace("bind =", "jq = '.data | foo'\nbind ="));
+    assert_eq!((fault.line, fault.column), (14, "jq = '.data | ".len() as u32 + 1));
 }
 
 #[test]
@@ -202,7 +221,8 @@ fn the_schema_takes_what_is_read_and_refuses_what_it_can() {
         ("n = \"integer\"", "n = \"number\""),
         ("max-events = 10, ", ""),
         ("$.stream", "stream"),
-        ("bind =", "jq = \".\"\nbind ="),
+        ("bind =", "jq = \".\"\neach = \"$.data\"\nbind ="),
+        ("bind =", "jq = 1\nbind ="),
     ] {
         assert!(!schema.is_valid(&json(&VISITS.replace(from, to))), "{to}");
     }
