@@ -67,8 +67,10 @@ async fn work(store: &Store, queue: &Queue, delivery: &Delivery) -> Result<(), T
     let done = store.transact(move |tx: &mut DynTx| {
         let (queue, id) = (queue.clone(), id.clone());
         Box::pin(async move {
+            queue.ack_in(tx, &lease).await?;
+            // Whoever had it before may have done it by now: then this transaction rolled back above.
             tx.execute("INSERT INTO done (id) VALUES ($1)", &[id.into()]).await?;
-            queue.ack_in(tx, &lease).await
+            Ok(())
         })
     });
     done.await

@@ -12,6 +12,7 @@ const CONSUMING: &str = "crates/communication/src/message_queue/tests/consuming.
 const CRASHES: &str = "crates/communication/src/message_queue/tests/crashes.rs";
 const DEAD: &str = "crates/communication/src/message_queue/tests/dead_letters.rs";
 const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
+const KILLED: &str = "crates/communication/tests/killed.rs";
 const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
 const HTTP: &str = "crates/node/tests/http/queues.rs";
 
@@ -24,6 +25,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(CONSUMING, "what_is_acknowledged_does_not_come_again_and_what_is_not_does"),
             test(CRASHES, "whichever_boundary_a_process_dies_at_the_work_is_done_once"),
+            test(KILLED, "a_process_that_is_killed_loses_no_message_and_does_none_twice"),
             test(CONSUMING, "an_extended_lease_outlasts_a_restart_and_its_first_time"),
         ],
     ),
