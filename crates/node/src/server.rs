@@ -173,7 +173,7 @@ async fn accept(listener: &dyn Listener, surface: &Surface) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((mut io, _)) => match node.connections.open(node.env.mono()) {
+            Ok((mut io, from)) => match node.connections.open(node.env.mono(), from.ip()) {
                 Some(open) => {
                     node.env.tasks().spawn("connection", drive(io, open, surface.clone(), builder.clone()));
                 }

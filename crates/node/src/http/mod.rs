@@ -20,6 +20,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod pages;
+pub(crate) mod peers;
 mod percent;
 pub(crate) mod problem;
 mod queues;
@@ -50,7 +51,9 @@ use self::{
     body_out::Tracked,
     connection::{Activity, Connections},
     guard::Guard,
+    memory::{ReplyMemory, Share},
     metrics::Metrics,
+    peers::{Kind, Place},
     problem::{Code, Problem},
     reply::DateHeader,
 };
@@ -86,8 +89,8 @@ pub(crate) struct Node {
     probes: Arc<Semaphore>,
     /// Kibibytes of bodies being received.
     memory: Arc<Semaphore>,
-    /// Kibibytes of replies being put together and being sent.
-    replies: Arc<Semaphore>,
+    /// What replies take that are being put together and being sent.
+    replies: ReplyMemory,
 }
 
 type Shared = Arc<Node>;
@@ -127,10 +130,25 @@ impl Node {
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
             memory: Arc::new(Semaphore::new(config.http.body_memory >> 10)),
-            replies: Arc::new(Semaphore::new(config.http.reply_memory >> 10)),
+            replies: ReplyMemory::new(config.http.reply_memory),
             config,
             env,
         }
+    }
+
+    /// A place for a request of the connection that `activity` watches.
+    fn admit(&self, kind: Kind, activity: &Activity) -> Result<Place, Problem> {
+        let most = kind.most(&self.config.http);
+        let of_peer = activity.peer.as_ref().map(|peer| peer.enter(kind, most)).map(|place| {
+            let why = || format!("{most} requests of this address are in progress, and more has no one alone");
+            let refused =
+                || Problem::new(Code::TooManyRequests, why()).with("limit", most).with("setting", kind.setting());
+            place.ok_or_else(|| refused().after(RETRY))
+        });
+        let of_peer = of_peer.transpose()?;
+        let places = if kind == Kind::Probe { &self.probes } else { &self.requests };
+        let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
+        Ok(Place { _of_all: places.clone().try_acquire_owned().map_err(full)?, _of_peer: of_peer })
     }
 
     /// A connection beyond the limit was turned away.
@@ -162,27 +180,28 @@ impl Surface {
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
-        let is_probe = is_probe(&request);
-        let admitted = self.node.guard.check(&request).and_then(|()| {
-            let places = if is_probe { &self.node.probes } else { &self.node.requests };
-            let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
-            places.clone().try_acquire_owned().map_err(full)
-        });
-        let (permit, response) = match admitted {
-            Ok(permit) => {
+        let kind = if is_probe(&request) { Kind::Probe } else { Kind::Request };
+        let admitted = self.node.guard.check(&request).and_then(|()| self.node.admit(kind, &activity));
+        let (place, response) = match admitted {
+            Ok(place) => {
                 let method = request.method().clone();
-                let Ok(response) = self.router.call(request.map(Body::new)).await;
+                // Nobody reads the body of a request that only asks: it is not kept until the answer is there.
+                let request = request.map(|body| if method.is_safe() { Body::empty() } else { Body::new(body) });
+                let Ok(mut response) = self.router.call(request).await;
                 // How the node is has to be told also when others' replies take all memory; there are only so many probes.
-                let share = if is_probe { Ok(None) } else { self.node.share_of_whole(&method, &response) };
-                (Some(permit), share.map(|share| (share, response)))
+                let share = match kind {
+                    Kind::Probe => Ok(Share::default()),
+                    Kind::Request => self.node.share_of_whole(&method, &mut response),
+                };
+                (Some(place), share.map(|share| (share, response)))
             }
             Err(problem) => (None, Err(problem)),
         };
-        let (share, response) = response.unwrap_or_else(|problem| (None, problem.into_response()));
+        let (share, response) = response.unwrap_or_else(|problem| (Share::default(), problem.into_response()));
         let mut response = told(response, trace);
         self.node.date.stamp(&self.node.env, response.headers_mut());
         self.node.metrics.answered(response.status());
-        Ok(response.map(|body| Tracked::new(body, busy, permit, share)))
+        Ok(response.map(|body| Tracked::new(body, busy, place, share)))
     }
 }
 

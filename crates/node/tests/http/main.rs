@@ -9,13 +9,16 @@ mod declared;
 mod erasure;
 #[path = "../../../data/tests/sqlite/faulty.rs"]
 mod faulty;
+mod frames;
 mod hostile;
 mod http2;
 mod keys;
 mod lifecycle;
 mod node;
+mod peers;
 mod queues;
 mod read;
+mod reply_memory;
 mod retention;
 mod schemas;
 mod several;
