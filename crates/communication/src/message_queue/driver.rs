@@ -329,7 +329,11 @@ impl Driver {
             let live = match &mut self.live {
                 Some(live) => live,
                 None => match Live::read(&core).await {
-                    Ok(live) => self.live.insert(live),
+                    Ok(live) => {
+                        // Ordering: a count; nobody relies on it being exact.
+                        core.depth.store(live.len(), Ordering::Relaxed);
+                        self.live.insert(live)
+                    }
                     Err(cause) => {
                         self.is_over = true;
                         return core.leave().into_iter().for_each(|work| work.refuse(&cause));
@@ -339,7 +343,6 @@ impl Driver {
             let (works, news) = core.take_inbox();
             live.hear(news);
             let done = live.round(&core, works).await;
-            // Ordering: a count; nobody relies on it being exact.
             core.depth.store(live.len(), Ordering::Relaxed);
             if let Err(failed) = done {
                 if failed.is_over || stop.is_cancelled() || core.is_deleted() {
