@@ -111,6 +111,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Visibility,
+        "how queues stand",
+        Http,
+        "depth, age, what is in flight and parked are measured for each of the first thousand queues",
+        &[test(HTTP, "depth_age_and_what_is_in_flight_are_measured_for_each_queue")],
+    ),
+    row(
         Delivery,
         "send a message again",
         Library,

@@ -69,19 +69,19 @@ pub struct WorkerCounts {
 
 /// A pool at work. Dropping this stops nothing: it works until it is [drained](Self::drain), its queue is deleted or the
 /// environment's tasks are told to stop; in the last case handlers that run are waited for.
-#[derive(Debug)]
 pub struct Workers {
     pool: Arc<Pool>,
-    tasks: Tasks_,
+    /// The pool's branch of the task tree.
+    tasks: Tasks,
     given_up: watch::Sender<bool>,
 }
 
-/// The pool's branch of the task tree.
-struct Tasks_(Tasks);
-
-impl std::fmt::Debug for Tasks_ {
+impl std::fmt::Debug for Workers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Tasks")
+        f.debug_struct("Workers")
+            .field("queue", self.pool.queue.name())
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
     }
 }
 
@@ -98,12 +98,12 @@ impl Workers {
     /// Dropping the future abandons the wait; the pool takes no more messages, and its handlers run to their end.
     pub async fn drain(self, patience: Duration) -> usize {
         let env = self.pool.queue.core.store.env().clone();
-        if env.timeout(patience, self.tasks.0.shut_down()).await.is_some() {
+        if env.timeout(patience, self.tasks.shut_down()).await.is_some() {
             return 0;
         }
         let stopped = self.pool.counts().running;
         self.given_up.send_replace(true);
-        self.tasks.0.shut_down().await;
+        self.tasks.shut_down().await;
         stopped
     }
 }
@@ -121,12 +121,6 @@ struct Pool {
     failed: AtomicU64,
     parked: AtomicU64,
     lost: AtomicU64,
-}
-
-impl std::fmt::Debug for Pool {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Pool").field("queue", &self.queue).field("config", &self.config).finish_non_exhaustive()
-    }
 }
 
 impl Queue {
@@ -224,7 +218,7 @@ impl Queue {
         let tasks = self.core.store.env().tasks().child("workers");
         let given_up = watch::Sender::new(false);
         tasks.spawn("workers", pool.clone().run(tasks.clone(), given_up.subscribe()));
-        Ok(Workers { pool, tasks: Tasks_(tasks), given_up })
+        Ok(Workers { pool, tasks, given_up })
     }
 }
 
