@@ -18,6 +18,7 @@ pub mod museum;
 mod node;
 mod notes;
 mod page;
+mod queues;
 mod resilience;
 mod views;
 mod world;
@@ -30,7 +31,7 @@ use self::{cast::Cast, hands::Hands};
 
 pub use judge::Judgement;
 pub use log::import::bring_in_instead;
-pub use notes::{Action, Note, Refusal, Seen, Told};
+pub use notes::{Action, Handling, Note, Refusal, Seen, Told};
 
 /// A simulation with a name.
 pub struct Scenario {
@@ -189,6 +190,19 @@ pub fn all() -> &'static [Scenario] {
                 "subscription: leases were read back",
             ],
             play: Play::Machines(machines::subscription::play),
+        },
+        Scenario {
+            name: "queue",
+            about: "workers share a message queue, are slow and forget what they hold; some messages become dead letters, and are replayed or given up",
+            sometimes: &[
+                "queue: a dead letter was replayed",
+                "queue: a lease ran out and its message was handed out again",
+                "queue: a lease was lost",
+                "queue: a message became a dead letter",
+                "queue: a round was not written",
+                "queue: its messages were read",
+            ],
+            play: Play::Log(queues::cast),
         },
         Scenario {
             name: "retention",

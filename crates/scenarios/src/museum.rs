@@ -79,6 +79,36 @@ pub const PIECES: &[Piece] = &[
         scenario: "views",
         about: "the checkpoint of a view stays at the last event that matters to it, and the rest is read again and again",
     },
+    Piece {
+        name: "queue-ack-before-write",
+        scenario: "queue",
+        about: "an acknowledgement is answered when it is decided, not when it is durable",
+    },
+    Piece {
+        name: "queue-lease-in-memory",
+        scenario: "queue",
+        about: "the first hand-out of a message, and its attempt, are in memory alone",
+    },
+    Piece {
+        name: "queue-groups-forgotten",
+        scenario: "queue",
+        about: "messages of a group are handed out side by side until the node starts again",
+    },
+    Piece {
+        name: "queue-dedupe-until-done",
+        scenario: "queue",
+        about: "a message's id is remembered no longer than the message is in the queue",
+    },
+    Piece {
+        name: "queue-unfenced",
+        scenario: "queue",
+        about: "whoever once held a message settles it, whoever holds it now",
+    },
+    Piece {
+        name: "queue-lease-by-wall-clock",
+        scenario: "queue",
+        about: "leases of messages expire by the wall clock",
+    },
     Piece { name: "every-hop-retries", scenario: "retry-storm", about: "a hop retries although one before it does" },
     Piece {
         name: "retry-charged-late",

@@ -123,6 +123,44 @@ pub enum Action {
         /// Whether that was accepted; `None` where nobody knows.
         done: Option<bool>,
     },
+    /// Sent messages to a queue, again and again until it was answered.
+    Sent {
+        /// Their group.
+        group: Option<String>,
+        /// Their ids, in order.
+        ids: Vec<String>,
+        /// Why they were refused, if they were.
+        refused: Option<String>,
+    },
+    /// Was handed a message by a queue.
+    Delivered {
+        /// The lease.
+        lease: String,
+        /// The message's id.
+        id: String,
+        /// Its group, as it came.
+        group: Option<String>,
+        /// The attempt.
+        attempt: u64,
+    },
+    /// Said what became of a message that was held.
+    Handled {
+        /// The lease.
+        lease: String,
+        /// What.
+        how: Handling,
+        /// Whether that was accepted; `None` where nobody knows.
+        done: Option<bool>,
+    },
+    /// Decided what becomes of a dead letter.
+    Buried {
+        /// The message's id.
+        id: String,
+        /// Whether it is handed out again, or given up.
+        replayed: bool,
+        /// Whether there was such a dead letter; `None` where nobody knows.
+        done: Option<bool>,
+    },
     /// Was given a stamp of a hybrid clock.
     Stamp {
         /// Its bytes, in hexadecimal: they sort as the stamps do.
@@ -167,6 +205,17 @@ pub enum Action {
         /// And how many after readers were given the new build.
         after: usize,
     },
+}
+
+/// What a worker says of a message that it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Handling {
+    /// It is done.
+    Ack,
+    /// It failed this time.
+    Nack,
+    /// It takes longer.
+    Extend,
 }
 
 /// How a write ended, as its client knows.

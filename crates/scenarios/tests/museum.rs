@@ -63,6 +63,12 @@ pieces! {
     effect_repeated_on_rebuild,
     unfenced_view_owner,
     filtered_view_rescans,
+    queue_ack_before_write,
+    queue_lease_in_memory,
+    queue_groups_forgotten,
+    queue_dedupe_until_done,
+    queue_unfenced,
+    queue_lease_by_wall_clock,
     every_hop_retries,
     retry_charged_late,
 }

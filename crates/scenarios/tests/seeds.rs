@@ -153,6 +153,7 @@ scenarios! {
     keys,
     machines_hlc,
     machines_subscription,
+    queue,
     retention,
     retry_storm,
     stamps,

@@ -178,6 +178,7 @@ scenarios! {
     followers,
     import,
     keys,
+    queue,
     retention,
     workers,
 }

@@ -26,7 +26,8 @@ use quorate_data::{
     store::{Store, StoreError},
 };
 use quorate_foundations::{name::Name, time::Boot};
-use tokio::sync::{Notify, oneshot};
+use quorate_runtime::tasks::Tasks;
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::live::{Kept, Live};
 use super::{
@@ -110,6 +111,8 @@ pub(super) struct Common {
     /// The bytes of messages that all queues keep in memory.
     pub(super) kept: Arc<AtomicUsize>,
     pub(super) opened: Opened,
+    /// Queues that a transaction sent to before anybody asked for them. The writer's thread starts no task.
+    pub(super) unread: mpsc::Sender<Arc<Core>>,
 }
 
 /// A queue.
@@ -123,11 +126,12 @@ pub(super) struct Core {
     inbox: Mutex<Inbox>,
     kick: Notify,
     opened: Opened,
+    unread: mpsc::Sender<Arc<Self>>,
     /// Whether the rows were read since then.
     was_read: AtomicBool,
     /// What is known of the messages, while no task has it; `None`: it has to be read.
     live: Mutex<Option<Live>>,
-    /// How many messages there were after the last round; none before they were read.
+    /// How many messages there were after the last round; before they were read, how many transactions sent.
     depth: AtomicUsize,
 }
 
@@ -145,12 +149,19 @@ impl std::fmt::Debug for Core {
     }
 }
 
+/// Reads queues that transactions send to, until the store or all its queues are dropped.
+pub(super) async fn read_unread(tasks: Tasks, mut unread: mpsc::Receiver<Arc<Core>>) {
+    while let Some(Some(core)) = tasks.stop().run_until_cancelled(unread.recv()).await {
+        let _nobody_waits = core.put(|reply| Work::Look { reply });
+    }
+}
+
 impl Core {
     /// A queue whose messages are read once somebody asks for them.
     pub(super) fn new(
         store: &Store,
         Head { id, name, config, is_deleted }: Head,
-        Common { numbers, kept, opened }: Common,
+        Common { numbers, kept, opened, unread }: Common,
     ) -> Self {
         Self {
             store: store.clone(),
@@ -162,6 +173,7 @@ impl Core {
             inbox: Mutex::new(Inbox { is_deleted, ..Inbox::default() }),
             kick: Notify::new(),
             opened,
+            unread,
             was_read: AtomicBool::new(false),
             live: Mutex::default(),
             depth: AtomicUsize::new(0),
@@ -177,6 +189,10 @@ impl Core {
     }
 
     fn now(&self) -> Boot {
+        #[cfg(feature = "museum")]
+        if self.store.env().planted("queue-lease-by-wall-clock") {
+            return Boot::from_nanos(self.store.env().wall().unix_nanos().cast_unsigned());
+        }
         self.store.env().boot()
     }
 
@@ -225,11 +241,12 @@ impl Core {
     pub(super) fn hear_of_sent(self: &Arc<Self>, messages: Vec<(Seq, Arc<Message>)>) {
         let now = self.now();
         if !self.is_read() {
-            // So that its depth is known, and its limit holds, soon.
-            let _nobody_waits = self.put(|reply| Work::Look { reply });
+            // So that its depth is known, and its limit holds, soon. Where too many wait for that, the next message asks again.
+            self.depth.fetch_add(messages.len(), Ordering::Relaxed);
+            let _full = self.unread.try_send(self.clone());
         }
         let news = messages.into_iter().map(|(seq, message)| {
-            let entry = live::entry(&message, now);
+            let entry = self.entry(&message, now);
             News::Sent(seq, entry, self.keep(message))
         });
         self.hear(news.collect());
@@ -312,7 +329,11 @@ impl Driver {
             let live = match &mut self.live {
                 Some(live) => live,
                 None => match Live::read(&core).await {
-                    Ok(live) => self.live.insert(live),
+                    Ok(live) => {
+                        // Ordering: a count; nobody relies on it being exact.
+                        core.depth.store(live.len(), Ordering::Relaxed);
+                        self.live.insert(live)
+                    }
                     Err(cause) => {
                         self.is_over = true;
                         return core.leave().into_iter().for_each(|work| work.refuse(&cause));
@@ -322,7 +343,6 @@ impl Driver {
             let (works, news) = core.take_inbox();
             live.hear(news);
             let done = live.round(&core, works).await;
-            // Ordering: a count; nobody relies on it being exact.
             core.depth.store(live.len(), Ordering::Relaxed);
             if let Err(failed) = done {
                 if failed.is_over || stop.is_cancelled() || core.is_deleted() {

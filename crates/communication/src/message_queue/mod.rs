@@ -25,6 +25,8 @@
 //! * **Clocks**: leases, delays and times to live are judged by the boot clock, so that setting the wall clock neither ends a
 //!   lease nor holds a message. A restart lets every lease run its full time again; what rests then rests for what is left
 //!   by the wall clock, but never longer than it was told to.
+//! * **Handlers** that a pool calls ([`work`](Queue::work)) hold their message for as long as they run. One that fails, panics or
+//!   takes too long has used up an attempt; draining takes nothing more, waits, and gives back what is not done in time.
 //! * **Nobody polls.** A queue that nobody waits for has no task and no timer; whoever waits is woken by the message, or
 //!   by the one moment at which time changes something.
 //!
@@ -74,6 +76,7 @@ pub mod machine;
 mod message;
 mod rows;
 mod service;
+mod workers;
 
 pub use config::{Config, Rate};
 pub use error::QueueError;
@@ -82,6 +85,7 @@ pub use machine::Counts;
 pub use message::{Cause, DeadLetter, Delivery, Failure, Message, NewMessage, Sent};
 pub use quorate_data::subscription::Backoff;
 pub use service::{Description, Queue, Queues, Receive, Selection, Summary};
+pub use workers::{Failed, Job, WorkerConfig, WorkerCounts, Workers};
 
 #[cfg(test)]
 mod tests;

@@ -11,11 +11,11 @@ use std::{
 
 use quorate_data::store::{Store, StoreError};
 use quorate_foundations::name::Name;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc};
 
 use super::{
     Config, QueueError,
-    driver::{Common, Core},
+    driver::{Common, Core, read_unread},
     rows::{self, Head, Numbers, Opened},
 };
 pub use dead::Selection;
@@ -23,6 +23,9 @@ pub use queue::{Description, Queue, Receive};
 
 /// Rows of each kind that are deleted with their queue in one transaction.
 const DELETED_AT_ONCE: u32 = 500;
+
+/// Queues that wait to be read because a transaction sent to them.
+const MAX_UNREAD: usize = 256;
 
 /// The queues of a store. Cheap to clone; clones are the same.
 #[derive(Clone)]
@@ -75,7 +78,10 @@ impl Queues {
     async fn read(store: &Store) -> Result<Shared, QueueError> {
         store.declare(rows::TABLES).await?;
         let opened = Opened::now(store).await?;
-        let common = Common { numbers: Numbers::default(), kept: Arc::default(), opened };
+        let (unread, to_read) = mpsc::channel(MAX_UNREAD);
+        let tasks = store.env().tasks();
+        tasks.spawn("queues", read_unread(tasks.clone(), to_read));
+        let common = Common { numbers: Numbers::default(), kept: Arc::default(), opened, unread };
         let core = |head: Head| {
             let core = Core::new(store, head, common.clone());
             (core.name.clone(), Arc::new(core))

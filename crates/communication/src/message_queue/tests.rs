@@ -4,4 +4,5 @@ mod consuming;
 mod crashes;
 mod dead_letters;
 mod sending;
+mod workers;
 mod world;

@@ -12,6 +12,8 @@ const CONSUMING: &str = "crates/communication/src/message_queue/tests/consuming.
 const CRASHES: &str = "crates/communication/src/message_queue/tests/crashes.rs";
 const DEAD: &str = "crates/communication/src/message_queue/tests/dead_letters.rs";
 const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
+const WORKERS: &str = "crates/communication/src/message_queue/tests/workers.rs";
+const KILLED: &str = "crates/communication/tests/killed.rs";
 const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
 const HTTP: &str = "crates/node/tests/http/queues.rs";
 
@@ -24,6 +26,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(CONSUMING, "what_is_acknowledged_does_not_come_again_and_what_is_not_does"),
             test(CRASHES, "whichever_boundary_a_process_dies_at_the_work_is_done_once"),
+            test(KILLED, "a_process_that_is_killed_loses_no_message_and_does_none_twice"),
             test(CONSUMING, "an_extended_lease_outlasts_a_restart_and_its_first_time"),
         ],
     ),
@@ -108,6 +111,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Visibility,
+        "how queues stand",
+        Http,
+        "depth, age, what is in flight and parked are measured for each of the first thousand queues",
+        &[test(HTTP, "depth_age_and_what_is_in_flight_are_measured_for_each_queue")],
+    ),
+    row(
         Delivery,
         "send a message again",
         Library,
@@ -137,6 +147,19 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(DEAD, "a_message_that_fails_each_time_is_set_aside_with_its_history"),
             test(CONSUMING, "a_consumer_that_left_costs_no_attempt_and_holds_nothing"),
+        ],
+    ),
+    row(
+        Delivery,
+        "workers",
+        Library,
+        "a message is held for as long as its handler runs, and settled by what came of it; draining redelivers nothing that is done in time",
+        &[
+            test(WORKERS, "handlers_do_typed_work_and_it_is_acknowledged_with_it"),
+            test(WORKERS, "what_fails_comes_again_and_what_nobody_can_read_is_set_aside"),
+            test(WORKERS, "a_message_is_held_for_as_long_as_its_handler_runs"),
+            test(WORKERS, "a_handler_whose_message_is_lost_or_that_takes_too_long_is_stopped"),
+            test(WORKERS, "draining_waits_for_handlers_takes_nothing_and_gives_back_what_is_not_done_in_time"),
         ],
     ),
     row(

@@ -1,5 +1,6 @@
 //! What the HTTP surface counts.
 
+mod queues;
 mod views;
 
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
@@ -13,6 +14,8 @@ use super::{Node, connection::Connections};
 
 /// Views that are measured.
 const MAX_VIEWS: usize = 1_000;
+/// Queues that are measured.
+const MAX_QUEUES: usize = 1_000;
 
 /// The counters and gauges of the HTTP surface.
 pub(crate) struct Metrics {
@@ -24,13 +27,16 @@ pub(crate) struct Metrics {
     wal: Gauge<u64, AtomicU64>,
     forgetting: Gauge<u64, AtomicU64>,
     not_wiped: Gauge<u64, AtomicU64>,
+    queues: queues::Queues,
     views: views::Views,
 }
 
 impl Metrics {
     pub(super) fn register(env: &Env, connections: &Arc<Connections>, store: &Store) -> Self {
         let views = views::Views::register(&mut env.metrics());
+        let queues = queues::Queues::register(&mut env.metrics());
         let metrics = Self {
+            queues,
             views,
             answered: Default::default(),
             refused: Counter::default(),
@@ -89,6 +95,9 @@ impl Metrics {
         self.forgetting.set(statistics.forgetting);
         self.not_wiped.set(statistics.not_wiped);
         // Where the store cannot be read, what was last seen stays.
+        if let Ok(queues) = node.queues.standing(MAX_QUEUES).await {
+            self.queues.show(&queues);
+        }
         if let Ok(views) = node.views.list(None, MAX_VIEWS).await {
             self.views.show(&views, node.views.views().queries_running());
         }

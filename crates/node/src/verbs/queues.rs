@@ -65,6 +65,15 @@ impl MessageQueues {
         self.all().await?.list(after, limit)
     }
 
+    /// How the first `max` queues stand, in order of their names; those that cannot be read are left out.
+    pub async fn standing(&self, max: usize) -> Result<Vec<Description>, QueueError> {
+        let mut standing = Vec::new();
+        for Summary { name, .. } in self.list(None, max.min(Queues::MAX_PAGE)).await? {
+            standing.extend(self.describe(&name).await.ok());
+        }
+        Ok(standing)
+    }
+
     /// How a queue stands right now.
     pub async fn describe(&self, name: &Name) -> Result<Description, QueueError> {
         self.get(name).await?.describe().await

@@ -140,6 +140,28 @@ async fn bad_messages_are_refused_with_their_number_and_a_full_queue_with_its_li
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn depth_age_and_what_is_in_flight_are_measured_for_each_queue() {
+    let node = node().await;
+    declare(&node, json!({})).await;
+    send(&node, &["a", "b", "c"]).await;
+    receive(&node, 1).await;
+    let text = node.get("/metrics").await.text();
+    let line = |name: &str| {
+        let start = format!("quorate_queue_{name}{{queue=\"mails\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)).map(str::to_owned)
+    };
+    assert_eq!(line("in_flight").as_deref(), Some("1"));
+    assert_eq!(
+        (line("ready").as_deref(), line("waiting").as_deref()),
+        (Some("0"), Some("2")),
+        "they stand in one group"
+    );
+    assert!(line("age_seconds").is_some_and(|age| age.parse::<f64>().unwrap() >= 0.0));
+    node.send(request("DELETE", PATH)).await;
+    assert!(!node.get("/metrics").await.text().contains("mails"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("data");

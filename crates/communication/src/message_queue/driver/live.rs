@@ -185,21 +185,26 @@ impl Live {
     }
 }
 
-/// A new message, as the rules see it.
-pub(super) fn entry(message: &Message, now: Boot) -> Entry {
-    let phase = if message.delay.is_zero() {
-        Phase::Waiting { lapsed: false }
-    } else {
-        Phase::Resting { until: now + message.delay }
-    };
-    Entry {
-        group: message.group.clone(),
-        priority: message.priority,
-        deliveries: 0,
-        attempts: 0,
-        phase,
-        expires: message.ttl.map(|ttl| now + ttl),
-        bytes: u32::try_from(message.size()).unwrap_or(u32::MAX),
-        sent_ns: message.sent_at.unix_nanos(),
+impl Core {
+    /// A new message, as the rules see it.
+    pub(super) fn entry(&self, message: &Message, now: Boot) -> Entry {
+        let phase = if message.delay.is_zero() {
+            Phase::Waiting { lapsed: false }
+        } else {
+            Phase::Resting { until: now + message.delay }
+        };
+        let group = message.group.clone();
+        #[cfg(feature = "museum")]
+        let group = group.filter(|_| !self.store.env().planted("queue-groups-forgotten"));
+        Entry {
+            group,
+            priority: message.priority,
+            deliveries: 0,
+            attempts: 0,
+            phase,
+            expires: message.ttl.map(|ttl| now + ttl),
+            bytes: u32::try_from(message.size()).unwrap_or(u32::MAX),
+            sent_ns: message.sent_at.unix_nanos(),
+        }
     }
 }

@@ -11,7 +11,7 @@ use quorate_foundations::time::{Boot, Wall};
 
 use super::{
     Core, Fate, How, Reply, Standing, Work,
-    live::{self, Live, MAX_WAITING, Waiting},
+    live::{Live, MAX_WAITING, Waiting},
 };
 use crate::message_queue::{
     Cause, Delivery, Failure, Lease, Message, QueueError, Sent,
@@ -65,7 +65,7 @@ impl Live {
         let env = core.store.env();
         let mut round = Round { now: core.now(), wall: env.wall(), ..Round::default() };
         self.machine.begin();
-        self.pass_time(&mut round);
+        self.pass_time(core, &mut round);
         for claim in std::mem::take(&mut self.returned) {
             self.hand_back(claim, &mut round);
         }
@@ -107,7 +107,7 @@ impl Live {
         }
     }
 
-    fn pass_time(&mut self, round: &mut Round) {
+    fn pass_time(&mut self, core: &Core, round: &mut Round) {
         for passed in self.machine.tick(round.now) {
             match passed {
                 Passed::Outdated(seq) => {
@@ -116,7 +116,7 @@ impl Live {
                 }
                 Passed::Parked(claim, attempts) => {
                     let failure = Failure::new(attempts, round.wall, Cause::Expired, "");
-                    round.batch.writes.push(Write::Parked { claim, failure });
+                    round.park(core, claim, failure);
                 }
             }
         }
@@ -153,11 +153,16 @@ impl Live {
                 }
             }
             Work::Settle { claims, how, reply } => {
-                let lost = claims.into_iter().filter(|claim| !self.settle(*claim, &how, round)).collect();
+                let lost = claims.into_iter().filter(|claim| !self.settle(core, *claim, &how, round)).collect();
+                #[cfg(feature = "museum")]
+                if core.store.env().planted("queue-ack-before-write") {
+                    drop(reply.send(Ok(lost)));
+                    return;
+                }
                 round.settled.push((reply, lost));
             }
             Work::Bury { seqs, fate, reply } => {
-                let buried = seqs.into_iter().filter(|seq| self.bury(*seq, &fate, round)).count();
+                let buried = seqs.into_iter().filter(|seq| self.bury(core, *seq, &fate, round)).count();
                 round.buried.push((reply, buried));
             }
             Work::Configure { config, reply } => {
@@ -176,7 +181,12 @@ impl Live {
     }
 
     /// Does with a message what its holder says; whether the claim holds.
-    fn settle(&mut self, claim: Claim, how: &How, round: &mut Round) -> bool {
+    fn settle(&mut self, core: &Core, claim: Claim, how: &How, round: &mut Round) -> bool {
+        #[cfg(feature = "museum")]
+        let claim = match self.machine.get(claim.seq) {
+            Some(entry) if core.store.env().planted("queue-unfenced") => Claim { delivery: entry.deliveries, ..claim },
+            _ => claim,
+        };
         let failed = |attempt, cause, reason: &str| Failure::new(attempt, round.wall, cause, reason);
         let attempts = self.machine.get(claim.seq).map_or(0, |entry| entry.attempts);
         match how {
@@ -188,13 +198,13 @@ impl Live {
             How::Nack { delay, reason } => {
                 let Some(returned) = self.machine.nack(round.now, claim, *delay) else { return false };
                 let failure = failed(attempts, Cause::Nacked, reason);
-                round.batch.writes.push(match returned {
-                    Returned::Parked => Write::Parked { claim, failure },
+                match returned {
+                    Returned::Parked => round.park(core, claim, failure),
                     Returned::Rests(rest) => {
                         let due_ns = (round.wall + rest).unix_nanos();
-                        Write::Rests { claim, due_ns, rest, failure }
+                        round.batch.writes.push(Write::Rests { claim, due_ns, rest, failure });
                     }
-                });
+                }
                 true
             }
             How::Extend { ttl } => {
@@ -206,17 +216,20 @@ impl Live {
             How::Park { reason } => {
                 let Some(attempts) = self.machine.park(claim) else { return false };
                 let failure = failed(attempts, Cause::Parked, reason);
-                round.batch.writes.push(Write::Parked { claim, failure });
+                round.park(core, claim, failure);
                 true
             }
         }
     }
 
     /// Does with a dead letter what is to become of it; whether it was one.
-    fn bury(&mut self, seq: Seq, fate: &Fate, round: &mut Round) -> bool {
+    fn bury(&mut self, core: &Core, seq: Seq, fate: &Fate, round: &mut Round) -> bool {
         match fate {
             Fate::Replay(edited) => {
                 let replayed = self.machine.replay(seq);
+                if replayed {
+                    core.store.env().reached("queue: a dead letter was replayed");
+                }
                 let failure = Failure::new(0, round.wall, Cause::Replayed, "");
                 let edited = edited.clone();
                 round.batch.writes.extend(replayed.then_some(Write::Replayed { seq, failure, edited }));
@@ -250,6 +263,9 @@ impl Live {
             if claim.delivery == 1 {
                 first.push(claim.seq);
                 continue;
+            }
+            if *lapsed {
+                core.store.env().reached("queue: a lease ran out and its message was handed out again");
             }
             let failure = lapsed.then(|| Failure::new(attempt - 1, round.wall, Cause::Expired, ""));
             round.batch.writes.push(Write::Again { claim: *claim, attempt: *attempt, ttl, failure });
@@ -336,7 +352,7 @@ impl Live {
         for ((message, _), placed) in messages.into_iter().zip(placed) {
             sent.push(Sent { id: message.event.id.clone(), repeated: placed == Placed::Known });
             if let Placed::New(seq) = placed {
-                let entry = live::entry(&message, core.now());
+                let entry = core.entry(&message, core.now());
                 self.add(seq, entry, core.keep(message));
             }
         }
@@ -345,6 +361,11 @@ impl Live {
 }
 
 impl Round {
+    fn park(&mut self, core: &Core, claim: Claim, failure: Failure) {
+        core.store.env().reached("queue: a message became a dead letter");
+        self.batch.writes.push(Write::Parked { claim, failure });
+    }
+
     fn refuse(self, cause: &QueueError) {
         self.sends.into_iter().for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
         self.taken.into_iter().for_each(|(_, _, reply)| drop(reply.send(Err(cause.clone()))));
@@ -394,6 +415,8 @@ async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Resu
     if core.is_deleted() {
         return Err(core.not_found());
     }
+    #[cfg(feature = "museum")]
+    let batch = &planted(tx, core, batch).await?;
     let settled = rows::apply(tx, core.id, batch).await?;
     let mut sent = Vec::with_capacity(sends.len());
     for messages in sends {
@@ -403,4 +426,20 @@ async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Resu
         }
     }
     Ok(Written { sent, settled })
+}
+
+/// What is written of a round where bugs are planted.
+#[cfg(feature = "museum")]
+async fn planted(tx: &mut DynTx, core: &Core, batch: &Batch) -> Result<Batch, QueueError> {
+    let mut batch = batch.clone();
+    if core.store.env().planted("queue-lease-in-memory") {
+        batch.first.clear();
+    }
+    if core.store.env().planted("queue-dedupe-until-done") {
+        let sql = "DELETE FROM quorate_queue_known WHERE seq = $1";
+        for seq in &batch.gone {
+            tx.room_execute(sql, &[rows::number(*seq)]).await?;
+        }
+    }
+    Ok(batch)
 }

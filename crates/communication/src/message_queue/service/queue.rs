@@ -17,7 +17,7 @@ use crate::message_queue::{
 /// One queue. Cheap to clone; clones are the same.
 #[derive(Clone)]
 pub struct Queue {
-    pub(super) core: Arc<Core>,
+    pub(in crate::message_queue) core: Arc<Core>,
     /// Held, so that nobody reads the queue's messages into another memory.
     pub(super) _room: Arc<Room>,
 }

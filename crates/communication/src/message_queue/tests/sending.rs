@@ -273,9 +273,7 @@ async fn a_queue_is_read_when_it_is_asked_for_and_a_damaged_one_harms_no_other()
     assert!(matches!(asked, Err(QueueError::Store(StoreError::Corrupt { .. }))), "{asked:?}");
 }
 
-#[tokio::test]
-async fn a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart() {
-    let world = World::new();
+async fn holds_its_limit_after_a_restart(world: World) {
     let (store, queue) = world.with(Config { max_messages: 3, ..Config::default() }).await;
     queue.sends(&["a", "b"]).await;
     let (store, queue) = world.restart(store).await;
@@ -291,6 +289,13 @@ async fn a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart(
     let full = send("d").await;
     assert!(matches!(full, Err(TransactError::Aborted(QueueError::Full { messages: 3, .. }))), "{full:?}");
     assert_eq!(ids(&queue.takes(9).await), ["a", "b", "c"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart() {
+    holds_its_limit_after_a_restart(World::new()).await;
+    // With a writer on a thread of its own.
+    holds_its_limit_after_a_restart(World::of_this_machine()).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,200 @@
+//! Producers send to a message queue, and workers share it: each message is handed to one of them at a time, in order of its
+//! group, until somebody has acknowledged it. Some messages fail each time and become dead letters, which somebody replays
+//! or gives up.
+
+mod judge;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    cast::Cast,
+    client::Call,
+    hand::Hand,
+    notes::{Action, Handling},
+};
+
+const PRODUCERS: usize = 2;
+const WORKERS: usize = 3;
+const ROUNDS: usize = 15;
+const GROUPS: usize = 3;
+const PATH: &str = "/v1/queues/work";
+/// How often a message is handed out before it is a dead letter.
+const MAX_ATTEMPTS: u64 = 3;
+/// After the time of so many leases workers do their best.
+const LATE: u32 = 10;
+/// What the ids of messages begin with that no worker can do.
+const POISON: &str = "poison";
+
+/// Who takes part.
+pub(crate) fn cast() -> Cast {
+    let producers = (0..PRODUCERS).fold(Cast::new(), |cast, n| cast.hand(&format!("producer-{n}"), produce));
+    let all = (0..WORKERS).fold(producers, |cast, n| cast.follower(&format!("worker-{n}"), consume));
+    all.judged_by(judge::judge)
+}
+
+/// Makes the queue; whoever comes later finds it there, and has it as it is.
+async fn declare(hand: &mut Hand) {
+    let config = json!({
+        "lease-ttl": format!("{}ms", hand.pace.lease.as_millis()),
+        "max-attempts": MAX_ATTEMPTS,
+        "backoff": { "first": "50ms", "max": "500ms" },
+    });
+    loop {
+        let call = Call::put(PATH).json("application/json", &config);
+        if hand.ask(&call).await.is_some_and(|reply| reply.status.is_success()) {
+            return;
+        }
+        hand.rest().await;
+    }
+}
+
+async fn produce(mut hand: Hand) {
+    declare(&mut hand).await;
+    let mut round = 0;
+    while hand.goes_on(round, ROUNDS) {
+        send(&mut hand, round).await;
+        hand.rest().await;
+        round += 1;
+    }
+}
+
+/// Sends a batch, and sends it again until it is known to be there; now and then once more.
+async fn send(hand: &mut Hand, round: usize) {
+    let count = 1 + hand.below(3);
+    let group = Some(hand.below(GROUPS + 1)).filter(|n| *n < GROUPS).map(|n| format!("g{n}"));
+    let messages: Vec<Value> = (0..count)
+        .map(|n| {
+            let kind = if hand.below(12) == 0 { POISON } else { "work" };
+            let id = format!("{kind}-{}-{round}-{n}", hand.name);
+            let event = json!({ "specversion": "1.0", "id": id, "source": "/producer", "type": "work.due" });
+            json!({ "event": event, "group": group })
+        })
+        .collect();
+    let ids: Vec<String> =
+        messages.iter().map(|one| one["event"]["id"].as_str().unwrap_or_default().to_owned()).collect();
+    let call = Call::post(format!("{PATH}/messages")).json("application/json", &json!({ "messages": messages }));
+    let sent = |refused| Action::Sent { group: group.clone(), ids: ids.clone(), refused };
+    let begun = hand.notes.begin(&hand.name, sent(None));
+    loop {
+        if let Some(reply) = hand.ask(&call).await {
+            let refused = (!reply.status.is_success()).then(|| format!("{} {}", reply.status, reply.value()["type"]));
+            hand.notes.end(begun, sent(refused));
+            break;
+        }
+        hand.rest().await;
+    }
+    // Whoever is not sure whether it was sent sends it again, also when it has long been done.
+    if hand.below(4) == 0 {
+        hand.rest().await;
+        let _whatever_comes_of_it = hand.ask(&call).await;
+    }
+}
+
+/// Works until nobody sends any more and the queue is empty.
+async fn consume(mut hand: Hand) -> Result<(), String> {
+    declare(&mut hand).await;
+    while !(hand.busy.is_over() && is_empty(&mut hand).await) {
+        if hand.below(4) == 0 {
+            look_at_dead_letters(&mut hand).await;
+        } else {
+            work(&mut hand).await;
+        }
+    }
+    Ok(())
+}
+
+async fn is_empty(hand: &mut Hand) -> bool {
+    hand.ask(&Call::get(PATH)).await.is_some_and(|reply| reply.value()["messages"] == 0)
+}
+
+/// Whether it has become so late that whoever goes on to be slow, or to forget what it was handed, would have no end in sight.
+fn is_late(hand: &Hand) -> bool {
+    let late = hand.pace.work_for.unwrap_or_default() + hand.pace.lease * LATE;
+    u128::from(hand.notes.now()) > late.as_nanos()
+}
+
+/// Takes some messages, works for a while, and settles most of them.
+async fn work(hand: &mut Hand) {
+    let max = 1 + hand.below(4);
+    let call = Call::post(format!("{PATH}/receive"));
+    let call = call.json("application/json", &json!({ "max": max, "wait": "500ms" }));
+    let invoked = hand.notes.now();
+    let Some(reply) = hand.ask(&call).await else { return hand.rest().await };
+    let deliveries = reply.value()["deliveries"].as_array().cloned().unwrap_or_default();
+    let (mut sound, mut poison) = (Vec::new(), Vec::new());
+    for delivery in &deliveries {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (lease, id) = (text(&delivery["lease"]), text(&delivery["event"]["id"]));
+        if id.starts_with(POISON) { &mut poison } else { &mut sound }.push(lease.clone());
+        let group = delivery["group"].as_str().map(str::to_owned);
+        let attempt = delivery["attempt"].as_u64().unwrap_or_default();
+        hand.notes.add(&hand.name, invoked, Action::Delivered { lease, id, group, attempt });
+    }
+    if deliveries.is_empty() {
+        return;
+    }
+    // Mostly quick; sometimes longer than the lease, with a word about it or without.
+    let diligent = is_late(hand);
+    match hand.below(10) {
+        0 if !diligent => hand.env.sleep(hand.pace.lease * 2).await,
+        1 => {
+            hand.env.sleep(hand.pace.lease / 2).await;
+            settle(hand, Handling::Extend, &[sound.as_slice(), poison.as_slice()].concat()).await;
+            hand.env.sleep(hand.pace.lease * 3 / 4).await;
+        }
+        _ => hand.env.sleep(Duration::from_millis(hand.rng.below(300))).await,
+    }
+    settle(hand, Handling::Nack, &poison).await;
+    match hand.below(8) {
+        0 if !diligent => {}
+        1 if !diligent => settle(hand, Handling::Nack, &sound).await,
+        _ => settle(hand, Handling::Ack, &sound).await,
+    }
+}
+
+/// Settles leases one by one, so that each is known to have been settled or not.
+async fn settle(hand: &mut Hand, how: Handling, leases: &[String]) {
+    for lease in leases {
+        let (action, body) = match how {
+            Handling::Ack => ("ack", json!({ "leases": [lease] })),
+            Handling::Nack => ("nack", json!({ "leases": [lease], "reason": "not today" })),
+            Handling::Extend => ("extend", json!({ "leases": [lease] })),
+        };
+        let handled = |done| Action::Handled { lease: lease.clone(), how, done };
+        let begun = hand.notes.begin(&hand.name, handled(None));
+        let call = Call::post(format!("{PATH}/{action}")).json("application/json", &body);
+        let done = certain(hand, &call).await;
+        hand.notes.end(begun, handled(done));
+    }
+}
+
+/// Gives up what cannot be done, and has the rest done again.
+async fn look_at_dead_letters(hand: &mut Hand) {
+    let Some(reply) = hand.ask(&Call::get(format!("{PATH}/parked?limit=20"))).await else { return hand.rest().await };
+    let parked = reply.value()["parked"].as_array().cloned().unwrap_or_default();
+    if parked.is_empty() {
+        hand.rest().await;
+    }
+    for letter in &parked {
+        let id = letter["event"]["id"].as_str().unwrap_or_default().to_owned();
+        let replayed = !id.starts_with(POISON);
+        let action = if replayed { "replay" } else { "discard" };
+        let buried = |done| Action::Buried { id: id.clone(), replayed, done };
+        let begun = hand.notes.begin(&hand.name, buried(None));
+        let call = Call::post(format!("{PATH}/{action}")).json("application/json", &json!({ "id": id }));
+        let done = hand.client.call(&call).await.ok().filter(|reply| reply.status.is_success());
+        let done = done.map(|reply| reply.value()["messages"] == 1);
+        hand.notes.end(begun, buried(done));
+    }
+}
+
+/// Whether a call was carried out; `None` where nobody knows.
+async fn certain(hand: &mut Hand, call: &Call) -> Option<bool> {
+    match hand.client.call(call).await {
+        Ok(reply) if reply.status.is_success() => Some(true),
+        Ok(reply) if reply.status.is_client_error() => Some(false),
+        _ => None,
+    }
+}
