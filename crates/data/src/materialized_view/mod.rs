@@ -119,7 +119,7 @@ pub use view::{Audit, BuildDescription, Description, Reading, ShardDescription, 
 pub fn fixed_limits() -> Vec<(&'static str, usize)> {
     let own = [
         ("builds", builds::MAX_BUILDS as usize),
-        ("count", builds::MAX_VIEWS as usize),
+        ("count", builds::MAX_VIEWS),
         ("effect-bytes", effects::MAX_PAYLOAD),
         ("effects-per-event", effects::MAX_PER_EVENT as usize),
         ("name-bytes", name::MAX_BYTES),
