@@ -2,6 +2,7 @@
 
 mod items;
 mod table;
+mod whole_file;
 mod working;
 
 use std::io::{self, IsTerminal, Write as _};
@@ -12,6 +13,7 @@ use serde_json::Value;
 pub(crate) use self::{
     items::{Layout, cell, print},
     table::{Column, Table, plain},
+    whole_file::WholeFile,
     working::{Reach, working, working_towards},
 };
 use crate::exit::Failure;

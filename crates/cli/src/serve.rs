@@ -78,6 +78,7 @@ fn failed(error: &ServeError) -> Failure {
             OpenError::Newer { .. }
             | OpenError::Older { .. }
             | OpenError::Foreign { .. }
+            | OpenError::Unrestored { .. }
             | OpenError::KeysOfAnotherStore { .. }
             | OpenError::NetworkFilesystem { .. },
         ) => Exit::Refused,

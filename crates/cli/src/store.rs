@@ -25,7 +25,7 @@ pub(crate) const LONG: Duration = Duration::from_secs(24 * 3_600);
 /// Verbs on the store.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// Check every stored byte: positions dense, hash chains intact, every index in agreement
+    /// Check every stored byte: positions dense, hash chains intact, every index in agreement, archives whole
     Verify,
     /// Write a consistent copy, while the node is in use, to the folder `backups` of its data directory
     Backup {
@@ -88,6 +88,9 @@ impl Command {
 /// How a finding ends that is about a missing key, and not about the store's file.
 const KEYLESS: &str = "is not there, and nobody erased it";
 
+/// How the place of a finding begins that is about an archive's file.
+const ARCHIVE: &str = "archive ";
+
 /// Checks the store and prints what was found; damage is a failure.
 pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
@@ -107,12 +110,21 @@ pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failur
         Format::Table => print_findings(&found, &mut out)?,
     }
     out.flush()?;
+    if found["archives"]["missing"].as_array().is_some_and(|missing| !missing.is_empty()) {
+        note(
+            "archives are missing where they were written to: that is right if they were moved elsewhere; if not, put copies \
+             back, since the store and its backups don't have their events",
+        );
+    }
     if found["sound"] == true {
         return Ok(());
     }
     let findings = found["findings"].as_array().map_or(&[] as &[Value], Vec::as_slice);
     let keyless = |finding: &Value| finding["what"].as_str().is_some_and(|what| what.ends_with(KEYLESS));
-    let advice = if !findings.is_empty() && findings.iter().all(keyless) {
+    let archive = |finding: &Value| finding["place"].as_str().is_some_and(|place| place.starts_with(ARCHIVE));
+    let advice = if !findings.is_empty() && findings.iter().all(archive) {
+        "the store itself is sound: put a sound copy of each archive in its place"
+    } else if !findings.is_empty() && findings.iter().all(keyless) {
         "stop the node and put the right file of keys back at `<store>.keys`; a backup of the store has no keys"
     } else {
         "restore a backup with `quorate store restore`"
@@ -148,6 +160,19 @@ fn print_findings(found: &Value, out: &mut Out) -> Result<(), Failure> {
             table.row([finding["place"].as_str().unwrap_or_default(), finding["what"].as_str().unwrap_or_default()]);
         }
         table.print(out)?;
+    }
+    let missing = found["archives"]["missing"].as_array().map_or(&[] as &[Value], Vec::as_slice);
+    if !missing.is_empty() {
+        let columns = ["MISSING ARCHIVE", "STREAM", "FIRST", "LAST", "WRITTEN TO"].map(Column::Left);
+        let mut table = Table::new(columns);
+        for archive in missing {
+            let text = |member: &str| archive[member].as_str().unwrap_or_default();
+            table.row([text("archiveid"), text("stream"), text("first"), text("last"), text("path")]);
+        }
+        table.print(out)?;
+        if let Some(more) = found["archives"]["more"].as_u64().filter(|more| *more > 0) {
+            out.line(&format!("and {more} more archives"))?;
+        }
     }
     let verdict = if findings.is_empty() { "sound" } else { "damaged" };
     out.line(&format!(

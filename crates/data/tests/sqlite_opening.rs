@@ -215,18 +215,29 @@ async fn what_a_failed_restore_left_does_not_spoil_the_next() {
     let (target, backup) = (folder.path("restored.db"), folder.path("backup.db"));
     store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
     // A restore that died half-way: its partial file with a write-ahead log of its own.
-    let partial = with_suffix(&target, ".restoring");
+    let partial = folder.path(".restored.db.quorate-partial");
     sqlite::photograph(&folder.file(), &partial);
     assert!(with_suffix(&partial, "-wal").exists());
     let env = quorate_runtime::Env::real();
+    let refused = open(&target).await.map(|_| ());
+    assert!(matches!(refused, Err(OpenError::Unrestored { .. })), "no empty store is taken for it: {refused:?}");
+    assert!(!target.exists() && partial.exists());
     quorate_data::store::sqlite::restore(&env, backup, target.clone()).await.unwrap();
     let restored = open(&target).await.unwrap();
     assert_eq!(restored.head(), store.head());
     let verified = restored.verify(std::sync::Arc::new(|_, _| {})).await.unwrap();
     assert!(verified.is_sound(), "{:?}", verified.findings);
-    for left in [partial.clone(), with_suffix(&partial, "-wal"), with_suffix(&partial, "-shm")] {
-        assert!(!left.exists(), "{} is left", left.display());
-    }
+    let nothing_left = || {
+        for left in [partial.clone(), with_suffix(&partial, "-wal"), with_suffix(&partial, "-shm")] {
+            assert!(!left.exists(), "{} is left", left.display());
+        }
+    };
+    nothing_left();
+    restored.close().await.unwrap();
+    // Beside a store it is of no use to anybody.
+    sqlite::photograph(&folder.file(), &partial);
+    open(&target).await.unwrap().close().await.unwrap();
+    nothing_left();
 }
 
 #[tokio::test]

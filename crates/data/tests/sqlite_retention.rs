@@ -363,3 +363,59 @@ async fn nothing_more_is_forgotten_than_the_limit_allows_until_some_is_wiped() {
     store.settle(None).await.unwrap();
     assert_eq!(store.statistics().forgetting, 0);
 }
+
+#[tokio::test]
+async fn what_damage_keeps_in_the_file_leaves_others_their_place_and_has_a_limit_of_its_own() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for stream in ["a", "b", "c", "d"] {
+        for n in 0..3 {
+            store.append(batch(stream, vec![event(format!("{stream}-{n}"))])).await.unwrap();
+        }
+    }
+    store.close().await.unwrap();
+    // The first blocks of `a` and of `b`.
+    let bodies = |connection: &rusqlite::Connection| {
+        let mut select = connection.prepare("SELECT first, body FROM quorate_block WHERE first IN (1, 4)").unwrap();
+        let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+        rows.map(Result::unwrap).collect::<Vec<_>>()
+    };
+    let good = bodies(&sqlite::raw(&folder.file()));
+    let rot = "UPDATE quorate_block SET body = zeroblob(length(body)) WHERE first IN (1, 4)";
+    assert_eq!(sqlite::raw(&folder.file()).execute(rot, []).unwrap(), 2);
+    let store = folder.open(Limits { forgetting: 2, ..Limits::default() }).await;
+    let forget = async |stream: &str, before: u64| {
+        store.retire(stream.parse().unwrap(), Retire::Truncate { before: Version::new(before) }).await
+    };
+    let kept = |refused| matches!(refused, Err(AppendError::Store(StoreError::NotWiped { .. })));
+    assert!(kept(forget("a", 2).await));
+    let both = store.transact(|tx| {
+        Box::pin(async move {
+            for stream in ["c", "d"] {
+                tx.retire(&stream.parse().unwrap(), Retire::Truncate { before: Version::new(2) }).await?;
+            }
+            Ok::<_, AppendError>(())
+        })
+    });
+    both.await.unwrap();
+    store.settle(Some("c".parse().unwrap())).await.unwrap();
+    store.settle(Some("d".parse().unwrap())).await.unwrap();
+    assert!(kept(forget("b", 2).await));
+    assert_eq!((store.statistics().forgetting, store.statistics().not_wiped), (2, 2));
+    let refused = forget("c", 3).await;
+    let Err(AppendError::Store(cause @ StoreError::Stuck { .. })) = &refused else { panic!("{refused:?}") };
+    assert_eq!(cause.retry(), quorate_data::store::Retry::Never, "waiting does not help");
+    assert_eq!(store.stream_head(&"c".parse().unwrap()).await.unwrap().first, Version::new(2), "nothing was forgotten");
+    assert!(store.check_writes().is_ok());
+    store.append(batch("c", vec![event("appends go on")])).await.unwrap();
+    store.close().await.unwrap();
+
+    let connection = sqlite::raw(&folder.file());
+    for (first, body) in good {
+        connection.execute("UPDATE quorate_block SET body = ?2 WHERE first = ?1", (first, body)).unwrap();
+    }
+    drop(connection);
+    let store = folder.open(Limits { forgetting: 2, ..Limits::default() }).await;
+    store.settle(None).await.unwrap();
+    store.retire("c".parse().unwrap(), Retire::Truncate { before: Version::new(3) }).await.unwrap();
+}

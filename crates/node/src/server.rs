@@ -12,6 +12,7 @@ use quorate_data::{
 };
 use quorate_runtime::{
     Env,
+    disk::unfinished,
     net::{Io, Listener},
 };
 use tokio::io::AsyncWriteExt as _;
@@ -101,6 +102,20 @@ pub async fn serve(config: Config, env: Env) -> Result<(), ServeError> {
     Server::bind(config, env).await?.run().await
 }
 
+/// Removes copies and archives that a process before left half written. The store is open: nobody else writes any.
+async fn sweep(config: &Config, env: &Env) {
+    let (disk, folders) = (env.disk().clone(), [config.backups(), config.key_backups(), config.archives()]);
+    let swept = env.run_blocking(move || folders.map(|folder| unfinished::sweep(&*disk, &folder))).await;
+    for swept in swept {
+        match swept {
+            Ok(left) => left.iter().for_each(|file| {
+                tracing::info!(file = %file.display(), "removed what was left of a copy that did not end");
+            }),
+            Err(cause) => tracing::warn!(%cause, "a folder for copies could not be looked through"),
+        }
+    }
+}
+
 impl Server {
     /// Opens the store, takes the address, and takes no requests yet.
     pub async fn bind(config: Config, env: Env) -> Result<Self, ServeError> {
@@ -112,6 +127,7 @@ impl Server {
         let listener = env.net().listen(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
         let store = sqlite::open(&env, config.store()).await?;
+        sweep(&config, &env).await;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
         let queues = MessageQueues::open(&store).await.map_err(ServeError::Queues)?;

@@ -2,6 +2,8 @@
 //!
 //! SQLite does its own file I/O (in simulation through a virtual file system of ours); everything else goes through here.
 
+pub mod unfinished;
+
 use std::{
     fs,
     io::{self, Read as _, Seek as _},

@@ -1,6 +1,6 @@
 //! Writing events out, one CloudEvent per line.
 
-use std::{io, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -9,7 +9,7 @@ use crate::{
     client::{Client, Target},
     event::{Event, one_line},
     exit::Failure,
-    output::{Out, Reach, note, working_towards},
+    output::{Out, Reach, WholeFile, note, working_towards},
     pages::Pages,
 };
 
@@ -29,7 +29,7 @@ pub(crate) struct Export {
 /// Where the lines go.
 enum Sink {
     Stdout(Out),
-    File { writer: io::BufWriter<Box<dyn quorate_runtime::disk::Write>>, partial: PathBuf, path: PathBuf },
+    File(WholeFile),
 }
 
 impl Export {
@@ -38,11 +38,11 @@ impl Export {
         let target =
             self.stream.as_ref().map_or_else(|| Target::path(&["v1", "events"]), |stream| route(stream, "events"));
         let mut pages = Pages::new(client, target, PAGE);
-        let mut sink = Sink::open(client, self.out.clone())?;
+        let mut sink = Sink::open(client, self.out.as_deref())?;
         let reach = Reach::default();
         let writing = write(&mut pages, &mut sink, &reach);
         let (written, stubs) = working_towards(client.env(), "exporting", &reach, writing).await?;
-        sink.finish(client)?;
+        sink.finish()?;
         let left_out = if stubs == 0 { String::new() } else { format!("; {stubs} whose data is gone were left out") };
         note(&format!("{written} events written{left_out}; `quorate stream import --stream-from stream` takes them"));
         Ok(())
@@ -70,35 +70,24 @@ async fn write(pages: &mut Pages, sink: &mut Sink, reach: &Reach) -> Result<(u64
 }
 
 impl Sink {
-    fn open(client: &Client, path: Option<PathBuf>) -> Result<Self, Failure> {
-        let Some(path) = path else { return Ok(Self::Stdout(Out::new())) };
-        let mut partial = path.clone().into_os_string();
-        partial.push(".partial");
-        let partial = PathBuf::from(partial);
-        let file = client.env().disk().create(&partial).map_err(|cause| Failure::io(partial.display(), &cause))?;
-        Ok(Self::File { writer: io::BufWriter::with_capacity(256 << 10, file), partial, path })
+    fn open(client: &Client, path: Option<&Path>) -> Result<Self, Failure> {
+        match path {
+            Some(path) => WholeFile::create(client.env().disk(), path).map(Self::File),
+            None => Ok(Self::Stdout(Out::new())),
+        }
     }
 
     fn line(&mut self, line: &str) -> Result<(), Failure> {
         match self {
             Self::Stdout(out) => out.line(line),
-            Self::File { writer, partial, .. } => {
-                let written =
-                    io::Write::write_all(writer, line.as_bytes()).and_then(|()| io::Write::write_all(writer, b"\n"));
-                written.map_err(|cause| Failure::io(partial.display(), &cause))
-            }
+            Self::File(file) => file.line(line),
         }
     }
 
-    fn finish(self, client: &Client) -> Result<(), Failure> {
+    fn finish(self) -> Result<(), Failure> {
         match self {
             Self::Stdout(mut out) => out.flush(),
-            Self::File { writer, partial, path } => {
-                let failed = |cause: &io::Error| Failure::io(path.display(), cause);
-                let mut file = writer.into_inner().map_err(|wrong| failed(wrong.error()))?;
-                file.sync().map_err(|cause| failed(&cause))?;
-                client.env().disk().rename(&partial, &path).map_err(|cause| failed(&cause))
-            }
+            Self::File(file) => file.finish(),
         }
     }
 }

@@ -139,3 +139,35 @@ fn the_wrong_attribute_for_streams_is_noticed() {
     let said = other.run_with(&["stream", "import", "-"], exported.as_bytes()).ok();
     assert!(said.stderr.contains("`--stream-from stream`"), "{said:?}");
 }
+
+#[test]
+fn an_export_has_its_name_when_it_is_complete_and_leaves_nothing_before() {
+    use std::fs;
+    let node = Node::start();
+    node.run_with(&["stream", "import", "-"], ACCOUNTS.as_bytes()).ok();
+    let all = node.run(&["stream", "export"]).ok().stdout;
+    let at = |name: &str| node.folder().join(name);
+    let (out, partial) = (at("all.ndjson"), at(".all.ndjson.quorate-partial"));
+    let export = |stream: &[&str]| node.run(&[&["stream", "export", "--out", out.to_str().unwrap()], stream].concat());
+    // Somebody's file, which an export used to write over.
+    fs::write(at("all.ndjson.partial"), "mine").unwrap();
+    export(&[]).ok();
+    assert!(fs::read_to_string(&out).unwrap() == all && !partial.exists());
+    assert_eq!(fs::read_to_string(at("all.ndjson.partial")).unwrap(), "mine");
+
+    export(&["nowhere"]).failed(3);
+    assert!(
+        fs::read_to_string(&out).unwrap() == all && !partial.exists(),
+        "a failure leaves what was there, and no more"
+    );
+
+    fs::write(&partial, "{\"half\":").unwrap();
+    let held = fs::File::open(&partial).unwrap();
+    held.lock().unwrap();
+    assert!(export(&[]).failed(4).contains("another command is writing"));
+    drop(held);
+    let said = export(&[]).ok();
+    assert!(said.stderr.contains("a command that did not end"), "{said:?}");
+    assert!(fs::read_to_string(&out).unwrap() == all && !partial.exists());
+    node.run(&["stream", "export", "--out", partial.to_str().unwrap()]).failed(2);
+}

@@ -48,9 +48,17 @@ fn an_archive_is_made_checked_read_and_brought_back() {
     other.run(&["stream", "import", "--stream-from", "stream", &back]).ok();
     assert_eq!(other.run(&["stream", "read", "a"]).ok().rows().len(), 3);
 
-    let mut bytes = fs::read(node.folder().join(file)).unwrap();
+    let away = node.folder().join("away.qa");
+    fs::rename(node.folder().join(file), &away).unwrap();
+    let said = node.run(&["store", "verify"]).ok();
+    assert!(said.stdout.contains("MISSING ARCHIVE") && said.stdout.contains("old.qa"), "{said:?}");
+    assert!(said.stderr.contains("put copies back"), "{said:?}");
+    let mut bytes = fs::read(&away).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
+    fs::write(node.folder().join(file), &bytes).unwrap();
+    let said = node.run(&["store", "verify"]).failed(6);
+    assert!(said.contains("the store itself is sound"), "{said}");
     let damaged = node.folder().join("damaged.qa");
     fs::write(&damaged, bytes).unwrap();
     run(node.folder(), &["archive", "verify", damaged.to_str().unwrap()]).failed(6);

@@ -13,7 +13,7 @@ use super::{
     erasure::{DataSubject, Entry, Erased},
 };
 use crate::{
-    event::{Position, Version},
+    event::{ArchiveId, Position, Version},
     schema::SchemaRegistry,
 };
 
@@ -27,6 +27,10 @@ pub trait Backend: Send + Sync {
     fn timeline(&self) -> Timeline;
     /// What it has done since it was opened.
     fn statistics(&self) -> Statistics;
+    /// Whether it takes writes, as far as it knows without trying; see [`Store::check_writes`](super::Store::check_writes).
+    fn check_writes(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// The last position of the log, and every later one as it becomes readable. Closing wakes whoever waits.
     fn head(&self) -> watch::Receiver<Position>;
     /// How often something was forgotten so far, and every later time: see [`Store::forgotten`](super::Store::forgotten).
@@ -100,6 +104,12 @@ pub trait Backend: Send + Sync {
     fn archive(&self, order: ArchiveOrder) -> BoxFuture<'_, Result<Archive, ArchiveError>>;
     /// The archives of a stream, in order of their versions.
     fn archives(&self, stream: Name) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>>;
+    /// At most `limit` archives of any stream behind archive `after`, in order of their ids; those whose rows are damaged are
+    /// left out. An engine without archives has none.
+    fn all_archives(&self, after: ArchiveId, limit: usize) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>> {
+        let _ = (after, limit);
+        Box::pin(ready(Ok(Vec::new())))
+    }
     /// Destroys every key of a data subject. Durable in the ledger and in the keys when it returns.
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>>;
     /// At most `limit` entries of the erasure ledger behind entry `after`, oldest first.

@@ -45,6 +45,28 @@ pub enum StoreError {
         #[source]
         cause: Arc<StoreError>,
     },
+    /// A scavenge forgot events of some streams, for good, and came no further. Repeating it goes on with the others.
+    #[error("events of {streams} streams are forgotten, {events} of them, and those of others are not")]
+    PartlyForgotten {
+        /// How many streams that is.
+        streams: u64,
+        /// How many events.
+        events: u64,
+        /// What was in the way of the others.
+        #[source]
+        cause: Arc<StoreError>,
+    },
+    /// Damage keeps what was written from where it belongs, and nothing more of the kind is taken in: it would fill the memory,
+    /// or be lost with a log that cannot be opened again. What was acknowledged is there, and can be read. Tried again by
+    /// itself.
+    #[error("{what}: nothing was written")]
+    Stuck {
+        /// What cannot go on.
+        what: &'static str,
+        /// What is in the way.
+        #[source]
+        cause: Arc<StoreError>,
+    },
     /// Another program holds the store's file locked, although only one may write: a backup tool, or a shell.
     #[error("another program holds the store's file locked: nothing was written")]
     Busy,
@@ -127,7 +149,9 @@ impl StoreError {
             Self::Overloaded { .. } | Self::Forgetting { .. } | Self::Busy => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
             Self::Closed | Self::Unreachable { .. } => Retry::After(Duration::from_secs(1)),
-            Self::NotWiped { cause, .. } => cause.retry(),
+            Self::NotWiped { cause, .. } | Self::PartlyForgotten { cause, .. } | Self::Stuck { cause, .. } => {
+                cause.retry()
+            }
             Self::Corrupt { .. }
             | Self::KeyMissing { .. }
             | Self::TooMuch { .. }
@@ -195,6 +219,16 @@ pub enum OpenError {
     Foreign {
         /// The file.
         path: PathBuf,
+    },
+    /// There is no store, and a restore was begun that did not end: an empty store would be taken for the restored one.
+    #[error(
+        "a restore into `{path}` did not end: repeat it, or remove `{partial}`, which is what it left, to begin an empty store"
+    )]
+    Unrestored {
+        /// The store's file, which is not there.
+        path: PathBuf,
+        /// What the restore left.
+        partial: PathBuf,
     },
     /// It has data of data subjects, and their keys are not there.
     #[error("`{path}` is missing, which holds the keys of data subjects: put it, or a copy of it, in place")]

@@ -22,7 +22,7 @@ use super::{
     rooms::{RoomTables, upgrade},
 };
 use crate::{
-    event::{Position, Version},
+    event::{ArchiveId, Position, Version},
     materialized_view::{Build, Presence},
     schema::SchemaRegistry,
 };
@@ -71,6 +71,14 @@ impl Store {
     /// What it has done since it was opened.
     pub fn statistics(&self) -> Statistics {
         self.backend.statistics()
+    }
+
+    /// Whether it takes writes, as far as it knows without trying: the error says why it does not, or that it is closed.
+    ///
+    /// # Errors
+    /// [`StoreError::Stuck`] while damage keeps appends from being taken in.
+    pub fn check_writes(&self) -> Result<(), StoreError> {
+        self.backend.check_writes()
     }
 
     /// The world it lives in.
@@ -394,9 +402,23 @@ impl Store {
     ///
     /// # Errors
     /// Of streams that damage is in the way of, the first is told once all others are done.
+    /// [`StoreError::PartlyForgotten`] and [`StoreError::NotWiped`]: some events are forgotten. With any other nothing was
+    /// changed. Repeating is safe, and goes on.
     pub async fn scavenge(&self) -> Result<Scavenged, StoreError> {
+        let mut done = Scavenged::default();
+        let forgotten = self.forget_all_unkept(&mut done).await;
+        let Scavenged { streams, events } = done;
+        forgotten.map(|()| done).map_err(|cause| match cause {
+            told @ StoreError::NotWiped { .. } => told,
+            cause if events > 0 => StoreError::PartlyForgotten { streams, events, cause: Arc::new(cause) },
+            cause => cause,
+        })
+    }
+
+    /// Does what a scavenge does, and counts it in `done`.
+    async fn forget_all_unkept(&self, done: &mut Scavenged) -> Result<(), StoreError> {
         const STREAMS: usize = 256;
-        let (mut done, mut damaged, mut after) = (Scavenged::default(), None, None);
+        let (mut damaged, mut after) = (None, None);
         loop {
             let ruled = self.backend.ruled(after.take(), STREAMS).await?;
             let more = ruled.len() == STREAMS;
@@ -409,7 +431,7 @@ impl Store {
             }
             or_damaged(self.settle_each(&mut changed).await, &mut damaged)?;
             if !more {
-                return damaged.map_or(Ok(done), Err);
+                return damaged.map_or(Ok(()), Err);
             }
         }
     }
@@ -469,6 +491,12 @@ impl Store {
         let archive = self.backend.archive(order).await?;
         self.wipe(stream).await?;
         Ok(archive)
+    }
+
+    /// At most `limit` archives of any stream behind archive `after`, in order of their ids. Those whose rows are damaged are
+    /// left out: [`verify`](Self::verify) names them.
+    pub async fn all_archives(&self, after: ArchiveId, limit: usize) -> Result<Vec<Archive>, StoreError> {
+        self.backend.all_archives(after, limit).await
     }
 
     /// The archives of `stream`, in order of their versions.

@@ -26,7 +26,7 @@ pub struct Limits {
     /// write beside it, such as the reply under an idempotency key, counts by itself. Default 16 MiB.
     pub unit_bytes: usize,
     /// Stretches of streams that are forgotten while their data is still in the store's files; while there are so many,
-    /// nothing more is forgotten. Default 16,384.
+    /// nothing more is forgotten. Those that damage keeps there count by themselves, against the same limit. Default 16,384.
     pub forgetting: usize,
     /// How long one transaction's closure may take. Default 1 s.
     pub unit_time: Duration,
@@ -40,6 +40,11 @@ impl Limits {
     /// How many read the database of an embedded store at a time; others wait. More would not be faster, and cost a thread and a
     /// connection each. Fixed.
     pub const READERS: usize = 16;
+    /// While a damaged page keeps an embedded store from writing its index, so many events are held in memory for it; then
+    /// nothing more is appended. Fixed.
+    pub const UNINDEXED_EVENTS: usize = 65_536;
+    /// The same in bytes: 64 MiB. Fixed.
+    pub const UNINDEXED_BYTES: usize = 64 << 20;
 
     /// The size limit of a transaction as it is applied: one append of `batch_bytes` always fits.
     pub(super) fn unit_bytes(&self) -> usize {

@@ -77,7 +77,7 @@ pub(crate) fn photograph(from: &Path, to: &Path) {
     let pin = raw(from);
     pin.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
     std::fs::copy(from, to).unwrap();
-    for suffix in ["-wal", ".keys", ".keys-wal"] {
+    for suffix in ["-wal", ".mark", ".keys", ".keys-wal"] {
         if with_suffix(from, suffix).exists() {
             std::fs::copy(with_suffix(from, suffix), with_suffix(to, suffix)).unwrap();
         }

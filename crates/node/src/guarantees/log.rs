@@ -12,6 +12,9 @@ const APPENDING: &str = "crates/node/tests/http/append.rs";
 const IDEMPOTENCY: &str = "crates/node/tests/http/keys.rs";
 const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
 const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
+const LOG_ROT: &str = "crates/data/tests/sqlite_log_rot.rs";
+const BACKLOG: &str = "crates/data/tests/sqlite_backlog.rs";
+const PARTLY: &str = "crates/data/tests/sqlite_partly.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const FULL_DISK: &str = "crates/data/tests/sqlite_full_disk.rs";
@@ -239,8 +242,36 @@ pub(super) const ROWS: &[Guarantee] = &[
         "a changed byte in any page of the file or of its log, the application's tables included, is an error that names it",
         &[
             test(PAGES, "a_flipped_byte_in_any_page_is_never_served_and_verifying_names_the_page"),
-            test(PAGES, "a_flipped_byte_in_the_log_of_a_live_store_is_noticed_and_never_reaches_the_file"),
+            test(LOG_ROT, "a_flipped_byte_in_the_log_of_a_live_store_is_noticed_and_never_reaches_the_file"),
         ],
+    ),
+    row(
+        Integrity,
+        "open",
+        Library,
+        "a store whose log lost to rot what was acknowledged is refused, as often as it is opened, and left as it is",
+        &[
+            test(LOG_ROT, "a_log_that_rotted_in_its_middle_is_refused_and_not_cut_off_there"),
+            test(LOG_ROT, "a_log_whose_header_rotted_is_refused_and_not_taken_for_an_empty_one"),
+            test(LOG_ROT, "a_log_whose_newest_transaction_rotted_after_it_was_written_back_is_refused"),
+        ],
+    ),
+    row(
+        Load,
+        "append, transact",
+        Library,
+        "while damage keeps the index or the log from being written, writes are refused with the reason and memory stays bounded",
+        &[
+            test(BACKLOG, "appends_are_refused_before_memory_runs_out_while_damage_keeps_the_index_from_being_written"),
+            test(LOG_ROT, "nothing_more_is_put_behind_a_log_that_rotted"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "scavenge",
+        Library,
+        "a scavenge that meets a full disk says how many events of how many streams it has forgotten",
+        &[test(PARTLY, "a_scavenge_that_meets_a_full_disk_says_what_it_has_forgotten")],
     ),
     row(
         Integrity,

@@ -14,6 +14,7 @@ const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
 const ARCHIVES: &str = "crates/data/tests/sqlite_archive.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const KEEPING: &str = "crates/node/tests/http/retention.rs";
+const STORE: &str = "crates/node/tests/http/store.rs";
 const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -35,6 +36,13 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(POWER, "whatever_operation_the_power_fails_at_an_event_is_in_the_store_or_in_its_archive"),
             test(ARCHIVES, "a_crash_between_the_file_and_the_stubs_is_finished_by_the_same_order"),
         ],
+    ),
+    row(
+        Integrity,
+        "verify",
+        Http,
+        "an archive's file that is damaged, or another one, is named; one that is not there is listed",
+        &[test(STORE, "verifying_reads_the_archives_and_tells_which_are_missing_and_which_are_damaged")],
     ),
     row(
         Durability,

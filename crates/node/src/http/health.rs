@@ -5,7 +5,11 @@ use http::StatusCode;
 use quorate_data::store::{Query, ReadLog};
 use serde_json::json;
 
-use super::{Shared, problem::Problem, reply};
+use super::{
+    Shared,
+    problem::{Problem, with_causes},
+    reply,
+};
 
 type Reply = Result<axum::response::Response, Problem>;
 
@@ -36,10 +40,14 @@ pub(super) async fn ready(State(node): State<Shared>) -> Reply {
 }
 
 async fn check_store(node: &Shared) -> String {
+    // A node that takes no appends needs somebody, although it can be read.
+    if let Err(cause) = node.streams.store().check_writes() {
+        return format!("fail: {}", with_causes(&cause));
+    }
     let read = ReadLog { query: Query::EVERYTHING, after: node.streams.store().head(), limit: 1 };
     match node.env.timeout(PATIENCE, node.streams.log(read)).await {
         Some(Ok(_)) => "pass".to_owned(),
-        Some(Err(cause)) => format!("fail: {cause}"),
+        Some(Err(cause)) => format!("fail: {}", with_causes(&cause)),
         None => format!("fail: no answer within {PATIENCE:?}"),
     }
 }

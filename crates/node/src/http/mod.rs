@@ -112,13 +112,14 @@ impl Node {
         views: ViewCare,
     ) -> Self {
         let connections = Arc::new(Connections::new(config.http.clone()));
+        let archives = Archives::new(store.clone(), config.archives());
         Self {
             streams: Streams::new(store.clone()),
             schemas: EventSchemas::new(&store),
             metrics: Metrics::register(&env, &connections, &store),
-            archives: Archives::new(store.clone(), config.archives()),
             erasures: Erasures::new(store.clone()),
-            care: StoreCare::new(store, config.backups(), config.key_backups()),
+            care: StoreCare::new(store, archives.clone(), config.backups(), config.key_backups()),
+            archives,
             idempotency,
             subscriptions,
             queues,

@@ -26,6 +26,12 @@ pub(crate) use code::Code;
 /// The media type of a problem document.
 pub(crate) const PROBLEM: &str = "application/problem+json";
 
+/// What an error says, and what its causes say.
+pub(crate) fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 /// Whether anything may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -60,9 +66,7 @@ impl Problem {
 
     /// The same, told by an error and its causes.
     pub(crate) fn of(code: Code, error: &(dyn Error + 'static)) -> Self {
-        let causes = std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
-        let detail = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
-        Self::new(code, detail)
+        Self::new(code, with_causes(error))
     }
 
     #[must_use]

@@ -262,7 +262,8 @@ pub(super) async fn archives(State(node): State<Shared>, request: Request) -> Re
     Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "archives": shown }))))
 }
 
-fn shown(node: &Shared, archive: &Archive) -> Value {
+/// An archive, as it is listed.
+pub(super) fn shown(node: &Shared, archive: &Archive) -> Value {
     json!({
         "archiveid": archive.id.to_string(),
         "to": archive.name,

@@ -17,9 +17,10 @@ use super::{
     problem::Problem,
     reply,
     request::Params,
+    retention::shown,
     streams::once,
 };
-use crate::verbs::BackupError;
+use crate::verbs::{ArchiveFiles, BackupError};
 
 type Reply = Result<axum::response::Response, Problem>;
 
@@ -52,7 +53,7 @@ async fn tell(
     node: &Shared,
     pieces: Pieces,
     mut told: watch::Receiver<(u64, u64)>,
-    verifying: impl Future<Output = Result<Verified, BackupError>>,
+    verifying: impl Future<Output = Result<(Verified, ArchiveFiles), BackupError>>,
 ) -> Result<(), Gone> {
     let mut verifying = std::pin::pin!(verifying);
     loop {
@@ -63,7 +64,10 @@ async fn tell(
         };
         match ended {
             Some(ended) => {
-                let last = ended.map_or_else(|failed| Problem::from(failed).document(), |found| verified(&found));
+                let last = match ended {
+                    Ok((found, files)) => verified(node, &found, &files),
+                    Err(failed) => Problem::from(failed).document(),
+                };
                 pieces.send(line(&last)).await?;
                 pieces.end().await;
                 return Ok(());
@@ -76,7 +80,7 @@ async fn tell(
     }
 }
 
-fn verified(found: &Verified) -> Value {
+fn verified(node: &Shared, found: &Verified, files: &ArchiveFiles) -> Value {
     let findings: Vec<Value> =
         found.findings.iter().map(|one| json!({ "place": one.place, "what": one.what })).collect();
     json!({
@@ -85,6 +89,12 @@ fn verified(found: &Verified) -> Value {
         "streams": found.streams,
         "rows": found.rows,
         "findings": findings,
+        "archives": {
+            "sound": files.sound,
+            // Not damage: whoever keeps archives elsewhere moves them.
+            "missing": files.missing.iter().map(|archive| shown(node, archive)).collect::<Vec<_>>(),
+            "more": files.more_missing,
+        },
     })
 }
 

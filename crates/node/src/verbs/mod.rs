@@ -1,5 +1,6 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
+mod archive_files;
 mod breakers;
 mod erasure;
 mod idempotency;
@@ -13,6 +14,7 @@ mod subscribe;
 mod subscriptions;
 mod views;
 
+pub use archive_files::ArchiveFiles;
 pub use breakers::{Breakers, NoBreaker};
 pub use erasure::Erasures;
 pub use idempotency::{Idempotency, Key, OnceError, Reply};

@@ -16,7 +16,7 @@ use super::{BackupError, ReadError, Streams, store::check_name};
 /// The verbs of archives, on one store. Cheap to clone.
 #[derive(Clone)]
 pub struct Archives {
-    store: Store,
+    pub(super) store: Store,
     folder: PathBuf,
 }
 

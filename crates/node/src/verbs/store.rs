@@ -9,10 +9,13 @@ use std::{
 use quorate_data::store::{Progress, Store, StoreError, Verified};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::{ArchiveFiles, Archives};
+
 /// The verbs that look after a store. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreCare {
     store: Store,
+    archives: Archives,
     backups: PathBuf,
     key_backups: PathBuf,
     // They read the whole store: one at a time is enough of that.
@@ -51,17 +54,21 @@ pub enum BackupError {
 impl StoreCare {
     /// The verbs on `store`; backups go into the folder `backups`, those of keys into `key_backups`: whoever copies the
     /// one folder elsewhere does not copy the other with it.
-    pub fn new(store: Store, backups: PathBuf, key_backups: PathBuf) -> Self {
-        Self { store, backups, key_backups, turn: Arc::new(Semaphore::new(1)) }
+    pub fn new(store: Store, archives: Archives, backups: PathBuf, key_backups: PathBuf) -> Self {
+        Self { store, archives, backups, key_backups, turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// Checks every stored byte.
+    /// Checks every stored byte, and the files of archives: damaged ones are among the findings.
     ///
     /// # Errors
     /// [`BackupError::Running`] and the store's own.
-    pub async fn verify(&self, progress: Progress) -> Result<Verified, BackupError> {
+    pub async fn verify(&self, progress: Progress) -> Result<(Verified, ArchiveFiles), BackupError> {
         let _turn = self.turn()?;
-        Ok(self.store.verify(progress).await?)
+        let mut verified = self.store.verify(progress).await?;
+        let mut files = self.archives.check_files().await?;
+        verified.findings.append(&mut files.damaged);
+        verified.findings.truncate(Verified::MAX_FINDINGS);
+        Ok((verified, files))
     }
 
     /// Writes a consistent copy to `name` in the folder for backups, and returns its path and its size in bytes.

@@ -75,6 +75,37 @@ async fn health_is_told_in_its_three_kinds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a test damages the store's files from outside")]
+async fn a_node_that_takes_no_appends_is_not_ready_and_says_why() {
+    use std::os::unix::fs::FileExt;
+    let node = node().await;
+    node.fill("a", 1, 50).await;
+    let log = node.folder.path().join("data/quorate.db-wal");
+    let log = std::fs::File::options().read(true).write(true).open(log).unwrap();
+    // In the page of the newest frame.
+    let at = log.metadata().unwrap().len() - 2_000;
+    let flip = || {
+        let mut byte = [0];
+        log.read_exact_at(&mut byte, at).unwrap();
+        log.write_all_at(&[byte[0] ^ 4], at).unwrap();
+    };
+    flip();
+    node.store.wipe("a".parse().unwrap()).await.unwrap();
+    let told = node.get("/readyz").await;
+    assert_eq!((told.status, told.json()["status"].as_str()), (503, Some("fail")), "{}", told.text());
+    let why = told.json()["checks"]["store"].as_str().unwrap().to_owned();
+    assert!(why.contains("nothing was written") && why.contains("of the write-ahead log: the checksum"), "{why}");
+    let refused = node.send(post("/v1/streams/a/events").event(event("more", ""))).await;
+    assert_eq!((refused.status, refused.code().as_str()), (500, "store-corrupt"), "{}", refused.text());
+    assert_eq!(refused.json()["outcome"], "unchanged");
+    assert_eq!(node.get("/v1/streams/a/events").await.events().len(), 50, "what is there can be read");
+    flip();
+    node.store.wipe("a".parse().unwrap()).await.unwrap();
+    assert_eq!(node.get("/readyz").await.status, 200);
+    node.fill("a", 51, 51).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn metrics_count_what_happened() {
     let node = node().await;
     node.fill("a", 1, 3).await;

@@ -59,3 +59,65 @@ async fn a_backup_goes_nowhere_but_into_its_folder() {
     }
     assert_eq!(node.send(get("/livez")).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a test damages files from outside")]
+async fn verifying_reads_the_archives_and_tells_which_are_missing_and_which_are_damaged() {
+    let node = node().await;
+    for stream in ["kept", "moved", "rotten", "mixed-up"] {
+        node.fill(stream, 1, 3).await;
+        let order = format!(r#"{{"to":"{stream}.qa"}}"#);
+        let made = node.send(post(format!("/v1/streams/{stream}/archive")).json(order)).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+    let verify = || async { lines(&node.send(post("/v1/store/verify")).await.text()).pop().unwrap() };
+    let sound = verify().await;
+    assert_eq!((&sound["sound"], &sound["archives"]["sound"]), (&json!(true), &json!(4)), "{sound}");
+    let file = |name: &str| node.folder.path().join("data/archives").join(name);
+    let mut bytes = std::fs::read(file("rotten.qa")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file("rotten.qa"), bytes).unwrap();
+    std::fs::copy(file("kept.qa"), file("mixed-up.qa")).unwrap();
+    std::fs::rename(file("moved.qa"), node.folder.path().join("moved.qa")).unwrap();
+
+    let found = verify().await;
+    assert_eq!((&found["sound"], &found["archives"]["sound"]), (&json!(false), &json!(1)), "{found}");
+    let missing = found["archives"]["missing"].as_array().unwrap();
+    assert_eq!((missing.len(), &missing[0]["to"], &missing[0]["stream"]), (1, &json!("moved.qa"), &json!("moved")));
+    let findings = found["findings"].as_array().unwrap();
+    let named = |name: &str, what: &str| {
+        let holds = |finding: &Value, member: &str, text: &str| finding[member].as_str().unwrap().contains(text);
+        findings
+            .iter()
+            .any(|one| holds(one, "place", name) && holds(one, "what", what) && holds(one, "what", "put a copy"))
+    };
+    assert_eq!(findings.len(), 2, "{found}");
+    assert!(named("rotten.qa", "") && named("mixed-up.qa", "versions 1 to 3 of stream `kept`"), "{found}");
+
+    // One that is where it was again is sound; one that was moved is no damage.
+    std::fs::remove_file(file("rotten.qa")).unwrap();
+    std::fs::remove_file(file("mixed-up.qa")).unwrap();
+    std::fs::rename(node.folder.path().join("moved.qa"), file("moved.qa")).unwrap();
+    let found = verify().await;
+    assert_eq!((&found["sound"], &found["archives"]["sound"]), (&json!(true), &json!(2)), "{found}");
+    assert_eq!(found["archives"]["missing"].as_array().unwrap().len(), 2, "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::disallowed_methods, reason = "a test looks into folders from outside")]
+async fn copies_that_a_crash_left_half_written_are_gone_after_the_start() {
+    let node = node().await;
+    node.fill("a", 1, 3).await;
+    assert_eq!(node.send(post("/v1/store/backup").json(r#"{"to":"monday"}"#)).await.status, 201);
+    let data = node.folder.path().join("data");
+    let (mut left, mut kept) = (Vec::new(), vec![data.join("backups/monday")]);
+    for folder in ["backups", "key-backups", "archives"].map(|name| data.join(name)) {
+        std::fs::create_dir_all(&folder).unwrap();
+        left.extend([folder.join(".tuesday.quorate-partial"), folder.join(".tuesday.quorate-partial-journal")]);
+        kept.extend([folder.join("tuesday.partial"), folder.join(".tuesday")]);
+    }
+    left.iter().chain(&kept[1..]).for_each(|path| std::fs::write(path, b"half").unwrap());
+    let _node = node.restart().await;
+    assert!(left.iter().all(|path| !path.exists()) && kept.iter().all(|path| path.exists()));
+}

@@ -10,7 +10,7 @@ use std::{
 };
 
 use quorate_foundations::{name::Name, time::Wall};
-use quorate_runtime::Env;
+use quorate_runtime::{Env, disk::unfinished};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{
@@ -19,7 +19,6 @@ use super::{
     index::{self, StreamRow},
     retire, run,
     shared::{Shared, View},
-    unfinished,
 };
 use crate::{
     event::{ArchiveId, ChainHash, Recorded, Stub, Version},
@@ -346,4 +345,14 @@ pub(super) fn of_stream(connection: &Connection, stream: &Name) -> Result<Vec<Ar
         connection.prepare_cached(&format!("{SELECT} WHERE stream = ?1 ORDER BY first")).map_err(failed(ARCHIVING))?;
     let rows = select.query_map([stream.as_str()], read).map_err(failed(ARCHIVING))?;
     rows.map(|row| row.map_err(failed(ARCHIVING))?.map(|entry| entry.archive)).collect()
+}
+
+/// At most `limit` archives behind archive `after`; those whose rows are damaged are left out.
+pub(super) fn all(connection: &Connection, after: ArchiveId, limit: usize) -> Result<Vec<Archive>, StoreError> {
+    let sql = format!("{SELECT} WHERE id > ?1 ORDER BY id LIMIT ?2");
+    let mut select = connection.prepare_cached(&sql).map_err(failed(ARCHIVING))?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = select.query_map([after.get().cast_signed(), limit], read).map_err(failed(ARCHIVING))?;
+    let read: Vec<_> = rows.collect::<Result<_, _>>().map_err(failed(ARCHIVING))?;
+    Ok(read.into_iter().flatten().map(|entry| entry.archive).collect())
 }

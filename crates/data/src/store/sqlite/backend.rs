@@ -27,7 +27,7 @@ use super::{
     writer::Job,
 };
 use crate::{
-    event::{Position, Recorded},
+    event::{ArchiveId, Position, Recorded},
     schema::SchemaRegistry,
     store::{
         AppendBatch, AppendError, Appended, Archive, ArchiveError, ArchiveOrder, Backend, Capabilities, CheckedBatch,
@@ -233,6 +233,11 @@ impl Backend for SqliteBackend {
         Statistics { commits, waiting: self.queue.waiting(), wal_bytes, forgetting, not_wiped }
     }
 
+    fn check_writes(&self) -> Result<(), StoreError> {
+        self.shared.check_open()?;
+        self.shared.refusal().map_or(Ok(()), Err)
+    }
+
     fn head(&self) -> watch::Receiver<Position> {
         self.shared.head.subscribe()
     }
@@ -402,6 +407,10 @@ impl Backend for SqliteBackend {
 
     fn archives(&self, stream: Name) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>> {
         Box::pin(self.reading(move |_, reader| archive::of_stream(&reader.connection, &stream)))
+    }
+
+    fn all_archives(&self, after: ArchiveId, limit: usize) -> BoxFuture<'_, Result<Vec<Archive>, StoreError>> {
+        Box::pin(self.reading(move |_, reader| archive::all(&reader.connection, after, limit)))
     }
 
     fn erase(&self, subject: Arc<str>) -> BoxFuture<'_, Result<Erased, StoreError>> {

@@ -2,12 +2,11 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use quorate_runtime::disk::Disk;
+use quorate_runtime::disk::{Disk, unfinished};
 
 use super::{
     connection::{explained, failed},
     shared::{Reader, Shared},
-    unfinished,
 };
 use crate::store::{Progress, StoreError};
 

@@ -3,14 +3,19 @@
 //! SQLite can do this by itself behind a commit, but would say nothing if it failed; and whoever waits for the commit would
 //! wait for it too. So the writer does it, once everybody has an answer.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    io,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use rusqlite::{Connection, config::DbConfig};
+use rusqlite::Connection;
 
 use super::{
     connection::{BUSY, explained, failed},
     core::Core,
-    vfs,
+    mark,
+    vfs::{self, LogEnd},
 };
 use crate::store::StoreError;
 
@@ -39,6 +44,8 @@ enum Mode {
 pub(super) struct Checkpoints {
     /// How many pages the log had at the last attempt, if it has not begun anew since.
     tried_at: usize,
+    /// How far it was noted to be written back.
+    noted: Option<LogEnd>,
 }
 
 impl Checkpoints {
@@ -83,9 +90,11 @@ impl Core {
 
     /// Whether all of the log is in the file now. What could not be written is in the log still, and nothing is lost.
     fn checkpoint(&mut self, mode: Mode) -> bool {
-        let done = checkpoint(&self.connection, mode);
+        // Ordering: before the first page goes into the file.
+        let done = self.note_end().and_then(|()| checkpoint(&self.connection, mode));
         let cause = match done {
             Ok(complete) => {
+                self.log_is_damaged(None);
                 if complete {
                     self.env.reached("store: the log was written back");
                 }
@@ -94,14 +103,28 @@ impl Core {
             Err(cause) => explained(&self.connection, cause),
         };
         self.end_if_fatal(&cause);
+        self.log_is_damaged(Some(&cause).filter(|cause| matches!(cause, StoreError::Corrupt { .. })));
         tracing::warn!(%cause, "the log could not be written back");
         false
+    }
+
+    /// Notes how far the log is about to be written back, unless that was done.
+    fn note_end(&mut self) -> Result<(), StoreError> {
+        let end = vfs::log_end(&self.connection).filter(|end| end.frames > 0);
+        let Some(end) = end.filter(|end| self.checkpoints.noted != Some(*end)) else { return Ok(()) };
+        match mark::write(&**self.env.disk(), &self.shared.path, end) {
+            Ok(()) => self.checkpoints.noted = Some(end),
+            // Emptying the log is what makes space: it goes without a second witness.
+            Err(cause) if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
+            Err(cause) => return Err(StoreError::Engine { doing: CHECKPOINTING, cause: Arc::new(cause) }),
+        }
+        Ok(())
     }
 
     /// Nothing is written any more, not even at closing: after a failed sync a second one proves nothing.
     pub(super) fn halt(&mut self) {
         self.halted = true;
-        let _ = self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        let _ = vfs::tidy_at_close(&self.connection, false);
         self.shared.close();
     }
 }
@@ -117,13 +140,14 @@ fn checkpoint(connection: &Connection, mode: Mode) -> Result<bool, StoreError> {
     Ok(busy == 0 && frames == written)
 }
 
-/// Writes all of the log back before a connection that nobody else shares is closed. Closing does that too, but would say
+/// Writes all of the log back and closes the connection, which nobody else shares; no log is left. Closing alone would say
 /// nothing if it failed.
-pub(super) fn complete(connection: &Connection) -> Result<(), StoreError> {
-    match checkpoint(connection, Mode::Truncate)? {
-        true => Ok(()),
-        false => Err(StoreError::Busy),
+pub(super) fn complete(connection: Connection) -> Result<(), StoreError> {
+    if !checkpoint(&connection, Mode::Truncate)? {
+        return Err(StoreError::Busy);
     }
+    vfs::tidy_at_close(&connection, true).map_err(failed(CHECKPOINTING))?;
+    connection.close().map_err(|(_, cause)| failed("closing the store")(cause))
 }
 
 #[cfg(test)]

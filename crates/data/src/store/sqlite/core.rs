@@ -11,11 +11,12 @@ use quorate_runtime::Env;
 use rusqlite::Connection;
 
 use super::{
+    backlog::Backlog,
     batch::{Ready, ReadyEvent, ReadyStream},
     block,
     checkpoint::Checkpoints,
     conditions::{self, Looks},
-    connection::{self, explained, failed, is_fatal},
+    connection::{self, failed, is_fatal},
     identity::{self, Largest, Origin},
     index,
     keys::{KeyState, missing},
@@ -46,6 +47,7 @@ pub(super) struct Core {
     /// The same of quorate's own rooms, whose rows are not the caller's doing. They have a limit as high of their own.
     pub(super) asked_by_rooms: usize,
     pub(super) checkpoints: Checkpoints,
+    pub(super) backlog: Backlog,
     pub(super) halted: bool,
     /// Events of the group up to here were taken in by the followers.
     pub(super) folded: u64,
@@ -87,6 +89,7 @@ impl Core {
             asked: 0,
             asked_by_rooms: 0,
             checkpoints: Checkpoints::default(),
+            backlog: Backlog::default(),
             halted: false,
             folded: 0,
             hooks: Vec::new(),
@@ -265,34 +268,6 @@ impl Core {
     /// Whether a sync failed.
     pub(super) fn is_halted(&self) -> bool {
         self.halted
-    }
-
-    /// Moves the tail into the index tables, in a transaction of its own.
-    pub(super) fn flush(&mut self) -> Result<(), StoreError> {
-        const FLUSHING: &str = "writing the index";
-        if self.shared.tail().len() == 0 {
-            return Ok(());
-        }
-        self.begin()?;
-        let now = self.shared.expiry.now().unix_nanos();
-        let written = index::write(&self.connection, &self.shared.tail(), &mut self.largest)
-            .and_then(|()| tables::set_meta(&self.connection, "clock", now))
-            .map_err(failed(FLUSHING));
-        match written.and_then(|()| self.make_durable(FLUSHING)) {
-            Ok(()) => {
-                self.begun = false;
-                self.shared.tail_mut().drop_indexed();
-                self.env.reached("store: the tail became index");
-                Ok(())
-            }
-            Err(cause) => {
-                self.env.reached("store: the index could not be written");
-                let cause = explained(&self.connection, cause);
-                self.roll_back();
-                self.end_if_fatal(&cause);
-                Err(cause)
-            }
-        }
     }
 
     /// Appends a batch to the open group.

@@ -6,9 +6,9 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `queue`, `writer`, `core`, `unit`, `checkpoint` | from a job to a commit, and from the log into the file |
+//! | `queue`, `writer`, `core`, `unit`, `checkpoint`, `mark` | from a job to a commit, and from the log into the file |
 //! | `batch`, `block` | what is made ready by the caller, and the rows of the log |
-//! | `tail`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
+//! | `tail`, `backlog`, `index`, `run`, `identity` | the index: in memory while young, then in sorted runs |
 //! | `read`, `search`, `cache`, `shared` | reading streams, the log, and queries |
 //! | `conditions` | what conditional appends must not find |
 //! | `inquire`, `heap` | statements of readers, within bounds |
@@ -29,6 +29,7 @@
 
 mod archive;
 mod backend;
+mod backlog;
 mod backup;
 mod batch;
 mod block;
@@ -46,6 +47,7 @@ mod index;
 mod inquire;
 mod keys;
 mod ledger;
+mod mark;
 mod memory;
 mod metadata;
 mod moves;
@@ -61,7 +63,6 @@ mod shared;
 mod sql;
 mod tables;
 mod tail;
-mod unfinished;
 mod unit;
 mod verify;
 mod vfs;

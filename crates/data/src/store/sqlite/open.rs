@@ -7,7 +7,10 @@ use std::{
 };
 
 use quorate_foundations::time::Wall;
-use quorate_runtime::{Env, disk::Lock};
+use quorate_runtime::{
+    Env,
+    disk::{Disk, Lock, unfinished},
+};
 use rusqlite::Connection;
 
 use super::{
@@ -28,6 +31,7 @@ use super::{
     sql::Guard,
     tables,
     tail::{self, Slot, Tail},
+    vfs,
     writer::Writer,
 };
 use crate::{
@@ -62,17 +66,18 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
 fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
+    clear_restore(&**env.disk(), &path)?;
     rewrite_log(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
-    let mut connection = tables::prepare(&path, random.u64() >> 1)?;
+    let mut connection = tables::prepare(&**env.disk(), &path, random.u64() >> 1)?;
     #[cfg(feature = "museum")]
     if env.planted("ack-before-sync") {
         connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed("planting a bug"))?;
     }
     #[cfg(feature = "museum")]
     if env.planted("sync-wrong-file") {
-        super::vfs::send_syncs_astray(&connection);
+        vfs::send_syncs_astray(&connection);
     }
     let damaged = |cause| damaged(&path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
@@ -96,8 +101,23 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     tail.resume(retiring::load(&connection).map_err(damaged)?);
     let mark = tables::meta(&connection, "clock").map_err(damaged)?;
     let expiry = Expiry::new(&env, (mark != 0).then(|| Wall::from_unix_nanos(mark)));
+    vfs::tidy_at_close(&connection, true).map_err(failed("opening the store"))?;
     let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, expiry, schemas));
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
+}
+
+/// Removes what a restore left that died. Where there is no store, one would be begun that whoever ordered the restore takes
+/// for the restored one: that is refused.
+fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+    let io = |cause| OpenError::Io { path: path.into(), cause };
+    let partial = unfinished::of(path).map_err(io)?;
+    if !disk.exists(&partial).map_err(io)? {
+        return Ok(());
+    }
+    if !disk.exists(path).map_err(io)? {
+        return Err(OpenError::Unrestored { path: path.into(), partial });
+    }
+    unfinished::clear(disk, &partial).map_err(io)
 }
 
 /// Makes durable what a process that did not end well left in the write-ahead log of `database`, before anybody reads it.
@@ -249,7 +269,7 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? && !matches!(keys::holds_nothing(&keys), Ok(true)) {
         return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));
     }
-    let connection = tables::prepare(path, 0)?;
+    let connection = tables::prepare(&**env.disk(), path, 0)?;
     let damaged = |cause| damaged(path, cause);
     let timeline = tables::timeline(&connection).map_err(damaged)?;
     let newest = erase::newest_generations(&connection, timeline.store).map_err(damaged)?;
@@ -259,8 +279,7 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     ledger::add_all(&connection, &erasures).map_err(damaged)?;
     // Opening makes a file of keys when there is a ledger; where it is empty, nothing was lost.
     tables::set_meta(&connection, "sealed", 0).map_err(failed("giving up the keys"))?;
-    checkpoint::complete(&connection).map_err(damaged)?;
-    connection.close().map_err(|(_, cause)| failed("closing the store")(cause).into())
+    checkpoint::complete(connection).map_err(damaged)
 }
 
 async fn restore_and(env: &Env, backup: PathBuf, path: PathBuf, ledger: Option<Ledger>) -> Result<(), OpenError> {
@@ -297,8 +316,9 @@ fn copy_under_lock(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger
         move |cause| OpenError::Io { path, cause }
     };
     let mut from = env.disk().open(backup).map_err(io(backup))?;
-    let partial = beside(path, ".restoring");
-    clear(env, &partial)?;
+    let disk = &**env.disk();
+    let partial = unfinished::of(path).map_err(io(path))?;
+    unfinished::clear(disk, &partial).map_err(io(&partial))?;
     let restored = (|| {
         let mut to = env.disk().create(&partial).map_err(io(&partial))?;
         io::copy(&mut from, &mut to).map_err(io(&partial))?;
@@ -308,7 +328,7 @@ fn copy_under_lock(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger
         env.disk().rename(&partial, path).map_err(io(path))
     })();
     if restored.is_err() {
-        clear(env, &partial)?;
+        unfinished::clear(disk, &partial).map_err(io(&partial))?;
     }
     restored
 }
@@ -320,21 +340,10 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// Removes a database that a restore left unfinished.
-fn clear(env: &Env, partial: &Path) -> Result<(), OpenError> {
-    for path in ["", "-wal", "-shm", "-journal"].map(|suffix| beside(partial, suffix)) {
-        let io = |cause| OpenError::Io { path: path.clone(), cause };
-        if env.disk().exists(&path).map_err(io)? {
-            env.disk().remove(&path).map_err(io)?;
-        }
-    }
-    Ok(())
-}
-
 /// Begins a new timeline. Its number also follows the clock, and chance: the same backup restored twice gives two timelines,
 /// not one twice, within a second as well.
 fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
-    let connection = tables::prepare(path, 0)?;
+    let connection = tables::prepare(&**env.disk(), path, 0)?;
     let damaged = |cause| damaged(path, cause);
     let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
     let now = env.wall().unix_nanos() / 1_000_000_000;
@@ -352,6 +361,5 @@ fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), Op
         ledger::add_all(&connection, &ledger.erasures).map_err(damaged)?;
     }
     // Leaves no write-ahead log behind: the file is about to be renamed.
-    checkpoint::complete(&connection).map_err(damaged)?;
-    connection.close().map_err(|(_, cause)| failed("closing the restored store")(cause).into())
+    checkpoint::complete(connection).map_err(damaged)
 }

@@ -91,9 +91,8 @@ pub(super) fn change(
     }
     core.charge(CHANGE_BYTES + 2 * stream.as_str().len())?;
     let (first, last) = (known.first.get(), head.first.get() - 1);
-    let (waiting, max) = (core.shared.tail().forgetting(), core.shared.limits.forgetting);
-    if first <= last && waiting >= max {
-        return Err(StoreError::Forgetting { waiting });
+    if first <= last {
+        check_limit(core)?;
     }
     put(core, stream, &head)?;
     let range = match first <= last {
@@ -102,6 +101,23 @@ pub(super) fn change(
     };
     core.shared.tail_mut().change(stream.as_str(), head, range);
     Ok(Retired { events: (last + 1).saturating_sub(first) })
+}
+
+/// Refuses to forget more than the limit. What damage keeps in the file counts by itself: it does not go away, and must not
+/// keep others from forgetting, but takes memory as well.
+fn check_limit(core: &Core) -> Result<(), StoreError> {
+    let (tail, max) = (core.shared.tail(), core.shared.limits.forgetting);
+    let waiting = tail.forgetting();
+    if waiting >= max {
+        return Err(StoreError::Forgetting { waiting });
+    }
+    match tail.retiring().obstacle() {
+        Some(cause) if tail.retiring().aside() >= max => {
+            let what = "as many stretches of forgotten events as may be are kept in the file by damage";
+            Err(StoreError::Stuck { what, cause: Arc::new(cause.clone()) })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Writes what `stream`, which is remembered, is like; returns its row. Events in the tail are not the row's yet.

@@ -10,8 +10,8 @@
 //!
 //! Ranges take turns, in order of arrival: neither a long one nor many of one stream keep others waiting, and what arrives
 //! during a round waits for the next one, so that no stream of newcomers does either. One that damage is in the way of is
-//! set aside. How many there may be is [limited](crate::store::Limits::forgetting): whoever forgets faster
-//! than the disk does is refused, and memory stays bounded.
+//! set aside. How many may wait, and how many may be set aside, is [limited](crate::store::Limits::forgetting): whoever
+//! forgets faster than the disk does is refused, and memory stays bounded.
 
 use std::{collections::BTreeMap, ops::Bound, sync::Arc};
 
@@ -70,6 +70,11 @@ impl Retiring {
         self.aside.len()
     }
 
+    /// What the first range that is set aside met.
+    pub(super) fn obstacle(&self) -> Option<&StoreError> {
+        self.aside.values().next().map(|(_, cause)| cause)
+    }
+
     /// Whether a range is set aside that may be taken up again by itself.
     pub(super) fn is_delayed(&self) -> bool {
         self.aside.values().any(|(_, cause)| !is_damage(cause))
@@ -83,8 +88,7 @@ impl Retiring {
     /// What became of forgetting `stream`, or all streams; `None` while it goes on.
     pub(super) fn outcome(&self, stream: Option<&str>) -> Option<Result<(), StoreError>> {
         let Some(stream) = stream else {
-            let first = self.aside.values().next();
-            return self.due.is_empty().then(|| first.map_or(Ok(()), |(_, cause)| Err(cause.clone())));
+            return self.due.is_empty().then(|| self.obstacle().map_or(Ok(()), |cause| Err(cause.clone())));
         };
         let Some(ranges) = self.streams.get(stream) else { return Some(Ok(())) };
         if ranges.values().any(|range| self.due.contains_key(&range.id)) {

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) commits: AtomicU64,
     followers: RwLock<Arc<[Arc<dyn Follower>]>>,
     closed: AtomicBool,
+    /// Why nothing more is written, if so.
+    refusal: RwLock<Option<StoreError>>,
     tail: RwLock<Tail>,
     readers: Mutex<Vec<Reader>>,
     askers: Mutex<Vec<Reader>>,
@@ -136,6 +138,7 @@ impl Shared {
             commits: AtomicU64::new(0),
             followers: RwLock::new(Arc::new([])),
             closed: AtomicBool::new(false),
+            refusal: RwLock::default(),
             tail: RwLock::new(tail),
             readers: Mutex::default(),
             askers: Mutex::default(),
@@ -205,6 +208,16 @@ impl Shared {
     /// Ordering: after no reader that begins now can read the data any more, and before anybody is told that it is gone.
     pub(super) fn forget(&self) {
         self.forgotten.send_modify(|times| *times += 1);
+    }
+
+    /// Why nothing more is written, if so.
+    pub(super) fn refusal(&self) -> Option<StoreError> {
+        self.refusal.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says why nothing more is written, or that it is.
+    pub(super) fn refuse(&self, why: Option<StoreError>) {
+        *self.refusal.write().unwrap_or_else(PoisonError::into_inner) = why;
     }
 
     /// Refuses once the store is closed.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use quorate_runtime::disk::Disk;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     connection::{self, APPLICATION_ID, corrupt, extended_code, failed},
-    run, vfs,
+    mark, run, vfs,
 };
 use crate::store::{OpenError, StoreError, Timeline};
 
@@ -54,13 +55,14 @@ const TABLES: &str = "
 ";
 
 /// Makes the tables if the file is new, and checks that they are ours otherwise. `store` becomes a new store's id.
-pub(super) fn prepare(path: &Path, store: u64) -> Result<Connection, OpenError> {
+pub(super) fn prepare(disk: &dyn Disk, path: &Path, store: u64) -> Result<Connection, OpenError> {
     let io = |cause: rusqlite::Error| open_error(path, cause);
     let connection = connection::writer(path).map_err(io)?;
     let application: i32 = pragma(&connection, "application_id").map_err(io)?;
     let version: u32 = pragma(&connection, "user_version").map_err(io)?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
-    vfs::check_log(&connection).map_err(|cause| super::open::damaged(path, cause))?;
+    let log = vfs::check_log(&connection).and_then(|()| mark::check(disk, path, &connection));
+    log.map_err(|cause| super::open::damaged(path, cause))?;
     match (application, version) {
         (0, 0) if tables == 0 && vfs::is_checked(&connection) => {
             connection::claim(&connection).map_err(io)?;

@@ -227,9 +227,10 @@ impl Tail {
         &self.retiring
     }
 
-    /// How many ranges that is, the group being written included.
+    /// How many ranges wait to be wiped, the group being written included; those that are set aside do not.
     pub(super) fn forgetting(&self) -> usize {
-        self.retiring.len() + self.changes.iter().filter(|change| change.range.is_some()).count()
+        let waiting = self.retiring.len() - self.retiring.aside();
+        waiting + self.changes.iter().filter(|change| change.range.is_some()).count()
     }
 
     /// The same as the writer sees it: the group being written included.

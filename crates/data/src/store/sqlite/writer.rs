@@ -6,7 +6,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -36,11 +36,6 @@ use crate::{
     },
 };
 use quorate_foundations::name::Name;
-
-/// The tail goes into the index tables when it holds so many events …
-const FLUSH_EVENTS: usize = 8_192;
-/// … or so many bytes.
-const FLUSH_BYTES: usize = 8 << 20;
 
 /// What a sync seems to take where one is made slow to try what happens then.
 const SLOW_SYNC: Duration = Duration::from_millis(1);
@@ -196,6 +191,11 @@ impl Writer {
                     if core.shared.tail().retiring().is_delayed() {
                         core.shared.tail_mut().retiring_mut().take_up_delayed();
                     }
+                    if reply.is_closed() {
+                        core.flush_idly();
+                        core.empty_log();
+                        continue;
+                    }
                     let flushed = core.flush();
                     core.empty_log();
                     drop(reply.send(flushed));
@@ -209,8 +209,9 @@ impl Writer {
             }
         }
         self.run_group(group);
-        self.flush_if_due();
-        self.core().checkpoint_if_due();
+        let mut core = self.core();
+        core.flush_if_due();
+        core.checkpoint_if_due();
         Work::Idle
     }
 
@@ -261,6 +262,10 @@ impl Writer {
     fn run_group(&mut self, jobs: Vec<Job>) {
         if jobs.is_empty() {
             return;
+        }
+        let refusal = self.core().refusal();
+        if let Some(cause) = refusal {
+            return jobs.into_iter().for_each(|job| refuse(job, &UnitError::Store(cause.clone())));
         }
         match self.attempt(&jobs) {
             Ok(answers) => jobs.into_iter().zip(answers).for_each(|(job, answer)| reply(job, answer)),
@@ -435,21 +440,6 @@ impl Writer {
         }
         core.run("RELEASE unit", "ending a unit")?;
         Ok(outcome)
-    }
-
-    fn flush_if_due(&self) {
-        let mut core = self.core();
-        let due = {
-            let tail = core.shared.tail();
-            tail.len() >= FLUSH_EVENTS || tail.bytes() >= FLUSH_BYTES
-        } || core.env.buggify("store: the index is written early");
-        if due && let Err(cause) = core.flush() {
-            // Nothing is lost: the events are durable, and the next commit tries again.
-            tracing::warn!(%cause, "the index could not be written");
-        }
-        if due && core.shared.lingering.load(Ordering::Relaxed) {
-            core.empty_log();
-        }
     }
 
     fn close(&mut self, reply: oneshot::Sender<Result<(), StoreError>>) {

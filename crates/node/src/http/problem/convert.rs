@@ -23,24 +23,33 @@ use crate::{
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
-        let code = match &error {
-            StoreError::InvalidQuery(cause) => return cause.clone().into(),
-            StoreError::KeyMissing { .. } => Code::KeyMissing,
-            StoreError::DiskFull => Code::DiskFull,
-            StoreError::Overloaded { .. } | StoreError::Forgetting { .. } => Code::Overloaded,
-            StoreError::NotWiped { cause, .. } => {
-                let damaged = matches!(**cause, StoreError::Corrupt { .. });
-                let code = if damaged { Code::StoreCorrupt } else { Code::StoreFailed };
-                return Self::of(code, &error).retry(error.retry()).partial();
-            }
-            StoreError::Closed => Code::ShuttingDown,
-            StoreError::OutcomeUnknown => Code::OutcomeUnknown,
-            StoreError::Corrupt { .. } => Code::StoreCorrupt,
-            StoreError::TooMuch { .. } => Code::LimitExceeded,
-            _ => Code::StoreFailed,
-        };
+        if let StoreError::InvalidQuery(cause) = error {
+            return cause.into();
+        }
+        let code = code_of(&error);
         let problem = Self::of(code, &error).retry(error.retry());
-        if code == Code::OutcomeUnknown { problem.unknown() } else { problem }
+        match error {
+            _ if code == Code::OutcomeUnknown => problem.unknown(),
+            StoreError::NotWiped { .. } | StoreError::PartlyForgotten { .. } => problem.partial(),
+            _ => problem,
+        }
+    }
+}
+
+fn code_of(error: &StoreError) -> Code {
+    match error {
+        StoreError::KeyMissing { .. } => Code::KeyMissing,
+        StoreError::DiskFull => Code::DiskFull,
+        StoreError::Overloaded { .. } | StoreError::Forgetting { .. } => Code::Overloaded,
+        StoreError::Closed => Code::ShuttingDown,
+        StoreError::OutcomeUnknown => Code::OutcomeUnknown,
+        StoreError::Corrupt { .. } => Code::StoreCorrupt,
+        StoreError::TooMuch { .. } => Code::LimitExceeded,
+        // What was in the way is what somebody has to do something about.
+        StoreError::NotWiped { cause, .. }
+        | StoreError::PartlyForgotten { cause, .. }
+        | StoreError::Stuck { cause, .. } => code_of(cause),
+        _ => Code::StoreFailed,
     }
 }
 
@@ -401,3 +410,6 @@ impl From<BackupError> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

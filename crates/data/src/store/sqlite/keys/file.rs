@@ -133,6 +133,7 @@ impl KeyFile {
         if found != store {
             return Err(OpenError::KeysOfAnotherStore { path: path.into(), found, expected: store });
         }
+        vfs::tidy_at_close(&file.connection, true).map_err(io)?;
         Ok(file)
     }
 

@@ -15,6 +15,7 @@ use rusqlite::ffi::{self, sqlite3_file, sqlite3_int64, sqlite3_io_methods};
 
 use super::{
     database::Database,
+    frames::LogEnd,
     log::Log,
     real::{self, Real},
 };
@@ -105,6 +106,18 @@ pub(super) unsafe fn written_back(database: &Database) -> u64 {
     // SAFETY: as the caller promises; the index is aligned as memory that is mapped, 32 KiB long, and others change it
     // while we look, whole numbers at a time.
     database.index().map_or(0, |index| u64::from(unsafe { ptr::read_volatile(index.add(AT)) }))
+}
+
+/// Where the last transaction of the log ends.
+///
+/// # Safety
+/// The file of `database` is open, and its log's index mapped if the database says so; nobody writes to the log meanwhile.
+pub(super) unsafe fn log_end(database: &Database) -> Option<LogEnd> {
+    // "WAL-Index File Format": the header's fifth number, and its ninth and tenth, which are as they stand in the log.
+    let index = database.index()?;
+    // SAFETY: as the caller promises; the index is aligned as memory that is mapped, and 32 KiB long.
+    let word = |at| unsafe { ptr::read_volatile(index.add(at)) };
+    Some(LogEnd { salts: [word(8), word(9)], frames: word(4) })
 }
 
 /// # Safety

@@ -42,6 +42,15 @@ impl Stretch {
     }
 }
 
+/// Where the last transaction of a log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store::sqlite) struct LogEnd {
+    /// Which log it is: it has others whenever it begins anew.
+    pub(in crate::store::sqlite) salts: [u32; 2],
+    /// How many frames that is.
+    pub(in crate::store::sqlite) frames: u32,
+}
+
 /// Where frame `frame` begins.
 pub(super) fn begin(frame: u64, page: usize) -> u64 {
     LOG_HEADER + frame * (FRAME_HEADER + page as u64)
@@ -120,18 +129,28 @@ pub(super) fn shared(index: usize) -> Arc<Sums> {
 ///
 /// `log` is the log's header. Source: SQLite, "WAL-mode File Format", section 4.2.
 pub(super) fn follows(log: &[u8; 32], before: &[u8; 8], header: &[u8; 24], page: &[u8]) -> bool {
+    header[8..16] == log[16..24] && sums(log, before, &[&header[..8], page]) == header[16..24]
+}
+
+/// Whether `log` is a header that SQLite wrote: it takes anything else for a log without frames. Source: as above.
+pub(super) fn is_header(log: &[u8; 32]) -> bool {
+    log[..3] == [0x37, 0x7f, 0x06] && log[3] & 0xfe == 0x82 && sums(log, &[0; 8], &[&log[..24]]) == log[24..32]
+}
+
+/// Goes on with the checksum `before`, in the byte order that the log's header asks for.
+fn sums(log: &[u8; 32], before: &[u8; 8], parts: &[&[u8]]) -> [u8; 8] {
     let word = |bytes: &[u8]| u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-    let big_endian = word(&log[..4]) & 1 == 1;
-    let mut sums = (word(&before[..4]), word(&before[4..]));
-    for pair in header[..8].chunks_exact(8).chain(page.chunks_exact(8)) {
+    let big_endian = log[3] & 1 == 1;
+    let (mut first, mut second) = (word(&before[..4]), word(&before[4..]));
+    for pair in parts.iter().flat_map(|part| part.chunks_exact(8)) {
         let [a, b] = [&pair[..4], &pair[4..]].map(|half| {
             let word = word(half);
             if big_endian { word } else { word.swap_bytes() }
         });
-        sums.0 = sums.0.wrapping_add(a).wrapping_add(sums.1);
-        sums.1 = sums.1.wrapping_add(b).wrapping_add(sums.0);
+        first = first.wrapping_add(a).wrapping_add(second);
+        second = second.wrapping_add(b).wrapping_add(first);
     }
-    header[8..16] == log[16..24] && sums == (word(&header[16..20]), word(&header[20..24]))
+    (u64::from(first) << 32 | u64::from(second)).to_be_bytes()
 }
 
 #[cfg(test)]

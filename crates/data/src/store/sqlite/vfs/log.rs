@@ -16,6 +16,9 @@ use super::{
     real::Real,
 };
 
+/// So many frames in a row that are not of the log are what it had before it began anew. Fewer may have rotted.
+const STRANGERS: usize = 4;
+
 /// A connection's view of the write-ahead log.
 pub(super) struct Log {
     real: Real,
@@ -85,8 +88,15 @@ impl Log {
     /// A power cut tears at most the newest transaction, since each is synced before the next is written. A transaction
     /// that ends behind that place, and another behind it, were whole once, and acknowledged.
     pub(super) fn broken_at(&self) -> Option<String> {
+        let log = self.bytes::<{ LOG_HEADER as usize }>(0)?;
+        if !frames::is_header(&log) {
+            // It fits a sector, and is synced before the first frame is written: without it there are no frames.
+            let first = self.bytes::<{ FRAME_HEADER as usize }>(LOG_HEADER)?;
+            let unwritten = log.iter().chain(&first).all(|byte| *byte == 0);
+            return (!unwritten).then(|| "the header of the write-ahead log".to_owned());
+        }
         let (page, last) = (self.page(), (self.database.sums().len() as u64).checked_sub(1)?);
-        let (log, mut buffer) = (self.bytes::<{ LOG_HEADER as usize }>(0)?, vec![0; page]);
+        let mut buffer = vec![0; page];
         let mut read_page = |frame| {
             let at = frames::begin(frame, page) + FRAME_HEADER;
             (self.real.read(&mut buffer, at.cast_signed()) == ffi::SQLITE_OK).then(|| buffer.clone())
@@ -95,19 +105,18 @@ impl Log {
             return None;
         }
         let header = |frame| self.bytes::<{ FRAME_HEADER as usize }>(frames::begin(frame, page));
-        let mut frame = last;
-        loop {
+        let (mut frame, mut strangers) = (last, 0);
+        while strangers < STRANGERS {
             let (this, next) = (header(frame)?, header(frame + 1)?);
             let before = this.last_chunk::<8>()?;
-            if next[8..16] != log[16..24] {
-                return None;
-            }
+            strangers = if next[8..16] == log[16..24] { 0 } else { strangers + 1 };
             let ends_a_transaction = this[4..8] != [0; 4];
-            if ends_a_transaction && frames::follows(&log, before, &next, &read_page(frame + 1)?) {
+            if ends_a_transaction && strangers == 0 && frames::follows(&log, before, &next, &read_page(frame + 1)?) {
                 return Some(place(last));
             }
             frame += 1;
         }
+        None
     }
 
     fn bytes<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {

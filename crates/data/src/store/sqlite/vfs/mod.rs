@@ -14,8 +14,9 @@
 //! A page that does not pass fails the read with `SQLITE_IOERR_DATA`; [`last_damage`] tells which.
 //!
 //! *What it does not see*: bytes that change in memory; a file that is exchanged for an older copy of itself; the newest
-//! transaction of a log that nobody recovered yet, which looks like one that a power cut tore. A database written by a
-//! program that does not know the footer reads as damaged.
+//! transaction of a log that nobody recovered yet, which looks like one that a power cut tore. Where it was written back
+//! already, [`mark`](super::mark) knows better. A database written by a program that does not know the footer reads as
+//! damaged.
 //!
 //! Source: SQLite, "The Checksum VFS Shim", whose idea this is; ours also covers the log and misplaced pages.
 
@@ -30,18 +31,27 @@ mod shim;
 
 use std::{ffi::CStr, path::Path};
 
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags, config::DbConfig, ffi};
 
 use super::{connection::corrupt, heap};
 use crate::store::StoreError;
 
-pub(super) use self::{damage::last as last_damage, page::PAGE_SIZE};
+pub(super) use self::{damage::last as last_damage, frames::LogEnd, page::PAGE_SIZE};
 
 /// Opens a connection whose pages are checked. A new database gets room for the footers.
+///
+/// It writes nothing back when it is closed, before [`tidy_at_close`]: SQLite would, as far as it could read the log, and
+/// would remove the rest of a log that rotted.
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags_and_vfs(path, flags, name()?)?;
+    tidy_at_close(&connection, false)?;
     shim::reserve(&connection, page::FOOTER);
     Ok(connection)
+}
+
+/// Whether the last connection to a database writes the log back when it is closed, and removes it.
+pub(super) fn tidy_at_close(connection: &Connection, tidy: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, !tidy).map(|_| ())
 }
 
 /// The name of the file system; it is registered.
@@ -71,8 +81,8 @@ pub(super) fn send_syncs_astray(connection: &Connection) {
     database.iter().for_each(|database| database.send_syncs_astray());
 }
 
-/// Refuses a write-ahead log that is damaged in its middle, once SQLite has read it: it goes on without what is behind the
-/// damage. Nothing was written meanwhile.
+/// Refuses a write-ahead log that is damaged in its middle or in its header, once SQLite has read it: it goes on without
+/// what is behind the damage. Nothing was written meanwhile.
 #[expect(unsafe_code, reason = "SQLite's files are C")]
 pub(super) fn check_log(connection: &Connection) -> Result<(), StoreError> {
     let mut broken = None;
@@ -81,6 +91,13 @@ pub(super) fn check_log(connection: &Connection) -> Result<(), StoreError> {
         file::with_log(shim::file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER), |log| broken = log.broken_at());
     }
     broken.map_or(Ok(()), |place| Err(corrupt(place, log::MISMATCH)))
+}
+
+/// Where the last transaction of the write-ahead log ends; `None` where there is no log that others could share.
+#[expect(unsafe_code, reason = "SQLite's files are C")]
+pub(super) fn log_end(connection: &Connection) -> Option<LogEnd> {
+    // SAFETY: SQLite names a file that is open as long as the connection is.
+    unsafe { file::database(shim::file_of(connection, ffi::SQLITE_FCNTL_FILE_POINTER)).and_then(|d| file::log_end(&d)) }
 }
 
 /// How many frames the write-ahead log has, as far as this process knows.
