@@ -205,6 +205,9 @@ async fn a_follower_that_never_reads_is_let_go_and_can_come_back() {
     let node = node_with(|config| config.http.write_timeout = std::time::Duration::from_millis(300)).await;
     let put = request("PUT", "/v1/views/counts/document").header("content-type", "application/toml").body(LARGE);
     assert_eq!(node.send(put).await.status, 201);
+    while node.get("/v1/views/counts/tables/count/rows").await.status != 200 {
+        node.pause(std::time::Duration::from_millis(10)).await;
+    }
     let mut client = node.client().await;
     // One takes nothing of what there is, another nothing of what changes.
     let mut early = Browser::open(&node, "", "").await;
