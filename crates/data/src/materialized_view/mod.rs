@@ -118,8 +118,8 @@ pub use view::{Audit, BuildDescription, Description, Reading, ShardDescription, 
 /// Every limit of views that cannot be set: its name, and the most there may be; bytes where the name ends so.
 pub fn fixed_limits() -> Vec<(&'static str, usize)> {
     let own = [
-        ("builds", builds::MAX_BUILDS as usize),
-        ("count", builds::MAX_VIEWS as usize),
+        ("builds", builds::MAX_BUILDS),
+        ("count", builds::MAX_VIEWS),
         ("effect-bytes", effects::MAX_PAYLOAD),
         ("effects-per-event", effects::MAX_PER_EVENT as usize),
         ("name-bytes", name::MAX_BYTES),
