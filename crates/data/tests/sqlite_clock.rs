@@ -12,7 +12,7 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, First, Inbox, InboxError, Rules, Store, StreamMetadata, sqlite},
+    store::{AppendBatch, ExpectedVersion, First, Inbox, Rules, Store, StreamMetadata, sqlite},
 };
 use quorate_foundations::time::{Boot, Mono, Wall};
 use quorate_runtime::{
@@ -169,7 +169,7 @@ async fn take(store: &Store, inbox: &Inbox) -> First {
     let inbox = inbox.clone();
     let taken = store.transact(move |tx| {
         let inbox = inbox.clone();
-        Box::pin(async move { Ok::<_, InboxError>(tx.once(&inbox, "m-1").await?) })
+        Box::pin(async move { tx.once(&inbox, "m-1").await })
     });
     taken.await.unwrap()
 }
