@@ -5,6 +5,8 @@ use super::{About::Load, Guarantee, Surface, in_memory, test};
 const STACK: &str = "crates/resilience/src/stack/tests.rs";
 const HTTP: &str = "crates/resilience/src/http/tests.rs";
 const POLICY: &str = "crates/resilience/src/policy/tests.rs";
+const LIMITED: &str = "crates/resilience/src/stack/limited/tests.rs";
+const ASKED: &str = "crates/node/tests/http/deadlines.rs";
 const BREAKER: &str = "crates/resilience/src/circuit_breaker/machine/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -45,6 +47,32 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HTTP, "what_is_written_for_the_next_hop_is_received_there"),
         ],
     ),
+    in_memory(
+        Load,
+        "rate limit around a stack",
+        "what a key may not have never reaches the upstream, also when several processes share the count or it cannot be asked",
+        &[
+            test(LIMITED, "processes_that_share_a_count_reach_the_upstream_as_often_as_one_may"),
+            test(
+                LIMITED,
+                "a_count_that_cannot_be_asked_is_answered_as_declared_and_the_upstream_does_not_see_what_is_refused",
+            ),
+            test(LIMITED, "keys_do_not_spend_each_others_units_and_a_call_without_one_is_not_limited"),
+        ],
+    ),
+    Guarantee {
+        about: Load,
+        operation: "request with a deadline",
+        surface: Surface::Http,
+        backends: &[],
+        holds: "it is not begun once its time is over, is given up when that runs out, and its reply never looks whole then",
+        proofs: &[
+            test(ASKED, "a_request_whose_time_is_over_when_it_comes_is_not_begun"),
+            test(ASKED, "a_write_whose_time_runs_out_is_given_up_and_says_that_it_does_not_know"),
+            test(ASKED, "a_wait_that_a_request_asks_for_lasts_no_longer_than_its_caller_waits"),
+            test(ASKED, "a_reply_that_is_under_way_breaks_off_at_the_deadline_instead_of_ending_as_if_it_were_whole"),
+        ],
+    },
     Guarantee {
         about: Load,
         operation: "policy check",

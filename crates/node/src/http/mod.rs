@@ -6,6 +6,7 @@ mod body_out;
 mod breakers;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
+mod deadline;
 mod document;
 mod erasure;
 mod found;
@@ -41,6 +42,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use quorate_data::store::Store;
 use quorate_foundations::trace::TraceParent;
+use quorate_resilience::timeout::Timers;
 use quorate_runtime::Env;
 use tokio::sync::Semaphore;
 use tower::Service as _;
@@ -76,6 +78,7 @@ pub(crate) struct Node {
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
     guard: Guard,
+    timers: Timers,
     date: DateHeader,
     /// Requests in progress.
     requests: Arc<Semaphore>,
@@ -119,6 +122,7 @@ impl Node {
             breakers: Breakers::new(&env),
             connections,
             guard: Guard::new(&config),
+            timers: Timers::new(&env),
             date: DateHeader::default(),
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
@@ -159,15 +163,18 @@ impl Surface {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
         let is_probe = is_probe(&request);
+        let now = self.node.env.mono();
         let admitted = self.node.guard.check(&request).and_then(|()| {
+            let deadline = deadline::of(&request, now)?;
             let places = if is_probe { &self.node.probes } else { &self.node.requests };
             let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
-            places.clone().try_acquire_owned().map_err(full)
+            places.clone().try_acquire_owned().map(|permit| (permit, deadline)).map_err(full)
         });
         let (permit, response) = match admitted {
-            Ok(permit) => {
+            Ok((permit, deadline)) => {
                 let method = request.method().clone();
-                let Ok(response) = self.router.call(request.map(Body::new)).await;
+                let work = self.router.call(request.map(Body::new));
+                let response = deadline::within(&self.node.timers, (now, deadline), &method, work).await;
                 // How the node is has to be told also when others' replies take all memory; there are only so many probes.
                 let share = if is_probe { Ok(None) } else { self.node.share_of_whole(&method, &response) };
                 (Some(permit), share.map(|share| (share, response)))

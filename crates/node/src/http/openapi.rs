@@ -33,7 +33,7 @@ fn build() -> Value {
         "info": {
             "title": "quorate",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "An event store: append, read and follow streams of CloudEvents.",
+            "description": "An event store: append, read and follow streams of CloudEvents. Any request may say in the header `quorate-timeout` (or `grpc-timeout`) how long its caller waits, as in `1500m`: it is given up then, with the problem `deadline-passed`.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],

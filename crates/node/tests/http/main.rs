@@ -5,6 +5,7 @@
 mod append;
 mod breakers;
 mod client;
+mod deadlines;
 mod declared;
 mod erasure;
 mod hostile;

@@ -116,6 +116,7 @@ codes! {
     ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
     ViewStale = "view-stale", SERVICE_UNAVAILABLE, "View is older than the read allows";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
+    DeadlinePassed = "deadline-passed", GATEWAY_TIMEOUT, "The request's time is over";
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
 }
 
