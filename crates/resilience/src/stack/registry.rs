@@ -13,7 +13,7 @@ use prometheus_client::{
 };
 use quorate_foundations::name::Name;
 
-use super::{Builder, ConfigError, Stack, policies::Policies};
+use super::{Builder, ConfigError, Current, Stack, policies::Policies};
 use crate::{retry, timeout::Timers};
 
 /// All stacks by name. Cheap to clone; clones are the same registry. A stack that nobody holds any more is forgotten.
@@ -31,7 +31,23 @@ pub struct Stacks {
 
 struct Inner {
     timers: Timers,
-    known: Mutex<BTreeMap<Name, Weak<Policies>>>,
+    known: Mutex<BTreeMap<Name, Known>>,
+}
+
+enum Known {
+    /// A stack as it was built.
+    Built(Weak<Policies>),
+    /// One whose policies become others.
+    Live(Weak<Current>),
+}
+
+impl Known {
+    fn policies(&self) -> Option<Arc<Policies>> {
+        match self {
+            Self::Built(policies) => policies.upgrade(),
+            Self::Live(current) => current.upgrade().map(|current| current.policies()),
+        }
+    }
 }
 
 /// What the calls of one stack came to.
@@ -71,29 +87,43 @@ impl Stacks {
     /// [`BuildError`]: nothing was built.
     pub fn build<P>(&self, builder: Builder, protocol: P) -> Result<Stack<P>, BuildError> {
         let stack = builder.build(&self.inner.timers, protocol)?;
-        let mut known = self.lock();
-        known.retain(|_, policies| policies.strong_count() > 0);
-        let name = stack.policies.name.clone();
-        if known.contains_key(&name) {
-            return Err(BuildError::Known(name));
-        }
-        known.insert(name, Arc::downgrade(&stack.policies));
+        self.know(&stack.policies.name, Known::Built(Arc::downgrade(&stack.policies)))?;
         Ok(stack)
+    }
+
+    /// Knows a stack whose policies become others.
+    pub(crate) fn know_live(&self, name: &Name, current: &Arc<Current>) -> Result<(), BuildError> {
+        self.know(name, Known::Live(Arc::downgrade(current)))
+    }
+
+    /// Where alarms are set.
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.inner.timers
+    }
+
+    fn know(&self, name: &Name, one: Known) -> Result<(), BuildError> {
+        let mut known = self.lock();
+        known.retain(|_, one| one.policies().is_some());
+        if known.contains_key(name) {
+            return Err(BuildError::Known(name.clone()));
+        }
+        known.insert(name.clone(), one);
+        Ok(())
     }
 
     /// What every stack's calls came to, in order of names.
     pub fn standings(&self) -> Vec<Standing> {
         let known: Vec<_> =
-            self.lock().iter().filter_map(|(name, policies)| Some((name.clone(), policies.upgrade()?))).collect();
+            self.lock().iter().filter_map(|(name, known)| Some((name.clone(), known.policies()?))).collect();
         let standing = |(dependency, policies): (Name, Arc<Policies>)| Standing {
             dependency,
-            outcomes: policies.counts.all().collect(),
+            outcomes: policies.memory.counts.all().collect(),
             retries: policies.retries.as_ref().map(|retries| retries.counts(policies.now())),
         };
         known.into_iter().map(standing).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Weak<Policies>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Known>> {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
