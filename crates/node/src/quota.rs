@@ -9,7 +9,7 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use quorate_data::store::{DynTx, RoomTables, SqlError, Store, Value};
+use quorate_data::store::{DynTx, RoomTables, SqlError, Store, TransactError, Value};
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_resilience::rate_limit::{Gcra, Portion, Quota, Rate, Unavailable};
 use quorate_runtime::BoxFuture;
@@ -25,6 +25,8 @@ const UPSERT: &str = "INSERT INTO quorate_quota (name, due) VALUES ($1, $2) ON C
 const FORGET: &str = "DELETE FROM quorate_quota WHERE name IN
     (SELECT name FROM quorate_quota WHERE due < $1 ORDER BY due LIMIT 2)";
 
+const RESET: &str = "DELETE FROM quorate_quota WHERE substr(name, 1, length($1)) = $1";
+
 /// The count of shared rate limits, in one store. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreQuota(Store);
@@ -37,6 +39,19 @@ impl StoreQuota {
     pub async fn open(store: &Store) -> Result<Self, SqlError> {
         store.declare(TABLES).await?;
         Ok(Self(store.clone()))
+    }
+
+    /// Forgets what was taken by keys that begin with `prefix` and a slash.
+    ///
+    /// # Errors
+    /// [`TransactError`]: nothing was forgotten, or where it says so that is unknown.
+    pub async fn forget(&self, prefix: &Name) -> Result<(), TransactError<SqlError>> {
+        let beginning = format!("{prefix}/");
+        let forgetting = self.0.transact(move |tx| {
+            let beginning = beginning.clone();
+            Box::pin(async move { tx.room_execute(RESET, &[beginning.as_str().into()]).await })
+        });
+        forgetting.await.map(|_| ())
     }
 }
 

@@ -22,7 +22,10 @@ mod openapi;
 mod page;
 mod pages;
 mod percent;
+mod policies;
 pub(crate) mod problem;
+mod rate_limits;
+mod rates;
 mod reply;
 mod request;
 mod retention;
@@ -35,7 +38,7 @@ mod streams;
 mod subscriptions;
 mod views;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{body::Body, response::IntoResponse as _};
 use http::{Request, Response};
@@ -57,8 +60,10 @@ use self::{
 };
 use crate::{
     config::Config,
+    rates::Rates,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, StoreCare, Streams, ViewCare,
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, Policies, StoreCare,
+        Streams, ViewCare,
     },
 };
 
@@ -74,11 +79,14 @@ pub(crate) struct Node {
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
+    pub(crate) policies: Policies,
+    pub(crate) limits: Limits,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
     guard: Guard,
     timers: Timers,
+    rates: Rates,
     date: DateHeader,
     /// Requests in progress.
     requests: Arc<Semaphore>,
@@ -88,6 +96,17 @@ pub(crate) struct Node {
     memory: Arc<Semaphore>,
     /// Kibibytes of replies being put together and being sent.
     replies: Arc<Semaphore>,
+}
+
+/// What was opened for a node.
+pub(crate) struct Rooms {
+    pub(crate) idempotency: Idempotency,
+    pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) views: ViewCare,
+    pub(crate) timers: Timers,
+    pub(crate) breakers: Breakers,
+    pub(crate) policies: Policies,
+    pub(crate) rates: Rates,
 }
 
 type Shared = Arc<Node>;
@@ -100,14 +119,8 @@ pub(crate) struct Surface {
 }
 
 impl Node {
-    pub(crate) fn new(
-        config: Config,
-        env: Env,
-        store: Store,
-        idempotency: Idempotency,
-        subscriptions: DurableSubscriptions,
-        views: ViewCare,
-    ) -> Self {
+    pub(crate) fn new(config: Config, env: Env, store: Store, rooms: Rooms) -> Self {
+        let Rooms { idempotency, subscriptions, views, timers, breakers, policies, rates } = rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
@@ -119,10 +132,13 @@ impl Node {
             idempotency,
             subscriptions,
             views,
-            breakers: Breakers::new(&env),
+            breakers,
+            limits: Limits::new(rates.clone(), policies.registry().clone()),
+            policies,
             connections,
             guard: Guard::new(&config),
-            timers: Timers::new(&env),
+            timers,
+            rates,
             date: DateHeader::default(),
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
@@ -154,18 +170,27 @@ impl Surface {
         &self.node
     }
 
-    /// Answers one request of the connection that `activity` watches.
+    /// Answers one request of `peer` on the connection that `activity` watches.
     pub(crate) async fn answer(
         mut self,
         request: Request<Incoming>,
         activity: Arc<Activity>,
+        peer: IpAddr,
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
         let is_probe = is_probe(&request);
         let now = self.node.env.mono();
-        let admitted = self.node.guard.check(&request).and_then(|()| {
-            let deadline = deadline::of(&request, now)?;
+        let mut told_of_rates = rates::Told::default();
+        let allowed = match self.node.guard.check(&request).and_then(|()| deadline::of(&request, now)) {
+            // Whoever asks how the node is does so on a schedule, and must be told.
+            Ok(deadline) if !is_probe => {
+                let admitted = rates::admit(&self.node.rates, peer, request.headers(), &mut told_of_rates).await;
+                admitted.map(|()| deadline)
+            }
+            checked => checked,
+        };
+        let admitted = allowed.and_then(|deadline| {
             let places = if is_probe { &self.node.probes } else { &self.node.requests };
             let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
             places.clone().try_acquire_owned().map(|permit| (permit, deadline)).map_err(full)
@@ -183,6 +208,7 @@ impl Surface {
         };
         let (share, response) = response.unwrap_or_else(|problem| (None, problem.into_response()));
         let mut response = told(response, trace);
+        told_of_rates.stamp(response.headers_mut());
         self.node.date.stamp(&self.node.env, response.headers_mut());
         self.node.metrics.answered(response.status());
         Ok(response.map(|body| Tracked::new(body, busy, permit, share)))

@@ -15,6 +15,7 @@ use super::{
 mod breakers;
 mod erasure;
 mod event_schemas;
+mod policies;
 mod retention;
 mod schemas;
 mod subscriptions;
@@ -45,6 +46,8 @@ fn build() -> Value {
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "breakers", "description": "Circuit breakers of this process: how they stand, and forcing them" },
+            { "name": "policies", "description": "Resilience policies: what calls to a dependency pass, and how they stand" },
+            { "name": "limits", "description": "Rate limits of this node's clients, and of calls to dependencies" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
@@ -56,6 +59,7 @@ fn build() -> Value {
             erasure::paths(),
             views::paths(),
             breakers::paths(),
+            policies::paths(),
         ]),
         "components": {
             "schemas": merged([
@@ -66,6 +70,7 @@ fn build() -> Value {
                 erasure::schemas(),
                 views::schemas(),
                 breakers::schemas(),
+                policies::schemas(),
             ]),
             "parameters": parameters(),
             "headers": headers(),
@@ -236,6 +241,8 @@ fn parameters() -> Value {
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "policy": one("path", "name", "The policy's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "rateLimit": one("path", "name", "The limit's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),

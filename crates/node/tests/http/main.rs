@@ -13,6 +13,8 @@ mod http2;
 mod keys;
 mod lifecycle;
 mod node;
+mod policies;
+mod rates;
 mod read;
 mod retention;
 mod schemas;

@@ -17,7 +17,7 @@ use quorate_foundations::time::Mono;
 use super::{
     Limiter, Rejected, Taken,
     config::{ConfigError, Rate},
-    machine::{Gcra, Standing},
+    machine::Gcra,
 };
 
 /// The same rate for each key, in bounded memory.
@@ -89,14 +89,6 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
             place.insert((key.clone(), after));
         }
         Ok(Taken::of(self.rule, after, now))
-    }
-
-    /// What is left to `key`, of which nothing is taken.
-    pub fn standing(&self, now: Mono, key: &K) -> Standing {
-        let hash = self.hasher.hash_one(key);
-        let shard = self.shards[(hash >> 40) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner);
-        let due = shard.known.find(hash, |(known, _)| known == key).map_or(0, |(_, due)| *due);
-        self.rule.standing(due, now)
     }
 
     /// Forgets what was taken, by all keys.

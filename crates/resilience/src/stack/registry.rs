@@ -14,7 +14,7 @@ use prometheus_client::{
 use quorate_foundations::name::Name;
 
 use super::{Builder, ConfigError, Current, Stack, policies::Policies};
-use crate::{retry, timeout::Timers};
+use crate::{bulkhead, rate_limit, retry, timeout::Timers};
 
 /// All stacks by name. Cheap to clone; clones are the same registry. A stack that nobody holds any more is forgotten.
 ///
@@ -24,6 +24,8 @@ use crate::{retry, timeout::Timers};
 /// | `quorate_retries_total` | `dependency` |
 /// | `quorate_retries_over_budget_total` | `dependency` |
 /// | `quorate_retry_budget_left` | `dependency` |
+/// | `quorate_bulkhead_limit`, `quorate_bulkhead_in_flight`, `quorate_bulkhead_waiting` | `dependency` |
+/// | `quorate_rate_limit_remaining` | `dependency` |
 #[derive(Clone)]
 pub struct Stacks {
     inner: Arc<Inner>,
@@ -59,6 +61,10 @@ pub struct Standing {
     pub outcomes: Vec<(&'static str, u64)>,
     /// What was sent again; `None` where nothing is.
     pub retries: Option<retry::Counts>,
+    /// How many are under way, and how many wait; `None` where as many may be as like.
+    pub bulkhead: Option<bulkhead::Snapshot>,
+    /// What is left of the rate; `None` where there is none.
+    pub limit: Option<rate_limit::Standing>,
 }
 
 /// Why a stack was not built.
@@ -119,6 +125,8 @@ impl Stacks {
             dependency,
             outcomes: policies.memory.counts.all().collect(),
             retries: policies.retries.as_ref().map(|retries| retries.counts(policies.now())),
+            bulkhead: policies.bulkhead.as_ref().map(|bulkhead| bulkhead.snapshot()),
+            limit: policies.limiter.as_ref().map(|limiter| limiter.standing(policies.now())),
         };
         known.into_iter().map(standing).collect()
     }
@@ -171,12 +179,30 @@ impl Collector for Scrape {
                 ConstCounter::new(of(counts)).encode(family.encode_family(&[("dependency", *dependency)])?)?;
             }
         }
-        let kind = ConstGauge::new(0_i64).metric_type();
-        let help = "Retries that could be charged now";
-        let mut left = encoder.encode_descriptor("quorate_retry_budget_left", help, None, kind)?;
-        for (dependency, counts) in &retried {
-            let value = i64::try_from(counts.usage.left).unwrap_or(i64::MAX);
-            ConstGauge::new(value).encode(left.encode_family(&[("dependency", *dependency)])?)?;
+        type Gauge = fn(&Standing) -> Option<i64>;
+        let gauges: [(&str, &str, Gauge); 5] = [
+            ("quorate_retry_budget_left", "Retries that could be charged now", |standing| {
+                Some(i64::try_from(standing.retries?.usage.left).unwrap_or(i64::MAX))
+            }),
+            ("quorate_bulkhead_limit", "Calls that may be under way at once", |standing| {
+                Some(standing.bulkhead.as_ref()?.limit.into())
+            }),
+            ("quorate_bulkhead_in_flight", "Calls that are under way", |standing| {
+                Some(standing.bulkhead.as_ref()?.in_flight.into())
+            }),
+            ("quorate_bulkhead_waiting", "Calls that wait for a place", |standing| {
+                Some(i64::try_from(standing.bulkhead.as_ref()?.waiting).unwrap_or(i64::MAX))
+            }),
+            ("quorate_rate_limit_remaining", "Calls that the rate allows now", |standing| {
+                Some(standing.limit?.remaining.into())
+            }),
+        ];
+        for (name, help, of) in gauges {
+            let kind = ConstGauge::new(0_i64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (dependency, value) in standings.iter().filter_map(|one| Some((one.dependency.as_str(), of(one)?))) {
+                ConstGauge::new(value).encode(family.encode_family(&[("dependency", dependency)])?)?;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use quorate_data::{
     schema::{RegisterError, RegistrarError, Rejection},
     store::{
         AppendError, ArchiveError, Bound, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError,
-        TokenError,
+        TokenError, TransactError,
     },
     subscription::SubscriptionError,
 };
@@ -40,6 +40,17 @@ impl From<StoreError> for Problem {
         };
         let problem = Self::of(code, &error).retry(error.retry());
         if code == Code::OutcomeUnknown { problem.unknown() } else { problem }
+    }
+}
+
+impl Problem {
+    /// Why a transaction of rooms' own tables did not commit.
+    pub(crate) fn of_transaction(failed: TransactError<SqlError>) -> Self {
+        match failed {
+            TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause)) => cause.into(),
+            TransactError::TooLong { .. } => Self::of(Code::Overloaded, &failed).retry(Retry::Now),
+            _ => Self::of(Code::StoreFailed, &failed),
+        }
     }
 }
 
