@@ -6,7 +6,7 @@
 
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, ThreadId},
@@ -25,16 +25,22 @@ struct Inner {
     /// The one thread of the world, once it runs.
     home: OnceLock<ThreadId>,
     /// tokio's runtime around the world, once it runs.
-    around: OnceLock<RuntimeMetrics>,
+    around: Mutex<Option<RuntimeMetrics>>,
     woken_from_outside: AtomicBool,
-    spawned: std::sync::Mutex<Option<String>>,
+    spawned: Mutex<Option<String>>,
 }
 
 impl Border {
     /// From here on this thread is the world's, inside this runtime.
     pub(crate) fn close(&self, around: RuntimeMetrics) {
         // A world runs once, so nobody was here before.
-        let _ = (self.0.home.set(thread::current().id()), self.0.around.set(around));
+        let _ = self.0.home.set(thread::current().id());
+        *lock(&self.0.around) = Some(around);
+    }
+
+    /// The world is over. The runtime knows the border, so the border forgets the runtime.
+    pub(crate) fn open(&self) {
+        *lock(&self.0.around) = None;
     }
 
     /// A task was given to the runtime, at a place in the code.
@@ -56,7 +62,7 @@ impl Border {
                 "gave a task to tokio's own runtime ({place}), where it would never run: spawn it with `env.tasks()`"
             ));
         }
-        if self.0.around.get().is_some_and(has_threads) {
+        if lock(&self.0.around).as_ref().is_some_and(has_threads) {
             let what = "used tokio's pool of threads (`spawn_blocking`, `tokio::fs`, names of hosts), which no seed decides: \
                         block in `env.run_blocking`, and reach files through `env.disk()`";
             return Some(what.to_owned());

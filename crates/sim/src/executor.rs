@@ -223,6 +223,19 @@ impl Executor {
         }
     }
 
+    /// Ends every life, and the world with them: tasks hold the scheduler, and it them.
+    pub(crate) fn end(&self) {
+        let alive: Vec<_> = self.state().alive.iter().map(|(host, life)| (*host, *life)).collect();
+        alive.into_iter().for_each(|(host, life)| self.doom(host, life));
+        self.bury(&mut |_, _| {});
+        let (timers, disks) = {
+            let mut state = self.state();
+            (std::mem::take(&mut state.timers), std::mem::take(&mut state.disks))
+        };
+        drop((timers, disks));
+        self.inner.border.open();
+    }
+
     /// Lets `host` stand still, or go on.
     pub(crate) fn pause(&self, host: HostId, paused: bool) {
         let mut state = self.state();

@@ -4,6 +4,7 @@ mod agenda;
 mod hosts;
 mod lasting;
 mod run;
+mod turn;
 
 use std::{
     future::Future,
@@ -16,7 +17,7 @@ use quorate_runtime::{BoxFuture, Env, fault::FaultPlan, random::Random};
 use tokio::sync::watch;
 
 pub use self::lasting::OutOfContract;
-use self::{agenda::Agenda, hosts::Host, lasting::Lasting};
+use self::{agenda::Agenda, hosts::Host, lasting::Lasting, turn::Turn};
 use crate::{
     clock, disk,
     executor::Executor,
@@ -127,14 +128,20 @@ pub struct Sim {
     rotting: Vec<String>,
     signals: Signals,
     phase: watch::Sender<Phase>,
+    /// Last, so that everything else is gone when the next world begins.
+    turn: Option<Turn>,
 }
 
 impl Sim {
     /// The world of `seed`.
     ///
     /// One process, one world: what runs in it may keep state in statics and thread-locals, which a second world in the same
-    /// process would inherit.
+    /// process would inherit. While another thread has a world, this waits for its end.
+    ///
+    /// # Panics
+    /// When this thread has a world already.
     pub fn new(seed: u64, settings: Settings) -> Self {
+        let turn = Turn::wait();
         let random = Random::from_seed(*blake3::hash(&seed.to_le_bytes()).as_bytes());
         let drawn = Swarm::draw(&mut random.stream("swarm"));
         let swarm = settings.swarm.clone().unwrap_or(drawn);
@@ -166,6 +173,7 @@ impl Sim {
             rotting: Vec::new(),
             signals: Signals::default(),
             phase: watch::Sender::new(Phase::Faults),
+            turn: Some(turn),
         }
     }
 

@@ -44,6 +44,8 @@ impl Sim {
     /// Things go wrong; then everything is healed and whoever is down starts again; all clients must end within the bound; then
     /// servers are told to stop, and must.
     pub fn run(mut self) -> Outcome {
+        // Until the runtime is gone too, and with it whatever left the world.
+        let _turn = self.turn.take();
         let border = self.executor.border().clone();
         let runtime = runtime(self.seed, &border);
         border.close(runtime.metrics());
@@ -443,6 +445,14 @@ impl Sim {
             ("disk: pages at stake when power failed", counts.pages_at_stake),
         ];
         faults.iter().for_each(|(what, count)| self.injected.add_many(what, *count));
+    }
+}
+
+impl Drop for Sim {
+    /// Nothing of a world outlives it, whoever still waits for something in it.
+    fn drop(&mut self) {
+        self.hosts.iter().for_each(|host| host.disk.crash());
+        self.executor.end();
     }
 }
 
