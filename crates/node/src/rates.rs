@@ -54,7 +54,7 @@ pub(crate) enum Whose {
 }
 
 enum Count {
-    Own(Keyed<Name>),
+    Own(Box<Keyed<Name>>),
     Shared(Shared),
 }
 
@@ -125,7 +125,8 @@ impl Rates {
                     let shared = SharedConfig { rate, portion, lease, patience, on_unavailable, most_keys };
                     Shared::new(env, Arc::new(quota.clone()), shared).map(Count::Shared)
                 }
-                _ => Keyed::new(rate, config.max_keys, env.random("rates").u64()).map(Count::Own),
+                _ => Keyed::new(rate, config.max_keys, env.random("rates").u64())
+                    .map(|keyed| Count::Own(Box::new(keyed))),
             };
             let count =
                 count.unwrap_or_else(|wrong| unreachable!("rates were checked with the configuration: {wrong}"));
