@@ -12,7 +12,7 @@ use crate::{
     configuration::Configuration,
     erasure,
     exit::{self, Failure},
-    guarantees, log,
+    guarantees, limit, log,
     output::Format,
     patterns, policy, schema, serve, sim, store, stream, subscription, view,
 };
@@ -78,7 +78,10 @@ enum Command {
     /// Circuit breakers of a node: how they stand, opening and closing them
     #[command(subcommand)]
     Breaker(breaker::Command),
-    /// Documents of resilience policies: check them, print their schema
+    /// Rate limits of a node's clients and of its calls: how they stand, and resetting them
+    #[command(subcommand)]
+    Limit(limit::Command),
+    /// Resilience policies: check documents of them, bring them into force, see how calls stand
     #[command(subcommand)]
     Policy(policy::Command),
     /// Settings
@@ -136,7 +139,8 @@ impl Arguments {
             Command::Store(command) => command.run(&client, output).await,
             Command::Archive(command) => command.run(&env, output).await,
             Command::Breaker(command) => command.run(&client, output).await,
-            Command::Policy(command) => command.run(&env, output).await,
+            Command::Limit(command) => command.run(&client, output).await,
+            Command::Policy(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,

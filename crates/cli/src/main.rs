@@ -14,6 +14,7 @@ mod exit;
 mod guarantees;
 mod import;
 mod input;
+mod limit;
 mod log;
 mod output;
 mod pages;

@@ -89,7 +89,7 @@
 //! An acknowledged append survives power loss, once, in order. A lost reply is repeated with the same ids and answered as
 //! the first time. A decision that another writer overtook is made again. Each room says the rest on its own page.
 
-pub use quorate_foundations::{machine, name, ordering, time, trace};
+pub use quorate_foundations::{document, machine, name, ordering, time, trace};
 pub use quorate_runtime::{self as runtime, Env};
 
 #[cfg(feature = "data")]
@@ -126,6 +126,10 @@ mod pages {
     #[cfg(feature = "resilience")]
     #[doc = include_str!("../../../docs/patterns/timeout.md")]
     pub struct Timeout;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/guide/policies.md")]
+    pub struct Policies;
 
     #[cfg(feature = "resilience")]
     #[doc = include_str!("../../../docs/guide/limits.md")]
