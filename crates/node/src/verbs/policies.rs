@@ -16,7 +16,7 @@ use quorate_resilience::policy::{ApplyError, Changes, Document, Registry, Standi
 use tokio::sync::Mutex;
 
 const TABLES: RoomTables = RoomTables {
-    room: "policies",
+    room: "policy",
     versions: &["CREATE TABLE quorate_policy (name TEXT PRIMARY KEY, format TEXT NOT NULL, document TEXT NOT NULL)"],
 };
 const ALL: &str = "SELECT name, format, document FROM quorate_policy ORDER BY name";
