@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, limit, log,
     output::Format,
-    patterns, policy, schema, serve, sim, store, stream, subscription, view,
+    patterns, policy, queue, schema, serve, sim, store, stream, subscription, view,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -60,6 +60,9 @@ enum Command {
     /// Durable subscriptions: create them, pull events, settle them
     #[command(subcommand)]
     Subscription(subscription::Command),
+    /// Message queues: declare them, send and receive messages, settle them, replay dead letters
+    #[command(subcommand)]
+    Queue(queue::Command),
     /// Materialized views: how they stand, rebuild, pause, switch, what is parked
     #[command(subcommand)]
     View(view::Command),
@@ -133,6 +136,7 @@ impl Arguments {
             Command::Stream(command) => command.run(&client, output).await,
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
+            Command::Queue(command) => command.run(&client, output).await,
             Command::View(command) => command.run(&client, output).await,
             Command::Erasure(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,

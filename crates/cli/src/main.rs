@@ -20,6 +20,7 @@ mod output;
 mod pages;
 mod patterns;
 mod policy;
+mod queue;
 mod schema;
 mod serve;
 mod sim;

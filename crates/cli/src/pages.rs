@@ -89,6 +89,7 @@ impl Page {
                 borrow,
                 alias = "streams",
                 alias = "subscriptions",
+                alias = "queues",
                 alias = "parked",
                 alias = "schemas",
                 alias = "views",

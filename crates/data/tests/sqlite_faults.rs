@@ -618,3 +618,18 @@ async fn a_declared_view_that_a_full_disk_kept_from_starting_is_started_when_the
     assert_eq!(counted.rows[0].at(0).as_i64(), Some(2));
     views.shut_down().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rooms_whose_tables_are_there_are_opened_on_a_full_disk() {
+    let bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    drop(Subscriptions::open(&store).await.unwrap());
+    drop(Views::open(&store).await.unwrap());
+    store.close().await.unwrap();
+    let store = bench.again(Some(store)).await;
+    bench.fail(|what, _| (what == What::Write).then_some(ffi::SQLITE_FULL));
+    Subscriptions::open(&store).await.map(drop).expect("opening subscriptions writes nothing");
+    Views::open(&store).await.map(drop).expect("opening views writes nothing");
+    let refused = store.append(batch("s", vec![event(1)])).await;
+    assert!(matches!(refused, Err(AppendError::Store(StoreError::DiskFull))), "{refused:?}");
+}

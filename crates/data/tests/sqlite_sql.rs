@@ -2,6 +2,8 @@
 
 mod sqlite;
 
+use std::sync::{Arc, Mutex};
+
 use quorate_data::store::{SqlError, Store, TransactError, conformance::Place};
 use sqlite::{Folder, batch, event};
 
@@ -130,4 +132,27 @@ async fn a_statement_cannot_take_the_memory() {
         assert!(refused.is_err(), "`{sql}` should be refused");
         assert!(attempt(&store, sql).await.is_err(), "`{sql}` should be refused");
     }
+}
+
+#[tokio::test]
+async fn what_is_wanted_after_a_commit_is_done_before_the_answer_and_never_after_a_rollback() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let done = Arc::new(Mutex::new(Vec::new()));
+    for (name, fails) in [("first", false), ("taken back", true), ("second", false)] {
+        let told = done.clone();
+        let ended = store.transact(move |tx| {
+            let told = told.clone();
+            Box::pin(async move {
+                tx.after_commit(move || told.lock().unwrap().push(name))?;
+                if fails { Err(SqlError::Failed { what: "no".to_owned() }) } else { Ok(()) }
+            })
+        });
+        assert_eq!(ended.await.is_err(), fails);
+        assert_eq!(done.lock().unwrap().contains(&name), !fails, "{name}");
+    }
+    let panics = store.transact(|tx| Box::pin(async move { Ok::<_, SqlError>(tx.after_commit(|| panic!("oops"))?) }));
+    panics.await.unwrap();
+    store.append(batch("s", vec![event(1)])).await.expect("whoever's hook panics, the store goes on");
+    assert_eq!(*done.lock().unwrap(), ["first", "second"]);
 }

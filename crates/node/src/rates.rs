@@ -98,10 +98,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Rates {
     /// The limits that `config` asks for; those that the store counts are counted in `store`.
-    ///
-    /// # Errors
-    /// [`SqlError`]: the store's table couldn't be made.
-    pub(crate) async fn open(env: &Env, store: &Store, config: &RateConfig) -> Result<Self, SqlError> {
+    pub(crate) fn new(env: &Env, store: &Store, config: &RateConfig) -> Self {
         let unavailable = |rate| match config.count {
             RateCount::Process => None,
             RateCount::StoreOrAllow => Some(OnUnavailable::Allow),
@@ -114,7 +111,7 @@ impl Rates {
         ];
         let wanted: Vec<_> = wanted.into_iter().filter_map(|(name, whose, rate)| Some((name, whose, rate?))).collect();
         let shared = config.count != RateCount::Process && !wanted.is_empty();
-        let quota = if shared { Some(StoreQuota::open(store).await?) } else { None };
+        let quota = shared.then(|| StoreQuota::of(store));
         let refused = Family::<Vec<(&'static str, String)>, Counter>::default();
         env.metrics().register("quorate_http_rate_limited", "Requests that came too often", refused.clone());
         let limit = |(name, whose, rate): (&str, Whose, Rate)| {
@@ -136,7 +133,7 @@ impl Rates {
         };
         let limits = wanted.into_iter().map(limit).collect();
         let dice = Mutex::new(Dice::from_rng(&mut env.random("rates")));
-        Ok(Self(Arc::new(Inner { env: env.clone(), limits, quota, dice })))
+        Self(Arc::new(Inner { env: env.clone(), limits, quota, dice }))
     }
 
     /// The limits.

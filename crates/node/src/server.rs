@@ -11,6 +11,7 @@ use std::{
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use prometheus_client::metrics::gauge::Gauge;
+use quorate_communication::message_queue::QueueError;
 use quorate_data::{
     materialized_view::ViewError,
     store::{OpenError, SqlError, Store, StoreError, sqlite},
@@ -32,7 +33,7 @@ use crate::{
     },
     policy_folder,
     rates::Rates,
-    verbs::{Breakers, DurableSubscriptions, Idempotency, OnceError, Policies, ViewCare},
+    verbs::{Breakers, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, ViewCare},
     view_folder,
 };
 
@@ -67,11 +68,14 @@ pub enum ServeError {
     /// The tables of the durable subscriptions cannot be made.
     #[error("the tables of the durable subscriptions cannot be made")]
     Subscriptions(#[source] SubscriptionError),
+    /// The tables of the message queues cannot be made, or what they hold cannot be read.
+    #[error("the message queues cannot be opened")]
+    Queues(#[source] QueueError),
     /// The tables of the views cannot be made.
     #[error("the tables of the views cannot be made")]
     Views(#[source] ViewError),
-    /// The tables of policies or rate limits cannot be made.
-    #[error("the tables of policies and rate limits cannot be made")]
+    /// The table of policies cannot be made or read.
+    #[error("the table of policies cannot be made or read")]
     Policies(#[source] SqlError),
     /// The folder of policies holds what cannot be in force.
     #[error("the policies in `{folder}` cannot be in force:\n{wrong}", folder = folder.display())]
@@ -132,6 +136,7 @@ impl Server {
         let store = sqlite::open(&env, config.store()).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
+        let queues = MessageQueues::open(&store).await.map_err(ServeError::Queues)?;
         let views = ViewCare::open(&store, config.queries.clone()).await.map_err(ServeError::Views)?;
         let http = env.scope("http");
         let (timers, breakers) = (Timers::new(&http), Breakers::new(&http));
@@ -146,8 +151,8 @@ impl Server {
             }
             None => None,
         };
-        let rates = Rates::open(&http, &store, &config.rates).await.map_err(ServeError::Policies)?;
-        let rooms = Rooms { idempotency, subscriptions, views, timers, breakers, policies, rates };
+        let rates = Rates::new(&http, &store, &config.rates);
+        let rooms = Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates };
         let surface = Surface::new(Node::new(config, http.clone(), store.clone(), rooms));
         Ok(Self { listener, address, surface, http, store, policies: folder })
     }

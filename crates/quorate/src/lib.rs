@@ -8,6 +8,7 @@
 //! |---|---|
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
+//! | `communication` (default) | [`message_queue`] |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
@@ -95,6 +96,9 @@ pub use quorate_runtime::{self as runtime, Env};
 #[cfg(feature = "data")]
 pub use quorate_data::{event, materialized_view, schema, store, subscription, view_row};
 
+#[cfg(feature = "communication")]
+pub use quorate_communication::message_queue;
+
 #[cfg(feature = "resilience")]
 pub use quorate_resilience as resilience;
 
@@ -114,6 +118,10 @@ mod pages {
     #[cfg(feature = "data")]
     #[doc = include_str!("../../../docs/patterns/materialized-view.md")]
     pub struct MaterializedView;
+
+    #[cfg(feature = "communication")]
+    #[doc = include_str!("../../../docs/patterns/message-queue.md")]
+    pub struct MessageQueue;
 
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/cqrs.md")]

@@ -9,6 +9,7 @@ mod events;
 mod figure;
 mod log;
 mod over_http;
+mod queue;
 mod resilience;
 mod segment;
 mod slow_disk;
@@ -32,6 +33,8 @@ pub(crate) enum Command {
     Log(Options),
     /// Views: catching up, what an inline one costs an append, lag under load, queries
     View(Options),
+    /// Message queues: sending, receiving, acknowledging, every step durable
+    Queue(Options),
     /// Resilience: what passing a policy costs a call that succeeds
     Resilience(resilience::Options),
 }
@@ -68,6 +71,7 @@ impl Command {
         let (json, figures) = match self {
             Self::Log(options) => (options.json, log::measure(env, &options).await?),
             Self::View(options) => (options.json, view::measure(env, &options).await?),
+            Self::Queue(options) => (options.json, queue::measure(env, &options).await?),
             Self::Resilience(options) => {
                 let measured = env.run_blocking(move || (options.json, resilience::measure(&options))).await;
                 (measured.0, measured.1?)

@@ -170,7 +170,7 @@ impl Append {
     }
 }
 
-fn json_text(data: &[u8]) -> Result<&str, Failure> {
+pub(crate) fn json_text(data: &[u8]) -> Result<&str, Failure> {
     let bad = |why: String| {
         Failure::new(Exit::BadInput, format!("the data is not JSON: {why}"))
             .advise("quote it for the shell, as '{\"amount\": 5}', or say what it is with --content-type")
@@ -181,7 +181,7 @@ fn json_text(data: &[u8]) -> Result<&str, Failure> {
 }
 
 /// A UUID version 7: later ids sort later.
-fn new_id(env: &Env) -> String {
+pub(crate) fn new_id(env: &Env) -> String {
     let millis = u64::try_from(env.wall().unix_nanos() / 1_000_000).unwrap_or(0);
     let mut noise = [0; 10];
     env.random("ids").fill(&mut noise);

@@ -10,6 +10,7 @@ mod tail;
 use clap::Subcommand;
 
 pub(crate) use self::{
+    append::{json_text, new_id},
     read::{Continue, Selection, read},
     tail::{Following, tail},
 };

@@ -11,6 +11,7 @@ mod import_faults;
 mod listings;
 mod loans;
 mod policies;
+mod queues;
 mod retention;
 mod schemas;
 mod serve;

@@ -1,9 +1,10 @@
 //! `Store`: the handle everybody holds.
 
 use std::{
-    collections::BTreeSet,
+    any::{Any, TypeId},
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
 use quorate_foundations::name::Name;
@@ -35,6 +36,7 @@ pub struct Store {
     pub(super) erase_hooks: Arc<Mutex<Vec<(&'static str, EraseHook)>>>,
     pub(super) unfinished: Arc<Mutex<BTreeSet<SubjectHash>>>,
     presence: Presence,
+    rooms: Arc<Mutex<BTreeMap<TypeId, Weak<dyn Any + Send + Sync>>>>,
 }
 
 impl Store {
@@ -47,6 +49,7 @@ impl Store {
             erase_hooks: Arc::default(),
             unfinished: Arc::default(),
             presence: Presence::default(),
+            rooms: Arc::default(),
         }
     }
 
@@ -73,6 +76,20 @@ impl Store {
     /// The world it lives in.
     pub fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// What a room keeps in memory about this store: one `T`, whoever asks, for as long as somebody holds it.
+    ///
+    /// For rooms whose memory must be the only one of its kind, however often they are opened.
+    pub fn room<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
+        let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = rooms.get(&TypeId::of::<T>()).and_then(Weak::upgrade).and_then(|room| room.downcast().ok());
+        known.unwrap_or_else(|| {
+            let room = Arc::<T>::default();
+            let shared: Arc<dyn Any + Send + Sync> = room.clone();
+            rooms.insert(TypeId::of::<T>(), Arc::downgrade(&shared));
+            room
+        })
     }
 
     /// Who in this process keeps views of this store up to date.

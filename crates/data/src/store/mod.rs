@@ -70,5 +70,5 @@ pub use retention::{
 };
 pub use rooms::RoomTables;
 pub use token::{Timeline, Token, TokenError};
-pub use tx::{DynTx, Row, Scope, SqlError, TransactError, TxOps, Value};
+pub use tx::{AfterCommit, DynTx, Row, Scope, SqlError, TransactError, TxOps, Value};
 pub use verify::{Finding, Verified};

@@ -49,7 +49,16 @@ pub trait TxOps: Send {
         params: &'t [Value],
         scope: Scope,
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>>;
+    /// Has `hook` run once the transaction is durable: see [`DynTx::after_commit`]. An engine that several processes write
+    /// to has no order of commits to run it in, and refuses.
+    fn after_commit(&mut self, hook: AfterCommit) -> Result<(), StoreError> {
+        drop(hook);
+        Err(StoreError::Unsupported { engine: "shared", what: "tell of its commits in their order" })
+    }
 }
+
+/// What is to be done once a transaction is durable.
+pub type AfterCommit = Box<dyn FnOnce() + Send>;
 
 /// Whose statement it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,6 +156,18 @@ impl DynTx {
     /// Reads the metadata of `stream`, what this transaction set included.
     pub async fn metadata(&mut self, stream: &Name) -> Result<SetMetadata, StoreError> {
         self.ops.metadata(stream.clone()).await
+    }
+
+    /// Has `hook` run once the transaction is durable: in the order of commits, and before the transaction's caller is
+    /// answered. It is dropped instead where the transaction is rolled back, run again, or its outcome is unknown.
+    ///
+    /// It runs on the writer's thread, where it must be quick and ask nothing of the store. For rooms that keep in memory
+    /// what their rows say.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] on an engine that several processes write to.
+    pub fn after_commit(&mut self, hook: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+        self.ops.after_commit(Box::new(hook))
     }
 
     /// Runs a statement on the application's own tables; `$1`, `$2`, … stand for `params`. Returns the rows changed.

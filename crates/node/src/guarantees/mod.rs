@@ -13,6 +13,7 @@ mod erasure;
 mod event_sourcing;
 mod log;
 mod materialized_view;
+mod message_queue;
 mod resilience;
 mod retention;
 mod schema;
@@ -30,6 +31,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     schema::ROWS,
     event_sourcing::ROWS,
     subscription::ROWS,
+    message_queue::ROWS,
     materialized_view::ROWS,
     declared_view::ROWS,
     cqrs::ROWS,

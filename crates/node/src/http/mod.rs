@@ -24,6 +24,7 @@ mod pages;
 mod percent;
 mod policies;
 pub(crate) mod problem;
+mod queues;
 mod rate_limits;
 mod rates;
 mod reply;
@@ -62,8 +63,8 @@ use crate::{
     config::Config,
     rates::Rates,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, Policies, StoreCare,
-        Streams, ViewCare,
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, MessageQueues, Policies,
+        StoreCare, Streams, ViewCare,
     },
 };
 
@@ -76,6 +77,7 @@ pub(crate) struct Node {
     pub(crate) care: StoreCare,
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) queues: MessageQueues,
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
@@ -102,6 +104,7 @@ pub(crate) struct Node {
 pub(crate) struct Rooms {
     pub(crate) idempotency: Idempotency,
     pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) queues: MessageQueues,
     pub(crate) views: ViewCare,
     pub(crate) timers: Timers,
     pub(crate) breakers: Breakers,
@@ -120,7 +123,7 @@ pub(crate) struct Surface {
 
 impl Node {
     pub(crate) fn new(config: Config, env: Env, store: Store, rooms: Rooms) -> Self {
-        let Rooms { idempotency, subscriptions, views, timers, breakers, policies, rates } = rooms;
+        let Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates } = rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
         Self {
             streams: Streams::new(store.clone()),
@@ -131,6 +134,7 @@ impl Node {
             care: StoreCare::new(store, config.backups(), config.key_backups()),
             idempotency,
             subscriptions,
+            queues,
             views,
             breakers,
             limits: Limits::new(rates.clone(), policies.registry().clone()),

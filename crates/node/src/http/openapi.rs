@@ -16,6 +16,7 @@ mod breakers;
 mod erasure;
 mod event_schemas;
 mod policies;
+mod queues;
 mod retention;
 mod schemas;
 mod subscriptions;
@@ -42,6 +43,7 @@ fn build() -> Value {
             { "name": "streams", "description": "Events of one stream, in the order of their versions" },
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
+            { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
@@ -55,6 +57,7 @@ fn build() -> Value {
             paths(),
             retention::paths(),
             subscriptions::paths(),
+            queues::paths(),
             event_schemas::paths(),
             erasure::paths(),
             views::paths(),
@@ -66,6 +69,7 @@ fn build() -> Value {
                 schemas::schemas(),
                 retention::schemas(),
                 subscriptions::schemas(),
+                queues::schemas(),
                 event_schemas::schemas(),
                 erasure::schemas(),
                 views::schemas(),
@@ -240,6 +244,7 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "queue": one("path", "name", "The queue's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "policy": one("path", "name", "The policy's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "rateLimit": one("path", "name", "The limit's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),

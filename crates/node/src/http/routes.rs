@@ -6,8 +6,8 @@ use axum::{
 };
 
 use super::{
-    Shared, append, breakers, erasure, health, log, openapi, pages, policies, rate_limits, retention, schemas, store,
-    streams, subscriptions, views, views::declared,
+    Shared, append, breakers, erasure, health, log, openapi, pages, policies, queues, rate_limits, retention, schemas,
+    store, streams, subscriptions, views, views::declared,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -18,11 +18,12 @@ pub(super) struct Route {
 }
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 13] = [
+pub(super) const LINKS: [(&str, &str); 14] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
+    ("/v1/queues", "the message queues by name"),
     ("/v1/views", "the views by name"),
     ("/v1/breakers", "the circuit breakers by name"),
     ("/v1/policies", "the resilience policies by name"),
@@ -66,6 +67,21 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/subscriptions/{name}/parked", GET, get(subscriptions::parked)),
         route("/v1/subscriptions/{name}/replay", POST, post(subscriptions::replay)),
         route("/v1/subscriptions/{name}/discard", POST, post(subscriptions::discard)),
+        route("/v1/queues", GET, get(queues::list)),
+        route(
+            "/v1/queues/{name}",
+            &["GET", "PUT", "DELETE"],
+            put(queues::declare).get(queues::describe).delete(queues::delete),
+        ),
+        route("/v1/queues/{name}/messages", POST, post(queues::send)),
+        route("/v1/queues/{name}/receive", POST, post(queues::receive)),
+        route("/v1/queues/{name}/ack", POST, post(queues::ack)),
+        route("/v1/queues/{name}/nack", POST, post(queues::nack)),
+        route("/v1/queues/{name}/extend", POST, post(queues::extend)),
+        route("/v1/queues/{name}/park", POST, post(queues::park)),
+        route("/v1/queues/{name}/parked", GET, get(queues::parked)),
+        route("/v1/queues/{name}/replay", POST, post(queues::replay)),
+        route("/v1/queues/{name}/discard", POST, post(queues::discard)),
         route("/v1/views", GET, get(views::list)),
         route("/v1/views/{name}", &["GET", "DELETE"], get(views::describe).delete(declared::delete)),
         route("/v1/views/{name}/document", &["GET", "PUT"], put(declared::declare).get(declared::document)),

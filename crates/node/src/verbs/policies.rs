@@ -13,7 +13,7 @@ use quorate_foundations::{
     name::Name,
 };
 use quorate_resilience::policy::{ApplyError, Changes, Document, Registry, Standing};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 const TABLES: RoomTables = RoomTables {
     room: "policy",
@@ -30,6 +30,8 @@ const DELETE: &str = "DELETE FROM quorate_policy WHERE name = $1";
 #[derive(Clone)]
 pub struct Policies {
     store: Store,
+    /// Whether their table is there.
+    table: Arc<OnceCell<()>>,
     registry: Registry,
     set: Arc<Mutex<Set>>,
     refused: Gauge<i64, AtomicI64>,
@@ -133,14 +135,18 @@ impl Policies {
     pub const MAX_BYTES: usize = 256 << 10;
 
     /// The policies kept in `store`, for the calls of `registry`; none is in force yet. `refused` is 1 while something that was
-    /// asked for isn't in force.
+    /// asked for isn't in force. Where the disk is too full for their table there are none; it is made when one is declared.
     ///
     /// # Errors
     /// [`SqlError`]: their table couldn't be made or read.
     pub async fn open(store: &Store, registry: Registry, refused: Gauge<i64, AtomicI64>) -> Result<Self, SqlError> {
-        store.declare(TABLES).await?;
-        let mut set = Set::default();
-        for row in store.room_query(ALL, vec![]).await? {
+        let (table, mut set) = (OnceCell::new(), Set::default());
+        let rows = match table.get_or_try_init(|| store.declare(TABLES)).await {
+            Ok(()) => store.room_query(ALL, vec![]).await?,
+            Err(SqlError::Store(StoreError::DiskFull)) => Vec::new(),
+            Err(other) => return Err(other),
+        };
+        for row in rows {
             let text = |nth| row.at(nth).as_str().unwrap_or_default().to_owned();
             let (name, format, text) = (text(0), Format::named(&text(1)), text(2));
             match format.ok_or_else(|| "its format is not known".to_owned()).and_then(|format| kept(&text, format)) {
@@ -149,7 +155,7 @@ impl Policies {
                 Err(why) => tracing::warn!(policy = name, why, "a policy that was declared cannot be read"),
             }
         }
-        Ok(Self { store: store.clone(), registry, set: Arc::new(Mutex::new(set)), refused })
+        Ok(Self { store: store.clone(), table: Arc::new(table), registry, set: Arc::new(Mutex::new(set)), refused })
     }
 
     /// The policies in force: to make calls that pass them.
@@ -194,6 +200,7 @@ impl Policies {
     /// Whether a dropped call has declared the policy is unknown; declare it again.
     pub async fn declare(&self, name: &Name, text: &str, format: Format) -> Result<PolicyDeclared, PolicyError> {
         let kept = self.read(name, text, format)?;
+        self.table.get_or_try_init(|| self.store.declare(TABLES)).await.map_err(of_sql)?;
         let mut set = self.set.lock().await;
         let next = set.with(name, kept)?;
         let new = !set.declared.contains_key(name);
@@ -351,6 +358,13 @@ impl Set {
             Some(Misfit { policy, file, fault: finding.fault })
         };
         PolicyError::Impossible(findings.into_iter().filter_map(one).collect())
+    }
+}
+
+fn of_sql(error: SqlError) -> PolicyError {
+    match error {
+        SqlError::Store(cause) => cause.into(),
+        other => PolicyError::Keeping(Arc::new(TransactError::Aborted(other))),
     }
 }
 

@@ -8,12 +8,15 @@ mod client;
 mod deadlines;
 mod declared;
 mod erasure;
+#[path = "../../../data/tests/sqlite/faulty.rs"]
+mod faulty;
 mod hostile;
 mod http2;
 mod keys;
 mod lifecycle;
 mod node;
 mod policies;
+mod queues;
 mod rates;
 mod read;
 mod retention;

@@ -181,3 +181,29 @@ async fn policies_are_listed_page_by_page() {
     assert_eq!(names(&first), ["a", "b/c"]);
     assert_eq!(names(&node.get(&first.next().unwrap()).await), ["d"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_comes_up_on_a_full_disk_and_policies_are_declared_once_there_is_space() {
+    use crate::{faulty, node::node_in};
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    faulty::mend(&data);
+    let older = node_in(folder).await;
+    // As a node without policies left it.
+    let forgotten = older.store.transact(|tx| {
+        Box::pin(async move {
+            tx.room_execute("DROP TABLE quorate_policy", &[]).await?;
+            tx.room_execute("DELETE FROM quorate_room WHERE room = 'policy'", &[]).await
+        })
+    });
+    forgotten.await.unwrap();
+    let folder = older.end().await;
+    faulty::on(&data, |what, _| (what == faulty::What::Write).then_some(rusqlite::ffi::SQLITE_FULL));
+    let node = node_in(folder).await;
+    let refused = declare(&node, "bank", FRAGILE).await;
+    assert_eq!((refused.status, refused.code().as_str()), (507, "disk-full"), "{}", refused.text());
+    assert_eq!(node.get("/v1/breakers/bank").await.status, 404, "what could not be kept is not in force");
+    faulty::mend(&data);
+    assert_eq!(declare(&node, "bank", FRAGILE).await.status, 201);
+    assert_eq!(node.get("/v1/breakers/bank").await.status, 200);
+}

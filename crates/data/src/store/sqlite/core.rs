@@ -1,6 +1,9 @@
 //! The writer's core: what appending means, on the tail and the index, inside the open group.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, atomic::Ordering},
+};
 
 use bytes::BytesMut;
 use quorate_foundations::{name::Name, time::Mono};
@@ -23,7 +26,7 @@ use super::{
 };
 use crate::{
     event::{Place, Position, Recorded, Version},
-    store::{AppendBatch, AppendError, Appended, StoreError, Token, UnitError},
+    store::{AfterCommit, AppendBatch, AppendError, Appended, StoreError, Token, UnitError},
 };
 
 /// The writing connection and what it needs. One thread at a time holds it.
@@ -46,6 +49,8 @@ pub(super) struct Core {
     pub(super) halted: bool,
     /// Events of the group up to here were taken in by the followers.
     pub(super) folded: u64,
+    /// What the group's units want done once they are durable, in their order.
+    pub(super) hooks: Vec<AfterCommit>,
     sealing: Sealing,
     buffer: BytesMut,
 }
@@ -84,6 +89,7 @@ impl Core {
             checkpoints: Checkpoints::default(),
             halted: false,
             folded: 0,
+            hooks: Vec::new(),
             sealing,
             buffer: BytesMut::new(),
         }
@@ -148,6 +154,12 @@ impl Core {
         }
         self.shared.head.send_if_modified(|head| std::mem::replace(head, published) != published);
         self.shared.streams.wake(moved, published);
+        for hook in std::mem::take(&mut self.hooks) {
+            // Whoever's it is, the writer and everybody else go on.
+            if catch_unwind(AssertUnwindSafe(hook)).is_err() {
+                tracing::error!("what a transaction wanted done after its commit panicked");
+            }
+        }
         Ok(())
     }
 
@@ -180,6 +192,7 @@ impl Core {
     /// Takes the whole group back.
     pub(super) fn roll_back(&mut self) {
         self.begun = false;
+        self.hooks.clear();
         // SQLite may have rolled back by itself already (disk full); there is nothing left to fail.
         if !self.connection.is_autocommit() {
             let _ = self.run("ROLLBACK", "rolling back");

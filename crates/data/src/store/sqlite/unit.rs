@@ -18,8 +18,9 @@ use super::{
 use crate::{
     event::Version,
     store::{
-        AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream, Retire,
-        Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata, StreamPage, TxOps, UnitError, Value,
+        AfterCommit, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream,
+        Retire, Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata, StreamPage, TxOps, UnitError,
+        Value,
     },
 };
 use quorate_foundations::name::Name;
@@ -99,6 +100,11 @@ impl TxOps for UnitTx {
         Box::pin(ready(statement(&mut core, params, scope, |core| {
             sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits)
         })))
+    }
+
+    fn after_commit(&mut self, hook: AfterCommit) -> Result<(), StoreError> {
+        self.core().hooks.push(hook);
+        Ok(())
     }
 }
 

@@ -406,15 +406,15 @@ impl Writer {
     fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
         // What was appended before it is part of what it sees, in the followers' tables as well.
         self.fold()?;
-        let (end, changes) = {
+        let (end, changes, hooks) = {
             let mut core = self.core();
             core.begin()?;
             core.run("SAVEPOINT unit", "beginning a unit")?;
             let tail = core.shared.tail();
-            (tail.end(), tail.changes())
+            (tail.end(), tail.changes(), core.hooks.len())
         };
         let (polled, late) = self.poll(|tx| unit.run(tx).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
-        let core = self.core();
+        let mut core = self.core();
         let outcome = match polled {
             // Whatever it made of the refusal, part of what it wanted to write is not there.
             Ok(Poll::Ready(_)) if core.overcharged() => Err(UnitError::TooLarge),
@@ -431,6 +431,7 @@ impl Writer {
             tail.rewind(end);
             tail.undo(changes);
             drop(tail);
+            core.hooks.truncate(hooks);
         }
         core.run("RELEASE unit", "ending a unit")?;
         Ok(outcome)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_communication::message_queue::QueueError;
 use quorate_data::{
     materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
@@ -370,6 +371,31 @@ impl From<SubscriptionError> for Problem {
             SubscriptionError::ParkedFull { max, .. } => told(Code::ParkedFull).with("limit", *max),
             SubscriptionError::Contended => told(Code::Overloaded),
             SubscriptionError::Store(cause) | SubscriptionError::Tables(SqlError::Store(cause)) => cause.clone().into(),
+            _ => told(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<QueueError> for Problem {
+    fn from(error: QueueError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            QueueError::NotFound { name } => told(Code::QueueNotFound).with("queue", name.as_str()),
+            QueueError::TooMany { max } => told(Code::TooManyQueues).with("limit", *max),
+            QueueError::Invalid { .. } => told(Code::InvalidParameter),
+            QueueError::Message { index, .. } => told(Code::InvalidEvent).with("index", *index),
+            QueueError::IdReused { index, id, .. } => {
+                told(Code::IdReused).with("index", *index).with("id", id.as_str())
+            }
+            QueueError::Full { name, max, .. } => {
+                told(Code::QueueFull).with("queue", name.as_str()).with("limit", *max)
+            }
+            QueueError::Crowded { .. } => told(Code::Overloaded),
+            QueueError::LeaseLost { leases } => {
+                told(Code::LeaseLost).with("leases", leases.iter().map(ToString::to_string).collect::<Vec<_>>())
+            }
+            QueueError::NotParked { id, .. } => told(Code::DeadLetterNotFound).with("id", id.as_str()),
+            QueueError::Store(cause) | QueueError::Tables(SqlError::Store(cause)) => cause.clone().into(),
             _ => told(Code::StoreFailed),
         }
     }

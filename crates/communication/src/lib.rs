@@ -1,0 +1,3 @@
+//! How services talk to each other: one room per pattern.
+
+pub mod message_queue;

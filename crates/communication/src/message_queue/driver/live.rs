@@ -1,0 +1,205 @@
+//! What is known of a queue's messages, in memory.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_foundations::time::Boot;
+
+use super::{Core, News, Reply};
+use crate::message_queue::{
+    Config, Delivery, Message, QueueError,
+    machine::{Claim, Dispatcher, Entry, Phase, Seq},
+    rows::{self, Known, Stored},
+};
+
+/// Consumers that may wait for one queue.
+pub(super) const MAX_WAITING: usize = 10_000;
+
+/// A queue's messages, and who waits for some.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) machine: Dispatcher,
+    pub(super) waiting: VecDeque<Waiting>,
+    /// Messages whose consumers had gone when they were to be handed over.
+    pub(super) returned: Vec<Claim>,
+    messages: BTreeMap<Seq, Kept>,
+    pub(super) sweep: Sweep,
+}
+
+/// A message that is kept in memory until it is handed out; all of them share a budget of bytes.
+#[derive(Debug)]
+pub(super) struct Kept {
+    message: Arc<Message>,
+    used: Arc<AtomicUsize>,
+}
+
+impl Kept {
+    /// The message, if the budget of `max` bytes has room for it.
+    pub(super) fn of(message: Arc<Message>, used: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let bytes = message.size();
+        // Ordering: a budget; a little more or less does no harm.
+        if used.fetch_add(bytes, Ordering::Relaxed) + bytes <= max {
+            return Some(Self { message, used: used.clone() });
+        }
+        used.fetch_sub(bytes, Ordering::Relaxed);
+        None
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.message.size(), Ordering::Relaxed);
+    }
+}
+
+/// A consumer that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) max: usize,
+    pub(super) ttl: Option<Duration>,
+    pub(super) until: Boot,
+    pub(super) reply: Reply<Vec<Delivery>>,
+}
+
+/// How far the remembered ids were looked through for those that are too old.
+#[derive(Debug, Default)]
+pub(super) struct Sweep {
+    /// The last one that was looked at.
+    pub(super) at: Option<Known>,
+    /// The oldest of those that stay, in this pass.
+    pub(super) oldest_ns: Option<i64>,
+    /// No pass finds anything before this time of the wall clock.
+    pub(super) next_ns: i64,
+    /// How many are still to be looked at: it grows with what is sent.
+    pub(super) due: usize,
+}
+
+impl Live {
+    pub(super) fn of(config: Config, stored: Vec<Stored>) -> Self {
+        let mut machine = Dispatcher::new(config);
+        stored.into_iter().for_each(|Stored { seq, entry, .. }| machine.insert(seq, entry));
+        Self {
+            machine,
+            waiting: VecDeque::new(),
+            returned: Vec::new(),
+            messages: BTreeMap::new(),
+            sweep: Sweep::default(),
+        }
+    }
+
+    /// As the rows say.
+    pub(super) async fn read(core: &Core) -> Result<Self, QueueError> {
+        core.store.env().reached("queue: its messages were read");
+        let mut stored = Vec::new();
+        // Ordering: the one task that drives the queue reads and sets it.
+        let opened = (!core.was_read.load(Ordering::Relaxed)).then_some(core.opened);
+        rows::load(&core.store, core.id, opened, |one| stored.push(one)).await?;
+        core.was_read.store(true, Ordering::Relaxed);
+        Ok(Self::of(Config::clone(&core.config()), stored))
+    }
+
+    /// As the rows say, with those who waited before; `None`, and they are told, where the rows cannot be read.
+    pub(super) async fn renewed(&mut self, core: &Core) -> Option<Self> {
+        let waiting = std::mem::take(&mut self.waiting);
+        match Self::read(core).await {
+            Ok(live) => Some(Self { waiting, ..live }),
+            Err(cause) => {
+                waiting.into_iter().for_each(|one| drop(one.reply.send(Err(cause.clone()))));
+                None
+            }
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.machine.len()
+    }
+
+    /// Takes in what transactions did.
+    pub(super) fn hear(&mut self, news: Vec<News>) {
+        for one in news {
+            match one {
+                News::Sent(seq, entry, message) => {
+                    self.sweep.due += 2;
+                    self.add(seq, entry, message);
+                }
+                News::Settled(claim) => {
+                    self.take_message(claim.seq);
+                    self.machine.settled_elsewhere(claim);
+                }
+            }
+        }
+    }
+
+    /// Takes in a message that is durable, unless its row was read already.
+    pub(super) fn add(&mut self, seq: Seq, entry: Entry, message: Option<Kept>) {
+        if self.machine.get(seq).is_some() {
+            return;
+        }
+        self.machine.insert(seq, entry);
+        self.messages.extend(message.map(|message| (seq, message)));
+    }
+
+    /// The message, if it is kept in memory; it is then kept no more.
+    pub(super) fn take_message(&mut self, seq: Seq) -> Option<Arc<Message>> {
+        Some(self.messages.remove(&seq)?.message.clone())
+    }
+
+    /// Whether someone waits, or is to be waited for.
+    pub(super) fn anybody_waits(&self) -> bool {
+        !self.waiting.is_empty() || !self.returned.is_empty()
+    }
+
+    /// Whether another round has something to do by itself.
+    pub(super) fn has_more(&mut self, now: Boot) -> bool {
+        self.waiting.retain(|one| !one.reply.is_closed());
+        !self.returned.is_empty() || (!self.waiting.is_empty() && self.machine.has_ready(now))
+    }
+
+    /// When time changes something: for a message, or for one who waits.
+    pub(super) fn wake_at(&self, now: Boot) -> Option<Boot> {
+        let patience = self.waiting.iter().map(|one| one.until).min();
+        self.machine.wake_at(now).into_iter().chain(patience).min()
+    }
+
+    /// Tells those who have waited long enough that there was nothing.
+    pub(super) fn let_go(&mut self, now: Boot) {
+        for one in std::mem::take(&mut self.waiting) {
+            if one.until > now {
+                self.waiting.push_back(one);
+            } else {
+                drop(one.reply.send(Ok(Vec::new())));
+            }
+        }
+    }
+
+    /// Tells those who wait that there will be nothing. What was to be handed back comes again when its lease has expired.
+    pub(super) fn refuse_waiting(&mut self, why: &QueueError) {
+        self.returned.clear();
+        self.waiting.drain(..).for_each(|one| drop(one.reply.send(Err(why.clone()))));
+    }
+}
+
+/// A new message, as the rules see it.
+pub(super) fn entry(message: &Message, now: Boot) -> Entry {
+    let phase = if message.delay.is_zero() {
+        Phase::Waiting { lapsed: false }
+    } else {
+        Phase::Resting { until: now + message.delay }
+    };
+    Entry {
+        group: message.group.clone(),
+        priority: message.priority,
+        deliveries: 0,
+        attempts: 0,
+        phase,
+        expires: message.ttl.map(|ttl| now + ttl),
+        bytes: u32::try_from(message.size()).unwrap_or(u32::MAX),
+        sent_ns: message.sent_at.unix_nanos(),
+    }
+}

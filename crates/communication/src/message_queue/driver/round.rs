@@ -1,0 +1,406 @@
+//! One round: decide what has gathered, write it in one transaction, answer.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use quorate_data::store::{DynTx, StoreError, TransactError};
+use quorate_foundations::time::{Boot, Wall};
+
+use super::{
+    Core, Fate, How, Reply, Standing, Work,
+    live::{self, Live, MAX_WAITING, Waiting},
+};
+use crate::message_queue::{
+    Cause, Delivery, Failure, Lease, Message, QueueError, Sent,
+    machine::{Claim, Hand, Passed, Returned, Seq},
+    message::Summed,
+    rows::{self, Batch, Placed, Write},
+};
+
+/// Messages that one round hands out.
+const MAX_HANDS: usize = 2_048;
+/// How often a round whose transaction found no room is tried again, and after how long.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+/// Remembered ids that are looked at, at once.
+const SWEEP: u32 = 256;
+
+/// A round that was not written. Everybody has been told.
+pub(super) struct Failed {
+    /// It may have been written all the same: what is known in memory is worth nothing now.
+    pub(super) is_stale: bool,
+    /// The store is closed: nothing will ever be written.
+    pub(super) is_over: bool,
+}
+
+/// What a round decided.
+#[derive(Default)]
+struct Round {
+    now: Boot,
+    wall: Wall,
+    batch: Batch,
+    sends: Vec<(Vec<Summed>, Reply<Vec<Sent>>)>,
+    /// How many messages those are.
+    sending: usize,
+    taken: Vec<(Vec<Hand>, Duration, Reply<Vec<Delivery>>)>,
+    settled: Vec<(Reply<Vec<Claim>>, Vec<Claim>)>,
+    buried: Vec<(Reply<usize>, usize)>,
+    messages: BTreeMap<Seq, Arc<Message>>,
+}
+
+/// What came of writing a round.
+struct Written {
+    /// Of each sending, what became of its messages.
+    sent: Vec<Result<Vec<Placed>, QueueError>>,
+    /// Messages that were to be handed out again and were settled meanwhile.
+    settled: Vec<Seq>,
+}
+
+impl Live {
+    /// Does `works`, and what time and those who wait ask for.
+    pub(super) async fn round(&mut self, core: &Arc<Core>, works: Vec<Work>) -> Result<(), Failed> {
+        let env = core.store.env();
+        let mut round = Round { now: core.now(), wall: env.wall(), ..Round::default() };
+        self.machine.begin();
+        self.pass_time(&mut round);
+        for claim in std::mem::take(&mut self.returned) {
+            self.hand_back(claim, &mut round);
+        }
+        for work in works {
+            self.decide(core, work, &mut round);
+        }
+        self.serve(core, &mut round);
+        self.let_go(round.now);
+        if let Err(cause) = self.fetch(core, &mut round).await {
+            self.machine.take_back();
+            round.refuse(&cause);
+            return Err(Failed { is_stale: false, is_over: is_closed(&cause) });
+        }
+        self.sweep(core, &mut round).await;
+        let Round { batch, sends, .. } = &mut round;
+        let written = if batch.is_empty() && sends.is_empty() {
+            Ok(Written { sent: Vec::new(), settled: Vec::new() })
+        } else {
+            let sends: Vec<_> = sends.iter_mut().map(|(messages, _)| std::mem::take(messages)).collect();
+            let written = write(core, Arc::new((std::mem::take(batch), sends))).await;
+            written.map(|(written, sends)| {
+                round.sends.iter_mut().zip(sends).for_each(|((messages, _), sent)| *messages = sent);
+                written
+            })
+        };
+        match written {
+            Ok(written) => {
+                self.machine.keep();
+                self.answer(core, round, written);
+                Ok(())
+            }
+            Err(cause) => {
+                self.machine.take_back();
+                env.reached("queue: a round was not written");
+                let is_stale = !is_untouched(&cause);
+                round.refuse(&cause);
+                Err(Failed { is_stale, is_over: is_closed(&cause) })
+            }
+        }
+    }
+
+    fn pass_time(&mut self, round: &mut Round) {
+        for passed in self.machine.tick(round.now) {
+            match passed {
+                Passed::Outdated(seq) => {
+                    self.take_message(seq);
+                    round.batch.gone.push(seq);
+                }
+                Passed::Parked(claim, attempts) => {
+                    let failure = Failure::new(attempts, round.wall, Cause::Expired, "");
+                    round.batch.writes.push(Write::Parked { claim, failure });
+                }
+            }
+        }
+    }
+
+    fn hand_back(&mut self, claim: Claim, round: &mut Round) {
+        if self.machine.hand_back(claim) {
+            let attempts = self.machine.get(claim.seq).map_or(0, |entry| entry.attempts);
+            round.batch.writes.push(Write::Back { claim, attempts });
+        }
+    }
+
+    fn decide(&mut self, core: &Core, work: Work, round: &mut Round) {
+        match work {
+            Work::Send { messages, reply, .. } => {
+                let (there, max) = (self.machine.len() + round.sending, self.machine.config().max_messages);
+                if there + messages.len() > max {
+                    let full = QueueError::Full { name: core.name.clone(), messages: there, max };
+                    drop(reply.send(Err(full)));
+                } else {
+                    round.sending += messages.len();
+                    round.sends.push((messages, reply));
+                }
+            }
+            Work::Take { max, ttl, until, reply } => {
+                let waiting = Waiting { max, ttl, until: until.unwrap_or(round.now), reply };
+                if until.is_none() {
+                    self.hand_out(core, waiting, round);
+                } else if self.waiting.len() >= MAX_WAITING {
+                    let crowded = QueueError::Crowded { name: core.name.clone(), max: MAX_WAITING };
+                    drop(waiting.reply.send(Err(crowded)));
+                } else {
+                    self.waiting.push_back(waiting);
+                }
+            }
+            Work::Settle { claims, how, reply } => {
+                let lost = claims.into_iter().filter(|claim| !self.settle(*claim, &how, round)).collect();
+                round.settled.push((reply, lost));
+            }
+            Work::Bury { seqs, fate, reply } => {
+                let buried = seqs.into_iter().filter(|seq| self.bury(*seq, &fate, round)).count();
+                round.buried.push((reply, buried));
+            }
+            Work::Configure { config, reply } => {
+                self.machine.configure(config);
+                drop(reply.send(Ok(())));
+            }
+            Work::Look { reply } => {
+                self.waiting.retain(|one| !one.reply.is_closed());
+                let (counts, oldest_ns) = (self.machine.counts(), self.machine.oldest());
+                drop(reply.send(Ok(Standing { counts, oldest_ns, consumers: self.waiting.len() })));
+            }
+            Work::Parked { after, limit, reply } => {
+                drop(reply.send(Ok(self.machine.parked(after).take(limit).collect())));
+            }
+        }
+    }
+
+    /// Does with a message what its holder says; whether the claim holds.
+    fn settle(&mut self, claim: Claim, how: &How, round: &mut Round) -> bool {
+        let failed = |attempt, cause, reason: &str| Failure::new(attempt, round.wall, cause, reason);
+        let attempts = self.machine.get(claim.seq).map_or(0, |entry| entry.attempts);
+        match how {
+            How::Ack => {
+                let held = self.machine.ack(claim);
+                round.batch.gone.extend(held.then_some(claim.seq));
+                held
+            }
+            How::Nack { delay, reason } => {
+                let Some(returned) = self.machine.nack(round.now, claim, *delay) else { return false };
+                let failure = failed(attempts, Cause::Nacked, reason);
+                round.batch.writes.push(match returned {
+                    Returned::Parked => Write::Parked { claim, failure },
+                    Returned::Rests(rest) => {
+                        let due_ns = (round.wall + rest).unix_nanos();
+                        Write::Rests { claim, due_ns, rest, failure }
+                    }
+                });
+                true
+            }
+            How::Extend { ttl } => {
+                let ttl = ttl.unwrap_or(self.machine.config().lease_ttl);
+                let held = self.machine.extend(round.now, claim, ttl);
+                round.batch.writes.extend(held.then_some(Write::Held { claim, ttl }));
+                held
+            }
+            How::Park { reason } => {
+                let Some(attempts) = self.machine.park(claim) else { return false };
+                let failure = failed(attempts, Cause::Parked, reason);
+                round.batch.writes.push(Write::Parked { claim, failure });
+                true
+            }
+        }
+    }
+
+    /// Does with a dead letter what is to become of it; whether it was one.
+    fn bury(&mut self, seq: Seq, fate: &Fate, round: &mut Round) -> bool {
+        match fate {
+            Fate::Replay(edited) => {
+                let replayed = self.machine.replay(seq);
+                let failure = Failure::new(0, round.wall, Cause::Replayed, "");
+                let edited = edited.clone();
+                round.batch.writes.extend(replayed.then_some(Write::Replayed { seq, failure, edited }));
+                replayed
+            }
+            Fate::Discard => {
+                let discarded = self.machine.discard(seq);
+                round.batch.gone.extend(discarded.then_some(seq));
+                discarded
+            }
+        }
+    }
+
+    /// Gives those who wait what there is, in the order in which they came.
+    fn serve(&mut self, core: &Core, round: &mut Round) {
+        while round.taken.iter().map(|(hands, ..)| hands.len()).sum::<usize>() < MAX_HANDS
+            && self.machine.has_ready(round.now)
+        {
+            let Some(waiting) = self.waiting.pop_front() else { return };
+            if !waiting.reply.is_closed() {
+                self.hand_out(core, waiting, round);
+            }
+        }
+    }
+
+    fn hand_out(&mut self, core: &Core, Waiting { max, ttl, reply, .. }: Waiting, round: &mut Round) {
+        let ttl = ttl.unwrap_or(self.machine.config().lease_ttl);
+        let hands = self.machine.take(round.now, max, core.round_bytes(), ttl);
+        let mut first = Vec::new();
+        for Hand { claim, attempt, lapsed } in &hands {
+            if claim.delivery == 1 {
+                first.push(claim.seq);
+                continue;
+            }
+            let failure = lapsed.then(|| Failure::new(attempt - 1, round.wall, Cause::Expired, ""));
+            round.batch.writes.push(Write::Again { claim: *claim, attempt: *attempt, ttl, failure });
+        }
+        if !first.is_empty() {
+            round.batch.first.push((ttl, first));
+        }
+        round.taken.push((hands, ttl, reply));
+    }
+
+    /// Gets the messages that are handed out, from memory or from their rows.
+    async fn fetch(&mut self, core: &Core, round: &mut Round) -> Result<(), QueueError> {
+        let seqs = round.taken.iter().flat_map(|(hands, ..)| hands).map(|hand| hand.claim.seq);
+        let mut missing = Vec::new();
+        for seq in seqs {
+            match self.take_message(seq) {
+                Some(message) => drop(round.messages.insert(seq, message)),
+                None => missing.push(seq),
+            }
+        }
+        round.messages.extend(rows::messages(&core.store, &missing).await?);
+        Ok(())
+    }
+
+    /// Looks through some of the remembered ids, more than are sent, for those that are too old to be remembered.
+    async fn sweep(&mut self, core: &Core, round: &mut Round) {
+        let horizon = i64::try_from(core.config().dedupe.as_nanos()).unwrap_or(i64::MAX);
+        let now = round.wall.unix_nanos();
+        self.sweep.due += 2 * round.sending;
+        if now < self.sweep.next_ns {
+            self.sweep.due = 0;
+            return;
+        }
+        if self.sweep.due < SWEEP as usize {
+            return;
+        }
+        self.sweep.due -= SWEEP as usize;
+        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), SWEEP).await else { return };
+        let oldest = &mut self.sweep.oldest_ns;
+        for known in &found {
+            // A message that is still here must not be sent once more, however old it is.
+            if now.saturating_sub(known.sent_ns) > horizon && self.machine.get(known.seq).is_none() {
+                round.batch.outdated.push(known.clone());
+            } else {
+                *oldest = Some(oldest.map_or(known.sent_ns, |oldest| oldest.min(known.sent_ns)));
+            }
+        }
+        let is_last = found.len() < SWEEP as usize;
+        self.sweep.at = found.into_iter().next_back().filter(|_| !is_last);
+        if is_last {
+            let oldest = self.sweep.oldest_ns.take().unwrap_or(now);
+            // Messages that are old and still here would have it look again and again.
+            self.sweep.next_ns = oldest.saturating_add(horizon).max(now.saturating_add(horizon / 16));
+        }
+    }
+
+    fn answer(&mut self, core: &Core, round: Round, Written { sent, settled }: Written) {
+        for ((messages, reply), placed) in round.sends.into_iter().zip(sent) {
+            drop(reply.send(placed.map(|placed| self.take_in(core, messages, placed))));
+        }
+        round.settled.into_iter().for_each(|(reply, lost)| drop(reply.send(Ok(lost))));
+        round.buried.into_iter().for_each(|(reply, count)| drop(reply.send(Ok(count))));
+        let gone: BTreeSet<Seq> = settled.into_iter().collect();
+        gone.iter().for_each(|seq| self.machine.forget(*seq));
+        let epoch = core.store.timeline().epoch;
+        for (hands, ttl, reply) in round.taken {
+            let mut deliveries = Vec::with_capacity(hands.len());
+            for Hand { claim, attempt, .. } in hands {
+                let Some(message) = round.messages.get(&claim.seq).filter(|_| !gone.contains(&claim.seq)) else {
+                    self.machine.forget(claim.seq);
+                    continue;
+                };
+                let lease = Lease { epoch, queue: core.id, claim };
+                deliveries.push(Delivery { message: message.clone(), lease, attempt, ttl });
+            }
+            if let Err(Ok(deliveries)) = reply.send(Ok(deliveries)) {
+                self.returned.extend(deliveries.iter().map(|delivery| delivery.lease.claim));
+            }
+        }
+    }
+
+    fn take_in(&mut self, core: &Core, messages: Vec<Summed>, placed: Vec<Placed>) -> Vec<Sent> {
+        let mut sent = Vec::with_capacity(messages.len());
+        for ((message, _), placed) in messages.into_iter().zip(placed) {
+            sent.push(Sent { id: message.event.id.clone(), repeated: placed == Placed::Known });
+            if let Placed::New(seq) = placed {
+                let entry = live::entry(&message, core.now());
+                self.add(seq, entry, core.keep(message));
+            }
+        }
+        sent
+    }
+}
+
+impl Round {
+    fn refuse(self, cause: &QueueError) {
+        self.sends.into_iter().for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
+        self.taken.into_iter().for_each(|(_, _, reply)| drop(reply.send(Err(cause.clone()))));
+        self.settled.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
+        self.buried.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
+    }
+}
+
+fn is_closed(cause: &QueueError) -> bool {
+    matches!(cause, QueueError::Store(StoreError::Closed))
+}
+
+/// Whether nothing of the round can have been written.
+fn is_untouched(cause: &QueueError) -> bool {
+    use StoreError::{Busy, Closed, DiskFull, Overloaded};
+    matches!(cause, QueueError::Store(Busy | Closed | DiskFull | Overloaded { .. }) | QueueError::NotFound { .. })
+}
+
+/// What is to be written: what was decided, and what is sent.
+type Writing = (Batch, Vec<Vec<Summed>>);
+
+/// Writes a round in one transaction, and gives back what was sent.
+async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> Result<(Written, Vec<Vec<Summed>>), QueueError> {
+    let mut attempt = 0;
+    loop {
+        let (unit, inner) = (core.clone(), writing.clone());
+        let written = core.store.transact(move |tx| {
+            let (core, writing) = (unit.clone(), inner.clone());
+            Box::pin(async move { write_in(tx, &core, &writing).await })
+        });
+        match written.await {
+            Ok(written) => {
+                let (_, sends) = Arc::try_unwrap(writing).unwrap_or_else(|shared| (*shared).clone());
+                return Ok((written, sends));
+            }
+            Err(TransactError::Store(StoreError::Overloaded { .. } | StoreError::Busy)) if attempt < ATTEMPTS => {
+                attempt += 1;
+                core.store.env().sleep(PAUSE).await;
+            }
+            Err(cause) => return Err(QueueError::of_transaction(cause)),
+        }
+    }
+}
+
+async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Result<Written, QueueError> {
+    // Ordering: the transaction that deletes the queue marks it before this one's turn comes, or finds what this one writes.
+    if core.is_deleted() {
+        return Err(core.not_found());
+    }
+    let settled = rows::apply(tx, core.id, batch).await?;
+    let mut sent = Vec::with_capacity(sends.len());
+    for messages in sends {
+        match rows::insert(tx, &core.numbers, core.id, messages).await {
+            Err(failed @ (QueueError::Store(_) | QueueError::Tables(_))) => return Err(failed),
+            placed => sent.push(placed),
+        }
+    }
+    Ok(Written { sent, settled })
+}

@@ -1,0 +1,187 @@
+//! What a round of the queue decided, written in one transaction.
+
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use quorate_data::{
+    event::NewEvent,
+    store::{DynTx, Value},
+};
+
+use super::{
+    CHUNK, Known, LEASED, PARKED, RESTING, WAITING, attributes, failures, filled, in_millis, known::forget_outdated,
+    number, places, text,
+};
+use crate::message_queue::{
+    Failure, QueueError,
+    machine::{Claim, Seq},
+};
+
+/// What a round decided, but for the messages that are sent.
+#[derive(Clone, Debug, Default)]
+pub(in crate::message_queue) struct Batch {
+    /// Messages that are handed out for the first time, and for how long.
+    pub(in crate::message_queue) first: Vec<(Duration, Vec<Seq>)>,
+    /// Messages that are gone: acknowledged, outdated, given up.
+    pub(in crate::message_queue) gone: Vec<Seq>,
+    /// Everything else.
+    pub(in crate::message_queue) writes: Vec<Write>,
+    /// Ids that need not be remembered any more.
+    pub(in crate::message_queue) outdated: Vec<Known>,
+}
+
+/// A change of one message's state.
+#[derive(Clone, Debug)]
+pub(in crate::message_queue) enum Write {
+    /// It is handed out again. A transaction may have settled it meanwhile.
+    Again { claim: Claim, attempt: u32, ttl: Duration, failure: Option<Failure> },
+    /// It rests until `due_ns` of the wall clock, which is so long from now.
+    Rests { claim: Claim, due_ns: i64, rest: Duration, failure: Failure },
+    /// It never reached its holder.
+    Back { claim: Claim, attempts: u32 },
+    /// Its holder has it for so long from now.
+    Held { claim: Claim, ttl: Duration },
+    /// It is a dead letter.
+    Parked { claim: Claim, failure: Failure },
+    /// It is one no more, and may say something else now.
+    Replayed { seq: Seq, failure: Failure, edited: Option<Arc<NewEvent>> },
+}
+
+impl Batch {
+    pub(in crate::message_queue) fn is_empty(&self) -> bool {
+        self.first.is_empty() && self.gone.is_empty() && self.writes.is_empty() && self.outdated.is_empty()
+    }
+}
+
+/// Writes what a round decided. Returns the messages that were to be handed out again and were settled meanwhile.
+pub(in crate::message_queue) async fn apply(tx: &mut DynTx, queue: u64, batch: &Batch) -> Result<Vec<Seq>, QueueError> {
+    for (ttl, seqs) in &batch.first {
+        lease_first(tx, *ttl, seqs).await?;
+    }
+    delete(tx, &batch.gone).await?;
+    let mut settled = Vec::new();
+    for write in &batch.writes {
+        let changed = change(tx, write).await?;
+        if let (0, Write::Again { claim, .. }) = (changed, write) {
+            settled.push(claim.seq);
+        }
+    }
+    forget_outdated(tx, queue, &batch.outdated).await?;
+    Ok(settled)
+}
+
+async fn lease_first(tx: &mut DynTx, ttl: Duration, seqs: &[Seq]) -> Result<(), QueueError> {
+    static WHOLE: OnceLock<String> = OnceLock::new();
+    const HEAD: &str =
+        "INSERT INTO quorate_queue_state (seq, deliveries, attempts, phase, due_ns, span_ms, failures) VALUES ";
+    let row = |n: usize| format!("(${n}, 1, 1, {LEASED}, 0, $1, '')");
+    let (chunks, rest) = seqs.as_chunks::<CHUNK>();
+    for chunk in chunks {
+        let sql = WHOLE.get_or_init(|| {
+            let rows: Vec<String> = (2..2 + CHUNK).map(row).collect();
+            format!("{HEAD}{}", rows.join(", "))
+        });
+        let mut params = vec![in_millis(ttl)];
+        params.extend(chunk.iter().copied().map(number));
+        tx.room_execute(sql, &params).await?;
+    }
+    for seq in rest {
+        static ONE: OnceLock<String> = OnceLock::new();
+        let sql = ONE.get_or_init(|| format!("{HEAD}{}", row(2)));
+        tx.room_execute(sql, &[in_millis(ttl), number(*seq)]).await?;
+    }
+    Ok(())
+}
+
+async fn delete(tx: &mut DynTx, seqs: &[Seq]) -> Result<(), QueueError> {
+    static SQL: OnceLock<[String; 2]> = OnceLock::new();
+    let sql = SQL.get_or_init(|| {
+        ["message", "state"].map(|table| format!("DELETE FROM quorate_queue_{table} WHERE seq IN ({})", places(1)))
+    });
+    for chunk in seqs.chunks(CHUNK) {
+        let params = filled(chunk);
+        for sql in sql {
+            tx.room_execute(sql, &params).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn change(tx: &mut DynTx, write: &Write) -> Result<u64, QueueError> {
+    let (sql, params) = match write {
+        Write::Again { claim, attempt, ttl, failure } => {
+            let failures = with_failure(tx, claim.seq, failure.as_ref()).await?;
+            (
+                "UPDATE quorate_queue_state SET deliveries = $2, attempts = $3, phase = $4, span_ms = $5, failures = $6
+                 WHERE seq = $1 AND deliveries = $2 - 1",
+                vec![
+                    number(claim.seq),
+                    claim.delivery.into(),
+                    (*attempt).into(),
+                    LEASED.into(),
+                    in_millis(*ttl),
+                    failures,
+                ],
+            )
+        }
+        Write::Rests { claim, due_ns, rest, failure } => {
+            let failures = with_failure(tx, claim.seq, Some(failure)).await?;
+            let state = vec![RESTING.into(), (*due_ns).into(), in_millis(*rest), failures];
+            (
+                "UPDATE quorate_queue_state SET phase = $3, due_ns = $4, span_ms = $5, failures = $6
+                 WHERE seq = $1 AND deliveries = $2",
+                [of(*claim), state].concat(),
+            )
+        }
+        Write::Back { claim, attempts } => (
+            "UPDATE quorate_queue_state SET phase = $3, attempts = $4 WHERE seq = $1 AND deliveries = $2",
+            [of(*claim), vec![WAITING.into(), (*attempts).into()]].concat(),
+        ),
+        Write::Held { claim, ttl } => (
+            "UPDATE quorate_queue_state SET span_ms = $3 WHERE seq = $1 AND deliveries = $2",
+            [of(*claim), vec![in_millis(*ttl)]].concat(),
+        ),
+        Write::Parked { claim, failure } => {
+            let failures = with_failure(tx, claim.seq, Some(failure)).await?;
+            (
+                "UPDATE quorate_queue_state SET phase = $3, failures = $4 WHERE seq = $1 AND deliveries = $2",
+                [of(*claim), vec![PARKED.into(), failures]].concat(),
+            )
+        }
+        Write::Replayed { seq, failure, edited } => {
+            if let Some(event) = edited {
+                let sql = "UPDATE quorate_queue_message SET kind = $2, content_type = $3, attributes = $4, data = $5
+                    WHERE seq = $1";
+                let (kind, content_type, data) = (event.kind.clone(), event.content_type.clone(), event.data.clone());
+                let params = [number(*seq), kind.into(), content_type.into(), attributes(event).into(), data.into()];
+                tx.room_execute(sql, &params).await?;
+            }
+            let failures = with_failure(tx, *seq, Some(failure)).await?;
+            // Whoever replays it wants it done, however late it is.
+            tx.room_execute("UPDATE quorate_queue_message SET ttl_ms = NULL WHERE seq = $1", &[number(*seq)]).await?;
+            (
+                "UPDATE quorate_queue_state SET phase = $2, attempts = 0, failures = $3 WHERE seq = $1",
+                vec![number(*seq), WAITING.into(), failures],
+            )
+        }
+    };
+    Ok(tx.room_execute(sql, &params).await?)
+}
+
+fn of(claim: Claim) -> Vec<Value> {
+    vec![number(claim.seq), claim.delivery.into()]
+}
+
+/// The message's failures and this one, in the form that is stored.
+async fn with_failure(tx: &mut DynTx, seq: Seq, failure: Option<&Failure>) -> Result<Value, QueueError> {
+    let rows = tx.room_query("SELECT failures FROM quorate_queue_state WHERE seq = $1", &[number(seq)]).await?;
+    let Some(row) = rows.first() else { return Ok("".into()) };
+    let Some(failure) = failure else { return Ok(row.at(0).clone()) };
+    let mut kept = failures(text(row.at(0), "failures")?)?;
+    kept.push(failure.clone());
+    let beyond = kept.len().saturating_sub(Failure::MAX_KEPT);
+    let text = serde_json::to_string(&kept[beyond..]).unwrap_or_else(|_| unreachable!("plain data has a JSON form"));
+    Ok(text.into())
+}

@@ -1,0 +1,198 @@
+//! The handles: all queues of a store, and one of them.
+
+mod dead;
+mod queue;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use quorate_data::store::{Store, StoreError};
+use quorate_foundations::name::Name;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+
+use super::{
+    Config, QueueError,
+    driver::{Common, Core},
+    rows::{self, Head, Numbers, Opened},
+};
+pub use dead::Selection;
+pub use queue::{Description, Queue, Receive};
+
+/// Rows of each kind that are deleted with their queue in one transaction.
+const DELETED_AT_ONCE: u32 = 500;
+
+/// The queues of a store. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct Queues {
+    store: Store,
+    room: Arc<Room>,
+}
+
+/// What is kept in memory of a store's queues: it is the only one, however often they are opened.
+#[derive(Default)]
+pub(super) struct Room(OnceCell<Shared>);
+
+struct Shared {
+    cores: Mutex<BTreeMap<Name, Arc<Core>>>,
+    /// Held while a queue is declared or deleted.
+    declaring: AsyncMutex<()>,
+    common: Common,
+}
+
+/// A queue in a listing.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// Its name.
+    pub name: Name,
+    /// As it was declared last.
+    pub config: Arc<Config>,
+}
+
+impl Queues {
+    /// The most queues of a store.
+    pub const MAX_COUNT: usize = 10_000;
+    /// The most entries of a listing.
+    pub const MAX_PAGE: usize = 1_000;
+
+    /// The queues of `store`, whose tables are made if they are not there. Where they are, this writes nothing, and reads a
+    /// row per queue: what is known of a queue's messages is read, once for all, when somebody first asks for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] on a store that several processes write to: none has queues yet.
+    pub async fn open(store: &Store) -> Result<Self, QueueError> {
+        let capabilities = store.capabilities();
+        if capabilities.several_writers {
+            return Err(StoreError::Unsupported { engine: capabilities.engine, what: "keep message queues yet" }.into());
+        }
+        let room: Arc<Room> = store.room();
+        room.0.get_or_try_init(|| Self::read(store)).await?;
+        Ok(Self { store: store.clone(), room })
+    }
+
+    async fn read(store: &Store) -> Result<Shared, QueueError> {
+        store.declare(rows::TABLES).await?;
+        let opened = Opened::now(store).await?;
+        let common = Common { numbers: Numbers::default(), kept: Arc::default(), opened };
+        let core = |head: Head| {
+            let core = Core::new(store, head, common.clone());
+            (core.name.clone(), Arc::new(core))
+        };
+        let cores = Mutex::new(rows::heads(store).await?.into_iter().map(core).collect());
+        Ok(Shared { cores, declaring: AsyncMutex::default(), common })
+    }
+
+    fn shared(&self) -> &Shared {
+        self.room.0.get().unwrap_or_else(|| unreachable!("invariant: it was read when the queues were opened"))
+    }
+
+    fn handle(&self, core: Arc<Core>) -> Queue {
+        Queue { core, _room: self.room.clone() }
+    }
+
+    /// Declares a queue: makes it, or changes how it is. The same again changes nothing.
+    ///
+    /// A longer [`dedupe`](Config::dedupe) does not bring back ids that were forgotten; a lower
+    /// [`max_messages`](Config::max_messages) drops none of those that are there.
+    pub async fn declare(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
+        config.check()?;
+        let _alone = self.shared().declaring.lock().await;
+        let mut known = self.find(name);
+        if let Some(deleted) = known.take_if(|core| core.is_deleted()) {
+            self.sweep(&deleted).await?;
+        }
+        if let Some(core) = known.as_ref().filter(|core| *core.config() == config) {
+            return Ok(self.handle(core.clone()));
+        }
+        let id = known.as_ref().map_or_else(|| self.free_id(), |core| Ok(core.id))?;
+        let head = Head { id, name: name.clone(), config: config.clone(), is_deleted: false };
+        let row = head.clone();
+        let declared = self.store.transact(move |tx| {
+            let row = row.clone();
+            Box::pin(async move { rows::declare(tx, &row).await })
+        });
+        declared.await.map_err(QueueError::of_transaction)?;
+        if let Some(core) = known {
+            core.configure(config).await?;
+            return Ok(self.handle(core));
+        }
+        let core = Arc::new(Core::new(&self.store, head, self.shared().common.clone()));
+        self.cores().insert(name.clone(), core.clone());
+        Ok(self.handle(core))
+    }
+
+    /// Deletes a queue with all its messages, dead letters and remembered ids included. Leases on its messages are lost.
+    ///
+    /// That it is gone is durable at once, for messages that a transaction sends as well; its rows are then deleted slice by
+    /// slice, between other writes. What a crash leaves of them goes when the queue is deleted or declared again.
+    ///
+    /// # Errors
+    /// [`QueueError::NotFound`] if there is none.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave rows behind, as a crash does.
+    pub async fn delete(&self, name: &Name) -> Result<(), QueueError> {
+        let _alone = self.shared().declaring.lock().await;
+        let core = self.find(name).ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
+        let marking = core.clone();
+        let marked = self.store.transact(move |tx| {
+            let core = marking.clone();
+            Box::pin(async move {
+                rows::mark_deleted(tx, core.id).await?;
+                // Ordering: whoever has the writer behind this transaction finds the mark, and writes nothing more.
+                tx.after_commit(move || core.mark_deleted())?;
+                Ok::<_, QueueError>(())
+            })
+        });
+        marked.await.map_err(QueueError::of_transaction)?;
+        self.sweep(&core).await
+    }
+
+    /// Deletes what is left of a queue that is gone.
+    async fn sweep(&self, core: &Core) -> Result<(), QueueError> {
+        let id = core.id;
+        let slice = || self.store.transact(move |tx| Box::pin(rows::delete_some(tx, id, DELETED_AT_ONCE)));
+        while !slice().await.map_err(QueueError::of_transaction)? {}
+        self.cores().remove(&core.name);
+        Ok(())
+    }
+
+    /// The queue of that name.
+    ///
+    /// # Errors
+    /// [`QueueError::NotFound`] if there is none.
+    pub fn get(&self, name: &Name) -> Result<Queue, QueueError> {
+        let found = self.find(name).filter(|core| !core.is_deleted());
+        found.map(|core| self.handle(core)).ok_or_else(|| QueueError::NotFound { name: name.clone() })
+    }
+
+    /// Queues in order of their names: at most `limit` (1 to [`MAX_PAGE`](Self::MAX_PAGE)) of those behind `after`.
+    pub fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Summary>, QueueError> {
+        let max = Self::MAX_PAGE;
+        if !(1..=max).contains(&limit) {
+            return Err(QueueError::invalid(format!("`limit` is 1 to {max}, {limit} was asked for")));
+        }
+        let cores = self.cores();
+        let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
+        let behind = cores.range((from, Bound::Unbounded)).filter(|(_, core)| !core.is_deleted()).take(limit);
+        Ok(behind.map(|(name, core)| Summary { name: name.clone(), config: core.config() }).collect())
+    }
+
+    fn cores(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Core>>> {
+        self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, name: &Name) -> Option<Arc<Core>> {
+        self.cores().get(name).cloned()
+    }
+
+    /// The lowest number that no queue has. Queues that are being deleted still have theirs.
+    fn free_id(&self) -> Result<u64, QueueError> {
+        let cores = self.cores();
+        let taken: BTreeSet<u64> = cores.values().map(|core| core.id).collect();
+        let max = Self::MAX_COUNT;
+        (1..=max as u64).find(|id| !taken.contains(id)).ok_or(QueueError::TooMany { max })
+    }
+}

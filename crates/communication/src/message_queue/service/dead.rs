@@ -1,0 +1,122 @@
+//! Dead letters: looking at them, and deciding what becomes of them.
+
+use std::sync::Arc;
+
+use quorate_data::event::NewEvent;
+
+use super::{Queue, Queues};
+use crate::message_queue::{
+    DeadLetter, Message, NewMessage, QueueError,
+    driver::{Fate, Work},
+    machine::Seq,
+    rows,
+};
+
+/// Dead letters that are looked at, at once.
+const DEAD_AT_ONCE: usize = 256;
+
+/// Which dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// The one with this id; of several sources, all.
+    pub id: Option<String>,
+    /// Those of this group.
+    pub group: Option<String>,
+    /// Those of this type.
+    pub kind: Option<String>,
+}
+
+impl Selection {
+    /// All of them.
+    pub const ALL: Self = Self { id: None, group: None, kind: None };
+
+    /// The one with this id.
+    pub fn one(id: impl Into<String>) -> Self {
+        Self { id: Some(id.into()), ..Self::ALL }
+    }
+
+    fn selects(&self, message: &Message) -> bool {
+        let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
+        fits(&self.id, Some(&message.event.id))
+            && fits(&self.group, message.group.as_deref())
+            && fits(&self.kind, Some(&message.event.kind))
+    }
+}
+
+impl Queue {
+    /// Dead letters in the order in which they were sent: at most `limit` (1 to [`Queues::MAX_PAGE`]) behind
+    /// [`place`](DeadLetter::place) `after`, from 0.
+    pub async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        let max = Queues::MAX_PAGE;
+        if !(1..=max).contains(&limit) {
+            return Err(QueueError::invalid(format!("`limit` is 1 to {max}, {limit} was asked for")));
+        }
+        let numbers = rows::within(self.core.id);
+        let after = numbers.start().saturating_add(after).min(*numbers.end());
+        let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
+        rows::dead_letters(&self.core.store, &seqs).await
+    }
+
+    /// Lets dead letters be handed out again, with all their attempts, in their old places. Returns how many there were.
+    ///
+    /// Their time to live is over and does not count any more. Done in slices: a crash may leave some unreplayed.
+    pub async fn replay(&self, which: &Selection) -> Result<usize, QueueError> {
+        self.bury(which, &Fate::Replay(None)).await
+    }
+
+    /// Lets the dead letter with the id and source of `event` be handed out again, saying `event` from now on. The id
+    /// still stands for what was sent: sending that again changes nothing.
+    ///
+    /// # Errors
+    /// [`QueueError::NotParked`] if there is no such dead letter.
+    pub async fn replay_edited(&self, event: NewEvent) -> Result<(), QueueError> {
+        let message = NewMessage::of(event);
+        message.check(0, self.core.store.limits().event_bytes)?;
+        let event = Arc::new(message.event);
+        let selection = Selection::one(&*event.id);
+        let is_it = |letter: &DeadLetter| letter.message.event.source == event.source;
+        let found = self.bury_those(&selection, is_it, &Fate::Replay(Some(event.clone()))).await?;
+        if found > 0 {
+            return Ok(());
+        }
+        Err(QueueError::NotParked { name: self.name().clone(), id: event.id.to_string() })
+    }
+
+    /// Gives dead letters up. Returns how many there were. Done in slices, as [`replay`](Self::replay).
+    pub async fn discard(&self, which: &Selection) -> Result<usize, QueueError> {
+        self.bury(which, &Fate::Discard).await
+    }
+
+    async fn bury(&self, which: &Selection, fate: &Fate) -> Result<usize, QueueError> {
+        self.bury_those(which, |_| true, fate).await
+    }
+
+    async fn bury_those(
+        &self,
+        which: &Selection,
+        also: impl Fn(&DeadLetter) -> bool,
+        fate: &Fate,
+    ) -> Result<usize, QueueError> {
+        let (mut after, mut count) = (0, 0);
+        loop {
+            let limit = DEAD_AT_ONCE;
+            let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
+            let Some(last) = seqs.last().copied() else { return Ok(count) };
+            after = last;
+            let letters = rows::dead_letters(&self.core.store, &seqs).await?;
+            let chosen = letters.iter().filter(|letter| which.selects(&letter.message) && also(letter));
+            let seqs: Vec<Seq> = chosen.map(|letter| letter.seq).collect();
+            if !seqs.is_empty() {
+                let fate = fate.clone();
+                count += self.core.ask(|reply| Work::Bury { seqs, fate, reply }).await?;
+            }
+        }
+    }
+}
+
+impl DeadLetter {
+    /// Where it stands in its queue: for [`Queue::dead_letters`] to go on behind it.
+    pub fn place(&self) -> u64 {
+        rows::count_of(self.seq)
+    }
+}

@@ -1,0 +1,160 @@
+//! What holds of message queues.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Load, Order, Visibility},
+    Guarantee,
+    Surface::{Http, Library},
+    row, test,
+};
+
+const SENDING: &str = "crates/communication/src/message_queue/tests/sending.rs";
+const CONSUMING: &str = "crates/communication/src/message_queue/tests/consuming.rs";
+const CRASHES: &str = "crates/communication/src/message_queue/tests/crashes.rs";
+const DEAD: &str = "crates/communication/src/message_queue/tests/dead_letters.rs";
+const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
+const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
+const HTTP: &str = "crates/node/tests/http/queues.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Durability,
+        "send a message, receive it, settle it",
+        Library,
+        "a message, an attempt and an acknowledgement are durable before they are answered, over a restart as well",
+        &[
+            test(CONSUMING, "what_is_acknowledged_does_not_come_again_and_what_is_not_does"),
+            test(CRASHES, "whichever_boundary_a_process_dies_at_the_work_is_done_once"),
+            test(CONSUMING, "an_extended_lease_outlasts_a_restart_and_its_first_time"),
+        ],
+    ),
+    row(
+        Durability,
+        "send a message, settle it",
+        Http,
+        "what was answered is so after a restart of the node",
+        &[test(HTTP, "messages_are_sent_received_and_settled_for_good_also_over_a_restart")],
+    ),
+    row(
+        Durability,
+        "queues on a full disk",
+        Library,
+        "they are opened and tell what they hold; what cannot be written is refused, has not happened, and can be repeated",
+        &[
+            test(FULL_DISK, "queues_that_are_there_are_opened_on_a_full_disk_and_go_on_when_there_is_space"),
+            test(FULL_DISK, "queues_that_find_no_space_for_their_tables_are_opened_when_there_is_some"),
+        ],
+    ),
+    row(
+        Durability,
+        "queues on a full disk",
+        Http,
+        "the node comes up, everything else goes on, and queues answer `disk-full` until there is space",
+        &[test(HTTP, "a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space")],
+    ),
+    row(
+        Atomicity,
+        "delete a queue",
+        Library,
+        "it is gone for everybody at once, whatever a crash leaves of its rows; nothing sent meanwhile stays behind or comes back",
+        &[
+            test(SENDING, "a_transaction_that_sends_while_a_queue_is_deleted_leaves_nothing_behind"),
+            test(SENDING, "a_queue_whose_deletion_a_crash_cut_short_is_gone_and_makes_room_for_another"),
+        ],
+    ),
+    row(
+        Load,
+        "open queues",
+        Library,
+        "a row per queue is read, and no message; one whose rows are damaged harms no other",
+        &[test(SENDING, "a_queue_is_read_when_it_is_asked_for_and_a_damaged_one_harms_no_other")],
+    ),
+    row(
+        Atomicity,
+        "send or settle a message in a transaction",
+        Library,
+        "work, the messages it sends, and the acknowledgement of the one it is done for commit together, or none does",
+        &[
+            test(SENDING, "messages_of_a_transaction_are_there_if_it_commits_and_not_otherwise"),
+            test(CONSUMING, "work_and_its_acknowledgement_commit_together_or_not_at_all"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "send several messages",
+        Library,
+        "all of a call's messages are sent, or none is",
+        &[test(SENDING, "the_same_id_with_other_content_is_refused_and_nothing_of_its_call_is_sent")],
+    ),
+    row(
+        Order,
+        "receive messages of a group",
+        Library,
+        "messages of a group come one at a time and in the order of sending, whatever fails; other groups go on",
+        &[
+            test(RULES, "whatever_happens_groups_stay_in_order_and_each_message_has_one_holder"),
+            test(RULES, "a_failed_head_blocks_its_group_and_no_other"),
+            test(CONSUMING, "of_one_group_only_one_message_is_out_and_they_come_in_order"),
+            test(DEAD, "a_dead_letter_holds_back_its_group_alone_and_is_replayed_in_its_place"),
+        ],
+    ),
+    row(
+        Visibility,
+        "wait for a message",
+        Library,
+        "who waits is woken by the message itself, also by one that a transaction sent, or by the end of a rest: nobody polls",
+        &[
+            test(SENDING, "a_message_of_a_transaction_wakes_who_waits_without_a_poll"),
+            test(CONSUMING, "who_waits_is_woken_by_a_message_and_by_the_end_of_a_rest"),
+        ],
+    ),
+    row(
+        Delivery,
+        "send a message again",
+        Library,
+        "a message of the same source and id is not sent again, for the horizon and as long as it is in the queue, dead letters included",
+        &[
+            test(SENDING, "a_message_is_sent_once_however_often_it_is_sent"),
+            test(SENDING, "an_id_is_remembered_for_the_horizon_and_as_long_as_its_message_is_here"),
+        ],
+    ),
+    row(
+        Delivery,
+        "do a message's work in the transaction that settles it",
+        Library,
+        "the work is done exactly once: a late consumer's transaction rolls back",
+        &[
+            test(CONSUMING, "a_late_acknowledgement_rolls_its_transaction_back"),
+            test(CRASHES, "a_lease_of_an_earlier_process_is_fenced_like_any_other"),
+            test(CRASHES, "a_lease_never_stands_for_a_message_of_another_life"),
+            test(CONSUMING, "many_consumers_share_the_work_and_none_of_it_is_done_twice"),
+        ],
+    ),
+    row(
+        Delivery,
+        "receive a message that fails",
+        Library,
+        "attempts are counted before a consumer sees the message; after the last one it is a dead letter with its history",
+        &[
+            test(DEAD, "a_message_that_fails_each_time_is_set_aside_with_its_history"),
+            test(CONSUMING, "a_consumer_that_left_costs_no_attempt_and_holds_nothing"),
+        ],
+    ),
+    row(
+        Delivery,
+        "delay a message, hold it",
+        Library,
+        "no lease ends early and no message comes early or never because somebody sets the wall clock",
+        &[test(SENDING, "a_delayed_message_comes_in_time_whatever_the_wall_clock_says")],
+    ),
+    row(
+        Load,
+        "limit a queue",
+        Library,
+        "no more messages are in a queue, or in consumers' hands, and none come faster than its configuration allows",
+        &[
+            test(SENDING, "a_full_queue_refuses_and_says_how_full_it_is"),
+            test(SENDING, "a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart"),
+            test(RULES, "no_more_are_out_than_the_limit_and_no_faster_than_the_rate"),
+        ],
+    ),
+];

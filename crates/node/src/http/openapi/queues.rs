@@ -1,0 +1,151 @@
+//! Message queues.
+
+use serde_json::{Value, json};
+
+use super::{json_reply, operation, parameter, reference, with_body};
+use crate::http::{
+    cloud_events::{BATCH, STRUCTURED},
+    queues::{MAX_LEASES, MAX_RECEIVE},
+    reply,
+};
+
+pub(super) fn paths() -> Value {
+    let action = |id: &str, summary: &str, body: &str, reply: &str| {
+        let replies = [("200", json_reply("It was done", reply, &[]))];
+        let post = operation("queues", id, summary, &["idempotencyKey"], &replies);
+        json!({ "parameters": [parameter("queue")], "post": with_body(post, body) })
+    };
+    let described = [("200", json_reply("The queue", "Queue", &[]))];
+    let received = [(
+        "200",
+        json_reply("Messages, each under a lease; none if there was none for the whole wait", "QueueDeliveries", &[]),
+    )];
+    let receive =
+        operation("queues", "receiveMessages", "Hands out messages, and waits for the first one", &[], &received);
+    json!({
+        "/v1/queues": {
+            "get": operation("queues", "listQueues", "Lists queues in order of their names", &["afterName", "limit"],
+                &[("200", json_reply("Queues", "QueueList", &["Link"]))]),
+        },
+        "/v1/queues/{name}": {
+            "parameters": [parameter("queue")],
+            "put": with_body(operation("queues", "declareQueue", "Declares a queue, or changes how it is; the same again changes nothing", &[], &described), "QueueConfig"),
+            "get": operation("queues", "describeQueue", "Says how a queue stands", &[], &described),
+            "delete": operation("queues", "deleteQueue", "Deletes a queue with all its messages", &[],
+                &[("200", json_reply("It is gone", "QueueDeleted", &[]))]),
+        },
+        "/v1/queues/{name}/messages": { "parameters": [parameter("queue")], "post": send() },
+        "/v1/queues/{name}/receive": { "parameters": [parameter("queue")], "post": with_body(receive, "Receive") },
+        "/v1/queues/{name}/ack": action("ackMessages", "Settles messages: they are not handed out again", "Ack", "Settled"),
+        "/v1/queues/{name}/nack": action("nackMessages", "Gives messages back after a failure, to be handed out again later", "Nack", "Settled"),
+        "/v1/queues/{name}/extend": action("extendMessages", "Holds messages for longer", "Extend", "Settled"),
+        "/v1/queues/{name}/park": action("parkMessages", "Sets messages aside as dead letters; what stands in their groups behind them waits", "Park", "Settled"),
+        "/v1/queues/{name}/parked": {
+            "parameters": [parameter("queue")],
+            "get": operation("queues", "listDeadLetters", "Lists dead letters in the order in which they were sent", &["after", "limit"],
+                &[("200", json_reply("Dead letters", "DeadLetterList", &["Link"]))]),
+        },
+        "/v1/queues/{name}/replay": action("replayDeadLetters", "Lets dead letters be handed out again, in their old places; one may say something else", "QueueReplay", "QueueSelected"),
+        "/v1/queues/{name}/discard": action("discardDeadLetters", "Gives dead letters up", "QueueSelect", "QueueSelected"),
+    })
+}
+
+fn send() -> Value {
+    let sent = [("201", json_reply("All messages are in the queue, or were sent before", "MessagesSent", &[]))];
+    let what = "Sends messages, all or none; those that were sent before are not sent again";
+    let mut operation = operation("queues", "sendMessages", what, &["idempotencyKey"], &sent);
+    operation["requestBody"] = json!({
+        "required": true,
+        "content": {
+            reply::JSON: { "schema": reference("Messages") },
+            STRUCTURED: { "schema": reference("Event") },
+            BATCH: { "schema": { "type": "array", "minItems": 1, "items": reference("Event") } },
+        },
+    });
+    operation
+}
+
+pub(super) fn schemas() -> Value {
+    let text = json!({ "type": "string" });
+    let number = json!({ "type": "integer", "minimum": 0 });
+    let span = json!({ "type": "string", "description": "A span such as `500ms`, `30s`, `7days`" });
+    let time = json!({ "type": "string", "format": "date-time" });
+    let group = json!({ "type": "string", "description": "Messages of a group are handed out in the order of sending, one at a time" });
+    let priority = json!({ "type": "integer", "minimum": 0, "maximum": 9, "default": 4 });
+    let open = super::schemas::object;
+    let closed = super::schemas::closed;
+    let selected = json!({ "id": text, "group": text, "type": text });
+    let all = closed(&["all"], json!({ "all": { "const": true } }));
+    let with_message = |mut own: Value| {
+        own["event"] = reference("Event");
+        own["group"] = group.clone();
+        own["priority"] = priority.clone();
+        own["sent"] = time.clone();
+        own
+    };
+    json!({
+        "QueueConfig": closed(&[], json!({
+            "lease-ttl": span,
+            "max-attempts": { "type": "integer", "minimum": 1, "maximum": 1_000 },
+            "backoff": closed(&[], json!({ "first": span, "max": span })),
+            "dedupe": { "type": "string", "description": "How long an id is remembered after its message was sent, at least" },
+            "max-messages": { "type": "integer", "minimum": 1, "maximum": 5_000_000 },
+            "max-in-flight": { "type": ["integer", "null"], "minimum": 1 },
+            "rate": { "oneOf": [{ "type": "null" }, closed(&["count", "per"], json!({ "count": { "type": "integer", "minimum": 1 }, "per": span }))] },
+            "paused": { "type": "boolean", "description": "While it is so, nothing is handed out" },
+        })),
+        "QueueSummary": open(&["queue", "config"], json!({ "queue": text, "config": reference("QueueConfig") })),
+        "Queue": { "allOf": [reference("QueueSummary"), open(&["messages", "ready", "waiting", "in-flight", "parked", "consumers"], json!({
+            "messages": number,
+            "ready": number,
+            "waiting": { "type": "integer", "description": "Those that rest, or wait behind the first of their group" },
+            "in-flight": number,
+            "parked": number,
+            "age-seconds": { "type": ["number", "null"], "description": "How long ago the oldest message that is no dead letter was sent" },
+            "consumers": { "type": "integer", "description": "How many wait for a message" },
+        }))] },
+        "QueueList": open(&["queues"], json!({ "queues": { "type": "array", "items": reference("QueueSummary") } })),
+        "QueueDeleted": open(&["queue", "deleted"], json!({ "queue": text, "deleted": { "const": true } })),
+        "Messages": closed(&["messages"], json!({
+            "messages": { "type": "array", "minItems": 1, "maxItems": MAX_LEASES, "items": closed(&["event"], json!({
+                "event": reference("Event"),
+                "group": group,
+                "priority": priority,
+                "delay": span,
+                "ttl": span,
+            })) },
+        })),
+        "MessagesSent": open(&["messages"], json!({
+            "messages": { "type": "array", "items": open(&["id", "repeated"], json!({
+                "id": text,
+                "repeated": { "type": "boolean", "description": "It had been sent before: nothing changed" },
+            })) },
+        })),
+        "Receive": closed(&[], json!({
+            "max": { "type": "integer", "minimum": 1, "maximum": MAX_RECEIVE, "default": 1 },
+            "wait": span,
+            "ttl": span,
+        })),
+        "QueueDeliveries": open(&["deliveries"], json!({
+            "deliveries": { "type": "array", "items": open(&["event", "priority", "sent", "lease", "attempt", "ttl"], with_message(json!({
+                "lease": text,
+                "attempt": { "type": "integer", "minimum": 1 },
+                "ttl": span,
+            }))) },
+        })),
+        "DeadLetterList": open(&["parked"], json!({
+            "parked": { "type": "array", "items": open(&["event", "priority", "sent", "attempts", "failures"], with_message(json!({
+                "attempts": number,
+                "failures": { "type": "array", "items": open(&["attempt", "time", "cause", "reason"], json!({
+                    "attempt": number,
+                    "time": time,
+                    "cause": { "enum": ["nacked", "expired", "parked", "replayed"] },
+                    "reason": text,
+                })) },
+            }))) },
+        })),
+        "QueueSelect": { "oneOf": [all, { "minProperties": 1, "allOf": [closed(&[], selected)] }] },
+        "QueueReplay": { "oneOf": [reference("QueueSelect"), closed(&["event"], json!({ "event": reference("Event") }))] },
+        "QueueSelected": open(&["messages"], json!({ "messages": { "type": "integer", "description": "How many" } })),
+    })
+}

@@ -1,0 +1,370 @@
+//! Message queues: declare, send, receive, settle, replay.
+
+mod config;
+mod show;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use axum::extract::{Request, State};
+use bytes::Bytes;
+use http::StatusCode;
+use quorate_communication::message_queue::{Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection};
+use quorate_foundations::name::Name;
+use serde::Deserialize;
+use serde_json::{Value, json, value::RawValue};
+
+use super::{
+    Node, RETRY, Shared,
+    cloud_events::{self, BATCH, Fault, STRUCTURED, essence},
+    document, log, percent,
+    problem::{Code, Problem},
+    reply,
+    request::{self, Params},
+    streams::once,
+};
+use crate::verbs::{MessageQueues, Settlement};
+
+type Reply = Result<axum::response::Response, Problem>;
+
+/// The most messages of one receive.
+pub(super) const MAX_RECEIVE: usize = 256;
+
+/// The most leases of one request.
+pub(super) const MAX_LEASES: usize = Queue::MAX_BATCH;
+
+/// `PUT /v1/queues/{name}`
+pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let wanted: config::Document = document::parsed(&received.bytes)?;
+    let declared = node.queues.declare(&name, wanted.into()).await?;
+    Ok(reply::whole(reply::json(StatusCode::OK, &show::description(&declared))))
+}
+
+/// `GET /v1/queues/{name}`
+pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Reply {
+    let name = request::queue(request.uri())?;
+    Params::of(request.uri(), &[])?;
+    let described = node.queues.describe(&name).await?;
+    Ok(reply::whole(reply::json(StatusCode::OK, &show::description(&described))))
+}
+
+/// `DELETE /v1/queues/{name}`
+pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
+    let name = request::queue(request.uri())?;
+    Params::of(request.uri(), &[])?;
+    node.queues.delete(&name).await?;
+    Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "queue": name.as_str(), "deleted": true }))))
+}
+
+/// `GET /v1/queues`
+pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
+    let params = Params::of(request.uri(), &["after", "limit"])?;
+    let limit = page(&node, &params)?;
+    let after = params.one("after")?.map(Name::new).transpose()?;
+    let found = node.queues.list(after.as_ref(), limit).await?;
+    let shown: Vec<Value> = found.iter().map(show::summary).collect();
+    let mut response = reply::json(StatusCode::OK, &json!({ "queues": shown }));
+    if let Some(last) = found.last().filter(|_| found.len() == limit) {
+        let mut address = format!("/v1/queues?limit={limit}&after=");
+        percent::encode(last.name.as_str(), &mut address);
+        reply::next(response.headers_mut(), &address);
+    }
+    Ok(reply::whole(response))
+}
+
+/// How many items a page shall have.
+fn page(node: &Node, params: &Params<'_>) -> Result<usize, Problem> {
+    let (limit, max) = (params.limit(node)?, Queues::MAX_PAGE);
+    if limit <= max { Ok(limit) } else { Err(beyond("limit", max, limit)) }
+}
+
+fn beyond(what: &str, max: usize, asked: usize) -> Problem {
+    Problem::new(Code::LimitExceeded, format!("`{what}` is at most {max}, {asked} was asked for")).with("limit", max)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sending<'b> {
+    #[serde(borrow)]
+    messages: Vec<Item<'b>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item<'b> {
+    #[serde(borrow)]
+    event: &'b RawValue,
+    group: Option<String>,
+    priority: Option<u8>,
+    #[serde(default, with = "humantime_serde")]
+    delay: Option<Duration>,
+    #[serde(default, with = "humantime_serde")]
+    ttl: Option<Duration>,
+}
+
+/// `POST /v1/queues/{name}/messages`
+pub(super) async fn send(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let media = request::header(&head.headers, &http::header::CONTENT_TYPE)?.map(essence).unwrap_or_default();
+    let received = node.receive(&head, body).await?;
+    let messages = if media.eq_ignore_ascii_case(STRUCTURED) {
+        vec![NewMessage::of(cloud_events::event(&received.bytes, &received.bytes)?)]
+    } else if media.eq_ignore_ascii_case(BATCH) {
+        let events = cloud_events::batch(&received.bytes, &received.bytes, Queue::MAX_BATCH)?;
+        events.into_iter().map(NewMessage::of).collect()
+    } else {
+        document::is_json(&head.headers)?;
+        messages(&received.bytes)?
+    };
+    let effect = async {
+        let sent = node.queues.send(&name, messages).await?;
+        Ok(reply::json(StatusCode::CREATED, &show::sent(&sent)))
+    };
+    once(&node, &head, &received.bytes, effect).await
+}
+
+fn messages(body: &Bytes) -> Result<Vec<NewMessage>, Problem> {
+    let Sending { messages } = document::envelope(body)?;
+    if messages.len() > Queue::MAX_BATCH {
+        return Err(beyond("messages", Queue::MAX_BATCH, messages.len()));
+    }
+    let message = |(index, item): (usize, Item<'_>)| {
+        let at = |fault: Fault| Fault { index: Some(index), ..fault };
+        let mut message = NewMessage::of(cloud_events::event(body, item.event.get().as_bytes()).map_err(at)?);
+        message.group = item.group.map(Into::into);
+        message.priority = item.priority.unwrap_or(NewMessage::DEFAULT_PRIORITY);
+        message.delay = item.delay.unwrap_or_default();
+        message.ttl = item.ttl;
+        Ok(message)
+    };
+    messages.into_iter().enumerate().map(message).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Receiving {
+    #[serde(default = "one")]
+    max: usize,
+    #[serde(default, with = "humantime_serde")]
+    wait: Duration,
+    #[serde(default, with = "humantime_serde")]
+    ttl: Option<Duration>,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// `POST /v1/queues/{name}/receive`
+pub(super) async fn receive(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let receive = receive_of(&node, document::parsed(&received.bytes)?)?;
+    let deliveries = tokio::select! {
+        biased;
+        got = node.queues.receive(&name, receive) => got?,
+        // What it might yet be handed stays where it is: dropping it gives that back.
+        () = node.env.tasks().stop().cancelled() => {
+            return Err(Problem::new(Code::ShuttingDown, "the node is stopping").after(RETRY));
+        }
+    };
+    Ok(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries))))
+}
+
+fn receive_of(node: &Node, Receiving { max, wait, ttl }: Receiving) -> Result<Receive, Problem> {
+    if max > MAX_RECEIVE {
+        return Err(beyond("max", MAX_RECEIVE, max));
+    }
+    let patience = node.config.http.max_wait.min(MessageQueues::MAX_WAIT);
+    if wait > patience {
+        let detail = format!("`wait` is at most {patience:?}, {wait:?} was asked for");
+        return Err(Problem::new(Code::LimitExceeded, detail));
+    }
+    Ok(Receive { max, wait, ttl })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acking {
+    leases: Vec<String>,
+}
+
+/// `POST /v1/queues/{name}/ack`
+pub(super) async fn ack(State(node): State<Shared>, request: Request) -> Reply {
+    settle(&node, request, |Acking { leases }| (leases, Settlement::Ack)).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nacking {
+    leases: Vec<String>,
+    #[serde(default, with = "humantime_serde")]
+    delay: Option<Duration>,
+    #[serde(default)]
+    reason: String,
+}
+
+/// `POST /v1/queues/{name}/nack`
+pub(super) async fn nack(State(node): State<Shared>, request: Request) -> Reply {
+    settle(&node, request, |Nacking { leases, delay, reason }| (leases, Settlement::Nack { delay, reason })).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extending {
+    leases: Vec<String>,
+    #[serde(default, with = "humantime_serde")]
+    ttl: Option<Duration>,
+}
+
+/// `POST /v1/queues/{name}/extend`
+pub(super) async fn extend(State(node): State<Shared>, request: Request) -> Reply {
+    settle(&node, request, |Extending { leases, ttl }| (leases, Settlement::Extend { ttl })).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parking {
+    leases: Vec<String>,
+    #[serde(default)]
+    reason: String,
+}
+
+/// `POST /v1/queues/{name}/park`
+pub(super) async fn park(State(node): State<Shared>, request: Request) -> Reply {
+    settle(&node, request, |Parking { leases, reason }| (leases, Settlement::Park { reason })).await
+}
+
+/// Does what `read` finds in the request's body.
+async fn settle<T: for<'b> Deserialize<'b>>(
+    node: &Shared,
+    request: Request,
+    read: fn(T) -> (Vec<String>, Settlement),
+) -> Reply {
+    let (head, body) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let (texts, how) = read(document::parsed(&received.bytes)?);
+    let leases = leases(&texts)?;
+    let effect = async {
+        let settled = node.queues.settle(&name, &leases, &how).await;
+        settled.map_err(|refused| partly(refused, leases.len()))?;
+        Ok(reply::json(StatusCode::OK, &json!({ "leases": leases.len() })))
+    };
+    once(node, &head, &received.bytes, effect).await
+}
+
+/// The leases, each of which may stand there once.
+fn leases(texts: &[String]) -> Result<Vec<Lease>, Problem> {
+    if texts.len() > MAX_LEASES {
+        return Err(beyond("leases", MAX_LEASES, texts.len()));
+    }
+    let wrong =
+        |index: usize, what: &str| request::wrong("leases", format!("lease {index}: {what}")).with("index", index);
+    let mut seen = BTreeSet::new();
+    for (index, text) in texts.iter().enumerate() {
+        let lease: Lease = text.parse().map_err(|_| wrong(index, "this is not a lease that quorate gave out"))?;
+        if !seen.insert(lease) {
+            return Err(wrong(index, "it stands there twice"));
+        }
+    }
+    if seen.is_empty() {
+        return Err(request::wrong("leases", "`leases` names at least one".to_owned()));
+    }
+    Ok(seen.into_iter().collect())
+}
+
+/// `refused` as a problem that says whether something of the `asked` leases was done all the same.
+fn partly(refused: QueueError, asked: usize) -> Problem {
+    let some = matches!(&refused, QueueError::LeaseLost { leases } if leases.len() < asked);
+    let problem = Problem::from(refused);
+    if some { problem.partial() } else { problem }
+}
+
+/// `GET /v1/queues/{name}/parked`
+pub(super) async fn parked(State(node): State<Shared>, request: Request) -> Reply {
+    let name = request::queue(request.uri())?;
+    let params = Params::of(request.uri(), &["after", "limit"])?;
+    let (after, limit) = (params.number("after")?.unwrap_or_default(), page(&node, &params)?);
+    let found = node.queues.dead_letters(&name, after, limit).await?;
+    let mut response = reply::bytes(StatusCode::OK, reply::JSON, show::dead_letters(&found));
+    if let Some(last) = found.last().filter(|_| found.len() == limit) {
+        reply::next(response.headers_mut(), &log::next(request.uri(), "after", last.place()));
+    }
+    Ok(reply::whole(response))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Selecting<'b> {
+    id: Option<String>,
+    group: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(borrow)]
+    event: Option<&'b RawValue>,
+}
+
+impl Selecting<'_> {
+    fn selection(self) -> Result<Selection, Problem> {
+        let Self { id, group, kind, all, event } = self;
+        let some = id.is_some() || group.is_some() || kind.is_some();
+        if some == all || event.is_some() {
+            let what = "name an `id`, a `group` or a `type`, or say `\"all\": true`".to_owned();
+            return Err(request::wrong("all", what));
+        }
+        Ok(Selection { id, group, kind })
+    }
+}
+
+/// `POST /v1/queues/{name}/replay`
+pub(super) async fn replay(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let selecting: Selecting<'_> = document::envelope(&received.bytes)?;
+    let event = match selecting {
+        Selecting { id: None, group: None, kind: None, all: false, event: Some(event) } => {
+            Ok(cloud_events::event(&received.bytes, event.get().as_bytes())?)
+        }
+        other => Err(other.selection()?),
+    };
+    let effect = async {
+        let messages = match event {
+            Ok(event) => node.queues.replay_edited(&name, event).await.map(|()| 1)?,
+            Err(selection) => node.queues.replay(&name, &selection).await?,
+        };
+        Ok(reply::json(StatusCode::OK, &json!({ "messages": messages })))
+    };
+    once(&node, &head, &received.bytes, effect).await
+}
+
+/// `POST /v1/queues/{name}/discard`
+pub(super) async fn discard(State(node): State<Shared>, request: Request) -> Reply {
+    let (head, body) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    document::is_json(&head.headers)?;
+    let received = node.receive(&head, body).await?;
+    let which = document::parsed::<Selecting<'_>>(&received.bytes)?.selection()?;
+    let effect = async {
+        let messages = node.queues.discard(&name, &which).await?;
+        Ok(reply::json(StatusCode::OK, &json!({ "messages": messages })))
+    };
+    once(&node, &head, &received.bytes, effect).await
+}

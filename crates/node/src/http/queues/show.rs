@@ -1,0 +1,137 @@
+//! Queues, deliveries and dead letters in JSON.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::{BufMut, Bytes, BytesMut};
+use humantime_serde::re::humantime::format_duration;
+use quorate_communication::message_queue::{Cause, DeadLetter, Delivery, Description, Failure, Message, Sent, Summary};
+use quorate_data::event::{NewEvent, Timestamp};
+use quorate_foundations::time::Wall;
+use serde_json::{Value, json};
+
+use super::config;
+use crate::http::{
+    cloud_events::Form,
+    json::{is_json, write_number, write_string},
+};
+
+pub(super) fn summary(one: &Summary) -> Value {
+    json!({ "queue": one.name.as_str(), "config": config::shown(&one.config) })
+}
+
+pub(super) fn description(one: &Description) -> Value {
+    json!({
+        "queue": one.name.as_str(),
+        "config": config::shown(&one.config),
+        "messages": one.counts.messages,
+        "ready": one.counts.ready,
+        "waiting": one.counts.waiting,
+        "in-flight": one.counts.in_flight,
+        "parked": one.counts.parked,
+        "age-seconds": one.age.map(|age| age.as_secs_f64()),
+        "consumers": one.consumers,
+    })
+}
+
+pub(super) fn sent(all: &[Sent]) -> Value {
+    let one = |one: &Sent| json!({ "id": &*one.id, "repeated": one.repeated });
+    json!({ "messages": all.iter().map(one).collect::<Vec<_>>() })
+}
+
+/// `{"deliveries":[…]}`
+pub(super) fn deliveries(all: &[Delivery]) -> Bytes {
+    let mut buffer = BytesMut::new();
+    buffer.put_slice(b"{\"deliveries\":[");
+    for (n, one) in all.iter().enumerate() {
+        buffer.put_slice(if n == 0 { b"{" } else { b",{" });
+        message(&mut buffer, &one.message);
+        text(&mut buffer, b",\"lease\":", Some(&one.lease.to_string()));
+        buffer.put_slice(b",\"attempt\":");
+        write_number(&mut buffer, u64::from(one.attempt));
+        text(&mut buffer, b",\"ttl\":", Some(&format_duration(one.ttl).to_string()));
+        buffer.put_u8(b'}');
+    }
+    buffer.put_slice(b"]}");
+    buffer.freeze()
+}
+
+/// `{"parked":[…]}`
+pub(super) fn dead_letters(all: &[DeadLetter]) -> Bytes {
+    let mut buffer = BytesMut::new();
+    buffer.put_slice(b"{\"parked\":[");
+    for (n, one) in all.iter().enumerate() {
+        buffer.put_slice(if n == 0 { b"{" } else { b",{" });
+        message(&mut buffer, &one.message);
+        buffer.put_slice(b",\"attempts\":");
+        write_number(&mut buffer, u64::from(one.attempts));
+        let failures: Vec<Value> = one.failures.iter().map(failure).collect();
+        buffer.put_slice(b",\"failures\":");
+        buffer.put_slice(Value::from(failures).to_string().as_bytes());
+        buffer.put_u8(b'}');
+    }
+    buffer.put_slice(b"]}");
+    buffer.freeze()
+}
+
+fn failure(one: &Failure) -> Value {
+    let cause = match one.cause {
+        Cause::Nacked => "nacked",
+        Cause::Expired => "expired",
+        Cause::Parked => "parked",
+        Cause::Replayed => "replayed",
+    };
+    let at = Timestamp::from(Wall::from_unix_nanos(one.at));
+    json!({ "attempt": one.attempt, "time": at.as_str(), "cause": cause, "reason": one.reason })
+}
+
+/// The members that say what the message is.
+fn message(buffer: &mut BytesMut, message: &Message) {
+    buffer.put_slice(b"\"event\":");
+    event(buffer, &message.event);
+    text(buffer, b",\"group\":", message.group.as_deref());
+    buffer.put_slice(b",\"priority\":");
+    write_number(buffer, u64::from(message.priority));
+    text(buffer, b",\"sent\":", Some(Timestamp::from(message.sent_at).as_str()));
+}
+
+fn event(buffer: &mut BytesMut, event: &NewEvent) {
+    buffer.put_slice(b"{\"specversion\":\"1.0\",\"id\":");
+    write_string(buffer, &event.id);
+    text(buffer, b",\"source\":", Some(&event.source));
+    text(buffer, b",\"type\":", Some(&event.kind));
+    text(buffer, b",\"subject\":", event.subject.as_deref());
+    text(buffer, b",\"time\":", event.time.as_ref().map(Timestamp::as_str));
+    text(buffer, b",\"datacontenttype\":", event.content_type.as_deref());
+    text(buffer, b",\"dataschema\":", event.schema.as_deref());
+    text(buffer, b",\"correlationid\":", event.correlation_id.as_deref());
+    text(buffer, b",\"causationid\":", event.causation_id.as_deref());
+    text(buffer, b",\"tags\":", Some(event.tags.as_str()).filter(|tags| !tags.is_empty()));
+    for (name, value) in &event.extensions {
+        buffer.put_u8(b',');
+        write_string(buffer, name);
+        buffer.put_u8(b':');
+        buffer.put_slice(json!(value).to_string().as_bytes());
+    }
+    if let Some(bytes) = &event.data {
+        data(buffer, event.content_type.as_deref(), bytes);
+    }
+    buffer.put_u8(b'}');
+}
+
+/// Data was checked when it came over HTTP, but a library may have sent it: what claims to be JSON is looked at again.
+fn data(buffer: &mut BytesMut, content_type: Option<&str>, bytes: &[u8]) {
+    match (Form::of(content_type), std::str::from_utf8(bytes)) {
+        (Form::Json, _) if is_json(bytes) => {
+            buffer.put_slice(b",\"data\":");
+            buffer.put_slice(bytes);
+        }
+        (Form::Text, Ok(data)) => text(buffer, b",\"data\":", Some(data)),
+        _ => text(buffer, b",\"data_base64\":", Some(&STANDARD.encode(bytes))),
+    }
+}
+
+fn text(buffer: &mut BytesMut, key: &[u8], text: Option<&str>) {
+    if let Some(text) = text {
+        buffer.put_slice(key);
+        write_string(buffer, text);
+    }
+}

@@ -1,0 +1,122 @@
+//! Message queues by name.
+
+use std::{sync::Arc, time::Duration};
+
+use quorate_communication::message_queue::{
+    Config, DeadLetter, Delivery, Description, Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection, Sent,
+    Summary,
+};
+use quorate_data::{
+    event::NewEvent,
+    store::{Store, StoreError},
+};
+use quorate_foundations::name::Name;
+use tokio::sync::OnceCell;
+
+use super::Settlement;
+
+/// The verbs on message queues. Cheap to clone.
+///
+/// Every verb on one queue fails with [`QueueError::NotFound`] if there is none of that name.
+#[derive(Clone)]
+pub struct MessageQueues {
+    store: Store,
+    all: Arc<OnceCell<Queues>>,
+}
+
+impl MessageQueues {
+    /// The verbs on the queues of `store`, whose tables are made if they are not there.
+    ///
+    /// Where the disk is too full for that, or the store too busy, this succeeds all the same: each verb then tries again, and
+    /// says what is in the way.
+    pub async fn open(store: &Store) -> Result<Self, QueueError> {
+        let queues = Self { store: store.clone(), all: Arc::default() };
+        match queues.all().await {
+            Err(QueueError::Store(
+                cause @ (StoreError::DiskFull | StoreError::Busy | StoreError::Overloaded { .. }),
+            )) => {
+                tracing::warn!(%cause, "the message queues are opened once somebody asks for them and the store lets us");
+            }
+            opened => drop(opened?),
+        }
+        Ok(queues)
+    }
+
+    async fn all(&self) -> Result<&Queues, QueueError> {
+        self.all.get_or_try_init(|| Queues::open(&self.store)).await
+    }
+
+    async fn get(&self, name: &Name) -> Result<Queue, QueueError> {
+        self.all().await?.get(name)
+    }
+
+    /// Declares a queue, or changes how it is. The same again changes nothing.
+    pub async fn declare(&self, name: &Name, config: Config) -> Result<Description, QueueError> {
+        self.all().await?.declare(name, config).await?.describe().await
+    }
+
+    /// Deletes a queue with all its messages.
+    pub async fn delete(&self, name: &Name) -> Result<(), QueueError> {
+        self.all().await?.delete(name).await
+    }
+
+    /// At most `limit` queues behind `after`, in order of their names.
+    pub async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Summary>, QueueError> {
+        self.all().await?.list(after, limit)
+    }
+
+    /// How a queue stands right now.
+    pub async fn describe(&self, name: &Name) -> Result<Description, QueueError> {
+        self.get(name).await?.describe().await
+    }
+
+    /// Sends messages, all or none. Durable when this returns.
+    pub async fn send(&self, name: &Name, messages: Vec<NewMessage>) -> Result<Vec<Sent>, QueueError> {
+        self.get(name).await?.send(messages).await
+    }
+
+    /// Hands out messages; each is leased before this returns.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives back what it would have been handed.
+    pub async fn receive(&self, name: &Name, receive: Receive) -> Result<Vec<Delivery>, QueueError> {
+        self.get(name).await?.receive(receive).await
+    }
+
+    /// Does with the messages held under `leases` what their holder says. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`QueueError::LeaseLost`] names those that are not the caller's any more; for the others it was done.
+    pub async fn settle(&self, name: &Name, leases: &[Lease], how: &Settlement) -> Result<(), QueueError> {
+        let queue = self.get(name).await?;
+        match how {
+            Settlement::Ack => queue.ack(leases).await,
+            Settlement::Nack { delay, reason } => queue.nack(leases, *delay, reason).await,
+            Settlement::Extend { ttl } => queue.extend(leases, *ttl).await,
+            Settlement::Park { reason } => queue.park(leases, reason).await,
+        }
+    }
+
+    /// At most `limit` dead letters behind the place `after`, in the order in which they were sent.
+    pub async fn dead_letters(&self, name: &Name, after: u64, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        self.get(name).await?.dead_letters(after, limit).await
+    }
+
+    /// Lets dead letters be handed out again. Returns how many.
+    pub async fn replay(&self, name: &Name, which: &Selection) -> Result<usize, QueueError> {
+        self.get(name).await?.replay(which).await
+    }
+
+    /// Lets the dead letter of `event`'s id and source be handed out again, saying `event`.
+    pub async fn replay_edited(&self, name: &Name, event: NewEvent) -> Result<(), QueueError> {
+        self.get(name).await?.replay_edited(event).await
+    }
+
+    /// Gives dead letters up. Returns how many.
+    pub async fn discard(&self, name: &Name, which: &Selection) -> Result<usize, QueueError> {
+        self.get(name).await?.discard(which).await
+    }
+
+    /// The longest wait for a message.
+    pub const MAX_WAIT: Duration = Receive::MAX_WAIT;
+}
