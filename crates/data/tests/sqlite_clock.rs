@@ -12,7 +12,7 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, Rules, Store, StreamMetadata, sqlite},
+    store::{AppendBatch, ExpectedVersion, First, Inbox, InboxError, Rules, Store, StreamMetadata, sqlite},
 };
 use quorate_foundations::time::{Boot, Mono, Wall};
 use quorate_runtime::{
@@ -162,5 +162,40 @@ async fn an_event_keeps_what_is_behind_it_however_its_clock_went() {
     fill(&store).await;
     hands.pass(2 * DAY);
     assert_eq!(first(&store).await, 2, "no hole behind an event that seems young");
+    store.close().await.unwrap();
+}
+
+async fn take(store: &Store, inbox: &Inbox) -> First {
+    let inbox = inbox.clone();
+    let taken = store.transact(move |tx| {
+        let inbox = inbox.clone();
+        Box::pin(async move { Ok::<_, InboxError>(tx.once(&inbox, "m-1").await?) })
+    });
+    taken.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget() {
+    let (hands, folder) = (Hands::default(), tempfile::tempdir().unwrap());
+    let store = open(&hands, folder.path()).await;
+    let inbox = Inbox::open(&store, "billing".parse().unwrap()).await.unwrap();
+    assert_eq!(take(&store, &inbox).await, First::Now);
+    hands.set_ahead_by(YEAR);
+    assert_eq!(inbox.forget(DAY).await.unwrap(), 0);
+    store.close().await.unwrap();
+    // A restart believes no more than the process before did.
+    let store = open(&hands, folder.path()).await;
+    let inbox = Inbox::open(&store, "billing".parse().unwrap()).await.unwrap();
+    assert_eq!(inbox.forget(DAY).await.unwrap(), 0);
+    hands.set_ahead_by(Duration::ZERO);
+    hands.pass(DAY - HOUR);
+    assert_eq!(inbox.forget(DAY).await.unwrap(), 0);
+    assert!(take(&store, &inbox).await.is_repeat());
+    // Nobody looked for longer than a minute: the clock has to stand for an hour.
+    hands.pass(HOUR + HOUR / 2);
+    inbox.forget(DAY).await.unwrap();
+    hands.pass(HOUR);
+    inbox.forget(DAY).await.unwrap();
+    assert_eq!(take(&store, &inbox).await, First::Now);
     store.close().await.unwrap();
 }

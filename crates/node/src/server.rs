@@ -223,7 +223,7 @@ async fn accept(listener: &dyn Listener, surface: &Surface) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((mut io, peer)) => match node.connections.open(node.env.mono()) {
+            Ok((mut io, peer)) => match node.connections.open(node.env.mono(), peer.ip()) {
                 Some(open) => {
                     node.env
                         .tasks()

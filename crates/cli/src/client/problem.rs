@@ -79,7 +79,8 @@ impl Problem {
 
     /// Whether it may have happened all the same.
     pub(crate) fn is_unknown(&self) -> bool {
-        self.text("outcome") == Some("unknown")
+        // What was done, and whose reply is missing, is learnt in the same way: by repeating it with the same ids or key.
+        matches!(self.text("outcome"), Some("unknown" | "done"))
     }
 
     /// How a command that met it exits.

@@ -20,6 +20,12 @@ impl<'e> Candidate<'e> {
     pub(crate) fn event_type(&self) -> &'e str {
         self.event_type
     }
+
+    /// The version that it has to fit.
+    fn which(&self) -> Which {
+        let named = self.dataschema.and_then(|dataschema| version_named(dataschema, self.event_type));
+        named.map_or(Which::Latest, Which::Exactly)
+    }
 }
 
 impl<'e> From<&'e NewEvent> for Candidate<'e> {
@@ -55,9 +61,14 @@ impl Schemas {
         self.check_candidate(Candidate::from(event))
     }
 
+    /// Whether [checking](Self::check) `event` compiles nothing first.
+    pub(crate) fn is_quick(&self, event: &NewEvent) -> bool {
+        let event = Candidate::from(event);
+        self.is_made(event.event_type, event.which())
+    }
+
     pub(crate) fn check_candidate(&self, event: Candidate<'_>) -> Result<Checked, Rejection> {
-        let named = event.dataschema.and_then(|dataschema| version_named(dataschema, event.event_type));
-        let which = named.map_or(Which::Latest, Which::Exactly);
+        let which = event.which();
         if self.latest(event.event_type).is_some()
             && let Some(content_type) = event.content_type.filter(|content_type| !is_json(content_type))
         {

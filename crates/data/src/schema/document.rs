@@ -127,9 +127,20 @@ impl Schema {
     /// # Errors
     /// [`SchemaFault`]: the first thing found wrong, and where.
     pub fn parse(value: &Value, limits: &Limits) -> Result<Self, SchemaFault> {
+        Self::parse_and_compile(value, limits).map(|(schema, _)| schema)
+    }
+
+    /// The same, with a validator for whole documents.
+    pub(super) fn parse_and_compile(value: &Value, limits: &Limits) -> Result<(Self, Validator), SchemaFault> {
+        let schema = Self::screened(value, limits)?;
+        let validator = schema.compile()?;
+        Ok((schema, validator))
+    }
+
+    /// One that was parsed before, and is not to be compiled again: for comparing it with others.
+    pub(super) fn screened(value: &Value, limits: &Limits) -> Result<Self, SchemaFault> {
         let written_out = screen::screen(value, limits)?;
-        let schema = Self { root: Arc::new(value.clone()), limits: *limits, written_out };
-        schema.compile().map(|_| schema)
+        Ok(Self { root: Arc::new(value.clone()), limits: *limits, written_out })
     }
 
     /// The schema as it was given.

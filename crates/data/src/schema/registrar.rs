@@ -123,6 +123,7 @@ impl Registrar {
         schema: Value,
         mode: Option<Compatibility>,
     ) -> Result<Proposal, RegisterError> {
+        let _place = self.store.schemas().comparing().await;
         let (current, event_type) = (self.current(), event_type.clone());
         let mode = mode.or_else(|| current.mode(event_type.as_str())).unwrap_or_default();
         self.store.env().run_blocking(move || current.propose(&event_type, &schema, mode)).await

@@ -80,6 +80,10 @@ impl Proposal {
     }
 }
 
+/// Schemas that are compared with others at one time. Comparing with a thousand versions takes seconds, and the threads are
+/// everybody's.
+const COMPARING: usize = 2;
+
 /// A shared handle on the [`Schemas`] in force. Clones are cheap and see each other's admissions.
 ///
 /// Whoever checks many events takes [`current`](Self::current) once per batch and holds no lock while checking.
@@ -117,6 +121,8 @@ struct Shared {
     current: RwLock<Schemas>,
     /// Held while a change is written and put in force.
     turn: tokio::sync::Mutex<()>,
+    /// Places for those who compare a schema with others.
+    comparing: tokio::sync::Semaphore,
 }
 
 impl SchemaRegistry {
@@ -130,7 +136,13 @@ impl SchemaRegistry {
         let is_open = schemas.policy().unknown_type == UnknownType::Open;
         let generation = AtomicU64::new(schemas.generation());
         Self {
-            shared: Arc::new(Shared { is_open, generation, current: RwLock::new(schemas), turn: Default::default() }),
+            shared: Arc::new(Shared {
+                is_open,
+                generation,
+                current: RwLock::new(schemas),
+                turn: Default::default(),
+                comparing: tokio::sync::Semaphore::new(COMPARING),
+            }),
         }
     }
 
@@ -166,6 +178,11 @@ impl SchemaRegistry {
     /// Waits until no other change is being written.
     pub(super) async fn turn(&self) -> tokio::sync::MutexGuard<'_, ()> {
         self.shared.turn.lock().await
+    }
+
+    /// Waits for a place among those who compare a schema with others. `None`: the registry is gone.
+    pub(super) async fn comparing(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.shared.comparing.acquire().await.ok()
     }
 
     fn change<E>(&self, change: impl FnOnce(&Schemas) -> Result<Schemas, E>) -> Result<(), E> {

@@ -161,7 +161,11 @@ const INLINE_BYTES: usize = 16 << 10;
 
 /// Whether holding `batch` against `schemas` may keep a thread for long.
 pub(super) fn takes_long(batch: &AppendBatch, schemas: &SchemaRegistry) -> bool {
+    if schemas.accepts_everything() {
+        return false;
+    }
     let bytes = |event: &NewEvent| event.data.as_ref().map_or(0, |data| data.len());
-    !schemas.accepts_everything()
-        && batch.streams.iter().flat_map(|part| &part.events).map(bytes).sum::<usize>() > INLINE_BYTES
+    let events = || batch.streams.iter().flat_map(|part| &part.events);
+    let current = schemas.current();
+    events().map(bytes).sum::<usize>() > INLINE_BYTES || !events().all(|event| current.is_quick(event))
 }

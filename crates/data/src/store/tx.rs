@@ -6,8 +6,8 @@ use bytes::Bytes;
 use quorate_runtime::BoxFuture;
 
 use super::{
-    AppendBatch, AppendError, Appended, Bound, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog,
-    ReadStream, Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
+    AppendBatch, AppendError, Appended, Bound, CheckedBatch, ExpectedVersion, First, Inbox, InboxError, LogPage,
+    MetadataError, ReadLog, ReadStream, Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
 };
 use crate::{
     event::{NewEvent, Version},
@@ -168,6 +168,18 @@ impl DynTx {
     /// [`StoreError::Unsupported`] on an engine that several processes write to.
     pub fn after_commit(&mut self, hook: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
         self.ops.after_commit(Box::new(hook))
+    }
+
+    /// Takes a message into `inbox`, in this transaction, and tells whether it came for the first time. Where it did not,
+    /// the transaction must have none of the message's effects.
+    ///
+    /// Of transactions that take the same message at the same time one commits first, and the others learn of it. See
+    /// [`Inbox`] for an example. `message`: an id of 1 to [`Inbox::MAX_ID_BYTES`] bytes, its producer's own.
+    ///
+    /// # Errors
+    /// [`InboxError::Id`] for an id that cannot be kept. The transaction can go on after a refusal, which wrote nothing.
+    pub async fn once(&mut self, inbox: &Inbox, message: &str) -> Result<First, InboxError> {
+        inbox.take(self, message).await
     }
 
     /// Runs a statement on the application's own tables; `$1`, `$2`, … stand for `params`. Returns the rows changed.

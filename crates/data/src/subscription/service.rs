@@ -363,6 +363,17 @@ impl Subscription {
         Delivery { event, lease: Lease { epoch, subscription: self.core.id, claim }, attempt, key, ttl }
     }
 
+    /// Gives events back that nobody has seen, as if they had not been handed out: this was no attempt, and others may be
+    /// given them at once. A lease that is no longer the caller's is passed over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; what is not given back comes again when its lease has expired.
+    pub async fn give_back(&self, leases: &[Lease]) -> Result<(), SubscriptionError> {
+        let ours = leases.iter().filter(|lease| self.is_ours(lease));
+        let returns = ours.map(|lease| Input::Return(lease.claim)).collect();
+        self.core.ask(Work::Steps(returns)).await.map(|_| ())
+    }
+
     /// Settles events: they will not be handed out again. Durable when this returns.
     ///
     /// # Errors

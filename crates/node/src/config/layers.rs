@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, Settings};
+use super::{Config, ConfigError, Settings, follow::follow};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Source {
     Environment(String),
     /// This flag of the command line.
     Flag(String),
+    /// Nobody set it, and it agrees with this other setting, which somebody set.
+    Follows(String),
 }
 
 /// One setting's value and where it came from.
@@ -81,6 +83,8 @@ pub enum LayerError {
 #[derive(Clone, Debug)]
 pub struct Layers {
     entries: BTreeMap<String, Entry>,
+    /// What each is where nobody sets anything.
+    defaults: BTreeMap<String, Value>,
 }
 
 /// Variables that begin with `QUORATE_` and are no settings of the node: commands read them.
@@ -93,8 +97,10 @@ impl Layers {
             .unwrap_or_else(|wrong| unreachable!("the default settings have a TOML form: {wrong}"));
         let mut leaves = Vec::new();
         flatten("", defaults, &mut leaves);
-        let entry = |(key, value)| (key, Entry { value, source: Source::Default });
-        Self { entries: leaves.into_iter().map(entry).collect() }
+        let defaults: BTreeMap<String, Value> = leaves.into_iter().collect();
+        let entry =
+            |(key, value): (&String, &Value)| (key.clone(), Entry { value: value.clone(), source: Source::Default });
+        Self { entries: defaults.iter().map(entry).collect(), defaults }
     }
 
     /// With the settings that `text`, the content of the file at `path`, holds.
@@ -176,6 +182,7 @@ impl Layers {
             return Err(LayerError::Value { key, value, from: source, why });
         }
         self.entries.insert(key.to_owned(), Entry { value, source });
+        follow(&mut self.entries, &self.defaults);
         Ok(())
     }
 }
@@ -187,6 +194,7 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag(name) => write!(f, "flag --{name}"),
+            Self::Follows(key) => write!(f, "follows {key}"),
         }
     }
 }

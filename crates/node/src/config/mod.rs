@@ -4,7 +4,9 @@
 //! flags. [`Layers`] merges them and remembers where each value came from; [`Config`] is the checked result.
 
 mod fixed;
+mod follow;
 mod layers;
+mod network;
 mod rates;
 mod settings;
 mod units;
@@ -19,6 +21,8 @@ use quorate_data::{
 
 pub use fixed::{FixedLimit, fixed_limits};
 pub use layers::{Entry, LayerError, Layers, Source};
+pub(crate) use network::peer;
+pub use network::{Network, NetworkError};
 pub use rates::RateConfig;
 pub use settings::{
     HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SchemaSettings, Settings,
@@ -62,6 +66,12 @@ pub struct HttpConfig {
     pub max_connections: usize,
     /// Requests in progress, over all connections; a subscription counts for as long as it lasts.
     pub max_requests: usize,
+    /// Open connections of one peer.
+    pub max_peer_connections: usize,
+    /// Requests in progress of one peer.
+    pub max_peer_requests: usize,
+    /// Peers that stand for many clients: they have no share.
+    pub trusted_peers: Vec<Network>,
     /// Requests in progress on one HTTP/2 connection.
     pub max_streams: usize,
     /// Requests in progress that ask how the node is; they are not among `max_requests`.
@@ -237,6 +247,8 @@ fn check_zeros(
     let counts = [
         ("http.max-connections", http.max_connections),
         ("http.max-requests", http.max_requests),
+        ("http.max-peer-connections", http.max_peer_connections),
+        ("http.max-peer-requests", http.max_peer_requests),
         ("http.max-streams", http.max_streams),
         ("http.max-probes", http.max_probes),
         ("http.max-page", http.max_page),
@@ -348,6 +360,9 @@ fn http_config(http: HttpSettings) -> HttpConfig {
     HttpConfig {
         max_connections: http.max_connections,
         max_requests: http.max_requests,
+        max_peer_connections: http.max_peer_connections,
+        max_peer_requests: http.max_peer_requests,
+        trusted_peers: http.trusted_peers,
         max_streams: http.max_streams,
         max_probes: http.max_probes,
         max_body: http.max_body.get(),

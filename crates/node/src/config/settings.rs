@@ -8,7 +8,7 @@ use quorate_data::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, Network};
 
 /// Everything that can be set, with its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,13 @@ pub struct HttpSettings {
     pub max_connections: usize,
     /// Requests in progress, subscriptions included; beyond it they are refused. Default 2,048.
     pub max_requests: usize,
+    /// Open connections of one peer: an address, or a /64 network of IPv6. Default half of `max-connections`.
+    pub max_peer_connections: usize,
+    /// Requests in progress of one peer; beyond it they are refused. Default half of `max-requests`.
+    pub max_peer_requests: usize,
+    /// Addresses and networks (`10.0.0.0/8`) that stand for many clients, such as proxies in front of the node: their
+    /// connections and requests are not counted as one peer's. Default this machine itself, `127.0.0.0/8` and `::1`.
+    pub trusted_peers: Vec<Network>,
     /// Requests in progress on one HTTP/2 connection; a client opens no more. Default 100.
     pub max_streams: usize,
     /// Requests in progress that ask whether the node lives, is ready, or what it counts. They have places of their own,
@@ -260,6 +267,9 @@ impl Default for HttpSettings {
         Self {
             max_connections: 900,
             max_requests: 2_048,
+            max_peer_connections: 450,
+            max_peer_requests: 1_024,
+            trusted_peers: ["127.0.0.0/8", "::1"].into_iter().filter_map(|text| text.parse().ok()).collect(),
             max_streams: 100,
             max_probes: 16,
             max_body: ByteSize::new(24 << 20),

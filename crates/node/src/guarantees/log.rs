@@ -22,6 +22,8 @@ const CONDITIONS: &str = "crates/data/tests/sqlite_conditions.rs";
 const HTTP2: &str = "crates/node/tests/http/http2.rs";
 const MEMORY: &str = "crates/node/tests/memory/main.rs";
 const FOLLOWING: &str = "crates/node/tests/http/subscribe.rs";
+const PEERS: &str = "crates/node/tests/http/peers.rs";
+const REPLY_MEMORY: &str = "crates/node/tests/http/reply_memory.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -195,6 +197,19 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Delivery,
+        "DynTx::once",
+        Library,
+        "a message takes effect once, in the transaction that takes it, for as long as its id is kept",
+        &[
+            Conformance("a_message_takes_effect_once_with_all_its_transaction_does"),
+            Conformance("of_concurrent_deliveries_one_takes_effect"),
+            Conformance("what_was_taken_is_known_after_reopening_and_after_a_crash"),
+            Conformance("an_inbox_forgets_what_is_old_enough_and_only_its_own"),
+            test("crates/data/tests/sqlite_clock.rs", "a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget"),
+        ],
+    ),
+    row(
+        Delivery,
         "Idempotency-Key",
         Http,
         "a repeated request is done once and answered with the first reply",
@@ -305,6 +320,42 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HTTP2, "connections_that_open_no_window_take_no_place_for_long_and_probes_are_answered_meanwhile"),
             test(HTTP2, "a_window_that_opens_by_a_byte_now_and_then_does_not_keep_a_reply_alive"),
             test(MEMORY, "three_hundred_readers_of_the_largest_events_that_never_read_cost_little"),
+        ],
+    ),
+    row(
+        Load,
+        "any request",
+        Http,
+        "no peer takes all places, connections or probes alone; whoever stands for many is named and has no share",
+        &[
+            test(PEERS, "a_peer_that_fills_its_share_leaves_the_rest_to_others"),
+            test(PEERS, "a_peer_that_fills_its_share_of_the_probes_keeps_none_from_others"),
+            test(PEERS, "a_peer_has_a_share_of_the_connections"),
+            test(PEERS, "who_stands_for_many_has_no_share"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "any unsafe request",
+        Http,
+        "one whose reply finds no memory was not done, or says that it was: its outcome is never unknown for that",
+        &[
+            test(REPLY_MEMORY, "an_append_whose_reply_finds_no_memory_was_not_done"),
+            test(REPLY_MEMORY, "a_pull_that_finds_no_memory_for_its_reply_has_pulled_nothing"),
+            test(REPLY_MEMORY, "what_was_done_and_finds_no_memory_for_its_reply_says_that_it_was_done"),
+        ],
+    ),
+    row(
+        Load,
+        "any reply",
+        Http,
+        "small replies get past large ones that wait for memory, and take nothing of what those wait for",
+        &[
+            test(REPLY_MEMORY, "small_replies_get_past_large_ones_that_wait"),
+            test(
+                "crates/node/src/http/memory.rs",
+                "small_replies_get_past_a_large_one_that_waits_and_do_not_starve_it",
+            ),
         ],
     ),
     row(

@@ -61,8 +61,9 @@ async fn append(
     shape: fn(&Appended) -> Response<Bytes>,
 ) -> Result<axum::response::Response, Problem> {
     within_limits(node, &batch)?;
+    let share = node.share_or_refuse(reply_bytes(&batch))?;
     let Some(key) = idempotency::key(head, &received.bytes)? else {
-        return Ok(reply::whole(shape(&node.streams.append(batch).await?)));
+        return Ok(share.of(reply::whole(shape(&node.streams.append(batch).await?))));
     };
     // The writer, who runs the transaction, is not to be held up by it.
     let batch = node.streams.check(batch).await;
@@ -77,7 +78,13 @@ async fn append(
             }
         })
     });
-    idempotency::told(done.await?)
+    idempotency::told(done.await?).map(|told| share.of(told))
+}
+
+/// The most bytes that the reply to an append of `batch` may have.
+fn reply_bytes(batch: &AppendBatch) -> usize {
+    // A byte of a name is six in JSON at most, as `\u0007`.
+    batch.streams.iter().map(|part| 64 + 6 * part.stream.as_str().len()).sum::<usize>() + 160
 }
 
 /// The events of a body in whichever of the three modes it is.

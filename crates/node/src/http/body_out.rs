@@ -13,10 +13,12 @@ use std::{
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 use super::{
     connection::Busy,
+    memory::Share,
+    peers::Place,
     sending::{Held, Outgoing, Sending},
 };
 
@@ -27,18 +29,13 @@ pub(crate) struct Tracked {
 }
 
 impl Tracked {
-    /// `permit` is the request's place among those in progress, `share` what the body takes of the memory for replies.
-    pub(crate) fn new(
-        body: Body,
-        busy: Busy,
-        permit: Option<OwnedSemaphorePermit>,
-        share: Option<OwnedSemaphorePermit>,
-    ) -> Self {
+    /// `place` is the request's among those in progress, `share` what the body takes of the memory for replies.
+    pub(crate) fn new(body: Body, busy: Busy, place: Option<Place>, share: Share) -> Self {
         let sending = Sending::new();
         if !body.is_end_stream() {
             busy.sends(&sending);
         }
-        Self { body, held: Arc::new(Held { busy, _permit: permit, _share: share, sending }) }
+        Self { body, held: Arc::new(Held { busy, _place: place, _share: share, sending }) }
     }
 }
 

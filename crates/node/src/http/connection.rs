@@ -6,6 +6,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -23,8 +24,11 @@ use tokio::{
     sync::Notify,
 };
 
-use super::sending::{Pace, Sending};
-use crate::config::HttpConfig;
+use super::{
+    peers::Peer,
+    sending::{Pace, Sending},
+};
+use crate::config::{HttpConfig, peer};
 
 /// How often connections are looked at: deadlines are late by at most this.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
@@ -33,6 +37,8 @@ pub(crate) const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct Connections {
     limits: HttpConfig,
     open: Mutex<BTreeMap<u64, Arc<Activity>>>,
+    /// Those that hold connections; locked only by who holds `open`.
+    peers: Mutex<BTreeMap<IpAddr, Arc<Peer>>>,
     next: AtomicU64,
     pub(crate) count: AtomicUsize,
 }
@@ -50,6 +56,8 @@ pub(crate) struct Activity {
     protocol: AtomicU32,
     /// Since when the client has accepted none of a reply's bytes.
     blocked: AtomicU64,
+    /// Whose connection it is, where that is counted.
+    pub(super) peer: Option<Arc<Peer>>,
     /// Replies on their way out.
     replies: Mutex<Vec<Arc<Sending>>>,
     verdict: AtomicU32,
@@ -73,20 +81,53 @@ const HTTP2: u32 = 2;
 
 impl Connections {
     pub(crate) fn new(limits: HttpConfig) -> Self {
-        Self { limits, open: Mutex::default(), next: AtomicU64::new(0), count: AtomicUsize::new(0) }
+        Self {
+            limits,
+            open: Mutex::default(),
+            peers: Mutex::default(),
+            next: AtomicU64::new(0),
+            count: AtomicUsize::new(0),
+        }
     }
 
-    /// Adds a connection, unless there are too many.
-    pub(crate) fn open(self: &Arc<Self>, now: Mono) -> Option<Open> {
+    /// Adds a connection from `address`, unless there are too many, or too many of this peer.
+    pub(crate) fn open(self: &Arc<Self>, now: Mono, address: IpAddr) -> Option<Open> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= self.limits.max_connections {
             return None;
         }
+        let is_trusted = self.limits.trusted_peers.iter().any(|trusted| trusted.contains(address));
+        let address = (!is_trusted).then(|| peer(address));
+        let of = match address.map(|address| self.welcome(address)) {
+            None => None,
+            Some(Some(peer)) => Some(peer),
+            Some(None) => return None,
+        };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let activity = Arc::new(Activity { since: AtomicU64::new(stamp(now)), ..Activity::default() });
+        let activity = Arc::new(Activity { since: AtomicU64::new(stamp(now)), peer: of, ..Activity::default() });
         open.insert(id, activity.clone());
         self.count.store(open.len(), Ordering::Relaxed);
-        Some(Open { connections: self.clone(), id, activity })
+        Some(Open { connections: self.clone(), id, address, activity })
+    }
+
+    /// One more connection of a peer, if it may have one.
+    fn welcome(&self, address: IpAddr) -> Option<Arc<Peer>> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let peer = peers.entry(address).or_default();
+        if peer.connections.load(Ordering::Relaxed) >= self.limits.max_peer_connections {
+            return None;
+        }
+        peer.connections.fetch_add(1, Ordering::Relaxed);
+        Some(peer.clone())
+    }
+
+    /// One connection less of a peer.
+    fn farewell(&self, address: IpAddr) {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = peers.get(&address).map_or(0, |peer| peer.connections.fetch_sub(1, Ordering::Relaxed));
+        if left <= 1 {
+            peers.remove(&address);
+        }
     }
 
     /// Looks at every connection.
@@ -106,6 +147,8 @@ impl Connections {
 pub(crate) struct Open {
     connections: Arc<Connections>,
     id: u64,
+    /// Whose it is, where that is counted.
+    address: Option<IpAddr>,
     pub(crate) activity: Arc<Activity>,
 }
 
@@ -113,6 +156,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         let mut open = self.connections.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.remove(&self.id);
+        if let Some(address) = self.address {
+            self.connections.farewell(address);
+        }
         self.connections.count.store(open.len(), Ordering::Relaxed);
     }
 }
@@ -274,7 +320,11 @@ impl AsyncWrite for Watched {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Arc, time::Duration};
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::Arc,
+        time::Duration,
+    };
 
     use http::Version;
     use quorate_foundations::time::Mono;
@@ -282,6 +332,8 @@ mod tests {
 
     use super::{Connections, Ordering, Verdict, stamp};
     use crate::config::{Config, HttpConfig};
+
+    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     fn limits() -> HttpConfig {
         HttpConfig { max_connections: 2, ..Config::in_folder("unused").http }
@@ -294,7 +346,7 @@ mod tests {
     #[test]
     fn a_connection_that_never_ends_its_first_headers_is_ended() {
         let connections = Arc::new(Connections::new(limits()));
-        let one = connections.open(at(1)).unwrap();
+        let one = connections.open(at(1), HOME).unwrap();
         assert_eq!(one.activity.judge(at(10), &limits()), Verdict::Keep);
         one.activity.reading.store(true, Ordering::Relaxed);
         assert_eq!(one.activity.judge(at(11), &limits()), Verdict::End);
@@ -303,7 +355,7 @@ mod tests {
     #[test]
     fn a_connection_at_rest_is_asked_to_finish_later_than_one_that_dawdles_is_ended() {
         let connections = Arc::new(Connections::new(limits()));
-        let one = connections.open(at(0)).unwrap();
+        let one = connections.open(at(0), HOME).unwrap();
         let env = Env::real();
         drop(one.activity.begin(env, Version::HTTP_11));
         one.activity.since.store(stamp(at(100)), Ordering::Relaxed);
@@ -317,7 +369,7 @@ mod tests {
     #[test]
     fn a_request_in_progress_may_take_its_time_but_not_if_nobody_reads_its_reply() {
         let connections = Arc::new(Connections::new(limits()));
-        let one = connections.open(at(0)).unwrap();
+        let one = connections.open(at(0), HOME).unwrap();
         let _busy = one.activity.begin(Env::real(), Version::HTTP_11);
         assert_eq!(one.activity.judge(at(9_999), &limits()), Verdict::Keep);
         one.activity.blocked.store(stamp(at(10_000)), Ordering::Relaxed);
@@ -328,10 +380,33 @@ mod tests {
     #[test]
     fn there_are_only_so_many_and_a_place_is_given_back() {
         let connections = Arc::new(Connections::new(limits()));
-        let one = connections.open(at(0)).unwrap();
-        let _two = connections.open(at(0)).unwrap();
-        assert!(connections.open(at(0)).is_none());
+        let one = connections.open(at(0), HOME).unwrap();
+        let _two = connections.open(at(0), HOME).unwrap();
+        assert!(connections.open(at(0), HOME).is_none());
         drop(one);
-        assert!(connections.open(at(0)).is_some());
+        assert!(connections.open(at(0), HOME).is_some());
+    }
+
+    #[test]
+    fn a_peer_has_a_share_of_the_connections_and_who_is_trusted_has_none() {
+        let limits = HttpConfig { max_connections: 10, max_peer_connections: 2, ..limits() };
+        let connections = Arc::new(Connections::new(limits));
+        let open = |address: &str| connections.open(at(0), address.parse().unwrap());
+        let (one, _two) = (open("192.0.2.1").unwrap(), open("192.0.2.1").unwrap());
+        assert!(open("192.0.2.1").is_none() && open("::ffff:192.0.2.1").is_none());
+        let _other = open("192.0.2.2").unwrap();
+        drop(one);
+        let _again = open("192.0.2.1").unwrap();
+        let _six = (open("2001:db8::1").unwrap(), open("2001:db8::2").unwrap());
+        assert!(open("2001:db8::3").is_none(), "one network is one peer");
+        let _trusted: Vec<_> = (0..5).map(|_| open("127.0.0.1").unwrap()).collect();
+        assert!(open("127.0.0.1").is_none(), "there are only so many in all");
+    }
+
+    #[test]
+    fn a_peer_that_has_left_is_forgotten() {
+        let connections = Arc::new(Connections::new(limits()));
+        drop(connections.open(at(0), "192.0.2.1".parse().unwrap()));
+        assert!(connections.peers.lock().unwrap().is_empty());
     }
 }

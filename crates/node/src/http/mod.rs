@@ -21,6 +21,7 @@ mod metrics;
 mod openapi;
 mod page;
 mod pages;
+pub(crate) mod peers;
 mod percent;
 mod policies;
 pub(crate) mod problem;
@@ -55,7 +56,9 @@ use self::{
     body_out::Tracked,
     connection::{Activity, Connections},
     guard::Guard,
+    memory::{ReplyMemory, Share},
     metrics::Metrics,
+    peers::{Kind, Place},
     problem::{Code, Problem},
     reply::DateHeader,
 };
@@ -96,8 +99,8 @@ pub(crate) struct Node {
     probes: Arc<Semaphore>,
     /// Kibibytes of bodies being received.
     memory: Arc<Semaphore>,
-    /// Kibibytes of replies being put together and being sent.
-    replies: Arc<Semaphore>,
+    /// What replies take that are being put together and being sent.
+    replies: ReplyMemory,
 }
 
 /// What was opened for a node.
@@ -147,10 +150,25 @@ impl Node {
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
             memory: Arc::new(Semaphore::new(config.http.body_memory >> 10)),
-            replies: Arc::new(Semaphore::new(config.http.reply_memory >> 10)),
+            replies: ReplyMemory::new(config.http.reply_memory),
             config,
             env,
         }
+    }
+
+    /// A place for a request of the connection that `activity` watches.
+    fn admit(&self, kind: Kind, activity: &Activity) -> Result<Place, Problem> {
+        let most = kind.most(&self.config.http);
+        let of_peer = activity.peer.as_ref().map(|peer| peer.enter(kind, most)).map(|place| {
+            let why = || format!("{most} requests of this address are in progress, and more has no one alone");
+            let refused =
+                || Problem::new(Code::TooManyRequests, why()).with("limit", most).with("setting", kind.setting());
+            place.ok_or_else(|| refused().after(RETRY))
+        });
+        let of_peer = of_peer.transpose()?;
+        let places = if kind == Kind::Probe { &self.probes } else { &self.requests };
+        let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
+        Ok(Place { _of_all: places.clone().try_acquire_owned().map_err(full)?, _of_peer: of_peer })
     }
 
     /// A connection beyond the limit was turned away.
@@ -183,39 +201,40 @@ impl Surface {
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
-        let is_probe = is_probe(&request);
+        let kind = if is_probe(&request) { Kind::Probe } else { Kind::Request };
         let now = self.node.env.mono();
         let mut told_of_rates = rates::Told::default();
         let allowed = match self.node.guard.check(&request).and_then(|()| deadline::of(&request, now)) {
             // Whoever asks how the node is does so on a schedule, and must be told.
-            Ok(deadline) if !is_probe => {
+            Ok(deadline) if kind == Kind::Request => {
                 let admitted = rates::admit(&self.node.rates, peer, request.headers(), &mut told_of_rates).await;
                 admitted.map(|()| deadline)
             }
             checked => checked,
         };
-        let admitted = allowed.and_then(|deadline| {
-            let places = if is_probe { &self.node.probes } else { &self.node.requests };
-            let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
-            places.clone().try_acquire_owned().map(|permit| (permit, deadline)).map_err(full)
-        });
-        let (permit, response) = match admitted {
-            Ok((permit, deadline)) => {
+        let admitted = allowed.and_then(|deadline| Ok((self.node.admit(kind, &activity)?, deadline)));
+        let (place, response) = match admitted {
+            Ok((place, deadline)) => {
                 let method = request.method().clone();
-                let work = self.router.call(request.map(Body::new));
-                let response = deadline::within(&self.node.timers, (now, deadline), &method, work).await;
+                // Nobody reads the body of a request that only asks: it is not kept until the answer is there.
+                let request = request.map(|body| if method.is_safe() { Body::empty() } else { Body::new(body) });
+                let work = self.router.call(request);
+                let mut response = deadline::within(&self.node.timers, (now, deadline), &method, work).await;
                 // How the node is has to be told also when others' replies take all memory; there are only so many probes.
-                let share = if is_probe { Ok(None) } else { self.node.share_of_whole(&method, &response) };
-                (Some(permit), share.map(|share| (share, response)))
+                let share = match kind {
+                    Kind::Probe => Ok(Share::default()),
+                    Kind::Request => self.node.share_of_whole(&method, &mut response),
+                };
+                (Some(place), share.map(|share| (share, response)))
             }
             Err(problem) => (None, Err(problem)),
         };
-        let (share, response) = response.unwrap_or_else(|problem| (None, problem.into_response()));
+        let (share, response) = response.unwrap_or_else(|problem| (Share::default(), problem.into_response()));
         let mut response = told(response, trace);
         told_of_rates.stamp(response.headers_mut());
         self.node.date.stamp(&self.node.env, response.headers_mut());
         self.node.metrics.answered(response.status());
-        Ok(response.map(|body| Tracked::new(body, busy, permit, share)))
+        Ok(response.map(|body| Tracked::new(body, busy, place, share)))
     }
 }
 

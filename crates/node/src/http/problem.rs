@@ -2,7 +2,8 @@
 //!
 //! `type` is that page's address, `title` and `status` follow from it, `detail` says what happened this time, `retry`
 //! whether repeating can help (`never`, `now`, `after`, then with `retryafter`), and `outcome` whether anything may
-//! have changed (`unchanged`, `unknown`, or `partial` where all was done but what the problem names). Programs match on `type`, never on `detail`.
+//! have changed (`unchanged`, `unknown`, `partial` where all was done but what the problem names, or
+//! `done` where only the reply is missing). Programs match on `type`, never on `detail`.
 
 mod code;
 mod convert;
@@ -32,6 +33,8 @@ enum Outcome {
     Unknown,
     /// All was done but what the problem names.
     Partial,
+    /// It was done; only its reply cannot be given.
+    Done,
 }
 
 /// Why a request was not done.
@@ -86,6 +89,13 @@ impl Problem {
         self
     }
 
+    /// It was done, and only its reply cannot be given.
+    #[must_use]
+    pub(crate) fn done(mut self) -> Self {
+        self.0.outcome = Outcome::Done;
+        self
+    }
+
     /// With a member of its own.
     #[must_use]
     pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
@@ -136,6 +146,7 @@ impl Problem {
                 Outcome::Unchanged => "unchanged",
                 Outcome::Unknown => "unknown",
                 Outcome::Partial => "partial",
+                Outcome::Done => "done",
             },
         });
         if let Retry::After(span) = retry {

@@ -20,9 +20,9 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use quorate_foundations::time::Mono;
-use tokio::sync::{Notify, OwnedSemaphorePermit};
+use tokio::sync::Notify;
 
-use super::connection::Busy;
+use super::{connection::Busy, memory::Share, peers::Place};
 
 /// Bytes of a reply that a client has to take within each write timeout.
 pub(crate) const LEAST: u64 = 8 << 10;
@@ -134,8 +134,8 @@ impl Sending {
 /// What a reply holds until its last byte has left.
 pub(crate) struct Held {
     pub(crate) busy: Busy,
-    pub(crate) _permit: Option<OwnedSemaphorePermit>,
-    pub(crate) _share: Option<OwnedSemaphorePermit>,
+    pub(crate) _place: Option<Place>,
+    pub(crate) _share: Share,
     pub(crate) sending: Arc<Sending>,
 }
 

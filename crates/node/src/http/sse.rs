@@ -26,7 +26,7 @@ use super::{
     body_out::{Gone, Pieces, cut, pieces},
     cloud_events::{Layout, Renderer},
     json,
-    memory::{self, Share},
+    memory::{self, Share, Shares},
     page::PIECE,
     problem::{Code, Problem},
     request::{self, Params},
@@ -105,7 +105,7 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
     // The headers leave with the first piece: a client learns at once that it is connected.
     pieces.send(stream.take()).await?;
     let (mut position, mut told, mut live) = (Position::ZERO, Position::ZERO, false);
-    let (mut let_go, mut spare) = (false, None);
+    let (mut let_go, mut shares) = (false, Shares::of(node));
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
         let turn = tokio::select! {
@@ -134,18 +134,16 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
             }
             Turn::Events(batch) => {
                 let weight = memory::weight(&batch.events);
-                let Some(share) = spare.take().or_else(|| node.share(weight)) else {
+                let Some(share) = shares.now(weight) else {
                     // Let go of what was read, and read it again once there is memory for it.
                     if let Some(first) = batch.events.first() {
                         reader.go_back(first);
                     }
                     drop(batch);
-                    spare = node.share_in_time(weight).await;
-                    if spare.is_none() {
-                        pieces.send(closing("overloaded")).await?;
-                        return Ok(pieces);
+                    if shares.wait(weight, &pieces).await? {
+                        continue;
                     }
-                    continue;
+                    return Ok(pieces);
                 };
                 let caught_up = batch.live && !live;
                 if !stream.tell(&mut reader, &batch, &share, caught_up, &pieces).await? {

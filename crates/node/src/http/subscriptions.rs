@@ -9,14 +9,14 @@ use axum::extract::{Request, State};
 use http::StatusCode;
 use quorate_data::{
     event::Position,
-    subscription::{Lease, Pull, Selection, SubscriptionError, Subscriptions},
+    subscription::{Delivery, Lease, Pull, Selection, SubscriptionError, Subscriptions},
 };
 use quorate_foundations::name::Name;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Node, RETRY, Shared, document, log, percent,
+    Node, RETRY, Shared, document, log, memory, percent,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
@@ -117,7 +117,21 @@ pub(super) async fn pull(State(node): State<Shared>, request: Request) -> Reply 
         // The events it might yet be given stay where they are: dropping the pull gives them back.
         () = stopping(&node) => return Err(Problem::new(Code::ShuttingDown, "the node is stopping").after(RETRY)),
     };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries))))
+    let weight = memory::weight(deliveries.iter().map(|one| &one.event)) + deliveries.len() * show::DELIVERY_BYTES;
+    let Some(share) = node.share(weight) else { return Err(given_back(&node, &name, &deliveries).await) };
+    Ok(share.of(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries)))))
+}
+
+/// Gives back what there is no memory to hand out, as if nobody had asked for it.
+async fn given_back(node: &Node, name: &Name, deliveries: &[Delivery]) -> Problem {
+    let leases: Vec<Lease> = deliveries.iter().map(|one| one.lease).collect();
+    match node.subscriptions.give_back(name, &leases).await {
+        Ok(()) => memory::taken(),
+        Err(cause) => {
+            tracing::warn!(%cause, "events that could not be handed out come again when their leases have expired");
+            memory::taken().unknown()
+        }
+    }
 }
 
 fn pull_of(node: &Node, Pulling { max, wait, owner }: Pulling) -> Result<Pull, Problem> {

@@ -80,6 +80,11 @@ impl DurableSubscriptions {
         self.all.get(name).await?.pull(pull).await
     }
 
+    /// Takes back what was handed out, as if it had not been: what the caller cannot make use of, and nobody has seen.
+    pub async fn give_back(&self, name: &Name, leases: &[Lease]) -> Result<(), SubscriptionError> {
+        self.all.get(name).await?.give_back(leases).await
+    }
+
     /// Does with the events held under `leases` what their holder says. Durable when this returns.
     ///
     /// # Errors

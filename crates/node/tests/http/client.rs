@@ -1,6 +1,9 @@
 //! A small HTTP/1.1 client that sends exactly what it is told to, and reads replies strictly.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use quorate_runtime::{Env, net::Io};
 use serde_json::Value;
@@ -127,6 +130,14 @@ impl Client {
         let env = Env::real();
         let io = env.net().connect(address).await.unwrap();
         Self { io, read: Vec::new(), env, address }
+    }
+
+    /// From this address of the machine's own: another peer.
+    pub(crate) async fn connect_from(from: IpAddr, address: SocketAddr) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from, 0)).unwrap();
+        let io = Box::new(socket.connect(address).await.unwrap());
+        Self { io, read: Vec::new(), env: Env::real(), address }
     }
 
     pub(crate) async fn send(&mut self, request: Request) -> Reply {

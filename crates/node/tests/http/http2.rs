@@ -7,7 +7,10 @@ use hyper::{body::Incoming, client::conn::http2};
 use hyper_util::rt::TokioIo;
 use quorate_runtime::Env;
 
-use crate::node::{Node, event, node, node_with};
+use crate::{
+    frames::{agreed, body, head, opening},
+    node::{Node, event, node, node_with},
+};
 
 #[derive(Clone)]
 struct Spawner(Env);
@@ -89,23 +92,29 @@ async fn a_stream_that_nobody_reads_is_given_up_and_the_connection_goes_on() {
 }
 
 /// Says what a client with these settings says first, and asks for `paths` on streams 1, 3, 5, …
-async fn raw(node: &Node, window: u32, paths: &[&str]) -> crate::client::Client {
-    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-    };
-    let settings = [&[0, 4][..], &window.to_be_bytes()].concat();
-    let mut bytes = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &settings)].concat();
-    let host = node.address.to_string();
-    for (n, path) in paths.iter().enumerate() {
-        // `GET` and `http` from the static table, path and authority written out.
-        let written = |index: u8, text: &str| [&[index, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
-        let block = [vec![0x82, 0x86], written(0x04, path), written(0x01, &host)].concat();
-        bytes.extend(frame(1, 0x5, u32::try_from(2 * n + 1).unwrap(), &block));
-    }
+pub(crate) async fn raw(node: &Node, window: u32, paths: &[&str]) -> crate::client::Client {
     let mut client = node.client().await;
-    client.write(&bytes).await;
+    client.write(&opening(node.address, window, paths)).await;
     client
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_megabyte_may_be_under_way_before_the_node_says_anything() {
+    let node = node().await;
+    let event = event("1", &format!(r#","data":"{}""#, "x".repeat(1_000_000)));
+    // All of it is sent without a look at what the node allows: beyond its window the connection ends.
+    let mut eager = node.client().await;
+    eager.write(&opening(node.address, 65_535, &[])).await;
+    assert!(!eager.is_closed_within(Duration::from_millis(100)).await);
+    let sent = [agreed(), head(node.address, "POST", "/v1/streams/a/events"), body(event.as_bytes(), true)];
+    eager.write(&sent.concat()).await;
+    let env = Env::real();
+    let waited = env.timeout(crate::client::PATIENCE, async {
+        while node.get("/v1/streams/a/events").await.status != 200 {
+            assert!(!eager.is_closed_within(Duration::from_millis(20)).await, "the connection ended");
+        }
+    });
+    assert!(waited.await.is_some(), "it was not appended");
 }
 
 #[tokio::test(flavor = "multi_thread")]

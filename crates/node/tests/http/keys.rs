@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use crate::{
-    client::{Client, Request, post},
+    client::{Client, Request, post, request},
     node::{event, node, node_with},
 };
 
@@ -121,6 +121,56 @@ async fn every_unsafe_verb_honours_a_key() {
         assert_eq!((second.status, second.body.clone()), (first.status, first.body), "{name}: {}", second.text());
         assert_eq!(second.header("idempotency-replayed"), Some("true"), "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reply_that_cannot_be_kept_undoes_what_it_tells_of() {
+    let limit = 40_000;
+    let node = node_with(|config| (config.limits.batch_bytes, config.limits.unit_bytes) = (limit, limit)).await;
+    // The reply names every stream, and is larger than what it tells of.
+    let stream = |n: usize| json!({ "stream": format!("{}-{n}", "\"".repeat(500)), "events": [{ "specversion": "1.0", "id": "1", "source": "/t", "type": "t" }] });
+    let several = json!({ "streams": (0..60).map(stream).collect::<Vec<_>>() }).to_string();
+    let refused = node.send(post("/v1/events").json(several.clone()).header("idempotency-key", "k")).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "limit-exceeded"), "{}", refused.code());
+    assert_eq!((&refused.json()["limit"], &refused.json()["outcome"]), (&json!(limit), &json!("unchanged")));
+    assert!(node.get("/v1/events").await.events().is_empty());
+    assert_eq!(node.send(post("/v1/events").json(several)).await.status, 201, "without a key nothing is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_refuses_an_event_refuses_it_under_a_key_as_well() {
+    let node = node().await;
+    let view = r#"
+view = "paid"
+version = 1
+mode = "inline"
+
+[tables.sum]
+key = "stream"
+columns = { stream = "text", cents = "integer" }
+
+[[on]]
+bind = { stream = "$.stream", cents = "$.data.cents" }
+sql = "INSERT INTO sum (stream, cents) VALUES (:stream, :cents) ON CONFLICT (stream) DO UPDATE SET cents = sum.cents + excluded.cents"
+"#;
+    let declare = request("PUT", "/v1/views/paid/document").header("content-type", "application/toml").body(view);
+    let declared = node.send(declare).await;
+    assert_eq!(declared.status, 201, "{}", declared.text());
+    let live = async || node.get("/v1/views/paid").await.json()["builds"][0]["live"] == true;
+    while !live().await {
+        node.pause(std::time::Duration::from_millis(5)).await;
+    }
+    let paid = |id: &str, data: &str| post(PATH).event(event(id, &format!(r#","data":{data}"#)));
+    for key in [None, Some("k")] {
+        let append = key.into_iter().fold(paid("1", "{}"), |append, key| append.header("idempotency-key", key));
+        let refused = node.send(append).await;
+        assert_eq!((refused.status, refused.code().as_str()), (409, "view-refuses"), "{}", refused.text());
+        assert_eq!((&refused.json()["view"], &refused.json()["outcome"]), (&json!("paid"), &json!("unchanged")));
+    }
+    // Nothing was kept for the key either: the event is not there, and another attempt may be.
+    assert!(node.get(PATH).await.status == 404);
+    let fits = node.send(paid("1", r#"{"cents":5}"#).header("idempotency-key", "other")).await;
+    assert_eq!(fits.status, 201, "{}", fits.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

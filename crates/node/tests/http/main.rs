@@ -10,15 +10,18 @@ mod declared;
 mod erasure;
 #[path = "../../../data/tests/sqlite/faulty.rs"]
 mod faulty;
+mod frames;
 mod hostile;
 mod http2;
 mod keys;
 mod lifecycle;
 mod node;
+mod peers;
 mod policies;
 mod queues;
 mod rates;
 mod read;
+mod reply_memory;
 mod retention;
 mod schemas;
 mod several;

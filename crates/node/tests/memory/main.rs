@@ -5,6 +5,8 @@
 #[path = "../http/client.rs"]
 #[expect(dead_code, reason = "shared with the other tests of the surface")]
 mod client;
+#[path = "../http/frames.rs"]
+mod frames;
 #[path = "../http/node.rs"]
 #[expect(dead_code, reason = "shared with the other tests of the surface")]
 mod node;
@@ -165,6 +167,32 @@ async fn three_hundred_readers_of_the_largest_events_that_never_read_cost_little
         }
     });
     assert!(served.await.is_some(), "their memory was not given back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_uploads_over_http2_that_never_end_cost_little() {
+    let _turn = TURN.lock().await;
+    let node = node_with(|config| config.http.body_timeout = Duration::from_secs(60)).await;
+    let before = resident();
+    let body = [b"{\"data\":\"".to_vec(), vec![b'x'; 1_000_000]].concat();
+    let frames = frames::body(&body, false);
+    let mut stalled = Vec::new();
+    for n in 0..200 {
+        // A body that is waited for, or one that nobody reads: half of each.
+        let (method, path) = [("POST", PATH), ("GET", "/v1/events/subscribe")][n % 2];
+        let mut client = node.client().await;
+        client.write(&frames::opening(node.address, 65_535, &[])).await;
+        assert!(!client.is_closed_within(Duration::from_millis(10)).await);
+        client.write(&frames::agreed()).await;
+        client.write(&frames::head(node.address, method, path)).await;
+        client.write(&frames).await;
+        stalled.push(client);
+        assert!(resident() < before + 100_000_000, "{before} became {}", resident());
+    }
+    assert_eq!(node.get("/readyz").await.status, 200, "others are served meanwhile");
+    let env = quorate_runtime::Env::real();
+    env.sleep(Duration::from_millis(500)).await;
+    assert!(resident() < before + 100_000_000, "{before} became {}", resident());
 }
 
 /// Bytes this process holds in memory: node and clients together.

@@ -16,7 +16,7 @@ use std::{
     collections::BTreeSet,
     fmt,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -29,8 +29,13 @@ pub(super) struct Entry {
     pub(super) compatibility: Compatibility,
     /// `None` before its first use, and while it is put away.
     ready: RwLock<Option<Result<Arc<Ready>, SchemaFault>>>,
+    /// Held by who compiles it: whoever else needs it meanwhile waits for that.
+    making: Mutex<()>,
     /// Whether it was used since the shelf last looked.
     used: AtomicBool,
+    /// How often it was compiled.
+    #[cfg(test)]
+    pub(super) compiled: std::sync::atomic::AtomicUsize,
 }
 
 pub(super) struct Ready {
@@ -42,27 +47,60 @@ pub(super) struct Ready {
 
 impl Entry {
     pub(super) fn new(text: String, compatibility: Compatibility) -> Self {
-        Self { text, compatibility, ready: RwLock::new(None), used: AtomicBool::new(false) }
+        Self {
+            text,
+            compatibility,
+            ready: RwLock::new(None),
+            making: Mutex::new(()),
+            used: AtomicBool::new(false),
+            #[cfg(test)]
+            compiled: Default::default(),
+        }
     }
 
     /// The schema, compiled. It is kept on `shelf`, which may put others away for it.
     pub(super) fn ready(self: &Arc<Self>, limits: &Limits, shelf: &Shelf) -> Result<Arc<Ready>, SchemaFault> {
         // Ordering: a hint for the shelf; nothing is decided by it but what is compiled again.
         self.used.store(true, Ordering::Relaxed);
-        if let Some(ready) = &*self.ready.read().unwrap_or_else(PoisonError::into_inner) {
-            return ready.clone();
+        if let Some(ready) = self.made() {
+            return ready;
         }
-        // Not under the lock: others are compiled meanwhile, and of two who compile this one the first counts.
-        let made = Ready::parse(&self.text, limits).map(Arc::new);
-        let (ready, is_new) = {
-            let mut place = self.ready.write().unwrap_or_else(PoisonError::into_inner);
-            let is_new = place.is_none();
-            (place.get_or_insert(made).clone(), is_new)
-        };
-        if let (Ok(ready), true) = (&ready, is_new) {
+        let _making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ready) = self.made() {
+            return ready;
+        }
+        #[cfg(test)]
+        self.compiled.fetch_add(1, Ordering::Relaxed);
+        let ready = Ready::parse(&self.text, limits).map(Arc::new);
+        *self.ready.write().unwrap_or_else(PoisonError::into_inner) = Some(ready.clone());
+        if let Ok(ready) = &ready {
+            // Ordering: while it is being made nobody else makes it, so that it stands on the shelf once.
             shelf.keep(self, ready.bytes, limits.compiled_bytes);
         }
         ready
+    }
+
+    fn made(&self) -> Option<Result<Arc<Ready>, SchemaFault>> {
+        self.ready.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is compiled, or cannot be.
+    pub(super) fn is_made(&self) -> bool {
+        self.ready.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Its schema, to be compared with others: read again each time, and not compiled.
+    pub(super) fn schema(&self, limits: &Limits) -> Result<Schema, SchemaFault> {
+        if let Some(Ok(ready)) = self.made() {
+            return Ok(ready.schema.clone());
+        }
+        Schema::screened(&json(&self.text)?, limits)
+    }
+
+    /// Whether it is `schema`, whose compact JSON is `text`.
+    pub(super) fn is(&self, schema: &Schema, text: &str) -> bool {
+        // What is stored is nearly always compact.
+        self.text == text || json(&self.text).is_ok_and(|stored| stored == *schema.as_json())
     }
 
     /// Whether it was used since this was last asked.
@@ -76,6 +114,11 @@ impl Entry {
     }
 }
 
+fn json(text: &str) -> Result<Value, SchemaFault> {
+    let not_json = |error: serde_json::Error| SchemaFault::Invalid { at: String::new(), message: error.to_string() };
+    serde_json::from_str(text).map_err(not_json)
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -84,10 +127,7 @@ impl fmt::Debug for Entry {
 
 impl Ready {
     fn parse(text: &str, limits: &Limits) -> Result<Self, SchemaFault> {
-        let not_json =
-            |error: serde_json::Error| SchemaFault::Invalid { at: String::new(), message: error.to_string() };
-        let schema = Schema::parse(&serde_json::from_str(text).map_err(not_json)?, limits)?;
-        let validator = schema.compile()?;
+        let (schema, validator) = Schema::parse_and_compile(&json(text)?, limits)?;
         let bytes = schema.compiled_bytes(text.len());
         Ok(Self { schema, validator, bytes })
     }

@@ -161,11 +161,9 @@ impl Schemas {
     pub fn propose(&self, event_type: &Name, schema: &Value, mode: Compatibility) -> Result<Proposal, RegisterError> {
         let schema = Schema::parse(schema, &self.policy.limits)?;
         let versions = self.versions(event_type);
-        // One by one: all versions of a type together may be more than is kept compiled.
-        for (version, entry) in newest_first(versions) {
-            if self.known(event_type, version, entry)? == schema {
-                return Ok(Proposal::Existing(version));
-            }
+        let text = schema.to_string();
+        if let Some((version, _)) = newest_first(versions).find(|(_, entry)| entry.is(&schema, &text)) {
+            return Ok(Proposal::Existing(version));
         }
         let limit = self.policy.limits.versions;
         let next = version_at(versions.len()).filter(|_| versions.len() < limit);
@@ -175,7 +173,7 @@ impl Schemas {
         self.compare(event_type, &schema, mode, versions)?;
         self.check_room(event_type, &schema)?;
         let event_type = event_type.clone();
-        Ok(Proposal::New(SchemaRow { event_type, version, compatibility: mode, schema: schema.to_string() }))
+        Ok(Proposal::New(SchemaRow { event_type, version, compatibility: mode, schema: text }))
     }
 
     fn versions(&self, event_type: &Name) -> &[Arc<Entry>] {
@@ -195,12 +193,11 @@ impl Schemas {
         Ok(())
     }
 
-    /// The schema of a version.
+    /// The schema of a version. It is not compiled for being compared: all versions of a type together may be more than is
+    /// kept compiled, and what events are held against would have to make room for them.
     fn known(&self, event_type: &Name, version: SchemaVersion, entry: &Arc<Entry>) -> Result<Schema, RegisterError> {
-        match entry.ready(&self.policy.limits, &self.shelf) {
-            Ok(ready) => Ok(ready.schema.clone()),
-            Err(fault) => Err(RegisterError::Broken { event_type: event_type.clone(), version, fault }),
-        }
+        let broken = |fault| RegisterError::Broken { event_type: event_type.clone(), version, fault };
+        entry.schema(&self.policy.limits).map_err(broken)
     }
 
     fn compare(
@@ -224,6 +221,12 @@ impl Schemas {
             true => Ok(()),
             false => Err(RegisterError::Incompatible { event_type: event_type.clone(), mode, with }),
         }
+    }
+
+    /// Whether the schema of an event is compiled, or there is none: holding the event against it takes microseconds then,
+    /// and milliseconds otherwise.
+    pub(in crate::schema) fn is_made(&self, event_type: &str, which: Which) -> bool {
+        self.find(event_type, which).ok().flatten().is_none_or(|(_, entry)| entry.is_made())
     }
 
     /// Checks an event's data.

@@ -1,10 +1,11 @@
 use super::{
     Checked, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow, Schemas,
-    UnknownType, Which,
+    UnknownType, Which, entry::Entry, shelf::Shelf,
 };
 use crate::schema::{Compatibility, Limits, SchemaVersion};
 use quorate_foundations::name::Name;
 use serde_json::{Value, json};
+use std::sync::{Arc, Barrier, atomic::Ordering};
 
 const FIRST: SchemaVersion = SchemaVersion::FIRST;
 
@@ -262,4 +263,41 @@ fn a_schema_larger_than_the_limit_is_kept_alone() {
         assert!(schemas.validate("payment.captured", which, &json!({"pence": 1})).is_ok());
         assert_eq!(schemas.shelf.kept().0, 1, "one that is larger than the limit is kept alone");
     }
+}
+
+#[test]
+fn comparing_with_every_version_compiles_none_and_puts_none_away() {
+    let version = |n: u32| closed(json!({"a": {"type": "integer", "title": n.to_string()}}));
+    let rows = (1..=50).map(|n| row(n, &version(n).to_string()));
+    let schemas = Schemas::from_rows(RegistryPolicy::default(), rows).unwrap();
+    let again = schemas.propose(&paid(), &version(7), Compatibility::FullTransitive);
+    assert_eq!(again.map(|proposal| proposal.version().get()), Ok(7));
+    let spaced = serde_json::to_string_pretty(&version(51)).unwrap();
+    let with = schemas.admitting(row(51, &spaced)).unwrap();
+    let same = with.propose(&paid(), &version(51), Compatibility::FullTransitive);
+    assert_eq!(same.map(|proposal| proposal.version().get()), Ok(51), "however it is laid out");
+    let text = closed(json!({"a": {"type": "string"}}));
+    let refused = schemas.propose(&paid(), &text, Compatibility::FullTransitive);
+    assert!(matches!(refused, Err(RegisterError::Incompatible { with, .. }) if with.len() == 50));
+    assert_eq!(schemas.shelf.kept().0, 0);
+    assert!(!schemas.is_made("payment.captured", Which::Latest));
+    schemas.validate("payment.captured", Which::Latest, &json!({"a": 1})).unwrap();
+    assert!(schemas.is_made("payment.captured", Which::Latest) && schemas.is_made("else", Which::Latest));
+    assert_eq!(schemas.shelf.kept().0, 1, "what an event is held against is compiled");
+}
+
+#[test]
+fn a_schema_that_many_need_at_once_is_compiled_once() {
+    let entry = Arc::new(Entry::new(closed(json!({"a": {"type": "integer"}})).to_string(), Compatibility::None));
+    let (shelf, limits) = (Shelf::default(), Limits::default());
+    let begin = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                begin.wait();
+                assert!(entry.ready(&limits, &shelf).is_ok());
+            });
+        }
+    });
+    assert_eq!((entry.compiled.load(Ordering::Relaxed), shelf.kept().0), (1, 1));
 }

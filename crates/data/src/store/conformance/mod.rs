@@ -19,6 +19,7 @@ mod endings;
 mod erasure;
 mod histories;
 mod idempotence;
+mod inbox;
 mod lifecycle;
 mod limits;
 mod metadata;
@@ -185,6 +186,13 @@ suite! {
     endings [Tables]:
         a_conflict_clause_cannot_end_the_transaction_for_others,
         what_follows_a_lost_transaction_is_not_written;
+    inbox [Tables]:
+        a_message_takes_effect_once_with_all_its_transaction_does,
+        of_concurrent_deliveries_one_takes_effect,
+        what_was_taken_is_known_after_reopening_and_after_a_crash,
+        each_consumer_takes_a_message_for_itself,
+        an_inbox_forgets_what_is_old_enough_and_only_its_own,
+        an_id_that_cannot_be_kept_is_refused;
     retention [Retention]:
         truncated_events_leave_stubs_at_their_positions,
         a_tombstoned_stream_is_closed_for_good,

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 
 use super::{
     super::{
-        AppendError, DynTx, ExpectedVersion, Limits, Query, ReadLog, ReadStream, RoomTables, SqlError, Store,
-        StoreError, TransactError, Value,
+        AppendError, DynTx, ExpectedVersion, InboxError, Limits, Query, ReadLog, ReadStream, RoomTables, SqlError,
+        Store, StoreError, TransactError, Value,
     },
     Outcome, Place,
     vocabulary::{append, assert_sound, event, events, ids_of, limits, page, stream, whole_log},
@@ -25,6 +25,8 @@ pub(super) const ROOM: RoomTables = RoomTables {
 pub(super) enum Inside {
     #[error(transparent)]
     Append(#[from] AppendError),
+    #[error(transparent)]
+    Inbox(#[from] InboxError),
     #[error(transparent)]
     Sql(#[from] SqlError),
     #[error(transparent)]

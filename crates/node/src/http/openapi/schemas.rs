@@ -105,7 +105,7 @@ fn problem() -> Value {
             "detail": { "type": "string", "description": "What happened this time, for people" },
             "retry": { "enum": ["never", "now", "after"], "description": "Whether repeating the same request can help" },
             "retryafter": { "type": "string", "description": "How long to wait before repeating, such as `100ms`" },
-            "outcome": { "enum": ["unchanged", "unknown", "partial"], "description": "Whether anything may have changed; `partial`: all was done but what the problem names" },
+            "outcome": { "enum": ["unchanged", "unknown", "partial", "done"], "description": "Whether anything may have changed; `partial`: all was done but what the problem names; `done`: only the reply is missing" },
             "trace": { "type": "string", "description": "The trace id of the request's `traceparent`" },
         }),
     )

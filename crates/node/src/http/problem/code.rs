@@ -117,6 +117,7 @@ codes! {
     ViewUnexplained = "view-unexplained", UNPROCESSABLE_ENTITY, "Row cannot be explained within the limits";
     QueryStopped = "query-stopped", UNPROCESSABLE_ENTITY, "Query takes more than it may";
     RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Requests come too often";
+    TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "One client asks for too much at once";
     OutcomeUnknown = "outcome-unknown", INTERNAL_SERVER_ERROR, "It may or may not have happened";
     StoreCorrupt = "store-corrupt", INTERNAL_SERVER_ERROR, "Stored bytes are damaged";
     KeyMissing = "key-missing", INTERNAL_SERVER_ERROR, "Key of a data subject is not there";

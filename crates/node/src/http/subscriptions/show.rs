@@ -65,6 +65,9 @@ fn failure(one: &Failure) -> Value {
     json!({ "attempt": one.attempt, "time": at.as_str(), "cause": cause, "reason": one.reason })
 }
 
+/// Bytes of a delivery beside its event and its key, at most; the key is taken from the event.
+pub(super) const DELIVERY_BYTES: usize = 512;
+
 /// `{"deliveries":[…]}`, each event as the log serves it.
 pub(super) fn deliveries(all: &[Delivery]) -> Bytes {
     let (mut buffer, mut renderer) = (BytesMut::new(), Renderer::new(Layout::AsReceived));

@@ -23,7 +23,7 @@ use super::{
 use crate::http::{
     Node, Shared,
     body_out::{Gone, Pieces, cut, pieces},
-    memory::Share,
+    memory::{Share, Shares},
     page::PIECE,
     request::{self, Params},
     sse::{LAST_EVENT_ID, OPENING, closing},
@@ -78,7 +78,7 @@ async fn run(
 ) -> Result<Pieces, Gone> {
     pieces.send(Bytes::from_static(OPENING)).await?;
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
-    let mut spare = None;
+    let mut shares = Shares::of(node);
     loop {
         let turn = tokio::select! {
             biased;
@@ -106,15 +106,13 @@ async fn run(
             Turn::Batch(batch) => {
                 // Twice: as values, and as the JSON that is written of them.
                 let weight = 2 * batch.bytes();
-                let Some(share) = spare.take().or_else(|| node.share(weight)) else {
+                let Some(share) = shares.now(weight) else {
                     follower.go_back(&batch);
                     drop(batch);
-                    spare = node.share_in_time(weight).await;
-                    if spare.is_none() {
-                        pieces.send(closing("overloaded")).await?;
-                        return Ok(pieces);
+                    if shares.wait(weight, &pieces).await? {
+                        continue;
                     }
-                    continue;
+                    return Ok(pieces);
                 };
                 tell(&mut follower, &batch, &share, (name, table), &pieces).await?;
             }
