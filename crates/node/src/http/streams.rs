@@ -91,12 +91,13 @@ struct Span {
 }
 
 impl Span {
-    /// The last version of the page.
+    /// The last version of the page, which shows the stream as it was when the page was begun: what is appended while it is
+    /// sent is not on it.
     fn last(&self, head: StreamHead) -> Version {
         Version::new(match self.direction {
             Direction::Forward => {
                 let first = self.from.unwrap_or_default().max(head.first).max(Version::new(1));
-                first.get().saturating_add(self.limit - 1)
+                first.get().saturating_add(self.limit - 1).min(head.version.get())
             }
             Direction::Backward => {
                 let first = self.from.unwrap_or(head.version).min(head.version);

@@ -395,3 +395,29 @@ async fn a_page_that_is_larger_than_the_memory_for_pages_is_refused_not_swallowe
     assert_eq!((filtered.status, filtered.code().as_str()), (503, "overloaded"));
     assert_eq!(node.get("/v1/events").await.events().len(), 8, "an unfiltered page is sent piece by piece");
 }
+
+#[tokio::test]
+async fn a_page_shows_the_stream_as_it_was_when_the_page_was_begun() {
+    let node = node().await;
+    let data = format!(r#","data":"{}""#, "x".repeat(50_000));
+    for batch in 0..15 {
+        let events: Vec<String> = (0..20).map(|n| event(&format!("{batch}-{n}"), &data)).collect();
+        let reply = node.send(post("/v1/streams/long/events").batch(format!("[{}]", events.join(",")))).await;
+        assert_eq!(reply.status, 201, "{}", reply.text());
+    }
+    let mut client = node.client().await;
+    client.begin(&get("/v1/streams/long/events?limit=1000")).await;
+    let head = client.head().await.unwrap();
+    // More than the sockets hold is still to be read from the store.
+    let late = node.send(post("/v1/streams/long/events").event(event("late", ""))).await;
+    assert_eq!(late.header("etag"), Some("\"301\""));
+    let mut body = Vec::new();
+    while let Some(Some(chunk)) = client.chunk().await {
+        body.extend(chunk);
+    }
+    let page: Value = serde_json::from_slice(&body).unwrap();
+    assert_eq!((head.header("etag"), &page["streamversion"]), (Some("\"300\""), &json!("300")));
+    let events = page["events"].as_array().unwrap();
+    assert_eq!((events.len(), &events.last().unwrap()["streamversion"]), (300, &json!("300")));
+    node.end().await;
+}
