@@ -99,6 +99,9 @@ enum Command {
     #[command(subcommand)]
     Sim(sim::Command),
     /// The catalogue of patterns; with a name, what there is of one
+    ///
+    /// Those of resilience run: calls are made for a few seconds to upstreams of this machine that fail on purpose, and what
+    /// happened is drawn. Exits with 1 if something did not hold.
     Patterns {
         /// The pattern's name, as `saga`
         name: Option<String>,
@@ -149,7 +152,7 @@ impl Arguments {
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,
             Command::Sim(command) => command.run(&env, output).await,
-            Command::Patterns { name } => patterns::show(name.as_deref(), output),
+            Command::Patterns { name } => patterns::show(name.as_deref(), &env, output).await,
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,
         }

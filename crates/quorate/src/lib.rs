@@ -140,8 +140,16 @@ mod pages {
     pub struct Policies;
 
     #[cfg(feature = "resilience")]
-    #[doc = include_str!("../../../docs/guide/limits.md")]
-    pub struct Limits;
+    #[doc = include_str!("../../../docs/patterns/rate-limit.md")]
+    pub struct RateLimit;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/fallback.md")]
+    pub struct Fallback;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/hedge.md")]
+    pub struct Hedge;
 
     #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
     pub struct TimeAndOrdering;

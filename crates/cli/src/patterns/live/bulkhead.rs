@@ -31,10 +31,7 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
     slow.does(Does::Slow(SLOW));
     let slowed = env.mono();
     let (url, of_other) = (slow.url(), well.url());
-    futures_util::join!(
-        pace.calls(&behind, &url, EVERY, 2 * PHASE),
-        other.calls(&beside, &of_other, EVERY, 2 * PHASE)
-    );
+    futures_util::join!(pace.calls(&behind, &url, EVERY, 2 * PHASE), other.calls(&beside, &of_other, EVERY, 2 * PHASE));
     let until = env.mono();
     let made = (PHASE.as_millis() / EVERY.as_millis()) as usize;
     let (ended, others) = (pace.all(3 * made).await, other.all(2 * made).await);

@@ -28,7 +28,8 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
     let plain = called(env, &stack(env, named("plain")?)?);
     let budget = BudgetConfig { percent: 20, interval: Duration::from_secs(10), floor_per_second: 10 };
     let once = retry::Config { attempts: NonZeroU32::MIN, ..retry::Config::default() };
-    let hedged = named("hedged")?.hedge(Config { after: After::Fixed(LATE), extra: NonZeroU32::MIN }).retry(once, budget);
+    let hedged =
+        named("hedged")?.hedge(Config { after: After::Fixed(LATE), extra: NonZeroU32::MIN }).retry(once, budget);
     let hedged = called(env, &stack(env, hedged)?);
     let calls = (SPAN.as_millis() / EVERY.as_millis()) as usize;
     let spans = async |service: &Called| {
@@ -50,7 +51,9 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
     }
 
     let mut shown = Shown {
-        scene: format!("200 reads a second; one answer in twenty takes {SLOW:?}. A second copy is sent after {LATE:?}, and the first answer wins."),
+        scene: format!(
+            "200 reads a second; one answer in twenty takes {SLOW:?}. A second copy is sent after {LATE:?}, and the first answer wins."
+        ),
         ..Shown::default()
     };
     for (what, spans) in [("without", &without), ("with", &with)] {

@@ -40,7 +40,8 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
     shown.figure("refused, without being sent", refused);
     let taken = ended.last().map(|one| one.began.saturating_since(begun)).unwrap_or_default();
     let most = f64::from(BURST) + f64::from(RATE) * taken.as_secs_f64() + 1.0;
-    shown.claim(format!("no more than a burst and {RATE} a second reached the upstream"), arrivals.len() as f64 <= most);
+    shown
+        .claim(format!("no more than a burst and {RATE} a second reached the upstream"), arrivals.len() as f64 <= most);
     shown.claim("every call was answered or refused", refused + arrivals.len() == ended.len());
     Ok(shown)
 }

@@ -73,7 +73,8 @@ impl Shown {
         let length = self.series.iter().map(|(_, tenths)| tenths.len()).max().unwrap_or(0);
         let most = self.series.iter().flat_map(|(_, tenths)| tenths.iter()).max().copied().unwrap_or(1).max(1);
         if length > 0 {
-            let columns = std::iter::once(Column::Left("SECOND")).chain(self.series.iter().map(|(what, _)| Column::Left(what)));
+            let columns =
+                std::iter::once(Column::Left("SECOND")).chain(self.series.iter().map(|(what, _)| Column::Left(what)));
             let mut table = Table::new(columns.collect::<Vec<_>>());
             for tenth in 0..length {
                 let mark = if self.unwell.contains(&tenth) { "†" } else { "" };
@@ -104,7 +105,8 @@ impl Shown {
             self.series.iter().map(|(what, tenths)| ((*what).to_ascii_lowercase(), json!(tenths))).collect();
         let figures: serde_json::Map<String, Value> =
             self.figures.iter().map(|(what, value)| (what.clone(), value.as_str().into())).collect();
-        let claims: Vec<Value> = self.claims.iter().map(|(what, holds)| json!({ "claim": what, "holds": holds })).collect();
+        let claims: Vec<Value> =
+            self.claims.iter().map(|(what, holds)| json!({ "claim": what, "holds": holds })).collect();
         json!({ "scene": self.scene, "tenths": series, "unwell": self.unwell, "figures": figures, "claims": claims })
     }
 }

@@ -107,7 +107,8 @@ impl Pace {
         let until = self.env.mono() + span;
         let mut next = self.env.mono();
         while next < until {
-            let (env, ended, mut service, url) = (self.env.clone(), self.ended.clone(), service.clone(), url.to_owned());
+            let (env, ended, mut service, url) =
+                (self.env.clone(), self.ended.clone(), service.clone(), url.to_owned());
             self.env.tasks().spawn("call", async move {
                 let one = call(&env, &mut service, Method::GET, &url).await;
                 ended.lock().await.push(one);
