@@ -3,22 +3,27 @@
 use std::{
     num::NonZeroU32,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::Full;
 use quorate_resilience::{
+    CallError,
     circuit_breaker::Config,
+    client::Error,
     fallback::{Keep, Source, Stale, When},
     stack::Instead,
 };
-use quorate_runtime::Env;
+use quorate_runtime::{BoxFuture, Env};
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 
 use super::{
     show::Shown,
-    stage::{called, named, request, stack},
+    stage::{Called, called, named, request, stack},
     upstream::{Does, Upstream},
 };
 use crate::exit::Failure;
@@ -45,8 +50,7 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
             upstream.does(Does::Close);
             died = env.mono();
         }
-        let service = tower_service_of(called(env, &stack));
-        let answer = instead.layer(service).call(request(Method::GET, &upstream.url())).await;
+        let answer = instead.layer(Prices(called(env, &stack))).call(request(Method::GET, &upstream.url())).await;
         match answer {
             Ok(served) => {
                 if let Source::Stale { age } = served.source {
@@ -86,40 +90,23 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
     Ok(shown)
 }
 
-/// A service whose answers can be told from what stands in for them.
-fn tower_service_of(
-    mut service: super::stage::Called,
-) -> impl tower_service::Service<
-    http::Request<http_body_util::Full<bytes::Bytes>>,
-    Response = Result<u16, u32>,
-    Error = quorate_resilience::CallError<quorate_resilience::client::Error>,
-    Future = quorate_runtime::BoxFuture<
-        'static,
-        Result<Result<u16, u32>, quorate_resilience::CallError<quorate_resilience::client::Error>>,
-    >,
-> {
-    Mapped(move |request| {
-        let call = service.call(request);
-        Box::pin(async move { Ok(Ok(call.await?.status().as_u16())) })
-    })
-}
+/// The price, and what stood in for it as the error: so that they can be told apart.
+type Told = Result<u16, u32>;
 
-/// A service that is a function.
-struct Mapped<F>(F);
+/// A service whose answers are prices.
+struct Prices(Called);
 
-impl<F, R, T, E> tower_service::Service<R> for Mapped<F>
-where
-    F: FnMut(R) -> quorate_runtime::BoxFuture<'static, Result<T, E>>,
-{
-    type Response = T;
-    type Error = E;
-    type Future = quorate_runtime::BoxFuture<'static, Result<T, E>>;
+impl tower_service::Service<Request<Full<Bytes>>> for Prices {
+    type Response = Told;
+    type Error = CallError<Error>;
+    type Future = BoxFuture<'static, Result<Told, CallError<Error>>>;
 
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), E>> {
-        std::task::Poll::Ready(Ok(()))
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
-        (self.0)(request)
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let call = self.0.call(request);
+        Box::pin(async move { Ok(Ok(call.await?.status().as_u16())) })
     }
 }

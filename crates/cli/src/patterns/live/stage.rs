@@ -130,9 +130,4 @@ impl Pace {
             self.env.sleep(Duration::from_millis(10)).await;
         }
     }
-
-    /// How many calls there have been so far.
-    pub(super) async fn ended(&self) -> usize {
-        self.ended.lock().await.len()
-    }
 }
