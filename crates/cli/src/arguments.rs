@@ -12,7 +12,7 @@ use crate::{
     configuration::Configuration,
     erasure,
     exit::{self, Failure},
-    guarantees, log,
+    guarantees, limit, log,
     output::Format,
     patterns, policy, queue, schema, serve, sim, store, stream, subscription, view,
 };
@@ -81,7 +81,10 @@ enum Command {
     /// Circuit breakers of a node: how they stand, opening and closing them
     #[command(subcommand)]
     Breaker(breaker::Command),
-    /// Documents of resilience policies: check them, print their schema
+    /// Rate limits of a node's clients and of its calls: how they stand, and resetting them
+    #[command(subcommand)]
+    Limit(limit::Command),
+    /// Resilience policies: check documents of them, bring them into force, see how calls stand
     #[command(subcommand)]
     Policy(policy::Command),
     /// Settings
@@ -96,6 +99,9 @@ enum Command {
     #[command(subcommand)]
     Sim(sim::Command),
     /// The catalogue of patterns; with a name, what there is of one
+    ///
+    /// Those of resilience run: calls are made for a few seconds to upstreams of this machine that fail on purpose, and what
+    /// happened is drawn. Exits with 1 if something did not hold.
     Patterns {
         /// The pattern's name, as `saga`
         name: Option<String>,
@@ -140,12 +146,13 @@ impl Arguments {
             Command::Store(command) => command.run(&client, output).await,
             Command::Archive(command) => command.run(&env, output).await,
             Command::Breaker(command) => command.run(&client, output).await,
-            Command::Policy(command) => command.run(&env, output).await,
+            Command::Limit(command) => command.run(&client, output).await,
+            Command::Policy(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,
             Command::Sim(command) => command.run(&env, output).await,
-            Command::Patterns { name } => patterns::show(name.as_deref(), output),
+            Command::Patterns { name } => patterns::show(name.as_deref(), &env, output).await,
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,
         }

@@ -16,6 +16,7 @@ mod fuzzing;
 mod guarantees;
 mod import;
 mod input;
+mod limit;
 mod log;
 mod output;
 mod pages;

@@ -115,7 +115,9 @@ impl Page {
                 alias = "views",
                 alias = "skipped",
                 alias = "erasures",
-                alias = "breakers"
+                alias = "breakers",
+                alias = "policies",
+                alias = "limits"
             )]
             events: Vec<&'p RawValue>,
         }

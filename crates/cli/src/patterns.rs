@@ -1,5 +1,8 @@
-//! `quorate patterns`: the catalogue, drawn from `catalogue.toml`.
+//! `quorate patterns`: the catalogue, drawn from `catalogue.toml`, and patterns that run.
 
+mod live;
+
+use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -45,8 +48,8 @@ enum State {
     Planned,
 }
 
-/// Prints the whole catalogue, or the pattern called `name`.
-pub(crate) fn show(name: Option<&str>, format: Format) -> Result<(), Failure> {
+/// Prints the whole catalogue, or the pattern called `name`, which also runs if it can.
+pub(crate) async fn show(name: Option<&str>, env: &Env, format: Format) -> Result<(), Failure> {
     let patterns = catalogue();
     let mut out = Out::new();
     match name {
@@ -54,7 +57,14 @@ pub(crate) fn show(name: Option<&str>, format: Format) -> Result<(), Failure> {
         Some(name) => {
             let missing =
                 || nothing(format!("no pattern is called `{name}`")).advise("`quorate patterns` lists them all");
-            one(patterns.iter().find(|pattern| pattern.name == name).ok_or_else(missing)?, format, &mut out)
+            let pattern = patterns.iter().find(|pattern| pattern.name == name).ok_or_else(missing)?;
+            if !live::is_live(name) {
+                return one(pattern, format, &mut out);
+            }
+            if format == Format::Table {
+                one(pattern, format, &mut out)?;
+            }
+            live::run(name, env, format, &mut out).await
         }
     }
 }

@@ -11,9 +11,12 @@ pub mod config;
 pub mod fuzzing;
 pub mod guarantees;
 mod http;
+mod policy_folder;
 pub mod quota;
+mod rates;
 mod server;
 pub mod verbs;
 mod view_folder;
 
+pub use rates::RateStanding;
 pub use server::{ServeError, Server, serve};

@@ -9,10 +9,11 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use quorate_data::store::{DynTx, RoomTables, SqlError, Store, Value};
+use quorate_data::store::{DynTx, RoomTables, SqlError, Store, TransactError, Value};
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_resilience::rate_limit::{Gcra, Portion, Quota, Rate, Unavailable};
 use quorate_runtime::BoxFuture;
+use tokio::sync::OnceCell;
 
 const TABLES: RoomTables = RoomTables {
     room: "quota",
@@ -25,18 +26,49 @@ const UPSERT: &str = "INSERT INTO quorate_quota (name, due) VALUES ($1, $2) ON C
 const FORGET: &str = "DELETE FROM quorate_quota WHERE name IN
     (SELECT name FROM quorate_quota WHERE due < $1 ORDER BY due LIMIT 2)";
 
+const RESET: &str = "DELETE FROM quorate_quota WHERE substr(name, 1, length($1)) = $1";
+
 /// The count of shared rate limits, in one store. Cheap to clone.
 #[derive(Clone)]
-pub struct StoreQuota(Store);
+pub struct StoreQuota {
+    store: Store,
+    /// Whether its table is there.
+    table: Arc<OnceCell<()>>,
+}
 
 impl StoreQuota {
-    /// The count kept in `store`; makes its table if it is not there.
+    /// The count kept in `store`. Its table is made when somebody first takes something: a store that can't make it is one that
+    /// can't be asked.
+    pub fn of(store: &Store) -> Self {
+        Self { store: store.clone(), table: Arc::default() }
+    }
+
+    /// The same, with its table.
     ///
     /// # Errors
     /// [`SqlError`]: the table couldn't be made.
     pub async fn open(store: &Store) -> Result<Self, SqlError> {
-        store.declare(TABLES).await?;
-        Ok(Self(store.clone()))
+        let quota = Self::of(store);
+        quota.table().await?;
+        Ok(quota)
+    }
+
+    async fn table(&self) -> Result<(), SqlError> {
+        self.table.get_or_try_init(|| self.store.declare(TABLES)).await.copied()
+    }
+
+    /// Forgets what was taken by keys that begin with `prefix` and a slash.
+    ///
+    /// # Errors
+    /// [`TransactError`]: nothing was forgotten, or where it says so that is unknown.
+    pub async fn forget(&self, prefix: &Name) -> Result<(), TransactError<SqlError>> {
+        self.table().await.map_err(TransactError::Aborted)?;
+        let beginning = format!("{prefix}/");
+        let forgetting = self.store.transact(move |tx| {
+            let beginning = beginning.clone();
+            Box::pin(async move { tx.room_execute(RESET, &[beginning.as_str().into()]).await })
+        });
+        forgetting.await.map(|_| ())
     }
 }
 
@@ -51,9 +83,10 @@ impl Quota for StoreQuota {
         Box::pin(async move {
             let rule = Gcra::new(rate).map_err(unavailable)?;
             // The wall clock of the process that asks, as the rule's time; before 1970 there is none.
-            let now = Mono::from_nanos(self.0.env().wall().unix_nanos().max(0).unsigned_abs());
+            self.table().await.map_err(unavailable)?;
+            let now = Mono::from_nanos(self.store.env().wall().unix_nanos().max(0).unsigned_abs());
             let key = key.clone();
-            let taking = self.0.transact(move |tx| {
+            let taking = self.store.transact(move |tx| {
                 let key = key.clone();
                 Box::pin(async move { take(tx, &key, rule, now, (least, most)).await })
             });

@@ -1,15 +1,23 @@
 //! The server: binds, accepts, answers, drains.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
+use prometheus_client::metrics::gauge::Gauge;
 use quorate_communication::message_queue::QueueError;
 use quorate_data::{
     materialized_view::ViewError,
-    store::{OpenError, Store, StoreError, sqlite},
+    store::{OpenError, SqlError, Store, StoreError, sqlite},
     subscription::SubscriptionError,
 };
+use quorate_resilience::{policy::Registry, stack::Stacks, timeout::Timers};
 use quorate_runtime::{
     Env,
     disk::unfinished,
@@ -20,11 +28,13 @@ use tokio::io::AsyncWriteExt as _;
 use crate::{
     config::Config,
     http::{
-        Node, Surface,
+        Node, Rooms, Surface,
         connection::{Open, TICK, Verdict, Watched},
         limits, sending,
     },
-    verbs::{Breakers, DurableSubscriptions, Idempotency, MessageQueues, OnceError, ViewCare},
+    policy_folder,
+    rates::Rates,
+    verbs::{Breakers, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, ViewCare},
     view_folder,
 };
 
@@ -65,6 +75,17 @@ pub enum ServeError {
     /// The tables of the views cannot be made.
     #[error("the tables of the views cannot be made")]
     Views(#[source] ViewError),
+    /// The table of policies cannot be made or read.
+    #[error("the table of policies cannot be made or read")]
+    Policies(#[source] SqlError),
+    /// The folder of policies holds what cannot be in force.
+    #[error("the policies in `{folder}` cannot be in force:\n{wrong}", folder = folder.display())]
+    PolicyFolder {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Everything that is wrong, each with file, line and field.
+        wrong: String,
+    },
     /// The store could not be closed well; what was acknowledged is safe.
     #[error("the store could not be closed")]
     Close(#[source] StoreError),
@@ -89,6 +110,7 @@ pub struct Server {
     surface: Surface,
     http: Env,
     store: Store,
+    policies: Option<(policy_folder::Folder, Duration)>,
 }
 
 /// Runs a server until `env`'s tasks are told to stop, then drains it and closes its store.
@@ -133,9 +155,22 @@ impl Server {
         let queues = MessageQueues::open(&store).await.map_err(ServeError::Queues)?;
         let views = ViewCare::open(&store, config.queries.clone()).await.map_err(ServeError::Views)?;
         let http = env.scope("http");
-        let surface =
-            Surface::new(Node::new(config, http.clone(), store.clone(), idempotency, (subscriptions, queues), views));
-        Ok(Self { listener, address, surface, http, store })
+        let (timers, breakers) = (Timers::new(&http), Breakers::new(&http));
+        let policies = open_policies(&http, &store, &timers, &breakers).await.map_err(ServeError::Policies)?;
+        policies.begin().await;
+        let folder = match config.policy_folder.clone() {
+            Some((path, every)) => {
+                let mut folder = policy_folder::Folder::new(http.clone(), policies.clone(), path.clone());
+                let looked = folder.look().await;
+                looked.map_err(|wrong| ServeError::PolicyFolder { folder: path, wrong })?;
+                Some((folder, every))
+            }
+            None => None,
+        };
+        let rates = Rates::new(&http, &store, &config.rates);
+        let rooms = Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates };
+        let surface = Surface::new(Node::new(config, http.clone(), store.clone(), rooms));
+        Ok(Self { listener, address, surface, http, store, policies: folder })
     }
 
     /// Where it listens: the real port where 0 was asked for.
@@ -153,6 +188,11 @@ impl Server {
         &self.surface.node().breakers
     }
 
+    /// The resilience policies in force: a program that embeds the node makes its own calls through them.
+    pub fn policies(&self) -> &Policies {
+        &self.surface.node().policies
+    }
+
     /// Takes requests until the environment's tasks are told to stop; then lets those in progress end, within the
     /// drain timeout, and closes the store.
     pub async fn run(self) -> Result<(), ServeError> {
@@ -164,6 +204,9 @@ impl Server {
             let views = self.surface.node().views.clone();
             self.http.tasks().spawn("view-folder", view_folder::watch(self.http.clone(), views, folder, every));
         }
+        if let Some((folder, every)) = self.policies {
+            self.http.tasks().spawn("policy-folder", folder.watch(every));
+        }
         accept(&*self.listener, &self.surface).await;
         drop(self.listener);
         drain(&self.surface, &self.http).await;
@@ -172,6 +215,13 @@ impl Server {
         tracing::info!(address = %self.address, "stopped");
         Ok(())
     }
+}
+
+async fn open_policies(env: &Env, store: &Store, timers: &Timers, breakers: &Breakers) -> Result<Policies, SqlError> {
+    let refused = Gauge::default();
+    let help = "1 while policies that were asked for are not in force";
+    env.metrics().register("quorate_policies_refused", help, refused.clone());
+    Policies::open(store, Registry::new(&Stacks::new(timers), breakers.registry()), refused).await
 }
 
 /// Told to a connection beyond the limit.
@@ -189,9 +239,11 @@ async fn accept(listener: &dyn Listener, surface: &Surface) {
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((mut io, from)) => match node.connections.open(node.env.mono(), from.ip()) {
+            Ok((mut io, peer)) => match node.connections.open(node.env.mono(), peer.ip()) {
                 Some(open) => {
-                    node.env.tasks().spawn("connection", drive(io, open, surface.clone(), builder.clone()));
+                    node.env
+                        .tasks()
+                        .spawn("connection", drive(io, open, peer.ip(), (surface.clone(), builder.clone())));
                 }
                 None => {
                     node.refused();
@@ -236,11 +288,11 @@ fn builder(node: &Node) -> auto::Builder<Spawner> {
 }
 
 /// Serves one connection to its end.
-async fn drive(io: Box<dyn Io>, open: Open, surface: Surface, builder: Arc<auto::Builder<Spawner>>) {
+async fn drive(io: Box<dyn Io>, open: Open, peer: IpAddr, (surface, builder): (Surface, Arc<auto::Builder<Spawner>>)) {
     let activity = open.activity.clone();
     let io = TokioIo::new(Watched::new(io, activity.clone(), surface.node().env.clone()));
     let of_service = activity.clone();
-    let service = hyper::service::service_fn(move |request| surface.clone().answer(request, of_service.clone()));
+    let service = hyper::service::service_fn(move |request| surface.clone().answer(request, of_service.clone(), peer));
     let mut connection = pin!(builder.serve_connection(io, service));
     loop {
         let verdict = tokio::select! {

@@ -90,7 +90,7 @@
 //! An acknowledged append survives power loss, once, in order. A lost reply is repeated with the same ids and answered as
 //! the first time. A decision that another writer overtook is made again. Each room says the rest on its own page.
 
-pub use quorate_foundations::{machine, name, ordering, time, trace};
+pub use quorate_foundations::{document, machine, name, ordering, time, trace};
 pub use quorate_runtime::{self as runtime, Env};
 
 #[cfg(feature = "data")]
@@ -136,8 +136,20 @@ mod pages {
     pub struct Timeout;
 
     #[cfg(feature = "resilience")]
-    #[doc = include_str!("../../../docs/guide/limits.md")]
-    pub struct Limits;
+    #[doc = include_str!("../../../docs/guide/policies.md")]
+    pub struct Policies;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/rate-limit.md")]
+    pub struct RateLimit;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/fallback.md")]
+    pub struct Fallback;
+
+    #[cfg(feature = "resilience")]
+    #[doc = include_str!("../../../docs/patterns/hedge.md")]
+    pub struct Hedge;
 
     #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
     pub struct TimeAndOrdering;

@@ -155,3 +155,21 @@ fn one_pattern_tells_what_there_is_of_it() {
     let shown = run(folder.path(), &["patterns", "time-and-ordering"]).ok();
     assert!(shown.stdout.contains("crates/foundations/src/ordering"), "{shown:?}");
 }
+
+#[test]
+fn the_patterns_of_resilience_run_against_upstreams_that_fail_and_what_they_claim_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = ["circuit-breaker", "bulkhead", "retry", "timeout", "rate-limit", "fallback", "hedge"];
+    // Side by side: each mostly waits.
+    let running = names.map(|name| {
+        let child = crate::harness::command(folder.path(), &["patterns", name, "--output", "json"]).spawn().unwrap();
+        (name, child)
+    });
+    for (name, child) in running {
+        let told = crate::harness::ended(child).ok().json();
+        let claims = told["claims"].as_array().unwrap();
+        assert!(claims.len() >= 2 && claims.iter().all(|claim| claim["holds"] == true), "{name}: {told}");
+    }
+    let drawn = run(folder.path(), &["patterns", "rate-limit"]).ok().stdout;
+    assert!(drawn.contains("REACHED THE UPSTREAM") && drawn.contains("holds: "), "{drawn}");
+}

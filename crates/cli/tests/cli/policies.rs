@@ -60,6 +60,38 @@ fn what_cannot_be_read_is_told_at_once_and_exits_as_bad_input() {
 }
 
 #[test]
+fn a_policy_is_declared_from_a_file_shown_with_its_limit_and_deleted() {
+    let node = Node::start();
+    let file = node.folder().join("stock.yaml");
+    let text =
+        "kind: ResiliencePolicy\nmetadata: {name: stock}\nspec:\n  rateLimit: {requests: 40, per: 1h, burst: 20}\n";
+    fs::write(&file, text).unwrap();
+    let checked = node.run(&["policy", "declare", "stock.yaml", "--check"]).ok();
+    assert_eq!(checked.rows(), [["stock", "true"]]);
+    assert_eq!(node.run(&["policy", "list"]).ok().rows(), Vec::<Vec<&str>>::new(), "a check declares nothing");
+    assert_eq!(node.run(&["policy", "declare", "stock.yaml"]).ok().rows(), [["stock", "true", "stock"]]);
+    assert_eq!(node.run(&["policy", "document", "stock"]).ok().stdout, text);
+    assert_eq!(node.run(&["policy", "show", "stock"]).ok().rows(), [["stock", "stock", "20", "0", "0"]]);
+    let limit = ["stock", "calls", "40", "3600000", "20", "process", "0", "20"];
+    assert_eq!(node.run(&["limit", "list"]).ok().rows(), [limit]);
+    assert_eq!(node.run(&["limit", "show", "stock"]).ok().rows(), [limit]);
+    assert_eq!(node.run(&["limit", "reset", "stock"]).ok().rows(), [limit]);
+    node.run(&["limit", "show", "http/clients"]).failed(3);
+
+    fs::write(&file, text.replace("40", "many")).unwrap();
+    let said = node.run(&["policy", "declare", "stock.yaml"]).failed(65);
+    assert!(said.contains("stock.yaml:4:25: `spec.rateLimit.requests`"), "{said}");
+    fs::write(&file, text.replace("rateLimit", "traffic: {requestsPerSecond: 9}\n  rateLimit")).unwrap();
+    let said = node.run(&["policy", "declare", "stock.yaml"]).failed(65);
+    assert!(said.contains("stock.yaml:5:25: `spec.rateLimit.requests`"), "{said}");
+    fs::write(node.folder().join("two.yaml"), format!("{EDGE}---\n{text}")).unwrap();
+    node.run(&["policy", "declare", "two.yaml"]).failed(65);
+
+    assert_eq!(node.run(&["policy", "delete", "stock"]).ok().rows(), [["stock", "stock"]]);
+    node.run(&["policy", "delete", "stock"]).failed(3);
+}
+
+#[test]
 fn a_breaker_that_is_not_there_is_not_found_and_a_node_without_any_lists_none() {
     let node = Node::start();
     assert!(node.run(&["breaker", "list"]).ok().stdout.contains("BREAKER"));

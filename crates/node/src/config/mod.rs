@@ -7,6 +7,7 @@ mod fixed;
 mod follow;
 mod layers;
 mod network;
+mod rates;
 mod settings;
 mod units;
 
@@ -22,7 +23,11 @@ pub use fixed::{FixedLimit, fixed_limits};
 pub use layers::{Entry, LayerError, Layers, Source};
 pub(crate) use network::peer;
 pub use network::{Network, NetworkError};
-pub use settings::{HttpSettings, IdempotencySettings, SchemaSettings, Settings, StoreSettings, ViewSettings};
+pub use rates::RateConfig;
+pub use settings::{
+    HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SchemaSettings, Settings,
+    StoreSettings, ViewSettings,
+};
 pub use units::ByteSize;
 
 /// What the server runs with: checked, in plain types.
@@ -48,6 +53,10 @@ pub struct Config {
     pub view_folder: Option<(PathBuf, Duration)>,
     /// What queries of views may take.
     pub queries: QueryLimits,
+    /// A folder of documents of resilience policies, and how often it is looked at.
+    pub policy_folder: Option<(PathBuf, Duration)>,
+    /// How often clients may ask.
+    pub rates: RateConfig,
 }
 
 /// What the HTTP surface accepts.
@@ -117,6 +126,23 @@ pub enum ConfigError {
         /// Its value.
         large_is: String,
     },
+    /// A rate cannot be.
+    #[error("`{key}` cannot be")]
+    Rate {
+        /// The setting.
+        key: &'static str,
+        /// Why.
+        #[source]
+        cause: quorate_resilience::rate_limit::ConfigError,
+    },
+    /// A header cannot be called so.
+    #[error("`{key}` is `{value}`, which is no name of a header")]
+    Header {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// A value that must not be zero is.
     #[error("`{key}` cannot be zero")]
     Zero {
@@ -164,8 +190,20 @@ impl TryFrom<Settings> for Config {
     type Error = ConfigError;
 
     fn try_from(settings: Settings) -> Result<Self, ConfigError> {
-        let Settings { data, listen, allow_remote, allowed_hosts, http, store, idempotency, retention, schemas, views } =
-            settings;
+        let Settings {
+            data,
+            listen,
+            allow_remote,
+            allowed_hosts,
+            http,
+            store,
+            idempotency,
+            retention,
+            schemas,
+            views,
+            policies,
+            rates,
+        } = settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
         }
@@ -176,7 +214,12 @@ impl TryFrom<Settings> for Config {
         if views.folder_every.is_zero() {
             return Err(ConfigError::Zero { key: "views.folder-every" });
         }
+        if policies.folder_every.is_zero() {
+            return Err(ConfigError::Zero { key: "policies.folder-every" });
+        }
         check_order(&http, &store)?;
+        let rates = RateConfig::try_from(rates)?;
+        let has_policies = !policies.folder.as_os_str().is_empty();
         let has_folder = !views.folder.as_os_str().is_empty();
         Ok(Self {
             data,
@@ -188,6 +231,8 @@ impl TryFrom<Settings> for Config {
             scavenge_every: retention.scavenge_every,
             schemas: policy(&schemas),
             queries: queries(&views),
+            policy_folder: has_policies.then_some((policies.folder, policies.folder_every)),
+            rates,
             view_folder: has_folder.then_some((views.folder, views.folder_every)),
         })
     }

@@ -35,6 +35,10 @@ pub struct Settings {
     pub schemas: SchemaSettings,
     /// Materialized views.
     pub views: ViewSettings,
+    /// Resilience policies.
+    pub policies: PolicySettings,
+    /// How often clients may ask.
+    pub rates: RateSettings,
 }
 
 /// What the HTTP surface accepts.
@@ -187,6 +191,58 @@ pub struct ViewSettings {
     pub max_changes: usize,
 }
 
+/// Resilience policies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PolicySettings {
+    /// A folder whose `*.toml`, `*.yaml` and `*.json` files hold resilience policies. They hold all together or not at all: with one
+    /// that cannot work the node does not start, and while it runs what held before goes on. Default none.
+    pub folder: PathBuf,
+    /// How often the folder is looked at. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub folder_every: Duration,
+}
+
+/// How often clients may ask. What may not be asked is answered with 429.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RateSettings {
+    /// The time that rates are of. Default 1 s.
+    #[serde(with = "humantime_serde")]
+    pub per: Duration,
+    /// Requests of one client in that time: an address, or a /64 network of IPv6. 0 is no limit, and the default.
+    pub client_requests: u32,
+    /// Requests that a client who was quiet may make at once. Default 0: as many as `client-requests`.
+    pub client_burst: u32,
+    /// Requests of one tenant in that time, whoever sends them. 0 is no limit, and the default.
+    pub tenant_requests: u32,
+    /// Requests that a tenant who was quiet may make at once. Default 0: as many as `tenant-requests`.
+    pub tenant_burst: u32,
+    /// The header that names a request's tenant; one without it is limited as its client is. Whoever can set it can be
+    /// anybody: only a proxy that checks should be able to. Default `quorate-tenant`.
+    pub tenant_header: String,
+    /// Clients, and tenants, that are remembered; all others share one allowance. Default 10,000.
+    pub max_keys: usize,
+    /// Who counts: `process`, for this process alone, or the store, for all that share it. What holds while the store does not
+    /// answer has to be chosen: `store-or-allow`, `store-or-deny`, `store-or-process`. Default `process`.
+    pub count: RateCount,
+}
+
+/// Who counts what clients ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateCount {
+    /// This process, by itself.
+    #[default]
+    Process,
+    /// The store; while it does not answer, requests pass.
+    StoreOrAllow,
+    /// The store; while it does not answer, requests are refused.
+    StoreOrDeny,
+    /// The store; while it does not answer, this process by itself.
+    StoreOrProcess,
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -200,6 +256,8 @@ impl Default for Settings {
             retention: RetentionSettings::default(),
             schemas: SchemaSettings::default(),
             views: ViewSettings::default(),
+            policies: PolicySettings::default(),
+            rates: RateSettings::default(),
         }
     }
 }
@@ -287,6 +345,27 @@ impl Default for ViewSettings {
             max_query_memory: ByteSize::new(memory),
             max_queries: concurrent,
             max_changes: changes,
+        }
+    }
+}
+
+impl Default for PolicySettings {
+    fn default() -> Self {
+        Self { folder: PathBuf::new(), folder_every: Duration::from_secs(5) }
+    }
+}
+
+impl Default for RateSettings {
+    fn default() -> Self {
+        Self {
+            per: Duration::from_secs(1),
+            client_requests: 0,
+            client_burst: 0,
+            tenant_requests: 0,
+            tenant_burst: 0,
+            tenant_header: "quorate-tenant".to_owned(),
+            max_keys: 10_000,
+            count: RateCount::default(),
         }
     }
 }

@@ -5,6 +5,11 @@ use super::{About::Load, Guarantee, Surface, in_memory, test};
 const STACK: &str = "crates/resilience/src/stack/tests.rs";
 const HTTP: &str = "crates/resilience/src/http/tests.rs";
 const POLICY: &str = "crates/resilience/src/policy/tests.rs";
+const LIMITED: &str = "crates/resilience/src/stack/limited/tests.rs";
+const ASKED: &str = "crates/node/tests/http/deadlines.rs";
+const APPLIED: &str = "crates/resilience/src/policy/registry/tests.rs";
+const DECLARED: &str = "crates/node/tests/http/policies.rs";
+const RATES: &str = "crates/node/tests/http/rates.rs";
 const BREAKER: &str = "crates/resilience/src/circuit_breaker/machine/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -45,6 +50,72 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HTTP, "what_is_written_for_the_next_hop_is_received_there"),
         ],
     ),
+    in_memory(
+        Load,
+        "rate limit around a stack",
+        "what a key may not have never reaches the upstream, also when several processes share the count or it cannot be asked",
+        &[
+            test(LIMITED, "processes_that_share_a_count_reach_the_upstream_as_often_as_one_may"),
+            test(
+                LIMITED,
+                "a_count_that_cannot_be_asked_is_answered_as_declared_and_the_upstream_does_not_see_what_is_refused",
+            ),
+            test(LIMITED, "keys_do_not_spend_each_others_units_and_a_call_without_one_is_not_limited"),
+        ],
+    ),
+    Guarantee {
+        about: Load,
+        operation: "request with a deadline",
+        surface: Surface::Http,
+        backends: &[],
+        holds: "it is not begun once its time is over, is given up when that runs out, and its reply never looks whole then",
+        proofs: &[
+            test(ASKED, "a_request_whose_time_is_over_when_it_comes_is_not_begun"),
+            test(ASKED, "a_write_whose_time_runs_out_is_given_up_and_says_that_it_does_not_know"),
+            test(ASKED, "a_wait_that_a_request_asks_for_lasts_no_longer_than_its_caller_waits"),
+            test(ASKED, "a_reply_that_is_under_way_breaks_off_at_the_deadline_instead_of_ending_as_if_it_were_whole"),
+        ],
+    },
+    in_memory(
+        Load,
+        "policies in force",
+        "they change all together or not at all; what circuits, limits and budgets remember stays; services that are there heed them",
+        &[
+            test(APPLIED, "an_open_circuit_a_spent_rate_and_a_spent_budget_stay_so_when_their_policy_changes"),
+            test(APPLIED, "services_that_are_there_heed_what_is_declared_changed_and_removed"),
+            test(APPLIED, "documents_of_which_one_cannot_work_change_nothing"),
+        ],
+    ),
+    Guarantee {
+        about: Load,
+        operation: "policies of a node",
+        surface: Surface::Http,
+        backends: &[],
+        holds: "a folder is watched, and with something wrong in it nothing changes; what was declared is in force after a restart",
+        proofs: &[
+            test(
+                DECLARED,
+                "a_folder_is_in_force_from_the_start_watched_and_kept_as_it_was_while_something_in_it_is_wrong",
+            ),
+            test(DECLARED, "what_is_wrong_with_a_policy_is_told_with_line_and_field_and_changes_nothing"),
+            test(
+                DECLARED,
+                "a_circuit_that_is_open_stays_open_when_its_policy_is_declared_anew_and_across_a_restart_the_policy_stays",
+            ),
+        ],
+    },
+    Guarantee {
+        about: Load,
+        operation: "rate of requests",
+        surface: Surface::Http,
+        backends: &[],
+        holds: "a client, and a tenant, beyond its rate is refused before anything is done, and told when to come back",
+        proofs: &[
+            test(RATES, "a_client_that_asks_too_often_is_told_when_to_come_back_and_nothing_is_done"),
+            test(RATES, "a_tenant_has_its_rate_whatever_others_ask_and_one_that_is_not_named_is_only_a_client"),
+            test(RATES, "a_rate_that_the_store_counts_survives_a_restart_and_a_reset_gives_it_back"),
+        ],
+    },
     Guarantee {
         about: Load,
         operation: "policy check",

@@ -55,7 +55,7 @@ fn missing(cause: NoBreaker) -> Problem {
 }
 
 /// A breaker as JSON.
-fn shown(name: &Name, snapshot: &Snapshot) -> Value {
+pub(super) fn shown(name: &Name, snapshot: &Snapshot) -> Value {
     let state = match snapshot.state {
         Circuit::Closed => STATES[0],
         Circuit::Open => STATES[1],

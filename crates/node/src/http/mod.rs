@@ -6,6 +6,7 @@ mod body_out;
 mod breakers;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
+mod deadline;
 mod document;
 mod erasure;
 mod found;
@@ -22,8 +23,11 @@ mod page;
 mod pages;
 pub(crate) mod peers;
 mod percent;
+mod policies;
 pub(crate) mod problem;
 mod queues;
+mod rate_limits;
+mod rates;
 mod reply;
 mod request;
 mod retention;
@@ -36,13 +40,14 @@ mod streams;
 mod subscriptions;
 mod views;
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
 use axum::{body::Body, response::IntoResponse as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use quorate_data::store::Store;
 use quorate_foundations::trace::TraceParent;
+use quorate_resilience::timeout::Timers;
 use quorate_runtime::Env;
 use tokio::sync::Semaphore;
 use tower::Service as _;
@@ -59,9 +64,10 @@ use self::{
 };
 use crate::{
     config::Config,
+    rates::Rates,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, MessageQueues, StoreCare,
-        Streams, ViewCare,
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, MessageQueues, Policies,
+        StoreCare, Streams, ViewCare,
     },
 };
 
@@ -78,10 +84,14 @@ pub(crate) struct Node {
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
+    pub(crate) policies: Policies,
+    pub(crate) limits: Limits,
     pub(crate) idempotency: Idempotency,
     pub(crate) connections: Arc<Connections>,
     metrics: Metrics,
     guard: Guard,
+    timers: Timers,
+    rates: Rates,
     date: DateHeader,
     /// Requests in progress.
     requests: Arc<Semaphore>,
@@ -91,6 +101,18 @@ pub(crate) struct Node {
     memory: Arc<Semaphore>,
     /// What replies take that are being put together and being sent.
     replies: ReplyMemory,
+}
+
+/// What was opened for a node.
+pub(crate) struct Rooms {
+    pub(crate) idempotency: Idempotency,
+    pub(crate) subscriptions: DurableSubscriptions,
+    pub(crate) queues: MessageQueues,
+    pub(crate) views: ViewCare,
+    pub(crate) timers: Timers,
+    pub(crate) breakers: Breakers,
+    pub(crate) policies: Policies,
+    pub(crate) rates: Rates,
 }
 
 type Shared = Arc<Node>;
@@ -103,14 +125,8 @@ pub(crate) struct Surface {
 }
 
 impl Node {
-    pub(crate) fn new(
-        config: Config,
-        env: Env,
-        store: Store,
-        idempotency: Idempotency,
-        (subscriptions, queues): (DurableSubscriptions, MessageQueues),
-        views: ViewCare,
-    ) -> Self {
+    pub(crate) fn new(config: Config, env: Env, store: Store, rooms: Rooms) -> Self {
+        let Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates } = rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
         let archives = Archives::new(store.clone(), config.archives());
         Self {
@@ -124,9 +140,13 @@ impl Node {
             subscriptions,
             queues,
             views,
-            breakers: Breakers::new(&env),
+            breakers,
+            limits: Limits::new(rates.clone(), policies.registry().clone()),
+            policies,
             connections,
             guard: Guard::new(&config),
+            timers,
+            rates,
             date: DateHeader::default(),
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
@@ -173,22 +193,34 @@ impl Surface {
         &self.node
     }
 
-    /// Answers one request of the connection that `activity` watches.
+    /// Answers one request of `peer` on the connection that `activity` watches.
     pub(crate) async fn answer(
         mut self,
         request: Request<Incoming>,
         activity: Arc<Activity>,
+        peer: IpAddr,
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
         let kind = if is_probe(&request) { Kind::Probe } else { Kind::Request };
-        let admitted = self.node.guard.check(&request).and_then(|()| self.node.admit(kind, &activity));
+        let now = self.node.env.mono();
+        let mut told_of_rates = rates::Told::default();
+        let allowed = match self.node.guard.check(&request).and_then(|()| deadline::of(&request, now)) {
+            // Whoever asks how the node is does so on a schedule, and must be told.
+            Ok(deadline) if kind == Kind::Request => {
+                let admitted = rates::admit(&self.node.rates, peer, request.headers(), &mut told_of_rates).await;
+                admitted.map(|()| deadline)
+            }
+            checked => checked,
+        };
+        let admitted = allowed.and_then(|deadline| Ok((self.node.admit(kind, &activity)?, deadline)));
         let (place, response) = match admitted {
-            Ok(place) => {
+            Ok((place, deadline)) => {
                 let method = request.method().clone();
                 // Nobody reads the body of a request that only asks: it is not kept until the answer is there.
                 let request = request.map(|body| if method.is_safe() { Body::empty() } else { Body::new(body) });
-                let Ok(mut response) = self.router.call(request).await;
+                let work = self.router.call(request);
+                let mut response = deadline::within(&self.node.timers, (now, deadline), &method, work).await;
                 // How the node is has to be told also when others' replies take all memory; there are only so many probes.
                 let share = match kind {
                     Kind::Probe => Ok(Share::default()),
@@ -200,6 +232,7 @@ impl Surface {
         };
         let (share, response) = response.unwrap_or_else(|problem| (Share::default(), problem.into_response()));
         let mut response = told(response, trace);
+        told_of_rates.stamp(response.headers_mut());
         self.node.date.stamp(&self.node.env, response.headers_mut());
         self.node.metrics.answered(response.status());
         Ok(response.map(|body| Tracked::new(body, busy, place, share)))

@@ -15,6 +15,7 @@ use super::{
 mod breakers;
 mod erasure;
 mod event_schemas;
+mod policies;
 mod queues;
 mod retention;
 mod schemas;
@@ -34,7 +35,7 @@ fn build() -> Value {
         "info": {
             "title": "quorate",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "An event store: append, read and follow streams of CloudEvents.",
+            "description": "An event store: append, read and follow streams of CloudEvents. Any request may say in the header `quorate-timeout` (or `grpc-timeout`) how long its caller waits, as in `1500m`: it is given up then, with the problem `deadline-passed`.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
         },
         "servers": [{ "url": "/" }],
@@ -47,6 +48,8 @@ fn build() -> Value {
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "breakers", "description": "Circuit breakers of this process: how they stand, and forcing them" },
+            { "name": "policies", "description": "Resilience policies: what calls to a dependency pass, and how they stand" },
+            { "name": "limits", "description": "Rate limits of this node's clients, and of calls to dependencies" },
             { "name": "store", "description": "Care for the store" },
             { "name": "node", "description": "How the node is" },
         ],
@@ -59,6 +62,7 @@ fn build() -> Value {
             erasure::paths(),
             views::paths(),
             breakers::paths(),
+            policies::paths(),
         ]),
         "components": {
             "schemas": merged([
@@ -70,6 +74,7 @@ fn build() -> Value {
                 erasure::schemas(),
                 views::schemas(),
                 breakers::schemas(),
+                policies::schemas(),
             ]),
             "parameters": parameters(),
             "headers": headers(),
@@ -241,6 +246,8 @@ fn parameters() -> Value {
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "queue": one("path", "name", "The queue's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "policy": one("path", "name", "The policy's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "rateLimit": one("path", "name", "The limit's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "eventType": one("path", "type", "The event type: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "mode": one("query", "mode", "What this one registration has to keep, other than the mode of its type", &event_schemas::modes()),
         "code": one("path", "code", "The last part of a problem's `type`", &text),

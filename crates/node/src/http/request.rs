@@ -47,6 +47,16 @@ pub(crate) fn event_type(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "event type")
 }
 
+/// The resilience policy that a path names.
+pub(crate) fn policy(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "policy")
+}
+
+/// The rate limit that a path names.
+pub(crate) fn rate_limit(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "limit")
+}
+
 fn named(uri: &Uri, what: &str) -> Result<Name, Problem> {
     let text = segment(uri, what)?;
     let name = Name::check(&text).map(|()| Name::new(&*text));

@@ -6,8 +6,8 @@ use axum::{
 };
 
 use super::{
-    Shared, append, breakers, erasure, health, log, openapi, pages, queues, retention, schemas, store, streams,
-    subscriptions, views, views::declared,
+    Shared, append, breakers, erasure, health, log, openapi, pages, policies, queues, rate_limits, retention, schemas,
+    store, streams, subscriptions, views, views::declared,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -18,7 +18,7 @@ pub(super) struct Route {
 }
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 12] = [
+pub(super) const LINKS: [(&str, &str); 14] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
@@ -26,6 +26,8 @@ pub(super) const LINKS: [(&str, &str); 12] = [
     ("/v1/queues", "the message queues by name"),
     ("/v1/views", "the views by name"),
     ("/v1/breakers", "the circuit breakers by name"),
+    ("/v1/policies", "the resilience policies by name"),
+    ("/v1/limits", "the rate limits by name"),
     ("/v1/erasures", "the data subjects that were erased, without their names"),
     ("/v1/schemas", "the schemas by event type"),
     ("/readyz", "whether it takes requests"),
@@ -104,6 +106,13 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/breakers/{name}", GET, get(breakers::describe)),
         route("/v1/breakers/{name}/mode", &["PUT"], put(breakers::set_mode)),
         route("/v1/breakers/{name}/reset", POST, post(breakers::reset)),
+        route("/v1/policies", GET, get(policies::list)),
+        route("/v1/policies/{name}", &["GET", "DELETE"], get(policies::describe).delete(policies::delete)),
+        route("/v1/policies/{name}/document", &["GET", "PUT"], put(policies::declare).get(policies::document)),
+        route("/v1/policies/{name}/check", POST, post(policies::check)),
+        route("/v1/limits", GET, get(rate_limits::list)),
+        route("/v1/limits/{name}", GET, get(rate_limits::describe)),
+        route("/v1/limits/{name}/reset", POST, post(rate_limits::reset)),
         route("/v1/subjects/{subject}", GET, get(erasure::subject)),
         route("/v1/subjects/{subject}/erase", POST, post(erasure::erase)),
         route("/v1/erasures", GET, get(erasure::ledger)),
@@ -124,6 +133,7 @@ pub(super) fn table() -> Vec<Route> {
         route("/metrics", GET, get(health::metrics)),
         route("/openapi.json", GET, get(openapi::document)),
         route("/view.schema.json", GET, get(declared::schema)),
+        route("/policy.schema.json", GET, get(policies::schema)),
         route("/errors/{code}", GET, get(pages::error)),
         route("/", GET, get(pages::index)),
     ]

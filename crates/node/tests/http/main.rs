@@ -5,6 +5,7 @@
 mod append;
 mod breakers;
 mod client;
+mod deadlines;
 mod declared;
 mod erasure;
 #[path = "../../../data/tests/sqlite/faulty.rs"]
@@ -16,7 +17,9 @@ mod keys;
 mod lifecycle;
 mod node;
 mod peers;
+mod policies;
 mod queues;
+mod rates;
 mod read;
 mod reply_memory;
 mod retention;

@@ -14,6 +14,7 @@ pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) breakers: quorate_node::verbs::Breakers,
+    pub(crate) policies: quorate_node::verbs::Policies,
     env: Env,
     running: tokio::sync::oneshot::Receiver<()>,
 }
@@ -38,6 +39,7 @@ pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Co
     let env = Env::real();
     let server = Server::bind(config, env.scope("node")).await.unwrap();
     let (address, store, breakers) = (server.local_addr(), server.store().clone(), server.breakers().clone());
+    let policies = server.policies().clone();
     let (ended, running) = tokio::sync::oneshot::channel();
     // Beside the branch that is stopped: `run` is what the binary awaits while it stops that branch.
     let server_env = env.scope("binary");
@@ -46,7 +48,7 @@ pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Co
         stopping.await.unwrap();
         let _ = ended.send(());
     });
-    Node { address, folder, store, breakers, env, running }
+    Node { address, folder, store, breakers, policies, env, running }
 }
 
 impl Node {

@@ -89,11 +89,7 @@ impl Registry {
         let made = Arc::new(Breaker::new(config.clone(), dice, now)?.with_listener(self.listener(name)));
         let mut breakers = self.lock();
         if breakers.len() >= self.inner.most {
-            // A closed breaker that nobody holds has nothing to remember but the current window.
-            let idle = breakers.iter().find(|(_, breaker)| {
-                let snapshot = breaker.snapshot(now);
-                Arc::strong_count(breaker) == 1 && snapshot.state == State::Closed && snapshot.mode == Mode::Automatic
-            });
+            let idle = breakers.iter().find(|(_, breaker)| is_idle(breaker, now));
             let idle = idle.map(|(name, _)| name.clone()).ok_or(Full::Full { most: self.inner.most })?;
             breakers.remove(&idle);
         }
@@ -104,6 +100,16 @@ impl Registry {
     /// The breaker called `name`, if there is one.
     pub fn get(&self, name: &Name) -> Option<Arc<Breaker>> {
         self.lock().get(name).cloned()
+    }
+
+    /// Forgets the breaker called `name` if nobody holds it and it has nothing to remember: it is closed, and no operator has
+    /// asked anything of it.
+    pub fn forget_idle(&self, name: &Name) {
+        let now = self.inner.env.mono();
+        let mut breakers = self.lock();
+        if breakers.get(name).is_some_and(|breaker| is_idle(breaker, now)) {
+            breakers.remove(name);
+        }
     }
 
     /// Every breaker as it stands, in order of names.
@@ -138,6 +144,12 @@ impl Registry {
             }
         })
     }
+}
+
+/// A closed breaker that nobody holds has nothing to remember but the current window.
+fn is_idle(breaker: &Arc<Breaker>, now: quorate_foundations::time::Mono) -> bool {
+    let snapshot = breaker.snapshot(now);
+    Arc::strong_count(breaker) == 1 && snapshot.state == State::Closed && snapshot.mode == Mode::Automatic
 }
 
 /// The word for a state.

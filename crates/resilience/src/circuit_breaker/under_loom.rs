@@ -7,7 +7,7 @@ use quorate_foundations::time::Mono;
 
 use super::{
     config::{self, Config},
-    machine::{self, State},
+    machine::{self, Mode, State},
 };
 use crate::{
     dice::Dice,
@@ -118,5 +118,34 @@ fn whoever_asks_while_the_circuit_opens_is_admitted_before_or_refused_after() {
         asker.join().unwrap();
         let snapshot = breaker.snapshot(at(1));
         assert_eq!((snapshot.state, snapshot.generation), (State::Open, 2), "opened once");
+    });
+}
+
+#[test]
+fn of_two_operators_at_once_callers_obey_the_one_whose_word_stands() {
+    explore(|| {
+        let breaker = Arc::new(fragile());
+        let other = breaker.clone();
+        let other = thread::spawn(move || other.operate(Mode::Disabled, at(1)));
+        breaker.operate(Mode::ForcedOpen, at(1));
+        other.join().unwrap();
+        // Asked before the snapshot, which would set right what callers see.
+        let passes = breaker.acquire(at(2)).is_ok();
+        assert_eq!(passes, breaker.snapshot(at(2)).mode == Mode::Disabled);
+    });
+}
+
+#[test]
+fn a_success_of_an_earlier_generation_is_not_counted_in_this_one() {
+    explore(|| {
+        let breaker = Arc::new(fragile());
+        let late = breaker.acquire(at(0)).unwrap();
+        breaker.permit(at(0)).unwrap().settle(at(1), FAULT, None);
+        breaker.reset(at(2));
+        let other = breaker.clone();
+        let other = thread::spawn(move || other.settle(at(3), late, (SUCCESS, Duration::ZERO), None));
+        breaker.permit(at(3)).unwrap().settle(at(3), SUCCESS, None);
+        other.join().unwrap();
+        assert_eq!(breaker.snapshot(at(4)).counts.calls, 1);
     });
 }

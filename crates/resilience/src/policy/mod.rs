@@ -53,8 +53,9 @@
 mod fields;
 mod prove;
 mod read;
+mod registry;
 
-use std::{ops::Range, time::Duration};
+use std::{num::NonZeroU32, ops::Range, time::Duration};
 
 use quorate_foundations::name::Name;
 
@@ -67,6 +68,7 @@ use crate::{
 };
 
 pub use prove::{Finding, prove};
+pub use registry::{ApplyError, Changes, Registry, Standing};
 
 /// The JSON Schema (draft 2020-12) of one document.
 pub const SCHEMA: &str = include_str!("policy.schema.json");
@@ -166,6 +168,17 @@ impl Policy {
             stack = stack.limit(rate);
         }
         stack
+    }
+
+    /// What it applies to: its targets, or if it names none what it is called itself.
+    pub fn dependencies(&self) -> &[Name] {
+        if self.targets.is_empty() { std::slice::from_ref(&self.name) } else { &self.targets }
+    }
+
+    /// How calls are sent again; a hedge without that is charged to the usual budget, and sends nothing again that failed.
+    fn retries(&self) -> Option<(retry::Config, BudgetConfig)> {
+        let once = retry::Config { attempts: NonZeroU32::MIN, ..retry::Config::default() };
+        self.retry.or_else(|| self.hedge.map(|_| (once, BudgetConfig::default())))
     }
 
     /// All attempts of a call, the first one included.

@@ -77,6 +77,11 @@ impl Limiter {
         self.rule().standing(self.due.0.load(Ordering::Relaxed), now)
     }
 
+    /// Forgets what was taken: the bucket is full.
+    pub fn reset(&self) {
+        self.due.0.store(0, Ordering::Relaxed);
+    }
+
     /// Lets another rate hold. As large a part of a burst stays taken as was; calls under way in this very moment may be
     /// judged by a mixture of both.
     ///

@@ -91,6 +91,14 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
         Ok(Taken::of(self.rule, after, now))
     }
 
+    /// Forgets what was taken, by all keys.
+    pub fn reset(&self) {
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).known.clear();
+        }
+        self.others.reset();
+    }
+
     /// How many keys are remembered.
     pub fn known(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).known.len()).sum()

@@ -6,7 +6,7 @@ use quorate_foundations::name::Name;
 use tower_layer::Layer;
 
 use super::{
-    policies::{Counts, Policies},
+    policies::{Memory, Policies},
     service::Guarded,
 };
 use crate::{
@@ -14,7 +14,6 @@ use crate::{
     circuit_breaker::{self, Breaker},
     dice::Dice,
     hedge,
-    latency::Latency,
     rate_limit::{self, Limiter, Rate},
     retry::{self, Repeatable, Retries},
     timeout::{self, Timers},
@@ -29,7 +28,6 @@ pub struct Stack<P> {
 }
 
 /// Puts a stack together. The order of calls is of no account: the order of policies is always the same.
-#[derive(Debug)]
 #[must_use = "a builder does nothing until `build`"]
 pub struct Builder {
     name: Name,
@@ -40,10 +38,10 @@ pub struct Builder {
     retry: Part<(retry::Config, retry::BudgetConfig), Retries>,
     hedge: Option<hedge::Config>,
     endpoint: Part<circuit_breaker::Config, Breaker>,
+    memory: Option<Arc<Memory>>,
 }
 
 /// A policy to be made, or one that others share.
-#[derive(Debug)]
 enum Part<C, T> {
     Absent,
     Made(C),
@@ -72,14 +70,21 @@ impl Stack<()> {
             retry: Part::Absent,
             hedge: None,
             endpoint: Part::Absent,
+            memory: None,
         }
+    }
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
 impl<P> Stack<P> {
     /// What became of calls so far, with a word for each thing that can: `success`, `fault`, `timeout_attempt`, …
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        self.policies.counts.all().collect()
+        self.policies.memory.counts.all().collect()
     }
 }
 
@@ -177,6 +182,12 @@ impl Builder {
         self
     }
 
+    /// With what is known of the dependency's calls already.
+    pub(crate) fn remembering(mut self, memory: Arc<Memory>) -> Self {
+        self.memory = Some(memory);
+        self
+    }
+
     /// The stack, for requests and answers that `protocol` understands.
     ///
     /// # Errors
@@ -200,20 +211,16 @@ impl Builder {
             name: self.name,
             limiter: self.limit.build(|rate| Limiter::new(rate).map_err(ConfigError::Limit))?,
             timeout: self.timeout,
-            latency: Latency::new(LATENCY_WINDOW),
             breaker: self.breaker.build(circuit)?,
             bulkhead: self.bulkhead.build(|config| Bulkhead::new(config, now).map_err(ConfigError::Bulkhead))?,
             hedge: self.hedge,
             retries: self.retry.build(retries)?,
             endpoint: self.endpoint.build(circuit)?,
-            counts: Counts::new(),
+            memory: self.memory.unwrap_or_else(|| Arc::new(Memory::new())),
         };
         Ok(Stack { policies: Arc::new(policies), protocol })
     }
 }
-
-/// Over which time it is known how long attempts take.
-const LATENCY_WINDOW: Duration = Duration::from_secs(30);
 
 /// Why a stack can't be as it was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]

@@ -137,7 +137,7 @@ impl<S, P, K> Course<S, P, K> {
         let attempts =
             self.attempts.get_or_insert_with(|| retries.begin(self.intent.repeatable, self.owner, self.deadline));
         let ended = Ended { outcome, verdict, answer_begun: false };
-        let needs = self.permits.policies.latency.median(now).unwrap_or_default();
+        let needs = self.permits.policies.memory.latency.median(now).unwrap_or_default();
         let env = self.permits.policies.timers.env();
         #[cfg(feature = "museum")]
         let decision = if env.planted("retry-charged-late") {
@@ -263,7 +263,7 @@ impl<S, P, K> Course<S, P, K> {
         };
         let plan = Plan {
             config,
-            delay: config.delay(|part| policies.latency.quantile(policies.now(), part)),
+            delay: config.delay(|part| policies.memory.latency.quantile(policies.now(), part)),
             repeatable: self.intent.repeatable,
             deadline,
         };

@@ -71,6 +71,7 @@ mod builder;
 mod course;
 mod instead;
 mod limited;
+mod live;
 mod permits;
 mod policies;
 mod protocol;
@@ -92,6 +93,9 @@ use crate::{
 pub use builder::{Builder, ConfigError, Stack};
 pub use instead::{Instead, OrInstead, WithInstead};
 pub use limited::{IfAllowed, LimitBy, Limited};
+pub(crate) use live::Current;
+pub use live::{Live, Living};
+pub(crate) use policies::Memory;
 pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use registry::{BuildError, Stacks, Standing};
 pub use service::{Call, Guarded};

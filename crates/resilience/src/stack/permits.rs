@@ -36,7 +36,7 @@ impl Permits {
     #[inline]
     pub(super) fn admit(policies: Held, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
         let dependency = policies.admit(now, ask.deadline).inspect_err(|rejection| {
-            policies.counts.ended(Outcome::Rejected(rejection.by()));
+            policies.memory.counts.ended(Outcome::Rejected(rejection.by()));
         })?;
         // From here on whatever is held is given back when this is dropped.
         let mut permits = Self { policies, began: now, place: None, dependency, endpoint: None, ended: false };
@@ -106,7 +106,7 @@ impl Permits {
         if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
             bulkhead.settle(&mut place, now, outcome);
         }
-        self.policies.counts.ended(outcome);
+        self.policies.memory.counts.ended(outcome);
     }
 
     #[cold]
@@ -120,7 +120,7 @@ impl Permits {
         if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
             bulkhead.give_back(&mut place);
         }
-        self.policies.counts.ended(Outcome::Cancelled);
+        self.policies.memory.counts.ended(Outcome::Cancelled);
     }
 }
 
@@ -139,7 +139,7 @@ impl Policies {
         if let Some(limiter) = &self.limiter {
             limiter.take(now, 1)?;
         }
-        self.timeout.admit(now, deadline, self.latency.median(now))?;
+        self.timeout.admit(now, deadline, self.memory.latency.median(now))?;
         Ok(self.breaker.as_ref().map(|breaker| breaker.acquire(now)).transpose()?)
     }
 
@@ -154,7 +154,7 @@ impl Policies {
     ) {
         let took = now.saturating_since(began);
         if outcome == Outcome::Upstream(Class::Success) {
-            self.latency.record(now, took);
+            self.memory.latency.record(now, took);
         }
         if let (Some(breaker), Some(ticket)) = (&self.endpoint, ticket) {
             breaker.settle(now, ticket, (outcome, took), retry_after);

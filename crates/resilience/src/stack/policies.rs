@@ -1,8 +1,11 @@
 //! The policies of one stack, shared by all of its services.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use quorate_foundations::{name::Name, time::Mono};
@@ -33,8 +36,6 @@ pub(super) struct Policies {
     pub(super) limiter: Option<Arc<Limiter>>,
     /// How long a call, an attempt and a silence may take.
     pub(super) timeout: timeout::Config,
-    /// How long attempts take that succeed.
-    pub(super) latency: Latency,
     /// The circuit of the dependency.
     pub(super) breaker: Option<Arc<Breaker>>,
     /// How many calls at once.
@@ -45,7 +46,28 @@ pub(super) struct Policies {
     pub(super) retries: Option<Arc<Retries>>,
     /// The circuit of the endpoint.
     pub(super) endpoint: Option<Arc<Breaker>>,
+    pub(super) memory: Arc<Memory>,
+}
+
+/// What is known of the dependency's calls, whatever the policies.
+pub(crate) struct Memory {
+    /// How long attempts take that succeed.
+    pub(super) latency: Latency,
     pub(super) counts: Counts,
+}
+
+/// Over which time it is known how long attempts take.
+const LATENCY_WINDOW: Duration = Duration::from_secs(30);
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        Self { latency: Latency::new(LATENCY_WINDOW), counts: Counts::new() }
+    }
+
+    /// What became of calls, with the word for it.
+    pub(crate) fn outcomes(&self) -> Vec<(&'static str, u64)> {
+        self.counts.all().collect()
+    }
 }
 
 impl Policies {

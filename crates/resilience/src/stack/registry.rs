@@ -13,8 +13,8 @@ use prometheus_client::{
 };
 use quorate_foundations::name::Name;
 
-use super::{Builder, ConfigError, Stack, policies::Policies};
-use crate::{retry, timeout::Timers};
+use super::{Builder, ConfigError, Current, Stack, policies::Policies};
+use crate::{bulkhead, rate_limit, retry, timeout::Timers};
 
 /// All stacks by name. Cheap to clone; clones are the same registry. A stack that nobody holds any more is forgotten.
 ///
@@ -24,6 +24,8 @@ use crate::{retry, timeout::Timers};
 /// | `quorate_retries_total` | `dependency` |
 /// | `quorate_retries_over_budget_total` | `dependency` |
 /// | `quorate_retry_budget_left` | `dependency` |
+/// | `quorate_bulkhead_limit`, `quorate_bulkhead_in_flight`, `quorate_bulkhead_waiting` | `dependency` |
+/// | `quorate_rate_limit_remaining` | `dependency` |
 #[derive(Clone)]
 pub struct Stacks {
     inner: Arc<Inner>,
@@ -31,7 +33,23 @@ pub struct Stacks {
 
 struct Inner {
     timers: Timers,
-    known: Mutex<BTreeMap<Name, Weak<Policies>>>,
+    known: Mutex<BTreeMap<Name, Known>>,
+}
+
+enum Known {
+    /// A stack as it was built.
+    Built(Weak<Policies>),
+    /// One whose policies become others.
+    Live(Weak<Current>),
+}
+
+impl Known {
+    fn policies(&self) -> Option<Arc<Policies>> {
+        match self {
+            Self::Built(policies) => policies.upgrade(),
+            Self::Live(current) => current.upgrade().map(|current| current.policies()),
+        }
+    }
 }
 
 /// What the calls of one stack came to.
@@ -43,6 +61,10 @@ pub struct Standing {
     pub outcomes: Vec<(&'static str, u64)>,
     /// What was sent again; `None` where nothing is.
     pub retries: Option<retry::Counts>,
+    /// How many are under way, and how many wait; `None` where as many may be as like.
+    pub bulkhead: Option<bulkhead::Snapshot>,
+    /// What is left of the rate; `None` where there is none.
+    pub limit: Option<rate_limit::Standing>,
 }
 
 /// Why a stack was not built.
@@ -71,29 +93,45 @@ impl Stacks {
     /// [`BuildError`]: nothing was built.
     pub fn build<P>(&self, builder: Builder, protocol: P) -> Result<Stack<P>, BuildError> {
         let stack = builder.build(&self.inner.timers, protocol)?;
-        let mut known = self.lock();
-        known.retain(|_, policies| policies.strong_count() > 0);
-        let name = stack.policies.name.clone();
-        if known.contains_key(&name) {
-            return Err(BuildError::Known(name));
-        }
-        known.insert(name, Arc::downgrade(&stack.policies));
+        self.know(&stack.policies.name, Known::Built(Arc::downgrade(&stack.policies)))?;
         Ok(stack)
+    }
+
+    /// Knows a stack whose policies become others.
+    pub(crate) fn know_live(&self, name: &Name, current: &Arc<Current>) -> Result<(), BuildError> {
+        self.know(name, Known::Live(Arc::downgrade(current)))
+    }
+
+    /// Where alarms are set.
+    pub(crate) fn timers(&self) -> &Timers {
+        &self.inner.timers
+    }
+
+    fn know(&self, name: &Name, one: Known) -> Result<(), BuildError> {
+        let mut known = self.lock();
+        known.retain(|_, one| one.policies().is_some());
+        if known.contains_key(name) {
+            return Err(BuildError::Known(name.clone()));
+        }
+        known.insert(name.clone(), one);
+        Ok(())
     }
 
     /// What every stack's calls came to, in order of names.
     pub fn standings(&self) -> Vec<Standing> {
         let known: Vec<_> =
-            self.lock().iter().filter_map(|(name, policies)| Some((name.clone(), policies.upgrade()?))).collect();
+            self.lock().iter().filter_map(|(name, known)| Some((name.clone(), known.policies()?))).collect();
         let standing = |(dependency, policies): (Name, Arc<Policies>)| Standing {
             dependency,
-            outcomes: policies.counts.all().collect(),
+            outcomes: policies.memory.counts.all().collect(),
             retries: policies.retries.as_ref().map(|retries| retries.counts(policies.now())),
+            bulkhead: policies.bulkhead.as_ref().map(|bulkhead| bulkhead.snapshot()),
+            limit: policies.limiter.as_ref().map(|limiter| limiter.standing(policies.now())),
         };
         known.into_iter().map(standing).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Weak<Policies>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Known>> {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,12 +179,30 @@ impl Collector for Scrape {
                 ConstCounter::new(of(counts)).encode(family.encode_family(&[("dependency", *dependency)])?)?;
             }
         }
-        let kind = ConstGauge::new(0_i64).metric_type();
-        let help = "Retries that could be charged now";
-        let mut left = encoder.encode_descriptor("quorate_retry_budget_left", help, None, kind)?;
-        for (dependency, counts) in &retried {
-            let value = i64::try_from(counts.usage.left).unwrap_or(i64::MAX);
-            ConstGauge::new(value).encode(left.encode_family(&[("dependency", *dependency)])?)?;
+        type Gauge = fn(&Standing) -> Option<i64>;
+        let gauges: [(&str, &str, Gauge); 5] = [
+            ("quorate_retry_budget_left", "Retries that could be charged now", |standing| {
+                Some(i64::try_from(standing.retries?.usage.left).unwrap_or(i64::MAX))
+            }),
+            ("quorate_bulkhead_limit", "Calls that may be under way at once", |standing| {
+                Some(standing.bulkhead.as_ref()?.limit.into())
+            }),
+            ("quorate_bulkhead_in_flight", "Calls that are under way", |standing| {
+                Some(standing.bulkhead.as_ref()?.in_flight.into())
+            }),
+            ("quorate_bulkhead_waiting", "Calls that wait for a place", |standing| {
+                Some(i64::try_from(standing.bulkhead.as_ref()?.waiting).unwrap_or(i64::MAX))
+            }),
+            ("quorate_rate_limit_remaining", "Calls that the rate allows now", |standing| {
+                Some(standing.limit?.remaining.into())
+            }),
+        ];
+        for (name, help, of) in gauges {
+            let kind = ConstGauge::new(0_i64).metric_type();
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (dependency, value) in standings.iter().filter_map(|one| Some((one.dependency.as_str(), of(one)?))) {
+                ConstGauge::new(value).encode(family.encode_family(&[("dependency", dependency)])?)?;
+            }
         }
         Ok(())
     }

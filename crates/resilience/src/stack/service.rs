@@ -35,6 +35,11 @@ impl<S, P> Guarded<S, P> {
         // Of its own: the count of those who hold it isn't a line that all threads write which make calls.
         Self { service, policies: Arc::new(policies), protocol }
     }
+
+    /// Lets other policies hold for the calls from now on.
+    pub(super) fn adopt(&mut self, policies: Arc<Policies>) {
+        self.policies = Arc::new(policies);
+    }
 }
 
 impl<S, P, R> Service<R> for Guarded<S, P>

@@ -56,6 +56,21 @@ fn a_deadline_that_is_set_while_the_driver_looks_is_seen_or_told() {
 }
 
 #[test]
+fn a_deadline_later_than_the_one_the_driver_woke_for_is_seen_or_told_too() {
+    loom::model(|| {
+        let wheels = [None, Some(9)].map(Mutex::new);
+        let timers = Arc::new(Timers { planned: Planned::new(), wheels, told: AtomicBool::new(false) });
+        // It woke at 5, whose alarm has rung, and looks for the next.
+        timers.planned.sleep(Some(5));
+        let setter = timers.clone();
+        let setter = thread::spawn(move || setter.arm(0, 7));
+        let planned = timers.look();
+        setter.join().unwrap();
+        assert!(planned == Some(7) || timers.told.load(Ordering::Acquire), "planned {planned:?}, and not told");
+    });
+}
+
+#[test]
 fn who_leaves_telling_the_driver_to_another_is_seen_when_that_one_tells() {
     // Every interleaving takes five minutes, and holds; those with three preemptions a moment.
     let mut model = loom::model::Builder::new();

@@ -97,9 +97,14 @@ pub(super) fn paths() -> Value {
     })
 }
 
-fn with_document(mut operation: Value) -> Value {
+fn with_document(operation: Value) -> Value {
+    with_document_of("ViewDocument", operation)
+}
+
+/// With a body that is a document, in whichever of the three it is written.
+pub(super) fn with_document_of(schema: &str, mut operation: Value) -> Value {
     let text = json!({ "schema": { "type": "string", "description": "The same in TOML or YAML" } });
-    let json = json!({ "schema": reference("ViewDocument") });
+    let json = json!({ "schema": reference(schema) });
     operation["requestBody"] = json!({ "required": true, "content": { TOML: text, YAML: text, reply::JSON: json } });
     operation
 }

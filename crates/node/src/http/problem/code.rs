@@ -55,6 +55,8 @@ codes! {
     InvalidView = "invalid-view", BAD_REQUEST, "View cannot be made or asked so";
     InvalidSchema = "invalid-schema", BAD_REQUEST, "Schema cannot be used";
     InvalidViewQuery = "invalid-view-query", BAD_REQUEST, "Query of a view cannot be asked so";
+    InvalidPolicy = "invalid-policy", BAD_REQUEST, "Policy cannot be read";
+    ImpossiblePolicy = "impossible-policy", BAD_REQUEST, "Policy cannot work";
     LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
@@ -63,6 +65,8 @@ codes! {
     ViewTableNotFound = "view-table-not-found", NOT_FOUND, "View has no such table";
     RowNotFound = "row-not-found", NOT_FOUND, "View has no row with this key";
     BreakerNotFound = "breaker-not-found", NOT_FOUND, "Circuit breaker does not exist";
+    PolicyNotFound = "policy-not-found", NOT_FOUND, "Policy does not exist";
+    LimitNotFound = "limit-not-found", NOT_FOUND, "Rate limit does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
@@ -83,6 +87,9 @@ codes! {
     SchemaIncompatible = "schema-incompatible", CONFLICT, "Schema breaks an earlier one";
     TooManySchemas = "too-many-schemas", CONFLICT, "There are as many schemas as a store keeps";
     TooManySubscriptions = "too-many-subscriptions", CONFLICT, "There are as many subscriptions as a store keeps";
+    PolicyInFile = "policy-in-file", CONFLICT, "Policy stands in a file";
+    PolicyTaken = "policy-taken", CONFLICT, "Dependency has another policy";
+    TooManyPolicies = "too-many-policies", CONFLICT, "There are as many policies as a node has room for";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
     QueueFull = "queue-full", CONFLICT, "Queue is full";
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
@@ -109,6 +116,7 @@ codes! {
     KeyReused = "key-reused", UNPROCESSABLE_ENTITY, "Idempotency key was used for another request";
     ViewUnexplained = "view-unexplained", UNPROCESSABLE_ENTITY, "Row cannot be explained within the limits";
     QueryStopped = "query-stopped", UNPROCESSABLE_ENTITY, "Query takes more than it may";
+    RateLimited = "rate-limited", TOO_MANY_REQUESTS, "Requests come too often";
     TooManyRequests = "too-many-requests", TOO_MANY_REQUESTS, "One client asks for too much at once";
     OutcomeUnknown = "outcome-unknown", INTERNAL_SERVER_ERROR, "It may or may not have happened";
     StoreCorrupt = "store-corrupt", INTERNAL_SERVER_ERROR, "Stored bytes are damaged";
@@ -116,11 +124,13 @@ codes! {
     ErasureIncomplete = "erasure-incomplete", INTERNAL_SERVER_ERROR, "Copies of what was erased remain";
     StoreFailed = "store-failed", INTERNAL_SERVER_ERROR, "The store failed";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
+    LimitUnavailable = "limit-unavailable", SERVICE_UNAVAILABLE, "Rate limit cannot be counted";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";
     ViewNotBuilt = "view-not-built", SERVICE_UNAVAILABLE, "View is being built for the first time";
     ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
     ViewStale = "view-stale", SERVICE_UNAVAILABLE, "View is older than the read allows";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
+    DeadlinePassed = "deadline-passed", GATEWAY_TIMEOUT, "The request's time is over";
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
 }
 

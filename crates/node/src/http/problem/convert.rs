@@ -8,7 +8,7 @@ use quorate_data::{
     schema::{RegisterError, RegistrarError, Rejection},
     store::{
         AppendError, ArchiveError, Bound, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError,
-        TokenError,
+        TokenError, TransactError,
     },
     subscription::SubscriptionError,
 };
@@ -50,6 +50,17 @@ fn code_of(error: &StoreError) -> Code {
         | StoreError::PartlyForgotten { cause, .. }
         | StoreError::Stuck { cause, .. } => code_of(cause),
         _ => Code::StoreFailed,
+    }
+}
+
+impl Problem {
+    /// Why a transaction of rooms' own tables did not commit.
+    pub(crate) fn of_transaction(failed: TransactError<SqlError>) -> Self {
+        match failed {
+            TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause)) => cause.into(),
+            TransactError::TooLong { .. } => Self::of(Code::Overloaded, &failed).retry(Retry::Now),
+            _ => Self::of(Code::StoreFailed, &failed),
+        }
     }
 }
 

@@ -1,4 +1,6 @@
-//! `quorate policy`: documents of resilience policies. They are read here, without a node.
+//! `quorate policy`: documents of resilience policies, read here without a node or brought into force in one.
+
+mod node;
 
 use clap::Subcommand;
 use quorate_foundations::document::{Fault, Format as Form};
@@ -7,9 +9,11 @@ use quorate_runtime::Env;
 use serde_json::{Value, json};
 
 use crate::{
+    client::Client,
     exit::{Exit, Failure},
     input,
     output::{Column, Format, Out, Table},
+    pages::HowMany,
 };
 
 /// Verbs on documents of policies.
@@ -27,13 +31,47 @@ pub(crate) enum Command {
     },
     /// Print the JSON Schema of a policy
     Schema,
+    /// List the policies in force in a node, and how the calls stand that pass them
+    List {
+        #[command(flatten)]
+        how_many: HowMany,
+    },
+    /// How the calls stand that pass a policy
+    Show {
+        /// The policy
+        name: String,
+    },
+    /// Bring a policy into force in a node, now and after every restart
+    Declare {
+        /// The document, `*.yaml`, `*.toml` or `*.json`; `-` is YAML on standard input
+        #[arg(value_name = "FILE|-")]
+        file: String,
+        /// Only say what is wrong with it beside the policies in force; nothing is declared
+        #[arg(long)]
+        check: bool,
+    },
+    /// Print a policy's document as it was declared
+    Document {
+        /// The policy
+        name: String,
+    },
+    /// Take a policy out of force that was declared
+    Delete {
+        /// The policy
+        name: String,
+    },
 }
 
 impl Command {
     /// Does what was asked.
-    pub(crate) async fn run(self, env: &Env, format: Format) -> Result<(), Failure> {
+    pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
-            Self::Check { files } => check(&files, env, format).await,
+            Self::Check { files } => check(&files, client.env(), format).await,
+            Self::List { how_many } => node::all(client, how_many, format).await,
+            Self::Show { name } => node::one(client, &name, format).await,
+            Self::Declare { file, check } => node::declare(client, &file, check, format).await,
+            Self::Document { name } => node::document(client, &name).await,
+            Self::Delete { name } => node::delete(client, &name, format).await,
             Self::Schema => {
                 let mut out = Out::new();
                 out.write(SCHEMA.as_bytes())?;
@@ -55,11 +93,7 @@ async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failur
         let text = input::read(file, env).await?;
         let text = String::from_utf8(text)
             .map_err(|wrong| Failure::new(Exit::BadInput, format!("{file} is not UTF-8: {}", wrong.utf8_error())))?;
-        let form = if file == "-" { Some(Form::Yaml) } else { Form::of_file(file) };
-        let form = form.ok_or_else(|| {
-            Failure::new(Exit::Usage, format!("{file}: what it is written in isn't told by its name"))
-                .advise("call it .yaml, .yml, .toml or .json")
-        })?;
+        let form = form_of(file)?;
         match Document::read_all(&text, form) {
             Ok(read) => {
                 homes.resize(homes.len() + read.len(), file.as_str());
@@ -76,6 +110,15 @@ async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failur
         n if unreadable => Err(Failure::new(Exit::BadInput, format!("{n} things are wrong with these policies"))),
         n => Err(Failure::new(Exit::Refused, format!("{n} things in these policies cannot work"))),
     }
+}
+
+/// What a file is written in, by its name.
+fn form_of(file: &str) -> Result<Form, Failure> {
+    let form = if file == "-" { Some(Form::Yaml) } else { Form::of_file(file) };
+    form.ok_or_else(|| {
+        Failure::new(Exit::Usage, format!("{file}: what it is written in isn't told by its name"))
+            .advise("call it .yaml, .yml, .toml or .json")
+    })
 }
 
 fn show(documents: &[Document], found: &[Found<'_>], format: Format) -> Result<(), Failure> {

@@ -1,0 +1,204 @@
+//! How often clients and tenants may ask this node.
+//!
+//! A limit is a rate for each of those it is about, counted by this process or by the store; one is taken from it with each
+//! request. What holds while the store doesn't answer was chosen with the limit.
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::HeaderName;
+use prometheus_client::metrics::{counter::Counter, family::Family};
+use quorate_data::store::{SqlError, Store, TransactError};
+use quorate_foundations::name::Name;
+use quorate_resilience::{
+    dice::Dice,
+    rate_limit::{Keyed, OnUnavailable, Rate, Rejected, Shared, SharedConfig, SharedRejected, Standing},
+};
+use quorate_runtime::Env;
+
+use crate::{
+    config::{RateConfig, RateCount},
+    quota::StoreQuota,
+};
+
+/// The limits of requests. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rates(Arc<Inner>);
+
+struct Inner {
+    env: Env,
+    limits: Vec<Limit>,
+    quota: Option<StoreQuota>,
+    dice: Mutex<Dice>,
+}
+
+/// One limit.
+pub(crate) struct Limit {
+    pub(crate) name: Name,
+    pub(crate) whose: Whose,
+    pub(crate) rate: Rate,
+    count: Count,
+    refused: Counter,
+}
+
+/// Whom a limit is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// An address, or a /64 network of IPv6.
+    Client,
+    /// What this header names.
+    Tenant(HeaderName),
+}
+
+enum Count {
+    Own(Box<Keyed<Name>>),
+    Shared(Shared),
+}
+
+/// Why a request may not be made now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// Its key has asked as often as it may.
+    Spent {
+        /// When to come back; not the same for all who are refused together.
+        after: Option<Duration>,
+        /// What is left, which is less than one.
+        left: Standing,
+    },
+    /// The count can't be asked, and refuses meanwhile.
+    Unavailable,
+}
+
+/// How a limit stands.
+#[derive(Clone, Debug)]
+pub struct RateStanding {
+    /// Its name.
+    pub name: Name,
+    /// The rate of each.
+    pub rate: Rate,
+    /// Who counts.
+    pub by_store: bool,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// How many it remembers; `None` where the store does.
+    pub known: Option<usize>,
+    /// How often somebody had to share since it remembers no more.
+    pub crowded: u64,
+}
+
+/// Up to how many requests the store is asked for at once, in parts of a burst.
+const PORTION: u32 = 8;
+/// How long they may be used.
+const LEASE: Duration = Duration::from_secs(5);
+/// How long the store's answer is waited for.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+impl Rates {
+    /// The limits that `config` asks for; those that the store counts are counted in `store`.
+    pub(crate) fn new(env: &Env, store: &Store, config: &RateConfig) -> Self {
+        let unavailable = |rate| match config.count {
+            RateCount::Process => None,
+            RateCount::StoreOrAllow => Some(OnUnavailable::Allow),
+            RateCount::StoreOrDeny => Some(OnUnavailable::Deny),
+            RateCount::StoreOrProcess => Some(OnUnavailable::Local(rate)),
+        };
+        let wanted = [
+            ("http/clients", Whose::Client, config.client),
+            ("http/tenants", Whose::Tenant(config.tenant_header.clone()), config.tenant),
+        ];
+        let wanted: Vec<_> = wanted.into_iter().filter_map(|(name, whose, rate)| Some((name, whose, rate?))).collect();
+        let shared = config.count != RateCount::Process && !wanted.is_empty();
+        let quota = shared.then(|| StoreQuota::of(store));
+        let refused = Family::<Vec<(&'static str, String)>, Counter>::default();
+        env.metrics().register("quorate_http_rate_limited", "Requests that came too often", refused.clone());
+        let limit = |(name, whose, rate): (&str, Whose, Rate)| {
+            let count = match (&quota, unavailable(rate)) {
+                (Some(quota), Some(on_unavailable)) => {
+                    let portion = NonZeroU32::new(rate.burst.get() / PORTION).unwrap_or(NonZeroU32::MIN);
+                    let (lease, patience, most_keys) = (LEASE, PATIENCE, config.max_keys);
+                    let shared = SharedConfig { rate, portion, lease, patience, on_unavailable, most_keys };
+                    Shared::new(env, Arc::new(quota.clone()), shared).map(Count::Shared)
+                }
+                _ => Keyed::new(rate, config.max_keys, env.random("rates").u64())
+                    .map(|keyed| Count::Own(Box::new(keyed))),
+            };
+            let count =
+                count.unwrap_or_else(|wrong| unreachable!("rates were checked with the configuration: {wrong}"));
+            let name = Name::new(name).unwrap_or_else(|wrong| unreachable!("this is a name: {wrong}"));
+            let refused = refused.get_or_create_owned(&vec![("limit", name.as_str().to_owned())]);
+            Limit { name, whose, rate, count, refused }
+        };
+        let limits = wanted.into_iter().map(limit).collect();
+        let dice = Mutex::new(Dice::from_rng(&mut env.random("rates")));
+        Self(Arc::new(Inner { env: env.clone(), limits, quota, dice }))
+    }
+
+    /// The limits.
+    pub(crate) fn limits(&self) -> &[Limit] {
+        &self.0.limits
+    }
+
+    /// Takes one request of `key` from a limit. What is left then, where anybody counted.
+    ///
+    /// # Cancel safety
+    /// What was taken stays taken.
+    pub(crate) async fn take(&self, limit: &Limit, key: &Name) -> Result<Option<Standing>, Refused> {
+        let taken = match &limit.count {
+            Count::Own(keyed) => keyed
+                .take(self.0.env.mono(), key, 1)
+                .map(|taken| Some(taken.standing()))
+                .map_err(|spent| self.spent(&spent)),
+            Count::Shared(shared) => {
+                // Others may count other things in the same store.
+                let key = Name::new(&*format!("{}/{key}", limit.name)).unwrap_or_else(|_| key.clone());
+                match shared.take_held(&key, 1) {
+                    Some(allowed) => Ok(allowed.left),
+                    None => shared.take(&key, 1).await.map(|allowed| allowed.left).map_err(|refused| match refused {
+                        SharedRejected::Limit(spent) => self.spent(&spent),
+                        _ => Refused::Unavailable,
+                    }),
+                }
+            }
+        };
+        taken.inspect_err(|_| _ = limit.refused.inc())
+    }
+
+    fn spent(&self, rejected: &Rejected) -> Refused {
+        let mut dice = self.0.dice.lock().unwrap_or_else(PoisonError::into_inner);
+        Refused::Spent { after: rejected.retry_after(&mut dice), left: rejected.standing }
+    }
+
+    /// Forgets what was taken from `limit`. Requests that this process has leased from the store stay leased.
+    ///
+    /// # Errors
+    /// [`TransactError`]: the store counts, and couldn't forget.
+    pub(crate) async fn reset(&self, limit: &Limit) -> Result<(), TransactError<SqlError>> {
+        match (&limit.count, &self.0.quota) {
+            (Count::Own(keyed), _) => keyed.reset(),
+            (Count::Shared(_), Some(quota)) => quota.forget(&limit.name).await?,
+            (Count::Shared(_), None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl Limit {
+    /// How it stands.
+    pub(crate) fn standing(&self) -> RateStanding {
+        let (known, crowded) = match &self.count {
+            Count::Own(keyed) => (Some(keyed.known()), keyed.shared()),
+            Count::Shared(_) => (None, 0),
+        };
+        RateStanding {
+            name: self.name.clone(),
+            rate: self.rate,
+            by_store: known.is_none(),
+            refused: self.refused.get(),
+            known,
+            crowded,
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! Resilience policies: documents from a folder and documents that were declared over HTTP, in force together.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicI64},
+};
+
+use prometheus_client::metrics::gauge::Gauge;
+use quorate_data::store::{DynTx, RoomTables, SqlError, Store, StoreError, TransactError};
+use quorate_foundations::{
+    document::{Fault, Faults, Format},
+    name::Name,
+};
+use quorate_resilience::policy::{ApplyError, Changes, Document, Registry, Standing};
+use tokio::sync::{Mutex, OnceCell};
+
+const TABLES: RoomTables = RoomTables {
+    room: "policy",
+    versions: &["CREATE TABLE quorate_policy (name TEXT PRIMARY KEY, format TEXT NOT NULL, document TEXT NOT NULL)"],
+};
+const ALL: &str = "SELECT name, format, document FROM quorate_policy ORDER BY name";
+const UPSERT: &str = "INSERT INTO quorate_policy (name, format, document) VALUES ($1, $2, $3)
+    ON CONFLICT (name) DO UPDATE SET format = $2, document = $3";
+const DELETE: &str = "DELETE FROM quorate_policy WHERE name = $1";
+
+/// The verbs on resilience policies. Cheap to clone.
+///
+/// All documents hold together, or what held before goes on: a document is in force once it was accepted, also after a restart.
+#[derive(Clone)]
+pub struct Policies {
+    store: Store,
+    /// Whether their table is there.
+    table: Arc<OnceCell<()>>,
+    registry: Registry,
+    set: Arc<Mutex<Set>>,
+    refused: Gauge<i64, AtomicI64>,
+}
+
+/// Where policies come from.
+#[derive(Clone, Default)]
+struct Set {
+    files: BTreeMap<PathBuf, Vec<Document>>,
+    declared: BTreeMap<Name, Kept>,
+}
+
+/// A document as it was declared.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// As it was sent.
+    pub text: String,
+    /// What it is written in.
+    pub format: Format,
+    document: Document,
+}
+
+/// A policy and how the calls stand that pass it.
+#[derive(Clone, Debug)]
+pub struct Described {
+    /// What it is called.
+    pub name: Name,
+    /// The file it stands in; `None` if it was declared.
+    pub file: Option<PathBuf>,
+    /// Each dependency that it applies to.
+    pub dependencies: Vec<Standing>,
+}
+
+/// Something in a policy that can't work beside the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// The policy.
+    pub policy: Name,
+    /// The file it stands in; `None` if it was declared.
+    pub file: Option<PathBuf>,
+    /// Where, and what.
+    pub fault: Fault,
+}
+
+/// What came of declaring a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyDeclared {
+    /// The policy.
+    pub name: Name,
+    /// Whether there was none of that name.
+    pub new: bool,
+    /// Which dependencies' calls pass something else now.
+    pub changes: Changes,
+}
+
+/// Why a policy isn't in force. What was in force before still is.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// The document can't be read.
+    #[error("the document cannot be read")]
+    Unreadable(#[source] Faults),
+    /// The document holds more than one policy, or another one than the address names.
+    #[error("the document holds {}, and the address is that of `{wanted}`", held.join(", "))]
+    Other {
+        /// What it holds.
+        held: Vec<String>,
+        /// What it should hold.
+        wanted: Name,
+    },
+    /// Something can't work.
+    #[error("{} of the policies cannot work together", .0.len())]
+    Impossible(Vec<Misfit>),
+    /// The policy stands in a file, where it has to be changed.
+    #[error("policy `{name}` stands in {file}: change it there", file = file.display())]
+    InFile {
+        /// The policy.
+        name: Name,
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is none.
+    #[error("no policy is called `{name}`")]
+    NotFound {
+        /// The name.
+        name: Name,
+    },
+    /// They can't be in force together.
+    #[error(transparent)]
+    Refused(ApplyError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The table of policies failed.
+    #[error("the policy could not be kept")]
+    Keeping(#[source] Arc<TransactError<SqlError>>),
+}
+
+impl Policies {
+    /// The longest document, or file of documents, in bytes.
+    pub const MAX_BYTES: usize = 256 << 10;
+
+    /// The policies kept in `store`, for the calls of `registry`; none is in force yet. `refused` is 1 while something that was
+    /// asked for isn't in force. Where the disk is too full for their table there are none; it is made when one is declared.
+    ///
+    /// # Errors
+    /// [`SqlError`]: their table couldn't be made or read.
+    pub async fn open(store: &Store, registry: Registry, refused: Gauge<i64, AtomicI64>) -> Result<Self, SqlError> {
+        let (table, mut set) = (OnceCell::new(), Set::default());
+        let rows = match table.get_or_try_init(|| store.declare(TABLES)).await {
+            Ok(()) => store.room_query(ALL, vec![]).await?,
+            Err(SqlError::Store(StoreError::DiskFull)) => Vec::new(),
+            Err(other) => return Err(other),
+        };
+        for row in rows {
+            let text = |nth| row.at(nth).as_str().unwrap_or_default().to_owned();
+            let (name, format, text) = (text(0), Format::named(&text(1)), text(2));
+            match format.ok_or_else(|| "its format is not known".to_owned()).and_then(|format| kept(&text, format)) {
+                Ok(kept) => _ = set.declared.insert(kept.document.policy().name.clone(), kept),
+                // It stays in the table, for whoever understands it.
+                Err(why) => tracing::warn!(policy = name, why, "a policy that was declared cannot be read"),
+            }
+        }
+        Ok(Self { store: store.clone(), table: Arc::new(table), registry, set: Arc::new(Mutex::new(set)), refused })
+    }
+
+    /// The policies in force: to make calls that pass them.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Brings what was declared into force, with no files beside it. What can't be is told in the log, and isn't in force.
+    pub async fn begin(&self) {
+        let set = self.set.lock().await;
+        if let Err(cause) = self.apply(&set) {
+            tracing::warn!(%cause, "the policies that were declared are not in force");
+            self.refused.set(1);
+        }
+    }
+
+    /// Lets the documents in files be these.
+    ///
+    /// # Errors
+    /// [`PolicyError::Impossible`], [`PolicyError::Refused`].
+    pub async fn replace_files(&self, files: BTreeMap<PathBuf, Vec<Document>>) -> Result<Changes, PolicyError> {
+        let mut set = self.set.lock().await;
+        let next = Set { files, declared: set.declared.clone() };
+        let applied = self.apply(&next);
+        self.refused.set(i64::from(applied.is_err()));
+        let changes = applied?;
+        *set = next;
+        Ok(changes)
+    }
+
+    /// Something in the folder can't be read: what was in force still is.
+    pub(crate) fn refuse_files(&self) {
+        self.refused.set(1);
+    }
+
+    /// Declares the policy called `name`, now and after every restart.
+    ///
+    /// # Errors
+    /// [`PolicyError`]. [`PolicyError::Store`] and [`PolicyError::Keeping`] may leave it unknown whether it holds after a restart.
+    ///
+    /// # Cancel safety
+    /// Whether a dropped call has declared the policy is unknown; declare it again.
+    pub async fn declare(&self, name: &Name, text: &str, format: Format) -> Result<PolicyDeclared, PolicyError> {
+        let kept = self.read(name, text, format)?;
+        self.table.get_or_try_init(|| self.store.declare(TABLES)).await.map_err(of_sql)?;
+        let mut set = self.set.lock().await;
+        let next = set.with(name, kept)?;
+        let new = !set.declared.contains_key(name);
+        let changes = self.apply(&next)?;
+        let (row, format, text) = (name.clone(), format.as_str(), text.to_owned());
+        let keeping = self.store.transact(move |tx| {
+            let values = [row.as_str().into(), format.into(), text.as_str().into()];
+            Box::pin(async move { tx.room_execute(UPSERT, &values).await })
+        });
+        self.settle(keeping.await, &mut set, next)?;
+        Ok(PolicyDeclared { name: name.clone(), new, changes })
+    }
+
+    /// What declaring it would find wrong; changes nothing.
+    ///
+    /// # Errors
+    /// As those of [`declare`](Self::declare), but the store's.
+    pub async fn check(&self, name: &Name, text: &str, format: Format) -> Result<(), PolicyError> {
+        let kept = self.read(name, text, format)?;
+        let next = self.set.lock().await.with(name, kept)?;
+        Registry::check(&next.documents()).map_err(|refused| next.told(refused))
+    }
+
+    /// Takes a policy that was declared out of force. Calls of its dependencies then pass no policy.
+    ///
+    /// # Errors
+    /// [`PolicyError::NotFound`], [`PolicyError::InFile`], and the store's.
+    pub async fn delete(&self, name: &Name) -> Result<Changes, PolicyError> {
+        let mut set = self.set.lock().await;
+        let mut next = set.clone();
+        if next.declared.remove(name).is_none() {
+            return Err(match set.file_of(name) {
+                Some(file) => PolicyError::InFile { name: name.clone(), file: file.clone() },
+                None => PolicyError::NotFound { name: name.clone() },
+            });
+        }
+        let changes = self.apply(&next)?;
+        let row = name.clone();
+        let forgetting = self.store.transact(move |tx: &mut DynTx| {
+            let values = [row.as_str().into()];
+            Box::pin(async move { tx.room_execute(DELETE, &values).await })
+        });
+        self.settle(forgetting.await, &mut set, next)?;
+        Ok(changes)
+    }
+
+    /// At most `limit` policies behind `after`, in order of their names.
+    pub async fn list(&self, after: Option<&Name>, limit: usize) -> Vec<Described> {
+        let set = self.set.lock().await.clone();
+        let mut all = set.names();
+        all.retain(|(name, _)| after.is_none_or(|after| name > after));
+        all.sort();
+        all.truncate(limit);
+        let standings = self.registry.standings();
+        all.into_iter().map(|(name, file)| described(name, file, &standings)).collect()
+    }
+
+    /// A policy and how its calls stand.
+    ///
+    /// # Errors
+    /// [`PolicyError::NotFound`].
+    pub async fn describe(&self, name: &Name) -> Result<Described, PolicyError> {
+        let names = self.set.lock().await.names();
+        let found = names.into_iter().find(|(known, _)| known == name);
+        let (name, file) = found.ok_or_else(|| PolicyError::NotFound { name: name.clone() })?;
+        Ok(described(name, file, &self.registry.standings()))
+    }
+
+    /// A document as it was declared.
+    ///
+    /// # Errors
+    /// [`PolicyError::NotFound`], [`PolicyError::InFile`].
+    pub async fn document(&self, name: &Name) -> Result<Kept, PolicyError> {
+        let set = self.set.lock().await;
+        set.declared.get(name).cloned().ok_or_else(|| match set.file_of(name) {
+            Some(file) => PolicyError::InFile { name: name.clone(), file: file.clone() },
+            None => PolicyError::NotFound { name: name.clone() },
+        })
+    }
+
+    fn read(&self, name: &Name, text: &str, format: Format) -> Result<Kept, PolicyError> {
+        let mut documents = Document::read_all(text, format).map_err(PolicyError::Unreadable)?;
+        match (documents.pop(), documents.is_empty()) {
+            (Some(document), true) if document.policy().name == *name => {
+                Ok(Kept { text: text.to_owned(), format, document })
+            }
+            (last, _) => {
+                let all = documents.into_iter().chain(last);
+                let held = all.map(|document| format!("`{}`", document.policy().name)).collect();
+                Err(PolicyError::Other { held, wanted: name.clone() })
+            }
+        }
+    }
+
+    fn apply(&self, set: &Set) -> Result<Changes, PolicyError> {
+        self.registry.apply(&set.documents()).map_err(|refused| set.told(refused))
+    }
+
+    /// What was applied becomes what is, if the store kept it; else what was before holds again.
+    fn settle(&self, kept: Result<u64, TransactError<SqlError>>, set: &mut Set, next: Set) -> Result<(), PolicyError> {
+        match kept {
+            Ok(_) => *set = next,
+            Err(cause) => {
+                // It held a moment ago; if it can't again, that is no reason to say less than what went wrong first.
+                if let Err(stuck) = self.apply(set) {
+                    tracing::warn!(%stuck, "the policies of before are not in force again");
+                    self.refused.set(1);
+                }
+                return Err(match cause {
+                    TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause)) => cause.into(),
+                    other => PolicyError::Keeping(Arc::new(other)),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Set {
+    /// All documents, those of files first.
+    fn documents(&self) -> Vec<Document> {
+        let declared = self.declared.values().map(|kept| &kept.document);
+        self.files.values().flatten().chain(declared).cloned().collect()
+    }
+
+    /// The names of all policies, with their files, in the order of [`documents`](Self::documents).
+    fn names(&self) -> Vec<(Name, Option<PathBuf>)> {
+        let name = |document: &Document| document.policy().name.clone();
+        let files = self.files.iter();
+        let of_files = files.flat_map(|(file, all)| all.iter().map(|one| (name(one), Some(file.clone()))));
+        of_files.chain(self.declared.keys().map(|name| (name.clone(), None))).collect()
+    }
+
+    fn file_of(&self, name: &Name) -> Option<&PathBuf> {
+        let holds = |documents: &[Document]| documents.iter().any(|document| document.policy().name == *name);
+        self.files.iter().find(|(_, documents)| holds(documents)).map(|(file, _)| file)
+    }
+
+    /// The same with a policy that is declared.
+    fn with(&self, name: &Name, kept: Kept) -> Result<Self, PolicyError> {
+        if let Some(file) = self.file_of(name) {
+            return Err(PolicyError::InFile { name: name.clone(), file: file.clone() });
+        }
+        let mut next = self.clone();
+        next.declared.insert(name.clone(), kept);
+        Ok(next)
+    }
+
+    /// A refusal with the names and files of what it is about.
+    fn told(&self, refused: ApplyError) -> PolicyError {
+        let ApplyError::Impossible(findings) = refused else { return PolicyError::Refused(refused) };
+        let names = self.names();
+        let one = |finding: quorate_resilience::policy::Finding| {
+            let (policy, file) = names.get(finding.of)?.clone();
+            Some(Misfit { policy, file, fault: finding.fault })
+        };
+        PolicyError::Impossible(findings.into_iter().filter_map(one).collect())
+    }
+}
+
+fn of_sql(error: SqlError) -> PolicyError {
+    match error {
+        SqlError::Store(cause) => cause.into(),
+        other => PolicyError::Keeping(Arc::new(TransactError::Aborted(other))),
+    }
+}
+
+fn kept(text: &str, format: Format) -> Result<Kept, String> {
+    let documents = Document::read_all(text, format).map_err(|faults| faults.to_string())?;
+    let document = documents.into_iter().next().ok_or("it holds no policy")?;
+    Ok(Kept { text: text.to_owned(), format, document })
+}
+
+fn described(name: Name, file: Option<PathBuf>, standings: &[Standing]) -> Described {
+    let dependencies = standings.iter().filter(|standing| standing.policy.name == name).cloned().collect();
+    Described { name, file, dependencies }
+}

@@ -1,0 +1,127 @@
+//! A stack whose policies become others while calls are made: what a configuration that is read again changes.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{Stack, policies::Policies, service::Guarded};
+
+/// The policies that hold now.
+pub(crate) struct Current {
+    /// Raised whenever others hold.
+    turn: AtomicU64,
+    policies: Mutex<Arc<Policies>>,
+}
+
+impl Current {
+    pub(crate) fn new(stack: Stack<()>) -> Self {
+        Self { turn: AtomicU64::new(0), policies: Mutex::new(stack.policies) }
+    }
+
+    /// Lets the policies of `stack` hold, for calls that begin from now on.
+    pub(crate) fn replace(&self, stack: Stack<()>) {
+        let mut policies = self.lock();
+        *policies = stack.policies;
+        // Ordering: whoever sees the new turn takes the lock that is held here, and finds the new policies.
+        self.turn.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn policies(&self) -> Arc<Policies> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<Policies>> {
+        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The policies of one dependency as a layer, which a [registry](crate::policy::Registry) replaces when its documents change.
+/// Cheap to clone.
+///
+/// A call passes the policies that held when it began. What they have in common with those before (a circuit, a count, a place
+/// that is taken) is the same, so that nothing is forgotten.
+#[derive(Clone)]
+pub struct Live<P> {
+    current: Arc<Current>,
+    protocol: P,
+}
+
+impl<P> Live<P> {
+    pub(crate) const fn new(current: Arc<Current>, protocol: P) -> Self {
+        Self { current, protocol }
+    }
+
+    /// What became of calls so far, with a word for each thing that can; see [`Stack::counts`].
+    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+        self.current.policies().memory.counts.all().collect()
+    }
+}
+
+impl<P> fmt::Debug for Live<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Live").field("dependency", &self.current.policies().name).finish_non_exhaustive()
+    }
+}
+
+impl<S, P: Clone> Layer<S> for Live<P> {
+    type Service = Living<S, P>;
+
+    fn layer(&self, service: S) -> Self::Service {
+        let seen = self.current.turn.load(Ordering::Acquire);
+        let guarded = Guarded::new(service, self.current.policies(), self.protocol.clone());
+        Living { guarded, current: self.current.clone(), seen }
+    }
+}
+
+/// A service behind a [`Live`] stack. Cheap to clone, as far as `S` is.
+#[derive(Clone)]
+pub struct Living<S, P> {
+    guarded: Guarded<S, P>,
+    current: Arc<Current>,
+    seen: u64,
+}
+
+impl<S, P> Living<S, P> {
+    #[cold]
+    fn adopt(&mut self, turn: u64) {
+        self.seen = turn;
+        self.guarded.adopt(self.current.policies());
+    }
+}
+
+impl<S, P, R> Service<R> for Living<S, P>
+where
+    Guarded<S, P>: Service<R>,
+{
+    type Response = <Guarded<S, P> as Service<R>>::Response;
+    type Error = <Guarded<S, P> as Service<R>>::Error;
+    type Future = <Guarded<S, P> as Service<R>>::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        // Readiness is the service's, whatever the policies.
+        self.guarded.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: R) -> Self::Future {
+        let turn = self.current.turn.load(Ordering::Acquire);
+        if turn != self.seen {
+            self.adopt(turn);
+        }
+        self.guarded.call(request)
+    }
+}
+
+impl<S, P> fmt::Debug for Living<S, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Living").field("dependency", &self.current.policies().name).finish_non_exhaustive()
+    }
+}
