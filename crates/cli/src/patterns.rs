@@ -26,6 +26,9 @@ struct Pattern {
     title: String,
     family: String,
     promise: String,
+    /// The pattern that this stands beside, where it is none of the catalogue's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    beside: Option<String>,
     library: State,
     http: State,
     cli: State,

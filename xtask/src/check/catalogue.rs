@@ -16,8 +16,8 @@ use crate::tree::Tree;
 
 const PATH: &str = "catalogue.toml";
 
-/// How many patterns the catalogue has: 38, and three of resilience that stand beside its timeout and bulkhead.
-const PATTERNS: usize = 41;
+/// How many patterns the catalogue has, without what stands beside them.
+const PATTERNS: usize = 38;
 
 /// The families, each a crate of the same name.
 const FAMILIES: [&str; 12] = [
@@ -48,13 +48,14 @@ pub(super) fn findings(tree: &Tree) -> Result<Vec<Finding>> {
         .chain(doubles(patterns, "name", |pattern| &pattern.name))
         .chain(doubles(patterns, "room", |pattern| &pattern.room))
         .chain(patterns.iter().flat_map(faults_of_entry))
+        .chain(patterns.iter().filter_map(|pattern| fault_of_place(pattern, patterns)))
         .chain(patterns.iter().flat_map(|pattern| false_claims(pattern, &evidence)))
         .chain(pages_without_pattern(tree, patterns));
     Ok(whats.map(|what| Finding::new(PATH, what)).chain(faults).collect())
 }
 
 fn fault_of_number(patterns: &[Pattern]) -> Option<String> {
-    let number = patterns.len();
+    let number = patterns.iter().filter(|pattern| pattern.beside.is_none()).count();
     (number != PATTERNS).then(|| format!("there are {PATTERNS} patterns; the catalogue lists {number}"))
 }
 
@@ -76,6 +77,14 @@ fn faults_of_entry(pattern: &Pattern) -> Vec<String> {
         (is_room_of(room, family), "its room isn't a folder below `crates/<family>/src/`"),
     ];
     checks.iter().filter(|(holds, _)| !holds).map(|(_, fault)| format!("{name}: {fault}")).collect()
+}
+
+/// What stands beside a pattern stands beside one of the catalogue, in its family.
+fn fault_of_place(pattern: &Pattern, patterns: &[Pattern]) -> Option<String> {
+    let beside = pattern.beside.as_ref()?;
+    let found = patterns.iter().find(|other| other.name == *beside);
+    let stands = found.is_some_and(|other| other.beside.is_none() && other.family == pattern.family);
+    (!stands).then(|| format!("{}: stands beside `{beside}`, which is no pattern of its family", pattern.name))
 }
 
 fn is_kebab_case(name: &str) -> bool {

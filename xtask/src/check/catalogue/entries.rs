@@ -22,6 +22,8 @@ pub(super) struct Pattern {
     pub(super) family: String,
     pub(super) room: String,
     pub(super) promise: String,
+    /// What stands beside a pattern of the catalogue, and is none of its own: the pattern's name.
+    pub(super) beside: Option<String>,
     library: State,
     http: State,
     cli: State,

@@ -158,7 +158,22 @@ fn an_entry_is_judged_by_itself() {
 #[test]
 fn the_number_of_patterns_is_fixed() {
     let tree = Tree::from([(PATH, entry("outbox", "").as_str())]);
-    assert_eq!(findings(&tree).unwrap()[0].what, "there are 41 patterns; the catalogue lists 1");
+    assert_eq!(findings(&tree).unwrap()[0].what, "there are 38 patterns; the catalogue lists 1");
+}
+
+#[test]
+fn what_stands_beside_a_pattern_of_its_family_is_not_counted() {
+    let told = |beside: &str| {
+        let text = catalogue("") + &entry("relay", &format!("beside = \"{beside}\""));
+        findings(&Tree::from([(PATH, text.as_str())]))
+            .unwrap()
+            .into_iter()
+            .map(|finding| finding.what)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told("outbox"), [""; 0]);
+    assert_eq!(told("nothing"), ["relay: stands beside `nothing`, which is no pattern of its family"]);
+    assert_eq!(told("relay"), ["relay: stands beside `relay`, which is no pattern of its family"]);
 }
 
 #[test]
