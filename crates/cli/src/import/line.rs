@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn a_bad_line_is_named_with_column_attribute_and_reason() {
         assert_eq!(wrong("{\"specversion\":}"), "line 3, column 16: expected value");
-        assert_eq!(wrong("[1]"), "line 3, column 0: invalid type: sequence, expected an event: a JSON object");
+        assert_eq!(wrong("[1]"), "line 3, column 1: invalid type: sequence, expected an event: a JSON object");
         assert_eq!(
             wrong(r#"{"specversion":"1.0","id":7}"#),
             "line 3, column 27, `id`: invalid type: integer `7`, expected a string"

@@ -138,7 +138,7 @@ fn rubbish_of_any_kind_is_told_with_its_line() {
     let node = Node::start();
     for (input, told) in [
         (&b"\xff\xfe\n"[..], "line 1, column 1: this is not UTF-8"),
-        (b"\n\n[]\n", "line 3, column 0: invalid type: sequence"),
+        (b"\n\n[]\n", "line 3, column 1: invalid type: sequence"),
         (b"\x1f\x8b\x08\x00", "the input breaks off behind line 0"),
         (b"{\"specversion\":\"1.0\"}", "line 1, `id`: the attribute is missing"),
     ] {

@@ -67,8 +67,11 @@ pub enum StoreError {
         #[source]
         cause: Arc<StoreError>,
     },
-    /// Another program holds the store's file locked, although only one may write: a backup tool, or a shell.
-    #[error("another program holds the store's file locked: nothing was written")]
+    /// Others were in the way each time: another program that holds the store's file locked, although only one may write (a
+    /// backup tool, or a shell), or, on an engine with several writers, transactions that changed what this one had read.
+    #[error(
+        "other transactions were in the way, or another program that holds the store's file locked: nothing was written"
+    )]
     Busy,
     /// The store is shutting down, or has.
     #[error("the store is closed")]

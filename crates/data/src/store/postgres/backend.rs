@@ -55,6 +55,8 @@ pub(super) struct Shared {
     /// Connections for whoever already has one: they never wait for those who wait for them.
     pub(super) beside: Arc<Pool>,
     pub(super) lanes: Lanes,
+    /// Whose turn it is among transactions that others were in the way of.
+    pub(super) turn: tokio::sync::Mutex<()>,
     tasks: Tasks,
     gate: Arc<Gate>,
     forgotten: watch::Sender<u64>,
@@ -109,6 +111,7 @@ impl Shared {
             pool,
             beside,
             lanes: Lanes::default(),
+            turn: tokio::sync::Mutex::default(),
             tasks,
             gate: Arc::default(),
             forgotten: watch::Sender::new(0),
