@@ -49,8 +49,9 @@ pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = vfs::connect(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    // A megabyte: there are up to 16 of these, and each fills its cache with the pages of whatever is large.
     connection.execute_batch(
-        "PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
+        "PRAGMA query_only = ON; PRAGMA cache_size = -1024; PRAGMA temp_store = MEMORY; PRAGMA mmap_size = 0;
          PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
     )?;
     connection.set_prepared_statement_cache_capacity(64);
