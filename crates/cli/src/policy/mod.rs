@@ -107,8 +107,8 @@ async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failur
     show(&documents, &found, format)?;
     match found.len() {
         0 => Ok(()),
-        n if unreadable => Err(Failure::new(Exit::BadInput, format!("{n} things are wrong with these policies"))),
-        n => Err(Failure::new(Exit::Refused, format!("{n} things in these policies cannot work"))),
+        n if unreadable => Err(Failure::new(Exit::BadInput, format!("what is wrong with these policies: {n}"))),
+        n => Err(Failure::new(Exit::Refused, format!("what cannot work in these policies: {n}"))),
     }
 }
 
