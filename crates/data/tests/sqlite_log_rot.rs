@@ -189,6 +189,47 @@ async fn a_log_that_rotted_in_its_middle_is_refused_and_not_cut_off_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_lost_many_frames_in_a_row_is_refused_as_long_as_two_transactions_are_behind_them() {
+    let folder = Folder::new();
+    let store = live(&folder).await;
+    let killed = Killed::now(folder, store).await;
+    assert!(killed.note.is_none(), "nothing was written back");
+    let begins: Vec<usize> = frames(&killed.log).collect();
+    for lost in [1, 4, 5, 40, begins.len() - 16] {
+        let mut damaged = killed.log.clone();
+        begins[6..6 + lost].iter().for_each(|begin| damaged[begin - 24..*begin].fill(0));
+        killed.is_refused(&damaged, "frame 7 of the write-ahead log").await;
+        damaged[begins[6] - 24..begins[6 + lost] - 24].fill(0);
+        killed.is_refused(&damaged, "frame 7 of the write-ahead log").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_log_had_before_it_began_anew_is_no_part_of_it() {
+    let folder = Folder::new();
+    let store = live(&folder).await;
+    let path = with_suffix(&folder.file(), "-wal");
+    let before = std::fs::read(&path).unwrap();
+    raw(&folder.file()).query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+    store.append(batch("s", vec![event("anew")])).await.unwrap();
+    let killed = Killed::now(folder, store).await;
+    assert_eq!(killed.log.len(), before.len());
+    let first_old =
+        frames(&killed.log).position(|begin| before[begin - 24..begin] == killed.log[begin - 24..begin]).unwrap();
+    assert!(first_old > 0 && first_old < 10, "{first_old} frames are new");
+    let store = open(&killed.with(&killed.log)).await.unwrap();
+    assert_eq!(store.head().get(), 61);
+    store.close().await.unwrap();
+    // The power was cut while the first transaction was written.
+    let mut torn = killed.log.clone();
+    torn[32..32 + 1_000].fill(0);
+    let store = open(&killed.with(&torn)).await.unwrap();
+    assert_eq!(store.head().get(), 60);
+    assert!(store.verify(Arc::new(|_, _| {})).await.unwrap().is_sound());
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_whose_header_rotted_is_refused_and_not_taken_for_an_empty_one() {
     let folder = Folder::new();
     let store = live(&folder).await;
@@ -196,6 +237,12 @@ async fn a_log_whose_header_rotted_is_refused_and_not_taken_for_an_empty_one() {
     for at in 0..32 {
         let mut damaged = killed.log.clone();
         damaged[at] ^= 1 << (at % 8);
+        killed.is_refused(&damaged, "the header of the write-ahead log").await;
+    }
+    // A block of the disk, lost as a whole.
+    for lost in [512, PAGE, killed.log.len() - 1_000] {
+        let mut damaged = killed.log.clone();
+        damaged[..lost].fill(0);
         killed.is_refused(&damaged, "the header of the write-ahead log").await;
     }
     // One that was never written, although the file is as long: so a power cut leaves a log that was just begun.

@@ -16,8 +16,8 @@ use super::{
     real::Real,
 };
 
-/// So many frames in a row that are not of the log are what it had before it began anew. Fewer may have rotted.
-const STRANGERS: usize = 4;
+/// So much of a log is looked at at a time.
+const CHUNK: u64 = 64 << 10;
 
 /// A connection's view of the write-ahead log.
 pub(super) struct Log {
@@ -86,37 +86,57 @@ impl Log {
     /// The place where recovering the log stopped although it goes on, if it did: SQLite takes damage for the log's end.
     ///
     /// A power cut tears at most the newest transaction, since each is synced before the next is written. A transaction
-    /// that ends behind that place, and another behind it, were whole once, and acknowledged.
+    /// that ends behind that place, and another behind it, were whole once, and acknowledged. They are looked for up to the
+    /// end of the file, however much was lost before them: what the log had before it began anew has other salts, and a
+    /// torn transaction has none behind it whose checksums go on from its own.
     pub(super) fn broken_at(&self) -> Option<String> {
         let log = self.bytes::<{ LOG_HEADER as usize }>(0)?;
         if !frames::is_header(&log) {
             // It fits a sector, and is synced before the first frame is written: without it there are no frames.
-            let first = self.bytes::<{ FRAME_HEADER as usize }>(LOG_HEADER)?;
-            let unwritten = log.iter().chain(&first).all(|byte| *byte == 0);
-            return (!unwritten).then(|| "the header of the write-ahead log".to_owned());
+            return self.is_written().then(|| "the header of the write-ahead log".to_owned());
         }
         let (page, last) = (self.page(), (self.database.sums().len() as u64).checked_sub(1)?);
         let mut buffer = vec![0; page];
-        let mut read_page = |frame| {
+        let mut is_next = |before: &[u8; 8], frame, header: &[u8; FRAME_HEADER as usize]| {
             let at = frames::begin(frame, page) + FRAME_HEADER;
-            (self.real.read(&mut buffer, at.cast_signed()) == ffi::SQLITE_OK).then(|| buffer.clone())
+            self.real.read(&mut buffer, at.cast_signed()) == ffi::SQLITE_OK
+                && frames::follows(&log, before, header, &buffer)
         };
-        if self.follows(last, &read_page(last)?) {
+        let header = |frame| self.bytes::<{ FRAME_HEADER as usize }>(frames::begin(frame, page));
+        let mut this = header(last);
+        let behind =
+            if last == 0 { log.last_chunk().copied() } else { header(last - 1).and_then(|h| h.last_chunk().copied()) };
+        if let (Some(behind), Some(this)) = (behind, this)
+            && is_next(&behind, last, &this)
+        {
             return None;
         }
-        let header = |frame| self.bytes::<{ FRAME_HEADER as usize }>(frames::begin(frame, page));
-        let (mut frame, mut strangers) = (last, 0);
-        while strangers < STRANGERS {
-            let (this, next) = (header(frame)?, header(frame + 1)?);
-            let before = this.last_chunk::<8>()?;
-            strangers = if next[8..16] == log[16..24] { 0 } else { strangers + 1 };
-            let ends_a_transaction = this[4..8] != [0; 4];
-            if ends_a_transaction && strangers == 0 && frames::follows(&log, before, &next, &read_page(frame + 1)?) {
+        let frames = self.real.size().ok()?.saturating_sub(LOG_HEADER) / (FRAME_HEADER + page as u64);
+        for frame in last + 1..frames {
+            let next = header(frame);
+            if let (Some(this), Some(next)) = (this, next)
+                && let Some(before) = this.last_chunk::<8>()
+                && this[4..8] != [0; 4]
+                && next[8..16] == log[16..24]
+                && is_next(before, frame, &next)
+            {
                 return Some(place(last));
             }
-            frame += 1;
+            this = next;
         }
         None
+    }
+
+    /// Whether the log has room for a frame, and anything but zeros: nobody can say so of what cannot be read.
+    fn is_written(&self) -> bool {
+        let size = self.real.size().unwrap_or(u64::MAX);
+        let mut chunks = (0..size).step_by(CHUNK as usize);
+        let mut buffer = Vec::new();
+        size >= LOG_HEADER + FRAME_HEADER
+            && chunks.any(|at| {
+                buffer.resize(CHUNK.min(size - at) as usize, 0);
+                self.real.read(&mut buffer, at.cast_signed()) != ffi::SQLITE_OK || buffer.iter().any(|byte| *byte != 0)
+            })
     }
 
     fn bytes<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
