@@ -12,7 +12,7 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, First, Inbox, Rules, Store, StreamMetadata, sqlite},
+    store::{AppendBatch, ExpectedVersion, First, Inbox, RoomTables, Rules, Store, StreamMetadata, sqlite},
 };
 use quorate_foundations::time::{Boot, Mono, Wall};
 use quorate_runtime::{
@@ -165,11 +165,11 @@ async fn an_event_keeps_what_is_behind_it_however_its_clock_went() {
     store.close().await.unwrap();
 }
 
-async fn take(store: &Store, inbox: &Inbox) -> First {
+async fn take(store: &Store, inbox: &Inbox, message: &'static str) -> First {
     let inbox = inbox.clone();
     let taken = store.transact(move |tx| {
         let inbox = inbox.clone();
-        Box::pin(async move { tx.once(&inbox, "m-1").await })
+        Box::pin(async move { tx.once(&inbox, message).await })
     });
     taken.await.unwrap()
 }
@@ -179,9 +179,10 @@ async fn a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget() {
     let (hands, folder) = (Hands::default(), tempfile::tempdir().unwrap());
     let store = open(&hands, folder.path()).await;
     let inbox = Inbox::open(&store, "billing".parse().unwrap()).await.unwrap();
-    assert_eq!(take(&store, &inbox).await, First::Now);
+    assert_eq!(take(&store, &inbox, "m-1").await, First::Now);
     hands.set_ahead_by(YEAR);
     assert_eq!(inbox.forget(DAY).await.unwrap(), 0);
+    assert_eq!(take(&store, &inbox, "while ahead").await, First::Now);
     store.close().await.unwrap();
     // A restart believes no more than the process before did.
     let store = open(&hands, folder.path()).await;
@@ -190,12 +191,39 @@ async fn a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget() {
     hands.set_ahead_by(Duration::ZERO);
     hands.pass(DAY - HOUR);
     assert_eq!(inbox.forget(DAY).await.unwrap(), 0);
-    assert!(take(&store, &inbox).await.is_repeat());
+    assert!(take(&store, &inbox, "m-1").await.is_repeat());
     // Nobody looked for longer than a minute: the clock has to stand for an hour.
     hands.pass(HOUR + HOUR / 2);
     inbox.forget(DAY).await.unwrap();
     hands.pass(HOUR);
     inbox.forget(DAY).await.unwrap();
-    assert_eq!(take(&store, &inbox).await, First::Now);
+    assert_eq!(take(&store, &inbox, "m-1").await, First::Now);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_inbox_made_before_its_clock_was_written_down_goes_on_from_its_newest_message() {
+    let (hands, folder) = (Hands::default(), tempfile::tempdir().unwrap());
+    let store = open(&hands, folder.path()).await;
+    let old = RoomTables {
+        room: "inbox",
+        versions: &["CREATE TABLE quorate_inbox (
+            consumer TEXT NOT NULL, message TEXT NOT NULL, taken_at INTEGER NOT NULL, PRIMARY KEY (consumer, message)
+        ) WITHOUT ROWID;
+        CREATE INDEX quorate_inbox_by_age ON quorate_inbox (consumer, taken_at)"],
+    };
+    store.declare(old).await.unwrap();
+    let now = hands.wall().unix_nanos();
+    let insert = "INSERT INTO quorate_inbox (consumer, message, taken_at) VALUES ('billing', 'm-1', $1)";
+    store
+        .transact(move |tx| Box::pin(async move { tx.room_execute(insert, &[now.into()]).await.map(|_| ()) }))
+        .await
+        .unwrap();
+    hands.set_ahead_by(YEAR);
+    let inbox = Inbox::open(&store, "billing".parse().unwrap()).await.unwrap();
+    assert_eq!(inbox.forget(DAY).await.unwrap(), 0);
+    assert!(take(&store, &inbox, "m-1").await.is_repeat());
+    hands.pass(HOUR);
+    assert_eq!(inbox.forget(DAY).await.unwrap(), 1);
     store.close().await.unwrap();
 }

@@ -113,10 +113,15 @@ pub enum InboxError {
 
 const TABLES: RoomTables = RoomTables {
     room: "inbox",
-    versions: &["CREATE TABLE quorate_inbox (
+    versions: &[
+        "CREATE TABLE quorate_inbox (
             consumer TEXT NOT NULL, message TEXT NOT NULL, taken_at INTEGER NOT NULL, PRIMARY KEY (consumer, message)
         ) WITHOUT ROWID;
-        CREATE INDEX quorate_inbox_by_age ON quorate_inbox (consumer, taken_at)"],
+        CREATE INDEX quorate_inbox_by_age ON quorate_inbox (consumer, taken_at)",
+        // What time it was, as far as that was believed, when it was last written down.
+        "CREATE TABLE quorate_inbox_clock (consumer TEXT PRIMARY KEY, believed INTEGER NOT NULL) WITHOUT ROWID;
+        INSERT INTO quorate_inbox_clock SELECT consumer, max(taken_at) FROM quorate_inbox GROUP BY consumer",
+    ],
 };
 
 /// Ids that are forgotten in one transaction.
@@ -132,10 +137,19 @@ impl Inbox {
     /// [`StoreError::Unsupported`] on an engine without [tables](super::Capabilities::application_tables).
     pub async fn open(store: &Store, consumer: Name) -> Result<Self, InboxError> {
         store.declare(TABLES).await?;
-        let newest = "SELECT max(taken_at) FROM quorate_inbox WHERE consumer = $1";
-        let rows = store.room_query(newest, vec![(&consumer).into()]).await?;
+        // Not from what was taken: its time is what the wall clock said, right or wrong.
+        let believed = "SELECT believed FROM quorate_inbox_clock WHERE consumer = $1";
+        let rows = store.room_query(believed, vec![(&consumer).into()]).await?;
         let mark = rows.first().and_then(|row| row.at(0).as_i64()).map(Wall::from_unix_nanos);
         let clock = TrustedClock::new(mark, store.env().wall(), store.env().boot());
+        if mark.is_none() {
+            let (whose, now) = (consumer.clone(), store.env().wall().unix_nanos());
+            let noted = store.transact(move |tx| {
+                let whose = whose.clone();
+                Box::pin(async move { note_clock(tx, &whose, now).await })
+            });
+            noted.await.map_err(flatten)?;
+        }
         Ok(Self { store: store.clone(), consumer, clock: Arc::new(Mutex::new(clock)) })
     }
 
@@ -147,21 +161,25 @@ impl Inbox {
     /// Forgets ids that were taken more than `keep` ago, a few hundred in a transaction, and returns how many. Should such
     /// a message come once more, it takes effect once more.
     ///
-    /// Ages are told by a [clock](TrustedClock) that believes a jump ahead only after an hour: one that is set forward by
-    /// mistake and corrected forgets nothing.
+    /// Ages are told by a [clock](TrustedClock) that believes a jump ahead only after an hour, and is written down here and
+    /// when a consumer is first opened: one that is set forward by mistake and corrected forgets nothing, across restarts
+    /// as well. After an hour or more in which nobody called this, it believes an hour after the inbox was opened.
     ///
     /// # Cancel safety
     /// Dropping the future leaves some forgotten and some not. Repeating is safe.
     pub async fn forget(&self, keep: Duration) -> Result<u64, InboxError> {
         let env = self.store.env();
         let now = self.clock.lock().unwrap_or_else(PoisonError::into_inner).read(env.wall(), env.boot());
-        let before = (now - keep).unix_nanos();
+        let (now, before) = (now.unix_nanos(), (now - keep).unix_nanos());
         let mut forgotten = 0;
         loop {
             let consumer = self.consumer.clone();
             let some = self.store.transact(move |tx| {
                 let consumer = consumer.clone();
-                Box::pin(async move { forget_some(tx, &consumer, before).await })
+                Box::pin(async move {
+                    note_clock(tx, &consumer, now).await?;
+                    forget_some(tx, &consumer, before).await
+                })
             });
             let some = some.await.map_err(flatten)?;
             forgotten += some;
@@ -194,6 +212,14 @@ impl Inbox {
             }
         }
     }
+}
+
+/// Writes down what time is believed.
+async fn note_clock(tx: &mut DynTx, consumer: &Name, now: i64) -> Result<(), InboxError> {
+    let sql = "INSERT INTO quorate_inbox_clock (consumer, believed) VALUES ($1, $2)
+        ON CONFLICT (consumer) DO UPDATE SET believed = $2";
+    tx.room_execute(sql, &[consumer.into(), now.into()]).await?;
+    Ok(())
 }
 
 async fn forget_some(tx: &mut DynTx, consumer: &Name, before: i64) -> Result<u64, InboxError> {
