@@ -13,7 +13,10 @@ use std::{
     sync::Arc,
 };
 
-use quorate_data::store::{AppendError, OpenError, Store, StoreError};
+use quorate_data::{
+    event::Version,
+    store::{AppendError, ArchiveError, ArchiveOrder, OpenError, Store, StoreError},
+};
 use sqlite::{Folder, batch, event, open, raw, with_suffix};
 
 const PAGE: usize = 4096;
@@ -107,6 +110,115 @@ async fn nothing_more_is_put_behind_a_log_that_rotted() {
     store.wipe("s".parse().unwrap()).await.unwrap();
     assert!(store.check_writes().is_ok());
     store.append(batch("s", vec![event("more")])).await.unwrap();
+    store.close().await.unwrap();
+}
+
+/// Moves the first event of `t` to an archive.
+fn archive(folder: &Folder) -> ArchiveOrder {
+    ArchiveOrder {
+        stream: "t".parse().unwrap(),
+        before: Some(Version::new(2)),
+        to: folder.path("t.archive"),
+        name: "t.archive".to_owned(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_not_moved_to_an_archive_while_the_log_that_says_so_is_damaged() {
+    let folder = Folder::new();
+    let store = live(&folder).await;
+    store.append(batch("t", vec![event(1), event(2)])).await.unwrap();
+    let insert = "INSERT INTO note (text) VALUES (hex(zeroblob(1500)))";
+    for _ in 0..4 {
+        store.transact(move |tx| Box::pin(tx.execute(insert, &[]))).await.unwrap();
+    }
+    let path = with_suffix(&folder.file(), "-wal");
+    let newest = frames(&std::fs::read(&path).unwrap()).last().unwrap();
+    flip(&path, newest + 2_000);
+    let refused = store.archive(archive(&folder)).await;
+    assert!(matches!(&refused, Err(ArchiveError::Store(StoreError::Stuck { .. }))), "{refused:?}");
+    assert!(store.check_writes().is_err());
+    flip(&path, newest + 2_000);
+    store.archive(archive(&folder)).await.unwrap();
+    assert!(store.check_writes().is_ok());
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_beside_a_damaged_log_outlives_it() {
+    let folder = Folder::new();
+    let store = live(&folder).await;
+    store.append(batch("people", vec![event("anna").about("anna")])).await.unwrap();
+    let backup = folder.path("backup.db");
+    store.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
+    let insert = "INSERT INTO note (text) VALUES (hex(zeroblob(1500)))";
+    store.transact(move |tx| Box::pin(tx.execute(insert, &[]))).await.unwrap();
+    let path = with_suffix(&folder.file(), "-wal");
+    let newest = frames(&std::fs::read(&path).unwrap()).last().unwrap();
+    flip(&path, newest + 2_000);
+    store.wipe("s".parse().unwrap()).await.unwrap();
+    assert!(store.check_writes().is_err());
+    assert_eq!(store.erase("anna").await.unwrap().keys, 1);
+    let entries = store.erasures().await.unwrap();
+    let _ = store.close().await;
+    // What an operator has then: a backup, and the keys as they are.
+    let restored = folder.path("restored.db");
+    let env = quorate_runtime::Env::real();
+    quorate_data::store::sqlite::restore(&env, backup, restored.clone()).await.unwrap();
+    std::fs::copy(with_suffix(&folder.file(), ".keys"), with_suffix(&restored, ".keys")).unwrap();
+    let store = open(&restored).await.unwrap();
+    assert_eq!(store.erasures().await.unwrap(), entries);
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_cannot_be_read_is_tried_again_by_itself() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", vec![event("first")])).await.unwrap();
+    // Whoever reads keeps the log from being written back.
+    let reader = raw(&folder.file());
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
+    store.append(batch("t", vec![event(1), event(2)])).await.unwrap();
+    // Whoever archives has the index written before.
+    let order = ArchiveOrder { stream: "nowhere".parse().unwrap(), ..archive(&folder) };
+    assert!(matches!(store.archive(order.clone()).await, Err(ArchiveError::NoStream { .. })));
+    let path = with_suffix(&folder.file(), "-wal");
+    let log = std::fs::read(&path).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.set_len(log.len() as u64 - 100).unwrap();
+    drop(reader);
+    let _ = store.archive(order).await;
+    let refused = store.check_writes();
+    let is_engine = |cause: &StoreError| matches!(cause, StoreError::Engine { .. });
+    assert!(matches!(&refused, Err(StoreError::Stuck { cause, .. }) if is_engine(cause)), "{refused:?}");
+    assert!(store.append(batch("s", vec![event("refused")])).await.is_err());
+    std::os::unix::fs::FileExt::write_all_at(&file, &log, 0).unwrap();
+    for _ in 0..600 {
+        if store.check_writes().is_ok() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert!(store.check_writes().is_ok(), "nobody asked for anything");
+    store.append(batch("s", vec![event("more")])).await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_written_back_where_its_end_cannot_be_noted() {
+    let folder = Folder::new();
+    let name = folder.file().file_name().unwrap().to_str().unwrap().to_owned();
+    let in_the_way = folder.path(&format!(".{name}.mark.quorate-partial"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    let store = live(&folder).await;
+    let (log, note) = (with_suffix(&folder.file(), "-wal"), with_suffix(&folder.file(), ".mark"));
+    store.wipe("s".parse().unwrap()).await.unwrap();
+    assert_eq!((std::fs::metadata(&log).unwrap().len(), note.exists()), (0, false));
+    std::fs::remove_dir(&in_the_way).unwrap();
+    store.append(batch("s", vec![event("more")])).await.unwrap();
+    store.wipe("s".parse().unwrap()).await.unwrap();
+    assert_eq!((std::fs::metadata(&log).unwrap().len(), note.exists()), (0, true));
     store.close().await.unwrap();
 }
 

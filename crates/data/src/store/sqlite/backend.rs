@@ -183,7 +183,8 @@ async fn flush_when_idle(env: Env, shared: Weak<Shared>, queue: Arc<Queue>) {
             let tail = shared.tail();
             (tail.published(), tail.len() > 0 || tail.retiring().is_due() || tail.retiring().is_delayed())
         };
-        let due = waits || shared.lingering.load(Ordering::Relaxed);
+        // What is refused because of damage is taken again once that is gone.
+        let due = waits || shared.lingering.load(Ordering::Relaxed) || shared.refusal().is_some();
         if published == seen && due {
             // A store too busy for this is looked at again; a closed one is not.
             if let Err(StoreError::Closed) = queue.submit(Job::Flush(oneshot::channel().0)) {

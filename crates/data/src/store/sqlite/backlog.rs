@@ -29,19 +29,27 @@ const FLUSH_BYTES: usize = 8 << 20;
 const REST: Duration = Duration::from_secs(1);
 const REST_FACTOR: u32 = 8;
 
+/// Why the last attempt was in vain, and until when the next one waits.
+type InVain = (Arc<StoreError>, Mono);
+
 /// What is in the way of writing.
 #[derive(Default)]
 pub(super) struct Backlog {
-    /// Why the index could not be written at the last attempt, and until when it is left alone.
-    index: Option<(Arc<StoreError>, Mono)>,
+    /// Why the index could not be written.
+    index: Option<InVain>,
     /// Why the log could not be written back: it is damaged.
-    log: Option<Arc<StoreError>>,
+    log: Option<InVain>,
 }
 
 impl Backlog {
     /// Whether an attempt at the index was in vain, and is too recent to be repeated.
     fn is_resting(&self, now: Mono) -> bool {
         self.index.as_ref().is_some_and(|(_, until)| now < *until)
+    }
+
+    /// Whether an attempt at the damaged log was, and is too recent.
+    pub(super) fn is_log_resting(&self, now: Mono) -> bool {
+        self.log.as_ref().is_some_and(|(_, until)| now < *until)
     }
 }
 
@@ -53,13 +61,16 @@ impl Core {
         }
         let begun = self.env.mono();
         let flushed = self.write_index();
-        self.backlog.index = flushed.as_ref().err().map(|cause| {
-            let now = self.env.mono();
-            let rest = REST.max(now.saturating_since(begun) * REST_FACTOR);
-            (Arc::new(cause.clone()), now + rest)
-        });
+        self.backlog.index = flushed.as_ref().err().map(|cause| self.in_vain(cause, begun));
         self.tell_refusal();
         flushed
+    }
+
+    /// An attempt that began at `begun`, and failed.
+    fn in_vain(&self, cause: &StoreError, begun: Mono) -> InVain {
+        let now = self.env.mono();
+        let rest = REST.max(now.saturating_since(begun) * REST_FACTOR);
+        (Arc::new(cause.clone()), now + rest)
     }
 
     fn write_index(&mut self) -> Result<(), StoreError> {
@@ -115,20 +126,28 @@ impl Core {
         self.shared.refusal()
     }
 
-    /// The log could not be written back because it is damaged; `None` once it could.
-    pub(super) fn log_is_damaged(&mut self, cause: Option<&StoreError>) {
-        self.backlog.log = cause.map(|cause| Arc::new(cause.clone()));
+    /// The log could not be written back because it is damaged, at an attempt that began then; `None` once it could.
+    pub(super) fn log_is_damaged(&mut self, in_vain: Option<(&StoreError, Mono)>) {
+        self.backlog.log = in_vain.map(|(cause, begun)| self.in_vain(cause, begun));
         self.tell_refusal();
+    }
+
+    /// Why nothing is written that would be lost with a damaged log, if it is.
+    pub(super) fn log_refusal(&self) -> Option<StoreError> {
+        let (cause, _) = self.backlog.log.as_ref()?;
+        let is_read = matches!(**cause, StoreError::Corrupt { .. });
+        let what = if is_read { "the write-ahead log is damaged" } else { "the write-ahead log cannot be read" };
+        Some(StoreError::Stuck { what, cause: cause.clone() })
     }
 
     /// Tells everybody whether, and why, nothing more is written.
     fn tell_refusal(&self) {
-        let stuck = |what, cause: &Arc<StoreError>| StoreError::Stuck { what, cause: cause.clone() };
         // What has no checksum that holds is served to nobody, and a log that has it is refused when the store is opened.
-        let log = self.backlog.log.as_ref().map(|cause| stuck("the write-ahead log is damaged", cause));
+        let log = self.log_refusal();
         let full = self.holds(Limits::UNINDEXED_EVENTS, Limits::UNINDEXED_BYTES);
         let index = self.backlog.index.as_ref().filter(|_| full);
-        let index = index.map(|(cause, _)| stuck("the index cannot be written, and no more may wait for it", cause));
+        let what = "the index cannot be written, and no more may wait for it";
+        let index = index.map(|(cause, _)| StoreError::Stuck { what, cause: cause.clone() });
         self.shared.refuse(log.or(index));
     }
 

@@ -3,16 +3,12 @@
 //! SQLite can do this by itself behind a commit, but would say nothing if it failed; and whoever waits for the commit would
 //! wait for it too. So the writer does it, once everybody has an answer.
 
-use std::{
-    io,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use rusqlite::Connection;
 
 use super::{
-    connection::{BUSY, explained, failed},
+    connection::{self, BUSY, explained, failed},
     core::Core,
     mark,
     vfs::{self, LogEnd},
@@ -37,6 +33,30 @@ enum Mode {
     Passive,
     /// Also empties the log, if nobody reads it.
     Truncate,
+}
+
+/// What an attempt to write the log back says of the log.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    /// All that is needed of it was read, and it is empty now.
+    Sound,
+    /// Not all of it is what was written, or can be read.
+    Damaged,
+    /// Neither: something else was in the way.
+    Nothing,
+}
+
+impl Told {
+    fn by(done: &Result<bool, StoreError>, mode: Mode) -> Self {
+        match (done, mode) {
+            (Ok(true), Mode::Truncate) => Self::Sound,
+            // A frame that nobody needs any more is not read, and would still be in front of what is written next.
+            (Ok(_), _) => Self::Nothing,
+            (Err(StoreError::Corrupt { .. }), _) => Self::Damaged,
+            (Err(cause), _) if connection::is_unreadable(cause) => Self::Damaged,
+            (Err(_), _) => Self::Nothing,
+        }
+    }
 }
 
 /// When the log is to be written back.
@@ -77,7 +97,7 @@ impl Core {
     pub(super) fn empty_log(&mut self) {
         let lingering = self.shared.lingering.load(Ordering::Relaxed);
         let is_empty = vfs::log_frames(&self.connection) == 0;
-        if self.is_halted() || (is_empty && !lingering) {
+        if self.is_halted() || (is_empty && !lingering && self.log_refusal().is_none()) {
             return;
         }
         let _ = self.connection.busy_timeout(Duration::ZERO);
@@ -88,37 +108,46 @@ impl Core {
         }
     }
 
-    /// Whether all of the log is in the file now. What could not be written is in the log still, and nothing is lost.
-    fn checkpoint(&mut self, mode: Mode) -> bool {
-        // Ordering: before the first page goes into the file.
-        let done = self.note_end().and_then(|()| checkpoint(&self.connection, mode));
-        let cause = match done {
-            Ok(complete) => {
-                self.log_is_damaged(None);
-                if complete {
-                    self.env.reached("store: the log was written back");
-                }
-                return complete;
-            }
-            Err(cause) => explained(&self.connection, cause),
-        };
-        self.end_if_fatal(&cause);
-        self.log_is_damaged(Some(&cause).filter(|cause| matches!(cause, StoreError::Corrupt { .. })));
-        tracing::warn!(%cause, "the log could not be written back");
-        false
+    /// As [`empty_log`](Self::empty_log), for nobody who would wait for it: unless it was in vain a moment ago.
+    pub(super) fn empty_log_idly(&mut self) {
+        if !self.backlog.is_log_resting(self.env.mono()) {
+            self.empty_log();
+        }
     }
 
-    /// Notes how far the log is about to be written back, unless that was done.
-    fn note_end(&mut self) -> Result<(), StoreError> {
+    /// Whether all of the log is in the file now. What could not be written is in the log still, and nothing is lost.
+    fn checkpoint(&mut self, mode: Mode) -> bool {
+        let begun = self.env.mono();
+        // Ordering: before the first page goes into the file.
+        self.note_end();
+        let done = checkpoint(&self.connection, mode).map_err(|cause| explained(&self.connection, cause));
+        if let Err(cause) = &done {
+            self.end_if_fatal(cause);
+            if self.log_refusal().is_none() {
+                tracing::warn!(%cause, "the log could not be written back");
+            }
+        }
+        match Told::by(&done, mode) {
+            Told::Sound => self.log_is_damaged(None),
+            Told::Damaged => self.log_is_damaged(done.as_ref().err().map(|cause| (cause, begun))),
+            Told::Nothing => {}
+        }
+        let complete = matches!(done, Ok(true));
+        if complete {
+            self.env.reached("store: the log was written back");
+        }
+        complete
+    }
+
+    /// Notes how far the log is about to be written back, unless that was done. Where that fails, on a full disk as
+    /// anywhere, the log goes without a second witness: it is what keeps it from growing for ever. It is tried again.
+    fn note_end(&mut self) {
         let end = vfs::log_end(&self.connection).filter(|end| end.frames > 0);
-        let Some(end) = end.filter(|end| self.checkpoints.noted != Some(*end)) else { return Ok(()) };
+        let Some(end) = end.filter(|end| self.checkpoints.noted != Some(*end)) else { return };
         match mark::write(&**self.env.disk(), &self.shared.path, end) {
             Ok(()) => self.checkpoints.noted = Some(end),
-            // Emptying the log is what makes space: it goes without a second witness.
-            Err(cause) if matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {}
-            Err(cause) => return Err(StoreError::Engine { doing: CHECKPOINTING, cause: Arc::new(cause) }),
+            Err(cause) => tracing::warn!(%cause, "how far the log is written back could not be noted"),
         }
-        Ok(())
     }
 
     /// Nothing is written any more, not even at closing: after a failed sync a second one proves nothing.
@@ -152,7 +181,32 @@ pub(super) fn complete(connection: Connection) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::Checkpoints;
+    use rusqlite::ffi;
+
+    use super::{Checkpoints, Mode, Told};
+    use crate::store::{
+        StoreError,
+        sqlite::connection::{corrupt, failed},
+    };
+
+    #[test]
+    fn a_log_is_sound_only_once_it_is_empty_and_damaged_only_if_reading_it_failed() {
+        let code = |code| Err(failed("trying")(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None)));
+        let told = |done| [Mode::Passive, Mode::Truncate].map(|mode| Told::by(&done, mode));
+        assert_eq!(told(Ok(true)), [Told::Nothing, Told::Sound], "what rotted may be superseded, and in the log still");
+        assert_eq!(told(Ok(false)), [Told::Nothing, Told::Nothing], "a reader or another program was in the way");
+        let rotted = Err(corrupt("frame 1 of the write-ahead log", "it rotted"));
+        assert_eq!(told(rotted), [Told::Damaged, Told::Damaged]);
+        for damaged in
+            [ffi::SQLITE_IOERR_DATA, ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_CORRUPTFS]
+        {
+            assert_eq!(told(code(damaged)), [Told::Damaged, Told::Damaged], "{damaged}");
+        }
+        for other in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_BUSY, ffi::SQLITE_IOERR_FSYNC] {
+            assert_eq!(told(code(other)), [Told::Nothing, Told::Nothing], "{other}");
+        }
+        assert_eq!(told(Err(StoreError::Closed)), [Told::Nothing, Told::Nothing]);
+    }
 
     #[test]
     fn a_log_that_a_reader_holds_is_tried_again_after_a_while_and_not_each_time() {

@@ -118,6 +118,12 @@ pub(super) fn is_fatal(error: &StoreError) -> bool {
     matches!(code_of(error), Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
+/// Whether bytes could not be read, as a broken disk has it.
+pub(super) fn is_unreadable(error: &StoreError) -> bool {
+    use ffi::{SQLITE_IOERR_CORRUPTFS, SQLITE_IOERR_READ, SQLITE_IOERR_SHORT_READ};
+    matches!(code_of(error), Some(SQLITE_IOERR_READ | SQLITE_IOERR_SHORT_READ | SQLITE_IOERR_CORRUPTFS))
+}
+
 /// Whether a constraint of the application's tables failed.
 pub(super) fn constraint(error: &StoreError) -> Option<String> {
     let StoreError::Engine { cause, .. } = error else { return None };

@@ -184,7 +184,13 @@ impl Writer {
             self.run_group(std::mem::take(&mut group));
             match job {
                 Job::Settle(stream, reply) => self.settle((stream, reply)),
-                Job::Archived(made, reply) => drop(reply.send(archive::enter(&mut self.core(), &made))),
+                Job::Archived(made, reply) => {
+                    let mut core = self.core();
+                    // With a damaged log it would be lost that the events are in the archive.
+                    let refusal = core.log_refusal().map(ArchiveError::from);
+                    drop(reply.send(refusal.map_or_else(|| archive::enter(&mut core, &made), Err)));
+                }
+                // The file of keys has a log of its own, and says as well who was erased: with this one, nothing is lost.
                 Job::Erase(subject, reply) => drop(reply.send(erase::run(&mut self.core(), &subject))),
                 Job::Flush(reply) => {
                     let mut core = self.core();
@@ -193,7 +199,7 @@ impl Writer {
                     }
                     if reply.is_closed() {
                         core.flush_idly();
-                        core.empty_log();
+                        core.empty_log_idly();
                         continue;
                     }
                     let flushed = core.flush();
