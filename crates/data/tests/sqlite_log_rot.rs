@@ -394,3 +394,28 @@ async fn a_log_whose_newest_transaction_rotted_after_it_was_written_back_is_refu
     damaged[begins[newest] + 1_000] ^= 4;
     open(&killed.with(&damaged)).await.unwrap().close().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_copy_beside_a_newer_note_is_refused_and_told_what_to_do() {
+    let folder = Folder::new();
+    let store = live(&folder).await;
+    let copy = folder.path("copy.db");
+    sqlite::photograph(&folder.file(), &copy);
+    // Whoever reads keeps the log from beginning anew: what is noted is about the log that the copy has.
+    let reader = raw(&folder.file());
+    reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
+    store.append(batch("s", vec![event("newer")])).await.unwrap();
+    store.wipe("s".parse().unwrap()).await.unwrap();
+    let note = with_suffix(&copy, ".mark");
+    std::fs::copy(with_suffix(&folder.file(), ".mark"), &note).unwrap();
+    drop(reader);
+    store.close().await.unwrap();
+    let Err(cause) = open(&copy).await.map(|_| ()) else { panic!("pages of different ages would be taken for sound") };
+    let told =
+        format!("as {} says; if the store and its log are an older copy", note.canonicalize().unwrap().display());
+    assert!(matches!(&cause, OpenError::Corrupt { what, .. } if what.contains(&told)), "{cause:?}");
+    std::fs::remove_file(&note).unwrap();
+    let store = open(&copy).await.unwrap();
+    assert_eq!(store.head().get(), 60);
+    store.close().await.unwrap();
+}

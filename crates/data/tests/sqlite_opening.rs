@@ -254,3 +254,16 @@ async fn restoring_something_else_is_refused_and_leaves_nothing() {
     assert!(!target.exists() && !with_suffix(&target, ".lock").exists(), "nor a lock on nothing");
     assert!(!matches!(cause, OpenError::Store(StoreError::Closed)));
 }
+
+#[tokio::test]
+async fn a_store_is_opened_under_a_name_as_long_as_its_own_files_allow() {
+    let folder = Folder::new();
+    let path = folder.path(&"n".repeat(240));
+    for round in 1..=2 {
+        let store = open(&path).await.unwrap();
+        store.append(batch("s", vec![event(round)])).await.unwrap();
+        assert_eq!(store.head().get(), round);
+        store.close().await.unwrap();
+    }
+    assert!(!with_suffix(&path, "-wal").exists(), "the log was written back");
+}

@@ -52,7 +52,10 @@ pub(super) fn check(disk: &dyn Disk, store: &Path, connection: &Connection) -> R
     if end.salts != noted.salts || end.frames >= noted.frames {
         return Ok(());
     }
-    let what = format!("it ends there, although {} frames of it are in the file", noted.frames);
+    let (frames, path) = (noted.frames, path.display());
+    let what = format!(
+        "it ends there, although {frames} frames of it are in the file, as {path} says; if the store and its log are an older copy that was put back, remove that file"
+    );
     Err(corrupt(format!("frame {} of the write-ahead log", end.frames + 1), what))
 }
 

@@ -111,8 +111,12 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
 fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     let io = |cause| OpenError::Io { path: path.into(), cause };
     let partial = unfinished::of(path).map_err(io)?;
-    if !disk.exists(&partial).map_err(io)? {
-        return Ok(());
+    match disk.exists(&partial) {
+        // It is longer than the store's, and too long then: a restore to there never began.
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidFilename => return Ok(()),
+        Err(cause) => return Err(io(cause)),
+        Ok(false) => return Ok(()),
+        Ok(true) => {}
     }
     if !disk.exists(path).map_err(io)? {
         return Err(OpenError::Unrestored { path: path.into(), partial });
