@@ -79,6 +79,7 @@ fn failed(error: &ServeError) -> Failure {
             | OpenError::Older { .. }
             | OpenError::Foreign { .. }
             | OpenError::Unrestored { .. }
+            | OpenError::Lost { .. }
             | OpenError::KeysOfAnotherStore { .. }
             | OpenError::NetworkFilesystem { .. },
         ) => Exit::Refused,

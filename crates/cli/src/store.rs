@@ -8,7 +8,7 @@ use std::{
 
 use clap::Subcommand;
 use quorate_data::store::{OpenError, erasure::Ledger, sqlite};
-use quorate_runtime::Env;
+use quorate_runtime::{Env, disk::unfinished};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -253,15 +253,10 @@ async fn restore(
     out.flush()
 }
 
-/// What the copy is called until the store has its name.
-const RESTORING: &str = ".restoring";
-
 /// Restores, and shows how far it is: the copy grows until it is as long as the backup.
 async fn restored<T>(env: &Env, backup: &Path, path: &Path, restoring: impl Future<Output = T>) -> T {
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(RESTORING);
-    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), PathBuf::from(copy));
-    let sizes = move || Some((disk.size(&copy).ok()?, disk.size(&backup).ok()?));
+    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), unfinished::of(path));
+    let sizes = move || Some((disk.size(copy.as_ref().ok()?).ok()?, disk.size(&backup).ok()?));
     let reach = Reach::default();
     let looking = async {
         loop {
@@ -368,6 +363,8 @@ fn not_restored(error: &OpenError) -> Failure {
         OpenError::Foreign { .. }
         | OpenError::Newer { .. }
         | OpenError::Older { .. }
+        | OpenError::NotABackup { .. }
+        | OpenError::Lost { .. }
         | OpenError::LedgerOfAnotherStore { .. } => Failure::of(Exit::Refused, error),
         _ => Failure::of(Exit::Io, error),
     }

@@ -14,7 +14,7 @@ use std::sync::{
 
 use quorate_data::{
     event::{Position, Recorded},
-    store::{Query, ReadLog, Retire, Store, StoreError, sqlite::restore},
+    store::{OpenError, Query, ReadLog, Retire, Store, StoreError, sqlite::restore},
 };
 use quorate_runtime::Env;
 use sqlite::{Folder, batch, event, open};
@@ -196,4 +196,30 @@ async fn forgotten_data_is_not_in_a_later_backup() {
     store.backup(to.clone(), Arc::new(|_, _| {})).await.unwrap();
     let bytes = std::fs::read(to).unwrap();
     assert!(!bytes.windows(15).any(|window| window == b"the-secret-word"));
+}
+
+#[tokio::test]
+async fn a_backup_of_which_a_bit_changed_is_refused_with_its_page() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..40 {
+        let large = quorate_data::event::NewEvent { data: Some(vec![b'x'; 20_000].into()), ..event(n) };
+        store.append(batch("s", vec![large])).await.unwrap();
+    }
+    let (backup, target) = (folder.path("backup.db"), folder.path("restored.db"));
+    store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
+    let whole = std::fs::read(&backup).unwrap();
+    for at in [4_096 * 20 + 17, whole.len() - 100] {
+        let mut rotten = whole.clone();
+        rotten[at] ^= 4;
+        std::fs::write(&backup, &rotten).unwrap();
+        let env = quorate_runtime::Env::real();
+        let cause = quorate_data::store::sqlite::restore(&env, backup.clone(), target.clone()).await.unwrap_err();
+        let page = format!("page {} of the file", at / 4_096 + 1);
+        assert!(
+            matches!(&cause, OpenError::Corrupt { path, what } if *path == backup && what.contains(&page)),
+            "{cause:?}"
+        );
+        assert!(!target.exists());
+    }
 }

@@ -90,6 +90,66 @@ async fn a_file_without_a_byte_is_a_store_that_was_never_begun() {
 }
 
 #[tokio::test]
+async fn a_store_whose_file_is_gone_or_empty_is_not_begun_anew_over_what_is_left_of_it() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", (0..50).map(event).collect())).await.unwrap();
+    let gone = folder.path("gone.db");
+    for left in ["-wal", ".mark", ".keys"] {
+        for empty in [true, false] {
+            sqlite::photograph(&folder.file(), &gone);
+            match empty {
+                true => std::fs::write(&gone, b"").unwrap(),
+                false => std::fs::remove_file(&gone).unwrap(),
+            }
+            let (log, file) = (with_suffix(&gone, "-wal"), with_suffix(&gone, left));
+            assert!(log.metadata().unwrap().len() > 0, "the events are in the log");
+            if left != "-wal" {
+                std::fs::remove_file(&log).unwrap();
+                std::fs::write(&file, b"something").unwrap();
+            }
+            let before = bytes(&file);
+            let cause = open(&gone).await.map(|_| ()).unwrap_err();
+            assert!(matches!(&cause, OpenError::Lost { left, .. } if *left == file), "{cause:?}");
+            assert_eq!((bytes(&file), gone.exists()), (before, empty), "nothing was touched");
+            for file in [gone.clone(), log, file] {
+                let _ = std::fs::remove_file(file);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_in_use_or_one_that_did_not_end_well_is_no_backup() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    store.append(batch("s", (0..50).map(event).collect())).await.unwrap();
+    let env = quorate_runtime::Env::real();
+    let (target, copy) = (folder.path("restored.db"), folder.path("copy.db"));
+    let restore = |from: &Path| quorate_data::store::sqlite::restore(&env, from.to_owned(), target.clone());
+    sqlite::photograph(&folder.file(), &copy);
+    let link = folder.path("link.db");
+    std::os::unix::fs::symlink(&copy, &link).unwrap();
+    for unfinished in [&folder.file(), &copy, &link] {
+        let cause = restore(unfinished).await.unwrap_err();
+        assert!(matches!(&cause, OpenError::NotABackup { .. }), "{}: {cause:?}", unfinished.display());
+        assert!(!target.exists() && with_suffix(&copy, "-wal").exists());
+    }
+    // Whatever lies in its log: a store that is open is written to.
+    let open = open(&folder.path("open.db")).await.unwrap();
+    std::fs::copy(folder.path("open.db"), folder.path("still.db")).unwrap();
+    let locked = folder.path("still.db");
+    let held = env.disk().lock(&with_suffix(&locked, ".lock")).unwrap();
+    let cause = restore(&locked).await.unwrap_err();
+    assert!(matches!(cause, OpenError::Locked { .. }), "{cause:?}");
+    drop((held, open));
+    // Started once and stopped, it is whole.
+    store.close().await.unwrap();
+    restore(&folder.file()).await.unwrap();
+    assert_eq!(sqlite::open(&target).await.unwrap().head().get(), 50);
+}
+
+#[tokio::test]
 async fn a_file_that_lost_its_end_is_refused() {
     let folder = Folder::new();
     let store = folder.store().await;
@@ -246,8 +306,8 @@ async fn restoring_something_else_is_refused_and_leaves_nothing() {
     let (letter, target) = (folder.path("letter.txt"), folder.path("restored.db"));
     std::fs::write(&letter, "no backup".repeat(1_000)).unwrap();
     let env = quorate_runtime::Env::real();
-    let cause = quorate_data::store::sqlite::restore(&env, letter, target.clone()).await.unwrap_err();
-    assert!(matches!(cause, OpenError::Corrupt { .. }), "{cause:?}");
+    let cause = quorate_data::store::sqlite::restore(&env, letter.clone(), target.clone()).await.unwrap_err();
+    assert!(matches!(&cause, OpenError::Corrupt { path, .. } if *path == letter), "{cause:?}");
     assert!(!target.exists());
     let cause = quorate_data::store::sqlite::restore(&env, folder.path("nowhere"), target.clone()).await.unwrap_err();
     assert!(matches!(&cause, OpenError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound), "{cause:?}");

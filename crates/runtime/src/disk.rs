@@ -7,14 +7,15 @@ pub mod unfinished;
 use std::{
     fs,
     io::{self, Read as _, Seek as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 /// The disk as one host sees it. Calls block; make them through [`Env::run_blocking`](crate::Env::run_blocking) where
 /// they could take long.
 pub trait Disk: Send + Sync {
-    /// Creates a directory and its parents, and makes the names of those it made durable; fine if it exists.
+    /// Creates a directory and its parents, and makes the names of those it made durable; fine if it exists. What it made is
+    /// open to nobody but the user that the process runs as.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Whether something is at `path`.
     fn exists(&self, path: &Path) -> io::Result<bool>;
@@ -60,6 +61,9 @@ pub trait Write: io::Write + Send {
 /// A lock that is held until it is dropped, or until the process ends, however it ends.
 pub trait Lock: Send + Sync {}
 
+/// The mode of directories that hold data: the keys of data subjects are among them.
+const OWNERS: u32 = 0o700;
+
 /// The disk of this machine.
 pub(crate) struct RealDisk;
 
@@ -67,7 +71,7 @@ pub(crate) struct RealDisk;
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let growing = growing(path)?;
-        fs::create_dir_all(path)?;
+        fs::DirBuilder::new().recursive(true).mode(OWNERS).create(path)?;
         growing.iter().try_for_each(|folder| fs::File::open(folder)?.sync_all())
     }
 
@@ -262,6 +266,19 @@ mod tests {
         assert_eq!(growing(&at("a/b/d")).unwrap(), [at("a/b")]);
         RealDisk.create_dir_all(&at("a/b/c")).unwrap();
         assert!(RealDisk.exists(&at("a/b/c")).unwrap());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test looks at the folder as another user would")]
+    fn what_it_makes_is_open_to_nobody_else_and_what_was_there_stays_as_it_was() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |path: &str| folder.path().join(path);
+        let mode = |path: &str| fs::metadata(at(path)).unwrap().permissions().mode() & 0o777;
+        fs::create_dir(at("theirs")).unwrap();
+        fs::set_permissions(at("theirs"), fs::Permissions::from_mode(0o755)).unwrap();
+        RealDisk.create_dir_all(&at("theirs/data/backups")).unwrap();
+        assert_eq!([mode("theirs"), mode("theirs/data"), mode("theirs/data/backups")], [0o755, 0o700, 0o700]);
     }
 
     #[test]

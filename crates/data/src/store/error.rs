@@ -233,6 +233,28 @@ pub enum OpenError {
         /// What the restore left.
         partial: PathBuf,
     },
+    /// There was a store, and its file is gone or empty: a new one would be begun over what is left of it.
+    #[error(
+        "`{path}` is missing or empty, and `{left}` of the store that was there lies beside it: put the file back, or move what \
+         is left away and restore a backup; only to begin an empty store, remove `{left}`"
+    )]
+    Lost {
+        /// The store's file.
+        path: PathBuf,
+        /// What is left.
+        left: PathBuf,
+    },
+    /// What should be restored is no backup but a store's file, without what is in its log.
+    #[error(
+        "`{path}` is not all of a store: what `{log}` holds would be missing. Start a node on it once and stop it, which leaves \
+         the file whole, or take a backup of it"
+    )]
+    NotABackup {
+        /// The file.
+        path: PathBuf,
+        /// Its log.
+        log: PathBuf,
+    },
     /// It has data of data subjects, and their keys are not there.
     #[error("`{path}` is missing, which holds the keys of data subjects: put it, or a copy of it, in place")]
     KeysMissing {

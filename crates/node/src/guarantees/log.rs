@@ -302,12 +302,14 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "backup, restore",
         Library,
-        "a copy taken under load restores, readers go on from it without a gap, and nothing is overwritten",
+        "a copy taken under load restores, readers go on from it without a gap, and nothing is overwritten; what is no whole backup is refused",
         &[
             test(BACKUP, "a_backup_under_load_restores_and_readers_go_on_without_a_gap"),
             test(BACKUP, "a_backup_and_a_restore_overwrite_nothing"),
             test(OPENING, "what_a_failed_restore_left_does_not_spoil_the_next"),
             test(OPENING, "restoring_something_else_is_refused_and_leaves_nothing"),
+            test(OPENING, "a_store_in_use_or_one_that_did_not_end_well_is_no_backup"),
+            test(BACKUP, "a_backup_of_which_a_bit_changed_is_refused_with_its_page"),
         ],
     ),
     row(
@@ -329,6 +331,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(OPENING, "a_newer_schema_is_refused_by_its_number"),
             test(OPENING, "a_schema_from_before_the_first_release_is_refused_with_what_to_do"),
             test(OPENING, "a_file_that_lost_its_end_is_refused"),
+            test(OPENING, "a_store_whose_file_is_gone_or_empty_is_not_begun_anew_over_what_is_left_of_it"),
         ],
     ),
     row(

@@ -28,7 +28,8 @@ pub struct StoreCare {
 pub enum BackupError {
     /// The name could be more than a file's.
     #[error(
-        "`{name}` is no name for a file here: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit"
+        "`{name}` is no name for a file here: 1 to 128 letters, digits, `.`, `-` and `_`, beginning with a letter or digit, and \
+         not ending with `-wal`, `-shm` or `-journal`, which are SQLite's own"
     )]
     Name {
         /// The name, shortened.
@@ -111,7 +112,9 @@ impl StoreCare {
 pub(super) fn check_name(name: &str) -> Result<(), BackupError> {
     let starts = name.starts_with(|c: char| c.is_ascii_alphanumeric());
     let holds = name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
-    if starts && holds && name.len() <= 128 {
+    // Beside a backup SQLite would take such a file for its own, and delete it.
+    let sidecar = ["-wal", "-shm", "-journal"].iter().any(|end| name.to_ascii_lowercase().ends_with(end));
+    if starts && holds && !sidecar && name.len() <= 128 {
         return Ok(());
     }
     Err(BackupError::Name { name: name.chars().take(64).collect() })
@@ -126,9 +129,23 @@ mod tests {
         for name in ["monday", "2026-11-22.db", "a_b"] {
             assert!(check_name(name).is_ok(), "{name}");
         }
-        for name in
-            ["", ".", "..", ".hidden", "a/b", "../x", "/etc/passwd", "a\\b", "a b", "a\0", "é", &"x".repeat(129)]
-        {
+        for name in [
+            "",
+            ".",
+            "..",
+            ".hidden",
+            "a/b",
+            "../x",
+            "/etc/passwd",
+            "a\\b",
+            "a b",
+            "a\0",
+            "é",
+            "monday.db-wal",
+            "monday.db-journal",
+            "monday.db-SHM",
+            &"x".repeat(129),
+        ] {
             assert!(check_name(name).is_err(), "{name}");
         }
     }

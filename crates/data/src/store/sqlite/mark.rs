@@ -29,7 +29,7 @@ use super::{
 use crate::store::StoreError;
 
 /// Where the note of the store at `store` is.
-fn path_of(store: &Path) -> PathBuf {
+pub(super) fn path_of(store: &Path) -> PathBuf {
     beside(store, ".mark")
 }
 

@@ -54,6 +54,7 @@ mod moves;
 mod open;
 mod queue;
 mod read;
+mod restore;
 mod retire;
 mod retiring;
 mod run;
@@ -70,8 +71,11 @@ mod writer;
 
 use std::{ffi::CStr, path::PathBuf};
 
-pub use self::open::{give_up_keys, open, restore, restore_with};
 pub(crate) use self::{block::events_of as events_of_block, memory::Memory, run::positions_of as positions_of_run};
+pub use self::{
+    open::{give_up_keys, open},
+    restore::{restore, restore_with},
+};
 use super::{Limits, StoreError};
 use crate::schema::RegistryPolicy;
 

@@ -24,7 +24,7 @@ use super::{
     identity::Largest,
     index,
     keys::{self, KeyFile, KeyRing},
-    ledger,
+    ledger, mark,
     queue::Queue,
     retiring, schemas,
     shared::{self, Shared},
@@ -37,10 +37,7 @@ use super::{
 use crate::{
     event::Recorded,
     schema::SchemaRegistry,
-    store::{
-        OpenError, Store, StoreError,
-        erasure::{Erasure, Ledger},
-    },
+    store::{OpenError, Store, StoreError, erasure::Erasure},
 };
 
 /// Opens the store at `config.path`, creating it if it is not there.
@@ -67,6 +64,7 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
     clear_restore(&**env.disk(), &path)?;
+    not_lost(&env, &path)?;
     rewrite_log(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
@@ -124,6 +122,33 @@ fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     unfinished::clear(disk, &partial).map_err(io)
 }
 
+/// Refuses to begin a store where there was one: SQLite would delete the write-ahead log that lies beside an empty file, and
+/// with it what may be the only copy of what was acknowledged.
+///
+/// A store's first page is durable before there is a log, a mark, or a key. What a crash leaves of one that was never begun is
+/// a file without a byte, or its rollback journal.
+fn not_lost(env: &Env, path: &Path) -> Result<(), OpenError> {
+    let disk = env.disk();
+    let size = |path: &Path| match disk.exists(path) {
+        Ok(true) => disk.size(path).map(Some),
+        Ok(false) => Ok(None),
+        // It is longer than the store's, and too long then: nothing has that name.
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidFilename => Ok(None),
+        Err(cause) => Err(cause),
+    };
+    let size = |path: &Path| size(path).map_err(|cause| OpenError::Io { path: path.into(), cause });
+    if size(path)?.is_some_and(|bytes| bytes > 0) {
+        return Ok(());
+    }
+    for left in [beside(path, "-wal"), mark::path_of(path), keys::path_of(path)] {
+        if size(&left)?.is_some_and(|bytes| bytes > 0) {
+            env.reached("store: files of a store that is gone were found");
+            return Err(OpenError::Lost { path: path.into(), left });
+        }
+    }
+    Ok(())
+}
+
 /// Makes durable what a process that did not end well left in the write-ahead log of `database`, before anybody reads it.
 ///
 /// It may have ended because a sync failed. What could not be written is then still shown by the kernel, but is on no disk,
@@ -161,13 +186,13 @@ fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing)
 
 /// The store's one name. SQLite follows symbolic links, so the lock has to: under two names it would be two locks, and
 /// the store would have two writers.
-fn canonical(env: &Env, path: &Path) -> Result<PathBuf, OpenError> {
+pub(super) fn canonical(env: &Env, path: &Path) -> Result<PathBuf, OpenError> {
     env.disk().canonical(path).map_err(|cause| OpenError::Io { path: path.into(), cause })
 }
 
 /// Locks the store whose canonical path is `path`, through a file beside it: closing any descriptor of the database file
 /// would end the locks that SQLite holds on it.
-fn take_lock(env: &Env, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
+pub(super) fn take_lock(env: &Env, path: &Path) -> Result<Box<dyn Lock>, OpenError> {
     let io = |cause| OpenError::Io { path: path.into(), cause };
     if let Some(kind) = env.disk().network_filesystem(path).map_err(io)? {
         return Err(OpenError::NetworkFilesystem { path: path.into(), kind });
@@ -231,25 +256,6 @@ fn restore_event(connection: &Connection, tail: &mut Tail, event: Recorded) -> R
     Ok(())
 }
 
-/// Makes `backup` the store at `path`, on a new timeline: tokens from before are refused rather than misread.
-///
-/// Keys are not in a backup: the file `<path>.keys` must be in place before the store is opened, if anything in it is about
-/// a data subject. See [`erasure`](crate::store::erasure) for what to do, and [`restore_with`] for the ledger.
-///
-/// # Errors
-/// [`OpenError::Io`] with `AlreadyExists` if there is a store at `path`; a restore never overwrites.
-pub async fn restore(env: &Env, backup: PathBuf, path: PathBuf) -> Result<(), OpenError> {
-    restore_and(env, backup, path, None).await
-}
-
-/// As [`restore`], and whoever was erased according to `ledger` stays erased, however old the backup and the keys are.
-///
-/// # Errors
-/// [`OpenError::LedgerOfAnotherStore`] if `ledger` was not exported from the store that `backup` is of.
-pub async fn restore_with(env: &Env, backup: PathBuf, path: PathBuf, ledger: Ledger) -> Result<(), OpenError> {
-    restore_and(env, backup, path, Some(ledger)).await
-}
-
 /// Says that the keys of the store at `path` are lost for good: every data subject so far counts as erased, and the store
 /// can be opened again without the events' data. There is no way back; find the keys, or a copy of them, first.
 ///
@@ -269,6 +275,7 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
         return Err(io(path, io::ErrorKind::NotFound.into()));
     }
     let _lock = take_lock(env, path)?;
+    not_lost(env, path)?;
     // Opening refuses an empty file as it refuses none.
     if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? && !matches!(keys::holds_nothing(&keys), Ok(true)) {
         return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));
@@ -286,84 +293,9 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     checkpoint::complete(connection).map_err(damaged)
 }
 
-async fn restore_and(env: &Env, backup: PathBuf, path: PathBuf, ledger: Option<Ledger>) -> Result<(), OpenError> {
-    let blocking_env = env.clone();
-    env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path, ledger.as_ref())).await
-}
-
-fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| OpenError::Io { path, cause }
-    };
-    let path = &*canonical(env, path)?;
-    let lock = take_lock(env, path)?;
-    // A write-ahead log that lost its store would be played into the restored one.
-    for taken in [path.to_owned(), beside(path, "-wal")] {
-        if env.disk().exists(&taken).map_err(io(&taken))? {
-            return Err(OpenError::Io { path: taken, cause: io::ErrorKind::AlreadyExists.into() });
-        }
-    }
-    let restored = copy_under_lock(env, backup, path, ledger);
-    if restored.is_err() {
-        // There is no store, so there is nothing to lock. Ordering: removed while it is held, and whoever opened it before
-        // finds that it has lost its name.
-        let _ = env.disk().remove(&beside(path, ".lock"));
-    }
-    drop(lock);
-    restored
-}
-
-fn copy_under_lock(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| OpenError::Io { path, cause }
-    };
-    let mut from = env.disk().open(backup).map_err(io(backup))?;
-    let disk = &**env.disk();
-    let partial = unfinished::of(path).map_err(io(path))?;
-    unfinished::clear(disk, &partial).map_err(io(&partial))?;
-    let restored = (|| {
-        let mut to = env.disk().create(&partial).map_err(io(&partial))?;
-        io::copy(&mut from, &mut to).map_err(io(&partial))?;
-        to.sync().map_err(io(&partial))?;
-        drop(to);
-        raise_epoch(env, &partial, ledger)?;
-        env.disk().rename(&partial, path).map_err(io(path))
-    })();
-    if restored.is_err() {
-        unfinished::clear(disk, &partial).map_err(io(&partial))?;
-    }
-    restored
-}
-
 /// The file whose name is that of the store with `suffix` behind it.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
-}
-
-/// Begins a new timeline. Its number also follows the clock, and chance: the same backup restored twice gives two timelines,
-/// not one twice, within a second as well.
-fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
-    let connection = tables::prepare(&**env.disk(), path, 0)?;
-    let damaged = |cause| damaged(path, cause);
-    let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
-    let now = env.wall().unix_nanos() / 1_000_000_000;
-    let chance = env.random("store/restore").below(1 << 16).cast_signed();
-    let next = now.max(epoch + 1).saturating_add(chance).min(i64::from(u32::MAX));
-    if next <= epoch {
-        return Err(damaged(corrupt("quorate_meta, row `epoch`", "there is no later timeline")));
-    }
-    tables::set_meta(&connection, "epoch", next).map_err(failed("raising the epoch"))?;
-    if let Some(ledger) = ledger {
-        let expected = tables::timeline(&connection).map_err(damaged)?.store;
-        if ledger.store != expected {
-            return Err(OpenError::LedgerOfAnotherStore { found: ledger.store, expected });
-        }
-        ledger::add_all(&connection, &ledger.erasures).map_err(damaged)?;
-    }
-    // Leaves no write-ahead log behind: the file is about to be renamed.
-    checkpoint::complete(connection).map_err(damaged)
 }
