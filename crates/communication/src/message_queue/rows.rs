@@ -91,19 +91,46 @@ pub(super) struct Head {
     pub(super) is_deleted: bool,
 }
 
+/// Queues whose rows are read at once.
+const HEADS: usize = 1_000;
+
 /// Every queue, in order of their names.
 pub(super) async fn heads(store: &Store) -> Result<Vec<Head>, QueueError> {
-    let rows = store.room_query("SELECT id, name, config, deleted FROM quorate_queue ORDER BY name", vec![]).await?;
-    rows.iter().map(head).collect()
+    let sql = "SELECT id, name, config, deleted FROM quorate_queue WHERE name > $1 ORDER BY name LIMIT $2";
+    let page = HEADS.min(store.limits().query_rows);
+    let (mut heads, mut after) = (Vec::new(), Value::from(""));
+    loop {
+        let limit = i64::try_from(page).unwrap_or(i64::MAX);
+        let rows = store.room_query(sql, vec![after, limit.into()]).await?;
+        for row in &rows {
+            heads.push(head(row)?);
+        }
+        match rows.last() {
+            Some(last) if rows.len() == page => after = last.at(1).clone(),
+            _ => return Ok(heads),
+        }
+    }
 }
 
-/// Writes a queue's row: a new one, or another configuration.
+/// Writes a new queue's row. A number or a name that another one has is an error.
 pub(super) async fn declare(tx: &mut DynTx, head: &Head) -> Result<(), QueueError> {
-    let config = serde_json::to_string(&head.config).map_err(|wrong| QueueError::invalid(wrong.to_string()))?;
-    let sql = "INSERT INTO quorate_queue (id, name, config, deleted) VALUES ($1, $2, $3, 0)
-        ON CONFLICT (id) DO UPDATE SET config = $3";
-    tx.room_execute(sql, &[number(head.id), (&head.name).into(), config.into()]).await?;
+    let sql = "INSERT INTO quorate_queue (id, name, config, deleted) VALUES ($1, $2, $3, 0)";
+    tx.room_execute(sql, &[number(head.id), (&head.name).into(), config_of(head)?]).await?;
     Ok(())
+}
+
+/// Writes another configuration of a queue.
+pub(super) async fn configure(tx: &mut DynTx, head: &Head) -> Result<(), QueueError> {
+    let sql = "UPDATE quorate_queue SET config = $3 WHERE id = $1 AND name = $2";
+    if tx.room_execute(sql, &[number(head.id), (&head.name).into(), config_of(head)?]).await? == 1 {
+        return Ok(());
+    }
+    Err(QueueError::corrupt("quorate_queue", format!("no row says that {} is queue `{}`", head.id, head.name)))
+}
+
+fn config_of(head: &Head) -> Result<Value, QueueError> {
+    let config = serde_json::to_string(&head.config).map_err(|wrong| QueueError::invalid(wrong.to_string()))?;
+    Ok(config.into())
 }
 
 /// From this transaction on the queue is gone for everybody.

@@ -11,7 +11,7 @@ use std::{
 
 use quorate_data::store::{Store, StoreError};
 use quorate_foundations::name::Name;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc, oneshot};
 
 use super::{
     Config, QueueError,
@@ -102,8 +102,27 @@ impl Queues {
     ///
     /// A longer [`dedupe`](Config::dedupe) does not bring back ids that were forgotten; a lower
     /// [`max_messages`](Config::max_messages) drops none of those that are there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the declaration.
     pub async fn declare(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         config.check()?;
+        let (queues, name) = (self.clone(), name.clone());
+        self.to_its_end("queue declared", async move { queues.declared(&name, config).await }).await
+    }
+
+    /// Does `change` in a task of its own: whoever asked for it may leave between what is durable and what memory says of it.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        change: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.store.env().tasks().spawn(what, async move { drop(reply.send(change.await)) });
+        answer.await.unwrap_or(Err(StoreError::Closed.into()))
+    }
+
+    async fn declared(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         let _alone = self.shared().declaring.lock().await;
         let mut known = self.find(name);
         if let Some(deleted) = known.take_if(|core| core.is_deleted()) {
@@ -114,10 +133,12 @@ impl Queues {
         }
         let id = known.as_ref().map_or_else(|| self.free_id(), |core| Ok(core.id))?;
         let head = Head { id, name: name.clone(), config: config.clone(), is_deleted: false };
-        let row = head.clone();
+        let (row, is_new) = (head.clone(), known.is_none());
         let declared = self.store.transact(move |tx| {
             let row = row.clone();
-            Box::pin(async move { rows::declare(tx, &row).await })
+            Box::pin(
+                async move { if is_new { rows::declare(tx, &row).await } else { rows::configure(tx, &row).await } },
+            )
         });
         declared.await.map_err(QueueError::of_transaction)?;
         if let Some(core) = known {
@@ -138,8 +159,13 @@ impl Queues {
     /// [`QueueError::NotFound`] if there is none.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave rows behind, as a crash does.
+    /// Dropping the future abandons the wait, not the deletion.
     pub async fn delete(&self, name: &Name) -> Result<(), QueueError> {
+        let (queues, name) = (self.clone(), name.clone());
+        self.to_its_end("queue deleted", async move { queues.deleted(&name).await }).await
+    }
+
+    async fn deleted(&self, name: &Name) -> Result<(), QueueError> {
         let _alone = self.shared().declaring.lock().await;
         let core = self.find(name).ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
         let marking = core.clone();

@@ -1,5 +1,6 @@
 //! Queues on a real store, with a clock that moves when told to.
 
+mod amounts;
 mod consuming;
 mod crashes;
 mod dead_letters;

@@ -13,7 +13,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Events in one page of a read. Default 10,000.
     pub page_events: usize,
-    /// Bytes of events in one page, which ends early when it is reached, and of one query's rows. Default 16 MiB.
+    /// Bytes of events in one page, which ends early when it is reached, and of the rows of one query of the application's. What
+    /// quorate's own rooms read of their tables is not bound by it. Default 16 MiB.
     pub page_bytes: usize,
     /// Rows of one query. Default 10,000.
     pub query_rows: usize,
