@@ -131,16 +131,57 @@ pub(super) struct Core {
     was_read: AtomicBool,
     /// What is known of the messages, while no task has it; `None`: it has to be read.
     live: Mutex<Option<Live>>,
-    /// How many messages there were after the last round; before they were read, how many transactions sent.
+    /// How many messages there are, but for the news; before they were read, how many transactions sent.
     depth: AtomicUsize,
+    /// Messages of transactions that have not committed yet.
+    reserved: AtomicUsize,
+}
+
+/// Room for messages that a transaction sends, until it is over.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    core: Arc<Core>,
+    messages: usize,
+}
+
+impl Reserved {
+    /// Gives back what more than `messages` of it were for.
+    pub(super) fn shrink(&mut self, messages: usize) {
+        // Ordering: a count; nothing else is read by it.
+        self.core.reserved.fetch_sub(self.messages.saturating_sub(messages), Ordering::Relaxed);
+        self.messages = self.messages.min(messages);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
     works: VecDeque<Work>,
     news: Vec<News>,
+    /// How many messages the news say were sent, and how many were settled.
+    sent: usize,
+    settled: usize,
     is_driven: bool,
     is_deleted: bool,
+}
+
+impl Inbox {
+    fn hear(&mut self, news: Vec<News>) {
+        let sent = news.iter().filter(|one| matches!(one, News::Sent(..))).count();
+        self.sent += sent;
+        self.settled += news.len() - sent;
+        self.news.extend(news);
+    }
+
+    fn take_news(&mut self) -> Vec<News> {
+        (self.sent, self.settled) = (0, 0);
+        std::mem::take(&mut self.news)
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -177,6 +218,7 @@ impl Core {
             was_read: AtomicBool::new(false),
             live: Mutex::default(),
             depth: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
         }
     }
 
@@ -196,9 +238,25 @@ impl Core {
         self.store.env().boot()
     }
 
-    /// How many messages there are, as far as is known.
+    /// How many messages there are, as far as is known, with those of transactions that have not committed yet.
     pub(super) fn depth(&self) -> usize {
-        self.depth.load(Ordering::Relaxed) + self.inbox().news.len()
+        let inbox = self.inbox();
+        // Ordering: counts; the writer alone adds to them.
+        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
+        there + self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Room for so many more messages of a transaction.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] where there is none.
+    pub(super) fn reserve(self: &Arc<Self>, messages: usize) -> Result<Reserved, QueueError> {
+        let (there, max) = (self.depth(), self.config().max_messages);
+        if there + messages > max {
+            return Err(QueueError::Full { name: self.name.clone(), messages: there, max });
+        }
+        self.reserved.fetch_add(messages, Ordering::Relaxed);
+        Ok(Reserved { core: self.clone(), messages })
     }
 
     /// Has `work` done and waits for the answer.
@@ -272,11 +330,11 @@ impl Core {
         let mut inbox = self.inbox();
         // Lock order: the inbox first, as where a task hands over.
         if inbox.is_driven {
-            inbox.news.extend(news);
+            inbox.hear(news);
             self.kick.notify_one();
         } else if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             // Nobody waits while no task drives the queue; the next one hears of it first.
-            inbox.news.extend(news);
+            inbox.hear(news);
         }
         // Otherwise the rows are read when somebody asks, and they say it.
     }
@@ -285,7 +343,7 @@ impl Core {
     pub(super) fn mark_deleted(&self) {
         let mut inbox = self.inbox();
         inbox.is_deleted = true;
-        inbox.news.clear();
+        inbox.take_news();
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.kick.notify_one();
     }
@@ -342,6 +400,7 @@ impl Driver {
             };
             let (works, news) = core.take_inbox();
             live.hear(news);
+            core.depth.store(live.len(), Ordering::Relaxed);
             let done = live.round(&core, works).await;
             core.depth.store(live.len(), Ordering::Relaxed);
             if let Err(failed) = done {
@@ -395,7 +454,11 @@ impl Core {
         };
         let count = inbox.works.iter().take_while(fits).count();
         let count = count.max(1).min(inbox.works.len());
-        (inbox.works.drain(..count).collect(), std::mem::take(&mut inbox.news))
+        // What it says is in the depth before it is in the news no more.
+        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
+        self.depth.store(there, Ordering::Relaxed);
+        let news = inbox.take_news();
+        (inbox.works.drain(..count).collect(), news)
     }
 
     /// The bytes of one round: with room to spare in the store's limit of a transaction.
@@ -407,7 +470,7 @@ impl Core {
     fn leave(&self) -> VecDeque<Work> {
         let mut inbox = self.inbox();
         inbox.is_driven = false;
-        inbox.news.clear();
+        inbox.take_news();
         std::mem::take(&mut inbox.works)
     }
 

@@ -126,16 +126,14 @@ impl Queue {
     /// A transaction and its messages become durable together.
     ///
     /// [`Config::max_messages`] counts what is known: of a queue that nobody asked for anything since the store was opened,
-    /// messages are counted from the first transaction on that sends it some.
+    /// messages are counted from the first transaction on that sends it some. What transactions send counts before they
+    /// commit, and no more once they are rolled back.
     ///
     /// # Errors
     /// As [`send`](Self::send); the transaction can go on after a refusal, which wrote nothing.
     pub async fn send_in(&self, tx: &mut DynTx, messages: Vec<NewMessage>) -> Result<Vec<Sent>, QueueError> {
         let (messages, _) = self.prepared(messages)?;
-        let (there, max) = (self.core.depth(), self.config().max_messages);
-        if there + messages.len() > max {
-            return Err(QueueError::Full { name: self.name().clone(), messages: there, max });
-        }
+        let mut reserved = self.core.reserve(messages.len())?;
         if self.core.is_deleted() {
             return Err(self.core.not_found());
         }
@@ -147,8 +145,12 @@ impl Queue {
                 new.push((seq, message));
             }
         }
+        reserved.shrink(new.len());
         let core = self.core.clone();
-        tx.after_commit(move || core.hear_of_sent(new))?;
+        tx.after_commit(move || {
+            drop(reserved);
+            core.hear_of_sent(new);
+        })?;
         Ok(sent)
     }
 
