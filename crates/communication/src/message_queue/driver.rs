@@ -41,7 +41,7 @@ use super::{
 const MAX_WORKS: usize = 8_192;
 /// Messages that one round takes or settles; their transaction keeps others from the store's writer for as long as it takes.
 const ROUND_MESSAGES: usize = 4_096;
-/// Bytes that one round takes, or hands to one consumer.
+/// Bytes that one round takes, and that it hands out, but for the one message that exceeds them.
 const ROUND_BYTES: usize = 4 << 20;
 /// Bytes of messages that all queues together keep in memory until they are handed out.
 const KEPT_BYTES: usize = 64 << 20;
@@ -75,9 +75,18 @@ pub(super) enum Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Ack,
-    Nack { delay: Option<Duration>, reason: String },
-    Extend { ttl: Option<Duration> },
-    Park { reason: String },
+    /// They never reached their holder.
+    Back,
+    Nack {
+        delay: Option<Duration>,
+        reason: String,
+    },
+    Extend {
+        ttl: Option<Duration>,
+    },
+    Park {
+        reason: String,
+    },
 }
 
 /// What becomes of dead letters.
@@ -111,7 +120,7 @@ pub(super) struct Common {
     /// The bytes of messages that all queues keep in memory.
     pub(super) kept: Arc<AtomicUsize>,
     pub(super) opened: Opened,
-    /// Queues that a transaction sent to before anybody asked for them. The writer's thread starts no task.
+    /// Queues that are to be read though nobody waits for that. The writer's thread starts no task.
     pub(super) unread: mpsc::Sender<Arc<Core>>,
 }
 
@@ -120,6 +129,7 @@ pub(super) struct Core {
     pub(super) store: Store,
     pub(super) id: u64,
     pub(super) name: Name,
+    pub(super) damaged: Option<QueueError>,
     pub(super) numbers: Numbers,
     kept: Arc<AtomicUsize>,
     config: RwLock<Arc<Config>>,
@@ -190,10 +200,12 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Reads queues that transactions send to, until the store or all its queues are dropped.
+/// Reads queues, one after the other, until the store or all its queues are dropped.
 pub(super) async fn read_unread(tasks: Tasks, mut unread: mpsc::Receiver<Arc<Core>>) {
     while let Some(Some(core)) = tasks.stop().run_until_cancelled(unread.recv()).await {
-        let _nobody_waits = core.put(|reply| Work::Look { reply });
+        if let Ok(read) = core.put(|reply| Work::Look { reply }) {
+            let _it_is_over = tasks.stop().run_until_cancelled(read).await;
+        }
     }
 }
 
@@ -201,13 +213,14 @@ impl Core {
     /// A queue whose messages are read once somebody asks for them.
     pub(super) fn new(
         store: &Store,
-        Head { id, name, config, is_deleted }: Head,
+        Head { id, name, config, is_deleted, damaged }: Head,
         Common { numbers, kept, opened, unread }: Common,
     ) -> Self {
         Self {
             store: store.clone(),
             id,
             name,
+            damaged,
             numbers,
             kept,
             config: RwLock::new(Arc::new(config)),
@@ -299,9 +312,9 @@ impl Core {
     pub(super) fn hear_of_sent(self: &Arc<Self>, messages: Vec<(Seq, Arc<Message>)>) {
         let now = self.now();
         if !self.is_read() {
-            // So that its depth is known, and its limit holds, soon. Where too many wait for that, the next message asks again.
+            // So that its depth is known, and its limit holds, soon.
             self.depth.fetch_add(messages.len(), Ordering::Relaxed);
-            let _full = self.unread.try_send(self.clone());
+            self.read_soon();
         }
         let news = messages.into_iter().map(|(seq, message)| {
             let entry = self.entry(&message, now);
@@ -318,6 +331,19 @@ impl Core {
     /// The message, if there is memory to keep it in until it is handed out. Others are read when it is their turn.
     fn keep(&self, message: Arc<Message>) -> Option<Kept> {
         Kept::of(message, &self.kept, KEPT_BYTES)
+    }
+
+    /// Has what is to be known of the messages read. Where too many wait for that, nothing happens: ask again.
+    pub(super) fn read_soon(self: &Arc<Self>) {
+        let _full = self.unread.try_send(self.clone());
+    }
+
+    /// Whether what is to be known of the messages is in memory, so that nobody waits for it to be read.
+    pub(super) fn is_known(&self) -> bool {
+        let inbox = self.inbox();
+        // Ordering: whoever asks for something finds out by itself.
+        let was_read = inbox.is_driven && self.was_read.load(Ordering::Relaxed);
+        was_read || self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Whether what is known of the messages was read, or is being read.

@@ -3,6 +3,7 @@
 mod amounts;
 mod consuming;
 mod crashes;
+mod damage;
 mod dead_letters;
 mod sending;
 mod workers;

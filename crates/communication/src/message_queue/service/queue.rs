@@ -266,6 +266,18 @@ impl Queue {
         self.settle(leases, How::Park { reason: reason.to_owned() }).await
     }
 
+    /// Gives messages back that nobody has seen, as if they had not been handed out: this was no attempt, and others may be
+    /// given them at once. A lease that is no longer the caller's is passed over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not what it waits for.
+    pub async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError> {
+        match self.settle(leases, How::Back).await {
+            Err(QueueError::LeaseLost { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
     async fn settle(&self, leases: &[Lease], how: How) -> Result<(), QueueError> {
         if leases.len() > Self::MAX_BATCH {
             return Err(QueueError::invalid(format!("a call settles at most {} messages", Self::MAX_BATCH)));
@@ -289,6 +301,16 @@ impl Queue {
         let epoch = self.core.store.timeline().epoch;
         let is_ours = lease.queue == self.core.id && rows::queue_of(lease.claim.seq) == self.core.id;
         (is_ours && lease.epoch == epoch).then_some(lease.claim)
+    }
+
+    /// How it stands right now, if that is known without reading its messages. Otherwise they are read behind this call, one
+    /// queue at a time: ask again later.
+    pub async fn describe_if_read(&self) -> Result<Option<Description>, QueueError> {
+        if self.core.is_known() {
+            return self.describe().await.map(Some);
+        }
+        self.core.read_soon();
+        Ok(None)
     }
 
     /// How it stands right now.

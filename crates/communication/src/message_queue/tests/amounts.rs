@@ -3,7 +3,7 @@
 use std::pin::pin;
 
 use super::world::{World, ids, message, name, seconds};
-use crate::message_queue::{Config, NewMessage, Queue, Queues, Selection};
+use crate::message_queue::{Config, NewMessage, Queue, Queues, Selection, driver::Work};
 
 /// A message with so many bytes.
 fn large(id: &str, bytes: usize) -> NewMessage {
@@ -46,7 +46,7 @@ async fn a_large_message_is_handed_out_again_and_set_aside_whatever_the_page() {
         queue.park(&[delivery.lease], "too large for me").await.unwrap();
     }
     let (_store, queue) = world.restart(store).await;
-    assert_eq!(queue.dead_letters(0, 9).await.unwrap().len(), 5);
+    assert_eq!(queue.dead_letters(0, 9).await.unwrap().letters.len(), 5);
     assert_eq!(queue.discard(&Selection::ALL).await.unwrap(), 5);
     assert_eq!(queue.holds().await, 0);
 }
@@ -97,4 +97,59 @@ async fn a_declaration_that_nobody_waits_for_mixes_up_no_queues() {
         assert_eq!(ids(&kept.takes(9).await), [&format!("m{polls}")]);
         assert_eq!(queues.get(&name(&format!("dropped-{polls}"))).unwrap().holds().await, 0);
     }
+}
+
+#[tokio::test]
+async fn one_round_hands_out_so_much_and_no_more_to_all_its_consumers() {
+    let world = World::new();
+    let (_store, queue) = world.with(Config::default()).await;
+    for n in 0..8 {
+        queue.send(vec![large(&format!("m{n}"), 1_000_000)]).await.unwrap();
+    }
+    // All of them come into one round, and who asks how the queue stands as well.
+    let takes: Vec<_> =
+        (0..4).map(|_| queue.core.put(|reply| Work::Take { max: 9, ttl: None, until: None, reply }).unwrap()).collect();
+    let look = queue.core.put(|reply| Work::Look { reply }).unwrap();
+    assert_eq!(look.await.unwrap().unwrap().counts.in_flight, 5, "four mebibytes, and the message that exceeds them");
+    let mut got = Vec::new();
+    for take in takes {
+        got.push(take.await.unwrap().unwrap().len());
+    }
+    assert_eq!(got.iter().sum::<usize>(), 8, "the others' turn comes at once: {got:?}");
+}
+
+#[tokio::test]
+async fn a_page_of_dead_letters_ends_where_it_is_large_enough() {
+    let world = World::new();
+    let (_store, queue) = world.with(Config::default()).await;
+    for n in 0..6 {
+        queue.send(vec![large(&format!("m{n}"), 1_000_000)]).await.unwrap();
+    }
+    for delivery in [queue.takes(9).await, queue.takes(9).await].concat() {
+        queue.park(&[delivery.lease], "too large for me").await.unwrap();
+    }
+    let page = queue.dead_letters(0, 100).await.unwrap();
+    assert_eq!((page.letters.len(), page.next), (4, Some(page.letters[3].place())));
+    let rest = queue.dead_letters(page.next.unwrap(), 100).await.unwrap();
+    assert_eq!((rest.letters.len(), rest.next), (2, None));
+    let one = queue.dead_letters(0, 1).await.unwrap();
+    assert_eq!((one.letters.len(), one.next), (1, Some(page.letters[0].place())));
+}
+
+#[tokio::test]
+async fn how_a_queue_stands_is_told_without_waiting_for_its_messages_to_be_read() {
+    let world = World::new();
+    let (store, queue) = world.with(Config::default()).await;
+    send_many(&queue, 100).await;
+    assert!(queue.describe_if_read().await.unwrap().is_some());
+    let (_store, queue) = world.restart(store).await;
+    assert!(queue.describe_if_read().await.unwrap().is_none(), "nobody asked for anything yet");
+    // Having asked is enough.
+    let described = loop {
+        match queue.describe_if_read().await.unwrap() {
+            Some(described) => break described,
+            None => tokio::task::yield_now().await,
+        }
+    };
+    assert_eq!(described.counts.ready, 100);
 }
