@@ -248,8 +248,7 @@ fn count(statement: &mut Statement<'_>) -> Result<u64, SqlError> {
     Ok(found)
 }
 
-/// Runs a query and returns its rows, within the limits. What a room reads of its own tables is not bound by the application's
-/// page, but by what a transaction may write.
+/// Runs a query and returns its rows, within the limits.
 pub(super) fn query(
     connection: &Connection,
     guard: &Guard,
@@ -260,9 +259,7 @@ pub(super) fn query(
 ) -> Result<Vec<Row>, SqlError> {
     guard.run(connection, sql, scope, |statement| {
         bind(statement, params)?;
-        let page = limits.page_bytes;
-        let most = if scope == Scope::Room { page.max(limits.unit_bytes()) } else { page };
-        drain(statement, limits.query_rows, most)
+        drain(statement, limits.query_rows, limits.answer_bytes(scope))
     })
 }
 
