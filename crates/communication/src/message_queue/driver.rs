@@ -41,7 +41,7 @@ use super::{
 const MAX_WORKS: usize = 8_192;
 /// Messages that one round takes or settles; their transaction keeps others from the store's writer for as long as it takes.
 const ROUND_MESSAGES: usize = 4_096;
-/// Bytes that one round takes, or hands to one consumer.
+/// Bytes that one round takes, and that it hands out, but for the one message that exceeds them.
 const ROUND_BYTES: usize = 4 << 20;
 /// Bytes of messages that all queues together keep in memory until they are handed out.
 const KEPT_BYTES: usize = 64 << 20;
@@ -75,9 +75,18 @@ pub(super) enum Work {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Ack,
-    Nack { delay: Option<Duration>, reason: String },
-    Extend { ttl: Option<Duration> },
-    Park { reason: String },
+    /// They never reached their holder.
+    Back,
+    Nack {
+        delay: Option<Duration>,
+        reason: String,
+    },
+    Extend {
+        ttl: Option<Duration>,
+    },
+    Park {
+        reason: String,
+    },
 }
 
 /// What becomes of dead letters.
@@ -111,7 +120,7 @@ pub(super) struct Common {
     /// The bytes of messages that all queues keep in memory.
     pub(super) kept: Arc<AtomicUsize>,
     pub(super) opened: Opened,
-    /// Queues that a transaction sent to before anybody asked for them. The writer's thread starts no task.
+    /// Queues that are to be read though nobody waits for that. The writer's thread starts no task.
     pub(super) unread: mpsc::Sender<Arc<Core>>,
 }
 
@@ -120,6 +129,7 @@ pub(super) struct Core {
     pub(super) store: Store,
     pub(super) id: u64,
     pub(super) name: Name,
+    pub(super) damaged: Option<QueueError>,
     pub(super) numbers: Numbers,
     kept: Arc<AtomicUsize>,
     config: RwLock<Arc<Config>>,
@@ -131,16 +141,57 @@ pub(super) struct Core {
     was_read: AtomicBool,
     /// What is known of the messages, while no task has it; `None`: it has to be read.
     live: Mutex<Option<Live>>,
-    /// How many messages there were after the last round; before they were read, how many transactions sent.
+    /// How many messages there are, but for the news; before they were read, how many transactions sent.
     depth: AtomicUsize,
+    /// Messages of transactions that have not committed yet.
+    reserved: AtomicUsize,
+}
+
+/// Room for messages that a transaction sends, until it is over.
+#[derive(Debug)]
+pub(super) struct Reserved {
+    core: Arc<Core>,
+    messages: usize,
+}
+
+impl Reserved {
+    /// Gives back what more than `messages` of it were for.
+    pub(super) fn shrink(&mut self, messages: usize) {
+        // Ordering: a count; nothing else is read by it.
+        self.core.reserved.fetch_sub(self.messages.saturating_sub(messages), Ordering::Relaxed);
+        self.messages = self.messages.min(messages);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
     works: VecDeque<Work>,
     news: Vec<News>,
+    /// How many messages the news say were sent, and how many were settled.
+    sent: usize,
+    settled: usize,
     is_driven: bool,
     is_deleted: bool,
+}
+
+impl Inbox {
+    fn hear(&mut self, news: Vec<News>) {
+        let sent = news.iter().filter(|one| matches!(one, News::Sent(..))).count();
+        self.sent += sent;
+        self.settled += news.len() - sent;
+        self.news.extend(news);
+    }
+
+    fn take_news(&mut self) -> Vec<News> {
+        (self.sent, self.settled) = (0, 0);
+        std::mem::take(&mut self.news)
+    }
 }
 
 impl std::fmt::Debug for Core {
@@ -149,10 +200,12 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// Reads queues that transactions send to, until the store or all its queues are dropped.
+/// Reads queues, one after the other, until the store or all its queues are dropped.
 pub(super) async fn read_unread(tasks: Tasks, mut unread: mpsc::Receiver<Arc<Core>>) {
     while let Some(Some(core)) = tasks.stop().run_until_cancelled(unread.recv()).await {
-        let _nobody_waits = core.put(|reply| Work::Look { reply });
+        if let Ok(read) = core.put(|reply| Work::Look { reply }) {
+            let _it_is_over = tasks.stop().run_until_cancelled(read).await;
+        }
     }
 }
 
@@ -160,13 +213,14 @@ impl Core {
     /// A queue whose messages are read once somebody asks for them.
     pub(super) fn new(
         store: &Store,
-        Head { id, name, config, is_deleted }: Head,
+        Head { id, name, config, is_deleted, damaged }: Head,
         Common { numbers, kept, opened, unread }: Common,
     ) -> Self {
         Self {
             store: store.clone(),
             id,
             name,
+            damaged,
             numbers,
             kept,
             config: RwLock::new(Arc::new(config)),
@@ -177,6 +231,7 @@ impl Core {
             was_read: AtomicBool::new(false),
             live: Mutex::default(),
             depth: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
         }
     }
 
@@ -196,9 +251,25 @@ impl Core {
         self.store.env().boot()
     }
 
-    /// How many messages there are, as far as is known.
+    /// How many messages there are, as far as is known, with those of transactions that have not committed yet.
     pub(super) fn depth(&self) -> usize {
-        self.depth.load(Ordering::Relaxed) + self.inbox().news.len()
+        let inbox = self.inbox();
+        // Ordering: counts; the writer alone adds to them.
+        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
+        there + self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Room for so many more messages of a transaction.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] where there is none.
+    pub(super) fn reserve(self: &Arc<Self>, messages: usize) -> Result<Reserved, QueueError> {
+        let (there, max) = (self.depth(), self.config().max_messages);
+        if there + messages > max {
+            return Err(QueueError::Full { name: self.name.clone(), messages: there, max });
+        }
+        self.reserved.fetch_add(messages, Ordering::Relaxed);
+        Ok(Reserved { core: self.clone(), messages })
     }
 
     /// Has `work` done and waits for the answer.
@@ -241,9 +312,9 @@ impl Core {
     pub(super) fn hear_of_sent(self: &Arc<Self>, messages: Vec<(Seq, Arc<Message>)>) {
         let now = self.now();
         if !self.is_read() {
-            // So that its depth is known, and its limit holds, soon. Where too many wait for that, the next message asks again.
+            // So that its depth is known, and its limit holds, soon.
             self.depth.fetch_add(messages.len(), Ordering::Relaxed);
-            let _full = self.unread.try_send(self.clone());
+            self.read_soon();
         }
         let news = messages.into_iter().map(|(seq, message)| {
             let entry = self.entry(&message, now);
@@ -262,6 +333,19 @@ impl Core {
         Kept::of(message, &self.kept, KEPT_BYTES)
     }
 
+    /// Has what is to be known of the messages read. Where too many wait for that, nothing happens: ask again.
+    pub(super) fn read_soon(self: &Arc<Self>) {
+        let _full = self.unread.try_send(self.clone());
+    }
+
+    /// Whether what is to be known of the messages is in memory, so that nobody waits for it to be read.
+    pub(super) fn is_known(&self) -> bool {
+        let inbox = self.inbox();
+        // Ordering: whoever asks for something finds out by itself.
+        let was_read = inbox.is_driven && self.was_read.load(Ordering::Relaxed);
+        was_read || self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Whether what is known of the messages was read, or is being read.
     fn is_read(&self) -> bool {
         let inbox = self.inbox();
@@ -272,11 +356,11 @@ impl Core {
         let mut inbox = self.inbox();
         // Lock order: the inbox first, as where a task hands over.
         if inbox.is_driven {
-            inbox.news.extend(news);
+            inbox.hear(news);
             self.kick.notify_one();
         } else if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             // Nobody waits while no task drives the queue; the next one hears of it first.
-            inbox.news.extend(news);
+            inbox.hear(news);
         }
         // Otherwise the rows are read when somebody asks, and they say it.
     }
@@ -285,7 +369,7 @@ impl Core {
     pub(super) fn mark_deleted(&self) {
         let mut inbox = self.inbox();
         inbox.is_deleted = true;
-        inbox.news.clear();
+        inbox.take_news();
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.kick.notify_one();
     }
@@ -342,6 +426,7 @@ impl Driver {
             };
             let (works, news) = core.take_inbox();
             live.hear(news);
+            core.depth.store(live.len(), Ordering::Relaxed);
             let done = live.round(&core, works).await;
             core.depth.store(live.len(), Ordering::Relaxed);
             if let Err(failed) = done {
@@ -395,7 +480,11 @@ impl Core {
         };
         let count = inbox.works.iter().take_while(fits).count();
         let count = count.max(1).min(inbox.works.len());
-        (inbox.works.drain(..count).collect(), std::mem::take(&mut inbox.news))
+        // What it says is in the depth before it is in the news no more.
+        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
+        self.depth.store(there, Ordering::Relaxed);
+        let news = inbox.take_news();
+        (inbox.works.drain(..count).collect(), news)
     }
 
     /// The bytes of one round: with room to spare in the store's limit of a transaction.
@@ -407,7 +496,7 @@ impl Core {
     fn leave(&self) -> VecDeque<Work> {
         let mut inbox = self.inbox();
         inbox.is_driven = false;
-        inbox.news.clear();
+        inbox.take_news();
         std::mem::take(&mut inbox.works)
     }
 

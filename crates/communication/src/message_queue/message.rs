@@ -107,7 +107,7 @@ pub enum Cause {
     Nacked,
     /// The lease expired.
     Expired,
-    /// The consumer set it aside.
+    /// It was set aside: by the consumer, or because it cannot be read.
     Parked,
     /// Somebody let it be handed out again.
     Replayed,

@@ -84,7 +84,7 @@ pub use lease::{Lease, LeaseError};
 pub use machine::Counts;
 pub use message::{Cause, DeadLetter, Delivery, Failure, Message, NewMessage, Sent};
 pub use quorate_data::subscription::Backoff;
-pub use service::{Description, Queue, Queues, Receive, Selection, Summary};
+pub use service::{DeadLetters, Description, Queue, Queues, Receive, Selection, Summary};
 pub use workers::{Failed, Job, WorkerConfig, WorkerCounts, Workers};
 
 #[cfg(test)]

@@ -12,17 +12,21 @@ mod known;
 mod load;
 mod numbers;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use quorate_data::{
     event::{Extensions, NewEvent, Tags},
-    store::{DynTx, RoomTables, Row, SqlError, Store, Value},
+    store::{DynTx, RoomTables, Row, SqlError, Store, StoreError, Value},
 };
 use quorate_foundations::{name::Name, time::Wall};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Config, DeadLetter, Failure, Message, QueueError,
+    Cause, Config, DeadLetter, Failure, Message, QueueError,
     machine::{Claim, Seq},
 };
 pub(super) use apply::{Batch, Write, apply};
@@ -89,21 +93,70 @@ pub(super) struct Head {
     pub(super) config: Config,
     /// Its messages are being deleted, and it is gone for everybody.
     pub(super) is_deleted: bool,
+    /// Why its row says nothing of how it is.
+    pub(super) damaged: Option<QueueError>,
 }
 
-/// Every queue, in order of their names.
-pub(super) async fn heads(store: &Store) -> Result<Vec<Head>, QueueError> {
-    let rows = store.room_query("SELECT id, name, config, deleted FROM quorate_queue ORDER BY name", vec![]).await?;
-    rows.iter().map(head).collect()
+/// Every queue.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    pub(super) heads: Vec<Head>,
+    /// Numbers of those whose names cannot be read any more.
+    pub(super) nameless: BTreeSet<u64>,
 }
 
-/// Writes a queue's row: a new one, or another configuration.
+/// Queues whose rows are read at once.
+const HEADS: usize = 1_000;
+
+/// Every queue. A row that is damaged is in nobody else's way.
+pub(super) async fn heads(store: &Store) -> Result<Heads, QueueError> {
+    let sql = "SELECT id, name, config, deleted FROM quorate_queue WHERE id > $1 ORDER BY id LIMIT $2";
+    let page = HEADS.min(store.limits().query_rows);
+    let (mut all, mut after) = (Heads::default(), Value::from(i64::MIN));
+    loop {
+        let limit = i64::try_from(page).unwrap_or(i64::MAX);
+        let rows = store.room_query(sql, vec![after, limit.into()]).await?;
+        for row in &rows {
+            let id = unsigned(row.at(0), "quorate_queue")?;
+            match head(id, row) {
+                Ok(head) => {
+                    if let Some(cause) = &head.damaged {
+                        tracing::warn!(queue = %head.name, %cause, "a queue cannot be used until it is declared again or deleted");
+                    }
+                    all.heads.push(head);
+                }
+                Err(cause) => {
+                    tracing::warn!(id, %cause, "a queue's name cannot be read; it is left alone with its messages");
+                    all.nameless.insert(id);
+                }
+            }
+        }
+        match rows.last() {
+            Some(last) if rows.len() == page => after = last.at(0).clone(),
+            _ => return Ok(all),
+        }
+    }
+}
+
+/// Writes a new queue's row. A number or a name that another one has is an error.
 pub(super) async fn declare(tx: &mut DynTx, head: &Head) -> Result<(), QueueError> {
-    let config = serde_json::to_string(&head.config).map_err(|wrong| QueueError::invalid(wrong.to_string()))?;
-    let sql = "INSERT INTO quorate_queue (id, name, config, deleted) VALUES ($1, $2, $3, 0)
-        ON CONFLICT (id) DO UPDATE SET config = $3";
-    tx.room_execute(sql, &[number(head.id), (&head.name).into(), config.into()]).await?;
+    let sql = "INSERT INTO quorate_queue (id, name, config, deleted) VALUES ($1, $2, $3, 0)";
+    tx.room_execute(sql, &[number(head.id), (&head.name).into(), config_of(head)?]).await?;
     Ok(())
+}
+
+/// Writes another configuration of a queue that is not deleted.
+pub(super) async fn configure(tx: &mut DynTx, head: &Head) -> Result<(), QueueError> {
+    let sql = "UPDATE quorate_queue SET config = $3, deleted = 0 WHERE id = $1 AND name = $2";
+    if tx.room_execute(sql, &[number(head.id), (&head.name).into(), config_of(head)?]).await? == 1 {
+        return Ok(());
+    }
+    Err(QueueError::corrupt("quorate_queue", format!("no row says that {} is queue `{}`", head.id, head.name)))
+}
+
+fn config_of(head: &Head) -> Result<Value, QueueError> {
+    let config = serde_json::to_string(&head.config).map_err(|wrong| QueueError::invalid(wrong.to_string()))?;
+    Ok(config.into())
 }
 
 /// From this transaction on the queue is gone for everybody.
@@ -151,39 +204,137 @@ const MESSAGE: &str =
     "m.seq, m.group_key, m.priority, m.sent_ns, m.delay_ms, m.ttl_ms, m.source, m.id, m.kind, m.content_type,
     m.attributes, m.data";
 
-/// Messages by their numbers; those that are gone are left out. At most [`CHUNK`] are asked for at once.
-pub(super) async fn messages(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, Arc<Message>)>, QueueError> {
-    let mut found = Vec::with_capacity(seqs.len());
-    for seqs in seqs.chunks(CHUNK) {
-        let sql = format!("SELECT {MESSAGE} FROM quorate_queue_message m WHERE m.seq IN ({})", places(1));
-        let rows = store.room_query(&sql, filled(seqs)).await?;
-        for row in &rows {
-            found.push((unsigned(row.at(0), "seq")?, Arc::new(message(row)?)));
-        }
-    }
-    Ok(found)
+/// The same of a message that cannot be read, without its attributes and its data.
+const ENVELOPE: &str =
+    "m.seq, CAST(m.group_key AS TEXT), CAST(m.priority AS INTEGER), CAST(m.sent_ns AS INTEGER), 0, NULL,
+    CAST(m.source AS TEXT), CAST(m.id AS TEXT), CAST(m.kind AS TEXT), NULL, NULL, NULL";
+
+/// Messages that were asked for by their numbers; those that are gone are left out.
+#[derive(Debug, Default)]
+pub(super) struct Fetched {
+    pub(super) found: Vec<(Seq, Arc<Message>)>,
+    /// Those that cannot be read, and why.
+    pub(super) unreadable: BTreeMap<Seq, QueueError>,
 }
 
-/// Dead letters by their numbers, in order.
-pub(super) async fn dead_letters(store: &Store, seqs: &[Seq]) -> Result<Vec<DeadLetter>, QueueError> {
+/// Messages by their numbers. At most [`CHUNK`] are asked for at once; one that cannot be read is in nobody else's way.
+pub(super) async fn messages(store: &Store, seqs: &[Seq]) -> Result<Fetched, QueueError> {
+    let mut fetched = Fetched::default();
+    for seqs in seqs.chunks(CHUNK) {
+        match some_messages(store, seqs).await {
+            Ok(found) => fetched.found.extend(found),
+            Err(cause) if is_of_rows(&cause) => {
+                for seq in seqs {
+                    match some_messages(store, &[*seq]).await {
+                        Ok(found) => fetched.found.extend(found),
+                        Err(cause) if is_of_rows(&cause) => drop(fetched.unreadable.insert(*seq, cause)),
+                        Err(cause) => return Err(cause),
+                    }
+                }
+            }
+            Err(cause) => return Err(cause),
+        }
+    }
+    Ok(fetched)
+}
+
+async fn some_messages(store: &Store, seqs: &[Seq]) -> Result<Vec<(Seq, Arc<Message>)>, QueueError> {
+    let sql = format!("SELECT {MESSAGE} FROM quorate_queue_message m WHERE m.seq IN ({})", places(1));
+    let rows = store.room_query(&sql, filled(seqs)).await?;
+    rows.iter().map(|row| Ok((unsigned(row.at(0), "seq")?, Arc::new(message(row)?)))).collect()
+}
+
+/// Whether it is what was asked for that cannot be read, and others may be.
+fn is_of_rows(cause: &QueueError) -> bool {
+    matches!(cause, QueueError::Store(StoreError::Corrupt { .. } | StoreError::TooMuch { .. }))
+}
+
+/// Dead letters by their numbers, in order, and whether they end early: at least one, and no more than take `max_bytes`.
+/// One whose content cannot be read comes without it.
+pub(super) async fn dead_letters(
+    store: &Store,
+    seqs: &[Seq],
+    max_bytes: usize,
+) -> Result<(Vec<DeadLetter>, bool), QueueError> {
+    let (mut found, mut bytes) = (Vec::new(), 0);
+    for seqs in seqs.chunks(LARGE) {
+        let letters = match some_letters(store, seqs, MESSAGE).await {
+            Err(cause) if is_of_rows(&cause) => {
+                let mut letters = Vec::new();
+                for seq in seqs {
+                    letters.extend(match some_letters(store, &[*seq], MESSAGE).await {
+                        Err(cause) if is_of_rows(&cause) => some_letters(store, &[*seq], ENVELOPE).await?,
+                        one => one?,
+                    });
+                }
+                letters
+            }
+            letters => letters?,
+        };
+        for letter in letters {
+            bytes += letter.message.size() + letter.failures.iter().map(|one| one.reason.len() + 64).sum::<usize>();
+            if bytes > max_bytes && !found.is_empty() {
+                return Ok((found, true));
+            }
+            found.push(letter);
+        }
+    }
+    Ok((found, false))
+}
+
+async fn some_letters(store: &Store, seqs: &[Seq], columns: &str) -> Result<Vec<DeadLetter>, QueueError> {
+    let sql = format!(
+        "SELECT {columns}, s.attempts, s.failures FROM quorate_queue_message m
+         JOIN quorate_queue_state s ON s.seq = m.seq WHERE m.seq IN ({}) ORDER BY m.seq",
+        places(1)
+    );
+    // What became of it is for people: where that cannot be read, they see so.
+    let letter = |row: &Row| {
+        Ok(DeadLetter {
+            message: Arc::new(message(row)?),
+            attempts: short(row.at(12), "attempts").unwrap_or_default(),
+            failures: failures_in(row.at(13), Wall::from_unix_nanos(0)),
+            seq: unsigned(row.at(0), "seq")?,
+        })
+    };
+    store.room_query(&sql, filled(seqs)).await?.iter().map(letter).collect()
+}
+
+/// What a message is selected by.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) seq: Seq,
+    pub(super) id: String,
+    pub(super) source: String,
+    pub(super) group: Option<String>,
+    pub(super) kind: String,
+}
+
+/// What messages are selected by, by their numbers. Their content is not looked at.
+pub(super) async fn named(store: &Store, seqs: &[Seq]) -> Result<Vec<Named>, QueueError> {
     let mut found = Vec::with_capacity(seqs.len());
     for seqs in seqs.chunks(CHUNK) {
         let sql = format!(
-            "SELECT {MESSAGE}, s.attempts, s.failures FROM quorate_queue_message m
-             JOIN quorate_queue_state s ON s.seq = m.seq WHERE m.seq IN ({}) ORDER BY m.seq",
+            "SELECT m.seq, CAST(m.id AS TEXT), CAST(m.source AS TEXT), CAST(m.group_key AS TEXT), CAST(m.kind AS TEXT)
+             FROM quorate_queue_message m WHERE m.seq IN ({}) ORDER BY m.seq",
             places(1)
         );
         for row in &store.room_query(&sql, filled(seqs)).await? {
-            found.push(DeadLetter {
-                message: Arc::new(message(row)?),
-                attempts: short(row.at(12), "attempts")?,
-                failures: failures(text(row.at(13), "failures")?)?,
+            let [id, source, group, kind] = [1, 2, 3, 4].map(|n| row.at(n).as_str().map(str::to_owned));
+            found.push(Named {
                 seq: unsigned(row.at(0), "seq")?,
+                id: id.unwrap_or_default(),
+                source: source.unwrap_or_default(),
+                group,
+                kind: kind.unwrap_or_default(),
             });
         }
     }
     Ok(found)
 }
+
+/// How many dead letters are read at once, with all they say.
+const LARGE: usize = 4;
 
 /// How many numbers one statement names.
 pub(super) const CHUNK: usize = 16;
@@ -284,14 +435,28 @@ fn failures(text: &str) -> Result<Vec<Failure>, QueueError> {
     serde_json::from_str(text).map_err(|wrong| QueueError::corrupt("quorate_queue_state", wrong))
 }
 
-fn head(row: &Row) -> Result<Head, QueueError> {
-    let corrupt = |what: String| QueueError::corrupt("quorate_queue", what);
-    Ok(Head {
-        id: unsigned(row.at(0), "quorate_queue")?,
-        name: Name::new(text(row.at(1), "name")?).map_err(|wrong| corrupt(wrong.to_string()))?,
-        config: serde_json::from_str(text(row.at(2), "config")?).map_err(|wrong| corrupt(wrong.to_string()))?,
-        is_deleted: integer(row.at(3), "deleted")? != 0,
+/// The failures that a state's row tells; where they cannot be read, that.
+pub(super) fn failures_in(value: &Value, now: Wall) -> Vec<Failure> {
+    text(value, "failures").and_then(failures).unwrap_or_else(|cause| {
+        let reason = format!("what happened to it before cannot be read: {cause}");
+        vec![Failure::new(0, now, Cause::Parked, &reason)]
     })
+}
+
+/// The queue of this number.
+///
+/// # Errors
+/// Its name cannot be read.
+fn head(id: u64, row: &Row) -> Result<Head, QueueError> {
+    let corrupt = |what: String| QueueError::corrupt("quorate_queue", what);
+    let name = Name::new(text(row.at(1), "name")?).map_err(|wrong| corrupt(wrong.to_string()))?;
+    let config = text(row.at(2), "config")
+        .and_then(|text| serde_json::from_str(text).map_err(|wrong| corrupt(format!("`config` of `{name}`: {wrong}"))));
+    let deleted = integer(row.at(3), "deleted").map(|deleted| deleted != 0);
+    let is_deleted = *deleted.as_ref().unwrap_or(&false);
+    // What is to be deleted is, whatever its configuration says.
+    let damaged = deleted.err().or_else(|| config.as_ref().err().filter(|_| !is_deleted).cloned());
+    Ok(Head { id, name, config: config.unwrap_or_default(), is_deleted, damaged })
 }
 
 pub(super) fn number(n: u64) -> Value {

@@ -11,14 +11,14 @@ use std::{
 
 use quorate_data::store::{Store, StoreError};
 use quorate_foundations::name::Name;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc, oneshot};
 
 use super::{
     Config, QueueError,
     driver::{Common, Core, read_unread},
-    rows::{self, Head, Numbers, Opened},
+    rows::{self, Head, Heads, Numbers, Opened},
 };
-pub use dead::Selection;
+pub use dead::{DeadLetters, Selection};
 pub use queue::{Description, Queue, Receive};
 
 /// Rows of each kind that are deleted with their queue in one transaction.
@@ -42,6 +42,8 @@ struct Shared {
     cores: Mutex<BTreeMap<Name, Arc<Core>>>,
     /// Held while a queue is declared or deleted.
     declaring: AsyncMutex<()>,
+    /// Numbers of queues that have no name any more.
+    nameless: BTreeSet<u64>,
     common: Common,
 }
 
@@ -59,6 +61,8 @@ impl Queues {
     pub const MAX_COUNT: usize = 10_000;
     /// The most entries of a listing.
     pub const MAX_PAGE: usize = 1_000;
+    /// The bytes at which a page of dead letters ends.
+    pub const MAX_PAGE_BYTES: usize = 4 << 20;
 
     /// The queues of `store`, whose tables are made if they are not there. Where they are, this writes nothing, and reads a
     /// row per queue: what is known of a queue's messages is read, once for all, when somebody first asks for it.
@@ -86,8 +90,9 @@ impl Queues {
             let core = Core::new(store, head, common.clone());
             (core.name.clone(), Arc::new(core))
         };
-        let cores = Mutex::new(rows::heads(store).await?.into_iter().map(core).collect());
-        Ok(Shared { cores, declaring: AsyncMutex::default(), common })
+        let Heads { heads, nameless } = rows::heads(store).await?;
+        let cores = Mutex::new(heads.into_iter().map(core).collect());
+        Ok(Shared { cores, declaring: AsyncMutex::default(), nameless, common })
     }
 
     fn shared(&self) -> &Shared {
@@ -102,22 +107,46 @@ impl Queues {
     ///
     /// A longer [`dedupe`](Config::dedupe) does not bring back ids that were forgotten; a lower
     /// [`max_messages`](Config::max_messages) drops none of those that are there.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the declaration.
     pub async fn declare(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         config.check()?;
+        let (queues, name) = (self.clone(), name.clone());
+        self.to_its_end("queue declared", async move { queues.declared(&name, config).await }).await
+    }
+
+    /// Does `change` in a task of its own: whoever asked for it may leave between what is durable and what memory says of it.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        change: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+    ) -> Result<T, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        self.store.env().tasks().spawn(what, async move { drop(reply.send(change.await)) });
+        answer.await.unwrap_or(Err(StoreError::Closed.into()))
+    }
+
+    async fn declared(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         let _alone = self.shared().declaring.lock().await;
         let mut known = self.find(name);
         if let Some(deleted) = known.take_if(|core| core.is_deleted()) {
             self.sweep(&deleted).await?;
         }
+        let is_new = known.is_none();
+        let id = known.as_ref().map_or_else(|| self.free_id(), |core| Ok(core.id))?;
+        // Nobody has a handle of one whose row was damaged: it begins anew, with its messages.
+        known.take_if(|core| core.damaged.is_some());
         if let Some(core) = known.as_ref().filter(|core| *core.config() == config) {
             return Ok(self.handle(core.clone()));
         }
-        let id = known.as_ref().map_or_else(|| self.free_id(), |core| Ok(core.id))?;
-        let head = Head { id, name: name.clone(), config: config.clone(), is_deleted: false };
+        let head = Head { id, name: name.clone(), config: config.clone(), is_deleted: false, damaged: None };
         let row = head.clone();
         let declared = self.store.transact(move |tx| {
             let row = row.clone();
-            Box::pin(async move { rows::declare(tx, &row).await })
+            Box::pin(
+                async move { if is_new { rows::declare(tx, &row).await } else { rows::configure(tx, &row).await } },
+            )
         });
         declared.await.map_err(QueueError::of_transaction)?;
         if let Some(core) = known {
@@ -138,8 +167,13 @@ impl Queues {
     /// [`QueueError::NotFound`] if there is none.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave rows behind, as a crash does.
+    /// Dropping the future abandons the wait, not the deletion.
     pub async fn delete(&self, name: &Name) -> Result<(), QueueError> {
+        let (queues, name) = (self.clone(), name.clone());
+        self.to_its_end("queue deleted", async move { queues.deleted(&name).await }).await
+    }
+
+    async fn deleted(&self, name: &Name) -> Result<(), QueueError> {
         let _alone = self.shared().declaring.lock().await;
         let core = self.find(name).ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
         let marking = core.clone();
@@ -168,13 +202,15 @@ impl Queues {
     /// The queue of that name.
     ///
     /// # Errors
-    /// [`QueueError::NotFound`] if there is none.
+    /// [`QueueError::NotFound`] if there is none. [`StoreError::Corrupt`] if its row is damaged: declaring it again mends that.
     pub fn get(&self, name: &Name) -> Result<Queue, QueueError> {
         let found = self.find(name).filter(|core| !core.is_deleted());
-        found.map(|core| self.handle(core)).ok_or_else(|| QueueError::NotFound { name: name.clone() })
+        let core = found.ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
+        core.damaged.clone().map_or_else(|| Ok(self.handle(core)), Err)
     }
 
-    /// Queues in order of their names: at most `limit` (1 to [`MAX_PAGE`](Self::MAX_PAGE)) of those behind `after`.
+    /// Queues in order of their names: at most `limit` (1 to [`MAX_PAGE`](Self::MAX_PAGE)) of those behind `after`. One whose
+    /// row is damaged is left out.
     pub fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Summary>, QueueError> {
         let max = Self::MAX_PAGE;
         if !(1..=max).contains(&limit) {
@@ -182,7 +218,10 @@ impl Queues {
         }
         let cores = self.cores();
         let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
-        let behind = cores.range((from, Bound::Unbounded)).filter(|(_, core)| !core.is_deleted()).take(limit);
+        let behind = cores
+            .range((from, Bound::Unbounded))
+            .filter(|(_, core)| !core.is_deleted() && core.damaged.is_none())
+            .take(limit);
         Ok(behind.map(|(name, core)| Summary { name: name.clone(), config: core.config() }).collect())
     }
 
@@ -197,7 +236,8 @@ impl Queues {
     /// The lowest number that no queue has. Queues that are being deleted still have theirs.
     fn free_id(&self) -> Result<u64, QueueError> {
         let cores = self.cores();
-        let taken: BTreeSet<u64> = cores.values().map(|core| core.id).collect();
+        let mut taken = self.shared().nameless.clone();
+        taken.extend(cores.values().map(|core| core.id));
         let max = Self::MAX_COUNT;
         (1..=max as u64).find(|id| !taken.contains(id)).ok_or(QueueError::TooMany { max })
     }

@@ -1,7 +1,9 @@
 //! Queues on a real store, with a clock that moves when told to.
 
+mod amounts;
 mod consuming;
 mod crashes;
+mod damage;
 mod dead_letters;
 mod sending;
 mod workers;

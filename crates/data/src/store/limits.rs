@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Scope;
+
 /// What a store accepts at most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -13,7 +15,8 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Events in one page of a read. Default 10,000.
     pub page_events: usize,
-    /// Bytes of events in one page, which ends early when it is reached, and of one query's rows. Default 16 MiB.
+    /// Bytes of events in one page, which ends early when it is reached, and of the rows of one query of the application's.
+    /// What quorate's own rooms read of their tables is bound by `unit_bytes` where that is more. Default 16 MiB.
     pub page_bytes: usize,
     /// Rows of one query. Default 10,000.
     pub query_rows: usize,
@@ -49,6 +52,12 @@ impl Limits {
     /// The size limit of a transaction as it is applied: one append of `batch_bytes` always fits.
     pub(super) fn unit_bytes(&self) -> usize {
         self.unit_bytes.max(self.batch_bytes)
+    }
+
+    /// The most bytes of one query's rows. What a room reads of its own tables is not bound by the application's page, but by what
+    /// a transaction may write.
+    pub(super) fn answer_bytes(&self, scope: Scope) -> usize {
+        if scope == Scope::Room { self.page_bytes.max(self.unit_bytes()) } else { self.page_bytes }
     }
 }
 

@@ -11,6 +11,9 @@ const SENDING: &str = "crates/communication/src/message_queue/tests/sending.rs";
 const CONSUMING: &str = "crates/communication/src/message_queue/tests/consuming.rs";
 const CRASHES: &str = "crates/communication/src/message_queue/tests/crashes.rs";
 const DEAD: &str = "crates/communication/src/message_queue/tests/dead_letters.rs";
+const AMOUNTS: &str = "crates/communication/src/message_queue/tests/amounts.rs";
+const DAMAGE: &str = "crates/communication/src/message_queue/tests/damage.rs";
+const REPLIES: &str = "crates/node/tests/http/reply_memory.rs";
 const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
 const WORKERS: &str = "crates/communication/src/message_queue/tests/workers.rs";
 const KILLED: &str = "crates/communication/tests/killed.rs";
@@ -68,8 +71,45 @@ pub(super) const ROWS: &[Guarantee] = &[
         Load,
         "open queues",
         Library,
-        "a row per queue is read, and no message; one whose rows are damaged harms no other",
-        &[test(SENDING, "a_queue_is_read_when_it_is_asked_for_and_a_damaged_one_harms_no_other")],
+        "a row per queue is read, and no message; one whose row is damaged is refused by name until it is declared again or deleted, and harms no other",
+        &[
+            test(SENDING, "a_queue_is_read_when_it_is_asked_for_and_a_damaged_one_harms_no_other"),
+            test(AMOUNTS, "many_queues_are_opened_again_whatever_the_page"),
+            test(DAMAGE, "a_queue_whose_row_is_damaged_is_named_and_the_others_go_on"),
+            test(DAMAGE, "a_queue_whose_row_is_damaged_can_be_deleted"),
+            test(DAMAGE, "a_queue_whose_name_cannot_be_read_keeps_its_number_and_its_messages"),
+        ],
+    ),
+    row(
+        Delivery,
+        "receive messages some of which are damaged",
+        Library,
+        "one that cannot be read becomes a dead letter that says why, and everything else goes on",
+        &[
+            test(DAMAGE, "a_message_that_cannot_be_read_becomes_a_dead_letter_and_the_others_come"),
+            test(DAMAGE, "who_waits_for_a_message_gets_the_one_behind_one_that_cannot_be_read"),
+            test(DAMAGE, "a_message_of_which_nothing_says_whose_it_is_becomes_a_dead_letter_that_can_be_replayed"),
+            test(DAMAGE, "what_happened_to_a_message_may_be_unreadable_and_it_is_handed_out_all_the_same"),
+        ],
+    ),
+    row(
+        Load,
+        "hand out much",
+        Library,
+        "what is handed out at once to all consumers of a queue, and a page of dead letters, takes four mebibytes and at most one message more",
+        &[
+            test(AMOUNTS, "one_round_hands_out_so_much_and_no_more_to_all_its_consumers"),
+            test(AMOUNTS, "a_page_of_dead_letters_ends_where_it_is_large_enough"),
+            test(AMOUNTS, "a_queue_of_many_messages_is_read_again_whatever_the_page"),
+            test(AMOUNTS, "a_large_message_is_handed_out_again_and_set_aside_whatever_the_page"),
+        ],
+    ),
+    row(
+        Load,
+        "receive messages while others hold the memory for replies",
+        Http,
+        "it is refused with `overloaded`, and the messages are given back as if they had not been handed out",
+        &[test(REPLIES, "a_receive_that_finds_no_memory_for_its_reply_has_received_nothing")],
     ),
     row(
         Atomicity,
@@ -114,8 +154,12 @@ pub(super) const ROWS: &[Guarantee] = &[
         Visibility,
         "how queues stand",
         Http,
-        "depth, age, what is in flight and parked are measured for each of the first thousand queues",
-        &[test(HTTP, "depth_age_and_what_is_in_flight_are_measured_for_each_queue")],
+        "depth, age, what is in flight and parked are measured for the first thousand queues by name: for each once its messages were read after a start, which asking begins and does not wait for",
+        &[
+            test(HTTP, "depth_age_and_what_is_in_flight_are_measured_for_each_queue"),
+            test(HTTP, "the_first_thousand_queues_are_measured_as_soon_as_they_were_read"),
+            test(AMOUNTS, "how_a_queue_stands_is_told_without_waiting_for_its_messages_to_be_read"),
+        ],
     ),
     row(
         Delivery,

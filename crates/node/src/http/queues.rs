@@ -8,7 +8,9 @@ use std::{collections::BTreeSet, time::Duration};
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
-use quorate_communication::message_queue::{Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection};
+use quorate_communication::message_queue::{
+    Delivery, Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection,
+};
 use quorate_foundations::name::Name;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -16,7 +18,7 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     Node, RETRY, Shared,
     cloud_events::{self, BATCH, Fault, STRUCTURED, essence},
-    document, log, percent,
+    document, log, memory, percent,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
@@ -177,7 +179,21 @@ pub(super) async fn receive(State(node): State<Shared>, request: Request) -> Rep
             return Err(Problem::new(Code::ShuttingDown, "the node is stopping").after(RETRY));
         }
     };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries))))
+    let weight = show::weight(deliveries.iter().map(|one| &one.message));
+    let Some(share) = node.share(weight) else { return Err(given_back(&node, &name, &deliveries).await) };
+    Ok(share.of(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries)))))
+}
+
+/// Gives back what there is no memory to hand out, as if nobody had asked for it.
+async fn given_back(node: &Node, name: &Name, deliveries: &[Delivery]) -> Problem {
+    let leases: Vec<Lease> = deliveries.iter().map(|one| one.lease).collect();
+    match node.queues.give_back(name, &leases).await {
+        Ok(()) => memory::taken(),
+        Err(cause) => {
+            tracing::warn!(%cause, "messages that could not be handed out come again when their leases have expired");
+            memory::taken().unknown()
+        }
+    }
 }
 
 fn receive_of(node: &Node, Receiving { max, wait, ttl }: Receiving) -> Result<Receive, Problem> {
@@ -298,11 +314,12 @@ pub(super) async fn parked(State(node): State<Shared>, request: Request) -> Repl
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let (after, limit) = (params.number("after")?.unwrap_or_default(), page(&node, &params)?);
     let found = node.queues.dead_letters(&name, after, limit).await?;
-    let mut response = reply::bytes(StatusCode::OK, reply::JSON, show::dead_letters(&found));
-    if let Some(last) = found.last().filter(|_| found.len() == limit) {
-        reply::next(response.headers_mut(), &log::next(request.uri(), "after", last.place()));
+    let share = node.share_or_refuse(show::weight_of_dead(&found.letters))?;
+    let mut response = reply::bytes(StatusCode::OK, reply::JSON, show::dead_letters(&found.letters));
+    if let Some(place) = found.next {
+        reply::next(response.headers_mut(), &log::next(request.uri(), "after", place));
     }
-    Ok(reply::whole(response))
+    Ok(share.of(reply::whole(response)))
 }
 
 #[derive(Deserialize)]

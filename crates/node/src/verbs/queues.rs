@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use quorate_communication::message_queue::{
-    Config, DeadLetter, Delivery, Description, Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection, Sent,
+    Config, DeadLetters, Delivery, Description, Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection, Sent,
     Summary,
 };
 use quorate_data::{
@@ -65,11 +65,15 @@ impl MessageQueues {
         self.all().await?.list(after, limit)
     }
 
-    /// How the first `max` queues stand, in order of their names; those that cannot be read are left out.
+    /// How the first `max` queues stand, in order of their names, as far as that is known without reading their messages. Those
+    /// of the others are read behind this call, one queue after the other: ask again later. Queues that cannot be read are
+    /// left out.
     pub async fn standing(&self, max: usize) -> Result<Vec<Description>, QueueError> {
         let mut standing = Vec::new();
         for Summary { name, .. } in self.list(None, max.min(Queues::MAX_PAGE)).await? {
-            standing.extend(self.describe(&name).await.ok());
+            if let Ok(queue) = self.get(&name).await {
+                standing.extend(queue.describe_if_read().await.ok().flatten());
+            }
         }
         Ok(standing)
     }
@@ -106,8 +110,13 @@ impl MessageQueues {
         }
     }
 
-    /// At most `limit` dead letters behind the place `after`, in the order in which they were sent.
-    pub async fn dead_letters(&self, name: &Name, after: u64, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+    /// Gives messages back that nobody has seen, as if they had not been handed out.
+    pub async fn give_back(&self, name: &Name, leases: &[Lease]) -> Result<(), QueueError> {
+        self.get(name).await?.give_back(leases).await
+    }
+
+    /// At most `limit` dead letters behind the place `after`, in the order in which they were sent; fewer where they are large.
+    pub async fn dead_letters(&self, name: &Name, after: u64, limit: usize) -> Result<DeadLetters, QueueError> {
         self.get(name).await?.dead_letters(after, limit).await
     }
 

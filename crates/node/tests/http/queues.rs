@@ -1,9 +1,13 @@
 //! Message queues over HTTP.
 
+use std::time::Duration;
+
+use quorate_communication::message_queue::{Config, Queues};
+use quorate_runtime::Env;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{Reply, post, request},
+    client::{PATIENCE, Reply, post, request},
     faulty::{self, What},
     node::{Node, node, node_in},
 };
@@ -159,6 +163,68 @@ async fn depth_age_and_what_is_in_flight_are_measured_for_each_queue() {
     assert!(line("age_seconds").is_some_and(|age| age.parse::<f64>().unwrap() >= 0.0));
     node.send(request("DELETE", PATH)).await;
     assert!(!node.get("/metrics").await.text().contains("mails"));
+}
+
+/// The queues that `/metrics` tells of.
+async fn measured(node: &Node) -> usize {
+    let text = node.get("/metrics").await.text();
+    text.lines().filter(|line| line.starts_with("quorate_queue_ready{")).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_thousand_queues_are_measured_as_soon_as_they_were_read() {
+    let node = node().await;
+    let queues = Queues::open(&node.store).await.unwrap();
+    for n in 0..1_001 {
+        queues.declare(&format!("queue-{n:04}").parse().unwrap(), Config::default()).await.unwrap();
+    }
+    drop(queues);
+    let node = node.restart().await;
+    assert_eq!(measured(&node).await, 0, "nobody waits for a thousand queues to be read");
+    let env = Env::real();
+    let all = async {
+        while measured(&node).await < 1_000 {
+            env.sleep(Duration::from_millis(20)).await;
+        }
+    };
+    env.timeout(PATIENCE, all).await.expect("all of them are measured in the end");
+    assert_eq!(measured(&node).await, 1_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_come_in_pages_of_so_many_bytes() {
+    let node = node().await;
+    declare(&node, json!({})).await;
+    for n in 0..6 {
+        let mut event = event(&n.to_string());
+        event["data"] = "x".repeat(1_000_000).into();
+        let sent = act(&node, "messages", json!({ "messages": [{ "event": event }] })).await;
+        assert_eq!(sent.status, 201, "{}", sent.text());
+    }
+    for delivery in [receive(&node, 9).await, receive(&node, 9).await].concat() {
+        assert_eq!(act(&node, "park", json!({ "leases": [lease(&delivery)] })).await.status, 200);
+    }
+    let page = node.get(&format!("{PATH}/parked")).await;
+    assert_eq!(page.json()["parked"].as_array().unwrap().len(), 4);
+    let link = page.header("link").unwrap().to_owned();
+    let next = link.trim_start_matches('<').split_once('>').unwrap().0.to_owned();
+    let rest = node.get(&next).await;
+    assert_eq!((rest.json()["parked"].as_array().unwrap().len(), rest.header("link")), (2, None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_reply_is_kept_under_its_idempotency_key() {
+    let node = node().await;
+    declare(&node, json!({})).await;
+    let long = "m".repeat(200);
+    let messages: Vec<Value> = (0..1_000).map(|n| json!({ "event": event(&format!("{long}-{n}")) })).collect();
+    let body = json!({ "messages": messages }).to_string();
+    let send = || node.send(post(format!("{PATH}/messages")).header("idempotency-key", "k").json(body.clone()));
+    let first = send().await;
+    assert_eq!((first.status, first.body.len() > 128 << 10), (201, true), "{}", first.text());
+    let again = send().await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")), "{}", again.text());
+    assert_eq!(again.body, first.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

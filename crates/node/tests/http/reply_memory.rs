@@ -84,6 +84,36 @@ async fn a_pull_that_finds_no_memory_for_its_reply_has_pulled_nothing() {
     assert!(deliveries.iter().all(|delivery| delivery["attempt"] == 1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receive_that_finds_no_memory_for_its_reply_has_received_nothing() {
+    let node = narrow().await;
+    let declared = node.send(request("PUT", "/v1/queues/mails").json(r#"{"lease-ttl":"1h"}"#)).await;
+    assert_eq!(declared.status, 200, "{}", declared.text());
+    let data = format!(r#","data":"{}""#, "x".repeat(50_000));
+    let events: Vec<String> = (0..20).map(|n| event(&n.to_string(), &data)).collect();
+    let sent = node.send(post("/v1/queues/mails/messages").batch(format!("[{}]", events.join(",")))).await;
+    assert_eq!(sent.status, 201, "{}", sent.text());
+    let receive = || post("/v1/queues/mails/receive").json(r#"{"max":20}"#);
+    let deaf = fill(&node, LARGE).await;
+    for _ in 0..3 {
+        let refused = node.send(receive()).await;
+        assert_eq!(outcome(&refused), (503, "overloaded".to_owned(), json!("unchanged")));
+    }
+    drop(deaf);
+    let deliveries = eventually(&node, receive).await.json()["deliveries"].as_array().unwrap().clone();
+    // Nothing waits for a lease of an hour, and nothing counts as tried.
+    assert_eq!((&deliveries[0]["event"]["id"], deliveries.len()), (&json!("0"), 20));
+    assert!(deliveries.iter().all(|delivery| delivery["attempt"] == 1));
+    let leases: Vec<&Value> = deliveries.iter().map(|delivery| &delivery["lease"]).collect();
+    let parked = node.send(post("/v1/queues/mails/park").json(json!({ "leases": leases }).to_string())).await;
+    assert_eq!(parked.status, 200, "{}", parked.text());
+    let deaf = fill(&node, LARGE).await;
+    assert_eq!(node.get("/v1/queues/mails/parked").await.status, 503, "nor is there any for dead letters");
+    drop(deaf);
+    let dead = eventually(&node, || get("/v1/queues/mails/parked")).await;
+    assert_eq!(dead.json()["parked"].as_array().unwrap().len(), 20);
+}
+
 /// An append whose reply names streams with names of 500 bytes.
 fn wordy(streams: usize) -> String {
     let stream = |n: usize| {

@@ -158,7 +158,8 @@ impl Live {
     /// Whether another round has something to do by itself.
     pub(super) fn has_more(&mut self, now: Boot) -> bool {
         self.waiting.retain(|one| !one.reply.is_closed());
-        !self.returned.is_empty() || (!self.waiting.is_empty() && self.machine.has_ready(now))
+        let is_over = self.waiting.iter().any(|one| one.until <= now);
+        !self.returned.is_empty() || is_over || (!self.waiting.is_empty() && self.machine.has_ready(now))
     }
 
     /// When time changes something: for a message, or for one who waits.

@@ -17,7 +17,7 @@ use crate::message_queue::{
     Cause, Delivery, Failure, Lease, Message, QueueError, Sent,
     machine::{Claim, Hand, Passed, Returned, Seq},
     message::Summed,
-    rows::{self, Batch, Placed, Write},
+    rows::{self, Batch, Fetched, Placed, Write},
 };
 
 /// Messages that one round hands out.
@@ -45,10 +45,20 @@ struct Round {
     sends: Vec<(Vec<Summed>, Reply<Vec<Sent>>)>,
     /// How many messages those are.
     sending: usize,
-    taken: Vec<(Vec<Hand>, Duration, Reply<Vec<Delivery>>)>,
+    taken: Vec<Taken>,
+    /// How many messages those are, and of how many bytes.
+    hands: usize,
+    bytes: usize,
     settled: Vec<(Reply<Vec<Claim>>, Vec<Claim>)>,
     buried: Vec<(Reply<usize>, usize)>,
     messages: BTreeMap<Seq, Arc<Message>>,
+}
+
+/// What one consumer is handed.
+struct Taken {
+    hands: Vec<Hand>,
+    ttl: Duration,
+    by: Waiting,
 }
 
 /// What came of writing a round.
@@ -73,7 +83,10 @@ impl Live {
             self.decide(core, work, &mut round);
         }
         self.serve(core, &mut round);
-        self.let_go(round.now);
+        // Where there is more than one round hands out, the next one follows at once.
+        if !round.is_full(core) {
+            self.let_go(round.now);
+        }
         if let Err(cause) = self.fetch(core, &mut round).await {
             self.machine.take_back();
             round.refuse(&cause);
@@ -143,7 +156,9 @@ impl Live {
             }
             Work::Take { max, ttl, until, reply } => {
                 let waiting = Waiting { max, ttl, until: until.unwrap_or(round.now), reply };
-                if until.is_none() {
+                if until.is_none() && round.is_full(core) {
+                    self.waiting.push_back(waiting);
+                } else if until.is_none() {
                     self.hand_out(core, waiting, round);
                 } else if self.waiting.len() >= MAX_WAITING {
                     let crowded = QueueError::Crowded { name: core.name.clone(), max: MAX_WAITING };
@@ -195,6 +210,11 @@ impl Live {
                 round.batch.gone.extend(held.then_some(claim.seq));
                 held
             }
+            How::Back => {
+                let held = self.machine.holds(claim);
+                self.hand_back(claim, round);
+                held
+            }
             How::Nack { delay, reason } => {
                 let Some(returned) = self.machine.nack(round.now, claim, *delay) else { return false };
                 let failure = failed(attempts, Cause::Nacked, reason);
@@ -231,8 +251,9 @@ impl Live {
                     core.store.env().reached("queue: a dead letter was replayed");
                 }
                 let failure = Failure::new(0, round.wall, Cause::Replayed, "");
-                let edited = edited.clone();
-                round.batch.writes.extend(replayed.then_some(Write::Replayed { seq, failure, edited }));
+                let (delivery, edited) = (self.machine.get(seq).map_or(0, |entry| entry.deliveries), edited.clone());
+                let claim = Claim { seq, delivery };
+                round.batch.writes.extend(replayed.then_some(Write::Replayed { claim, failure, edited }));
                 replayed
             }
             Fate::Discard => {
@@ -245,9 +266,7 @@ impl Live {
 
     /// Gives those who wait what there is, in the order in which they came.
     fn serve(&mut self, core: &Core, round: &mut Round) {
-        while round.taken.iter().map(|(hands, ..)| hands.len()).sum::<usize>() < MAX_HANDS
-            && self.machine.has_ready(round.now)
-        {
+        while !round.is_full(core) && self.machine.has_ready(round.now) {
             let Some(waiting) = self.waiting.pop_front() else { return };
             if !waiting.reply.is_closed() {
                 self.hand_out(core, waiting, round);
@@ -255,9 +274,13 @@ impl Live {
         }
     }
 
-    fn hand_out(&mut self, core: &Core, Waiting { max, ttl, reply, .. }: Waiting, round: &mut Round) {
-        let ttl = ttl.unwrap_or(self.machine.config().lease_ttl);
-        let hands = self.machine.take(round.now, max, core.round_bytes(), ttl);
+    fn hand_out(&mut self, core: &Core, by: Waiting, round: &mut Round) {
+        let ttl = by.ttl.unwrap_or(self.machine.config().lease_ttl);
+        let (max, bytes) = (by.max.min(MAX_HANDS - round.hands), core.round_bytes().saturating_sub(round.bytes));
+        let hands = self.machine.take(round.now, max, bytes, ttl);
+        round.hands += hands.len();
+        let entries = hands.iter().filter_map(|hand| self.machine.get(hand.claim.seq));
+        round.bytes += entries.map(|entry| entry.bytes as usize).sum::<usize>();
         let mut first = Vec::new();
         for Hand { claim, attempt, lapsed } in &hands {
             if claim.delivery == 1 {
@@ -273,12 +296,12 @@ impl Live {
         if !first.is_empty() {
             round.batch.first.push((ttl, first));
         }
-        round.taken.push((hands, ttl, reply));
+        round.taken.push(Taken { hands, ttl, by });
     }
 
     /// Gets the messages that are handed out, from memory or from their rows.
     async fn fetch(&mut self, core: &Core, round: &mut Round) -> Result<(), QueueError> {
-        let seqs = round.taken.iter().flat_map(|(hands, ..)| hands).map(|hand| hand.claim.seq);
+        let seqs = round.taken.iter().flat_map(|taken| &taken.hands).map(|hand| hand.claim.seq);
         let mut missing = Vec::new();
         for seq in seqs {
             match self.take_message(seq) {
@@ -286,8 +309,34 @@ impl Live {
                 None => missing.push(seq),
             }
         }
-        round.messages.extend(rows::messages(&core.store, &missing).await?);
+        let Fetched { found, unreadable } = rows::messages(&core.store, &missing).await?;
+        round.messages.extend(found);
+        if !unreadable.is_empty() {
+            self.set_aside(core, &unreadable, round);
+        }
         Ok(())
+    }
+
+    /// Makes dead letters of messages that cannot be read: nobody could do anything with them.
+    fn set_aside(&mut self, core: &Core, unreadable: &BTreeMap<Seq, QueueError>, round: &mut Round) {
+        for Taken { hands, ttl, by } in std::mem::take(&mut round.taken) {
+            let (bad, hands): (Vec<Hand>, Vec<Hand>) =
+                hands.into_iter().partition(|hand| unreadable.contains_key(&hand.claim.seq));
+            for Hand { claim, .. } in &bad {
+                let (Some(attempts), Some(cause)) = (self.machine.park(*claim), unreadable.get(&claim.seq)) else {
+                    continue;
+                };
+                tracing::warn!(queue = %core.name, message = rows::count_of(claim.seq), %cause, "a message cannot be read and is set aside");
+                let reason = format!("it cannot be read: {cause}");
+                round.park(core, *claim, Failure::new(attempts, round.wall, Cause::Parked, &reason));
+            }
+            if hands.is_empty() && !bad.is_empty() {
+                // The next round may have another one for it.
+                self.waiting.push_front(by);
+            } else {
+                round.taken.push(Taken { hands, ttl, by });
+            }
+        }
     }
 
     /// Looks through some of the remembered ids, more than are sent, for those that are too old to be remembered.
@@ -331,7 +380,7 @@ impl Live {
         let gone: BTreeSet<Seq> = settled.into_iter().collect();
         gone.iter().for_each(|seq| self.machine.forget(*seq));
         let epoch = core.store.timeline().epoch;
-        for (hands, ttl, reply) in round.taken {
+        for Taken { hands, ttl, by } in round.taken {
             let mut deliveries = Vec::with_capacity(hands.len());
             for Hand { claim, attempt, .. } in hands {
                 let Some(message) = round.messages.get(&claim.seq).filter(|_| !gone.contains(&claim.seq)) else {
@@ -341,7 +390,7 @@ impl Live {
                 let lease = Lease { epoch, queue: core.id, claim };
                 deliveries.push(Delivery { message: message.clone(), lease, attempt, ttl });
             }
-            if let Err(Ok(deliveries)) = reply.send(Ok(deliveries)) {
+            if let Err(Ok(deliveries)) = by.reply.send(Ok(deliveries)) {
                 self.returned.extend(deliveries.iter().map(|delivery| delivery.lease.claim));
             }
         }
@@ -361,6 +410,11 @@ impl Live {
 }
 
 impl Round {
+    /// Whether it hands out no more.
+    fn is_full(&self, core: &Core) -> bool {
+        self.hands >= MAX_HANDS || self.bytes >= core.round_bytes()
+    }
+
     fn park(&mut self, core: &Core, claim: Claim, failure: Failure) {
         core.store.env().reached("queue: a message became a dead letter");
         self.batch.writes.push(Write::Parked { claim, failure });
@@ -368,7 +422,7 @@ impl Round {
 
     fn refuse(self, cause: &QueueError) {
         self.sends.into_iter().for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
-        self.taken.into_iter().for_each(|(_, _, reply)| drop(reply.send(Err(cause.clone()))));
+        self.taken.into_iter().for_each(|taken| drop(taken.by.reply.send(Err(cause.clone()))));
         self.settled.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
         self.buried.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
     }

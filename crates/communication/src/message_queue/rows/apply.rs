@@ -9,10 +9,11 @@ use quorate_data::{
     event::NewEvent,
     store::{DynTx, Value},
 };
+use quorate_foundations::time::Wall;
 
 use super::{
-    CHUNK, Known, LEASED, PARKED, RESTING, WAITING, attributes, failures, filled, in_millis, known::forget_outdated,
-    number, places, text,
+    CHUNK, Known, LEASED, PARKED, RESTING, WAITING, attributes, failures_in, filled, in_millis, known::forget_outdated,
+    number, places,
 };
 use crate::message_queue::{
     Failure, QueueError,
@@ -45,8 +46,8 @@ pub(in crate::message_queue) enum Write {
     Held { claim: Claim, ttl: Duration },
     /// It is a dead letter.
     Parked { claim: Claim, failure: Failure },
-    /// It is one no more, and may say something else now.
-    Replayed { seq: Seq, failure: Failure, edited: Option<Arc<NewEvent>> },
+    /// It is one no more, and may say something else now. It was handed out so often, ever.
+    Replayed { claim: Claim, failure: Failure, edited: Option<Arc<NewEvent>> },
 }
 
 impl Batch {
@@ -150,7 +151,8 @@ async fn change(tx: &mut DynTx, write: &Write) -> Result<u64, QueueError> {
                 [of(*claim), vec![PARKED.into(), failures]].concat(),
             )
         }
-        Write::Replayed { seq, failure, edited } => {
+        Write::Replayed { claim, failure, edited } => {
+            let seq = &claim.seq;
             if let Some(event) = edited {
                 let sql = "UPDATE quorate_queue_message SET kind = $2, content_type = $3, attributes = $4, data = $5
                     WHERE seq = $1";
@@ -162,8 +164,8 @@ async fn change(tx: &mut DynTx, write: &Write) -> Result<u64, QueueError> {
             // Whoever replays it wants it done, however late it is.
             tx.room_execute("UPDATE quorate_queue_message SET ttl_ms = NULL WHERE seq = $1", &[number(*seq)]).await?;
             (
-                "UPDATE quorate_queue_state SET phase = $2, attempts = 0, failures = $3 WHERE seq = $1",
-                vec![number(*seq), WAITING.into(), failures],
+                "UPDATE quorate_queue_state SET deliveries = $2, phase = $3, attempts = 0, failures = $4 WHERE seq = $1",
+                [of(*claim), vec![WAITING.into(), failures]].concat(),
             )
         }
     };
@@ -179,7 +181,7 @@ async fn with_failure(tx: &mut DynTx, seq: Seq, failure: Option<&Failure>) -> Re
     let rows = tx.room_query("SELECT failures FROM quorate_queue_state WHERE seq = $1", &[number(seq)]).await?;
     let Some(row) = rows.first() else { return Ok("".into()) };
     let Some(failure) = failure else { return Ok(row.at(0).clone()) };
-    let mut kept = failures(text(row.at(0), "failures")?)?;
+    let mut kept = failures_in(row.at(0), Wall::from_unix_nanos(failure.at));
     kept.push(failure.clone());
     let beyond = kept.len().saturating_sub(Failure::MAX_KEPT);
     let text = serde_json::to_string(&kept[beyond..]).unwrap_or_else(|_| unreachable!("plain data has a JSON form"));

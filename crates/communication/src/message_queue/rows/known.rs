@@ -1,15 +1,15 @@
 //! The ids that a queue remembers.
 
-use quorate_data::store::{DynTx, Row, Store};
+use quorate_data::store::{DynTx, Row, Store, Value};
 
-use super::{integer, number, text, unsigned};
+use super::number;
 use crate::message_queue::{QueueError, machine::Seq};
 
 /// An id that the queue remembers.
 #[derive(Clone, Debug)]
 pub(in crate::message_queue) struct Known {
-    pub(in crate::message_queue) id: String,
-    pub(in crate::message_queue) source: String,
+    id: Value,
+    source: Value,
     pub(in crate::message_queue) seq: Seq,
     pub(in crate::message_queue) sent_ns: i64,
 }
@@ -23,24 +23,21 @@ pub(in crate::message_queue) async fn known(
 ) -> Result<Vec<Known>, QueueError> {
     let sql = "SELECT id, source, seq, sent_ns FROM quorate_queue_known
         WHERE queue = $1 AND (id, source) > ($2, $3) ORDER BY id, source LIMIT $4";
-    let (id, source) = after.map_or(("", ""), |known| (&known.id, &known.source));
-    let rows = store.room_query(sql, vec![number(queue), id.into(), source.into(), limit.into()]).await?;
+    let (id, source) = after.map_or(("".into(), "".into()), |known| (known.id.clone(), known.source.clone()));
+    let rows = store.room_query(sql, vec![number(queue), id, source, limit.into()]).await?;
+    // One that is damaged does not say whether its message is still here: it is remembered for ever.
     let known = |row: &Row| {
-        Ok(Known {
-            id: text(row.at(0), "id")?.to_owned(),
-            source: text(row.at(1), "source")?.to_owned(),
-            seq: unsigned(row.at(2), "seq")?,
-            sent_ns: integer(row.at(3), "sent_ns")?,
-        })
+        let (seq, sent_ns) = row.at(2).as_i64().zip(row.at(3).as_i64()).unwrap_or((0, i64::MAX));
+        Known { id: row.at(0).clone(), source: row.at(1).clone(), seq: seq.cast_unsigned(), sent_ns }
     };
-    rows.iter().map(known).collect()
+    Ok(rows.iter().map(known).collect())
 }
 
 /// Forgets these ids.
 pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Known]) -> Result<(), QueueError> {
     let sql = "DELETE FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3 AND seq = $4";
     for Known { id, source, seq, .. } in outdated {
-        let key = [number(queue), id.as_str().into(), source.as_str().into(), number(*seq)];
+        let key = [number(queue), id.clone(), source.clone(), number(*seq)];
         tx.room_execute(sql, &key).await?;
     }
     Ok(())

@@ -6,14 +6,23 @@ use quorate_data::event::NewEvent;
 
 use super::{Queue, Queues};
 use crate::message_queue::{
-    DeadLetter, Message, NewMessage, QueueError,
+    DeadLetter, NewMessage, QueueError,
     driver::{Fate, Work},
     machine::Seq,
-    rows,
+    rows::{self, Named},
 };
 
 /// Dead letters that are looked at, at once.
 const DEAD_AT_ONCE: usize = 256;
+
+/// A page of dead letters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeadLetters {
+    /// In the order in which they were sent.
+    pub letters: Vec<DeadLetter>,
+    /// Where there may be more: behind this place.
+    pub next: Option<u64>,
+}
 
 /// Which dead letters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,18 +44,19 @@ impl Selection {
         Self { id: Some(id.into()), ..Self::ALL }
     }
 
-    fn selects(&self, message: &Message) -> bool {
+    fn selects(&self, message: &Named) -> bool {
         let fits = |wanted: &Option<String>, is: Option<&str>| wanted.is_none() || wanted.as_deref() == is;
-        fits(&self.id, Some(&message.event.id))
+        fits(&self.id, Some(&message.id))
             && fits(&self.group, message.group.as_deref())
-            && fits(&self.kind, Some(&message.event.kind))
+            && fits(&self.kind, Some(&message.kind))
     }
 }
 
 impl Queue {
     /// Dead letters in the order in which they were sent: at most `limit` (1 to [`Queues::MAX_PAGE`]) behind
-    /// [`place`](DeadLetter::place) `after`, from 0.
-    pub async fn dead_letters(&self, after: u64, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+    /// [`place`](DeadLetter::place) `after`, from 0. The page ends before them where they would take more than
+    /// [`Queues::MAX_PAGE_BYTES`]; one always fits. A message whose content cannot be read comes without it.
+    pub async fn dead_letters(&self, after: u64, limit: usize) -> Result<DeadLetters, QueueError> {
         let max = Queues::MAX_PAGE;
         if !(1..=max).contains(&limit) {
             return Err(QueueError::invalid(format!("`limit` is 1 to {max}, {limit} was asked for")));
@@ -54,7 +64,13 @@ impl Queue {
         let numbers = rows::within(self.core.id);
         let after = numbers.start().saturating_add(after).min(*numbers.end());
         let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
-        rows::dead_letters(&self.core.store, &seqs).await
+        let (letters, is_cut) = rows::dead_letters(&self.core.store, &seqs, Queues::MAX_PAGE_BYTES).await?;
+        let last = if is_cut {
+            letters.last().map(DeadLetter::place)
+        } else {
+            seqs.last().filter(|_| seqs.len() == limit).map(|seq| rows::count_of(*seq))
+        };
+        Ok(DeadLetters { letters, next: last })
     }
 
     /// Lets dead letters be handed out again, with all their attempts, in their old places. Returns how many there were.
@@ -74,7 +90,7 @@ impl Queue {
         message.check(0, self.core.store.limits().event_bytes)?;
         let event = Arc::new(message.event);
         let selection = Selection::one(&*event.id);
-        let is_it = |letter: &DeadLetter| letter.message.event.source == event.source;
+        let is_it = |letter: &Named| *letter.source == *event.source;
         let found = self.bury_those(&selection, is_it, &Fate::Replay(Some(event.clone()))).await?;
         if found > 0 {
             return Ok(());
@@ -94,7 +110,7 @@ impl Queue {
     async fn bury_those(
         &self,
         which: &Selection,
-        also: impl Fn(&DeadLetter) -> bool,
+        also: impl Fn(&Named) -> bool,
         fate: &Fate,
     ) -> Result<usize, QueueError> {
         let (mut after, mut count) = (0, 0);
@@ -103,8 +119,8 @@ impl Queue {
             let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
             let Some(last) = seqs.last().copied() else { return Ok(count) };
             after = last;
-            let letters = rows::dead_letters(&self.core.store, &seqs).await?;
-            let chosen = letters.iter().filter(|letter| which.selects(&letter.message) && also(letter));
+            let letters = rows::named(&self.core.store, &seqs).await?;
+            let chosen = letters.iter().filter(|letter| which.selects(letter) && also(letter));
             let seqs: Vec<Seq> = chosen.map(|letter| letter.seq).collect();
             if !seqs.is_empty() {
                 let fate = fate.clone();

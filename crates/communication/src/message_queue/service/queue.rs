@@ -126,16 +126,14 @@ impl Queue {
     /// A transaction and its messages become durable together.
     ///
     /// [`Config::max_messages`] counts what is known: of a queue that nobody asked for anything since the store was opened,
-    /// messages are counted from the first transaction on that sends it some.
+    /// messages are counted from the first transaction on that sends it some. What transactions send counts before they
+    /// commit, and no more once they are rolled back.
     ///
     /// # Errors
     /// As [`send`](Self::send); the transaction can go on after a refusal, which wrote nothing.
     pub async fn send_in(&self, tx: &mut DynTx, messages: Vec<NewMessage>) -> Result<Vec<Sent>, QueueError> {
         let (messages, _) = self.prepared(messages)?;
-        let (there, max) = (self.core.depth(), self.config().max_messages);
-        if there + messages.len() > max {
-            return Err(QueueError::Full { name: self.name().clone(), messages: there, max });
-        }
+        let mut reserved = self.core.reserve(messages.len())?;
         if self.core.is_deleted() {
             return Err(self.core.not_found());
         }
@@ -147,8 +145,12 @@ impl Queue {
                 new.push((seq, message));
             }
         }
+        reserved.shrink(new.len());
         let core = self.core.clone();
-        tx.after_commit(move || core.hear_of_sent(new))?;
+        tx.after_commit(move || {
+            drop(reserved);
+            core.hear_of_sent(new);
+        })?;
         Ok(sent)
     }
 
@@ -264,6 +266,18 @@ impl Queue {
         self.settle(leases, How::Park { reason: reason.to_owned() }).await
     }
 
+    /// Gives messages back that nobody has seen, as if they had not been handed out: this was no attempt, and others may be
+    /// given them at once. A lease that is no longer the caller's is passed over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not what it waits for.
+    pub async fn give_back(&self, leases: &[Lease]) -> Result<(), QueueError> {
+        match self.settle(leases, How::Back).await {
+            Err(QueueError::LeaseLost { .. }) => Ok(()),
+            done => done,
+        }
+    }
+
     async fn settle(&self, leases: &[Lease], how: How) -> Result<(), QueueError> {
         if leases.len() > Self::MAX_BATCH {
             return Err(QueueError::invalid(format!("a call settles at most {} messages", Self::MAX_BATCH)));
@@ -287,6 +301,16 @@ impl Queue {
         let epoch = self.core.store.timeline().epoch;
         let is_ours = lease.queue == self.core.id && rows::queue_of(lease.claim.seq) == self.core.id;
         (is_ours && lease.epoch == epoch).then_some(lease.claim)
+    }
+
+    /// How it stands right now, if that is known without reading its messages. Otherwise they are read behind this call, one
+    /// queue at a time: ask again later.
+    pub async fn describe_if_read(&self) -> Result<Option<Description>, QueueError> {
+        if self.core.is_known() {
+            return self.describe().await.map(Some);
+        }
+        self.core.read_soon();
+        Ok(None)
     }
 
     /// How it stands right now.

@@ -19,7 +19,7 @@ async fn a_message_that_fails_each_time_is_set_aside_with_its_history() {
     let (_store, queue) = world.restart(store).await;
     world.pass(seconds(30));
     assert!(queue.takes(1).await.is_empty());
-    let dead = queue.dead_letters(0, 9).await.unwrap();
+    let dead = queue.dead_letters(0, 9).await.unwrap().letters;
     assert_eq!((&*dead[0].message.event.id, dead[0].attempts), ("a", 3));
     let told: Vec<_> = dead[0].failures.iter().map(|one| (one.attempt, one.cause, one.reason.as_str())).collect();
     assert_eq!(told, [(1, Cause::Nacked, "no room"), (2, Cause::Expired, ""), (3, Cause::Expired, "")]);
@@ -62,7 +62,7 @@ async fn dead_letters_are_selected_by_id_group_and_type() {
     assert_eq!(queue.replay(&Selection::one("nobody")).await.unwrap(), 0);
     assert_eq!(queue.replay(&Selection::one("b")).await.unwrap(), 1);
     assert_eq!(ids(&queue.takes(9).await), ["b", "c"]);
-    let left = queue.dead_letters(0, 9).await.unwrap();
+    let left = queue.dead_letters(0, 9).await.unwrap().letters;
     assert_eq!(left.iter().map(|one| &*one.message.event.id).collect::<Vec<_>>(), ["d"]);
 }
 

@@ -97,7 +97,7 @@ async fn what_fails_comes_again_and_what_nobody_can_read_is_set_aside() {
     let workers = workers.unwrap();
     let all = WorkerCounts { running: 0, done: 1, failed: 6, parked: 2, lost: 0 };
     until_counted(&workers, |counts| counts == all).await;
-    let dead = queue.dead_letters(0, 9).await.unwrap();
+    let dead = queue.dead_letters(0, 9).await.unwrap().letters;
     let told: Vec<_> = dead
         .iter()
         .map(|letter| {

@@ -7,7 +7,7 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{DynTx, Store, TransactError, Value, sqlite},
+    store::{DynTx, Limits, Store, TransactError, Value, sqlite},
 };
 use quorate_foundations::{
     name::Name,
@@ -29,6 +29,7 @@ pub(super) struct World {
     folder: tempfile::TempDir,
     clock: Clock,
     env: Env,
+    limits: Limits,
 }
 
 /// The steady clocks, and how far the wall clock was set away from them.
@@ -101,7 +102,12 @@ impl World {
             probe: Arc::new(quorate_runtime::probe::NoProbe),
             fatal: Arc::new(|why| panic!("{why}")),
         });
-        Self { folder: tempfile::tempdir().unwrap(), clock, env }
+        Self { folder: tempfile::tempdir().unwrap(), clock, env, limits: Limits::default() }
+    }
+
+    /// A world whose store answers an application's query with at most 128 KiB, as a node's does.
+    pub(super) fn of_small_pages() -> Self {
+        Self { limits: Limits { page_bytes: 128 << 10, ..Limits::default() }, ..Self::new() }
     }
 
     /// A world whose clocks and threads are those of this machine.
@@ -110,7 +116,8 @@ impl World {
     }
 
     pub(super) async fn open(&self) -> Store {
-        sqlite::open(&self.env, sqlite::Config::at(self.folder.path().join("log.db"))).await.unwrap()
+        let config = sqlite::Config::at(self.folder.path().join("log.db"));
+        sqlite::open(&self.env, sqlite::Config { limits: self.limits.clone(), ..config }).await.unwrap()
     }
 
     pub(super) fn env(&self) -> &Env {

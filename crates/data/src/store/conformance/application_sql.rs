@@ -1,10 +1,10 @@
 //! The application's statements: what they may do, and what they may not reach.
 
 use super::{
-    super::{Limits, RoomTables, SqlError, Store, TransactError, Value},
+    super::{Limits, RoomTables, SqlError, Store, StoreError, TransactError, Value},
     Outcome, Place,
     transactions::{Inside, ROOM, count, run, with_tables},
-    vocabulary::{append, assert_sound, event, events, ids_of},
+    vocabulary::{append, assert_sound, event, events, ids_of, limits},
 };
 
 /// Tries a statement of the application in a transaction that goes on if it is refused.
@@ -193,6 +193,31 @@ pub(super) async fn a_statement_that_was_allowed_is_judged_again_when_the_tables
         assert_refused(&store, &["INSERT INTO bait DEFAULT VALUES"]).await?;
     }
     assert_eq!(store.room_query("SELECT id FROM quorate_proof", vec![]).await?.len(), 1);
+    Ok(())
+}
+
+pub(super) async fn a_rooms_rows_are_not_bound_by_the_applications_page(place: &dyn Place) -> Outcome {
+    let store = with_tables(place, limits(|limits| limits.page_bytes = 10_000)).await?;
+    run(&store, "CREATE TABLE wide (id INTEGER PRIMARY KEY, text TEXT NOT NULL)").await?;
+    const ROOMS: &str = "SELECT id, note FROM quorate_proof";
+    const OWN: &str = "SELECT id, text FROM wide";
+    store
+        .transact(|tx| {
+            Box::pin(async move {
+                for _ in 0..3 {
+                    let large = [Value::from("x".repeat(20_000))];
+                    tx.room_execute("INSERT INTO quorate_proof (note) VALUES ($1)", &large).await?;
+                    tx.execute("INSERT INTO wide (text) VALUES ($1)", &large).await?;
+                }
+                assert_eq!(tx.room_query(ROOMS, &[]).await?.len(), 3);
+                assert!(tx.query(OWN, &[]).await.is_err());
+                Ok::<_, Inside>(())
+            })
+        })
+        .await?;
+    assert_eq!(store.room_query(ROOMS, vec![]).await?.len(), 3);
+    let own = store.query(OWN, vec![]).await;
+    assert!(matches!(own, Err(SqlError::Store(StoreError::TooMuch { max: 10_000, .. }))), "{own:?}");
     Ok(())
 }
 

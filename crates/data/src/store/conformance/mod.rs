@@ -179,6 +179,7 @@ suite! {
         an_application_cannot_reach_reserved_tables,
         triggers_and_views_open_no_way_around,
         a_statement_that_was_allowed_is_judged_again_when_the_tables_change,
+        a_rooms_rows_are_not_bound_by_the_applications_page,
         a_rooms_statement_is_not_an_applications,
         one_call_runs_one_statement,
         a_read_only_query_writes_nothing,

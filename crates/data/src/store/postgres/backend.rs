@@ -251,7 +251,7 @@ async fn query(
 ) -> Result<Result<Vec<Row>, SqlError>, StoreError> {
     let as_whom = if scope == Scope::Application { &shared.sql.as_application } else { &shared.sql.as_own };
     let begin = format!("{}{as_whom}", shared.sql.begin_query);
-    let running = sql::run(client, statement, params, Some(&shared.limits));
+    let running = sql::run(client, statement, params, scope, Some(&shared.limits));
     let (begun, ran, ended) = join3(client.batch_execute(&begin), running, client.batch_execute("ROLLBACK")).await;
     let store = |failed: tokio_postgres::Error| super::fault::Fault::from(failed).into_store(READING);
     begun.map_err(store)?;

@@ -10,7 +10,7 @@ use tokio_postgres::{
 };
 
 use super::{dialect::Statement, fault::Fault};
-use crate::store::{Limits, Row, SqlError, StoreError, Value};
+use crate::store::{Limits, Row, Scope, SqlError, StoreError, Value};
 
 type Wrong = Box<dyn std::error::Error + Sync + Send>;
 
@@ -40,11 +40,12 @@ impl From<tokio_postgres::Error> for Failed {
     }
 }
 
-/// Runs one statement. `limits` are given where its rows are wanted.
+/// Runs one statement of a scope. `limits` are given where its rows are wanted.
 pub(super) async fn run(
     client: &Client,
     statement: &Statement<'_>,
     params: &[Value],
+    scope: Scope,
     limits: Option<&Limits>,
 ) -> Result<Ran, Failed> {
     let bound = bind(statement, params).map_err(Failed::Answer)?;
@@ -62,8 +63,9 @@ pub(super) async fn run(
         let values = (0..row.len()).map(|n| value(&row, n)).collect::<Result<Vec<_>, _>>().map_err(Failed::Answer)?;
         bytes += values.iter().map(size).sum::<usize>();
         // One value always fits, whatever its size: that has a limit of its own.
-        if bytes > limits.page_bytes && !(ran.rows.is_empty() && columns.len() == 1) {
-            return Err(too_much("a query's bytes", limits.page_bytes, bytes));
+        let most = limits.answer_bytes(scope);
+        if bytes > most && !(ran.rows.is_empty() && columns.len() == 1) {
+            return Err(too_much("a query's bytes", most, bytes));
         }
         ran.rows.push(Row { columns: columns.clone(), values });
     }

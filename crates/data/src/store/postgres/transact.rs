@@ -328,7 +328,7 @@ impl Inside {
         let statement = Statement::new(text, scope)?;
         let begin = self.mark(scope);
         let limits = wants_rows.then_some(&self.shared.limits);
-        let running = sql::run(&self.lease, &statement, params, limits);
+        let running = sql::run(&self.lease, &statement, params, scope, limits);
         let (marked, ran) = join(self.lease.batch_execute(&begin), running).await;
         if let Err(failed) = marked {
             return Err(self.lose(failed.into()).into());

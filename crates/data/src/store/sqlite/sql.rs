@@ -259,25 +259,24 @@ pub(super) fn query(
 ) -> Result<Vec<Row>, SqlError> {
     guard.run(connection, sql, scope, |statement| {
         bind(statement, params)?;
-        drain(statement, limits)
+        drain(statement, limits.query_rows, limits.answer_bytes(scope))
     })
 }
 
-fn drain(statement: &mut Statement<'_>, limits: &Limits) -> Result<Vec<Row>, SqlError> {
+fn drain(statement: &mut Statement<'_>, max: usize, most: usize) -> Result<Vec<Row>, SqlError> {
     let columns: Arc<[Arc<str>]> = statement.column_names().map(Arc::from).collect();
     let mut rows = statement.raw_query();
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(sql_error)? {
-        if found.len() == limits.query_rows {
-            let max = limits.query_rows;
+        if found.len() == max {
             return Err(StoreError::TooMuch { what: "a query's rows", max, asked: max + 1 }.into());
         }
         let read = || (0..columns.len()).map(|n| row.get_ref(n));
         bytes += read().map(|value| value.map(size)).sum::<Result<usize, _>>().map_err(sql_error)?;
         // One value always fits, whatever its size: that has a limit of its own.
         let one_value = found.is_empty() && columns.len() == 1;
-        if bytes > limits.page_bytes && !one_value {
-            return Err(StoreError::TooMuch { what: "a query's bytes", max: limits.page_bytes, asked: bytes }.into());
+        if bytes > most && !one_value {
+            return Err(StoreError::TooMuch { what: "a query's bytes", max: most, asked: bytes }.into());
         }
         let values = read().map(|read| read.map(value)).collect::<Result<Vec<_>, _>>().map_err(sql_error)?;
         found.push(Row { columns: columns.clone(), values });

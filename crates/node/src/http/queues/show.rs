@@ -1,5 +1,7 @@
 //! Queues, deliveries and dead letters in JSON.
 
+use std::sync::Arc;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
 use humantime_serde::re::humantime::format_duration;
@@ -11,7 +13,7 @@ use serde_json::{Value, json};
 use super::config;
 use crate::http::{
     cloud_events::Form,
-    json::{is_json, write_number, write_string},
+    json::{is_json, string_bytes, write_number, write_string},
 };
 
 pub(super) fn summary(one: &Summary) -> Value {
@@ -35,6 +37,32 @@ pub(super) fn description(one: &Description) -> Value {
 pub(super) fn sent(all: &[Sent]) -> Value {
     let one = |one: &Sent| json!({ "id": &*one.id, "repeated": one.repeated });
     json!({ "messages": all.iter().map(one).collect::<Vec<_>>() })
+}
+
+/// Bytes that messages take together with their JSON, whose buffer is up to twice as large: it doubles when it is full.
+pub(super) fn weight<'m>(messages: impl IntoIterator<Item = &'m Arc<Message>>) -> usize {
+    let one = |message: &Arc<Message>| {
+        let event = &message.event;
+        let data = event.data.as_deref().unwrap_or_default();
+        let shown = match Form::of(event.content_type.as_deref()) {
+            Form::Text => string_bytes(data).max(base64_bytes(data)),
+            Form::Json | Form::Binary => base64_bytes(data),
+        };
+        let rest = event.size().saturating_sub(data.len()) + message.group.as_ref().map_or(0, |group| group.len());
+        data.len() + 2 * (512 + 2 * rest + shown)
+    };
+    messages.into_iter().map(one).sum()
+}
+
+/// The same of dead letters, with what happened to them.
+pub(super) fn weight_of_dead(all: &[DeadLetter]) -> usize {
+    let failures = all.iter().flat_map(|one| &one.failures);
+    let told = |one: &Failure| 2 * (128 + string_bytes(one.reason.as_bytes()));
+    weight(all.iter().map(|one| &one.message)) + failures.map(told).sum::<usize>()
+}
+
+fn base64_bytes(data: &[u8]) -> usize {
+    data.len().div_ceil(3) * 4
 }
 
 /// `{"deliveries":[…]}`
