@@ -41,7 +41,8 @@ impl From<PolicyError> for Problem {
             PolicyError::Other { .. } => told(Code::InvalidPolicy),
             PolicyError::InFile { file, .. } => told(Code::PolicyInFile).with("file", file.display().to_string()),
             PolicyError::NotFound { .. } => told(Code::PolicyNotFound),
-            PolicyError::Refused(ApplyError::TooMany { .. } | ApplyError::Breakers(_)) => told(Code::TooManyPolicies),
+            PolicyError::Refused(ApplyError::TooMany { .. } | ApplyError::Breakers(_))
+            | PolicyError::TooLarge { .. } => told(Code::TooManyPolicies),
             PolicyError::Refused(_) => told(Code::PolicyTaken),
             PolicyError::Store(cause) => cause.clone().into(),
             PolicyError::Keeping(_) => told(Code::StoreFailed),
@@ -166,7 +167,7 @@ pub(super) async fn document(State(node): State<Shared>, request: Request) -> Re
         Format::Json => reply::JSON,
         Format::Yaml => YAML,
     };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, media, kept.text.into())))
+    Ok(reply::whole(reply::bytes(StatusCode::OK, media, kept.text().to_owned().into())))
 }
 
 /// The document in a request's body, and the name in its path.
