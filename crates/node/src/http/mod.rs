@@ -12,6 +12,7 @@ mod erasure;
 mod found;
 mod guard;
 mod health;
+mod heeds;
 mod idempotency;
 mod json;
 pub(crate) mod limits;
