@@ -28,7 +28,16 @@ pub(crate) struct Folder {
     env: Env,
     policies: Policies,
     path: PathBuf,
+    /// What needs no second look: it is in force, or cannot be read.
     seen: Option<Result<Texts, String>>,
+}
+
+/// Why what lies in a folder is not in force.
+pub(crate) enum Refused {
+    /// Something is wrong with it, whatever else there is.
+    Files(String),
+    /// It cannot be in force beside what is declared: that holds, until somebody changes the one or the other.
+    BesideDeclared(String),
 }
 
 impl Folder {
@@ -39,16 +48,32 @@ impl Folder {
     /// Brings into force what lies there, if it is not what lay there before.
     ///
     /// # Errors
-    /// What is wrong, with file, line and field. What was in force still is.
-    pub(crate) async fn look(&mut self) -> Result<(), String> {
+    /// What is wrong, with file, line and field where it has any. What was in force still is.
+    pub(crate) async fn look(&mut self) -> Result<(), Refused> {
         let (disk, path) = (self.env.disk().clone(), self.path.clone());
         let found = self.env.run_blocking(move || texts(&*disk, &path)).await.map_err(|cause| cause.to_string());
         if self.seen.as_ref() == Some(&found) {
             return Ok(());
         }
-        self.seen = Some(found.clone());
-        let files = found.and_then(|texts| read(&texts)).inspect_err(|_| self.policies.refuse_files())?;
-        let changes = self.policies.replace_files(files).await.map_err(|refused| told(&refused))?;
+        let files = match found.clone().and_then(|texts| read(&texts)) {
+            Ok(files) => files,
+            Err(wrong) => {
+                self.seen = Some(found);
+                self.policies.refuse_files().await;
+                return Err(Refused::Files(wrong));
+            }
+        };
+        let changes = match self.policies.replace_files(files.clone()).await {
+            Ok(changes) => changes,
+            // What is declared may be deleted: it is tried again.
+            Err(refused) => {
+                return Err(match Policies::check_files(files) {
+                    Err(alone) => Refused::Files(told(&alone)),
+                    Ok(()) => Refused::BesideDeclared(told(&refused)),
+                });
+            }
+        };
+        self.seen = Some(found);
         let (added, changed, removed) = (changes.added.len(), changes.changed.len(), changes.removed.len());
         tracing::info!(folder = %self.path.display(), added, changed, removed, "policies are in force");
         Ok(())
@@ -56,7 +81,7 @@ impl Folder {
 
     /// Looks again and again until the node stops.
     pub(crate) async fn watch(mut self, every: Duration) {
-        let env = self.env.clone();
+        let (env, mut told) = (self.env.clone(), String::new());
         loop {
             tokio::select! {
                 biased;
@@ -66,8 +91,13 @@ impl Folder {
             tokio::select! {
                 biased;
                 () = env.tasks().stop().cancelled() => return,
-                looked = self.look() => if let Err(wrong) = looked {
-                    tracing::warn!(folder = %self.path.display(), wrong, "policies were refused; those of before hold");
+                looked = self.look() => match looked {
+                    Err(Refused::Files(wrong) | Refused::BesideDeclared(wrong)) if wrong != told => {
+                        tracing::warn!(folder = %self.path.display(), wrong, "policies were refused; those of before hold");
+                        told = wrong;
+                    }
+                    Err(_) => {}
+                    Ok(()) => told.clear(),
                 },
             }
         }

@@ -2,12 +2,19 @@
 //!
 //! One row for each key says when its next unit is due, which is all that the rule of a rate needs
 //! ([`Gcra`]). A key whose bucket is full again is forgotten, a few with each asking, so
-//! that the table holds no more than what was asked for lately.
+//! that the table holds no more than what was asked for lately. While as many keys as there may be have something to remember,
+//! all others share one bucket of that rate: nobody gets more by coming under many names.
 //!
 //! Processes have no clock in common but the wall's. One that jumps ahead gives up to a burst too much, once; one that jumps
 //! back keeps nobody waiting for longer than a bucket takes to fill.
 
-use std::{num::NonZeroU32, sync::Arc};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use quorate_data::store::{DynTx, RoomTables, SqlError, Store, TransactError, Value};
 use quorate_foundations::{name::Name, time::Mono};
@@ -17,58 +24,104 @@ use tokio::sync::OnceCell;
 
 const TABLES: RoomTables = RoomTables {
     room: "quota",
-    versions: &["CREATE TABLE quorate_quota (name TEXT PRIMARY KEY, due BIGINT NOT NULL);
-        CREATE INDEX quorate_quota_by_due ON quorate_quota (due)"],
+    versions: &[
+        "CREATE TABLE quorate_quota (name TEXT PRIMARY KEY, due BIGINT NOT NULL);
+        CREATE INDEX quorate_quota_by_due ON quorate_quota (due)",
+        // What was taken lately is forgotten with the table: each key may take a burst once more.
+        "DROP TABLE quorate_quota;
+        CREATE TABLE quorate_quota (
+            quota TEXT NOT NULL, key TEXT NOT NULL, due BIGINT NOT NULL, PRIMARY KEY (quota, key));
+        CREATE INDEX quorate_quota_by_due ON quorate_quota (due)",
+    ],
 };
-const SELECT: &str = "SELECT due FROM quorate_quota WHERE name = $1";
-const UPSERT: &str = "INSERT INTO quorate_quota (name, due) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET due = $2";
+const SELECT: &str = "SELECT due FROM quorate_quota WHERE quota = $1 AND key = $2";
+const UPSERT: &str = "INSERT INTO quorate_quota (quota, key, due) VALUES ($1, $2, $3)
+    ON CONFLICT (quota, key) DO UPDATE SET due = $3";
 /// Two for one that comes: the table can only shrink to what is needed.
-const FORGET: &str = "DELETE FROM quorate_quota WHERE name IN
-    (SELECT name FROM quorate_quota WHERE due < $1 ORDER BY due LIMIT 2)";
+const FORGET: &str = "DELETE FROM quorate_quota WHERE (quota, key) IN
+    (SELECT quota, key FROM quorate_quota WHERE due < $1 ORDER BY due LIMIT 2)";
+/// How many there are, as far as it matters.
+const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM quorate_quota WHERE quota = $1 LIMIT $2) AS known";
+const RESET: &str = "DELETE FROM quorate_quota WHERE quota = $1";
+/// The key under which all that don't fit are counted; no name is empty.
+const OTHERS: &str = "";
 
-const RESET: &str = "DELETE FROM quorate_quota WHERE substr(name, 1, length($1)) = $1";
-
-/// The count of shared rate limits, in one store. Cheap to clone.
+/// The count of one shared rate limit, in one store. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreQuota {
     store: Store,
     /// Whether its table is there.
     table: Arc<OnceCell<()>>,
+    name: Name,
+    most_keys: NonZeroUsize,
+    /// How many more keys may come before they are counted anew.
+    room: Arc<AtomicI64>,
 }
 
 impl StoreQuota {
-    /// The count kept in `store`. Its table is made when somebody first takes something: a store that can't make it is one that
-    /// can't be asked.
-    pub fn of(store: &Store) -> Self {
-        Self { store: store.clone(), table: Arc::default() }
-    }
-
-    /// The same, with its table.
-    ///
-    /// # Errors
-    /// [`SqlError`]: the table couldn't be made.
-    pub async fn open(store: &Store) -> Result<Self, SqlError> {
-        let quota = Self::of(store);
-        quota.table().await?;
-        Ok(quota)
+    /// The count called `name`, kept in `store` for about `most_keys` keys; all others share one bucket. Where several processes
+    /// add keys, each may add an eighth more. Its table is made when somebody first takes something: a store that can't make it
+    /// is one that can't be asked.
+    pub fn of(store: &Store, name: Name, most_keys: NonZeroUsize) -> Self {
+        Self { store: store.clone(), table: Arc::default(), name, most_keys, room: Arc::default() }
     }
 
     async fn table(&self) -> Result<(), SqlError> {
         self.table.get_or_try_init(|| self.store.declare(TABLES)).await.copied()
     }
 
-    /// Forgets what was taken by keys that begin with `prefix` and a slash.
+    /// Forgets what was taken, by all keys.
     ///
     /// # Errors
     /// [`TransactError`]: nothing was forgotten, or where it says so that is unknown.
-    pub async fn forget(&self, prefix: &Name) -> Result<(), TransactError<SqlError>> {
+    pub async fn forget(&self) -> Result<(), TransactError<SqlError>> {
         self.table().await.map_err(TransactError::Aborted)?;
-        let beginning = format!("{prefix}/");
+        let name = self.name.clone();
         let forgetting = self.store.transact(move |tx| {
-            let beginning = beginning.clone();
-            Box::pin(async move { tx.room_execute(RESET, &[beginning.as_str().into()]).await })
+            let name = name.clone();
+            Box::pin(async move { tx.room_execute(RESET, &[name.as_str().into()]).await })
         });
         forgetting.await.map(|_| ())
+    }
+
+    async fn take_in(
+        &self,
+        tx: &mut DynTx,
+        key: &Name,
+        (rule, now): (Gcra, Mono),
+        (least, most): (NonZeroU32, NonZeroU32),
+    ) -> Result<Portion, SqlError> {
+        let quota = || Value::from(self.name.as_str());
+        let (mut key, mut row) = (key.as_str(), tx.room_query(SELECT, &[quota(), key.as_str().into()]).await?);
+        if row.is_empty() && !self.has_room(tx).await? {
+            key = OTHERS;
+            row = tx.room_query(SELECT, &[quota(), key.into()]).await?;
+        }
+        let due = row.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0).max(0).unsigned_abs();
+        // Further ahead than a burst only a clock that jumped can have set it.
+        let due = due.min(rule.latest(now));
+        Ok(match rule.lease(due, now, least, most) {
+            Ok((units, after)) => {
+                tx.room_execute(FORGET, &[nanos(now.as_nanos())]).await?;
+                tx.room_execute(UPSERT, &[quota(), key.into(), nanos(after)]).await?;
+                Portion::Given { units, left: rule.standing(after, now) }
+            }
+            Err(refused) => Portion::Refused(refused),
+        })
+    }
+
+    /// Whether one key more may be remembered. They are counted when an eighth of them can have come since, and each time while
+    /// there is no room.
+    async fn has_room(&self, tx: &mut DynTx) -> Result<bool, SqlError> {
+        if self.room.fetch_sub(1, Ordering::Relaxed) > 0 {
+            return Ok(true);
+        }
+        let most = i64::try_from(self.most_keys.get()).unwrap_or(i64::MAX);
+        let rows = tx.room_query(COUNT, &[self.name.as_str().into(), most.into()]).await?;
+        let known = rows.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0);
+        let room = (most - known).min(most / 8 + 1);
+        self.room.store(room - 1, Ordering::Relaxed);
+        Ok(room > 0)
     }
 }
 
@@ -85,35 +138,14 @@ impl Quota for StoreQuota {
             // The wall clock of the process that asks, as the rule's time; before 1970 there is none.
             self.table().await.map_err(unavailable)?;
             let now = Mono::from_nanos(self.store.env().wall().unix_nanos().max(0).unsigned_abs());
-            let key = key.clone();
+            let (this, key) = (self.clone(), key.clone());
             let taking = self.store.transact(move |tx| {
-                let key = key.clone();
-                Box::pin(async move { take(tx, &key, rule, now, (least, most)).await })
+                let (this, key) = (this.clone(), key.clone());
+                Box::pin(async move { this.take_in(tx, &key, (rule, now), (least, most)).await })
             });
             taking.await.map_err(unavailable)
         })
     }
-}
-
-async fn take(
-    tx: &mut DynTx,
-    key: &Name,
-    rule: Gcra,
-    now: Mono,
-    (least, most): (NonZeroU32, NonZeroU32),
-) -> Result<Portion, SqlError> {
-    let rows = tx.room_query(SELECT, &[key.as_str().into()]).await?;
-    let due = rows.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0).max(0).unsigned_abs();
-    // Further ahead than a burst only a clock that jumped can have set it.
-    let due = due.min(rule.latest(now));
-    Ok(match rule.lease(due, now, least, most) {
-        Ok((units, after)) => {
-            tx.room_execute(FORGET, &[nanos(now.as_nanos())]).await?;
-            tx.room_execute(UPSERT, &[key.as_str().into(), nanos(after)]).await?;
-            Portion::Given { units, left: rule.standing(after, now) }
-        }
-        Err(refused) => Portion::Refused(refused),
-    })
 }
 
 fn nanos(nanos: u64) -> Value {
@@ -149,6 +181,10 @@ mod tests {
         Rate::new(n(100), Duration::from_secs(300 * 24 * 3_600))
     }
 
+    fn quota(store: &Store, most_keys: usize) -> Arc<StoreQuota> {
+        Arc::new(StoreQuota::of(store, "tenants".parse().unwrap(), most_keys.try_into().unwrap()))
+    }
+
     fn config(on_unavailable: OnUnavailable) -> SharedConfig {
         SharedConfig {
             rate: rate(),
@@ -182,7 +218,7 @@ mod tests {
         for _ in 0..2 {
             let path = folder.path().join("store.db");
             let store = sqlite::open(&env, sqlite::Config::at(path)).await.unwrap();
-            let quota = Arc::new(StoreQuota::open(&store).await.unwrap());
+            let quota = quota(&store, 16);
             for _ in 0..2 {
                 let process = Shared::new(&env, quota.clone(), config(OnUnavailable::Deny)).unwrap();
                 given += taken(&process, &key, 30).await;
@@ -197,7 +233,9 @@ mod tests {
     async fn a_store_that_is_closed_is_answered_as_declared() {
         let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
         let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
-        let quota = Arc::new(StoreQuota::open(&store).await.unwrap());
+        let quota = quota(&store, 16);
+        let other: Name = "other".parse().unwrap();
+        assert!(matches!(quota.take(&other, rate(), n(1), n(1)).await, Ok(Portion::Given { .. })));
         store.close().await.unwrap();
         let key: Name = "tenant".parse().unwrap();
         let deny = Shared::new(&env, quota.clone(), config(OnUnavailable::Deny)).unwrap();
@@ -210,7 +248,7 @@ mod tests {
     async fn keys_whose_bucket_is_full_again_are_forgotten() {
         let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
         let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
-        let quota = StoreQuota::open(&store).await.unwrap();
+        let quota = quota(&store, 16);
         // A bucket that is full again after a microsecond.
         let quick = Rate::new(n(1), Duration::from_micros(1));
         for number in 0..50 {
@@ -220,6 +258,35 @@ mod tests {
         }
         let rows = store.room_query("SELECT count(*) FROM quorate_quota", vec![]).await.unwrap();
         assert!(rows[0].at(0).as_i64() <= Some(3), "{rows:?}");
+        store.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_keys_shares_one_bucket_and_those_who_were_there_keep_theirs() {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
+        let quota = quota(&store, 16);
+        let ask = async |key: &str| {
+            matches!(quota.take(&key.parse().unwrap(), rate(), n(1), n(1)).await.unwrap(), Portion::Given { .. })
+        };
+        assert!(ask("early").await);
+        let mut given = 0;
+        for number in 0..300 {
+            given += u32::from(ask(&format!("flood-{number}")).await);
+        }
+        let rows = store.room_query("SELECT count(*) FROM quorate_quota", vec![]).await.unwrap();
+        assert_eq!(rows[0].at(0).as_i64(), Some(17), "sixteen, and the others");
+        assert_eq!(given, 15 + 100, "one each, and a burst for all others");
+        assert!(ask("early").await);
+        // What was taken is forgotten of this limit alone.
+        let elsewhere = StoreQuota::of(&store, "tenants2".parse().unwrap(), 16.try_into().unwrap());
+        assert!(matches!(
+            elsewhere.take(&"a".parse().unwrap(), rate(), n(100), n(100)).await,
+            Ok(Portion::Given { .. })
+        ));
+        quota.forget().await.unwrap();
+        assert!(ask("flood-299").await);
+        assert!(matches!(elsewhere.take(&"a".parse().unwrap(), rate(), n(1), n(1)).await, Ok(Portion::Refused(_))));
         store.close().await.unwrap();
     }
 }

@@ -31,7 +31,6 @@ pub(crate) struct Rates(Arc<Inner>);
 struct Inner {
     env: Env,
     limits: Vec<Limit>,
-    quota: Option<StoreQuota>,
     dice: Mutex<Dice>,
 }
 
@@ -55,7 +54,7 @@ pub(crate) enum Whose {
 
 enum Count {
     Own(Box<Keyed<Name>>),
-    Shared(Shared),
+    Shared(Shared, StoreQuota),
 }
 
 /// Why a request may not be made now.
@@ -110,30 +109,29 @@ impl Rates {
             ("http/tenants", Whose::Tenant(config.tenant_header.clone()), config.tenant),
         ];
         let wanted: Vec<_> = wanted.into_iter().filter_map(|(name, whose, rate)| Some((name, whose, rate?))).collect();
-        let shared = config.count != RateCount::Process && !wanted.is_empty();
-        let quota = shared.then(|| StoreQuota::of(store));
         let refused = Family::<Vec<(&'static str, String)>, Counter>::default();
         env.metrics().register("quorate_http_rate_limited", "Requests that came too often", refused.clone());
         let limit = |(name, whose, rate): (&str, Whose, Rate)| {
-            let count = match (&quota, unavailable(rate)) {
-                (Some(quota), Some(on_unavailable)) => {
+            let name = Name::new(name).unwrap_or_else(|wrong| unreachable!("this is a name: {wrong}"));
+            let count = match unavailable(rate) {
+                Some(on_unavailable) => {
+                    let quota = StoreQuota::of(store, name.clone(), config.max_keys);
                     let portion = NonZeroU32::new(rate.burst.get() / PORTION).unwrap_or(NonZeroU32::MIN);
                     let (lease, patience, most_keys) = (LEASE, PATIENCE, config.max_keys);
                     let shared = SharedConfig { rate, portion, lease, patience, on_unavailable, most_keys };
-                    Shared::new(env, Arc::new(quota.clone()), shared).map(Count::Shared)
+                    Shared::new(env, Arc::new(quota.clone()), shared).map(|shared| Count::Shared(shared, quota))
                 }
-                _ => Keyed::new(rate, config.max_keys, env.random("rates").u64())
+                None => Keyed::new(rate, config.max_keys, env.random("rates").u64())
                     .map(|keyed| Count::Own(Box::new(keyed))),
             };
             let count =
                 count.unwrap_or_else(|wrong| unreachable!("rates were checked with the configuration: {wrong}"));
-            let name = Name::new(name).unwrap_or_else(|wrong| unreachable!("this is a name: {wrong}"));
             let refused = refused.get_or_create_owned(&vec![("limit", name.as_str().to_owned())]);
             Limit { name, whose, rate, count, refused }
         };
         let limits = wanted.into_iter().map(limit).collect();
         let dice = Mutex::new(Dice::from_rng(&mut env.random("rates")));
-        Self(Arc::new(Inner { env: env.clone(), limits, quota, dice }))
+        Self(Arc::new(Inner { env: env.clone(), limits, dice }))
     }
 
     /// The limits.
@@ -151,17 +149,14 @@ impl Rates {
                 .take(self.0.env.mono(), key, 1)
                 .map(|taken| Some(taken.standing()))
                 .map_err(|spent| self.spent(&spent)),
-            Count::Shared(shared) => {
-                // Others may count other things in the same store.
-                let key = Name::new(&*format!("{}/{key}", limit.name)).unwrap_or_else(|_| key.clone());
-                match shared.take_held(&key, 1) {
-                    Some(allowed) => Ok(allowed.left),
-                    None => shared.take(&key, 1).await.map(|allowed| allowed.left).map_err(|refused| match refused {
-                        SharedRejected::Limit(spent) => self.spent(&spent),
-                        _ => Refused::Unavailable,
-                    }),
-                }
+            Count::Shared(shared, _) => match shared.take_known(key, 1) {
+                Some(known) => known.map_err(|spent| self.spent(&spent)),
+                None => shared.take(key, 1).await.map_err(|refused| match refused {
+                    SharedRejected::Limit(spent) => self.spent(&spent),
+                    _ => Refused::Unavailable,
+                }),
             }
+            .map(|allowed| allowed.left),
         };
         taken.inspect_err(|_| _ = limit.refused.inc())
     }
@@ -171,15 +166,18 @@ impl Rates {
         Refused::Spent { after: rejected.retry_after(&mut dice), left: rejected.standing }
     }
 
-    /// Forgets what was taken from `limit`. Requests that this process has leased from the store stay leased.
+    /// Forgets what was taken from `limit`. Where the store counts, other processes refuse, and give what they have leased, for up
+    /// to five seconds more.
     ///
     /// # Errors
     /// [`TransactError`]: the store counts, and couldn't forget.
     pub(crate) async fn reset(&self, limit: &Limit) -> Result<(), TransactError<SqlError>> {
-        match (&limit.count, &self.0.quota) {
-            (Count::Own(keyed), _) => keyed.reset(),
-            (Count::Shared(_), Some(quota)) => quota.forget(&limit.name).await?,
-            (Count::Shared(_), None) => {}
+        match &limit.count {
+            Count::Own(keyed) => keyed.reset(),
+            Count::Shared(shared, quota) => {
+                quota.forget().await?;
+                shared.forget();
+            }
         }
         Ok(())
     }
@@ -190,7 +188,7 @@ impl Limit {
     pub(crate) fn standing(&self) -> RateStanding {
         let (known, crowded) = match &self.count {
             Count::Own(keyed) => (Some(keyed.known()), keyed.shared()),
-            Count::Shared(_) => (None, 0),
+            Count::Shared(..) => (None, 0),
         };
         RateStanding {
             name: self.name.clone(),

@@ -161,8 +161,16 @@ impl Server {
         let folder = match config.policy_folder.clone() {
             Some((path, every)) => {
                 let mut folder = policy_folder::Folder::new(http.clone(), policies.clone(), path.clone());
-                let looked = folder.look().await;
-                looked.map_err(|wrong| ServeError::PolicyFolder { folder: path, wrong })?;
+                match folder.look().await {
+                    Ok(()) => {}
+                    Err(policy_folder::Refused::Files(wrong)) => {
+                        return Err(ServeError::PolicyFolder { folder: path, wrong });
+                    }
+                    // As while it runs: whoever could delete what is declared needs a node that is up.
+                    Err(policy_folder::Refused::BesideDeclared(wrong)) => {
+                        tracing::warn!(folder = %path.display(), wrong, "policies were refused; those declared hold");
+                    }
+                }
                 Some((folder, every))
             }
             None => None,

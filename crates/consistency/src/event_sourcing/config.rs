@@ -29,6 +29,21 @@ pub struct Config {
     pub snapshot_bytes: usize,
     /// What to do about events in a stream that this code does not know.
     pub unknown_events: UnknownEvents,
+    /// What to do about events of a [boundary](super::DynamicBoundary) that were truncated or archived.
+    pub forgotten_events: ForgottenEvents,
+}
+
+/// What to do about events of a boundary that were truncated or archived.
+///
+/// Of a single stream an [`Aggregate`](super::Aggregate) folds what is left, which begins at one version and has no holes; a
+/// boundary has them wherever one of its streams was cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForgottenEvents {
+    /// Fail: a state folded without them might allow what they forbid, such as a name that is taken.
+    #[default]
+    Refuse,
+    /// Leave them out, and count them. Right where what was cut was closed first, by an event that says what it came to.
+    Skip,
 }
 
 /// What to do about events in a stream that this code does not know.
@@ -52,6 +67,7 @@ impl Default for Config {
             page_events: const { NonZeroUsize::new(1_000).unwrap() },
             snapshot_bytes: 1 << 20,
             unknown_events: UnknownEvents::default(),
+            forgotten_events: ForgottenEvents::default(),
         }
     }
 }
@@ -91,6 +107,8 @@ pub struct Statistics {
     pub unknown_events: u64,
     /// Events of erased data subjects left out of states.
     pub erased_events: u64,
+    /// Truncated and archived events left out of boundaries.
+    pub forgotten_events: u64,
 }
 
 macro_rules! counters {
@@ -112,6 +130,7 @@ macro_rules! counters {
 counters! {
     cache_hits, cache_misses, conflicts, repeated, snapshots_written, snapshots_used, snapshots_stale,
     snapshots_undecodable, snapshots_foreign, snapshots_skipped, unknown_events, erased_events,
+    forgotten_events,
 }
 
 /// A number that only grows.

@@ -58,7 +58,8 @@ pub trait Aggregate: Decider {
 ///
 /// Source: Dynamic Consistency Boundaries, <https://dcb.events/specification/>.
 pub trait DynamicBoundary: Decider {
-    /// The events that matter for `command`. Items without types are narrowed to the types of [`Decider::Event`].
+    /// The events that matter for `command`. Items without types are narrowed to the types of [`Decider::Event`]; those with
+    /// types are widened by the types that upcasters turn into these, so that old events are among them.
     fn boundary(&self, command: &Self::Command) -> Query;
 
     /// The stream that `event` goes to.

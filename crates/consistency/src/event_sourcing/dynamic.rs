@@ -1,6 +1,10 @@
 //! Decisions whose boundary is a query: across streams, as wide as the rule and no wider.
 
-use std::{collections::BTreeMap, fmt::Debug, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+};
 
 use quorate_data::{
     event::{NewEvent, Position, Recorded, Version},
@@ -10,9 +14,10 @@ use quorate_data::{
 use quorate_foundations::name::Name;
 
 use super::{
-    Config, Decider, DynamicBoundary, HandleError, LoadError, Metadata, SetupError, Statistics, UnknownEvents,
+    Config, Decider, DynamicBoundary, ForgottenEvents, HandleError, LoadError, Metadata, SetupError, Statistics,
+    UnknownEvents,
     error::Refused,
-    metadata::{event_index, token_at},
+    metadata::{asks_the_same, event_index, token_at},
     setup,
     shell::Shell,
 };
@@ -29,6 +34,9 @@ use super::{
 /// # Guarantees
 /// As [`Aggregates`](super::Aggregates), with the boundary in place of the stream. A repeated command is recognised by
 /// its events, which should therefore lie within its own boundary, as they do where a rule looks at its own effects.
+///
+/// An event of the boundary that was truncated or archived is not left out unless [`Config::forgotten_events`] says so: a
+/// rule over what a boundary holds would silently hold over less.
 pub struct Decisions<D: DynamicBoundary> {
     inner: Arc<Inner<D>>,
 }
@@ -69,18 +77,29 @@ struct Earlier<D: Decider> {
     versions: BTreeMap<Name, Version>,
     token: Token,
     state: D::State,
+    /// Whether they are those of another command with the same id.
+    of_another: bool,
 }
 
 impl<D: Decider> Earlier<D> {
-    fn answer(mut self) -> Decided<D> {
+    fn answer(mut self, metadata: &Metadata) -> Result<Decided<D>, HandleError<D::Rejection>>
+    where
+        D::Rejection: Debug,
+    {
+        if self.of_another
+            && let Some((stream, version)) = self.versions.pop_first()
+        {
+            let command_id = metadata.command_id.clone().unwrap_or_default();
+            return Err(HandleError::CommandIdReused { command_id, stream, version });
+        }
         self.events.sort_by_key(|(index, _)| *index);
-        Decided {
+        Ok(Decided {
             events: self.events.into_iter().map(|(_, event)| event).collect(),
             versions: self.versions.into_iter().collect(),
             token: self.token,
             state: self.state,
             repeated: true,
-        }
+        })
     }
 }
 
@@ -141,7 +160,7 @@ impl<D: DynamicBoundary> Inner<D> {
             self.scan(&query, metadata, &mut seen).await?;
             if let Some(earlier) = seen.earlier.take() {
                 self.shell.counters.repeated.up();
-                return Ok(earlier.answer());
+                return earlier.answer(metadata);
             }
             if let Some(cause) = known.take() {
                 return Err(HandleError::Append(cause));
@@ -162,14 +181,22 @@ impl<D: DynamicBoundary> Inner<D> {
         }
     }
 
-    /// The events that matter, narrowed to the types that are known here.
+    /// The events that matter, narrowed to the types that are known here, and widened by those that they were once stored as.
     fn boundary<R: Debug>(&self, command: &D::Command) -> Result<Query, HandleError<R>> {
         let mut query = self.decider.boundary(command);
         if query.items.is_empty() {
             query.items.push(Default::default());
         }
-        for item in query.items.iter_mut().filter(|item| item.types.is_empty()) {
-            item.types = self.shell.codec.type_names().map(Into::into).collect();
+        for item in &mut query.items {
+            if item.types.is_empty() {
+                item.types = self.shell.codec.type_names().map(Into::into).collect();
+                continue;
+            }
+            let origins: BTreeSet<Name> =
+                item.types.iter().flat_map(|wanted| self.shell.codec.origins(wanted)).collect();
+            let further = origins.iter().map(|name| name.as_str().into()).filter(|name| !item.types.contains(name));
+            let further: Vec<_> = further.collect();
+            item.types.extend(further);
         }
         query.check()?;
         Ok(query)
@@ -181,8 +208,12 @@ impl<D: DynamicBoundary> Inner<D> {
         loop {
             let read = ReadLog { query: query.clone(), after: seen.scanned, limit };
             let page = self.shell.store.read_log(read).await?;
-            for event in page.events.iter().filter(|event| event.stub().is_none()) {
-                self.take(event, metadata, seen)?;
+            for event in &page.events {
+                match (event.stub(), self.shell.config.forgotten_events) {
+                    (None, _) => self.take(event, metadata, seen)?,
+                    (Some(_), ForgottenEvents::Skip) => self.shell.counters.forgotten_events.up(),
+                    (Some(_), ForgottenEvents::Refuse) => return Err(forgotten(event)),
+                }
             }
             seen.scanned = page.scanned;
             if page.scanned >= page.head {
@@ -198,7 +229,10 @@ impl<D: DynamicBoundary> Inner<D> {
         seen.state = read.iter().fold(state, D::evolve);
         let index = metadata.command_id.as_deref().and_then(|command| event_index(event.id(), command));
         match index {
-            Some(index) if event.source() == &**self.shell.source(metadata) => self.remember(event, index, read, seen),
+            Some(index) if event.source() == &**self.shell.source(metadata) => {
+                let of_another = !asks_the_same(event, metadata);
+                self.remember(event, (index, of_another), read, seen)
+            }
             _ => Ok(()),
         }
     }
@@ -206,7 +240,7 @@ impl<D: DynamicBoundary> Inner<D> {
     fn remember(
         &self,
         event: &Recorded,
-        index: usize,
+        (index, of_another): (usize, bool),
         read: Vec<D::Event>,
         seen: &mut Seen<D>,
     ) -> Result<(), LoadError> {
@@ -215,7 +249,7 @@ impl<D: DynamicBoundary> Inner<D> {
         events.extend(read.into_iter().map(|event| (index, event)));
         versions.insert(Name::new(event.stream())?, event.version());
         let token = token_at(&self.shell.store, event.position());
-        seen.earlier = Some(Earlier { events, versions, token, state: seen.state.clone() });
+        seen.earlier = Some(Earlier { events, versions, token, state: seen.state.clone(), of_another });
         Ok(())
     }
 
@@ -231,6 +265,10 @@ impl<D: DynamicBoundary> Inner<D> {
         let streams = by_stream.into_iter().map(|(stream, events)| StreamAppend { stream, expected, events });
         Ok(AppendBatch { streams: streams.collect(), conditions: Vec::new() })
     }
+}
+
+fn forgotten(event: &Recorded) -> LoadError {
+    LoadError::Forgotten { stream: event.stream().into(), version: event.version(), position: event.position() }
 }
 
 fn decided<D: Decider>(state: D::State, events: Vec<D::Event>, appended: Appended) -> Decided<D> {

@@ -1,10 +1,10 @@
 //! How loading and handling can end other than well.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, sync::Arc};
 
 use quorate_data::{
     event::{Position, TagError, Version},
-    schema::upcast::UpcastError,
+    schema::upcast::{TypeVersion, UpcastError},
     store::{AppendError, InvalidQuery, Retry, SqlError, StoreError},
 };
 use quorate_foundations::name::{Name, NameError};
@@ -49,6 +49,19 @@ pub enum LoadError {
         /// What is wrong with it.
         #[source]
         cause: Box<Undecodable>,
+    },
+    /// An event of the boundary was truncated or archived, and deciding without it was not allowed.
+    #[error(
+        "version {version} of stream `{stream}`, at position {position}, belongs to the boundary and was truncated or \
+         archived; `Config::forgotten_events` decides without such events"
+    )]
+    Forgotten {
+        /// The stream.
+        stream: String,
+        /// The event's place in it.
+        version: Version,
+        /// The event's place in the log.
+        position: Position,
     },
     /// An event is missing in the middle of the stream.
     #[error("stream `{stream}` goes on with version {found} after version {after}")]
@@ -129,6 +142,18 @@ pub enum HandleError<R: Debug> {
         /// The stream.
         stream: Name,
         /// The version of its first event.
+        version: Version,
+    },
+    /// The command's id is that of another command, which was carried out. Nothing was done; ask again with an id of its own.
+    #[error(
+        "command `{command_id}` was carried out before, at version {version} of `{stream}`, and asked for something else"
+    )]
+    CommandIdReused {
+        /// The id.
+        command_id: Arc<str>,
+        /// The stream.
+        stream: Name,
+        /// The version of the other command's first event.
         version: Version,
     },
     /// An event could not be written as JSON.
@@ -283,6 +308,17 @@ pub enum SetupError {
         /// What serde said.
         #[source]
         cause: serde_json::Error,
+    },
+    /// An event of the stored probe can't be brought up to date.
+    #[error("the event {of} of the stored probe of `{decider}` cannot be read")]
+    Probe {
+        /// The decider's type.
+        decider: &'static str,
+        /// What it is an event of.
+        of: TypeVersion,
+        /// Why not.
+        #[source]
+        cause: Box<Undecodable>,
     },
     /// The room's tables could not be made.
     #[error("the snapshots' table could not be made")]

@@ -13,7 +13,7 @@ use super::{
     error::Refused,
     fold::Folded,
     log::Log,
-    metadata::{event_id, token_at},
+    metadata::{asks_the_same, event_id, token_at},
     service::Inner,
 };
 
@@ -170,6 +170,10 @@ impl<D: Aggregate> Handling<'_, D> {
         let Some(last) = own.last() else {
             return Err(HandleError::AlreadyHandled { stream: self.stream.clone(), version: first });
         };
+        if !asks_the_same(last, self.metadata) {
+            let command_id = self.metadata.command_id.clone().unwrap_or_default();
+            return Err(HandleError::CommandIdReused { command_id, stream: self.stream.clone(), version: first });
+        }
         let folded = self.inner.load_until(log, self.stream, last.version()).await?;
         let mut events = Vec::with_capacity(own.len());
         own.iter().try_for_each(|event| shell.codec.read(event, &shell.counters, |event| events.push(event)))?;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use quorate_data::{
-    event::{Position, Timestamp, Version},
+    event::{Position, Recorded, Scalar, Timestamp, Version},
     store::{Store, Token},
 };
+
+use serde::Serialize;
 
 use super::Decider;
 
@@ -20,7 +22,7 @@ use super::Decider;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// Names the command: repeated with the same id it is carried out once and answered as the first time. The ids of
-    /// its events are made of it.
+    /// its events are made of it. Whether it asks for the same thing is only known where there is a [`digest`](Self::digest).
     pub command_id: Option<Arc<str>>,
     /// The message that caused the command. Where there is none, its events name the command itself as their cause.
     pub causation_id: Option<Arc<str>>,
@@ -30,6 +32,9 @@ pub struct Metadata {
     ///
     /// Part of an event's identity: a command is repeated only by the same source.
     pub source: Option<Arc<str>>,
+    /// What the command asks for, in short: kept with its events, so that another command under the same id is refused
+    /// ([`HandleError::CommandIdReused`](super::HandleError::CommandIdReused)) rather than answered as the first one was.
+    pub digest: Option<Arc<str>>,
     /// When it happened, where that is known better than "when it was recorded".
     pub time: Option<Timestamp>,
 }
@@ -61,12 +66,30 @@ impl Metadata {
         self
     }
 
+    /// The same, with a [digest](Self::digest) of what `command` asks for: a hash of it as JSON.
+    ///
+    /// # Errors
+    /// It can't be written as JSON.
+    pub fn asking(mut self, command: &impl Serialize) -> Result<Self, serde_json::Error> {
+        self.digest = Some(blake3::hash(&serde_json::to_vec(command)?).to_hex().as_str().into());
+        Ok(self)
+    }
+
     /// The same, for something that happened at `time`.
     #[must_use]
     pub fn happened_at(mut self, time: Timestamp) -> Self {
         self.time = Some(time);
         self
     }
+}
+
+/// The extension attribute that keeps a command's digest.
+pub(super) const DIGEST: &str = "commanddigest";
+
+/// Whether `event`, of a command with the same id, may be one of a command with this `metadata`.
+pub(super) fn asks_the_same(event: &Recorded, metadata: &Metadata) -> bool {
+    let Some(asked) = metadata.digest.as_deref() else { return true };
+    event.extensions().get(DIGEST).is_none_or(|kept| *kept == Scalar::Text(asked.to_owned()))
 }
 
 /// The id of the `index`-th event, counted from 0, of the command `command_id`.

@@ -126,7 +126,7 @@ mod shell;
 mod snapshot;
 mod time_travel;
 
-pub use config::{Config, Statistics, UnknownEvents};
+pub use config::{Config, ForgottenEvents, Statistics, UnknownEvents};
 pub use decider::{Aggregate, Decider, DynamicBoundary};
 pub use diff::{Change, difference};
 pub use dynamic::{Decided, Decisions};

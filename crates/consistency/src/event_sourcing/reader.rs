@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use quorate_data::{
-    event::{Extensions, NewEvent, Recorded, Tags},
+    event::{NewEvent, Recorded, Scalar, Tags},
     schema::{
         SchemaVersion, address,
         upcast::{Upcasters, Versioned},
@@ -12,7 +12,11 @@ use quorate_data::{
 };
 use quorate_foundations::name::Name;
 
-use super::{DomainEvent, LoadError, Metadata, Undecodable, UnknownEvents, config::Counters, metadata::event_id};
+use super::{
+    DomainEvent, LoadError, Metadata, Undecodable, UnknownEvents,
+    config::Counters,
+    metadata::{DIGEST, event_id},
+};
 
 /// Reads and writes the events of one domain. What every event repeats is made once and shared.
 pub(super) struct Codec<E> {
@@ -85,6 +89,11 @@ impl<E: DomainEvent> Codec<E> {
         today.chain(retired)
     }
 
+    /// Other types whose stored events may become events of `event_type`.
+    pub(super) fn origins(&self, event_type: &str) -> impl Iterator<Item = Name> {
+        self.upcasters.origins(event_type).into_iter()
+    }
+
     /// The types and versions that can be read, as text: part of what a fold is.
     pub(super) fn known_versions(&self) -> impl Iterator<Item = String> {
         self.upcasters.known().map(|known| known.to_string())
@@ -121,6 +130,12 @@ impl<E: DomainEvent> Codec<E> {
             }
         }
         Ok(())
+    }
+
+    /// What a stored event means today, as [`read`](Self::read) does for one of the log; unknown ones are left out.
+    pub(super) fn read_stored(&self, stored: Versioned) -> Result<Vec<E>, Undecodable> {
+        let today = self.upcasters.upcast(stored)?.into_iter();
+        today.filter_map(|event| Some(decode_upcast(self.index(event.event_type.as_str())?, event))).collect()
     }
 
     fn index(&self, kind: &str) -> Option<usize> {
@@ -183,7 +198,7 @@ impl<E: DomainEvent> Codec<E> {
             causation_id: metadata.causation_id.as_ref().or(metadata.command_id.as_ref()).cloned(),
             data_subject: event.data_subject().map(Into::into),
             tags,
-            extensions: Extensions::new(),
+            extensions: metadata.digest.iter().map(|digest| (DIGEST.to_owned(), Scalar::Text(digest.to_string()))).collect(),
             data: Some(data.into()),
         })
     }

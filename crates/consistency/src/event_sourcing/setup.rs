@@ -22,8 +22,7 @@ pub struct Builder<D: Aggregate> {
     snapshots: Option<MakeSnapshots<D>>,
 }
 
-type MakeSnapshots<D> =
-    Box<dyn FnOnce(&Codec<<D as Decider>::Event>) -> Result<Snapshots<D>, serde_json::Error> + Send>;
+type MakeSnapshots<D> = Box<dyn FnOnce(&Codec<<D as Decider>::Event>) -> Result<Snapshots<D>, SetupError> + Send>;
 
 impl<D: Aggregate> Builder<D> {
     pub(super) fn new(decider: D) -> Self {
@@ -54,8 +53,7 @@ impl<D: Aggregate> Builder<D> {
             return Err(SetupError::Category { category });
         }
         let shell = shell::<D>(store, self.config, self.upcasters, &format!("/{category}"))?;
-        let snapshots = self.snapshots.map(|make| make(&shell.codec)).transpose();
-        let snapshots = snapshots.map_err(|cause| SetupError::State { decider: type_name::<D>(), cause })?;
+        let snapshots = self.snapshots.map(|make| make(&shell.codec)).transpose()?;
         if snapshots.is_some() {
             store.declare(snapshot::TABLES).await?;
         }

@@ -17,12 +17,15 @@ use std::{any::type_name, num::NonZeroU64, sync::Arc};
 
 use quorate_data::{
     event::{ChainHash, Position, Version},
+    schema::upcast::Versioned,
     store::{ReadStream, RoomTables, Row, SqlError, Store, TransactError, Value},
 };
 use quorate_foundations::name::Name;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Config, Decider, DomainEvent, LoadError, config::Counters, fold::Folded, log::Log, reader::Codec};
+use super::{
+    Config, Decider, DomainEvent, LoadError, SetupError, config::Counters, fold::Folded, log::Log, reader::Codec,
+};
 
 pub(super) const TABLES: RoomTables = RoomTables {
     room: "snapshot",
@@ -49,16 +52,21 @@ const DELETE: &str = "DELETE FROM quorate_snapshot WHERE decider = $1 AND stream
 /// A decider whose states can be kept.
 ///
 /// # What makes a kept state stale
-/// Raise [`FOLD_VERSION`](Self::FOLD_VERSION) when `evolve` changes its meaning. Much is noticed without it: another
-/// event type or version, a member added to or taken from the default state, and everything that shows in the states
-/// that [`probe`](Self::probe) leads to.
+/// Raise [`FOLD_VERSION`](Self::FOLD_VERSION) when `evolve` or an upcaster changes its meaning. Much is noticed without it:
+/// another event type or version, a member added to or taken from the default state, and everything that shows in the states
+/// that [`probe`](Self::probe) and [`stored_probe`](Self::stored_probe) lead to.
 pub trait Snapshotted: Decider<State: Serialize + DeserializeOwned> {
-    /// The version of `evolve`, counted from 1.
+    /// The version of `evolve` and of the upcasters before it, counted from 1.
     const FOLD_VERSION: u32;
 
     /// Events that exercise `evolve`. They are folded at start-up, and the states they lead to are part of the
     /// fingerprint: a change of `evolve` that shows in one of them makes older snapshots stale by itself.
-    fn probe() -> Vec<Self::Event> {
+    fn probe() -> Vec<Self::Event>;
+
+    /// Events as they were once stored, of versions that upcasters lead away from: the corpus that
+    /// [`golden`](quorate_data::schema::upcast::golden) checks will do. They are brought up to date and folded after the
+    /// [probe](Self::probe), so that a change of an upcaster that shows makes older snapshots stale as well.
+    fn stored_probe() -> Vec<Versioned> {
         Vec::new()
     }
 }
@@ -72,7 +80,7 @@ pub(super) struct Snapshots<D: Decider> {
 }
 
 impl<D: Snapshotted> Snapshots<D> {
-    pub(super) fn new(every: NonZeroU64, codec: &Codec<D::Event>) -> Result<Self, serde_json::Error> {
+    pub(super) fn new(every: NonZeroU64, codec: &Codec<D::Event>) -> Result<Self, SetupError> {
         Ok(Self {
             every,
             fingerprint: fingerprint::<D>(type_name::<D>(), codec)?.into(),
@@ -83,7 +91,12 @@ impl<D: Snapshotted> Snapshots<D> {
 }
 
 /// What the fold of the decider called `name` is, in 64 hexadecimal digits.
-pub(super) fn fingerprint<D: Snapshotted>(name: &str, codec: &Codec<D::Event>) -> Result<String, serde_json::Error> {
+///
+/// # Errors
+/// [`SetupError`]: a state can't be written, or an event of the probe can't be brought up to date.
+pub(super) fn fingerprint<D: Snapshotted>(name: &str, codec: &Codec<D::Event>) -> Result<String, SetupError> {
+    let decider = type_name::<D>();
+    let written = |state: &D::State| serde_json::to_vec(state).map_err(|cause| SetupError::State { decider, cause });
     let mut hash = blake3::Hasher::new();
     let mut add = |part: &[u8]| {
         hash.update(&(part.len() as u64).to_le_bytes()).update(part);
@@ -98,10 +111,17 @@ pub(super) fn fingerprint<D: Snapshotted>(name: &str, codec: &Codec<D::Event>) -
     }
     codec.known_versions().for_each(|known| add(known.as_bytes()));
     let mut state = D::State::default();
-    add(&serde_json::to_vec(&state)?);
+    add(&written(&state)?);
     for event in D::probe() {
         state = D::evolve(state, &event);
-        add(&serde_json::to_vec(&state)?);
+        add(&written(&state)?);
+    }
+    for stored in D::stored_probe() {
+        let of = stored.type_version();
+        let events =
+            codec.read_stored(stored).map_err(|cause| SetupError::Probe { decider, of, cause: Box::new(cause) })?;
+        state = events.iter().fold(state, D::evolve);
+        add(&written(&state)?);
     }
     Ok(hash.finalize().to_hex().to_string())
 }

@@ -17,7 +17,12 @@ pub use build::{BrokenChain, BrokenChains, UpcastersBuilder};
 use super::version::SchemaVersion;
 use quorate_foundations::name::Name;
 use serde_json::Value;
-use std::{collections::BTreeMap, error::Error, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fmt,
+    sync::Arc,
+};
 
 /// Any error of a user's function.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -195,8 +200,23 @@ impl Upcasters {
     pub fn known(&self) -> impl Iterator<Item = TypeVersion> {
         let current = self.chains.latest.iter().map(|(name, version)| (name, *version));
         let earlier = self.chains.up.iter().flat_map(|(name, steps)| steps.keys().map(move |version| (name, *version)));
-        let all: std::collections::BTreeSet<_> = current.chain(earlier).collect();
+        let all: BTreeSet<_> = current.chain(earlier).collect();
         all.into_iter().map(|(event_type, version)| TypeVersion { event_type: event_type.clone(), version })
+    }
+
+    /// The other types whose stored events may become events of `event_type`, over any number of steps.
+    pub fn origins(&self, event_type: &str) -> BTreeSet<Name> {
+        let mut origins = BTreeSet::new();
+        let mut open = vec![event_type];
+        while let Some(wanted) = open.pop() {
+            for (from, steps) in &self.chains.up {
+                let leads = steps.values().flat_map(|step| &step.to).any(|to| to.event_type.as_str() == wanted);
+                if leads && from.as_str() != event_type && origins.insert(from.clone()) {
+                    open.push(from.as_str());
+                }
+            }
+        }
+        origins
     }
 
     /// Brings a stored event to the latest version: one event as a rule, none or several where a step splits it.

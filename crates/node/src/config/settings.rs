@@ -221,7 +221,8 @@ pub struct RateSettings {
     /// The header that names a request's tenant; one without it is limited as its client is. Whoever can set it can be
     /// anybody: only a proxy that checks should be able to. Default `quorate-tenant`.
     pub tenant_header: String,
-    /// Clients, and tenants, that are remembered; all others share one allowance. Default 10,000.
+    /// Clients, and tenants, that are remembered until their allowance is whole again; all others share one allowance. Where the
+    /// store counts, about so many, by all processes that share it. Default 10,000.
     pub max_keys: usize,
     /// Who counts: `process`, for this process alone, or the store, for all that share it. What holds while the store does not
     /// answer has to be chosen: `store-or-allow`, `store-or-deny`, `store-or-process`. Default `process`.

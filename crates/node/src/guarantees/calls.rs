@@ -102,6 +102,11 @@ pub(super) const ROWS: &[Guarantee] = &[
                 DECLARED,
                 "a_circuit_that_is_open_stays_open_when_its_policy_is_declared_anew_and_across_a_restart_the_policy_stays",
             ),
+            test(DECLARED, "a_change_whose_asker_goes_away_is_made_or_not_and_everybody_says_the_same"),
+            test(
+                DECLARED,
+                "a_folder_that_contradicts_what_is_declared_keeps_no_node_from_starting_and_holds_once_that_is_deleted",
+            ),
         ],
     },
     Guarantee {

@@ -78,6 +78,13 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Atomicity,
+        "truncate, tombstone with If-Match",
+        Http,
+        "nothing is forgotten unless the stream is at the version that is expected",
+        &[test(KEEPING, "a_truncate_is_done_only_at_the_version_that_is_expected")],
+    ),
+    row(
+        Atomicity,
         "set metadata",
         Library,
         "metadata is set only at the version that is expected, and commits with its transaction",

@@ -43,10 +43,6 @@ pub(super) async fn to_streams(
 ) -> Result<axum::response::Response, Problem> {
     let (head, body) = request.into_parts();
     request::Params::of(&head.uri, &[])?;
-    if head.headers.contains_key(http::header::IF_MATCH) || head.headers.contains_key(http::header::IF_NONE_MATCH) {
-        let detail = "an append to several streams says what it expects of each in its body, as `expected`";
-        return Err(Problem::new(Code::InvalidPrecondition, detail));
-    }
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let batch = several(&node, &received.bytes)?;

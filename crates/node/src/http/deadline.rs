@@ -26,10 +26,16 @@ use super::problem::{Code, Problem};
 pub(super) fn of<B>(request: &Request<B>, now: Mono) -> Result<Deadline, Problem> {
     let brought = received(request.headers(), now)
         .map_err(|cause| Problem::of(Code::InvalidParameter, &cause).with("header", TIMEOUT.as_str()))?;
-    if brought.deadline.has_passed(now) {
-        return Err(Problem::new(Code::DeadlinePassed, "nothing was left of the request's time when it came"));
-    }
+    not_over(brought.deadline, now)?;
     Ok(brought.deadline)
+}
+
+/// Nothing is begun whose time is over at `now`.
+pub(super) fn not_over(deadline: Deadline, now: Mono) -> Result<(), Problem> {
+    if deadline.has_passed(now) {
+        return Err(Problem::new(Code::DeadlinePassed, "nothing was left of the request's time before it was begun"));
+    }
+    Ok(())
 }
 
 /// Answers a request of `method` that came at `now` by its deadline.

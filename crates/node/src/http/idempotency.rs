@@ -14,7 +14,7 @@ use super::{
 };
 use crate::verbs::{Key, Reply};
 
-const KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub(super) const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The longest key, in bytes.
 const MAX_KEY: usize = 255;
@@ -31,10 +31,10 @@ pub(super) fn key(head: &Parts, body: &Bytes) -> Result<Option<Key>, Problem> {
         return Err(Problem::new(Code::InvalidParameter, detail).with("header", KEY.as_str()));
     }
     let scope = hash([PRINCIPAL, head.method.as_str(), head.uri.path(), key].map(str::as_bytes));
-    Ok(Some(Key { scope, fingerprint: fingerprint(&head.headers, body) }))
+    Ok(Some(Key { scope, fingerprint: fingerprint(&head.headers, head.uri.query(), body) }))
 }
 
-fn fingerprint(headers: &HeaderMap, body: &Bytes) -> [u8; 32] {
+fn fingerprint(headers: &HeaderMap, query: Option<&str>, body: &Bytes) -> [u8; 32] {
     let matters =
         |name: &HeaderName| [CONTENT_TYPE, IF_MATCH, IF_NONE_MATCH].contains(name) || name.as_str().starts_with("ce-");
     let mut parts: Vec<(&str, &[u8])> = headers
@@ -43,7 +43,8 @@ fn fingerprint(headers: &HeaderMap, body: &Bytes) -> [u8; 32] {
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
     parts.sort_unstable();
-    hash(parts.into_iter().flat_map(|(name, value)| [name.as_bytes(), value]).chain([&body[..]]))
+    let parts = parts.into_iter().flat_map(|(name, value)| [name.as_bytes(), value]);
+    hash(parts.chain(query.map(str::as_bytes)).chain([&body[..]]))
 }
 
 /// A hash of parts, each with its length, so that no two lists of parts look alike.
@@ -100,6 +101,7 @@ mod tests {
         assert_eq!(first, keyed("/a", &[("if-match", "\"1\""), ("accept", "whatever")], "x"));
         assert_ne!(first.scope, keyed("/b", &[("if-match", "\"1\"")], "x").scope);
         for other in [
+            keyed("/a?mode=none", &[("if-match", "\"1\"")], "x"),
             keyed("/a", &[("if-match", "\"2\"")], "x"),
             keyed("/a", &[("if-match", "\"1\"")], "y"),
             keyed("/a", &[("if-match", "\"1\""), ("content-type", "a/b")], "x"),

@@ -12,6 +12,7 @@ mod erasure;
 mod found;
 mod guard;
 mod health;
+mod heeds;
 mod idempotency;
 mod json;
 pub(crate) mod limits;
@@ -46,8 +47,8 @@ use axum::{body::Body, response::IntoResponse as _};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use quorate_data::store::Store;
-use quorate_foundations::trace::TraceParent;
-use quorate_resilience::timeout::Timers;
+use quorate_foundations::{time::Mono, trace::TraceParent};
+use quorate_resilience::{deadline::Deadline, timeout::Timers};
 use quorate_runtime::Env;
 use tokio::sync::Semaphore;
 use tower::Service as _;
@@ -193,6 +194,23 @@ impl Surface {
         &self.node
     }
 
+    /// The deadline of a request that its client may make.
+    async fn allowed(
+        &self,
+        kind: Kind,
+        request: &Request<Incoming>,
+        (peer, came): (IpAddr, Mono),
+        told: &mut rates::Told,
+    ) -> Result<Deadline, Problem> {
+        let deadline = deadline::of(request, came)?;
+        // Whoever asks how the node is does so on a schedule, and must be told.
+        if kind == Kind::Request {
+            rates::admit(&self.node.rates, peer, request.headers(), told).await?;
+            deadline::not_over(deadline, self.node.env.mono())?;
+        }
+        Ok(deadline)
+    }
+
     /// Answers one request of `peer` on the connection that `activity` watches.
     pub(crate) async fn answer(
         mut self,
@@ -205,15 +223,13 @@ impl Surface {
         let kind = if is_probe(&request) { Kind::Probe } else { Kind::Request };
         let now = self.node.env.mono();
         let mut told_of_rates = rates::Told::default();
-        let allowed = match self.node.guard.check(&request).and_then(|()| deadline::of(&request, now)) {
-            // Whoever asks how the node is does so on a schedule, and must be told.
-            Ok(deadline) if kind == Kind::Request => {
-                let admitted = rates::admit(&self.node.rates, peer, request.headers(), &mut told_of_rates).await;
-                admitted.map(|()| deadline)
+        // A place comes first: what limits count may be counted in the store, which only so many requests may ask at a time.
+        let admitted = match self.node.guard.check(&request).and_then(|()| self.node.admit(kind, &activity)) {
+            Ok(place) => {
+                self.allowed(kind, &request, (peer, now), &mut told_of_rates).await.map(|deadline| (place, deadline))
             }
-            checked => checked,
+            Err(problem) => Err(problem),
         };
-        let admitted = allowed.and_then(|deadline| Ok((self.node.admit(kind, &activity)?, deadline)));
         let (place, response) = match admitted {
             Ok((place, deadline)) => {
                 let method = request.method().clone();

@@ -1,9 +1,11 @@
 //! Resilience policies: documents in and out, and how the calls stand that pass them.
 
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use http::{
     HeaderMap, StatusCode,
     header::{CONTENT_TYPE, HeaderValue},
+    request::Parts,
 };
 use quorate_foundations::{
     document::{Fault, Format},
@@ -20,6 +22,7 @@ use super::{
     reply,
     request::{self, Params},
     schemas::SCHEMA,
+    streams::once,
     views::declared::{TOML, YAML},
 };
 use crate::verbs::{Described, Misfit, Policies, PolicyError};
@@ -41,7 +44,8 @@ impl From<PolicyError> for Problem {
             PolicyError::Other { .. } => told(Code::InvalidPolicy),
             PolicyError::InFile { file, .. } => told(Code::PolicyInFile).with("file", file.display().to_string()),
             PolicyError::NotFound { .. } => told(Code::PolicyNotFound),
-            PolicyError::Refused(ApplyError::TooMany { .. } | ApplyError::Breakers(_)) => told(Code::TooManyPolicies),
+            PolicyError::Refused(ApplyError::TooMany { .. } | ApplyError::Breakers(_))
+            | PolicyError::TooLarge { .. } => told(Code::TooManyPolicies),
             PolicyError::Refused(_) => told(Code::PolicyTaken),
             PolicyError::Store(cause) => cause.clone().into(),
             PolicyError::Keeping(_) => told(Code::StoreFailed),
@@ -133,25 +137,33 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 
 /// `DELETE /v1/policies/{name}`
 pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
-    let name = request::policy(request.uri())?;
-    Params::of(request.uri(), &[])?;
-    let changed = node.policies.delete(&name).await?;
-    let shown = json!({ "policy": name.as_str(), "deleted": true, "changes": changes(&changed) });
-    Ok(reply::whole(reply::json(StatusCode::OK, &shown)))
+    let (head, _) = request.into_parts();
+    let name = request::policy(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let effect = async {
+        let changed = node.policies.delete(&name).await?;
+        let shown = json!({ "policy": name.as_str(), "deleted": true, "changes": changes(&changed) });
+        Ok(reply::json(StatusCode::OK, &shown))
+    };
+    once(&node, &head, &Bytes::new(), effect).await
 }
 
 /// `PUT /v1/policies/{name}/document`: 201 if there was none of this name, 200 if there was.
 pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
-    let (name, text, format) = sent(&node, request).await?;
-    let declared = node.policies.declare(&name, &text, format).await?;
-    let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
-    let shown = json!({ "policy": declared.name.as_str(), "new": declared.new, "changes": changes(&declared.changes) });
-    Ok(reply::whole(reply::json(status, &shown)))
+    let Sent { name, text, format, head } = sent(&node, request).await?;
+    let effect = async {
+        let declared = node.policies.declare(&name, &text, format).await?;
+        let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
+        let changes = changes(&declared.changes);
+        let shown = json!({ "policy": declared.name.as_str(), "new": declared.new, "changes": changes });
+        Ok(reply::json(status, &shown))
+    };
+    once(&node, &head, &Bytes::copy_from_slice(text.as_bytes()), effect).await
 }
 
 /// `POST /v1/policies/{name}/check`: what declaring it would find wrong.
 pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply {
-    let (name, text, format) = sent(&node, request).await?;
+    let Sent { name, text, format, .. } = sent(&node, request).await?;
     node.policies.check(&name, &text, format).await?;
     Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "policy": name.as_str(), "valid": true }))))
 }
@@ -166,11 +178,18 @@ pub(super) async fn document(State(node): State<Shared>, request: Request) -> Re
         Format::Json => reply::JSON,
         Format::Yaml => YAML,
     };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, media, kept.text.into())))
+    Ok(reply::whole(reply::bytes(StatusCode::OK, media, kept.text().to_owned().into())))
 }
 
 /// The document in a request's body, and the name in its path.
-async fn sent(node: &Node, request: Request) -> Result<(Name, String, Format), Problem> {
+struct Sent {
+    name: Name,
+    text: String,
+    format: Format,
+    head: Parts,
+}
+
+async fn sent(node: &Node, request: Request) -> Result<Sent, Problem> {
     let (head, body) = request.into_parts();
     let name = request::policy(&head.uri)?;
     Params::of(&head.uri, &[])?;
@@ -184,7 +203,7 @@ async fn sent(node: &Node, request: Request) -> Result<(Name, String, Format), P
     let text = std::str::from_utf8(&received.bytes).map_err(|wrong| {
         Problem::new(Code::InvalidPolicy, format!("the document is not UTF-8 at byte {}", wrong.valid_up_to()))
     })?;
-    Ok((name, text.to_owned(), format))
+    Ok(Sent { name, text: text.to_owned(), format, head })
 }
 
 fn format(headers: &HeaderMap<HeaderValue>) -> Result<Format, Problem> {

@@ -42,8 +42,11 @@ pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Rep
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let wanted: config::Document = document::parsed(&received.bytes)?;
-    let declared = node.queues.declare(&name, wanted.into()).await?;
-    Ok(reply::whole(reply::json(StatusCode::OK, &show::description(&declared))))
+    let effect = async {
+        let declared = node.queues.declare(&name, wanted.into()).await?;
+        Ok(reply::json(StatusCode::OK, &show::description(&declared)))
+    };
+    once(&node, &head, &received.bytes, effect).await
 }
 
 /// `GET /v1/queues/{name}`
@@ -56,10 +59,14 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 
 /// `DELETE /v1/queues/{name}`
 pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
-    let name = request::queue(request.uri())?;
-    Params::of(request.uri(), &[])?;
-    node.queues.delete(&name).await?;
-    Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "queue": name.as_str(), "deleted": true }))))
+    let (head, _) = request.into_parts();
+    let name = request::queue(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let effect = async {
+        node.queues.delete(&name).await?;
+        Ok(reply::json(StatusCode::OK, &json!({ "queue": name.as_str(), "deleted": true })))
+    };
+    once(&node, &head, &Bytes::new(), effect).await
 }
 
 /// `GET /v1/queues`

@@ -9,8 +9,8 @@ use humantime_serde::re::humantime::format_duration;
 use quorate_data::{
     event::{Position, Timestamp, Version},
     store::{
-        AppendError, Archive, DynTx, ExpectedVersion, MetadataError, Retire, Retired, Retry, Rules, SetMetadata,
-        StoreError, StreamMetadata, TransactError,
+        AppendError, Archive, Direction, DynTx, ExpectedVersion, MetadataError, ReadStream, Retire, Retired, Retry,
+        Rules, SetMetadata, StoreError, StreamMetadata, TransactError,
     },
 };
 use quorate_foundations::name::Name;
@@ -41,12 +41,13 @@ pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Re
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
     Params::of(&head.uri, &[])?;
+    let expected = request::expected(&head.headers)?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let Truncate { before: Count(before) } = document::parsed(&received.bytes)?;
     let before = counted("before", before)?;
-    retire(&node, &head, &received.bytes, stream, Retire::Truncate { before }, json!({ "before": before.to_string() }))
-        .await
+    let (what, document) = (Retire::Truncate { before }, json!({ "before": before.to_string() }));
+    retire(&node, &head, &received.bytes, stream, (expected, what), document).await
 }
 
 fn counted(member: &str, version: u64) -> Result<Version, Problem> {
@@ -66,16 +67,26 @@ pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> R
     if !received.bytes.is_empty() {
         return Err(Problem::new(Code::InvalidJson, "a tombstone takes no body: what it expects stands in `If-Match`"));
     }
-    retire(&node, &head, &received.bytes, stream, Retire::Tombstone { expected }, json!({ "tombstoned": true })).await
+    // The store holds this one against the stream itself: a stream that is closed already stays so.
+    let what = (ExpectedVersion::Any, Retire::Tombstone { expected });
+    retire(&node, &head, &received.bytes, stream, what, json!({ "tombstoned": true })).await
 }
 
-/// Forgets events, with the reply in the same transaction where it is kept; answers when their data has left the files.
-async fn retire(node: &Shared, head: &Parts, body: &Bytes, stream: Name, what: Retire, document: Value) -> Reply {
+/// Forgets events of a stream that is as expected, with the reply in the same transaction where it is kept; answers when
+/// their data has left the files.
+async fn retire(
+    node: &Shared,
+    head: &Parts,
+    body: &Bytes,
+    stream: Name,
+    (expected, what): (ExpectedVersion, Retire),
+    document: Value,
+) -> Reply {
     let of_effect = (node.clone(), stream.clone());
     let reply = in_transaction(node, head, body, move |tx| {
         let ((node, stream), document) = (of_effect.clone(), document.clone());
         Box::pin(async move {
-            match tx.retire(&stream, what).await {
+            match retire_if(tx, &stream, expected, what).await {
                 Ok(retired) => Ok(Ok(retirement(&node, &stream, retired, document))),
                 Err(AppendError::Store(cause)) => Err(cause),
                 Err(refusal) => Ok(Err(refusal.into())),
@@ -85,6 +96,22 @@ async fn retire(node: &Shared, head: &Parts, body: &Bytes, stream: Name, what: R
     let reply = reply.await?;
     node.streams.store().wipe(stream).await?;
     Ok(reply)
+}
+
+async fn retire_if(
+    tx: &mut DynTx,
+    stream: &Name,
+    expected: ExpectedVersion,
+    what: Retire,
+) -> Result<Retired, AppendError> {
+    if expected != ExpectedVersion::Any {
+        let newest = ReadStream { direction: Direction::Backward, ..ReadStream::forward(stream.clone(), 1) };
+        let actual = tx.read_stream(newest).await?.head.version;
+        if !expected.accepts(actual) {
+            return Err(AppendError::VersionConflict { stream: stream.clone(), expected, actual });
+        }
+    }
+    tx.retire(stream, what).await
 }
 
 fn retirement(node: &Shared, stream: &Name, retired: Retired, mut document: Value) -> Response<Bytes> {
@@ -282,7 +309,9 @@ pub(super) async fn scavenge(State(node): State<Shared>, request: Request) -> Re
     let (head, body) = request.into_parts();
     Params::of(&head.uri, &[])?;
     node.receive_nothing(&head, body, "a scavenge takes no body: what it forgets is in the rules of streams").await?;
-    let done = node.streams.scavenge().await?;
-    let document = json!({ "streams": done.streams, "retired": done.events });
-    Ok(reply::whole(reply::json(StatusCode::OK, &document)))
+    let effect = async {
+        let done = node.streams.scavenge().await?;
+        Ok(reply::json(StatusCode::OK, &json!({ "streams": done.streams, "retired": done.events })))
+    };
+    once(&node, &head, &Bytes::new(), effect).await
 }

@@ -2,20 +2,55 @@
 
 use axum::{
     Router,
+    middleware::from_fn,
     routing::{MethodRouter, get, post, put},
 };
 
 use super::{
-    Shared, append, breakers, erasure, health, log, openapi, pages, policies, queues, rate_limits, retention, schemas,
-    store, streams, subscriptions, views, views::declared,
+    Shared, append, breakers, erasure, health, heeds::Heeds, log, openapi, pages, policies, queues, rate_limits,
+    retention, schemas, store, streams, subscriptions, views, views::declared,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
 pub(super) struct Route {
     pub(super) path: &'static str,
     pub(super) methods: &'static [&'static str],
+    pub(super) heeds: Heeds,
     handler: MethodRouter<Shared>,
 }
+
+impl Route {
+    /// Its unsafe methods look at preconditions.
+    fn conditional(mut self) -> Self {
+        self.heeds.preconditions = Ok(());
+        self
+    }
+
+    /// Its unsafe methods look at no preconditions, and say why.
+    fn unconditional(mut self, why: &'static str) -> Self {
+        self.heeds.preconditions = Err(why);
+        self
+    }
+
+    /// No answer of its unsafe methods is kept for a key.
+    fn keyless(mut self, why: &'static str) -> Self {
+        self.heeds.keys = Err(why);
+        self
+    }
+
+    /// What answers it, and before it who refuses what it would pass over.
+    fn guarded(self) -> MethodRouter<Shared> {
+        let Self { heeds, handler, methods, .. } = self;
+        let changes = methods.iter().any(|method| *method != "GET");
+        if !changes || heeds == Heeds::EVERYTHING {
+            return handler;
+        }
+        handler.route_layer(from_fn(move |request, next| heeds.answer(request, next)))
+    }
+}
+
+/// Why no answer is kept where something is lent.
+const LENT: &str = "it hands out leases, and a kept answer would hand out leases that others may hold by then";
 
 /// Where a person may want to go.
 pub(super) const LINKS: [(&str, &str); 14] = [
@@ -40,18 +75,21 @@ pub(super) fn table() -> Vec<Route> {
     const GET: &[&str] = &["GET"];
     const POST: &[&str] = &["POST"];
     const BOTH: &[&str] = &["GET", "POST"];
-    let route = |path, methods, handler| Route { path, methods, handler };
+    let route = |path, methods, handler| Route { path, methods, heeds: Heeds::default(), handler };
     vec![
-        route("/v1/streams/{stream}/events", BOTH, post(append::to_stream).get(streams::read)),
+        route("/v1/streams/{stream}/events", BOTH, post(append::to_stream).get(streams::read)).conditional(),
         route("/v1/streams/{stream}/events/{version}", GET, get(streams::event)),
         route("/v1/streams/{stream}/subscribe", GET, get(streams::subscribe)),
-        route("/v1/streams/{stream}/truncate", POST, post(retention::truncate)),
-        route("/v1/streams/{stream}/tombstone", POST, post(retention::tombstone)),
-        route("/v1/streams/{stream}/metadata", &["GET", "PUT"], put(retention::set_metadata).get(retention::metadata)),
-        route("/v1/streams/{stream}/archive", BOTH, post(retention::archive).get(retention::archives)),
+        route("/v1/streams/{stream}/truncate", POST, post(retention::truncate)).conditional(),
+        route("/v1/streams/{stream}/tombstone", POST, post(retention::tombstone)).conditional(),
+        route("/v1/streams/{stream}/metadata", &["GET", "PUT"], put(retention::set_metadata).get(retention::metadata))
+            .conditional(),
+        route("/v1/streams/{stream}/archive", BOTH, post(retention::archive).get(retention::archives))
+            .unconditional("an archive loses nothing, and `before` says how far it goes"),
         route("/v1/streams/{stream}", GET, get(streams::head)),
         route("/v1/streams", GET, get(streams::list)),
-        route("/v1/events", BOTH, post(append::to_streams).get(log::read)),
+        route("/v1/events", BOTH, post(append::to_streams).get(log::read))
+            .unconditional("an append to several streams says what it expects of each in its body, as `expected`"),
         route("/v1/events/subscribe", GET, get(log::subscribe)),
         route("/v1/subscriptions", GET, get(subscriptions::list)),
         route(
@@ -59,7 +97,7 @@ pub(super) fn table() -> Vec<Route> {
             &["GET", "PUT", "DELETE"],
             put(subscriptions::create).get(subscriptions::describe).delete(subscriptions::delete),
         ),
-        route("/v1/subscriptions/{name}/pull", POST, post(subscriptions::pull)),
+        route("/v1/subscriptions/{name}/pull", POST, post(subscriptions::pull)).keyless(LENT),
         route("/v1/subscriptions/{name}/ack", POST, post(subscriptions::ack)),
         route("/v1/subscriptions/{name}/nack", POST, post(subscriptions::nack)),
         route("/v1/subscriptions/{name}/extend", POST, post(subscriptions::extend)),
@@ -74,7 +112,7 @@ pub(super) fn table() -> Vec<Route> {
             put(queues::declare).get(queues::describe).delete(queues::delete),
         ),
         route("/v1/queues/{name}/messages", POST, post(queues::send)),
-        route("/v1/queues/{name}/receive", POST, post(queues::receive)),
+        route("/v1/queues/{name}/receive", POST, post(queues::receive)).keyless(LENT),
         route("/v1/queues/{name}/ack", POST, post(queues::ack)),
         route("/v1/queues/{name}/nack", POST, post(queues::nack)),
         route("/v1/queues/{name}/extend", POST, post(queues::extend)),
@@ -141,7 +179,7 @@ pub(super) fn table() -> Vec<Route> {
 
 /// The routes over `node`.
 pub(super) fn router(node: Shared) -> Router {
-    let routes = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler));
+    let routes = table().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.guarded()));
     routes.fallback(pages::not_found).method_not_allowed_fallback(pages::no_method).with_state(node)
 }
 

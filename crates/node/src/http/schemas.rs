@@ -3,8 +3,9 @@
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, StatusCode, Uri,
+    HeaderMap, HeaderValue, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, LOCATION},
+    request::Parts,
 };
 use quorate_data::schema::{Compatibility, Finding, Incompatibility, SchemaSize, SchemaVersion, address};
 use quorate_foundations::name::Name;
@@ -13,11 +14,13 @@ use serde_json::{Value, json};
 
 use super::{
     Node, Shared,
+    body_in::Received,
     cloud_events::essence,
     document, percent,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
+    streams::once,
 };
 use crate::verbs::{Foreseen, SchemaSummary};
 
@@ -73,7 +76,11 @@ pub(super) async fn show(State(node): State<Shared>, request: Request) -> Reply 
 
 /// `POST /v1/schemas/{type}/versions`: 201 if it is new, 200 if the type has had it.
 pub(super) async fn register(State(node): State<Shared>, request: Request) -> Reply {
-    let Sent { event_type, schema, mode } = sent(&node, request).await?;
+    let (sent, head, received) = sent(&node, request).await?;
+    once(&node, &head, &received.bytes, registered(&node, sent)).await
+}
+
+async fn registered(node: &Node, Sent { event_type, schema, mode }: Sent) -> Result<Response<Bytes>, Problem> {
     let registered = node.schemas.register(&event_type, schema, mode).await?;
     let address = address(event_type.as_str(), registered.version);
     let document = json!({
@@ -88,12 +95,12 @@ pub(super) async fn register(State(node): State<Shared>, request: Request) -> Re
     if let Ok(address) = HeaderValue::from_str(&address) {
         response.headers_mut().insert(LOCATION, address);
     }
-    Ok(reply::whole(response))
+    Ok(response)
 }
 
 /// `POST /v1/schemas/{type}/check`: what registering it would come to.
 pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply {
-    let Sent { event_type, schema, mode } = sent(&node, request).await?;
+    let (Sent { event_type, schema, mode }, ..) = sent(&node, request).await?;
     let (foreseen, mode) = node.schemas.check(&event_type, schema, mode).await?;
     let (version, new, with) = match foreseen {
         Foreseen::Existing(version) => (Some(version), false, Vec::new()),
@@ -125,9 +132,11 @@ pub(super) async fn set_mode(State(node): State<Shared>, request: Request) -> Re
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let Setting { mode } = document::parsed(&received.bytes)?;
-    node.schemas.set_mode(&event_type, mode).await?;
-    let document = json!({ "type": event_type.as_str(), "mode": mode.as_str() });
-    Ok(reply::whole(reply::json(StatusCode::OK, &document)))
+    let effect = async {
+        node.schemas.set_mode(&event_type, mode).await?;
+        Ok(reply::json(StatusCode::OK, &json!({ "type": event_type.as_str(), "mode": mode.as_str() })))
+    };
+    once(&node, &head, &received.bytes, effect).await
 }
 
 /// A schema that is sent, for an event type.
@@ -137,7 +146,8 @@ struct Sent {
     mode: Option<Compatibility>,
 }
 
-async fn sent(node: &Node, request: Request) -> Result<Sent, Problem> {
+/// What a request sends, and the request.
+async fn sent(node: &Node, request: Request) -> Result<(Sent, Parts, Received), Problem> {
     let (head, body) = request.into_parts();
     let event_type = request::event_type(&head.uri)?;
     let params = Params::of(&head.uri, &["mode"])?;
@@ -145,7 +155,7 @@ async fn sent(node: &Node, request: Request) -> Result<Sent, Problem> {
     is_schema(&head.headers)?;
     let received = node.receive(&head, body).await?;
     within(&received.bytes, node.config.schemas.limits.schema_bytes)?;
-    Ok(Sent { event_type, schema: document::parsed(&received.bytes)?, mode })
+    Ok((Sent { event_type, schema: document::parsed(&received.bytes)?, mode }, head, received))
 }
 
 fn mode(text: &str) -> Result<Compatibility, Problem> {

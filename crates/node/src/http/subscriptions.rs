@@ -6,6 +6,7 @@ mod show;
 use std::{collections::BTreeSet, time::Duration};
 
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use http::StatusCode;
 use quorate_data::{
     event::Position,
@@ -40,8 +41,11 @@ pub(super) async fn create(State(node): State<Shared>, request: Request) -> Repl
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let wanted: config::Document = document::parsed(&received.bytes)?;
-    let created = node.subscriptions.create(&name, wanted.into()).await?;
-    Ok(reply::whole(reply::json(StatusCode::OK, &show::description(&created))))
+    let effect = async {
+        let created = node.subscriptions.create(&name, wanted.into()).await?;
+        Ok(reply::json(StatusCode::OK, &show::description(&created)))
+    };
+    once(&node, &head, &received.bytes, effect).await
 }
 
 /// `GET /v1/subscriptions/{name}`
@@ -54,11 +58,14 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 
 /// `DELETE /v1/subscriptions/{name}`
 pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
-    let name = request::subscription(request.uri())?;
-    Params::of(request.uri(), &[])?;
-    node.subscriptions.delete(&name).await?;
-    let document = json!({ "subscription": name.as_str(), "deleted": true });
-    Ok(reply::whole(reply::json(StatusCode::OK, &document)))
+    let (head, _) = request.into_parts();
+    let name = request::subscription(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let effect = async {
+        node.subscriptions.delete(&name).await?;
+        Ok(reply::json(StatusCode::OK, &json!({ "subscription": name.as_str(), "deleted": true })))
+    };
+    once(&node, &head, &Bytes::new(), effect).await
 }
 
 /// `GET /v1/subscriptions`

@@ -1,7 +1,7 @@
 //! Resilience policies: documents from a folder and documents that were declared over HTTP, in force together.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, atomic::AtomicI64},
 };
@@ -13,7 +13,7 @@ use quorate_foundations::{
     name::Name,
 };
 use quorate_resilience::policy::{ApplyError, Changes, Document, Registry, Standing};
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, oneshot};
 
 const TABLES: RoomTables = RoomTables {
     room: "policy",
@@ -42,16 +42,27 @@ pub struct Policies {
 struct Set {
     files: BTreeMap<PathBuf, Vec<Document>>,
     declared: BTreeMap<Name, Kept>,
+    /// Names of what was declared and cannot be read.
+    unreadable: BTreeSet<String>,
+    /// Whether what lies in the folder is not in force.
+    files_refused: bool,
+    /// Whether what was declared is not in force.
+    declared_refused: bool,
 }
 
 /// A document as it was declared.
 #[derive(Clone, Debug)]
 pub struct Kept {
-    /// As it was sent.
-    pub text: String,
     /// What it is written in.
     pub format: Format,
     document: Document,
+}
+
+impl Kept {
+    /// As it was sent.
+    pub fn text(&self) -> &str {
+        self.document.text()
+    }
 }
 
 /// A policy and how the calls stand that pass it.
@@ -105,6 +116,14 @@ pub enum PolicyError {
     /// Something can't work.
     #[error("{} of the policies cannot work together", .0.len())]
     Impossible(Vec<Misfit>),
+    /// All that is declared would be too much.
+    #[error("all policies that are declared may have {max} bytes together, and would have {bytes}")]
+    TooLarge {
+        /// How much it would be.
+        bytes: usize,
+        /// The most.
+        max: usize,
+    },
     /// The policy stands in a file, where it has to be changed.
     #[error("policy `{name}` stands in {file}: change it there", file = file.display())]
     InFile {
@@ -133,6 +152,8 @@ pub enum PolicyError {
 impl Policies {
     /// The longest document, or file of documents, in bytes.
     pub const MAX_BYTES: usize = 256 << 10;
+    /// All documents that are declared, in bytes: they are kept in memory.
+    pub const MAX_TOTAL: usize = 8 << 20;
 
     /// The policies kept in `store`, for the calls of `registry`; none is in force yet. `refused` is 1 while something that was
     /// asked for isn't in force. Where the disk is too full for their table there are none; it is made when one is declared.
@@ -140,21 +161,14 @@ impl Policies {
     /// # Errors
     /// [`SqlError`]: their table couldn't be made or read.
     pub async fn open(store: &Store, registry: Registry, refused: Gauge<i64, AtomicI64>) -> Result<Self, SqlError> {
-        let (table, mut set) = (OnceCell::new(), Set::default());
-        let rows = match table.get_or_try_init(|| store.declare(TABLES)).await {
-            Ok(()) => store.room_query(ALL, vec![]).await?,
-            Err(SqlError::Store(StoreError::DiskFull)) => Vec::new(),
+        let table = OnceCell::new();
+        let declared = match table.get_or_try_init(|| store.declare(TABLES)).await {
+            Ok(()) => stored(store).await?,
+            Err(SqlError::Store(StoreError::DiskFull)) => Stored::default(),
             Err(other) => return Err(other),
         };
-        for row in rows {
-            let text = |nth| row.at(nth).as_str().unwrap_or_default().to_owned();
-            let (name, format, text) = (text(0), Format::named(&text(1)), text(2));
-            match format.ok_or_else(|| "its format is not known".to_owned()).and_then(|format| kept(&text, format)) {
-                Ok(kept) => _ = set.declared.insert(kept.document.policy().name.clone(), kept),
-                // It stays in the table, for whoever understands it.
-                Err(why) => tracing::warn!(policy = name, why, "a policy that was declared cannot be read"),
-            }
-        }
+        let mut set = Set::default();
+        set.hold(declared);
         Ok(Self { store: store.clone(), table: Arc::new(table), registry, set: Arc::new(Mutex::new(set)), refused })
     }
 
@@ -165,30 +179,49 @@ impl Policies {
 
     /// Brings what was declared into force, with no files beside it. What can't be is told in the log, and isn't in force.
     pub async fn begin(&self) {
-        let set = self.set.lock().await;
+        let mut set = self.set.lock().await;
         if let Err(cause) = self.apply(&set) {
             tracing::warn!(%cause, "the policies that were declared are not in force");
-            self.refused.set(1);
+            set.declared_refused = true;
         }
+        self.tell(&set);
     }
 
     /// Lets the documents in files be these.
     ///
     /// # Errors
-    /// [`PolicyError::Impossible`], [`PolicyError::Refused`].
+    /// [`PolicyError::Impossible`], [`PolicyError::Refused`]: they cannot be in force beside what is declared.
     pub async fn replace_files(&self, files: BTreeMap<PathBuf, Vec<Document>>) -> Result<Changes, PolicyError> {
         let mut set = self.set.lock().await;
-        let next = Set { files, declared: set.declared.clone() };
+        let next = Set { files, ..set.clone() };
         let applied = self.apply(&next);
-        self.refused.set(i64::from(applied.is_err()));
-        let changes = applied?;
-        *set = next;
-        Ok(changes)
+        match &applied {
+            Ok(_) => *set = Set { files_refused: false, declared_refused: false, ..next },
+            Err(_) => set.files_refused = true,
+        }
+        self.tell(&set);
+        applied
+    }
+
+    /// What is wrong with documents in files by themselves, with nothing that is declared beside them; changes nothing.
+    ///
+    /// # Errors
+    /// As those of [`replace_files`](Self::replace_files).
+    pub fn check_files(files: BTreeMap<PathBuf, Vec<Document>>) -> Result<(), PolicyError> {
+        let alone = Set { files, ..Set::default() };
+        Registry::check(&alone.documents()).map_err(|refused| alone.told(refused))
     }
 
     /// Something in the folder can't be read: what was in force still is.
-    pub(crate) fn refuse_files(&self) {
-        self.refused.set(1);
+    pub(crate) async fn refuse_files(&self) {
+        let mut set = self.set.lock().await;
+        set.files_refused = true;
+        self.tell(&set);
+    }
+
+    fn tell(&self, set: &Set) {
+        let all_in_force = !set.files_refused && !set.declared_refused && set.unreadable.is_empty();
+        self.refused.set(i64::from(!all_in_force));
     }
 
     /// Declares the policy called `name`, now and after every restart.
@@ -197,21 +230,26 @@ impl Policies {
     /// [`PolicyError`]. [`PolicyError::Store`] and [`PolicyError::Keeping`] may leave it unknown whether it holds after a restart.
     ///
     /// # Cancel safety
-    /// Whether a dropped call has declared the policy is unknown; declare it again.
+    /// Dropping the future abandons the answer, not the work.
     pub async fn declare(&self, name: &Name, text: &str, format: Format) -> Result<PolicyDeclared, PolicyError> {
         let kept = self.read(name, text, format)?;
+        let (this, name) = (self.clone(), name.clone());
+        self.to_its_end(async move { this.declare_read(name, kept).await }).await
+    }
+
+    async fn declare_read(&self, name: Name, kept: Kept) -> Result<PolicyDeclared, PolicyError> {
         self.table.get_or_try_init(|| self.store.declare(TABLES)).await.map_err(of_sql)?;
         let mut set = self.set.lock().await;
-        let next = set.with(name, kept)?;
-        let new = !set.declared.contains_key(name);
+        let values = [name.as_str().to_owned(), kept.format.as_str().to_owned(), kept.text().to_owned()];
+        let next = set.with(&name, kept)?;
+        let new = !set.declared.contains_key(&name);
         let changes = self.apply(&next)?;
-        let (row, format, text) = (name.clone(), format.as_str(), text.to_owned());
         let keeping = self.store.transact(move |tx| {
-            let values = [row.as_str().into(), format.into(), text.as_str().into()];
+            let values = values.each_ref().map(|value| value.as_str().into());
             Box::pin(async move { tx.room_execute(UPSERT, &values).await })
         });
-        self.settle(keeping.await, &mut set, next)?;
-        Ok(PolicyDeclared { name: name.clone(), new, changes })
+        self.settle(keeping.await, &mut set, next).await?;
+        Ok(PolicyDeclared { name, new, changes })
     }
 
     /// What declaring it would find wrong; changes nothing.
@@ -228,29 +266,48 @@ impl Policies {
     ///
     /// # Errors
     /// [`PolicyError::NotFound`], [`PolicyError::InFile`], and the store's.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the answer, not the work.
     pub async fn delete(&self, name: &Name) -> Result<Changes, PolicyError> {
+        let (this, name) = (self.clone(), name.clone());
+        self.to_its_end(async move { this.delete_declared(name).await }).await
+    }
+
+    async fn delete_declared(&self, name: Name) -> Result<Changes, PolicyError> {
         let mut set = self.set.lock().await;
         let mut next = set.clone();
-        if next.declared.remove(name).is_none() {
-            return Err(match set.file_of(name) {
+        if next.declared.remove(&name).is_none() && !next.unreadable.remove(name.as_str()) {
+            return Err(match set.file_of(&name) {
                 Some(file) => PolicyError::InFile { name: name.clone(), file: file.clone() },
-                None => PolicyError::NotFound { name: name.clone() },
+                None => PolicyError::NotFound { name },
             });
         }
         let changes = self.apply(&next)?;
-        let row = name.clone();
         let forgetting = self.store.transact(move |tx: &mut DynTx| {
-            let values = [row.as_str().into()];
+            let values = [name.as_str().into()];
             Box::pin(async move { tx.room_execute(DELETE, &values).await })
         });
-        self.settle(forgetting.await, &mut set, next)?;
+        self.settle(forgetting.await, &mut set, next).await?;
         Ok(changes)
+    }
+
+    /// Does `work` in a task of its own. What is in force, what is in the table and what is known of both must not part because
+    /// whoever asked has gone.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, PolicyError>> + Send + 'static,
+    ) -> Result<T, PolicyError> {
+        let (reply, answer) = oneshot::channel();
+        self.store.env().tasks().spawn("policies/change", async move {
+            let _gone = reply.send(work.await);
+        });
+        answer.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown.into()))
     }
 
     /// At most `limit` policies behind `after`, in order of their names.
     pub async fn list(&self, after: Option<&Name>, limit: usize) -> Vec<Described> {
-        let set = self.set.lock().await.clone();
-        let mut all = set.names();
+        let mut all = self.set.lock().await.names();
         all.retain(|(name, _)| after.is_none_or(|after| name > after));
         all.sort();
         all.truncate(limit);
@@ -284,9 +341,7 @@ impl Policies {
     fn read(&self, name: &Name, text: &str, format: Format) -> Result<Kept, PolicyError> {
         let mut documents = Document::read_all(text, format).map_err(PolicyError::Unreadable)?;
         match (documents.pop(), documents.is_empty()) {
-            (Some(document), true) if document.policy().name == *name => {
-                Ok(Kept { text: text.to_owned(), format, document })
-            }
+            (Some(document), true) if document.policy().name == *name => Ok(Kept { format, document }),
             (last, _) => {
                 let all = documents.into_iter().chain(last);
                 let held = all.map(|document| format!("`{}`", document.policy().name)).collect();
@@ -299,27 +354,70 @@ impl Policies {
         self.registry.apply(&set.documents()).map_err(|refused| set.told(refused))
     }
 
-    /// What was applied becomes what is, if the store kept it; else what was before holds again.
-    fn settle(&self, kept: Result<u64, TransactError<SqlError>>, set: &mut Set, next: Set) -> Result<(), PolicyError> {
-        match kept {
-            Ok(_) => *set = next,
+    /// What was applied becomes what is, if the store kept it; else what the store has holds again, or, where that cannot be
+    /// read, what was before.
+    async fn settle(
+        &self,
+        kept: Result<u64, TransactError<SqlError>>,
+        set: &mut Set,
+        next: Set,
+    ) -> Result<(), PolicyError> {
+        let settled = match kept {
+            Ok(_) => {
+                *set = Set { declared_refused: false, ..next };
+                Ok(())
+            }
             Err(cause) => {
+                if let Ok(stored) = stored(&self.store).await {
+                    set.hold(stored);
+                }
                 // It held a moment ago; if it can't again, that is no reason to say less than what went wrong first.
                 if let Err(stuck) = self.apply(set) {
                     tracing::warn!(%stuck, "the policies of before are not in force again");
-                    self.refused.set(1);
+                    set.declared_refused = true;
                 }
-                return Err(match cause {
+                Err(match cause {
                     TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause)) => cause.into(),
                     other => PolicyError::Keeping(Arc::new(other)),
-                });
+                })
             }
-        }
-        Ok(())
+        };
+        self.tell(set);
+        settled
     }
 }
 
+/// What the table has.
+#[derive(Default)]
+struct Stored {
+    declared: BTreeMap<Name, Kept>,
+    unreadable: BTreeSet<String>,
+}
+
+async fn stored(store: &Store) -> Result<Stored, SqlError> {
+    let mut stored = Stored::default();
+    for row in store.room_query(ALL, vec![]).await? {
+        let text = |nth| row.at(nth).as_str().unwrap_or_default().to_owned();
+        let (name, format, text) = (text(0), Format::named(&text(1)), text(2));
+        match format.ok_or_else(|| "its format is not known".to_owned()).and_then(|format| kept(&text, format)) {
+            Ok(kept) => _ = stored.declared.insert(kept.document.policy().name.clone(), kept),
+            Err(why) => {
+                // It stays in the table, for whoever understands it.
+                tracing::warn!(policy = name, why, "a policy that was declared cannot be read");
+                stored.unreadable.insert(name);
+            }
+        }
+    }
+    Ok(stored)
+}
+
 impl Set {
+    /// Lets what is declared be what the table has.
+    fn hold(&mut self, stored: Stored) {
+        let Stored { declared, unreadable } = stored;
+        (self.declared, self.unreadable) = (declared, unreadable);
+    }
+
     /// All documents, those of files first.
     fn documents(&self) -> Vec<Document> {
         let declared = self.declared.values().map(|kept| &kept.document);
@@ -345,8 +443,10 @@ impl Set {
             return Err(PolicyError::InFile { name: name.clone(), file: file.clone() });
         }
         let mut next = self.clone();
+        next.unreadable.remove(name.as_str());
         next.declared.insert(name.clone(), kept);
-        Ok(next)
+        let (bytes, max) = (next.declared.values().map(|kept| kept.text().len()).sum(), Policies::MAX_TOTAL);
+        if bytes > max { Err(PolicyError::TooLarge { bytes, max }) } else { Ok(next) }
     }
 
     /// A refusal with the names and files of what it is about.
@@ -371,7 +471,7 @@ fn of_sql(error: SqlError) -> PolicyError {
 fn kept(text: &str, format: Format) -> Result<Kept, String> {
     let documents = Document::read_all(text, format).map_err(|faults| faults.to_string())?;
     let document = documents.into_iter().next().ok_or("it holds no policy")?;
-    Ok(Kept { text: text.to_owned(), format, document })
+    Ok(Kept { format, document })
 }
 
 fn described(name: Name, file: Option<PathBuf>, standings: &[Standing]) -> Described {

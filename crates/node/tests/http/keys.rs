@@ -111,6 +111,15 @@ async fn every_unsafe_verb_honours_a_key() {
     let requests = [
         ("several", several()),
         ("truncate", post("/v1/streams/order-1/truncate").json(r#"{"before":3}"#)),
+        ("scavenge", post("/v1/store/scavenge")),
+        ("subscription", request("PUT", "/v1/subscriptions/s").json(r#"{"key":"unordered"}"#)),
+        ("no subscription", request("DELETE", "/v1/subscriptions/s")),
+        ("queue", request("PUT", "/v1/queues/q").json("{}")),
+        ("no queue", request("DELETE", "/v1/queues/q")),
+        ("schema", post("/v1/schemas/t/versions").json("{}")),
+        ("mode", request("PUT", "/v1/schemas/t/mode").json(r#"{"mode":"none"}"#)),
+        ("view", request("PUT", "/v1/views/v/document").header("content-type", "application/toml").body(VIEW)),
+        ("no view", request("DELETE", "/v1/views/v")),
         ("backup", post("/v1/store/backup").json(r#"{"to":"one"}"#)),
         ("tombstone", post("/v1/streams/order-1/tombstone").header("if-match", "\"5\"")),
     ];
@@ -121,6 +130,42 @@ async fn every_unsafe_verb_honours_a_key() {
         assert_eq!((second.status, second.body.clone()), (first.status, first.body), "{name}: {}", second.text());
         assert_eq!(second.header("idempotency-replayed"), Some("true"), "{name}");
     }
+}
+
+const VIEW: &str = r#"
+view = "v"
+version = 1
+
+[tables.seen]
+key = "stream"
+columns = { stream = "text" }
+
+[[on]]
+bind = { stream = "$.stream" }
+sql = "INSERT INTO seen (stream) VALUES (:stream) ON CONFLICT (stream) DO NOTHING"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_refused_where_no_answer_is_kept_for_it() {
+    let node = node().await;
+    node.fill("order-1", 1, 1).await;
+    assert_eq!(node.send(request("PUT", "/v1/subscriptions/s").json(r#"{"key":"unordered"}"#)).await.status, 200);
+    assert_eq!(node.send(request("PUT", "/v1/queues/q").json("{}")).await.status, 200);
+    for (path, body) in [("/v1/subscriptions/s/pull", "{}"), ("/v1/queues/q/receive", "{}")] {
+        let refused = node.send(post(path).json(body).header("idempotency-key", "k")).await;
+        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-parameter"), "{path}");
+        assert_eq!(refused.json()["header"], "idempotency-key", "{path}");
+    }
+    let pulled = node.send(post("/v1/subscriptions/s/pull").json("{}")).await;
+    assert_eq!(pulled.json()["deliveries"].as_array().map(Vec::len), Some(1), "{}", pulled.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_under_a_key_is_held_against_its_mode_as_well() {
+    let node = node().await;
+    let register = |mode: &str| post(format!("/v1/schemas/t/versions{mode}")).json("{}").header("idempotency-key", "k");
+    assert_eq!(node.send(register("")).await.status, 201);
+    assert_eq!(node.send(register("?mode=none")).await.code(), "key-reused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -207,3 +207,70 @@ async fn a_node_comes_up_on_a_full_disk_and_policies_are_declared_once_there_is_
     assert_eq!(declare(&node, "bank", FRAGILE).await.status, 201);
     assert_eq!(node.get("/v1/breakers/bank").await.status, 200);
 }
+
+/// Polls `work` so often and drops it.
+async fn cut_off<T>(polls: u32, work: impl Future<Output = T>) {
+    let (mut work, mut left) = (Box::pin(work), polls);
+    std::future::poll_fn(|context| {
+        left -= 1;
+        let ready = work.as_mut().poll(context).is_ready();
+        if ready || left == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_asker_goes_away_is_made_or_not_and_everybody_says_the_same() {
+    use quorate_foundations::document::Format;
+    let mut node = node().await;
+    for polls in 1..=3 {
+        let name: quorate_foundations::name::Name = format!("bank-{polls}").parse().unwrap();
+        cut_off(polls, node.policies.declare(&name, &text(name.as_str(), FRAGILE), Format::Yaml)).await;
+        // Behind it, whatever became of it.
+        assert_eq!(declare(&node, "other", FRAGILE).await.status / 100, 2);
+        let path = format!("/v1/policies/{name}");
+        let told = node.get(&path).await.status;
+        assert_eq!(node.get(&format!("/v1/breakers/{name}")).await.status, told, "in force and known, or neither");
+        node = node.restart().await;
+        assert_eq!(node.get(&path).await.status, told, "after a restart as before");
+        if told == 200 {
+            cut_off(polls, node.policies.delete(&name)).await;
+            assert_eq!(declare(&node, "other", FRAGILE).await.status / 100, 2);
+            let gone = node.get(&path).await.status;
+            assert_eq!(node.get(&format!("/v1/breakers/{name}")).await.status, gone);
+            node = node.restart().await;
+            assert_eq!(node.get(&path).await.status, gone);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_that_contradicts_what_is_declared_keeps_no_node_from_starting_and_holds_once_that_is_deleted() {
+    use crate::node::start;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_owned();
+    let older = node().await;
+    assert_eq!(declare(&older, "bank", FRAGILE).await.status, 201);
+    write(&path.join("bank.yaml"), &text("bank", &format!("{FRAGILE}\n  rateLimit: {{requests: 5, per: 1h}}")));
+    let node = start(older.end().await, |config| config.policy_folder = Some((path, Duration::from_millis(10)))).await;
+    assert_eq!(node.get("/v1/policies/bank").await.json()["file"], Value::Null, "what was declared holds");
+    assert_eq!(node.metric("quorate_policies_refused").await, 1);
+    assert_eq!(node.send(request("DELETE", "/v1/policies/bank")).await.status, 200);
+    until(&node, "bank", |reply| reply.json()["dependencies"][0]["limit"]["burst"] == 5).await;
+    assert_eq!(node.metric("quorate_policies_refused").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_declared_has_a_bound_together() {
+    let node = node().await;
+    let padding = format!("# {}\n", "x".repeat(250 << 10));
+    for n in 0..33 {
+        let name = format!("p-{n}");
+        let reply = node.send(put(&name, text(&name, FRAGILE) + &padding)).await;
+        if n < 32 {
+            assert_eq!(reply.status, 201, "{n}: {}", reply.text());
+        } else {
+            assert_eq!((reply.status, reply.code().as_str()), (409, "too-many-policies"), "{}", reply.text());
+        }
+    }
+}

@@ -82,3 +82,37 @@ async fn a_rate_that_the_store_counts_survives_a_restart_and_a_reset_gives_it_ba
     let missing = node.get("/v1/limits/none").await;
     assert_eq!((missing.status, missing.code().as_str()), (404, "limit-not-found"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_by_the_stores_count_is_repeated_without_asking_it() {
+    let node = limited(rate(1), None, RateCount::StoreOrDeny).await;
+    assert_eq!([node.get("/v1/streams").await.status, node.get("/v1/streams").await.status], [200, 429]);
+    // A store that can't be asked any more would be answered with 503.
+    node.store.close().await.unwrap();
+    let refused = node.get("/v1/streams").await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate-limited"));
+    assert!(refused.header("retry-after").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_store_cannot_count_what_was_chosen_holds() {
+    for (count, expected) in [
+        (RateCount::StoreOrAllow, [200, 200, 200]),
+        (RateCount::StoreOrDeny, [503, 503, 503]),
+        (RateCount::StoreOrProcess, [200, 200, 429]),
+    ] {
+        let node = limited(rate(2), None, count).await;
+        node.store.close().await.unwrap();
+        for status in expected {
+            let reply = node.get("/v1/limits").await;
+            assert_eq!(reply.status, status, "{count:?}: {}", reply.text());
+            if status == 503 {
+                assert_eq!(
+                    (reply.code().as_str(), &reply.json()["outcome"]),
+                    ("limit-unavailable", &"unchanged".into())
+                );
+                assert!(reply.header("retry-after").is_some());
+            }
+        }
+    }
+}

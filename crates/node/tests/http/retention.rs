@@ -257,3 +257,61 @@ async fn a_refused_precondition_says_what_was_expected_what_is_there_and_what_to
         assert!(parts.iter().all(|part| detail.contains(part)), "{header}: {tag}: {detail}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncate_is_done_only_at_the_version_that_is_expected() {
+    let node = node().await;
+    node.fill("a", 1, 6).await;
+    let truncate = |stream: &str| post(format!("/v1/streams/{stream}/truncate")).json(r#"{"before":4}"#);
+    let keyed = || truncate("a").header("if-match", "\"7\"").header("idempotency-key", "k");
+    for stale in
+        [truncate("a").header("if-match", "\"5\""), truncate("a").header("if-none-match", "*"), keyed(), keyed()]
+    {
+        let refused = node.send(stale).await;
+        assert_eq!((refused.status, refused.code().as_str()), (412, "version-conflict"));
+        assert_eq!((refused.header("etag"), &refused.json()["outcome"]), (Some("\"6\""), &json!("unchanged")));
+    }
+    assert_eq!(versions(&node, "a").await, [1, 2, 3, 4, 5, 6], "nothing was destroyed");
+    assert_eq!(node.send(truncate("b").header("if-match", "*")).await.code(), "version-conflict");
+    let weak = node.send(truncate("a").header("if-match", "W/\"6\"")).await;
+    assert_eq!((weak.status, weak.code().as_str()), (400, "invalid-precondition"));
+    for _ in 0..2 {
+        let done = node.send(truncate("a").header("if-match", "\"6\"")).await;
+        assert_eq!(done.status, 200, "{}", done.text());
+        assert_eq!(versions(&node, "a").await, [4, 5, 6]);
+    }
+    node.fill("a", 7, 7).await;
+    let replayed = node.send(keyed()).await;
+    assert_eq!((replayed.status, replayed.header("idempotency-replayed")), (412, Some("true")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_precondition_that_nobody_looks_at_is_refused_before_anything_is_done() {
+    let node = node().await;
+    node.fill("a", 1, 3).await;
+    let subscription = || request("PUT", "/v1/subscriptions/s").json(r#"{"key":"unordered"}"#);
+    let made = node.send(subscription()).await;
+    assert_eq!(made.status, 200, "{}", made.text());
+    assert_eq!(node.send(request("PUT", "/v1/queues/q").json("{}")).await.status, 200);
+    for unsafe_ in [
+        request("DELETE", "/v1/subscriptions/s"),
+        subscription(),
+        request("DELETE", "/v1/queues/q"),
+        request("DELETE", "/v1/views/v"),
+        post("/v1/subscriptions/s/pull").json("{}"),
+        post("/v1/streams/a/archive").json(r#"{"to":"a.qa"}"#),
+        post("/v1/subjects/s/erase"),
+        post("/v1/store/scavenge"),
+        post("/v1/events").json(r#"{"streams":[]}"#),
+    ] {
+        for header in ["if-match", "if-none-match"] {
+            let refused = node.send(unsafe_.clone().header(header, "\"99\"")).await;
+            let document = refused.json();
+            assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-precondition"), "{document}");
+            assert_eq!((&document["header"], &document["outcome"]), (&json!(header), &json!("unchanged")));
+        }
+    }
+    assert_eq!(node.get("/v1/subscriptions/s").await.status, 200, "it was not deleted");
+    assert_eq!(node.get("/v1/queues/q").await.status, 200, "it was not deleted");
+    assert_eq!(node.get("/v1/streams/a/archive").await.json()["archives"], json!([]));
+}

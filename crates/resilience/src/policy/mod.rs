@@ -133,6 +133,11 @@ impl Document {
         &self.policy
     }
 
+    /// The text that it was read from, other documents in it included.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Where a field stands, in bytes; of what isn't there, where the nearest field around it does.
     fn place(&self, field: &str) -> usize {
         let mut field = field;

@@ -1,8 +1,8 @@
 //! Policies that can be read and can't work: what is impossible, by arithmetic alone.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
-use quorate_foundations::document::Fault;
+use quorate_foundations::{document::Fault, name::Name};
 
 use super::{Document, Ownership, Policy, shown};
 use crate::{circuit_breaker::Window, hedge::After, retry::Jitter};
@@ -25,9 +25,16 @@ pub struct Finding {
 /// arithmetic that says so. Empty: nothing is impossible, which doesn't say that it is wise.
 ///
 /// Chains of calls are looked at over all documents: a policy whose [`from`](Policy::from) is another one's
-/// [target](Policy::targets) comes behind it.
+/// [target](Policy::targets) comes behind it. Of several policies with the same target, which cannot be in force together,
+/// the first counts.
 pub fn prove(documents: &[Document]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut before = Before::new();
+    for policy in documents.iter().map(Document::policy) {
+        for target in &policy.targets {
+            before.entry(target).or_insert(policy);
+        }
+    }
     for (of, document) in documents.iter().enumerate() {
         let mut find = |field: &str, what: String| {
             findings.push(Finding { of, fault: Fault::at(&document.text, document.place(field), field, what) });
@@ -37,12 +44,15 @@ pub fn prove(documents: &[Document]) -> Vec<Finding> {
         places(document.policy(), &mut find);
         circuit(document.policy(), &mut find);
         traffic(document.policy(), &mut find);
-        amplification(document, documents, &mut find);
+        amplification(document, &before, &mut find);
     }
     findings
 }
 
 type Find<'a> = dyn FnMut(&str, String) + 'a;
+
+/// The policy of calls to each target.
+type Before<'a> = BTreeMap<&'a Name, &'a Policy>;
 
 /// Do all attempts fit into the call?
 fn times(policy: &Policy, find: &mut Find<'_>) {
@@ -195,39 +205,34 @@ fn traffic(policy: &Policy, find: &mut Find<'_>) {
 }
 
 /// How many calls does one call become, over all hops that end here?
-fn amplification(document: &Document, documents: &[Document], find: &mut Find<'_>) {
+fn amplification(document: &Document, before: &Before<'_>, find: &mut Find<'_>) {
     let policy = document.policy();
     let most = policy.traffic.max_amplification.unwrap_or(MAX_AMPLIFICATION);
-    let mut worst = (policy.tries(), vec![document.policy()]);
-    let mut open = vec![vec![policy]];
-    while let Some(path) = open.pop() {
-        let calls = calls_of(&path);
-        if calls > worst.0 {
-            worst = (calls, path.clone());
-        }
-        if path.len() >= MAX_HOPS {
-            continue;
-        }
-        // The hops before: policies of calls to whoever makes the first ones of this path.
-        let Some(from) = path[0].from.as_ref() else { continue };
-        let before = documents.iter().map(Document::policy).filter(|before| before.targets.contains(from));
-        for before in before.filter(|before| !path.iter().any(|known| known.name == before.name)) {
-            open.push([vec![before], path.clone()].concat());
-        }
+    // From the last hop to the first; each is the policy of calls to whoever makes those of the one behind it.
+    let mut hops = vec![policy];
+    while hops.len() < MAX_HOPS
+        && let Some(from) = hops.last().and_then(|hop| hop.from.as_ref())
+        && let Some(hop) = before.get(from)
+        && !hops.iter().any(|known| known.name == hop.name)
+    {
+        hops.push(hop);
     }
-    let (calls, path) = worst;
+    let calls = calls_of(&hops);
     if calls <= most {
         return;
     }
-    let hops: Vec<String> = path.iter().map(|hop| format!("`{}` {}", hop.name, hop.tries())).collect();
-    let remedy = if path.iter().any(|hop| hop.ownership == Ownership::Ignored) {
+    while hops.len() > 1 && calls_of(&hops[..hops.len() - 1]) == calls {
+        hops.pop();
+    }
+    let told: Vec<String> = hops.iter().rev().map(|hop| format!("`{}` {}", hop.name, hop.tries())).collect();
+    let remedy = if hops.iter().any(|hop| hop.ownership == Ownership::Ignored) {
         "have one of them retry, or carry who does (`retry.ownership: carried`)"
     } else {
         "retry less often, or say that it may be so many (`traffic.maxAmplification`)"
     };
     find(
         "spec.retry.attempts",
-        format!("one call may become {calls}, more than {most}: {}; {remedy}", hops.join(" × ")),
+        format!("one call may become {calls}, more than {most}: {}; {remedy}", told.join(" × ")),
     );
 }
 

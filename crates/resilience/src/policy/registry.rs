@@ -384,10 +384,6 @@ fn kept_or<C, T>(
 
 /// Which policy applies to what.
 fn dependencies(documents: &[Document]) -> Result<BTreeMap<Name, &Policy>, ApplyError> {
-    let findings = prove(documents);
-    if !findings.is_empty() {
-        return Err(ApplyError::Impossible(findings));
-    }
     let mut applies: BTreeMap<Name, &Policy> = BTreeMap::new();
     for policy in documents.iter().map(Document::policy) {
         for dependency in policy.dependencies() {
@@ -397,10 +393,11 @@ fn dependencies(documents: &[Document]) -> Result<BTreeMap<Name, &Policy>, Apply
             }
         }
     }
-    match applies.len() {
-        count if count > Registry::MOST => Err(ApplyError::TooMany { count }),
-        _ => Ok(applies),
+    if applies.len() > Registry::MOST {
+        return Err(ApplyError::TooMany { count: applies.len() });
     }
+    let findings = prove(documents);
+    if findings.is_empty() { Ok(applies) } else { Err(ApplyError::Impossible(findings)) }
 }
 
 /// Those that have a policy and won't.

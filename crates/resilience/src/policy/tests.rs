@@ -219,3 +219,14 @@ fn hops_that_each_retry_multiply_and_hops_that_carry_the_owner_do_not() {
     let circle = [hop("a", "b", "ignored"), hop("b", "a", "ignored")];
     assert_eq!(proved(&circle.concat()).len(), 2);
 }
+
+#[test]
+fn many_policies_that_call_each_other_are_followed_in_as_many_steps_as_a_chain_has_hops() {
+    // With each of forty before each other one, there would be more chains than can ever be followed.
+    let one = |number: usize| hop("x", "x", "ignored").replace("name: x-x", &format!("name: p{number}"));
+    let same: String = (0..40).map(one).collect();
+    assert_eq!(proved(&same).len(), 39, "each but the first comes behind the first");
+    let long: String =
+        (0..1_000).map(|number| hop(&format!("s{number}"), &format!("s{}", number + 1), "ignored")).collect();
+    assert_eq!(proved(&long).len(), 999);
+}

@@ -129,6 +129,13 @@ impl Gcra {
 }
 
 impl Rejected {
+    /// The same refusal when so much time has passed and nothing was taken.
+    pub(super) fn later(self, passed: Duration) -> Self {
+        let Standing { burst, remaining, reset } = self.standing;
+        let standing = Standing { burst, remaining, reset: reset.saturating_sub(passed) };
+        Self { wait: self.wait.map(|wait| wait.saturating_sub(passed)), standing, ..self }
+    }
+
     /// What to tell the caller in `Retry-After`: whole seconds, at least the wait, spread so that those who are refused
     /// together don't come back in the same second. `None` if no wait helps.
     pub fn retry_after(&self, dice: &mut Dice) -> Option<Duration> {

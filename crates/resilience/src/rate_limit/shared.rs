@@ -70,13 +70,14 @@ pub struct SharedConfig {
     /// Up to how many units are leased at once. What is leased counts as taken, also if it is never used: of a burst, as
     /// many processes as there are may hold so many each. One asks for every call.
     pub portion: NonZeroU32,
-    /// How long leased units may be used; unused ones are forgotten then.
+    /// How long leased units may be used; unused ones are forgotten then. So long at most a refusal is repeated without asking
+    /// again, if the time that it names isn't over before.
     pub lease: Duration,
     /// How long an answer is waited for.
     pub patience: Duration,
     /// What holds when there is none.
     pub on_unavailable: OnUnavailable,
-    /// Of how many keys units are held, at most; the others ask for every call.
+    /// Of how many keys units and refusals are remembered, at most; the others ask for every call.
     pub most_keys: NonZeroUsize,
 }
 
@@ -89,16 +90,42 @@ struct Inner {
     quota: Arc<dyn Quota>,
     config: SharedConfig,
     rule: Gcra,
-    held: Mutex<BTreeMap<Name, Held>>,
+    memory: Mutex<Memory>,
     alone: Option<Keyed<Name>>,
+    silence: Mutex<Silence>,
+}
+
+#[derive(Default)]
+struct Memory {
+    keys: BTreeMap<Name, Held>,
+    /// Forgetting what is over is not tried again before, so that a flood of keys costs no more than that.
+    swept_again_at: Mono,
+}
+
+/// What is known of a key without asking.
+#[derive(Clone, Copy)]
+struct Held {
+    until: Mono,
+    what: What,
 }
 
 #[derive(Clone, Copy)]
-struct Held {
-    units: u32,
-    until: Mono,
-    left: Standing,
+enum What {
+    /// These are leased.
+    Units(NonZeroU32, Standing),
+    /// So many were refused at that moment.
+    Refused(NonZeroU32, Rejected, Mono),
 }
+
+/// Calls that were decided without the count, and when that was last told.
+#[derive(Default)]
+struct Silence {
+    told: Option<Mono>,
+    calls: u64,
+}
+
+/// That the count can't be asked is told so often, however many calls it concerns.
+const TOLD_EVERY: Duration = Duration::from_secs(30);
 
 /// What a shared limit allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +178,8 @@ impl Shared {
             OnUnavailable::Allow | OnUnavailable::Deny => None,
         };
         let rule = Gcra::new(config.rate)?;
-        let inner = Inner { env: env.clone(), quota, config, rule, held: Mutex::default(), alone };
+        let inner =
+            Inner { env: env.clone(), quota, config, rule, memory: Mutex::default(), alone, silence: Mutex::default() };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -165,8 +193,8 @@ impl Shared {
     pub async fn take(&self, key: &Name, cost: u32) -> Result<Allowed, SharedRejected> {
         let now = self.0.env.mono();
         let Some(cost) = NonZeroU32::new(cost) else { return Ok(Allowed { by: Count::Nobodys, left: None }) };
-        if let Some(left) = self.spend_held(key, now, cost) {
-            return Ok(Allowed { by: Count::Shared, left: Some(left) });
+        if let Some(known) = self.known(key, now, cost) {
+            return Ok(known?);
         }
         // Never more than a burst, or nothing would ever be given.
         let burst = self.0.rule.standing(0, now).burst;
@@ -177,26 +205,33 @@ impl Shared {
                 self.hold(key, self.0.env.mono(), units.get().saturating_sub(cost.get()), left);
                 Ok(Allowed { by: Count::Shared, left: Some(left) })
             }
-            Some(Ok(Portion::Refused(refused))) => Err(refused.into()),
+            Some(Ok(Portion::Refused(refused))) => {
+                self.remember(key, self.0.env.mono(), cost, refused);
+                Err(refused.into())
+            }
             Some(Err(cause)) => self.without(key, cost, Some(cause)),
             None => self.without(key, cost, None),
         }
     }
 
-    /// Takes `cost` units from what was leased for `key` before, without asking anybody. `None`: ask, through
+    /// What `key` may have of `cost` units by what is known of it, without asking anybody. `None`: ask, through
     /// [`take`](Self::take).
-    pub fn take_held(&self, key: &Name, cost: u32) -> Option<Allowed> {
-        let left = self.spend_held(key, self.0.env.mono(), NonZeroU32::new(cost)?)?;
-        Some(Allowed { by: Count::Shared, left: Some(left) })
+    pub fn take_known(&self, key: &Name, cost: u32) -> Option<Result<Allowed, Rejected>> {
+        self.known(key, self.0.env.mono(), NonZeroU32::new(cost)?)
+    }
+
+    /// Forgets what this process knows of every key: it asks again. Call it when whoever keeps the count has forgotten what was
+    /// taken; other processes do what they know for up to a [lease](SharedConfig::lease) more.
+    pub fn forget(&self) {
+        self.lock().keys.clear();
+        if let Some(alone) = &self.0.alone {
+            alone.reset();
+        }
     }
 
     /// Decides without the count.
     fn without(&self, key: &Name, cost: NonZeroU32, cause: Option<Unavailable>) -> Result<Allowed, SharedRejected> {
-        tracing::warn!(
-            key = key.as_str(),
-            cause = cause.as_ref().map(|cause| cause.0.to_string()),
-            "shared limit can't be asked"
-        );
+        self.tell(key, cause.as_ref());
         match (self.0.config.on_unavailable, &self.0.alone) {
             (OnUnavailable::Allow, _) => Ok(Allowed { by: Count::Nobodys, left: None }),
             (OnUnavailable::Local(_), Some(alone)) => {
@@ -210,39 +245,84 @@ impl Shared {
         }
     }
 
-    fn spend_held(&self, key: &Name, now: Mono, cost: NonZeroU32) -> Option<Standing> {
-        let mut held = self.lock();
-        let lease = held.get_mut(key)?;
-        if lease.until <= now {
-            held.remove(key);
+    fn tell(&self, key: &Name, cause: Option<&Unavailable>) {
+        let now = self.0.env.mono();
+        let mut silence = self.0.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        silence.calls += 1;
+        if silence.told.is_some_and(|told| now < told + TOLD_EVERY) {
+            return;
+        }
+        let calls = std::mem::take(&mut silence.calls);
+        silence.told = Some(now);
+        drop(silence);
+        let cause = cause.map(|cause| cause.0.to_string());
+        tracing::warn!(key = key.as_str(), calls, cause, "shared limit can't be asked");
+    }
+
+    fn known(&self, key: &Name, now: Mono, cost: NonZeroU32) -> Option<Result<Allowed, Rejected>> {
+        let keys = &mut self.lock().keys;
+        let found = keys.get_mut(key)?;
+        if found.until <= now {
+            keys.remove(key);
             return None;
         }
-        lease.units = lease.units.checked_sub(cost.get())?;
-        let Held { units, left, .. } = *lease;
-        if units == 0 {
-            held.remove(key);
+        match &mut found.what {
+            What::Units(units, left) => {
+                let (rest, left) = (units.get().checked_sub(cost.get())?, *left);
+                match NonZeroU32::new(rest) {
+                    Some(rest) => *units = rest,
+                    None => _ = keys.remove(key),
+                }
+                Some(Ok(Allowed { by: Count::Shared, left: Some(left) }))
+            }
+            What::Refused(least, refused, at) if *least <= cost => Some(Err(refused.later(now.saturating_since(*at)))),
+            What::Refused(..) => None,
         }
-        Some(left)
     }
 
     fn hold(&self, key: &Name, now: Mono, units: u32, left: Standing) {
-        if units == 0 {
-            return;
-        }
-        let mut held = self.lock();
-        if !held.contains_key(key) && held.len() >= self.0.config.most_keys.get() {
-            held.retain(|_, lease| lease.until > now);
-            if held.len() >= self.0.config.most_keys.get() {
+        let Some(units) = NonZeroU32::new(units) else { return };
+        self.keep(key, now, |known| {
+            let before = known.and_then(|known| match known.what {
+                What::Units(units, _) if known.until > now => Some(units.get()),
+                _ => None,
+            });
+            let units = units.saturating_add(before.unwrap_or(0));
+            Held { until: now + self.0.config.lease, what: What::Units(units, left) }
+        });
+    }
+
+    /// Others may take units meanwhile, and nobody gives any back: until the time is over that was named, whoever was refused
+    /// so many is refused as many.
+    fn remember(&self, key: &Name, now: Mono, cost: NonZeroU32, refused: Rejected) {
+        let lease = self.0.config.lease;
+        let until = now + refused.wait.map_or(lease, |wait| wait.min(lease));
+        let refusal = Held { until, what: What::Refused(cost, refused, now) };
+        self.keep(key, now, |known| match known {
+            Some(known) if known.until > now && matches!(known.what, What::Units(..)) => *known,
+            _ => refusal,
+        });
+    }
+
+    fn keep(&self, key: &Name, now: Mono, next: impl FnOnce(Option<&Held>) -> Held) {
+        let mut memory = self.lock();
+        let Memory { keys, swept_again_at } = &mut *memory;
+        let most = self.0.config.most_keys.get();
+        if !keys.contains_key(key) && keys.len() >= most {
+            if now >= *swept_again_at {
+                keys.retain(|_, known| known.until > now);
+                *swept_again_at = now + self.0.config.lease / 16;
+            }
+            if keys.len() >= most {
                 return;
             }
         }
-        let lease = held.entry(key.clone()).or_insert(Held { units: 0, until: now, left });
-        let kept = if lease.until > now { lease.units } else { 0 };
-        *lease = Held { units: kept.saturating_add(units), until: now + self.0.config.lease, left };
+        let next = next(keys.get(key));
+        keys.insert(key.clone(), next);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Held>> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -115,18 +115,20 @@ where
         let allowed = match ((self.limit.key)(&request), &self.limit.count) {
             (None, _) => Ok(()),
             (Some(key), Count::Own(env, keyed)) => keyed.take(env.mono(), &key, 1).map(|_| ()).map_err(Rejection::from),
-            (Some(key), Count::Shared(shared)) if shared.take_held(&key, 1).is_some() => Ok(()),
-            (Some(key), Count::Shared(shared)) => {
-                let shared = shared.clone();
-                // The service that is ready is the one that is called.
-                let clone = self.service.clone();
-                let mut ready = std::mem::replace(&mut self.service, clone);
-                let asking = async move {
-                    shared.take(&key, 1).await.map_err(Rejection::from)?;
-                    ready.call(request).await
-                };
-                return IfAllowed { state: State::Asking { call: Box::pin(asking) } };
-            }
+            (Some(key), Count::Shared(shared)) => match shared.take_known(&key, 1) {
+                Some(known) => known.map(|_| ()).map_err(Rejection::from),
+                None => {
+                    let shared = shared.clone();
+                    // The service that is ready is the one that is called.
+                    let clone = self.service.clone();
+                    let mut ready = std::mem::replace(&mut self.service, clone);
+                    let asking = async move {
+                        shared.take(&key, 1).await.map_err(Rejection::from)?;
+                        ready.call(request).await
+                    };
+                    return IfAllowed { state: State::Asking { call: Box::pin(asking) } };
+                }
+            },
         };
         let state = match allowed {
             Ok(()) => State::Allowed { call: self.service.call(request) },

@@ -90,6 +90,10 @@ impl Aggregate for Bank {
 
 impl Snapshotted for Bank {
     const FOLD_VERSION: u32 = 1;
+
+    fn probe() -> Vec<Event> {
+        Vec::new()
+    }
 }
 
 /// A store in a folder of its own.

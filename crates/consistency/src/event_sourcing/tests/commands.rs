@@ -225,6 +225,30 @@ fn a_repeated_command_whose_events_were_truncated_is_told_so() {
 }
 
 #[test]
+fn another_command_under_the_same_id_is_refused_where_there_is_a_digest_and_answered_as_the_first_where_not() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let accounts = accounts(&store).await;
+        let deposit = |cents, metadata| accounts.handle(1, Command::Deposit(cents), metadata);
+        let asking = |cents: u64| Metadata::command("c").asking(&("deposit", cents)).unwrap();
+        deposit(100, asking(100)).await.unwrap();
+        assert!(deposit(100, asking(100)).await.unwrap().repeated);
+        for digest in [asking(250), asking(251)] {
+            let refused = deposit(250, digest).await.unwrap_err();
+            let HandleError::CommandIdReused { command_id, stream, version } = &refused else { panic!("{refused:?}") };
+            assert_eq!((&**command_id, stream.as_str(), version.get()), ("c", "account-1", 1));
+        }
+        // A process that knows nothing of the state is told the same.
+        let fresh = super::bank::accounts(&store).await;
+        let told = fresh.handle(1, Command::Deposit(250), asking(250)).await.unwrap_err();
+        assert!(matches!(told, HandleError::CommandIdReused { .. }), "{told:?}");
+        let unasked = deposit(250, Metadata::command("c")).await.unwrap();
+        assert_eq!((unasked.repeated, unasked.state.balance), (true, 100));
+    });
+}
+
+#[test]
 fn an_id_that_somebody_else_took_is_an_error() {
     run(async {
         let folder = tempfile::tempdir().unwrap();

@@ -6,15 +6,20 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use quorate_data::{
     event::{NewEvent, Version},
-    schema::upcast::Upcasters,
-    store::{AppendBatch, ExpectedVersion, Query, QueryItem, ReadLog, Store},
+    schema::{
+        SchemaVersion,
+        upcast::{Upcasters, Versioned},
+    },
+    store::{AppendBatch, ExpectedVersion, Query, QueryItem, ReadLog, Retire, Store},
 };
 use quorate_foundations::name::{Name, NameError};
 use serde::{Deserialize, Serialize};
 
 use super::bank::{run, store};
 use crate::{
-    event_sourcing::{Config, Decided, Decider, Decisions, DynamicBoundary, HandleError, Metadata},
+    event_sourcing::{
+        Config, Decided, Decider, Decisions, DynamicBoundary, ForgottenEvents, HandleError, LoadError, Metadata,
+    },
     event_types,
 };
 
@@ -240,6 +245,105 @@ fn a_boundary_that_cannot_be_asked_for_is_an_error() {
         }
         let blank = Decisions::open(&store, Blank, Config::default(), Upcasters::default()).unwrap();
         assert!(matches!(blank.handle((), Metadata::default()).await, Err(HandleError::Boundary(_))));
+    });
+}
+
+/// The school, looking at nothing but whether a course was opened.
+struct Doorkeeper;
+
+impl Decider for Doorkeeper {
+    type Command = u8;
+    type Event = Event;
+    type State = bool;
+    type Rejection = ();
+
+    fn decide(&self, open: &bool, course: &u8) -> Result<Vec<Event>, ()> {
+        if *open { Err(()) } else { Ok(vec![Event::Opened { course: *course, seats: 1 }]) }
+    }
+
+    fn evolve(open: bool, event: &Event) -> bool {
+        open || matches!(event, Event::Opened { .. })
+    }
+}
+
+impl DynamicBoundary for Doorkeeper {
+    fn boundary(&self, course: &u8) -> Query {
+        Query::of([QueryItem::types(["course.opened"]).tagged([format!("course:{course}")])])
+    }
+
+    fn stream(&self, _: &Event) -> Result<Name, NameError> {
+        Name::new("doors")
+    }
+}
+
+#[test]
+fn a_boundary_that_names_types_holds_the_events_that_upcasters_turn_into_them() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let chain = Upcasters::builder()
+            .latest("course.opened", 1)
+            .split(("course.founded", 1), &[("course.begun", 1)], |data| {
+                Ok(vec![Versioned { event_type: "course.begun".parse()?, version: SchemaVersion::FIRST, data }])
+            })
+            .split(("course.begun", 1), &[("course.opened", 1)], |data| {
+                Ok(vec![Versioned { event_type: "course.opened".parse()?, version: SchemaVersion::FIRST, data }])
+            });
+        let chain = chain.build().unwrap();
+        let doors = Decisions::open(&store, Doorkeeper, Config::default(), chain).unwrap();
+        for (kind, course) in [("course.founded", 1), ("course.begun", 2)] {
+            let data = format!(r#"{{"course":{course},"seats":1}}"#);
+            let old = NewEvent::new(kind, "/old", kind).json(data.into_bytes());
+            let old = old.tagged(format!("course:{course}").parse().unwrap());
+            store.append(AppendBatch::to("doors".parse().unwrap(), ExpectedVersion::Any, vec![old])).await.unwrap();
+            let twice = doors.handle(course, Metadata::default()).await;
+            assert!(matches!(twice, Err(HandleError::Rejected(()))), "{kind}");
+        }
+        assert!(doors.handle(3, Metadata::default()).await.is_ok());
+    });
+}
+
+#[test]
+fn a_boundary_of_which_something_was_truncated_decides_nothing_unless_told_to() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let doors = |forgotten_events| {
+            let config = Config { forgotten_events, ..Config::default() };
+            Decisions::open(&store, Doorkeeper, config, Upcasters::default()).unwrap()
+        };
+        let (strict, lenient) = (doors(ForgottenEvents::Refuse), doors(ForgottenEvents::Skip));
+        strict.handle(1, Metadata::default()).await.unwrap();
+        strict.handle(2, Metadata::default()).await.unwrap();
+        let what = Retire::Truncate { before: Version::new(2) };
+        store.retire("doors".parse().unwrap(), what).await.unwrap();
+        let refused = strict.handle(1, Metadata::default()).await.unwrap_err();
+        let HandleError::Load(LoadError::Forgotten { stream, version, .. }) = refused else { panic!("{refused:?}") };
+        assert_eq!((stream.as_str(), version), ("doors", Version::new(1)));
+        assert!(strict.handle(3, Metadata::default()).await.is_ok(), "another boundary");
+        assert!(lenient.handle(1, Metadata::default()).await.is_ok(), "the name is free again");
+        assert_eq!(lenient.statistics().forgotten_events, 1);
+    });
+}
+
+#[test]
+fn another_decision_under_the_same_command_id_is_refused_where_there_is_a_digest() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let school = school(&store);
+        let open = |seats| {
+            let metadata = Metadata::command("c").asking(&("open", 1, seats)).unwrap();
+            school.handle(Command::Open { course: 1, seats }, metadata)
+        };
+        open(1).await.unwrap();
+        assert!(open(1).await.unwrap().repeated);
+        let refused = open(2).await.unwrap_err();
+        assert!(
+            matches!(refused, HandleError::CommandIdReused { ref stream, .. } if stream.as_str() == "course-1"),
+            "{refused:?}"
+        );
+        assert_eq!(store.head().get(), 1);
     });
 }
 

@@ -58,6 +58,10 @@ impl Aggregate for Files {
 
 impl Snapshotted for Files {
     const FOLD_VERSION: u32 = 1;
+
+    fn probe() -> Vec<Event> {
+        Vec::new()
+    }
 }
 
 async fn files(store: &Store) -> Aggregates<Files> {

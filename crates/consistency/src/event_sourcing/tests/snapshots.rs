@@ -5,14 +5,18 @@ use std::{collections::BTreeSet, num::NonZeroU64};
 use proptest::prelude::*;
 use quorate_data::{
     event::{NewEvent, Version},
-    schema::upcast::Upcasters,
+    schema::{
+        SchemaVersion,
+        upcast::{Upcasters, UpcastersBuilder, Versioned},
+    },
     store::{AppendBatch, ExpectedVersion, Retire, Store},
 };
 use serde::{Deserialize, Serialize};
 
 use super::bank::{Account, Bank, Command, Event, Overdrawn, forgetful, run, store};
 use crate::event_sourcing::{
-    Aggregate, Aggregates, Config, Decider, Metadata, Snapshotted, UnknownEvents, reader::Codec, snapshot::fingerprint,
+    Aggregate, Aggregates, Config, Decider, DomainEvent, Metadata, SetupError, Snapshotted, UnknownEvents,
+    reader::Codec, snapshot::fingerprint,
 };
 
 async fn every<D: Snapshotted + Aggregate>(decider: D, events: u64, store: &Store) -> Aggregates<D> {
@@ -138,6 +142,48 @@ fn whatever_makes_a_fold_another_shows_in_its_fingerprint() {
         of::<Changed>("bank", none()),
     ]);
     assert_eq!(different.len(), 7);
+}
+
+#[test]
+fn an_upcaster_whose_change_shows_in_a_stored_event_makes_another_fold() {
+    struct Old;
+    impl Decider for Old {
+        type Command = Command;
+        type Event = Event;
+        type State = Account;
+        type Rejection = Overdrawn;
+        fn decide(&self, _: &Account, command: &Command) -> Result<Vec<Event>, Overdrawn> {
+            Bank.decide(&Account::default(), command)
+        }
+        fn evolve(account: Account, event: &Event) -> Account {
+            Bank::evolve(account, event)
+        }
+    }
+    impl Snapshotted for Old {
+        const FOLD_VERSION: u32 = 1;
+        fn probe() -> Vec<Event> {
+            vec![]
+        }
+        fn stored_probe() -> Vec<Versioned> {
+            let data = serde_json::json!({"units": 3});
+            vec![Versioned { event_type: "money.put".parse().unwrap(), version: SchemaVersion::FIRST, data }]
+        }
+    }
+    let chain = |cents: u64, to: &'static str| {
+        Upcasters::builder().latest(to, 1).split(("money.put", 1), &[(to, 1)], move |data| {
+            let units = data["units"].as_u64().ok_or("no units")?;
+            let data = serde_json::json!({"cents": units * cents});
+            Ok(vec![Versioned { event_type: to.parse()?, version: SchemaVersion::FIRST, data }])
+        })
+    };
+    let of = |chain: UpcastersBuilder| {
+        fingerprint::<Old>("bank", &Codec::new(UnknownEvents::Refuse, chain.build().unwrap()))
+    };
+    let kind = Event::TYPES[Event::Deposited { cents: 1 }.type_index()].name;
+    assert_eq!(of(chain(10, kind)).unwrap(), of(chain(10, kind)).unwrap());
+    assert_ne!(of(chain(10, kind)).unwrap(), of(chain(100, kind)).unwrap());
+    let broken = Upcasters::builder().latest(kind, 1).split(("money.put", 1), &[(kind, 1)], |_| Err("broken".into()));
+    assert!(matches!(of(broken), Err(SetupError::Probe { .. })));
 }
 
 #[test]

@@ -23,10 +23,18 @@ const VERBS: [&str; 14] = [
 const BEFORE_KINDS: [&str; 5] = ["or", "replace", "unique", "recursive", "materialized"];
 /// What may be made, changed and dropped: not what runs by itself (functions, triggers, rules), nor what belongs to others.
 const KINDS: [&str; 6] = ["table", "index", "view", "sequence", "type", "domain"];
-/// Functions, by the beginnings of their names, that set what holds for the transaction, leave something behind on the
+/// What stands behind INTO where a table is made that does not last.
+const FLEETING: [&str; 5] = ["temp", "temporary", "unlogged", "local", "global"];
+/// Functions, and a view that works as one, by the beginnings of their names, that set what holds for the transaction, leave something behind on the
 /// connection, or run a text.
-const HELD_BACK: [&str; 12] = [
+const HELD_BACK: [&str; 18] = [
     "set_config",
+    "pg_settings",
+    "crosstab",
+    "connectby",
+    "xpath_table",
+    "pg_advisory_xact_lock",
+    "pg_try_advisory_xact_lock",
     "query_to_xml",
     "ts_stat",
     "ts_rewrite",
@@ -64,6 +72,9 @@ impl<'s> Statement<'s> {
                 return Err(StoreError::Unsupported { engine: ENGINE, what: VIEWS }.into());
             }
         };
+        if sql.contains('\0') {
+            return Err(SqlError::Failed { what: "a statement has no character 0".to_owned() });
+        }
         let tokens = tokens(sql);
         judge(sql, &tokens, is_room)?;
         let params = tokens.iter().filter_map(|token| token.param(sql)).collect();
@@ -129,7 +140,8 @@ fn tokens(sql: &str) -> Vec<Token> {
         let next = rest.get(1).copied();
         let (kind, length) = match first {
             _ if first.is_ascii_whitespace() => (None, 1),
-            b'-' if next == Some(b'-') => (None, until(rest, |byte| byte == b'\n')),
+            // A carriage return ends it for the server as well.
+            b'-' if next == Some(b'-') => (None, until(rest, |byte| matches!(byte, b'\n' | b'\r'))),
             b'/' if next == Some(b'*') => (None, comment(rest)),
             b'\'' => (Some(Kind::Text), quoted(rest, b'\'', false)),
             b'"' => (Some(Kind::Quoted), quoted(rest, b'"', false)),
@@ -222,7 +234,11 @@ fn judge(sql: &str, tokens: &[Token], is_room: bool) -> Result<(), SqlError> {
         if token.kind == Kind::Escaped {
             return refused("have names or texts with U& escapes".to_owned());
         }
-        if token.is(sql, "into") && next.is_some_and(|next| next.is_one_of(sql, &["temp", "temporary", "unlogged"])) {
+        let is_continued = next.is_some_and(|next| next.kind == Kind::Text);
+        if token.kind == Kind::Text && token.text(sql).starts_with(['e', 'E']) && is_continued {
+            return refused("go on with a text of escapes on another line".to_owned());
+        }
+        if token.is(sql, "into") && next.is_some_and(|next| next.is_one_of(sql, &FLEETING)) {
             return refused("make tables that do not last".to_owned());
         }
         let Some(name) = token.name(sql) else { continue };
@@ -354,6 +370,13 @@ mod tests {
             "DROP SCHEMA s",
             "SELECT * FROM quorate_room",
             "SELECT * FROM s.\"Quorate_Room\"",
+            "SELECT 1 --\r, set_config('role', 'none', true)",
+            "--\rCOMMIT /*\nSELECT 1 --*/",
+            "SELECT E'a'\n'\\' || ', set_config(''role'', ''none'', true), ' '",
+            "SELECT e'a' -- more\n'b'",
+            "UPDATE pg_settings SET setting = 'off' WHERE name = 'synchronous_commit'",
+            "SELECT 1 AS x INTO LOCAL TEMP t",
+            "SELECT pg_advisory_xact_lock(1)",
         ] {
             cannot(sql);
         }

@@ -38,8 +38,9 @@ const BESIDE: usize = 3;
 pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committed, UnitError> {
     let (mut last, mut turn) = (None, None);
     for tried in 0..ATTEMPTS {
-        if tried == BESIDE {
-            turn = Some(shared.turn.lock().await);
+        if tried >= BESIDE && turn.is_none() {
+            let mine = shared.env.timeout(shared.patience, shared.turn.lock()).await;
+            turn = Some(mine.ok_or(StoreError::Busy)?);
         }
         match attempt(shared, unit).await? {
             Ended::Committed(newest) => {
@@ -50,6 +51,8 @@ pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committ
             }
             Ended::InTheWay(fault) => {
                 if matches!(fault, Fault::Stale) {
+                    // A registration that this waits for may be waiting for the turn.
+                    turn = None;
                     schemas::refresh(shared).await?;
                 }
                 last = Some(fault);
@@ -355,9 +358,13 @@ impl Inside {
             begin.push_str("RELEASE SAVEPOINT statement; ");
         }
         let as_application = scope == Scope::Application;
-        if std::mem::replace(&mut self.as_application, as_application) != as_application {
-            let sql = &self.shared.sql;
-            begin.push_str(if as_application { &sql.as_application } else { &sql.as_own });
+        let was_application = std::mem::replace(&mut self.as_application, as_application);
+        let sql = &self.shared.sql;
+        // The application's role is set before each of its statements, whatever the one before may have done.
+        if as_application {
+            begin.push_str(&sql.as_application);
+        } else if was_application {
+            begin.push_str(&sql.as_own);
         }
         begin.push_str("SAVEPOINT statement");
         begin

@@ -17,7 +17,7 @@ pub(super) fn paths() -> Value {
         "schemas",
         "registerSchema",
         "Registers a schema as the next version of an event type; every later append is held against it",
-        &["mode"],
+        &["mode", "idempotencyKey"],
         &[("201", registered("It is registered and in force")), ("200", registered("The type has had it before"))],
     );
     let check = operation(
@@ -31,7 +31,7 @@ pub(super) fn paths() -> Value {
         "schemas",
         "setSchemaMode",
         "Says what registrations of a type have to keep from now on",
-        &[],
+        &["idempotencyKey"],
         &[("200", json_reply("It is set", "SchemaMode", &[]))],
     );
     json!({

@@ -29,9 +29,9 @@ pub(super) fn paths() -> Value {
         },
         "/v1/queues/{name}": {
             "parameters": [parameter("queue")],
-            "put": with_body(operation("queues", "declareQueue", "Declares a queue, or changes how it is; the same again changes nothing", &[], &described), "QueueConfig"),
+            "put": with_body(operation("queues", "declareQueue", "Declares a queue, or changes how it is; the same again changes nothing", &["idempotencyKey"], &described), "QueueConfig"),
             "get": operation("queues", "describeQueue", "Says how a queue stands", &[], &described),
-            "delete": operation("queues", "deleteQueue", "Deletes a queue with all its messages", &[],
+            "delete": operation("queues", "deleteQueue", "Deletes a queue with all its messages", &["idempotencyKey"],
                 &[("200", json_reply("It is gone", "QueueDeleted", &[]))]),
         },
         "/v1/queues/{name}/messages": { "parameters": [parameter("queue")], "post": send() },

@@ -9,7 +9,7 @@ pub(super) fn paths() -> Value {
     json!({
         "/v1/streams/{stream}/truncate": {
             "parameters": [parameter("stream")],
-            "post": with_body(operation("streams", "truncateStream", "Forgets the data of a stream's events before a version", &["idempotencyKey"],
+            "post": with_body(operation("streams", "truncateStream", "Forgets the data of a stream's events before a version", &["ifMatch", "idempotencyKey"],
                 &[("200", json_reply("What was forgotten", "Retired", &["Quorate-Token"]))]), "Truncate"),
         },
         "/v1/streams/{stream}/tombstone": {
@@ -32,7 +32,7 @@ pub(super) fn paths() -> Value {
                 &[("200", json_reply("The archives", "ArchiveList", &[]))]),
         },
         "/v1/store/scavenge": {
-            "post": operation("store", "scavenge", "Forgets what no stream's rules keep any more", &[],
+            "post": operation("store", "scavenge", "Forgets what no stream's rules keep any more", &["idempotencyKey"],
                 &[("200", json_reply("What was forgotten", "Scavenged", &[]))]),
         },
     })

@@ -24,9 +24,9 @@ pub(super) fn paths() -> Value {
         },
         "/v1/subscriptions/{name}": {
             "parameters": [parameter("subscription")],
-            "put": with_body(operation("subscriptions", "createSubscription", "Creates a durable subscription; the same again changes nothing", &[], &described), "SubscriptionConfig"),
+            "put": with_body(operation("subscriptions", "createSubscription", "Creates a durable subscription; the same again changes nothing", &["idempotencyKey"], &described), "SubscriptionConfig"),
             "get": operation("subscriptions", "describeSubscription", "Says how a subscription stands", &[], &described),
-            "delete": operation("subscriptions", "deleteSubscription", "Deletes a subscription with all it knows", &[],
+            "delete": operation("subscriptions", "deleteSubscription", "Deletes a subscription with all it knows", &["idempotencyKey"],
                 &[("200", json_reply("It is gone", "SubscriptionDeleted", &[]))]),
         },
         "/v1/subscriptions/{name}/pull": { "parameters": [parameter("subscription")], "post": with_body(pull, "Pull") },

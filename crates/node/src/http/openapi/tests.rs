@@ -95,3 +95,22 @@ fn every_name_in_a_path_is_a_parameter() {
         assert_eq!(in_path, declared, "{path}");
     }
 }
+
+#[test]
+fn an_operation_names_the_headers_that_its_route_heeds() {
+    let document = build();
+    for route in routes::table() {
+        for method in route.methods.iter().filter(|method| **method != "GET") {
+            let operation = &document["paths"][route.path][method.to_lowercase()];
+            let names = |name: &str| {
+                let reference = format!("#/components/parameters/{name}");
+                operation["parameters"].as_array().unwrap().iter().any(|one| one["$ref"] == reference)
+            };
+            assert_eq!(names("ifMatch"), route.heeds.preconditions.is_ok(), "{method} {}", route.path);
+            // A key says nothing where nothing changes.
+            let keeps =
+                route.heeds.keys.is_ok() && !["check", "query", "verify"].iter().any(|verb| route.path.ends_with(verb));
+            assert_eq!(names("idempotencyKey"), keeps, "{method} {}", route.path);
+        }
+    }
+}

@@ -30,14 +30,14 @@ pub(super) fn paths() -> Value {
         },
         "/v1/views/{name}": {
             "parameters": [parameter("view")],
-            "delete": operation("views", "deleteView", "Deletes a view with its documents and all its builds", &[],
+            "delete": operation("views", "deleteView", "Deletes a view with its documents and all its builds", &["idempotencyKey"],
                 &[("200", json_reply("It is deleted", "ViewDeleted", &[]))]),
             "get": operation("views", "describeView", "Says how a view and each of its builds stand", &[],
                 &[("200", json_reply("The view", "View", &[]))]),
         },
         "/v1/views/{name}/document": {
             "parameters": [parameter("view")],
-            "put": with_document(operation("views", "declareView", "Declares a view: it is kept up to date as the document says, from now on and after every restart", &[],
+            "put": with_document(operation("views", "declareView", "Declares a view: it is kept up to date as the document says, from now on and after every restart", &["idempotencyKey"],
                 &[("201", json_reply("This version is new", "ViewDeclared", &[])), ("200", json_reply("This version is known", "ViewDeclared", &[]))])),
             "get": operation("views", "readViewDocument", "Reads a document as it was declared", &["documentVersion"],
                 &[("200", content("The document", &["ETag"], &[(TOML, json!({ "type": "string" })), (YAML, json!({ "type": "string" })), (reply::JSON, reference("ViewDocument"))]))]),

@@ -1,9 +1,11 @@
 //! Declared views: documents in and out, and rows explained.
 
 use axum::extract::{Request, State};
+use bytes::Bytes;
 use http::{
     HeaderMap, StatusCode,
     header::{CONTENT_TYPE, ETAG, HeaderValue},
+    request::Parts,
 };
 use quorate_data::materialized_view::{
     ViewName,
@@ -14,10 +16,12 @@ use serde_json::{Value, json};
 use super::{Reply, named};
 use crate::http::{
     Node, Shared,
+    body_in::Received,
     cloud_events::essence,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
+    streams::once,
 };
 
 /// The media type of TOML.
@@ -34,16 +38,19 @@ pub(crate) async fn schema() -> Reply {
 
 /// `PUT /v1/views/{name}/document`: 201 if this version is new, 200 if it is known.
 pub(crate) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
-    let document = sent(&node, request).await?;
-    let declared = node.views.declare(document).await?;
-    let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
-    let shown = json!({ "view": declared.view.as_str(), "version": declared.version, "new": declared.new });
-    Ok(reply::whole(reply::json(status, &shown)))
+    let (document, head, received) = sent(&node, request).await?;
+    let effect = async {
+        let declared = node.views.declare(document).await?;
+        let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
+        let shown = json!({ "view": declared.view.as_str(), "version": declared.version, "new": declared.new });
+        Ok(reply::json(status, &shown))
+    };
+    once(&node, &head, &received.bytes, effect).await
 }
 
 /// `POST /v1/views/{name}/check`: what declaring it would find wrong.
 pub(crate) async fn check(State(node): State<Shared>, request: Request) -> Reply {
-    let document = sent(&node, request).await?;
+    let (document, ..) = sent(&node, request).await?;
     let shown = json!({ "view": document.view().as_str(), "version": document.version(), "valid": true });
     node.views.check(document).await?;
     Ok(reply::whole(reply::json(StatusCode::OK, &shown)))
@@ -70,10 +77,14 @@ pub(crate) async fn document(State(node): State<Shared>, request: Request) -> Re
 
 /// `DELETE /v1/views/{name}`: the view, with its documents and all its builds.
 pub(crate) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
-    let name = named(request.uri())?;
-    Params::of(request.uri(), &[])?;
-    node.views.delete(&name).await?;
-    Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "view": name.as_str(), "deleted": true }))))
+    let (head, _) = request.into_parts();
+    let name = named(&head.uri)?;
+    Params::of(&head.uri, &[])?;
+    let effect = async {
+        node.views.delete(&name).await?;
+        Ok(reply::json(StatusCode::OK, &json!({ "view": name.as_str(), "deleted": true })))
+    };
+    once(&node, &head, &Bytes::new(), effect).await
 }
 
 /// `GET /v1/views/{name}/explain`: the events that made a row.
@@ -86,8 +97,8 @@ pub(crate) async fn explain(State(node): State<Shared>, request: Request) -> Rep
     Ok(reply::whole(reply::json(StatusCode::OK, &explained(&name, &asked, &explanation))))
 }
 
-/// The document in a request's body, which has to be about the view that the path names.
-async fn sent(node: &Node, request: Request) -> Result<Document, Problem> {
+/// The document in a request's body, which has to be about the view that the path names; and the request.
+async fn sent(node: &Node, request: Request) -> Result<(Document, Parts, Received), Problem> {
     let (head, body) = request.into_parts();
     let name = named(&head.uri)?;
     Params::of(&head.uri, &[])?;
@@ -106,7 +117,7 @@ async fn sent(node: &Node, request: Request) -> Result<Document, Problem> {
         let detail = format!("the document is about view `{}`, the address about `{name}`", document.view());
         return Err(Problem::new(Code::InvalidView, detail));
     }
-    Ok(document)
+    Ok((document, head, received))
 }
 
 fn format(headers: &HeaderMap) -> Result<Format, Problem> {

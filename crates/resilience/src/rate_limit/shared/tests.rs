@@ -99,8 +99,47 @@ async fn processes_that_share_a_limit_get_it_together_and_ask_for_portions() {
         }
     }
     assert_eq!(given, 100);
-    let refusals = 300 - given;
-    assert_eq!(world.keeper.asked.load(Ordering::Relaxed) as usize, 10 + refusals, "ten portions of ten");
+    assert_eq!(world.keeper.asked.load(Ordering::Relaxed), 10 + 3, "ten portions of ten, and each is refused once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_repeated_without_asking_until_its_time_is_over_or_a_lease_or_all_is_forgotten() {
+    let world = World::new();
+    let process = world.process(1, OnUnavailable::Deny);
+    assert_eq!(taken(&process, 100).await, 100);
+    let asked = || world.keeper.asked.load(Ordering::Relaxed);
+    let wait = |refused: Result<Allowed, SharedRejected>| match refused {
+        Err(SharedRejected::Limit(refused)) => refused.wait.unwrap(),
+        other => panic!("{other:?}"),
+    };
+    // One comes every 600 ms, ten in six seconds.
+    assert_eq!(wait(process.take(&key(), 10).await), Duration::from_secs(6));
+    assert_eq!(asked(), 101);
+    world.env.sleep(Duration::from_secs(4)).await;
+    assert_eq!(wait(process.take(&key(), 20).await), Duration::from_secs(2), "at least that long");
+    assert_eq!(asked(), 101);
+    assert_eq!(taken(&process, 1).await, 1, "fewer may be there");
+    assert_eq!(asked(), 102);
+    assert_eq!(taken(&process, 20).await, 5);
+    let before = asked();
+    assert_eq!(taken(&process, 20).await, 0);
+    assert_eq!(asked(), before);
+    process.forget();
+    assert_eq!((taken(&process, 1).await, asked()), (0, before + 1));
+    world.env.sleep(Duration::from_millis(600)).await;
+    assert_eq!(taken(&process, 1).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_asked_about_again_after_a_lease() {
+    let world = World::new();
+    let process = world.process(1, OnUnavailable::Deny);
+    assert_eq!(taken(&process, 100).await, 100);
+    assert!(process.take(&key(), 100).await.is_err());
+    *world.keeper.due.lock().unwrap() = 0;
+    assert!(process.take(&key(), 100).await.is_err(), "a minute, it was said");
+    world.env.sleep(Duration::from_secs(5)).await;
+    assert!(process.take(&key(), 100).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
