@@ -255,8 +255,8 @@ async fn restore(
 
 /// Restores, and shows how far it is: the copy grows until it is as long as the backup.
 async fn restored<T>(env: &Env, backup: &Path, path: &Path, restoring: impl Future<Output = T>) -> T {
-    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), unfinished::of(path));
-    let sizes = move || Some((disk.size(copy.as_ref().ok()?).ok()?, disk.size(&backup).ok()?));
+    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), unfinished::of(path).ok());
+    let sizes = move || Some((disk.size(copy.as_ref()?).ok()?, disk.size(&backup).ok()?));
     let reach = Reach::default();
     let looking = async {
         loop {

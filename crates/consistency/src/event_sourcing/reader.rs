@@ -198,7 +198,11 @@ impl<E: DomainEvent> Codec<E> {
             causation_id: metadata.causation_id.as_ref().or(metadata.command_id.as_ref()).cloned(),
             data_subject: event.data_subject().map(Into::into),
             tags,
-            extensions: metadata.digest.iter().map(|digest| (DIGEST.to_owned(), Scalar::Text(digest.to_string()))).collect(),
+            extensions: metadata
+                .digest
+                .iter()
+                .map(|digest| (DIGEST.to_owned(), Scalar::Text(digest.to_string())))
+                .collect(),
             data: Some(data.into()),
         })
     }
