@@ -1,13 +1,9 @@
 //! `quorate store`: care for the store itself.
 
-use std::{
-    io::IsTerminal as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Subcommand;
-use quorate_data::store::{OpenError, erasure::Ledger, sqlite};
+use quorate_data::store::{OpenError, Progress, erasure::Ledger, sqlite};
 use quorate_runtime::Env;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -232,13 +228,16 @@ async fn restore(
     let made = env.run_blocking(move || disk.create_dir_all(&data)).await;
     made.map_err(|cause| Failure::io(config.data.display(), &cause))?;
     let path = config.store().path;
+    let reach = Arc::new(Reach::default());
+    let told = reach.clone();
+    let progress: Progress = Arc::new(move |done, whole| told.tell(done, whole));
     let restoring = async {
         match erased {
-            Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger).await,
-            None => sqlite::restore(env, backup.clone(), path.clone()).await,
+            Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger, progress).await,
+            None => sqlite::restore(env, backup.clone(), path.clone(), progress).await,
         }
     };
-    restored(env, &backup, &path, restoring).await.map_err(|error| not_restored(&error))?;
+    working_towards(env, "restoring", &reach, restoring).await.map_err(|error| not_restored(&error))?;
     note("tokens and subscriptions of before name another timeline now; positions stay");
     let mut out = Out::new();
     let (from, to) = (backup.to_string_lossy(), path.to_string_lossy());
@@ -252,37 +251,6 @@ async fn restore(
     }
     out.flush()
 }
-
-/// What the copy is called until the store has its name.
-const RESTORING: &str = ".restoring";
-
-/// Restores, and shows how far it is: the copy grows until it is as long as the backup.
-async fn restored<T>(env: &Env, backup: &Path, path: &Path, restoring: impl Future<Output = T>) -> T {
-    let mut copy = path.as_os_str().to_owned();
-    copy.push(RESTORING);
-    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), PathBuf::from(copy));
-    let sizes = move || Some((disk.size(&copy).ok()?, disk.size(&backup).ok()?));
-    let reach = Reach::default();
-    let looking = async {
-        loop {
-            env.sleep(LOOK).await;
-            if let Some((done, whole)) = env.run_blocking(sizes.clone()).await {
-                reach.tell(done, whole);
-            }
-        }
-    };
-    let restoring = async {
-        tokio::select! {
-            biased;
-            done = restoring => done,
-            () = looking => unreachable!("it is looked at for ever"),
-        }
-    };
-    working_towards(env, "restoring", &reach, restoring).await
-}
-
-/// How often the size of a copy is looked at.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// The longest exported ledger, in bytes: some seven million erasures.
 const MAX_LEDGER: u64 = 1 << 30;

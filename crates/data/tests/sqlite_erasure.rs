@@ -23,7 +23,7 @@ use quorate_data::{
     subscription::{Config, Pull, Subscriptions},
 };
 use quorate_runtime::{BoxFuture, Env};
-use sqlite::{Folder, batch, event, open, photograph, with_suffix};
+use sqlite::{Folder, batch, event, open, photograph, quiet, with_suffix};
 
 /// Data about `subject` that would be recognised anywhere, small or spread over pages.
 fn secret(subject: &str, n: u64) -> NewEvent {
@@ -305,7 +305,7 @@ async fn a_backup_holds_no_keys_and_is_not_opened_without_them() {
     let disaster = Disaster::new().await;
     assert!(found(&disaster.backup, b"the-secret-").is_empty());
     let path = disaster.folder.file();
-    restore(&Env::real(), disaster.backup.clone(), path.clone()).await.unwrap();
+    restore(&Env::real(), disaster.backup.clone(), path.clone(), quiet()).await.unwrap();
     let refused = open(&path).await.err().unwrap();
     assert!(matches!(&refused, OpenError::KeysMissing { path: at } if *at == with_suffix(&path, ".keys")), "{refused}");
     // What a copy leaves that found no room.
@@ -321,7 +321,7 @@ async fn a_backup_holds_no_keys_and_is_not_opened_without_them() {
 async fn an_older_backup_beside_the_surviving_keys_does_not_bring_data_back() {
     let disaster = Disaster::new().await;
     disaster.put_keys(&disaster.folder.path("broken.db.keys"));
-    restore(&Env::real(), disaster.backup.clone(), disaster.folder.file()).await.unwrap();
+    restore(&Env::real(), disaster.backup.clone(), disaster.folder.file(), quiet()).await.unwrap();
     assert_eq!(disaster.erased().await, (vec![true], vec![false]));
 }
 
@@ -331,10 +331,10 @@ async fn with_the_ledger_older_copies_of_both_do_not_bring_data_back() {
     disaster.put_keys(&disaster.keys);
     let (path, ledger) = (disaster.folder.file(), disaster.ledger.clone());
     let foreign = Ledger { store: ledger.store + 1, ..ledger.clone() };
-    let refused = restore_with(&Env::real(), disaster.backup.clone(), path.clone(), foreign).await;
+    let refused = restore_with(&Env::real(), disaster.backup.clone(), path.clone(), foreign, quiet()).await;
     assert!(matches!(refused, Err(OpenError::LedgerOfAnotherStore { .. })), "{refused:?}");
     assert!(!path.exists());
-    restore_with(&Env::real(), disaster.backup.clone(), path.clone(), ledger).await.unwrap();
+    restore_with(&Env::real(), disaster.backup.clone(), path.clone(), ledger, quiet()).await.unwrap();
     for _ in 0..2 {
         assert_eq!(disaster.erased().await, (vec![true], vec![false]));
     }
@@ -373,7 +373,7 @@ async fn a_restored_backup_forgets_what_consumers_had_said_of_who_was_erased_sin
     move_store(&folder.file(), &folder.path("broken.db"));
 
     std::fs::copy(&keys, with_suffix(&folder.file(), ".keys")).unwrap();
-    restore_with(&Env::real(), backup, folder.file(), ledger).await.unwrap();
+    restore_with(&Env::real(), backup, folder.file(), ledger, quiet()).await.unwrap();
     let store = folder.store().await;
     let parked = workers(store.clone()).await.parked(Position::ZERO, 10).await.unwrap();
     let said: Vec<&str> = parked.iter().map(|parked| &*parked.failures[0].reason).collect();
@@ -554,12 +554,12 @@ async fn two_restores_with_as_many_erasures_each_are_told_apart() {
     let disaster = Disaster::new().await;
     let (path, env) = (disaster.folder.file(), Env::real());
     disaster.put_keys(&disaster.keys);
-    restore(&env, disaster.backup.clone(), path.clone()).await.unwrap();
+    restore(&env, disaster.backup.clone(), path.clone(), quiet()).await.unwrap();
     let store = open(&path).await.unwrap();
     store.erase("bert").await.unwrap();
     store.close().await.unwrap();
     std::fs::remove_file(&path).unwrap();
-    restore_with(&env, disaster.backup.clone(), path.clone(), disaster.ledger.clone()).await.unwrap();
+    restore_with(&env, disaster.backup.clone(), path.clone(), disaster.ledger.clone(), quiet()).await.unwrap();
     assert_eq!(disaster.erased().await, (vec![true], vec![true]));
     let keys = disaster.folder.path("copy.db");
     assert_eq!(secrets(&path, &keys).len(), 0, "the file of keys and the ledger know both erasures");
