@@ -1,14 +1,11 @@
 //! `quorate store`: care for the store itself.
 
-use std::{
-    io::IsTerminal as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Subcommand;
-use quorate_data::store::{OpenError, erasure::Ledger, sqlite};
-use quorate_runtime::{Env, disk::unfinished};
+use http::header;
+use quorate_data::store::{OpenError, Progress, erasure::Ledger, sqlite};
+use quorate_runtime::Env;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -74,8 +71,8 @@ impl Command {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
             Self::Verify => verify(client, format).await,
-            Self::Backup { name } => backup(client, "/v1/store/backup", &name, format).await,
-            Self::BackupKeys { name } => backup(client, "/v1/store/backup-keys", &name, format).await,
+            Self::Backup { name } => backup(client, &name, format).await,
+            Self::BackupKeys { name } => backup_keys(client, &name, format).await,
             Self::Scavenge => scavenge(client, format).await,
             Self::Restore { backup, ledger, configuration } => {
                 restore(client, backup, ledger, &configuration, format).await
@@ -95,15 +92,7 @@ const ARCHIVE: &str = "archive ";
 pub(crate) async fn verify(client: &Client, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
     let call = Call::post("/v1/store/verify", JSON, "");
-    let reach = Reach::default();
-    let told = |line: &[u8]| {
-        if let Ok(Told { done, of }) = serde_json::from_slice(line) {
-            reach.tell(done, of);
-        }
-    };
-    let checking = client.last_line(&call, told);
-    let line = working_towards(client.env(), "checking every stored byte", &reach, checking).await?;
-    let found = found_in(&client, &line)?;
+    let found = step_by_step(&client, &call, "checking every stored byte").await?;
     let mut out = Out::new();
     match format {
         Format::Json => out.json(&found)?,
@@ -140,16 +129,23 @@ struct Told {
     of: u64,
 }
 
-/// What the last line tells: what was found, or why nothing could be.
-fn found_in(client: &Client, line: &[u8]) -> Result<Value, Failure> {
+/// Makes a call that is told step by step, shows how far it is, and returns what the last line tells.
+async fn step_by_step(client: &Client, call: &Call, what: &str) -> Result<Value, Failure> {
+    let reach = Reach::default();
+    let told = |line: &[u8]| {
+        if let Ok(Told { done, of }) = serde_json::from_slice(line) {
+            reach.tell(done, of);
+        }
+    };
+    let line = working_towards(client.env(), what, &reach, client.last_line(call, told)).await?;
     let strange = |what: String| ClientError::Strange { server: client.server().clone(), what };
-    let last: Value = serde_json::from_slice(line).map_err(|wrong| strange(format!("no JSON: {wrong}")))?;
+    let last: Value = serde_json::from_slice(&line).map_err(|wrong| strange(format!("no JSON: {wrong}")))?;
     if let Some(status) = last["status"].as_u64() {
         let status = u16::try_from(status).ok().and_then(|status| http::StatusCode::from_u16(status).ok());
         let status = status.unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-        return Err(Problem::parse(client.server(), status, line).into());
+        return Err(client.connection().advise(Problem::parse(client.server(), status, &line)).await.into());
     }
-    if last["sound"].is_boolean() { Ok(last) } else { Err(strange("a check that did not end".to_owned()).into()) }
+    if last["done"].is_null() { Ok(last) } else { Err(strange("work that did not end".to_owned()).into()) }
 }
 
 fn print_findings(found: &Value, out: &mut Out) -> Result<(), Failure> {
@@ -181,14 +177,24 @@ fn print_findings(found: &Value, out: &mut Out) -> Result<(), Failure> {
     ))
 }
 
-async fn backup(client: &Client, route: &str, name: &str, format: Format) -> Result<(), Failure> {
+async fn backup(client: &Client, name: &str, format: Format) -> Result<(), Failure> {
     let client = client.clone().with_deadline(LONG);
     let body = json!({ "to": name }).to_string();
-    let call = Call::post(route, JSON, body);
+    let call = Call::post("/v1/store/backup", JSON, body).header(header::ACCEPT, "application/x-ndjson")?;
+    print_copy(&step_by_step(&client, &call, "writing a copy").await?, format)
+}
+
+async fn backup_keys(client: &Client, name: &str, format: Format) -> Result<(), Failure> {
+    let client = client.clone().with_deadline(LONG);
+    let call = Call::post("/v1/store/backup-keys", JSON, json!({ "to": name }).to_string());
     let written = working(client.env(), "writing a copy", client.call(&call)).await?.json(client.server())?;
+    print_copy(&written, format)
+}
+
+fn print_copy(written: &Value, format: Format) -> Result<(), Failure> {
     let mut out = Out::new();
     match format {
-        Format::Json => out.json(&written)?,
+        Format::Json => out.json(written)?,
         Format::Table => {
             let mut table = Table::new([Column::Left("BACKUP"), Column::Right("BYTES")]);
             table.row([written["path"].as_str().unwrap_or_default(), &written["bytes"].to_string()]);
@@ -232,13 +238,16 @@ async fn restore(
     let made = env.run_blocking(move || disk.create_dir_all(&data)).await;
     made.map_err(|cause| Failure::io(config.data.display(), &cause))?;
     let path = config.store().path;
+    let reach = Arc::new(Reach::default());
+    let told = reach.clone();
+    let progress: Progress = Arc::new(move |done, whole| told.tell(done, whole));
     let restoring = async {
         match erased {
-            Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger).await,
-            None => sqlite::restore(env, backup.clone(), path.clone()).await,
+            Some(ledger) => sqlite::restore_with(env, backup.clone(), path.clone(), ledger, progress).await,
+            None => sqlite::restore(env, backup.clone(), path.clone(), progress).await,
         }
     };
-    restored(env, &backup, &path, restoring).await.map_err(|error| not_restored(&error))?;
+    working_towards(env, "restoring", &reach, restoring).await.map_err(|error| not_restored(&error))?;
     note("tokens and subscriptions of before name another timeline now; positions stay");
     let mut out = Out::new();
     let (from, to) = (backup.to_string_lossy(), path.to_string_lossy());
@@ -252,32 +261,6 @@ async fn restore(
     }
     out.flush()
 }
-
-/// Restores, and shows how far it is: the copy grows until it is as long as the backup.
-async fn restored<T>(env: &Env, backup: &Path, path: &Path, restoring: impl Future<Output = T>) -> T {
-    let (disk, backup, copy) = (env.disk().clone(), backup.to_owned(), unfinished::of(path).ok());
-    let sizes = move || Some((disk.size(copy.as_ref()?).ok()?, disk.size(&backup).ok()?));
-    let reach = Reach::default();
-    let looking = async {
-        loop {
-            env.sleep(LOOK).await;
-            if let Some((done, whole)) = env.run_blocking(sizes.clone()).await {
-                reach.tell(done, whole);
-            }
-        }
-    };
-    let restoring = async {
-        tokio::select! {
-            biased;
-            done = restoring => done,
-            () = looking => unreachable!("it is looked at for ever"),
-        }
-    };
-    working_towards(env, "restoring", &reach, restoring).await
-}
-
-/// How often the size of a copy is looked at.
-const LOOK: Duration = Duration::from_millis(200);
 
 /// The longest exported ledger, in bytes: some seven million erasures.
 const MAX_LEDGER: u64 = 1 << 30;

@@ -8,16 +8,16 @@
 mod sqlite;
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use quorate_data::{
     event::{Position, Recorded},
-    store::{OpenError, Query, ReadLog, Retire, Store, StoreError, sqlite::restore},
+    store::{OpenError, Progress, Query, ReadLog, Retire, Store, StoreError, sqlite::restore},
 };
 use quorate_runtime::Env;
-use sqlite::{Folder, batch, event, open};
+use sqlite::{Folder, batch, event, open, quiet};
 
 async fn log(store: &Store, after: u64) -> Vec<Recorded> {
     let (mut found, mut after) = (Vec::new(), Position::new(after));
@@ -88,7 +88,7 @@ async fn a_backup_under_load_restores_and_readers_go_on_without_a_gap() {
     // A reader had come so far when the disaster came; it goes on from its position.
     for (backup, before) in backups.iter().zip(before) {
         let target = backup.with_extension("restored");
-        restore(&Env::real(), backup.clone(), target.clone()).await.unwrap();
+        restore(&Env::real(), backup.clone(), target.clone(), quiet()).await.unwrap();
         let restored = open(&target).await.unwrap();
         assert!(restored.head() >= before, "the backup holds what was there when it began");
         assert_eq!(restored.timeline().store, store.timeline().store);
@@ -109,6 +109,43 @@ async fn a_backup_under_load_restores_and_readers_go_on_without_a_gap() {
     }
 }
 
+/// Keeps what it is told.
+fn told() -> (Progress, impl Fn() -> Vec<(u64, u64)>) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let tell = told.clone();
+    (Arc::new(move |done, of| tell.lock().unwrap().push((done, of))), move || {
+        std::mem::take(&mut *told.lock().unwrap())
+    })
+}
+
+#[tokio::test]
+async fn a_backup_a_check_and_a_restore_tell_how_far_they_are() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..40 {
+        let events = (0..50).map(|m| event(format!("{n}-{m}")).json(format!("{:?}", "x".repeat(4_000)))).collect();
+        store.append(batch("s", events)).await.unwrap();
+    }
+    store.wipe("s".parse().unwrap()).await.unwrap();
+    let (progress, seen) = told();
+    let (backup, restored) = (folder.path("backup.db"), folder.path("restored.db"));
+    let ascends = |what: &str, seen: Vec<(u64, u64)>| {
+        assert!(seen.iter().all(|(done, of)| done <= of && *of == seen[0].1), "{what}: {seen:?}");
+        assert!(seen.is_sorted(), "{what}: {seen:?}");
+        assert!(seen.iter().any(|(done, of)| (of / 4..of / 4 * 3).contains(done)), "{what}, half-way: {seen:?}");
+        assert!(seen.last().is_some_and(|(done, of)| done == of), "{what}: {seen:?}");
+    };
+    store.verify(progress.clone()).await.unwrap();
+    ascends("a check", seen());
+    let bytes = store.backup(backup.clone(), progress.clone()).await.unwrap();
+    ascends("a backup", seen());
+    restore(&Env::real(), backup, restored, progress).await.unwrap();
+    let restored = seen();
+    assert_eq!(restored[0], (0, bytes));
+    ascends("a restore", restored);
+    store.close().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_backup_and_a_restore_overwrite_nothing() {
     let folder = Folder::new();
@@ -118,9 +155,9 @@ async fn a_backup_and_a_restore_overwrite_nothing() {
     store.backup(to.clone(), Arc::new(|_, _| {})).await.unwrap();
     let again = store.backup(to.clone(), Arc::new(|_, _| {})).await;
     assert!(matches!(again, Err(StoreError::Engine { .. })), "{again:?}");
-    assert!(restore(&Env::real(), to.clone(), folder.file()).await.is_err(), "the store is open");
+    assert!(restore(&Env::real(), to.clone(), folder.file(), quiet()).await.is_err(), "the store is open");
     store.close().await.unwrap();
-    assert!(restore(&Env::real(), to, folder.file()).await.is_err(), "the store is there");
+    assert!(restore(&Env::real(), to, folder.file(), quiet()).await.is_err(), "the store is there");
     assert_eq!(folder.store().await.head().get(), 1);
 }
 
@@ -154,7 +191,7 @@ async fn a_restored_backup_of_a_backup_is_a_later_timeline_still() {
     let mut epoch = store.timeline().epoch;
     for n in 1..4_u32 {
         let path = folder.path(&format!("{n}.db"));
-        restore(&Env::real(), backup.clone(), path.clone()).await.unwrap();
+        restore(&Env::real(), backup.clone(), path.clone(), quiet()).await.unwrap();
         let restored = open(&path).await.unwrap();
         assert!(restored.timeline().epoch > epoch);
         epoch = restored.timeline().epoch;
@@ -175,7 +212,7 @@ async fn the_same_backup_restored_twice_gives_two_timelines() {
     let mut timelines = vec![store.timeline()];
     for n in 0..3 {
         let path = folder.path(&format!("{n}.db"));
-        restore(&Env::real(), backup.clone(), path.clone()).await.unwrap();
+        restore(&Env::real(), backup.clone(), path.clone(), quiet()).await.unwrap();
         let restored = open(&path).await.unwrap();
         assert!(!timelines.contains(&restored.timeline()), "{:?} again: {timelines:?}", restored.timeline());
         assert_eq!(restored.timeline().store, store.timeline().store);
@@ -207,14 +244,15 @@ async fn a_backup_of_which_a_bit_changed_is_refused_with_its_page() {
         store.append(batch("s", vec![large])).await.unwrap();
     }
     let (backup, target) = (folder.path("backup.db"), folder.path("restored.db"));
-    store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
+    store.backup(backup.clone(), quiet()).await.unwrap();
     let whole = std::fs::read(&backup).unwrap();
     for at in [4_096 * 20 + 17, whole.len() - 100] {
         let mut rotten = whole.clone();
         rotten[at] ^= 4;
         std::fs::write(&backup, &rotten).unwrap();
         let env = quorate_runtime::Env::real();
-        let cause = quorate_data::store::sqlite::restore(&env, backup.clone(), target.clone()).await.unwrap_err();
+        let cause =
+            quorate_data::store::sqlite::restore(&env, backup.clone(), target.clone(), quiet()).await.unwrap_err();
         let page = format!("page {} of the file", at / 4_096 + 1);
         assert!(
             matches!(&cause, OpenError::Corrupt { path, what } if *path == backup && what.contains(&page)),

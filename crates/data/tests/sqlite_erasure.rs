@@ -9,7 +9,7 @@ mod sqlite;
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex},
 };
 
 use quorate_data::{
@@ -23,7 +23,7 @@ use quorate_data::{
     subscription::{Config, Pull, Subscriptions},
 };
 use quorate_runtime::{BoxFuture, Env};
-use sqlite::{Folder, batch, event, open, photograph, with_suffix};
+use sqlite::{Folder, batch, event, open, photograph, quiet, with_suffix};
 
 /// Data about `subject` that would be recognised anywhere, small or spread over pages.
 fn secret(subject: &str, n: u64) -> NewEvent {
@@ -262,6 +262,90 @@ async fn keys_that_know_more_than_the_ledger_teach_it() {
     assert_eq!(reopened.erase("anna").await.unwrap().erased_at, told.erased_at);
 }
 
+/// The warnings of this process.
+struct Warnings(Arc<Mutex<String>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Said<'s>(&'s mut String);
+        impl tracing::field::Visit for Said<'_> {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0.push_str(&format!("{field}: {value:?}; "));
+            }
+        }
+        event.record(&mut Said(&mut self.0.lock().unwrap()));
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn keys_that_are_older_than_the_store_are_told_of_when_it_is_opened() {
+    let warnings = Arc::new(Mutex::new(String::new()));
+    tracing::subscriber::set_global_default(Warnings(warnings.clone())).unwrap();
+    let folder = Folder::new();
+    let (copy, older, path) = (folder.path("older.keys"), folder.path("older.db"), folder.file());
+    let store = folder.store().await;
+    append(&store, "anna", 1).await;
+    photograph(&path, &older);
+    store.backup_keys(copy.clone()).await.unwrap();
+    append(&store, "bert", 1).await;
+    append(&store, "carl", 1).await;
+    store.erase("carl").await.unwrap();
+    store.close().await.unwrap();
+    let lacking = |path: &Path, lacking: u64| {
+        let said = format!("keys: {}.keys; lacking: {lacking}; ", path.canonicalize().unwrap().display());
+        warnings.lock().unwrap().contains(&said)
+    };
+    // An older store beside newer keys is what a restored backup is; and so are keys and store of one moment.
+    for suffix in [".keys", ".keys-wal"] {
+        let _ = std::fs::remove_file(with_suffix(&older, suffix));
+    }
+    std::fs::copy(with_suffix(&path, ".keys"), with_suffix(&older, ".keys")).unwrap();
+    for sound in [&older, &path] {
+        open(sound).await.unwrap().close().await.unwrap();
+        assert!(!(1..5).any(|number| lacking(sound, number)), "{:?}", warnings.lock().unwrap());
+    }
+    std::fs::copy(&copy, with_suffix(&path, ".keys")).unwrap();
+    let store = open(&path).await.unwrap();
+    assert!(lacking(&path, 2), "{:?}", warnings.lock().unwrap());
+    assert_eq!(erased(&store, "anna").await, [false]);
+    assert!(matches!(read(&store, "bert").await, Err(StoreError::KeyMissing { .. })));
+    assert_eq!(erased(&store, "carl").await, [true]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_stays_in_the_log_of_the_keys_that_was_written_back() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let log = with_suffix(&folder.file(), ".keys-wal");
+    let pages = || std::fs::metadata(&log).unwrap().len() / 4_120;
+    for n in 0.. {
+        let of = |m| event(format!("{n}-{m}")).about(format!("subject-{n}-{m}"));
+        store.append(batch("s", (0..5_000).map(of).collect())).await.unwrap();
+        assert!(pages() < 1_000, "a log of {} pages was written back, and is there still", pages());
+        if n > 0 && pages() == 0 {
+            break;
+        }
+    }
+    store.close().await.unwrap();
+}
+
 /// A backup and a copy of the keys from before an erasure, and what there is after it.
 struct Disaster {
     folder: Folder,
@@ -305,7 +389,7 @@ async fn a_backup_holds_no_keys_and_is_not_opened_without_them() {
     let disaster = Disaster::new().await;
     assert!(found(&disaster.backup, b"the-secret-").is_empty());
     let path = disaster.folder.file();
-    restore(&Env::real(), disaster.backup.clone(), path.clone()).await.unwrap();
+    restore(&Env::real(), disaster.backup.clone(), path.clone(), quiet()).await.unwrap();
     let refused = open(&path).await.err().unwrap();
     assert!(matches!(&refused, OpenError::KeysMissing { path: at } if *at == with_suffix(&path, ".keys")), "{refused}");
     // What a copy leaves that found no room.
@@ -321,7 +405,7 @@ async fn a_backup_holds_no_keys_and_is_not_opened_without_them() {
 async fn an_older_backup_beside_the_surviving_keys_does_not_bring_data_back() {
     let disaster = Disaster::new().await;
     disaster.put_keys(&disaster.folder.path("broken.db.keys"));
-    restore(&Env::real(), disaster.backup.clone(), disaster.folder.file()).await.unwrap();
+    restore(&Env::real(), disaster.backup.clone(), disaster.folder.file(), quiet()).await.unwrap();
     assert_eq!(disaster.erased().await, (vec![true], vec![false]));
 }
 
@@ -331,10 +415,10 @@ async fn with_the_ledger_older_copies_of_both_do_not_bring_data_back() {
     disaster.put_keys(&disaster.keys);
     let (path, ledger) = (disaster.folder.file(), disaster.ledger.clone());
     let foreign = Ledger { store: ledger.store + 1, ..ledger.clone() };
-    let refused = restore_with(&Env::real(), disaster.backup.clone(), path.clone(), foreign).await;
+    let refused = restore_with(&Env::real(), disaster.backup.clone(), path.clone(), foreign, quiet()).await;
     assert!(matches!(refused, Err(OpenError::LedgerOfAnotherStore { .. })), "{refused:?}");
     assert!(!path.exists());
-    restore_with(&Env::real(), disaster.backup.clone(), path.clone(), ledger).await.unwrap();
+    restore_with(&Env::real(), disaster.backup.clone(), path.clone(), ledger, quiet()).await.unwrap();
     for _ in 0..2 {
         assert_eq!(disaster.erased().await, (vec![true], vec![false]));
     }
@@ -373,7 +457,7 @@ async fn a_restored_backup_forgets_what_consumers_had_said_of_who_was_erased_sin
     move_store(&folder.file(), &folder.path("broken.db"));
 
     std::fs::copy(&keys, with_suffix(&folder.file(), ".keys")).unwrap();
-    restore_with(&Env::real(), backup, folder.file(), ledger).await.unwrap();
+    restore_with(&Env::real(), backup, folder.file(), ledger, quiet()).await.unwrap();
     let store = folder.store().await;
     let parked = workers(store.clone()).await.parked(Position::ZERO, 10).await.unwrap();
     let said: Vec<&str> = parked.iter().map(|parked| &*parked.failures[0].reason).collect();
@@ -554,12 +638,12 @@ async fn two_restores_with_as_many_erasures_each_are_told_apart() {
     let disaster = Disaster::new().await;
     let (path, env) = (disaster.folder.file(), Env::real());
     disaster.put_keys(&disaster.keys);
-    restore(&env, disaster.backup.clone(), path.clone()).await.unwrap();
+    restore(&env, disaster.backup.clone(), path.clone(), quiet()).await.unwrap();
     let store = open(&path).await.unwrap();
     store.erase("bert").await.unwrap();
     store.close().await.unwrap();
     std::fs::remove_file(&path).unwrap();
-    restore_with(&env, disaster.backup.clone(), path.clone(), disaster.ledger.clone()).await.unwrap();
+    restore_with(&env, disaster.backup.clone(), path.clone(), disaster.ledger.clone(), quiet()).await.unwrap();
     assert_eq!(disaster.erased().await, (vec![true], vec![true]));
     let keys = disaster.folder.path("copy.db");
     assert_eq!(secrets(&path, &keys).len(), 0, "the file of keys and the ledger know both erasures");

@@ -17,7 +17,7 @@ use quorate_data::{
     event::Version,
     store::{AppendError, ArchiveError, ArchiveOrder, OpenError, Store, StoreError},
 };
-use sqlite::{Folder, batch, event, open, raw, with_suffix};
+use sqlite::{Folder, batch, event, open, quiet, raw, with_suffix};
 
 const PAGE: usize = 4096;
 
@@ -164,7 +164,7 @@ async fn an_erasure_beside_a_damaged_log_outlives_it() {
     // What an operator has then: a backup, and the keys as they are.
     let restored = folder.path("restored.db");
     let env = quorate_runtime::Env::real();
-    quorate_data::store::sqlite::restore(&env, backup, restored.clone()).await.unwrap();
+    quorate_data::store::sqlite::restore(&env, backup, restored.clone(), quiet()).await.unwrap();
     std::fs::copy(with_suffix(&folder.file(), ".keys"), with_suffix(&restored, ".keys")).unwrap();
     let store = open(&restored).await.unwrap();
     assert_eq!(store.erasures().await.unwrap(), entries);

@@ -10,7 +10,7 @@ mod sqlite;
 use std::{io, path::Path};
 
 use quorate_data::store::{OpenError, StoreError};
-use sqlite::{Folder, batch, event, open, with_suffix};
+use sqlite::{Folder, batch, event, open, quiet, with_suffix};
 
 fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
@@ -126,7 +126,7 @@ async fn a_store_in_use_or_one_that_did_not_end_well_is_no_backup() {
     store.append(batch("s", (0..50).map(event).collect())).await.unwrap();
     let env = quorate_runtime::Env::real();
     let (target, copy) = (folder.path("restored.db"), folder.path("copy.db"));
-    let restore = |from: &Path| quorate_data::store::sqlite::restore(&env, from.to_owned(), target.clone());
+    let restore = |from: &Path| quorate_data::store::sqlite::restore(&env, from.to_owned(), target.clone(), quiet());
     sqlite::photograph(&folder.file(), &copy);
     let link = folder.path("link.db");
     std::os::unix::fs::symlink(&copy, &link).unwrap();
@@ -229,7 +229,7 @@ async fn a_restore_through_a_link_keeps_the_link() {
     std::os::unix::fs::symlink("restored.db", &link).unwrap();
     store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
     let env = quorate_runtime::Env::real();
-    quorate_data::store::sqlite::restore(&env, backup, link.clone()).await.unwrap();
+    quorate_data::store::sqlite::restore(&env, backup, link.clone(), quiet()).await.unwrap();
     assert!(link.is_symlink() && target.is_file());
     assert_eq!(open(&target).await.unwrap().head(), store.head());
 }
@@ -261,7 +261,7 @@ async fn a_write_ahead_log_without_its_store_is_not_played_into_another() {
     std::fs::remove_file(&lone).unwrap();
     assert!(with_suffix(&lone, "-wal").exists());
     let env = quorate_runtime::Env::real();
-    let restored = quorate_data::store::sqlite::restore(&env, backup, lone.clone()).await;
+    let restored = quorate_data::store::sqlite::restore(&env, backup, lone.clone(), quiet()).await;
     let kept = matches!(&restored, Err(OpenError::Io { cause, .. }) if cause.kind() == io::ErrorKind::AlreadyExists);
     assert!(kept, "a restore never overwrites: {restored:?}");
     assert!(with_suffix(&lone, "-wal").exists());
@@ -282,7 +282,7 @@ async fn what_a_failed_restore_left_does_not_spoil_the_next() {
     let refused = open(&target).await.map(|_| ());
     assert!(matches!(refused, Err(OpenError::Unrestored { .. })), "no empty store is taken for it: {refused:?}");
     assert!(!target.exists() && partial.exists());
-    quorate_data::store::sqlite::restore(&env, backup, target.clone()).await.unwrap();
+    quorate_data::store::sqlite::restore(&env, backup, target.clone(), quiet()).await.unwrap();
     let restored = open(&target).await.unwrap();
     assert_eq!(restored.head(), store.head());
     let verified = restored.verify(std::sync::Arc::new(|_, _| {})).await.unwrap();
@@ -306,10 +306,11 @@ async fn restoring_something_else_is_refused_and_leaves_nothing() {
     let (letter, target) = (folder.path("letter.txt"), folder.path("restored.db"));
     std::fs::write(&letter, "no backup".repeat(1_000)).unwrap();
     let env = quorate_runtime::Env::real();
-    let cause = quorate_data::store::sqlite::restore(&env, letter.clone(), target.clone()).await.unwrap_err();
+    let cause = quorate_data::store::sqlite::restore(&env, letter.clone(), target.clone(), quiet()).await.unwrap_err();
     assert!(matches!(&cause, OpenError::Corrupt { path, .. } if *path == letter), "{cause:?}");
     assert!(!target.exists());
-    let cause = quorate_data::store::sqlite::restore(&env, folder.path("nowhere"), target.clone()).await.unwrap_err();
+    let cause =
+        quorate_data::store::sqlite::restore(&env, folder.path("nowhere"), target.clone(), quiet()).await.unwrap_err();
     assert!(matches!(&cause, OpenError::Io { cause, .. } if cause.kind() == io::ErrorKind::NotFound), "{cause:?}");
     assert!(!target.exists() && !with_suffix(&target, ".lock").exists(), "nor a lock on nothing");
     assert!(!matches!(cause, OpenError::Store(StoreError::Closed)));

@@ -19,7 +19,7 @@ use quorate_data::{
         OpenError, Query, QueryItem, ReadLog, ReadStream, RoomTables, Row, SqlError, Store, StoreError, StreamSummary,
     },
 };
-use sqlite::{Folder, batch, event, open, raw, with_suffix};
+use sqlite::{Folder, batch, event, open, quiet, raw, with_suffix};
 
 const PAGE: usize = 4096;
 const ROOM: RoomTables =
@@ -225,7 +225,7 @@ async fn a_backup_has_checksums_of_its_own_and_a_restored_one_keeps_them() {
     store.backup(backup.clone(), Arc::new(|_, _| {})).await.unwrap();
     store.close().await.unwrap();
     let env = quorate_runtime::Env::real();
-    quorate_data::store::sqlite::restore(&env, backup.clone(), restored.clone()).await.unwrap();
+    quorate_data::store::sqlite::restore(&env, backup.clone(), restored.clone(), quiet()).await.unwrap();
     for path in [backup, restored] {
         let good = std::fs::read(&path).unwrap();
         assert_eq!(judge(&put(&folder, &good)).await, "");

@@ -10,13 +10,16 @@ pub(crate) mod child;
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, Limits, OpenError, Store, conformance::Place, sqlite},
+    store::{AppendBatch, ExpectedVersion, Limits, OpenError, Progress, Store, conformance::Place, sqlite},
 };
 use quorate_runtime::{BoxFuture, Env};
 use tempfile::TempDir;
@@ -95,6 +98,11 @@ pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
     path.push(suffix);
     path.into()
+}
+
+/// For whoever does not want to know how far it is.
+pub(crate) fn quiet() -> Progress {
+    Arc::new(|_, _| {})
 }
 
 /// Opens the store at `path`.

@@ -10,6 +10,7 @@ use super::{
     cloud_events::{BATCH, STRUCTURED},
     problem::{Code, PROBLEM, Problem},
     reply,
+    views::LINES,
 };
 
 mod breakers;
@@ -133,11 +134,12 @@ fn paths() -> Value {
         },
         "/v1/store/verify": {
             "post": operation("store", "verifyStore", "Checks every stored byte, and tells its progress line by line", &[],
-                &[("200", content("Lines of JSON, the last one with what was found", &[], &[("application/x-ndjson", json!({ "type": "string" }))]))]),
+                &[("200", content("Lines of JSON, the last one with what was found", &[], &[(LINES, json!({ "type": "string" }))]))]),
         },
         "/v1/store/backup": {
             "post": with_body(operation("store", "backUpStore", "Writes a consistent copy into the folder for backups", &["idempotencyKey"],
-                &[("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
+                &[("200", content("For whoever accepts lines: JSON, how far it is, and on the last one the copy, or the problem", &[], &[(LINES, json!({ "type": "string" }))])),
+                  ("201", json_reply("The copy", "BackedUp", &[]))]), "Backup"),
         },
         "/v1/store/backup-keys": {
             "post": with_body(operation("store", "backUpKeys", "Writes a consistent copy of data subjects' keys into the folder for backups of keys", &["idempotencyKey"],

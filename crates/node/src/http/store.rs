@@ -4,7 +4,8 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http_body_util::BodyExt as _;
 use quorate_data::store::{Progress, Verified};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,13 +13,15 @@ use tokio::sync::watch;
 
 use super::{
     Shared,
+    body_in::Received,
     body_out::{Gone, Pieces, pieces},
     document,
-    problem::Problem,
+    problem::{Code, Problem},
     reply,
     request::Params,
     retention::shown,
     streams::once,
+    views::{LINES, accepts_lines},
 };
 use crate::verbs::{ArchiveFiles, BackupError};
 
@@ -31,14 +34,13 @@ const BEAT: Duration = Duration::from_millis(200);
 pub(super) async fn verify(State(node): State<Shared>, request: Request) -> Reply {
     Params::of(request.uri(), &[])?;
     let (progress, told) = progress();
-    let (pieces, body) = pieces();
-    node.clone().env.tasks().spawn("verify", async move {
-        let verifying = node.care.verify(progress);
-        let _ = tell(&node, pieces, told, verifying).await;
-    });
-    let mut response = Response::new(body);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
-    Ok(response)
+    let verifying = node.clone();
+    Ok(step_by_step(&node, "verify", told, async move {
+        match verifying.care.verify(progress).await {
+            Ok((found, files)) => verified(&verifying, &found, &files),
+            Err(failed) => Problem::from(failed).document(),
+        }
+    }))
 }
 
 fn progress() -> (Progress, watch::Receiver<(u64, u64)>) {
@@ -49,34 +51,43 @@ fn progress() -> (Progress, watch::Receiver<(u64, u64)>) {
     (Arc::new(tell), told)
 }
 
+/// Does `work`, and replies with lines: how far it is now and then, and at last what came of it.
+fn step_by_step(
+    node: &Shared,
+    name: &'static str,
+    told: watch::Receiver<(u64, u64)>,
+    work: impl Future<Output = Value> + Send + 'static,
+) -> axum::response::Response {
+    let (pieces, body) = pieces();
+    let telling = node.clone();
+    node.env.tasks().spawn(name, async move {
+        let _gone = tell(&telling, pieces, told, work).await;
+    });
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(LINES));
+    response
+}
+
 async fn tell(
     node: &Shared,
     pieces: Pieces,
     mut told: watch::Receiver<(u64, u64)>,
-    verifying: impl Future<Output = Result<(Verified, ArchiveFiles), BackupError>>,
+    work: impl Future<Output = Value>,
 ) -> Result<(), Gone> {
-    let mut verifying = std::pin::pin!(verifying);
+    let mut work = std::pin::pin!(work);
     loop {
         let ended = tokio::select! {
             biased;
-            ended = verifying.as_mut() => Some(ended),
+            ended = work.as_mut() => Some(ended),
             () = node.env.sleep(BEAT) => None,
         };
-        match ended {
-            Some(ended) => {
-                let last = match ended {
-                    Ok((found, files)) => verified(node, &found, &files),
-                    Err(failed) => Problem::from(failed).document(),
-                };
-                pieces.send(line(&last)).await?;
-                pieces.end().await;
-                return Ok(());
-            }
-            None => {
-                let (done, of) = *told.borrow_and_update();
-                pieces.send(line(&json!({ "done": done, "of": of }))).await?;
-            }
+        if let Some(last) = ended {
+            pieces.send(line(&last)).await?;
+            pieces.end().await;
+            return Ok(());
         }
+        let (done, of) = *told.borrow_and_update();
+        pieces.send(line(&json!({ "done": done, "of": of }))).await?;
     }
 }
 
@@ -108,32 +119,66 @@ struct Backup {
     to: String,
 }
 
-/// `POST /v1/store/backup`
+/// `POST /v1/store/backup`. Whoever accepts lines gets one for each step, and at last what others get.
 pub(super) async fn backup(State(node): State<Shared>, request: Request) -> Reply {
-    let care = &node.care;
-    copy(&node, request, |to| async move { care.backup(&to, Arc::new(|_, _| {})).await }).await
+    let asked = Asked::of(&node, request).await?;
+    let (progress, told) = progress();
+    let in_lines = accepts_lines(&asked.head.headers);
+    let copying = node.clone();
+    let copied = async move {
+        let care = &copying.care;
+        asked.copied(&copying, |to| async move { care.backup(&to, progress).await }).await
+    };
+    if !in_lines {
+        return copied.await;
+    }
+    Ok(step_by_step(&node, "backup", told, async move {
+        let replied = async { document_of(copied.await?).await };
+        replied.await.unwrap_or_else(|problem: Problem| problem.document())
+    }))
 }
 
 /// `POST /v1/store/backup-keys`
 pub(super) async fn backup_keys(State(node): State<Shared>, request: Request) -> Reply {
     let care = &node.care;
-    copy(&node, request, |to| async move { care.backup_keys(&to).await }).await
+    Asked::of(&node, request).await?.copied(&node, |to| async move { care.backup_keys(&to).await }).await
 }
 
-/// Has `write` make the copy whose name stands in the request's body.
-async fn copy<W>(node: &Shared, request: Request, write: impl FnOnce(String) -> W) -> Reply
-where
-    W: Future<Output = Result<(PathBuf, u64), BackupError>>,
-{
-    let (head, body) = request.into_parts();
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let Backup { to } = document::parsed(&received.bytes)?;
-    let effect = async {
-        let (path, bytes) = write(to.clone()).await?;
-        let document = json!({ "to": to, "path": path.to_string_lossy(), "bytes": bytes });
-        Ok(reply::json(StatusCode::CREATED, &document))
-    };
-    once(node, &head, &received.bytes, effect).await
+/// What a reply that is one says.
+async fn document_of(reply: axum::response::Response) -> Result<Value, Problem> {
+    let strange = |why: String| Problem::new(Code::OutcomeUnknown, why);
+    let body = reply.into_body().collect().await.map_err(|why| strange(why.to_string()))?.to_bytes();
+    serde_json::from_slice(&body).map_err(|why| strange(why.to_string()))
+}
+
+/// A copy that was asked for.
+struct Asked {
+    head: Parts,
+    body: Received,
+    to: String,
+}
+
+impl Asked {
+    async fn of(node: &Shared, request: Request) -> Result<Self, Problem> {
+        let (head, body) = request.into_parts();
+        Params::of(&head.uri, &[])?;
+        document::is_json(&head.headers)?;
+        let body = node.receive(&head, body).await?;
+        let Backup { to } = document::parsed(&body.bytes)?;
+        Ok(Self { head, body, to })
+    }
+
+    /// Has `write` make it.
+    async fn copied<W>(self, node: &Shared, write: impl FnOnce(String) -> W) -> Reply
+    where
+        W: Future<Output = Result<(PathBuf, u64), BackupError>>,
+    {
+        let Self { head, body, to } = self;
+        let effect = async {
+            let (path, bytes) = write(to.clone()).await?;
+            let document = json!({ "to": to, "path": path.to_string_lossy(), "bytes": bytes });
+            Ok(reply::json(StatusCode::CREATED, &document))
+        };
+        once(node, &head, &body.bytes, effect).await
+    }
 }

@@ -155,9 +155,15 @@ async fn the_ledger_is_paged_and_exported_in_the_form_that_a_restore_takes() {
     let folder = node.end().await;
     let (path, backup) = (folder.path().join("data/quorate.db"), folder.path().join("backup.db"));
     Env::real().disk().rename(&path, &backup).unwrap();
-    sqlite::restore_with(&Env::real(), backup, path, ledger(empty.json()["store"].as_str().unwrap().parse().unwrap()))
-        .await
-        .unwrap();
+    sqlite::restore_with(
+        &Env::real(),
+        backup,
+        path,
+        ledger(empty.json()["store"].as_str().unwrap().parse().unwrap()),
+        std::sync::Arc::new(|_, _| {}),
+    )
+    .await
+    .unwrap();
     let node = start(folder, |_| {}).await;
     let mut path = Some("/v1/erasures?limit=400".to_owned());
     let mut seen = Vec::new();

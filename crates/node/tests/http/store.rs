@@ -46,6 +46,32 @@ async fn a_backup_taken_while_writing_can_be_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn whoever_accepts_lines_is_told_how_far_a_backup_is_and_at_last_what_others_are_told() {
+    let node = node().await;
+    node.fill("a", 1, 100).await;
+    let backup = |body: &'static str| post("/v1/store/backup").json(body).header("accept", "application/x-ndjson");
+    let reply = node.send(backup(r#"{"to":"monday"}"#).header("idempotency-key", "k")).await;
+    assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/x-ndjson")));
+    let mut told = lines(&reply.text());
+    let last = told.pop().unwrap();
+    assert!(told.iter().all(|line| line["done"].as_u64() <= line["of"].as_u64()), "{told:?}");
+    let path = node.folder.path().join("data/backups/monday");
+    let size = quorate_runtime::Env::real().disk().size(&path).unwrap();
+    assert_eq!(last, json!({ "to": "monday", "path": path.to_str().unwrap(), "bytes": size }));
+    // The same request again, in either form.
+    let plain = post("/v1/store/backup").json(r#"{"to":"monday"}"#);
+    for again in [backup(r#"{"to":"monday"}"#), plain] {
+        let again = node.send(again.header("idempotency-key", "k")).await;
+        assert_eq!(lines(&again.text()).pop().unwrap(), last);
+    }
+    let refused = lines(&node.send(backup(r#"{"to":"monday"}"#)).await.text()).pop().unwrap();
+    assert_eq!((&refused["status"], &refused["type"]), (&json!(409), &json!("/errors/backup-exists")), "{refused}");
+    // What is no order is refused as such.
+    let wrong = node.send(backup("{}")).await;
+    assert_eq!((wrong.status, wrong.code().as_str()), (400, "invalid-json"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_backup_goes_nowhere_but_into_its_folder() {
     let node = node().await;
     for name in ["..", "../quorate.db", "/tmp/x", "a/b", ".x", "", "a\\\\b", "a\\u0000"] {

@@ -175,7 +175,9 @@ async fn a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for
     let target = node.folder.path().join("restored");
     let env = quorate_runtime::Env::real();
     env.disk().create_dir_all(&target).unwrap();
-    quorate_data::store::sqlite::restore(&env, backup, target.join("quorate.db")).await.unwrap();
+    quorate_data::store::sqlite::restore(&env, backup, target.join("quorate.db"), std::sync::Arc::new(|_, _| {}))
+        .await
+        .unwrap();
     let folder = node.end().await;
     let restored = crate::node::start(folder, |config| config.data = target).await;
     // As many events as before, but others: a position alone cannot tell.

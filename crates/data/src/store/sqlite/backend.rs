@@ -460,7 +460,7 @@ impl Backend for SqliteBackend {
 
     fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>> {
         let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
-        Box::pin(self.env.run_blocking(move || backup::run(&shared, disk.as_ref(), &to, &progress)))
+        Box::pin(self.env.run_blocking(move || backup::run(&shared, &disk, &to, &progress)))
     }
 
     fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>> {

@@ -12,18 +12,30 @@ use crate::store::{Progress, StoreError};
 
 const COPYING: &str = "writing a backup";
 
+/// After so many of SQLite's steps, some hundred rows, it is looked how large the copy is.
+const STEPS: i32 = 1_000;
+
 /// Copies the store as of now to the new file `to`; returns its size in bytes.
 ///
+/// `progress` is told how many bytes the copy has, of those that the store's file has: it may end up smaller.
+///
 /// The copy gets its name when it is complete and durable: a crash leaves at most an [`unfinished`] file.
-pub(super) fn run(shared: &Shared, disk: &dyn Disk, to: &Path, progress: &Progress) -> Result<u64, StoreError> {
+pub(super) fn run(shared: &Shared, disk: &Arc<dyn Disk>, to: &Path, progress: &Progress) -> Result<u64, StoreError> {
     shared.check_open()?;
     let total = disk.size(&shared.path).map_err(io)?;
     progress(0, total);
-    let size = put(disk, to, |partial| {
+    let size = put(&**disk, to, |partial| {
         // One read transaction: with the backup API, every commit of the writer would make it start again.
-        let reader = Reader::open(shared).map_err(failed(COPYING))?;
+        let mut reader = Reader::open(shared).map_err(failed(COPYING))?;
         // The copy is written through the same connection.
         reader.connection.execute_batch("PRAGMA query_only = OFF").map_err(failed(COPYING))?;
+        let (disk, progress, copy) = (disk.clone(), progress.clone(), partial.to_owned());
+        let look = move || {
+            let size = disk.size(&copy).unwrap_or(0).min(total);
+            progress(size, total);
+            false
+        };
+        reader.connection.progress_handler(STEPS, Some(look)).map_err(failed(COPYING))?;
         let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]);
         copied.map(|_| ()).map_err(|cause| explained(&reader.connection, failed(COPYING)(cause)))
     })?;

@@ -57,15 +57,19 @@ pub(super) struct Core {
     buffer: BytesMut,
 }
 
-/// Whether the store says of itself that it has sealed events: if it does, it is not opened without its keys.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sealing {
-    /// It never sealed any.
-    Never,
-    /// It has, in the group being written or one that was taken back.
-    Begun,
-    /// It has, and says so.
-    Said,
+/// What the store says of itself about its sealed events: if it has any, it is not opened without its keys.
+pub(super) struct Sealing {
+    /// How many keys had been made when it last sealed events; 0 if it never did.
+    pub(super) said: i64,
+    /// It has sealed some since, in the group being written or one that was taken back.
+    again: bool,
+}
+
+impl Sealing {
+    /// What a store with `said` in its tables says.
+    pub(super) fn new(said: i64) -> Self {
+        Self { said, again: false }
+    }
 }
 
 impl Core {
@@ -129,9 +133,11 @@ impl Core {
             self.begin()?;
             self.write_blocks()?;
         }
-        if self.sealing == Sealing::Begun {
+        let keys = self.shared.keys.made().max(1);
+        let seals = self.sealing.again && keys > self.sealing.said;
+        if seals {
             self.begin()?;
-            tables::set_meta(&self.connection, "sealed", 1).map_err(failed("writing quorate_meta"))?;
+            tables::set_meta(&self.connection, "sealed", keys).map_err(failed("writing quorate_meta"))?;
         }
         #[cfg(feature = "museum")]
         if self.env.planted("position-reused") {
@@ -141,8 +147,8 @@ impl Core {
             self.make_durable("committing")?;
             self.begun = false;
         }
-        if self.sealing == Sealing::Begun {
-            self.sealing = Sealing::Said;
+        if seals {
+            self.sealing = Sealing::new(keys);
         }
         let (published, moved, forgets) = {
             let mut tail = self.shared.tail_mut();
@@ -408,9 +414,7 @@ impl Core {
     }
 
     fn write(&mut self, batch: &Ready) -> Appended {
-        if batch.is_sealed() && self.sealing == Sealing::Never {
-            self.sealing = Sealing::Begun;
-        }
+        self.sealing.again |= batch.is_sealed();
         let recorded_at = self.env.wall();
         let mut tail = self.shared.tail_mut();
         let mut versions = Vec::with_capacity(batch.streams.len());

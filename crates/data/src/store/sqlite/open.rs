@@ -92,9 +92,8 @@ fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result
     let largest = Largest::load(&connection).map_err(damaged)?;
     connection::bound_values(&connection, &limits).map_err(failed("bounding values"))?;
     let guard = Guard::watch(&mut connection).map_err(failed("installing the authorizer"))?;
-    let sealing = tables::meta(&connection, "sealed").map_err(damaged)?;
-    let sealing = if sealing == 0 { Sealing::Never } else { Sealing::Said };
-    let file = open_keys(&env, &path, &connection, sealing)?;
+    let sealing = Sealing::new(tables::meta(&connection, "sealed").map_err(damaged)?);
+    let file = open_keys(&env, &path, &connection, sealing.said)?;
     let keys = KeyRing::new(&env, keys::path_of(&path), timeline.store, file);
     tail.resume(retiring::load(&connection).map_err(damaged)?);
     let mark = tables::meta(&connection, "clock").map_err(damaged)?;
@@ -166,12 +165,13 @@ fn rewrite_log(env: &Env, database: &Path) -> Result<(), OpenError> {
     rewritten.map_err(|cause| OpenError::Io { path: log, cause })
 }
 
-/// Opens the file of keys, if there is or must be one, and brings it and the ledger to the same state.
-fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing) -> Result<Option<KeyFile>, OpenError> {
+/// Opens the file of keys, if there is or must be one, and brings it and the ledger to the same state. The store knew of so
+/// many `sealing` keys.
+fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: i64) -> Result<Option<KeyFile>, OpenError> {
     let path = keys::path_of(store);
     let is_there = env.disk().exists(&path).map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
     let damaged = |cause| damaged(store, cause);
-    if !is_there && sealing != Sealing::Never {
+    if !is_there && sealing != 0 {
         return Err(OpenError::KeysMissing { path });
     }
     if !is_there && ledger::head(connection).map_err(damaged)?.entries == 0 {
@@ -179,7 +179,16 @@ fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: Sealing)
     }
     let timeline = tables::timeline(connection).map_err(damaged)?;
     rewrite_log(env, &path)?;
-    let file = KeyFile::open(&path, timeline.store, sealing == Sealing::Never)?;
+    let file = KeyFile::open(&path, timeline.store, sealing == 0)?;
+    if file.made() < sealing {
+        // After a disaster it may be the newest that is left, and most events can be read.
+        tracing::warn!(
+            keys = %path.display(),
+            lacking = sealing - file.made(),
+            "the file of keys is older than the store: what was sealed since cannot be read; stop, and put the newest file \
+             back with its `-wal`. `quorate store verify` names the events"
+        );
+    }
     ledger::reconcile(connection, &file).map_err(damaged)?;
     Ok(Some(file))
 }

@@ -4,7 +4,7 @@
 //! `verify` can tell, whether the pages agree with each other, it tells once the store is open.
 
 use std::{
-    io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -20,33 +20,53 @@ use super::{
     open::{beside, canonical, damaged, take_lock},
     tables, vfs,
 };
-use crate::store::{OpenError, erasure::Ledger};
+use crate::store::{OpenError, Progress, erasure::Ledger};
 
 /// Makes `backup` the store at `path`, on a new timeline: tokens from before are refused rather than misread.
+///
+/// `progress` is told how many of the backup's bytes are copied.
 ///
 /// Keys are not in a backup: the file `<path>.keys` must be in place before the store is opened, if anything in it is about
 /// a data subject. See [`erasure`](crate::store::erasure) for what to do, and [`restore_with`] for the ledger.
 ///
 /// # Errors
 /// [`OpenError::Io`] with `AlreadyExists` if there is a store at `path`; a restore never overwrites.
-pub async fn restore(env: &Env, backup: PathBuf, path: PathBuf) -> Result<(), OpenError> {
-    restore_and(env, backup, path, None).await
+pub async fn restore(env: &Env, backup: PathBuf, path: PathBuf, progress: Progress) -> Result<(), OpenError> {
+    restore_and(env, backup, path, None, progress).await
 }
 
 /// As [`restore`], and whoever was erased according to `ledger` stays erased, however old the backup and the keys are.
 ///
 /// # Errors
 /// [`OpenError::LedgerOfAnotherStore`] if `ledger` was not exported from the store that `backup` is of.
-pub async fn restore_with(env: &Env, backup: PathBuf, path: PathBuf, ledger: Ledger) -> Result<(), OpenError> {
-    restore_and(env, backup, path, Some(ledger)).await
+pub async fn restore_with(
+    env: &Env,
+    backup: PathBuf,
+    path: PathBuf,
+    ledger: Ledger,
+    progress: Progress,
+) -> Result<(), OpenError> {
+    restore_and(env, backup, path, Some(ledger), progress).await
 }
 
-async fn restore_and(env: &Env, backup: PathBuf, path: PathBuf, ledger: Option<Ledger>) -> Result<(), OpenError> {
+async fn restore_and(
+    env: &Env,
+    backup: PathBuf,
+    path: PathBuf,
+    ledger: Option<Ledger>,
+    progress: Progress,
+) -> Result<(), OpenError> {
     let blocking_env = env.clone();
-    env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path, ledger.as_ref())).await
+    env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path, ledger.as_ref(), &progress)).await
 }
 
-fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
+fn copy_and_raise(
+    env: &Env,
+    backup: &Path,
+    path: &Path,
+    ledger: Option<&Ledger>,
+    progress: &Progress,
+) -> Result<(), OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| OpenError::Io { path, cause }
@@ -59,7 +79,7 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>
             return Err(OpenError::Io { path: taken, cause: io::ErrorKind::AlreadyExists.into() });
         }
     }
-    let restored = copy_under_lock(env, backup, path, ledger);
+    let restored = copy_under_lock(env, backup, path, ledger, progress);
     if restored.is_err() {
         // There is no store, so there is nothing to lock. Ordering: removed while it is held, and whoever opened it before
         // finds that it has lost its name.
@@ -69,19 +89,36 @@ fn copy_and_raise(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>
     restored
 }
 
-fn copy_under_lock(env: &Env, backup: &Path, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
+/// After so many bytes it is told how far a restore is.
+const STEP: u64 = 1 << 20;
+
+fn copy_under_lock(
+    env: &Env,
+    backup: &Path,
+    path: &Path,
+    ledger: Option<&Ledger>,
+    progress: &Progress,
+) -> Result<(), OpenError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |cause| OpenError::Io { path, cause }
     };
     let _untouched = whole(env, backup)?;
-    let mut from = env.disk().open(backup).map_err(io(backup))?;
     let disk = &**env.disk();
+    let mut from = disk.open(backup).map_err(io(backup))?;
+    let (mut done, all) = (0, disk.size(backup).map_err(io(backup))?);
     let partial = unfinished::of(path).map_err(io(path))?;
     unfinished::clear(disk, &partial).map_err(io(&partial))?;
     let restored = (|| {
         let mut to = env.disk().create(&partial).map_err(io(&partial))?;
-        io::copy(&mut from, &mut to).map_err(io(&partial))?;
+        loop {
+            progress(done, all.max(done));
+            let copied = io::copy(&mut from.by_ref().take(STEP), &mut to).map_err(io(&partial))?;
+            if copied == 0 {
+                break;
+            }
+            done += copied;
+        }
         to.sync().map_err(io(&partial))?;
         drop(to);
         raise_epoch(env, &partial, ledger).map_err(|cause| of_backup(cause, &partial, backup))?;

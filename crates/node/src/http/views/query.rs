@@ -193,14 +193,18 @@ enum Form {
 
 impl Form {
     fn of(headers: &HeaderMap) -> Self {
-        let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let lines = accepts.flat_map(|value| value.split(',')).any(|one| essence(one) == LINES);
-        if lines { Self::Lines } else { Self::Rows }
+        if accepts_lines(headers) { Self::Lines } else { Self::Rows }
     }
 
     fn media(self) -> &'static str {
         if self == Self::Lines { LINES } else { reply::JSON }
     }
+}
+
+/// Whether a request names lines among what it accepts.
+pub(in crate::http) fn accepts_lines(headers: &HeaderMap) -> bool {
+    let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepts.flat_map(|value| value.split(',')).any(|one| essence(one) == LINES)
 }
 
 /// What an answer says of itself beside its rows.

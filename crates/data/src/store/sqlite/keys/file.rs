@@ -4,7 +4,10 @@
 //! generation keys are destroyed. A destroyed key is overwritten with zeros in its page (`secure_delete`), and the
 //! write-ahead log is emptied, before an erasure is acknowledged.
 
-use std::path::{Path, PathBuf};
+use std::{
+    cell::Cell,
+    path::{Path, PathBuf},
+};
 
 use quorate_foundations::time::Wall;
 use quorate_runtime::random::Rng;
@@ -33,7 +36,7 @@ const KEYS: &str = "using the keys";
 const CHECKPOINT_FRAMES: usize = 1_000;
 
 const TABLES: &str = "
-    -- What the file knows of itself: whose keys these are, and which ledger it follows.
+    -- What the file knows of itself: whose keys these are, which ledger it follows, and how many keys were ever made.
     CREATE TABLE quorate_keys_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
     -- `secret` is NULL once destroyed; `erased` is the last generation that was, zero before the first.
     CREATE TABLE quorate_key (subject BLOB PRIMARY KEY, generation INTEGER NOT NULL, secret BLOB,
@@ -43,6 +46,8 @@ const TABLES: &str = "
 /// The open file.
 pub(in crate::store::sqlite) struct KeyFile {
     connection: Connection,
+    /// How many keys were ever made in it, those included that are destroyed.
+    made: Cell<i64>,
 }
 
 /// Where the keys of the store at `store` are.
@@ -120,7 +125,7 @@ impl KeyFile {
         let tables: i64 =
             connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(io)?;
         vfs::check_log(&connection).map_err(|cause| damaged(path, cause))?;
-        let file = Self { connection };
+        let file = Self { connection, made: Cell::new(0) };
         match (application, version) {
             (0, 0) if tables == 0 && !may_begin => return Err(OpenError::KeysMissing { path: path.into() }),
             (0, 0) if tables == 0 && vfs::is_checked(&file.connection) => file.create(store).map_err(io)?,
@@ -133,6 +138,7 @@ impl KeyFile {
         if found != store {
             return Err(OpenError::KeysOfAnotherStore { path: path.into(), found, expected: store });
         }
+        file.made.set(file.count_made().map_err(damaged)?);
         vfs::tidy_at_close(&file.connection, true).map_err(io)?;
         Ok(file)
     }
@@ -145,6 +151,17 @@ impl KeyFile {
         self.connection.pragma_update(None, "application_id", APPLICATION_ID)?;
         self.connection.pragma_update(None, "user_version", VERSION)?;
         self.connection.execute_batch("COMMIT")
+    }
+
+    /// How many keys were ever made. Only a copy of the file that is older says fewer.
+    pub(in crate::store::sqlite) fn made(&self) -> i64 {
+        self.made.get()
+    }
+
+    fn count_made(&self) -> Result<i64, StoreError> {
+        // Files of earlier builds do not say so; as many rows there are at least.
+        let rows = || self.connection.query_row("SELECT count(*) FROM quorate_key", [], |row| row.get(0));
+        self.meta_if_there("made")?.map_or_else(|| rows().map_err(failed(KEYS)), Ok)
     }
 
     /// What the file says of `subject`.
@@ -172,8 +189,8 @@ impl KeyFile {
         subjects: impl IntoIterator<Item = SubjectHash>,
         random: &mut Rng,
     ) -> Result<Vec<(SubjectHash, Subject)>, StoreError> {
-        self.in_transaction(|| {
-            let mut found = Vec::new();
+        let (found, made) = self.in_transaction(|| {
+            let (mut found, mut made) = (Vec::new(), self.made.get());
             for subject in subjects {
                 let mut row = self.row(&subject)?.unwrap_or_else(|| KeyRow::new(subject));
                 if row.secret.is_none() {
@@ -181,11 +198,17 @@ impl KeyFile {
                     random.fill(&mut secret);
                     row = KeyRow { generation: row.generation.max(row.erased) + 1, secret: Some(secret), ..row };
                     self.put(&row)?;
+                    made += 1;
                 }
                 found.push((subject, row.subject()));
             }
-            Ok(found)
-        })
+            if made > self.made.get() {
+                self.set_meta("made", made).map_err(failed(KEYS))?;
+            }
+            Ok((found, made))
+        })?;
+        self.made.set(made);
+        Ok(found)
     }
 
     /// Destroys the keys of `erasures`, for good, and takes note of the ledger they stand in.
@@ -237,16 +260,21 @@ impl KeyFile {
     }
 
     fn meta(&self, key: &'static str) -> Result<i64, StoreError> {
+        let missing = || corrupt(format!("quorate_keys_meta, row `{key}`"), "it is missing");
+        self.meta_if_there(key)?.ok_or_else(missing)
+    }
+
+    fn meta_if_there(&self, key: &'static str) -> Result<Option<i64>, StoreError> {
         const READING: &str = "reading quorate_keys_meta";
         let sql = "SELECT value, sum FROM quorate_keys_meta WHERE key = ?1";
         let mut select = self.connection.prepare_cached(sql).map_err(failed(READING))?;
         let row: Option<(i64, u32)> =
             select.query_row([key], |row| Ok((row.get(0)?, row.get(1)?))).optional().map_err(failed(READING))?;
-        let place = || format!("quorate_keys_meta, row `{key}`");
         match row {
-            Some((value, sum)) if sum == tables::meta_sum(key, value) => Ok(value),
-            Some(_) => Err(corrupt(place(), "the checksum does not match")),
-            None => Err(corrupt(place(), "it is missing")),
+            Some((value, sum)) if sum != tables::meta_sum(key, value) => {
+                Err(corrupt(format!("quorate_keys_meta, row `{key}`"), "the checksum does not match"))
+            }
+            row => Ok(row.map(|(value, _)| value)),
         }
     }
 
@@ -269,12 +297,14 @@ impl KeyFile {
         Ok(value)
     }
 
-    /// Writes the log back once it has grown. What could not be written is in the log still; only a failed sync matters.
+    /// Writes the log back once it has grown, and empties it. What could not be written is in the log still; only a failed
+    /// sync matters. Nobody reads beside, so that nothing stays in the log that is in the file as well: a newest transaction
+    /// that rots there cannot put older pages before newer ones, against which the store has its mark.
     fn checkpoint_if_due(&self) -> Result<(), StoreError> {
         if vfs::log_frames(&self.connection) < CHECKPOINT_FRAMES {
             return Ok(());
         }
-        match self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).map_err(failed(KEYS)) {
+        match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(failed(KEYS)) {
             Err(cause) if is_fatal(&cause) => Err(cause),
             _ => Ok(()),
         }
@@ -312,6 +342,7 @@ impl KeyFile {
             found.rows += 1;
             self.meta(key).map_or_else(|cause| note(found, &cause), |_| ());
         }
+        self.meta_if_there("made").map_or_else(|cause| note(found, &cause), |_| ());
         Ok(())
     }
 }

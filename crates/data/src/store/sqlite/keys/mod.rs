@@ -13,7 +13,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -45,6 +45,8 @@ pub(super) struct KeyRing {
     wanted: Mutex<BTreeSet<SubjectHash>>,
     cache: Mutex<KeyCache>,
     erasures: AtomicU64,
+    /// How many keys were ever made, and are durable unless they were destroyed.
+    made: AtomicI64,
 }
 
 /// The file, which comes into being with the first key.
@@ -66,6 +68,7 @@ impl KeyRing {
     pub(super) fn new(env: &Env, path: PathBuf, store: u64, file: Option<KeyFile>) -> Self {
         let mut random = env.random("store/keys");
         let cache = Mutex::new(KeyCache::new(random.u64()));
+        let made = AtomicI64::new(file.as_ref().map_or(0, KeyFile::made));
         let holder = Holder { file, closed: false, random };
         Self {
             env: env.clone(),
@@ -75,6 +78,7 @@ impl KeyRing {
             wanted: Mutex::default(),
             cache,
             erasures: AtomicU64::new(0),
+            made,
         }
     }
 
@@ -86,6 +90,11 @@ impl KeyRing {
     /// Counts erasures: keys taken before this number moved may be destroyed.
     pub(super) fn erasures(&self) -> u64 {
         self.erasures.load(Ordering::Acquire)
+    }
+
+    /// How many keys were ever made: the file of a store that has seen them has no fewer, unless it is an older copy.
+    pub(super) fn made(&self) -> i64 {
+        self.made.load(Ordering::Acquire)
     }
 
     /// The living keys of `subjects`. Those that were not there are made, and are durable. Blocks.
@@ -111,7 +120,10 @@ impl KeyRing {
         batch.extend(&missing);
         let made = {
             let (file, random) = self.opened(&mut holder)?;
-            self.or_fatal(file.live(batch, random))?
+            let made = self.or_fatal(file.live(batch, random))?;
+            // Ordering: once they are durable, so that a store never knows of more keys than the file had.
+            self.made.store(file.made(), Ordering::Release);
+            made
         };
         let mut cache = self.cache();
         for (subject, found) in made {
