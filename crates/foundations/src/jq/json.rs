@@ -5,11 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     meter::{Meter, Step, Stop},
     number::Number,
-    value::{MAX_DEPTH, Value},
+    stack::roomy,
+    value::{MAX_DEPTH, MEMBER, Value},
 };
-
-/// What a member takes besides its value, in bytes.
-const MEMBER: usize = 96;
 
 /// Why a text is no JSON value that programs can work on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,8 +70,8 @@ impl Reader<'_> {
     fn value(&mut self, depth: u16) -> Result<Value, NotJson> {
         self.blanks();
         match self.peek() {
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.list(depth),
+            Some(b'{') => roomy(|| self.object(depth)),
+            Some(b'[') => roomy(|| self.list(depth)),
             Some(b'"') => {
                 let text = self.text()?;
                 self.bytes += text.len() + super::value::ITEM;

@@ -8,8 +8,10 @@
 //! # How it is bounded
 //! Each evaluation of a term is a step, and so is each part of a value that is compared or walked through; 64 bytes that are
 //! copied are one more. What is built is counted in bytes, also what is thrown away again. Evaluations lie in each other at
-//! most [`Limits::depth`] deep, values 256. A limit that is reached ends the run; no `try` catches it. The stack grows where
-//! it has to, so no program overflows it. Regular expressions take time in proportion to the text (crate `regex`).
+//! most [`Limits::depth`] deep, values 256. A limit that is reached ends the run; no `try` catches it. Whatever calls itself,
+//! an evaluation or a walk through a value, first looks how much of the stack is left, and has it grow where that is little;
+//! so no program overflows it, however small the stack of the thread that it runs on. Regular expressions take time in
+//! proportion to the text (crate `regex`).
 //!
 //! # Where it differs from jq
 //! * Numbers are exact decimals of up to 38 digits, not doubles: 0.1 + 0.2 is 0.3, and whole numbers lose no digits or fail.
@@ -40,6 +42,7 @@ mod native;
 mod number;
 mod path;
 mod run;
+mod stack;
 mod term;
 mod text;
 mod value;

@@ -5,8 +5,10 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 use super::{
     meter::{Meter, Step, Stop},
     number::{NoNumber, Number},
-    path, text,
-    value::{ITEM, List, Object, Value, paid},
+    path,
+    stack::roomy,
+    text,
+    value::{ITEM, List, MEMBER, Object, Value, paid},
 };
 
 /// A function of its input and the values of its arguments.
@@ -216,7 +218,8 @@ fn contains(meter: &mut Meter, whole: &Value, part: &Value) -> Step<bool> {
             for wanted in &part.items {
                 let mut found = false;
                 for item in &whole.items {
-                    found = same_kind(item, wanted) && contains(meter, item, wanted)?;
+                    meter.step(1)?;
+                    found = same_kind(item, wanted) && roomy(|| contains(meter, item, wanted))?;
                     if found {
                         break;
                     }
@@ -230,7 +233,7 @@ fn contains(meter: &mut Meter, whole: &Value, part: &Value) -> Step<bool> {
         (Value::Object(whole), Value::Object(part)) => {
             for (name, wanted) in &part.members {
                 match whole.members.get(name) {
-                    Some(item) if same_kind(item, wanted) && contains(meter, item, wanted)? => {}
+                    Some(item) if same_kind(item, wanted) && roomy(|| contains(meter, item, wanted))? => {}
                     _ => return Ok(false),
                 }
             }
@@ -417,7 +420,7 @@ fn merge(meter: &mut Meter, mut one: Arc<Object>, two: &Object) -> Step<Value> {
             })
         })?;
         let merged = match (own, value) {
-            (Some(own), Value::Object(other)) => merge(meter, own, other)?,
+            (Some(own), Value::Object(other)) => roomy(|| merge(meter, own, other))?,
             (_, value) => value.clone(),
         };
         Object::put(&mut one, meter, name, merged)?;
@@ -444,6 +447,6 @@ pub(super) fn modulo(one: &Value, two: &Value) -> Step<Value> {
 
 /// An object of these members.
 pub(super) fn object(meter: &mut Meter, members: BTreeMap<Arc<str>, Value>) -> Step<Value> {
-    meter.build(members.len() * 96 + ITEM)?;
+    meter.build(members.len() * MEMBER + ITEM)?;
     Value::of_members(members)
 }

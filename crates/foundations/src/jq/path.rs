@@ -1,6 +1,6 @@
 //! Places in a value: reading, changing and deleting what stands there.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, rc::Rc, sync::Arc};
 
 use super::{
     meter::{Meter, Step, Stop},
@@ -90,7 +90,7 @@ pub(super) fn slice_key(from: Value, to: Value) -> Value {
 }
 
 /// From where to where, in items or characters.
-fn range(length: usize, from: &Value, to: &Value) -> Step<std::ops::Range<usize>> {
+fn range(length: usize, from: &Value, to: &Value) -> Step<Range<usize>> {
     let bound = |bound: &Value, unsaid: usize, up: bool| match bound {
         Value::Null => Ok(unsaid),
         Value::Number(number) => {
@@ -193,61 +193,96 @@ type Change<'c> = &'c mut dyn FnMut(&mut Meter, Value) -> Step<Value>;
 /// Puts what `change` makes of it in the place of what stands at a path. Lists and objects on the way are made where there
 /// is nothing.
 pub(super) fn update(meter: &mut Meter, value: Value, path: &[Value], change: Change<'_>) -> Step<Value> {
+    // Not by recursion: `change` may run a program, in which there may be another update, and so on.
+    let (mut way, mut inside) = (Vec::with_capacity(path.len()), value);
+    for key in path {
+        meter.step(1)?;
+        let (opened, next) = Opened::of(meter, inside, key)?;
+        way.push(opened);
+        inside = next;
+    }
     meter.step(1)?;
-    let Some((key, rest)) = path.split_first() else { return change(meter, value) };
-    match (value, key) {
-        (value @ (Value::Null | Value::Object(_)), Value::Text(name)) => {
-            let mut object = match value {
-                Value::Object(object) => object,
-                _ => Arc::default(),
-            };
-            let inside = Object::change(&mut object, meter, |members, _| {
-                Ok(members.get_mut(name).map(std::mem::take).unwrap_or_default())
-            })?;
-            let inside = update(meter, inside, rest, change)?;
-            Object::put(&mut object, meter, name, inside)?;
-            Ok(Value::Object(object))
-        }
-        (value @ (Value::Null | Value::List(_)), Value::Number(_)) => {
-            let mut list = match value {
-                Value::List(list) => list,
-                _ => Arc::default(),
-            };
-            let at = place(key, list.items.len());
-            let at = at.ok_or_else(|| Stop::raise(format!("there is no item {} to set", key.shown())))?;
-            if at > list.items.len().max(FARTHEST) {
-                return Err(Stop::raise(format!("the index {at} is too large")));
+    let changed = change(meter, inside)?;
+    way.into_iter().rev().try_fold(changed, |inside, opened| opened.close(meter, inside))
+}
+
+/// A list or object on the way down to a place, without what was taken out of it.
+enum Opened<'k> {
+    Member(Arc<Object>, &'k Arc<str>),
+    Item(Arc<List>, usize),
+    Part(Arc<List>, Range<usize>),
+}
+
+impl<'k> Opened<'k> {
+    /// Takes out of a value what stands at `key`.
+    fn of(meter: &mut Meter, value: Value, key: &'k Value) -> Step<(Self, Value)> {
+        match (value, key) {
+            (value @ (Value::Null | Value::Object(_)), Value::Text(name)) => {
+                let mut object = match value {
+                    Value::Object(object) => object,
+                    _ => Arc::default(),
+                };
+                let inside = Object::change(&mut object, meter, |members, _| {
+                    Ok(members.get_mut(name).map(std::mem::take).unwrap_or_default())
+                })?;
+                Ok((Self::Member(object, name), inside))
             }
-            let inside = List::change(&mut list, meter, |items, _| {
-                if at >= items.len() {
-                    items.resize(at + 1, Value::Null);
+            (value @ (Value::Null | Value::List(_)), Value::Number(_)) => {
+                let mut list = match value {
+                    Value::List(list) => list,
+                    _ => Arc::default(),
+                };
+                let at = place(key, list.items.len());
+                let at = at.ok_or_else(|| Stop::raise(format!("there is no item {} to set", key.shown())))?;
+                if at > list.items.len().max(FARTHEST) {
+                    return Err(Stop::raise(format!("the index {at} is too large")));
                 }
-                Ok(std::mem::take(&mut items[at]))
-            })?;
-            let inside = update(meter, inside, rest, change)?;
-            List::put(&mut list, meter, at, inside)?;
-            Ok(Value::List(list))
+                let inside = List::change(&mut list, meter, |items, _| {
+                    if at >= items.len() {
+                        items.resize(at + 1, Value::Null);
+                    }
+                    Ok(std::mem::take(&mut items[at]))
+                })?;
+                Ok((Self::Item(list, at), inside))
+            }
+            (value @ (Value::Null | Value::List(_)), Value::Object(_)) => {
+                let (from, to) = bounds(key)?;
+                let part = slice(meter, &value, &from, &to)?;
+                let list = match value {
+                    Value::List(list) => list,
+                    _ => Arc::default(),
+                };
+                let range = range(list.items.len(), &from, &to)?;
+                Ok((Self::Part(list, range), part))
+            }
+            (value, key) => Err(unlike(&value, key)),
         }
-        (value @ (Value::Null | Value::List(_)), Value::Object(_)) => {
-            let (from, to) = bounds(key)?;
-            let part = slice(meter, &value, &from, &to)?;
-            let Value::List(new) = update(meter, part, rest, change)? else {
-                return Err(Stop::raise("a slice of an array can only become an array"));
-            };
-            let mut list = match value {
-                Value::List(list) => list,
-                _ => Arc::default(),
-            };
-            let range = range(list.items.len(), &from, &to)?;
-            meter.build(new.items.len() * super::value::ITEM)?;
-            List::change(&mut list, meter, |items, _| {
-                items.splice(range, new.items.iter().cloned());
-                Ok(())
-            })?;
-            List::deepen(&mut list, new.inside())?;
-            Ok(Value::List(list))
+    }
+
+    /// Puts a value where another one was taken out.
+    fn close(self, meter: &mut Meter, inside: Value) -> Step<Value> {
+        match self {
+            Self::Member(mut object, name) => {
+                Object::put(&mut object, meter, name, inside)?;
+                Ok(Value::Object(object))
+            }
+            Self::Item(mut list, at) => {
+                List::put(&mut list, meter, at, inside)?;
+                Ok(Value::List(list))
+            }
+            Self::Part(mut list, range) => {
+                let Value::List(new) = inside else {
+                    return Err(Stop::raise("a slice of an array can only become an array"));
+                };
+                meter.build(new.items.len() * super::value::ITEM)?;
+                List::change(&mut list, meter, |items, _| {
+                    items.splice(range, new.items.iter().cloned());
+                    Ok(())
+                })?;
+                List::deepen(&mut list, new.inside())?;
+                Ok(Value::List(list))
+            }
         }
-        (value, key) => Err(unlike(&value, key)),
     }
 }
 
@@ -266,55 +301,43 @@ pub(super) fn delete(meter: &mut Meter, value: Value, paths: Vec<Value>) -> Step
 }
 
 fn delete_one(meter: &mut Meter, value: Value, path: &[Value]) -> Step<Value> {
-    meter.step(1)?;
-    let Some((key, rest)) = path.split_first() else { return Ok(Value::Null) };
+    let Some((key, above)) = path.split_last() else { return Ok(Value::Null) };
+    // Where nothing is there is nothing to delete, and nothing to make for that.
+    if matches!(get(meter, &value, above)?, Value::Null) {
+        return Ok(value);
+    }
+    update(meter, value, above, &mut |meter, inside| remove(meter, inside, key))
+}
+
+/// A value without what stands at `key`.
+fn remove(meter: &mut Meter, value: Value, key: &Value) -> Step<Value> {
     match (value, key) {
-        (Value::Null, _) => Ok(Value::Null),
         (Value::Object(mut object), Value::Text(name)) => {
-            let found = Object::change(&mut object, meter, |members, _| {
-                Ok(if rest.is_empty() {
-                    members.remove(name).and(None)
-                } else {
-                    members.get_mut(name).map(std::mem::take)
-                })
+            Object::change(&mut object, meter, |members, _| {
+                members.remove(name);
+                Ok(())
             })?;
-            if let Some(inside) = found {
-                let inside = delete_one(meter, inside, rest)?;
-                Object::put(&mut object, meter, name, inside)?;
-            }
             Ok(Value::Object(object))
         }
         (Value::List(mut list), Value::Number(_)) => {
             let at = place(key, list.items.len()).filter(|at| *at < list.items.len());
             let Some(at) = at else { return Ok(Value::List(list)) };
             meter.look((list.items.len() - at) * super::value::ITEM)?;
-            let found = List::change(&mut list, meter, |items, _| {
-                Ok(if rest.is_empty() {
-                    Some(items.remove(at)).and(None)
-                } else {
-                    Some(std::mem::take(&mut items[at]))
-                })
+            List::change(&mut list, meter, |items, _| {
+                items.remove(at);
+                Ok(())
             })?;
-            if let Some(inside) = found {
-                let inside = delete_one(meter, inside, rest)?;
-                List::put(&mut list, meter, at, inside)?;
-            }
             Ok(Value::List(list))
         }
         (Value::List(mut list), Value::Object(_)) => {
             let (from, to) = bounds(key)?;
             let range = range(list.items.len(), &from, &to)?;
-            if rest.is_empty() {
-                meter.look((list.items.len() - range.start) * super::value::ITEM)?;
-                List::change(&mut list, meter, |items, _| {
-                    items.drain(range);
-                    Ok(())
-                })?;
-                return Ok(Value::List(list));
-            }
-            update(meter, Value::List(list), std::slice::from_ref(key), &mut |meter, part| {
-                delete_one(meter, part, rest)
-            })
+            meter.look((list.items.len() - range.start) * super::value::ITEM)?;
+            List::change(&mut list, meter, |items, _| {
+                items.drain(range);
+                Ok(())
+            })?;
+            Ok(Value::List(list))
         }
         (value, key) => Err(unlike(&value, key)),
     }

@@ -8,22 +8,17 @@ mod env;
 mod forms;
 mod special;
 
-use std::collections::BTreeMap;
-
 use super::{
     Failed, Limits, Program,
     meter::{Meter, Step, Stop},
     native,
     path::{self, Path},
+    stack::roomy,
     term::{Cmp, Id, Math, Term},
     value::{ITEM, Value},
 };
 use env::{Below, Bound, Env, Item, unbound};
-
-/// The stack that has to be left before an evaluation; what lies between two of them takes less.
-const STACK_LEFT: usize = 128 << 10;
-/// By how much the stack grows.
-const STACK_MORE: usize = 2 << 20;
+use forms::{Members, Open};
 
 pub(super) fn run(program: &Program, input: Value, limits: Limits) -> Result<Vec<String>, Failed> {
     let mut meter = Meter::new(limits);
@@ -72,9 +67,13 @@ impl<'p> Runner<'p> {
     }
 
     /// Runs a term on an input and hands each output to `out`.
+    ///
+    /// What takes the outputs runs on top of the term, and may itself be inside of many others: there has to be room for
+    /// both. So no more than one term and one taker lie between two looks at the stack, and as many of them on it as
+    /// [`Limits::depth`] says.
     fn eval(self, meter: &mut Meter, id: Id, env: &Env, input: Item, out: Sink<'_>) -> Step {
         meter.enter()?;
-        let ended = stacker::maybe_grow(STACK_LEFT, STACK_MORE, || self.term_of(meter, id, env, input, out));
+        let ended = roomy(|| self.term_of(meter, id, env, input, &mut |meter, item| roomy(|| out(meter, item))));
         meter.leave();
         ended
     }
@@ -98,6 +97,16 @@ impl<'p> Runner<'p> {
         Ok(last)
     }
 
+    /// The output of a term that has at most one, without its path.
+    fn only(self, meter: &mut Meter, id: Id, env: &Env, input: Value) -> Step<Option<Value>> {
+        let mut found = None;
+        self.values(meter, id, env, input, &mut |_, value| {
+            found = Some(value);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Gives the input to `then` for each output of `first`; the last time it is given away.
     fn each(
         self,
@@ -111,11 +120,7 @@ impl<'p> Runner<'p> {
             let value = input.value.clone();
             return self.values(meter, first, env, value, &mut |meter, value| then(meter, value, input.clone()));
         }
-        let mut found = None;
-        self.values(meter, first, env, input.value.clone(), &mut |_, value| {
-            found = Some(value);
-            Ok(())
-        })?;
+        let found = self.only(meter, first, env, input.value.clone())?;
         found.map_or(Ok(()), |value| then(meter, value, input))
     }
 
@@ -143,7 +148,7 @@ impl<'p> Runner<'p> {
             }
             Term::Object(members) => {
                 let Item { value, path } = input;
-                self.object(meter, members, env, &value, BTreeMap::new(), &mut |meter, object| {
+                self.object(meter, members, env, &value, Members::new(), &mut |meter, object| {
                     out(meter, Item::made(object, path.clone())?)
                 })
             }
@@ -155,7 +160,7 @@ impl<'p> Runner<'p> {
                 self.eval(meter, *one, env, input, &mut |meter, item| self.eval(meter, *two, env, item, out))
             }
             Term::Bind(source, pattern, body) => self.each(meter, *source, env, input, &mut |meter, value, input| {
-                self.bind(meter, pattern, env, value, &mut |meter, env| {
+                self.bind(meter, env, vec![Open::One(pattern, value)], &mut |meter, env| {
                     self.eval(meter, *body, env, input.clone(), out)
                 })
             }),
@@ -259,7 +264,7 @@ impl<'p> Runner<'p> {
                 self.eval(meter, *init, env, input, &mut |meter, state| {
                     let mut state = Some(state);
                     self.values(meter, *source, env, whole.clone(), &mut |meter, value| {
-                        self.bind(meter, pattern, env, value, &mut |meter, env| {
+                        self.bind(meter, env, vec![Open::One(pattern, value)], &mut |meter, env| {
                             let before = next(&mut state);
                             state = self.last(meter, *update, env, before)?;
                             Ok(())
@@ -273,7 +278,7 @@ impl<'p> Runner<'p> {
                 self.eval(meter, *init, env, input, &mut |meter, state| {
                     let mut state = Some(state);
                     self.values(meter, *source, env, whole.clone(), &mut |meter, value| {
-                        self.bind(meter, pattern, env, value, &mut |meter, env| {
+                        self.bind(meter, env, vec![Open::One(pattern, value)], &mut |meter, env| {
                             let before = next(&mut state);
                             self.eval(meter, *update, env, before, &mut |meter, item| {
                                 state = Some(item.clone());

@@ -1,5 +1,7 @@
 //! What programs say, and that they end.
 
+mod room;
+
 use proptest::prelude::*;
 
 use super::{Failed, Limits, Program, Value};
