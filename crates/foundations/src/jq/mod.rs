@@ -10,8 +10,10 @@
 //! copied are one more. What is built is counted in bytes, also what is thrown away again. Evaluations lie in each other at
 //! most [`Limits::depth`] deep, values 256. A limit that is reached ends the run; no `try` catches it. Whatever calls itself,
 //! an evaluation or a walk through a value, first looks how much of the stack is left, and has it grow where that is little;
-//! so no program overflows it, however small the stack of the thread that it runs on. Regular expressions take time in
-//! proportion to the text (crate `regex`).
+//! so no program overflows it, however small the stack of the thread that it runs on. Regular expressions
+//! (crate `regex`) have 1 KiB. What it takes to read one is counted by how it is written: with the program, which is refused
+//! where that takes too long, or in the run, for those that a run puts together. Searching takes time in proportion to the
+//! text.
 //!
 //! # Where it differs from jq
 //! * Numbers are exact decimals of up to 38 digits, not doubles: 0.1 + 0.2 is 0.3, and whole numbers lose no digits or fail.
@@ -41,6 +43,7 @@ mod meter;
 mod native;
 mod number;
 mod path;
+mod pattern;
 mod run;
 mod stack;
 mod term;
@@ -61,6 +64,8 @@ pub struct Program {
     /// Whether a term never has more than one output, so that its input may be given away.
     single: Vec<bool>,
     definitions: Vec<term::Definition>,
+    /// The regular expressions that stand in it.
+    patterns: Arc<pattern::Patterns>,
     main: term::Id,
 }
 

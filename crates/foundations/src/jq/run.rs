@@ -21,7 +21,7 @@ use env::{Below, Bound, Env, Item, unbound};
 use forms::{Members, Open};
 
 pub(super) fn run(program: &Program, input: Value, limits: Limits) -> Result<Vec<String>, Failed> {
-    let mut meter = Meter::new(limits);
+    let mut meter = Meter::knowing(program.patterns.clone(), limits);
     let mut outputs = Vec::new();
     let input = Item { value: input, path: None };
     let ended = Runner { program }.eval(&mut meter, program.main, &Env::default(), input, &mut |meter, item| {

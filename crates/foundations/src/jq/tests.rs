@@ -184,6 +184,52 @@ fn searching_a_text_costs_by_what_is_read() {
     assert_eq!(outputs(r#"[scan("[a-z]+")] | length"#, &text), ["2400"]);
 }
 
+/// Classes take long where case is ignored: each of their characters is looked at.
+#[test]
+fn reading_a_regular_expression_costs_by_how_it_is_written() {
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
+    let wide = r"[a-\u{10FFFF}]";
+    for (pattern, flags) in [
+        (format!("(?i){}", wide.repeat(40)), ""),
+        (wide.repeat(40), "i"),
+        (format!("(?i){}{wide}{}", "[".repeat(20), "]".repeat(20)), ""),
+        (format!("(?i)[{wide}&&{wide}&&{wide}&&{wide}&&{wide}&&{wide}]"), ""),
+        (format!("(?:(?i:{}))", r"\p{Any}".repeat(40)), ""),
+        (r"(?i)[\P{Lu}][\P{Lu}][\P{Lu}][\P{Lu}]".to_owned(), ""),
+        (format!("(?i){}", r"[\W]".repeat(20)), ""),
+        (format!("(?i){}", "[^[^x]]".repeat(20)), ""),
+    ] {
+        let pattern = quoted(&pattern);
+        let (at, what) = fault(&format!("1 | test({pattern}; \"{flags}\")"));
+        assert!(at == 4 && what.contains("take too long to read"), "{pattern}: {what}");
+        let within = run(&format!("\"a\" | test(. + {pattern}; \"{flags}\")"), "null");
+        assert_eq!(within, Err(Failed::TooManySteps { limit: 1_000_000 }), "{pattern}");
+    }
+    for words in [r"\w".repeat(500), r"[\w\W]".repeat(140), r"[\w\d]".repeat(140)] {
+        let words = quoted(&words);
+        let program = format!("last(range(1e5) | tostring as $n | \"a\" | try test($n + {words}) catch .)");
+        assert_eq!(run(&program, "null"), Err(Failed::TooManySteps { limit: 1_000_000 }), "{words}");
+    }
+    assert_eq!(outputs("test(\"(?i)^[\\\\w.+-]+@[\\\\w-]+\\\\.[\\\\w.-]+$|[\\\\s\\\\S]b\")", "\"ab\""), ["true"]);
+    // What is there twice is read once.
+    for (n, is_taken) in [(3, true), (4, false)] {
+        let any = |n: usize| format!("test({}) or ", quoted(&format!(r"(?i)[\s\S]{n}")));
+        let program = (0..n).map(any).collect::<String>() + &any(0).repeat(50) + "1";
+        assert_eq!(Program::compile(&program).is_ok(), is_taken, "{n}");
+    }
+    assert!(fault(&format!("test(\"{}\")", "a".repeat(1_025))).1.contains("at most 1024 bytes, this one has 1025"));
+    assert!(message(". as $x | test($x * 1e6)", "\"a\"").contains("at most 1024 bytes"));
+}
+
+#[test]
+fn an_expression_that_stands_in_the_program_costs_a_run_nothing_to_read() {
+    let program = r#"test("(?i)[\\s\\S]+\\w+"), test("B"; "i"), test("b"; null), [scan("a"; "g")], sub("A"; "x"; "i")"#;
+    let program = Program::compile(program).unwrap();
+    let outputs = program.run("ab".into(), Limits { steps: 500, ..Limits::default() }).unwrap();
+    assert_eq!(outputs, ["true", "true", "true", r#"["a"]"#, r#""xb""#]);
+    assert_eq!(message(r#"test("a"; "q")"#, "\"a\""), "'q' is no flag of regular expressions; g, i, n, s, x are");
+}
+
 #[test]
 fn programs_nested_as_deep_as_they_may_be_long_are_read_or_refused() {
     let most = Program::MAX_BYTES;

@@ -6,8 +6,9 @@ use base64::Engine as _;
 
 use super::{
     date,
-    meter::{Meter, RegexFlags, Step, Stop},
-    native::{Native, as_text, items, list, object},
+    meter::{Meter, Step, Stop},
+    native::{Native, as_text, list, object},
+    pattern::RegexFlags,
     value::Value,
 };
 
@@ -141,32 +142,49 @@ fn cut_matches(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> {
     Value::list(meter, pieces)
 }
 
+/// What the letters behind a regular expression say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Flags {
+    pub(super) how: RegexFlags,
+    is_global: bool,
+    skips_empty: bool,
+}
+
+impl Flags {
+    pub(super) fn read(letters: &str) -> Result<Self, String> {
+        let mut flags = Self::default();
+        for letter in letters.chars() {
+            match letter {
+                'g' => flags.is_global = true,
+                'i' => flags.how.ignore_case = true,
+                'x' => flags.how.extended = true,
+                's' => flags.how.dot_matches_newline = true,
+                'n' => flags.skips_empty = true,
+                _ => return Err(format!("{letter:?} is no flag of regular expressions; g, i, n, s, x are")),
+            }
+        }
+        Ok(flags)
+    }
+}
+
 /// All matches of a regular expression with where they stand, as `match` gives them: offsets and lengths in characters.
 fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usize>, Value)>> {
     let (pattern, flags) = match &args[0] {
         Value::List(both) => {
-            let both = items(Value::List(both.clone()))?;
-            (both.first().cloned().unwrap_or_default(), both.get(1).cloned().unwrap_or_default())
+            let at = |n: usize| both.items.get(n).cloned().unwrap_or_default();
+            (at(0), at(1))
         }
         pattern => (pattern.clone(), args[1].clone()),
     };
     let flags = match &flags {
-        Value::Null => String::new(),
-        flags => as_text(flags)?.to_string(),
-    };
-    let mut how = RegexFlags::default();
-    let (mut is_global, mut skips_empty) = (false, false);
-    for flag in flags.chars() {
-        match flag {
-            'g' => is_global = true,
-            'i' => how.ignore_case = true,
-            'x' => how.extended = true,
-            's' => how.dot_matches_newline = true,
-            'n' => skips_empty = true,
-            _ => return Err(Stop::raise(format!("{flag:?} is no flag of regular expressions; g, i, n, s, x are"))),
+        Value::Null => Flags::default(),
+        flags => {
+            let flags = as_text(flags)?;
+            meter.step(flags.len() as u64)?;
+            Flags::read(&flags).map_err(Stop::raise)?
         }
-    }
-    let searched = meter.regex(&as_text(&pattern)?, how)?;
+    };
+    let searched = meter.regex(&as_text(&pattern)?, flags.how)?;
     let mut found = Vec::new();
     // Offsets are counted in characters, from the match before.
     let (mut bytes, mut characters) = (0, 0);
@@ -177,7 +195,7 @@ fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usiz
         meter.search(&searched, end - at, text.len() - end)?;
         let Some(captures) = captures else { break };
         let whole = captures.get(0).map_or(at..at, |whole| whole.range());
-        if !(skips_empty && whole.is_empty()) {
+        if !(flags.skips_empty && whole.is_empty()) {
             characters += text[bytes..whole.start].chars().count();
             bytes = whole.start;
             let mut groups = Vec::new();
@@ -195,7 +213,7 @@ fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usiz
             let match_ = object(meter, piece.into_iter().chain([(Arc::from("captures"), groups)]).collect())?;
             found.push((whole.clone(), match_));
         }
-        if !is_global {
+        if !flags.is_global {
             break;
         }
         let next = text[whole.end..].chars().next().map_or(1, char::len_utf8);
