@@ -7,7 +7,7 @@
 //!
 //! # How it is bounded
 //! Each evaluation of a term is a step, and so is each part of a value that is compared or walked through; 64 bytes that are
-//! copied are one more. What is built is counted in bytes, also what is thrown away again. Evaluations lie in each other at
+//! looked at or copied are one more, and so are 16 bindings between a name and what it stands for. What is built is counted in bytes, also what is thrown away again. Evaluations lie in each other at
 //! most [`Limits::depth`] deep, values 256. A limit that is reached ends the run; no `try` catches it. Whatever calls itself,
 //! an evaluation or a walk through a value, first looks how much of the stack is left, and has it grow where that is little;
 //! so no program overflows it, however small the stack of the thread that it runs on. Regular expressions

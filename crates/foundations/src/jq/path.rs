@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ops::Range, rc::Rc, sync::Arc};
 
 use super::{
     meter::{Meter, Step, Stop},
-    value::{List, MAX_DEPTH, Object, Value},
+    value::{ITEM, List, MAX_DEPTH, Object, Value},
 };
 
 /// The farthest index that a list is filled up to.
@@ -45,7 +45,10 @@ impl Path {
 /// What stands at `key`; `null` where nothing does.
 pub(super) fn index(meter: &mut Meter, value: &Value, key: &Value) -> Step<Value> {
     match (value, key) {
-        (Value::Object(object), Value::Text(name)) => Ok(object.members.get(name).cloned().unwrap_or_default()),
+        (Value::Object(object), Value::Text(name)) => {
+            meter.look(name.len())?;
+            Ok(object.members.get(name).cloned().unwrap_or_default())
+        }
         (Value::List(list), Value::Number(_)) => {
             let at = place(key, list.items.len());
             Ok(at.and_then(|at| list.items.get(at)).cloned().unwrap_or_default())
@@ -142,8 +145,9 @@ pub(super) fn indices(meter: &mut Meter, value: &Value, wanted: &Value) -> Step<
             while !part.is_empty()
                 && let Some(at) = rest.find(&**part)
             {
-                meter.step(1)?;
-                meter.look(at)?;
+                // A search begins with a look at the whole of what it looks for.
+                meter.look(part.len() + at)?;
+                meter.build(ITEM)?;
                 n += rest[..at].chars().count();
                 found.push(Value::count(n));
                 let next = at + rest[at..].chars().next().map_or(1, char::len_utf8);
@@ -154,11 +158,16 @@ pub(super) fn indices(meter: &mut Meter, value: &Value, wanted: &Value) -> Step<
         (Value::List(list), Value::List(part)) => {
             let part = &part.items;
             for (n, window) in list.items.windows(part.len().max(1)).enumerate() {
+                meter.step(1)?;
                 let mut is_same = !part.is_empty();
                 for (one, two) in window.iter().zip(part) {
-                    is_same = is_same && one.compare(two, meter)?.is_eq();
+                    is_same = one.compare(two, meter)?.is_eq();
+                    if !is_same {
+                        break;
+                    }
                 }
                 if is_same {
+                    meter.build(ITEM)?;
                     found.push(Value::count(n));
                 }
             }
@@ -166,13 +175,14 @@ pub(super) fn indices(meter: &mut Meter, value: &Value, wanted: &Value) -> Step<
         (Value::List(list), wanted) => {
             for (n, item) in list.items.iter().enumerate() {
                 if item.compare(wanted, meter)?.is_eq() {
+                    meter.build(ITEM)?;
                     found.push(Value::count(n));
                 }
             }
         }
         _ => return Err(unlike(value, wanted)),
     }
-    Value::list(meter, found)
+    Value::of_items(found)
 }
 
 /// What stands at the end of a path; `null` where nothing does.
@@ -222,7 +232,8 @@ impl<'k> Opened<'k> {
                     Value::Object(object) => object,
                     _ => Arc::default(),
                 };
-                let inside = Object::change(&mut object, meter, |members, _| {
+                let inside = Object::change(&mut object, meter, |members, meter| {
+                    meter.look(name.len())?;
                     Ok(members.get_mut(name).map(std::mem::take).unwrap_or_default())
                 })?;
                 Ok((Self::Member(object, name), inside))
@@ -274,7 +285,8 @@ impl<'k> Opened<'k> {
                 let Value::List(new) = inside else {
                     return Err(Stop::raise("a slice of an array can only become an array"));
                 };
-                meter.build(new.items.len() * super::value::ITEM)?;
+                meter.build(new.items.len() * ITEM)?;
+                meter.look((list.items.len() - range.start) * ITEM)?;
                 List::change(&mut list, meter, |items, _| {
                     items.splice(range, new.items.iter().cloned());
                     Ok(())
@@ -313,7 +325,8 @@ fn delete_one(meter: &mut Meter, value: Value, path: &[Value]) -> Step<Value> {
 fn remove(meter: &mut Meter, value: Value, key: &Value) -> Step<Value> {
     match (value, key) {
         (Value::Object(mut object), Value::Text(name)) => {
-            Object::change(&mut object, meter, |members, _| {
+            Object::change(&mut object, meter, |members, meter| {
+                meter.look(name.len())?;
                 members.remove(name);
                 Ok(())
             })?;
@@ -322,7 +335,7 @@ fn remove(meter: &mut Meter, value: Value, key: &Value) -> Step<Value> {
         (Value::List(mut list), Value::Number(_)) => {
             let at = place(key, list.items.len()).filter(|at| *at < list.items.len());
             let Some(at) = at else { return Ok(Value::List(list)) };
-            meter.look((list.items.len() - at) * super::value::ITEM)?;
+            meter.look((list.items.len() - at) * ITEM)?;
             List::change(&mut list, meter, |items, _| {
                 items.remove(at);
                 Ok(())
@@ -332,7 +345,7 @@ fn remove(meter: &mut Meter, value: Value, key: &Value) -> Step<Value> {
         (Value::List(mut list), Value::Object(_)) => {
             let (from, to) = bounds(key)?;
             let range = range(list.items.len(), &from, &to)?;
-            meter.look((list.items.len() - range.start) * super::value::ITEM)?;
+            meter.look((list.items.len() - range.start) * ITEM)?;
             List::change(&mut list, meter, |items, _| {
                 items.drain(range);
                 Ok(())

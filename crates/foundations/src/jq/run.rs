@@ -52,6 +52,9 @@ fn message(value: &Value) -> String {
 type Sink<'s> = &'s mut dyn FnMut(&mut Meter, Item) -> Step;
 type Values<'s> = &'s mut dyn FnMut(&mut Meter, Value) -> Step;
 
+/// Bindings that cost as much as one step when they are passed over.
+const FRAMES_PER_STEP: u32 = 16;
+
 #[derive(Clone, Copy)]
 struct Runner<'p> {
     program: &'p Program,
@@ -296,24 +299,25 @@ impl<'p> Runner<'p> {
                 let ended = self.eval(meter, *body, &env.with(Bound::Label(label)), input, out);
                 until(label, ended)
             }
-            Term::Break(back) => match env.get(*back) {
+            Term::Break(back) => match seek(meter, env, *back)? {
                 Some(Bound::Label(label)) => Err(Stop::Break(*label)),
                 _ => Err(unbound()),
             },
-            Term::Variable(back) => match env.get(*back) {
+            Term::Variable(back) => match seek(meter, env, *back)? {
                 Some(Bound::Value(value)) => out(meter, Item::made(value.clone(), input.path)?),
                 _ => Err(unbound()),
             },
-            Term::Closure(back) => match env.get(*back) {
+            Term::Closure(back) => match seek(meter, env, *back)? {
                 Some(Bound::Closure(body, env)) => self.eval(meter, *body, env, input, out),
                 _ => Err(unbound()),
             },
             Term::Call { definition, arguments, skip } => {
+                meter.step((skip / FRAMES_PER_STEP).into())?;
                 let mut inside = env.skip(*skip).clone();
                 for argument in arguments {
                     // A closure that is handed on is not wrapped once more.
                     let closure = match self.term(*argument) {
-                        Term::Closure(back) => env.get(*back).cloned().ok_or_else(unbound)?,
+                        Term::Closure(back) => seek(meter, env, *back)?.cloned().ok_or_else(unbound)?,
                         _ => Bound::Closure(*argument, env.clone()),
                     };
                     inside = inside.with(closure);
@@ -454,6 +458,12 @@ impl<'p> Runner<'p> {
             self.native(meter, native, arguments, env, input, known, out)
         })
     }
+}
+
+/// What a name stands for, which was bound so many bindings ago.
+fn seek<'e>(meter: &mut Meter, env: &'e Env, back: u32) -> Step<Option<&'e Bound>> {
+    meter.step((back / FRAMES_PER_STEP).into())?;
+    Ok(env.get(back))
 }
 
 /// The state of a fold, `null` where the last step had no output.

@@ -184,6 +184,48 @@ fn searching_a_text_costs_by_what_is_read() {
     assert_eq!(outputs(r#"[scan("[a-z]+")] | length"#, &text), ["2400"]);
 }
 
+/// Each does little that is a step of its own, with much work in it.
+#[test]
+fn what_is_looked_at_is_counted() {
+    const LONG: &str = "(\"a\" * 1e6) as $t | ";
+    let far = (0..1_900).map(|n| format!(",$b{n}")).collect::<String>();
+    for program in [
+        "(\"a\" * 20000) | indices(.[:10000]) | length".to_owned(),
+        format!("{LONG} last(range(20000) | $t | startswith($t))"),
+        format!("{LONG} last(range(20000) | $t | endswith($t))"),
+        format!("{LONG} last(range(20000) | $t | ltrimstr($t))"),
+        format!("{LONG} last(range(20000) | $t | rtrimstr($t))"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o[$t])"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | has($t))"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | contains($o))"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o == $o)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o + $o)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o * $o)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | .[$t] = 2)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | del(.[$t]))"),
+        format!("{LONG} last(range(20000) | {{($t): 1}})"),
+        format!("{LONG} last(range(20000) | $t | try fromdate catch 1)"),
+        format!("{LONG} last(range(20000) | \"b\" | split($t))"),
+        format!("{LONG} last(range(20000) | \"b\" | try test(\"b\"; $t) catch 1)"),
+        "reduce range(20000) as $i ([range(1e4)]; .[0:0] = [])".to_owned(),
+        format!("null as [$a{far}] | last(range(100000) | $a)"),
+        format!("def f: 1; null as [$a{far}] | last(range(100000) | f)"),
+    ] {
+        let ended = run(&program, "null").map(|outputs| outputs.len());
+        assert_eq!(ended, Err(Failed::TooManySteps { limit: 1_000_000 }), "{}", &program[..program.len().min(200)]);
+    }
+    for (program, said) in [
+        ("[1, 2, 1, 2, 1] | indices([1, 2, 1])", "[0,2]"),
+        ("[1, 2, 1] | indices(1)", "[0,2]"),
+        ("\"aéaéa\" | indices(\"aéa\")", "[0,2]"),
+        ("[1, 2, 3, 2] - [2, 9]", "[1,3]"),
+        ("[range(3000)] | indices([range(1; 1500)]) | length", "1"),
+        ("[range(3000)] - [range(300)] | length", "2700"),
+    ] {
+        assert_eq!(outputs(program, "null"), [said], "{program}");
+    }
+}
+
 /// Classes take long where case is ignored: each of their characters is looked at.
 #[test]
 fn reading_a_regular_expression_costs_by_how_it_is_written() {

@@ -15,8 +15,8 @@ use super::{
 /// The function of that name with so many arguments.
 pub(super) fn native(name: &str, arguments: usize) -> Option<Native> {
     Some(match (name, arguments) {
-        ("startswith", 1) => |_, value, args| Ok(as_text(&value)?.starts_with(&*as_text(&args[0])?).into()),
-        ("endswith", 1) => |_, value, args| Ok(as_text(&value)?.ends_with(&*as_text(&args[0])?).into()),
+        ("startswith", 1) => |meter, value, args| ends(meter, &value, &args[0], |text, part| text.starts_with(part)),
+        ("endswith", 1) => |meter, value, args| ends(meter, &value, &args[0], |text, part| text.ends_with(part)),
         ("ltrimstr", 1) => |meter, value, args| cut(meter, value, &args[0], |text, part| text.strip_prefix(part)),
         ("rtrimstr", 1) => |meter, value, args| cut(meter, value, &args[0], |text, part| text.strip_suffix(part)),
         ("trim", 0) => |meter, value, _| written(meter, &value, |text| text.trim().to_owned()),
@@ -32,7 +32,11 @@ pub(super) fn native(name: &str, arguments: usize) -> Option<Native> {
             Value::list(meter, found.into_iter().map(|(_, found)| found).collect())
         },
         ("cut_matches", 2) => cut_matches,
-        ("fromdateiso8601", 0) => |_, value, _| date::from_text(&as_text(&value)?),
+        ("fromdateiso8601", 0) => |meter, value, _| {
+            let text = as_text(&value)?;
+            meter.look(text.len())?;
+            date::from_text(&text)
+        },
         ("todateiso8601", 0) => |_, value, _| date::to_text(&value),
         ("@text", 0) => to_string,
         ("@json", 0) => |meter, value, _| Ok(Value::Text(value.to_json(meter)?.into())),
@@ -77,12 +81,19 @@ pub(super) fn to_string(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Va
     }
 }
 
+/// Whether a text begins or ends so.
+fn ends(meter: &mut Meter, value: &Value, part: &Value, does: fn(&str, &str) -> bool) -> Step<Value> {
+    let (text, part) = (as_text(value)?, as_text(part)?);
+    meter.look(text.len().min(part.len()))?;
+    Ok(does(&text, &part).into())
+}
+
 fn cut(meter: &mut Meter, value: Value, part: &Value, of: for<'t> fn(&'t str, &str) -> Option<&'t str>) -> Step<Value> {
     match (&value, part) {
-        (Value::Text(text), Value::Text(part)) => match of(text, part) {
-            Some(rest) => Value::written(meter, rest),
-            None => Ok(value),
-        },
+        (Value::Text(text), Value::Text(part)) => {
+            meter.look(text.len().min(part.len()))?;
+            of(text, part).map_or_else(|| Ok(value.clone()), |rest| Value::written(meter, rest))
+        }
         _ => Ok(value),
     }
 }
@@ -111,7 +122,7 @@ fn implode(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Value> {
 
 /// The parts of a text between separators; its characters where the separator is empty.
 pub(super) fn split(meter: &mut Meter, text: &Arc<str>, separator: &Arc<str>) -> Step<Value> {
-    meter.look(text.len())?;
+    meter.look(text.len() + separator.len())?;
     let mut parts = Vec::new();
     let mut part = |meter: &mut Meter, part: &str| {
         parts.push(Value::written(meter, part)?);

@@ -397,7 +397,8 @@ impl Object {
     /// Puts a value in the place of a member.
     pub(super) fn put(object: &mut Arc<Self>, meter: &mut Meter, name: &Arc<str>, value: Value) -> Step {
         let nesting = value.nesting();
-        Self::change(object, meter, |members, _| {
+        Self::change(object, meter, |members, meter| {
+            meter.look(name.len())?;
             members.insert(name.clone(), value);
             Ok(())
         })?;

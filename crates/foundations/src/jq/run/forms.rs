@@ -49,11 +49,11 @@ impl<'p> Runner<'p> {
                 Piece::Said(said) => put(meter, said, &behind)?,
                 Piece::Term(id) if self.is_single(*id) => {
                     let Some(value) = self.only(meter, *id, env, input.clone())? else { return Ok(()) };
-                    put(meter, &*native::as_text(&value)?, &behind)?
+                    put(meter, &native::as_text(&value)?, &behind)?
                 }
                 Piece::Term(id) => {
                     return self.values(meter, *id, env, input.clone(), &mut |meter, value| {
-                        let behind = put(meter, &*native::as_text(&value)?, &behind)?;
+                        let behind = put(meter, &native::as_text(&value)?, &behind)?;
                         self.text(meter, before, env, input, behind, out)
                     });
                 }
@@ -79,6 +79,7 @@ impl<'p> Runner<'p> {
                     let name = member_name(name)?;
                     self.values(meter, *value, env, input.clone(), &mut |meter, value| {
                         meter.build(known.len() * MEMBER)?;
+                        meter.look(name.len())?;
                         let mut known = known.clone();
                         known.insert(name.clone(), value);
                         self.object(meter, rest, env, input, known, out)
@@ -88,6 +89,7 @@ impl<'p> Runner<'p> {
             let Some(name) = self.only(meter, *name, env, input.clone())? else { return Ok(()) };
             let name = member_name(name)?;
             let Some(value) = self.only(meter, *value, env, input.clone())? else { return Ok(()) };
+            meter.look(name.len())?;
             known.insert(name, value);
             members = rest;
         }
