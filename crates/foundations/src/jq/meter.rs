@@ -81,6 +81,11 @@ impl Meter {
         self.look(bytes)
     }
 
+    /// How many bytes may still be written.
+    pub(super) fn left(&self) -> usize {
+        self.limits.bytes.saturating_sub(self.bytes)
+    }
+
     /// Begins an evaluation inside another one.
     pub(super) fn enter(&mut self) -> Step {
         if self.depth == self.limits.depth {

@@ -184,6 +184,18 @@ fn searching_a_text_costs_by_what_is_read() {
     assert_eq!(outputs(r#"[scan("[a-z]+")] | length"#, &text), ["2400"]);
 }
 
+#[test]
+fn an_object_costs_by_its_members_and_not_by_their_square() {
+    let steps = |members: usize| {
+        let all: Vec<String> = (0..members).map(|n| format!("a{n}: 1")).collect();
+        let program = Program::compile(&format!("{{{}}} | length", all.join(","))).unwrap();
+        let ends = |steps: &u64| program.run(Value::Null, Limits { steps: *steps, ..Limits::default() }).is_ok();
+        (0..100_000).step_by(10).find(ends).unwrap()
+    };
+    let (few, many) = (steps(100), steps(800));
+    assert!(many < few * 9, "{few} {many}");
+}
+
 /// Each does little that is a step of its own, with much work in it.
 #[test]
 fn what_is_looked_at_is_counted() {
