@@ -205,7 +205,8 @@ impl<'a, 's> Compiler<'a, 's> {
             Ast::Id => Term::Identity,
             Ast::Recurse => Term::Special(native::Special::Recurse, Vec::new()),
             Ast::Num(digits) => {
-                let number = Number::read(digits).map_err(|why| self.fault(digits, format!("`{digits}`: {why}")))?;
+                let number =
+                    Number::read_loosely(digits).map_err(|why| self.fault(digits, format!("`{digits}`: {why}")))?;
                 Term::Constant(Value::Number(number))
             }
             Ast::Str(format, parts) => return self.string(*format, parts),

@@ -17,7 +17,9 @@
 //!
 //! # Where it differs from jq
 //! * Numbers are exact decimals of up to 38 digits, not doubles: 0.1 + 0.2 is 0.3, and whole numbers lose no digits or fail.
-//!   Quotients and roots that do not come out are doubles. None is infinite.
+//!   Quotients and roots that do not come out are doubles. None is infinite, nor `nan`.
+//! * A number in a program has digits before and behind its point: 0.5 and 5.0, not .5 and 5. (`tonumber` takes these, too).
+//!   What `fromjson` reads is JSON, without the `007`, `.5` and `nan` that jq takes for it.
 //! * Members of objects come in the order of their names.
 //! * No `now`, `input`, `env`, `debug`, `halt`, `import`; nothing of the time zone; no logarithms or sines, whose last digits
 //!   differ between machines. Regular expressions have no look-around and no back references.

@@ -268,7 +268,7 @@ fn to_number(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Value> {
         Value::Text(text) => {
             meter.look(text.len())?;
             let cannot = |why| Stop::raise(format!("{} cannot be read as a number: {why}", value.shown()));
-            Number::read(text).map(Value::Number).map_err(cannot)
+            Number::read_loosely(text).map(Value::Number).map_err(cannot)
         }
         other => Err(Stop::raise(format!("{} cannot be read as a number", other.shown()))),
     }

@@ -62,6 +62,7 @@ fn numbers_keep_their_digits() {
     assert_eq!(outputs("[.[].eur] | add", r#"[{"eur": 0.1}, {"eur": 0.2}, {"eur": 19.99}]"#), ["20.29"]);
     assert_eq!(outputs("1/3, 2/4, (1/3*3 == 1)", "null"), ["0.3333333333333333", "0.5", "true"]);
     assert_eq!(message(".[0] * .[1]", "[99999999999999999999, 99999999999999999999]"), "it is too large");
+    assert_eq!(outputs("007, (\"007\", \".5\", \"5.\" | tonumber)", "null"), ["7", "7", "0.5", "5"]);
     assert_eq!(outputs("tostring, tojson, (\"12.50\" | tonumber)", "12.50"), [r#""12.5""#, r#""12.5""#, "12.5"]);
 }
 
@@ -85,7 +86,8 @@ fn what_is_wrong_with_a_program_is_told_with_its_place() {
         (r#".a | test("[")"#, 5, "is no regular expression: unclosed character class"),
         (r#"test("(?=a)")"#, 0, "look-around"),
         ("reduce .[] as $x (0)", 0, "`reduce` takes two filters"),
-        ("01", 0, "this is no number"),
+        (".5", 1, "stands here, not `5`"),
+        ("5. + 1", 2, "this is no"),
     ] {
         let (place, said) = fault(program);
         assert!(said.contains(what), "{program}: {said}");
