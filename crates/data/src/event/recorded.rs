@@ -229,6 +229,12 @@ impl Recorded {
         }
     }
 
+    /// Whether its data can never be read again: its data subject was [erased](Self::erased), or only a [stub](Self::stub) is
+    /// left.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.erased() || self.stub().is_some()
+    }
+
     /// Whether the log keeps its data as ciphertext of a data subject's key; [`data`](Self::data) is in the clear all the
     /// same. What is derived from it must be forgotten when the data subject is erased.
     pub fn is_encrypted(&self) -> bool {

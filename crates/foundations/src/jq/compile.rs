@@ -2,7 +2,7 @@
 
 mod reading;
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use jaq_core::{
     load::{
@@ -14,9 +14,12 @@ use jaq_core::{
 };
 
 use super::{
-    Fault, Program, meter, native,
+    Fault, Limits, Program,
+    meter::{Meter, Stop},
+    native,
     number::Number,
     term::{Definition, Id, Pattern, Piece, Term},
+    text::Flags,
     value::Value,
 };
 use reading::{brackets, length, unlexed, unparsed};
@@ -28,6 +31,8 @@ const PRELUDE: &str = include_str!("prelude.jq");
 const MAX_NESTING: usize = 500;
 /// The most tokens of a program: operators in front of terms nest it without brackets, each by one.
 const MAX_TOKENS: usize = 4_000;
+/// What it may take to read the regular expressions that stand in a program: a tenth of a second.
+const PATTERNS: Limits = Limits { steps: 2_000_000, bytes: 1 << 20, depth: 0, outputs: 0 };
 /// What reading a program may take of the stack, in bytes.
 const STACK: usize = 64 << 20;
 
@@ -56,6 +61,7 @@ pub(super) fn program(text: &str) -> Result<Program, Fault> {
             definitions: Vec::new(),
             scope: Scope::default(),
             nesting: 0,
+            meter: Meter::new(PATTERNS),
         };
         let main = compiler.term(&parsed)?;
         Ok(Program {
@@ -63,6 +69,7 @@ pub(super) fn program(text: &str) -> Result<Program, Fault> {
             terms: compiler.terms,
             single: compiler.single,
             definitions: compiler.definitions,
+            patterns: Arc::new(compiler.meter.patterns()),
             main,
         })
     })
@@ -115,6 +122,8 @@ struct Compiler<'a, 's> {
     definitions: Vec<Definition>,
     scope: Scope<'s>,
     nesting: usize,
+    /// Counts what it takes to read regular expressions, and keeps them.
+    meter: Meter,
 }
 
 impl<'a, 's> Compiler<'a, 's> {
@@ -196,7 +205,8 @@ impl<'a, 's> Compiler<'a, 's> {
             Ast::Id => Term::Identity,
             Ast::Recurse => Term::Special(native::Special::Recurse, Vec::new()),
             Ast::Num(digits) => {
-                let number = Number::read(digits).map_err(|why| self.fault(digits, format!("`{digits}`: {why}")))?;
+                let number =
+                    Number::read_loosely(digits).map_err(|why| self.fault(digits, format!("`{digits}`: {why}")))?;
                 Term::Constant(Value::Number(number))
             }
             Ast::Str(format, parts) => return self.string(*format, parts),
@@ -515,23 +525,35 @@ impl<'a, 's> Compiler<'a, 's> {
         }
     }
 
-    /// A regular expression that stands in the program is read now.
-    fn check_regex(&self, name: &str, arguments: &[Ast<&'s str>]) -> Result<(), Fault> {
-        let is_regex = match name {
-            "test" | "match" | "capture" | "scan" | "splits" | "sub" | "gsub" => true,
-            "split" => arguments.len() == 2,
-            _ => false,
+    /// A regular expression that stands in the program is read now, and kept.
+    fn check_regex(&mut self, name: &str, arguments: &[Ast<&'s str>]) -> Result<(), Fault> {
+        let flags = match (name, arguments.len()) {
+            ("test" | "match" | "capture" | "scan" | "splits", _) | ("split", 2) => arguments.get(1),
+            ("sub" | "gsub", _) => arguments.get(2),
+            _ => return Ok(()),
         };
-        let Some(Ast::Str(None, parts)) = arguments.first().filter(|_| is_regex) else { return Ok(()) };
-        let mut text = String::new();
-        for part in parts {
-            match part {
-                StrPart::Str(said) => text.push_str(said),
-                StrPart::Char(c) => text.push(*c),
-                StrPart::Term(_) => return Ok(()),
-            }
-        }
-        let read = meter::read(&text, meter::RegexFlags::default());
-        read.map(drop).map_err(|why| self.fault(name, why))
+        let Some(text) = arguments.first().and_then(said) else { return Ok(()) };
+        // Whether flags are right is told where they are used.
+        let flags = flags.and_then(said).and_then(|flags| Flags::read(&flags).ok()).unwrap_or_default();
+        let why = match self.meter.regex(&text, flags.how) {
+            Ok(_) => return Ok(()),
+            Err(Stop::Raised(Value::Text(why))) => why.to_string(),
+            Err(_) => "the regular expressions of a program take too long to read, together with this one".to_owned(),
+        };
+        Err(self.fault(name, why))
     }
+}
+
+/// What a string says that nothing is put into.
+fn said(term: &Ast<&str>) -> Option<String> {
+    let Ast::Str(None, parts) = term else { return None };
+    let mut text = String::new();
+    for part in parts {
+        match part {
+            StrPart::Str(said) => text.push_str(said),
+            StrPart::Char(c) => text.push(*c),
+            StrPart::Term(_) => return None,
+        }
+    }
+    Some(text)
 }

@@ -5,11 +5,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use super::{
     meter::{Meter, Step, Stop},
     number::Number,
-    value::{MAX_DEPTH, Value},
+    stack::roomy,
+    value::{ITEM, MAX_DEPTH, MEMBER, Value},
 };
-
-/// What a member takes besides its value, in bytes.
-const MEMBER: usize = 96;
 
 /// Why a text is no JSON value that programs can work on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,21 +25,16 @@ impl Value {
     /// # Errors
     /// It is not JSON, is nested more than 256 deep, or has a number with more digits than are kept.
     pub fn read(json: &str) -> Result<Self, NotJson> {
-        let mut reader = Reader { json, at: 0, bytes: 0 };
-        let value = reader.value(0)?;
-        reader.blanks();
-        if reader.at < json.len() { Err(reader.fault("there is more than one value")) } else { Ok(value) }
+        Reader { json, at: 0, bytes: 0, most: usize::MAX }.whole()
     }
 
     /// The same, inside a run.
     pub(super) fn read_within(json: &str, meter: &mut Meter) -> Step<Self> {
         // The values of a text take at most so many times its bytes.
         meter.look(json.len() * 8)?;
-        let mut reader = Reader { json, at: 0, bytes: 0 };
-        let read = reader.value(0).and_then(|value| {
-            reader.blanks();
-            if reader.at < json.len() { Err(reader.fault("there is more than one value")) } else { Ok(value) }
-        });
+        // What is too much ends the reading, and then the run.
+        let mut reader = Reader { json, at: 0, bytes: 0, most: meter.left() };
+        let read = reader.whole();
         meter.build(reader.bytes)?;
         read.map_err(|why| Stop::raise(format!("this is not JSON: {why}")))
     }
@@ -52,11 +45,25 @@ struct Reader<'j> {
     at: usize,
     /// What was built, in bytes.
     bytes: usize,
+    /// How much may be.
+    most: usize,
 }
 
 impl Reader<'_> {
     fn fault(&self, what: &str) -> NotJson {
         NotJson { at: self.at, what: what.to_owned() }
+    }
+
+    fn whole(&mut self) -> Result<Value, NotJson> {
+        let value = self.value(0)?;
+        self.blanks();
+        if self.at < self.json.len() { Err(self.fault("there is more than one value")) } else { Ok(value) }
+    }
+
+    /// Counts what is about to be built.
+    fn build(&mut self, bytes: usize) -> Result<(), NotJson> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes > self.most { Err(self.fault("there is too much of it")) } else { Ok(()) }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -72,11 +79,11 @@ impl Reader<'_> {
     fn value(&mut self, depth: u16) -> Result<Value, NotJson> {
         self.blanks();
         match self.peek() {
-            Some(b'{') => self.object(depth),
-            Some(b'[') => self.list(depth),
+            Some(b'{') => roomy(|| self.object(depth)),
+            Some(b'[') => roomy(|| self.list(depth)),
             Some(b'"') => {
                 let text = self.text()?;
-                self.bytes += text.len() + super::value::ITEM;
+                self.build(text.len() + ITEM)?;
                 Ok(Value::Text(text))
             }
             Some(b't') => self.word("true", Value::Boolean(true)),
@@ -163,10 +170,11 @@ impl Reader<'_> {
         let mut items = Vec::new();
         let mut more = !self.enter(depth, b']')?;
         while more {
+            self.build(ITEM)?;
             items.push(self.value(depth + 1)?);
             more = self.more(b']')?;
         }
-        self.bytes += super::value::ITEM * (items.len() + 1);
+        self.build(ITEM)?;
         Value::of_items(items).map_err(|_| self.fault("it is nested too deep"))
     }
 
@@ -184,7 +192,7 @@ impl Reader<'_> {
                 return Err(self.fault("a colon is missing"));
             }
             self.at += 1;
-            self.bytes += name.len() + MEMBER;
+            self.build(name.len() + MEMBER)?;
             let value = self.value(depth + 1)?;
             members.insert(name, value);
             more = self.more(b'}')?;
@@ -197,11 +205,26 @@ impl Reader<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::Value;
-    use crate::jq::{Limits, meter::Meter};
+    use super::{Reader, Value};
+    use crate::jq::{
+        Failed, Limits,
+        meter::{Meter, Stop},
+    };
 
     fn shown(value: &Value) -> String {
         value.to_json(&mut Meter::new(Limits::default())).unwrap()
+    }
+
+    #[test]
+    fn what_is_too_much_is_not_read_to_its_end() {
+        let long = format!("[{}nope", "{\"a\":1},".repeat(10_000));
+        let limits = Limits { bytes: 100_000, ..Limits::default() };
+        let ended = Value::read_within(&long, &mut Meter::new(limits));
+        assert!(matches!(ended, Err(Stop::Limit(Failed::TooLarge { limit: 100_000 }))), "{ended:?}");
+        let mut reader = Reader { json: &long, at: 0, bytes: 0, most: 100_000 };
+        assert!(reader.whole().unwrap_err().at < 10_000);
+        let ended = Value::read_within("[1", &mut Meter::new(limits));
+        assert!(matches!(ended, Err(Stop::Raised(_))), "{ended:?}");
     }
 
     #[test]

@@ -7,13 +7,19 @@
 //!
 //! # How it is bounded
 //! Each evaluation of a term is a step, and so is each part of a value that is compared or walked through; 64 bytes that are
-//! copied are one more. What is built is counted in bytes, also what is thrown away again. Evaluations lie in each other at
-//! most [`Limits::depth`] deep, values 256. A limit that is reached ends the run; no `try` catches it. The stack grows where
-//! it has to, so no program overflows it. Regular expressions take time in proportion to the text (crate `regex`).
+//! looked at or copied are one more, and so are 16 bindings between a name and what it stands for. What is built is counted in bytes, also what is thrown away again. Evaluations lie in each other at
+//! most [`Limits::depth`] deep, values 256. A limit that is reached ends the run; no `try` catches it. Whatever calls itself,
+//! an evaluation or a walk through a value, first looks how much of the stack is left, and has it grow where that is little;
+//! so no program overflows it, however small the stack of the thread that it runs on. Regular expressions
+//! (crate `regex`) have 1 KiB. What it takes to read one is counted by how it is written: with the program, which is refused
+//! where that takes too long, or in the run, for those that a run puts together. Searching takes time in proportion to the
+//! text.
 //!
 //! # Where it differs from jq
 //! * Numbers are exact decimals of up to 38 digits, not doubles: 0.1 + 0.2 is 0.3, and whole numbers lose no digits or fail.
-//!   Quotients and roots that do not come out are doubles. None is infinite.
+//!   Quotients and roots that do not come out are doubles. None is infinite, nor `nan`.
+//! * A number in a program has digits before and behind its point: 0.5 and 5.0, not .5 and 5. (`tonumber` takes these, too).
+//!   What `fromjson` reads is JSON, without the `007`, `.5` and `nan` that jq takes for it.
 //! * Members of objects come in the order of their names.
 //! * No `now`, `input`, `env`, `debug`, `halt`, `import`; nothing of the time zone; no logarithms or sines, whose last digits
 //!   differ between machines. Regular expressions have no look-around and no back references.
@@ -39,7 +45,9 @@ mod meter;
 mod native;
 mod number;
 mod path;
+mod pattern;
 mod run;
+mod stack;
 mod term;
 mod text;
 mod value;
@@ -58,6 +66,8 @@ pub struct Program {
     /// Whether a term never has more than one output, so that its input may be given away.
     single: Vec<bool>,
     definitions: Vec<term::Definition>,
+    /// The regular expressions that stand in it.
+    patterns: Arc<pattern::Patterns>,
     main: term::Id,
 }
 

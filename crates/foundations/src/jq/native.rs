@@ -5,8 +5,10 @@ use std::{cmp::Ordering, collections::BTreeMap, sync::Arc};
 use super::{
     meter::{Meter, Step, Stop},
     number::{NoNumber, Number},
-    path, text,
-    value::{ITEM, List, Object, Value, paid},
+    path,
+    stack::roomy,
+    text,
+    value::{ITEM, List, MEMBER, Object, Value, paid},
 };
 
 /// A function of its input and the values of its arguments.
@@ -87,21 +89,27 @@ pub(super) fn native(name: &str, arguments: usize) -> Option<Native> {
         ("tojson", 0) => |meter, value, _| Ok(Value::Text(value.to_json(meter)?.into())),
         ("fromjson", 0) => |meter, value, _| Value::read_within(&as_text(&value)?, meter),
         ("tonumber", 0) => to_number,
-        ("sort", 0) => |meter, value, _| sorted(meter, items(value)?).and_then(Value::of_items),
+        ("sort", 0) => {
+            |meter, value, _| items(meter, value).and_then(|items| sorted(meter, items)).and_then(Value::of_items)
+        }
         ("unique", 0) => |meter, value, _| {
-            let mut items = sorted(meter, items(value)?)?;
+            let items = items(meter, value)?;
+            let mut items = sorted(meter, items)?;
             items.dedup_by(|one, two| paid(one, two).is_eq());
             Value::of_items(items)
         },
-        ("min", 0) => |meter, value, _| extreme(meter, items(value)?, Ordering::Less),
-        ("max", 0) => |meter, value, _| extreme(meter, items(value)?, Ordering::Greater),
+        ("min", 0) => |meter, value, _| items(meter, value).and_then(|items| extreme(meter, items, Ordering::Less)),
+        ("max", 0) => |meter, value, _| items(meter, value).and_then(|items| extreme(meter, items, Ordering::Greater)),
         ("reverse", 0) => reverse,
         ("join", 1) => join,
         ("setpath", 2) => |meter, value, args| {
             let way = way(&args[0])?;
             path::update(meter, value, &way.items, &mut |_, _| Ok(args[1].clone()))
         },
-        ("delpaths", 1) => |meter, value, args| path::delete(meter, value, items(args[0].clone())?),
+        ("delpaths", 1) => |meter, value, args| {
+            let paths = items(meter, args[0].clone())?;
+            path::delete(meter, value, paths)
+        },
         ("indices", 1) => |meter, value, args| path::indices(meter, &value, &args[0]),
         _ => return text::native(name, arguments),
     })
@@ -151,8 +159,11 @@ pub(super) fn list(value: Value) -> Step<Arc<List>> {
 }
 
 /// The items of a list, which others may have, too.
-pub(super) fn items(value: Value) -> Step<Vec<Value>> {
+pub(super) fn items(meter: &mut Meter, value: Value) -> Step<Vec<Value>> {
     let list = list(value)?;
+    if Arc::strong_count(&list) > 1 {
+        meter.look(list.items.len() * ITEM)?;
+    }
     Ok(Arc::try_unwrap(list).map_or_else(|list| list.items.clone(), |list| list.items))
 }
 
@@ -194,9 +205,12 @@ fn keys(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Value> {
     Value::of_items(keys)
 }
 
-fn has(_: &mut Meter, value: Value, args: &[Value]) -> Step<Value> {
+fn has(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> {
     Ok(match (&value, &args[0]) {
-        (Value::Object(object), Value::Text(name)) => object.members.contains_key(name).into(),
+        (Value::Object(object), Value::Text(name)) => {
+            meter.look(name.len())?;
+            object.members.contains_key(name).into()
+        }
         (Value::List(list), Value::Number(number)) => {
             let at = number.floored().and_then(|at| usize::try_from(at).ok());
             at.is_some_and(|at| at < list.items.len()).into()
@@ -216,7 +230,8 @@ fn contains(meter: &mut Meter, whole: &Value, part: &Value) -> Step<bool> {
             for wanted in &part.items {
                 let mut found = false;
                 for item in &whole.items {
-                    found = same_kind(item, wanted) && contains(meter, item, wanted)?;
+                    meter.step(1)?;
+                    found = same_kind(item, wanted) && roomy(|| contains(meter, item, wanted))?;
                     if found {
                         break;
                     }
@@ -229,8 +244,10 @@ fn contains(meter: &mut Meter, whole: &Value, part: &Value) -> Step<bool> {
         }
         (Value::Object(whole), Value::Object(part)) => {
             for (name, wanted) in &part.members {
+                meter.step(1)?;
+                meter.look(name.len())?;
                 match whole.members.get(name) {
-                    Some(item) if same_kind(item, wanted) && contains(meter, item, wanted)? => {}
+                    Some(item) if same_kind(item, wanted) && roomy(|| contains(meter, item, wanted))? => {}
                     _ => return Ok(false),
                 }
             }
@@ -251,7 +268,7 @@ fn to_number(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Value> {
         Value::Text(text) => {
             meter.look(text.len())?;
             let cannot = |why| Stop::raise(format!("{} cannot be read as a number: {why}", value.shown()));
-            Number::read(text).map(Value::Number).map_err(cannot)
+            Number::read_loosely(text).map(Value::Number).map_err(cannot)
         }
         other => Err(Stop::raise(format!("{} cannot be read as a number", other.shown()))),
     }
@@ -261,11 +278,12 @@ fn reverse(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Value> {
     match value {
         Value::Null => Value::of_items(Vec::new()),
         Value::Text(text) => {
+            meter.look(text.len())?;
             let reversed: String = text.chars().rev().collect();
             Value::written(meter, &reversed)
         }
         value => {
-            let mut items = items(value)?;
+            let mut items = items(meter, value)?;
             items.reverse();
             Value::list(meter, items)
         }
@@ -353,6 +371,7 @@ pub(super) fn add(meter: &mut Meter, one: Value, two: Value) -> Step<Value> {
             Object::change(&mut one, meter, |members, meter| {
                 for (name, value) in &two.members {
                     meter.step(1)?;
+                    meter.look(name.len())?;
                     members.insert(name.clone(), value.clone());
                 }
                 Ok(())
@@ -375,9 +394,13 @@ pub(super) fn subtract(meter: &mut Meter, one: Value, two: Value) -> Step<Value>
         (Value::List(one), Value::List(two)) => {
             let mut kept = Vec::new();
             for item in &one.items {
+                meter.step(1)?;
                 let mut is_there = false;
                 for other in &two.items {
-                    is_there = is_there || item.compare(other, meter)?.is_eq();
+                    is_there = item.compare(other, meter)?.is_eq();
+                    if is_there {
+                        break;
+                    }
                 }
                 if !is_there {
                     kept.push(item.clone());
@@ -410,6 +433,7 @@ pub(super) fn multiply(meter: &mut Meter, one: Value, two: Value) -> Step<Value>
 fn merge(meter: &mut Meter, mut one: Arc<Object>, two: &Object) -> Step<Value> {
     for (name, value) in &two.members {
         meter.step(1)?;
+        meter.look(name.len())?;
         let own = Object::change(&mut one, meter, |members, _| {
             Ok(match (members.get_mut(name), value) {
                 (Some(Value::Object(inside)), Value::Object(_)) => Some(std::mem::take(inside)),
@@ -417,7 +441,7 @@ fn merge(meter: &mut Meter, mut one: Arc<Object>, two: &Object) -> Step<Value> {
             })
         })?;
         let merged = match (own, value) {
-            (Some(own), Value::Object(other)) => merge(meter, own, other)?,
+            (Some(own), Value::Object(other)) => roomy(|| merge(meter, own, other))?,
             (_, value) => value.clone(),
         };
         Object::put(&mut one, meter, name, merged)?;
@@ -444,6 +468,6 @@ pub(super) fn modulo(one: &Value, two: &Value) -> Step<Value> {
 
 /// An object of these members.
 pub(super) fn object(meter: &mut Meter, members: BTreeMap<Arc<str>, Value>) -> Step<Value> {
-    meter.build(members.len() * 96 + ITEM)?;
+    meter.build(members.len() * MEMBER + ITEM)?;
     Value::of_members(members)
 }

@@ -68,6 +68,29 @@ impl Number {
         }
     }
 
+    /// The number that a text says which need not be as JSON wants it: `007`, `.5`, `5.`, `+5`, with blanks around it.
+    pub(super) fn read_loosely(text: &str) -> Result<Self, NoNumber> {
+        let text = text.trim_matches([' ', '\t', '\n', '\r']);
+        let is_strict = |c: char| c.is_ascii_digit() || c == '-';
+        if let Some(number) =
+            text.starts_with(is_strict).then(|| Self::read(text)).filter(|read| *read != Err(Malformed))
+        {
+            return number;
+        }
+        let (sign, rest) = match text.strip_prefix('-') {
+            Some(rest) => ("-", rest),
+            None => ("", text.strip_prefix('+').unwrap_or(text)),
+        };
+        let (digits, exponent) = rest.split_at(rest.find(['e', 'E']).unwrap_or(rest.len()));
+        let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+        if digits.len() <= usize::from(digits.contains('.')) || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(Malformed);
+        }
+        let whole = whole.trim_start_matches('0');
+        let (whole, point) = (if whole.is_empty() { "0" } else { whole }, if fraction.is_empty() { "" } else { "." });
+        Self::read(&format!("{sign}{whole}{point}{fraction}{exponent}"))
+    }
+
     fn exact(units: i128, places: u8) -> Self {
         let (mut units, mut places) = (units, places);
         while places > 0 && units % 10 == 0 {

@@ -1,10 +1,10 @@
 //! Places in a value: reading, changing and deleting what stands there.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, rc::Rc, sync::Arc};
 
 use super::{
     meter::{Meter, Step, Stop},
-    value::{List, MAX_DEPTH, Object, Value},
+    value::{ITEM, List, MAX_DEPTH, Object, Value},
 };
 
 /// The farthest index that a list is filled up to.
@@ -45,7 +45,10 @@ impl Path {
 /// What stands at `key`; `null` where nothing does.
 pub(super) fn index(meter: &mut Meter, value: &Value, key: &Value) -> Step<Value> {
     match (value, key) {
-        (Value::Object(object), Value::Text(name)) => Ok(object.members.get(name).cloned().unwrap_or_default()),
+        (Value::Object(object), Value::Text(name)) => {
+            meter.look(name.len())?;
+            Ok(object.members.get(name).cloned().unwrap_or_default())
+        }
         (Value::List(list), Value::Number(_)) => {
             let at = place(key, list.items.len());
             Ok(at.and_then(|at| list.items.get(at)).cloned().unwrap_or_default())
@@ -90,7 +93,7 @@ pub(super) fn slice_key(from: Value, to: Value) -> Value {
 }
 
 /// From where to where, in items or characters.
-fn range(length: usize, from: &Value, to: &Value) -> Step<std::ops::Range<usize>> {
+fn range(length: usize, from: &Value, to: &Value) -> Step<Range<usize>> {
     let bound = |bound: &Value, unsaid: usize, up: bool| match bound {
         Value::Null => Ok(unsaid),
         Value::Number(number) => {
@@ -142,8 +145,9 @@ pub(super) fn indices(meter: &mut Meter, value: &Value, wanted: &Value) -> Step<
             while !part.is_empty()
                 && let Some(at) = rest.find(&**part)
             {
-                meter.step(1)?;
-                meter.look(at)?;
+                // A search begins with a look at the whole of what it looks for.
+                meter.look(part.len() + at)?;
+                meter.build(ITEM)?;
                 n += rest[..at].chars().count();
                 found.push(Value::count(n));
                 let next = at + rest[at..].chars().next().map_or(1, char::len_utf8);
@@ -154,11 +158,16 @@ pub(super) fn indices(meter: &mut Meter, value: &Value, wanted: &Value) -> Step<
         (Value::List(list), Value::List(part)) => {
             let part = &part.items;
             for (n, window) in list.items.windows(part.len().max(1)).enumerate() {
+                meter.step(1)?;
                 let mut is_same = !part.is_empty();
                 for (one, two) in window.iter().zip(part) {
-                    is_same = is_same && one.compare(two, meter)?.is_eq();
+                    is_same = one.compare(two, meter)?.is_eq();
+                    if !is_same {
+                        break;
+                    }
                 }
                 if is_same {
+                    meter.build(ITEM)?;
                     found.push(Value::count(n));
                 }
             }
@@ -166,13 +175,14 @@ pub(super) fn indices(meter: &mut Meter, value: &Value, wanted: &Value) -> Step<
         (Value::List(list), wanted) => {
             for (n, item) in list.items.iter().enumerate() {
                 if item.compare(wanted, meter)?.is_eq() {
+                    meter.build(ITEM)?;
                     found.push(Value::count(n));
                 }
             }
         }
         _ => return Err(unlike(value, wanted)),
     }
-    Value::list(meter, found)
+    Value::of_items(found)
 }
 
 /// What stands at the end of a path; `null` where nothing does.
@@ -193,61 +203,98 @@ type Change<'c> = &'c mut dyn FnMut(&mut Meter, Value) -> Step<Value>;
 /// Puts what `change` makes of it in the place of what stands at a path. Lists and objects on the way are made where there
 /// is nothing.
 pub(super) fn update(meter: &mut Meter, value: Value, path: &[Value], change: Change<'_>) -> Step<Value> {
+    // Not by recursion: `change` may run a program, in which there may be another update, and so on.
+    let (mut way, mut inside) = (Vec::with_capacity(path.len()), value);
+    for key in path {
+        meter.step(1)?;
+        let (opened, next) = Opened::of(meter, inside, key)?;
+        way.push(opened);
+        inside = next;
+    }
     meter.step(1)?;
-    let Some((key, rest)) = path.split_first() else { return change(meter, value) };
-    match (value, key) {
-        (value @ (Value::Null | Value::Object(_)), Value::Text(name)) => {
-            let mut object = match value {
-                Value::Object(object) => object,
-                _ => Arc::default(),
-            };
-            let inside = Object::change(&mut object, meter, |members, _| {
-                Ok(members.get_mut(name).map(std::mem::take).unwrap_or_default())
-            })?;
-            let inside = update(meter, inside, rest, change)?;
-            Object::put(&mut object, meter, name, inside)?;
-            Ok(Value::Object(object))
-        }
-        (value @ (Value::Null | Value::List(_)), Value::Number(_)) => {
-            let mut list = match value {
-                Value::List(list) => list,
-                _ => Arc::default(),
-            };
-            let at = place(key, list.items.len());
-            let at = at.ok_or_else(|| Stop::raise(format!("there is no item {} to set", key.shown())))?;
-            if at > list.items.len().max(FARTHEST) {
-                return Err(Stop::raise(format!("the index {at} is too large")));
+    let changed = change(meter, inside)?;
+    way.into_iter().rev().try_fold(changed, |inside, opened| opened.close(meter, inside))
+}
+
+/// A list or object on the way down to a place, without what was taken out of it.
+enum Opened<'k> {
+    Member(Arc<Object>, &'k Arc<str>),
+    Item(Arc<List>, usize),
+    Part(Arc<List>, Range<usize>),
+}
+
+impl<'k> Opened<'k> {
+    /// Takes out of a value what stands at `key`.
+    fn of(meter: &mut Meter, value: Value, key: &'k Value) -> Step<(Self, Value)> {
+        match (value, key) {
+            (value @ (Value::Null | Value::Object(_)), Value::Text(name)) => {
+                let mut object = match value {
+                    Value::Object(object) => object,
+                    _ => Arc::default(),
+                };
+                let inside = Object::change(&mut object, meter, |members, meter| {
+                    meter.look(name.len())?;
+                    Ok(members.get_mut(name).map(std::mem::take).unwrap_or_default())
+                })?;
+                Ok((Self::Member(object, name), inside))
             }
-            let inside = List::change(&mut list, meter, |items, _| {
-                if at >= items.len() {
-                    items.resize(at + 1, Value::Null);
+            (value @ (Value::Null | Value::List(_)), Value::Number(_)) => {
+                let mut list = match value {
+                    Value::List(list) => list,
+                    _ => Arc::default(),
+                };
+                let at = place(key, list.items.len());
+                let at = at.ok_or_else(|| Stop::raise(format!("there is no item {} to set", key.shown())))?;
+                if at > list.items.len().max(FARTHEST) {
+                    return Err(Stop::raise(format!("the index {at} is too large")));
                 }
-                Ok(std::mem::take(&mut items[at]))
-            })?;
-            let inside = update(meter, inside, rest, change)?;
-            List::put(&mut list, meter, at, inside)?;
-            Ok(Value::List(list))
+                let inside = List::change(&mut list, meter, |items, _| {
+                    if at >= items.len() {
+                        items.resize(at + 1, Value::Null);
+                    }
+                    Ok(std::mem::take(&mut items[at]))
+                })?;
+                Ok((Self::Item(list, at), inside))
+            }
+            (value @ (Value::Null | Value::List(_)), Value::Object(_)) => {
+                let (from, to) = bounds(key)?;
+                let part = slice(meter, &value, &from, &to)?;
+                let list = match value {
+                    Value::List(list) => list,
+                    _ => Arc::default(),
+                };
+                let range = range(list.items.len(), &from, &to)?;
+                Ok((Self::Part(list, range), part))
+            }
+            (value, key) => Err(unlike(&value, key)),
         }
-        (value @ (Value::Null | Value::List(_)), Value::Object(_)) => {
-            let (from, to) = bounds(key)?;
-            let part = slice(meter, &value, &from, &to)?;
-            let Value::List(new) = update(meter, part, rest, change)? else {
-                return Err(Stop::raise("a slice of an array can only become an array"));
-            };
-            let mut list = match value {
-                Value::List(list) => list,
-                _ => Arc::default(),
-            };
-            let range = range(list.items.len(), &from, &to)?;
-            meter.build(new.items.len() * super::value::ITEM)?;
-            List::change(&mut list, meter, |items, _| {
-                items.splice(range, new.items.iter().cloned());
-                Ok(())
-            })?;
-            List::deepen(&mut list, new.inside())?;
-            Ok(Value::List(list))
+    }
+
+    /// Puts a value where another one was taken out.
+    fn close(self, meter: &mut Meter, inside: Value) -> Step<Value> {
+        match self {
+            Self::Member(mut object, name) => {
+                Object::put(&mut object, meter, name, inside)?;
+                Ok(Value::Object(object))
+            }
+            Self::Item(mut list, at) => {
+                List::put(&mut list, meter, at, inside)?;
+                Ok(Value::List(list))
+            }
+            Self::Part(mut list, range) => {
+                let Value::List(new) = inside else {
+                    return Err(Stop::raise("a slice of an array can only become an array"));
+                };
+                meter.build(new.items.len() * ITEM)?;
+                meter.look((list.items.len() - range.start) * ITEM)?;
+                List::change(&mut list, meter, |items, _| {
+                    items.splice(range, new.items.iter().cloned());
+                    Ok(())
+                })?;
+                List::deepen(&mut list, new.inside())?;
+                Ok(Value::List(list))
+            }
         }
-        (value, key) => Err(unlike(&value, key)),
     }
 }
 
@@ -266,55 +313,44 @@ pub(super) fn delete(meter: &mut Meter, value: Value, paths: Vec<Value>) -> Step
 }
 
 fn delete_one(meter: &mut Meter, value: Value, path: &[Value]) -> Step<Value> {
-    meter.step(1)?;
-    let Some((key, rest)) = path.split_first() else { return Ok(Value::Null) };
+    let Some((key, above)) = path.split_last() else { return Ok(Value::Null) };
+    // Where nothing is there is nothing to delete, and nothing to make for that.
+    if matches!(get(meter, &value, above)?, Value::Null) {
+        return Ok(value);
+    }
+    update(meter, value, above, &mut |meter, inside| remove(meter, inside, key))
+}
+
+/// A value without what stands at `key`.
+fn remove(meter: &mut Meter, value: Value, key: &Value) -> Step<Value> {
     match (value, key) {
-        (Value::Null, _) => Ok(Value::Null),
         (Value::Object(mut object), Value::Text(name)) => {
-            let found = Object::change(&mut object, meter, |members, _| {
-                Ok(if rest.is_empty() {
-                    members.remove(name).and(None)
-                } else {
-                    members.get_mut(name).map(std::mem::take)
-                })
+            Object::change(&mut object, meter, |members, meter| {
+                meter.look(name.len())?;
+                members.remove(name);
+                Ok(())
             })?;
-            if let Some(inside) = found {
-                let inside = delete_one(meter, inside, rest)?;
-                Object::put(&mut object, meter, name, inside)?;
-            }
             Ok(Value::Object(object))
         }
         (Value::List(mut list), Value::Number(_)) => {
             let at = place(key, list.items.len()).filter(|at| *at < list.items.len());
             let Some(at) = at else { return Ok(Value::List(list)) };
-            meter.look((list.items.len() - at) * super::value::ITEM)?;
-            let found = List::change(&mut list, meter, |items, _| {
-                Ok(if rest.is_empty() {
-                    Some(items.remove(at)).and(None)
-                } else {
-                    Some(std::mem::take(&mut items[at]))
-                })
+            meter.look((list.items.len() - at) * ITEM)?;
+            List::change(&mut list, meter, |items, _| {
+                items.remove(at);
+                Ok(())
             })?;
-            if let Some(inside) = found {
-                let inside = delete_one(meter, inside, rest)?;
-                List::put(&mut list, meter, at, inside)?;
-            }
             Ok(Value::List(list))
         }
         (Value::List(mut list), Value::Object(_)) => {
             let (from, to) = bounds(key)?;
             let range = range(list.items.len(), &from, &to)?;
-            if rest.is_empty() {
-                meter.look((list.items.len() - range.start) * super::value::ITEM)?;
-                List::change(&mut list, meter, |items, _| {
-                    items.drain(range);
-                    Ok(())
-                })?;
-                return Ok(Value::List(list));
-            }
-            update(meter, Value::List(list), std::slice::from_ref(key), &mut |meter, part| {
-                delete_one(meter, part, rest)
-            })
+            meter.look((list.items.len() - range.start) * ITEM)?;
+            List::change(&mut list, meter, |items, _| {
+                items.drain(range);
+                Ok(())
+            })?;
+            Ok(Value::List(list))
         }
         (value, key) => Err(unlike(&value, key)),
     }

@@ -8,25 +8,20 @@ mod env;
 mod forms;
 mod special;
 
-use std::collections::BTreeMap;
-
 use super::{
     Failed, Limits, Program,
     meter::{Meter, Step, Stop},
     native,
     path::{self, Path},
+    stack::roomy,
     term::{Cmp, Id, Math, Term},
     value::{ITEM, Value},
 };
 use env::{Below, Bound, Env, Item, unbound};
-
-/// The stack that has to be left before an evaluation; what lies between two of them takes less.
-const STACK_LEFT: usize = 128 << 10;
-/// By how much the stack grows.
-const STACK_MORE: usize = 2 << 20;
+use forms::{Members, Open};
 
 pub(super) fn run(program: &Program, input: Value, limits: Limits) -> Result<Vec<String>, Failed> {
-    let mut meter = Meter::new(limits);
+    let mut meter = Meter::knowing(program.patterns.clone(), limits);
     let mut outputs = Vec::new();
     let input = Item { value: input, path: None };
     let ended = Runner { program }.eval(&mut meter, program.main, &Env::default(), input, &mut |meter, item| {
@@ -57,6 +52,9 @@ fn message(value: &Value) -> String {
 type Sink<'s> = &'s mut dyn FnMut(&mut Meter, Item) -> Step;
 type Values<'s> = &'s mut dyn FnMut(&mut Meter, Value) -> Step;
 
+/// Bindings that cost as much as one step when they are passed over.
+const FRAMES_PER_STEP: u32 = 16;
+
 #[derive(Clone, Copy)]
 struct Runner<'p> {
     program: &'p Program,
@@ -72,9 +70,13 @@ impl<'p> Runner<'p> {
     }
 
     /// Runs a term on an input and hands each output to `out`.
+    ///
+    /// What takes the outputs runs on top of the term, and may itself be inside of many others: there has to be room for
+    /// both. So no more than one term and one taker lie between two looks at the stack, and as many of them on it as
+    /// [`Limits::depth`] says.
     fn eval(self, meter: &mut Meter, id: Id, env: &Env, input: Item, out: Sink<'_>) -> Step {
         meter.enter()?;
-        let ended = stacker::maybe_grow(STACK_LEFT, STACK_MORE, || self.term_of(meter, id, env, input, out));
+        let ended = roomy(|| self.term_of(meter, id, env, input, &mut |meter, item| roomy(|| out(meter, item))));
         meter.leave();
         ended
     }
@@ -98,6 +100,16 @@ impl<'p> Runner<'p> {
         Ok(last)
     }
 
+    /// The output of a term that has at most one, without its path.
+    fn only(self, meter: &mut Meter, id: Id, env: &Env, input: Value) -> Step<Option<Value>> {
+        let mut found = None;
+        self.values(meter, id, env, input, &mut |_, value| {
+            found = Some(value);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
     /// Gives the input to `then` for each output of `first`; the last time it is given away.
     fn each(
         self,
@@ -111,11 +123,7 @@ impl<'p> Runner<'p> {
             let value = input.value.clone();
             return self.values(meter, first, env, value, &mut |meter, value| then(meter, value, input.clone()));
         }
-        let mut found = None;
-        self.values(meter, first, env, input.value.clone(), &mut |_, value| {
-            found = Some(value);
-            Ok(())
-        })?;
+        let found = self.only(meter, first, env, input.value.clone())?;
         found.map_or(Ok(()), |value| then(meter, value, input))
     }
 
@@ -143,7 +151,7 @@ impl<'p> Runner<'p> {
             }
             Term::Object(members) => {
                 let Item { value, path } = input;
-                self.object(meter, members, env, &value, BTreeMap::new(), &mut |meter, object| {
+                self.object(meter, members, env, &value, Members::new(), &mut |meter, object| {
                     out(meter, Item::made(object, path.clone())?)
                 })
             }
@@ -155,7 +163,7 @@ impl<'p> Runner<'p> {
                 self.eval(meter, *one, env, input, &mut |meter, item| self.eval(meter, *two, env, item, out))
             }
             Term::Bind(source, pattern, body) => self.each(meter, *source, env, input, &mut |meter, value, input| {
-                self.bind(meter, pattern, env, value, &mut |meter, env| {
+                self.bind(meter, env, vec![Open::One(pattern, value)], &mut |meter, env| {
                     self.eval(meter, *body, env, input.clone(), out)
                 })
             }),
@@ -259,7 +267,7 @@ impl<'p> Runner<'p> {
                 self.eval(meter, *init, env, input, &mut |meter, state| {
                     let mut state = Some(state);
                     self.values(meter, *source, env, whole.clone(), &mut |meter, value| {
-                        self.bind(meter, pattern, env, value, &mut |meter, env| {
+                        self.bind(meter, env, vec![Open::One(pattern, value)], &mut |meter, env| {
                             let before = next(&mut state);
                             state = self.last(meter, *update, env, before)?;
                             Ok(())
@@ -273,7 +281,7 @@ impl<'p> Runner<'p> {
                 self.eval(meter, *init, env, input, &mut |meter, state| {
                     let mut state = Some(state);
                     self.values(meter, *source, env, whole.clone(), &mut |meter, value| {
-                        self.bind(meter, pattern, env, value, &mut |meter, env| {
+                        self.bind(meter, env, vec![Open::One(pattern, value)], &mut |meter, env| {
                             let before = next(&mut state);
                             self.eval(meter, *update, env, before, &mut |meter, item| {
                                 state = Some(item.clone());
@@ -291,24 +299,25 @@ impl<'p> Runner<'p> {
                 let ended = self.eval(meter, *body, &env.with(Bound::Label(label)), input, out);
                 until(label, ended)
             }
-            Term::Break(back) => match env.get(*back) {
+            Term::Break(back) => match seek(meter, env, *back)? {
                 Some(Bound::Label(label)) => Err(Stop::Break(*label)),
                 _ => Err(unbound()),
             },
-            Term::Variable(back) => match env.get(*back) {
+            Term::Variable(back) => match seek(meter, env, *back)? {
                 Some(Bound::Value(value)) => out(meter, Item::made(value.clone(), input.path)?),
                 _ => Err(unbound()),
             },
-            Term::Closure(back) => match env.get(*back) {
+            Term::Closure(back) => match seek(meter, env, *back)? {
                 Some(Bound::Closure(body, env)) => self.eval(meter, *body, env, input, out),
                 _ => Err(unbound()),
             },
             Term::Call { definition, arguments, skip } => {
+                meter.step((skip / FRAMES_PER_STEP).into())?;
                 let mut inside = env.skip(*skip).clone();
                 for argument in arguments {
                     // A closure that is handed on is not wrapped once more.
                     let closure = match self.term(*argument) {
-                        Term::Closure(back) => env.get(*back).cloned().ok_or_else(unbound)?,
+                        Term::Closure(back) => seek(meter, env, *back)?.cloned().ok_or_else(unbound)?,
                         _ => Bound::Closure(*argument, env.clone()),
                     };
                     inside = inside.with(closure);
@@ -449,6 +458,12 @@ impl<'p> Runner<'p> {
             self.native(meter, native, arguments, env, input, known, out)
         })
     }
+}
+
+/// What a name stands for, which was bound so many bindings ago.
+fn seek<'e>(meter: &mut Meter, env: &'e Env, back: u32) -> Step<Option<&'e Bound>> {
+    meter.step((back / FRAMES_PER_STEP).into())?;
+    Ok(env.get(back))
 }
 
 /// The state of a fold, `null` where the last step had no output.

@@ -1,5 +1,7 @@
 //! What programs say, and that they end.
 
+mod room;
+
 use proptest::prelude::*;
 
 use super::{Failed, Limits, Program, Value};
@@ -60,6 +62,7 @@ fn numbers_keep_their_digits() {
     assert_eq!(outputs("[.[].eur] | add", r#"[{"eur": 0.1}, {"eur": 0.2}, {"eur": 19.99}]"#), ["20.29"]);
     assert_eq!(outputs("1/3, 2/4, (1/3*3 == 1)", "null"), ["0.3333333333333333", "0.5", "true"]);
     assert_eq!(message(".[0] * .[1]", "[99999999999999999999, 99999999999999999999]"), "it is too large");
+    assert_eq!(outputs("007, (\"007\", \".5\", \"5.\" | tonumber)", "null"), ["7", "7", "0.5", "5"]);
     assert_eq!(outputs("tostring, tojson, (\"12.50\" | tonumber)", "12.50"), [r#""12.5""#, r#""12.5""#, "12.5"]);
 }
 
@@ -83,7 +86,8 @@ fn what_is_wrong_with_a_program_is_told_with_its_place() {
         (r#".a | test("[")"#, 5, "is no regular expression: unclosed character class"),
         (r#"test("(?=a)")"#, 0, "look-around"),
         ("reduce .[] as $x (0)", 0, "`reduce` takes two filters"),
-        ("01", 0, "this is no number"),
+        (".5", 1, "stands here, not `5`"),
+        ("5. + 1", 2, "this is no"),
     ] {
         let (place, said) = fault(program);
         assert!(said.contains(what), "{program}: {said}");
@@ -180,6 +184,106 @@ fn searching_a_text_costs_by_what_is_read() {
     let text = format!("\"{}\"", "word and  another,\\n".repeat(800));
     assert_eq!(outputs(r#"gsub("\\s+"; " ") | length"#, &text), ["14400"]);
     assert_eq!(outputs(r#"[scan("[a-z]+")] | length"#, &text), ["2400"]);
+}
+
+#[test]
+fn an_object_costs_by_its_members_and_not_by_their_square() {
+    let steps = |members: usize| {
+        let all: Vec<String> = (0..members).map(|n| format!("a{n}: 1")).collect();
+        let program = Program::compile(&format!("{{{}}} | length", all.join(","))).unwrap();
+        let ends = |steps: &u64| program.run(Value::Null, Limits { steps: *steps, ..Limits::default() }).is_ok();
+        (0..100_000).step_by(10).find(ends).unwrap()
+    };
+    let (few, many) = (steps(100), steps(800));
+    assert!(many < few * 9, "{few} {many}");
+}
+
+/// Each does little that is a step of its own, with much work in it.
+#[test]
+fn what_is_looked_at_is_counted() {
+    const LONG: &str = "(\"a\" * 1e6) as $t | ";
+    let far = (0..1_900).map(|n| format!(",$b{n}")).collect::<String>();
+    for program in [
+        "(\"a\" * 20000) | indices(.[:10000]) | length".to_owned(),
+        format!("{LONG} last(range(20000) | $t | startswith($t))"),
+        format!("{LONG} last(range(20000) | $t | endswith($t))"),
+        format!("{LONG} last(range(20000) | $t | ltrimstr($t))"),
+        format!("{LONG} last(range(20000) | $t | rtrimstr($t))"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o[$t])"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | has($t))"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | contains($o))"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o == $o)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o + $o)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o * $o)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | .[$t] = 2)"),
+        format!("{LONG} {{($t): 1}} as $o | last(range(20000) | $o | del(.[$t]))"),
+        format!("{LONG} last(range(20000) | {{($t): 1}})"),
+        format!("{LONG} last(range(20000) | $t | try fromdate catch 1)"),
+        format!("{LONG} last(range(20000) | \"b\" | split($t))"),
+        format!("{LONG} last(range(20000) | \"b\" | try test(\"b\"; $t) catch 1)"),
+        "reduce range(20000) as $i ([range(1e4)]; .[0:0] = [])".to_owned(),
+        format!("null as [$a{far}] | last(range(100000) | $a)"),
+        format!("def f: 1; null as [$a{far}] | last(range(100000) | f)"),
+    ] {
+        let ended = run(&program, "null").map(|outputs| outputs.len());
+        assert_eq!(ended, Err(Failed::TooManySteps { limit: 1_000_000 }), "{}", &program[..program.len().min(200)]);
+    }
+    for (program, said) in [
+        ("[1, 2, 1, 2, 1] | indices([1, 2, 1])", "[0,2]"),
+        ("[1, 2, 1] | indices(1)", "[0,2]"),
+        ("\"aéaéa\" | indices(\"aéa\")", "[0,2]"),
+        ("[1, 2, 3, 2] - [2, 9]", "[1,3]"),
+        ("[range(3000)] | indices([range(1; 1500)]) | length", "1"),
+        ("[range(3000)] - [range(300)] | length", "2700"),
+    ] {
+        assert_eq!(outputs(program, "null"), [said], "{program}");
+    }
+}
+
+/// Classes take long where case is ignored: each of their characters is looked at.
+#[test]
+fn reading_a_regular_expression_costs_by_how_it_is_written() {
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
+    let wide = r"[a-\u{10FFFF}]";
+    for (pattern, flags) in [
+        (format!("(?i){}", wide.repeat(40)), ""),
+        (wide.repeat(40), "i"),
+        (format!("(?i){}{wide}{}", "[".repeat(20), "]".repeat(20)), ""),
+        (format!("(?i)[{wide}&&{wide}&&{wide}&&{wide}&&{wide}&&{wide}]"), ""),
+        (format!("(?:(?i:{}))", r"\p{Any}".repeat(40)), ""),
+        (r"(?i)[\P{Lu}][\P{Lu}][\P{Lu}][\P{Lu}]".to_owned(), ""),
+        (format!("(?i){}", r"[\W]".repeat(20)), ""),
+        (format!("(?i){}", "[^[^x]]".repeat(20)), ""),
+    ] {
+        let pattern = quoted(&pattern);
+        let (at, what) = fault(&format!("1 | test({pattern}; \"{flags}\")"));
+        assert!(at == 4 && what.contains("take too long to read"), "{pattern}: {what}");
+        let within = run(&format!("\"a\" | test(. + {pattern}; \"{flags}\")"), "null");
+        assert_eq!(within, Err(Failed::TooManySteps { limit: 1_000_000 }), "{pattern}");
+    }
+    for words in [r"\w".repeat(500), r"[\w\W]".repeat(140), r"[\w\d]".repeat(140)] {
+        let words = quoted(&words);
+        let program = format!("last(range(1e5) | tostring as $n | \"a\" | try test($n + {words}) catch .)");
+        assert_eq!(run(&program, "null"), Err(Failed::TooManySteps { limit: 1_000_000 }), "{words}");
+    }
+    assert_eq!(outputs("test(\"(?i)^[\\\\w.+-]+@[\\\\w-]+\\\\.[\\\\w.-]+$|[\\\\s\\\\S]b\")", "\"ab\""), ["true"]);
+    // What is there twice is read once.
+    for (n, is_taken) in [(3, true), (4, false)] {
+        let any = |n: usize| format!("test({}) or ", quoted(&format!(r"(?i)[\s\S]{n}")));
+        let program = (0..n).map(any).collect::<String>() + &any(0).repeat(50) + "1";
+        assert_eq!(Program::compile(&program).is_ok(), is_taken, "{n}");
+    }
+    assert!(fault(&format!("test(\"{}\")", "a".repeat(1_025))).1.contains("at most 1024 bytes, this one has 1025"));
+    assert!(message(". as $x | test($x * 1e6)", "\"a\"").contains("at most 1024 bytes"));
+}
+
+#[test]
+fn an_expression_that_stands_in_the_program_costs_a_run_nothing_to_read() {
+    let program = r#"test("(?i)[\\s\\S]+\\w+"), test("B"; "i"), test("b"; null), [scan("a"; "g")], sub("A"; "x"; "i")"#;
+    let program = Program::compile(program).unwrap();
+    let outputs = program.run("ab".into(), Limits { steps: 500, ..Limits::default() }).unwrap();
+    assert_eq!(outputs, ["true", "true", "true", r#"["a"]"#, r#""xb""#]);
+    assert_eq!(message(r#"test("a"; "q")"#, "\"a\""), "'q' is no flag of regular expressions; g, i, n, s, x are");
 }
 
 #[test]

@@ -6,16 +6,17 @@ use base64::Engine as _;
 
 use super::{
     date,
-    meter::{Meter, RegexFlags, Step, Stop},
-    native::{Native, as_text, items, list, object},
+    meter::{Meter, Step, Stop},
+    native::{Native, as_text, list, object},
+    pattern::RegexFlags,
     value::Value,
 };
 
 /// The function of that name with so many arguments.
 pub(super) fn native(name: &str, arguments: usize) -> Option<Native> {
     Some(match (name, arguments) {
-        ("startswith", 1) => |_, value, args| Ok(as_text(&value)?.starts_with(&*as_text(&args[0])?).into()),
-        ("endswith", 1) => |_, value, args| Ok(as_text(&value)?.ends_with(&*as_text(&args[0])?).into()),
+        ("startswith", 1) => |meter, value, args| ends(meter, &value, &args[0], |text, part| text.starts_with(part)),
+        ("endswith", 1) => |meter, value, args| ends(meter, &value, &args[0], |text, part| text.ends_with(part)),
         ("ltrimstr", 1) => |meter, value, args| cut(meter, value, &args[0], |text, part| text.strip_prefix(part)),
         ("rtrimstr", 1) => |meter, value, args| cut(meter, value, &args[0], |text, part| text.strip_suffix(part)),
         ("trim", 0) => |meter, value, _| written(meter, &value, |text| text.trim().to_owned()),
@@ -31,7 +32,11 @@ pub(super) fn native(name: &str, arguments: usize) -> Option<Native> {
             Value::list(meter, found.into_iter().map(|(_, found)| found).collect())
         },
         ("cut_matches", 2) => cut_matches,
-        ("fromdateiso8601", 0) => |_, value, _| date::from_text(&as_text(&value)?),
+        ("fromdateiso8601", 0) => |meter, value, _| {
+            let text = as_text(&value)?;
+            meter.look(text.len())?;
+            date::from_text(&text)
+        },
         ("todateiso8601", 0) => |_, value, _| date::to_text(&value),
         ("@text", 0) => to_string,
         ("@json", 0) => |meter, value, _| Ok(Value::Text(value.to_json(meter)?.into())),
@@ -76,12 +81,19 @@ pub(super) fn to_string(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Va
     }
 }
 
+/// Whether a text begins or ends so.
+fn ends(meter: &mut Meter, value: &Value, part: &Value, does: fn(&str, &str) -> bool) -> Step<Value> {
+    let (text, part) = (as_text(value)?, as_text(part)?);
+    meter.look(text.len().min(part.len()))?;
+    Ok(does(&text, &part).into())
+}
+
 fn cut(meter: &mut Meter, value: Value, part: &Value, of: for<'t> fn(&'t str, &str) -> Option<&'t str>) -> Step<Value> {
     match (&value, part) {
-        (Value::Text(text), Value::Text(part)) => match of(text, part) {
-            Some(rest) => Value::written(meter, rest),
-            None => Ok(value),
-        },
+        (Value::Text(text), Value::Text(part)) => {
+            meter.look(text.len().min(part.len()))?;
+            of(text, part).map_or_else(|| Ok(value.clone()), |rest| Value::written(meter, rest))
+        }
         _ => Ok(value),
     }
 }
@@ -110,7 +122,7 @@ fn implode(meter: &mut Meter, value: Value, _: &[Value]) -> Step<Value> {
 
 /// The parts of a text between separators; its characters where the separator is empty.
 pub(super) fn split(meter: &mut Meter, text: &Arc<str>, separator: &Arc<str>) -> Step<Value> {
-    meter.look(text.len())?;
+    meter.look(text.len() + separator.len())?;
     let mut parts = Vec::new();
     let mut part = |meter: &mut Meter, part: &str| {
         parts.push(Value::written(meter, part)?);
@@ -141,32 +153,49 @@ fn cut_matches(meter: &mut Meter, value: Value, args: &[Value]) -> Step<Value> {
     Value::list(meter, pieces)
 }
 
+/// What the letters behind a regular expression say.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Flags {
+    pub(super) how: RegexFlags,
+    is_global: bool,
+    skips_empty: bool,
+}
+
+impl Flags {
+    pub(super) fn read(letters: &str) -> Result<Self, String> {
+        let mut flags = Self::default();
+        for letter in letters.chars() {
+            match letter {
+                'g' => flags.is_global = true,
+                'i' => flags.how.ignore_case = true,
+                'x' => flags.how.extended = true,
+                's' => flags.how.dot_matches_newline = true,
+                'n' => flags.skips_empty = true,
+                _ => return Err(format!("{letter:?} is no flag of regular expressions; g, i, n, s, x are")),
+            }
+        }
+        Ok(flags)
+    }
+}
+
 /// All matches of a regular expression with where they stand, as `match` gives them: offsets and lengths in characters.
 fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usize>, Value)>> {
     let (pattern, flags) = match &args[0] {
         Value::List(both) => {
-            let both = items(Value::List(both.clone()))?;
-            (both.first().cloned().unwrap_or_default(), both.get(1).cloned().unwrap_or_default())
+            let at = |n: usize| both.items.get(n).cloned().unwrap_or_default();
+            (at(0), at(1))
         }
         pattern => (pattern.clone(), args[1].clone()),
     };
     let flags = match &flags {
-        Value::Null => String::new(),
-        flags => as_text(flags)?.to_string(),
-    };
-    let mut how = RegexFlags::default();
-    let (mut is_global, mut skips_empty) = (false, false);
-    for flag in flags.chars() {
-        match flag {
-            'g' => is_global = true,
-            'i' => how.ignore_case = true,
-            'x' => how.extended = true,
-            's' => how.dot_matches_newline = true,
-            'n' => skips_empty = true,
-            _ => return Err(Stop::raise(format!("{flag:?} is no flag of regular expressions; g, i, n, s, x are"))),
+        Value::Null => Flags::default(),
+        flags => {
+            let flags = as_text(flags)?;
+            meter.step(flags.len() as u64)?;
+            Flags::read(&flags).map_err(Stop::raise)?
         }
-    }
-    let searched = meter.regex(&as_text(&pattern)?, how)?;
+    };
+    let searched = meter.regex(&as_text(&pattern)?, flags.how)?;
     let mut found = Vec::new();
     // Offsets are counted in characters, from the match before.
     let (mut bytes, mut characters) = (0, 0);
@@ -177,7 +206,7 @@ fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usiz
         meter.search(&searched, end - at, text.len() - end)?;
         let Some(captures) = captures else { break };
         let whole = captures.get(0).map_or(at..at, |whole| whole.range());
-        if !(skips_empty && whole.is_empty()) {
+        if !(flags.skips_empty && whole.is_empty()) {
             characters += text[bytes..whole.start].chars().count();
             bytes = whole.start;
             let mut groups = Vec::new();
@@ -195,7 +224,7 @@ fn search(meter: &mut Meter, text: &str, args: &[Value]) -> Step<Vec<(Range<usiz
             let match_ = object(meter, piece.into_iter().chain([(Arc::from("captures"), groups)]).collect())?;
             found.push((whole.clone(), match_));
         }
-        if !is_global {
+        if !flags.is_global {
             break;
         }
         let next = text[whole.end..].chars().next().map_or(1, char::len_utf8);

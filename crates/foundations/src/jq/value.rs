@@ -5,13 +5,14 @@ use std::{cmp::Ordering, collections::BTreeMap, fmt, sync::Arc};
 use super::{
     meter::{Meter, Step, Stop},
     number::{NoNumber, Number},
+    stack::roomy,
 };
 
 /// How deep lists and objects lie in each other, at most.
 pub(super) const MAX_DEPTH: u16 = 256;
 /// What an item of a list, and a member of an object, take besides what is in them, in bytes.
 pub(super) const ITEM: usize = 48;
-const MEMBER: usize = 96;
+pub(super) const MEMBER: usize = 96;
 /// The longest value in an error's message, in bytes.
 const SHOWN: usize = 80;
 
@@ -148,6 +149,16 @@ impl Value {
         let before = text.len();
         meter.step(1)?;
         match self {
+            Self::List(_) | Self::Object(_) => roomy(|| self.write_inside(meter, text)),
+            leaf => {
+                leaf.write_leaf(text);
+                meter.build(text.len() - before)
+            }
+        }
+    }
+
+    fn write_inside(&self, meter: &mut Meter, text: &mut String) -> Step {
+        match self {
             Self::List(list) => {
                 text.push('[');
                 for (n, item) in list.items.iter().enumerate() {
@@ -173,10 +184,7 @@ impl Value {
                 text.push('}');
                 meter.build(2)
             }
-            leaf => {
-                leaf.write_leaf(text);
-                meter.build(text.len() - before)
-            }
+            _ => Ok(()),
         }
     }
 
@@ -198,6 +206,17 @@ impl Value {
                 meter.look(one.len().min(two.len()))?;
                 one.cmp(two)
             }
+            (Self::Boolean(one), Self::Boolean(two)) => one.cmp(two),
+            (Self::Number(one), Self::Number(two)) => one.cmp(two),
+            (Self::List(_), Self::List(_)) | (Self::Object(_), Self::Object(_)) => {
+                return roomy(|| self.compare_inside(other, meter));
+            }
+            _ => self.rank().cmp(&other.rank()),
+        })
+    }
+
+    fn compare_inside(&self, other: &Self, meter: &mut Meter) -> Step<Ordering> {
+        Ok(match (self, other) {
             (Self::List(one), Self::List(two)) => {
                 for (one, two) in one.items.iter().zip(&two.items) {
                     match one.compare(two, meter)? {
@@ -210,9 +229,14 @@ impl Value {
             (Self::Object(one), Self::Object(two)) => {
                 let (one, two) = (&one.members, &two.members);
                 for (n, m) in one.keys().zip(two.keys()) {
-                    meter.look(n.len() + m.len())?;
+                    meter.step(1)?;
+                    meter.look(n.len().min(m.len()))?;
+                    match n.cmp(m) {
+                        Ordering::Equal => {}
+                        decided => return Ok(decided),
+                    }
                 }
-                match one.keys().cmp(two.keys()) {
+                match one.len().cmp(&two.len()) {
                     Ordering::Equal => {}
                     decided => return Ok(decided),
                 }
@@ -224,9 +248,7 @@ impl Value {
                 }
                 Ordering::Equal
             }
-            (Self::Boolean(one), Self::Boolean(two)) => one.cmp(two),
-            (Self::Number(one), Self::Number(two)) => one.cmp(two),
-            _ => self.rank().cmp(&other.rank()),
+            _ => Ordering::Equal,
         })
     }
 
@@ -244,9 +266,16 @@ impl Value {
     /// How many steps it may take to compare it with another one.
     pub(super) fn weigh(&self, meter: &mut Meter) -> Step<u64> {
         meter.step(1)?;
+        match self {
+            Self::Text(text) => Ok(1 + (text.len() / 64) as u64),
+            Self::List(_) | Self::Object(_) => roomy(|| self.weigh_inside(meter)),
+            _ => Ok(1),
+        }
+    }
+
+    fn weigh_inside(&self, meter: &mut Meter) -> Step<u64> {
         let mut weight = 1_u64;
         match self {
-            Self::Text(text) => weight += (text.len() / 64) as u64,
             Self::List(list) => {
                 for item in &list.items {
                     weight = weight.saturating_add(item.weigh(meter)?);
@@ -267,6 +296,15 @@ impl Value {
 pub(super) fn paid(one: &Value, two: &Value) -> Ordering {
     match (one, two) {
         (Value::Text(one), Value::Text(two)) => one.cmp(two),
+        (Value::Boolean(one), Value::Boolean(two)) => one.cmp(two),
+        (Value::Number(one), Value::Number(two)) => one.cmp(two),
+        (Value::List(_), Value::List(_)) | (Value::Object(_), Value::Object(_)) => roomy(|| paid_inside(one, two)),
+        _ => one.rank().cmp(&two.rank()),
+    }
+}
+
+fn paid_inside(one: &Value, two: &Value) -> Ordering {
+    match (one, two) {
         (Value::List(one), Value::List(two)) => {
             let differing = one.items.iter().zip(&two.items).map(|(one, two)| paid(one, two));
             differing.into_iter().find(|order| order.is_ne()).unwrap_or(one.items.len().cmp(&two.items.len()))
@@ -275,9 +313,7 @@ pub(super) fn paid(one: &Value, two: &Value) -> Ordering {
             let mut differing = one.members.values().zip(two.members.values()).map(|(one, two)| paid(one, two));
             differing.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
         }),
-        (Value::Boolean(one), Value::Boolean(two)) => one.cmp(two),
-        (Value::Number(one), Value::Number(two)) => one.cmp(two),
-        _ => one.rank().cmp(&two.rank()),
+        _ => Ordering::Equal,
     }
 }
 
@@ -361,7 +397,8 @@ impl Object {
     /// Puts a value in the place of a member.
     pub(super) fn put(object: &mut Arc<Self>, meter: &mut Meter, name: &Arc<str>, value: Value) -> Step {
         let nesting = value.nesting();
-        Self::change(object, meter, |members, _| {
+        Self::change(object, meter, |members, meter| {
+            meter.look(name.len())?;
             members.insert(name.clone(), value);
             Ok(())
         })?;

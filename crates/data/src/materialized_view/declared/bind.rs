@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use quorate_foundations::jq::{Limits, Program};
+use quorate_foundations::jq::{Failed, Limits, Program};
 use serde_json::value::RawValue;
 
 use super::{
@@ -94,7 +94,9 @@ impl Bindings {
         Self { list, data, item, items }
     }
 
-    /// The values that `event` gives the parameters.
+    /// The values that `event` gives the parameters. Where its data is gone, what is not there is null, whether it may be
+    /// missing otherwise or not; a program that cannot do without the data has no outputs then, as a list that is gone has no
+    /// items.
     ///
     /// # Errors
     /// Which parameter it has no value for, and why.
@@ -117,7 +119,10 @@ impl Bindings {
                 self.rounds(event, &found, items.into_iter().map(RawValue::get))
             }
             Items::Jq(program) => {
-                let outputs = program.run(served(event)?, JQ).map_err(|why| format!("`jq`: {why}"))?;
+                let outputs = match program.run(served(event)?, JQ) {
+                    Err(Failed::Raised { .. }) if event.is_gone() => Vec::new(),
+                    outputs => outputs.map_err(|why| format!("`jq`: {why}"))?,
+                };
                 self.rounds(event, &found, outputs.iter().map(String::as_str))
             }
         }
@@ -149,7 +154,7 @@ impl Bindings {
                 Source::Item(n) => of_json(item.get(*n).copied().flatten(), binding.kind),
             };
             match value {
-                Ok(Value::Null) if !binding.optional => {
+                Ok(Value::Null) if !(binding.optional || event.is_gone()) => {
                     Err(format!("there is nothing at `{}` for `:{}`", binding.written, binding.name))
                 }
                 Ok(value) => Ok(value),
@@ -210,7 +215,7 @@ fn of_number(number: u64, kind: Option<Kind>) -> Result<Value, String> {
 mod tests {
     use super::{Binding, Bindings, ItemsOf, Path};
     use crate::{
-        event::{NewEvent, Recorded, Scalar},
+        event::{NewEvent, Recorded, Scalar, Stub},
         materialized_view::{declared::kind::Kind, scratch::recorded},
         store::Value,
     };
@@ -220,6 +225,28 @@ mod tests {
         event.time = Some("2026-11-22T09:30:00.5+02:00".parse().unwrap());
         event.extensions.insert("level".to_owned(), Scalar::Integer(7));
         recorded([("order-1".parse().unwrap(), event)]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn of_an_event_whose_data_is_gone_all_is_null_and_no_program_fails() {
+        let gone = event(r#"{"lines": [{"n": 3}], "by": "ada"}"#).to_stub(Stub::Truncated);
+        let none = Vec::<Vec<Value>>::new();
+        for (program, rounds) in [
+            ("{n: .data.by}", vec![vec![Value::Null]]),
+            (".data.lines | {n: length}, {n: 1}", vec![vec![0_i64.into()], vec![1_i64.into()]]),
+            (".data.lines[].n", none.clone()),
+            (".data.by | ascii_downcase", none.clone()),
+            ("{n: 1}, error(\"no data\")", none.clone()),
+            ("if .stub then {n: 7} else .data.lines[] end", vec![vec![7_i64.into()]]),
+        ] {
+            assert_eq!(made(program, "$.item.n", None).values(&gone).unwrap(), rounds, "{program}");
+        }
+        let endless = made("last(range(1e30))", "$.item", None);
+        assert_eq!(endless.values(&gone).unwrap_err(), "`jq`: it takes more than 500000 steps");
+        let paths = bindings(&[("by", "$.data.by", Some(Kind::Text), false), ("s", "$.stream", None, false)], None);
+        assert_eq!(paths.values(&gone).unwrap(), [vec![Value::Null, "order-1".into()]]);
+        let list = bindings(&[("n", "$.item.n", None, false)], Some("$.data.lines"));
+        assert_eq!(list.values(&gone).unwrap(), none);
     }
 
     fn bindings(list: &[(&str, &str, Option<Kind>, bool)], each: Option<&str>) -> Bindings {

@@ -237,8 +237,7 @@ impl Rule {
             TypePattern::Is(kind) => kind == event.kind(),
             TypePattern::BeginsWith(start) => event.kind().starts_with(start),
         };
-        (self.types.is_empty() || self.types.iter().any(fits))
-            && (self.takes_gone || !(event.erased() || event.stub().is_some()))
+        (self.types.is_empty() || self.types.iter().any(fits)) && (self.takes_gone || !event.is_gone())
     }
 }
 

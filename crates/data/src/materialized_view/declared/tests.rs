@@ -458,6 +458,64 @@ async fn a_program_that_does_not_end_is_told_of_by_the_sample_and_parks_its_even
     views.shut_down().await;
 }
 
+/// Rules that take events whose data is gone, in every way in which they get at data.
+const PEOPLE: &str = r#"
+view = "people"
+version = 1
+
+[tables.person]
+key = "stream"
+columns = { stream = "text", name = "text?", tags = "integer" }
+
+[tables.tag]
+key = ["stream", "tag"]
+columns = { stream = "text", tag = "text" }
+
+[[on]]
+type = "joined"
+erased = "null"
+jq = "{ name: .data.name, tags: (.data.tags | length) }"
+bind = { stream = "$.stream", name = "$.item.name", tags = "$.item.tags" }
+sql = "INSERT INTO person (stream, name, tags) VALUES (:stream, :name, :tags)"
+
+[[on]]
+type = "joined"
+erased = "null"
+jq = ".data.tags[] | ascii_downcase"
+bind = { stream = "$.stream", tag = "$.item" }
+sql = "INSERT INTO tag (stream, tag) VALUES (:stream, :tag)"
+
+[[on]]
+type = "joined"
+erased = "null"
+bind = { stream = "$.stream", name = "$.data.name" }
+sql = "UPDATE person SET name = :name WHERE stream = :stream"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_that_take_events_of_somebody_erased_find_null_in_place_of_the_data() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let declared = views.declare(read(PEOPLE).unwrap_or_else(|faults| panic!("{faults}"))).await.unwrap();
+    for person in ["ada", "bob"] {
+        let data = format!(r#"{{"name": "{person}", "tags": ["X", "Y"]}}"#);
+        append(&store, person, NewEvent::new(store.event_id(), "/club", "joined").json(data).about(person)).await;
+    }
+    let view = views.get(&declared.view).await.unwrap();
+    let tags = "SELECT stream, tag FROM {tag} ORDER BY stream, tag";
+    assert_eq!(rows(&view, &store, tags).await.len(), 4);
+    store.erase("ada").await.unwrap();
+    let people = "SELECT stream, name, tags FROM {person} ORDER BY stream";
+    let bob = |last: Value| vec![Value::from("bob"), last];
+    assert_eq!(
+        rows(&view, &store, people).await,
+        [vec!["ada".into(), Value::Null, 0_i64.into()], vec!["bob".into(), "bob".into(), 2_i64.into()]]
+    );
+    assert_eq!(rows(&view, &store, tags).await, [bob("x".into()), bob("y".into())]);
+    views.shut_down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_view_kept_by_code_is_not_taken_over_by_a_document() {
     let world = World::new();

@@ -32,6 +32,35 @@ fn a_number_is_kept_as_it_is_written() {
     assert_eq!(Number::read("1e99999999999999999999").unwrap_err(), NoNumber::TooLarge);
 }
 
+/// As jq 1.7 says, but for `nan` and `infinite`, which are no numbers here.
+#[test]
+fn a_number_in_a_text_need_not_be_as_json_wants_it() {
+    for (text, shown) in [
+        ("007", "7"),
+        ("-007.50", "-7.5"),
+        (".5", "0.5"),
+        ("-.5", "-0.5"),
+        ("5.", "5"),
+        ("5.e3", "5000"),
+        (".5E+1", "5"),
+        ("+5", "5"),
+        ("00", "0"),
+        ("0.", "0"),
+        (" \t5\n", "5"),
+        ("000000000000000000000000000000000000000000000009007199254740993", "9007199254740993"),
+        ("12.50", "12.5"),
+    ] {
+        assert_eq!(Number::read_loosely(text).map(|number| number.to_string()).as_deref(), Ok(shown), "{text}");
+    }
+    for text in
+        ["", " ", ".", "-", "+", "-.", "e5", ".e5", "+-5", "--5", "5 5", "1.2.3", "1e", "5.-1", "0x1", "nan", "٣"]
+    {
+        assert_eq!(Number::read_loosely(text).unwrap_err(), NoNumber::Malformed, "{text}");
+    }
+    assert_eq!(Number::read_loosely(&"123456789".repeat(5)).unwrap_err(), NoNumber::TooLong);
+    assert_eq!(Number::read_loosely("+1e999").unwrap_err(), NoNumber::TooLarge);
+}
+
 #[test]
 fn money_adds_up_and_whole_numbers_lose_nothing() {
     assert_eq!(read("0.1").plus(read("0.2")).unwrap().to_string(), "0.3");

@@ -47,6 +47,16 @@ struct Frame {
     older: Env,
 }
 
+impl Drop for Env {
+    /// One after the other: there may be as many as a program is long, each inside of the one before.
+    fn drop(&mut self) {
+        let mut next = self.0.take();
+        while let Some(mut frame) = next.and_then(Rc::into_inner) {
+            next = frame.older.0.take();
+        }
+    }
+}
+
 #[derive(Clone)]
 pub(super) enum Bound {
     Value(Value),

@@ -216,7 +216,7 @@ impl<'p> Runner<'p> {
 
     /// Sorts, groups or finds the least by what a filter says of each item.
     fn ordered(self, meter: &mut Meter, special: Special, by: Id, env: &Env, input: Value) -> Step<Value> {
-        let items = native::items(input)?;
+        let items = native::items(meter, input)?;
         let mut keyed = Vec::with_capacity(items.len());
         meter.build(items.len() * 2 * ITEM)?;
         for item in items {
