@@ -235,19 +235,29 @@ impl Views {
 
     /// Begins a build of `code`.
     pub(super) async fn begin(&self, code: Arc<Registered>, switch: Switch) -> Result<Build, ViewError> {
-        let (in_tx, head) = (code.clone(), self.shared.store.head());
-        let begun = self.shared.store.transact(move |tx| {
-            let code = in_tx.clone();
-            Box::pin(async move {
-                if code.declared {
-                    declared::is_kept(tx, &code).await?;
-                }
-                builds::begin(tx, &code, head, switch).await
-            })
-        });
-        let begun = begun.await.map_err(ViewError::of_transaction)?;
-        self.launch(&begun, &code, Hold::None)?;
-        Ok(begun.build)
+        loop {
+            let read = if code.declared {
+                Some(Arc::new(declared::kept(&mut &self.shared.store, &code).await?))
+            } else {
+                None
+            };
+            let (in_tx, head) = (code.clone(), self.shared.store.head());
+            let begun = self.shared.store.transact(move |tx| {
+                let (code, read) = (in_tx.clone(), read.clone());
+                Box::pin(async move {
+                    if let Some(read) = &read
+                        && !declared::is_kept(tx, read).await?
+                    {
+                        return Ok(None);
+                    }
+                    builds::begin(tx, &code, head, switch).await.map(Some)
+                })
+            });
+            // Where somebody declared it once more meanwhile, it is read once more.
+            let Some(begun) = begun.await.map_err(ViewError::of_transaction)? else { continue };
+            self.launch(&begun, &code, Hold::None)?;
+            return Ok(begun.build);
+        }
     }
 
     fn newest(&self, name: &ViewName) -> Result<Arc<Registered>, ViewError> {

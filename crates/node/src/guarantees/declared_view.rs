@@ -10,6 +10,7 @@ use super::{
 const DECLARED: &str = "crates/data/src/materialized_view/declared/tests.rs";
 const BINDING: &str = "crates/data/src/materialized_view/declared/bind.rs";
 const JQ: &str = "crates/foundations/src/jq/tests.rs";
+const ROOM: &str = "crates/foundations/src/jq/tests/room.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/declared.rs";
 const COMMANDS: &str = "crates/cli/tests/cli/declared.rs";
@@ -67,6 +68,10 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(JQ, "hostile_programs_end_and_always_for_the_same_reason"),
             test(JQ, "any_program_ends_within_its_limits_twice_alike"),
             test(JQ, "numbers_keep_their_digits"),
+            test(JQ, "what_is_looked_at_is_counted"),
+            test(JQ, "reading_a_regular_expression_costs_by_how_it_is_written"),
+            test(ROOM, "programs_as_wide_as_they_may_be_run"),
+            test(ROOM, "values_as_deep_as_they_may_be_are_worked_on_from_every_depth"),
             test(BINDING, "each_output_of_a_program_gives_a_round_of_its_own"),
             test(DECLARED, "a_program_that_does_not_end_is_told_of_by_the_sample_and_parks_its_event"),
         ],

@@ -70,17 +70,28 @@ impl Origin {
     }
 }
 
-/// Whether `code`, of a document, is what is kept under its version.
+/// The document that is kept under the version of `code`, which it means. It is read for that, which takes a while: not in a
+/// transaction, where others wait.
 ///
 /// # Errors
 /// [`ViewError::NotFound`] where the view was deleted, [`ViewError::NoCode`] where it was declared anew and means something
 /// else by now.
-pub(in super::super) async fn is_kept(tx: &mut DynTx, code: &Registered) -> Result<(), ViewError> {
+pub(in super::super) async fn kept(from: &mut impl Rows, code: &Registered) -> Result<StoredDocument, ViewError> {
     let view = || code.name.clone();
-    let kept = find(tx, &code.name, Some(code.version)).await?.ok_or_else(|| ViewError::NotFound { view: view() })?;
+    let kept = find(from, &code.name, Some(code.version)).await?.ok_or_else(|| ViewError::NotFound { view: view() })?;
     let document = Document::read(&kept.text, kept.format).map_err(ViewError::Document)?;
     let is_same = Fingerprint::of(&Declared(Arc::new(document))) == code.fingerprint;
-    if is_same { Ok(()) } else { Err(ViewError::NoCode { view: view() }) }
+    if is_same { Ok(kept) } else { Err(ViewError::NoCode { view: view() }) }
+}
+
+/// Whether a document is still kept as it was read.
+///
+/// # Errors
+/// [`ViewError::NotFound`] where the view was deleted.
+pub(in super::super) async fn is_kept(tx: &mut DynTx, read: &StoredDocument) -> Result<bool, ViewError> {
+    let found = find(tx, &read.view, Some(read.version)).await?;
+    let now = found.ok_or_else(|| ViewError::NotFound { view: read.view.clone() })?;
+    Ok((now.format, &now.text) == (read.format, &read.text))
 }
 
 /// Keeps a document; where its version is there already, in place of the text that was kept.

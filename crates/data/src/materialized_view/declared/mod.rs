@@ -46,7 +46,7 @@ use quorate_foundations::document as source;
 pub use document::{ColumnShape, Document, TableShape};
 pub use explain::{Asked, Change, Explanation};
 pub use keep::StoredDocument;
-pub(super) use keep::{Origin, TABLES, forget, is_kept};
+pub(super) use keep::{Origin, TABLES, forget, is_kept, kept};
 pub use kind::{Kind, UnknownKind};
 pub use service::{Declaration, NotStarted};
 pub use source::{Fault, Faults, Format};

@@ -517,6 +517,33 @@ async fn rules_that_take_events_of_somebody_erased_find_null_in_place_of_the_dat
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_build_begins_only_of_the_document_that_was_read_for_it() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let declared = views.declare(orders()).await.unwrap();
+    let code = views.shared.code().values().next().cloned().unwrap();
+    let kept = super::kept(&mut &store, &code).await.unwrap();
+    assert_eq!(kept.text, ORDERS);
+    let is_kept = async || {
+        let kept = kept.clone();
+        let asked = store.transact(move |tx| {
+            let kept = kept.clone();
+            Box::pin(async move { super::is_kept(tx, &kept).await })
+        });
+        asked.await.map_err(ViewError::of_transaction)
+    };
+    assert!(is_kept().await.unwrap());
+    views.declare(read(&format!("# Of a shop.\n{ORDERS}")).unwrap()).await.unwrap();
+    assert!(!is_kept().await.unwrap(), "it is read once more");
+    views.rebuild(&declared.view, super::super::Switch::Manual).await.unwrap();
+    views.delete(&declared.view).await.unwrap();
+    assert!(matches!(is_kept().await, Err(ViewError::NotFound { .. })));
+    assert!(matches!(super::kept(&mut &store, &code).await, Err(ViewError::NotFound { .. })));
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_view_kept_by_code_is_not_taken_over_by_a_document() {
     let world = World::new();
     let store = world.open().await;
