@@ -12,7 +12,7 @@ use axum::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
 };
 use quorate_data::{
     materialized_view::{Answer, AsOf, Freshness, RowsQuery, TableDescription, ViewName, WhenStale},
@@ -24,9 +24,7 @@ use tokio::sync::watch;
 
 use super::{Reply, named};
 use crate::http::{
-    Node, Shared, body_out,
-    cloud_events::essence,
-    document, log,
+    Node, Shared, accept, body_out, document, log,
     page::PIECE,
     percent,
     problem::{Code, Problem},
@@ -193,9 +191,8 @@ enum Form {
 
 impl Form {
     fn of(headers: &HeaderMap) -> Self {
-        let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let lines = accepts.flat_map(|value| value.split(',')).any(|one| essence(one) == LINES);
-        if lines { Self::Lines } else { Self::Rows }
+        let forms = [Self::Rows, Self::Lines];
+        accept::accepted(headers, &forms.map(Self::media)).map_or(Self::Rows, |at| forms[at])
     }
 
     fn media(self) -> &'static str {
@@ -248,6 +245,7 @@ fn answered(
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             told(node, response.headers_mut(), &as_of);
+            accept::varies(response.headers_mut());
             response.headers_mut().insert(ETAG, tag);
             return Ok(response);
         }
@@ -282,6 +280,7 @@ fn answered(
     let mut response = body;
     told(node, response.headers_mut(), &as_of);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media()));
+    accept::varies(response.headers_mut());
     Ok(response)
 }
 
