@@ -119,7 +119,8 @@ impl Rates {
                     let portion = NonZeroU32::new(rate.burst.get() / PORTION).unwrap_or(NonZeroU32::MIN);
                     let (lease, patience, most_keys) = (LEASE, PATIENCE, config.max_keys);
                     let shared = SharedConfig { rate, portion, lease, patience, on_unavailable, most_keys };
-                    Shared::new(env, Arc::new(quota.clone()), shared).map(|shared| Count::Shared(shared, Box::new(quota)))
+                    Shared::new(env, Arc::new(quota.clone()), shared)
+                        .map(|shared| Count::Shared(shared, Box::new(quota)))
                 }
                 None => Keyed::new(rate, config.max_keys, env.random("rates").u64())
                     .map(|keyed| Count::Own(Box::new(keyed))),

@@ -201,8 +201,8 @@ impl Server {
         &self.surface.node().policies
     }
 
-    /// Takes requests until the environment's tasks are told to stop; then lets those in progress end, within the
-    /// drain timeout, and closes the store.
+    /// Takes requests until the environment's tasks are told to stop, and for the drain delay after that; then lets those
+    /// in progress end, within the drain timeout, and closes the store.
     pub async fn run(self) -> Result<(), ServeError> {
         tracing::info!(address = %self.address, "listening");
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
@@ -215,7 +215,19 @@ impl Server {
         if let Some((folder, every)) = self.policies {
             self.http.tasks().spawn("policy-folder", folder.watch(every));
         }
-        accept(&*self.listener, &self.surface).await;
+        let stop = self.http.tasks().stop().clone();
+        accept(&*self.listener, &self.surface, stop.cancelled()).await;
+        let delay = self.surface.node().config.http.drain_delay;
+        if !delay.is_zero() {
+            tracing::info!(?delay, "told to stop; requests are taken until others have noticed");
+            let noticed = async {
+                tokio::select! {
+                    () = self.http.sleep(delay) => {}
+                    () = sweep_connections(self.surface.node()) => {}
+                }
+            };
+            accept(&*self.listener, &self.surface, noticed).await;
+        }
         drop(self.listener);
         drain(&self.surface, &self.http).await;
         self.surface.node().views.views().shut_down().await;
@@ -238,12 +250,14 @@ const FULL: &[u8] =
 /// How long to wait when the system has no more file descriptors.
 const EXHAUSTED: Duration = Duration::from_millis(50);
 
-async fn accept(listener: &dyn Listener, surface: &Surface) {
+/// Takes connections until `end`.
+async fn accept(listener: &dyn Listener, surface: &Surface, end: impl Future<Output = ()>) {
     let (node, builder) = (surface.node(), Arc::new(builder(surface.node())));
+    let mut end = pin!(end);
     loop {
         let accepted = tokio::select! {
             biased;
-            () = node.env.tasks().stop().cancelled() => return,
+            () = end.as_mut() => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -321,15 +335,21 @@ async fn drive(io: Box<dyn Io>, open: Open, peer: IpAddr, (surface, builder): (S
     }
 }
 
-/// Looks at the connections now and then, until the server stops and for as long as it drains.
+/// Looks at the connections now and then, until the server is told to stop.
 async fn watch(surface: Surface) {
     let node = surface.node();
-    while !node.env.tasks().stop().is_cancelled() {
-        tokio::select! {
-            biased;
-            () = node.env.tasks().stop().cancelled() => {}
-            () = node.env.sleep(TICK) => node.connections.sweep(node.env.mono()),
-        }
+    tokio::select! {
+        biased;
+        () = node.env.tasks().stop().cancelled() => {}
+        () = sweep_connections(node) => {}
+    }
+}
+
+/// Looks at the connections now and then, for ever.
+async fn sweep_connections(node: &Node) {
+    loop {
+        node.env.sleep(TICK).await;
+        node.connections.sweep(node.env.mono());
     }
 }
 

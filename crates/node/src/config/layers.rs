@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, Settings, follow::follow};
+use super::{Config, ConfigError, Settings, follow::follow, platform};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,18 +110,29 @@ impl Layers {
         let mut leaves = Vec::new();
         flatten("", Value::Table(table), &mut leaves);
         for (key, value) in leaves {
+            if value.as_table().is_some_and(Table::is_empty) && self.is_table(&key) {
+                continue;
+            }
             self.set(&key, value, Source::File(path.clone()))?;
         }
         Ok(self)
     }
 
+    /// Whether settings stand below `key`.
+    fn is_table(&self, key: &str) -> bool {
+        self.entries.keys().any(|known| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.')))
+    }
+
     /// With the settings among `variables`: `http.max-body` is `QUORATE_HTTP_MAX_BODY`. Those that do not begin with
-    /// `QUORATE_` are passed over.
+    /// `QUORATE_` are passed over, and those that Kubernetes sets for a Service called `quorate` or `quorate-…`.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, LayerError> {
         let ours = |name: &str| name.starts_with("QUORATE_") && !NOT_SETTINGS.contains(&name);
         for (name, text) in variables.into_iter().filter(|(name, _)| ours(name)) {
             let source = Source::Environment(name.clone());
             let key = self.entries.keys().find(|key| variable(key) == name).cloned();
+            if key.is_none() && platform::sets(&name, &text) {
+                continue;
+            }
             let key = key.unwrap_or(name);
             self.set_text(&key, &text, source)?;
         }
@@ -203,9 +214,10 @@ fn variable(key: &str) -> String {
     format!("QUORATE_{}", key.replace(['.', '-'], "_").to_ascii_uppercase())
 }
 
+/// The values in `value` that are no table with something in it, each with its dotted key.
 fn flatten(prefix: &str, value: Value, leaves: &mut Vec<(String, Value)>) {
     match value {
-        Value::Table(table) => {
+        Value::Table(table) if !table.is_empty() || prefix.is_empty() => {
             for (name, value) in table {
                 let key = if prefix.is_empty() { name } else { format!("{prefix}.{name}") };
                 flatten(&key, value, leaves);
@@ -302,6 +314,18 @@ mod tests {
         let others = [pair("PATH", "/bin"), pair("QUORATE_SERVER", "http://x")].concat();
         let layers = Layers::defaults().environment(others).unwrap();
         assert_eq!(layers.settings(), super::Settings::default());
+    }
+
+    #[test]
+    fn an_empty_table_is_known_or_refused() {
+        let layers = Layers::defaults().file("q.toml", "[http]\n[store]").unwrap();
+        assert_eq!(layers.settings(), super::Settings::default());
+        for (text, key) in [("[htttp]", "htttp"), ("[http.tls]", "http.tls"), ("http = { x = {} }", "http.x")] {
+            let wrong = Layers::defaults().file("q.toml", text).unwrap_err().to_string();
+            assert!(wrong.starts_with(&format!("there is no setting `{key}` (file q.toml)")), "{wrong}");
+        }
+        let wrong = Layers::defaults().file("q.toml", "listen = {}").unwrap_err().to_string();
+        assert!(wrong.starts_with("`listen` cannot be {} (file q.toml)"), "{wrong}");
     }
 
     #[test]

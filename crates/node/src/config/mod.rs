@@ -7,6 +7,7 @@ mod fixed;
 mod follow;
 mod layers;
 mod network;
+mod platform;
 mod rates;
 mod settings;
 mod units;
@@ -100,6 +101,8 @@ pub struct HttpConfig {
     pub max_wait: Duration,
     /// Silence after which a subscription says that it is alive.
     pub heartbeat: Duration,
+    /// How long the server goes on taking requests after it was told to stop, while `/readyz` says that it is stopping.
+    pub drain_delay: Duration,
     /// How long requests in progress may take to end when the server stops.
     pub drain_timeout: Duration,
 }
@@ -140,6 +143,15 @@ pub enum ConfigError {
     Header {
         /// The setting.
         key: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A host cannot be called so.
+    #[error(
+        "`allowed-hosts` names `{value}`, which is no host: a name or an address alone, as `log.example` or `::1`, without \
+         scheme, port and brackets"
+    )]
+    Host {
         /// Its value.
         value: String,
     },
@@ -217,6 +229,12 @@ impl TryFrom<Settings> for Config {
         if policies.folder_every.is_zero() {
             return Err(ConfigError::Zero { key: "policies.folder-every" });
         }
+        if idempotency.keep.is_zero() {
+            return Err(ConfigError::Zero { key: "idempotency.keep" });
+        }
+        if let Some(value) = allowed_hosts.iter().find(|host| !is_host(host)) {
+            return Err(ConfigError::Host { value: value.clone() });
+        }
         check_order(&http, &store)?;
         let rates = RateConfig::try_from(rates)?;
         let has_policies = !policies.folder.as_os_str().is_empty();
@@ -236,6 +254,12 @@ impl TryFrom<Settings> for Config {
             view_folder: has_folder.then_some((views.folder, views.folder_every)),
         })
     }
+}
+
+/// Whether `text` can stand in `Host` where it names neither scheme nor port.
+fn is_host(text: &str) -> bool {
+    let named = |letter: u8| letter.is_ascii_alphanumeric() || b"-_.".contains(&letter);
+    text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.bytes().all(named))
 }
 
 fn check_zeros(
@@ -377,6 +401,7 @@ fn http_config(http: HttpSettings) -> HttpConfig {
         write_timeout: http.write_timeout,
         max_wait: http.max_wait,
         heartbeat: http.heartbeat,
+        drain_delay: http.drain_delay,
         drain_timeout: http.drain_timeout,
     }
 }
@@ -384,6 +409,33 @@ fn http_config(http: HttpSettings) -> HttpConfig {
 #[cfg(test)]
 mod tests {
     use super::{Config, ConfigError, Settings};
+
+    #[test]
+    fn a_host_that_no_request_could_name_is_refused() {
+        for (host, is_one) in [
+            ("log.example", true),
+            ("LOG_1.example.", true),
+            ("10.0.0.7", true),
+            ("::1", true),
+            ("", false),
+            ("http://x:1", false),
+            ("x:1", false),
+            ("[::1]", false),
+            ("*.example", false),
+            ("a b", false),
+        ] {
+            let settings = Settings { allowed_hosts: vec!["a".into(), host.into()], ..Settings::default() };
+            let refused = ConfigError::Host { value: host.into() };
+            assert_eq!(Config::try_from(settings).err(), (!is_one).then_some(refused), "{host}");
+        }
+    }
+
+    #[test]
+    fn replies_are_kept_for_some_time() {
+        let mut settings = Settings::default();
+        settings.idempotency.keep = std::time::Duration::ZERO;
+        assert_eq!(Config::try_from(settings).err(), Some(ConfigError::Zero { key: "idempotency.keep" }));
+    }
 
     #[test]
     fn a_node_without_a_password_is_not_open_to_others_by_accident() {

@@ -93,6 +93,10 @@ pub struct HttpSettings {
     /// Silence after which a subscription says that it is alive. Default 15 s.
     #[serde(with = "humantime_serde")]
     pub heartbeat: Duration,
+    /// How long the server goes on taking requests after it was told to stop, while `/readyz` says that it is stopping:
+    /// so long that a balancer has looked and sends no more. Default none.
+    #[serde(with = "humantime_serde")]
+    pub drain_delay: Duration,
     /// How long requests in progress may take to end when the server stops. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
@@ -285,6 +289,7 @@ impl Default for HttpSettings {
             write_timeout: Duration::from_secs(10),
             max_wait: Duration::from_secs(30),
             heartbeat: Duration::from_secs(15),
+            drain_delay: Duration::ZERO,
             drain_timeout: Duration::from_secs(10),
         }
     }

@@ -1,17 +1,23 @@
 //! Receiving a request's body: bounded in size, in time, and in memory over all requests together.
 
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
-use http::{header::EXPECT, request::Parts};
+use http::{
+    HeaderMap, HeaderName, Version,
+    header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, EXPECT, TRANSFER_ENCODING},
+    request::Parts,
+};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use quorate_data::store::Retry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     Node, RETRY,
     problem::{Code, Problem},
+    request,
 };
 
 /// A body that was received, and its share of the memory for bodies.
@@ -35,6 +41,7 @@ impl Node {
 
     /// Receives the body of the request whose head is `head`.
     pub(super) async fn receive(&self, head: &Parts, mut body: Body) -> Result<Received, Problem> {
+        uncoded(&head.headers)?;
         let max = self.config.http.max_body;
         if body.size_hint().lower() > max as u64 {
             // Who asked whether to send it has not sent it: the answer is no.
@@ -52,11 +59,16 @@ impl Node {
             Some(Err(Unreceived::NoMemory)) => {
                 Err(Problem::new(Code::Overloaded, "too many large bodies are being received").after(RETRY))
             }
-            Some(Err(Unreceived::Broken)) => Err(Problem::new(Code::RequestTimeout, "the body broke off")),
+            Some(Err(Unreceived::Misframed)) => {
+                let detail = "the body's chunks are not framed as `transfer-encoding: chunked` frames them";
+                let problem = Problem::new(Code::InvalidParameter, detail).with("header", TRANSFER_ENCODING.as_str());
+                Err(closing(head, problem))
+            }
+            Some(Err(Unreceived::Broken)) => Err(late(head, "the body broke off")),
             Some(Ok(received)) => Ok(received),
             None => {
                 let waited = self.config.http.body_timeout;
-                Err(Problem::new(Code::RequestTimeout, format!("the body did not arrive within {waited:?}")))
+                Err(late(head, format!("the body did not arrive within {waited:?}")))
             }
         }
     }
@@ -78,7 +90,51 @@ impl Node {
 enum Unreceived {
     TooLarge,
     NoMemory,
+    /// What came is no body.
+    Misframed,
     Broken,
+}
+
+impl From<axum::Error> for Unreceived {
+    fn from(error: axum::Error) -> Self {
+        let causes = std::iter::successors(error.source(), |cause: &&(dyn Error + 'static)| (*cause).source());
+        let kind = causes.filter_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind).next();
+        match kind {
+            Some(io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => Self::Misframed,
+            _ => Self::Broken,
+        }
+    }
+}
+
+/// Refuses a body in a coding: nobody here takes it off, and its bytes would be kept for what they stand for.
+fn uncoded(headers: &HeaderMap) -> Result<(), Problem> {
+    if let Some(coding) = coding(headers, &TRANSFER_ENCODING, "chunked") {
+        let detail = format!("the transfer coding `{coding}` is not understood here; `chunked` is");
+        return Err(Problem::new(Code::UnknownTransferCoding, detail).with("header", TRANSFER_ENCODING.as_str()));
+    }
+    if let Some(coding) = coding(headers, &CONTENT_ENCODING, "identity") {
+        let detail = format!("the content coding `{coding}` is not taken off here: send the body as it is");
+        let problem = Problem::new(Code::UnsupportedMediaType, detail).with("header", CONTENT_ENCODING.as_str());
+        return Err(problem.header(ACCEPT_ENCODING, "identity"));
+    }
+    Ok(())
+}
+
+/// The first coding that a header names beside `known`.
+fn coding(headers: &HeaderMap, name: &HeaderName, known: &str) -> Option<String> {
+    let values = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("…"));
+    let mut codings = values.flat_map(|list| list.split(',')).map(str::trim).filter(|coding| !coding.is_empty());
+    codings.find(|coding| !coding.eq_ignore_ascii_case(known)).map(request::short)
+}
+
+/// A body that did not come can be sent again.
+fn late(head: &Parts, detail: impl Into<String>) -> Problem {
+    closing(head, Problem::new(Code::RequestTimeout, detail).retry(Retry::Now))
+}
+
+/// Nobody knows where the next request would begin on this connection.
+fn closing(head: &Parts, problem: Problem) -> Problem {
+    if head.version < Version::HTTP_2 { problem.header(CONNECTION, "close") } else { problem }
 }
 
 async fn collect(body: &mut Body, max: usize, memory: &Arc<Semaphore>) -> Result<Received, Unreceived> {
@@ -125,7 +181,7 @@ async fn data(body: &mut Body) -> Result<Option<Bytes>, Unreceived> {
     loop {
         match body.frame().await {
             None => return Ok(None),
-            Some(Err(_)) => return Err(Unreceived::Broken),
+            Some(Err(cause)) => return Err(cause.into()),
             Some(Ok(frame)) => {
                 // Trailers say nothing here.
                 if let Ok(data) = frame.into_data() {

@@ -1,5 +1,6 @@
 //! The HTTP surface: translates requests into verbs and what they return into replies.
 
+mod accept;
 mod append;
 mod body_in;
 mod body_out;

@@ -99,8 +99,8 @@ fn paths() -> Value {
             "parameters": [parameter("stream")],
             "post": append_to_stream(),
             "get": operation("streams", "readStream", "Reads a page of a stream",
-                &["from", "limit", "direction", "at", "recordedAt", "token", "prefer", "ifNoneMatchRead"],
-                &[("200", page("StreamPage", &["ETag", "Quorate-Token", "Link"])), ("304", plain("The client has this version already"))]),
+                &["from", "limit", "direction", "at", "recordedAt", "token", "prefer"],
+                &[("200", page("StreamPage", &["ETag", "Quorate-Token", "Link"]))]),
         },
         "/v1/streams/{stream}/events/{version}": {
             "parameters": [parameter("stream"), parameter("version")],
@@ -272,7 +272,7 @@ fn parameters() -> Value {
         "idempotencyKey": one("header", "Idempotency-Key", "Makes a repeated request be answered as the first was", &text),
         "ifMatch": one("header", "If-Match", "`\"n\"`: the stream's version; `*`: it exists", &text),
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
-        "ifNoneMatchRead": one("header", "If-None-Match", "`\"n\"`: the version the client has", &text),
+        "ifNoneMatchRead": one("header", "If-None-Match", "The `ETag` of the rows that the client has", &text),
     });
     let mut of_views = parameters_of_views(one);
     if let (Some(all), Some(of_views)) = (all.as_object_mut(), of_views.as_object_mut()) {

@@ -3,7 +3,7 @@
 
 use axum::body::Body;
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header::ACCEPT, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{Direction, LogPage, Query, ReadLog, ReadStream, StoreError, StreamPage},
@@ -12,7 +12,7 @@ use quorate_foundations::name::Name;
 use tokio::sync::watch;
 
 use super::{
-    Node, Shared,
+    Node, Shared, accept,
     body_out::{Gone, Pieces, cut, pieces},
     cloud_events::{BATCH, Layout, Renderer},
     memory::{self, Share},
@@ -146,11 +146,11 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form a client accepts; an object unless it asks for a batch.
+    /// The form a client likes best; an object unless it likes a batch better.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let batch = accepts.flat_map(|value| value.split(',')).any(|one| super::cloud_events::essence(one) == BATCH);
-        if batch { Self::Array } else { Self::Object }
+        let forms = [Self::Object, Self::Array];
+        // A page has no form that suits everybody; an object is what most can read.
+        accept::accepted(headers, &forms.map(Self::media)).map_or(Self::Object, |at| forms[at])
     }
 
     fn media(self) -> &'static str {
@@ -223,6 +223,7 @@ pub(super) fn reply(
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media()));
+    accept::varies(response.headers_mut());
     Ok(response)
 }
 

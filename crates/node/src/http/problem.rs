@@ -107,6 +107,13 @@ impl Problem {
         self
     }
 
+    /// With a header of its own.
+    #[must_use]
+    pub(crate) fn header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.0.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
     /// With the current version of the stream it is about.
     #[must_use]
     pub(crate) fn at_version(mut self, version: u64) -> Self {

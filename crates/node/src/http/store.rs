@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    Shared,
+    Shared, accept,
     body_in::Received,
     body_out::{Gone, Pieces, pieces},
     document,
@@ -21,7 +21,7 @@ use super::{
     request::Params,
     retention::shown,
     streams::once,
-    views::{LINES, accepts_lines},
+    views::LINES,
 };
 use crate::verbs::{ArchiveFiles, BackupError};
 
@@ -123,7 +123,7 @@ struct Backup {
 pub(super) async fn backup(State(node): State<Shared>, request: Request) -> Reply {
     let asked = Asked::of(&node, request).await?;
     let (progress, told) = progress();
-    let in_lines = accepts_lines(&asked.head.headers);
+    let in_lines = accept::accepted(&asked.head.headers, &["application/json", LINES]) == Some(1);
     let copying = node.clone();
     let copied = async move {
         let care = &copying.care;

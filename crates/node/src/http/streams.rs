@@ -2,11 +2,7 @@
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use http::{
-    HeaderMap, Response, StatusCode, Uri,
-    header::{ACCEPT, CONTENT_TYPE, IF_NONE_MATCH},
-    request::Parts,
-};
+use http::{HeaderMap, Response, StatusCode, Uri, header::CONTENT_TYPE, request::Parts};
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{Direction, ReadStream, StreamHead, StreamPage},
@@ -15,7 +11,7 @@ use quorate_foundations::name::Name;
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
+    Shared, accept,
     cloud_events::{self, STRUCTURED, essence},
     found::Found,
     idempotency, log, page, percent,
@@ -48,12 +44,6 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     let read = ReadStream { stream: stream.clone(), from, direction, limit: found.step() };
     let since = page::Since::now(&node, false);
     let first = node.streams.read(read.clone()).await?;
-    if not_modified(headers, first.head) {
-        let mut response = axum::response::Response::default();
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        reply::tag(response.headers_mut(), first.head.version);
-        return Ok(response);
-    }
     if moment.is_any() {
         let span = Span { from, direction, limit: limit as u64 };
         return answer(&node, (uri, headers), &stream, since, first, &span);
@@ -155,14 +145,6 @@ fn page_reply(node: &Shared, (uri, headers): (&Uri, &HeaderMap), page: Page<'_>)
     Ok(response)
 }
 
-/// Whether the client has what it asks for. Events never change; a truncate takes some away, and a client that keeps
-/// them is none the worse.
-fn not_modified(headers: &HeaderMap, head: StreamHead) -> bool {
-    let tag = format!("\"{}\"", head.version);
-    let given = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    given.flat_map(|list| list.split(',')).map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
-}
-
 /// `GET /v1/streams/{stream}/events/{version}`
 pub(super) async fn event(State(node): State<Shared>, request: Request) -> Reply {
     let (uri, headers) = (request.uri(), request.headers());
@@ -181,26 +163,32 @@ pub(super) async fn event(State(node): State<Shared>, request: Request) -> Reply
     Ok(reply::whole(response))
 }
 
-/// One event: as JSON, or in binary mode for who accepts its data's own type and not events.
+/// One event: as JSON, or in binary mode for who likes its data's own type better than events.
 fn rendered(headers: &HeaderMap, event: &Recorded) -> Result<Response<Bytes>, Problem> {
-    let accept = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let accept: Vec<&str> = accept.flat_map(|value| value.split(',')).map(essence).collect();
-    if accept.is_empty() || accept.iter().any(|one| ["*/*", "application/*", STRUCTURED].contains(one)) {
-        let mut buffer = bytes::BytesMut::new();
-        cloud_events::Renderer::new(cloud_events::Layout::AsReceived).event(&mut buffer, event);
-        return Ok(reply::bytes(StatusCode::OK, STRUCTURED, buffer.freeze()));
-    }
     let own = event.content_type().map_or("application/octet-stream", essence);
-    if !accept.iter().any(|one| one.eq_ignore_ascii_case(own)) {
-        let detail = format!("this event comes as {STRUCTURED} or, in binary mode, as {own}");
-        return Err(Problem::new(Code::NotAcceptable, detail));
-    }
+    let mut response = match accept::accepted(headers, &[STRUCTURED, own]) {
+        Some(0) => {
+            let mut buffer = bytes::BytesMut::new();
+            cloud_events::Renderer::new(cloud_events::Layout::AsReceived).event(&mut buffer, event);
+            reply::bytes(StatusCode::OK, STRUCTURED, buffer.freeze())
+        }
+        Some(_) => binary(event),
+        None => {
+            let detail = format!("this event comes as {STRUCTURED} or, in binary mode, as {own}");
+            return Err(Problem::new(Code::NotAcceptable, detail));
+        }
+    };
+    accept::varies(response.headers_mut());
+    Ok(response)
+}
+
+fn binary(event: &Recorded) -> Response<Bytes> {
     let mut response = Response::new(event.data_bytes().unwrap_or_default());
     cloud_events::to_headers(event, response.headers_mut());
     if !response.headers().contains_key(CONTENT_TYPE) {
         response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
     }
-    Ok(response)
+    response
 }
 
 /// `GET /v1/streams/{stream}/subscribe`

@@ -25,7 +25,7 @@ use super::{
 };
 
 pub(super) use follow::follow;
-pub(super) use query::{LINES, accepts_lines, row, rows, sql, tables};
+pub(super) use query::{LINES, row, rows, sql, tables};
 pub(super) use show::STANDINGS;
 
 type Reply = Result<axum::response::Response, Problem>;

@@ -168,6 +168,7 @@ async fn a_body_that_does_not_come_is_given_up_with_a_reason() {
     client.write(head.as_bytes()).await;
     let reply = client.reply().await.unwrap();
     assert_eq!((reply.status, reply.code().as_str()), (408, "request-timeout"));
+    assert_eq!((&reply.json()["retry"], reply.header("connection")), (&"now".into(), Some("close")));
     assert!(client.is_closed_within(crate::client::PATIENCE).await);
 }
 
@@ -221,4 +222,48 @@ async fn requests_in_one_packet_are_answered_in_order() {
     for version in ["\"1\"", "\"2\"", "\"3\""] {
         assert_eq!(client.reply().await.unwrap().header("etag"), Some(version));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_whose_chunks_are_misframed_is_no_late_one() {
+    let node = node().await;
+    let mut client = node.client().await;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/cloudevents+json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n{{"
+    );
+    client.write(head.as_bytes()).await;
+    let reply = client.reply().await.unwrap();
+    assert_eq!((reply.status, reply.code().as_str()), (400, "invalid-parameter"), "{}", reply.text());
+    let document = reply.json();
+    assert_eq!((&document["header"], &document["retry"]), (&"transfer-encoding".into(), &"never".into()));
+    assert_eq!(reply.header("connection"), Some("close"));
+    assert!(client.is_closed_within(crate::client::PATIENCE).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_in_a_coding_is_refused_and_never_kept_for_what_it_stands_for() {
+    let node = node().await;
+    let binary = || {
+        post(PATH)
+            .header("ce-specversion", "1.0")
+            .header("ce-id", "1")
+            .header("ce-source", "/s")
+            .header("ce-type", "t")
+            .header("content-type", "text/plain")
+            .body("\u{1f}8b-not-really-gzip")
+    };
+    for coding in ["gzip", "identity, br", "zstd"] {
+        let refused = node.send(binary().header("content-encoding", coding)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (415, "unsupported-media-type"), "{coding}");
+        assert_eq!(refused.header("accept-encoding"), Some("identity"), "{coding}");
+    }
+    let mut client = node.client().await;
+    let chunked = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/cloudevents+json\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\n{{}}\r\n0\r\n\r\n"
+    );
+    client.write(chunked.as_bytes()).await;
+    let refused = client.reply().await.unwrap();
+    assert_eq!((refused.status, refused.code().as_str()), (501, "unknown-transfer-coding"), "{}", refused.text());
+    assert_eq!(node.get(PATH).await.code(), "stream-not-found", "nothing was kept");
+    assert_eq!(node.send(binary().header("content-encoding", "identity")).await.status, 201);
 }

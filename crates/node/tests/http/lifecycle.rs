@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     client::{get, post, request},
-    node::{event, node, node_with},
+    node::{event, node, node_with, start},
     views::node_with_a_view,
 };
 
@@ -40,6 +40,25 @@ async fn a_request_in_progress_is_finished_before_the_node_stops() {
     let reply = client.reply().await.expect("a reply");
     assert_eq!((reply.status, reply.header("connection")), (201, Some("close")), "{}", reply.text());
     node.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_says_so_for_a_while_and_serves_until_then() {
+    let node = node_with(|config| config.http.drain_delay = Duration::from_secs(2)).await;
+    node.fill("a", 1, 1).await;
+    let mut kept = node.client().await;
+    assert_eq!(kept.send(get("/readyz")).await.status, 200);
+    node.stop();
+    let told = node.get("/readyz").await;
+    assert_eq!(told.status, 503, "{}", told.text());
+    assert_eq!(told.json()["checks"]["accepting"], "fail: the node is stopping");
+    assert_eq!(kept.send(get("/readyz")).await.status, 503, "on a connection of before, too");
+    assert_eq!(node.get("/livez").await.status, 200);
+    node.fill("a", 2, 2).await;
+    assert_eq!(node.get("/v1/streams/a/events").await.events().len(), 2);
+    assert!(kept.is_closed_within(crate::client::PATIENCE).await, "in the end it stops");
+    let node = start(node.stopped().await, |_| {}).await;
+    assert_eq!(node.get("/v1/streams/a/events").await.events().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

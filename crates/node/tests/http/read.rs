@@ -311,16 +311,64 @@ async fn streams_are_listed_by_prefix_and_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_has_the_version_is_told_so() {
+async fn a_tag_names_the_version_for_writers_and_never_says_that_a_reply_would_be_the_same() {
     let node = node().await;
-    node.fill("a", 1, 2).await;
-    let same = node.send(get("/v1/streams/a/events").header("if-none-match", "\"2\"")).await;
-    assert_eq!((same.status, same.header("etag"), same.body.len()), (304, Some("\"2\""), 0));
-    let older = node.send(get("/v1/streams/a/events").header("if-none-match", "\"1\"")).await;
-    assert_eq!(older.status, 200);
+    let data = r#","datasubject":"c-17","data":{"to":"Elm"}"#;
+    let append = |id: &str| post("/v1/streams/a/events").event(event(id, data));
+    assert_eq!(node.send(append("1")).await.status, 201);
+    assert_eq!(node.send(append("2")).await.status, 201);
+    let read = || get("/v1/streams/a/events").header("if-none-match", "\"2\"");
+    let known = node.send(read()).await;
+    assert_eq!((known.status, known.header("etag"), known.events().len()), (200, Some("\"2\""), 2));
+    assert!(known.text().contains("Elm"), "{}", known.text());
+    assert_eq!(node.send(post("/v1/subjects/c-17/erase")).await.status, 200);
+    let erased = node.send(read()).await;
+    assert_eq!((erased.status, erased.header("etag")), (200, Some("\"2\"")));
+    assert!(!erased.text().contains("Elm"), "{}", erased.text());
+    let truncate = post("/v1/streams/a/truncate").header("if-match", "\"2\"").json(r#"{"before":2}"#);
+    assert_eq!(node.send(truncate).await.status, 200);
+    let truncated = node.send(read()).await;
+    assert_eq!((truncated.status, truncated.events().len()), (200, 1));
+    let batch = node.send(read().header("accept", "application/cloudevents-batch+json")).await;
+    assert_eq!((batch.status, batch.header("content-type")), (200, Some("application/cloudevents-batch+json")));
     let head = node.send(request("HEAD", "/v1/streams/a/events")).await;
     assert_eq!((head.status, head.header("etag"), head.body.len()), (200, Some("\"2\""), 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_form_that_is_liked_best_is_sent_and_caches_are_told_what_chose_it() {
+    let (json, batch, structured) = FORMS;
+    let node = node().await;
+    let note = post("/v1/streams/a/events")
+        .header("ce-specversion", "1.0")
+        .header("ce-id", "1")
+        .header("ce-source", "/s")
+        .header("ce-type", "t")
+        .header("content-type", "text/plain")
+        .body("hello");
+    assert_eq!(node.send(note).await.status, 201);
+    for (path, accept, media) in [
+        ("/v1/streams/a/events", format!("{json}, {batch};q=0.1"), json),
+        ("/v1/streams/a/events", format!("{json};q=0.1, {batch}"), batch),
+        ("/v1/events", format!("{batch};q=0"), json),
+        ("/v1/events", batch.to_owned(), batch),
+        ("/v1/streams/a/events/1", "*/*".to_owned(), structured),
+        ("/v1/streams/a/events/1", "text/*".to_owned(), "text/plain"),
+        ("/v1/streams/a/events/1", "text/plain;q=0.2, application/*;q=0.1".to_owned(), "text/plain"),
+        ("/v1/streams/a/events/1", "text/plain;q=0, */*;q=0.1".to_owned(), structured),
+    ] {
+        let reply = node.send(get(path).header("accept", accept.clone())).await;
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some(media)), "{path}: {accept}");
+        assert_eq!(reply.header("vary"), Some("accept"), "{path}: {accept}");
+    }
+    for none in ["text/plain;q=0", "text/html", "image/*"] {
+        let refused = node.send(get("/v1/streams/a/events/1").header("accept", none)).await;
+        assert_eq!((refused.status, refused.code().as_str()), (406, "not-acceptable"), "{none}");
+    }
+}
+
+const FORMS: (&str, &str, &str) =
+    ("application/json", "application/cloudevents-batch+json", "application/cloudevents+json");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_makes_a_read_include_its_write_or_say_why_not() {

@@ -107,6 +107,7 @@ async fn rows_come_as_lines_and_are_not_sent_twice_to_who_has_them() {
     let again = get("/v1/views/counts/tables/count/rows").header("if-none-match", tag.clone());
     let same = node.send(again).await;
     assert_eq!((same.status, same.body.len(), same.header("etag")), (304, 0, Some(&*tag)));
+    assert_eq!((first.header("vary"), same.header("vary")), (Some("accept"), Some("accept")));
     append(&node.store, "s-1", "happened").await;
     let other = get("/v1/views/counts/tables/count/rows")
         .header("if-none-match", tag)

@@ -123,6 +123,7 @@ codes! {
     KeyMissing = "key-missing", INTERNAL_SERVER_ERROR, "Key of a data subject is not there";
     ErasureIncomplete = "erasure-incomplete", INTERNAL_SERVER_ERROR, "Copies of what was erased remain";
     StoreFailed = "store-failed", INTERNAL_SERVER_ERROR, "The store failed";
+    UnknownTransferCoding = "unknown-transfer-coding", NOT_IMPLEMENTED, "Transfer coding is not understood here";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
     LimitUnavailable = "limit-unavailable", SERVICE_UNAVAILABLE, "Rate limit cannot be counted";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";

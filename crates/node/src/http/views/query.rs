@@ -12,7 +12,7 @@ use axum::{
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri,
-    header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
+    header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
 };
 use quorate_data::{
     materialized_view::{Answer, AsOf, Freshness, RowsQuery, TableDescription, ViewName, WhenStale},
@@ -24,9 +24,7 @@ use tokio::sync::watch;
 
 use super::{Reply, named};
 use crate::http::{
-    Node, Shared, body_out,
-    cloud_events::essence,
-    document, log,
+    Node, Shared, accept, body_out, document, log,
     page::PIECE,
     percent,
     problem::{Code, Problem},
@@ -193,18 +191,13 @@ enum Form {
 
 impl Form {
     fn of(headers: &HeaderMap) -> Self {
-        if accepts_lines(headers) { Self::Lines } else { Self::Rows }
+        let forms = [Self::Rows, Self::Lines];
+        accept::accepted(headers, &forms.map(Self::media)).map_or(Self::Rows, |at| forms[at])
     }
 
     fn media(self) -> &'static str {
         if self == Self::Lines { LINES } else { reply::JSON }
     }
-}
-
-/// Whether a request names lines among what it accepts.
-pub(in crate::http) fn accepts_lines(headers: &HeaderMap) -> bool {
-    let accepts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    accepts.flat_map(|value| value.split(',')).any(|one| essence(one) == LINES)
 }
 
 /// What an answer says of itself beside its rows.
@@ -252,6 +245,7 @@ fn answered(
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             told(node, response.headers_mut(), &as_of);
+            accept::varies(response.headers_mut());
             response.headers_mut().insert(ETAG, tag);
             return Ok(response);
         }
@@ -286,6 +280,7 @@ fn answered(
     let mut response = body;
     told(node, response.headers_mut(), &as_of);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(form.media()));
+    accept::varies(response.headers_mut());
     Ok(response)
 }
 
