@@ -130,8 +130,9 @@ pub enum Undeclared {
     /// They may occur, as the schema says. The default; every document that the writer's schema accepts is considered.
     #[default]
     Possible,
-    /// They do not occur: only documents without undeclared properties are considered. An explicit
-    /// `additionalProperties` still counts as a declaration.
+    /// They do not occur: only documents without undeclared properties are considered. A property is declared where
+    /// anything that might apply to the object speaks of it by name: `properties`, `required` and what depends on
+    /// properties, also in alternatives. An explicit `additionalProperties` still counts as a declaration.
     Absent,
 }
 

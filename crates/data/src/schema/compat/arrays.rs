@@ -1,7 +1,7 @@
 //! Keywords that look into arrays.
 
 use super::{
-    Gap,
+    Gap, Undeclared,
     conjunction::{Conjunction, Node},
     prover::{Prover, unproved},
     scalars::closed_length,
@@ -38,7 +38,19 @@ impl<'a> Prover<'a> {
         };
         let nodes: Vec<_> = writer.nodes.iter().filter_map(of_node).collect();
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
-        self.conjunction(at, nodes)
+        self.conjunction(at, nodes).beside(self.perhaps_of_item(writer, position))
+    }
+
+    /// Schemas that may apply to the item at `position`, known to apply or not.
+    fn perhaps_of_item(&self, writer: &Conjunction<'a>, position: usize) -> Vec<Node<'a>> {
+        if self.undeclared == Undeclared::Possible {
+            return vec![];
+        }
+        let of_node = |node: Node<'a>| {
+            let any = ["items", "contains", "unevaluatedItems"].into_iter().filter_map(|keyword| node.child(keyword));
+            any.chain(node.branches("prefixItems").into_iter().nth(position)).collect::<Vec<_>>()
+        };
+        writer.reached(self.pair).into_iter().flat_map(of_node).collect()
     }
 
     /// Proved only where nothing is asked, or the same is known.

@@ -5,7 +5,7 @@ use super::{
     conjunction::{Conjunction, Node},
     prover::{Prover, gap, unproved},
 };
-use crate::schema::vocabulary::{Place, join, subschemas};
+use crate::schema::vocabulary::join;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -36,7 +36,8 @@ impl<'a> Prover<'a> {
         let nodes: Vec<_> = writer.nodes.iter().flat_map(|node| self.property_of(node, name)).collect();
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
         let absent = nodes.is_empty() && self.is_absent(writer, Some(name));
-        self.conjunction(at, if absent { vec![Node::assumed("absent", &NEVER)] } else { nodes })
+        let perhaps = self.perhaps_of(writer, Some(name));
+        self.conjunction(at, if absent { vec![Node::assumed("absent", &NEVER)] } else { nodes }).beside(perhaps)
     }
 
     fn property_of(&mut self, node: &Node<'a>, name: &str) -> Vec<Node<'a>> {
@@ -55,31 +56,57 @@ impl<'a> Prover<'a> {
     }
 
     /// Whether [`Undeclared::Absent`] rules a property out: nothing that might apply to the object mentions it.
-    /// Without a name, any property that no `properties` mentions.
+    /// Without a name, any property that the writer's schemas themselves do not declare; a schema nested in them, such as
+    /// an alternative, may not mention one more.
     fn is_absent(&mut self, writer: &Conjunction<'a>, name: Option<&str>) -> bool {
         if self.undeclared == Undeclared::Possible {
             return false;
         }
-        let mut open: Vec<_> = writer.nodes.clone();
-        let mut seen = BTreeSet::new();
-        let mut declares = false;
-        while let Some(node) = open.pop() {
-            if !seen.insert(node.id()) {
-                continue;
-            }
+        let declared = declared_names(writer);
+        let is_meant = |mentioned: &str| name.map_or_else(|| !declared.contains(mentioned), |name| name == mentioned);
+        let reached = writer.reached(self.pair);
+        if !self.spend(reached.len() / 4) {
+            return false;
+        }
+        for node in &reached {
             let matched = node
                 .map("patternProperties")
                 .any(|(pattern, _)| name.is_none_or(|name| self.matches(pattern, name) != Some(false)));
-            let mentioned = name.is_some_and(|name| node.member("properties", name).is_some());
-            if matched || mentioned || node.get("additionalProperties").is_some() {
+            if matched || mentioned_names(node).any(is_meant) || node.get("additionalProperties").is_some() {
                 return false;
             }
-            declares |= node.get("properties").is_some();
-            let here = subschemas(node.schema).into_iter().filter(|sub| sub.place == Place::Here);
-            open.extend(here.map(|sub| Node { side: node.side, at: sub.pointer(&node.at), schema: sub.schema }));
-            open.extend(self.pair.target(&node));
         }
-        declares
+        reached.iter().any(|node| node.get("properties").is_some())
+    }
+
+    /// Schemas that may apply to the property `name`, known to apply or not. Without a name, to one that the writer's
+    /// schemas themselves do not declare.
+    pub(super) fn perhaps_of(&mut self, writer: &Conjunction<'a>, name: Option<&str>) -> Vec<Node<'a>> {
+        if self.undeclared == Undeclared::Possible {
+            return vec![];
+        }
+        let reached = writer.reached(self.pair);
+        self.spend(reached.len() / 4);
+        let mut perhaps = vec![];
+        for node in reached {
+            let is_known = writer.nodes.iter().any(|known| known.id() == node.id());
+            let declared = match name {
+                Some(name) => node.member("properties", name).into_iter().collect(),
+                None if is_known => vec![],
+                None => node.map("properties").filter_map(|(name, _)| node.member("properties", name)).collect(),
+            };
+            if name.is_none() || declared.is_empty() {
+                perhaps
+                    .extend(["additionalProperties", "unevaluatedProperties"].iter().filter_map(|of| node.child(of)));
+            }
+            perhaps.extend(declared);
+            for (pattern, _) in node.map("patternProperties") {
+                if name.is_none_or(|name| self.matches(pattern, name) != Some(false)) {
+                    perhaps.extend(node.member("patternProperties", pattern));
+                }
+            }
+        }
+        perhaps
     }
 
     /// Everything that may occur beside the reader's `properties` and `patternProperties`.
@@ -95,7 +122,7 @@ impl<'a> Prover<'a> {
         gaps.extend(self.remaining(writer, &wanted));
         let patterns = unmatched_patterns(writer, reader);
         gaps.extend(patterns.into_iter().flat_map(|known| {
-            let known = self.conjunction(known.at.clone(), vec![known]);
+            let known = self.conjunction(known.at.clone(), vec![known]).beside(self.perhaps_of(writer, None));
             self.prove(&known, &wanted)
         }));
         gaps
@@ -113,7 +140,7 @@ impl<'a> Prover<'a> {
         }
         let open = nodes.is_empty();
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
-        let known = self.conjunction(at, nodes);
+        let known = self.conjunction(at, nodes).beside(self.perhaps_of(writer, None));
         let gaps = self.prove(&known, wanted);
         if gaps.is_empty() || !open {
             return gaps;
@@ -152,7 +179,7 @@ impl<'a> Prover<'a> {
             return vec![];
         }
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
-        let known = self.conjunction(at, nodes);
+        let known = self.conjunction(at, nodes).beside(self.perhaps_of(writer, None));
         self.prove(&known, wanted)
     }
 
@@ -210,6 +237,14 @@ fn names(list: &Value) -> Vec<&str> {
 
 fn declared_names<'a>(writer: &Conjunction<'a>) -> BTreeSet<&'a str> {
     writer.nodes.iter().flat_map(|node| node.map("properties")).map(|(name, _)| name.as_str()).collect()
+}
+
+/// The names of properties that a schema itself speaks of. One that it asks for may occur, declared or not.
+fn mentioned_names<'a>(node: &Node<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    let asked = node.list("required").iter().filter_map(Value::as_str);
+    let asked_beside = node.map("dependentRequired").flat_map(|(_, asked)| names(asked));
+    let keys = ["properties", "dependentRequired", "dependentSchemas"].map(|keyword| node.map(keyword));
+    keys.into_iter().flatten().map(|(name, _)| name.as_str()).chain(asked).chain(asked_beside)
 }
 
 /// What the writer allows under names that match its patterns, where the reader does not have the same pattern.

@@ -251,6 +251,57 @@ fn a_new_optional_property_of_an_open_object_is_safe_only_if_producers_keep_to_t
 }
 
 #[test]
+fn what_any_part_of_a_schema_mentions_is_declared() {
+    let absent =
+        |old: &Value, new: &Value| incompatibilities(&parse(old), &parse(new), Direction::Backward, Undeclared::Absent);
+    let a = json!({"a": {"type": "string"}});
+    let new = closed(a.clone(), json!([]));
+    assert_eq!(absent(&json!({"type": "object", "properties": a}), &new), []);
+    let z = json!({"properties": {"z": {"type": "integer"}}});
+    for mentioning in [
+        json!({"anyOf": [z, {"properties": {"y": {"type": "integer"}}}]}),
+        json!({"oneOf": [{"$ref": "#/$defs/z"}, {"required": ["a"]}], "$defs": {"z": z}}),
+        json!({"if": {"required": ["a"]}, "then": z}),
+        json!({"dependentSchemas": {"a": z}}),
+        json!({"required": ["z"]}),
+        json!({"anyOf": [{"required": ["z"]}, true]}),
+        json!({"dependentRequired": {"a": ["z"]}}),
+        json!({"dependentRequired": {"z": ["a"]}}),
+    ] {
+        let mut old = json!({"type": "object", "properties": a});
+        old.as_object_mut().unwrap().extend(mentioning.as_object().unwrap().clone());
+        assert_ne!(absent(&old, &new), [], "{old}");
+        let defs = old.get("$defs").cloned().unwrap_or_else(|| json!({}));
+        let inside = |part: &Value| json!({"type": "object", "properties": {"part": part}, "$defs": defs});
+        assert_ne!(absent(&inside(&old), &inside(&new)), [], "{old}");
+        let matched = json!({"type": "object", "properties": a, "patternProperties": {"^z": {"type": "boolean"}}});
+        assert_ne!(absent(&old, &matched), [], "{old}");
+    }
+    let asks = json!({"type": "object", "properties": {"a": {}}, "required": ["id"]});
+    assert_ne!(
+        absent(&asks, &json!({"type": "string"})),
+        [],
+        "a schema that asks for more than it declares is not empty"
+    );
+    assert_ne!(absent(&asks, &json!({"type": "object", "properties": {"id": {"type": "string"}}})), []);
+}
+
+#[test]
+fn what_an_alternative_says_of_a_part_declares_what_is_in_that_part() {
+    let absent =
+        |old: &Value, new: &Value| incompatibilities(&parse(old), &parse(new), Direction::Backward, Undeclared::Absent);
+    let a = json!({"type": "object", "properties": {"a": true}});
+    let w = json!({"properties": {"w": {"type": "integer"}}});
+    let old = json!({"type": "object", "properties": {"z": a}, "anyOf": [{"properties": {"z": w}}, true]});
+    let new = json!({"type": "object", "properties": {"z": closed(json!({"a": true}), json!([]))}});
+    assert_ne!(absent(&old, &new), []);
+    assert_eq!(absent(&json!({"type": "object", "properties": {"z": a}}), &new), []);
+    let (old, new) = (json!({"type": "array", "items": a, "contains": w}), json!({"items": new["properties"]["z"]}));
+    assert_ne!(absent(&old, &new), []);
+    assert_eq!(absent(&json!({"type": "array", "items": a}), &new), []);
+}
+
+#[test]
 fn an_assumption_that_fails_takes_back_what_was_concluded_from_it() {
     // While `t` is compared, `u` is found fine on the assumption that `t` is. Then `t` fails, which an alternative
     // forgives at `x`; at `y`, `u` has to be looked at again.
