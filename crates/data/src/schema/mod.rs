@@ -90,7 +90,7 @@ pub use document::{Schema, SchemaFault};
 pub use limits::{Limits, fixed_limits};
 pub use registrar::{Registered, Registrar, RegistrarError};
 pub use registry::{
-    Checked, Incompatibility, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,
-    SchemaSize, Schemas, UnknownType, Violation, Which,
+    Checked, Incompatibility, MAX_INCOMPATIBLE, Proposal, RegisterError, RegistryPolicy, Rejection, RowError,
+    SchemaRegistry, SchemaRow, SchemaSize, Schemas, UnknownType, Violation, Which,
 };
 pub use version::SchemaVersion;

@@ -86,6 +86,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(STORED, "a_registration_that_nobody_waits_for_is_carried_out"),
             test(REGISTRY, "versions_count_from_one_and_the_same_schema_is_not_registered_twice"),
+    row(
+        Integrity,
+        "POST /v1/schemas/{type}/check",
+        Http,
+        "comparing with every version has one effort for all, and a place among few that is kept to its end",
+        &[
+            test(REGISTRY, "all_versions_together_have_one_effort_and_a_schema_that_outlasts_it_is_refused"),
+            test(REGISTRY, "a_comparison_that_nobody_waits_for_any_more_keeps_its_place_to_its_end"),
+        ],
+    ),
         ],
     ),
 ];

@@ -3,7 +3,7 @@
 use super::{
     Gap, Undeclared,
     conjunction::{Conjunction, Node},
-    prover::{Prover, unproved},
+    prover::{Prover, few, unproved},
     scalars::closed_length,
 };
 use serde_json::Value;
@@ -22,12 +22,10 @@ impl<'a> Prover<'a> {
                 .collect(),
         };
         let exists = asked.into_iter().filter(|(position, _)| reaches(writer, *position));
-        exists
-            .flat_map(|(position, wanted)| {
-                let item = self.item(writer, position);
-                self.prove(&item, &wanted)
-            })
-            .collect()
+        few(exists.flat_map(|(position, wanted)| {
+            let item = self.item(writer, position);
+            self.prove(&item, &wanted)
+        }))
     }
 
     /// What is known of the item at `position`.

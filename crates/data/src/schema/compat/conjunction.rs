@@ -169,8 +169,12 @@ impl<'a> Conjunction<'a> {
 
     /// The names of the schemas, in order; behind a separator those of the schemas that may apply.
     pub(super) fn ids(&self) -> Vec<Id> {
-        let sorted = |nodes: &[Node<'_>]| nodes.iter().map(Node::id).collect::<BTreeSet<_>>();
-        let mut ids: Vec<_> = sorted(&self.nodes).into_iter().collect();
+        let sorted = |nodes: &[Node<'_>]| {
+            let mut ids: Vec<_> = nodes.iter().map(Node::id).collect();
+            ids.sort();
+            ids
+        };
+        let mut ids = sorted(&self.nodes);
         if !self.perhaps.is_empty() {
             ids.push((Side::Assumed, "perhaps".into()));
             ids.extend(sorted(&self.perhaps));

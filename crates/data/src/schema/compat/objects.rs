@@ -1,9 +1,9 @@
 //! Keywords that look into objects.
 
 use super::{
-    Certainty, Gap, Undeclared,
+    Certainty, Gap, MAX_FINDINGS, Undeclared,
     conjunction::{Conjunction, Node},
-    prover::{Prover, gap, unproved},
+    prover::{Prover, few, gap, unproved},
 };
 use crate::schema::vocabulary::join;
 use serde_json::Value;
@@ -15,7 +15,7 @@ static NEVER: Value = Value::Bool(false);
 impl<'a> Prover<'a> {
     pub(super) fn properties(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
         let names: Vec<_> = reader.map("properties").map(|(name, _)| name).collect();
-        names.into_iter().flat_map(|name| self.one_property(name, writer, reader)).collect()
+        few(names.into_iter().flat_map(|name| self.one_property(name, writer, reader)))
     }
 
     fn one_property(&mut self, name: &str, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
@@ -114,6 +114,9 @@ impl<'a> Prover<'a> {
         let Some(wanted) = reader.child("additionalProperties") else { return vec![] };
         let mut gaps = vec![];
         for name in declared_names(writer) {
+            if gaps.len() >= MAX_FINDINGS {
+                return gaps;
+            }
             if reader.member("properties", name).is_none() && !self.is_matched(reader, name) {
                 let known = self.property(writer, name);
                 gaps.extend(self.prove(&known, &wanted));
@@ -158,6 +161,9 @@ impl<'a> Prover<'a> {
         for pattern in patterns {
             let Some(wanted) = reader.member("patternProperties", pattern) else { continue };
             for name in declared_names(writer) {
+                if gaps.len() >= MAX_FINDINGS {
+                    return gaps;
+                }
                 if self.matches(pattern, name) != Some(false) {
                     let known = self.property(writer, name);
                     gaps.extend(self.prove(&known, &wanted));
@@ -194,7 +200,7 @@ impl<'a> Prover<'a> {
     pub(super) fn required(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
         let asked = reader.list("required").iter().filter_map(Value::as_str);
         let missing = asked.filter(|name| !writer.requires(name));
-        missing.map(|name| became_required(name, writer, reader)).collect()
+        few(missing.map(|name| became_required(name, writer, reader)))
     }
 
     pub(super) fn dependent_required(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
@@ -205,7 +211,7 @@ impl<'a> Prover<'a> {
             let given: Vec<_> =
                 given.filter(|(name, _)| *name == trigger).flat_map(|(_, given)| names(given)).collect();
             let known = asked.iter().all(|name| writer.requires(name) || given.contains(name));
-            if !known && !self.never_has(writer, trigger) {
+            if !known && gaps.len() < MAX_FINDINGS && !self.never_has(writer, trigger) {
                 gaps.push(Gap { certainty: Certainty::Refused, ..unproved("dependentRequired", writer, reader) });
             }
         }
@@ -218,7 +224,7 @@ impl<'a> Prover<'a> {
             let Some(wanted) = reader.member("dependentSchemas", trigger) else { continue };
             let known = writer.nodes.iter().filter_map(|node| node.member("dependentSchemas", trigger));
             let known = known.collect::<Vec<_>>().iter().any(|node| self.is_same(node, &wanted));
-            if !known && !self.never_has(writer, trigger) {
+            if !known && gaps.len() < MAX_FINDINGS && !self.never_has(writer, trigger) {
                 gaps.extend(self.prove(writer, &wanted));
             }
         }

@@ -323,6 +323,53 @@ fn an_assumption_that_fails_takes_back_what_was_concluded_from_it() {
 }
 
 #[test]
+fn no_more_is_found_than_is_told_and_no_pointer_is_long() {
+    let many = |leaf: &str, keyword: &str| {
+        let parts: serde_json::Map<_, _> = (0..1_500).map(|at| (format!("p{at}"), json!({"type": leaf}))).collect();
+        match keyword {
+            "properties" => json!({"type": "object", "properties": parts}),
+            _ => json!({"type": "array", "prefixItems": parts.values().collect::<Vec<_>>()}),
+        }
+    };
+    let object = |part: &Value| json!({"type": "object", "additionalProperties": part});
+    for (old, new) in [
+        (many("string", "properties"), many("integer", "properties")),
+        (many("string", "items"), many("integer", "items")),
+        (many("string", "properties"), object(&json!({"type": "integer"}))),
+        (many("string", "properties"), json!({"patternProperties": {"^p": {"type": "integer"}}})),
+        (json!({"type": "object"}), json!({"required": (0..1_500).map(|at| at.to_string()).collect::<Vec<_>>()})),
+    ] {
+        let (old, new) = (parse(&old), parse(&new));
+        let (gaps, _) = super::Prover::new(&old, &new, Undeclared::Possible, usize::MAX).gaps();
+        assert_eq!(gaps.len(), super::MAX_FINDINGS, "{new}");
+    }
+    let nested = |leaf: &str| {
+        let around = |inner: Value, _| closed(json!({ "é".repeat(250): inner }), json!([]));
+        (0..8).fold(json!({"type": leaf}), around)
+    };
+    let found = backward(&nested("string"), &nested("integer"));
+    let pointer = &found[0].new;
+    assert!(pointer.len() <= 1_003 && pointer.ends_with('…') && found[0].old == *pointer, "{pointer}");
+}
+
+#[test]
+fn what_the_effort_is_not_enough_for_is_not_proved() {
+    let a = |title: &str| closed(json!({"a": {"type": "integer", "title": title}}), json!([]));
+    let (old, new) = (parse(&a("one")), parse(&a("two")));
+    let mut left = 1_000;
+    let with = |left: &mut usize| super::compare(&old, &new, Direction::Backward, Undeclared::Possible, left);
+    assert_eq!(with(&mut left), []);
+    let spent = 1_000 - left;
+    assert!((1..100).contains(&spent), "{spent}");
+    for mut little in [0, 1, spent - 1] {
+        let found = with(&mut little);
+        assert!(!found.is_empty() && little == 0, "{found:?}");
+        assert!(found.iter().all(|finding| finding.certainty == Certainty::Unproved), "{found:?}");
+        assert!(found[0].became.contains("effort"), "{found:?}");
+    }
+}
+
+#[test]
 fn entangled_schemas_end_in_an_answer() {
     let property = |at: usize| {
         let same = json!({"$ref": format!("#/$defs/d{}", at + 1)});

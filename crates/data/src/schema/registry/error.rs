@@ -16,14 +16,17 @@ pub enum RegisterError {
     #[error(transparent)]
     Schema(#[from] SchemaFault),
     /// The schema breaks readers or writers of an earlier one.
-    #[error("{event_type}: not {mode} compatible; {}", Listed(with))]
+    #[error("{event_type}: not {mode} compatible; {}", Listed(with, *not_compared))]
     Incompatible {
         /// The event type.
         event_type: Name,
         /// The mode asked for.
         mode: Compatibility,
-        /// With which versions, and why; the latest first, never empty.
+        /// With which versions, and why; the latest first, never empty, at most [`MAX_INCOMPATIBLE`].
         with: Vec<Incompatibility>,
+        /// How many earlier versions it was not compared with any more: enough was found, or the effort that comparing may
+        /// take was used up.
+        not_compared: usize,
     },
     /// The type has as many versions as a type may have.
     #[error("{event_type}: there are {limit} versions already, and no more are allowed")]
@@ -54,6 +57,9 @@ pub enum RegisterError {
     },
 }
 
+/// Most versions that a refusal names; what is older is not looked at any more.
+pub const MAX_INCOMPATIBLE: usize = 4;
+
 /// Why a new schema cannot follow one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incompatibility {
@@ -63,7 +69,7 @@ pub struct Incompatibility {
     pub findings: Vec<Finding>,
 }
 
-struct Listed<'a>(&'a [Incompatibility]);
+struct Listed<'a>(&'a [Incompatibility], usize);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +82,11 @@ impl fmt::Display for Listed<'_> {
                 more => write!(f, "; and {more} more")?,
             }
         }
-        Ok(())
+        match self.1 {
+            0 => Ok(()),
+            1 => f.write_str("; one earlier version was not compared"),
+            more => write!(f, "; {more} earlier versions were not compared"),
+        }
     }
 }
 
