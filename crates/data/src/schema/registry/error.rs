@@ -129,6 +129,14 @@ pub enum Rejection {
         /// What there is.
         latest: SchemaVersion,
     },
+    /// Its `dataschema` names no version of its type.
+    #[error(
+        "its `dataschema` is `{dataschema}`, which names no version of the event type; without one it counts as version 1"
+    )]
+    NoVersion {
+        /// What it names, shortened.
+        dataschema: String,
+    },
     /// The data say of themselves that they are something else than JSON.
     #[error("the data are `{content_type}`, and only JSON can be held against a schema")]
     NotJsonType {
@@ -158,7 +166,7 @@ pub enum Rejection {
         limit: usize,
     },
     /// The data do not fit the schema.
-    #[error("the data do not fit schema version {version}: {}", Shown(violations, *more))]
+    #[error("the data do not fit schema version {version}: {}{}", Shown(violations, *more), Unnamed(*newest))]
     Violations {
         /// The version checked against.
         version: SchemaVersion,
@@ -166,6 +174,8 @@ pub enum Rejection {
         violations: Vec<Violation>,
         /// Whether there are others.
         more: bool,
+        /// The newest version, where the event named none and there are others than the first.
+        newest: Option<SchemaVersion>,
     },
     /// The stored schema can no longer be used.
     #[error("the stored schema of version {version} cannot be used")]
@@ -192,6 +202,27 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`: {}", self.instance, self.message)
+    }
+}
+
+impl Rejection {
+    /// The same of an event that named no version, where `newest` is not the first.
+    pub(in crate::schema) fn of_unnamed(self, newest: Option<SchemaVersion>) -> Self {
+        match self {
+            Self::Violations { version, violations, more, .. } => {
+                Self::Violations { version, violations, more, newest }
+            }
+            other => other,
+        }
+    }
+}
+
+struct Unnamed(Option<SchemaVersion>);
+
+impl fmt::Display for Unnamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(newest) = self.0 else { return Ok(()) };
+        write!(f, "; an event that names no version in `dataschema` counts as version 1, and the newest is {newest}")
     }
 }
 

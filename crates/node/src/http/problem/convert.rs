@@ -105,7 +105,7 @@ impl From<AppendError> for Problem {
 
 /// With the places where data do not fit.
 fn rejected(problem: Problem, cause: &Rejection) -> Problem {
-    let Rejection::Violations { version, violations, more } = cause else { return problem };
+    let Rejection::Violations { version, violations, more, .. } = cause else { return problem };
     let shown: Vec<Value> = violations
         .iter()
         .map(|one| json!({ "path": one.instance, "rule": one.schema, "message": one.message }))
