@@ -32,7 +32,7 @@ pub(crate) struct Append {
     /// The data's media type, where it is not JSON
     #[arg(long, value_name = "TYPE", default_value = "application/json")]
     content_type: String,
-    /// The schema that the data follows: where a version is served, as `schema show` prints it
+    /// The schema that the data follows: where a version is served, as `schema show` prints it; else it is version 1
     #[arg(long, value_name = "URI")]
     schema: Option<String>,
     /// The event's id: appending it again changes nothing. Without this flag the key, or a new UUID

@@ -7,7 +7,7 @@ use quorate_data::{
     schema::{
         SchemaVersion, address,
         upcast::{Upcasters, Versioned},
-        version_named,
+        version_of,
     },
 };
 use quorate_foundations::name::Name;
@@ -158,11 +158,9 @@ impl<E: DomainEvent> Codec<E> {
     }
 
     fn bring_up_to_date(&self, recorded: &Recorded) -> Result<Vec<Versioned>, Undecodable> {
-        let version = match recorded.schema() {
-            Some(schema) => version_named(schema, recorded.kind())
-                .ok_or_else(|| Undecodable::Schema { schema: schema.chars().take(256).collect() })?,
-            None => SchemaVersion::FIRST,
-        };
+        let named = recorded.schema();
+        let version = version_of(named, recorded.kind())
+            .ok_or_else(|| Undecodable::Schema { schema: named.unwrap_or_default().chars().take(256).collect() })?;
         let unnamed = |_| Undecodable::Schema { schema: recorded.kind().to_owned() };
         let stored = Versioned {
             event_type: Name::new(recorded.kind()).map_err(unnamed)?,

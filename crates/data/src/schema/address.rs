@@ -42,6 +42,19 @@ pub fn version_named(dataschema: &str, event_type: &str) -> Option<SchemaVersion
     (is_meant && is_plain).then(|| number.parse().ok()).flatten().and_then(SchemaVersion::new)
 }
 
+/// The version that an event is of, whoever asks: the one that its `dataschema` names; the first where it has none, since a
+/// producer that knows of no versions goes on writing what it wrote when there was one. `None`: it names something else.
+///
+/// # Example
+/// ```
+/// use quorate_data::schema::{SchemaVersion, version_of};
+/// assert_eq!(version_of(None, "order.placed"), Some(SchemaVersion::FIRST));
+/// assert_eq!(version_of(Some("urn:else"), "order.placed"), None);
+/// ```
+pub fn version_of(dataschema: Option<&str>, event_type: &str) -> Option<SchemaVersion> {
+    dataschema.map_or(Some(SchemaVersion::FIRST), |dataschema| version_named(dataschema, event_type))
+}
+
 fn encode(text: &str, into: &mut String) {
     for byte in text.bytes() {
         match byte {

@@ -1,9 +1,10 @@
 //! Holding an event that is about to be appended against the schema of its type.
 
 use super::{
-    address::version_named,
+    address::version_of,
     document::clipped,
     registry::{Checked, Rejection, Schemas, Which},
+    version::SchemaVersion,
 };
 use crate::event::{NewEvent, Recorded};
 
@@ -21,10 +22,9 @@ impl<'e> Candidate<'e> {
         self.event_type
     }
 
-    /// The version that it has to fit.
-    fn which(&self) -> Which {
-        let named = self.dataschema.and_then(|dataschema| version_named(dataschema, self.event_type));
-        named.map_or(Which::Latest, Which::Exactly)
+    /// The version that it has to fit; `None` if its `dataschema` names none.
+    fn version(&self) -> Option<SchemaVersion> {
+        version_of(self.dataschema, self.event_type)
     }
 }
 
@@ -52,8 +52,8 @@ impl<'e> From<&'e Recorded> for Candidate<'e> {
 }
 
 impl Schemas {
-    /// Holds an event against the schema of its type: the version that its `dataschema` names (see
-    /// [`address`](super::address())), else the newest. An event without data counts as `null`.
+    /// Holds an event against the schema of its type, the [version that it is of](super::version_of): the one that its
+    /// `dataschema` names, version 1 without one. An event without data counts as `null`.
     ///
     /// # Errors
     /// [`Rejection`]: what is wrong with it. Repeating does not help unless a schema is registered meanwhile.
@@ -64,17 +64,27 @@ impl Schemas {
     /// Whether [checking](Self::check) `event` compiles nothing first.
     pub(crate) fn is_quick(&self, event: &NewEvent) -> bool {
         let event = Candidate::from(event);
-        self.is_made(event.event_type, event.which())
+        event.version().is_none_or(|version| self.is_made(event.event_type, Which::Exactly(version)))
     }
 
     pub(crate) fn check_candidate(&self, event: Candidate<'_>) -> Result<Checked, Rejection> {
-        let which = event.which();
-        if self.latest(event.event_type).is_some()
+        let latest = self.latest(event.event_type);
+        if latest.is_some()
             && let Some(content_type) = event.content_type.filter(|content_type| !is_json(content_type))
         {
             return Err(Rejection::NotJsonType { content_type: clipped(content_type.to_owned(), 200) });
         }
-        self.validate_bytes(event.event_type, which, event.data.unwrap_or(b"null"))
+        let which = match event.version() {
+            Some(version) => Which::Exactly(version),
+            None if latest.is_none() => Which::Latest,
+            None => {
+                let dataschema = clipped(event.dataschema.unwrap_or_default().to_owned(), 200);
+                return Err(Rejection::NoVersion { dataschema });
+            }
+        };
+        let checked = self.validate_bytes(event.event_type, which, event.data.unwrap_or(b"null"));
+        let unnamed = latest.filter(|latest| event.dataschema.is_none() && *latest > SchemaVersion::FIRST);
+        checked.map_err(|cause| cause.of_unnamed(unnamed))
     }
 }
 
@@ -113,9 +123,18 @@ mod tests {
         let (one, two) = (address("paid", first), address("paid", second));
         assert_eq!(check(r#"{"pounds":1}"#, Some(&one)), Ok(Checked::Valid(first)));
         assert!(check(r#"{"pounds":1}"#, Some(&two)).is_err());
-        assert!(check(r#"{"pounds":1}"#, None).is_err(), "the newest counts");
-        assert_eq!(check(r#"{"pence":1}"#, None), Ok(Checked::Valid(second)));
-        assert_eq!(check(r#"{"pence":1}"#, Some("urn:else")), Ok(Checked::Valid(second)));
+        assert_eq!(check(r#"{"pence":1}"#, Some(&two)), Ok(Checked::Valid(second)));
+        assert_eq!(check(r#"{"pounds":1}"#, None), Ok(Checked::Valid(first)), "whoever knows of no versions");
+        let unnamed = check(r#"{"pence":1}"#, None).unwrap_err().to_string();
+        assert!(unnamed.contains("version 1") && unnamed.ends_with("the newest is 2"), "{unnamed}");
+        let named = check(r#"{"pence":1}"#, Some(&one)).unwrap_err().to_string();
+        assert!(!named.contains("newest"), "{named}");
+        for data in [r#"{"pence":1}"#, r#"{"pounds":1}"#] {
+            let elsewhere = check(data, Some("urn:else"));
+            assert_eq!(elsewhere, Err(Rejection::NoVersion { dataschema: "urn:else".into() }));
+        }
+        let other = NewEvent { kind: "else".into(), schema: Some("urn:else".into()), ..paid("{}") };
+        assert_eq!(schemas.check(&other), Ok(Checked::NoSchema), "its type has no versions");
         let third = check(r#"{"pence":1}"#, Some("/v1/schemas/paid/versions/3"));
         assert!(matches!(third, Err(Rejection::UnknownVersion { .. })), "{third:?}");
     }
@@ -124,20 +143,20 @@ mod tests {
     fn data_that_is_not_json_fits_no_schema_and_no_data_is_null() {
         let registry = registry();
         let check = |event: &NewEvent| registry.current().check(event);
-        let text = NewEvent { content_type: Some("text/plain".into()), ..paid(r#"{"pence":1}"#) };
+        let text = NewEvent { content_type: Some("text/plain".into()), ..paid(r#"{"pounds":1}"#) };
         assert!(matches!(check(&text), Err(Rejection::NotJsonType { .. })));
-        let unsaid = NewEvent { content_type: None, ..paid(r#"{"pence":1}"#) };
+        let unsaid = NewEvent { content_type: None, ..paid(r#"{"pounds":1}"#) };
         assert!(check(&unsaid).is_ok(), "CloudEvents takes it for JSON");
         assert!(matches!(check(&paid("{")), Err(Rejection::NotJson { .. })));
-        let twice = check(&paid(r#"{"pence":"one","pence":1}"#));
+        let twice = check(&paid(r#"{"pounds":"one","pounds":1}"#));
         assert!(matches!(twice, Err(Rejection::Twice { line: 1, .. })), "{twice:?}");
         let nested = "[".repeat(10_000);
         let nested = NewEvent { data: Some(nested.into()), ..paid("") };
         assert!(matches!(check(&nested), Err(Rejection::TooDeep { .. })), "{:?}", check(&nested));
         let nothing = NewEvent { data: None, ..paid("") };
         assert!(matches!(check(&nothing), Err(Rejection::Violations { .. })));
-        registry.register(&"paid".parse().unwrap(), &json!({"type": "null"}), Compatibility::None).unwrap();
-        assert!(check(&nothing).is_ok());
+        let third = registry.register(&"paid".parse().unwrap(), &json!({"type": "null"}), Compatibility::None).unwrap();
+        assert!(check(&NewEvent { schema: Some(address("paid", third).into()), ..nothing }).is_ok());
         let other = NewEvent { kind: "else".into(), ..text };
         assert_eq!(check(&other), Ok(Checked::NoSchema));
     }

@@ -17,7 +17,8 @@ mod prover;
 mod scalars;
 mod vacuity;
 
-use super::document::Schema;
+use super::document::{Schema, clipped};
+pub(super) use prover::EFFORT;
 use prover::Prover;
 use serde::{Deserialize, Serialize};
 use std::{fmt, str::FromStr};
@@ -130,8 +131,9 @@ pub enum Undeclared {
     /// They may occur, as the schema says. The default; every document that the writer's schema accepts is considered.
     #[default]
     Possible,
-    /// They do not occur: only documents without undeclared properties are considered. An explicit
-    /// `additionalProperties` still counts as a declaration.
+    /// They do not occur: only documents without undeclared properties are considered. A property is declared where
+    /// anything that might apply to the object speaks of it by name: `properties`, `required` and what depends on
+    /// properties, also in alternatives. An explicit `additionalProperties` still counts as a declaration.
     Absent,
 }
 
@@ -165,9 +167,9 @@ pub enum Certainty {
 pub struct Finding {
     /// Which direction is broken.
     pub direction: Direction,
-    /// The JSON pointer of the place in the old schema.
+    /// The JSON pointer of the place in the old schema, cut where it is longer than 1,000 bytes.
     pub old: String,
-    /// The JSON pointer of the place in the new schema.
+    /// The JSON pointer of the place in the new schema, cut likewise.
     pub new: String,
     /// What the old schema says there.
     pub was: String,
@@ -201,6 +203,9 @@ impl fmt::Display for Finding {
 /// Most findings of one comparison; more would not be read.
 pub const MAX_FINDINGS: usize = 32;
 
+/// Most bytes of a pointer in a finding, and of what else it quotes; longer ones are cut.
+const MAX_QUOTED_BYTES: usize = 1_000;
+
 /// What stands in the way of `new` following `old` in `direction`; nothing if the change is proved safe.
 ///
 /// Sound: with an empty answer, every document that the writing schema accepts (and that is `undeclared` allows) is
@@ -211,6 +216,18 @@ pub const MAX_FINDINGS: usize = 32;
 /// Source: the conjunct-wise subsumption of Habib et al., "Finding data compatibility bugs with JSON subschema
 /// checking" (ISSTA 2021), without their rewriting into normal form, so that findings keep their pointers.
 pub fn incompatibilities(old: &Schema, new: &Schema, direction: Direction, undeclared: Undeclared) -> Vec<Finding> {
+    compare(old, new, direction, undeclared, &mut usize::MAX.clone())
+}
+
+/// The same, with no more effort than there is `left`, from which it is taken. What could not be compared for want of it
+/// is a finding.
+pub(super) fn compare(
+    old: &Schema,
+    new: &Schema,
+    direction: Direction,
+    undeclared: Undeclared,
+    left: &mut usize,
+) -> Vec<Finding> {
     let (writer, reader) = match direction {
         Direction::Backward => (old, new),
         Direction::Forward => (new, old),
@@ -218,7 +235,8 @@ pub fn incompatibilities(old: &Schema, new: &Schema, direction: Direction, undec
     if writer == reader {
         return vec![];
     }
-    let gaps = Prover::new(writer, reader, undeclared).gaps();
+    let (gaps, spent) = Prover::new(writer, reader, undeclared, *left).gaps();
+    *left = left.saturating_sub(spent);
     let mut findings: Vec<_> = gaps.into_iter().map(|gap| gap.facing(direction)).collect();
     let mut seen = std::collections::BTreeSet::new();
     findings.retain(|finding| seen.insert(finding.clone()));
@@ -241,12 +259,14 @@ struct Gap {
 
 impl Gap {
     fn facing(self, direction: Direction) -> Finding {
-        let Self { writer_at, reader_at, writer, reader, affected, certainty } = self;
+        let cut = |text| clipped(text, MAX_QUOTED_BYTES);
+        let (writer_at, reader_at) = (cut(self.writer_at), cut(self.reader_at));
+        let (writer, reader, affected) = (cut(self.writer), cut(self.reader), cut(self.affected));
         let (old, new, was, became) = match direction {
             Direction::Backward => (writer_at, reader_at, writer, reader),
             Direction::Forward => (reader_at, writer_at, reader, writer),
         };
-        Finding { direction, old, new, was, became, affected, certainty }
+        Finding { direction, old, new, was, became, affected, certainty: self.certainty }
     }
 }
 

@@ -159,23 +159,17 @@ impl Schema {
         const PER_BYTE: usize = 40;
         const PER_SUBSCHEMA: usize = 1_024;
         const PER_WRITTEN_OUT: usize = 256;
-        let all = inventory(&self.root);
+        let all = everywhere(&self.root);
         let is_unevaluated = |schema: &&Value| {
             ["unevaluatedProperties", "unevaluatedItems"].iter().any(|keyword| schema.get(keyword).is_some())
         };
         // What was evaluated elsewhere is found out through references, each of which is written out for it.
-        let written_out = if all.values().any(is_unevaluated) { self.written_out } else { 0 };
-        let patterns: usize = Self::patterns(&all).into_iter().map(|pattern| self.pattern_bytes(pattern)).sum();
+        let written_out = if all.iter().any(is_unevaluated) { self.written_out } else { 0 };
+        let patterns: usize = patterns(&all).map(|pattern| self.pattern_bytes(pattern)).sum();
         PER_BYTE * text_bytes
             + PER_SUBSCHEMA * all.len()
             + PER_WRITTEN_OUT * usize::try_from(written_out).unwrap_or(usize::MAX >> 16)
             + patterns
-    }
-
-    fn patterns<'s>(all: &BTreeMap<String, &'s Value>) -> Vec<&'s str> {
-        let single = all.values().filter_map(|schema| schema.get("pattern")?.as_str());
-        let keys = all.values().filter_map(|schema| schema.get("patternProperties")?.as_object());
-        single.chain(keys.flat_map(Map::keys).map(String::as_str)).collect()
     }
 
     /// What a regular expression takes: found out by giving it less and less.
@@ -211,8 +205,8 @@ impl Schema {
 
     /// The names of members that it mentions itself, and which therefore say nothing of a document.
     pub(super) fn member_names(&self) -> BTreeSet<&str> {
-        let all = inventory(&self.root);
-        let of = |keyword| all.values().filter_map(move |schema| schema.get(keyword));
+        let all = everywhere(&self.root);
+        let of = |keyword| all.iter().filter_map(move |schema| schema.get(keyword));
         let keys = of("properties").filter_map(Value::as_object).flat_map(Map::keys).map(String::as_str);
         let required = of("required").filter_map(Value::as_array).flatten().filter_map(Value::as_str);
         keys.chain(required).collect()
@@ -248,7 +242,7 @@ impl Schema {
                 (Place::Shelf, ..) => {}
                 (Place::Here, ..) => self.visit(sub.schema, document, left),
                 (Place::Inside, "properties", Some(name)) => {
-                    document.get(name).into_iter().for_each(|part| self.visit(sub.schema, part, left));
+                    document.get(&**name).into_iter().for_each(|part| self.visit(sub.schema, part, left));
                 }
                 (Place::Inside, ..) => parts(document).for_each(|part| self.visit(sub.schema, part, left)),
             }
@@ -333,6 +327,24 @@ fn percent_encoded(pointer: &str) -> String {
     let keep = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~$".contains(&byte);
     let encode = |byte: u8| if keep(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     pointer.bytes().map(encode).collect()
+}
+
+/// Every subschema of `root`, itself included; `$ref` is not followed.
+fn everywhere(root: &Value) -> Vec<&Value> {
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&schema) = found.get(next) {
+        found.extend(subschemas(schema).into_iter().map(|sub| sub.schema));
+        next += 1;
+    }
+    found
+}
+
+/// The regular expressions in `schemas`.
+fn patterns<'s>(schemas: &[&'s Value]) -> impl Iterator<Item = &'s str> {
+    let single = schemas.iter().filter_map(|schema| schema.get("pattern")?.as_str());
+    let keys = schemas.iter().filter_map(|schema| schema.get("patternProperties")?.as_object());
+    single.chain(keys.flat_map(Map::keys).map(String::as_str))
 }
 
 /// Every subschema of `root` by its pointer, the root itself under the empty one; `$ref` is not followed.

@@ -10,6 +10,11 @@ pub struct Limits {
     pub schema_bytes: usize,
     /// Nesting of a schema as JSON, in levels of arrays and objects. Default 96.
     pub schema_depth: usize,
+    /// Length of a name in a schema that is part of the pointer to a subschema (a property, a definition), in bytes.
+    /// Default 512. Regular expressions as names have a limit of their own.
+    pub name_bytes: usize,
+    /// Length of the pointers to all of its subschemas together, in bytes. Default 2 MiB.
+    pub pointers_bytes: usize,
     /// Subschemas in a schema. Default 2,000.
     pub subschemas: usize,
     /// Subschemas applied one inside another to one and the same value (`allOf` in `$ref` in `anyOf` …). Default 24.
@@ -29,6 +34,9 @@ pub struct Limits {
     /// Subschema visits that listing the violations of one document may take; beyond that only the fact is reported.
     /// Default 20,000.
     pub listing_visits: usize,
+    /// Effort that one proposal may take to be compared, with all versions together: about one for each subschema looked
+    /// at, and no more than 200,000 for one version and direction. Default 2,000,000, seconds at the worst.
+    pub comparing_effort: usize,
     /// Versions of one event type. Default 1,000.
     pub versions: usize,
     /// Event types with a schema. Default 10,000.
@@ -45,6 +53,8 @@ pub struct Limits {
 pub fn fixed_limits() -> Vec<(&'static str, u64)> {
     let Limits {
         schema_depth,
+        name_bytes,
+        pointers_bytes,
         subschemas,
         in_place_depth,
         expansion,
@@ -54,18 +64,23 @@ pub fn fixed_limits() -> Vec<(&'static str, u64)> {
         document_depth,
         violations,
         listing_visits,
+        comparing_effort,
         ..
     } = Limits::default();
     let counts = [
         ("compared-at-once", super::registry::COMPARING),
+        ("comparing-effort", comparing_effort),
         ("data-depth", document_depth),
         ("depth", schema_depth),
         ("findings", super::MAX_FINDINGS),
+        ("incompatible-versions", super::registry::MAX_INCOMPATIBLE),
         ("listing-visits", listing_visits),
+        ("name-bytes", name_bytes),
         ("one-value-depth", in_place_depth),
         ("pattern-bytes", pattern_bytes),
         ("pattern-memory-bytes", pattern_memory_bytes),
         ("patterns", patterns),
+        ("pointers-bytes", pointers_bytes),
         ("subschemas", subschemas),
         ("violations", violations),
     ];
@@ -78,6 +93,8 @@ impl Default for Limits {
         Self {
             schema_bytes: 256 << 10,
             schema_depth: 96,
+            name_bytes: 512,
+            pointers_bytes: 2 << 20,
             subschemas: 2_000,
             in_place_depth: 24,
             expansion: 250_000,
@@ -87,6 +104,7 @@ impl Default for Limits {
             document_depth: 64,
             violations: 16,
             listing_visits: 20_000,
+            comparing_effort: 10 * super::compat::EFFORT,
             versions: 1_000,
             types: 10_000,
             compiled_bytes: 64 << 20,

@@ -22,7 +22,8 @@
 //! A [`Registrar`] keeps schemas in a store, and the store holds every append against them, also inside transactions:
 //! what is appended behind a registration was held against it, what came before is not looked at again, and what the log
 //! knows is answered as the first time ([`store`](crate::store)). An event is held against the version that its
-//! `dataschema` names ([`version_named`]), else the newest. Data is looked at before it is sealed; only JSON fits.
+//! `dataschema` names, and read as that version; one without `dataschema` is of version 1 ([`version_of`]). Data is looked
+//! at before it is sealed; only JSON fits.
 //!
 //! Everything else here touches no clock, disk or network; the same rows and calls give the same answers everywhere. Two
 //! registrations cannot both win a version: the row's key is type and version, and the store's transaction decides
@@ -81,7 +82,7 @@ pub mod upcast;
 mod version;
 mod vocabulary;
 
-pub use address::{address, version_named};
+pub use address::{address, version_named, version_of};
 pub(crate) use candidate::Candidate;
 pub use compat::{
     Certainty, Compatibility, Direction, Finding, MAX_FINDINGS, Undeclared, UnknownCompatibility, incompatibilities,
@@ -90,7 +91,7 @@ pub use document::{Schema, SchemaFault};
 pub use limits::{Limits, fixed_limits};
 pub use registrar::{Registered, Registrar, RegistrarError};
 pub use registry::{
-    Checked, Incompatibility, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,
-    SchemaSize, Schemas, UnknownType, Violation, Which,
+    Checked, Incompatibility, MAX_INCOMPATIBLE, Proposal, RegisterError, RegistryPolicy, Rejection, RowError,
+    SchemaRegistry, SchemaRow, SchemaSize, Schemas, UnknownType, Violation, Which,
 };
 pub use version::SchemaVersion;

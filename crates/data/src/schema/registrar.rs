@@ -117,16 +117,21 @@ impl Registrar {
     ///
     /// # Errors
     /// As [`Schemas::propose`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait. A comparison that has begun goes on to its end.
     pub async fn check(
         &self,
         event_type: &Name,
         schema: Value,
         mode: Option<Compatibility>,
     ) -> Result<Proposal, RegisterError> {
-        let _place = self.store.schemas().comparing().await;
-        let (current, event_type) = (self.current(), event_type.clone());
-        let mode = mode.or_else(|| current.mode(event_type.as_str())).unwrap_or_default();
-        self.store.env().run_blocking(move || current.propose(&event_type, &schema, mode)).await
+        let event_type = event_type.clone();
+        let propose = move |current: Schemas| {
+            let mode = mode.or_else(|| current.mode(event_type.as_str())).unwrap_or_default();
+            current.propose(&event_type, &schema, mode)
+        };
+        self.store.schemas().comparing(self.store.env(), propose).await
     }
 
     /// Registers `schema` as the next version of `event_type` under `mode`, or under the mode of the type, which its first

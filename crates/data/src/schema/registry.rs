@@ -10,7 +10,7 @@ mod error;
 mod shelf;
 mod snapshot;
 
-pub use error::{Incompatibility, RegisterError, Rejection, RowError, Violation};
+pub use error::{Incompatibility, MAX_INCOMPATIBLE, RegisterError, Rejection, RowError, Violation};
 pub use snapshot::{Checked, SchemaSize, Schemas, Which};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     version::SchemaVersion,
 };
 use quorate_foundations::name::Name;
+use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::{
@@ -122,7 +123,7 @@ struct Shared {
     /// Held while a change is written and put in force.
     turn: tokio::sync::Mutex<()>,
     /// Places for those who compare a schema with others.
-    comparing: tokio::sync::Semaphore,
+    comparing: Arc<tokio::sync::Semaphore>,
 }
 
 impl SchemaRegistry {
@@ -141,7 +142,7 @@ impl SchemaRegistry {
                 generation,
                 current: RwLock::new(schemas),
                 turn: Default::default(),
-                comparing: tokio::sync::Semaphore::new(COMPARING),
+                comparing: Arc::new(tokio::sync::Semaphore::new(COMPARING)),
             }),
         }
     }
@@ -180,9 +181,23 @@ impl SchemaRegistry {
         self.shared.turn.lock().await
     }
 
-    /// Waits for a place among those who compare a schema with others. `None`: the registry is gone.
-    pub(super) async fn comparing(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        self.shared.comparing.acquire().await.ok()
+    /// Runs `compare` on a thread for blocking work, once there is a place among those who compare a schema with others.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait. What has begun goes on, and keeps its place to its end.
+    pub(super) async fn comparing<T: Send + 'static>(
+        &self,
+        env: &Env,
+        compare: impl FnOnce(Schemas) -> T + Send + 'static,
+    ) -> T {
+        // `Err`: the places are gone, which does not happen while there is a registry.
+        let place = self.shared.comparing.clone().acquire_owned().await;
+        let current = self.current();
+        env.run_blocking(move || {
+            let _place = place;
+            compare(current)
+        })
+        .await
     }
 
     fn change<E>(&self, change: impl FnOnce(&Schemas) -> Result<Schemas, E>) -> Result<(), E> {

@@ -1,6 +1,7 @@
 //! Where JSON Schema 2020-12 puts subschemas inside a schema, and how JSON pointers name them.
 
 use serde_json::Value;
+use std::borrow::Cow;
 
 /// Which value a subschema speaks about, seen from the schema it stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +18,17 @@ pub(super) enum Place {
 pub(super) struct Sub<'a> {
     pub(super) keyword: &'static str,
     /// The member of the keyword: a property's name, an index; `None` where the keyword holds one schema.
-    pub(super) key: Option<String>,
+    pub(super) key: Option<Cow<'a, str>>,
     pub(super) place: Place,
     pub(super) schema: &'a Value,
 }
 
 impl Sub<'_> {
+    /// How much longer its pointer is than that of the schema it stands in, before anything is escaped.
+    pub(super) fn pointer_bytes(&self) -> usize {
+        1 + self.keyword.len() + self.key.as_ref().map_or(0, |key| 1 + key.len())
+    }
+
     /// The pointer of this subschema, given that of the schema it stands in.
     pub(super) fn pointer(&self, parent: &str) -> String {
         match &self.key {
@@ -64,12 +70,12 @@ pub(super) fn subschemas(schema: &Value) -> Vec<Sub<'_>> {
     });
     let lists = LISTS.iter().flat_map(|&(keyword, place)| {
         let items = members.get(keyword).and_then(Value::as_array).into_iter().flatten().enumerate();
-        items.map(move |(index, schema)| Sub { keyword, key: Some(index.to_string()), place, schema })
+        items.map(move |(index, schema)| Sub { keyword, key: Some(index.to_string().into()), place, schema })
     });
     let maps = MAPS.iter().flat_map(|&(keyword, place)| {
         let entries = members.get(keyword).and_then(Value::as_object).into_iter().flatten();
         let schemas = entries.filter(|(_, value)| is_schema(value));
-        schemas.map(move |(key, schema)| Sub { keyword, key: Some(key.clone()), place, schema })
+        schemas.map(move |(key, schema)| Sub { keyword, key: Some(key.into()), place, schema })
     });
     single.chain(lists).chain(maps).collect()
 }

@@ -10,6 +10,7 @@ use super::{
 
 const SCHEMAS: &str = "crates/node/tests/http/schemas.rs";
 const STORED: &str = "crates/data/tests/sqlite_schemas.rs";
+const UPCASTING: &str = "crates/consistency/src/event_sourcing/tests/upcasting.rs";
 const REGISTRY: &str = "crates/data/src/schema/registry/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -36,6 +37,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "an event that does not fit the schema of its type is refused, also in a transaction",
         &[Conformance("what_does_not_fit_its_schema_is_refused_on_every_road")],
+    ),
+    row(
+        Integrity,
+        "append",
+        Library,
+        "an event is held against the version that it names, the first if it names none, and is read as that version",
+        &[test(UPCASTING, "whatever_the_schemas_let_in_is_read_as_the_version_that_it_was_held_against")],
     ),
     row(
         Integrity,
@@ -77,6 +85,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "however many schemas there are, each is held against its events, and no more than the limit are kept compiled",
         &[test(REGISTRY, "no_more_schemas_are_kept_compiled_than_the_limit_allows_and_all_are_checked")],
+    ),
+    row(
+        Integrity,
+        "POST /v1/schemas/{type}/check",
+        Http,
+        "comparing with every version has one effort for all, and a place among few that is kept to its end",
+        &[
+            test(REGISTRY, "all_versions_together_have_one_effort_and_a_schema_that_outlasts_it_is_refused"),
+            test(REGISTRY, "a_comparison_that_nobody_waits_for_any_more_keeps_its_place_to_its_end"),
+        ],
     ),
     row(
         Delivery,

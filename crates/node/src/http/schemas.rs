@@ -102,10 +102,10 @@ async fn registered(node: &Node, Sent { event_type, schema, mode }: Sent) -> Res
 pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply {
     let (Sent { event_type, schema, mode }, ..) = sent(&node, request).await?;
     let (foreseen, mode) = node.schemas.check(&event_type, schema, mode).await?;
-    let (version, new, with) = match foreseen {
-        Foreseen::Existing(version) => (Some(version), false, Vec::new()),
-        Foreseen::New(version) => (Some(version), true, Vec::new()),
-        Foreseen::Incompatible(with) => (None, true, with),
+    let (version, new, with, not_compared) = match foreseen {
+        Foreseen::Existing(version) => (Some(version), false, Vec::new(), 0),
+        Foreseen::New(version) => (Some(version), true, Vec::new(), 0),
+        Foreseen::Incompatible { with, not_compared } => (None, true, with, not_compared),
     };
     let document = json!({
         "type": event_type.as_str(),
@@ -114,6 +114,7 @@ pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply
         "version": version.map(SchemaVersion::get),
         "new": new,
         "incompatible": incompatible(&with),
+        "notcompared": not_compared,
     });
     Ok(reply::whole(reply::json(StatusCode::OK, &document)))
 }

@@ -35,7 +35,12 @@ pub enum Foreseen {
     /// It would become this version.
     New(SchemaVersion),
     /// It would be refused.
-    Incompatible(Vec<Incompatibility>),
+    Incompatible {
+        /// With which versions it does not go together, and why; the latest first.
+        with: Vec<Incompatibility>,
+        /// How many earlier versions it was not compared with any more.
+        not_compared: usize,
+    },
 }
 
 impl EventSchemas {
@@ -93,7 +98,9 @@ impl EventSchemas {
         let foreseen = match self.registrar.check(event_type, schema, Some(mode)).await {
             Ok(Proposal::Existing(version)) => Foreseen::Existing(version),
             Ok(Proposal::New(row)) => Foreseen::New(row.version),
-            Err(RegisterError::Incompatible { with, .. }) => Foreseen::Incompatible(with),
+            Err(RegisterError::Incompatible { with, not_compared, .. }) => {
+                Foreseen::Incompatible { with, not_compared }
+            }
             Err(refused) => return Err(refused),
         };
         Ok((foreseen, mode))

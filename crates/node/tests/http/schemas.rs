@@ -115,7 +115,7 @@ async fn what_does_not_fit_is_refused_with_its_path_on_every_road() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_is_held_against_the_version_it_names_and_else_the_newest() {
+async fn an_event_is_held_against_the_version_it_names_and_else_the_first() {
     let node = with_orders().await;
     register(&node, "?mode=none", &order("m")).await;
     let append = async |id: &str, data: &str, dataschema: &str| {
@@ -126,7 +126,13 @@ async fn an_event_is_held_against_the_version_it_names_and_else_the_newest() {
     assert_eq!(append("1", r#"{"n":1}"#, "/v1/schemas/order.placed/versions/1").await.0, 201);
     assert_eq!(append("2", r#"{"n":1}"#, "https://n.example/v1/schemas/order.placed/versions/1").await.0, 201);
     assert_eq!(append("3", r#"{"n":1}"#, "urn:else").await.0, 400);
-    assert_eq!(append("4", r#"{"m":1}"#, "urn:else").await.0, 201);
+    let (status, text) = append("4", r#"{"m":1}"#, "urn:else").await;
+    assert!(status == 400 && text.contains("schema-violation") && text.contains("names no version"), "{text}");
+    let unnamed = node.send(post("/v1/streams/o/events").event(placed("4", r#"{"n":1}"#))).await;
+    assert_eq!(unnamed.status, 201, "{}", unnamed.text());
+    let unnamed = node.send(post("/v1/streams/o/events").event(placed("5", r#"{"m":1}"#))).await;
+    assert!(unnamed.status == 400 && unnamed.text().contains("the newest is 2"), "{}", unnamed.text());
+    assert_eq!(append("6", r#"{"m":1}"#, "/v1/schemas/order.placed/versions/2").await.0, 201);
     let (status, text) = append("5", r#"{"m":1}"#, "/v1/schemas/order.placed/versions/3").await;
     assert!(status == 400 && text.contains("no version 3; its latest is 2"), "{text}");
 }

@@ -143,6 +143,33 @@ fn a_decision_whose_event_does_not_fit_its_schema_is_not_written() {
 }
 
 #[test]
+fn whatever_the_schemas_let_in_is_read_as_the_version_that_it_was_held_against() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        for unit in ["pounds", "pence"] {
+            let schema = json!({"required": [unit], "properties": {unit: {"type": "integer"}}});
+            let registrar = Registrar::of(&store);
+            let event_type = "payment.captured".parse().unwrap();
+            registrar.register(&event_type, schema, Some(Compatibility::None)).await.unwrap();
+        }
+        let mut taken = 0;
+        let named = |version| format!("/v1/schemas/payment.captured/versions/{version}");
+        for dataschema in [None, Some(named(1)), Some(named(2)), Some("urn:else".into()), Some(named(3))] {
+            for data in [r#"{"pounds":1}"#, r#"{"pence":4}"#] {
+                let mut event = NewEvent::new(store.event_id(), "/till", "payment.captured").json(data.as_bytes());
+                event.schema = dataschema.as_deref().map(Into::into);
+                let batch = AppendBatch::to("till-1".parse().unwrap(), ExpectedVersion::Any, vec![event]);
+                taken += u32::from(store.append(batch).await.is_ok());
+            }
+        }
+        assert_eq!(taken, 3, "an event that names no version is of the first");
+        let tills = Aggregates::of(Till).upcasters(chains().build().unwrap()).open(&store).await.unwrap();
+        assert_eq!(*tills.handle(1, 5, Metadata::default()).await.unwrap().state, (100 + 100 + 4 + 5, 0));
+    });
+}
+
+#[test]
 fn a_chain_that_does_not_reach_todays_version_is_found_at_start_up() {
     run(async {
         let folder = tempfile::tempdir().unwrap();

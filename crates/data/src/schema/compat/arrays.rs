@@ -1,9 +1,9 @@
 //! Keywords that look into arrays.
 
 use super::{
-    Gap,
+    Gap, Undeclared,
     conjunction::{Conjunction, Node},
-    prover::{Prover, unproved},
+    prover::{Prover, few, unproved},
     scalars::closed_length,
 };
 use serde_json::Value;
@@ -22,12 +22,10 @@ impl<'a> Prover<'a> {
                 .collect(),
         };
         let exists = asked.into_iter().filter(|(position, _)| reaches(writer, *position));
-        exists
-            .flat_map(|(position, wanted)| {
-                let item = self.item(writer, position);
-                self.prove(&item, &wanted)
-            })
-            .collect()
+        few(exists.flat_map(|(position, wanted)| {
+            let item = self.item(writer, position);
+            self.prove(&item, &wanted)
+        }))
     }
 
     /// What is known of the item at `position`.
@@ -38,7 +36,19 @@ impl<'a> Prover<'a> {
         };
         let nodes: Vec<_> = writer.nodes.iter().filter_map(of_node).collect();
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
-        self.conjunction(at, nodes)
+        self.conjunction(at, nodes).beside(self.perhaps_of_item(writer, position))
+    }
+
+    /// Schemas that may apply to the item at `position`, known to apply or not.
+    fn perhaps_of_item(&self, writer: &Conjunction<'a>, position: usize) -> Vec<Node<'a>> {
+        if self.undeclared == Undeclared::Possible {
+            return vec![];
+        }
+        let of_node = |node: Node<'a>| {
+            let any = ["items", "contains", "unevaluatedItems"].into_iter().filter_map(|keyword| node.child(keyword));
+            any.chain(node.branches("prefixItems").into_iter().nth(position)).collect::<Vec<_>>()
+        };
+        writer.reached(self.pair).into_iter().flat_map(of_node).collect()
     }
 
     /// Proved only where nothing is asked, or the same is known.

@@ -3,7 +3,7 @@
 use super::{
     super::{
         document::{Schema, reference},
-        vocabulary::join,
+        vocabulary::{Place, join, subschemas},
     },
     kinds::Kinds,
     numbers::{Bound, End, count},
@@ -106,6 +106,9 @@ pub(super) struct Conjunction<'a> {
     /// The place to report where no schema says more.
     pub(super) at: String,
     pub(super) nodes: Vec<Node<'a>>,
+    /// Schemas that may apply as well: what they mention is declared, and nothing else is known of it. Looked after only
+    /// where [undeclared](super::Undeclared) properties are absent.
+    pub(super) perhaps: Vec<Node<'a>>,
     pub(super) kinds: Kinds,
     /// The `anyOf` and `oneOf` whose cases have been told apart already.
     pub(super) told_apart: Vec<Id>,
@@ -131,19 +134,51 @@ impl<'a> Conjunction<'a> {
         }
         let types = flat.iter().filter_map(|node| node.get("type")).map(Kinds::of_type);
         let kinds = types.fold(Kinds::ALL, Kinds::and);
-        Self { at, nodes: flat, kinds, told_apart: vec![] }
+        Self { at, nodes: flat, perhaps: vec![], kinds, told_apart: vec![] }
     }
 
     /// This and `more` as well.
     pub(super) fn with(&self, more: impl IntoIterator<Item = Node<'a>>, pair: Pair<'a>) -> Self {
         let nodes = self.nodes.iter().cloned().chain(more).collect();
-        Self { told_apart: self.told_apart.clone(), ..Self::new(self.at.clone(), nodes, pair) }
+        let (perhaps, told_apart) = (self.perhaps.clone(), self.told_apart.clone());
+        Self { perhaps, told_apart, ..Self::new(self.at.clone(), nodes, pair) }
     }
 
-    /// The names of the schemas, in order.
+    /// This, where more schemas may apply.
+    pub(super) fn beside(mut self, mut perhaps: Vec<Node<'a>>) -> Self {
+        perhaps.retain(|one| !self.nodes.iter().any(|node| node.id() == one.id()));
+        self.perhaps = perhaps;
+        self
+    }
+
+    /// Every schema that applies or may, `$ref` and what speaks about the same value written out.
+    pub(super) fn reached(&self, pair: Pair<'a>) -> Vec<Node<'a>> {
+        let mut open: Vec<_> = self.nodes.iter().chain(&self.perhaps).cloned().collect();
+        let mut seen = BTreeSet::new();
+        let mut reached = vec![];
+        while let Some(node) = open.pop() {
+            if seen.insert(node.id()) {
+                let here = subschemas(node.schema).into_iter().filter(|sub| sub.place == Place::Here);
+                open.extend(here.map(|sub| Node { side: node.side, at: sub.pointer(&node.at), schema: sub.schema }));
+                open.extend(pair.target(&node));
+                reached.push(node);
+            }
+        }
+        reached
+    }
+
+    /// The names of the schemas, in order; behind a separator those of the schemas that may apply.
     pub(super) fn ids(&self) -> Vec<Id> {
-        let mut ids: Vec<_> = self.nodes.iter().map(Node::id).collect();
-        ids.sort();
+        let sorted = |nodes: &[Node<'_>]| {
+            let mut ids: Vec<_> = nodes.iter().map(Node::id).collect();
+            ids.sort();
+            ids
+        };
+        let mut ids = sorted(&self.nodes);
+        if !self.perhaps.is_empty() {
+            ids.push((Side::Assumed, "perhaps".into()));
+            ids.extend(sorted(&self.perhaps));
+        }
         ids
     }
 

@@ -1,11 +1,11 @@
 //! Keywords that look into objects.
 
 use super::{
-    Certainty, Gap, Undeclared,
+    Certainty, Gap, MAX_FINDINGS, Undeclared,
     conjunction::{Conjunction, Node},
-    prover::{Prover, gap, unproved},
+    prover::{Prover, few, gap, unproved},
 };
-use crate::schema::vocabulary::{Place, join, subschemas};
+use crate::schema::vocabulary::join;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ static NEVER: Value = Value::Bool(false);
 impl<'a> Prover<'a> {
     pub(super) fn properties(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
         let names: Vec<_> = reader.map("properties").map(|(name, _)| name).collect();
-        names.into_iter().flat_map(|name| self.one_property(name, writer, reader)).collect()
+        few(names.into_iter().flat_map(|name| self.one_property(name, writer, reader)))
     }
 
     fn one_property(&mut self, name: &str, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
@@ -36,7 +36,8 @@ impl<'a> Prover<'a> {
         let nodes: Vec<_> = writer.nodes.iter().flat_map(|node| self.property_of(node, name)).collect();
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
         let absent = nodes.is_empty() && self.is_absent(writer, Some(name));
-        self.conjunction(at, if absent { vec![Node::assumed("absent", &NEVER)] } else { nodes })
+        let perhaps = self.perhaps_of(writer, Some(name));
+        self.conjunction(at, if absent { vec![Node::assumed("absent", &NEVER)] } else { nodes }).beside(perhaps)
     }
 
     fn property_of(&mut self, node: &Node<'a>, name: &str) -> Vec<Node<'a>> {
@@ -55,31 +56,57 @@ impl<'a> Prover<'a> {
     }
 
     /// Whether [`Undeclared::Absent`] rules a property out: nothing that might apply to the object mentions it.
-    /// Without a name, any property that no `properties` mentions.
+    /// Without a name, any property that the writer's schemas themselves do not declare; a schema nested in them, such as
+    /// an alternative, may not mention one more.
     fn is_absent(&mut self, writer: &Conjunction<'a>, name: Option<&str>) -> bool {
         if self.undeclared == Undeclared::Possible {
             return false;
         }
-        let mut open: Vec<_> = writer.nodes.clone();
-        let mut seen = BTreeSet::new();
-        let mut declares = false;
-        while let Some(node) = open.pop() {
-            if !seen.insert(node.id()) {
-                continue;
-            }
+        let declared = declared_names(writer);
+        let is_meant = |mentioned: &str| name.map_or_else(|| !declared.contains(mentioned), |name| name == mentioned);
+        let reached = writer.reached(self.pair);
+        if !self.spend(reached.len() / 4) {
+            return false;
+        }
+        for node in &reached {
             let matched = node
                 .map("patternProperties")
                 .any(|(pattern, _)| name.is_none_or(|name| self.matches(pattern, name) != Some(false)));
-            let mentioned = name.is_some_and(|name| node.member("properties", name).is_some());
-            if matched || mentioned || node.get("additionalProperties").is_some() {
+            if matched || mentioned_names(node).any(is_meant) || node.get("additionalProperties").is_some() {
                 return false;
             }
-            declares |= node.get("properties").is_some();
-            let here = subschemas(node.schema).into_iter().filter(|sub| sub.place == Place::Here);
-            open.extend(here.map(|sub| Node { side: node.side, at: sub.pointer(&node.at), schema: sub.schema }));
-            open.extend(self.pair.target(&node));
         }
-        declares
+        reached.iter().any(|node| node.get("properties").is_some())
+    }
+
+    /// Schemas that may apply to the property `name`, known to apply or not. Without a name, to one that the writer's
+    /// schemas themselves do not declare.
+    pub(super) fn perhaps_of(&mut self, writer: &Conjunction<'a>, name: Option<&str>) -> Vec<Node<'a>> {
+        if self.undeclared == Undeclared::Possible {
+            return vec![];
+        }
+        let reached = writer.reached(self.pair);
+        self.spend(reached.len() / 4);
+        let mut perhaps = vec![];
+        for node in reached {
+            let is_known = writer.nodes.iter().any(|known| known.id() == node.id());
+            let declared = match name {
+                Some(name) => node.member("properties", name).into_iter().collect(),
+                None if is_known => vec![],
+                None => node.map("properties").filter_map(|(name, _)| node.member("properties", name)).collect(),
+            };
+            if name.is_none() || declared.is_empty() {
+                perhaps
+                    .extend(["additionalProperties", "unevaluatedProperties"].iter().filter_map(|of| node.child(of)));
+            }
+            perhaps.extend(declared);
+            for (pattern, _) in node.map("patternProperties") {
+                if name.is_none_or(|name| self.matches(pattern, name) != Some(false)) {
+                    perhaps.extend(node.member("patternProperties", pattern));
+                }
+            }
+        }
+        perhaps
     }
 
     /// Everything that may occur beside the reader's `properties` and `patternProperties`.
@@ -87,6 +114,9 @@ impl<'a> Prover<'a> {
         let Some(wanted) = reader.child("additionalProperties") else { return vec![] };
         let mut gaps = vec![];
         for name in declared_names(writer) {
+            if gaps.len() >= MAX_FINDINGS {
+                return gaps;
+            }
             if reader.member("properties", name).is_none() && !self.is_matched(reader, name) {
                 let known = self.property(writer, name);
                 gaps.extend(self.prove(&known, &wanted));
@@ -95,7 +125,7 @@ impl<'a> Prover<'a> {
         gaps.extend(self.remaining(writer, &wanted));
         let patterns = unmatched_patterns(writer, reader);
         gaps.extend(patterns.into_iter().flat_map(|known| {
-            let known = self.conjunction(known.at.clone(), vec![known]);
+            let known = self.conjunction(known.at.clone(), vec![known]).beside(self.perhaps_of(writer, None));
             self.prove(&known, &wanted)
         }));
         gaps
@@ -113,7 +143,7 @@ impl<'a> Prover<'a> {
         }
         let open = nodes.is_empty();
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
-        let known = self.conjunction(at, nodes);
+        let known = self.conjunction(at, nodes).beside(self.perhaps_of(writer, None));
         let gaps = self.prove(&known, wanted);
         if gaps.is_empty() || !open {
             return gaps;
@@ -131,6 +161,9 @@ impl<'a> Prover<'a> {
         for pattern in patterns {
             let Some(wanted) = reader.member("patternProperties", pattern) else { continue };
             for name in declared_names(writer) {
+                if gaps.len() >= MAX_FINDINGS {
+                    return gaps;
+                }
                 if self.matches(pattern, name) != Some(false) {
                     let known = self.property(writer, name);
                     gaps.extend(self.prove(&known, &wanted));
@@ -152,7 +185,7 @@ impl<'a> Prover<'a> {
             return vec![];
         }
         let at = nodes.first().map_or_else(|| writer.at.clone(), |node| node.at.clone());
-        let known = self.conjunction(at, nodes);
+        let known = self.conjunction(at, nodes).beside(self.perhaps_of(writer, None));
         self.prove(&known, wanted)
     }
 
@@ -167,7 +200,7 @@ impl<'a> Prover<'a> {
     pub(super) fn required(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
         let asked = reader.list("required").iter().filter_map(Value::as_str);
         let missing = asked.filter(|name| !writer.requires(name));
-        missing.map(|name| became_required(name, writer, reader)).collect()
+        few(missing.map(|name| became_required(name, writer, reader)))
     }
 
     pub(super) fn dependent_required(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
@@ -178,7 +211,7 @@ impl<'a> Prover<'a> {
             let given: Vec<_> =
                 given.filter(|(name, _)| *name == trigger).flat_map(|(_, given)| names(given)).collect();
             let known = asked.iter().all(|name| writer.requires(name) || given.contains(name));
-            if !known && !self.never_has(writer, trigger) {
+            if !known && gaps.len() < MAX_FINDINGS && !self.never_has(writer, trigger) {
                 gaps.push(Gap { certainty: Certainty::Refused, ..unproved("dependentRequired", writer, reader) });
             }
         }
@@ -191,7 +224,7 @@ impl<'a> Prover<'a> {
             let Some(wanted) = reader.member("dependentSchemas", trigger) else { continue };
             let known = writer.nodes.iter().filter_map(|node| node.member("dependentSchemas", trigger));
             let known = known.collect::<Vec<_>>().iter().any(|node| self.is_same(node, &wanted));
-            if !known && !self.never_has(writer, trigger) {
+            if !known && gaps.len() < MAX_FINDINGS && !self.never_has(writer, trigger) {
                 gaps.extend(self.prove(writer, &wanted));
             }
         }
@@ -210,6 +243,14 @@ fn names(list: &Value) -> Vec<&str> {
 
 fn declared_names<'a>(writer: &Conjunction<'a>) -> BTreeSet<&'a str> {
     writer.nodes.iter().flat_map(|node| node.map("properties")).map(|(name, _)| name.as_str()).collect()
+}
+
+/// The names of properties that a schema itself speaks of. One that it asks for may occur, declared or not.
+fn mentioned_names<'a>(node: &Node<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    let asked = node.list("required").iter().filter_map(Value::as_str);
+    let asked_beside = node.map("dependentRequired").flat_map(|(_, asked)| names(asked));
+    let keys = ["properties", "dependentRequired", "dependentSchemas"].map(|keyword| node.map(keyword));
+    keys.into_iter().flatten().map(|(name, _)| name.as_str()).chain(asked).chain(asked_beside)
 }
 
 /// What the writer allows under names that match its patterns, where the reader does not have the same pattern.

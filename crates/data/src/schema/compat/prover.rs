@@ -6,7 +6,7 @@
 //! references leads through a part of the document (`Schema::parse` refuses others), so this is induction on size.
 
 use super::{
-    Certainty, Gap, Undeclared,
+    Certainty, Gap, MAX_FINDINGS, Undeclared,
     conjunction::{Conjunction, Id, Node, Pair, Side},
     kinds::Kinds,
 };
@@ -18,9 +18,11 @@ use jsonschema::Validator;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Effort before giving up: one for each schema looked at in a comparison, for each value judged, and more for each
-/// validator built. About a second of work at the worst, milliseconds in practice.
-const EFFORT: usize = 200_000;
+/// Effort before giving up on one comparison: one for each schema looked at and for each value judged, more where its
+/// pointer is long, and for each validator built. About a second of work at the worst, milliseconds in practice.
+pub(in crate::schema) const EFFORT: usize = 200_000;
+/// Bytes of pointers that count as one schema more: what was compared is remembered by them.
+const POINTER_BYTES: usize = 64;
 /// Comparisons of places one inside another before giving up.
 const DEPTH: usize = 120;
 
@@ -30,6 +32,7 @@ type Question = (Vec<Id>, Id);
 pub(super) struct Prover<'a> {
     pub(super) pair: Pair<'a>,
     pub(super) undeclared: Undeclared,
+    effort: usize,
     effort_left: usize,
     /// The effort of building a validator for a part of either schema.
     building: usize,
@@ -43,11 +46,14 @@ pub(super) struct Prover<'a> {
 }
 
 impl<'a> Prover<'a> {
-    pub(super) fn new(writer: &'a Schema, reader: &'a Schema, undeclared: Undeclared) -> Self {
+    /// At most `effort` is spent, and no more than a comparison may take.
+    pub(super) fn new(writer: &'a Schema, reader: &'a Schema, undeclared: Undeclared, effort: usize) -> Self {
+        let effort = effort.min(EFFORT);
         Self {
             pair: Pair { writer, reader },
             undeclared,
-            effort_left: EFFORT,
+            effort,
+            effort_left: effort,
             building: 10 + (writer.bytes() + reader.bytes()) / 512,
             open: vec![],
             leaned_on: usize::MAX,
@@ -57,10 +63,12 @@ impl<'a> Prover<'a> {
         }
     }
 
-    pub(super) fn gaps(mut self) -> Vec<Gap> {
+    /// What the writer does not guarantee, and the effort that it took to find out.
+    pub(super) fn gaps(mut self) -> (Vec<Gap>, usize) {
         let writer = self.conjunction(String::new(), vec![Node::root(Side::Writer, self.pair.writer)]);
         let reader = Node::root(Side::Reader, self.pair.reader);
-        self.prove(&writer, &reader)
+        let gaps = self.prove(&writer, &reader);
+        (gaps, self.effort - self.effort_left)
     }
 
     pub(super) fn conjunction(&self, at: String, nodes: Vec<Node<'a>>) -> Conjunction<'a> {
@@ -75,7 +83,7 @@ impl<'a> Prover<'a> {
 
     /// What the reader's schema asks and the writer's do not guarantee; nothing if every document suits.
     pub(super) fn prove(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
-        if !self.spend(1 + writer.nodes.len()) || self.open.len() >= DEPTH {
+        if !self.spend(effort(writer, reader)) || self.open.len() >= DEPTH {
             return vec![too_entangled(writer, reader)];
         }
         if *reader.schema == Value::Bool(true) || self.is_given(writer, reader) || self.is_vacuous(writer, 0) {
@@ -120,7 +128,7 @@ impl<'a> Prover<'a> {
 
     fn keywords(&mut self, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
         let Some(members) = reader.schema.as_object() else { return vec![] };
-        members.iter().flat_map(|(keyword, value)| self.keyword(keyword, value, writer, reader)).collect()
+        few(members.iter().flat_map(|(keyword, value)| self.keyword(keyword, value, writer, reader)))
     }
 
     fn keyword(&mut self, keyword: &'a str, value: &'a Value, writer: &Conjunction<'a>, reader: &Node<'a>) -> Vec<Gap> {
@@ -129,7 +137,7 @@ impl<'a> Prover<'a> {
         }
         match keyword {
             "$ref" => self.referred(writer, reader),
-            "allOf" => reader.branches(keyword).iter().flat_map(|branch| self.prove(writer, branch)).collect(),
+            "allOf" => few(reader.branches(keyword).iter().flat_map(|branch| self.prove(writer, branch))),
             "anyOf" => self.any_of(writer, reader),
             "oneOf" => self.one_of(writer, reader),
             "not" => self.not(writer, reader),
@@ -232,7 +240,10 @@ impl<'a> Prover<'a> {
         let cases = self.alternatives(writer).or_else(|| self.types(writer, reader))?;
         let mut gaps = vec![];
         for case in cases {
-            if !self.spend(1 + case.nodes.len()) {
+            if gaps.len() >= MAX_FINDINGS {
+                break;
+            }
+            if !self.spend(effort(&case, reader)) {
                 return Some(vec![too_entangled(writer, reader)]);
             }
             if !self.is_vacuous(&case, 0) && !self.is_given(&case, reader) {
@@ -419,9 +430,21 @@ fn no_alternative(keyword: &str, choice: &str, writer: &Conjunction<'_>, reader:
     }
 }
 
+/// As many gaps as are told. No more is looked at than it takes to find them.
+pub(super) fn few(gaps: impl Iterator<Item = Gap>) -> Vec<Gap> {
+    gaps.take(MAX_FINDINGS).collect()
+}
+
+/// What looking at a question takes.
+fn effort(writer: &Conjunction<'_>, reader: &Node<'_>) -> usize {
+    let nodes = || writer.nodes.iter().chain(&writer.perhaps);
+    let bytes = reader.at.len() + nodes().map(|node| node.at.len()).sum::<usize>();
+    1 + nodes().count() + bytes / POINTER_BYTES
+}
+
 fn too_entangled(writer: &Conjunction<'_>, reader: &Node<'_>) -> Gap {
     Gap {
-        reader: "too entangled to compare".into(),
+        reader: "too entangled to compare with the effort that one proposal may take".into(),
         certainty: Certainty::Unproved,
         ..gap(writer.at.clone(), reader.at.clone(), "too entangled to compare", "of any shape")
     }

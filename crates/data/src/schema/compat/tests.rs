@@ -251,6 +251,57 @@ fn a_new_optional_property_of_an_open_object_is_safe_only_if_producers_keep_to_t
 }
 
 #[test]
+fn what_any_part_of_a_schema_mentions_is_declared() {
+    let absent =
+        |old: &Value, new: &Value| incompatibilities(&parse(old), &parse(new), Direction::Backward, Undeclared::Absent);
+    let a = json!({"a": {"type": "string"}});
+    let new = closed(a.clone(), json!([]));
+    assert_eq!(absent(&json!({"type": "object", "properties": a}), &new), []);
+    let z = json!({"properties": {"z": {"type": "integer"}}});
+    for mentioning in [
+        json!({"anyOf": [z, {"properties": {"y": {"type": "integer"}}}]}),
+        json!({"oneOf": [{"$ref": "#/$defs/z"}, {"required": ["a"]}], "$defs": {"z": z}}),
+        json!({"if": {"required": ["a"]}, "then": z}),
+        json!({"dependentSchemas": {"a": z}}),
+        json!({"required": ["z"]}),
+        json!({"anyOf": [{"required": ["z"]}, true]}),
+        json!({"dependentRequired": {"a": ["z"]}}),
+        json!({"dependentRequired": {"z": ["a"]}}),
+    ] {
+        let mut old = json!({"type": "object", "properties": a});
+        old.as_object_mut().unwrap().extend(mentioning.as_object().unwrap().clone());
+        assert_ne!(absent(&old, &new), [], "{old}");
+        let defs = old.get("$defs").cloned().unwrap_or_else(|| json!({}));
+        let inside = |part: &Value| json!({"type": "object", "properties": {"part": part}, "$defs": defs});
+        assert_ne!(absent(&inside(&old), &inside(&new)), [], "{old}");
+        let matched = json!({"type": "object", "properties": a, "patternProperties": {"^z": {"type": "boolean"}}});
+        assert_ne!(absent(&old, &matched), [], "{old}");
+    }
+    let asks = json!({"type": "object", "properties": {"a": {}}, "required": ["id"]});
+    assert_ne!(
+        absent(&asks, &json!({"type": "string"})),
+        [],
+        "a schema that asks for more than it declares is not empty"
+    );
+    assert_ne!(absent(&asks, &json!({"type": "object", "properties": {"id": {"type": "string"}}})), []);
+}
+
+#[test]
+fn what_an_alternative_says_of_a_part_declares_what_is_in_that_part() {
+    let absent =
+        |old: &Value, new: &Value| incompatibilities(&parse(old), &parse(new), Direction::Backward, Undeclared::Absent);
+    let a = json!({"type": "object", "properties": {"a": true}});
+    let w = json!({"properties": {"w": {"type": "integer"}}});
+    let old = json!({"type": "object", "properties": {"z": a}, "anyOf": [{"properties": {"z": w}}, true]});
+    let new = json!({"type": "object", "properties": {"z": closed(json!({"a": true}), json!([]))}});
+    assert_ne!(absent(&old, &new), []);
+    assert_eq!(absent(&json!({"type": "object", "properties": {"z": a}}), &new), []);
+    let (old, new) = (json!({"type": "array", "items": a, "contains": w}), json!({"items": new["properties"]["z"]}));
+    assert_ne!(absent(&old, &new), []);
+    assert_eq!(absent(&json!({"type": "array", "items": a}), &new), []);
+}
+
+#[test]
 fn an_assumption_that_fails_takes_back_what_was_concluded_from_it() {
     // While `t` is compared, `u` is found fine on the assumption that `t` is. Then `t` fails, which an alternative
     // forgives at `x`; at `y`, `u` has to be looked at again.
@@ -269,6 +320,53 @@ fn an_assumption_that_fails_takes_back_what_was_concluded_from_it() {
     assert!(found.iter().any(|finding| finding.new == "/$defs/t/required"), "{found:?}");
     new["properties"]["y"] = json!(true);
     assert_eq!(backward(&old, &new), []);
+}
+
+#[test]
+fn no_more_is_found_than_is_told_and_no_pointer_is_long() {
+    let many = |leaf: &str, keyword: &str| {
+        let parts: serde_json::Map<_, _> = (0..1_500).map(|at| (format!("p{at}"), json!({"type": leaf}))).collect();
+        match keyword {
+            "properties" => json!({"type": "object", "properties": parts}),
+            _ => json!({"type": "array", "prefixItems": parts.values().collect::<Vec<_>>()}),
+        }
+    };
+    let object = |part: &Value| json!({"type": "object", "additionalProperties": part});
+    for (old, new) in [
+        (many("string", "properties"), many("integer", "properties")),
+        (many("string", "items"), many("integer", "items")),
+        (many("string", "properties"), object(&json!({"type": "integer"}))),
+        (many("string", "properties"), json!({"patternProperties": {"^p": {"type": "integer"}}})),
+        (json!({"type": "object"}), json!({"required": (0..1_500).map(|at| at.to_string()).collect::<Vec<_>>()})),
+    ] {
+        let (old, new) = (parse(&old), parse(&new));
+        let (gaps, _) = super::Prover::new(&old, &new, Undeclared::Possible, usize::MAX).gaps();
+        assert_eq!(gaps.len(), super::MAX_FINDINGS, "{new}");
+    }
+    let nested = |leaf: &str| {
+        let around = |inner: Value, _| closed(json!({ "é".repeat(250): inner }), json!([]));
+        (0..8).fold(json!({"type": leaf}), around)
+    };
+    let found = backward(&nested("string"), &nested("integer"));
+    let pointer = &found[0].new;
+    assert!(pointer.len() <= 1_003 && pointer.ends_with('…') && found[0].old == *pointer, "{pointer}");
+}
+
+#[test]
+fn what_the_effort_is_not_enough_for_is_not_proved() {
+    let a = |title: &str| closed(json!({"a": {"type": "integer", "title": title}}), json!([]));
+    let (old, new) = (parse(&a("one")), parse(&a("two")));
+    let mut left = 1_000;
+    let with = |left: &mut usize| super::compare(&old, &new, Direction::Backward, Undeclared::Possible, left);
+    assert_eq!(with(&mut left), []);
+    let spent = 1_000 - left;
+    assert!((1..100).contains(&spent), "{spent}");
+    for mut little in [0, 1, spent - 1] {
+        let found = with(&mut little);
+        assert!(!found.is_empty() && little == 0, "{found:?}");
+        assert!(found.iter().all(|finding| finding.certainty == Certainty::Unproved), "{found:?}");
+        assert!(found[0].became.contains("effort"), "{found:?}");
+    }
 }
 
 #[test]

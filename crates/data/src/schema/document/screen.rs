@@ -1,6 +1,6 @@
 //! Refusing schemas that are wrong, lean on others, or would cost too much.
 
-use super::{DIALECT, SchemaFault, invalid, inventory, reference};
+use super::{DIALECT, SchemaFault, everywhere, invalid, inventory, reference};
 use crate::schema::{
     limits::Limits,
     vocabulary::{Place, local_pointer, subschemas},
@@ -15,11 +15,11 @@ const DYNAMIC: [&str; 6] =
 /// Looks a schema over; returns how many subschemas it has once its references are written out.
 pub(super) fn screen(root: &Value, limits: &Limits) -> Result<u64, SchemaFault> {
     size(root, limits)?;
+    names(root, limits)?;
     dialect("", root)?;
     jsonschema::draft202012::meta::validate(root).map_err(|error| invalid(&error))?;
+    patterns(root, limits)?;
     let all = inventory(root);
-    within("a number of subschemas", all.len(), limits.subschemas)?;
-    patterns(&all, limits)?;
     all.iter().try_for_each(|(at, schema)| keywords(at, schema, &all))?;
     Graph { all: &all, limits, here: BTreeMap::new(), whole: BTreeMap::new() }.survey()
 }
@@ -34,6 +34,25 @@ fn size(root: &Value, limits: &Limits) -> Result<(), SchemaFault> {
     let depth = limits.schema_depth;
     within("a nesting", depth + usize::from(is_deeper(root, depth)), depth)?;
     within("a size in bytes", root.to_string().len(), limits.schema_bytes)
+}
+
+/// Before any pointer is written down: there is one for each subschema, and each holds all names on the way to it.
+fn names(root: &Value, limits: &Limits) -> Result<(), SchemaFault> {
+    let (mut count, mut bytes) = (1, 0);
+    let mut open = vec![(0, root)];
+    while let Some((length, schema)) = open.pop() {
+        for sub in subschemas(schema) {
+            if sub.keyword != "patternProperties" {
+                within("a name in bytes", sub.key.as_ref().map_or(0, |key| key.len()), limits.name_bytes)?;
+            }
+            let length = length + sub.pointer_bytes();
+            (count, bytes) = (count + 1, bytes + length);
+            within("a number of subschemas", count, limits.subschemas)?;
+            within("pointers to its subschemas in bytes", bytes, limits.pointers_bytes)?;
+            open.push((length, sub.schema));
+        }
+    }
+    Ok(())
 }
 
 /// Whether more than `levels` arrays and objects stand inside one another in `value`. Looks no further than that.
@@ -72,10 +91,8 @@ fn keywords(at: &str, schema: &Value, all: &BTreeMap<String, &Value>) -> Result<
     }
 }
 
-fn patterns(all: &BTreeMap<String, &Value>, limits: &Limits) -> Result<(), SchemaFault> {
-    let single = all.values().filter_map(|schema| schema.get("pattern")?.as_str());
-    let keys = all.values().filter_map(|schema| schema.get("patternProperties")?.as_object());
-    let lengths: Vec<_> = single.chain(keys.flat_map(|map| map.keys().map(String::as_str))).map(str::len).collect();
+fn patterns(root: &Value, limits: &Limits) -> Result<(), SchemaFault> {
+    let lengths: Vec<_> = super::patterns(&everywhere(root)).map(str::len).collect();
     within("a number of regular expressions", lengths.len(), limits.patterns)?;
     within("a regular expression in bytes", lengths.into_iter().max().unwrap_or(0), limits.pattern_bytes)
 }

@@ -86,6 +86,31 @@ fn schemas_that_explode_when_written_out_are_refused_quickly() {
     assert!(matches!(fault(json!({"title": "x".repeat(300_000)})), SchemaFault::TooLarge { .. }));
 }
 
+#[test]
+fn what_long_names_come_to_as_pointers_is_counted_before_a_pointer_is_made() {
+    let what = |json| match fault(json) {
+        SchemaFault::TooLarge { what, found, limit } => (what, found > limit),
+        other => panic!("{other}"),
+    };
+    let many =
+        |count: usize| -> Value { (0..count).map(|at| (format!("p{at}"), json!({}))).collect::<Map<_, _>>().into() };
+    for keyword in ["properties", "$defs", "dependentSchemas"] {
+        let long = json!({ keyword: {"x".repeat(131_000): {"properties": many(10_000)}} });
+        assert_eq!(what(long), ("a name in bytes", true), "{keyword}");
+        let most = json!({ keyword: {"x".repeat(512): {"properties": many(500)}} });
+        assert!(Schema::parse(&most, &Limits::default()).is_ok(), "{keyword}");
+    }
+    assert_eq!(what(json!({"properties": many(14_500)})), ("a number of subschemas", true));
+    let mut nested = json!({"properties": many(1_500)});
+    (0..8).for_each(|_| nested = json!({"properties": {"x".repeat(500): nested.take()}}));
+    assert_eq!(what(nested), ("pointers to its subschemas in bytes", true));
+    let mut patterns = json!({"properties": many(1_900)});
+    (0..8).for_each(|_| patterns = json!({"patternProperties": {"x".repeat(1_024): patterns.take()}}));
+    assert_eq!(what(patterns), ("pointers to its subschemas in bytes", true));
+    let wide = json!({"properties": {"some.property": {"items": {"properties": many(1_900)}}}});
+    assert!(Schema::parse(&wide, &Limits::default()).is_ok(), "a schema may be as wide as it may be");
+}
+
 /// JSON made of keywords, references and values in all the wrong places.
 fn soup() -> impl proptest::strategy::Strategy<Value = Value> {
     use proptest::prelude::*;

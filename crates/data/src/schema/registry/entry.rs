@@ -145,13 +145,13 @@ impl Ready {
         if !self.schema.lists_within(data, limits.listing_visits) {
             let message = "does not fit; listing why would take too long".to_owned();
             let whole = Violation { instance: String::new(), schema: String::new(), message };
-            return Rejection::Violations { version, violations: vec![whole], more: true };
+            return Rejection::Violations { version, violations: vec![whole], more: true, newest: None };
         }
         let names = self.schema.member_names();
         let mut errors = self.validator.iter_errors(data);
         let listed = errors.by_ref().take(limits.violations.max(1));
         let violations = listed.map(|error| violation(&error, data, &names)).collect();
-        Rejection::Violations { version, violations, more: errors.next().is_some() }
+        Rejection::Violations { version, violations, more: errors.next().is_some(), newest: None }
     }
 }
 

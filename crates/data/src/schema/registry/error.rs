@@ -16,14 +16,17 @@ pub enum RegisterError {
     #[error(transparent)]
     Schema(#[from] SchemaFault),
     /// The schema breaks readers or writers of an earlier one.
-    #[error("{event_type}: not {mode} compatible; {}", Listed(with))]
+    #[error("{event_type}: not {mode} compatible; {}", Listed(with, *not_compared))]
     Incompatible {
         /// The event type.
         event_type: Name,
         /// The mode asked for.
         mode: Compatibility,
-        /// With which versions, and why; the latest first, never empty.
+        /// With which versions, and why; the latest first, never empty, at most [`MAX_INCOMPATIBLE`].
         with: Vec<Incompatibility>,
+        /// How many earlier versions it was not compared with any more: enough was found, or the effort that comparing may
+        /// take was used up.
+        not_compared: usize,
     },
     /// The type has as many versions as a type may have.
     #[error("{event_type}: there are {limit} versions already, and no more are allowed")]
@@ -54,6 +57,9 @@ pub enum RegisterError {
     },
 }
 
+/// Most versions that a refusal names; what is older is not looked at any more.
+pub const MAX_INCOMPATIBLE: usize = 4;
+
 /// Why a new schema cannot follow one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incompatibility {
@@ -63,7 +69,7 @@ pub struct Incompatibility {
     pub findings: Vec<Finding>,
 }
 
-struct Listed<'a>(&'a [Incompatibility]);
+struct Listed<'a>(&'a [Incompatibility], usize);
 
 impl fmt::Display for Listed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +82,11 @@ impl fmt::Display for Listed<'_> {
                 more => write!(f, "; and {more} more")?,
             }
         }
-        Ok(())
+        match self.1 {
+            0 => Ok(()),
+            1 => f.write_str("; one earlier version was not compared"),
+            more => write!(f, "; {more} earlier versions were not compared"),
+        }
     }
 }
 
@@ -119,6 +129,14 @@ pub enum Rejection {
         /// What there is.
         latest: SchemaVersion,
     },
+    /// Its `dataschema` names no version of its type.
+    #[error(
+        "its `dataschema` is `{dataschema}`, which names no version of the event type; without one it counts as version 1"
+    )]
+    NoVersion {
+        /// What it names, shortened.
+        dataschema: String,
+    },
     /// The data say of themselves that they are something else than JSON.
     #[error("the data are `{content_type}`, and only JSON can be held against a schema")]
     NotJsonType {
@@ -148,7 +166,7 @@ pub enum Rejection {
         limit: usize,
     },
     /// The data do not fit the schema.
-    #[error("the data do not fit schema version {version}: {}", Shown(violations, *more))]
+    #[error("the data do not fit schema version {version}: {}{}", Shown(violations, *more), Unnamed(*newest))]
     Violations {
         /// The version checked against.
         version: SchemaVersion,
@@ -156,6 +174,8 @@ pub enum Rejection {
         violations: Vec<Violation>,
         /// Whether there are others.
         more: bool,
+        /// The newest version, where the event named none and there are others than the first.
+        newest: Option<SchemaVersion>,
     },
     /// The stored schema can no longer be used.
     #[error("the stored schema of version {version} cannot be used")]
@@ -182,6 +202,27 @@ pub struct Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`: {}", self.instance, self.message)
+    }
+}
+
+impl Rejection {
+    /// The same of an event that named no version, where `newest` is not the first.
+    pub(in crate::schema) fn of_unnamed(self, newest: Option<SchemaVersion>) -> Self {
+        match self {
+            Self::Violations { version, violations, more, .. } => {
+                Self::Violations { version, violations, more, newest }
+            }
+            other => other,
+        }
+    }
+}
+
+struct Unnamed(Option<SchemaVersion>);
+
+impl fmt::Display for Unnamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(newest) = self.0 else { return Ok(()) };
+        write!(f, "; an event that names no version in `dataschema` counts as version 1, and the newest is {newest}")
     }
 }
 

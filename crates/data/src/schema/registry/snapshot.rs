@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        compat::{Compatibility, incompatibilities},
+        compat::{Compatibility, compare},
         document::Schema,
         limits::Limits,
         strict,
@@ -10,7 +10,7 @@ use super::{
     },
     Proposal, RegistryPolicy, SchemaRow, UnknownType,
     entry::Entry,
-    error::{Incompatibility, RegisterError, Rejection, RowError},
+    error::{Incompatibility, MAX_INCOMPATIBLE, RegisterError, Rejection, RowError},
     shelf::Shelf,
 };
 use quorate_foundations::name::Name;
@@ -45,6 +45,9 @@ pub struct SchemaSize {
     /// The size of its schema as compact JSON, in bytes.
     pub bytes: usize,
 }
+
+/// Bytes of a stored schema whose reading counts as much as comparing one subschema.
+const READ_BYTES: usize = 64;
 
 /// Which version to check against.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,10 +157,12 @@ impl Schemas {
     /// Decides whether `schema` may become the next version of `event_type`.
     ///
     /// A schema equal to one that the type has had is not registered again: the newest version that has it is returned.
-    /// Takes milliseconds, bounded by the [`Limits`](super::super::Limits), whatever the schema.
+    /// Takes milliseconds, in a transitive mode seconds where there are many versions, bounded by the
+    /// [`Limits`](super::super::Limits) whatever the schema.
     ///
     /// # Errors
-    /// [`RegisterError`]: a faulty schema, an incompatible one with every reason, or too many versions.
+    /// [`RegisterError`]: a faulty schema, an incompatible one with the reasons, one that no proof was found for with the
+    /// effort that comparing may take, or too many versions.
     pub fn propose(&self, event_type: &Name, schema: &Value, mode: Compatibility) -> Result<Proposal, RegisterError> {
         let schema = Schema::parse(schema, &self.policy.limits)?;
         let versions = self.versions(event_type);
@@ -207,20 +212,29 @@ impl Schemas {
         mode: Compatibility,
         versions: &[Arc<Entry>],
     ) -> Result<(), RegisterError> {
-        let compared = if mode.is_transitive() { versions.len() } else { 1 };
-        let mut with = Vec::new();
+        let compared = if mode.is_transitive() { versions.len() } else { versions.len().min(1) };
+        let (mut with, mut looked_at) = (Vec::new(), 0);
+        let mut left = self.policy.limits.comparing_effort;
         for (version, entry) in newest_first(versions).take(compared) {
+            // Without effort left one more is looked at only to say so.
+            if with.len() >= MAX_INCOMPATIBLE || (left == 0 && !with.is_empty()) {
+                break;
+            }
+            looked_at += 1;
+            left = left.saturating_sub(entry.text.len() / READ_BYTES);
             let known = self.known(event_type, version, entry)?;
-            let in_direction = |direction| incompatibilities(&known, schema, direction, self.policy.undeclared);
-            let findings: Vec<_> = mode.directions().iter().copied().flat_map(in_direction).collect();
+            let undeclared = self.policy.undeclared;
+            let in_direction = |direction: &_| compare(&known, schema, *direction, undeclared, &mut left);
+            let findings: Vec<_> = mode.directions().iter().flat_map(in_direction).collect();
             if !findings.is_empty() {
                 with.push(Incompatibility { version, findings });
             }
         }
-        match with.is_empty() {
-            true => Ok(()),
-            false => Err(RegisterError::Incompatible { event_type: event_type.clone(), mode, with }),
+        if with.is_empty() {
+            return Ok(());
         }
+        let (event_type, not_compared) = (event_type.clone(), compared - looked_at);
+        Err(RegisterError::Incompatible { event_type, mode, with, not_compared })
     }
 
     /// Whether the schema of an event is compiled, or there is none: holding the event against it takes microseconds then,

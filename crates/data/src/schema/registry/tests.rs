@@ -1,9 +1,10 @@
 use super::{
-    Checked, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow, Schemas,
-    UnknownType, Which, entry::Entry, shelf::Shelf,
+    COMPARING, Checked, Proposal, RegisterError, RegistryPolicy, Rejection, RowError, SchemaRegistry, SchemaRow,
+    Schemas, UnknownType, Which, entry::Entry, shelf::Shelf,
 };
-use crate::schema::{Compatibility, Limits, SchemaVersion};
+use crate::schema::{Certainty, Compatibility, Limits, SchemaVersion};
 use quorate_foundations::name::Name;
+use quorate_runtime::Env;
 use serde_json::{Value, json};
 use std::sync::{Arc, Barrier, atomic::Ordering};
 
@@ -278,12 +279,65 @@ fn comparing_with_every_version_compiles_none_and_puts_none_away() {
     assert_eq!(same.map(|proposal| proposal.version().get()), Ok(51), "however it is laid out");
     let text = closed(json!({"a": {"type": "string"}}));
     let refused = schemas.propose(&paid(), &text, Compatibility::FullTransitive);
-    assert!(matches!(refused, Err(RegisterError::Incompatible { with, .. }) if with.len() == 50));
+    let Err(RegisterError::Incompatible { with, not_compared, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(with.iter().map(|with| with.version.get()).collect::<Vec<_>>(), [50, 49, 48, 47]);
+    assert_eq!(not_compared, 46, "enough was found");
     assert_eq!(schemas.shelf.kept().0, 0);
     assert!(!schemas.is_made("payment.captured", Which::Latest));
     schemas.validate("payment.captured", Which::Latest, &json!({"a": 1})).unwrap();
     assert!(schemas.is_made("payment.captured", Which::Latest) && schemas.is_made("else", Which::Latest));
     assert_eq!(schemas.shelf.kept().0, 1, "what an event is held against is compiled");
+}
+
+#[test]
+fn all_versions_together_have_one_effort_and_a_schema_that_outlasts_it_is_refused() {
+    let version = |n: u32| closed(json!({"a": {"type": "integer", "title": n.to_string()}}));
+    let rows = || (1..=50).map(|n| row(n, &version(n).to_string()));
+    let propose = |comparing_effort, mode| {
+        let limits = Limits { comparing_effort, ..Limits::default() };
+        let policy = RegistryPolicy { limits, ..RegistryPolicy::default() };
+        Schemas::from_rows(policy, rows()).unwrap().propose(&paid(), &version(51), mode)
+    };
+    assert!(propose(100, Compatibility::Full).is_ok(), "enough for one");
+    assert!(propose(10_000, Compatibility::FullTransitive).is_ok(), "and for all");
+    let refused = propose(100, Compatibility::FullTransitive).unwrap_err();
+    let told = refused.to_string();
+    assert!(
+        told.contains("effort") && told.contains("cannot be proved") && told.ends_with("were not compared"),
+        "{told}"
+    );
+    let RegisterError::Incompatible { with, not_compared, .. } = refused else { panic!("{told}") };
+    let unproved = with.iter().flat_map(|with| &with.findings).all(|found| found.certainty == Certainty::Unproved);
+    assert!(unproved && with.len() == 1 && not_compared > 0, "{told}");
+}
+
+#[tokio::test]
+async fn a_comparison_that_nobody_waits_for_any_more_keeps_its_place_to_its_end() {
+    let (registry, env) = (registry(), Env::real());
+    let (go_on, held) = std::sync::mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let mut ended = vec![];
+    for _ in 0..COMPARING {
+        let (began, has_begun) = tokio::sync::oneshot::channel();
+        let (end, has_ended) = tokio::sync::oneshot::channel();
+        let held = held.clone();
+        let waiting = registry.comparing(&env, move |_| {
+            began.send(()).unwrap();
+            let _ = held.lock().unwrap().recv();
+            end.send(()).unwrap();
+        });
+        tokio::select! {
+            () = waiting => panic!("it is held"),
+            begun = has_begun => begun.unwrap(),
+        }
+        ended.push(has_ended);
+    }
+    assert_eq!(registry.shared.comparing.available_permits(), 0, "whoever waited has gone, the work has not");
+    drop(go_on);
+    for ended in ended {
+        ended.await.unwrap();
+    }
+    assert_eq!(registry.comparing(&env, |schemas| schemas.generation()).await, 0, "and then there is room again");
 }
 
 #[test]

@@ -94,7 +94,8 @@ pub(super) async fn schemas_and_modes_outlive_reopening_and_a_crash(place: &dyn 
     place.crash(store).await;
     let store = place.open(Limits::default()).await;
     assert_eq!(Registrar::of(&store).current().mode(KIND), Some(Compatibility::Full), "the first registration says it");
-    assert_eq!(misfit(append(&store, "a", vec![placed(1, r#"{"m":"one"}"#)]).await).2, "/m");
+    let second = |event| NewEvent { schema: Some(address(KIND, SchemaVersion::FIRST.next()).into()), ..event };
+    assert_eq!(misfit(append(&store, "a", vec![second(placed(1, r#"{"m":"one"}"#))]).await).2, "/m");
     Registrar::of(&store).set_mode(&stream(KIND), Compatibility::ForwardTransitive).await?;
     store.close().await?;
     let store = place.open(Limits::default()).await;

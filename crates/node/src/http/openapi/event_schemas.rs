@@ -84,7 +84,7 @@ pub(super) fn schemas() -> Value {
                 "message": text,
             })) },
         })),
-        "description": "With which versions it does not go together, and why",
+        "description": "With which versions it does not go together, and why; the newest of them first, four at most",
     });
     let summary = json!({ "type": text, "mode": modes(), "latest": number });
     json!({
@@ -106,13 +106,14 @@ pub(super) fn schemas() -> Value {
             "new": { "type": "boolean" },
             "schema": { "type": "string", "format": "uri-reference", "description": "Where it is served: what an event's `dataschema` names" },
         })),
-        "CheckedSchema": object(&["type", "mode", "compatible", "version", "new", "incompatible"], json!({
+        "CheckedSchema": object(&["type", "mode", "compatible", "version", "new", "incompatible", "notcompared"], json!({
             "type": text,
             "mode": modes(),
             "compatible": { "type": "boolean" },
             "version": { "type": ["integer", "null"], "description": "The version it has or would have" },
             "new": { "type": "boolean", "description": "Whether the type has not had it before" },
             "incompatible": incompatible,
+            "notcompared": { "type": "integer", "minimum": 0, "description": "How many earlier versions it was not compared with any more" },
         })),
         "SetSchemaMode": closed(&["mode"], json!({ "mode": modes() })),
         "SchemaMode": object(&["type", "mode"], json!({ "type": text, "mode": modes() })),

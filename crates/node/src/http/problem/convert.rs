@@ -105,7 +105,7 @@ impl From<AppendError> for Problem {
 
 /// With the places where data do not fit.
 fn rejected(problem: Problem, cause: &Rejection) -> Problem {
-    let Rejection::Violations { version, violations, more } = cause else { return problem };
+    let Rejection::Violations { version, violations, more, .. } = cause else { return problem };
     let shown: Vec<Value> = violations
         .iter()
         .map(|one| json!({ "path": one.instance, "rule": one.schema, "message": one.message }))
@@ -122,13 +122,14 @@ impl From<RegisterError> for Problem {
         let told = |code| Self::of(code, &error);
         match &error {
             RegisterError::Schema(fault) => told(Code::InvalidSchema).with("path", fault.at()),
-            RegisterError::Incompatible { event_type, mode, with } => {
+            RegisterError::Incompatible { event_type, mode, with, not_compared } => {
                 let first = with.first().and_then(|one| one.findings.first());
                 told(Code::SchemaIncompatible)
                     .with("eventtype", event_type.as_str())
                     .with("mode", mode.as_str())
                     .with("path", first.map_or("", |finding| &finding.new))
                     .with("incompatible", schemas::incompatible(with))
+                    .with("notcompared", *not_compared)
             }
             RegisterError::TooManyVersions { limit, .. } | RegisterError::Full { limit, .. } => {
                 told(Code::TooManySchemas).with("limit", *limit)
