@@ -24,7 +24,7 @@ const OPENING: &str = "crates/data/tests/sqlite_opening.rs";
 const CONDITIONS: &str = "crates/data/tests/sqlite_conditions.rs";
 const HTTP2: &str = "crates/node/tests/http/http2.rs";
 const MEMORY: &str = "crates/node/tests/memory/main.rs";
-const FOLLOWING: &str = "crates/node/tests/http/subscribe.rs";
+const EMBEDDED: &str = "crates/node/tests/http/embedded.rs";
 const PEERS: &str = "crates/node/tests/http/peers.rs";
 const REPLY_MEMORY: &str = "crates/node/tests/http/reply_memory.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
@@ -394,7 +394,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "follow by server-sent events",
         Http,
         "a reader that comes back after a restore is told that positions may hold other events now",
-        &[test(FOLLOWING, "a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream")],
+        &[test(EMBEDDED, "a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream")],
     ),
     row(
         Visibility,

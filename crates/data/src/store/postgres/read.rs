@@ -45,9 +45,17 @@ pub(super) async fn stream(shared: &Shared, client: &Client, read: &ReadStream) 
         let Some(row) = row else { return Ok(StreamPage { events: vec![], head: StreamHead::default(), next: None }) };
         let (id, version): (i64, i64) = (get(&row, 0)?, get(&row, 1)?);
         let position: Option<i64> = get(&row, 2)?;
-        if version > 0 && position.is_none() {
-            shared.catch_up().await?;
-            continue;
+        match position {
+            // With what a reader sees the log ends there, or behind it: the token of the reply stands for it.
+            Some(position) => {
+                let event = get::<i64>(&row, 3)?.cast_unsigned();
+                shared.sequencer.saw(End { position: position.cast_unsigned(), event });
+            }
+            None if version > 0 => {
+                shared.catch_up().await?;
+                continue;
+            }
+            None => {}
         }
         let span = Span::of(read, version.cast_unsigned());
         let rows = if span.is_empty() { vec![] } else { rows(shared, client, read, id, &span).await.map_err(fault)? };

@@ -70,7 +70,10 @@ mod writer;
 
 use std::{ffi::CStr, path::PathBuf};
 
-pub use self::open::{give_up_keys, open, restore, restore_with};
+pub use self::{
+    backend::CAPABILITIES,
+    open::{give_up_keys, open, restore, restore_with},
+};
 pub(crate) use self::{block::events_of as events_of_block, memory::Memory, run::positions_of as positions_of_run};
 use super::{Limits, StoreError};
 use crate::schema::RegistryPolicy;
