@@ -88,7 +88,13 @@ pub(super) async fn own_stream(
         shared.catch_up().await.map_err(|late| Fault::Lost(late.to_string()))?;
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         let found = positions.query_typed(&shared.sql.places, &[(&ids, Type::INT8_ARRAY)]).await?;
-        found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?
+        let found: std::collections::BTreeMap<i64, i64> =
+            found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?;
+        // Where a reader of the log saw them, it ends there or behind.
+        if let Some((event, position)) = found.iter().max_by_key(|(_, position)| **position) {
+            shared.sequencer.saw(End { position: position.cast_unsigned(), event: event.cast_unsigned() });
+        }
+        found
     } else {
         std::collections::BTreeMap::<i64, i64>::new()
     };
