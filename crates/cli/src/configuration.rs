@@ -79,7 +79,7 @@ impl Configuration {
         let mut out = Out::new();
         match format {
             Format::Json => {
-                let entry = |(key, entry): (&str, &quorate_node::config::Entry)| json!({ "key": key, "value": entry.value, "source": entry.source.to_string() });
+                let entry = |(key, entry): (&str, &quorate_node::config::Entry)| json!({ "key": key, "value": entry.shown(), "source": entry.source.to_string() });
                 let limit = |limit: FixedLimit| json!({ "limit": limit.name, "value": limit.value });
                 out.json(&json!({
                     "settings": layers.entries().map(entry).collect::<Vec<Value>>(),
@@ -90,7 +90,7 @@ impl Configuration {
             Format::Table => {
                 let mut table = Table::new([Column::Left("SETTING"), Column::Left("VALUE"), Column::Left("SOURCE")]);
                 for (key, entry) in layers.entries() {
-                    table.row([key, &entry.value.to_string(), &entry.source.to_string()]);
+                    table.row([key, &entry.shown().to_string(), &entry.source.to_string()]);
                 }
                 for limit in fixed_limits() {
                     table.row([&*limit.name, &limit.value.to_string(), "fixed"]);
@@ -111,6 +111,8 @@ impl Args for SettingFlags {
                 toml::Value::Boolean(_) => flag.num_args(0..=1).default_missing_value("true").require_equals(true),
                 _ => flag,
             };
+            // The one setting that everybody sets on the command line.
+            let flag = if key == "store.address" { flag.visible_alias("store") } else { flag };
             command.arg(flag.help(format!("Setting `{key}`; by default {}", entry.value)))
         })
     }

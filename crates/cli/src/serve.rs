@@ -1,6 +1,9 @@
 //! `quorate serve`: one node, until it is told to stop.
 
-use quorate_data::store::OpenError;
+use quorate_data::{
+    materialized_view::ViewError,
+    store::{OpenError, StoreError},
+};
 use quorate_node::{ServeError, Server};
 use quorate_runtime::Env;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,13 +21,16 @@ pub(crate) async fn run(env: &Env, configuration: &Configuration) -> Result<(), 
     log_to_stderr()?;
     // Before the address is told: whoever reads it may send a signal at once.
     let stopping = stop_on_signals(env)?;
-    let data = config.data.clone();
+    let place = match &config.database {
+        Some(database) => format!("its store in the database {}", database.address),
+        None => format!("its data in {}", config.data.display()),
+    };
     let server = Server::bind(config, env.clone()).await.map_err(|error| failed(&error))?;
     let mut out = Out::new();
     // A script that asked for port 0 reads the real one here.
     out.line(&format!("http://{}", server.local_addr()))?;
     out.flush()?;
-    note(&format!("quorate is listening, with its data in {}; Ctrl-C or SIGTERM stops it", data.display()));
+    note(&format!("quorate is listening, with {place}; Ctrl-C or SIGTERM stops it"));
     server.run().await.map_err(|error| failed(&error))?;
     env.tasks().stop().cancel();
     drop(stopping);
@@ -72,7 +78,12 @@ fn stop_on_signals(env: &Env) -> Result<Stopping, Failure> {
 
 fn failed(error: &ServeError) -> Failure {
     let exit = match error {
-        ServeError::Listen { .. } | ServeError::Open(OpenError::Locked { .. }) => Exit::Unavailable,
+        ServeError::Listen { .. }
+        | ServeError::Open(OpenError::Locked { .. } | OpenError::Store(StoreError::Unreachable { .. })) => {
+            Exit::Unavailable
+        }
+        ServeError::Open(OpenError::Address { .. }) => Exit::Usage,
+        ServeError::Views(ViewError::Store(StoreError::Unsupported { .. })) => Exit::Refused,
         ServeError::Open(OpenError::Corrupt { .. }) => Exit::Damaged,
         ServeError::Open(
             OpenError::Newer { .. }
@@ -81,6 +92,7 @@ fn failed(error: &ServeError) -> Failure {
             | OpenError::Unrestored { .. }
             | OpenError::Lost { .. }
             | OpenError::KeysOfAnotherStore { .. }
+            | OpenError::Unsuitable { .. }
             | OpenError::NetworkFilesystem { .. },
         ) => Exit::Refused,
         ServeError::Open(OpenError::KeysMissing { .. }) => Exit::NotFound,
@@ -89,6 +101,12 @@ fn failed(error: &ServeError) -> Failure {
     };
     let failure = Failure::of(exit, error);
     match error {
+        ServeError::Open(OpenError::Store(StoreError::Unreachable { .. })) => {
+            failure.advise("see whether the database runs and `store.address` names it, and start again")
+        }
+        ServeError::Views(ViewError::Store(StoreError::Unsupported { .. })) => {
+            failure.advise("leave `views.folder` empty, or use the embedded store")
+        }
         ServeError::Listen { .. } => failure.advise("stop what listens there, or choose another address with --listen"),
         ServeError::Open(OpenError::KeysMissing { path }) => failure.advise(format!(
             "put the file back, or a copy that `quorate store backup-keys` made, as {}; if none is left, \

@@ -229,6 +229,7 @@ async fn restore(
 ) -> Result<(), Failure> {
     let env = client.env();
     let config = configuration.load(env).await?;
+    embedded(&config)?;
     let erased = match ledger {
         Some(path) => Some(read_ledger(env, path).await?),
         None => None,
@@ -283,8 +284,18 @@ async fn read_ledger(env: &Env, path: PathBuf) -> Result<Ledger, Failure> {
     })
 }
 
+/// Refuses what is done to the file of the embedded store where the configuration names a database.
+fn embedded(config: &quorate_node::config::Config) -> Result<(), Failure> {
+    let Some(database) = &config.database else { return Ok(()) };
+    let what =
+        format!("`store.address` names the database {}, and this is done to the embedded store", database.address);
+    Err(Failure::new(Exit::Refused, what).advise("use the database's own tools, or leave `store.address` empty"))
+}
+
 async fn give_up_keys(env: &Env, yes: bool, configuration: &Configuration, format: Format) -> Result<(), Failure> {
-    let path = configuration.load(env).await?.store().path;
+    let config = configuration.load(env).await?;
+    embedded(&config)?;
+    let path = config.store().path;
     if !yes {
         confirm(env, &path).await?;
     }

@@ -14,7 +14,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use quorate_communication::message_queue::QueueError;
 use quorate_data::{
     materialized_view::ViewError,
-    store::{OpenError, SqlError, Store, StoreError, sqlite},
+    store::{OpenError, SqlError, Store, StoreError, postgres, sqlite},
     subscription::SubscriptionError,
 };
 use quorate_resilience::{policy::Registry, stack::Stacks, timeout::Timers};
@@ -138,22 +138,34 @@ async fn sweep(config: &Config, env: &Env) {
     }
 }
 
+/// Opens the store that `config` names, making it if it is not there.
+async fn open_store(config: &Config, env: &Env) -> Result<Store, ServeError> {
+    if let Some(config) = config.postgres() {
+        return Ok(postgres::open(env, config).await?);
+    }
+    let (disk, folder) = (env.disk().clone(), config.data.clone());
+    let made = env.run_blocking(move || disk.create_dir_all(&folder)).await;
+    made.map_err(|cause| ServeError::Folder { path: config.data.clone(), cause })?;
+    let store = sqlite::open(env, config.store()).await?;
+    sweep(config, env).await;
+    Ok(store)
+}
+
 impl Server {
     /// Opens the store, takes the address, and takes no requests yet.
     pub async fn bind(config: Config, env: Env) -> Result<Self, ServeError> {
-        let (disk, folder) = (env.disk().clone(), config.data.clone());
-        let made = env.run_blocking(move || disk.create_dir_all(&folder)).await;
-        made.map_err(|cause| ServeError::Folder { path: config.data.clone(), cause })?;
         let listen = |cause| ServeError::Listen { listen: config.listen, cause };
         // The address first: a second server is refused before it touches the store.
         let listener = env.net().listen(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let store = sqlite::open(&env, config.store()).await?;
-        sweep(&config, &env).await;
+        let store = open_store(&config, &env).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
         let queues = MessageQueues::open(&store).await.map_err(ServeError::Queues)?;
         let views = ViewCare::open(&store, config.queries.clone()).await.map_err(ServeError::Views)?;
+        if config.view_folder.is_some() {
+            views.views().map_err(ServeError::Views)?;
+        }
         let http = env.scope("http");
         let (timers, breakers) = (Timers::new(&http), Breakers::new(&http));
         let policies = open_policies(&http, &store, &timers, &breakers).await.map_err(ServeError::Policies)?;
@@ -207,7 +219,9 @@ impl Server {
         tracing::info!(address = %self.address, "listening");
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
         self.http.tasks().spawn("forget-replies", forget_replies(self.surface.clone()));
-        self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
+        if self.store.capabilities().retention {
+            self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
+        }
         if let Some((folder, every)) = self.surface.node().config.view_folder.clone() {
             let views = self.surface.node().views.clone();
             self.http.tasks().spawn("view-folder", view_folder::watch(self.http.clone(), views, folder, every));
@@ -230,7 +244,9 @@ impl Server {
         }
         drop(self.listener);
         drain(&self.surface, &self.http).await;
-        self.surface.node().views.views().shut_down().await;
+        if let Ok(views) = self.surface.node().views.views() {
+            views.shut_down().await;
+        }
         self.store.close().await.map_err(ServeError::Close)?;
         tracing::info!(address = %self.address, "stopped");
         Ok(())

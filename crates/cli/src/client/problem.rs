@@ -95,6 +95,7 @@ impl Problem {
                 return Exit::Usage;
             }
             "store-corrupt" | "key-missing" => return Exit::Damaged,
+            "unsupported" => return Exit::Refused,
             _ => {}
         }
         match self.status.as_u16() {

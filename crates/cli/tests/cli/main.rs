@@ -11,11 +11,15 @@ mod import_faults;
 mod listings;
 mod loans;
 mod policies;
+mod postgres;
 mod progress;
 mod queues;
 mod retention;
 mod schemas;
 mod serve;
+#[path = "../../../data/tests/postgres/server.rs"]
+#[allow(dead_code, reason = "other tests share one server")]
+mod server;
 mod settings;
 mod sim;
 mod subscriptions;

@@ -37,7 +37,8 @@ pub struct Receipt {
 /// * A command, the events it leads to and the answer to its key commit together. Repeated with its key it is answered as
 ///   the first time, accepted or rejected, for [`Config::keep_answers`]; an accepted one for ever.
 /// * Every answer has a token, and the token stands for an append of this aggregate's history and not for the end of the log:
-///   nobody waits for strangers.
+///   nobody waits for strangers. On an engine whose appends are not numbered by positions this is so for answers with events;
+///   without, the token is that of the newest append that could be read.
 pub struct Commands<D: Aggregate> {
     inner: Arc<Inner<D>>,
 }

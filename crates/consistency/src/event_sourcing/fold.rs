@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use quorate_data::{
     event::{ChainHash, Position, Recorded, Version},
-    store::{ReadStream, StreamPage},
+    store::{ReadStream, Store, StreamPage, Token},
 };
 use quorate_foundations::name::Name;
 
-use super::{Decider, LoadError, config::Counters, log::Log, reader::Codec};
+use super::{Decider, LoadError, config::Counters, log::Log, metadata::token_at, reader::Codec};
 
 /// A state and where in its stream it stands.
 pub(super) struct Folded<D: Decider> {
     pub(super) state: Arc<D::State>,
     /// The last event in it; what the next one has to follow.
     pub(super) version: Version,
-    /// The position of the last event; zero before the first.
+    /// The position of the last event that was read with one; zero before the first.
     pub(super) position: Position,
+    /// The append that the last event came with, where it was made here and not read.
+    pub(super) token: Option<Token>,
     /// The first version that was still there when it was folded: another one means that the stream was truncated, and
     /// that this is no longer the fold of what it holds.
     pub(super) first: Version,
@@ -63,6 +65,7 @@ impl<D: Decider> Folded<D> {
             state: Arc::default(),
             version: Version::ZERO,
             position: Position::ZERO,
+            token: None,
             first: Version::new(1),
             snapshot: Version::ZERO,
             encrypted: false,
@@ -120,6 +123,11 @@ impl<D: Decider> Folded<D> {
         *state = D::evolve(std::mem::take(state), event);
     }
 
+    /// The newest append that is in it.
+    pub(super) fn token(&self, store: &Store) -> Token {
+        self.token.unwrap_or_else(|| token_at(store, self.position))
+    }
+
     fn begin(&mut self, first: Version) {
         self.first = first.max(Version::new(1));
         self.version = Version::new(self.first.get() - 1);
@@ -142,7 +150,11 @@ impl<D: Decider> Folded<D> {
 
     fn pass(&mut self, event: &Recorded) {
         self.version = event.version();
-        self.position = event.position();
+        // What a transaction reads of its own appends may have none yet.
+        if event.position() > Position::ZERO {
+            self.position = event.position();
+            self.token = None;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fmt::Debug, sync::Arc};
 
 use quorate_data::{
-    event::{NewEvent, Position, Recorded, Version},
+    event::{NewEvent, Recorded, Version},
     store::{AppendBatch, AppendError, Appended, ExpectedVersion, ReadStream, StoreError},
 };
 use quorate_foundations::name::Name;
@@ -13,7 +13,7 @@ use super::{
     error::Refused,
     fold::Folded,
     log::Log,
-    metadata::{asks_the_same, event_id, token_at},
+    metadata::{asks_the_same, event_id},
     service::Inner,
 };
 
@@ -204,12 +204,12 @@ impl<D: Aggregate> Handling<'_, D> {
         events.iter().for_each(|event| folded.evolve(event));
         folded.encrypted |= events.iter().any(|event| event.data_subject().is_some());
         folded.version = appended.version();
-        folded.position = Position::new(appended.token.append());
+        folded.token = Some(appended.token);
         self.outcome(folded, events)
     }
 
     fn outcome(&self, folded: &Folded<D>, events: Vec<D::Event>) -> Outcome<D> {
-        let token = token_at(&self.inner.shell.store, folded.position);
+        let token = folded.token(&self.inner.shell.store);
         Outcome { events, version: folded.version, token, state: folded.state.clone(), repeated: false }
     }
 }

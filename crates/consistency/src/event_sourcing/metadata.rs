@@ -130,9 +130,13 @@ pub struct Loaded<D: Decider> {
     pub token: Token,
 }
 
-/// The token of the append that the event at `position` came with.
+/// The token of the append that the event at `position` came with. Where appends are not numbered by positions it is that of
+/// the newest append that can be read, behind which that event is.
 pub(super) fn token_at(store: &Store, position: Position) -> Token {
-    Token::new(store.timeline(), position.get())
+    if store.capabilities().tokens_are_positions {
+        return Token::new(store.timeline(), position.get());
+    }
+    store.token_from(position)
 }
 
 impl<D: Decider<State: std::fmt::Debug, Event: std::fmt::Debug>> std::fmt::Debug for Outcome<D> {

@@ -193,7 +193,7 @@ impl<D: Aggregate> Aggregates<D> {
         let loaded = Loaded {
             state: folded.state.clone(),
             version: folded.version,
-            token: token_at(&self.inner.shell.store, folded.position),
+            token: folded.token(&self.inner.shell.store),
         };
         *place = Some(folded);
         Ok(loaded)

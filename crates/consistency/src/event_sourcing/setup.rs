@@ -2,10 +2,7 @@
 
 use std::{any::type_name, num::NonZeroU64};
 
-use quorate_data::{
-    schema::upcast::Upcasters,
-    store::{Store, StoreError},
-};
+use quorate_data::{schema::upcast::Upcasters, store::Store};
 
 use super::{
     Aggregate, Aggregates, Config, Decider, DomainEvent, SetupError, Snapshotted,
@@ -78,11 +75,6 @@ pub(super) fn shell<D: Decider>(
     source: &str,
 ) -> Result<Shell<D::Event>, SetupError> {
     let decider = type_name::<D>();
-    let engine = store.capabilities();
-    if !engine.tokens_are_positions {
-        let what = "number appends by positions, as states need it to";
-        return Err(StoreError::Unsupported { engine: engine.engine, what }.into());
-    }
     D::Event::check().map_err(|what| SetupError::Events { decider, what })?;
     let codec = Codec::new(config.unknown_events, upcasters);
     codec.check_chains().map_err(|what| SetupError::Upcasters { decider, what })?;

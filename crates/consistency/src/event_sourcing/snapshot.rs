@@ -158,6 +158,7 @@ impl<D: Decider> Snapshots<D> {
             version,
             first: Version::new(number(1)?),
             position: Position::new(number(2)?),
+            token: None,
             snapshot: version,
             encrypted: false,
             anchor: Some(ChainHash::from_bytes(*hash.as_bytes())),

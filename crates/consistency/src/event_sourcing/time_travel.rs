@@ -12,7 +12,6 @@ use serde::Serialize;
 use super::{
     Aggregate, Aggregates, Change, LoadError, Loaded, TimeTravelError, difference,
     fold::{Folded, Take},
-    metadata::token_at,
 };
 
 /// A moment in the life of an aggregate.
@@ -73,7 +72,7 @@ impl<D: Aggregate> Aggregates<D> {
     pub async fn at(&self, id: impl Display + Send, moment: Moment) -> Result<Loaded<D>, TimeTravelError> {
         let stream = D::stream(id).map_err(LoadError::Name)?;
         let folded = self.past(&stream, moment).await?;
-        Ok(Loaded { token: token_at(self.store(), folded.position), version: folded.version, state: folded.state })
+        Ok(Loaded { token: folded.token(self.store()), version: folded.version, state: folded.state })
     }
 
     /// Where the states of the aggregate `id` at two moments differ, as JSON.

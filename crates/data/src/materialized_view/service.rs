@@ -46,7 +46,11 @@ impl Views {
     }
 
     /// As [`open`](Self::open), with other limits of what queries may take.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where the engine has no [`view_tables`](crate::store::Capabilities::view_tables).
     pub async fn open_with(store: &Store, limits: QueryLimits) -> Result<Self, ViewError> {
+        store.require(|engine| engine.view_tables, "keep tables of views")?;
         store.declare(rows::TABLES).await?;
         store.declare(declared::TABLES).await?;
         store.declare(following::TABLES).await?;

@@ -242,6 +242,8 @@ pub struct Capabilities {
     pub several_writers: bool,
     /// The application's tables share the transaction.
     pub application_tables: bool,
+    /// Views have tables of their own, which are asked within bounds.
+    pub view_tables: bool,
     /// A consistent copy can be taken while it is in use.
     pub online_backup: bool,
     /// A data subject can be erased, and events can be sealed with its key.
@@ -255,4 +257,22 @@ pub struct Capabilities {
     /// Inside a transaction the log ends with the transaction's own appends. Where it is false, these have no position
     /// ([`Position::ZERO`]) before the commit, and are read from their streams alone.
     pub own_log_in_transaction: bool,
+}
+
+impl Capabilities {
+    /// Each capability by its name, and whether it is there: in the order in which they are shown.
+    pub const fn list(&self) -> [(&'static str, bool); 10] {
+        [
+            ("durable-before-reply", self.durable_before_reply),
+            ("several-writers", self.several_writers),
+            ("application-tables", self.application_tables),
+            ("view-tables", self.view_tables),
+            ("inline-views", self.inline_views),
+            ("retention", self.retention),
+            ("erasure", self.erasure),
+            ("online-backup", self.online_backup),
+            ("tokens-are-positions", self.tokens_are_positions),
+            ("own-log-in-transaction", self.own_log_in_transaction),
+        ]
+    }
 }

@@ -117,6 +117,12 @@ pub enum StoreError {
         /// What came of the last attempt.
         what: String,
     },
+    /// The database gave up in the middle: what was asked of it took longer than it allows.
+    #[error("the database took too long ({what}): nothing was written")]
+    TimedOut {
+        /// What it said.
+        what: String,
+    },
     /// The database accepts no writes: it is a standby, or somebody made it read-only.
     #[error("the database is read-only: nothing was written")]
     ReadOnly,
@@ -151,7 +157,7 @@ impl StoreError {
             Self::DiskFull | Self::ReadOnly => Retry::After(Duration::from_secs(5)),
             Self::Overloaded { .. } | Self::Forgetting { .. } | Self::Busy => Retry::After(Duration::from_millis(100)),
             Self::OutcomeUnknown => Retry::Now,
-            Self::Closed | Self::Unreachable { .. } => Retry::After(Duration::from_secs(1)),
+            Self::Closed | Self::Unreachable { .. } | Self::TimedOut { .. } => Retry::After(Duration::from_secs(1)),
             Self::NotWiped { cause, .. } | Self::PartlyForgotten { cause, .. } | Self::Stuck { cause, .. } => {
                 cause.retry()
             }

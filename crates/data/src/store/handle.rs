@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use quorate_foundations::name::Name;
@@ -56,6 +57,23 @@ impl Store {
     /// What the engine can and cannot do.
     pub fn capabilities(&self) -> Capabilities {
         self.backend.capabilities()
+    }
+
+    /// Refuses what the engine cannot do, before anything is begun: `has` says whether it can.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] with `what`.
+    ///
+    /// # Example
+    /// ```
+    /// # use quorate_data::store::{Store, StoreError};
+    /// # fn example(store: &Store) -> Result<(), StoreError> {
+    /// store.require(|engine| engine.retention, "archive events")
+    /// # }
+    /// ```
+    pub fn require(&self, has: impl FnOnce(&Capabilities) -> bool, what: &'static str) -> Result<(), StoreError> {
+        let found = self.capabilities();
+        if has(&found) { Ok(()) } else { Err(StoreError::Unsupported { engine: found.engine, what }) }
     }
 
     /// What it accepts at most.
@@ -139,6 +157,34 @@ impl Store {
     /// The token of the newest readable append.
     pub fn token(&self) -> Token {
         Token::new(self.timeline(), self.backend.newest())
+    }
+
+    /// The token of the newest readable append, and at least of the one at `seen`, a position that was read from here.
+    pub fn token_from(&self, seen: Position) -> Token {
+        // Where tokens are no positions, whoever read `seen` moved the head there.
+        let newest = self.backend.newest();
+        let is_place = self.capabilities().tokens_are_positions;
+        Token::new(self.timeline(), if is_place { newest.max(seen.get()) } else { newest })
+    }
+
+    /// Waits until the append of `token` is readable here, for at most `patience`, and tells where in the log it ends; `None`
+    /// where it did not become readable. As for [`place`](Self::place), compare timelines first.
+    ///
+    /// # Cancel safety
+    /// Cancel safe.
+    pub async fn reach(&self, token: Token, patience: Duration) -> Result<Option<Position>, StoreError> {
+        let mut head = self.watch_head();
+        let until = self.env.mono() + patience;
+        loop {
+            head.mark_unchanged();
+            if let Some(place) = self.place(token).await? {
+                return Ok(Some(place));
+            }
+            let left = until.saturating_since(self.env.mono());
+            if !matches!(self.env.timeout(left, head.changed()).await, Some(Ok(()))) {
+                return Ok(None);
+            }
+        }
     }
 
     /// Where in the log the append of `token` ends; `None` while it is not readable here. A token of another

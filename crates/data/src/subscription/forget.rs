@@ -25,6 +25,9 @@ pub(super) async fn about(store: Store, subject: Arc<str>) -> Result<(), StoreEr
 /// Forgets what consumers said of the events of all who are erased: for a store that learnt of erasures elsewhere, from
 /// the ledger with which an older backup was restored, or whose process died in the middle of one.
 pub(super) async fn of_the_erased(store: &Store) -> Result<(), StoreError> {
+    if !store.capabilities().erasure {
+        return Ok(());
+    }
     let erased: BTreeMap<SubjectHash, u32> =
         store.erasures().await?.erasures.iter().map(|erasure| (erasure.subject, erasure.generation)).collect();
     if erased.is_empty() {

@@ -8,6 +8,7 @@
 
 pub(crate) mod cable;
 pub(crate) mod server;
+mod stranger;
 
 use std::{
     path::PathBuf,
@@ -22,7 +23,7 @@ use quorate_data::{
 use quorate_runtime::{BoxFuture, Env};
 use tokio_postgres::Client;
 
-pub(crate) use self::cable::Cable;
+pub(crate) use self::{cable::Cable, stranger::stranger};
 
 /// A schema with one store in it.
 pub(crate) struct Schema {
@@ -76,15 +77,6 @@ impl Schema {
         let (server, _) = self.address.rsplit_once('/').unwrap();
         format!("{server}/{database}")
     }
-}
-
-/// A connection to `address`: `tokio_postgres` is built without sockets of its own.
-pub(crate) async fn stranger(address: &str) -> Client {
-    let config: tokio_postgres::Config = address.parse().unwrap();
-    let stream = tokio::net::TcpStream::connect(("127.0.0.1", config.get_ports()[0])).await.unwrap();
-    let (client, connection) = config.connect_raw(stream, tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(async move { drop(connection.await) });
-    client
 }
 
 impl Place for Schema {

@@ -2,12 +2,16 @@
 //!
 //! Making a server takes seconds, so whoever comes first makes it and the others find it: under nextest every test is a process
 //! of its own, and all have the runner as their parent. A watchman stops it when that parent has ended, however it did.
+#![allow(clippy::disallowed_methods, reason = "it is started and ended as an operator would")]
 
 use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::OnceLock,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// The address of the server's database, or nothing where there is no server to be had: the test says so and is skipped.
@@ -15,10 +19,14 @@ pub(crate) fn address() -> Option<String> {
     static ADDRESS: OnceLock<Option<String>> = OnceLock::new();
     let address = ADDRESS.get_or_init(|| binaries().map(|binaries| shared(&binaries)));
     if address.is_none() {
-        eprintln!("SKIPPED a test of the PostgreSQL store: no server is installed (apt-get install postgresql)");
-        assert!(std::env::var_os("QUORATE_FORBID_SKIPPING").is_none(), "skipping is forbidden here");
+        skipped();
     }
     address.clone()
+}
+
+fn skipped() {
+    eprintln!("SKIPPED a test of the PostgreSQL store: no server is installed (apt-get install postgresql)");
+    assert!(std::env::var_os("QUORATE_FORBID_SKIPPING").is_none(), "skipping is forbidden here");
 }
 
 /// Where Debian has the newest version's programs, which are not on the path.
@@ -29,12 +37,16 @@ fn binaries() -> Option<PathBuf> {
     versions.pop()
 }
 
+/// In memory where there is some: what is tried here is not the disk.
+fn base() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
 /// The server of this run. A lock lets one make it while the others wait.
 fn shared(binaries: &Path) -> String {
     let run = std::os::unix::process::parent_id();
-    // In memory where there is some: what is tried here is not the disk.
-    let memory = Path::new("/dev/shm");
-    let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let base = base();
     let folder = base.join(format!("quorate-postgres-{run}"));
     let lock = std::fs::File::create(base.join(format!("quorate-postgres-{run}.lock"))).unwrap();
     lock.lock().unwrap();
@@ -50,30 +62,114 @@ fn shared(binaries: &Path) -> String {
 }
 
 fn make(binaries: &Path, folder: &Path) -> String {
+    init(binaries, folder);
+    let port = free_port();
+    start(binaries, folder, port, "-c max_connections=300");
+    address_at(port)
+}
+
+fn address_at(port: u16) -> String {
+    format!("postgres://quorate@127.0.0.1:{port}/postgres")
+}
+
+/// Free a moment ago; whoever takes it in between makes starting fail loudly, not wrongly.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn init(binaries: &Path, folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     if is_root() {
         assert!(run(Command::new("chown").arg("postgres").arg(folder)).status.success(), "the package has its user");
     }
-    let data = folder.join("data");
     let made = run(unprivileged(&binaries.join("initdb"))
         .args(["--no-sync", "--encoding=UTF8", "--locale=C", "--auth=trust", "--username=quorate", "--pgdata"])
-        .arg(&data));
+        .arg(folder.join("data")));
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    // Free a moment ago; whoever takes it in between makes this fail loudly, not wrongly.
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+}
+
+fn start(binaries: &Path, folder: &Path, port: u16, options: &str) {
     let options = format!(
-        "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c max_connections=300 \
-         -c max_prepared_transactions=20 -c shared_buffers=64MB -c max_wal_size=256MB"
+        "-c listen_addresses=127.0.0.1 -c port={port} -c unix_socket_directories='' -c shared_buffers=64MB \
+         -c max_prepared_transactions=20 -c max_wal_size=256MB {options}"
     );
     let started = run(unprivileged(&binaries.join("pg_ctl"))
         .args(["start", "--wait", "--timeout=60", "--silent", "--pgdata"])
-        .arg(&data)
+        .arg(folder.join("data"))
         .arg("--log")
         .arg(folder.join("log"))
         .args(["--options", &options]));
     let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
     assert!(started.status.success(), "{}{log}", String::from_utf8_lossy(&started.stderr));
-    format!("postgres://quorate@127.0.0.1:{port}/postgres")
+}
+
+/// A server of one test's own, to be ended and started again.
+pub(crate) struct Own {
+    binaries: PathBuf,
+    folder: PathBuf,
+    port: u16,
+    options: String,
+}
+
+impl Own {
+    /// A running one with further options (`-c max_connections=20`), or nothing where there is none to be had.
+    pub(crate) fn new(options: &str) -> Option<Self> {
+        static MADE: AtomicUsize = AtomicUsize::new(0);
+        let Some(binaries) = binaries() else {
+            skipped();
+            return None;
+        };
+        let of = std::process::id();
+        let folder = base().join(format!("quorate-postgres-own-{of}-{}", MADE.fetch_add(1, Ordering::Relaxed)));
+        let _left = std::fs::remove_dir_all(&folder);
+        init(&binaries, &folder);
+        let own = Self { binaries, folder, port: free_port(), options: options.to_owned() };
+        own.start();
+        watch(&own.binaries, &own.folder, of);
+        Some(own)
+    }
+
+    pub(crate) fn address(&self) -> String {
+        address_at(self.port)
+    }
+
+    pub(crate) fn start(&self) {
+        start(&self.binaries, &self.folder, self.port, &self.options);
+    }
+
+    /// Ends it as a kill would: nothing is finished, and everybody's connection breaks off.
+    pub(crate) fn kill(&self) {
+        self.control(&["stop", "--wait", "--mode=immediate"]);
+    }
+
+    /// Has it come up as a standby the next time: it can be read, and takes no writes.
+    pub(crate) fn demote(&self) {
+        std::fs::write(self.folder.join("data/standby.signal"), "").unwrap();
+        if is_root() {
+            let path = self.folder.join("data/standby.signal");
+            assert!(run(Command::new("chown").arg("postgres").arg(path)).status.success());
+        }
+    }
+
+    /// Makes the primary of a standby.
+    pub(crate) fn promote(&self) {
+        self.control(&["promote", "--wait"]);
+    }
+
+    fn control(&self, verb: &[&str]) {
+        let mut command = unprivileged(&self.binaries.join("pg_ctl"));
+        let done = run(command.args(verb).args(["--silent", "--pgdata"]).arg(self.folder.join("data")));
+        assert!(done.status.success(), "{verb:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        let mut command = unprivileged(&self.binaries.join("pg_ctl"));
+        let stop = ["stop", "--mode=immediate", "--silent", "--pgdata"];
+        run(command.args(stop).arg(self.folder.join("data")));
+        let _left = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 /// Stops the server when process `of` is gone, from a session of its own, so that nothing that ends the tests ends it.

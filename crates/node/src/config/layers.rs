@@ -30,6 +30,32 @@ pub struct Entry {
     pub source: Source,
 }
 
+impl Entry {
+    /// The value as it may be shown: without a password.
+    pub fn shown(&self) -> Value {
+        match &self.value {
+            Value::String(text) => Value::String(without_password(text)),
+            other => other.clone(),
+        }
+    }
+}
+
+/// A text with `***` in place of the password of the address that it is, if it is one.
+fn without_password(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let rest = match rest.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((user, _)) => format!("{user}:***@{host}"),
+            None => rest.to_owned(),
+        },
+        None => rest.to_owned(),
+    };
+    let (path, query) = rest.split_once('?').map_or((rest.as_str(), None), |(path, query)| (path, Some(query)));
+    let hide = |pair: &str| if pair.starts_with("password=") { "password=***".to_owned() } else { pair.to_owned() };
+    let query = query.map(|query| format!("?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&")));
+    format!("{scheme}://{path}{}", query.unwrap_or_default())
+}
+
 /// Why a layer was refused.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -189,7 +215,8 @@ impl Layers {
         // Tried alone over the defaults, so that the refusal can name the key, the value and where it stands.
         let alone: Result<Settings, _> = nest([(key, value.clone())]).try_into();
         if let Err(why) = alone {
-            let (key, value, why) = (key.to_owned(), value.to_string(), why.message().trim().to_owned());
+            let value = Entry { value, source: source.clone() }.shown().to_string();
+            let (key, why) = (key.to_owned(), why.message().trim().to_owned());
             return Err(LayerError::Value { key, value, from: source, why });
         }
         self.entries.insert(key.to_owned(), Entry { value, source });
@@ -296,6 +323,20 @@ mod tests {
         assert_eq!(file, "there is no setting `http.max-boddy` (file q.toml): `http.max-body`?");
         let env = Layers::defaults().environment(pair("QUORATE_LISTN", "x")).unwrap_err().to_string();
         assert_eq!(env, "there is no setting `QUORATE_LISTN` (environment QUORATE_LISTN): `listen`?");
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_shown() {
+        for (address, shown) in [
+            ("postgres://u:se@cr:et@h:5432/db", "postgres://u:***@h:5432/db"),
+            ("postgres://u@h/db?a=b&password=secret", "postgres://u@h/db?a=b&password=***"),
+            ("postgres://u@h/db", "postgres://u@h/db"),
+            ("quorate", "quorate"),
+        ] {
+            let layers = Layers::defaults().flags([("store.address".to_owned(), address.to_owned())]).unwrap();
+            assert_eq!(layers.get("store.address").unwrap().shown().as_str(), Some(shown));
+            assert_eq!(layers.settings().store.address, address);
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use quorate_data::{
     materialized_view::QueryLimits,
     schema::{self, RegistryPolicy},
-    store::{Limits, sqlite},
+    store::{Limits, OpenError, postgres, sqlite},
 };
 
 pub use fixed::{FixedLimit, fixed_limits};
@@ -34,8 +34,10 @@ pub use units::ByteSize;
 /// What the server runs with: checked, in plain types.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The directory that holds everything durable.
+    /// The directory that holds everything durable, where the store is the embedded one.
     pub data: PathBuf,
+    /// The database that holds the store; `None`: the embedded one does.
+    pub database: Option<Database>,
     /// Where to listen; port 0 picks a free one.
     pub listen: SocketAddr,
     /// Hosts, beside this machine's own names, under which browsers and clients may address the node.
@@ -58,6 +60,33 @@ pub struct Config {
     pub policy_folder: Option<(PathBuf, Duration)>,
     /// How often clients may ask.
     pub rates: RateConfig,
+}
+
+/// A PostgreSQL that holds the store.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// The server, the database and the user.
+    pub address: postgres::Address,
+    /// The schema of the store's tables.
+    pub schema: String,
+    /// The schema of the application's own tables, and its role.
+    pub application: String,
+    /// Connections at most.
+    pub connections: usize,
+    /// How long a write tries to reach it.
+    pub patience: Duration,
+}
+
+impl Database {
+    /// The database at `address`, with the defaults.
+    ///
+    /// # Errors
+    /// [`OpenError::Address`] names what is wrong with it.
+    pub fn at(address: &str) -> Result<Self, OpenError> {
+        let postgres::Config { address, schema, application, connections, patience, .. } =
+            postgres::Config::at(address)?;
+        Ok(Self { address, schema, application, connections, patience })
+    }
 }
 
 /// What the HTTP surface accepts.
@@ -155,6 +184,12 @@ pub enum ConfigError {
         /// Its value.
         value: String,
     },
+    /// The address of the store is none.
+    #[error("`store.address` cannot be used: {what}")]
+    Address {
+        /// What is wrong with it; not the address, which may hold a password.
+        what: String,
+    },
     /// A value that must not be zero is.
     #[error("`{key}` cannot be zero")]
     Zero {
@@ -171,10 +206,17 @@ impl Config {
         Self::try_from(settings).unwrap_or_else(|wrong| unreachable!("the defaults are a configuration: {wrong}"))
     }
 
-    /// Where the embedded store lives and what it accepts.
+    /// Where the embedded store lives, if that is the one, and what it accepts.
     pub fn store(&self) -> sqlite::Config {
         let (limits, schemas) = (self.limits.clone(), self.schemas);
         sqlite::Config { limits, schemas, ..sqlite::Config::at(self.data.join("quorate.db")) }
+    }
+
+    /// Which database holds the store, and what that accepts; `None`: the embedded one does.
+    pub fn postgres(&self) -> Option<postgres::Config> {
+        let Database { address, schema, application, connections, patience } = self.database.clone()?;
+        let (limits, schemas) = (self.limits.clone(), self.schemas);
+        Some(postgres::Config { address, schema, application, connections, patience, limits, schemas })
     }
 
     /// Where archives go.
@@ -237,10 +279,12 @@ impl TryFrom<Settings> for Config {
         }
         check_order(&http, &store)?;
         let rates = RateConfig::try_from(rates)?;
+        let database = database(&store)?;
         let has_policies = !policies.folder.as_os_str().is_empty();
         let has_folder = !views.folder.as_os_str().is_empty();
         Ok(Self {
             data,
+            database,
             listen,
             allowed_hosts: allowed_hosts.into_iter().map(|host| host.to_ascii_lowercase()).collect(),
             limits: limits(&store),
@@ -262,6 +306,15 @@ fn is_host(text: &str) -> bool {
     text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.bytes().all(named))
 }
 
+fn database(store: &StoreSettings) -> Result<Option<Database>, ConfigError> {
+    if store.address.is_empty() {
+        return Ok(None);
+    }
+    let database = Database::at(&store.address).map_err(|wrong| ConfigError::Address { what: wrong.to_string() })?;
+    let StoreSettings { schema, application, connections, patience, .. } = store.clone();
+    Ok(Some(Database { schema, application, connections, patience, ..database }))
+}
+
 fn check_zeros(
     http: &HttpSettings,
     store: &StoreSettings,
@@ -278,6 +331,7 @@ fn check_zeros(
         ("http.max-page", http.max_page),
         ("http.default-page", http.default_page),
         ("http.max-body", http.max_body.get()),
+        ("store.connections", store.connections),
         ("store.max-event", store.max_event.get()),
         ("store.max-batch-events", store.max_batch_events),
         ("store.max-batch", store.max_batch.get()),
@@ -302,6 +356,7 @@ fn check_zeros(
         ("http.write-timeout", http.write_timeout),
         ("http.heartbeat", http.heartbeat),
         ("store.max-unit-time", store.max_unit_time),
+        ("store.patience", store.patience),
         ("views.max-query-time", views.max_query_time),
     ];
     let zero_count = counts.into_iter().find(|(_, value)| *value == 0).map(|(key, _)| key);

@@ -25,7 +25,7 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// The HTTP surface.
     pub http: HttpSettings,
-    /// The embedded store.
+    /// The store.
     pub store: StoreSettings,
     /// Replies that are kept for idempotency keys.
     pub idempotency: IdempotencySettings,
@@ -102,10 +102,24 @@ pub struct HttpSettings {
     pub drain_timeout: Duration,
 }
 
-/// What the embedded store accepts.
+/// Where the store is, and what it accepts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StoreSettings {
+    /// The database that holds the store: `postgres://user:password@host:port/database`. Default none, which is the embedded
+    /// store in `data`. A flag's value is seen by everybody on the machine: give one with a password in the file or the
+    /// environment.
+    pub address: String,
+    /// The schema of that database that holds the store's tables. Default `quorate`.
+    pub schema: String,
+    /// The schema of the application's own tables there, and the role that its statements run as. Default `quorate_app`.
+    pub application: String,
+    /// Connections to that database; a quarter as many come on top for looking things up, and one for giving positions.
+    /// Default 16.
+    pub connections: usize,
+    /// How long a write tries to reach that database before it is refused. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub patience: Duration,
     /// Bytes of one event's data. Default 1 MiB.
     pub max_event: ByteSize,
     /// Events in one append, over all its streams. Default 10,000.
@@ -298,6 +312,11 @@ impl Default for HttpSettings {
 impl Default for StoreSettings {
     fn default() -> Self {
         Self {
+            address: String::new(),
+            schema: "quorate".to_owned(),
+            application: "quorate_app".to_owned(),
+            connections: 16,
+            patience: Duration::from_secs(5),
             max_event: ByteSize::new(1 << 20),
             max_batch_events: 10_000,
             max_batch: ByteSize::new(16 << 20),

@@ -5,7 +5,7 @@ use super::{
     Guarantee,
     Proof::Conformance,
     Surface::{Cli, Http, Library},
-    row, test,
+    on_both, row, test,
 };
 
 const APPENDING: &str = "crates/node/tests/http/append.rs";
@@ -24,20 +24,20 @@ const OPENING: &str = "crates/data/tests/sqlite_opening.rs";
 const CONDITIONS: &str = "crates/data/tests/sqlite_conditions.rs";
 const HTTP2: &str = "crates/node/tests/http/http2.rs";
 const MEMORY: &str = "crates/node/tests/memory/main.rs";
-const FOLLOWING: &str = "crates/node/tests/http/subscribe.rs";
+const EMBEDDED: &str = "crates/node/tests/http/embedded.rs";
 const PEERS: &str = "crates/node/tests/http/peers.rs";
 const REPLY_MEMORY: &str = "crates/node/tests/http/reply_memory.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
-    row(
+    on_both(
         Durability,
         "append",
         Library,
         "an acknowledged append survives a kill of the process",
         &[Conformance("an_acknowledged_append_survives_a_crash")],
     ),
-    row(
+    on_both(
         Durability,
         "transact",
         Library,
@@ -74,7 +74,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             "every_acknowledged_append_is_there_after_a_kill_and_answers_as_the_first_time",
         )],
     ),
-    row(
+    on_both(
         Atomicity,
         "append to several streams",
         Library,
@@ -84,7 +84,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("a_malformed_batch_changes_nothing"),
         ],
     ),
-    row(
+    on_both(
         Atomicity,
         "transact",
         Library,
@@ -94,7 +94,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("a_transaction_that_says_no_leaves_nothing"),
         ],
     ),
-    row(
+    on_both(
         Atomicity,
         "transact",
         Library,
@@ -104,14 +104,14 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("a_deferred_constraint_fails_only_its_own_transaction"),
         ],
     ),
-    row(
+    on_both(
         Atomicity,
         "POST /v1/events",
         Http,
         "several streams are written together, or none is",
         &[test("crates/node/tests/http/several.rs", "several_streams_are_written_together_or_not_at_all")],
     ),
-    row(
+    on_both(
         Order,
         "append",
         Library,
@@ -121,7 +121,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("concurrent_writers_lose_nothing_and_keep_their_order"),
         ],
     ),
-    row(
+    on_both(
         Order,
         "append with an expected version",
         Library,
@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("each_expectation_accepts_exactly_its_states"),
         ],
     ),
-    row(
+    on_both(
         Order,
         "append on a condition",
         Library,
@@ -141,7 +141,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("disjoint_decisions_do_not_disturb_each_other"),
         ],
     ),
-    row(
+    on_both(
         Order,
         "If-Match, If-None-Match",
         Http,
@@ -164,21 +164,21 @@ pub(super) const ROWS: &[Guarantee] = &[
             ),
         ],
     ),
-    row(
+    on_both(
         Visibility,
         "transact",
         Library,
         "nobody sees a transaction before it commits; it sees its own appends",
         &[Conformance("others_see_nothing_before_the_commit"), Conformance("a_transaction_reads_its_own_appends")],
     ),
-    row(
+    on_both(
         Visibility,
         "read",
         Library,
         "reads agree with a naive log, whatever was written before",
         &[Conformance("random_histories_read_like_a_naive_log")],
     ),
-    row(
+    on_both(
         Visibility,
         "read with a token",
         Http,
@@ -211,7 +211,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test("crates/data/tests/sqlite_clock.rs", "a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget"),
         ],
     ),
-    row(
+    on_both(
         Delivery,
         "Idempotency-Key",
         Http,
@@ -273,7 +273,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "a scavenge that meets a full disk says how many events of how many streams it has forgotten",
         &[test(PARTLY, "a_scavenge_that_meets_a_full_disk_says_what_it_has_forgotten")],
     ),
-    row(
+    on_both(
         Integrity,
         "append",
         Library,
@@ -397,7 +397,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "follow by server-sent events",
         Http,
         "a reader that comes back after a restore is told that positions may hold other events now",
-        &[test(FOLLOWING, "a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream")],
+        &[test(EMBEDDED, "a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream")],
     ),
     row(
         Visibility,

@@ -13,19 +13,25 @@ mod erasure;
 mod event_sourcing;
 mod log;
 mod materialized_view;
+mod matrix;
 mod message_queue;
+mod postgres;
 mod resilience;
 mod retention;
 mod schema;
 mod subscription;
 mod vocabulary;
 
-pub use self::vocabulary::{About, Backend, Guarantee, Proof, Surface};
-use self::vocabulary::{in_memory, row, test};
+use self::vocabulary::{in_memory, on_both, on_postgres, row, test};
+pub use self::{
+    matrix::{Ability, STORES, matrix},
+    vocabulary::{About, Backend, Guarantee, Proof, Surface},
+};
 
 /// The rows of each family, in the order in which they are shown.
 pub const FAMILIES: &[&[Guarantee]] = &[
     log::ROWS,
+    postgres::ROWS,
     retention::ROWS,
     erasure::ROWS,
     schema::ROWS,
@@ -63,7 +69,7 @@ mod tests {
         }
     }
 
-    fn exists(proof: Proof) -> bool {
+    pub(super) fn exists(proof: Proof) -> bool {
         match proof {
             Proof::Conformance(name) => CASES.iter().any(|case| case.name == name),
             Proof::Test { file, name } => {

@@ -5,7 +5,7 @@ use super::{
     Guarantee,
     Proof::Conformance,
     Surface::{Http, Library},
-    row, test,
+    on_both, row, test,
 };
 
 const SCHEMAS: &str = "crates/node/tests/http/schemas.rs";
@@ -14,14 +14,14 @@ const UPCASTING: &str = "crates/consistency/src/event_sourcing/tests/upcasting.r
 const REGISTRY: &str = "crates/data/src/schema/registry/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
-    row(
+    on_both(
         Durability,
         "register a schema",
         Library,
         "a registered schema, and the mode of its type, survive a kill of the process",
         &[Conformance("schemas_and_modes_outlive_reopening_and_a_crash")],
     ),
-    row(
+    on_both(
         Order,
         "register a schema",
         Library,
@@ -31,14 +31,14 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("of_racing_registrations_each_gets_its_due"),
         ],
     ),
-    row(
+    on_both(
         Integrity,
         "append",
         Library,
         "an event that does not fit the schema of its type is refused, also in a transaction",
         &[Conformance("what_does_not_fit_its_schema_is_refused_on_every_road")],
     ),
-    row(
+    on_both(
         Integrity,
         "append",
         Library,
@@ -52,7 +52,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "an event that does not fit the schema of its type is refused with the path, on every road",
         &[test(SCHEMAS, "what_does_not_fit_is_refused_with_its_path_on_every_road")],
     ),
-    row(
+    on_both(
         Integrity,
         "POST /v1/schemas/{type}/versions",
         Http,
@@ -72,7 +72,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(STORED, "a_row_written_behind_our_back_is_followed_not_overwritten"),
         ],
     ),
-    row(
+    on_both(
         Integrity,
         "POST /v1/schemas/{type}/versions",
         Http,

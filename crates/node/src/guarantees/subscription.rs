@@ -4,7 +4,7 @@ use super::{
     About::{Atomicity, Delivery, Durability, Order, Visibility},
     Guarantee,
     Surface::{Http, Library},
-    row, test,
+    on_both, row, test,
 };
 
 const SUBSCRIBING: &str = "crates/node/tests/http/subscribe.rs";
@@ -76,7 +76,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CONSUMING, "a_replayed_event_survives_a_restart_although_the_checkpoint_passed_it"),
         ],
     ),
-    row(
+    on_both(
         Delivery,
         "/v1/subscriptions",
         Http,
@@ -87,7 +87,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(WORKERS, "parked_events_are_listed_page_by_page_and_replayed_or_discarded_by_key"),
         ],
     ),
-    row(
+    on_both(
         Delivery,
         "subscribe",
         Http,
@@ -97,7 +97,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(SUBSCRIBING, "a_reader_that_comes_back_resumes_where_it_was"),
         ],
     ),
-    row(
+    on_both(
         Delivery,
         "subscribe",
         Http,
@@ -147,7 +147,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CONSUMING, "the_checkpoint_of_a_sparse_filter_is_kept_over_a_restart"),
         ],
     ),
-    row(
+    on_both(
         Delivery,
         "POST /v1/subscriptions/{name}/ack",
         Http,

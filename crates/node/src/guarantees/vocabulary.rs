@@ -35,6 +35,8 @@ pub enum Surface {
 pub enum Backend {
     /// The embedded store.
     Sqlite,
+    /// The store for several nodes.
+    Postgres,
 }
 
 /// A test.
@@ -99,6 +101,7 @@ impl Backend {
     pub fn word(self) -> &'static str {
         match self {
             Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
         }
     }
 }
@@ -126,6 +129,28 @@ pub(super) const fn row(
     proofs: &'static [Proof],
 ) -> Guarantee {
     Guarantee { about, operation, surface, backends: &[Backend::Sqlite], holds, proofs }
+}
+
+/// A row that holds on either store.
+pub(super) const fn on_both(
+    about: About,
+    operation: &'static str,
+    surface: Surface,
+    holds: &'static str,
+    proofs: &'static [Proof],
+) -> Guarantee {
+    Guarantee { about, operation, surface, backends: &[Backend::Sqlite, Backend::Postgres], holds, proofs }
+}
+
+/// A row that holds on the store for several nodes.
+pub(super) const fn on_postgres(
+    about: About,
+    operation: &'static str,
+    surface: Surface,
+    holds: &'static str,
+    proofs: &'static [Proof],
+) -> Guarantee {
+    Guarantee { about, operation, surface, backends: &[Backend::Postgres], holds, proofs }
 }
 
 /// A row of something in the library that keeps nothing in a store.

@@ -98,8 +98,8 @@ impl Metrics {
         if let Ok(queues) = node.queues.standing(MAX_QUEUES).await {
             self.queues.show(&queues);
         }
-        if let Ok(views) = node.views.list(None, MAX_VIEWS).await {
-            self.views.show(&views, node.views.views().queries_running());
+        if let (Ok(all), Ok(views)) = (node.views.views(), node.views.list(None, MAX_VIEWS).await) {
+            self.views.show(&views, all.queries_running());
         }
     }
 }

@@ -18,6 +18,7 @@ use http::{
 };
 use quorate_data::{
     event::{Position, Recorded},
+    store::StoreError,
     subscription::{Batch, CatchUp},
 };
 
@@ -116,7 +117,8 @@ async fn run(node: &Node, mut reader: CatchUp, pieces: Pieces) -> Result<Pieces,
                 Ok(batch) => Turn::Events(batch),
                 Err(cause) => {
                     tracing::warn!(%cause, "a subscription ended");
-                    Turn::Over("store-failed")
+                    let is_gone = matches!(cause, StoreError::Unreachable { .. });
+                    Turn::Over(if is_gone { "store-unreachable" } else { "store-failed" })
                 }
             },
             () = node.env.sleep_until(heartbeat_due) => Turn::Silence,

@@ -106,6 +106,9 @@ impl Idempotency {
     pub async fn open(store: Store) -> Result<Self, OnceError> {
         store.declare(TABLES).await?;
         store.on_erase("idempotency", Arc::new(|store, _| Box::pin(forget_all(store))));
+        if !store.capabilities().erasure {
+            return Ok(Self { store, in_flight: Arc::default() });
+        }
         // A store that learnt of erasures elsewhere, from the ledger with which an older backup was restored, still has
         // the replies of before.
         let erasures = store.erasures().await?.erasures;

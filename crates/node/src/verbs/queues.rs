@@ -37,6 +37,8 @@ impl MessageQueues {
             )) => {
                 tracing::warn!(%cause, "the message queues are opened once somebody asks for them and the store lets us");
             }
+            // Each verb says so.
+            Err(QueueError::Store(StoreError::Unsupported { .. })) => {}
             opened => drop(opened?),
         }
         Ok(queues)

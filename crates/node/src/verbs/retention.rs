@@ -62,6 +62,9 @@ impl Streams {
 
     /// The archive that holds `version` of `stream`, if that was moved to one.
     pub async fn archive_of(&self, stream: &Name, version: Version) -> Result<Option<Archive>, StoreError> {
+        if !self.store().capabilities().retention {
+            return Ok(None);
+        }
         let archives = self.store().archives(stream.clone()).await?;
         Ok(archives.into_iter().find(|archive| (archive.first..=archive.last).contains(&version)))
     }
@@ -79,6 +82,7 @@ impl Archives {
     /// See [`ArchivingError`]; whatever it is, no event is lost, and repeating the same call is safe.
     pub async fn archive(&self, stream: Name, before: Option<Version>, name: &str) -> Result<Archive, ArchivingError> {
         check_name(name).map_err(ArchivingError::Name)?;
+        self.store.require(|engine| engine.retention, "archive events").map_err(ArchiveError::from)?;
         let (disk, folder) = (self.store.env().disk().clone(), self.folder.clone());
         let made = self.store.env().run_blocking(move || disk.create_dir_all(&folder)).await;
         made.map_err(ArchivingError::Folder)?;

@@ -77,6 +77,7 @@ impl StoreCare {
     /// It appears under its name when it is complete, never before, and none is ever overwritten.
     pub async fn backup(&self, name: &str, progress: Progress) -> Result<(PathBuf, u64), BackupError> {
         check_name(name)?;
+        self.store.require(|engine| engine.online_backup, "copy itself: take a base backup, or use pg_dump")?;
         let _turn = self.turn()?;
         let path = self.free(&self.backups, name).await?;
         let bytes = self.store.backup(path.clone(), progress).await?;
@@ -87,6 +88,7 @@ impl StoreCare {
     /// rules, and returns its path and its size in bytes.
     pub async fn backup_keys(&self, name: &str) -> Result<(PathBuf, u64), BackupError> {
         check_name(name)?;
+        self.store.require(|engine| engine.erasure, "keep keys of data subjects")?;
         let _turn = self.turn()?;
         let path = self.free(&self.key_backups, name).await?;
         let bytes = self.store.backup_keys(path.clone()).await?;

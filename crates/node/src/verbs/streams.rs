@@ -72,12 +72,15 @@ pub enum ReadError {
 }
 
 /// Why a read cannot include the write that a token names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TokenUnmet {
     /// The store was restored or moved since, or it is another store.
     #[error("the token belongs to another store, or to a timeline before a restore or move of this one")]
     OtherTimeline,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The write is not readable here yet.
     #[error("the write that the token names is not readable here yet: the log ends at {head}")]
     Behind {
@@ -181,7 +184,7 @@ impl Streams {
 
     /// The token of everything readable now, and at least of `seen`.
     pub fn token(&self, seen: Position) -> Token {
-        Token::new(self.store.timeline(), self.store.head().max(seen).get())
+        self.store.token_from(seen)
     }
 
     /// Waits until the write that `token` names is readable, for at most `patience`.
@@ -189,15 +192,9 @@ impl Streams {
         if token.timeline() != self.store.timeline() {
             return Err(TokenUnmet::OtherTimeline);
         }
-        let wanted = Position::new(token.append());
-        if self.store.head() >= wanted {
-            return Ok(());
-        }
-        let mut head = self.store.watch_head();
-        let reached = self.store.env().timeout(patience, head.wait_for(|head| *head >= wanted)).await;
-        match reached {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(_)) | None => Err(TokenUnmet::Behind { head: self.store.head() }),
+        match self.store.reach(token, patience).await? {
+            Some(_) => Ok(()),
+            None => Err(TokenUnmet::Behind { head: self.store.head() }),
         }
     }
 }

@@ -9,7 +9,7 @@ use quorate_data::{
         SkippedEvent, Switch, TableDescription, View, ViewError, ViewName, Views,
         declared::{Asked, Declaration, Document, Explanation, StoredDocument},
     },
-    store::{Store, Token, Value},
+    store::{Store, StoreError, Token, Value},
 };
 
 /// Why there is no row.
@@ -34,31 +34,37 @@ pub enum RowError {
 /// The verbs on views. Cheap to clone.
 ///
 /// Where no build is named, a verb is about the newest one if it is about the making of views, and about the one that readers
-/// have if it is about their rows. Every verb fails with [`ViewError::NotFound`] if there is no view of that name.
+/// have if it is about their rows. Every verb fails with [`ViewError::NotFound`] if there is no view of that name, and with
+/// [`StoreError::Unsupported`] where the store keeps no views.
 #[derive(Clone)]
 pub struct ViewCare {
-    all: Views,
+    all: Result<Views, StoreError>,
 }
 
 impl ViewCare {
     /// The verbs on the views of `store`, whose tables are made if they are not there. Views that were declared go on; of one
     /// that cannot, its description says why, and the rest of the node does not wait for it.
     pub async fn open(store: &Store, queries: QueryLimits) -> Result<Self, ViewError> {
-        let all = Views::open_with(store, queries).await?;
-        all.start_declared().await?;
+        let all = match Views::open_with(store, queries).await {
+            Err(ViewError::Store(cause @ StoreError::Unsupported { .. })) => Err(cause),
+            opened => Ok(opened?),
+        };
+        if let Ok(views) = &all {
+            views.start_declared().await?;
+        }
         Ok(Self { all })
     }
 
     /// The views themselves: to start some, and to read them.
-    pub fn views(&self) -> &Views {
-        &self.all
+    pub fn views(&self) -> Result<&Views, ViewError> {
+        self.all.as_ref().map_err(|cause| cause.clone().into())
     }
 
     /// How each view stands, at most `limit` of those behind `after`, in order of their names.
     pub async fn list(&self, after: Option<&ViewName>, limit: usize) -> Result<Vec<Description>, ViewError> {
         let behind = |view: &View| after.is_none_or(|after| view.name() > after);
         let mut found = Vec::new();
-        for view in self.all.list().await?.into_iter().filter(behind).take(limit) {
+        for view in self.views()?.list().await?.into_iter().filter(behind).take(limit) {
             found.push(view.describe().await?);
         }
         Ok(found)
@@ -66,55 +72,55 @@ impl ViewCare {
 
     /// Declares a view.
     pub async fn declare(&self, document: Document) -> Result<Declaration, ViewError> {
-        self.all.declare(document).await
+        self.views()?.declare(document).await
     }
 
     /// Checks a document as declaring it does, and changes nothing.
     pub async fn check(&self, document: Document) -> Result<(), ViewError> {
-        self.all.check(std::sync::Arc::new(document)).await
+        self.views()?.check(std::sync::Arc::new(document)).await
     }
 
     /// A document as it was declared; of the newest version where none is named.
     pub async fn document(&self, name: &ViewName, version: Option<u32>) -> Result<StoredDocument, ViewError> {
-        self.all.document(name, version).await
+        self.views()?.document(name, version).await
     }
 
     /// The versions of a view that were declared, oldest first; none for a view that is kept by code.
     pub async fn declared_versions(&self, name: &ViewName) -> Result<Vec<u32>, ViewError> {
-        self.all.declared_versions(name).await
+        self.views()?.declared_versions(name).await
     }
 
     /// Deletes a view with its documents and all its builds.
     pub async fn delete(&self, name: &ViewName) -> Result<(), ViewError> {
-        self.all.delete(name).await
+        self.views()?.delete(name).await
     }
 
     /// The events that made a row of a declared view.
     pub async fn explain(&self, name: &ViewName, asked: &Asked) -> Result<Explanation, ViewError> {
-        self.all.explain(name, asked).await
+        self.views()?.explain(name, asked).await
     }
 
     /// How a view stands.
     pub async fn describe(&self, name: &ViewName) -> Result<Description, ViewError> {
-        self.all.get(name).await?.describe().await
+        self.views()?.get(name).await?.describe().await
     }
 
     /// Begins another build beside the one readers have.
     pub async fn rebuild(&self, name: &ViewName, switch: Switch) -> Result<Build, ViewError> {
-        self.all.get(name).await?;
-        self.all.rebuild(name, switch).await
+        self.views()?.get(name).await?;
+        self.views()?.rebuild(name, switch).await
     }
 
     /// Pauses a build.
     pub async fn pause(&self, name: &ViewName, build: Option<Build>) -> Result<Build, ViewError> {
         let build = self.newest(name, build).await?;
-        self.all.pause(name, build).await.map(|()| build)
+        self.views()?.pause(name, build).await.map(|()| build)
     }
 
     /// Has a build go on that was paused, or that stopped before an event.
     pub async fn resume(&self, name: &ViewName, build: Option<Build>) -> Result<Build, ViewError> {
         let build = self.newest(name, build).await?;
-        self.all.resume(name, build).await.map(|()| build)
+        self.views()?.resume(name, build).await.map(|()| build)
     }
 
     /// Gives readers a build. Returns it, and the position up to which they were given the one before.
@@ -125,12 +131,12 @@ impl ViewCare {
         accept_parked: bool,
     ) -> Result<(Build, Position), ViewError> {
         let build = self.newest(name, build).await?;
-        self.all.switch(name, build, accept_parked).await.map(|at| (build, at))
+        self.views()?.switch(name, build, accept_parked).await.map(|at| (build, at))
     }
 
     /// Drops a build that readers do not have.
     pub async fn drop_build(&self, name: &ViewName, build: Build) -> Result<(), ViewError> {
-        self.all.drop_build(name, build).await
+        self.views()?.drop_build(name, build).await
     }
 
     /// Parked events behind `after`, in order.
@@ -142,7 +148,7 @@ impl ViewCare {
         limit: u32,
     ) -> Result<Vec<ParkedEvent>, ViewError> {
         let build = self.live(name, build).await?;
-        self.all.parked(name, build, after, limit).await
+        self.views()?.parked(name, build, after, limit).await
     }
 
     /// Events that were left out, behind `after`, in order.
@@ -154,13 +160,13 @@ impl ViewCare {
         limit: u32,
     ) -> Result<Vec<SkippedEvent>, ViewError> {
         let build = self.live(name, build).await?;
-        self.all.skipped(name, build, after, limit).await
+        self.views()?.skipped(name, build, after, limit).await
     }
 
     /// Applies the parked events of a key, in order. Returns how many were applied.
     pub async fn replay(&self, name: &ViewName, build: Option<Build>, key: &str) -> Result<u64, ViewError> {
         let build = self.live(name, build).await?;
-        self.all.replay(name, build, key).await
+        self.views()?.replay(name, build, key).await
     }
 
     /// Leaves out an event for good, on record.
@@ -172,17 +178,17 @@ impl ViewCare {
         by: &str,
     ) -> Result<(), ViewError> {
         let build = self.live(name, build).await?;
-        self.all.skip(name, build, position, by).await
+        self.views()?.skip(name, build, position, by).await
     }
 
     /// The tables that readers have, and what may be asked of them.
     pub async fn tables(&self, name: &ViewName) -> Result<Vec<TableDescription>, ViewError> {
-        self.all.get(name).await?.tables().await
+        self.views()?.get(name).await?.tables().await
     }
 
     /// A page of a table.
     pub async fn rows(&self, name: &ViewName, query: &RowsQuery, fresh: Freshness) -> Result<Answer, ViewError> {
-        self.all.get(name).await?.rows(query, fresh).await
+        self.views()?.get(name).await?.rows(query, fresh).await
     }
 
     /// The row with this key.
@@ -190,7 +196,7 @@ impl ViewCare {
     /// # Errors
     /// [`RowError::Missing`] where there is none.
     pub async fn row(&self, name: &ViewName, table: &str, key: &[&str], fresh: Freshness) -> Result<Answer, RowError> {
-        let answer = self.all.get(name).await?.row(table, key, fresh).await?;
+        let answer = self.views()?.get(name).await?.row(table, key, fresh).await?;
         if answer.rows.is_empty() {
             let position = answer.as_of.position;
             return Err(RowError::Missing { view: name.clone(), table: table.to_owned(), position });
@@ -206,12 +212,12 @@ impl ViewCare {
         params: Vec<Value>,
         fresh: Freshness,
     ) -> Result<Answer, ViewError> {
-        self.all.get(name).await?.sql(sql, params, fresh).await
+        self.views()?.get(name).await?.sql(sql, params, fresh).await
     }
 
     /// Waits until a view has seen what `token` stands for.
     pub async fn wait(&self, name: &ViewName, token: Token, within: Duration) -> Result<Position, ViewError> {
-        self.all.get(name).await?.wait(token, within).await
+        self.views()?.get(name).await?.wait(token, within).await
     }
 
     /// Follows a table: all rows, or what changed behind `cursor`, and then what changes.
@@ -221,13 +227,13 @@ impl ViewCare {
         query: FollowQuery,
         cursor: Option<&str>,
     ) -> Result<Follower, ViewError> {
-        self.all.get(name).await?.follow(query, cursor).await
+        self.views()?.get(name).await?.follow(query, cursor).await
     }
 
     /// Recounts the log for a build: whether it missed an event, or took one twice.
     pub async fn audit(&self, name: &ViewName, build: Option<Build>) -> Result<Audit, ViewError> {
         let build = self.live(name, build).await?;
-        self.all.get(name).await?.audit(build).await
+        self.views()?.get(name).await?.audit(build).await
     }
 
     async fn newest(&self, name: &ViewName, build: Option<Build>) -> Result<Build, ViewError> {

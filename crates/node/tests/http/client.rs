@@ -21,7 +21,7 @@ pub(crate) struct Client {
 }
 
 /// A request being put together.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Request {
     method: String,
     path: String,

@@ -1,11 +1,11 @@
 use serde_json::json;
 
 use crate::{
-    client::{Client, Request, post, request},
+    client::{Client, Request, post},
     node::{event, node, node_with},
 };
 
-const PATH: &str = "/v1/streams/order-1/events";
+pub(crate) const PATH: &str = "/v1/streams/order-1/events";
 
 fn keyed(key: &str, id: &str) -> Request {
     post(PATH).header("idempotency-key", key).event(event(id, ""))
@@ -103,64 +103,6 @@ async fn keys_have_an_end_and_one_spelling() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_unsafe_verb_honours_a_key() {
-    let node = node().await;
-    node.fill("order-1", 1, 5).await;
-    let several =
-        || post("/v1/events").json(format!(r#"{{"streams":[{{"stream":"s","events":[{}]}}]}}"#, event("1", "")));
-    let requests = [
-        ("several", several()),
-        ("truncate", post("/v1/streams/order-1/truncate").json(r#"{"before":3}"#)),
-        ("scavenge", post("/v1/store/scavenge")),
-        ("subscription", request("PUT", "/v1/subscriptions/s").json(r#"{"key":"unordered"}"#)),
-        ("no subscription", request("DELETE", "/v1/subscriptions/s")),
-        ("queue", request("PUT", "/v1/queues/q").json("{}")),
-        ("no queue", request("DELETE", "/v1/queues/q")),
-        ("schema", post("/v1/schemas/t/versions").json("{}")),
-        ("mode", request("PUT", "/v1/schemas/t/mode").json(r#"{"mode":"none"}"#)),
-        ("view", request("PUT", "/v1/views/v/document").header("content-type", "application/toml").body(VIEW)),
-        ("no view", request("DELETE", "/v1/views/v")),
-        ("backup", post("/v1/store/backup").json(r#"{"to":"one"}"#)),
-        ("tombstone", post("/v1/streams/order-1/tombstone").header("if-match", "\"5\"")),
-    ];
-    for (name, request) in requests {
-        let first = node.send(request.clone().header("idempotency-key", name)).await;
-        let second = node.send(request.clone().header("idempotency-key", name)).await;
-        assert!((200..300).contains(&first.status), "{name}: {}", first.text());
-        assert_eq!((second.status, second.body.clone()), (first.status, first.body), "{name}: {}", second.text());
-        assert_eq!(second.header("idempotency-replayed"), Some("true"), "{name}");
-    }
-}
-
-const VIEW: &str = r#"
-view = "v"
-version = 1
-
-[tables.seen]
-key = "stream"
-columns = { stream = "text" }
-
-[[on]]
-bind = { stream = "$.stream" }
-sql = "INSERT INTO seen (stream) VALUES (:stream) ON CONFLICT (stream) DO NOTHING"
-"#;
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_refused_where_no_answer_is_kept_for_it() {
-    let node = node().await;
-    node.fill("order-1", 1, 1).await;
-    assert_eq!(node.send(request("PUT", "/v1/subscriptions/s").json(r#"{"key":"unordered"}"#)).await.status, 200);
-    assert_eq!(node.send(request("PUT", "/v1/queues/q").json("{}")).await.status, 200);
-    for (path, body) in [("/v1/subscriptions/s/pull", "{}"), ("/v1/queues/q/receive", "{}")] {
-        let refused = node.send(post(path).json(body).header("idempotency-key", "k")).await;
-        assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-parameter"), "{path}");
-        assert_eq!(refused.json()["header"], "idempotency-key", "{path}");
-    }
-    let pulled = node.send(post("/v1/subscriptions/s/pull").json("{}")).await;
-    assert_eq!(pulled.json()["deliveries"].as_array().map(Vec::len), Some(1), "{}", pulled.text());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_schema_under_a_key_is_held_against_its_mode_as_well() {
     let node = node().await;
     let register = |mode: &str| post(format!("/v1/schemas/t/versions{mode}")).json("{}").header("idempotency-key", "k");
@@ -180,42 +122,6 @@ async fn a_reply_that_cannot_be_kept_undoes_what_it_tells_of() {
     assert_eq!((&refused.json()["limit"], &refused.json()["outcome"]), (&json!(limit), &json!("unchanged")));
     assert!(node.get("/v1/events").await.events().is_empty());
     assert_eq!(node.send(post("/v1/events").json(several)).await.status, 201, "without a key nothing is kept");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_view_that_refuses_an_event_refuses_it_under_a_key_as_well() {
-    let node = node().await;
-    let view = r#"
-view = "paid"
-version = 1
-mode = "inline"
-
-[tables.sum]
-key = "stream"
-columns = { stream = "text", cents = "integer" }
-
-[[on]]
-bind = { stream = "$.stream", cents = "$.data.cents" }
-sql = "INSERT INTO sum (stream, cents) VALUES (:stream, :cents) ON CONFLICT (stream) DO UPDATE SET cents = sum.cents + excluded.cents"
-"#;
-    let declare = request("PUT", "/v1/views/paid/document").header("content-type", "application/toml").body(view);
-    let declared = node.send(declare).await;
-    assert_eq!(declared.status, 201, "{}", declared.text());
-    let live = async || node.get("/v1/views/paid").await.json()["builds"][0]["live"] == true;
-    while !live().await {
-        node.pause(std::time::Duration::from_millis(5)).await;
-    }
-    let paid = |id: &str, data: &str| post(PATH).event(event(id, &format!(r#","data":{data}"#)));
-    for key in [None, Some("k")] {
-        let append = key.into_iter().fold(paid("1", "{}"), |append, key| append.header("idempotency-key", key));
-        let refused = node.send(append).await;
-        assert_eq!((refused.status, refused.code().as_str()), (409, "view-refuses"), "{}", refused.text());
-        assert_eq!((&refused.json()["view"], &refused.json()["outcome"]), (&json!("paid"), &json!("unchanged")));
-    }
-    // Nothing was kept for the key either: the event is not there, and another attempt may be.
-    assert!(node.get(PATH).await.status == 404);
-    let fits = node.send(paid("1", r#"{"cents":5}"#).header("idempotency-key", "other")).await;
-    assert_eq!(fits.status, 201, "{}", fits.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+use std::path::Path;
+
+use quorate_node::config::Config;
+
 mod append;
 mod breakers;
 mod client;
 mod deadlines;
 mod declared;
+mod embedded;
 mod erasure;
 #[path = "../../../data/tests/sqlite/faulty.rs"]
 mod faulty;
@@ -31,3 +36,6 @@ mod subscriptions;
 mod view_following;
 mod view_queries;
 mod views;
+
+/// These tests run over the embedded store, which is in the node's own folder.
+fn choose_store(_: &mut Config, _: &Path) {}

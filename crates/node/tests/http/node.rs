@@ -34,9 +34,14 @@ pub(crate) async fn node_in(folder: tempfile::TempDir) -> Node {
 }
 
 pub(crate) async fn start(folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Node {
+    start_in_world(Env::real(), folder, change).await
+}
+
+/// A node that lives in `env`.
+pub(crate) async fn start_in_world(env: Env, folder: tempfile::TempDir, change: impl FnOnce(&mut Config)) -> Node {
     let mut config = Config::in_folder(folder.path().join("data"));
+    crate::choose_store(&mut config, folder.path());
     change(&mut config);
-    let env = Env::real();
     let server = Server::bind(config, env.scope("node")).await.unwrap();
     let (address, store, breakers) = (server.local_addr(), server.store().clone(), server.breakers().clone());
     let policies = server.policies().clone();

@@ -5,16 +5,16 @@ use crate::{
     node::{Node, event, node, node_with},
 };
 
-fn versions(events: &[Value]) -> Vec<u64> {
+pub(crate) fn versions(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["streamversion"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-fn positions(events: &[Value]) -> Vec<u64> {
+pub(crate) fn positions(events: &[Value]) -> Vec<u64> {
     events.iter().map(|event| event["logposition"].as_str().unwrap().parse().unwrap()).collect()
 }
 
 /// Follows the links from `path` to the end and returns all events.
-async fn all(node: &Node, path: &str) -> Vec<Value> {
+pub(crate) async fn all(node: &Node, path: &str) -> Vec<Value> {
     let (mut client, mut events, mut next) = (node.client().await, Vec::new(), Some(path.to_owned()));
     while let Some(path) = next {
         let reply = client.send(get(path)).await;
@@ -217,51 +217,13 @@ async fn nothing_is_clamped_or_ignored_silently() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_says_so_and_what_was_closed_is_gone() {
+async fn what_is_not_there_says_so() {
     let node = node().await;
     for path in ["/v1/streams/no", "/v1/streams/no/events", "/v1/streams/no/events/1"] {
         assert_eq!(node.get(path).await.code(), "stream-not-found", "{path}");
     }
     node.fill("a", 1, 4).await;
     assert_eq!(node.get("/v1/streams/a/events/5").await.code(), "event-not-found");
-    let wrong = node.send(post("/v1/streams/a/tombstone").header("if-match", "\"3\"")).await;
-    assert_eq!(wrong.code(), "version-conflict");
-    let gone = node.send(post("/v1/streams/a/tombstone").header("if-match", "\"4\"")).await;
-    assert_eq!((gone.status, gone.json()["retired"].clone()), (200, json!(4)), "{}", gone.text());
-    for path in ["/v1/streams/a/events", "/v1/streams/a/events/1", "/v1/streams/a/subscribe"] {
-        let reply = node.get(path).await;
-        assert_eq!((reply.status, reply.code().as_str()), (410, "stream-tombstoned"), "{path}");
-    }
-    let append = node.send(post("/v1/streams/a/events").event(event("new", ""))).await;
-    assert_eq!((append.status, append.code().as_str()), (410, "stream-tombstoned"));
-    assert_eq!(node.get("/v1/streams/a").await.json()["tombstoned"], true);
-    let log = node.get("/v1/events").await.events();
-    assert_eq!(positions(&log), [1, 2, 3, 4], "places are kept");
-    assert!(log.iter().all(|event| event["stub"] == "tombstoned" && event.get("data").is_none()));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_stream_begins_later_and_keeps_its_places() {
-    let node = node().await;
-    node.fill("a", 1, 6).await;
-    let reply = node.send(post("/v1/streams/a/truncate").json(r#"{"before":4}"#)).await;
-    assert_eq!((reply.status, reply.json()["retired"].clone()), (200, json!(3)), "{}", reply.text());
-    assert_eq!(versions(&all(&node, "/v1/streams/a/events?limit=2").await), [4, 5, 6]);
-    assert_eq!(versions(&all(&node, "/v1/streams/a/events?limit=2&direction=backward").await), [6, 5, 4]);
-    let head = node.get("/v1/streams/a").await.json();
-    assert_eq!((&head["first"], &head["streamversion"]), (&json!("4"), &json!("6")));
-    assert_eq!(node.get("/v1/streams/a/events/2").await.code(), "event-not-found");
-    let log = node.get("/v1/events").await.events();
-    assert_eq!(positions(&log), [1, 2, 3, 4, 5, 6]);
-    assert_eq!((&log[2]["stub"], &log[3]["stub"]), (&json!("truncated"), &Value::Null));
-    for (body, code) in [
-        (r#"{"before":0}"#, "invalid-parameter"),
-        (r#"{"before":-1}"#, "invalid-json"),
-        ("{}", "invalid-json"),
-        (r#"{"before":1,"x":1}"#, "invalid-json"),
-    ] {
-        assert_eq!(node.send(post("/v1/streams/a/truncate").json(body)).await.code(), code, "{body}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -404,10 +366,7 @@ async fn a_library_that_lied_about_its_json_cannot_spoil_a_page() {
         event::NewEvent,
         store::{AppendBatch, ExpectedVersion},
     };
-    let folder = tempfile::tempdir().unwrap();
-    let config = quorate_node::config::Config::in_folder(folder.path());
-    let env = quorate_runtime::Env::real();
-    let server = quorate_node::Server::bind(config, env.clone()).await.unwrap();
+    let node = node().await;
     let lies = ["{", "", "nul", "\u{feff}1", "1 2", "\"\u{1}\"", "NaN"];
     let events = lies.iter().map(|lie| NewEvent::new(*lie, "/s", "t").json(lie.as_bytes().to_vec()));
     let events = events.map(|mut event| {
@@ -421,14 +380,10 @@ async fn a_library_that_lied_about_its_json_cannot_spoil_a_page() {
             event
         })
         .collect();
-    server.store().append(AppendBatch::to("s".parse().unwrap(), ExpectedVersion::Any, events)).await.unwrap();
-    let address = server.local_addr();
-    let running = env.scope("binary");
-    running.tasks().spawn("run", async move { server.run().await.unwrap() });
-    let reply = crate::client::Client::connect(address).await.send(get("/v1/events")).await;
+    node.store.append(AppendBatch::to("s".parse().unwrap(), ExpectedVersion::Any, events)).await.unwrap();
+    let reply = node.get("/v1/events").await;
     assert_eq!(reply.events().len(), lies.len());
     assert!(reply.events().iter().all(|event| event.get("data").is_none() && event["data_base64"].is_string()));
-    env.tasks().shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

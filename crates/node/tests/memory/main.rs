@@ -11,12 +11,17 @@ mod frames;
 #[expect(dead_code, reason = "shared with the other tests of the surface")]
 mod node;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
+
+use quorate_node::config::Config;
 
 use crate::{
     client::{Client, get, post},
     node::{event, node, node_with},
 };
+
+/// What is measured is the embedded store's node.
+fn choose_store(_: &mut Config, _: &Path) {}
 
 const PATH: &str = "/v1/streams/order-1/events";
 

@@ -68,6 +68,7 @@ impl Store {
     /// ```
     pub async fn erase(&self, subject: &str) -> Result<Erased, EraseError> {
         check_data_subject(subject).map_err(EraseError::Invalid)?;
+        self.require(|engine| engine.erasure, "erase data subjects")?;
         let (reply, answer) = oneshot::channel();
         let (store, subject) = (self.clone(), Arc::from(subject));
         // In a task of its own: whoever asked may go away, and half an erasure must not stay behind.

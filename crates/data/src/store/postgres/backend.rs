@@ -22,7 +22,7 @@ use super::{
     lanes::{self, Lanes},
     read,
     ready::Ready,
-    sequencer::Sequencer,
+    sequencer::{End, Sequencer},
     sql::{self, Failed},
     statements::Statements,
     transact, verify,
@@ -39,6 +39,21 @@ use crate::{
 };
 
 pub(super) const ENGINE: &str = "postgres";
+
+/// What this engine can and cannot do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    engine: ENGINE,
+    durable_before_reply: true,
+    several_writers: true,
+    application_tables: true,
+    view_tables: false,
+    online_backup: false,
+    erasure: false,
+    retention: false,
+    inline_views: false,
+    tokens_are_positions: false,
+    own_log_in_transaction: false,
+};
 
 /// What everything in an open store shares.
 pub(super) struct Shared {
@@ -149,7 +164,7 @@ impl Shared {
     /// Waits until everything that was committed before has a position.
     pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         let done = self.env.timeout(self.patience, self.sequencer.catch_up()).await;
-        done.ok_or_else(|| StoreError::Unreachable { what: "no positions were given in time".to_owned() })
+        done.unwrap_or_else(|| Err(StoreError::Unreachable { what: "no positions were given in time".to_owned() }))
     }
 
     /// The position of a committed event.
@@ -165,7 +180,11 @@ impl Shared {
         let row = lease.query_typed_opt(&self.sql.places, &[(&vec![event], Type::INT8_ARRAY)]).await.map_err(failed)?;
         lease.keep();
         let position: Option<i64> = row.map(|row| row.try_get(1)).transpose().map_err(failed)?;
-        Ok(position.map(|position| Position::new(position.cast_unsigned())))
+        Ok(position.map(|position| {
+            let end = End { position: position.cast_unsigned(), event: event.cast_unsigned() };
+            self.sequencer.saw(end);
+            Position::new(end.position)
+        }))
     }
 
     pub(super) fn count_commit(&self) {
@@ -274,18 +293,7 @@ async fn query(
 
 impl Backend for PostgresBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            engine: ENGINE,
-            durable_before_reply: true,
-            several_writers: true,
-            application_tables: true,
-            online_backup: false,
-            erasure: false,
-            retention: false,
-            inline_views: false,
-            tokens_are_positions: false,
-            own_log_in_transaction: false,
-        }
+        CAPABILITIES
     }
 
     fn limits(&self) -> &Limits {
@@ -318,7 +326,18 @@ impl Backend for PostgresBackend {
             let _pass = self.shared.enter()?;
             match append {
                 0 => Ok(Some(Position::ZERO)),
-                append => self.shared.place(append.cast_signed()).await,
+                append => {
+                    let event = append.cast_signed();
+                    if let Some(place) = self.shared.place(event).await? {
+                        return Ok(Some(place));
+                    }
+                    // Committed perhaps, by another node, and without a position yet. On a standby nobody can give it one.
+                    match self.shared.catch_up().await {
+                        Ok(()) => self.shared.place(event).await,
+                        Err(StoreError::ReadOnly) => Ok(None),
+                        Err(cause) => Err(cause),
+                    }
+                }
             }
         })
     }
@@ -383,7 +402,11 @@ impl Backend for PostgresBackend {
         Box::pin(async move {
             let _pass = self.shared.enter()?;
             read::check_limit(&self.shared.limits, limit)?;
-            self.shared.catch_up().await?;
+            match self.shared.catch_up().await {
+                // What has no position yet is not there for readers.
+                Ok(()) | Err(StoreError::ReadOnly) => {}
+                Err(cause) => return Err(cause),
+            }
             reading!(self.shared, |client| read::streams(&self.shared, client, &prefix, after.as_ref(), limit))
         })
     }

@@ -173,5 +173,8 @@ mod tests {
         }
         let config = super::super::Config::at("postgres://u:secret@h/db").unwrap();
         assert!(!format!("{config:?}").contains("secret"));
+        assert_eq!(config.address.to_string(), "h:5432/db");
+        let address = "postgres://u:secret@one:1,two:2".parse::<super::super::Address>().unwrap();
+        assert_eq!(address.to_string(), "one:1,two:2/u");
     }
 }

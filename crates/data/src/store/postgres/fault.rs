@@ -40,6 +40,11 @@ impl Fault {
         }
     }
 
+    /// The database takes no writes: it is a standby, or somebody made it so.
+    pub(super) fn is_read_only(&self) -> bool {
+        matches!(self, Self::Refused { state, .. } if *state == SqlState::READ_ONLY_SQL_TRANSACTION)
+    }
+
     /// Whether the server refused it with this code.
     pub(super) fn has_code(&self, code: &str) -> bool {
         matches!(self, Self::Refused { state, .. } if state.code() == code)
@@ -61,10 +66,12 @@ impl Fault {
     /// As an error of the store, where nothing was written.
     pub(super) fn into_store(self, doing: &'static str) -> StoreError {
         match &self {
-            Self::Refused { state, .. } if *state == SqlState::READ_ONLY_SQL_TRANSACTION => StoreError::ReadOnly,
+            _ if self.is_read_only() => StoreError::ReadOnly,
             Self::Refused { state, .. } if *state == SqlState::DISK_FULL => StoreError::DiskFull,
             Self::Lost(what) => StoreError::Unreachable { what: what.clone() },
             Self::Refused { what, .. } if self.is_lost() => StoreError::Unreachable { what: what.clone() },
+            Self::Refused { what, .. } if self.is_late() => StoreError::TimedOut { what: what.clone() },
+            _ if self.is_conflict() => StoreError::Busy,
             _ => StoreError::Engine { doing, cause: Arc::new(std::io::Error::other(self.to_string())) },
         }
     }

@@ -182,7 +182,7 @@ async fn attempt(shared: &Shared, group: &[Job]) -> Result<(Decided, Written), (
 fn answer(shared: &Arc<Shared>, group: Vec<Job>, (decided, written): (Decided, Written)) {
     let of = shared.clone();
     shared.env.tasks().spawn("store/answers", async move {
-        let _late = of.env.timeout(of.patience, of.sequencer.catch_up()).await;
+        let _late = of.catch_up().await;
         for (job, answer) in group.into_iter().zip(decided.answers) {
             let answer = told(&of, answer, &written.ids, job.may_be_written).await;
             let _gone = job.reply.send(answer);

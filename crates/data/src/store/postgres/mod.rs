@@ -64,13 +64,26 @@ mod words;
 
 use std::time::Duration;
 
-pub use self::open::open;
+pub use self::{backend::CAPABILITIES, open::open};
 use super::{Limits, OpenError};
 use crate::schema::RegistryPolicy;
 
 /// Where a database is, and who asks: `postgres://user:password@host:port/database`. Its `Debug` form hides the password.
 #[derive(Clone, Debug)]
 pub struct Address(tokio_postgres::Config);
+
+/// Host, port and database, without the user and the password.
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (n, host) in self.0.get_hosts().iter().enumerate() {
+            let tokio_postgres::config::Host::Tcp(host) = host else { continue };
+            let port = self.0.get_ports().get(n).or(self.0.get_ports().first()).copied().unwrap_or(5432);
+            write!(f, "{}{host}:{port}", if n > 0 { "," } else { "" })?;
+        }
+        let database = self.0.get_dbname().or(self.0.get_user()).unwrap_or_default();
+        write!(f, "/{database}")
+    }
+}
 
 impl std::str::FromStr for Address {
     type Err = OpenError;

@@ -45,9 +45,17 @@ pub(super) async fn stream(shared: &Shared, client: &Client, read: &ReadStream) 
         let Some(row) = row else { return Ok(StreamPage { events: vec![], head: StreamHead::default(), next: None }) };
         let (id, version): (i64, i64) = (get(&row, 0)?, get(&row, 1)?);
         let position: Option<i64> = get(&row, 2)?;
-        if version > 0 && position.is_none() {
-            shared.catch_up().await?;
-            continue;
+        match position {
+            // With what a reader sees the log ends there, or behind it: the token of the reply stands for it.
+            Some(position) => {
+                let event = get::<i64>(&row, 3)?.cast_unsigned();
+                shared.sequencer.saw(End { position: position.cast_unsigned(), event });
+            }
+            None if version > 0 => {
+                shared.catch_up().await?;
+                continue;
+            }
+            None => {}
         }
         let span = Span::of(read, version.cast_unsigned());
         let rows = if span.is_empty() { vec![] } else { rows(shared, client, read, id, &span).await.map_err(fault)? };
@@ -80,7 +88,13 @@ pub(super) async fn own_stream(
         shared.catch_up().await.map_err(|late| Fault::Lost(late.to_string()))?;
         let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
         let found = positions.query_typed(&shared.sql.places, &[(&ids, Type::INT8_ARRAY)]).await?;
-        found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?
+        let found: std::collections::BTreeMap<i64, i64> =
+            found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, Fault>>()?;
+        // Where a reader of the log saw them, it ends there or behind.
+        if let Some((event, position)) = found.iter().max_by_key(|(_, position)| **position) {
+            shared.sequencer.saw(End { position: position.cast_unsigned(), event: event.cast_unsigned() });
+        }
+        found
     } else {
         std::collections::BTreeMap::<i64, i64>::new()
     };

@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{connect::Connector, fault::Fault};
-use crate::event::Position;
+use crate::{event::Position, store::StoreError};
 
 /// How often runs are made that nobody asked for, while they find something, and when they have not for long.
 const EAGER: Duration = Duration::from_millis(10);
@@ -30,10 +30,18 @@ const LAZY: Duration = Duration::from_secs(1);
 /// The questions for runs, and what runs found.
 pub(super) struct Sequencer {
     asked: watch::Sender<u64>,
-    answered: watch::Sender<u64>,
+    answered: watch::Sender<Answered>,
     head: watch::Sender<Position>,
     /// The event at the head.
     newest: AtomicU64,
+}
+
+/// The newest question that has its answer.
+#[derive(Clone, Copy, Default)]
+struct Answered {
+    ticket: u64,
+    /// It is that nobody can give positions: the database is read-only.
+    is_read_only: bool,
 }
 
 impl Sequencer {
@@ -41,7 +49,7 @@ impl Sequencer {
     pub(super) fn new(end: End) -> Self {
         Self {
             asked: watch::Sender::new(0),
-            answered: watch::Sender::new(0),
+            answered: watch::Sender::new(Answered::default()),
             head: watch::Sender::new(Position::new(end.position)),
             newest: AtomicU64::new(end.event),
         }
@@ -50,9 +58,12 @@ impl Sequencer {
     /// Waits until a run that began after this call has ended: whatever was committed before it has a position, and the
     /// head has moved. Waits for ever where the database cannot be reached; bring the patience.
     ///
+    /// # Errors
+    /// [`StoreError::ReadOnly`]: nobody can give positions here.
+    ///
     /// # Cancel safety
     /// Dropping the future abandons the wait; the run is made.
-    pub(super) async fn catch_up(&self) {
+    pub(super) async fn catch_up(&self) -> Result<(), StoreError> {
         let mut ticket = 0;
         self.asked.send_modify(|asked| {
             *asked += 1;
@@ -60,7 +71,8 @@ impl Sequencer {
         });
         // Whoever answers lives as long as this.
         let mut answers = self.answered.subscribe();
-        let _answered = answers.wait_for(|answered| *answered >= ticket).await.is_ok();
+        let answered = answers.wait_for(|answered| answered.ticket >= ticket).await;
+        if answered.is_ok_and(|answered| answered.is_read_only) { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
     pub(super) fn head(&self) -> watch::Receiver<Position> {
@@ -96,7 +108,7 @@ impl Sequencer {
         let mut asked = self.asked.subscribe();
         let (mut client, mut pause) = (None, EAGER);
         while !stop.is_cancelled() {
-            let is_asked = *asked.borrow_and_update() > *self.answered.borrow();
+            let is_asked = *asked.borrow_and_update() > self.answered.borrow().ticket;
             if !is_asked {
                 tokio::select! {
                     biased;
@@ -110,11 +122,14 @@ impl Sequencer {
             match once(&connector, &mut client, &sql).await {
                 Ok(end) => {
                     self.saw(end);
-                    self.answered.send_replace(covers);
+                    self.answered.send_replace(Answered { ticket: covers, is_read_only: false });
                     pause = if end.position > before.get() { EAGER } else { (pause * 2).min(LAZY) };
                 }
                 Err(fault) => {
                     tracing::debug!(%fault, "positions could not be given, and will be");
+                    if fault.is_read_only() {
+                        self.answered.send_replace(Answered { ticket: covers, is_read_only: true });
+                    }
                     client = None;
                     tokio::select! {
                         biased;

@@ -38,7 +38,7 @@ pub(super) struct Statements {
     pub(super) end: String,
     /// `$1`: ids of events. Event, position.
     pub(super) places: String,
-    /// `$1`: a name. id, version, the position of its last event.
+    /// `$1`: a name. id, version, the position of its last event, and that event.
     pub(super) stream: String,
     /// `$1`: a name, as [`stream`](Self::stream) inside a transaction: id, version.
     pub(super) own_stream: String,
@@ -56,13 +56,14 @@ impl Statements {
         let unit = unit_time.as_millis().max(1);
         let as_own = format!("SET LOCAL ROLE NONE; SET LOCAL search_path TO {s}, pg_temp; ");
         Self {
+            // Not READ WRITE: where somebody set `default_transaction_read_only`, or made a standby of it, that holds.
             // Whoever is stopped in the middle of an append holds rows that others wait for.
             begin: format!(
-                "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '30s'; \
+                "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'; \
                  SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '5s'{flush}"
             ),
             begin_unit: format!(
-                "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE; SET LOCAL statement_timeout = '{unit}ms'; \
+                "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = '{unit}ms'; \
                  SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '{idle}ms'{flush}; \
                  SET LOCAL standard_conforming_strings = on; {as_own}",
                 idle = unit + 5_000
@@ -108,7 +109,7 @@ impl Statements {
             end: format!("SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1"),
             places: format!("SELECT event, position FROM {s}.log WHERE event = ANY($1::bigint[])"),
             stream: format!(
-                "SELECT s.id, s.version, l.position FROM {s}.stream s
+                "SELECT s.id, s.version, l.position, l.event FROM {s}.stream s
                  LEFT JOIN {s}.event e ON e.stream = s.id AND e.version = s.version
                  LEFT JOIN {s}.log l ON l.event = e.id WHERE s.name = $1"
             ),
@@ -125,7 +126,7 @@ impl Statements {
 /// One run, as one message: the server goes through it without waiting for anybody who sent it.
 fn sequence(s: &str, lock: i64, flush: &str) -> String {
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = '30s'{flush};
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'{flush};
          SELECT pg_advisory_xact_lock({lock});
          WITH taken AS (DELETE FROM {s}.pending RETURNING event),
               numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken)

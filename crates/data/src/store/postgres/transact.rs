@@ -45,7 +45,7 @@ pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committ
         match attempt(shared, unit).await? {
             Ended::Committed(newest) => {
                 drop(turn);
-                let _late = shared.env.timeout(shared.patience, shared.sequencer.catch_up()).await;
+                let _late = shared.catch_up().await;
                 let append = newest.map_or_else(|| shared.sequencer.newest(), i64::cast_unsigned);
                 return Ok(Committed { append });
             }
@@ -95,6 +95,10 @@ async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Ended, UnitErr
     let lease = shared.pool.lease().await.map_err(failed)?;
     if let Err(refused) = lease.batch_execute(&shared.sql.begin_unit).await {
         let fault = Fault::from(refused);
+        // A standby has nothing that is serializable.
+        if fault.has_code("0A000") {
+            return Err(StoreError::ReadOnly.into());
+        }
         // A connection that lay idle may have ended without a word.
         return if fault.is_lost() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
     }

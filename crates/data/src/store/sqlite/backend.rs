@@ -41,6 +41,21 @@ use crate::{
 /// After so long without an append the tail goes into the index tables: memory is given back, and opening is quick.
 const IDLE: Duration = Duration::from_secs(1);
 
+/// What this engine can and cannot do.
+pub const CAPABILITIES: Capabilities = Capabilities {
+    engine: "sqlite",
+    durable_before_reply: true,
+    several_writers: false,
+    application_tables: true,
+    view_tables: true,
+    online_backup: true,
+    erasure: true,
+    retention: true,
+    inline_views: true,
+    tokens_are_positions: true,
+    own_log_in_transaction: true,
+};
+
 pub(super) struct SqliteBackend {
     env: Env,
     shared: Arc<Shared>,
@@ -203,18 +218,7 @@ impl From<StoreError> for UnitError {
 
 impl Backend for SqliteBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            engine: "sqlite",
-            durable_before_reply: true,
-            several_writers: false,
-            application_tables: true,
-            online_backup: true,
-            erasure: true,
-            retention: true,
-            inline_views: true,
-            tokens_are_positions: true,
-            own_log_in_transaction: true,
-        }
+        CAPABILITIES
     }
 
     fn limits(&self) -> &Limits {

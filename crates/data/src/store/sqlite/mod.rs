@@ -71,11 +71,12 @@ mod writer;
 
 use std::{ffi::CStr, path::PathBuf};
 
-pub(crate) use self::{block::events_of as events_of_block, memory::Memory, run::positions_of as positions_of_run};
 pub use self::{
+    backend::CAPABILITIES,
     open::{give_up_keys, open},
     restore::{restore, restore_with},
 };
+pub(crate) use self::{block::events_of as events_of_block, memory::Memory, run::positions_of as positions_of_run};
 use super::{Limits, StoreError};
 use crate::schema::RegistryPolicy;
 

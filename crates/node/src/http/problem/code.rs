@@ -124,6 +124,9 @@ codes! {
     ErasureIncomplete = "erasure-incomplete", INTERNAL_SERVER_ERROR, "Copies of what was erased remain";
     StoreFailed = "store-failed", INTERNAL_SERVER_ERROR, "The store failed";
     UnknownTransferCoding = "unknown-transfer-coding", NOT_IMPLEMENTED, "Transfer coding is not understood here";
+    Unsupported = "unsupported", NOT_IMPLEMENTED, "This store cannot do it";
+    StoreUnreachable = "store-unreachable", SERVICE_UNAVAILABLE, "The database cannot be reached";
+    StoreReadOnly = "store-read-only", SERVICE_UNAVAILABLE, "The database takes no writes";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
     LimitUnavailable = "limit-unavailable", SERVICE_UNAVAILABLE, "Rate limit cannot be counted";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";

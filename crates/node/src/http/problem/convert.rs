@@ -40,7 +40,13 @@ fn code_of(error: &StoreError) -> Code {
     match error {
         StoreError::KeyMissing { .. } => Code::KeyMissing,
         StoreError::DiskFull => Code::DiskFull,
-        StoreError::Overloaded { .. } | StoreError::Forgetting { .. } => Code::Overloaded,
+        StoreError::Overloaded { .. }
+        | StoreError::Forgetting { .. }
+        | StoreError::Busy
+        | StoreError::TimedOut { .. } => Code::Overloaded,
+        StoreError::Unreachable { .. } => Code::StoreUnreachable,
+        StoreError::ReadOnly => Code::StoreReadOnly,
+        StoreError::Unsupported { .. } => Code::Unsupported,
         StoreError::Closed => Code::ShuttingDown,
         StoreError::OutcomeUnknown => Code::OutcomeUnknown,
         StoreError::Corrupt { .. } => Code::StoreCorrupt,
@@ -251,6 +257,7 @@ impl From<ArchiveError> for Problem {
 impl From<TokenUnmet> for Problem {
     fn from(error: TokenUnmet) -> Self {
         match &error {
+            TokenUnmet::Store(cause) => cause.clone().into(),
             TokenUnmet::OtherTimeline => Self::of(Code::OtherTimeline, &error),
             TokenUnmet::Behind { head } => {
                 Self::of(Code::Behind, &error).with("logposition", head.to_string()).after(Duration::from_millis(100))
@@ -353,7 +360,9 @@ impl From<EraseError> for Problem {
         match error {
             EraseError::Invalid(_) => Self::of(Code::InvalidName, &error),
             // Refused before it was begun.
-            EraseError::Store(cause @ (StoreError::Overloaded { .. } | StoreError::Closed)) => cause.into(),
+            EraseError::Store(
+                cause @ (StoreError::Overloaded { .. } | StoreError::Closed | StoreError::Unsupported { .. }),
+            ) => cause.into(),
             // The ledger may know it already: then it holds, whatever failed behind that.
             EraseError::Store(cause) => Self::from(cause).unknown(),
             EraseError::Copies { room, .. } => {

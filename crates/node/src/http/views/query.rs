@@ -65,7 +65,7 @@ pub(in crate::http) async fn rows(State(node): State<Shared>, request: Request) 
     let limit = params.limit(&node)?;
     let fresh = freshness(&node, &params, headers)?;
     let query = rows_query(&params, &table, limit)?;
-    let since = node.views.views().watch_forgotten();
+    let since = node.views.views()?.watch_forgotten();
     let answer = node.views.rows(&name, &query, fresh).await?;
     let next = answer.next.as_ref().map(|cursor| log::next(uri, "after", cursor));
     let form = Form::of(headers);
@@ -102,7 +102,7 @@ pub(in crate::http) async fn row(State(node): State<Shared>, request: Request) -
     let key = uri.path().split('/').nth(7).unwrap_or_default();
     let key = key.split(',').map(decoded).collect::<Result<Vec<_>, _>>()?;
     let key: Vec<&str> = key.iter().map(|value| &**value).collect();
-    let since = node.views.views().watch_forgotten();
+    let since = node.views.views()?.watch_forgotten();
     let answer = node.views.row(&name, &table, &key, fresh).await?;
     answered(&node, headers, &name, Some(&table), Form::Row, since, answer)
 }
@@ -126,7 +126,7 @@ pub(in crate::http) async fn sql(State(node): State<Shared>, request: Request) -
     let received = node.receive(&head, body).await?;
     let Sql { sql, params } = document::parsed(&received.bytes)?;
     let values = params.into_iter().enumerate().map(|(n, raw)| value(n + 1, raw)).collect::<Result<Vec<_>, _>>()?;
-    let since = node.views.views().watch_forgotten();
+    let since = node.views.views()?.watch_forgotten();
     let answer = node.views.query(&name, &sql, values, fresh).await?;
     let mut response = answered(&node, &HeaderMap::new(), &name, None, Form::of(&head.headers), since, answer)?;
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,0 +1,133 @@
+//! What holds over PostgreSQL, where the database and the other nodes have a say.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Order, Visibility},
+    Guarantee,
+    Surface::{Cli, Http, Library},
+    on_postgres, test,
+};
+
+const LOG: &str = "crates/data/tests/postgres_log.rs";
+const SQL: &str = "crates/data/tests/postgres_sql.rs";
+const OUTCOMES: &str = "crates/node/tests/postgres/outcomes.rs";
+const NODES: &str = "crates/node/tests/postgres/several_nodes.rs";
+const IDENTICAL: &str = "crates/node/tests/postgres/identical.rs";
+const UNSUPPORTED: &str = "crates/node/tests/postgres/unsupported.rs";
+const DECIDERS: &str = "crates/consistency/tests/postgres/main.rs";
+const PROCESS: &str = "crates/cli/tests/cli/postgres.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    on_postgres(
+        Durability,
+        "append",
+        Cli,
+        "what was acknowledged before the server or the node was killed is there afterwards, once",
+        &[test(PROCESS, "a_node_over_postgres_goes_on_after_its_server_was_killed_and_after_it_was_itself")],
+    ),
+    on_postgres(
+        Durability,
+        "append",
+        Http,
+        "a write whose answer the database lost is told to be unknown or looked up, and repeated with its key or id it is there once",
+        &[test(OUTCOMES, "a_write_whose_answer_was_lost_is_known_by_its_key_or_its_event")],
+    ),
+    on_postgres(
+        Durability,
+        "append",
+        Http,
+        "while the database is out of reach, out of connections or read-only a write is refused unchanged, and the node goes on by itself afterwards",
+        &[
+            test(OUTCOMES, "a_server_that_is_killed_is_told_of_and_found_again_and_nothing_is_lost"),
+            test(OUTCOMES, "a_server_without_connections_left_says_so_and_gives_some_later"),
+            test(OUTCOMES, "a_standby_is_read_and_says_that_it_takes_no_writes_until_it_is_promoted"),
+            test(OUTCOMES, "a_database_that_somebody_made_read_only_says_so_and_is_written_again_afterwards"),
+        ],
+    ),
+    on_postgres(
+        Atomicity,
+        "decide",
+        Library,
+        "nodes that decide about one aggregate, or one boundary of tags, decide one after the other",
+        &[
+            test(DECIDERS, "nodes_that_decide_about_one_aggregate_decide_one_after_the_other"),
+            test(DECIDERS, "decisions_over_tags_do_not_overlook_each_other_across_nodes"),
+        ],
+    ),
+    on_postgres(
+        Atomicity,
+        "request with an idempotency key",
+        Http,
+        "whichever nodes it is sent to, it is done once",
+        &[test(NODES, "equal_requests_with_one_key_to_two_nodes_at_once_are_done_once")],
+    ),
+    on_postgres(
+        Atomicity,
+        "transact",
+        Library,
+        "of transactions on several nodes that are in each other's way none loses what it wrote",
+        &[test(SQL, "of_nodes_that_are_in_each_others_way_none_loses_what_it_wrote")],
+    ),
+    on_postgres(
+        Order,
+        "append on several nodes",
+        Library,
+        "positions are dense and every reader sees a prefix of the log, whatever transactions hold, roll back or vanish",
+        &[
+            test(LOG, "every_committed_event_is_seen_once_whatever_transactions_do"),
+            test(LOG, "an_open_transaction_delays_itself_alone"),
+            test(LOG, "conditions_hold_in_the_order_of_the_log"),
+        ],
+    ),
+    on_postgres(
+        Delivery,
+        "pull from a durable subscription",
+        Http,
+        "workers on several nodes share it, and each event comes to one of them",
+        &[test(NODES, "workers_on_two_nodes_share_a_subscription_and_each_event_comes_to_one_of_them")],
+    ),
+    on_postgres(
+        Delivery,
+        "ack on a durable subscription",
+        Http,
+        "a lease that ran out is given to a worker on another node, and the first holder is refused",
+        &[test(NODES, "a_lease_that_ran_out_is_given_to_a_worker_on_another_node_and_the_first_one_is_refused")],
+    ),
+    on_postgres(
+        Visibility,
+        "read with a token",
+        Http,
+        "a token of one node makes a read of another include its write",
+        &[test(NODES, "a_token_of_one_node_makes_a_read_of_another_include_its_write")],
+    ),
+    on_postgres(
+        Visibility,
+        "follow",
+        Http,
+        "who follows one node hears what is appended on another, in the order of the log",
+        &[test(NODES, "who_follows_one_node_hears_what_is_appended_on_another_in_the_order_of_the_log")],
+    ),
+    on_postgres(
+        Visibility,
+        "follow",
+        Cli,
+        "a tail misses nothing and repeats nothing while the database is killed and started again",
+        &[test(PROCESS, "a_tail_misses_nothing_and_repeats_nothing_while_the_server_is_killed")],
+    ),
+    on_postgres(
+        Visibility,
+        "any request",
+        Http,
+        "it is answered with the bytes that the embedded store answers with, tokens apart",
+        &[test(IDENTICAL, "the_same_requests_are_answered_with_the_same_bytes_over_either_store")],
+    ),
+    on_postgres(
+        Visibility,
+        "any request",
+        Http,
+        "what the store cannot do is refused by name before anything is begun",
+        &[
+            test(UNSUPPORTED, "what_the_store_cannot_do_is_refused_by_name_and_changes_nothing"),
+            test(PROCESS, "what_the_database_cannot_do_is_refused_at_the_command_line"),
+        ],
+    ),
+];

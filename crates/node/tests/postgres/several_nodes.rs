@@ -1,0 +1,126 @@
+//! Several nodes over one database.
+
+use std::collections::BTreeSet;
+
+use futures_util::future::join;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{get, post, request},
+    node::{Node, event, node, start},
+    subscribe::Subscriber,
+};
+
+/// Two nodes over one store.
+async fn two() -> [Node; 2] {
+    let one = node().await;
+    let of = one.folder.path().to_owned();
+    let other = start(tempfile::tempdir().unwrap(), |config| crate::choose_store(config, &of)).await;
+    [one, other]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_one_node_makes_a_read_of_another_include_its_write() {
+    let [one, other] = two().await;
+    for n in 0..20 {
+        let stream = format!("s-{n}");
+        let written = one.send(post(format!("/v1/streams/{stream}/events")).event(event("1", ""))).await;
+        let token = written.header("quorate-token").unwrap().to_owned();
+        let read = get(format!("/v1/events?category=s&after={n}")).header("quorate-token", &token);
+        let read = other.send(read.header("prefer", "wait=20")).await;
+        assert_eq!(read.events()[0]["stream"], json!(stream));
+        let back = one.send(get("/v1/streams").header("quorate-token", read.header("quorate-token").unwrap())).await;
+        assert_eq!(back.status, 200, "a token of a read is good on either: {}", back.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_follows_one_node_hears_what_is_appended_on_another_in_the_order_of_the_log() {
+    let [one, other] = two().await;
+    let mut subscriber = Subscriber::start(&other, get("/v1/events/subscribe")).await;
+    assert!(subscriber.until_caught_up().await.is_empty());
+    join(one.fill("a", 1, 50), other.fill("b", 1, 50)).await;
+    assert_eq!(subscriber.positions(100).await, (1..=100).collect::<Vec<u64>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_requests_with_one_key_to_two_nodes_at_once_are_done_once() {
+    let [one, other] = two().await;
+    for n in 0..10 {
+        let request =
+            post("/v1/streams/a/events").header("idempotency-key", format!("k{n}")).event(event(&n.to_string(), ""));
+        let (first, second) = join(one.send(request.clone()), other.send(request)).await;
+        assert_eq!((first.status, second.status), (201, 201), "{} {}", first.text(), second.text());
+        assert_eq!(first.body, second.body);
+    }
+    assert_eq!(one.get("/v1/streams/a/events").await.events().len(), 10);
+}
+
+const SHARED: &str = "/v1/subscriptions/shared";
+
+/// What one pull hands out; none where the nodes were in each other's way.
+async fn pull(node: &Node, max: usize) -> Vec<Value> {
+    let pulled = node.send(post(format!("{SHARED}/pull")).json(json!({ "max": max }).to_string())).await;
+    match pulled.status {
+        200 => pulled.json()["deliveries"].as_array().unwrap().clone(),
+        503 => Vec::new(),
+        other => panic!("{other}: {}", pulled.text()),
+    }
+}
+
+/// Acknowledges, again while the nodes are in each other's way.
+async fn ack(node: &Node, deliveries: &[Value]) -> u16 {
+    let leases: Vec<&Value> = deliveries.iter().map(|delivery| &delivery["lease"]).collect();
+    loop {
+        let acked = node.send(post(format!("{SHARED}/ack")).json(json!({ "leases": leases }).to_string())).await;
+        if acked.status != 503 {
+            return acked.status;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_on_two_nodes_share_a_subscription_and_each_event_comes_to_one_of_them() {
+    let nodes = two().await;
+    assert_eq!(nodes[0].send(request("PUT", SHARED).json("{}")).await.status, 200);
+    for stream in ["a", "b", "c", "d"] {
+        nodes[1].fill(stream, 1, 10).await;
+    }
+    let works = async |node: &Node| {
+        let mut seen = Vec::new();
+        while node.get(SHARED).await.json()["checkpoint"] != "40" {
+            let handed = pull(node, 3).await;
+            for delivery in &handed {
+                assert_eq!(delivery["attempt"], 1, "{delivery}");
+                seen.push(delivery["event"]["id"].as_str().unwrap().to_owned());
+            }
+            if !handed.is_empty() {
+                assert_eq!(ack(node, &handed).await, 200);
+            }
+        }
+        seen
+    };
+    let (one, other) = join(works(&nodes[0]), works(&nodes[1])).await;
+    let all: BTreeSet<&String> = one.iter().chain(&other).collect();
+    assert_eq!((one.len() + other.len(), all.len()), (40, 40));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_ran_out_is_given_to_a_worker_on_another_node_and_the_first_one_is_refused() {
+    let [one, other] = two().await;
+    assert_eq!(one.send(request("PUT", SHARED).json(r#"{"lease-ttl":"1s"}"#)).await.status, 200);
+    one.fill("a", 1, 1).await;
+    let held = pull(&one, 1).await;
+    assert_eq!(held[0]["attempt"], 1);
+    let taken = loop {
+        let taken = pull(&other, 1).await;
+        if !taken.is_empty() {
+            break taken;
+        }
+        other.pause(std::time::Duration::from_millis(50)).await;
+    };
+    assert_eq!((&taken[0]["attempt"], &taken[0]["event"]), (&json!(2), &held[0]["event"]));
+    assert_eq!(ack(&one, &held).await, 409, "its lease is lost");
+    assert_eq!(ack(&other, &taken).await, 200);
+    assert_eq!(one.get(SHARED).await.json()["checkpoint"], "1");
+}
