@@ -49,7 +49,12 @@ impl<D: Aggregate> Builder<D> {
         if category.is_empty() || category.contains('-') {
             return Err(SetupError::Category { category });
         }
-        let shell = shell::<D>(store, self.config, self.upcasters, &format!("/{category}"))?;
+        let shell = shell::<D>(
+            store,
+            self.config,
+            self.upcasters,
+            &format!("/{}", category.replace(char::is_whitespace, "%20")),
+        )?;
         let snapshots = self.snapshots.map(|make| make(&shell.codec)).transpose()?;
         if snapshots.is_some() {
             store.declare(snapshot::TABLES).await?;

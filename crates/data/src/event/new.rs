@@ -88,6 +88,14 @@ pub enum InvalidEvent {
         /// The attribute.
         attribute: &'static str,
     },
+    /// An attribute is no URI (RFC 3986).
+    #[error("`{attribute}` {what}")]
+    NoUri {
+        /// The attribute.
+        attribute: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// An extension's name is not lower-case letters and digits.
     #[error("extension `{name}` is not 1 to 64 lower-case ASCII letters and digits")]
     ExtensionName {
@@ -217,6 +225,14 @@ impl NewEvent {
         for (attribute, text) in optional {
             text.as_deref().map_or(Ok(()), |text| check_text(attribute, text))?;
         }
+        // What is not there is left out (CloudEvents 1.0.2, "Optional Attributes"); words of one's own may be empty.
+        for (attribute, text) in &optional[..3] {
+            if text.as_deref().is_some_and(str::is_empty) {
+                return Err(InvalidEvent::Empty { attribute });
+            }
+        }
+        check_blanks("source", &self.source)?;
+        self.schema.as_deref().map_or(Ok(()), check_schema)?;
         self.data_subject.as_deref().map_or(Ok(()), check_data_subject)?;
         check_extensions(&self.extensions)
     }
@@ -254,6 +270,27 @@ fn check_text(attribute: &'static str, text: &str) -> Result<(), InvalidEvent> {
     Ok(())
 }
 
+/// Whether `text` can be a URI reference, as far as that can be said without taking it apart.
+fn check_blanks(attribute: &'static str, text: &str) -> Result<(), InvalidEvent> {
+    if text.contains(char::is_whitespace) {
+        return Err(InvalidEvent::NoUri { attribute, what: "holds a blank, and is a URI: write `%20`" });
+    }
+    Ok(())
+}
+
+/// Whether `text` can be a `dataschema`: a URI, or an address of the store's own schemas, which begins with `/`.
+fn check_schema(text: &str) -> Result<(), InvalidEvent> {
+    let attribute = "dataschema";
+    check_blanks(attribute, text)?;
+    let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+    let is_scheme = scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if is_scheme || text.starts_with('/') {
+        return Ok(());
+    }
+    Err(InvalidEvent::NoUri { attribute, what: "is neither a URI nor begins with `/`" })
+}
+
 fn check_extensions(extensions: &Extensions) -> Result<(), InvalidEvent> {
     for name in extensions.keys() {
         let spelled = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
@@ -281,6 +318,38 @@ mod tests {
         assert_eq!(NewEvent::new("1", "/s", "").check(), Err(InvalidEvent::Empty { attribute: "type" }));
         assert_eq!(NewEvent::new("1", "/s\n", "t").check(), Err(InvalidEvent::Control { attribute: "source" }));
         assert_eq!(NewEvent::new("1", "/s", "t").check(), Ok(()));
+    }
+
+    #[test]
+    fn attributes_that_are_there_say_something() {
+        let event = |change: fn(&mut NewEvent)| {
+            let mut event = NewEvent::new("1", "/s", "t");
+            change(&mut event);
+            event.check()
+        };
+        let empty = |attribute| Err(InvalidEvent::Empty { attribute });
+        assert_eq!(event(|event| event.subject = Some("".into())), empty("subject"));
+        assert_eq!(event(|event| event.content_type = Some("".into())), empty("datacontenttype"));
+        assert_eq!(event(|event| event.schema = Some("".into())), empty("dataschema"));
+        assert_eq!(event(|event| event.correlation_id = Some("".into())), Ok(()));
+    }
+
+    #[test]
+    fn sources_and_schemas_are_uris_and_names_are_free() {
+        for source in ["not a uri", "/s\u{a0}", " /s"] {
+            let refused = NewEvent::new("1", source, "t").check();
+            assert!(matches!(refused, Err(InvalidEvent::NoUri { attribute: "source", .. })), "{source}");
+        }
+        for source in ["/s", "s", "urn:x", "https://x/y?z#1", "/größe"] {
+            assert_eq!(NewEvent::new("1 2", source, "a type of its own").check(), Ok(()), "{source}");
+        }
+        let schema = |text: &str| NewEvent { schema: Some(text.into()), ..NewEvent::new("1", "/s", "t") }.check();
+        for text in ["/v1/schemas/a/versions/1", "//host/x", "urn:x:1", "https://x/y", "a+b-c.d:e"] {
+            assert_eq!(schema(text), Ok(()), "{text}");
+        }
+        for text in ["relative/x", "./x", "1:x", ":x", "a_b:c", "urn:x y"] {
+            assert!(matches!(schema(text), Err(InvalidEvent::NoUri { attribute: "dataschema", .. })), "{text}");
+        }
     }
 
     #[test]

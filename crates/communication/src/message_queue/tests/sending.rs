@@ -306,7 +306,7 @@ async fn every_attribute_comes_out_as_it_went_in() {
     let mut sent = message("a").in_group("g").priority(7);
     sent.event.subject = Some("s".into());
     sent.event.time = Some("2026-11-29T07:00:00+01:00".parse().unwrap());
-    sent.event.schema = Some("work.due/1".into());
+    sent.event.schema = Some("/schemas/work.due/1".into());
     sent.event.correlation_id = Some("c".into());
     sent.event.causation_id = Some("d".into());
     sent.event.tags = quorate_data::event::Tags::new(["customer:17"]).unwrap();

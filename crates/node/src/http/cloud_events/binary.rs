@@ -10,7 +10,7 @@ use http::{
 use quorate_data::event::{NewEvent, Recorded, Scalar, Stub, Timestamp};
 
 use super::{Fault, Form, SET_BY_THE_STORE, essence, parse::checked, render};
-use crate::http::json::{MAX_DEPTH, is_json, is_too_deep};
+use crate::http::json::{flaw, is_json};
 
 /// Whether a request carries one event in binary mode.
 pub(crate) fn is_binary(headers: &HeaderMap) -> bool {
@@ -119,8 +119,8 @@ fn content(headers: &HeaderMap, body: Bytes) -> Result<(Option<Arc<str>>, Option
         if !is_json(&body) {
             return Err(Fault::of("data", format!("the body is not JSON, although `content-type` is {media}")));
         }
-        if is_too_deep(&body) {
-            return Err(Fault::of("data", format!("data is nested more than {MAX_DEPTH} deep")));
+        if let Some(flaw) = flaw(&body) {
+            return Err(Fault::of("data", flaw));
         }
     }
     Ok((Some(media.into()), Some(body)))
@@ -227,6 +227,16 @@ mod tests {
             let fault = from_headers(&headers(given), Bytes::from_static(b"nope")).unwrap_err();
             assert_eq!(fault.to_string(), expected);
         }
+    }
+
+    #[test]
+    fn json_that_others_cannot_read_is_refused() {
+        let all = headers(&[&REQUIRED[..], &[("content-type", "application/json")]].concat());
+        for body in [&br#"{"a":"\udc00"}"#[..], b"1e999999"] {
+            let fault = from_headers(&all, Bytes::copy_from_slice(body)).unwrap_err();
+            assert_eq!(fault.attribute.as_deref(), Some("data"), "{fault}");
+        }
+        assert!(from_headers(&all, Bytes::from_static(br#""\ud83d\ude00""#)).is_ok());
     }
 
     #[test]

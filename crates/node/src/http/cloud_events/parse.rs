@@ -18,7 +18,7 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{Form, SET_BY_THE_STORE};
-use crate::http::json::{MAX_DEPTH, is_too_deep};
+use crate::http::json;
 
 /// What is wrong with events as they were sent, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,7 +272,15 @@ impl<'b> OneEvent<'b> {
         }
         if let Some(data) = &members.data_base64 {
             self.place.at("data_base64");
-            event.data = Some(STANDARD.decode(&*data.0).map_err(|_| E::custom("this is no base64"))?.into());
+            let bytes = STANDARD.decode(&*data.0).map_err(|_| E::custom("this is no base64"))?;
+            // Where it is JSON it is served as JSON.
+            if Form::of(event.content_type.as_deref()) == Form::Json
+                && json::is_json(&bytes)
+                && let Some(flaw) = json::flaw(&bytes)
+            {
+                return Err(E::custom(flaw));
+            }
+            event.data = Some(bytes.into());
         }
         checked(&event).map_err(|(attribute, what)| {
             attribute.map_or_else(|| self.place.between(), |name| self.place.at(name));
@@ -283,15 +291,14 @@ impl<'b> OneEvent<'b> {
     }
 
     fn data<E: de::Error>(self, raw: &RawValue, event: &mut NewEvent) -> Result<Bytes, E> {
-        let json = raw.get();
-        if is_too_deep(json.as_bytes()) {
-            return Err(E::custom(format!("data is nested more than {MAX_DEPTH} deep")));
+        if let Some(flaw) = json::flaw(raw.get().as_bytes()) {
+            return Err(E::custom(flaw));
         }
         if Form::of(event.content_type.as_deref()) == Form::Json {
             event.content_type.get_or_insert_with(|| "application/json".into());
-            return Ok(self.body.slice_ref(json.as_bytes()));
+            return Ok(self.body.slice_ref(raw.get().as_bytes()));
         }
-        let text: Text<'_> = serde_json::from_str(json)
+        let text: Text<'_> = serde_json::from_str(raw.get())
             .map_err(|_| E::custom("data of a `datacontenttype` that is not JSON is a string, or `data_base64`"))?;
         Ok(Bytes::copy_from_slice(text.0.as_bytes()))
     }
@@ -303,7 +310,8 @@ pub(super) fn checked(event: &NewEvent) -> Result<(), (Option<String>, String)> 
         let attribute = match &wrong {
             InvalidEvent::Empty { attribute }
             | InvalidEvent::TooLong { attribute, .. }
-            | InvalidEvent::Control { attribute } => Some((*attribute).to_owned()),
+            | InvalidEvent::Control { attribute }
+            | InvalidEvent::NoUri { attribute, .. } => Some((*attribute).to_owned()),
             InvalidEvent::ExtensionName { name } | InvalidEvent::Reserved { name } => Some(name.clone()),
             _ => None,
         };

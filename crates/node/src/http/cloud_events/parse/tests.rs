@@ -40,14 +40,14 @@ fn data_is_kept_byte_for_byte_and_shares_the_body() {
 #[test]
 fn every_attribute_finds_its_field() {
     let json = with(
-        r#","subject":"su","time":"2026-01-01T00:00:00Z","datacontenttype":"text/plain","dataschema":"ds",
+        r#","subject":"su","time":"2026-01-01T00:00:00Z","datacontenttype":"text/plain","dataschema":"urn:ds",
         "correlationid":"co","causationid":"ca","datasubject":"da","tags":"b:2 a:1","flag":true,"count":-7,"word":"w","unset":null,"data":"x\ny""#,
     );
     let event = one(&json).unwrap();
     assert_eq!((&*event.id, &*event.source, &*event.kind), ("1", "/s", "t"));
     assert_eq!(event.subject.as_deref(), Some("su"));
     assert_eq!(event.time.unwrap().as_str(), "2026-01-01T00:00:00Z");
-    assert_eq!(event.schema.as_deref(), Some("ds"));
+    assert_eq!(event.schema.as_deref(), Some("urn:ds"));
     assert_eq!(event.correlation_id.as_deref(), Some("co"));
     assert_eq!(event.causation_id.as_deref(), Some("ca"));
     assert_eq!(event.data_subject.as_deref(), Some("da"));
@@ -77,6 +77,15 @@ fn what_is_wrong_is_said_with_its_place() {
         (with(r#","logposition":"1""#), Some("logposition"), "the store sets this"),
         (with(r#","stub":"truncated""#), Some("stub"), "the store sets this"),
         (with(r#","datasubject":"""#), Some("datasubject"), "cannot be empty"),
+        (with(r#","data":{"a":["\ud800"]}"#), Some("data"), "surrogate"),
+        (with(r#","data":[1e999999]"#), Some("data"), "double"),
+        (with(r#","datacontenttype":"application/json","data_base64":"MWU5OTk=""#), Some("data_base64"), "double"),
+        (with(r#","subject":"""#), Some("subject"), "cannot be empty"),
+        (with(r#","datacontenttype":"""#), Some("datacontenttype"), "cannot be empty"),
+        (with(r#","dataschema":"""#), Some("dataschema"), "cannot be empty"),
+        (with(r#","dataschema":"relative/x""#), Some("dataschema"), "neither a URI nor"),
+        (with(r#","dataschema":"/v1/a b""#), Some("dataschema"), "blank"),
+        (with("").replace("\"/s\"", "\"not a uri\""), Some("source"), "blank"),
         (with(r#","data":NaN"#), Some("data"), "expected"),
         (with(r#","data":Infinity"#), Some("data"), "expected"),
         (with(&deep), Some("data"), "more than 64 deep"),
