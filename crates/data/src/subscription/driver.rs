@@ -190,6 +190,27 @@ impl Core {
         found.ok_or_else(|| SubscriptionError::corrupt("the log", format!("no event at position {position}")))
     }
 
+    /// The events at `positions`, which ascend, as the log has them now. Those that stand close together are read together.
+    pub(super) async fn events(&self, positions: &[Position]) -> Result<Vec<Recorded>, SubscriptionError> {
+        let most = self.store.limits().page_events;
+        let (mut found, mut rest, mut limit) = (Vec::with_capacity(positions.len()), positions, positions.len());
+        while let Some(first) = rest.first() {
+            let after = Position::new(first.get().saturating_sub(1));
+            let read = ReadLog { query: self.config.filter.clone(), after, limit: limit.min(most) };
+            let page = self.store.read_log(read).await?;
+            let (here, later) = rest.split_at(rest.partition_point(|position| *position <= page.scanned).max(1));
+            for position in here {
+                match page.events.binary_search_by_key(position, Recorded::position) {
+                    Ok(n) => found.push(page.events[n].clone()),
+                    Err(_) => found.push(self.event(*position).await?),
+                }
+            }
+            limit = if page.events.len() <= 2 * here.len() { (2 * limit).min(later.len()) } else { 1 };
+            rest = later;
+        }
+        Ok(found)
+    }
+
     /// Remembers that a transaction, which may or may not commit, settles `claim`.
     pub(super) fn doubt(&self, claim: Claim) {
         self.in_doubt.lock().unwrap_or_else(PoisonError::into_inner).insert(claim);

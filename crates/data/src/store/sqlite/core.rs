@@ -152,7 +152,7 @@ impl Core {
         }
         let (published, moved, forgets) = {
             let mut tail = self.shared.tail_mut();
-            let forgets = tail.changed().next().is_some();
+            let forgets = tail.forgets();
             let appended = tail.events_after(tail.published()).iter().map(Recorded::stream);
             let moved = self.shared.streams.of(appended.chain(tail.changed()));
             tail.publish();
