@@ -172,20 +172,85 @@ async fn a_destroyed_key_is_gone_although_pages_were_split_and_merged() {
     assert_eq!(keys.iter().filter(|key| present.contains(&key[..])).count(), 1_900);
 }
 
+/// How many keys the store at `folder` ever made and has; none where there is no file of keys.
+fn keys_of(folder: &Folder) -> usize {
+    let file = with_suffix(&folder.file(), ".keys");
+    if file.exists() { secrets(&folder.file(), &folder.path("copy.db")).len() } else { 0 }
+}
+
+#[tokio::test]
+async fn an_append_that_is_refused_leaves_no_keys() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let nowhere = ExpectedVersion::Exact(Version::new(7));
+    let many: Vec<NewEvent> = (0..100).map(|n| event(format!("n-{n}")).about(format!("person-{n}"))).collect();
+    let refused = store.append(AppendBatch::to("anna".parse().unwrap(), nowhere, many.clone())).await;
+    assert!(matches!(refused, Err(AppendError::VersionConflict { .. })), "{refused:?}");
+    let in_transaction = store
+        .transact(move |tx| {
+            let many = many.clone();
+            Box::pin(async move {
+                let refused = tx.append(&"anna".parse().unwrap(), nowhere, many).await;
+                assert!(matches!(refused, Err(AppendError::VersionConflict { .. })), "{refused:?}");
+                Ok::<_, ()>(())
+            })
+        })
+        .await;
+    in_transaction.unwrap();
+    assert_eq!(keys_of(&folder), 0);
+    append(&store, "anna", 1).await;
+    assert_eq!(keys_of(&folder), 1);
+    assert_eq!(erased(&store, "anna").await, [false]);
+    assert_eq!(store.erase("anna").await.unwrap().events, 1);
+    assert!(is_sound(&store).await);
+}
+
+#[tokio::test]
+async fn a_late_repetition_or_a_refusal_does_not_bring_an_erased_subject_back() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let first = store.append(batch("anna", vec![secret("anna", 1)])).await.unwrap();
+    store.erase("anna").await.unwrap();
+    let late = store.append(batch("anna", vec![secret("anna", 1)])).await.unwrap();
+    assert!(late.repeated && late.versions == first.versions);
+    let nowhere = ExpectedVersion::Exact(Version::new(7));
+    let refused = store.append(AppendBatch::to("anna".parse().unwrap(), nowhere, vec![secret("anna", 2)])).await;
+    assert!(matches!(refused, Err(AppendError::VersionConflict { .. })), "{refused:?}");
+    let known = store.data_subject("anna").await.unwrap();
+    assert!(known.is_erased() && !known.live, "{known:?}");
+    assert_eq!(keys_of(&folder), 0);
+    append(&store, "anna", 2).await;
+    assert!(store.data_subject("anna").await.unwrap().live, "there is data about her again");
+    assert_eq!(erased(&store, "anna").await, [true, false]);
+    assert!(is_sound(&store).await);
+}
+
 #[tokio::test]
 async fn a_key_made_for_an_event_that_never_came_does_no_harm() {
     let folder = Folder::new();
     let store = folder.store().await;
-    let nowhere = ExpectedVersion::Exact(Version::new(7));
-    let refused = store.append(AppendBatch::to("anna".parse().unwrap(), nowhere, vec![secret("anna", 1)])).await;
-    assert!(matches!(refused, Err(AppendError::VersionConflict { .. })), "{refused:?}");
-    assert_eq!(secrets(&folder.file(), &folder.path("copy.db")).len(), 1, "the key came first");
-    folder.crash(store).await;
-    let store = folder.store().await;
     append(&store, "anna", 1).await;
+    store.erase("anna").await.unwrap();
+    let given_up: Result<(), _> = store
+        .transact(|tx| {
+            Box::pin(async {
+                tx.append(&"anna".parse().unwrap(), ExpectedVersion::Any, vec![secret("anna", 2)])
+                    .await
+                    .map_err(drop)?;
+                Err(())
+            })
+        })
+        .await;
+    assert!(given_up.is_err());
+    assert_eq!(keys_of(&folder), 1, "the key came first");
+    let known = store.data_subject("anna").await.unwrap();
+    assert!(known.is_erased() && !known.live, "{known:?}");
     folder.crash(store).await;
     let store = folder.store().await;
-    assert_eq!(erased(&store, "anna").await, [false]);
+    append(&store, "anna", 2).await;
+    folder.crash(store).await;
+    let store = folder.store().await;
+    assert_eq!(erased(&store, "anna").await, [true, false]);
     assert_eq!(store.erase("anna").await.unwrap().events, 1);
     assert!(is_sound(&store).await);
 }

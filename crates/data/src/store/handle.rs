@@ -134,7 +134,8 @@ impl Store {
         self.backend.head()
     }
 
-    /// How often something was forgotten, by an erasure or by retiring events, since the store was opened.
+    /// How often something was forgotten, by an erasure, by retiring events or by a stricter rule of a stream's metadata, since
+    /// the store was opened. Metadata that hides nothing more does not count.
     ///
     /// For whoever keeps events in memory: take the number *before* reading them, and compare before handing them on. As
     /// long as it is the same, everything acknowledged as forgotten was gone when they were read; once it has moved, read

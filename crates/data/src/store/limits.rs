@@ -50,7 +50,7 @@ impl Limits {
     pub const UNINDEXED_BYTES: usize = 64 << 20;
 
     /// The size limit of a transaction as it is applied: one append of `batch_bytes` always fits.
-    pub(super) fn unit_bytes(&self) -> usize {
+    pub(crate) fn unit_bytes(&self) -> usize {
         self.unit_bytes.max(self.batch_bytes)
     }
 

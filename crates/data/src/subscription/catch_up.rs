@@ -3,7 +3,7 @@
 //! A reader pulls pages until one reaches the end, then waits until something is added. There is no hand-over from "old"
 //! to "live", hence no event that falls between, and nothing is pushed: a slow reader simply reads later. Memory holds one
 //! page, and lets go of it when the store forgets something: what was erased or truncated meanwhile is read again as it is
-//! now.
+//! now, by half as many at a time, so that a reader gets on while more and more is forgotten.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 
@@ -42,6 +42,9 @@ pub struct CatchUp {
     look: bool,
     source: Source,
     page_events: usize,
+    /// How many events the next page asks for: fewer after a page that had to be let go of, so that one fits between two
+    /// times that something is forgotten.
+    next_page: usize,
     live: bool,
     over: bool,
     rests: Option<Rests>,
@@ -140,6 +143,7 @@ impl CatchUp {
             moves,
             look: true,
             page_events: Self::PAGE_EVENTS,
+            next_page: Self::PAGE_EVENTS,
             live: false,
             over: false,
             rests: None,
@@ -159,7 +163,7 @@ impl CatchUp {
     #[must_use]
     pub fn page_events(mut self, events: usize) -> Self {
         assert!(events > 0, "a page holds at least one event");
-        self.page_events = events;
+        (self.page_events, self.next_page) = (events, events);
         self
     }
 
@@ -280,6 +284,8 @@ impl CatchUp {
             }
         }
         (self.live, self.over, self.look) = (live, false, true);
+        // Each page asks for twice as many as the one before: half of what was let go of.
+        self.next_page = (self.next_page / 4).max(1);
     }
 
     /// Reads a page that tells something new.
@@ -318,17 +324,18 @@ impl CatchUp {
         self.moves.mark_unchanged();
         self.forgotten.mark_unchanged();
         self.before = self.source.position();
-        let (head, was_live) = (self.store.head(), self.live);
+        let (head, was_live, limit) = (self.store.head(), self.live, self.next_page);
+        self.next_page = limit.saturating_mul(2).min(self.page_events);
         let events = match &mut self.source {
             Source::Log { query, scanned } => {
-                let read = ReadLog { query: query.clone(), after: *scanned, limit: self.page_events };
+                let read = ReadLog { query: query.clone(), after: *scanned, limit };
                 let page = self.store.read_log(read).await?;
                 *scanned = page.scanned;
                 self.live = page.scanned >= page.head;
                 page.events
             }
             Source::Stream { stream, done, position } => {
-                let read = ReadStream::forward(stream.clone(), self.page_events).from(done.next());
+                let read = ReadStream::forward(stream.clone(), limit).from(done.next());
                 let page = self.store.read_stream(read).await?;
                 let last = page.next.map_or(page.head.version, |next| Version::new(next.get() - 1));
                 *done = last.max(*done);

@@ -1,7 +1,7 @@
 //! The loop that owns a subscription's machine in this process.
 //!
 //! Callers lay their wishes on a desk. While there are any, one task takes them all together, reads what the machine
-//! needs from the log, steps it, writes its changes in one transaction, and only then answers: many acknowledgements
+//! needs from the log, steps it, writes its changes, as a rule in one transaction, and only then answers: many acknowledgements
 //! share one commit, and a caller who goes away interrupts nobody.
 //!
 //! The machine in memory is a cache of the rows. Whatever casts doubt on it (another process was first, a commit that
@@ -41,6 +41,8 @@ const MAX_PAGES: usize = 16;
 const MIN_PAGE: usize = 128;
 /// Bytes of events that wait in memory; others are read again when their turn comes.
 const MAX_BUFFER_BYTES: usize = 8 << 20;
+/// Bytes of rows that one transaction writes at most, and a quarter of what it may.
+const MAX_COMMIT_BYTES: usize = 4 << 20;
 /// A checkpoint that nothing else makes durable is written when it has moved this far.
 const CHECKPOINT_STRIDE: u64 = 4_096;
 
@@ -188,6 +190,27 @@ impl Core {
         let page = self.store.read_log(ReadLog { query: Query::EVERYTHING, after, limit: 1 }).await?;
         let found = page.events.into_iter().find(|event| event.position() == position);
         found.ok_or_else(|| SubscriptionError::corrupt("the log", format!("no event at position {position}")))
+    }
+
+    /// The events at `positions`, which ascend, as the log has them now. Those that stand close together are read together.
+    pub(super) async fn events(&self, positions: &[Position]) -> Result<Vec<Recorded>, SubscriptionError> {
+        let most = self.store.limits().page_events;
+        let (mut found, mut rest, mut limit) = (Vec::with_capacity(positions.len()), positions, positions.len());
+        while let Some(first) = rest.first() {
+            let after = Position::new(first.get().saturating_sub(1));
+            let read = ReadLog { query: self.config.filter.clone(), after, limit: limit.min(most) };
+            let page = self.store.read_log(read).await?;
+            let (here, later) = rest.split_at(rest.partition_point(|position| *position <= page.scanned).max(1));
+            for position in here {
+                match page.events.binary_search_by_key(position, Recorded::position) {
+                    Ok(n) => found.push(page.events[n].clone()),
+                    Err(_) => found.push(self.event(*position).await?),
+                }
+            }
+            limit = if page.events.len() <= 2 * here.len() { (2 * limit).min(later.len()) } else { 1 };
+            rest = later;
+        }
+        Ok(found)
     }
 
     /// Remembers that a transaction, which may or may not commit, settles `claim`.
@@ -460,13 +483,23 @@ impl Shift {
     }
 
     /// Makes what was decided durable, which also proves that it was decided on the newest rows. `false` if it was not.
+    ///
+    /// What one transaction cannot take is written by several. Once the first of them is durable nothing is decided again:
+    /// whatever keeps a later one from it, the callers are told that they cannot know what was written.
     async fn prove(&mut self, works: &[Work]) -> Result<bool, SubscriptionError> {
-        if let Some(changes) = self.machine().changes_or_checkpoint(CHECKPOINT_STRIDE) {
-            let written = self.commit(changes).await?;
-            if written {
-                self.machine().saved();
+        let most = MAX_COMMIT_BYTES.min(self.core.store.limits().unit_bytes() / 4);
+        let mut parts = 0;
+        while let Some(changes) = self.machine().changes_or_checkpoint(CHECKPOINT_STRIDE, most) {
+            let changes = Arc::new(changes);
+            match self.commit(changes.clone()).await {
+                Ok(true) => self.machine().saved(&changes),
+                refused if parts == 0 => return refused,
+                Ok(false) | Err(_) => return Err(StoreError::OutcomeUnknown.into()),
             }
-            return Ok(written);
+            parts += 1;
+        }
+        if parts > 0 {
+            return Ok(true);
         }
         // A refusal changes nothing, but may not rest on old rows either: the lease may have been given elsewhere.
         let known = self.machine().revision();
@@ -481,8 +514,8 @@ impl Shift {
     }
 
     /// Makes `changes` durable; `false` if another process was first.
-    async fn commit(&self, changes: Changes) -> Result<bool, SubscriptionError> {
-        let (id, changes) = (self.core.id, Arc::new(changes));
+    async fn commit(&self, changes: Arc<Changes>) -> Result<bool, SubscriptionError> {
+        let id = self.core.id;
         let written = self.core.store.transact(move |tx| {
             let changes = changes.clone();
             Box::pin(async move {

@@ -153,18 +153,21 @@ impl Dispatcher {
 
     /// What must be durable before any effect so far is carried out; `None` if nothing must.
     pub fn changes(&self) -> Option<Changes> {
-        (!self.window.unsaved.is_empty()).then(|| self.window.changes(self.fence))
+        (!self.window.unsaved.is_empty()).then(|| self.window.changes(self.fence, usize::MAX))
     }
 
-    /// As [`changes`](Self::changes), and also when the checkpoint alone has moved by `stride` or more.
-    pub fn changes_or_checkpoint(&self, stride: u64) -> Option<Changes> {
+    /// As [`changes`](Self::changes), and also when the checkpoint alone has moved by `stride` or more; of rows no more than
+    /// `most` bytes, or one. Once they are [`saved`](Self::saved), ask for the rest.
+    ///
+    /// What is written first never says more than was decided: the checkpoint moves, and rows behind it go, with the last.
+    pub fn changes_or_checkpoint(&self, stride: u64, most: usize) -> Option<Changes> {
         let moved = self.window.checkpoint.get() - self.window.unsaved.checkpoint.get() >= stride;
-        if moved { Some(self.window.changes(self.fence)) } else { self.changes() }
+        (moved || !self.window.unsaved.is_empty()).then(|| self.window.changes(self.fence, most))
     }
 
-    /// The [`Changes`] last asked for are durable.
-    pub fn saved(&mut self) {
-        self.window.saved();
+    /// `changes`, which nothing was stepped since, are durable.
+    pub fn saved(&mut self, changes: &Changes) {
+        self.window.saved(changes);
     }
 }
 

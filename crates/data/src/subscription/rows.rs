@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::Position,
-    store::{DynTx, RoomTables, Row, SqlError, Store, Value},
+    store::{DynTx, RoomTables, Row, SqlError, Store, StoreError, Value},
 };
 
 /// The tables, by version.
@@ -46,7 +46,7 @@ pub(super) const TABLES: RoomTables = RoomTables {
 };
 
 const EVENT_COLUMNS: &str = "position, order_key, phase, attempts, forgiven, fence, owner, span_ms, failures, changed";
-const PAGE_ROWS: i64 = 2_000;
+const PAGE_ROWS: usize = 2_000;
 
 /// A subscription's row.
 #[derive(Clone, Debug)]
@@ -137,13 +137,29 @@ async fn all_events(store: &Store, id: u64) -> Result<Vec<Stored>, SubscriptionE
     let mut events: Vec<Stored> = Vec::new();
     loop {
         let after = events.last().map_or(0, |event| event.position.get());
-        let rows = store.room_query(&sql, vec![number(id), number(after), PAGE_ROWS.into()]).await?;
-        let full = rows.len() as i64 == PAGE_ROWS;
+        let (rows, all) = page(store, &sql, vec![number(id), number(after)], PAGE_ROWS).await?;
         for row in &rows {
             events.push(stored(row)?);
         }
-        if !full {
+        if all {
             return Ok(events);
+        }
+    }
+}
+
+/// At most `limit` rows of a query whose last parameter, to be added, says how many; fewer where so many are more than an
+/// answer holds. Whether these are all.
+async fn page(store: &Store, sql: &str, params: Vec<Value>, limit: usize) -> Result<(Vec<Row>, bool), SqlError> {
+    let mut limit = limit;
+    loop {
+        let rows = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
+        match store.room_query(sql, params.iter().cloned().chain([rows]).collect()).await {
+            Err(SqlError::Store(StoreError::TooMuch { .. })) if limit > 1 => limit /= 2,
+            Err(cause) => return Err(cause),
+            Ok(rows) => {
+                let all = rows.len() < limit;
+                return Ok((rows, all));
+            }
         }
     }
 }
@@ -159,8 +175,18 @@ pub(super) async fn parked(
         "SELECT {EVENT_COLUMNS} FROM quorate_subscription_event
          WHERE subscription = $1 AND position > $2 AND phase = $3 ORDER BY position LIMIT $4"
     );
-    let params = vec![number(id), number(after.get()), phase(Phase::Parked), limit.into()];
-    store.room_query(&sql, params).await?.iter().map(stored).collect()
+    let (mut parked, limit): (Vec<Stored>, _) = (Vec::new(), limit as usize);
+    loop {
+        let after = parked.last().map_or(after, |last| last.position);
+        let params = vec![number(id), number(after.get()), phase(Phase::Parked)];
+        let (rows, all) = page(store, &sql, params, limit - parked.len()).await?;
+        for row in &rows {
+            parked.push(stored(row)?);
+        }
+        if all || parked.len() >= limit {
+            return Ok(parked);
+        }
+    }
 }
 
 /// An event of a subscription that failed before.
@@ -179,8 +205,7 @@ pub(super) async fn with_failures(
     let sql = "SELECT subscription, position, failures FROM quorate_subscription_event
         WHERE failures <> '' AND (subscription > $1 OR (subscription = $1 AND position > $2))
         ORDER BY subscription, position LIMIT $3";
-    let limit = Value::Integer(i64::try_from(limit).unwrap_or(i64::MAX));
-    let rows = store.room_query(sql, vec![number(subscription), number(after.get()), limit]).await?;
+    let (rows, _all) = page(store, sql, vec![number(subscription), number(after.get())], limit).await?;
     let failed = |row: &Row| {
         Ok(Failed {
             subscription: unsigned(row.at(0), "subscription")?,
@@ -224,7 +249,7 @@ pub(super) async fn forget_reasons(
 pub(super) async fn settled(store: &Store, id: u64) -> Result<Vec<Claim>, SubscriptionError> {
     let sql = "SELECT position, fence FROM quorate_subscription_event
         WHERE subscription = $1 AND phase = $2 AND fence > 0 ORDER BY position LIMIT $3";
-    let rows = store.room_query(sql, vec![number(id), phase(Phase::Settled), PAGE_ROWS.into()]).await?;
+    let (rows, _all) = page(store, sql, vec![number(id), phase(Phase::Settled)], PAGE_ROWS).await?;
     let claim =
         |row: &Row| Ok(Claim::new(Position::new(unsigned(row.at(0), "position")?), unsigned(row.at(1), "fence")?));
     rows.iter().map(claim).collect()

@@ -25,6 +25,8 @@ use crate::{
 const LOOK_AROUND: Duration = Duration::from_millis(250);
 /// How often it looks for the end of a transaction that settles an event.
 const LOOK_AT_DOUBT: Duration = Duration::from_millis(5);
+/// How often events are read again before they are handed out, while the store goes on forgetting.
+const MAX_LOOKS: u32 = 32;
 
 /// The durable subscriptions of a store. Cheap to clone; clones are the same.
 #[derive(Clone)]
@@ -271,7 +273,8 @@ impl Subscription {
     /// Hands out events: at least one, unless there is none for as long as the consumer waits.
     ///
     /// Each was counted as attempted, and leased under a fence of its own, durably before this returns. Of one key there
-    /// is never more than one.
+    /// is never more than one. They are fewer than there are, and none in the worst case, while the store forgets other
+    /// events faster than these can be read again.
     ///
     /// # Errors
     /// [`SubscriptionError::WindowFull`] or [`ParkedFull`](SubscriptionError::ParkedFull) when there are events, but
@@ -289,14 +292,17 @@ impl Subscription {
             // Ordering: marked as seen before the question, so that what moves during it ends the wait below.
             head.mark_unchanged();
             changed.mark_unchanged();
-            let taken = self.take(&pull).await?;
-            if !taken.hands.is_empty() {
-                return self.hand_out(taken.hands, taken.forgotten).await;
+            let mut taken = self.take(&pull).await?;
+            let hands = std::mem::take(&mut taken.hands);
+            let found = !hands.is_empty();
+            let deliveries = self.hand_out(hands, taken.forgotten).await?;
+            if !deliveries.is_empty() {
+                return Ok(deliveries);
             }
             if env.mono() >= deadline {
                 return self.nothing(taken.stall);
             }
-            if taken.unread {
+            if found || taken.unread {
                 continue;
             }
             tokio::select! {
@@ -309,27 +315,47 @@ impl Subscription {
 
     /// `hands` as deliveries. They waited for the commit, and for the caller: if something was forgotten since they were
     /// read, they are read again, so that nothing leaves after its erasure was answered.
+    ///
+    /// While more and more is forgotten it is tried with half as many each time. Those that are left over, all of them in the
+    /// end, are given back, and this was no attempt.
     async fn hand_out(&self, mut hands: Vec<Hand>, read_at: u64) -> Result<Vec<Delivery>, SubscriptionError> {
-        let mut read_at = read_at;
-        loop {
+        let (mut read_at, mut count) = (read_at, hands.len());
+        for _ in 0..MAX_LOOKS {
             let forgotten = self.core.store.forgotten();
             if forgotten == read_at {
-                return Ok(hands.into_iter().map(|hand| self.delivery(hand)).collect());
+                let rest = hands.split_off(count);
+                self.put_back(&rest).await;
+                // Ordering: asked again, for giving back took its time.
+                if self.core.store.forgotten() == read_at {
+                    return Ok(hands.into_iter().map(|hand| self.delivery(hand)).collect());
+                }
+                continue;
             }
-            if let Err(failed) = self.read_again(&mut hands).await {
-                let claims = hands.iter().map(|hand| Input::Return(hand.claim)).collect();
-                // Best effort: what is not given back comes again when its lease has expired.
-                let _given_back = self.core.ask(Work::Steps(claims)).await;
+            if let Err(failed) = self.read_again(&mut hands[..count]).await {
+                self.put_back(&hands).await;
                 return Err(failed);
             }
+            if self.core.store.forgotten() != forgotten {
+                count = count.div_ceil(2);
+            }
             read_at = forgotten;
+        }
+        self.put_back(&hands).await;
+        Ok(Vec::new())
+    }
+
+    /// Gives `hands` back. Best effort: what is not given back comes again when its lease has expired.
+    async fn put_back(&self, hands: &[Hand]) {
+        if !hands.is_empty() {
+            let claims = hands.iter().map(|hand| Input::Return(hand.claim)).collect();
+            let _given_back = self.core.ask(Work::Steps(claims)).await;
         }
     }
 
     async fn read_again(&self, hands: &mut [Hand]) -> Result<(), SubscriptionError> {
-        for hand in hands {
-            hand.event = self.core.event(hand.claim.position).await?;
-        }
+        let positions: Vec<Position> = hands.iter().map(|hand| hand.claim.position).collect();
+        let events = self.core.events(&positions).await?;
+        hands.iter_mut().zip(events).for_each(|(hand, event)| hand.event = event);
         Ok(())
     }
 
@@ -419,7 +445,7 @@ impl Subscription {
     /// Gives events back after a failure. Each is handed out again after `rest` (at most [`Config::MAX_TTL`]; `None`: as
     /// the backoff says), or parked if this was its last attempt.
     ///
-    /// `reason`: kept with the event, up to [`Failure::MAX_REASON_BYTES`].
+    /// `reason`: kept with the event, up to [`Failure::MAX_REASON_BYTES`]; of earlier ones what [`Failure::MAX_BYTES`] leaves room for.
     ///
     /// # Errors
     /// As [`ack`](Self::ack).

@@ -8,7 +8,10 @@ use std::sync::{
 use futures_util::future::join_all;
 
 use super::{
-    super::{AppendError, EraseError, Limits, ReadStream, Retire, Store, StoreError, TransactError},
+    super::{
+        AppendError, EraseError, Limits, ReadStream, Retire, Store, StoreError, TransactError,
+        retention::{Rules, StreamMetadata},
+    },
     Outcome, Place,
     vocabulary::{all_of, append, assert_sound, event, events, stream, version, whole_log},
 };
@@ -252,6 +255,15 @@ pub(super) async fn what_was_forgotten_is_counted_before_it_is_answered(place: &
     assert!(!moved(&mut moves), "that was nothing new");
     store.retire(stream("s"), Retire::Tombstone { expected: Default::default() }).await?;
     assert!(moved(&mut moves) && store.forgotten() == 3);
+    append(&store, "kept", vec![event(5)]).await?;
+    for (max_count, hides) in
+        [(None, false), (Some(9), true), (Some(9), false), (Some(8), true), (Some(10), false), (None, false)]
+    {
+        let rules = Rules { max_count, max_age: None };
+        let metadata = StreamMetadata { rules, values: [("owner".to_owned(), "sales".to_owned())].into() };
+        store.set_metadata(stream("kept"), Default::default(), metadata).await?;
+        assert_eq!(moved(&mut moves), hides, "{max_count:?}");
+    }
     Ok(())
 }
 

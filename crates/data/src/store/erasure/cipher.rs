@@ -40,10 +40,15 @@ impl SubjectKey {
         self.id
     }
 
+    /// The length of what data of `len` bytes is sealed to.
+    pub(crate) fn sealed_len(len: usize) -> usize {
+        CIPHERTEXT_AT + len + CHACHA20_POLY1305.tag_len()
+    }
+
     /// Seals `data` of the event with this `header`. The same always gives the same.
     pub(crate) fn seal(&self, header: &[u8], data: &[u8]) -> Vec<u8> {
         let nonce = self.nonce(header, data);
-        let mut sealed = Vec::with_capacity(CIPHERTEXT_AT + data.len() + CHACHA20_POLY1305.tag_len());
+        let mut sealed = Vec::with_capacity(Self::sealed_len(data.len()));
         sealed.extend_from_slice(&self.id.to_bytes());
         sealed.extend_from_slice(&nonce);
         sealed.extend_from_slice(data);

@@ -85,7 +85,8 @@ pub struct DataSubject {
     pub name: SubjectHash,
     /// Its newest entry in the ledger; `None` if it was never erased.
     pub erasure: Option<Entry>,
-    /// Whether a key of it lives: data about it can be read, or is about to be written.
+    /// Whether a key of it lives that has sealed an event: data about it can be read. A key that was made for an event which
+    /// was refused in the end does not count.
     pub live: bool,
     /// Whether an event about it is sealed with a key that is not here although it was never erased: the file of keys is
     /// lost, or an older copy. Put the right one back, or erase the subject.

@@ -45,6 +45,14 @@ impl Rules {
         *self == Self::default()
     }
 
+    /// Whether they may hide what `before` did not.
+    pub(crate) fn are_stricter_than(&self, before: &Self) -> bool {
+        fn is_less<T: PartialOrd>(now: Option<T>, before: Option<T>) -> bool {
+            now.is_some_and(|now| before.is_none_or(|before| now < before))
+        }
+        is_less(self.max_count, before.max_count) || is_less(self.max_age, before.max_age)
+    }
+
     /// Whether an event that was recorded then has expired by now.
     pub(crate) fn has_expired(&self, recorded_at: Wall, now: Wall) -> bool {
         self.max_age.is_some_and(|max_age| now.saturating_since(recorded_at) > max_age)

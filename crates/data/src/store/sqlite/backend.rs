@@ -265,7 +265,16 @@ impl Backend for SqliteBackend {
             let batch = self.checked_outside(batch).await?;
             let (secrets, shared) = (batch::has_secrets(&batch.batch), self.shared.clone());
             let ready = move || Ready::new(batch, &shared.limits, &shared.keys);
-            let ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
+            let mut ready = Arc::new(if secrets { self.env.run_blocking(ready).await? } else { ready()? });
+            // A key is made for what will be written, as far as can be told, and for nothing else: it stays.
+            if ready.is_keyless() {
+                if let Some(known) = self.ask(|reply| Job::Judge(ready.clone(), reply)).await? {
+                    return Ok(known);
+                }
+                let shared = self.shared.clone();
+                let keyed = move || ready.keyed(&shared.keys).map(|keyed| keyed.map_or(ready, Arc::new));
+                ready = self.env.run_blocking(keyed).await?;
+            }
             // Kept until the answer is there: freeing a batch is work that the one writer is spared.
             self.ask(|reply| Job::Append(ready.clone(), reply)).await
         })
@@ -446,7 +455,12 @@ impl Backend for SqliteBackend {
             let erasure = ledger::newest(&reader.connection, &name)?;
             let live = shared.keys.find(&name)?.and_then(|known| known.live);
             let erased = erasure.map_or(0, |entry| entry.erasure.generation);
-            let live = live.is_some_and(|key| key.id().generation > erased);
+            let live = live.map(|key| key.id().generation).filter(|generation| *generation > erased);
+            // A key is made before the event that it seals, which may be refused in the end.
+            let live = match live {
+                Some(generation) => erase::has_sealed(shared, reader.view(), &subject, generation)?,
+                None => false,
+            };
             let key_missing = erase::misses_key(shared, reader.view(), &subject)?;
             Ok(DataSubject { name, erasure, live, key_missing, incomplete: shared.keys.is_doomed(&name) })
         }))

@@ -11,7 +11,7 @@ use crate::{
     store::{
         AppendBatch, AppendCondition, AppendError, CheckedBatch, ExpectedVersion, Limits, StoreError, StreamAppend,
         checked::{Looked, Verdict},
-        erasure::SubjectHash,
+        erasure::{SubjectHash, SubjectKey},
         shape::{self, identity},
     },
 };
@@ -25,6 +25,8 @@ pub(super) struct Ready {
     pub(super) bytes: usize,
     /// How many erasures there had been when its secrets were sealed; `None` without secrets.
     sealed: Option<u64>,
+    /// Whether some of them wait for a key that is yet to be made: what stands for these is never written.
+    keyless: bool,
     /// What the schemas say of it.
     verdict: Verdict,
 }
@@ -48,11 +50,13 @@ pub(super) struct ReadyEvent {
 
 impl Ready {
     /// Checks and encodes `batch`. Blocks where it [has secrets](has_secrets) whose keys are not at hand.
+    ///
+    /// No key is made for it: it may be refused, or known. See [`is_keyless`](Self::is_keyless).
     pub(super) fn new(batch: CheckedBatch, limits: &Limits, keys: &KeyRing) -> Result<Self, AppendError> {
         let CheckedBatch { batch, verdict, looked } = batch;
         shape::check(&batch, limits)?;
         let sealed = has_secrets(&batch).then(|| keys.erasures());
-        let living = living(keys, batch.streams.iter().flat_map(|part| &part.events))?;
+        let (living, keyless) = existing(keys, batch.streams.iter().flat_map(|part| &part.events))?;
         let ready = |part: StreamAppend| ReadyStream::new(part, keys, &living);
         let streams: Vec<ReadyStream> = batch.streams.into_iter().map(ready).collect();
         let bytes = streams.iter().flat_map(|part| &part.events).map(|event| event.prepared.len()).sum();
@@ -62,7 +66,7 @@ impl Ready {
         for part in &streams {
             shape::check_repeats(&part.stream, part.events.iter().map(|event| event.identity))?;
         }
-        Ok(Self { streams, conditions: batch.conditions, looked, bytes, sealed, verdict })
+        Ok(Self { streams, conditions: batch.conditions, looked, bytes, sealed, keyless, verdict })
     }
 
     /// Whether it has events whose data is sealed.
@@ -70,19 +74,47 @@ impl Ready {
         self.sealed.is_some()
     }
 
-    /// The same batch sealed with keys of today; `None` if it is. Keys may be destroyed while a batch waits.
+    /// Whether it has secrets of subjects that have no key. It can be judged, and then [be given keys](Self::keyed).
+    pub(super) fn is_keyless(&self) -> bool {
+        self.keyless
+    }
+
+    /// The same batch sealed with keys of today, as far as there are any; `None` if it is. Keys may be destroyed while a
+    /// batch waits.
     ///
     /// The writer asks: erasures happen where it happens, so that the answer holds until the batch is written.
     pub(super) fn renewed(&self, keys: &KeyRing) -> Result<Option<Self>, AppendError> {
-        if self.sealed.is_none_or(|sealed| sealed == keys.erasures()) {
+        if self.is_of_today(keys) {
             return Ok(None);
         }
-        let secrets = self.streams.iter().flat_map(|part| &part.events).filter_map(|event| event.secret.as_deref());
-        let living = living(keys, secrets)?;
-        let streams = self.streams.iter().map(|part| part.renewed(keys, &living)).collect();
+        let sealed = Some(keys.erasures());
+        let (living, keyless) = existing(keys, self.secrets())?;
+        Ok(Some(self.sealed_with(keys, &living, sealed, keyless)))
+    }
+
+    /// The same batch ready to be written, sealed with keys of today; `None` if it is. Makes those that are not there, which
+    /// blocks.
+    pub(super) fn keyed(&self, keys: &KeyRing) -> Result<Option<Self>, StoreError> {
+        if !self.keyless && self.is_of_today(keys) {
+            return Ok(None);
+        }
+        let sealed = Some(keys.erasures());
+        let living = keys.living(subjects(keys, self.secrets()))?;
+        Ok(Some(self.sealed_with(keys, &living, sealed, false)))
+    }
+
+    fn is_of_today(&self, keys: &KeyRing) -> bool {
+        self.sealed.is_none_or(|sealed| sealed == keys.erasures())
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = &NewEvent> {
+        self.streams.iter().flat_map(|part| &part.events).filter_map(|event| event.secret.as_deref())
+    }
+
+    fn sealed_with(&self, keys: &KeyRing, living: &Keys, sealed: Option<u64>, keyless: bool) -> Self {
+        let streams = self.streams.iter().map(|part| part.renewed(keys, living)).collect();
         let (conditions, looked) = (self.conditions.clone(), self.looked.clone());
-        let (sealed, verdict) = (Some(keys.erasures()), self.verdict.clone());
-        Ok(Some(Self { streams, conditions, looked, bytes: self.bytes, sealed, verdict }))
+        Self { streams, conditions, looked, bytes: self.bytes, sealed, keyless, verdict: self.verdict.clone() }
     }
 
     /// Refuses it if the schemas object. Schemas may be registered while a batch waits: it is held against those that are
@@ -165,16 +197,32 @@ pub(super) fn has_secrets(batch: &AppendBatch) -> bool {
     batch.streams.iter().flat_map(|part| &part.events).any(NewEvent::is_secret)
 }
 
-fn living<'e>(keys: &KeyRing, events: impl Iterator<Item = &'e NewEvent>) -> Result<Keys, StoreError> {
+fn subjects<'e>(keys: &KeyRing, events: impl Iterator<Item = &'e NewEvent>) -> BTreeSet<SubjectHash> {
     let subjects = events.filter(|event| event.is_secret()).filter_map(|event| event.data_subject.as_deref());
-    let subjects: BTreeSet<SubjectHash> = subjects.map(|subject| keys.hash(subject)).collect();
-    if subjects.is_empty() { Ok(Keys::new()) } else { keys.living(subjects) }
+    subjects.map(|subject| keys.hash(subject)).collect()
 }
 
+/// The living keys of the subjects of `events`, and whether some have none.
+fn existing<'e>(keys: &KeyRing, events: impl Iterator<Item = &'e NewEvent>) -> Result<(Keys, bool), StoreError> {
+    let mut living = Keys::new();
+    let mut keyless = false;
+    for subject in subjects(keys, events) {
+        match keys.find(&subject)?.and_then(|known| known.live) {
+            Some(key) => drop(living.insert(subject, key)),
+            None => keyless = true,
+        }
+    }
+    Ok((living, keyless))
+}
+
+/// Encodes an event. Where its subject has no key yet, what stands for the sealed data has its length, and equals nothing
+/// that was ever sealed.
 fn prepare(event: &NewEvent, stream: &Name, keys: &KeyRing, living: &Keys) -> Prepared {
     let Some(subject) = event.data_subject.as_deref().filter(|_| event.is_secret()) else {
         return Prepared::new(event, stream.as_str());
     };
-    let key = living.get(&keys.hash(subject)).unwrap_or_else(|| unreachable!("every subject was given its key"));
-    Prepared::sealed(event, stream.as_str(), |header, data| key.seal(header, data))
+    match living.get(&keys.hash(subject)) {
+        Some(key) => Prepared::sealed(event, stream.as_str(), |header, data| key.seal(header, data)),
+        None => Prepared::sealed(event, stream.as_str(), |_, data| vec![0; SubjectKey::sealed_len(data.len())]),
+    }
 }

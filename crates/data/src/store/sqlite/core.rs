@@ -152,7 +152,7 @@ impl Core {
         }
         let (published, moved, forgets) = {
             let mut tail = self.shared.tail_mut();
-            let forgets = tail.changed().next().is_some();
+            let forgets = tail.forgets();
             let appended = tail.events_after(tail.published()).iter().map(Recorded::stream);
             let moved = self.shared.streams.of(appended.chain(tail.changed()));
             tail.publish();
@@ -276,8 +276,17 @@ impl Core {
         self.halted
     }
 
-    /// Appends a batch to the open group.
+    /// Appends a batch to the open group. Keys that it lacks are made once nothing is against it.
     pub(super) fn append(&mut self, batch: &Ready) -> Result<Appended, AppendError> {
+        if let Some(repeated) = self.judge(batch)? {
+            return Ok(repeated);
+        }
+        let keyed = batch.keyed(&self.shared.keys)?;
+        Ok(self.write(keyed.as_ref().unwrap_or(batch)))
+    }
+
+    /// What the open group says to a batch: the first answer again, a refusal, or nothing that is against writing it.
+    pub(super) fn judge(&mut self, batch: &Ready) -> Result<Option<Appended>, AppendError> {
         let renewed = batch.renewed(&self.shared.keys)?;
         let batch = renewed.as_ref().unwrap_or(batch);
         self.shared.tail_mut().make_room(batch.streams.len());
@@ -289,14 +298,14 @@ impl Core {
             self.begin()?;
         }
         if let Some(repeated) = self.repeated(batch)? {
-            return Ok(repeated);
+            return Ok(Some(repeated));
         }
         batch.check(&self.shared.schemas)?;
         for part in &batch.streams {
             self.check_expected(part)?;
         }
         self.check_conditions(batch)?;
-        Ok(self.write(batch))
+        Ok(None)
     }
 
     fn check_conditions(&self, batch: &Ready) -> Result<(), AppendError> {
@@ -414,6 +423,7 @@ impl Core {
     }
 
     fn write(&mut self, batch: &Ready) -> Appended {
+        assert!(!batch.is_keyless(), "invariant: what is written was sealed");
         self.sealing.again |= batch.is_sealed();
         let recorded_at = self.env.wall();
         let mut tail = self.shared.tail_mut();

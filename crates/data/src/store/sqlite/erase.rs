@@ -130,6 +130,16 @@ pub(super) fn count(
     Ok(events)
 }
 
+/// Whether the key of `generation` has sealed an event of `subject`.
+pub(super) fn has_sealed(shared: &Shared, view: View<'_>, subject: &str, generation: u32) -> Result<bool, StoreError> {
+    for position in positions(shared, view, subject)?.into_iter().rev() {
+        if shared.event(view, position)?.key_id().is_some_and(|key| key.generation == generation) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether a whole event of `subject` is sealed with a key that neither lives nor was erased.
 pub(super) fn misses_key(shared: &Shared, view: View<'_>, subject: &str) -> Result<bool, StoreError> {
     for position in positions(shared, view, subject)?.into_iter().rev() {

@@ -56,7 +56,7 @@ impl Queue {
             if !may_wait && (waiting >= self.max_jobs || (inner.bytes + bytes > self.max_bytes && waiting > 0)) {
                 return Err(StoreError::Overloaded { waiting });
             }
-            let gathers = matches!(job, Job::Append(..) | Job::Unit(..));
+            let gathers = job.is_for_a_group();
             inner.jobs.push_back(job);
             inner.bytes += bytes;
             // A writer at work looks at the queue again before it rests: no need to wake it.
@@ -100,9 +100,8 @@ impl Queue {
         let mut inner = self.lock();
         // More than may wait are never there.
         let wanted = wanted.min(self.max_jobs);
-        let is_short = inner.jobs.len() < wanted
-            && inner.bytes < GROUP_BYTES
-            && inner.jobs.iter().all(|job| matches!(job, Job::Append(..) | Job::Unit(..)));
+        let is_short =
+            inner.jobs.len() < wanted && inner.bytes < GROUP_BYTES && inner.jobs.iter().all(Job::is_for_a_group);
         inner.wakes_at = is_short.then_some(wanted);
         is_short
     }

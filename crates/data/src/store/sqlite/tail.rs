@@ -100,6 +100,8 @@ struct Change {
     /// What was pending before.
     before: Option<StreamHead>,
     range: Option<Range>,
+    /// Whether readers are shown less because of it.
+    forgets: bool,
 }
 
 /// The newest events and their index.
@@ -190,7 +192,8 @@ impl Tail {
         let Some((name, slot)) = self.slots.get_key_value(stream) else {
             unreachable!("invariant: a stream is remembered before it is changed")
         };
-        let change = Change { stream: name.clone(), before: slot.pending, range };
+        let forgets = range.is_some() || head.rules.are_stricter_than(&slot.own_head().rules);
+        let change = Change { stream: name.clone(), before: slot.pending, range, forgets };
         self.changes.push(change);
         if let Some(slot) = self.slots.get_mut(stream) {
             slot.pending = Some(head);
@@ -205,6 +208,11 @@ impl Tail {
     /// The streams that the group being written changes, beside those that it appends to.
     pub(super) fn changed(&self) -> impl Iterator<Item = &str> {
         self.changes.iter().map(|change| &*change.stream)
+    }
+
+    /// Whether any of these changes has readers shown less than before.
+    pub(super) fn forgets(&self) -> bool {
+        self.changes.iter().any(|change| change.forgets)
     }
 
     /// Takes back every change behind the first `kept`.

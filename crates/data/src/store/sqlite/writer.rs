@@ -43,6 +43,8 @@ const SLOW_SYNC: Duration = Duration::from_millis(1);
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
     Append(Arc<Ready>, oneshot::Sender<Result<Appended, AppendError>>),
+    /// Says what there is against a batch, or what was answered before, and writes nothing.
+    Judge(Arc<Ready>, oneshot::Sender<Result<Option<Appended>, AppendError>>),
     Unit(Arc<dyn Unit>, oneshot::Sender<Result<Committed, UnitError>>),
     /// Answered once nothing that the stream, or any without a name, forgets lies in the blocks.
     Settle(Option<Name>, oneshot::Sender<Result<(), StoreError>>),
@@ -53,15 +55,21 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// The bytes it will roughly write.
+    /// The bytes it holds, and will roughly write.
     pub(super) fn bytes(&self) -> usize {
-        if let Self::Append(batch, _) = self { batch.bytes } else { 0 }
+        if let Self::Append(batch, _) | Self::Judge(batch, _) = self { batch.bytes } else { 0 }
+    }
+
+    /// Whether it takes its turn in a group.
+    pub(super) fn is_for_a_group(&self) -> bool {
+        matches!(self, Self::Append(..) | Self::Judge(..) | Self::Unit(..))
     }
 }
 
 /// An answer that waits for the group's commit.
 enum Answer {
     Append(Result<Appended, AppendError>),
+    Judge(Result<Option<Appended>, AppendError>),
     Unit(Result<Committed, UnitError>),
 }
 
@@ -177,7 +185,7 @@ impl Writer {
         let mut group = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
         while let Some(job) = jobs.next() {
-            if matches!(job, Job::Append(..) | Job::Unit(..)) {
+            if job.is_for_a_group() {
                 group.push(job);
                 continue;
             }
@@ -211,7 +219,7 @@ impl Writer {
                     jobs.for_each(|job| refuse(job, &UnitError::Store(StoreError::Closed)));
                     return Work::Over;
                 }
-                Job::Append(..) | Job::Unit(..) => unreachable!("these are in the group"),
+                Job::Append(..) | Job::Judge(..) | Job::Unit(..) => unreachable!("these are in the group"),
             }
         }
         self.run_group(group);
@@ -344,11 +352,13 @@ impl Writer {
         match job {
             Job::Append(batch, _) => {
                 let mut core = self.core();
-                match core.append(batch) {
-                    Err(AppendError::Store(cause)) if !(is_own(&cause) && core.is_open()) => Err(cause.into()),
-                    // It wrote nothing: a refusal comes before the first event.
-                    answer => Ok(Answer::Append(answer)),
-                }
+                let answer = core.append(batch);
+                its_own(&core, answer).map(Answer::Append)
+            }
+            Job::Judge(batch, _) => {
+                let mut core = self.core();
+                let answer = core.judge(batch);
+                its_own(&core, answer).map(Answer::Judge)
             }
             Job::Unit(unit, _) => self.run_unit(unit.as_ref()).map(Answer::Unit),
             _ => unreachable!("only appends and units are in groups"),
@@ -459,6 +469,15 @@ impl Writer {
     }
 }
 
+/// The answer to an append, unless it was met by the whole group. It wrote nothing where it was refused: a refusal comes
+/// before the first event.
+fn its_own<T>(core: &Core, answer: Result<T, AppendError>) -> Result<Result<T, AppendError>, UnitError> {
+    match answer {
+        Err(AppendError::Store(cause)) if !(is_own(&cause) && core.is_open()) => Err(cause.into()),
+        answer => Ok(answer),
+    }
+}
+
 /// Whether an append met it by what it asked for, or where it looked: the others of its group are no part of it.
 fn is_own(cause: &StoreError) -> bool {
     use StoreError::{Corrupt, InvalidQuery, KeyMissing, TooMuch};
@@ -477,6 +496,10 @@ fn reply(job: Job, answer: Answer) {
             drop(batch);
             let _ = reply.send(answer);
         }
+        (Job::Judge(batch, reply), Answer::Judge(answer)) => {
+            drop(batch);
+            let _ = reply.send(answer);
+        }
         (Job::Unit(_, reply), Answer::Unit(answer)) => drop(reply.send(answer)),
         _ => unreachable!("an answer is of its job's kind"),
     }
@@ -489,6 +512,7 @@ fn refuse(job: Job, why: &UnitError) {
             UnitError::Follower(view, what) => AppendError::View { view: view.clone(), what: what.clone() },
             _ => cause.into(),
         }))),
+        Job::Judge(_, reply) => drop(reply.send(Err(cause.into()))),
         Job::Unit(_, reply) => {
             let constraint = constraint(&cause).map(UnitError::Constraint);
             drop(reply.send(Err(constraint.unwrap_or_else(|| why.clone()))));

@@ -129,6 +129,46 @@ impl Failure {
     pub const KEPT: usize = 5;
     /// The longest reason, in bytes; the rest is cut off.
     pub const MAX_REASON_BYTES: usize = 512;
+    /// All that is kept of an event's failures, in bytes as JSON: beyond that reasons are cut, the oldest first.
+    pub const MAX_BYTES: usize = 1_024;
+    /// What the JSON form takes around a reason, at most.
+    const FRAME_BYTES: usize = 88;
+
+    /// At most so many bytes as JSON.
+    fn bytes(&self) -> usize {
+        Self::FRAME_BYTES + self.reason.chars().map(escaped).sum::<usize>()
+    }
+
+    /// Cuts reasons until `failures` keep [`MAX_BYTES`](Self::MAX_BYTES).
+    fn fit(failures: &mut [Self]) {
+        let mut beyond = failures.iter().map(Self::bytes).sum::<usize>().saturating_sub(Self::MAX_BYTES);
+        for failure in failures {
+            let mut end = failure.reason.len();
+            for (at, char) in failure.reason.char_indices().rev() {
+                if beyond == 0 {
+                    break;
+                }
+                (end, beyond) = (at, beyond.saturating_sub(escaped(char)));
+            }
+            failure.reason.truncate(end);
+        }
+    }
+}
+
+/// The bytes of a character in a JSON text.
+fn escaped(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        char if char < ' ' => 6,
+        char => char.len_utf8(),
+    }
+}
+
+impl Stored {
+    /// What its row takes, at most.
+    pub(super) fn bytes(&self) -> usize {
+        64 + self.key.len() + self.owner.len() + self.failures.iter().map(Failure::bytes).sum::<usize>()
+    }
 }
 
 impl Entry {
@@ -152,6 +192,7 @@ impl Entry {
         let end = reason.floor_char_boundary(Failure::MAX_REASON_BYTES);
         let attempt = if cause == Cause::Behind { 0 } else { self.attempts };
         self.failures.push(Failure { attempt, at: at.unix_nanos(), cause, reason: reason[..end].to_owned() });
+        Failure::fit(&mut self.failures);
     }
 
     pub(super) fn store(&self, position: Position, changed: u64) -> Stored {
@@ -185,12 +226,15 @@ impl Entry {
             Phase::Parked => State::Parked,
             Phase::Settled => State::Settled,
         };
+        let mut failures = row.failures.clone();
+        // Rows of earlier builds may hold more.
+        Failure::fit(&mut failures);
         Self {
             key: row.key.clone(),
             state,
             attempts: row.attempts,
             forgiven: row.forgiven.min(row.attempts),
-            failures: row.failures.clone(),
+            failures,
             saved: Some(Saved { changed: row.changed, state: row.phase }),
         }
     }

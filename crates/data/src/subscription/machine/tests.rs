@@ -4,7 +4,7 @@ mod histories;
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Cause, Changes, Dispatcher, Effect, Input, Key, Moment, Phase, Rules, Selection, Stall, Stored};
+use super::{Cause, Changes, Dispatcher, Effect, Failure, Input, Key, Moment, Phase, Rules, Selection, Stall, Stored};
 use crate::{
     event::Position,
     subscription::{Backoff, Claim},
@@ -73,7 +73,7 @@ impl Dispatcher {
     /// Makes the changes durable and returns the rows that were written.
     fn saves(&mut self) -> Vec<Stored> {
         let changes = self.changes();
-        self.saved();
+        changes.iter().for_each(|changes| self.saved(changes));
         changes.map(|changes| changes.put.into_iter().map(|(row, _)| row).collect()).unwrap_or_default()
     }
 }
@@ -210,7 +210,7 @@ fn the_checkpoint_moves_over_what_does_not_match() {
     machine.does(at(0), Input::Scanned { events: vec![], to: position(1_000_000) });
     assert_eq!(machine.checkpoint(), position(1_000_000));
     assert_eq!(machine.changes(), None, "nothing needs to be durable for it");
-    assert_eq!(machine.changes_or_checkpoint(1_000).unwrap().checkpoint, position(1_000_000));
+    assert_eq!(machine.changes_or_checkpoint(1_000, usize::MAX).unwrap().checkpoint, position(1_000_000));
 }
 
 #[test]
@@ -372,9 +372,47 @@ fn a_long_reason_is_cut_at_a_character_and_only_the_last_failures_are_kept() {
     }
     let failures = &machine.saves()[0].failures;
     assert_eq!(failures.iter().map(|failure| failure.attempt).collect::<Vec<_>>(), [16, 17, 18, 19, 20]);
-    assert!(failures.iter().all(|failure| (510..=512).contains(&failure.reason.len())));
+    assert!((510..=512).contains(&failures[4].reason.len()), "the last one is whole");
 }
 
 fn owner() -> Arc<str> {
     "worker".into()
+}
+
+#[test]
+fn what_is_kept_of_failures_is_bounded_as_json_and_the_last_reason_counts_most() {
+    for reason in ["\u{1}".repeat(600), "\"\\\n".repeat(300), "é".repeat(300), "x".repeat(600)] {
+        let mut entry = super::entry::Entry::new("k".into());
+        for attempt in 1..=9 {
+            entry.attempts = attempt;
+            entry.fail(at(1).wall, Cause::Nacked, &reason);
+            let json = serde_json::to_string(&entry.failures).unwrap();
+            assert!(json.len() <= Failure::MAX_BYTES, "{}", json.len());
+        }
+        let attempts: Vec<u32> = entry.failures.iter().map(|failure| failure.attempt).collect();
+        assert_eq!(attempts, [5, 6, 7, 8, 9]);
+        let last = &entry.failures[4].reason;
+        assert!(!last.is_empty() && reason.starts_with(&**last));
+        assert!(entry.failures.iter().rev().is_sorted_by(|newer, older| newer.reason.len() >= older.reason.len()));
+    }
+}
+
+#[test]
+fn what_is_too_much_at_once_is_written_row_by_row_and_the_checkpoint_with_the_last() {
+    let mut machine = reading(&["a", "b", "c", "d"]);
+    let claims = machine.takes(at(0), 4);
+    machine.saves();
+    machine.step(at(1), Input::Ack(claims[0]), &mut Vec::new());
+    for claim in &claims[1..] {
+        machine.step(at(1), Input::Park { claim: *claim, reason: "no".into() }, &mut Vec::new());
+    }
+    let mut seen = Vec::new();
+    while let Some(changes) = machine.changes_or_checkpoint(1, 1) {
+        let put: Vec<u64> = changes.put.iter().map(|(row, _)| row.position.get()).collect();
+        assert!(changes.put.iter().all(|(row, _)| row.changed == changes.based_on + 1));
+        seen.push((changes.based_on, put, changes.delete.len(), changes.checkpoint.get()));
+        machine.saved(&changes);
+    }
+    assert_eq!(seen, [(2, vec![2], 0, 0), (3, vec![3], 0, 0), (4, vec![4], 1, 4)]);
+    assert!(machine.changes().is_none() && machine.revision() == 5);
 }

@@ -48,11 +48,17 @@ impl Unsaved {
         self.delete.iter().map(|(position, row)| (*position, *row))
     }
 
-    /// All of it is durable, in the next revision, with `checkpoint`. Returns the events whose rows were written.
-    pub(super) fn saved(&mut self, checkpoint: Position) -> BTreeSet<Position> {
+    /// The row of the event at `position` is durable.
+    pub(super) fn put_saved(&mut self, position: Position) {
+        self.put.remove(&position);
+    }
+
+    /// A revision is durable, with `checkpoint` and without the rows that were `deleted`.
+    pub(super) fn saved(&mut self, checkpoint: Position, deleted: impl Iterator<Item = Position>) {
         self.revision += 1;
         self.checkpoint = checkpoint;
-        self.delete.clear();
-        std::mem::take(&mut self.put)
+        for position in deleted {
+            self.delete.remove(&position);
+        }
     }
 }

@@ -277,29 +277,35 @@ impl Window {
         };
     }
 
-    /// Everything that is to be written, with `fence` as the last one given out.
-    pub(super) fn changes(&self, fence: u64) -> Changes {
+    /// What is to be written next, with `fence` as the last one given out: rows of at most so many bytes, or one. With the
+    /// last of them, and not before, go the checkpoint and the rows that it makes superfluous.
+    pub(super) fn changes(&self, fence: u64, most: usize) -> Changes {
         let revision = self.unsaved.revision;
-        let put = |position: Position| {
-            let entry = self.entries.get(&position)?;
-            Some((entry.store(position, revision + 1), entry.saved))
-        };
-        Changes {
-            based_on: revision,
-            checkpoint: self.checkpoint,
-            fence,
-            put: self.unsaved.to_put().filter_map(put).collect(),
-            delete: self.unsaved.to_delete().collect(),
+        let (mut put, mut bytes, mut all) = (Vec::new(), 0_usize, true);
+        for position in self.unsaved.to_put() {
+            let Some(entry) = self.entries.get(&position) else { continue };
+            let row = entry.store(position, revision + 1);
+            bytes = bytes.saturating_add(row.bytes());
+            if bytes > most && !put.is_empty() {
+                all = false;
+                break;
+            }
+            put.push((row, entry.saved));
         }
+        let (checkpoint, delete) = match all {
+            true => (self.checkpoint, self.unsaved.to_delete().collect()),
+            false => (self.unsaved.checkpoint, Vec::new()),
+        };
+        Changes { based_on: revision, checkpoint, fence, put, delete }
     }
 
-    /// All of that is durable.
-    pub(super) fn saved(&mut self) {
-        let put = self.unsaved.saved(self.checkpoint);
-        let revision = self.unsaved.revision;
-        for position in put {
-            if let Some(entry) = self.entries.get_mut(&position) {
-                entry.saved = Some(Saved { changed: revision, state: entry.state.phase() });
+    /// `changes` are durable.
+    pub(super) fn saved(&mut self, changes: &Changes) {
+        self.unsaved.saved(changes.checkpoint, changes.delete.iter().map(|(position, _)| *position));
+        for (row, _) in &changes.put {
+            self.unsaved.put_saved(row.position);
+            if let Some(entry) = self.entries.get_mut(&row.position) {
+                entry.saved = Some(Saved { changed: row.changed, state: row.phase });
             }
         }
     }

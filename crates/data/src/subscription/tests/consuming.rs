@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     super::{
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     event::{NewEvent, Position, Scalar, Version},
-    store::{ExpectedVersion, Query, QueryItem, ReadStream, Retire, Store, TransactError},
+    store::{ExpectedVersion, Limits, Query, QueryItem, ReadStream, Retire, Store, TransactError},
 };
 
 fn lost(result: Result<(), SubscriptionError>) -> Vec<Lease> {
@@ -435,5 +435,82 @@ async fn what_is_out_of_range_is_refused_by_name() {
     assert!(workers.parked(Position::ZERO, 0).await.unwrap_err().to_string().contains("`limit`"));
     assert!(workers.nack(&[], Some(seconds(90_000)), "").await.unwrap_err().to_string().contains("`rest`"));
     assert!(workers.extend(&[], Some(Duration::ZERO)).await.unwrap_err().to_string().contains("`ttl`"));
+    store.close().await.unwrap();
+}
+
+/// A world whose transactions take little, and 200 events to be handed out in it.
+async fn where_little_is_written_at_once() -> (World, Store, Subscription) {
+    let limits = Limits { unit_bytes: 96 << 10, batch_bytes: 96 << 10, page_bytes: 96 << 10, ..Limits::default() };
+    let world = World::limited(limits);
+    let config = Config { key: OrderKey::Unordered, max_attempts: 3, ..Config::default() };
+    let (store, workers) = world.with(config).await;
+    for stream in ["a", "b", "c", "d"] {
+        append_many(&store, stream, "happened", 50).await;
+    }
+    (world, store, workers)
+}
+
+#[tokio::test]
+async fn however_much_was_said_of_a_window_it_is_written_read_and_parked() {
+    let (world, store, workers) = where_little_is_written_at_once().await;
+    let reason = "\u{1}trace\n".repeat(200);
+    for attempt in 1..=3 {
+        let taken = workers.takes(1_000).await;
+        assert!(taken.len() == 200 && taken.iter().all(|taken| taken.attempt == attempt));
+        let leases: Vec<Lease> = taken.iter().map(|taken| taken.lease).collect();
+        workers.nack(&leases, Some(Duration::ZERO), &reason).await.unwrap();
+    }
+    let (store, workers) = world.restart(store).await;
+    let described = workers.describe().await.unwrap();
+    assert_eq!((described.counts.parked, described.checkpoint), (200, position(200)));
+    let parked = workers.parked(position(0), 200).await.unwrap();
+    assert!(parked.len() == 200 && parked.iter().all(|parked| parked.failures.len() == 3));
+    assert!(
+        parked.iter().all(|parked| parked.failures[2].reason.starts_with("\u{1}trace")),
+        "the last one counts most"
+    );
+    assert_eq!(workers.replay(Selection::All).await.unwrap(), 200);
+    assert_eq!(workers.takes(1_000).await.len(), 200);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_window_of_leases_that_expire_together_for_the_last_time_is_parked() {
+    let (world, store, workers) = where_little_is_written_at_once().await;
+    let owner: Arc<str> = "me".repeat(128).into();
+    for _ in 0..3 {
+        assert_eq!(workers.pull(Pull::of(1_000).by(owner.clone())).await.unwrap().len(), 200);
+        world.pass(seconds(31));
+    }
+    assert_eq!(places(&workers.takes(10).await), NOTHING);
+    let described = workers.describe().await.unwrap();
+    assert_eq!((described.counts.parked, described.checkpoint), (200, position(200)));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn rows_of_earlier_builds_that_hold_more_than_an_answer_are_read() {
+    let (world, store, workers) = where_little_is_written_at_once().await;
+    let leases: Vec<Lease> = workers.takes(1_000).await.iter().map(|taken| taken.lease).collect();
+    workers.park(&leases, "no").await.unwrap();
+    let failure = format!(r#"{{"attempt":1,"at":0,"cause":"nacked","reason":"{}"}}"#, "\\u0001".repeat(512));
+    let failures: Arc<str> = format!("[{}]", vec![failure; 5].join(",")).into();
+    for n in 1..=200_i64 {
+        let failures = failures.clone();
+        let written = store.transact(move |tx| {
+            let params = [crate::store::Value::from(failures.clone()), n.into()];
+            Box::pin(async move {
+                let sql = "UPDATE quorate_subscription_event SET failures = $1 WHERE position = $2";
+                tx.room_execute(sql, &params).await.map(drop)
+            })
+        });
+        written.await.unwrap();
+    }
+    let (store, workers) = world.restart(store).await;
+    assert_eq!(workers.describe().await.unwrap().counts.parked, 200);
+    let parked = workers.parked(position(0), 150).await.unwrap();
+    assert!(parked.len() == 150 && parked.iter().all(|parked| parked.failures.len() == 5));
+    assert_eq!(workers.replay(Selection::All).await.unwrap(), 200);
+    assert_eq!(workers.takes(1_000).await.len(), 200);
     store.close().await.unwrap();
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::{
     super::{CatchUp, Cause, Config, Cursor, OrderKey, Pull, Selection, Signal, Subscription},
-    world::{World, append_event, name, places, position},
+    world::{Forgetting, World, append_event, append_many, name, places, position},
 };
 use crate::{
     event::{NewEvent, Recorded, Version},
-    store::{AppendBatch, ExpectedVersion, Query, Retire, Store},
+    store::{AppendBatch, ExpectedVersion, Query, QueryItem, Retire, Store},
 };
 
 fn about(store: &Store, subject: &str) -> NewEvent {
@@ -203,4 +203,72 @@ async fn what_consumers_said_of_an_erased_subjects_events_is_forgotten_and_the_r
     let parked = workers.parked(position(0), 10).await.unwrap();
     assert_eq!(parked[0].failures.iter().map(|failure| &*failure.reason).collect::<Vec<_>>(), ["", "out of stock"]);
     store.close().await.unwrap();
+}
+
+/// A store whose events lie in its file, eight of them for `workers`, and many more to be forgotten while these are read.
+async fn while_others_are_forgotten(world: &World) -> (Store, Subscription) {
+    let config = Config { filter: happened(), key: OrderKey::Unordered, ..Config::default() };
+    let (store, _) = world.with(config).await;
+    append_many(&store, "s", "happened", 8).await;
+    append_many(&store, Forgetting::STREAM, "to-be-forgotten", 400).await;
+    world.restart(store).await
+}
+
+fn happened() -> Query {
+    Query::of([QueryItem::types(["happened"])])
+}
+
+#[tokio::test]
+async fn a_subscription_hands_out_what_it_can_while_others_are_forgotten_and_no_attempt_is_lost() {
+    let mut first_given = Vec::new();
+    for reads in 0..24 {
+        let world = World::new();
+        let (store, workers) = while_others_are_forgotten(&world).await;
+        world.forgetting.begin(&store, reads);
+        let mut given = workers.takes(8).await;
+        first_given.push(given.len());
+        while given.len() < 8 {
+            let more = workers.takes(8).await;
+            assert!(!more.is_empty() || world.forgetting.goes_on(), "after {reads} reads");
+            given.extend(more);
+        }
+        assert_eq!(places(&given), (1..=8).collect::<Vec<_>>(), "after {reads} reads");
+        assert!(given.iter().all(|delivery| delivery.attempt == 1), "after {reads} reads");
+        store.close().await.unwrap();
+    }
+    assert!(first_given.iter().any(|given| (1..8).contains(given)), "some come: {first_given:?}");
+}
+
+#[tokio::test]
+async fn a_subscription_that_cannot_hand_out_for_all_the_forgetting_says_so_in_time() {
+    let world = World::new();
+    let (store, workers) = while_others_are_forgotten(&world).await;
+    world.forgetting.begin(&store, 390);
+    assert_eq!(places(&workers.takes(8).await), super::world::NOTHING);
+    assert!(world.forgetting.goes_on(), "it did not wait for the end of it");
+    world.forgetting.begin(&store, 0);
+    let given = workers.takes(8).await;
+    assert_eq!(places(&given), (1..=8).collect::<Vec<_>>());
+    assert!(given.iter().all(|delivery| delivery.attempt == 1), "nobody had seen them");
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_gets_on_by_smaller_pages_while_others_are_forgotten() {
+    let mut first_read = Vec::new();
+    for reads in 0..8 {
+        let world = World::new();
+        let (store, _) = while_others_are_forgotten(&world).await;
+        let mut reader = CatchUp::log(&store, happened(), position(0)).page_events(8);
+        world.forgetting.begin(&store, reads);
+        let mut read = reader.next_batch().await.unwrap().events;
+        first_read.push(read.len());
+        while read.len() < 8 {
+            read.extend(reader.next_batch().await.unwrap().events);
+        }
+        let read: Vec<u64> = read.iter().map(|event| event.position().get()).collect();
+        assert_eq!(read, (1..=8).collect::<Vec<_>>(), "after {reads} reads");
+        store.close().await.unwrap();
+    }
+    assert!(first_read.contains(&1) && first_read[0] == 8, "{first_read:?}");
 }

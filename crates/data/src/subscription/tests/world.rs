@@ -1,7 +1,10 @@
 //! A world for tests: a real store in a folder of its own, and a clock that moves when told to.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -20,8 +23,8 @@ use tokio::sync::watch;
 
 use super::super::{Config, Delivery, Pull, Subscription, Subscriptions};
 use crate::{
-    event::{NewEvent, Position, Tags},
-    store::{AppendBatch, ExpectedVersion, Store, sqlite},
+    event::{NewEvent, Position, Tags, Version},
+    store::{AppendBatch, ExpectedVersion, Limits, Retire, Store, sqlite},
 };
 
 /// A store that can be closed and opened again, and the clocks it goes by.
@@ -29,6 +32,8 @@ pub(super) struct World {
     folder: tempfile::TempDir,
     clock: Clock,
     env: Env,
+    pub(super) forgetting: Arc<Forgetting>,
+    limits: Limits,
 }
 
 #[derive(Clone)]
@@ -61,13 +66,49 @@ impl Clocks for Clock {
     }
 }
 
+/// Something else that the store forgets after each of the next reads of its file.
+#[derive(Default)]
+pub(super) struct Forgetting {
+    store: Mutex<Option<Store>>,
+    left: AtomicU64,
+    version: AtomicU64,
+}
+
+impl Forgetting {
+    /// The stream that is truncated, event by event.
+    pub(super) const STREAM: &str = "forgotten-all-the-time";
+
+    /// After each of the next `reads` an event of [`STREAM`](Self::STREAM) is forgotten.
+    pub(super) fn begin(&self, store: &Store, reads: u64) {
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store.clone());
+        self.left.store(reads, Ordering::Relaxed);
+    }
+
+    /// Whether there was something to forget for every read.
+    pub(super) fn goes_on(&self) -> bool {
+        self.left.load(Ordering::Relaxed) > 0
+    }
+
+    async fn go_on(self: Arc<Self>) {
+        let is_due = |left: u64| left.checked_sub(1);
+        if self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_due).is_err() {
+            return;
+        }
+        // What it reads itself does not count.
+        let Some(store) = self.store.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let before = Version::new(self.version.fetch_add(1, Ordering::Relaxed) + 2);
+        store.retire(name(Self::STREAM), Retire::Truncate { before }).await.unwrap();
+        *self.store.lock().unwrap_or_else(PoisonError::into_inner) = Some(store);
+    }
+}
+
 /// Blocking work inline, and dedicated workers as tasks.
-struct Inline(Tasks);
+struct Inline(Tasks, Arc<Forgetting>);
 
 impl Blocking for Inline {
     fn run(&self, job: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, ()> {
         job();
-        Box::pin(std::future::ready(()))
+        Box::pin(self.1.clone().go_on())
     }
 
     fn dedicate(&self, _name: &str, worker: Box<dyn Dedicated>) -> Kick {
@@ -88,18 +129,24 @@ impl World {
     pub(super) fn new() -> Self {
         let real = Env::real();
         let clock = Clock(Arc::new(watch::Sender::new(BEGINNING)));
+        let forgetting = Arc::new(Forgetting::default());
         let env = Env::from_parts(EnvParts {
             clocks: Arc::new(clock.clone()),
             random: Random::from_seed([7; 32]),
             disk: real.disk().clone(),
             net: real.net().clone(),
-            blocking: Arc::new(Inline(real.tasks().clone())),
+            blocking: Arc::new(Inline(real.tasks().clone(), forgetting.clone())),
             tasks: real.tasks().clone(),
             metrics: Arc::default(),
             probe: Arc::new(quorate_runtime::probe::NoProbe),
             fatal: Arc::new(|why| panic!("{why}")),
         });
-        Self { folder: tempfile::tempdir().unwrap(), clock, env }
+        Self { folder: tempfile::tempdir().unwrap(), clock, env, forgetting, limits: Limits::default() }
+    }
+
+    /// A world whose stores accept no more than that.
+    pub(super) fn limited(limits: Limits) -> Self {
+        Self { limits, ..Self::new() }
     }
 
     /// A world whose clocks are those of this machine.
@@ -108,7 +155,8 @@ impl World {
     }
 
     pub(super) async fn open(&self) -> Store {
-        sqlite::open(&self.env, sqlite::Config::at(self.folder.path().join("log.db"))).await.unwrap()
+        let config = sqlite::Config::at(self.folder.path().join("log.db"));
+        sqlite::open(&self.env, sqlite::Config { limits: self.limits.clone(), ..config }).await.unwrap()
     }
 
     pub(super) fn pass(&self, span: Duration) {

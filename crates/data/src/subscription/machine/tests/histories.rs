@@ -139,7 +139,7 @@ impl World {
                 self.feed(&mut machine);
             }
             machine.step(self.now(), input.clone(), &mut effects);
-            let changes = machine.changes_or_checkpoint(1);
+            let changes = machine.changes_or_checkpoint(1, usize::MAX);
             let first = match &changes {
                 Some(changes) => self.disk.write(changes),
                 None => self.disk.revision == machine.revision(),
@@ -148,8 +148,8 @@ impl World {
                 self.nodes[node] = Some(self.restore(Some(&machine)));
                 continue;
             }
-            if changes.is_some() {
-                machine.saved();
+            if let Some(changes) = &changes {
+                machine.saved(changes);
             }
             self.nodes[node] = Some(machine);
             return effects;
