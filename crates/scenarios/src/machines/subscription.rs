@@ -23,6 +23,9 @@ use quorate_sim::{
 use super::Course;
 use crate::judge;
 
+/// Rows are written so many bytes at a time: a few of them.
+const FEW: usize = 200;
+
 const PROCESSES: usize = 3;
 const EVENTS: u64 = 25;
 const KEYS: usize = 4;
@@ -179,18 +182,21 @@ impl World {
             }
             let mut effects = Vec::new();
             machine.step(now, input.clone(), &mut effects);
-            let changes = machine.changes_or_checkpoint(1);
-            let first = match &changes {
-                Some(changes) => self.rows.write(changes),
-                None => self.rows.revision == machine.revision(),
+            let mut wrote = false;
+            let first = loop {
+                let Some(changes) = machine.changes_or_checkpoint(1, FEW) else {
+                    break wrote || self.rows.revision == machine.revision();
+                };
+                if !self.rows.write(&changes) {
+                    break false;
+                }
+                machine.saved(&changes);
+                wrote = true;
             };
             if !first {
                 course.reached("subscription: another process was first");
                 self.processes[process].machine = Some(self.restore(Some(&machine), now));
                 continue;
-            }
-            if changes.is_some() {
-                machine.saved();
             }
             self.processes[process].machine = Some(machine);
             return effects;
