@@ -179,7 +179,7 @@ impl World {
             }
             let mut effects = Vec::new();
             machine.step(now, input.clone(), &mut effects);
-            let changes = machine.changes_or_checkpoint(1);
+            let changes = machine.changes_or_checkpoint(1, usize::MAX);
             let first = match &changes {
                 Some(changes) => self.rows.write(changes),
                 None => self.rows.revision == machine.revision(),
@@ -189,8 +189,8 @@ impl World {
                 self.processes[process].machine = Some(self.restore(Some(&machine), now));
                 continue;
             }
-            if changes.is_some() {
-                machine.saved();
+            if let Some(changes) = &changes {
+                machine.saved(changes);
             }
             self.processes[process].machine = Some(machine);
             return effects;
