@@ -438,21 +438,21 @@ async fn what_is_out_of_range_is_refused_by_name() {
     store.close().await.unwrap();
 }
 
-/// A world whose transactions take little, and 200 events to be handed out in it.
-async fn where_little_is_written_at_once() -> (World, Store, Subscription) {
+/// A world whose transactions take little, and `count` events to be handed out in it.
+async fn where_little_is_written_at_once(count: usize) -> (World, Store, Subscription) {
     let limits = Limits { unit_bytes: 96 << 10, batch_bytes: 96 << 10, page_bytes: 96 << 10, ..Limits::default() };
     let world = World::limited(limits);
     let config = Config { key: OrderKey::Unordered, max_attempts: 3, ..Config::default() };
     let (store, workers) = world.with(config).await;
     for stream in ["a", "b", "c", "d"] {
-        append_many(&store, stream, "happened", 50).await;
+        append_many(&store, stream, "happened", count / 4).await;
     }
     (world, store, workers)
 }
 
 #[tokio::test]
 async fn however_much_was_said_of_a_window_it_is_written_read_and_parked() {
-    let (world, store, workers) = where_little_is_written_at_once().await;
+    let (world, store, workers) = where_little_is_written_at_once(200).await;
     let reason = "\u{1}trace\n".repeat(200);
     for attempt in 1..=3 {
         let taken = workers.takes(1_000).await;
@@ -476,21 +476,22 @@ async fn however_much_was_said_of_a_window_it_is_written_read_and_parked() {
 
 #[tokio::test]
 async fn a_window_of_leases_that_expire_together_for_the_last_time_is_parked() {
-    let (world, store, workers) = where_little_is_written_at_once().await;
-    let owner: Arc<str> = "me".repeat(128).into();
+    let (world, store, workers) = where_little_is_written_at_once(400).await;
     for _ in 0..3 {
-        assert_eq!(workers.pull(Pull::of(1_000).by(owner.clone())).await.unwrap().len(), 200);
+        assert_eq!(workers.takes(1_000).await.len(), 400);
         world.pass(seconds(31));
     }
     assert_eq!(places(&workers.takes(10).await), NOTHING);
     let described = workers.describe().await.unwrap();
-    assert_eq!((described.counts.parked, described.checkpoint), (200, position(200)));
+    assert_eq!((described.counts.parked, described.checkpoint), (400, position(400)));
+    let (store, workers) = world.restart(store).await;
+    assert_eq!(workers.describe().await.unwrap().checkpoint, position(400));
     store.close().await.unwrap();
 }
 
 #[tokio::test]
 async fn rows_of_earlier_builds_that_hold_more_than_an_answer_are_read() {
-    let (world, store, workers) = where_little_is_written_at_once().await;
+    let (world, store, workers) = where_little_is_written_at_once(200).await;
     let leases: Vec<Lease> = workers.takes(1_000).await.iter().map(|taken| taken.lease).collect();
     workers.park(&leases, "no").await.unwrap();
     let failure = format!(r#"{{"attempt":1,"at":0,"cause":"nacked","reason":"{}"}}"#, "\\u0001".repeat(512));

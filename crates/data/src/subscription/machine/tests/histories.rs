@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// The rows, under the rules of `rows::write` and `rows::settle`.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     revision: u64,
     checkpoint: Position,
@@ -139,18 +139,21 @@ impl World {
                 self.feed(&mut machine);
             }
             machine.step(self.now(), input.clone(), &mut effects);
-            let changes = machine.changes_or_checkpoint(1, usize::MAX);
-            let first = match &changes {
-                Some(changes) => self.disk.write(changes),
-                None => self.disk.revision == machine.revision(),
-            };
-            if !first {
+            // At once, or row by row: what has become durable in the end is the same.
+            let most = if self.seconds.is_multiple_of(2) { 1 } else { usize::MAX };
+            let (mut disk, mut first, mut parts) = (self.disk.clone(), true, 0);
+            while first && let Some(changes) = machine.changes_or_checkpoint(1, most) {
+                first = disk.write(&changes);
+                if first {
+                    machine.saved(&changes);
+                }
+                parts += 1;
+            }
+            if !first || (parts == 0 && disk.revision != machine.revision()) {
                 self.nodes[node] = Some(self.restore(Some(&machine)));
                 continue;
             }
-            if let Some(changes) = &changes {
-                machine.saved(changes);
-            }
+            self.disk = disk;
             self.nodes[node] = Some(machine);
             return effects;
         }
