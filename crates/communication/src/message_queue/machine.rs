@@ -309,7 +309,7 @@ impl Dispatcher {
     /// The message never reached its holder: as if it had not been handed out, but for the fence.
     pub fn hand_back(&mut self, claim: Claim) -> bool {
         let Some(mut entry) = self.held(claim) else { return false };
-        entry.attempts -= 1;
+        entry.attempts = entry.attempts.saturating_sub(1);
         entry.phase = Phase::Waiting { lapsed: false };
         self.put(claim.seq, Some(entry));
         true

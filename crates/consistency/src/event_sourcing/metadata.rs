@@ -33,7 +33,8 @@ pub struct Metadata {
     /// Part of an event's identity: a command is repeated only by the same source.
     pub source: Option<Arc<str>>,
     /// What the command asks for, in short: kept with its events, so that another command under the same id is refused
-    /// ([`HandleError::CommandIdReused`](super::HandleError::CommandIdReused)) rather than answered as the first one was.
+    /// ([`HandleError::CommandIdReused`](super::HandleError::CommandIdReused)) rather than answered as the first one was. Events
+    /// about a data subject don't get it: it would outlive an erasure, and whoever guesses what was erased could try.
     pub digest: Option<Arc<str>>,
     /// When it happened, where that is known better than "when it was recorded".
     pub time: Option<Timestamp>,
@@ -66,12 +67,14 @@ impl Metadata {
         self
     }
 
-    /// The same, with a [digest](Self::digest) of what `command` asks for: a hash of it as JSON.
+    /// The same, with a [digest](Self::digest) of what `command` asks for: a hash of it as JSON, whatever the order of its maps.
+    /// Lists count as they are: keep sets ordered. A command whose type got another member since is another command.
     ///
     /// # Errors
     /// It can't be written as JSON.
     pub fn asking(mut self, command: &impl Serialize) -> Result<Self, serde_json::Error> {
-        self.digest = Some(blake3::hash(&serde_json::to_vec(command)?).to_hex().as_str().into());
+        self.digest =
+            Some(blake3::hash(&serde_json::to_vec(&serde_json::to_value(command)?)?).to_hex().as_str().into());
         Ok(self)
     }
 

@@ -99,6 +99,8 @@
 //! * **A truncated stream**: the state is the fold of what is left, so write an event that makes the state whole before
 //!   truncating up to it ("closing the books"). States kept in memory, which hold more, go on being used until their
 //!   place is needed or the stream is read again; such an event makes both the same.
+//! * **A boundary with holes**: what [`Decisions`] should look at and was truncated or archived refuses the decision, unless
+//!   [`Config::forgotten_events`] says otherwise.
 //! * **An erased subject**: its events are left out of states from then on. Nothing that encrypted events flowed into is
 //!   ever kept in a snapshot, and an erasure drops all states from memory. `evolve` must bear that events are missing.
 //!

@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use quorate_data::{
-    event::{NewEvent, Recorded, Scalar, Tags},
+    event::{Extensions, NewEvent, Recorded, Scalar, Tags},
     schema::{
         SchemaVersion, address,
         upcast::{Upcasters, Versioned},
@@ -196,11 +196,13 @@ impl<E: DomainEvent> Codec<E> {
             causation_id: metadata.causation_id.as_ref().or(metadata.command_id.as_ref()).cloned(),
             data_subject: event.data_subject().map(Into::into),
             tags,
-            extensions: metadata
-                .digest
-                .iter()
-                .map(|digest| (DIGEST.to_owned(), Scalar::Text(digest.to_string())))
-                .collect(),
+            extensions: match event.data_subject() {
+                // It says something of what the subject's erasure is to make unreadable.
+                Some(_) => Extensions::new(),
+                None => {
+                    metadata.digest.iter().map(|digest| (DIGEST.to_owned(), Scalar::Text(digest.to_string()))).collect()
+                }
+            },
             data: Some(data.into()),
         })
     }

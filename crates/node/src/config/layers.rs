@@ -43,6 +43,13 @@ impl Entry {
 /// A text with `***` in place of the password of the address that it is, if it is one.
 fn without_password(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    // Parameters first: an `@` in one is not that behind the user.
+    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
+    let hide = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
+        _ => pair.to_owned(),
+    };
+    let query = query.map(|query| format!("?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&")));
     let rest = match rest.rsplit_once('@') {
         Some((user, host)) => match user.split_once(':') {
             Some((user, _)) => format!("{user}:***@{host}"),
@@ -50,10 +57,7 @@ fn without_password(text: &str) -> String {
         },
         None => rest.to_owned(),
     };
-    let (path, query) = rest.split_once('?').map_or((rest.as_str(), None), |(path, query)| (path, Some(query)));
-    let hide = |pair: &str| if pair.starts_with("password=") { "password=***".to_owned() } else { pair.to_owned() };
-    let query = query.map(|query| format!("?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&")));
-    format!("{scheme}://{path}{}", query.unwrap_or_default())
+    format!("{scheme}://{rest}{}", query.unwrap_or_default())
 }
 
 /// Why a layer was refused.
@@ -330,6 +334,8 @@ mod tests {
         for (address, shown) in [
             ("postgres://u:se@cr:et@h:5432/db", "postgres://u:***@h:5432/db"),
             ("postgres://u@h/db?a=b&password=secret", "postgres://u@h/db?a=b&password=***"),
+            ("postgres://u@h:5432/db?password=se@cret", "postgres://u@h:5432/db?password=***"),
+            ("postgres://u:se@cret@h/db", "postgres://u:***@h/db"),
             ("postgres://u@h/db", "postgres://u@h/db"),
             ("quorate", "quorate"),
         ] {

@@ -8,16 +8,45 @@ use super::cloud_events::essence;
 
 /// The one of `candidates`, named in the order in which we like them, that `Accept` likes best; `None` if it takes none.
 pub(super) fn accepted(headers: &HeaderMap, candidates: &[&str]) -> Option<usize> {
-    let text = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let ranges: Vec<Range<'_>> = text.flat_map(elements).filter_map(Range::of).collect();
-    let liked = |media: &str| {
-        let of_it = ranges.iter().filter_map(|range| Some((range.fits(media)?, range.quality)));
-        // What says most about a type is what holds for it.
-        of_it.max().map_or(if ranges.is_empty() { 1_000 } else { 0 }, |(_, quality)| quality)
-    };
-    let liked = candidates.iter().map(|media| liked(media)).enumerate();
+    let accepts = Accepts::of(headers);
+    let liked = candidates.iter().map(|media| accepts.liked(media).quality).enumerate();
     liked.rev().max_by_key(|(_, quality)| *quality).filter(|(_, quality)| *quality > 0).map(|(at, _)| at)
 }
+
+/// Whether `Accept` names `special` and likes it no less than `common`.
+pub(super) fn asks_for(headers: &HeaderMap, special: &str, common: &str) -> bool {
+    let accepts = Accepts::of(headers);
+    let liked = accepts.liked(special);
+    liked.quality > 0 && liked.fit == Some(NAMED) && liked.quality >= accepts.liked(common).quality
+}
+
+/// What a client accepts.
+struct Accepts<'h>(Vec<Range<'h>>);
+
+/// How much a type is liked, in thousandths, and how exactly what says so fits it.
+struct Liked {
+    fit: Option<u8>,
+    quality: u16,
+}
+
+impl<'h> Accepts<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        let text = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        Self(text.flat_map(elements).filter_map(Range::of).collect())
+    }
+
+    fn liked(&self, media: &str) -> Liked {
+        let of_it = self.0.iter().filter_map(|range| Some((range.fits(media)?, range.quality)));
+        // What says most about a type is what holds for it.
+        match of_it.max() {
+            Some((fit, quality)) => Liked { fit: Some(fit), quality },
+            None => Liked { fit: None, quality: if self.0.is_empty() { 1_000 } else { 0 } },
+        }
+    }
+}
+
+/// How exactly a range fits that names the type itself.
+const NAMED: u8 = 2;
 
 /// Says to caches that `Accept` chose the form of a reply.
 pub(super) fn varies(headers: &mut HeaderMap) {
@@ -58,7 +87,7 @@ impl<'h> Range<'h> {
         match self.media.split_once('/')? {
             ("*", "*") => Some(0),
             (own, "*") if own.eq_ignore_ascii_case(kind) => Some(1),
-            _ if self.media.eq_ignore_ascii_case(media) => Some(2),
+            _ if self.media.eq_ignore_ascii_case(media) => Some(NAMED),
             _ => None,
         }
     }
@@ -76,7 +105,7 @@ fn thousandths(weight: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::accepted;
+    use super::{accepted, asks_for};
     use http::{HeaderMap, HeaderValue, header::ACCEPT};
 
     fn chosen(accept: &[&str], candidates: &[&'static str]) -> Option<&'static str> {
@@ -85,6 +114,24 @@ mod tests {
             headers.append(ACCEPT, HeaderValue::from_str(text).unwrap());
         }
         accepted(&headers, candidates).map(|at| candidates[at])
+    }
+
+    #[test]
+    fn a_form_for_those_who_name_it_is_not_chosen_for_those_who_take_anything() {
+        for (accept, asks) in [
+            ("special/one", true),
+            ("special/one, */*", true),
+            ("application/json, special/one", true),
+            ("special/one;q=0.5, application/json;q=0.9", false),
+            ("special/one;q=0", false),
+            ("special/*", false),
+            ("*/*", false),
+            ("", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.append(ACCEPT, HeaderValue::from_str(accept).unwrap());
+            assert_eq!(asks_for(&headers, "special/one", "application/json"), asks, "{accept}");
+        }
     }
 
     #[test]

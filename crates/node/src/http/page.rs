@@ -146,11 +146,9 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The form a client likes best; an object unless it likes a batch better.
+    /// A batch for whoever names it and likes it no less; else an object, which is what most can read.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        let forms = [Self::Object, Self::Array];
-        // A page has no form that suits everybody; an object is what most can read.
-        accept::accepted(headers, &forms.map(Self::media)).map_or(Self::Object, |at| forms[at])
+        if accept::asks_for(headers, BATCH, reply::JSON) { Self::Array } else { Self::Object }
     }
 
     fn media(self) -> &'static str {

@@ -186,8 +186,18 @@ pub(super) async fn receive(State(node): State<Shared>, request: Request) -> Rep
             return Err(Problem::new(Code::ShuttingDown, "the node is stopping").after(RETRY));
         }
     };
-    let weight = show::weight(deliveries.iter().map(|one| &one.message));
-    let Some(share) = node.share(weight) else { return Err(given_back(&node, &name, &deliveries).await) };
+    let mut deliveries = deliveries;
+    // As many as there is memory for: the others are the next ones' to ask.
+    let share = loop {
+        match node.share(show::weight(deliveries.iter().map(|one| &one.message))) {
+            Some(share) => break share,
+            None if deliveries.len() > 1 => {
+                let rest = deliveries.split_off(deliveries.len().div_ceil(2));
+                let _told_by_what_is_handed_out = given_back(&node, &name, &rest).await;
+            }
+            None => return Err(given_back(&node, &name, &deliveries).await),
+        }
+    };
     Ok(share.of(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries)))))
 }
 

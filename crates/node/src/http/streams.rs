@@ -2,7 +2,11 @@
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, Uri, header::CONTENT_TYPE, request::Parts};
+use http::{
+    HeaderMap, Response, StatusCode, Uri,
+    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    request::Parts,
+};
 use quorate_data::{
     event::{Position, Recorded, Version},
     store::{Direction, ReadStream, StreamHead, StreamPage},
@@ -188,6 +192,13 @@ fn binary(event: &Recorded) -> Response<Bytes> {
     if !response.headers().contains_key(CONTENT_TYPE) {
         response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static("application/octet-stream"));
     }
+    // The data is anybody's: a browser that takes it for a page must run none of it as a page of this node.
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        http::HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'"),
+    );
+    headers.insert(X_CONTENT_TYPE_OPTIONS, http::HeaderValue::from_static("nosniff"));
     response
 }
 

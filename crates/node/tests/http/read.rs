@@ -322,6 +322,11 @@ async fn the_form_that_is_liked_best_is_sent_and_caches_are_told_what_chose_it()
         let reply = node.send(get(path).header("accept", accept.clone())).await;
         assert_eq!((reply.status, reply.header("content-type")), (200, Some(media)), "{path}: {accept}");
         assert_eq!(reply.header("vary"), Some("accept"), "{path}: {accept}");
+        if media == "text/plain" {
+            let policy = reply.header("content-security-policy").unwrap();
+            assert!(policy.starts_with("sandbox; default-src 'none'"), "it is nobody's page: {policy}");
+            assert_eq!(reply.header("x-content-type-options"), Some("nosniff"));
+        }
     }
     for none in ["text/plain;q=0", "text/html", "image/*"] {
         let refused = node.send(get("/v1/streams/a/events/1").header("accept", none)).await;

@@ -103,5 +103,9 @@ fn state(row: &Row, since: Boot, until: impl Fn(Wall, Duration) -> Boot) -> Resu
         PARKED => Phase::Parked,
         _ => Phase::Waiting { lapsed: false },
     };
-    Ok((short(row.at(7), "deliveries")?, short(row.at(8), "attempts")?, phase))
+    let (deliveries, attempts) = (short(row.at(7), "deliveries")?, short(row.at(8), "attempts")?);
+    if matches!(phase, Phase::Leased { .. }) && (deliveries == 0 || attempts == 0) {
+        return Err(QueueError::corrupt("quorate_queue", "a message is leased that was never handed out".to_owned()));
+    }
+    Ok((deliveries, attempts, phase))
 }

@@ -249,6 +249,16 @@ fn another_command_under_the_same_id_is_refused_where_there_is_a_digest_and_answ
 }
 
 #[test]
+fn a_digest_is_that_of_the_command_whatever_the_order_of_its_maps() {
+    let digest = || {
+        let tags: std::collections::HashMap<String, u32> = (0..50).map(|n| (format!("tag-{n}"), n)).collect();
+        Metadata::command("c").asking(&("tag", tags)).unwrap().digest
+    };
+    assert_eq!(digest(), digest());
+    assert!(digest().is_some());
+}
+
+#[test]
 fn an_id_that_somebody_else_took_is_an_error() {
     run(async {
         let folder = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use quorate_data::store::Store;
+use quorate_data::store::{Query, ReadLog, Store};
 use serde::{Deserialize, Serialize};
 
 use super::bank::{run, store};
@@ -102,6 +102,26 @@ fn an_erasure_takes_events_out_of_states_in_memory_and_in_the_log() {
         assert_eq!(files.statistics().erased_events, 2);
         handle(&files, 1, named(4, "Ada again")).await;
         assert_eq!(files.load(1).await.unwrap().state.names, ["Bob", "Ada again"]);
+    });
+}
+
+#[test]
+fn nothing_of_a_command_about_a_data_subject_outlives_its_erasure_in_a_digest() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path()).await;
+        let files = files(&store).await;
+        let asking = |id: &'static str, event: Event| {
+            let metadata = Metadata::command(id).asking(&format!("{event:?}")).unwrap();
+            files.handle(1, event, metadata)
+        };
+        asking("a", Event::Opened { at: 1 }).await.unwrap();
+        asking("b", named(4, "Ada")).await.unwrap();
+        let read = ReadLog { query: Query::EVERYTHING, after: Default::default(), limit: 10 };
+        let kept: Vec<bool> =
+            store.read_log(read).await.unwrap().events.iter().map(|event| !event.extensions().is_empty()).collect();
+        assert_eq!(kept, [true, false]);
+        assert!(asking("b", named(4, "Ada")).await.unwrap().repeated);
     });
 }
 

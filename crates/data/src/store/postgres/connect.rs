@@ -25,6 +25,10 @@ pub(super) fn server(address: &str) -> Result<Config, OpenError> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| address.starts_with(scheme)) {
         return Err(wrong("it begins with postgres://"));
     }
+    // Where an address is parted is not said twice: what one reader takes for a password another shows as a host.
+    if address.matches('@').count() > 1 {
+        return Err(wrong("an @ in a user's name, a password or a parameter is written %40"));
+    }
     let mut server: Config = address.parse().map_err(|_| wrong("it is postgres://user:password@host:port/database"))?;
     if server.get_ssl_mode() == SslMode::Require {
         return Err(wrong("sslmode=require: TLS is not supported yet, so that nothing would be encrypted"));
@@ -164,6 +168,8 @@ mod tests {
             "mysql://u@h/db",
             "host=localhost user=u",
             "postgres://u@h/db?sslmode=require",
+            "postgres://u:se@cret@h/db",
+            "postgres://u@h/db?password=se@cret",
             "postgres://u@%2Fvar%2Frun/db",
             "postgres:///db",
             "postgres://localhost/db",
