@@ -55,6 +55,31 @@ async fn a_truncated_stream_begins_later_and_keeps_its_places() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_tag_names_the_version_for_writers_and_never_says_that_a_reply_would_be_the_same() {
+    let node = node().await;
+    let data = r#","datasubject":"c-17","data":{"to":"Elm"}"#;
+    let append = |id: &str| post("/v1/streams/a/events").event(event(id, data));
+    assert_eq!(node.send(append("1")).await.status, 201);
+    assert_eq!(node.send(append("2")).await.status, 201);
+    let read = || get("/v1/streams/a/events").header("if-none-match", "\"2\"");
+    let known = node.send(read()).await;
+    assert_eq!((known.status, known.header("etag"), known.events().len()), (200, Some("\"2\""), 2));
+    assert!(known.text().contains("Elm"), "{}", known.text());
+    assert_eq!(node.send(post("/v1/subjects/c-17/erase")).await.status, 200);
+    let erased = node.send(read()).await;
+    assert_eq!((erased.status, erased.header("etag")), (200, Some("\"2\"")));
+    assert!(!erased.text().contains("Elm"), "{}", erased.text());
+    let truncate = post("/v1/streams/a/truncate").header("if-match", "\"2\"").json(r#"{"before":2}"#);
+    assert_eq!(node.send(truncate).await.status, 200);
+    let truncated = node.send(read()).await;
+    assert_eq!((truncated.status, truncated.events().len()), (200, 1));
+    let batch = node.send(read().header("accept", "application/cloudevents-batch+json")).await;
+    assert_eq!((batch.status, batch.header("content-type")), (200, Some("application/cloudevents-batch+json")));
+    let head = node.send(request("HEAD", "/v1/streams/a/events")).await;
+    assert_eq!((head.status, head.header("etag"), head.body.len()), (200, Some("\"2\""), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_comes_back_after_a_restore_is_told_so_for_the_log_and_for_a_stream() {
     let node = node().await;
     node.fill("a", 1, 3).await;

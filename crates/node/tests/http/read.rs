@@ -273,31 +273,6 @@ async fn streams_are_listed_by_prefix_and_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tag_names_the_version_for_writers_and_never_says_that_a_reply_would_be_the_same() {
-    let node = node().await;
-    let data = r#","datasubject":"c-17","data":{"to":"Elm"}"#;
-    let append = |id: &str| post("/v1/streams/a/events").event(event(id, data));
-    assert_eq!(node.send(append("1")).await.status, 201);
-    assert_eq!(node.send(append("2")).await.status, 201);
-    let read = || get("/v1/streams/a/events").header("if-none-match", "\"2\"");
-    let known = node.send(read()).await;
-    assert_eq!((known.status, known.header("etag"), known.events().len()), (200, Some("\"2\""), 2));
-    assert!(known.text().contains("Elm"), "{}", known.text());
-    assert_eq!(node.send(post("/v1/subjects/c-17/erase")).await.status, 200);
-    let erased = node.send(read()).await;
-    assert_eq!((erased.status, erased.header("etag")), (200, Some("\"2\"")));
-    assert!(!erased.text().contains("Elm"), "{}", erased.text());
-    let truncate = post("/v1/streams/a/truncate").header("if-match", "\"2\"").json(r#"{"before":2}"#);
-    assert_eq!(node.send(truncate).await.status, 200);
-    let truncated = node.send(read()).await;
-    assert_eq!((truncated.status, truncated.events().len()), (200, 1));
-    let batch = node.send(read().header("accept", "application/cloudevents-batch+json")).await;
-    assert_eq!((batch.status, batch.header("content-type")), (200, Some("application/cloudevents-batch+json")));
-    let head = node.send(request("HEAD", "/v1/streams/a/events")).await;
-    assert_eq!((head.status, head.header("etag"), head.body.len()), (200, Some("\"2\""), 0));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_form_that_is_liked_best_is_sent_and_caches_are_told_what_chose_it() {
     let (json, batch, structured) = FORMS;
     let node = node().await;
