@@ -56,6 +56,25 @@ async fn equal_requests_with_one_key_to_two_nodes_at_once_are_done_once() {
     assert_eq!(one.get("/v1/streams/a/events").await.events().len(), 10);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_gives_positions_as_long_as_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder, |config| config.http.drain_delay = std::time::Duration::from_secs(3)).await;
+    node.fill("a", 1, 1).await;
+    node.stop();
+    // No other node is there to give any.
+    for n in 2..=4 {
+        let written = node.send(post("/v1/streams/a/events").event(event(&n.to_string(), ""))).await;
+        assert_eq!(written.status, 201, "{}", written.text());
+        let token = written.header("quorate-token").expect("it could be read").to_owned();
+        let read = node.send(get(format!("/v1/events?after={}", n - 1)).header("quorate-token", &token)).await;
+        assert_eq!(read.events()[0]["logposition"], json!(n.to_string()), "{}", read.text());
+        let listed = node.send(get("/v1/streams").header("quorate-token", &token)).await;
+        assert_eq!(listed.status, 200, "{}", listed.text());
+    }
+    node.stopped().await;
+}
+
 const SHARED: &str = "/v1/subscriptions/shared";
 
 /// What one pull hands out; none where the nodes were in each other's way.
