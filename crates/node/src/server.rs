@@ -158,7 +158,10 @@ impl Server {
         // The address first: a second server is refused before it touches the store.
         let listener = env.net().listen(config.listen).await.map_err(listen)?;
         let address = listener.local_addr().map_err(listen)?;
-        let store = open_store(&config, &env).await?;
+        // Requests need what the store does in the background until the last of them has ended.
+        let of_store = env.apart("store");
+        let until_dropped = of_store.tasks().stop().clone().drop_guard();
+        let store = open_store(&config, &of_store).await?;
         let idempotency = Idempotency::open(store.clone()).await.map_err(ServeError::Tables)?;
         let subscriptions = DurableSubscriptions::open(&store).await.map_err(ServeError::Subscriptions)?;
         let queues = MessageQueues::open(&store).await.map_err(ServeError::Queues)?;
@@ -188,7 +191,8 @@ impl Server {
             None => None,
         };
         let rates = Rates::new(&http, &store, &config.rates);
-        let rooms = Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates };
+        let rooms =
+            Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates, until_dropped };
         let surface = Surface::new(Node::new(config, http.clone(), store.clone(), rooms));
         Ok(Self { listener, address, surface, http, store, policies: folder })
     }
@@ -214,7 +218,7 @@ impl Server {
     }
 
     /// Takes requests until the environment's tasks are told to stop, and for the drain delay after that; then lets those
-    /// in progress end, within the drain timeout, and closes the store.
+    /// in progress end, within the drain timeout, and closes the store. What the store does in the background goes on until then.
     pub async fn run(self) -> Result<(), ServeError> {
         tracing::info!(address = %self.address, "listening");
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
@@ -247,7 +251,9 @@ impl Server {
         if let Ok(views) = self.surface.node().views.views() {
             views.shut_down().await;
         }
-        self.store.close().await.map_err(ServeError::Close)?;
+        let closed = self.store.close().await;
+        self.store.env().tasks().shut_down().await;
+        closed.map_err(ServeError::Close)?;
         tracing::info!(address = %self.address, "stopped");
         Ok(())
     }

@@ -87,6 +87,13 @@ impl Env {
         Self { parts }
     }
 
+    /// As [`scope`](Self::scope), under a branch that goes on when this one is told to stop: see [`Tasks::apart`].
+    pub fn apart(&self, name: &'static str) -> Self {
+        let mut parts = self.parts.clone();
+        parts.tasks = parts.tasks.apart(name);
+        Self { parts }
+    }
+
     /// The wall clock. It may jump; never order or expire by it.
     pub fn wall(&self) -> Wall {
         self.parts.clocks.wall()

@@ -34,6 +34,8 @@ pub struct Tasks {
 struct Branch {
     name: &'static str,
     stop: CancellationToken,
+    /// Whether it is told to stop by itself, and not with those above.
+    is_apart: bool,
     running: TaskTracker,
     spawner: Arc<dyn Spawn>,
     // A child keeps its parent alive, never the other way round: a finished branch frees itself.
@@ -44,28 +46,36 @@ struct Branch {
 impl Tasks {
     /// The root of a tree whose tasks `spawner` runs.
     pub fn root(spawner: Arc<dyn Spawn>) -> Self {
-        Self::branch("root", CancellationToken::new(), spawner, None)
-    }
-
-    fn branch(
-        name: &'static str,
-        stop: CancellationToken,
-        spawner: Arc<dyn Spawn>,
-        parent: Option<Arc<Branch>>,
-    ) -> Self {
         let running = TaskTracker::new();
         running.close();
-        Self { branch: Arc::new(Branch { name, stop, running, spawner, children: Mutex::default(), _parent: parent }) }
+        let stop = CancellationToken::new();
+        let children = Mutex::default();
+        Self {
+            branch: Arc::new(Branch { name: "root", stop, is_apart: false, running, spawner, children, _parent: None }),
+        }
     }
 
-    /// A new branch below this one.
+    /// A new branch below this one, told to stop with it.
     pub fn child(&self, name: &'static str) -> Self {
-        let (stop, spawner) = (self.branch.stop.child_token(), self.branch.spawner.clone());
-        let child = Self::branch(name, stop, spawner, Some(self.branch.clone()));
+        self.below(name, self.branch.stop.child_token(), false)
+    }
+
+    /// A new branch below this one that goes on when this one is told to stop: for what others need until they have ended.
+    /// Whoever made it tells it to stop; [`shut_down`](Self::shut_down) of a branch above does so when all others have ended.
+    pub fn apart(&self, name: &'static str) -> Self {
+        self.below(name, CancellationToken::new(), true)
+    }
+
+    fn below(&self, name: &'static str, stop: CancellationToken, is_apart: bool) -> Self {
+        let running = TaskTracker::new();
+        running.close();
+        let (spawner, _parent) = (self.branch.spawner.clone(), Some(self.branch.clone()));
+        let child = Branch { name, stop, is_apart, running, spawner, children: Mutex::default(), _parent };
+        let branch = Arc::new(child);
         let mut children = self.branch.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.retain(|known| known.strong_count() > 0);
-        children.push(Arc::downgrade(&child.branch));
-        child
+        children.push(Arc::downgrade(&branch));
+        Self { branch }
     }
 
     /// Runs `task` until it ends by itself; a task that loops watches [`stop`](Self::stop).
@@ -78,26 +88,77 @@ impl Tasks {
         self.branch.spawner.spawn(name, Box::pin(tracked));
     }
 
-    /// Fires when this branch, or one above it, is told to stop.
+    /// Fires when this branch, or one above it, is told to stop; what is above one [apart](Self::apart) does not count.
     pub fn stop(&self) -> &CancellationToken {
         &self.branch.stop
     }
 
-    /// Tells every task of this branch to stop, and waits until the last one, leaves first, has ended.
+    /// Tells every task of this branch to stop, and waits until the last one, leaves first, has ended. Branches
+    /// [apart](Self::apart) are told when all others have ended.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait; the tasks still stop.
     pub async fn shut_down(&self) {
-        self.branch.stop.cancel();
-        let mut waiting = vec![(self.branch.clone(), false)];
-        while let Some((branch, children_ended)) = waiting.pop() {
+        let (mut waiting, mut apart) = (vec![(self.branch.clone(), false)], Vec::new());
+        while let Some((branch, children_ended)) = waiting.pop().or_else(|| apart.pop()) {
             if children_ended {
                 branch.running.wait().await;
                 continue;
             }
+            branch.stop.cancel();
             let children = branch.children.lock().unwrap_or_else(PoisonError::into_inner).clone();
             waiting.push((branch, true));
-            waiting.extend(children.iter().filter_map(Weak::upgrade).map(|child| (child, false)));
+            for child in children.iter().filter_map(Weak::upgrade) {
+                if child.is_apart { &mut apart } else { &mut waiting }.push((child, false));
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_branch_apart_goes_on_when_those_above_are_told_and_is_told_when_all_others_have_ended() {
+        let root = Tasks::root(Arc::new(RealSpawn));
+        let (ended, order) = mpsc::channel();
+        let begin = |tasks: &Tasks, name: &'static str| {
+            let (stop, ended) = (tasks.stop().clone(), ended.clone());
+            tasks.spawn(name, async move {
+                stop.cancelled().await;
+                tokio::task::yield_now().await;
+                ended.send(name).unwrap();
+            });
+        };
+        let node = root.child("node");
+        let apart = node.apart("store");
+        begin(&apart.child("views"), "below the one apart");
+        begin(&apart, "apart");
+        begin(&root, "root");
+        begin(&node, "child");
+        root.stop().cancel();
+        assert!(node.stop().is_cancelled() && !apart.stop().is_cancelled());
+        root.shut_down().await;
+        assert!(apart.stop().is_cancelled());
+        let order: Vec<&str> = order.try_iter().collect();
+        let last: Vec<&str> = order.iter().rev().take(2).rev().copied().collect();
+        assert_eq!(
+            (order.len(), last.contains(&"apart"), last.contains(&"below the one apart")),
+            (4, true, true),
+            "{order:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_branch_apart_is_shut_down_by_itself() {
+        let root = Tasks::root(Arc::new(RealSpawn));
+        let apart = root.apart("store");
+        let stop = apart.stop().clone();
+        apart.spawn("waits", async move { stop.cancelled().await });
+        apart.shut_down().await;
+        assert!(!root.stop().is_cancelled());
     }
 }

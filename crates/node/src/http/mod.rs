@@ -52,6 +52,7 @@ use quorate_foundations::{time::Mono, trace::TraceParent};
 use quorate_resilience::{deadline::Deadline, timeout::Timers};
 use quorate_runtime::Env;
 use tokio::sync::Semaphore;
+use tokio_util::sync::DropGuard;
 use tower::Service as _;
 
 use self::{
@@ -103,6 +104,7 @@ pub(crate) struct Node {
     memory: Arc<Semaphore>,
     /// What replies take that are being put together and being sent.
     replies: ReplyMemory,
+    _until_dropped: DropGuard,
 }
 
 /// What was opened for a node.
@@ -115,6 +117,8 @@ pub(crate) struct Rooms {
     pub(crate) breakers: Breakers,
     pub(crate) policies: Policies,
     pub(crate) rates: Rates,
+    /// Ends what the store does in the background, when nobody serves it any more.
+    pub(crate) until_dropped: DropGuard,
 }
 
 type Shared = Arc<Node>;
@@ -128,7 +132,8 @@ pub(crate) struct Surface {
 
 impl Node {
     pub(crate) fn new(config: Config, env: Env, store: Store, rooms: Rooms) -> Self {
-        let Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates } = rooms;
+        let Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates, until_dropped } =
+            rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
         let archives = Archives::new(store.clone(), config.archives());
         Self {
@@ -154,6 +159,7 @@ impl Node {
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
             memory: Arc::new(Semaphore::new(config.http.body_memory >> 10)),
             replies: ReplyMemory::new(config.http.reply_memory),
+            _until_dropped: until_dropped,
             config,
             env,
         }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use prometheus_client::metrics::gauge::Gauge;
-use quorate_data::store::{DynTx, RoomTables, SqlError, Store, StoreError, TransactError};
+use quorate_data::store::{DynTx, RoomTables, Row, SqlError, Store, StoreError, TransactError, Value};
 use quorate_foundations::{
     document::{Fault, Faults, Format},
     name::Name,
@@ -23,10 +23,13 @@ const ALL: &str = "SELECT name, format, document FROM quorate_policy ORDER BY na
 const UPSERT: &str = "INSERT INTO quorate_policy (name, format, document) VALUES ($1, $2, $3)
     ON CONFLICT (name) DO UPDATE SET format = $2, document = $3";
 const DELETE: &str = "DELETE FROM quorate_policy WHERE name = $1";
+/// How often a change is judged anew because another node made one meanwhile.
+const ATTEMPTS: usize = 16;
 
 /// The verbs on resilience policies. Cheap to clone.
 ///
 /// All documents hold together, or what held before goes on: a document is in force once it was accepted, also after a restart.
+/// Several nodes may change them in one store: each judges a change beside what all have declared, and takes that in with it.
 #[derive(Clone)]
 pub struct Policies {
     store: Store,
@@ -44,10 +47,10 @@ struct Set {
     declared: BTreeMap<Name, Kept>,
     /// Names of what was declared and cannot be read.
     unreadable: BTreeSet<String>,
+    /// What was declared, and is not in force: it does not fit.
+    left_out: BTreeSet<Name>,
     /// Whether what lies in the folder is not in force.
     files_refused: bool,
-    /// Whether what was declared is not in force.
-    declared_refused: bool,
 }
 
 /// A document as it was declared.
@@ -163,12 +166,12 @@ impl Policies {
     pub async fn open(store: &Store, registry: Registry, refused: Gauge<i64, AtomicI64>) -> Result<Self, SqlError> {
         let table = OnceCell::new();
         let declared = match table.get_or_try_init(|| store.declare(TABLES)).await {
-            Ok(()) => stored(store).await?,
-            Err(SqlError::Store(StoreError::DiskFull)) => Stored::default(),
+            Ok(()) => store.room_query(ALL, vec![]).await?,
+            Err(SqlError::Store(StoreError::DiskFull)) => vec![],
             Err(other) => return Err(other),
         };
         let mut set = Set::default();
-        set.hold(declared);
+        set.hold(&declared);
         Ok(Self { store: store.clone(), table: Arc::new(table), registry, set: Arc::new(Mutex::new(set)), refused })
     }
 
@@ -177,14 +180,53 @@ impl Policies {
         &self.registry
     }
 
-    /// Brings what was declared into force, with no files beside it. What can't be is told in the log, and isn't in force.
+    /// Brings what was declared into force, with no files beside it. What can't be beside what comes before it, in the order of
+    /// names, is told in the log, and isn't in force.
     pub async fn begin(&self) {
         let mut set = self.set.lock().await;
-        if let Err(cause) = self.apply(&set) {
-            tracing::warn!(%cause, "the policies that were declared are not in force");
-            set.declared_refused = true;
-        }
+        self.apply_what_fits(&mut set);
         self.tell(&set);
+    }
+
+    /// Brings `set` into force, without those of its declared policies that do not fit.
+    fn apply_what_fits(&self, set: &mut Set) {
+        let before = std::mem::take(&mut set.left_out);
+        let Err(mut cause) = self.apply(set) else { return };
+        let all: Vec<Name> = set.declared.keys().cloned().collect();
+        set.left_out = all.iter().cloned().collect();
+        set.let_in(&all, &mut cause);
+        if let Err(stuck) = self.apply(set) {
+            // What was in force before still is.
+            tracing::warn!(cause = %stuck, "the policies that were declared are not in force");
+            set.left_out = all.into_iter().collect();
+        } else if set.left_out != before {
+            let left_out: Vec<&str> = set.left_out.iter().map(Name::as_str).collect();
+            tracing::warn!(?left_out, %cause, "policies that were declared do not fit, and are not in force");
+        }
+    }
+
+    /// Brings `set` into force, with what was left out of it if that fits by now.
+    fn apply_changed(&self, set: &mut Set) -> Result<Changes, PolicyError> {
+        let left_out = std::mem::take(&mut set.left_out);
+        match self.apply(set) {
+            Err(_) if !left_out.is_empty() => {
+                set.left_out = left_out;
+                self.apply(set)
+            }
+            applied => applied,
+        }
+    }
+
+    /// Takes in what all nodes have declared, where others may have: what a change is judged beside.
+    async fn take_in(&self, set: &mut Set) -> Result<Option<Arc<Vec<Row>>>, PolicyError> {
+        if !self.store.capabilities().several_writers {
+            return Ok(None);
+        }
+        let rows = self.store.room_query(ALL, vec![]).await.map_err(of_sql)?;
+        set.hold(&rows);
+        self.apply_what_fits(set);
+        self.tell(set);
+        Ok(Some(Arc::new(rows)))
     }
 
     /// Lets the documents in files be these.
@@ -193,10 +235,10 @@ impl Policies {
     /// [`PolicyError::Impossible`], [`PolicyError::Refused`]: they cannot be in force beside what is declared.
     pub async fn replace_files(&self, files: BTreeMap<PathBuf, Vec<Document>>) -> Result<Changes, PolicyError> {
         let mut set = self.set.lock().await;
-        let next = Set { files, ..set.clone() };
-        let applied = self.apply(&next);
+        let mut next = Set { files, ..set.clone() };
+        let applied = self.apply_changed(&mut next);
         match &applied {
-            Ok(_) => *set = Set { files_refused: false, declared_refused: false, ..next },
+            Ok(_) => *set = Set { files_refused: false, ..next },
             Err(_) => set.files_refused = true,
         }
         self.tell(&set);
@@ -220,7 +262,7 @@ impl Policies {
     }
 
     fn tell(&self, set: &Set) {
-        let all_in_force = !set.files_refused && !set.declared_refused && set.unreadable.is_empty();
+        let all_in_force = !set.files_refused && set.left_out.is_empty() && set.unreadable.is_empty();
         self.refused.set(i64::from(!all_in_force));
     }
 
@@ -240,16 +282,43 @@ impl Policies {
     async fn declare_read(&self, name: Name, kept: Kept) -> Result<PolicyDeclared, PolicyError> {
         self.table.get_or_try_init(|| self.store.declare(TABLES)).await.map_err(of_sql)?;
         let mut set = self.set.lock().await;
-        let values = [name.as_str().to_owned(), kept.format.as_str().to_owned(), kept.text().to_owned()];
-        let next = set.with(&name, kept)?;
-        let new = !set.declared.contains_key(&name);
-        let changes = self.apply(&next)?;
-        let keeping = self.store.transact(move |tx| {
-            let values = values.each_ref().map(|value| value.as_str().into());
-            Box::pin(async move { tx.room_execute(UPSERT, &values).await })
+        let values = [name.as_str().into(), kept.format.as_str().into(), kept.text().into()];
+        for _ in 0..ATTEMPTS {
+            let judged = self.take_in(&mut set).await?;
+            let mut next = set.with(&name, kept.clone())?;
+            let new = !set.declared.contains_key(&name);
+            let changes = self.apply_changed(&mut next)?;
+            if self.keep(UPSERT, &values, judged, &mut set, next).await? {
+                return Ok(PolicyDeclared { name, new, changes });
+            }
+        }
+        Err(StoreError::Busy.into())
+    }
+
+    /// Does `sql` in the table, and lets `next` be what is. `false` where the table no longer is as it was `judged`: what it has
+    /// holds again.
+    async fn keep(
+        &self,
+        sql: &'static str,
+        values: &[Value],
+        judged: Option<Arc<Vec<Row>>>,
+        set: &mut Set,
+        next: Set,
+    ) -> Result<bool, PolicyError> {
+        let values: Arc<[Value]> = values.into();
+        let keeping = self.store.transact(move |tx: &mut DynTx| {
+            let (values, judged) = (values.clone(), judged.clone());
+            Box::pin(async move {
+                if let Some(judged) = judged
+                    && tx.room_query(ALL, &[]).await? != *judged
+                {
+                    return Ok(false);
+                }
+                tx.room_execute(sql, &values).await?;
+                Ok(true)
+            })
         });
-        self.settle(keeping.await, &mut set, next).await?;
-        Ok(PolicyDeclared { name, new, changes })
+        self.settle(keeping.await, set, next).await
     }
 
     /// What declaring it would find wrong; changes nothing.
@@ -258,7 +327,12 @@ impl Policies {
     /// As those of [`declare`](Self::declare), but the store's.
     pub async fn check(&self, name: &Name, text: &str, format: Format) -> Result<(), PolicyError> {
         let kept = self.read(name, text, format)?;
-        let next = self.set.lock().await.with(name, kept)?;
+        let mut next = self.set.lock().await.with(name, kept)?;
+        let left_out = std::mem::take(&mut next.left_out);
+        if Registry::check(&next.documents()).is_ok() {
+            return Ok(());
+        }
+        next.left_out = left_out;
         Registry::check(&next.documents()).map_err(|refused| next.told(refused))
     }
 
@@ -276,20 +350,22 @@ impl Policies {
 
     async fn delete_declared(&self, name: Name) -> Result<Changes, PolicyError> {
         let mut set = self.set.lock().await;
-        let mut next = set.clone();
-        if next.declared.remove(&name).is_none() && !next.unreadable.remove(name.as_str()) {
-            return Err(match set.file_of(&name) {
-                Some(file) => PolicyError::InFile { name: name.clone(), file: file.clone() },
-                None => PolicyError::NotFound { name },
-            });
+        for _ in 0..ATTEMPTS {
+            let judged = self.take_in(&mut set).await?;
+            let mut next = set.clone();
+            next.left_out.remove(&name);
+            if next.declared.remove(&name).is_none() && !next.unreadable.remove(name.as_str()) {
+                return Err(match set.file_of(&name) {
+                    Some(file) => PolicyError::InFile { name: name.clone(), file: file.clone() },
+                    None => PolicyError::NotFound { name },
+                });
+            }
+            let changes = self.apply_changed(&mut next)?;
+            if self.keep(DELETE, &[name.as_str().into()], judged, &mut set, next).await? {
+                return Ok(changes);
+            }
         }
-        let changes = self.apply(&next)?;
-        let forgetting = self.store.transact(move |tx: &mut DynTx| {
-            let values = [name.as_str().into()];
-            Box::pin(async move { tx.room_execute(DELETE, &values).await })
-        });
-        self.settle(forgetting.await, &mut set, next).await?;
-        Ok(changes)
+        Err(StoreError::Busy.into())
     }
 
     /// Does `work` in a task of its own. What is in force, what is in the table and what is known of both must not part because
@@ -354,82 +430,90 @@ impl Policies {
         self.registry.apply(&set.documents()).map_err(|refused| set.told(refused))
     }
 
-    /// What was applied becomes what is, if the store kept it; else what the store has holds again, or, where that cannot be
-    /// read, what was before.
+    /// What was applied becomes what is, if the store kept it, which is returned; else what the store has holds again, or, where
+    /// that cannot be read, what was before.
     async fn settle(
         &self,
-        kept: Result<u64, TransactError<SqlError>>,
+        kept: Result<bool, TransactError<SqlError>>,
         set: &mut Set,
         next: Set,
-    ) -> Result<(), PolicyError> {
-        let settled = match kept {
-            Ok(_) => {
-                *set = Set { declared_refused: false, ..next };
-                Ok(())
+    ) -> Result<bool, PolicyError> {
+        if let Ok(true) = kept {
+            *set = next;
+        } else {
+            if let Ok(rows) = self.store.room_query(ALL, vec![]).await {
+                set.hold(&rows);
             }
-            Err(cause) => {
-                if let Ok(stored) = stored(&self.store).await {
-                    set.hold(stored);
-                }
-                // It held a moment ago; if it can't again, that is no reason to say less than what went wrong first.
-                if let Err(stuck) = self.apply(set) {
-                    tracing::warn!(%stuck, "the policies of before are not in force again");
-                    set.declared_refused = true;
-                }
-                Err(match cause {
-                    TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause)) => cause.into(),
-                    other => PolicyError::Keeping(Arc::new(other)),
-                })
-            }
-        };
-        self.tell(set);
-        settled
-    }
-}
-
-/// What the table has.
-#[derive(Default)]
-struct Stored {
-    declared: BTreeMap<Name, Kept>,
-    unreadable: BTreeSet<String>,
-}
-
-async fn stored(store: &Store) -> Result<Stored, SqlError> {
-    let mut stored = Stored::default();
-    for row in store.room_query(ALL, vec![]).await? {
-        let text = |nth| row.at(nth).as_str().unwrap_or_default().to_owned();
-        let (name, format, text) = (text(0), Format::named(&text(1)), text(2));
-        match format.ok_or_else(|| "its format is not known".to_owned()).and_then(|format| kept(&text, format)) {
-            Ok(kept) => _ = stored.declared.insert(kept.document.policy().name.clone(), kept),
-            Err(why) => {
-                // It stays in the table, for whoever understands it.
-                tracing::warn!(policy = name, why, "a policy that was declared cannot be read");
-                stored.unreadable.insert(name);
-            }
+            // It held a moment ago; if it can't again, that is no reason to say less than what went wrong first.
+            self.apply_what_fits(set);
         }
+        self.tell(set);
+        kept.map_err(|cause| match cause {
+            TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause)) => cause.into(),
+            other => PolicyError::Keeping(Arc::new(other)),
+        })
     }
-    Ok(stored)
 }
 
 impl Set {
     /// Lets what is declared be what the table has.
-    fn hold(&mut self, stored: Stored) {
-        let Stored { declared, unreadable } = stored;
-        (self.declared, self.unreadable) = (declared, unreadable);
+    fn hold(&mut self, rows: &[Row]) {
+        let before = std::mem::take(&mut self.unreadable);
+        self.declared.clear();
+        for row in rows {
+            let text = |nth| row.at(nth).as_str().unwrap_or_default();
+            let (name, format) = (text(0), Format::named(text(1)));
+            match format.ok_or_else(|| "its format is not known".to_owned()).and_then(|format| kept(text(2), format)) {
+                Ok(kept) => _ = self.declared.insert(kept.document.policy().name.clone(), kept),
+                Err(why) => {
+                    // It stays in the table, for whoever understands it.
+                    if !before.contains(name) {
+                        tracing::warn!(policy = name, why, "a policy that was declared cannot be read");
+                    }
+                    self.unreadable.insert(name.to_owned());
+                }
+            }
+        }
+        self.left_out.retain(|name| self.declared.contains_key(name));
     }
 
-    /// All documents, those of files first.
+    /// No longer leaves out those of `names` that fit beside all that is in already. `cause` is why the last of the others did
+    /// not. It halves what does not fit together, so that few misfits among many names are found soon.
+    fn let_in(&mut self, names: &[Name], cause: &mut PolicyError) {
+        for name in names {
+            self.left_out.remove(name);
+        }
+        let Err(refused) = Registry::check(&self.documents()) else { return };
+        let refused = self.told(refused);
+        self.left_out.extend(names.iter().cloned());
+        match names.split_at(names.len() / 2) {
+            ([], _) => *cause = refused,
+            (first, second) => {
+                self.let_in(first, cause);
+                self.let_in(second, cause);
+            }
+        }
+    }
+
+    /// What was declared and is not left out.
+    fn fitting(&self) -> impl Iterator<Item = (&Name, &Kept)> {
+        self.declared.iter().filter(|(name, _)| !self.left_out.contains(*name))
+    }
+
+    /// All documents that should be in force, those of files first.
     fn documents(&self) -> Vec<Document> {
-        let declared = self.declared.values().map(|kept| &kept.document);
+        let declared = self.fitting().map(|(_, kept)| &kept.document);
         self.files.values().flatten().chain(declared).cloned().collect()
     }
 
-    /// The names of all policies, with their files, in the order of [`documents`](Self::documents).
-    fn names(&self) -> Vec<(Name, Option<PathBuf>)> {
+    fn of_files(&self) -> impl Iterator<Item = (Name, Option<PathBuf>)> {
         let name = |document: &Document| document.policy().name.clone();
-        let files = self.files.iter();
-        let of_files = files.flat_map(|(file, all)| all.iter().map(|one| (name(one), Some(file.clone()))));
-        of_files.chain(self.declared.keys().map(|name| (name.clone(), None))).collect()
+        self.files.iter().flat_map(move |(file, all)| all.iter().map(move |one| (name(one), Some(file.clone()))))
+    }
+
+    /// The names of all policies, with their files.
+    fn names(&self) -> Vec<(Name, Option<PathBuf>)> {
+        self.of_files().chain(self.declared.keys().map(|name| (name.clone(), None))).collect()
     }
 
     fn file_of(&self, name: &Name) -> Option<&PathBuf> {
@@ -444,6 +528,7 @@ impl Set {
         }
         let mut next = self.clone();
         next.unreadable.remove(name.as_str());
+        next.left_out.remove(name);
         next.declared.insert(name.clone(), kept);
         let (bytes, max) = (next.declared.values().map(|kept| kept.text().len()).sum(), Policies::MAX_TOTAL);
         if bytes > max { Err(PolicyError::TooLarge { bytes, max }) } else { Ok(next) }
@@ -452,7 +537,9 @@ impl Set {
     /// A refusal with the names and files of what it is about.
     fn told(&self, refused: ApplyError) -> PolicyError {
         let ApplyError::Impossible(findings) = refused else { return PolicyError::Refused(refused) };
-        let names = self.names();
+        // In the order of `documents`.
+        let fitting = self.fitting().map(|(name, _)| (name.clone(), None));
+        let names: Vec<(Name, Option<PathBuf>)> = self.of_files().chain(fitting).collect();
         let one = |finding: quorate_resilience::policy::Finding| {
             let (policy, file) = names.get(finding.of)?.clone();
             Some(Misfit { policy, file, fault: finding.fault })

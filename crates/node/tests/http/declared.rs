@@ -2,6 +2,7 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
+use quorate_node::{ServeError, Server, config::Config};
 use quorate_runtime::Env;
 use serde_json::{Value, json};
 
@@ -200,4 +201,24 @@ async fn documents_in_a_folder_are_declared_when_they_come_and_when_they_change(
     Env::real().disk().remove(&path.join("counts.toml")).unwrap();
     assert_eq!(caught_up(&node).await["live"], 2, "a view outlives its file");
     node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_could_not_start_leaves_no_view_at_work_that_holds_the_store() {
+    let node = node().await;
+    declare(&node, "counts", COUNTS).await;
+    caught_up(&node).await;
+    let (folder, env) = (node.end().await, Env::real());
+    let policies = folder.path().join("policies");
+    env.disk().create_dir_all(&policies).unwrap();
+    write(&policies.join("bank.yaml"), "kind: Nothing");
+    let config = || Config::in_folder(folder.path().join("data"));
+    let wrong = Config { policy_folder: Some((policies, Duration::from_secs(1))), ..config() };
+    assert!(matches!(Server::bind(wrong, env.clone()).await.err(), Some(ServeError::PolicyFolder { .. })));
+    let again = async {
+        while Server::bind(config(), env.clone()).await.is_err() {
+            env.sleep(Duration::from_millis(10)).await;
+        }
+    };
+    env.timeout(crate::client::PATIENCE, again).await.expect("the store is free");
 }

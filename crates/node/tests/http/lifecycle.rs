@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     client::{get, post, request},
     node::{event, node, node_with, start},
+    view_queries::counting,
     views::node_with_a_view,
 };
 
@@ -59,6 +60,18 @@ async fn a_node_that_is_told_to_stop_says_so_for_a_while_and_serves_until_then()
     assert!(kept.is_closed_within(crate::client::PATIENCE).await, "in the end it stops");
     let node = start(node.stopped().await, |_| {}).await;
     assert_eq!(node.get("/v1/streams/a/events").await.events().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_include_what_is_appended_while_a_node_that_is_told_to_stop_still_serves() {
+    let (node, _views, _view) = counting(|config| config.http.drain_delay = Duration::from_secs(3)).await;
+    node.stop();
+    let appended = node.send(post("/v1/streams/late/events").event(event("1", ""))).await;
+    assert_eq!(appended.status, 201, "{}", appended.text());
+    let row = get("/v1/views/counts/tables/count/rows/late").header("prefer", "wait=2");
+    let row = node.send(row.header("quorate-token", appended.header("quorate-token").unwrap())).await;
+    assert_eq!((row.status, &row.json()["row"]["n"]), (200, &1.into()), "{}", row.text());
+    node.stopped().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

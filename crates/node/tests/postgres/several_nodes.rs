@@ -6,8 +6,9 @@ use futures_util::future::join;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{get, post, request},
+    client::{Reply, get, post, request},
     node::{Node, event, node, start},
+    stranger::stranger,
     subscribe::Subscriber,
 };
 
@@ -54,6 +55,104 @@ async fn equal_requests_with_one_key_to_two_nodes_at_once_are_done_once() {
         assert_eq!(first.body, second.body);
     }
     assert_eq!(one.get("/v1/streams/a/events").await.events().len(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_gives_positions_as_long_as_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder, |config| config.http.drain_delay = std::time::Duration::from_secs(3)).await;
+    node.fill("a", 1, 1).await;
+    node.stop();
+    // No other node is there to give any.
+    for n in 2..=4 {
+        let written = node.send(post("/v1/streams/a/events").event(event(&n.to_string(), ""))).await;
+        assert_eq!(written.status, 201, "{}", written.text());
+        let token = written.header("quorate-token").expect("it could be read").to_owned();
+        let read = node.send(get(format!("/v1/events?after={}", n - 1)).header("quorate-token", &token)).await;
+        assert_eq!(read.events()[0]["logposition"], json!(n.to_string()), "{}", read.text());
+        let listed = node.send(get("/v1/streams").header("quorate-token", &token)).await;
+        assert_eq!(listed.status, 200, "{}", listed.text());
+    }
+    node.stopped().await;
+}
+
+/// Declares a policy for calls of `target`.
+async fn declare(node: &Node, name: &str, target: &str) -> Reply {
+    node.send(request("PUT", format!("/v1/policies/{name}/document")).json(policy(name, target))).await
+}
+
+fn policy(name: &str, target: &str) -> String {
+    let spec = json!({ "targetRefs": [{ "name": target }], "timeouts": { "request": "3s" } });
+    json!({ "kind": "ResiliencePolicy", "metadata": { "name": name }, "spec": spec }).to_string()
+}
+
+/// Whether the policy is known, and in force.
+async fn holds(node: &Node, name: &str) -> (u16, bool) {
+    let shown = node.get(&format!("/v1/policies/{name}")).await;
+    (shown.status, shown.json()["dependencies"].as_array().is_some_and(|all| !all.is_empty()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_judged_beside_what_other_nodes_have_declared_and_each_can_delete_it() {
+    let [one, other] = two().await;
+    assert_eq!(declare(&one, "p1", "bank").await.status, 201);
+    let taken = declare(&other, "p2", "bank").await;
+    assert_eq!((taken.status, taken.code().as_str()), (409, "policy-taken"), "{}", taken.text());
+    assert_eq!(holds(&other, "p1").await, (200, true), "what it was judged beside is in force here as well");
+    assert_eq!(declare(&other, "p3", "shop").await.status, 201);
+    assert_eq!(declare(&one, "p3", "shop").await.status, 200, "it is there already");
+    assert_eq!(other.send(request("DELETE", "/v1/policies/p1")).await.status, 200);
+    assert_eq!(declare(&other, "p2", "bank").await.status, 201);
+    assert_eq!(one.send(request("DELETE", "/v1/policies/p2")).await.status, 200, "declared on the other one");
+    assert_eq!(one.send(request("DELETE", "/v1/policies/p2")).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_policies_for_one_dependency_that_are_declared_on_two_nodes_at_once_one_is_accepted_and_holds_after_a_restart()
+ {
+    let [one, other] = two().await;
+    for round in 0..5 {
+        let target = format!("bank-{round}");
+        let names = [format!("a-{round}"), format!("b-{round}")];
+        let (first, second) = join(declare(&one, &names[0], &target), declare(&other, &names[1], &target)).await;
+        let mut statuses = [first.status, second.status];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 409], "{} {}", first.text(), second.text());
+    }
+    let one = one.restart().await;
+    assert_eq!(one.metric("quorate_policies_refused").await, 0);
+    let listed = one.get("/v1/policies").await.json();
+    let listed = listed["policies"].as_array().unwrap();
+    assert_eq!(listed.len(), 5);
+    assert!(listed.iter().all(|policy| policy["dependencies"] != json!([])), "{listed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_declared_policy_that_does_not_fit_is_left_out_alone_until_what_it_contradicts_is_deleted() {
+    let node = node().await;
+    for n in 1..=5 {
+        assert_eq!(declare(&node, &format!("p{n}"), &format!("bank-{n}")).await.status, 201);
+    }
+    let address = crate::server::address().unwrap();
+    let table = format!("{}.quorate_policy", crate::database(&address, node.folder.path()).schema);
+    // As older versions let several nodes do.
+    let sql = format!(
+        "INSERT INTO {table} (name, format, document) VALUES ('p2-rival', 'json', '{}')",
+        policy("p2-rival", "bank-2")
+    );
+    stranger(&address).await.batch_execute(&sql).await.unwrap();
+    let node = node.restart().await;
+    assert_eq!(node.metric("quorate_policies_refused").await, 1);
+    for n in 1..=5 {
+        assert_eq!(holds(&node, &format!("p{n}")).await, (200, true));
+    }
+    assert_eq!(holds(&node, "p2-rival").await, (200, false));
+    assert_eq!(declare(&node, "p6", "bank-6").await.status, 201, "it is in nobody's way");
+    assert_eq!((holds(&node, "p6").await, holds(&node, "p2-rival").await), ((200, true), (200, false)));
+    assert_eq!(node.metric("quorate_policies_refused").await, 1);
+    assert_eq!(node.send(request("DELETE", "/v1/policies/p2")).await.status, 200);
+    assert_eq!(holds(&node, "p2-rival").await, (200, true));
+    assert_eq!(node.metric("quorate_policies_refused").await, 0);
 }
 
 const SHARED: &str = "/v1/subscriptions/shared";
