@@ -60,7 +60,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     Ok(Store::new(env, Arc::new(SqliteBackend::new(env, shared, queue))))
 }
 
-fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+pub(super) fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
     clear_restore(&**env.disk(), &path)?;
