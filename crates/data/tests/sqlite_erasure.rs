@@ -636,6 +636,36 @@ async fn a_file_of_keys_that_holds_nothing_can_be_given_up() {
 }
 
 #[tokio::test]
+async fn the_log_of_keys_whose_file_is_gone_or_empty_is_left_alone() {
+    for is_empty in [false, true] {
+        let folder = Folder::new();
+        let store = folder.store().await;
+        append(&store, "anna", 1).await;
+        let path = folder.path("photo.db");
+        photograph(&folder.file(), &path);
+        store.close().await.unwrap();
+        let (keys, log) = (with_suffix(&path, ".keys"), with_suffix(&path, ".keys-wal"));
+        let (file, logged) = (std::fs::read(&keys).unwrap(), std::fs::read(&log).unwrap());
+        assert!(!logged.is_empty(), "the key is in the log");
+        if is_empty {
+            std::fs::write(&keys, b"").unwrap()
+        } else {
+            std::fs::remove_file(&keys).unwrap()
+        }
+        let refused = open(&path).await.map(drop);
+        assert!(matches!(&refused, Err(OpenError::KeysMissing { path }) if *path == keys), "{refused:?}");
+        let refused = give_up_keys(&Env::real(), path.clone()).await;
+        assert!(matches!(&refused, Err(OpenError::Io { path, .. }) if *path == log), "it may hold them: {refused:?}");
+        assert!(std::fs::read(&log).is_ok_and(|left| left == logged), "nothing was changed");
+        std::fs::write(&keys, &file).unwrap();
+        let store = open(&path).await.unwrap();
+        assert_eq!(erased(&store, "anna").await, [false]);
+        assert!(is_sound(&store).await);
+        store.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_file_of_keys_that_is_not_this_stores_is_refused() {
     let folder = Folder::new();
     let store = folder.store().await;

@@ -46,6 +46,10 @@ impl Dispatcher {
     ///
     /// Leases and rests begin anew, except those that `before`, an earlier machine of the same process, has been
     /// watching already: for a row it knows in the same version, its deadline stands.
+    ///
+    /// Leases behind another event of their key were never handed out: what was to be written with them is not all there.
+    /// Such an event waits, and its attempt is taken back. Of a lease that is the first of its key nobody can tell whether its
+    /// holder heard of it: it stands until it expires, and its attempt counts.
     pub fn restore(
         rules: Rules,
         (revision, checkpoint, fence): (u64, Position, u64),
@@ -159,7 +163,9 @@ impl Dispatcher {
     /// As [`changes`](Self::changes), and also when the checkpoint alone has moved by `stride` or more; of rows no more than
     /// `most` bytes, or one. Once they are [`saved`](Self::saved), ask for the rest.
     ///
-    /// What is written first never says more than was decided: the checkpoint moves, and rows behind it go, with the last.
+    /// The checkpoint moves, and rows behind it go, with the last. What is written first so says less than was decided, but for
+    /// one thing: an event may be leased because the one before it of its key was settled, and that one's row still stands.
+    /// [`restore`](Self::restore) takes such a lease back.
     pub fn changes_or_checkpoint(&self, stride: u64, most: usize) -> Option<Changes> {
         let moved = self.window.checkpoint.get() - self.window.unsaved.checkpoint.get() >= stride;
         (moved || !self.window.unsaved.is_empty()).then(|| self.window.changes(self.fence, most))

@@ -80,11 +80,12 @@ impl Ready {
     }
 
     /// The same batch sealed with keys of today, as far as there are any; `None` if it is. Keys may be destroyed while a
-    /// batch waits.
+    /// batch waits, and those that it lacks may be made for another: what stands for its secrets would be taken for others
+    /// than those that the log has.
     ///
     /// The writer asks: erasures happen where it happens, so that the answer holds until the batch is written.
     pub(super) fn renewed(&self, keys: &KeyRing) -> Result<Option<Self>, AppendError> {
-        if self.is_of_today(keys) {
+        if !self.keyless && self.is_of_today(keys) {
             return Ok(None);
         }
         let sealed = Some(keys.erasures());
@@ -224,5 +225,32 @@ fn prepare(event: &NewEvent, stream: &Name, keys: &KeyRing, living: &Keys) -> Pr
     match living.get(&keys.hash(subject)) {
         Some(key) => Prepared::sealed(event, stream.as_str(), |header, data| key.seal(header, data)),
         None => Prepared::sealed(event, stream.as_str(), |_, data| vec![0; SubjectKey::sealed_len(data.len())]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_runtime::Env;
+
+    use super::{
+        super::{Config, core::Core, open},
+        AppendBatch, CheckedBatch, ExpectedVersion, NewEvent, Ready,
+    };
+
+    #[tokio::test]
+    async fn a_repeat_made_ready_before_its_subject_had_a_key_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::at(folder.path().join("store.db"));
+        let limits = config.limits.clone();
+        let (mut core, _lock) = open::prepare(Env::real(), config).unwrap();
+        let event = NewEvent::new("1", "/test", "thing.happened").json("{}").about("anna");
+        let batch = AppendBatch::to("anna".parse().unwrap(), ExpectedVersion::Any, vec![event]);
+        let ready =
+            |core: &Core| Ready::new(CheckedBatch::unchecked(batch.clone()), &limits, &core.shared.keys).unwrap();
+        let (first, again) = (ready(&core), ready(&core));
+        assert!(again.is_keyless());
+        let appended = core.append(&first).unwrap();
+        let known = core.judge(&again).unwrap().expect("it was appended");
+        assert_eq!((known.versions, known.repeated), (appended.versions, true));
     }
 }

@@ -60,7 +60,10 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     Ok(Store::new(env, Arc::new(SqliteBackend::new(env, shared, queue))))
 }
 
-fn prepare(env: Env, Config { path, limits, schemas: policy }: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+pub(super) fn prepare(
+    env: Env,
+    Config { path, limits, schemas: policy }: Config,
+) -> Result<(Core, Box<dyn Lock>), OpenError> {
     let path = canonical(&env, &path)?;
     let lock = take_lock(&env, &path)?;
     clear_restore(&**env.disk(), &path)?;
@@ -127,25 +130,38 @@ fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
 /// A store's first page is durable before there is a log, a mark, or a key. What a crash leaves of one that was never begun is
 /// a file without a byte, or its rollback journal.
 fn not_lost(env: &Env, path: &Path) -> Result<(), OpenError> {
-    let disk = env.disk();
-    let size = |path: &Path| match disk.exists(path) {
-        Ok(true) => disk.size(path).map(Some),
-        Ok(false) => Ok(None),
-        // It is longer than the store's, and too long then: nothing has that name.
-        Err(cause) if cause.kind() == io::ErrorKind::InvalidFilename => Ok(None),
-        Err(cause) => Err(cause),
-    };
-    let size = |path: &Path| size(path).map_err(|cause| OpenError::Io { path: path.into(), cause });
-    if size(path)?.is_some_and(|bytes| bytes > 0) {
+    if has_bytes(env, path)? {
         return Ok(());
     }
     for left in [beside(path, "-wal"), mark::path_of(path), keys::path_of(path)] {
-        if size(&left)?.is_some_and(|bytes| bytes > 0) {
+        if has_bytes(env, &left)? {
             env.reached("store: files of a store that is gone were found");
             return Err(OpenError::Lost { path: path.into(), left });
         }
     }
     Ok(())
+}
+
+/// The write-ahead log of `database`, if it is all that is left of it. SQLite would delete it when it connects.
+///
+/// As of the store's, the first page of the keys' file is durable before there is a log.
+fn orphaned_log(env: &Env, database: &Path) -> Result<Option<PathBuf>, OpenError> {
+    let log = beside(database, "-wal");
+    let is_orphaned = !has_bytes(env, database)? && has_bytes(env, &log)?;
+    Ok(is_orphaned.then_some(log))
+}
+
+/// Whether there is a file at `path` that is not empty.
+fn has_bytes(env: &Env, path: &Path) -> Result<bool, OpenError> {
+    let disk = env.disk();
+    let size = match disk.exists(path) {
+        Ok(true) => disk.size(path),
+        Ok(false) => Ok(0),
+        // It is longer than the store's, and too long then: nothing has that name.
+        Err(cause) if cause.kind() == io::ErrorKind::InvalidFilename => Ok(0),
+        Err(cause) => Err(cause),
+    };
+    size.map(|bytes| bytes > 0).map_err(|cause| OpenError::Io { path: path.into(), cause })
 }
 
 /// Makes durable what a process that did not end well left in the write-ahead log of `database`, before anybody reads it.
@@ -171,7 +187,7 @@ fn open_keys(env: &Env, store: &Path, connection: &Connection, sealing: i64) -> 
     let path = keys::path_of(store);
     let is_there = env.disk().exists(&path).map_err(|cause| OpenError::Io { path: path.clone(), cause })?;
     let damaged = |cause| damaged(store, cause);
-    if !is_there && sealing != 0 {
+    if (!is_there && sealing != 0) || orphaned_log(env, &path)?.is_some() {
         return Err(OpenError::KeysMissing { path });
     }
     if !is_there && ledger::head(connection).map_err(damaged)?.entries == 0 {
@@ -269,7 +285,8 @@ fn restore_event(connection: &Connection, tail: &mut Tail, event: Recorded) -> R
 /// can be opened again without the events' data. There is no way back; find the keys, or a copy of them, first.
 ///
 /// # Errors
-/// [`OpenError::Io`] with `AlreadyExists` if the keys are there.
+/// [`OpenError::Io`] with `AlreadyExists` and the file's path if the keys are there, or their write-ahead log alone: it may be
+/// the only copy of some. Put the file back beside it; only if that is lost for good, remove the log.
 pub async fn give_up_keys(env: &Env, path: PathBuf) -> Result<(), OpenError> {
     let blocking_env = env.clone();
     env.run_blocking(move || give_up(&blocking_env, &path)).await
@@ -285,6 +302,9 @@ fn give_up(env: &Env, path: &Path) -> Result<(), OpenError> {
     }
     let _lock = take_lock(env, path)?;
     not_lost(env, path)?;
+    if let Some(log) = orphaned_log(env, &keys)? {
+        return Err(io(&log, io::ErrorKind::AlreadyExists.into()));
+    }
     // Opening refuses an empty file as it refuses none.
     if env.disk().exists(&keys).map_err(|cause| io(&keys, cause))? && !matches!(keys::holds_nothing(&keys), Ok(true)) {
         return Err(io(&keys, io::ErrorKind::AlreadyExists.into()));

@@ -311,7 +311,7 @@ fn a_process_that_reloads_keeps_the_time_of_what_it_was_watching() {
     let mut machine = reading(&["a", "b"]);
     machine.takes(at(0), 1);
     let watched = machine.saves().remove(0);
-    let elsewhere = Stored { position: position(2), fence: 2, changed: 3, ..watched.clone() };
+    let elsewhere = Stored { position: position(2), key: "b".into(), fence: 2, changed: 3, ..watched.clone() };
     let rows = [watched, elsewhere];
     let mut reloaded = Dispatcher::restore(RULES, (3, Position::ZERO, 2), &rows, Some(&machine), at(20));
     assert_eq!(reloaded.takes_positions(at(30), 10), [1], "seen leased at 0");
@@ -415,4 +415,37 @@ fn what_is_too_much_at_once_is_written_row_by_row_and_the_checkpoint_with_the_la
     }
     assert_eq!(seen, [(2, vec![2], 0, 0), (3, vec![3], 0, 0), (4, vec![4], 1, 4)]);
     assert!(machine.changes().is_none() && machine.revision() == 5);
+}
+
+#[test]
+fn a_lease_behind_an_event_whose_settling_was_never_written_was_never_handed_out() {
+    for is_in_same_process in [false, true] {
+        let rules = Rules { max_attempts: 1, ..RULES };
+        let mut machine = reading_under(rules, &["a", "a", "b"]);
+        let first = machine.takes(at(0), 1)[0];
+        let mut rows = machine.saves();
+        assert_eq!(machine.does(at(1), Input::Ack(first)), []);
+        let behind = machine.takes(at(1), 1)[0];
+        assert_eq!(behind.position, position(2));
+        machine.takes(at(1), 1);
+        let part = machine.changes_or_checkpoint(1, 1).unwrap();
+        assert_eq!((part.put.len(), part.delete.len(), part.checkpoint), (1, 0, Position::ZERO));
+        machine.saved(&part);
+        rows.extend(part.put.into_iter().map(|(row, _)| row));
+        // Here it ends: that the first was settled, and the lease of the third, are not written.
+        let before = is_in_same_process.then_some(&machine);
+        let mut again = Dispatcher::restore(rules, (3, Position::ZERO, part.fence), &rows, before, at(1));
+        assert!(again.holds(first) && !again.holds(behind));
+        let events: Vec<(Position, Key)> =
+            [(1, "a"), (2, "a"), (3, "b")].map(|(n, key)| (position(n), key.into())).into();
+        again.does(at(1), Input::Scanned { events, to: position(3) });
+        assert_eq!(again.takes_positions(at(1), 9), [3], "the first is still out");
+        assert_eq!(again.does(at(1), Input::Ack(first)), []);
+        let [Effect::Hand { claim, attempt, .. }] = again.does(at(1), Input::Take { max: 9, owner: owner() })[..]
+        else {
+            panic!("one event")
+        };
+        assert_eq!((claim.position, attempt), (position(2), 1));
+        assert!(claim.fence > behind.fence);
+    }
 }

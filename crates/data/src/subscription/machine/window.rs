@@ -65,10 +65,25 @@ impl Window {
             let watched = before.and_then(|before| before.watched(row));
             window.enter(row.position, watched.unwrap_or_else(|| Entry::load(row, now.boot)));
         }
+        window.take_back_unheard();
         let keys: Vec<Key> = window.keys.keys().cloned().collect();
         keys.iter().for_each(|key| window.refresh(key, now));
         window.advance();
         window
+    }
+
+    /// Takes back leases behind another event of their key. Whoever decided them had settled that event, in a change whose last
+    /// part was never written; until it is, nobody hears of what was decided.
+    fn take_back_unheard(&mut self) {
+        let behind = self.keys.values().flat_map(|of_key| of_key.iter().skip(1).copied());
+        let is_leased = |position: &Position| matches!(self.entry(*position).state, State::Leased { .. });
+        let unheard: Vec<Position> = behind.filter(is_leased).collect();
+        for position in unheard {
+            let entry = self.entry_mut(position);
+            entry.attempts = entry.attempts.saturating_sub(1);
+            entry.forgiven = entry.forgiven.min(entry.attempts);
+            self.set(position, State::Waiting);
+        }
     }
 
     fn watched(&self, row: &Stored) -> Option<Entry> {
