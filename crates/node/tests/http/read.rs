@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    client::{get, post, request},
+    client::{get, post},
     node::{Node, event, node, node_with},
 };
 
