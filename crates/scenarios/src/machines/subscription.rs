@@ -136,7 +136,7 @@ impl World {
 
     fn act(&mut self, course: &mut Course) {
         let process = course.below(PROCESSES);
-        match course.below(20) {
+        match course.below(22) {
             0..=6 => self.take(course, process),
             7..=11 => self.settle(course, process, How::Ack),
             12..=13 => self.settle(course, process, How::Nack),
@@ -152,6 +152,7 @@ impl World {
                 let nth = course.below(self.held.len());
                 self.held.swap_remove(nth);
             }
+            18..=19 => self.settle_and_take(course, process),
             _ => course.pass(TTL / 2),
         }
     }
@@ -168,8 +169,13 @@ impl World {
         Dispatcher::restore(self.rules, stored, &rows, before, now)
     }
 
-    /// What the driver does: load what is stale, step, write, and begin anew if somebody was first.
     fn run(&mut self, course: &mut Course, process: usize, input: &Input) -> Vec<Effect> {
+        self.round(course, process, std::slice::from_ref(input), false).unwrap_or_default()
+    }
+
+    /// What the driver does: load what is stale, step, write, and begin anew if somebody was first. `None` if the process died
+    /// once a part was written and another was not, as it does where it `may_die`: nobody hears what was decided.
+    fn round(&mut self, course: &mut Course, process: usize, inputs: &[Input], may_die: bool) -> Option<Vec<Effect>> {
         let now = self.moment(course, process);
         loop {
             let known = self.processes[process].machine.take();
@@ -177,16 +183,20 @@ impl World {
                 course.reached("subscription: leases were read back");
             }
             let mut machine = known.unwrap_or_else(|| self.restore(None, now));
-            if matches!(input, Input::Take { .. }) {
+            if inputs.iter().any(|input| matches!(input, Input::Take { .. })) {
                 self.feed(&mut machine, now);
             }
             let mut effects = Vec::new();
-            machine.step(now, input.clone(), &mut effects);
+            inputs.iter().for_each(|input| machine.step(now, input.clone(), &mut effects));
             let mut wrote = false;
             let first = loop {
                 let Some(changes) = machine.changes_or_checkpoint(1, FEW) else {
                     break wrote || self.rows.revision == machine.revision();
                 };
+                if wrote && may_die {
+                    course.injected("a process crashed between two parts of a change");
+                    return None;
+                }
                 if !self.rows.write(&changes) {
                     break false;
                 }
@@ -199,7 +209,7 @@ impl World {
                 continue;
             }
             self.processes[process].machine = Some(machine);
-            return effects;
+            return Some(effects);
         }
     }
 
@@ -219,6 +229,11 @@ impl World {
         let (max, owner) = (1 + course.below(3), Arc::from(format!("consumer-{}", course.below(4))));
         let effects = self.run(course, process, &Input::Take { max, owner: Arc::clone(&owner) });
         let told = !course.chance(10);
+        self.handed(course, process, effects, &owner, told);
+    }
+
+    /// `told`: whether the consumer hears of it.
+    fn handed(&mut self, course: &mut Course, process: usize, effects: Vec<Effect>, owner: &Arc<str>, told: bool) {
         for effect in effects {
             let Effect::Hand { claim, attempt, ttl, .. } = effect else { continue };
             if attempt > 1 {
@@ -255,7 +270,7 @@ impl World {
             return;
         }
         let nth = course.below(self.held.len());
-        let Held { claim, by, tenure } = self.held[nth].clone();
+        let claim = self.held[nth].claim;
         let input = match how {
             How::Ack => Input::Ack(claim),
             How::Nack => Input::Nack { claim, rest: course.chance(50).then_some(Duration::ZERO), reason: "no".into() },
@@ -263,6 +278,34 @@ impl World {
             How::Return => Input::Return(claim),
         };
         let accepted = self.run(course, process, &input) != [Effect::Lost(claim)];
+        self.settled(course, process, nth, how, accepted);
+    }
+
+    /// A consumer is done with an event and asks for more, both in one round of the process.
+    fn settle_and_take(&mut self, course: &mut Course, process: usize) {
+        if self.held.is_empty() {
+            return;
+        }
+        let nth = course.below(self.held.len());
+        let Held { claim, by, .. } = self.held[nth].clone();
+        let (max, owner) = (2 + course.below(6), Arc::from(by));
+        let inputs = [Input::Ack(claim), Input::Take { max, owner: Arc::clone(&owner) }];
+        let may_die = course.chance(50);
+        let Some(effects) = self.round(course, process, &inputs, may_die) else {
+            // Nobody was told; that the event is done may be among what was written.
+            if self.rows.rows.get(&claim.position).is_some_and(|row| row.phase == Phase::Settled) {
+                self.done.insert(claim.position);
+            }
+            return;
+        };
+        let accepted = !effects.contains(&Effect::Lost(claim));
+        self.settled(course, process, nth, How::Ack, accepted);
+        self.handed(course, process, effects, &owner, true);
+    }
+
+    /// What became of the `nth` event that is held.
+    fn settled(&mut self, course: &mut Course, process: usize, nth: usize, how: How, accepted: bool) {
+        let Held { claim, by, tenure } = self.held[nth].clone();
         course.note(&[process as u64, claim.position.get(), claim.fence, u64::from(accepted)]);
         let resource = format!("event {}", claim.position);
         self.steps.push(Step::Used { resource, holder: by, fence: claim.fence, accepted });
@@ -320,6 +363,18 @@ fn until(course: &Course, ttl: Duration) -> Mono {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn processes_that_die_between_two_parts_of_a_change_break_nothing() {
+        let mut died = 0;
+        for seed in 0..200 {
+            let mut course = Course::new(seed, None, u64::MAX);
+            let found = play(&mut course);
+            assert!(found.is_empty(), "seed {seed}: {}", found[0]);
+            died += course.injected.get("a process crashed between two parts of a change").unwrap_or(&0);
+        }
+        assert!(died > 0);
+    }
 
     #[test]
     fn processes_that_write_whoever_was_first_are_found() {
