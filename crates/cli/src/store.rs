@@ -301,6 +301,15 @@ async fn give_up_keys(env: &Env, yes: bool, configuration: &Configuration, forma
     }
     let given_up = sqlite::give_up_keys(env, path.clone()).await;
     given_up.map_err(|error| match &error {
+        OpenError::Io { path, cause }
+            if cause.kind() == std::io::ErrorKind::AlreadyExists
+                && path.as_os_str().to_string_lossy().ends_with("-wal") =>
+        {
+            let what =
+                format!("{} is there, which holds keys of the file that is not: nothing was given up", path.display());
+            Failure::new(Exit::Refused, what)
+                .advise("put the file of keys back beside it; remove it only to lose what it holds")
+        }
         OpenError::Io { path, cause } if cause.kind() == std::io::ErrorKind::AlreadyExists => {
             let what = format!("{} is there: the keys are not lost, and nothing was given up", path.display());
             Failure::new(Exit::Refused, what)

@@ -119,6 +119,8 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(RATES, "a_client_that_asks_too_often_is_told_when_to_come_back_and_nothing_is_done"),
             test(RATES, "a_tenant_has_its_rate_whatever_others_ask_and_one_that_is_not_named_is_only_a_client"),
             test(RATES, "a_rate_that_the_store_counts_survives_a_restart_and_a_reset_gives_it_back"),
+            test(RATES, "while_the_store_cannot_count_what_was_chosen_holds"),
+            test("crates/node/src/quota.rs", "a_flood_of_keys_shares_one_bucket_and_those_who_were_there_keep_theirs"),
         ],
     },
     Guarantee {

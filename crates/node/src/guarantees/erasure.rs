@@ -26,6 +26,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(ERASURE, "a_crash_between_ledger_and_key_is_finished_by_opening"),
             test(ERASURE, "keys_that_know_more_than_the_ledger_teach_it"),
             test(ERASURE, "an_older_backup_beside_the_surviving_keys_does_not_bring_data_back"),
+            test(ERASURE, "a_late_repetition_or_a_refusal_does_not_bring_an_erased_subject_back"),
         ],
     ),
     row(

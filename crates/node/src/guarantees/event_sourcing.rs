@@ -43,6 +43,28 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(COURSES, "overlapping_decisions_are_decided_anew_and_others_do_not_wait"),
             test(COURSES, "a_decision_over_two_entities_writes_to_the_streams_of_both"),
+            test(COURSES, "a_boundary_that_names_types_holds_the_events_that_upcasters_turn_into_them"),
+        ],
+    ),
+    row(
+        Integrity,
+        "handle a decision across streams",
+        Library,
+        "nothing is decided over a boundary of which something was forgotten, unless that was allowed",
+        &[test(COURSES, "a_boundary_of_which_something_was_truncated_decides_nothing_unless_told_to")],
+    ),
+    row(
+        Integrity,
+        "handle a command with a digest",
+        Library,
+        "another command under a known id is refused, not answered as the first",
+        &[
+            test(
+                COMMANDS,
+                "another_command_under_the_same_id_is_refused_where_there_is_a_digest_and_answered_as_the_first_where_not",
+            ),
+            test(COMMANDS, "a_digest_is_that_of_the_command_whatever_the_order_of_its_maps"),
+            test(COURSES, "another_decision_under_the_same_command_id_is_refused_where_there_is_a_digest"),
         ],
     ),
     row(

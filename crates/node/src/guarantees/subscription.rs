@@ -49,6 +49,8 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CONSUMING, "what_is_acknowledged_does_not_come_again_and_what_is_not_does"),
             test(CONSUMING, "a_pull_that_is_dropped_costs_no_attempt_and_holds_nothing"),
             test(DISPATCHER, "what_was_settled_ahead_is_not_handed_out_again_after_a_restart"),
+            test(LETTING_GO, "a_subscription_hands_out_what_it_can_while_others_are_forgotten_and_no_attempt_is_lost"),
+            test(CONSUMING, "a_window_of_leases_that_expire_together_for_the_last_time_is_parked"),
             test(SHARING, "whatever_happens_to_two_processes_every_event_is_settled_in_the_order_of_its_key"),
         ],
     ),
