@@ -60,6 +60,12 @@ async fn restore_and(
     env.run_blocking(move || copy_and_raise(&blocking_env, &backup, &path, ledger.as_ref(), &progress)).await
 }
 
+/// What the disk says of the file at `path`.
+fn of_file(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |cause| OpenError::Io { path, cause }
+}
+
 fn copy_and_raise(
     env: &Env,
     backup: &Path,
@@ -67,15 +73,11 @@ fn copy_and_raise(
     ledger: Option<&Ledger>,
     progress: &Progress,
 ) -> Result<(), OpenError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| OpenError::Io { path, cause }
-    };
     let path = &*canonical(env, path)?;
     let lock = take_lock(env, path)?;
     // A write-ahead log that lost its store would be played into the restored one.
     for taken in [path.to_owned(), beside(path, "-wal")] {
-        if env.disk().exists(&taken).map_err(io(&taken))? {
+        if env.disk().exists(&taken).map_err(of_file(&taken))? {
             return Err(OpenError::Io { path: taken, cause: io::ErrorKind::AlreadyExists.into() });
         }
     }
@@ -99,33 +101,29 @@ fn copy_under_lock(
     ledger: Option<&Ledger>,
     progress: &Progress,
 ) -> Result<(), OpenError> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |cause| OpenError::Io { path, cause }
-    };
     let _untouched = whole(env, backup)?;
     let disk = &**env.disk();
-    let mut from = disk.open(backup).map_err(io(backup))?;
-    let (mut done, all) = (0, disk.size(backup).map_err(io(backup))?);
-    let partial = unfinished::of(path).map_err(io(path))?;
-    unfinished::clear(disk, &partial).map_err(io(&partial))?;
+    let mut from = disk.open(backup).map_err(of_file(backup))?;
+    let (mut done, all) = (0, disk.size(backup).map_err(of_file(backup))?);
+    let partial = unfinished::of(path).map_err(of_file(path))?;
+    unfinished::clear(disk, &partial).map_err(of_file(&partial))?;
     let restored = (|| {
-        let mut to = env.disk().create(&partial).map_err(io(&partial))?;
+        let mut to = env.disk().create(&partial).map_err(of_file(&partial))?;
         loop {
             progress(done, all.max(done));
-            let copied = io::copy(&mut from.by_ref().take(STEP), &mut to).map_err(io(&partial))?;
+            let copied = io::copy(&mut from.by_ref().take(STEP), &mut to).map_err(of_file(&partial))?;
             if copied == 0 {
                 break;
             }
             done += copied;
         }
-        to.sync().map_err(io(&partial))?;
+        to.sync().map_err(of_file(&partial))?;
         drop(to);
         raise_epoch(env, &partial, ledger).map_err(|cause| of_backup(cause, &partial, backup))?;
-        env.disk().rename(&partial, path).map_err(io(path))
+        env.disk().rename(&partial, path).map_err(of_file(path))
     })();
     if restored.is_err() {
-        unfinished::clear(disk, &partial).map_err(io(&partial))?;
+        unfinished::clear(disk, &partial).map_err(of_file(&partial))?;
     }
     restored
 }
@@ -137,12 +135,11 @@ fn copy_under_lock(
 fn whole(env: &Env, backup: &Path) -> Result<Option<Box<dyn Lock>>, OpenError> {
     let (disk, backup) = (env.disk(), &*canonical(env, backup)?);
     for log in [beside(backup, "-wal"), beside(backup, "-journal")] {
-        let io = |cause| OpenError::Io { path: log.clone(), cause };
         let left = match disk.exists(&log) {
-            Ok(true) => disk.size(&log).map_err(io)? > 0,
+            Ok(true) => disk.size(&log).map_err(of_file(&log))? > 0,
             Ok(false) => false,
             Err(cause) if cause.kind() == io::ErrorKind::InvalidFilename => false,
-            Err(cause) => return Err(io(cause)),
+            Err(cause) => return Err(of_file(&log)(cause)),
         };
         if left {
             return Err(OpenError::NotABackup { path: backup.into(), log });
