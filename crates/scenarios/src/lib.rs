@@ -219,7 +219,7 @@ pub fn all() -> &'static [Scenario] {
         Scenario {
             name: "stamps",
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
-            sometimes: &["stamps: the mark was read back"],
+            sometimes: &["hybrid clock: the mark was read back"],
             play: Play::Own(log::stamps::run),
         },
         Scenario {
