@@ -34,6 +34,7 @@
 mod append;
 pub mod archive;
 mod backend;
+mod chains;
 mod checked;
 pub mod conformance;
 pub mod erasure;

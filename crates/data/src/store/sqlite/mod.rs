@@ -45,6 +45,7 @@ mod heap;
 mod identity;
 mod index;
 mod inquire;
+mod inspect;
 mod keys;
 mod ledger;
 mod mark;
@@ -73,6 +74,7 @@ use std::{ffi::CStr, path::PathBuf};
 
 pub use self::{
     backend::CAPABILITIES,
+    inspect::{VerifiedFile, verify_file},
     open::{give_up_keys, open},
     restore::{restore, restore_with},
 };

@@ -152,7 +152,7 @@ fn orphaned_log(env: &Env, database: &Path) -> Result<Option<PathBuf>, OpenError
 }
 
 /// Whether there is a file at `path` that is not empty.
-fn has_bytes(env: &Env, path: &Path) -> Result<bool, OpenError> {
+pub(super) fn has_bytes(env: &Env, path: &Path) -> Result<bool, OpenError> {
     let disk = env.disk();
     let size = match disk.exists(path) {
         Ok(true) => disk.size(path),
