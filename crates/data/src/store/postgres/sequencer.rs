@@ -75,6 +75,11 @@ impl Sequencer {
         if answered.is_ok_and(|answered| answered.is_read_only) { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
+    /// Whether nobody could give positions when it was last tried, at most a second ago.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.answered.borrow().is_read_only
+    }
+
     pub(super) fn head(&self) -> watch::Receiver<Position> {
         self.head.subscribe()
     }
