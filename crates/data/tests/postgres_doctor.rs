@@ -60,8 +60,8 @@ async fn do_all(client: &Client, statements: &[&str]) {
 
 /// What the first statement of an advice says, done as it stands there.
 async fn follow(client: &Client, finding: &Finding) {
-    let statement = finding.advice.split([';', ',']).next().unwrap();
-    let statement = statement.split_once(": ").map_or(statement, |(_, statement)| statement);
+    let statement = finding.advice.split_once(": ").map_or(&*finding.advice, |(_, statement)| statement);
+    let statement = statement.split([';', ',']).next().unwrap();
     client.batch_execute(statement).await.unwrap_or_else(|failed| panic!("{statement}: {failed:?}"));
 }
 
@@ -180,7 +180,6 @@ async fn a_prepared_transaction_of_any_database_is_named_with_what_it_holds_unti
     do_all(&here, &["BEGIN", &format!("SELECT * FROM {s}.stream FOR UPDATE"), &prepare(&gid)]).await;
     do_all(&there, &["CREATE TABLE t (x integer)", "BEGIN", "INSERT INTO t VALUES (1)", &prepare(&far)]).await;
 
-
     let near = one(&config, "prepared-transaction", &format!("'it''s {s}'")).await;
     assert!(near.what.contains(&format!("RowShare on {s}.stream")), "{near:?}");
     assert_eq!(near.severity, Severity::Danger, "whoever appends to that stream waits");
@@ -244,7 +243,8 @@ async fn dead_rows_in_pending_are_named_until_they_are_gone() {
     let (config, admin, s) = (schema.config(Default::default()), schema.stranger().await, &schema.name);
     none(&config, "bloat", "").await;
     let rows = format!("INSERT INTO {s}.pending SELECT generate_series(1, 200000)");
-    do_all(&admin, &[&format!("ALTER TABLE {s}.pending SET (autovacuum_enabled = off)"), "BEGIN", &rows, "ROLLBACK"]).await;
+    do_all(&admin, &[&format!("ALTER TABLE {s}.pending SET (autovacuum_enabled = off)"), "BEGIN", &rows, "ROLLBACK"])
+        .await;
     one(&config, "bloat", "0 rows").await;
     do_all(&admin, &[&format!("VACUUM {s}.pending")]).await;
     none(&config, "bloat", "").await;
@@ -271,7 +271,11 @@ async fn what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_f
         (format!("CREATE TABLE {s}.theirs_{s} (x integer)"), "foreign-object", "table \""),
         (format!("CREATE VIEW {s}.\"Their View {s}\" AS SELECT 1 AS x"), "foreign-object", "view \""),
         (format!("CREATE FOREIGN TABLE {s}.far_{s} (x integer) SERVER v_{s}"), "foreign-object", "foreign table"),
-        (format!("CREATE FUNCTION {s}.own_{s}() RETURNS integer LANGUAGE sql AS 'SELECT 1'"), "foreign-object", "function"),
+        (
+            format!("CREATE FUNCTION {s}.own_{s}() RETURNS integer LANGUAGE sql AS 'SELECT 1'"),
+            "foreign-object",
+            "function",
+        ),
         (
             format!("CREATE TRIGGER t BEFORE INSERT ON {s}.event FOR EACH ROW EXECUTE FUNCTION f_{s}()"),
             "trigger",
@@ -346,7 +350,10 @@ async fn what_the_user_may_not_see_is_said_and_not_taken_for_health() {
     let config = store::Config { schema: s.clone(), ..store::Config::at(&address).unwrap() };
     do_all(&admin, &[&format!("CREATE ROLE watch_{s} LOGIN")]).await;
     one(&config, "rights", "schema").await;
-    let grants = [format!("GRANT USAGE ON SCHEMA {s} TO watch_{s}"), format!("GRANT SELECT ON ALL TABLES IN SCHEMA {s} TO watch_{s}")];
+    let grants = [
+        format!("GRANT USAGE ON SCHEMA {s} TO watch_{s}"),
+        format!("GRANT SELECT ON ALL TABLES IN SCHEMA {s} TO watch_{s}"),
+    ];
     do_all(&admin, &grants.each_ref().map(String::as_str)).await;
     let finding = one(&config, "rights", "sessions").await;
     assert_eq!(finding.severity, Severity::Note);

@@ -33,7 +33,11 @@ impl Patient {
                 "the server's clock is {apart:.1?} {way} this machine's: `recordedtime` of events that several nodes write \
                  does not go up with their positions, and rules that go by time act early or late"
             );
-            self.warn("clock", what, "have every machine synchronize its clock (chrony, systemd-timesyncd), the server's too");
+            self.warn(
+                "clock",
+                what,
+                "have every machine synchronize its clock (chrony, systemd-timesyncd), the server's too",
+            );
         }
         Ok(())
     }

@@ -33,10 +33,7 @@ impl Patient {
 
     /// Looks whether the event that waited [`LATE`] ago still does.
     pub(super) async fn positions(&mut self, store: u64, first: i64, is_read_only: bool) -> Result<(), Fault> {
-        let look = format!(
-            "SELECT count(*), coalesce(bool_or(event = $1), FALSE) FROM \"{}\".pending",
-            self.schema
-        );
+        let look = format!("SELECT count(*), coalesce(bool_or(event = $1), FALSE) FROM \"{}\".pending", self.schema);
         let row = self.one(&look, &[(&first, Type::INT8)]).await?;
         let (waiting, is_there): (i64, bool) = (row.try_get(0)?, row.try_get(1)?);
         if !is_there {

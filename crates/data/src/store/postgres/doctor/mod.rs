@@ -146,20 +146,26 @@ impl Patient {
 
     /// The number of the store in the schema, if there is one that this code can look into.
     async fn store(&mut self) -> Result<Option<u64>, Fault> {
-        const LOOK: &str = "SELECT count(*) FILTER (WHERE c.relname = 'meta') > 0, count(*) FILTER (WHERE c.relname = 'pending') > 0
+        const LOOK: &str =
+            "SELECT count(*) FILTER (WHERE c.relname = 'meta') > 0, count(*) FILTER (WHERE c.relname = 'pending') > 0
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1";
         let row = self.one(LOOK, &[(&self.schema, Type::TEXT)]).await?;
         let (has_meta, has_pending): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
         if !(has_meta && has_pending) {
             let what = format!("there is no store in schema `{}`", self.schema);
-            self.note("tables", what, "`quorate serve` makes one; if there should be one, name its schema with --store.schema");
+            self.note(
+                "tables",
+                what,
+                "`quorate serve` makes one; if there should be one, name its schema with --store.schema",
+            );
             return Ok(None);
         }
         let rights = "SELECT has_schema_privilege(n.oid, 'USAGE') AND bool_and(has_table_privilege(c.oid, 'SELECT'))
             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = $1 AND c.relname IN ('meta', 'pending') GROUP BY n.oid";
         if !self.one(rights, &[(&self.schema, Type::TEXT)]).await?.try_get::<_, bool>(0)? {
-            let what = format!("this user may not read the tables in schema `{}`: they were not looked at", self.schema);
+            let what =
+                format!("this user may not read the tables in schema `{}`: they were not looked at", self.schema);
             self.note("rights", what, "be the nodes' user, or a member of pg_read_all_data");
             return Ok(None);
         }
@@ -177,13 +183,22 @@ impl Patient {
             return Ok(None);
         }
         if found < known {
-            let what = format!("the store's tables have version {found}, and this quorate makes version {known} of them");
-            self.note("tables", what, "the next node of this version that starts does it; nodes of older ones no longer start then");
+            let what =
+                format!("the store's tables have version {found}, and this quorate makes version {known} of them");
+            self.note(
+                "tables",
+                what,
+                "the next node of this version that starts does it; nodes of older ones no longer start then",
+            );
         }
         Ok(Some(store.cast_unsigned()))
     }
 
-    async fn one(&self, sql: &str, params: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)]) -> Result<Row, Fault> {
+    async fn one(
+        &self,
+        sql: &str,
+        params: &[(&(dyn tokio_postgres::types::ToSql + Sync), Type)],
+    ) -> Result<Row, Fault> {
         Ok(self.client.query_typed_one(sql, params).await?)
     }
 

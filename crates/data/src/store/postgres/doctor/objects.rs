@@ -88,7 +88,8 @@ impl Patient {
                     self.warn("trigger", what, advice);
                 }
                 "rule" => {
-                    let what = format!("rule {name} changes what statements on {table} do: events may be lost or doubled");
+                    let what =
+                        format!("rule {name} changes what statements on {table} do: events may be lost or doubled");
                     self.danger("rule", what, format!("DROP RULE {name} ON {table}"));
                 }
                 "foreign-key" => {

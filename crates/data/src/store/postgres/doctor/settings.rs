@@ -38,7 +38,9 @@ impl Patient {
         let row = self.one(LOOK, &[]).await?;
         let text = |n: usize| row.try_get::<_, &str>(n);
         let reload = |setting: &str, to: &str| {
-            format!("ALTER SYSTEM SET {setting} = {to}; SELECT pg_reload_conf(); look for it in postgresql.conf as well")
+            format!(
+                "ALTER SYSTEM SET {setting} = {to}; SELECT pg_reload_conf(); look for it in postgresql.conf as well"
+            )
         };
         if text(0)? != "on" {
             let what = "fsync is off: a crash of the machine may lose or damage anything that was ever committed";

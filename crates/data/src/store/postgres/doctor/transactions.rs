@@ -111,7 +111,9 @@ impl Patient {
         let end = |pid: i32| format!("end it with SELECT pg_terminate_backend({pid})");
         Ok(Some(match (pid, gid, blocking) {
             // That is how the server names a prepared transaction that somebody waits for.
-            (Some(_), _, Some(0)) => "a prepared transaction holds the sequencer up: another finding names it".to_owned(),
+            (Some(_), _, Some(0)) => {
+                "a prepared transaction holds the sequencer up: another finding names it".to_owned()
+            }
             (Some(_), _, Some(other)) => format!("session {other} holds the sequencer up: {}", end(other)),
             (Some(pid), _, None) => format!("session {pid} holds the sequencer's lock: {}", end(pid)),
             (None, Some(gid), _) => format!("prepared transaction {} holds the sequencer's lock: end it", literal(gid)),
@@ -165,7 +167,9 @@ impl Patient {
             let held = number.and_then(|number| held.get(number)).unwrap_or(&nothing);
             let pins = match is_here {
                 true => "it pins xmin, so that vacuum leaves what died since",
-                false => "no event of this store waits for it, but whoever reads behind the server's oldest transaction does",
+                false => {
+                    "no event of this store waits for it, but whoever reads behind the server's oldest transaction does"
+                }
             };
             let gid = literal(gid);
             let what = format!(
