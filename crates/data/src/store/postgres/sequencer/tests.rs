@@ -27,7 +27,6 @@ use super::super::{connect::Connector, statements::Statements, tables, words};
 const SESSIONS: usize = 4;
 const STREAMS: usize = 3;
 const READERS: usize = 2;
-const SCHEMA: &str = "lemmas";
 
 /// What happens next.
 #[derive(Clone, Debug)]
@@ -166,6 +165,7 @@ impl Model {
 }
 
 struct Place {
+    schema: &'static str,
     sessions: Vec<Client>,
     sequencers: Vec<Client>,
     readers: Vec<Client>,
@@ -173,10 +173,8 @@ struct Place {
     next_key: i64,
 }
 
-const LOG: &str = "SELECT position, event FROM lemmas.log ORDER BY position";
-
 impl Place {
-    async fn new(address: &str) -> Self {
+    async fn new(address: &str, schema: &'static str) -> Self {
         let config: tokio_postgres::Config = address.parse().unwrap();
         let connector = Connector::new(&Env::real(), config);
         let mut clients = Vec::new();
@@ -186,19 +184,20 @@ impl Place {
             client.batch_execute("SET lock_timeout = '10s'").await.unwrap();
             clients.push(client);
         }
-        let timeline = tables::prepare(&clients[0], SCHEMA, "lemmas_app", 1).await.unwrap();
+        let timeline = tables::prepare(&clients[0], schema, "lemmas_app", 1).await.unwrap();
         let sequencing = words::sequencing(timeline.store);
-        let sql = Statements::new(SCHEMA, "lemmas_app", sequencing, false, Duration::from_secs(10));
+        let sql = Statements::new(schema, "lemmas_app", sequencing, false, Duration::from_secs(10));
         let readers = clients.split_off(SESSIONS + 2);
         let sequencers = clients.split_off(SESSIONS);
-        Self { sessions: clients, sequencers, readers, sql, next_key: 0 }
+        Self { schema, sessions: clients, sequencers, readers, sql, next_key: 0 }
     }
 
     /// Goes through `steps` from an empty log on.
     async fn play(&mut self, steps: &[Step]) {
         self.clear().await;
-        let empty = "TRUNCATE lemmas.event, lemmas.stream, lemmas.pending, lemmas.log RESTART IDENTITY";
-        self.sessions[0].batch_execute(empty).await.unwrap();
+        let s = self.schema;
+        let empty = format!("TRUNCATE {s}.event, {s}.stream, {s}.pending, {s}.log RESTART IDENTITY");
+        self.sessions[0].batch_execute(&empty).await.unwrap();
         let mut model = Model::default();
         for step in steps {
             model.now += 1;
@@ -206,7 +205,7 @@ impl Place {
         }
         self.clear().await;
         super::once(&self.sequencers[0], &self.sql.sequence).await.unwrap();
-        model.judge(&look(&self.sessions[0]).await, true);
+        model.judge(&self.look(&self.sessions[0]).await, true);
     }
 
     /// Ends whatever was left open, by a course that failed as well.
@@ -214,8 +213,8 @@ impl Place {
         for client in self.sessions.iter().chain(&self.readers) {
             client.batch_execute("ROLLBACK").await.unwrap();
         }
-        let left = "SELECT gid FROM pg_prepared_xacts WHERE gid LIKE 'lemmas-%'";
-        for row in self.sessions[0].query_typed(left, &[]).await.unwrap() {
+        let left = format!("SELECT gid FROM pg_prepared_xacts WHERE starts_with(gid, '{}-')", self.schema);
+        for row in self.sessions[0].query_typed(&left, &[]).await.unwrap() {
             let end = format!("ROLLBACK PREPARED '{}'", row.get::<_, &str>(0));
             self.sessions[0].batch_execute(&end).await.unwrap();
         }
@@ -241,7 +240,7 @@ impl Place {
             Step::Prepare { session } => {
                 if let Some(open) = model.open.remove(&session) {
                     model.gids += 1;
-                    let gid = format!("lemmas-{}", model.gids);
+                    let gid = format!("{}-{}", self.schema, model.gids);
                     self.sessions[session].batch_execute(&format!("PREPARE TRANSACTION '{gid}'")).await.unwrap();
                     model.prepared.push((gid, open));
                 }
@@ -265,7 +264,7 @@ impl Place {
                 } else {
                     run(0).await.unwrap()
                 };
-                let rows = look(&self.sequencers[0]).await;
+                let rows = self.look(&self.sequencers[0]).await;
                 let last = rows.last().copied().unwrap_or_default();
                 let told = (end.position.cast_signed(), end.event.cast_signed());
                 assert_eq!(told, last, "a run tells where the log ends");
@@ -274,19 +273,26 @@ impl Place {
             Step::Open { reader } => {
                 let open = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 self.readers[reader].batch_execute(open).await.unwrap();
-                let seen: Vec<i64> = look(&self.readers[reader]).await.into_iter().map(|(_, event)| event).collect();
+                let seen: Vec<i64> = self.look(&self.readers[reader]).await.into_iter().map(|(_, event)| event).collect();
                 assert_eq!(seen, model.log, "a new snapshot has what all runs gave");
                 model.snapshots.insert(reader, seen);
             }
             Step::Read { reader } => {
                 if let Some(snapshot) = model.snapshots.get(&reader) {
-                    let rows = look(&self.readers[reader]).await;
+                    let rows = self.look(&self.readers[reader]).await;
                     let seen: Vec<i64> = rows.into_iter().map(|(_, event)| event).collect();
                     assert_eq!(seen, *snapshot, "a snapshot stands still");
                     assert!(model.log.starts_with(&seen), "whoever sees a position sees all before it (lemma 4)");
                 }
             }
         }
+    }
+
+    /// The log as `client` sees it.
+    async fn look(&self, client: &Client) -> Vec<(i64, i64)> {
+        let log = format!("SELECT position, event FROM {}.log ORDER BY position", self.schema);
+        let rows = client.query_typed(&log, &[]).await.unwrap();
+        rows.into_iter().map(|row| (row.get(0), row.get(1))).collect()
     }
 
     /// Appends as a group of the store does.
@@ -336,21 +342,63 @@ impl Place {
     }
 }
 
-async fn look(client: &Client) -> Vec<(i64, i64)> {
-    let rows = client.query_typed(LOG, &[]).await.unwrap();
-    rows.into_iter().map(|row| (row.get(0), row.get(1))).collect()
-}
-
-#[test]
-fn the_lemmas_hold_in_every_course_of_transactions_and_runs() {
-    let Some(address) = server::address() else { return };
+/// Tries so many courses in a place of its own, with another sequencer if `change` makes one, and finds a shorter course that
+/// fails as well in so many attempts.
+fn try_courses(
+    schema: &'static str,
+    cases: u32,
+    max_shrink_iters: u32,
+    change: impl Fn(&str) -> String,
+) -> Option<Result<(), String>> {
+    let address = server::address()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let place = tokio::sync::Mutex::new(runtime.block_on(Place::new(&address)));
-    let cases = if std::env::var_os("QUORATE_LONG").is_some() { 2_000 } else { 60 };
-    let mut runner = TestRunner::new(Runs { cases, failure_persistence: None, ..Runs::default() });
+    let mut place = runtime.block_on(Place::new(&address, schema));
+    place.sql.sequence = change(&place.sql.sequence);
+    let place = tokio::sync::Mutex::new(place);
+    let mut runner = TestRunner::new(Runs { cases, max_shrink_iters, failure_persistence: None, ..Runs::default() });
     let ran = runner.run(&steps(), |steps| {
         runtime.block_on(async { place.lock().await.play(&steps).await });
         Ok(())
     });
-    ran.unwrap_or_else(|failed| panic!("{failed}"));
+    Some(ran.map_err(|failed| failed.to_string()))
+}
+
+#[test]
+fn the_lemmas_hold_in_every_course_of_transactions_and_runs() {
+    let cases = if std::env::var_os("QUORATE_LONG").is_some() { 2_000 } else { 60 };
+    if let Some(Err(failed)) = try_courses("lemmas", cases, 500, str::to_owned) {
+        panic!("{failed}");
+    }
+}
+
+/// Do the courses see anything? Sequencers that others have had are found out.
+#[test]
+fn a_sequencer_that_breaks_a_lemma_is_found_out() {
+    for (of, by, lemma) in [
+        // In no order.
+        ("(ORDER BY event)", "(ORDER BY -event)", "(lemma"),
+        // Behind the largest number that was ever seen.
+        (
+            "pending RETURNING",
+            "pending WHERE event > (SELECT coalesce(max(event), 0) FROM unsound.log) RETURNING",
+            "(lemmas 5 and 9)",
+        ),
+        // A part of what is there.
+        (
+            "pending RETURNING",
+            "pending WHERE event IN (SELECT event FROM unsound.pending ORDER BY event LIMIT 2) RETURNING",
+            "(lemma",
+        ),
+    ] {
+        let change = |sql: &str| {
+            let changed = sql.replace(of, by);
+            assert_ne!(changed, sql, "it is another one");
+            changed
+        };
+        match try_courses("unsound", 200, 0, change) {
+            None => return,
+            Some(Ok(())) => panic!("{by} passes"),
+            Some(Err(failed)) => assert!(failed.contains(lemma), "{by}: {failed}"),
+        }
+    }
 }
