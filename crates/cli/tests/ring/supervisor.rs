@@ -103,9 +103,9 @@ impl Supervisor {
     }
 
     /// The routes that lead to a node, or that of a client.
-    fn routes_of(&self, host: &str) -> impl Iterator<Item = &Route> {
-        let host = host.to_owned();
-        self.routes.iter().filter(move |(name, (node, _))| host == **name || host == *node).map(|(_, (_, route))| route)
+    fn routes_of<'s>(&'s self, host: &str) -> Vec<&'s Route> {
+        let leads = |(name, (node, _)): &(&String, &(String, Route))| host == **name || host == *node;
+        self.routes.iter().filter(leads).map(|(_, (_, route))| route).collect()
     }
 
     fn judge(&mut self, rule: &str, result: Result<(), String>) {
@@ -175,31 +175,30 @@ impl Supervisor {
     }
 
     fn begin_network(&mut self, fault: &NetworkFault) {
-        let of = |host: &str| self.routes_of(host);
         let what = match fault {
             NetworkFault::Cut { from, to, span } => {
                 let (client, towards) =
                     if self.nodes.contains_key(from) { (to, Towards::Client) } else { (from, Towards::Node) };
-                of(client).for_each(|route| route.cut(towards, *span));
+                self.routes_of(client).into_iter().for_each(|route| route.cut(towards, *span));
                 "network: one way cut"
             }
             NetworkFault::Partition { group, span } => {
-                for route in group.iter().flat_map(|name| of(name)) {
+                for route in group.iter().flat_map(|name| self.routes_of(name)) {
                     route.cut(Towards::Node, *span);
                     route.cut(Towards::Client, *span);
                 }
                 "network: partition"
             }
             NetworkFault::Slow { a, extra, span, .. } => {
-                of(a).for_each(|route| route.slow(*extra, *span));
+                self.routes_of(a).into_iter().for_each(|route| route.slow(*extra, *span));
                 "network: slow"
             }
             NetworkFault::Reset { host } => {
-                of(host).for_each(Route::reset);
+                self.routes_of(host).into_iter().for_each(Route::reset);
                 "network: reset"
             }
             NetworkFault::LoseConnects { host, span } => {
-                of(host).for_each(|route| route.deafen(*span));
+                self.routes_of(host).into_iter().for_each(|route| route.deafen(*span));
                 "network: connects lost"
             }
             other => panic!("nobody here can carry out {other:?}"),
@@ -222,7 +221,7 @@ impl Supervisor {
             }
             ProcessFault::Kill { down, .. } => {
                 self.node(host).kill().await;
-                self.routes_of(host).for_each(|route| route.close(true));
+                self.routes_of(host).into_iter().for_each(|route| route.close(true));
                 self.count("process: killed");
                 self.remember();
                 self.later(*down, Act::Start(host.clone()));
@@ -237,7 +236,7 @@ impl Supervisor {
             return;
         }
         match self.node(name).start_again().await {
-            Ok(()) => self.routes_of(name).for_each(|route| route.close(false)),
+            Ok(()) => self.routes_of(name).into_iter().for_each(|route| route.close(false)),
             Err(_) if self.is_full => {
                 self.count("disk: too full to start");
                 self.later(AGAIN, Act::Start(name.to_owned()));

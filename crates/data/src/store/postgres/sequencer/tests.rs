@@ -273,7 +273,8 @@ impl Place {
             Step::Open { reader } => {
                 let open = "ROLLBACK; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
                 self.readers[reader].batch_execute(open).await.unwrap();
-                let seen: Vec<i64> = self.look(&self.readers[reader]).await.into_iter().map(|(_, event)| event).collect();
+                let seen: Vec<i64> =
+                    self.look(&self.readers[reader]).await.into_iter().map(|(_, event)| event).collect();
                 assert_eq!(seen, model.log, "a new snapshot has what all runs gave");
                 model.snapshots.insert(reader, seen);
             }
