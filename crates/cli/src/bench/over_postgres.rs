@@ -5,7 +5,7 @@
 //! one row after the other, as `pgbench` would. Neither has streams, conditions, ids to know events by, or positions.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -136,7 +136,7 @@ impl Bench {
         for _ in 0..self.effort.rounds {
             let (stop, from) = (Arc::new(AtomicBool::new(false)), other.head());
             let following = tokio::spawn(follow(other.clone(), from, stop.clone()));
-            let told: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+            let told: Arc<Mutex<BTreeMap<String, Instant>>> = Arc::default();
             let (of_call, of_told) = (store.clone(), told.clone());
             let call = move |caller: usize, n: u64| {
                 let (store, told) = (of_call.clone(), of_told.clone());
