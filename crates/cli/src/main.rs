@@ -8,6 +8,7 @@ mod bench;
 mod breaker;
 mod client;
 mod configuration;
+mod doctor;
 mod erasure;
 mod event;
 mod exit;
