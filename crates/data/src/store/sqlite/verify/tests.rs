@@ -1,5 +1,4 @@
 //! However few streams a pass remembers, the same is found.
-#![expect(clippy::disallowed_methods, reason = "the files are copied as a crash would leave them")]
 
 use std::{path::PathBuf, sync::Arc};
 
