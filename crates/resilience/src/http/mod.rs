@@ -22,8 +22,10 @@
 //! | other 4xx, other codes | refusal |
 //! | the rest | success |
 //!
-//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`); one that follows a body isn't waited
-//! for. `Retry-After` is read in seconds, and as a date by whoever has a wall clock: not here. `grpc-retry-pushback-ms` that is
+//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`), and retried by; one that follows a body is
+//! told to circuits and counts when it comes, and nothing is sent again for it, since the answer has begun. The body is a part of
+//! the call, see [`Held`]. `Retry-After` is read in seconds, and as a date by the answer's own `Date`, so that no clock has to be
+//! right; a date without that says that the upstream asks for fewer calls, not for how long. `grpc-retry-pushback-ms` that is
 //! negative or can't be read forbids further attempts.
 
 mod headers;
@@ -38,7 +40,7 @@ use quorate_foundations::time::Mono;
 use crate::{
     bulkhead::Ask,
     hop::Hop,
-    outcome::{Scope, Verdict},
+    outcome::Verdict,
     retry::Repeatable,
     stack::{Answers, Intent, Requests, Rest, Try},
     timeout::TimedBody,
@@ -146,7 +148,7 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
     }
 }
 
-impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
+impl<J: Transport<E>, B: Body + Send + 'static, E> Answers<Response<B>, E> for Http<J> {
     type Answer = Response<Held<TimedBody<B>>>;
 
     fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
@@ -157,11 +159,14 @@ impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
     }
 
     fn deliver(&self, answer: Response<B>, rest: Rest<'_>) -> Self::Answer {
-        answer.map(|body| {
-            let timed = TimedBody::new(body, rest.timers(), (rest.deadline, Scope::Total), rest.idle());
-            Held::new(timed, rest)
-        })
+        answer.map(|body| to_come(body, rest))
     }
+}
+
+/// `body`, which is part of its call for as long as it comes.
+pub(crate) fn to_come<B: Body + Send + 'static>(body: B, rest: Rest<'_>) -> Held<TimedBody<B>> {
+    let timed = TimedBody::new(body, rest.timers(), (rest.deadline, rest.scope), rest.idle());
+    Held::new(timed, rest)
 }
 
 fn repeatable<B>(request: &Request<B>) -> Repeatable {
