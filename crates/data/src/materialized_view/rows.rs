@@ -2,11 +2,12 @@
 //!
 //! `epoch` is the fence of a shard: whoever owns it has the highest, and every write of an owner says which epoch it
 //! believes in and which checkpoint it starts from. `revision` rises with everything that somebody else changes of a shard
-//! (a replay, a skip), so that an owner who remembers less reads again before it writes.
+//! (a replay, a skip), so that an owner who remembers less reads again before it writes. `inline` is the opening of the store
+//! in which appends keep the shard; 0: they do not.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::{Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName, machine::Trouble};
+use super::{Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName, machine::Trouble, presence::Opening};
 use crate::{
     event::Position,
     store::{DynTx, RoomTables, Row, SqlError, Statement, Store, Value},
@@ -97,6 +98,21 @@ pub(super) const TABLES: RoomTables = RoomTables {
     "],
 };
 
+impl ShardRow {
+    /// Whether every append keeps it up to date, for as long as the store is open this time.
+    ///
+    /// What the row says of an earlier opening is over: until its runner has caught up again, nobody knows whether all
+    /// appends since were made with the view's code beside them.
+    pub(super) fn is_inline(&self, opening: Opening) -> bool {
+        self.inline == opening.stored()
+    }
+}
+
+/// Whether every append keeps all shards up to date.
+pub(super) fn are_inline(shards: &[ShardRow], opening: Opening) -> bool {
+    !shards.is_empty() && shards.iter().all(|shard| shard.is_inline(opening))
+}
+
 /// A build's row.
 #[derive(Clone, Debug)]
 pub(super) struct BuildRow {
@@ -127,7 +143,8 @@ pub(super) struct ShardRow {
     pub(super) beat: u64,
     pub(super) revision: u64,
     pub(super) checkpoint: Position,
-    pub(super) inline: bool,
+    /// The opening of the store in which every append keeps it; see [`is_inline`](Self::is_inline).
+    inline: i64,
     pub(super) applied: u64,
     pub(super) parked: u64,
     pub(super) skipped: u64,
@@ -293,7 +310,7 @@ pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
         beat: count(3, "beat")?,
         revision: count(4, "revision")?,
         checkpoint: Position::new(count(5, "checkpoint")?),
-        inline: count(6, "inline")? != 0,
+        inline: row.at(6).as_i64().unwrap_or_default(),
         applied: count(7, "applied")?,
         parked: count(8, "parked")?,
         skipped: count(9, "skipped")?,

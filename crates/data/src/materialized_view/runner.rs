@@ -196,7 +196,7 @@ impl Runner {
         if build.paused {
             return Err(End::Wait(Standing::Paused));
         }
-        if row.inline {
+        if row.is_inline(self.code.opening) {
             self.local.set_reached(self.shard, row.checkpoint);
             return Err(End::Wait(Standing::Inline));
         }

@@ -248,7 +248,7 @@ impl View {
 
     /// How far a build is. `head`: where the log ended before its rows were read.
     fn position(&self, build: &BuildRow, shards: &[ShardRow], head: Position) -> Position {
-        if !shards.is_empty() && shards.iter().all(|shard| shard.inline) {
+        if rows::are_inline(shards, self.shared.store.presence().opening()) {
             return head;
         }
         let local = self.shared.local(build.build).map(|local| local.reached()).unwrap_or_default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Build, BuildRow, Kind, Mode, View, ViewError, WhenStale,
+        Build, BuildRow, Kind, View, ViewError, WhenStale,
         rows::{self, ShardRow},
         switch,
     },
@@ -193,7 +193,7 @@ impl View {
             return Ok(None);
         }
         let shards: Vec<ShardRow> = shards.iter().map(rows::shard_row).collect::<Result<_, _>>()?;
-        let inline = live.mode == Mode::Inline && !shards.is_empty() && shards.iter().all(|shard| shard.inline);
+        let inline = rows::are_inline(&shards, store.presence().opening());
         let position = switch::least(&shards).max(if inline { head } else { reached });
         let found = own.ok_or_else(|| ViewError::corrupt("an inquiry", "it was answered in part"))?;
         let as_of = AsOf {
