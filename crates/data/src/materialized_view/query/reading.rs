@@ -144,7 +144,8 @@ impl View {
         make: impl Fn(&BuildRow, &Tables) -> Result<(M, Ask), ViewError>,
     ) -> Result<Read<M>, ViewError> {
         let env = self.shared.store.env();
-        let (wanted, deadline) = (self.wanted(fresh.at_least)?, env.mono() + fresh.wait);
+        let deadline = env.mono() + fresh.wait;
+        let wanted = self.wanted(fresh.at_least, fresh.wait).await?;
         loop {
             let left = deadline.saturating_since(env.mono());
             let (live, ..) = self.wait_until(wanted, left).await?;
