@@ -49,7 +49,7 @@ impl Store {
             ids: Arc::new(Mutex::new(env.random("store/ids"))),
             erase_hooks: Arc::default(),
             unfinished: Arc::default(),
-            presence: Presence::default(),
+            presence: Presence::new(env),
             rooms: Arc::default(),
         }
     }
