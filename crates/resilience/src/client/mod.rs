@@ -5,7 +5,7 @@
 //! know it tells: whether a request certainly wasn't done, whether a connection that had been idle turned out to be closed, and why
 //! there is no trust in one.
 //!
-//! `https` needs the feature `tls`, and somebody to trust: [`Client::encrypting`]. Which version of HTTP is spoken is agreed on
+//! `https` needs the feature `tls`, and somebody to trust: `Client::encrypting`. Which version of HTTP is spoken is agreed on
 //! there; without encryption nobody is asked, so HTTP/2 is spoken if that is all that is (see [`Versions`]).
 //!
 //! *When not to use it*: for proxies, cookies, compression: then use another client, whose answers
@@ -21,7 +21,7 @@
 //! * Dropping a call closes its connection over HTTP/1.1, where a connection is kept once the answer's body has been read to its
 //!   end. Over HTTP/2 it resets its stream, and the connection is used on, unless nothing was heard on it since the call was
 //!   sent: then it may be dead, and further calls get another one.
-//! * Nothing is sent to whoever can't be trusted: [`Error::Tls`] says why.
+//! * Nothing is sent to whoever can't be trusted: `Error::Tls` says why.
 //!
 //! # Example
 //! ```no_run

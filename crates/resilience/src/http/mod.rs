@@ -22,9 +22,13 @@
 //! | other 4xx, other codes | refusal |
 //! | the rest | success |
 //!
-//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`), and behind a head without a message if the
-//! service is [`Listening`]; one that follows a message is the caller's to read, since the answer has begun. `Retry-After` is read in seconds, and as a date by whoever has a wall clock: not here. `grpc-retry-pushback-ms` that is
+//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`), and behind a head that no message follows
+//! if the service below is [`Listening`]; one that follows a message is the caller's to read, since the answer has begun.
+//! `Retry-After` is read in seconds, and as a date by whoever has a wall clock: not here. `grpc-retry-pushback-ms` that is
 //! negative or can't be read forbids further attempts.
+//!
+//! What prevented an answer is judged by [`Http::failing_as`]: `http::failed`, with the feature `transport`, knows the errors of
+//! hyper, h2 and rustls.
 
 mod grpc;
 mod headers;

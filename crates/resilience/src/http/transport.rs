@@ -11,7 +11,7 @@ use crate::outcome::{Class, Verdict};
 ///
 /// | found | verdict |
 /// |---|---|
-/// | a [fault of TLS](super::TlsFault) | untrusted: nothing was sent, and the next attempt would find the same |
+/// | a fault of TLS (`tls_fault`, with the feature `tls`) | untrusted: nothing was sent, and the next attempt would find the same |
 /// | `RST_STREAM` with `REFUSED_STREAM` | a fault, certainly not done (RFC 9113, 8.7) |
 /// | `GOAWAY` that names an earlier stream than ours | the same |
 /// | either of them with `ENHANCE_YOUR_CALM` | throttled |
