@@ -13,7 +13,7 @@
 //! | `Upstream(Untrusted)` (TLS found no trusted way to it) | failure | never |
 //! | `Upstream(Stale)` (an idle connection was closed) | neither | once, at once, on a new one |
 //! | `Timeout(Attempt)` | failure | again |
-//! | `Timeout(Total)` | neither, unless told so | never |
+//! | `Timeout(Total)` | failure where the attempt had time enough, and of a probe; otherwise neither, unless told so | never |
 //! | `Rejected(_)` | neither | never |
 //! | `Cancelled` | neither; permits return | never |
 
@@ -134,7 +134,11 @@ impl<T, E> Classify<T, E> for ByResult {
 pub enum CallError<E> {
     /// The upstream's own error, after all attempts that were allowed.
     #[error("the call failed")]
-    Upstream(#[source] E),
+    Upstream(
+        #[source] E,
+        /// What it says about the upstream.
+        Class,
+    ),
     /// Time ran out. Whether the upstream did what was asked is unknown.
     #[error("no answer within {waited:?}")]
     Timeout {
@@ -201,10 +205,10 @@ impl Rejection {
 }
 
 impl<E> CallError<E> {
-    /// What became of the call, given the class of the upstream's error.
-    pub fn outcome(&self, class: impl FnOnce(&E) -> Class) -> Outcome {
+    /// What became of the call.
+    pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Upstream(error) => Outcome::Upstream(class(error)),
+            Self::Upstream(_, class) => Outcome::Upstream(*class),
             Self::Timeout { scope, .. } => Outcome::Timeout(*scope),
             Self::Rejected(rejection) => Outcome::Rejected(rejection.by()),
         }

@@ -143,7 +143,7 @@ impl SendThrough for RequestBuilder {
         L::Service: Service<Request, Response = Response, Error = CallError<Error>, Future: Send> + Send,
     {
         let (client, request) = self.build_split();
-        let request = request.map_err(CallError::Upstream)?;
+        let request = request.map_err(|error| CallError::Upstream(error, Class::Refusal))?;
         // A client is always ready.
         stack.layer(client).call(request).await
     }

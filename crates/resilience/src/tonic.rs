@@ -214,7 +214,7 @@ where
 
 fn of_call<E: Error + Send + Sync + 'static>(error: CallError<E>) -> Status {
     let code = match &error {
-        CallError::Upstream(_) => None,
+        CallError::Upstream(..) => None,
         CallError::Timeout { .. } => Some(Code::DeadlineExceeded),
         CallError::Rejected(rejection) => Some(match rejection.by() {
             Refuser::Breaker => Code::Unavailable,
@@ -223,7 +223,7 @@ fn of_call<E: Error + Send + Sync + 'static>(error: CallError<E>) -> Status {
         }),
     };
     match (code, error) {
-        (None, CallError::Upstream(error)) => of_transport(Box::new(error)),
+        (None, CallError::Upstream(error, _)) => of_transport(Box::new(error)),
         (code, error) => {
             let mut status = Status::new(code.unwrap_or(Code::Unavailable), error.to_string());
             status.set_source(Arc::new(error));

@@ -23,8 +23,10 @@
 //! | the rest | success |
 //!
 //! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`), and behind a head that no message follows
-//! if the service below is [`Listening`]; one that follows a message is the caller's to read, since the answer has begun.
-//! `Retry-After` is read in seconds, and as a date by whoever has a wall clock: not here. `grpc-retry-pushback-ms` that is
+//! if the service below is [`Listening`], and retried by; one that follows a message is told to circuits and counts when it comes,
+//! and nothing is sent again for it, since the answer has begun. The body is a part of the call, see [`Held`]. `Retry-After` is
+//! read in seconds, and as a date by the answer's own `Date`, so that no clock has to be right; a date without that says that the
+//! upstream asks for fewer calls, not for how long. `grpc-retry-pushback-ms` that is
 //! negative or can't be read forbids further attempts.
 //!
 //! What prevented an answer is judged by [`Http::failing_as`]: `http::failed`, with the feature `transport`, knows the errors of
@@ -47,7 +49,7 @@ use quorate_foundations::time::Mono;
 use crate::{
     bulkhead::Ask,
     hop::Hop,
-    outcome::{Scope, Verdict},
+    outcome::Verdict,
     retry::Repeatable,
     stack::{Answers, Intent, Requests, Rest, Try},
     timeout::TimedBody,
@@ -160,7 +162,7 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
     }
 }
 
-impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
+impl<J: Transport<E>, B: Body + Send + 'static, E> Answers<Response<B>, E> for Http<J> {
     type Answer = Response<Held<TimedBody<B>>>;
 
     fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
@@ -176,8 +178,8 @@ impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
 }
 
 /// `body`, which is part of its call for as long as it comes.
-pub(crate) fn to_come<B: Body>(body: B, rest: Rest<'_>) -> Held<TimedBody<B>> {
-    let timed = TimedBody::new(body, rest.timers(), (rest.deadline, Scope::Total), rest.idle());
+pub(crate) fn to_come<B: Body + Send + 'static>(body: B, rest: Rest<'_>) -> Held<TimedBody<B>> {
+    let timed = TimedBody::new(body, rest.timers(), (rest.deadline, rest.scope), rest.idle());
     Held::new(timed, rest)
 }
 

@@ -51,7 +51,7 @@ impl Current {
 /// that is taken) is the same, so that nothing is forgotten.
 #[derive(Clone)]
 pub struct Live<P> {
-    current: Arc<Current>,
+    pub(super) current: Arc<Current>,
     protocol: P,
 }
 

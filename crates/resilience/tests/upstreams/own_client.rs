@@ -139,7 +139,7 @@ async fn who_shows_a_bad_certificate_is_asked_nothing_and_not_tried_again() {
         let stack = stack(&env, policies().breaker(quick()));
         let mut guarded = stack.layer(client);
         let ended = guarded.call(request(Method::GET, &upstream.uri("/"))).await.unwrap_err();
-        let CallError::Upstream(Error::Tls { fault, .. }) = ended else { panic!("{ended:?}") };
+        let CallError::Upstream(Error::Tls { fault, .. }, _) = ended else { panic!("{ended:?}") };
         assert_eq!((fault, upstream.seen(), upstream.connections()), (expected, 0, 1));
         assert_eq!(count(&stack.counts(), "untrusted"), 1);
         let refused = guarded.call(request(Method::GET, &upstream.uri("/"))).await.unwrap_err();
@@ -155,6 +155,6 @@ async fn who_does_not_speak_tls_is_no_fault_that_passes() {
     let mut guarded = stack(&env, policies()).layer(Client::encrypting(&env, Config::default(), tls));
     let uri = upstream.uri("/").replace("http:", "https:");
     let ended = guarded.call(request(Method::GET, &uri)).await.unwrap_err();
-    assert!(matches!(ended, CallError::Upstream(Error::Tls { fault: TlsFault::Handshake, .. })), "{ended:?}");
+    assert!(matches!(ended, CallError::Upstream(Error::Tls { fault: TlsFault::Handshake, .. }, _)), "{ended:?}");
     assert_eq!(upstream.connections(), 1);
 }

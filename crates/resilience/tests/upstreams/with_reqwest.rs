@@ -83,12 +83,12 @@ async fn who_cannot_be_reached_was_asked_nothing_and_an_open_circuit_refuses() {
     let uri = nobody(&env).await;
     let stack = stack(&env, policies().breaker(quick()));
     let dead = plain(false).post(&uri).send_through(&stack).await.unwrap_err();
-    let CallError::Upstream(error) = dead else { panic!("{dead:?}") };
+    let CallError::Upstream(error, _) = dead else { panic!("{dead:?}") };
     assert!(Reqwest::judge(&error).unprocessed, "{error:?}");
     let refused = plain(false).get(&uri).send_through(&stack).await.unwrap_err();
     assert!(matches!(refused, CallError::Rejected(Rejection::Breaker(_))), "{refused:?}");
     let wrong = plain(false).get("no address").send_through(&stack).await.unwrap_err();
-    assert!(matches!(wrong, CallError::Upstream(error) if error.is_builder()));
+    assert!(matches!(wrong, CallError::Upstream(error, _) if error.is_builder()));
 }
 
 #[tokio::test]
@@ -124,7 +124,7 @@ async fn the_time_that_a_request_sets_is_the_whole_calls() {
     // Either of the two clocks may ring first: the request's own, or the call's.
     match ended {
         CallError::Timeout { scope, .. } => assert_eq!(scope, Scope::Total),
-        CallError::Upstream(error) => assert!(error.is_timeout(), "{error:?}"),
+        CallError::Upstream(error, _) => assert!(error.is_timeout(), "{error:?}"),
         other => panic!("{other:?}"),
     }
     assert_eq!(upstream.seen(), 1, "no attempt is begun that would not end in time");
@@ -176,7 +176,7 @@ async fn a_stream_that_is_reset_may_have_been_done_so_only_reads_are_sent_again(
     }
     let calm = Upstream::new(&env, TWO, &[Does::Resets(Reason::ENHANCE_YOUR_CALM)]).await;
     let told = plain(true).post(calm.uri("/")).send_through(&stack).await.unwrap_err();
-    let CallError::Upstream(error) = told else { panic!("{told:?}") };
+    let CallError::Upstream(error, _) = told else { panic!("{told:?}") };
     assert_eq!(Reqwest::judge(&error).class, Class::Throttled);
 }
 
@@ -188,7 +188,7 @@ async fn who_shows_a_bad_certificate_is_asked_nothing_and_not_tried_again() {
         let client = client(roots, false);
         let stack = stack(&env, policies().breaker(quick()));
         let ended = client.get(upstream.uri("/")).send_through(&stack).await.unwrap_err();
-        let CallError::Upstream(error) = &ended else { panic!("{ended:?}") };
+        let CallError::Upstream(error, _) = &ended else { panic!("{ended:?}") };
         assert_eq!(tls_fault(error), Some(fault));
         assert_eq!((upstream.seen(), upstream.connections()), (0, 1), "{fault:?}");
         assert_eq!(count(&stack.counts(), "untrusted"), 1);

@@ -85,7 +85,7 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Grpc<J> {
     }
 }
 
-impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Grpc<J> {
+impl<J: Transport<E>, B: Body + Send + 'static, E> Answers<Response<B>, E> for Grpc<J> {
     type Answer = Response<Held<TimedBody<B>>>;
 
     fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
