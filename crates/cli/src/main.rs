@@ -7,6 +7,7 @@ mod arguments;
 mod bench;
 mod breaker;
 mod client;
+mod collection;
 mod configuration;
 mod doctor;
 mod erasure;

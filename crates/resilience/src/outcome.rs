@@ -10,6 +10,7 @@
 //! | `Upstream(Fault)` | failure | again |
 //! | `Upstream(Throttled)` | failure for the rate, not for those in a row; never closes | again |
 //! | `Upstream(Refusal)` (the caller's mistake) | neither | never |
+//! | `Upstream(Untrusted)` (TLS found no trusted way to it) | failure | never |
 //! | `Upstream(Stale)` (an idle connection was closed) | neither | once, at once, on a new one |
 //! | `Timeout(Attempt)` | failure | again |
 //! | `Timeout(Total)` | failure where the attempt had time enough, and of a probe; otherwise neither, unless told so | never |
@@ -44,6 +45,9 @@ pub enum Class {
     Throttled,
     /// The caller's fault, and the upstream is well: most of 4xx.
     Refusal,
+    /// There is no trusted way to it: its certificate is another's, has expired or is vouched for by nobody, or the two have no
+    /// encryption in common. Nothing was asked of it, and the next attempt would find the same.
+    Untrusted,
     /// A connection that had been idle turned out to be closed before any of the answer came. Nobody's fault.
     Stale,
 }
@@ -96,6 +100,10 @@ impl Verdict {
     pub const SUCCESS: Self = Self::of(Class::Success);
     /// A fault that may pass.
     pub const FAULT: Self = Self::of(Class::Fault);
+    /// A fault that may pass, of a call that certainly wasn't done.
+    pub const UNSENT: Self = Self { unprocessed: true, ..Self::FAULT };
+    /// No trusted way.
+    pub const UNTRUSTED: Self = Self { unprocessed: true, transient: false, ..Self::of(Class::Untrusted) };
 }
 
 /// Judges answers. A function from a result to a [`Verdict`] is one.

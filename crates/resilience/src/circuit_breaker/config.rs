@@ -184,7 +184,7 @@ impl Counts {
         let failure_if = |counted| if counted { Weight::Failure } else { Weight::Nothing };
         match outcome {
             Outcome::Upstream(Class::Success) => Weight::Success,
-            Outcome::Upstream(Class::Fault) => Weight::Failure,
+            Outcome::Upstream(Class::Fault | Class::Untrusted) => Weight::Failure,
             Outcome::Upstream(Class::Throttled) if self.throttled => Weight::Throttled,
             Outcome::Upstream(Class::Throttled | Class::Refusal | Class::Stale) => Weight::Nothing,
             Outcome::Timeout(Scope::Attempt) => failure_if(self.attempt_timeout),

@@ -101,6 +101,12 @@ pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use registry::{BuildError, Stacks, Standing};
 pub use service::{Call, Guarded};
 
+/// A layer of policies that sets alarms: a [`Stack`], or one that is [`Live`].
+pub trait Timed {
+    /// What its alarms are set with.
+    fn timers(&self) -> Timers;
+}
+
 /// What is left of a call once its answer has begun.
 ///
 /// An answer that is there as a whole [completes](Self::complete) the call. One that is still to come [keeps](Self::keep) it: then

@@ -231,7 +231,10 @@ impl Drop for Permits {
 
 /// Whether an attempt that ended so is one that the upstream failed.
 fn is_failure(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Upstream(Class::Fault | Class::Throttled) | Outcome::Timeout(Scope::Attempt))
+    matches!(
+        outcome,
+        Outcome::Upstream(Class::Fault | Class::Throttled | Class::Untrusted) | Outcome::Timeout(Scope::Attempt)
+    )
 }
 
 impl Policies {

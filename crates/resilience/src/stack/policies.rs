@@ -103,10 +103,11 @@ pub(super) struct Counts {
 }
 
 /// What can become of a call, success aside, and the word for it.
-const KINDS: [(Outcome, &str); 13] = [
+const KINDS: [(Outcome, &str); 14] = [
     (Outcome::Upstream(Class::Fault), "fault"),
     (Outcome::Upstream(Class::Throttled), "throttled"),
     (Outcome::Upstream(Class::Refusal), "refusal"),
+    (Outcome::Upstream(Class::Untrusted), "untrusted"),
     (Outcome::Upstream(Class::Stale), "stale"),
     (Outcome::Timeout(Scope::Attempt), "timeout_attempt"),
     (Outcome::Timeout(Scope::Total), "timeout_total"),
