@@ -193,8 +193,11 @@ pub fn all() -> &'static [Scenario] {
         },
         Scenario {
             name: "queue",
-            about: "workers share a message queue, are slow and forget what they hold; some messages become dead letters, and are replayed or given up",
+            about: "workers share a message queue, are slow and forget what they hold; some messages become dead letters, and are replayed or given up; others are sent by schedules, while clocks are set",
             sometimes: &[
+                "queue: a missed moment was made up for",
+                "queue: a schedule found the clock set back",
+                "queue: a schedule's message was sent",
                 "queue: a dead letter was replayed",
                 "queue: a lease ran out and its message was handed out again",
                 "queue: a lease was lost",
