@@ -17,7 +17,8 @@ const OUT_OF_CONTRACT: [&str; 4] = ["--out-of-contract", "lying-sync", "--seeds"
 const RING: u64 = 40;
 
 /// Simulates each scenario for `span`, from a seed on that no night had before, some of it in long worlds and in worlds out of
-/// contract, and compares some seeds with themselves in another checkout; then has the same clients meet real processes.
+/// contract, and compares some seeds with themselves in another checkout; has the loan views keep all of the loans, and
+/// then has the same clients meet real processes.
 /// Says whether all passed; the seeds of what failed are printed with the command that runs them again.
 ///
 /// # Errors
@@ -36,6 +37,8 @@ pub(crate) fn run(span: &str) -> Result<bool> {
         }
     }
     passed &= checkouts::run()?;
+    let mut loans = command::cargo(&["test", "--release", "--package", "quorate-examples", "--test", "views"]);
+    passed &= loans.env("QUORATE_LOANS_ALL", "1").status()?.success();
     let mut ring = command::cargo(&["test", "--package", "quorate-cli", "--test", "ring", "--no-fail-fast"]);
     let ran = ring.env("QUORATE_RING_SEEDS", RING.to_string()).status()?;
     Ok(passed & ran.success())
