@@ -23,7 +23,8 @@ const STORMS: [[&str; 2]; 2] =
     [["--test=postgres_log", "every_committed_event_is_seen_once"], ["--lib", "the_lemmas_hold"]];
 
 /// Simulates each scenario for `span`, from a seed on that no night had before, some of it in long worlds and in worlds out of
-/// contract, and compares some seeds with themselves in another checkout; then has the same clients meet real processes.
+/// contract, and compares some seeds with themselves in another checkout; has the loan views keep all of the loans, and
+/// then has the same clients meet real processes.
 /// Says whether all passed; the seeds of what failed are printed with the command that runs them again.
 ///
 /// # Errors
@@ -48,6 +49,8 @@ pub(crate) fn run(span: &str) -> Result<bool> {
         let storm = storm.env("QUORATE_LONG", "1").env("QUORATE_STORM", STORM.to_string());
         passed &= storm.env("QUORATE_FORBID_SKIPPING", "1").status()?.success();
     }
+    let mut loans = command::cargo(&["test", "--release", "--package", "quorate-examples", "--test", "views"]);
+    passed &= loans.env("QUORATE_LOANS_ALL", "1").status()?.success();
     let mut ring = command::cargo(&["test", "--package", "quorate-cli", "--test", "ring", "--no-fail-fast"]);
     let ran = ring.env("QUORATE_RING_SEEDS", RING.to_string()).status()?;
     Ok(passed & ran.success())

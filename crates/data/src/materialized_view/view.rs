@@ -34,7 +34,7 @@ pub struct Reading {
     pub build: Build,
     /// Its version.
     pub version: u32,
-    /// They hold every event up to here, and none behind.
+    /// They hold every event up to here, and none behind; of several shards, this is how far the last one is.
     pub position: Position,
     /// But for so many events that are parked.
     pub parked: u64,

@@ -15,6 +15,7 @@ pub(super) fn judge(notes: &[Note]) -> Vec<Violation> {
     let Some(log) = log else { return vec![Violation::new("the run ends with the log", "nobody read it".to_owned())] };
     let mut found: Vec<_> = notes.iter().flat_map(|note| at_the_end(&note.what, log)).collect();
     found.extend(never_back(notes));
+    found.extend(notes.iter().filter_map(|note| as_of_its_position(&note.what, log)));
     found.extend(every_letter(notes, log));
     found.truncate(5);
     found
@@ -66,16 +67,27 @@ fn fold(view: &str, log: &[Seen]) -> Vec<(String, i64, i64)> {
 
 /// Readers never see less than they saw, whichever build they are given.
 fn never_back(notes: &[Note]) -> Option<Violation> {
-    let looks: Vec<(u64, i64)> = notes
-        .iter()
-        .filter_map(|note| match &note.what {
-            Action::LookedAt { position, events, .. } => Some((*position, *events)),
-            _ => None,
-        })
-        .collect();
-    let back = looks.windows(2).find(|pair| pair[1].1 < pair[0].1)?;
-    let what = format!("a reader saw {} events at position {}, and later {}", back[0].1, back[0].0, back[1].1);
-    Some(Violation::new("readers see no half-built view", what))
+    let mut last = BTreeMap::<&str, (u64, i64)>::new();
+    for note in notes {
+        let Action::LookedAt { view, position, events } = &note.what else { continue };
+        if let Some((at, before)) = last.insert(view, (*position, *events)).filter(|(_, before)| events < before) {
+            let what = format!("a reader of `{view}` saw {before} events at position {at}, and later {events}");
+            return Some(Violation::new("readers see no half-built view", what));
+        }
+    }
+    None
+}
+
+/// Where nothing is ever parked, rows hold all events up to the position they are said to be of, and none behind.
+fn as_of_its_position(what: &Action, log: &[Seen]) -> Option<Violation> {
+    let Action::LookedAt { view, position, events } = what else { return None };
+    if !["rare", "inline"].contains(&view.as_str()) {
+        return None;
+    }
+    let upto: Vec<Seen> = log.iter().filter(|event| event.position <= *position).cloned().collect();
+    let due: i64 = fold(view, &upto).iter().map(|(_, n, _)| n).sum();
+    let what = || format!("`{view}` showed {events} events as of position {position}, up to which there are {due}");
+    (due != *events).then(|| Violation::new("rows are of the position they say", what()))
 }
 
 /// Every letter was sent at least once, and none that nobody asked for.
@@ -87,8 +99,9 @@ fn every_letter(notes: &[Note], log: &[Seen]) -> Option<Violation> {
             _ => None,
         })
         .collect();
+    let mailed = log.iter().filter(|event| event.kind == "mailed");
     let asked: BTreeSet<String> =
-        log.iter().filter(|event| event.kind == "mailed").map(|event| format!("tally/{}/0", event.position)).collect();
+        mailed.flat_map(|event| ["tally", "inline"].map(|view| format!("{view}/{}/0", event.position))).collect();
     let wrong = sent.symmetric_difference(&asked).next()?;
     let how = if asked.contains(wrong) { "was never sent" } else { "was sent, and nothing in the log asks for it" };
     Some(Violation::new("every letter is sent", format!("letter {wrong} {how}")))

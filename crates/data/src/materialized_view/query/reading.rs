@@ -23,7 +23,8 @@ pub struct AsOf {
     pub build: Build,
     /// The version of its code.
     pub version: u32,
-    /// The rows hold every event up to here that matters to the view, and none behind.
+    /// The rows hold every event up to here that matters to the view, and none behind; of a view with several shards, this is how
+    /// far the last of them is, and the rows of the others may hold later events.
     pub position: Position,
     /// Where the log ended when it was read.
     pub head: Position,
