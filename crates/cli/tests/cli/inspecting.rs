@@ -61,6 +61,21 @@ fn a_backup_and_the_store_of_a_node_that_is_not_running_are_checked_and_not_chan
 }
 
 #[test]
+fn the_log_beside_a_file_that_lost_all_of_its_bytes_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let here = folder.path();
+    let mut node = Node::start_in(here, &[]);
+    node.run(&["stream", "append", "s", "--type", "t", "--data", "{}"]).ok();
+    node.signal("-KILL");
+    node.wait();
+    fs::write(here.join("data/quorate.db"), "").unwrap();
+    let before = contents(&here.join("data"));
+    let told = verify(here, "data/quorate.db").failed(4);
+    assert!(told.contains("quorate.db-wal"), "{told}");
+    assert_eq!(contents(&here.join("data")), before, "nothing was changed");
+}
+
+#[test]
 fn a_file_that_is_damaged_or_no_store_is_told_from_one_that_is_sound() {
     let folder = tempfile::tempdir().unwrap();
     let here = folder.path();

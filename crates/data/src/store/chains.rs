@@ -5,6 +5,8 @@
 //! all that no pass had before, and is halved whenever there would be too many; what falls out of it is left to the next
 //! pass. A store with no more streams than [`MOST`] is gone through once.
 
+use std::mem;
+
 use foldhash::quality::FixedState;
 use hashbrown::HashMap;
 
@@ -126,8 +128,9 @@ impl Chains {
         {
             self.to = self.from + (self.to - self.from) / 2;
             let to = self.to;
-            self.known.retain(|known, _| known.0 <= to);
-            self.indexed.retain(|known, _| known.0 <= to);
+            // Tables of their own: what is taken out of one leaves marks behind, which would let it grow beyond what it holds.
+            self.known = mem::take(&mut self.known).into_iter().filter(|(known, _)| known.0 <= to).collect();
+            self.indexed = mem::take(&mut self.indexed).into_iter().filter(|(known, _)| known.0 <= to).collect();
         }
         if !self.holds(key) {
             return None;
@@ -168,9 +171,10 @@ mod tests {
     use super::{Chains, key};
 
     /// Goes through a log of as many events as `streams` says, and returns how often each of them was looked at in the last
-    /// pass that remembered its stream, how many passes there were, and the most that one remembered.
-    fn go_through(streams: usize, most: usize) -> (BTreeMap<usize, u64>, usize, usize) {
-        let (mut chains, mut versions, mut passes, mut largest) = (Chains::new(most, u64::MAX), BTreeMap::new(), 0, 0);
+    /// pass that remembered its stream, how many passes there were, and the most that one remembered and had room for.
+    fn go_through(streams: usize, most: usize) -> (BTreeMap<usize, u64>, usize, (usize, usize)) {
+        let (mut chains, mut versions, mut passes) = (Chains::new(most, u64::MAX), BTreeMap::new(), 0);
+        let (mut largest, mut most_room) = (0, 0);
         loop {
             passes += 1;
             for stream in (0..streams).chain(0..streams) {
@@ -179,6 +183,7 @@ mod tests {
                     chain.version += 1;
                 }
                 largest = largest.max(chains.len());
+                most_room = most_room.max(chains.known.capacity());
             }
             for stream in 0..streams {
                 if let Some(chain) = chains.known.get(&key(&format!("stream-{stream}"))) {
@@ -186,7 +191,7 @@ mod tests {
                 }
             }
             if !chains.next_pass() {
-                return (versions, passes, largest);
+                return (versions, passes, (largest, most_room));
             }
         }
     }
@@ -199,11 +204,14 @@ mod tests {
 
     #[test]
     fn however_many_streams_there_are_a_pass_remembers_no_more_than_it_may_and_all_are_looked_at_whole() {
-        for most in [2, 7, 64, 1_000] {
-            let (versions, passes, largest) = go_through(5_000, most);
+        // What is kept fits exactly into a table of the last two.
+        for most in [2, 7, 64, 1_000, 448, 3_584] {
+            let (versions, passes, (largest, room)) = go_through(5_000, most);
             assert_eq!(versions.len(), 5_000);
             assert!(versions.values().all(|version| *version == 2), "both events of each, in one pass");
             assert!(largest <= most && passes >= 5_000 / most && passes <= 20_000 / most, "{passes} of {largest}");
+            assert!(room <= (most.next_power_of_two() * 2).max(14), "{room} places for {most}");
+            assert!(!matches!(most, 448 | 3_584) || room == most, "{room} places for {most}");
         }
     }
 

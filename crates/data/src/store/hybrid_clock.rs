@@ -58,7 +58,8 @@ use super::{DynTx, Retry, RoomTables, SqlError, Store, StoreError, TransactError
 /// * Stamps of one opener grow, and all of them are larger than every stamp that an earlier opener of the name was given or
 ///   is still given, also if the wall clock was set back in between, by however much.
 /// * Of several openers of one name the last one goes on. The others are **fenced**: they use up what they had reserved, a
-///   window at most, and are refused from then on.
+///   window at most, and are refused from then on. While a clock is ahead of the wall, a window is up to 2³² stamps, or the
+///   time until the wall has caught up.
 ///
 /// # What does not
 /// A backup has the mark of its time. A store that was restored from one can repeat stamps that were handed out since, if

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::{
     connection, mark,
-    open::{beside, canonical, damaged, has_bytes},
+    open::{beside, canonical, damaged, has_bytes, not_lost},
     restore::hold,
     tables, verify, vfs,
 };
@@ -31,10 +31,11 @@ pub struct VerifiedFile {
 /// that is open. Changes nothing.
 ///
 /// `progress` is told how many of the file's events are checked, more or less. Takes as long as reading the file, and more
-/// where there are many streams; takes some 50 MB of memory.
+/// where there are many streams; takes some 60 MB of memory.
 ///
 /// # Errors
-/// [`OpenError::Locked`] while a node has it open; [`OpenError::Foreign`], [`OpenError::Newer`] and [`OpenError::Older`] for
+/// [`OpenError::Locked`] while a node has it open; [`OpenError::Lost`] where the file is empty and a log, mark or keys of its
+/// store lie beside it; [`OpenError::Foreign`], [`OpenError::Newer`] and [`OpenError::Older`] for
 /// what is no store, or none of this version; [`OpenError::Corrupt`] where it is so damaged that nothing else can be said.
 /// Damage that is found besides is in the answer.
 ///
@@ -66,6 +67,8 @@ fn inspect(env: &Env, path: &Path, progress: &Progress) -> Result<VerifiedFile, 
     let path = &*canonical(env, path)?;
     env.disk().size(path).map_err(|cause| OpenError::Io { path: path.into(), cause })?;
     let _untouched = hold(env, path)?;
+    // SQLite would delete the log beside a file without a byte.
+    not_lost(env, path)?;
     let io = |cause| tables::open_error(path, cause);
     let has_log = has_bytes(env, &beside(path, "-wal"))?;
     let connection = if has_log { connection::reader(path) } else { connection::reader_of_unchanging(path) };

@@ -129,7 +129,7 @@ fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
 ///
 /// A store's first page is durable before there is a log, a mark, or a key. What a crash leaves of one that was never begun is
 /// a file without a byte, or its rollback journal.
-fn not_lost(env: &Env, path: &Path) -> Result<(), OpenError> {
+pub(super) fn not_lost(env: &Env, path: &Path) -> Result<(), OpenError> {
     if has_bytes(env, path)? {
         return Ok(());
     }

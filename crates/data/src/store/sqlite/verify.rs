@@ -296,7 +296,7 @@ impl<'c> Check<'c> {
                 if last.id != id {
                     std::mem::replace(&mut last, Listed { id, unlisted: row.get(4)?, name: name.clone() }).check(found);
                 }
-                last.unlisted -= i64::try_from(positions.len()).unwrap_or(i64::MAX);
+                last.unlisted = last.unlisted.wrapping_sub(i64::try_from(positions.len()).unwrap_or(i64::MAX));
                 for (version, position) in (first..).zip(positions) {
                     says.add(0, name.as_bytes(), version, *position);
                 }
