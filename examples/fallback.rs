@@ -35,8 +35,8 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
 
     let last = Arc::new(Mutex::new(Stale::new(Keep { oldest: Duration::from_secs(60), ..Keep::default() })));
     let (recalled, clock) = (last.clone(), env.clone());
-    let instead = Instead::new(When::default(), move |_| {
-        let known = recalled.lock().ok()?.stale(clock.mono(), &ITEM);
+    let instead = Instead::new(When::default(), move |_, item| {
+        let known = recalled.lock().ok()?.stale(clock.mono(), &item);
         known.or(Some((USUAL, Source::Static)))
     });
     let mut service = instead.layer(stack.layer(prices.clone()));

@@ -12,7 +12,7 @@ use tower_service::Service as _;
 
 use super::*;
 use crate::{
-    CallError,
+    CallError, Class,
     http::Http,
     retry::{self, BudgetConfig},
     stack::Stack,
