@@ -35,7 +35,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
 
     let last = Arc::new(Mutex::new(Stale::new(Keep { oldest: Duration::from_secs(60), ..Keep::default() })));
     let (recalled, clock) = (last.clone(), env.clone());
-    let instead = Instead::new(When::default(), move |_, item: u64| {
+    let instead = Instead::new(When::default(), move |_, item| {
         let known = recalled.lock().ok()?.stale(clock.mono(), &item);
         known.or(Some((USUAL, Source::Static)))
     });
