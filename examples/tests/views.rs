@@ -12,7 +12,7 @@ use quorate::{
     Env,
     event::{NewEvent, Position, Timestamp},
     materialized_view::{
-        Build, Reading, Switch, View, Views,
+        Build, QueryLimits, Reading, Switch, View, Views,
         declared::{Document, Format},
     },
     store::{AppendBatch, ExpectedVersion, Store, StreamAppend, sqlite},
@@ -178,7 +178,8 @@ async fn all_of_them() {
 async fn agree(lines: &[Line]) {
     let folder = tempfile::tempdir().unwrap();
     let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("loans.db"))).await.unwrap();
-    let views = Views::open(&store).await.unwrap();
+    let limits = QueryLimits { rows: 1_000_000, bytes: 256 << 20, time: LONG, ..QueryLimits::default() };
+    let views = Views::open_with(&store, limits).await.unwrap();
     let (loans, work) = (declare(&views, LOANS).await, declare(&views, WORK).await);
     let half = lines.len() / 2;
     import(&store, &lines[..half]).await;
