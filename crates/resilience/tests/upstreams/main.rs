@@ -1,6 +1,8 @@
 //! Stacks around real clients, against upstreams on real sockets of this machine that die, dawdle, refuse and lie about who
 //! they are.
 
+#![expect(clippy::unwrap_used, reason = "a test ends where it is surprised")]
+
 mod certificates;
 mod own_client;
 mod upstream;

@@ -106,11 +106,14 @@ async fn a_connection_on_which_nothing_is_heard_is_left_to_those_who_wait_on_it(
     assert_eq!((upstream.connections(), fresh.idle()), (4, 1));
 }
 
+/// What a server offers, what the client is told to speak, and what both agree on.
+type Offer = (&'static [&'static [u8]], Versions, Option<Version>);
+
 #[tokio::test]
 async fn what_is_spoken_is_agreed_on_and_who_does_not_speak_it_is_told() {
     let env = Env::real();
     let shown = Shown::good();
-    let offers: [(&[&[u8]], Versions, Option<Version>); 5] = [
+    let offers: [Offer; 5] = [
         (&[b"h2", b"http/1.1"], Versions::Either, Some(Version::HTTP_2)),
         (&[b"h2", b"http/1.1"], Versions::One, Some(Version::HTTP_11)),
         (&[], Versions::Either, Some(Version::HTTP_11)),
