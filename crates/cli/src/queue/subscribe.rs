@@ -38,9 +38,9 @@ pub(crate) struct Subscribe {
 impl Subscribe {
     /// Takes messages, and prints them: for programs what was sent, byte for byte.
     pub(super) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        let mut target = route(&self.name, Some("subscribe")).with("window", &self.window.to_string());
+        let mut target = route(&self.name, Some("subscribe")).with("window", self.window.to_string());
         if let Some(ttl) = self.ttl {
-            target = target.with("ttl", &span(ttl));
+            target = target.with("ttl", span(ttl));
         }
         let Self { silence, patience, limit, .. } = self;
         let mut follower = Follower::new(client, Follow { target: target.into(), silence, patience });
