@@ -673,7 +673,8 @@ async fn a_document_that_is_read_otherwise_since_an_upgrade_is_made_anew_beside_
         let world = World::new();
         let store = world.open().await;
         let views = Views::open(&store).await.unwrap();
-        ordered(&store, "order-1", BY_ADA).await;
+        let of_ada = NewEvent::new(store.event_id(), "/shop", "ordered").json(BY_ADA).about("ada");
+        append(&store, "order-1", of_ada).await;
         let view = declare(&views, ORDERS).await;
         view.until(1, |build| build.live).await;
         let name = view.name().clone();
@@ -695,6 +696,7 @@ async fn a_document_that_is_read_otherwise_since_an_upgrade_is_made_anew_beside_
         view.until(2, |build| build.live && build.version == 1).await;
         assert_eq!(rows(&view, &store, "SELECT orders FROM {customer}").await, [vec![2_i64.into()]]);
         store.erase("ada").await.unwrap();
+        assert_eq!(rows(&view, &store, "SELECT orders FROM {customer}").await, [vec![1_i64.into()]]);
         views.shut_down().await;
     }
 }
