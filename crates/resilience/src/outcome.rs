@@ -13,7 +13,7 @@
 //! | `Upstream(Untrusted)` (TLS found no trusted way to it) | failure | never |
 //! | `Upstream(Stale)` (an idle connection was closed) | neither | once, at once, on a new one |
 //! | `Timeout(Attempt)` | failure | again |
-//! | `Timeout(Total)` | failure where the attempt had time enough, and of a probe; otherwise neither, unless told so | never |
+//! | `Timeout(Total)` | failure where the attempt had time enough, a probe's as well; otherwise neither, unless told so | never |
 //! | `Rejected(_)` | neither | never |
 //! | `Cancelled` | neither; permits return | never |
 
@@ -46,7 +46,8 @@ pub enum Class {
     /// The caller's fault, and the upstream is well: most of 4xx.
     Refusal,
     /// There is no trusted way to it: its certificate is another's, has expired or is vouched for by nobody, or the two have no
-    /// encryption in common. Nothing was asked of it, and the next attempt would find the same.
+    /// encryption in common. Nothing was asked of it where that was found while connecting; it may have been where encryption broke
+    /// later. The next attempt would find the same.
     Untrusted,
     /// A connection that had been idle turned out to be closed before any of the answer came. Nobody's fault.
     Stale,
@@ -102,7 +103,7 @@ impl Verdict {
     pub const FAULT: Self = Self::of(Class::Fault);
     /// A fault that may pass, of a call that certainly wasn't done.
     pub const UNSENT: Self = Self { unprocessed: true, ..Self::FAULT };
-    /// No trusted way.
+    /// No trusted way, found before anything was sent.
     pub const UNTRUSTED: Self = Self { unprocessed: true, transient: false, ..Self::of(Class::Untrusted) };
 }
 

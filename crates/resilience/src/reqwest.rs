@@ -35,7 +35,7 @@
 //! `reqwest` sends again by itself what an HTTP/2 server refused to look at, at most twice. To have every attempt counted
 //! and charged, build the client with `reqwest::retry::never()`.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use ::reqwest::{Body, Client, Error, Request, RequestBuilder, Response, ResponseBuilderExt as _};
 use quorate_foundations::time::Mono;
@@ -46,10 +46,13 @@ use crate::{
     bulkhead::Ask,
     deadline::Deadline,
     hop::Hop,
-    http::{failed, received, repeatable_by, to_come, verdict, write},
+    http::{failed, received, repeatable_by, to_come, transport::connecting, verdict, write},
     outcome::{CallError, Class, Verdict},
     stack::{Answers, Intent, Requests, Rest, Try},
 };
+
+/// How much later than the stack `reqwest` ends a call itself.
+const LATER: Duration = Duration::from_secs(60);
 
 /// What `reqwest` sends and receives, for a [`Stack`](crate::stack::Stack).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,7 +69,7 @@ impl Reqwest {
             return Verdict { transient: false, ..Verdict::of(Class::Refusal) };
         }
         let said = failed(error);
-        if error.is_connect() && said.class == Class::Fault { Verdict::UNSENT } else { said }
+        if error.is_connect() { connecting(said) } else { said }
     }
 }
 
@@ -92,6 +95,11 @@ impl Requests<Request> for Reqwest {
     }
 
     fn stamp(&self, sent: &mut Request, attempt: Try, now: Mono) {
+        // The stack ends the call when this time is up, and knows whose time it was. `reqwest` would end it at about the same moment,
+        // with an error that looks like the upstream's; so it is to be the later one.
+        if let Some(span) = sent.timeout_mut() {
+            *span = span.saturating_add(LATER);
+        }
         write(sent.headers_mut(), attempt.hop, now);
     }
 }

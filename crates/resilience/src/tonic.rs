@@ -61,7 +61,10 @@ use tower_service::Service;
 
 use crate::{
     deadline::Deadline,
-    http::{self as of_http, Listening, Replay, Transport, failed, received, transport::find},
+    http::{
+        self as of_http, Listening, Replay, Transport, failed, received,
+        transport::{connecting, find},
+    },
     outcome::{CallError, Class, Refuser, Verdict},
     stack::Timed,
     timeout::{BodyError, Timers},
@@ -82,8 +85,7 @@ pub struct Judge;
 impl<E: Error + 'static> Transport<E> for Judge {
     fn failed(&self, error: &E) -> Verdict {
         let said = failed(error);
-        let unsent = said.class == Class::Fault && find::<ConnectError>(error).is_some();
-        if unsent { Verdict::UNSENT } else { said }
+        if find::<ConnectError>(error).is_some() { connecting(said) } else { said }
     }
 }
 

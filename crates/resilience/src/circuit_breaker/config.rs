@@ -26,7 +26,7 @@ pub struct Config {
     pub open: Open,
     /// How many calls may try while the circuit is half open, and how many must succeed for it to close.
     pub probes: NonZeroU32,
-    /// A probe that has not ended by then has failed.
+    /// A probe that has not ended by then has failed. In a stack one whose answer may take longer ends with the answer's head.
     pub probe_timeout: Duration,
     /// Which outcomes are failures.
     pub counts: Counts,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     dice::Dice,
-    outcome::{Class, Outcome},
+    outcome::{Class, Outcome, Scope},
 };
 
 /// Hears of changes of state, after the lock was given back: two changes may be told in either order, and their
@@ -38,6 +38,8 @@ pub struct Breaker {
     turns_at: AtomicU64,
     /// From how many nanoseconds on a call is slow.
     slow_after: AtomicU64,
+    /// After how many nanoseconds a probe that has not ended has failed.
+    probe_timeout: AtomicU64,
     /// Quick successes.
     successes: Stripes,
     refused: AtomicU64,
@@ -99,6 +101,7 @@ impl Breaker {
             shut_until: AtomicU64::new(0),
             turns_at: AtomicU64::new(0),
             slow_after: AtomicU64::new(0),
+            probe_timeout: AtomicU64::new(0),
             successes: Stripes::new(),
             refused: AtomicU64::new(0),
             circuit: Mutex::new(circuit),
@@ -185,12 +188,18 @@ impl Breaker {
         self.locked(now, |circuit, effects| {
             let weight = match outcome {
                 // Whoever was to find out whether the upstream answers has found that it doesn't: if that said nothing, a circuit
-                // before an upstream that hangs would stay half open.
-                Outcome::Timeout(_) if ticket.probe.is_some() => Weight::Failure,
+                // before an upstream that hangs would stay half open. A probe whose caller left too little time has found nothing.
+                Outcome::Timeout(Scope::Attempt) if ticket.probe.is_some() => Weight::Failure,
                 outcome => circuit.config().counts.weigh(outcome),
             };
             circuit.step(now, Input::Settle { ticket, weight, slow, retry_after }, effects);
         });
+    }
+
+    /// How long a probe may take before it has failed.
+    #[inline]
+    pub(crate) fn probe_timeout(&self) -> Duration {
+        Duration::from_nanos(self.probe_timeout.load(Ordering::Relaxed))
     }
 
     /// Tells that a call said nothing, or that nobody waits for it any more.
@@ -286,10 +295,12 @@ impl Breaker {
             (Mode::Automatic, State::Open) => Gate::Shut,
             (Mode::MetricsOnly, State::Open) | (_, State::HalfOpen) => Gate::Ask,
         };
-        let slow_after = u64::try_from(circuit.config().slow_after.as_nanos()).unwrap_or(u64::MAX);
+        let span = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+        let (slow_after, probe_timeout) = (span(circuit.config().slow_after), span(circuit.config().probe_timeout));
         let shut_until = if circuit.mode() == Mode::ForcedOpen { None } else { circuit.open_until() };
         for (cell, value) in [
             (&self.slow_after, slow_after),
+            (&self.probe_timeout, probe_timeout),
             (&self.turns_at, nanos(circuit.turns_at())),
             (&self.shut_until, nanos(shut_until)),
         ] {

@@ -11,7 +11,7 @@ use crate::outcome::{Class, Verdict};
 ///
 /// | found | verdict |
 /// |---|---|
-/// | a fault of TLS (`tls_fault`, with the feature `tls`) | untrusted: nothing was sent, and the next attempt would find the same |
+/// | a fault of TLS (`tls_fault`, with the feature `tls`) | untrusted, of a call that may have been done: who knows that it only connected says more ([`Verdict::UNTRUSTED`]) |
 /// | `RST_STREAM` with `REFUSED_STREAM` | a fault, certainly not done (RFC 9113, 8.7) |
 /// | `GOAWAY` that names an earlier stream than ours | the same |
 /// | either of them with `ENHANCE_YOUR_CALM` | throttled |
@@ -19,9 +19,17 @@ use crate::outcome::{Class, Verdict};
 pub fn failed(error: &(dyn Error + 'static)) -> Verdict {
     #[cfg(feature = "tls")]
     if super::tls_fault(error).is_some() {
-        return Verdict::UNTRUSTED;
+        // It may break, or the other one refuse us, when the request is long there: in TLS 1.3 a server looks at our certificate last.
+        return Verdict { transient: false, ..Verdict::of(Class::Untrusted) };
     }
     find(error).map_or(Verdict::FAULT, of_h2)
+}
+
+/// What `failed` said of an error of connecting: nothing was sent.
+#[cfg(any(feature = "reqwest", feature = "tonic"))]
+pub(crate) fn connecting(said: Verdict) -> Verdict {
+    let unsent = matches!(said.class, Class::Fault | Class::Untrusted);
+    Verdict { unprocessed: said.unprocessed || unsent, ..said }
 }
 
 fn of_h2(error: &h2::Error) -> Verdict {
@@ -64,5 +72,15 @@ mod tests {
         assert_eq!(find::<h2::Error>(&around).and_then(h2::Error::reason), Some(Reason::REFUSED_STREAM));
         assert!(find::<std::fmt::Error>(&around).is_none());
         assert_eq!(failed(&around), Verdict::FAULT, "what we refused ourselves says nothing of what the upstream did");
+    }
+
+    #[cfg(all(feature = "tls", any(feature = "reqwest", feature = "tonic")))]
+    #[test]
+    fn tls_that_fails_says_that_nothing_was_sent_only_where_it_connected() {
+        let broken = rustls::Error::AlertReceived(rustls::AlertDescription::CertificateRequired);
+        let said = failed(&Around(io::Error::other(broken)));
+        assert_eq!(said, Verdict { unprocessed: false, ..Verdict::UNTRUSTED });
+        assert_eq!(connecting(said), Verdict::UNTRUSTED);
+        assert_eq!(connecting(Verdict::FAULT), Verdict::UNSENT);
     }
 }

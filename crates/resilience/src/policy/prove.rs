@@ -194,16 +194,16 @@ fn circuit(policy: &Policy, find: &mut Find<'_>) {
             format!("a call is slow after {slow}, and ends after {total}: none is ever slow"),
         );
     }
-    let Some(attempt) = policy.timeouts.attempt else { return };
-    if breaker.probe_timeout < attempt {
-        let (probe, attempt) = (shown(breaker.probe_timeout), shown(attempt));
+    let whole = policy.timeouts.total.map(|total| ("a call", total));
+    let limit = policy.timeouts.attempt.map(|attempt| ("an attempt", attempt)).or(whole);
+    if let Some((what, limit)) = limit.filter(|(_, limit)| breaker.probe_timeout < *limit) {
+        let (probe, limit) = (shown(breaker.probe_timeout), shown(limit));
         find(
             "spec.breaker.probeTimeout",
-            format!(
-                "a probe fails after {probe}, while an attempt may take {attempt}: one that succeeds may keep it open"
-            ),
+            format!("a probe fails after {probe}, while {what} may take {limit}: one that succeeds may keep it open"),
         );
     }
+    let Some(attempt) = policy.timeouts.attempt else { return };
     if breaker.slow_rate.is_some() && breaker.slow_after >= attempt {
         let (slow, attempt) = (shown(breaker.slow_after), shown(attempt));
         find(

@@ -165,6 +165,11 @@ fn each_impossible_combination_is_named_with_the_field_that_would_have_to_change
             "may keep it open",
         ),
         (
+            "  timeouts: {request: 30s}\n  breaker: {consecutive: 5}\n",
+            "spec.breaker.probeTimeout",
+            "a probe fails after 10s, while a call may take 30s",
+        ),
+        (
             "  timeouts: {backendRequest: 1s}\n  breaker: {slowCallRate: {above: 0.5, longerThan: 1s}, probeTimeout: 2s}\n",
             "spec.breaker.slowCallRate.longerThan",
             "none is ever slow",
@@ -196,6 +201,7 @@ fn what_just_works_is_not_impossible() {
         "  timeouts: {request: 2400ms, backendRequest: 800ms}\n  retry: {attempts: 2}\n",
         "  breaker: {successRate: {below: 0.5, window: 30s, minRequests: 20}}\n  traffic: {requestsPerSecond: 0.67}\n",
         "  rateLimit: {requests: 5, per: 1s}\n  traffic: {requestsPerSecond: 5}\n",
+        "  timeouts: {request: 30s, backendRequest: 9s}\n  retry: {attempts: 1}\n  breaker: {consecutive: 5}\n",
         "  timeouts: {request: 1s}\n  retry: {attempts: 1, backoff: 30s, maxBackoff: 60s, jitter: full}\n",
     ] {
         assert_eq!(findings(spec), [], "{spec}");

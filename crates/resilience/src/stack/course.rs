@@ -53,7 +53,7 @@ struct Done<T, E> {
     attempted: Attempted<T, E>,
     /// Whether the upstream failed it.
     failed: bool,
-    /// What is held of the endpoint for an answer that is to come.
+    /// What is held of the endpoint for an answer that is to come, and since when it is tried; `None` if it was not.
     answers: Option<Tried>,
 }
 

@@ -22,8 +22,9 @@ use crate::{
 ///
 /// It stands outside of the circuit, which therefore hears of every failure: nothing here hides an outage. What is there instead
 /// is asked for with what became of the call and with the request, a clone of which is kept for that: so a stale answer can be
-/// looked up by its key, and somebody else be asked. What the upstream refused because the caller was mistaken is no failure and
-/// isn't replaced.
+/// looked up by its key, and somebody else be asked. Of a request that is no `Clone`, such as `reqwest`'s, or that isn't worth it,
+/// [`keeping`](Self::keeping) says what is kept in its place. What the upstream refused because the caller was mistaken is no failure
+/// and isn't replaced.
 ///
 /// The time of the call is over when somebody else is asked: whoever is has a stack, and a time, of its own.
 ///
@@ -59,11 +60,26 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct Instead<A> {
+pub struct Instead<A, K = Whole> {
+    then: Then<A>,
+    keep: K,
+}
+
+/// What is done when a call has failed.
+#[derive(Clone)]
+struct Then<A> {
     when: When,
     answer: A,
     memory: Option<Arc<Memory>>,
 }
+
+/// Keeps a clone of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole;
+
+/// Keeps what a function says of the request.
+#[derive(Clone, Copy)]
+pub struct Part<F>(F);
 
 /// A function that knows at once what there is instead.
 #[derive(Clone, Copy)]
@@ -77,23 +93,46 @@ impl<F> Instead<AtOnce<F>> {
     /// Lesser answers for the failures that `when` names: `answer` gets what became of the call and the request, says what there
     /// is instead and where it comes from, and must not wait.
     pub const fn new(when: When, answer: F) -> Self {
-        Self { when, answer: AtOnce(answer), memory: None }
+        Self { then: Then { when, answer: AtOnce(answer), memory: None }, keep: Whole }
     }
 }
 
 impl<F> Instead<Asking<F>> {
     /// The same, where `answer` returns a future: it may ask somebody else.
     pub const fn asking(when: When, answer: F) -> Self {
-        Self { when, answer: Asking(answer), memory: None }
+        Self { then: Then { when, answer: Asking(answer), memory: None }, keep: Whole }
     }
 }
 
 impl<A> Instead<A> {
+    /// The same, where what is there instead is asked for with what `keep` says of the request, in place of a clone of it.
+    ///
+    /// # Example
+    /// ```
+    /// use quorate_resilience::{
+    ///     fallback::{Source, When},
+    ///     stack::Instead,
+    /// };
+    ///
+    /// struct Purchase {
+    ///     article: u64,
+    ///     receipt: std::fs::File,
+    /// }
+    ///
+    /// let usual = Instead::new(When::default(), |_, article: u64| Some((article * 100, Source::Static)));
+    /// let usual = usual.keeping(|purchase: &Purchase| purchase.article);
+    /// ```
+    pub fn keeping<R, Kept, F: Fn(&R) -> Kept>(self, keep: F) -> Instead<A, Part<F>> {
+        Instead { then: self.then, keep: Part(keep) }
+    }
+}
+
+impl<A, K> Instead<A, K> {
     /// The same, with what is served counted among what `stack` counts: `quorate_fallbacks_total` where that is among
     /// [`Stacks`](super::Stacks).
     #[must_use]
     pub fn counted_by<C: CountsFallbacks>(self, stack: &C) -> Self {
-        Self { memory: Some(stack.memory().0), ..self }
+        Self { then: Then { memory: Some(stack.memory().0), ..self.then }, ..self }
     }
 }
 
@@ -125,33 +164,58 @@ mod sealed {
     impl<P> Sealed for super::Live<P> {}
 }
 
+/// What is kept of a request for the case that it fails.
+pub trait Keeps<R> {
+    /// It.
+    type Kept;
+
+    /// Says it.
+    fn keep(&self, request: &R) -> Self::Kept;
+}
+
+impl<R: Clone> Keeps<R> for Whole {
+    type Kept = R;
+
+    fn keep(&self, request: &R) -> R {
+        request.clone()
+    }
+}
+
+impl<R, Kept, F: Fn(&R) -> Kept> Keeps<R> for Part<F> {
+    type Kept = Kept;
+
+    fn keep(&self, request: &R) -> Kept {
+        (self.0)(request)
+    }
+}
+
 /// What there is instead of an answer.
 pub trait Replaces<R, T> {
     /// Says it.
     type Answer: Future<Output = Option<(T, Source)>>;
 
-    /// What there is instead for `request`, of which `outcome` became; `None`: nothing.
-    fn replace(&self, outcome: Outcome, request: R) -> Self::Answer;
+    /// What there is instead for a request of which `kept` is known and `outcome` became; `None`: nothing.
+    fn replace(&self, outcome: Outcome, kept: R) -> Self::Answer;
 }
 
 impl<R, T, F: Fn(Outcome, R) -> Option<(T, Source)>> Replaces<R, T> for AtOnce<F> {
     type Answer = Ready<Option<(T, Source)>>;
 
-    fn replace(&self, outcome: Outcome, request: R) -> Self::Answer {
-        ready((self.0)(outcome, request))
+    fn replace(&self, outcome: Outcome, kept: R) -> Self::Answer {
+        ready((self.0)(outcome, kept))
     }
 }
 
 impl<R, T, F: Fn(Outcome, R) -> A, A: Future<Output = Option<(T, Source)>>> Replaces<R, T> for Asking<F> {
     type Answer = A;
 
-    fn replace(&self, outcome: Outcome, request: R) -> A {
-        (self.0)(outcome, request)
+    fn replace(&self, outcome: Outcome, kept: R) -> A {
+        (self.0)(outcome, kept)
     }
 }
 
-impl<S, A: Clone> Layer<S> for Instead<A> {
-    type Service = WithInstead<S, A>;
+impl<S, A: Clone, K: Clone> Layer<S> for Instead<A, K> {
+    type Service = WithInstead<S, A, K>;
 
     fn layer(&self, service: S) -> Self::Service {
         WithInstead { service, instead: self.clone() }
@@ -160,28 +224,28 @@ impl<S, A: Clone> Layer<S> for Instead<A> {
 
 /// A stack's service with lesser answers in place of failures.
 #[derive(Clone, Debug)]
-pub struct WithInstead<S, A> {
+pub struct WithInstead<S, A, K = Whole> {
     service: S,
-    instead: Instead<A>,
+    instead: Instead<A, K>,
 }
 
-impl<S, R, T, E, A> Service<R> for WithInstead<S, A>
+impl<S, R, T, E, A, K> Service<R> for WithInstead<S, A, K>
 where
     S: Service<R, Response = T, Error = CallError<E>>,
-    A: Replaces<R, T> + Clone,
-    R: Clone,
+    K: Keeps<R>,
+    A: Replaces<K::Kept, T> + Clone,
 {
     type Response = Served<T>;
     type Error = CallError<E>;
-    type Future = OrInstead<S::Future, A, R, T, E>;
+    type Future = OrInstead<S::Future, A, K::Kept, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        let kept = Some(request.clone());
-        OrInstead { state: State::Calls { call: self.service.call(request), kept }, instead: self.instead.clone() }
+        let kept = Some(self.instead.keep.keep(&request));
+        OrInstead { state: State::Calls { call: self.service.call(request), kept }, then: self.instead.then.clone() }
     }
 }
 
@@ -193,7 +257,7 @@ pin_project! {
     pub struct OrInstead<C, A: Replaces<R, T>, R, T, E> {
         #[pin]
         state: State<C, A::Answer, R, E>,
-        instead: Instead<A>,
+        then: Then<A>,
     }
 }
 
@@ -222,10 +286,10 @@ where
                         Err(error) => error,
                     };
                     let outcome = error.outcome();
-                    let Some(request) = kept.take().filter(|_| this.instead.when.replaces(outcome)) else {
+                    let Some(kept) = kept.take().filter(|_| this.then.when.replaces(outcome)) else {
                         return Poll::Ready(Err(error));
                     };
-                    let answer = this.instead.answer.replace(outcome, request);
+                    let answer = this.then.answer.replace(outcome, kept);
                     State::Asks { answer, failed: Some((error, outcome)) }
                 }
                 Projected::Asks { answer, failed } => {
@@ -233,7 +297,7 @@ where
                     let Some((error, outcome)) = failed.take() else { panic!("a call was polled after its end") };
                     let Some(served) = first(outcome, [answer]) else { return Poll::Ready(Err(error)) };
                     tracing::debug!(?outcome, source = served.source.word(), "a lesser answer is served");
-                    if let Some(memory) = &this.instead.memory {
+                    if let Some(memory) = &this.then.memory {
                         memory.fell_back(&served.source);
                     }
                     return Poll::Ready(Ok(served));
@@ -244,8 +308,8 @@ where
     }
 }
 
-impl<A> fmt::Debug for Instead<A> {
+impl<A, K> fmt::Debug for Instead<A, K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Instead").field("when", &self.when).finish_non_exhaustive()
+        f.debug_struct("Instead").field("when", &self.then.when).finish_non_exhaustive()
     }
 }

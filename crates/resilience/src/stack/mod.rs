@@ -92,7 +92,7 @@ use crate::{
 };
 
 pub use builder::{Builder, ConfigError, Stack};
-pub use instead::{Asking, AtOnce, CountsFallbacks, Instead, OrInstead, Replaces, WithInstead};
+pub use instead::{Asking, AtOnce, CountsFallbacks, Instead, Keeps, OrInstead, Part, Replaces, Whole, WithInstead};
 pub use limited::{IfAllowed, LimitBy, Limited};
 pub(crate) use live::Current;
 pub use live::{Live, Living};

@@ -1,13 +1,13 @@
 //! What one call holds of the policies it passes, given back whatever becomes of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use quorate_foundations::time::Mono;
 
 use super::policies::{Held, Policies};
 use crate::{
     bulkhead::{Ask, Taken},
-    circuit_breaker::machine::Ticket,
+    circuit_breaker::{Breaker, machine::Ticket},
     deadline::Deadline,
     outcome::{Class, Outcome, Rejection, Scope},
 };
@@ -123,7 +123,8 @@ impl Permits {
         self.policies.attempted((self.tried, now), self.endpoint.take(), outcome, retry_after);
     }
 
-    /// What became of an attempt after the first, or of a copy that won.
+    /// What became of an attempt after the first, or of a copy that won: its answer, good or not, has to be complete in the time that
+    /// began with it.
     pub(super) fn hold(&mut self, failed: bool, answers: Option<Tried>) {
         self.failed |= failed;
         if let Some(mut tried) = answers {
@@ -142,11 +143,21 @@ impl Permits {
     #[inline]
     pub(super) fn answer(&mut self, now: Mono, outcome: Outcome, until: Deadline, retry_after: Option<Duration>) {
         self.answered = Some(now);
-        let probes = || self.is_probe() || self.endpoint.is_some_and(|ticket| ticket.probe.is_some());
         // Nobody can wait for the end of what may have none to learn whether the upstream is well.
-        if outcome != Outcome::Upstream(Class::Success) || until == Deadline::NEVER && probes() {
+        if outcome != Outcome::Upstream(Class::Success) || self.outlasts(until) {
             self.tell(now, outcome, retry_after);
         }
+    }
+
+    /// Whether it tries somebody whose circuit would have given it up before an answer that comes until `until` is complete.
+    #[inline]
+    fn outlasts(&self, until: Deadline) -> bool {
+        let probes = |breaker: &Option<Arc<Breaker>>, ticket: Option<Ticket>, since| {
+            ticket.is_some_and(|ticket| ticket.probe.is_some())
+                && breaker.as_ref().is_some_and(|breaker| until >= Deadline::after(since, breaker.probe_timeout()))
+        };
+        probes(&self.policies.breaker, self.dependency, self.began)
+            || probes(&self.policies.endpoint, self.endpoint, self.tried)
     }
 
     /// Tells everybody what became of the call.
@@ -257,7 +268,7 @@ impl Policies {
 
     /// Whose doing it is that an attempt which began at `attempt`, of a call that began at `call`, ended so. If it ran out of the
     /// whole call's time, it is the upstream's where the attempt had as long as half of the calls need; where that isn't known,
-    /// half of the call.
+    /// half of the call, and a tenth of what it may take here: a caller can choose to leave so little that nobody could answer.
     fn blame(&self, outcome: Outcome, call: Mono, attempt: Mono, now: Mono) -> Outcome {
         if outcome != Outcome::Timeout(Scope::Total) {
             return outcome;
@@ -265,7 +276,10 @@ impl Policies {
         let had = now.saturating_since(attempt);
         let enough = match self.memory.latency.median(now) {
             Some(median) => had >= median,
-            None => had.saturating_mul(2) >= now.saturating_since(call),
+            None => {
+                let may_take = self.timeout.attempt.or(self.timeout.total).unwrap_or_default();
+                had.saturating_mul(2) >= now.saturating_since(call) && had >= may_take / 10
+            }
         };
         if enough { Outcome::Timeout(Scope::Attempt) } else { outcome }
     }
@@ -304,7 +318,7 @@ impl Tried {
     }
 
     /// Tells everybody what became of the attempt, and says whether the upstream failed it. What is held for a success stays
-    /// held until the answer has come.
+    /// held until the answer has come; of any other end there may be a body to come as well, and what is given back says since when.
     pub(super) fn end(mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) -> (bool, Option<Self>) {
         if outcome == Outcome::Upstream(Class::Success) {
             self.policies.memory.latency.record(now, now.saturating_since(self.began));
@@ -312,7 +326,7 @@ impl Tried {
         }
         let outcome = self.policies.blame(outcome, self.call, self.began, now);
         self.policies.attempted((self.began, now), self.ticket.take(), outcome, retry_after);
-        (is_failure(outcome), None)
+        (is_failure(outcome), Some(self))
     }
 }
 

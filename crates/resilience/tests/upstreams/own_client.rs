@@ -10,7 +10,7 @@ use quorate_resilience::{
     CallError,
     client::{Client, Config, Error, Received, Tls, Versions},
     http::{FreshConnection, Http, TlsFault},
-    outcome::Rejection,
+    outcome::{Class, Rejection},
     stack::{Builder, Stack},
     timeout::Timers,
 };
@@ -21,7 +21,7 @@ use tower_service::Service as _;
 use crate::{
     certificates::{Shown, bad},
     count, policies, quick,
-    upstream::{BUSY, Does, OK, ONE, Speaks, TWO, Upstream, goes_away},
+    upstream::{BUSY, Does, OK, ONE, Speaks, TWO, Upstream, forgets_to_encrypt, goes_away},
 };
 
 type Judge = fn(&Error) -> quorate_resilience::Verdict;
@@ -160,4 +160,16 @@ async fn who_does_not_speak_tls_is_no_fault_that_passes() {
     let ended = guarded.call(request(Method::GET, &uri)).await.unwrap_err();
     assert!(matches!(ended, CallError::Upstream(Error::Tls { fault: TlsFault::Handshake, .. }, _)), "{ended:?}");
     assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn encryption_that_breaks_when_the_request_is_there_does_not_say_that_it_was_not_done() {
+    let env = Env::real();
+    let shown = Shown::good();
+    let uri = forgets_to_encrypt(&env, shown.server(&[])).await;
+    let client = Client::encrypting(&env, Config::default(), Tls::trusting(&env, shown.roots()));
+    let ended = stack(&env, policies()).layer(client).call(request(Method::POST, &uri)).await.unwrap_err();
+    let CallError::Upstream(error, Class::Untrusted) = &ended else { panic!("{ended:?}") };
+    assert!(matches!(error, Error::Broken { .. }), "{error:?}");
+    assert!(!Client::judge(error).unprocessed);
 }

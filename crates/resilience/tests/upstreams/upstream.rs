@@ -303,3 +303,19 @@ pub(crate) async fn nobody(env: &Env) -> String {
     let listener = env.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
     format!("http://{}/", listener.local_addr().unwrap())
 }
+
+/// Shows its certificate, lets a request come, and answers it without encryption. Returns the address.
+pub(crate) async fn forgets_to_encrypt(env: &Env, tls: Arc<ServerConfig>) -> String {
+    let listener = env.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    env.clone().tasks().spawn("upstream that forgets to encrypt", async move {
+        while let Ok((io, _)) = listener.accept().await {
+            let mut stream = TlsAcceptor::from(tls.clone()).accept(io).await.unwrap();
+            let mut asked = [0; 4];
+            stream.read_exact(&mut asked).await.unwrap();
+            let (mut io, _) = stream.into_inner();
+            io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+        }
+    });
+    format!("https://localhost:{port}/")
+}

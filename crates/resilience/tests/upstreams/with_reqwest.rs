@@ -6,19 +6,22 @@ use h2::Reason;
 use quorate_resilience::{
     CallError,
     client::rustls::RootCertStore,
+    fallback::{Source, When},
     http::tls_fault,
-    outcome::{Class, Rejection, Scope},
+    outcome::{Class, Outcome, Rejection, Scope, Verdict},
     reqwest::{Reqwest, SendThrough as _},
-    stack::{Builder, Stack},
+    stack::{Builder, Instead, Stack},
     timeout::{BodyError, Timers},
 };
 use quorate_runtime::Env;
 use reqwest::Client;
+use tower_layer::Layer as _;
+use tower_service::Service as _;
 
 use crate::{
     certificates::{Shown, bad, trusting},
     count, policies, quick,
-    upstream::{BUSY, Does, OK, ONE, Speaks, TWO, Upstream, goes_away, nobody},
+    upstream::{BUSY, Does, OK, ONE, Speaks, TWO, Upstream, forgets_to_encrypt, goes_away, nobody},
 };
 
 fn plain(two: bool) -> Client {
@@ -120,13 +123,10 @@ async fn the_time_that_a_request_sets_is_the_whole_calls() {
     let env = Env::real();
     let upstream = Upstream::new(&env, ONE, &[Does::Waits, Does::Waits, Does::Waits]).await;
     let request = plain(false).get(upstream.uri("/")).timeout(Duration::from_millis(50));
-    let ended = request.send_through(&stack(&env, policies())).await.unwrap_err();
-    // Either of the two clocks may ring first: the request's own, or the call's.
-    match ended {
-        CallError::Timeout { scope, .. } => assert_eq!(scope, Scope::Total),
-        CallError::Upstream(error, _) => assert!(error.is_timeout(), "{error:?}"),
-        other => panic!("{other:?}"),
-    }
+    let stack = stack(&env, policies());
+    let ended = request.send_through(&stack).await.unwrap_err();
+    assert!(matches!(ended, CallError::Timeout { scope: Scope::Total, .. }), "{ended:?}");
+    assert_eq!((count(&stack.counts(), "timeout_total"), count(&stack.counts(), "fault")), (1, 0));
     assert_eq!(upstream.seen(), 1, "no attempt is begun that would not end in time");
 }
 
@@ -189,7 +189,7 @@ async fn who_shows_a_bad_certificate_is_asked_nothing_and_not_tried_again() {
         let stack = stack(&env, policies().breaker(quick()));
         let ended = client.get(upstream.uri("/")).send_through(&stack).await.unwrap_err();
         let CallError::Upstream(error, _) = &ended else { panic!("{ended:?}") };
-        assert_eq!(tls_fault(error), Some(fault));
+        assert_eq!((tls_fault(error), Reqwest::judge(error)), (Some(fault), Verdict::UNTRUSTED));
         assert_eq!((upstream.seen(), upstream.connections()), (0, 1), "{fault:?}");
         assert_eq!(count(&stack.counts(), "untrusted"), 1);
         let refused = client.get(upstream.uri("/")).send_through(&stack).await.unwrap_err();
@@ -200,4 +200,33 @@ async fn who_shows_a_bad_certificate_is_asked_nothing_and_not_tried_again() {
     let client = client(shown.roots(), false);
     let answer = client.get(upstream.uri("/")).send_through(&stack(&env, policies())).await.unwrap();
     assert_eq!(answer.text().await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn encryption_that_breaks_when_the_request_is_there_does_not_say_that_it_was_not_done() {
+    let env = Env::real();
+    let shown = Shown::good();
+    let uri = forgets_to_encrypt(&env, shown.server(&[])).await;
+    let ended = client(shown.roots(), false).post(&uri).body("one").send_through(&stack(&env, policies())).await;
+    let Err(CallError::Upstream(error, Class::Untrusted)) = &ended else { panic!("{ended:?}") };
+    assert_eq!(Reqwest::judge(error), Verdict { unprocessed: false, ..Verdict::UNTRUSTED });
+}
+
+#[tokio::test]
+async fn a_lesser_answer_is_found_by_what_was_kept_of_a_request_that_has_no_clone() {
+    let env = Env::real();
+    let (stack, http) = (stack(&env, policies()), plain(false));
+    let usual = Instead::new(When::default(), |_, path: String| {
+        Some((reqwest::Response::from(http::Response::new(path)), Source::Static))
+    });
+    let usual = usual.keeping(|request: &reqwest::Request| request.url().path().to_owned()).counted_by(&stack);
+    let mut guarded = usual.layer(stack.layer(http.clone()));
+    let down = http.get(format!("{}items/7", nobody(&env).await)).build().unwrap();
+    let served = guarded.call(down).await.unwrap();
+    assert_eq!(served.instead_of, Some(Outcome::Upstream(Class::Fault)));
+    assert_eq!(served.value.text().await.unwrap(), "/items/7");
+    let upstream = Upstream::new(&env, ONE, &[]).await;
+    let fresh = guarded.call(http.get(upstream.uri("/items/7")).build().unwrap()).await.unwrap();
+    assert!(!fresh.is_degraded());
+    assert_eq!(fresh.value.text().await.unwrap(), "ok");
 }

@@ -190,6 +190,89 @@ async fn a_probe_whose_answer_may_have_no_end_is_judged_by_its_head() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_whose_answer_may_take_longer_than_a_probe_is_judged_by_its_head() {
+    let env = Env::real();
+    for of_dependency in [true, false] {
+        let breaker = circuit(&env);
+        let builder = named("a").total(30 * SECOND);
+        let builder = if of_dependency {
+            builder.shared_breaker(breaker.clone())
+        } else {
+            builder.shared_endpoint_breaker(breaker.clone())
+        };
+        let stack = builder.build(&Timers::new(&env), Http::default()).unwrap();
+        for _ in 0..3 {
+            let answer = stack.layer(Answers::of(0, Then::Breaks)).call(get()).await.unwrap();
+            assert!(answer.into_body().collect().await.is_err());
+        }
+        env.sleep(3 * SECOND).await;
+        let long = stack.layer(Answers::of(1, Then::Hangs)).call(get()).await.unwrap();
+        assert_eq!(breaker.snapshot(env.mono()).state, State::Closed);
+        env.sleep(15 * SECOND).await;
+        assert_eq!(breaker.snapshot(env.mono()).state, State::Closed, "a probe has ten seconds, and its answer more");
+        drop(long);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_that_comes_with_a_later_attempt_is_read_to_its_end() {
+    /// Fails a first attempt, by hanging or with a status, and answers the next with a 404.
+    #[derive(Clone)]
+    struct Later {
+        first: Option<StatusCode>,
+        sent: Arc<AtomicUsize>,
+    }
+
+    impl<B> tower_service::Service<Request<B>> for Later {
+        type Response = Response<Full<Bytes>>;
+        type Error = std::io::Error;
+        type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<B>) -> Self::Future {
+            let first = (self.sent.fetch_add(1, Ordering::Relaxed) == 0).then_some(self.first);
+            Box::pin(async move {
+                let status = match first {
+                    Some(None) => std::future::pending().await,
+                    Some(Some(status)) => status,
+                    None => StatusCode::NOT_FOUND,
+                };
+                Ok(Response::builder().status(status).body(Full::from("why")).unwrap())
+            })
+        }
+    }
+
+    let env = Env::real();
+    let backoff = retry::Backoff { base: 2 * SECOND, cap: 2 * SECOND, jitter: retry::Jitter::None };
+    let config = retry::Config { backoff, ..retry::Config::default() };
+    for first in [None, Some(StatusCode::SERVICE_UNAVAILABLE)] {
+        let stack = named("a")
+            .total(9 * SECOND)
+            .attempt(SECOND)
+            .retry(config, BudgetConfig::default())
+            .build(&Timers::new(&env), Http::default())
+            .unwrap();
+        let service = Later { first, sent: Arc::default() };
+        let answer = stack.layer(service.clone()).call(get()).await.unwrap();
+        assert_eq!((answer.status(), service.sent.load(Ordering::Relaxed)), (StatusCode::NOT_FOUND, 2));
+        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "why");
+        assert_eq!(counted(&stack), [("refusal", 1)]);
+    }
+    // The same for an attempt that began late since its call had to wait for a place.
+    let queue = bulkhead::Queue { length: 1, max_wait: 5 * SECOND };
+    let limit = bulkhead::Config { limit: Limit::Fixed(NonZeroU32::MIN), queue, ..bulkhead::Config::default() };
+    let stack = named("a").attempt(SECOND).bulkhead(limit).build(&Timers::new(&env), Http::default()).unwrap();
+    let before = stack.layer(Later { first: None, sent: Arc::default() }).call(get());
+    let mut after = stack.layer(Later { first: None, sent: Arc::new(AtomicUsize::new(1)) });
+    let (before, after) = tokio::join!(before, after.call(get()));
+    assert!(before.is_err());
+    assert_eq!(after.unwrap().into_body().collect().await.unwrap().to_bytes(), "why");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_reads_is_dropped_with_its_place_when_its_time_is_up() {
     let env = Env::real();
     let bulkhead = bulkhead::Config { limit: Limit::Fixed(NonZeroU32::MIN), ..bulkhead::Config::default() };

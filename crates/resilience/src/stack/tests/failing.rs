@@ -108,6 +108,37 @@ async fn an_attempt_that_was_cut_off_before_half_of_the_calls_are_done_says_noth
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_a_millisecond_neither_opens_a_circuit_nor_keeps_it_open() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    let (endpoint, dependency) = (circuit(&env, 1), circuit(&env, 1));
+    let states = || [state(&endpoint, &env), state(&dependency, &env)];
+    let stack = named("a")
+        .total(9 * SECOND)
+        .shared_endpoint_breaker(endpoint.clone())
+        .shared_breaker(dependency.clone())
+        .build(&Timers::new(&env), Headers)
+        .unwrap();
+    let leaving = |left| Carrying(Hop::until(Deadline::after(env.mono(), left)));
+    upstream.takes(20 * MILLI);
+    for _ in 0..3 {
+        assert!(stack.layer(upstream.clone()).call(leaving(MILLI)).await.is_err());
+    }
+    assert_eq!(states(), [State::Closed; 2], "nobody could have answered in that time");
+    upstream.script([Reply::Fail]);
+    assert!(stack.layer(upstream.clone()).call(Carrying(Hop::FIRST)).await.is_err());
+    assert_eq!(states(), [State::Open; 2]);
+    env.sleep(3 * SECOND).await;
+    for _ in 0..3 {
+        assert!(stack.layer(upstream.clone()).call(leaving(MILLI)).await.is_err());
+        assert_eq!(states(), [State::HalfOpen; 2], "it found nothing out, and the next one tries");
+    }
+    assert!(stack.layer(upstream.clone()).call(Carrying(Hop::FIRST)).await.is_ok());
+    assert_eq!(states(), [State::Closed; 2]);
+    assert_eq!(upstream.heard().len(), 8);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_adaptive_limit_learns_from_calls_that_hang_until_their_own_end() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
