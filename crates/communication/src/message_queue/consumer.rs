@@ -2,10 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{
-    Config, Delivery, Queue, QueueError, Receive,
-    driver::{Window, Work},
-};
+use super::{Config, Delivery, Queue, QueueError, Receive, driver::Window};
 
 /// How a consumer is handed messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,7 +74,7 @@ impl Consumer {
         loop {
             let until = Some(self.queue.core.store.env().boot() + Receive::MAX_WAIT);
             let window = Some(self.window.clone());
-            let handed = self.queue.core.ask(|reply| Work::Take { max, ttl, until, window, reply }).await?;
+            let handed = self.queue.core.take(max, ttl, until, window).await?;
             // There may have been none for so long, or others settled them meanwhile.
             if !handed.is_empty() {
                 return Ok(handed);

@@ -4,7 +4,8 @@
 //! out, a small row of `quorate_queue_state` that says whose it is. Acknowledging deletes the first and the last. What a
 //! consumer's own transaction does ([`ack`]) and what the queue does ([`settle`](super::rows::apply)) meet in the state's
 //! row: whoever changes one that may have changed names the delivery it knows of. A message's number begins with its queue's
-//! ([`numbers`]), so that the rows of a queue lie together, and are found, without an index.
+//! ([`numbers`]), so that the rows of a queue lie together, and are found, without an index. Only unique keys have one; that of
+//! a dead letter stands in another column, so that whoever sends looks past none of them, however many there are.
 
 mod apply;
 mod columns;
@@ -24,7 +25,7 @@ use super::{
     QueueError,
     machine::{Claim, Seq},
 };
-pub(super) use apply::{Batch, Write, apply, replay};
+pub(super) use apply::{Batch, Replayed, Write, apply, replay};
 use columns::Attributes;
 pub(super) use columns::{attributes, failures_in};
 pub(super) use heads::{Head, Heads, configure, declare, delete_some, heads, mark_deleted};
@@ -79,6 +80,7 @@ pub(super) const TABLES: RoomTables = RoomTables {
     ",
         "
         ALTER TABLE quorate_queue_message ADD COLUMN unique_key TEXT;
+        ALTER TABLE quorate_queue_message ADD COLUMN parked_key TEXT;
         CREATE INDEX quorate_queue_unique ON quorate_queue_message (unique_key) WHERE unique_key IS NOT NULL;
         CREATE TABLE quorate_queue_schedule (
             queue BIGINT NOT NULL,

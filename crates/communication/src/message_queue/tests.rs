@@ -8,6 +8,7 @@ mod dead_letters;
 mod schedules;
 mod sending;
 mod unique;
+mod upgrade;
 mod windows;
 mod workers;
 mod world;

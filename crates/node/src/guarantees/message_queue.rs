@@ -18,6 +18,7 @@ const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
 const WORKERS: &str = "crates/communication/src/message_queue/tests/workers.rs";
 const KILLED: &str = "crates/communication/tests/killed.rs";
 const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
+const SUBSCRIBE: &str = "crates/node/src/http/queues/subscribe.rs";
 const SCHEDULES: &str = "crates/communication/src/message_queue/tests/schedules.rs";
 const CALENDAR: &str = "crates/communication/src/message_queue/schedule/calendar.rs";
 const UNIQUE: &str = "crates/communication/src/message_queue/tests/unique.rs";
@@ -240,6 +241,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(SCHEDULES, "a_message_is_sent_at_each_moment_and_wakes_who_waits"),
             test(SCHEDULES, "missed_moments_are_made_up_for_as_the_schedule_says_also_after_a_restart"),
             test(SCHEDULES, "a_moment_that_finds_the_queue_full_is_sent_once_there_is_room"),
+            test(SCHEDULES, "missed_moments_that_do_not_all_fit_in_the_queue_are_sent_as_there_is_room"),
             test(CALENDAR, "no_more_moments_are_made_up_for_than_the_limit_however_long_nobody_looked"),
         ],
     ),
@@ -253,7 +255,7 @@ pub(super) const ROWS: &[Guarantee] = &[
                 SCHEDULES,
                 "a_clock_that_is_set_back_repeats_no_moment_and_one_that_is_set_forward_and_back_leaves_none_out",
             ),
-            test(CALENDAR, "what_has_a_fixed_hour_runs_once_a_day_also_when_clocks_are_changed"),
+            test(CALENDAR, "what_has_one_single_hour_runs_once_a_day_also_when_clocks_are_changed"),
             test(CALENDAR, "forwards_and_backwards_find_the_same_moments_all_year"),
         ],
     ),
@@ -277,6 +279,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(UNIQUE, "of_one_key_no_second_message_is_sent_while_one_waits_rests_or_is_worked_on"),
             test(UNIQUE, "transactions_that_race_for_a_key_send_one_message_and_a_rolled_back_one_holds_none"),
             test(UNIQUE, "a_dead_letter_holds_no_key_and_is_not_replayed_while_another_message_has_it"),
+            test(UNIQUE, "dead_letters_of_a_key_are_in_no_senders_way_and_one_of_them_is_replayed"),
             test(SCHEDULES, "a_schedule_whose_last_message_is_not_done_passes_its_moment_over_if_it_has_a_unique_key"),
         ],
     ),
@@ -300,6 +303,8 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CONSUMERS, "messages_come_as_events_under_leases_and_no_more_than_the_window_has_room_for"),
             test(CONSUMERS, "leases_run_out_and_their_messages_come_again_on_this_connection_or_the_next"),
             test(CONSUMERS, "a_consumer_that_never_reads_is_let_go_and_what_it_was_not_sent_is_others"),
+            test(SUBSCRIBE, "what_a_connection_that_went_away_never_asked_for_is_others_at_once"),
+            test(WINDOWS, "what_was_handed_to_one_who_left_before_looking_is_others_at_once"),
             test(CONSUMERS, "a_consumer_is_told_why_it_ends"),
         ],
     ),

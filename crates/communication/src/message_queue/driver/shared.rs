@@ -15,11 +15,11 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Driver, MAX_WORKS, ROUND_BYTES, ROUND_MESSAGES, Reply, Work,
+    Driver, How, MAX_WORKS, ROUND_BYTES, ROUND_MESSAGES, Reply, Window, Work,
     live::{Kept, Live},
 };
 use crate::message_queue::{
-    Config, Message, QueueError,
+    Config, Delivery, Message, QueueError,
     machine::{Claim, Entry, Seq},
     rows::{Head, Numbers, Opened},
 };
@@ -208,6 +208,34 @@ impl Core {
         answer.await.unwrap_or(Err(StoreError::Closed.into()))
     }
 
+    /// Has messages handed out: see [`Work::Take`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives back what it would have been handed, also where the answer is inside already.
+    pub(in crate::message_queue) async fn take(
+        self: &Arc<Self>,
+        max: usize,
+        ttl: Option<Duration>,
+        until: Option<Boot>,
+        window: Option<Arc<Window>>,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        let answer = self.put(|reply| Work::Take { max, ttl, until, window, reply })?;
+        let mut awaited = Awaited { core: self.clone(), answer };
+        (&mut awaited.answer).await.unwrap_or(Err(StoreError::Closed.into()))
+    }
+
+    /// Gives back what nobody has seen, whenever the inbox is next looked at. Starts no task: where none drives the queue, nobody
+    /// waits for a message, and whoever asks next has this done first.
+    fn return_unseen(&self, deliveries: &[Delivery]) {
+        let (reply, _nobody) = oneshot::channel();
+        let claims = deliveries.iter().map(|delivery| delivery.lease.claim).collect();
+        let mut inbox = self.inbox();
+        if !inbox.is_deleted {
+            inbox.works.push_back(Work::Settle { claims, how: How::Back, reply });
+            self.kick.notify_one();
+        }
+    }
+
     /// Puts `work` into the inbox, for a task to take it.
     pub(in crate::message_queue) fn put<T>(
         self: &Arc<Self>,
@@ -312,6 +340,24 @@ impl Core {
 
     pub(in crate::message_queue) fn is_deleted(&self) -> bool {
         self.inbox().is_deleted
+    }
+}
+
+/// Messages that somebody waits for.
+struct Awaited {
+    core: Arc<Core>,
+    answer: oneshot::Receiver<Result<Vec<Delivery>, QueueError>>,
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        // From here on it is the sender that notices.
+        self.answer.close();
+        if let Ok(Ok(deliveries)) = self.answer.try_recv()
+            && !deliveries.is_empty()
+        {
+            self.core.return_unseen(&deliveries);
+        }
     }
 }
 

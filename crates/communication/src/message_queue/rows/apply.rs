@@ -73,33 +73,43 @@ pub(in crate::message_queue) async fn apply(tx: &mut DynTx, queue: u64, batch: &
     Ok(settled)
 }
 
-/// Lets a dead letter be handed out again whose unique key others may have by now. Whether it was
-/// one, and its key is no other's.
+/// What came of replaying a dead letter that has a unique key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::message_queue) enum Replayed {
+    /// It is handed out again, and has its key.
+    Yes,
+    /// Another message has its key.
+    Held,
+    /// It is no dead letter.
+    Gone,
+}
+
+/// Lets a dead letter be handed out again whose unique key others may have by now.
 pub(in crate::message_queue) async fn replay(
     tx: &mut DynTx,
     queue: u64,
     seq: Seq,
     failure: &Failure,
     edited: Option<&Arc<NewEvent>>,
-) -> Result<bool, QueueError> {
-    let sql = "SELECT m.unique_key, s.deliveries, s.phase FROM quorate_queue_message m
+) -> Result<Replayed, QueueError> {
+    let sql = "SELECT COALESCE(m.unique_key, m.parked_key), s.deliveries, s.phase FROM quorate_queue_message m
         JOIN quorate_queue_state s ON s.seq = m.seq WHERE m.seq = $1";
     let rows = tx.room_query(sql, &[number(seq)]).await?;
-    let Some(row) = rows.first() else { return Ok(false) };
+    let Some(row) = rows.first() else { return Ok(Replayed::Gone) };
     if let Some(key) = row.at(0).as_str()
         && holder(tx, queue, key).await?.is_some()
     {
-        return Ok(false);
+        return Ok(Replayed::Held);
     }
     // What cannot be read makes a dead letter, whatever else it says.
     let delivery = match (short(row.at(1), "deliveries"), integer(row.at(2), "phase")) {
         (Ok(deliveries), Ok(PARKED)) => deliveries,
-        (_, Ok(WAITING | RESTING | LEASED)) => return Ok(false),
+        (_, Ok(WAITING | RESTING | LEASED)) => return Ok(Replayed::Gone),
         _ => UNKNOWN_DELIVERIES,
     };
     let (failure, edited) = (failure.clone(), edited.cloned());
     change(tx, &Write::Replayed { claim: Claim { seq, delivery }, failure, edited }).await?;
-    Ok(true)
+    Ok(Replayed::Yes)
 }
 
 async fn lease_first(tx: &mut DynTx, ttl: Duration, seqs: &[Seq]) -> Result<(), QueueError> {
@@ -174,6 +184,10 @@ async fn change(tx: &mut DynTx, write: &Write) -> Result<u64, QueueError> {
             [of(*claim), vec![in_millis(*ttl)]].concat(),
         ),
         Write::Parked { claim, failure } => {
+            // A transaction may have settled it meanwhile: then it has no row, and needs no key.
+            let sql = "UPDATE quorate_queue_message SET parked_key = unique_key, unique_key = NULL
+                WHERE seq = $1 AND unique_key IS NOT NULL";
+            tx.room_execute(sql, &[number(claim.seq)]).await?;
             let failures = with_failure(tx, claim.seq, Some(failure)).await?;
             (
                 "UPDATE quorate_queue_state SET phase = $3, failures = $4 WHERE seq = $1 AND deliveries = $2",
@@ -191,7 +205,9 @@ async fn change(tx: &mut DynTx, write: &Write) -> Result<u64, QueueError> {
             }
             let failures = with_failure(tx, *seq, Some(failure)).await?;
             // Whoever replays it wants it done, however late it is.
-            tx.room_execute("UPDATE quorate_queue_message SET ttl_ms = NULL WHERE seq = $1", &[number(*seq)]).await?;
+            let sql = "UPDATE quorate_queue_message SET ttl_ms = NULL,
+                unique_key = COALESCE(unique_key, parked_key), parked_key = NULL WHERE seq = $1";
+            tx.room_execute(sql, &[number(*seq)]).await?;
             (
                 "UPDATE quorate_queue_state SET deliveries = $2, phase = $3, attempts = 0, failures = $4 WHERE seq = $1",
                 [of(*claim), vec![WAITING.into(), failures]].concat(),

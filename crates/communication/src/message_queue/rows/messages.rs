@@ -13,7 +13,7 @@ use crate::message_queue::{DeadLetter, Message, QueueError, machine::Seq};
 
 const MESSAGE: &str =
     "m.seq, m.group_key, m.priority, m.sent_ns, m.delay_ms, m.ttl_ms, m.source, m.id, m.kind, m.content_type,
-    m.attributes, m.data, m.unique_key";
+    m.attributes, m.data, COALESCE(m.unique_key, m.parked_key)";
 
 /// The same of a message that cannot be read, without its attributes and its data.
 const ENVELOPE: &str =
@@ -119,7 +119,7 @@ pub(in crate::message_queue) struct Named {
     pub(in crate::message_queue) source: String,
     pub(in crate::message_queue) group: Option<String>,
     pub(in crate::message_queue) kind: String,
-    pub(in crate::message_queue) is_unique: bool,
+    pub(in crate::message_queue) unique: Option<String>,
 }
 
 /// What messages are selected by, by their numbers. Their content is not looked at.
@@ -128,19 +128,19 @@ pub(in crate::message_queue) async fn named(store: &Store, seqs: &[Seq]) -> Resu
     for seqs in seqs.chunks(CHUNK) {
         let sql = format!(
             "SELECT m.seq, CAST(m.id AS TEXT), CAST(m.source AS TEXT), CAST(m.group_key AS TEXT), CAST(m.kind AS TEXT),
-                m.unique_key IS NOT NULL
+                CAST(COALESCE(m.unique_key, m.parked_key) AS TEXT)
              FROM quorate_queue_message m WHERE m.seq IN ({}) ORDER BY m.seq",
             places(1)
         );
         for row in &store.room_query(&sql, filled(seqs)).await? {
-            let [id, source, group, kind] = [1, 2, 3, 4].map(|n| row.at(n).as_str().map(str::to_owned));
+            let [id, source, group, kind, unique] = [1, 2, 3, 4, 5].map(|n| row.at(n).as_str().map(str::to_owned));
             found.push(Named {
                 seq: unsigned(row.at(0), "seq")?,
                 id: id.unwrap_or_default(),
                 source: source.unwrap_or_default(),
                 group,
                 kind: kind.unwrap_or_default(),
-                is_unique: row.at(5).as_i64() == Some(1),
+                unique,
             });
         }
     }

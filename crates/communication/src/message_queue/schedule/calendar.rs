@@ -27,6 +27,10 @@ impl Calendar {
         if cron.len() > max {
             return Err(QueueError::invalid(format!("`cron` has at most {max} bytes, this one has {}", cron.len())));
         }
+        // Read as a field without a moment, it would be looked for through all years each time.
+        if cron.split_whitespace().any(|field| field.split(',').any(str::is_empty)) {
+            return Err(QueueError::invalid("`cron`: a list has an empty entry".to_owned()));
+        }
         let parsed = cron.parse().map_err(|wrong| QueueError::invalid(format!("`cron` cannot be read: {wrong}")))?;
         // The names and rules that were compiled in: the same on every machine.
         let zone = TimeZoneDatabase::bundled().get(zone).map_err(|_| {
@@ -108,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_a_fixed_hour_runs_once_a_day_also_when_clocks_are_changed() {
+    fn what_has_one_single_hour_runs_once_a_day_also_when_clocks_are_changed() {
         let nightly = calendar("30 2 * * *", "Europe/Berlin");
         let of = |from, until| told(&nightly.due(at(from), at(until), Missed::All));
         // In March the hour does not come: behind the gap. In October it comes twice: the first time.
@@ -122,6 +126,13 @@ mod tests {
             Missed::All,
         );
         assert_eq!(hourly.len(), 6, "hours that really pass: {:?}", told(&hourly));
+        // So do several hours: what lies in the gap is left out, and what comes twice runs twice.
+        let twice_a_day = calendar("30 2,14 * * *", "Europe/Berlin");
+        let of = |from, until| told(&twice_a_day.due(at(from), at(until), Missed::All));
+        let spring = ["2026-03-28T13:30:00Z", "2026-03-29T12:30:00Z", "2026-03-30T00:30:00Z"];
+        assert_eq!(of("2026-03-28T02:00:00Z", "2026-03-30T12:00:00Z"), spring);
+        let autumn = ["2026-10-24T12:30:00Z", "2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-25T13:30:00Z"];
+        assert_eq!(of("2026-10-24T02:00:00Z", "2026-10-26T00:00:00Z"), autumn);
     }
 
     #[test]
@@ -172,6 +183,9 @@ mod tests {
         let said = |cron: &str, zone: &str| Calendar::new(cron, zone).unwrap_err().to_string();
         assert!(said("now and then", "UTC").contains("`cron`"));
         assert!(said("61 * * * *", "UTC").contains("`cron`"));
+        for empty in [", * * * * *", ", * * * *", "* , * * *", "1,,2 * * * *", "1, * * * *"] {
+            assert!(said(empty, "UTC").contains("empty entry"), "{empty}");
+        }
         assert!(said(&"1,".repeat(200), "UTC").contains("256 bytes"));
         assert!(said("* * * * *", "Europe/Atlantis").contains("`time-zone`"));
         assert_eq!(calendar("0 0 30 2 *", "UTC").next(at("2026-01-01T00:00:00Z")), None);

@@ -311,9 +311,8 @@ async fn send_due(
         let (bytes, messages) = AT_ONCE;
         let some = moments.len().min((bytes / timed.schedule.message.size()).clamp(1, messages));
         let until = if some == moments.len() { now } else { moments[some - 1] };
-        send(&queue, name, timed, &moments[..some], (done, until)).await?;
-        done = until;
-        if some == moments.len() {
+        done = send(&queue, name, timed, &moments[..some], (done, until)).await?;
+        if some == moments.len() && done == until {
             break;
         }
     }
@@ -321,34 +320,44 @@ async fn send_due(
     Ok(true)
 }
 
-/// Sends the messages of `moments`, and notes that they were, in one transaction.
+/// Sends the messages of `moments`, and notes that they were, in one transaction: those for which the queue has room. Returns up
+/// to when those are that were sent.
+///
+/// # Errors
+/// [`QueueError::Full`] if there is room for none.
 async fn send(
     queue: &Queue,
     name: &Name,
     timed: &Arc<Timed>,
     moments: &[Wall],
-    span: (Wall, Wall),
-) -> Result<(), QueueError> {
+    (done, until): (Wall, Wall),
+) -> Result<Wall, QueueError> {
     let of_unit = (queue.clone(), name.clone(), timed.clone(), moments.to_vec());
     let sent = queue.core.store.transact(move |tx| {
         let (queue, name, timed, moments) = of_unit.clone();
         Box::pin(async move {
-            if !schedules::advance(tx, queue.core.id, &name, span).await? {
-                return Err(QueueError::corrupt("quorate_queue_schedule", format!("`{name}` is not as it was left")));
-            }
+            let (mut until, mut last) = (until, None);
             for moment in moments {
                 match queue.send_in(tx, vec![timed.schedule.message_at(moment)]).await {
                     // Its id says that it was sent, when the schedule said something else.
-                    Ok(_) | Err(QueueError::IdReused { .. }) => {}
+                    Ok(_) | Err(QueueError::IdReused { .. }) => last = Some(moment),
+                    Err(full @ QueueError::Full { .. }) => {
+                        // The others are sent once there is room: all of them together may never find it.
+                        until = last.ok_or(full)?;
+                        break;
+                    }
                     Err(refused) => return Err(refused),
                 }
             }
-            Ok(())
+            if !schedules::advance(tx, queue.core.id, &name, (done, until)).await? {
+                return Err(QueueError::corrupt("quorate_queue_schedule", format!("`{name}` is not as it was left")));
+            }
+            Ok(until)
         })
     });
-    sent.await.map_err(QueueError::of_transaction)?;
+    let until = sent.await.map_err(QueueError::of_transaction)?;
     if !moments.is_empty() {
         queue.core.store.env().reached("queue: a schedule's message was sent");
     }
-    Ok(())
+    Ok(until)
 }

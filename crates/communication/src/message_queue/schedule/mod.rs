@@ -4,8 +4,9 @@
 //! with the note of how far the schedule has come, so that a crash between two moments repeats none and forgets none.
 //!
 //! * **Moments** are those of the wall clock in the schedule's time zone. The rules of time zones are compiled in. A pattern
-//!   that names minute and hour runs once on the day on which its hour comes twice (the first time), and behind the gap on the
-//!   day on which it does not come. A pattern with a `*` or a step in them follows the hours that really pass.
+//!   with one single second, minute and hour runs once on the day on which its hour comes twice (the first time), and behind the
+//!   gap on the day on which it does not come; one with a list, a range, a `*` or a step in them follows the hours that really
+//!   pass: what lies in the gap is left out, what comes twice runs twice.
 //! * **Late** moments, whose messages could not be sent within [`Schedule::LATE`] (no process ran, the queue or the disk was
 //!   full, the clock was set forward), are made up for as [`Missed`] says.
 //! * **A clock that is set back** repeats none: the message of a moment has that moment in its id, and the queue remembers ids

@@ -1,6 +1,6 @@
 //! Dead letters: looking at them, and deciding what becomes of them.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use quorate_data::event::NewEvent;
 
@@ -9,7 +9,7 @@ use crate::message_queue::{
     Cause, DeadLetter, Failure, NewMessage, QueueError,
     driver::{Fate, Work},
     machine::Seq,
-    rows::{self, Named},
+    rows::{self, Named, Replayed},
 };
 
 /// Dead letters that are looked at, at once.
@@ -115,6 +115,7 @@ impl Queue {
         fate: &Fate,
     ) -> Result<usize, QueueError> {
         let (mut after, mut count) = (0, 0);
+        let mut held = BTreeSet::new();
         loop {
             let limit = DEAD_AT_ONCE;
             let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
@@ -123,10 +124,17 @@ impl Queue {
             let letters = rows::named(&self.core.store, &seqs).await?;
             let chosen = letters.iter().filter(|letter| which.selects(letter) && also(letter));
             let is_replay = matches!(fate, Fate::Replay(_));
-            let (unique, others): (Vec<&Named>, Vec<&Named>) = chosen.partition(|one| one.is_unique && is_replay);
+            let (unique, others): (Vec<&Named>, Vec<&Named>) =
+                chosen.partition(|one| one.unique.is_some() && is_replay);
             if let Fate::Replay(edited) = fate {
                 for letter in unique {
-                    count += usize::from(self.replay_unique(letter.seq, edited.clone()).await?);
+                    if letter.unique.as_ref().is_some_and(|key| held.contains(key)) {
+                        continue;
+                    }
+                    let replayed = self.replay_unique(letter.seq, edited.clone()).await?;
+                    count += usize::from(replayed == Replayed::Yes);
+                    // Either way one has the key now: the others with it stay where they are.
+                    held.extend(letter.unique.clone().filter(|_| replayed != Replayed::Gone));
                 }
             }
             let seqs: Vec<Seq> = others.iter().map(|letter| letter.seq).collect();
@@ -138,21 +146,25 @@ impl Queue {
     }
 
     /// Lets a dead letter be handed out again whose unique key another message may have: only its rows, in one transaction,
-    /// tell that. Whether it was one, and no other has the key.
-    async fn replay_unique(&self, seq: Seq, edited: Option<Arc<NewEvent>>) -> Result<bool, QueueError> {
+    /// tell that.
+    async fn replay_unique(&self, seq: Seq, edited: Option<Arc<NewEvent>>) -> Result<Replayed, QueueError> {
         let core = self.core.clone();
         let failure = Failure::new(0, core.store.env().wall(), Cause::Replayed, "");
         let replayed = self.core.store.transact(move |tx| {
             let (core, failure, edited) = (core.clone(), failure.clone(), edited.clone());
             Box::pin(async move {
                 let replayed = rows::replay(tx, core.id, seq, &failure, edited.as_ref()).await?;
-                if replayed {
+                if replayed == Replayed::Yes {
                     tx.after_commit(move || core.hear_of_replayed(seq))?;
                 }
                 Ok(replayed)
             })
         });
-        replayed.await.map_err(QueueError::of_transaction)
+        let replayed = replayed.await.map_err(QueueError::of_transaction)?;
+        if replayed == Replayed::Held {
+            self.core.store.env().reached("queue: a dead letter stayed, for its key is another's");
+        }
+        Ok(replayed)
     }
 }
 

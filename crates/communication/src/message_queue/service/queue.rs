@@ -182,13 +182,12 @@ impl Queue {
     /// is never more than one.
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what it would have been handed, as if it had not been; in the worst case, where it is
-    /// dropped with the answer already inside, after the lease has expired.
+    /// Dropping the future gives back what it would have been handed, as if it had not been.
     pub async fn receive(&self, receive: Receive) -> Result<Vec<Delivery>, QueueError> {
         receive.check()?;
         let Receive { max, wait, ttl } = receive;
         let until = (!wait.is_zero()).then(|| self.core.store.env().boot() + wait);
-        self.core.ask(|reply| Work::Take { max, ttl, until, window: None, reply }).await
+        self.core.take(max, ttl, until, None).await
     }
 
     /// Settles messages: they will not be handed out again. Durable when this returns.

@@ -153,6 +153,27 @@ async fn a_moment_that_finds_the_queue_full_is_sent_once_there_is_room() {
 }
 
 #[tokio::test]
+async fn missed_moments_that_do_not_all_fit_in_the_queue_are_sent_as_there_is_room() {
+    let world = World::new();
+    let (store, queue) = world.with(Config { max_messages: 3, ..Config::default() }).await;
+    queue.schedule(&name("hourly"), hourly().missed(Missed::All)).await.unwrap();
+    drop(queue);
+    store.close().await.unwrap();
+    world.pass(seconds(5 * HOUR + 1_800));
+    let store = world.open().await;
+    let queue = Queues::open(&store).await.unwrap().get(&name("work")).unwrap();
+    settled(&store, "1970-01-02T03:00:00Z").await;
+    let hours = |hours: &[u8]| hours.iter().map(|hour| format!("1970-01-02T0{hour}:00:00Z")).collect::<Vec<_>>();
+    assert_eq!((dones(&store).await, moments(&queue).await), (hours(&[3]), hours(&[1, 2, 3])));
+    // The others are tried again after some seconds.
+    while dones(&store).await.iter().any(|done| done.as_str() < "1970-01-02T05:30:00Z") {
+        world.pass(Duration::from_millis(100));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(moments(&queue).await, hours(&[4, 5]));
+}
+
+#[tokio::test]
 async fn a_schedule_whose_last_message_is_not_done_passes_its_moment_over_if_it_has_a_unique_key() {
     let world = World::new();
     let (store, queue) = world.with(Config::default()).await;

@@ -92,3 +92,29 @@ async fn a_dead_letter_holds_no_key_and_is_not_replayed_while_another_message_ha
     queue.ack(&[again[0].lease]).await.unwrap();
     assert_eq!(queue.holds().await, 0);
 }
+
+#[tokio::test]
+async fn dead_letters_of_a_key_are_in_no_senders_way_and_one_of_them_is_replayed() {
+    let world = World::new();
+    let (store, queue) = world.with(Config::default()).await;
+    for id in ["a", "b", "c"] {
+        queue.send(vec![unique(id)]).await.unwrap();
+        let out = queue.takes(1).await;
+        queue.park(&[out[0].lease], "poison").await.unwrap();
+    }
+    let sql = "SELECT id FROM quorate_queue_message WHERE unique_key = 'report'";
+    assert_eq!(store.room_query(sql, vec![]).await.unwrap().len(), 0, "whoever looks for the key passes none of them");
+    let dead = queue.dead_letters(0, 9).await.unwrap().letters;
+    assert!(
+        dead.iter().all(|letter| letter.message.unique.as_deref() == Some("report")),
+        "it is still theirs: {dead:?}"
+    );
+    let tried = || world.reached("queue: a dead letter stayed, for its key is another's");
+    assert_eq!(queue.replay(&Selection::ALL).await.unwrap(), 1);
+    assert_eq!(tried(), 0, "the first one has it: there is no use in trying the others");
+    assert_eq!((queue.replay(&Selection::ALL).await.unwrap(), tried()), (0, 1), "of each key one is tried");
+    let (_store, queue) = world.restart(store).await;
+    assert_eq!(queue.send(vec![unique("d")]).await.unwrap()[0].held_by.as_deref(), Some("a"));
+    let out = queue.takes(9).await;
+    assert_eq!((ids(&out), out[0].message.unique.as_deref()), (vec!["a"], Some("report")));
+}

@@ -1,7 +1,9 @@
 //! Consumers with a window.
 
+use std::pin::pin;
+
 use super::world::{World, beside, ids, message, name, seconds, with_table, work};
-use crate::message_queue::{Config, Consume, Consumer, Delivery, Queue, QueueError, Queues};
+use crate::message_queue::{Config, Consume, Consumer, Delivery, Queue, QueueError, Queues, Receive};
 
 fn window(queue: &Queue, size: usize) -> Consumer {
     queue.consume(Consume { window: size, ttl: None }).unwrap()
@@ -102,4 +104,27 @@ async fn a_consumer_that_left_loses_nothing_and_a_deleted_queue_ends_it() {
     assert!(matches!(next.await.unwrap(), Err(QueueError::NotFound { .. })));
     assert!(queue.consume(Consume { window: 0, ttl: None }).is_err());
     assert!(queue.consume(Consume { window: 1, ttl: Some(seconds(0)) }).is_err());
+}
+
+#[tokio::test]
+async fn what_was_handed_to_one_who_left_before_looking_is_others_at_once() {
+    let world = World::new();
+    let (_store, queue) = world.with(Config::default()).await;
+    let mut consumer = window(&queue, 4);
+    for (id, has_window) in [("a", true), ("b", false)] {
+        let waiting = Receive::of(1).waiting(seconds(60));
+        {
+            let next = async { if has_window { consumer.next().await } else { queue.receive(waiting).await } };
+            let mut next = pin!(next);
+            assert!(futures_util::poll!(&mut next).is_pending());
+            queue.sends(&[id]).await;
+            while queue.describe().await.unwrap().counts.in_flight == 0 {
+                tokio::task::yield_now().await;
+            }
+            // The answer is there by now, and nobody looks at it.
+        }
+        let out = queue.takes(9).await;
+        assert_eq!((ids(&out), out[0].attempt, consumer.held()), (vec![id], 1, 0));
+        queue.ack(&[out[0].lease]).await.unwrap();
+    }
 }

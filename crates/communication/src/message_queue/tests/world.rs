@@ -1,6 +1,7 @@
 //! A world for tests: a real store in a folder of its own, and a clock that moves when told to.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,6 +18,7 @@ use quorate_runtime::{
     BoxFuture, Env, EnvParts,
     blocking::{Blocking, Dedicated, Kick, Work},
     clock::Clocks,
+    probe::Probe,
     random::Random,
     tasks::Tasks,
 };
@@ -30,6 +32,21 @@ pub(super) struct World {
     clock: Clock,
     env: Env,
     limits: Limits,
+    reached: Reached,
+}
+
+/// How often states were reached.
+#[derive(Clone, Default)]
+struct Reached(Arc<Mutex<BTreeMap<&'static str, usize>>>);
+
+impl Probe for Reached {
+    fn buggify(&self, _: &'static str) -> bool {
+        false
+    }
+
+    fn reached(&self, state: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(state).or_default() += 1;
+    }
 }
 
 /// The steady clocks, and how far the wall clock was set away from them.
@@ -91,6 +108,7 @@ impl World {
     pub(super) fn new() -> Self {
         let real = Env::real();
         let clock = Clock(Arc::new(watch::Sender::new(BEGINNING)), Arc::default());
+        let reached = Reached::default();
         let env = Env::from_parts(EnvParts {
             clocks: Arc::new(clock.clone()),
             random: Random::from_seed([7; 32]),
@@ -99,10 +117,10 @@ impl World {
             blocking: Arc::new(Inline(real.tasks().clone())),
             tasks: real.tasks().clone(),
             metrics: Arc::default(),
-            probe: Arc::new(quorate_runtime::probe::NoProbe),
+            probe: Arc::new(reached.clone()),
             fatal: Arc::new(|why| panic!("{why}")),
         });
-        Self { folder: tempfile::tempdir().unwrap(), clock, env, limits: Limits::default() }
+        Self { folder: tempfile::tempdir().unwrap(), clock, env, limits: Limits::default(), reached }
     }
 
     /// A world whose store answers an application's query with at most 128 KiB, as a node's does.
@@ -122,6 +140,11 @@ impl World {
 
     pub(super) fn env(&self) -> &Env {
         &self.env
+    }
+
+    /// How often `state` was reached.
+    pub(super) fn reached(&self, state: &str) -> usize {
+        self.reached.0.lock().unwrap().get(state).copied().unwrap_or_default()
     }
 
     /// Lets so much time pass on all clocks.

@@ -80,7 +80,7 @@ async fn run(node: &Node, mut consumer: Consumer, pieces: Pieces) -> Result<Piec
     loop {
         let turn = tokio::select! {
             biased;
-            // What it might yet be handed stays where it is: dropping it gives that back.
+            // What it might yet be handed, or was handed just now, comes to others: dropping it gives that back.
             () = node.env.tasks().stop().cancelled() => Turn::Over("shutting-down"),
             () = pieces.gone() => Turn::Gone,
             next = consumer.next() => match next {
@@ -111,13 +111,7 @@ async fn run(node: &Node, mut consumer: Consumer, pieces: Pieces) -> Result<Piec
                     }
                     return Ok(pieces);
                 };
-                for (n, delivery) in deliveries.iter().enumerate() {
-                    if pieces.send(share.with(frame(delivery))).await.is_err() {
-                        // It may have seen this one; those behind it nobody has.
-                        give_back(&consumer, &deliveries[n + 1..]).await;
-                        return Err(Gone);
-                    }
-                }
+                hand_over(&consumer, &deliveries, &pieces, |piece| share.with(piece)).await?;
             }
         }
         heartbeat_due = node.env.mono() + node.config.http.heartbeat;
@@ -126,6 +120,22 @@ async fn run(node: &Node, mut consumer: Consumer, pieces: Pieces) -> Result<Piec
             return Ok(pieces);
         }
     }
+}
+
+/// Hands deliveries over as the connection asks for them. Where it goes away, those for which it never asked are given back.
+async fn hand_over(
+    consumer: &Consumer,
+    deliveries: &[Delivery],
+    pieces: &Pieces,
+    held: impl Fn(Bytes) -> Bytes,
+) -> Result<(), Gone> {
+    for (n, delivery) in deliveries.iter().enumerate() {
+        if pieces.send(held(frame(delivery))).await.is_err() {
+            give_back(consumer, &deliveries[n..]).await;
+            return Err(Gone);
+        }
+    }
+    Ok(())
 }
 
 fn frame(delivery: &Delivery) -> Bytes {
@@ -144,5 +154,39 @@ async fn give_back(consumer: &Consumer, deliveries: &[Delivery]) {
     }
     if let Err(cause) = consumer.queue().give_back(&leases).await {
         tracing::warn!(%cause, "messages that could not be handed out come again when their leases have expired");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use quorate_communication::message_queue::{Config, NewMessage, Queues, Receive};
+    use quorate_data::{event::NewEvent, store::sqlite};
+    use quorate_runtime::Env;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_connection_that_went_away_never_asked_for_is_others_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("log.db"))).await.unwrap();
+        let queues = Queues::open(&store).await.unwrap();
+        let queue = queues.declare(&"mails".parse().unwrap(), Config::default()).await.unwrap();
+        let message = |id: &str| NewMessage::of(NewEvent::new(id, "/test", "mail.due"));
+        queue.send(["a", "b", "c"].map(message).to_vec()).await.unwrap();
+        let mut consumer = queue.consume(Consume::default()).unwrap();
+        let deliveries = consumer.next().await.unwrap();
+        assert_eq!(deliveries.len(), 3);
+        let (pieces, mut body) = pieces();
+        let reads_one = async move {
+            let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(first.starts_with(b"event: message"));
+        };
+        let (handed, ()) = tokio::join!(hand_over(&consumer, &deliveries, &pieces, |piece| piece), reads_one);
+        assert_eq!(handed, Err(Gone));
+        let others = queue.receive(Receive::of(9)).await.unwrap();
+        let told: Vec<_> = others.iter().map(|one| (&*one.message.event.id, one.attempt)).collect();
+        assert_eq!(told, [("b", 1), ("c", 1)]);
+        store.close().await.unwrap();
     }
 }
