@@ -24,7 +24,8 @@ macro_rules! some {
 }
 
 /// Everything counts, however young.
-const AT_ONCE: Thresholds = Thresholds { old: Duration::ZERO, bloat: 4 << 20, clock: Duration::from_secs(3_600) };
+const AT_ONCE: Thresholds =
+    Thresholds { old: Duration::ZERO, bloat: 4 << 20, clock: Duration::from_secs(3_600), queue: 0.000_5 };
 
 fn config(own: &Own) -> store::Config {
     store::Config::at(&own.address()).unwrap()
@@ -292,6 +293,62 @@ async fn what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_f
         follow(&admin, &finding).await;
         none(&config, about, "").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_locked_is_said_to_be_with_who_locked_it() {
+    let schema = some!(Schema::new());
+    drop(schema.node(|_| {}).await);
+    let (config, blocker) = (schema.config(Default::default()), schema.stranger().await);
+    let session = format!("session {} ", pid(&blocker).await);
+    for table in ["meta", "pending"] {
+        none(&config, "locked", "").await;
+        let lock = format!("LOCK TABLE {}.{table}", schema.name);
+        do_all(&blocker, &["BEGIN", &lock]).await;
+        let found = examine(&postgres::env(), &config, AT_ONCE).await.unwrap();
+        let is_told = |about: &str, naming: &str| {
+            found.iter().any(|one| (one.about, one.severity) == (about, Severity::Danger) && one.what.contains(naming))
+        };
+        assert!(is_told("locked", "a table of the store is locked"), "{found:?}");
+        assert!(is_told("session", &session), "{found:?}");
+        assert!(is_told("session", &format!("AccessExclusive on {}.{table}", schema.name)), "{found:?}");
+        do_all(&blocker, &["ROLLBACK"]).await;
+    }
+    none(&config, "locked", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_of_notifications_that_somebody_keeps_is_named_until_it_is_empty() {
+    let own = some!(Own::new(""));
+    let (listener, teller) = (stranger(&own.address()).await, stranger(&own.address()).await);
+    none(&config(&own), "notifications", "").await;
+    do_all(&listener, &["LISTEN something", "BEGIN", "SELECT 1"]).await;
+    let tell = |n: usize| format!("SELECT pg_notify('any', repeat('x', 7900) || n) FROM generate_series(1, {n}) n");
+    do_all(&teller, &[&tell(1_000)]).await;
+    assert_eq!(one(&config(&own), "notifications", "queue").await.severity, Severity::Warning);
+    do_all(&teller, &[&tell(4_000)]).await;
+    assert_eq!(one(&config(&own), "notifications", "queue").await.severity, Severity::Danger);
+    do_all(&listener, &["ROLLBACK"]).await;
+    until(&config(&own), "notifications", false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_hosts_the_primary_is_used_and_a_standby_only_where_there_is_none() {
+    let (standby, primary) = (some!(Own::new("")), some!(Own::new("")));
+    standby.kill();
+    standby.demote();
+    standby.start();
+    let at = |own: &Own| own.address().split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
+    let both = format!("postgres://quorate@{},{}/postgres", at(&standby), at(&primary));
+    let config = store::Config::at(&both).unwrap();
+    let node = store::open(&postgres::env(), config.clone()).await.unwrap();
+    node.append(batch("s", vec![event(1)])).await.unwrap();
+    none(&config, "standby", "").await;
+    primary.kill();
+    assert_eq!(one(&config, "standby", "").await.severity, Severity::Danger);
+    primary.start();
+    node.append(batch("s", vec![event(2)])).await.unwrap();
+    none(&config, "standby", "").await;
 }
 
 /// Clocks whose wall is some hours late.

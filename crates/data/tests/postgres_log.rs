@@ -549,6 +549,71 @@ async fn a_node_is_told_of_what_another_one_appended() {
     moved.wait_for(|head| head.get() == 21).await.unwrap();
 }
 
+/// A connection that listens must not go back to a proxy, which gives it to others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_notifications_listens_to_none_and_sees_what_others_appended() {
+    let schema = schema!();
+    let (told, told_cable) = schema.node(|_| {}).await;
+    let (looking, cable) = schema.node(|config| config.notifications = false).await;
+    let mut moved = looking.watch_head();
+    looking.append(batch("s", vec![event(0)])).await.unwrap();
+    moved.wait_for(|head| head.get() == 1).await.unwrap();
+    told.append(batch("s", vec![event(1)])).await.unwrap();
+    moved.wait_for(|head| head.get() == 2).await.unwrap();
+    assert_eq!(whole(&looking).await.len(), 2);
+    assert_eq!((told_cable.listens(), cable.listens()), (true, false));
+}
+
+/// Nobody is left to ask for a run, and somebody notifies for nothing, more often than runs are made.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_notifies_for_nothing_keeps_no_node_from_giving_positions() {
+    let schema = schema!();
+    let (node, _) = schema.node(|_| {}).await;
+    // From here on it makes a run every second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (noise, s) = (schema.stranger().await, schema.name.clone());
+    let noise = tokio::spawn(async move {
+        let tell = format!("SELECT pg_notify('{s}_positions', '')");
+        while noise.query_typed(&tell, &[]).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let vanished = format!("INSERT INTO {}.pending VALUES (1)", schema.name);
+    schema.stranger().await.batch_execute(&vanished).await.unwrap();
+    let mut moved = node.watch_head();
+    let moves = tokio::time::timeout(Duration::from_secs(20), moved.wait_for(|head| head.get() == 1));
+    moves.await.expect("a run is made").unwrap();
+    noise.abort();
+}
+
+/// The queue of notifications is the whole server's, and has 8 GB: a trigger that fails commits as a full one does stands for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn positions_are_given_where_the_server_has_no_room_for_notifications() {
+    let schema = schema!();
+    let (node, _) = schema.node(|_| {}).await;
+    let s = &schema.name;
+    let full = format!(
+        "CREATE FUNCTION full_{s}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF current_query() LIKE '%pg_notify%' THEN
+                 RAISE 'too many notifications in the NOTIFY queue' USING ERRCODE = '54000';
+             END IF;
+             RETURN NULL;
+         END $$;
+         CREATE CONSTRAINT TRIGGER filled AFTER INSERT ON {s}.log DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION full_{s}()"
+    );
+    schema.stranger().await.batch_execute(&full).await.unwrap();
+    let work = async {
+        for n in 0..5 {
+            node.append(batch("s", vec![event(n)])).await.unwrap();
+        }
+        assert_eq!(whole(&node).await.len(), 5);
+    };
+    tokio::time::timeout(Duration::from_secs(30), work).await.expect("positions are given");
+    assert_sound(&node).await;
+}
+
 /// Clocks whose wall stands still, so that two stores record at the same time.
 struct Frozen(Arc<dyn quorate_runtime::clock::Clocks>);
 

@@ -18,7 +18,11 @@ macro_rules! own {
 
 /// A node over `own` that gives up soon.
 fn node_over(own: &Own, folder: &std::path::Path) -> Node {
-    Node::start_in(folder, &["--store", &own.address(), "--store.patience", "500ms"])
+    node_at(&own.address(), folder)
+}
+
+fn node_at(address: &str, folder: &std::path::Path) -> Node {
+    Node::start_in(folder, &["--store", address, "--store.patience", "500ms"])
 }
 
 fn append(node: &Node, id: &str) -> crate::harness::Ended {
@@ -163,7 +167,8 @@ fn what_a_paused_node_held_goes_to_another_and_its_late_writes_are_refused() {
 fn a_dump_restored_into_a_fresh_cluster_continues_every_subscription_without_replay_or_silence() {
     let (old, new) = (own!(), own!());
     let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-    let node = node_over(&old, folders[0].path());
+    let addresses = [old.tenant(), new.tenant()];
+    let node = node_at(&addresses[0], folders[0].path());
     node.run(&["subscription", "create", "billing", "--lease-ttl", "1s"]).ok();
     for id in ["1", "2", "3"] {
         append(&node, id).ok();
@@ -179,11 +184,11 @@ fn a_dump_restored_into_a_fresh_cluster_continues_every_subscription_without_rep
     };
     settle(&node, "1");
     settle(&node, "2");
-    let dump = old.dump();
+    let dump = old.dump(&addresses[0]);
     drop(node);
 
-    new.restore(dump.path(), "quorate_app");
-    let node = node_over(&new, folders[1].path());
+    new.restore(dump.path(), &addresses[1], "shop", "quorate_app");
+    let node = node_at(&addresses[1], folders[1].path());
     settle(&node, "3");
     append(&node, "4").ok();
     settle(&node, "4");
@@ -225,4 +230,26 @@ fn the_doctor_says_what_ails_a_database_and_its_exit_code_says_whether_anything_
     assert!(examine(&[]).failed(4).contains("the database cannot be reached"));
     let embedded = run(folder.path(), &["doctor"]).failed(2);
     assert!(embedded.contains("store verify"), "{embedded}");
+}
+
+#[test]
+fn the_bench_measures_over_a_database_and_leaves_nothing_there() {
+    let Some(own) = Own::new("-c max_connections=300") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let address = own.address();
+    let bench = ["bench", "log", "--store", &address, "--quick", "--span", "50ms", "--events", "2000", "--json"];
+    let figures = run(folder.path(), &bench).ok().json();
+    let names: Vec<&str> =
+        figures["results"].as_array().unwrap().iter().map(|figure| figure["name"].as_str().unwrap()).collect();
+    let expected = [
+        "append/postgres/1",
+        "append/postgres/64",
+        "append/postgres/256",
+        "append/postgres/64/alone",
+        "visible/postgres/p99",
+        "read/postgres/catch-up",
+    ];
+    assert_eq!(names, expected, "{figures}");
+    let found = run(folder.path(), &["doctor", "--store", &address, "--output", "json"]).ok().json();
+    assert_eq!(found["findings"][0]["about"], "tables", "there is no store: {found}");
 }

@@ -28,6 +28,8 @@ struct State {
     lose_commit: AtomicUsize,
     /// Whether that commit reaches the server.
     commit_arrives: AtomicBool,
+    /// Whether somebody asked to be told of what is notified.
+    listens: AtomicBool,
     sleepers: Mutex<Vec<Waker>>,
 }
 
@@ -54,6 +56,11 @@ impl Cable {
     pub(crate) fn lose_commit(&self, n: usize, arrives: bool) {
         self.0.commit_arrives.store(arrives, Ordering::SeqCst);
         self.0.lose_commit.store(n, Ordering::SeqCst);
+    }
+
+    /// Whether any connection listened to what is notified.
+    pub(crate) fn listens(&self) -> bool {
+        self.0.listens.load(Ordering::SeqCst)
     }
 
     /// Whether these bytes of somebody who appends hold the commit to be lost.
@@ -130,6 +137,9 @@ impl AsyncRead for Wire {
 impl AsyncWrite for Wire {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(context)?;
+        if contains(bytes, b"LISTEN ") {
+            self.cable.0.listens.store(true, Ordering::SeqCst);
+        }
         // What has rows for the log in it; the sequencer never has.
         self.appends |= contains(bytes, b"WITH made AS");
         if self.appends && self.cable.is_lost(bytes) {

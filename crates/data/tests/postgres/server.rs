@@ -156,24 +156,36 @@ impl Own {
         self.control(&["promote", "--wait"]);
     }
 
-    /// Writes what its database holds to a file, as an operator would.
-    pub(crate) fn dump(&self) -> tempfile::NamedTempFile {
+    /// Makes user `shop`, who owns database `shop` and may make roles, and is no superuser: as a provider gives one. The address.
+    pub(crate) fn tenant(&self) -> String {
+        self.say(&self.address(), &["CREATE ROLE shop LOGIN CREATEROLE", "CREATE DATABASE shop OWNER shop"]);
+        format!("postgres://shop@127.0.0.1:{}/shop", self.port)
+    }
+
+    /// Writes what the database at `address` holds to a file, as an operator would.
+    pub(crate) fn dump(&self, address: &str) -> tempfile::NamedTempFile {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut command = Command::new(self.binaries.join("pg_dump"));
-        let done = run(command.args(["--format=custom", "--file"]).arg(file.path()).arg(self.address()));
+        let done = run(command.args(["--format=custom", "--file"]).arg(file.path()).arg(address));
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         file
     }
 
-    /// Reads a dump into its database, which is empty; `role` is one that the dump names and does not have.
-    pub(crate) fn restore(&self, dump: &Path, role: &str) {
-        let make = format!("CREATE ROLE {role} NOLOGIN");
-        let mut psql = Command::new(self.binaries.join("psql"));
-        let made = run(psql.args(["--no-psqlrc", "--quiet", "--command", &make]).arg(self.address()));
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    /// Reads a dump into the database at `address`, which is empty and `user`'s; `role` is one that the dump names and does not
+    /// have. As the guide says it (docs/guide/postgresql.md, "Backups").
+    pub(crate) fn restore(&self, dump: &Path, address: &str, user: &str, role: &str) {
+        self.say(address, &[&format!("CREATE ROLE {role} NOLOGIN"), &format!("GRANT {role} TO {user}")]);
         let mut command = Command::new(self.binaries.join("pg_restore"));
-        let done = run(command.args(["--exit-on-error", "--dbname", &self.address()]).arg(dump));
+        let done = run(command.args(["--exit-on-error", "--dbname", address]).arg(dump));
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn say(&self, address: &str, statements: &[&str]) {
+        let mut psql = Command::new(self.binaries.join("psql"));
+        psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]);
+        let commands = statements.iter().flat_map(|statement| ["--command", statement]);
+        let said = run(psql.args(commands).arg(address));
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
     fn control(&self, verb: &[&str]) {

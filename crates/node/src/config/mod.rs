@@ -72,6 +72,8 @@ pub struct Database {
     pub application: String,
     /// Connections at most.
     pub connections: usize,
+    /// Whether it wakes this node when others gave positions; off behind a proxy that pools transactions.
+    pub notifications: bool,
     /// How long a write tries to reach it.
     pub patience: Duration,
 }
@@ -82,9 +84,9 @@ impl Database {
     /// # Errors
     /// [`OpenError::Address`] names what is wrong with it.
     pub fn at(address: &str) -> Result<Self, OpenError> {
-        let postgres::Config { address, schema, application, connections, patience, .. } =
+        let postgres::Config { address, schema, application, connections, notifications, patience, .. } =
             postgres::Config::at(address)?;
-        Ok(Self { address, schema, application, connections, patience })
+        Ok(Self { address, schema, application, connections, notifications, patience })
     }
 }
 
@@ -213,9 +215,9 @@ impl Config {
 
     /// Which database holds the store, and what that accepts; `None`: the embedded one does.
     pub fn postgres(&self) -> Option<postgres::Config> {
-        let Database { address, schema, application, connections, patience } = self.database.clone()?;
+        let Database { address, schema, application, connections, notifications, patience } = self.database.clone()?;
         let (limits, schemas) = (self.limits.clone(), self.schemas);
-        Some(postgres::Config { address, schema, application, connections, patience, limits, schemas })
+        Some(postgres::Config { address, schema, application, connections, notifications, patience, limits, schemas })
     }
 
     /// Where archives go.
@@ -310,8 +312,8 @@ fn database(store: &StoreSettings) -> Result<Option<Database>, ConfigError> {
         return Ok(None);
     }
     let database = Database::at(&store.address).map_err(|wrong| ConfigError::Address { what: wrong.to_string() })?;
-    let StoreSettings { schema, application, connections, patience, .. } = store.clone();
-    Ok(Some(Database { schema, application, connections, patience, ..database }))
+    let StoreSettings { schema, application, connections, notifications, patience, .. } = store.clone();
+    Ok(Some(Database { schema, application, connections, notifications, patience, ..database }))
 }
 
 fn check_zeros(

@@ -117,6 +117,9 @@ pub struct StoreSettings {
     /// Connections to that database; a quarter as many come on top for looking things up, and one for giving positions.
     /// Default 16.
     pub connections: usize,
+    /// Whether that database wakes this node when others gave positions. Has to be off behind a proxy that pools transactions; the
+    /// node then looks by itself, at least once a second. Default true.
+    pub notifications: bool,
     /// How long a write tries to reach that database before it is refused. Default 5 s.
     #[serde(with = "humantime_serde")]
     pub patience: Duration,
@@ -316,6 +319,7 @@ impl Default for StoreSettings {
             schema: "quorate".to_owned(),
             application: "quorate_app".to_owned(),
             connections: 16,
+            notifications: true,
             patience: Duration::from_secs(5),
             max_event: ByteSize::new(1 << 20),
             max_batch_events: 10_000,

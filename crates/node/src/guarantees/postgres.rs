@@ -136,6 +136,17 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     on_postgres(
+        Visibility,
+        "append on several nodes",
+        Library,
+        "positions are given also where the server has no room for notifications, others notify for nothing, or this node listens to none",
+        &[
+            test(LOG, "positions_are_given_where_the_server_has_no_room_for_notifications"),
+            test(LOG, "who_notifies_for_nothing_keeps_no_node_from_giving_positions"),
+            test(LOG, "a_node_without_notifications_listens_to_none_and_sees_what_others_appended"),
+        ],
+    ),
+    on_postgres(
         Integrity,
         "doctor",
         Cli,
@@ -146,6 +157,8 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(DOCTOR, "an_open_transaction_is_named_with_what_it_holds_until_it_is_ended"),
             test(DOCTOR, "a_prepared_transaction_of_any_database_is_named_with_what_it_holds_until_it_is_ended"),
             test(DOCTOR, "committed_events_without_a_position_are_named_with_who_holds_them_up"),
+            test(DOCTOR, "a_table_that_is_locked_is_said_to_be_with_who_locked_it"),
+            test(DOCTOR, "a_queue_of_notifications_that_somebody_keeps_is_named_until_it_is_empty"),
             test(DOCTOR, "what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_followed"),
         ],
     ),

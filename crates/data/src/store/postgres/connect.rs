@@ -58,25 +58,39 @@ impl Connector {
         Self { env: env.clone(), server }
     }
 
-    /// A new connection to the first host that takes one.
+    /// A new connection to the first host that is a primary, or to the first standby if none is.
     pub(super) async fn connect(&self) -> Result<Client, Fault> {
-        self.listen(None).await
+        Ok(self.reach(None).await?.client)
     }
 
     /// The same; whatever the server tells unasked wakes `told`, and so does the connection's end.
-    pub(super) async fn listen(&self, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
+    pub(super) async fn listen(&self, told: Arc<Notify>) -> Result<Client, Fault> {
+        Ok(self.reach(Some(told)).await?.client)
+    }
+
+    async fn reach(&self, told: Option<Arc<Notify>>) -> Result<Reached, Fault> {
         let mut last = Fault::Lost("no host is named".to_owned());
+        let mut standby = None;
         for (n, host) in self.server.get_hosts().iter().enumerate() {
             let Host::Tcp(host) = host else { continue };
             let ports = self.server.get_ports();
             let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
-            match self.env.timeout(DIALLING, self.dial(host, port, told.clone())).await {
-                Some(Ok(client)) => return Ok(client),
+            match self.env.timeout(DIALLING, self.ask(host, port, told.clone())).await {
+                Some(Ok(reached)) if reached.is_makeshift => standby = standby.or(Some(reached)),
+                Some(Ok(reached)) => return Ok(reached),
                 Some(Err(fault)) => last = fault,
                 None => last = Fault::Lost(format!("{host}:{port} did not answer within {DIALLING:?}")),
             }
         }
-        Err(last)
+        standby.ok_or(last)
+    }
+
+    /// A connection, and whether there may be a better one: only where there is a choice.
+    async fn ask(&self, host: &str, port: u16, told: Option<Arc<Notify>>) -> Result<Reached, Fault> {
+        let client = self.dial(host, port, told).await?;
+        let is_makeshift = self.server.get_hosts().len() > 1
+            && client.query_typed_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
+        Ok(Reached { client, is_makeshift })
     }
 
     async fn dial(&self, host: &str, port: u16, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
@@ -107,6 +121,13 @@ impl Connector {
     }
 }
 
+/// A new connection.
+struct Reached {
+    client: Client,
+    /// It is to a standby although several hosts are named: none of them was a primary just now.
+    is_makeshift: bool,
+}
+
 /// A bounded number of connections.
 pub(super) struct Pool {
     connector: Connector,
@@ -124,11 +145,11 @@ impl Pool {
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| Fault::Lost("the store is closed".to_owned()))?;
         let idle = std::iter::from_fn(|| self.idle().pop()).find(|client| !client.is_closed());
-        let client = match idle {
-            Some(client) => client,
-            None => self.connector.connect().await?,
+        let Reached { client, is_makeshift } = match idle {
+            Some(client) => Reached { client, is_makeshift: false },
+            None => self.connector.reach(None).await?,
         };
-        Ok(Lease { client: Some(client), pool: self.clone(), _permit: permit })
+        Ok(Lease { client: Some(client), is_makeshift, pool: self.clone(), _permit: permit })
     }
 
     /// Ends every connection that nobody uses.
@@ -145,6 +166,8 @@ impl Pool {
 /// A connection that is in use. Unless it is [kept](Self::keep) it ends with this: so does what was begun on it.
 pub(super) struct Lease {
     client: Option<Client>,
+    /// Whoever comes next looks for a primary again.
+    is_makeshift: bool,
     pool: Arc<Pool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -152,7 +175,7 @@ pub(super) struct Lease {
 impl Lease {
     /// Gives it back for others: no transaction is open on it.
     pub(super) fn keep(mut self) {
-        if let Some(client) = self.client.take().filter(|client| !client.is_closed()) {
+        if let Some(client) = self.client.take().filter(|client| !self.is_makeshift && !client.is_closed()) {
             self.pool.idle().push(client);
         }
     }

@@ -26,8 +26,8 @@ const KINDS: [&str; 6] = ["table", "index", "view", "sequence", "type", "domain"
 /// What stands behind INTO where a table is made that does not last.
 const FLEETING: [&str; 5] = ["temp", "temporary", "unlogged", "local", "global"];
 /// Functions, and a view that works as one, by the beginnings of their names, that set what holds for the transaction, leave something behind on the
-/// connection, or run a text.
-const HELD_BACK: [&str; 18] = [
+/// connection, run a text, or wake others under a lock of the whole server.
+const HELD_BACK: [&str; 19] = [
     "set_config",
     "pg_settings",
     "crosstab",
@@ -46,6 +46,7 @@ const HELD_BACK: [&str; 18] = [
     "lo_import",
     "lo_export",
     "pg_export_snapshot",
+    "pg_notify",
 ];
 /// Names of quorate's own tables begin so.
 const RESERVED: &str = "quorate_";
@@ -377,6 +378,7 @@ mod tests {
             "UPDATE pg_settings SET setting = 'off' WHERE name = 'synchronous_commit'",
             "SELECT 1 AS x INTO LOCAL TEMP t",
             "SELECT pg_advisory_xact_lock(1)",
+            "SELECT pg_notify('quorate_positions', '')",
         ] {
             cannot(sql);
         }

@@ -32,7 +32,7 @@
 //! # The application's tables
 //! They live in a schema of their own, and its statements run as a role of its own that has rights there alone: the server
 //! keeps them from the log and from the tables of rooms. Statements that would end the transaction, change the role or the time
-//! limit, or make what runs by itself (functions, triggers, rules) are refused before they are sent. It is no cage for
+//! limit, notify, or make what runs by itself (functions, triggers, rules) are refused before they are sent. It is no cage for
 //! hostile code: a function that somebody else put into the database, and that runs a text it is given, is not looked into.
 //!
 //! The types `INTEGER`, `REAL` and `BLOB` in `CREATE TABLE` and `ALTER TABLE` are what they are on the embedded store: 64 bits, 64
@@ -108,6 +108,10 @@ pub struct Config {
     pub application: String,
     /// Connections at most. Default 16.
     pub connections: usize,
+    /// Whether the server wakes this node (`LISTEN`) when others give positions. Behind a proxy that pools transactions (PgBouncer in
+    /// transaction mode) it has to be off: the connection that listens is one that others are given as well, and whatever is
+    /// notified comes to them. Without it a node looks by itself, at least once a second. Default on.
+    pub notifications: bool,
     /// How long an append tries to reach the database before it gives up. Default 5 s.
     pub patience: Duration,
     /// What it accepts at most.
@@ -127,6 +131,7 @@ impl Config {
             schema: "quorate".to_owned(),
             application: "quorate_app".to_owned(),
             connections: 16,
+            notifications: true,
             patience: Duration::from_secs(5),
             limits: Limits::default(),
             schemas: RegistryPolicy::default(),

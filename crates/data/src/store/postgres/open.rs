@@ -31,7 +31,8 @@ const OLDEST: i32 = 130_000;
 /// [`OpenError::Unsuitable`] for a server that would lose commits (`fsync` or `full_page_writes` off), is too old, keeps texts
 /// in another encoding than UTF-8, or is a standby. Others as in [`OpenError`]; nothing was changed.
 pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
-    let Config { address: Address(server), schema, application, connections, patience, limits, schemas } = config;
+    let Config { address: Address(server), schema, application, connections, notifications, patience, limits, schemas } =
+        config;
     check_name(&schema)?;
     check_name(&application)?;
     if schema == application {
@@ -51,7 +52,12 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
         event: row.get::<_, i64>(1).cast_unsigned(),
     });
     drop(client);
-    let orders = Orders { run: sql.sequence.clone(), listen: sql.listen.clone(), end: sql.end.clone() };
+    let orders = Orders {
+        run: sql.sequence.clone(),
+        silent: sql.sequence_silently.clone(),
+        listen: notifications.then(|| sql.listen.clone()),
+        end: sql.end.clone(),
+    };
     let tasks = env.tasks().child("store");
     let shared = Arc::new(Shared::new(
         env.clone(),

@@ -9,8 +9,10 @@
 //! was found: for events of nodes that ended before they asked.
 //!
 //! A run that gave positions tells all nodes by a notification, in its own transaction. It says nothing but that: whoever is
-//! woken looks where the log ends. Behind a proxy that pools transactions nobody is ever woken, and what other nodes did is
-//! heard of by the runs that are made now and then.
+//! woken looks where the log ends, and whoever notifies for nothing keeps nobody from the runs that are due. Behind a proxy that
+//! pools transactions a node must not listen: the proxy gives the connection that listens to others, and what other nodes did is
+//! heard of by the runs that are made now and then (`Config::notifications`). Where the server has no room for notifications
+//! positions are given without any.
 
 use std::{
     sync::{
@@ -20,6 +22,7 @@ use std::{
     time::Duration,
 };
 
+use quorate_foundations::time::Mono;
 use quorate_runtime::{Env, tasks::Tasks};
 use tokio::sync::{Notify, watch};
 use tokio_postgres::{Client, SimpleQueryMessage};
@@ -30,6 +33,10 @@ use crate::{event::Position, store::StoreError};
 /// How often runs are made that nobody asked for, while they find something, and when they have not for long.
 const EAGER: Duration = Duration::from_millis(10);
 const LAZY: Duration = Duration::from_secs(1);
+/// How long nobody is told after the server had no room for notifications.
+const SILENCE: Duration = Duration::from_secs(10);
+/// The code of "too many notifications in the NOTIFY queue".
+const FULL: &str = "54000";
 
 /// The questions for runs, and what runs found.
 pub(super) struct Sequencer {
@@ -115,11 +122,13 @@ impl Sequencer {
     pub(super) async fn run(self: Arc<Self>, env: Env, connector: Connector, orders: Orders, tasks: Tasks) {
         let stop = tasks.stop();
         let mut asked = self.asked.subscribe();
-        let mut line = Line { connector, orders, client: None, told: Arc::default() };
+        let mut line = Line { connector, orders, client: None, told: Arc::default(), silent_until: None };
         let mut pause = EAGER;
+        // Runs that nobody asked for are due then, whatever anybody notifies meanwhile.
+        let mut due = env.mono() + pause;
         while !stop.is_cancelled() {
             let is_asked = *asked.borrow_and_update() > self.answered.borrow().ticket;
-            if !is_asked {
+            if !is_asked && env.mono() < due {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => return,
@@ -131,12 +140,12 @@ impl Sequencer {
                             continue;
                         }
                     }
-                    () = env.sleep(pause) => {}
+                    () = env.sleep_until(due) => {}
                 }
             }
             let covers = *asked.borrow_and_update();
             let before = *self.head.borrow();
-            match line.run().await {
+            match line.run(&env).await {
                 Ok(end) => {
                     self.saw(end);
                     self.answered.send_replace(Answered { ticket: covers, is_read_only: false });
@@ -156,6 +165,7 @@ impl Sequencer {
                     pause = (pause * 2).min(LAZY);
                 }
             }
+            due = env.mono() + pause;
         }
     }
 }
@@ -168,10 +178,13 @@ pub(super) struct End {
     pub(super) event: u64,
 }
 
-/// What it says to the server: a run, that it wants to hear of others' runs, and the question where the log ends.
+/// What it says to the server: a run, one that tells nobody, that it wants to hear of others' runs, and the question where the
+/// log ends.
 pub(super) struct Orders {
     pub(super) run: String,
-    pub(super) listen: String,
+    pub(super) silent: String,
+    /// Nothing where it does not want to.
+    pub(super) listen: Option<String>,
     pub(super) end: String,
 }
 
@@ -182,19 +195,39 @@ struct Line {
     client: Option<Client>,
     /// Woken by whatever the server tells unasked.
     told: Arc<Notify>,
+    /// When the server is next asked to tell of a run, if it had no room for that.
+    silent_until: Option<Mono>,
 }
 
 impl Line {
     /// One run, and where the log ends behind it.
-    async fn run(&mut self) -> Result<End, Fault> {
+    async fn run(&mut self, env: &Env) -> Result<End, Fault> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            let client = self.connector.listen(Some(self.told.clone())).await?;
+            let client = self.connector.listen(self.told.clone()).await?;
             // Ordering: before the run, which sees everything that was done before anybody could tell.
-            client.batch_execute(&self.orders.listen).await?;
+            if let Some(listen) = &self.orders.listen {
+                client.batch_execute(listen).await?;
+            }
             self.client = Some(client);
         }
         let Some(client) = &self.client else { unreachable!("it was opened above") };
-        once(client, &self.orders.run).await
+        if self.silent_until.is_some_and(|until| env.mono() < until) {
+            return once(client, &self.orders.silent).await;
+        }
+        match once(client, &self.orders.run).await {
+            // Somebody else's transaction keeps what was notified: no reason to give no positions.
+            Err(fault) if fault.has_code(FULL) => {
+                tracing::warn!(
+                    %fault,
+                    "the server has no room for notifications: positions are given, and other nodes hear of them within a second; \
+                     `quorate doctor` says what to do"
+                );
+                self.silent_until = Some(env.mono() + SILENCE);
+                client.batch_execute("ROLLBACK").await?;
+                once(client, &self.orders.silent).await
+            }
+            ran => ran,
+        }
     }
 
     /// Where the log ends; nothing without a connection.

@@ -34,6 +34,8 @@ pub(super) struct Statements {
     pub(super) advance: String,
     /// One run of the sequencer; the last row is the end of the log: position, event.
     pub(super) sequence: String,
+    /// The same, of which nobody is told.
+    pub(super) sequence_silently: String,
     /// Has the server tell of every run that gave positions.
     pub(super) listen: String,
     /// The end of the log: position, event; no row while it is empty.
@@ -107,7 +109,8 @@ impl Statements {
                 "UPDATE {s}.stream AS s SET version = g.version, hash = g.hash
                  FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS g (id, version, hash) WHERE s.id = g.id"
             ),
-            sequence: sequence(&s, &channel(schema), sequencing, flush),
+            sequence: sequence(&s, Some(&channel(schema)), sequencing, flush),
+            sequence_silently: sequence(&s, None, sequencing, flush),
             listen: format!("LISTEN \"{}\"", channel(schema)),
             end: format!("SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1"),
             places: format!("SELECT event, position FROM {s}.log WHERE event = ANY($1::bigint[])"),
@@ -134,8 +137,13 @@ fn channel(schema: &str) -> String {
 /// One run, as one message: the server goes through it without waiting for anybody who sent it.
 ///
 /// Whoever listens is told of it if it gave positions. That stands in no transaction but this one: those of appends can be
-/// prepared, and do not queue for the lock that notifications are committed under.
-fn sequence(s: &str, channel: &str, lock: i64, flush: &str) -> String {
+/// prepared, and do not queue for the lock that notifications are committed under. The queue of notifications is the whole
+/// server's, and a listener in an open transaction fills it: without a `channel` nobody is told.
+fn sequence(s: &str, channel: Option<&str>, lock: i64, flush: &str) -> String {
+    let tell = channel.map_or_else(
+        || "SELECT count(*) FROM placed".to_owned(),
+        |channel| format!("SELECT pg_notify('{channel}', '') WHERE EXISTS (SELECT FROM placed)"),
+    );
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'{flush};
          SELECT pg_advisory_xact_lock({lock});
@@ -143,7 +151,7 @@ fn sequence(s: &str, channel: &str, lock: i64, flush: &str) -> String {
               numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken),
               placed AS (INSERT INTO {s}.log (position, event)
                   SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered RETURNING position)
-         SELECT pg_notify('{channel}', '') WHERE EXISTS (SELECT FROM placed);
+         {tell};
          SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1;
          COMMIT"
     )

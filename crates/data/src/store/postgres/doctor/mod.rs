@@ -7,7 +7,7 @@
 //!
 //! | file | looks at |
 //! |---|---|
-//! | `settings` | what the server does to durability, whether it takes writes, connections left |
+//! | `settings` | what the server does to durability, whether it takes writes, connections and room for notifications left |
 //! | `transactions` | sessions, prepared transactions and replication slots that hold something up, and what they hold |
 //! | `log` | committed events without a position, dead rows in `pending` |
 //! | `objects` | what is in the store's schema and was not made by quorate |
@@ -29,7 +29,7 @@ mod transactions;
 use std::time::Duration;
 
 use quorate_runtime::Env;
-use tokio_postgres::{Client, Row, types::Type};
+use tokio_postgres::{Client, Row, error::SqlState, types::Type};
 
 use super::{Address, Config, connect::Connector, fault::Fault, tables};
 use crate::store::StoreError;
@@ -78,17 +78,19 @@ pub struct Thresholds {
     pub bloat: u64,
     /// How far the clocks may be apart. Default one second.
     pub clock: Duration,
+    /// How full the server's queue of notifications may be, as a part of 1. Five times as full is a danger. Default 0.1.
+    pub queue: f64,
 }
 
 impl Default for Thresholds {
     fn default() -> Self {
-        Self { old: Duration::from_secs(60), bloat: 32 << 20, clock: Duration::from_secs(1) }
+        Self { old: Duration::from_secs(60), bloat: 32 << 20, clock: Duration::from_secs(1), queue: 0.1 }
     }
 }
 
 /// Looks at the database of `config`, and says what was found: the worst first.
 ///
-/// Takes some milliseconds, and two seconds more if events wait for their positions.
+/// Takes some milliseconds, two seconds more if events wait for their positions, and five if a table of the store is locked.
 ///
 /// # Errors
 /// [`StoreError::Unreachable`] if it cannot be talked to, [`StoreError::TimedOut`] if looking takes it longer than 30 s, and
@@ -124,18 +126,45 @@ impl Patient {
         // Whoever goes away in the middle leaves nothing on a server that others wait for.
         self.begin().await?;
         self.settings(connections).await?;
-        let store = self.store().await?;
+        let store = self.store().await;
+        let store = self.unless_locked(store).await?.flatten();
         self.objects().await?;
         self.transactions(store).await?;
-        let waiting = if store.is_some() { self.bloat().await? } else { None };
+        let waiting = match store {
+            Some(_) => {
+                let looked = self.bloat().await;
+                self.unless_locked(looked).await?.flatten()
+            }
+            None => None,
+        };
         self.client.batch_execute("COMMIT").await?;
         if let (Some(store), Some(first)) = (store, waiting) {
             env.sleep(log::LATE).await;
             self.begin().await?;
-            self.positions(store, first, is_read_only).await?;
+            let looked = self.positions(store, first, is_read_only).await;
+            self.unless_locked(looked).await?;
             self.client.batch_execute("COMMIT").await?;
         }
         Ok(())
+    }
+
+    /// What a look at a table of the store came to. That somebody keeps it locked is a finding, and looking goes on without it.
+    async fn unless_locked<T>(&mut self, looked: Result<T, Fault>) -> Result<Option<T>, Fault> {
+        match looked {
+            Ok(seen) => Ok(Some(seen)),
+            Err(fault) if fault.has_code(SqlState::LOCK_NOT_AVAILABLE.code()) => {
+                self.client.batch_execute("ROLLBACK").await?;
+                self.begin().await?;
+                self.danger(
+                    "locked",
+                    "a table of the store is locked: it could not be looked at, and nodes wait for it as well",
+                    "end the transaction that another finding names with AccessExclusive; if none does, look again with \
+                     --older-than 0s",
+                );
+                Ok(None)
+            }
+            Err(fault) => Err(fault),
+        }
     }
 
     async fn begin(&self) -> Result<(), Fault> {

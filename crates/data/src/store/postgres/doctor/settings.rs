@@ -1,6 +1,6 @@
 //! What the server's settings do to what was acknowledged.
 
-use super::Patient;
+use super::{Patient, Severity};
 use crate::store::postgres::fault::Fault;
 
 impl Patient {
@@ -13,8 +13,8 @@ impl Patient {
             self.danger(
                 "standby",
                 "the server is a standby: it takes no writes, and nobody gives positions",
-                "name the primary in the address (postgres://u:p@one,two/db tries each in turn); after a failover, promote this \
-                 one: SELECT pg_promote()",
+                "name the primary in the address (postgres://u:p@one,two/db finds it among several); only if no other primary runs, \
+                 promote this one: SELECT pg_promote()",
             );
         } else if read_only == "on" {
             self.danger(
@@ -34,7 +34,7 @@ impl Patient {
             current_setting('autovacuum'), current_setting('track_counts'),
             current_setting('max_connections')::bigint - current_setting('superuser_reserved_connections')::bigint,
             (SELECT sum(numbackends) FROM pg_stat_database)::bigint,
-            pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), current_user::text";
+            pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), current_user::text, pg_notification_queue_usage()";
         let row = self.one(LOOK, &[]).await?;
         let text = |n: usize| row.try_get::<_, &str>(n);
         let reload = |setting: &str, to: &str| {
@@ -71,15 +71,34 @@ impl Patient {
             let what = format!(
                 "{used} of {most} connections are in use: one more node, which wants up to {wanted}, would not get them"
             );
-            let advice = "raise max_connections, lower store.connections of the nodes, or put a pooling proxy between";
+            let advice = "raise max_connections, lower store.connections of the nodes, or put a pooling proxy between, with \
+                          store.notifications off if it pools transactions";
             self.warn("connections", what, advice);
         }
+        self.notifications(row.try_get(12)?);
         if !row.try_get::<_, bool>(10)? {
             let user: &str = row.try_get(11)?;
             let what = format!("user `{user}` may not see what other users' sessions do: those were not looked at");
             self.note("rights", what, format!("GRANT pg_read_all_stats TO \"{}\"", user.replace('"', "\"\"")));
         }
         Ok(())
+    }
+
+    /// `usage`: how full the server's queue of notifications is, of 1.
+    fn notifications(&mut self, usage: f64) {
+        let most = self.thresholds.queue;
+        if usage <= most {
+            return;
+        }
+        let severity = if usage > 5.0 * most { Severity::Danger } else { Severity::Warning };
+        let what = format!(
+            "the server's queue of notifications is {:.1} % full: once it is, nobody's transaction that notifies commits, and nodes \
+             hear of what others appended only when they look, within a second",
+            usage * 100.0
+        );
+        let advice = "end the oldest transaction of a session that listens, in any database: SELECT pid, datname, query FROM \
+                      pg_stat_activity ORDER BY xact_start; from half full on the server's log names one";
+        self.find(severity, "notifications", what, advice);
     }
 
     fn commits(&mut self, synchronous_commit: &str, standbys: &str) {

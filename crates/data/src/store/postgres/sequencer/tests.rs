@@ -256,7 +256,9 @@ impl Place {
             }
             Step::End { .. } => {}
             Step::Run { both } => {
-                let run = |n: usize| super::once(&self.sequencers[n], &self.sql.sequence);
+                // The second one tells nobody: positions are the same.
+                let sql = [&self.sql.sequence, &self.sql.sequence_silently];
+                let run = |n: usize| super::once(&self.sequencers[n], sql[n]);
                 let end = if both {
                     let (one, other) = futures_util::future::join(run(0), run(1)).await;
                     let (one, other) = (one.unwrap(), other.unwrap());
