@@ -27,7 +27,7 @@ pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, hosts: Hosts<'_>, span: Duratio
     let mut draw = Draw { rng, servers, clients, rotting };
     let known: [(bool, &[Kind]); 7] = [
         (swarm.network, &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]),
-        (swarm.kill, &[Kind::Kill]),
+        (swarm.kill, &[Kind::Kill, Kind::KillAtWork]),
         (swarm.power, &[Kind::PowerLoss, Kind::PowerLossAtDisk]),
         (swarm.pause, &[Kind::Pause, Kind::Suspend]),
         (swarm.clock, &[Kind::Step, Kind::Drift]),
@@ -59,6 +59,7 @@ enum Kind {
     Reset,
     LoseConnects,
     Kill,
+    KillAtWork,
     PowerLoss,
     PowerLossAtDisk,
     Pause,
@@ -154,6 +155,11 @@ impl Draw<'_> {
         let span = self.span();
         match kind {
             Kind::Kill => ProcessFault::Kill { host, down: span },
+            // Whoever waits for the clock is killed where nothing is under way, nearly always.
+            Kind::KillAtWork => match self.rng.below(2) {
+                0 => ProcessFault::KillAtPoll { host, polls: 1 + self.rng.below(60), down: span },
+                _ => ProcessFault::KillAtDisk { host, operation: 1 + self.rng.below(60), down: span },
+            },
             Kind::PowerLoss => ProcessFault::PowerLoss { host, down: span },
             Kind::PowerLossAtDisk => {
                 ProcessFault::PowerLossAtDisk { host, operation: 1 + self.rng.below(60), down: span }
