@@ -204,3 +204,32 @@ impl Draw<'_> {
         ClockFault::Step { host, by_millis: if self.rng.below(2) == 0 { by } else { -by } }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quorate_runtime::random::Random;
+
+    use super::*;
+
+    #[test]
+    fn about_half_of_the_kills_come_while_the_process_works() {
+        let (servers, swarm) = (["node".to_owned()], Swarm { kill: true, fault_every_millis: 10, ..Swarm::calm() });
+        let hosts = Hosts { servers: &servers, clients: &[], rotting: &[] };
+        let mut rng = Random::from_seed([1; 32]).stream("nemesis");
+        let plan = plan(&mut rng, &swarm, hosts, Duration::from_secs(10));
+        let count = |is: fn(&ProcessFault) -> bool| {
+            let planned =
+                plan.faults.iter().filter(|planned| matches!(&planned.fault, Fault::Process(fault) if is(fault)));
+            planned.count()
+        };
+        let at_its_moment = count(|fault| matches!(fault, ProcessFault::Kill { .. }));
+        let between = count(|fault| matches!(fault, ProcessFault::KillAtPoll { polls: 1..=60, .. }));
+        let inside = count(|fault| matches!(fault, ProcessFault::KillAtDisk { operation: 1..=60, .. }));
+        assert_eq!(at_its_moment + between + inside, plan.faults.len());
+        assert!(
+            at_its_moment.abs_diff(between + inside) < plan.faults.len() / 5,
+            "{at_its_moment}, {between}, {inside}"
+        );
+        assert!(between.abs_diff(inside) < plan.faults.len() / 5, "{between}, {inside}");
+    }
+}

@@ -6,34 +6,52 @@ use std::{
 };
 
 use quorate_foundations::time::Mono;
-use quorate_sim::{
-    Violation,
-    check::lease::{self, Tenure},
+use quorate_sim::check::{
+    Verdict,
+    lease::{self, Tenure},
 };
 
 use super::MAX_ATTEMPTS;
 use crate::{
     hand::Pace,
-    judge::broken,
     notes::{Action, Handling, Note},
+    rule,
 };
 
 /// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
 const DRIFT_PPM: u64 = 2_500;
 
-pub(super) fn judge(notes: &[Note], pace: Pace) -> Vec<Violation> {
+/// What is promised of each message by itself.
+const OF_A_MESSAGE: [&str; 5] = [
+    "handed out as sent",
+    "no message is lost",
+    "done for good",
+    "attempts are counted",
+    "a lost lease settles nothing",
+];
+
+pub(super) fn judge(notes: &[Note], pace: Pace) -> Vec<Verdict> {
     let known = Known::of(notes);
-    let mut found = known.refused.clone();
-    found.extend(broken(&lease::one_holder(&known.tenures(pace.lease))));
-    found.extend(known.messages.iter().flat_map(|(id, message)| message.judge(id)));
-    found.extend(known.order());
-    found
+    let (sent, handed) = (known.messages.len(), known.messages.values().map(|message| message.handed.len()).sum());
+    let mut broken: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (rule, what) in known.messages.iter().flat_map(|(id, message)| message.judge(id)) {
+        broken.entry(rule).or_default().push(what);
+    }
+    let of_a_message = OF_A_MESSAGE.map(|claim| {
+        let examined = if claim == "no message is lost" { sent } else { handed };
+        rule::verdict(claim, examined, broken.remove(claim).unwrap_or_default())
+    });
+    let mut verdicts = vec![rule::verdict("a message is taken", sent, known.refused.clone())];
+    verdicts.push(lease::one_holder(&known.tenures(pace.lease)));
+    verdicts.extend(of_a_message);
+    verdicts.push(known.order());
+    verdicts
 }
 
 /// What happened to each message.
 struct Known<'n> {
     messages: BTreeMap<&'n str, Message<'n>>,
-    refused: Vec<Violation>,
+    refused: Vec<String>,
 }
 
 /// What happened to a message.
@@ -77,8 +95,7 @@ impl<'n> Known<'n> {
                     for (place, id) in ids.iter().enumerate() {
                         messages.entry(id).or_default().sent = Some((note, place, group.as_deref()));
                     }
-                    let why = why.as_ref().map(|why| format!("{} was refused: {why}", ids.join(", ")));
-                    refused.extend(why.map(|why| Violation::new("a message is taken", why)));
+                    refused.extend(why.as_ref().map(|why| format!("{} was refused: {why}", ids.join(", "))));
                 }
                 Action::Delivered { lease, id, attempt, .. } => {
                     of_lease.insert(lease.as_str(), id.as_str());
@@ -129,35 +146,37 @@ impl<'n> Known<'n> {
     }
 
     /// Of a group, a message is handed out only once all that were sent before it are gone.
-    fn order(&self) -> Vec<Violation> {
+    fn order(&self) -> Verdict {
         let mut groups: BTreeMap<&str, Vec<(&str, &Message<'_>)>> = BTreeMap::new();
         for (id, message) in &self.messages {
             if let Some((_, _, Some(group))) = message.sent {
                 groups.entry(group).or_default().push((id, message));
             }
         }
-        let mut found = Vec::new();
+        let (mut found, mut examined) = (Vec::new(), 0);
         for (group, members) in groups {
             for (id, message) in &members {
                 let Some(first) = message.handed.iter().map(|hand| hand.note.completed).min() else { continue };
+                examined += 1;
                 let blocked = members.iter().find(|(_, other)| {
                     other.is_before(message) && other.gone_earliest().is_none_or(|gone| gone >= first)
                 });
                 if let Some((other, _)) = blocked {
-                    let what =
-                        format!("{id} of group {group} was handed out although {other}, sent before it, was not done");
-                    found.push(Violation::new("order of groups", what));
+                    found.push(format!(
+                        "{id} of group {group} was handed out although {other}, sent before it, was not done"
+                    ));
                 }
             }
         }
-        found
+        rule::verdict("order of groups", examined, found)
     }
 }
 
 impl Message<'_> {
-    fn judge(&self, id: &str) -> Vec<Violation> {
+    /// Which rules are broken, and how.
+    fn judge(&self, id: &str) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut tell = |rule: &str, what: String| found.push(Violation::new(rule, what));
+        let mut tell = |rule: &'static str, what: String| found.push((rule, what));
         let Some((_, _, group)) = self.sent else {
             tell("handed out as sent", format!("{id} was handed out, and nobody sent it"));
             return found;
@@ -266,7 +285,7 @@ mod tests {
 
     fn rules(notes: &[Note]) -> Vec<String> {
         let pace = Pace { lease: Duration::from_nanos(100), ..Pace::SIMULATED };
-        judge(notes, pace).into_iter().map(|found| found.rule).collect()
+        rule::names(&judge(notes, pace))
     }
 
     #[test]

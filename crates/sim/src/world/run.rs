@@ -315,7 +315,13 @@ impl Sim {
     }
 
     /// What ends this life of a host from within its work, whenever that is called; its disk is dead by then.
-    fn strike(&mut self, id: HostId, how: End, down: Duration, injected: &'static str) -> impl FnOnce() + Send + 'static {
+    fn strike(
+        &mut self,
+        id: HostId,
+        how: End,
+        down: Duration,
+        injected: &'static str,
+    ) -> impl FnOnce() + Send + 'static {
         let (network, executor, signals) = (self.network.clone(), self.executor.clone(), self.signals.clone());
         let life = self.host(id).life;
         move || {
