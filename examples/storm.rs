@@ -23,7 +23,7 @@ const CALLS_A_SECOND: u64 = 200;
 const DEAD: std::ops::Range<u64> = 4..8;
 
 #[tokio::main(flavor = "current_thread", start_paused = true)]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let retry = Config { attempts: NonZeroU32::new(4).ok_or("four attempts")?, ..Config::default() };
     let unbounded = BudgetConfig { percent: 100, floor_per_second: 1_000_000, ..BudgetConfig::default() };
     let storm = Stack::builder("storm".parse()?).retry(retry, unbounded);

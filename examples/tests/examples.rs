@@ -17,11 +17,23 @@ use quorate::{
 
 #[path = "../bank.rs"]
 mod bank;
+#[path = "../bulkhead.rs"]
+mod bulkhead;
+#[path = "../fallback.rs"]
+mod fallback;
+#[path = "../hedge.rs"]
+mod hedge;
 #[path = "../library.rs"]
 mod library;
 #[path = "../loans.rs"]
 #[expect(dead_code, reason = "the program's own printing is not tested")]
 mod loans;
+#[path = "../rate_limit.rs"]
+mod rate_limit;
+#[path = "../storm.rs"]
+mod storm;
+#[path = "../timeout.rs"]
+mod timeout;
 
 #[path = "../lost_update.rs"]
 #[expect(dead_code, reason = "the program's own search starts the program again, and this is a test")]
@@ -42,6 +54,36 @@ async fn open(folder: &Path) -> Store {
 
 fn at(text: &str) -> Wall {
     text.parse::<Timestamp>().unwrap().instant()
+}
+
+#[test]
+fn a_bulkhead_answers_whom_it_can_and_tells_the_others_at_once() {
+    bulkhead::main().unwrap();
+}
+
+#[test]
+fn a_fallback_serves_what_is_old_and_says_so_while_the_outage_is_counted() {
+    fallback::main().unwrap();
+}
+
+#[test]
+fn a_hedge_shortens_the_slowest_calls_for_a_few_copies() {
+    hedge::main().unwrap();
+}
+
+#[test]
+fn a_rate_limit_holds_the_greedy_client_and_spares_the_modest_one() {
+    rate_limit::main().unwrap();
+}
+
+#[test]
+fn a_storm_of_retries_is_calmed_by_a_stack() {
+    storm::main().unwrap();
+}
+
+#[test]
+fn a_deadline_is_spent_hop_by_hop_and_ends_the_work() {
+    timeout::main().unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::{
     archive, bench, breaker,
     client::{Client, Server},
     configuration::Configuration,
-    erasure,
+    doctor, erasure,
     exit::{self, Failure},
     guarantees, limit, log,
     output::Format,
@@ -75,6 +75,12 @@ enum Command {
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
+    /// Look for what ails the PostgreSQL that holds the store, and say what to do; nothing is changed
+    ///
+    /// Settings that endanger what was acknowledged, transactions that hold something up (also prepared ones, in any database
+    /// of the server), events without a position, bloat, foreign objects in the store's schema, clocks apart, a standby. It
+    /// needs no node, and works on a server that a node refuses. Exits with 7 if there is something to mend.
+    Doctor(Box<doctor::Options>),
     /// Check and read archives: files that events were moved to
     #[command(subcommand)]
     Archive(archive::Command),
@@ -144,6 +150,7 @@ impl Arguments {
             Command::Erasure(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
+            Command::Doctor(options) => doctor::run(&env, &options, output).await,
             Command::Archive(command) => command.run(&env, output).await,
             Command::Breaker(command) => command.run(&client, output).await,
             Command::Limit(command) => command.run(&client, output).await,

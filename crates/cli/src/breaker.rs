@@ -1,13 +1,14 @@
 //! `quorate breaker`: how circuit breakers stand, and what is asked of them.
 
 use clap::Subcommand;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    client::{Call, Client, JSON, Target},
+    client::{Call, Client, JSON},
+    collection::Collection,
     exit::Failure,
-    output::{Column, Format, cell, print},
-    pages::{HowMany, list},
+    output::{Column, Format},
+    pages::HowMany,
 };
 
 /// Verbs on circuit breakers.
@@ -53,46 +54,28 @@ pub(crate) enum Command {
 impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        match self {
-            Self::List { how_many } => {
-                let all = list(client, Target::path(&["v1", "breakers"]), "breakers", how_many).await?;
-                show(&all, &json!({ "breakers": all }), format)
-            }
-            Self::Show { name } => {
-                let call = Call::get(Target::path(&["v1", "breakers", &name]));
-                one(&answer(client, &call).await?, format)
-            }
-            Self::Open { name } => one(&operate(client, &name, "forced-open").await?, format),
-            Self::Disable { name } => one(&operate(client, &name, "disabled").await?, format),
-            Self::Observe { name } => one(&operate(client, &name, "metrics-only").await?, format),
+        let breakers = breakers();
+        let mode = |name: &str, mode: &str| {
+            Call::post(breakers.at(name, Some("mode")), JSON, json!({ "mode": mode }).to_string()).put()
+        };
+        let reset = |name: &str| Call::post(breakers.at(name, Some("reset")), JSON, "{}");
+        let call = match self {
+            Self::List { how_many } => return breakers.list(client, how_many, format).await,
+            Self::Show { name } => Call::get(breakers.at(&name, None)),
+            Self::Open { name } => mode(&name, "forced-open"),
+            Self::Disable { name } => mode(&name, "disabled"),
+            Self::Observe { name } => mode(&name, "metrics-only"),
             Self::Close { name } => {
-                operate(client, &name, "automatic").await?;
-                one(&reset(client, &name).await?, format)
+                client.call(&mode(&name, "automatic")).await?;
+                reset(&name)
             }
-            Self::Reset { name } => one(&reset(client, &name).await?, format),
-        }
+            Self::Reset { name } => reset(&name),
+        };
+        breakers.ask(client, &call, format).await
     }
 }
 
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
-}
-
-async fn operate(client: &Client, name: &str, mode: &str) -> Result<Value, Failure> {
-    let target = Target::path(&["v1", "breakers", name, "mode"]);
-    answer(client, &Call::post(target, JSON, json!({ "mode": mode }).to_string()).put()).await
-}
-
-async fn reset(client: &Client, name: &str) -> Result<Value, Failure> {
-    let target = Target::path(&["v1", "breakers", name, "reset"]);
-    answer(client, &Call::post(target, JSON, "{}")).await
-}
-
-fn one(breaker: &Value, format: Format) -> Result<(), Failure> {
-    show(std::slice::from_ref(breaker), breaker, format)
-}
-
-fn show(all: &[Value], whole: &Value, format: Format) -> Result<(), Failure> {
+fn breakers() -> Collection<8> {
     let columns = [
         Column::Left("BREAKER"),
         Column::Left("STATE"),
@@ -103,9 +86,6 @@ fn show(all: &[Value], whole: &Value, format: Format) -> Result<(), Failure> {
         Column::Right("REFUSED"),
         Column::Right("REMAINING MS"),
     ];
-    let cells = |breaker: &Value| {
-        ["name", "state", "mode", "calls", "failures", "slow", "refused", "remaining-ms"]
-            .map(|member| cell(&breaker[member]))
-    };
-    print(all, whole, (columns, cells), format)
+    let members = ["name", "state", "mode", "calls", "failures", "slow", "refused", "remaining-ms"];
+    Collection { name: "breakers", columns, members }
 }

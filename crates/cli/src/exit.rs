@@ -19,6 +19,8 @@ pub(crate) enum Exit {
     Unknown = 5,
     /// A check found damage.
     Damaged = 6,
+    /// Something ails the database; nothing is damaged.
+    Ailing = 7,
     /// The input is not what it should be.
     BadInput = 65,
     /// Something failed inside.
@@ -37,6 +39,7 @@ Exit codes:
   4   unavailable: the node cannot be reached, is overloaded, stopping or out of disk
   5   outcome unknown: repeat with the same ids or key
   6   damaged: a check found damage
+  7   ailing: the doctor found something to mend
   65  bad input data
   70  something failed inside
   74  a file could not be read or written

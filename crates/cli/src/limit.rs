@@ -1,14 +1,13 @@
 //! `quorate limit`: rate limits of a node's clients, and of calls to dependencies.
 
-use clap::Subcommand;
-use serde_json::{Value, json};
-
 use crate::{
-    client::{Call, Client, JSON, Target},
+    client::{Call, Client, JSON},
+    collection::Collection,
     exit::Failure,
-    output::{Column, Format, cell, print},
-    pages::{HowMany, list},
+    output::{Column, Format},
+    pages::HowMany,
 };
+use clap::Subcommand;
 
 /// Verbs on rate limits.
 #[derive(Subcommand, Debug)]
@@ -33,20 +32,17 @@ pub(crate) enum Command {
 impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
+        let limits = limits();
         let call = match self {
-            Self::List { how_many } => {
-                let all = list(client, Target::path(&["v1", "limits"]), "limits", how_many).await?;
-                return show(&all, &json!({ "limits": all }), format);
-            }
-            Self::Show { name } => Call::get(Target::path(&["v1", "limits", &name])),
-            Self::Reset { name } => Call::post(Target::path(&["v1", "limits", &name, "reset"]), JSON, "{}"),
+            Self::List { how_many } => return limits.list(client, how_many, format).await,
+            Self::Show { name } => Call::get(limits.at(&name, None)),
+            Self::Reset { name } => Call::post(limits.at(&name, Some("reset")), JSON, "{}"),
         };
-        let limit = client.call(&call).await?.json(client.server())?;
-        show(std::slice::from_ref(&limit), &limit, format)
+        limits.ask(client, &call, format).await
     }
 }
 
-fn show(all: &[Value], whole: &Value, format: Format) -> Result<(), Failure> {
+fn limits() -> Collection<9> {
     let columns = [
         Column::Left("LIMIT"),
         Column::Left("OF"),
@@ -58,9 +54,6 @@ fn show(all: &[Value], whole: &Value, format: Format) -> Result<(), Failure> {
         Column::Right("KEYS"),
         Column::Right("LEFT"),
     ];
-    let cells = |limit: &Value| {
-        ["name", "of", "requests", "window-ms", "burst", "count", "refused", "keys", "remaining"]
-            .map(|member| cell(&limit[member]))
-    };
-    print(all, whole, (columns, cells), format)
+    let members = ["name", "of", "requests", "window-ms", "burst", "count", "refused", "keys", "remaining"];
+    Collection { name: "limits", columns, members }
 }

@@ -1,5 +1,5 @@
 //! A process with producers and workers is killed, again and again: what was acknowledged is there, each message's work is
-//! done once, and in order of its group.
+//! done once, and in order of its group. A schedule sends one message for each of its moments, and leaves none out.
 //!
 //! The test starts this program again as its child, in which the same test plays the other part.
 #![expect(
@@ -18,9 +18,11 @@ use std::{
 };
 
 use child::{ROUND, STORE, child_of, said, say};
-use quorate_communication::message_queue::{Backoff, Config, Delivery, NewMessage, Queue, QueueError, Queues, Receive};
+use quorate_communication::message_queue::{
+    Backoff, Config, Delivery, Missed, NewMessage, Queue, QueueError, Queues, Receive, Schedule,
+};
 use quorate_data::{
-    event::NewEvent,
+    event::{NewEvent, Timestamp},
     store::{DynTx, Store, TransactError, sqlite},
 };
 use quorate_runtime::{Env, random::Random};
@@ -29,6 +31,8 @@ const TEST: &str = "a_process_that_is_killed_loses_no_message_and_does_none_twic
 const ROUNDS: u64 = 16;
 const PRODUCERS: u64 = 3;
 const WORKERS: u64 = 4;
+/// What the ids of a schedule's messages begin with.
+const TICK: &str = "tick";
 
 async fn open(path: &Path) -> (Store, Queue) {
     let store = sqlite::open(&Env::real(), sqlite::Config::at(path)).await.unwrap();
@@ -39,6 +43,12 @@ async fn open(path: &Path) -> (Store, Queue) {
         ..Config::default()
     };
     let queue = Queues::open(&store).await.unwrap().declare(&"work".parse().unwrap(), config).await.unwrap();
+    let each_second = NewMessage::of(NewEvent::new(TICK, "/test", "work.due"));
+    // The same again changes nothing: it goes on where it was.
+    queue
+        .schedule(&"seconds".parse().unwrap(), Schedule::new("* * * * * *", each_second).missed(Missed::All))
+        .await
+        .unwrap();
     (store, queue)
 }
 
@@ -105,6 +115,12 @@ async fn done(store: &Store) -> Vec<String> {
     rows.iter().map(|row| row.at(0).as_str().unwrap().to_owned()).collect()
 }
 
+/// The second for which a schedule sent the message of this id.
+fn second(id: &str) -> Option<i64> {
+    let moment: Timestamp = id.strip_prefix(TICK)?.strip_prefix('@')?.parse().unwrap();
+    Some(moment.instant().unix_nanos() / 1_000_000_000)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_is_killed_loses_no_message_and_does_none_twice() {
     if let Some(path) = std::env::var_os(STORE) {
@@ -160,6 +176,7 @@ async fn a_process_that_is_killed_loses_no_message_and_does_none_twice() {
     let before: BTreeSet<String> = done(&store).await.into_iter().collect();
     let lost: Vec<_> = confirmed.difference(&before).collect();
     assert!(lost.is_empty(), "work that was confirmed and is not there: {lost:?}");
+    queue.unschedule(&"seconds".parse().unwrap()).await.unwrap();
     while queue.describe().await.unwrap().counts.messages > 0 {
         for delivery in queue.receive(Receive::of(100).waiting(Duration::from_millis(200))).await.unwrap() {
             assert!(!before.contains(&*delivery.message.event.id), "what was done came again");
@@ -172,7 +189,9 @@ async fn a_process_that_is_killed_loses_no_message_and_does_none_twice() {
     let lost: Vec<_> = sent.iter().filter(|id| !there.contains(id)).collect();
     assert!(lost.is_empty(), "messages that were acknowledged and are not there: {lost:?}");
     let mut last: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
-    for id in &all {
+    let ticks: Vec<i64> = there.iter().filter_map(|id| second(id)).collect();
+    assert!(ticks.len() > 1 && ticks.windows(2).all(|two| two[0] + 1 == two[1]), "a moment is missing: {ticks:?}");
+    for id in all.iter().filter(|id| second(id).is_none()) {
         let numbers: Vec<u64> = id.split('-').map(|number| number.parse().unwrap()).collect();
         let (producer, place) = (numbers[0], (numbers[1], numbers[2]));
         let before = last.insert(producer, place);

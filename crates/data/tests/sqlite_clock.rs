@@ -1,4 +1,4 @@
-//! Rules about age, and a wall clock that somebody sets.
+//! Rules about age, stamps of a hybrid clock, and a wall clock that somebody sets.
 #![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
 use std::{
@@ -12,9 +12,14 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, First, Inbox, RoomTables, Rules, Store, StreamMetadata, sqlite},
+    store::{
+        AppendBatch, ExpectedVersion, First, HybridClock, Inbox, RoomTables, Rules, Store, StreamMetadata, sqlite,
+    },
 };
-use quorate_foundations::time::{Boot, Mono, Wall};
+use quorate_foundations::{
+    ordering::hlc::{Config, Stamp},
+    time::{Boot, Mono, Wall},
+};
 use quorate_runtime::{
     BoxFuture, Env, EnvParts,
     blocking::{Blocking, Dedicated, Kick, Work},
@@ -226,4 +231,26 @@ async fn an_inbox_made_before_its_clock_was_written_down_goes_on_from_its_newest
     hands.pass(HOUR);
     assert_eq!(inbox.forget(DAY).await.unwrap(), 1);
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_hybrid_clock_hands_out_larger_stamps_after_restarts_however_far_the_wall_clock_is_set_back() {
+    let (hands, folder) = (Hands::default(), tempfile::tempdir().unwrap());
+    let mut last = Stamp::ZERO;
+    for set_ahead in [YEAR, HOUR, Duration::ZERO, YEAR * 2, DAY] {
+        hands.set_ahead_by(set_ahead);
+        let store = open(&hands, folder.path()).await;
+        let clock = HybridClock::open(&store, "orders".parse().unwrap(), Config::default()).await.unwrap();
+        for _ in 0..100 {
+            // More than a window, so that marks are renewed, and sometimes less.
+            hands.pass(Duration::from_millis(17));
+            let stamp = clock.tick().await.unwrap();
+            assert!(stamp > last, "{stamp} after {last}, set ahead by {set_ahead:?}");
+            last = stamp;
+        }
+        let ahead = clock.ahead();
+        let is_right = set_ahead == YEAR || set_ahead == YEAR * 2;
+        assert_eq!(ahead < Duration::from_millis(1), is_right, "{ahead:?} ahead, set ahead by {set_ahead:?}");
+        store.close().await.unwrap();
+    }
 }

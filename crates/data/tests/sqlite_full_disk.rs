@@ -16,8 +16,12 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendError, ExpectedVersion, ReadStream, Retire, Retry, SqlError, Store, StoreError, TransactError},
+    store::{
+        AppendError, ExpectedVersion, HybridClock, HybridClockError, ReadStream, Retire, Retry, SqlError, Store,
+        StoreError, TransactError,
+    },
 };
+use quorate_foundations::ordering::hlc::{Config, Stamp};
 use sqlite::{batch, event, open};
 
 const INSIDE: &str = "QUORATE_TEST_MOUNT";
@@ -296,4 +300,30 @@ async fn what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it() {
     assert_eq!(store.retire("s".parse().unwrap(), tombstone()).await.unwrap().events, 0);
     store.close().await.unwrap();
     assert!(!std::fs::read(&path).unwrap().windows(1_000).any(|some| some == [b'x'; 1_000]), "their data is wiped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hybrid_clock_gives_no_stamp_that_a_full_disk_could_not_keep() {
+    let Some(folder) = limited_files("a_hybrid_clock_gives_no_stamp_that_a_full_disk_could_not_keep") else { return };
+    let store = open(&folder.join("store.db")).await.unwrap();
+    let hour = std::time::Duration::from_secs(3_600);
+    let config = Config::new(hour * 2, hour).unwrap();
+    let clock = HybridClock::open(&store, "orders".parse().unwrap(), config).await.unwrap();
+    let before = clock.tick().await.unwrap();
+    limit_files("1000");
+    let reserved = clock.tick().await.unwrap();
+    assert!(before < reserved, "what was reserved is given");
+    let ahead = Stamp::new(store.env().wall() + hour + hour / 2, 0);
+    for _ in 0..3 {
+        let refused = clock.observe(ahead).await.unwrap_err();
+        assert!(matches!(refused, HybridClockError::Store(StoreError::DiskFull)), "{refused:?}");
+        assert!(matches!(refused.retry(), Retry::After(_)), "{refused:?}");
+    }
+    let rest = clock.tick().await.unwrap();
+    assert!(reserved < rest && rest < ahead, "{rest}: what was refused leaves no trace");
+    let other = HybridClock::open(&store, "stock".parse().unwrap(), config).await.map(|_| ()).unwrap_err();
+    assert!(matches!(other, HybridClockError::Store(StoreError::DiskFull)), "{other:?}");
+    limit_files("unlimited");
+    assert!(clock.observe(ahead).await.unwrap() > ahead, "there is space again");
+    store.close().await.unwrap();
 }

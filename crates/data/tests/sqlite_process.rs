@@ -16,8 +16,9 @@ use std::{
 
 use quorate_data::{
     event::{NewEvent, Tags, Version},
-    store::{AppendError, OpenError, ReadStream, Store, TransactError},
+    store::{AppendError, HybridClock, OpenError, ReadStream, Store, TransactError},
 };
+use quorate_foundations::ordering::hlc::{Config, Stamp};
 use sqlite::{
     Folder, batch,
     child::{ROUND, STORE, child_of, said, say},
@@ -215,4 +216,46 @@ async fn ids(store: &Store, stream: &str) -> Vec<String> {
             None => return ids,
         }
     }
+}
+
+/// A window so narrow that a killed process was mostly writing a mark.
+fn narrow() -> Config {
+    Config::new(std::time::Duration::from_secs(3_600), std::time::Duration::from_micros(200)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_stamp_of_a_hybrid_clock_comes_again_after_kill_9() {
+    const ROUNDS: u64 = 20;
+    if let Some(path) = std::env::var_os(STORE) {
+        let store = open(&PathBuf::from(path)).await.unwrap();
+        let clock = HybridClock::open(&store, "orders".parse().unwrap(), narrow()).await.unwrap();
+        // What has been heard of is ahead, so that no later life is saved by its wall clock.
+        let ahead = Stamp::new(store.env().wall() + std::time::Duration::from_secs(600), 0);
+        say(&clock.observe(ahead).await.unwrap().to_string());
+        loop {
+            let stamps = futures_util::future::join_all((0..4).map(|_| clock.tick())).await;
+            for stamp in stamps {
+                say(&stamp.unwrap().to_string());
+            }
+        }
+    }
+    let folder = Folder::new();
+    let mut rng = quorate_runtime::random::Random::from_os().stream("moments");
+    let (mut last, mut given) = (Stamp::ZERO, 0);
+    for round in 0..ROUNDS {
+        let mut child = child_of("no_stamp_of_a_hybrid_clock_comes_again_after_kill_9", &folder.file(), round);
+        let mut lines = said(&mut child);
+        let first: Stamp = lines.next().unwrap().parse().unwrap();
+        assert!(first > last, "{first} in life {round}, after {last}");
+        last = first;
+        pause(rng.below(60));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // The last line may have been cut off.
+        for stamp in lines.filter_map(|line| line.parse::<Stamp>().ok()) {
+            assert!(stamp > last, "{stamp} in life {round}, after {last}");
+            (last, given) = (stamp, given + 1);
+        }
+    }
+    assert!(given > 200, "only {given} stamps: this proves little");
 }

@@ -1,4 +1,7 @@
 //! The folder of view documents: what lies there is declared, when the node starts and whenever it changes.
+//!
+//! A file is written bit by bit, and half of a document can be a document. So a file is declared once two looks in a row found
+//! the same; write it under another ending and rename it, and it is whole at the first.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +20,13 @@ use crate::verbs::ViewCare;
 
 /// The most documents in a folder.
 const MAX_FILES: usize = 1_000;
+/// How long at most until a file that changed is looked at once more.
+const LOOK_TWICE: Duration = Duration::from_secs(1);
 
 /// Watches the folder at `path` until the node stops.
 pub(crate) async fn watch(env: Env, views: ViewCare, path: PathBuf, every: Duration) {
-    let mut folder = Folder { env: env.clone(), views, path, seen: BTreeMap::new(), trouble: None };
+    let mut folder =
+        Folder { env: env.clone(), views, path, seen: BTreeMap::new(), coming: BTreeMap::new(), trouble: None };
     loop {
         tokio::select! {
             biased;
@@ -30,7 +36,7 @@ pub(crate) async fn watch(env: Env, views: ViewCare, path: PathBuf, every: Durat
         tokio::select! {
             biased;
             () = env.tasks().stop().cancelled() => return,
-            () = env.sleep(every) => {}
+            () = env.sleep(if folder.coming.is_empty() { every } else { every.min(LOOK_TWICE) }) => {}
         }
     }
 }
@@ -41,6 +47,8 @@ struct Folder {
     path: PathBuf,
     /// What each file said when it was last looked at, declared or not, or why it could not be read.
     seen: BTreeMap<PathBuf, Result<String, String>>,
+    /// What a file that changed said for the first time.
+    coming: BTreeMap<PathBuf, Result<String, String>>,
     /// What was last said of the folder as a whole, so that it is said once.
     trouble: Option<String>,
 }
@@ -61,6 +69,7 @@ impl Folder {
         };
         self.trouble = None;
         self.seen.retain(|file, _| files.contains(file));
+        self.coming.retain(|file, _| files.contains(file));
         for file in files {
             self.look_at(file).await;
         }
@@ -78,6 +87,11 @@ impl Folder {
         let (disk, path) = (self.env.disk().clone(), file.clone());
         let found = self.env.run_blocking(move || read(&*disk, &path)).await.map_err(|cause| cause.to_string());
         if self.seen.get(&file) == Some(&found) {
+            self.coming.remove(&file);
+            return;
+        }
+        if self.coming.get(&file) != Some(&found) {
+            self.coming.insert(file, found);
             return;
         }
         let is_settled = match &found {
@@ -88,6 +102,7 @@ impl Folder {
             }
         };
         if is_settled {
+            self.coming.remove(&file);
             self.seen.insert(file, found);
         }
     }
@@ -128,4 +143,55 @@ fn read(disk: &dyn quorate_runtime::disk::Disk, path: &Path) -> io::Result<Strin
 
 fn format(file: &Path) -> Option<Format> {
     Format::of_file(file.file_name()?.to_str()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_data::{materialized_view::QueryLimits, store::sqlite};
+
+    use super::*;
+
+    const VISITS: &str = r#"view = "visits"
+version = 1
+[tables.visit]
+key = "stream"
+columns = { stream = "text", n = "integer" }
+[[on]]
+bind = { stream = "$.stream" }
+sql = "INSERT INTO visit (stream, n) VALUES (:stream, 1) ON CONFLICT (stream) DO NOTHING"
+"#;
+    const MORE: &str = r#"[[on]]
+type = "left"
+bind = { stream = "$.stream" }
+sql = "DELETE FROM visit WHERE stream = :stream"
+"#;
+
+    #[tokio::test]
+    async fn a_document_is_not_declared_while_it_is_being_written() {
+        let (env, at) = (Env::real(), tempfile::tempdir().unwrap());
+        let store = sqlite::open(&env, sqlite::Config::at(at.path().join("log.db"))).await.unwrap();
+        let views = ViewCare::open(&store, QueryLimits::default()).await.unwrap();
+        let path = at.path().join("views");
+        env.disk().create_dir_all(&path).unwrap();
+        let (disk, file) = (env.disk().clone(), path.join("visits.toml"));
+        let mut folder =
+            Folder { env, views: views.clone(), path, seen: BTreeMap::new(), coming: BTreeMap::new(), trouble: None };
+        let write = |text: &str| {
+            use std::io::Write as _;
+            let mut file = disk.create(&file).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+        };
+        let whole = format!("{VISITS}{MORE}");
+        // Half of it is a document of its own, which nobody could take back: a version is declared once.
+        write(VISITS);
+        folder.look().await;
+        assert!(views.list(None, 10).await.unwrap().is_empty());
+        write(&whole);
+        folder.look().await;
+        assert!(views.list(None, 10).await.unwrap().is_empty());
+        folder.look().await;
+        assert_eq!(views.document(&"visits".parse().unwrap(), None).await.unwrap().text, whole);
+        folder.look().await;
+        assert!(folder.coming.is_empty());
+    }
 }

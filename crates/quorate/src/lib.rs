@@ -151,6 +151,7 @@ mod pages {
     #[doc = include_str!("../../../docs/patterns/hedge.md")]
     pub struct Hedge;
 
+    #[cfg(feature = "data")]
     #[doc = include_str!("../../../docs/patterns/time-and-ordering.md")]
     pub struct TimeAndOrdering;
 

@@ -43,6 +43,12 @@ impl Hop {
         Self { deadline: self.deadline.earliest(deadline), attempt, spent, owned: self.owned || owner }
     }
 
+    /// What the next hop is told with copy `number` of the same attempt, counted from 0: each copy is one more call that was spent.
+    #[must_use]
+    pub fn copied(self, number: u32) -> Self {
+        Self { attempt: self.attempt.saturating_add(number), spent: self.spent.saturating_add(number), ..self }
+    }
+
     /// What is said of attempts, as text: `attempt=2;spent=1;owned`.
     pub fn to_wire(self) -> String {
         let owned = if self.owned { ";owned" } else { "" };

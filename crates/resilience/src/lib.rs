@@ -19,11 +19,15 @@ pub mod latency;
 pub mod outcome;
 pub mod policy;
 pub mod rate_limit;
+#[cfg(feature = "reqwest")]
+pub mod reqwest;
 pub mod retry;
 pub mod stack;
 mod stripes;
 mod sync;
 pub mod timeout;
+#[cfg(feature = "tonic")]
+pub mod tonic;
 
 #[cfg(test)]
 mod latency_tests;

@@ -10,9 +10,10 @@
 //! | `Upstream(Fault)` | failure | again |
 //! | `Upstream(Throttled)` | failure for the rate, not for those in a row; never closes | again |
 //! | `Upstream(Refusal)` (the caller's mistake) | neither | never |
+//! | `Upstream(Untrusted)` (TLS found no trusted way to it) | failure | never |
 //! | `Upstream(Stale)` (an idle connection was closed) | neither | once, at once, on a new one |
 //! | `Timeout(Attempt)` | failure | again |
-//! | `Timeout(Total)` | neither, unless told so | never |
+//! | `Timeout(Total)` | failure where the attempt had time enough, and of a probe; otherwise neither, unless told so | never |
 //! | `Rejected(_)` | neither | never |
 //! | `Cancelled` | neither; permits return | never |
 
@@ -44,6 +45,9 @@ pub enum Class {
     Throttled,
     /// The caller's fault, and the upstream is well: most of 4xx.
     Refusal,
+    /// There is no trusted way to it: its certificate is another's, has expired or is vouched for by nobody, or the two have no
+    /// encryption in common. Nothing was asked of it, and the next attempt would find the same.
+    Untrusted,
     /// A connection that had been idle turned out to be closed before any of the answer came. Nobody's fault.
     Stale,
 }
@@ -96,6 +100,10 @@ impl Verdict {
     pub const SUCCESS: Self = Self::of(Class::Success);
     /// A fault that may pass.
     pub const FAULT: Self = Self::of(Class::Fault);
+    /// A fault that may pass, of a call that certainly wasn't done.
+    pub const UNSENT: Self = Self { unprocessed: true, ..Self::FAULT };
+    /// No trusted way.
+    pub const UNTRUSTED: Self = Self { unprocessed: true, transient: false, ..Self::of(Class::Untrusted) };
 }
 
 /// Judges answers. A function from a result to a [`Verdict`] is one.
@@ -126,7 +134,11 @@ impl<T, E> Classify<T, E> for ByResult {
 pub enum CallError<E> {
     /// The upstream's own error, after all attempts that were allowed.
     #[error("the call failed")]
-    Upstream(#[source] E),
+    Upstream(
+        #[source] E,
+        /// What it says about the upstream.
+        Class,
+    ),
     /// Time ran out. Whether the upstream did what was asked is unknown.
     #[error("no answer within {waited:?}")]
     Timeout {
@@ -193,10 +205,10 @@ impl Rejection {
 }
 
 impl<E> CallError<E> {
-    /// What became of the call, given the class of the upstream's error.
-    pub fn outcome(&self, class: impl FnOnce(&E) -> Class) -> Outcome {
+    /// What became of the call.
+    pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Upstream(error) => Outcome::Upstream(class(error)),
+            Self::Upstream(_, class) => Outcome::Upstream(*class),
             Self::Timeout { scope, .. } => Outcome::Timeout(*scope),
             Self::Rejected(rejection) => Outcome::Rejected(rejection.by()),
         }

@@ -136,7 +136,15 @@ impl Disk for RealDisk {
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Lock>> {
         loop {
-            let file = fs::OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
+            let file = match fs::OpenOptions::new().create(true).truncate(false).write(true).open(path) {
+                // Whoever may only read it can still find out whether somebody holds it.
+                Err(cause)
+                    if matches!(cause.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) =>
+                {
+                    fs::File::open(path).map_err(|_| cause)?
+                }
+                opened => opened?,
+            };
             match file.try_lock() {
                 Ok(()) if has_its_name(&file, path)? => return Ok(Box::new(RealLock { _file: file })),
                 // It was removed between the two, by whoever held it.

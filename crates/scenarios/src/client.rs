@@ -63,6 +63,10 @@ impl Call {
         Self::new(Method::PUT, path.into())
     }
 
+    pub(crate) fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path.into())
+    }
+
     fn new(method: Method, path: String) -> Self {
         Self { method, path, headers: HeaderMap::new(), body: Bytes::new() }
     }

@@ -248,8 +248,11 @@ pub fn all() -> &'static [Scenario] {
         },
         Scenario {
             name: "queue",
-            about: "workers share a message queue, are slow and forget what they hold; some messages become dead letters, and are replayed or given up",
+            about: "workers share a message queue, are slow and forget what they hold; some messages become dead letters, and are replayed or given up; others are sent by schedules, while clocks are set",
             sometimes: &[
+                "queue: a missed moment was made up for",
+                "queue: a schedule found the clock set back",
+                "queue: a schedule's message was sent",
                 "queue: a dead letter was replayed",
                 "queue: a lease ran out and its message was handed out again",
                 "queue: a lease was lost",
@@ -264,6 +267,8 @@ pub fn all() -> &'static [Scenario] {
                 "done for good",
                 "handed out as sent",
                 "no message is lost",
+                "no moment is left out",
+                "one message of a key",
                 "order of groups",
             ],
             play: Play::Log(queues::cast),
@@ -285,7 +290,7 @@ pub fn all() -> &'static [Scenario] {
         Scenario {
             name: "stamps",
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
-            sometimes: &["stamps: the mark was read back"],
+            sometimes: &["hybrid clock: the mark was read back"],
             claims: &["no stamp is given twice", "stamps grow"],
             play: Play::Own(log::stamps::run),
         },
@@ -305,6 +310,7 @@ pub fn all() -> &'static [Scenario] {
                 "a view is the fold of the log",
                 "every letter is sent",
                 "readers see no half-built view",
+                "rows are of the position they say",
             ],
             play: Play::Own(views::run),
         },

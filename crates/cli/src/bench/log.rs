@@ -255,7 +255,7 @@ async fn large(env: &Env, folder: &Folder, effort: Effort, figures: &mut Figures
     Ok(())
 }
 
-async fn read_everything(store: &Store) -> Result<f64, Failure> {
+pub(super) async fn read_everything(store: &Store) -> Result<f64, Failure> {
     let (begun, head) = (Instant::now(), store.head());
     let (mut after, mut bytes) = (Position::ZERO, 0);
     while after < head {

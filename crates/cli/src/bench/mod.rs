@@ -9,6 +9,7 @@ mod events;
 mod figure;
 mod log;
 mod over_http;
+mod over_postgres;
 mod queue;
 mod resilience;
 mod segment;
@@ -29,14 +30,25 @@ use crate::{
 /// What to measure.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
-    /// The log: appends, reads, catch-up, HTTP, opening
-    Log(Options),
+    /// The log: appends, reads, catch-up, HTTP, opening; with --store, the log over that PostgreSQL
+    Log(LogOptions),
     /// Views: catching up, what an inline one costs an append, lag under load, queries
     View(Options),
     /// Message queues: sending, receiving, acknowledging, every step durable
     Queue(Options),
     /// Resilience: what passing a policy costs a call that succeeds
     Resilience(resilience::Options),
+}
+
+/// How to measure the log, and where.
+#[derive(Args, Debug)]
+pub(crate) struct LogOptions {
+    /// Measure over this PostgreSQL (postgres://user:password@host:port/database), in schemas of its own that are dropped at
+    /// the end, beside bare inserts on the same server
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    #[command(flatten)]
+    options: Options,
 }
 
 /// How to measure.
@@ -69,7 +81,10 @@ impl Command {
     /// Measures and prints.
     pub(crate) async fn run(self, env: &Env, output: Format) -> Result<(), Failure> {
         let (json, figures) = match self {
-            Self::Log(options) => (options.json, log::measure(env, &options).await?),
+            Self::Log(LogOptions { store: Some(address), options }) => {
+                (options.json, over_postgres::measure(env, &address, &options).await?)
+            }
+            Self::Log(LogOptions { store: None, options }) => (options.json, log::measure(env, &options).await?),
             Self::View(options) => (options.json, view::measure(env, &options).await?),
             Self::Queue(options) => (options.json, queue::measure(env, &options).await?),
             Self::Resilience(options) => {

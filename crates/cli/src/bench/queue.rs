@@ -1,6 +1,8 @@
 //! `quorate bench queue`: sending and consuming messages of 200 bytes, every step of them durable.
 
 use std::{
+    fs,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -19,42 +21,43 @@ use super::{
     log::{Effort, Folder, open},
     segment,
 };
-use crate::exit::Failure;
+use crate::{exit::Failure, output::note};
 
 /// Messages of one call, where it takes several.
 const BATCH: usize = 32;
 /// How many messages are sent at once to fill a queue.
 const FILLING: u64 = 500;
+/// A queue that is consumed holds this part of the events that a large store has: it lasts for about a second.
+const SHARE: u64 = 20;
+const IN_TRANSACTION: &str = "consume-in-transaction";
 
 /// Measures everything that `options` want.
 pub(super) async fn measure(env: &quorate_runtime::Env, options: &Options) -> Result<Figures, Failure> {
     let folder = Folder::make(&options.folder)?;
     let effort = Effort::of(options);
     let mut figures = Figures::default();
-    let bench = Bench { store: open(env, folder.file("queue.db")).await?, effort };
     for (producers, each, kind) in [(1, 1, "send"), (16, 1, "send"), (16, BATCH, "send-32")] {
         let name = format!("queue/{kind}/{producers}");
         if options.wants(&name) {
-            let path = folder.file("segment");
-            bench.sends(&path, producers, each, &name, &mut figures).await?;
+            let bench = Bench::begin(env, &folder, effort, &name).await?;
+            bench.sends(&folder.file("segment"), producers, each, &name, &mut figures).await?;
+            bench.end().await?;
         }
     }
-    for consumers in [1, 16] {
-        let name = format!("queue/consume/{consumers}");
+    for (consumers, kind) in [(1, "consume"), (1, IN_TRANSACTION), (16, "consume"), (16, IN_TRANSACTION)] {
+        let name = format!("queue/{kind}/{consumers}");
         if options.wants(&name) {
-            bench.consumes(consumers, false, &name, &mut figures).await?;
-        }
-        let name = format!("queue/consume-in-transaction/{consumers}");
-        if options.wants(&name) {
-            bench.consumes(consumers, true, &name, &mut figures).await?;
+            let bench = Bench::begin(env, &folder, effort, &name).await?;
+            bench.consumes(consumers, kind == IN_TRANSACTION, &name, &mut figures).await?;
+            bench.end().await?;
         }
     }
-    bench.store.close().await.map_err(|cause| failed("closing a store", cause))?;
     Ok(figures)
 }
 
 struct Bench {
     store: Store,
+    path: PathBuf,
     effort: Effort,
 }
 
@@ -64,6 +67,21 @@ fn message(store: &Store, producer: usize) -> NewMessage {
 }
 
 impl Bench {
+    /// Each figure has a store of its own: what others left behind slows none down.
+    async fn begin(env: &quorate_runtime::Env, folder: &Folder, effort: Effort, name: &str) -> Result<Self, Failure> {
+        let path = folder.file(&format!("{}.db", name.replace('/', "-")));
+        Ok(Self { store: open(env, path.clone()).await?, path, effort })
+    }
+
+    async fn end(self) -> Result<(), Failure> {
+        self.store.close().await.map_err(|cause| failed("closing a store", cause))?;
+        fs::remove_file(&self.path).map_err(|cause| failed("removing a store", cause))
+    }
+
+    fn tell(&self, name: &str, round: usize, what: &str) {
+        note(&format!("{name}: round {} of {}, {what}", round + 1, self.effort.rounds));
+    }
+
     /// An empty queue of that name.
     async fn queue(&self, name: &str) -> Result<Queue, Failure> {
         let config = Config { max_messages: Config::MAX_MESSAGES, ..Config::default() };
@@ -83,6 +101,7 @@ impl Bench {
     ) -> Result<(), Failure> {
         let (mut limit, mut ours) = (Vec::new(), Vec::new());
         for round in 0..self.effort.rounds {
+            self.tell(name, round, &format!("{:?}", self.effort.span));
             if each == 1 {
                 let bare = segment::appends(segment, producers, self.effort.span).await;
                 limit.push(bare.map_err(|cause| failed("writing a segment", cause))?);
@@ -111,7 +130,8 @@ impl Bench {
         let mut ours = Vec::new();
         for round in 0..self.effort.rounds {
             let queue = self.queue(&format!("{name} {round}")).await?;
-            let many = (self.effort.many / 5).max(FILLING) / FILLING * FILLING;
+            let many = (self.effort.many / SHARE).max(FILLING) / FILLING * FILLING;
+            self.tell(name, round, &format!("{many} messages"));
             for _ in 0..many / FILLING {
                 let messages = (0..FILLING).map(|_| message(&self.store, 0)).collect();
                 queue.send(messages).await.map_err(|cause| failed("filling a queue", cause))?;

@@ -10,6 +10,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
+use quorate_resilience::deadline::Deadline;
 
 use super::{Call, Client, ClientError, Problem, Reply};
 
@@ -23,11 +24,13 @@ const ADVICE: std::time::Duration = std::time::Duration::from_secs(2);
 pub(crate) struct Connection {
     client: Client,
     sender: Option<SendRequest<Full<Bytes>>>,
+    /// By when the current call has to be complete, which the node is told: it stops working for whoever has left.
+    until: Deadline,
 }
 
 impl Connection {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, sender: None }
+        Self { client, sender: None, until: Deadline::NEVER }
     }
 
     /// Makes a call and reads the whole reply, within the client's deadline. The inner error is the node's own no.
@@ -42,6 +45,7 @@ impl Connection {
         let late =
             || ClientError::Late { server: self.client.server.clone(), unsafe_call: !call.is_safe(), waited: deadline };
         let late = late();
+        self.until = Deadline::after(env.mono(), deadline);
         let done = env.timeout(deadline, self.exchange(call)).await;
         match done {
             Some(done) => done,
@@ -61,6 +65,7 @@ impl Connection {
     ) -> Result<Result<Bytes, Problem>, ClientError> {
         let (env, waited) = (self.client.env.clone(), self.client.deadline);
         let late = ClientError::Late { server: self.client.server.clone(), unsafe_call: !call.is_safe(), waited };
+        self.until = Deadline::after(env.mono(), waited);
         env.timeout(waited, self.lines(call, told)).await.unwrap_or(Err(late))
     }
 
@@ -87,6 +92,8 @@ impl Connection {
     pub(super) async fn open(&mut self, call: &Call) -> Result<Result<Incoming, Problem>, ClientError> {
         let (env, waited) = (self.client.env.clone(), self.client.deadline);
         let server = self.client.server.clone();
+        // What is read as it comes may come for as long as it likes.
+        self.until = Deadline::NEVER;
         let begun = env.timeout(waited, self.send(call)).await;
         let response = begun.unwrap_or(Err(ClientError::Late { server, unsafe_call: false, waited }))?;
         if response.status().is_success() {
@@ -102,6 +109,7 @@ impl Connection {
         let Some(page) = problem.page_path() else { return problem };
         let Ok(call) = Call::get(page).header(header::ACCEPT, "text/markdown, text/plain") else { return problem };
         let env = self.client.env.clone();
+        self.until = Deadline::after(env.mono(), ADVICE);
         match env.timeout(ADVICE, self.exchange(&call)).await {
             Some(Ok(Ok(reply))) => problem.advised(&String::from_utf8_lossy(&reply.body)),
             _ => problem,
@@ -171,7 +179,7 @@ impl Connection {
     }
 
     fn request(&self, call: &Call) -> Result<Request<Full<Bytes>>, ClientError> {
-        let Client { server, .. } = &self.client;
+        let Client { env, server, .. } = &self.client;
         // A link the node gives is a path on the node, or a whole URL of it.
         let target = call.target.strip_prefix(&server.to_string()).unwrap_or(&call.target);
         let mut request = Request::builder()
@@ -185,6 +193,9 @@ impl Connection {
         })?;
         *request.headers_mut() = call.headers.clone();
         request.headers_mut().insert(header::HOST, host);
+        if let Some(left) = self.until.to_wire(env.mono()).and_then(|left| left.parse().ok()) {
+            request.headers_mut().insert(quorate_resilience::http::TIMEOUT, left);
+        }
         let agent = concat!("quorate/", env!("CARGO_PKG_VERSION"));
         request.headers_mut().insert(header::USER_AGENT, http::HeaderValue::from_static(agent));
         Ok(request)

@@ -12,7 +12,7 @@ pub(crate) type Layout<const N: usize> = ([Column; N], fn(&Value) -> [String; N]
 pub(crate) fn print<const N: usize>(
     items: &[Value],
     whole: &Value,
-    (columns, cells): Layout<N>,
+    (columns, cells): ([Column; N], impl Fn(&Value) -> [String; N]),
     format: Format,
 ) -> Result<(), Failure> {
     let mut out = Out::new();

@@ -1,8 +1,10 @@
 //! `quorate queue`: message queues.
 
 mod declare;
+mod schedule;
 mod send;
 mod show;
+mod subscribe;
 
 use std::time::Duration;
 
@@ -52,6 +54,24 @@ pub(crate) enum Command {
         /// How long to hold them; without it, as the configuration says
         #[arg(long, value_name = "SPAN", value_parser = crate::span)]
         ttl: Option<Duration>,
+    },
+    /// Take messages as they come, each under a lease
+    Subscribe(subscribe::Subscribe),
+    /// Have a message sent by the clock
+    Schedule(Box<schedule::Schedule>),
+    /// List a queue's schedules, and when each is due next
+    Schedules {
+        /// The queue
+        name: String,
+        #[command(flatten)]
+        how_many: HowMany,
+    },
+    /// Delete a schedule; messages that it sent stay
+    Unschedule {
+        /// The queue
+        queue: String,
+        /// The schedule
+        name: String,
     },
     /// Settle messages: they are done
     Ack {
@@ -156,6 +176,16 @@ impl Command {
                 let call = Call::post(route(&name, Some("receive")), JSON, body.to_string());
                 let client = client.clone().waiting(wait);
                 show::deliveries(&client.call(&call).await?, client.server(), format)
+            }
+            Self::Subscribe(subscribe) => subscribe.run(client, format).await,
+            Self::Schedule(schedule) => schedule.run(client, format).await,
+            Self::Schedules { name, how_many } => {
+                let all = list(client, schedule::route(&name, None), "schedules", how_many).await?;
+                show::schedules(&all, &json!({ "schedules": all }), format)
+            }
+            Self::Unschedule { queue, name } => {
+                let gone = answer(client, &Call::delete(schedule::route(&queue, Some(&name)))).await?;
+                show::unscheduled(&gone, format)
             }
             Self::Ack { held } => held.settle(client, "ack", json!({}), format).await,
             Self::Nack { held, delay, reason } => {

@@ -14,11 +14,21 @@ use crate::{
     stream::{json_text, new_id},
 };
 
-/// One message, and how the queue is to treat it.
+/// One message.
 #[derive(Args, Debug)]
 pub(crate) struct Send {
     /// The queue
     name: String,
+    /// The message's id: sending it again changes nothing. Without this flag a new UUID
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    #[command(flatten)]
+    says: Says,
+}
+
+/// What a message says, and how the queue is to treat it.
+#[derive(Args, Debug)]
+pub(super) struct Says {
     /// What it is
     #[arg(long = "type", value_name = "TYPE")]
     kind: String,
@@ -28,9 +38,6 @@ pub(crate) struct Send {
     /// The data's media type, where it is not JSON
     #[arg(long, value_name = "TYPE", default_value = "application/json")]
     content_type: String,
-    /// The message's id: sending it again changes nothing. Without this flag a new UUID
-    #[arg(long, value_name = "ID")]
-    id: Option<String>,
     /// Who says so, a URI reference
     #[arg(long, value_name = "URI", default_value = "/quorate/cli")]
     source: String,
@@ -46,16 +53,16 @@ pub(crate) struct Send {
     /// How long after sending it is of no use any more
     #[arg(long, value_name = "SPAN", value_parser = crate::span)]
     ttl: Option<Duration>,
+    /// Not sent while another message with this key waits, rests or is worked on
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
 }
 
 impl Send {
     /// Sends the message and prints its id.
     pub(super) async fn run(&self, client: &Client, format: Format) -> Result<(), Failure> {
         let id = self.id.clone().unwrap_or_else(|| new_id(client.env()));
-        let data = match &self.data {
-            Some(text) => Some(read(text, client).await?),
-            None => None,
-        };
+        let data = self.says.data(client).await?;
         let call = Call::post(route(&self.name, Some("messages")), JSON, self.body(&id, data.as_deref())?);
         let sent = answer(client, &call).await.inspect_err(|failure| {
             if failure.is_unknown() && self.id.is_none() {
@@ -65,8 +72,22 @@ impl Send {
         show::sent(&sent, format)
     }
 
-    /// The request's body, the data in it byte for byte as it was given.
     fn body(&self, id: &str, data: Option<&[u8]>) -> Result<String, Failure> {
+        Ok(format!("{{\"messages\":[{}]}}", self.says.message(id, data)?))
+    }
+}
+
+impl Says {
+    /// The message's data, as it was given.
+    pub(super) async fn data(&self, client: &Client) -> Result<Option<Vec<u8>>, Failure> {
+        match &self.data {
+            Some(text) => read(text, client).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The message in JSON, the data in it byte for byte as it was given.
+    pub(super) fn message(&self, id: &str, data: Option<&[u8]>) -> Result<String, Failure> {
         let mut head = json!({ "specversion": "1.0", "id": id, "source": self.source, "type": self.kind });
         let data = match data {
             None => String::new(),
@@ -87,8 +108,9 @@ impl Send {
             ("priority", self.priority.map(Value::from)),
             ("delay", self.delay.map(|delay| span(delay).into())),
             ("ttl", self.ttl.map(|ttl| span(ttl).into())),
+            ("unique", self.unique.as_deref().map(Value::from)),
         ];
         let how: String = how.into_iter().filter_map(|(name, value)| Some(format!(",\"{name}\":{}", value?))).collect();
-        Ok(format!("{{\"messages\":[{{\"event\":{event}{how}}}]}}"))
+        Ok(format!("{{\"event\":{event}{how}}}"))
     }
 }

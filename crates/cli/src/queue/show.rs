@@ -31,8 +31,9 @@ pub(super) fn queue(one: &Value, format: Format) -> Result<(), Failure> {
 pub(super) fn queues(all: &[Value], format: Format) -> Result<(), Failure> {
     let columns = [Column::Left("QUEUE"), Column::Left("LEASE"), Column::Right("ATTEMPTS"), Column::Left("DEDUPE")];
     let cells = |one: &Value| {
-        let config = &one["config"];
-        [&one["queue"], &config["lease-ttl"], &config["max-attempts"], &config["dedupe"]].map(cell)
+        let (config, damaged) = (&one["config"], &one["damaged"]);
+        let lease = if damaged.is_null() { cell(&config["lease-ttl"]) } else { "damaged".to_owned() };
+        [cell(&one["queue"]), lease, cell(&config["max-attempts"]), cell(&config["dedupe"])]
     };
     print(all, &json!({ "queues": all }), (columns, cells), format)
 }
@@ -45,9 +46,32 @@ pub(super) fn deleted(one: &Value, format: Format) -> Result<(), Failure> {
 
 /// Prints what was sent.
 pub(super) fn sent(reply: &Value, format: Format) -> Result<(), Failure> {
-    let cells = |one: &Value| [&one["id"], &one["repeated"]].map(cell);
+    let cells = |one: &Value| [&one["id"], &one["repeated"], &one["held-by"]].map(cell);
     let messages = reply["messages"].as_array().cloned().unwrap_or_default();
-    print(&messages, reply, ([Column::Left("ID"), Column::Left("REPEATED")], cells), format)
+    let columns = [Column::Left("ID"), Column::Left("REPEATED"), Column::Left("HELD BY")];
+    print(&messages, reply, (columns, cells), format)
+}
+
+/// Prints schedules; for programs `whole`.
+pub(super) fn schedules(all: &[Value], whole: &Value, format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Left("SCHEDULE"),
+        Column::Left("NEXT"),
+        Column::Left("CRON"),
+        Column::Left("TIME ZONE"),
+        Column::Left("MISSED"),
+    ];
+    let cells = |one: &Value| {
+        let cron = if one["damaged"].is_null() { cell(&one["cron"]) } else { "damaged".to_owned() };
+        [cell(&one["schedule"]), cell(&one["next"]), cron, cell(&one["time-zone"]), cell(&one["missed"])]
+    };
+    print(all, whole, (columns, cells), format)
+}
+
+/// Prints which schedule is gone.
+pub(super) fn unscheduled(one: &Value, format: Format) -> Result<(), Failure> {
+    let cells = |one: &Value| [cell(&one["schedule"])];
+    print(std::slice::from_ref(one), one, ([Column::Left("DELETED")], cells), format)
 }
 
 /// Prints what was received; for programs exactly as it was sent, since data's numbers must not change.

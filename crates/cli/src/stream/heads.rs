@@ -59,9 +59,15 @@ fn print(streams: &[Value], whole: &Value, format: Format) -> Result<(), Failure
 }
 
 /// Forgets the data of a stream's events before `before`.
-pub(crate) async fn truncate(client: &Client, stream: &str, before: u64, format: Format) -> Result<(), Failure> {
+pub(crate) async fn truncate(
+    client: &Client,
+    stream: &str,
+    before: u64,
+    expect: Expect,
+    format: Format,
+) -> Result<(), Failure> {
     let body = json!({ "before": before }).to_string();
-    retire(client, &Call::post(route(stream, "truncate"), JSON, body), format).await
+    retire(client, &expect.apply(Call::post(route(stream, "truncate"), JSON, body))?, format).await
 }
 
 /// Forgets all data of a stream and closes it for good.

@@ -80,6 +80,9 @@ pub(crate) enum Command {
         /// The first version to keep
         #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u64).range(1..))]
         before: u64,
+        /// What it must be like: a version, `exists` or `any`
+        #[arg(long, value_name = "WHAT", default_value = "any")]
+        expect: append::Expect,
     },
     /// Forget all data of a stream and close it for good
     Tombstone {
@@ -130,7 +133,7 @@ impl Command {
             Self::Show { stream } => heads::show(client, &stream, format).await,
             Self::Import(import) => import.run(client, format).await,
             Self::Export(export) => export.run(client).await,
-            Self::Truncate { stream, before } => heads::truncate(client, &stream, before, format).await,
+            Self::Truncate { stream, before, expect } => heads::truncate(client, &stream, before, expect, format).await,
             Self::Tombstone { stream, expect } => heads::tombstone(client, &stream, expect, format).await,
             Self::Metadata(command) => command.run(client, format).await,
             Self::Archive { stream, to, before } => retention::archive(client, &stream, before, &to, format).await,

@@ -8,6 +8,7 @@ mod exits;
 mod harness;
 mod import;
 mod import_faults;
+mod inspecting;
 mod listings;
 mod loans;
 mod policies;

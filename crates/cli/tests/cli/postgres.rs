@@ -124,3 +124,105 @@ fn an_address_that_leads_nowhere_is_refused_and_its_password_is_shown_nowhere() 
         assert!(shown.stdout.contains("postgres://u:***@127.0.0.1:1/db") && !shown.stdout.contains("s3cret"));
     }
 }
+
+/// A node that sleeps through its lease wakes up with everything as it was, and is refused.
+#[test]
+fn what_a_paused_node_held_goes_to_another_and_its_late_writes_are_refused() {
+    let own = own!();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [paused, other] = folders.each_ref().map(|folder| node_over(&own, folder.path()));
+    paused.run(&["subscription", "create", "billing", "--lease-ttl", "1s"]).ok();
+    append(&paused, "1").ok();
+    let pull = |node: &Node| {
+        let pulled = node.run(&["subscription", "pull", "billing", "--wait", "1s", "--output", "json"]).ok().json();
+        pulled["deliveries"].as_array().unwrap().first().cloned()
+    };
+    let held = pull(&paused).unwrap();
+    paused.signal("-STOP");
+    // Asked for while it sleeps: done, if at all, when it wakes up.
+    let lease = held["lease"].as_str().unwrap();
+    let (late_ack, _stdin) = paused.feed(&["subscription", "ack", "billing", lease]);
+    let late = ["stream", "append", "order-1", "--type", "placed", "--data", "{}", "--expect", "1"];
+    let (late_append, _stdin) = paused.feed(&late);
+
+    let taken = (0..30).find_map(|_| pull(&other)).expect("the lease ran out");
+    assert_eq!((&taken["attempt"], &taken["event"]), (&Value::from(2), &held["event"]));
+    append(&other, "2").ok();
+    paused.signal("-CONT");
+    let told = ended(late_ack).failed(1);
+    assert!(told.contains("lease-lost"), "{told}");
+    let told = ended(late_append).failed(1);
+    assert!(told.contains("version-conflict"), "{told}");
+    other.run(&["subscription", "ack", "billing", taken["lease"].as_str().unwrap()]).ok();
+    let shown = paused.run(&["subscription", "show", "billing", "--output", "json"]).ok().json();
+    assert_eq!(shown["checkpoint"], "1", "the paused node knows what the other one did: {shown}");
+    assert_eq!(ids(&paused), ["1", "2"]);
+}
+
+#[test]
+fn a_dump_restored_into_a_fresh_cluster_continues_every_subscription_without_replay_or_silence() {
+    let (old, new) = (own!(), own!());
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let node = node_over(&old, folders[0].path());
+    node.run(&["subscription", "create", "billing", "--lease-ttl", "1s"]).ok();
+    for id in ["1", "2", "3"] {
+        append(&node, id).ok();
+    }
+    let pull = |node: &Node| {
+        let pulled = node.run(&["subscription", "pull", "billing", "--wait", "2s", "--output", "json"]).ok().json();
+        pulled["deliveries"].as_array().unwrap().first().cloned()
+    };
+    let settle = |node: &Node, id: &str| {
+        let handed = (0..30).find_map(|_| pull(node)).expect("it is handed out");
+        assert_eq!((&handed["event"]["id"], &handed["attempt"]), (&Value::from(id), &Value::from(1)));
+        node.run(&["subscription", "ack", "billing", handed["lease"].as_str().unwrap()]).ok();
+    };
+    settle(&node, "1");
+    settle(&node, "2");
+    let dump = old.dump();
+    drop(node);
+
+    new.restore(dump.path(), "quorate_app");
+    let node = node_over(&new, folders[1].path());
+    settle(&node, "3");
+    append(&node, "4").ok();
+    settle(&node, "4");
+    assert_eq!(append(&node, "2").ok().json()["streamversion"], "2", "what was known is known");
+    let log = node.run(&["log", "read", "--all", "--output", "json"]).ok().json();
+    let positions: Vec<&str> =
+        log["events"].as_array().unwrap().iter().map(|e| e["logposition"].as_str().unwrap()).collect();
+    assert_eq!(positions, ["1", "2", "3", "4"]);
+    let shown = node.run(&["subscription", "show", "billing", "--output", "json"]).ok().json();
+    assert_eq!(shown["checkpoint"], "4", "{shown}");
+    node.run(&["store", "verify"]).ok();
+}
+
+#[test]
+fn the_doctor_says_what_ails_a_database_and_its_exit_code_says_whether_anything_does() {
+    let (own, folder) = (own!(), tempfile::tempdir().unwrap());
+    let address = own.address();
+    let examine =
+        |more: &[&str]| run(folder.path(), &[&["doctor", "--store", &address, "--output", "json"], more].concat());
+    let node = node_over(&own, folder.path());
+    append(&node, "1").ok();
+    assert_eq!(examine(&[]).ok().json()["findings"], serde_json::json!([]));
+    drop(node);
+    own.kill();
+    own.demote();
+    own.start();
+    let ailing = examine(&[]);
+    let findings = ailing.json();
+    assert_eq!(
+        (&findings["findings"][0]["about"], &findings["findings"][0]["severity"]),
+        (&"standby".into(), &"danger".into())
+    );
+    assert!(ailing.failed(7).contains("1 thing to mend"));
+    let table = run(folder.path(), &["doctor", "--store", &address]);
+    assert_eq!(table.rows()[0][..2], ["danger", "standby"], "{table:?}");
+    own.promote();
+    examine(&["--older-than", "10s"]).ok();
+    own.kill();
+    assert!(examine(&[]).failed(4).contains("the database cannot be reached"));
+    let embedded = run(folder.path(), &["doctor"]).failed(2);
+    assert!(embedded.contains("store verify"), "{embedded}");
+}

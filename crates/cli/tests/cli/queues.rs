@@ -62,3 +62,27 @@ fn a_script_tells_missing_refused_and_unusable_apart() {
     run(&["ack", "mails", "not-a-lease"]).failed(2);
     run(&["replay", "mails"]).failed(2);
 }
+
+#[test]
+fn messages_are_sent_by_the_clock_and_taken_as_they_come() {
+    let node = Node::start();
+    json(&node, &["declare", "reports"]);
+    let declare = ["schedule", "reports", "often", "--cron", "* * * * * *", "--type", "report.due"];
+    let says = ["--data", r#"{"n": 1.50}"#, "--unique", "report", "--missed", "skip"];
+    let declared = json(&node, &[&declare[..], &says].concat());
+    assert_eq!((&declared["schedule"], &declared["time-zone"]), (&"often".into(), &"UTC".into()));
+    let listed = node.run(&["queue", "schedules", "reports"]).ok();
+    assert_eq!(listed.rows()[0][0], "often");
+    let subscribe = ["queue", "subscribe", "reports", "--window", "1", "--limit", "1", "--output", "json"];
+    let told = node.run(&subscribe).ok();
+    assert!(told.stdout.contains(r#""data":{"n": 1.50}"#), "{told:?}");
+    let delivery: Value = serde_json::from_str(told.stdout.trim()).unwrap();
+    assert!(delivery["event"]["id"].as_str().unwrap().starts_with("often@20"), "{delivery}");
+    assert_eq!(node.run(&["queue", "unschedule", "reports", "often"]).ok().stdout, "DELETED\noften\n");
+    let send = ["send", "reports", "--type", "report.due", "--id", "by-hand", "--unique", "report"];
+    assert_eq!(json(&node, &send)["messages"][0]["held-by"], delivery["event"]["id"]);
+    assert_eq!(json(&node, &["ack", "reports", delivery["lease"].as_str().unwrap()])["leases"], 1);
+    assert_eq!(json(&node, &send)["messages"][0]["repeated"], false);
+    assert!(node.run(&["queue", "unschedule", "reports", "often"]).failed(3).contains("schedule-not-found"));
+    node.run(&["queue", "schedule", "reports", "x", "--type", "t", "--cron", "often"]).failed(2);
+}

@@ -29,6 +29,27 @@ fn metadata_is_set_and_shown_and_a_scavenge_forgets() {
 }
 
 #[test]
+fn a_stream_is_truncated_only_if_it_is_what_it_is_expected_to_be() {
+    let node = Node::start();
+    fill(&node, "a", 5);
+    let truncate = |stream, expect| node.run(&["stream", "truncate", stream, "--before", "4", "--expect", expect]);
+    for (stream, expect) in [("a", "4"), ("a", "6"), ("b", "exists"), ("b", "1")] {
+        // As an append that expects the same is refused.
+        let append = node.run(&["stream", "append", stream, "--type", "counted", "--expect", expect]);
+        assert!(append.failed(1).contains("version-conflict"));
+        let said = truncate(stream, expect).failed(1);
+        assert!(said.contains("version-conflict"), "{stream} at {expect}: {said}");
+    }
+    let first = |stream| node.run(&["stream", "show", stream, "--output", "json"]).ok().json()["first"].clone();
+    assert_eq!(first("a"), "1", "what was refused forgot nothing");
+    assert_eq!(truncate("a", "5").ok().rows()[0][..2], ["a", "3"]);
+    assert_eq!(first("a"), "4");
+    assert_eq!(truncate("a", "exists").ok().rows()[0][..2], ["a", "0"]);
+    assert!(truncate("a", "none").failed(1).contains("version-conflict"));
+    truncate("a", "0").failed(2);
+}
+
+#[test]
 fn an_archive_is_made_checked_read_and_brought_back() {
     let node = Node::start();
     fill(&node, "a", 5);

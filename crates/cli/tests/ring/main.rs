@@ -13,6 +13,9 @@ mod disk;
 mod node;
 mod plan;
 mod proxy;
+#[path = "../../../data/tests/postgres/server.rs"]
+#[allow(dead_code, reason = "other tests start servers of their own")]
+mod server;
 mod supervisor;
 
 use std::{
@@ -51,6 +54,8 @@ struct Special {
     /// What goes wrong, instead of what is drawn from the seed.
     plan: Option<FaultPlan>,
     forgets: bool,
+    /// The database that several nodes share, and how many.
+    shared: Option<(String, usize)>,
 }
 
 /// The randomness of a seed's run of a scenario.
@@ -60,29 +65,54 @@ fn random(scenario: &str, seed: u64) -> Random {
     Random::from_seed(bytes).branch(scenario)
 }
 
-fn draw(scenario: &str, seed: u64, is_small: bool) -> FaultPlan {
+fn draw(scenario: &str, seed: u64, nodes: usize, is_small: bool) -> FaultPlan {
     let clients = quorate_scenarios::find(scenario).unwrap().hands().unwrap().names();
-    plan::draw(&mut random(scenario, seed).stream("plan"), &clients, is_small)
+    plan::draw(&mut random(scenario, seed).stream("plan"), &plan::nodes(nodes), &clients, is_small)
 }
 
-/// Runs the clients of `scenario` against a node in `folder` while things go wrong, and has their notes judged.
+/// Runs the clients of `scenario` against a node in `folder`, or several, while things go wrong, and has their notes judged.
 async fn run(scenario: &'static str, seed: u64, folder: &Path, special: Special) -> Run {
     let (hands, random) = (quorate_scenarios::find(scenario).unwrap().hands().unwrap(), random(scenario, seed));
-    let plan = special.plan.unwrap_or_else(|| draw(scenario, seed, special.disk.is_some()));
-    let node = Node::start(folder).await;
-    let mut routes = BTreeMap::new();
-    for name in hands.names() {
-        let route = Route::open(node.at(), random.branch(&name)).await;
-        routes.insert(name, route);
+    let count = special.shared.as_ref().map_or(1, |(_, count)| *count);
+    let plan = special.plan.unwrap_or_else(|| draw(scenario, seed, count, special.disk.is_some()));
+    let (names, mut nodes, mut routes) = (plan::nodes(count), BTreeMap::new(), BTreeMap::new());
+    for name in &names {
+        let settings = special.shared.iter().flat_map(|(address, _)| over(address, folder)).collect::<Vec<_>>();
+        let own = if count == 1 { folder.to_owned() } else { folder.join(name) };
+        fs::create_dir_all(&own).unwrap();
+        nodes.insert(name.clone(), Node::start(&own, &settings).await);
     }
-    let at: BTreeMap<String, _> = routes.iter().map(|(name, route)| (name.clone(), route.at)).collect();
-    let mut supervisor = Supervisor::new(node, routes, special.disk);
+    for (nth, name) in hands.names().into_iter().enumerate() {
+        let node = &names[nth % count];
+        let route = Route::open(nodes[node].at(), random.branch(&name)).await;
+        routes.insert(name, (node.clone(), route));
+    }
+    let at: BTreeMap<String, _> = routes.iter().map(|(name, (_, route))| (name.clone(), route.at)).collect();
+    let mut supervisor = Supervisor::new(nodes, routes, special.disk);
     supervisor.forgets = special.forgets;
     let mut hands = hands.start(&Env::real(), &random, Pace::REAL, |name| at[name]);
     let mut found = supervisor.run(&plan, &mut hands).await;
     let (notes, judged) = hands.judge();
     found.extend(judged);
     Run { scenario, seed, plan, notes, found, injected: supervisor.injected }
+}
+
+/// Settings of a node whose store is in the database at `address`, in a schema of this folder's own.
+fn over(address: &str, folder: &Path) -> Vec<String> {
+    let name: String = folder.to_string_lossy().bytes().map(|byte| format!("{byte:02x}")).collect();
+    let schema = format!("r{}", &name[name.len() - 20..]);
+    [
+        "--store",
+        address,
+        "--store.schema",
+        &schema,
+        "--store.application",
+        &format!("{schema}_app"),
+        "--store.connections",
+        "8",
+    ]
+    .map(str::to_owned)
+    .to_vec()
 }
 
 impl Run {
@@ -189,6 +219,36 @@ scenarios! {
     workers,
 }
 
+/// Three nodes over one database, each of them killed and paused at random: to clients they are one.
+async fn three_nodes(scenario: &'static str) {
+    let Some(address) = server::address() else { return };
+    for seed in seeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let special = Special { shared: Some((address.clone(), 3)), ..Special::default() };
+        run(scenario, seed, folder.path(), special).await.assert_passed(folder.path());
+    }
+}
+
+#[tokio::test]
+async fn clients_of_three_nodes_over_one_database_lose_no_append() {
+    three_nodes("appends").await;
+}
+
+#[tokio::test]
+async fn followers_of_three_nodes_over_one_database_see_every_event_once() {
+    three_nodes("followers").await;
+}
+
+#[tokio::test]
+async fn a_key_is_honoured_by_each_of_three_nodes_over_one_database() {
+    three_nodes("keys").await;
+}
+
+#[tokio::test]
+async fn workers_of_three_nodes_over_one_database_hold_each_event_alone() {
+    three_nodes("workers").await;
+}
+
 #[test]
 fn every_scenario_with_clients_is_run() {
     let all = quorate_scenarios::all().iter().filter(|scenario| scenario.hands().is_some());
@@ -198,7 +258,7 @@ fn every_scenario_with_clients_is_run() {
 /// Runs differ in what they leave out; together they leave out nothing.
 #[test]
 fn ordinary_runs_together_know_every_fault() {
-    let plans: Vec<FaultPlan> = NAMES.iter().map(|name| draw(name, 1, false)).collect();
+    let plans: Vec<FaultPlan> = NAMES.iter().map(|name| draw(name, 1, 1, false)).collect();
     let text = serde_json::to_string(&plans).unwrap();
     for fault in ["kill", "pause", "cut", "partition", "slow", "reset", "lose-connects"] {
         assert!(text.contains(&format!("\"fault\":\"{fault}\"")), "no plan has {fault}: {text}");
@@ -209,7 +269,7 @@ fn ordinary_runs_together_know_every_fault() {
 async fn a_full_disk_refuses_some_appends_and_loses_none() {
     let Some(disk) = SmallDisk::of("a_full_disk_refuses_some_appends_and_loses_none", 48) else { return };
     let (folder, seed) = (disk.path().to_owned(), *seeds().start());
-    let mut plan = draw("appends", seed, true);
+    let mut plan = draw("appends", seed, 1, true);
     // Before anything else, so that the node is certainly there to refuse something.
     let span = Duration::from_millis(500);
     let full = DiskFault { host: NODE.to_owned(), span, room_bytes: Some(0), faults: DiskFaults::default() };

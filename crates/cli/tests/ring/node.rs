@@ -23,13 +23,16 @@ const DRAIN_BOUND: Duration = Duration::from_secs(20);
 pub(crate) struct Node {
     folder: PathBuf,
     at: SocketAddr,
+    /// What it is told beside where it listens.
+    settings: Vec<String>,
     running: Option<Child>,
 }
 
 impl Node {
-    /// Starts a node on a free port, with its data in `folder`.
-    pub(crate) async fn start(folder: &Path) -> Self {
-        let mut node = Self { folder: folder.to_owned(), at: ([127, 0, 0, 1], 0).into(), running: None };
+    /// Starts a node on a free port, with its data in `folder`, and further settings.
+    pub(crate) async fn start(folder: &Path, settings: &[String]) -> Self {
+        let at = ([127, 0, 0, 1], 0).into();
+        let mut node = Self { folder: folder.to_owned(), at, settings: settings.to_vec(), running: None };
         node.start_again().await.unwrap();
         node
     }
@@ -51,7 +54,7 @@ impl Node {
     /// Starts it where it was, and waits until it listens.
     pub(crate) async fn start_again(&mut self) -> Result<(), String> {
         let mut command = self.command(&["serve", "--listen", &self.at.to_string(), "--data", "data"]);
-        let mut child = command.spawn().unwrap();
+        let mut child = command.args(&self.settings).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let told = timeout(START_BOUND, lines.next_line()).await;
         let told = told.map_err(|_| format!("it was not there after {} s", START_BOUND.as_secs()))?;

@@ -7,8 +7,13 @@ use quorate_runtime::{
     random::Rng,
 };
 
-/// The name of the node in plans.
+/// The name of the node in plans, where there is one.
 pub(crate) const NODE: &str = "node";
+
+/// The names of so many nodes.
+pub(crate) fn nodes(count: usize) -> Vec<String> {
+    if count == 1 { vec![NODE.to_owned()] } else { (0..count).map(|n| format!("{NODE}-{n}")).collect() }
+}
 
 /// How long things go wrong.
 pub(crate) const SPAN: Duration = Duration::from_secs(3);
@@ -30,10 +35,10 @@ pub(crate) enum Kind {
 const ORDINARY: [&[Kind]; 3] =
     [&[Kind::Kill], &[Kind::Pause], &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]];
 
-/// Draws a plan for a node and `clients`. A third of the families is left out, so that none hides another in every run; a full
+/// Draws a plan for `nodes` and `clients`. A third of the families is left out, so that none hides another in every run; a full
 /// disk is only drawn where the disk `is_small`.
-pub(crate) fn draw(rng: &mut Rng, clients: &[String], is_small: bool) -> FaultPlan {
-    let mut draw = Draw { rng, clients };
+pub(crate) fn draw(rng: &mut Rng, nodes: &[String], clients: &[String], is_small: bool) -> FaultPlan {
+    let mut draw = Draw { rng, nodes, clients };
     let left_out = draw.index(ORDINARY.len());
     let families = ORDINARY.iter().enumerate().filter(|(n, _)| *n != left_out).map(|(_, kinds)| *kinds);
     let families: Vec<&[Kind]> = families.chain(is_small.then_some(&[Kind::FullDisk][..])).collect();
@@ -53,12 +58,19 @@ pub(crate) fn draw(rng: &mut Rng, clients: &[String], is_small: bool) -> FaultPl
 
 struct Draw<'d> {
     rng: &'d mut Rng,
+    nodes: &'d [String],
     clients: &'d [String],
 }
 
 impl Draw<'_> {
     fn index(&mut self, count: usize) -> usize {
         usize::try_from(self.rng.below(count as u64)).unwrap()
+    }
+
+    fn node(&mut self) -> String {
+        // One is not drawn, so that seeds keep their plans.
+        let nth = if self.nodes.len() == 1 { 0 } else { self.index(self.nodes.len()) };
+        self.nodes[nth].clone()
     }
 
     fn client(&mut self) -> String {
@@ -73,7 +85,7 @@ impl Draw<'_> {
     }
 
     fn fault(&mut self, kind: Kind) -> Fault {
-        let (host, span) = (NODE.to_owned(), self.span());
+        let (host, span) = (self.node(), self.span());
         match kind {
             Kind::Kill => Fault::Process(ProcessFault::Kill { host, down: span }),
             Kind::Pause => Fault::Process(ProcessFault::Pause { host, span }),
@@ -86,7 +98,7 @@ impl Draw<'_> {
     }
 
     fn network(&mut self, kind: Kind, span: Duration) -> NetworkFault {
-        let (host, client) = (NODE.to_owned(), self.client());
+        let (host, client) = (self.node(), self.client());
         match kind {
             Kind::Cut if self.rng.below(2) == 0 => NetworkFault::Cut { from: host, to: client, span },
             Kind::Cut => NetworkFault::Cut { from: client, to: host, span },

@@ -26,11 +26,12 @@ const TOO_LARGE: usize = 600 << 10;
 /// How long clients may take to end once nothing goes wrong any more.
 const LIVENESS_BOUND: Duration = Duration::from_secs(30);
 
-/// A node, the ways of its clients to it, and what goes wrong with them.
+/// Nodes, the ways of their clients to them, and what goes wrong with them.
 pub(crate) struct Supervisor {
-    pub(crate) node: Node,
-    /// By name of the client.
-    pub(crate) routes: BTreeMap<String, Route>,
+    /// By their names in plans.
+    pub(crate) nodes: BTreeMap<String, Node>,
+    /// By name of the client, with the node that they lead to.
+    pub(crate) routes: BTreeMap<String, (String, Route)>,
     pub(crate) disk: Option<SmallDisk>,
     /// Whether the node comes back with an old copy of its data after it was killed a second time.
     pub(crate) forgets: bool,
@@ -43,15 +44,19 @@ pub(crate) struct Supervisor {
 
 enum Act {
     Begin(Fault),
-    Start,
-    Resume,
+    Start(String),
+    Resume(String),
     Clear,
 }
 
 impl Supervisor {
-    pub(crate) fn new(node: Node, routes: BTreeMap<String, Route>, disk: Option<SmallDisk>) -> Self {
+    pub(crate) fn new(
+        nodes: BTreeMap<String, Node>,
+        routes: BTreeMap<String, (String, Route)>,
+        disk: Option<SmallDisk>,
+    ) -> Self {
         Self {
-            node,
+            nodes,
             routes,
             disk,
             forgets: false,
@@ -74,25 +79,41 @@ impl Supervisor {
         self.heal().await;
         hands.heal();
         tokio::select! {
-            status = self.node.ended() => self.died(status),
+            (name, status) = first_end(&mut self.nodes) => self.died(&name, status),
             // Who has not ended is told by the hands themselves.
             _ = timeout(LIVENESS_BOUND, hands.ended()) => {}
         }
-        if self.node.is_running() {
-            let verified = self.node.verify().await;
-            self.judge("verify", verified);
-            let drained = self.node.drain().await;
-            self.judge("drain", drained);
+        for name in self.names() {
+            if self.nodes[&name].is_running() {
+                let verified = self.nodes[&name].verify().await;
+                self.judge("verify", verified);
+                let drained = self.node(&name).drain().await;
+                self.judge("drain", drained);
+            }
         }
         std::mem::take(&mut self.found)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
+    }
+
+    fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes.get_mut(name).unwrap_or_else(|| panic!("{name} is no node"))
+    }
+
+    /// The routes that lead to a node, or that of a client.
+    fn routes_of<'s>(&'s self, host: &str) -> Vec<&'s Route> {
+        let leads = |(name, (node, _)): &(&String, &(String, Route))| host == **name || host == *node;
+        self.routes.iter().filter(leads).map(|(_, (_, route))| route).collect()
     }
 
     fn judge(&mut self, rule: &str, result: Result<(), String>) {
         self.found.extend(result.err().map(|why| Violation::new(rule, why)));
     }
 
-    fn died(&mut self, status: std::process::ExitStatus) {
-        let what = format!("the node ended by itself: {status}, and it said: {}", self.node.said());
+    fn died(&mut self, name: &str, status: std::process::ExitStatus) {
+        let what = format!("{name} ended by itself: {status}, and it said: {}", self.nodes[name].said());
         self.found.push(Violation::new("server", what));
     }
 
@@ -106,8 +127,8 @@ impl Supervisor {
         let Some((at, _)) = self.agenda.first() else { return false };
         let due = *at;
         tokio::select! {
-            status = self.node.ended() => {
-                self.died(status);
+            (name, status) = first_end(&mut self.nodes) => {
+                self.died(&name, status);
                 return false;
             }
             () = sleep_until(due.into()) => {}
@@ -123,8 +144,8 @@ impl Supervisor {
             Act::Begin(Fault::Process(fault)) => self.begin_process(&fault).await,
             Act::Begin(Fault::Disk(fault)) => self.begin_disk(&fault).await,
             Act::Begin(other) => panic!("nobody here can carry out {other:?}"),
-            Act::Start => self.start().await,
-            Act::Resume => self.node.signal("-CONT").await,
+            Act::Start(name) => self.start(&name).await,
+            Act::Resume(name) => self.nodes[&name].signal("-CONT").await,
             Act::Clear => self.clear(),
         }
     }
@@ -134,10 +155,10 @@ impl Supervisor {
         disk.fill(room);
         self.is_full = true;
         self.count("disk: full");
-        if self.node.is_running() {
+        if self.nodes[NODE].is_running() {
             // A node that stands still refuses nothing.
-            self.node.signal("-CONT").await;
-            if self.node.is_too_full_for(TOO_LARGE).await {
+            self.nodes[NODE].signal("-CONT").await;
+            if self.nodes[NODE].is_too_full_for(TOO_LARGE).await {
                 self.count("disk: refused as full");
             }
         }
@@ -154,33 +175,30 @@ impl Supervisor {
     }
 
     fn begin_network(&mut self, fault: &NetworkFault) {
-        let of = |host: &str| {
-            let host = host.to_owned();
-            self.routes.iter().filter(move |(name, _)| host == NODE || host == **name).map(|(_, route)| route)
-        };
         let what = match fault {
             NetworkFault::Cut { from, to, span } => {
-                let (client, towards) = if from == NODE { (to, Towards::Client) } else { (from, Towards::Node) };
-                of(client).for_each(|route| route.cut(towards, *span));
+                let (client, towards) =
+                    if self.nodes.contains_key(from) { (to, Towards::Client) } else { (from, Towards::Node) };
+                self.routes_of(client).into_iter().for_each(|route| route.cut(towards, *span));
                 "network: one way cut"
             }
             NetworkFault::Partition { group, span } => {
-                for route in group.iter().flat_map(|name| of(name)) {
+                for route in group.iter().flat_map(|name| self.routes_of(name)) {
                     route.cut(Towards::Node, *span);
                     route.cut(Towards::Client, *span);
                 }
                 "network: partition"
             }
             NetworkFault::Slow { a, extra, span, .. } => {
-                of(a).for_each(|route| route.slow(*extra, *span));
+                self.routes_of(a).into_iter().for_each(|route| route.slow(*extra, *span));
                 "network: slow"
             }
             NetworkFault::Reset { host } => {
-                of(host).for_each(Route::reset);
+                self.routes_of(host).into_iter().for_each(Route::reset);
                 "network: reset"
             }
             NetworkFault::LoseConnects { host, span } => {
-                of(host).for_each(|route| route.deafen(*span));
+                self.routes_of(host).into_iter().for_each(|route| route.deafen(*span));
                 "network: connects lost"
             }
             other => panic!("nobody here can carry out {other:?}"),
@@ -189,38 +207,41 @@ impl Supervisor {
     }
 
     async fn begin_process(&mut self, fault: &ProcessFault) {
-        if !self.node.is_running() {
+        let (ProcessFault::Kill { host, .. } | ProcessFault::Pause { host, .. }) = fault else {
+            panic!("nobody here can carry out {fault:?}");
+        };
+        if !self.nodes[host].is_running() {
             return;
         }
         match fault {
+            ProcessFault::Pause { span, .. } => {
+                self.nodes[host].signal("-STOP").await;
+                self.count("process: paused");
+                self.later(*span, Act::Resume(host.clone()));
+            }
             ProcessFault::Kill { down, .. } => {
-                self.node.kill().await;
-                self.routes.values().for_each(|route| route.close(true));
+                self.node(host).kill().await;
+                self.routes_of(host).into_iter().for_each(|route| route.close(true));
                 self.count("process: killed");
                 self.remember();
-                self.later(*down, Act::Start);
+                self.later(*down, Act::Start(host.clone()));
             }
-            ProcessFault::Pause { span, .. } => {
-                self.node.signal("-STOP").await;
-                self.count("process: paused");
-                self.later(*span, Act::Resume);
-            }
-            other => panic!("nobody here can carry out {other:?}"),
+            _ => unreachable!("it was looked at above"),
         }
     }
 
-    /// Starts the node if it is down. With a full disk it may fail to, and is started again later.
-    async fn start(&mut self) {
-        if self.node.is_running() {
+    /// Starts a node if it is down. With a full disk it may fail to, and is started again later.
+    async fn start(&mut self, name: &str) {
+        if self.nodes[name].is_running() {
             return;
         }
-        match self.node.start_again().await {
-            Ok(()) => self.routes.values().for_each(|route| route.close(false)),
+        match self.node(name).start_again().await {
+            Ok(()) => self.routes_of(name).into_iter().for_each(|route| route.close(false)),
             Err(_) if self.is_full => {
                 self.count("disk: too full to start");
-                self.later(AGAIN, Act::Start);
+                self.later(AGAIN, Act::Start(name.to_owned()));
             }
-            Err(why) => self.found.push(Violation::new("server", format!("the node did not start: {why}"))),
+            Err(why) => self.found.push(Violation::new("server", format!("{name} did not start: {why}"))),
         }
     }
 
@@ -228,11 +249,13 @@ impl Supervisor {
     async fn heal(&mut self) {
         self.agenda.clear();
         self.clear();
-        self.node.signal("-CONT").await;
-        if self.found.is_empty() {
-            self.start().await;
+        for name in self.names() {
+            self.nodes[&name].signal("-CONT").await;
+            if self.found.is_empty() {
+                self.start(&name).await;
+            }
         }
-        self.routes.values().for_each(Route::heal);
+        self.routes.values().for_each(|(_, route)| route.heal());
     }
 
     /// Where the node forgets, keeps a copy of its data, or puts it back.
@@ -240,7 +263,7 @@ impl Supervisor {
         if !self.forgets {
             return;
         }
-        let data = self.node.data();
+        let data = self.nodes[NODE].data();
         match self.copy.take() {
             Some(copy) => {
                 fs::remove_dir_all(&data).unwrap();
@@ -257,4 +280,13 @@ impl Supervisor {
             }
         }
     }
+}
+
+/// Waits until a node ends by itself.
+///
+/// # Cancel safety
+/// Cancel safe.
+async fn first_end(nodes: &mut BTreeMap<String, Node>) -> (String, std::process::ExitStatus) {
+    let ends = nodes.iter_mut().map(|(name, node)| Box::pin(async { (name.clone(), node.ended().await) }));
+    futures_util::future::select_all(ends).await.0
 }

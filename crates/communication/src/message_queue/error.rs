@@ -84,6 +84,20 @@ pub enum QueueError {
         /// The message's id.
         id: String,
     },
+    /// The queue has no schedule of that name.
+    #[error("queue `{queue}` has no schedule `{name}`")]
+    NoSchedule {
+        /// The queue.
+        queue: Name,
+        /// The schedule's name.
+        name: Name,
+    },
+    /// There are as many schedules as a store keeps.
+    #[error("a store keeps at most {max} schedules")]
+    TooManySchedules {
+        /// The limit.
+        max: usize,
+    },
     /// The store failed. After [`StoreError::OutcomeUnknown`] what was asked may have been done.
     #[error(transparent)]
     Store(#[from] StoreError),

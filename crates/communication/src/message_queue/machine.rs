@@ -114,6 +114,10 @@ pub struct Dispatcher {
     leased: usize,
     /// The time up to which the rate is used up.
     spent_until: Boot,
+    /// Leases that ended since somebody asked: settled, given back, expired.
+    ended: Vec<Claim>,
+    /// How many of them ended before what may be taken back.
+    ended_for_good: usize,
     /// How entries were before, oldest first; `None` while nothing is to be taken back.
     undo: Option<Vec<(Seq, Option<Entry>)>>,
 }
@@ -162,6 +166,7 @@ impl Dispatcher {
     /// From now on changes can be taken back.
     pub fn begin(&mut self) {
         self.undo = Some(Vec::new());
+        self.ended_for_good = self.ended.len();
     }
 
     /// What was changed since [`begin`](Self::begin) is durable.
@@ -174,6 +179,8 @@ impl Dispatcher {
         for (seq, before) in self.undo.take().into_iter().flatten().rev() {
             self.put(seq, before);
         }
+        // The others have not ended, and those that were handed out had not begun.
+        self.ended.truncate(self.ended_for_good);
     }
 
     /// Takes in a message, as it was sent or as it was stored.
@@ -262,6 +269,17 @@ impl Dispatcher {
     /// Whether the claim holds.
     pub fn holds(&self, claim: Claim) -> bool {
         self.held(claim).is_some()
+    }
+
+    /// Whether the claim's lease runs.
+    pub fn is_out(&self, claim: Claim) -> bool {
+        let entry = self.entries.get(&claim.seq);
+        entry.is_some_and(|entry| lease_of(claim.seq, entry) == Some(claim))
+    }
+
+    /// The claims whose leases ended since this was last asked: their messages were settled or given back, or time ran out.
+    pub fn take_ended(&mut self) -> Vec<Claim> {
+        std::mem::take(&mut self.ended)
     }
 
     fn held(&self, claim: Claim) -> Option<Entry> {
@@ -362,6 +380,8 @@ impl Dispatcher {
         if let Some(entry) = &entry {
             self.list(seq, entry);
         }
+        let lease = |entry: &Option<Entry>| entry.as_ref().and_then(|entry| lease_of(seq, entry));
+        self.ended.extend(lease(&before).filter(|had| lease(&entry) != Some(*had)));
         let groups = [before.as_ref(), entry.as_ref()].map(|entry| entry.and_then(|entry| entry.group.clone()));
         if let Some(entry) = entry {
             self.entries.insert(seq, entry);
@@ -429,6 +449,11 @@ impl Dispatcher {
 /// Where a message stands among those that are ready.
 fn rank(seq: Seq, entry: &Entry) -> (u8, Seq) {
     (u8::MAX - entry.priority, seq)
+}
+
+/// The lease on a message, if one runs.
+fn lease_of(seq: Seq, entry: &Entry) -> Option<Claim> {
+    matches!(entry.phase, Phase::Leased { .. }).then_some(Claim { seq, delivery: entry.deliveries })
 }
 
 /// When time changes something about it.

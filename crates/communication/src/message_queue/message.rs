@@ -31,6 +31,9 @@ pub struct NewMessage {
     pub delay: Duration,
     /// How long after sending it is of no use any more: it is then dropped, unless a consumer holds it.
     pub ttl: Option<Duration>,
+    /// While a message with this key waits, rests or is worked on, no other one with it is sent: [`Sent::held_by`] says so.
+    /// A dead letter does not hold its key.
+    pub unique: Option<Arc<str>>,
 }
 
 /// A message on its way in, with the sum of what it says.
@@ -43,6 +46,9 @@ pub struct Sent {
     pub id: Arc<str>,
     /// Whether it had been sent before, so that nothing changed now.
     pub repeated: bool,
+    /// The id of the message that had its [unique key](method@NewMessage::unique), so that this one was not sent. Its id is not
+    /// remembered: it can be sent once that message is done.
+    pub held_by: Option<Arc<str>>,
 }
 
 /// A message as the queue keeps it.
@@ -56,6 +62,8 @@ pub struct Message {
     pub priority: u8,
     /// When it was sent, by the wall clock.
     pub sent_at: Wall,
+    /// The key of which no other message is sent while this one waits or is worked on.
+    pub unique: Option<Arc<str>>,
     pub(super) delay: Duration,
     pub(super) ttl: Option<Duration>,
 }
@@ -133,18 +141,25 @@ impl NewMessage {
     pub const DEFAULT_PRIORITY: u8 = 4;
     /// The highest priority.
     pub const MAX_PRIORITY: u8 = 9;
-    /// The longest name of a group, in bytes.
+    /// The longest name of a group, and the longest unique key, in bytes.
     pub const MAX_GROUP_BYTES: usize = 512;
 
     /// A message that says `event`.
     pub fn of(event: NewEvent) -> Self {
-        Self { event, group: None, priority: Self::DEFAULT_PRIORITY, delay: Duration::ZERO, ttl: None }
+        Self { event, group: None, priority: Self::DEFAULT_PRIORITY, delay: Duration::ZERO, ttl: None, unique: None }
     }
 
     /// The same in the group `group`.
     #[must_use]
     pub fn in_group(mut self, group: impl Into<Arc<str>>) -> Self {
         self.group = Some(group.into());
+        self
+    }
+
+    /// The same, not sent while another message with the key `key` waits or is worked on.
+    #[must_use]
+    pub fn unique(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.unique = Some(key.into());
         self
     }
 
@@ -171,7 +186,8 @@ impl NewMessage {
 
     /// The bytes it will roughly take.
     pub fn size(&self) -> usize {
-        self.event.size() + self.group.as_ref().map_or(0, |group| group.len()) + 64
+        let own = [&self.group, &self.unique].into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        self.event.size() + own + 64
     }
 
     /// Whether it keeps the rules, as message `index` of its batch.
@@ -187,11 +203,13 @@ impl NewMessage {
         if self.priority > Self::MAX_PRIORITY {
             return wrong(format!("`priority` is 0 to {}, {} was asked for", Self::MAX_PRIORITY, self.priority));
         }
-        if let Some(group) = &self.group
-            && (group.is_empty() || group.len() > Self::MAX_GROUP_BYTES || group.chars().any(char::is_control))
-        {
+        for (what, text) in [("group", &self.group), ("unique", &self.unique)] {
             let max = Self::MAX_GROUP_BYTES;
-            return wrong(format!("`group` is 1 to {max} bytes without control characters"));
+            if let Some(text) = text
+                && (text.is_empty() || text.len() > max || text.chars().any(char::is_control))
+            {
+                return wrong(format!("`{what}` is 1 to {max} bytes without control characters"));
+            }
         }
         let longest = Config::MAX_SPAN;
         if self.delay > longest || self.ttl.is_some_and(|ttl| ttl.is_zero() || ttl > longest) {
@@ -206,13 +224,14 @@ impl NewMessage {
 
 impl Message {
     pub(super) fn new(new: NewMessage, sent_at: Wall) -> Self {
-        let NewMessage { event, group, priority, delay, ttl } = new;
-        Self { event, group, priority, sent_at, delay, ttl }
+        let NewMessage { event, group, priority, delay, ttl, unique } = new;
+        Self { event, group, priority, sent_at, unique, delay, ttl }
     }
 
     /// The bytes it roughly takes.
     pub(super) fn size(&self) -> usize {
-        self.event.size() + self.group.as_ref().map_or(0, |group| group.len()) + 64
+        let own = [&self.group, &self.unique].into_iter().flatten().map(|text| text.len()).sum::<usize>();
+        self.event.size() + own + 64
     }
 
     /// What tells it from another message with the same id: everything that it says and how it is to be treated.
@@ -230,6 +249,9 @@ impl Message {
         part(self.group.as_deref().map(str::as_bytes));
         let how = (self.priority, self.delay.as_millis(), self.ttl.map(|ttl| ttl.as_millis()));
         part(Some(format!("{how:?}").as_bytes()));
+        if let Some(key) = &self.unique {
+            part(Some(key.as_bytes()));
+        }
         let mut first = [0; 8];
         first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
         i64::from_le_bytes(first)

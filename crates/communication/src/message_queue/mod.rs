@@ -27,13 +27,16 @@
 //!   by the wall clock, but never longer than it was told to.
 //! * **Handlers** that a pool calls ([`work`](Queue::work)) hold their message for as long as they run. One that fails, panics or
 //!   takes too long has used up an attempt; draining takes nothing more, waits, and gives back what is not done in time.
+//! * **By the clock** ([`schedule`](Queue::schedule)): one message for each moment of a cron pattern, whatever dies or is set in between; what could
+//!   not be sent in time is left out, made up for once, or all, as the schedule says. **One at a time** ([`unique`](method@NewMessage::unique)): of a
+//!   key at most one message waits or is worked on.
 //! * **Nobody polls.** A queue that nobody waits for has no task and no timer; whoever waits is woken by the message, or
-//!   by the one moment at which time changes something.
+//!   by the one moment at which time changes something. All schedules of a store together have one timer.
 //!
 //! # How it is kept
 //! A message is a row, and who has it another, small one; what is ready and when is kept in memory and read from the rows
 //! when somebody first asks for something of the queue. Opening queues writes nothing, so that it goes on a full disk. All that producers and consumers of a queue ask for at once is decided in memory and written
-//! in one transaction, which shares the store's commit with everybody else's. See ADR 21.
+//! in one transaction, which shares the store's commit with everybody else's. See ADR 21 and 24.
 //!
 //! # Where ours differs
 //! From SQS FIFO queues: a dead letter keeps its place in its group; ids are remembered until the message is done,
@@ -69,21 +72,25 @@
 //! transaction; Kleppmann, "How to do distributed locking" (2016), for fencing.
 
 mod config;
+mod consumer;
 mod driver;
 mod error;
 mod lease;
 pub mod machine;
 mod message;
 mod rows;
+mod schedule;
 mod service;
 mod workers;
 
 pub use config::{Config, Rate};
+pub use consumer::{Consume, Consumer};
 pub use error::QueueError;
 pub use lease::{Lease, LeaseError};
 pub use machine::Counts;
 pub use message::{Cause, DeadLetter, Delivery, Failure, Message, NewMessage, Sent};
 pub use quorate_data::subscription::Backoff;
+pub use schedule::{Missed, Planned, Schedule};
 pub use service::{DeadLetters, Description, Queue, Queues, Receive, Selection, Summary};
 pub use workers::{Failed, Job, WorkerConfig, WorkerCounts, Workers};
 

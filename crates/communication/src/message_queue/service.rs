@@ -1,6 +1,7 @@
 //! The handles: all queues of a store, and one of them.
 
 mod dead;
+mod planned;
 mod queue;
 
 use std::{
@@ -17,6 +18,7 @@ use super::{
     Config, QueueError,
     driver::{Common, Core, read_unread},
     rows::{self, Head, Heads, Numbers, Opened},
+    schedule::{self, Plan},
 };
 pub use dead::{DeadLetters, Selection};
 pub use queue::{Description, Queue, Receive};
@@ -45,6 +47,7 @@ struct Shared {
     /// Numbers of queues that have no name any more.
     nameless: BTreeSet<u64>,
     common: Common,
+    plan: Plan,
 }
 
 /// A queue in a listing.
@@ -52,8 +55,27 @@ struct Shared {
 pub struct Summary {
     /// Its name.
     pub name: Name,
-    /// As it was declared last.
-    pub config: Arc<Config>,
+    /// As it was declared last, or what is wrong with its row: then it can be declared again or deleted, and nothing else.
+    pub config: Result<Arc<Config>, QueueError>,
+}
+
+impl Room {
+    fn shared(&self) -> &Shared {
+        self.0.get().unwrap_or_else(|| unreachable!("invariant: it was read when the queues were opened"))
+    }
+
+    /// The schedules of its queues.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.shared().plan
+    }
+
+    /// The queue of that name.
+    pub(super) fn find(self: &Arc<Self>, name: &Name) -> Result<Queue, QueueError> {
+        let found = self.shared().cores.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let core =
+            found.filter(|core| !core.is_deleted()).ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
+        core.damaged.clone().map_or_else(|| Ok(Queue { core, room: self.clone() }), Err)
+    }
 }
 
 impl Queues {
@@ -75,7 +97,8 @@ impl Queues {
             return Err(StoreError::Unsupported { engine: capabilities.engine, what: "keep message queues yet" }.into());
         }
         let room: Arc<Room> = store.room();
-        room.0.get_or_try_init(|| Self::read(store)).await?;
+        let shared = room.0.get_or_try_init(|| Self::read(store)).await?;
+        schedule::start(store, &room, &shared.plan);
         Ok(Self { store: store.clone(), room })
     }
 
@@ -91,16 +114,18 @@ impl Queues {
             (core.name.clone(), Arc::new(core))
         };
         let Heads { heads, nameless } = rows::heads(store).await?;
+        let names = heads.iter().filter(|head| !head.is_deleted).map(|head| (head.id, head.name.clone())).collect();
+        let plan = Plan::read(store, &names).await?;
         let cores = Mutex::new(heads.into_iter().map(core).collect());
-        Ok(Shared { cores, declaring: AsyncMutex::default(), nameless, common })
+        Ok(Shared { cores, declaring: AsyncMutex::default(), nameless, common, plan })
     }
 
     fn shared(&self) -> &Shared {
-        self.room.0.get().unwrap_or_else(|| unreachable!("invariant: it was read when the queues were opened"))
+        self.room.shared()
     }
 
     fn handle(&self, core: Arc<Core>) -> Queue {
-        Queue { core, _room: self.room.clone() }
+        Queue { core, room: self.room.clone() }
     }
 
     /// Declares a queue: makes it, or changes how it is. The same again changes nothing.
@@ -113,18 +138,7 @@ impl Queues {
     pub async fn declare(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         config.check()?;
         let (queues, name) = (self.clone(), name.clone());
-        self.to_its_end("queue declared", async move { queues.declared(&name, config).await }).await
-    }
-
-    /// Does `change` in a task of its own: whoever asked for it may leave between what is durable and what memory says of it.
-    async fn to_its_end<T: Send + 'static>(
-        &self,
-        what: &'static str,
-        change: impl Future<Output = Result<T, QueueError>> + Send + 'static,
-    ) -> Result<T, QueueError> {
-        let (reply, answer) = oneshot::channel();
-        self.store.env().tasks().spawn(what, async move { drop(reply.send(change.await)) });
-        answer.await.unwrap_or(Err(StoreError::Closed.into()))
+        to_its_end(&self.store, "queue declared", async move { queues.declared(&name, config).await }).await
     }
 
     async fn declared(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
@@ -170,12 +184,14 @@ impl Queues {
     /// Dropping the future abandons the wait, not the deletion.
     pub async fn delete(&self, name: &Name) -> Result<(), QueueError> {
         let (queues, name) = (self.clone(), name.clone());
-        self.to_its_end("queue deleted", async move { queues.deleted(&name).await }).await
+        to_its_end(&self.store, "queue deleted", async move { queues.deleted(&name).await }).await
     }
 
     async fn deleted(&self, name: &Name) -> Result<(), QueueError> {
         let _alone = self.shared().declaring.lock().await;
         let core = self.find(name).ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
+        let plan = self.room.plan();
+        let no_schedule_is_changed = plan.alone.lock().await;
         let marking = core.clone();
         let marked = self.store.transact(move |tx| {
             let core = marking.clone();
@@ -187,6 +203,8 @@ impl Queues {
             })
         });
         marked.await.map_err(QueueError::of_transaction)?;
+        plan.forget(name);
+        drop(no_schedule_is_changed);
         self.sweep(&core).await
     }
 
@@ -204,13 +222,11 @@ impl Queues {
     /// # Errors
     /// [`QueueError::NotFound`] if there is none. [`StoreError::Corrupt`] if its row is damaged: declaring it again mends that.
     pub fn get(&self, name: &Name) -> Result<Queue, QueueError> {
-        let found = self.find(name).filter(|core| !core.is_deleted());
-        let core = found.ok_or_else(|| QueueError::NotFound { name: name.clone() })?;
-        core.damaged.clone().map_or_else(|| Ok(self.handle(core)), Err)
+        self.room.find(name)
     }
 
-    /// Queues in order of their names: at most `limit` (1 to [`MAX_PAGE`](Self::MAX_PAGE)) of those behind `after`. One whose
-    /// row is damaged is left out.
+    /// Queues in order of their names: at most `limit` (1 to [`MAX_PAGE`](Self::MAX_PAGE)) of those behind `after`. Those whose
+    /// rows are damaged are among them, but for the ones whose names cannot be read.
     pub fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Summary>, QueueError> {
         let max = Self::MAX_PAGE;
         if !(1..=max).contains(&limit) {
@@ -218,11 +234,12 @@ impl Queues {
         }
         let cores = self.cores();
         let from = after.map_or(Bound::Unbounded, |name| Bound::Excluded(name.clone()));
-        let behind = cores
-            .range((from, Bound::Unbounded))
-            .filter(|(_, core)| !core.is_deleted() && core.damaged.is_none())
-            .take(limit);
-        Ok(behind.map(|(name, core)| Summary { name: name.clone(), config: core.config() }).collect())
+        let behind = cores.range((from, Bound::Unbounded)).filter(|(_, core)| !core.is_deleted()).take(limit);
+        let summary = |(name, core): (&Name, &Arc<Core>)| {
+            let config = core.damaged.clone().map_or_else(|| Ok(core.config()), Err);
+            Summary { name: name.clone(), config }
+        };
+        Ok(behind.map(summary).collect())
     }
 
     fn cores(&self) -> MutexGuard<'_, BTreeMap<Name, Arc<Core>>> {
@@ -241,4 +258,15 @@ impl Queues {
         let max = Self::MAX_COUNT;
         (1..=max as u64).find(|id| !taken.contains(id)).ok_or(QueueError::TooMany { max })
     }
+}
+
+/// Does `change` in a task of its own: whoever asked for it may leave between what is durable and what memory says of it.
+async fn to_its_end<T: Send + 'static>(
+    store: &Store,
+    what: &'static str,
+    change: impl Future<Output = Result<T, QueueError>> + Send + 'static,
+) -> Result<T, QueueError> {
+    let (reply, answer) = oneshot::channel();
+    store.env().tasks().spawn(what, async move { drop(reply.send(change.await)) });
+    answer.await.unwrap_or(Err(StoreError::Closed.into()))
 }

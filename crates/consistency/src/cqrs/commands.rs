@@ -92,7 +92,10 @@ where
         self.send_with(id, command, key, Metadata::default()).await
     }
 
-    /// As [`send`](Self::send), with what else is known of the command. Its command id is the key.
+    /// As [`send`](Self::send), with what else is known of the command. Its command id is the key, and its digest is made of the
+    /// command unless there is one: another command under the key is refused for as long as the events of the first are there,
+    /// also when its answer is kept no more. Events about a data subject carry no digest; of a command that wrote only such, or
+    /// none, that holds as long as the [answer is kept](super::Config::keep_answers).
     pub async fn send_with(
         &self,
         id: impl Display + Send,
@@ -102,10 +105,14 @@ where
     ) -> Result<Receipt, CommandError<D::Rejection>> {
         let id = id.to_string();
         let stream = D::stream(&id).map_err(|cause| CommandError::handling(LoadError::Name(cause).into()))?;
-        let json = serde_json::to_vec(&command).map_err(|cause| {
+        let formless = |cause: serde_json::Error| {
             CommandError::sql(quorate_data::store::SqlError::Failed { what: format!("it has no JSON form: {cause}") })
-        })?;
+        };
+        let json = serde_json::to_vec(&command).map_err(formless)?;
         let fingerprint = blake3::hash(&json).to_hex().to_string();
+        // Kept with the events, and so for longer than the answer.
+        let metadata =
+            if metadata.digest.is_some() { metadata } else { metadata.asking(&command).map_err(formless)? };
         let metadata = Metadata { command_id: Some(key.shared()), ..metadata };
         let wish = Arc::new(Wish::<D> { id, stream, command, key: key.clone(), fingerprint, metadata });
         // A long stream is folded here and not while the one writer waits; the transaction only looks for what is newer. What
@@ -173,6 +180,9 @@ where
                     return Ok(answer);
                 }
                 (wish.kept(json, &receipt), answer)
+            }
+            Err(HandleError::CommandIdReused { .. }) => {
+                return Err(CommandError::KeyReused { key: wish.key.clone() });
             }
             Err(failed) => return Err(CommandError::handling(failed)),
         };

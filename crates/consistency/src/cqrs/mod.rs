@@ -17,7 +17,8 @@
 //! # Under failure
 //! * **A lost reply, a crash at any moment**: repeat the command with its key. The answer is kept in the transaction that
 //!   carried it out, so it was either both or neither.
-//! * **The same key for another command** is refused: [`CommandError::KeyReused`].
+//! * **The same key for another command** is refused: [`CommandError::KeyReused`]. The events of the first one know what it asked
+//!   for, so this outlives its [kept answer](Config::keep_answers); see [`Commands::send_with`] for the exception.
 //! * **A question that cannot wait any longer** is told [`Behind`](quorate_data::materialized_view::ViewError::Behind) with
 //!   the position that was reached: repeat the question, never the command.
 //! * **A restored backup**: a token of the time before is an error, not an endless wait.

@@ -6,7 +6,8 @@ use quorate_data::{
     store::{Query, QueryItem, Retry, Row, Store, Value, sqlite},
     view_row,
 };
-use quorate_runtime::Env;
+use quorate_foundations::time::{Boot, Mono, Wall};
+use quorate_runtime::{BoxFuture, Env, EnvParts, clock::Clocks};
 use serde::{Deserialize, Serialize};
 
 use super::*;
@@ -167,6 +168,44 @@ async fn a_key_is_good_for_one_command_only() {
     let reused = purses.send(1, Command::Add(51), &key("k-1")).await;
     assert!(matches!(reused, Err(CommandError::KeyReused { .. })), "{reused:?}");
     assert!(!purses.send(2, Command::Add(51), &key("k-1")).await.unwrap().repeated, "each aggregate has its own");
+}
+
+/// The machine's clocks, with a wall clock that can be moved.
+struct Ahead(std::sync::Arc<dyn Clocks>, std::sync::atomic::AtomicI64);
+
+impl Clocks for Ahead {
+    fn wall(&self) -> Wall {
+        Wall::from_unix_nanos(self.0.wall().unix_nanos() + self.1.load(std::sync::atomic::Ordering::SeqCst))
+    }
+
+    fn mono(&self) -> Mono {
+        self.0.mono()
+    }
+
+    fn boot(&self) -> Boot {
+        self.0.boot()
+    }
+
+    fn sleep_until(&self, due: Mono) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(due)
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_good_for_one_command_only_also_when_its_answer_is_kept_no_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = Env::real().into_parts();
+    let clocks = std::sync::Arc::new(Ahead(parts.clocks.clone(), 0.into()));
+    let env = Env::from_parts(EnvParts { clocks: clocks.clone(), ..parts });
+    let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("log.db"))).await.unwrap();
+    let purses = Aggregates::of(Purse).open(&store).await.unwrap();
+    let purses = Commands::open(purses, Config::default()).await.unwrap();
+    let first = purses.send(1, Command::Add(50), &key("k-1")).await.unwrap();
+    clocks.1.store(8 * 86_400 * 1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+    let reused = purses.send(1, Command::Add(51), &key("k-1")).await;
+    assert!(matches!(reused, Err(CommandError::KeyReused { .. })), "{reused:?}");
+    let again = purses.send(1, Command::Add(50), &key("k-1")).await.unwrap();
+    assert_eq!((again.token, again.repeated, store.head().get()), (first.token, true, 1));
 }
 
 #[tokio::test]

@@ -166,7 +166,7 @@ impl Advance {
         if row.epoch != self.epoch {
             return Err(Halt::Fenced);
         }
-        if row.inline {
+        if row.is_inline(self.code.opening) {
             return Err(Halt::Inline);
         }
         if row.checkpoint != self.from || row.revision != self.revision {
@@ -272,7 +272,7 @@ impl Advance {
         let (events, to) = (page.events, page.scanned.max(self.to));
         self.apply(tx, build, &events).await?;
         let sum = events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
-        let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, checksum = $3, inline = 1
+        let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, checksum = $3, inline = $7
             WHERE build = $4 AND shard = $5 AND epoch = $6";
         let params = [
             rows::position(to),
@@ -281,6 +281,7 @@ impl Advance {
             rows::of(self.namespace.build()),
             self.shard.into(),
             rows::number(row.epoch),
+            self.code.opening.stored().into(),
         ];
         tx.room_execute(sql, &params).await?;
         Ok(Some(to))

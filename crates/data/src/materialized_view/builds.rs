@@ -1,5 +1,7 @@
 //! Beginning and dropping builds.
 
+use std::collections::BTreeSet;
+
 use super::{
     Build, BuildRow, Config, Namespace, ViewError, ViewName, effects, following, registered::Registered, rows,
 };
@@ -54,6 +56,7 @@ pub(super) async fn begin(
         paused: false,
         begun: head,
         effects_after: vec![head],
+        effects_except: BTreeSet::new(),
         created_ns: code.env.wall().unix_nanos(),
         live: false,
     };
@@ -124,26 +127,40 @@ async fn mark_dropped(tx: &mut DynTx, row: BuildRow) -> Result<(), ViewError> {
     if found.live {
         return Err(ViewError::Live { view: row.view, build: row.build });
     }
-    effects::forget(tx, row.build).await?;
-    following::end_all(tx, &Namespace::new(row.view.clone(), row.build)).await?;
     tx.room_execute("UPDATE quorate_view_build SET dropped = 1 WHERE build = $1", &[rows::of(row.build)]).await?;
+    tidy(tx, &Namespace::new(row.view, row.build)).await
+}
+
+/// Forgets what is known of a dropped build, its tables aside.
+async fn tidy(tx: &mut DynTx, namespace: &Namespace) -> Result<(), ViewError> {
+    let build = namespace.build();
+    effects::forget(tx, build).await?;
+    following::end_all(tx, namespace).await?;
     for table in ["quorate_view_shard", "quorate_view_parked", "quorate_view_skipped", "quorate_view_subject"] {
-        tx.room_execute(&format!("DELETE FROM {table} WHERE build = $1"), &[rows::of(row.build)]).await?;
+        tx.room_execute(&format!("DELETE FROM {table} WHERE build = $1"), &[rows::of(build)]).await?;
     }
     Ok(())
 }
 
-/// Forgets a view that has no builds any more. Rows of dropped builds stay, for the sake of their numbers.
-pub(super) async fn forget(tx: &mut DynTx, view: &ViewName) -> Result<(), ViewError> {
-    let sql = "DELETE FROM quorate_view WHERE name = $1 AND NOT EXISTS
-        (SELECT 1 FROM quorate_view_build WHERE view = $1 AND dropped = 0)";
-    tx.room_execute(sql, &[rows::text(view)]).await?;
+/// Forgets a view and drops all its builds, at once: nothing of it can be found from then on, and its name is free. What is
+/// left to [sweep](sweep) away is returned. Rows of dropped builds stay, for the sake of their numbers.
+pub(super) async fn forget(tx: &mut DynTx, view: &ViewName) -> Result<Vec<(Namespace, Vec<String>)>, ViewError> {
+    let builds = rows::builds(tx, view).await?;
+    tx.room_execute("UPDATE quorate_view_build SET dropped = 1 WHERE view = $1 AND dropped = 0", &[rows::text(view)])
+        .await?;
+    tx.room_execute("DELETE FROM quorate_view WHERE name = $1", &[rows::text(view)]).await?;
     tx.room_execute("DELETE FROM quorate_view_effect WHERE view = $1", &[rows::text(view)]).await?;
-    Ok(())
+    Ok(builds.into_iter().map(|row| (Namespace::new(row.view, row.build), row.tables)).collect())
 }
 
-/// Sweeps away the tables of a dropped build. Also for what a crash left of one.
+/// Sweeps away what is left of a dropped build. Also for what a crash left of one.
 pub(super) async fn sweep(store: &Store, namespace: &Namespace, tables: Vec<String>) -> Result<(), ViewError> {
+    let of = namespace.clone();
+    let tidied = store.transact(move |tx| {
+        let of = of.clone();
+        Box::pin(async move { tidy(tx, &of).await })
+    });
+    tidied.await.map_err(ViewError::of_transaction)?;
     for table in tables {
         let table = namespace.table(&table);
         while shrink(store, namespace.build(), table.clone()).await? {}

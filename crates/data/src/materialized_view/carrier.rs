@@ -24,12 +24,19 @@ pub(super) async fn run(shared: Arc<Shared>, code: Arc<Registered>, handler: Arc
 
 async fn work(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) {
     let mut progress = shared.progress.subscribe();
+    // What an inline view asks for is there with the append, and no runner tells of it.
+    let mut head = shared.store.watch_head();
     loop {
         progress.mark_unchanged();
+        head.mark_unchanged();
         match round(shared, code, handler).await {
             Ok(true) => {}
             Ok(false) => {
-                if progress.changed().await.is_err() {
+                let moved = tokio::select! {
+                    moved = progress.changed() => moved,
+                    moved = head.changed() => moved,
+                };
+                if moved.is_err() {
                     return;
                 }
             }

@@ -13,7 +13,8 @@ pub struct Config {
     pub shards: u32,
     /// What becomes of an event that cannot be applied. Default: stop, and say so.
     pub on_poison: OnPoison,
-    /// How often an event is tried alone before that: 1 to 1,000. Default 5.
+    /// How often an event is tried alone before that, unless it would [certainly](super::ApplyError::certain) fail again: 1 to
+    /// 1,000. Default 5.
     pub max_attempts: u32,
     /// How long it rests after the first failure; then twice as long each time. Default 100 ms.
     pub first_rest: Duration,

@@ -76,11 +76,11 @@ impl Threshold {
     pub(super) async fn of(tx: &mut DynTx, build: &BuildRow) -> Result<Self, ViewError> {
         let beside = if build.live { None } else { rows::live(tx, &build.view).await? };
         let Some(other) = beside else {
-            let reached = build.effects_after.clone();
-            return Ok(Self { live: build.live, reached, except: BTreeSet::new() });
+            let (reached, except) = (build.effects_after.clone(), build.effects_except.clone());
+            return Ok(Self { live: build.live, reached, except });
         };
         let reached = rows::shards(tx, other.build).await?.iter().map(|shard| shard.checkpoint).collect();
-        Ok(Self { live: false, reached, except: rows::parked_positions(tx, other.build).await? })
+        Ok(Self { live: false, reached, except: owed(tx, &other).await?.0 })
     }
 
     /// What is done with an effect at `position` of an event with this hash of its key.
@@ -94,6 +94,24 @@ impl Threshold {
             (true, OnRebuild::Suppress) => Decision::Drop,
         }
     }
+}
+
+/// The parked events of a build whose effects nobody has carried out yet, and those whose effects a build before it has.
+async fn owed(tx: &mut DynTx, build: &BuildRow) -> Result<(BTreeSet<Position>, BTreeSet<Position>), ViewError> {
+    let reached = &build.effects_after;
+    let is_owed = |position: &Position, key: &str| {
+        let before = reached.get(key_hash(key) as usize % reached.len().max(1));
+        before.is_none_or(|before| position > before) || build.effects_except.contains(position)
+    };
+    let (mut owed, mut carried_out) = (BTreeSet::new(), BTreeSet::new());
+    for (position, key) in rows::parked(tx, build.build).await? {
+        if is_owed(&position, &key) {
+            owed.insert(position)
+        } else {
+            carried_out.insert(position)
+        };
+    }
+    Ok((owed, carried_out))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,7 +132,8 @@ pub(super) async fn keep(
 ) -> Result<(), Halt> {
     let mut ordinals: BTreeMap<Position, u32> = BTreeMap::new();
     for effect in requested {
-        let poison = |reason: String| Halt::Apply(ApplyError::Event { position: effect.position, reason });
+        let poison =
+            |reason: String| Halt::Apply(ApplyError::Event { position: effect.position, reason, certain: false });
         let at = events.binary_search_by_key(&effect.position, Recorded::position);
         let event = at.ok().and_then(|at| events.get(at));
         let event = event.ok_or_else(|| poison("it asked for an effect of another event".to_owned()))?;
@@ -158,12 +177,15 @@ pub(super) async fn keep(
 }
 
 /// At the switch to `build`: drops what it held that the build `before`, at `reached`, has carried out, releases the rest.
+///
+/// Returns the events up to there that both have parked, and whose effects nobody has carried out: whoever replays one later
+/// asks for them.
 pub(super) async fn release(
     tx: &mut DynTx,
     build: &BuildRow,
-    before: Option<Build>,
+    before: Option<&BuildRow>,
     reached: &[Position],
-) -> Result<(), ViewError> {
+) -> Result<BTreeSet<Position>, ViewError> {
     let shards = i64::try_from(reached.len()).unwrap_or(i64::MAX);
     for (shard, reached) in (0_i64..).zip(reached) {
         let sql =
@@ -175,13 +197,26 @@ pub(super) async fn release(
             shards.into(),
             shard.into(),
             rows::position(*reached),
-            before.map_or(0, Build::get).into(),
+            before.map_or(0, |before| before.build.get()).into(),
         ];
+        tx.room_execute(sql, &params).await?;
+    }
+    let (owed, carried_out) = match before {
+        Some(before) => owed(tx, before).await?,
+        None => Default::default(),
+    };
+    for position in carried_out {
+        let sql = "DELETE FROM quorate_view_effect WHERE view = $1 AND held = $2 AND position = $3";
+        let params = [rows::text(&build.view), rows::of(build.build), rows::position(position)];
         tx.room_execute(sql, &params).await?;
     }
     let sql = "UPDATE quorate_view_effect SET held = 0 WHERE view = $1 AND held = $2";
     tx.room_execute(sql, &[rows::text(&build.view), rows::of(build.build)]).await?;
-    Ok(())
+    if owed.is_empty() {
+        return Ok(owed);
+    }
+    let parked = rows::parked(tx, build.build).await?;
+    Ok(owed.into_iter().filter(|position| parked.contains_key(position)).collect())
 }
 
 /// Forgets what a build held.
@@ -210,7 +245,7 @@ pub(super) async fn waiting(store: &Store, view: &ViewName, attempts: u32) -> Re
     Ok((all - given_up, given_up))
 }
 
-fn effect(view: &ViewName, row: &Row) -> Result<Effect, ViewError> {
+pub(super) fn effect(view: &ViewName, row: &Row) -> Result<Effect, ViewError> {
     let small = |n: usize, column| rows::unsigned(row.at(n), column).map(|n| u32::try_from(n).unwrap_or(u32::MAX));
     Ok(Effect {
         view: view.clone(),

@@ -48,8 +48,10 @@ impl Follower for Inline {
 
 impl Inline {
     async fn apply(&self, tx: &mut DynTx, events: &[Recorded]) -> Result<(), Halt> {
-        let Some(row) = rows::shard(tx, self.namespace.build(), 0).await?.filter(|row| row.inline) else {
-            // Its runner is catching up, and will come upon these events as well.
+        let Some(row) =
+            rows::shard(tx, self.namespace.build(), 0).await?.filter(|row| row.is_inline(self.code.opening))
+        else {
+            // Its runner is catching up, or has yet to claim it, and will come upon these events as well.
             return Ok(());
         };
         let new: Vec<Recorded> = events.iter().filter(|event| event.position() > row.checkpoint).cloned().collect();

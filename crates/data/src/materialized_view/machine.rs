@@ -1,7 +1,8 @@
 //! The rules of one shard: what to apply next, how much at once, and what a failure leads to.
 //!
 //! Events wait in a queue in the order of the log. A batch is a stretch of it, and moves the checkpoint to its end. A batch
-//! that fails is halved until one event alone fails; that one is tried again after a rest, and then the policy decides.
+//! that fails is halved until one event alone fails; that one is tried again after a rest, unless it would certainly fail
+//! again, and then the policy decides.
 //! The events of a key that is parked are parked behind their first one, in order, without being tried.
 
 mod pace;
@@ -64,6 +65,18 @@ pub(super) struct Trouble {
     pub(super) reason: String,
     /// What somebody said should become of it, whatever the policy.
     pub(super) ordered: Option<OnPoison>,
+    /// Whether another attempt would fail as well. Not written down: a new owner finds out again.
+    pub(super) certain: bool,
+}
+
+/// Why a batch could not be applied.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Failure {
+    /// The event at fault, where it is known.
+    pub(super) culprit: Option<Position>,
+    pub(super) reason: String,
+    /// Whether the culprit would fail the same way again.
+    pub(super) certain: bool,
 }
 
 /// Patience with events that fail.
@@ -202,7 +215,7 @@ impl Shard {
         let trouble = self.trouble.as_ref().filter(|trouble| trouble.position == front.position)?;
         let verdict = match trouble.ordered {
             Some(ordered) => ordered,
-            None if trouble.attempts >= self.patience.max_attempts => self.patience.on_poison,
+            None if trouble.certain || trouble.attempts >= self.patience.max_attempts => self.patience.on_poison,
             None => return None,
         };
         Some(match verdict {
@@ -241,15 +254,14 @@ impl Shard {
         self.pace.took(fates.len(), took);
     }
 
-    /// A batch of `count` events failed, and nothing of it was kept. `culprit`: the event at fault, where it is known.
+    /// A batch of `count` events failed, and nothing of it was kept.
     ///
     /// Returns what to write down where one event alone failed: attempts are counted across restarts.
     pub(super) fn failed(
         &mut self,
         now: Mono,
         count: usize,
-        culprit: Option<Position>,
-        reason: String,
+        Failure { culprit, reason, certain }: Failure,
     ) -> Option<Trouble> {
         let index = culprit.and_then(|culprit| self.queue.iter().take(count).position(|item| item.position == culprit));
         self.narrow = match index {
@@ -262,8 +274,9 @@ impl Shard {
         let known = self.trouble.take().filter(|trouble| trouble.position == position);
         let attempts = known.map_or(0, |trouble| trouble.attempts) + 1;
         let rest = self.patience.first_rest.saturating_mul(1 << (attempts - 1).min(16));
-        self.rest_until = (attempts < self.patience.max_attempts).then(|| now + rest.min(self.patience.longest_rest));
-        let trouble = Trouble { position, attempts, reason, ordered: None };
+        self.rest_until =
+            (!certain && attempts < self.patience.max_attempts).then(|| now + rest.min(self.patience.longest_rest));
+        let trouble = Trouble { position, attempts, reason, ordered: None, certain };
         self.trouble = Some(trouble.clone());
         Some(trouble)
     }

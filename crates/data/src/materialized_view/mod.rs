@@ -32,18 +32,21 @@
 //!   claims the shard again once the owner after it has left, or was silent for too long by the observer's own clock
 //!   ([`Config::takeover`]): a shard has an owner for as long as anybody is there who could be.
 //! * **Poison.** A batch that fails is halved until one event fails alone; it is tried again a few times, counted across
-//!   restarts, and then the [policy](OnPoison) decides. A parked event holds back the later ones of its key, in order,
+//!   restarts, unless it would [certainly](ApplyError::certain) fail again, and then the [policy](OnPoison) decides. A parked event holds back the later ones of its key, in order,
 //!   and nobody else. What was parked or skipped, why, and by whom, is on record.
-//! * **Effects** are carried out at least once, with the same key each time, after the commit that asked for them. Of all
+//! * **Effects** are carried out at least once, with the same key each time, after the commit that asked for them. One that fails
+//!   [too often](Config::effect_attempts) is given up: it is on [record](View::effects), and tried anew when somebody
+//!   [says so](View::retry_effects). Of all
 //!   builds of a view only one has its effects carried out at any position: a rebuild leaves out what was carried out
 //!   before, and the switch, at an exact position, releases what comes behind it.
 //! * **Erasure.** A build knows the data subjects whose data it was made of. When one is erased, the projection
 //!   [forgets](Projection::forget), or the build is made anew from what can still be read; the erasure is complete after
 //!   that. Where no code of the view runs, the erasure fails and says so.
-//! * **Changed code** under the same version is noticed by a [fingerprint](Fingerprint) and refused: the error says what to
-//!   do.
-//! * **Inline views** share the append's transaction: a reader never finds the log ahead of them, and an event they cannot
-//!   take is refused ([`AppendError::View`](crate::store::AppendError::View)). A transaction with a closure sees the rows
+//! * **Changed code** under the same version is refused where a [fingerprint](Projection::fingerprint) notices: the error says
+//!   what to do. Rust code that only computes otherwise is noticed by what its [probe](Projection::probe) leads to, or its
+//!   [fold](Projection::fold) says, and not by itself.
+//! * **Inline views** share the append's transaction: once their code has caught up after the store was opened, a reader never
+//!   finds the log ahead of them, and an event they cannot take is refused ([`AppendError::View`](crate::store::AppendError::View)). A transaction with a closure sees the rows
 //!   of everything appended before it; of its own appends they show once it has committed.
 //!
 //! # Reading
@@ -74,6 +77,7 @@ mod following;
 mod inline;
 mod machine;
 mod name;
+mod open_effects;
 mod parked;
 mod presence;
 mod projection;
@@ -100,6 +104,7 @@ pub use fold::{Fold, Folded};
 pub use following::{Batch, Change, ChangeKind, FollowQuery, Follower, Reset};
 pub(crate) use name::TABLE_PREFIX;
 pub use name::{Build, Namespace, ViewName, ViewNameError};
+pub use open_effects::OpenEffect;
 pub use parked::{ParkedEvent, SkippedEvent};
 pub(crate) use presence::Presence;
 pub use projection::{ApplyError, EffectType, Fingerprint, InvalidSchema, OnRebuild, Projection, Schema};

@@ -3,9 +3,13 @@
 //! Where only one process can have a store open, an owner of a shard is in this process, or it is gone for good. So nobody
 //! has to give signs of life there, which would cost a sync each: whoever stands by is woken when an owner leaves. Of
 //! several who stand by the newest goes on, so that who does is no race between them.
+//!
+//! It also knows which opening of the store this is. What holds only as long as this process has the store open, such as that
+//! every append keeps a view, is written down with that number, and so ends by itself with the process.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use quorate_runtime::Env;
 use tokio::sync::watch;
 
 use super::Build;
@@ -16,8 +20,22 @@ pub(super) type Place = (Arc<str>, Build, u32);
 pub(super) type Places = BTreeMap<Place, u64>;
 
 /// Who is there. Clones are the same.
-#[derive(Clone, Default)]
-pub(crate) struct Presence(Arc<watch::Sender<Places>>);
+#[derive(Clone)]
+pub(crate) struct Presence {
+    places: Arc<watch::Sender<Places>>,
+    opening: Opening,
+}
+
+/// One opening of the store, as no other one is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening(i64);
+
+impl Opening {
+    /// As it is stored. Never 0, which stands for none, nor 1, which stores of the beginning have for any.
+    pub(super) fn stored(self) -> i64 {
+        self.0
+    }
+}
 
 /// Somebody who is there until this is dropped, however that comes about.
 pub(super) struct Present {
@@ -26,9 +44,20 @@ pub(super) struct Present {
 }
 
 impl Presence {
+    /// Nobody yet, in a store that is opened now.
+    pub(crate) fn new(env: &Env) -> Self {
+        let drawn = (env.random("store/opening").u64() >> 1).cast_signed();
+        Self { places: Arc::default(), opening: Opening(drawn.max(2)) }
+    }
+
+    /// Which opening of the store this is.
+    pub(super) fn opening(&self) -> Opening {
+        self.opening
+    }
+
     /// Takes a place.
     pub(super) fn enter(&self, place: Place) -> Present {
-        self.0.send_if_modified(|all| {
+        self.places.send_if_modified(|all| {
             let newest = all.values().max().copied().unwrap_or_default();
             all.insert(place.clone(), newest + 1);
             // Nobody waits for somebody to come.
@@ -39,12 +68,12 @@ impl Presence {
 
     /// Whether somebody is there.
     pub(super) fn has(&self, place: &Place) -> bool {
-        self.0.borrow().contains_key(place)
+        self.places.borrow().contains_key(place)
     }
 
     /// Whether somebody is at the same shard who came later.
     pub(super) fn has_later(&self, place: &Place) -> bool {
-        let all = self.0.borrow();
+        let all = self.places.borrow();
         let came = all.get(place).copied().unwrap_or_default();
         let (_, build, shard) = place;
         all.iter().any(|((_, at, of), then)| (at, of) == (build, shard) && *then > came)
@@ -52,13 +81,13 @@ impl Presence {
 
     /// Changes whenever somebody leaves.
     pub(super) fn watch(&self) -> watch::Receiver<Places> {
-        self.0.subscribe()
+        self.places.subscribe()
     }
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.presence.0.send_modify(|all| {
+        self.presence.places.send_modify(|all| {
             all.remove(&self.place);
         });
     }

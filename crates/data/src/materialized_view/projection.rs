@@ -293,6 +293,8 @@ pub enum ApplyError {
         position: Position,
         /// Why.
         reason: String,
+        /// Whether it would fail the same way whenever it is tried: then it is tried once.
+        certain: bool,
     },
     /// A statement failed.
     #[error(transparent)]
@@ -300,9 +302,15 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
-    /// `event` cannot be applied.
+    /// `event` cannot be applied. It is [tried a few times](super::Config::max_attempts), in case that changes.
     pub fn event(event: &Recorded, reason: impl fmt::Display) -> Self {
-        Self::Event { position: event.position(), reason: reason.to_string() }
+        Self::Event { position: event.position(), reason: reason.to_string(), certain: false }
+    }
+
+    /// `event` cannot be applied, however often it is tried: only its own bytes and the rows say so. The
+    /// [policy](super::OnPoison) decides at once, and nobody waits for another attempt.
+    pub fn certain(event: &Recorded, reason: impl fmt::Display) -> Self {
+        Self::Event { position: event.position(), reason: reason.to_string(), certain: true }
     }
 
     /// The store's own failure, which is no event's fault.

@@ -12,6 +12,7 @@ use quorate_runtime::Env;
 
 use super::{
     ApplyError, Config, Fingerprint, OnRebuild, Projection, ViewError, ViewName, ViewTx, key_hash,
+    presence::Opening,
     scratch::{recorded, try_out},
 };
 use crate::{
@@ -24,6 +25,8 @@ pub(super) struct Registered {
     pub(super) env: Env,
     pub(super) projection: Arc<dyn Projection>,
     pub(super) config: Config,
+    /// Which opening of the store this is.
+    pub(super) opening: Opening,
     /// The store's id, with which data subjects are hashed.
     pub(super) store_id: u64,
     pub(super) name: ViewName,
@@ -53,6 +56,7 @@ impl Registered {
         let fingerprint = fingerprint(store, &projection).await?;
         Ok(Self {
             env: store.env().clone(),
+            opening: store.presence().opening(),
             store_id: store.timeline().store,
             name: projection.name().clone(),
             version: projection.version(),

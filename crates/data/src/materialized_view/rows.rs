@@ -2,11 +2,15 @@
 //!
 //! `epoch` is the fence of a shard: whoever owns it has the highest, and every write of an owner says which epoch it
 //! believes in and which checkpoint it starts from. `revision` rises with everything that somebody else changes of a shard
-//! (a replay, a skip), so that an owner who remembers less reads again before it writes.
+//! (a replay, a skip), so that an owner who remembers less reads again before it writes. `inline` is the opening of the store
+//! in which appends keep the shard; 0: they do not.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use super::{Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName, machine::Trouble};
+use super::{Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName, machine::Trouble, presence::Opening};
 use crate::{
     event::Position,
     store::{DynTx, RoomTables, Row, SqlError, Statement, Store, Value},
@@ -15,7 +19,8 @@ use crate::{
 /// The tables, by version.
 pub(super) const TABLES: RoomTables = RoomTables {
     room: "view",
-    versions: &["
+    versions: &[
+        "
         CREATE TABLE quorate_view (
             name TEXT PRIMARY KEY,
             live BIGINT,
@@ -94,8 +99,27 @@ pub(super) const TABLES: RoomTables = RoomTables {
             first_ns BIGINT NOT NULL,
             PRIMARY KEY (build, subject));
         CREATE INDEX quorate_view_subject_subject ON quorate_view_subject (subject)
-    "],
+    ",
+        "
+        ALTER TABLE quorate_view_build ADD COLUMN effects_except TEXT NOT NULL DEFAULT ''
+    ",
+    ],
 };
+
+impl ShardRow {
+    /// Whether every append keeps it up to date, for as long as the store is open this time.
+    ///
+    /// What the row says of an earlier opening is over: until its runner has caught up again, nobody knows whether all
+    /// appends since were made with the view's code beside them.
+    pub(super) fn is_inline(&self, opening: Opening) -> bool {
+        self.inline == opening.stored()
+    }
+}
+
+/// Whether every append keeps all shards up to date.
+pub(super) fn are_inline(shards: &[ShardRow], opening: Opening) -> bool {
+    !shards.is_empty() && shards.iter().all(|shard| shard.is_inline(opening))
+}
 
 /// A build's row.
 #[derive(Clone, Debug)]
@@ -115,6 +139,8 @@ pub(super) struct BuildRow {
     pub(super) created_ns: i64,
     /// Up to where other builds carried effects out: for each of their shards.
     pub(super) effects_after: Vec<Position>,
+    /// Which of the events up to there the build before had parked, so that nobody has carried out their effects.
+    pub(super) effects_except: BTreeSet<Position>,
     pub(super) live: bool,
 }
 
@@ -127,7 +153,8 @@ pub(super) struct ShardRow {
     pub(super) beat: u64,
     pub(super) revision: u64,
     pub(super) checkpoint: Position,
-    pub(super) inline: bool,
+    /// The opening of the store in which every append keeps it; see [`is_inline`](Self::is_inline).
+    inline: i64,
     pub(super) applied: u64,
     pub(super) parked: u64,
     pub(super) skipped: u64,
@@ -137,7 +164,7 @@ pub(super) struct ShardRow {
 
 const BUILD: &str =
     "b.build, b.view, b.version, b.fingerprint, b.tables, b.shards, b.mode, b.on_poison, b.switch, b.paused,
-    b.begun, b.created_ns, b.effects_after, CASE WHEN v.live = b.build THEN 1 ELSE 0 END";
+    b.begun, b.created_ns, b.effects_after, b.effects_except, CASE WHEN v.live = b.build THEN 1 ELSE 0 END";
 const SHARD: &str =
     "shard, epoch, owner, beat, revision, checkpoint, inline, applied, parked, skipped, checksum, trouble,
     attempts, reason, ordered";
@@ -226,11 +253,13 @@ pub(super) async fn parked_keys(
     rows.iter().map(|row| string(row.at(0), "order_key").map(Arc::from)).collect()
 }
 
-/// The positions of a build's parked events.
-pub(super) async fn parked_positions(from: &mut impl Rows, build: Build) -> Result<BTreeSet<Position>, ViewError> {
-    let sql = "SELECT position FROM quorate_view_parked WHERE build = $1";
+/// A build's parked events: their positions, and the keys they belong to.
+pub(super) async fn parked(from: &mut impl Rows, build: Build) -> Result<BTreeMap<Position, String>, ViewError> {
+    let sql = "SELECT position, order_key FROM quorate_view_parked WHERE build = $1";
     let rows = from.rows(sql, vec![of(build)]).await?;
-    rows.iter().map(|row| unsigned(row.at(0), "position").map(Position::new)).collect()
+    let one =
+        |row: &Row| Ok((Position::new(unsigned(row.at(0), "position")?), string(row.at(1), "order_key")?.to_owned()));
+    rows.iter().map(one).collect()
 }
 
 /// Writes down, or forgets, what holds a shard up; `false` if somebody else owns it by now.
@@ -272,7 +301,8 @@ pub(super) fn build_row(row: &Row) -> Result<BuildRow, ViewError> {
         begun: Position::new(unsigned(row.at(10), "begun")?),
         created_ns: row.at(11).as_i64().unwrap_or_default(),
         effects_after: positions(stored(12, "effects_after")?)?,
-        live: unsigned(row.at(13), "live")? != 0,
+        effects_except: positions(stored(13, "effects_except")?)?.into_iter().collect(),
+        live: unsigned(row.at(14), "live")? != 0,
     })
 }
 
@@ -285,6 +315,7 @@ pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
         attempts: small(row.at(12), "attempts")?,
         reason: string(row.at(13), "reason")?.to_owned(),
         ordered: OnPoison::stored(ordered),
+        certain: false,
     };
     Ok(ShardRow {
         shard: small(row.at(0), "shard")?,
@@ -293,7 +324,7 @@ pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
         beat: count(3, "beat")?,
         revision: count(4, "revision")?,
         checkpoint: Position::new(count(5, "checkpoint")?),
-        inline: count(6, "inline")? != 0,
+        inline: row.at(6).as_i64().unwrap_or_default(),
         applied: count(7, "applied")?,
         parked: count(8, "parked")?,
         skipped: count(9, "skipped")?,
@@ -303,12 +334,12 @@ pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
 }
 
 /// Positions as they are stored in one column.
-pub(super) fn positions_text(positions: &[Position]) -> String {
-    positions.iter().map(|position| position.to_string()).collect::<Vec<_>>().join(" ")
+pub(super) fn positions_text<'p>(positions: impl IntoIterator<Item = &'p Position>) -> String {
+    positions.into_iter().map(|position| position.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn positions(text: &str) -> Result<Vec<Position>, ViewError> {
-    let parsed = text.split(' ').map(|number| number.parse().map(Position::new));
+    let parsed = text.split_ascii_whitespace().map(|number| number.parse().map(Position::new));
     parsed.collect::<Result<_, _>>().map_err(|cause| ViewError::corrupt(place("effects_after"), cause))
 }
 

@@ -13,7 +13,7 @@ use super::{
     ApplyError, Namespace, Standing, ViewError,
     advance::{Advance, Advanced, Halt},
     claim::{self, Claimed},
-    machine::{Fate, Item, Plan, Shard},
+    machine::{Failure, Fate, Item, Plan, Shard},
     presence::Places,
     registered::Registered,
     rows,
@@ -196,7 +196,7 @@ impl Runner {
         if build.paused {
             return Err(End::Wait(Standing::Paused));
         }
-        if row.inline {
+        if row.is_inline(self.code.opening) {
             self.local.set_reached(self.shard, row.checkpoint);
             return Err(End::Wait(Standing::Inline));
         }
@@ -440,13 +440,14 @@ impl Stretch<'_> {
 
     /// A batch could not be applied. That an event alone failed is written down, so that attempts count across restarts.
     async fn failed(&mut self, count: usize, failed: ApplyError) -> Result<(), End> {
-        let (culprit, reason) = match failed {
-            ApplyError::Event { position, reason } => (Some(position), reason),
-            other @ ApplyError::Sql(_) => (None, other.to_string()),
+        let (culprit, reason, certain) = match failed {
+            ApplyError::Event { position, reason, certain } => (Some(position), reason, certain),
+            other @ ApplyError::Sql(_) => (None, other.to_string(), false),
         };
+        let failure = Failure { culprit, reason: shortened(reason), certain };
         let store = &self.runner.shared.store;
         store.env().reached("view: an event could not be applied");
-        let Some(trouble) = self.shard.failed(store.env().mono(), count, culprit, shortened(reason)) else {
+        let Some(trouble) = self.shard.failed(store.env().mono(), count, failure) else {
             return Ok(());
         };
         let (build, shard, epoch) = (self.runner.namespace.build(), self.runner.shard, self.epoch);

@@ -338,6 +338,8 @@ impl Views {
 
     /// Deletes a view with all its builds, whether readers have one or not. What keeps it up to date in this process ends.
     ///
+    /// From one transaction on nothing of it is found, and its name is free; its tables are swept away after that.
+    ///
     /// # Cancel safety
     /// As [`drop_build`](Self::drop_build).
     pub async fn delete(&self, name: &ViewName) -> Result<(), ViewError> {
@@ -347,32 +349,28 @@ impl Views {
             return Err(ViewError::NotFound { view: name.clone() });
         }
         self.shared.forget(|(view, _)| view == name);
-        let view = name.clone();
-        let deleted = self.shared.store.transact(move |tx| {
-            let view = view.clone();
-            Box::pin(async move {
-                declared::forget(tx, &view).await?;
-                let sql = "UPDATE quorate_view SET live = NULL WHERE name = $1";
-                tx.room_execute(sql, &[rows::text(&view)]).await.map_err(ViewError::from)
-            })
-        });
-        deleted.await.map_err(ViewError::of_transaction)?;
-        for build in builds {
-            let number = build.build;
-            match builds::drop_build(&self.shared.store, build).await {
-                Ok(()) | Err(ViewError::NoBuild { .. }) => {}
-                Err(failed) => return Err(failed),
-            }
-            self.shared.end(number);
+        let dropped = self.forget_all(name).await?;
+        for (namespace, _) in &dropped {
+            self.shared.end(namespace.build());
         }
+        Shared::bump(&self.shared.nudge);
+        for (namespace, tables) in dropped {
+            builds::sweep(&self.shared.store, &namespace, tables).await?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a view, its documents and its builds, together or not at all: no crash leaves half of it.
+    pub(super) async fn forget_all(&self, name: &ViewName) -> Result<Vec<(Namespace, Vec<String>)>, ViewError> {
         let view = name.clone();
         let forgotten = self.shared.store.transact(move |tx| {
             let view = view.clone();
-            Box::pin(async move { builds::forget(tx, &view).await })
+            Box::pin(async move {
+                declared::forget(tx, &view).await?;
+                builds::forget(tx, &view).await
+            })
         });
-        forgotten.await.map_err(ViewError::of_transaction)?;
-        Shared::bump(&self.shared.nudge);
-        Ok(())
+        forgotten.await.map_err(ViewError::of_transaction)
     }
 
     /// Parked events of a build behind `after`, in order: at most `limit`.

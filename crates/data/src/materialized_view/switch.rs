@@ -39,11 +39,12 @@ pub(super) async fn run(tx: &mut DynTx, build: &BuildRow, accept_parked: bool) -
     if parked > 0 && !accept_parked && before.is_some() {
         return Err(ViewError::Incomplete { view: build.view.clone(), build: build.build, parked });
     }
-    effects::release(tx, build, before.as_ref().map(|before| before.build), &reached).await?;
+    let except = effects::release(tx, build, before.as_ref(), &reached).await?;
     let sql = "UPDATE quorate_view SET live = $1, switched = $2 WHERE name = $3";
     tx.room_execute(sql, &[rows::of(build.build), rows::position(live), rows::text(&build.view)]).await?;
-    let sql = "UPDATE quorate_view_build SET effects_after = $1 WHERE build = $2";
-    tx.room_execute(sql, &[rows::positions_text(&reached).into(), rows::of(build.build)]).await?;
+    let sql = "UPDATE quorate_view_build SET effects_after = $1, effects_except = $2 WHERE build = $3";
+    let params = [rows::positions_text(&reached).into(), rows::positions_text(&except).into(), rows::of(build.build)];
+    tx.room_execute(sql, &params).await?;
     // Older builds stay as they are, beside: none of them switches back by itself.
     let sql = "UPDATE quorate_view_build SET switch = 'manual' WHERE view = $1 AND build <= $2";
     tx.room_execute(sql, &[rows::text(&build.view), rows::of(build.build)]).await?;

@@ -34,7 +34,7 @@ pub struct Reading {
     pub build: Build,
     /// Its version.
     pub version: u32,
-    /// They hold every event up to here, and none behind.
+    /// They hold every event up to here, and none behind; of several shards, this is how far the last one is.
     pub position: Position,
     /// But for so many events that are parked.
     pub parked: u64,
@@ -161,12 +161,27 @@ impl View {
         Ok(Reading { rows: read.found.rows, build, version, position, parked })
     }
 
-    pub(super) fn wanted(&self, token: Option<Token>) -> Result<Position, ViewError> {
+    /// The position that a token stands for, once it is readable here; waits for that as long as a read may.
+    ///
+    /// # Errors
+    /// [`ViewError::Behind`] where it is not readable in time.
+    pub(super) async fn wanted(&self, token: Option<Token>, within: Duration) -> Result<Position, ViewError> {
         let Some(token) = token else { return Ok(Position::ZERO) };
-        if token.timeline() != self.shared.store.timeline() {
+        let store = &self.shared.store;
+        if token.timeline() != store.timeline() {
             return Err(TokenError.into());
         }
-        Ok(Position::new(token.append()))
+        // There a token says by itself which position it stands for, also where that is not readable yet.
+        if store.capabilities().tokens_are_positions {
+            return Ok(Position::new(token.append()));
+        }
+        match store.reach(token, within).await? {
+            Some(place) => Ok(place),
+            None => {
+                let (_, _, applied) = self.reached().await?;
+                Err(ViewError::Behind { view: self.name.clone(), applied, wanted: store.head().next() })
+            }
+        }
     }
 
     /// Waits until the view has seen what `token` stands for; how far it then is.
@@ -177,7 +192,9 @@ impl View {
     /// # Cancel safety
     /// Cancel safe.
     pub async fn wait(&self, token: Token, within: Duration) -> Result<Position, ViewError> {
-        let wanted = self.wanted(Some(token))?;
+        let deadline = self.shared.store.env().mono() + within;
+        let wanted = self.wanted(Some(token), within).await?;
+        let within = deadline.saturating_since(self.shared.store.env().mono());
         self.wait_until(wanted, within).await.map(|(_, _, position)| position)
     }
 
@@ -248,7 +265,7 @@ impl View {
 
     /// How far a build is. `head`: where the log ended before its rows were read.
     fn position(&self, build: &BuildRow, shards: &[ShardRow], head: Position) -> Position {
-        if !shards.is_empty() && shards.iter().all(|shard| shard.inline) {
+        if rows::are_inline(shards, self.shared.store.presence().opening()) {
             return head;
         }
         let local = self.shared.local(build.build).map(|local| local.reached()).unwrap_or_default();
@@ -317,7 +334,7 @@ impl View {
         }
     }
 
-    fn effect_attempts(&self) -> u32 {
+    pub(super) fn effect_attempts(&self) -> u32 {
         let code = self.shared.code();
         let mine = code.iter().filter(|((view, _), _)| *view == self.name).map(|(_, code)| code.config.effect_attempts);
         mine.max().unwrap_or_else(|| Config::default().effect_attempts)

@@ -49,7 +49,7 @@ impl Store {
             ids: Arc::new(Mutex::new(env.random("store/ids"))),
             erase_hooks: Arc::default(),
             unfinished: Arc::default(),
-            presence: Presence::default(),
+            presence: Presence::new(env),
             rooms: Arc::default(),
         }
     }
@@ -94,7 +94,8 @@ impl Store {
     /// Whether it takes writes, as far as it knows without trying: the error says why it does not, or that it is closed.
     ///
     /// # Errors
-    /// [`StoreError::Stuck`] while damage keeps appends from being taken in.
+    /// [`StoreError::Stuck`] while damage keeps appends from being taken in, [`StoreError::ReadOnly`] while the database is a
+    /// standby or takes no writes, as far as was known a second ago.
     pub fn check_writes(&self) -> Result<(), StoreError> {
         self.backend.check_writes()
     }

@@ -156,6 +156,26 @@ impl Own {
         self.control(&["promote", "--wait"]);
     }
 
+    /// Writes what its database holds to a file, as an operator would.
+    pub(crate) fn dump(&self) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut command = Command::new(self.binaries.join("pg_dump"));
+        let done = run(command.args(["--format=custom", "--file"]).arg(file.path()).arg(self.address()));
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        file
+    }
+
+    /// Reads a dump into its database, which is empty; `role` is one that the dump names and does not have.
+    pub(crate) fn restore(&self, dump: &Path, role: &str) {
+        let make = format!("CREATE ROLE {role} NOLOGIN");
+        let mut psql = Command::new(self.binaries.join("psql"));
+        let made = run(psql.args(["--no-psqlrc", "--quiet", "--command", &make]).arg(self.address()));
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let mut command = Command::new(self.binaries.join("pg_restore"));
+        let done = run(command.args(["--exit-on-error", "--dbname", &self.address()]).arg(dump));
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
     fn control(&self, verb: &[&str]) {
         let mut command = unprivileged(&self.binaries.join("pg_ctl"));
         let done = run(command.args(verb).args(["--silent", "--pgdata"]).arg(self.folder.join("data")));

@@ -22,7 +22,6 @@ use quorate_data::{
 
 pub use fixed::{FixedLimit, fixed_limits};
 pub use layers::{Entry, LayerError, Layers, Source};
-pub(crate) use network::peer;
 pub use network::{Network, NetworkError};
 pub use rates::RateConfig;
 pub use settings::{

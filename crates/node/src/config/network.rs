@@ -1,10 +1,6 @@
 //! Networks as people write them.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv6Addr},
-    str::FromStr,
-};
+use std::{fmt, net::IpAddr, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -34,14 +30,6 @@ impl Network {
             }
             _ => false,
         }
-    }
-}
-
-/// Who is one peer: an address, or a /64 network of IPv6, whose addresses one machine may all have.
-pub(crate) fn peer(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        v4 => v4,
     }
 }
 
@@ -79,7 +67,7 @@ impl<'de> Deserialize<'de> for Network {
 
 #[cfg(test)]
 mod tests {
-    use super::{Network, peer};
+    use super::Network;
 
     #[test]
     fn a_network_contains_what_begins_like_it() {
@@ -102,13 +90,5 @@ mod tests {
         for right in ["10.0.0.7", "10.0.0.0/8", "fd00::/8", "::1"] {
             assert_eq!(right.parse::<Network>().unwrap().to_string(), right);
         }
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one_peer() {
-        let of = |address: &str| peer(address.parse().unwrap()).to_string();
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_eq!(of("::ffff:10.0.0.7"), "10.0.0.7");
-        assert_eq!(of("10.0.0.7"), "10.0.0.7");
     }
 }

@@ -3,6 +3,9 @@
 use super::{About::Load, Guarantee, Surface, in_memory, test};
 
 const STACK: &str = "crates/resilience/src/stack/tests.rs";
+const FAILING: &str = "crates/resilience/src/stack/tests/failing.rs";
+const BODIES: &str = "crates/resilience/src/http/tests/bodies.rs";
+const DOOR: &str = "crates/resilience/src/bulkhead/machine/tests.rs";
 const HTTP: &str = "crates/resilience/src/http/tests.rs";
 const POLICY: &str = "crates/resilience/src/policy/tests.rs";
 const LIMITED: &str = "crates/resilience/src/stack/limited/tests.rs";
@@ -21,6 +24,41 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(STACK, "while_half_open_a_thousand_callers_reach_the_upstream_once"),
             test(STACK, "a_call_that_is_dropped_gives_its_probe_back_and_counts_for_nothing"),
             test(BREAKER, "no_sequence_of_events_leaks_a_probe_or_leaves_the_circuit_stuck"),
+            test(FAILING, "a_probe_of_the_dependency_is_one_call_whatever_is_sent_again_otherwise"),
+            test(BODIES, "a_probe_closes_the_circuit_when_its_answer_is_complete_and_not_before"),
+        ],
+    ),
+    in_memory(
+        Load,
+        "circuit breaker",
+        "an upstream that hangs, in its head or in its body, is one that fails, whichever time runs out",
+        &[
+            test(FAILING, "an_upstream_that_hangs_opens_the_circuit_also_where_only_the_whole_call_has_a_time"),
+            test(FAILING, "a_dependency_whose_attempts_run_out_before_the_call_does_opens_its_circuit"),
+            test(FAILING, "a_caller_who_leaves_less_than_an_attempt_may_take_disarms_no_circuit"),
+            test(FAILING, "an_attempt_that_was_cut_off_before_half_of_the_calls_are_done_says_nothing"),
+            test(BODIES, "answers_that_break_off_or_hang_are_failures_to_both_circuits"),
+        ],
+    ),
+    in_memory(
+        Load,
+        "bulkhead",
+        "whoever finds no place is refused once, an answer holds its place to its last byte and not beyond its time, and a tenant is \
+         counted until it leaves",
+        &[
+            test(FAILING, "who_finds_no_place_is_counted_once_and_who_waits_for_one_is_not"),
+            test(BODIES, "an_answer_that_nobody_reads_is_dropped_with_its_place_when_its_time_is_up"),
+            test(FAILING, "a_listener_that_panics_costs_no_place"),
+            test(DOOR, "who_came_while_tenants_were_told_apart_is_counted_until_it_leaves"),
+        ],
+    ),
+    in_memory(
+        Load,
+        "fallback",
+        "only failures are replaced, what is served says that it is less, and the circuit hears of every failure",
+        &[
+            test(STACK, "a_lesser_answer_says_that_it_is_one_and_hides_no_outage_from_the_circuit"),
+            test(FAILING, "what_the_caller_did_wrong_is_not_replaced_and_what_is_is_counted"),
         ],
     ),
     in_memory(
@@ -28,6 +66,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         "retry",
         "retries stay within the dependency's budget, those that wait included, and one hop of a request retries",
         &[
+            test(FAILING, "what_never_reaches_the_upstream_feeds_no_budget"),
+            test(FAILING, "a_budget_whose_interval_becomes_shorter_credits_no_calls_of_before"),
+            test(FAILING, "copies_and_the_attempts_after_them_tell_the_next_hop_what_was_spent"),
             test(STACK, "a_thousand_calls_that_fail_together_are_retried_within_the_budget_when_they_come_back"),
             test(STACK, "of_three_hops_that_could_retry_the_first_does_and_the_upstream_sees_its_attempts_alone"),
         ],
@@ -48,6 +89,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(STACK, "a_call_ends_by_its_total_deadline_and_no_attempt_begins_that_would_not_fit"),
             test(HTTP, "what_is_written_for_the_next_hop_is_received_there"),
+            test(BODIES, "an_attempts_time_holds_to_the_last_byte_of_its_answer"),
+            test(BODIES, "an_answer_that_nobody_reads_is_dropped_with_its_place_when_its_time_is_up"),
         ],
     ),
     in_memory(
@@ -129,6 +172,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         surface: Surface::Cli,
         backends: &[],
         holds: "combinations that cannot work are named with file, line and field",
-        proofs: &[test(POLICY, "each_impossible_combination_is_named_with_the_field_that_would_have_to_change")],
+        proofs: &[
+            test(POLICY, "each_impossible_combination_is_named_with_the_field_that_would_have_to_change"),
+            test(POLICY, "waits_that_leave_no_time_for_the_last_attempt_are_impossible"),
+        ],
     },
 ];

@@ -28,6 +28,7 @@ const MEMORY: &str = "crates/node/tests/memory/main.rs";
 const EMBEDDED: &str = "crates/node/tests/http/embedded.rs";
 const PEERS: &str = "crates/node/tests/http/peers.rs";
 const REPLY_MEMORY: &str = "crates/node/tests/http/reply_memory.rs";
+const INSPECTING: &str = "crates/cli/tests/cli/inspecting.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -228,6 +229,32 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "one changed byte in any column of any table is named",
         &[test(BIT_ROT, "one_changed_byte_in_any_column_of_any_table_is_named")],
+    ),
+    row(
+        Integrity,
+        "verify a file",
+        Cli,
+        "a backup, and the store of a node that was stopped or killed, are checked and not changed; damage is told",
+        &[
+            test(INSPECTING, "a_backup_and_the_store_of_a_node_that_is_not_running_are_checked_and_not_changed"),
+            test(INSPECTING, "a_file_that_is_damaged_or_no_store_is_told_from_one_that_is_sound"),
+        ],
+    ),
+    row(
+        Load,
+        "verify",
+        Library,
+        "however many streams there are, so many are remembered at a time, and the same is found",
+        &[
+            test(
+                "crates/data/src/store/sqlite/verify/tests.rs",
+                "a_store_of_more_streams_than_a_pass_remembers_is_checked_like_any_other",
+            ),
+            test(
+                "crates/data/src/store/chains.rs",
+                "however_many_streams_there_are_a_pass_remembers_no_more_than_it_may_and_all_are_looked_at_whole",
+            ),
+        ],
     ),
     row(
         Integrity,

@@ -37,6 +37,17 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Visibility,
+        "inline view whose code began later than appends",
+        Library,
+        "no event is lost, and until it has caught up it says how far it is",
+        &[
+            test(INLINE, "appends_before_the_first_claim_are_not_lost"),
+            test(INLINE, "appends_behind_the_first_claim_are_not_lost"),
+            test(INLINE, "an_inline_view_whose_code_does_not_run_says_how_far_it_is"),
+        ],
+    ),
+    row(
         Order,
         "view",
         Library,
@@ -85,13 +96,17 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(REBUILDING, "a_rebuild_sends_nothing_again_and_goes_on_at_the_next_position"),
             test(REBUILDING, "what_the_old_build_never_came_to_is_carried_out_by_the_new_one"),
+            test(REBUILDING, "what_was_parked_on_both_sides_of_a_switch_is_carried_out_once_it_is_replayed"),
+            test(REBUILDING, "what_only_the_new_build_parked_was_carried_out_by_the_old_one"),
+            test(POISON, "an_effect_that_was_given_up_is_on_record_and_tried_anew_or_left_out_when_somebody_says_so"),
+            test(REBUILDING, "effects_of_an_inline_view_are_carried_out_without_anything_else_to_wake_for"),
         ],
     ),
     row(
         Integrity,
         "view",
         Library,
-        "a missed or doubled event is found by a recount; changed code under one version is refused",
+        "a missed or doubled event is found by a recount; code whose fingerprint changed under one version is refused",
         &[
             test(POISON, "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on"),
             test(REBUILDING, "changed_code_under_the_same_version_is_noticed"),
@@ -101,7 +116,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Visibility,
         "answer of a view",
         Library,
-        "it is of one build and one moment, and the position it says is exact",
+        "it is of one build and one moment, and the position it says is exact; of several shards it is the last one's",
         &[test(QUERYING, "an_answer_is_of_one_build_and_of_the_position_it_says")],
     ),
     row(
@@ -122,6 +137,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         "it reads the view's own tables and nothing else, within limits of time, rows, bytes and memory",
         &[
             test(QUERYING, "sql_names_the_tables_as_the_view_does_and_reaches_nothing_else"),
+            test(QUERYING, "a_query_that_takes_too_much_is_stopped_and_says_of_what"),
+            test(QUERYING, "one_step_of_a_query_takes_no_longer_than_its_values_are_long"),
             test(QUERIES, "a_query_that_takes_too_much_is_told_which_limit_and_how_to_raise_it"),
             test(QUERIES, "a_query_ends_when_its_client_goes"),
         ],

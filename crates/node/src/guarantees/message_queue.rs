@@ -18,6 +18,12 @@ const RULES: &str = "crates/communication/src/message_queue/machine/tests.rs";
 const WORKERS: &str = "crates/communication/src/message_queue/tests/workers.rs";
 const KILLED: &str = "crates/communication/tests/killed.rs";
 const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
+const SCHEDULES: &str = "crates/communication/src/message_queue/tests/schedules.rs";
+const CALENDAR: &str = "crates/communication/src/message_queue/schedule/calendar.rs";
+const UNIQUE: &str = "crates/communication/src/message_queue/tests/unique.rs";
+const WINDOWS: &str = "crates/communication/src/message_queue/tests/windows.rs";
+const CONSUMERS: &str = "crates/node/tests/http/queue_consumers.rs";
+const SCHEDULES_HTTP: &str = "crates/node/tests/http/queue_schedules.rs";
 const HTTP: &str = "crates/node/tests/http/queues.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -222,6 +228,79 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(SENDING, "a_full_queue_refuses_and_says_how_full_it_is"),
             test(SENDING, "a_queue_that_only_transactions_send_to_holds_its_limit_after_a_restart"),
             test(RULES, "no_more_are_out_than_the_limit_and_no_faster_than_the_rate"),
+        ],
+    ),
+    row(
+        Delivery,
+        "send a message by a schedule",
+        Library,
+        "one message for each moment, whatever happens in between; those that could not be sent within a minute are left out, made up for once, or all, as the schedule says",
+        &[
+            test(KILLED, "a_process_that_is_killed_loses_no_message_and_does_none_twice"),
+            test(SCHEDULES, "a_message_is_sent_at_each_moment_and_wakes_who_waits"),
+            test(SCHEDULES, "missed_moments_are_made_up_for_as_the_schedule_says_also_after_a_restart"),
+            test(SCHEDULES, "a_moment_that_finds_the_queue_full_is_sent_once_there_is_room"),
+            test(CALENDAR, "no_more_moments_are_made_up_for_than_the_limit_however_long_nobody_looked"),
+        ],
+    ),
+    row(
+        Delivery,
+        "set the clock that schedules go by",
+        Library,
+        "a clock that is set back repeats no moment, by as much as the queue remembers ids; moments are those of the time zone, also when its clocks are changed",
+        &[
+            test(
+                SCHEDULES,
+                "a_clock_that_is_set_back_repeats_no_moment_and_one_that_is_set_forward_and_back_leaves_none_out",
+            ),
+            test(CALENDAR, "what_has_a_fixed_hour_runs_once_a_day_also_when_clocks_are_changed"),
+            test(CALENDAR, "forwards_and_backwards_find_the_same_moments_all_year"),
+        ],
+    ),
+    row(
+        Durability,
+        "declare a schedule",
+        Http,
+        "a schedule that was answered is there after a restart of the node, and goes with its queue",
+        &[
+            test(SCHEDULES_HTTP, "a_schedule_is_declared_listed_changed_and_deleted_also_over_a_restart"),
+            test(SCHEDULES, "schedules_are_declared_changed_listed_and_deleted_with_their_queue"),
+            test(SCHEDULES, "a_schedule_whose_row_is_damaged_is_listed_as_such_and_in_nobodys_way"),
+        ],
+    ),
+    row(
+        Delivery,
+        "send a message with a unique key",
+        Library,
+        "of one key at most one message waits, rests or is worked on; the second is not sent, and its sender is told which one has the key",
+        &[
+            test(UNIQUE, "of_one_key_no_second_message_is_sent_while_one_waits_rests_or_is_worked_on"),
+            test(UNIQUE, "transactions_that_race_for_a_key_send_one_message_and_a_rolled_back_one_holds_none"),
+            test(UNIQUE, "a_dead_letter_holds_no_key_and_is_not_replayed_while_another_message_has_it"),
+            test(SCHEDULES, "a_schedule_whose_last_message_is_not_done_passes_its_moment_over_if_it_has_a_unique_key"),
+        ],
+    ),
+    row(
+        Load,
+        "consume with a window",
+        Library,
+        "a consumer holds no more messages than its window has room for, and is handed others as it settles them or their leases run out",
+        &[
+            test(WINDOWS, "a_consumer_is_handed_what_its_window_has_room_for_and_more_once_it_settled_some"),
+            test(WINDOWS, "leases_that_run_out_make_room_and_their_messages_come_again"),
+            test(WINDOWS, "one_whose_window_is_full_is_in_nobodys_way"),
+        ],
+    ),
+    row(
+        Delivery,
+        "subscribe to a queue",
+        Http,
+        "messages come as events under leases; who leaves, or does not read, loses none: what it was not sent is given back, and what it holds is handed out again when its lease has run out",
+        &[
+            test(CONSUMERS, "messages_come_as_events_under_leases_and_no_more_than_the_window_has_room_for"),
+            test(CONSUMERS, "leases_run_out_and_their_messages_come_again_on_this_connection_or_the_next"),
+            test(CONSUMERS, "a_consumer_that_never_reads_is_let_go_and_what_it_was_not_sent_is_others"),
+            test(CONSUMERS, "a_consumer_is_told_why_it_ends"),
         ],
     ),
 ];

@@ -19,6 +19,7 @@ mod postgres;
 mod resilience;
 mod retention;
 mod schema;
+mod stamps;
 mod subscription;
 mod vocabulary;
 
@@ -41,6 +42,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     materialized_view::ROWS,
     declared_view::ROWS,
     cqrs::ROWS,
+    stamps::ROWS,
     calls::ROWS,
     resilience::ROWS,
 ];

@@ -1,7 +1,7 @@
 //! What holds over PostgreSQL, where the database and the other nodes have a say.
 
 use super::{
-    About::{Atomicity, Delivery, Durability, Order, Visibility},
+    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
     Guarantee,
     Surface::{Cli, Http, Library},
     on_postgres, test,
@@ -15,6 +15,9 @@ const IDENTICAL: &str = "crates/node/tests/postgres/identical.rs";
 const UNSUPPORTED: &str = "crates/node/tests/postgres/unsupported.rs";
 const DECIDERS: &str = "crates/consistency/tests/postgres/main.rs";
 const PROCESS: &str = "crates/cli/tests/cli/postgres.rs";
+const RING: &str = "crates/cli/tests/ring/main.rs";
+const LEMMAS: &str = "crates/data/src/store/postgres/sequencer/tests.rs";
+const DOCTOR: &str = "crates/data/tests/postgres_doctor.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     on_postgres(
@@ -76,6 +79,18 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(LOG, "every_committed_event_is_seen_once_whatever_transactions_do"),
             test(LOG, "an_open_transaction_delays_itself_alone"),
             test(LOG, "conditions_hold_in_the_order_of_the_log"),
+            test(LEMMAS, "the_lemmas_hold_in_every_course_of_transactions_and_runs"),
+        ],
+    ),
+    on_postgres(
+        Durability,
+        "append on several nodes",
+        Http,
+        "while nodes are killed and paused at random, clients of three of them lose nothing, see nothing twice, and keys are honoured",
+        &[
+            test(RING, "clients_of_three_nodes_over_one_database_lose_no_append"),
+            test(RING, "followers_of_three_nodes_over_one_database_see_every_event_once"),
+            test(RING, "a_key_is_honoured_by_each_of_three_nodes_over_one_database"),
         ],
     ),
     on_postgres(
@@ -90,7 +105,18 @@ pub(super) const ROWS: &[Guarantee] = &[
         "ack on a durable subscription",
         Http,
         "a lease that ran out is given to a worker on another node, and the first holder is refused",
-        &[test(NODES, "a_lease_that_ran_out_is_given_to_a_worker_on_another_node_and_the_first_one_is_refused")],
+        &[
+            test(NODES, "a_lease_that_ran_out_is_given_to_a_worker_on_another_node_and_the_first_one_is_refused"),
+            test(PROCESS, "what_a_paused_node_held_goes_to_another_and_its_late_writes_are_refused"),
+            test(RING, "workers_of_three_nodes_over_one_database_hold_each_event_alone"),
+        ],
+    ),
+    on_postgres(
+        Delivery,
+        "restore of a dump",
+        Cli,
+        "a dump restored into another cluster continues every subscription, without replay or silence, at the positions it had",
+        &[test(PROCESS, "a_dump_restored_into_a_fresh_cluster_continues_every_subscription_without_replay_or_silence")],
     ),
     on_postgres(
         Visibility,
@@ -103,8 +129,25 @@ pub(super) const ROWS: &[Guarantee] = &[
         Visibility,
         "follow",
         Http,
-        "who follows one node hears what is appended on another, in the order of the log",
-        &[test(NODES, "who_follows_one_node_hears_what_is_appended_on_another_in_the_order_of_the_log")],
+        "who follows one node hears what is appended on another, in the order of the log, without having to look",
+        &[
+            test(NODES, "who_follows_one_node_hears_what_is_appended_on_another_in_the_order_of_the_log"),
+            test(LOG, "a_node_is_told_of_what_another_one_appended"),
+        ],
+    ),
+    on_postgres(
+        Integrity,
+        "doctor",
+        Cli,
+        "what endangers or holds up the store from outside is named with what to do about it, and no longer once that was done",
+        &[
+            test(PROCESS, "the_doctor_says_what_ails_a_database_and_its_exit_code_says_whether_anything_does"),
+            test(DOCTOR, "settings_that_endanger_what_was_acknowledged_are_named"),
+            test(DOCTOR, "an_open_transaction_is_named_with_what_it_holds_until_it_is_ended"),
+            test(DOCTOR, "a_prepared_transaction_of_any_database_is_named_with_what_it_holds_until_it_is_ended"),
+            test(DOCTOR, "committed_events_without_a_position_are_named_with_who_holds_them_up"),
+            test(DOCTOR, "what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_followed"),
+        ],
     ),
     on_postgres(
         Visibility,

@@ -18,6 +18,7 @@ use std::{
 
 use http::Version;
 use quorate_foundations::time::Mono;
+use quorate_resilience::rate_limit::network;
 use quorate_runtime::{Env, net::Io};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -28,7 +29,7 @@ use super::{
     peers::Peer,
     sending::{Pace, Sending},
 };
-use crate::config::{HttpConfig, peer};
+use crate::config::HttpConfig;
 
 /// How often connections are looked at: deadlines are late by at most this.
 pub(crate) const TICK: Duration = Duration::from_millis(250);
@@ -97,7 +98,7 @@ impl Connections {
             return None;
         }
         let is_trusted = self.limits.trusted_peers.iter().any(|trusted| trusted.contains(address));
-        let address = (!is_trusted).then(|| peer(address));
+        let address = (!is_trusted).then(|| network(address));
         let of = match address.map(|address| self.welcome(address)) {
             None => None,
             Some(Some(peer)) => Some(peer),

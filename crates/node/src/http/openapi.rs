@@ -246,6 +246,9 @@ fn parameters() -> Value {
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "schedule": one("path", "schedule", "The schedule's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "window": one("query", "window", "How many messages the consumer holds at most: those it was handed that are not settled, and whose leases run", &json!({ "type": "integer", "minimum": 1, "maximum": queues::MAX_WINDOW, "default": 16 })),
+        "leaseTtl": one("query", "ttl", "How long each message is held; without it, as the queue's configuration says", &text),
         "queue": one("path", "name", "The queue's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "policy": one("path", "name", "The policy's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),

@@ -1,7 +1,9 @@
 //! Message queues: declare, send, receive, settle, replay.
 
 mod config;
+pub(super) mod schedules;
 mod show;
+mod subscribe;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -24,6 +26,8 @@ use super::{
     request::{self, Params},
     streams::once,
 };
+pub(super) use subscribe::subscribe;
+
 use crate::verbs::{MessageQueues, Settlement};
 
 type Reply = Result<axum::response::Response, Problem>;
@@ -113,6 +117,7 @@ struct Item<'b> {
     delay: Option<Duration>,
     #[serde(default, with = "humantime_serde")]
     ttl: Option<Duration>,
+    unique: Option<String>,
 }
 
 /// `POST /v1/queues/{name}/messages`
@@ -144,15 +149,20 @@ fn messages(body: &Bytes) -> Result<Vec<NewMessage>, Problem> {
         return Err(beyond("messages", Queue::MAX_BATCH, messages.len()));
     }
     let message = |(index, item): (usize, Item<'_>)| {
-        let at = |fault: Fault| Fault { index: Some(index), ..fault };
-        let mut message = NewMessage::of(cloud_events::event(body, item.event.get().as_bytes()).map_err(at)?);
-        message.group = item.group.map(Into::into);
-        message.priority = item.priority.unwrap_or(NewMessage::DEFAULT_PRIORITY);
-        message.delay = item.delay.unwrap_or_default();
-        message.ttl = item.ttl;
-        Ok(message)
+        message_of(body, item).map_err(|fault| Fault { index: Some(index), ..fault }.into())
     };
     messages.into_iter().enumerate().map(message).collect()
+}
+
+/// The message that stands as `item` in `body`.
+fn message_of(body: &Bytes, item: Item<'_>) -> Result<NewMessage, Fault> {
+    let mut message = NewMessage::of(cloud_events::event(body, item.event.get().as_bytes())?);
+    message.group = item.group.map(Into::into);
+    message.priority = item.priority.unwrap_or(NewMessage::DEFAULT_PRIORITY);
+    message.delay = item.delay.unwrap_or_default();
+    message.ttl = item.ttl;
+    message.unique = item.unique.map(Into::into);
+    Ok(message)
 }
 
 #[derive(Deserialize)]

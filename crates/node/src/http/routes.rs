@@ -113,6 +113,13 @@ pub(super) fn table() -> Vec<Route> {
         ),
         route("/v1/queues/{name}/messages", POST, post(queues::send)),
         route("/v1/queues/{name}/receive", POST, post(queues::receive)).keyless(LENT),
+        route("/v1/queues/{name}/subscribe", GET, get(queues::subscribe)),
+        route("/v1/queues/{name}/schedules", GET, get(queues::schedules::list)),
+        route(
+            "/v1/queues/{name}/schedules/{schedule}",
+            &["GET", "PUT", "DELETE"],
+            put(queues::schedules::declare).get(queues::schedules::describe).delete(queues::schedules::delete),
+        ),
         route("/v1/queues/{name}/ack", POST, post(queues::ack)),
         route("/v1/queues/{name}/nack", POST, post(queues::nack)),
         route("/v1/queues/{name}/extend", POST, post(queues::extend)),

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use quorate_communication::message_queue::{
-    Config, DeadLetters, Delivery, Description, Lease, NewMessage, Queue, QueueError, Queues, Receive, Selection, Sent,
-    Summary,
+    Config, Consume, Consumer, DeadLetters, Delivery, Description, Lease, NewMessage, Planned, Queue, QueueError,
+    Queues, Receive, Schedule, Selection, Sent, Summary,
 };
 use quorate_data::{
     event::NewEvent,
@@ -96,6 +96,36 @@ impl MessageQueues {
     /// Dropping the future gives back what it would have been handed.
     pub async fn receive(&self, name: &Name, receive: Receive) -> Result<Vec<Delivery>, QueueError> {
         self.get(name).await?.receive(receive).await
+    }
+
+    /// A consumer that is handed messages as they come, as many as its window has room for.
+    pub async fn consume(&self, name: &Name, consume: Consume) -> Result<Consumer, QueueError> {
+        self.get(name).await?.consume(consume)
+    }
+
+    /// Declares a schedule of a queue, or changes it. The same again changes nothing.
+    pub async fn schedule(&self, queue: &Name, name: &Name, schedule: Schedule) -> Result<Planned, QueueError> {
+        self.get(queue).await?.schedule(name, schedule).await
+    }
+
+    /// The schedule of that name.
+    pub async fn scheduled(&self, queue: &Name, name: &Name) -> Result<Planned, QueueError> {
+        self.get(queue).await?.scheduled(name)
+    }
+
+    /// At most `limit` schedules of a queue behind `after`, in order of their names.
+    pub async fn schedules(
+        &self,
+        queue: &Name,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Planned>, QueueError> {
+        self.get(queue).await?.schedules(after, limit)
+    }
+
+    /// Deletes a schedule. Messages that it sent stay.
+    pub async fn unschedule(&self, queue: &Name, name: &Name) -> Result<(), QueueError> {
+        self.get(queue).await?.unschedule(name).await
     }
 
     /// Does with the messages held under `leases` what their holder says. Durable when this returns.

@@ -23,6 +23,8 @@ mod lifecycle;
 mod node;
 mod peers;
 mod policies;
+mod queue_consumers;
+mod queue_schedules;
 mod queues;
 mod rates;
 mod read;

@@ -25,6 +25,7 @@ mod read;
 #[path = "../http/schemas.rs"]
 mod schemas;
 #[path = "../../../data/tests/postgres/server.rs"]
+#[allow(dead_code, reason = "other tests do more with a server")]
 mod server;
 #[path = "../http/several.rs"]
 mod several;

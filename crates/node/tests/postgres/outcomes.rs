@@ -138,11 +138,15 @@ async fn a_standby_is_read_and_says_that_it_takes_no_writes_until_it_is_promoted
     for request in [append("4"), keyed("4")] {
         assert_refused(&node.send(request).await, "store-read-only");
     }
+    let unready = node.get("/readyz").await;
+    assert_eq!(unready.status, 503, "{}", unready.text());
+    assert!(unready.json()["checks"]["store"].as_str().unwrap().starts_with("fail: "), "{}", unready.text());
     let refused = node_refused(&own.address()).await;
     assert!(refused.contains("standby"), "{refused}");
     own.promote();
     assert_eq!(until_done(&node, &keyed("4")).await.status, 201);
     assert_eq!(until_done(&node, &append("5")).await.header("etag"), Some("\"5\""));
+    assert_eq!(node.get("/readyz").await.status, 200);
 }
 
 /// Why a node does not start over the database at `address`.

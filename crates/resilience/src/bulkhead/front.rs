@@ -33,6 +33,8 @@ pub struct Bulkhead {
     rooms: [AtomicU32; 3],
     /// Whether nobody ever waits, so that a full bulkhead refuses without a lock.
     nobody_waits: AtomicU32,
+    /// Whether there is a queue.
+    may_wait: AtomicU32,
     refused: [AtomicU64; Why::ALL.len()],
     meter: Meter,
     hall: Mutex<Hall>,
@@ -133,6 +135,7 @@ impl Bulkhead {
             word: Line(AtomicU64::new(0)),
             rooms: std::array::from_fn(|_| AtomicU32::new(0)),
             nobody_waits: AtomicU32::new(0),
+            may_wait: AtomicU32::new(0),
             refused: std::array::from_fn(|_| AtomicU64::new(0)),
             meter,
             hall: Mutex::new(hall),
@@ -159,6 +162,18 @@ impl Bulkhead {
             return Ok(Taken { tenant: None, since: now });
         }
         self.enter_hall(now, ask)
+    }
+
+    /// The same; `None` is a place to be waited for, with [`enter`](Self::enter). Nothing is counted for that yet.
+    #[inline]
+    pub(crate) fn take_or_wait(&self, now: Mono, ask: &Ask) -> Result<Option<Taken>, Rejected> {
+        if self.enter_word(now, ask) {
+            return Ok(Some(Taken { tenant: None, since: now }));
+        }
+        if self.may_wait.load(Ordering::Relaxed) == 0 {
+            return self.enter_hall(now, ask).map(Some);
+        }
+        Ok(None)
     }
 
     #[cold]
@@ -374,8 +389,9 @@ impl Bulkhead {
         for priority in Priority::ALL {
             set(&self.rooms[priority as usize], door.room(priority));
         }
-        let tenants = door.config().tenant_share.is_some();
+        let tenants = door.tells_tenants();
         set(&self.nobody_waits, u32::from(door.config().queue.length == 0 && !tenants));
+        set(&self.may_wait, u32::from(door.config().queue.length > 0));
         let ends = match door.config().limit {
             Limit::Fixed(_) => u64::MAX,
             Limit::Adaptive(adaptive) => (hall.before.at + adaptive.window).as_nanos(),

@@ -122,6 +122,10 @@ pub struct Door {
     limit: u32,
     in_flight: u32,
     waiting: BTreeMap<Ticket, Waiter>,
+    /// The same by tenant, so that nobody has to be looked at who may not enter.
+    lines: BTreeMap<Option<Name>, Line>,
+    /// The first of each line whose tenant is below its share.
+    heads: BTreeMap<Ticket, Option<Name>>,
     /// When each one's time is up.
     ends: BTreeSet<(Mono, Ticket)>,
     tenants: BTreeMap<Name, Tenant>,
@@ -133,6 +137,14 @@ struct Waiter {
     tenant: Option<Name>,
     ends: Mono,
     why: Why,
+}
+
+/// Those of one tenant, or of nobody's, who wait.
+#[derive(Clone, Debug, Default)]
+struct Line {
+    tickets: BTreeSet<Ticket>,
+    /// The one among the heads.
+    head: Option<Ticket>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -148,8 +160,8 @@ impl Door {
             Limit::Fixed(limit) => limit.get(),
             Limit::Adaptive(adaptive) => adaptive.initial.get(),
         };
-        let (waiting, ends, tenants) = Default::default();
-        Self { config, limit, in_flight: 0, waiting, ends, tenants, next: 0 }
+        let (waiting, lines, heads, ends, tenants) = Default::default();
+        Self { config, limit, in_flight: 0, waiting, lines, heads, ends, tenants, next: 0 }
     }
 
     /// Tells how many are under way. Comes before every other input.
@@ -165,6 +177,11 @@ impl Door {
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// Whether anybody is counted as a tenant's: also those who came while tenants were told apart, until they leave.
+    pub fn tells_tenants(&self) -> bool {
+        self.config.tenant_share.is_some() || !self.tenants.is_empty()
     }
 
     /// Its rules.
@@ -218,8 +235,8 @@ impl Door {
     }
 
     fn at_share(&self, tenant: Option<&Name>) -> bool {
-        let Some(tenant) = tenant else { return false };
-        let share = part(self.limit, self.config.tenant_share.unwrap_or(1.0));
+        let (Some(tenant), Some(share)) = (tenant, self.config.tenant_share) else { return false };
+        let share = part(self.limit, share);
         self.tenants.get(tenant).is_some_and(|tenant| tenant.in_flight >= share)
     }
 
@@ -252,6 +269,8 @@ impl Door {
         if let Some(tenant) = &tenant {
             self.tenants.entry(tenant.clone()).or_default().waiting += 1;
         }
+        self.lines.entry(tenant.clone()).or_default().tickets.insert(ticket);
+        self.look(tenant.as_ref());
         self.waiting.insert(ticket, Waiter { tenant, ends, why });
         self.ends.insert((ends, ticket));
         Effect::Wait { ticket, ends }
@@ -260,14 +279,19 @@ impl Door {
     fn enter(&mut self, tenant: Option<Name>) {
         self.in_flight += 1;
         if let Some(tenant) = tenant {
-            self.tenants.entry(tenant).or_default().in_flight += 1;
+            self.tenants.entry(tenant.clone()).or_default().in_flight += 1;
+            self.look(Some(&tenant));
         }
     }
 
     fn forget(&mut self, ticket: Ticket) -> Option<Waiter> {
         let waiter = self.waiting.remove(&ticket)?;
         self.ends.remove(&(waiter.ends, ticket));
+        if let Some(line) = self.lines.get_mut(&waiter.tenant) {
+            line.tickets.remove(&ticket);
+        }
         self.settle_tenant(waiter.tenant.as_ref(), |tenant| tenant.waiting = tenant.waiting.saturating_sub(1));
+        self.look(waiter.tenant.as_ref());
         Some(waiter)
     }
 
@@ -282,19 +306,39 @@ impl Door {
         }
     }
 
+    /// Finds out who is the first of a line, and whether it may enter as far as its tenant goes.
+    fn look(&mut self, tenant: Option<&Name>) {
+        let (line, at_share) = (tenant.cloned(), self.at_share(tenant));
+        let Some(known) = self.lines.get_mut(&line) else { return };
+        let head = known.tickets.first().copied().filter(|_| !at_share);
+        let is_over = known.tickets.is_empty();
+        if let Some(before) = std::mem::replace(&mut known.head, head) {
+            self.heads.remove(&before);
+        }
+        if is_over {
+            self.lines.remove(&line);
+        }
+        if let Some(head) = head {
+            self.heads.insert(head, line);
+        }
+    }
+
+    fn look_at_all(&mut self) {
+        let lines: Vec<Option<Name>> = self.lines.keys().cloned().collect();
+        lines.iter().for_each(|line| self.look(line.as_ref()));
+    }
+
     /// Lets enter whoever may.
     fn admit(&mut self, effects: &mut Vec<Effect>) {
-        let mut passed = None;
-        while self.in_flight < self.limit {
-            let from = passed.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-            let Some((&ticket, waiter)) = self.waiting.range((from, std::ops::Bound::Unbounded)).next() else { return };
+        while let Some((&ticket, _)) = self.heads.first_key_value() {
             let Ticket(Reverse(priority), _) = ticket;
-            if self.may_enter(priority, waiter.tenant.as_ref()) {
-                let waiter = self.forget(ticket);
-                self.enter(waiter.and_then(|waiter| waiter.tenant));
-                effects.push(Effect::Admit(ticket));
+            // Whoever matters less has no more room.
+            if self.in_flight >= self.room(priority) {
+                return;
             }
-            passed = Some(ticket);
+            let waiter = self.forget(ticket);
+            self.enter(waiter.and_then(|waiter| waiter.tenant));
+            effects.push(Effect::Admit(ticket));
         }
     }
 
@@ -318,20 +362,21 @@ impl Machine for Door {
             Input::Leave(ticket) => drop(self.forget(ticket)),
             Input::Release(tenant) => {
                 self.settle_tenant(tenant.as_ref(), |tenant| tenant.in_flight = tenant.in_flight.saturating_sub(1));
+                self.look(tenant.as_ref());
             }
             Input::Configure(config) => {
                 self.limit = match config.limit {
                     Limit::Fixed(limit) => limit.get(),
                     Limit::Adaptive(adaptive) => self.limit.clamp(adaptive.min.get(), adaptive.max.get()),
                 };
-                if config.tenant_share.is_none() {
-                    // Nobody is told apart any more, and whoever was won't be when it leaves.
-                    self.tenants.clear();
-                    self.waiting.values_mut().for_each(|waiter| waiter.tenant = None);
-                }
+                // Whoever is counted as a tenant's stays so until it leaves, also if nobody else is told apart meanwhile.
                 self.config = *config;
+                self.look_at_all();
             }
-            Input::Limit(limit) => self.limit = limit,
+            Input::Limit(limit) => {
+                self.limit = limit;
+                self.look_at_all();
+            }
         }
         self.tick(now, effects);
     }

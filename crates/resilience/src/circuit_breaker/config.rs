@@ -58,9 +58,10 @@ pub struct Open {
 pub struct Counts {
     /// [`Class::Throttled`]: for the rate, never for failures in a row.
     pub throttled: bool,
-    /// [`Scope::Attempt`].
+    /// [`Scope::Attempt`]. A [stack](crate::stack) says so as well of an attempt that was cut off by the whole call's time and had as
+    /// long as half of the calls need, or half of the call where that isn't known.
     pub attempt_timeout: bool,
-    /// [`Scope::Total`]: it may have run out in somebody else's retries.
+    /// [`Scope::Total`]: it may have run out in somebody else's retries, or in a queue. A probe's is always a failure.
     pub total_timeout: bool,
 }
 
@@ -183,7 +184,7 @@ impl Counts {
         let failure_if = |counted| if counted { Weight::Failure } else { Weight::Nothing };
         match outcome {
             Outcome::Upstream(Class::Success) => Weight::Success,
-            Outcome::Upstream(Class::Fault) => Weight::Failure,
+            Outcome::Upstream(Class::Fault | Class::Untrusted) => Weight::Failure,
             Outcome::Upstream(Class::Throttled) if self.throttled => Weight::Throttled,
             Outcome::Upstream(Class::Throttled | Class::Refusal | Class::Stale) => Weight::Nothing,
             Outcome::Timeout(Scope::Attempt) => failure_if(self.attempt_timeout),

@@ -13,7 +13,7 @@ use std::{
 use quorate_foundations::{machine::Machine as _, time::Mono};
 
 use super::{
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Weight},
     machine::{Change, Circuit, Counts, Effect, Input, Mode, Rejected, State, Ticket},
     stripes::Stripes,
     sync::{AtomicU64, Mutex, Ordering, lane},
@@ -183,7 +183,12 @@ impl Breaker {
             return;
         }
         self.locked(now, |circuit, effects| {
-            let weight = circuit.config().counts.weigh(outcome);
+            let weight = match outcome {
+                // Whoever was to find out whether the upstream answers has found that it doesn't: if that said nothing, a circuit
+                // before an upstream that hangs would stay half open.
+                Outcome::Timeout(_) if ticket.probe.is_some() => Weight::Failure,
+                outcome => circuit.config().counts.weigh(outcome),
+            };
             circuit.step(now, Input::Settle { ticket, weight, slow, retry_after }, effects);
         });
     }

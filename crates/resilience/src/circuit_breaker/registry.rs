@@ -92,6 +92,7 @@ impl Registry {
             let idle = breakers.iter().find(|(_, breaker)| is_idle(breaker, now));
             let idle = idle.map(|(name, _)| name.clone()).ok_or(Full::Full { most: self.inner.most })?;
             breakers.remove(&idle);
+            self.inner.forget_transitions(&idle);
         }
         // Whoever was first while the lock was free has made the one that counts.
         Ok(breakers.entry(name.clone()).or_insert(made).clone())
@@ -109,6 +110,7 @@ impl Registry {
         let mut breakers = self.lock();
         if breakers.get(name).is_some_and(|breaker| is_idle(breaker, now)) {
             breakers.remove(name);
+            self.inner.forget_transitions(name);
         }
     }
 
@@ -137,12 +139,24 @@ impl Registry {
                 enforced,
                 "circuit changed"
             );
-            let labels = vec![("breaker", name.as_str().to_owned()), ("to", word(to).to_owned())];
-            transitions.get_or_create(&labels).inc();
+            transitions.get_or_create(&labels(&name, to)).inc();
             if let Some(listener) = &listener {
                 listener(&name, change);
             }
         })
+    }
+}
+
+fn labels(name: &Name, to: State) -> Vec<(&'static str, String)> {
+    vec![("breaker", name.as_str().to_owned()), ("to", word(to).to_owned())]
+}
+
+impl Inner {
+    /// A breaker is forgotten, and with it what it counted: names that come and go would otherwise stay for ever.
+    fn forget_transitions(&self, name: &Name) {
+        for to in [State::Closed, State::Open, State::HalfOpen] {
+            self.transitions.remove(&labels(name, to));
+        }
     }
 }
 
@@ -188,6 +202,21 @@ impl Collector for Scrape {
         }
         let none = ConstCounter::new(0_u64);
         let help = "Calls refused by each circuit";
+        let mut modes = encoder.encode_descriptor(
+            "quorate_breaker_mode",
+            "What an operator asked of each circuit: 0 automatic, 1 forced open, 2 disabled, 3 metrics only",
+            None,
+            state.metric_type(),
+        )?;
+        for (name, snapshot) in &snapshots {
+            let value = match snapshot.mode {
+                Mode::Automatic => 0_i64,
+                Mode::ForcedOpen => 1,
+                Mode::Disabled => 2,
+                Mode::MetricsOnly => 3,
+            };
+            ConstGauge::new(value).encode(modes.encode_family(&[("breaker", name.as_str())])?)?;
+        }
         let mut refused = encoder.encode_descriptor("quorate_breaker_refused", help, None, none.metric_type())?;
         for (name, snapshot) in &snapshots {
             ConstCounter::new(snapshot.refused).encode(refused.encode_family(&[("breaker", name.as_str())])?)?;
@@ -254,6 +283,27 @@ mod tests {
         assert!(text.contains(r#"quorate_breaker_state{breaker="a/b"} 2"#), "{text}");
         assert!(text.contains(r#"quorate_breaker_refused_total{breaker="a/b"} 1"#), "{text}");
         assert!(text.contains(r#"quorate_breaker_transitions_total{breaker="a/b",to="open"} 1"#), "{text}");
+        assert!(text.contains(r#"quorate_breaker_mode{breaker="a/b"} 0"#), "{text}");
         assert_eq!(*heard.lock().unwrap(), [(name("a/b"), State::Open)]);
+        breaker.operate(Mode::ForcedOpen, env.mono());
+        text.clear();
+        prometheus_client::encoding::text::encode(&mut text, &env.metrics()).unwrap();
+        assert!(text.contains(r#"quorate_breaker_mode{breaker="a/b"} 1"#), "{text}");
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_leaves_no_metric() {
+        let env = Env::real();
+        let registry = Registry::with(&env, 10, None);
+        for nth in 0..100 {
+            let breaker = registry.breaker(&name(&format!("a/{nth}")), &fragile(1)).unwrap();
+            breaker.permit(env.mono()).unwrap().settle(env.mono(), Outcome::Upstream(Class::Fault), None);
+            breaker.reset(env.mono());
+        }
+        registry.forget_idle(&name("a/99"));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &env.metrics()).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("quorate_breaker_transitions_total{"));
+        assert_eq!(lines.count(), 2 * 9, "{text}");
     }
 }

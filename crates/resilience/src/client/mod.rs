@@ -1,17 +1,27 @@
 //! An HTTP client over the environment's network, for stacks to stand around.
 //!
-//! HTTP/1.1 with connections that are kept, as bare as a client can be: it retries nothing, waits for nothing and follows
-//! nothing, since that is what the [`stack`](crate::stack) decides. What only a client can know it tells: whether a request
-//! certainly wasn't sent, and whether a connection that had been idle turned out to be closed.
+//! HTTP/1.1 with connections that are kept and HTTP/2 with connections that are shared, as bare as a client can be: it retries
+//! nothing, waits for nothing and follows nothing, since that is what the [`stack`](crate::stack) decides. What only a client can
+//! know it tells: whether a request certainly wasn't done, whether a connection that had been idle turned out to be closed, and why
+//! there is no trust in one.
 //!
-//! *When not to use it*: for `https` (it refuses it: bring a connection that is encrypted already, or another client whose
-//! answers [`Http`](crate::http::Http) can judge); for HTTP/2.
+//! `https` needs the feature `tls`, and somebody to trust: `Client::encrypting`. Which version of HTTP is spoken is agreed on
+//! there; without encryption nobody is asked, so HTTP/2 is spoken if that is all that is (see [`Versions`]).
+//!
+//! *When not to use it*: for proxies, cookies, compression: then use another client, whose answers
+//! [`Http`](crate::http::Http) can judge, or `reqwest` with its own adapter.
 //!
 //! # What holds
 //! * A request that couldn't be handed to a kept connection is sent on the next one; nobody hears of it.
-//! * A kept connection that is closed before any of the answer came is [`Error::Stale`]: maybe it was done, most likely not.
+//! * A kept connection of HTTP/1.1 that is closed before any of the answer came is [`Error::Stale`]: maybe it was done, most likely
+//!   not.
+//! * What the other one says it didn't look at (`REFUSED_STREAM`, a `GOAWAY` that names an earlier stream) is
+//!   [`Error::Untaken`], and may be sent again whatever it does.
 //! * A request that brings [`FreshConnection`] is never sent on a kept connection.
-//! * Dropping a call closes its connection. A connection is kept once the answer's body has been read to its end.
+//! * Dropping a call closes its connection over HTTP/1.1, where a connection is kept once the answer's body has been read to its
+//!   end. Over HTTP/2 it resets its stream, and the connection is used on, unless nothing was heard on it since the call was
+//!   sent: then it may be dead, and further calls get another one.
+//! * Nothing is sent to whoever can't be trusted: `Error::Tls` says why.
 //!
 //! # Example
 //! ```no_run
@@ -41,7 +51,12 @@
 //! # }
 //! ```
 
+mod connection;
+mod error;
 mod pool;
+mod target;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     io,
@@ -51,21 +66,41 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri, header, uri::Authority};
+use http::{Request, Response, header};
 use http_body::Body;
 use http_body_util::{BodyExt as _, combinators::UnsyncBoxBody};
-use hyper::client::conn::http1;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
 use hyper_util::rt::TokioIo;
-use quorate_runtime::{BoxFuture, Env};
+use quorate_runtime::{BoxFuture, Env, net::Io};
 use tower_service::Service;
 
-use self::pool::Pool;
-use crate::{
-    http::FreshConnection,
-    outcome::{Class, Verdict},
+use self::{
+    connection::{Connection, Sent, Shared, Tasks},
+    error::broke,
+    pool::Pool,
+    target::Target,
 };
+use crate::{http::FreshConnection, outcome::Verdict};
 
+pub use error::Error;
 pub use pool::Received;
+#[cfg(feature = "tls")]
+pub use {rustls, tls::Tls};
+
+/// Which versions of HTTP a client speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Versions {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2 where it is agreed on while encryption is, HTTP/1.1 otherwise.
+    #[default]
+    Either,
+    /// HTTP/2, also without encryption: whoever doesn't speak it can't be called.
+    Two,
+}
 
 /// How connections are made and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,53 +113,15 @@ pub struct Config {
     pub idle: Duration,
     /// For how many endpoints connections are kept.
     pub most_endpoints: usize,
+    /// Which versions are spoken.
+    pub versions: Versions,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(3), most_idle: 32, idle: Duration::from_secs(30), most_endpoints: 1_024 }
+        let (connect, idle) = (Duration::from_secs(3), Duration::from_secs(30));
+        Self { connect, most_idle: 32, idle, most_endpoints: 1_024, versions: Versions::Either }
     }
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// The address can't be called. Nothing was sent.
-    #[error("`{uri}` cannot be called: {why}")]
-    Address {
-        /// The address.
-        uri: Uri,
-        /// Why.
-        why: &'static str,
-    },
-    /// There was no connection. Nothing was sent.
-    #[error("`{endpoint}` cannot be reached")]
-    Connect {
-        /// The endpoint.
-        endpoint: Authority,
-        /// What the system said.
-        #[source]
-        cause: io::Error,
-    },
-    /// A connection that had been kept was closed before any of the answer came.
-    #[error("a kept connection to `{endpoint}` was closed")]
-    Stale {
-        /// The endpoint.
-        endpoint: Authority,
-        /// What broke.
-        #[source]
-        cause: hyper::Error,
-    },
-    /// The connection broke. Whether the request was done is unknown.
-    #[error("the connection to `{endpoint}` broke")]
-    Broken {
-        /// The endpoint.
-        endpoint: Authority,
-        /// What broke.
-        #[source]
-        cause: hyper::Error,
-    },
 }
 
 /// The client. Cheap to clone; clones share the connections.
@@ -132,6 +129,8 @@ pub enum Error {
 pub struct Client {
     env: Env,
     config: Config,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     pool: Arc<Pool>,
 }
 
@@ -142,125 +141,194 @@ type Outgoing = UnsyncBoxBody<Bytes, BoxError>;
 impl Client {
     /// A client without connections.
     pub fn new(env: &Env, config: Config) -> Self {
-        Self { env: env.clone(), config, pool: Arc::new(Pool::new(config)) }
+        let pool = Arc::new(Pool::new(config));
+        Self {
+            env: env.clone(),
+            config,
+            #[cfg(feature = "tls")]
+            tls: None,
+            pool,
+        }
+    }
+
+    /// A client without connections that calls `https` as well.
+    #[cfg(feature = "tls")]
+    pub fn encrypting(env: &Env, config: Config, tls: Tls) -> Self {
+        Self { tls: Some(tls.offering(config.versions)), ..Self::new(env, config) }
     }
 
     /// What an error says about the upstream: for [`Http::failing_as`](crate::http::Http::failing_as).
     pub fn judge(error: &Error) -> Verdict {
-        match error {
-            Error::Address { .. } => Verdict { transient: false, unprocessed: true, ..Verdict::of(Class::Refusal) },
-            Error::Connect { .. } => Verdict { unprocessed: true, ..Verdict::FAULT },
-            Error::Stale { .. } => Verdict::of(Class::Stale),
-            Error::Broken { .. } => Verdict::FAULT,
-        }
+        error.judge()
     }
 
-    /// How many idle connections are kept.
+    /// How many connections are kept that are idle or that many calls share.
     pub fn idle(&self) -> usize {
         self.pool.len()
     }
 
     async fn send(self, mut request: Request<Outgoing>) -> Result<Response<Received>, Error> {
-        let endpoint = endpoint(request.uri())?;
-        let host = HeaderValue::from_str(endpoint.as_str()).map_err(|_| Error::Address {
-            uri: request.uri().clone(),
-            why: "its authority cannot stand in a header",
-        })?;
-        request.headers_mut().entry(header::HOST).or_insert(host);
-        let path = request.uri().path_and_query().cloned();
-        *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
-        if request.extensions_mut().remove::<FreshConnection>().is_none() {
-            while let Some(mut kept) = self.pool.take(&endpoint, self.env.mono()) {
-                // One that has been closed says so here, at no cost to anybody.
-                if kept.ready().await.is_err() {
-                    continue;
+        let target = Target::of(&request, self.encrypts())?;
+        let (key, fresh) = (target.key(), request.extensions_mut().remove::<FreshConnection>().is_some());
+        loop {
+            let kept = if fresh { None } else { self.pool.take(&key, self.env.mono()) };
+            let was_kept = kept.is_some();
+            let mut connection = match kept {
+                Some(kept) => kept,
+                None => self.connect(&target, &key).await?,
+            };
+            // One that has been closed says so here, at no cost to anybody.
+            if was_kept && !connection.is_ready().await {
+                self.put_away(&key, &connection);
+                continue;
+            }
+            target.write(&mut request, connection.is_shared());
+            let mut failed = match self.send_on(&mut connection, request, &key).await {
+                Ok(answer) => return Ok(self.received(key, connection, answer)),
+                Err(failed) => failed,
+            };
+            let (unsent, endpoint) = (failed.take_message(), target.authority.clone());
+            match unsent {
+                Some(unsent) if was_kept => {
+                    self.put_away(&key, &connection);
+                    request = unsent;
                 }
-                match kept.try_send_request(request).await {
-                    Ok(answer) => return Ok(self.received(endpoint, kept, answer)),
-                    Err(mut failed) => match failed.take_message() {
-                        Some(unsent) => request = unsent,
-                        None => return Err(kept_broke(endpoint, failed.into_error())),
-                    },
+                Some(_) => return Err(Error::Untaken { endpoint, cause: failed.into_error() }),
+                None => {
+                    return Err(broke(endpoint, failed.into_error(), was_kept && !connection.is_shared()));
                 }
             }
         }
-        let mut sender = match self.env.timeout(self.config.connect, self.dial(&endpoint)).await {
+    }
+
+    async fn send_on(&self, connection: &mut Connection, request: Request<Outgoing>, key: &str) -> Sent {
+        match connection {
+            Connection::One(sender) => sender.try_send_request(request).await,
+            Connection::Many(shared) => {
+                let sent = shared.send(request, self.env.mono());
+                let waiting = Waiting { pool: &self.pool, key, shared, answers: shared.answers() };
+                let answer = sent.await;
+                waiting.shared.answered(self.env.mono());
+                answer
+            }
+        }
+    }
+
+    /// Offers nobody a connection any more that takes no requests. One of HTTP/1.1 was taken out already.
+    fn put_away(&self, key: &str, connection: &Connection) {
+        if let Connection::Many(shared) = connection {
+            self.pool.forget(key, shared);
+        }
+    }
+
+    fn received(&self, key: String, connection: Connection, answer: Response<Incoming>) -> Response<Received> {
+        let home = match connection {
+            Connection::One(sender) if !says_close(&answer) => Some((sender, key, self.pool.clone())),
+            Connection::One(_) | Connection::Many(_) => None,
+        };
+        answer.map(|body| Received::new(body, home, self.env.clone()))
+    }
+
+    async fn connect(&self, target: &Target, key: &str) -> Result<Connection, Error> {
+        let dialled = match self.env.timeout(self.config.connect, self.dial(target)).await {
             Some(dialled) => dialled,
             None => Err(io::ErrorKind::TimedOut.into()),
+        };
+        let connection = dialled.map_err(|cause| unconnected(target, cause))?;
+        if let Connection::Many(shared) = &connection {
+            self.pool.share(key, shared.clone(), self.env.mono());
         }
-        .map_err(|cause| Error::Connect { endpoint: endpoint.clone(), cause })?;
-        match sender.send_request(request).await {
-            Ok(answer) => Ok(self.received(endpoint, sender, answer)),
-            Err(cause) => Err(Error::Broken { endpoint, cause }),
-        }
+        Ok(connection)
     }
 
-    fn received(
-        &self,
-        endpoint: Authority,
-        sender: http1::SendRequest<Outgoing>,
-        answer: Response<hyper::body::Incoming>,
-    ) -> Response<Received> {
-        let keep = !says_close(&answer);
-        answer.map(|body| Received::new(body, keep.then(|| (sender, endpoint, self.pool.clone())), self.env.clone()))
-    }
-
-    async fn dial(&self, endpoint: &Authority) -> io::Result<http1::SendRequest<Outgoing>> {
+    async fn dial(&self, target: &Target) -> io::Result<Connection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        let host = endpoint.host().trim_start_matches('[').trim_end_matches(']');
-        for address in self.env.net().resolve(host, endpoint.port_u16().unwrap_or(80)).await? {
-            let io = match self.env.net().connect(address).await {
-                Ok(io) => io,
-                Err(cause) => {
-                    last = cause;
-                    continue;
-                }
-            };
-            let (sender, driver) = http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
-            self.env.tasks().spawn("http client", async move {
-                // What breaks the connection is told to whoever waits for an answer on it.
-                let _ = driver.await;
-            });
-            return Ok(sender);
+        for address in self.env.net().resolve(target.host(), target.port()).await? {
+            match self.env.net().connect(address).await {
+                Ok(io) => return self.greet(target, io).await,
+                Err(cause) => last = cause,
+            }
         }
         Err(last)
     }
+
+    /// Agrees with whoever is at the other end of `io` on how to speak.
+    async fn greet(&self, target: &Target, io: Box<dyn Io>) -> io::Result<Connection> {
+        let (io, two) = self.encrypt(target, io).await?;
+        if two {
+            let handshake = http2::handshake(Tasks(self.env.clone()), TokioIo::new(io)).await;
+            let (sender, driver) = handshake.map_err(io::Error::other)?;
+            self.drive(driver);
+            return Ok(Connection::Many(Shared::new(sender, self.env.mono())));
+        }
+        let (sender, driver) = http1::handshake(TokioIo::new(io)).await.map_err(io::Error::other)?;
+        self.drive(driver);
+        Ok(Connection::One(sender))
+    }
+
+    fn drive(&self, driver: impl Future<Output = hyper::Result<()>> + Send + 'static) {
+        self.env.tasks().spawn("http client", async move {
+            // What breaks the connection is told to whoever waits for an answer on it.
+            let _ = driver.await;
+        });
+    }
+
+    #[cfg(feature = "tls")]
+    fn encrypts(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    #[cfg(not(feature = "tls"))]
+    fn encrypts(&self) -> bool {
+        false
+    }
+
+    /// Encrypts `io` if the target asks for it. Returns whether HTTP/2 is spoken on it.
+    async fn encrypt(&self, target: &Target, io: Box<dyn Io>) -> io::Result<(Box<dyn Io>, bool)> {
+        #[cfg(feature = "tls")]
+        if let (true, Some(tls)) = (target.secure, &self.tls) {
+            let (io, two) = tls.encrypt(target.host(), io).await?;
+            return if two || self.config.versions != Versions::Two {
+                Ok((io, two))
+            } else {
+                Err(io::Error::new(io::ErrorKind::Unsupported, "it does not speak HTTP/2"))
+            };
+        }
+        debug_assert!(!target.secure, "who can't encrypt refuses the address");
+        Ok((io, self.config.versions == Versions::Two))
+    }
 }
 
-/// What a request that was sent on a kept connection ended with, when none of its answer came.
-fn kept_broke(endpoint: Authority, cause: hyper::Error) -> Error {
-    let closed = cause.is_incomplete_message() || cause.is_closed() || cause.is_canceled() || is_reset(&cause);
-    if closed { Error::Stale { endpoint, cause } } else { Error::Broken { endpoint, cause } }
+/// A call on a shared connection whose answer hasn't begun.
+struct Waiting<'a> {
+    pool: &'a Pool,
+    key: &'a str,
+    shared: &'a Shared,
+    /// How many answers there had been when it was sent.
+    answers: u64,
 }
 
-fn is_reset(error: &hyper::Error) -> bool {
-    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
-    cause.is_some_and(|cause| {
-        matches!(
-            cause.kind(),
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
-        )
-    })
+impl Drop for Waiting<'_> {
+    /// Whoever gives up on a connection on which nothing was heard meanwhile has others try another one.
+    fn drop(&mut self) {
+        if self.shared.answers() == self.answers {
+            self.pool.forget(self.key, self.shared);
+        }
+    }
+}
+
+fn unconnected(target: &Target, cause: io::Error) -> Error {
+    let endpoint = target.authority.clone();
+    #[cfg(feature = "tls")]
+    if let Some(fault) = crate::http::tls_fault(&cause) {
+        return Error::Tls { endpoint, fault, cause };
+    }
+    Error::Connect { endpoint, cause }
 }
 
 fn says_close<B>(answer: &Response<B>) -> bool {
     let said = answer.headers().get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     said.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case("close"))
-}
-
-fn endpoint(uri: &Uri) -> Result<Authority, Error> {
-    let wrong = |why| Error::Address { uri: uri.clone(), why };
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(wrong("this client does not encrypt")),
-        _ => return Err(wrong("it is not absolute, as in http://host/path")),
-    }
-    let authority = uri.authority().filter(|authority| !authority.host().is_empty());
-    let authority = authority.ok_or_else(|| wrong("it names no host"))?;
-    if authority.as_str().contains('@') {
-        return Err(wrong("it holds a user's name: that belongs into a header"));
-    }
-    Ok(authority.clone())
 }
 
 impl<B> Service<Request<B>> for Client

@@ -9,18 +9,27 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::uri::Authority;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, client::conn::http1::SendRequest};
 use quorate_foundations::time::Mono;
 use quorate_runtime::Env;
 
-use super::{Config, Outgoing};
+use super::{
+    Config, Outgoing,
+    connection::{Connection, Shared},
+};
 
-/// Idle connections by endpoint; those used last are used first, so that the others may go.
+/// Connections by endpoint: those that many use, and idle ones, of which those used last are used first, so that the others
+/// may go.
 pub(super) struct Pool {
     config: Config,
-    idle: Mutex<BTreeMap<String, Vec<Idle>>>,
+    kept: Mutex<BTreeMap<String, Kept>>,
+}
+
+#[derive(Default)]
+struct Kept {
+    shared: Option<Shared>,
+    idle: Vec<Idle>,
 }
 
 struct Idle {
@@ -28,63 +37,103 @@ struct Idle {
     since: Mono,
 }
 
-impl Pool {
-    pub(super) fn new(config: Config) -> Self {
-        Self { config, idle: Mutex::default() }
-    }
-
-    /// A connection to `endpoint` that was idle for no longer than it may.
-    pub(super) fn take(&self, endpoint: &Authority, now: Mono) -> Option<SendRequest<Outgoing>> {
-        let mut idle = self.lock();
-        let kept = idle.get_mut(endpoint.as_str())?;
-        let taken = kept.pop().filter(|kept| now.saturating_since(kept.since) < self.config.idle);
-        // The others have been idle for longer still.
-        if taken.is_none() || kept.is_empty() {
-            idle.remove(endpoint.as_str());
-        }
-        taken.map(|kept| kept.sender)
-    }
-
-    fn give(&self, endpoint: &Authority, sender: SendRequest<Outgoing>, now: Mono) {
-        if sender.is_closed() {
-            return;
-        }
-        let mut idle = self.lock();
-        if !idle.contains_key(endpoint.as_str()) && idle.len() >= self.config.most_endpoints {
-            let old = |kept: &mut Vec<Idle>| {
-                kept.retain(|kept| now.saturating_since(kept.since) < self.config.idle && !kept.sender.is_closed());
-                !kept.is_empty()
-            };
-            idle.retain(|_, kept| old(kept));
-            if idle.len() >= self.config.most_endpoints {
-                return;
-            }
-        }
-        let kept = idle.entry(endpoint.as_str().to_owned()).or_default();
-        kept.retain(|kept| now.saturating_since(kept.since) < self.config.idle && !kept.sender.is_closed());
-        if kept.len() < self.config.most_idle {
-            kept.push(Idle { sender, since: now });
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.lock().values().map(Vec::len).sum()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Idle>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+impl Kept {
+    /// Lets go of what has been idle since before `oldest`, or is closed; false if nothing is left.
+    fn tidy(&mut self, oldest: impl Fn(Mono) -> bool) -> bool {
+        self.idle.retain(|idle| !oldest(idle.since) && !idle.sender.is_closed());
+        self.shared.take_if(|shared| oldest(shared.touched()) || shared.is_closed());
+        self.shared.is_some() || !self.idle.is_empty()
     }
 }
 
-/// The body of an answer. Read to its end it gives its connection back; dropped before, it closes it.
+impl Pool {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, kept: Mutex::default() }
+    }
+
+    /// A connection to `endpoint` that was idle for no longer than it may.
+    pub(super) fn take(&self, endpoint: &str, now: Mono) -> Option<Connection> {
+        let mut all = self.lock();
+        let kept = all.get_mut(endpoint)?;
+        if !kept.tidy(|since| self.is_old(since, now)) {
+            all.remove(endpoint);
+            return None;
+        }
+        if let Some(shared) = &kept.shared {
+            return Some(Connection::Many(shared.clone()));
+        }
+        let taken = kept.idle.pop().map(|idle| Connection::One(idle.sender));
+        if kept.idle.is_empty() {
+            all.remove(endpoint);
+        }
+        taken
+    }
+
+    /// Keeps a connection that many may use, in place of the one before.
+    pub(super) fn share(&self, endpoint: &str, shared: Shared, now: Mono) {
+        self.keep(endpoint, now, |kept, _| kept.shared = Some(shared));
+    }
+
+    /// Uses `shared` for no further requests; those on it go on.
+    pub(super) fn forget(&self, endpoint: &str, shared: &Shared) {
+        let mut all = self.lock();
+        let Some(kept) = all.get_mut(endpoint) else { return };
+        kept.shared.take_if(|known| known.is(shared));
+        if kept.shared.is_none() && kept.idle.is_empty() {
+            all.remove(endpoint);
+        }
+    }
+
+    fn give(&self, endpoint: &str, sender: SendRequest<Outgoing>, now: Mono) {
+        if sender.is_closed() {
+            return;
+        }
+        self.keep(endpoint, now, |kept, config| {
+            if kept.idle.len() < config.most_idle {
+                kept.idle.push(Idle { sender, since: now });
+            }
+        });
+    }
+
+    fn keep(&self, endpoint: &str, now: Mono, put: impl FnOnce(&mut Kept, &Config)) {
+        let mut all = self.lock();
+        if !all.contains_key(endpoint) && all.len() >= self.config.most_endpoints {
+            all.retain(|_, kept| kept.tidy(|since| self.is_old(since, now)));
+            if all.len() >= self.config.most_endpoints {
+                return;
+            }
+        }
+        let kept = all.entry(endpoint.to_owned()).or_default();
+        kept.tidy(|since| self.is_old(since, now));
+        put(kept, &self.config);
+    }
+
+    fn is_old(&self, since: Mono, now: Mono) -> bool {
+        now.saturating_since(since) >= self.config.idle
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().values().map(|kept| kept.idle.len() + usize::from(kept.shared.is_some())).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a connection goes back to.
+pub(super) type Home = (SendRequest<Outgoing>, String, Arc<Pool>);
+
+/// The body of an answer. Over HTTP/1.1 it gives its connection back once it was read to its end, and closes it if it is
+/// dropped before; over HTTP/2 it resets its stream then, and nobody else's.
 pub struct Received {
     body: Incoming,
-    home: Option<(SendRequest<Outgoing>, Authority, Arc<Pool>)>,
+    home: Option<Home>,
     env: Env,
 }
 
 impl Received {
-    pub(super) fn new(body: Incoming, home: Option<(SendRequest<Outgoing>, Authority, Arc<Pool>)>, env: Env) -> Self {
+    pub(super) fn new(body: Incoming, home: Option<Home>, env: Env) -> Self {
         let mut received = Self { body, home, env };
         if received.body.is_end_stream() {
             received.give_back();

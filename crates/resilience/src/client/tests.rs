@@ -12,7 +12,7 @@ use tower_service::Service as _;
 
 use super::*;
 use crate::{
-    CallError,
+    CallError, Class,
     http::Http,
     retry::{self, BudgetConfig},
     stack::Stack,
@@ -100,7 +100,7 @@ async fn a_kept_connection_closed_under_a_request_is_stale_and_the_stack_sends_a
     let uri = server(&env, connections()).await;
     assert_eq!(text(guarded.call(get(&uri, Method::POST)).await.unwrap()).await, "hello");
     let ended = guarded.call(get(&uri, Method::POST)).await;
-    assert!(matches!(ended, Err(CallError::Upstream(Error::Stale { .. }))), "{ended:?}");
+    assert!(matches!(ended, Err(CallError::Upstream(Error::Stale { .. }, Class::Stale))), "{ended:?}");
 }
 
 #[tokio::test]

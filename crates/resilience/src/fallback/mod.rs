@@ -77,7 +77,7 @@ impl When {
     pub fn replaces(self, outcome: Outcome) -> bool {
         match outcome {
             Outcome::Upstream(Class::Success | Class::Refusal) | Outcome::Cancelled => false,
-            Outcome::Upstream(Class::Fault | Class::Stale) => self.fault,
+            Outcome::Upstream(Class::Fault | Class::Untrusted | Class::Stale) => self.fault,
             Outcome::Upstream(Class::Throttled) => self.throttled,
             Outcome::Timeout(_) => self.timeout,
             Outcome::Rejected(_) => self.rejected,

@@ -16,10 +16,11 @@ pub fn verdict(status: StatusCode, headers: &HeaderMap) -> Verdict {
 }
 
 fn of_http(status: StatusCode, headers: &HeaderMap) -> Verdict {
-    let retry_after = headers.get(header::RETRY_AFTER).and_then(|value| seconds(value.to_str().ok()?));
+    let asked = headers.get(header::RETRY_AFTER).and_then(|value| asks(value.to_str().ok()?, headers));
+    let retry_after = asked.flatten();
     let class = match status {
         StatusCode::TOO_MANY_REQUESTS => Class::Throttled,
-        StatusCode::SERVICE_UNAVAILABLE if retry_after.is_some() => Class::Throttled,
+        StatusCode::SERVICE_UNAVAILABLE if asked.is_some() => Class::Throttled,
         StatusCode::REQUEST_TIMEOUT => Class::Fault,
         status if status.is_server_error() => Class::Fault,
         status if status.is_client_error() => Class::Refusal,
@@ -31,6 +32,22 @@ fn of_http(status: StatusCode, headers: &HeaderMap) -> Verdict {
         StatusCode::NETWORK_AUTHENTICATION_REQUIRED,
     ];
     Verdict { class, unprocessed: false, transient: !lasts.contains(&status), retry_after }
+}
+
+/// What the trailers of an answer say, if they are gRPC's.
+pub(super) fn of_trailers(trailers: &HeaderMap) -> Option<Verdict> {
+    let code = trailers.get("grpc-status")?;
+    Some(of_grpc(code.to_str().ok().and_then(|code| code.parse().ok()), trailers))
+}
+
+/// Whether a `Retry-After` says anything, and if it can be told, after how long. A date is told by the one of the same answer.
+fn asks(text: &str, headers: &HeaderMap) -> Option<Option<Duration>> {
+    if let Some(span) = seconds(text) {
+        return Some(Some(span));
+    }
+    let at = httpdate::parse_http_date(text).ok()?;
+    let date = headers.get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    Some(date.map(|date| at.duration_since(date).unwrap_or_default()))
 }
 
 fn of_grpc(code: Option<u16>, headers: &HeaderMap) -> Verdict {

@@ -22,32 +22,48 @@
 //! | other 4xx, other codes | refusal |
 //! | the rest | success |
 //!
-//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`); one that follows a body isn't waited
-//! for. `Retry-After` is read in seconds, and as a date by whoever has a wall clock: not here. `grpc-retry-pushback-ms` that is
+//! gRPC's status is read where it stands in the head of an answer (`Trailers-Only`), and behind a head that no message follows
+//! if the service below is [`Listening`], and retried by; one that follows a message is told to circuits and counts when it comes,
+//! and nothing is sent again for it, since the answer has begun. The body is a part of the call, see [`Held`]. `Retry-After` is
+//! read in seconds, and as a date by the answer's own `Date`, so that no clock has to be right; a date without that says that the
+//! upstream asks for fewer calls, not for how long. `grpc-retry-pushback-ms` that is
 //! negative or can't be read forbids further attempts.
+//!
+//! What prevented an answer is judged by [`Http::failing_as`]: `http::failed`, with the feature `transport`, knows the errors of
+//! hyper, h2 and rustls.
 
+mod grpc;
 mod headers;
 mod held;
 mod judge;
 mod replay;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "transport")]
+pub(crate) mod transport;
 
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
 use quorate_foundations::time::Mono;
 
 use crate::{
     bulkhead::Ask,
     hop::Hop,
-    outcome::{Scope, Verdict},
+    outcome::Verdict,
     retry::Repeatable,
     stack::{Answers, Intent, Requests, Rest, Try},
     timeout::TimedBody,
 };
 
+pub use grpc::{Begun, Grpc, Listen, Listening};
 pub use headers::{ATTEMPT, GRPC_TIMEOUT, TIMEOUT, received, write};
 pub use held::Held;
 pub use judge::verdict;
 pub use replay::{Replay, TooLong};
+#[cfg(feature = "tls")]
+pub use tls::{TlsFault, tls_fault};
+#[cfg(feature = "transport")]
+pub use transport::failed;
 
 /// What goes with a request that must not be sent on a connection that was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +162,7 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
     }
 }
 
-impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
+impl<J: Transport<E>, B: Body + Send + 'static, E> Answers<Response<B>, E> for Http<J> {
     type Answer = Response<Held<TimedBody<B>>>;
 
     fn judge(&self, result: Result<&Response<B>, &E>) -> Verdict {
@@ -157,22 +173,28 @@ impl<J: Transport<E>, B: Body, E> Answers<Response<B>, E> for Http<J> {
     }
 
     fn deliver(&self, answer: Response<B>, rest: Rest<'_>) -> Self::Answer {
-        answer.map(|body| {
-            let timed = TimedBody::new(body, rest.timers(), (rest.deadline, Scope::Total), rest.idle());
-            Held::new(timed, rest)
-        })
+        answer.map(|body| to_come(body, rest))
     }
 }
 
+/// `body`, which is part of its call for as long as it comes.
+pub(crate) fn to_come<B: Body + Send + 'static>(body: B, rest: Rest<'_>) -> Held<TimedBody<B>> {
+    let timed = TimedBody::new(body, rest.timers(), (rest.deadline, rest.scope), rest.idle());
+    Held::new(timed, rest)
+}
+
 fn repeatable<B>(request: &Request<B>) -> Repeatable {
-    if let Some(said) = request.extensions().get::<Repeatable>() {
-        return *said;
-    }
-    match *request.method() {
+    let said = request.extensions().get::<Repeatable>().copied();
+    said.unwrap_or_else(|| repeatable_by(request.method(), request.headers()))
+}
+
+/// What `method` and `headers` say of doing a request twice.
+pub(crate) fn repeatable_by(method: &Method, headers: &HeaderMap) -> Repeatable {
+    match *method {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE => {
             Repeatable::Idempotent
         }
-        _ if request.headers().contains_key("idempotency-key") => Repeatable::Keyed,
+        _ if headers.contains_key("idempotency-key") => Repeatable::Keyed,
         _ => Repeatable::No,
     }
 }

@@ -210,3 +210,6 @@ async fn a_keyed_post_is_sent_again_with_its_body_and_a_bare_one_is_not() {
     let heard = upstream.0.lock().unwrap().1.clone();
     assert_eq!(heard, [" order", "attempt=1;spent=0;owned order", "attempt=2;spent=1;owned order"]);
 }
+
+mod bodies;
+mod replays;

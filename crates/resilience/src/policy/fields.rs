@@ -62,6 +62,10 @@ impl<'r, 'n, 't> Fields<'r, 'n, 't> {
         self.table.choice(key, choices)
     }
 
+    pub(super) fn boolean(&mut self, key: &'static str) -> Option<bool> {
+        self.table.boolean(key)
+    }
+
     pub(super) fn list(&mut self, key: &'static str) -> Option<&'n [Node]> {
         self.table.list(key)
     }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use quorate_foundations::{document::Fault, name::Name};
 
 use super::{Document, Ownership, Policy, shown};
-use crate::{circuit_breaker::Window, hedge::After, retry::Jitter};
+use crate::{circuit_breaker::Window, hedge::After};
 
 /// How many calls one call at the first hop may become at the last, unless a policy says otherwise.
 const MAX_AMPLIFICATION: u32 = 4;
@@ -91,18 +91,29 @@ fn waits(policy: &Policy, find: &mut Find<'_>) {
         let (base, cap) = (shown(backoff.base), shown(backoff.cap));
         find("spec.retry.backoff", format!("the first wait is {base}, and no wait is longer than {cap}"));
     }
-    // With full jitter the shortest wait is none.
-    let least = match backoff.jitter {
-        Jitter::None | Jitter::Decorrelated => backoff.base.min(backoff.cap),
-        Jitter::Equal => backoff.base.min(backoff.cap) / 2,
-        Jitter::Full => Duration::ZERO,
-    };
+    let least = backoff.least(1);
     if let Some(total) = policy.timeouts.total.filter(|total| least >= *total) {
         let (least, total) = (shown(least), shown(total));
         find(
             "spec.retry.backoff",
             format!(
                 "the first wait is at least {least}, and the whole call ends after {total}: nothing is ever sent again"
+            ),
+        );
+    }
+    let tries = policy.tries();
+    let attempts = policy.timeouts.attempt.unwrap_or_default().saturating_mul(tries);
+    let waits = (1..tries).fold(Duration::ZERO, |sum, failed| sum.saturating_add(backoff.least(failed)));
+    if let Some(total) = policy.timeouts.total.filter(|total| {
+        // What doesn't fit by itself is told apart.
+        attempts <= *total && least < *total && attempts.saturating_add(waits) > *total
+    }) {
+        let (attempts, waits, total) = (shown(attempts), shown(waits), shown(total));
+        find(
+            "spec.retry.backoff",
+            format!(
+                "{tries} attempts may take {attempts}, the waits between them take at least {waits}, and the whole call ends \
+                 after {total}: the last attempt is cut off, or never made"
             ),
         );
     }
@@ -172,6 +183,16 @@ fn circuit(policy: &Policy, find: &mut Find<'_>) {
                 ),
             );
         }
+    }
+    if policy.timeouts.attempt.is_none()
+        && let (Some(total), true) = (policy.timeouts.total, breaker.slow_rate.is_some())
+        && breaker.slow_after >= total
+    {
+        let (slow, total) = (shown(breaker.slow_after), shown(total));
+        find(
+            "spec.breaker.slowCallRate.longerThan",
+            format!("a call is slow after {slow}, and ends after {total}: none is ever slow"),
+        );
     }
     let Some(attempt) = policy.timeouts.attempt else { return };
     if breaker.probe_timeout < attempt {

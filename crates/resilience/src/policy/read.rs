@@ -9,7 +9,7 @@ use quorate_foundations::{
 
 use super::{Document, Ownership, Policy, Traffic, fields::Fields};
 use crate::{
-    bulkhead::{self, Adaptive, Limit, Queue},
+    bulkhead::{self, Adaptive, Limit, Queue, Shares},
     circuit_breaker::{self, Window},
     hedge::{self, After},
     rate_limit::Rate,
@@ -204,6 +204,15 @@ fn breaker(fields: &mut Fields<'_, '_, '_>) -> Option<circuit_breaker::Config> {
     }
     config.probes = fields.count("probes").unwrap_or(config.probes);
     config.probe_timeout = fields.span("probeTimeout").unwrap_or(config.probe_timeout);
+    let usual = config.counts;
+    let counts = fields.inner("counts", |counts| {
+        Some(circuit_breaker::Counts {
+            throttled: counts.boolean("throttled").unwrap_or(usual.throttled),
+            attempt_timeout: counts.boolean("attemptTimeout").unwrap_or(usual.attempt_timeout),
+            total_timeout: counts.boolean("totalTimeout").unwrap_or(usual.total_timeout),
+        })
+    });
+    config.counts = counts.unwrap_or(usual);
     if let Err(wrong) = config.check() {
         fields.wrong(in_words_of_documents(&wrong));
         return None;
@@ -257,7 +266,13 @@ fn concurrency(fields: &mut Fields<'_, '_, '_>) -> Option<bulkhead::Config> {
         Limit::Fixed(max)
     };
     let tenant_share = fields.part("tenantShare", 1.0);
-    let config = bulkhead::Config { limit, queue: queue.unwrap_or(usual.queue), tenant_share, ..usual };
+    let shares = fields.inner("shares", |shares| {
+        let normal = shares.part("normal", 1.0).unwrap_or(usual.shares.normal);
+        // Calls that matter less never have more.
+        Some(Shares { background: shares.part("background", 1.0).unwrap_or(normal), normal })
+    });
+    let (queue, shares) = (queue.unwrap_or(usual.queue), shares.unwrap_or(usual.shares));
+    let config = bulkhead::Config { limit, queue, shares, tenant_share };
     config.check().inspect_err(|wrong| fields.wrong(wrong.to_string())).ok()?;
     Some(config)
 }

@@ -336,7 +336,7 @@ impl Registry {
         let bulkhead = bulkhead.map(|(bulkhead, config)| bulkhead.configure(config, now).is_ok());
         assert!([limit, breaker, bulkhead].iter().flatten().all(|done| *done), "what is configured was checked before");
         if let Some((retries, (config, budget))) = parts.retries.as_ref().zip(policy.retries()) {
-            retries.configure(config, budget);
+            retries.configure(config, budget, now);
         }
     }
 

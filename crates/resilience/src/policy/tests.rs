@@ -23,7 +23,9 @@ spec:
     open: {min: 1s, max: 60s, jitter: 0.2}
     probes: 1
     probeTimeout: 2s
-  concurrency: {mode: adaptive, min: 2, max: 200, queue: {length: 50, maxWait: 100ms}, tenantShare: 0.5}
+    counts: {throttled: true, attemptTimeout: true, totalTimeout: true}
+  concurrency:
+    {mode: adaptive, min: 2, max: 200, queue: {length: 50, maxWait: 100ms}, shares: {background: 0.5, normal: 0.8}, tenantShare: 0.5}
   hedge: {percentile: 0.95, atLeast: 20ms, extra: 1}
   rateLimit: {requests: 100, per: 1s, burst: 20}
   traffic: {requestsPerSecond: 40, maxAmplification: 3}
@@ -59,6 +61,9 @@ fn a_whole_document_becomes_a_stack_and_nothing_in_it_is_impossible() {
     assert_eq!((budget.percent, budget.floor_per_second), (20, 10));
     assert_eq!(policy.targets.len(), 2);
     let breaker = policy.breaker.as_ref().unwrap();
+    assert!(breaker.counts.total_timeout);
+    let shares = policy.concurrency.as_ref().unwrap().shares;
+    assert_eq!((shares.background, shares.normal), (0.5, 0.8));
     assert_eq!((breaker.window, breaker.minimum_calls.get()), (Window::Time(Duration::from_secs(30)), 20));
     assert_eq!(policy.rate_limit.unwrap().burst, NonZeroU32::new(20).unwrap());
 }
@@ -229,4 +234,26 @@ fn many_policies_that_call_each_other_are_followed_in_as_many_steps_as_a_chain_h
     let long: String =
         (0..1_000).map(|number| hop(&format!("s{number}"), &format!("s{}", number + 1), "ignored")).collect();
     assert_eq!(proved(&long).len(), 999);
+}
+
+#[test]
+fn waits_that_leave_no_time_for_the_last_attempt_are_impossible() {
+    for (total, attempt, retry) in [
+        ("1s", "400ms", "{attempts: 1, backoff: 500ms, jitter: none}"),
+        ("2s", "600ms", "{attempts: 2, backoff: 1s, jitter: decorrelated}"),
+        ("1s", "200ms", "{attempts: 3, backoff: 100ms, jitter: none}"),
+        ("2s", "300ms", "{attempts: 3, backoff: 400ms, jitter: equal}"),
+    ] {
+        let found =
+            findings(&format!("  timeouts: {{request: {total}, backendRequest: {attempt}}}\n  retry: {retry}\n"));
+        let fields: Vec<&str> = found.iter().map(|fault| fault.field.as_str()).collect();
+        assert_eq!(fields, ["spec.retry.backoff"], "{retry}");
+    }
+    for (total, retry) in [
+        ("1300ms", "{attempts: 1, backoff: 500ms, jitter: none}"),
+        ("1s", "{attempts: 1, backoff: 500ms, jitter: full}"),
+    ] {
+        let timeouts = format!("  timeouts: {{request: {total}, backendRequest: 400ms}}\n  retry: {retry}\n");
+        assert_eq!(findings(&timeouts), [], "{retry}");
+    }
 }

@@ -38,6 +38,18 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// The shortest wait that there can be before attempt `failed + 1`, when `failed` attempts have failed (at least 1).
+    pub fn least(&self, failed: u32) -> Duration {
+        let doublings = failed.saturating_sub(1);
+        let grown = self.base.saturating_mul(1_u32.checked_shl(doublings).unwrap_or(u32::MAX)).min(self.cap);
+        match self.jitter {
+            Jitter::None => grown,
+            Jitter::Equal => grown / 2,
+            Jitter::Full => Duration::ZERO,
+            Jitter::Decorrelated => self.base.min(self.cap),
+        }
+    }
+
     /// The wait before attempt `failed + 1`, when `failed` attempts have failed (at least 1) and the wait before the
     /// last of them was `previous` (zero if there was none).
     pub fn wait(&self, failed: u32, previous: Duration, dice: &mut Dice) -> Duration {

@@ -3,19 +3,17 @@
 //! A call that succeeds raises a counter of its own thread, no more; the budget behind the lock is asked only after a
 //! failure, and by the first call of each tenth of its interval, which tells it how many calls there have been.
 
-use std::{
-    fmt,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, sync::PoisonError, time::Duration};
 
 use quorate_foundations::time::Mono;
 
-use super::{Attempts, Budget, BudgetConfig, Config, Decision, Ended, Repeatable, Stop, Usage};
-use crate::{deadline::Deadline, dice::Dice, stripes::Stripes, sync::lane};
+use super::{
+    budget::{Budget, BudgetConfig, Usage},
+    machine::{Attempts, Config, Decision, Ended, Repeatable, Stop},
+    stripes::Stripes,
+    sync::{AtomicU32, AtomicU64, Mutex, Ordering, lane},
+};
+use crate::{deadline::Deadline, dice::Dice};
 
 /// How often calls to one dependency are sent again, and how many retries it is asked to bear. Share it by `Arc`.
 pub struct Retries {
@@ -139,11 +137,14 @@ impl Retries {
     }
 
     /// Lets other rules hold from the next call on. What was counted stays, unless the budget's interval is another.
-    pub fn configure(&self, config: Config, budget: BudgetConfig) {
+    pub fn configure(&self, config: Config, budget: BudgetConfig, now: Mono) {
         self.attempts.store(config.attempts.get(), Ordering::Relaxed);
         self.with(|rules| {
             rules.config = config;
+            // The calls so far belong to the interval that ends, and the next part of the new one begins in its own time.
+            rules.budget.calls(now, self.calls.sum());
             rules.budget.configure(budget);
+            self.turns_at.store(rules.budget.turns_at().as_nanos(), Ordering::Relaxed);
         });
     }
 

@@ -51,6 +51,10 @@ mod backoff;
 mod budget;
 mod front;
 pub mod machine;
+#[cfg(test)]
+mod under_loom;
+
+use crate::{stripes, sync};
 
 pub use backoff::{Backoff, Jitter};
 pub use budget::{Budget, BudgetConfig, Usage};

@@ -6,6 +6,7 @@ use quorate_foundations::name::Name;
 use tower_layer::Layer;
 
 use super::{
+    Timed,
     policies::{Memory, Policies},
     service::Guarded,
 };
@@ -241,6 +242,12 @@ pub enum ConfigError {
     /// The rate limit.
     #[error("the rate limit can't be")]
     Limit(#[source] rate_limit::ConfigError),
+}
+
+impl<P> Timed for Stack<P> {
+    fn timers(&self) -> Timers {
+        self.policies.timers.clone()
+    }
 }
 
 impl<S, P: Clone> Layer<S> for Stack<P> {

@@ -37,6 +37,8 @@ pub(super) struct Course<S, P, K> {
     pub(super) owner: bool,
     /// Made when an attempt has failed.
     pub(super) attempts: Option<Attempts>,
+    /// Copies that were sent because an attempt was late.
+    pub(super) copies: u32,
 }
 
 /// How an attempt ended.
@@ -44,6 +46,15 @@ pub(super) enum Attempted<T, E> {
     Answered(Result<T, E>, Verdict),
     TimedOut(Scope),
     Refused(Rejection),
+}
+
+/// An attempt that has ended, and what it leaves to its call.
+struct Done<T, E> {
+    attempted: Attempted<T, E>,
+    /// Whether the upstream failed it.
+    failed: bool,
+    /// What is held of the endpoint for an answer that is to come.
+    answers: Option<Tried>,
 }
 
 /// The next attempt: what is sent, after which wait.
@@ -77,7 +88,7 @@ impl<S, P, K> Course<S, P, K> {
     where
         P: Clone,
     {
-        let Self { permits, protocol, again, intent, deadline, owner, attempts } = self;
+        let Self { permits, protocol, again, intent, deadline, owner, attempts, copies } = self;
         Self {
             permits: permits.taken(),
             protocol: protocol.clone(),
@@ -86,12 +97,13 @@ impl<S, P, K> Course<S, P, K> {
             deadline: *deadline,
             owner: *owner,
             attempts: attempts.take(),
+            copies: *copies,
         }
     }
 
     /// What the next hop is told with the current attempt.
     pub(super) fn told(&self, fresh_connection: bool) -> Try {
-        let number = self.attempts.as_ref().map_or(1, Attempts::number);
+        let number = self.attempts.as_ref().map_or(1, Attempts::number).saturating_add(self.copies);
         // What can't be repeated here may be made of calls that can further on: those have no owner yet.
         let claims = self.owner && self.permits.policies.claims(self.intent.repeatable);
         Try { hop: self.intent.hop.next(number, claims, self.deadline), fresh_connection }
@@ -128,6 +140,11 @@ impl<S, P, K> Course<S, P, K> {
         P: Requests<R, Kept = K>,
     {
         let (name, retries) = (&self.permits.policies.name, self.permits.policies.retries.as_ref()?);
+        if self.permits.is_probe() && outcome != Outcome::Upstream(Class::Stale) {
+            // It has found out what it was to find out; one more would be another probe.
+            tracing::debug!(dependency = name.as_str(), ?outcome, "a probe is not sent again");
+            return None;
+        }
         // Whether it can be told again is known before the budget is charged for it.
         let sent = self.protocol.again(&self.again.as_ref()?.1);
         let Some(sent) = sent else {
@@ -178,15 +195,18 @@ impl<S, P, K> Course<S, P, K> {
         let Self { permits, protocol, deadline, .. } = self;
         let (outcome, began) = (attempted.outcome(), permits.began);
         let retry_after = attempted.verdict().and_then(|verdict| verdict.retry_after);
-        // An answer holds its place for as long as it is still to come.
-        let place = matches!(attempted, Attempted::Answered(Ok(_), _)).then(|| permits.take_place()).flatten();
-        permits.end(now, outcome, retry_after);
         match attempted {
+            // An answer is a part of the call for as long as it is still to come.
             Attempted::Answered(Ok(answer), _) => {
-                let policies = &*permits.policies;
-                Ok(protocol.deliver(answer, Rest { deadline: *deadline, policies, place, now, outcome }))
+                let (deadline, scope) = permits.completes(*deadline);
+                permits.answer(now, outcome, deadline, retry_after);
+                return Ok(protocol.deliver(answer, Rest { deadline, scope, permits, now, outcome }));
             }
-            Attempted::Answered(Err(error), _) => Err(CallError::Upstream(error)),
+            _ => permits.end(now, outcome, retry_after),
+        }
+        match attempted {
+            Attempted::Answered(Ok(_), _) => unreachable!("an answer was delivered"),
+            Attempted::Answered(Err(error), verdict) => Err(CallError::Upstream(error, verdict.class)),
             Attempted::TimedOut(scope) => Err(CallError::Timeout { scope, waited: now.saturating_since(began) }),
             Attempted::Refused(rejection) => Err(CallError::Rejected(rejection)),
         }
@@ -258,8 +278,14 @@ impl<S, P, K> Course<S, P, K> {
         let Some(service) = ready.or_else(|| self.again.as_ref().map(|(service, _)| service.clone())) else {
             unreachable!("what is sent again was kept")
         };
-        let (Some(config), Some((copied, kept)), true) = (policies.hedge, &mut self.again, self.owner) else {
-            return one_attempt(policies, protocol, (service, is_ready), next.sent, told, deadline).await;
+        let call = self.permits.began;
+        let first_of_call = self.attempts.is_none();
+        // One that tries whether the upstream is well again is one call, however late.
+        let hedge = policies.hedge.filter(|_| !self.permits.is_probe());
+        let (Some(config), Some((copied, kept)), true) = (hedge, &mut self.again, self.owner) else {
+            let when = When { call, first: first_of_call, deadline };
+            let done = one_attempt(policies, protocol, (service, is_ready), next.sent, told, when).await;
+            return self.ended(done);
         };
         let plan = Plan {
             config,
@@ -269,23 +295,43 @@ impl<S, P, K> Course<S, P, K> {
         };
         let mut first = Some((next.sent, (service, is_ready)));
         let of_copies = policies.clone();
-        let copy = move |_| {
+        let copy = move |number: u32| {
             // A body that can't be told twice has no copy: then the first one goes on.
             let again = || protocol.again(kept).map(|sent| (sent, (copied.clone(), false)));
             let Some((sent, service)) = first.take().or_else(again) else { return Copied(None) };
-            let attempt = one_attempt(of_copies.clone(), protocol.clone(), service, sent, told, deadline);
+            let told = Try { hop: told.hop.copied(number), ..told };
+            let when = When { call, first: first_of_call && number == 0, deadline };
+            let attempt = one_attempt(of_copies.clone(), protocol.clone(), service, sent, told, when);
             Copied(Some(Box::pin(attempt)))
         };
         let charge = |now| policies.retries.as_ref().is_some_and(|retries| retries.charge(now));
         let is_good =
-            |attempted: &Attempted<S::Response, S::Error>| attempted.outcome() == Outcome::Upstream(Class::Success);
+            |done: &Done<S::Response, S::Error>| done.attempted.outcome() == Outcome::Upstream(Class::Success);
         let won = race(&policies.timers, policies.now(), plan, charge, copy, is_good).await;
+        self.copies = self.copies.saturating_add(won.sent.saturating_sub(1));
         if won.sent > 1 {
             let (name, copy, sent) = (policies.name.as_str(), won.copy, won.sent);
             tracing::debug!(dependency = name, copy, sent, "a late call was sent again");
         }
-        won.answer
+        self.ended(won.answer)
     }
+
+    /// An attempt has ended: what it leaves is the call's.
+    fn ended<T, E>(&mut self, done: Done<T, E>) -> Attempted<T, E> {
+        self.permits.hold(done.failed, done.answers);
+        done.attempted
+    }
+}
+
+/// Which attempt it is, in time.
+#[derive(Clone, Copy)]
+struct When {
+    /// When the call began.
+    call: Mono,
+    /// Whether it is the call's first.
+    first: bool,
+    /// When the call ends.
+    deadline: Deadline,
 }
 
 /// A copy of a call, if there can be one.
@@ -306,16 +352,16 @@ async fn one_attempt<R, P, S>(
     (mut service, is_ready): (S, bool),
     mut sent: P::Sent,
     told: Try,
-    deadline: Deadline,
-) -> Attempted<S::Response, S::Error>
+    when: When,
+) -> Done<S::Response, S::Error>
 where
     P: Requests<R> + Answers<S::Response, S::Error>,
     S: Service<P::Sent>,
 {
     let now = policies.now();
-    let tried = match Tried::admit(&policies, now) {
+    let tried = match Tried::admit(&policies, now, when.call, when.first) {
         Ok(tried) => tried,
-        Err(rejection) => return Attempted::Refused(rejection),
+        Err(rejection) => return Done { attempted: Attempted::Refused(rejection), failed: false, answers: None },
     };
     protocol.stamp(&mut sent, told, now);
     let work = async move {
@@ -324,11 +370,11 @@ where
         }
         service.call(sent).await
     };
-    let mut attempt = pin!(Attempt::new(work, &policies, now, deadline));
+    let mut attempt = pin!(Attempt::new(work, &policies, now, when.deadline));
     let ended = poll_fn(|cx| attempt.as_mut().poll(cx, &policies)).await;
     let (attempted, retry_after) = judge(&protocol, ended);
-    tried.end(policies.now(), attempted.outcome(), retry_after);
-    attempted
+    let (failed, answers) = tried.end(policies.now(), attempted.outcome(), retry_after);
+    Done { attempted, failed, answers }
 }
 
 /// How an attempt ended, and when the upstream asked to be called again.

@@ -1,8 +1,10 @@
 //! Lesser answers in place of failures, around a stack.
 
 use std::{
-    future::Future,
+    fmt,
+    future::{Future, Ready, ready},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,20 +12,25 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use super::{Live, Stack, policies::Memory};
 use crate::{
     fallback::{Served, Source, When, first},
-    outcome::{CallError, Class, Outcome},
+    outcome::{CallError, Outcome},
 };
 
 /// Serves a lesser answer where a call through a stack failed: a layer to put around one.
 ///
-/// It stands outside of the circuit, which therefore hears of every failure: nothing here hides an outage. `answer` is asked
-/// with what became of the call, and says what there is instead and where it comes from; it must not wait.
+/// It stands outside of the circuit, which therefore hears of every failure: nothing here hides an outage. What is there instead
+/// is asked for with what became of the call and with the request, a clone of which is kept for that: so a stale answer can be
+/// looked up by its key, and somebody else be asked. What the upstream refused because the caller was mistaken is no failure and
+/// isn't replaced.
+///
+/// The time of the call is over when somebody else is asked: whoever is has a stack, and a time, of its own.
 ///
 /// # Example
 /// ```
 /// use quorate_resilience::{
-///     fallback::{Source, When},
+///     fallback::{Alternate, Source, When},
 ///     kit::{Reply, Upstream},
 ///     stack::{Instead, Plain, Stack},
 ///     timeout::Timers,
@@ -38,27 +45,113 @@ use crate::{
 /// let upstream = Upstream::new(&env);
 /// upstream.always(Reply::Fail);
 /// let stack = Stack::builder("prices".parse()?).build(&Timers::new(&env), Plain::idempotent())?;
-/// let usual = Instead::new(When::default(), |_| Some((100, Source::Static)));
-/// let served = usual.layer(stack.layer(upstream)).call(7).await?;
-/// assert_eq!((served.value, served.is_degraded()), (100, true));
+/// let usual = Instead::new(When::default(), |_, article| Some((article * 100, Source::Static))).counted_by(&stack);
+/// let served = usual.layer(stack.layer(upstream.clone())).call(7).await?;
+/// assert_eq!((served.value, served.is_degraded()), (700, true));
+///
+/// let (archive, source) = (Upstream::new(&env), Alternate::new(&"archive".parse()?, &"prices".parse()?)?);
+/// let other = Instead::asking(When::default(), move |_, article| {
+///     let (mut archive, source) = (archive.clone(), Source::Alternate(source.clone()));
+///     async move { Some((archive.call(article).await.ok()?, source)) }
+/// });
+/// assert_eq!(other.layer(stack.layer(upstream)).call(7).await?.value, 7);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Instead<F> {
+#[derive(Clone)]
+pub struct Instead<A> {
     when: When,
-    answer: F,
+    answer: A,
+    memory: Option<Arc<Memory>>,
 }
 
-impl<F> Instead<F> {
-    /// Lesser answers for the failures that `when` names.
+/// A function that knows at once what there is instead.
+#[derive(Clone, Copy)]
+pub struct AtOnce<F>(F);
+
+/// A function that asks somebody else.
+#[derive(Clone, Copy)]
+pub struct Asking<F>(F);
+
+impl<F> Instead<AtOnce<F>> {
+    /// Lesser answers for the failures that `when` names: `answer` gets what became of the call and the request, says what there
+    /// is instead and where it comes from, and must not wait.
     pub const fn new(when: When, answer: F) -> Self {
-        Self { when, answer }
+        Self { when, answer: AtOnce(answer), memory: None }
     }
 }
 
-impl<S, F: Clone> Layer<S> for Instead<F> {
-    type Service = WithInstead<S, F>;
+impl<F> Instead<Asking<F>> {
+    /// The same, where `answer` returns a future: it may ask somebody else.
+    pub const fn asking(when: When, answer: F) -> Self {
+        Self { when, answer: Asking(answer), memory: None }
+    }
+}
+
+impl<A> Instead<A> {
+    /// The same, with what is served counted among what `stack` counts: `quorate_fallbacks_total` where that is among
+    /// [`Stacks`](super::Stacks).
+    #[must_use]
+    pub fn counted_by<C: CountsFallbacks>(self, stack: &C) -> Self {
+        Self { memory: Some(stack.memory().0), ..self }
+    }
+}
+
+/// What counts the lesser answers that are served in place of its own: a [`Stack`], or one that is [`Live`].
+pub trait CountsFallbacks: sealed::Sealed {
+    #[doc(hidden)]
+    fn memory(&self) -> Counting;
+}
+
+/// Where they are counted.
+#[doc(hidden)]
+pub struct Counting(Arc<Memory>);
+
+impl<P> CountsFallbacks for Stack<P> {
+    fn memory(&self) -> Counting {
+        Counting(self.policies.memory.clone())
+    }
+}
+
+impl<P> CountsFallbacks for Live<P> {
+    fn memory(&self) -> Counting {
+        Counting(self.current.policies().memory.clone())
+    }
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<P> Sealed for super::Stack<P> {}
+    impl<P> Sealed for super::Live<P> {}
+}
+
+/// What there is instead of an answer.
+pub trait Replaces<R, T> {
+    /// Says it.
+    type Answer: Future<Output = Option<(T, Source)>>;
+
+    /// What there is instead for `request`, of which `outcome` became; `None`: nothing.
+    fn replace(&self, outcome: Outcome, request: R) -> Self::Answer;
+}
+
+impl<R, T, F: Fn(Outcome, R) -> Option<(T, Source)>> Replaces<R, T> for AtOnce<F> {
+    type Answer = Ready<Option<(T, Source)>>;
+
+    fn replace(&self, outcome: Outcome, request: R) -> Self::Answer {
+        ready((self.0)(outcome, request))
+    }
+}
+
+impl<R, T, F: Fn(Outcome, R) -> A, A: Future<Output = Option<(T, Source)>>> Replaces<R, T> for Asking<F> {
+    type Answer = A;
+
+    fn replace(&self, outcome: Outcome, request: R) -> A {
+        (self.0)(outcome, request)
+    }
+}
+
+impl<S, A: Clone> Layer<S> for Instead<A> {
+    type Service = WithInstead<S, A>;
 
     fn layer(&self, service: S) -> Self::Service {
         WithInstead { service, instead: self.clone() }
@@ -67,59 +160,92 @@ impl<S, F: Clone> Layer<S> for Instead<F> {
 
 /// A stack's service with lesser answers in place of failures.
 #[derive(Clone, Debug)]
-pub struct WithInstead<S, F> {
+pub struct WithInstead<S, A> {
     service: S,
-    instead: Instead<F>,
+    instead: Instead<A>,
 }
 
-impl<S, R, T, E, F> Service<R> for WithInstead<S, F>
+impl<S, R, T, E, A> Service<R> for WithInstead<S, A>
 where
     S: Service<R, Response = T, Error = CallError<E>>,
-    F: Fn(Outcome) -> Option<(T, Source)> + Clone,
+    A: Replaces<R, T> + Clone,
+    R: Clone,
 {
     type Response = Served<T>;
     type Error = CallError<E>;
-    type Future = OrInstead<S::Future, F>;
+    type Future = OrInstead<S::Future, A, R, T, E>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, request: R) -> Self::Future {
-        OrInstead { call: self.service.call(request), instead: self.instead.clone() }
+        let kept = Some(request.clone());
+        OrInstead { state: State::Calls { call: self.service.call(request), kept }, instead: self.instead.clone() }
     }
 }
 
 pin_project! {
     /// A call, or what there is instead.
-    pub struct OrInstead<C, F> {
+    ///
+    /// # Cancel safety
+    /// That of the call, and of whoever is asked instead.
+    pub struct OrInstead<C, A: Replaces<R, T>, R, T, E> {
         #[pin]
-        call: C,
-        instead: Instead<F>,
+        state: State<C, A::Answer, R, E>,
+        instead: Instead<A>,
     }
 }
 
-impl<C, T, E, F> Future for OrInstead<C, F>
+pin_project! {
+    #[project = Projected]
+    enum State<C, I, R, E> {
+        Calls { #[pin] call: C, kept: Option<R> },
+        Asks { #[pin] answer: I, failed: Option<(CallError<E>, Outcome)> },
+    }
+}
+
+impl<C, A, R, T, E> Future for OrInstead<C, A, R, T, E>
 where
     C: Future<Output = Result<T, CallError<E>>>,
-    F: Fn(Outcome) -> Option<(T, Source)>,
+    A: Replaces<R, T>,
 {
     type Output = Result<Served<T>, CallError<E>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let error = match ready!(this.call.poll(cx)) {
-            Ok(answer) => return Poll::Ready(Ok(Served::fresh(answer))),
-            Err(error) => error,
-        };
-        let outcome = error.outcome(|_| Class::Fault);
-        let served = this.instead.when.replaces(outcome).then(|| first(outcome, [(this.instead.answer)(outcome)]));
-        match served.flatten() {
-            Some(served) => {
-                tracing::debug!(?outcome, source = served.source.word(), "a lesser answer is served");
-                Poll::Ready(Ok(served))
-            }
-            None => Poll::Ready(Err(error)),
+        let mut this = self.project();
+        loop {
+            let next = match this.state.as_mut().project() {
+                Projected::Calls { call, kept } => {
+                    let error = match ready!(call.poll(cx)) {
+                        Ok(answer) => return Poll::Ready(Ok(Served::fresh(answer))),
+                        Err(error) => error,
+                    };
+                    let outcome = error.outcome();
+                    let Some(request) = kept.take().filter(|_| this.instead.when.replaces(outcome)) else {
+                        return Poll::Ready(Err(error));
+                    };
+                    let answer = this.instead.answer.replace(outcome, request);
+                    State::Asks { answer, failed: Some((error, outcome)) }
+                }
+                Projected::Asks { answer, failed } => {
+                    let answer = ready!(answer.poll(cx));
+                    let Some((error, outcome)) = failed.take() else { panic!("a call was polled after its end") };
+                    let Some(served) = first(outcome, [answer]) else { return Poll::Ready(Err(error)) };
+                    tracing::debug!(?outcome, source = served.source.word(), "a lesser answer is served");
+                    if let Some(memory) = &this.instead.memory {
+                        memory.fell_back(&served.source);
+                    }
+                    return Poll::Ready(Ok(served));
+                }
+            };
+            this.state.set(next);
         }
+    }
+}
+
+impl<A> fmt::Debug for Instead<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Instead").field("when", &self.when).finish_non_exhaustive()
     }
 }

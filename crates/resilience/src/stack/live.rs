@@ -12,7 +12,8 @@ use std::{
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Stack, policies::Policies, service::Guarded};
+use super::{Stack, Timed, policies::Policies, service::Guarded};
+use crate::timeout::Timers;
 
 /// The policies that hold now.
 pub(crate) struct Current {
@@ -50,7 +51,7 @@ impl Current {
 /// that is taken) is the same, so that nothing is forgotten.
 #[derive(Clone)]
 pub struct Live<P> {
-    current: Arc<Current>,
+    pub(super) current: Arc<Current>,
     protocol: P,
 }
 
@@ -68,6 +69,12 @@ impl<P> Live<P> {
 impl<P> fmt::Debug for Live<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Live").field("dependency", &self.current.policies().name).finish_non_exhaustive()
+    }
+}
+
+impl<P> Timed for Live<P> {
+    fn timers(&self) -> Timers {
+        self.current.policies().timers.clone()
     }
 }
 

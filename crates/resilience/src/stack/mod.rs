@@ -20,7 +20,9 @@
 //!
 //! # What holds
 //! * **A call that is dropped leaves nothing behind**: permits, probes and places are given back, and no policy counts it.
-//! * **A call ends by its deadline**, whatever is below: work is dropped, waits are not begun that would not end before.
+//! * **A call ends by its deadline**, whatever is below: work is dropped, waits are not begun that would not end before. An answer
+//!   is a part of its attempt and of its call up to its last byte: what is not complete in time is dropped, whether anybody
+//!   reads it or not, and an answer that breaks off is a failure, whatever its head said.
 //! * **Each policy judges only what it is about**: what became of a call is an [`Outcome`], and the table there
 //!   says what it is to whom.
 //! * **One hop retries**: the first that can says so on every attempt, and those behind it make one attempt each. See
@@ -78,20 +80,19 @@ mod protocol;
 mod registry;
 mod service;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use quorate_foundations::time::Mono;
 
-use self::policies::Policies;
+use self::permits::Permits;
 use crate::{
-    bulkhead::{self, Bulkhead},
     deadline::Deadline,
-    outcome::Outcome,
+    outcome::{Outcome, Scope},
     timeout::Timers,
 };
 
 pub use builder::{Builder, ConfigError, Stack};
-pub use instead::{Instead, OrInstead, WithInstead};
+pub use instead::{Asking, AtOnce, CountsFallbacks, Instead, OrInstead, Replaces, WithInstead};
 pub use limited::{IfAllowed, LimitBy, Limited};
 pub(crate) use live::Current;
 pub use live::{Live, Living};
@@ -100,57 +101,97 @@ pub use protocol::{Answers, Intent, Plain, Requests, Try};
 pub use registry::{BuildError, Stacks, Standing};
 pub use service::{Call, Guarded};
 
+/// A layer of policies that sets alarms: a [`Stack`], or one that is [`Live`].
+pub trait Timed {
+    /// What its alarms are set with.
+    fn timers(&self) -> Timers;
+}
+
 /// What is left of a call once its answer has begun.
+///
+/// An answer that is there as a whole [completes](Self::complete) the call. One that is still to come [keeps](Self::keep) it: then
+/// nobody is told yet what became of it, and its place in the bulkhead and the circuits' probes are held until it ends.
 pub struct Rest<'a> {
-    /// When the answer has to be complete.
+    /// When the answer has to be complete: the attempt's time, or the whole call's.
     pub deadline: Deadline,
-    policies: &'a Policies,
-    place: Option<bulkhead::Taken>,
+    /// Which of the two that is.
+    pub scope: Scope,
+    permits: &'a mut Permits,
     now: Mono,
     outcome: Outcome,
 }
 
-/// A place in a bulkhead.
-pub type Place = bulkhead::Permit<Arc<Bulkhead>>;
+/// A call whose answer is still to come. Dropping it is leaving: everything is given back, and no circuit counts it.
+pub struct Ongoing {
+    permits: Permits,
+    outcome: Outcome,
+}
 
 impl Rest<'_> {
     /// How long nothing of it may come.
     pub fn idle(&self) -> Option<Duration> {
-        self.policies.timeout.idle
+        self.permits.policies.timeout.idle
     }
 
     /// What alarms are set with.
     pub fn timers(&self) -> &Timers {
-        &self.policies.timers
+        &self.permits.policies.timers
     }
 
-    /// The answer is still to come: its place in the bulkhead, to be held until it is complete.
-    pub fn place(&mut self) -> Option<Place> {
-        let bulkhead = self.policies.bulkhead.as_ref()?;
-        self.place.take().map(|taken| taken.kept(bulkhead.clone()))
+    /// The answer is still to come: the call, to be ended when it has.
+    pub fn keep(self) -> Ongoing {
+        Ongoing { permits: self.permits.taken(), outcome: self.outcome }
     }
 
     /// The answer is complete: gives the place back, and tells how it went.
     #[inline]
-    pub fn complete(mut self) {
-        if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
-            bulkhead.settle(&mut place, self.now, self.outcome);
-        }
+    pub fn complete(self) {
+        // Dropping it does.
     }
 
-    /// What became of the call.
+    /// What became of the call, as far as the answer's head says.
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 }
 
 impl Drop for Rest<'_> {
-    /// Nobody wanted the place: the answer is as complete as it will be.
+    /// Unless it is kept, the answer is as complete as it will be.
     #[inline]
     fn drop(&mut self) {
-        if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
-            bulkhead.give_back(&mut place);
+        self.permits.end(self.now, self.outcome, None);
+    }
+}
+
+impl Ongoing {
+    /// The answer came as a whole, and is what its head said.
+    pub fn complete(self) {
+        let outcome = self.outcome;
+        self.end(outcome, None);
+    }
+
+    /// The answer ended with `outcome`, such as a fault, or what follows it in trailers. `retry_after` is when the upstream asked to
+    /// be called again.
+    pub fn end(mut self, outcome: Outcome, retry_after: Option<Duration>) {
+        let now = self.permits.policies.now();
+        self.permits.end(now, outcome, retry_after);
+    }
+
+    /// Time ran out. `waited`: whether it was the upstream that was waited for, rather than whoever reads the answer, of whom the
+    /// circuits hear nothing.
+    pub fn expire(mut self, scope: Scope, waited: bool) {
+        if waited {
+            let now = self.permits.policies.now();
+            self.permits.expire(now, scope);
+        } else {
+            self.permits.abandon(Outcome::Timeout(scope));
         }
+    }
+}
+
+impl std::fmt::Debug for Ongoing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ongoing").field("outcome", &self.outcome).finish_non_exhaustive()
     }
 }
 

@@ -6,10 +6,10 @@ use quorate_foundations::time::Mono;
 
 use super::policies::{Held, Policies};
 use crate::{
-    bulkhead::{Ask, Taken, Why},
+    bulkhead::{Ask, Taken},
     circuit_breaker::machine::Ticket,
     deadline::Deadline,
-    outcome::{Class, Outcome, Rejection},
+    outcome::{Class, Outcome, Rejection, Scope},
 };
 
 /// What a call holds. Dropping it gives everything back: the call said nothing.
@@ -19,8 +19,16 @@ pub(super) struct Permits {
     /// Its place in the bulkhead.
     place: Option<Taken>,
     dependency: Option<Ticket>,
-    /// That of the endpoint for the first attempt, while it is made in place.
+    /// That of the endpoint: for the first attempt, while it is made in place, and for the one whose answer is to come.
     endpoint: Option<Ticket>,
+    /// When the attempt began that `endpoint` is for.
+    tried: Mono,
+    /// When the answer began, if it has.
+    answered: Option<Mono>,
+    /// Whether an attempt of it failed, or had time enough not to.
+    failed: bool,
+    /// Whether the dependency's circuit and the counts know what became of it.
+    told: bool,
     ended: bool,
 }
 
@@ -39,21 +47,29 @@ impl Permits {
             policies.memory.counts.ended(Outcome::Rejected(rejection.by()));
         })?;
         // From here on whatever is held is given back when this is dropped.
-        let mut permits = Self { policies, began: now, place: None, dependency, endpoint: None, ended: false };
+        let mut permits = Self {
+            policies,
+            began: now,
+            place: None,
+            dependency,
+            endpoint: None,
+            tried: now,
+            answered: None,
+            failed: false,
+            told: false,
+            ended: false,
+        };
         let mut waits = false;
         if let Some(bulkhead) = &permits.policies.bulkhead {
-            match bulkhead.take(now, ask) {
-                Ok(taken) => permits.place = Some(taken),
-                Err(rejected) if rejected.why == Why::Full => waits = true,
+            match bulkhead.take_or_wait(now, ask) {
+                Ok(Some(taken)) => permits.place = Some(taken),
+                Ok(None) => waits = true,
                 Err(rejected) => {
                     let rejection = Rejection::from(rejected);
                     permits.end(now, Outcome::Rejected(rejection.by()), None);
                     return Err(rejection);
                 }
             }
-        }
-        if let Some(retries) = &permits.policies.retries {
-            retries.call(now);
         }
         Ok(Admitted { permits, waits })
     }
@@ -63,11 +79,11 @@ impl Permits {
         self.ended = true;
         Self {
             policies: self.policies.clone(),
-            began: self.began,
             place: self.place.take(),
             dependency: self.dependency.take(),
             endpoint: self.endpoint.take(),
             ended: false,
+            ..*self
         }
     }
 
@@ -76,51 +92,131 @@ impl Permits {
         self.place = Some(place);
     }
 
-    /// What the answer goes on holding: its place is not given back with the rest.
-    #[inline]
-    pub(super) fn take_place(&mut self) -> Option<Taken> {
-        self.place.take()
+    /// Whether the call is one that tries whether the dependency is well again.
+    pub(super) fn is_probe(&self) -> bool {
+        self.dependency.is_some_and(|ticket| ticket.probe.is_some())
     }
 
     /// Asks the policies of the endpoint for the first attempt.
     #[inline]
     pub(super) fn begin_attempt(&mut self, now: Mono) -> Result<(), Rejection> {
         self.endpoint = self.policies.endpoint.as_ref().map(|breaker| breaker.acquire(now)).transpose()?;
+        self.policies.reaches(now);
         Ok(())
     }
 
-    /// Tells the policies of the endpoint what became of the first attempt, which began with the call.
+    /// Tells the policies of the endpoint what became of the first attempt, which began with the call. What they hold for a
+    /// success stays held until the answer has come.
     #[inline]
     pub(super) fn end_attempt(&mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
-        self.policies.attempted((self.began, now), self.endpoint.take(), outcome, retry_after);
+        if outcome == Outcome::Upstream(Class::Success) {
+            self.policies.memory.latency.record(now, now.saturating_since(self.tried));
+        } else {
+            self.fail_attempt(now, outcome, retry_after);
+        }
+    }
+
+    #[cold]
+    fn fail_attempt(&mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
+        let outcome = self.policies.blame(outcome, self.began, self.tried, now);
+        self.failed |= is_failure(outcome);
+        self.policies.attempted((self.tried, now), self.endpoint.take(), outcome, retry_after);
+    }
+
+    /// What became of an attempt after the first, or of a copy that won.
+    pub(super) fn hold(&mut self, failed: bool, answers: Option<Tried>) {
+        self.failed |= failed;
+        if let Some(mut tried) = answers {
+            (self.endpoint, self.tried) = (tried.ticket.take(), tried.began);
+        }
+    }
+
+    /// By when the answer has to be complete of the attempt that gave it, and which time that is.
+    pub(super) fn completes(&self, total: Deadline) -> (Deadline, Scope) {
+        let at = self.policies.timeout.attempt(self.tried, total);
+        (at, if at < total { Scope::Attempt } else { Scope::Total })
+    }
+
+    /// An answer has begun that may come until `until`. If it says all there is to say, everybody is told now; its place is held
+    /// until it is complete.
+    #[inline]
+    pub(super) fn answer(&mut self, now: Mono, outcome: Outcome, until: Deadline, retry_after: Option<Duration>) {
+        self.answered = Some(now);
+        let probes = || self.is_probe() || self.endpoint.is_some_and(|ticket| ticket.probe.is_some());
+        // Nobody can wait for the end of what may have none to learn whether the upstream is well.
+        if outcome != Outcome::Upstream(Class::Success) || until == Deadline::NEVER && probes() {
+            self.tell(now, outcome, retry_after);
+        }
     }
 
     /// Tells everybody what became of the call.
     #[inline]
     pub(super) fn end(&mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
-        self.ended = true;
-        let took = now.saturating_since(self.began);
-        if let (Some(breaker), Some(ticket)) = (&self.policies.breaker, self.dependency.take()) {
-            breaker.settle(now, ticket, (outcome, took), retry_after);
+        if self.ended {
+            return;
         }
+        // The place first: whoever is told something may panic, and what is left is given back then.
         if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
-            bulkhead.settle(&mut place, now, outcome);
+            bulkhead.settle(&mut place, now, self.blamed(outcome));
+        }
+        self.tell(now, outcome, retry_after);
+        self.ended = true;
+    }
+
+    #[inline]
+    fn tell(&mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
+        if self.told {
+            return;
+        }
+        let until = self.answered.unwrap_or(now);
+        if let (Some(breaker), Some(ticket)) = (&self.policies.endpoint, self.endpoint.take()) {
+            let blamed = self.policies.blame(outcome, self.began, self.tried, now);
+            breaker.settle(now, ticket, (blamed, until.saturating_since(self.tried)), retry_after);
+        }
+        if let (Some(breaker), Some(ticket)) = (&self.policies.breaker, self.dependency.take()) {
+            breaker.settle(now, ticket, (self.blamed(outcome), until.saturating_since(self.began)), retry_after);
         }
         self.policies.memory.counts.ended(outcome);
+        self.told = true;
+    }
+
+    /// The call's time ran out while its answer came, and it was the upstream that was waited for.
+    pub(super) fn expire(&mut self, now: Mono, scope: Scope) {
+        let outcome = Outcome::Timeout(scope);
+        self.failed |= is_failure(self.policies.blame(outcome, self.began, self.tried, now));
+        self.end(now, outcome, None);
+    }
+
+    /// The call ended with `outcome`, of which nothing can be said but that: the circuits hear nothing.
+    pub(super) fn abandon(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.give_back(outcome);
+        }
+    }
+
+    /// Whose doing it is that the call ended so. A call that ran out of time after one of its attempts had failed, or had had
+    /// time enough, was kept waiting by its upstream.
+    fn blamed(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Timeout(Scope::Total) if self.failed => Outcome::Timeout(Scope::Attempt),
+            other => other,
+        }
     }
 
     #[cold]
-    fn give_back(&mut self) {
+    fn give_back(&mut self, outcome: Outcome) {
+        if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
+            bulkhead.give_back(&mut place);
+        }
         if let (Some(breaker), Some(ticket)) = (&self.policies.endpoint, self.endpoint.take()) {
             breaker.give_back(self.began, ticket);
         }
         if let (Some(breaker), Some(ticket)) = (&self.policies.breaker, self.dependency.take()) {
             breaker.give_back(self.began, ticket);
         }
-        if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
-            bulkhead.give_back(&mut place);
+        if !std::mem::replace(&mut self.told, true) {
+            self.policies.memory.counts.ended(outcome);
         }
-        self.policies.memory.counts.ended(Outcome::Cancelled);
     }
 }
 
@@ -128,9 +224,17 @@ impl Drop for Permits {
     #[inline]
     fn drop(&mut self) {
         if !self.ended {
-            self.give_back();
+            self.give_back(Outcome::Cancelled);
         }
     }
+}
+
+/// Whether an attempt that ended so is one that the upstream failed.
+fn is_failure(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::Upstream(Class::Fault | Class::Throttled | Class::Untrusted) | Outcome::Timeout(Scope::Attempt)
+    )
 }
 
 impl Policies {
@@ -143,8 +247,30 @@ impl Policies {
         Ok(self.breaker.as_ref().map(|breaker| breaker.acquire(now)).transpose()?)
     }
 
-    /// Tells the endpoint's policies what became of an attempt, which took from the one time to the other.
+    /// Counts a call whose first attempt reaches the upstream: what is refused before feeds no budget of retries.
     #[inline]
+    fn reaches(&self, now: Mono) {
+        if let Some(retries) = &self.retries {
+            retries.call(now);
+        }
+    }
+
+    /// Whose doing it is that an attempt which began at `attempt`, of a call that began at `call`, ended so. If it ran out of the
+    /// whole call's time, it is the upstream's where the attempt had as long as half of the calls need; where that isn't known,
+    /// half of the call.
+    fn blame(&self, outcome: Outcome, call: Mono, attempt: Mono, now: Mono) -> Outcome {
+        if outcome != Outcome::Timeout(Scope::Total) {
+            return outcome;
+        }
+        let had = now.saturating_since(attempt);
+        let enough = match self.memory.latency.median(now) {
+            Some(median) => had >= median,
+            None => had.saturating_mul(2) >= now.saturating_since(call),
+        };
+        if enough { Outcome::Timeout(Scope::Attempt) } else { outcome }
+    }
+
+    /// Tells the endpoint's circuit what became of an attempt, which took from the one time to the other.
     fn attempted(
         &self,
         (began, now): (Mono, Mono),
@@ -152,12 +278,8 @@ impl Policies {
         outcome: Outcome,
         retry_after: Option<Duration>,
     ) {
-        let took = now.saturating_since(began);
-        if outcome == Outcome::Upstream(Class::Success) {
-            self.memory.latency.record(now, took);
-        }
         if let (Some(breaker), Some(ticket)) = (&self.endpoint, ticket) {
-            breaker.settle(now, ticket, (outcome, took), retry_after);
+            breaker.settle(now, ticket, (outcome, now.saturating_since(began)), retry_after);
         }
     }
 }
@@ -166,19 +288,31 @@ impl Policies {
 pub(super) struct Tried {
     policies: Held,
     ticket: Option<Ticket>,
+    /// When the call began.
+    call: Mono,
     began: Mono,
 }
 
 impl Tried {
-    /// Asks the policies of the endpoint.
-    pub(super) fn admit(policies: &Held, now: Mono) -> Result<Self, Rejection> {
+    /// Asks the policies of the endpoint for an attempt of a call that began at `call`, its `first` or another one.
+    pub(super) fn admit(policies: &Held, now: Mono, call: Mono, first: bool) -> Result<Self, Rejection> {
         let ticket = policies.endpoint.as_ref().map(|breaker| breaker.acquire(now)).transpose()?;
-        Ok(Self { policies: policies.clone(), ticket, began: now })
+        if first {
+            policies.reaches(now);
+        }
+        Ok(Self { policies: policies.clone(), ticket, call, began: now })
     }
 
-    /// Tells everybody what became of the attempt.
-    pub(super) fn end(mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
+    /// Tells everybody what became of the attempt, and says whether the upstream failed it. What is held for a success stays
+    /// held until the answer has come.
+    pub(super) fn end(mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) -> (bool, Option<Self>) {
+        if outcome == Outcome::Upstream(Class::Success) {
+            self.policies.memory.latency.record(now, now.saturating_since(self.began));
+            return (false, Some(self));
+        }
+        let outcome = self.policies.blame(outcome, self.call, self.began, now);
         self.policies.attempted((self.began, now), self.ticket.take(), outcome, retry_after);
+        (is_failure(outcome), None)
     }
 }
 

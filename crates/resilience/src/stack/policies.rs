@@ -13,6 +13,7 @@ use quorate_foundations::{name::Name, time::Mono};
 use crate::{
     bulkhead::Bulkhead,
     circuit_breaker::Breaker,
+    fallback::Source,
     hedge,
     latency::Latency,
     outcome::{Class, Outcome, Refuser, Scope},
@@ -54,6 +55,8 @@ pub(crate) struct Memory {
     /// How long attempts take that succeed.
     pub(super) latency: Latency,
     pub(super) counts: Counts,
+    /// Lesser answers that were served, by where they came from.
+    fallbacks: [AtomicU64; 3],
 }
 
 /// Over which time it is known how long attempts take.
@@ -61,14 +64,30 @@ const LATENCY_WINDOW: Duration = Duration::from_secs(30);
 
 impl Memory {
     pub(crate) fn new() -> Self {
-        Self { latency: Latency::new(LATENCY_WINDOW), counts: Counts::new() }
+        let fallbacks = [const { AtomicU64::new(0) }; 3];
+        Self { latency: Latency::new(LATENCY_WINDOW), counts: Counts::new(), fallbacks }
     }
 
     /// What became of calls, with the word for it.
     pub(crate) fn outcomes(&self) -> Vec<(&'static str, u64)> {
         self.counts.all().collect()
     }
+
+    /// A lesser answer was served.
+    pub(super) fn fell_back(&self, source: &Source) {
+        if let Some(nth) = FALLBACKS.iter().position(|word| *word == source.word()) {
+            self.fallbacks[nth].fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many lesser answers were served, with the word for where they came from.
+    pub(super) fn fallbacks(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        FALLBACKS.into_iter().zip(&self.fallbacks).map(|(word, count)| (word, count.load(Ordering::Relaxed)))
+    }
 }
+
+/// From where lesser answers come.
+const FALLBACKS: [&str; 3] = ["static", "stale", "alternate"];
 
 impl Policies {
     pub(super) fn now(&self) -> Mono {
@@ -84,10 +103,11 @@ pub(super) struct Counts {
 }
 
 /// What can become of a call, success aside, and the word for it.
-const KINDS: [(Outcome, &str); 13] = [
+const KINDS: [(Outcome, &str); 14] = [
     (Outcome::Upstream(Class::Fault), "fault"),
     (Outcome::Upstream(Class::Throttled), "throttled"),
     (Outcome::Upstream(Class::Refusal), "refusal"),
+    (Outcome::Upstream(Class::Untrusted), "untrusted"),
     (Outcome::Upstream(Class::Stale), "stale"),
     (Outcome::Timeout(Scope::Attempt), "timeout_attempt"),
     (Outcome::Timeout(Scope::Total), "timeout_total"),

@@ -24,6 +24,8 @@ use crate::{bulkhead, rate_limit, retry, timeout::Timers};
 /// | `quorate_retries_total` | `dependency` |
 /// | `quorate_retries_over_budget_total` | `dependency` |
 /// | `quorate_retry_budget_left` | `dependency` |
+/// | `quorate_fallbacks_total` | `dependency`, `source`: `static`, `stale`, `alternate`; those of [`Instead::counted_by`](super::Instead::counted_by) |
+/// | `quorate_bulkhead_refused_total` | `dependency`, `reason`: `full`, `queue_full`, `shed`, `max_wait`, `deadline`, `tenant_share` |
 /// | `quorate_bulkhead_limit`, `quorate_bulkhead_in_flight`, `quorate_bulkhead_waiting` | `dependency` |
 /// | `quorate_rate_limit_remaining` | `dependency` |
 #[derive(Clone)]
@@ -59,6 +61,8 @@ pub struct Standing {
     pub dependency: Name,
     /// What became of calls, with the word for it.
     pub outcomes: Vec<(&'static str, u64)>,
+    /// Lesser answers that were served instead, with the word for where they came from.
+    pub fallbacks: Vec<(&'static str, u64)>,
     /// What was sent again; `None` where nothing is.
     pub retries: Option<retry::Counts>,
     /// How many are under way, and how many wait; `None` where as many may be as like.
@@ -124,6 +128,7 @@ impl Stacks {
         let standing = |(dependency, policies): (Name, Arc<Policies>)| Standing {
             dependency,
             outcomes: policies.memory.counts.all().collect(),
+            fallbacks: policies.memory.fallbacks().collect(),
             retries: policies.retries.as_ref().map(|retries| retries.counts(policies.now())),
             bulkhead: policies.bulkhead.as_ref().map(|bulkhead| bulkhead.snapshot()),
             limit: policies.limiter.as_ref().map(|limiter| limiter.standing(policies.now())),
@@ -161,6 +166,23 @@ impl Collector for Scrape {
             for (outcome, count) in &standing.outcomes {
                 let labels = [("dependency", standing.dependency.as_str()), ("outcome", *outcome)];
                 ConstCounter::new(*count).encode(calls.encode_family(&labels)?)?;
+            }
+        }
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut served =
+            encoder.encode_descriptor("quorate_fallbacks", "Lesser answers that were served", None, kind)?;
+        for standing in &standings {
+            for (source, count) in &standing.fallbacks {
+                let labels = [("dependency", standing.dependency.as_str()), ("source", *source)];
+                ConstCounter::new(*count).encode(served.encode_family(&labels)?)?;
+            }
+        }
+        let (kind, help) = (ConstCounter::new(0_u64).metric_type(), "Calls that found no place, by reason");
+        let mut refused = encoder.encode_descriptor("quorate_bulkhead_refused", help, None, kind)?;
+        for standing in &standings {
+            for (why, count) in standing.bulkhead.iter().flat_map(|bulkhead| &bulkhead.refused) {
+                let labels = [("dependency", standing.dependency.as_str()), ("reason", why.word())];
+                ConstCounter::new(*count).encode(refused.encode_family(&labels)?)?;
             }
         }
         let retried: Vec<_> =

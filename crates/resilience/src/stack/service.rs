@@ -59,7 +59,10 @@ where
     type Future = Call<S, P, R>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.service.poll_ready(cx).map_err(CallError::Upstream)
+        self.service.poll_ready(cx).map_err(|error| {
+            let class = self.protocol.judge(Err(&error)).class;
+            CallError::Upstream(error, class)
+        })
     }
 
     fn call(&mut self, request: R) -> Self::Future {
@@ -96,7 +99,7 @@ impl<S, P> Guarded<S, P> {
         #[cfg(feature = "museum")]
         let owner = owner || policies.timers.env().planted("every-hop-retries");
         let protocol = self.protocol.clone();
-        let mut course = Course { permits, protocol, again, intent, deadline, owner, attempts: None };
+        let mut course = Course { permits, protocol, again, intent, deadline, owner, attempts: None, copies: 0 };
         if waits || policies.hedge.is_some() {
             // The service that is ready is the one that is called.
             let clone = self.service.clone();

@@ -8,6 +8,9 @@ use tower_layer::Layer as _;
 use tower_service::Service as _;
 
 use super::*;
+
+mod failing;
+
 use crate::{
     CallError, Rejection, Scope,
     bulkhead::{self, Ask},
@@ -17,9 +20,9 @@ use crate::{
     hedge,
     hop::Hop,
     kit::{Failed, Reply, Upstream},
-    outcome::Verdict,
+    outcome::{Class, Verdict},
     retry::{self, Backoff, BudgetConfig, Jitter, Repeatable, Retries},
-    timeout::Timers,
+    timeout::{self, Timers},
 };
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -67,7 +70,7 @@ async fn what_may_not_be_done_twice_is_sent_once_unless_it_certainly_was_not_don
     let protocol = Plain::new().judged_by(judge);
     let stack = named("a").retry(attempts(3), BudgetConfig::default()).build(&Timers::new(&env), protocol).unwrap();
     upstream.script([Reply::Fail]);
-    assert!(matches!(stack.layer(upstream.clone()).call(7).await, Err(CallError::Upstream(_))));
+    assert!(matches!(stack.layer(upstream.clone()).call(7).await, Err(CallError::Upstream(_, Class::Fault))));
     assert_eq!(upstream.heard().len(), 1);
     upstream.script([Reply::Unprocessed]);
     assert_eq!(stack.layer(upstream.clone()).call(7).await, Ok(7));
@@ -77,7 +80,6 @@ async fn what_may_not_be_done_twice_is_sent_once_unless_it_certainly_was_not_don
 async fn a_call_ends_by_its_total_deadline_and_no_attempt_begins_that_would_not_fit() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    upstream.always(Reply::Hang);
     let mut config = attempts(9);
     config.backoff = Backoff { base: 500 * MILLI, cap: 500 * MILLI, jitter: Jitter::None };
     let stack = named("a")
@@ -86,12 +88,26 @@ async fn a_call_ends_by_its_total_deadline_and_no_attempt_begins_that_would_not_
         .retry(config, BudgetConfig::default())
         .build(&Timers::new(&env), idempotent())
         .unwrap();
+    upstream.always(Reply::Hang);
     let begun = env.mono();
     let ended = stack.layer(upstream.clone()).call(7).await;
     assert_eq!(ended, Err(CallError::Timeout { scope: Scope::Total, waited: 1_000 * MILLI }));
     assert_eq!(env.mono().saturating_since(begun), 1_000 * MILLI);
-    assert_eq!(upstream.heard().len(), 2);
+    assert_eq!(upstream.heard().len(), 2, "nobody knows yet how long an attempt needs");
     assert_eq!(upstream.in_flight(), 0, "what ran out of time was dropped");
+    // Once it is known that half of them need 150 ms, the 100 ms after the wait are not worth a second attempt.
+    upstream.always(Reply::Answer);
+    upstream.takes(150 * MILLI);
+    for nth in 0..20 {
+        assert!(stack.layer(upstream.clone()).call(nth).await.is_ok());
+    }
+    env.sleep(Duration::from_secs(1)).await;
+    upstream.always(Reply::Hang);
+    let (begun, heard) = (env.mono(), upstream.heard().len());
+    let ended = stack.layer(upstream.clone()).call(7).await;
+    assert!(matches!(ended, Err(CallError::Timeout { scope: Scope::Attempt, .. })), "{ended:?}");
+    assert!(env.mono().saturating_since(begun) < 410 * MILLI, "nor for a wait that leads nowhere");
+    assert_eq!(upstream.heard().len(), heard + 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -173,19 +189,28 @@ async fn a_call_that_is_dropped_gives_its_probe_back_and_counts_for_nothing() {
 async fn while_half_open_a_thousand_callers_reach_the_upstream_once() {
     let env = Env::real();
     let upstream = Upstream::new(&env);
-    let stack = named("a").breaker(in_a_row(1)).build(&Timers::new(&env), idempotent()).unwrap();
-    upstream.script([Reply::Fail]);
+    let stack = named("a")
+        .breaker(in_a_row(1))
+        .retry(attempts(3), BudgetConfig::default())
+        .build(&Timers::new(&env), idempotent())
+        .unwrap();
+    upstream.always(Reply::Fail);
     assert!(stack.layer(upstream.clone()).call(0).await.is_err());
-    env.sleep(Duration::from_secs(3)).await;
+    assert_eq!(upstream.heard().len(), 3);
     upstream.takes(50 * MILLI);
-    let mut calls = tokio::task::JoinSet::new();
-    for nth in 0..1_000 {
-        let mut service = stack.layer(upstream.clone());
-        calls.spawn(async move { service.call(nth).await });
+    for (reply, succeed) in [(Reply::Fail, 0), (Reply::Answer, 1)] {
+        env.sleep(Duration::from_secs(10)).await;
+        upstream.always(reply);
+        let heard = upstream.heard().len();
+        let mut calls = tokio::task::JoinSet::new();
+        for nth in 0..1_000 {
+            let mut service = stack.layer(upstream.clone());
+            calls.spawn(async move { service.call(nth).await });
+        }
+        let answers = calls.join_all().await;
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), succeed);
+        assert_eq!(upstream.heard().len(), heard + 1, "the one that tries is not sent again either");
     }
-    let answers = calls.join_all().await;
-    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
-    assert_eq!(upstream.heard().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -251,7 +276,7 @@ async fn a_lesser_answer_says_that_it_is_one_and_hides_no_outage_from_the_circui
     let upstream = Upstream::new(&env);
     upstream.always(Reply::Fail);
     let stack = named("a").breaker(in_a_row(2)).build(&Timers::new(&env), idempotent()).unwrap();
-    let usual = Instead::new(When::default(), |_| Some((100, Source::Static)));
+    let usual = Instead::new(When::default(), |_, _| Some((100, Source::Static)));
     let mut service = usual.layer(stack.layer(upstream.clone()));
     for _ in 0..3 {
         let served = service.call(7).await.unwrap();
@@ -259,7 +284,7 @@ async fn a_lesser_answer_says_that_it_is_one_and_hides_no_outage_from_the_circui
     }
     assert_eq!(upstream.heard().len(), 2, "the circuit opened behind it");
     assert_eq!(count(&stack, "rejected_breaker"), 1);
-    let strict = Instead::new(When { rejected: false, ..When::default() }, |_| Some((100, Source::Static)));
+    let strict = Instead::new(When { rejected: false, ..When::default() }, |_, _| Some((100, Source::Static)));
     assert!(strict.layer(stack.layer(upstream)).call(7).await.is_err());
 }
 
@@ -357,7 +382,7 @@ async fn of_three_hops_that_could_retry_the_first_does_and_the_upstream_sees_its
     };
     let (edge, middle, back) = (hop("middle").unwrap(), hop("back").unwrap(), hop("upstream").unwrap());
     let flat = |result: Result<Carrying, CallError<Failed>>| match result {
-        Err(CallError::Upstream(failed)) => Err(failed),
+        Err(CallError::Upstream(failed, _)) => Err(failed),
         Ok(answer) => Ok(answer),
         Err(other) => panic!("{other}"),
     };

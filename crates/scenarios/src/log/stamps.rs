@@ -1,18 +1,12 @@
 //! A service of a user's: it hands out stamps of a hybrid clock whose mark lies in a store, and must never repeat one.
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use quorate_data::store::{Store, TransactError, sqlite};
-use quorate_foundations::{
-    ordering::hlc::{Answer, Config, Hlc, Mark},
-    time::Wall,
-};
+use quorate_data::store::{HybridClock, sqlite};
+use quorate_foundations::{name::NameError, ordering::hlc::Config};
 use quorate_runtime::{Env, net::Io};
 use quorate_sim::{Sim, check::Verdict};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    sync::Mutex,
-};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{
     Report,
@@ -41,22 +35,11 @@ pub(crate) fn run(mut sim: Sim) -> Report {
     Report::judged(outcome, notes, stamps as u64, judge)
 }
 
-/// The clock and where its mark is kept.
-struct Clock {
-    env: Env,
-    store: Store,
-    clock: Hlc,
-}
-
 async fn serve(env: Env) -> Result<(), String> {
     let store = sqlite::open(&env, sqlite::Config::at("stamps.db")).await.map_err(|failed| failed.to_string())?;
-    let mark = load(&store).await?;
-    if mark > Mark::START {
-        env.reached("stamps: the mark was read back");
-    }
     let config = Config::new(MAX_OFFSET, Duration::from_secs(1)).map_err(|wrong| wrong.to_string())?;
-    let clock =
-        Arc::new(Mutex::new(Clock { env: env.clone(), store: store.clone(), clock: Hlc::resume(config, mark) }));
+    let name = "stamps".parse().map_err(|wrong: NameError| wrong.to_string())?;
+    let clock = HybridClock::open(&store, name, config).await.map_err(|failed| failed.to_string())?;
     let at = SocketAddr::from(([0, 0, 0, 0], PORT));
     let listener = env.net().listen(at).await.map_err(|cause| cause.to_string())?;
     loop {
@@ -73,60 +56,14 @@ async fn serve(env: Env) -> Result<(), String> {
 }
 
 /// Answers each byte with a stamp, or with nothing where none could be made.
-async fn answer(mut io: Box<dyn Io>, clock: Arc<Mutex<Clock>>) {
+async fn answer(mut io: Box<dyn Io>, clock: HybridClock) {
     let mut question = [0];
     while io.read_exact(&mut question).await.is_ok() {
-        let stamp = clock.lock().await.tick().await;
-        let Ok(stamp) = stamp else { return };
-        if io.write_all(&stamp).await.is_err() {
+        let Ok(stamp) = clock.tick().await else { return };
+        if io.write_all(&stamp.to_bytes()).await.is_err() {
             return;
         }
     }
-}
-
-impl Clock {
-    async fn tick(&mut self) -> Result<[u8; 12], String> {
-        loop {
-            match self.clock.tick(self.env.wall()).map_err(|failed| failed.to_string())? {
-                Answer::Stamp(stamp) => return Ok(stamp.to_bytes()),
-                Answer::PersistFirst(mark) => {
-                    self.persist(mark).await?;
-                    self.clock.persisted(mark);
-                }
-            }
-        }
-    }
-
-    async fn persist(&self, mark: Mark) -> Result<(), String> {
-        #[cfg(feature = "museum")]
-        if self.env.planted("hlc-not-persisted") {
-            return Ok(());
-        }
-        let nanos = mark.wall().unix_nanos();
-        let written = self.store.transact(move |tx| {
-            Box::pin(async move { tx.execute("UPDATE mark SET nanos = $1", &[nanos.into()]).await })
-        });
-        written.await.map(|_| ()).map_err(|failed| failed.to_string())
-    }
-}
-
-/// The mark that was kept; makes the table where there is none.
-async fn load(store: &Store) -> Result<Mark, String> {
-    let made = store.transact(|tx| {
-        Box::pin(async move {
-            tx.execute(
-                "CREATE TABLE IF NOT EXISTS mark (only INTEGER PRIMARY KEY CHECK (only = 1), nanos INTEGER NOT NULL)",
-                &[],
-            )
-            .await?;
-            let start = Mark::START.wall().unix_nanos();
-            tx.execute("INSERT OR IGNORE INTO mark VALUES (1, $1)", &[start.into()]).await?;
-            tx.query("SELECT nanos FROM mark", &[]).await
-        })
-    });
-    let rows = made.await.map_err(|failed: TransactError<_>| failed.to_string())?;
-    let nanos = rows.first().and_then(|row| row.at(0).as_i64()).ok_or("the mark is gone")?;
-    Ok(Mark::new(Wall::from_unix_nanos(nanos)))
 }
 
 async fn ask(env: Env, to: SocketAddr, name: String, stamps: usize, notes: Notes) -> Result<(), String> {

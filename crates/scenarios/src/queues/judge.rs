@@ -5,13 +5,14 @@ use std::{
     time::Duration,
 };
 
+use quorate_data::event::Timestamp;
 use quorate_foundations::time::Mono;
 use quorate_sim::check::{
     Verdict,
     lease::{self, Tenure},
 };
 
-use super::MAX_ATTEMPTS;
+use super::{MAX_ATTEMPTS, RARE, TICK};
 use crate::{
     hand::Pace,
     notes::{Action, Handling, Note},
@@ -32,19 +33,20 @@ const OF_A_MESSAGE: [&str; 5] = [
 
 pub(super) fn judge(notes: &[Note], pace: Pace) -> Vec<Verdict> {
     let known = Known::of(notes);
-    let (sent, handed) = (known.messages.len(), known.messages.values().map(|message| message.handed.len()).sum());
+    let handed = known.messages.values().map(|message| message.handed.len()).sum();
+    let sent = known.messages.values().filter(|message| message.sent.is_some()).count();
     let mut broken: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (rule, what) in known.messages.iter().flat_map(|(id, message)| message.judge(id)) {
         broken.entry(rule).or_default().push(what);
     }
     let of_a_message = OF_A_MESSAGE.map(|claim| {
-        let examined = if claim == "no message is lost" { sent } else { handed };
+        let examined = if claim == "no message is lost" { known.messages.len() } else { handed };
         rule::verdict(claim, examined, broken.remove(claim).unwrap_or_default())
     });
     let mut verdicts = vec![rule::verdict("a message is taken", sent, known.refused.clone())];
     verdicts.push(lease::one_holder(&known.tenures(pace.lease)));
     verdicts.extend(of_a_message);
-    verdicts.push(known.order());
+    verdicts.extend([known.order(), known.singletons(), known.moments()]);
     verdicts
 }
 
@@ -172,12 +174,65 @@ impl<'n> Known<'n> {
     }
 }
 
+impl Known<'_> {
+    /// Of the messages of one key none is handed out while another one waits or is worked on: one that was handed out before
+    /// and is so again afterwards, without having been a dead letter, was there all the time.
+    fn singletons(&self) -> Verdict {
+        let all: Vec<_> = self.messages.iter().filter(|(id, _)| id.starts_with(TICK)).collect();
+        let (mut examined, mut found) = (0, Vec::new());
+        for (id, message) in &all {
+            for hand in &message.handed {
+                examined += 1;
+                let beside = all.iter().filter(|(other, _)| other != id).find(|(_, other)| {
+                    let before = other.handed.iter().filter(|one| one.note.completed < hand.note.invoked);
+                    let mut behind = other.handed.iter().filter(|one| one.note.invoked > hand.note.completed);
+                    let last = before.max_by_key(|one| one.note.completed);
+                    last.is_some_and(|last| behind.any(|one| !other.replayed(last, one)))
+                });
+                if let Some((other, _)) = beside {
+                    found.push(format!("{id} was handed out between two times at which {other} was"));
+                }
+            }
+        }
+        rule::verdict("one message of a key", examined, found)
+    }
+
+    /// A schedule that makes up for all it missed leaves no moment out: in the order of sending, which is that of their group,
+    /// whatever lies between a moment and a later one was sent before. An earlier one follows where the clock was set back.
+    fn moments(&self) -> Verdict {
+        let (begin, seconds) = RARE;
+        let second = |id: &str| {
+            let moment: Timestamp = id.strip_prefix(begin)?.parse().ok()?;
+            Some(moment.instant().unix_nanos() / 1_000_000_000)
+        };
+        let first = |message: &Message<'_>| message.handed.iter().map(|hand| hand.note.completed).min();
+        let mut sent: Vec<(u64, i64)> =
+            self.messages.iter().filter_map(|(id, message)| Some((first(message)?, second(id)?))).collect();
+        sent.sort_unstable();
+        let (mut seen, mut examined, mut found) = (BTreeSet::new(), 0, Vec::new());
+        for two in sent.windows(2) {
+            let (before, behind) = (two[0].1, two[1].1);
+            seen.insert(before);
+            examined += 1;
+            let hole = (1..).map(|n| before + n * seconds).take_while(|at| *at < behind).find(|at| !seen.contains(at));
+            if let Some(hole) = hole {
+                found.push(format!("the moment {behind} was sent behind {before}, and {hole} was not"));
+            }
+        }
+        rule::verdict("no moment is left out", examined, found)
+    }
+}
+
 impl Message<'_> {
     /// Which rules are broken, and how.
     fn judge(&self, id: &str) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
         let mut tell = |rule: &'static str, what: String| found.push((rule, what));
-        let Some((_, _, group)) = self.sent else {
+        let scheduled = || {
+            let rare = id.starts_with(RARE.0).then_some(RARE.0.strip_suffix('@'));
+            rare.or_else(|| id.starts_with(TICK).then_some(None))
+        };
+        let Some(group) = self.sent.map(|(_, _, group)| group).or_else(scheduled) else {
             tell("handed out as sent", format!("{id} was handed out, and nobody sent it"));
             return found;
         };
@@ -351,6 +406,36 @@ mod tests {
         let done = handled(400, "a/200", Handling::Ack, Some(true));
         let notes = [sent(1, &["a"]), handed(10, "w", "a", 1), handed(200, "v", "a", 2), late, done];
         assert_eq!(rules(&notes), ["a lost lease settles nothing"]);
+    }
+
+    fn scheduled(at: u64, id: &str, attempt: u64) -> Note {
+        let (lease, group) = (format!("{id}/{at}"), id.starts_with(RARE.0).then(|| "rare".to_owned()));
+        note("w", at, at + 1, Action::Delivered { lease, id: id.into(), group, attempt })
+    }
+
+    #[test]
+    fn of_one_key_one_message_is_there_at_a_time() {
+        let (a, b) = ("tick@2026-01-01T00:00:05Z", "tick@2026-01-01T00:00:10Z");
+        let done = |id: &str, at: u64| handled(at + 5, &format!("{id}/{at}"), Handling::Ack, Some(true));
+        let apart = [scheduled(10, a, 1), done(a, 10), scheduled(200, b, 1), done(b, 200)];
+        assert_eq!(rules(&apart), [""; 0]);
+        let between = [scheduled(10, a, 1), scheduled(150, b, 1), done(b, 150), scheduled(300, a, 2), done(a, 300)];
+        assert_eq!(rules(&between), ["one message of a key"]);
+        assert_eq!(rules(&[&between[..], &[buried(200, a, true)]].concat()), [""; 0], "it was a dead letter meanwhile");
+    }
+
+    #[test]
+    fn a_schedule_that_makes_up_for_everything_leaves_no_moment_out() {
+        let ids = ["rare@2026-01-01T22:00:00Z", "rare@2026-01-02T00:00:00Z", "rare@2026-01-02T02:00:00Z"];
+        let done = |id: &str, at: u64| {
+            [scheduled(at, id, 1), handled(at + 5, &format!("{id}/{at}"), Handling::Ack, Some(true))]
+        };
+        let all: Vec<Note> = ids.iter().zip([10, 20, 30]).flat_map(|(id, at)| done(id, at)).collect();
+        assert_eq!(rules(&all), [""; 0]);
+        let hole = [done(ids[0], 10), done(ids[2], 20)].concat();
+        assert_eq!(rules(&hole), ["no moment is left out"]);
+        let set_back = [done(ids[1], 10), done(ids[0], 20), done(ids[2], 30)].concat();
+        assert_eq!(rules(&set_back), [""; 0], "what lies between was sent before");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Producers send to a message queue, and workers share it: each message is handed to one of them at a time, in order of its
 //! group, until somebody has acknowledged it. Some messages fail each time and become dead letters, which somebody replays
-//! or gives up.
+//! or gives up. Others are sent by schedules: one that is often due and allows one message at a time, and one that is due each
+//! two hours of a wall clock that is set forward and back, and leaves no moment out.
 
 mod judge;
+mod listen;
 
 use std::time::Duration;
 
@@ -26,6 +28,13 @@ const MAX_ATTEMPTS: u64 = 3;
 const LATE: u32 = 10;
 /// What the ids of messages begin with that no worker can do.
 const POISON: &str = "poison";
+/// What the ids of messages begin with that a schedule sends which allows one at a time.
+const TICK: &str = "tick@";
+/// What the ids of messages begin with that a schedule sends which is due so often.
+const RARE: (&str, i64) = ("rare@", 2 * 3_600);
+/// The schedules: their names, which are what ids begin with, and what they are like.
+const SCHEDULES: [(&str, &str, &str, &str); 2] =
+    [("tick", "*/5 * * * * *", "once", "unique"), ("rare", "0 */2 * * *", "all", "group")];
 
 /// Who takes part.
 pub(crate) fn cast() -> Cast {
@@ -50,8 +59,34 @@ async fn declare(hand: &mut Hand) {
     }
 }
 
+/// Declares the schedules; the same again changes nothing.
+async fn schedule(hand: &mut Hand) {
+    for (name, cron, missed, alone) in SCHEDULES {
+        let event = json!({ "specversion": "1.0", "id": name, "source": "/schedule", "type": "work.due" });
+        // The one is sent alone, the other handed out in its order.
+        let message = json!({ "event": event, alone: name });
+        let body = json!({ "cron": cron, "missed": missed, "message": message });
+        let call = Call::put(format!("{PATH}/schedules/{name}")).json("application/json", &body);
+        while !hand.ask(&call).await.is_some_and(|reply| reply.status.is_success()) {
+            hand.rest().await;
+        }
+    }
+}
+
+/// Deletes the schedules, so that the queue can become empty. Whether they are gone.
+async fn unschedule(hand: &mut Hand) -> bool {
+    for (name, ..) in SCHEDULES {
+        let gone = hand.ask(&Call::delete(format!("{PATH}/schedules/{name}"))).await;
+        if !gone.is_some_and(|reply| reply.status.is_success() || reply.status.as_u16() == 404) {
+            return false;
+        }
+    }
+    true
+}
+
 async fn produce(mut hand: Hand) {
     declare(&mut hand).await;
+    schedule(&mut hand).await;
     let mut round = 0;
     while hand.goes_on(round, ROUNDS) {
         send(&mut hand, round).await;
@@ -95,11 +130,14 @@ async fn send(hand: &mut Hand, round: usize) {
 /// Works until nobody sends any more and the queue is empty.
 async fn consume(mut hand: Hand) -> Result<(), String> {
     declare(&mut hand).await;
-    while !(hand.busy.is_over() && is_empty(&mut hand).await) {
-        if hand.below(4) == 0 {
-            look_at_dead_letters(&mut hand).await;
-        } else {
-            work(&mut hand).await;
+    while !(hand.busy.is_over() && unschedule(&mut hand).await && is_empty(&mut hand).await) {
+        match hand.below(8) {
+            0 | 1 => look_at_dead_letters(&mut hand).await,
+            2 => {
+                let diligent = is_late(&hand);
+                listen::listen(&mut hand, diligent).await;
+            }
+            _ => work(&mut hand).await,
         }
     }
     Ok(())
@@ -125,12 +163,8 @@ async fn work(hand: &mut Hand) {
     let deliveries = reply.value()["deliveries"].as_array().cloned().unwrap_or_default();
     let (mut sound, mut poison) = (Vec::new(), Vec::new());
     for delivery in &deliveries {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let (lease, id) = (text(&delivery["lease"]), text(&delivery["event"]["id"]));
-        if id.starts_with(POISON) { &mut poison } else { &mut sound }.push(lease.clone());
-        let group = delivery["group"].as_str().map(str::to_owned);
-        let attempt = delivery["attempt"].as_u64().unwrap_or_default();
-        hand.notes.add(&hand.name, invoked, Action::Delivered { lease, id, group, attempt });
+        let (lease, id) = note_delivery(hand, invoked, delivery);
+        if id.starts_with(POISON) { &mut poison } else { &mut sound }.push(lease);
     }
     if deliveries.is_empty() {
         return;
@@ -152,6 +186,17 @@ async fn work(hand: &mut Hand) {
         1 if !diligent => settle(hand, Handling::Nack, &sound).await,
         _ => settle(hand, Handling::Ack, &sound).await,
     }
+}
+
+/// Notes what was handed out; its lease and its id.
+fn note_delivery(hand: &Hand, invoked: u64, delivery: &Value) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (lease, id) = (text(&delivery["lease"]), text(&delivery["event"]["id"]));
+    let group = delivery["group"].as_str().map(str::to_owned);
+    let attempt = delivery["attempt"].as_u64().unwrap_or_default();
+    let told = Action::Delivered { lease: lease.clone(), id: id.clone(), group, attempt };
+    hand.notes.add(&hand.name, invoked, told);
+    (lease, id)
 }
 
 /// Settles leases one by one, so that each is known to have been settled or not.

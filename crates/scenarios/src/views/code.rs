@@ -36,7 +36,7 @@ impl Tally {
         if event.kind() == "poison" && !self.cured.load(Ordering::Relaxed) {
             return Err(ApplyError::event(event, "it is poison"));
         }
-        if event.kind() == "mailed" && self.name.as_str() == "tally" {
+        if event.kind() == "mailed" && ["tally", "inline"].contains(&self.name.as_str()) {
             tx.effect(event, "letter", event.stream());
         }
         let position = event.position().get().cast_signed();

@@ -23,7 +23,8 @@ pub(super) fn judge(notes: &[Note]) -> Vec<Verdict> {
     let log = whole_log(notes);
     let read = rule::verdict("the run ends with the log", 1, log.is_none().then(|| "nobody read it".to_owned()));
     let Some(log) = log else { return vec![read] };
-    let mut verdicts = vec![read, never_back(notes), every_letter(notes, log), no_letter_again(notes)];
+    let mut verdicts = vec![read, never_back(notes), of_their_position(notes, log)];
+    verdicts.extend([every_letter(notes, log), no_letter_again(notes)]);
     verdicts.extend(views_at_the_end(notes, log));
     verdicts
 }
@@ -86,18 +87,35 @@ fn fold(view: &str, log: &[Seen]) -> Vec<(String, i64, i64)> {
 
 /// Readers never see less than they saw, whichever build they are given.
 fn never_back(notes: &[Note]) -> Verdict {
-    let looks: Vec<(u64, i64)> = notes
-        .iter()
-        .filter_map(|note| match &note.what {
-            Action::LookedAt { position, events, .. } => Some((*position, *events)),
-            _ => None,
-        })
-        .collect();
-    let back = looks.windows(2).find(|pair| pair[1].1 < pair[0].1);
-    let what = |back: &[(u64, i64)]| {
-        format!("a reader saw {} events at position {}, and later {}", back[0].1, back[0].0, back[1].1)
-    };
-    rule::verdict("readers see no half-built view", looks.len(), back.map(what))
+    let (mut last, mut looks, mut back) = (BTreeMap::<&str, (u64, i64)>::new(), 0, Vec::new());
+    for note in notes {
+        let Action::LookedAt { view, position, events } = &note.what else { continue };
+        looks += 1;
+        if let Some((at, before)) = last.insert(view, (*position, *events)).filter(|(_, before)| events < before) {
+            back.push(format!("a reader of `{view}` saw {before} events at position {at}, and later {events}"));
+        }
+    }
+    rule::verdict("readers see no half-built view", looks, back)
+}
+
+/// Where nothing is ever parked, rows hold all events up to the position they are said to be of, and none behind.
+fn of_their_position(notes: &[Note], log: &[Seen]) -> Verdict {
+    let (mut looks, mut other) = (0, Vec::new());
+    for note in notes {
+        let Action::LookedAt { view, position, events } = &note.what else { continue };
+        if !["rare", "inline"].contains(&view.as_str()) {
+            continue;
+        }
+        looks += 1;
+        let upto: Vec<Seen> = log.iter().filter(|event| event.position <= *position).cloned().collect();
+        let due: i64 = fold(view, &upto).iter().map(|(_, n, _)| n).sum();
+        if due != *events {
+            other.push(format!(
+                "`{view}` showed {events} events as of position {position}, up to which there are {due}"
+            ));
+        }
+    }
+    rule::verdict("rows are of the position they say", looks, other)
 }
 
 /// Every letter was sent at least once, and none that nobody asked for.
@@ -109,8 +127,9 @@ fn every_letter(notes: &[Note], log: &[Seen]) -> Verdict {
             _ => None,
         })
         .collect();
+    let mailed = log.iter().filter(|event| event.kind == "mailed");
     let asked: BTreeSet<String> =
-        log.iter().filter(|event| event.kind == "mailed").map(|event| format!("tally/{}/0", event.position)).collect();
+        mailed.flat_map(|event| ["tally", "inline"].map(|view| format!("{view}/{}/0", event.position))).collect();
     let wrong = sent.symmetric_difference(&asked).next().map(|wrong| {
         let how = if asked.contains(wrong) { "was never sent" } else { "was sent, and nothing in the log asks for it" };
         format!("letter {wrong} {how}")
@@ -123,6 +142,7 @@ mod tests {
     use super::*;
 
     const FOLD: &str = "a view is the fold of the log";
+    const POSITION: &str = "rows are of the position they say";
 
     fn note(what: Action) -> Note {
         Note { client: "judge".into(), invoked: 1, completed: 1, what }
@@ -138,12 +158,12 @@ mod tests {
         Action::ReadView { view: name.into(), rows, whole: true, checkpoint, head: 4 }
     }
 
-    fn looked(position: u64, events: i64) -> Action {
-        Action::LookedAt { view: "tally".into(), position, events }
+    fn looked(view: &str, position: u64, events: i64) -> Action {
+        Action::LookedAt { view: view.into(), position, events }
     }
 
-    fn letter(position: u64) -> Action {
-        Action::Letter { key: format!("tally/{position}/0") }
+    fn letter(view: &str, position: u64) -> Action {
+        Action::Letter { key: format!("{view}/{position}/0") }
     }
 
     /// A run in which everything was right.
@@ -151,14 +171,19 @@ mod tests {
         let log =
             vec![event(1, "a", "mailed"), event(2, "b", "rare"), event(3, "a", "happened"), event(4, "a", "poison")];
         vec![
-            letter(1),
-            looked(1, 1),
-            looked(3, 3),
+            letter("tally", 1),
+            letter("inline", 1),
+            looked("tally", 1, 1),
+            looked("inline", 1, 1),
+            looked("tally", 3, 3),
+            looked("rare", 1, 0),
+            looked("inline", 3, 3),
             Action::Rebuilt { before: 1, after: 1 },
             view("tally", &[("a", 3, 8), ("b", 1, 2)], 4),
             view("rare", &[("b", 1, 2)], 4),
             view("inline", &[("a", 2, 4), ("b", 1, 2)], 3),
             view("declared", &[("a", 2, 4), ("b", 1, 2)], 4),
+            view("spread", &[("a", 3, 8), ("b", 1, 2)], 4),
             Action::WholeLog { events: log },
         ]
     }
@@ -179,33 +204,41 @@ mod tests {
     #[test]
     fn each_change_breaks_the_rule_that_it_is_about() {
         assert_eq!(broken(|run| drop(run.pop())), ["the run ends with the log"]);
-        assert_eq!(broken(|run| run[4] = view("tally", &[("a", 2, 4), ("b", 1, 2)], 4)), [FOLD], "an event is missing");
-        assert_eq!(broken(|run| run[5] = view("rare", &[("b", 2, 4)], 4)), [FOLD], "an event was taken twice");
-        assert_eq!(broken(|run| run[7] = view("declared", &[("a", 3, 8), ("b", 1, 2)], 4)), [FOLD], "poison was taken");
+        assert_eq!(broken(|run| run[8] = view("tally", &[("a", 2, 4), ("b", 1, 2)], 4)), [FOLD], "an event is missing");
+        assert_eq!(broken(|run| run[9] = view("rare", &[("b", 2, 4)], 4)), [FOLD], "an event was taken twice");
+        assert_eq!(
+            broken(|run| run[11] = view("declared", &[("a", 3, 8), ("b", 1, 2)], 4)),
+            [FOLD],
+            "poison was taken"
+        );
         let miscounted = |run: &mut Vec<Action>| {
-            if let Action::ReadView { whole, .. } = &mut run[4] {
+            if let Action::ReadView { whole, .. } = &mut run[8] {
                 *whole = false;
             }
         };
         assert_eq!(broken(miscounted), ["a recount of the log agrees"]);
-        let behind = broken(|run| run[5] = view("rare", &[("b", 1, 2)], 2));
+        let behind = broken(|run| run[9] = view("rare", &[("b", 1, 2)], 2));
         assert_eq!(behind, ["a checkpoint moves over what does not matter"]);
-        assert_eq!(broken(|run| run[3] = Action::Rebuilt { before: 1, after: 2 }), ["a rebuild sends nothing again"]);
-        assert_eq!(broken(|run| run[2] = looked(3, 0)), ["readers see no half-built view"]);
+        assert_eq!(broken(|run| run[7] = Action::Rebuilt { before: 1, after: 2 }), ["a rebuild sends nothing again"]);
+        assert_eq!(broken(|run| run[4] = looked("tally", 3, 0)), ["readers see no half-built view"]);
+        assert_eq!(broken(|run| run[4] = looked("tally", 3, 2)), [""; 0], "it may have parked one");
+        assert_eq!(broken(|run| run[5] = looked("rare", 1, 1)), [POSITION], "it holds one of behind");
+        assert_eq!(broken(|run| run[6] = looked("inline", 3, 2)), [POSITION], "it holds one too few");
         assert_eq!(broken(|run| drop(run.remove(0))), ["every letter is sent"], "one was never sent");
-        assert_eq!(broken(|run| run[0] = letter(2)), ["every letter is sent"], "nothing asks for this one");
-        assert_eq!(broken(|run| run.push(letter(1))), [""; 0], "it may be sent again");
+        assert_eq!(broken(|run| drop(run.remove(1))), ["every letter is sent"], "nor one of the inline view");
+        assert_eq!(broken(|run| run[0] = letter("tally", 2)), ["every letter is sent"], "nothing asks for this one");
+        assert_eq!(broken(|run| run.push(letter("inline", 1))), [""; 0], "it may be sent again");
     }
 
     #[test]
     fn where_syncs_lie_rows_may_be_of_another_age_and_the_log_has_no_hole() {
         let mut run = right();
-        run[4] = view("tally", &[("a", 1, 1)], 1);
+        run[8] = view("tally", &[("a", 1, 1)], 1);
         run.remove(0);
         let rules =
             |run: &[Action]| rule::names(&judge_where_syncs_lie(&run.iter().cloned().map(note).collect::<Vec<_>>()));
         assert_eq!(rules(&run), [""; 0]);
-        assert_eq!(rules(&run[..5]), [""; 0], "nobody came to read it");
+        assert_eq!(rules(&run[..8]), [""; 0], "nobody came to read it");
         if let Some(Action::WholeLog { events }) = run.last_mut() {
             events.remove(1);
         }

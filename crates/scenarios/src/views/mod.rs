@@ -14,7 +14,7 @@ use std::{
 };
 
 use quorate_data::{
-    event::NewEvent,
+    event::{NewEvent, Position},
     materialized_view::{Config, EffectHandler, OnPoison, View, ViewError, Views},
     store::{AppendBatch, ExpectedVersion, Store, sqlite},
 };
@@ -93,9 +93,57 @@ async fn serve(
     ended
 }
 
+/// Writes while the views of a life begin.
+struct Early {
+    store: Store,
+    events: u64,
+    rng: Rng,
+}
+
+impl Early {
+    async fn write(mut self, env: &Env) {
+        for _ in 0..self.rng.below(6) {
+            append(&self.store, self.events, &mut self.rng).await;
+            env.sleep(Duration::from_millis(self.rng.below(4))).await;
+        }
+    }
+}
+
+/// Appends up to three events, unless there are `enough`.
+async fn append(store: &Store, enough: u64, rng: &mut Rng) {
+    let count = 1 + rng.below(3);
+    if store.head().get() >= enough {
+        return;
+    }
+    let stream = format!("s-{}", rng.below(STREAMS));
+    let kinds = (0..count).map(|_| match rng.below(20) {
+        0 => "poison",
+        1 => "rare",
+        2..=6 => "mailed",
+        _ => "happened",
+    });
+    let events = kinds.collect::<Vec<_>>().into_iter();
+    let events = events.map(|kind| NewEvent::new(store.event_id(), "/scenario", kind)).collect();
+    let Ok(stream) = stream.parse() else { return };
+    // Whether it is there, the log will tell.
+    store.append(AppendBatch::to(stream, ExpectedVersion::Any, events)).await.ok();
+}
+
 impl Service {
     async fn live(&mut self, phase: watch::Receiver<Phase>) -> Result<(), String> {
-        self.own().await;
+        // A program writes before its views begin, and while they do; not before there are any, since what is in the log before
+        // a view is history to it, for which no letter is sent.
+        let has_begun = self.store.head() > Position::ZERO;
+        if has_begun {
+            self.append().await;
+        }
+        let early = Early { store: self.store.clone(), events: self.events, rng: self.env.random("early") };
+        let (env, own) = (self.env.clone(), self.own());
+        tokio::join!(own, async {
+            if has_begun {
+                early.write(&env).await;
+            }
+        });
         while self.store.head().get() < self.events || *phase.borrow() != Phase::Healed {
             self.append().await;
             self.operate().await;
@@ -140,11 +188,12 @@ impl Service {
         };
         let letters: Arc<dyn EffectHandler> = Arc::new(Letters(self.notes.clone()));
         let tally = Tally::named("tally", &[], &self.cured);
-        views.start_shared(Arc::new(tally), patience.clone(), Some(letters)).await?;
+        views.start_shared(Arc::new(tally), patience.clone(), Some(letters.clone())).await?;
         views.start(Tally::named("rare", &["rare"], &self.cured), patience.clone()).await?;
         views.start(Tally::named("spread", &[], &self.cured), Config { shards: 3, ..patience.clone() }).await?;
         let inline = Config { max_attempts: 2, first_rest: Duration::from_millis(20), ..Config::inline() };
-        views.start(Tally::named("inline", &["happened", "mailed", "rare"], &self.cured), inline).await?;
+        let code = Tally::named("inline", &["happened", "mailed", "rare"], &self.cured);
+        views.start_shared(Arc::new(code), inline, Some(letters)).await?;
         views.start_declared().await?;
         if views.get(&operator::named("declared")?).await.is_err() {
             views.declare(code::document(1)?).await?;
@@ -153,30 +202,16 @@ impl Service {
     }
 
     async fn append(&mut self) {
-        let count = 1 + self.rng.below(3);
-        if self.store.head().get() >= self.events {
-            return;
-        }
-        let stream = format!("s-{}", self.rng.below(STREAMS));
-        let kinds = (0..count).map(|_| match self.rng.below(20) {
-            0 => "poison",
-            1 => "rare",
-            2..=6 => "mailed",
-            _ => "happened",
-        });
-        let events = kinds.collect::<Vec<_>>().into_iter();
-        let events = events.map(|kind| NewEvent::new(self.store.event_id(), "/scenario", kind)).collect();
-        let Ok(stream) = stream.parse() else { return };
-        // Whether it is there, the log will tell.
-        self.store.append(AppendBatch::to(stream, ExpectedVersion::Any, events)).await.ok();
+        append(&self.store, self.events, &mut self.rng).await;
     }
 
-    /// What readers see on the way: it never goes back.
+    /// What readers see on the way: it never goes back, and is of the position that it says.
     async fn look(&mut self) {
         let invoked = self.notes.now();
-        let Ok(view) = self.view("tally").await else { return };
+        let name = ["tally", "rare", "inline"][usize::try_from(self.rng.below(3)).unwrap_or_default()];
+        let Ok(view) = self.view(name).await else { return };
         if let Ok((position, events)) = operator::total(&view).await {
-            let what = crate::notes::Action::LookedAt { view: "tally".to_owned(), position, events };
+            let what = crate::notes::Action::LookedAt { view: name.to_owned(), position, events };
             self.notes.add("reader", invoked, what);
         }
     }

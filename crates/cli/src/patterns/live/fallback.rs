@@ -38,7 +38,7 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
     // What was answered last, with its age, in place of what can't be had.
     let kept = Arc::new(Mutex::new(Stale::new(Keep::default())));
     let (of_instead, clock) = (kept.clone(), env.clone());
-    let instead = Instead::new(When::default(), move |_| {
+    let instead = Instead::new(When::default(), move |_, _| {
         let mut kept = of_instead.lock().unwrap_or_else(PoisonError::into_inner);
         kept.stale(clock.mono(), &"price").map(|(price, source)| (Err(price), source))
     });

@@ -85,7 +85,7 @@ pub(super) async fn read(answer: Result<Answer, CallError<Error>>) -> End {
             Ok(_) => End::Answered,
             Err(_) => End::Late,
         },
-        Ok(_) | Err(CallError::Upstream(_)) => End::Failed,
+        Ok(_) | Err(CallError::Upstream(..)) => End::Failed,
         Err(CallError::Timeout { .. }) => End::Late,
         Err(_) => End::Refused,
     }

@@ -11,7 +11,10 @@ use std::{
 
 use quorate_foundations::time::Boot;
 
-use super::{Core, News, Reply};
+use super::{
+    Core, News, Reply,
+    window::{Place, Window},
+};
 use crate::message_queue::{
     Config, Delivery, Message, QueueError,
     machine::{Claim, Dispatcher, Entry, Phase, Seq},
@@ -29,6 +32,8 @@ pub(super) struct Live {
     /// Messages whose consumers had gone when they were to be handed over.
     pub(super) returned: Vec<Claim>,
     messages: BTreeMap<Seq, Kept>,
+    /// Messages in consumers' windows, and the delivery each was.
+    pub(super) placed: BTreeMap<Seq, (u32, Place)>,
     pub(super) sweep: Sweep,
 }
 
@@ -64,7 +69,15 @@ pub(super) struct Waiting {
     pub(super) max: usize,
     pub(super) ttl: Option<Duration>,
     pub(super) until: Boot,
+    pub(super) window: Option<Arc<Window>>,
     pub(super) reply: Reply<Vec<Delivery>>,
+}
+
+impl Waiting {
+    /// How many messages it can be handed.
+    pub(super) fn room(&self) -> usize {
+        self.window.as_ref().map_or(self.max, |window| window.room().min(self.max))
+    }
 }
 
 /// How far the remembered ids were looked through for those that are too old.
@@ -89,6 +102,7 @@ impl Live {
             waiting: VecDeque::new(),
             returned: Vec::new(),
             messages: BTreeMap::new(),
+            placed: BTreeMap::new(),
             sweep: Sweep::default(),
         }
     }
@@ -106,9 +120,13 @@ impl Live {
 
     /// As the rows say, with those who waited before; `None`, and they are told, where the rows cannot be read.
     pub(super) async fn renewed(&mut self, core: &Core) -> Option<Self> {
-        let waiting = std::mem::take(&mut self.waiting);
+        let (waiting, placed) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.placed));
         match Self::read(core).await {
-            Ok(live) => Some(Self { waiting, ..live }),
+            Ok(live) => {
+                let mut live = Self { waiting, placed, ..live };
+                live.placed.retain(|seq, (delivery, _)| live.machine.is_out(Claim { seq: *seq, delivery: *delivery }));
+                Some(live)
+            }
             Err(cause) => {
                 waiting.into_iter().for_each(|one| drop(one.reply.send(Err(cause.clone()))));
                 None
@@ -132,6 +150,7 @@ impl Live {
                     self.take_message(claim.seq);
                     self.machine.settled_elsewhere(claim);
                 }
+                News::Replayed(seq) => drop(self.machine.replay(seq)),
             }
         }
     }
@@ -159,7 +178,18 @@ impl Live {
     pub(super) fn has_more(&mut self, now: Boot) -> bool {
         self.waiting.retain(|one| !one.reply.is_closed());
         let is_over = self.waiting.iter().any(|one| one.until <= now);
-        !self.returned.is_empty() || is_over || (!self.waiting.is_empty() && self.machine.has_ready(now))
+        !self.returned.is_empty()
+            || is_over
+            || (self.waiting.iter().any(|one| one.room() > 0) && self.machine.has_ready(now))
+    }
+
+    /// Makes room in the windows of consumers whose leases have ended.
+    pub(super) fn make_room(&mut self) {
+        for Claim { seq, delivery } in self.machine.take_ended() {
+            if self.placed.get(&seq).is_some_and(|(placed, _)| *placed == delivery) {
+                self.placed.remove(&seq);
+            }
+        }
     }
 
     /// When time changes something: for a message, or for one who waits.

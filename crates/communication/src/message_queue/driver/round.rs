@@ -1,30 +1,30 @@
 //! One round: decide what has gathered, write it in one transaction, answer.
 
+mod settle;
+mod write;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
 
-use quorate_data::store::{DynTx, StoreError, TransactError};
 use quorate_foundations::time::{Boot, Wall};
 
+use self::write::{Written, is_closed, is_untouched, write};
 use super::{
-    Core, Fate, How, Reply, Standing, Work,
+    Core, Reply, Standing, Work,
     live::{Live, MAX_WAITING, Waiting},
 };
 use crate::message_queue::{
     Cause, Delivery, Failure, Lease, Message, QueueError, Sent,
-    machine::{Claim, Hand, Passed, Returned, Seq},
+    machine::{Claim, Hand, Passed, Seq},
     message::Summed,
     rows::{self, Batch, Fetched, Placed, Write},
 };
 
 /// Messages that one round hands out.
 const MAX_HANDS: usize = 2_048;
-/// How often a round whose transaction found no room is tried again, and after how long.
-const ATTEMPTS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(5);
 /// Remembered ids that are looked at, at once.
 const SWEEP: u32 = 256;
 
@@ -59,14 +59,6 @@ struct Taken {
     hands: Vec<Hand>,
     ttl: Duration,
     by: Waiting,
-}
-
-/// What came of writing a round.
-struct Written {
-    /// Of each sending, what became of its messages.
-    sent: Vec<Result<Vec<Placed>, QueueError>>,
-    /// Messages that were to be handed out again and were settled meanwhile.
-    settled: Vec<Seq>,
 }
 
 impl Live {
@@ -108,6 +100,7 @@ impl Live {
             Ok(written) => {
                 self.machine.keep();
                 self.answer(core, round, written);
+                self.make_room();
                 Ok(())
             }
             Err(cause) => {
@@ -154,8 +147,8 @@ impl Live {
                     round.sends.push((messages, reply));
                 }
             }
-            Work::Take { max, ttl, until, reply } => {
-                let waiting = Waiting { max, ttl, until: until.unwrap_or(round.now), reply };
+            Work::Take { max, ttl, until, window, reply } => {
+                let waiting = Waiting { max, ttl, until: until.unwrap_or(round.now), window, reply };
                 if until.is_none() && round.is_full(core) {
                     self.waiting.push_back(waiting);
                 } else if until.is_none() {
@@ -195,88 +188,24 @@ impl Live {
         }
     }
 
-    /// Does with a message what its holder says; whether the claim holds.
-    fn settle(&mut self, core: &Core, claim: Claim, how: &How, round: &mut Round) -> bool {
-        #[cfg(feature = "museum")]
-        let claim = match self.machine.get(claim.seq) {
-            Some(entry) if core.store.env().planted("queue-unfenced") => Claim { delivery: entry.deliveries, ..claim },
-            _ => claim,
-        };
-        let failed = |attempt, cause, reason: &str| Failure::new(attempt, round.wall, cause, reason);
-        let attempts = self.machine.get(claim.seq).map_or(0, |entry| entry.attempts);
-        match how {
-            How::Ack => {
-                let held = self.machine.ack(claim);
-                round.batch.gone.extend(held.then_some(claim.seq));
-                held
-            }
-            How::Back => {
-                let held = self.machine.holds(claim);
-                self.hand_back(claim, round);
-                held
-            }
-            How::Nack { delay, reason } => {
-                let Some(returned) = self.machine.nack(round.now, claim, *delay) else { return false };
-                let failure = failed(attempts, Cause::Nacked, reason);
-                match returned {
-                    Returned::Parked => round.park(core, claim, failure),
-                    Returned::Rests(rest) => {
-                        let due_ns = (round.wall + rest).unix_nanos();
-                        round.batch.writes.push(Write::Rests { claim, due_ns, rest, failure });
-                    }
-                }
-                true
-            }
-            How::Extend { ttl } => {
-                let ttl = ttl.unwrap_or(self.machine.config().lease_ttl);
-                let held = self.machine.extend(round.now, claim, ttl);
-                round.batch.writes.extend(held.then_some(Write::Held { claim, ttl }));
-                held
-            }
-            How::Park { reason } => {
-                let Some(attempts) = self.machine.park(claim) else { return false };
-                let failure = failed(attempts, Cause::Parked, reason);
-                round.park(core, claim, failure);
-                true
-            }
-        }
-    }
-
-    /// Does with a dead letter what is to become of it; whether it was one.
-    fn bury(&mut self, core: &Core, seq: Seq, fate: &Fate, round: &mut Round) -> bool {
-        match fate {
-            Fate::Replay(edited) => {
-                let replayed = self.machine.replay(seq);
-                if replayed {
-                    core.store.env().reached("queue: a dead letter was replayed");
-                }
-                let failure = Failure::new(0, round.wall, Cause::Replayed, "");
-                let (delivery, edited) = (self.machine.get(seq).map_or(0, |entry| entry.deliveries), edited.clone());
-                let claim = Claim { seq, delivery };
-                round.batch.writes.extend(replayed.then_some(Write::Replayed { claim, failure, edited }));
-                replayed
-            }
-            Fate::Discard => {
-                let discarded = self.machine.discard(seq);
-                round.batch.gone.extend(discarded.then_some(seq));
-                discarded
-            }
-        }
-    }
-
     /// Gives those who wait what there is, in the order in which they came.
     fn serve(&mut self, core: &Core, round: &mut Round) {
+        let mut without_room = Vec::new();
         while !round.is_full(core) && self.machine.has_ready(round.now) {
-            let Some(waiting) = self.waiting.pop_front() else { return };
-            if !waiting.reply.is_closed() {
-                self.hand_out(core, waiting, round);
+            let Some(waiting) = self.waiting.pop_front() else { break };
+            match (waiting.reply.is_closed(), waiting.room()) {
+                (true, _) => {}
+                (false, 0) => without_room.push(waiting),
+                (false, _) => self.hand_out(core, waiting, round),
             }
         }
+        // They keep their place.
+        without_room.into_iter().rev().for_each(|waiting| self.waiting.push_front(waiting));
     }
 
     fn hand_out(&mut self, core: &Core, by: Waiting, round: &mut Round) {
         let ttl = by.ttl.unwrap_or(self.machine.config().lease_ttl);
-        let (max, bytes) = (by.max.min(MAX_HANDS - round.hands), core.round_bytes().saturating_sub(round.bytes));
+        let (max, bytes) = (by.room().min(MAX_HANDS - round.hands), core.round_bytes().saturating_sub(round.bytes));
         let hands = self.machine.take(round.now, max, bytes, ttl);
         round.hands += hands.len();
         let entries = hands.iter().filter_map(|hand| self.machine.get(hand.claim.seq));
@@ -390,6 +319,12 @@ impl Live {
                 let lease = Lease { epoch, queue: core.id, claim };
                 deliveries.push(Delivery { message: message.clone(), lease, attempt, ttl });
             }
+            // Before it knows of them: it may have settled them by the next line.
+            if let Some(window) = &by.window {
+                for Claim { seq, delivery } in deliveries.iter().map(|delivery| delivery.lease.claim) {
+                    self.placed.insert(seq, (delivery, window.take()));
+                }
+            }
             if let Err(Ok(deliveries)) = by.reply.send(Ok(deliveries)) {
                 self.returned.extend(deliveries.iter().map(|delivery| delivery.lease.claim));
             }
@@ -399,7 +334,7 @@ impl Live {
     fn take_in(&mut self, core: &Core, messages: Vec<Summed>, placed: Vec<Placed>) -> Vec<Sent> {
         let mut sent = Vec::with_capacity(messages.len());
         for ((message, _), placed) in messages.into_iter().zip(placed) {
-            sent.push(Sent { id: message.event.id.clone(), repeated: placed == Placed::Known });
+            sent.push(placed.told(&message));
             if let Placed::New(seq) = placed {
                 let entry = core.entry(&message, core.now());
                 self.add(seq, entry, core.keep(message));
@@ -426,74 +361,4 @@ impl Round {
         self.settled.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
         self.buried.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
     }
-}
-
-fn is_closed(cause: &QueueError) -> bool {
-    matches!(cause, QueueError::Store(StoreError::Closed))
-}
-
-/// Whether nothing of the round can have been written.
-fn is_untouched(cause: &QueueError) -> bool {
-    use StoreError::{Busy, Closed, DiskFull, Overloaded};
-    matches!(cause, QueueError::Store(Busy | Closed | DiskFull | Overloaded { .. }) | QueueError::NotFound { .. })
-}
-
-/// What is to be written: what was decided, and what is sent.
-type Writing = (Batch, Vec<Vec<Summed>>);
-
-/// Writes a round in one transaction, and gives back what was sent.
-async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> Result<(Written, Vec<Vec<Summed>>), QueueError> {
-    let mut attempt = 0;
-    loop {
-        let (unit, inner) = (core.clone(), writing.clone());
-        let written = core.store.transact(move |tx| {
-            let (core, writing) = (unit.clone(), inner.clone());
-            Box::pin(async move { write_in(tx, &core, &writing).await })
-        });
-        match written.await {
-            Ok(written) => {
-                let (_, sends) = Arc::try_unwrap(writing).unwrap_or_else(|shared| (*shared).clone());
-                return Ok((written, sends));
-            }
-            Err(TransactError::Store(StoreError::Overloaded { .. } | StoreError::Busy)) if attempt < ATTEMPTS => {
-                attempt += 1;
-                core.store.env().sleep(PAUSE).await;
-            }
-            Err(cause) => return Err(QueueError::of_transaction(cause)),
-        }
-    }
-}
-
-async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Result<Written, QueueError> {
-    // Ordering: the transaction that deletes the queue marks it before this one's turn comes, or finds what this one writes.
-    if core.is_deleted() {
-        return Err(core.not_found());
-    }
-    #[cfg(feature = "museum")]
-    let batch = &planted(tx, core, batch).await?;
-    let settled = rows::apply(tx, core.id, batch).await?;
-    let mut sent = Vec::with_capacity(sends.len());
-    for messages in sends {
-        match rows::insert(tx, &core.numbers, core.id, messages).await {
-            Err(failed @ (QueueError::Store(_) | QueueError::Tables(_))) => return Err(failed),
-            placed => sent.push(placed),
-        }
-    }
-    Ok(Written { sent, settled })
-}
-
-/// What is written of a round where bugs are planted.
-#[cfg(feature = "museum")]
-async fn planted(tx: &mut DynTx, core: &Core, batch: &Batch) -> Result<Batch, QueueError> {
-    let mut batch = batch.clone();
-    if core.store.env().planted("queue-lease-in-memory") {
-        batch.first.clear();
-    }
-    if core.store.env().planted("queue-dedupe-until-done") {
-        let sql = "DELETE FROM quorate_queue_known WHERE seq = $1";
-        for seq in &batch.gone {
-            tx.room_execute(sql, &[rows::number(*seq)]).await?;
-        }
-    }
-    Ok(batch)
 }

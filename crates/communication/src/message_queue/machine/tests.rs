@@ -173,6 +173,30 @@ fn no_more_are_out_than_the_limit_and_no_faster_than_the_rate() {
 }
 
 #[test]
+fn every_lease_that_ends_is_told_once_and_none_that_was_taken_back() {
+    let config = Config { max_attempts: 2, ..Config::default() };
+    let mut queue = queue(config, (0..6).map(|_| entry()));
+    let out = take(&mut queue, 0, 9);
+    assert!(out.iter().all(|claim| queue.is_out(*claim)) && queue.take_ended().is_empty());
+    queue.ack(out[0]);
+    queue.nack(at(0), out[1], None);
+    queue.park(out[2]);
+    queue.hand_back(out[3]);
+    queue.settled_elsewhere(out[4]);
+    assert_eq!(queue.take_ended(), out[..5]);
+    assert!(queue.extend(at(10), out[5], TTL) && queue.take_ended().is_empty(), "it is longer, and the same");
+    queue.tick(at(40));
+    assert_eq!((queue.take_ended(), queue.is_out(out[5])), (vec![out[5]], false));
+    let again = take(&mut queue, 40, 1);
+    queue.settled_elsewhere(again[0]);
+    queue.begin();
+    let others = take(&mut queue, 500, 9);
+    queue.ack(others[0]);
+    queue.take_back();
+    assert_eq!(queue.take_ended(), again, "what had ended before has");
+}
+
+#[test]
 fn what_was_taken_back_had_never_been() {
     let mut queue = queue(Config::default(), [of_group("a"), of_group("a"), entry()]);
     let before = format!("{:?}", (&queue.entries, &queue.ready, &queue.groups, &queue.timers, queue.leased));

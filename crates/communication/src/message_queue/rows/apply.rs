@@ -12,8 +12,8 @@ use quorate_data::{
 use quorate_foundations::time::Wall;
 
 use super::{
-    CHUNK, Known, LEASED, PARKED, RESTING, WAITING, attributes, failures_in, filled, in_millis, known::forget_outdated,
-    number, places,
+    CHUNK, Known, LEASED, PARKED, RESTING, WAITING, attributes, failures_in, filled, in_millis, insert::holder,
+    integer, known::forget_outdated, load::UNKNOWN_DELIVERIES, number, places, short,
 };
 use crate::message_queue::{
     Failure, QueueError,
@@ -71,6 +71,35 @@ pub(in crate::message_queue) async fn apply(tx: &mut DynTx, queue: u64, batch: &
     }
     forget_outdated(tx, queue, &batch.outdated).await?;
     Ok(settled)
+}
+
+/// Lets a dead letter be handed out again whose unique key others may have by now. Whether it was
+/// one, and its key is no other's.
+pub(in crate::message_queue) async fn replay(
+    tx: &mut DynTx,
+    queue: u64,
+    seq: Seq,
+    failure: &Failure,
+    edited: Option<&Arc<NewEvent>>,
+) -> Result<bool, QueueError> {
+    let sql = "SELECT m.unique_key, s.deliveries, s.phase FROM quorate_queue_message m
+        JOIN quorate_queue_state s ON s.seq = m.seq WHERE m.seq = $1";
+    let rows = tx.room_query(sql, &[number(seq)]).await?;
+    let Some(row) = rows.first() else { return Ok(false) };
+    if let Some(key) = row.at(0).as_str()
+        && holder(tx, queue, key).await?.is_some()
+    {
+        return Ok(false);
+    }
+    // What cannot be read makes a dead letter, whatever else it says.
+    let delivery = match (short(row.at(1), "deliveries"), integer(row.at(2), "phase")) {
+        (Ok(deliveries), Ok(PARKED)) => deliveries,
+        (_, Ok(WAITING | RESTING | LEASED)) => return Ok(false),
+        _ => UNKNOWN_DELIVERIES,
+    };
+    let (failure, edited) = (failure.clone(), edited.cloned());
+    change(tx, &Write::Replayed { claim: Claim { seq, delivery }, failure, edited }).await?;
+    Ok(true)
 }
 
 async fn lease_first(tx: &mut DynTx, ttl: Duration, seqs: &[Seq]) -> Result<(), QueueError> {

@@ -1,22 +1,35 @@
 //! Messages on their way into the tables.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use quorate_data::store::{DynTx, SqlError, Value};
 
-use super::{Numbers, attributes, in_millis, number};
-use crate::message_queue::{Message, QueueError, machine::Seq, message::Summed};
+use super::{LEASED, Numbers, RESTING, WAITING, attributes, in_millis, number, within};
+use crate::message_queue::{Message, QueueError, Sent, machine::Seq, message::Summed};
 
 /// Rows of one statement: SQLite's lookup of parameters by name makes more of them dearer, not cheaper.
 const ROWS: usize = 8;
 
 /// What became of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::message_queue) enum Placed {
     /// It is in the queue under this number.
     New(Seq),
     /// It was sent before.
     Known,
+    /// The message with this id has its unique key: it was not sent.
+    Held(Arc<str>),
+}
+
+impl Placed {
+    /// What its sender is told.
+    pub(in crate::message_queue) fn told(&self, message: &Message) -> Sent {
+        let held_by = if let Self::Held(id) = self { Some(id.clone()) } else { None };
+        Sent { id: message.event.id.clone(), repeated: *self == Self::Known, held_by }
+    }
 }
 
 /// Sends `messages` inside a transaction. Numbers are drawn here, so that their order is that of the commits.
@@ -51,16 +64,54 @@ pub(in crate::message_queue) async fn insert(
             }
         }
     }
+    hold_back(tx, queue, &numbered, &mut placed).await?;
     let new: Vec<(Seq, &Arc<Message>)> = numbered
         .iter()
         .zip(&placed)
-        .filter(|(_, placed)| **placed != Placed::Known)
+        .filter(|(_, placed)| matches!(placed, Placed::New(_)))
         .map(|((seq, message, _), _)| (*seq, *message))
         .collect();
     for chunk in new.chunks(ROWS) {
         write(tx, chunk).await?;
     }
     Ok(placed)
+}
+
+/// Holds back new messages whose unique keys others have, earlier ones of the same call among them, and forgets their ids.
+async fn hold_back(
+    tx: &mut DynTx,
+    queue: u64,
+    messages: &[(Seq, &Arc<Message>, i64)],
+    placed: &mut [Placed],
+) -> Result<(), SqlError> {
+    let mut holders: BTreeMap<&Arc<str>, Arc<str>> = BTreeMap::new();
+    for (one, placed) in messages.iter().zip(placed) {
+        let (seq, message, _) = one;
+        let Some(key) = message.unique.as_ref().filter(|_| *placed == Placed::New(*seq)) else { continue };
+        let holder = match holders.get(key) {
+            Some(earlier) => Some(earlier.clone()),
+            None => holder(tx, queue, key).await?,
+        };
+        if let Some(id) = &holder {
+            forget(tx, queue, std::slice::from_ref(one)).await?;
+            *placed = Placed::Held(id.clone());
+        }
+        holders.insert(key, holder.unwrap_or_else(|| message.event.id.clone()));
+    }
+    Ok(())
+}
+
+/// The id of the message that has the unique key `key`: it waits, rests or is worked on.
+pub(super) async fn holder(tx: &mut DynTx, queue: u64, key: &str) -> Result<Option<Arc<str>>, SqlError> {
+    let sql = "SELECT CAST(m.id AS TEXT) FROM quorate_queue_message m
+        LEFT JOIN quorate_queue_state s ON s.seq = m.seq
+        WHERE m.unique_key = $1 AND m.seq BETWEEN $2 AND $3 AND (s.seq IS NULL OR s.phase IN ($4, $5, $6))
+        ORDER BY m.seq DESC LIMIT 1";
+    let numbers = within(queue);
+    let out = [WAITING, RESTING, LEASED].map(Value::from);
+    let range = [key.into(), number(*numbers.start()), number(*numbers.end())];
+    let rows = tx.room_query(sql, &[&range[..], &out[..]].concat()).await?;
+    Ok(rows.first().map(|row| row.at(0).as_str().unwrap_or_default().into()))
 }
 
 /// Remembers the messages' ids; how many of them were new.
@@ -101,8 +152,8 @@ async fn write(tx: &mut DynTx, messages: &[(Seq, &Arc<Message>)]) -> Result<(), 
     static SQL: Cache = Cache::new();
     const HEAD: &str =
         "INSERT INTO quorate_queue_message (seq, group_key, priority, sent_ns, delay_ms, ttl_ms, source, id,
-        kind, content_type, attributes, data) VALUES ";
-    let mut params = Vec::with_capacity(messages.len() * 12);
+        kind, content_type, attributes, data, unique_key) VALUES ";
+    let mut params = Vec::with_capacity(messages.len() * 13);
     for (seq, message) in messages {
         let event = &message.event;
         params.extend([
@@ -118,9 +169,10 @@ async fn write(tx: &mut DynTx, messages: &[(Seq, &Arc<Message>)]) -> Result<(), 
             event.content_type.clone().into(),
             attributes(event).into(),
             event.data.clone().into(),
+            message.unique.clone().into(),
         ]);
     }
-    tx.room_execute(SQL.of(messages.len(), HEAD, 0, 12, ""), &params).await.map(|_| ())
+    tx.room_execute(SQL.of(messages.len(), HEAD, 0, 13, ""), &params).await.map(|_| ())
 }
 
 /// The texts of one statement, by how many rows it inserts. The first `shared` columns have the same parameters in each.

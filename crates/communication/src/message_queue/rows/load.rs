@@ -22,7 +22,7 @@ pub(in crate::message_queue) struct Stored {
 const PAGE: usize = 5_000;
 
 /// How often a message was handed out of which that cannot be read: more often than any was, so that no earlier lease on it holds.
-const UNKNOWN_DELIVERIES: u32 = 1 << 30;
+pub(super) const UNKNOWN_DELIVERIES: u32 = 1 << 30;
 
 /// Hands every message of a queue to `found`, in order.
 ///

@@ -6,7 +6,7 @@ use quorate_data::event::NewEvent;
 
 use super::{Queue, Queues};
 use crate::message_queue::{
-    DeadLetter, NewMessage, QueueError,
+    Cause, DeadLetter, Failure, NewMessage, QueueError,
     driver::{Fate, Work},
     machine::Seq,
     rows::{self, Named},
@@ -75,7 +75,8 @@ impl Queue {
 
     /// Lets dead letters be handed out again, with all their attempts, in their old places. Returns how many there were.
     ///
-    /// Their time to live is over and does not count any more. Done in slices: a crash may leave some unreplayed.
+    /// Their time to live is over and does not count any more. Done in slices: a crash may leave some unreplayed. One whose
+    /// [unique key](method@NewMessage::unique) another message has by now stays where it is, and is not counted.
     pub async fn replay(&self, which: &Selection) -> Result<usize, QueueError> {
         self.bury(which, &Fate::Replay(None)).await
     }
@@ -84,7 +85,7 @@ impl Queue {
     /// still stands for what was sent: sending that again changes nothing.
     ///
     /// # Errors
-    /// [`QueueError::NotParked`] if there is no such dead letter.
+    /// [`QueueError::NotParked`] if there is no such dead letter, or another message has its unique key.
     pub async fn replay_edited(&self, event: NewEvent) -> Result<(), QueueError> {
         let message = NewMessage::of(event);
         message.check(0, self.core.store.limits().event_bytes)?;
@@ -121,12 +122,37 @@ impl Queue {
             after = last;
             let letters = rows::named(&self.core.store, &seqs).await?;
             let chosen = letters.iter().filter(|letter| which.selects(letter) && also(letter));
-            let seqs: Vec<Seq> = chosen.map(|letter| letter.seq).collect();
+            let is_replay = matches!(fate, Fate::Replay(_));
+            let (unique, others): (Vec<&Named>, Vec<&Named>) = chosen.partition(|one| one.is_unique && is_replay);
+            if let Fate::Replay(edited) = fate {
+                for letter in unique {
+                    count += usize::from(self.replay_unique(letter.seq, edited.clone()).await?);
+                }
+            }
+            let seqs: Vec<Seq> = others.iter().map(|letter| letter.seq).collect();
             if !seqs.is_empty() {
                 let fate = fate.clone();
                 count += self.core.ask(|reply| Work::Bury { seqs, fate, reply }).await?;
             }
         }
+    }
+
+    /// Lets a dead letter be handed out again whose unique key another message may have: only its rows, in one transaction,
+    /// tell that. Whether it was one, and no other has the key.
+    async fn replay_unique(&self, seq: Seq, edited: Option<Arc<NewEvent>>) -> Result<bool, QueueError> {
+        let core = self.core.clone();
+        let failure = Failure::new(0, core.store.env().wall(), Cause::Replayed, "");
+        let replayed = self.core.store.transact(move |tx| {
+            let (core, failure, edited) = (core.clone(), failure.clone(), edited.clone());
+            Box::pin(async move {
+                let replayed = rows::replay(tx, core.id, seq, &failure, edited.as_ref()).await?;
+                if replayed {
+                    tx.after_commit(move || core.hear_of_replayed(seq))?;
+                }
+                Ok(replayed)
+            })
+        });
+        replayed.await.map_err(QueueError::of_transaction)
     }
 }
 

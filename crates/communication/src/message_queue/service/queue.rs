@@ -19,7 +19,7 @@ use crate::message_queue::{
 pub struct Queue {
     pub(in crate::message_queue) core: Arc<Core>,
     /// Held, so that nobody reads the queue's messages into another memory.
-    pub(super) _room: Arc<Room>,
+    pub(in crate::message_queue) room: Arc<Room>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -110,7 +110,9 @@ impl Queue {
     /// Sends messages: all of them become durable together, in this order, or none does.
     ///
     /// A message whose source and id were sent to this queue before is not sent again, as long as the queue remembers
-    /// it ([`Config::dedupe`]); [`Sent::repeated`] says so. So repeating a call whose outcome is unknown is safe.
+    /// it ([`Config::dedupe`]); [`Sent::repeated`] says so. So repeating a call whose outcome is unknown is safe. One whose
+    /// [unique key](method@NewMessage::unique) another message has is not sent, and [`Sent::held_by`] names that one; the others of
+    /// the call are.
     ///
     /// # Errors
     /// [`QueueError::Full`], [`QueueError::IdReused`], [`QueueError::Message`]: nothing was sent.
@@ -140,7 +142,7 @@ impl Queue {
         let placed = rows::insert(tx, &self.core.numbers, self.core.id, &messages).await?;
         let (mut sent, mut new) = (Vec::with_capacity(messages.len()), Vec::new());
         for ((message, _), placed) in messages.into_iter().zip(placed) {
-            sent.push(Sent { id: message.event.id.clone(), repeated: placed == Placed::Known });
+            sent.push(placed.told(&message));
             if let Placed::New(seq) = placed {
                 new.push((seq, message));
             }
@@ -186,7 +188,7 @@ impl Queue {
         receive.check()?;
         let Receive { max, wait, ttl } = receive;
         let until = (!wait.is_zero()).then(|| self.core.store.env().boot() + wait);
-        self.core.ask(|reply| Work::Take { max, ttl, until, reply }).await
+        self.core.ask(|reply| Work::Take { max, ttl, until, window: None, reply }).await
     }
 
     /// Settles messages: they will not be handed out again. Durable when this returns.

@@ -107,8 +107,9 @@ async fn one_round_hands_out_so_much_and_no_more_to_all_its_consumers() {
         queue.send(vec![large(&format!("m{n}"), 1_000_000)]).await.unwrap();
     }
     // All of them come into one round, and who asks how the queue stands as well.
-    let takes: Vec<_> =
-        (0..4).map(|_| queue.core.put(|reply| Work::Take { max: 9, ttl: None, until: None, reply }).unwrap()).collect();
+    let takes: Vec<_> = (0..4)
+        .map(|_| queue.core.put(|reply| Work::Take { max: 9, ttl: None, until: None, window: None, reply }).unwrap())
+        .collect();
     let look = queue.core.put(|reply| Work::Look { reply }).unwrap();
     assert_eq!(look.await.unwrap().unwrap().counts.in_flight, 5, "four mebibytes, and the message that exceeds them");
     let mut got = Vec::new();

@@ -114,7 +114,9 @@ async fn a_queue_whose_row_is_damaged_is_named_and_the_others_go_on() {
         assert_eq!(ids(&queues.get(&name("work")).unwrap().takes(9).await), ["a"]);
         let refused = queues.get(&name("bad"));
         assert!(matches!(refused, Err(QueueError::Store(StoreError::Corrupt { .. }))), "{refused:?}");
-        assert_eq!(queues.list(None, 9).unwrap().len(), 1);
+        let listed = queues.list(None, 9).unwrap();
+        let told: Vec<_> = listed.iter().map(|one| (one.name.as_str(), one.config.is_ok())).collect();
+        assert_eq!(told, [("bad", false), ("work", true)], "it is listed as what it is");
         let declared = queues.declare(&name("bad"), Config { max_attempts: 2, ..Config::default() }).await.unwrap();
         assert_eq!(ids(&declared.takes(9).await), ["b"], "{sql}");
         drop((queues, declared));

@@ -181,7 +181,7 @@ async fn a_queue_is_declared_changed_listed_and_deleted_with_all_it_holds() {
     assert_eq!(queue.holds().await, 2);
     let listed = queues.list(None, 9).unwrap();
     assert_eq!(listed.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
-    assert_eq!(*listed[1].config, changed);
+    assert_eq!(**listed[1].config.as_ref().unwrap(), changed);
     assert_eq!(queues.list(Some(&name("a")), 9).unwrap().len(), 1);
 
     queues.delete(&name("b")).await.unwrap();

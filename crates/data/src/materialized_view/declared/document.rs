@@ -263,7 +263,13 @@ impl TableShape {
     fn create(&self) -> String {
         let column = |column: &ColumnShape| {
             let ColumnShape { name, kind, null } = column;
-            let check = if *kind == Kind::Boolean { format!(" CHECK (\"{name}\" IN (0, 1))") } else { String::new() };
+            // What an expression makes is not known before it is there.
+            let check = match kind {
+                Kind::Boolean => format!(" CHECK (\"{name}\" IN (0, 1))"),
+                Kind::Date => format!(" CHECK (date(\"{name}\") IS \"{name}\")"),
+                Kind::Json => format!(" CHECK (json_valid(\"{name}\"))"),
+                _ => String::new(),
+            };
             format!("\"{name}\" {}{}{check}", kind.storage(), if *null { "" } else { " NOT NULL" })
         };
         let columns: Vec<String> = self.columns.iter().map(column).collect();

@@ -36,6 +36,8 @@ pub enum Kind {
     Date,
     /// Any JSON.
     Json,
+    /// A position of the log, served as a text like everywhere else. The runtime's own: no document names this type.
+    Position,
 }
 
 impl Kind {
@@ -50,7 +52,7 @@ impl Kind {
     pub(super) fn storage(self) -> &'static str {
         match self {
             Self::Text | Self::Date | Self::Json => "TEXT",
-            Self::Integer | Self::Boolean | Self::Decimal(_) | Self::Timestamp => "INTEGER",
+            Self::Integer | Self::Boolean | Self::Decimal(_) | Self::Timestamp | Self::Position => "INTEGER",
             Self::Real => "REAL",
         }
     }
@@ -84,7 +86,7 @@ impl Kind {
         let unlike = || self.unlike(&format!("{:?}", short(text)));
         match self {
             Self::Text | Self::Json => Ok(text.into()),
-            Self::Integer => text.parse::<i64>().map(Into::into).map_err(|_| unlike()),
+            Self::Integer | Self::Position => text.parse::<i64>().map(Into::into).map_err(|_| unlike()),
             Self::Decimal(places) => decimal(text, places).map(Into::into).ok_or_else(unlike),
             Self::Timestamp => {
                 let time: Timestamp = text.parse().map_err(|_| unlike())?;
@@ -98,7 +100,7 @@ impl Kind {
     fn of_number(self, text: &str) -> Result<Value, String> {
         match self {
             Self::Text => Ok(text.into()),
-            Self::Integer => text.parse::<i64>().map(Into::into).map_err(|_| self.unlike(text)),
+            Self::Integer | Self::Position => text.parse::<i64>().map(Into::into).map_err(|_| self.unlike(text)),
             Self::Real => {
                 text.parse::<f64>().ok().filter(|x| x.is_finite()).map(Into::into).ok_or_else(|| self.unlike(text))
             }
@@ -111,12 +113,13 @@ impl Kind {
         format!("{} is no {self}", short(what))
     }
 
-    /// The value as JSON, as it is served: decimals and timestamps as texts, so that no reader rounds them.
+    /// The value as JSON, as it is served: decimals, timestamps and positions as texts, so that no reader rounds them.
     pub fn show(self, value: &Value) -> serde_json::Value {
         match (self, value) {
             (Self::Boolean, Value::Integer(n)) => (*n != 0).into(),
             (Self::Decimal(places), Value::Integer(n)) => spell(*n, places).into(),
             (Self::Timestamp, Value::Integer(n)) => instant(*n).into(),
+            (Self::Position, Value::Integer(n)) => n.to_string().into(),
             (Self::Json, Value::Text(text)) => {
                 serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::from(&**text))
             }
@@ -136,6 +139,7 @@ impl fmt::Display for Kind {
             Self::Timestamp => "timestamp",
             Self::Date => "date",
             Self::Json => "json",
+            Self::Position => "position",
         })
     }
 }

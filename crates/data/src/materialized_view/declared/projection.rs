@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use quorate_runtime::BoxFuture;
 
-use super::document::{Document, Rule, Statement};
+use super::{
+    document::{Document, Rule, Statement},
+    sql::POSITION,
+};
 use crate::{
     event::Recorded,
     materialized_view::{ApplyError, Kind, Projection, Schema, ViewName, ViewTx},
@@ -67,12 +70,13 @@ pub(super) fn engine_says(cause: &SqlError) -> String {
 impl Declared {
     async fn run(&self, tx: &mut ViewTx<'_>, events: &[Recorded]) -> Result<(), ApplyError> {
         for event in events {
-            let changes = self.0.changes(event).map_err(|why| ApplyError::event(event, why))?;
+            let changes = self.0.changes(event).map_err(|why| ApplyError::certain(event, why))?;
             for Change { statement, parameters } in changes {
                 match tx.execute(&statement.sql, &parameters).await {
                     Ok(_) => {}
                     Err(SqlError::Store(cause)) => return Err(SqlError::Store(cause).into()),
-                    Err(cause) => return Err(ApplyError::event(event, statement.failed(&cause))),
+                    // The store works, and the rows and the event are what they are.
+                    Err(cause) => return Err(ApplyError::certain(event, statement.failed(&cause))),
                 }
             }
         }
@@ -107,6 +111,9 @@ impl Projection for Declared {
 
     fn column_kind(&self, table: &str, column: &str) -> Option<Kind> {
         let table = self.0.tables().iter().find(|known| known.name == table)?;
+        if column == POSITION {
+            return Some(Kind::Position);
+        }
         table.column(column).map(|column| column.kind)
     }
 

@@ -574,7 +574,7 @@ async fn what_the_engine_or_a_sample_says_against_a_document_names_its_place() {
         ("pieces = 2", "pieces = \"two\"", "samples[0].events[0]", "is no integer"),
         (
             "(name, orders, eur, since) VALUES (:name, 1,",
-            "(name, orders, eur, since) VALUES (:name, 'x',",
+            "(name, orders, eur, since) VALUES (:name, 'x' || '',",
             "samples[0].events[0]",
             "cannot store TEXT",
         ),
@@ -605,4 +605,86 @@ async fn a_declared_view_in_the_appends_transaction_refuses_what_it_cannot_take(
     let refused = store.append(AppendBatch::to(name("order-2"), ExpectedVersion::Any, vec![bad])).await;
     assert!(matches!(refused, Err(AppendError::View { .. })), "{refused:?}");
     views.shut_down().await;
+}
+
+/// A view with one table, into which one statement puts things.
+fn one_table(columns: &str, bind: &str, sql: &str) -> String {
+    format!(
+        "view = \"typed\"\nversion = 1\non-poison = \"park\"\n[tables.t]\nkey = \"id\"\ncolumns = {{ id = \"text\", {columns} }}\n[[on]]\nbind = {{ id = \"$.stream\", {bind} }}\nsql = \"{sql}\"\n"
+    )
+}
+
+async fn declare(views: &Views, text: &str) -> View {
+    let declared = views.declare(read(text).unwrap_or_else(|faults| panic!("{faults}"))).await.unwrap();
+    views.get(&declared.view).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_parameter_of_another_name_has_the_type_of_its_column() {
+    let (world, money) = (
+        World::new(),
+        one_table("eur = \"decimal(2)\"", "amount = \"$.data.n\"", "INSERT INTO t (id, eur) VALUES (:id, :amount)"),
+    );
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let refused = read(&money.replace("\"$.data.n\"", "{ path = \"$.data.n\", type = \"integer\" }")).unwrap_err();
+    assert!(refused.to_string().contains("`t.eur` is decimal(2), and `:amount` is bound as integer"), "{refused}");
+    let view = declare(&views, &money).await;
+    ordered(&store, "order-1", r#"{"n": 1200}"#).await;
+    view.wait(store.token(), LONG).await.unwrap();
+    let reading = view.query("SELECT eur FROM {t}", vec![]).await.unwrap();
+    assert_eq!(reading.rows[0].at(0), &Value::Integer(120_000), "1200 is 1200.00, and not 12.00");
+}
+
+#[tokio::test]
+async fn what_an_expression_makes_of_a_date_is_checked_by_the_table_and_parked_at_once() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let days = one_table("day = \"date\"", "y = \"$.data.y\"", "INSERT INTO t (id, day) VALUES (:id, :y || '-02-30')");
+    let view = declare(&views, &days).await;
+    ordered(&store, "a-1", r#"{"y": "2011"}"#).await;
+    view.wait(store.token(), LONG).await.unwrap();
+    let parked = views.parked(view.name(), Build::new(1), Default::default(), 10).await.unwrap();
+    assert_eq!((parked.len(), parked[0].attempts), (1, 1), "nothing would change at another attempt: {parked:?}");
+}
+
+#[tokio::test]
+async fn a_statement_over_a_large_event_takes_no_longer_than_its_length() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let text = one_table(
+        "x = \"text\"",
+        "x = \"$.data.x\", word = \"$.data.word\"",
+        "INSERT INTO t (id, x) VALUES (:id, rtrim(trim(replace(:x, :word, ''), :word), :word))",
+    );
+    let view = declare(&views, &text).await;
+    let (x, word) = ("a".repeat(600_000), format!("{}b", "a".repeat(300_000)));
+    ordered(&store, "a-1", &format!(r#"{{"x": "{x}c", "word": "{word}"}}"#)).await;
+    view.wait(store.token(), LONG).await.unwrap();
+    let reading = view.query("SELECT length(x) FROM {t}", vec![]).await.unwrap();
+    assert_eq!((reading.rows[0].at(0).as_i64(), reading.parked), (Some(1), 0));
+}
+
+#[tokio::test]
+async fn a_view_whose_deletion_was_cut_short_is_gone_all_the_same() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    ordered(&store, "order-1", BY_ADA).await;
+    let name = declare(&views, ORDERS).await.name().clone();
+    views.rebuild(&name, crate::materialized_view::Switch::Manual).await.unwrap();
+    // The process ends before anything is swept away.
+    let left = views.forget_all(&name).await.unwrap();
+    assert_eq!(left.len(), 2);
+    views.shut_down().await;
+    store.close().await.unwrap();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    assert!(views.list().await.unwrap().is_empty());
+    let sql = "SELECT count(*) FROM sqlite_master WHERE name LIKE 'view\\_\\_%' ESCAPE '\\'";
+    let tables = store.query(sql, vec![]).await.unwrap();
+    assert_eq!(tables[0].at(0).as_i64(), Some(0), "what was left was swept away");
+    assert!(views.declare(orders()).await.unwrap().new, "its name is free");
 }

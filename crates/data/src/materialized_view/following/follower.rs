@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::{
     super::{
-        BuildRow, Mode, Namespace, View, ViewError,
+        BuildRow, Namespace, View, ViewError,
         query::{AnswerColumn, AsOf, RowsQuery, TableDescription, named, page_of},
         rows::{self, ShardRow},
         switch,
@@ -338,7 +338,7 @@ impl Follower {
             return Err(Lost::Reset(Reset::Rerecorded));
         }
         let shards: Vec<ShardRow> = shards.iter().map(rows::shard_row).collect::<Result<_, _>>()?;
-        let inline = live.mode == Mode::Inline && !shards.is_empty() && shards.iter().all(|shard| shard.inline);
+        let inline = rows::are_inline(&shards, shared.store.presence().opening());
         let position = switch::least(&shards).max(if inline { head } else { reached });
         let found = findings.own.ok_or_else(|| ViewError::corrupt("an inquiry", "it was answered in part"))?;
         let as_of = AsOf {

@@ -21,6 +21,10 @@ fn at(n: u64) -> Position {
     Position::new(n)
 }
 
+fn failure(culprit: Option<Position>) -> Failure {
+    Failure { culprit, reason: "no".into(), certain: false }
+}
+
 /// Commits what is planned, as if it worked.
 fn go_on(shard: &mut Shard) -> (Vec<Fate>, Position) {
     let Plan::Commit { fates, to } = shard.plan(NOW, true) else { panic!("{:?}", shard.plan(NOW, true)) };
@@ -37,7 +41,7 @@ fn give_up_at(shard: &mut Shard, poison: Position) {
             Plan::Commit { fates, to }
                 if fates.contains(&Fate::Apply) && to >= poison && shard.checkpoint() < poison =>
             {
-                shard.failed(now, fates.len(), None, "no".into());
+                shard.failed(now, fates.len(), failure(None));
             }
             Plan::Commit { fates, .. } if matches!(fates[..], [Fate::Park | Fate::Skip]) => return,
             Plan::Commit { fates, to } => shard.committed(&fates, to, Duration::ZERO),
@@ -90,9 +94,9 @@ fn a_failing_batch_is_halved_until_one_event_fails_alone() {
 fn a_named_culprit_is_found_without_halving() {
     let mut shard = shard(OnPoison::Park);
     shard.read(items(1, 40), at(40));
-    assert_eq!(shard.failed(NOW, 40, Some(at(23)), "no".into()), None);
+    assert_eq!(shard.failed(NOW, 40, failure(Some(at(23)))), None);
     assert_eq!(go_on(&mut shard), (vec![Fate::Apply; 22], at(22)));
-    assert_eq!(shard.failed(NOW, 18, Some(at(23)), "no".into()), None);
+    assert_eq!(shard.failed(NOW, 18, failure(Some(at(23)))), None);
     assert_eq!(shard.plan(NOW, true), Plan::Commit { fates: vec![Fate::Apply], to: at(23) });
 }
 
@@ -100,9 +104,9 @@ fn a_named_culprit_is_found_without_halving() {
 fn an_event_that_fails_rests_longer_each_time() {
     let mut shard = shard(OnPoison::Stop);
     shard.read(items(1, 1), at(1));
-    shard.failed(NOW, 1, None, "no".into());
+    shard.failed(NOW, 1, failure(None));
     let Plan::Rest { until: first } = shard.plan(NOW, true) else { panic!() };
-    shard.failed(first, 1, None, "no".into());
+    shard.failed(first, 1, failure(None));
     let Plan::Rest { until: second } = shard.plan(first, true) else { panic!() };
     assert_eq!(second.saturating_since(first), 2 * first.saturating_since(NOW));
 }
@@ -137,7 +141,8 @@ fn a_skipped_event_does_not_hold_its_key() {
 #[test]
 fn attempts_counted_before_a_restart_count() {
     let config = Config { on_poison: OnPoison::Park, max_attempts: 3, ..Config::default() };
-    let trouble = Trouble { position: at(1), attempts: 3, reason: "it killed the process".into(), ordered: None };
+    let trouble =
+        Trouble { position: at(1), attempts: 3, reason: "it killed the process".into(), ordered: None, certain: false };
     let mut shard = Shard::new(&config, Position::ZERO, BTreeSet::new(), Some(trouble));
     shard.read(items(1, 2), at(2));
     assert_eq!(shard.plan(NOW, true), Plan::Commit { fates: vec![Fate::Park], to: at(1) });
@@ -174,17 +179,18 @@ fn a_batch_grows_while_it_is_quick_and_shrinks_when_it_is_not() {
 #[test]
 fn a_shard_that_had_stopped_tries_once_more_when_it_is_started_again() {
     let config = Config { max_attempts: 3, ..Config::default() };
-    let trouble = Trouble { position: at(1), attempts: 3, reason: "no".into(), ordered: None };
+    let trouble = Trouble { position: at(1), attempts: 3, reason: "no".into(), ordered: None, certain: false };
     let mut shard = Shard::new(&config, Position::ZERO, BTreeSet::new(), Some(trouble));
     shard.read(items(1, 1), at(1));
     assert_eq!(shard.plan(NOW, true), Plan::Commit { fates: vec![Fate::Apply], to: at(1) });
-    shard.failed(NOW, 1, None, "no".into());
+    shard.failed(NOW, 1, failure(None));
     assert_eq!(shard.plan(NOW, true), Plan::Stop);
 }
 
 #[test]
 fn what_somebody_ordered_goes_before_the_policy() {
-    let trouble = Trouble { position: at(1), attempts: 1, reason: "no".into(), ordered: Some(OnPoison::Skip) };
+    let trouble =
+        Trouble { position: at(1), attempts: 1, reason: "no".into(), ordered: Some(OnPoison::Skip), certain: false };
     let mut shard = Shard::new(&Config::default(), Position::ZERO, BTreeSet::new(), Some(trouble));
     shard.read(items(1, 1), at(1));
     assert_eq!(shard.plan(NOW, true), Plan::Commit { fates: vec![Fate::Skip], to: at(1) });
@@ -243,7 +249,7 @@ mod histories {
                     let fated = || batch.iter().zip(&fates);
                     let poison = fated().find(|((_, _, poison), fate)| *poison && **fate == Fate::Apply);
                     if let Some(((position, ..), _)) = poison {
-                        shard.failed(now, fates.len(), log.named.then(|| at(*position)), "no".into());
+                        shard.failed(now, fates.len(), failure(log.named.then(|| at(*position))));
                         continue;
                     }
                     done.extend(fated().map(|((position, ..), fate)| (*position, *fate)));
@@ -278,6 +284,23 @@ mod histories {
             let next = log.events.get(done.len());
             prop_assert_eq!(stopped, log.policy == OnPoison::Stop && next.is_some_and(|next| next.2));
             prop_assert!(stopped || next.is_none());
+        }
+    }
+}
+
+#[test]
+fn what_would_certainly_fail_again_is_tried_once() {
+    for (policy, verdict) in
+        [(OnPoison::Park, Some(Fate::Park)), (OnPoison::Skip, Some(Fate::Skip)), (OnPoison::Stop, None)]
+    {
+        let mut shard = shard(policy);
+        shard.read(items(1, 2), at(2));
+        let certain = Failure { certain: true, ..failure(Some(at(1))) };
+        assert_eq!(shard.failed(NOW, 2, certain.clone()), None, "a batch says nothing of one event alone");
+        assert_eq!(shard.failed(NOW, 1, certain).map(|trouble| trouble.attempts), Some(1));
+        match shard.plan(NOW, true) {
+            Plan::Commit { fates, .. } => assert_eq!(fates.first(), verdict.as_ref()),
+            plan => assert_eq!((plan, verdict), (Plan::Stop, None)),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Build, BuildRow, Kind, Mode, View, ViewError, WhenStale,
+        Build, BuildRow, Kind, View, ViewError, WhenStale,
         rows::{self, ShardRow},
         switch,
     },
@@ -23,7 +23,8 @@ pub struct AsOf {
     pub build: Build,
     /// The version of its code.
     pub version: u32,
-    /// The rows hold every event up to here that matters to the view, and none behind.
+    /// The rows hold every event up to here that matters to the view, and none behind; of a view with several shards, this is how
+    /// far the last of them is, and the rows of the others may hold later events.
     pub position: Position,
     /// Where the log ended when it was read.
     pub head: Position,
@@ -144,7 +145,8 @@ impl View {
         make: impl Fn(&BuildRow, &Tables) -> Result<(M, Ask), ViewError>,
     ) -> Result<Read<M>, ViewError> {
         let env = self.shared.store.env();
-        let (wanted, deadline) = (self.wanted(fresh.at_least)?, env.mono() + fresh.wait);
+        let deadline = env.mono() + fresh.wait;
+        let wanted = self.wanted(fresh.at_least, fresh.wait).await?;
         loop {
             let left = deadline.saturating_since(env.mono());
             let (live, ..) = self.wait_until(wanted, left).await?;
@@ -193,7 +195,7 @@ impl View {
             return Ok(None);
         }
         let shards: Vec<ShardRow> = shards.iter().map(rows::shard_row).collect::<Result<_, _>>()?;
-        let inline = live.mode == Mode::Inline && !shards.is_empty() && shards.iter().all(|shard| shard.inline);
+        let inline = rows::are_inline(&shards, store.presence().opening());
         let position = switch::least(&shards).max(if inline { head } else { reached });
         let found = own.ok_or_else(|| ViewError::corrupt("an inquiry", "it was answered in part"))?;
         let as_of = AsOf {

@@ -145,3 +145,60 @@ async fn a_paused_inline_view_holds_up_no_append_and_catches_up() {
     append(&store, "s", &["happened"]).await;
     assert_eq!(tally.rows_as_they_are().await, fold(&store).await);
 }
+
+#[tokio::test]
+async fn an_inline_view_whose_code_does_not_run_says_how_far_it_is() {
+    let world = World::new();
+    let store = world.open().await;
+    let (views, _) = inline(&store, Tally::new()).await;
+    append(&store, "s", &["happened"]).await;
+    drop(views);
+    store.close().await.unwrap();
+    let store = world.open().await;
+    append(&store, "s", &["happened"]).await;
+    let tally = Views::open(&store).await.unwrap().get(&view("tally")).await.unwrap();
+    let reading = tally.query("SELECT 1 FROM {tally}", vec![]).await.unwrap();
+    assert_eq!((reading.position.get(), store.head().get()), (1, 2));
+    let waited = tally.wait(store.token(), std::time::Duration::ZERO).await;
+    assert!(matches!(waited, Err(ViewError::Behind { .. })), "{waited:?}");
+    assert_eq!(tally.build(build(1)).await.lag_events, 1);
+}
+
+/// The appends of a program before and while its views begin: `claimed` says whether the shard's owner came before the
+/// second one.
+async fn appends_around_the_first_claim(claimed: bool) {
+    let world = World::new();
+    let store = world.open().await;
+    let (views, _) = inline(&store, Tally::new()).await;
+    append(&store, "s", &["happened"]).await;
+    drop(views);
+    store.close().await.unwrap();
+    let store = world.open().await;
+    append(&store, "s", &["happened"]).await;
+    let views = Views::open(&store).await.unwrap();
+    // As `launch` does, in slow motion: appends are followed first, then a runner claims the shard.
+    let code = std::sync::Arc::new(
+        registered::Registered::new(&store, std::sync::Arc::new(Tally::new()), Config::inline(), false).await.unwrap(),
+    );
+    let (namespace, local) = (Namespace::new(view("tally"), build(1)), std::sync::Arc::new(shared::Local::new(1)));
+    store.follow(std::sync::Arc::new(super::super::inline::Inline { code, namespace, local })).unwrap();
+    if claimed {
+        claim::run(&views.shared, &Config::inline(), build(1), 0, false).await.unwrap();
+    }
+    append(&store, "s", &["happened"]).await;
+    let tally = views.start(Tally::new(), Config::inline()).await.unwrap();
+    tally.until(1, |build| build.shards[0].standing == Standing::Inline).await;
+    append(&store, "s", &["happened"]).await;
+    assert_eq!(tally.rows_as_they_are().await, fold(&store).await);
+    assert!(tally.is_whole(1).await);
+}
+
+#[tokio::test]
+async fn appends_before_the_first_claim_are_not_lost() {
+    appends_around_the_first_claim(false).await;
+}
+
+#[tokio::test]
+async fn appends_behind_the_first_claim_are_not_lost() {
+    appends_around_the_first_claim(true).await;
+}

@@ -189,3 +189,43 @@ async fn a_handler_that_panics_carries_the_effect_out_again() {
     }
     assert_eq!(clumsy.0.letters(), ["tally/1/0", "tally/2/0"]);
 }
+
+/// Carries nothing out until it may.
+#[derive(Clone, Default)]
+struct Closed(Letterbox, Arc<std::sync::atomic::AtomicBool>);
+
+impl EffectHandler for Closed {
+    fn carry_out<'e>(&'e self, effect: &'e Effect) -> BoxFuture<'e, Result<(), String>> {
+        Box::pin(async move {
+            if self.1.load(Ordering::Relaxed) { self.0.carry_out(effect).await } else { Err("it is closed".to_owned()) }
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_effect_that_was_given_up_is_on_record_and_tried_anew_or_left_out_when_somebody_says_so() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let post = Closed::default();
+    let handler: Arc<dyn EffectHandler> = Arc::new(post.clone());
+    let once = Config { effect_attempts: 1, ..config() };
+    let tally = views.start_shared(Arc::new(Tally::new()), once, Some(handler)).await.unwrap();
+    append(&store, "s", &["mailed", "mailed"]).await;
+    while tally.describe().await.unwrap().effects != (0, 2) {
+        store.env().sleep(Duration::from_millis(5)).await;
+    }
+    let all = tally.effects(None, 10).await.unwrap();
+    let told: Vec<_> = all.iter().map(|open| (open.effect.key(), &*open.reason, open.given_up)).collect();
+    assert_eq!(told, [("tally/1/0".into(), "it is closed", true), ("tally/2/0".into(), "it is closed", true)]);
+    let behind = tally.effects(Some((Position::new(1), 0)), 10).await.unwrap();
+    assert_eq!(behind, all[1..]);
+    assert!(tally.skip_effect(Position::new(1), 0).await.unwrap());
+    assert!(!tally.skip_effect(Position::new(1), 0).await.unwrap(), "it is gone");
+    post.1.store(true, Ordering::Relaxed);
+    assert_eq!(tally.retry_effects().await.unwrap(), 1);
+    while post.0.letters().is_empty() {
+        store.env().sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(post.0.letters(), ["tally/2/0"]);
+}

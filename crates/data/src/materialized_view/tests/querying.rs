@@ -300,12 +300,42 @@ async fn a_query_that_takes_too_much_is_stopped_and_says_of_what() {
     let sorting = "WITH RECURSIVE c(x) AS (VALUES (1) UNION ALL SELECT x + 1 FROM c WHERE x < 3000000)
         SELECT x FROM c ORDER BY hex(x) LIMIT 1 OFFSET 2900000";
     assert_eq!(stopped(sorting).await, Bound::Memory(8 << 20));
+    let at_once = "SELECT length(hex(zeroblob(7000000)) || hex(zeroblob(1000000))) AS n";
+    assert_eq!(stopped(at_once).await, Bound::Memory(8 << 20));
     let short = QueryLimits { time: Duration::from_millis(20), ..QueryLimits::default() };
     drop(view);
     let views = Views::open_with(&store, short).await.unwrap();
     let view = views.get(&view_name()).await.unwrap();
-    let late = view.sql(FOR_EVER, vec![], Freshness::default()).await;
-    assert!(matches!(late, Err(ViewError::Sql(SqlError::Exceeded(Bound::Time(_))))), "{late:?}");
+    let like = format!("SELECT printf('%.*c', 900000, 'a') LIKE '%{}b' AS found", "a".repeat(240));
+    let glob = format!("SELECT printf('%.*c', 900000, 'a') GLOB '*{}b' AS found", "?a".repeat(100));
+    for endless in [FOR_EVER, &like, &glob] {
+        let late = view.sql(endless, vec![], Freshness::default()).await;
+        assert!(matches!(late, Err(ViewError::Sql(SqlError::Exceeded(Bound::Time(_))))), "{endless}: {late:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_step_of_a_query_takes_no_longer_than_its_values_are_long() {
+    let world = World::new();
+    let store = world.open().await;
+    let (_views, view) = entries(&store, QueryLimits::default()).await;
+    let much = "printf('%.*c', 3000000, 'a')";
+    let half = "printf('%.*c', 1500000, 'a') || 'b'";
+    for (asked, answer) in [
+        (format!("SELECT instr({much}, {half}) AS n"), 0),
+        (format!("SELECT length(replace({much}, {half}, '')) AS n"), 3_000_000),
+        (format!("SELECT length(trim({much}, {half})) AS n"), 0),
+    ] {
+        let found =
+            view.sql(&asked, vec![], Freshness::default()).await.unwrap_or_else(|failed| panic!("{asked}: {failed}"));
+        assert_eq!(found.rows[0].at(0).as_i64(), Some(answer), "{asked}");
+    }
+    for refused in
+        ["SELECT json_patch('{}', '{}') AS x", "SELECT unhex('00', '0') AS x", "SELECT json_pretty('[]', ' ') AS x"]
+    {
+        let told = view.sql(refused, vec![], Freshness::default()).await;
+        assert!(told.as_ref().is_err_and(|told| told.to_string().contains("statement")), "{refused}: {told:?}");
+    }
 }
 
 fn view_name() -> ViewName {

@@ -269,4 +269,71 @@ mod effects {
         tally.until(begun.get(), |build| build.live).await;
         assert_eq!(arrived(&letters, 2).await, ["tally/1/0", "tally/1/0"]);
     }
+
+    #[tokio::test]
+    async fn what_was_parked_on_both_sides_of_a_switch_is_carried_out_once_it_is_replayed() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, letters) = (Views::open(&store).await.unwrap(), Letterbox::default());
+        let handler: Arc<dyn EffectHandler> = Arc::new(letters.clone());
+        let code = Tally::new();
+        let parking = Config { on_poison: OnPoison::Park, ..config() };
+        let tally = views.start_shared(Arc::new(code.clone()), parking, Some(handler)).await.unwrap();
+        append(&store, "t", &["mailed"]).await;
+        append(&store, "s", &["poison", "mailed"]).await;
+        tally.rows_now(&store).await;
+        arrived(&letters, 1).await;
+        let begun = views.rebuild(tally.name(), Switch::Manual).await.unwrap();
+        tally.until(begun.get(), |build| build.position == store.head() && build.shards[0].parked == 2).await;
+        views.switch(tally.name(), begun, true).await.unwrap();
+        code.poisonous.store(false, std::sync::atomic::Ordering::Relaxed);
+        views.replay(tally.name(), begun, "s").await.unwrap();
+        append(&store, "t", &["mailed"]).await;
+        arrived(&letters, 3).await;
+        // A further build finds nothing left to send.
+        let third = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+        tally.until(third.get(), |build| build.live).await;
+        append(&store, "t", &["mailed"]).await;
+        let mut sent = arrived(&letters, 4).await;
+        sent.sort();
+        assert_eq!(sent, ["tally/1/0", "tally/3/0", "tally/4/0", "tally/5/0"]);
+    }
+
+    #[tokio::test]
+    async fn what_only_the_new_build_parked_was_carried_out_by_the_old_one() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, letters) = (Views::open(&store).await.unwrap(), Letterbox::default());
+        let handler: Arc<dyn EffectHandler> = Arc::new(letters.clone());
+        let code = Tally::new();
+        code.poisonous.store(false, std::sync::atomic::Ordering::Relaxed);
+        let parking = Config { on_poison: OnPoison::Park, ..config() };
+        let tally = views.start_shared(Arc::new(code.clone()), parking, Some(handler)).await.unwrap();
+        append(&store, "s", &["poison", "mailed"]).await;
+        tally.rows_now(&store).await;
+        arrived(&letters, 1).await;
+        code.poisonous.store(true, std::sync::atomic::Ordering::Relaxed);
+        let second = views.rebuild(tally.name(), Switch::Manual).await.unwrap();
+        tally.until(second.get(), |build| build.position == store.head() && build.shards[0].parked == 2).await;
+        views.switch(tally.name(), second, true).await.unwrap();
+        // Neither a third build nor the replay sends it again.
+        code.poisonous.store(false, std::sync::atomic::Ordering::Relaxed);
+        let third = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+        tally.until(third.get(), |build| build.live).await;
+        views.replay(tally.name(), second, "s").await.unwrap();
+        append(&store, "t", &["mailed"]).await;
+        assert_eq!(arrived(&letters, 2).await, ["tally/2/0", "tally/3/0"]);
+    }
+
+    #[tokio::test]
+    async fn effects_of_an_inline_view_are_carried_out_without_anything_else_to_wake_for() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, letters) = (Views::open(&store).await.unwrap(), Letterbox::default());
+        let handler: Arc<dyn EffectHandler> = Arc::new(letters.clone());
+        let tally = views.start_shared(Arc::new(Tally::new()), Config::inline(), Some(handler)).await.unwrap();
+        tally.until(1, |build| build.shards[0].standing == Standing::Inline).await;
+        append(&store, "s", &["mailed"]).await;
+        assert_eq!(arrived(&letters, 1).await, ["tally/1/0"]);
+    }
 }

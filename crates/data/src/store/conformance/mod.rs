@@ -18,6 +18,7 @@ mod conditions;
 mod endings;
 mod erasure;
 mod histories;
+mod hybrid_clock;
 mod idempotence;
 mod inbox;
 mod lifecycle;
@@ -194,6 +195,15 @@ suite! {
         each_consumer_takes_a_message_for_itself,
         an_inbox_forgets_what_is_old_enough_and_only_its_own,
         an_id_that_cannot_be_kept_is_refused;
+    hybrid_clock [Tables]:
+        stamps_grow_through_reopening_and_crashes,
+        stamps_asked_for_at_once_are_all_different,
+        a_mark_is_written_for_many_stamps,
+        a_stamp_from_too_far_ahead_is_refused,
+        of_two_openers_of_a_clock_the_later_one_goes_on,
+        openers_that_race_share_no_stamp,
+        a_tick_that_is_dropped_repeats_no_stamp,
+        each_clock_has_a_mark_of_its_own;
     retention [Retention]:
         truncated_events_leave_stubs_at_their_positions,
         a_tombstoned_stream_is_closed_for_good,

@@ -309,6 +309,10 @@ impl Backend for PostgresBackend {
         Statistics { commits, waiting: self.shared.lanes.waiting(), ..Statistics::default() }
     }
 
+    fn check_writes(&self) -> Result<(), StoreError> {
+        if self.shared.sequencer.is_read_only() { Err(StoreError::ReadOnly) } else { Ok(()) }
+    }
+
     fn head(&self) -> watch::Receiver<Position> {
         self.shared.sequencer.head()
     }

@@ -1,15 +1,16 @@
 //! Connections: through the ports of [`Env`], bounded, and given back only if nothing is left on them.
 
 use std::{
+    future::poll_fn,
     ops::Deref,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use quorate_runtime::{Env, net::Io};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{
-    Client, Config, NoTls,
+    AsyncMessage, Client, Config, NoTls,
     config::{Host, SslMode},
 };
 
@@ -59,12 +60,17 @@ impl Connector {
 
     /// A new connection to the first host that takes one.
     pub(super) async fn connect(&self) -> Result<Client, Fault> {
+        self.listen(None).await
+    }
+
+    /// The same; whatever the server tells unasked wakes `told`, and so does the connection's end.
+    pub(super) async fn listen(&self, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
         let mut last = Fault::Lost("no host is named".to_owned());
         for (n, host) in self.server.get_hosts().iter().enumerate() {
             let Host::Tcp(host) = host else { continue };
             let ports = self.server.get_ports();
             let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
-            match self.env.timeout(DIALLING, self.dial(host, port)).await {
+            match self.env.timeout(DIALLING, self.dial(host, port, told.clone())).await {
                 Some(Ok(client)) => return Ok(client),
                 Some(Err(fault)) => last = fault,
                 None => last = Fault::Lost(format!("{host}:{port} did not answer within {DIALLING:?}")),
@@ -73,24 +79,29 @@ impl Connector {
         Err(last)
     }
 
-    async fn dial(&self, host: &str, port: u16) -> Result<Client, Fault> {
+    async fn dial(&self, host: &str, port: u16, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
         let lost = |cause: std::io::Error| Fault::Lost(format!("{host}:{port}: {cause}"));
         let addresses = self.env.net().resolve(host, port).await.map_err(lost)?;
         let mut last = Fault::Lost(format!("{host} has no address"));
         for address in addresses {
             match self.env.net().connect(address).await {
-                Ok(io) => return self.shake_hands(io).await,
+                Ok(io) => return self.shake_hands(io, told).await,
                 Err(cause) => last = lost(cause),
             }
         }
         Err(last)
     }
 
-    async fn shake_hands(&self, io: Box<dyn Io>) -> Result<Client, Fault> {
-        let (client, connection) = self.server.connect_raw(io, NoTls).await?;
+    async fn shake_hands(&self, io: Box<dyn Io>, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
+        let (client, mut connection) = self.server.connect_raw(io, NoTls).await?;
         self.env.tasks().spawn("store/connection", async move {
             // What ends a connection is told to whoever waits for an answer on it.
-            let _ended = connection.await;
+            while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+                if matches!(message, AsyncMessage::Notification(_)) {
+                    told.iter().for_each(|told| told.notify_one());
+                }
+            }
+            told.iter().for_each(|told| told.notify_one());
         });
         Ok(client)
     }

@@ -19,6 +19,7 @@
 //! | `schemas` | which schemas are in force, on every node |
 //! | `read`, `filter` | streams, the log, queries |
 //! | `verify`, `fault`, `statements` | checks, what the server says, the SQL |
+//! | `doctor` | what ails the database, and what to do about it |
 //!
 //! **Guarantees.** An acknowledged append is committed and flushed: [`open`] refuses servers whose settings lose commits. Positions are dense, and every reader sees a prefix of the log. Losing a connection in a
 //! commit is no lost answer: the ids of the events tell.
@@ -46,6 +47,7 @@ mod application;
 mod backend;
 mod connect;
 mod dialect;
+pub mod doctor;
 mod fault;
 mod filter;
 mod group;

@@ -10,7 +10,7 @@ use super::{
     backend::{PostgresBackend, Shared},
     connect::{Connector, Pool},
     schemas,
-    sequencer::{End, Sequencer},
+    sequencer::{End, Orders, Sequencer},
     statements::Statements,
     tables::{self, refused},
     words,
@@ -51,7 +51,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
         event: row.get::<_, i64>(1).cast_unsigned(),
     });
     drop(client);
-    let sequence = sql.sequence.clone();
+    let orders = Orders { run: sql.sequence.clone(), listen: sql.listen.clone(), end: sql.end.clone() };
     let tasks = env.tasks().child("store");
     let shared = Arc::new(Shared::new(
         env.clone(),
@@ -67,7 +67,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
         tasks.clone(),
     ));
     let sequencer = shared.sequencer.clone();
-    tasks.spawn("store/sequencer", sequencer.run(env.clone(), connector(), sequence, tasks.clone()));
+    tasks.spawn("store/sequencer", sequencer.run(env.clone(), connector(), orders, tasks.clone()));
     Ok(Store::new(env, Arc::new(PostgresBackend::new(shared))))
 }
 

@@ -6,7 +6,11 @@
 //!
 //! Whoever has committed asks for a run that begins after that, and shares it with all who asked meanwhile: while one run
 //! is on its way, the questions for the next one gather. Without questions a run is made now and then, rarer the longer nothing
-//! was found: for events of nodes that ended before they asked, and to hear of what other nodes did.
+//! was found: for events of nodes that ended before they asked.
+//!
+//! A run that gave positions tells all nodes by a notification, in its own transaction. It says nothing but that: whoever is
+//! woken looks where the log ends. Behind a proxy that pools transactions nobody is ever woken, and what other nodes did is
+//! heard of by the runs that are made now and then.
 
 use std::{
     sync::{
@@ -17,7 +21,7 @@ use std::{
 };
 
 use quorate_runtime::{Env, tasks::Tasks};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{connect::Connector, fault::Fault};
@@ -75,6 +79,11 @@ impl Sequencer {
         if answered.is_ok_and(|answered| answered.is_read_only) { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
+    /// Whether nobody could give positions when it was last tried, at most a second ago.
+    pub(super) fn is_read_only(&self) -> bool {
+        self.answered.borrow().is_read_only
+    }
+
     pub(super) fn head(&self) -> watch::Receiver<Position> {
         self.head.subscribe()
     }
@@ -103,10 +112,11 @@ impl Sequencer {
     }
 
     /// Makes runs until `stop`, on connections of its own.
-    pub(super) async fn run(self: Arc<Self>, env: Env, connector: Connector, sql: String, tasks: Tasks) {
+    pub(super) async fn run(self: Arc<Self>, env: Env, connector: Connector, orders: Orders, tasks: Tasks) {
         let stop = tasks.stop();
         let mut asked = self.asked.subscribe();
-        let (mut client, mut pause) = (None, EAGER);
+        let mut line = Line { connector, orders, client: None, told: Arc::default() };
+        let mut pause = EAGER;
         while !stop.is_cancelled() {
             let is_asked = *asked.borrow_and_update() > self.answered.borrow().ticket;
             if !is_asked {
@@ -114,12 +124,19 @@ impl Sequencer {
                     biased;
                     () = stop.cancelled() => return,
                     _ = asked.changed() => {}
+                    () = line.told.notified() => {
+                        // Another node gave positions, or the connection ended: a run opens a new one.
+                        if let Ok(Some(end)) = line.look().await {
+                            self.saw(end);
+                            continue;
+                        }
+                    }
                     () = env.sleep(pause) => {}
                 }
             }
             let covers = *asked.borrow_and_update();
             let before = *self.head.borrow();
-            match once(&connector, &mut client, &sql).await {
+            match line.run().await {
                 Ok(end) => {
                     self.saw(end);
                     self.answered.send_replace(Answered { ticket: covers, is_read_only: false });
@@ -130,7 +147,7 @@ impl Sequencer {
                     if fault.is_read_only() {
                         self.answered.send_replace(Answered { ticket: covers, is_read_only: true });
                     }
-                    client = None;
+                    line.client = None;
                     tokio::select! {
                         biased;
                         () = stop.cancelled() => return,
@@ -151,12 +168,49 @@ pub(super) struct End {
     pub(super) event: u64,
 }
 
-/// One run, and where the log ends behind it.
-async fn once(connector: &Connector, client: &mut Option<Client>, sql: &str) -> Result<End, Fault> {
-    if client.as_ref().is_none_or(Client::is_closed) {
-        *client = Some(connector.connect().await?);
+/// What it says to the server: a run, that it wants to hear of others' runs, and the question where the log ends.
+pub(super) struct Orders {
+    pub(super) run: String,
+    pub(super) listen: String,
+    pub(super) end: String,
+}
+
+/// Its connection.
+struct Line {
+    connector: Connector,
+    orders: Orders,
+    client: Option<Client>,
+    /// Woken by whatever the server tells unasked.
+    told: Arc<Notify>,
+}
+
+impl Line {
+    /// One run, and where the log ends behind it.
+    async fn run(&mut self) -> Result<End, Fault> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            let client = self.connector.listen(Some(self.told.clone())).await?;
+            // Ordering: before the run, which sees everything that was done before anybody could tell.
+            client.batch_execute(&self.orders.listen).await?;
+            self.client = Some(client);
+        }
+        let Some(client) = &self.client else { unreachable!("it was opened above") };
+        once(client, &self.orders.run).await
     }
-    let Some(client) = client else { unreachable!("it was opened above") };
+
+    /// Where the log ends; nothing without a connection.
+    async fn look(&self) -> Result<Option<End>, Fault> {
+        let Some(client) = self.client.as_ref().filter(|client| !client.is_closed()) else { return Ok(None) };
+        let row = client.query_typed_opt(&self.orders.end, &[]).await?;
+        let end = |row: tokio_postgres::Row| {
+            let (position, event): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            Ok::<_, Fault>(End { position: position.cast_unsigned(), event: event.cast_unsigned() })
+        };
+        row.map(end).transpose()
+    }
+}
+
+/// One run, and where the log ends behind it.
+async fn once(client: &Client, sql: &str) -> Result<End, Fault> {
     let mut end = End::default();
     for message in client.simple_query(sql).await? {
         let SimpleQueryMessage::Row(row) = message else { continue };
@@ -170,3 +224,6 @@ async fn once(connector: &Connector, client: &mut Option<Client>, sql: &str) -> 
     }
     Ok(end)
 }
+
+#[cfg(test)]
+mod tests;

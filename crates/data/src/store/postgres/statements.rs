@@ -34,6 +34,8 @@ pub(super) struct Statements {
     pub(super) advance: String,
     /// One run of the sequencer; the last row is the end of the log: position, event.
     pub(super) sequence: String,
+    /// Has the server tell of every run that gave positions.
+    pub(super) listen: String,
     /// The end of the log: position, event; no row while it is empty.
     pub(super) end: String,
     /// `$1`: ids of events. Event, position.
@@ -105,7 +107,8 @@ impl Statements {
                 "UPDATE {s}.stream AS s SET version = g.version, hash = g.hash
                  FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS g (id, version, hash) WHERE s.id = g.id"
             ),
-            sequence: sequence(&s, sequencing, flush),
+            sequence: sequence(&s, &channel(schema), sequencing, flush),
+            listen: format!("LISTEN \"{}\"", channel(schema)),
             end: format!("SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1"),
             places: format!("SELECT event, position FROM {s}.log WHERE event = ANY($1::bigint[])"),
             stream: format!(
@@ -123,15 +126,24 @@ impl Statements {
     }
 }
 
+/// By what name the server tells of runs. Names of schemas leave room for it.
+fn channel(schema: &str) -> String {
+    format!("{schema}_positions")
+}
+
 /// One run, as one message: the server goes through it without waiting for anybody who sent it.
-fn sequence(s: &str, lock: i64, flush: &str) -> String {
+///
+/// Whoever listens is told of it if it gave positions. That stands in no transaction but this one: those of appends can be
+/// prepared, and do not queue for the lock that notifications are committed under.
+fn sequence(s: &str, channel: &str, lock: i64, flush: &str) -> String {
     format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'{flush};
          SELECT pg_advisory_xact_lock({lock});
          WITH taken AS (DELETE FROM {s}.pending RETURNING event),
-              numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken)
-         INSERT INTO {s}.log (position, event)
-         SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered;
+              numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken),
+              placed AS (INSERT INTO {s}.log (position, event)
+                  SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered RETURNING position)
+         SELECT pg_notify('{channel}', '') WHERE EXISTS (SELECT FROM placed);
          SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1;
          COMMIT"
     )

@@ -47,6 +47,11 @@ const VERSIONS: &[&str] = &[
 ",
 ];
 
+/// The newest version there is.
+pub(super) fn newest() -> usize {
+    VERSIONS.len()
+}
+
 /// Brings the tables in `schema` to this code's version, sees that the schema `application` is there, and tells which store it
 /// is. `new_id` is the number of a new one.
 pub(super) async fn prepare(

@@ -373,9 +373,9 @@ impl Backend for SqliteBackend {
             let limit = shared.limits.unit_time;
             let deadline = env.mono() + limit;
             let late = move || env.mono() > deadline;
-            reader.interrupt_when(Some(late.clone()))?;
+            reader.interrupt_when(Some(late.clone()));
             let rows = sql::query(&reader.connection, &reader.guard, &sql, &params, scope, &shared.limits);
-            reader.interrupt_when(None::<fn() -> bool>)?;
+            reader.interrupt_when(None::<fn() -> bool>);
             match rows {
                 Err(SqlError::Store(_)) if late() => {
                     Err(SqlError::Failed { what: format!("it took longer than {limit:?}") })

@@ -47,7 +47,25 @@ pub(super) fn bound_values(connection: &Connection, limits: &Limits) -> rusqlite
 /// A connection that only reads.
 pub(super) fn reader(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = vfs::connect(path, flags)?;
+    reading(vfs::connect(path, flags)?)
+}
+
+/// The same on a file without a write-ahead log that nobody writes to meanwhile. Makes no file beside it, and no lock.
+pub(super) fn reader_of_unchanging(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut address = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => address.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => address.push(char::from(*byte)),
+            byte => address.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    address.push_str("?immutable=1");
+    reading(vfs::connect(Path::new(&address), flags)?)
+}
+
+fn reading(connection: Connection) -> rusqlite::Result<Connection> {
     connection.busy_timeout(BUSY)?;
     // A megabyte: there are up to 16 of these, and each fills its cache with the pages of whatever is large.
     connection.execute_batch(

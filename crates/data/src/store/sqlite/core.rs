@@ -219,13 +219,12 @@ impl Core {
     }
 
     /// Begins or ends interrupting statements that run beyond the deadline.
-    pub(super) fn watch_deadline(&mut self, on: bool) -> Result<(), StoreError> {
-        const STEPS: i32 = 4_000;
+    pub(super) fn watch_deadline(&self, on: bool) {
         let watch = self.deadline.filter(|_| on).map(|deadline| {
             let env = self.env.clone();
             move || env.mono() > deadline
         });
-        self.connection.progress_handler(STEPS, watch).map_err(failed("watching the time"))
+        self.guard.interrupt_when(watch);
     }
 
     /// Counts bytes that the unit that is running asks to write; refuses them beyond the limit.

@@ -7,6 +7,7 @@
 use std::{
     cell::Cell,
     ffi::{c_int, c_void},
+    marker::PhantomData,
     sync::OnceLock,
 };
 
@@ -24,6 +25,41 @@ unsafe impl Sync for Allocator {}
 
 thread_local! {
     static HELD: Cell<i64> = const { Cell::new(0) };
+    static MOST: Cell<i64> = const { Cell::new(i64::MAX) };
+    static REFUSED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Refuses memory on this thread beyond so much, until this is dropped. Does nothing where somebody used SQLite before us.
+pub(super) struct Capped(PhantomData<*const ()>);
+
+impl Capped {
+    /// SQLite may hold so many bytes on this thread, as [`held`] counts them.
+    pub(super) fn at(most: i64) -> Self {
+        MOST.set(most);
+        REFUSED.set(false);
+        Self(PhantomData)
+    }
+
+    /// Whether it wanted more.
+    #[expect(clippy::unused_self, reason = "the answer is of the time since this was made")]
+    pub(super) fn refused(&self) -> bool {
+        REFUSED.get()
+    }
+}
+
+impl Drop for Capped {
+    fn drop(&mut self) {
+        MOST.set(i64::MAX);
+    }
+}
+
+/// Whether so many bytes more are too many.
+fn is_too_much(more: i64) -> bool {
+    let refused = HELD.get().saturating_add(more) > MOST.get();
+    if refused {
+        REFUSED.set(true);
+    }
+    refused
 }
 
 /// Has SQLite's memory counted by thread. Works only before SQLite is first used.
@@ -89,6 +125,9 @@ unsafe extern "C" fn malloc(bytes: c_int) -> *mut c_void {
     let Some((below, malloc)) = below().and_then(|below| Some((below, below.xMalloc?))) else {
         return std::ptr::null_mut();
     };
+    if is_too_much(bytes.into()) {
+        return std::ptr::null_mut();
+    }
     // SAFETY: SQLite asks for it as it would ask its own.
     unsafe {
         let memory = malloc(bytes);
@@ -113,6 +152,9 @@ unsafe extern "C" fn realloc(memory: *mut c_void, bytes: c_int) -> *mut c_void {
     // SAFETY: as above.
     unsafe {
         let before = size(below, memory);
+        if is_too_much(i64::from(bytes) - before) {
+            return std::ptr::null_mut();
+        }
         let moved = realloc(memory, bytes);
         if !moved.is_null() {
             note(size(below, moved) - before);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::store::{Bound, Bounds, Findings, Found, Inquiry, Row, Scope, SqlError, Statement, StoreError, TableColumn};
 
-/// What a reader's statement may be like, beside its bounds. A pattern is matched without anybody watching the time.
+/// What a reader's statement may be like, beside its bounds.
 const SHAPE: [(Limit, i32); 7] = [
     (Limit::SQLITE_LIMIT_SQL_LENGTH, 1 << 20),
     (Limit::SQLITE_LIMIT_EXPR_DEPTH, 200),
@@ -102,7 +102,9 @@ fn watched(
         told.store(why, Ordering::Relaxed);
         true
     };
-    reader.interrupt_when(Some(enough))?;
+    reader.interrupt_when(Some(enough));
+    // What one step takes, nobody is asked about before it has it: the allocator itself says no.
+    let capped = heap::Capped::at(before.saturating_add(most));
     let found = reader.guard.run_once(&reader.connection, &statement.sql, *scope, |prepared| {
         sql::bind(prepared, &statement.params)?;
         let places = (1..=prepared.parameter_count())
@@ -115,7 +117,10 @@ fn watched(
         }
         collect(prepared, bounds)
     });
-    reader.interrupt_when(None::<fn() -> bool>)?;
+    reader.interrupt_when(None::<fn() -> bool>);
+    if capped.refused() {
+        reason.store(MEMORY, Ordering::Relaxed);
+    }
     match (found, reason.load(Ordering::Relaxed)) {
         (Err(_), TIME) => Err(SqlError::Exceeded(Bound::Time(bounds.time))),
         (Err(_), MEMORY) => Err(SqlError::Exceeded(Bound::Memory(bounds.memory))),

@@ -32,7 +32,6 @@ impl Memory {
         deadline: Mono,
     ) -> Result<Self, StoreError> {
         const PAGE: usize = 4096;
-        const STEPS: i32 = 4_000;
         let wrong = || failed("opening a database in memory");
         // SQLite must not open anything before our file system is there.
         vfs::name().map_err(wrong())?;
@@ -45,8 +44,8 @@ impl Memory {
         connection.execute_batch(&set).map_err(wrong())?;
         super::connection::bound_values(&connection, limits).map_err(wrong())?;
         let env = env.clone();
-        connection.progress_handler(STEPS, Some(move || env.mono() > deadline)).map_err(wrong())?;
         let guard = Guard::watch(&mut connection).map_err(wrong())?;
+        guard.interrupt_when(Some(move || env.mono() > deadline));
         Ok(Self { connection, guard, build, limits: limits.clone() })
     }
 

@@ -40,11 +40,13 @@ mod connection;
 mod core;
 mod erase;
 mod expiry;
+mod functions;
 mod gather;
 mod heap;
 mod identity;
 mod index;
 mod inquire;
+mod inspect;
 mod keys;
 mod ledger;
 mod mark;
@@ -52,6 +54,7 @@ mod memory;
 mod metadata;
 mod moves;
 mod open;
+mod pattern;
 mod queue;
 mod read;
 mod restore;
@@ -73,6 +76,7 @@ use std::{ffi::CStr, path::PathBuf};
 
 pub use self::{
     backend::CAPABILITIES,
+    inspect::{VerifiedFile, verify_file},
     open::{give_up_keys, open},
     restore::{restore, restore_with},
 };

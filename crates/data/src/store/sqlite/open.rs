@@ -141,7 +141,7 @@ fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
 ///
 /// A store's first page is durable before there is a log, a mark, or a key. What a crash leaves of one that was never begun is
 /// a file without a byte, or its rollback journal.
-fn not_lost(env: &Env, path: &Path) -> Result<(), OpenError> {
+pub(super) fn not_lost(env: &Env, path: &Path) -> Result<(), OpenError> {
     if has_bytes(env, path)? {
         return Ok(());
     }
@@ -164,7 +164,7 @@ fn orphaned_log(env: &Env, database: &Path) -> Result<Option<PathBuf>, OpenError
 }
 
 /// Whether there is a file at `path` that is not empty.
-fn has_bytes(env: &Env, path: &Path) -> Result<bool, OpenError> {
+pub(super) fn has_bytes(env: &Env, path: &Path) -> Result<bool, OpenError> {
     let disk = env.disk();
     let size = match disk.exists(path) {
         Ok(true) => disk.size(path),

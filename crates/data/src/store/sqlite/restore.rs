@@ -145,11 +145,19 @@ fn whole(env: &Env, backup: &Path) -> Result<Option<Box<dyn Lock>>, OpenError> {
             return Err(OpenError::NotABackup { path: backup.into(), log });
         }
     }
+    hold(env, backup)
+}
+
+/// Keeps nodes from opening the file at the canonical path `file` while what this returns is held.
+///
+/// # Errors
+/// [`OpenError::Locked`] if one has.
+pub(super) fn hold(env: &Env, file: &Path) -> Result<Option<Box<dyn Lock>>, OpenError> {
     // A node has one beside its store, and what it has not written to the file yet may be in its memory alone.
-    if !disk.exists(&beside(backup, ".lock")).unwrap_or(false) {
+    if !env.disk().exists(&beside(file, ".lock")).unwrap_or(false) {
         return Ok(None);
     }
-    match take_lock(env, backup) {
+    match take_lock(env, file) {
         Ok(lock) => Ok(Some(lock)),
         Err(held @ OpenError::Locked { .. }) => Err(held),
         // Nobody holds a lock that nobody may take.

@@ -96,12 +96,8 @@ impl Reader {
     }
 
     /// Interrupts statements once `late` says so; `None` lets them run.
-    pub(super) fn interrupt_when<F: Fn() -> bool + Send + 'static>(
-        &mut self,
-        late: Option<F>,
-    ) -> Result<(), StoreError> {
-        const STEPS: i32 = 4_000;
-        self.connection.progress_handler(STEPS, late).map_err(failed("watching the time"))
+    pub(super) fn interrupt_when<F: Fn() -> bool + Send + 'static>(&self, late: Option<F>) {
+        self.guard.interrupt_when(late);
     }
 
     fn run(&self, sql: &'static str) -> Result<(), StoreError> {

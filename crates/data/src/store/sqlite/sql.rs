@@ -14,7 +14,10 @@ use rusqlite::{
     types::{ToSqlOutput, ValueRef},
 };
 
-use super::connection::{constraint, failed};
+use super::{
+    connection::{constraint, failed},
+    functions::{self, Watch},
+};
 use crate::{
     materialized_view::{Build, TABLE_PREFIX},
     store::{Limits, Row, Scope, SqlError, StoreError, Value},
@@ -62,12 +65,18 @@ pub(super) struct Guard {
     scope: Arc<AtomicU64>,
     /// What a name of a table that a reader asks for must not be, unless it is the view's: see [`Guard::learn`].
     tables: Arc<Mutex<view::Tables>>,
+    watch: Watch,
 }
 
 impl Guard {
+    /// Interrupts statements of the connection once `enough` says so, in the middle of a function as well; `None` lets them run.
+    pub(super) fn interrupt_when<F: FnMut() -> bool + Send + 'static>(&self, enough: Option<F>) {
+        self.watch.set(enough);
+    }
+
     /// A guard that watches over `connection`.
     pub(super) fn watch(connection: &mut Connection) -> rusqlite::Result<Self> {
-        let guard = Self::default();
+        let guard = Self { watch: functions::install(connection)?, ..Self::default() };
         let asked = guard.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             // Ordering: only the thread that prepares statements reads and writes the scope.

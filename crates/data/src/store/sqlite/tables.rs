@@ -68,14 +68,24 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path, store: u64) -> Result<Connec
             connection::claim(&connection).map_err(io)?;
             create(&connection, store).map_err(io)?;
         }
-        (APPLICATION_ID, VERSION) => connection::claim(&connection).map_err(io)?,
-        (APPLICATION_ID, found) if found < VERSION => {
-            return Err(OpenError::Older { path: path.into(), found, known: VERSION });
+        _ => {
+            recognise(path, &connection)?;
+            connection::claim(&connection).map_err(io)?;
         }
-        (APPLICATION_ID, found) => return Err(OpenError::Newer { path: path.into(), found, known: VERSION }),
-        _ => return Err(OpenError::Foreign { path: path.into() }),
     }
     Ok(connection)
+}
+
+/// Checks that the database is a store of this version.
+pub(super) fn recognise(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    let io = |cause: rusqlite::Error| open_error(path, cause);
+    let (path, known) = (path.to_owned(), VERSION);
+    match (pragma(connection, "application_id").map_err(io)?, pragma(connection, "user_version").map_err(io)?) {
+        (APPLICATION_ID, VERSION) => Ok(()),
+        (APPLICATION_ID, found) if found < VERSION => Err(OpenError::Older { path, found, known }),
+        (APPLICATION_ID, found) => Err(OpenError::Newer { path, found, known }),
+        _ => Err(OpenError::Foreign { path }),
+    }
 }
 
 fn create(connection: &Connection, store: u64) -> rusqlite::Result<()> {

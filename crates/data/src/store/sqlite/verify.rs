@@ -2,18 +2,18 @@
 //!
 //! First every page of the file, in use or not, and what is live of the write-ahead log.
 //!
-//! Events are read once, in order: their blocks' checksums, their place, their link of the hash chain. On the way two
-//! digests grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does
-//! not matter and no event or row is kept. Memory grows with the number of streams, whose chains and names are: some 200
-//! bytes and twice its name for each. Every index row has a checksum besides, which names the row that rotted.
+//! Events are read in order: their blocks' checksums, their place, their link of the hash chain. On the way two digests
+//! grow, one of what the index should say and one of what it says; they are sums of hashes, so that the order does not matter
+//! and no event or row is kept. What is kept of streams, to hold the next event and the stream's row against it, is
+//! bounded: where there are more of them than that, the log is read again for the rest ([`chains`](crate::store::chains)). Rows that belong
+//! together are read side by side. So memory does not grow with the store, but for its archives, some 200 bytes each.
+//! Every index row has a checksum besides, which names the row that rotted.
 
 mod retention;
-
-use std::sync::Arc;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
-use foldhash::quality::FixedState;
-use hashbrown::HashMap;
 use rusqlite::{Connection, Row, ffi::SQLITE_IOERR_DATA};
 
 use super::{
@@ -28,63 +28,39 @@ use super::{
     vfs,
 };
 use crate::{
-    event::{ChainHash, Recorded},
-    store::{Progress, StoreError, StreamHead, Verified, rooms::room_sum},
+    event::Recorded,
+    store::{
+        Progress, StoreError, Verified,
+        chains::{self, Chains, key},
+        rooms::room_sum,
+    },
 };
 
 const CHECKING: &str = "checking the store";
 
 /// Checks everything, as of one moment.
 pub(super) fn run(connection: &Connection, keys: &KeyRing, progress: &Progress) -> Result<Verified, StoreError> {
-    let mut check = Check::new(connection, keys, progress)?;
+    run_with(connection, Some(keys), progress, chains::MOST).map(|(found, _)| found)
+}
+
+/// Checks everything but whether sealed data can be opened, and returns how many events have some.
+pub(super) fn run_without_keys(connection: &Connection, progress: &Progress) -> Result<(Verified, u64), StoreError> {
+    run_with(connection, None, progress, chains::MOST)
+}
+
+fn run_with(
+    connection: &Connection,
+    keys: Option<&KeyRing>,
+    progress: &Progress,
+    most_streams: usize,
+) -> Result<(Verified, u64), StoreError> {
+    let mut check = Check::new(connection, keys, progress, most_streams)?;
     match check.everything() {
         // Damage where the check itself begins is a finding too: what can be read besides was, or is not worth reading.
         Err(cause @ StoreError::Corrupt { .. }) => note(&mut check.found, &cause),
         checked => checked?,
     }
-    Ok(check.found)
-}
-
-/// What a stream was like at the last event read.
-struct Chain {
-    version: u64,
-    hash: ChainHash,
-    /// The last version whose event is forgotten, wiped or not; zero if none is.
-    forgotten: u64,
-    /// The first version whose event is kept; zero if none is.
-    kept: u64,
-    /// The version and hash at the last event that the index knows: what the stream's row should say.
-    indexed: (u64, ChainHash),
-}
-
-impl Default for Chain {
-    fn default() -> Self {
-        Self { version: 0, hash: ChainHash::START, forgotten: 0, kept: 0, indexed: (0, ChainHash::START) }
-    }
-}
-
-impl Chain {
-    /// What is wrong with a stream's row; what is forgotten is a stretch at its beginning, which can reach beyond the index.
-    fn differs(&self, head: &StreamHead, hash: &ChainHash) -> Option<String> {
-        let (version, first) = (self.indexed.0, self.forgotten + 1);
-        if head.version.get() != version {
-            return Some(format!("it says version {}, the log has {version}", head.version));
-        }
-        if *hash != self.indexed.1 {
-            return Some("its hash is not that of the stream's last event".to_owned());
-        }
-        if head.first.get() != first {
-            return Some(format!(
-                "it says that events are whole from version {} on, they are from {first}",
-                head.first
-            ));
-        }
-        if self.kept > 0 && self.kept < first {
-            return Some(format!("version {} is whole, although it is forgotten and nobody is to wipe it", self.kept));
-        }
-        let closed = head.tombstoned && first != self.version + 1;
-        closed.then(|| "it is tombstoned and has whole events".to_owned())
-    }
+    Ok((check.found, check.sealed))
 }
 
 /// An order-independent digest of a set: the sum of its members' hashes.
@@ -106,10 +82,14 @@ impl Digest {
 
 struct Check<'c> {
     connection: &'c Connection,
-    keys: &'c KeyRing,
+    keys: Option<&'c KeyRing>,
     progress: &'c Progress,
     found: Verified,
-    chains: HashMap<Arc<str>, Chain, FixedState>,
+    /// Events whose data is sealed and was not opened.
+    sealed: u64,
+    chains: Chains,
+    /// What is read for the rest of the streams was looked at before, but for their chains.
+    again: bool,
     indexed: u64,
     total: u64,
     should_say: [Digest; 3],
@@ -122,7 +102,12 @@ const TERMS: usize = 1;
 const IDS: usize = 2;
 
 impl<'c> Check<'c> {
-    fn new(connection: &'c Connection, keys: &'c KeyRing, progress: &'c Progress) -> Result<Self, StoreError> {
+    fn new(
+        connection: &'c Connection,
+        keys: Option<&'c KeyRing>,
+        progress: &'c Progress,
+        most_streams: usize,
+    ) -> Result<Self, StoreError> {
         let mut found = Verified::default();
         let indexed = match tables::meta(connection, "indexed") {
             Ok(indexed) => indexed.cast_unsigned(),
@@ -131,13 +116,14 @@ impl<'c> Check<'c> {
                 0
             }
         };
-        let chains = HashMap::with_hasher(FixedState::default());
         Ok(Self {
             connection,
             keys,
             progress,
             found,
-            chains,
+            sealed: 0,
+            chains: Chains::new(most_streams, u64::MAX),
+            again: false,
             indexed,
             total: 0,
             should_say: Default::default(),
@@ -151,8 +137,7 @@ impl<'c> Check<'c> {
         self.structure()?;
         self.retention()?;
         self.total = self.last_position()?;
-        self.blocks()?;
-        self.found.streams = self.chains.len() as u64;
+        self.log()?;
         let says = [self.stream_runs()?, self.term_runs()?, self.event_ids()?];
         let tables = ["quorate_stream_run", "quorate_term_run", "quorate_event_id"];
         for (n, table) in tables.into_iter().enumerate() {
@@ -165,7 +150,7 @@ impl<'c> Check<'c> {
         self.rooms()?;
         schemas::verify(self.connection, &mut self.found)?;
         self.ledger()?;
-        self.keys.verify(&mut self.found)
+        self.keys.map_or(Ok(()), |keys| keys.verify(&mut self.found))
     }
 
     /// What SQLite itself can say about its pages.
@@ -197,6 +182,20 @@ impl<'c> Check<'c> {
         Ok(first.cast_unsigned())
     }
 
+    /// The log, and streams against it.
+    fn log(&mut self) -> Result<(), StoreError> {
+        loop {
+            self.blocks()?;
+            self.streams()?;
+            self.found.streams += self.chains.len() as u64;
+            if !self.chains.next_pass() {
+                self.again = false;
+                return Ok(());
+            }
+            self.again = true;
+        }
+    }
+
     fn blocks(&mut self) -> Result<(), StoreError> {
         let mut next = 1_u64;
         self.each("SELECT first, body FROM quorate_block ORDER BY first", |check, row| {
@@ -220,7 +219,8 @@ impl<'c> Check<'c> {
                     next = first.cast_unsigned().wrapping_add(1);
                 }
             }
-            (check.progress)(first.cast_unsigned(), check.total.max(1));
+            let total = check.total.max(1);
+            (check.progress)(check.chains.progress(first.cast_unsigned(), total), total);
             Ok(())
         })?;
         if next <= self.indexed {
@@ -230,12 +230,31 @@ impl<'c> Check<'c> {
     }
 
     fn event(&mut self, event: &Recorded) {
+        self.link(event);
+        if self.again {
+            return;
+        }
         self.found.events += 1;
         let position = event.position().get();
-        if !self.chains.contains_key(event.stream()) {
-            self.chains.insert(event.stream().into(), Chain::default());
+        self.kept.event(event, &mut self.found);
+        match self.keys.map(|keys| keys.open(event.clone())) {
+            None => self.sealed += u64::from(event.is_encrypted()),
+            Some(Ok(_)) => {}
+            Some(Err(StoreError::KeyMissing { .. })) => self.found.find(place(event), missing(event).to_string()),
+            Some(Err(cause)) => note(&mut self.found, &cause),
         }
-        let Some(chain) = self.chains.get_mut(event.stream()) else { return };
+        if position <= self.indexed {
+            let stream = event.stream().as_bytes();
+            self.should_say[STREAMS].add(0, stream, event.version().get(), position);
+            words(event).for_each(|(kind, word)| self.should_say[TERMS].add(kind as u8, word.as_bytes(), 0, position));
+            self.should_say[IDS].add(0, &identity::key(event), 0, position);
+        }
+    }
+
+    /// Holds an event against the one before it in its stream, if this pass is about that.
+    fn link(&mut self, event: &Recorded) {
+        let is_indexed = event.position().get() <= self.indexed;
+        let Some(chain) = self.chains.stream(key(event.stream()), is_indexed) else { return };
         if event.version().get() != chain.version + 1 {
             self.found.find(place(event), format!("version {} should follow here", chain.version + 1));
         } else if !event.follows(&chain.hash) {
@@ -247,101 +266,93 @@ impl<'c> Check<'c> {
         } else if chain.kept == 0 {
             chain.kept = chain.version;
         }
-        if position <= self.indexed {
-            chain.indexed = (chain.version, chain.hash);
-        }
-        self.kept.event(event, &mut self.found);
-        match self.keys.open(event.clone()) {
-            Ok(_) => {}
-            Err(StoreError::KeyMissing { .. }) => self.found.find(place(event), missing(event).to_string()),
-            Err(cause) => note(&mut self.found, &cause),
-        }
-        if position <= self.indexed {
-            let stream = event.stream().as_bytes();
-            self.should_say[STREAMS].add(0, stream, event.version().get(), position);
-            words(event).for_each(|(kind, word)| self.should_say[TERMS].add(kind as u8, word.as_bytes(), 0, position));
-            self.should_say[IDS].add(0, &identity::key(event), 0, position);
-        }
     }
 
-    /// Stream rows against the log, and runs against both.
-    fn stream_runs(&mut self) -> Result<Digest, StoreError> {
-        // By the row's id: the stream, and how many events it should list.
-        let mut names: HashMap<i64, (String, u64), FixedState> = HashMap::with_hasher(FixedState::default());
+    /// Rows of streams against the log.
+    fn streams(&mut self) -> Result<(), StoreError> {
         let select = format!("SELECT {STREAM_COLUMNS} FROM quorate_stream");
         self.each(&select, |check, row| {
-            let row = StreamRow::read(row)?;
-            match row.check() {
+            match StreamRow::read(row)?.check() {
                 Ok(row) => {
-                    let chain = check.chains.get(row.name.as_str());
-                    let differs = match chain {
-                        Some(chain) => chain.differs(&row.head, &row.hash),
-                        None => Chain::default().differs(&row.head, &row.hash),
-                    };
-                    if let Some(what) = differs {
+                    if let Some(what) = check.chains.differs(&row.name, &row.head, &row.hash) {
                         check.found.find(format!("quorate_stream, row {}", row.id), what);
                     }
-                    check.kept.stream(&row);
-                    names.insert(row.id, (row.name, row.head.version.get()));
                 }
                 Err(cause) => note(&mut check.found, &cause),
             }
             Ok(())
-        })?;
-        let mut says = Digest::default();
+        })
+    }
+
+    /// Runs of streams against their rows and the log.
+    fn stream_runs(&mut self) -> Result<Digest, StoreError> {
+        let (mut says, mut last) = (Digest::default(), Listed::default());
         self.runs(
-            "SELECT stream, first, positions FROM quorate_stream_run",
+            "SELECT r.stream, r.first, r.positions, s.name, s.version FROM quorate_stream_run r
+             LEFT JOIN quorate_stream s ON s.id = r.stream ORDER BY r.stream, r.first",
             "quorate_stream_run",
-            |list, first, positions| {
-                let (name, unlisted) = names.get_mut(&list)?;
-                *unlisted = unlisted.wrapping_sub(positions.len() as u64);
-                (first..)
-                    .zip(positions)
-                    .for_each(|(version, position)| says.add(0, name.as_bytes(), version, *position));
-                Some(())
+            |found, row, first, positions| {
+                let (id, Some(name)) = (row.get(0)?, row.get::<_, Option<String>>(3)?) else { return Ok(false) };
+                if last.id != id {
+                    std::mem::replace(&mut last, Listed { id, unlisted: row.get(4)?, name: name.clone() }).check(found);
+                }
+                last.unlisted = last.unlisted.wrapping_sub(i64::try_from(positions.len()).unwrap_or(i64::MAX));
+                for (version, position) in (first..).zip(positions) {
+                    says.add(0, name.as_bytes(), version, *position);
+                }
+                Ok(true)
             },
         )?;
-        let odd = names.iter().filter(|(_, (_, unlisted))| *unlisted != 0).map(|(id, (name, _))| (*id, name)).min();
-        if let Some((id, name)) = odd {
-            let what = format!("the runs of `{name}` do not list as many events as it has");
-            self.found.find(format!("quorate_stream, row {id}, or its quorate_stream_run"), what);
-        }
+        last.check(&mut self.found);
+        let without = "SELECT id, name, version FROM quorate_stream s WHERE version > 0
+            AND NOT EXISTS (SELECT 1 FROM quorate_stream_run WHERE stream = s.id)";
+        self.each(without, |check, row| {
+            Listed { id: row.get(0)?, name: row.get(1)?, unlisted: row.get(2)? }.check(&mut check.found);
+            Ok(())
+        })?;
         Ok(says)
     }
 
     fn term_runs(&mut self) -> Result<Digest, StoreError> {
-        let mut words: HashMap<i64, (u8, String), FixedState> = HashMap::with_hasher(FixedState::default());
         self.each("SELECT id, kind, word, sum FROM quorate_term", |check, row| {
             let (id, kind, word): (i64, u8, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             if row.get::<_, u32>(3)? != term_sum(id, kind, &word) {
                 check.found.find(format!("quorate_term, row {id}"), "the checksum does not match");
             }
-            words.insert(id, (kind, word));
             Ok(())
         })?;
         let mut says = Digest::default();
-        self.runs("SELECT term, first, positions FROM quorate_term_run", "quorate_term_run", |list, _, positions| {
-            let (kind, word) = words.get(&list)?;
-            positions.iter().for_each(|position| says.add(*kind, word.as_bytes(), 0, *position));
-            Some(())
-        })?;
+        self.runs(
+            "SELECT r.term, r.first, r.positions, t.kind, t.word FROM quorate_term_run r
+             LEFT JOIN quorate_term t ON t.id = r.term ORDER BY r.term, r.first",
+            "quorate_term_run",
+            |_, row, _, positions| {
+                let (Some(kind), Some(word)) = (row.get(3)?, row.get::<_, Option<String>>(4)?) else {
+                    return Ok(false);
+                };
+                positions.iter().for_each(|position| says.add(kind, word.as_bytes(), 0, *position));
+                Ok(true)
+            },
+        )?;
         Ok(says)
     }
 
+    /// Decodes runs, and has `take` hold each against its row: whether there is one whose it is.
     fn runs(
         &mut self,
         select: &str,
         table: &str,
-        mut take: impl FnMut(i64, u64, &[u64]) -> Option<()>,
+        mut take: impl FnMut(&mut Verified, &Row<'_>, u64, &[u64]) -> rusqlite::Result<bool>,
     ) -> Result<(), StoreError> {
         self.each(select, |check, row| {
             let (list, first): (i64, i64) = (row.get(0)?, row.get(1)?);
             let place = || format!("{table}, row ({list}, {first})");
             match run::decode(&run::key(list, first), row.get_ref(2)?.as_blob()?) {
-                Ok(positions) if take(list, first.cast_unsigned(), &positions).is_none() => {
-                    check.found.find(place(), "it belongs to nothing");
+                Ok(positions) => {
+                    if !take(&mut check.found, row, first.cast_unsigned(), &positions)? {
+                        check.found.find(place(), "it belongs to nothing");
+                    }
                 }
-                Ok(_) => {}
                 Err(what) => check.found.find(place(), what.to_string()),
             }
             Ok(())
@@ -420,7 +431,7 @@ impl<'c> Check<'c> {
         loop {
             match rows.next() {
                 Ok(Some(row)) => {
-                    self.found.rows += 1;
+                    self.found.rows += u64::from(!self.again);
                     if let Err(cause) = look(self, row) {
                         self.unreadable(&format!("a row of {select}"), cause);
                     }
@@ -431,6 +442,24 @@ impl<'c> Check<'c> {
                     return Ok(());
                 }
             }
+        }
+    }
+}
+
+/// A stream whose runs are being read.
+#[derive(Default)]
+struct Listed {
+    id: i64,
+    name: String,
+    /// How many of its events no run has listed.
+    unlisted: i64,
+}
+
+impl Listed {
+    fn check(self, found: &mut Verified) {
+        if self.unlisted != 0 {
+            let what = format!("the runs of `{}` do not list as many events as it has", self.name);
+            found.find(format!("quorate_stream, row {}, or its quorate_stream_run", self.id), what);
         }
     }
 }

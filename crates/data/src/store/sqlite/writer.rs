@@ -371,7 +371,7 @@ impl Writer {
             let mut core = self.core();
             let limit = core.shared.limits.unit_time;
             core.deadline = Some(core.env.mono() + limit);
-            core.watch_deadline(true)?;
+            core.watch_deadline(true);
             core.lost = None;
             (core.asked, core.asked_by_rooms) = (0, 0);
             core.deadline
@@ -381,7 +381,7 @@ impl Writer {
         drop(tx);
         let mut core = self.core();
         core.deadline = None;
-        core.watch_deadline(false)?;
+        core.watch_deadline(false);
         let late = limit.is_some_and(|limit| core.env.mono() > limit);
         match core.lost.take() {
             Some(_) if late => Err(UnitError::TooLong),

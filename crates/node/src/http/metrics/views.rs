@@ -20,6 +20,7 @@ pub(super) struct Views {
     skipped: Count,
     stalled: Count,
     effects: Count,
+    effects_given_up: Count,
     queries: Gauge<i64, AtomicI64>,
 }
 
@@ -34,6 +35,8 @@ impl Views {
         of.register("skipped_events", "Events that a view left out, on record", views.skipped.clone());
         of.register("stalled", "1 where something stops a view, else 0", views.stalled.clone());
         of.register("effects", "Effects of a view that wait to be carried out", views.effects.clone());
+        let about = "Effects of a view that failed as often as they are tried, and wait for somebody";
+        of.register("effects_given_up", about, views.effects_given_up.clone());
         of.register("queries", "Queries of views that run right now", views.queries.clone());
         views
     }
@@ -41,13 +44,16 @@ impl Views {
     /// Shows `all`, and none that are gone, and how many queries run.
     pub(super) fn show(&self, all: &[Description], queries: usize) {
         self.queries.set(i64::try_from(queries).unwrap_or(i64::MAX));
-        for family in [&self.lag_events, &self.parked, &self.skipped, &self.stalled, &self.effects] {
+        for family in
+            [&self.lag_events, &self.parked, &self.skipped, &self.stalled, &self.effects, &self.effects_given_up]
+        {
             family.clear();
         }
         self.lag_seconds.clear();
         for view in all {
             let label = [("view", view.name.as_str().to_owned())];
             self.effects.get_or_create(&label).set(count(view.effects.0));
+            self.effects_given_up.get_or_create(&label).set(count(view.effects.1));
             if let Some(live) = view.builds.iter().find(|build| build.live) {
                 self.build(&label, live);
                 if view.not_started.iter().any(|(version, _)| *version == live.version) {

@@ -2,12 +2,15 @@
 
 use serde_json::{Value, json};
 
-use super::{json_reply, operation, parameter, reference, with_body};
+use super::{content, json_reply, operation, parameter, reference, with_body};
 use crate::http::{
     cloud_events::{BATCH, STRUCTURED},
     queues::{MAX_LEASES, MAX_RECEIVE},
     reply,
 };
+
+/// The largest window of a consumer.
+pub(super) const MAX_WINDOW: usize = MAX_RECEIVE;
 
 pub(super) fn paths() -> Value {
     let action = |id: &str, summary: &str, body: &str, reply: &str| {
@@ -16,6 +19,7 @@ pub(super) fn paths() -> Value {
         json!({ "parameters": [parameter("queue")], "post": with_body(post, body) })
     };
     let described = [("200", json_reply("The queue", "Queue", &[]))];
+    let planned = [("200", json_reply("The schedule", "Schedule", &[]))];
     let received = [(
         "200",
         json_reply("Messages, each under a lease; none if there was none for the whole wait", "QueueDeliveries", &[]),
@@ -36,6 +40,23 @@ pub(super) fn paths() -> Value {
         },
         "/v1/queues/{name}/messages": { "parameters": [parameter("queue")], "post": send() },
         "/v1/queues/{name}/receive": { "parameters": [parameter("queue")], "post": with_body(receive, "Receive") },
+        "/v1/queues/{name}/subscribe": {
+            "parameters": [parameter("queue")],
+            "get": operation("queues", "subscribeToQueue", "Hands out messages by server-sent events as they come, no more than the window has room for", &["window", "leaseTtl"],
+                &[("200", content("`event: message` with what a delivery of `receive` holds; `event: closing` before the node ends it", &[], &[("text/event-stream", json!({ "type": "string" }))]))]),
+        },
+        "/v1/queues/{name}/schedules": {
+            "parameters": [parameter("queue")],
+            "get": operation("queues", "listSchedules", "Lists a queue's schedules in order of their names", &["afterName", "limit"],
+                &[("200", json_reply("Schedules, without their messages", "ScheduleList", &["Link"]))]),
+        },
+        "/v1/queues/{name}/schedules/{schedule}": {
+            "parameters": [parameter("queue"), parameter("schedule")],
+            "put": with_body(operation("queues", "declareSchedule", "Declares a schedule, or changes it: it counts from now on; the same again changes nothing", &["idempotencyKey"], &planned), "ScheduleConfig"),
+            "get": operation("queues", "describeSchedule", "Says what a schedule sends, and when it is due next", &[], &planned),
+            "delete": operation("queues", "deleteSchedule", "Deletes a schedule; messages that it sent stay", &["idempotencyKey"],
+                &[("200", json_reply("It is gone", "ScheduleDeleted", &[]))]),
+        },
         "/v1/queues/{name}/ack": action("ackMessages", "Settles messages: they are not handed out again", "Ack", "Settled"),
         "/v1/queues/{name}/nack": action("nackMessages", "Gives messages back after a failure, to be handed out again later", "Nack", "Settled"),
         "/v1/queues/{name}/extend": action("extendMessages", "Holds messages for longer", "Extend", "Settled"),
@@ -71,7 +92,11 @@ pub(super) fn schemas() -> Value {
     let span = json!({ "type": "string", "description": "A span such as `500ms`, `30s`, `7days`" });
     let time = json!({ "type": "string", "format": "date-time" });
     let group = json!({ "type": "string", "description": "Messages of a group are handed out in the order of sending, one at a time" });
+    let unique = json!({ "type": "string", "description": "While a message with this key waits, rests or is worked on, no other one is sent" });
     let priority = json!({ "type": "integer", "minimum": 0, "maximum": 9, "default": 4 });
+    let cron = json!({ "type": "string", "maxLength": 256, "description": "Minute, hour, day of the month, month, day of the week; a sixth field in front counts seconds" });
+    let zone = json!({ "type": "string", "default": "UTC", "description": "The IANA name of the time zone whose wall clock counts" });
+    let missed = json!({ "enum": ["skip", "once", "all"], "default": "once", "description": "What becomes of moments whose messages could not be sent within a minute" });
     let open = super::schemas::object;
     let closed = super::schemas::closed;
     let selected = json!({ "id": text, "group": text, "type": text });
@@ -79,6 +104,7 @@ pub(super) fn schemas() -> Value {
     let with_message = |mut own: Value| {
         own["event"] = reference("Event");
         own["group"] = group.clone();
+        own["unique"] = unique.clone();
         own["priority"] = priority.clone();
         own["sent"] = time.clone();
         own
@@ -94,7 +120,11 @@ pub(super) fn schemas() -> Value {
             "rate": { "oneOf": [{ "type": "null" }, closed(&["count", "per"], json!({ "count": { "type": "integer", "minimum": 1 }, "per": span }))] },
             "paused": { "type": "boolean", "description": "While it is so, nothing is handed out" },
         })),
-        "QueueSummary": open(&["queue", "config"], json!({ "queue": text, "config": reference("QueueConfig") })),
+        "QueueSummary": open(&["queue", "config"], json!({
+            "queue": text,
+            "config": { "oneOf": [{ "type": "null" }, reference("QueueConfig")] },
+            "damaged": { "type": "string", "description": "What is wrong with the queue's row: it can be declared again or deleted, and nothing else" },
+        })),
         "Queue": { "allOf": [reference("QueueSummary"), open(&["messages", "ready", "waiting", "in-flight", "parked", "consumers"], json!({
             "messages": number,
             "ready": number,
@@ -107,18 +137,34 @@ pub(super) fn schemas() -> Value {
         "QueueList": open(&["queues"], json!({ "queues": { "type": "array", "items": reference("QueueSummary") } })),
         "QueueDeleted": open(&["queue", "deleted"], json!({ "queue": text, "deleted": { "const": true } })),
         "Messages": closed(&["messages"], json!({
-            "messages": { "type": "array", "minItems": 1, "maxItems": MAX_LEASES, "items": closed(&["event"], json!({
-                "event": reference("Event"),
-                "group": group,
-                "priority": priority,
-                "delay": span,
-                "ttl": span,
-            })) },
+            "messages": { "type": "array", "minItems": 1, "maxItems": MAX_LEASES, "items": reference("Message") },
         })),
+        "Message": closed(&["event"], json!({
+            "event": reference("Event"),
+            "group": group,
+            "priority": priority,
+            "delay": span,
+            "ttl": span,
+            "unique": unique,
+        })),
+        "ScheduleConfig": closed(&["cron", "message"], json!({ "cron": cron, "time-zone": zone, "missed": missed, "message": reference("Message") })),
+        "Schedule": open(&["queue", "schedule", "next"], json!({
+            "queue": text,
+            "schedule": text,
+            "next": { "type": ["string", "null"], "format": "date-time", "description": "When it is due next" },
+            "cron": cron,
+            "time-zone": zone,
+            "missed": missed,
+            "message": reference("Message"),
+            "damaged": { "type": "string", "description": "What is wrong with the schedule's row: it sends nothing until it is declared again" },
+        })),
+        "ScheduleList": open(&["schedules"], json!({ "schedules": { "type": "array", "items": reference("Schedule") } })),
+        "ScheduleDeleted": open(&["queue", "schedule", "deleted"], json!({ "queue": text, "schedule": text, "deleted": { "const": true } })),
         "MessagesSent": open(&["messages"], json!({
             "messages": { "type": "array", "items": open(&["id", "repeated"], json!({
                 "id": text,
                 "repeated": { "type": "boolean", "description": "It had been sent before: nothing changed" },
+                "held-by": { "type": "string", "description": "The id of the message that has its unique key: this one was not sent" },
             })) },
         })),
         "Receive": closed(&[], json!({

@@ -170,7 +170,7 @@ pub(super) fn schemas() -> Value {
         "view": text,
         "build": number,
         "version": number,
-        "logposition": { "description": "The rows hold every event up to here that matters to the view, and none behind", "allOf": [reference("Count")] },
+        "logposition": { "description": "The rows hold every event up to here that matters to the view, and none behind; where its code keeps it in several shards, those of some may hold later ones", "allOf": [reference("Count")] },
         "lag-events": number,
         "lag-seconds": { "type": ["number", "null"] },
         "parked": number,

@@ -70,6 +70,7 @@ codes! {
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
+    ScheduleNotFound = "schedule-not-found", NOT_FOUND, "Queue has no such schedule";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
     EventNotFound = "event-not-found", NOT_FOUND, "Event is not there";
     MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method does not apply here";
@@ -91,6 +92,7 @@ codes! {
     PolicyTaken = "policy-taken", CONFLICT, "Dependency has another policy";
     TooManyPolicies = "too-many-policies", CONFLICT, "There are as many policies as a node has room for";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
+    TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
     QueueFull = "queue-full", CONFLICT, "Queue is full";
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";

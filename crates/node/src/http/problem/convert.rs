@@ -413,6 +413,10 @@ impl From<QueueError> for Problem {
             QueueError::LeaseLost { leases } => {
                 told(Code::LeaseLost).with("leases", leases.iter().map(ToString::to_string).collect::<Vec<_>>())
             }
+            QueueError::NoSchedule { queue, name } => {
+                told(Code::ScheduleNotFound).with("queue", queue.as_str()).with("schedule", name.as_str())
+            }
+            QueueError::TooManySchedules { max } => told(Code::TooManySchedules).with("limit", *max),
             QueueError::NotParked { id, .. } => told(Code::DeadLetterNotFound).with("id", id.as_str()),
             QueueError::Store(cause) | QueueError::Tables(SqlError::Store(cause)) => cause.clone().into(),
             _ => told(Code::StoreFailed),

@@ -17,7 +17,10 @@ use crate::http::{
 };
 
 pub(super) fn summary(one: &Summary) -> Value {
-    json!({ "queue": one.name.as_str(), "config": config::shown(&one.config) })
+    match &one.config {
+        Ok(config) => json!({ "queue": one.name.as_str(), "config": config::shown(config) }),
+        Err(damaged) => json!({ "queue": one.name.as_str(), "config": null, "damaged": damaged.to_string() }),
+    }
 }
 
 pub(super) fn description(one: &Description) -> Value {
@@ -35,7 +38,10 @@ pub(super) fn description(one: &Description) -> Value {
 }
 
 pub(super) fn sent(all: &[Sent]) -> Value {
-    let one = |one: &Sent| json!({ "id": &*one.id, "repeated": one.repeated });
+    let one = |one: &Sent| match &one.held_by {
+        Some(holder) => json!({ "id": &*one.id, "repeated": false, "held-by": &**holder }),
+        None => json!({ "id": &*one.id, "repeated": one.repeated }),
+    };
     json!({ "messages": all.iter().map(one).collect::<Vec<_>>() })
 }
 
@@ -48,7 +54,8 @@ pub(super) fn weight<'m>(messages: impl IntoIterator<Item = &'m Arc<Message>>) -
             Form::Text => string_bytes(data).max(base64_bytes(data)),
             Form::Json | Form::Binary => base64_bytes(data),
         };
-        let rest = event.size().saturating_sub(data.len()) + message.group.as_ref().map_or(0, |group| group.len());
+        let rest = event.size().saturating_sub(data.len())
+            + [&message.group, &message.unique].into_iter().flatten().map(|text| text.len()).sum::<usize>();
         data.len() + 2 * (512 + 2 * rest + shown)
     };
     messages.into_iter().map(one).sum()
@@ -70,16 +77,24 @@ pub(super) fn deliveries(all: &[Delivery]) -> Bytes {
     let mut buffer = BytesMut::new();
     buffer.put_slice(b"{\"deliveries\":[");
     for (n, one) in all.iter().enumerate() {
-        buffer.put_slice(if n == 0 { b"{" } else { b",{" });
-        message(&mut buffer, &one.message);
-        text(&mut buffer, b",\"lease\":", Some(&one.lease.to_string()));
-        buffer.put_slice(b",\"attempt\":");
-        write_number(&mut buffer, u64::from(one.attempt));
-        text(&mut buffer, b",\"ttl\":", Some(&format_duration(one.ttl).to_string()));
-        buffer.put_u8(b'}');
+        if n > 0 {
+            buffer.put_u8(b',');
+        }
+        delivery(&mut buffer, one);
     }
     buffer.put_slice(b"]}");
     buffer.freeze()
+}
+
+/// One of them.
+pub(super) fn delivery(buffer: &mut BytesMut, one: &Delivery) {
+    buffer.put_u8(b'{');
+    message(buffer, &one.message);
+    text(buffer, b",\"lease\":", Some(&one.lease.to_string()));
+    buffer.put_slice(b",\"attempt\":");
+    write_number(buffer, u64::from(one.attempt));
+    text(buffer, b",\"ttl\":", Some(&format_duration(one.ttl).to_string()));
+    buffer.put_u8(b'}');
 }
 
 /// `{"parked":[…]}`
@@ -116,12 +131,13 @@ fn message(buffer: &mut BytesMut, message: &Message) {
     buffer.put_slice(b"\"event\":");
     event(buffer, &message.event);
     text(buffer, b",\"group\":", message.group.as_deref());
+    text(buffer, b",\"unique\":", message.unique.as_deref());
     buffer.put_slice(b",\"priority\":");
     write_number(buffer, u64::from(message.priority));
     text(buffer, b",\"sent\":", Some(Timestamp::from(message.sent_at).as_str()));
 }
 
-fn event(buffer: &mut BytesMut, event: &NewEvent) {
+pub(super) fn event(buffer: &mut BytesMut, event: &NewEvent) {
     buffer.put_slice(b"{\"specversion\":\"1.0\",\"id\":");
     write_string(buffer, &event.id);
     text(buffer, b",\"source\":", Some(&event.source));

@@ -165,6 +165,21 @@ fn a_tenant_at_its_share_leaves_places_to_others() {
 }
 
 #[test]
+fn who_came_while_tenants_were_told_apart_is_counted_until_it_leaves() {
+    let shared = Config { tenant_share: Some(0.5), ..config(4, 0) };
+    let mut story = Story::of(shared.clone());
+    for _ in 0..2 {
+        assert_eq!(story.come(0, &of("loud")), Came::In);
+    }
+    story.step(1, Input::Configure(Box::new(config(4, 0))));
+    assert!(story.door.tells_tenants(), "they are still there");
+    story.step(2, Input::Configure(Box::new(shared)));
+    assert_eq!(story.come(3, &of("loud")), Came::Refused(Why::TenantShare));
+    story.release(4, Some("loud"));
+    assert_eq!(story.come(4, &of("loud")), Came::In);
+}
+
+#[test]
 fn a_limit_that_falls_lets_nobody_enter_until_enough_have_left() {
     let mut story = Story::of(config(4, 10));
     for _ in 0..4 {
@@ -242,7 +257,9 @@ proptest! {
                             prop_assert!(waits);
                             let patience = at(now) + rules.queue.max_wait;
                             let ends = ask.deadline.moment().map_or(patience, |deadline| deadline.min(patience));
-                            waiting.insert(ticket, (ask, ends));
+                            // Whose it is counts from when it comes, whatever the rules become.
+                            let tenant = rules.tenant_share.and(ask.tenant);
+                            waiting.insert(ticket, (Ask { tenant, ..ask }, ends));
                         }
                         Came::Refused(_) => {}
                     }
@@ -261,10 +278,6 @@ proptest! {
                 Step::Configure { limit, length, tenants } => {
                     let queue = Queue { length, ..rules.queue };
                     let tenant_share = tenants.then_some(0.5);
-                    if tenant_share.is_none() {
-                        inside.iter_mut().for_each(|whose| *whose = None);
-                        waiting.values_mut().for_each(|(ask, _)| ask.tenant = None);
-                    }
                     rules = Config { limit: fixed(limit), queue, tenant_share, ..rules };
                     story.step(now, Input::Configure(Box::new(rules.clone())));
                 }
@@ -295,7 +308,7 @@ proptest! {
                             *other < ticket && (theirs.tenant.is_none() || rules.tenant_share.is_none())
                         });
                         prop_assert!(!overtaken, "nobody overtakes who could enter");
-                        inside.push(rules.tenant_share.and(ask.tenant));
+                        inside.push(ask.tenant);
                     }
                     Err(Why::Deadline | Why::MaxWait) => prop_assert!(ends <= at(now), "nobody is sent away early"),
                     Err(why) => prop_assert_eq!(why, Why::Shed),
@@ -310,12 +323,13 @@ proptest! {
             }
             for number in 0..3 {
                 let theirs = inside.iter().flatten().filter(|whose| **whose == tenant(number)).count() as u32;
-                if let Some(counted) = story.door.tenants.get(&tenant(number)) {
-                    prop_assert!(counted.in_flight <= theirs);
-                }
+                let counted = story.door.tenants.get(&tenant(number)).map_or(0, |counted| counted.in_flight);
+                prop_assert_eq!(counted, theirs);
             }
             prop_assert_eq!(story.door.waiting(), waiting.len());
             prop_assert!(waiting.values().all(|(_, ends)| *ends > at(now)), "whose time is up is gone");
+            let heads = story.door.lines.values().filter_map(|line| line.head).count();
+            prop_assert_eq!(heads, story.door.heads.len(), "who is first in a line is known once");
             let free = story.in_flight < story.door.room(Priority::Background);
             let idle = waiting.values().any(|(ask, _)| ask.tenant.is_none() || rules.tenant_share.is_none());
             prop_assert!(!(free && idle), "no place is free that somebody who waits could have");

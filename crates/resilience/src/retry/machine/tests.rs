@@ -196,4 +196,79 @@ proptest! {
             prop_assert!(recent <= budget.allowance(within));
         }
     }
+
+    /// Whatever becomes of the attempts, in any order, nothing is sent again that must not be.
+    #[test]
+    fn no_sequence_of_ends_sends_again_what_must_not_be(
+        ends in proptest::collection::vec(any_end(), 1..12),
+        most in 1_u32..6,
+        repeatable in 0_usize..3,
+        owner in any::<bool>(),
+        left in 0_u64..5_000,
+        needs in 0_u64..500,
+        charges in 0_u32..6,
+        seed in any::<u64>(),
+    ) {
+        let repeatable = [Repeatable::Idempotent, Repeatable::Keyed, Repeatable::No][repeatable];
+        let longest = millis(1_000);
+        let config = Config { longest_retry_after: longest, ..config(most) };
+        let deadline = Deadline::at(Mono::ZERO + millis(left));
+        let interval = Duration::from_secs(1);
+        let mut budget = Budget::new(BudgetConfig { percent: 0, floor_per_second: charges, interval: interval * 1_000 });
+        let allowed = budget.left(Mono::ZERO);
+        let mut attempts = Attempts::new(config, repeatable, owner, deadline);
+        let (mut now, mut again, mut stale, mut dice) = (Mono::ZERO, 0, 0, Dice::seeded(seed));
+        for ended in ends {
+            let decision = attempts.ended(now, ended, millis(needs), &mut budget, &mut dice);
+            let Decision::Again { after, fresh_connection } = decision else {
+                prop_assert_eq!(attempts.number(), again + 1, "what stops is counted nowhere");
+                break;
+            };
+            again += 1;
+            prop_assert_eq!(attempts.number(), again + 1);
+            prop_assert!(again < most, "{} attempts of {}", again + 1, most);
+            prop_assert!(deadline.allows(now, after + millis(needs)), "it would not end in time");
+            prop_assert!(!ended.answer_begun);
+            let verdict = ended.verdict.unwrap_or(Verdict::FAULT);
+            prop_assert!(verdict.transient && (repeatable != Repeatable::No || verdict.unprocessed));
+            match ended.outcome {
+                Outcome::Upstream(Class::Stale) => {
+                    stale += 1;
+                    prop_assert!(fresh_connection && after.is_zero() && stale == 1);
+                }
+                Outcome::Upstream(Class::Fault | Class::Throttled) | Outcome::Timeout(Scope::Attempt) => {
+                    prop_assert!(owner && !fresh_connection);
+                    prop_assert!(verdict.retry_after.is_none_or(|asked| asked <= longest && after >= asked));
+                }
+                other => prop_assert!(false, "{:?} was sent again", other),
+            }
+            now = now + after;
+        }
+        prop_assert_eq!(budget.left(Mono::ZERO), allowed - u64::from(again), "each is charged once");
+    }
+}
+
+/// How an attempt may end.
+fn any_end() -> impl Strategy<Value = Ended> {
+    let outcomes = prop_oneof![
+        6 => Just(Outcome::Upstream(Class::Fault)),
+        2 => Just(Outcome::Upstream(Class::Throttled)),
+        2 => Just(Outcome::Upstream(Class::Stale)),
+        2 => Just(Outcome::Timeout(Scope::Attempt)),
+        1 => Just(Outcome::Timeout(Scope::Total)),
+        1 => Just(Outcome::Upstream(Class::Success)),
+        1 => Just(Outcome::Upstream(Class::Refusal)),
+        1 => Just(Outcome::Rejected(Refuser::Breaker)),
+        1 => Just(Outcome::Cancelled),
+    ];
+    let retry_after = proptest::option::weighted(0.3, (0_u64..2_000).prop_map(millis));
+    (outcomes, any::<bool>(), proptest::bool::weighted(0.9), retry_after, proptest::bool::weighted(0.1)).prop_map(
+        |(outcome, unprocessed, transient, retry_after, answer_begun)| {
+            let verdict = match outcome {
+                Outcome::Upstream(class) => Some(Verdict { class, unprocessed, transient, retry_after }),
+                _ => None,
+            };
+            Ended { outcome, verdict, answer_begun }
+        },
+    )
 }

@@ -10,9 +10,9 @@ use super::{
         kind::Kind,
         path::Path,
         source::{Entry, Table},
-        sql::{self, Shape, Shapes},
+        sql::{self, Shape, ShapeColumn, Shapes, Use},
     },
-    Document, Node, Place, Reader, Rule, Statement, TableShape, TypePattern, Written,
+    ColumnShape, Document, Node, Place, Reader, Rule, Statement, TableShape, TypePattern, Written,
 };
 
 pub(super) fn read(reader: &Reader<'_>, document: &mut Table<'_, '_, '_>, tables: &[TableShape]) -> Vec<Rule> {
@@ -29,7 +29,11 @@ pub(super) fn read(reader: &Reader<'_>, document: &mut Table<'_, '_, '_>, tables
 
 fn shapes(tables: &[TableShape]) -> Shapes {
     let shape = |table: &TableShape| Shape {
-        columns: table.columns.iter().map(|column| (column.name.clone(), column.null)).collect(),
+        columns: table
+            .columns
+            .iter()
+            .map(|ColumnShape { name, kind, null }| ShapeColumn { name: name.clone(), kind: *kind, null: *null })
+            .collect(),
         key: table.key.clone(),
     };
     tables.iter().map(|table| (table.name.clone(), shape(table))).collect()
@@ -41,6 +45,8 @@ struct Bound {
     place: Place,
     is_typed: bool,
     is_used: bool,
+    /// The column whose value it is.
+    column: Option<String>,
 }
 
 fn rule(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape], shapes: &Shapes) -> Option<Rule> {
@@ -157,7 +163,7 @@ fn binding(reader: &Reader<'_>, field: &str, entry: &Entry, has_items: bool) -> 
         );
     }
     let binding = Binding { name: entry.key.clone(), written: written.to_owned(), path, kind, optional };
-    Some(Bound { binding, place: Place::new(field, &span), is_typed: kind.is_some(), is_used: false })
+    Some(Bound { binding, place: Place::new(field, &span), is_typed: kind.is_some(), is_used: false, column: None })
 }
 
 fn statements(
@@ -179,6 +185,7 @@ fn statements(
         reader.fault(&node.span, &field, format!("a rule has 1 to {} statements", Document::MAX_STATEMENTS));
     }
     let (mut statements, mut is_whole) = (Vec::with_capacity(texts.len()), true);
+    let mut named = Vec::new();
     for (n, (text, span)) in texts.into_iter().enumerate() {
         let place = Place::new(if is_list { format!("{field}[{n}]") } else { field.clone() }, &span);
         let parsed = match sql::parse(text, shapes) {
@@ -194,6 +201,12 @@ fn statements(
                 continue;
             }
         };
+        for used in &parsed.uses {
+            let Some(bound) = bound.iter_mut().find(|bound| bound.binding.name == used.parameter) else { continue };
+            if let Err(what) = bound.stands_for(used) {
+                reader.fault_within(&span, text, used.at, &place.field, what);
+            }
+        }
         let target = tables.iter().find(|table| table.name == parsed.target);
         let mut parameters = Vec::new();
         for (name, at) in &parsed.parameters {
@@ -207,20 +220,45 @@ fn statements(
                 continue;
             };
             let of_column = target.and_then(|table| table.column(name)).map(|column| column.kind);
-            bound[index].use_as(reader, of_column);
+            named.push((index, of_column));
             parameters.push(index);
         }
         let rendered = parsed.render(text);
         statements.push(Statement { sql: rendered.sql, parameters, positioned: rendered.positioned, place });
     }
+    // Where no column takes it as it is, its name may still tell.
+    for (index, of_column) in named {
+        bound[index].use_as(reader, of_column);
+    }
     (statements, is_whole)
 }
 
 impl Bound {
+    /// A parameter that is put into a column, or compared with one, as it is has the type of that column.
+    fn stands_for(&mut self, used: &Use) -> Result<(), String> {
+        let Use { parameter, column, kind, .. } = used;
+        match (self.binding.kind, &self.column) {
+            (Some(known), _) if known == *kind => {}
+            (None, _) => self.binding.kind = Some(*kind),
+            (Some(known), None) => {
+                return Err(format!(
+                    "`{column}` is {kind}, and `:{parameter}` is bound as {known}; an expression may make one of the other"
+                ));
+            }
+            (Some(known), Some(before)) => {
+                return Err(format!(
+                    "`{before}` is {known}, and `{column}` is {kind}: bind a parameter of its own to each"
+                ));
+            }
+        }
+        self.column.get_or_insert_with(|| column.clone());
+        Ok(())
+    }
+
     /// A parameter that says no type has that of the column of its name.
     fn use_as(&mut self, reader: &Reader<'_>, of_column: Option<Kind>) {
         self.is_used = true;
-        let Some(kind) = of_column.filter(|_| !self.is_typed) else { return };
+        let Some(kind) = of_column.filter(|_| !self.is_typed && self.column.is_none()) else { return };
         match self.binding.kind {
             None => self.binding.kind = Some(kind),
             Some(known) if known == kind => {}

@@ -92,6 +92,20 @@ fn every_fault_names_line_and_field() {
         ("day = \"$.time\" }", "day = \"$.time\", who = \"$.id\" }", 14, "on[0].bind.who", "no statement uses `:who`"),
         ("VALUES (:person,", "VALUES (:who,", 15, "on[0].sql", "`:who` is not bound"),
         ("INTO visit", "INTO visits", 15, "on[0].sql", "no table `visits`"),
+        (":day, 1)", "'no date', 1)", 15, "on[0].sql", "`visit.day` is date, and 'no date' is none"),
+        (":day, 1)", ":day, 'one')", 15, "on[0].sql", "`visit.n` is integer, and 'one' is none"),
+        (":day, 1)", ":day, 1.5)", 15, "on[0].sql", "`visit.n` is integer, and 1.5 is none"),
+        (":day, 1)", ":day, NULL)", 15, "on[0].sql", "`visit.n` may not be null"),
+        ("visit.n + 1\"", "TRUE\"", 15, "on[0].sql", "a truth value is none"),
+        ("visit.n + 1\"", "1 WHERE visit.day = 'x'\"", 15, "on[0].sql", "'x' is none"),
+        (":day, 1)", ":day, :day)", 15, "on[0].sql", "`visit.day` is date, and `visit.n` is integer"),
+        (
+            "day = \"$.time\"",
+            "day = { path = \"$.time\", type = \"text\" }",
+            15,
+            "on[0].sql",
+            "`:day` is bound as text",
+        ),
         ("n + 1\"", "n + random()\"", 15, "on[0].sql", "come out the same"),
         ("bind =", "jq = \".data | foo\"\nbind =", 14, "on[0].jq", "there is no `foo`"),
         ("bind =", "jq = '.data | map('\nbind =", 14, "on[0].jq", "`(` is never closed"),
@@ -136,7 +150,7 @@ fn what_is_missing_is_said_all_at_once() {
 }
 
 #[test]
-fn a_parameter_with_two_types_has_to_say_which() {
+fn a_parameter_has_the_type_of_the_column_it_is_put_into() {
     let two = r#"
 view = "a"
 version = 1
@@ -146,9 +160,19 @@ tables.two = { key = "id", columns = { id = "text", at = "timestamp" } }
 bind = { id = "$.id", at = "$.time" }
 sql = ["INSERT INTO one (id, at) VALUES (:id, :at)", "INSERT INTO two (id, at) VALUES (:id, :at)"]
 "#;
-    assert!(fault(two).what.contains("one table has `at` as date, another as timestamp"));
+    let refused = fault(two);
+    assert!(
+        refused.what.contains("`one.at` is date, and `two.at` is timestamp: bind a parameter of its own"),
+        "{refused}"
+    );
+    assert_eq!((refused.line, refused.field.as_str()), (8, "on[0].sql[1]"));
     let said = two.replace("\"$.time\"", "{ path = \"$.time\", type = \"text\" }");
-    assert!(Document::read(&said, Format::Toml).is_ok());
+    assert!(fault(&said).what.contains("`one.at` is date, and `:at` is bound as text"));
+    let each = two
+        .replace("at = \"$.time\" }", "at = \"$.time\", then = \"$.time\" }")
+        .replace("two (id, at) VALUES (:id, :at)", "two (id, at) VALUES (:id, :then)");
+    let read = Document::read(&each, Format::Toml).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(read.meaning().contains("timestamp") || format!("{:?}", read.rules).contains("Timestamp"));
 }
 
 /// Pieces that a broken document is put together from.

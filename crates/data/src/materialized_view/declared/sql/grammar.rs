@@ -12,11 +12,12 @@
 
 mod expr;
 mod query;
+mod typed;
 
 use super::{
     POSITION, SqlFault,
     lexer::{Token, TokenKind, tokens},
-    statement::{Edit, Parsed, Shape, Shapes, To},
+    statement::{Edit, Parsed, Shape, ShapeColumn, Shapes, To},
     vocabulary::{RESERVED, foreign},
 };
 
@@ -29,17 +30,18 @@ pub(in super::super) const MAX_TOKENS: usize = 4_000;
 ///
 /// # Errors
 /// The first place where it is not what a view may say.
-pub(in super::super) fn parse(sql: &str, shapes: &Shapes) -> Result<Parsed, SqlFault> {
+pub(in super::super) fn parse<'s>(sql: &'s str, shapes: &'s Shapes) -> Result<Parsed, SqlFault> {
     let tokens = tokens(sql)?;
     if tokens.len() > MAX_TOKENS {
         return Err(SqlFault::new(0, format!("a statement has at most {MAX_TOKENS} words")));
     }
-    let mut parser = Parser::new(tokens, shapes);
+    let mut parser = Parser::new(sql, tokens, shapes);
     parser.statement()?;
     Ok(parser.finish())
 }
 
 struct Parser<'s> {
+    sql: &'s str,
     tokens: Vec<Token>,
     at: usize,
     shapes: &'s Shapes,
@@ -52,9 +54,10 @@ struct Parser<'s> {
 type Outcome<T = ()> = Result<T, SqlFault>;
 
 impl<'s> Parser<'s> {
-    fn new(tokens: Vec<Token>, shapes: &'s Shapes) -> Self {
-        let parsed = Parsed { target: String::new(), parameters: Vec::new(), edits: Vec::new(), end: 0 };
-        Self { tokens, at: 0, shapes, named: Vec::new(), depth: 0, parsed }
+    fn new(sql: &'s str, tokens: Vec<Token>, shapes: &'s Shapes) -> Self {
+        let parsed =
+            Parsed { target: String::new(), parameters: Vec::new(), uses: Vec::new(), edits: Vec::new(), end: 0 };
+        Self { sql, tokens, at: 0, shapes, named: Vec::new(), depth: 0, parsed }
     }
 
     fn finish(self) -> Parsed {
@@ -91,12 +94,14 @@ impl<'s> Parser<'s> {
             self.columns(&table, shape, "(columns) stand here, so that the order of columns never matters")?;
         let end = self.tokens[self.at - 1].span.start;
         self.edit(end..end, To::Words(format!(", {POSITION}")));
-        if let Some((missing, _)) = shape.columns.iter().find(|(name, null)| !null && !columns.contains(name)) {
+        if let Some(missing) = shape.columns.iter().find(|column| !column.null && !columns.contains(&column.name)) {
+            let missing = &missing.name;
             let what = format!("`{missing}` of `{table}` may not be null and gets no value");
             return Err(SqlFault::new(end, what));
         }
         if self.accept("values") {
-            self.rows(Some(columns.len()), true)?;
+            let columns: Vec<&ShapeColumn> = columns.iter().filter_map(|name| shape.column(name)).collect();
+            self.rows(Some((&table, &columns)), true)?;
         } else {
             self.query(true)?;
         }
@@ -159,7 +164,11 @@ impl<'s> Parser<'s> {
                 return Err(SqlFault::new(at, what));
             }
             self.expect_sign("=")?;
+            let begin = self.at;
             self.expr()?;
+            if let Some(column) = shape.column(&column) {
+                self.stored(begin..self.at, table, column)?;
+            }
             if !self.accept_sign(",") {
                 return Ok(());
             }
@@ -190,10 +199,10 @@ impl<'s> Parser<'s> {
     fn column(&mut self, table: &str, shape: &Shape) -> Outcome<String> {
         let at = self.here();
         let name = self.name("a column")?;
-        if shape.has(&name) {
+        if shape.column(&name).is_some() {
             return Ok(name);
         }
-        let all: Vec<&str> = shape.columns.iter().map(|(name, _)| name.as_str()).collect();
+        let all: Vec<&str> = shape.columns.iter().map(|column| column.name.as_str()).collect();
         Err(SqlFault::new(at, format!("`{table}` has no column `{name}`; it has {}", all.join(", "))))
     }
 

@@ -14,7 +14,7 @@ mod statement;
 mod vocabulary;
 
 pub(super) use grammar::parse;
-pub(super) use statement::{Shape, Shapes, SqlFault};
+pub(super) use statement::{Shape, ShapeColumn, Shapes, SqlFault, Use};
 pub(super) use vocabulary::is_reserved;
 
 /// The column that holds the position of the event that last wrote a row.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
+use super::super::kind::Kind;
+
 /// Why a statement is refused, and at which of its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct SqlFault {
@@ -24,15 +26,32 @@ impl fmt::Display for SqlFault {
 /// What has to be known of a table to check and change statements on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct Shape {
-    /// Its columns, and whether each may be null.
-    pub(in super::super) columns: Vec<(String, bool)>,
+    pub(in super::super) columns: Vec<ShapeColumn>,
     pub(in super::super) key: Vec<String>,
 }
 
+/// What has to be known of a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct ShapeColumn {
+    pub(in super::super) name: String,
+    pub(in super::super) kind: Kind,
+    pub(in super::super) null: bool,
+}
+
 impl Shape {
-    pub(super) fn has(&self, column: &str) -> bool {
-        self.columns.iter().any(|(name, _)| name == column)
+    pub(super) fn column(&self, column: &str) -> Option<&ShapeColumn> {
+        self.columns.iter().find(|known| known.name == column)
     }
+}
+
+/// A parameter that is put into a column, or compared with one, as it is: then it is of that column's type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in super::super) struct Use {
+    pub(in super::super) parameter: String,
+    /// `table.column`.
+    pub(in super::super) column: String,
+    pub(in super::super) kind: Kind,
+    pub(in super::super) at: usize,
 }
 
 /// The tables that a statement may name.
@@ -45,6 +64,8 @@ pub(in super::super) struct Parsed {
     pub(in super::super) target: String,
     /// Every parameter in order of its first use, and where that is.
     pub(in super::super) parameters: Vec<(String, usize)>,
+    /// Parameters that stand for a column's value.
+    pub(in super::super) uses: Vec<Use>,
     pub(super) edits: Vec<Edit>,
     /// Where its last word ends.
     pub(super) end: usize,

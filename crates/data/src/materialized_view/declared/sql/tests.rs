@@ -1,8 +1,15 @@
-use super::{Shape, Shapes, SqlFault, parse, statement::Parsed};
+use super::{super::kind::Kind, Shape, ShapeColumn, Shapes, SqlFault, parse, statement::Parsed};
 
 fn shapes() -> Shapes {
     let table = |columns: &[(&str, bool)], key: &[&str]| Shape {
-        columns: columns.iter().map(|(name, null)| ((*name).to_owned(), *null)).collect(),
+        columns: columns
+            .iter()
+            .map(|(name, null)| ShapeColumn {
+                name: (*name).to_owned(),
+                kind: if ["amount", "n"].contains(name) { Kind::Integer } else { Kind::Text },
+                null: *null,
+            })
+            .collect(),
         key: key.iter().map(|name| (*name).to_owned()).collect(),
     };
     Shapes::from([
@@ -127,7 +134,7 @@ fn sources_have_joins_windows_subqueries_and_names_of_their_own() {
         "SELECT id, CASE WHEN state = 'a' THEN 1 ELSE CAST(amount AS real) + coalesce(amount, -1) END FROM loan WHERE EXISTS (SELECT 1 FROM visit WHERE visit.who = loan.id)",
         "SELECT id, sum(amount) OVER w FROM loan WINDOW w AS (ORDER BY id ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)",
         "SELECT id, state FROM loan WHERE state IS DISTINCT FROM 'b'",
-        "VALUES (1, 'a''b'), (2, 'c')",
+        "VALUES ('1', 'a''b'), ('2', 'c')",
     ] {
         let sql = format!("INSERT INTO loan (id, state) {query}");
         let parsed = write(&sql).unwrap_or_else(|fault| panic!("{sql}: {fault} at {:?}", &sql[fault.at..]));
@@ -148,7 +155,10 @@ fn a_fault_names_its_place() {
     assert_eq!(refused("DELETE FROM loan WHERE", "an expression stands here, not the end"), "");
     assert_eq!(refused("INSERT INTO loan (id) VALUES ('a')", "`state` of `loan` may not be null"), ") VALUES ('a')");
     assert_eq!(
-        refused("INSERT INTO visit (day, who, n) VALUES (1,2,3) ON CONFLICT (day) DO NOTHING", "collide on their key"),
+        refused(
+            "INSERT INTO visit (day, who, n) VALUES ('mon','a',3) ON CONFLICT (day) DO NOTHING",
+            "collide on their key"
+        ),
         "(day) DO NOTHING"
     );
 }

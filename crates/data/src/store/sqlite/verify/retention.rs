@@ -1,6 +1,6 @@
 //! Checking retention: what is forgotten and still lies in blocks, archives that stubs name, metadata.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{Check, note, place};
 use crate::{
@@ -8,9 +8,7 @@ use crate::{
     store::{
         Archive, StoreError, Verified,
         sqlite::{
-            archive,
-            index::StreamRow,
-            metadata,
+            archive, metadata,
             retiring::{self, Retiring},
         },
     },
@@ -22,8 +20,6 @@ pub(super) struct Kept {
     archives: BTreeMap<ArchiveId, Archive>,
     /// What is forgotten and still lies in the blocks.
     retiring: Retiring,
-    /// Rows of streams that have metadata.
-    with_metadata: BTreeSet<i64>,
 }
 
 impl Kept {
@@ -49,13 +45,6 @@ impl Kept {
             None => found.find(place(event), format!("it names archive {id}, which nothing is known of")),
         }
     }
-
-    /// Takes down whether a stream has metadata.
-    pub(super) fn stream(&mut self, row: &StreamRow) {
-        if row.head.metadata.get() > 0 {
-            self.with_metadata.insert(row.id);
-        }
-    }
 }
 
 impl Check<'_> {
@@ -77,21 +66,26 @@ impl Check<'_> {
         })
     }
 
-    /// Values of metadata, once the streams are known.
+    /// Values of metadata against the streams they are of.
     pub(super) fn metadata(&mut self) -> Result<(), StoreError> {
-        self.each("SELECT stream, body, sum FROM quorate_stream_values", |check, row| {
+        let values = "SELECT v.stream, v.body, v.sum, s.metadata FROM quorate_stream_values v
+            LEFT JOIN quorate_stream s ON s.id = v.stream";
+        self.each(values, |check, row| {
             let (id, body): (i64, String) = (row.get(0)?, row.get(1)?);
             if let Err(cause) = metadata::check(id, &body, row.get(2)?) {
                 note(&mut check.found, &cause);
             }
-            if !check.kept.with_metadata.remove(&id) {
+            if row.get::<_, Option<i64>>(3)?.is_none_or(|version| version == 0) {
                 check.found.find(format!("quorate_stream_values, row {id}"), "its stream has no metadata");
             }
             Ok(())
         })?;
-        for id in std::mem::take(&mut self.kept.with_metadata) {
-            self.found.find(format!("quorate_stream, row {id}"), "its metadata has no row in quorate_stream_values");
-        }
-        Ok(())
+        let without = "SELECT id FROM quorate_stream s WHERE metadata <> 0
+            AND NOT EXISTS (SELECT 1 FROM quorate_stream_values WHERE stream = s.id)";
+        self.each(without, |check, row| {
+            let id: i64 = row.get(0)?;
+            check.found.find(format!("quorate_stream, row {id}"), "its metadata has no row in quorate_stream_values");
+            Ok(())
+        })
     }
 }

@@ -1,18 +1,27 @@
 //! Expressions, loosest first: OR, AND, NOT, comparisons, sums, products, operands.
 
+use std::ops::Range;
+
 use super::{Outcome, Parser, SqlFault, TokenKind};
 use crate::materialized_view::declared::sql::vocabulary::{CASTS, Function, function};
 
 impl Parser<'_> {
     /// `expr, …`; how many there are.
     pub(super) fn exprs(&mut self) -> Outcome<usize> {
-        let mut count = 1;
-        self.expr()?;
-        while self.accept_sign(",") {
+        self.each_expr().map(|found| found.len())
+    }
+
+    /// `expr, …`; the tokens of each.
+    pub(super) fn each_expr(&mut self) -> Outcome<Vec<Range<usize>>> {
+        let mut found = Vec::new();
+        loop {
+            let begin = self.at;
             self.expr()?;
-            count += 1;
+            found.push(begin..self.at);
+            if !self.accept_sign(",") {
+                return Ok(found);
+            }
         }
-        Ok(count)
     }
 
     pub(super) fn expr(&mut self) -> Outcome {
@@ -31,10 +40,14 @@ impl Parser<'_> {
     }
 
     fn compared(&mut self) -> Outcome {
+        let begin = self.at;
         self.sum()?;
+        let left = begin..self.at;
         loop {
-            if ["=", "<>", "!=", "<", "<=", ">", ">="].iter().any(|sign| self.accept_sign(sign)) {
+            if let Some(sign) = ["=", "<>", "!=", "<", "<=", ">", ">="].iter().find(|sign| self.accept_sign(sign)) {
+                let begin = self.at;
                 self.sum()?;
+                self.compares(left.clone(), begin..self.at, ["=", "<>", "!="].contains(sign))?;
             } else if self.accept("is") {
                 self.is()?;
             } else if self.sees("not") || self.sees("in") || self.sees("between") || self.sees("like") {

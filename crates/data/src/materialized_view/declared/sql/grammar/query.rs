@@ -1,6 +1,6 @@
 //! Queries.
 
-use super::{Outcome, Parser, SqlFault, To, TokenKind};
+use super::{Outcome, Parser, ShapeColumn, SqlFault, To, TokenKind};
 
 impl Parser<'_> {
     /// A query. `positioned`: each of its rows gets the event's position as one more column.
@@ -90,13 +90,19 @@ impl Parser<'_> {
     }
 
     /// `(expr, …), …`
-    pub(super) fn rows(&mut self, width: Option<usize>, positioned: bool) -> Outcome {
+    pub(super) fn rows(&mut self, into: Option<(&str, &[&ShapeColumn])>, positioned: bool) -> Outcome {
         loop {
             let at = self.here();
             self.expect_sign("(")?;
-            let found = self.exprs()?;
-            if let Some(width) = width.filter(|width| *width != found) {
-                return Err(SqlFault::new(at, format!("there are {width} columns and {found} values")));
+            let found = self.each_expr()?;
+            if let Some((table, columns)) = into {
+                let (width, found_values) = (columns.len(), found.len());
+                if width != found_values {
+                    return Err(SqlFault::new(at, format!("there are {width} columns and {found_values} values")));
+                }
+                for (value, column) in found.into_iter().zip(columns) {
+                    self.stored(value, table, column)?;
+                }
             }
             if positioned {
                 let behind = self.behind();

@@ -1,0 +1,380 @@
+//! A queue, as all its handles share it: its inbox, and what is known of it while no task drives it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_data::store::{Store, StoreError};
+use quorate_foundations::{name::Name, time::Boot};
+use quorate_runtime::tasks::Tasks;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{
+    Driver, MAX_WORKS, ROUND_BYTES, ROUND_MESSAGES, Reply, Work,
+    live::{Kept, Live},
+};
+use crate::message_queue::{
+    Config, Message, QueueError,
+    machine::{Claim, Entry, Seq},
+    rows::{Head, Numbers, Opened},
+};
+
+/// Bytes of messages that all queues together keep in memory until they are handed out.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// What a transaction of somebody's did to the queue.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A message was sent; what it says, if there was memory to keep it in.
+    Sent(Seq, Entry, Option<Kept>),
+    Settled(Claim),
+    /// A dead letter was replayed.
+    Replayed(Seq),
+}
+
+/// What the queues of a store share.
+#[derive(Clone, Debug)]
+pub(in crate::message_queue) struct Common {
+    pub(in crate::message_queue) numbers: Numbers,
+    /// The bytes of messages that all queues keep in memory.
+    pub(in crate::message_queue) kept: Arc<AtomicUsize>,
+    pub(in crate::message_queue) opened: Opened,
+    /// Queues that are to be read though nobody waits for that. The writer's thread starts no task.
+    pub(in crate::message_queue) unread: mpsc::Sender<Arc<Core>>,
+}
+
+/// A queue.
+pub(in crate::message_queue) struct Core {
+    pub(in crate::message_queue) store: Store,
+    pub(in crate::message_queue) id: u64,
+    pub(in crate::message_queue) name: Name,
+    pub(in crate::message_queue) damaged: Option<QueueError>,
+    pub(in crate::message_queue) numbers: Numbers,
+    kept: Arc<AtomicUsize>,
+    config: RwLock<Arc<Config>>,
+    inbox: Mutex<Inbox>,
+    pub(super) kick: Notify,
+    pub(super) opened: Opened,
+    unread: mpsc::Sender<Arc<Self>>,
+    /// Whether the rows were read since then.
+    pub(super) was_read: AtomicBool,
+    /// What is known of the messages, while no task has it; `None`: it has to be read.
+    pub(super) live: Mutex<Option<Live>>,
+    /// How many messages there are, but for the news; before they were read, how many transactions sent.
+    pub(super) depth: AtomicUsize,
+    /// Messages of transactions that have not committed yet.
+    reserved: AtomicUsize,
+}
+
+/// Room for messages that a transaction sends, until it is over.
+#[derive(Debug)]
+pub(in crate::message_queue) struct Reserved {
+    core: Arc<Core>,
+    messages: usize,
+}
+
+impl Reserved {
+    /// Gives back what more than `messages` of it were for.
+    pub(in crate::message_queue) fn shrink(&mut self, messages: usize) {
+        // Ordering: a count; nothing else is read by it.
+        self.core.reserved.fetch_sub(self.messages.saturating_sub(messages), Ordering::Relaxed);
+        self.messages = self.messages.min(messages);
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.shrink(0);
+    }
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    works: VecDeque<Work>,
+    news: Vec<News>,
+    /// How many messages the news say were sent, and how many were settled.
+    sent: usize,
+    settled: usize,
+    is_driven: bool,
+    is_deleted: bool,
+}
+
+impl Inbox {
+    fn hear(&mut self, news: Vec<News>) {
+        let sent = news.iter().filter(|one| matches!(one, News::Sent(..))).count();
+        self.sent += sent;
+        self.settled += news.iter().filter(|one| matches!(one, News::Settled(_))).count();
+        self.news.extend(news);
+    }
+
+    fn take_news(&mut self) -> Vec<News> {
+        (self.sent, self.settled) = (0, 0);
+        std::mem::take(&mut self.news)
+    }
+}
+
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core").field("name", &self.name).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Reads queues, one after the other, until the store or all its queues are dropped.
+pub(in crate::message_queue) async fn read_unread(tasks: Tasks, mut unread: mpsc::Receiver<Arc<Core>>) {
+    while let Some(Some(core)) = tasks.stop().run_until_cancelled(unread.recv()).await {
+        if let Ok(read) = core.put(|reply| Work::Look { reply }) {
+            let _it_is_over = tasks.stop().run_until_cancelled(read).await;
+        }
+    }
+}
+
+impl Core {
+    /// A queue whose messages are read once somebody asks for them.
+    pub(in crate::message_queue) fn new(
+        store: &Store,
+        Head { id, name, config, is_deleted, damaged }: Head,
+        Common { numbers, kept, opened, unread }: Common,
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            id,
+            name,
+            damaged,
+            numbers,
+            kept,
+            config: RwLock::new(Arc::new(config)),
+            inbox: Mutex::new(Inbox { is_deleted, ..Inbox::default() }),
+            kick: Notify::new(),
+            opened,
+            unread,
+            was_read: AtomicBool::new(false),
+            live: Mutex::default(),
+            depth: AtomicUsize::new(0),
+            reserved: AtomicUsize::new(0),
+        }
+    }
+
+    pub(in crate::message_queue) fn config(&self) -> Arc<Config> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Boot {
+        #[cfg(feature = "museum")]
+        if self.store.env().planted("queue-lease-by-wall-clock") {
+            return Boot::from_nanos(self.store.env().wall().unix_nanos().cast_unsigned());
+        }
+        self.store.env().boot()
+    }
+
+    /// How many messages there are, as far as is known, with those of transactions that have not committed yet.
+    pub(in crate::message_queue) fn depth(&self) -> usize {
+        let inbox = self.inbox();
+        // Ordering: counts; the writer alone adds to them.
+        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
+        there + self.reserved.load(Ordering::Relaxed)
+    }
+
+    /// Room for so many more messages of a transaction.
+    ///
+    /// # Errors
+    /// [`QueueError::Full`] where there is none.
+    pub(in crate::message_queue) fn reserve(self: &Arc<Self>, messages: usize) -> Result<Reserved, QueueError> {
+        let (there, max) = (self.depth(), self.config().max_messages);
+        if there + messages > max {
+            return Err(QueueError::Full { name: self.name.clone(), messages: there, max });
+        }
+        self.reserved.fetch_add(messages, Ordering::Relaxed);
+        Ok(Reserved { core: self.clone(), messages })
+    }
+
+    /// Has `work` done and waits for the answer.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the work; but messages that nobody waits for any more are handed back.
+    pub(in crate::message_queue) async fn ask<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Reply<T>) -> Work,
+    ) -> Result<T, QueueError> {
+        let answer = self.put(work)?;
+        answer.await.unwrap_or(Err(StoreError::Closed.into()))
+    }
+
+    /// Puts `work` into the inbox, for a task to take it.
+    pub(in crate::message_queue) fn put<T>(
+        self: &Arc<Self>,
+        work: impl FnOnce(Reply<T>) -> Work,
+    ) -> Result<oneshot::Receiver<Result<T, QueueError>>, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let work = work(reply);
+        let mut inbox = self.inbox();
+        if inbox.is_deleted {
+            return Err(self.not_found());
+        }
+        let waiting = inbox.works.len();
+        // Whoever gives messages back makes room: only what asks for more is refused.
+        if waiting >= MAX_WORKS && matches!(work, Work::Send { .. } | Work::Take { .. }) {
+            return Err(StoreError::Overloaded { waiting }.into());
+        }
+        inbox.works.push_back(work);
+        if std::mem::replace(&mut inbox.is_driven, true) {
+            self.kick.notify_one();
+        } else {
+            drop(inbox);
+            let core = self.clone();
+            self.store.env().tasks().spawn("queue", async move { Driver::of(core).run().await });
+        }
+        Ok(answer)
+    }
+
+    /// Takes in messages that a transaction sent. Called on the writer's thread, in the order of commits.
+    pub(in crate::message_queue) fn hear_of_sent(self: &Arc<Self>, messages: Vec<(Seq, Arc<Message>)>) {
+        let now = self.now();
+        if !self.is_read() {
+            // So that its depth is known, and its limit holds, soon.
+            self.depth.fetch_add(messages.len(), Ordering::Relaxed);
+            self.read_soon();
+        }
+        let news = messages.into_iter().map(|(seq, message)| {
+            let entry = self.entry(&message, now);
+            News::Sent(seq, entry, self.keep(message))
+        });
+        self.hear(news.collect());
+    }
+
+    /// Takes in that a transaction settled a message. Called on the writer's thread, in the order of commits.
+    pub(in crate::message_queue) fn hear_of_settled(&self, claim: Claim) {
+        self.hear(vec![News::Settled(claim)]);
+    }
+
+    /// Takes in that a transaction replayed a dead letter. Called on the writer's thread, in the order of commits.
+    pub(in crate::message_queue) fn hear_of_replayed(&self, seq: Seq) {
+        self.hear(vec![News::Replayed(seq)]);
+    }
+
+    /// The message, if there is memory to keep it in until it is handed out. Others are read when it is their turn.
+    pub(super) fn keep(&self, message: Arc<Message>) -> Option<Kept> {
+        Kept::of(message, &self.kept, KEPT_BYTES)
+    }
+
+    /// Has what is to be known of the messages read. Where too many wait for that, nothing happens: ask again.
+    pub(in crate::message_queue) fn read_soon(self: &Arc<Self>) {
+        let _full = self.unread.try_send(self.clone());
+    }
+
+    /// Whether what is to be known of the messages is in memory, so that nobody waits for it to be read.
+    pub(in crate::message_queue) fn is_known(&self) -> bool {
+        let inbox = self.inbox();
+        // Ordering: whoever asks for something finds out by itself.
+        let was_read = inbox.is_driven && self.was_read.load(Ordering::Relaxed);
+        was_read || self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether what is known of the messages was read, or is being read.
+    fn is_read(&self) -> bool {
+        let inbox = self.inbox();
+        inbox.is_driven || self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn hear(&self, news: Vec<News>) {
+        let mut inbox = self.inbox();
+        // Lock order: the inbox first, as where a task hands over.
+        if inbox.is_driven {
+            inbox.hear(news);
+            self.kick.notify_one();
+        } else if self.live.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            // Nobody waits while no task drives the queue; the next one hears of it first.
+            inbox.hear(news);
+        }
+        // Otherwise the rows are read when somebody asks, and they say it.
+    }
+
+    /// Takes in nothing any more.
+    pub(in crate::message_queue) fn mark_deleted(&self) {
+        let mut inbox = self.inbox();
+        inbox.is_deleted = true;
+        inbox.take_news();
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.kick.notify_one();
+    }
+
+    pub(in crate::message_queue) fn not_found(&self) -> QueueError {
+        QueueError::NotFound { name: self.name.clone() }
+    }
+
+    pub(in crate::message_queue) fn is_deleted(&self) -> bool {
+        self.inbox().is_deleted
+    }
+}
+
+impl Core {
+    /// Takes what one round has room for, and all news.
+    pub(super) fn take_inbox(&self) -> (Vec<Work>, Vec<News>) {
+        let mut inbox = self.inbox();
+        let (mut messages, mut bytes, most) = (0, 0, self.round_bytes());
+        let fits = |work: &&Work| {
+            messages += work.messages();
+            bytes += if let Work::Send { bytes, .. } = work { *bytes } else { 0 };
+            messages <= ROUND_MESSAGES && bytes <= most
+        };
+        let count = inbox.works.iter().take_while(fits).count();
+        let count = count.max(1).min(inbox.works.len());
+        // What it says is in the depth before it is in the news no more.
+        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
+        self.depth.store(there, Ordering::Relaxed);
+        let news = inbox.take_news();
+        (inbox.works.drain(..count).collect(), news)
+    }
+
+    /// The bytes of one round: with room to spare in the store's limit of a transaction.
+    pub(super) fn round_bytes(&self) -> usize {
+        ROUND_BYTES.min(self.store.limits().unit_bytes / 2)
+    }
+
+    /// The task ends without having anything to hand over: what is to be known has to be read. Returns what nobody does now.
+    pub(super) fn leave(&self) -> VecDeque<Work> {
+        let mut inbox = self.inbox();
+        inbox.is_driven = false;
+        inbox.take_news();
+        std::mem::take(&mut inbox.works)
+    }
+
+    /// Leaves what is known of the messages for the next task, unless there is work for this one.
+    pub(super) fn hand_over(&self, live: &mut Option<Live>) -> bool {
+        let mut inbox = self.inbox();
+        let idle = inbox.works.is_empty();
+        if idle {
+            *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live.take().filter(|_| !inbox.is_deleted);
+            inbox.is_driven = false;
+        }
+        idle
+    }
+
+    pub(super) fn why_no_more(&self) -> QueueError {
+        if self.is_deleted() { self.not_found() } else { StoreError::Closed.into() }
+    }
+
+    pub(super) async fn sleep_until(&self, due: Option<Boot>) {
+        match due {
+            // A little more, so that the timer is due when it is looked at.
+            Some(due) => self.store.env().sleep(due.saturating_since(self.now()) + Duration::from_micros(100)).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Core {
+    /// Goes by another configuration from now on.
+    pub(in crate::message_queue) async fn configure(self: &Arc<Self>, config: Config) -> Result<(), QueueError> {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.clone());
+        self.ask(|reply| Work::Configure { config, reply }).await
+    }
+}
