@@ -267,7 +267,6 @@ pub fn all() -> &'static [Scenario] {
                 "done for good",
                 "handed out as sent",
                 "no message is lost",
-                "no moment is left out",
                 "one message of a key",
                 "order of groups",
             ],
