@@ -117,7 +117,8 @@ impl Page {
                 alias = "erasures",
                 alias = "breakers",
                 alias = "policies",
-                alias = "limits"
+                alias = "limits",
+                alias = "schedules"
             )]
             events: Vec<&'p RawValue>,
         }
