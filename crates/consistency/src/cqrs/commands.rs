@@ -35,7 +35,9 @@ pub struct Receipt {
 ///
 /// # Guarantees
 /// * A command, the events it leads to and the answer to its key commit together. Repeated with its key it is answered as
-///   the first time, accepted or rejected, for [`Config::keep_answers`]; an accepted one for ever.
+///   the first time, accepted or rejected, for [`Config::keep_answers`]. After that an accepted one that wrote events is, as
+///   long as it has the same JSON form: where its type has another member since, repeating it is
+///   [refused](CommandError::KeyReused).
 /// * Every answer has a token, and the token stands for an append of this aggregate's history and not for the end of the log:
 ///   nobody waits for strangers. On an engine whose appends are not numbered by positions this is so for answers with events;
 ///   without, the token is that of the newest append that could be read.
@@ -110,10 +112,11 @@ where
         };
         let json = serde_json::to_vec(&command).map_err(formless)?;
         let fingerprint = blake3::hash(&json).to_hex().to_string();
-        // Kept with the events, and so for longer than the answer.
-        let metadata =
-            if metadata.digest.is_some() { metadata } else { metadata.asking(&command).map_err(formless)? };
-        let metadata = Metadata { command_id: Some(key.shared()), ..metadata };
+        // Kept with the events, and so for longer than the answer. What has no such digest, for a number beyond 64 bits, is
+        // known by its bytes.
+        let asked = || Metadata::default().asking(&command).ok()?.digest;
+        let digest = metadata.digest.clone().or_else(asked).or_else(|| Some(fingerprint.as_str().into()));
+        let metadata = Metadata { command_id: Some(key.shared()), digest, ..metadata };
         let wish = Arc::new(Wish::<D> { id, stream, command, key: key.clone(), fingerprint, metadata });
         // A long stream is folded here and not while the one writer waits; the transaction only looks for what is newer. What
         // fails here fails there as well, unless the answer was kept.

@@ -32,6 +32,8 @@ event_types! {
 enum Command {
     Add(u64),
     Take(u64),
+    /// As much as there is room for.
+    Fill(u128),
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -53,6 +55,7 @@ impl Decider for Purse {
             Command::Add(cents) => Ok(vec![Event::Added { cents }]),
             Command::Take(cents) if cents <= *held => Ok(vec![Event::Taken { cents }]),
             Command::Take(cents) => Err(TooLittle { missing: cents - held }),
+            Command::Fill(room) => Ok(vec![Event::Added { cents: u64::try_from(room).unwrap_or(1_000) }]),
         }
     }
 
@@ -206,6 +209,11 @@ async fn a_key_is_good_for_one_command_only_also_when_its_answer_is_kept_no_more
     assert!(matches!(reused, Err(CommandError::KeyReused { .. })), "{reused:?}");
     let again = purses.send(1, Command::Add(50), &key("k-1")).await.unwrap();
     assert_eq!((again.token, again.repeated, store.head().get()), (first.token, true, 1));
+    let large = purses.send(2, Command::Fill(u128::MAX), &key("k-2")).await.unwrap();
+    clocks.1.store(16 * 86_400 * 1_000_000_000, std::sync::atomic::Ordering::SeqCst);
+    let reused = purses.send(2, Command::Fill(u128::MAX - 1), &key("k-2")).await;
+    assert!(matches!(reused, Err(CommandError::KeyReused { .. })), "{reused:?}");
+    assert_eq!(purses.send(2, Command::Fill(u128::MAX), &key("k-2")).await.unwrap().token, large.token);
 }
 
 #[tokio::test]

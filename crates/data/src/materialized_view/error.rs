@@ -104,7 +104,7 @@ pub enum ViewError {
     /// The code of a version changed without its number.
     #[error(
         "the fold of view `{view}` changed, but its version is still {version}: its rows were made by other code \
-         (fingerprint {stored}, now {found}). Raise the version, or rebuild this one"
+         (fingerprint {stored}, now {found}). Raise the version; code can also be started with `Changed::Rebuild`"
     )]
     FoldChanged {
         /// The view.

@@ -44,7 +44,8 @@
 //!   that. Where no code of the view runs, the erasure fails and says so.
 //! * **Changed code** under the same version is refused where a [fingerprint](Projection::fingerprint) notices: the error says
 //!   what to do. Rust code that only computes otherwise is noticed by what its [probe](Projection::probe) leads to, or its
-//!   [fold](Projection::fold) says, and not by itself.
+//!   [fold](Projection::fold) says, and not by itself. A [document](declared) that another version of quorate reads otherwise
+//!   is made anew by itself, beside what readers have.
 //! * **Inline views** share the append's transaction: once their code has caught up after the store was opened, a reader never
 //!   finds the log ahead of them, and an event they cannot take is refused ([`AppendError::View`](crate::store::AppendError::View)). A transaction with a closure sees the rows
 //!   of everything appended before it; of its own appends they show once it has committed.

@@ -31,6 +31,8 @@ pub(super) struct Binding {
     pub(super) path: Path,
     /// `None`: as it stands in the event.
     pub(super) kind: Option<Kind>,
+    /// Whether a column gave it that type which the column of its own name would not have given.
+    pub(super) by_use: bool,
     /// Whether it is null where nothing stands at the path; otherwise such an event cannot be applied.
     pub(super) optional: bool,
 }
@@ -92,6 +94,12 @@ impl Bindings {
         });
         let list = placed.collect();
         Self { list, data, item, items }
+    }
+
+    /// The parameters, by name, whose types come from what statements do with them and cannot be told from their names.
+    pub(super) fn by_use(&self) -> impl Iterator<Item = (&str, Kind)> {
+        let told = self.list.iter().filter(|(binding, _)| binding.by_use);
+        told.filter_map(|(binding, _)| Some((binding.name.as_str(), binding.kind?)))
     }
 
     /// The values that `event` gives the parameters. Where its data is gone, what is not there is null, whether it may be
@@ -193,13 +201,18 @@ fn of_attribute(attribute: &Attribute, event: &Recorded, kind: Option<Kind>) -> 
         Attribute::Extension(name) => match event.extensions().remove(name) {
             None => None,
             Some(Scalar::Boolean(yes)) if matches!(kind, None | Some(Kind::Boolean)) => return Ok(yes.into()),
+            Some(Scalar::Boolean(yes)) if kind == Some(Kind::Json) => return Ok(yes.to_string().into()),
             Some(Scalar::Boolean(yes)) => Some(yes.to_string().into()),
             Some(Scalar::Integer(n)) if matches!(kind, None | Some(Kind::Integer)) => return Ok(n.into()),
+            Some(Scalar::Integer(n)) if kind == Some(Kind::Json) => return Ok(n.to_string().into()),
             Some(Scalar::Integer(n)) => Some(n.to_string().into()),
             Some(Scalar::Text(text)) => Some(text.into()),
         },
     };
     let Some(text) = text else { return Ok(Value::Null) };
+    if kind == Some(Kind::Json) {
+        return serde_json::to_string(&*text).map(Into::into).map_err(|cause| cause.to_string());
+    }
     kind.map_or_else(|| Ok(Value::from(&*text)), |kind| kind.of_text(&text))
 }
 
@@ -255,6 +268,7 @@ mod tests {
             written: (*path).to_owned(),
             path: path.parse().unwrap(),
             kind: *kind,
+            by_use: false,
             optional: *optional,
         };
         let each = each.map(|path| match path.parse() {
@@ -271,6 +285,7 @@ mod tests {
             written: path.to_owned(),
             path: path.parse().unwrap(),
             kind,
+            by_use: false,
             optional: false,
         };
         Bindings::new(vec![binding], Some(ItemsOf::Jq(Box::new(program))))
@@ -335,6 +350,22 @@ mod tests {
             1_000_000_i64.into(),
         ];
         assert_eq!(values, [expected]);
+    }
+
+    #[test]
+    fn an_attribute_in_a_column_of_json_is_json() {
+        let given = event("{}");
+        for (path, json) in [
+            ("$.stream", "\"order-1\""),
+            ("$.level", "7"),
+            ("$.streamversion", "1"),
+            ("$.recordedtime", "\"1970-01-01T00:00:01Z\""),
+        ] {
+            let wanted = bindings(&[("x", path, Some(Kind::Json), false)], None);
+            assert_eq!(wanted.values(&given).unwrap(), [vec![json.into()]], "{path}");
+        }
+        let absent = bindings(&[("x", "$.subject", Some(Kind::Json), true)], None);
+        assert_eq!(absent.values(&given).unwrap(), [vec![Value::Null]]);
     }
 
     #[test]

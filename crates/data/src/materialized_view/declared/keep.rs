@@ -53,18 +53,25 @@ pub struct StoredDocument {
 pub(in super::super) enum Origin {
     /// Somebody declares it now: it is kept.
     Declared(Arc<Document>),
-    /// It was kept before, and is still to be there.
+    /// It was kept before, and is still to be there, as it was read.
     Kept(Arc<Document>),
 }
 
 impl Origin {
     /// Has the document kept in the transaction that finds or begins its build.
+    ///
+    /// # Errors
+    /// Of one that was kept: [`ViewError::NotFound`] where the view was deleted, [`ViewError::NoCode`] where another text is
+    /// kept by now.
     pub(in super::super) async fn settle(&self, tx: &mut DynTx, now: Wall) -> Result<(), ViewError> {
         match self {
             Self::Declared(document) => put(tx, document, now).await,
             Self::Kept(document) => {
+                let view = || document.view().clone();
                 let found = find(tx, document.view(), Some(document.version())).await?;
-                found.map(drop).ok_or_else(|| ViewError::NotFound { view: document.view().clone() })
+                let found = found.ok_or_else(|| ViewError::NotFound { view: view() })?;
+                let is_same = (found.format, found.text.as_str()) == (document.format(), document.text());
+                if is_same { Ok(()) } else { Err(ViewError::NoCode { view: view() }) }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The projection that a document is.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
 use quorate_runtime::BoxFuture;
 
@@ -118,6 +118,13 @@ impl Projection for Declared {
     }
 
     fn fold(&self) -> String {
-        self.0.meaning().to_owned()
+        let mut said = self.0.meaning().to_owned();
+        // Builds of before such types were told keep their fingerprint where there are none.
+        for (n, rule) in self.0.rules.iter().enumerate() {
+            for (name, kind) in rule.bindings.by_use() {
+                let _ = write!(said, "on[{n}].{name}={kind},");
+            }
+        }
+        said
     }
 }

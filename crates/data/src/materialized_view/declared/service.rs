@@ -9,7 +9,7 @@ use super::{
     trial, watch,
 };
 use crate::{
-    materialized_view::{Fingerprint, ViewError, ViewName, Views, rows},
+    materialized_view::{Changed, Fingerprint, ViewError, ViewName, Views, rows},
     store::{Store, StoreError},
 };
 
@@ -80,7 +80,11 @@ impl Views {
         } else {
             // What runs here under this name may be what somebody else deleted.
             self.shared.forget(|known| *known == (view.clone(), version));
-            self.start_document(Origin::Declared(document)).await?;
+            if !new && self.start_kept(&self.shared.store, &view, version).await? {
+                self.replace_text(document).await?;
+            } else {
+                self.start_document(Origin::Declared(document)).await?;
+            }
         }
         Ok(Declaration { view, version, new })
     }
@@ -123,7 +127,11 @@ impl Views {
 
     async fn start_document(&self, origin: Origin) -> Result<(), ViewError> {
         let (Origin::Declared(document) | Origin::Kept(document)) = &origin;
-        let (document, config) = (document.clone(), document.config().clone());
+        let (document, mut config) = (document.clone(), document.config().clone());
+        if matches!(origin, Origin::Kept(_)) {
+            // Its text is what it was: only how it is read can have changed, with quorate.
+            config.changed = Changed::Rebuild;
+        }
         self.start_keeping(Arc::new(Declared(document.clone())), config, None, Some(origin)).await?;
         self.remember(document);
         Ok(())
@@ -141,7 +149,8 @@ impl Views {
     }
 
     /// Goes on with the views that were declared: the newest version of each, and older ones that still have builds. What
-    /// others declare on this store is gone on with as well, once they have left.
+    /// others declare on this store is gone on with as well, once they have left. Where this quorate reads a document otherwise
+    /// than the one that made its rows, they are made anew beside what readers have, who get them once they have caught up.
     ///
     /// Returns those that could not be started; readers keep what they had of them, and [`View::describe`] says why. What the
     /// store's own failing was in the way of, a full disk say, is tried again until it is started.
@@ -189,7 +198,7 @@ impl Views {
                 // There is another one under its name by now.
                 self.shared.forget(|known| *known == (view.clone(), version));
                 match self.start_kept(store, &view, version).await {
-                    Ok(()) => {}
+                    Ok(_) => {}
                     Err(ViewError::Store(StoreError::Closed)) => return Err(StoreError::Closed.into()),
                     Err(cause) => {
                         tracing::error!(%view, version, %cause, "a declared view cannot be started");
@@ -203,13 +212,19 @@ impl Views {
         Ok(again)
     }
 
-    async fn start_kept(&self, store: &Store, view: &ViewName, version: u32) -> Result<(), ViewError> {
-        let Some(kept) = keep::find(&mut &*store, view, Some(version)).await? else { return Ok(()) };
-        let document = Document::read(&kept.text, kept.format).map_err(ViewError::Document)?;
-        match self.start_document(Origin::Kept(Arc::new(document))).await {
-            // It was deleted meanwhile.
-            Err(ViewError::NotFound { .. }) => Ok(()),
-            started => started,
+    /// Starts a version as it is kept; whether it is there. Rows that an earlier quorate made otherwise of the same text are
+    /// made anew, beside what readers have.
+    async fn start_kept(&self, store: &Store, view: &ViewName, version: u32) -> Result<bool, ViewError> {
+        loop {
+            let Some(kept) = keep::find(&mut &*store, view, Some(version)).await? else { return Ok(false) };
+            let document = Document::read(&kept.text, kept.format).map_err(ViewError::Document)?;
+            match self.start_document(Origin::Kept(Arc::new(document))).await {
+                // It was deleted meanwhile.
+                Err(ViewError::NotFound { .. }) => return Ok(false),
+                // Another text is kept meanwhile.
+                Err(ViewError::NoCode { .. }) => {}
+                started => return started.map(|()| true),
+            }
         }
     }
 

@@ -1,10 +1,12 @@
 //! Declared views against a real store: declared, restarted, changed, explained.
 
+use std::sync::Arc;
+
 use super::super::{
-    Build, Standing, View, ViewError, Views,
+    Build, Changed, Config, Projection as _, Standing, View, ViewError, Views,
     tests::world::{LONG, World, name},
 };
-use super::{Asked, Document, Faults, Format};
+use super::{Asked, Document, Faults, Format, projection::Declared};
 use crate::{
     event::NewEvent,
     store::{AppendBatch, AppendError, ExpectedVersion, Store, Value},
@@ -634,6 +636,98 @@ async fn a_parameter_of_another_name_has_the_type_of_its_column() {
     view.wait(store.token(), LONG).await.unwrap();
     let reading = view.query("SELECT eur FROM {t}", vec![]).await.unwrap();
     assert_eq!(reading.rows[0].at(0), &Value::Integer(120_000), "1200 is 1200.00, and not 12.00");
+}
+
+#[test]
+fn types_that_are_told_by_use_are_part_of_the_fingerprint_and_no_others() {
+    let fold = |text: &str| {
+        let document = Arc::new(read(text).unwrap_or_else(|faults| panic!("{faults}")));
+        let fold = Declared(document.clone()).fold();
+        fold.strip_prefix(document.meaning()).unwrap().to_owned()
+    };
+    assert_eq!((fold(ORDERS), fold(BASKETS), fold(PEOPLE)), Default::default());
+    let insert = "INSERT INTO t (id, eur) VALUES (:id, :amount)";
+    let untold = one_table("eur = \"decimal(2)\"", "amount = \"$.data.n\"", insert);
+    assert_eq!(fold(&untold), "on[0].amount=decimal(2),");
+    let said = untold.replace("\"$.data.n\"", "{ path = \"$.data.n\", type = \"decimal(2)\" }");
+    assert_eq!(fold(&said), "");
+    let otherwise = untold.replace("columns = {", "columns = { amount = \"integer?\",");
+    assert_eq!(fold(&otherwise), "on[0].amount=decimal(2),");
+    assert_eq!(fold(&otherwise.replace("integer?", "decimal(2)?")), "");
+}
+
+/// What an earlier quorate leaves that read the document otherwise.
+async fn made_by_an_earlier_reading(store: &Store) {
+    let changed = store.transact(|tx| {
+        Box::pin(async {
+            let sql = "UPDATE quorate_view_build SET fingerprint = 'of-before'";
+            tx.room_execute(sql, &[]).await.map_err(ViewError::from)
+        })
+    });
+    assert_eq!(changed.await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_is_read_otherwise_since_an_upgrade_is_made_anew_beside_what_readers_have() {
+    for declared_again in [false, true] {
+        let world = World::new();
+        let store = world.open().await;
+        let views = Views::open(&store).await.unwrap();
+        let of_ada = NewEvent::new(store.event_id(), "/shop", "ordered").json(BY_ADA).about("ada");
+        append(&store, "order-1", of_ada).await;
+        let view = declare(&views, ORDERS).await;
+        view.until(1, |build| build.live).await;
+        let name = view.name().clone();
+        views.shut_down().await;
+        made_by_an_earlier_reading(&store).await;
+        store.close().await.unwrap();
+
+        let store = world.open().await;
+        let views = Views::open(&store).await.unwrap();
+        ordered(&store, "order-2", BY_ADA).await;
+        if declared_again {
+            let retold = ORDERS.replace("What is ordered", "Who orders");
+            assert!(!views.declare(read(&retold).unwrap()).await.unwrap().new);
+            assert_eq!(views.document(&name, None).await.unwrap().text, retold);
+        } else {
+            assert!(views.start_declared().await.unwrap().is_empty());
+        }
+        let view = views.get(&name).await.unwrap();
+        view.until(2, |build| build.live && build.version == 1).await;
+        assert_eq!(rows(&view, &store, "SELECT orders FROM {customer}").await, [vec![2_i64.into()]]);
+        store.erase("ada").await.unwrap();
+        assert_eq!(rows(&view, &store, "SELECT orders FROM {customer}").await, [vec![1_i64.into()]]);
+        views.shut_down().await;
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_is_kept_no_more_begins_no_build() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let name = declare(&views, ORDERS).await.name().clone();
+    let other = Arc::new(read(&ORDERS.replace("customer.orders + 1", "customer.orders + 2")).unwrap());
+    views.shared.forget(|_| true);
+    let config = Config { changed: Changed::Rebuild, ..other.config().clone() };
+    let started =
+        views.start_keeping(Arc::new(Declared(other.clone())), config, None, Some(super::Origin::Kept(other))).await;
+    assert!(matches!(started.map(drop), Err(ViewError::NoCode { .. })));
+    assert_eq!(views.get(&name).await.unwrap().describe().await.unwrap().builds.len(), 1);
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_inline_view_whose_deletion_was_cut_short_refuses_nothing() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let view = declare(&views, &ORDERS.replace("on-poison = \"park\"", "mode = \"inline\"")).await;
+    view.until(1, |build| build.live && build.shards[0].standing == Standing::Inline).await;
+    // Whoever asked for it leaves before what keeps it here is told.
+    views.forget_all(view.name()).await.unwrap();
+    ordered(&store, "order-1", "{}").await;
+    views.shut_down().await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@
 #![expect(unsafe_code, reason = "SQLite's functions are C, and only there a number becomes a text as SQLite spells it")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ffi::{CStr, c_int, c_void},
     panic::{AssertUnwindSafe, catch_unwind},
     slice,
@@ -217,9 +217,13 @@ impl Call<'_> {
 fn instr(call: &Call<'_>) -> Result<Answer, Refusal> {
     let are_bytes = call.kind(0) == ffi::SQLITE_BLOB && call.kind(1) == ffi::SQLITE_BLOB;
     let (Some(hay), Some(needle)) = (call.text(0)?, call.text(1)?) else { return Ok(Answer::Null) };
-    let Some(at) = memmem::find(hay, needle) else { return Ok(Answer::Number(0)) };
-    let before = &hay[..at];
-    let count = if are_bytes { before.len() } else { before.iter().filter(|byte| **byte & 0xc0 != 0x80).count() };
+    // Texts are gone through character by character: none but the first begins amid one.
+    let is_amid = !are_bytes && needle.first().is_some_and(|byte| *byte & 0xc0 == 0x80);
+    let found = if is_amid { hay.starts_with(needle).then_some(0) } else { memmem::find(hay, needle) };
+    let Some(at) = found else { return Ok(Answer::Number(0)) };
+    // The first byte begins one whatever it is.
+    let begins = |(n, byte): &(usize, &u8)| are_bytes || *n == 0 || **byte & 0xc0 != 0x80;
+    let count = hay[..at].iter().enumerate().filter(begins).count();
     Ok(Answer::Number(i64::try_from(count + 1).unwrap_or(i64::MAX)))
 }
 
@@ -262,40 +266,59 @@ fn trimmed(call: &Call<'_>, left: bool, right: bool) -> Result<Answer, Refusal> 
     let Some(set) = (if call.values.len() > 1 { call.text(1)? } else { Some(&b" "[..]) }) else {
         return Ok(Answer::Null);
     };
-    let (mut rest, mut given) = (set, BTreeSet::new());
-    while !rest.is_empty() {
-        let (first, behind) = rest.split_at(first_character(rest));
-        given.insert(first);
-        rest = behind;
+    let given = Given::read(set, call.watch)?;
+    while left && let Some(length) = given.first(|length| text.get(..length), call.watch)? {
+        text = &text[length..];
     }
-    while left && !text.is_empty() {
-        let (first, behind) = text.split_at(first_character(text));
-        if !given.contains(first) {
-            break;
-        }
-        text = behind;
-    }
-    while right && !text.is_empty() {
-        let (before, last) = text.split_at(last_character(text));
-        if !given.contains(last) {
-            break;
-        }
-        text = before;
+    let end = |text: &'_ [u8], length| text.len().checked_sub(length);
+    while right && let Some(length) = given.first(|length| text.get(end(text, length)?..), call.watch)? {
+        text = &text[..text.len() - length];
     }
     Ok(Answer::Text(text.to_vec()))
 }
 
-/// How many bytes the first character has, as SQLite tells them apart.
-fn first_character(text: &[u8]) -> usize {
-    let more = text.iter().skip(1).take_while(|byte| **byte & 0xc0 == 0x80).count();
-    if text.first().is_some_and(|byte| *byte >= 0xc0) { 1 + more } else { 1 }
+/// The characters to trim, as SQLite tells them apart. What is no UTF-8 has some of which one begins as another.
+struct Given<'s> {
+    /// Which one in the list it is.
+    places: BTreeMap<&'s [u8], usize>,
+    lengths: BTreeSet<usize>,
 }
 
-/// Where the last character begins.
-fn last_character(text: &[u8]) -> usize {
-    let end = text.len() - 1;
-    let begin = text.iter().rposition(|byte| *byte & 0xc0 != 0x80).filter(|begin| text[*begin] >= 0xc0);
-    begin.unwrap_or(end)
+impl<'s> Given<'s> {
+    fn read(list: &'s [u8], watch: &Watch) -> Result<Self, Refusal> {
+        let (mut places, mut lengths) = (BTreeMap::new(), BTreeSet::new());
+        // A zero ends the list.
+        let mut rest = list.split(|byte| *byte == 0).next().unwrap_or_default();
+        while !rest.is_empty() {
+            let (first, behind) = rest.split_at(first_character(rest));
+            watch.spend(first.len())?;
+            let place = places.len();
+            places.entry(first).or_insert(place);
+            lengths.insert(first.len());
+            rest = behind;
+        }
+        Ok(Self { places, lengths })
+    }
+
+    /// How long that one is which comes first in the list, of those that `part`, the part of a text that has a length, is.
+    fn first<'t>(&self, part: impl Fn(usize) -> Option<&'t [u8]>, watch: &Watch) -> Result<Option<usize>, Refusal> {
+        let mut found: Option<(usize, usize)> = None;
+        for length in &self.lengths {
+            let Some(part) = part(*length) else { break };
+            watch.spend(*length)?;
+            let here = self.places.get(part).map(|place| (*place, *length));
+            found = found.into_iter().chain(here).min();
+        }
+        Ok(found.map(|(_, length)| length))
+    }
+}
+
+/// How many bytes the first character has.
+fn first_character(text: &[u8]) -> usize {
+    if text.first().is_none_or(|byte| *byte < 0xc0) {
+        return 1;
+    }
+    1 + text.iter().skip(1).take_while(|byte| **byte & 0xc0 == 0x80).count()
 }
 
 fn like(call: &Call<'_>) -> Result<Answer, Refusal> {

@@ -162,7 +162,7 @@ fn binding(reader: &Reader<'_>, field: &str, entry: &Entry, has_items: bool) -> 
             "`$.item` is what `each` takes from a list or `jq` makes, and this rule has neither",
         );
     }
-    let binding = Binding { name: entry.key.clone(), written: written.to_owned(), path, kind, optional };
+    let binding = Binding { name: entry.key.clone(), written: written.to_owned(), path, kind, by_use: false, optional };
     Some(Bound { binding, place: Place::new(field, &span), is_typed: kind.is_some(), is_used: false, column: None })
 }
 
@@ -227,8 +227,13 @@ fn statements(
         statements.push(Statement { sql: rendered.sql, parameters, positioned: rendered.positioned, place });
     }
     // Where no column takes it as it is, its name may still tell.
+    let mut by_name = vec![None; bound.len()];
     for (index, of_column) in named {
+        by_name[index] = by_name[index].or(of_column);
         bound[index].use_as(reader, of_column);
+    }
+    for (bound, by_name) in bound.iter_mut().zip(by_name) {
+        bound.binding.by_use = !bound.is_typed && bound.column.is_some() && bound.binding.kind != by_name;
     }
     (statements, is_whole)
 }

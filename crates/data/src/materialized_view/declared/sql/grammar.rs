@@ -14,6 +14,8 @@ mod expr;
 mod query;
 mod typed;
 
+use std::ops::Range;
+
 use super::{
     POSITION, SqlFault,
     lexer::{Token, TokenKind, tokens},
@@ -47,6 +49,10 @@ struct Parser<'s> {
     shapes: &'s Shapes,
     /// Names that `WITH` gives.
     named: Vec<String>,
+    /// All names that the statement gives to something.
+    given: Vec<String>,
+    /// What is compared: both sides, and whether they are the same.
+    compared: Vec<(Range<usize>, Range<usize>, bool)>,
     depth: usize,
     parsed: Parsed,
 }
@@ -57,7 +63,17 @@ impl<'s> Parser<'s> {
     fn new(sql: &'s str, tokens: Vec<Token>, shapes: &'s Shapes) -> Self {
         let parsed =
             Parsed { target: String::new(), parameters: Vec::new(), uses: Vec::new(), edits: Vec::new(), end: 0 };
-        Self { sql, tokens, at: 0, shapes, named: Vec::new(), depth: 0, parsed }
+        Self {
+            sql,
+            tokens,
+            at: 0,
+            shapes,
+            named: Vec::new(),
+            given: Vec::new(),
+            compared: Vec::new(),
+            depth: 0,
+            parsed,
+        }
     }
 
     fn finish(self) -> Parsed {
@@ -69,7 +85,7 @@ impl<'s> Parser<'s> {
         self.parsed.end = self.behind();
         self.accept_sign(";");
         match self.kind() {
-            TokenKind::End => Ok(()),
+            TokenKind::End => self.all_compared(),
             _ => Err(self.fault("the statement should end here; each statement stands on its own")),
         }
     }
@@ -246,6 +262,7 @@ impl<'s> Parser<'s> {
         if self.shapes.contains_key(&name) {
             return Err(SqlFault::new(at, format!("`{name}` is a table: use another name")));
         }
+        self.given.push(name.clone());
         Ok(name)
     }
 
@@ -291,7 +308,7 @@ impl<'s> Parser<'s> {
         self.at += 1;
     }
 
-    fn edit(&mut self, span: std::ops::Range<usize>, to: To) {
+    fn edit(&mut self, span: Range<usize>, to: To) {
         self.parsed.edits.push(Edit { span, to });
     }
 

@@ -205,6 +205,20 @@ fn what_another_engine_reads_otherwise_is_refused() {
 }
 
 #[test]
+fn a_name_that_a_query_gives_is_no_column_of_a_table() {
+    let used = |sql: &str| write(sql).unwrap_or_else(|fault| panic!("{sql}: {fault}")).uses.len();
+    assert_eq!(used("INSERT INTO loan (id, state) SELECT id, state FROM loan WHERE n = :n AND amount > :a"), 2);
+    for sql in [
+        "INSERT INTO loan (id, state) SELECT who, n FROM (SELECT who, day AS n FROM visit) AS days WHERE n = :n",
+        "INSERT INTO loan (id, state) SELECT who, n FROM (SELECT who, day n FROM visit) days WHERE n = 'mon'",
+        "INSERT INTO loan (id, state) SELECT who, n = :n FROM (SELECT who, day AS n FROM visit) AS days",
+        "INSERT INTO loan (id, state) WITH days (who, n) AS (SELECT who, day FROM visit) SELECT who, n FROM days WHERE n = :n",
+    ] {
+        assert_eq!(used(sql), 0, "{sql}");
+    }
+}
+
+#[test]
 fn nesting_and_length_have_limits() {
     let deep = format!("DELETE FROM loan WHERE {}1{}", "(".repeat(100), ")".repeat(100));
     refused(&deep, "nested at most");

@@ -63,6 +63,37 @@ proptest! {
     }
 }
 
+/// Of texts that are no UTF-8.
+const CALLS_OF_BYTES: [&str; 6] = [
+    "instr(CAST(?1 AS TEXT), CAST(?2 AS TEXT))",
+    "hex(replace(CAST(?1 AS TEXT), CAST(?2 AS TEXT), CAST(?3 AS TEXT)))",
+    "hex(trim(CAST(?1 AS TEXT)))",
+    "hex(trim(CAST(?1 AS TEXT), CAST(?2 AS TEXT)))",
+    "hex(ltrim(CAST(?1 AS TEXT), CAST(?2 AS TEXT)))",
+    "hex(rtrim(CAST(?1 AS TEXT), CAST(?2 AS TEXT)))",
+];
+
+fn bytes() -> impl Strategy<Value = Value> {
+    let some = prop::sample::select(vec![0x80, 0xa4, 0xbf, 0xc3, 0xf0, b'a', b' ', 0]);
+    prop::collection::vec(some, 0..7).prop_map(Value::Blob)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn our_functions_answer_as_sqlites_do_over_any_bytes(one in bytes(), two in bytes(), three in bytes()) {
+        thread_local!(static PAIR: (Connection, Connection) = pair());
+        let given = [one, two, three];
+        PAIR.with(|(ours, theirs)| {
+            for call in CALLS_OF_BYTES {
+                prop_assert_eq!(answer(ours, call, &given), answer(theirs, call, &given), "{} of {:?}", call, &given);
+            }
+            Ok(())
+        })?;
+    }
+}
+
 #[test]
 fn a_function_looks_whether_it_is_enough() {
     super::super::vfs::name().unwrap();

@@ -47,7 +47,7 @@ impl Parser<'_> {
             if let Some(sign) = ["=", "<>", "!=", "<", "<=", ">", ">="].iter().find(|sign| self.accept_sign(sign)) {
                 let begin = self.at;
                 self.sum()?;
-                self.compares(left.clone(), begin..self.at, ["=", "<>", "!="].contains(sign))?;
+                self.compared.push((left.clone(), begin..self.at, ["=", "<>", "!="].contains(sign)));
             } else if self.accept("is") {
                 self.is()?;
             } else if self.sees("not") || self.sees("in") || self.sees("between") || self.sees("like") {

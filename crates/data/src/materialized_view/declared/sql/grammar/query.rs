@@ -34,7 +34,8 @@ impl Parser<'_> {
         loop {
             let name = self.given_name()?;
             if self.accept_sign("(") {
-                self.names()?;
+                let columns = self.names()?;
+                self.given.extend(columns);
             }
             self.expect("as")?;
             self.expect_sign("(")?;
@@ -48,11 +49,12 @@ impl Parser<'_> {
     }
 
     /// `name, …)`
-    fn names(&mut self) -> Outcome {
+    fn names(&mut self) -> Outcome<Vec<String>> {
+        let mut names = Vec::new();
         loop {
-            self.name("a column")?;
+            names.push(self.name("a column")?);
             if !self.accept_sign(",") {
-                return self.expect_sign(")");
+                return self.expect_sign(")").map(|()| names);
             }
         }
     }

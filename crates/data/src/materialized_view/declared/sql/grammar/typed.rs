@@ -31,8 +31,17 @@ impl Parser<'_> {
         self.takes(value, &name, column.kind, true)
     }
 
+    /// Looks at everything that is compared, once it is known which names the statement gives.
+    pub(super) fn all_compared(&mut self) -> Outcome {
+        for (left, right, alike) in std::mem::take(&mut self.compared) {
+            self.compares(left, right, alike)?;
+        }
+        self.parsed.uses.sort_by_key(|used| used.at);
+        Ok(())
+    }
+
     /// Two sides are compared; `alike`: whether they are the same.
-    pub(super) fn compares(&mut self, left: Range<usize>, right: Range<usize>, alike: bool) -> Outcome {
+    fn compares(&mut self, left: Range<usize>, right: Range<usize>, alike: bool) -> Outcome {
         match (self.column_of(left.clone()), self.column_of(right.clone())) {
             (Some((name, kind)), None) => self.takes(right, &name, kind, alike),
             (None, Some((name, kind))) => self.takes(left, &name, kind, alike),
@@ -87,6 +96,10 @@ impl Parser<'_> {
         match value.len() {
             1 => {
                 let column = name(value.start)?;
+                // A query's column may be called as a table's.
+                if self.given.iter().any(|given| given == column) {
+                    return None;
+                }
                 let mut found = self.shapes.iter().filter_map(|(table, shape)| Some((table, shape.column(column)?)));
                 let (table, first) = found.next()?;
                 // Of several tables that have one of that name, whichever it is.
