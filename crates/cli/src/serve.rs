@@ -96,7 +96,7 @@ fn failed(error: &ServeError) -> Failure {
             | OpenError::NetworkFilesystem { .. },
         ) => Exit::Refused,
         ServeError::Open(OpenError::KeysMissing { .. }) => Exit::NotFound,
-        ServeError::Folder { .. } | ServeError::Open(OpenError::Io { .. }) => Exit::Io,
+        ServeError::Folder { .. } | ServeError::Open(OpenError::Io { .. } | OpenError::NoRoom { .. }) => Exit::Io,
         _ => Exit::Failed,
     };
     let failure = Failure::of(exit, error);

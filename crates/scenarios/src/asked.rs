@@ -31,7 +31,7 @@ impl Asked {
     pub(crate) fn of(notes: &[Note]) -> Self {
         let known = Known::of(notes);
         let last = notes.iter().rev().find_map(|note| match &note.what {
-            Action::Read { read, events } if read.stream.is_none() => Some((note, events)),
+            Action::Read { read, events, .. } if read.stream.is_none() => Some((note, events)),
             _ => None,
         });
         let log = last.map(|(note, events)| known.all(events, note.completed));
@@ -117,7 +117,7 @@ fn history(notes: &[Note], clients: &[String], known: &Known<'_>) -> History {
 fn call(note: &Note, known: &Known<'_>) -> Call {
     match &note.what {
         Action::Append { append, .. } => Call::Append(append.clone()),
-        Action::Read { read, events } => Call::Read(known.read(read, events, note.completed)),
+        Action::Read { read, events, .. } => Call::Read(known.read(read, events, note.completed)),
         other => unreachable!("only appends and reads are calls, not {other:?}"),
     }
 }
@@ -126,7 +126,7 @@ fn call(note: &Note, known: &Known<'_>) -> Call {
 fn answer(note: &Note, known: &Known<'_>) -> Result<Option<Reply>, String> {
     Ok(match &note.what {
         Action::Append { told, .. } => match told {
-            Told::Done { version } => Some(Reply::appended(*version)),
+            Told::Done { version, token } => Some(Reply::Appended { versions: vec![*version], token: token.clone() }),
             Told::Unknown => None,
             Told::Refused(Refusal::Version { actual }) => Some(Reply::WrongVersion { actual: *actual }),
             Told::Refused(Refusal::Id) => Some(Reply::IdConflict),
@@ -134,7 +134,9 @@ fn answer(note: &Note, known: &Known<'_>) -> Result<Option<Reply>, String> {
             Told::Refused(Refusal::Key) => Some(Reply::KeyReused),
             Told::Refused(Refusal::Other { problem }) => return Err(problem.clone()),
         },
-        Action::Read { events, .. } => Some(Reply::events(known.all(events, note.completed))),
+        Action::Read { events, token, .. } => {
+            Some(Reply::Events { events: known.all(events, note.completed), token: token.clone() })
+        }
         _ => None,
     })
 }
@@ -194,14 +196,14 @@ mod tests {
     }
 
     fn read(events: Vec<Seen>) -> Action {
-        Action::Read { read: Read::log(0, u64::MAX), events }
+        Action::read(Read::log(0, u64::MAX), events)
     }
 
     #[test]
     fn what_was_asked_before_something_was_over_was_under_way_with_it() {
         let notes = [
-            note("b", 5, 9, append("b", Told::Done { version: 1 })),
-            note("a", 1, 9, append("a", Told::Done { version: 2 })),
+            note("b", 5, 9, append("b", Told::Done { version: 1, token: None })),
+            note("a", 1, 9, append("a", Told::Done { version: 2, token: None })),
             note("c", 9, 12, append("c", Told::Unknown)),
         ];
         let Asked { history, clients, log, .. } = Asked::of(&notes);
@@ -217,14 +219,14 @@ mod tests {
     fn data_that_nobody_asked_to_forget_is_noticed_to_be_gone() {
         let truncate = Action::Truncate { stream: "a".into(), before: 2, told: Told::Unknown };
         let mut notes = vec![
-            note("a", 1, 2, append("a", Told::Done { version: 1 })),
+            note("a", 1, 2, append("a", Told::Done { version: 1, token: None })),
             note("a", 3, 4, truncate),
-            note("a", 5, 6, append("b", Told::Done { version: 2 })),
+            note("a", 5, 6, append("b", Told::Done { version: 2, token: None })),
             note("a", 7, 8, read(vec![seen(1, "a", None), seen(2, "b", Some(7))])),
         ];
         let Asked { history, log, .. } = Asked::of(&notes);
         assert!(log::views_agree(&history, &log.unwrap()).holds());
-        let stream = Action::Read { read: Read::stream("a", 0, u64::MAX), events: vec![seen(2, "b", Some(7))] };
+        let stream = Action::read(Read::stream("a", 0, u64::MAX), vec![seen(2, "b", Some(7))]);
         notes.push(note("a", 9, 10, stream));
         assert!(stream::expected_versions(&Asked::of(&notes).history).holds());
         notes.remove(1);

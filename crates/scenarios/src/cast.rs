@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, future::Future, sync::Arc};
 
 use quorate_runtime::BoxFuture;
-use quorate_sim::{HostId, Sim, Violation};
+use quorate_sim::{HostId, Sim, check::Verdict};
 
 use crate::{
     hand::{Busy, Hand, Pace},
@@ -16,7 +16,7 @@ use crate::{
 type Work = Arc<dyn Fn(Hand) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// Judges notes that were taken at some pace, by what one scenario promises besides what all do.
-type Judge = fn(&[Note], Pace) -> Vec<Violation>;
+type Judge = fn(&[Note], Pace) -> Vec<Verdict>;
 
 /// Makes a world of a kind of its own, of the node and of the clients by name.
 type Setting = fn(&mut Sim, HostId, &BTreeMap<String, HostId>);
@@ -117,7 +117,7 @@ impl Cast {
     pub(crate) fn judge(&self, notes: &[Note], pace: Pace, contract: Contract) -> Judgement {
         let mut judgement = Judgement::by(contract, notes);
         if contract == Contract::Whole {
-            judgement.found.extend((self.judge)(notes, pace));
+            judgement.also((self.judge)(notes, pace));
         }
         judgement
     }

@@ -13,6 +13,9 @@ use hyper_util::rt::TokioIo;
 use quorate_runtime::Env;
 use serde_json::Value;
 
+/// The header that carries the token of a write.
+pub(crate) const TOKEN: &str = "quorate-token";
+
 /// A client with a connection that it keeps while it can.
 pub(crate) struct Client {
     env: Env,
@@ -33,6 +36,8 @@ pub(crate) struct Call {
 /// What was answered.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
+    /// What a later read is sent with to see at least as much.
+    pub(crate) token: Option<String>,
     pub(crate) body: Bytes,
 }
 
@@ -124,7 +129,8 @@ async fn exchange(
 ) -> Result<Reply, ()> {
     let (parts, body) = begin(env, to, kept, call, sent).await?.into_parts();
     let body = body.collect().await.map_err(|_| ())?.to_bytes();
-    Ok(Reply { status: parts.status, body })
+    let token = parts.headers.get(TOKEN).and_then(|token| token.to_str().ok()).map(str::to_owned);
+    Ok(Reply { status: parts.status, token, body })
 }
 
 async fn begin(

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use quorate_sim::Violation;
+use quorate_sim::check::Verdict;
 
-use crate::notes::{Action, Note, Seen, Told};
+use crate::{
+    notes::{Action, Note, Seen, Told},
+    rule,
+};
 
 /// What was asked to be forgotten, by stream.
 pub(crate) struct Forgotten<'n> {
@@ -86,14 +89,22 @@ impl<'n> Forgotten<'n> {
     }
 
     /// What was served although it had been forgotten before anybody asked, and what is gone although nobody asked for that.
-    pub(crate) fn judge(&self, notes: &[Note]) -> Vec<Violation> {
-        let mut found = Vec::new();
-        found.extend(self.forgotten_for_good(notes));
-        for look in notes.iter().filter_map(look) {
-            found.extend(self.begins_too_late(&look));
-            found.extend(self.shows_too_much(&look));
-        }
-        found
+    pub(crate) fn judge(&self, notes: &[Note]) -> Vec<Verdict> {
+        let looks: Vec<Look<'_>> = notes.iter().filter_map(look).collect();
+        let cut = looks.iter().filter(|look| look.first > 1).count();
+        let ruled = looks
+            .iter()
+            .filter(|look| self.keeps_at_most(look.stream, look.note.invoked, look.note.completed).is_some());
+        let forgotten = self.truncated.values().map(Vec::len).sum::<usize>() + self.scavenges.len();
+        vec![
+            rule::verdict("forgotten for good", forgotten, self.forgotten_for_good(notes)),
+            rule::verdict("gone for a reason", cut, looks.iter().filter_map(|look| self.begins_too_late(look))),
+            rule::verdict(
+                "rules hide at once",
+                ruled.count(),
+                looks.iter().filter_map(|look| self.shows_too_much(look)),
+            ),
+        ]
     }
 
     fn rules_of(&self, stream: &str) -> &[Rule] {
@@ -116,13 +127,12 @@ impl<'n> Forgotten<'n> {
     }
 
     /// Nobody is served what was forgotten before they asked.
-    fn forgotten_for_good(&self, notes: &[Note]) -> Option<Violation> {
+    fn forgotten_for_good(&self, notes: &[Note]) -> Option<String> {
         notes.iter().find_map(|note| {
             let Action::Read { events, .. } = &note.what else { return None };
             let mut served = events.iter().filter(|event| event.content.is_some());
             let Seen { id, version, stream, .. } = served.find(|event| self.is_gone(event, note.invoked, notes))?;
-            let what = format!("{} was served {id}, version {version} of {stream}", note.client);
-            Some(Violation::new("forgotten for good", what))
+            Some(format!("{} was served {id}, version {version} of {stream}", note.client))
         })
     }
 
@@ -140,24 +150,22 @@ impl<'n> Forgotten<'n> {
     }
 
     /// A stream begins no later than somebody asked for.
-    fn begins_too_late(&self, Look { note, stream, first, version }: &Look<'_>) -> Option<Violation> {
+    fn begins_too_late(&self, Look { note, stream, first, version }: &Look<'_>) -> Option<String> {
         let gone = first.saturating_sub(1);
         if gone == 0 || self.may_be_gone(stream, gone, note.completed, Some(*version)) {
             return None;
         }
-        let what = format!("{} saw {stream} begin at version {first} and end at {version}", note.client);
-        Some(Violation::new("gone for a reason", what))
+        Some(format!("{} saw {stream} begin at version {first} and end at {version}", note.client))
     }
 
     /// A stream shows no more than its rule keeps, from the moment that the rule is set.
-    fn shows_too_much(&self, Look { note, stream, first, version }: &Look<'_>) -> Option<Violation> {
+    fn shows_too_much(&self, Look { note, stream, first, version }: &Look<'_>) -> Option<String> {
         let keep = self.keeps_at_most(stream, note.invoked, note.completed)?;
         if (version + 1).saturating_sub(*first) <= keep {
             return None;
         }
         let who = &note.client;
-        let what = format!("{who} saw {stream} from version {first} to {version}, and it keeps {keep} events");
-        Some(Violation::new("rules hide at once", what))
+        Some(format!("{who} saw {stream} from version {first} to {version}, and it keeps {keep} events"))
     }
 }
 
@@ -170,7 +178,7 @@ fn superseded(rule: &Rule, rules: &[Rule]) -> u64 {
 
 fn look(note: &Note) -> Option<Look<'_>> {
     match &note.what {
-        Action::Read { read, events } => {
+        Action::Read { read, events, .. } => {
             let (stream, first, last) = (read.stream.as_deref()?, events.first()?, events.last()?);
             Some(Look { note, stream, first: first.version, version: last.version })
         }
@@ -204,7 +212,7 @@ fn asked_for(notes: &[Note]) -> BTreeMap<&str, BTreeMap<u64, u64>> {
 fn acknowledged(notes: &[Note], stream: &str, at: u64) -> u64 {
     let before = notes.iter().filter(|note| note.completed < at);
     let versions = before.filter_map(|note| match &note.what {
-        Action::Append { append, told: Told::Done { version } } => {
+        Action::Append { append, told: Told::Done { version, .. } } => {
             append.parts.first().filter(|part| part.stream == stream).map(|_| *version)
         }
         _ => None,
@@ -226,7 +234,7 @@ mod tests {
     fn grown(count: u64) -> Vec<Note> {
         let append = |n: u64| {
             let append = Append::to("a", Expected::Any, vec![SentEvent::new(format!("{n}"), 1)]);
-            note(n, n, Action::Append { append, told: Told::Done { version: n } })
+            note(n, n, Action::Append { append, told: Told::Done { version: n, token: None } })
         };
         (1..=count).map(append).collect()
     }
@@ -248,12 +256,12 @@ mod tests {
     }
 
     fn log(at: u64, events: Vec<Seen>) -> Note {
-        note(at, at, Action::Read { read: Read::log(0, u64::MAX), events })
+        note(at, at, Action::read(Read::log(0, u64::MAX), events))
     }
 
     fn stream(at: u64, versions: std::ops::RangeInclusive<u64>) -> Note {
         let events = versions.map(|version| seen(version, Some(1))).collect();
-        note(at, at, Action::Read { read: Read::stream("a", 0, u64::MAX), events })
+        note(at, at, Action::read(Read::stream("a", 0, u64::MAX), events))
     }
 
     fn head(at: u64, first: u64, version: u64) -> Note {
@@ -265,10 +273,10 @@ mod tests {
     }
 
     fn rules(notes: Vec<Note>) -> Vec<String> {
-        Forgotten::of(&notes).judge(&notes).into_iter().map(|violation| violation.rule).collect()
+        rule::names(&Forgotten::of(&notes).judge(&notes))
     }
 
-    const DONE: Told = Told::Done { version: 1 };
+    const DONE: Told = Told::Done { version: 1, token: None };
 
     #[test]
     fn a_stream_begins_where_its_rule_says() {

@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use quorate_runtime::{Env, random::Rng};
 use quorate_sim::{Phase, check::api::Read};
 use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    client::{Call, Client, Reply},
+    client::{Call, Client, Reply, TOKEN},
     notes::{Action, Notes, Seen, digest},
 };
 
@@ -118,11 +119,15 @@ impl Hand {
 
     /// Whether there is a next round of work, after `done` rounds of the `rounds` that a scenario has.
     pub(crate) fn goes_on(&self, done: usize, rounds: usize) -> bool {
-        done < self.pace.rounds
+        let goes_on = done < self.pace.rounds
             && match self.pace.work_for {
                 Some(span) => u128::from(self.notes.now()) < span.as_nanos(),
                 None => done < rounds,
-            }
+            };
+        if goes_on {
+            self.notes.round(done);
+        }
+        goes_on
     }
 
     /// Waits a little, not always as long.
@@ -148,41 +153,63 @@ impl Hand {
 
     /// Reads a stream to its end, writes down what was there, and returns its version. `None` where it could not be read.
     pub(crate) async fn read_stream(&mut self, stream: &str) -> Option<u64> {
-        let (invoked, mut events) = (self.notes.now(), Vec::new());
-        loop {
-            let from = events.last().map_or(0, |event: &Seen| event.version) + 1;
-            let reply = self.ask(&Call::get(format!("/v1/streams/{stream}/events?from={from}&limit={PAGE}"))).await?;
-            if reply.status == http::StatusCode::NOT_FOUND {
-                break;
-            }
-            let page = seen(&reply.value());
-            let last = page.len() < PAGE;
-            events.extend(page);
-            if last {
-                break;
-            }
-        }
-        let version = events.last().map_or(0, |event| event.version);
-        self.notes.add(&self.name, invoked, Action::Read { read: Read::stream(stream, 0, u64::MAX), events });
-        Some(version)
+        let read = self.with_a_token(Read::stream(stream, 0, u64::MAX));
+        let page = |last: Option<&Seen>| {
+            let from = last.map_or(0, |event| event.version) + 1;
+            format!("/v1/streams/{stream}/events?from={from}&limit={PAGE}")
+        };
+        self.read(read, page).await.map(|last| last.map_or(0, |event| event.version))
     }
 
     /// Reads the log to its end, writes down what was there, and returns the last position. `None` where it could not be
     /// read.
     pub(crate) async fn read_log(&mut self) -> Option<u64> {
-        let (invoked, mut events) = (self.notes.now(), Vec::new());
+        let read = self.with_a_token(Read::log(0, u64::MAX));
+        let page = |last: Option<&Seen>| {
+            let after = last.map_or(0, |event| event.position);
+            format!("/v1/events?after={after}&limit={PAGE}")
+        };
+        self.read(read, page).await.map(|last| last.map_or(0, |event| event.position))
+    }
+
+    /// Half of the reads must see what the newest token stands for, whoever was given it.
+    fn with_a_token(&mut self, read: Read) -> Read {
+        match self.notes.token().filter(|_| self.rng.below(2) == 0) {
+            Some(token) => read.with_token(token),
+            None => read,
+        }
+    }
+
+    /// Reads page by page, writes down what was there, and returns the last event.
+    async fn read(&mut self, read: Read, path: impl Fn(Option<&Seen>) -> String) -> Option<Option<Seen>> {
+        let (invoked, mut events, mut token) = (self.notes.now(), Vec::<Seen>::new(), None);
         loop {
-            let after = events.last().map_or(0, |event: &Seen| event.position);
-            let page = seen(&self.ask(&Call::get(format!("/v1/events?after={after}&limit={PAGE}"))).await?.value());
+            let call = Call::get(path(events.last()));
+            let call = match &read.token {
+                Some(token) => call.header(TOKEN, token),
+                None => call,
+            };
+            let reply = self.ask(&call).await?;
+            if reply.status == StatusCode::NOT_FOUND && read.stream.is_some() {
+                break;
+            }
+            if !reply.status.is_success() {
+                let problem = format!("{} {}", reply.status, reply.value()["type"].as_str().unwrap_or_default());
+                self.notes.add(&self.name, invoked, Action::ReadRefused { read, problem });
+                return None;
+            }
+            let page = seen(&reply.value());
             let last = page.len() < PAGE;
             events.extend(page);
+            token = reply.token;
             if last {
                 break;
             }
         }
-        let end = events.last().map_or(0, |event| event.position);
-        self.notes.add(&self.name, invoked, Action::Read { read: Read::log(0, u64::MAX), events });
-        Some(end)
+        self.notes.keep_token(token.as_deref());
+        let last = events.last().cloned();
+        self.notes.add(&self.name, invoked, Action::Read { read, events, token });
+        Some(last)
     }
 
     /// Reads the log once nothing goes wrong and nobody works any more: what there finally is.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_sim::{
     Violation,
     check::{
-        Finding, Report,
+        Finding, Report, Verdict,
         api::{Append, Call, History, LoggedEvent, Reply, SentEvent},
         effects,
         history::Outcome,
@@ -16,7 +16,12 @@ use quorate_sim::{
     },
 };
 
-use crate::{asked::Asked, forgotten::Forgotten, notes::Note};
+use crate::{
+    asked::Asked,
+    forgotten::Forgotten,
+    notes::{Action, Note},
+    rule,
+};
 
 /// What checkers say of a run.
 pub struct Judgement {
@@ -54,37 +59,58 @@ impl Judgement {
     /// Judges no more than what was served.
     fn of_served(contract: Contract, notes: &[Note]) -> Self {
         let Asked { history, clients, log, .. } = Asked::of(notes);
-        let (mut claims, mut found) = (Report::new(), Vec::new());
+        let mut claims = Report::new();
         if let Some(log) = log {
+            claims.add(without_holes(log.iter().map(|event| event.position)));
             claims.add(effects::nothing_uncalled(&history, &log));
             if contract == Contract::Rotten {
                 claims.add(log::dense(&log));
                 claims.add(log::nothing_doubled(&log));
                 claims.add(effects::all_or_nothing(&history, &log));
             }
-            found.extend(without_holes(&log));
-            found.extend(claims.verdicts().iter().flat_map(broken));
         }
-        found.extend(served_as_sent(&history));
-        Self { history, clients, claims, found }
+        claims.add(served_as_sent(&history));
+        Self::found_in(history, clients, claims)
     }
 
     /// Judges `notes`, of which the last reading of the log is final.
     fn of(notes: &[Note]) -> Self {
         let Asked { history, clients, log, subscriptions } = Asked::of(notes);
-        let Some(log) = log else {
-            let found = vec![Violation::new("final reading", "nobody read the log in the end")];
-            return Self { history, clients, claims: Report::new(), found };
-        };
-        let mut claims = Report::of_log(&history, &log);
+        let mut claims = Report::new();
+        claims.add(rule::verdict(
+            "final reading",
+            1,
+            log.is_none().then(|| "nobody read the log in the end".to_owned()),
+        ));
+        let Some(log) = log else { return Self::found_in(history, clients, claims) };
+        Report::of_log(&history, &log).verdicts().iter().for_each(|verdict| claims.add(verdict.clone()));
         if !subscriptions.is_empty() {
             claims.add(subscription::exactly_once(&subscriptions, &log));
         }
-        let mut found: Vec<Violation> = claims.verdicts().iter().flat_map(broken).collect();
-        found.extend(order_of_commits(&history, &log));
-        found.extend(Forgotten::of(notes).judge(notes));
-        found.extend(refused_for_a_reason(&history));
+        claims.add(order_of_commits(&history, &log));
+        Forgotten::of(notes).judge(notes).into_iter().for_each(|verdict| claims.add(verdict));
+        claims.add(tokens_are_taken(notes));
+        claims.add(refused_for_a_reason(&history));
+        Self::found_in(history, clients, claims)
+    }
+
+    /// What `claims` found of `history`.
+    fn found_in(history: History, clients: Vec<String>, claims: Report) -> Self {
+        let found = claims.verdicts().iter().flat_map(rule::broken).collect();
         Self { history, clients, claims, found }
+    }
+
+    /// Judged by nothing but a scenario's own rules.
+    pub(crate) fn of_rules(rules: Vec<Verdict>) -> Self {
+        let mut judgement = Self::found_in(History::new(), Vec::new(), Report::new());
+        judgement.also(rules);
+        judgement
+    }
+
+    /// Judges by these, too.
+    pub(crate) fn also(&mut self, rules: Vec<Verdict>) {
+        self.found.extend(rules.iter().flat_map(rule::broken));
+        rules.into_iter().for_each(|verdict| self.claims.add(verdict));
     }
 
     /// Claims that could not be decided within the budget, and why.
@@ -96,17 +122,11 @@ impl Judgement {
     }
 }
 
-/// What is broken of a claim.
-pub(crate) fn broken(verdict: &quorate_sim::check::Verdict) -> impl Iterator<Item = Violation> {
-    verdict.violations().iter().map(|violation| Violation::new(verdict.claim.as_str(), violation.sentence.as_str()))
-}
-
 /// An append that was acknowledged before another one was asked for the first time stands before it, in whatever streams.
-fn order_of_commits(history: &History, log: &[LoggedEvent]) -> Option<Violation> {
+fn order_of_commits(history: &History, log: &[LoggedEvent]) -> Verdict {
     let positions: BTreeMap<(&str, &str), u64> =
         log.iter().map(|event| ((event.stream.as_str(), event.event.id.as_str()), event.position)).collect();
-    // By position: when it was first asked for, and when it was first acknowledged.
-    let mut writes: BTreeMap<u64, (u64, Option<u64>)> = BTreeMap::new();
+    let mut writes = Writes::new();
     for operation in history.operations() {
         let Call::Append(append) = &operation.op else { continue };
         let first = append.events().next().map(|(stream, event)| (stream, event.id.as_str()));
@@ -118,14 +138,21 @@ fn order_of_commits(history: &History, log: &[LoggedEvent]) -> Option<Violation>
             write.1 = Some(write.1.map_or(at.order, |known| known.min(at.order)));
         }
     }
+    let count = writes.len();
+    rule::verdict("order of commits", count, first_out_of_order(writes))
+}
+
+/// By position: when a write was first asked for, and when it was first acknowledged.
+type Writes = BTreeMap<u64, (u64, Option<u64>)>;
+
+fn first_out_of_order(writes: Writes) -> Option<String> {
     // Going back from the end: nobody before may have been asked for after somebody behind was acknowledged.
     let mut earliest: Option<(u64, u64)> = None;
     for (position, (invoked, acknowledged)) in writes.into_iter().rev() {
         if let Some((behind, _)) = earliest.filter(|(_, at)| *at < invoked) {
-            let what = format!(
+            return Some(format!(
                 "the append at position {position} was asked for after the one at {behind} had been acknowledged"
-            );
-            return Some(Violation::new("order of commits", what));
+            ));
         }
         if let Some(at) = acknowledged.filter(|at| earliest.is_none_or(|(_, known)| *at < known)) {
             earliest = Some((position, at));
@@ -135,33 +162,54 @@ fn order_of_commits(history: &History, log: &[LoggedEvent]) -> Option<Violation>
 }
 
 /// Positions count from 1.
-fn without_holes(log: &[LoggedEvent]) -> Option<Violation> {
-    let (n, event) = (1..).zip(log).find(|(n, event)| event.position != *n)?;
-    Some(Violation::new("no hole in the log", format!("event {n} of the log is {event}")))
+pub(crate) fn without_holes(positions: impl ExactSizeIterator<Item = u64>) -> Verdict {
+    let (count, mut numbered) = (positions.len(), (1..).zip(positions));
+    let hole = numbered.find(|(n, position)| position != n);
+    rule::verdict("no hole in the log", count, hole.map(|(n, at)| format!("event {n} of the log is at position {at}")))
 }
 
 /// Whatever anybody was served says what somebody sent.
-fn served_as_sent(history: &History) -> Option<Violation> {
+fn served_as_sent(history: &History) -> Verdict {
     let appends = history.operations().iter().filter_map(|operation| match &operation.op {
         Call::Append(append) => Some(append),
         Call::Read(_) => None,
     });
     let sent: BTreeSet<(&str, &SentEvent)> = appends.flat_map(Append::events).collect();
-    history.operations().iter().find_map(|operation| {
-        let Some((Reply::Events { events, .. }, _)) = operation.outcome.answer() else { return None };
-        let other = events.iter().find(|event| !sent.contains(&(event.stream.as_str(), &event.event)))?;
-        Some(Violation::new("served as sent", format!("{} was served {other}, which nobody sent so", operation.id)))
-    })
+    let (mut served, mut broken) = (0, None);
+    for operation in history.operations() {
+        let Some((Reply::Events { events, .. }, _)) = operation.outcome.answer() else { continue };
+        served += events.len();
+        let other = events.iter().find(|event| !sent.contains(&(event.stream.as_str(), &event.event)));
+        let what = other.map(|other| format!("{} was served {other}, which nobody sent so", operation.id));
+        broken = broken.or(what);
+    }
+    rule::verdict("served as sent", served, broken)
+}
+
+/// A token that the node gave out is one that it takes.
+fn tokens_are_taken(notes: &[Note]) -> Verdict {
+    let (mut sent, mut refused) = (0, None);
+    for note in notes {
+        match &note.what {
+            Action::Read { read, .. } if read.token.is_some() => sent += 1,
+            Action::ReadRefused { read, problem } => {
+                let with = if read.token.is_some() { "with a token" } else { "without a token" };
+                refused = refused.or_else(|| Some(format!("{} read {with} and was refused: {problem}", note.client)));
+            }
+            _ => {}
+        }
+    }
+    rule::verdict("a token is taken by who gave it", sent, refused)
 }
 
 /// Clients here ask for nothing that could be refused for any reason that checkers do not know.
-fn refused_for_a_reason(history: &History) -> Option<Violation> {
-    history.operations().iter().find_map(|operation| match &operation.outcome {
-        Outcome::Failed { reason, .. } => {
-            Some(Violation::new("refused for a reason", format!("{} was refused: {reason}", operation.id)))
-        }
+fn refused_for_a_reason(history: &History) -> Verdict {
+    let operations = history.operations();
+    let refused = operations.iter().find_map(|operation| match &operation.outcome {
+        Outcome::Failed { reason, .. } => Some(format!("{} was refused: {reason}", operation.id)),
         _ => None,
-    })
+    });
+    rule::verdict("refused for a reason", operations.len(), refused)
 }
 
 #[cfg(test)]
@@ -169,7 +217,7 @@ mod tests {
     use quorate_sim::check::api::{Append, Expected, Read, SentEvent};
 
     use super::*;
-    use crate::notes::{Action, Refusal, Seen, Told};
+    use crate::notes::{Refusal, Seen, Told};
 
     fn note(invoked: u64, completed: u64, what: Action) -> Note {
         Note { client: "client".into(), invoked, completed, what }
@@ -177,7 +225,7 @@ mod tests {
 
     fn append(stream: &str, id: &str, version: u64) -> Action {
         let append = Append::to(stream, Expected::Any, vec![SentEvent::new(id, 1)]);
-        Action::Append { append, told: Told::Done { version } }
+        Action::Append { append, told: Told::Done { version, token: None } }
     }
 
     fn seen(position: u64, stream: &str, version: u64, id: &str) -> Seen {
@@ -193,7 +241,7 @@ mod tests {
     }
 
     fn read(events: Vec<Seen>) -> Action {
-        Action::Read { read: Read::log(0, u64::MAX), events }
+        Action::read(Read::log(0, u64::MAX), events)
     }
 
     fn rules(notes: &[Note]) -> Vec<String> {
@@ -221,7 +269,7 @@ mod tests {
 
     #[test]
     fn what_was_forgotten_is_not_served_again() {
-        let truncate = Action::Truncate { stream: "a".into(), before: 2, told: Told::Done { version: 2 } };
+        let truncate = Action::Truncate { stream: "a".into(), before: 2, told: Told::Done { version: 2, token: None } };
         let events = vec![seen(1, "a", 1, "x"), seen(2, "a", 2, "y")];
         let appends = [note(1, 2, append("a", "x", 1)), note(3, 4, append("a", "y", 2))];
         let rest = [note(5, 6, truncate), note(7, 8, read(events))];
@@ -244,6 +292,35 @@ mod tests {
         assert!(rotten.contains(&"positions and versions are dense and in order".to_owned()), "{rotten:?}");
         let (rotten, lying) = rules(vec![seen(1, "a", 1, "x"), seen(2, "a", 1, "y")]);
         assert_eq!((rotten.len(), lying), (1, nothing));
+    }
+
+    #[test]
+    fn a_read_with_a_token_sees_what_the_token_stands_for_and_is_not_refused() {
+        let told = Told::Done { version: 1, token: Some("t".into()) };
+        let appended = Append::to("a", Expected::Any, vec![SentEvent::new("x", 1)]);
+        let rules = |read: Action| {
+            let last = Action::read(Read::log(0, u64::MAX), vec![seen(1, "a", 1, "x")]);
+            let appended = Action::Append { append: appended.clone(), told: told.clone() };
+            // It was under way when the append was answered, so that only the token says what it must see.
+            rules(&[note(1, 4, appended), note(3, 6, read), note(7, 8, last)])
+        };
+        let with = || Read::log(0, u64::MAX).with_token("t");
+        assert_eq!(rules(Action::read(with(), vec![seen(1, "a", 1, "x")])), [""; 0]);
+        assert_eq!(rules(Action::read(Read::log(0, u64::MAX), vec![])), [""; 0]);
+        assert_eq!(rules(Action::read(with(), vec![])), ["a read with a token sees what the token stands for"]);
+        let refused = Action::ReadRefused { read: with(), problem: "409 other-timeline".into() };
+        assert_eq!(rules(refused), ["a token is taken by who gave it"]);
+    }
+
+    #[test]
+    fn what_a_reader_was_told_binds_who_reads_with_its_token() {
+        let (x, y) = (seen(1, "a", 1, "x"), seen(2, "a", 2, "y"));
+        let told =
+            Action::Read { read: Read::log(0, u64::MAX), events: vec![x.clone(), y.clone()], token: Some("t".into()) };
+        let later = Action::read(Read::stream("a", 0, u64::MAX).with_token("t"), vec![x.clone()]);
+        let appends = [note(1, 20, append("a", "x", 1)), note(1, 20, append("a", "y", 2))];
+        let rest = [note(2, 9, told), note(8, 19, later), note(21, 22, read(vec![x, y]))];
+        assert_eq!(rules(&[&appends[..], &rest].concat()), ["a read with a token sees what the token stands for"]);
     }
 
     #[test]

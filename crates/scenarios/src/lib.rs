@@ -20,12 +20,13 @@ mod notes;
 mod page;
 mod queues;
 mod resilience;
+mod rule;
 mod views;
 mod world;
 
 use std::time::Duration;
 
-use quorate_sim::{Outcome, Sim};
+use quorate_sim::{Outcome, Sim, check::Verdict};
 
 use self::{cast::Cast, hands::Hands};
 
@@ -41,6 +42,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Rare states that many seeds together must reach.
     pub sometimes: &'static [&'static str],
+    /// Claims that it is about: many seeds together must have held something against each.
+    pub claims: &'static [&'static str],
     play: Play,
 }
 
@@ -60,14 +63,36 @@ pub struct Report {
     pub outcome: Outcome,
     /// What clients wrote down, in the order in which it was over.
     pub notes: Vec<Note>,
+    /// The most rounds of work that a client did, where the scenario counts them: to allow no more changes nothing.
+    pub rounds: u64,
     /// What checkers say of it; `None` where they had nothing to look at, or the run did not come to its end.
     pub judgement: Option<Judgement>,
 }
 
 impl Report {
-    /// The run as a page with a timeline, complete in itself.
-    pub fn page(&self, scenario: &Scenario) -> String {
-        page::render(scenario, self)
+    /// The run as a page with a timeline, complete in itself; `again` is the command that runs it again.
+    pub fn page(&self, scenario: &Scenario, again: &str) -> String {
+        page::render(scenario, self, again)
+    }
+
+    /// The run with what a scenario's own rules say of its notes, if it came to its end.
+    fn judged(
+        mut outcome: Outcome,
+        notes: Vec<Note>,
+        rounds: u64,
+        judge: impl FnOnce(&[Note]) -> Vec<Verdict>,
+    ) -> Self {
+        let judgement = outcome.passed().then(|| Judgement::of_rules(judge(&notes)));
+        if let Some(judgement) = &judgement {
+            outcome.find(judgement.found.iter().cloned());
+        }
+        Self { outcome, notes, rounds, judgement }
+    }
+
+    /// What was judged, and how much each claim was held against; those that are broken or undecided are left out.
+    pub fn examined(&self) -> impl Iterator<Item = (&str, u64)> {
+        let verdicts = self.judgement.iter().flat_map(|judgement| judgement.claims.verdicts());
+        verdicts.filter_map(|verdict| Some((verdict.claim.as_str(), verdict.examined()?)))
     }
 }
 
@@ -86,6 +111,11 @@ impl Scenario {
         matches!(self.play, Play::Machines(_))
     }
 
+    /// Whether it has servers with disks, to which everything happens that a seed can know.
+    pub fn meets_faults(&self) -> bool {
+        !self.is_of_machines() && self.name != "retry-storm"
+    }
+
     /// Runs `seed` for `span` of its own time in this process, whatever else ran in it before; `None` where the scenario has
     /// worlds, of which a process can hold one.
     pub fn run_machines(&self, seed: u64, span: Option<Duration>) -> Option<Report> {
@@ -98,6 +128,11 @@ impl Scenario {
     /// Rare states that seeds together had to reach, and did not: what they prove then is less than it seems.
     pub fn unreached(&self, reached: impl Fn(&str) -> bool) -> Vec<&'static str> {
         self.sometimes.iter().copied().filter(|state| !reached(state)).collect()
+    }
+
+    /// Claims that it is about and that seeds together held against nothing: they prove nothing of them.
+    pub fn unexamined(&self, examined: impl Fn(&str) -> u64) -> Vec<&'static str> {
+        self.claims.iter().copied().filter(|claim| examined(claim) == 0).collect()
     }
 
     /// Its clients, for a node that really runs; `None` where there is none to run.
@@ -124,18 +159,28 @@ pub fn all() -> &'static [Scenario] {
                 "store: the tail became index",
                 "store: the tail was read back",
             ],
+            claims: &[
+                "nothing acknowledged is lost",
+                "appends took effect at the versions they expected",
+                "conditions of appends are honoured",
+                "every stream is linearizable, expected versions and repeats included",
+                "a read with a token sees what the token stands for",
+                "order of commits",
+            ],
             play: Play::Log(log::appends::cast),
         },
         Scenario {
             name: "bit-rot",
             about: "bits of the log's files flip while clients append and read: whatever is served is what was sent",
             sometimes: &["store: damage was found at opening", "store: damage was found while reading"],
+            claims: &["served as sent", "no hole in the log"],
             play: Play::Log(log::broken::bit_rot),
         },
         Scenario {
             name: "cut-off",
             about: "half of the clients are cut off for good, and the others are served as ever",
             sometimes: &["store: the tail was read back"],
+            claims: &["nothing acknowledged is lost", "a read with a token sees what the token stands for"],
             play: Play::Log(log::broken::cut_off),
         },
         Scenario {
@@ -146,12 +191,14 @@ pub fn all() -> &'static [Scenario] {
                 "store: the tail was read back",
                 "subscription: a follower fell behind",
             ],
+            claims: &["every subscriber sees every event once and in order"],
             play: Play::Log(log::followers::cast),
         },
         Scenario {
             name: "full-disk",
             about: "the disk is full for good, and what was acknowledged can still be read",
             sometimes: &["store: the disk was full"],
+            claims: &["nothing acknowledged is lost"],
             play: Play::Log(log::broken::full_disk),
         },
         Scenario {
@@ -162,12 +209,18 @@ pub fn all() -> &'static [Scenario] {
                 "store: an append was known already",
                 "store: the tail became index",
             ],
+            claims: &[
+                "every imported line is in the log once and in order",
+                "the log folds as the lines count",
+                "whoever brought in an application reads all of it",
+            ],
             play: Play::Log(log::import::cast),
         },
         Scenario {
             name: "keys",
             about: "clients repeat requests under their idempotency keys, refused ones too, also much later",
             sometimes: &["idempotency: a kept reply was given", "idempotency: the first request was still being done"],
+            claims: &["one idempotency key has one answer and one effect"],
             play: Play::Log(log::keys::cast),
         },
         Scenario {
@@ -178,6 +231,7 @@ pub fn all() -> &'static [Scenario] {
                 "hlc: a stamp from the future was refused",
                 "hlc: a stamp ran ahead of its wall clock",
             ],
+            claims: &[],
             play: Play::Machines(machines::hlc::play),
         },
         Scenario {
@@ -189,6 +243,7 @@ pub fn all() -> &'static [Scenario] {
                 "subscription: another process was first",
                 "subscription: leases were read back",
             ],
+            claims: &[],
             play: Play::Machines(machines::subscription::play),
         },
         Scenario {
@@ -205,24 +260,37 @@ pub fn all() -> &'static [Scenario] {
                 "queue: a round was not written",
                 "queue: its messages were read",
             ],
+            claims: &[
+                "a lease has at most one live holder",
+                "a lost lease settles nothing",
+                "attempts are counted",
+                "done for good",
+                "handed out as sent",
+                "no message is lost",
+                "one message of a key",
+                "order of groups",
+            ],
             play: Play::Log(queues::cast),
         },
         Scenario {
             name: "retention",
             about: "clients append, forget old events by hand and by rules that come and go, and send old appends once more",
             sometimes: &["store: an append was known already", "store: several blocks were rewritten at once"],
+            claims: &["forgotten for good", "gone for a reason", "rules hide at once"],
             play: Play::Log(log::retention::cast),
         },
         Scenario {
             name: "retry-storm",
             about: "an upstream dies and returns under load, behind three hops that could each retry, and is not kept down by it",
             sometimes: &["retry: a call was sent again", "retry: another hop retries", "retry: the budget was spent"],
+            claims: &["calls succeed while all is well", "one hop retries", "retries stay within the budget"],
             play: Play::Own(resilience::storm::run),
         },
         Scenario {
             name: "stamps",
             about: "a service hands out stamps of a hybrid clock whose mark lies in a store, and never repeats one",
             sometimes: &["hybrid clock: the mark was read back"],
+            claims: &["no stamp is given twice", "stamps grow"],
             play: Play::Own(log::stamps::run),
         },
         Scenario {
@@ -234,6 +302,15 @@ pub fn all() -> &'static [Scenario] {
                 "view: readers were given another build",
                 "view: whoever stood by took over",
             ],
+            claims: &[
+                "a checkpoint moves over what does not matter",
+                "a rebuild sends nothing again",
+                "a recount of the log agrees",
+                "a view is the fold of the log",
+                "every letter is sent",
+                "readers see no half-built view",
+                "rows are of the position they say",
+            ],
             play: Play::Own(views::run),
         },
         Scenario {
@@ -243,6 +320,12 @@ pub fn all() -> &'static [Scenario] {
                 "subscription: a lease was taken over",
                 "subscription: an event was handed out again",
                 "subscription: leases were read back",
+            ],
+            claims: &[
+                "a lease has at most one live holder",
+                "acknowledged for good",
+                "every event handed out",
+                "order of streams",
             ],
             play: Play::Log(log::workers::cast),
         },

@@ -22,6 +22,10 @@ pub(crate) struct Notes {
 #[derive(Default)]
 struct Written {
     all: Vec<Note>,
+    /// The newest token that anybody was given.
+    token: Option<String>,
+    /// The most rounds of work that a client has begun.
+    rounds: u64,
     /// What was begun and is not over.
     open: BTreeMap<u64, Note>,
     begun: u64,
@@ -60,6 +64,15 @@ pub enum Action {
         read: Read,
         /// The events.
         events: Vec<Seen>,
+        /// What a later read is sent with to see at least as much.
+        token: Option<String>,
+    },
+    /// Read, and was told that this cannot be asked.
+    ReadRefused {
+        /// What was asked.
+        read: Read,
+        /// The status and the type of the problem.
+        problem: String,
     },
     /// Forgot the data of a stream's events before a version.
     Truncate {
@@ -99,6 +112,15 @@ pub enum Action {
         subscription: String,
         /// Behind which position.
         after: u64,
+    },
+    /// Heard that nothing is new, when nothing went wrong any more and nobody wrote.
+    HeardNothingNew {
+        /// From which subscription.
+        subscription: String,
+        /// Behind which position, the last that it was told of.
+        after: u64,
+        /// Where the log ends.
+        end: u64,
     },
     /// Was told of an event by a subscription.
     Told {
@@ -207,6 +229,14 @@ pub enum Action {
     },
 }
 
+#[cfg(test)]
+impl Action {
+    /// A read that was given no token.
+    pub(crate) fn read(read: Read, events: Vec<Seen>) -> Self {
+        Self::Read { read, events, token: None }
+    }
+}
+
 /// What a worker says of a message that it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Handling {
@@ -225,6 +255,8 @@ pub enum Told {
     Done {
         /// The version.
         version: u64,
+        /// What a later read is sent with to see it.
+        token: Option<String>,
     },
     /// Nothing was written.
     Refused(Refusal),
@@ -304,6 +336,29 @@ impl Notes {
     pub(crate) fn add(&self, client: &str, invoked: u64, what: Action) {
         let note = Note { client: client.to_owned(), invoked, completed: self.now(), what };
         self.written().all.push(note);
+    }
+
+    /// Remembers the token of a reply.
+    pub(crate) fn keep_token(&self, token: Option<&str>) {
+        if let Some(token) = token {
+            self.written().token = Some(token.to_owned());
+        }
+    }
+
+    /// The newest token that anybody was given.
+    pub(crate) fn token(&self) -> Option<String> {
+        self.written().token.clone()
+    }
+
+    /// A client begins another round of its work, after `done` rounds.
+    pub(crate) fn round(&self, done: usize) {
+        let mut written = self.written();
+        written.rounds = written.rounds.max(done as u64 + 1);
+    }
+
+    /// The most rounds of work that a client has begun.
+    pub(crate) fn rounds(&self) -> u64 {
+        self.written().rounds
     }
 
     /// How many notes so far are such as `is` says.

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, time::Duration};
 use quorate_foundations::time::Mono;
 use quorate_runtime::fault::{Fault, Planned};
 use quorate_sim::check::{
-    Kind, Violation,
+    Finding, Kind, Violation,
     history::Outcome,
     timeline::{Band, Timeline},
 };
@@ -23,7 +23,7 @@ svg.others{background:#fff;border:1px solid #dfe2e6;max-width:100%}svg.others te
 code{font-size:12px}.done{fill:#2f7d4f}.refused{fill:#b98a1c}.unclear{fill:#a3141f}.seen{fill:#4a76a8}.fault{fill:#a3141f;opacity:.12}";
 
 /// The page of `report`, complete in itself and without scripts.
-pub(crate) fn render(scenario: &Scenario, report: &Report) -> String {
+pub(crate) fn render(scenario: &Scenario, report: &Report, again: &str) -> String {
     let outcome = &report.outcome;
     let mut page = String::new();
     let title = format!("{}, seed {}", scenario.name, outcome.seed);
@@ -41,18 +41,19 @@ pub(crate) fn render(scenario: &Scenario, report: &Report) -> String {
     if let Some(judgement) = &report.judgement {
         claims(&mut page, judgement);
         counter_examples(&mut page, judgement);
-        page.push_str("<h2>Appends and reads</h2>");
-        page.push_str(&timeline(report, judgement).to_figure());
+        if !judgement.history.operations().is_empty() {
+            page.push_str("<h2>Appends and reads</h2>");
+            page.push_str(&timeline(report, judgement).to_figure());
+        }
     }
     others(&mut page, report);
     faults(&mut page, report);
     let _ = write!(
         page,
-        "<p>Trace <code>{}</code>, {} steps. <code>quorate sim replay {} --seed {}</code></p></html>",
+        "<p>Trace <code>{}</code>, {} steps. <code>{}</code></p></html>",
         escape(&outcome.trace),
         outcome.steps,
-        escape(scenario.name),
-        outcome.seed
+        escape(again)
     );
     page
 }
@@ -61,10 +62,13 @@ pub(crate) fn render(scenario: &Scenario, report: &Report) -> String {
 fn claims(page: &mut String, judgement: &Judgement) {
     page.push_str("<h2>Claims</h2><table>");
     for verdict in judgement.claims.verdicts() {
-        let text = verdict.to_string();
-        let (word, claim) = text.lines().next().and_then(|line| line.split_once(' ')).unwrap_or_default();
-        let class = if verdict.is_violated() { "verdict refuted" } else { "verdict" };
-        let _ = write!(page, "<tr><td class='{class}'>{}<td>{}", escape(word), escape(claim.trim()));
+        let (word, class) = match &verdict.finding {
+            Finding::Holds { examined: 0 } => ("not examined".to_owned(), "verdict"),
+            Finding::Holds { examined } => (format!("holds, {examined} examined"), "verdict"),
+            Finding::Undecided { why } => (format!("undecided: {why}"), "verdict"),
+            Finding::Violated { .. } => ("VIOLATED".to_owned(), "verdict refuted"),
+        };
+        let _ = write!(page, "<tr><td class='{class}'>{}<td>{}", escape(&word), escape(&verdict.claim));
     }
     page.push_str("</table>");
 }
@@ -207,7 +211,7 @@ fn class(note: &Note) -> &'static str {
 /// What a note says, in a line.
 fn what(note: &Note) -> String {
     match &note.what {
-        Action::Read { read, events } => {
+        Action::Read { read, events, .. } => {
             format!("read {}: {} events", read.stream.as_deref().unwrap_or("the log"), events.len())
         }
         other => serde_json::to_string(other).unwrap_or_default(),
@@ -238,7 +242,7 @@ mod tests {
 
     fn append(id: &str, version: u64) -> Action {
         let append = Append::to("order-1", Expected::NoStream, vec![SentEvent::new(id, 1)]);
-        Action::Append { append, told: Told::Done { version } }
+        Action::Append { append, told: Told::Done { version, token: None } }
     }
 
     /// A run of `notes` in which nothing went wrong but what judges find.
@@ -257,7 +261,7 @@ mod tests {
             injected: BTreeMap::new(),
             reached: BTreeMap::new(),
         };
-        Report { outcome, notes, judgement: Some(judgement) }
+        Report { outcome, notes, rounds: 0, judgement: Some(judgement) }
     }
 
     #[test]
@@ -271,7 +275,7 @@ mod tests {
             tags: vec![],
             content: Some(1),
         };
-        let read = Action::Read { read: Read::log(0, u64::MAX), events: vec![seen(1, "<a>"), seen(2, "b")] };
+        let read = Action::read(Read::log(0, u64::MAX), vec![seen(1, "<a>"), seen(2, "b")]);
         // Both were told that theirs was the first.
         let notes = vec![
             note("ada", 1, 5, append("<a>", 1)),
@@ -279,12 +283,28 @@ mod tests {
             note("eve", 7, 8, Action::Connected { subscription: "eve".into(), after: 2 }),
             note("last reader", 9, 10, read),
         ];
-        let page = report(notes).page(&crate::all()[0]);
+        let page = report(notes).page(&crate::all()[0], "quorate sim replay appends --seed 7 --rounds 3");
         assert!(page.contains("<h2>Counter-example</h2><p>order-1: version 1 is event &lt;a&gt; to op 0"), "{page}");
         assert!(page.contains("<td class='verdict refuted'>VIOLATED<td>every stream is linearizable"), "{page}");
-        assert!(page.contains("<td class='verdict'>holds<td>positions and versions are dense"), "{page}");
+        assert!(page.contains(" examined<td>positions and versions are dense"), "{page}");
+        assert!(page.contains("<td class='verdict'>not examined<td>a read with a token sees"), "{page}");
+        assert!(page.contains("<code>quorate sim replay appends --seed 7 --rounds 3</code>"), "{page}");
         assert!(page.contains(">bob</text>") && page.contains(">eve</text>"), "{page}");
         assert_eq!(page.matches("class=\"bar bad\"").count(), 2, "both to blame are marked: {page}");
         assert!(!page.contains("<a>"), "{page}");
+    }
+    #[test]
+    fn what_a_scenario_promises_beside_its_log_is_a_claim_as_well() {
+        let stamp = Action::Stamp { stamp: "01".into() };
+        let notes = vec![note("client-0", 1, 2, stamp)];
+        let Report { outcome, notes, .. } = report(notes);
+        let outcome = Outcome { violations: Vec::new(), ..outcome };
+        let rules = |_: &[Note]| {
+            vec![crate::rule::verdict("stamps grow", 1, None), crate::rule::verdict("none is <two>", 0, None)]
+        };
+        let page = Report::judged(outcome, notes, 0, rules).page(&crate::all()[0], "again");
+        assert!(page.contains("<td class='verdict'>holds, 1 examined<td>stamps grow"), "{page}");
+        assert!(page.contains("<td class='verdict'>not examined<td>none is &lt;two&gt;"), "{page}");
+        assert!(page.contains(">client-0</text>") && !page.contains("<h2>Appends and reads</h2>"), "{page}");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
         None => Contract::Whole,
     };
     let mut outcome = sim.run();
-    let notes = shared.notes.take();
+    let (rounds, notes) = (shared.notes.rounds(), shared.notes.take());
     // Where the run did not come to its end, the notes are incomplete.
     let judgement = outcome.passed().then(|| cast.judge(&notes, pace, contract));
     if let Some(judgement) = &judgement {
@@ -47,5 +47,5 @@ pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
             outcome.reach(&format!("undecided: {claim}"));
         }
     }
-    Report { outcome, notes, judgement }
+    Report { outcome, notes, rounds, judgement }
 }

@@ -61,6 +61,8 @@ struct State {
     alive: BTreeMap<HostId, Life>,
     /// Lives to be ended before anything else runs.
     doomed: Vec<(HostId, Life)>,
+    /// Hosts whose life ends after so many more polls of their tasks, and whom to tell.
+    armed: BTreeMap<HostId, (u64, OnPoll)>,
     /// The disk of each host: what SQLite's paths lead to while the host runs.
     disks: BTreeMap<HostId, SimDisk>,
     rng: Rng,
@@ -88,6 +90,9 @@ struct Timer {
     nth: u64,
     slot: Arc<Slot>,
 }
+
+/// What is called after the poll that was waited for.
+type OnPoll = Box<dyn FnOnce() + Send>;
 
 /// What a timer wakes; emptied when nobody waits for it any more.
 type Slot = Mutex<Option<Waker>>;
@@ -163,6 +168,7 @@ impl Executor {
             paused: BTreeMap::new(),
             alive: BTreeMap::new(),
             doomed: Vec::new(),
+            armed: BTreeMap::new(),
             disks: BTreeMap::new(),
             rng,
             panics: Vec::new(),
@@ -212,7 +218,29 @@ impl Executor {
 
     /// Begins a life of `host`.
     pub(crate) fn begin(&self, host: HostId, life: Life) {
+        self.disarm(host);
         self.state().alive.insert(host, life);
+    }
+
+    /// Calls `then` after the `polls`-th poll of a task of `host` from now, counted from 1, if this life of it has as many.
+    pub(crate) fn after_polls(&self, host: HostId, polls: u64, then: impl FnOnce() + Send + 'static) {
+        self.state().armed.insert(host, (polls.max(1), Box::new(then)));
+    }
+
+    /// Takes back [`after_polls`](Self::after_polls).
+    pub(crate) fn disarm(&self, host: HostId) {
+        self.state().armed.remove(&host);
+    }
+
+    /// Counts a poll of `host`; what was armed by it, once it is time.
+    fn fired_by_poll(&self, host: HostId) -> Option<OnPoll> {
+        let mut state = self.state();
+        let (left, _) = state.armed.get_mut(&host)?;
+        *left -= 1;
+        if *left > 0 {
+            return None;
+        }
+        state.armed.remove(&host).map(|(_, then)| then)
     }
 
     /// Ends a life of `host` before anything else runs.
@@ -296,6 +324,10 @@ impl Executor {
             }
             if done() {
                 return Stopped::Done;
+            }
+            // What was planned for now comes before whoever could run: it may fall into their work.
+            if self.now() >= end {
+                return Stopped::Time;
             }
             if let Some(id) = self.pick() {
                 polls += 1;
@@ -394,6 +426,9 @@ impl Executor {
             }
         }
         drop(running);
+        if let Some(then) = self.fired_by_poll(host) {
+            then();
+        }
         if let Some(what) = self.inner.border.crossed() {
             self.state().escapes.push(Escape { host, task: name, what });
         }

@@ -27,7 +27,7 @@ pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, hosts: Hosts<'_>, span: Duratio
     let mut draw = Draw { rng, servers, clients, rotting };
     let known: [(bool, &[Kind]); 7] = [
         (swarm.network, &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]),
-        (swarm.kill, &[Kind::Kill]),
+        (swarm.kill, &[Kind::Kill, Kind::KillAtWork]),
         (swarm.power, &[Kind::PowerLoss, Kind::PowerLossAtDisk]),
         (swarm.pause, &[Kind::Pause, Kind::Suspend]),
         (swarm.clock, &[Kind::Step, Kind::Drift]),
@@ -59,6 +59,7 @@ enum Kind {
     Reset,
     LoseConnects,
     Kill,
+    KillAtWork,
     PowerLoss,
     PowerLossAtDisk,
     Pause,
@@ -154,6 +155,11 @@ impl Draw<'_> {
         let span = self.span();
         match kind {
             Kind::Kill => ProcessFault::Kill { host, down: span },
+            // Whoever waits for the clock is killed where nothing is under way, nearly always.
+            Kind::KillAtWork => match self.rng.below(2) {
+                0 => ProcessFault::KillAtPoll { host, polls: 1 + self.rng.below(60), down: span },
+                _ => ProcessFault::KillAtDisk { host, operation: 1 + self.rng.below(60), down: span },
+            },
             Kind::PowerLoss => ProcessFault::PowerLoss { host, down: span },
             Kind::PowerLossAtDisk => {
                 ProcessFault::PowerLossAtDisk { host, operation: 1 + self.rng.below(60), down: span }
@@ -196,5 +202,34 @@ impl Draw<'_> {
         let far = [1_000, 60_000, 3_600_000, 86_400_000][self.index(4)];
         let by = i64::try_from(1 + self.rng.below(far)).unwrap_or(1);
         ClockFault::Step { host, by_millis: if self.rng.below(2) == 0 { by } else { -by } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_runtime::random::Random;
+
+    use super::*;
+
+    #[test]
+    fn about_half_of_the_kills_come_while_the_process_works() {
+        let (servers, swarm) = (["node".to_owned()], Swarm { kill: true, fault_every_millis: 10, ..Swarm::calm() });
+        let hosts = Hosts { servers: &servers, clients: &[], rotting: &[] };
+        let mut rng = Random::from_seed([1; 32]).stream("nemesis");
+        let plan = plan(&mut rng, &swarm, hosts, Duration::from_secs(10));
+        let count = |is: fn(&ProcessFault) -> bool| {
+            let planned =
+                plan.faults.iter().filter(|planned| matches!(&planned.fault, Fault::Process(fault) if is(fault)));
+            planned.count()
+        };
+        let at_its_moment = count(|fault| matches!(fault, ProcessFault::Kill { .. }));
+        let between = count(|fault| matches!(fault, ProcessFault::KillAtPoll { polls: 1..=60, .. }));
+        let inside = count(|fault| matches!(fault, ProcessFault::KillAtDisk { operation: 1..=60, .. }));
+        assert_eq!(at_its_moment + between + inside, plan.faults.len());
+        assert!(
+            at_its_moment.abs_diff(between + inside) < plan.faults.len() / 5,
+            "{at_its_moment}, {between}, {inside}"
+        );
+        assert!(between.abs_diff(inside) < plan.faults.len() / 5, "{between}, {inside}");
     }
 }

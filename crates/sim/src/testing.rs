@@ -89,15 +89,15 @@ fn sentences(outcome: &Outcome) -> String {
 /// Runs the test called `test`, as `cargo test` names it, once for each of `seeds` seeds in processes of their own. Returns the
 /// lowest seed that failed, of those that were run until one did, and what it printed.
 pub fn first_failure(test: &str, seeds: u64) -> Option<(u64, Output)> {
-    sweep(test, seeds, |_| {})
+    sweep(test, seeds, |_, _| {})
 }
 
-/// The same, and shows what each seed that passed printed, in no order.
-pub fn sweep(test: &str, seeds: u64, passed: impl Fn(&Output) + Sync) -> Option<(u64, Output)> {
+/// The same, and shows each seed that passed and what it printed, in no order.
+pub fn sweep(test: &str, seeds: u64, passed: impl Fn(u64, &Output) + Sync) -> Option<(u64, Output)> {
     first_failing(seeds, |seed| {
         let output = in_a_process(test, seed, &[]);
         if output.status.success() {
-            passed(&output);
+            passed(seed, &output);
         }
         output
     })

@@ -1,6 +1,9 @@
 //! What happened in a run, as one number: two runs with the same hash did the same things in the same order.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    io::{self, Write as _},
+    sync::{Arc, Mutex},
+};
 
 use crate::{executor::lock, host::HostId};
 
@@ -56,11 +59,16 @@ impl Trace {
     }
 }
 
+/// Prints a step for people, who may have stopped listening: that is no reason for a world to end otherwise.
+pub(crate) fn say(step: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "trace {step}");
+}
+
 impl Hashed {
     fn add(&mut self, at: u64, host: HostId, what: &str, detail: u64) {
         self.steps += 1;
         if self.printed {
-            eprintln!("trace {at} {host} {what} {detail}");
+            say(format_args!("{at} {host} {what} {detail}"));
         }
         self.buffer.extend_from_slice(&at.to_le_bytes());
         self.buffer.push(host.0);

@@ -71,8 +71,8 @@ pub(crate) enum Signal {
     Ended { host: HostId, result: Result<(), String> },
     /// The program ended itself, since going on could break a promise.
     Fatal { host: HostId, why: String },
-    /// The machine lost power inside a disk operation, and has none for so long.
-    PowerLost { host: HostId, down: Duration },
+    /// A fault that lay in wait for its work ended it, and it is down for so long.
+    Struck { host: HostId, how: hosts::End, down: Duration, injected: &'static str },
 }
 
 pub(crate) type Signals = Arc<Mutex<Vec<Signal>>>;

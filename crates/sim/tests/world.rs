@@ -432,6 +432,91 @@ fn a_machine_that_lost_power_in_a_disk_operation_is_off_as_long_as_the_plan_says
     );
 }
 
+/// Lets others run first.
+async fn one_step() {
+    let mut polled = false;
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut polled, true) {
+            return std::task::Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}
+
+/// A server that sleeps for a tenth of a second, then takes many steps of a microsecond each, and writes a line beside each tenth.
+/// How many steps its first life took, and what a later life found of the lines.
+fn steps_of_a_server(fault: Planned, steps: u64) -> (u64, Option<u64>, Outcome) {
+    let plan = FaultPlan::new(vec![fault]);
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let lives: Arc<Mutex<Vec<u64>>> = Arc::default();
+    let found = Arc::new(Mutex::new(None));
+    let (of_server, of_file, time) = (lives.clone(), found.clone(), sim.true_time());
+    sim.server("server", move |env| {
+        let (lives, found, time) = (of_server.clone(), of_file.clone(), time.clone());
+        async move {
+            let disk = env.disk().clone();
+            lives.lock().unwrap().push(0);
+            if lives.lock().unwrap().len() > 1 {
+                let (mut text, mut file) = (String::new(), disk.open("lines".as_ref()).map_err(text)?);
+                *found.lock().unwrap() = file.read_to_string(&mut text).ok().map(|_| text.lines().count() as u64);
+                env.tasks().stop().cancelled().await;
+                return Ok(());
+            }
+            let mut file = disk.create("lines".as_ref()).map_err(text)?;
+            while time.nanos() < 100_000_000 {
+                env.sleep(Duration::from_millis(1)).await;
+            }
+            for step in 1..=steps {
+                *lives.lock().unwrap().last_mut().unwrap() = step;
+                if step % 10 == 0 {
+                    file.write_all(b"line\n").map_err(text)?;
+                }
+                one_step().await;
+            }
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    sim.client("clock", |env| async move {
+        env.sleep(Duration::from_secs(3)).await;
+        Ok(())
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed(), "{:?}", outcome.violations);
+    let (first, found) = (lives.lock().unwrap()[0], *found.lock().unwrap());
+    (first, found, outcome)
+}
+
+#[test]
+fn what_is_planned_comes_on_time_and_into_work_that_is_under_way() {
+    let kill = ProcessFault::Kill { host: "server".into(), down: Duration::from_secs(1) };
+    let (steps, lines, _) = steps_of_a_server(at(103, Fault::Process(kill)), 10_000);
+    assert!((1_000..4_000).contains(&steps), "killed after {steps} steps");
+    assert_eq!(lines, Some(steps / 10), "what was written before stays");
+}
+
+#[test]
+fn a_process_is_killed_between_two_steps_of_its_work() {
+    let strike = |polls| {
+        let kill = ProcessFault::KillAtPoll { host: "server".into(), polls, down: Duration::from_secs(1) };
+        steps_of_a_server(at(103, Fault::Process(kill)), 10_000)
+    };
+    let ((early, lines, outcome), (late, ..)) = (strike(1), strike(58));
+    assert_eq!(late - early, 57);
+    assert_eq!(lines, Some(early / 10));
+    assert_eq!(outcome.injected.get("process: killed at work"), Some(&1));
+}
+
+#[test]
+fn a_process_is_killed_inside_a_disk_operation_and_what_it_wrote_stays() {
+    let kill = ProcessFault::KillAtDisk { host: "server".into(), operation: 7, down: Duration::from_secs(1) };
+    let (steps, lines, outcome) = steps_of_a_server(at(90, Fault::Process(kill)), 10_000);
+    assert_eq!((steps, lines), (70, Some(7)), "the write was made, and its caller heard nothing");
+    assert_eq!(outcome.injected.get("process: killed inside a disk operation"), Some(&1));
+}
+
 #[test]
 fn a_short_pause_within_a_long_one_does_not_end_it() {
     let pause = |span| Fault::Process(ProcessFault::Pause { host: "beater".into(), span: Duration::from_millis(span) });

@@ -36,6 +36,8 @@ struct Totals {
     simulated_millis: u64,
     injected: BTreeMap<String, u64>,
     reached: BTreeMap<String, u64>,
+    /// How much each claim was held against.
+    examined: BTreeMap<String, u64>,
 }
 
 impl Totals {
@@ -51,6 +53,7 @@ impl Totals {
         self.simulated_millis += other.simulated_millis;
         sum(&mut self.injected, &other.injected);
         sum(&mut self.reached, &other.reached);
+        sum(&mut self.examined, &other.examined);
     }
 
     fn add(&mut self, told: &Value) {
@@ -60,6 +63,10 @@ impl Totals {
             for (what, count) in told[key].as_object().into_iter().flatten() {
                 *into.entry(what.clone()).or_default() += count.as_u64().unwrap_or(0);
             }
+        }
+        for verdict in told["claims"].as_array().into_iter().flatten() {
+            let claim = verdict["claim"].as_str().unwrap_or_default().to_owned();
+            *self.examined.entry(claim).or_default() += verdict["examined"].as_u64().unwrap_or(0);
         }
     }
 }
@@ -103,12 +110,19 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, forma
 fn all_reached(scenario: &Scenario, how: &How, totals: &Totals) -> Result<(), Failure> {
     let unreached = scenario.unreached(|state| totals.reached.contains_key(state));
     unreached.iter().for_each(|state| note(&format!("never reached: {state}")));
+    let unexamined = scenario.unexamined(|claim| totals.examined.get(claim).copied().unwrap_or(0));
+    unexamined.iter().for_each(|claim| note(&format!("never examined: {claim}")));
     // In longer or other worlds, other states may be the rare ones.
     let usual = how.world.time.is_none() && how.world.out_of_contract.is_none();
-    if unreached.is_empty() || totals.seeds < ENOUGH || !usual {
+    let missing = match (unreached.as_slice(), unexamined.as_slice()) {
+        ([], []) => return Ok(()),
+        ([], unexamined) => format!("examined: {}", unexamined.join("; ")),
+        (unreached, _) => format!("reached: {}", unreached.join("; ")),
+    };
+    if totals.seeds < ENOUGH || !usual {
         return Ok(());
     }
-    Err(Failure::new(Exit::Damaged, format!("{} seeds never reached: {}", totals.seeds, unreached.join("; "))))
+    Err(Failure::new(Exit::Damaged, format!("{} seeds never {missing}", totals.seeds)))
 }
 
 /// Runs `range`, as many seeds at a time as there are cores, until one fails or `end` has come.
@@ -235,6 +249,8 @@ fn tell(
             "injected": totals.injected,
             "reached": totals.reached,
             "unreached": scenario.unreached(|state| totals.reached.contains_key(state)),
+            "examined": totals.examined,
+            "unexamined": scenario.unexamined(|claim| totals.examined.get(claim).copied().unwrap_or(0)),
         }))?;
         return out.flush();
     }

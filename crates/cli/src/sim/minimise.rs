@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::process;
 
 use self::search::Kept;
-use super::{LeftOut, World, quoted};
+use super::{LeftOut, World, replay};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -38,7 +38,8 @@ pub(super) async fn run(scenario: &'static Scenario, seed: u64, world: &World, f
     let clients = whole["clients"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
     let failing = Failing { scenario, seed, world, rule, faults, clients: clients.collect() };
     let all = Kept { faults: (0..faults).collect(), clients: failing.clients.clone(), rounds: None };
-    let kept = search::least(all, async |kept: &Kept| failing.still_fails(kept).await).await?;
+    let most_rounds = whole["rounds"].as_u64().unwrap_or(0);
+    let kept = search::least(all, most_rounds, async |kept: &Kept| failing.still_fails(kept).await).await?;
     failing.tell(&whole, &kept, format)
 }
 
@@ -64,9 +65,7 @@ impl Failing<'_> {
 
     fn tell(&self, whole: &Value, kept: &Kept, format: Format) -> Result<(), Failure> {
         let without = self.without(kept);
-        let arguments = [without.arguments(), self.world.arguments()].concat();
-        let again: String = arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
-        let again = format!("quorate sim replay {} --seed {}{again}", self.scenario.name, self.seed);
+        let again = replay(self.scenario, self.seed, &without, self.world);
         let mut out = Out::new();
         match format {
             Format::Json => out.json(&json!({

@@ -264,13 +264,41 @@ fn list(format: Format) -> Result<(), Failure> {
 
 /// Tells how a seed is run again.
 fn how_to_repeat(scenario: &Scenario, seed: u64, left_out: &LeftOut, world: &World) {
-    let listed = |arguments: Vec<String>| arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect();
-    let (left_out, world): (String, String) = (listed(left_out.arguments()), listed(world.arguments()));
-    note(&format!("to run it again:   quorate sim replay {} --seed {seed}{left_out}{world}", scenario.name));
-    note(&format!("to make it smaller: quorate sim shrink {} --seed {seed}{world}", scenario.name));
+    note(&format!("to run it again:   {}", replay(scenario, seed, left_out, world)));
+    note(&format!(
+        "to make it smaller: quorate sim shrink {} --seed {seed}{}",
+        scenario.name,
+        listed(&world.arguments())
+    ));
+}
+
+/// The command that runs a seed again.
+fn replay(scenario: &Scenario, seed: u64, left_out: &LeftOut, world: &World) -> String {
+    let arguments = listed(&[left_out.arguments(), world.arguments()].concat());
+    format!("quorate sim replay {} --seed {seed}{arguments}", scenario.name)
+}
+
+fn listed(arguments: &[String]) -> String {
+    arguments.iter().map(|argument| format!(" {}", quoted(argument))).collect()
 }
 
 /// An argument as a shell takes it: names of clients may have spaces.
 fn quoted(argument: &str) -> String {
     if argument.contains(' ') { format!("'{argument}'") } else { argument.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_repeated_with_all_that_it_was_given() {
+        let left_out = LeftOut { without: vec![0, 3], without_client: vec!["last reader".into()], rounds: Some(5) };
+        let world = World { out_of_contract: Some(Promise::LyingSync), ..World::default() };
+        assert_eq!(
+            replay(&quorate_scenarios::all()[0], 7, &left_out, &world),
+            "quorate sim replay appends --seed 7 --without 0,3 --without-client 'last reader' --rounds 5 \
+             --out-of-contract lying-sync"
+        );
+    }
 }

@@ -7,7 +7,7 @@ use quorate_scenarios::{Report, Scenario};
 use quorate_sim::{Settings, Sim};
 use serde_json::{Value, json};
 
-use super::{LeftOut, One, World, how_to_repeat};
+use super::{LeftOut, One, World, how_to_repeat, replay};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -30,7 +30,7 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, one: One, format
 pub(super) async fn report(env: &Env, scenario: &'static Scenario, one: One, to: PathBuf) -> Result<(), Failure> {
     let (world, left_out) = (one.world.clone(), one.left_out.clone());
     let report = simulate(env, scenario, one).await?;
-    let page = report.page(scenario);
+    let page = report.page(scenario, &replay(scenario, report.outcome.seed, &left_out, &world));
     let (disk, path) = (env.disk().clone(), to.clone());
     let written = env.run_blocking(move || {
         let mut file = disk.create(&path)?;
@@ -72,6 +72,8 @@ pub(super) fn document(scenario: &Scenario, report: &Report) -> Value {
         "steps": outcome.steps,
         "simulatedMillis": outcome.simulated_millis,
         "violations": outcome.violations,
+        "claims": report.judgement.as_ref().map_or(&[][..], |judgement| judgement.claims.verdicts()),
+        "rounds": report.rounds,
         "injected": outcome.injected,
         "reached": outcome.reached,
         "swarm": outcome.swarm,

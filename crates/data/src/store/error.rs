@@ -250,6 +250,13 @@ pub enum OpenError {
         /// What is left.
         left: PathBuf,
     },
+    /// The disk is full. While a store is open, the index of its write-ahead log is a file of 32 KiB beside it, which a store that
+    /// was closed in order does not have: what is there can be read once there is room for that.
+    #[error("`{path}` cannot be opened on a full disk: starting needs 32 KiB free; make room and start again")]
+    NoRoom {
+        /// The store's file.
+        path: PathBuf,
+    },
     /// What should be restored is no backup but a store's file, without what is in its log.
     #[error(
         "`{path}` is not all of a store: what `{log}` holds would be missing. Start a node on it once and stop it, which leaves \

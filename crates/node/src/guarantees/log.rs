@@ -18,6 +18,7 @@ const PARTLY: &str = "crates/data/tests/sqlite_partly.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const FULL_DISK: &str = "crates/data/tests/sqlite_full_disk.rs";
+const SIMULATED: &str = "crates/scenarios/tests/store/main.rs";
 const PROCESS: &str = "crates/data/tests/sqlite_process.rs";
 const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
 const OPENING: &str = "crates/data/tests/sqlite_opening.rs";
@@ -311,12 +312,19 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "append, transact",
         Library,
-        "a full disk is an error, loses nothing acknowledged, and writing goes on when there is space again",
+        "a full disk is an error, loses nothing acknowledged, and while the store stays open it is read and goes on when there is space again",
         &[
             test(FULL_DISK, "a_full_disk_refuses_writes_and_loses_nothing"),
             test(FULL_DISK, "a_full_disk_while_indexing_loses_nothing"),
             test(FULL_DISK, "a_file_that_may_not_grow_refuses_writes_and_loses_nothing"),
         ],
+    ),
+    row(
+        Durability,
+        "open a store",
+        Library,
+        "a store that was closed opens where 32 KiB are free; with less, that is said, and nothing is lost",
+        &[test(SIMULATED, "a_store_that_was_closed_opens_with_room_for_the_index_of_its_log_or_says_what_it_needs")],
     ),
     row(
         Durability,

@@ -37,6 +37,26 @@ pub enum ProcessFault {
         #[serde(with = "millis", rename = "down_ms")]
         down: Duration,
     },
+    /// The process is killed while it works: between two of the steps that its next tasks take.
+    KillAtPoll {
+        /// Whose.
+        host: String,
+        /// After how many polls of its tasks from now, counted from 1.
+        polls: u64,
+        /// How long until it is started again.
+        #[serde(with = "millis", rename = "down_ms")]
+        down: Duration,
+    },
+    /// The process is killed inside one of its next disk operations, so that what it had begun may be half done.
+    KillAtDisk {
+        /// Whose.
+        host: String,
+        /// At which disk operation from now, counted from 1.
+        operation: u64,
+        /// How long until it is started again.
+        #[serde(with = "millis", rename = "down_ms")]
+        down: Duration,
+    },
     /// The process stands still, as by SIGSTOP, while its clocks go on.
     Pause {
         /// Whose.
@@ -59,7 +79,11 @@ impl ProcessFault {
     /// How long it lasts.
     pub fn span(&self) -> Duration {
         match self {
-            Self::Kill { down, .. } | Self::PowerLoss { down, .. } | Self::PowerLossAtDisk { down, .. } => *down,
+            Self::Kill { down, .. }
+            | Self::KillAtPoll { down, .. }
+            | Self::KillAtDisk { down, .. }
+            | Self::PowerLoss { down, .. }
+            | Self::PowerLossAtDisk { down, .. } => *down,
             Self::Pause { span, .. } | Self::Suspend { span, .. } => *span,
         }
     }
@@ -68,6 +92,8 @@ impl ProcessFault {
     pub fn host(&self) -> &str {
         match self {
             Self::Kill { host, .. }
+            | Self::KillAtPoll { host, .. }
+            | Self::KillAtDisk { host, .. }
             | Self::PowerLoss { host, .. }
             | Self::PowerLossAtDisk { host, .. }
             | Self::Pause { host, .. }

@@ -100,6 +100,9 @@ pub(crate) async fn send_events(hand: &mut Hand, append: Append, events: Vec<Val
 async fn write(hand: &mut Hand, append: Append, call: &Call) -> Told {
     let begun = hand.notes.begin(&hand.name, Action::Append { append: append.clone(), told: Told::Unknown });
     let told = insist(hand, call).await;
+    if let Told::Done { token, .. } = &told {
+        hand.notes.keep_token(token.as_deref());
+    }
     hand.notes.end(begun, Action::Append { append, told: told.clone() });
     told
 }
@@ -135,7 +138,8 @@ pub(crate) fn told(reply: &Reply) -> Told {
     let version = |value: &Value| value["streamversion"].as_str().and_then(|text| text.parse::<u64>().ok());
     if reply.status.is_success() {
         let first = if value["streams"].is_array() { &value["streams"][0] } else { &value };
-        return version(first).map_or(Told::Unknown, |version| Told::Done { version });
+        let done = |version| Told::Done { version, token: value["token"].as_str().map(str::to_owned) };
+        return version(first).map_or(Told::Unknown, done);
     }
     if reply.status.is_server_error() {
         return Told::Unknown;

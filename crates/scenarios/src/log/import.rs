@@ -4,12 +4,10 @@
 
 use std::{collections::BTreeMap, sync::OnceLock};
 
-use quorate_sim::{
-    Violation,
-    check::{
-        api::{Append, Expected, LoggedEvent, SentEvent},
-        import::{self, Line},
-    },
+use quorate_sim::check::{
+    Verdict,
+    api::{Append, Expected, LoggedEvent, SentEvent},
+    import::{self, Line},
 };
 use serde_json::Value;
 
@@ -18,8 +16,8 @@ use crate::{
     asked::Asked,
     cast::Cast,
     hand::{Hand, Pace},
-    judge,
     notes::{Action, Note, Told, digest},
+    rule,
 };
 
 const CLIENTS: usize = 3;
@@ -102,18 +100,23 @@ async fn bring_in(hand: &mut Hand, stream: &str, key: Option<String>, batch: &[&
     }
 }
 
-fn judge(notes: &[Note], _: Pace) -> Vec<Violation> {
+fn judge(notes: &[Note], _: Pace) -> Vec<Verdict> {
     let Some(log) = Asked::of(notes).log else { return Vec::new() };
     let lines: Vec<Line> = loans().into_iter().map(|loan| loan.line).collect();
-    let mut found: Vec<Violation> = judge::broken(&import::every_line_once(&lines, true, &log)).collect();
-    let (counted, folded) = (of_lines(&lines), of_log(&log));
-    if counted != folded {
+    rules(&lines, &log, notes)
+}
+
+fn rules(lines: &[Line], log: &[LoggedEvent], notes: &[Note]) -> Vec<Verdict> {
+    let (counted, folded) = (of_lines(lines), of_log(log));
+    let differs = (counted != folded).then(|| {
         let differs = counted.iter().find(|(stream, counts)| folded.get(*stream) != Some(counts));
-        let stream = differs.map_or("one that no line has", |(stream, _)| stream);
-        found.push(Violation::new("folds as the lines count", format!("the log differs in application {stream}")));
-    }
-    found.extend(read_whole(notes, &counted));
-    found
+        format!("the log differs in application {}", differs.map_or("one that no line has", |(stream, _)| stream))
+    });
+    vec![
+        import::every_line_once(lines, true, log),
+        rule::verdict("the log folds as the lines count", counted.len(), differs),
+        read_whole(notes, &counted),
+    ]
 }
 
 /// How often each step was taken.
@@ -137,20 +140,26 @@ fn of_log(log: &[LoggedEvent]) -> BTreeMap<&str, Steps<'_>> {
 }
 
 /// Whoever reads an application after bringing it in reads all of it.
-fn read_whole(notes: &[Note], counted: &BTreeMap<&str, Steps<'_>>) -> Option<Violation> {
-    notes.iter().find_map(|note| {
-        let Action::Read { read, events } = &note.what else { return None };
-        let stream = read.stream.as_deref()?;
+fn read_whole(notes: &[Note], counted: &BTreeMap<&str, Steps<'_>>) -> Verdict {
+    let (mut reads, mut broken) = (0, None);
+    for note in notes {
+        let Action::Read { read, events, .. } = &note.what else { continue };
+        let Some(stream) = read.stream.as_deref() else { continue };
+        reads += 1;
         let seen = fold(events.iter().map(|event| (event.stream.as_str(), event.kind.as_str())));
         let differs = seen.get(stream) != counted.get(stream);
-        let what = format!("{} brought in {stream} and read {} events of it", note.client, events.len());
-        differs.then(|| Violation::new("folds as the lines count", what))
-    })
+        let what = || format!("{} brought in {stream} and read {} events of it", note.client, events.len());
+        broken = broken.or_else(|| differs.then(what));
+    }
+    rule::verdict("whoever brought in an application reads all of it", reads, broken)
 }
 
 #[cfg(test)]
 mod tests {
+    use quorate_sim::check::api::Read;
+
     use super::*;
+    use crate::notes::Seen;
 
     #[test]
     fn every_line_is_an_event_of_an_application() {
@@ -158,5 +167,65 @@ mod tests {
         assert_eq!(loans.len(), 300);
         assert_eq!(of_lines(&loans.iter().map(|loan| loan.line.clone()).collect::<Vec<_>>()).len(), 20);
         assert!(loans.iter().all(|loan| loan.event["data"].is_object() && !loan.line.event.id.is_empty()));
+    }
+    const ONCE: &str = "every imported line is in the log once and in order";
+    const FOLDS: &str = "the log folds as the lines count";
+    const READ: &str = "whoever brought in an application reads all of it";
+
+    /// Three lines of two applications, and the log of them, in which `change` then goes wrong.
+    fn broken(change: impl FnOnce(&mut Vec<LoggedEvent>, &mut Vec<Note>)) -> Vec<String> {
+        let line = |line, stream: &str, id: &str, kind: &str| {
+            let event = SentEvent { kind: kind.into(), ..SentEvent::new(id, 1) };
+            Line { line, stream: stream.into(), event }
+        };
+        let lines = [line(1, "a", "x", "asked"), line(2, "b", "y", "asked"), line(3, "a", "z", "granted")];
+        let logged = |position, version, line: &Line| LoggedEvent {
+            position,
+            stream: line.stream.clone(),
+            version,
+            event: line.event.clone(),
+        };
+        let mut log = vec![logged(1, 1, &lines[0]), logged(2, 1, &lines[1]), logged(3, 2, &lines[2])];
+        let seen = |logged: &LoggedEvent| Seen {
+            position: logged.position,
+            stream: logged.stream.clone(),
+            version: logged.version,
+            id: logged.event.id.clone(),
+            kind: logged.event.kind.clone(),
+            tags: Vec::new(),
+            content: Some(1),
+        };
+        let events = vec![seen(&log[0]), seen(&log[2])];
+        let what = Action::read(Read::stream("a", 0, u64::MAX), events);
+        let mut notes = vec![Note { client: "importer-0".into(), invoked: 8, completed: 9, what }];
+        change(&mut log, &mut notes);
+        rule::names(&rules(&lines, &log, &notes))
+    }
+
+    #[test]
+    fn a_log_that_has_every_line_once_is_right_and_no_other_is() {
+        assert_eq!(broken(|_, _| {}), [""; 0]);
+        assert_eq!(broken(|log, _| drop(log.pop())), [ONCE, FOLDS], "a line is missing");
+        assert_eq!(broken(|log, _| log.push(LoggedEvent { position: 4, ..log[0].clone() })), [ONCE, FOLDS], "twice");
+        assert_eq!(broken(|log, _| log[1].event.kind = "granted".into()), [ONCE, FOLDS], "as something else");
+        let turned = |log: &mut Vec<LoggedEvent>, _: &mut Vec<Note>| {
+            (log[0].version, log[2].version) = (2, 1);
+        };
+        assert_eq!(broken(turned), [ONCE], "out of order");
+        let more = |log: &mut Vec<LoggedEvent>, _: &mut Vec<Note>| {
+            let event = SentEvent::new("nobody's", 1);
+            log.push(LoggedEvent { position: 4, stream: "c".into(), version: 1, event });
+        };
+        assert_eq!(broken(more), [FOLDS], "an application of nobody's");
+    }
+
+    #[test]
+    fn whoever_reads_half_an_application_after_bringing_it_in_was_served_too_little() {
+        let half = |_: &mut Vec<LoggedEvent>, notes: &mut Vec<Note>| {
+            if let Action::Read { events, .. } = &mut notes[0].what {
+                events.pop();
+            }
+        };
+        assert_eq!(broken(half), [READ]);
     }
 }

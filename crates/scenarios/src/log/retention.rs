@@ -92,7 +92,7 @@ async fn scavenge(hand: &mut Hand) {
 async fn once(hand: &mut Hand, call: &Call) -> Told {
     match hand.ask(call).await {
         // No version of the stream is told, and none is judged.
-        Some(reply) if reply.status.is_success() => Told::Done { version: 0 },
+        Some(reply) if reply.status.is_success() => Told::Done { version: 0, token: None },
         Some(reply) => told(&reply),
         None => Told::Unknown,
     }

@@ -13,7 +13,7 @@ use quorate_sim::{
 };
 
 use super::Course;
-use crate::judge;
+use crate::rule;
 
 const NODES: usize = 5;
 /// The most that passes between two things that happen.
@@ -65,7 +65,7 @@ fn play_with(course: &mut Course, durable: bool) -> Vec<Violation> {
         }
     }
     let mut found = all.found;
-    found.extend(judge::broken(&stamps_increase(&all.stamped)));
+    found.extend(rule::broken(&stamps_increase(&all.stamped)));
     found
 }
 

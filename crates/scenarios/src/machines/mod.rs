@@ -115,5 +115,5 @@ pub(crate) fn run(play: Play, seed: u64, span: Option<Duration>, most_steps: u64
         injected: course.injected,
         reached: course.reached,
     };
-    Report { outcome, notes: Vec::new(), judgement: None }
+    Report { rounds: outcome.steps, outcome, notes: Vec::new(), judgement: None }
 }

@@ -21,7 +21,7 @@ use quorate_sim::{
 };
 
 use super::Course;
-use crate::judge;
+use crate::rule;
 
 /// Rows are written so many bytes at a time: a few of them.
 const FEW: usize = 200;
@@ -110,8 +110,8 @@ fn play_with(course: &mut Course, blind: bool) -> Vec<Violation> {
     }
     world.wind_up(course);
     let World { mut found, steps, tenures, .. } = world;
-    found.extend(judge::broken(&lease::fences_hold(&steps)));
-    found.extend(judge::broken(&lease::one_holder(&tenures)));
+    found.extend(rule::broken(&lease::fences_hold(&steps)));
+    found.extend(rule::broken(&lease::one_holder(&tenures)));
     found
 }
 

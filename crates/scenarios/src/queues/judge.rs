@@ -7,36 +7,53 @@ use std::{
 
 use quorate_data::event::Timestamp;
 use quorate_foundations::time::Mono;
-use quorate_sim::{
-    Violation,
-    check::lease::{self, Tenure},
+use quorate_sim::check::{
+    Verdict,
+    lease::{self, Tenure},
 };
 
 use super::{MAX_ATTEMPTS, RARE, TICK};
 use crate::{
     hand::Pace,
-    judge::broken,
     notes::{Action, Handling, Note},
+    rule,
 };
 
 /// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
 const DRIFT_PPM: u64 = 2_500;
 
-pub(super) fn judge(notes: &[Note], pace: Pace) -> Vec<Violation> {
+/// What is promised of each message by itself.
+const OF_A_MESSAGE: [&str; 5] = [
+    "handed out as sent",
+    "no message is lost",
+    "done for good",
+    "attempts are counted",
+    "a lost lease settles nothing",
+];
+
+pub(super) fn judge(notes: &[Note], pace: Pace) -> Vec<Verdict> {
     let known = Known::of(notes);
-    let mut found = known.refused.clone();
-    found.extend(broken(&lease::one_holder(&known.tenures(pace.lease))));
-    found.extend(known.messages.iter().flat_map(|(id, message)| message.judge(id)));
-    found.extend(known.order());
-    found.extend(known.singletons());
-    found.extend(known.moments());
-    found
+    let handed = known.messages.values().map(|message| message.handed.len()).sum();
+    let sent = known.messages.values().filter(|message| message.sent.is_some()).count();
+    let mut broken: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for (rule, what) in known.messages.iter().flat_map(|(id, message)| message.judge(id)) {
+        broken.entry(rule).or_default().push(what);
+    }
+    let of_a_message = OF_A_MESSAGE.map(|claim| {
+        let examined = if claim == "no message is lost" { known.messages.len() } else { handed };
+        rule::verdict(claim, examined, broken.remove(claim).unwrap_or_default())
+    });
+    let mut verdicts = vec![rule::verdict("a message is taken", sent, known.refused.clone())];
+    verdicts.push(lease::one_holder(&known.tenures(pace.lease)));
+    verdicts.extend(of_a_message);
+    verdicts.extend([known.order(), known.singletons(), known.moments()]);
+    verdicts
 }
 
 /// What happened to each message.
 struct Known<'n> {
     messages: BTreeMap<&'n str, Message<'n>>,
-    refused: Vec<Violation>,
+    refused: Vec<String>,
 }
 
 /// What happened to a message.
@@ -80,8 +97,7 @@ impl<'n> Known<'n> {
                     for (place, id) in ids.iter().enumerate() {
                         messages.entry(id).or_default().sent = Some((note, place, group.as_deref()));
                     }
-                    let why = why.as_ref().map(|why| format!("{} was refused: {why}", ids.join(", ")));
-                    refused.extend(why.map(|why| Violation::new("a message is taken", why)));
+                    refused.extend(why.as_ref().map(|why| format!("{} was refused: {why}", ids.join(", "))));
                 }
                 Action::Delivered { lease, id, attempt, .. } => {
                     of_lease.insert(lease.as_str(), id.as_str());
@@ -132,39 +148,41 @@ impl<'n> Known<'n> {
     }
 
     /// Of a group, a message is handed out only once all that were sent before it are gone.
-    fn order(&self) -> Vec<Violation> {
+    fn order(&self) -> Verdict {
         let mut groups: BTreeMap<&str, Vec<(&str, &Message<'_>)>> = BTreeMap::new();
         for (id, message) in &self.messages {
             if let Some((_, _, Some(group))) = message.sent {
                 groups.entry(group).or_default().push((id, message));
             }
         }
-        let mut found = Vec::new();
+        let (mut found, mut examined) = (Vec::new(), 0);
         for (group, members) in groups {
             for (id, message) in &members {
                 let Some(first) = message.handed.iter().map(|hand| hand.note.completed).min() else { continue };
+                examined += 1;
                 let blocked = members.iter().find(|(_, other)| {
                     other.is_before(message) && other.gone_earliest().is_none_or(|gone| gone >= first)
                 });
                 if let Some((other, _)) = blocked {
-                    let what =
-                        format!("{id} of group {group} was handed out although {other}, sent before it, was not done");
-                    found.push(Violation::new("order of groups", what));
+                    found.push(format!(
+                        "{id} of group {group} was handed out although {other}, sent before it, was not done"
+                    ));
                 }
             }
         }
-        found
+        rule::verdict("order of groups", examined, found)
     }
 }
 
 impl Known<'_> {
     /// Of the messages of one key none is handed out while another one waits or is worked on: one that was handed out before
     /// and is so again afterwards, without having been a dead letter, was there all the time.
-    fn singletons(&self) -> Vec<Violation> {
+    fn singletons(&self) -> Verdict {
         let all: Vec<_> = self.messages.iter().filter(|(id, _)| id.starts_with(TICK)).collect();
-        let mut found = Vec::new();
+        let (mut examined, mut found) = (0, Vec::new());
         for (id, message) in &all {
             for hand in &message.handed {
+                examined += 1;
                 let beside = all.iter().filter(|(other, _)| other != id).find(|(_, other)| {
                     let before = other.handed.iter().filter(|one| one.note.completed < hand.note.invoked);
                     let mut behind = other.handed.iter().filter(|one| one.note.invoked > hand.note.completed);
@@ -172,17 +190,16 @@ impl Known<'_> {
                     last.is_some_and(|last| behind.any(|one| !other.replayed(last, one)))
                 });
                 if let Some((other, _)) = beside {
-                    let what = format!("{id} was handed out between two times at which {other} was");
-                    found.push(Violation::new("one message of a key", what));
+                    found.push(format!("{id} was handed out between two times at which {other} was"));
                 }
             }
         }
-        found
+        rule::verdict("one message of a key", examined, found)
     }
 
     /// A schedule that makes up for all it missed leaves no moment out: in the order of sending, which is that of their group,
     /// whatever lies between a moment and a later one was sent before. An earlier one follows where the clock was set back.
-    fn moments(&self) -> Vec<Violation> {
+    fn moments(&self) -> Verdict {
         let (begin, seconds) = RARE;
         let second = |id: &str| {
             let moment: Timestamp = id.strip_prefix(begin)?.parse().ok()?;
@@ -192,24 +209,25 @@ impl Known<'_> {
         let mut sent: Vec<(u64, i64)> =
             self.messages.iter().filter_map(|(id, message)| Some((first(message)?, second(id)?))).collect();
         sent.sort_unstable();
-        let (mut seen, mut found) = (BTreeSet::new(), Vec::new());
+        let (mut seen, mut examined, mut found) = (BTreeSet::new(), 0, Vec::new());
         for two in sent.windows(2) {
             let (before, behind) = (two[0].1, two[1].1);
             seen.insert(before);
+            examined += 1;
             let hole = (1..).map(|n| before + n * seconds).take_while(|at| *at < behind).find(|at| !seen.contains(at));
             if let Some(hole) = hole {
-                let what = format!("the moment {behind} was sent behind {before}, and {hole} was not");
-                found.push(Violation::new("no moment is left out", what));
+                found.push(format!("the moment {behind} was sent behind {before}, and {hole} was not"));
             }
         }
-        found
+        rule::verdict("no moment is left out", examined, found)
     }
 }
 
 impl Message<'_> {
-    fn judge(&self, id: &str) -> Vec<Violation> {
+    /// Which rules are broken, and how.
+    fn judge(&self, id: &str) -> Vec<(&'static str, String)> {
         let mut found = Vec::new();
-        let mut tell = |rule: &str, what: String| found.push(Violation::new(rule, what));
+        let mut tell = |rule: &'static str, what: String| found.push((rule, what));
         let scheduled = || {
             let rare = id.starts_with(RARE.0).then_some(RARE.0.strip_suffix('@'));
             rare.or_else(|| id.starts_with(TICK).then_some(None))
@@ -322,7 +340,7 @@ mod tests {
 
     fn rules(notes: &[Note]) -> Vec<String> {
         let pace = Pace { lease: Duration::from_nanos(100), ..Pace::SIMULATED };
-        judge(notes, pace).into_iter().map(|found| found.rule).collect()
+        rule::names(&judge(notes, pace))
     }
 
     #[test]

@@ -13,10 +13,10 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use quorate_runtime::Env;
-use quorate_sim::{Sim, TrueTime, Violation};
+use quorate_sim::{Sim, TrueTime, check::Verdict};
 
 use super::hop::{self, ATTEMPTS, BUDGET, CAP, PORT};
-use crate::Report;
+use crate::{Report, rule};
 
 /// Calls a second that users make, whatever becomes of them.
 const RATE: u64 = 25;
@@ -72,13 +72,10 @@ pub(crate) fn run(sim: Sim) -> Report {
     let answered = Arc::new(Mutex::new(BTreeMap::<u16, u64>::new()));
     let told = answered.clone();
     sim.client("users", move |env| be_users(env, next, told.clone()));
-    let mut outcome = sim.run();
-    if outcome.passed() {
-        let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let answered = answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        outcome.find(judge(&arrivals, &answered));
-    }
-    Report { outcome, notes: Vec::new(), judgement: None }
+    let outcome = sim.run();
+    let arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let answered = answered.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Report::judged(outcome, Vec::new(), 0, |_| judge(&arrivals, &answered))
 }
 
 /// One to three outages, the last of which ends before users leave.
@@ -153,10 +150,9 @@ async fn call(
     Ok(status)
 }
 
-fn judge(arrivals: &[Arrival], answered: &BTreeMap<u16, u64>) -> Vec<Violation> {
-    let mut found = Vec::new();
+fn judge(arrivals: &[Arrival], answered: &BTreeMap<u16, u64>) -> Vec<Verdict> {
     let mut seen = BTreeMap::<&str, u32>::new();
-    let mut retries = Vec::new();
+    let (mut retries, mut too_often) = (Vec::new(), Vec::new());
     for arrival in arrivals {
         let times = seen.entry(&arrival.call).or_default();
         *times += 1;
@@ -164,30 +160,77 @@ fn judge(arrivals: &[Arrival], answered: &BTreeMap<u16, u64>) -> Vec<Violation> 
             retries.push(arrival.at);
         }
         if *times == ATTEMPTS + 1 {
-            let what = format!("call {} reached the upstream more than {ATTEMPTS} times", arrival.call);
-            found.push(Violation::new("one hop retries", what));
+            too_often.push(format!("call {} reached the upstream more than {ATTEMPTS} times", arrival.call));
         }
     }
-    // In any interval of the budget there were at most so many calls, and one more tenth of it for clocks that differ.
+    let told: u64 = answered.values().sum();
+    let none = answered.get(&200).copied().unwrap_or(0) == 0;
+    vec![
+        rule::verdict("one hop retries", seen.len(), too_often),
+        rule::verdict("retries stay within the budget", retries.len(), over_budget(&retries)),
+        rule::verdict(
+            "calls succeed while all is well",
+            usize::try_from(told).unwrap_or(usize::MAX),
+            none.then(|| format!("what users were told: {answered:?}")),
+        ),
+    ]
+}
+
+/// In any interval of the budget there were at most so many calls, and one more tenth of it for clocks that differ.
+fn allowed() -> u64 {
     let calls = RATE * (BUDGET.interval.as_secs() + 1);
-    let allowed =
-        u64::from(BUDGET.floor_per_second) * BUDGET.interval.as_secs() + calls * u64::from(BUDGET.percent) / 100;
-    let window = u64::try_from((WINDOW - CAP).as_nanos()).unwrap_or(u64::MAX);
+    u64::from(BUDGET.floor_per_second) * BUDGET.interval.as_secs() + calls * u64::from(BUDGET.percent) / 100
+}
+
+/// What is wrong with when retries came, in order.
+fn over_budget(retries: &[u64]) -> Option<String> {
+    let (allowed, window) = (allowed(), u64::try_from((WINDOW - CAP).as_nanos()).unwrap_or(u64::MAX));
     let mut first = 0;
-    for (nth, at) in retries.iter().enumerate() {
+    retries.iter().enumerate().find_map(|(nth, at)| {
         while at.saturating_sub(retries[first]) > window {
             first += 1;
         }
         let within = (nth - first + 1) as u64;
-        if within > allowed {
-            let what =
-                format!("{within} retries reached the upstream within {WINDOW:?}, and the budget allows {allowed}");
-            found.push(Violation::new("retries stay within the budget", what));
-            break;
-        }
+        let over = within > allowed;
+        over.then(|| {
+            format!("{within} retries reached the upstream within {WINDOW:?}, and the budget allows {allowed}")
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arrivals(calls: impl IntoIterator<Item = (u64, u64)>) -> Vec<Arrival> {
+        let arrival = |(millis, call): (u64, u64)| Arrival { at: millis * 1_000_000, call: format!("/{call}") };
+        calls.into_iter().map(arrival).collect()
     }
-    if answered.get(&200).copied().unwrap_or(0) == 0 {
-        found.push(Violation::new("calls succeed while all is well", format!("what users were told: {answered:?}")));
+
+    fn rules(arrivals: &[Arrival], answered: &[(u16, u64)]) -> Vec<String> {
+        rule::names(&judge(arrivals, &answered.iter().copied().collect()))
     }
-    found
+
+    #[test]
+    fn a_call_reaches_the_upstream_as_often_as_one_hop_tries() {
+        let often = |times: u32| arrivals((0..u64::from(times)).map(|n| (n * 10_000, 1)));
+        assert_eq!(rules(&often(ATTEMPTS), &[(200, 1)]), [""; 0]);
+        assert_eq!(rules(&often(ATTEMPTS + 1), &[(200, 1)]), ["one hop retries"]);
+    }
+
+    #[test]
+    fn retries_of_one_window_are_no_more_than_the_budget_allows() {
+        let firsts = |count: u64| (0..count).map(|call| (0, call));
+        let at_once = |count: u64| arrivals(firsts(count).chain((0..count).map(|call| (100, call))));
+        assert_eq!(rules(&at_once(allowed()), &[(200, 1)]), [""; 0]);
+        assert_eq!(rules(&at_once(allowed() + 1), &[(200, 1)]), ["retries stay within the budget"]);
+        let apart =
+            |count: u64| arrivals(firsts(count).chain((0..count).map(|call| (call / allowed() * 60_000, call))));
+        assert_eq!(rules(&apart(allowed() + 1), &[(200, 1)]), [""; 0], "they came in two windows");
+    }
+
+    #[test]
+    fn somebody_is_answered() {
+        assert_eq!(rules(&[], &[(503, 9)]), ["calls succeed while all is well"]);
+    }
 }

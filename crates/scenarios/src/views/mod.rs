@@ -45,12 +45,9 @@ pub(crate) fn run(mut sim: Sim) -> Report {
             Ok(())
         }
     });
-    let mut outcome = sim.run();
-    let notes = notes.take();
-    if outcome.passed() {
-        outcome.find(judge::judge(&notes));
-    }
-    Report { outcome, notes, judgement: None }
+    let judge = if sim.out_of_contract().is_none() { judge::judge } else { judge::judge_where_syncs_lie };
+    let (outcome, notes) = (sim.run(), notes.take());
+    Report::judged(outcome, notes, events, judge)
 }
 
 /// One life of the service.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use quorate_data::{
     event::{NewEvent, Position, Stub, Version},
     store::{
-        AppendBatch, ArchiveOrder, ExpectedVersion, Limits, Query, ReadLog, Store, archive::ArchiveReader,
+        AppendBatch, ArchiveOrder, ExpectedVersion, Limits, OpenError, Query, ReadLog, Store, archive::ArchiveReader,
         conformance::CASES,
     },
 };
@@ -60,6 +60,49 @@ async fn fill(store: &Store) -> u64 {
         }
     }
     8
+}
+
+/// A clean stop removes the log's index, and a start has to find its room again.
+#[test]
+fn a_store_that_was_closed_opens_with_room_for_the_index_of_its_log_or_says_what_it_needs() {
+    let _alone = alone();
+    let (mut opened, mut refused) = (0, 0);
+    for room in (0..=48_u64).step_by(4).map(|pages| pages << 10) {
+        runtime().block_on(async {
+            let host = Host::new(room, Model::default());
+            let _running = host.disk.enter();
+            let store = host.try_open(Limits::default()).await.unwrap();
+            let acknowledged = fill(&store).await * 3;
+            store.close().await.unwrap();
+            host.restart().await;
+            let capacity_bytes = Some(host.disk.used_bytes() + room);
+            host.disk.set_faults(DiskFaults { capacity_bytes, ..DiskFaults::default() }).unwrap();
+            match host.try_open(Limits::default()).await {
+                Ok(store) => {
+                    assert_eq!(events(&store).await, acknowledged, "{room} bytes");
+                    opened += 1;
+                    store.close().await.unwrap();
+                }
+                Err(cause @ OpenError::NoRoom { .. }) => {
+                    let told = cause.to_string();
+                    assert!(room < 32 << 10 && told.contains("starting needs 32 KiB free"), "{room} bytes: {told}");
+                    refused += 1;
+                }
+                Err(cause) => panic!("{room} bytes: {cause:?}"),
+            }
+            host.restart().await;
+            host.disk.set_faults(DiskFaults::default()).unwrap();
+            let store = host.try_open(Limits::default()).await.unwrap();
+            assert_eq!(events(&store).await, acknowledged, "{room} bytes, then enough");
+            store.close().await.unwrap();
+        });
+    }
+    assert!(opened > 0 && refused > 0, "{opened} opened, {refused} were refused");
+}
+
+async fn events(store: &Store) -> u64 {
+    let read = ReadLog { query: Query::EVERYTHING, after: Position::ZERO, limit: 100 };
+    store.read_log(read).await.unwrap().events.len() as u64
 }
 
 /// One life that ends at disk operation `k`, and what the next one finds. `false` once `k` is beyond the end of the work.

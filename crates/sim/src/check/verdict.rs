@@ -40,6 +40,8 @@ pub enum Kind {
     ClockBackwards,
     /// Two holders at once, or a fencing token that went back.
     LeaseShared,
+    /// A rule of a scenario's own.
+    Rule,
 }
 
 /// One broken promise: what, where and by which operations.
@@ -131,6 +133,14 @@ impl Verdict {
         matches!(self.finding, Finding::Holds { .. })
     }
 
+    /// How many things the claim was held against; `None` where it is broken or undecided.
+    pub fn examined(&self) -> Option<u64> {
+        match &self.finding {
+            Finding::Holds { examined } => Some(*examined),
+            Finding::Violated { .. } | Finding::Undecided { .. } => None,
+        }
+    }
+
     /// Whether the claim was found broken.
     pub fn is_violated(&self) -> bool {
         matches!(self.finding, Finding::Violated { .. })
@@ -148,6 +158,7 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.finding {
+            Finding::Holds { examined: 0 } => write!(f, "not examined {}", self.claim),
             Finding::Holds { examined } => write!(f, "holds      {} ({examined} examined)", self.claim),
             Finding::Undecided { why } => write!(f, "undecided  {} ({why})", self.claim),
             Finding::Violated { violations, more } => {

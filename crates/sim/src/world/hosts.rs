@@ -59,11 +59,21 @@ pub(super) struct Host {
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum End {
     /// The process is gone; the machine runs on.
     Killed,
     /// The machine lost power.
     PowerLost,
+}
+
+impl End {
+    /// What is left of the host on the network.
+    pub(super) fn presence(self) -> Presence {
+        match self {
+            Self::Killed => Presence::Down,
+            Self::PowerLost => Presence::Off,
+        }
+    }
 }
 
 impl Host {
@@ -196,6 +206,7 @@ impl Sim {
             probe: self.probe.clone(),
             fatal: Arc::new(move |why| {
                 // From here on nothing of this life reaches the disk or the network, whatever its code still does.
+                disk.disarm();
                 disk.crash();
                 network.down(id, Presence::Down);
                 executor.doom(id, life);
@@ -218,14 +229,13 @@ impl Sim {
             End::Killed => {
                 host.disk.kill();
                 host.clocks.restart(false);
-                network.down(id, Presence::Down);
             }
             End::PowerLost => {
                 host.disk.power_loss(Survival::draw(&mut host.power), &mut host.power);
                 host.clocks.restart(true);
-                network.down(id, Presence::Off);
             }
         }
+        network.down(id, how.presence());
         let life = host.life;
         executor.doom(id, life);
         executor.pause(id, false);

@@ -18,6 +18,7 @@ use crate::{
     host::HostId,
     nemesis,
     outcome::{Outcome, Violation},
+    trace::say,
 };
 
 pub(super) const FAULTS_FOR: Duration = Duration::from_secs(10);
@@ -137,6 +138,12 @@ impl Sim {
     }
 
     fn hear(&mut self, signal: Signal, found: &mut Vec<Violation>) {
+        if let Signal::Ended { host, .. } | Signal::Fatal { host, .. } = &signal
+            && !self.host(*host).runs
+        {
+            // It was struck in the same step, and what it made of that is nobody's business any more.
+            return;
+        }
         match signal {
             Signal::Ended { host, result } => {
                 let known = self.host(host);
@@ -152,7 +159,7 @@ impl Sim {
                 if let (Err(why), false) = (&result, known.is_client) {
                     tracing::debug!(host = known.name, why, "a program ended");
                     if self.settings.print_trace {
-                        eprintln!("trace {} {host} ended: {why}", self.executor.now());
+                        say(format_args!("{} {host} ended: {why}", self.executor.now()));
                     }
                     self.reached.add("a server failed and was started again");
                     self.judge_failure(host, why, found);
@@ -162,14 +169,14 @@ impl Sim {
             Signal::Fatal { host, why } => {
                 tracing::debug!(why, "a program ended itself");
                 if self.settings.print_trace {
-                    eprintln!("trace {} {host} ended itself: {why}", self.executor.now());
+                    say(format_args!("{} {host} ended itself: {why}", self.executor.now()));
                 }
                 self.reached.add("a server ended itself");
                 self.ended(host);
             }
-            Signal::PowerLost { host, down } => {
-                self.injected.add("process: power lost inside a disk operation");
-                self.end(host, End::PowerLost, down);
+            Signal::Struck { host, how, down, injected } => {
+                self.injected.add(injected);
+                self.end(host, how, down);
             }
         }
     }
@@ -277,7 +284,24 @@ impl Sim {
                 self.injected.add("process: power lost");
                 self.end(id, End::PowerLost, *down);
             }
-            ProcessFault::PowerLossAtDisk { operation, down, .. } => self.arm(id, *operation, *down),
+            ProcessFault::PowerLossAtDisk { operation, down, .. } => {
+                let strike = self.strike(id, End::PowerLost, *down, "process: power lost inside a disk operation");
+                self.host(id).disk.crash_at(*operation, strike);
+            }
+            ProcessFault::KillAtDisk { operation, down, .. } => {
+                let strike = self.strike(id, End::Killed, *down, "process: killed inside a disk operation");
+                self.host(id).disk.crash_at(*operation, strike);
+            }
+            ProcessFault::KillAtPoll { polls, down, .. } => {
+                let strike = self.strike(id, End::Killed, *down, "process: killed at work");
+                let disk = self.host(id).disk.clone();
+                self.executor.after_polls(id, *polls, move || {
+                    // What is dropped of it from here on reaches nothing, and nothing else strikes it.
+                    disk.disarm();
+                    disk.crash();
+                    strike();
+                });
+            }
             ProcessFault::Pause { span, .. } => {
                 self.injected.add("process: paused");
                 self.stand_still(id, *span, false);
@@ -290,16 +314,21 @@ impl Sim {
         }
     }
 
-    /// Has the machine lose power at its `operation`-th disk operation from now.
-    fn arm(&mut self, id: HostId, operation: u64, down: Duration) {
+    /// What ends this life of a host from within its work, whenever that is called; its disk is dead by then.
+    fn strike(
+        &mut self,
+        id: HostId,
+        how: End,
+        down: Duration,
+        injected: &'static str,
+    ) -> impl FnOnce() + Send + 'static {
         let (network, executor, signals) = (self.network.clone(), self.executor.clone(), self.signals.clone());
-        let host = self.host(id);
-        let life = host.life;
-        host.disk.crash_at(operation, move || {
-            network.down(id, crate::net::Presence::Off);
+        let life = self.host(id).life;
+        move || {
+            network.down(id, how.presence());
             executor.doom(id, life);
-            lock(&signals).push(Signal::PowerLost { host: id, down });
-        });
+            lock(&signals).push(Signal::Struck { host: id, how, down, injected });
+        }
     }
 
     /// A host that stands still already does so until both spans are over, and asleep if it slept.
@@ -365,6 +394,7 @@ impl Sim {
         self.network.heal();
         for id in (0..self.hosts.len()).filter_map(|n| u8::try_from(n).ok()).map(HostId) {
             self.host(id).disk.disarm();
+            self.executor.disarm(id);
             self.mend(id);
             self.resume(id);
             self.start(id);

@@ -13,13 +13,15 @@ pub(super) struct Kept {
     pub(super) rounds: Option<u64>,
 }
 
-/// More rounds than any scenario has that would not be left as they are.
-const MOST_ROUNDS: u64 = 4_096;
-
-/// The least with which `fails` still says so: not one fault, client or round can be left out of it alone.
+/// The least with which `fails` still says so: not one fault, client or round can be left out of it alone. The whole world did
+/// `most_rounds` of work.
 ///
 /// Clients go first, and then rounds: each attempt after that takes less time.
-pub(super) async fn least<E>(all: Kept, mut fails: impl AsyncFnMut(&Kept) -> Result<bool, E>) -> Result<Kept, E> {
+pub(super) async fn least<E>(
+    all: Kept,
+    most_rounds: u64,
+    mut fails: impl AsyncFnMut(&Kept) -> Result<bool, E>,
+) -> Result<Kept, E> {
     let mut kept = all;
     loop {
         let before = kept.clone();
@@ -30,7 +32,7 @@ pub(super) async fn least<E>(all: Kept, mut fails: impl AsyncFnMut(&Kept) -> Res
         })
         .await?;
         let of = kept.clone();
-        kept.rounds = fewest_rounds(kept.rounds, async |rounds| {
+        kept.rounds = fewest_rounds(kept.rounds, most_rounds, async |rounds| {
             let less = Kept { rounds: Some(rounds), ..of.clone() };
             fails(&less).await
         })
@@ -71,11 +73,13 @@ async fn fewest<T: Clone, E>(all: Vec<T>, mut fails: impl AsyncFnMut(&[T]) -> Re
 /// Halves the number first, then takes smaller steps down.
 async fn fewest_rounds<E>(
     known: Option<u64>,
+    most: u64,
     mut fails: impl AsyncFnMut(u64) -> Result<bool, E>,
 ) -> Result<Option<u64>, E> {
     let mut rounds = match known {
         Some(rounds) => rounds,
-        None if fails(MOST_ROUNDS).await? => MOST_ROUNDS,
+        // To allow as many as were done leaves nothing out.
+        None if fails(most).await? => most,
         None => return Ok(None),
     };
     let mut step = rounds.div_ceil(2);
@@ -101,7 +105,7 @@ mod tests {
 
     async fn search(all: Kept, is_bad: impl Fn(&Kept) -> bool) -> (Kept, usize) {
         let mut attempts = 0;
-        let found = least(all, async |kept: &Kept| {
+        let found = least(all, 40, async |kept: &Kept| {
             attempts += 1;
             Ok::<_, Infallible>(is_bad(kept))
         });
@@ -118,7 +122,18 @@ mod tests {
         };
         let (kept, attempts) = search(world(30, &["a", "b", "c", "d"]), is_bad).await;
         assert_eq!(kept, Kept { faults: vec![3, 28], rounds: Some(7), ..world(0, &["b", "d"]) });
-        assert!(attempts < 120, "{attempts}");
+        assert!(attempts < 100, "{attempts}");
+    }
+
+    #[tokio::test]
+    async fn no_more_rounds_are_tried_than_were_done() {
+        let tried = std::cell::RefCell::new(Vec::new());
+        let is_bad = |kept: &Kept| {
+            tried.borrow_mut().extend(kept.rounds);
+            kept.rounds.is_none_or(|rounds| rounds >= 33)
+        };
+        assert_eq!(search(world(0, &[]), is_bad).await.0.rounds, Some(33));
+        assert_eq!(tried.borrow()[..3], [40, 20, 30]);
     }
 
     #[tokio::test]

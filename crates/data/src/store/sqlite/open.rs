@@ -48,8 +48,9 @@ use crate::{
 /// # Errors
 /// See [`OpenError`]; nothing was changed.
 pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
-    let blocking_env = env.clone();
+    let (blocking_env, path) = (env.clone(), config.path.clone());
     let prepared = env.run_blocking(move || prepare(blocking_env, config)).await;
+    let prepared = prepared.map_err(|cause| if is_full(&cause) { OpenError::NoRoom { path } } else { cause });
     if let Err(OpenError::Corrupt { .. }) = &prepared {
         env.reached("store: damage was found at opening");
     }
@@ -104,6 +105,17 @@ pub(super) fn prepare(
     vfs::tidy_at_close(&connection, true).map_err(failed("opening the store"))?;
     let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, expiry, schemas));
     Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
+}
+
+/// Whether a store could not be opened because the disk is full.
+fn is_full(cause: &OpenError) -> bool {
+    match cause {
+        OpenError::Store(StoreError::DiskFull) => true,
+        OpenError::Io { cause, .. } => {
+            matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        }
+        _ => false,
+    }
 }
 
 /// Removes what a restore left that died. Where there is no store, one would be begun that whoever ordered the restore takes
