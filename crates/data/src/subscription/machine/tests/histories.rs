@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 
 use super::{Changes, Dispatcher, Effect, Input, Key, Moment, Phase, Rules, Selection, Stored, at, owner, position};
 use crate::{
@@ -152,6 +152,8 @@ struct Judge {
     attempts: BTreeMap<Position, u32>,
     /// How many more there may have been that nobody heard of.
     unheard: BTreeMap<Position, u32>,
+    /// What was given a lease that nobody heard of while an earlier event of its key was out.
+    behind: BTreeSet<Position>,
     /// The lease that counts, since when it was last promised, and for how long.
     leases: BTreeMap<Position, (u64, u64)>,
     highest_fence: u64,
@@ -385,7 +387,8 @@ impl World {
     }
 
     /// Of what a round decided that was broken off, only what its rows say has become of it. Whoever was to be handed an
-    /// event did not get it; that may have cost the first of a key an attempt, and nothing behind it.
+    /// event did not get it; that may have cost the first of a key an attempt, and nothing behind it unless a transaction
+    /// settles what stands before before anybody has looked.
     fn note_broken(&mut self, claim: Claim, effects: &[Effect]) {
         if self.disk.rows.get(&claim.position).is_some_and(|row| row.phase == Phase::Settled) {
             self.judge.leases.remove(&claim.position);
@@ -401,6 +404,8 @@ impl World {
             if is_written && is_first {
                 self.judge.leases.remove(&place);
                 *self.judge.unheard.entry(place).or_default() += 1;
+            } else if is_written {
+                self.judge.behind.insert(place);
             }
         }
     }
@@ -430,6 +435,14 @@ impl World {
         prop_assert_eq!(self.disk.settle(claim), held, "settling {:?} in a transaction", claim);
         if held {
             self.note(claim, &Input::Ack(claim));
+            let key = self.key(claim.position).clone();
+            let next = (claim.position.get() + 1..=self.log.len() as u64).map(position);
+            let mut next = next.filter(|place| self.log[place.get() as usize - 1].as_ref() == Some(&key));
+            if let Some(first) = next.find(|place| !self.judge.done.contains(place))
+                && self.judge.behind.remove(&first)
+            {
+                *self.judge.unheard.entry(first).or_default() += 1;
+            }
         }
         Ok(())
     }
@@ -503,6 +516,20 @@ impl World {
         prop_assert!(self.disk.rows.is_empty(), "rows are left over: {:?}", self.disk.rows);
         Ok(())
     }
+}
+
+#[test]
+fn a_lease_that_nobody_heard_of_may_cost_an_attempt_once_a_transaction_settles_what_stands_before_it() {
+    let broken = Some(Broken { after: 1, dies: false });
+    let any = any::<prop::sample::Index>().new_tree(&mut TestRunner::deterministic()).unwrap().current();
+    let ops = [
+        Op::Take { node: 0, max: 1, reply_lost: false },
+        Op::AckAndTake { node: 0, which: any, max: 3, broken },
+        Op::AckElsewhere { which: any },
+    ];
+    let mut world = World::new(&[0, 0, 1, 2], 4, 1);
+    ops.iter().for_each(|op| world.act(op).unwrap());
+    world.wind_up().unwrap();
 }
 
 proptest! {
