@@ -151,7 +151,6 @@ pub fn all() -> &'static [Scenario] {
             name: "appends",
             about: "clients append to shared streams on expectations and conditions, repeat what nobody answered, and read",
             sometimes: &[
-                "a server ended itself",
                 "store: a group failed, and its members ran again",
                 "store: an append was known already",
                 "store: the disk was full",
