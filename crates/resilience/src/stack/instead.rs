@@ -110,6 +110,7 @@ impl<A> Instead<A> {
     /// # Example
     /// ```
     /// use quorate_resilience::{
+    ///     Outcome,
     ///     fallback::{Source, When},
     ///     stack::Instead,
     /// };
@@ -119,7 +120,7 @@ impl<A> Instead<A> {
     ///     receipt: std::fs::File,
     /// }
     ///
-    /// let usual = Instead::new(When::default(), |_, article: u64| Some((article * 100, Source::Static)));
+    /// let usual = Instead::new(When::default(), |_: Outcome, article: u64| Some((article * 100, Source::Static)));
     /// let usual = usual.keeping(|purchase: &Purchase| purchase.article);
     /// ```
     pub fn keeping<R, Kept, F: Fn(&R) -> Kept>(self, keep: F) -> Instead<A, Part<F>> {
