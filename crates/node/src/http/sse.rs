@@ -75,11 +75,20 @@ pub(super) fn timeline(node: &Node) -> String {
 /// Answers with a stream of events that does not end by itself.
 pub(super) async fn follow(node: &Shared, source: Source) -> Result<Response<Body>, Problem> {
     let reader = node.streams.subscribe(source).await?;
+    Ok(answer(node, "subscription", |node, pieces| async move { run(&node, reader, pieces).await }))
+}
+
+/// An answer of server-sent events, which the task `name` writes until it ends or its client is gone.
+pub(super) fn answer<W>(node: &Shared, name: &'static str, write: impl FnOnce(Shared, Pieces) -> W) -> Response<Body>
+where
+    W: Future<Output = Result<Pieces, Gone>> + Send + 'static,
+{
     let (pieces, body) = pieces();
-    let node_of_task = node.clone();
-    node.env.tasks().spawn("subscription", async move {
-        let _counted = node_of_task.metrics.subscriber();
-        if let Ok(pieces) = run(&node_of_task, reader, pieces).await {
+    let counted = node.metrics.subscriber();
+    let writing = write(node.clone(), pieces);
+    node.env.tasks().spawn(name, async move {
+        let _counted = counted;
+        if let Ok(pieces) = writing.await {
             pieces.end().await;
         }
     });
@@ -88,7 +97,7 @@ pub(super) async fn follow(node: &Shared, source: Source) -> Result<Response<Bod
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    response
 }
 
 /// What one turn of following brought.

@@ -11,20 +11,16 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{
-    HeaderName, HeaderValue, Response,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
-};
 use quorate_communication::message_queue::{Consume, Consumer, Delivery, Lease, QueueError};
 
 use super::{MAX_RECEIVE, Reply, beyond, show};
 use crate::http::{
     Node, Shared,
-    body_out::{Gone, Pieces, cut, pieces},
+    body_out::{Gone, Pieces, cut},
     memory::Shares,
     problem::Problem,
     request::{self, Params},
-    sse::{OPENING, closing},
+    sse::{OPENING, answer, closing},
 };
 
 /// `GET /v1/queues/{name}/subscribe`
@@ -32,20 +28,7 @@ pub(in crate::http) async fn subscribe(State(node): State<Shared>, request: Requ
     let name = request::queue(request.uri())?;
     let params = Params::of(request.uri(), &["window", "ttl"])?;
     let consumer = node.queues.consume(&name, consume(&params)?).await?;
-    let (pieces, body) = pieces();
-    let node_of_task = node.clone();
-    node.env.tasks().spawn("consumer", async move {
-        let _counted = node_of_task.metrics.subscriber();
-        if let Ok(pieces) = run(&node_of_task, consumer, pieces).await {
-            pieces.end().await;
-        }
-    });
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(answer(&node, "consumer", |node, pieces| async move { run(&node, consumer, pieces).await }))
 }
 
 fn consume(params: &Params<'_>) -> Result<Consume, Problem> {
@@ -165,6 +148,7 @@ mod tests {
     use quorate_runtime::Env;
 
     use super::*;
+    use crate::http::body_out::pieces;
 
     #[tokio::test]
     async fn what_a_connection_that_went_away_never_asked_for_is_others_at_once() {

@@ -7,10 +7,6 @@
 
 use axum::extract::{Request, State};
 use bytes::{BufMut, Bytes, BytesMut};
-use http::{
-    HeaderName, HeaderValue, Response,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
-};
 use quorate_data::materialized_view::{
     AnswerColumn, Batch, Change, ChangeKind, FollowQuery, Follower, ViewError, ViewName,
 };
@@ -22,11 +18,11 @@ use super::{
 };
 use crate::http::{
     Node, Shared,
-    body_out::{Gone, Pieces, cut, pieces},
+    body_out::{Gone, Pieces, cut},
     memory::{Share, Shares},
     page::PIECE,
     request::{self, Params},
-    sse::{LAST_EVENT_ID, OPENING, closing},
+    sse::{LAST_EVENT_ID, OPENING, answer, closing},
 };
 
 /// `GET /v1/views/{name}/tables/{table}/follow`
@@ -45,20 +41,7 @@ pub(in crate::http) async fn follow(State(node): State<Shared>, request: Request
         node.views.wait(&name, token, fresh.wait).await?;
     }
     let follower = node.views.follow(&name, query, cursor.as_deref()).await?;
-    let (pieces, body) = pieces();
-    let node_of_task = node.clone();
-    node.env.tasks().spawn("view follower", async move {
-        let _counted = node_of_task.metrics.subscriber();
-        if let Ok(pieces) = run(&node_of_task, &name, &table, follower, pieces).await {
-            pieces.end().await;
-        }
-    });
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
-    Ok(response)
+    Ok(answer(&node, "view follower", |node, pieces| async move { run(&node, &name, &table, follower, pieces).await }))
 }
 
 /// What one turn brought.
