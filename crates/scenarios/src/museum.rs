@@ -1,7 +1,7 @@
 //! Bugs that were planted in the product, each of a kind that somebody once shipped.
 //!
-//! Whether the simulator finds bugs is only known by planting some. Every piece must be found within 200 seeds by judges who do
-//! not know it, and the seed that finds it must pass without it. A feature that no release has compiles them in.
+//! Whether the simulator finds bugs is only known by planting some. Every piece must be noticed within 200 seeds, by judges
+//! who do not know it or by the product, which then refuses to go on, and the seed that finds it must pass without it. A feature that no release has compiles them in.
 //!
 //! Source: the etcd robustness tests, which keep a table of past bugs and find each of them again.
 

@@ -14,8 +14,8 @@ use quorate_sim::{OutOfContract, Settings, Sim, Swarm, check::log, testing};
 const SEEDS: u64 = 100;
 /// The seed that is run a second time in any case, from another folder and in another environment.
 const FIRST: [u64; 1] = [0];
-/// What must have happened in seeds that are run a second time, of every scenario with a server that has a disk: ends of
-/// processes and machines, whose remains a later life finds.
+/// What must have happened in some seed of every scenario with a server that has a disk. The lowest seed of each kind of fault,
+/// of these and of all others, is run a second time.
 const KINDS: [&str; 8] = [
     "clock: stepped",
     "disk: failing for a while",
@@ -146,12 +146,14 @@ fn seeds_that_once_failed_pass() {
 fn whatever_disks_say_of_their_syncs_nothing_is_served_that_nobody_sent() {
     let test = "whatever_disks_say_of_their_syncs_nothing_is_served_that_nobody_sent";
     if let Some(seed) = testing::own_seed() {
-        let worlds: Vec<_> = quorate_scenarios::all().iter().filter(|scenario| scenario.meets_faults()).collect();
+        // Nothing that `stamps` promises is left where syncs lie.
+        let is_judged = |scenario: &&Scenario| scenario.meets_faults() && scenario.name != "stamps";
+        let worlds: Vec<_> = quorate_scenarios::all().iter().filter(is_judged).collect();
         let scenario = worlds[usize::try_from(seed).unwrap() % worlds.len()];
         let out_of_contract = Some(OutOfContract::LyingSync);
         return run(scenario, seed, Settings { out_of_contract, ..Settings::default() });
     }
-    if let Some((seed, output)) = testing::first_failure(test, testing::seeds_or(48)) {
+    if let Some((seed, output)) = testing::first_failure(test, testing::seeds_or(88)) {
         panic!("seed {seed} fails: {}", String::from_utf8_lossy(&output.stdout));
     }
 }

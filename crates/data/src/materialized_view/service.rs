@@ -463,8 +463,11 @@ async fn find(tx: &mut DynTx, view: &ViewName, build: Build) -> Result<BuildRow,
 async fn find_or_begin(tx: &mut DynTx, code: &Registered, head: Position) -> Result<Vec<BuildRow>, ViewError> {
     let all = rows::builds(tx, &code.name).await?;
     let newest = all.iter().rev().find(|build| build.version == code.version);
+    let is_older = all.iter().any(|build| build.live && build.version > code.version);
+    // What readers have left for a newer version is not made anew by itself: it would take the room of what they have.
+    let refuses = code.config.changed == Changed::Refuse || code.declared && is_older;
     match newest {
-        Some(found) if found.fingerprint != code.fingerprint && code.config.changed == Changed::Refuse => {
+        Some(found) if found.fingerprint != code.fingerprint && refuses => {
             return Err(ViewError::FoldChanged {
                 view: code.name.clone(),
                 version: code.version,
@@ -475,7 +478,6 @@ async fn find_or_begin(tx: &mut DynTx, code: &Registered, head: Position) -> Res
         Some(found) if found.fingerprint == code.fingerprint => {}
         _ => {
             // An older version beside a newer one that readers have does not take them back by itself.
-            let is_older = all.iter().any(|build| build.live && build.version > code.version);
             let switch = if is_older { Switch::Manual } else { code.config.switch };
             builds::begin(tx, code, head, switch).await?;
         }

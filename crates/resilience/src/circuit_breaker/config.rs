@@ -59,7 +59,8 @@ pub struct Counts {
     /// [`Class::Throttled`]: for the rate, never for failures in a row.
     pub throttled: bool,
     /// [`Scope::Attempt`]. A [stack](crate::stack) says so as well of an attempt that was cut off by the whole call's time and had as
-    /// long as half of the calls need, or half of the call where that isn't known.
+    /// long as half of the calls need, or, where that isn't known, half of the call and a tenth of the time that is set for an
+    /// attempt, or else for the call.
     pub attempt_timeout: bool,
     /// [`Scope::Total`]: it may have run out in somebody else's retries, or in a queue. A probe's is always a failure.
     pub total_timeout: bool,

@@ -211,7 +211,8 @@ impl Core {
     /// Has messages handed out: see [`Work::Take`].
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what it would have been handed, also where the answer is inside already.
+    /// Dropping the future gives back what it would have been handed, also where the answer is inside already; where that
+    /// cannot be written, it comes again once its lease has expired.
     pub(in crate::message_queue) async fn take(
         self: &Arc<Self>,
         max: usize,

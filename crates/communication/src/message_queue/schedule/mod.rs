@@ -45,7 +45,8 @@ pub struct Schedule {
     /// What becomes of moments whose messages could not be sent in time. Default [`Missed::Once`].
     pub missed: Missed,
     /// What is sent. The event's id is what ids begin with: behind it stand an `@` and the moment, as
-    /// `report@2026-11-29T02:30:00Z`. Its time is the moment. At most [`Schedule::MAX_BYTES`].
+    /// `report@2026-11-29T02:30:00Z`. Its time is the moment. No other schedule of the queue may
+    /// have its source and id. At most [`Schedule::MAX_BYTES`].
     pub message: NewMessage,
 }
 

@@ -182,7 +182,8 @@ impl Queue {
     /// is never more than one.
     ///
     /// # Cancel safety
-    /// Dropping the future gives back what it would have been handed, as if it had not been.
+    /// Dropping the future gives back what it would have been handed, as if it had not been; where that cannot be written,
+    /// it comes again once its lease has expired.
     pub async fn receive(&self, receive: Receive) -> Result<Vec<Delivery>, QueueError> {
         receive.check()?;
         let Receive { max, wait, ttl } = receive;

@@ -150,7 +150,8 @@ impl Views {
 
     /// Goes on with the views that were declared: the newest version of each, and older ones that still have builds. What
     /// others declare on this store is gone on with as well, once they have left. Where this quorate reads a document otherwise
-    /// than the one that made its rows, they are made anew beside what readers have, who get them once they have caught up.
+    /// than the one that made its rows, they are made anew beside what readers have, who get them once they have caught up; a
+    /// version that readers have left for a newer one stays as it was.
     ///
     /// Returns those that could not be started; readers keep what they had of them, and [`View::describe`] says why. What the
     /// store's own failing was in the way of, a full disk say, is tried again until it is started.

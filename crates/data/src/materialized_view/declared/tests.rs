@@ -657,14 +657,39 @@ fn types_that_are_told_by_use_are_part_of_the_fingerprint_and_no_others() {
 }
 
 /// What an earlier quorate leaves that read the document otherwise.
-async fn made_by_an_earlier_reading(store: &Store) {
+async fn made_by_an_earlier_reading(store: &Store, builds: u64) {
     let changed = store.transact(|tx| {
         Box::pin(async {
             let sql = "UPDATE quorate_view_build SET fingerprint = 'of-before'";
             tx.room_execute(sql, &[]).await.map_err(ViewError::from)
         })
     });
-    assert_eq!(changed.await.unwrap(), 1);
+    assert_eq!(changed.await.unwrap(), builds);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_view_that_is_read_otherwise_since_an_upgrade_the_version_that_readers_left_stays_as_it_was() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    ordered(&store, "order-1", BY_ADA).await;
+    declare(&views, ORDERS).await.until(1, |build| build.live).await;
+    let view = declare(&views, &ORDERS.replace("version = 1", "version = 2")).await;
+    view.until(2, |build| build.live && build.version == 2).await;
+    let name = view.name().clone();
+    views.shut_down().await;
+    made_by_an_earlier_reading(&store, 2).await;
+    store.close().await.unwrap();
+
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let left = views.start_declared().await.unwrap();
+    assert_eq!(left.iter().map(|one| one.version).collect::<Vec<_>>(), [1], "{left:?}");
+    let view = views.get(&name).await.unwrap();
+    view.until(3, |build| build.live && build.version == 2).await;
+    assert_eq!(view.describe().await.unwrap().builds.len(), 3, "both of before, and the new one of version 2");
+    assert_eq!(rows(&view, &store, "SELECT orders FROM {customer}").await, [vec![1_i64.into()]]);
+    views.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -679,7 +704,7 @@ async fn a_document_that_is_read_otherwise_since_an_upgrade_is_made_anew_beside_
         view.until(1, |build| build.live).await;
         let name = view.name().clone();
         views.shut_down().await;
-        made_by_an_earlier_reading(&store).await;
+        made_by_an_earlier_reading(&store, 1).await;
         store.close().await.unwrap();
 
         let store = world.open().await;

@@ -65,10 +65,13 @@ pub async fn verify_file(env: &Env, path: PathBuf, progress: Progress) -> Result
 
 fn inspect(env: &Env, path: &Path, progress: &Progress) -> Result<VerifiedFile, OpenError> {
     let path = &*canonical(env, path)?;
-    env.disk().size(path).map_err(|cause| OpenError::Io { path: path.into(), cause })?;
+    let size = env.disk().size(path).map_err(|cause| OpenError::Io { path: path.into(), cause })?;
     let _untouched = hold(env, path)?;
     // SQLite would delete the log beside a file without a byte.
     not_lost(env, path)?;
+    if size == 0 {
+        return Err(OpenError::Corrupt { path: path.into(), what: "it is empty".to_owned() });
+    }
     let io = |cause| tables::open_error(path, cause);
     let has_log = has_bytes(env, &beside(path, "-wal"))?;
     let connection = if has_log { connection::reader(path) } else { connection::reader_of_unchanging(path) };

@@ -94,7 +94,7 @@ pub(super) fn schemas() -> Value {
     let group = json!({ "type": "string", "description": "Messages of a group are handed out in the order of sending, one at a time" });
     let unique = json!({ "type": "string", "description": "While a message with this key waits, rests or is worked on, no other one is sent" });
     let priority = json!({ "type": "integer", "minimum": 0, "maximum": 9, "default": 4 });
-    let cron = json!({ "type": "string", "maxLength": 256, "description": "Minute, hour, day of the month, month, day of the week; a sixth field in front counts seconds" });
+    let cron = json!({ "type": "string", "maxLength": 256, "description": "Minute, hour, day of the month, month, day of the week; a sixth field in front counts seconds, a seventh behind is the year; or @daily and its like" });
     let zone = json!({ "type": "string", "default": "UTC", "description": "The IANA name of the time zone whose wall clock counts" });
     let missed = json!({ "enum": ["skip", "once", "all"], "default": "once", "description": "What becomes of moments whose messages could not be sent within a minute" });
     let open = super::schemas::object;

@@ -35,6 +35,9 @@ fn consume(params: &Params<'_>) -> Result<Consume, Problem> {
     let mut asked = Consume::default();
     if let Some(window) = params.number("window")? {
         asked.window = usize::try_from(window).unwrap_or(usize::MAX);
+        if asked.window == 0 {
+            return Err(request::wrong("window", format!("`window` is 1 to {MAX_RECEIVE}, 0 was asked for")));
+        }
         if asked.window > MAX_RECEIVE {
             return Err(beyond("window", MAX_RECEIVE, asked.window));
         }
