@@ -45,6 +45,8 @@ pub(super) use self::{damage::last as last_damage, frames::LogEnd, page::PAGE_SI
 pub(super) fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags_and_vfs(path, flags, name()?)?;
     tidy_at_close(&connection, false)?;
+    // Otherwise a statement with a parameter for its LIMIT is compiled again each time it is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     shim::reserve(&connection, page::FOOTER);
     Ok(connection)
 }
