@@ -97,6 +97,8 @@ fn a_file_that_is_damaged_or_no_store_is_told_from_one_that_is_sound() {
     fs::write(here.join("empty.db"), "").unwrap();
     let told = verify(here, "empty.db").failed(6);
     assert!(told.contains("it is empty"), "{told}");
+    let told = verify(here, "data").failed(74);
+    assert!(told.contains("is a directory"), "{told}");
     fs::write(here.join("letter.db"), "Dear Ada, ".repeat(1_000)).unwrap();
     verify(here, "letter.db").failed(6);
 }

@@ -3,7 +3,10 @@
 //! Nothing is changed, not even what a crash left behind: a write-ahead log is read and stays as it is. A file without one is
 //! opened as something that nobody writes to, so that it may lie on a disk that nobody can write to.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use quorate_runtime::Env;
 use rusqlite::Connection;
@@ -65,6 +68,9 @@ pub async fn verify_file(env: &Env, path: PathBuf, progress: Progress) -> Result
 
 fn inspect(env: &Env, path: &Path, progress: &Progress) -> Result<VerifiedFile, OpenError> {
     let path = &*canonical(env, path)?;
+    if env.disk().list(path).is_ok() {
+        return Err(OpenError::Io { path: path.into(), cause: io::ErrorKind::IsADirectory.into() });
+    }
     let size = env.disk().size(path).map_err(|cause| OpenError::Io { path: path.into(), cause })?;
     let _untouched = hold(env, path)?;
     // SQLite would delete the log beside a file without a byte.
@@ -72,12 +78,12 @@ fn inspect(env: &Env, path: &Path, progress: &Progress) -> Result<VerifiedFile, 
     if size == 0 {
         return Err(OpenError::Corrupt { path: path.into(), what: "it is empty".to_owned() });
     }
-    let io = |cause| tables::open_error(path, cause);
+    let sqlite = |cause| tables::open_error(path, cause);
     let has_log = has_bytes(env, &beside(path, "-wal"))?;
     let connection = if has_log { connection::reader(path) } else { connection::reader_of_unchanging(path) };
-    let connection = connection.map_err(io)?;
+    let connection = connection.map_err(sqlite)?;
     // Ended by closing the connection, if no damage has ended it before.
-    connection.execute_batch("BEGIN").map_err(io)?;
+    connection.execute_batch("BEGIN").map_err(sqlite)?;
     tables::recognise(path, &connection)?;
     check(env, path, &connection, progress).map_err(|cause| damaged(path, cause))
 }
