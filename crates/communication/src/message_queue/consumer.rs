@@ -72,7 +72,7 @@ impl Consumer {
     pub async fn next(&mut self) -> Result<Vec<Delivery>, QueueError> {
         let Consume { window: max, ttl } = self.config;
         loop {
-            let until = Some(self.queue.core.store.env().boot() + Receive::MAX_WAIT);
+            let until = Some(self.queue.core.now() + Receive::MAX_WAIT);
             let window = Some(self.window.clone());
             let handed = self.queue.core.take(max, ttl, until, window).await?;
             // There may have been none for so long, or others settled them meanwhile.

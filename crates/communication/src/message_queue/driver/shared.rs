@@ -69,6 +69,9 @@ pub(in crate::message_queue) struct Core {
     pub(super) depth: AtomicUsize,
     /// Messages of transactions that have not committed yet.
     reserved: AtomicUsize,
+    /// What both clocks read when one of them was first asked.
+    #[cfg(feature = "museum")]
+    clocks_at_first: std::sync::OnceLock<(quorate_foundations::time::Wall, Boot)>,
 }
 
 /// Room for messages that a transaction sends, until it is over.
@@ -156,6 +159,8 @@ impl Core {
             live: Mutex::default(),
             depth: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            #[cfg(feature = "museum")]
+            clocks_at_first: std::sync::OnceLock::new(),
         }
     }
 
@@ -167,12 +172,16 @@ impl Core {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn now(&self) -> Boot {
+    /// The time that leases, rests and waits are measured by.
+    pub(in crate::message_queue) fn now(&self) -> Boot {
+        let env = self.store.env();
         #[cfg(feature = "museum")]
-        if self.store.env().planted("queue-lease-by-wall-clock") {
-            return Boot::from_nanos(self.store.env().wall().unix_nanos().cast_unsigned());
+        if env.planted("queue-lease-by-wall-clock") {
+            let (wall, boot) = *self.clocks_at_first.get_or_init(|| (env.wall(), env.boot()));
+            let passed = env.wall().unix_nanos().saturating_sub(wall.unix_nanos());
+            return Boot::from_nanos(boot.as_nanos().saturating_add_signed(passed));
         }
-        self.store.env().boot()
+        env.boot()
     }
 
     /// How many messages there are, as far as is known, with those of transactions that have not committed yet.

@@ -187,7 +187,7 @@ impl Queue {
     pub async fn receive(&self, receive: Receive) -> Result<Vec<Delivery>, QueueError> {
         receive.check()?;
         let Receive { max, wait, ttl } = receive;
-        let until = (!wait.is_zero()).then(|| self.core.store.env().boot() + wait);
+        let until = (!wait.is_zero()).then(|| self.core.now() + wait);
         self.core.take(max, ttl, until, None).await
     }
 

@@ -55,6 +55,9 @@ pub(super) struct Core {
     pub(super) hooks: Vec<AfterCommit>,
     sealing: Sealing,
     buffer: BytesMut,
+    /// Up to where readers were shown what is durable, before they were shown what may not be.
+    #[cfg(feature = "museum")]
+    shown_early: Option<u64>,
 }
 
 /// What the store says of itself about its sealed events: if it has any, it is not opened without its keys.
@@ -99,6 +102,8 @@ impl Core {
             hooks: Vec::new(),
             sealing,
             buffer: BytesMut::new(),
+            #[cfg(feature = "museum")]
+            shown_early: None,
         }
     }
 
@@ -116,6 +121,8 @@ impl Core {
 
     /// Begins a group: nothing of it was taken in by the followers.
     pub(super) fn begin_group(&mut self) {
+        #[cfg(feature = "museum")]
+        self.hide_again();
         self.folded = self.shared.tail().published();
     }
 
@@ -129,6 +136,8 @@ impl Core {
 
     /// Writes the group's events and commits; then they are durable and visible.
     pub(super) fn commit(&mut self) -> Result<(), StoreError> {
+        #[cfg(feature = "museum")]
+        self.hide_again();
         if self.shared.tail().end() > self.shared.tail().published() {
             self.begin()?;
             self.write_blocks()?;
@@ -140,12 +149,14 @@ impl Core {
             tables::set_meta(&self.connection, "sealed", keys).map_err(failed("writing quorate_meta"))?;
         }
         #[cfg(feature = "museum")]
-        if self.env.planted("position-reused") {
-            self.publish_early();
-        }
+        self.show_early();
         if self.begun {
             self.make_durable("committing")?;
             self.begun = false;
+        }
+        #[cfg(feature = "museum")]
+        if let Some(durable) = self.shown_early.take() {
+            self.shared.tail_mut().show(durable);
         }
         if seals {
             self.sealing = Sealing::new(keys);
@@ -172,10 +183,24 @@ impl Core {
         Ok(())
     }
 
-    /// A bug of the museum: readers see events whose commit may still fail.
+    /// A bug of the museum: readers see events whose commit may still fail, until the next group begins.
     #[cfg(feature = "museum")]
-    fn publish_early(&self) {
-        self.shared.tail_mut().publish();
+    fn show_early(&mut self) {
+        if self.env.planted("position-reused") {
+            let mut tail = self.shared.tail_mut();
+            let end = tail.end();
+            self.shown_early = Some(tail.show(end));
+        }
+    }
+
+    /// Takes back what was shown early and is not durable: its positions go to others.
+    #[cfg(feature = "museum")]
+    fn hide_again(&mut self) {
+        if let Some(durable) = self.shown_early.take() {
+            let mut tail = self.shared.tail_mut();
+            tail.show(durable);
+            tail.rewind(durable);
+        }
     }
 
     /// Commits the transaction: one sync of the write-ahead log.

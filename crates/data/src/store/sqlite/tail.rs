@@ -370,6 +370,12 @@ impl Tail {
         slot.last_hash = event.map_or(slot.base_hash, Recorded::hash);
     }
 
+    /// Shows readers events up to here, whatever becomes of them; up to where they were shown before.
+    #[cfg(feature = "museum")]
+    pub(super) fn show(&mut self, published: u64) -> u64 {
+        std::mem::replace(&mut self.published, published)
+    }
+
     /// Makes everything up to the end, and every change, visible.
     pub(super) fn publish(&mut self) {
         self.published = self.end();
