@@ -19,20 +19,26 @@ pub(crate) struct Hosts<'d> {
     pub(crate) clients: &'d [String],
     /// Files of servers whose bits may flip.
     pub(crate) rotting: &'d [String],
+    /// Whose clocks go wrong as often as those of all others together, in a world in which clocks are set often.
+    pub(crate) clocked: &'d [String],
+    /// Servers whose syncs fail, whatever else does.
+    pub(crate) unsynced: &'d [String],
 }
 
 /// Draws what goes wrong in the first `span` of a world of `hosts`, of the families that `swarm` knows.
 pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, hosts: Hosts<'_>, span: Duration) -> FaultPlan {
-    let Hosts { servers, clients, rotting } = hosts;
-    let mut draw = Draw { rng, servers, clients, rotting };
-    let known: [(bool, &[Kind]); 7] = [
+    let Hosts { servers, clients, rotting, clocked, unsynced } = hosts;
+    let mut draw = Draw { rng, servers, clients, rotting, clocked, unsynced };
+    let known: [(bool, &[Kind]); 9] = [
         (swarm.network, &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]),
         (swarm.kill, &[Kind::Kill, Kind::KillAtWork]),
         (swarm.power, &[Kind::PowerLoss, Kind::PowerLossAtDisk]),
         (swarm.pause, &[Kind::Pause, Kind::Suspend]),
         (swarm.clock, &[Kind::Step, Kind::Drift]),
+        (swarm.clock && !clocked.is_empty(), &[Kind::Step, Kind::Step]),
         (swarm.disk, &[Kind::SlowDisk, Kind::BrokenDisk, Kind::FullDisk]),
         (swarm.rot && !rotting.is_empty(), &[Kind::Rot]),
+        (!unsynced.is_empty(), &[Kind::FailedSyncs]),
     ];
     let kinds: Vec<Kind> = known.iter().filter(|(on, _)| *on).flat_map(|(_, kinds)| *kinds).copied().collect();
     if kinds.is_empty() || servers.is_empty() {
@@ -69,6 +75,7 @@ enum Kind {
     SlowDisk,
     BrokenDisk,
     FullDisk,
+    FailedSyncs,
     Rot,
 }
 
@@ -77,6 +84,8 @@ struct Draw<'d> {
     servers: &'d [String],
     clients: &'d [String],
     rotting: &'d [String],
+    clocked: &'d [String],
+    unsynced: &'d [String],
 }
 
 impl Draw<'_> {
@@ -126,6 +135,7 @@ impl Draw<'_> {
             }
             Kind::Step | Kind::Drift => Fault::Clock(self.clock(kind)),
             Kind::SlowDisk | Kind::BrokenDisk | Kind::FullDisk => Fault::Disk(self.disk(kind)),
+            Kind::FailedSyncs => Fault::Disk(self.failed_syncs()),
             _ => Fault::Process(self.process(kind)),
         }
     }
@@ -194,8 +204,22 @@ impl Draw<'_> {
         DiskFault { host, span, room_bytes, faults }
     }
 
+    /// Of a disk on which everything else succeeds.
+    fn failed_syncs(&mut self) -> DiskFault {
+        let nth = self.index(self.unsynced.len());
+        let (host, span) = (self.unsynced[nth].clone(), self.span());
+        let sync_errors = [0.01, 0.1, 0.5, 1.0][self.index(4)];
+        DiskFault { host, span, room_bytes: None, faults: DiskFaults { sync_errors, ..DiskFaults::default() } }
+    }
+
     fn clock(&mut self, kind: Kind) -> ClockFault {
-        let host = self.anybody();
+        let is_one_of_these = !self.clocked.is_empty() && self.rng.below(2) == 0;
+        let host = if is_one_of_these {
+            let nth = self.index(self.clocked.len());
+            self.clocked[nth].clone()
+        } else {
+            self.anybody()
+        };
         if matches!(kind, Kind::Drift) {
             return ClockFault::Drift { host, ppm: i32::try_from(self.rng.below(2_001)).unwrap_or(0) - 1_000 };
         }
@@ -214,7 +238,7 @@ mod tests {
     #[test]
     fn about_half_of_the_kills_come_while_the_process_works() {
         let (servers, swarm) = (["node".to_owned()], Swarm { kill: true, fault_every_millis: 10, ..Swarm::calm() });
-        let hosts = Hosts { servers: &servers, clients: &[], rotting: &[] };
+        let hosts = Hosts { servers: &servers, clients: &[], rotting: &[], clocked: &[], unsynced: &[] };
         let mut rng = Random::from_seed([1; 32]).stream("nemesis");
         let plan = plan(&mut rng, &swarm, hosts, Duration::from_secs(10));
         let count = |is: fn(&ProcessFault) -> bool| {
@@ -231,5 +255,29 @@ mod tests {
             "{at_its_moment}, {between}, {inside}"
         );
         assert!(between.abs_diff(inside) < plan.faults.len() / 5, "{between}, {inside}");
+    }
+
+    #[test]
+    fn clocks_of_those_who_live_by_the_time_go_wrong_as_often_as_all_others_and_are_set_more_often() {
+        let (servers, clients) = (["node".to_owned()], ["a", "b", "c", "d"].map(str::to_owned));
+        let swarm = Swarm { clock: true, fault_every_millis: 10, ..Swarm::calm() };
+        let of_the_node_and_steps = |clocked: &[String]| {
+            let hosts = Hosts { servers: &servers, clients: &clients, rotting: &[], clocked, unsynced: &[] };
+            let mut rng = Random::from_seed([1; 32]).stream("nemesis");
+            let plan = plan(&mut rng, &swarm, hosts, Duration::from_secs(10));
+            let is_of_it = |planned: &&Planned| match &planned.fault {
+                Fault::Clock(ClockFault::Step { host, .. } | ClockFault::Drift { host, .. }) => host == "node",
+                _ => false,
+            };
+            let is_a_step = |planned: &&Planned| matches!(&planned.fault, Fault::Clock(ClockFault::Step { .. }));
+            let percent = |count: usize| count * 100 / plan.faults.len();
+            (
+                percent(plan.faults.iter().filter(is_of_it).count()),
+                percent(plan.faults.iter().filter(is_a_step).count()),
+            )
+        };
+        let (usual, clocked) = (of_the_node_and_steps(&[]), of_the_node_and_steps(&servers));
+        assert!((15..25).contains(&usual.0) && (45..55).contains(&usual.1), "{usual:?} %");
+        assert!((55..65).contains(&clocked.0) && (70..80).contains(&clocked.1), "{clocked:?} %");
     }
 }

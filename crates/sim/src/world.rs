@@ -126,6 +126,10 @@ pub struct Sim {
     lasting: Vec<(Lasting, bool)>,
     /// Files of servers whose bits flip.
     rotting: Vec<String>,
+    /// Whose clocks go wrong as often as those of all others together.
+    clocked: Vec<String>,
+    /// Servers whose syncs fail, whatever else does.
+    unsynced: Vec<String>,
     signals: Signals,
     phase: watch::Sender<Phase>,
     /// Last, so that everything else is gone when the next world begins.
@@ -171,6 +175,8 @@ impl Sim {
             agenda: Agenda::default(),
             lasting: Vec::new(),
             rotting: Vec::new(),
+            clocked: Vec::new(),
+            unsynced: Vec::new(),
             signals: Signals::default(),
             phase: watch::Sender::new(Phase::Faults),
             turn: Some(turn),
@@ -225,6 +231,19 @@ impl Sim {
     pub fn without_faults(mut self) -> Self {
         self.settings.plan = Some(FaultPlan::default());
         self
+    }
+
+    /// Where clocks go wrong, they are set three times as often, and half of it happens to those of `server`: for programs that live
+    /// by what time it is.
+    pub fn trouble_clocks_of(&mut self, server: HostId) {
+        let name = self.host(server).name.clone();
+        self.clocked.push(name);
+    }
+
+    /// Syncs of the disk of `server` fail for a while now and then, in every world: for programs that acknowledge what is durable.
+    pub fn fail_syncs_of(&mut self, server: HostId) {
+        let name = self.host(server).name.clone();
+        self.unsynced.push(name);
     }
 
     /// Where `port` of a host is reached by the others.

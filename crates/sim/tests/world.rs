@@ -517,6 +517,46 @@ fn a_process_is_killed_inside_a_disk_operation_and_what_it_wrote_stays() {
     assert_eq!(outcome.injected.get("process: killed inside a disk operation"), Some(&1));
 }
 
+/// A server whose first life ends itself in the tenth of its steps, and is to be killed after so many of them. How often either was
+/// counted.
+fn ends_of_a_server(polls: u64) -> [u64; 2] {
+    let kill = ProcessFault::KillAtPoll { host: "server".into(), polls, down: Duration::from_secs(1) };
+    let plan = FaultPlan::new(vec![at(150, Fault::Process(kill))]);
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let lives: Arc<Mutex<u64>> = Arc::default();
+    sim.server("server", move |env| {
+        let lives = lives.clone();
+        async move {
+            *lives.lock().unwrap() += 1;
+            if *lives.lock().unwrap() == 1 {
+                env.sleep(Duration::from_millis(200)).await;
+                for _ in 0..10 {
+                    one_step().await;
+                }
+                env.fatal("it has had enough");
+            }
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    sim.client("clock", |env| async move {
+        env.sleep(Duration::from_secs(3)).await;
+        Ok(())
+    });
+    let Outcome { violations, injected, reached, .. } = sim.run();
+    assert!(violations.is_empty(), "{violations:?}");
+    [(injected, "process: killed at work"), (reached, "a server ended itself")]
+        .map(|(counts, what)| counts.get(what).copied().unwrap_or(0))
+}
+
+#[test]
+fn a_server_that_ended_itself_was_not_killed_in_the_same_step() {
+    let ends: Vec<[u64; 2]> = (1..=14).map(ends_of_a_server).collect();
+    let [killed, ended] = [[1, 0], [0, 1]].map(|end| ends.iter().filter(|other| **other == end).count());
+    assert_eq!(killed + ended, ends.len(), "each life has one end: {ends:?}");
+    assert!(killed > 0 && ended > 0, "{ends:?}");
+}
+
 #[test]
 fn a_short_pause_within_a_long_one_does_not_end_it() {
     let pause = |span| Fault::Process(ProcessFault::Pause { host: "beater".into(), span: Duration::from_millis(span) });

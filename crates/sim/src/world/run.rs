@@ -83,7 +83,8 @@ impl Sim {
             |clients| self.hosts.iter().filter(move |host| host.is_client == clients).map(|host| host.name.clone());
         let (servers, clients): (Vec<_>, Vec<_>) = (of(false).collect(), of(true).collect());
         // Drawn in any case, so that leaving faults out reshuffles nothing else.
-        let hosts = nemesis::Hosts { servers: &servers, clients: &clients, rotting: &self.rotting };
+        let (rotting, clocked, unsynced) = (&*self.rotting, &*self.clocked, &*self.unsynced);
+        let hosts = nemesis::Hosts { servers: &servers, clients: &clients, rotting, clocked, unsynced };
         let drawn = nemesis::plan(&mut self.random.stream("nemesis"), &self.swarm, hosts, span);
         self.settings.plan.clone().unwrap_or(drawn)
     }
@@ -138,10 +139,10 @@ impl Sim {
     }
 
     fn hear(&mut self, signal: Signal, found: &mut Vec<Violation>) {
-        if let Signal::Ended { host, .. } | Signal::Fatal { host, .. } = &signal
-            && !self.host(*host).runs
-        {
-            // It was struck in the same step, and what it made of that is nobody's business any more.
+        let (Signal::Ended { host, .. } | Signal::Fatal { host, .. } | Signal::Struck { host, .. }) = &signal;
+        if !self.host(*host).runs {
+            // It came to another end in the same step: what it made of that is nobody's business any more, and nobody can strike
+            // it who comes later.
             return;
         }
         match signal {
