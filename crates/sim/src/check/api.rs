@@ -292,7 +292,12 @@ impl fmt::Display for Call {
             }
             Self::Read(Read { stream, after, limit, token }) => {
                 write!(f, "read {}", stream.as_deref().unwrap_or("the log"))?;
-                write!(f, " after {after}, at most {limit}")?;
+                if *after > 0 {
+                    write!(f, " after {after}")?;
+                }
+                if *limit < u64::MAX {
+                    write!(f, ", at most {limit}")?;
+                }
                 if token.is_some() { f.write_str(", with a token") } else { Ok(()) }
             }
         }

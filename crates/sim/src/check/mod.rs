@@ -78,11 +78,12 @@ impl Report {
     /// `log`: everything, read when nothing was under way any more.
     pub fn of_log(history: &api::History, log: &[api::LoggedEvent]) -> Self {
         let mut report = Self::new();
+        // The log by itself first: of an event that is there twice, nothing else that is said tells much.
+        report.add(log::nothing_doubled(log));
+        report.add(log::dense(log));
         report.add(effects::nothing_lost(history, log));
         report.add(effects::nothing_uncalled(history, log));
         report.add(effects::all_or_nothing(history, log));
-        report.add(log::nothing_doubled(log));
-        report.add(log::dense(log));
         report.add(log::views_agree(history, log));
         report.add(log::no_read_is_stale(history, log));
         report.add(effects::expected_versions(history, log));

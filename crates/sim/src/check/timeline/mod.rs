@@ -34,6 +34,8 @@ use super::{
     verdict::Violation,
 };
 
+pub use self::page::STYLE;
+
 /// How many operations a page shows unless told otherwise.
 const SHOWN: usize = 1_000;
 
@@ -41,6 +43,7 @@ const SHOWN: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Band {
     label: String,
+    story: String,
     from: Mono,
     until: Mono,
 }
@@ -48,7 +51,14 @@ pub struct Band {
 impl Band {
     /// A band from one time to another; a single instant is shown as a line.
     pub fn new(label: impl Into<String>, from: Mono, until: Mono) -> Self {
-        Self { label: label.into(), from, until }
+        Self { label: label.into(), story: String::new(), from, until }
+    }
+
+    /// With more to be told to whoever points at it.
+    #[must_use]
+    pub fn telling(mut self, story: impl Into<String>) -> Self {
+        self.story = story.into();
+        self
     }
 }
 
@@ -103,6 +113,13 @@ impl<'h, O: fmt::Display, R: fmt::Display> Timeline<'h, O, R> {
         self
     }
 
+    /// With these operations marked, of which something else tells what is wrong with them.
+    #[must_use]
+    pub fn marking_operations(mut self, operations: impl IntoIterator<Item = OpId>) -> Self {
+        self.marked.extend(operations);
+        self
+    }
+
     /// Shows at most so many operations: those nearest to the marked ones, or the first. The page says how many it leaves
     /// out. Default 1,000.
     #[must_use]
@@ -116,7 +133,7 @@ impl<'h, O: fmt::Display, R: fmt::Display> Timeline<'h, O, R> {
         page::render(self, &layout::Layout::of(self))
     }
 
-    /// What the page shows, with its style, to stand in another page.
+    /// What the page shows, to stand in another page that has [`STYLE`].
     pub fn to_figure(&self) -> String {
         page::figure(self, &layout::Layout::of(self))
     }

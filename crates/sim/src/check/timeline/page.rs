@@ -11,9 +11,10 @@ use super::{
 use crate::check::history::{Operation, Outcome, Tally};
 
 /// About how wide a letter of a bar's text is.
-const LETTER: f64 = 6.6;
+const LETTER: f64 = 7.0;
 
-const STYLE: &str = "
+/// How figures look.
+pub const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1d2530; --soft: #667281; --line: #dde3ea; --paper: #fff; --lane: #f5f7f9;
   --ok: #cfeadb; --ok-edge: #3f9c6c; --failed: #e3e7eb; --failed-edge: #93a0ad; --unknown: #fbe6c2; --unknown-edge: #c98a1b;
   --bad: #fbd3d0; --bad-edge: #cf2f2f; --band: #6b5bd6; }
@@ -100,7 +101,7 @@ pub(super) fn figure<O: fmt::Display, R: fmt::Display>(
     timeline: &Timeline<'_, O, R>,
     layout: &Layout<'_, O, R>,
 ) -> String {
-    let mut figure = format!("<style>{STYLE}</style>");
+    let mut figure = String::new();
     write_figure(&mut figure, timeline, layout).expect("a string takes whatever is written to it");
     figure
 }
@@ -169,8 +170,15 @@ fn chart<O: fmt::Display, R: fmt::Display>(
         writeln!(page, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{AXIS}\" y2=\"{height:.0}\"/>")?;
         writeln!(page, "<text class=\"soft\" x=\"{x:.1}\" y=\"{:.0}\">{}</text>", AXIS - 6.0, Time(at))?;
     }
+    // Where names would cover each other, only the first is written; whoever points at a band is told.
+    let mut free_from = 0.0;
     for band in timeline.bands.iter().filter(|band| layout.covers(band.from, band.until)) {
         draw_band(page, band, layout)?;
+        let x = layout.x(band.from) + 4.0;
+        if x >= free_from {
+            writeln!(page, "<text class=\"band-name\" x=\"{x:.1}\" y=\"16\">{}</text>", Escaped(&band.label))?;
+            free_from = x + (band.label.chars().count() + 1) as f64 * LETTER;
+        }
     }
     for bar in &layout.bars {
         draw_bar(page, timeline, bar)?;
@@ -179,12 +187,12 @@ fn chart<O: fmt::Display, R: fmt::Display>(
 }
 
 fn draw_band<O, R>(page: &mut String, band: &Band, layout: &Layout<'_, O, R>) -> fmt::Result {
-    let (x, label, height) = (layout.x(band.from), Escaped(&band.label), layout.height);
+    let (x, height) = (layout.x(band.from), layout.height);
+    let story = if band.story.is_empty() { &band.label } else { &band.story };
     let width = (layout.x(band.until) - x).max(2.0);
     let (from, until) = (Time(band.from), Time(band.until));
     writeln!(page, "<rect class=\"band\" x=\"{x:.1}\" y=\"0\" width=\"{width:.1}\" height=\"{height:.0}\">")?;
-    writeln!(page, "<title>{label}: {from} to {until}</title></rect>")?;
-    writeln!(page, "<text class=\"band-name\" x=\"{:.1}\" y=\"16\">{label}</text>", x + 4.0)
+    writeln!(page, "<title>{}\n{from} to {until}</title></rect>", Escaped(story))
 }
 
 fn draw_bar<O: fmt::Display, R: fmt::Display>(

@@ -83,6 +83,18 @@ fn a_figure_is_the_page_without_its_frame_and_calls_clients_by_their_names() {
     let other = history.invoke(ClientId(1), "ask".into(), at(3));
     history.unknown(other, "silence", at(4));
     let figure = Timeline::of(&history).naming(["<the first>".to_owned()]).to_figure();
-    assert!(figure.starts_with("<style>") && !figure.contains("<html"), "{figure}");
+    assert!(!figure.contains("<html") && !figure.contains("<style"), "{figure}");
     assert!(figure.contains(">&lt;the first&gt;</text>") && figure.contains(">client 1</text>"), "{figure}");
+}
+
+#[test]
+fn names_of_bands_do_not_cover_each_other() {
+    let mut history: History<&str, &str> = History::new();
+    let long = history.invoke(ClientId(0), "ask", at(0));
+    history.ok(long, "answer", at(1_000));
+    let band = |label: &str, from| Band::new(label, at(from), at(from + 1)).telling(format!("all of {label}"));
+    let timeline = Timeline::of(&history).with_band(band("first", 100)).with_band(band("second", 101));
+    let page = timeline.with_band(band("third", 900)).to_html();
+    assert_eq!(["first", "second", "third"].map(|name| page.contains(&format!(">{name}</text>"))), [true, false, true]);
+    assert!(page.contains("<title>all of second\n101ns to 102ns</title>"), "{page}");
 }
