@@ -27,6 +27,8 @@ pub(crate) struct Cast {
     judge: Judge,
     /// What the simulated world has that the usual one has not.
     setting: Option<Setting>,
+    /// Whether the node lives by what time it is: its clocks are what goes wrong with clocks.
+    by_the_clock: bool,
 }
 
 /// Somebody who takes part.
@@ -44,7 +46,7 @@ pub(crate) struct Member {
 impl Cast {
     /// Nobody yet, and no promises but those of every scenario.
     pub(crate) fn new() -> Self {
-        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: None }
+        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: None, by_the_clock: false }
     }
 
     /// In a simulated world that `setting` makes of the usual one.
@@ -58,8 +60,17 @@ impl Cast {
         self.setting.is_some()
     }
 
+    /// Where clocks go wrong in a simulated world, they are set often, and half of it happens to the node.
+    pub(crate) fn by_the_clock(mut self) -> Self {
+        self.by_the_clock = true;
+        self
+    }
+
     /// Makes the world theirs.
     pub(crate) fn set(&self, sim: &mut Sim, node: HostId, clients: &BTreeMap<String, HostId>) {
+        if self.by_the_clock {
+            sim.trouble_clocks_of(node);
+        }
         if let Some(setting) = self.setting {
             setting(sim, node, clients);
         }

@@ -34,6 +34,8 @@ pub struct Pace {
     pub work_for: Option<Duration>,
     /// The most rounds of work that a client does, however much there is.
     pub rounds: usize,
+    /// Whether a follower that was told of everything stays until it hears that nothing is new.
+    pub stays: bool,
 }
 
 /// What all clients of a run share.
@@ -70,6 +72,7 @@ impl Pace {
         lease: Duration::from_secs(5),
         work_for: None,
         rounds: usize::MAX,
+        stays: true,
     };
 
     /// Where somebody waits for the end: a run takes seconds.
@@ -79,6 +82,7 @@ impl Pace {
         lease: Duration::from_secs(1),
         work_for: None,
         rounds: usize::MAX,
+        stays: false,
     };
 }
 
@@ -139,6 +143,12 @@ impl Hand {
     /// Whether nothing goes wrong any more.
     pub(crate) fn is_healed(&self) -> bool {
         *self.phase.borrow() == Phase::Healed
+    }
+
+    /// Waits until nothing goes wrong any more.
+    pub(crate) async fn healed(&mut self) {
+        // Whoever sends the phase outlives everybody in the world.
+        let _ = self.phase.wait_for(|phase| *phase == Phase::Healed).await;
     }
 
     /// A client of its own on another connection.
@@ -214,8 +224,7 @@ impl Hand {
 
     /// Reads the log once nothing goes wrong and nobody works any more: what there finally is.
     pub(crate) async fn read_last(mut self) {
-        // Whoever sends the phase outlives everybody in the world.
-        let _ = self.phase.wait_for(|phase| *phase == Phase::Healed).await;
+        self.healed().await;
         while !self.busy.is_over() {
             self.env.sleep(self.pace.rest).await;
         }

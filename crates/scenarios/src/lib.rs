@@ -163,6 +163,7 @@ pub fn all() -> &'static [Scenario] {
                 "appends took effect at the versions they expected",
                 "conditions of appends are honoured",
                 "every stream is linearizable, expected versions and repeats included",
+                "every reader saw a part of one and the same log",
                 "a read with a token sees what the token stands for",
                 "order of commits",
             ],
@@ -183,6 +184,16 @@ pub fn all() -> &'static [Scenario] {
             play: Play::Log(log::broken::cut_off),
         },
         Scenario {
+            name: "failed-sync",
+            about: "syncs of the disk fail, so that nobody knows what is durable: the node ends itself, starts again, and lacks nothing",
+            sometimes: &["a server ended itself", "store: the tail was read back"],
+            claims: &[
+                "nothing acknowledged is lost",
+                "every stream is linearizable, expected versions and repeats included",
+            ],
+            play: Play::Log(log::broken::failed_sync),
+        },
+        Scenario {
             name: "followers",
             about: "clients follow the log by server-sent events while others append, and come back whenever the stream breaks",
             sometimes: &[
@@ -190,7 +201,10 @@ pub fn all() -> &'static [Scenario] {
                 "store: the tail was read back",
                 "subscription: a follower fell behind",
             ],
-            claims: &["every subscriber sees every event once and in order"],
+            claims: &[
+                "every subscriber sees every event once and in order",
+                "a heartbeat says that everything was told",
+            ],
             play: Play::Log(log::followers::cast),
         },
         Scenario {
@@ -266,6 +280,7 @@ pub fn all() -> &'static [Scenario] {
                 "done for good",
                 "handed out as sent",
                 "no message is lost",
+                "no moment is left out",
                 "one message of a key",
                 "order of groups",
             ],
@@ -275,7 +290,7 @@ pub fn all() -> &'static [Scenario] {
             name: "retention",
             about: "clients append, forget old events by hand and by rules that come and go, and send old appends once more",
             sometimes: &["store: an append was known already", "store: several blocks were rewritten at once"],
-            claims: &["forgotten for good", "gone for a reason", "rules hide at once"],
+            claims: &["no event is in the log twice", "forgotten for good", "gone for a reason", "rules hide at once"],
             play: Play::Log(log::retention::cast),
         },
         Scenario {

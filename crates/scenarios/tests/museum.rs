@@ -2,35 +2,77 @@
 #![cfg(feature = "museum")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use quorate_scenarios::museum::PIECES;
+use std::process::Output;
+
+use quorate_scenarios::{
+    Scenario,
+    museum::{PIECES, Piece, SEEDS},
+};
 use quorate_sim::{Settings, Sim, testing};
 
-/// Each piece is found within so many seeds.
-const SEEDS: u64 = 200;
+/// Has a process leave the bug out.
+const EMPTY: &str = "QUORATE_MUSEUM_EMPTY";
 
-/// Runs one seed with the piece, or looks for a seed that finds it.
+/// Looks for a seed that finds the piece.
 fn find(piece: &str) {
     let piece = PIECES.iter().find(|known| known.name == piece).unwrap();
     let scenario = quorate_scenarios::find(piece.scenario).unwrap();
     if let Some(seed) = testing::own_seed() {
-        let planted = std::env::var_os("QUORATE_MUSEUM_EMPTY").is_none().then(|| piece.name.to_owned());
-        let report = scenario.run(Sim::new(seed, Settings { planted, ..Settings::default() }));
-        if let Some(first) = report.outcome.violations.first() {
-            println!("VIOLATED {first}");
-            std::process::exit(1);
-        }
-        return;
+        return run(piece, scenario, seed);
     }
     let test = piece.name.replace('-', "_");
-    let (seed, output) = testing::first_failure(&test, SEEDS).unwrap_or_else(|| {
-        panic!("`{}` ({}) was not found in {SEEDS} seeds of {}", piece.name, piece.about, scenario.name)
+    let (seed, what) = recorded(piece, &test).or_else(|| searched(piece, &test)).unwrap_or_else(|| {
+        let (name, about, rules) = (piece.name, piece.about, piece.found_by);
+        panic!("`{name}` ({about}) broke none of {rules:?} first in {SEEDS} seeds of {}", scenario.name)
     });
-    let told = String::from_utf8_lossy(&output.stdout);
-    let what = told.lines().find_map(|line| line.split_once("VIOLATED ")).map(|(_, what)| what);
-    let what = what.unwrap_or_else(|| panic!("seed {seed} of {} broke without a word: {output:?}", scenario.name));
     println!("found `{}` at seed {seed} of {}: {what}", piece.name, scenario.name);
-    let report = testing::in_a_process(&test, seed, &[("QUORATE_MUSEUM_EMPTY", "1")]);
+    let report = testing::in_a_process(&test, seed, &[(EMPTY, "1")]);
     assert!(report.status.success(), "seed {seed} of {} fails without the bug as well", scenario.name);
+}
+
+/// Runs one seed, and fails where the piece is found in it: where what it breaks is the first to be broken.
+fn run(piece: &Piece, scenario: &Scenario, seed: u64) {
+    let is_empty = std::env::var_os(EMPTY).is_some();
+    let planted = (!is_empty).then(|| piece.name.to_owned());
+    let report = scenario.run(Sim::new(seed, Settings { planted, ..Settings::default() }));
+    let Some(first) = report.outcome.violations.first() else { return };
+    println!("VIOLATED {first}");
+    std::process::exit(i32::from(is_empty || piece.is_found_by(&first.rule)));
+}
+
+/// What the seed finds that once found it.
+fn recorded(piece: &Piece, test: &str) -> Option<(u64, String)> {
+    assert!(piece.seed < SEEDS, "seed {} of `{}` is not one of the first {SEEDS}", piece.seed, piece.name);
+    let output = testing::in_a_process(test, piece.seed, &[]);
+    (!output.status.success()).then(|| (piece.seed, told(piece.seed, &output)))
+}
+
+/// The first of all seeds that finds it.
+fn searched(piece: &Piece, test: &str) -> Option<(u64, String)> {
+    let (seed, output) = testing::first_failure(test, SEEDS)?;
+    println!("seed {} does not find `{}` any more: record {seed} in its place", piece.seed, piece.name);
+    Some((seed, told(seed, &output)))
+}
+
+fn told(seed: u64, output: &Output) -> String {
+    let told = String::from_utf8_lossy(&output.stdout);
+    let what = told.lines().find_map(|line| line.split_once("VIOLATED "));
+    what.map(|(_, what)| what.to_owned()).unwrap_or_else(|| panic!("seed {seed} broke without a word: {output:?}"))
+}
+
+#[test]
+fn each_piece_breaks_what_its_scenario_is_about() {
+    for piece in PIECES {
+        let claims = quorate_scenarios::find(piece.scenario).unwrap().claims;
+        let is_known = |rule: &&str| claims.contains(rule);
+        assert!(!piece.found_by.is_empty(), "{} breaks nothing", piece.name);
+        assert!(
+            piece.found_by.iter().all(is_known),
+            "{:?}, and {} is about {claims:?}",
+            piece.found_by,
+            piece.scenario
+        );
+    }
 }
 
 macro_rules! pieces {

@@ -1,4 +1,4 @@
-//! Clients append and read while something is broken that never heals.
+//! Clients append and read while something is broken that never heals, or that nothing can be done about.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +24,11 @@ pub(crate) fn cut_off() -> Cast {
 /// The disk is full for good. What was acknowledged can still be read.
 pub(crate) fn full_disk() -> Cast {
     appends::cast_for(ROUNDS_IN_VAIN).in_a_world(|sim, node, _| sim.fill_disk_for_good(node))
+}
+
+/// Syncs fail. Nobody knows then what is durable: the node ends itself, starts again, and has everything that it acknowledged.
+pub(crate) fn failed_sync() -> Cast {
+    appends::cast().in_a_world(|sim, node, _| sim.fail_syncs_of(node))
 }
 
 /// Bits of the log's files flip. Whatever is served is what was sent.

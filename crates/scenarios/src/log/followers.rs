@@ -5,7 +5,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use quorate_sim::check::Verdict;
+use quorate_sim::check::{
+    Verdict,
+    api::{Append, Expected},
+};
 
 use super::appends;
 use crate::{
@@ -19,6 +22,8 @@ use crate::{
 const WRITERS: usize = 3;
 const FOLLOWERS: usize = 2;
 const ROUNDS: usize = 25;
+/// So many appends of each writer are the last ones.
+const LAST: usize = 3;
 /// How long a follower waits for a frame before it looks around.
 const TURN: Duration = Duration::from_secs(1);
 /// After so long without anything going wrong or being written, in nanoseconds, everything has been told.
@@ -41,11 +46,18 @@ async fn write(mut hand: Hand) {
         hand.rest().await;
         round += 1;
     }
+    // All at once, and nothing behind them: whoever does not hear of the last one hears of it never.
+    hand.healed().await;
+    for n in 0..LAST {
+        let (stream, event) =
+            (format!("order-{}", hand.below(2)), appends::sent(&format!("{}-last-{n}", hand.name), None));
+        appends::send(&mut hand, Append::to(&stream, Expected::Any, vec![event])).await;
+    }
 }
 
-/// Follows the log until it has been told of everything that there is once nobody writes any more.
+/// Follows the log until it has been told of everything that there is once nobody writes any more, and of nothing new after that.
 async fn follow(hand: Hand) -> Result<(), String> {
-    let mut follower = Follower { hand, last: 0, quiet_since: None, end: None, misled: false };
+    let mut follower = Follower { hand, last: 0, quiet_since: None, end: None, heard: false };
     while !follower.is_done() {
         let call = Call::get("/v1/events/subscribe").header("last-event-id", &follower.last.to_string());
         match follower.hand.another().open(&call).await {
@@ -72,13 +84,13 @@ struct Follower {
     quiet_since: Option<u64>,
     /// How long the log is, once nobody writes any more.
     end: Option<u64>,
-    /// Whether it heard that nothing is new before it had been told of everything: there is nothing more to wait for.
-    misled: bool,
+    /// Whether it heard that nothing is new, rightly or not: there is nothing more to wait for.
+    heard: bool,
 }
 
 impl Follower {
     fn is_done(&self) -> bool {
-        self.misled || self.end.is_some_and(|end| self.last >= end)
+        self.heard || (!self.hand.pace.stays && self.end.is_some_and(|end| self.last >= end))
     }
 
     /// Looks whether it has become quiet, and how long the log is then.
@@ -132,7 +144,7 @@ impl Follower {
             let (name, after) = (&self.hand.name, self.last);
             let what = Action::HeardNothingNew { subscription: name.clone(), after, end };
             self.hand.notes.add(name, self.hand.notes.now(), what);
-            self.misled = after < end;
+            self.heard = true;
         }
     }
 }

@@ -35,7 +35,7 @@ const DRIFT_PPM: u64 = 2_500;
 pub(crate) fn cast() -> Cast {
     let writers = (0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write));
     let all = (0..WORKERS).fold(writers, |cast, n| cast.follower(&format!("worker-{n}"), pull));
-    all.judged_by(judge)
+    all.judged_by(judge).by_the_clock()
 }
 
 /// Works until nobody writes any more and everything is acknowledged.

@@ -22,25 +22,25 @@ use crate::{
 /// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
 const DRIFT_PPM: u64 = 2_500;
 
-/// What is promised of each message by itself.
-const OF_A_MESSAGE: [&str; 5] = [
-    "handed out as sent",
-    "no message is lost",
-    "done for good",
-    "attempts are counted",
-    "a lost lease settles nothing",
+/// What is promised of each message by itself, and against how many things that happened to it that is held.
+const OF_A_MESSAGE: [(&str, fn(&Message<'_>) -> usize); 5] = [
+    ("handed out as sent", |message| message.handed.len()),
+    ("no message is lost", |_| 1),
+    // Whatever nobody is certain of may come again.
+    ("done for good", |message| usize::from(message.gone_latest().is_some())),
+    ("attempts are counted", |message| message.handed.len()),
+    ("a lost lease settles nothing", |message| message.tried_late().count()),
 ];
 
 pub(super) fn judge(notes: &[Note], pace: Pace) -> Vec<Verdict> {
     let known = Known::of(notes);
-    let handed = known.messages.values().map(|message| message.handed.len()).sum();
     let sent = known.messages.values().filter(|message| message.sent.is_some()).count();
     let mut broken: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (rule, what) in known.messages.iter().flat_map(|(id, message)| message.judge(id)) {
         broken.entry(rule).or_default().push(what);
     }
-    let of_a_message = OF_A_MESSAGE.map(|claim| {
-        let examined = if claim == "no message is lost" { known.messages.len() } else { handed };
+    let of_a_message = OF_A_MESSAGE.map(|(claim, examined)| {
+        let examined = known.messages.values().map(examined).sum();
         rule::verdict(claim, examined, broken.remove(claim).unwrap_or_default())
     });
     let mut verdicts = vec![rule::verdict("a message is taken", sent, known.refused.clone())];
@@ -250,6 +250,10 @@ impl Message<'_> {
         {
             tell("done for good", format!("{id} was done, and later handed to {}", again.note.client));
         }
+        for late in self.tried_late().filter(|late| late.done == Some(true)) {
+            let what = format!("{} settled {id} although it had been handed out again", late.note.client);
+            tell("a lost lease settles nothing", what);
+        }
         let mut attempts = BTreeSet::new();
         for hand in &self.handed {
             let fresh = attempts.insert(hand.lease);
@@ -258,15 +262,6 @@ impl Message<'_> {
                     "attempts are counted",
                     format!("{id} was handed out as attempt {} of {MAX_ATTEMPTS}", hand.attempt),
                 );
-            }
-            let of_it = self.handled.iter().filter(|one| one.lease == hand.lease && one.done == Some(true));
-            let newer = |one: &&Handled<'_>| {
-                let since = hand.note.completed;
-                self.handed.iter().any(|other| other.note.invoked > since && other.note.completed < one.note.invoked)
-            };
-            if let Some(late) = of_it.clone().find(newer) {
-                let what = format!("{} settled {id} although it had been handed out again", late.note.client);
-                tell("a lost lease settles nothing", what);
             }
             let later = self.handed.iter().filter(|later| later.note.invoked > hand.note.completed);
             if let Some(later) =
@@ -277,6 +272,16 @@ impl Message<'_> {
             }
         }
         found
+    }
+
+    /// What was tried with a lease once the message had been handed out again, and was answered.
+    fn tried_late(&self) -> impl Iterator<Item = &Handled<'_>> {
+        self.handled.iter().filter(|one| {
+            let Some(held) = self.handed.iter().find(|hand| hand.lease == one.lease) else { return false };
+            let meanwhile =
+                |hand: &Handed<'_>| hand.note.invoked > held.note.completed && hand.note.completed < one.note.invoked;
+            one.done.is_some() && self.handed.iter().any(meanwhile)
+        })
     }
 
     /// Whether it may have been replayed between two hand-outs.
@@ -406,6 +411,23 @@ mod tests {
         let done = handled(400, "a/200", Handling::Ack, Some(true));
         let notes = [sent(1, &["a"]), handed(10, "w", "a", 1), handed(200, "v", "a", 2), late, done];
         assert_eq!(rules(&notes), ["a lost lease settles nothing"]);
+    }
+
+    #[test]
+    fn a_claim_is_held_against_what_could_have_broken_it() {
+        let examined = |notes: &[Note]| {
+            let verdicts = judge(notes, Pace { lease: Duration::from_nanos(100), ..Pace::SIMULATED });
+            ["done for good", "a lost lease settles nothing", "no message is lost"]
+                .map(|claim| verdicts.iter().find(|verdict| verdict.claim == claim).and_then(Verdict::examined))
+        };
+        let (first, again) = ([sent(1, &["a"]), handed(10, "w", "a", 1)], handed(200, "v", "a", 2));
+        let late = |done| handled(300, "a/10", Handling::Nack, done);
+        let done = |done| handled(400, "a/200", Handling::Ack, done);
+        let with = |rest: &[Note]| examined(&[&first[..], rest].concat());
+        assert_eq!(with(&[handled(20, "a/10", Handling::Ack, Some(true))]), [Some(1), Some(0), Some(1)]);
+        assert_eq!(with(&[again.clone(), done(None)]), [Some(0), Some(0), Some(1)], "nobody knows whether it was done");
+        assert_eq!(with(&[again.clone(), late(Some(false)), done(Some(true))]), [Some(1), Some(1), Some(1)]);
+        assert_eq!(with(&[again, late(None), done(Some(true))]), [Some(1), Some(0), Some(1)], "no answer says nothing");
     }
 
     fn scheduled(at: u64, id: &str, attempt: u64) -> Note {

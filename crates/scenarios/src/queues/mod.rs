@@ -40,7 +40,7 @@ const SCHEDULES: [(&str, &str, &str, &str); 2] =
 pub(crate) fn cast() -> Cast {
     let producers = (0..PRODUCERS).fold(Cast::new(), |cast, n| cast.hand(&format!("producer-{n}"), produce));
     let all = (0..WORKERS).fold(producers, |cast, n| cast.follower(&format!("worker-{n}"), consume));
-    all.judged_by(judge::judge)
+    all.judged_by(judge::judge).by_the_clock()
 }
 
 /// Makes the queue; whoever comes later finds it there, and has it as it is.
@@ -127,10 +127,10 @@ async fn send(hand: &mut Hand, round: usize) {
     }
 }
 
-/// Works until nobody sends any more and the queue is empty.
+/// Works until nobody sends any more, schedules included, and the queue is empty.
 async fn consume(mut hand: Hand) -> Result<(), String> {
     declare(&mut hand).await;
-    while !(hand.busy.is_over() && unschedule(&mut hand).await && is_empty(&mut hand).await) {
+    while !(is_over(&hand) && unschedule(&mut hand).await && is_empty(&mut hand).await) {
         match hand.below(8) {
             0 | 1 => look_at_dead_letters(&mut hand).await,
             2 => {
@@ -141,6 +141,11 @@ async fn consume(mut hand: Hand) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether nobody sends any more, and no clock is set any more that a schedule goes by.
+fn is_over(hand: &Hand) -> bool {
+    hand.busy.is_over() && hand.is_healed()
 }
 
 async fn is_empty(hand: &mut Hand) -> bool {
