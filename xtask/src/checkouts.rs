@@ -1,10 +1,11 @@
 //! `cargo xtask checkouts`: is a seed the same world in another checkout of the same commit?
 //!
 //! Nothing of a checkout may get into a world: not its path, nor its build, nor whoever runs it where. So the commit is cloned
-//! to a folder of another depth, built there, and run in another environment.
+//! to a folder of another depth, built there, and run in another environment. Only what comes from registries is the same file in
+//! both, where a file system can do that: it is built of the same sources wherever it is.
 
 use std::{
-    env, fs,
+    env, fs, io,
     path::Path,
     process::{self, Command},
 };
@@ -14,9 +15,12 @@ use serde_json::Value;
 
 use crate::{command, tree};
 
-/// Where a build of the command line lies in its checkout.
-pub(crate) const BINARY: &str = "target/release/quorate";
-const BUILD: [&str; 4] = ["build", "--release", "--package", "quorate-cli"];
+const BUILD: [&str; 5] = ["build", "--profile", "sim", "--package", "quorate-cli"];
+/// Where that build lies in its checkout, and what is in it.
+const BUILT: &str = "target/sim";
+const BINARY: &str = "target/sim/quorate";
+/// What cargo keeps of a build. Whatever is of our own has names there that depend on where its checkout is.
+const PARTS: [&str; 3] = ["deps", "build", ".fingerprint"];
 /// Seeds of each scenario that are compared.
 const SEEDS: u64 = 20;
 
@@ -47,15 +51,32 @@ fn another(there: &Path) -> Result<()> {
     let commit = git(&here, &["rev-parse", "HEAD"])?;
     git(&here, &["clone", "--quiet", "--no-checkout", &here.to_string_lossy(), &there.to_string_lossy()])?;
     git(there, &["checkout", "--quiet", "--detach", commit.trim()])?;
+    for part in PARTS {
+        let (from, to) = (here.join(BUILT).join(part), there.join(BUILT).join(part));
+        if let Err(cause) = link_all(&from, &to) {
+            eprintln!("checkouts: {part} is built anew: {cause}");
+        }
+    }
     let built = command::cargo(&BUILD).current_dir(there).env_remove("CARGO_TARGET_DIR").status()?;
     ensure!(built.success(), "the other checkout could not be built");
+    Ok(())
+}
+
+/// Has `to` have the same files as `from`.
+fn link_all(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let there = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() { link_all(&entry.path(), &there)? } else { fs::hard_link(entry.path(), there)? }
+    }
     Ok(())
 }
 
 /// Whether seeds are the same worlds in both. Each that is not is told.
 fn compare(here: &Path, there: &Path) -> Result<bool> {
     let mut same = true;
-    for scenario in scenarios(here)? {
+    for scenario in scenarios(&here.join(BINARY))? {
         for seed in 0..SEEDS {
             let one = trace(&mut Command::new(here.join(BINARY)), &scenario, seed)?;
             let mut elsewhere = Command::new(there.join(BINARY));
@@ -71,15 +92,15 @@ fn compare(here: &Path, there: &Path) -> Result<bool> {
     Ok(same)
 }
 
-/// The names of all scenarios that the build of `checkout` has.
-pub(crate) fn scenarios(checkout: &Path) -> Result<Vec<String>> {
-    let told = json(Command::new(checkout.join(BINARY)).args(["sim", "list", "--output", "json"]))?;
+/// The names of all scenarios that the program `quorate` has.
+pub(crate) fn scenarios(quorate: &Path) -> Result<Vec<String>> {
+    let told = json(Command::new(quorate).args(["sim", "list", "--output", "json"]))?;
     let names = told.as_array().context("a list of scenarios")?.iter().map(|scenario| scenario["name"].as_str());
     names.map(|name| name.map(str::to_owned).context("a scenario without a name")).collect()
 }
 
 /// The hash of what happens in a seed, as `quorate` tells it.
-pub(crate) fn trace(quorate: &mut Command, scenario: &str, seed: u64) -> Result<String> {
+fn trace(quorate: &mut Command, scenario: &str, seed: u64) -> Result<String> {
     let told = json(quorate.args(["sim", "run", scenario, "--seed", &seed.to_string(), "--output", "json"]))?;
     Ok(told["trace"].as_str().context("a run without a trace")?.to_owned())
 }

@@ -8,11 +8,31 @@ use anyhow::Result;
 use self::{runner::Suite, totals::Totals};
 use crate::command;
 
-const NEXTEST: Suite =
-    Suite { name: "tests", arguments: &["nextest", "run", "--workspace", "--no-fail-fast"], read: totals::of_nextest };
+const NEXTEST: Suite = Suite {
+    name: "tests",
+    arguments: &["nextest", "run", "--workspace", "--exclude", SCENARIOS, "--no-fail-fast"],
+    read: totals::of_nextest,
+};
 const LIBTEST: Suite = Suite {
     name: "tests",
-    arguments: &["test", "--workspace", "--lib", "--bins", "--tests", "--examples", "--no-fail-fast"],
+    arguments: &[
+        "test",
+        "--workspace",
+        "--exclude",
+        SCENARIOS,
+        "--lib",
+        "--bins",
+        "--tests",
+        "--examples",
+        "--no-fail-fast",
+    ],
+    read: totals::of_libtest,
+};
+/// What is in these runs thousands of worlds, and has a profile of its own for that.
+const SCENARIOS: &str = "quorate-scenarios";
+const WORLDS: Suite = Suite {
+    name: "simulated worlds",
+    arguments: &["test", "--profile", "sim", "--package", SCENARIOS, "--lib", "--tests", "--no-fail-fast"],
     read: totals::of_libtest,
 };
 /// Planted bugs, compiled in by a feature of their own.
@@ -20,8 +40,10 @@ const MUSEUM: Suite = Suite {
     name: "the museum of bugs",
     arguments: &[
         "test",
+        "--profile",
+        "sim",
         "--package",
-        "quorate-scenarios",
+        SCENARIOS,
         "--features",
         "museum",
         "--test",
@@ -51,7 +73,7 @@ pub(crate) fn run() -> Result<bool> {
     let tests = if command::has_subcommand("nextest") { NEXTEST } else { LIBTEST };
     let mut totals = Totals::default();
     let mut unfinished = Vec::new();
-    for suite in [tests, DOCTEST, MUSEUM] {
+    for suite in [tests, DOCTEST, WORLDS, MUSEUM] {
         let (succeeded, counted) = suite.run()?;
         if !succeeded && counted.failed == 0 {
             unfinished.push(suite.name);
