@@ -139,14 +139,14 @@ pub const PIECES: &[Piece] = &[
         scenario: "queue",
         about: "an acknowledgement is answered when it is decided, not when it is durable",
         found_by: &["done for good"],
-        seed: 15,
+        seed: 1,
     },
     Piece {
         name: "queue-lease-in-memory",
         scenario: "queue",
         about: "the first hand-out of a message, and its attempt, are in memory alone",
         found_by: &["attempts are counted", "a lease has at most one live holder"],
-        seed: 0,
+        seed: 4,
     },
     Piece {
         name: "queue-groups-forgotten",
@@ -167,7 +167,7 @@ pub const PIECES: &[Piece] = &[
         scenario: "queue",
         about: "whoever once held a message settles it, whoever holds it now",
         found_by: &["a lost lease settles nothing"],
-        seed: 0,
+        seed: 2,
     },
     Piece {
         name: "queue-lease-by-wall-clock",
