@@ -29,9 +29,9 @@ const KINDS: [&str; 8] = [
 
 /// Seeds that once failed, most of them for a bug of the product, which CHANGELOG.md tells; and the commit that kept each.
 ///
-/// A seed failed in the world that it was before its commit: `git checkout COMMIT^`, or a little earlier, and `quorate sim replay`. Whatever has
-/// been drawn otherwise since, and whatever the product does in other steps, has made it another world, so what keeps the bug away is
-/// the test that came with the commit. That the seed passes says that it has come to no other end since.
+/// A seed failed in the world that it was before its commit: `git checkout COMMIT^`, or a little earlier, and `quorate sim replay`.
+/// Whatever has been drawn otherwise since, and whatever the product does in other steps, has made it another world, so what keeps
+/// the bug away is the test that came with the commit. That the seed passes says that it has come to no other end since.
 const KEPT: &[(&str, u64, &str)] = &[
     ("followers", 166, "be6745a"),
     ("import", 166, "be6745a"),

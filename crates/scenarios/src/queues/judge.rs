@@ -22,8 +22,11 @@ use crate::{
 /// Clocks may gain this many parts in a million, and hold leases accordingly shorter or longer.
 const DRIFT_PPM: u64 = 2_500;
 
-/// What is promised of each message by itself, and against how many things that happened to it that is held.
-const OF_A_MESSAGE: [(&str, fn(&Message<'_>) -> usize); 5] = [
+/// Against how many things that happened to a message a claim is held.
+type Examined = fn(&Message<'_>) -> usize;
+
+/// What is promised of each message by itself.
+const OF_A_MESSAGE: [(&str, Examined); 5] = [
     ("handed out as sent", |message| message.handed.len()),
     ("no message is lost", |_| 1),
     // Whatever nobody is certain of may come again.
