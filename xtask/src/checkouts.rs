@@ -19,8 +19,10 @@ const BUILD: [&str; 5] = ["build", "--profile", "sim", "--package", "quorate-cli
 /// Where that build lies in its checkout, and what is in it.
 const BUILT: &str = "target/sim";
 const BINARY: &str = "target/sim/quorate";
-/// What cargo keeps of a build. Whatever is of our own has names there that depend on where its checkout is.
+/// What cargo keeps of a build.
 const PARTS: [&str; 3] = ["deps", "build", ".fingerprint"];
+/// What the names of files begin with there that are of our own: they are the same in every checkout, and cargo writes them in place.
+const OURS: [&str; 2] = ["quorate", "libquorate"];
 /// Seeds of each scenario that are compared.
 const SEEDS: u64 = 20;
 
@@ -62,13 +64,20 @@ fn another(there: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Has `to` have the same files as `from`.
+/// Has `to` have the same files as `from`, except for ours.
 fn link_all(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let there = to.join(entry.file_name());
-        if entry.file_type()?.is_dir() { link_all(&entry.path(), &there)? } else { fs::hard_link(entry.path(), there)? }
+        let (name, there) = (entry.file_name(), to.join(entry.file_name()));
+        if OURS.iter().any(|begin| name.to_string_lossy().starts_with(begin)) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            link_all(&entry.path(), &there)?;
+        } else {
+            fs::hard_link(entry.path(), there)?;
+        }
     }
     Ok(())
 }
@@ -114,4 +123,24 @@ fn git(checkout: &Path, arguments: &[&str]) -> Result<String> {
     let output = Command::new("git").args(arguments).current_dir(checkout).output().context("git")?;
     ensure!(output.status.success(), "git {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_of_our_own_sources_is_not_shared_with_another_checkout() {
+        let folder = env::temp_dir().join(format!("quorate-links-{}", process::id()));
+        let (here, there) = (folder.join("here"), folder.join("there"));
+        fs::create_dir_all(here.join("tokio-1")).unwrap();
+        for name in ["tokio-1/lib-tokio", "libtokio-1.rlib", "libquorate_sim-2.rlib", "quorate-3"] {
+            fs::write(here.join(name), name).unwrap();
+        }
+        link_all(&here, &there).unwrap();
+        let is_there = |name: &str| there.join(name).exists();
+        assert!(is_there("tokio-1/lib-tokio") && is_there("libtokio-1.rlib"));
+        assert!(!is_there("libquorate_sim-2.rlib") && !is_there("quorate-3"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }
