@@ -23,6 +23,8 @@ mod bulkhead;
 mod fallback;
 #[path = "../hedge.rs"]
 mod hedge;
+#[path = "../ledger.rs"]
+mod ledger;
 #[path = "../library.rs"]
 mod library;
 #[path = "../loans.rs"]
@@ -89,6 +91,11 @@ fn a_deadline_is_spent_hop_by_hop_and_ends_the_work() {
 #[test]
 fn the_bank_runs_to_its_end() {
     bank::main().unwrap();
+}
+
+#[test]
+fn the_ledger_runs_to_its_end() {
+    ledger::main().unwrap();
 }
 
 #[test]

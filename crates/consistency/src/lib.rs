@@ -2,3 +2,4 @@
 
 pub mod cqrs;
 pub mod event_sourcing;
+pub mod two_phase_commit;

@@ -6,9 +6,15 @@ mod postgres;
 use std::{sync::Arc, time::Duration};
 
 use postgres::{Schema, batch, event, server::Own, stranger};
-use quorate_data::store::postgres::{
-    self as store,
-    doctor::{Finding, Severity, Thresholds, examine},
+use quorate_data::{
+    event::NewEvent,
+    store::{
+        AppendBatch, ExpectedVersion,
+        postgres::{
+            self as store,
+            doctor::{Finding, Severity, Thresholds, examine},
+        },
+    },
 };
 use quorate_foundations::time::{Boot, Mono, Wall};
 use quorate_runtime::{BoxFuture, Env, clock::Clocks};
@@ -194,6 +200,30 @@ async fn a_prepared_transaction_of_any_database_is_named_with_what_it_holds_unti
     one(&config, "prepared-transaction", &format!("'far {s}'")).await;
     do_all(&there, &[&format!("ROLLBACK PREPARED 'far {s}'")]).await;
     none(&config, "prepared-transaction", s).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_coordinators_prepared_transaction_it_is_said_whether_it_was_decided() {
+    let schema = some!(Schema::new());
+    let (node, _) = schema.node(|_| {}).await;
+    let (config, here) = (schema.config(Default::default()), schema.stranger().await);
+    // One server for all tests: the numbers are this schema's own.
+    let gid = |n: u32| format!("quorate:0197f2a0-0000-7000-8000-{:012x}:1-{n}", std::process::id());
+    let decided = NewEvent::new("decided", "/quorate/transactions", "quorate.txn.decided");
+    let stream = format!("txn-{}", gid(1)).parse().unwrap();
+    node.append(AppendBatch::to(stream, ExpectedVersion::NoStream, vec![decided])).await.unwrap();
+    for n in [1, 2] {
+        do_all(&here, &["BEGIN", "SELECT pg_current_xact_id()", &format!("PREPARE TRANSACTION '{}:left'", gid(n))])
+            .await;
+    }
+    let found = one(&config, "prepared-transaction", &gid(1)).await;
+    assert!(found.advice.contains("decided to commit it") && !found.advice.contains("ROLLBACK"), "{found:?}");
+    let found = one(&config, "prepared-transaction", &gid(2)).await;
+    assert!(found.advice.contains("nothing in this store says that it was decided"), "{found:?}");
+    assert!(found.advice.contains(&format!("txn-{}`", gid(2))), "{found:?}");
+    for n in [1, 2] {
+        do_all(&here, &[&format!("ROLLBACK PREPARED '{}:left'", gid(n))]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

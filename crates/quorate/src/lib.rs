@@ -9,7 +9,7 @@
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
 //! | `communication` (default) | [`message_queue`] |
-//! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] |
+//! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`two_phase_commit`] |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
@@ -108,6 +108,9 @@ pub use quorate_sim::{self as sim, sim_test};
 #[cfg(feature = "consistency")]
 pub use quorate_consistency::{cqrs, event_sourcing, event_types};
 
+#[cfg(feature = "consistency")]
+pub use quorate_consistency::two_phase_commit;
+
 /// The pages in `docs/patterns` promise examples that work: they run as this crate's.
 #[cfg(doctest)]
 mod pages {
@@ -126,6 +129,10 @@ mod pages {
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/cqrs.md")]
     pub struct Cqrs;
+
+    #[cfg(feature = "consistency")]
+    #[doc = include_str!("../../../docs/patterns/two-phase-commit.md")]
+    pub struct TwoPhaseCommit;
 
     #[cfg(feature = "resilience")]
     #[doc = include_str!("../../../docs/patterns/bulkhead.md")]

@@ -15,6 +15,7 @@ mod resilience;
 mod segment;
 mod slow_disk;
 mod stack;
+mod txn;
 mod view;
 
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     View(Options),
     /// Message queues: sending, receiving, acknowledging, every step durable
     Queue(Options),
+    /// Two-phase commit: money between two stores; with --store, between PostgreSQL databases beside a coordinator by hand
+    Txn(TxnOptions),
     /// Resilience: what passing a policy costs a call that succeeds
     Resilience(resilience::Options),
 }
@@ -47,6 +50,17 @@ pub(crate) struct LogOptions {
     /// the end, beside bare inserts on the same server
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
+/// How to measure transactions, and between whom.
+#[derive(Args, Debug)]
+pub(crate) struct TxnOptions {
+    /// Measure between these PostgreSQL databases (postgres://user:password@host:port/database), one or two, in schemas of their
+    /// own that are dropped at the end; max_prepared_transactions has to be 128 or more
+    #[arg(long, value_name = "URL")]
+    store: Vec<String>,
     #[command(flatten)]
     options: Options,
 }
@@ -87,6 +101,7 @@ impl Command {
             Self::Log(LogOptions { store: None, options }) => (options.json, log::measure(env, &options).await?),
             Self::View(options) => (options.json, view::measure(env, &options).await?),
             Self::Queue(options) => (options.json, queue::measure(env, &options).await?),
+            Self::Txn(TxnOptions { store, options }) => (options.json, txn::measure(env, &store, &options).await?),
             Self::Resilience(options) => {
                 let measured = env.run_blocking(move || (options.json, resilience::measure(&options))).await;
                 (measured.0, measured.1?)

@@ -4,6 +4,7 @@ mod backoff;
 mod campaign;
 mod minimise;
 mod one;
+mod txn;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     },
     /// A crowd that updates one row: how long it takes, and how many writes, by strategy of backing off
     Backoff(backoff::Options),
+    /// Two-phase commit: every course with so many faults, and what becomes of it by what strikes first
+    Txn(txn::Options),
 }
 
 /// Which seeds.
@@ -230,6 +233,7 @@ impl Command {
         match self {
             Self::List => list(format),
             Self::Backoff(options) => backoff::run(&options, format),
+            Self::Txn(options) => txn::run(&options, format),
             Self::Run { scenario, how: How { seed: Some(seed), world, .. } } => {
                 let one = One { seed, left_out: LeftOut::default(), steps: false, world };
                 one::run(env, find(&scenario)?, one, format).await

@@ -5,6 +5,7 @@
 #[path = "../../../data/tests/postgres/server.rs"]
 #[allow(dead_code, reason = "other tests end the server")]
 mod server;
+mod two_phase_commit;
 
 use std::{
     num::{NonZeroU32, NonZeroU64},

@@ -21,6 +21,7 @@ mod retention;
 mod schema;
 mod stamps;
 mod subscription;
+mod two_phase_commit;
 mod vocabulary;
 
 use self::vocabulary::{in_memory, on_both, on_postgres, row, test};
@@ -42,6 +43,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     materialized_view::ROWS,
     declared_view::ROWS,
     cqrs::ROWS,
+    two_phase_commit::ROWS,
     stamps::ROWS,
     calls::ROWS,
     resilience::ROWS,

@@ -66,9 +66,21 @@ mod words;
 
 use std::time::Duration;
 
+use quorate_runtime::Env;
+
 pub use self::{backend::CAPABILITIES, open::open};
-use super::{Limits, OpenError};
+use super::{Limits, OpenError, StoreError};
 use crate::schema::RegistryPolicy;
+
+/// A connection of one's own to the database at `address`, through the ports of `env`: for rooms that work with other databases than
+/// the store's. It ends when the client is dropped.
+///
+/// # Errors
+/// [`StoreError::Unreachable`] where no host of the address answers in time.
+pub async fn connect(env: &Env, address: &Address) -> Result<tokio_postgres::Client, StoreError> {
+    let connected = connect::Connector::new(env, address.0.clone()).connect().await;
+    connected.map_err(|fault| fault.into_store("connecting"))
+}
 
 /// Where a database is, and who asks: `postgres://user:password@host:port/database`. Its `Debug` form hides the password.
 #[derive(Clone, Debug)]

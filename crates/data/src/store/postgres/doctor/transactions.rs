@@ -1,11 +1,14 @@
 //! Whose transactions hold something up, and what they hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::Type;
 
 use super::{Patient, Severity};
 use crate::store::postgres::{fault::Fault, words};
+
+/// What the names of transactions of two-phase commit begin with.
+const COORDINATED: &str = "quorate:";
 
 /// Locks named in one finding at most.
 const NAMED: usize = 8;
@@ -53,7 +56,14 @@ impl Patient {
     pub(super) async fn transactions(&mut self, store: Option<u64>) -> Result<(), Fault> {
         let held = self.held(store).await?;
         self.sessions(&held).await?;
-        self.prepared(&held).await?;
+        let decided = match store {
+            Some(_) => {
+                let looked = self.decided().await;
+                self.unless_locked(looked).await?.unwrap_or_default()
+            }
+            None => BTreeSet::new(),
+        };
+        self.prepared(&held, &decided).await?;
         self.slots().await
     }
 
@@ -152,7 +162,19 @@ impl Patient {
         Ok(())
     }
 
-    async fn prepared(&mut self, held: &BTreeMap<String, Held>) -> Result<(), Fault> {
+    /// Prepared transactions of coordinators of two-phase commit that this store's log says are to be committed.
+    async fn decided(&self) -> Result<BTreeSet<String>, Fault> {
+        let look = format!(
+            "SELECT s.name FROM {0}.stream s JOIN {0}.event e ON e.stream = s.id AND e.kind = 'quorate.txn.decided'
+             WHERE s.name IN (SELECT 'txn-' || split_part(x.gid, ':', 1) || ':' || split_part(x.gid, ':', 2) || ':'
+                || split_part(x.gid, ':', 3) FROM pg_prepared_xacts x WHERE starts_with(x.gid, $1))",
+            self.schema
+        );
+        let rows = self.client.query_typed(&look, &[(&COORDINATED, Type::TEXT)]).await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
+    async fn prepared(&mut self, held: &BTreeMap<String, Held>, decided: &BTreeSet<String>) -> Result<(), Fault> {
         const LOOK: &str = "SELECT x.gid, x.owner::text, x.database::text, x.database = current_database(),
                 extract(epoch FROM clock_timestamp() - x.prepared)::float8,
                 (SELECT l.virtualtransaction FROM pg_locks l WHERE l.locktype = 'transactionid'
@@ -171,16 +193,28 @@ impl Patient {
                     "no event of this store waits for it, but whoever reads behind the server's oldest transaction does"
                 }
             };
+            let stream = coordinated(gid);
             let gid = literal(gid);
             let what = format!(
                 "transaction {gid} of `{owner}` in database `{database}` has been prepared for {seconds:.0} s: {pins}; it holds {} \
                  until it is ended, also across restarts",
                 held.told()
             );
-            let advice = format!(
-                "ask whoever coordinates it; connected to `{database}`: COMMIT PREPARED {gid} if the others committed, \
-                 ROLLBACK PREPARED {gid} if not"
-            );
+            let advice = match stream {
+                Some(stream) if decided.contains(&stream) => format!(
+                    "a coordinator of quorate decided to commit it (stream `{stream}` of this store), and does so as soon as it runs and \
+                     reaches `{database}`; only if it never will, connected to `{database}`: COMMIT PREPARED {gid}"
+                ),
+                Some(stream) => format!(
+                    "a coordinator of quorate prepared it, and ends it as soon as it runs and reaches `{database}`: nothing in this \
+                     store says that it was decided. Only if it never will: COMMIT PREPARED {gid} where stream `{stream}` of the \
+                     coordinator's store has a decision, ROLLBACK PREPARED {gid} where it has none"
+                ),
+                None => format!(
+                    "ask whoever coordinates it; connected to `{database}`: COMMIT PREPARED {gid} if the others committed, \
+                     ROLLBACK PREPARED {gid} if not"
+                ),
+            };
             self.find(held.severity(), "prepared-transaction", what, advice);
         }
         Ok(())
@@ -207,6 +241,13 @@ impl Patient {
         }
         Ok(())
     }
+}
+
+/// The stream that a coordinator of two-phase commit decides in, where it is one's transaction: `quorate:<uuid>:<txn>:<branch>`.
+fn coordinated(gid: &str) -> Option<String> {
+    let parts: Vec<&str> = gid.strip_prefix(COORDINATED)?.splitn(3, ':').collect();
+    let [coordinator, transaction, _] = parts[..] else { return None };
+    Some(format!("txn-{COORDINATED}{coordinator}:{transaction}"))
 }
 
 /// A text as SQL writes it.

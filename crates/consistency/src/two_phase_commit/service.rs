@@ -1,0 +1,395 @@
+//! The coordinator: a handle, the transactions that have not ended, and the task that looks after what is in doubt.
+
+mod course;
+mod doubt;
+mod sweep;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use quorate_data::{
+    event::NewEvent,
+    store::{ExpectedVersion, Store, StreamAppend, Token},
+};
+use quorate_foundations::{name::Name, time::Mono};
+use quorate_runtime::Env;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Answer, Config, CoordinatorId, Gid, Participant, Record, TxnError, TxnId, Work,
+    log::{self, Standing},
+};
+pub use doubt::{Doubt, Resolution, Standstill};
+pub use sweep::Swept;
+
+/// How many transactions end between two times that participants are told what they may forget.
+const FORGET_EVERY: u64 = 1_024;
+
+/// A transaction that is to be.
+#[derive(Clone, Debug, Default)]
+pub struct Transaction {
+    branches: Vec<(Name, Work)>,
+    events: Vec<StreamAppend>,
+    answer: Option<Answer>,
+}
+
+impl Transaction {
+    /// The most participants of one.
+    pub const MAX_PARTICIPANTS: usize = 32;
+
+    /// One that does nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same, with `work` for `participant`; each has at most one.
+    #[must_use]
+    pub fn with(mut self, participant: Name, work: Work) -> Self {
+        self.branches.push((participant, work));
+        self
+    }
+
+    /// The same, with events for a stream of the coordinator's log: they are appended by the decision itself. If the
+    /// expectation does not hold then, the transaction is aborted.
+    #[must_use]
+    pub fn append(mut self, stream: Name, expected: ExpectedVersion, events: Vec<NewEvent>) -> Self {
+        self.events.push(StreamAppend { stream, expected, events });
+        self
+    }
+
+    /// The same, answered so, whatever the coordinator's configuration says.
+    #[must_use]
+    pub fn answered(mut self, answer: Answer) -> Self {
+        self.answer = Some(answer);
+        self
+    }
+
+    fn check(&self) -> Result<(), TxnError> {
+        let invalid = |what: String| Err(TxnError::Invalid { what });
+        if self.branches.is_empty() {
+            return invalid("a transaction has at least one participant; events alone are appended".to_owned());
+        }
+        if self.branches.len() > Self::MAX_PARTICIPANTS {
+            let (max, found) = (Self::MAX_PARTICIPANTS, self.branches.len());
+            return invalid(format!("a transaction has at most {max} participants, this one has {found}"));
+        }
+        for (n, (name, _)) in self.branches.iter().enumerate() {
+            if self.branches[..n].iter().any(|(known, _)| known == name) {
+                return invalid(format!("participant `{name}` takes part twice: put its work together"));
+            }
+        }
+        for part in &self.events {
+            if part.events.is_empty() {
+                return invalid(format!("there is no event for stream `{}`", part.stream));
+            }
+            // Whoever could write these could say what was decided.
+            let category = part.stream.as_str().split('-').next().unwrap_or_default();
+            let is_own = part.events.iter().any(|event| event.kind.starts_with(log::TYPES));
+            if ["txn", "txncoordinator"].contains(&category) || is_own {
+                return invalid(format!("stream `{}`, or an event for it, is the coordinator's own", part.stream));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How a transaction ended, as far as it is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All of it is done, or will be whatever dies.
+    Committed,
+    /// Nothing of it is left, or will be.
+    Aborted {
+        /// Which participant said no, or did not answer in time; otherwise the log did.
+        by: Option<Name>,
+        /// Why, for a person.
+        why: String,
+    },
+    /// It may be either, and will be one of them. Its [record](Coordinator::record) tells later; of a participant that took part alone only
+    /// that participant can.
+    Unknown,
+}
+
+/// What the caller of a transaction is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its name.
+    pub gid: Gid,
+    /// How it ended.
+    pub ended: Ended,
+    /// Participants that were told to commit, and had not confirmed it yet. They are told until they do.
+    pub unconfirmed: Vec<Name>,
+    /// Participants that had ended it otherwise, by somebody's hand: it was not atomic. Its stream says so as well.
+    pub contradicted: Vec<Name>,
+    /// The decision, for whoever reads the events behind it.
+    pub token: Option<Token>,
+}
+
+/// A transaction that has not ended.
+struct Live {
+    since: Mono,
+    participants: Vec<Name>,
+    is_decided: AtomicBool,
+    /// A decision was sent whose answer did not come.
+    may_be_decided: AtomicBool,
+    /// Which participants have confirmed how it ended.
+    branches: Vec<AtomicBool>,
+}
+
+#[derive(Default)]
+struct Unfinished {
+    last: u64,
+    live: BTreeMap<u64, Arc<Live>>,
+    ended: u64,
+}
+
+/// Counts of what a coordinator did since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Transactions committed.
+    pub committed: u64,
+    /// Transactions aborted.
+    pub aborted: u64,
+    /// Transactions whose callers were told that the outcome is unknown.
+    pub unknown: u64,
+    /// Transactions that have not ended.
+    pub unfinished: usize,
+    /// Branches in doubt that a sweep committed or aborted.
+    pub resolved: u64,
+    /// Branches that were found ended otherwise than decided.
+    pub contradicted: u64,
+}
+
+struct Shared {
+    store: Store,
+    env: Env,
+    config: Config,
+    standing: Standing,
+    participants: RwLock<BTreeMap<Name, Arc<dyn Participant>>>,
+    unfinished: Mutex<Unfinished>,
+    counts: Mutex<Counts>,
+    is_fenced: AtomicBool,
+    /// What participants said of themselves when they were asked last.
+    seen: Mutex<BTreeMap<Name, Swept>>,
+    sweep: sweep::Asked,
+    /// Participants that are being asked just now.
+    sweeping: Mutex<BTreeSet<Name>>,
+}
+
+/// A coordinator. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct Coordinator {
+    shared: Arc<Shared>,
+}
+
+impl Coordinator {
+    /// Takes over the coordinator of [`Config::name`] in `store`: whoever had it before decides nothing any more, and what
+    /// that one left behind is ended as it was decided, as soon as each participant is [registered](Self::register).
+    ///
+    /// # Errors
+    /// [`TxnError::Store`] where the takeover could not be written.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave a takeover, which does no harm: take over again.
+    pub async fn open(store: &Store, config: Config) -> Result<Self, TxnError> {
+        config.check()?;
+        let standing = log::take_over(store, &config.name, config.decision_patience).await?;
+        let env = store.env().scope("transactions");
+        let shared = Arc::new(Shared {
+            store: store.clone(),
+            env,
+            config,
+            standing,
+            participants: RwLock::default(),
+            unfinished: Mutex::default(),
+            counts: Mutex::default(),
+            is_fenced: AtomicBool::new(false),
+            seen: Mutex::default(),
+            sweep: Arc::new(Notify::new()),
+            sweeping: Mutex::default(),
+        });
+        shared.env.tasks().spawn("txn/sweep", sweep::run(Arc::downgrade(&shared), shared.env.clone()));
+        Ok(Self { shared })
+    }
+
+    /// Whose transactions these are.
+    pub fn id(&self) -> CoordinatorId {
+        self.shared.standing.id
+    }
+
+    /// Under which takeover, counted from 1.
+    pub fn takeover(&self) -> u64 {
+        self.shared.standing.takeover
+    }
+
+    /// Whether somebody else has taken over, as far as was noticed.
+    pub fn is_fenced(&self) -> bool {
+        self.shared.is_fenced.load(Ordering::Relaxed)
+    }
+
+    /// Registers a participant under a name, which must stay the same: transactions that were decided name it. What is in
+    /// doubt with it is ended at once, and looked for every [`Config::sweep`].
+    ///
+    /// # Errors
+    /// [`TxnError::ParticipantTaken`] where there is one of that name.
+    pub fn register(&self, name: Name, participant: Arc<dyn Participant>) -> Result<(), TxnError> {
+        let mut known = self.shared.participants.write().unwrap_or_else(PoisonError::into_inner);
+        if known.contains_key(&name) {
+            return Err(TxnError::ParticipantTaken { name });
+        }
+        known.insert(name, participant);
+        drop(known);
+        self.shared.sweep.notify_one();
+        Ok(())
+    }
+
+    /// The names of the participants.
+    pub fn participants(&self) -> Vec<Name> {
+        self.shared.participants.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// Carries out a transaction: every participant does its work, and the events are in the log, or none of it.
+    ///
+    /// That it was aborted, and that its outcome is unknown, are answers: see [`Ended`]. Whatever dies afterwards, it ends on
+    /// every participant as it was decided.
+    ///
+    /// # Errors
+    /// [`TxnError::Stopped`]: *outcome unknown*. With any other, nothing was begun.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the transaction: the outcome is then unknown.
+    ///
+    /// # Example
+    /// See [the room](super).
+    pub async fn run(&self, transaction: Transaction) -> Result<Receipt, TxnError> {
+        let shared = &self.shared;
+        transaction.check()?;
+        if shared.env.tasks().stop().is_cancelled() {
+            return Err(TxnError::Closed);
+        }
+        if self.is_fenced() {
+            return Err(TxnError::Fenced);
+        }
+        let mut participants = Vec::with_capacity(transaction.branches.len());
+        {
+            let known = shared.participants.read().unwrap_or_else(PoisonError::into_inner);
+            for (name, _) in &transaction.branches {
+                let found = known.get(name).cloned();
+                participants.push(found.ok_or_else(|| TxnError::UnknownParticipant { name: name.clone() })?);
+            }
+        }
+        let (gid, live) = shared.begin(&transaction)?;
+        let (reply, answer) = oneshot::channel();
+        let course = course::Course::new(shared.clone(), gid, live, participants, transaction, reply);
+        shared.env.tasks().spawn("txn", course.run());
+        answer.await.map_err(|_| TxnError::Stopped { gid })
+    }
+
+    /// What the log says of a transaction. One that is not recorded, and is not under way, was aborted, or done in one phase, or never was.
+    pub async fn record(&self, gid: &Gid) -> Result<Record, TxnError> {
+        log::record(&self.shared.store, gid).await
+    }
+
+    /// Takes no more transactions, and waits until nothing of it runs; its store stays open. What has not ended is ended by whoever
+    /// opens it next.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; nothing more is begun.
+    pub async fn close(&self) {
+        self.shared.env.tasks().shut_down().await;
+    }
+
+    /// What it did since it was opened.
+    pub fn counts(&self) -> Counts {
+        Counts { unfinished: self.shared.unfinished().live.len(), ..*self.shared.counts() }
+    }
+}
+
+impl Shared {
+    fn unfinished(&self) -> MutexGuard<'_, Unfinished> {
+        self.unfinished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn participant(&self, name: &Name) -> Option<Arc<dyn Participant>> {
+        self.participants.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    fn all(&self) -> Vec<(Name, Arc<dyn Participant>)> {
+        let known = self.participants.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(name, participant)| (name.clone(), participant.clone())).collect()
+    }
+
+    /// Itself, and who it was on earlier timelines.
+    fn ids(&self) -> impl Iterator<Item = CoordinatorId> + '_ {
+        std::iter::once(self.standing.id).chain(self.standing.former.iter().copied())
+    }
+
+    fn gid(&self, number: u64) -> Gid {
+        Gid { coordinator: self.standing.id, txn: TxnId { takeover: self.standing.takeover, number } }
+    }
+
+    /// Gives a transaction its name. From now on no sweep touches it.
+    fn begin(&self, transaction: &Transaction) -> Result<(Gid, Arc<Live>), TxnError> {
+        let mut unfinished = self.unfinished();
+        if unfinished.live.len() >= self.config.max_unfinished {
+            return Err(TxnError::Overloaded { unfinished: unfinished.live.len() });
+        }
+        unfinished.last += 1;
+        let live = Arc::new(Live {
+            since: self.env.mono(),
+            participants: transaction.branches.iter().map(|(name, _)| name.clone()).collect(),
+            is_decided: AtomicBool::new(false),
+            may_be_decided: AtomicBool::new(false),
+            branches: transaction.branches.iter().map(|_| AtomicBool::new(false)).collect(),
+        });
+        let number = unfinished.last;
+        unfinished.live.insert(number, live.clone());
+        Ok((self.gid(number), live))
+    }
+
+    /// A transaction has ended. Whether it is time to tell participants what they may forget.
+    fn end(&self, gid: &Gid) -> bool {
+        let mut unfinished = self.unfinished();
+        unfinished.live.remove(&gid.txn.number);
+        unfinished.ended += 1;
+        unfinished.ended.is_multiple_of(FORGET_EVERY)
+    }
+
+    /// Below which transaction everything has ended as far as a participant is concerned.
+    fn below(&self, participant: &Name) -> Gid {
+        let unfinished = self.unfinished();
+        let is_open = |live: &Live| {
+            let at = live.participants.iter().position(|name| name == participant);
+            at.is_some_and(|at| !live.branches[at].load(Ordering::Relaxed))
+        };
+        let first = unfinished.live.iter().find(|(_, live)| is_open(live)).map(|(number, _)| *number);
+        self.gid(first.unwrap_or(unfinished.last + 1))
+    }
+
+    /// Waits for a participant, for as long as one call may take.
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, super::ParticipantError>>,
+    ) -> Result<T, super::ParticipantError> {
+        within(&self.env, self.config.call_timeout, call).await
+    }
+}
+
+async fn within<T>(
+    env: &Env,
+    span: Duration,
+    call: impl Future<Output = Result<T, super::ParticipantError>>,
+) -> Result<T, super::ParticipantError> {
+    let what = || format!("it did not answer within {span:?}");
+    env.timeout(span, call).await.unwrap_or_else(|| Err(super::ParticipantError::Unanswered { what: what() }))
+}

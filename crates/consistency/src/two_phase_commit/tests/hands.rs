@@ -1,0 +1,192 @@
+//! What people do by hand: recorded before it is done, and never hidden.
+
+use std::sync::{Arc, Mutex};
+
+use quorate_runtime::BoxFuture;
+
+use super::bank::{Stop, World, begin, name, quick, transfer, until};
+use crate::two_phase_commit::{
+    Answer, Coordinator, CoordinatorId, Embedded, Ended, Ending, Gid, Participant, ParticipantError, Prepared,
+    TxnError, Vote, Work,
+};
+
+/// How a participant answers when it is told how something ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Well,
+    /// It cannot be reached.
+    Away,
+    /// It says once that it had ended otherwise, and still holds it.
+    Confused,
+}
+
+struct Moody {
+    inner: Embedded,
+    mood: Mutex<Mood>,
+}
+
+impl Moody {
+    fn feel(&self, mood: Mood) {
+        *self.mood.lock().unwrap() = mood;
+    }
+
+    fn answer(&self) -> Result<(), ParticipantError> {
+        let mut mood = self.mood.lock().unwrap();
+        match *mood {
+            Mood::Well => Ok(()),
+            Mood::Away => Err(ParticipantError::Unanswered { what: "nobody is there".to_owned() }),
+            Mood::Confused => {
+                *mood = Mood::Well;
+                Err(ParticipantError::Contradicted { what: "a proxy said 409".to_owned() })
+            }
+        }
+    }
+}
+
+impl Participant for Moody {
+    fn prepare<'a>(&'a self, gid: &'a Gid, work: &'a Work) -> BoxFuture<'a, Result<Vote, ParticipantError>> {
+        self.inner.prepare(gid, work)
+    }
+
+    fn commit<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<(), ParticipantError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.inner.commit(gid).await
+        })
+    }
+
+    fn abort<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<(), ParticipantError>> {
+        Box::pin(async move {
+            self.answer()?;
+            self.inner.abort(gid).await
+        })
+    }
+
+    fn in_doubt(&self, coordinator: CoordinatorId) -> BoxFuture<'_, Result<Vec<Prepared>, ParticipantError>> {
+        self.inner.in_doubt(coordinator)
+    }
+}
+
+/// A coordinator whose right bank has moods.
+async fn moody(world: &World, mood: Mood) -> (Coordinator, Arc<Moody>) {
+    let coordinator = Coordinator::open(&world.log, quick()).await.unwrap();
+    let right = Arc::new(Moody { inner: world.participant(1).await, mood: Mutex::new(mood) });
+    coordinator.register(name("left"), Arc::new(world.participant(0).await)).unwrap();
+    coordinator.register(name("right"), right.clone()).unwrap();
+    (coordinator, right)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_participant_says_by_mistake_is_recorded_and_changes_no_decision() {
+    let world = World::new().await;
+    let (coordinator, _) = moody(&world, Mood::Confused).await;
+    let receipt = coordinator.run(transfer(30)).await.unwrap();
+    assert_eq!((receipt.ended, receipt.contradicted), (Ended::Committed, vec![name("right")]));
+    // It still holds it, and is told the decision.
+    until("both have it", async || world.balances("ada").await == [(70, 70), (130, 130)]).await;
+    let heuristics = coordinator.record(&receipt.gid).await.unwrap().heuristics;
+    assert!(heuristics.len() == 1 && heuristics[0].is_found, "{heuristics:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ordered_while_a_participant_is_away_is_what_it_is_told() {
+    let world = World::new().await;
+    let (coordinator, right) = moody(&world, Mood::Away).await;
+    let gid = coordinator.run(transfer(30).answered(Answer::Decided)).await.unwrap().gid;
+    let right_bank = name("right");
+    let ordered = coordinator.resolve(&gid, &right_bank, Ending::Abort, "carol", "it burned down").await;
+    assert!(matches!(ordered, Err(TxnError::Participant { .. })), "{ordered:?}");
+    right.feel(Mood::Well);
+    until("it has ended", async || coordinator.counts().unfinished == 0).await;
+    assert_eq!(world.balances("ada").await, [(70, 70), (100, 100)]);
+    let record = coordinator.record(&gid).await.unwrap();
+    assert_eq!((record.ending(&right_bank), record.ending(&name("left"))), (Ending::Abort, Ending::Commit));
+    // A name that nobody has heard of ends nothing that is still to come.
+    let mistyped = Gid { txn: crate::two_phase_commit::TxnId { number: 1_700, ..gid.txn }, ..gid };
+    let refused = coordinator.resolve(&mistyped, &right_bank, Ending::Abort, "carol", "a slip").await;
+    assert!(matches!(refused, Err(TxnError::Invalid { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_resolved_by_hand_is_recorded_and_says_that_it_contradicts() {
+    let world = World::new().await;
+    let (first, [left, _]) = world.gated(quick()).await;
+    left.close(Stop::BeforeCommit);
+    let gid = first.run(transfer(30).answered(Answer::Decided)).await.unwrap().gid;
+    left.reached().await;
+    let (left_bank, by, why) = (name("left"), "carol", "the branch office burned down");
+    let resolved = world.coordinator(quick()).await;
+    drop(first);
+    until("the successor has committed it", async || world.balances("ada").await == [(70, 70), (130, 130)]).await;
+    // Too late for another end: it says so, and the record keeps that somebody tried.
+    let late = resolved.resolve(&gid, &left_bank, Ending::Abort, by, why).await;
+    assert!(
+        matches!(late, Err(TxnError::Participant { cause: ParticipantError::Contradicted { .. }, .. })),
+        "{late:?}"
+    );
+    let record = resolved.record(&gid).await.unwrap();
+    assert_eq!((record.heuristics.len(), &*record.heuristics[0].by, record.heuristics[0].contradicts), (1, by, true));
+    for (by, why) in [("", why), (by, " ")] {
+        let refused = resolved.resolve(&gid, &left_bank, Ending::Abort, by, why).await;
+        assert!(matches!(refused, Err(TxnError::Invalid { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_is_not_resolved_and_what_was_resolved_is_not_decided_otherwise() {
+    let world = World::new().await;
+    let (first, [_, right]) = world.gated(quick()).await;
+    right.close(Stop::BehindPrepare);
+    let course = begin({
+        let first = first.clone();
+        async move { first.run(transfer(30)).await }
+    });
+    let gid = right.reached().await;
+    until("the left one has promised", async || world.balances("ada").await[0] == (100, 70)).await;
+    let early = first.resolve(&gid, &name("left"), Ending::Commit, "carol", "in a hurry").await;
+    assert!(matches!(early, Err(TxnError::UnderWay { .. })), "{early:?}");
+    // A successor without that participant resolves it by hand, and only then sweeps.
+    let second = crate::two_phase_commit::Coordinator::open(&world.log, quick()).await.unwrap();
+    let left = std::sync::Arc::new(world.participant(0).await);
+    second.register(name("right"), std::sync::Arc::new(world.participant(1).await)).unwrap();
+    second.register(name("left"), left.clone()).unwrap();
+    let by_hand = second.resolve(&gid, &name("left"), Ending::Commit, "carol", "the goods are gone").await;
+    // Either she or the sweep was first: both are told, and neither is hidden.
+    match by_hand {
+        Ok(resolution) => {
+            assert!(resolution.contradicts);
+            assert_eq!(world.balances("ada").await[0], (70, 70));
+        }
+        Err(TxnError::Participant { cause: ParticipantError::Contradicted { .. }, .. }) => {
+            assert_eq!(world.balances("ada").await[0], (100, 100));
+        }
+        other => panic!("{other:?}"),
+    }
+    let record = second.record(&gid).await.unwrap();
+    assert!(!record.is_decided && record.heuristics.iter().any(|done| done.by == "carol" && done.contradicts));
+    right.open();
+    let told = course.await.unwrap().unwrap().ended;
+    assert!(matches!(told, Ended::Aborted { .. }), "{told:?}");
+    until("nobody holds anything", async || left.in_doubt(second.id()).await.unwrap().is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_participant_that_had_ended_it_otherwise_is_told_of_and_recorded() {
+    let world = World::new().await;
+    let (coordinator, [left, _]) = world.gated(quick()).await;
+    left.close(Stop::BeforeCommit);
+    let run = begin({
+        let coordinator = coordinator.clone();
+        async move { coordinator.run(transfer(30)).await }
+    });
+    let gid = left.reached().await;
+    // Somebody aborts it behind the coordinator's back.
+    world.participant(0).await.abort(&gid).await.unwrap();
+    left.open();
+    let receipt = run.await.unwrap().unwrap();
+    assert_eq!((receipt.ended, receipt.contradicted), (Ended::Committed, vec![name("left")]));
+    let heuristics = coordinator.record(&gid).await.unwrap().heuristics;
+    assert_eq!((heuristics.len(), &*heuristics[0].by), (1, "left"));
+    assert!(heuristics[0].is_found && heuristics[0].contradicts);
+    assert_eq!((coordinator.counts().contradicted, coordinator.counts().unfinished), (1, 0));
+}

@@ -1,0 +1,110 @@
+//! What holds of transactions over several participants.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Visibility},
+    Guarantee,
+    Surface::Library,
+    on_both, row, test,
+};
+
+const RULES: &str = "crates/consistency/src/two_phase_commit/machine/tests.rs";
+const TRANSFERS: &str = "crates/consistency/src/two_phase_commit/tests/transfers.rs";
+const TAKEOVER: &str = "crates/consistency/src/two_phase_commit/tests/takeover.rs";
+const EMBEDDED: &str = "crates/consistency/src/two_phase_commit/tests/embedded.rs";
+const HANDS: &str = "crates/consistency/src/two_phase_commit/tests/hands.rs";
+const WEB: &str = "crates/consistency/src/two_phase_commit/tests/web.rs";
+const KILLED: &str = "crates/consistency/tests/transactions_killed.rs";
+const POSTGRES: &str = "crates/consistency/tests/postgres/two_phase_commit.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Atomicity,
+        "two-phase commit",
+        Library,
+        "every participant does it and the events are in the log, or nothing of it is anywhere, whoever dies when",
+        &[
+            test(RULES, "every_course_with_every_pair_of_faults_ends_the_same_everywhere"),
+            test(TRANSFERS, "a_transfer_is_in_both_stores_or_in_neither"),
+            test(TRANSFERS, "events_travel_with_the_decision_and_an_expectation_that_fails_aborts"),
+            test(KILLED, "a_process_that_is_killed_makes_and_loses_no_money_and_leaves_nothing_in_doubt"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "two-phase commit over PostgreSQL databases",
+        Library,
+        "a coordinator or a server that is killed before or behind any promise or commit, or an answer that is lost, leaves all databases the same",
+        &[
+            test(POSTGRES, "a_coordinator_killed_at_any_point_is_taken_over_and_both_databases_end_the_same"),
+            test(POSTGRES, "a_server_killed_at_any_point_leaves_both_databases_the_same"),
+            test(POSTGRES, "answers_that_are_lost_are_looked_for_and_nothing_is_done_twice_or_by_half"),
+        ],
+    ),
+    row(
+        Durability,
+        "two-phase commit",
+        Library,
+        "what was decided is committed by whoever takes over, and what was not is aborted; a late decision of the one before is refused",
+        &[
+            test(TAKEOVER, "what_was_decided_is_committed_by_whoever_takes_over"),
+            test(TAKEOVER, "what_was_not_decided_is_aborted_by_whoever_takes_over_and_a_late_decision_is_refused"),
+            test(RULES, "nobody_is_told_to_commit_before_the_decision_is_in_the_log"),
+            test(TRANSFERS, "whoever_does_not_vote_in_time_has_it_aborted_and_never_behind_the_decision"),
+            test(TAKEOVER, "after_a_restore_what_was_decided_is_done_and_what_may_have_been_is_left_to_people"),
+        ],
+    ),
+    on_both(
+        Atomicity,
+        "take over a coordinator",
+        Library,
+        "of two that have a coordinator's name on one log, the log takes decisions of the later one alone",
+        &[
+            test(TAKEOVER, "what_was_not_decided_is_aborted_by_whoever_takes_over_and_a_late_decision_is_refused"),
+            test(POSTGRES, "of_two_nodes_over_one_log_the_one_that_took_over_decides"),
+        ],
+    ),
+    row(
+        Durability,
+        "participant in an embedded store",
+        Library,
+        "a promise outlasts its store's death, and keeps others from what it claims until it has ended",
+        &[
+            test(TAKEOVER, "a_promise_outlasts_its_store_and_ends_when_both_are_back"),
+            test(TRANSFERS, "appends_go_on_whatever_is_in_doubt_and_claims_keep_others_out_until_it_ends"),
+            test(EMBEDDED, "of_a_group_that_fails_each_has_the_answer_it_deserves_and_claims_stay_right"),
+            test(EMBEDDED, "a_commit_that_fails_stays_in_doubt_and_is_done_once_it_can_be"),
+            test(EMBEDDED, "many_large_promises_outlast_a_restart"),
+        ],
+    ),
+    row(
+        Delivery,
+        "participant in an embedded store",
+        Library,
+        "prepares, commits and aborts in any order, repeated and late, have the effect once or not at all",
+        &[
+            test(EMBEDDED, "any_order_of_messages_has_the_effect_once_or_not_at_all"),
+            test(EMBEDDED, "what_its_coordinator_says_has_ended_is_forgotten_and_a_late_prepare_is_refused"),
+        ],
+    ),
+    row(
+        Delivery,
+        "participant over HTTP",
+        Library,
+        "whatever request or answer is lost or doubled on the way, the service ends as everybody else",
+        &[test(WEB, "a_service_over_http_takes_part_whatever_is_lost_on_the_way")],
+    ),
+    row(
+        Visibility,
+        "two-phase commit",
+        Library,
+        "what is in doubt is listed with its locks, and what was ended by hand or otherwise than decided is recorded and told",
+        &[
+            test(TRANSFERS, "appends_go_on_whatever_is_in_doubt_and_claims_keep_others_out_until_it_ends"),
+            test(HANDS, "what_is_resolved_by_hand_is_recorded_and_says_that_it_contradicts"),
+            test(HANDS, "what_is_ordered_while_a_participant_is_away_is_what_it_is_told"),
+            test(HANDS, "what_a_participant_says_by_mistake_is_recorded_and_changes_no_decision"),
+            test(HANDS, "a_participant_that_had_ended_it_otherwise_is_told_of_and_recorded"),
+            test(POSTGRES, "what_a_server_cannot_promise_is_a_no_that_says_why"),
+        ],
+    ),
+];
