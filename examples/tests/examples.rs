@@ -32,6 +32,8 @@ mod library;
 mod loans;
 #[path = "../rate_limit.rs"]
 mod rate_limit;
+#[path = "../shop.rs"]
+mod shop;
 #[path = "../storm.rs"]
 mod storm;
 #[path = "../timeout.rs"]
@@ -76,6 +78,11 @@ fn a_hedge_shortens_the_slowest_calls_for_a_few_copies() {
 #[test]
 fn a_rate_limit_holds_the_greedy_client_and_spares_the_modest_one() {
     rate_limit::main().unwrap();
+}
+
+#[test]
+fn three_services_deal_with_each_order_once_over_the_embedded_bus() {
+    shop::main().unwrap();
 }
 
 #[test]

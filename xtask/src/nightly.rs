@@ -52,6 +52,8 @@ pub(crate) fn run(span: &str) -> Result<bool> {
     }
     let mut loans = command::cargo(&["test", "--release", "--package", "quorate-examples", "--test", "views"]);
     passed &= loans.env("QUORATE_LOANS_ALL", "1").status()?.success();
+    let mut killed = command::cargo(&["test", "--package", "quorate-communication", "--test", "transports", "killed"]);
+    passed &= killed.env("QUORATE_LONG", "1").env("QUORATE_FORBID_SKIPPING", "1").status()?.success();
     let mut ring = command::cargo(&["test", "--package", "quorate-cli", "--test", "ring", "--no-fail-fast"]);
     let ran = ring.env("QUORATE_RING_SEEDS", RING.to_string()).status()?;
     Ok(passed & ran.success())

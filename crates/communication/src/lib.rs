@@ -1,3 +1,6 @@
 //! How services talk to each other: one room per pattern.
 
+pub mod inbox;
 pub mod message_queue;
+pub mod outbox;
+pub mod transports;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
-//! | `communication` (default) | [`message_queue`] |
+//! | `communication` (default) | [`message_queue`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`two_phase_commit`] |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
@@ -98,6 +98,8 @@ pub use quorate_data::{event, materialized_view, schema, store, subscription, vi
 
 #[cfg(feature = "communication")]
 pub use quorate_communication::message_queue;
+#[cfg(feature = "communication")]
+pub use quorate_communication::{inbox, outbox, transports};
 
 #[cfg(feature = "resilience")]
 pub use quorate_resilience as resilience;
@@ -125,6 +127,18 @@ mod pages {
     #[cfg(feature = "communication")]
     #[doc = include_str!("../../../docs/patterns/message-queue.md")]
     pub struct MessageQueue;
+
+    #[cfg(feature = "communication")]
+    #[doc = include_str!("../../../docs/patterns/transactional-outbox.md")]
+    pub struct TransactionalOutbox;
+
+    #[cfg(feature = "communication")]
+    #[doc = include_str!("../../../docs/patterns/idempotent-inbox.md")]
+    pub struct IdempotentInbox;
+
+    #[cfg(feature = "communication")]
+    #[doc = include_str!("../../../docs/patterns/transports.md")]
+    pub struct Transports;
 
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/cqrs.md")]

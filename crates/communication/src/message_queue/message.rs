@@ -127,7 +127,7 @@ impl Failure {
     /// The most failures that are kept of a message; older ones are forgotten.
     pub const MAX_KEPT: usize = 10;
 
-    pub(super) fn new(attempt: u32, at: Wall, cause: Cause, reason: &str) -> Self {
+    pub(crate) fn new(attempt: u32, at: Wall, cause: Cause, reason: &str) -> Self {
         let mut end = reason.len().min(Self::MAX_REASON_BYTES);
         while !reason.is_char_boundary(end) {
             end -= 1;

@@ -189,6 +189,21 @@ impl Inbox {
         }
     }
 
+    /// When `message` was taken, if it was; nothing is written down.
+    pub(super) async fn taken(&self, tx: &mut DynTx, message: &str) -> Result<Option<Wall>, InboxError> {
+        let sql = "SELECT taken_at FROM quorate_inbox WHERE consumer = $1 AND message = $2";
+        let rows = tx.room_query(sql, &[(&self.consumer).into(), message.into()]).await?;
+        Ok(rows.first().and_then(|row| row.at(0).as_i64()).map(Wall::from_unix_nanos))
+    }
+
+    /// Remembers `message`, if it was taken, from now on for as long as one that was taken now.
+    pub(super) async fn renew(&self, tx: &mut DynTx, message: &str, age: Duration) -> Result<bool, InboxError> {
+        let sql = "UPDATE quorate_inbox SET taken_at = $3 WHERE consumer = $1 AND message = $2 AND taken_at < $4";
+        let now = self.store.env().wall();
+        let row = [(&self.consumer).into(), message.into(), now.unix_nanos().into(), (now - age).unix_nanos().into()];
+        Ok(tx.room_execute(sql, &row).await? > 0)
+    }
+
     /// Writes down that `message` was taken, unless it was before.
     pub(super) async fn take(&self, tx: &mut DynTx, message: &str) -> Result<First, InboxError> {
         let (bytes, max) = (message.len(), Self::MAX_ID_BYTES);

@@ -13,7 +13,7 @@ use crate::{
     event::{NewEvent, Version},
     materialized_view::Build,
 };
-use quorate_foundations::name::Name;
+use quorate_foundations::{name::Name, time::Wall};
 
 /// What a backend offers inside a transaction: the port behind [`DynTx`].
 pub trait TxOps: Send {
@@ -185,6 +185,18 @@ impl DynTx {
     /// [`InboxError::Id`] for an id that cannot be kept. The transaction can go on after a refusal, which wrote nothing.
     pub async fn once(&mut self, inbox: &Inbox, message: &str) -> Result<First, InboxError> {
         inbox.take(self, message).await
+    }
+
+    /// When `inbox` took a message, by the wall clock of then, if it did; it does not take it. For whoever must know before it
+    /// decides what becomes of a message.
+    pub async fn taken(&mut self, inbox: &Inbox, message: &str) -> Result<Option<Wall>, InboxError> {
+        inbox.taken(self, message).await
+    }
+
+    /// Has `inbox` remember a message that it took more than `age` ago as if it had taken it now, and tells whether it did: for messages
+    /// that go on coming, so that their ids are not [forgotten](Inbox::forget) before the last copy has come.
+    pub async fn renew(&mut self, inbox: &Inbox, message: &str, age: Duration) -> Result<bool, InboxError> {
+        inbox.renew(self, message, age).await
     }
 
     /// Runs a statement on the application's own tables; `$1`, `$2`, … stand for `params`. Returns the rows changed.

@@ -21,6 +21,7 @@ mod retention;
 mod schema;
 mod stamps;
 mod subscription;
+mod transports;
 mod two_phase_commit;
 mod vocabulary;
 
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     event_sourcing::ROWS,
     subscription::ROWS,
     message_queue::ROWS,
+    transports::ROWS,
     materialized_view::ROWS,
     declared_view::ROWS,
     cqrs::ROWS,

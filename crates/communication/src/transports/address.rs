@@ -1,0 +1,124 @@
+//! Addresses of brokers, and connecting to what they name.
+
+use std::{fmt, str::FromStr, sync::Arc};
+
+use quorate_runtime::Env;
+
+use super::{Embedded, Transport, TransportError};
+
+/// Where messages travel: `embedded`, `nats://host:4222`, or `amqp://user:password@host:5672/vhost`; `tls://` and `amqps://` with TLS.
+///
+/// Shown without a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address {
+    kind: Kind,
+    text: Arc<str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Embedded,
+    Nats,
+    RabbitMq,
+}
+
+/// A text that is no address of a transport.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{shown}` is no address of a transport: write `embedded`, `nats://host:4222` or `amqp://user:password@host:5672/%2f`"
+)]
+pub struct AddressError {
+    shown: String,
+}
+
+impl Address {
+    /// The longest one, in bytes.
+    pub const MAX_BYTES: usize = 1_024;
+
+    /// Whether it names the embedded transport.
+    pub fn is_embedded(&self) -> bool {
+        self.kind == Kind::Embedded
+    }
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let kind = match text.split_once("://") {
+            None if text == "embedded" => Some(Kind::Embedded),
+            Some(("nats" | "tls", rest)) if !rest.is_empty() => Some(Kind::Nats),
+            Some(("amqp" | "amqps", rest)) if !rest.is_empty() => Some(Kind::RabbitMq),
+            _ => None,
+        };
+        let fits = text.len() <= Self::MAX_BYTES && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+        let kind =
+            kind.filter(|_| fits).ok_or_else(|| AddressError { shown: shown(text).chars().take(128).collect() })?;
+        Ok(Self { kind, text: text.into() })
+    }
+}
+
+/// `text` without what stands between a user's name and the host.
+fn shown(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((user, host)) = rest.rsplit_once('@') else { return text.to_owned() };
+    let user = user.split_once(':').map_or("", |(user, _)| user);
+    format!("{scheme}://{user}:…@{host}")
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown(&self.text))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&shown(&self.text), f)
+    }
+}
+
+/// The transport at `address`. The embedded one is `embedded`, where there is one.
+///
+/// Nothing is sent yet: a broker that is away is found by whoever publishes or receives, and waited for.
+///
+/// # Errors
+/// [`TransportError::Invalid`] for an address that cannot be used here: this quorate was built without that broker, say.
+pub fn connect(
+    env: &Env,
+    address: &Address,
+    embedded: Option<&Embedded>,
+) -> Result<Arc<dyn Transport>, TransportError> {
+    let _ = env;
+    match address.kind {
+        Kind::Embedded => match embedded {
+            Some(embedded) => Ok(Arc::new(embedded.clone())),
+            None => Err(TransportError::Invalid { what: "there is no embedded transport here".to_owned() }),
+        },
+        #[cfg(feature = "nats")]
+        Kind::Nats => Ok(Arc::new(super::nats::Nats::new(env, &address.text))),
+        #[cfg(feature = "rabbitmq")]
+        Kind::RabbitMq => Ok(Arc::new(super::rabbitmq::RabbitMq::new(env, &address.text))),
+        #[cfg(not(feature = "nats"))]
+        Kind::Nats => Err(TransportError::Invalid { what: "this quorate was built without NATS".to_owned() }),
+        #[cfg(not(feature = "rabbitmq"))]
+        Kind::RabbitMq => Err(TransportError::Invalid { what: "this quorate was built without RabbitMQ".to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Address;
+
+    #[test]
+    fn an_address_is_checked_and_its_password_is_not_shown() {
+        let address: Address = "amqp://shop:secret@localhost:5672/%2f".parse().unwrap();
+        assert_eq!(address.to_string(), "amqp://shop:…@localhost:5672/%2f");
+        assert!(!format!("{address:?}").contains("secret"));
+        assert!("embedded".parse::<Address>().unwrap().is_embedded());
+        for wrong in ["", "nats://", "kafka://a", "nats", "amqp://a b", "http://a:secret@b"] {
+            let said = wrong.parse::<Address>().unwrap_err().to_string();
+            assert!(said.contains("nats://host:4222") && !said.contains("secret"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Messages on their way out and in.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use quorate_data::event::{NewEvent, Scalar};
+
+use super::{Hold, TransportError};
+
+/// A message to publish: a CloudEvent and the key that it is kept in order by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outgoing {
+    /// Messages with the same key come in the order in which they were published, one at a time. At most 512 bytes.
+    pub key: Arc<str>,
+    /// What it says. Its source and id together are what makes it the same message when it is published again.
+    pub event: NewEvent,
+}
+
+/// A message that came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Incoming {
+    /// What makes it the same message when it comes again: see [`Outgoing::identity`].
+    pub identity: Arc<str>,
+    /// What it is kept in order by.
+    pub key: Arc<str>,
+    /// What it says. Where it cannot be read, what could be.
+    pub event: NewEvent,
+    /// What keeps it from being read, if something does: handlers would make nothing of it.
+    pub unreadable: Option<String>,
+    /// Whether it may have been handed out before.
+    pub redelivered: bool,
+    /// How often it has now been handed out, counted from 1, as far as the broker counts.
+    pub attempt: u32,
+}
+
+/// A message that is held, until it is settled or the hold ends.
+///
+/// Dropping it settles nothing: it comes again when the hold ends.
+pub struct Delivery {
+    /// The message.
+    pub message: Incoming,
+    pub(crate) hold: Box<dyn Hold>,
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("message", &self.message).finish_non_exhaustive()
+    }
+}
+
+impl Outgoing {
+    /// The longest key, in bytes.
+    pub const MAX_KEY_BYTES: usize = 512;
+
+    /// A message that says `event`, in order with others of `key`.
+    pub fn new(key: impl Into<Arc<str>>, event: NewEvent) -> Self {
+        Self { key: key.into(), event }
+    }
+
+    /// What makes it the same message when it is published again: see [`Incoming::identity`].
+    pub fn identity(&self) -> Arc<str> {
+        identity(&self.event)
+    }
+
+    /// Whether it keeps the rules of CloudEvents and our limits.
+    pub(super) fn check(&self, max_bytes: usize) -> Result<(), String> {
+        if self.key.is_empty() || self.key.len() > Self::MAX_KEY_BYTES || self.key.chars().any(char::is_control) {
+            return Err(format!("a key is 1 to {} bytes without control characters", Self::MAX_KEY_BYTES));
+        }
+        self.event.check().map_err(|wrong| wrong.to_string())?;
+        let bytes = self.event.size();
+        if bytes > max_bytes {
+            return Err(format!("a message has at most {max_bytes} bytes here, this one has {bytes}"));
+        }
+        Ok(())
+    }
+}
+
+/// The largest data of a message that is received, in bytes: what is larger is unreadable, so that it can still be parked.
+pub(super) const MAX_DATA_BYTES: usize = 8 << 20;
+
+/// `key` as transports and stores take it: of one that is too long, or holds control characters, its hash.
+pub(crate) fn fitting(key: &str) -> Arc<str> {
+    match key {
+        "" => "-".into(),
+        key if key.len() <= Outgoing::MAX_KEY_BYTES && !key.chars().any(char::is_control) => key.into(),
+        key => format!("blake3 {}", blake3::hash(key.as_bytes()).to_hex()).into(),
+    }
+}
+
+/// The longest identity that is its text.
+const LONGEST: usize = 200;
+
+/// `source` and `id`, and behind them `aggregatetype` and `aggregateid` where there are some, with blanks between them; of longer
+/// ones the BLAKE3 hash, since brokers take short ids alone.
+///
+/// The store tells events by their streams as well, so that two streams may have events of one source and id: the aggregate tells
+/// those apart. Part of the format: inboxes remember it.
+pub(super) fn identity(event: &NewEvent) -> Arc<str> {
+    let mut text = format!("{} {}", event.source, event.id);
+    let of = |name: &str| event.extensions.get(name);
+    if let (Some(Scalar::Text(kind)), Some(Scalar::Text(id))) = (of("aggregatetype"), of("aggregateid")) {
+        text = format!("{text} {kind} {id}");
+    }
+    if text.len() <= LONGEST && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        return text.into();
+    }
+    format!("blake3 {}", blake3::hash(text.as_bytes()).to_hex()).into()
+}
+
+impl Delivery {
+    /// Settles the message: it does not come again.
+    ///
+    /// # Errors
+    /// [`TransportError::Lost`], [`TransportError::Unavailable`]: it comes again, or was settled and the answer is lost.
+    pub async fn ack(self) -> Result<(), TransportError> {
+        self.hold.ack().await
+    }
+
+    /// Gives the message back: it comes again after `delay`, or a little later, and what is behind it in its key waits. A broker that cannot
+    /// wait leaves it with the caller meanwhile; then `nack` returns at once, and a broken connection brings it back earlier.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    pub async fn nack(self, delay: Duration, reason: &str) -> Result<(), TransportError> {
+        self.hold.nack(delay, reason).await
+    }
+
+    /// Holds the message for another [`Topic::hold`](super::Topic::hold) from now on.
+    ///
+    /// # Errors
+    /// [`TransportError::Lost`] where it is not held any more.
+    pub async fn extend(&self) -> Result<(), TransportError> {
+        self.hold.extend().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_data::event::{NewEvent, Scalar};
+
+    use super::identity;
+
+    #[test]
+    fn messages_of_other_sources_or_ids_have_other_identities_that_any_broker_takes() {
+        let long = "x".repeat(300);
+        let identity = |source: &str, id: &str| identity(&NewEvent::new(id, source, "t"));
+        let all = [
+            identity("/a", "b c"),
+            identity("/a", "b"),
+            identity("/b", "b"),
+            identity("/a", &long),
+            identity("/ä", "b"),
+        ];
+        for (n, one) in all.iter().enumerate() {
+            assert!(one.len() <= 255 && one.is_ascii(), "{one}");
+            assert!(all.iter().skip(n + 1).all(|other| other != one));
+        }
+        assert_eq!(&*all[1], "/a b");
+    }
+
+    #[test]
+    fn events_of_two_streams_that_share_a_source_and_an_id_are_two_messages() {
+        let of = |aggregate: &str| {
+            let mut event = NewEvent::new("1", "/shop", "order.placed");
+            for (name, value) in [("aggregatetype", "order"), ("aggregateid", aggregate)] {
+                event.extensions.insert(name.to_owned(), Scalar::Text(value.to_owned()));
+            }
+            identity(&event)
+        };
+        assert_ne!(of("17"), of("18"));
+        assert_eq!(of("17"), of("17"));
+    }
+}

@@ -1,0 +1,102 @@
+//! What holds of messages between services: transports, relays and inboxes.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Load, Order},
+    Guarantee,
+    Surface::Library,
+    row, test,
+};
+
+const EMBEDDED: &str = "crates/communication/tests/transports/embedded.rs";
+const NATS: &str = "crates/communication/tests/transports/nats.rs";
+const RABBITMQ: &str = "crates/communication/tests/transports/rabbitmq.rs";
+const OUTBOX: &str = "crates/communication/src/outbox/tests.rs";
+const INBOX: &str = "crates/communication/src/inbox/tests.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Durability,
+        "publish over the embedded transport, NATS JetStream or RabbitMQ",
+        Library,
+        "what is confirmed stays until every group has acknowledged it, through the death of the broker's process",
+        &[
+            test(EMBEDDED, "the_embedded_transport_keeps_the_promises_of_transports"),
+            test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
+            test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
+        ],
+    ),
+    row(
+        Delivery,
+        "publish where a topic is full, nobody listens or the confirm is lost",
+        Library,
+        "full and unroutable are refused; a lost confirm is unknown, and the copy that is published again has the same identity",
+        &[
+            test(EMBEDDED, "the_embedded_transport_keeps_the_promises_of_transports"),
+            test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
+            test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
+        ],
+    ),
+    row(
+        Order,
+        "receive over the embedded transport, NATS JetStream or RabbitMQ",
+        Library,
+        "of a key one message at a time is out, also when one comes again",
+        &[
+            test(EMBEDDED, "the_embedded_transport_keeps_the_promises_of_transports"),
+            test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
+            test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "relay what is committed to a broker",
+        Library,
+        "every event that was committed is published and none that was rolled back; the bookmark moves behind the confirm",
+        &[
+            test(OUTBOX, "what_is_committed_is_published_in_order_and_what_is_rolled_back_is_not"),
+            test(NATS, "over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
+            test(RABBITMQ, "over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
+        ],
+    ),
+    row(
+        Order,
+        "relay what is committed to a broker",
+        Library,
+        "of each key the first copies are in order, whatever fails; an event that is parked stops its key and no other",
+        &[
+            test(OUTBOX, "lost_confirms_and_absent_brokers_lose_nothing_reorder_no_key_and_cost_no_attempt"),
+            test(OUTBOX, "an_event_about_a_data_subject_is_parked_with_what_is_behind_it_and_other_keys_go_on"),
+            test(OUTBOX, "two_relays_of_one_name_share_the_events_and_skip_none"),
+        ],
+    ),
+    row(
+        Load,
+        "relay to a broker that is away or full",
+        Library,
+        "the relay rests and tries again; no attempt is spent and nothing is parked",
+        &[test(OUTBOX, "a_full_topic_holds_the_relay_and_costs_no_attempt")],
+    ),
+    row(
+        Delivery,
+        "receive into an inbox",
+        Library,
+        "the handler's transaction takes effect once per source and id, in order of the key, whoever is killed, the broker included",
+        &[
+            test(INBOX, "lost_acknowledgements_and_broken_connections_make_no_second_effect_and_reorder_no_key"),
+            test(NATS, "over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
+            test(RABBITMQ, "over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
+        ],
+    ),
+    row(
+        Delivery,
+        "a message that an inbox cannot handle",
+        Library,
+        "it is parked in sight with what is behind it in its key, replayed in order, and never takes effect once discarded; also one that ends its process each time",
+        &[
+            test(INBOX, "a_message_that_fails_for_the_last_time_is_parked_with_its_key_and_replayed_in_order"),
+            test(INBOX, "a_handler_that_panics_has_failed_and_one_that_ends_its_process_each_time_is_parked"),
+            test(INBOX, "what_is_discarded_never_takes_effect_also_when_it_comes_again"),
+            test(INBOX, "when_too_many_are_parked_further_ones_stay_with_the_broker"),
+        ],
+    ),
+];
