@@ -34,6 +34,8 @@ mod loans;
 mod rate_limit;
 #[path = "../shop.rs"]
 mod shop;
+#[path = "../saga.rs"]
+mod saga;
 #[path = "../storm.rs"]
 mod storm;
 #[path = "../timeout.rs"]
@@ -93,6 +95,18 @@ fn a_storm_of_retries_is_calmed_by_a_stack() {
 #[test]
 fn a_deadline_is_spent_hop_by_hop_and_ends_the_work() {
     timeout::main().unwrap();
+}
+
+#[test]
+fn an_order_ends_whatever_its_bank_does() {
+    saga::main().unwrap();
+}
+
+#[test]
+fn the_order_that_anybody_can_declare_is_a_saga() {
+    use quorate::{document::Format, saga::declared::Document};
+    let document = Document::read(include_str!("../sagas/order.yaml"), Format::Yaml).unwrap();
+    assert_eq!(document.steps(), ["reserve", "charge", "send", "tell"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, limit, log,
     output::Format,
-    patterns, policy, queue, schema, serve, sim, store, stream, subscription, view,
+    patterns, policy, queue, saga, schema, serve, sim, store, stream, subscription, view,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -93,6 +93,9 @@ enum Command {
     /// Resilience policies: check documents of them, bring them into force, see how calls stand
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Sagas: check and declare them, start them, see how they stand, decide about those that are stuck
+    #[command(subcommand)]
+    Saga(saga::Command),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -155,6 +158,7 @@ impl Arguments {
             Command::Breaker(command) => command.run(&client, output).await,
             Command::Limit(command) => command.run(&client, output).await,
             Command::Policy(command) => command.run(&client, output).await,
+            Command::Saga(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,

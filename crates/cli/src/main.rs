@@ -25,6 +25,7 @@ mod pages;
 mod patterns;
 mod policy;
 mod queue;
+mod saga;
 mod schema;
 mod serve;
 mod sim;

@@ -118,7 +118,8 @@ impl Page {
                 alias = "breakers",
                 alias = "policies",
                 alias = "limits",
-                alias = "schedules"
+                alias = "schedules",
+                alias = "sagas"
             )]
             events: Vec<&'p RawValue>,
         }

@@ -3,3 +3,4 @@
 pub mod cqrs;
 pub mod event_sourcing;
 pub mod two_phase_commit;
+pub mod saga;

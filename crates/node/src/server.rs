@@ -34,7 +34,10 @@ use crate::{
     },
     policy_folder,
     rates::Rates,
-    verbs::{Breakers, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, ViewCare},
+    verbs::{
+        Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, SagaCare,
+        ViewCare,
+    },
     view_folder,
 };
 
@@ -72,6 +75,9 @@ pub enum ServeError {
     /// The tables of the message queues cannot be made, or what they hold cannot be read.
     #[error("the message queues cannot be opened")]
     Queues(#[source] QueueError),
+    /// The tables of the sagas cannot be made, or what they hold cannot be read.
+    #[error("the sagas cannot be opened")]
+    Sagas(#[source] DeclareSagaError),
     /// The tables of the views cannot be made.
     #[error("the tables of the views cannot be made")]
     Views(#[source] ViewError),
@@ -190,9 +196,21 @@ impl Server {
             }
             None => None,
         };
+        // The policies first: what is open goes on, and its calls pass them.
+        let sagas = SagaCare::open(&of_store, &store, policies.registry()).await.map_err(ServeError::Sagas)?;
         let rates = Rates::new(&http, &store, &config.rates);
-        let rooms =
-            Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates, until_dropped };
+        let rooms = Rooms {
+            idempotency,
+            subscriptions,
+            queues,
+            sagas,
+            views,
+            timers,
+            breakers,
+            policies,
+            rates,
+            until_dropped,
+        };
         let surface = Surface::new(Node::new(config, http.clone(), store.clone(), rooms));
         Ok(Self { listener, address, surface, http, store, policies: folder })
     }

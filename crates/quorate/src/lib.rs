@@ -9,7 +9,7 @@
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
 //! | `communication` (default) | [`message_queue`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
-//! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`two_phase_commit`] |
+//! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`saga`] · [`two_phase_commit`] |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
@@ -108,10 +108,7 @@ pub use quorate_resilience as resilience;
 pub use quorate_sim::{self as sim, sim_test};
 
 #[cfg(feature = "consistency")]
-pub use quorate_consistency::{cqrs, event_sourcing, event_types};
-
-#[cfg(feature = "consistency")]
-pub use quorate_consistency::two_phase_commit;
+pub use quorate_consistency::{cqrs, event_sourcing, event_types, saga, two_phase_commit};
 
 /// The pages in `docs/patterns` promise examples that work: they run as this crate's.
 #[cfg(doctest)]
@@ -147,6 +144,8 @@ mod pages {
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/two-phase-commit.md")]
     pub struct TwoPhaseCommit;
+    #[doc = include_str!("../../../docs/patterns/saga.md")]
+    pub struct Saga;
 
     #[cfg(feature = "resilience")]
     #[doc = include_str!("../../../docs/patterns/bulkhead.md")]

@@ -12,6 +12,7 @@ mod over_http;
 mod over_postgres;
 mod queue;
 mod resilience;
+mod saga;
 mod segment;
 mod slow_disk;
 mod stack;
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Queue(Options),
     /// Two-phase commit: money between two stores; with --store, between PostgreSQL databases beside a coordinator by hand
     Txn(TxnOptions),
+    /// Sagas of three steps: running, failing, recovering, every step durable
+    Saga(Options),
     /// Resilience: what passing a policy costs a call that succeeds
     Resilience(resilience::Options),
 }
@@ -102,6 +105,7 @@ impl Command {
             Self::View(options) => (options.json, view::measure(env, &options).await?),
             Self::Queue(options) => (options.json, queue::measure(env, &options).await?),
             Self::Txn(TxnOptions { store, options }) => (options.json, txn::measure(env, &store, &options).await?),
+            Self::Saga(options) => (options.json, saga::measure(env, &options).await?),
             Self::Resilience(options) => {
                 let measured = env.run_blocking(move || (options.json, resilience::measure(&options))).await;
                 (measured.0, measured.1?)

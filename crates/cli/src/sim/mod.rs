@@ -5,6 +5,7 @@ mod campaign;
 mod minimise;
 mod one;
 mod txn;
+mod saga;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -65,6 +66,11 @@ pub(crate) enum Command {
     Backoff(backoff::Options),
     /// Two-phase commit: every course with so many faults, and what becomes of it by what strikes first
     Txn(txn::Options),
+    /// A document's saga, through every crash, lost or repeated message and late arrival: how it ends, and what should not be so
+    ///
+    /// Runs once with nothing going wrong and once for each step with that step refused; at each call of these, each fault happens
+    /// once. Participants are made up: nothing is called. Exits with 6 if a course does not end as it should.
+    Saga(saga::Options),
 }
 
 /// Which seeds.
@@ -234,6 +240,7 @@ impl Command {
             Self::List => list(format),
             Self::Backoff(options) => backoff::run(&options, format),
             Self::Txn(options) => txn::run(&options, format),
+            Self::Saga(options) => saga::run(options, env, format).await,
             Self::Run { scenario, how: How { seed: Some(seed), world, .. } } => {
                 let one = One { seed, left_out: LeftOut::default(), steps: false, world };
                 one::run(env, find(&scenario)?, one, format).await

@@ -16,6 +16,7 @@ mod postgres;
 mod progress;
 mod queues;
 mod retention;
+mod sagas;
 mod schemas;
 mod serve;
 #[path = "../../../data/tests/postgres/server.rs"]

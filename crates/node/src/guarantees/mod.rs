@@ -18,6 +18,7 @@ mod message_queue;
 mod postgres;
 mod resilience;
 mod retention;
+mod saga;
 mod schema;
 mod stamps;
 mod subscription;
@@ -46,6 +47,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     declared_view::ROWS,
     cqrs::ROWS,
     two_phase_commit::ROWS,
+    saga::ROWS,
     stamps::ROWS,
     calls::ROWS,
     resilience::ROWS,

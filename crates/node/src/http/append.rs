@@ -19,6 +19,7 @@ use super::{
     idempotency, json,
     problem::{Code, Problem},
     reply, request,
+    sagas::not_a_sagas,
 };
 
 /// `POST /v1/streams/{stream}/events`
@@ -30,6 +31,7 @@ pub(super) async fn to_stream(
     request::Params::of(&head.uri, &[])?;
     let stream = request::stream(&head.uri)?;
     let expected = request::expected(&head.headers)?;
+    not_a_sagas(&node, &stream).await?;
     let received = node.receive(&head, body).await?;
     let events = events(&node, &head.headers, &received.bytes)?;
     let batch = AppendBatch::to(stream, expected, events);
@@ -46,6 +48,9 @@ pub(super) async fn to_streams(
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let batch = several(&node, &received.bytes)?;
+    for of_stream in &batch.streams {
+        not_a_sagas(&node, &of_stream.stream).await?;
+    }
     append(&node, &head, &received, batch, several_streams).await
 }
 

@@ -1,6 +1,7 @@
 //! What the HTTP surface counts.
 
 mod queues;
+mod sagas;
 mod views;
 
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
@@ -28,6 +29,7 @@ pub(crate) struct Metrics {
     forgetting: Gauge<u64, AtomicU64>,
     not_wiped: Gauge<u64, AtomicU64>,
     queues: queues::Queues,
+    sagas: sagas::Sagas,
     views: views::Views,
 }
 
@@ -35,8 +37,10 @@ impl Metrics {
     pub(super) fn register(env: &Env, connections: &Arc<Connections>, store: &Store) -> Self {
         let views = views::Views::register(&mut env.metrics());
         let queues = queues::Queues::register(&mut env.metrics());
+        let sagas = sagas::Sagas::register(&mut env.metrics());
         let metrics = Self {
             queues,
+            sagas,
             views,
             answered: Default::default(),
             refused: Counter::default(),
@@ -97,6 +101,9 @@ impl Metrics {
         // Where the store cannot be read, what was last seen stays.
         if let Ok(queues) = node.queues.standing(MAX_QUEUES).await {
             self.queues.show(&queues);
+        }
+        if let Some(counts) = node.sagas.counts() {
+            self.sagas.show(counts);
         }
         if let (Ok(all), Ok(views)) = (node.views.views(), node.views.list(None, MAX_VIEWS).await) {
             self.views.show(&views, all.queries_running());

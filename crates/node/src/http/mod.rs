@@ -34,6 +34,7 @@ mod reply;
 mod request;
 mod retention;
 mod routes;
+mod sagas;
 mod schemas;
 pub(crate) mod sending;
 mod sse;
@@ -70,7 +71,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, MessageQueues, Policies,
-        StoreCare, Streams, ViewCare,
+        SagaCare, StoreCare, Streams, ViewCare,
     },
 };
 
@@ -84,6 +85,7 @@ pub(crate) struct Node {
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
+    pub(crate) sagas: SagaCare,
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
@@ -112,6 +114,7 @@ pub(crate) struct Rooms {
     pub(crate) idempotency: Idempotency,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
+    pub(crate) sagas: SagaCare,
     pub(crate) views: ViewCare,
     pub(crate) timers: Timers,
     pub(crate) breakers: Breakers,
@@ -132,8 +135,18 @@ pub(crate) struct Surface {
 
 impl Node {
     pub(crate) fn new(config: Config, env: Env, store: Store, rooms: Rooms) -> Self {
-        let Rooms { idempotency, subscriptions, queues, views, timers, breakers, policies, rates, until_dropped } =
-            rooms;
+        let Rooms {
+            idempotency,
+            subscriptions,
+            queues,
+            sagas,
+            views,
+            timers,
+            breakers,
+            policies,
+            rates,
+            until_dropped,
+        } = rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
         let archives = Archives::new(store.clone(), config.archives());
         Self {
@@ -146,6 +159,7 @@ impl Node {
             idempotency,
             subscriptions,
             queues,
+            sagas,
             views,
             breakers,
             limits: Limits::new(rates.clone(), policies.registry().clone()),

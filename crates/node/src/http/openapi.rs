@@ -19,6 +19,7 @@ mod event_schemas;
 mod policies;
 mod queues;
 mod retention;
+mod sagas;
 mod schemas;
 mod subscriptions;
 mod views;
@@ -45,6 +46,7 @@ fn build() -> Value {
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
             { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
+            { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
@@ -59,6 +61,7 @@ fn build() -> Value {
             retention::paths(),
             subscriptions::paths(),
             queues::paths(),
+            sagas::paths(),
             event_schemas::paths(),
             erasure::paths(),
             views::paths(),
@@ -71,6 +74,7 @@ fn build() -> Value {
                 retention::schemas(),
                 subscriptions::schemas(),
                 queues::schemas(),
+                sagas::schemas(),
                 event_schemas::schemas(),
                 erasure::schemas(),
                 views::schemas(),
@@ -250,6 +254,11 @@ fn parameters() -> Value {
         "window": one("query", "window", "How many messages the consumer holds at most: those it was handed that are not settled, and whose leases run", &json!({ "type": "integer", "minimum": 1, "maximum": queues::MAX_WINDOW, "default": 16 })),
         "leaseTtl": one("query", "ttl", "How long each message is held; without it, as the queue's configuration says", &text),
         "queue": one("path", "name", "The queue's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "saga": one("path", "name", "The saga's name: at most 128 bytes of UTF-8 without `:` and `/`", &text),
+        "sagaId": one("path", "id", "The saga's id: 1 to 256 bytes of UTF-8 without `/`", &text),
+        "sagaKey": one("query", "key", "Only those with this business key", &text),
+        "sagaStatus": one("query", "status", "Only those that stand so", &json!({ "enum": ["running", "compensating", "stuck", "completed", "compensated", "forced"] })),
+        "afterSaga": one("query", "after", "Begin behind this saga: its name, `/`, its id", &text),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "policy": one("path", "name", "The policy's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "rateLimit": one("path", "name", "The limit's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
@@ -319,7 +328,7 @@ fn headers() -> Value {
         "Quorate-Position": { "description": "The position of the log that the answer is as of", "schema": text },
         "Quorate-Lag": { "description": "Positions of the log behind that", "schema": text },
         "Quorate-Build": { "description": "The build of the view that was read", "schema": text },
-        "Location": { "description": "Where the schema is served", "schema": text },
+        "Location": { "description": "Where it is served", "schema": text },
         "Link": { "description": "`<…>; rel=\"next\"`: the next page, while there is more", "schema": text },
     })
 }

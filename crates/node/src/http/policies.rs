@@ -53,7 +53,7 @@ impl From<PolicyError> for Problem {
     }
 }
 
-fn fault(fault: &Fault) -> Value {
+pub(super) fn fault(fault: &Fault) -> Value {
     json!({ "line": fault.line, "column": fault.column, "field": fault.field, "message": fault.what })
 }
 

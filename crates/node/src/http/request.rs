@@ -37,6 +37,11 @@ pub(crate) fn queue(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "queue")
 }
 
+/// The saga's definition that a path names.
+pub(crate) fn saga(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "saga")
+}
+
 /// The data subject that a path names. Any text that an event's `datasubject` may be; the verbs say what that is.
 pub(crate) fn data_subject(uri: &Uri) -> Result<Cow<'_, str>, Problem> {
     segment(uri, "data subject")

@@ -25,6 +25,7 @@ use super::{
     problem::{Code, Problem},
     reply,
     request::{self, Params},
+    sagas::not_an_open_sagas,
     streams::once,
 };
 
@@ -40,6 +41,7 @@ struct Truncate {
 pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
+    not_an_open_sagas(&node, &stream).await?;
     Params::of(&head.uri, &[])?;
     let expected = request::expected(&head.headers)?;
     document::is_json(&head.headers)?;
@@ -61,6 +63,7 @@ fn counted(member: &str, version: u64) -> Result<Version, Problem> {
 pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
+    not_an_open_sagas(&node, &stream).await?;
     Params::of(&head.uri, &[])?;
     let expected = request::expected(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -212,6 +215,7 @@ pub(super) async fn metadata(State(node): State<Shared>, request: Request) -> Re
 pub(super) async fn set_metadata(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
+    not_an_open_sagas(&node, &stream).await?;
     Params::of(&head.uri, &[])?;
     let expected: ExpectedVersion = request::expected(&head.headers)?;
     document::is_json(&head.headers)?;
@@ -264,6 +268,7 @@ struct ToArchive {
 pub(super) async fn archive(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
+    not_an_open_sagas(&node, &stream).await?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;

@@ -8,7 +8,7 @@ use axum::{
 
 use super::{
     Shared, append, breakers, erasure, health, heeds::Heeds, log, openapi, pages, policies, queues, rate_limits,
-    retention, schemas, store, streams, subscriptions, views, views::declared,
+    retention, sagas, schemas, store, streams, subscriptions, views, views::declared,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -53,12 +53,13 @@ impl Route {
 const LENT: &str = "it hands out leases, and a kept answer would hand out leases that others may hold by then";
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 14] = [
+pub(super) const LINKS: [(&str, &str); 15] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/v1/queues", "the message queues by name"),
+    ("/v1/sagas", "the sagas by name and id"),
     ("/v1/views", "the views by name"),
     ("/v1/breakers", "the circuit breakers by name"),
     ("/v1/policies", "the resilience policies by name"),
@@ -127,6 +128,19 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/queues/{name}/parked", GET, get(queues::parked)),
         route("/v1/queues/{name}/replay", POST, post(queues::replay)),
         route("/v1/queues/{name}/discard", POST, post(queues::discard)),
+        route("/v1/sagas", GET, get(sagas::list)),
+        route("/v1/sagas/{name}", BOTH, post(sagas::start).get(sagas::list)),
+        route("/v1/sagas/{name}/{id}", GET, get(sagas::describe)),
+        route("/v1/sagas/{name}/{id}/signal", POST, post(sagas::signal)),
+        route("/v1/sagas/{name}/{id}/retry", POST, post(sagas::retry)),
+        route("/v1/sagas/{name}/{id}/skip", POST, post(sagas::skip)),
+        route("/v1/sagas/{name}/{id}/mark-compensated", POST, post(sagas::mark_compensated)),
+        route("/v1/sagas/{name}/{id}/mark-refused", POST, post(sagas::mark_refused)),
+        route("/v1/sagas/{name}/{id}/abort", POST, post(sagas::abort)),
+        route("/v1/sagas/{name}/{id}/force", POST, post(sagas::force)),
+        route("/v1/saga-definitions", GET, get(sagas::definitions)),
+        route("/v1/saga-definitions/{name}", &["GET", "PUT"], put(sagas::declare).get(sagas::definition)),
+        route("/v1/saga-definitions/{name}/check", POST, post(sagas::check)),
         route("/v1/views", GET, get(views::list)),
         route("/v1/views/{name}", &["GET", "DELETE"], get(views::describe).delete(declared::delete)),
         route("/v1/views/{name}/document", &["GET", "PUT"], put(declared::declare).get(declared::document)),

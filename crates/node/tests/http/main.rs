@@ -30,6 +30,7 @@ mod rates;
 mod read;
 mod reply_memory;
 mod retention;
+mod sagas;
 mod schemas;
 mod several;
 mod store;

@@ -57,6 +57,7 @@ codes! {
     InvalidViewQuery = "invalid-view-query", BAD_REQUEST, "Query of a view cannot be asked so";
     InvalidPolicy = "invalid-policy", BAD_REQUEST, "Policy cannot be read";
     ImpossiblePolicy = "impossible-policy", BAD_REQUEST, "Policy cannot work";
+    InvalidSaga = "invalid-saga", BAD_REQUEST, "Saga's document cannot be used";
     LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
@@ -69,6 +70,8 @@ codes! {
     LimitNotFound = "limit-not-found", NOT_FOUND, "Rate limit does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
+    SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
+    SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
     ScheduleNotFound = "schedule-not-found", NOT_FOUND, "Queue has no such schedule";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
@@ -93,6 +96,13 @@ codes! {
     TooManyPolicies = "too-many-policies", CONFLICT, "There are as many policies as a node has room for";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
+    SagaTaken = "saga-taken", CONFLICT, "Version of the saga says something else";
+    SagaIdReused = "saga-id-reused", CONFLICT, "Saga was started with something else";
+    SagaRefuses = "saga-refuses", CONFLICT, "Saga does not stand so";
+    SagaEnded = "saga-ended", CONFLICT, "Saga has ended";
+    StreamOfSaga = "stream-of-saga", CONFLICT, "Stream belongs to a saga";
+    SagaStalled = "saga-stalled", CONFLICT, "Nobody here can run this version of the saga";
+    TooManySagas = "too-many-sagas", CONFLICT, "There are as many documents of sagas as a store keeps";
     QueueFull = "queue-full", CONFLICT, "Queue is full";
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";

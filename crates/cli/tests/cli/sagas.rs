@@ -1,0 +1,80 @@
+//! `quorate saga` on files and on a node, and `quorate sim saga`.
+
+use serde_json::Value;
+
+use crate::harness::{Node, file, run};
+
+const ORDER: &str = r#"saga: order
+version: 1
+key: .input.customer
+steps:
+  - step: reserve
+    http: { url: "http://127.0.0.1:1/reservations" }
+    undo: { http: { url: "http://127.0.0.1:1/releases" } }
+  - step: charge
+    http: { url: "http://127.0.0.1:1/charges" }
+    undo: { http: { url: "http://127.0.0.1:1/refunds" } }
+  - step: send
+    kind: pivot
+    http: { url: "http://127.0.0.1:1/parcels" }
+"#;
+
+#[test]
+fn a_check_names_file_line_and_field() {
+    let folder = tempfile::tempdir().unwrap();
+    file(folder.path(), "order.yaml", ORDER);
+    run(folder.path(), &["saga", "check", "order.yaml"]).ok();
+    file(folder.path(), "bad.yaml", ORDER.replace("kind: pivot", "kidn: pivot"));
+    let ended = run(folder.path(), &["saga", "check", "bad.yaml", "order.yaml", "--output", "json"]);
+    assert_eq!(ended.code, Some(65), "{ended:?}");
+    let told: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let found = &told["found"][0];
+    assert_eq!((found["file"].as_str(), found["line"].as_u64()), (Some("bad.yaml"), Some(12)), "{told}");
+    assert_eq!((found["field"].as_str(), told["sagas"][0]["saga"].as_str()), (Some("steps[2].kidn"), Some("order")));
+}
+
+#[test]
+fn a_saga_that_compensates_too_early_is_found_out_and_a_barrier_helps_it() {
+    let folder = tempfile::tempdir().unwrap();
+    file(folder.path(), "order.yaml", ORDER);
+    let ended = run(folder.path(), &["sim", "saga", "order.yaml"]).ok();
+    assert!(ended.rows().iter().any(|row| row[0] == "charge compensation"), "{}", ended.stdout);
+    file(folder.path(), "hasty.yaml", ORDER.replace("- step: charge", "- step: charge\n    quiet: 0s"));
+    let found = run(folder.path(), &["sim", "saga", "hasty.yaml"]).failed(6);
+    assert!(found.contains("do not end as they should"), "{found}");
+    let all = run(folder.path(), &["sim", "saga", "hasty.yaml", "--output", "json"]);
+    let told: Value = serde_json::from_str(&all.stdout).unwrap();
+    let wrong = told["courses"].as_array().unwrap().iter().filter(|course| course["wrong"] != serde_json::json!([]));
+    for course in wrong {
+        assert_eq!((&course["call"]["step"], &course["fault"]), (&"charge".into(), &"arrives late".into()), "{course}");
+    }
+    run(folder.path(), &["sim", "saga", "hasty.yaml", "--barrier"]).ok();
+}
+
+#[test]
+fn a_saga_is_declared_started_shown_and_decided_about_at_the_command_line() {
+    let node = Node::start();
+    // Nobody listens: what could not be sent is tried again, so there is time to look.
+    file(
+        node.folder(),
+        "order.yaml",
+        ORDER.replace("- step: reserve", "- step: reserve\n    backoff: 1s\n    attempts: 100"),
+    );
+    let declared = node.run(&["saga", "declare", "order.yaml", "--output", "json"]).ok().json();
+    assert_eq!((&declared["version"], &declared["new"]), (&1.into(), &true.into()));
+    let input = r#"{"customer":"ada"}"#;
+    let start = ["saga", "start", "order", "17", "--input", input, "--output", "json"];
+    assert_eq!(node.run(&start).ok().json()["repeated"], false);
+    assert_eq!(node.run(&start).ok().json()["repeated"], true);
+    node.run(&["saga", "start", "order", "17"]).failed(1);
+    let listed = node.run(&["saga", "list", "order", "--key", "ada", "--status", "running", "--output", "json"]).ok();
+    assert_eq!(listed.json()["sagas"][0]["id"], "17");
+    node.run(&["saga", "skip", "order", "17", "--by", "ada"]).failed(1);
+    node.run(&["saga", "abort", "order", "17", "--by", "ada", "--note", "never mind"]).ok();
+    let shown = node.run(&["saga", "show", "order", "17", "--wait", "20"]).ok();
+    assert!(shown.stdout.contains("order 17, version 1: compensated: never mind"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("refused"), "what could not be sent was not done: {}", shown.stdout);
+    node.run(&["saga", "show", "order", "18"]).failed(3);
+    assert_eq!(node.run(&["saga", "document", "order"]).ok().stdout.lines().next(), Some("saga: order"));
+    assert!(node.run(&["saga", "definitions"]).ok().stdout.contains("order"));
+}

@@ -1,0 +1,494 @@
+//! Who runs a saga: a task that takes what comes in, has turns written, makes the calls, and waits for what is due.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use quorate_data::{
+    event::Version,
+    store::{Retry, StoreError},
+};
+use quorate_foundations::{
+    name::Name,
+    time::{Boot, Wall},
+};
+use quorate_resilience::dice::Dice;
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{
+    SagaError,
+    definition::{Action, Definition},
+    event::{Failure, Happened, Leg},
+    journal::{Journal, weight},
+    machine::{self, Alarm, Attempt, Input, Refusal},
+    rows::{self, Owner, SagaKey},
+    service::{Room, Shared},
+    turn::{self, Advanced, NotAdvanced, Turn},
+};
+
+/// Where whoever asked hears what came of it.
+pub(super) type Reply = oneshot::Sender<Result<Arc<Journal>, SagaError>>;
+
+/// What comes in.
+pub(super) struct Post {
+    pub(super) input: Input,
+    pub(super) reply: Option<Reply>,
+}
+
+/// Inputs that are taken together.
+const BATCH: usize = 256;
+/// Answers that are taken together, in bytes.
+const BATCH_BYTES: usize = 2 << 20;
+
+/// At most so long a saga sleeps at once: a machine that was suspended does not count its sleep, and a store may have been closed.
+const NAP: Duration = Duration::from_secs(600);
+
+/// How a saga came to its runner.
+pub(super) enum Birth {
+    /// It is new: this is how it starts.
+    New(Happened, Reply),
+    /// It is in the store.
+    Kept,
+}
+
+/// The task of one saga.
+pub(super) struct Runner {
+    shared: Arc<Shared>,
+    /// Held, so that nobody runs the store's sagas a second time while this one runs.
+    _room: Arc<Room>,
+    saga: Arc<SagaKey>,
+    definition: Arc<Definition>,
+    stream: Name,
+    journal: Arc<Journal>,
+    at: Version,
+    /// Where its row says that it is.
+    mark: Version,
+    before: Owner,
+    inbox: mpsc::UnboundedReceiver<Post>,
+    post: mpsc::UnboundedSender<Post>,
+    seen: watch::Sender<Option<Arc<Journal>>>,
+    /// When each alarm is due, and since when it runs.
+    due: BTreeMap<Alarm, (Wall, Boot)>,
+    rung: BTreeSet<Alarm>,
+    /// Calls of this process that are under way.
+    calling: BTreeSet<(Leg, u32)>,
+    /// Answers that are not written yet.
+    answers: Vec<Input>,
+    dice: Dice,
+    /// Failures of the store in a row.
+    failures: u32,
+    /// Whether the last turn left something to be done at once.
+    more: bool,
+    /// Whether others are told that it cannot be written.
+    is_troubled: bool,
+}
+
+/// Whether the saga goes on here.
+enum Onward {
+    Yes,
+    /// It has ended, or somebody else has it, or the store has closed.
+    No,
+}
+
+/// Where a runner is reached.
+pub(super) struct Ends {
+    pub(super) post: mpsc::UnboundedSender<Post>,
+    pub(super) inbox: mpsc::UnboundedReceiver<Post>,
+    pub(super) seen: watch::Sender<Option<Arc<Journal>>>,
+}
+
+impl Runner {
+    pub(super) fn new(
+        (shared, room): (Arc<Shared>, Arc<Room>),
+        saga: Arc<SagaKey>,
+        stream: Name,
+        definition: Arc<Definition>,
+        Ends { post, inbox, seen }: Ends,
+    ) -> Self {
+        let (before, dice) = (shared.owner, Dice::seeded(shared.seed()));
+        Self {
+            shared,
+            _room: room,
+            saga,
+            definition,
+            stream,
+            journal: Arc::new(Journal::new()),
+            at: Version::ZERO,
+            mark: Version::ZERO,
+            before,
+            inbox,
+            post,
+            seen,
+            due: BTreeMap::new(),
+            rung: BTreeSet::new(),
+            calling: BTreeSet::new(),
+            answers: Vec::new(),
+            dice,
+            failures: 0,
+            more: false,
+            is_troubled: false,
+        }
+    }
+
+    /// Runs the saga until it has ended, somebody else has it, or this process stops.
+    pub(super) async fn run(mut self, birth: Birth) {
+        let onward = match birth {
+            Birth::New(started, reply) => self.begin(started, reply).await,
+            Birth::Kept => self.reload().await,
+        };
+        if matches!(onward, Onward::Yes) {
+            while matches!(self.once_more().await, Onward::Yes) {}
+        }
+        self.shared.trouble(&self.saga, None);
+        self.shared.forget(&self.saga);
+        // Whoever wrote in between finds its letter unanswered, and asks the store.
+    }
+
+    async fn begin(&mut self, started: Happened, reply: Reply) -> Onward {
+        match self.advance(vec![started]).await {
+            Ok(()) => {
+                drop(reply.send(Ok(self.journal.clone())));
+                self.shared.counters.started.fetch_add(1, Ordering::Relaxed);
+                self.onward()
+            }
+            Err(NotAdvanced::Exists) => {
+                drop(reply.send(Err(self.saga.overtaken())));
+                Onward::No
+            }
+            Err(NotAdvanced::Unknown | NotAdvanced::Overtaken) => {
+                drop(reply.send(Err(StoreError::OutcomeUnknown.into())));
+                self.reload().await
+            }
+            Err(NotAdvanced::Failed(cause)) => {
+                drop(reply.send(Err(cause)));
+                Onward::No
+            }
+        }
+    }
+
+    /// Reads the saga and takes it over: attempts that nobody here waits for are given up.
+    async fn reload(&mut self) -> Onward {
+        loop {
+            let kept = match rows::read(&self.shared.store, &self.saga).await {
+                Ok(kept) => kept,
+                Err(SagaError::NotFound { .. }) => return Onward::No,
+                Err(cause) => {
+                    if matches!(self.rest_after(&cause).await, Onward::No) {
+                        return Onward::No;
+                    }
+                    continue;
+                }
+            };
+            let Some(definition) = self.shared.definition(&self.saga.name, Some(kept.journal.version)) else {
+                return Onward::No;
+            };
+            if kept.owner.0 > self.shared.owner.0 {
+                self.shared.store.env().reached("saga: another owner has it");
+                return Onward::No;
+            }
+            (self.journal, self.definition, self.before) = (kept.journal, definition, kept.owner);
+            (self.at, self.mark) = (kept.at, kept.mark);
+            if self.journal.status().is_ended() {
+                self.show();
+                return Onward::No;
+            }
+            self.due.clear();
+            self.rearm(true);
+            let mut news = Vec::new();
+            let mut journal = self.journal.clone();
+            let but = self.waited_for();
+            drop(self.take_in(Input::Interrupted { but }, &mut journal, &mut news));
+            match self.turn(journal, news).await {
+                Ok(()) => return self.onward(),
+                Err(NotAdvanced::Failed(cause)) => {
+                    if matches!(self.rest_after(&cause).await, Onward::No) {
+                        return Onward::No;
+                    }
+                }
+                Err(NotAdvanced::Unknown | NotAdvanced::Overtaken | NotAdvanced::Exists) => {}
+            }
+        }
+    }
+
+    /// The attempts whose answers come here, or have come.
+    fn waited_for(&self) -> BTreeSet<(Leg, u32)> {
+        let answered = self.answers.iter().filter_map(|answer| match answer {
+            Input::Answer { leg, attempt, .. } => Some((leg.clone(), *attempt)),
+            _ => None,
+        });
+        self.calling.iter().cloned().chain(answered).collect()
+    }
+
+    fn onward(&self) -> Onward {
+        if self.journal.status().is_ended() { Onward::No } else { Onward::Yes }
+    }
+
+    /// Waits for something, and takes it in.
+    async fn once_more(&mut self) -> Onward {
+        let Some(asked) = self.wait().await else { return Onward::No };
+        let (mut journal, mut news, mut replies) = (self.journal.clone(), Vec::new(), Vec::new());
+        for input in self.answers.clone() {
+            drop(self.take_in(input, &mut journal, &mut news));
+        }
+        for alarm in self.rung.clone() {
+            drop(self.take_in(Input::Rang(alarm), &mut journal, &mut news));
+        }
+        for Post { input, reply } in asked {
+            let taken = self.take_in(input, &mut journal, &mut news);
+            match (taken, reply) {
+                (Ok(()), Some(reply)) => replies.push(reply),
+                (Err(cause), Some(reply)) => drop(reply.send(Err(self.refused(cause)))),
+                (_, None) => {}
+            }
+        }
+        let is_idle = !self.more && news.is_empty() && machine::next(&journal, &self.definition, &self.rung).is_empty();
+        let written = if is_idle { Ok(()) } else { self.turn(journal, news).await };
+        let told = match &written {
+            Ok(()) => Ok(self.journal.clone()),
+            Err(NotAdvanced::Failed(cause)) => Err(cause.clone()),
+            Err(NotAdvanced::Exists | NotAdvanced::Overtaken) => Err(self.saga.overtaken()),
+            Err(NotAdvanced::Unknown) => Err(StoreError::OutcomeUnknown.into()),
+        };
+        for reply in replies {
+            drop(reply.send(told.clone()));
+        }
+        match written {
+            Ok(()) => {
+                self.untrouble();
+                self.answers.clear();
+                self.failures = 0;
+                self.onward()
+            }
+            Err(NotAdvanced::Failed(cause)) => self.rest_after(&cause).await,
+            Err(NotAdvanced::Exists | NotAdvanced::Overtaken | NotAdvanced::Unknown) => self.reload().await,
+        }
+    }
+
+    /// Applies what comes of `input`.
+    fn take_in(&mut self, input: Input, journal: &mut Arc<Journal>, news: &mut Vec<Happened>) -> Result<(), Refusal> {
+        let taken = machine::take(journal, &self.definition, input, &mut self.dice);
+        if let Err(Refusal::Late { .. }) = &taken {
+            self.shared.store.env().reached("saga: an answer came late");
+            self.shared.counters.late.fetch_add(1, Ordering::Relaxed);
+        }
+        let now = self.shared.store.env().wall();
+        for happened in taken? {
+            Arc::make_mut(journal).apply(happened.clone(), now);
+            news.push(happened);
+        }
+        Ok(())
+    }
+
+    fn refused(&self, cause: Refusal) -> SagaError {
+        SagaError::Refused { name: self.saga.name.clone(), id: self.saga.id.clone(), cause }
+    }
+
+    /// What others ask for. Answers are kept apart, until they are written.
+    async fn wait(&mut self) -> Option<Vec<Post>> {
+        let env = self.shared.store.env().clone();
+        let mut asked = Vec::new();
+        // What could not be written is tried again at once: its rest is over. So is what was read again in between.
+        if self.failures == 0 && !self.more && self.answers.is_empty() {
+            let now = env.boot();
+            let next = self.due.iter().filter(|(alarm, _)| !self.rung.contains(alarm)).map(|(_, (_, due))| *due).min();
+            let nap = next.map_or(NAP, |due| due.saturating_since(now).min(NAP));
+            let first = tokio::select! {
+                biased;
+                () = env.tasks().stop().cancelled() => return None,
+                first = self.inbox.recv() => first,
+                () = env.sleep(nap) => None,
+            };
+            // Nobody says to those who sleep that the store was closed.
+            if first.is_none() && matches!(self.shared.store.check_writes(), Err(StoreError::Closed)) {
+                return None;
+            }
+            first.into_iter().for_each(|post| self.sort(post, &mut asked));
+        }
+        while asked.len() + self.answers.len() < BATCH
+            && self.weight() < BATCH_BYTES
+            && let Ok(post) = self.inbox.try_recv()
+        {
+            self.sort(post, &mut asked);
+        }
+        let now = env.boot();
+        self.rung.extend(self.due.iter().filter(|(_, (_, due))| *due <= now).map(|(alarm, _)| alarm.clone()));
+        Some(asked)
+    }
+
+    /// What the answers take that are not written yet, in bytes.
+    fn weight(&self) -> usize {
+        let one = |answer: &Input| match answer {
+            Input::Answer { answer: Ok(output), .. } => weight(output),
+            _ => 0,
+        };
+        self.answers.iter().map(one).sum()
+    }
+
+    fn sort(&mut self, post: Post, asked: &mut Vec<Post>) {
+        if let Input::Answer { leg, attempt, .. } = &post.input {
+            self.calling.remove(&(leg.clone(), *attempt));
+            self.answers.push(post.input);
+        } else {
+            asked.push(post);
+        }
+    }
+
+    /// Has a turn written that begins with `journal`, which `news` are in. It is all of it or nothing; what is then still to
+    /// be done at once is for the next one.
+    async fn turn(&mut self, journal: Arc<Journal>, news: Vec<Happened>) -> Result<(), NotAdvanced> {
+        let Advanced { journal, at, calls, more } = self.begin_turn(journal, news).advance().await?;
+        (self.journal, self.at, self.mark, self.before) = (journal, at, at, self.shared.owner);
+        self.more = more;
+        self.untrouble();
+        self.rearm(false);
+        self.show();
+        calls.into_iter().for_each(|attempt| self.call(attempt));
+        Ok(())
+    }
+
+    async fn advance(&mut self, news: Vec<Happened>) -> Result<(), NotAdvanced> {
+        let mut journal = self.journal.clone();
+        let now = self.shared.store.env().wall();
+        for happened in &news {
+            Arc::make_mut(&mut journal).apply(happened.clone(), now);
+        }
+        self.turn(journal, news).await
+    }
+
+    fn begin_turn(&mut self, journal: Arc<Journal>, news: Vec<Happened>) -> Turn {
+        Turn {
+            store: self.shared.store.clone(),
+            config: self.shared.config.clone(),
+            saga: self.saga.clone(),
+            stream: self.stream.clone(),
+            definition: self.definition.clone(),
+            journal,
+            news,
+            at: self.at,
+            mark: self.mark,
+            before: self.before,
+            owner: self.shared.owner,
+            rung: self.rung.clone(),
+            dice: Dice::seeded(self.dice.u64()),
+        }
+    }
+
+    /// What could not be written is written, or wanted no more.
+    fn untrouble(&mut self) {
+        if std::mem::take(&mut self.is_troubled) {
+            self.shared.trouble(&self.saga, None);
+        }
+    }
+
+    /// Lets others see how it stands.
+    fn show(&self) {
+        let before = self.seen.borrow().clone();
+        if self.shared.count(before.as_deref(), &self.journal) {
+            let (name, id) = (self.saga.name.as_str(), &*self.saga.id);
+            let why = self.journal.why_stuck().unwrap_or_default();
+            tracing::warn!(saga = name, id, why, "a saga is stuck, and waits for somebody's decision");
+        }
+        self.seen.send_replace(Some(self.journal.clone()));
+    }
+
+    /// Sets the alarms that the journal asks for. What was set before keeps its time; what a restart finds runs for what is left
+    /// by the wall clock, and never longer than it was to; a quiet time runs in full.
+    fn rearm(&mut self, is_reloaded: bool) {
+        let (boot, wall) = (self.shared.store.env().boot(), self.shared.store.env().wall());
+        let mut due = BTreeMap::new();
+        for (alarm, since, span) in machine::alarms(&self.journal, &self.definition) {
+            let at = match self.due.get(&alarm) {
+                Some((known, at)) if *known == since => *at,
+                _ if is_reloaded && !matches!(alarm, Alarm::Quiet(_)) => {
+                    boot + span.saturating_sub(wall.saturating_since(since)).min(span)
+                }
+                _ => boot + span,
+            };
+            due.insert(alarm, (since, at));
+        }
+        self.due = due;
+        // What is due is due; what was set anew is not.
+        self.rung.retain(|alarm| self.due.get(alarm).is_some_and(|(_, at)| *at <= boot));
+    }
+
+    /// Makes a call that is recorded as begun.
+    fn call(&mut self, attempt: Attempt) {
+        let Attempt { leg, of, number, .. } = attempt;
+        let action = self.definition.steps.get(&of).and_then(|step| step.action(leg.direction));
+        let Some(Action::Remote(action)) = action.cloned() else {
+            return;
+        };
+        let call = turn::call(&self.saga, &self.definition, &self.journal, (&leg, &of, number), None);
+        self.calling.insert((leg.clone(), number));
+        let answer = Answering { post: self.post.clone(), leg: Some(leg), attempt: number };
+        let env = self.shared.store.env().clone();
+        let tasks = env.tasks().clone();
+        self.shared.counters.calls.fetch_add(1, Ordering::Relaxed);
+        tasks.spawn("saga step", async move {
+            let time = call.time;
+            let answered = env.tasks().stop().run_until_cancelled(env.timeout(time, action(call))).await;
+            match answered {
+                Some(Some(answered)) => answer.give(answered.and_then(turn::within_size)),
+                Some(None) => answer.give(Err(Failure::Unknown(format!("no answer within {time:?}")))),
+                // The process stops: whoever runs the saga next finds an attempt without an answer.
+                None => answer.forgo(),
+            }
+        });
+    }
+
+    /// Waits after a failure of the store.
+    async fn rest_after(&mut self, cause: &SagaError) -> Onward {
+        if matches!(cause, SagaError::Store(StoreError::Closed)) {
+            return Onward::No;
+        }
+        self.failures += 1;
+        let (name, id) = (self.saga.name.as_str(), &*self.saga.id);
+        if self.failures == 1 || cause.retry() == Retry::Never {
+            tracing::warn!(saga = name, id, error = %cause, "a saga's turn could not be written; it is tried again");
+        }
+        let is_needed =
+            !self.answers.is_empty() || !machine::next(&self.journal, &self.definition, &self.rung).is_empty();
+        if cause.retry() == Retry::Never && is_needed {
+            // It cannot write down itself that it cannot be written.
+            self.is_troubled = true;
+            self.shared.trouble(&self.saga, Some(cause.to_string()));
+        }
+        let rest = Duration::from_millis(50).saturating_mul(1 << self.failures.min(8));
+        let env = self.shared.store.env().clone();
+        let rested = env.tasks().stop().run_until_cancelled(env.sleep(rest)).await;
+        if rested.is_some() { Onward::Yes } else { Onward::No }
+    }
+}
+
+/// An answer that is owed: whoever drops it says that the outcome is unknown.
+struct Answering {
+    post: mpsc::UnboundedSender<Post>,
+    leg: Option<Leg>,
+    attempt: u32,
+}
+
+impl Answering {
+    fn give(mut self, answer: Result<Value, Failure>) {
+        self.send(answer);
+    }
+
+    fn forgo(mut self) {
+        self.leg = None;
+    }
+
+    fn send(&mut self, answer: Result<Value, Failure>) {
+        if let Some(leg) = self.leg.take() {
+            let input = Input::Answer { leg, attempt: self.attempt, answer };
+            drop(self.post.send(Post { input, reply: None }));
+        }
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.send(Err(Failure::Unknown("the call panicked".to_owned())));
+    }
+}

@@ -1,0 +1,174 @@
+//! What holds of sagas.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
+    Guarantee,
+    Surface::{Cli, Http, Library},
+    row, test,
+};
+
+const RULES: &str = "crates/consistency/src/saga/machine/tests.rs";
+const RUNNING: &str = "crates/consistency/src/saga/tests/running.rs";
+const CRASHES: &str = "crates/consistency/src/saga/tests/crashes.rs";
+const DECIDING: &str = "crates/consistency/src/saga/tests/deciding.rs";
+const BARRIER: &str = "crates/consistency/src/saga/tests/barrier.rs";
+const DECLARED: &str = "crates/consistency/src/saga/declared/tests.rs";
+const HTTP: &str = "crates/node/tests/http/sagas.rs";
+const KILLED: &str = "crates/consistency/tests/sagas_killed.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Durability,
+        "run a saga",
+        Library,
+        "wherever its process dies, a saga goes on where its journal ends, and what is recorded as done is never called again",
+        &[
+            test(CRASHES, "wherever_a_process_dies_a_saga_ends_and_each_step_takes_effect_once"),
+            test(CRASHES, "steps_that_are_recorded_are_never_called_again"),
+            test(KILLED, "sagas_of_a_process_that_is_killed_all_end_and_each_step_takes_effect_once"),
+        ],
+    ),
+    row(
+        Durability,
+        "a saga's timers and deadline",
+        Library,
+        "they run over restarts and jumps of the wall clock, and never longer than they were set to",
+        &[
+            test(
+                CRASHES,
+                "timers_run_over_restarts_and_jumps_of_the_wall_clock_and_never_longer_than_they_were_set_to",
+            ),
+            test(CRASHES, "a_deadline_turns_a_saga_back_also_when_it_passes_while_nobody_runs_it"),
+        ],
+    ),
+    row(
+        Durability,
+        "declare, start and signal a saga",
+        Http,
+        "what was answered is so after a restart of the node, and what was open goes on",
+        &[test(HTTP, "a_saga_runs_over_http_is_undone_where_a_step_is_refused_and_goes_on_after_a_restart")],
+    ),
+    row(
+        Atomicity,
+        "a saga's message",
+        Http,
+        "it is sent in the transaction of the step's record, and has the step's key as its id",
+        &[
+            test(HTTP, "a_saga_runs_over_http_is_undone_where_a_step_is_refused_and_goes_on_after_a_restart"),
+            test(DECLARED, "a_document_runs_as_it_says"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "a saga's local step",
+        Library,
+        "its effect and its record commit together; one that fails leaves nothing, and what was done before it is made up for",
+        &[
+            test(RUNNING, "local_steps_and_their_records_share_one_transaction"),
+            test(RUNNING, "a_local_step_that_fails_leaves_nothing_and_what_was_done_is_made_up_for"),
+        ],
+    ),
+    row(
+        Order,
+        "compensate a saga",
+        Library,
+        "what was done or may have been is made up for, the last step first, and never while a forward call may still run",
+        &[
+            test(RULES, "what_was_done_and_what_may_have_been_is_made_up_for_backwards_and_what_was_refused_is_not"),
+            test(RULES, "nothing_is_compensated_while_a_forward_call_is_under_way"),
+            test(RULES, "whatever_comes_in_a_saga_keeps_its_rules_and_ends_once_it_is_answered"),
+        ],
+    ),
+    row(
+        Order,
+        "a saga's pivot",
+        Library,
+        "behind it there is only forward, and one whose outcome nobody knows is stuck, not turned back",
+        &[
+            test(RULES, "behind_the_pivot_there_is_only_forward"),
+            test(RULES, "a_pivot_that_nobody_knows_the_outcome_of_is_stuck_and_not_turned_back"),
+            test(RULES, "an_abort_that_comes_while_the_pivot_is_on_its_way_waits_for_its_answer"),
+        ],
+    ),
+    row(
+        Delivery,
+        "call a step",
+        Library,
+        "each attempt is recorded before it is made, and all have one key",
+        &[test(RUNNING, "remote_steps_are_recorded_before_they_are_called_and_repeated_under_one_key")],
+    ),
+    row(
+        Delivery,
+        "start a saga, signal it",
+        Library,
+        "the same id starts one saga, and tells it one signal",
+        &[
+            test(RUNNING, "a_saga_started_many_times_at_once_is_one_saga"),
+            test(DECIDING, "signals_are_kept_once_and_refused_once_it_is_over"),
+        ],
+    ),
+    row(
+        Delivery,
+        "run a saga",
+        Library,
+        "one process runs it: a late answer of another one writes nothing",
+        &[
+            test(CRASHES, "whoever_comes_back_late_writes_nothing"),
+            test(RULES, "late_and_repeated_answers_change_nothing"),
+        ],
+    ),
+    row(
+        Delivery,
+        "a participant's barrier",
+        Library,
+        "duplicates, null compensations and calls that come too late have no effect",
+        &[
+            test(BARRIER, "duplicates_null_compensations_and_calls_that_come_too_late_have_no_effect"),
+            test(BARRIER, "what_rolled_back_never_came_and_old_operations_are_forgotten"),
+        ],
+    ),
+    row(
+        Visibility,
+        "a stuck saga",
+        Library,
+        "it shows, and what somebody decides about it is written down with who and why",
+        &[
+            test(
+                DECIDING,
+                "a_compensation_that_fails_for_good_is_stuck_until_somebody_decides_and_that_is_written_down",
+            ),
+            test(DECIDING, "a_stuck_saga_is_still_stuck_after_a_restart_and_can_be_decided_about"),
+        ],
+    ),
+    row(
+        Visibility,
+        "decide about a stuck saga",
+        Http,
+        "only what fits how it stands is taken, and it is an event of the saga",
+        &[test(HTTP, "a_saga_that_is_stuck_shows_and_is_decided_about")],
+    ),
+    row(
+        Integrity,
+        "declare a saga",
+        Http,
+        "what is wrong with a document is told with line and field, and a version never becomes another",
+        &[
+            test(HTTP, "what_cannot_be_is_refused_with_its_place_and_a_version_never_becomes_another"),
+            test(DECLARED, "everything_that_is_wrong_is_told_with_its_place"),
+        ],
+    ),
+    row(
+        Integrity,
+        "sim saga",
+        Cli,
+        "a saga that is compensated while a call may still take effect is found out",
+        &[test(RULES, "every_course_of_a_saga_ends_as_it_should_and_one_that_waits_for_nothing_is_found_out")],
+    ),
+    row(
+        Visibility,
+        "a saga of an unknown version",
+        Library,
+        "it waits and shows as stalled, and goes on by its own version once that is registered",
+        &[test(CRASHES, "a_version_that_nobody_knows_stalls_visibly_and_goes_on_once_it_is_registered")],
+    ),
+];

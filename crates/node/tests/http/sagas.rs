@@ -1,0 +1,190 @@
+//! Sagas over HTTP: declared, started, looked at, told, decided about; their participant is a node of its own.
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Reply, post, request},
+    node::{Node, node},
+};
+
+/// `reserve` is an append, and so is what makes up for it; `charge` only works where the stream is new; then a message goes out.
+fn order(address: std::net::SocketAddr, version: u32) -> String {
+    let event = |kind: &str| {
+        format!(r#"'{{specversion: "1.0", id: (.id + "-{kind}"), source: "/shop", type: "{kind}", data: .input}}'"#)
+    };
+    let http = |stream: &str, kind: &str, more: &str| {
+        let event = event(kind);
+        format!(
+            r#"http: {{ url: "http://{address}/v1/streams/{stream}/events", body: {event}, headers: {{ content-type: application/cloudevents+json{more} }} }}"#
+        )
+    };
+    let (reserve, release) = (http("stock-{.id}", "reserved", ""), http("stock-{.id}", "released", ""));
+    let charge = http("account-{.input.account}", "charged", r#", if-none-match: "*""#);
+    format!(
+        r#"saga: order
+version: {version}
+key: .input.customer
+steps:
+  - step: reserve
+    {reserve}
+    undo:
+      {release}
+  - wait: approval
+  - step: charge
+    when: .signals.approval
+    {charge}
+  - step: tell
+    kind: pivot
+    queue: {{ name: mails, type: mail.due, data: "{{to: .input.customer, version: .steps.reserve.streamversion}}" }}
+output: "{{charged: (.steps.charge != null)}}"
+"#
+    )
+}
+
+async fn declare(node: &Node, text: &str) -> Reply {
+    let put = request("PUT", "/v1/saga-definitions/order");
+    node.send(put.header("content-type", "application/yaml").body(text)).await
+}
+
+async fn start(node: &Node, id: &str, account: &str) -> Reply {
+    let body = json!({ "id": id, "input": { "account": account, "customer": "ada" } });
+    node.send(post("/v1/sagas/order").json(body.to_string())).await
+}
+
+async fn approve(node: &Node, id: &str) -> Reply {
+    let body = json!({ "id": "mail-1", "signal": "approval", "data": true });
+    node.send(post(format!("/v1/sagas/order/{id}/signal")).json(body.to_string())).await
+}
+
+/// How a saga stands once it has ended or is stuck.
+async fn settled(node: &Node, id: &str) -> Value {
+    let get = crate::client::get(format!("/v1/sagas/order/{id}")).header("prefer", "wait=20");
+    node.send(get).await.json()
+}
+
+async fn kinds(node: &Node, stream: &str) -> Vec<String> {
+    let events = node.get(&format!("/v1/streams/{stream}/events")).await.json();
+    let events = events["events"].as_array().cloned().unwrap_or_default();
+    events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_runs_over_http_is_undone_where_a_step_is_refused_and_goes_on_after_a_restart() {
+    let (node, shop) = (node().await, node().await);
+    node.send(request("PUT", "/v1/queues/mails").json("{}")).await;
+    let declared = declare(&node, &order(shop.address, 1)).await;
+    assert_eq!((declared.status, declared.json()["new"].clone()), (201, json!(true)), "{}", declared.text());
+    assert_eq!(declare(&node, &order(shop.address, 1)).await.status, 200, "the same again");
+
+    let started = start(&node, "1", "17").await;
+    assert_eq!(started.status, 202, "{}", started.text());
+    assert_eq!(started.header("location"), Some("/v1/sagas/order/1"));
+    assert_eq!(start(&node, "1", "17").await.json()["repeated"], true);
+    assert_eq!(start(&node, "1", "18").await.code(), "saga-id-reused");
+    start(&node, "2", "17").await;
+
+    // Both wait for their approval; what waits goes on in the next process.
+    let node = node.restart().await;
+    let waiting = node.get("/v1/sagas?status=running&key=ada&limit=1").await;
+    assert_eq!(waiting.json()["sagas"][0]["id"], "1");
+    let rest = node.get(&waiting.next().expect("the page is full")).await;
+    assert_eq!(rest.json()["sagas"][0]["id"], "2");
+    assert_eq!(approve(&node, "1").await.status, 200);
+    let done = settled(&node, "1").await;
+    assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!({ "charged": true })), "{done}");
+    assert_eq!(approve(&node, "1").await.status, 200, "told before");
+    approve(&node, "2").await;
+    let undone = settled(&node, "2").await;
+    assert_eq!(undone["status"], "compensated", "{undone}");
+    assert!(undone["abort"].as_str().unwrap().contains("412"), "the account is charged already: {undone}");
+    assert_eq!(kinds(&shop, "stock-1").await, ["reserved"]);
+    assert_eq!(kinds(&shop, "stock-2").await, ["reserved", "released"]);
+    assert_eq!(kinds(&shop, "account-17").await, ["charged"]);
+
+    let mail = node.send(post("/v1/queues/mails/receive").json(r#"{"max":9}"#)).await.json();
+    let mails = mail["deliveries"].as_array().unwrap();
+    assert_eq!((mails.len(), &mails[0]["event"]["data"]), (1, &json!({ "to": "ada", "version": "1" })), "{mail}");
+    assert_eq!(mails[0]["event"]["id"], "order/1/tell/forward");
+    assert_eq!(node.metric("quorate_saga_completed").await, 1);
+    assert_eq!(node.metric("quorate_saga_open").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_that_is_stuck_shows_and_is_decided_about() {
+    let node = node().await;
+    // Nobody listens there, and what behind the pivot is not done stays stuck.
+    let text = r#"saga: order
+version: 1
+steps:
+  - step: pivot
+    kind: pivot
+    queue: { name: mails, type: mail.due }
+  - step: call
+    kind: retriable
+    attempts: 1
+    http: { url: "http://127.0.0.1:1/x" }
+"#;
+    node.send(request("PUT", "/v1/queues/mails").json("{}")).await;
+    assert_eq!(declare(&node, text).await.status, 201);
+    start(&node, "1", "17").await;
+    let stuck = settled(&node, "1").await;
+    assert_eq!(stuck["status"], "stuck", "{stuck}");
+    assert_eq!(node.get("/v1/sagas/order?status=stuck").await.json()["sagas"][0]["id"], "1");
+    let decide = |verb: &str, body: &'static str| {
+        let path = format!("/v1/sagas/order/1/{verb}");
+        let node = &node;
+        async move { node.send(post(path).json(body)).await }
+    };
+    assert_eq!(decide("abort", r#"{"by":"ada"}"#).await.code(), "saga-refuses");
+    assert_eq!(decide("skip", r#"{"by":"ada","step":"pivot"}"#).await.code(), "saga-refuses");
+    assert_eq!(decide("skip", "{}").await.code(), "invalid-json");
+    let skipped = decide("skip", r#"{"by":"ada","note":"done by phone","output":7}"#).await;
+    assert_eq!(skipped.status, 200, "{}", skipped.text());
+    let done = settled(&node, "1").await;
+    assert_eq!((&done["status"], &done["steps"][1]["forward"]["output"]), (&json!("completed"), &json!(7)), "{done}");
+    assert_eq!(decide("retry", r#"{"by":"ada"}"#).await.code(), "saga-ended");
+    assert!(kinds(&node, "saga-order:1").await.contains(&"saga.operated".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_is_refused_with_its_place_and_a_version_never_becomes_another() {
+    let node = node().await;
+    let text = order(node.address, 1);
+    let wrong = text.replace("kind: pivot", "kind: pivots").replace("wait: approval", "wiat: approval");
+    let refused = declare(&node, &wrong).await;
+    assert_eq!((refused.status, refused.code().as_str()), (400, "invalid-saga"));
+    let faults = refused.json()["faults"].as_array().unwrap().clone();
+    assert_eq!(faults.iter().map(|fault| fault["line"].as_u64().unwrap()).collect::<Vec<_>>().len(), 3, "{faults:?}");
+    assert_eq!(start(&node, "1", "17").await.code(), "saga-undefined");
+    assert_eq!(node.get("/v1/sagas/order/1").await.code(), "saga-not-found");
+    assert_eq!(declare(&node, &text).await.status, 201);
+    assert_eq!(declare(&node, &text.replace("key: .input.customer", "key: .input.account")).await.code(), "saga-taken");
+    assert_eq!(declare(&node, &order(node.address, 2)).await.status, 201);
+    let all = node.get("/v1/saga-definitions").await.json();
+    assert_eq!(all["definitions"], json!([{ "saga": "order", "versions": [1, 2] }]));
+    assert_eq!(node.get("/v1/saga-definitions/order?version=1").await.text(), text);
+    let checked = request("POST", "/v1/saga-definitions/order/check").header("content-type", "application/yaml");
+    assert_eq!(node.send(checked.body(text.as_str())).await.json()["valid"], true);
+    assert_eq!(node.get("/v1/sagas?status=asleep").await.code(), "invalid-parameter");
+    assert_eq!(approve(&node, "1").await.code(), "saga-not-found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_but_the_saga_writes_to_its_stream_and_one_that_has_ended_may_be_forgotten() {
+    let node = node().await;
+    let text = "saga: order\nversion: 1\nsteps:\n  - wait: go\n  - step: a\n    kind: pivot\n    queue: { name: q, type: t }\n";
+    node.send(request("PUT", "/v1/queues/q").json("{}")).await;
+    assert_eq!(declare(&node, text).await.status, 201);
+    start(&node, "1", "17").await;
+    let forged = r#"{"specversion":"1.0","id":"x","source":"/quorate/saga","type":"saga.ended","datacontenttype":"application/json","data":{"what":"ended","outcome":"completed"}}"#;
+    let appended = node.send(post("/v1/streams/saga-order:1/events").event(forged)).await;
+    assert_eq!((appended.status, appended.code().as_str()), (409, "stream-of-saga"));
+    let tombstone = || post("/v1/streams/saga-order:1/tombstone");
+    assert_eq!(node.send(tombstone()).await.code(), "stream-of-saga");
+    node.send(post("/v1/sagas/order/1/signal").json(r#"{"id":"1","signal":"go"}"#)).await;
+    assert_eq!(settled(&node, "1").await["status"], "completed");
+    assert_eq!(node.send(tombstone()).await.status, 200);
+    let node = node.restart().await;
+    assert_eq!(settled(&node, "1").await["status"], "completed", "its row still says so");
+    assert_eq!(start(&node, "1", "17").await.json()["repeated"], true);
+}
