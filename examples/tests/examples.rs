@@ -19,6 +19,8 @@ use quorate::{
 mod bank;
 #[path = "../bulkhead.rs"]
 mod bulkhead;
+#[path = "../bus.rs"]
+mod bus;
 #[path = "../fallback.rs"]
 mod fallback;
 #[path = "../hedge.rs"]
@@ -32,10 +34,10 @@ mod library;
 mod loans;
 #[path = "../rate_limit.rs"]
 mod rate_limit;
-#[path = "../shop.rs"]
-mod shop;
 #[path = "../saga.rs"]
 mod saga;
+#[path = "../shop.rs"]
+mod shop;
 #[path = "../storm.rs"]
 mod storm;
 #[path = "../timeout.rs"]
@@ -122,6 +124,11 @@ fn the_ledger_runs_to_its_end() {
 #[test]
 fn the_library_runs_to_its_end() {
     library::main().unwrap();
+}
+
+#[test]
+fn the_bus_runs_to_its_end() {
+    bus::main().unwrap();
 }
 
 #[test]

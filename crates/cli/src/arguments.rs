@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, limit, log,
     output::Format,
-    patterns, policy, queue, saga, schema, serve, sim, store, stream, subscription, view,
+    patterns, policy, queue, saga, schema, serve, sim, store, stream, subscription, view, webhook,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -63,6 +63,9 @@ enum Command {
     /// Message queues: declare them, send and receive messages, settle them, replay dead letters
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Webhooks: declare them, test them, rotate secrets, see attempts, replay what is parked
+    #[command(subcommand)]
+    Webhook(webhook::Command),
     /// Materialized views: how they stand, rebuild, pause, switch, what is parked
     #[command(subcommand)]
     View(view::Command),
@@ -149,6 +152,7 @@ impl Arguments {
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
             Command::Queue(command) => command.run(&client, output).await,
+            Command::Webhook(command) => command.run(&client, output).await,
             Command::View(command) => command.run(&client, output).await,
             Command::Erasure(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,

@@ -34,6 +34,7 @@ mod store;
 mod stream;
 mod subscription;
 mod view;
+mod webhook;
 
 use std::{process::ExitCode, time::Duration};
 

@@ -119,6 +119,8 @@ impl Page {
                 alias = "policies",
                 alias = "limits",
                 alias = "schedules",
+                alias = "webhooks",
+                alias = "attempts",
                 alias = "sagas"
             )]
             events: Vec<&'p RawValue>,

@@ -1,5 +1,7 @@
 //! How services talk to each other: one room per pattern.
 
+pub mod cloud_events;
+pub mod event_bus;
 pub mod inbox;
 pub mod message_queue;
 pub mod outbox;

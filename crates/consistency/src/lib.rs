@@ -2,5 +2,5 @@
 
 pub mod cqrs;
 pub mod event_sourcing;
-pub mod two_phase_commit;
 pub mod saga;
+pub mod two_phase_commit;

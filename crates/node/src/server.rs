@@ -11,7 +11,10 @@ use std::{
 use futures_util::FutureExt as _;
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use prometheus_client::metrics::gauge::Gauge;
-use quorate_communication::message_queue::QueueError;
+use quorate_communication::{
+    event_bus::webhook::{Allowed, Calls, WebhookError},
+    message_queue::QueueError,
+};
 use quorate_data::{
     materialized_view::ViewError,
     store::{OpenError, SqlError, Store, StoreError, postgres, sqlite},
@@ -36,7 +39,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, SagaCare,
-        ViewCare,
+        ViewCare, WebhookCare,
     },
     view_folder,
 };
@@ -78,6 +81,9 @@ pub enum ServeError {
     /// The tables of the sagas cannot be made, or what they hold cannot be read.
     #[error("the sagas cannot be opened")]
     Sagas(#[source] DeclareSagaError),
+    /// The tables of the webhooks cannot be made.
+    #[error("the webhooks cannot be opened")]
+    Webhooks(#[source] WebhookError),
     /// The tables of the views cannot be made.
     #[error("the tables of the views cannot be made")]
     Views(#[source] ViewError),
@@ -199,11 +205,14 @@ impl Server {
         // The policies first: what is open goes on, and its calls pass them.
         let sagas = SagaCare::open(&of_store, &store, policies.registry()).await.map_err(ServeError::Sagas)?;
         let rates = Rates::new(&http, &store, &config.rates);
+        let calls = calls(&http, &config, (&timers, &policies, &breakers));
+        let webhooks = WebhookCare::open(&store, &subscriptions, calls).await.map_err(ServeError::Webhooks)?;
         let rooms = Rooms {
             idempotency,
             subscriptions,
             queues,
             sagas,
+            webhooks,
             views,
             timers,
             breakers,
@@ -244,6 +253,7 @@ impl Server {
         if self.store.capabilities().retention {
             self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         }
+        self.http.tasks().spawn("webhooks", self.surface.node().webhooks.clone().run(self.http.clone()));
         if let Some((folder, every)) = self.surface.node().config.view_folder.clone() {
             let views = self.surface.node().views.clone();
             self.http.tasks().spawn("view-folder", view_folder::watch(self.http.clone(), views, folder, every));
@@ -282,6 +292,14 @@ async fn open_policies(env: &Env, store: &Store, timers: &Timers, breakers: &Bre
     let help = "1 while policies that were asked for are not in force";
     env.metrics().register("quorate_policies_refused", help, refused.clone());
     Policies::open(store, Registry::new(&Stacks::new(timers), breakers.registry()), refused).await
+}
+
+/// How webhooks call: through the policies and breakers that the surface shows, and only whom the configuration allows.
+fn calls(env: &Env, config: &Config, lent: (&Timers, &Policies, &Breakers)) -> Calls {
+    let (timers, policies, breakers) = lent;
+    let targets = config.webhook_targets.clone();
+    let allowed = Allowed::also(move |address| targets.iter().any(|network| network.contains(address)));
+    Calls::with(env, timers.clone(), policies.registry().clone(), breakers.registry().clone()).allowing(allowed)
 }
 
 /// Told to a connection beyond the limit.

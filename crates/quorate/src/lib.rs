@@ -8,8 +8,9 @@
 //! |---|---|
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
-//! | `communication` (default) | [`message_queue`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
+//! | `communication` (default) | [`message_queue`] · [`event_bus`], [`cloud_events`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`saga`] · [`two_phase_commit`] |
+//! | `webhooks` | `event_bus::webhook` |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
 //! | `sim` | `sim`, `sim_test`: the same code in a world made from a seed |
 //!
@@ -97,9 +98,7 @@ pub use quorate_runtime::{self as runtime, Env};
 pub use quorate_data::{event, materialized_view, schema, store, subscription, view_row};
 
 #[cfg(feature = "communication")]
-pub use quorate_communication::message_queue;
-#[cfg(feature = "communication")]
-pub use quorate_communication::{inbox, outbox, transports};
+pub use quorate_communication::{cloud_events, event_bus, inbox, message_queue, outbox, transports};
 
 #[cfg(feature = "resilience")]
 pub use quorate_resilience as resilience;
@@ -137,6 +136,10 @@ mod pages {
     #[doc = include_str!("../../../docs/patterns/transports.md")]
     pub struct Transports;
 
+    #[cfg(feature = "webhooks")]
+    #[doc = include_str!("../../../docs/patterns/event-driven-architecture.md")]
+    pub struct EventDriven;
+
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/cqrs.md")]
     pub struct Cqrs;
@@ -144,6 +147,8 @@ mod pages {
     #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/two-phase-commit.md")]
     pub struct TwoPhaseCommit;
+
+    #[cfg(feature = "consistency")]
     #[doc = include_str!("../../../docs/patterns/saga.md")]
     pub struct Saga;
 

@@ -4,8 +4,8 @@ mod backoff;
 mod campaign;
 mod minimise;
 mod one;
-mod txn;
 mod saga;
+mod txn;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -49,11 +49,11 @@ pub(crate) struct Create {
 
 /// Where to begin, as the node reads it.
 #[derive(Clone, Debug)]
-struct Start(Value);
+pub(crate) struct Start(pub(crate) Value);
 
 /// What is handed out in order, as the node reads it.
 #[derive(Clone, Debug)]
-struct Key(Value);
+pub(crate) struct Key(pub(crate) Value);
 
 impl FromStr for Start {
     type Err = &'static str;

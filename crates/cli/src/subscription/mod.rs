@@ -1,12 +1,14 @@
 //! `quorate subscription`: durable subscriptions.
 
 mod create;
-mod show;
+pub(crate) mod show;
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+
+pub(crate) use create::{Key, Start};
 
 use crate::{
     client::{Call, Client, JSON, Target},

@@ -67,7 +67,7 @@ pub(super) fn deliveries(reply: &Reply, server: &Server, format: Format) -> Resu
 }
 
 /// Prints parked events.
-pub(super) fn parked(all: &[Value], format: Format) -> Result<(), Failure> {
+pub(crate) fn parked(all: &[Value], format: Format) -> Result<(), Failure> {
     let columns = [
         Column::Right("POSITION"),
         Column::Left("KEY"),
@@ -83,7 +83,7 @@ pub(super) fn parked(all: &[Value], format: Format) -> Result<(), Failure> {
 }
 
 /// Prints how many `what` it was done for.
-pub(super) fn count(done: &Value, what: &'static str, format: Format) -> Result<(), Failure> {
+pub(crate) fn count(done: &Value, what: &'static str, format: Format) -> Result<(), Failure> {
     let layout: Layout<1> = match what {
         "leases" => ([Column::Right("LEASES")], |done| [cell(&done["leases"])]),
         _ => ([Column::Right("EVENTS")], |done| [cell(&done["events"])]),

@@ -27,3 +27,4 @@ mod sim;
 mod subscriptions;
 mod views;
 mod walkthrough;
+mod webhooks;

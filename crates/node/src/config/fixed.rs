@@ -1,5 +1,6 @@
 //! Limits that cannot be set: what stored events, other nodes and clients rely on. They are shown beside the settings.
 
+use quorate_communication::event_bus::webhook;
 use quorate_data::{
     event::{NewEvent, Tags},
     materialized_view, schema,
@@ -48,6 +49,11 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("subscriptions.count", Subscriptions::MAX_COUNT as u64),
         ("subscriptions.leases", limits::LEASES as u64),
         ("subscriptions.pull", limits::PULL as u64),
+        ("webhooks.attempts-kept", webhook::Webhooks::KEPT_ATTEMPTS),
+        ("webhooks.count", webhook::Webhooks::MAX_COUNT as u64),
+        ("webhooks.places", webhook::Config::MAX_PLACES as u64),
+        ("webhooks.secrets", webhook::Webhooks::MAX_SECRETS as u64),
+        ("webhooks.url-bytes", webhook::Config::MAX_URL_BYTES as u64),
     ];
     let mut all: Vec<FixedLimit> = limits.into_iter().map(|(name, value)| FixedLimit::of(name, value)).collect();
     all.extend(

@@ -26,7 +26,7 @@ pub use network::{Network, NetworkError};
 pub use rates::RateConfig;
 pub use settings::{
     HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SchemaSettings, Settings,
-    StoreSettings, ViewSettings,
+    StoreSettings, ViewSettings, WebhookSettings,
 };
 pub use units::ByteSize;
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub policy_folder: Option<(PathBuf, Duration)>,
     /// How often clients may ask.
     pub rates: RateConfig,
+    /// Addresses that webhooks may call although they are not public.
+    pub webhook_targets: Vec<Network>,
 }
 
 /// A PostgreSQL that holds the store.
@@ -258,6 +260,7 @@ impl TryFrom<Settings> for Config {
             views,
             policies,
             rates,
+            webhooks,
         } = settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
@@ -296,6 +299,7 @@ impl TryFrom<Settings> for Config {
             queries: queries(&views),
             policy_folder: has_policies.then_some((policies.folder, policies.folder_every)),
             rates,
+            webhook_targets: webhooks.allow,
             view_folder: has_folder.then_some((views.folder, views.folder_every)),
         })
     }

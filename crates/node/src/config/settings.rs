@@ -39,6 +39,8 @@ pub struct Settings {
     pub policies: PolicySettings,
     /// How often clients may ask.
     pub rates: RateSettings,
+    /// Webhooks.
+    pub webhooks: WebhookSettings,
 }
 
 /// What the HTTP surface accepts.
@@ -250,6 +252,15 @@ pub struct RateSettings {
     pub count: RateCount,
 }
 
+/// Webhooks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct WebhookSettings {
+    /// Addresses and networks (`10.0.0.0/8`) that webhooks may call although they are not public: loopback, private, link-local and other
+    /// special addresses are refused otherwise, also behind names. Default none.
+    pub allow: Vec<Network>,
+}
+
 /// Who counts what clients ask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -280,6 +291,7 @@ impl Default for Settings {
             views: ViewSettings::default(),
             policies: PolicySettings::default(),
             rates: RateSettings::default(),
+            webhooks: WebhookSettings::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ mod calls;
 mod cqrs;
 mod declared_view;
 mod erasure;
+mod event_bus;
 mod event_sourcing;
 mod log;
 mod materialized_view;
@@ -43,6 +44,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     subscription::ROWS,
     message_queue::ROWS,
     transports::ROWS,
+    event_bus::ROWS,
     materialized_view::ROWS,
     declared_view::ROWS,
     cqrs::ROWS,

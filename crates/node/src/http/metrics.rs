@@ -3,6 +3,7 @@
 mod queues;
 mod sagas;
 mod views;
+mod webhooks;
 
 use std::sync::{Arc, atomic::AtomicU64, atomic::Ordering};
 
@@ -31,6 +32,7 @@ pub(crate) struct Metrics {
     queues: queues::Queues,
     sagas: sagas::Sagas,
     views: views::Views,
+    webhooks: webhooks::Webhooks,
 }
 
 impl Metrics {
@@ -38,10 +40,12 @@ impl Metrics {
         let views = views::Views::register(&mut env.metrics());
         let queues = queues::Queues::register(&mut env.metrics());
         let sagas = sagas::Sagas::register(&mut env.metrics());
+        let webhooks = webhooks::Webhooks::register(&mut env.metrics());
         let metrics = Self {
             queues,
             sagas,
             views,
+            webhooks,
             answered: Default::default(),
             refused: Counter::default(),
             connections: Gauge::default(),
@@ -104,6 +108,9 @@ impl Metrics {
         }
         if let Some(counts) = node.sagas.counts() {
             self.sagas.show(counts);
+        }
+        if let Ok(webhooks) = node.webhooks.standing().await {
+            self.webhooks.show(&webhooks);
         }
         if let (Ok(all), Ok(views)) = (node.views.views(), node.views.list(None, MAX_VIEWS).await) {
             self.views.show(&views, all.queries_running());

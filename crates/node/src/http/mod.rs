@@ -42,6 +42,7 @@ mod store;
 mod streams;
 mod subscriptions;
 mod views;
+mod webhooks;
 
 use std::{convert::Infallible, net::IpAddr, sync::Arc};
 
@@ -71,7 +72,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, MessageQueues, Policies,
-        SagaCare, StoreCare, Streams, ViewCare,
+        SagaCare, StoreCare, Streams, ViewCare, WebhookCare,
     },
 };
 
@@ -86,6 +87,7 @@ pub(crate) struct Node {
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
     pub(crate) sagas: SagaCare,
+    pub(crate) webhooks: WebhookCare,
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
@@ -115,6 +117,7 @@ pub(crate) struct Rooms {
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
     pub(crate) sagas: SagaCare,
+    pub(crate) webhooks: WebhookCare,
     pub(crate) views: ViewCare,
     pub(crate) timers: Timers,
     pub(crate) breakers: Breakers,
@@ -140,6 +143,7 @@ impl Node {
             subscriptions,
             queues,
             sagas,
+            webhooks,
             views,
             timers,
             breakers,
@@ -160,6 +164,7 @@ impl Node {
             subscriptions,
             queues,
             sagas,
+            webhooks,
             views,
             breakers,
             limits: Limits::new(rates.clone(), policies.registry().clone()),

@@ -23,6 +23,7 @@ mod sagas;
 mod schemas;
 mod subscriptions;
 mod views;
+mod webhooks;
 
 static DOCUMENT: LazyLock<Bytes> = LazyLock::new(|| build().to_string().into());
 
@@ -47,6 +48,7 @@ fn build() -> Value {
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
             { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
             { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
+            { "name": "webhooks", "description": "Webhooks: services that are called with every event they asked for" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
@@ -62,6 +64,7 @@ fn build() -> Value {
             subscriptions::paths(),
             queues::paths(),
             sagas::paths(),
+            webhooks::paths(),
             event_schemas::paths(),
             erasure::paths(),
             views::paths(),
@@ -75,6 +78,7 @@ fn build() -> Value {
                 subscriptions::schemas(),
                 queues::schemas(),
                 sagas::schemas(),
+                webhooks::schemas(),
                 event_schemas::schemas(),
                 erasure::schemas(),
                 views::schemas(),
@@ -259,6 +263,8 @@ fn parameters() -> Value {
         "sagaKey": one("query", "key", "Only those with this business key", &text),
         "sagaStatus": one("query", "status", "Only those that stand so", &json!({ "enum": ["running", "compensating", "stuck", "completed", "compensated", "forced"] })),
         "afterSaga": one("query", "after", "Begin behind this saga: its name, `/`, its id", &text),
+        "webhook": one("path", "name", "The webhook's name: 1 to 480 bytes of UTF-8; `/` is written `%2F`", &text),
+        "beforeNumber": one("query", "before", "Begin before this number, downwards", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
         "breaker": one("path", "name", "The breaker's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "policy": one("path", "name", "The policy's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "rateLimit": one("path", "name", "The limit's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),

@@ -42,6 +42,11 @@ pub(crate) fn saga(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "saga")
 }
 
+/// The webhook that a path names.
+pub(crate) fn webhook(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "webhook")
+}
+
 /// The data subject that a path names. Any text that an event's `datasubject` may be; the verbs say what that is.
 pub(crate) fn data_subject(uri: &Uri) -> Result<Cow<'_, str>, Problem> {
     segment(uri, "data subject")

@@ -8,7 +8,7 @@ use axum::{
 
 use super::{
     Shared, append, breakers, erasure, health, heeds::Heeds, log, openapi, pages, policies, queues, rate_limits,
-    retention, sagas, schemas, store, streams, subscriptions, views, views::declared,
+    retention, sagas, schemas, store, streams, subscriptions, views, views::declared, webhooks,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -52,14 +52,18 @@ impl Route {
 /// Why no answer is kept where something is lent.
 const LENT: &str = "it hands out leases, and a kept answer would hand out leases that others may hold by then";
 
+/// Why no answer is kept where a secret may be told.
+const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
+
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 15] = [
+pub(super) const LINKS: [(&str, &str); 16] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/v1/queues", "the message queues by name"),
     ("/v1/sagas", "the sagas by name and id"),
+    ("/v1/webhooks", "the webhooks by name"),
     ("/v1/views", "the views by name"),
     ("/v1/breakers", "the circuit breakers by name"),
     ("/v1/policies", "the resilience policies by name"),
@@ -141,6 +145,21 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/saga-definitions", GET, get(sagas::definitions)),
         route("/v1/saga-definitions/{name}", &["GET", "PUT"], put(sagas::declare).get(sagas::definition)),
         route("/v1/saga-definitions/{name}/check", POST, post(sagas::check)),
+        route("/v1/webhooks", GET, get(webhooks::list)),
+        route(
+            "/v1/webhooks/{name}",
+            &["GET", "PUT", "DELETE"],
+            put(webhooks::declare).get(webhooks::describe).delete(webhooks::delete),
+        )
+        .keyless(TOLD),
+        route("/v1/webhooks/{name}/secrets", POST, post(webhooks::rotate)).keyless(TOLD),
+        route("/v1/webhooks/{name}/test", POST, post(webhooks::test)),
+        route("/v1/webhooks/{name}/enable", POST, post(webhooks::enable)),
+        route("/v1/webhooks/{name}/disable", POST, post(webhooks::disable)),
+        route("/v1/webhooks/{name}/attempts", GET, get(webhooks::attempts)),
+        route("/v1/webhooks/{name}/parked", GET, get(webhooks::parked)),
+        route("/v1/webhooks/{name}/replay", POST, post(webhooks::replay)),
+        route("/v1/webhooks/{name}/discard", POST, post(webhooks::discard)),
         route("/v1/views", GET, get(views::list)),
         route("/v1/views/{name}", &["GET", "DELETE"], get(views::describe).delete(declared::delete)),
         route("/v1/views/{name}/document", &["GET", "PUT"], put(declared::declare).get(declared::document)),

@@ -1,13 +1,14 @@
 //! Durable subscriptions: create, describe, pull, settle, replay.
 
-mod config;
-mod show;
+pub(super) mod config;
+pub(super) mod show;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::StatusCode;
+use quorate_communication::event_bus::webhook::Webhooks;
 use quorate_data::{
     event::Position,
     subscription::{Delivery, Lease, Pull, Selection, SubscriptionError, Subscriptions},
@@ -27,6 +28,15 @@ use crate::verbs::Settlement;
 
 type Reply = Result<axum::response::Response, Problem>;
 
+/// Refuses to touch what feeds a webhook.
+fn nobodys_else(name: &Name) -> Result<(), Problem> {
+    if !Webhooks::owns(name) {
+        return Ok(());
+    }
+    let detail = format!("`{name}` feeds a webhook, which would miss what somebody else takes");
+    Err(Problem::new(Code::SubscriptionOfWebhook, detail).with("subscription", name.as_str()))
+}
+
 /// The most events of one pull.
 pub(crate) const MAX_PULL: usize = 256;
 
@@ -37,6 +47,7 @@ pub(crate) const MAX_LEASES: usize = 1_000;
 pub(super) async fn create(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let name = request::subscription(&head.uri)?;
+    nobodys_else(&name)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -60,6 +71,7 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
     let (head, _) = request.into_parts();
     let name = request::subscription(&head.uri)?;
+    nobodys_else(&name)?;
     Params::of(&head.uri, &[])?;
     let effect = async {
         node.subscriptions.delete(&name).await?;
@@ -85,7 +97,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 }
 
 /// How many items a page shall have.
-fn page(node: &Node, params: &Params<'_>) -> Result<u32, Problem> {
+pub(super) fn page(node: &Node, params: &Params<'_>) -> Result<u32, Problem> {
     let (limit, max) = (params.limit(node)?, Subscriptions::MAX_PAGE);
     let within = u32::try_from(limit).ok().filter(|limit| *limit <= max);
     within.ok_or_else(|| beyond("limit", max as usize, limit))
@@ -114,6 +126,7 @@ fn one() -> usize {
 pub(super) async fn pull(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let name = request::subscription(&head.uri)?;
+    nobodys_else(&name)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -217,6 +230,7 @@ async fn settle<T: for<'b> Deserialize<'b>>(
 ) -> Reply {
     let (head, body) = request.into_parts();
     let name = request::subscription(&head.uri)?;
+    nobodys_else(&name)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -271,16 +285,17 @@ pub(super) async fn parked(State(node): State<Shared>, request: Request) -> Repl
     Ok(reply::whole(response))
 }
 
+/// Which parked events.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Selecting {
+pub(super) struct Selecting {
     key: Option<String>,
     #[serde(default)]
     all: bool,
 }
 
 impl Selecting {
-    fn selection(self) -> Result<Selection, Problem> {
+    pub(super) fn selection(self) -> Result<Selection, Problem> {
         match self {
             Self { key: Some(key), all: false } => Ok(Selection::Key(key.into())),
             Self { key: None, all: true } => Ok(Selection::All),
@@ -308,6 +323,7 @@ enum Fate {
 async fn select(node: &Shared, request: Request, fate: Fate) -> Reply {
     let (head, body) = request.into_parts();
     let name = request::subscription(&head.uri)?;
+    nobodys_else(&name)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;

@@ -16,6 +16,7 @@ mod streams;
 mod subscribe;
 mod subscriptions;
 mod views;
+mod webhooks;
 
 pub use archive_files::ArchiveFiles;
 pub use breakers::{Breakers, NoBreaker};
@@ -33,3 +34,4 @@ pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};
 pub use views::{RowError, ViewCare};
+pub use webhooks::WebhookCare;

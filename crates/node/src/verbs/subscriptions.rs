@@ -49,6 +49,11 @@ impl DurableSubscriptions {
         Ok(Self { all: Subscriptions::open(store).await? })
     }
 
+    /// The subscriptions themselves.
+    pub fn all(&self) -> &Subscriptions {
+        &self.all
+    }
+
     /// Creates a subscription. Repeating it with the same configuration changes nothing.
     ///
     /// # Errors

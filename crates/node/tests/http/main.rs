@@ -39,6 +39,7 @@ mod subscriptions;
 mod view_following;
 mod view_queries;
 mod views;
+mod webhooks;
 
 /// These tests run over the embedded store, which is in the node's own folder.
 fn choose_store(_: &mut Config, _: &Path) {}

@@ -4,12 +4,12 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName,
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
-use quorate_data::event::{NewEvent, Recorded, Scalar, Stub, Timestamp};
+use quorate_data::event::{NewEvent, Scalar};
 
-use super::{Fault, Form, SET_BY_THE_STORE, essence, parse::checked, render};
+use super::{Fault, Form, SET_BY_THE_STORE, essence, parse::checked};
 use crate::http::json::{flaw, is_json};
 
 /// Whether a request carries one event in binary mode.
@@ -54,51 +54,6 @@ pub(crate) fn from_headers(headers: &HeaderMap, body: Bytes) -> Result<NewEvent,
     (event.content_type, event.data) = content(headers, body)?;
     checked(&event).map_err(|(attribute, what)| Fault { attribute, ..Fault::of("", what) })?;
     Ok(event)
-}
-
-/// Writes the attributes of `event` as headers, `content-type` among them.
-pub(crate) fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
-    let (version, position) = (event.version().to_string(), event.position().to_string());
-    let recorded = Timestamp::from(event.recorded_at());
-    let archive = match event.stub() {
-        Some(Stub::Archived(archive)) => Some(archive.to_string()),
-        _ => None,
-    };
-    let attributes = [
-        ("ce-specversion", Some("1.0")),
-        ("ce-id", Some(event.id())),
-        ("ce-source", Some(event.source())),
-        ("ce-type", Some(event.kind())),
-        ("ce-subject", event.subject()),
-        ("ce-time", event.time_text()),
-        ("ce-dataschema", event.schema()),
-        ("ce-stream", Some(event.stream())),
-        ("ce-streamversion", Some(&version)),
-        ("ce-logposition", Some(&position)),
-        ("ce-recordedtime", Some(recorded.as_str())),
-        ("ce-correlationid", event.correlation_id()),
-        ("ce-causationid", event.causation_id()),
-        ("ce-tags", event.tags_text()),
-        ("ce-datasubject", event.data_subject()),
-        ("ce-stub", render::stub(event)),
-        ("ce-archiveid", archive.as_deref()),
-    ];
-    for (name, text) in attributes.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-        headers.insert(HeaderName::from_static(name), encoded(text));
-    }
-    for (name, value) in event.extensions() {
-        let text = match value {
-            Scalar::Boolean(value) => value.to_string(),
-            Scalar::Integer(value) => value.to_string(),
-            Scalar::Text(text) => text,
-        };
-        if let Ok(name) = HeaderName::from_bytes(format!("ce-{name}").as_bytes()) {
-            headers.insert(name, encoded(&text));
-        }
-    }
-    if let Some(media) = event.content_type().and_then(|media| HeaderValue::from_str(media).ok()) {
-        headers.insert(CONTENT_TYPE, media);
-    }
 }
 
 /// Content type and data; without a body, none of either is needed.
@@ -157,25 +112,13 @@ fn hex(digit: u8) -> Option<u8> {
     char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
 }
 
-fn encoded(text: &str) -> HeaderValue {
-    use fmt::Write as _;
-    let mut value = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'%' => drop(write!(value, "%{byte:02X}")),
-            b'!'..=b'~' => value.push(char::from(byte)),
-            _ => drop(write!(value, "%{byte:02X}")),
-        }
-    }
-    HeaderValue::try_from(value).unwrap_or_else(|_| unreachable!("only printable ASCII was written"))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{decoded, encoded, from_headers, is_binary};
+    use super::{decoded, from_headers, is_binary};
     use bytes::Bytes;
     use http::{HeaderMap, HeaderName, HeaderValue};
     use proptest::prelude::*;
+    use quorate_communication::cloud_events::header_value as encoded;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         let pair = |(name, value): &(&'static str, &str)| {

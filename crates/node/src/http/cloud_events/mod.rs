@@ -1,68 +1,22 @@
 //! CloudEvents 1.0 over HTTP: one event or a batch as JSON, and one event in binary mode, in and out.
 //!
 //! Events come in as bytes of somebody else's and go out at hundreds of thousands a second, so nothing here builds a
-//! tree: reading borrows from the request's body, writing goes from the log's bytes into the reply's buffer.
+//! tree: reading borrows from the request's body, writing ([`cloud_events`](quorate_communication::cloud_events)) goes from the
+//! log's bytes into the reply's buffer.
 //!
 //! Sources: CloudEvents 1.0.2, "JSON Event Format" and "HTTP Protocol Binding".
 
 mod binary;
 mod parse;
-mod render;
 
-pub(crate) use binary::{from_headers, is_binary, to_headers};
+pub(crate) use binary::{from_headers, is_binary};
 pub(crate) use parse::{Fault, batch, event};
-pub(crate) use render::{Layout, Renderer, rendered_bytes};
-
-/// The media type of one event as JSON.
-pub(crate) const STRUCTURED: &str = "application/cloudevents+json";
-/// The media type of a batch as JSON.
-pub(crate) const BATCH: &str = "application/cloudevents-batch+json";
+pub(crate) use quorate_communication::cloud_events::{
+    BATCH, Form, Layout, Renderer, STRUCTURED, essence, rendered_bytes, to_headers,
+};
 
 /// Attributes that the store sets on what it serves, and refuses on what it is given.
 const SET_BY_THE_STORE: [&str; 6] = ["stream", "streamversion", "logposition", "recordedtime", "stub", "archiveid"];
-
-/// How data of a media type is written in a JSON event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// As a JSON value.
-    Json,
-    /// As a JSON string.
-    Text,
-    /// In base64.
-    Binary,
-}
-
-impl Form {
-    /// The form for a `datacontenttype`. Without one, a JSON event's data is JSON.
-    pub(crate) fn of(content_type: Option<&str>) -> Self {
-        let Some(content_type) = content_type else { return Self::Json };
-        let media = essence(content_type);
-        if is(media, "application/json") || is(media, "text/json") || ends(media, "+json") {
-            Self::Json
-        } else if starts(media, "text/") || is(media, "application/xml") || ends(media, "+xml") {
-            Self::Text
-        } else {
-            Self::Binary
-        }
-    }
-}
-
-/// A media type without its parameters.
-pub(crate) fn essence(content_type: &str) -> &str {
-    content_type.split(';').next().unwrap_or_default().trim()
-}
-
-fn is(media: &str, name: &str) -> bool {
-    media.eq_ignore_ascii_case(name)
-}
-
-fn starts(media: &str, prefix: &str) -> bool {
-    media.get(..prefix.len()).is_some_and(|head| is(head, prefix))
-}
-
-fn ends(media: &str, suffix: &str) -> bool {
-    media.len().checked_sub(suffix.len()).and_then(|at| media.get(at..)).is_some_and(|tail| is(tail, suffix))
-}
 
 #[cfg(test)]
 mod tests {
@@ -71,7 +25,7 @@ mod tests {
     use quorate_data::store::{AppendBatch, ExpectedVersion, ReadStream, Store, sqlite};
     use quorate_runtime::Env;
 
-    use super::{Form, Layout, Renderer, event, to_headers};
+    use super::{Layout, Renderer, event, to_headers};
 
     /// The event at the beginning of the stream, as JSON and as headers.
     async fn served(store: &Store) -> (String, HeaderMap) {
@@ -99,17 +53,5 @@ mod tests {
         let (json, headers) = served(&store).await;
         assert!(json.ends_with(r#","datasubject":"c-17","stub":"erased"}"#), "{json}");
         assert_eq!(headers["ce-stub"], "erased");
-    }
-
-    #[test]
-    fn a_media_type_decides_the_form_of_data() {
-        assert_eq!(Form::of(None), Form::Json);
-        assert_eq!(Form::of(Some("Application/JSON; charset=utf-8")), Form::Json);
-        assert_eq!(Form::of(Some("application/vnd.shop+json")), Form::Json);
-        assert_eq!(Form::of(Some("text/plain")), Form::Text);
-        assert_eq!(Form::of(Some("image/svg+xml")), Form::Text);
-        assert_eq!(Form::of(Some("application/octet-stream")), Form::Binary);
-        assert_eq!(Form::of(Some("")), Form::Binary);
-        assert_eq!(Form::of(Some("é")), Form::Binary);
     }
 }

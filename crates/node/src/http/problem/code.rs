@@ -55,6 +55,7 @@ codes! {
     InvalidView = "invalid-view", BAD_REQUEST, "View cannot be made or asked so";
     InvalidSchema = "invalid-schema", BAD_REQUEST, "Schema cannot be used";
     InvalidViewQuery = "invalid-view-query", BAD_REQUEST, "Query of a view cannot be asked so";
+    ForbiddenTarget = "forbidden-target", BAD_REQUEST, "Address may not be called";
     InvalidPolicy = "invalid-policy", BAD_REQUEST, "Policy cannot be read";
     ImpossiblePolicy = "impossible-policy", BAD_REQUEST, "Policy cannot work";
     InvalidSaga = "invalid-saga", BAD_REQUEST, "Saga's document cannot be used";
@@ -72,6 +73,7 @@ codes! {
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
     SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
+    WebhookNotFound = "webhook-not-found", NOT_FOUND, "Webhook does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
     ScheduleNotFound = "schedule-not-found", NOT_FOUND, "Queue has no such schedule";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
@@ -94,6 +96,9 @@ codes! {
     PolicyInFile = "policy-in-file", CONFLICT, "Policy stands in a file";
     PolicyTaken = "policy-taken", CONFLICT, "Dependency has another policy";
     TooManyPolicies = "too-many-policies", CONFLICT, "There are as many policies as a node has room for";
+    SubscriptionOfWebhook = "subscription-of-webhook", CONFLICT, "Subscription belongs to a webhook";
+    WebhookFixed = "webhook-fixed", CONFLICT, "Webhook cannot be changed so";
+    TooManyWebhooks = "too-many-webhooks", CONFLICT, "There are as many webhooks as a store keeps";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
     SagaTaken = "saga-taken", CONFLICT, "Version of the saga says something else";

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use quorate_communication::message_queue::QueueError;
+use quorate_communication::{event_bus::webhook::WebhookError, message_queue::QueueError};
 use quorate_data::{
     materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
@@ -419,6 +419,28 @@ impl From<QueueError> for Problem {
             QueueError::TooManySchedules { max } => told(Code::TooManySchedules).with("limit", *max),
             QueueError::NotParked { id, .. } => told(Code::DeadLetterNotFound).with("id", id.as_str()),
             QueueError::Store(cause) | QueueError::Tables(SqlError::Store(cause)) => cause.clone().into(),
+            _ => told(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<WebhookError> for Problem {
+    fn from(error: WebhookError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            WebhookError::NotFound { name } => told(Code::WebhookNotFound).with("webhook", name.as_str()),
+            WebhookError::Fixed { name, field } => {
+                told(Code::WebhookFixed).with("webhook", name.as_str()).with("parameter", *field)
+            }
+            WebhookError::TooMany { max } => told(Code::TooManyWebhooks).with("limit", *max),
+            WebhookError::Invalid { .. } => told(Code::InvalidParameter),
+            WebhookError::Forbidden(forbidden) => {
+                let problem = told(Code::ForbiddenTarget).with("address", forbidden.address.to_string());
+                problem.with("setting", "webhooks.allow")
+            }
+            WebhookError::Contended { .. } => told(Code::Overloaded),
+            WebhookError::Subscription(cause) => cause.clone().into(),
+            WebhookError::Store(cause) | WebhookError::Tables(SqlError::Store(cause)) => cause.clone().into(),
             _ => told(Code::StoreFailed),
         }
     }

@@ -28,9 +28,10 @@ pub(super) struct Document {
     backoff: Rests,
 }
 
+/// Which events.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Filter {
+pub(in crate::http) struct Filter {
     #[serde(default)]
     items: Vec<Item>,
 }
@@ -43,18 +44,20 @@ struct Item {
     categories: Vec<String>,
 }
 
+/// Where to begin.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum From {
+pub(in crate::http) enum From {
     #[default]
     Beginning,
     End,
     After(Count),
 }
 
+/// What is handed out in order.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Key {
+pub(in crate::http) enum Key {
     #[default]
     Stream,
     Tag(String),
@@ -62,13 +65,14 @@ enum Key {
     Unordered,
 }
 
+/// How long a refused event rests.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Rests {
+pub(in crate::http) struct Rests {
     #[serde(with = "humantime_serde")]
-    first: Duration,
+    pub(in crate::http) first: Duration,
     #[serde(with = "humantime_serde")]
-    max: Duration,
+    pub(in crate::http) max: Duration,
 }
 
 impl Default for Document {
@@ -86,54 +90,97 @@ impl Default for Rests {
     }
 }
 
+impl std::convert::From<Filter> for Query {
+    fn from(sent: Filter) -> Self {
+        let item = |Item { types, tags, categories }| QueryItem { types, tags, categories };
+        Self::of(sent.items.into_iter().map(item))
+    }
+}
+
+impl std::convert::From<From> for Start {
+    fn from(sent: From) -> Self {
+        match sent {
+            From::Beginning => Self::Beginning,
+            From::End => Self::End,
+            From::After(Count(position)) => Self::After(Position::new(position)),
+        }
+    }
+}
+
+impl std::convert::From<Key> for OrderKey {
+    fn from(sent: Key) -> Self {
+        match sent {
+            Key::Stream => Self::Stream,
+            Key::Tag(name) => Self::Tag(name),
+            Key::Extension(name) => Self::Extension(name),
+            Key::Unordered => Self::Unordered,
+        }
+    }
+}
+
+impl std::convert::From<Rests> for Backoff {
+    fn from(sent: Rests) -> Self {
+        Self { first: sent.first, max: sent.max }
+    }
+}
+
 impl std::convert::From<Document> for Config {
     fn from(sent: Document) -> Self {
-        let item = |Item { types, tags, categories }| QueryItem { types, tags, categories };
         Self {
-            filter: Query::of(sent.filter.items.into_iter().map(item)),
-            start: match sent.start {
-                From::Beginning => Start::Beginning,
-                From::End => Start::End,
-                From::After(Count(position)) => Start::After(Position::new(position)),
-            },
-            key: match sent.key {
-                Key::Stream => OrderKey::Stream,
-                Key::Tag(name) => OrderKey::Tag(name),
-                Key::Extension(name) => OrderKey::Extension(name),
-                Key::Unordered => OrderKey::Unordered,
-            },
+            filter: sent.filter.into(),
+            start: sent.start.into(),
+            key: sent.key.into(),
             lease_ttl: sent.lease_ttl,
             max_attempts: sent.max_attempts,
             window: sent.window,
             max_parked: sent.max_parked,
-            backoff: Backoff { first: sent.backoff.first, max: sent.backoff.max },
+            backoff: sent.backoff.into(),
         }
     }
 }
 
 /// `config` as it could be sent.
 pub(super) fn shown(config: &Config) -> Value {
-    let span = |span: Duration| format_duration(span).to_string();
-    let item = |item: &QueryItem| json!({ "types": item.types, "tags": item.tags, "categories": item.categories });
     json!({
-        "filter": { "items": config.filter.items.iter().map(item).collect::<Vec<_>>() },
-        "start": match config.start {
-            Start::Beginning => json!("beginning"),
-            Start::End => json!("end"),
-            Start::After(position) => json!({ "after": position.to_string() }),
-        },
-        "key": match &config.key {
-            OrderKey::Stream => json!("stream"),
-            OrderKey::Tag(name) => json!({ "tag": name }),
-            OrderKey::Extension(name) => json!({ "extension": name }),
-            OrderKey::Unordered => json!("unordered"),
-        },
+        "filter": filter_shown(&config.filter),
+        "start": start_shown(config.start),
+        "key": key_shown(&config.key),
         "lease-ttl": span(config.lease_ttl),
         "max-attempts": config.max_attempts,
         "window": config.window,
         "max-parked": config.max_parked,
-        "backoff": { "first": span(config.backoff.first), "max": span(config.backoff.max) },
+        "backoff": rests_shown(config.backoff),
     })
+}
+
+pub(in crate::http) fn filter_shown(filter: &Query) -> Value {
+    let item = |item: &QueryItem| json!({ "types": item.types, "tags": item.tags, "categories": item.categories });
+    json!({ "items": filter.items.iter().map(item).collect::<Vec<_>>() })
+}
+
+pub(in crate::http) fn start_shown(start: Start) -> Value {
+    match start {
+        Start::Beginning => json!("beginning"),
+        Start::End => json!("end"),
+        Start::After(position) => json!({ "after": position.to_string() }),
+    }
+}
+
+pub(in crate::http) fn key_shown(key: &OrderKey) -> Value {
+    match key {
+        OrderKey::Stream => json!("stream"),
+        OrderKey::Tag(name) => json!({ "tag": name }),
+        OrderKey::Extension(name) => json!({ "extension": name }),
+        OrderKey::Unordered => json!("unordered"),
+    }
+}
+
+pub(in crate::http) fn rests_shown(backoff: Backoff) -> Value {
+    json!({ "first": span(backoff.first), "max": span(backoff.max) })
+}
+
+pub(in crate::http) fn span(span: Duration) -> String {
+    format_duration(span).to_string()
 }
 
 #[cfg(test)]

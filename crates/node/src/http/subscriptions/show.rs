@@ -23,7 +23,7 @@ pub(super) fn summary(one: &Summary) -> Value {
     })
 }
 
-pub(super) fn description(one: &Description) -> Value {
+pub(in crate::http) fn description(one: &Description) -> Value {
     json!({
         "subscription": one.name.as_str(),
         "config": config::shown(&one.config),
@@ -45,7 +45,7 @@ pub(super) fn description(one: &Description) -> Value {
     })
 }
 
-pub(super) fn parked(one: &ParkedEvent) -> Value {
+pub(in crate::http) fn parked(one: &ParkedEvent) -> Value {
     json!({
         "logposition": one.position.to_string(),
         "key": &*one.key,

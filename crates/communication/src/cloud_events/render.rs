@@ -5,12 +5,14 @@ use bytes::{BufMut, BytesMut};
 use quorate_data::event::{Recorded, Stub, Timestamp};
 use quorate_foundations::time::Wall;
 
-use super::Form;
-use crate::http::json::{is_json, string_bytes, write_number, write_string};
+use super::{
+    Form,
+    json::{is_json, string_bytes, write_number, write_string},
+};
 
 /// What may stand between the tokens of a rendered event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Layout {
+pub enum Layout {
     /// Line breaks inside data stay as they were received.
     AsReceived,
     /// Everything on one line: blanks stand for the line breaks between data's tokens.
@@ -18,7 +20,7 @@ pub(crate) enum Layout {
 }
 
 /// Writes events as CloudEvents in JSON.
-pub(crate) struct Renderer {
+pub struct Renderer {
     layout: Layout,
     // Events of one commit share their time, and writing one is the dearest part of an event.
     recorded_at: Wall,
@@ -26,13 +28,14 @@ pub(crate) struct Renderer {
 }
 
 impl Renderer {
-    pub(crate) fn new(layout: Layout) -> Self {
+    /// One that has written nothing yet.
+    pub fn new(layout: Layout) -> Self {
         let recorded_at = Wall::default();
         Self { layout, recorded_at, recorded_text: recorded_at.into() }
     }
 
     /// Writes `event` as one JSON object.
-    pub(crate) fn event(&mut self, buffer: &mut BytesMut, event: &Recorded) {
+    pub fn event(&mut self, buffer: &mut BytesMut, event: &Recorded) {
         // At once: a buffer that grows step by step ends up twice as large.
         buffer.reserve(rendered_bytes(event));
         buffer.put_slice(b"{\"specversion\":\"1.0\",\"id\":");
@@ -104,7 +107,7 @@ impl Renderer {
 }
 
 /// About how many bytes an event is as JSON.
-pub(crate) fn rendered_bytes(event: &Recorded) -> usize {
+pub fn rendered_bytes(event: &Recorded) -> usize {
     let data = event.data().unwrap_or_default();
     let data = match Form::of(event.content_type()) {
         _ if data.len() < 512 => data.len(),
@@ -116,7 +119,7 @@ pub(crate) fn rendered_bytes(event: &Recorded) -> usize {
 }
 
 /// The word for why its data is gone.
-pub(super) fn stub(event: &Recorded) -> Option<&'static str> {
+pub fn stub(event: &Recorded) -> Option<&'static str> {
     match event.stub() {
         Some(Stub::Truncated) => Some("truncated"),
         Some(Stub::Tombstoned) => Some("tombstoned"),
