@@ -9,7 +9,7 @@ use super::{Gid, ParticipantError};
 
 /// Why a coordinator did not do what it was asked. Unless it says otherwise nothing was begun, and no participant holds anything.
 ///
-/// That a transaction was aborted is no error: see [`Outcome`](super::Outcome).
+/// That a transaction was aborted is no error: see [`Ended`](super::Ended).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TxnError {

@@ -179,6 +179,8 @@ impl Core {
         desk.asks.push(ask);
         if !std::mem::replace(&mut desk.working, true) {
             let shift = Shift { core: self.clone(), live: std::mem::take(&mut desk.live), over: false };
+            // A runtime that ends drops the task at once, which puts the machine back: that takes the lock as well.
+            drop(desk);
             self.store.env().tasks().spawn("subscription", shift.work());
         }
         Ok(())
