@@ -1,5 +1,7 @@
 use std::{sync::Arc, time::Duration};
 
+use futures_util::FutureExt as _;
+
 use super::{
     super::{
         Backoff, Cause, Config, Key, Lease, OrderKey, ParkedEvent, Pull, Selection, Stall, Start, Subscription,
@@ -39,6 +41,23 @@ async fn what_is_acknowledged_does_not_come_again_and_what_is_not_does() {
     let described = workers.describe().await.unwrap();
     assert_eq!((described.checkpoint, described.lag_events, described.lag), (position(3), 0, Duration::ZERO));
     store.close().await.unwrap();
+}
+
+#[test]
+fn a_runtime_that_has_ended_answers_instead_of_waiting_for_itself() {
+    let world = World::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let opened = runtime.block_on(world.with(Config::default()));
+    let inside = runtime.handle().clone();
+    runtime.shutdown_background();
+    let (told, hears) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _inside = inside.enter();
+        let (_store, workers) = opened;
+        let asked = workers.pull(Pull::of(1)).now_or_never();
+        let _ = told.send(asked.map(|answer| answer.is_err()));
+    });
+    assert_eq!(hears.recv_timeout(seconds(20)), Ok(Some(true)));
 }
 
 #[tokio::test]
