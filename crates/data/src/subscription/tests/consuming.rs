@@ -44,6 +44,7 @@ async fn what_is_acknowledged_does_not_come_again_and_what_is_not_does() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a thread that waits for itself could not be joined")]
 fn a_runtime_that_has_ended_answers_instead_of_waiting_for_itself() {
     let world = World::new();
     let runtime = tokio::runtime::Runtime::new().unwrap();
