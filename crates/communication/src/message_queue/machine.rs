@@ -5,6 +5,7 @@
 //! it was before: what could not be made durable is taken back as if it had never been decided.
 
 mod counts;
+mod indexes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,6 +17,7 @@ use quorate_foundations::time::Boot;
 
 use super::{Config, Rate};
 pub use counts::Counts;
+use indexes::{Members, lease_of};
 
 /// A message's number: rises in the order of sending, and is never used again.
 pub type Seq = u64;
@@ -108,12 +110,13 @@ pub struct Dispatcher {
     entries: BTreeMap<Seq, Entry>,
     /// What can be handed out: the highest priority, then the oldest first.
     ready: BTreeSet<(u8, Seq)>,
-    groups: BTreeMap<Arc<str>, BTreeSet<Seq>>,
+    groups: BTreeMap<Arc<str>, Members>,
     timers: BTreeSet<(Boot, Seq)>,
     parked: BTreeSet<Seq>,
     leased: usize,
-    /// The time up to which the rate is used up.
+    /// The time up to which the rate is used up, and how that was before what may be taken back.
     spent_until: Boot,
+    spent_for_good: Boot,
     /// Leases that ended since somebody asked: settled, given back, expired.
     ended: Vec<Claim>,
     /// How many of them ended before what may be taken back.
@@ -166,6 +169,7 @@ impl Dispatcher {
     /// From now on changes can be taken back.
     pub fn begin(&mut self) {
         self.undo = Some(Vec::new());
+        self.spent_for_good = self.spent_until;
         self.ended_for_good = self.ended.len();
     }
 
@@ -176,9 +180,11 @@ impl Dispatcher {
 
     /// Takes back what was changed since [`begin`](Self::begin).
     pub fn take_back(&mut self) {
-        for (seq, before) in self.undo.take().into_iter().flatten().rev() {
+        let Some(undo) = self.undo.take() else { return };
+        for (seq, before) in undo.into_iter().rev() {
             self.put(seq, before);
         }
+        self.spent_until = self.spent_for_good;
         // The others have not ended, and those that were handed out had not begun.
         self.ended.truncate(self.ended_for_good);
     }
@@ -190,8 +196,14 @@ impl Dispatcher {
 
     /// Lets time act.
     pub fn tick(&mut self, now: Boot) -> Vec<Passed> {
+        self.tick_some(now, usize::MAX)
+    }
+
+    /// The same, until time has done something to `most` messages that somebody has to write down. The others are still due.
+    pub fn tick_some(&mut self, now: Boot, most: usize) -> Vec<Passed> {
         let mut passed = Vec::new();
-        while let Some((due, seq)) = self.timers.first().copied().filter(|(due, _)| *due <= now) {
+        while let Some((due, seq)) = self.timers.first().copied().filter(|(due, _)| *due <= now && passed.len() < most)
+        {
             let Some(mut entry) = self.entries.get(&seq).cloned() else {
                 unreachable!("invariant: whoever has a timer is there")
             };
@@ -266,6 +278,17 @@ impl Dispatcher {
         Some(Boot::from_nanos(self.spent_until.as_nanos().saturating_sub(nanos(slack))))
     }
 
+    /// How much of the rate is used up ahead of `now`: what another process that hands out of the same queue has to go by.
+    pub fn spent_ahead(&self, now: Boot) -> Duration {
+        self.spent_until.saturating_since(now)
+    }
+
+    /// Another process had used up so much of the rate, at a moment that is no later than `now`.
+    pub fn spent_elsewhere(&mut self, now: Boot, ahead: Duration) {
+        let most = self.config.rate.map_or(Duration::ZERO, |rate| rate.per);
+        self.spent_until = self.spent_until.max(now + ahead.min(most));
+    }
+
     /// Whether the claim holds.
     pub fn holds(&self, claim: Claim) -> bool {
         self.held(claim).is_some()
@@ -333,9 +356,14 @@ impl Dispatcher {
         true
     }
 
-    /// The holder needs the message for `ttl` from now on. Whether the claim held.
+    /// The holder needs the message for `ttl` from now on. Whether the claim held, and nobody holds another one of its group: of a
+    /// lease that ran out, one in front of it may be out by now.
     pub fn extend(&mut self, now: Boot, claim: Claim, ttl: Duration) -> bool {
         let Some(mut entry) = self.held(claim) else { return false };
+        let group = entry.group.as_ref().and_then(|group| self.groups.get(group));
+        if matches!(entry.phase, Phase::Waiting { .. }) && group.is_some_and(|members| members.leased > 0) {
+            return false;
+        }
         entry.phase = Phase::Leased { until: now + ttl };
         self.put(claim.seq, Some(entry));
         true
@@ -370,99 +398,6 @@ impl Dispatcher {
             self.put(seq, None);
         }
         parked
-    }
-
-    fn put(&mut self, seq: Seq, entry: Option<Entry>) {
-        let before = self.entries.remove(&seq);
-        if let Some(before) = &before {
-            self.unlist(seq, before);
-        }
-        if let Some(entry) = &entry {
-            self.list(seq, entry);
-        }
-        let lease = |entry: &Option<Entry>| entry.as_ref().and_then(|entry| lease_of(seq, entry));
-        self.ended.extend(lease(&before).filter(|had| lease(&entry) != Some(*had)));
-        let groups = [before.as_ref(), entry.as_ref()].map(|entry| entry.and_then(|entry| entry.group.clone()));
-        if let Some(entry) = entry {
-            self.entries.insert(seq, entry);
-        }
-        // Who stands first in the group may have changed.
-        for group in groups.into_iter().flatten() {
-            self.ready_head(&group);
-        }
-        if let Some(undo) = &mut self.undo {
-            undo.push((seq, before));
-        }
-    }
-
-    fn list(&mut self, seq: Seq, entry: &Entry) {
-        if let Some(due) = due(entry) {
-            self.timers.insert((due, seq));
-        }
-        match entry.phase {
-            Phase::Leased { .. } => self.leased += 1,
-            Phase::Parked => drop(self.parked.insert(seq)),
-            Phase::Waiting { .. } | Phase::Resting { .. } => {}
-        }
-        if let Some(group) = &entry.group {
-            let members = self.groups.entry(group.clone()).or_default();
-            // It may come in front of the one that was ready.
-            let first = members.first().copied().filter(|first| *first > seq);
-            members.insert(seq);
-            if let Some(overtaken) = first.and_then(|first| self.entries.get(&first).map(|entry| rank(first, entry))) {
-                self.ready.remove(&overtaken);
-            }
-        } else if matches!(entry.phase, Phase::Waiting { .. }) {
-            self.ready.insert(rank(seq, entry));
-        }
-    }
-
-    fn unlist(&mut self, seq: Seq, entry: &Entry) {
-        if let Some(due) = due(entry) {
-            self.timers.remove(&(due, seq));
-        }
-        match entry.phase {
-            Phase::Leased { .. } => self.leased -= 1,
-            Phase::Parked => drop(self.parked.remove(&seq)),
-            Phase::Waiting { .. } | Phase::Resting { .. } => {}
-        }
-        self.ready.remove(&rank(seq, entry));
-        if let Some(members) = entry.group.as_ref().and_then(|group| self.groups.get_mut(group)) {
-            members.remove(&seq);
-        }
-    }
-
-    /// The first of a group is ready if it waits; a group without members is forgotten.
-    fn ready_head(&mut self, group: &Arc<str>) {
-        let Some(members) = self.groups.get(group) else { return };
-        let Some(first) = members.first().copied() else {
-            self.groups.remove(group);
-            return;
-        };
-        if let Some(entry) = self.entries.get(&first).filter(|entry| matches!(entry.phase, Phase::Waiting { .. })) {
-            let place = rank(first, entry);
-            self.ready.insert(place);
-        }
-    }
-}
-
-/// Where a message stands among those that are ready.
-fn rank(seq: Seq, entry: &Entry) -> (u8, Seq) {
-    (u8::MAX - entry.priority, seq)
-}
-
-/// The lease on a message, if one runs.
-fn lease_of(seq: Seq, entry: &Entry) -> Option<Claim> {
-    matches!(entry.phase, Phase::Leased { .. }).then_some(Claim { seq, delivery: entry.deliveries })
-}
-
-/// When time changes something about it.
-fn due(entry: &Entry) -> Option<Boot> {
-    match entry.phase {
-        Phase::Waiting { .. } => entry.expires,
-        Phase::Resting { until } => Some(entry.expires.map_or(until, |expires| expires.min(until))),
-        Phase::Leased { until } => Some(until),
-        Phase::Parked => None,
     }
 }
 

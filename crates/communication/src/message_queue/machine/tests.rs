@@ -220,9 +220,50 @@ fn a_message_that_arrives_late_in_front_of_its_group_comes_first() {
     assert_eq!(seqs(&take(&mut queue, 0, 9)), [3]);
 }
 
+#[test]
+fn a_message_that_arrives_late_waits_while_another_of_its_group_is_out() {
+    let mut queue = Dispatcher::new(Config::default());
+    queue.insert(5, of_group("a"));
+    let out = take(&mut queue, 0, 9);
+    queue.insert(3, of_group("a"));
+    assert!(take(&mut queue, 0, 9).is_empty());
+    queue.tick(at(31));
+    assert_eq!(seqs(&take(&mut queue, 31, 9)), [3], "whose holder is late holds nobody back");
+    assert!(!queue.extend(at(31), out[0], TTL), "and is not to begin anew beside it");
+    assert!(queue.ack(out[0]), "but may have been done in time");
+}
+
+#[test]
+fn what_another_process_used_up_of_the_rate_counts_and_what_was_taken_back_does_not() {
+    let rate = Some(Rate { count: 2.try_into().unwrap(), per: Duration::from_secs(10) });
+    let mut queue = queue(Config { rate, ..Config::default() }, [entry(), entry(), entry()]);
+    queue.spent_elsewhere(at(100), Duration::from_secs(5));
+    queue.begin();
+    assert_eq!(take(&mut queue, 100, 9).len(), 1, "one of two was handed out elsewhere");
+    assert_eq!(queue.spent_ahead(at(100)), Duration::from_secs(10));
+    queue.take_back();
+    assert_eq!(queue.spent_ahead(at(100)), Duration::from_secs(5));
+    assert_eq!(take(&mut queue, 100, 9).len(), 1);
+    assert!(take(&mut queue, 100, 9).is_empty());
+    queue.spent_elsewhere(at(100), Duration::from_secs(1_000));
+    assert_eq!(queue.spent_ahead(at(100)), Duration::from_secs(10), "never more than a span");
+}
+
+#[test]
+fn time_acts_on_as_many_messages_as_somebody_can_write_down() {
+    let config = Config { max_attempts: 1, ..Config::default() };
+    let mut queue = queue(config, (0..5).map(|_| entry()));
+    take(&mut queue, 0, 9);
+    assert_eq!([2, 2, 2].map(|most| queue.tick_some(at(31), most).len()), [2, 2, 1]);
+    assert_eq!(queue.counts().parked, 5);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Send(u8, u8),
+    /// A number is drawn for a message that is committed later.
+    Draw,
+    Late(u8),
     Take(usize),
     Ack(usize),
     Nack(usize),
@@ -236,6 +277,8 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         3 => (0_u8..4, 0_u8..10).prop_map(|(group, priority)| Step::Send(group, priority)),
+        1 => Just(Step::Draw),
+        1 => (0_u8..4).prop_map(Step::Late),
         4 => (1_usize..4).prop_map(Step::Take),
         3 => (0_usize..8).prop_map(Step::Ack),
         2 => (0_usize..8).prop_map(Step::Nack),
@@ -255,6 +298,7 @@ proptest! {
         let mut queue = Dispatcher::new(config);
         let (mut now, mut next) = (0, 1);
         let mut claims: Vec<Claim> = Vec::new();
+        let (mut drawn, mut late): (Vec<Seq>, Vec<Seq>) = (Vec::new(), Vec::new());
         // Per group, the messages that were acknowledged, in that order.
         let mut done: std::collections::BTreeMap<Arc<str>, Vec<Seq>> = std::collections::BTreeMap::new();
         for step in steps {
@@ -264,6 +308,15 @@ proptest! {
                     queue.insert(next, Entry { group, priority, ..entry() });
                     next += 1;
                 }
+                Step::Draw => {
+                    drawn.push(next);
+                    next += 1;
+                }
+                Step::Late(group) => if let Some(seq) = drawn.pop() {
+                    let group = (group > 0).then(|| Arc::from(format!("g{group}")));
+                    late.push(seq);
+                    queue.insert(seq, Entry { group, ..entry() });
+                },
                 Step::Take(max) => {
                     for claim in take(&mut queue, now, max) {
                         prop_assert!(claims.iter().all(|held| *held != claim), "a fence is given once");
@@ -290,17 +343,18 @@ proptest! {
             let counts = queue.counts();
             prop_assert_eq!(counts.in_flight, queue.entries.values().filter(|e| matches!(e.phase, Phase::Leased { .. })).count());
             for members in queue.groups.values() {
-                let out = members.iter().filter(|seq| matches!(queue.entries[seq].phase, Phase::Leased { .. })).count();
+                let out = members.all.iter().filter(|seq| matches!(queue.entries[seq].phase, Phase::Leased { .. })).count();
                 prop_assert!(out <= 1);
             }
             for (_, seq) in &queue.ready {
                 let entry = &queue.entries[seq];
                 let waits = matches!(entry.phase, Phase::Waiting { .. });
                 prop_assert!(waits);
-                if let Some(group) = &entry.group { prop_assert_eq!(queue.groups[group].first(), Some(seq)); }
+                if let Some(group) = &entry.group { prop_assert_eq!(queue.groups[group].all.first(), Some(seq)); }
             }
         }
-        for order in done.values() {
+        for order in done.values_mut() {
+            order.retain(|seq| !late.contains(seq));
             prop_assert!(order.is_sorted(), "{:?}", order);
         }
         // Whatever is left comes in the end: nothing is stuck.
