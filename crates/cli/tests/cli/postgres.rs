@@ -100,7 +100,6 @@ fn what_the_database_cannot_do_is_refused_at_the_command_line() {
         &["store", "backup", "monday"][..],
         &["store", "scavenge"],
         &["view", "list"],
-        &["queue", "list"],
         &["erasure", "list"],
         &["stream", "truncate", "order-1", "--before", "2"],
     ] {
@@ -161,6 +160,40 @@ fn what_a_paused_node_held_goes_to_another_and_its_late_writes_are_refused() {
     let shown = paused.run(&["subscription", "show", "billing", "--output", "json"]).ok().json();
     assert_eq!(shown["checkpoint"], "1", "the paused node knows what the other one did: {shown}");
     assert_eq!(ids(&paused), ["1", "2"]);
+}
+
+/// The same for messages of a queue, and for a node that never wakes up.
+#[test]
+fn what_a_paused_or_killed_node_held_of_a_queue_goes_to_another_and_its_late_word_is_refused() {
+    let own = own!();
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [one, other] = folders.each_ref().map(|folder| node_over(&own, folder.path()));
+    one.run(&["queue", "declare", "mails", "--lease-ttl", "1s"]).ok();
+    let receive = |node: &Node| {
+        let received = node.run(&["queue", "receive", "mails", "--wait", "1s", "--output", "json"]).ok().json();
+        received["deliveries"].as_array().unwrap().first().cloned()
+    };
+    let send = |id| other.run(&["queue", "send", "mails", "--type", "mail.due", "--id", id, "--data", "{}"]).ok();
+    let ack = |delivery: &Value| other.run(&["queue", "ack", "mails", delivery["lease"].as_str().unwrap()]).ok();
+    send("1");
+    let held = receive(&one).unwrap();
+    one.signal("-STOP");
+    let (late, _stdin) = one.feed(&["queue", "ack", "mails", held["lease"].as_str().unwrap()]);
+    let taken = (0..30).find_map(|_| receive(&other)).expect("the lease ran out");
+    assert_eq!((&taken["attempt"], &taken["event"]), (&Value::from(2), &held["event"]));
+    one.signal("-CONT");
+    let told = ended(late).failed(1);
+    assert!(told.contains("lease-lost"), "{told}");
+    ack(&taken);
+
+    send("2");
+    let held = receive(&one).unwrap();
+    one.signal("-KILL");
+    let taken = (0..30).find_map(|_| receive(&other)).expect("the lease ran out");
+    assert_eq!((&taken["attempt"], &taken["event"]), (&Value::from(2), &held["event"]));
+    ack(&taken);
+    let shown = other.run(&["queue", "show", "mails", "--output", "json"]).ok().json();
+    assert_eq!(shown["messages"], 0, "{shown}");
 }
 
 #[test]

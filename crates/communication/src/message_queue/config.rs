@@ -28,7 +28,8 @@ pub struct Config {
     /// sent again. While a message is in the queue, dead letters included, its id is remembered in any case. 1 min to
     /// 366 days. Default 7 days.
     pub dedupe: Duration,
-    /// Messages in the queue, dead letters included; beyond it sending is refused. 1 to 5,000,000. Default 1,000,000.
+    /// Messages in the queue, dead letters included; beyond it sending is refused. Several processes that send at the same moment may
+    /// go beyond it by what they send. 1 to 5,000,000. Default 1,000,000.
     pub max_messages: usize,
     /// Messages in consumers' hands at once; `None`: as many as they ask for. Default `None`.
     pub max_in_flight: Option<NonZeroU32>,
@@ -40,7 +41,8 @@ pub struct Config {
 
 /// So many within each `per`, and no more than that at once.
 ///
-/// Kept in memory: a restart allows one span's worth anew.
+/// Kept in memory: a restart allows one span's worth anew. Where several processes hand out of a queue it is kept with the queue, and one
+/// that comes later waits for at most a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// How many.

@@ -8,10 +8,14 @@
 //! Memory follows the rows: what could not be written is taken back, what may have been written is read again. What other
 //! transactions do to the queue (a message sent in one, or settled) arrives as *news* from the store's commit hook, in the
 //! order of commits, before the next round decides anything.
+//!
+//! Where several processes work on the queue, each does all this, and what they decided is proved when it is written: see
+//! [`turns`] and ADR 31. Who was not the first takes back what it decided, reads what changed, and decides anew.
 
 mod live;
 mod round;
 mod shared;
+mod turns;
 mod window;
 mod work;
 
@@ -22,9 +26,14 @@ use std::{
 
 use quorate_data::store::StoreError;
 
-use self::{live::Live, shared::News};
+use self::{
+    live::Live,
+    round::{Failed, Rounded},
+    shared::News,
+};
 pub(super) use self::{
     shared::{Common, Core, read_unread},
+    turns::Lookout,
     window::Window,
     work::{Fate, How, Reply, Standing, Work},
 };
@@ -35,6 +44,14 @@ const MAX_WORKS: usize = 8_192;
 const ROUND_MESSAGES: usize = 4_096;
 /// Bytes that one round takes, and that it hands out, but for the one message that exceeds them.
 const ROUND_BYTES: usize = 4 << 20;
+/// The same where each statement is a journey to a server: statements that one round takes about.
+const ROUND_STATEMENTS: usize = 256;
+/// How often a round finds that another process was first before its callers hear of it.
+const MAX_TRIES: u32 = 64;
+/// How often it tries again at once; later it rests first, or processes would be in each other's way for long.
+const EAGER_TRIES: u32 = 2;
+/// The longest rest between two tries.
+const MAX_REST: Duration = Duration::from_millis(20);
 /// How long a round waits before it is tried again after the store failed.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -82,7 +99,7 @@ impl Driver {
             let (works, news) = core.take_inbox();
             live.hear(news);
             core.depth.store(live.len(), Ordering::Relaxed);
-            let done = live.round(&core, works).await;
+            let done = Self::round(live, &core, works).await;
             core.depth.store(live.len(), Ordering::Relaxed);
             if let Err(failed) = done {
                 if failed.is_over || stop.is_cancelled() || core.is_deleted() {
@@ -90,7 +107,8 @@ impl Driver {
                 }
                 let tries_again = live.anybody_waits();
                 if failed.is_stale {
-                    self.live = live.renewed(&core).await;
+                    let is_known = live.renew(&core).await;
+                    self.live.take_if(|_| !is_known);
                 }
                 if tries_again {
                     core.store.env().sleep(PAUSE).await;
@@ -114,11 +132,30 @@ impl Driver {
                 continue;
             }
             let wakes = live.wake_at(core.now());
+            live.look_out(&core);
             tokio::select! {
                 () = core.kick.notified() => {}
                 () = stop.cancelled() => {}
                 () = core.sleep_until(wakes) => {}
             }
         }
+    }
+
+    /// Does `works` by what the rows say, however often other processes are first.
+    async fn round(live: &mut Live, core: &Arc<Core>, mut works: Vec<Work>) -> Result<(), Failed> {
+        for tried in 0..MAX_TRIES {
+            if let Err(cause) = live.catch_up(core).await {
+                works.into_iter().for_each(|work| work.refuse(&cause));
+                live.refuse_waiting(&cause);
+                return Err(Failed { is_stale: false, is_over: round::is_closed(&cause) });
+            }
+            match live.round(core, works).await? {
+                Rounded::Done => return Ok(()),
+                Rounded::Overtaken(again) => works = again,
+            }
+            core.rest(tried).await;
+        }
+        works.into_iter().for_each(|work| work.refuse(&StoreError::Busy.into()));
+        Ok(())
     }
 }

@@ -30,13 +30,18 @@
 //! * **By the clock** ([`schedule`](Queue::schedule)): one message for each moment of a cron pattern, whatever dies or is set in between; what could
 //!   not be sent in time is left out, made up for once, or all, as the schedule says. **One at a time** ([`unique`](method@NewMessage::unique)): of a
 //!   key at most one message waits or is worked on.
-//! * **Nobody polls.** A queue that nobody waits for has no task and no timer; whoever waits is woken by the message, or
+//! * **Nobody polls**, but for several processes on one store (a query each tenth of a second while somebody waits, and one in five
+//!   seconds for schedules). A queue that nobody waits for has no task and no timer; whoever waits is woken by the message, or
 //!   by the one moment at which time changes something. All schedules of a store together have one timer.
+//!
+//! * **Several processes** on a store that they share: all of this holds of them together. Each decides in memory, and what it
+//!   decided is written only if nobody else was first; a process that stands still finds its claims refused. A limit of messages is
+//!   held by what each has heard of.
 //!
 //! # How it is kept
 //! A message is a row, and who has it another, small one; what is ready and when is kept in memory and read from the rows
 //! when somebody first asks for something of the queue. Opening queues writes nothing, so that it goes on a full disk. All that producers and consumers of a queue ask for at once is decided in memory and written
-//! in one transaction, which shares the store's commit with everybody else's. See ADR 21 and 24.
+//! in one transaction, which shares the store's commit with everybody else's. See ADR 21, 24 and, for several processes, 31.
 //!
 //! # Where ours differs
 //! From SQS FIFO queues: a dead letter keeps its place in its group; ids are remembered until the message is done,

@@ -16,6 +16,7 @@ mod load;
 mod messages;
 mod numbers;
 pub(super) mod schedules;
+pub(super) mod turn;
 
 use std::time::Duration;
 

@@ -35,7 +35,9 @@ impl Embedded {
     }
 
     /// The queues of a topic's groups.
-    fn boxes(&self, topic: &Topic) -> Result<Vec<Queue>, QueueError> {
+    async fn boxes(&self, topic: &Topic) -> Result<Vec<Queue>, QueueError> {
+        // A group may have joined at another process just now.
+        self.queues.refresh().await?;
         let prefix = format!("{}.", topic.name);
         let mut found = Vec::new();
         let mut after = Name::new(prefix.as_str()).ok();
@@ -127,7 +129,7 @@ impl Transport for Embedded {
         messages: Vec<Outgoing>,
     ) -> BoxFuture<'a, Vec<Result<Confirmed, PublishError>>> {
         Box::pin(async move {
-            match self.boxes(topic) {
+            match self.boxes(topic).await {
                 Ok(boxes) => join_all(messages.into_iter().map(|message| self.send(topic, &boxes, message))).await,
                 Err(cause) => messages.iter().map(|_| Err(PublishError::unavailable(&cause))).collect(),
             }

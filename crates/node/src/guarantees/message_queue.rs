@@ -26,6 +26,7 @@ const WINDOWS: &str = "crates/communication/src/message_queue/tests/windows.rs";
 const CONSUMERS: &str = "crates/node/tests/http/queue_consumers.rs";
 const SCHEDULES_HTTP: &str = "crates/node/tests/http/queue_schedules.rs";
 const HTTP: &str = "crates/node/tests/http/queues.rs";
+const EMBEDDED: &str = "crates/node/tests/http/queues_embedded.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -62,7 +63,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "queues on a full disk",
         Http,
         "the node comes up, everything else goes on, and queues answer `disk-full` until there is space",
-        &[test(HTTP, "a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space")],
+        &[test(EMBEDDED, "a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space")],
     ),
     row(
         Atomicity,
@@ -164,7 +165,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "depth, age, what is in flight and parked are measured for the first thousand queues by name: for each once its messages were read after a start, which asking begins and does not wait for",
         &[
             test(HTTP, "depth_age_and_what_is_in_flight_are_measured_for_each_queue"),
-            test(HTTP, "the_first_thousand_queues_are_measured_as_soon_as_they_were_read"),
+            test(EMBEDDED, "the_first_thousand_queues_are_measured_as_soon_as_they_were_read"),
             test(AMOUNTS, "how_a_queue_stands_is_told_without_waiting_for_its_messages_to_be_read"),
         ],
     ),

@@ -1,7 +1,7 @@
 //! What holds over PostgreSQL, where the database and the other nodes have a say.
 
 use super::{
-    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
+    About::{Atomicity, Delivery, Durability, Integrity, Load, Order, Visibility},
     Guarantee,
     Surface::{Cli, Http, Library},
     on_postgres, test,
@@ -17,6 +17,12 @@ const DECIDERS: &str = "crates/consistency/tests/postgres/main.rs";
 const PROCESS: &str = "crates/cli/tests/cli/postgres.rs";
 const RING: &str = "crates/cli/tests/ring/main.rs";
 const LEMMAS: &str = "crates/data/src/store/postgres/sequencer/tests.rs";
+const QUEUES: &str = "crates/communication/tests/queues_postgres/several.rs";
+const QUEUES_RUNS: &str = "crates/communication/tests/queues_postgres/runs.rs";
+const QUEUES_KILLED: &str = "crates/communication/tests/queues_postgres/killed.rs";
+const QUEUES_RULES: &str = "crates/communication/tests/queues/rules.rs";
+const QUEUES_HTTP: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
+const QUEUES_BUS: &str = "crates/communication/tests/queues_postgres/transport.rs";
 const DOCTOR: &str = "crates/data/tests/postgres_doctor.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -185,5 +191,94 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(UNSUPPORTED, "what_the_store_cannot_do_is_refused_by_name_and_changes_nothing"),
             test(PROCESS, "what_the_database_cannot_do_is_refused_at_the_command_line"),
         ],
+    ),
+    on_postgres(
+        Delivery,
+        "send a message, receive it, settle it",
+        Library,
+        "a message has one holder, whichever process handed it out, and is settled at any of them; of a process that is killed or stands still others hand out what it held once the lease has run out by their own clocks, and its late word is refused",
+        &[
+            test(QUEUES_KILLED, "processes_that_are_killed_and_stopped_lose_no_message_and_do_none_twice"),
+            test(QUEUES, "what_a_dead_process_held_is_handed_out_by_another_and_its_late_word_is_refused"),
+            test(QUEUES_RUNS, "leases_that_run_out_at_several_processes_at_once_go_to_one_holder_each"),
+            test(QUEUES, "a_lease_of_one_process_is_good_and_settled_at_any"),
+            test(QUEUES, "a_lease_that_is_renewed_at_one_process_holds_at_another"),
+            test(QUEUES_RUNS, "a_process_that_was_away_for_long_reads_the_queue_anew"),
+            test(QUEUES_RULES, "work_and_acknowledgement_commit_together_and_of_two_holders_one_has_done_it"),
+        ],
+    ),
+    on_postgres(
+        Order,
+        "send messages of a group",
+        Library,
+        "messages of a group are handed out one at a time over all processes, and in the order of sending: what is sent after another one was acknowledged comes behind it, at whichever process",
+        &[
+            test(
+                QUEUES_RUNS,
+                "producers_and_consumers_at_three_processes_share_the_work_and_keep_the_order_of_each_group",
+            ),
+            test(QUEUES, "a_message_that_is_committed_late_is_not_out_beside_another_of_its_group"),
+            test(QUEUES_RULES, "a_group_goes_in_order_one_at_a_time_and_others_by_priority"),
+        ],
+    ),
+    on_postgres(
+        Delivery,
+        "send a message again, or with a unique key",
+        Library,
+        "ids and unique keys are those of all processes: of several that send at once one is first",
+        &[
+            test(QUEUES, "ids_and_unique_keys_are_one_for_all_processes_also_at_once"),
+            test(QUEUES_RULES, "an_id_is_sent_once_and_never_with_other_content"),
+        ],
+    ),
+    on_postgres(
+        Load,
+        "limit a queue",
+        Library,
+        "what may be in consumers' hands, and how fast it is handed out, is one limit for all processes; messages beyond `max-messages` are refused as far as the process has heard of them",
+        &[
+            test(QUEUES, "what_may_be_in_hands_and_how_fast_is_one_limit_for_all_processes"),
+            test(QUEUES_RULES, "a_queue_holds_its_limits"),
+        ],
+    ),
+    on_postgres(
+        Delivery,
+        "send a message by a schedule",
+        Library,
+        "one message for each moment, though every process has the schedule; whoever declared it may be gone",
+        &[
+            test(QUEUES_RUNS, "a_schedule_sends_each_moment_once_whichever_process_dies"),
+            test(QUEUES_KILLED, "processes_that_are_killed_and_stopped_lose_no_message_and_do_none_twice"),
+        ],
+    ),
+    on_postgres(
+        Visibility,
+        "declare a queue or a schedule, change it, delete it",
+        Http,
+        "what one node answered holds at every other at once; who waits at one node is handed what comes in at another",
+        &[
+            test(QUEUES, "what_one_process_declares_and_deletes_holds_for_all"),
+            test(QUEUES, "who_waits_at_one_process_is_woken_by_what_another_does"),
+            test(QUEUES, "a_message_that_is_committed_behind_a_later_one_wakes_who_waits"),
+            test(QUEUES_HTTP, "a_queue_is_one_whichever_node_is_asked"),
+            test(QUEUES_HTTP, "who_follows_a_queue_at_one_node_is_sent_what_comes_in_at_another"),
+            test(QUEUES_HTTP, "what_a_stopped_node_held_is_handed_out_by_another"),
+            test(QUEUES_HTTP, "a_message_sent_again_under_its_key_or_id_at_another_node_is_sent_once"),
+            test(QUEUES_HTTP, "a_schedule_that_was_declared_at_one_node_is_known_at_another"),
+        ],
+    ),
+    on_postgres(
+        Delivery,
+        "receive a message, settle it",
+        Cli,
+        "what a node held that was killed or stopped is handed out by another, and what it says late is refused",
+        &[test(PROCESS, "what_a_paused_or_killed_node_held_of_a_queue_goes_to_another_and_its_late_word_is_refused")],
+    ),
+    on_postgres(
+        Delivery,
+        "publish on the transport over queues",
+        Library,
+        "it promises what the embedded one does, with its members at several processes",
+        &[test(QUEUES_BUS, "the_transport_over_queues_keeps_the_promises_of_transports_at_several_processes")],
     ),
 ];

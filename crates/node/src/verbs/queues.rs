@@ -37,15 +37,16 @@ impl MessageQueues {
             )) => {
                 tracing::warn!(%cause, "the message queues are opened once somebody asks for them and the store lets us");
             }
-            // Each verb says so.
-            Err(QueueError::Store(StoreError::Unsupported { .. })) => {}
             opened => drop(opened?),
         }
         Ok(queues)
     }
 
+    /// The queues, as other nodes left them.
     async fn all(&self) -> Result<&Queues, QueueError> {
-        self.all.get_or_try_init(|| Queues::open(&self.store)).await
+        let all = self.all.get_or_try_init(|| Queues::open(&self.store)).await?;
+        all.refresh().await?;
+        Ok(all)
     }
 
     async fn get(&self, name: &Name) -> Result<Queue, QueueError> {
@@ -71,9 +72,9 @@ impl MessageQueues {
     /// of the others are read behind this call, one queue after the other: ask again later. Queues that cannot be read are
     /// left out.
     pub async fn standing(&self, max: usize) -> Result<Vec<Description>, QueueError> {
-        let mut standing = Vec::new();
-        for Summary { name, .. } in self.list(None, max.min(Queues::MAX_PAGE)).await? {
-            if let Ok(queue) = self.get(&name).await {
+        let (all, mut standing) = (self.all().await?, Vec::new());
+        for Summary { name, .. } in all.list(None, max.min(Queues::MAX_PAGE))? {
+            if let Ok(queue) = all.get(&name) {
                 standing.extend(queue.describe_if_read().await.ok().flatten());
             }
         }

@@ -26,6 +26,7 @@ mod policies;
 mod queue_consumers;
 mod queue_schedules;
 mod queues;
+mod queues_embedded;
 mod rates;
 mod read;
 mod reply_memory;

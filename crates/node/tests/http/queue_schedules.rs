@@ -9,11 +9,11 @@ use crate::{
 
 const PATH: &str = "/v1/queues/reports";
 
-async fn put(node: &Node, path: &str, body: &str) -> Reply {
+pub(crate) async fn put(node: &Node, path: &str, body: &str) -> Reply {
     node.send(request("PUT", format!("{PATH}{path}")).json(body)).await
 }
 
-fn schedule(cron: &str) -> String {
+pub(crate) fn schedule(cron: &str) -> String {
     let event = r#"{"specversion":"1.0","id":"nightly","source":"/shop","type":"report.due","datacontenttype":"application/json","data":{"n":1.50}}"#;
     format!(
         r#"{{"cron":"{cron}","time-zone":"Europe/Berlin","missed":"all","message":{{"event":{event},"unique":"nightly"}}}}"#

@@ -1,43 +1,38 @@
 //! Message queues over HTTP.
 
-use std::time::Duration;
-
-use quorate_communication::message_queue::{Config, Queues};
-use quorate_runtime::Env;
 use serde_json::{Value, json};
 
 use crate::{
-    client::{PATIENCE, Reply, post, request},
-    faulty::{self, What},
-    node::{Node, node, node_in},
+    client::{Reply, post, request},
+    node::{Node, node},
 };
 
-const PATH: &str = "/v1/queues/mails";
+pub(crate) const PATH: &str = "/v1/queues/mails";
 
-async fn declare(node: &Node, config: Value) -> Reply {
+pub(crate) async fn declare(node: &Node, config: Value) -> Reply {
     node.send(request("PUT", PATH).json(config.to_string())).await
 }
 
-async fn act(node: &Node, action: &str, body: Value) -> Reply {
+pub(crate) async fn act(node: &Node, action: &str, body: Value) -> Reply {
     node.send(post(format!("{PATH}/{action}")).json(body.to_string())).await
 }
 
-fn event(id: &str) -> Value {
+pub(crate) fn event(id: &str) -> Value {
     json!({ "specversion": "1.0", "id": id, "source": "/shop", "type": "mail.due", "datacontenttype": "application/json", "data": { "to": id } })
 }
 
-async fn send(node: &Node, ids: &[&str]) -> Reply {
+pub(crate) async fn send(node: &Node, ids: &[&str]) -> Reply {
     let messages: Vec<Value> = ids.iter().map(|id| json!({ "event": event(id), "group": "g" })).collect();
     act(node, "messages", json!({ "messages": messages })).await
 }
 
-async fn receive(node: &Node, max: usize) -> Vec<Value> {
+pub(crate) async fn receive(node: &Node, max: usize) -> Vec<Value> {
     let reply = act(node, "receive", json!({ "max": max })).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     reply.json()["deliveries"].as_array().unwrap().clone()
 }
 
-fn lease(delivery: &Value) -> &str {
+pub(crate) fn lease(delivery: &Value) -> &str {
     delivery["lease"].as_str().unwrap()
 }
 
@@ -165,32 +160,6 @@ async fn depth_age_and_what_is_in_flight_are_measured_for_each_queue() {
     assert!(!node.get("/metrics").await.text().contains("mails"));
 }
 
-/// The queues that `/metrics` tells of.
-async fn measured(node: &Node) -> usize {
-    let text = node.get("/metrics").await.text();
-    text.lines().filter(|line| line.starts_with("quorate_queue_ready{")).count()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_thousand_queues_are_measured_as_soon_as_they_were_read() {
-    let node = node().await;
-    let queues = Queues::open(&node.store).await.unwrap();
-    for n in 0..1_001 {
-        queues.declare(&format!("queue-{n:04}").parse().unwrap(), Config::default()).await.unwrap();
-    }
-    drop(queues);
-    let node = node.restart().await;
-    assert_eq!(measured(&node).await, 0, "nobody waits for a thousand queues to be read");
-    let env = Env::real();
-    let all = async {
-        while measured(&node).await < 1_000 {
-            env.sleep(Duration::from_millis(20)).await;
-        }
-    };
-    env.timeout(PATIENCE, all).await.expect("all of them are measured in the end");
-    assert_eq!(measured(&node).await, 1_000);
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn dead_letters_come_in_pages_of_so_many_bytes() {
     let node = node().await;
@@ -225,34 +194,4 @@ async fn a_large_reply_is_kept_under_its_idempotency_key() {
     let again = send().await;
     assert_eq!((again.status, again.header("idempotency-replayed")), (201, Some("true")), "{}", again.text());
     assert_eq!(again.body, first.body);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_comes_up_on_a_full_disk_and_has_queues_once_there_is_space() {
-    let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
-    faulty::mend(&data);
-    let older = node_in(folder).await;
-    // As a node without queues left it.
-    let forgotten = older.store.transact(|tx| {
-        Box::pin(async move {
-            for table in ["", "_numbers", "_message", "_state", "_known", "_schedule"] {
-                tx.room_execute(&format!("DROP TABLE quorate_queue{table}"), &[]).await?;
-            }
-            tx.room_execute("DELETE FROM quorate_room WHERE room = 'queue'", &[]).await
-        })
-    });
-    forgotten.await.unwrap();
-    let folder = older.end().await;
-    faulty::on(&data, |what, _| (what == What::Write).then_some(rusqlite::ffi::SQLITE_FULL));
-    let node = node_in(folder).await;
-    for refused in [declare(&node, json!({})).await, send(&node, &["a"]).await, node.get("/v1/queues").await] {
-        assert_eq!((refused.status, refused.code().as_str()), (507, "disk-full"), "{}", refused.text());
-    }
-    assert_eq!(node.get("/v1/streams").await.status, 200, "everything else goes on");
-
-    faulty::mend(&data);
-    assert_eq!(declare(&node, json!({})).await.status, 200);
-    assert_eq!(send(&node, &["a"]).await.status, 201);
-    assert_eq!(receive(&node, 9).await.len(), 1);
 }

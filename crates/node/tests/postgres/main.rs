@@ -18,6 +18,12 @@ mod keys;
 #[allow(dead_code, reason = "other tests say more")]
 mod node;
 mod outcomes;
+#[path = "../http/queue_consumers.rs"]
+mod queue_consumers;
+#[path = "../http/queue_schedules.rs"]
+mod queue_schedules;
+#[path = "../http/queues.rs"]
+mod queues;
 #[path = "../http/rates.rs"]
 mod rates;
 #[path = "../http/read.rs"]
@@ -30,6 +36,7 @@ mod server;
 #[path = "../http/several.rs"]
 mod several;
 mod several_nodes;
+mod several_nodes_queues;
 #[path = "../../../data/tests/postgres/stranger.rs"]
 mod stranger;
 #[path = "../http/subscribe.rs"]

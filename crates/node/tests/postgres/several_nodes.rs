@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Two nodes over one store.
-async fn two() -> [Node; 2] {
+pub(crate) async fn two() -> [Node; 2] {
     let one = node().await;
     let of = one.folder.path().to_owned();
     let other = start(tempfile::tempdir().unwrap(), |config| crate::choose_store(config, &of)).await;

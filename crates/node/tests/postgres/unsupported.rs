@@ -28,9 +28,6 @@ async fn what_the_store_cannot_do_is_refused_by_name_and_changes_nothing() {
         request("GET", "/v1/views"),
         request("GET", "/v1/views/v"),
         request("PUT", "/v1/views/v/document").header("content-type", "application/toml").body(view),
-        request("GET", "/v1/queues"),
-        request("PUT", "/v1/queues/q").json("{}"),
-        post("/v1/queues/q/messages").event(event("1", "")),
     ];
     for request in asked {
         let reply = node.send(request.clone()).await;

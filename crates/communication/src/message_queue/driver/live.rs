@@ -13,6 +13,7 @@ use quorate_foundations::time::Boot;
 
 use super::{
     Core, News, Reply,
+    turns::Followed,
     window::{Place, Window},
 };
 use crate::message_queue::{
@@ -35,6 +36,8 @@ pub(super) struct Live {
     /// Messages in consumers' windows, and the delivery each was.
     pub(super) placed: BTreeMap<Seq, (u32, Place)>,
     pub(super) sweep: Sweep,
+    /// Up to where it follows what other processes do.
+    pub(super) known: Followed,
 }
 
 /// A message that is kept in memory until it is handed out; all of them share a budget of bytes.
@@ -104,6 +107,7 @@ impl Live {
             messages: BTreeMap::new(),
             placed: BTreeMap::new(),
             sweep: Sweep::default(),
+            known: Followed::default(),
         }
     }
 
@@ -111,27 +115,38 @@ impl Live {
     pub(super) async fn read(core: &Core) -> Result<Self, QueueError> {
         core.store.env().reached("queue: its messages were read");
         let mut stored = Vec::new();
-        // Ordering: the one task that drives the queue reads and sets it.
-        let opened = (!core.was_read.load(Ordering::Relaxed)).then_some(core.opened);
-        rows::load(&core.store, core.id, opened, |one| stored.push(one)).await?;
+        // Ordering: before the rows. What others change while they are read is of a later revision.
+        let glance = if core.is_shared() { rows::turn::glance(&core.store, core.id).await? } else { None };
+        // Ordering: the one task that drives the queue reads and sets it. Other processes may have handed out since it was opened.
+        let is_first = !core.was_read.load(Ordering::Relaxed) && !core.is_shared();
+        rows::load(&core.store, core.id, is_first.then_some(core.opened), |one| stored.push(one)).await?;
         core.was_read.store(true, Ordering::Relaxed);
-        Ok(Self::of(Config::clone(&core.config()), stored))
+        let mut live = Self::of(Config::clone(&core.config()), stored);
+        if let Some(rows::turn::Glance { revision, ahead, .. }) = glance {
+            live.known = Followed::of(revision);
+            live.machine.spent_elsewhere(core.now(), ahead);
+        }
+        Ok(live)
     }
 
-    /// As the rows say, with those who waited before; `None`, and they are told, where the rows cannot be read.
-    pub(super) async fn renewed(&mut self, core: &Core) -> Option<Self> {
-        let (waiting, placed) = (std::mem::take(&mut self.waiting), std::mem::take(&mut self.placed));
-        match Self::read(core).await {
-            Ok(live) => {
-                let mut live = Self { waiting, placed, ..live };
-                live.placed.retain(|seq, (delivery, _)| live.machine.is_out(Claim { seq: *seq, delivery: *delivery }));
-                Some(live)
-            }
-            Err(cause) => {
-                waiting.into_iter().for_each(|one| drop(one.reply.send(Err(cause.clone()))));
-                None
-            }
+    /// The same where it knows some of them, and who waits.
+    pub(super) async fn read_again(&mut self, core: &Core) -> Result<(), QueueError> {
+        let Self { mut machine, known, messages, .. } = Self::read(core).await?;
+        let now = core.now();
+        machine.spent_elsewhere(now, self.machine.spent_ahead(now));
+        (self.machine, self.known, self.messages) = (machine, known, messages);
+        let Self { placed, machine, .. } = self;
+        placed.retain(|seq, (delivery, _)| machine.is_out(Claim { seq: *seq, delivery: *delivery }));
+        Ok(())
+    }
+
+    /// As the rows say, with those who waited before; whether that is so. Where the rows cannot be read, they are told.
+    pub(super) async fn renew(&mut self, core: &Core) -> bool {
+        let read = self.read_again(core).await;
+        if let Err(cause) = &read {
+            self.refuse_waiting(cause);
         }
+        read.is_ok()
     }
 
     pub(super) fn len(&self) -> usize {

@@ -1,5 +1,6 @@
 //! One round: decide what has gathered, write it in one transaction, answer.
 
+mod fetch;
 mod settle;
 mod write;
 
@@ -11,22 +12,25 @@ use std::{
 
 use quorate_foundations::time::{Boot, Wall};
 
-use self::write::{Written, is_closed, is_untouched, write};
+pub(super) use self::write::is_closed;
+use self::write::{Unwritten, Writing, Written, is_untouched, write};
 use super::{
-    Core, Reply, Standing, Work,
+    Core, Fate, How, Reply, Standing, Work,
     live::{Live, MAX_WAITING, Waiting},
+    turns::Turning,
 };
 use crate::message_queue::{
     Cause, Delivery, Failure, Lease, Message, QueueError, Sent,
     machine::{Claim, Hand, Passed, Seq},
     message::Summed,
-    rows::{self, Batch, Fetched, Placed, Write},
+    rows::{Batch, Placed, Write},
 };
 
-/// Messages that one round hands out.
+/// Messages that one round hands out, and where each statement is a journey to a server.
 const MAX_HANDS: usize = 2_048;
-/// Remembered ids that are looked at, at once.
-const SWEEP: u32 = 256;
+const MAX_HANDS_SHARED: usize = 128;
+/// Messages that time does something to in one round, there.
+const MAX_PASSED_SHARED: usize = 64;
 
 /// A round that was not written. Everybody has been told.
 pub(super) struct Failed {
@@ -34,6 +38,13 @@ pub(super) struct Failed {
     pub(super) is_stale: bool,
     /// The store is closed: nothing will ever be written.
     pub(super) is_over: bool,
+}
+
+/// What came of a round.
+pub(super) enum Rounded {
+    Done,
+    /// Another process was first: nothing was written, and this is to be decided again.
+    Overtaken(Vec<Work>),
 }
 
 /// What a round decided.
@@ -49,9 +60,27 @@ struct Round {
     /// How many messages those are, and of how many bytes.
     hands: usize,
     bytes: usize,
-    settled: Vec<(Reply<Vec<Claim>>, Vec<Claim>)>,
-    buried: Vec<(Reply<usize>, usize)>,
+    settled: Vec<Settled>,
+    buried: Vec<Buried>,
+    /// Messages that nobody had waited for.
+    returned: Vec<Claim>,
     messages: BTreeMap<Seq, Arc<Message>>,
+}
+
+/// What holders said of their messages, and the claims that did not hold.
+struct Settled {
+    claims: Vec<Claim>,
+    how: How,
+    reply: Reply<Vec<Claim>>,
+    lost: Vec<Claim>,
+}
+
+/// What is to become of dead letters, and how many there were.
+struct Buried {
+    seqs: Vec<Seq>,
+    fate: Fate,
+    reply: Reply<usize>,
+    count: usize,
 }
 
 /// What one consumer is handed.
@@ -63,12 +92,13 @@ struct Taken {
 
 impl Live {
     /// Does `works`, and what time and those who wait ask for.
-    pub(super) async fn round(&mut self, core: &Arc<Core>, works: Vec<Work>) -> Result<(), Failed> {
+    pub(super) async fn round(&mut self, core: &Arc<Core>, works: Vec<Work>) -> Result<Rounded, Failed> {
         let env = core.store.env();
         let mut round = Round { now: core.now(), wall: env.wall(), ..Round::default() };
         self.machine.begin();
         self.pass_time(core, &mut round);
-        for claim in std::mem::take(&mut self.returned) {
+        round.returned = std::mem::take(&mut self.returned);
+        for claim in round.returned.clone() {
             self.hand_back(claim, &mut round);
         }
         for work in works {
@@ -85,25 +115,31 @@ impl Live {
             return Err(Failed { is_stale: false, is_over: is_closed(&cause) });
         }
         self.sweep(core, &mut round).await;
-        let Round { batch, sends, .. } = &mut round;
-        let written = if batch.is_empty() && sends.is_empty() {
-            Ok(Written { sent: Vec::new(), settled: Vec::new() })
+        let Round { batch, sends, now, .. } = &mut round;
+        let ahead = self.machine.spent_ahead(*now);
+        let turn = core.is_shared().then(|| self.known.turning(batch, ahead)).flatten();
+        let written = if batch.is_empty() && sends.is_empty() && turn.is_none() {
+            Ok(Written::default())
         } else {
             let sends: Vec<_> = sends.iter_mut().map(|(messages, _)| std::mem::take(messages)).collect();
-            let written = write(core, Arc::new((std::mem::take(batch), sends))).await;
-            written.map(|(written, sends)| {
-                round.sends.iter_mut().zip(sends).for_each(|((messages, _), sent)| *messages = sent);
-                written
-            })
+            let writing = Writing { batch: std::mem::take(batch), sends, turn };
+            let (written, Writing { sends, turn, .. }) = write(core, Arc::new(writing)).await;
+            round.sends.iter_mut().zip(sends).for_each(|((messages, _), sent)| *messages = sent);
+            written.inspect(|written| self.follow(written, turn.as_ref()))
         };
         match written {
             Ok(written) => {
                 self.machine.keep();
                 self.answer(core, round, written);
                 self.make_room();
-                Ok(())
+                Ok(Rounded::Done)
             }
-            Err(cause) => {
+            Err(Unwritten::Overtaken) => {
+                self.machine.take_back();
+                env.reached("queue: another process was first");
+                Ok(Rounded::Overtaken(self.again(round)))
+            }
+            Err(Unwritten::Failed(cause)) => {
                 self.machine.take_back();
                 env.reached("queue: a round was not written");
                 let is_stale = !is_untouched(&cause);
@@ -113,8 +149,30 @@ impl Live {
         }
     }
 
+    /// Takes in what this process itself told others.
+    fn follow(&mut self, written: &Written, turn: Option<&Turning>) {
+        if let Some(turn) = turn {
+            self.known.turned(turn);
+        }
+        if let Some((id, seqs)) = written.told.clone() {
+            self.known.told(id, seqs);
+        }
+    }
+
+    /// What is to be decided again. Those who wait keep their places.
+    fn again(&mut self, round: Round) -> Vec<Work> {
+        let Round { sends, taken, settled, buried, returned, .. } = round;
+        self.returned.extend(returned);
+        taken.into_iter().rev().for_each(|taken| self.waiting.push_front(taken.by));
+        let sends = sends.into_iter().map(|(messages, reply)| Work::Send { messages, bytes: 0, reply });
+        let settled = settled.into_iter().map(|Settled { claims, how, reply, .. }| Work::Settle { claims, how, reply });
+        let buried = buried.into_iter().map(|Buried { seqs, fate, reply, .. }| Work::Bury { seqs, fate, reply });
+        settled.chain(buried).chain(sends).collect()
+    }
+
     fn pass_time(&mut self, core: &Core, round: &mut Round) {
-        for passed in self.machine.tick(round.now) {
+        let most = if core.is_shared() { MAX_PASSED_SHARED } else { usize::MAX };
+        for passed in self.machine.tick_some(round.now, most) {
             match passed {
                 Passed::Outdated(seq) => {
                     self.take_message(seq);
@@ -161,17 +219,17 @@ impl Live {
                 }
             }
             Work::Settle { claims, how, reply } => {
-                let lost = claims.into_iter().filter(|claim| !self.settle(core, *claim, &how, round)).collect();
+                let lost = claims.iter().copied().filter(|claim| !self.settle(core, *claim, &how, round)).collect();
                 #[cfg(feature = "museum")]
                 if core.store.env().planted("queue-ack-before-write") {
                     drop(reply.send(Ok(lost)));
                     return;
                 }
-                round.settled.push((reply, lost));
+                round.settled.push(Settled { claims, how, reply, lost });
             }
             Work::Bury { seqs, fate, reply } => {
-                let buried = seqs.into_iter().filter(|seq| self.bury(core, *seq, &fate, round)).count();
-                round.buried.push((reply, buried));
+                let count = seqs.iter().filter(|seq| self.bury(core, **seq, &fate, round)).count();
+                round.buried.push(Buried { seqs, fate, reply, count });
             }
             Work::Configure { config, reply } => {
                 self.machine.configure(config);
@@ -205,7 +263,10 @@ impl Live {
 
     fn hand_out(&mut self, core: &Core, by: Waiting, round: &mut Round) {
         let ttl = by.ttl.unwrap_or(self.machine.config().lease_ttl);
-        let (max, bytes) = (by.room().min(MAX_HANDS - round.hands), core.round_bytes().saturating_sub(round.bytes));
+        let (max, bytes) = (
+            by.room().min(most_hands(core).saturating_sub(round.hands)),
+            core.round_bytes().saturating_sub(round.bytes),
+        );
         let hands = self.machine.take(round.now, max, bytes, ttl);
         round.hands += hands.len();
         let entries = hands.iter().filter_map(|hand| self.machine.get(hand.claim.seq));
@@ -228,84 +289,12 @@ impl Live {
         round.taken.push(Taken { hands, ttl, by });
     }
 
-    /// Gets the messages that are handed out, from memory or from their rows.
-    async fn fetch(&mut self, core: &Core, round: &mut Round) -> Result<(), QueueError> {
-        let seqs = round.taken.iter().flat_map(|taken| &taken.hands).map(|hand| hand.claim.seq);
-        let mut missing = Vec::new();
-        for seq in seqs {
-            match self.take_message(seq) {
-                Some(message) => drop(round.messages.insert(seq, message)),
-                None => missing.push(seq),
-            }
-        }
-        let Fetched { found, unreadable } = rows::messages(&core.store, &missing).await?;
-        round.messages.extend(found);
-        if !unreadable.is_empty() {
-            self.set_aside(core, &unreadable, round);
-        }
-        Ok(())
-    }
-
-    /// Makes dead letters of messages that cannot be read: nobody could do anything with them.
-    fn set_aside(&mut self, core: &Core, unreadable: &BTreeMap<Seq, QueueError>, round: &mut Round) {
-        for Taken { hands, ttl, by } in std::mem::take(&mut round.taken) {
-            let (bad, hands): (Vec<Hand>, Vec<Hand>) =
-                hands.into_iter().partition(|hand| unreadable.contains_key(&hand.claim.seq));
-            for Hand { claim, .. } in &bad {
-                let (Some(attempts), Some(cause)) = (self.machine.park(*claim), unreadable.get(&claim.seq)) else {
-                    continue;
-                };
-                tracing::warn!(queue = %core.name, message = rows::count_of(claim.seq), %cause, "a message cannot be read and is set aside");
-                let reason = format!("it cannot be read: {cause}");
-                round.park(core, *claim, Failure::new(attempts, round.wall, Cause::Parked, &reason));
-            }
-            if hands.is_empty() && !bad.is_empty() {
-                // The next round may have another one for it.
-                self.waiting.push_front(by);
-            } else {
-                round.taken.push(Taken { hands, ttl, by });
-            }
-        }
-    }
-
-    /// Looks through some of the remembered ids, more than are sent, for those that are too old to be remembered.
-    async fn sweep(&mut self, core: &Core, round: &mut Round) {
-        let horizon = i64::try_from(core.config().dedupe.as_nanos()).unwrap_or(i64::MAX);
-        let now = round.wall.unix_nanos();
-        self.sweep.due += 2 * round.sending;
-        if now < self.sweep.next_ns {
-            self.sweep.due = 0;
-            return;
-        }
-        if self.sweep.due < SWEEP as usize {
-            return;
-        }
-        self.sweep.due -= SWEEP as usize;
-        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), SWEEP).await else { return };
-        let oldest = &mut self.sweep.oldest_ns;
-        for known in &found {
-            // A message that is still here must not be sent once more, however old it is.
-            if now.saturating_sub(known.sent_ns) > horizon && self.machine.get(known.seq).is_none() {
-                round.batch.outdated.push(known.clone());
-            } else {
-                *oldest = Some(oldest.map_or(known.sent_ns, |oldest| oldest.min(known.sent_ns)));
-            }
-        }
-        let is_last = found.len() < SWEEP as usize;
-        self.sweep.at = found.into_iter().next_back().filter(|_| !is_last);
-        if is_last {
-            let oldest = self.sweep.oldest_ns.take().unwrap_or(now);
-            // Messages that are old and still here would have it look again and again.
-            self.sweep.next_ns = oldest.saturating_add(horizon).max(now.saturating_add(horizon / 16));
-        }
-    }
-
-    fn answer(&mut self, core: &Core, round: Round, Written { sent, settled }: Written) {
+    fn answer(&mut self, core: &Core, round: Round, Written { sent, settled, .. }: Written) {
         for ((messages, reply), placed) in round.sends.into_iter().zip(sent) {
             drop(reply.send(placed.map(|placed| self.take_in(core, messages, placed))));
         }
-        round.settled.into_iter().for_each(|(reply, lost)| drop(reply.send(Ok(lost))));
-        round.buried.into_iter().for_each(|(reply, count)| drop(reply.send(Ok(count))));
+        round.settled.into_iter().for_each(|one| drop(one.reply.send(Ok(one.lost))));
+        round.buried.into_iter().for_each(|one| drop(one.reply.send(Ok(one.count))));
         let gone: BTreeSet<Seq> = settled.into_iter().collect();
         gone.iter().for_each(|seq| self.machine.forget(*seq));
         let epoch = core.store.timeline().epoch;
@@ -344,10 +333,15 @@ impl Live {
     }
 }
 
+/// Messages that one round hands out.
+fn most_hands(core: &Core) -> usize {
+    if core.is_shared() { MAX_HANDS_SHARED } else { MAX_HANDS }
+}
+
 impl Round {
     /// Whether it hands out no more.
     fn is_full(&self, core: &Core) -> bool {
-        self.hands >= MAX_HANDS || self.bytes >= core.round_bytes()
+        self.hands >= most_hands(core) || self.bytes >= core.round_bytes()
     }
 
     fn park(&mut self, core: &Core, claim: Claim, failure: Failure) {
@@ -358,7 +352,7 @@ impl Round {
     fn refuse(self, cause: &QueueError) {
         self.sends.into_iter().for_each(|(_, reply)| drop(reply.send(Err(cause.clone()))));
         self.taken.into_iter().for_each(|taken| drop(taken.by.reply.send(Err(cause.clone()))));
-        self.settled.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
-        self.buried.into_iter().for_each(|(reply, _)| drop(reply.send(Err(cause.clone()))));
+        self.settled.into_iter().for_each(|one| drop(one.reply.send(Err(cause.clone()))));
+        self.buried.into_iter().for_each(|one| drop(one.reply.send(Err(cause.clone()))));
     }
 }

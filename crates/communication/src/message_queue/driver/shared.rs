@@ -1,10 +1,12 @@
 //! A queue, as all its handles share it: its inbox, and what is known of it while no task drives it.
 
+mod inbox;
+
 use std::{
     collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,8 +17,9 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Driver, How, MAX_WORKS, ROUND_BYTES, ROUND_MESSAGES, Reply, Window, Work,
+    Driver, How, MAX_WORKS, Reply, Window, Work,
     live::{Kept, Live},
+    turns::Lookout,
 };
 use crate::message_queue::{
     Config, Delivery, Message, QueueError,
@@ -46,6 +49,8 @@ pub(in crate::message_queue) struct Common {
     pub(in crate::message_queue) opened: Opened,
     /// Queues that are to be read though nobody waits for that. The writer's thread starts no task.
     pub(in crate::message_queue) unread: mpsc::Sender<Arc<Core>>,
+    /// Where several processes work on the queues: what looks whether others changed them.
+    pub(in crate::message_queue) lookout: Option<Arc<Lookout>>,
 }
 
 /// A queue.
@@ -61,6 +66,9 @@ pub(in crate::message_queue) struct Core {
     pub(super) kick: Notify,
     pub(super) opened: Opened,
     unread: mpsc::Sender<Arc<Self>>,
+    pub(super) lookout: Option<Arc<Lookout>>,
+    /// When a transaction that sends last had it looked how many messages there are.
+    looked_at: AtomicU64,
     /// Whether the rows were read since then.
     pub(super) was_read: AtomicBool,
     /// What is known of the messages, while no task has it; `None`: it has to be read.
@@ -141,7 +149,7 @@ impl Core {
     pub(in crate::message_queue) fn new(
         store: &Store,
         Head { id, name, config, is_deleted, damaged }: Head,
-        Common { numbers, kept, opened, unread }: Common,
+        Common { numbers, kept, opened, unread, lookout }: Common,
     ) -> Self {
         Self {
             store: store.clone(),
@@ -155,6 +163,8 @@ impl Core {
             kick: Notify::new(),
             opened,
             unread,
+            lookout,
+            looked_at: AtomicU64::new(0),
             was_read: AtomicBool::new(false),
             live: Mutex::default(),
             depth: AtomicUsize::new(0),
@@ -162,6 +172,10 @@ impl Core {
             #[cfg(feature = "museum")]
             clocks_at_first: std::sync::OnceLock::new(),
         }
+    }
+
+    pub(in crate::message_queue) fn set_config(&self, config: Config) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
     }
 
     pub(in crate::message_queue) fn config(&self) -> Arc<Config> {
@@ -308,6 +322,17 @@ impl Core {
         let _full = self.unread.try_send(self.clone());
     }
 
+    /// The same where several processes send, for whoever sends in a transaction: at most once a second.
+    pub(in crate::message_queue) fn look_soon(self: &Arc<Self>) {
+        let (now, every) = (self.now().as_nanos(), 1_000_000_000);
+        // Ordering: a matter of how often; one look more does no harm.
+        let before = self.looked_at.load(Ordering::Relaxed);
+        if before == 0 || now.saturating_sub(before) >= every {
+            self.looked_at.store(now.max(1), Ordering::Relaxed);
+            self.read_soon();
+        }
+    }
+
     /// Whether what is to be known of the messages is in memory, so that nobody waits for it to be read.
     pub(in crate::message_queue) fn is_known(&self) -> bool {
         let inbox = self.inbox();
@@ -372,65 +397,13 @@ impl Drop for Awaited {
 }
 
 impl Core {
-    /// Takes what one round has room for, and all news.
-    pub(super) fn take_inbox(&self) -> (Vec<Work>, Vec<News>) {
-        let mut inbox = self.inbox();
-        let (mut messages, mut bytes, most) = (0, 0, self.round_bytes());
-        let fits = |work: &&Work| {
-            messages += work.messages();
-            bytes += if let Work::Send { bytes, .. } = work { *bytes } else { 0 };
-            messages <= ROUND_MESSAGES && bytes <= most
-        };
-        let count = inbox.works.iter().take_while(fits).count();
-        let count = count.max(1).min(inbox.works.len());
-        // What it says is in the depth before it is in the news no more.
-        let there = (self.depth.load(Ordering::Relaxed) + inbox.sent).saturating_sub(inbox.settled);
-        self.depth.store(there, Ordering::Relaxed);
-        let news = inbox.take_news();
-        (inbox.works.drain(..count).collect(), news)
-    }
-
-    /// The bytes of one round: with room to spare in the store's limit of a transaction.
-    pub(super) fn round_bytes(&self) -> usize {
-        ROUND_BYTES.min(self.store.limits().unit_bytes / 2)
-    }
-
-    /// The task ends without having anything to hand over: what is to be known has to be read. Returns what nobody does now.
-    pub(super) fn leave(&self) -> VecDeque<Work> {
-        let mut inbox = self.inbox();
-        inbox.is_driven = false;
-        inbox.take_news();
-        std::mem::take(&mut inbox.works)
-    }
-
-    /// Leaves what is known of the messages for the next task, unless there is work for this one.
-    pub(super) fn hand_over(&self, live: &mut Option<Live>) -> bool {
-        let mut inbox = self.inbox();
-        let idle = inbox.works.is_empty();
-        if idle {
-            *self.live.lock().unwrap_or_else(PoisonError::into_inner) = live.take().filter(|_| !inbox.is_deleted);
-            inbox.is_driven = false;
-        }
-        idle
-    }
-
-    pub(super) fn why_no_more(&self) -> QueueError {
-        if self.is_deleted() { self.not_found() } else { StoreError::Closed.into() }
-    }
-
-    pub(super) async fn sleep_until(&self, due: Option<Boot>) {
-        match due {
-            // A little more, so that the timer is due when it is looked at.
-            Some(due) => self.store.env().sleep(due.saturating_since(self.now()) + Duration::from_micros(100)).await,
-            None => std::future::pending().await,
-        }
-    }
-}
-
-impl Core {
     /// Goes by another configuration from now on.
     pub(in crate::message_queue) async fn configure(self: &Arc<Self>, config: Config) -> Result<(), QueueError> {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config.clone());
+        if self.is_shared() {
+            // Its row says so, and what others have declared since.
+            return self.ask(|reply| Work::Look { reply }).await.map(drop);
+        }
+        self.set_config(config.clone());
         self.ask(|reply| Work::Configure { config, reply }).await
     }
 }

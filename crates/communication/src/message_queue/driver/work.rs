@@ -89,6 +89,17 @@ impl Work {
         }
     }
 
+    /// How many statements it takes about, where it finds what it needs.
+    pub(super) fn statements(&self) -> usize {
+        match self {
+            Self::Send { messages, .. } => 1 + messages.len() / 4,
+            Self::Settle { claims, how: How::Ack, .. } => 1 + claims.len() / 8,
+            Self::Settle { claims, .. } => 3 * claims.len(),
+            Self::Bury { seqs, .. } => 4 * seqs.len(),
+            Self::Take { .. } | Self::Configure { .. } | Self::Look { .. } | Self::Parked { .. } => 1,
+        }
+    }
+
     /// Answers that it was not done.
     pub(super) fn refuse(self, cause: &QueueError) {
         let cause = cause.clone();

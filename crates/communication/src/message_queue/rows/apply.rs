@@ -52,7 +52,31 @@ pub(in crate::message_queue) enum Write {
 
 impl Batch {
     pub(in crate::message_queue) fn is_empty(&self) -> bool {
-        self.first.is_empty() && self.gone.is_empty() && self.writes.is_empty() && self.outdated.is_empty()
+        !self.decides() && self.outdated.is_empty()
+    }
+
+    /// Whether it was decided by what memory says of messages.
+    pub(in crate::message_queue) fn decides(&self) -> bool {
+        !(self.first.is_empty() && self.gone.is_empty() && self.writes.is_empty())
+    }
+
+    /// The messages that it touches.
+    pub(in crate::message_queue) fn seqs(&self) -> impl Iterator<Item = Seq> + '_ {
+        let first = self.first.iter().flat_map(|(_, seqs)| seqs);
+        first.chain(&self.gone).copied().chain(self.writes.iter().map(Write::seq))
+    }
+}
+
+impl Write {
+    fn seq(&self) -> Seq {
+        match self {
+            Self::Again { claim, .. }
+            | Self::Rests { claim, .. }
+            | Self::Back { claim, .. }
+            | Self::Held { claim, .. }
+            | Self::Parked { claim, .. }
+            | Self::Replayed { claim, .. } => claim.seq,
+        }
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use quorate_data::store::{DynTx, Row, Store, Value};
+use quorate_data::store::{DynTx, Store, Value};
 use quorate_foundations::name::Name;
 
-use super::{integer, number, text, unsigned, within};
+use super::{integer, number, text, turn, unsigned, within};
 use crate::message_queue::{Config, QueueError};
 
 /// A queue's row.
@@ -41,7 +41,7 @@ pub(in crate::message_queue) async fn heads(store: &Store) -> Result<Heads, Queu
         let rows = store.room_query(sql, vec![after, limit.into()]).await?;
         for row in &rows {
             let id = unsigned(row.at(0), "quorate_queue")?;
-            match head(id, row) {
+            match head(id, [row.at(1), row.at(2), row.at(3)]) {
                 Ok(head) => {
                     if let Some(cause) = &head.damaged {
                         tracing::warn!(queue = %head.name, %cause, "a queue cannot be used until it is declared again or deleted");
@@ -91,7 +91,17 @@ pub(in crate::message_queue) async fn mark_deleted(tx: &mut DynTx, id: u64) -> R
 /// Deletes at most `limit` rows of each kind of a queue that is gone, and at last its own row. Whether that was all.
 ///
 /// Nobody sends to the queue any more: what is not there now will never be.
-pub(in crate::message_queue) async fn delete_some(tx: &mut DynTx, id: u64, limit: u32) -> Result<bool, QueueError> {
+pub(in crate::message_queue) async fn delete_some(
+    tx: &mut DynTx,
+    id: u64,
+    limit: u32,
+    is_shared: bool,
+) -> Result<bool, QueueError> {
+    // Another process may have cleared it away before, and declared another one under its number.
+    let is_another = "SELECT 1 FROM quorate_queue WHERE id = $1 AND deleted = 0";
+    if !tx.room_query(is_another, &[number(id)]).await?.is_empty() {
+        return Ok(true);
+    }
     let numbers = within(id);
     let range = [number(*numbers.start()), number(*numbers.end()), limit.into()];
     let mut most = 0;
@@ -110,21 +120,24 @@ pub(in crate::message_queue) async fn delete_some(tx: &mut DynTx, id: u64, limit
     most = most.max(tx.room_execute(sql, &[number(id), limit.into()]).await?);
     let is_all = most < u64::from(limit);
     if is_all {
+        if is_shared {
+            turn::forget(tx, id).await?;
+        }
         tx.room_execute("DELETE FROM quorate_queue WHERE id = $1", &[number(id)]).await?;
     }
     Ok(is_all)
 }
 
-/// The queue of this number.
+/// The queue of this number, by its name, its configuration and whether it is deleted.
 ///
 /// # Errors
 /// Its name cannot be read.
-fn head(id: u64, row: &Row) -> Result<Head, QueueError> {
+pub(super) fn head(id: u64, [name, config, deleted]: [&Value; 3]) -> Result<Head, QueueError> {
     let corrupt = |what: String| QueueError::corrupt("quorate_queue", what);
-    let name = Name::new(text(row.at(1), "name")?).map_err(|wrong| corrupt(wrong.to_string()))?;
-    let config = text(row.at(2), "config")
+    let name = Name::new(text(name, "name")?).map_err(|wrong| corrupt(wrong.to_string()))?;
+    let config = text(config, "config")
         .and_then(|text| serde_json::from_str(text).map_err(|wrong| corrupt(format!("`config` of `{name}`: {wrong}"))));
-    let deleted = integer(row.at(3), "deleted").map(|deleted| deleted != 0);
+    let deleted = integer(deleted, "deleted").map(|deleted| deleted != 0);
     let is_deleted = *deleted.as_ref().unwrap_or(&false);
     // What is to be deleted is, whatever its configuration says.
     let damaged = deleted.err().or_else(|| config.as_ref().err().filter(|_| !is_deleted).cloned());

@@ -35,7 +35,9 @@ pub(in crate::message_queue) async fn known(
 
 /// Forgets these ids.
 pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Known]) -> Result<(), QueueError> {
-    let sql = "DELETE FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3 AND seq = $4";
+    // Another process may have sent the message just now, by a clock that is behind.
+    let sql = "DELETE FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3 AND seq = $4
+        AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = $4)";
     for Known { id, source, seq, .. } in outdated {
         let key = [number(queue), id.clone(), source.clone(), number(*seq)];
         tx.room_execute(sql, &key).await?;

@@ -24,6 +24,21 @@ const PAGE: usize = 5_000;
 /// How often a message was handed out of which that cannot be read: more often than any was, so that no earlier lease on it holds.
 pub(super) const UNKNOWN_DELIVERIES: u32 = 1 << 30;
 
+const SELECT: &str = "SELECT m.seq, CAST(m.group_key AS TEXT), m.priority, m.sent_ns, m.delay_ms, m.ttl_ms,
+        COALESCE(LENGTH(m.data), 0) + COALESCE(LENGTH(m.attributes), 0),
+        s.deliveries, s.attempts, s.phase, s.due_ns, s.span_ms, s.seq
+    FROM quorate_queue_message m LEFT JOIN quorate_queue_state s ON s.seq = m.seq";
+
+/// Hands messages by their numbers to `found`, in order; those that are gone are left out. A lease runs its full time from now on.
+pub(super) async fn some(store: &Store, seqs: &[Seq], mut found: impl FnMut(Stored)) -> Result<(), QueueError> {
+    let numbers: Vec<String> = seqs.iter().map(|seq| seq.cast_signed().to_string()).collect();
+    let sql = format!("{SELECT} WHERE m.seq IN ({}) ORDER BY m.seq", numbers.join(", "));
+    for row in &store.room_query(&sql, vec![]).await? {
+        found(stored(store.env(), row, None)?);
+    }
+    Ok(())
+}
+
 /// Hands every message of a queue to `found`, in order.
 ///
 /// A lease runs its full time again. What rests has as long to rest as the wall clock says, but never longer than it was told to:
@@ -35,17 +50,13 @@ pub(in crate::message_queue) async fn load(
     opened: Option<Opened>,
     mut found: impl FnMut(Stored),
 ) -> Result<(), QueueError> {
-    let sql = "SELECT m.seq, CAST(m.group_key AS TEXT), m.priority, m.sent_ns, m.delay_ms, m.ttl_ms,
-            COALESCE(LENGTH(m.data), 0) + COALESCE(LENGTH(m.attributes), 0),
-            s.deliveries, s.attempts, s.phase, s.due_ns, s.span_ms, s.seq
-        FROM quorate_queue_message m LEFT JOIN quorate_queue_state s ON s.seq = m.seq
-        WHERE m.seq > $1 AND m.seq <= $2 ORDER BY m.seq LIMIT $3";
+    let sql = format!("{SELECT} WHERE m.seq > $1 AND m.seq <= $2 ORDER BY m.seq LIMIT $3");
     let page = PAGE.min(store.limits().query_rows);
     let numbers = within(queue);
     let (mut after, last) = (*numbers.start(), number(*numbers.end()));
     loop {
         let limit = i64::try_from(page).unwrap_or(i64::MAX);
-        let rows = store.room_query(sql, vec![number(after), last.clone(), limit.into()]).await?;
+        let rows = store.room_query(&sql, vec![number(after), last.clone(), limit.into()]).await?;
         for row in &rows {
             let stored = stored(store.env(), row, opened)?;
             after = stored.seq;

@@ -17,7 +17,7 @@ const MESSAGE: &str =
 
 /// The same of a message that cannot be read, without its attributes and its data.
 const ENVELOPE: &str =
-    "m.seq, CAST(m.group_key AS TEXT), CAST(m.priority AS INTEGER), CAST(m.sent_ns AS INTEGER), 0, NULL,
+    "m.seq, CAST(m.group_key AS TEXT), CAST(m.priority AS BIGINT), CAST(m.sent_ns AS BIGINT), 0, NULL,
     CAST(m.source AS TEXT), CAST(m.id AS TEXT), CAST(m.kind AS TEXT), NULL, NULL, NULL, NULL";
 
 /// Messages that were asked for by their numbers; those that are gone are left out.

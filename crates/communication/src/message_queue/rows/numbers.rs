@@ -4,6 +4,10 @@
 //! whoever only opens queues writes nothing, and whoever opens them after a crash begins behind all blocks that were taken.
 //! So a number is never given twice, not even after the rows of all messages are gone; else an old lease would settle a
 //! new message.
+//!
+//! Where several processes send, blocks would not do: of two messages the later one could get the lower number. There each
+//! sending draws a ticket from a sequence of the database, which stands for [`TICKET_BITS`] bits of numbers: what is sent after
+//! another sending was answered has higher ones.
 
 use std::{
     ops::RangeInclusive,
@@ -13,7 +17,7 @@ use std::{
 use quorate_data::store::{DynTx, Row, Store};
 use quorate_foundations::time::Boot;
 
-use super::unsigned;
+use super::{turn, unsigned};
 use crate::message_queue::{QueueError, machine::Seq};
 
 /// Bits of a number that count; those above name the queue.
@@ -21,13 +25,21 @@ const COUNT_BITS: u32 = 49;
 /// Bits of the count inside a block.
 const BLOCK_BITS: u32 = 20;
 
-/// Hands out numbers. The store's one writer is the only one who draws. Cheap to clone; clones are the same.
-#[derive(Clone, Debug, Default)]
-pub(in crate::message_queue) struct Numbers(Arc<Mutex<Taken>>);
+/// Bits of the count that a ticket stands for.
+const TICKET_BITS: u32 = 10;
+
+/// Hands out numbers. Cheap to clone; clones are the same.
+#[derive(Clone, Debug)]
+pub(in crate::message_queue) enum Numbers {
+    /// The store's one writer is the only one who draws.
+    Blocks(Arc<Mutex<Taken>>),
+    /// Several processes draw.
+    Tickets,
+}
 
 /// The block that numbers come from.
 #[derive(Debug, Default)]
-struct Taken {
+pub(in crate::message_queue) struct Taken {
     block: u64,
     next: u64,
     end: u64,
@@ -56,6 +68,11 @@ impl Opened {
 }
 
 impl Numbers {
+    /// Those of a store that several processes write to, or one.
+    pub(in crate::message_queue) fn of(is_shared: bool) -> Self {
+        if is_shared { Self::Tickets } else { Self::Blocks(Arc::default()) }
+    }
+
     /// The first of `count` numbers in a row for messages of `queue`, at most 1,000. If the transaction is rolled back, nobody
     /// or somebody else gets them.
     pub(in crate::message_queue) async fn draw(
@@ -64,36 +81,47 @@ impl Numbers {
         queue: u64,
         count: usize,
     ) -> Result<Seq, QueueError> {
-        let count = count as u64;
         let above = queue << COUNT_BITS;
-        let (block, is_durable) = {
-            let taken = self.taken();
-            (taken.block, taken.is_durable)
+        let first = match self {
+            Self::Blocks(taken) => draw(taken, tx, count as u64).await?,
+            Self::Tickets => turn::ticket(tx).await? << TICKET_BITS,
         };
-        let holds = is_durable || (block > 0 && last_block(tx).await? == block);
-        if holds && let Some(first) = self.taken().draw(count) {
-            return Ok(above | first);
-        }
-        let sql = "INSERT INTO quorate_queue_numbers (one, block) VALUES (1, 1)
-            ON CONFLICT (one) DO UPDATE SET block = block + 1";
-        tx.room_execute(sql, &[]).await?;
-        let block = last_block(tx).await?;
-        if block >> (COUNT_BITS - BLOCK_BITS) > 0 {
+        if first >> COUNT_BITS > 0 {
             return Err(QueueError::corrupt("quorate_queue_numbers", "all numbers of messages were given out"));
         }
-        let first = block << BLOCK_BITS;
-        *self.taken() = Taken { block, next: first + count, end: first + (1 << BLOCK_BITS), is_durable: false };
-        let numbers = self.clone();
-        tx.after_commit(move || {
-            let mut taken = numbers.taken();
-            taken.is_durable |= taken.block == block;
-        })?;
         Ok(above | first)
     }
+}
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+/// Draws from a block, or takes the next one.
+async fn draw(shared: &Arc<Mutex<Taken>>, tx: &mut DynTx, count: u64) -> Result<u64, QueueError> {
+    let (block, is_durable) = {
+        let taken = lock(shared);
+        (taken.block, taken.is_durable)
+    };
+    let holds = is_durable || (block > 0 && last_block(tx).await? == block);
+    if holds && let Some(first) = lock(shared).draw(count) {
+        return Ok(first);
     }
+    let sql = "INSERT INTO quorate_queue_numbers (one, block) VALUES (1, 1)
+            ON CONFLICT (one) DO UPDATE SET block = block + 1";
+    tx.room_execute(sql, &[]).await?;
+    let block = last_block(tx).await?;
+    let first = block << BLOCK_BITS;
+    if first >> COUNT_BITS > 0 {
+        return Ok(first);
+    }
+    *lock(shared) = Taken { block, next: first + count, end: first + (1 << BLOCK_BITS), is_durable: false };
+    let shared = shared.clone();
+    tx.after_commit(move || {
+        let mut taken = lock(&shared);
+        taken.is_durable |= taken.block == block;
+    })?;
+    Ok(first)
+}
+
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Taken {

@@ -65,11 +65,16 @@ pub(in crate::message_queue) async fn all(store: &Store) -> Result<Vec<Kept>, Qu
     }
 }
 
-/// Up to which moment a schedule's messages were sent; `None` if it is not there.
-pub(in crate::message_queue) async fn done(store: &Store, queue: u64, name: &Name) -> Result<Option<Wall>, QueueError> {
-    let sql = "SELECT done_ns FROM quorate_queue_schedule WHERE queue = $1 AND name = $2";
+/// A schedule, and up to which moment its messages were sent; `None` if it is not there.
+pub(in crate::message_queue) async fn one(
+    store: &Store,
+    queue: u64,
+    name: &Name,
+) -> Result<Option<(Result<Schedule, QueueError>, Wall)>, QueueError> {
+    let sql = "SELECT queue, name, spec, data, done_ns FROM quorate_queue_schedule WHERE queue = $1 AND name = $2";
     let rows = store.room_query(sql, vec![number(queue), name.into()]).await?;
-    rows.first().map(|row| integer(row.at(0), "done_ns").map(Wall::from_unix_nanos)).transpose()
+    let read = |row: &Row| Ok((schedule(row), Wall::from_unix_nanos(integer(row.at(4), "done_ns")?)));
+    rows.first().map(read).transpose()
 }
 
 /// Writes a schedule, new or changed, whose moments up to `done` are over.

@@ -2,6 +2,11 @@
 //!
 //! It sleeps until the next moment, and looks at the wall clock at least once a minute, since that may be set meanwhile. A store
 //! without schedules has no timer.
+//!
+//! Where several processes share a store, each sends what is due: the transaction names the moment up to which everything was
+//! sent, so that one is first, and the others read what it left. Each looks every [`FOLLOW`] whether others declared schedules.
+
+mod sending;
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +24,7 @@ use quorate_foundations::{
 };
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+use self::sending::send_due;
 use super::{Planned, Schedule, Timed};
 use crate::message_queue::{
     Queue, QueueError,
@@ -28,16 +34,14 @@ use crate::message_queue::{
 
 /// How often the wall clock is looked at, at least, while there is a schedule.
 const LOOK: Duration = Duration::from_secs(60);
+/// How often it is looked whether other processes changed schedules.
+const FOLLOW: Duration = Duration::from_secs(5);
 /// How long a schedule rests whose messages could not be sent.
 const REST: Duration = Duration::from_secs(5);
-/// A clock that is behind by less was not set: it was slowed down.
-const SLACK: Duration = Duration::from_secs(1);
-/// Bytes and messages that one transaction sends.
-const AT_ONCE: (usize, usize) = (1 << 20, 100);
 
 /// All schedules of a store, by queue and name.
 pub(in crate::message_queue) struct Plan {
-    entries: Mutex<BTreeMap<(Name, Name), Entry>>,
+    entries: Mutex<Entries>,
     /// Held while a schedule is changed, or its messages are sent.
     pub(in crate::message_queue) alone: AsyncMutex<()>,
     /// Wakes the task, which ends once this is dropped.
@@ -46,6 +50,8 @@ pub(in crate::message_queue) struct Plan {
     /// Whether a schedule was ever there, so that deleting a queue that has none costs nothing.
     is_used: AtomicBool,
 }
+
+type Entries = BTreeMap<(Name, Name), Entry>;
 
 #[derive(Clone, Debug)]
 struct Entry {
@@ -71,6 +77,27 @@ impl Plan {
         queues: &BTreeMap<u64, Name>,
     ) -> Result<Self, QueueError> {
         let (kick, kicked) = mpsc::channel(1);
+        let entries = Self::read_entries(store, queues).await?;
+        let is_used = AtomicBool::new(!entries.is_empty());
+        let kicked = Mutex::new(Some(kicked));
+        Ok(Self { entries: Mutex::new(entries), alone: AsyncMutex::default(), kick, kicked, is_used })
+    }
+
+    /// The same where others changed them. Whoever calls this holds [`alone`](Self::alone).
+    pub(in crate::message_queue) async fn read_again(
+        &self,
+        store: &Store,
+        queues: &BTreeMap<u64, Name>,
+    ) -> Result<(), QueueError> {
+        let entries = Self::read_entries(store, queues).await?;
+        // Ordering: as where one is declared.
+        self.is_used.fetch_or(!entries.is_empty(), Ordering::Relaxed);
+        *self.entries() = entries;
+        let _looks_anyway = self.kick.try_send(());
+        Ok(())
+    }
+
+    async fn read_entries(store: &Store, queues: &BTreeMap<u64, Name>) -> Result<Entries, QueueError> {
         let mut entries = BTreeMap::new();
         for Kept { queue, name, schedule } in schedules::all(store).await? {
             let Some(queue) = queues.get(&queue) else { continue };
@@ -80,22 +107,21 @@ impl Plan {
             }
             entries.insert((queue.clone(), name), Entry { timed, done: None, rests_until: Boot::ZERO });
         }
-        let is_used = AtomicBool::new(!entries.is_empty());
-        let kicked = Mutex::new(Some(kicked));
-        Ok(Self { entries: Mutex::new(entries), alone: AsyncMutex::default(), kick, kicked, is_used })
+        Ok(entries)
     }
 
-    fn entries(&self) -> MutexGuard<'_, BTreeMap<(Name, Name), Entry>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Declares a schedule of `queue`. Whoever calls this holds [`alone`](Self::alone).
+    /// Declares a schedule of `queue`. Whoever calls this holds [`alone`](Self::alone). `None`: another process changed
+    /// something meanwhile.
     pub(in crate::message_queue) async fn declare(
         &self,
         queue: &Queue,
         name: &Name,
         schedule: Schedule,
-    ) -> Result<Planned, QueueError> {
+    ) -> Result<Option<Planned>, QueueError> {
         let store = &queue.core.store;
         let now = store.env().wall();
         let timed = Arc::new(schedule.timed(store.limits().event_bytes)?);
@@ -104,11 +130,11 @@ impl Plan {
         }
         let key = (queue.name().clone(), name.clone());
         if let Some(same) = self.may_declare(&key, &timed.schedule, now)? {
-            return Ok(same);
+            return Ok(Some(same));
         }
         let (core, row) = (queue.core.clone(), timed.schedule.clone());
         let of_name = name.clone();
-        let written = store.transact(move |tx| {
+        let written = queue.room.change(store, None, move |tx| {
             let (core, row, name) = (core.clone(), row.clone(), of_name.clone());
             Box::pin(async move {
                 if core.is_deleted() {
@@ -117,14 +143,16 @@ impl Plan {
                 schedules::put(tx, core.id, &name, &row, now).await
             })
         });
-        written.await.map_err(QueueError::of_transaction)?;
+        if !written.await? {
+            return Ok(None);
+        }
         let entry = Entry { timed: Ok(timed), done: Some(now), rests_until: Boot::ZERO };
         let planned = entry.planned(name, now);
         self.entries().insert(key, entry);
         // Ordering: whoever deletes the queue has waited for this.
         self.is_used.store(true, Ordering::Relaxed);
         let _looks_anyway = self.kick.try_send(());
-        Ok(planned)
+        Ok(Some(planned))
     }
 
     /// The schedule of that name, if it is the same already.
@@ -154,20 +182,22 @@ impl Plan {
         }
     }
 
-    /// Deletes a schedule. Whoever calls this holds [`alone`](Self::alone).
-    pub(in crate::message_queue) async fn delete(&self, queue: &Queue, name: &Name) -> Result<(), QueueError> {
+    /// Deletes a schedule. Whoever calls this holds [`alone`](Self::alone). `false`: another process changed something meanwhile.
+    pub(in crate::message_queue) async fn delete(&self, queue: &Queue, name: &Name) -> Result<bool, QueueError> {
         let key = (queue.name().clone(), name.clone());
         if !self.entries().contains_key(&key) {
             return Err(QueueError::NoSchedule { queue: key.0, name: key.1 });
         }
         let (id, of_name) = (queue.core.id, name.clone());
-        let deleted = queue.core.store.transact(move |tx| {
+        let deleted = queue.room.change(&queue.core.store, None, move |tx| {
             let name = of_name.clone();
             Box::pin(async move { schedules::delete(tx, id, &name).await })
         });
-        deleted.await.map_err(QueueError::of_transaction)?;
-        self.entries().remove(&key);
-        Ok(())
+        let is_deleted = deleted.await?;
+        if is_deleted {
+            self.entries().remove(&key);
+        }
+        Ok(is_deleted)
     }
 
     /// Forgets the schedules of a queue that is gone.
@@ -238,6 +268,12 @@ struct Over;
 /// Sends what is due. Returns how long there is nothing more to do; `None`: until there is a schedule.
 async fn turn(store: &Store, room: &Arc<Room>) -> Result<Option<Duration>, Over> {
     let (plan, env) = (room.plan(), store.env());
+    if let Err(cause) = room.refresh(store).await {
+        if matches!(cause, QueueError::Store(StoreError::Closed)) {
+            return Err(Over);
+        }
+        tracing::warn!(%cause, "it cannot be read which schedules other processes declared; it is tried again");
+    }
     let keys: Vec<(Name, Name)> = plan.entries().keys().cloned().collect();
     for key in keys {
         // One at a time: others may change schedules in between.
@@ -270,94 +306,5 @@ async fn turn(store: &Store, room: &Arc<Room>) -> Result<Option<Duration>, Over>
         let rest = entry.rests_until.saturating_since(boot);
         Some(due.unwrap_or(Some(Duration::ZERO)).unwrap_or(LOOK).max(rest).clamp(Duration::from_millis(1), LOOK))
     });
-    Ok(rests.min())
-}
-
-/// Sends the messages of a schedule that are due. Whether its row is there.
-async fn send_due(
-    room: &Arc<Room>,
-    (queue, name): &(Name, Name),
-    timed: &Arc<Timed>,
-    entry: &mut Entry,
-) -> Result<bool, QueueError> {
-    let queue = match room.find(queue) {
-        Ok(queue) => queue,
-        Err(QueueError::NotFound { .. }) => return Ok(false),
-        Err(cause) => return Err(cause),
-    };
-    let store = &queue.core.store;
-    let mut done = match entry.done {
-        Some(done) => done,
-        None => match schedules::done(store, queue.core.id, name).await? {
-            Some(done) => done,
-            None => return Ok(false),
-        },
-    };
-    loop {
-        let now = store.env().wall();
-        if now < done && done.saturating_since(now) <= SLACK {
-            break;
-        }
-        let moments = timed.calendar.due(done, now, timed.schedule.missed);
-        if moments.is_empty() && now >= done && timed.calendar.next(done).is_none_or(|next| next > now) {
-            break;
-        }
-        if now < done {
-            store.env().reached("queue: a schedule found the clock set back");
-        }
-        if moments.first().is_some_and(|first| now.saturating_since(*first) > Schedule::LATE) {
-            store.env().reached("queue: a missed moment was made up for");
-        }
-        let (bytes, messages) = AT_ONCE;
-        let some = moments.len().min((bytes / timed.schedule.message.size()).clamp(1, messages));
-        let until = if some == moments.len() { now } else { moments[some - 1] };
-        done = send(&queue, name, timed, &moments[..some], (done, until)).await?;
-        if some == moments.len() && done == until {
-            break;
-        }
-    }
-    entry.done = Some(done);
-    Ok(true)
-}
-
-/// Sends the messages of `moments`, and notes that they were, in one transaction: those for which the queue has room. Returns up
-/// to when those are that were sent.
-///
-/// # Errors
-/// [`QueueError::Full`] if there is room for none.
-async fn send(
-    queue: &Queue,
-    name: &Name,
-    timed: &Arc<Timed>,
-    moments: &[Wall],
-    (done, until): (Wall, Wall),
-) -> Result<Wall, QueueError> {
-    let of_unit = (queue.clone(), name.clone(), timed.clone(), moments.to_vec());
-    let sent = queue.core.store.transact(move |tx| {
-        let (queue, name, timed, moments) = of_unit.clone();
-        Box::pin(async move {
-            let (mut until, mut last) = (until, None);
-            for moment in moments {
-                match queue.send_in(tx, vec![timed.schedule.message_at(moment)]).await {
-                    // Its id says that it was sent, when the schedule said something else.
-                    Ok(_) | Err(QueueError::IdReused { .. }) => last = Some(moment),
-                    Err(full @ QueueError::Full { .. }) => {
-                        // The others are sent once there is room: all of them together may never find it.
-                        until = last.ok_or(full)?;
-                        break;
-                    }
-                    Err(refused) => return Err(refused),
-                }
-            }
-            if !schedules::advance(tx, queue.core.id, &name, (done, until)).await? {
-                return Err(QueueError::corrupt("quorate_queue_schedule", format!("`{name}` is not as it was left")));
-            }
-            Ok(until)
-        })
-    });
-    let until = sent.await.map_err(QueueError::of_transaction)?;
-    if !moments.is_empty() {
-        queue.core.store.env().reached("queue: a schedule's message was sent");
-    }
-    Ok(until)
+    Ok(rests.chain(room.is_shared().then_some(FOLLOW)).min())
 }

@@ -9,11 +9,12 @@ use crate::message_queue::{
     Cause, DeadLetter, Failure, NewMessage, QueueError,
     driver::{Fate, Work},
     machine::Seq,
-    rows::{self, Named, Replayed},
+    rows::{self, Named, Replayed, turn},
 };
 
-/// Dead letters that are looked at, at once.
+/// Dead letters that are looked at, at once; fewer where each statement is a journey to a server.
 const DEAD_AT_ONCE: usize = 256;
+const DEAD_AT_ONCE_SHARED: usize = 64;
 
 /// A page of dead letters.
 #[derive(Clone, Debug, PartialEq)]
@@ -117,7 +118,7 @@ impl Queue {
         let (mut after, mut count) = (0, 0);
         let mut held = BTreeSet::new();
         loop {
-            let limit = DEAD_AT_ONCE;
+            let limit = if self.core.is_shared() { DEAD_AT_ONCE_SHARED } else { DEAD_AT_ONCE };
             let seqs = self.core.ask(|reply| Work::Parked { after, limit, reply }).await?;
             let Some(last) = seqs.last().copied() else { return Ok(count) };
             after = last;
@@ -154,7 +155,9 @@ impl Queue {
             let (core, failure, edited) = (core.clone(), failure.clone(), edited.clone());
             Box::pin(async move {
                 let replayed = rows::replay(tx, core.id, seq, &failure, edited.as_ref()).await?;
-                if replayed == Replayed::Yes {
+                if replayed == Replayed::Yes && core.is_shared() {
+                    turn::tell(tx, core.id, &[seq]).await?;
+                } else if replayed == Replayed::Yes {
                     tx.after_commit(move || core.hear_of_replayed(seq))?;
                 }
                 Ok(replayed)

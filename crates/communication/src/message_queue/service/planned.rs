@@ -34,9 +34,16 @@ impl Queue {
     pub async fn schedule(&self, name: &Name, schedule: Schedule) -> Result<Planned, QueueError> {
         let (queue, name) = (self.clone(), name.clone());
         let declared = async move {
-            let plan = queue.room.plan();
-            let _alone = plan.alone.lock().await;
-            plan.declare(&queue, &name, schedule).await
+            queue.room.refresh(&queue.core.store).await?;
+            loop {
+                let alone = queue.room.plan().alone.lock().await;
+                let declared = queue.room.plan().declare(&queue, &name, schedule.clone()).await?;
+                drop(alone);
+                match declared {
+                    Some(planned) => return Ok(planned),
+                    None => queue.room.refresh(&queue.core.store).await?,
+                }
+            }
         };
         to_its_end(&self.core.store, "schedule declared", declared).await
     }
@@ -51,14 +58,21 @@ impl Queue {
     pub async fn unschedule(&self, name: &Name) -> Result<(), QueueError> {
         let (queue, name) = (self.clone(), name.clone());
         let deleted = async move {
-            let plan = queue.room.plan();
-            let _alone = plan.alone.lock().await;
-            plan.delete(&queue, &name).await
+            queue.room.refresh(&queue.core.store).await?;
+            loop {
+                let alone = queue.room.plan().alone.lock().await;
+                let is_deleted = queue.room.plan().delete(&queue, &name).await?;
+                drop(alone);
+                if is_deleted {
+                    return Ok(());
+                }
+                queue.room.refresh(&queue.core.store).await?;
+            }
         };
         to_its_end(&self.core.store, "schedule deleted", deleted).await
     }
 
-    /// The schedule of that name.
+    /// The schedule of that name. As for [`Queues::get`], refresh first.
     ///
     /// # Errors
     /// [`QueueError::NoSchedule`] if there is none.
@@ -66,7 +80,8 @@ impl Queue {
         self.room.plan().get(self.name(), name, self.core.store.env().wall())
     }
 
-    /// Its schedules in order of their names: at most `limit` (1 to [`Queues::MAX_PAGE`]) of those behind `after`.
+    /// Its schedules in order of their names: at most `limit` (1 to [`Queues::MAX_PAGE`]) of those behind `after`. As for
+    /// [`Queues::get`], refresh first.
     pub fn schedules(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Planned>, QueueError> {
         let max = Queues::MAX_PAGE;
         if !(1..=max).contains(&limit) {

@@ -9,10 +9,13 @@ use super::Room;
 use crate::message_queue::{
     Config, Delivery, Lease, Message, NewMessage, QueueError, Sent,
     driver::{Core, How, Work},
-    machine::{Claim, Counts},
+    machine::{Claim, Counts, Seq},
     message::Summed,
-    rows::{self, Placed},
+    rows::{self, Placed, turn},
 };
+
+/// Messages of one call that one round settles at most, where several processes work on the queue.
+const SETTLED_AT_ONCE: usize = 64;
 
 /// One queue. Cheap to clone; clones are the same.
 #[derive(Clone)]
@@ -31,7 +34,7 @@ impl std::fmt::Debug for Queue {
 /// What a consumer asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receive {
-    /// At most so many messages: 1 to [`Receive::MAX`].
+    /// At most so many messages: 1 to [`Receive::MAX`]. Where several processes share the queue, no more than 128 come at once.
     pub max: usize,
     /// How long to wait for the first one. At most [`Receive::MAX_WAIT`].
     pub wait: Duration,
@@ -50,7 +53,7 @@ pub struct Description {
     pub counts: Counts,
     /// How long ago the oldest message that is no dead letter was sent, by the wall clock.
     pub age: Option<Duration>,
-    /// Consumers that wait for a message.
+    /// Consumers that wait for a message in this process.
     pub consumers: usize,
 }
 
@@ -129,14 +132,17 @@ impl Queue {
     ///
     /// [`Config::max_messages`] counts what is known: of a queue that nobody asked for anything since the store was opened,
     /// messages are counted from the first transaction on that sends it some. What transactions send counts before they
-    /// commit, and no more once they are rolled back.
+    /// commit, and no more once they are rolled back. Where several processes send, each counts what it has heard of: a
+    /// second ago, or what the queue was last asked.
     ///
     /// # Errors
     /// As [`send`](Self::send); the transaction can go on after a refusal, which wrote nothing.
     pub async fn send_in(&self, tx: &mut DynTx, messages: Vec<NewMessage>) -> Result<Vec<Sent>, QueueError> {
         let (messages, _) = self.prepared(messages)?;
         let mut reserved = self.core.reserve(messages.len())?;
-        if self.core.is_deleted() {
+        let is_shared = self.core.is_shared();
+        let is_gone = is_shared && !turn::is_there(tx, self.core.id, self.name()).await?;
+        if self.core.is_deleted() || is_gone {
             return Err(self.core.not_found());
         }
         let placed = rows::insert(tx, &self.core.numbers, self.core.id, &messages).await?;
@@ -148,6 +154,14 @@ impl Queue {
             }
         }
         reserved.shrink(new.len());
+        if is_shared {
+            if !new.is_empty() {
+                let seqs: Vec<Seq> = new.iter().map(|(seq, _)| *seq).collect();
+                turn::tell(tx, self.core.id, &seqs).await?;
+            }
+            self.core.look_soon();
+            return Ok(sent);
+        }
         let core = self.core.clone();
         tx.after_commit(move || {
             drop(reserved);
@@ -233,6 +247,10 @@ impl Queue {
         if !rows::ack(tx, claim).await? {
             return Err(lost());
         }
+        if self.core.is_shared() {
+            turn::tell(tx, self.core.id, &[claim.seq]).await?;
+            return Ok(());
+        }
         let core = self.core.clone();
         tx.after_commit(move || core.hear_of_settled(claim))?;
         Ok(())
@@ -287,7 +305,10 @@ impl Queue {
         let claims: Vec<Claim> = leases.iter().filter_map(|lease| self.claim(lease)).collect();
         let strangers = leases.iter().filter(|lease| self.claim(lease).is_none());
         let mut lost: Vec<Lease> = strangers.copied().collect();
-        if !claims.is_empty() {
+        // Where each statement is a journey, no round is to take too long.
+        let at_once = if self.core.is_shared() && how != How::Ack { SETTLED_AT_ONCE } else { Self::MAX_BATCH };
+        for claims in claims.chunks(at_once) {
+            let (claims, how) = (claims.to_vec(), how.clone());
             let refused = self.core.ask(|reply| Work::Settle { claims, how, reply }).await?;
             lost.extend(leases.iter().filter(|lease| self.claim(lease).is_some_and(|claim| refused.contains(&claim))));
         }

@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_data::store::{DynTx, StoreError, TransactError};
+use quorate_data::store::{DynTx, SqlError, StoreError, TransactError};
 
-use super::super::Core;
+use super::super::{Core, turns::Turning};
 use crate::message_queue::{
     QueueError,
     machine::Seq,
     message::Summed,
-    rows::{self, Batch, Placed},
+    rows::{self, Batch, Placed, turn},
 };
 
 /// How often a round whose transaction found no room is tried again, and after how long.
@@ -17,14 +17,30 @@ const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What came of writing a round.
+#[derive(Default)]
 pub(super) struct Written {
     /// Of each sending, what became of its messages.
     pub(super) sent: Vec<Result<Vec<Placed>, QueueError>>,
     /// Messages that were to be handed out again and were settled meanwhile.
     pub(super) settled: Vec<Seq>,
+    /// The news that it made, and of which messages.
+    pub(super) told: Option<(i64, Vec<Seq>)>,
 }
 
-pub(super) fn is_closed(cause: &QueueError) -> bool {
+/// Why nothing was written.
+pub(super) enum Unwritten {
+    /// Another process took the turn.
+    Overtaken,
+    Failed(QueueError),
+}
+
+impl<E: Into<QueueError>> From<E> for Unwritten {
+    fn from(cause: E) -> Self {
+        Self::Failed(cause.into())
+    }
+}
+
+pub(in crate::message_queue::driver) fn is_closed(cause: &QueueError) -> bool {
     matches!(cause, QueueError::Store(StoreError::Closed))
 }
 
@@ -34,36 +50,56 @@ pub(super) fn is_untouched(cause: &QueueError) -> bool {
     matches!(cause, QueueError::Store(Busy | Closed | DiskFull | Overloaded { .. }) | QueueError::NotFound { .. })
 }
 
-/// What is to be written: what was decided, and what is sent.
-type Writing = (Batch, Vec<Vec<Summed>>);
+/// What is to be written.
+#[derive(Clone)]
+pub(super) struct Writing {
+    /// What was decided.
+    pub(super) batch: Batch,
+    /// What is sent.
+    pub(super) sends: Vec<Vec<Summed>>,
+    /// The turn that it takes, where several processes work on the queue and memory decided something.
+    pub(super) turn: Option<Turning>,
+}
 
-/// Writes a round in one transaction, and gives back what was sent.
-pub(super) async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> Result<(Written, Vec<Vec<Summed>>), QueueError> {
+/// Writes a round in one transaction, and gives back what was to be written.
+pub(super) async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> (Result<Written, Unwritten>, Writing) {
     let mut attempt = 0;
-    loop {
+    let written = loop {
         let (unit, inner) = (core.clone(), writing.clone());
         let written = core.store.transact(move |tx| {
             let (core, writing) = (unit.clone(), inner.clone());
             Box::pin(async move { write_in(tx, &core, &writing).await })
         });
         match written.await {
-            Ok(written) => {
-                let (_, sends) = Arc::try_unwrap(writing).unwrap_or_else(|shared| (*shared).clone());
-                return Ok((written, sends));
-            }
+            Ok(written) => break Ok(written),
             Err(TransactError::Store(StoreError::Overloaded { .. } | StoreError::Busy)) if attempt < ATTEMPTS => {
                 attempt += 1;
                 core.store.env().sleep(PAUSE).await;
             }
-            Err(cause) => return Err(QueueError::of_transaction(cause)),
+            Err(TransactError::Aborted(own)) => break Err(own),
+            Err(TransactError::Store(cause)) => break Err(cause.into()),
+            Err(other) => {
+                break Err(QueueError::Tables(SqlError::Failed { what: other.to_string() }).into());
+            }
         }
-    }
+    };
+    (written, Arc::try_unwrap(writing).unwrap_or_else(|shared| (*shared).clone()))
 }
 
-async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Result<Written, QueueError> {
+async fn write_in(tx: &mut DynTx, core: &Core, writing: &Writing) -> Result<Written, Unwritten> {
+    let Writing { batch, sends, turn } = writing;
     // Ordering: the transaction that deletes the queue marks it before this one's turn comes, or finds what this one writes.
     if core.is_deleted() {
-        return Err(core.not_found());
+        return Err(core.not_found().into());
+    }
+    if let Some(Turning { revision, ahead, news, .. }) = turn {
+        if !turn::take(tx, core.id, *revision, *ahead).await? {
+            return Err(Unwritten::Overtaken);
+        }
+        turn::seal(tx, news).await?;
+    }
+    if core.is_shared() && !sends.is_empty() && !turn::is_there(tx, core.id, &core.name).await? {
+        return Err(core.not_found().into());
     }
     #[cfg(feature = "museum")]
     let batch = &planted(tx, core, batch).await?;
@@ -71,11 +107,37 @@ async fn write_in(tx: &mut DynTx, core: &Core, (batch, sends): &Writing) -> Resu
     let mut sent = Vec::with_capacity(sends.len());
     for messages in sends {
         match rows::insert(tx, &core.numbers, core.id, messages).await {
-            Err(failed @ (QueueError::Store(_) | QueueError::Tables(_))) => return Err(failed),
+            Err(failed @ (QueueError::Store(_) | QueueError::Tables(_))) => return Err(failed.into()),
             placed => sent.push(placed),
         }
     }
-    Ok(Written { sent, settled })
+    let told = if core.is_shared() { tell(tx, core, turn.as_ref(), &sent).await? } else { None };
+    Ok(Written { sent, settled, told })
+}
+
+/// Tells other processes which messages this transaction touches: under its turn, or as news.
+async fn tell(
+    tx: &mut DynTx,
+    core: &Core,
+    turn: Option<&Turning>,
+    sent: &[Result<Vec<Placed>, QueueError>],
+) -> Result<Option<(i64, Vec<Seq>)>, QueueError> {
+    let placed = sent.iter().flatten().flatten();
+    let new = placed.filter_map(|placed| if let Placed::New(seq) = placed { Some(*seq) } else { None });
+    match turn {
+        Some(Turning { revision, seqs, .. }) => {
+            let seqs: Vec<Seq> = seqs.iter().copied().chain(new).collect();
+            turn::note(tx, core.id, revision + 1, &seqs).await?;
+            Ok(None)
+        }
+        None => {
+            let seqs: Vec<Seq> = new.collect();
+            if seqs.is_empty() {
+                return Ok(None);
+            }
+            Ok(Some((turn::tell(tx, core.id, &seqs).await?, seqs)))
+        }
+    }
 }
 
 /// What is written of a round where bugs are planted.

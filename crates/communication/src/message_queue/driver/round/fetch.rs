@@ -1,0 +1,88 @@
+//! What a round reads: the messages that it hands out, and ids that may be too old to be remembered.
+
+use std::collections::BTreeMap;
+
+use super::{Round, Taken};
+use crate::message_queue::{
+    Cause, Failure, QueueError,
+    driver::{Core, live::Live},
+    machine::{Hand, Seq},
+    rows::{self, Fetched},
+};
+
+/// Remembered ids that are looked at, at once.
+const SWEEP: u32 = 256;
+
+impl Live {
+    /// Gets the messages that are handed out, from memory or from their rows.
+    pub(super) async fn fetch(&mut self, core: &Core, round: &mut Round) -> Result<(), QueueError> {
+        let seqs = round.taken.iter().flat_map(|taken| &taken.hands).map(|hand| hand.claim.seq);
+        let mut missing = Vec::new();
+        for seq in seqs {
+            match self.take_message(seq) {
+                Some(message) => drop(round.messages.insert(seq, message)),
+                None => missing.push(seq),
+            }
+        }
+        let Fetched { found, unreadable } = rows::messages(&core.store, &missing).await?;
+        round.messages.extend(found);
+        if !unreadable.is_empty() {
+            self.set_aside(core, &unreadable, round);
+        }
+        Ok(())
+    }
+
+    /// Makes dead letters of messages that cannot be read: nobody could do anything with them.
+    fn set_aside(&mut self, core: &Core, unreadable: &BTreeMap<Seq, QueueError>, round: &mut Round) {
+        for Taken { hands, ttl, by } in std::mem::take(&mut round.taken) {
+            let (bad, hands): (Vec<Hand>, Vec<Hand>) =
+                hands.into_iter().partition(|hand| unreadable.contains_key(&hand.claim.seq));
+            for Hand { claim, .. } in &bad {
+                let (Some(attempts), Some(cause)) = (self.machine.park(*claim), unreadable.get(&claim.seq)) else {
+                    continue;
+                };
+                tracing::warn!(queue = %core.name, message = rows::count_of(claim.seq), %cause, "a message cannot be read and is set aside");
+                let reason = format!("it cannot be read: {cause}");
+                round.park(core, *claim, Failure::new(attempts, round.wall, Cause::Parked, &reason));
+            }
+            if hands.is_empty() && !bad.is_empty() {
+                // The next round may have another one for it.
+                self.waiting.push_front(by);
+            } else {
+                round.taken.push(Taken { hands, ttl, by });
+            }
+        }
+    }
+
+    /// Looks through some of the remembered ids, more than are sent, for those that are too old to be remembered.
+    pub(super) async fn sweep(&mut self, core: &Core, round: &mut Round) {
+        let horizon = i64::try_from(core.config().dedupe.as_nanos()).unwrap_or(i64::MAX);
+        let now = round.wall.unix_nanos();
+        self.sweep.due += 2 * round.sending;
+        if now < self.sweep.next_ns {
+            self.sweep.due = 0;
+            return;
+        }
+        if self.sweep.due < SWEEP as usize {
+            return;
+        }
+        self.sweep.due -= SWEEP as usize;
+        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), SWEEP).await else { return };
+        let oldest = &mut self.sweep.oldest_ns;
+        for known in &found {
+            // A message that is still here must not be sent once more, however old it is.
+            if now.saturating_sub(known.sent_ns) > horizon && self.machine.get(known.seq).is_none() {
+                round.batch.outdated.push(known.clone());
+            } else {
+                *oldest = Some(oldest.map_or(known.sent_ns, |oldest| oldest.min(known.sent_ns)));
+            }
+        }
+        let is_last = found.len() < SWEEP as usize;
+        self.sweep.at = found.into_iter().next_back().filter(|_| !is_last);
+        if is_last {
+            let oldest = self.sweep.oldest_ns.take().unwrap_or(now);
+            // Messages that are old and still here would have it look again and again.
+            self.sweep.next_ns = oldest.saturating_add(horizon).max(now.saturating_add(horizon / 16));
+        }
+    }
+}
