@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use quorate_data::event::Timestamp;
+use quorate_data::{event::Timestamp, store::reserved_for};
 use quorate_foundations::name::Name;
 use serde::{Deserializer as _, de};
 use serde_json::value::RawValue;
@@ -174,6 +174,11 @@ impl<'t> Members<'t> {
             return Err(Wrong { column: None, attribute: Some(attribute.clone().into()), why });
         };
         Name::check(&stream).map_err(|wrong| self.wrong(attribute, format!("it names the stream, and {wrong}")))?;
+        if reserved_for(&stream).is_some() {
+            let why = "it names the journal of a saga, and sagas come with `store backup` and `store restore`; \
+                `--on-error skip` imports what else there is";
+            return Err(self.wrong(attribute, why));
+        }
         Ok(stream)
     }
 
@@ -274,6 +279,16 @@ mod tests {
         assert!(missing.ends_with("is imported with `--stream-from stream`"), "{missing}");
         let dots = wrong(r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":".."}"#);
         assert!(dots.contains("column 66, `subject`: it names the stream, and a name cannot be `.` or `..`"), "{dots}");
+    }
+
+    #[test]
+    fn the_journal_of_a_saga_is_not_imported() {
+        let line =
+            |stream: &str| format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"{stream}"}}"#);
+        let saga = wrong(&line("saga-order:17"));
+        assert!(saga.starts_with("line 3, column 66, `subject`: it names the journal of a saga"), "{saga}");
+        assert!(saga.contains("`store backup`"), "{saga}");
+        Line::parse(3, line("saga-order").as_bytes(), &subject()).unwrap();
     }
 
     #[test]

@@ -172,7 +172,7 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
         return Ok(at);
     }
     let expected = if at == Version::ZERO { ExpectedVersion::NoStream } else { ExpectedVersion::Exact(at) };
-    match tx.append(stream, expected, events).await {
+    match tx.room_append(stream, expected, events).await {
         Ok(appended) => Ok(appended.version()),
         Err(AppendError::VersionConflict { .. }) if at == Version::ZERO => {
             Err(SagaError::invalid(format!("stream `{stream}` was there before the saga: take another id")).into())

@@ -237,6 +237,14 @@ pub enum AppendError {
         /// The stream.
         stream: Name,
     },
+    /// The stream is one of a room's own records: see [`reserved_for`](super::reserved_for). Ask the room for what is to change.
+    #[error("stream `{stream}` is a record of quorate's own, of its room `{room}`, which alone appends to it")]
+    Reserved {
+        /// The stream.
+        stream: Name,
+        /// Whose it is.
+        room: &'static str,
+    },
     /// An event breaks a rule.
     #[error("event {index} of stream `{stream}` was refused")]
     Invalid {

@@ -20,6 +20,7 @@ use super::{
     UnitError, Value, Verified,
     checked::{self, Looked},
     erasure::{EraseHook, SubjectHash},
+    reserved,
     rooms::{RoomTables, upgrade},
 };
 use crate::{
@@ -210,11 +211,12 @@ impl Store {
     /// Many appends share one sync of the disk. Events keep the order given; positions follow the order of commits.
     ///
     /// # Errors
-    /// See [`AppendError`]. Repeating an append with the same event ids is always safe and answers as the first time.
+    /// See [`AppendError`]; [`AppendError::Reserved`] for streams that are [a room's own](super::reserved_for). Repeating an append with the same event ids is always safe and answers as the first time.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the write: the outcome is then unknown.
     pub async fn append(&self, batch: AppendBatch) -> Result<Appended, AppendError> {
+        reserved::check(&batch)?;
         let batch = self.check(batch).await;
         self.backend.append(batch).await
     }

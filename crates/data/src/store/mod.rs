@@ -47,6 +47,7 @@ mod inquiry;
 mod limits;
 pub mod postgres;
 mod query;
+mod reserved;
 pub mod retention;
 mod rooms;
 mod shape;
@@ -70,6 +71,7 @@ pub use inbox::{First, Inbox, InboxError};
 pub use inquiry::{Bound, Bounds, Findings, Found, Inquiry, Statement, TableColumn};
 pub use limits::Limits;
 pub use query::{Direction, InvalidQuery, LogPage, Query, QueryItem, ReadLog, ReadStream, StreamHead, StreamPage};
+pub use reserved::reserved_for;
 pub use retention::{
     Archive, ArchiveError, InvalidMetadata, MetadataError, Rules, Scavenged, SetMetadata, StreamMetadata,
 };

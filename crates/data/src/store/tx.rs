@@ -7,7 +7,7 @@ use quorate_runtime::BoxFuture;
 
 use super::{
     AppendBatch, AppendError, Appended, Bound, CheckedBatch, ExpectedVersion, First, Inbox, InboxError, LogPage,
-    MetadataError, ReadLog, ReadStream, Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage,
+    MetadataError, ReadLog, ReadStream, Retire, Retired, SetMetadata, StoreError, StreamMetadata, StreamPage, reserved,
 };
 use crate::{
     event::{NewEvent, Version},
@@ -119,7 +119,18 @@ impl DynTx {
     /// # Errors
     /// As [`append_batch`](Self::append_batch).
     pub async fn append_checked(&mut self, batch: CheckedBatch) -> Result<Appended, AppendError> {
+        reserved::check(&batch.batch)?;
         self.ops.append(batch).await
+    }
+
+    /// The same for quorate's own rooms, to a stream that is [reserved](super::reserved_for) for them.
+    pub async fn room_append(
+        &mut self,
+        stream: &Name,
+        expected: ExpectedVersion,
+        events: Vec<NewEvent>,
+    ) -> Result<Appended, AppendError> {
+        self.ops.append(CheckedBatch::unchecked(AppendBatch::to(stream.clone(), expected, events))).await
     }
 
     /// Reads a page of a stream, this transaction's own appends included.

@@ -31,7 +31,7 @@ pub(super) async fn to_stream(
     request::Params::of(&head.uri, &[])?;
     let stream = request::stream(&head.uri)?;
     let expected = request::expected(&head.headers)?;
-    not_a_sagas(&node, &stream).await?;
+    not_a_sagas(&stream)?;
     let received = node.receive(&head, body).await?;
     let events = events(&node, &head.headers, &received.bytes)?;
     let batch = AppendBatch::to(stream, expected, events);
@@ -49,7 +49,7 @@ pub(super) async fn to_streams(
     let received = node.receive(&head, body).await?;
     let batch = several(&node, &received.bytes)?;
     for of_stream in &batch.streams {
-        not_a_sagas(&node, &of_stream.stream).await?;
+        not_a_sagas(&of_stream.stream)?;
     }
     append(&node, &head, &received, batch, several_streams).await
 }

@@ -10,7 +10,7 @@ use quorate_consistency::saga::{
     Description, Failure, Operation, Phase, Progress, Refusal, SagaError, Sagas, Search, State as Standing, Status,
     Summary, Verb, declared::Document,
 };
-use quorate_data::event::Timestamp;
+use quorate_data::{event::Timestamp, store::reserved_for};
 use quorate_foundations::{document::Format, name::Name, time::Wall};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -73,9 +73,9 @@ impl From<DeclareSagaError> for Problem {
     }
 }
 
-/// Refuses to have `stream` written to by somebody else than the saga that it belongs to.
-pub(super) async fn not_a_sagas(node: &Node, stream: &Name) -> Result<(), Problem> {
-    match node.sagas.owner(stream).await? {
+/// Refuses to have `stream` written to where its name is that of a saga's journal, whether there is such a saga or not.
+pub(super) fn not_a_sagas(stream: &Name) -> Result<(), Problem> {
+    match reserved_for(stream.as_str()) {
         None => Ok(()),
         Some(_) => Err(of_a_saga(stream, "nobody but the saga appends to it")),
     }

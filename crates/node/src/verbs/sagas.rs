@@ -13,7 +13,7 @@ use quorate_consistency::saga::{
     Config, Counts, Description, Operation, SagaError, Sagas, Search, Started, Status, Summary,
     declared::{Document, Hands},
 };
-use quorate_data::store::{RoomTables, SqlError, Store, StoreError, TransactError};
+use quorate_data::store::{RoomTables, SqlError, Store, StoreError, TransactError, reserved_for};
 use quorate_foundations::{
     document::{Faults, Format},
     name::Name,
@@ -327,10 +327,19 @@ impl SagaCare {
         Ok(())
     }
 
-    /// How the saga stands that a stream belongs to; `None` where it belongs to none, or there are no sagas.
+    /// How the saga stands that a stream belongs to; `None` where it belongs to none, or the store keeps no sagas.
+    ///
+    /// # Errors
+    /// Where the sagas cannot be asked, nobody knows whose the stream is.
     pub async fn owner(&self, stream: &Name) -> Result<Option<Status>, DeclareSagaError> {
-        let Some(opened) = self.opened.get() else { return Ok(None) };
-        Ok(opened.sagas.owner(stream).await?)
+        if reserved_for(stream.as_str()).is_none() {
+            return Ok(None);
+        }
+        match self.opened().await {
+            Ok(opened) => Ok(opened.sagas.owner(stream).await?),
+            Err(DeclareSagaError::Saga(SagaError::Store(StoreError::Unsupported { .. }))) => Ok(None),
+            Err(other) => Err(other),
+        }
     }
 
     /// What happened to sagas since the node began; `None` where there are none.

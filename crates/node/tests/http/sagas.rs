@@ -179,6 +179,16 @@ async fn nobody_but_the_saga_writes_to_its_stream_and_one_that_has_ended_may_be_
     let forged = r#"{"specversion":"1.0","id":"x","source":"/quorate/saga","type":"saga.ended","datacontenttype":"application/json","data":{"what":"ended","outcome":"completed"}}"#;
     let appended = node.send(post("/v1/streams/saga-order:1/events").event(forged)).await;
     assert_eq!((appended.status, appended.code().as_str()), (409, "stream-of-saga"));
+    // Also where there is no such saga yet, which would find it in its way; and beside events of other streams.
+    let before = node.send(post("/v1/streams/saga-order:2/events").event(forged)).await;
+    assert_eq!((before.status, before.code().as_str()), (409, "stream-of-saga"));
+    let several = format!(
+        r#"{{"streams":[{{"stream":"free","events":[{forged}]}},{{"stream":"saga-order:2","events":[{forged}]}}]}}"#
+    );
+    let refused = node.send(post("/v1/events").json(several)).await;
+    assert_eq!((refused.status, refused.json()["stream"].as_str()), (409, Some("saga-order:2")), "{}", refused.text());
+    assert_eq!(node.get("/v1/streams/free/events").await.status, 404, "nothing of it was appended");
+    assert_eq!(start(&node, "2", "17").await.status, 202);
     let tombstone = || post("/v1/streams/saga-order:1/tombstone");
     assert_eq!(node.send(tombstone()).await.code(), "stream-of-saga");
     node.send(post("/v1/sagas/order/1/signal").json(r#"{"id":"1","signal":"go"}"#)).await;

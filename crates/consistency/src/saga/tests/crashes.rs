@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_data::store::Store;
 use serde_json::{Value, json};
 
-use super::world::{Participant, World, effects, hasty, local, name, settled, status};
+use super::world::{Participant, World, effects, hasty, local, name, settled, status, write_into};
 use crate::saga::{Action, Definition, Journal, Leg, Next, Operation, SagaError, Sagas, Search, Status, Step, Verb};
 
 /// A local step, two remote ones side by side, and a pivot that is done or refused; all of them can be made up for.
@@ -238,8 +238,7 @@ async fn an_answer_that_comes_behind_what_others_appended_is_not_left_lying() {
     let (store, sagas) = world.sagas(Definition::new(name("order"), 1).step(Step::new("a", slow))).await;
     sagas.start(&name("order"), "1", (), None).await.unwrap();
     let stranger = quorate_data::event::NewEvent::new("1", "/stranger", "saga.ended").json(&b"{}"[..]);
-    let batch = quorate_data::store::AppendBatch::to(name("saga-order:1"), Default::default(), vec![stranger]);
-    store.append(batch).await.unwrap();
+    write_into(&store, "saga-order:1", stranger).await;
     answer.send_replace(true);
     // No clock moves: whoever waited for time would wait for ever.
     while sagas.counts().open > 0 {
@@ -278,8 +277,7 @@ async fn what_others_append_to_a_sagas_stream_is_passed_over() {
     let (store, sagas) = world.sagas(Definition::new(name("order"), 1).step(Step::new("a", local())).plan(plan)).await;
     sagas.start(&name("order"), "1", (), None).await.unwrap();
     let stranger = quorate_data::event::NewEvent::new("1", "/stranger", "saga.ended").json(&b"{}"[..]);
-    let batch = quorate_data::store::AppendBatch::to(name("saga-order:1"), Default::default(), vec![stranger]);
-    store.append(batch).await.unwrap();
+    write_into(&store, "saga-order:1", stranger).await;
     let told = sagas.signal(&name("order"), "1", "s", "go", ()).await;
     if let Err(SagaError::Overtaken { .. }) = told {
         sagas.signal(&name("order"), "1", "s", "go", ()).await.unwrap();

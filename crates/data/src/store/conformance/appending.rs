@@ -280,3 +280,34 @@ pub(super) async fn any_utf_8_can_name_a_stream(place: &dyn Place) -> Outcome {
     store.close().await?;
     Ok(look(&place.open(Limits::default()).await).await?)
 }
+
+pub(super) async fn a_rooms_own_stream_is_appended_to_by_the_room_alone(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    let own = "saga-order:17";
+    let is_reserved = |error: &AppendError| matches!(error, AppendError::Reserved { room: "saga", .. });
+    let refused = append(&store, own, vec![event("forged")]).await.expect_err("it is the room's");
+    assert!(is_reserved(&refused), "{refused:?}");
+    let free = |id: &str| AppendBatch::to(stream("free"), ExpectedVersion::Any, vec![event(id)]);
+    let both = free("beside").and_to(stream(own), ExpectedVersion::Any, vec![event("forged")]);
+    let refused = store.append(both.clone()).await.expect_err("neither is appended to");
+    assert!(is_reserved(&refused), "{refused:?}");
+    let checked = store.check(both).await;
+    let done = store.transact(move |tx| {
+        let (checked, alone) = (checked.clone(), free("alone"));
+        Box::pin(async move {
+            for refused in [
+                tx.append(&stream(own), ExpectedVersion::Any, vec![event("forged")]).await,
+                tx.append_checked(checked).await,
+            ] {
+                assert!(matches!(refused, Err(AppendError::Reserved { room: "saga", .. })), "{refused:?}");
+            }
+            tx.append_batch(alone).await?;
+            tx.room_append(&stream(own), ExpectedVersion::NoStream, vec![event("own")]).await
+        })
+    });
+    assert_eq!(done.await?.version(), version(1));
+    assert_eq!(ids_of(&store, own).await?, ["own"]);
+    assert_eq!(ids_of(&store, "free").await?, ["alone"]);
+    assert_sound(&store).await?;
+    Ok(())
+}

@@ -129,7 +129,8 @@ suite! {
         concurrent_writers_lose_nothing_and_keep_their_order,
         an_event_comes_back_as_it_went_in,
         a_huge_batch_is_one_append,
-        any_utf_8_can_name_a_stream;
+        any_utf_8_can_name_a_stream,
+        a_rooms_own_stream_is_appended_to_by_the_room_alone;
     idempotence []:
         a_repeated_append_answers_as_the_first_time,
         a_repeat_is_known_after_reopening_and_after_a_crash,

@@ -89,6 +89,7 @@ impl From<AppendError> for Problem {
                 .with("id", id.as_str())
                 .with("streamversion", version.to_string()),
             AppendError::PartlyKnown { .. } => told(Code::BatchPartlyKnown),
+            AppendError::Reserved { stream, .. } => told(Code::StreamOfSaga).with("stream", stream.as_str()),
             AppendError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
             AppendError::Invalid { stream, index, .. } => {
                 told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
