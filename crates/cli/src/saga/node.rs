@@ -190,6 +190,9 @@ pub(super) async fn one(
         let stalled = if told["stalled"] == true { ", stalled" } else { "" };
         let colon = if why.is_empty() { "" } else { ": " };
         out.line(&format!("{name} {id}, version {}: {}{stalled}{colon}{why}", told["version"], cell(&told["status"])))?;
+        for one in told["waiting"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            out.line(&format!("waits for {}", awaited(one)))?;
+        }
         out.flush()?;
     }
     let steps = told["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -199,12 +202,33 @@ pub(super) async fn one(
     print(&rows, &told, (columns, cells), format)
 }
 
+/// What a saga waits for, in words.
+fn awaited(one: &Value) -> String {
+    let (name, step, way) = (cell(&one["name"]), cell(&one["step"]), cell(&one["way"]));
+    let what = match one["for"].as_str().unwrap_or_default() {
+        "decision" if one["step"].is_null() => "somebody's decision about its plan".to_owned(),
+        "decision" => format!("somebody's decision about `{step}`, {way}"),
+        "answer" => format!("the answer of `{step}`, {way}"),
+        "rest" => format!("the next attempt of `{step}`, {way}"),
+        "quiet" => format!("the end of what `{step}` may still do"),
+        "signal" => format!("signal `{name}`"),
+        "timer" => format!("timer `{name}`"),
+        "deadline" => "its deadline, at which it is given up".to_owned(),
+        other => other.to_owned(),
+    };
+    match one["until"].as_str() {
+        Some(until) => format!("{what}, until {until}"),
+        None => what,
+    }
+}
+
 fn ways(step: &Value) -> Vec<Value> {
     let way = |word: &str| {
         let way = &step[word];
         let failure =
             way["failure"]["reason"].as_str().map(|reason| format!("{}: {reason}", cell(&way["failure"]["kind"])));
-        json!({ "step": step["step"], "way": word, "state": way["state"], "attempts": way["attempts"], "failure": failure })
+        let state = if way["unkept"] == true { json!("done, answer not kept") } else { way["state"].clone() };
+        json!({ "step": step["step"], "way": word, "state": state, "attempts": way["attempts"], "failure": failure })
     };
     let all = ["forward", "compensation"].map(way);
     all.into_iter().filter(|way| way["state"] != "idle").collect()

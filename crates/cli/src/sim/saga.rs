@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Args;
 use quorate_consistency::saga::{
-    Answer, Failure as Failed,
+    Failure as Failed, Output,
     courses::{Course, Fault, Participants, courses},
     declared::{Caller, Document, Hands, Request},
 };
@@ -48,7 +48,7 @@ fn named(text: &str) -> Result<(String, Value), String> {
 struct Nobody;
 
 impl Caller for Nobody {
-    fn call(&self, _: Request) -> BoxFuture<'static, Answer> {
+    fn call(&self, _: Request) -> BoxFuture<'static, Result<Output, Failed>> {
         Box::pin(std::future::ready(Err(Failed::refused("nobody is called in a simulation"))))
     }
 }

@@ -70,6 +70,15 @@ fn a_saga_is_declared_started_shown_and_decided_about_at_the_command_line() {
     let listed = node.run(&["saga", "list", "order", "--key", "ada", "--status", "running", "--output", "json"]).ok();
     assert_eq!(listed.json()["sagas"][0]["id"], "17");
     node.run(&["saga", "skip", "order", "17", "--by", "ada"]).failed(1);
+    file(
+        node.folder(),
+        "waits.yaml",
+        ORDER.replace("saga: order", "saga: waits").replace("steps:", "steps:\n  - wait: approval\n    at-most: 1d"),
+    );
+    node.run(&["saga", "declare", "waits.yaml"]).ok();
+    node.run(&["saga", "start", "waits", "1"]).ok();
+    let waits = node.run(&["saga", "show", "waits", "1"]).ok();
+    assert!(waits.stdout.contains("waits for signal `approval`, until 20"), "{}", waits.stdout);
     node.run(&["saga", "abort", "order", "17", "--by", "ada", "--note", "never mind"]).ok();
     let shown = node.run(&["saga", "show", "order", "17", "--wait", "20"]).ok();
     assert!(shown.stdout.contains("order 17, version 1: compensated: never mind"), "{}", shown.stdout);

@@ -11,11 +11,14 @@ pub struct Config {
     pub joined_steps: usize,
     /// Events of one saga; one that has more is stuck. 10 to 1,000,000. Default 10,000.
     pub max_events: u64,
+    /// Calls to somewhere else that are under way at once, of all sagas together; what is more waits, whoever came first goes
+    /// first. 1 to 65,536. Default 256.
+    pub max_calls: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_running: 100_000, joined_steps: 32, max_events: 10_000 }
+        Self { max_running: 100_000, joined_steps: 32, max_events: 10_000, max_calls: 256 }
     }
 }
 
@@ -38,6 +41,7 @@ impl Config {
         };
         within("max-running", self.max_running as u64, 1, 10_000_000)?;
         within("joined-steps", self.joined_steps as u64, 1, 1_000)?;
-        within("max-events", self.max_events, 10, 1_000_000)
+        within("max-events", self.max_events, 10, 1_000_000)?;
+        within("max-calls", self.max_calls as u64, 1, 65_536)
     }
 }

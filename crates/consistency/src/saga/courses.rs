@@ -35,7 +35,7 @@ use quorate_resilience::dice::Dice;
 use serde_json::Value;
 
 use super::{
-    definition::{Action, Definition, Kind},
+    definition::{Action, Definition, Kind, Output},
     event::{Direction, Failure, Happened, Leg},
     journal::{Journal, State, Status},
     machine::{self, Alarm, Attempt, Input, Move},
@@ -275,8 +275,15 @@ impl<'a> World<'a> {
         if action.is_some_and(Action::is_local) {
             // It and its record are one: a crash before has none of it, one behind has both.
             let answer = self.serve(&leg);
-            let happened =
-                machine::answered(&self.journal, self.definition, leg, number, answer, planned, &mut self.dice);
+            let happened = machine::answered(
+                &self.journal,
+                self.definition,
+                leg,
+                number,
+                answer.map(Into::into),
+                planned,
+                &mut self.dice,
+            );
             self.note(happened);
             return;
         }
@@ -293,7 +300,7 @@ impl<'a> World<'a> {
             if fault.is_some() {
                 self.late = Some(leg.clone());
             }
-            return self.take(Input::Answer { leg, attempt, answer: lost() });
+            return self.take(Input::Answer { leg, attempt, answer: lost().map(Output::Kept) });
         }
         let answer = match fault {
             Some(Fault::CrashBeforeCall) => return self.take(Input::interrupted()),
@@ -312,11 +319,11 @@ impl<'a> World<'a> {
         if fault == Some(Fault::CrashAfterEffect) {
             return self.take(Input::interrupted());
         }
-        self.take(Input::Answer { leg: leg.clone(), attempt, answer: answer.clone() });
+        self.take(Input::Answer { leg: leg.clone(), attempt, answer: answer.clone().map(Into::into) });
         if fault == Some(Fault::CrashAfterRecord) {
             self.take(Input::interrupted());
             // What was on its way to a process that is gone.
-            self.take(Input::Answer { leg, attempt, answer });
+            self.take(Input::Answer { leg, attempt, answer: answer.map(Into::into) });
         }
     }
 

@@ -13,13 +13,29 @@ use super::{
     SagaError,
     event::{Direction, Failure},
     journal::{Journal, State},
+    value::{as_read, small},
 };
 
 /// What an attempt comes to.
 pub type Answer = Result<Value, Failure>;
 
+/// What an attempt that did what it was for leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// What it answered.
+    Kept(Value),
+    /// It answered more than [is kept](super::Config::MAX_VALUE_BYTES): it is done all the same, and its output is null.
+    TooLarge,
+}
+
+impl From<Value> for Output {
+    fn from(value: Value) -> Self {
+        if small(&value) { Self::Kept(as_read(value)) } else { Self::TooLarge }
+    }
+}
+
 type InStore = dyn for<'t> Fn(&'t mut DynTx, Call) -> BoxFuture<'t, Answer> + Send + Sync;
-type Elsewhere = dyn Fn(Call) -> BoxFuture<'static, Answer> + Send + Sync;
+type Elsewhere = dyn Fn(Call) -> BoxFuture<'static, Result<Output, Failure>> + Send + Sync;
 
 /// What a step does, or what makes up for it.
 #[derive(Clone)]
@@ -47,7 +63,10 @@ impl Action {
         F: Fn(Call) -> R + Send + Sync + 'static,
         R: Future<Output = Answer> + Send + 'static,
     {
-        Self::Remote(Arc::new(move |call| Box::pin(action(call))))
+        Self::Remote(Arc::new(move |call| {
+            let answer = action(call);
+            Box::pin(async move { answer.await.map(Output::from) })
+        }))
     }
 
     pub(super) fn is_local(&self) -> bool {
@@ -66,19 +85,22 @@ pub struct Call {
     pub step: Arc<str>,
     /// Which way.
     pub direction: Direction,
-    /// The how manieth attempt this is, counted from 1.
+    /// The how manieth attempt this is, counted from 1. Nothing that a request says may depend on it: see [`key`](Self::key).
     pub attempt: u32,
     /// How long the attempt may take. A participant that may go on for longer must not begin.
     pub time: Duration,
     /// What the plan gave this step; null if nothing.
     pub given: Value,
-    /// What happened so far.
+    /// What had happened when the step was first begun in this direction: the same for every attempt, over restarts, and whatever
+    /// happens in between. So what is made of it is the same under the same key, as participants that compare repeated requests
+    /// expect. Steps that were under way then show as running, without attempts.
     pub journal: Arc<Journal>,
 }
 
 impl Call {
     /// The idempotency key: `<saga>/<id>/<step>/<direction>`. The same for every attempt, over restarts, and whoever runs
-    /// the saga.
+    /// the saga. What is asked for under it has to stay the same too, so make it of [`given`](field@Self::given) and
+    /// [`journal`](field@Self::journal) alone: no clock, no dice, no [`attempt`](field@Self::attempt).
     pub fn key(&self) -> String {
         format!("{}/{}", self.operation(), self.direction.word())
     }
@@ -100,8 +122,12 @@ impl Call {
     /// What a step before answered.
     ///
     /// # Errors
-    /// [`Failure::Refused`] where it is not done, or no `T`.
+    /// [`Failure::Refused`] where it is not done, its answer was too large to be kept, or it is no `T`.
     pub fn output<T: DeserializeOwned>(&self, step: &str) -> Result<T, Failure> {
+        if self.journal.step(step).is_some_and(|step| step.forward.unkept) {
+            let what = format!("step `{step}` answered more than is kept, and `{}` takes its output", self.step);
+            return Err(Failure::Refused(what));
+        }
         let Some(output) = self.journal.output(step) else {
             return Err(Failure::Refused(format!("step `{step}` is not done, and `{}` takes its output", self.step)));
         };
@@ -322,6 +348,8 @@ pub enum Next {
     /// Wait for something to happen: a signal, a step under way, or this timer, which begins to run when it is first asked
     /// for.
     Wait(Option<(Arc<str>, Duration)>),
+    /// Wait as with [`Wait`](Self::Wait), and let those who look at the saga see that it is for a signal of this name.
+    Signal(Arc<str>, Option<(Arc<str>, Duration)>),
     /// It is done, with this output.
     Done(Value),
     /// It is to be undone.
@@ -339,6 +367,16 @@ impl Next {
     /// Wait, but no longer than until `timer` has run for `span`.
     pub fn wait_at_most(timer: &str, span: Duration) -> Self {
         Self::Wait(Some((timer.into(), span)))
+    }
+
+    /// Wait for a signal of this name, for as long as it takes.
+    pub fn signal(name: &str) -> Self {
+        Self::Signal(name.into(), None)
+    }
+
+    /// Wait for a signal of this name, but no longer than until `timer` has run for `span`.
+    pub fn signal_at_most(name: &str, timer: &str, span: Duration) -> Self {
+        Self::Signal(name.into(), Some((timer.into(), span)))
     }
 }
 

@@ -39,7 +39,7 @@ pub enum SagaError {
         /// Its id.
         id: Arc<str>,
     },
-    /// The version of the definition was registered with other steps.
+    /// The version of the definition is registered here already, with these steps or others.
     #[error("version {version} of saga `{name}` is defined already: raise the version with every change")]
     AlreadyDefined {
         /// Its name.

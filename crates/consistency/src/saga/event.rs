@@ -188,6 +188,8 @@ pub enum Happened {
         step: Arc<str>,
         direction: Direction,
         output: Value,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unkept: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         planned: Option<Box<Planned>>,
     },

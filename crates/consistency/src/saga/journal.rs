@@ -38,6 +38,8 @@ pub struct Progress {
     pub attempts: u32,
     /// What the attempt that did it answered.
     pub output: Value,
+    /// Whether it answered more than is kept: the output is null.
+    pub unkept: bool,
     /// What the last attempt failed with.
     pub failure: Option<Failure>,
     /// Attempts that an operator has forgiven.
@@ -48,6 +50,12 @@ pub struct Progress {
     pub(super) since: Wall,
     /// How long it rests.
     pub(super) rest: Duration,
+    /// The first event about it, counted from 1 in the saga; zero: there is none.
+    pub(super) begun: u64,
+    /// When the last thing before that had happened.
+    pub(super) begun_behind: Wall,
+    /// The event that brought it to where it is.
+    pub(super) moved: u64,
 }
 
 /// A step that was begun.
@@ -74,6 +82,8 @@ pub struct Signal {
     pub name: Arc<str>,
     /// What it says.
     pub data: Value,
+    /// The event that says so.
+    pub(super) number: u64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +91,8 @@ pub(super) struct Timer {
     pub(super) since: Wall,
     pub(super) span: Duration,
     pub(super) fired: bool,
+    /// The events that set it, and had it run out.
+    pub(super) numbers: (u64, u64),
 }
 
 /// Where a saga is going.
@@ -121,6 +133,8 @@ pub struct Journal {
     pub updated_at: Wall,
     pub(super) deadline: Option<Duration>,
     pub(super) timers: BTreeMap<Arc<str>, Timer>,
+    /// The event that first asked for an abort.
+    pub(super) abort_asked: u64,
     /// How many events it has.
     pub(super) events: u64,
     /// What inputs, answers and signals take, in bytes.
@@ -224,12 +238,28 @@ impl Progress {
         failure: None,
         forgiven: 0,
         in_doubt: false,
+        unkept: false,
         since: Wall::from_unix_nanos(0),
         rest: Duration::ZERO,
+        begun: 0,
+        begun_behind: Wall::from_unix_nanos(0),
+        moved: 0,
     };
 
+    /// As it stood before event `number`. Of what was under way then nobody asks how often it was tried.
+    fn before(&self, number: u64) -> Self {
+        if self.begun == 0 || self.begun >= number {
+            return Self::IDLE;
+        }
+        if self.moved < number && !matches!(self.state, State::Running | State::Resting) {
+            return self.clone();
+        }
+        Self { state: State::Running, begun: self.begun, begun_behind: self.begun_behind, ..Self::IDLE }
+    }
+
     /// Gives it up.
-    fn give_up(&mut self) {
+    fn give_up(&mut self, number: u64) {
+        self.moved = number;
         self.state = if self.in_doubt { State::Unknown } else { State::Refused };
     }
 }
@@ -278,6 +308,7 @@ impl Journal {
             updated_at: Wall::from_unix_nanos(0),
             deadline: None,
             timers: BTreeMap::new(),
+            abort_asked: 0,
             events: 0,
             bytes: 0,
         }
@@ -355,11 +386,51 @@ impl Journal {
         self.timers.contains_key(timer)
     }
 
+    /// What had happened when `leg` was first begun: the same whenever it is asked, and by whom.
+    pub(super) fn as_begun(self: &Arc<Self>, leg: &Leg) -> Arc<Self> {
+        let way = self.step(&leg.step).map(|step| step.way(leg.direction));
+        let Some(&Progress { begun: number @ 1.., begun_behind, .. }) = way else { return self.clone() };
+        let was = |event: u64| event > 0 && event < number;
+        let steps = self.steps.iter().filter(|step| was(step.forward.begun));
+        let step = |step: &StepRecord| StepRecord {
+            forward: step.forward.before(number),
+            compensation: step.compensation.before(number),
+            ..step.clone()
+        };
+        let timers = self.timers.iter().filter(|(_, timer)| was(timer.numbers.0)).map(|(name, timer)| {
+            let fired = timer.fired && was(timer.numbers.1);
+            (name.clone(), Timer { fired, ..timer.clone() })
+        });
+        Arc::new(Self {
+            version: self.version,
+            key: self.key.clone(),
+            input: self.input.clone(),
+            phase: match leg.direction {
+                Direction::Forward => Phase::Forward,
+                Direction::Compensation => Phase::Compensating,
+            },
+            steps: steps.map(step).collect(),
+            signals: self.signals.iter().filter(|signal| was(signal.number)).cloned().collect(),
+            output: Value::Null,
+            abort: self.abort.clone().filter(|_| was(self.abort_asked)),
+            stuck: None,
+            started_at: self.started_at,
+            updated_at: begun_behind,
+            deadline: self.deadline,
+            timers: timers.collect(),
+            abort_asked: if was(self.abort_asked) { self.abort_asked } else { 0 },
+            events: number - 1,
+            bytes: 0,
+        })
+    }
+
     /// The journal behind one more event, which happened `at`.
     pub(super) fn apply(&mut self, happened: Happened, at: Wall) {
         self.events += 1;
         self.bytes += weight_of(&happened);
-        self.updated_at = at;
+        let number = self.events;
+        // A way knows what was the last thing before it began.
+        let behind = std::mem::replace(&mut self.updated_at, at);
         match happened {
             Happened::Started { version, key, input, deadline_ms } => {
                 (self.version, self.key, self.input) = (version, key, input);
@@ -367,45 +438,47 @@ impl Journal {
                 self.deadline = deadline_ms.map(Duration::from_millis);
             }
             Happened::StepBegun { step, direction, attempt, planned } => {
-                let way = self.way_of(step, direction, planned);
+                let way = self.way_of(step, direction, planned, behind);
                 (way.state, way.attempts, way.since) = (State::Running, attempt, at);
             }
-            Happened::StepDone { step, direction, output, planned } => {
-                let way = self.way_of(step, direction, planned);
+            Happened::StepDone { step, direction, output, unkept, planned } => {
+                let way = self.way_of(step, direction, planned, behind);
                 (way.state, way.output, way.in_doubt, way.since) = (State::Done, output, false, at);
+                way.unkept = unkept;
             }
             Happened::StepFailed { step, direction, attempt, failure, rest_ms, planned } => {
-                let way = self.way_of(step, direction, planned);
+                let way = self.way_of(step, direction, planned, behind);
                 // A refusal says nothing of the attempts before it: one of them may still be on its way, or at work.
                 way.in_doubt |= matches!(failure, Failure::Unknown(_));
                 // What was held back here was no attempt.
-                way.forgiven += u32::from(matches!(failure, Failure::Held(_)));
+                way.forgiven = way.forgiven.saturating_add(u32::from(matches!(failure, Failure::Held(_))));
                 (way.attempts, way.failure, way.since) = (attempt, Some(failure), at);
                 match rest_ms {
                     Some(rest) => (way.state, way.rest) = (State::Resting, Duration::from_millis(rest)),
-                    None => way.give_up(),
+                    None => way.give_up(number),
                 }
             }
             Happened::Stuck { step: None, why, .. } => self.stuck = Some(why),
             Happened::Stuck { step: Some(step), direction, .. } => {
-                self.way_of(step, direction, None).state = State::Stuck;
+                self.way_of(step, direction, None, behind).state = State::Stuck;
             }
-            Happened::Signalled { id, signal, data } => self.signals.push(Signal { id, name: signal, data }),
+            Happened::Signalled { id, signal, data } => {
+                self.signals.push(Signal { id, name: signal, data, number });
+            }
             Happened::TimerSet { timer, after_ms } => {
                 let span = Duration::from_millis(after_ms);
-                self.timers.insert(timer, Timer { since: at, span, fired: false });
+                self.timers.insert(timer, Timer { since: at, span, fired: false, numbers: (number, 0) });
             }
             Happened::TimerFired { timer } => {
                 if let Some(timer) = self.timers.get_mut(&timer) {
-                    timer.fired = true;
+                    (timer.fired, timer.numbers.1) = (true, number);
                 }
             }
-            Happened::AbortAsked { why } => {
-                self.abort.get_or_insert(why);
-            }
+            Happened::AbortAsked { why } => self.ask_abort(why),
             Happened::TurnedBack { why } => self.turn_back(why),
             Happened::Operated { verb, step, direction, note, output, by } => {
-                self.operate(verb, step, direction, (output, at), if note.is_empty() { by.to_string() } else { note });
+                let why = if note.is_empty() { by.to_string() } else { note };
+                self.operate(verb, step, direction, (output, at), why);
             }
             Happened::Ended { outcome, output } => {
                 (self.phase, self.output) = (Phase::Ended(outcome), output);
@@ -413,13 +486,19 @@ impl Journal {
         }
     }
 
+    fn ask_abort(&mut self, why: String) {
+        if self.abort.is_none() {
+            (self.abort, self.abort_asked) = (Some(why), self.events);
+        }
+    }
+
     fn turn_back(&mut self, why: String) {
         self.phase = Phase::Compensating;
         self.stuck = None;
-        self.abort = Some(why);
+        (self.abort, self.abort_asked) = (Some(why), self.events);
         for step in &mut self.steps {
             if matches!(step.forward.state, State::Resting | State::Stuck) {
-                step.forward.give_up();
+                step.forward.give_up(self.events);
             }
         }
     }
@@ -434,13 +513,13 @@ impl Journal {
     ) {
         match (verb, step) {
             (Verb::Abort, _) => {
-                self.abort.get_or_insert(why);
+                self.ask_abort(why);
                 self.stuck = None;
             }
             (Verb::Force, _) => {}
             (_, None) => self.stuck = None,
             (verb, Some(step)) => {
-                let way = self.way_of(step, direction, None);
+                let way = self.way_of(step, direction, None, at);
                 (way.since, way.rest) = (at, Duration::ZERO);
                 match verb {
                     Verb::Retry => (way.state, way.forgiven) = (State::Resting, way.attempts),
@@ -452,12 +531,24 @@ impl Journal {
         }
     }
 
-    fn way_of(&mut self, step: Arc<str>, direction: Direction, planned: Option<Box<Planned>>) -> &mut Progress {
+    /// The way that this event moves; `behind` is when the last thing before it had happened.
+    fn way_of(
+        &mut self,
+        step: Arc<str>,
+        direction: Direction,
+        planned: Option<Box<Planned>>,
+        behind: Wall,
+    ) -> &mut Progress {
         let known = self.steps.iter().position(|known| known.name == step);
         let index = known.unwrap_or_else(|| {
             self.steps.push(StepRecord::new(step, planned));
             self.steps.len() - 1
         });
-        self.steps[index].way_mut(direction)
+        let way = self.steps[index].way_mut(direction);
+        if way.begun == 0 {
+            (way.begun, way.begun_behind) = (self.events, behind);
+        }
+        way.moved = self.events;
+        way
     }
 }

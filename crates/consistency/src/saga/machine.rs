@@ -14,10 +14,10 @@ use quorate_resilience::dice::Dice;
 use serde_json::Value;
 
 use super::{
-    definition::{Definition, Kind, Next, Step, Todo, check_word},
+    definition::{Definition, Kind, Next, Output, Step, Todo, check_word},
     event::{Direction, Failure, Happened, Leg, Outcome, Planned, Verb, clipped},
     journal::{Journal, Phase, Progress, State, StepRecord, weight},
-    turn::small,
+    value::{as_read, small},
 };
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ pub enum Input {
         /// Which attempt.
         attempt: u32,
         /// The answer.
-        answer: Result<Value, Failure>,
+        answer: Result<Output, Failure>,
     },
     /// Nobody waits for the answers of attempts that were begun, other than these: another process did.
     Interrupted {
@@ -179,10 +179,16 @@ pub const MAX_BYTES: usize = 4 << 20;
 /// The most signals of a saga.
 pub const MAX_SIGNALS: usize = 1_000;
 
+/// Whether a signal was told before, and said the same; `None` where its id is new.
+pub(super) fn told_before(journal: &Journal, id: &str, name: &str, data: &Value) -> Option<Result<(), Refusal>> {
+    let known = journal.signals.iter().find(|known| &*known.id == id)?;
+    let is_same = &*known.name == name && known.data == *data;
+    Some(if is_same { Ok(()) } else { Err(unfit(format!("signal `{id}` said something else"))) })
+}
+
 fn signalled(journal: &Journal, id: Arc<str>, name: Arc<str>, data: Value) -> Result<Vec<Happened>, Refusal> {
-    if let Some(known) = journal.signals.iter().find(|known| known.id == id) {
-        let is_same = known.name == name && known.data == data;
-        return if is_same { Ok(Vec::new()) } else { Err(unfit(format!("signal `{id}` said something else"))) };
+    if let Some(known) = told_before(journal, &id, &name, &data) {
+        return known.map(|()| Vec::new());
     }
     if journal.bytes + weight(&data) > MAX_BYTES {
         return Err(unfit(format!("what is known of a saga takes at most {MAX_BYTES} bytes")));
@@ -200,13 +206,14 @@ pub(super) fn answered(
     definition: &Definition,
     leg: Leg,
     attempt: u32,
-    answer: Result<Value, Failure>,
+    answer: Result<Output, Failure>,
     planned: Option<Box<Planned>>,
     dice: &mut Dice,
 ) -> Happened {
     let Leg { step, direction } = leg;
     match answer {
-        Ok(output) => Happened::StepDone { step, direction, output, planned },
+        Ok(Output::Kept(output)) => Happened::StepDone { step, direction, output, unkept: false, planned },
+        Ok(Output::TooLarge) => Happened::StepDone { step, direction, output: Value::Null, unkept: true, planned },
         Err(failure) => {
             let failure = failure.clipped();
             let of = journal.step(&step).map(|known| &known.of);
@@ -393,7 +400,7 @@ fn due(step: &StepRecord, direction: Direction, rung: &BTreeSet<Alarm>) -> Optio
     let way = step.way(direction);
     let leg = Leg { step: step.name.clone(), direction };
     let rested = way.state == State::Resting && (way.rest.is_zero() || rung.contains(&Alarm::Rest(leg.clone())));
-    rested.then(|| Attempt { leg, of: step.of.clone(), number: way.attempts + 1, planned: None })
+    rested.then(|| Attempt { leg, of: step.of.clone(), number: way.attempts.saturating_add(1), planned: None })
 }
 
 struct Ahead<'a> {
@@ -471,9 +478,13 @@ impl Ahead<'_> {
         let is_under_way = self.journal.steps.iter().any(|step| is_open(&step.forward));
         match self.definition.next(self.journal) {
             Next::Do(todos) => self.begin(todos, is_under_way),
-            Next::Wait(None) => Vec::new(),
-            Next::Wait(Some((timer, _))) if self.journal.timers.contains_key(&timer) => Vec::new(),
-            Next::Wait(Some((timer, span))) => {
+            Next::Wait(None) | Next::Signal(_, None) => Vec::new(),
+            Next::Wait(Some((timer, _))) | Next::Signal(_, Some((timer, _)))
+                if self.journal.timers.contains_key(&timer) =>
+            {
+                Vec::new()
+            }
+            Next::Wait(Some((timer, span))) | Next::Signal(_, Some((timer, span))) => {
                 let after_ms = u64::try_from(span.min(Definition::MAX_SPAN).as_millis()).unwrap_or(u64::MAX);
                 vec![Move::Record(Happened::TimerSet { timer, after_ms })]
             }
@@ -505,6 +516,7 @@ impl Ahead<'_> {
                 continue;
             }
             let Todo { name, of, input } = todo;
+            let input = input.map(as_read);
             let other = (of != name).then(|| of.clone());
             let planned = (other.is_some() || input.is_some()).then(|| Box::new(Planned { of: other, input }));
             moves.push(Move::Attempt(Attempt { leg: Leg::forward(name), of, number: 1, planned }));

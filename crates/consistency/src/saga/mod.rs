@@ -70,6 +70,9 @@
 //! # What holds when things go wrong
 //! * **A crash at any point**: the saga goes on where its journal ends. A local step was done with its record, or not at all. A remote call
 //!   that was begun and has no answer is made again under its key, and counted as an attempt. What is recorded as done is never called again.
+//! * **Same key, same request**: every attempt sees what the first one [saw](field@Call::journal), over restarts.
+//! * **A journal that cannot be read** stops its saga, which shows as [troubled](field@Summary::trouble); its plan is not asked. Nobody else
+//!   [writes there](quorate_data::store::reserved_for).
 //! * **Compensation** reaches every step that was done *or may have been*, the last one first, and begins only when no forward call of the
 //!   saga is under way; a call that was given up is waited for as long as it may still take effect ([`Step::quiet`]).
 //! * **Behind the [pivot](Kind::Pivot)** there is only forward. A pivot that nobody knows the outcome of leaves the saga stuck.
@@ -80,15 +83,17 @@
 //! * **Starting twice** with one id starts one saga. A signal told twice under one id is told once.
 //! * **Versions**: a saga keeps the version of its definition. If nobody registers that version the saga waits, and shows as stalled.
 //! * **Clocks**: rests, timers and deadlines go by the boot clock. A restart lets them run for what is left by the wall clock, but never longer than
-//!   they were told to; quiet times run in full again.
+//!   they were told to at once; quiet times run in full again.
 //!
 //! # Where ours differs
-//! From workflows as code: a plan is asked what comes next, and is not replayed, so no deployment can break it. From other engines: a
+//! From workflows as code: a plan is asked what comes next, and is not replayed, so there is no history that a deployment has to fit. Steps
+//! and plan of a version must still not change while sagas of it run, and nothing notices if they do. From other engines: a
 //! step in the same store is not called *and* recorded, but one transaction. Not there yet: child sagas, continuing as a new saga, choreography, and stores with
 //! several writers.
 //!
 //! Sources: Garcia-Molina and Salem, "Sagas" (1987); Richardson, "Microservices Patterns" (2018), chapter 4; the sub-transaction barrier of DTM. See ADR 26.
 
+mod awaited;
 mod barrier;
 mod config;
 pub mod courses;
@@ -102,10 +107,12 @@ mod rows;
 mod runner;
 mod service;
 mod turn;
+mod value;
 
+pub use awaited::{Awaited, Awaiting};
 pub use barrier::{Barrier, Entered};
 pub use config::Config;
-pub use definition::{Action, Answer, Call, Definition, Kind, Next, Plan, Step, Todo};
+pub use definition::{Action, Answer, Call, Definition, Kind, Next, Output, Plan, Step, Todo};
 pub use error::SagaError;
 pub use event::{Direction, Failure, Happened, Leg, Outcome, Planned, Verb};
 pub use journal::{Journal, Phase, Progress, Signal, State, Status, StepRecord};

@@ -182,10 +182,15 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
     }
 }
 
-/// An event of a saga, as it is appended.
-pub(super) fn recorded(id: Arc<str>, saga: &SagaKey, happened: &Happened) -> Result<NewEvent, serde_json::Error> {
+/// An event of a saga, as it is appended. It carries when it happened: whoever reads it knows the same moment as whoever was there.
+pub(super) fn recorded(
+    id: Arc<str>,
+    saga: &SagaKey,
+    happened: &Happened,
+    at: Wall,
+) -> Result<NewEvent, serde_json::Error> {
     let mut event = NewEvent::new(id, SOURCE, happened.kind()).json(serde_json::to_vec(happened)?);
-    event.subject = Some(saga.id.clone());
+    (event.subject, event.time) = (Some(saga.id.clone()), Some(at.into()));
     Ok(event)
 }
 
@@ -205,7 +210,7 @@ pub(super) async fn read(store: &Store, saga: &SagaKey) -> Result<Kept, SagaErro
             at = event.version();
             // Whatever others append to the stream says nothing of the saga.
             if event.source() == SOURCE {
-                journal.apply(happened(saga, event)?, event.recorded_at());
+                take(saga, &mut journal, event)?;
             }
         }
         next = page.next;
@@ -239,10 +244,23 @@ const SOURCE: &str = "/quorate/saga";
 /// Events of a stream that are read at once.
 const PAGE: usize = 1_000;
 
-/// What an event says.
-pub(super) fn happened(saga: &SagaKey, event: &Recorded) -> Result<Happened, SagaError> {
-    let data = event.data().ok_or_else(|| saga.unreadable(format!("event {} has no data", event.version())))?;
-    serde_json::from_slice(data).map_err(|cause| saga.unreadable(format!("event {}: {cause}", event.version())))
+/// Reads one more event into the journal. Of one whose beginning was forgotten only its row tells anything.
+fn take(saga: &SagaKey, journal: &mut Journal, event: &Recorded) -> Result<(), SagaError> {
+    let wrong = |what: &str| saga.unreadable(format!("event {} {what}", event.version()));
+    let data = event.data().ok_or_else(|| wrong("has no data"))?;
+    let happened: Happened = serde_json::from_slice(data).map_err(|cause| wrong(&format!("says nothing: {cause}")))?;
+    if event.kind() != happened.kind() {
+        return Err(wrong(&format!("is a `{}`, and says what a `{}` says", event.kind(), happened.kind())));
+    }
+    match (&happened, journal.version) {
+        (Happened::Started { version: 0, .. }, _) => Err(wrong("names no version of a definition")),
+        (Happened::Started { .. }, 1..) => Err(wrong("starts it a second time")),
+        (Happened::Started { .. }, 0) | (_, 1..) => {
+            journal.apply(happened, event.happened_at());
+            Ok(())
+        }
+        (_, 0) => Ok(()),
+    }
 }
 
 /// Open sagas of a version of a definition, behind an id.

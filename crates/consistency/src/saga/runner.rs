@@ -2,6 +2,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,12 +17,11 @@ use quorate_foundations::{
     time::{Boot, Wall},
 };
 use quorate_resilience::dice::Dice;
-use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     SagaError,
-    definition::{Action, Definition},
+    definition::{Action, Definition, Output},
     event::{Failure, Happened, Leg},
     journal::{Journal, weight},
     machine::{self, Alarm, Attempt, Input, Refusal},
@@ -37,6 +38,9 @@ pub(super) struct Post {
     pub(super) input: Input,
     pub(super) reply: Option<Reply>,
 }
+
+/// What came in, and when.
+type News = Vec<(Happened, Wall)>;
 
 /// Inputs that are taken together.
 const BATCH: usize = 256;
@@ -82,7 +86,7 @@ pub(super) struct Runner {
     failures: u32,
     /// Whether the last turn left something to be done at once.
     more: bool,
-    /// Whether others are told that it cannot be written.
+    /// Whether others may have been told that it cannot be read or written.
     is_troubled: bool,
 }
 
@@ -129,12 +133,13 @@ impl Runner {
             dice,
             failures: 0,
             more: false,
-            is_troubled: false,
+            is_troubled: true,
         }
     }
 
     /// Runs the saga until it has ended, somebody else has it, or this process stops.
     pub(super) async fn run(mut self, birth: Birth) {
+        let _leaving = Leaving { shared: self.shared.clone(), saga: self.saga.clone() };
         let onward = match birth {
             Birth::New(started, reply) => self.begin(started, reply).await,
             Birth::Kept => self.reload().await,
@@ -142,13 +147,13 @@ impl Runner {
         if matches!(onward, Onward::Yes) {
             while matches!(self.once_more().await, Onward::Yes) {}
         }
-        self.shared.trouble(&self.saga, None);
-        self.shared.forget(&self.saga);
         // Whoever wrote in between finds its letter unanswered, and asks the store.
     }
 
     async fn begin(&mut self, started: Happened, reply: Reply) -> Onward {
-        match self.advance(vec![started]).await {
+        let (mut journal, now) = (Journal::new(), self.shared.store.env().wall());
+        journal.apply(started.clone(), now);
+        match self.turn(Arc::new(journal), vec![(started, now)]).await {
             Ok(()) => {
                 drop(reply.send(Ok(self.journal.clone())));
                 self.shared.counters.started.fetch_add(1, Ordering::Relaxed);
@@ -176,7 +181,7 @@ impl Runner {
                 Ok(kept) => kept,
                 Err(SagaError::NotFound { .. }) => return Onward::No,
                 Err(cause) => {
-                    if matches!(self.rest_after(&cause).await, Onward::No) {
+                    if matches!(self.rest_unread(&cause).await, Onward::No) {
                         return Onward::No;
                     }
                     continue;
@@ -204,7 +209,7 @@ impl Runner {
             match self.turn(journal, news).await {
                 Ok(()) => return self.onward(),
                 Err(NotAdvanced::Failed(cause)) => {
-                    if matches!(self.rest_after(&cause).await, Onward::No) {
+                    if matches!(self.rest_unwritten(&cause).await, Onward::No) {
                         return Onward::No;
                     }
                 }
@@ -244,7 +249,7 @@ impl Runner {
                 (_, None) => {}
             }
         }
-        let is_idle = !self.more && news.is_empty() && machine::next(&journal, &self.definition, &self.rung).is_empty();
+        let is_idle = !self.more && news.is_empty() && !self.wants_something(&journal);
         let written = if is_idle { Ok(()) } else { self.turn(journal, news).await };
         let told = match &written {
             Ok(()) => Ok(self.journal.clone()),
@@ -262,13 +267,19 @@ impl Runner {
                 self.failures = 0;
                 self.onward()
             }
-            Err(NotAdvanced::Failed(cause)) => self.rest_after(&cause).await,
+            Err(NotAdvanced::Failed(cause)) => self.rest_unwritten(&cause).await,
             Err(NotAdvanced::Exists | NotAdvanced::Overtaken | NotAdvanced::Unknown) => self.reload().await,
         }
     }
 
+    /// Whether the rules want something done. A plan that panics is asked again by the turn, which has an answer to that.
+    fn wants_something(&self, journal: &Journal) -> bool {
+        let next = AssertUnwindSafe(|| machine::next(journal, &self.definition, &self.rung));
+        catch_unwind(next).map_or(true, |next| !next.is_empty())
+    }
+
     /// Applies what comes of `input`.
-    fn take_in(&mut self, input: Input, journal: &mut Arc<Journal>, news: &mut Vec<Happened>) -> Result<(), Refusal> {
+    fn take_in(&mut self, input: Input, journal: &mut Arc<Journal>, news: &mut News) -> Result<(), Refusal> {
         let taken = machine::take(journal, &self.definition, input, &mut self.dice);
         if let Err(Refusal::Late { .. }) = &taken {
             self.shared.store.env().reached("saga: an answer came late");
@@ -277,7 +288,7 @@ impl Runner {
         let now = self.shared.store.env().wall();
         for happened in taken? {
             Arc::make_mut(journal).apply(happened.clone(), now);
-            news.push(happened);
+            news.push((happened, now));
         }
         Ok(())
     }
@@ -321,7 +332,7 @@ impl Runner {
     /// What the answers take that are not written yet, in bytes.
     fn weight(&self) -> usize {
         let one = |answer: &Input| match answer {
-            Input::Answer { answer: Ok(output), .. } => weight(output),
+            Input::Answer { answer: Ok(Output::Kept(output)), .. } => weight(output),
             _ => 0,
         };
         self.answers.iter().map(one).sum()
@@ -338,7 +349,7 @@ impl Runner {
 
     /// Has a turn written that begins with `journal`, which `news` are in. It is all of it or nothing; what is then still to
     /// be done at once is for the next one.
-    async fn turn(&mut self, journal: Arc<Journal>, news: Vec<Happened>) -> Result<(), NotAdvanced> {
+    async fn turn(&mut self, journal: Arc<Journal>, news: News) -> Result<(), NotAdvanced> {
         let Advanced { journal, at, calls, more } = self.begin_turn(journal, news).advance().await?;
         (self.journal, self.at, self.mark, self.before) = (journal, at, at, self.shared.owner);
         self.more = more;
@@ -349,16 +360,7 @@ impl Runner {
         Ok(())
     }
 
-    async fn advance(&mut self, news: Vec<Happened>) -> Result<(), NotAdvanced> {
-        let mut journal = self.journal.clone();
-        let now = self.shared.store.env().wall();
-        for happened in &news {
-            Arc::make_mut(&mut journal).apply(happened.clone(), now);
-        }
-        self.turn(journal, news).await
-    }
-
-    fn begin_turn(&mut self, journal: Arc<Journal>, news: Vec<Happened>) -> Turn {
+    fn begin_turn(&mut self, journal: Arc<Journal>, news: News) -> Turn {
         Turn {
             store: self.shared.store.clone(),
             config: self.shared.config.clone(),
@@ -424,14 +426,18 @@ impl Runner {
         let call = turn::call(&self.saga, &self.definition, &self.journal, (&leg, &of, number), None);
         self.calling.insert((leg.clone(), number));
         let answer = Answering { post: self.post.clone(), leg: Some(leg), attempt: number };
-        let env = self.shared.store.env().clone();
+        let (env, shared) = (self.shared.store.env().clone(), self.shared.clone());
         let tasks = env.tasks().clone();
-        self.shared.counters.calls.fetch_add(1, Ordering::Relaxed);
         tasks.spawn("saga step", async move {
             let time = call.time;
-            let answered = env.tasks().stop().run_until_cancelled(env.timeout(time, action(call))).await;
+            // Its time begins once it is its turn: so many are under way at once, and whoever came first goes first.
+            let made = async {
+                let _place = shared.place().await;
+                env.timeout(time, action(call)).await
+            };
+            let answered = env.tasks().stop().run_until_cancelled(made).await;
             match answered {
-                Some(Some(answered)) => answer.give(answered.and_then(turn::within_size)),
+                Some(Some(answered)) => answer.give(answered),
                 Some(None) => answer.give(Err(Failure::Unknown(format!("no answer within {time:?}")))),
                 // The process stops: whoever runs the saga next finds an attempt without an answer.
                 None => answer.forgo(),
@@ -439,27 +445,69 @@ impl Runner {
         });
     }
 
-    /// Waits after a failure of the store.
-    async fn rest_after(&mut self, cause: &SagaError) -> Onward {
+    /// Waits after it could not be written.
+    async fn rest_unwritten(&mut self, cause: &SagaError) -> Onward {
+        let is_needed = !self.answers.is_empty() || self.wants_something(&self.journal);
+        let Some(rest) = self.failed(cause, is_needed) else { return Onward::No };
+        let env = self.shared.store.env().clone();
+        let rested = env.tasks().stop().run_until_cancelled(env.sleep(rest)).await;
+        if rested.is_some() { Onward::Yes } else { Onward::No }
+    }
+
+    /// Waits after it could not be read. What is next is asked of nobody: nobody knows what happened. Whoever asks hears why.
+    async fn rest_unread(&mut self, cause: &SagaError) -> Onward {
+        let Some(rest) = self.failed(cause, true) else { return Onward::No };
+        let env = self.shared.store.env().clone();
+        let mut rested = pin!(env.sleep(rest));
+        loop {
+            let asked = tokio::select! {
+                biased;
+                () = env.tasks().stop().cancelled() => return Onward::No,
+                () = &mut rested => return Onward::Yes,
+                // What passes by itself is waited for.
+                Some(asked) = self.inbox.recv(), if cause.retry() == Retry::Never => asked,
+            };
+            let mut refused = Vec::new();
+            self.sort(asked, &mut refused);
+            for reply in refused.into_iter().filter_map(|post| post.reply) {
+                drop(reply.send(Err(cause.clone())));
+            }
+        }
+    }
+
+    /// Notes that it could not be read or written. How long to rest, unless nothing more can come of it.
+    fn failed(&mut self, cause: &SagaError, is_needed: bool) -> Option<Duration> {
         if matches!(cause, SagaError::Store(StoreError::Closed)) {
-            return Onward::No;
+            return None;
         }
-        self.failures += 1;
+        self.failures = self.failures.saturating_add(1);
         let (name, id) = (self.saga.name.as_str(), &*self.saga.id);
-        if self.failures == 1 || cause.retry() == Retry::Never {
-            tracing::warn!(saga = name, id, error = %cause, "a saga's turn could not be written; it is tried again");
+        if self.failures.is_power_of_two() {
+            tracing::warn!(saga = name, id, error = %cause, "a saga could not be read or written; it is tried again");
         }
-        let is_needed =
-            !self.answers.is_empty() || !machine::next(&self.journal, &self.definition, &self.rung).is_empty();
         if cause.retry() == Retry::Never && is_needed {
             // It cannot write down itself that it cannot be written.
             self.is_troubled = true;
             self.shared.trouble(&self.saga, Some(cause.to_string()));
+            // Whoever waits for it to show looks there.
+            self.seen.send_modify(|_| {});
         }
-        let rest = Duration::from_millis(50).saturating_mul(1 << self.failures.min(8));
-        let env = self.shared.store.env().clone();
-        let rested = env.tasks().stop().run_until_cancelled(env.sleep(rest)).await;
-        if rested.is_some() { Onward::Yes } else { Onward::No }
+        Some(Duration::from_millis(50).saturating_mul(1 << self.failures.min(8)))
+    }
+}
+
+/// A runner that leaves, however that comes about.
+struct Leaving {
+    shared: Arc<Shared>,
+    saga: Arc<SagaKey>,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let why =
+            std::thread::panicking().then(|| "who ran it panicked; whoever asks for it has it run again".to_owned());
+        self.shared.trouble(&self.saga, why);
+        self.shared.forget(&self.saga);
     }
 }
 
@@ -471,7 +519,7 @@ struct Answering {
 }
 
 impl Answering {
-    fn give(mut self, answer: Result<Value, Failure>) {
+    fn give(mut self, answer: Result<Output, Failure>) {
         self.send(answer);
     }
 
@@ -479,7 +527,7 @@ impl Answering {
         self.leg = None;
     }
 
-    fn send(&mut self, answer: Result<Value, Failure>) {
+    fn send(&mut self, answer: Result<Output, Failure>) {
         if let Some(leg) = self.leg.take() {
             let input = Input::Answer { leg, attempt: self.attempt, answer };
             drop(self.post.send(Post { input, reply: None }));

@@ -14,17 +14,18 @@ use quorate_foundations::{name::Name, time::Wall};
 use quorate_runtime::random::Rng;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{OnceCell, mpsc, oneshot, watch};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use super::{
-    Config, SagaError,
+    Awaited, Config, SagaError,
+    awaited::awaited,
     definition::Definition,
     event::{Happened, Verb},
     journal::{Journal, Status},
-    machine::{Input, Operation, Refusal},
+    machine::{self, Input, Operation, Refusal},
     rows::{self, Found, Owner, SagaKey, Wanted},
     runner::{Birth, Ends, Post, Runner},
-    turn::small,
+    value::{as_read, small},
 };
 
 /// The sagas of a store. Cheap to clone; clones are the same.
@@ -49,6 +50,8 @@ pub(super) struct Shared {
     /// Why sagas cannot be written, and nothing but somebody's help changes that.
     troubles: Mutex<BTreeMap<SagaKey, Arc<str>>>,
     dice: Mutex<Rng>,
+    /// Places for calls.
+    places: Semaphore,
 }
 
 /// A saga that runs here.
@@ -63,6 +66,7 @@ pub(super) struct Counters {
     pub(super) started: AtomicU64,
     pub(super) calls: AtomicU64,
     pub(super) late: AtomicU64,
+    waiting: AtomicU64,
     completed: AtomicU64,
     compensated: AtomicU64,
     forced: AtomicU64,
@@ -84,6 +88,10 @@ pub struct Counts {
     pub stuck: u64,
     /// Calls made to somewhere else.
     pub calls: u64,
+    /// Calls that are under way now: at most [`Config::max_calls`].
+    pub calling: usize,
+    /// Calls that wait until others are over.
+    pub waiting: u64,
     /// Answers that came when nobody waited for them any more.
     pub late: u64,
     /// Sagas that are open here now.
@@ -114,6 +122,8 @@ pub struct Description {
     pub stalled: bool,
     /// Why what is next cannot be written (its stream was closed, say), where that does not pass by itself. It is tried again and again.
     pub trouble: Option<Arc<str>>,
+    /// What it waits for, and until when; of one that is stalled, what is known without its definition.
+    pub waiting: Vec<Awaited>,
 }
 
 /// A saga in a listing.
@@ -179,7 +189,11 @@ impl Sagas {
     /// Of several versions the highest is started; the others are kept for the sagas that began with them.
     ///
     /// # Errors
-    /// [`SagaError::Invalid`] says what is wrong with it, [`SagaError::AlreadyDefined`] that the version is taken.
+    /// [`SagaError::Invalid`] says what is wrong with it, [`SagaError::AlreadyDefined`] that the version is taken. Where the store
+    /// fails the version is free again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the version free: define it again, and it goes on where this stopped.
     pub async fn define(&self, definition: Definition) -> Result<(), SagaError> {
         definition.check()?;
         let (name, version) = (definition.name.clone(), definition.version);
@@ -192,15 +206,10 @@ impl Sagas {
                 Entry::Vacant(free) => drop(free.insert(Arc::new(definition))),
             }
         }
-        let resumed = self.resume(&name, version).await;
-        if resumed.is_err() {
-            // Defined again, it goes on where this stopped; what runs by now goes on by what it has.
-            let mut definitions = self.shared.definitions.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(versions) = definitions.get_mut(&name) {
-                versions.remove(&version);
-            }
-        }
-        resumed
+        let defining = Defining { shared: &self.shared, name: &name, version };
+        self.resume(&name, version).await?;
+        std::mem::forget(defining);
+        Ok(())
     }
 
     /// Takes over what is open of a version of a definition.
@@ -260,8 +269,9 @@ impl Sagas {
                 Err(_stopped) => return Err(StoreError::OutcomeUnknown.into()),
             },
             Begun::Known(mut live) => {
-                // It may be about to begin; if it does not, the store says so.
-                let seen = live.seen.wait_for(Option::is_some).await;
+                // It may be about to begin; if it does not, or cannot be read, the store says so.
+                let shows = |seen: &Option<_>| seen.is_some() || self.shared.troubles().contains_key(&saga);
+                let seen = live.seen.wait_for(shows).await;
                 seen.ok().and_then(|seen| seen.clone())
             }
         };
@@ -378,6 +388,7 @@ impl Sagas {
             return Err(SagaError::invalid(format!("a note has at most {note} bytes, an output {output}")));
         }
         let saga = self.key(name, id)?;
+        let operation = Operation { output: as_read(operation.output), ..operation };
         self.ask(saga, Input::Operate(operation)).await
     }
 
@@ -413,6 +424,8 @@ impl Sagas {
             forced: read(&counters.forced),
             stuck: read(&counters.stuck),
             calls: read(&counters.calls),
+            calling: self.shared.config.max_calls - self.shared.places.available_permits(),
+            waiting: read(&counters.waiting),
             late: read(&counters.late),
             open: self.shared.live().len(),
             troubled: self.shared.troubles().len(),
@@ -436,12 +449,15 @@ impl Sagas {
             }
             let kept = rows::read(&self.shared.store, &saga).await?;
             if kept.journal.status().is_ended() {
-                if let Input::Signal { id, .. } = &input
-                    && kept.journal.signals.iter().any(|known| known.id == *id)
-                {
-                    return Ok(kept.journal);
-                }
-                return Err(SagaError::Refused { name: saga.name, id: saga.id, cause: Refusal::Ended });
+                let cause = match &input {
+                    Input::Signal { id, name, data } => match machine::told_before(&kept.journal, id, name, data) {
+                        Some(Ok(())) => return Ok(kept.journal),
+                        Some(Err(cause)) => cause,
+                        None => Refusal::Ended,
+                    },
+                    _ => Refusal::Ended,
+                };
+                return Err(SagaError::Refused { name: saga.name, id: saga.id, cause });
             }
             let version = kept.journal.version;
             if self.shared.definition(&saga.name, Some(version)).is_none() {
@@ -450,6 +466,32 @@ impl Sagas {
             self.shared.clone().take_over(&self.room, saga.clone())?;
         }
         Err(saga.overtaken())
+    }
+}
+
+/// A version that is being defined: whoever stops in the middle gives it back. What runs by then goes on by what it has.
+struct Defining<'a> {
+    shared: &'a Shared,
+    name: &'a Name,
+    version: u32,
+}
+
+impl Drop for Defining<'_> {
+    fn drop(&mut self) {
+        let mut definitions = self.shared.definitions.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(versions) = definitions.get_mut(self.name) {
+            versions.remove(&self.version);
+        }
+    }
+}
+
+/// A call that waits for its place.
+struct InLine<'a>(&'a AtomicU64);
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        // Ordering: a count; nothing else is read by it.
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -465,8 +507,20 @@ impl Shared {
         let owner = rows::new_owner(store).await?;
         let (definitions, live, troubles) = (RwLock::default(), Mutex::default(), Mutex::default());
         let dice = Mutex::new(store.env().random("sagas"));
-        let counters = Counters::default();
-        Ok(Arc::new(Self { store: store.clone(), config, owner, counters, definitions, live, troubles, dice }))
+        let (counters, places) = (Counters::default(), Semaphore::new(config.max_calls));
+        Ok(Arc::new(Self { store: store.clone(), config, owner, counters, definitions, live, troubles, dice, places }))
+    }
+
+    /// Waits for a place for a call, behind those who came before; held for as long as the call is under way.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // Ordering: counts; nothing else is read by them.
+        self.counters.waiting.fetch_add(1, Ordering::Relaxed);
+        let in_line = InLine(&self.counters.waiting);
+        // Nobody closes the places.
+        let place = self.places.acquire().await.ok();
+        drop(in_line);
+        self.counters.calls.fetch_add(1, Ordering::Relaxed);
+        place
     }
 
     fn live(&self) -> MutexGuard<'_, BTreeMap<SagaKey, Live>> {
@@ -488,7 +542,8 @@ impl Shared {
     fn description(&self, saga: SagaKey, journal: Arc<Journal>) -> Description {
         let stalled = self.is_stalled(&saga.name, journal.version, journal.status());
         let trouble = self.troubles().get(&saga).cloned();
-        Description { name: saga.name, id: saga.id, journal, stalled, trouble }
+        let waiting = awaited(&journal, self.definition(&saga.name, Some(journal.version)).as_deref());
+        Description { name: saga.name, id: saga.id, journal, stalled, trouble, waiting }
     }
 
     fn find(&self, saga: &SagaKey) -> Option<Live> {
@@ -590,7 +645,11 @@ fn value(value: impl Serialize) -> Result<Value, SagaError> {
     let value = serde_json::to_value(value);
     let value = value.map_err(|cause| SagaError::invalid(format!("a value cannot be written as JSON: {cause}")))?;
     let max = Config::MAX_VALUE_BYTES;
-    if small(&value) { Ok(value) } else { Err(SagaError::invalid(format!("a value has at most {max} bytes of JSON"))) }
+    if small(&value) {
+        Ok(as_read(value))
+    } else {
+        Err(SagaError::invalid(format!("a value has at most {max} bytes of JSON")))
+    }
 }
 
 fn check_key(key: Option<&str>) -> Result<(), SagaError> {

@@ -1,7 +1,11 @@
 //! Sagas over a real store: what they do, and what the next process finds.
 
+mod at_once;
+mod awaiting;
 mod barrier;
 mod crashes;
 mod deciding;
+mod requests;
 mod running;
+mod unreadable;
 mod world;

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::{
     Config, SagaError,
-    definition::{Action, Call, Definition},
+    definition::{Action, Call, Definition, Output},
     event::{Direction, Failure, Happened, Leg, clipped},
     journal::{Journal, Phase, weight_of},
     machine::{self, Alarm, Attempt, Move},
@@ -44,8 +44,8 @@ pub(super) struct Turn {
     pub(super) definition: Arc<Definition>,
     /// With what came in.
     pub(super) journal: Arc<Journal>,
-    /// What came in, not written yet.
-    pub(super) news: Vec<Happened>,
+    /// What came in and when, not written yet.
+    pub(super) news: Vec<(Happened, Wall)>,
     /// Where its stream ends.
     pub(super) at: Version,
     /// Where its row says that it is.
@@ -178,7 +178,7 @@ impl Work {
         };
         let more = run.follow_rules(tx).await?;
         let Run { journal, news, calls, .. } = run;
-        let events = news.iter().map(|happened| rows::recorded(turn.store.event_id(), &turn.saga, happened));
+        let events = news.iter().map(|(happened, at)| rows::recorded(turn.store.event_id(), &turn.saga, happened, *at));
         let events = events.collect::<Result<_, _>>().map_err(|cause| {
             Stop::Unwritten(Unwritten::Failed(SagaError::invalid(format!("an event cannot be written: {cause}"))))
         })?;
@@ -201,7 +201,7 @@ impl Work {
 struct Run<'a> {
     work: &'a Work,
     journal: Arc<Journal>,
-    news: Vec<Happened>,
+    news: Vec<(Happened, Wall)>,
     /// Without the rests that were used up.
     rung: BTreeSet<Alarm>,
     dice: Dice,
@@ -260,7 +260,7 @@ impl Run<'_> {
     fn note(&mut self, happened: Happened) {
         self.bytes += weight_of(&happened);
         Arc::make_mut(&mut self.journal).apply(happened.clone(), self.work.now);
-        self.news.push(happened);
+        self.news.push((happened, self.work.now));
     }
 
     /// Whether nothing more is tried: it is stuck, and to make up for it there is as much room again.
@@ -310,7 +310,7 @@ impl Run<'_> {
                 self.work.ran.fetch_add(1, Ordering::Relaxed);
                 put(&self.work.current, Some((leg.clone(), number)));
                 put(&self.work.last, Some((leg.clone(), number)));
-                let answer = action(tx, call).await.and_then(within_size);
+                let answer = action(tx, call).await.map(Output::from);
                 put(&self.work.current, None);
                 match answer {
                     // Whatever a transaction's step left undecided, the rollback decides; and whatever it waits for, it was an attempt.
@@ -345,33 +345,7 @@ pub(super) fn call(
         attempt,
         time,
         given: given.cloned().unwrap_or(Value::Null),
-        journal: journal.clone(),
-    }
-}
-
-/// An answer, if it can be kept.
-pub(super) fn within_size(answer: Value) -> Result<Value, Failure> {
-    if small(&answer) {
-        return Ok(answer);
-    }
-    Err(Failure::Unknown(format!("its answer takes more than {} bytes", Config::MAX_VALUE_BYTES)))
-}
-
-/// Whether a value is within its limit.
-pub(super) fn small(value: &Value) -> bool {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::FileTooLarge)?;
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => true,
-        value => serde_json::to_writer(Count(Config::MAX_VALUE_BYTES), value).is_ok(),
+        journal: journal.as_begun(leg),
     }
 }
 

@@ -12,6 +12,12 @@ const RUNNING: &str = "crates/consistency/src/saga/tests/running.rs";
 const CRASHES: &str = "crates/consistency/src/saga/tests/crashes.rs";
 const DECIDING: &str = "crates/consistency/src/saga/tests/deciding.rs";
 const BARRIER: &str = "crates/consistency/src/saga/tests/barrier.rs";
+const REQUESTS: &str = "crates/consistency/src/saga/tests/requests.rs";
+const UNREADABLE: &str = "crates/consistency/src/saga/tests/unreadable.rs";
+const AT_ONCE: &str = "crates/consistency/src/saga/tests/at_once.rs";
+const AWAITING: &str = "crates/consistency/src/saga/tests/awaiting.rs";
+const APPENDING: &str = "crates/data/src/store/conformance/appending.rs";
+const LINE: &str = "crates/cli/src/import/line.rs";
 const DECLARED: &str = "crates/consistency/src/saga/declared/tests.rs";
 const HTTP: &str = "crates/node/tests/http/sagas.rs";
 const KILLED: &str = "crates/consistency/tests/sagas_killed.rs";
@@ -32,7 +38,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "a saga's timers and deadline",
         Library,
-        "they run over restarts and jumps of the wall clock, and never longer than they were set to",
+        "they run over restarts and jumps of the wall clock; after a restart for what is left by the wall clock, and never longer than they were set to",
         &[
             test(
                 CRASHES,
@@ -72,7 +78,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Order,
         "compensate a saga",
         Library,
-        "what was done or may have been is made up for, the last step first, and never while a forward call may still run",
+        "what was done or may have been is made up for, the last step first, never while a forward call is under way, nor within the quiet time of one that was given up",
         &[
             test(RULES, "what_was_done_and_what_may_have_been_is_made_up_for_backwards_and_what_was_refused_is_not"),
             test(RULES, "nothing_is_compensated_while_a_forward_call_is_under_way"),
@@ -95,14 +101,71 @@ pub(super) const ROWS: &[Guarantee] = &[
         "call a step",
         Library,
         "each attempt is recorded before it is made, and all have one key",
-        &[test(RUNNING, "remote_steps_are_recorded_before_they_are_called_and_repeated_under_one_key")],
+        &[
+            test(RUNNING, "remote_steps_are_recorded_before_they_are_called_and_repeated_under_one_key"),
+            test(AT_ONCE, "a_recorded_attempt_that_was_never_made_is_made_by_the_next_process"),
+        ],
+    ),
+    row(
+        Delivery,
+        "repeat a saga's request",
+        Http,
+        "what is asked for under one key is the same to the byte on every attempt, whatever happened in between",
+        &[
+            test(REQUESTS, "a_documents_request_is_the_same_to_the_byte_on_every_attempt"),
+            test(REQUESTS, "every_attempt_of_a_step_sees_what_the_first_one_saw"),
+            test(RULES, "whatever_comes_in_a_saga_keeps_its_rules_and_ends_once_it_is_answered"),
+        ],
+    ),
+    row(
+        Delivery,
+        "a step's answer",
+        Http,
+        "one that is too large to be kept leaves its step done, and shows as not kept",
+        &[
+            test(HTTP, "a_saga_says_what_it_waits_for_and_an_answer_that_is_too_large_is_not_kept"),
+            test(REQUESTS, "an_answer_that_is_too_large_is_not_kept_and_the_step_is_done"),
+        ],
+    ),
+    row(
+        Order,
+        "calls of sagas",
+        Library,
+        "so many are under way at once, and whoever came first goes first",
+        &[test(AT_ONCE, "so_many_calls_are_under_way_at_once_and_whoever_came_first_goes_first")],
+    ),
+    row(
+        Integrity,
+        "a saga's journal",
+        Library,
+        "nobody but the saga appends to it, and one that cannot be read stops its saga visibly",
+        &[
+            test(APPENDING, "a_rooms_own_stream_is_appended_to_by_the_room_alone"),
+            test(UNREADABLE, "a_saga_whose_journal_cannot_be_read_shows_that_and_its_plan_is_not_asked"),
+        ],
+    ),
+    row(
+        Integrity,
+        "append to a saga's journal",
+        Http,
+        "it is refused, whether there is such a saga or not",
+        &[test(HTTP, "nobody_but_the_saga_writes_to_its_stream_and_one_that_has_ended_may_be_forgotten")],
+    ),
+    row(
+        Integrity,
+        "stream import",
+        Cli,
+        "the journal of a saga is a bad line, named with its place",
+        &[test(LINE, "the_journal_of_a_saga_is_not_imported")],
     ),
     row(
         Delivery,
         "start a saga, signal it",
         Library,
-        "the same id starts one saga, and tells it one signal",
+        "the same id starts one saga, and tells it one signal; who says something else under it is refused",
         &[
+            test(AT_ONCE, "a_start_that_says_something_else_is_refused_whether_its_saga_begins_runs_or_has_ended"),
+            test(AT_ONCE, "of_two_who_decide_under_one_signal_one_is_heard_and_the_other_learns_of_it"),
             test(RUNNING, "a_saga_started_many_times_at_once_is_one_saga"),
             test(DECIDING, "signals_are_kept_once_and_refused_once_it_is_over"),
         ],
@@ -111,7 +174,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Delivery,
         "run a saga",
         Library,
-        "one process runs it: a late answer of another one writes nothing",
+        "one process writes to it: a late answer of another one changes nothing",
         &[
             test(CRASHES, "whoever_comes_back_late_writes_nothing"),
             test(RULES, "late_and_repeated_answers_change_nothing"),
@@ -131,13 +194,23 @@ pub(super) const ROWS: &[Guarantee] = &[
         Visibility,
         "a stuck saga",
         Library,
-        "it shows, and what somebody decides about it is written down with who and why",
+        "it shows, and what somebody decides about it is written down with why, and who says to have decided",
         &[
             test(
                 DECIDING,
                 "a_compensation_that_fails_for_good_is_stuck_until_somebody_decides_and_that_is_written_down",
             ),
             test(DECIDING, "a_stuck_saga_is_still_stuck_after_a_restart_and_can_be_decided_about"),
+        ],
+    ),
+    row(
+        Visibility,
+        "a saga that waits",
+        Library,
+        "it says which signal, timer, answer or decision it waits for, and until when",
+        &[
+            test(AWAITING, "a_saga_says_which_signal_or_timer_it_waits_for_and_until_when"),
+            test(AWAITING, "a_saga_says_that_it_rests_is_quiet_or_waits_for_somebodys_decision"),
         ],
     ),
     row(

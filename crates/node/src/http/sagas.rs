@@ -7,8 +7,8 @@ use http::{
     header::{CONTENT_TYPE, HeaderValue, LOCATION},
 };
 use quorate_consistency::saga::{
-    Description, Failure, Operation, Phase, Progress, Refusal, SagaError, Sagas, Search, State as Standing, Status,
-    Summary, Verb, declared::Document,
+    Awaited, Awaiting, Description, Failure, Leg, Operation, Phase, Progress, Refusal, SagaError, Sagas, Search,
+    State as Standing, Status, Summary, Verb, declared::Document,
 };
 use quorate_data::{event::Timestamp, store::reserved_for};
 use quorate_foundations::{document::Format, name::Name, time::Wall};
@@ -124,7 +124,8 @@ fn summary(one: &Summary) -> Value {
 }
 
 fn described(found: &Description) -> Value {
-    let Description { name, id, journal, stalled, trouble, .. } = found;
+    let Description { name, id, journal, stalled, trouble, waiting } = found;
+    let waiting: Vec<Value> = waiting.iter().map(awaited).collect();
     let steps: Vec<Value> = journal
         .steps
         .iter()
@@ -142,12 +143,30 @@ fn described(found: &Description) -> Value {
     let ended = matches!(journal.phase, Phase::Ended(_));
     json!({
         "saga": name.as_str(), "id": &**id, "version": journal.version, "status": journal.status().word(), "stalled": stalled,
-        "trouble": trouble.as_deref(),
+        "trouble": trouble.as_deref(), "waiting": waiting,
         "ended": ended, "key": journal.key.as_deref(), "input": journal.input, "output": journal.output,
         "abort": journal.abort, "stuck": journal.stuck, "steps": steps, "signals": signals,
         "started": time(journal.started_at), "updated": time(journal.updated_at),
         "stream": format!("saga-{}:{id}", name.as_str()),
     })
+}
+
+fn awaited(one: &Awaited) -> Value {
+    let of = |what: &str, leg: &Leg| json!({ "for": what, "step": &*leg.step, "way": leg.direction.word() });
+    let mut shown = match &one.what {
+        Awaiting::Decision(None) => json!({ "for": "decision" }),
+        Awaiting::Decision(Some(leg)) => of("decision", leg),
+        Awaiting::Answer(leg) => of("answer", leg),
+        Awaiting::Rest(leg) => of("rest", leg),
+        Awaiting::Quiet(step) => json!({ "for": "quiet", "step": &**step }),
+        Awaiting::Signal(name) => json!({ "for": "signal", "name": &**name }),
+        Awaiting::Timer(name) => json!({ "for": "timer", "name": &**name }),
+        Awaiting::Deadline => json!({ "for": "deadline" }),
+    };
+    if let Some(until) = one.until {
+        shown["until"] = time(until);
+    }
+    shown
 }
 
 fn way(way: &Progress) -> Value {
@@ -164,6 +183,9 @@ fn way(way: &Progress) -> Value {
     let mut shown = json!({ "state": state, "attempts": way.attempts });
     if way.state == Standing::Done || way.state == Standing::Skipped {
         shown["output"] = way.output.clone();
+    }
+    if way.unkept {
+        shown["unkept"] = true.into();
     }
     if let Some(failure) = &way.failure {
         let kind = match failure {

@@ -198,3 +198,37 @@ async fn nobody_but_the_saga_writes_to_its_stream_and_one_that_has_ended_may_be_
     assert_eq!(settled(&node, "1").await["status"], "completed", "its row still says so");
     assert_eq!(start(&node, "1", "17").await.json()["repeated"], true);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_saga_says_what_it_waits_for_and_an_answer_that_is_too_large_is_not_kept() {
+    let (node, shop) = (node().await, node().await);
+    for id in 0..3 {
+        let event = json!({ "specversion": "1.0", "id": id.to_string(), "source": "/s", "type": "t", "data": "x".repeat(100 << 10) });
+        assert_eq!(shop.send(post("/v1/streams/large/events").event(event.to_string())).await.status, 201);
+    }
+    let text = format!(
+        r#"saga: order
+version: 1
+steps:
+  - wait: approval
+    at-most: 1d
+  - step: page
+    http: {{ method: GET, url: "http://{}/v1/streams/large/events" }}
+output: "{{page: .steps.page}}"
+"#,
+        shop.address
+    );
+    assert_eq!(declare(&node, &text).await.status, 201);
+    start(&node, "1", "17").await;
+    let waits = node.get("/v1/sagas/order/1").await.json();
+    let [waiting] = waits["waiting"].as_array().unwrap().as_slice() else { panic!("{waits}") };
+    assert_eq!((&waiting["for"], &waiting["name"]), (&json!("signal"), &json!("approval")));
+    let at = |text: &Value| text.as_str().unwrap().parse::<quorate_data::event::Timestamp>().unwrap().instant();
+    assert_eq!(at(&waiting["until"]), at(&waits["updated"]) + std::time::Duration::from_secs(86_400));
+    assert_eq!(approve(&node, "1").await.status, 200);
+    let done = settled(&node, "1").await;
+    assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!({ "page": null })), "{done}");
+    let page = &done["steps"][0]["forward"];
+    assert_eq!((&page["unkept"], &page["output"], &page["attempts"]), (&json!(true), &json!(null), &json!(1)));
+    assert_eq!(done["waiting"], json!([]));
+}

@@ -40,10 +40,10 @@ fn action(act: &Act, hands: &Hands) -> Action {
     match act {
         Act::Http(act) => {
             let (act, caller) = (act.clone(), hands.caller.clone());
-            Action::remote(move |call| {
+            Action::Remote(Arc::new(move |call| {
                 let (request, caller) = (request(&act, &call), caller.clone());
-                async move { caller.call(request?).await }
-            })
+                Box::pin(async move { caller.call(request?).await })
+            }))
         }
         Act::Queue(act) => {
             let (act, queues) = (act.clone(), hands.queues.clone());

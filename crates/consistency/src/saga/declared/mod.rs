@@ -51,7 +51,10 @@ use quorate_runtime::BoxFuture;
 use serde_json::Value;
 
 use self::template::Template;
-use super::definition::{Answer, Definition, Kind};
+use super::{
+    definition::{Definition, Kind, Output},
+    event::Failure,
+};
 
 /// A saga's document.
 #[derive(Clone, Debug)]
@@ -145,13 +148,15 @@ pub struct Request {
     pub policy: Option<Name>,
 }
 
-/// Makes requests. What it answers decides what becomes of the step: 2xx is done, with the body, if that is JSON; what certainly did not arrive is
+/// Makes requests. What it answers decides what becomes of the step: 2xx is done, with the body, if that is JSON and not [too large](Output::TooLarge); what certainly did not arrive is
 /// [transient](super::Failure::Transient), what a policy of this side keeps back is [held](super::Failure::Held); transient are also 429 and a 503 whose problem says `outcome: "unchanged"`; other 4xx are [refused](super::Failure::Refused), but for 408, 425, and a 409 behind the first
 /// attempt whose problem does not say `retry: "never"`, for it may mean that the first is under way. A DELETE that makes up for something and finds nothing (404, 410) is done. Whatever says `outcome: "unknown"`, and everything else, is
 /// [unknown](super::Failure::Unknown).
+///
+/// A request of a leg is the same for every attempt, over restarts, but for [`Request::attempt`] and what is left of its time.
 pub trait Caller: Send + Sync + 'static {
     /// Makes the request.
-    fn call(&self, request: Request) -> BoxFuture<'static, Answer>;
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Output, Failure>>;
 }
 
 /// What documents' steps are done with.

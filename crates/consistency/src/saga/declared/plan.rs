@@ -116,5 +116,9 @@ fn of_waiting(waiting: &Waiting, journal: &Journal) -> Option<Next> {
         return aborts.then(|| Next::Abort(format!("signal `{missing}` did not come in time")));
     }
     // Also where it may wait for ever: that it waited is what says, later on, that it was here.
-    Some(Next::Wait(Some((timer.clone(), at_most.unwrap_or(Definition::MAX_SPAN)))))
+    let timer = Some((timer.clone(), at_most.unwrap_or(Definition::MAX_SPAN)));
+    Some(match signal {
+        Some(signal) => Next::Signal(signal.clone(), timer),
+        None => Next::Wait(timer),
+    })
 }

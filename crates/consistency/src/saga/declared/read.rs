@@ -14,7 +14,10 @@ use super::{
     Act, Declared, Document, HttpAct, QueueAct, Stage, Waiting,
     template::{Template, Wrong},
 };
-use crate::saga::definition::{Definition, Kind, Step};
+use crate::saga::{
+    definition::{Definition, Kind, Output, Step},
+    event::Failure,
+};
 
 /// The longest description, in bytes.
 const MAX_DESCRIPTION: usize = 4_096;
@@ -51,8 +54,8 @@ pub(super) fn document(text: &str, format: Format) -> Result<Document, Faults> {
 struct Nobody;
 
 impl super::Caller for Nobody {
-    fn call(&self, _: super::Request) -> quorate_runtime::BoxFuture<'static, crate::saga::Answer> {
-        Box::pin(std::future::ready(Err(crate::saga::Failure::refused("nobody makes requests here"))))
+    fn call(&self, _: super::Request) -> quorate_runtime::BoxFuture<'static, Result<Output, Failure>> {
+        Box::pin(std::future::ready(Err(Failure::refused("nobody makes requests here"))))
     }
 }
 

@@ -9,7 +9,7 @@ use quorate_runtime::{BoxFuture, Env};
 use serde_json::{Value, json};
 
 use super::{Caller, Document, Hands, Request};
-use crate::saga::{Answer, Config, Failure, Sagas, Status};
+use crate::saga::{Config, Failure, Output, Sagas, Status};
 
 const ORDER: &str = r#"
 saga: order
@@ -44,10 +44,10 @@ struct Shop {
 }
 
 impl Caller for Shop {
-    fn call(&self, request: Request) -> BoxFuture<'static, Answer> {
+    fn call(&self, request: Request) -> BoxFuture<'static, Result<Output, Failure>> {
         let refused = self.refuses.is_some_and(|refused| request.url.contains(refused));
         self.asked.lock().unwrap().push(request);
-        let answer = if refused { Err(Failure::refused("sold out")) } else { Ok(json!({ "id": 7 })) };
+        let answer = if refused { Err(Failure::refused("sold out")) } else { Ok(json!({ "id": 7 }).into()) };
         Box::pin(std::future::ready(answer))
     }
 }

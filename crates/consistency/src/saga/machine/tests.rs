@@ -1,6 +1,10 @@
 //! The rules at their edges, and under any sequence of what can come in.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use proptest::prelude::*;
 use quorate_foundations::time::Wall;
@@ -50,6 +54,8 @@ struct Led {
     dice: Dice,
     /// Every attempt that was begun, in order.
     begun: Vec<(Leg, u32)>,
+    /// What the first attempt of each leg saw.
+    saw: BTreeMap<Leg, Arc<Journal>>,
 }
 
 impl Led {
@@ -62,6 +68,7 @@ impl Led {
             rung: BTreeSet::new(),
             dice: Dice::seeded(1),
             begun: vec![],
+            saw: BTreeMap::new(),
         };
         led.note(Happened::Started { version: 1, key: None, input: json!(17), deadline_ms: None });
         led.follow();
@@ -121,8 +128,14 @@ impl Led {
         assert_eq!(number, before + 1, "attempts are counted one by one");
         self.begun.push((leg.clone(), number));
         self.rung.remove(&Alarm::Rest(leg.clone()));
-        let Leg { step, direction } = leg;
+        let Leg { step, direction } = leg.clone();
         self.note(Happened::StepBegun { step, direction, attempt: number, planned });
+        let sees = Arc::new(self.journal.clone()).as_begun(&leg);
+        assert_eq!(
+            *self.saw.entry(leg).or_insert(sees.clone()),
+            sees,
+            "what is asked for under one key stays the same"
+        );
     }
 
     fn take(&mut self, input: Input) -> Result<(), Refusal> {
@@ -140,7 +153,7 @@ impl Led {
 
     fn answer(&mut self, leg: Leg, answer: Result<Value, Failure>) {
         let attempt = step_attempts(&self.journal, &leg);
-        self.take(Input::Answer { leg, attempt, answer }).unwrap();
+        self.take(Input::Answer { leg, attempt, answer: answer.map(Output::from) }).unwrap();
     }
 
     fn done(&mut self, step: &str) {
@@ -322,6 +335,7 @@ fn an_abort_that_comes_while_the_pivot_is_on_its_way_waits_for_its_answer() {
         journal: saga.journal.clone(),
         rung: BTreeSet::new(),
         begun: vec![],
+        saw: BTreeMap::new(),
         dice: Dice::seeded(1),
         now: saga.now,
     };
@@ -361,13 +375,13 @@ fn late_and_repeated_answers_change_nothing() {
     let mut saga = Led::of(order());
     saga.fails("a", unknown());
     let before = saga.journal.clone();
-    let late = Input::Answer { leg: Leg::forward("a"), attempt: 1, answer: Ok(Value::Null) };
+    let late = Input::Answer { leg: Leg::forward("a"), attempt: 1, answer: Ok(Value::Null.into()) };
     assert!(matches!(saga.take(late.clone()), Err(Refusal::Late { attempt: 1, .. })));
     saga.pass(SECOND);
     assert!(saga.take(late).is_err(), "the attempt before the one under way");
     assert_ne!(saga.journal, before);
     assert_eq!(saga.running(), ["a forward"]);
-    assert!(saga.take(Input::Answer { leg: Leg::forward("x"), attempt: 1, answer: Ok(Value::Null) }).is_err());
+    assert!(saga.take(Input::Answer { leg: Leg::forward("x"), attempt: 1, answer: Ok(Value::Null.into()) }).is_err());
 }
 
 #[test]
@@ -502,7 +516,7 @@ proptest! {
                 }
                 Drawn::Answer(..) => Ok(()),
                 Drawn::Late(which, attempt) => {
-                    saga.take(Input::Answer { leg: Leg::forward(NAMES[which]), attempt: attempt + 90, answer: Ok(Value::Null) })
+                    saga.take(Input::Answer { leg: Leg::forward(NAMES[which]), attempt: attempt + 90, answer: Ok(Value::Null.into()) })
                 }
                 Drawn::Pass(seconds) => { saga.pass(SECOND * u32::from(seconds)); Ok(()) }
                 Drawn::Interrupted => saga.take(Input::interrupted()),

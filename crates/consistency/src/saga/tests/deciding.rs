@@ -4,9 +4,9 @@ use quorate_data::store::ReadStream;
 use serde_json::{Value, json};
 
 use super::world::{World, effects, failing, hasty, local, name, settled, status};
-use crate::saga::{Definition, Failure, Operation, Refusal, SagaError, Sagas, Search, Status, Step, Verb};
+use crate::saga::{Action, Definition, Failure, Operation, Refusal, SagaError, Sagas, Search, Status, Step, Verb};
 
-fn operation(verb: Verb, step: Option<&str>) -> Operation {
+pub(super) fn operation(verb: Verb, step: Option<&str>) -> Operation {
     Operation { verb, step: step.map(Into::into), by: "ada".into(), note: "ticket 17".into(), output: Value::Null }
 }
 
@@ -83,4 +83,44 @@ async fn signals_are_kept_once_and_refused_once_it_is_over() {
     assert_eq!(sagas.signal(&order, "1", "s-2", "go", 2).await.unwrap().signals.len(), 2, "told before");
     let late = sagas.signal(&order, "1", "s-3", "go", 3).await;
     assert!(matches!(late, Err(SagaError::Refused { cause: Refusal::Ended, .. })));
+}
+
+#[tokio::test]
+async fn only_a_stuck_compensation_is_marked_as_compensated_and_only_a_stuck_pivot_as_refused() {
+    let refused = |decided: Result<(), SagaError>, why: &str| match decided {
+        Err(SagaError::Refused { cause: Refusal::Unfit { what }, .. }) => assert!(what.contains(why), "{what}"),
+        other => panic!("{why}: {other:?}"),
+    };
+    let mark = |step| operation(Verb::MarkCompensated, step);
+    // It runs, and waits for an answer.
+    let world = World::of_this_machine();
+    let waits = Step::new("a", Action::remote(|_| std::future::pending())).compensated_by(local());
+    let (_store, sagas) = world.sagas(Definition::new(name("order"), 1).step(waits)).await;
+    sagas.start(&name("order"), "1", (), None).await.unwrap();
+    for step in [None, Some("a"), Some("nowhere")] {
+        refused(decide(&sagas, mark(step)).await, "no such compensation is stuck");
+    }
+    // What stands behind the pivot is stuck on its way forward: there is nothing to be compensated.
+    let world = World::of_this_machine();
+    let after = hasty(Step::new("after", failing(Failure::refused("no")))).retriable();
+    let order = Definition::new(name("order"), 1).step(Step::new("pivot", local()).pivot()).step(after);
+    let (_store, sagas) = world.sagas(order).await;
+    sagas.start(&name("order"), "1", (), None).await.unwrap();
+    assert_eq!(status(&sagas, "order", "1").await, Status::Stuck);
+    for step in [None, Some("pivot"), Some("after")] {
+        refused(decide(&sagas, mark(step)).await, "no such compensation is stuck");
+    }
+    refused(decide(&sagas, operation(Verb::MarkRefused, Some("after"))).await, "no way back from this step");
+    refused(decide(&sagas, operation(Verb::MarkRefused, Some("pivot"))).await, "no such step is stuck");
+    // A step that was made up for already, or not begun to be.
+    let world = World::of_this_machine();
+    let (store, sagas) = world.sagas(stuck_on_the_way_back()).await;
+    sagas.start(&name("order"), "1", (), None).await.unwrap();
+    assert_eq!(status(&sagas, "order", "1").await, Status::Stuck);
+    for step in ["a", "c"] {
+        refused(decide(&sagas, mark(Some(step))).await, "no such compensation is stuck");
+    }
+    refused(decide(&sagas, operation(Verb::MarkRefused, Some("b"))).await, "no such step is stuck");
+    let page = store.read_stream(ReadStream::forward(name("saga-order:1"), 100)).await.unwrap();
+    assert!(page.events.iter().all(|event| event.kind() != "saga.operated"), "what is refused is not written down");
 }

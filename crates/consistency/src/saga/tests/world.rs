@@ -132,6 +132,31 @@ pub(super) async fn write_into(store: &Store, stream: &str, event: NewEvent) {
     written.await.unwrap();
 }
 
+/// A gate that holds whoever comes until it is opened.
+#[derive(Clone)]
+pub(super) struct Gate(Arc<watch::Sender<bool>>);
+
+impl Gate {
+    pub(super) fn closed() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+
+    pub(super) fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub(super) async fn pass(&self) {
+        drop(self.0.subscribe().wait_for(|open| *open).await);
+    }
+}
+
+/// Waits until `holds`, without a clock.
+pub(super) async fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        tokio::task::yield_now().await;
+    }
+}
+
 pub(super) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }

@@ -12,6 +12,8 @@ type Count = Gauge<u64, AtomicU64>;
 pub(super) struct Sagas {
     open: Gauge<i64, AtomicI64>,
     troubled: Gauge<i64, AtomicI64>,
+    calling: Gauge<i64, AtomicI64>,
+    waiting: Gauge<i64, AtomicI64>,
     counts: [Count; 7],
 }
 
@@ -22,6 +24,8 @@ impl Sagas {
         of.register("open", "Sagas that have not ended", sagas.open.clone());
         let about = "Sagas whose next step cannot be written until somebody helps";
         of.register("troubled", about, sagas.troubled.clone());
+        of.register("calls_under_way", "Calls of sagas that are under way", sagas.calling.clone());
+        of.register("calls_waiting", "Calls of sagas that wait until others are over", sagas.waiting.clone());
         let names = [
             ("started", "Sagas started since the node began"),
             ("completed", "Sagas completed since the node began"),
@@ -38,9 +42,12 @@ impl Sagas {
     }
 
     pub(super) fn show(&self, counts: Counts) {
-        let Counts { started, completed, compensated, forced, stuck, calls, late, open, troubled } = counts;
+        let Counts { started, completed, compensated, forced, stuck, calls, calling, waiting, late, open, troubled } =
+            counts;
         self.troubled.set(i64::try_from(troubled).unwrap_or(i64::MAX));
         self.open.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.calling.set(i64::try_from(calling).unwrap_or(i64::MAX));
+        self.waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         for (count, now) in self.counts.iter().zip([started, completed, compensated, forced, stuck, calls, late]) {
             count.set(now);
         }

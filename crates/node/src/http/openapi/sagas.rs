@@ -93,6 +93,7 @@ pub(super) fn schemas() -> Value {
     let mut whole = short.clone();
     for (name, schema) in [
         ("ended", flag.clone()),
+        ("waiting", json!({ "type": "array", "description": "What it waits for", "items": reference("SagaAwaited") })),
         ("input", any.clone()),
         ("output", any.clone()),
         ("abort", json!({ "type": ["string", "null"], "description": "Why it turned back, or is to" })),
@@ -112,11 +113,18 @@ pub(super) fn schemas() -> Value {
         "SagaStarted": open(&["saga", "id", "version", "repeated", "status"], json!({ "saga": text, "id": text, "version": version, "repeated": flag, "status": status })),
         "SagaSummary": open(&["saga", "id", "version", "status", "stalled", "trouble", "key", "started", "updated"], short),
         "SagaList": open(&["sagas"], json!({ "sagas": list(reference("SagaSummary")) })),
-        "Saga": open(&["saga", "id", "version", "status", "stalled", "trouble", "ended", "steps", "signals"], whole),
+        "Saga": open(&["saga", "id", "version", "status", "stalled", "trouble", "waiting", "ended", "steps", "signals"], whole),
+        "SagaAwaited": open(&["for"], json!({
+            "for": { "enum": ["decision", "answer", "rest", "quiet", "signal", "timer", "deadline"] },
+            "name": { "type": "string", "description": "The signal's or the timer's" }, "step": text,
+            "way": { "enum": ["forward", "compensation"] },
+            "until": { "type": "string", "format": "date-time", "description": "By the wall clock; spans go by the boot clock" },
+        })),
         "SagaStep": open(&["step", "forward", "compensation"], json!({ "step": text, "forward": reference("SagaWay"), "compensation": reference("SagaWay") })),
         "SagaWay": open(&["state", "attempts"], json!({
             "state": { "enum": ["idle", "running", "resting", "done", "refused", "unknown", "skipped", "stuck"] },
             "attempts": number, "output": any,
+            "unkept": { "const": true, "description": "It answered more than is kept; the output is null" },
             "failure": open(&["kind", "reason"], json!({ "kind": { "enum": ["refused", "transient", "held", "unknown"] }, "reason": text })),
         })),
         "SagaSignal": closed(&["id", "signal"], json!({ "id": { "type": "string", "description": "Told again under this id, nothing happens" }, "signal": text, "data": any })),

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use quorate_consistency::saga::{
-    Answer, Config, Failure,
+    Config, Failure, Output,
     declared::{Caller, Request},
 };
 use quorate_foundations::{name::Name, time::Mono};
@@ -33,6 +33,7 @@ pub(crate) struct Outward {
 }
 
 type Judge = fn(&Error) -> Verdict;
+type Said = Result<Output, Failure>;
 
 impl Outward {
     pub(crate) fn new(env: &Env, registry: Registry) -> Self {
@@ -47,7 +48,7 @@ impl Outward {
 }
 
 impl Caller for Outward {
-    fn call(&self, request: Request) -> BoxFuture<'static, Answer> {
+    fn call(&self, request: Request) -> BoxFuture<'static, Said> {
         let (env, registry) = (self.env.clone(), self.registry.clone());
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Box::pin(async move {
@@ -59,9 +60,11 @@ impl Caller for Outward {
             let stack = registry.stack(&dependency, Http::default().failing_as(judge)).map_err(Failure::transient)?;
             let answered = stack.layer(client).call(sent).await.map_err(failed)?;
             let (head, body) = answered.into_parts();
-            let body = Limited::new(body, Config::MAX_VALUE_BYTES).collect().await;
-            let body = body.map_err(|cause| Failure::unknown(format!("its answer broke off: {cause}")))?.to_bytes();
-            judged(asked, &head, &body)
+            match Limited::new(body, Config::MAX_VALUE_BYTES).collect().await {
+                Ok(body) => judged(asked, &head, Some(&body.to_bytes())),
+                Err(cause) if cause.is::<LengthLimitError>() => judged(asked, &head, None),
+                Err(cause) => Err(Failure::unknown(format!("its answer broke off: {cause}"))),
+            }
         })
     }
 }
@@ -138,19 +141,19 @@ struct Asked {
     forgiving: bool,
 }
 
-/// What an answer says: see [`Caller`].
-fn judged(asked: Asked, head: &http::response::Parts, body: &[u8]) -> Answer {
-    let said: Value = serde_json::from_slice(body).unwrap_or_default();
+/// What an answer says: see [`Caller`]. Without a body where that is too large to be kept: the status says what was done.
+fn judged(asked: Asked, head: &http::response::Parts, body: Option<&[u8]>) -> Said {
+    let said: Value = body.and_then(|body| serde_json::from_slice(body).ok()).unwrap_or_default();
     let status = head.status;
     if status.is_success() {
-        return Ok(said);
+        return Ok(if body.is_some() { said.into() } else { Output::TooLarge });
     }
     let detail = said["detail"].as_str().or(said["title"].as_str()).map(|what| format!(": {what}"));
     let what = format!("{status}{}", detail.unwrap_or_default());
     let is_unknown = said["outcome"] == "unknown";
     Err(match status {
         _ if is_unknown => Failure::Unknown(what),
-        StatusCode::NOT_FOUND | StatusCode::GONE if asked.forgiving => return Ok(Value::Null),
+        StatusCode::NOT_FOUND | StatusCode::GONE if asked.forgiving => return Ok(Value::Null.into()),
         StatusCode::CONFLICT if asked.again && said["retry"] != "never" => Failure::Unknown(what),
         StatusCode::TOO_MANY_REQUESTS => Failure::Transient(what),
         StatusCode::SERVICE_UNAVAILABLE if said["outcome"] == "unchanged" => Failure::Transient(what),
@@ -166,20 +169,23 @@ mod tests {
 
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
+    fn answer(status: u16, body: &str) -> Said {
         answer_to(Asked::default(), status, body)
     }
 
-    fn answer_to(asked: Asked, status: u16, body: &str) -> Answer {
-        let (head, ()) = http::Response::builder().status(status).body(()).unwrap().into_parts();
-        judged(asked, &head, body.as_bytes())
+    fn head(status: u16) -> http::response::Parts {
+        http::Response::builder().status(status).body(()).unwrap().into_parts().0
+    }
+
+    fn answer_to(asked: Asked, status: u16, body: &str) -> Said {
+        judged(asked, &head(status), Some(body.as_bytes()))
     }
 
     #[test]
     fn an_answer_says_whether_it_was_done_and_where_in_doubt_that_nobody_knows() {
-        assert_eq!(answer(201, r#"{"id":7}"#), Ok(json!({"id": 7})));
-        assert_eq!(answer(204, ""), Ok(Value::Null));
-        assert_eq!(answer(200, "thanks"), Ok(Value::Null));
+        assert_eq!(answer(201, r#"{"id":7}"#), Ok(json!({"id": 7}).into()));
+        assert_eq!(answer(204, ""), Ok(Value::Null.into()));
+        assert_eq!(answer(200, "thanks"), Ok(Value::Null.into()));
         let refused = answer(409, r#"{"title":"Sold out","detail":"no lamp is left"}"#);
         assert_eq!(refused, Err(Failure::Refused("409 Conflict: no lamp is left".to_owned())));
         for status in [400, 404, 410, 422, 301] {
@@ -193,7 +199,11 @@ mod tests {
         let again = Asked { again: true, ..Asked::default() };
         assert!(matches!(answer_to(again, 409, ""), Err(Failure::Unknown(_))), "the first may be under way");
         assert!(matches!(answer_to(again, 409, r#"{"retry":"never"}"#), Err(Failure::Refused(_))));
+        let too_large = |status| judged(Asked::default(), &head(status), None);
+        assert_eq!(too_large(200), Ok(Output::TooLarge), "it is done, whatever it said");
+        assert!(matches!(too_large(404), Err(Failure::Refused(_))));
+        assert!(matches!(too_large(500), Err(Failure::Unknown(_))));
         let forgiving = Asked { forgiving: true, ..Asked::default() };
-        assert_eq!(answer_to(forgiving, 404, ""), Ok(Value::Null));
+        assert_eq!(answer_to(forgiving, 404, ""), Ok(Value::Null.into()));
     }
 }
