@@ -12,7 +12,7 @@ pub struct Config {
     /// Events of one saga; one that has more is stuck. 10 to 1,000,000. Default 10,000.
     pub max_events: u64,
     /// Calls to somewhere else that are under way at once, of all sagas together; what is more waits, whoever came first goes
-    /// first. 1 to 65,536. Default 256.
+    /// first. A call that itself waits for a saga of this store keeps its place meanwhile. 1 to 65,536. Default 256.
     pub max_calls: usize,
 }
 

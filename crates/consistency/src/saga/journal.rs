@@ -1,77 +1,17 @@
 //! The journal: what is known of a saga, as the fold of its events. Plans look at nothing else.
 
+mod fold;
+mod step;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quorate_foundations::time::Wall;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::event::{Direction, Failure, Happened, Leg, Outcome, Planned, Verb};
-
-/// How one way of a step stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Nothing was begun.
-    Idle,
-    /// An attempt was begun and has not been answered.
-    Running,
-    /// The last attempt failed; another one follows.
-    Resting,
-    /// It is done.
-    Done,
-    /// It definitely had no effect, and is not tried again.
-    Refused,
-    /// It is not tried again, and may have had its effect.
-    Unknown,
-    /// An operator went on without it.
-    Skipped,
-    /// It waits for an operator.
-    Stuck,
-}
-
-/// One way of a step.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
-    /// How it stands.
-    pub state: State,
-    /// Attempts begun so far.
-    pub attempts: u32,
-    /// What the attempt that did it answered.
-    pub output: Value,
-    /// Whether it answered more than is kept: the output is null.
-    pub unkept: bool,
-    /// What the last attempt failed with.
-    pub failure: Option<Failure>,
-    /// Attempts that an operator has forgiven.
-    pub(super) forgiven: u32,
-    /// Whether an attempt may have had an effect, and no later one has settled that.
-    pub(super) in_doubt: bool,
-    /// Since when it is in this state.
-    pub(super) since: Wall,
-    /// How long it rests.
-    pub(super) rest: Duration,
-    /// The first event about it, counted from 1 in the saga; zero: there is none.
-    pub(super) begun: u64,
-    /// When the last thing before that had happened.
-    pub(super) begun_behind: Wall,
-    /// The event that brought it to where it is.
-    pub(super) moved: u64,
-}
-
-/// A step that was begun.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StepRecord {
-    /// Its name in this saga.
-    pub name: Arc<str>,
-    /// The step of the definition.
-    pub of: Arc<str>,
-    /// What the plan gave it.
-    pub input: Option<Value>,
-    /// What it is for.
-    pub forward: Progress,
-    /// What makes up for it.
-    pub compensation: Progress,
-}
+pub(super) use self::fold::{weight, weight_of};
+pub use self::step::{Progress, State, StepRecord};
+use super::event::{Direction, Failure, Leg, Outcome};
 
 /// What somebody told a saga.
 #[derive(Clone, Debug, PartialEq)]
@@ -141,30 +81,6 @@ pub struct Journal {
     pub(super) bytes: usize,
 }
 
-/// About how many bytes a value takes.
-pub(super) fn weight(value: &Value) -> usize {
-    match value {
-        Value::Null | Value::Bool(_) | Value::Number(_) => 16,
-        Value::String(text) => 24 + text.len(),
-        Value::Array(items) => 24 + items.iter().map(weight).sum::<usize>(),
-        Value::Object(members) => {
-            24 + members.iter().map(|(name, value)| 24 + name.len() + weight(value)).sum::<usize>()
-        }
-    }
-}
-
-pub(super) fn weight_of(happened: &Happened) -> usize {
-    let given =
-        |planned: &Option<Box<Planned>>| planned.as_ref().and_then(|planned| planned.input.as_ref()).map_or(0, weight);
-    match happened {
-        Happened::Started { input, .. } => weight(input),
-        Happened::StepBegun { planned, .. } | Happened::StepFailed { planned, .. } => given(planned),
-        Happened::StepDone { output, planned, .. } => weight(output) + given(planned),
-        Happened::Signalled { data, .. } => weight(data),
-        _ => 0,
-    }
-}
-
 /// How a saga stands, in a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Status {
@@ -227,68 +143,6 @@ impl Status {
 
     pub(super) fn of_code(code: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|status| status.code() == code)
-    }
-}
-
-impl Progress {
-    pub(super) const IDLE: Self = Self {
-        state: State::Idle,
-        attempts: 0,
-        output: Value::Null,
-        failure: None,
-        forgiven: 0,
-        in_doubt: false,
-        unkept: false,
-        since: Wall::from_unix_nanos(0),
-        rest: Duration::ZERO,
-        begun: 0,
-        begun_behind: Wall::from_unix_nanos(0),
-        moved: 0,
-    };
-
-    /// As it stood before event `number`. Of what was under way then nobody asks how often it was tried.
-    fn before(&self, number: u64) -> Self {
-        if self.begun == 0 || self.begun >= number {
-            return Self::IDLE;
-        }
-        if self.moved < number && !matches!(self.state, State::Running | State::Resting) {
-            return self.clone();
-        }
-        Self { state: State::Running, begun: self.begun, begun_behind: self.begun_behind, ..Self::IDLE }
-    }
-
-    /// Gives it up.
-    fn give_up(&mut self, number: u64) {
-        self.moved = number;
-        self.state = if self.in_doubt { State::Unknown } else { State::Refused };
-    }
-}
-
-impl StepRecord {
-    fn new(name: Arc<str>, planned: Option<Box<Planned>>) -> Self {
-        let Planned { of, input } = planned.map(|planned| *planned).unwrap_or_default();
-        Self {
-            of: of.unwrap_or_else(|| name.clone()),
-            name,
-            input,
-            forward: Progress::IDLE,
-            compensation: Progress::IDLE,
-        }
-    }
-
-    /// One way of it.
-    pub fn way(&self, direction: Direction) -> &Progress {
-        match direction {
-            Direction::Forward => &self.forward,
-            Direction::Compensation => &self.compensation,
-        }
-    }
-
-    fn way_mut(&mut self, direction: Direction) -> &mut Progress {
-        match direction {
-            Direction::Forward => &mut self.forward,
-            Direction::Compensation => &mut self.compensation,
-        }
     }
 }
 
@@ -422,133 +276,5 @@ impl Journal {
             events: number - 1,
             bytes: 0,
         })
-    }
-
-    /// The journal behind one more event, which happened `at`.
-    pub(super) fn apply(&mut self, happened: Happened, at: Wall) {
-        self.events += 1;
-        self.bytes += weight_of(&happened);
-        let number = self.events;
-        // A way knows what was the last thing before it began.
-        let behind = std::mem::replace(&mut self.updated_at, at);
-        match happened {
-            Happened::Started { version, key, input, deadline_ms } => {
-                (self.version, self.key, self.input) = (version, key, input);
-                self.started_at = at;
-                self.deadline = deadline_ms.map(Duration::from_millis);
-            }
-            Happened::StepBegun { step, direction, attempt, planned } => {
-                let way = self.way_of(step, direction, planned, behind);
-                (way.state, way.attempts, way.since) = (State::Running, attempt, at);
-            }
-            Happened::StepDone { step, direction, output, unkept, planned } => {
-                let way = self.way_of(step, direction, planned, behind);
-                (way.state, way.output, way.in_doubt, way.since) = (State::Done, output, false, at);
-                way.unkept = unkept;
-            }
-            Happened::StepFailed { step, direction, attempt, failure, rest_ms, planned } => {
-                let way = self.way_of(step, direction, planned, behind);
-                // A refusal says nothing of the attempts before it: one of them may still be on its way, or at work.
-                way.in_doubt |= matches!(failure, Failure::Unknown(_));
-                // What was held back here was no attempt.
-                way.forgiven = way.forgiven.saturating_add(u32::from(matches!(failure, Failure::Held(_))));
-                (way.attempts, way.failure, way.since) = (attempt, Some(failure), at);
-                match rest_ms {
-                    Some(rest) => (way.state, way.rest) = (State::Resting, Duration::from_millis(rest)),
-                    None => way.give_up(number),
-                }
-            }
-            Happened::Stuck { step: None, why, .. } => self.stuck = Some(why),
-            Happened::Stuck { step: Some(step), direction, .. } => {
-                self.way_of(step, direction, None, behind).state = State::Stuck;
-            }
-            Happened::Signalled { id, signal, data } => {
-                self.signals.push(Signal { id, name: signal, data, number });
-            }
-            Happened::TimerSet { timer, after_ms } => {
-                let span = Duration::from_millis(after_ms);
-                self.timers.insert(timer, Timer { since: at, span, fired: false, numbers: (number, 0) });
-            }
-            Happened::TimerFired { timer } => {
-                if let Some(timer) = self.timers.get_mut(&timer) {
-                    (timer.fired, timer.numbers.1) = (true, number);
-                }
-            }
-            Happened::AbortAsked { why } => self.ask_abort(why),
-            Happened::TurnedBack { why } => self.turn_back(why),
-            Happened::Operated { verb, step, direction, note, output, by } => {
-                let why = if note.is_empty() { by.to_string() } else { note };
-                self.operate(verb, step, direction, (output, at), why);
-            }
-            Happened::Ended { outcome, output } => {
-                (self.phase, self.output) = (Phase::Ended(outcome), output);
-            }
-        }
-    }
-
-    fn ask_abort(&mut self, why: String) {
-        if self.abort.is_none() {
-            (self.abort, self.abort_asked) = (Some(why), self.events);
-        }
-    }
-
-    fn turn_back(&mut self, why: String) {
-        self.phase = Phase::Compensating;
-        self.stuck = None;
-        (self.abort, self.abort_asked) = (Some(why), self.events);
-        for step in &mut self.steps {
-            if matches!(step.forward.state, State::Resting | State::Stuck) {
-                step.forward.give_up(self.events);
-            }
-        }
-    }
-
-    fn operate(
-        &mut self,
-        verb: Verb,
-        step: Option<Arc<str>>,
-        direction: Direction,
-        (output, at): (Value, Wall),
-        why: String,
-    ) {
-        match (verb, step) {
-            (Verb::Abort, _) => {
-                self.ask_abort(why);
-                self.stuck = None;
-            }
-            (Verb::Force, _) => {}
-            (_, None) => self.stuck = None,
-            (verb, Some(step)) => {
-                let way = self.way_of(step, direction, None, at);
-                (way.since, way.rest) = (at, Duration::ZERO);
-                match verb {
-                    Verb::Retry => (way.state, way.forgiven) = (State::Resting, way.attempts),
-                    Verb::MarkCompensated => (way.state, way.output) = (State::Done, output),
-                    Verb::MarkRefused => (way.state, way.in_doubt) = (State::Refused, false),
-                    _ => (way.state, way.output) = (State::Skipped, output),
-                }
-            }
-        }
-    }
-
-    /// The way that this event moves; `behind` is when the last thing before it had happened.
-    fn way_of(
-        &mut self,
-        step: Arc<str>,
-        direction: Direction,
-        planned: Option<Box<Planned>>,
-        behind: Wall,
-    ) -> &mut Progress {
-        let known = self.steps.iter().position(|known| known.name == step);
-        let index = known.unwrap_or_else(|| {
-            self.steps.push(StepRecord::new(step, planned));
-            self.steps.len() - 1
-        });
-        let way = self.steps[index].way_mut(direction);
-        if way.begun == 0 {
-            (way.begun, way.begun_behind) = (self.events, behind);
-        }
-        way.moved = self.events;
-        way
     }
 }

@@ -1,17 +1,16 @@
 //! Who runs a saga: a task that takes what comes in, has turns written, makes the calls, and waits for what is due.
 
+mod calls;
+mod rests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use quorate_data::{
-    event::Version,
-    store::{Retry, StoreError},
-};
+use quorate_data::{event::Version, store::StoreError};
 use quorate_foundations::{
     name::Name,
     time::{Boot, Wall},
@@ -19,15 +18,16 @@ use quorate_foundations::{
 use quorate_resilience::dice::Dice;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::rests::Leaving;
 use super::{
     SagaError,
-    definition::{Action, Definition, Output},
-    event::{Failure, Happened, Leg},
-    journal::{Journal, weight},
-    machine::{self, Alarm, Attempt, Input, Refusal},
+    definition::Definition,
+    event::{Happened, Leg},
+    journal::Journal,
+    machine::{self, Alarm, Input, Refusal},
     rows::{self, Owner, SagaKey},
     service::{Room, Shared},
-    turn::{self, Advanced, NotAdvanced, Turn},
+    turn::{Advanced, NotAdvanced, Turn},
 };
 
 /// Where whoever asked hears what came of it.
@@ -218,15 +218,6 @@ impl Runner {
         }
     }
 
-    /// The attempts whose answers come here, or have come.
-    fn waited_for(&self) -> BTreeSet<(Leg, u32)> {
-        let answered = self.answers.iter().filter_map(|answer| match answer {
-            Input::Answer { leg, attempt, .. } => Some((leg.clone(), *attempt)),
-            _ => None,
-        });
-        self.calling.iter().cloned().chain(answered).collect()
-    }
-
     fn onward(&self) -> Onward {
         if self.journal.status().is_ended() { Onward::No } else { Onward::Yes }
     }
@@ -329,15 +320,6 @@ impl Runner {
         Some(asked)
     }
 
-    /// What the answers take that are not written yet, in bytes.
-    fn weight(&self) -> usize {
-        let one = |answer: &Input| match answer {
-            Input::Answer { answer: Ok(Output::Kept(output)), .. } => weight(output),
-            _ => 0,
-        };
-        self.answers.iter().map(one).sum()
-    }
-
     fn sort(&mut self, post: Post, asked: &mut Vec<Post>) {
         if let Input::Answer { leg, attempt, .. } = &post.input {
             self.calling.remove(&(leg.clone(), *attempt));
@@ -378,13 +360,6 @@ impl Runner {
         }
     }
 
-    /// What could not be written is written, or wanted no more.
-    fn untrouble(&mut self) {
-        if std::mem::take(&mut self.is_troubled) {
-            self.shared.trouble(&self.saga, None);
-        }
-    }
-
     /// Lets others see how it stands.
     fn show(&self) {
         let before = self.seen.borrow().clone();
@@ -414,129 +389,5 @@ impl Runner {
         self.due = due;
         // What is due is due; what was set anew is not.
         self.rung.retain(|alarm| self.due.get(alarm).is_some_and(|(_, at)| *at <= boot));
-    }
-
-    /// Makes a call that is recorded as begun.
-    fn call(&mut self, attempt: Attempt) {
-        let Attempt { leg, of, number, .. } = attempt;
-        let action = self.definition.steps.get(&of).and_then(|step| step.action(leg.direction));
-        let Some(Action::Remote(action)) = action.cloned() else {
-            return;
-        };
-        let call = turn::call(&self.saga, &self.definition, &self.journal, (&leg, &of, number), None);
-        self.calling.insert((leg.clone(), number));
-        let answer = Answering { post: self.post.clone(), leg: Some(leg), attempt: number };
-        let (env, shared) = (self.shared.store.env().clone(), self.shared.clone());
-        let tasks = env.tasks().clone();
-        tasks.spawn("saga step", async move {
-            let time = call.time;
-            // Its time begins once it is its turn: so many are under way at once, and whoever came first goes first.
-            let made = async {
-                let _place = shared.place().await;
-                env.timeout(time, action(call)).await
-            };
-            let answered = env.tasks().stop().run_until_cancelled(made).await;
-            match answered {
-                Some(Some(answered)) => answer.give(answered),
-                Some(None) => answer.give(Err(Failure::Unknown(format!("no answer within {time:?}")))),
-                // The process stops: whoever runs the saga next finds an attempt without an answer.
-                None => answer.forgo(),
-            }
-        });
-    }
-
-    /// Waits after it could not be written.
-    async fn rest_unwritten(&mut self, cause: &SagaError) -> Onward {
-        let is_needed = !self.answers.is_empty() || self.wants_something(&self.journal);
-        let Some(rest) = self.failed(cause, is_needed) else { return Onward::No };
-        let env = self.shared.store.env().clone();
-        let rested = env.tasks().stop().run_until_cancelled(env.sleep(rest)).await;
-        if rested.is_some() { Onward::Yes } else { Onward::No }
-    }
-
-    /// Waits after it could not be read. What is next is asked of nobody: nobody knows what happened. Whoever asks hears why.
-    async fn rest_unread(&mut self, cause: &SagaError) -> Onward {
-        let Some(rest) = self.failed(cause, true) else { return Onward::No };
-        let env = self.shared.store.env().clone();
-        let mut rested = pin!(env.sleep(rest));
-        loop {
-            let asked = tokio::select! {
-                biased;
-                () = env.tasks().stop().cancelled() => return Onward::No,
-                () = &mut rested => return Onward::Yes,
-                // What passes by itself is waited for.
-                Some(asked) = self.inbox.recv(), if cause.retry() == Retry::Never => asked,
-            };
-            let mut refused = Vec::new();
-            self.sort(asked, &mut refused);
-            for reply in refused.into_iter().filter_map(|post| post.reply) {
-                drop(reply.send(Err(cause.clone())));
-            }
-        }
-    }
-
-    /// Notes that it could not be read or written. How long to rest, unless nothing more can come of it.
-    fn failed(&mut self, cause: &SagaError, is_needed: bool) -> Option<Duration> {
-        if matches!(cause, SagaError::Store(StoreError::Closed)) {
-            return None;
-        }
-        self.failures = self.failures.saturating_add(1);
-        let (name, id) = (self.saga.name.as_str(), &*self.saga.id);
-        if self.failures.is_power_of_two() {
-            tracing::warn!(saga = name, id, error = %cause, "a saga could not be read or written; it is tried again");
-        }
-        if cause.retry() == Retry::Never && is_needed {
-            // It cannot write down itself that it cannot be written.
-            self.is_troubled = true;
-            self.shared.trouble(&self.saga, Some(cause.to_string()));
-            // Whoever waits for it to show looks there.
-            self.seen.send_modify(|_| {});
-        }
-        Some(Duration::from_millis(50).saturating_mul(1 << self.failures.min(8)))
-    }
-}
-
-/// A runner that leaves, however that comes about.
-struct Leaving {
-    shared: Arc<Shared>,
-    saga: Arc<SagaKey>,
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let why =
-            std::thread::panicking().then(|| "who ran it panicked; whoever asks for it has it run again".to_owned());
-        self.shared.trouble(&self.saga, why);
-        self.shared.forget(&self.saga);
-    }
-}
-
-/// An answer that is owed: whoever drops it says that the outcome is unknown.
-struct Answering {
-    post: mpsc::UnboundedSender<Post>,
-    leg: Option<Leg>,
-    attempt: u32,
-}
-
-impl Answering {
-    fn give(mut self, answer: Result<Output, Failure>) {
-        self.send(answer);
-    }
-
-    fn forgo(mut self) {
-        self.leg = None;
-    }
-
-    fn send(&mut self, answer: Result<Output, Failure>) {
-        if let Some(leg) = self.leg.take() {
-            let input = Input::Answer { leg, attempt: self.attempt, answer };
-            drop(self.post.send(Post { input, reply: None }));
-        }
-    }
-}
-
-impl Drop for Answering {
-    fn drop(&mut self) {
-        self.send(Err(Failure::Unknown("the call panicked".to_owned())));
     }
 }

@@ -1,30 +1,27 @@
 //! The handle: sagas of a store are defined, started, looked at, told things and decided about.
 
-use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod shared;
+mod shown;
+
+use std::{sync::Arc, time::Duration};
 
 use quorate_data::store::{Store, StoreError};
-use quorate_foundations::{name::Name, time::Wall};
-use quorate_runtime::random::Rng;
+use quorate_foundations::name::Name;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::oneshot;
 
+use self::shared::Begun;
+pub(super) use self::shared::{Room, Shared};
+pub use self::shown::{Counts, Description, Search, Started, Summary};
 use super::{
-    Awaited, Config, SagaError,
-    awaited::awaited,
+    Config, SagaError,
     definition::Definition,
     event::{Happened, Verb},
     journal::{Journal, Status},
     machine::{self, Input, Operation, Refusal},
-    rows::{self, Found, Owner, SagaKey, Wanted},
-    runner::{Birth, Ends, Post, Runner},
+    rows::{self, Found, SagaKey, Wanted},
+    runner::Post,
     value::{as_read, small},
 };
 
@@ -34,134 +31,6 @@ pub struct Sagas {
     shared: Arc<Shared>,
     /// Held, so that nobody runs the store's sagas a second time.
     room: Arc<Room>,
-}
-
-/// What is kept in memory of a store's sagas: it is the only one, however often they are opened.
-#[derive(Default)]
-pub(super) struct Room(OnceCell<Arc<Shared>>);
-
-pub(super) struct Shared {
-    pub(super) store: Store,
-    pub(super) config: Config,
-    pub(super) owner: Owner,
-    pub(super) counters: Counters,
-    definitions: RwLock<BTreeMap<Name, BTreeMap<u32, Arc<Definition>>>>,
-    live: Mutex<BTreeMap<SagaKey, Live>>,
-    /// Why sagas cannot be written, and nothing but somebody's help changes that.
-    troubles: Mutex<BTreeMap<SagaKey, Arc<str>>>,
-    dice: Mutex<Rng>,
-    /// Places for calls.
-    places: Semaphore,
-}
-
-/// A saga that runs here.
-#[derive(Clone)]
-struct Live {
-    post: mpsc::UnboundedSender<Post>,
-    seen: watch::Receiver<Option<Arc<Journal>>>,
-}
-
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) started: AtomicU64,
-    pub(super) calls: AtomicU64,
-    pub(super) late: AtomicU64,
-    waiting: AtomicU64,
-    completed: AtomicU64,
-    compensated: AtomicU64,
-    forced: AtomicU64,
-    stuck: AtomicU64,
-}
-
-/// What happened to sagas since the store was opened here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Sagas started.
-    pub started: u64,
-    /// Sagas completed.
-    pub completed: u64,
-    /// Sagas compensated.
-    pub compensated: u64,
-    /// Sagas that an operator ended.
-    pub forced: u64,
-    /// How often one got stuck.
-    pub stuck: u64,
-    /// Calls made to somewhere else.
-    pub calls: u64,
-    /// Calls that are under way now: at most [`Config::max_calls`].
-    pub calling: usize,
-    /// Calls that wait until others are over.
-    pub waiting: u64,
-    /// Answers that came when nobody waited for them any more.
-    pub late: u64,
-    /// Sagas that are open here now.
-    pub open: usize,
-    /// Sagas whose next step cannot be written, and nothing but somebody's help changes that.
-    pub troubled: usize,
-}
-
-/// A saga as it was started, now or before.
-#[derive(Clone, Debug)]
-pub struct Started {
-    /// What is known of it.
-    pub journal: Arc<Journal>,
-    /// Whether it was there already.
-    pub repeated: bool,
-}
-
-/// A saga.
-#[derive(Clone, Debug)]
-pub struct Description {
-    /// Its definition.
-    pub name: Name,
-    /// Its id.
-    pub id: Arc<str>,
-    /// What is known of it.
-    pub journal: Arc<Journal>,
-    /// Whether it waits for its version of the definition to be registered.
-    pub stalled: bool,
-    /// Why what is next cannot be written (its stream was closed, say), where that does not pass by itself. It is tried again and again.
-    pub trouble: Option<Arc<str>>,
-    /// What it waits for, and until when; of one that is stalled, what is known without its definition.
-    pub waiting: Vec<Awaited>,
-}
-
-/// A saga in a listing.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Summary {
-    /// Its definition.
-    pub name: Name,
-    /// Its id.
-    pub id: Arc<str>,
-    /// Its version of the definition.
-    pub version: u32,
-    /// How it stands.
-    pub status: Status,
-    /// Whether it waits for its version of the definition to be registered.
-    pub stalled: bool,
-    /// Why what is next cannot be written, where that does not pass by itself.
-    pub trouble: Option<Arc<str>>,
-    /// Its business key.
-    pub key: Option<Arc<str>>,
-    /// When it began.
-    pub started_at: Wall,
-    /// When something last happened.
-    pub updated_at: Wall,
-}
-
-/// Which sagas to list.
-#[derive(Clone, Debug, Default)]
-pub struct Search {
-    /// Of this definition.
-    pub name: Option<Name>,
-    /// With this business key.
-    pub key: Option<Arc<str>>,
-    /// That stand so.
-    pub status: Option<Status>,
-    /// Behind this one, by name and id.
-    pub after: Option<(Arc<str>, Arc<str>)>,
-    /// At most so many: 1 to [`Sagas::MAX_PAGE`].
-    pub limit: usize,
 }
 
 impl Sagas {
@@ -181,7 +50,7 @@ impl Sagas {
             return Err(StoreError::Unsupported { engine: capabilities.engine, what: "run sagas yet" }.into());
         }
         let room: Arc<Room> = store.room();
-        let shared = room.0.get_or_try_init(|| Shared::open(store, config)).await?.clone();
+        let shared = room.shared(store, config).await?;
         Ok(Self { shared, room })
     }
 
@@ -197,18 +66,9 @@ impl Sagas {
     pub async fn define(&self, definition: Definition) -> Result<(), SagaError> {
         definition.check()?;
         let (name, version) = (definition.name.clone(), definition.version);
-        {
-            let mut definitions = self.shared.definitions.write().unwrap_or_else(PoisonError::into_inner);
-            match definitions.entry(name.clone()).or_default().entry(version) {
-                Entry::Occupied(_) => {
-                    return Err(SagaError::AlreadyDefined { name, version });
-                }
-                Entry::Vacant(free) => drop(free.insert(Arc::new(definition))),
-            }
-        }
-        let defining = Defining { shared: &self.shared, name: &name, version };
+        let defining = self.shared.register(definition)?;
         self.resume(&name, version).await?;
-        std::mem::forget(defining);
+        defining.keep();
         Ok(())
     }
 
@@ -230,9 +90,7 @@ impl Sagas {
 
     /// The definitions that are registered, in order, with their versions.
     pub fn definitions(&self) -> Vec<(Name, Vec<u32>)> {
-        let definitions = self.shared.definitions.read().unwrap_or_else(PoisonError::into_inner);
-        let known = definitions.iter().filter(|(_, versions)| !versions.is_empty());
-        known.map(|(name, versions)| (name.clone(), versions.keys().copied().collect())).collect()
+        self.shared.definitions()
     }
 
     /// Starts a saga, and answers once its start is durable, with the local steps that it begins with. Started again with the same
@@ -414,22 +272,7 @@ impl Sagas {
 
     /// What happened to sagas since the store was opened here.
     pub fn counts(&self) -> Counts {
-        let counters = &self.shared.counters;
-        // Ordering: counts; nothing else is read by them.
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Counts {
-            started: read(&counters.started),
-            completed: read(&counters.completed),
-            compensated: read(&counters.compensated),
-            forced: read(&counters.forced),
-            stuck: read(&counters.stuck),
-            calls: read(&counters.calls),
-            calling: self.shared.config.max_calls - self.shared.places.available_permits(),
-            waiting: read(&counters.waiting),
-            late: read(&counters.late),
-            open: self.shared.live().len(),
-            troubled: self.shared.troubles().len(),
-        }
+        self.shared.counts()
     }
 
     async fn ask(&self, saga: SagaKey, input: Input) -> Result<Arc<Journal>, SagaError> {
@@ -467,178 +310,6 @@ impl Sagas {
         }
         Err(saga.overtaken())
     }
-}
-
-/// A version that is being defined: whoever stops in the middle gives it back. What runs by then goes on by what it has.
-struct Defining<'a> {
-    shared: &'a Shared,
-    name: &'a Name,
-    version: u32,
-}
-
-impl Drop for Defining<'_> {
-    fn drop(&mut self) {
-        let mut definitions = self.shared.definitions.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(versions) = definitions.get_mut(self.name) {
-            versions.remove(&self.version);
-        }
-    }
-}
-
-/// A call that waits for its place.
-struct InLine<'a>(&'a AtomicU64);
-
-impl Drop for InLine<'_> {
-    fn drop(&mut self) {
-        // Ordering: a count; nothing else is read by it.
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What beginning a saga came to.
-enum Begun {
-    New(oneshot::Receiver<Result<Arc<Journal>, SagaError>>),
-    Known(Live),
-}
-
-impl Shared {
-    async fn open(store: &Store, config: Config) -> Result<Arc<Self>, SagaError> {
-        store.declare(rows::TABLES).await?;
-        let owner = rows::new_owner(store).await?;
-        let (definitions, live, troubles) = (RwLock::default(), Mutex::default(), Mutex::default());
-        let dice = Mutex::new(store.env().random("sagas"));
-        let (counters, places) = (Counters::default(), Semaphore::new(config.max_calls));
-        Ok(Arc::new(Self { store: store.clone(), config, owner, counters, definitions, live, troubles, dice, places }))
-    }
-
-    /// Waits for a place for a call, behind those who came before; held for as long as the call is under way.
-    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        // Ordering: counts; nothing else is read by them.
-        self.counters.waiting.fetch_add(1, Ordering::Relaxed);
-        let in_line = InLine(&self.counters.waiting);
-        // Nobody closes the places.
-        let place = self.places.acquire().await.ok();
-        drop(in_line);
-        self.counters.calls.fetch_add(1, Ordering::Relaxed);
-        place
-    }
-
-    fn live(&self) -> MutexGuard<'_, BTreeMap<SagaKey, Live>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn troubles(&self) -> MutexGuard<'_, BTreeMap<SagaKey, Arc<str>>> {
-        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows why a saga cannot be written, or no more.
-    pub(super) fn trouble(&self, saga: &SagaKey, why: Option<String>) {
-        match why {
-            Some(why) => drop(self.troubles().insert(saga.clone(), why.into())),
-            None => drop(self.troubles().remove(saga)),
-        }
-    }
-
-    fn description(&self, saga: SagaKey, journal: Arc<Journal>) -> Description {
-        let stalled = self.is_stalled(&saga.name, journal.version, journal.status());
-        let trouble = self.troubles().get(&saga).cloned();
-        let waiting = awaited(&journal, self.definition(&saga.name, Some(journal.version)).as_deref());
-        Description { name: saga.name, id: saga.id, journal, stalled, trouble, waiting }
-    }
-
-    fn find(&self, saga: &SagaKey) -> Option<Live> {
-        self.live().get(saga).cloned()
-    }
-
-    pub(super) fn forget(&self, saga: &SagaKey) {
-        self.live().remove(saga);
-    }
-
-    pub(super) fn seed(&self) -> u64 {
-        self.dice.lock().unwrap_or_else(PoisonError::into_inner).u64()
-    }
-
-    /// The definition of that name, in that version or the highest.
-    pub(super) fn definition(&self, name: &Name, version: Option<u32>) -> Option<Arc<Definition>> {
-        let definitions = self.definitions.read().unwrap_or_else(PoisonError::into_inner);
-        let versions = definitions.get(name)?;
-        match version {
-            Some(version) => versions.get(&version).cloned(),
-            None => versions.last_key_value().map(|(_, newest)| newest.clone()),
-        }
-    }
-
-    fn is_stalled(&self, name: &Name, version: u32, status: Status) -> bool {
-        !status.is_ended() && self.definition(name, Some(version)).is_none()
-    }
-
-    /// Begins a saga, unless it runs here already.
-    fn begin(
-        self: Arc<Self>,
-        room: &Arc<Room>,
-        saga: &SagaKey,
-        definition: Arc<Definition>,
-        started: Happened,
-    ) -> Result<Begun, SagaError> {
-        let stream = saga.stream()?;
-        let (reply, answer) = oneshot::channel();
-        let mut live = self.live();
-        let (running, max) = (live.len(), self.config.max_running);
-        match live.entry(saga.clone()) {
-            Entry::Occupied(known) => return Ok(Begun::Known(known.get().clone())),
-            Entry::Vacant(_) if running >= max => return Err(SagaError::Full { running }),
-            Entry::Vacant(free) => {
-                let (entry, ends) = connected();
-                free.insert(entry);
-                let runner =
-                    Runner::new((self.clone(), room.clone()), Arc::new(saga.clone()), stream, definition, ends);
-                drop(live);
-                let tasks = self.store.env().tasks();
-                tasks.spawn("saga", async move { runner.run(Birth::New(started, reply)).await });
-            }
-        }
-        Ok(Begun::New(answer))
-    }
-
-    /// Runs a saga that is in the store, unless it runs here already.
-    fn take_over(self: Arc<Self>, room: &Arc<Room>, saga: SagaKey) -> Result<(), SagaError> {
-        let stream = saga.stream()?;
-        let Some(definition) = self.definition(&saga.name, None) else {
-            return Err(SagaError::Undefined { name: saga.name });
-        };
-        let mut live = self.live();
-        if let Entry::Vacant(free) = live.entry(saga.clone()) {
-            let (entry, ends) = connected();
-            free.insert(entry);
-            let runner = Runner::new((self.clone(), room.clone()), Arc::new(saga), stream, definition, ends);
-            drop(live);
-            self.store.env().tasks().spawn("saga", async move { runner.run(Birth::Kept).await });
-        }
-        Ok(())
-    }
-
-    /// Counts what became of a saga; returns whether it got stuck.
-    pub(super) fn count(&self, before: Option<&Journal>, now: &Journal) -> bool {
-        let status = now.status();
-        if before.is_some_and(|before| before.status() == status) {
-            return false;
-        }
-        let counter = match status {
-            Status::Completed => &self.counters.completed,
-            Status::Compensated => &self.counters.compensated,
-            Status::Forced => &self.counters.forced,
-            Status::Stuck => &self.counters.stuck,
-            Status::Running | Status::Compensating => return false,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-        status == Status::Stuck
-    }
-}
-
-fn connected() -> (Live, Ends) {
-    let (post, inbox) = mpsc::unbounded_channel();
-    let (shown, seen) = watch::channel(None);
-    (Live { post: post.clone(), seen }, Ends { post, inbox, seen: shown })
 }
 
 fn value(value: impl Serialize) -> Result<Value, SagaError> {

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::saga::{
-    definition::Action,
+    definition::{Action, Next},
     event::{Direction, Failure, Outcome, Verb},
     journal::Status,
 };
