@@ -1,6 +1,7 @@
 //! Limits that cannot be set: what stored events, other nodes and clients rely on. They are shown beside the settings.
 
 use quorate_communication::event_bus::webhook;
+use quorate_consistency::saga::{self, declared::Document};
 use quorate_data::{
     event::{NewEvent, Tags},
     materialized_view, schema,
@@ -9,7 +10,7 @@ use quorate_data::{
 };
 use quorate_foundations::name::Name;
 
-use crate::http::limits;
+use crate::{http::limits, verbs::SagaCare};
 
 /// A limit that cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub struct FixedLimit {
 
 /// Every limit that cannot be set, by name.
 pub fn fixed_limits() -> Vec<FixedLimit> {
+    let sagas = saga::Config::default();
     let limits = [
         ("event.attribute-bytes", NewEvent::MAX_ATTRIBUTE_BYTES as u64),
         ("event.data-subject-bytes", NewEvent::MAX_DATA_SUBJECT_BYTES as u64),
@@ -38,6 +40,18 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("retention.metadata-key-bytes", StreamMetadata::MAX_KEY_BYTES as u64),
         ("retention.metadata-values", StreamMetadata::MAX_VALUES as u64),
         ("retention.max-count", Rules::MAX_COUNT),
+        ("sagas.business-key-bytes", saga::Config::MAX_KEY_BYTES as u64),
+        ("sagas.bytes", saga::machine::MAX_BYTES as u64),
+        ("sagas.calls", sagas.max_calls as u64),
+        ("sagas.document-bytes", Document::MAX_BYTES as u64),
+        ("sagas.documents", SagaCare::MAX_DOCUMENTS as u64),
+        ("sagas.documents-bytes", SagaCare::MAX_TOTAL as u64),
+        ("sagas.events", sagas.max_events),
+        ("sagas.id-bytes", saga::Config::MAX_ID_BYTES as u64),
+        ("sagas.open", sagas.max_running as u64),
+        ("sagas.signals", saga::machine::MAX_SIGNALS as u64),
+        ("sagas.steps", saga::Definition::MAX_STEPS as u64),
+        ("sagas.value-bytes", saga::Config::MAX_VALUE_BYTES as u64),
         ("store.candidates-per-page", Limits::CANDIDATES_PER_PAGE as u64),
         ("store.condition-looks", AppendBatch::MAX_LOOKS as u64),
         ("store.condition-looks-of-writer", AppendBatch::MAX_LOOKS_OF_WRITER as u64),
