@@ -81,11 +81,15 @@ pub(super) fn not_a_sagas(stream: &Name) -> Result<(), Problem> {
     }
 }
 
-/// Refuses to have events of `stream` forgotten that an open saga needs.
+/// Refuses to have events of `stream` forgotten, or to have it said which of them may be, where a saga needs them or will.
 pub(super) async fn not_an_open_sagas(node: &Node, stream: &Name) -> Result<(), Problem> {
+    if reserved_for(stream.as_str()).is_none() {
+        return Ok(());
+    }
     match node.sagas.owner(stream).await? {
-        Some(status) if !status.is_ended() => Err(of_a_saga(stream, "the saga is open, and needs all of its events")),
-        _ => Ok(()),
+        Some(status) if status.is_ended() => Ok(()),
+        Some(_) => Err(of_a_saga(stream, "the saga is open, and needs all of its events")),
+        None => Err(of_a_saga(stream, "one that begins finds there what was said before")),
     }
 }
 

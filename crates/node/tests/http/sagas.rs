@@ -188,6 +188,10 @@ async fn nobody_but_the_saga_writes_to_its_stream_and_one_that_has_ended_may_be_
     let refused = node.send(post("/v1/events").json(several)).await;
     assert_eq!((refused.status, refused.json()["stream"].as_str()), (409, Some("saga-order:2")), "{}", refused.text());
     assert_eq!(node.get("/v1/streams/free/events").await.status, 404, "nothing of it was appended");
+    // Nor is anything said beforehand about what it may keep.
+    let metadata = request("PUT", "/v1/streams/saga-order:2/metadata").json(r#"{"maxcount":"1"}"#);
+    assert_eq!(node.send(metadata).await.code(), "stream-of-saga");
+    assert_eq!(node.send(post("/v1/streams/saga-order:2/tombstone")).await.code(), "stream-of-saga");
     assert_eq!(start(&node, "2", "17").await.status, 202);
     let tombstone = || post("/v1/streams/saga-order:1/tombstone");
     assert_eq!(node.send(tombstone()).await.code(), "stream-of-saga");
