@@ -139,7 +139,7 @@ impl Runner {
 
     /// Runs the saga until it has ended, somebody else has it, or this process stops.
     pub(super) async fn run(mut self, birth: Birth) {
-        let _leaving = Leaving { shared: self.shared.clone(), saga: self.saga.clone() };
+        let leaving = Leaving::new(self.shared.clone(), self.saga.clone());
         let onward = match birth {
             Birth::New(started, reply) => self.begin(started, reply).await,
             Birth::Kept => self.reload().await,
@@ -147,6 +147,7 @@ impl Runner {
         if matches!(onward, Onward::Yes) {
             while matches!(self.once_more().await, Onward::Yes) {}
         }
+        leaving.in_order();
         // Whoever wrote in between finds its letter unanswered, and asks the store.
     }
 

@@ -38,7 +38,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "a saga's timers and deadline",
         Library,
-        "they run over restarts and jumps of the wall clock; after a restart for what is left by the wall clock, and never longer than they were set to",
+        "they run over restarts and jumps of the wall clock; after a restart for what is left by the wall clock, and at most for their whole length again",
         &[
             test(
                 CRASHES,

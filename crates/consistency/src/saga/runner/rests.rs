@@ -68,15 +68,26 @@ impl Runner {
 
 /// A runner that leaves, however that comes about.
 pub(super) struct Leaving {
-    pub(super) shared: Arc<Shared>,
-    pub(super) saga: Arc<SagaKey>,
+    shared: Arc<Shared>,
+    saga: Arc<SagaKey>,
+    is_in_order: bool,
+}
+
+impl Leaving {
+    pub(super) fn new(shared: Arc<Shared>, saga: Arc<SagaKey>) -> Self {
+        Self { shared, saga, is_in_order: false }
+    }
+
+    /// It leaves as it should.
+    pub(super) fn in_order(mut self) {
+        self.is_in_order = true;
+    }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        let why =
-            std::thread::panicking().then(|| "who ran it panicked; whoever asks for it has it run again".to_owned());
-        self.shared.trouble(&self.saga, why);
+        let torn = || "who ran it panicked; whoever asks for it has it run again".to_owned();
+        self.shared.trouble(&self.saga, (!self.is_in_order).then(torn));
         self.shared.forget(&self.saga);
     }
 }
