@@ -162,10 +162,10 @@ pub(super) async fn all(client: &Client, which: Which, format: Format) -> Result
     let status = status.and_then(|status| status.to_possible_value().map(|value| value.get_name().to_owned()));
     let target = target.with_some("key", key).with_some("status", status);
     let all = list(client, target, "sagas", how_many).await?;
-    let columns = ["SAGA", "ID", "VERSION", "STATUS", "STALLED", "KEY", "STARTED", "UPDATED"].map(Column::Left);
-    let cells = |one: &Value| {
-        ["saga", "id", "version", "status", "stalled", "key", "started", "updated"].map(|member| cell(&one[member]))
-    };
+    let columns = ["SAGA", "ID", "VERSION", "STATUS", "STALLED", "KEY", "STARTED", "UPDATED", "TROUBLE"];
+    let columns = columns.map(Column::Left);
+    let members = ["saga", "id", "version", "status", "stalled", "key", "started", "updated", "trouble"];
+    let cells = |one: &Value| members.map(|member| cell(&one[member]));
     print(&all, &json!({ "sagas": all }), (columns, cells), format)
 }
 
@@ -190,6 +190,9 @@ pub(super) async fn one(
         let stalled = if told["stalled"] == true { ", stalled" } else { "" };
         let colon = if why.is_empty() { "" } else { ": " };
         out.line(&format!("{name} {id}, version {}: {}{stalled}{colon}{why}", told["version"], cell(&told["status"])))?;
+        if let Some(trouble) = told["trouble"].as_str() {
+            out.line(&format!("it cannot go on until somebody helps: {trouble}"))?;
+        }
         for one in told["waiting"].as_array().map(Vec::as_slice).unwrap_or_default() {
             out.line(&format!("waits for {}", awaited(one)))?;
         }
