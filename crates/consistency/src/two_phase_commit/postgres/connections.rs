@@ -11,7 +11,8 @@ use quorate_runtime::Env;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{Client, Error, SimpleQueryMessage, Statement as Ready};
 
-use super::{ParticipantError, PostgresConfig, Statement, said};
+use super::{PostgresConfig, wire::said};
+use crate::two_phase_commit::{ParticipantError, sql::Statement};
 
 /// The most statements that a connection keeps.
 const MAX_KNOWN: usize = 256;

@@ -14,7 +14,7 @@ use quorate_runtime::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What is lost, the next time that a word is on its way. The connection ends with it.
+/// What is lost, the next time that a word is on its way. The connection ends with it, unless something stands in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loss {
     /// It does not reach the server.
@@ -23,6 +23,8 @@ pub(super) enum Loss {
     Answer(&'static str),
     /// It is done, and no answer comes back, to what was sent with it neither.
     AllAnswers(&'static str),
+    /// The server is asked for something else of the same length instead, and the connection goes on.
+    Instead(&'static str, &'static str),
 }
 
 #[derive(Clone, Default)]
@@ -117,6 +119,20 @@ impl AsyncWrite for Wire {
         if self.lossy.strikes(bytes, request).is_some() {
             self.is_ended = true;
             return reset();
+        }
+        let other = Mutex::new("");
+        let instead = |loss| {
+            let Loss::Instead(word, instead) = loss else { return None };
+            assert_eq!(word.len(), instead.len());
+            *other.lock().unwrap() = instead;
+            Some(word)
+        };
+        if let Some(at) = self.lossy.strikes(bytes, instead) {
+            let (mut changed, other) = (bytes.to_vec(), other.into_inner().unwrap());
+            changed[at..at + other.len()].copy_from_slice(other.as_bytes());
+            let sent = std::task::ready!(Pin::new(&mut self.io).poll_write(context, &changed))?;
+            assert!(sent >= at + other.len(), "it was sent by half");
+            return Poll::Ready(Ok(sent));
         }
         let all = |loss| if let Loss::AllAnswers(word) = loss { Some(word) } else { None };
         if self.lossy.strikes(bytes, all).is_some() {
