@@ -7,15 +7,17 @@
 //! reservation that is durable and seen by everybody (money leaves what is free, and is not yet spent), and what is left for the
 //! end cannot fail. What a transaction *claims* no other one prepares until it has ended.
 
+mod resource;
 mod room;
 mod rows;
 
 use std::sync::Arc;
 
-use quorate_data::store::{DynTx, Store, StoreError, TransactError, Value};
+use quorate_data::store::{DynTx, Store, StoreError, TransactError};
 use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
 
+pub use self::resource::{Reserved, Resource, SqlResource, Unprepared};
 use self::{
     room::{Room, Rooms},
     rows::{Entry, Rows},
@@ -23,143 +25,10 @@ use self::{
 use super::{
     CoordinatorId, Gid, Participant, ParticipantError, Prepared, TxnError, Vote, Work,
     branch::{Asked, Known, Step},
-    sql::{Param, SqlWork, Statement},
 };
 
 /// Work up to so many bytes is kept in memory until it ends.
 const KEPT_WORK: usize = 4 << 10;
-
-/// What a reservation is, in one application's own tables: each of these runs inside the transaction that records it.
-///
-/// Each may be run again, and awaits nothing but `tx`.
-pub trait Resource: Send + Sync + 'static {
-    /// What the work names, so that nobody else prepares anything that names the same until it has ended.
-    ///
-    /// # Errors
-    /// [`Unprepared::No`] for work that makes no sense.
-    fn claims(&self, work: &Work) -> Result<Vec<Arc<str>>, Unprepared>;
-
-    /// What kinds of things the work would do at its end. Kinds that were not seen before are tried when they are first asked for, both
-    /// the commit and the abort, and taken back: what cannot be done is a *no*, and not a promise that nobody can keep. None: nothing is
-    /// tried.
-    fn kinds(&self, work: &Work) -> Vec<Arc<str>> {
-        let _ = work;
-        Vec::new()
-    }
-
-    /// Sets aside what the work asks for, so that neither [`commit`](Self::commit) nor [`abort`](Self::abort) can fail.
-    ///
-    /// # Errors
-    /// [`Unprepared`]: everything it did is rolled back.
-    fn prepare<'t>(
-        &'t self,
-        tx: &'t mut DynTx,
-        gid: &'t Gid,
-        work: &'t Work,
-    ) -> BoxFuture<'t, Result<Reserved, Unprepared>>;
-
-    /// Makes good what was set aside. An error is rolled back and tried again: the transaction stays in doubt here.
-    fn commit<'t>(&'t self, tx: &'t mut DynTx, gid: &'t Gid, work: &'t Work) -> BoxFuture<'t, Result<(), Unprepared>>;
-
-    /// Gives back what was set aside. An error is rolled back and tried again: the transaction stays in doubt here.
-    fn abort<'t>(&'t self, tx: &'t mut DynTx, gid: &'t Gid, work: &'t Work) -> BoxFuture<'t, Result<(), Unprepared>>;
-}
-
-/// Whether something was set aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reserved {
-    /// Something was.
-    Something,
-    /// Nothing had to be: what was changed, if anything, is rolled back.
-    Nothing,
-}
-
-/// Why a resource did not do it.
-#[derive(Clone, Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Unprepared {
-    /// A rule of the application forbids it.
-    #[error("{why}")]
-    No {
-        /// Which one, for a person.
-        why: String,
-    },
-    /// A statement failed.
-    #[error("a statement failed: {what}")]
-    Failed {
-        /// What the store said of it.
-        what: String,
-    },
-}
-
-impl Unprepared {
-    /// What the store said of a statement, or of an append.
-    pub fn failed(cause: impl std::fmt::Display) -> Self {
-        Self::Failed { what: cause.to_string() }
-    }
-}
-
-/// The resource whose work is [`SqlWork`].
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SqlResource;
-
-impl Resource for SqlResource {
-    fn claims(&self, work: &Work) -> Result<Vec<Arc<str>>, Unprepared> {
-        Ok(sql(work)?.claims)
-    }
-
-    fn kinds(&self, work: &Work) -> Vec<Arc<str>> {
-        let Ok(work) = sql(work) else { return Vec::new() };
-        work.commit.into_iter().chain(work.abort).map(|statement| statement.sql).collect()
-    }
-
-    fn prepare<'t>(
-        &'t self,
-        tx: &'t mut DynTx,
-        _: &'t Gid,
-        work: &'t Work,
-    ) -> BoxFuture<'t, Result<Reserved, Unprepared>> {
-        Box::pin(async move {
-            let work = sql(work)?;
-            run(tx, &work.prepare).await?;
-            let is_nothing = work.commit.is_empty() && work.abort.is_empty() && work.claims.is_empty();
-            Ok(if is_nothing && work.prepare.is_empty() { Reserved::Nothing } else { Reserved::Something })
-        })
-    }
-
-    fn commit<'t>(&'t self, tx: &'t mut DynTx, _: &'t Gid, work: &'t Work) -> BoxFuture<'t, Result<(), Unprepared>> {
-        Box::pin(async move { run(tx, &sql(work)?.commit).await })
-    }
-
-    fn abort<'t>(&'t self, tx: &'t mut DynTx, _: &'t Gid, work: &'t Work) -> BoxFuture<'t, Result<(), Unprepared>> {
-        Box::pin(async move { run(tx, &sql(work)?.abort).await })
-    }
-}
-
-fn sql(work: &Work) -> Result<SqlWork, Unprepared> {
-    SqlWork::read(work).map_err(|cause| Unprepared::No { why: cause.to_string() })
-}
-
-async fn run(tx: &mut DynTx, statements: &[Statement]) -> Result<(), Unprepared> {
-    for statement in statements {
-        let params: Vec<Value> = statement.params.iter().map(value).collect();
-        let changed = tx.execute(&statement.sql, &params).await.map_err(Unprepared::failed)?;
-        if let Some(why) = statement.objection(changed) {
-            return Err(Unprepared::No { why });
-        }
-    }
-    Ok(())
-}
-
-fn value(param: &Param) -> Value {
-    match param {
-        Param::Null => Value::Null,
-        Param::Boolean(b) => (*b).into(),
-        Param::Integer(n) => (*n).into(),
-        Param::Real(x) => (*x).into(),
-        Param::Text(text) => text.clone().into(),
-    }
-}
 
 /// A participant in an embedded store. Cheap to clone; clones are the same.
 ///
@@ -232,12 +101,11 @@ impl Embedded {
     }
 
     async fn ask(&self, gid: &Gid, work: &Work, in_one: bool) -> Result<Vote, ParticipantError> {
-        // Whoever asks reads the work, and the one writer has less to do.
-        let claims = match self.inner.resource.claims(work) {
-            Ok(claims) => claims,
-            Err(refused) => return Ok(Vote::No { why: refused.to_string() }),
-        };
-        if let Some(why) = self.try_out(gid, work).await? {
+        // Whoever asks reads the work, and the one writer has less to do. What it makes of it counts only where the transaction is new.
+        let claims = self.inner.resource.claims(work);
+        if claims.is_ok()
+            && let Some(why) = self.try_out(gid, work).await?
+        {
             return Ok(Vote::No { why });
         }
         let (inner, gid, work) = (self.inner.clone(), *gid, work.clone());
@@ -252,7 +120,8 @@ impl Embedded {
         }
     }
 
-    /// Tries both ends of work of a kind that was not seen before, and takes back what that did. Why it cannot end, where it cannot.
+    /// Tries both ends of work of a kind that was not seen before, and takes back what that did. Why it cannot end, where it cannot. What is
+    /// known of already is not tried: it is answered as it stands.
     async fn try_out(&self, gid: &Gid, work: &Work) -> Result<Option<String>, ParticipantError> {
         let kinds = self.inner.resource.kinds(work);
         if self.inner.room.has_tried(&kinds) {
@@ -264,9 +133,13 @@ impl Embedded {
             let tried = store.transact(move |tx| {
                 let (inner, work) = (inner.clone(), work.clone());
                 Box::pin(async move {
+                    inner.room.refresh(tx, &inner.rows).await?;
+                    if inner.known(tx, &gid).await? != Known::Nothing {
+                        return Err::<(), _>(Stopped::Untried);
+                    }
                     // What it sets aside is judged when it is prepared.
                     if inner.resource.prepare(tx, &gid, &work).await.is_err() {
-                        return Err::<(), _>(Stopped::Untried);
+                        return Err(Stopped::Untried);
                     }
                     let ended = match asked {
                         Asked::Commit => inner.resource.commit(tx, &gid, &work).await,
@@ -309,7 +182,7 @@ impl Inner {
         &self,
         tx: &mut DynTx,
         gid: Gid,
-        (work, claims): (Work, Vec<Arc<str>>),
+        (work, claims): (Work, Result<Vec<Arc<str>>, Unprepared>),
         in_one: bool,
     ) -> Result<Vote, Stopped> {
         let no = |why: String| Stopped::Vote(Vote::No { why });
@@ -331,6 +204,7 @@ impl Inner {
             _ => return Err(no(format!("transaction {gid} has ended here"))),
         }
         let refused = |failed: Unprepared| no(failed.to_string());
+        let claims = claims.map_err(refused)?;
         if let Some((claim, holder)) = self.room.conflict(&claims) {
             return Err(no(format!("`{claim}` is held by transaction {holder}, which has not ended")));
         }

@@ -11,8 +11,9 @@ use quorate_foundations::name::Name;
 use super::rows::{Entry, Loaded, Rows};
 use crate::two_phase_commit::{CoordinatorId, Gid, TxnId};
 
-/// How many kinds of endings are remembered as tried.
+/// How many kinds of endings are remembered as tried, each of at most so many bytes.
 const MAX_TRIED: usize = 1_024;
+const MAX_KIND_BYTES: usize = 4 << 10;
 
 /// The memories of a store's participants: each is the only one of its name, however often it is opened. Whoever holds one
 /// holds all of them.
@@ -112,10 +113,11 @@ impl Room {
 
     pub(super) fn tried(&self, kinds: Vec<Arc<str>>) {
         let mut memory = self.memory();
-        if memory.tried.len() >= MAX_TRIED {
+        if memory.tried.len() + kinds.len() > MAX_TRIED {
             memory.tried.clear();
         }
-        memory.tried.extend(kinds);
+        let short = kinds.into_iter().filter(|kind| kind.len() <= MAX_KIND_BYTES);
+        memory.tried.extend(short.take(MAX_TRIED));
     }
 
     /// Whether it has no row for certain, because none so high has.

@@ -180,6 +180,53 @@ async fn a_commit_that_fails_stays_in_doubt_and_is_done_once_it_can_be() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_known_already_is_answered_as_it_stands_and_not_tried_again() {
+    let world = World::new().await;
+    let run =
+        async |sql: &'static str| world.banks[0].transact(move |tx| Box::pin(tx.execute(sql, &[]))).await.unwrap();
+    run("CREATE TABLE note (id BIGINT)").await;
+    let work = SqlWork::default().claiming("note").commit(Statement::of("INSERT INTO note VALUES (1)")).work().unwrap();
+    let participant = world.participant(0).await;
+    assert_eq!(participant.one_phase(&gid(1), &work).await, Ok(Vote::Yes));
+    assert_eq!(participant.prepare(&gid(2), &work).await, Ok(Vote::Yes));
+    drop(participant);
+    let world = world.reopened().await;
+    // What it was asked for cannot be done any more.
+    world.banks[0].transact(|tx| Box::pin(tx.execute("DROP TABLE note", &[]))).await.unwrap();
+    let participant = world.participant(0).await;
+    assert_eq!(participant.one_phase(&gid(1), &work).await, Ok(Vote::Yes), "it was done");
+    assert_eq!(participant.prepare(&gid(2), &work).await, Ok(Vote::Yes), "it is promised");
+    let new = participant.prepare(&gid(3), &work).await;
+    assert!(matches!(&new, Ok(Vote::No { why }) if why.contains("cannot be done")), "{new:?}");
+    // Another one's claim is in nobody's way who has promised already, and work that is none is other work.
+    let other = crate::two_phase_commit::Work::of(&br#"{"prepare": 1}"#[..]).unwrap();
+    let twice = participant.prepare(&gid(2), &other).await;
+    assert!(matches!(&twice, Ok(Vote::No { why }) if why.contains("twice")), "{twice:?}");
+    assert_eq!(participant.in_doubt(gid(2).coordinator).await.unwrap().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kind_that_is_too_long_to_be_remembered_is_tried_each_time() {
+    let world = World::new().await;
+    let run =
+        async |sql: &'static str| world.banks[0].transact(move |tx| Box::pin(tx.execute(sql, &[]))).await.unwrap();
+    run("CREATE TABLE note (id TEXT)").await;
+    let participant = world.participant(0).await;
+    let ends = |length: usize| {
+        let sql = format!("INSERT INTO note VALUES ('{}')", "x".repeat(length));
+        SqlWork::default().commit(Statement::of(sql)).work().unwrap()
+    };
+    for (number, length) in [(1, 10), (2, 5_000)] {
+        assert_eq!(participant.prepare(&gid(number), &ends(length)).await, Ok(Vote::Yes));
+    }
+    run("DROP TABLE note").await;
+    let (short, long) =
+        (participant.prepare(&gid(3), &ends(10)).await, participant.prepare(&gid(4), &ends(5_000)).await);
+    assert_eq!(short, Ok(Vote::Yes), "it was tried");
+    assert!(matches!(&long, Ok(Vote::No { why }) if why.contains("cannot be done")), "{long:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_large_promises_outlast_a_restart() {
     let world = World::new().await;
     let participant = world.participant(0).await;
