@@ -83,9 +83,9 @@ impl Record {
         self.heuristics.iter().rev().find(of).map(|done| done.ending)
     }
 
-    /// Whether anything is written of it.
-    pub(super) fn is_known(&self) -> bool {
-        self.version > Version::ZERO
+    /// Whether it says that `participant` has taken part.
+    pub(super) fn concerns(&self, participant: &Name) -> bool {
+        self.participants.contains(participant) || self.heuristics.iter().any(|done| done.participant == *participant)
     }
 
     /// What was decided; what was not is aborted.
@@ -128,16 +128,20 @@ pub(super) struct Standing {
 
 /// Takes over the coordinator of that name.
 pub(super) async fn take_over(store: &Store, name: &Name, patience: std::time::Duration) -> Result<Standing, TxnError> {
-    let stream =
-        Name::new(format!("txncoordinator-{name}")).map_err(|cause| TxnError::Invalid { what: cause.to_string() })?;
+    let stream = coordinator(name)?;
     let tag = format!("txncoordinator:{name}");
     loop {
         let page = store.read_stream(ReadStream::backward(stream.clone(), 1)).await?;
         let (expected, known) = match page.events.first() {
             Some(last) => (ExpectedVersion::Exact(page.head.version), known_ids(last, store.timeline())?),
             None if page.head.version == Version::ZERO => (ExpectedVersion::NoStream, (None, Vec::new())),
-            // Truncated by somebody: what it said is gone, and with it who it was.
-            None => (ExpectedVersion::Exact(page.head.version), (None, Vec::new())),
+            // Under another id nobody would ever look for what this one left behind.
+            None => {
+                let what = "its events were forgotten: whose transactions the coordinator's are cannot be told. \
+                            One of another name can be opened; what this one left in doubt is then ended by hand";
+                let place = format!("stream `{stream}`");
+                return Err(StoreError::Corrupt { place, what: what.to_owned() }.into());
+            }
         };
         let (id, former) = known;
         let id = id.unwrap_or_else(|| CoordinatorId::new(uuid_of(&store.event_id())));
@@ -161,6 +165,16 @@ pub(super) async fn take_over(store: &Store, name: &Name, patience: std::time::D
         let clear = AtomicU64::new(after.get());
         return Ok(Standing { id, former, takeover: appended.version().get(), takeovers, clear });
     }
+}
+
+/// The stream of a coordinator's takeovers.
+fn coordinator(name: &Name) -> Result<Name, TxnError> {
+    Name::new(format!("txncoordinator-{name}")).map_err(|cause| TxnError::Invalid { what: cause.to_string() })
+}
+
+/// How many times somebody has taken over the coordinator of that name.
+pub(super) async fn takeovers(store: &Store, name: &Name) -> Result<u64, TxnError> {
+    Ok(store.stream_head(&coordinator(name)?).await?.version.get())
 }
 
 /// Whose transactions the last takeover's are, and were before. Where the store has another timeline since, they are from before:

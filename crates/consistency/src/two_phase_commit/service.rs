@@ -2,10 +2,12 @@
 
 mod course;
 mod doubt;
+mod ending;
 mod sweep;
+mod turns;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -27,6 +29,7 @@ use super::{
 };
 pub use doubt::{Doubt, Resolution, Standstill};
 pub use sweep::Swept;
+use turns::Turns;
 
 /// How many transactions end between two times that participants are told what they may forget.
 const FORGET_EVERY: u64 = 1_024;
@@ -138,6 +141,8 @@ struct Live {
     is_decided: AtomicBool,
     /// A decision was sent whose answer did not come.
     may_be_decided: AtomicBool,
+    /// Somebody ordered by hand how it ends at a participant.
+    is_ordered: AtomicBool,
     /// Which participants have confirmed how it ended.
     branches: Vec<AtomicBool>,
 }
@@ -178,8 +183,10 @@ struct Shared {
     /// What participants said of themselves when they were asked last.
     seen: Mutex<BTreeMap<Name, Swept>>,
     sweep: sweep::Asked,
-    /// Participants that are being asked just now.
-    sweeping: Mutex<BTreeSet<Name>>,
+    /// Of asking a participant what it holds.
+    sweeping: Turns<Name>,
+    /// Of telling a participant how a transaction ends.
+    branches: Turns<(Gid, Name)>,
 }
 
 /// A coordinator. Cheap to clone; clones are the same.
@@ -212,7 +219,8 @@ impl Coordinator {
             is_fenced: AtomicBool::new(false),
             seen: Mutex::default(),
             sweep: Arc::new(Notify::new()),
-            sweeping: Mutex::default(),
+            sweeping: Turns::default(),
+            branches: Turns::default(),
         });
         shared.env.tasks().spawn("txn/sweep", sweep::run(Arc::downgrade(&shared), shared.env.clone()));
         Ok(Self { shared })
@@ -228,7 +236,8 @@ impl Coordinator {
         self.shared.standing.takeover
     }
 
-    /// Whether somebody else has taken over, as far as was noticed.
+    /// Whether somebody else has taken over, as far as was noticed: by a decision that was refused, or when the log was looked at every
+    /// [`Config::sweep`].
     pub fn is_fenced(&self) -> bool {
         self.shared.is_fenced.load(Ordering::Relaxed)
     }
@@ -350,6 +359,7 @@ impl Shared {
             participants: transaction.branches.iter().map(|(name, _)| name.clone()).collect(),
             is_decided: AtomicBool::new(false),
             may_be_decided: AtomicBool::new(false),
+            is_ordered: AtomicBool::new(false),
             branches: transaction.branches.iter().map(|_| AtomicBool::new(false)).collect(),
         });
         let number = unfinished.last;
@@ -357,8 +367,14 @@ impl Shared {
         Ok((self.gid(number), live))
     }
 
+    /// One of this coordinator's own that is on its way.
+    fn live(&self, gid: &Gid) -> Option<Arc<Live>> {
+        let is_own = gid.coordinator == self.standing.id && gid.txn.takeover == self.standing.takeover;
+        is_own.then(|| self.unfinished().live.get(&gid.txn.number).cloned()).flatten()
+    }
+
     /// A transaction has ended. Whether it is time to tell participants what they may forget.
-    fn end(&self, gid: &Gid) -> bool {
+    fn forget_live(&self, gid: &Gid) -> bool {
         let mut unfinished = self.unfinished();
         unfinished.live.remove(&gid.txn.number);
         unfinished.ended += 1;

@@ -1,8 +1,11 @@
 //! The room against real stores: two banks, and a coordinator's log beside them.
 
+mod alone;
 mod bank;
+mod deaths;
 mod embedded;
 mod hands;
 mod takeover;
 mod transfers;
+mod turns;
 mod web;

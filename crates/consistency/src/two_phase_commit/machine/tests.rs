@@ -76,6 +76,27 @@ fn whoever_did_not_vote_in_time_is_told_to_abort_as_it_may_have_promised() {
 }
 
 #[test]
+fn whoever_answers_twice_is_heard_once() {
+    let mut transaction = begun();
+    assert_eq!(step(&mut transaction, Input::Voted(0, Some(Vote::Yes))), []);
+    for again in [Some(Vote::Yes), Some(no()), None] {
+        assert_eq!(step(&mut transaction, Input::Voted(0, again)), [], "it has voted");
+    }
+    assert_eq!(step(&mut transaction, Input::Voted(1, Some(Vote::Yes))), [Effect::Decide]);
+    assert_eq!(step(&mut transaction, Input::Logged).len(), 3);
+    assert_eq!(step(&mut transaction, Input::Logged), []);
+    for _ in 0..2 {
+        assert_eq!(step(&mut transaction, Input::Done(0)), []);
+        assert_eq!((transaction.phase(), transaction.unconfirmed().collect::<Vec<_>>()), (Phase::Committing, vec![1]));
+    }
+
+    let mut alone = Transaction::new(1, false, true);
+    assert_eq!(step(&mut alone, Input::Begin), [Effect::OnePhase(0)]);
+    assert_eq!(step(&mut alone, Input::Ended(0, None)), [Effect::Answer(Outcome::Unknown)]);
+    assert_eq!(step(&mut alone, Input::Ended(0, Some(Vote::Yes))), []);
+}
+
+#[test]
 fn a_refused_decision_aborts_everywhere() {
     let mut transaction = deciding();
     let effects = step(&mut transaction, Input::Refused("replaced".to_owned()));
@@ -140,6 +161,7 @@ fn every_course_with_every_pair_of_faults_ends_the_same_everywhere() {
                 };
                 let table =
                     explore(&ballots, faults).unwrap_or_else(|broken| panic!("{ballots:?} {faults:?}: {broken}"));
+                assert!(!table.is_cut, "{ballots:?} {faults:?}: not every course was looked at");
                 states += table.states;
             }
         }

@@ -13,10 +13,10 @@ use quorate_foundations::{name::Name, time::Mono};
 use quorate_runtime::BoxFuture;
 use tokio::sync::oneshot;
 
-use super::{Ended, Live, Receipt, Shared, Transaction, within};
+use super::{Ended, Live, Receipt, Shared, Transaction, ending::Told, within};
 use crate::two_phase_commit::{
     Answer, Gid, Participant, ParticipantError, Vote,
-    log::{self, Ending, Heuristic},
+    log::Ending,
     machine::{self, Branch, Effect, Input, Outcome, Phase},
 };
 
@@ -97,7 +97,7 @@ impl Course {
             let came = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                came = self.underway.next() => came,
+                came = self.underway.next(), if !self.underway.is_empty() => came,
                 () = sleep(&self.shared, wait), if due.is_some() => None,
             };
             let Some(came) = came else {
@@ -116,7 +116,7 @@ impl Course {
             }
         }
         self.answer();
-        if self.shared.end(&self.gid) {
+        if self.shared.forget_live(&self.gid) {
             for (name, participant) in self.shared.all() {
                 // It only saves room, and comes again.
                 let _told = self.shared.call(participant.forget(&self.shared.below(&name))).await;
@@ -169,9 +169,14 @@ impl Course {
             let span = shared.config.prepare_timeout;
             if is_only {
                 let until = shared.env.mono() + span + shared.config.decision_patience;
+                let mut may_be_done = false;
                 for n in 0.. {
-                    let answer = within(&shared.env, span, participant.one_phase(&gid, work)).await;
-                    let vote = vote(answer);
+                    let vote = match within(&shared.env, span, participant.one_phase(&gid, work)).await {
+                        // That it cannot be done, or asked, now says nothing of what was asked before.
+                        Err(_) if may_be_done => None,
+                        answer => vote(answer),
+                    };
+                    may_be_done |= vote.is_none();
                     // Who answers a repeated question as the first time is asked until it does.
                     if vote.is_some() || !participant.repeats_one_phase() || shared.env.mono() >= until {
                         return Input::Ended(branch, vote).into();
@@ -207,6 +212,7 @@ impl Course {
                         return Input::Refused("another coordinator has taken over".to_owned()).into();
                     }
                     AppendError::VersionConflict { ref stream, .. } if *stream == gid.stream() => {
+                        live.is_ordered.store(true, Ordering::Relaxed);
                         return Input::Refused("it was resolved by hand before it was decided".to_owned()).into();
                     }
                     AppendError::Store(cause) => {
@@ -227,36 +233,25 @@ impl Course {
         }
     }
 
-    /// Tells a participant how it ends: a commit until it is done, an abort a few times.
-    fn tell(&self, branch: Branch, ending: Ending) -> impl Future<Output = Came> + Send + 'static {
+    /// Tells a participant how it ends: what was decided to be committed until it is done, also where somebody ordered otherwise; an
+    /// abort a few times.
+    fn tell(&self, branch: Branch, decided: Ending) -> impl Future<Output = Came> + Send + 'static {
         let (shared, gid) = (self.shared.clone(), self.gid);
         let (participant, name) = (self.participants[branch].clone(), self.live.participants[branch].clone());
         async move {
-            let decided = ending;
             for n in 0.. {
-                // Somebody may have ordered otherwise meanwhile, and wrote that down first.
-                let ending = if n == 0 { decided } else { shared.ending(&gid, &name, decided).await };
-                let done = match ending {
-                    Ending::Commit => shared.call(participant.commit(&gid)).await,
-                    Ending::Abort => shared.call(participant.abort(&gid)).await,
-                };
-                match done {
-                    Ok(()) if ending != decided => {
+                match shared.tell((&gid, &name), &*participant, Some(decided), n == 0).await {
+                    Told::Ended(ending) if ending == decided => break,
+                    Told::Ended(_) | Told::Contradicted => {
                         return Came { contradicted: Some(branch), ..Input::Done(branch).into() };
                     }
-                    Ok(()) => break,
-                    Err(ParticipantError::Contradicted { what }) => {
-                        shared.contradicted(&gid, &name, ending, &what).await;
-                        return Came { contradicted: Some(branch), ..Input::Done(branch).into() };
+                    Told::NotDone(cause) if n == 0 => {
+                        tracing::warn!(%gid, participant = %name, %cause, "a participant was not told how a transaction ends; it is tried again");
                     }
-                    Err(cause) => {
-                        if n == 0 {
-                            tracing::warn!(%gid, participant = %name, %cause, "a participant was not told how a transaction ends; it is tried again");
-                        }
-                        if ending == Ending::Abort && n + 1 == ABORTS {
-                            return Input::GivenUp(branch).into();
-                        }
-                    }
+                    Told::NotDone(_) | Told::Unreadable(_) | Told::Left => {}
+                }
+                if decided == Ending::Abort && n + 1 == ABORTS {
+                    return Input::GivenUp(branch).into();
                 }
                 shared.env.sleep(pause(&shared, n)).await;
             }
@@ -308,27 +303,6 @@ impl Course {
         let contradicted = self.contradicted.clone();
         // Whoever asked may have gone.
         let _gone = reply.send(Receipt { gid: self.gid, ended, unconfirmed, contradicted, token: self.token });
-    }
-}
-
-impl Shared {
-    /// How a transaction ends at a participant: as it was decided, unless somebody ordered otherwise.
-    async fn ending(&self, gid: &Gid, participant: &Name, decided: Ending) -> Ending {
-        let record = log::record(&self.store, gid).await;
-        record.ok().and_then(|record| record.ordered(participant)).unwrap_or(decided)
-    }
-
-    /// Writes down that a participant had ended a transaction otherwise.
-    pub(super) async fn contradicted(&self, gid: &Gid, participant: &Name, told: Ending, what: &str) {
-        self.counts().contradicted += 1;
-        tracing::error!(%gid, %participant, what, "a participant had ended a transaction otherwise: it was not atomic");
-        let ending = if told == Ending::Commit { Ending::Abort } else { Ending::Commit };
-        let (by, why) = (participant.to_string(), what.to_owned());
-        let heuristic =
-            Heuristic { participant: participant.clone(), ending, by, why, is_found: true, contradicts: true };
-        if let Err(cause) = log::add_heuristic(&self.store, gid, heuristic).await {
-            tracing::error!(%gid, %participant, %cause, "that could not be recorded");
-        }
     }
 }
 

@@ -1,17 +1,18 @@
 //! What an operator sees of transactions in doubt, and does about them.
 
 use std::{
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use futures_util::future::join_all;
 use quorate_foundations::{name::Name, time::Mono};
 
-use super::{Coordinator, Shared};
+use super::{Coordinator, Live, Shared};
 use crate::two_phase_commit::{
-    Gid, ParticipantError, Prepared, TxnError,
+    Gid, ParticipantError, Prepared, TxnError, TxnId,
     log::{self, Ending, Heuristic},
+    orders::Order,
 };
 
 /// Why a branch that is prepared has not ended.
@@ -26,7 +27,7 @@ pub enum Standstill {
     /// It is from before the store was restored or moved, and this log has no decision, which may be missing: somebody has to
     /// [resolve](Coordinator::resolve) it.
     OlderTimeline,
-    /// What was decided cannot be read.
+    /// What was decided cannot be read: nobody is told anything until it can.
     Unreadable,
 }
 
@@ -50,7 +51,7 @@ pub struct Resolution {
 
 impl Coordinator {
     /// The longest name of who resolves something, and the longest reason, in bytes.
-    pub const MAX_REASON_BYTES: usize = 1_024;
+    pub const MAX_REASON_BYTES: usize = Order::MAX_REASON_BYTES;
 
     /// Asks every participant what is in doubt with it, and says of each branch why. A participant that cannot be asked says why not.
     pub async fn in_doubt(&self) -> Vec<(Name, Result<Vec<Doubt>, ParticipantError>)> {
@@ -69,9 +70,12 @@ impl Coordinator {
     /// Ends a branch by hand, whatever was decided, and records who did it and why before it is done. Needed only where a
     /// participant or the coordinator's log will not come back.
     ///
+    /// It waits for its turn: nobody else ends that branch meanwhile.
+    ///
     /// # Errors
-    /// [`TxnError::UnderWay`] while this coordinator may still decide it. [`TxnError::Participant`]: it is recorded, and the participant could
-    /// not do it; the next sweep that reaches it does.
+    /// [`TxnError::Invalid`]: nobody knows of such a branch, and nothing is recorded. The log must name the participant, or the participant
+    /// must hold something of the transaction. [`TxnError::UnderWay`] while this coordinator may still decide it, and [`TxnError::Fenced`] where another
+    /// one has taken over. [`TxnError::Participant`]: it is recorded, and the participant could not do it; the next sweep that reaches it does.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the record without the act: the next sweep does it.
@@ -83,44 +87,48 @@ impl Coordinator {
         by: &str,
         why: &str,
     ) -> Result<Resolution, TxnError> {
-        let max = Self::MAX_REASON_BYTES;
-        if [by, why].iter().any(|text| text.trim().is_empty() || text.len() > max) {
-            let what = format!("who resolves a transaction by hand, and why, is told in 1 to {max} bytes each");
-            return Err(TxnError::Invalid { what });
-        }
-        if !self.shared.ids().any(|id| id == gid.coordinator) {
+        let order = Order::new(participant, ending, by, why)?;
+        let shared = &self.shared;
+        if !shared.ids().any(|id| id == gid.coordinator) {
             let what = format!("transaction {gid} is another coordinator's: this one is {}", self.id());
             return Err(TxnError::Invalid { what });
         }
-        let shared = &self.shared;
         let unknown = || TxnError::UnknownParticipant { name: participant.clone() };
         let known = shared.participant(participant).ok_or_else(unknown)?;
-        if shared.may_be_decided(gid) {
-            return Err(TxnError::UnderWay { gid: *gid });
-        }
-        // Nothing is written of what nobody has heard of: a mistyped name would end a transaction that is still to come.
-        if !log::record(&shared.store, gid).await?.is_known() {
-            let cause_of = |cause| TxnError::Participant { name: participant.clone(), cause };
-            let held = shared.call(known.in_doubt(gid.coordinator)).await.map_err(cause_of)?;
-            if !held.iter().any(|one| one.gid == *gid) {
-                let what = format!(
-                    "participant `{participant}` holds nothing of transaction {gid}, and the log does not know it"
-                );
-                return Err(TxnError::Invalid { what });
+        match shared.stage(gid) {
+            Stage::Behind => {}
+            Stage::Open => return Err(TxnError::UnderWay { gid: *gid }),
+            Stage::ToCome if shared.is_replaced().await => return Err(TxnError::Fenced),
+            Stage::ToCome => {
+                return Err(TxnError::Invalid { what: format!("transaction {gid} has not been begun") });
             }
         }
-        let (by, why) = (by.to_owned(), why.to_owned());
-        let done = Heuristic { participant: participant.clone(), ending, by, why, is_found: false, contradicts: false };
-        let Heuristic { contradicts, .. } = log::add_heuristic(&shared.store, gid, done).await?;
-        let done = match ending {
-            Ending::Commit => shared.call(known.commit(gid)).await,
-            Ending::Abort => shared.call(known.abort(gid)).await,
-        };
-        match done {
-            Ok(()) => Ok(Resolution { contradicts }),
-            Err(cause) => Err(TxnError::Participant { name: participant.clone(), cause }),
+        let _turn = shared.branches.take((*gid, participant.clone())).await;
+        let cause_of = |cause| TxnError::Participant { name: participant.clone(), cause };
+        // Nothing is written of what nobody has heard of: a mistyped name would be told as done.
+        if !log::record(&shared.store, gid).await?.concerns(participant) {
+            let held = shared.call(known.in_doubt(gid.coordinator)).await.map_err(cause_of)?;
+            if !held.iter().any(|one| one.gid == *gid) {
+                return Err(order.of_nothing(gid));
+            }
         }
+        let Heuristic { contradicts, .. } = log::add_heuristic(&shared.store, gid, order.into()).await?;
+        if let Some(live) = shared.live(gid) {
+            live.is_ordered.store(true, Ordering::Relaxed);
+        }
+        shared.end(gid, &*known, ending).await.map_err(cause_of)?;
+        Ok(Resolution { contradicts })
     }
+}
+
+/// Where a transaction is, seen from a coordinator.
+enum Stage {
+    /// It has not been begun, as far as this one knows.
+    ToCome,
+    /// It may still be decided.
+    Open,
+    /// Nobody decides it any more.
+    Behind,
 }
 
 impl Shared {
@@ -133,32 +141,28 @@ impl Shared {
     async fn doubt(&self, name: &Name, prepared: Prepared) -> Doubt {
         let gid = prepared.gid;
         let known_for = self.known_since(name, &gid).map(|since| self.env.mono().saturating_since(since));
-        let is_own = gid.coordinator == self.standing.id;
-        let standstill = if is_own && gid.txn.takeover > self.standing.takeover {
-            Standstill::Newer
-        } else if self.may_be_decided(&gid) {
-            Standstill::UnderWay
-        } else {
-            match log::record(&self.store, &gid).await {
-                Ok(record) if !is_own && !record.is_decided && record.ordered(name).is_none() => {
-                    Standstill::OlderTimeline
-                }
-                Ok(record) => Standstill::Ending(record.ending(name)),
+        let standstill = match self.stage(&gid) {
+            Stage::ToCome => Standstill::Newer,
+            Stage::Open => Standstill::UnderWay,
+            Stage::Behind => match self.ending(&gid, name, None).await {
+                Ok(Some(ending)) => Standstill::Ending(ending),
+                Ok(None) => Standstill::OlderTimeline,
                 Err(_) => Standstill::Unreadable,
-            }
+            },
         };
         Doubt { prepared, known_for, standstill }
     }
 
-    /// Whether this coordinator may still decide it.
-    fn may_be_decided(&self, gid: &Gid) -> bool {
-        if gid.coordinator != self.standing.id {
-            return false;
+    fn stage(&self, gid: &Gid) -> Stage {
+        let TxnId { takeover, number } = gid.txn;
+        if gid.coordinator != self.standing.id || takeover < self.standing.takeover {
+            return Stage::Behind;
         }
-        let is_newer = gid.txn.takeover > self.standing.takeover;
-        let live = (gid.txn.takeover == self.standing.takeover)
-            .then(|| self.unfinished().live.get(&gid.txn.number).cloned())
-            .flatten();
-        is_newer || live.is_some_and(|live| !live.is_decided.load(Ordering::Relaxed))
+        let unfinished = self.unfinished();
+        if takeover > self.standing.takeover || number > unfinished.last {
+            return Stage::ToCome;
+        }
+        let is_open = |live: &Arc<Live>| !live.is_decided.load(Ordering::Relaxed);
+        if unfinished.live.get(&number).is_some_and(is_open) { Stage::Open } else { Stage::Behind }
     }
 }

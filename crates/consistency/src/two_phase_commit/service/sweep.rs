@@ -13,11 +13,8 @@ use futures_util::{StreamExt, future::join_all, stream};
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_runtime::Env;
 
-use super::Shared;
-use crate::two_phase_commit::{
-    Gid, Participant, ParticipantError, Prepared, TxnId,
-    log::{self, Ending},
-};
+use super::{Shared, ending::Told};
+use crate::two_phase_commit::{Gid, Participant, ParticipantError, Prepared, TxnError, TxnId, log};
 
 /// How many branches of one participant are ended at a time.
 const AT_ONCE: usize = 64;
@@ -36,6 +33,15 @@ pub struct Swept {
     pub held: BTreeMap<Gid, (Mono, Duration)>,
     /// Why it could not be asked since, and since when.
     pub failing: Option<(ParticipantError, Mono)>,
+    /// Why the log did not say how something of that ends, when it was read last. Until it does that is left as it is.
+    pub unreadable: Option<String>,
+}
+
+/// What a sweep left.
+#[derive(Default)]
+struct Left {
+    held: Vec<Prepared>,
+    unreadable: Option<String>,
 }
 
 impl Swept {
@@ -60,7 +66,8 @@ pub(super) async fn run(shared: Weak<Shared>, env: Env) {
             () = env.sleep(pause) => {}
         }
         let Some(shared) = shared.upgrade() else { return };
-        if shared.is_fenced.load(Ordering::Relaxed) {
+        // What it left behind is its successor's.
+        if shared.is_replaced().await {
             return;
         }
         // Each by itself: one that hangs keeps no other waiting.
@@ -70,19 +77,10 @@ pub(super) async fn run(shared: Weak<Shared>, env: Env) {
                 tokio::select! {
                     biased;
                     () = stop.cancelled() => {}
-                    () = shared.sweep_one(&name, &*participant) => {}
+                    () = shared.sweep_if_free(&name, &*participant) => {}
                 }
             });
         }
-    }
-}
-
-/// Somebody is asking a participant.
-struct Asking<'s>(&'s Shared, &'s Name);
-
-impl Drop for Asking<'_> {
-    fn drop(&mut self) {
-        self.0.sweeping.lock().unwrap_or_else(PoisonError::into_inner).remove(self.1);
     }
 }
 
@@ -92,16 +90,36 @@ impl Shared {
         Begun { last: unfinished.last, live: unfinished.live.keys().copied().collect() }
     }
 
-    pub(super) async fn sweep_all(&self) {
-        join_all(self.all().iter().map(|(name, participant)| self.sweep_one(name, &**participant))).await;
+    /// Whether another coordinator has taken over. Where the log cannot be read this one goes on: what it ends is as the log says.
+    pub(super) async fn is_replaced(&self) -> bool {
+        if !self.is_fenced.load(Ordering::Relaxed) {
+            match log::takeovers(&self.store, &self.config.name).await {
+                Ok(newest) if newest > self.standing.takeover => self.is_fenced.store(true, Ordering::Relaxed),
+                Ok(_) => {}
+                Err(cause) => tracing::warn!(%cause, "it cannot be told whether another coordinator has taken over"),
+            }
+        }
+        self.is_fenced.load(Ordering::Relaxed)
     }
 
-    /// Asks one participant, unless somebody does already.
-    async fn sweep_one(&self, name: &Name, participant: &dyn Participant) {
-        if !self.sweeping.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone()) {
-            return;
+    /// Asks every participant, each once nobody else does.
+    async fn sweep_all(&self) {
+        let all = self.all();
+        let asked = all.iter().map(|(name, participant)| async move {
+            let _turn = self.sweeping.take(name.clone()).await;
+            self.sweep_one(name, &**participant).await;
+        });
+        join_all(asked).await;
+    }
+
+    async fn sweep_if_free(&self, name: &Name, participant: &dyn Participant) {
+        if let Some(_turn) = self.sweeping.take_if_free(name.clone()) {
+            self.sweep_one(name, participant).await;
         }
-        let _asking = Asking(self, name);
+    }
+
+    /// Asks one participant. Only for whoever has its turn.
+    async fn sweep_one(&self, name: &Name, participant: &dyn Participant) {
         // Ordering: what was under way when the participant was asked is its own course's to end, also if it has ended by now.
         let begun = self.begun();
         let found = self.all_in_doubt(participant).await;
@@ -115,13 +133,13 @@ impl Shared {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, swept) = (self.env.mono(), seen.entry(name.clone()).or_default());
         match held {
-            Ok(held) => {
+            Ok(Left { held, unreadable }) => {
                 let before = std::mem::take(&mut swept.held);
                 let known = |one: Prepared| {
                     let first = before.get(&one.gid).copied();
                     (one.gid, first.unwrap_or((now, one.age.unwrap_or_default())))
                 };
-                *swept = Swept { held: held.into_iter().map(known).collect(), failing: None };
+                *swept = Swept { held: held.into_iter().map(known).collect(), failing: None, unreadable };
             }
             Err(cause) => {
                 let since = swept.failing.take().map_or(now, |(_, since)| since);
@@ -140,13 +158,7 @@ impl Shared {
     }
 
     /// Ends what is in doubt with a participant and not under way. Returns what it could not end.
-    async fn end_all(
-        &self,
-        name: &Name,
-        participant: &dyn Participant,
-        found: Vec<Prepared>,
-        begun: &Begun,
-    ) -> Vec<Prepared> {
+    async fn end_all(&self, name: &Name, participant: &dyn Participant, found: Vec<Prepared>, begun: &Begun) -> Left {
         let (own, takeover) = (self.standing.id, self.standing.takeover);
         let is_ended = |one: &Prepared| {
             let TxnId { takeover: under, number } = one.gid.txn;
@@ -157,41 +169,32 @@ impl Shared {
         let ended = stream::iter(ours)
             .map(|one| async move { (self.end_one(name, participant, &one.gid).await, one) })
             .buffer_unordered(AT_ONCE);
-        let left = ended.filter_map(|(is_ended, one)| async move { (!is_ended).then_some(one) });
-        left.collect().await
+        let left = ended.fold(Left::default(), |mut left, (ended, one)| async move {
+            match ended {
+                Ok(true) => return left,
+                Ok(false) => {}
+                Err(cause) => left.unreadable = Some(cause.to_string()),
+            }
+            left.held.push(one);
+            left
+        });
+        left.await
     }
 
-    async fn end_one(&self, name: &Name, participant: &dyn Participant, gid: &Gid) -> bool {
-        let ending = match log::record(&self.store, gid).await {
-            // On another timeline it may have been decided all the same.
-            Ok(record) if gid.coordinator != self.standing.id && !record.is_decided => match record.ordered(name) {
-                Some(ordered) => ordered,
-                None => return false,
-            },
-            Ok(record) => record.ending(name),
-            Err(cause) => {
-                tracing::warn!(%gid, %cause, "it cannot be told how a transaction ended");
-                return false;
-            }
-        };
-        let done = match ending {
-            Ending::Commit => self.call(participant.commit(gid)).await,
-            Ending::Abort => self.call(participant.abort(gid)).await,
-        };
-        match done {
-            Ok(()) => {
+    /// Ends a branch as the log says. Whether it has ended; why the log does not say, where it cannot be read.
+    async fn end_one(&self, name: &Name, participant: &dyn Participant, gid: &Gid) -> Result<bool, TxnError> {
+        match self.tell((gid, name), participant, None, false).await {
+            Told::Ended(_) => {
                 self.env.reached("txn: a branch in doubt was ended");
                 self.counts().resolved += 1;
-                true
+                Ok(true)
             }
+            Told::Unreadable(cause) => Err(cause),
             // It lists what it says it ended: it is asked again.
-            Err(ParticipantError::Contradicted { what }) => {
-                self.contradicted(gid, name, ending, &what).await;
-                false
-            }
-            Err(cause) => {
+            Told::Contradicted | Told::Left => Ok(false),
+            Told::NotDone(cause) => {
                 tracing::warn!(%gid, participant = %name, %cause, "a branch in doubt could not be ended");
-                false
+                Ok(false)
             }
         }
     }
@@ -204,7 +207,8 @@ impl Shared {
 }
 
 impl super::Coordinator {
-    /// Asks every participant at once what is in doubt with it, and ends what can be ended.
+    /// Asks every participant at once what is in doubt with it, and ends what can be ended. Where another sweep is at it already
+    /// this one waits for its turn, so that what was in doubt when it was called has been looked at when it returns.
     ///
     /// # Cancel safety
     /// Cancel safe: what was not ended is ended by a later sweep.
@@ -218,8 +222,12 @@ impl super::Coordinator {
     }
 
     /// For how long the oldest branch has been in doubt that this coordinator could not end, or the participant that has been
-    /// silent for longest did not say what it holds: for alarms, and readiness.
+    /// silent for longest did not say what it holds: for alarms, and readiness. Nothing of one that was replaced: what that left
+    /// behind is its successor's to end, and to tell of.
     pub fn oldest_doubt(&self) -> Option<Duration> {
+        if self.is_fenced() {
+            return None;
+        }
         let live = self.shared.unfinished().live.values().map(|live| live.since).min();
         let stuck = live.map(|since| self.shared.env.mono().saturating_since(since));
         // A transaction that is on its way, and has not taken longer than it may, is no doubt.

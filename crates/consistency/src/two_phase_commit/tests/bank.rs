@@ -174,7 +174,7 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    fn new(inner: Embedded) -> Self {
+    pub(super) fn new(inner: Embedded) -> Self {
         Self { inner: Arc::new(inner), closed: watch::Sender::new(None), reached: Arc::default() }
     }
 

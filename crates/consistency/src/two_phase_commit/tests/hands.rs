@@ -1,13 +1,23 @@
 //! What people do by hand: recorded before it is done, and never hidden.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use quorate_runtime::BoxFuture;
+use quorate_data::{
+    event::Version,
+    store::{Retire, StoreError},
+};
+use quorate_runtime::{BoxFuture, Env};
 
 use super::bank::{Stop, World, begin, name, quick, transfer, until};
 use crate::two_phase_commit::{
-    Answer, Coordinator, CoordinatorId, Embedded, Ended, Ending, Gid, Participant, ParticipantError, Prepared,
-    TxnError, Vote, Work,
+    Answer, Config, Coordinator, CoordinatorId, Embedded, Ended, Ending, Gid, Heuristic, Order, Participant,
+    ParticipantError, Prepared, Standstill, TxnError, TxnId, Vote, Work, log,
 };
 
 /// How a participant answers when it is told how something ends.
@@ -23,6 +33,8 @@ enum Mood {
 struct Moody {
     inner: Embedded,
     mood: Mutex<Mood>,
+    /// How often it was told how something ends.
+    told: AtomicUsize,
 }
 
 impl Moody {
@@ -31,6 +43,7 @@ impl Moody {
     }
 
     fn answer(&self) -> Result<(), ParticipantError> {
+        self.told.fetch_add(1, Ordering::SeqCst);
         let mut mood = self.mood.lock().unwrap();
         match *mood {
             Mood::Well => Ok(()),
@@ -69,8 +82,11 @@ impl Participant for Moody {
 
 /// A coordinator whose right bank has moods.
 async fn moody(world: &World, mood: Mood) -> (Coordinator, Arc<Moody>) {
-    let coordinator = Coordinator::open(&world.log, quick()).await.unwrap();
-    let right = Arc::new(Moody { inner: world.participant(1).await, mood: Mutex::new(mood) });
+    // Long enough between two tries for a person to be in time.
+    let config = Config { pause: Duration::from_millis(50), ..quick() };
+    let coordinator = Coordinator::open(&world.log, config).await.unwrap();
+    let (inner, mood) = (world.participant(1).await, Mutex::new(mood));
+    let right = Arc::new(Moody { inner, mood, told: AtomicUsize::new(0) });
     coordinator.register(name("left"), Arc::new(world.participant(0).await)).unwrap();
     coordinator.register(name("right"), right.clone()).unwrap();
     (coordinator, right)
@@ -96,15 +112,133 @@ async fn what_is_ordered_while_a_participant_is_away_is_what_it_is_told() {
     let right_bank = name("right");
     let ordered = coordinator.resolve(&gid, &right_bank, Ending::Abort, "carol", "it burned down").await;
     assert!(matches!(ordered, Err(TxnError::Participant { .. })), "{ordered:?}");
+    // It is told again and again, however long it is away, and not only as often as of an abort that was decided.
+    until("it was told often", async || right.told.load(Ordering::SeqCst) >= 6).await;
     right.feel(Mood::Well);
     until("it has ended", async || coordinator.counts().unfinished == 0).await;
     assert_eq!(world.balances("ada").await, [(70, 70), (100, 100)]);
     let record = coordinator.record(&gid).await.unwrap();
     assert_eq!((record.ending(&right_bank), record.ending(&name("left"))), (Ending::Abort, Ending::Commit));
-    // A name that nobody has heard of ends nothing that is still to come.
-    let mistyped = Gid { txn: crate::two_phase_commit::TxnId { number: 1_700, ..gid.txn }, ..gid };
-    let refused = coordinator.resolve(&mistyped, &right_bank, Ending::Abort, "carol", "a slip").await;
-    assert!(matches!(refused, Err(TxnError::Invalid { .. })), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_knows_of_is_not_resolved_and_not_recorded() {
+    let world = World::new().await;
+    let coordinator = world.coordinator(quick()).await;
+    coordinator.register(name("third"), Arc::new(world.participant(0).await)).unwrap();
+    let decided = coordinator.run(transfer(30)).await.unwrap().gid;
+    let aborted = coordinator.run(transfer(1_000)).await.unwrap().gid;
+    until("both have ended", async || coordinator.counts().unfinished == 0).await;
+    let of = |takeover, number| Gid { txn: TxnId { takeover, number }, ..decided };
+    for (gid, participant) in [
+        // It was not there.
+        (decided, "third"),
+        // It has no record, and nobody holds it.
+        (aborted, "left"),
+        // They are still to come.
+        (of(1, 1_700), "left"),
+        (of(2, 1), "left"),
+    ] {
+        for ending in [Ending::Commit, Ending::Abort] {
+            let refused = coordinator.resolve(&gid, &name(participant), ending, "carol", "a slip").await;
+            assert!(matches!(refused, Err(TxnError::Invalid { .. })), "{gid} at {participant}: {refused:?}");
+            let order = Order::new(&name(participant), ending, "carol", "a slip").unwrap();
+            let refused = order.record(&world.log, &gid).await;
+            assert!(matches!(refused, Err(TxnError::Invalid { .. })), "{gid} at {participant}: {refused:?}");
+        }
+        assert!(coordinator.record(&gid).await.unwrap().heuristics.is_empty(), "{gid}");
+    }
+    // Whoever was replaced says that, and nothing of what its successor does.
+    let second = world.coordinator(quick()).await;
+    let newer = second.run(transfer(1)).await.unwrap().gid;
+    let replaced = coordinator.resolve(&newer, &name("left"), Ending::Abort, "carol", "why not").await;
+    assert!(matches!(replaced, Err(TxnError::Fenced)), "{replaced:?}");
+    assert!(matches!(
+        second.resolve(&decided, &name("nobody"), Ending::Abort, "carol", "why not").await,
+        Err(TxnError::UnknownParticipant { .. })
+    ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ordered_in_the_log_alone_is_what_its_participant_is_told() {
+    let world = World::new().await;
+    let (coordinator, right) = moody(&world, Mood::Away).await;
+    let gid = coordinator.run(transfer(30).answered(Answer::Decided)).await.unwrap().gid;
+    // By somebody who has the log, and no way to the participant.
+    let order = Order::new(&name("right"), Ending::Abort, "carol", "it burned down").unwrap();
+    for _ in 0..2 {
+        assert!(order.clone().record(&world.log, &gid).await.unwrap(), "it differs from what was decided");
+    }
+    right.feel(Mood::Well);
+    until("it has ended", async || coordinator.counts().unfinished == 0).await;
+    let record = coordinator.record(&gid).await.unwrap();
+    assert_eq!(record.heuristics.iter().filter(|done| !done.is_found).count(), 1);
+    match world.balances("ada").await {
+        // It may have been told just before.
+        [(70, 70), (130, 130)] => assert_eq!(right.told.load(Ordering::SeqCst), 1),
+        balances => assert_eq!(balances, [(70, 70), (100, 100)]),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_the_log_does_not_say_what_was_ordered_nobody_is_told_anything() {
+    let world = World::new().await;
+    let (coordinator, right) = moody(&world, Mood::Away).await;
+    let gid = coordinator.run(transfer(30).answered(Answer::Decided)).await.unwrap().gid;
+    let ordered = coordinator.resolve(&gid, &name("right"), Ending::Abort, "carol", "it burned down").await;
+    assert!(matches!(ordered, Err(TxnError::Participant { .. })), "{ordered:?}");
+    let forget = Retire::Truncate { before: Version::new(3) };
+    world.log.retire(gid.stream(), forget).await.unwrap();
+    // Behind whoever had read it before.
+    let unread = coordinator.resolve(&gid, &name("right"), Ending::Abort, "carol", "it burned down").await;
+    assert!(matches!(unread, Err(TxnError::Store(StoreError::Corrupt { .. }))), "{unread:?}");
+    right.feel(Mood::Well);
+    let told = right.told.load(Ordering::SeqCst);
+    let standstill = async |coordinator: &Coordinator| {
+        let doubts = coordinator.in_doubt().await;
+        let (_, doubts) = doubts.iter().find(|(bank, _)| *bank == name("right")).unwrap();
+        doubts.as_ref().unwrap().first().map(|doubt| doubt.standstill)
+    };
+    assert_eq!(standstill(&coordinator).await, Some(Standstill::Unreadable));
+    // Time for whoever guesses: several times the pause.
+    Env::real().sleep(Duration::from_millis(1_000)).await;
+    assert_eq!(right.told.load(Ordering::SeqCst), told);
+    assert_eq!(world.balances("ada").await, [(70, 70), (100, 100)]);
+    // Whoever takes over neither decides nor presumes, and says why.
+    let second = Coordinator::open(&world.log, quick()).await.unwrap();
+    second.register(name("right"), Arc::new(world.participant(1).await)).unwrap();
+    let said = || second.swept().get(&name("right")).and_then(|swept| swept.unreadable.clone());
+    until("it says that the log cannot be read", async || said().is_some()).await;
+    assert!(said().unwrap().contains("forgotten"), "{:?}", said());
+    assert_eq!(standstill(&second).await, Some(Standstill::Unreadable));
+    assert!(second.oldest_doubt().is_some());
+    assert_eq!(world.balances("ada").await, [(70, 70), (100, 100)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_ordered_before_a_decision_keeps_it_from_being_made() {
+    let world = World::new().await;
+    let (coordinator, [_, right]) = world.gated(quick()).await;
+    right.close(Stop::BehindPrepare);
+    let course = begin({
+        let coordinator = coordinator.clone();
+        async move { coordinator.run(transfer(30)).await }
+    });
+    let gid = right.reached().await;
+    until("the left one has promised", async || world.balances("ada").await[0] == (100, 70)).await;
+    // From another process, that knows nothing of what is under way here.
+    let (participant, ending) = (name("left"), Ending::Commit);
+    let (by, why) = ("carol".to_owned(), "the goods are gone".to_owned());
+    let order = Heuristic { participant, ending, by, why, is_found: false, contradicts: false };
+    log::add_heuristic(&world.log, &gid, order).await.unwrap();
+    right.open();
+    let Ended::Aborted { by: None, why } = course.await.unwrap().unwrap().ended else { panic!("it was decided") };
+    assert!(why.contains("by hand"), "{why}");
+    until("it has ended", async || coordinator.counts().unfinished == 0).await;
+    // Each ends as was ordered for it, or else as if nothing had been; and the record says that this was not the same.
+    assert_eq!(world.balances("ada").await, [(70, 70), (100, 100)]);
+    let record = coordinator.record(&gid).await.unwrap();
+    assert!(!record.is_decided && record.heuristics.len() == 1 && record.heuristics[0].contradicts, "{record:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -142,3 +142,34 @@ async fn after_a_restore_what_was_decided_is_done_and_what_may_have_been_is_left
     assert_eq!(world.balances("ada").await, AFTER);
     drop(course);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_was_replaced_raises_no_alarm_for_what_its_successor_ends() {
+    let world = World::new().await;
+    let first = world.coordinator(quick()).await;
+    let left = std::sync::Arc::new(world.participant(0).await);
+    until("it has asked both", async || first.swept().len() == 2).await;
+    assert_eq!(first.oldest_doubt(), None);
+    world.banks[0].close().await.unwrap();
+    until("it says that one is away", async || first.oldest_doubt().is_some()).await;
+    let second = crate::two_phase_commit::Coordinator::open(&world.log, quick()).await.unwrap();
+    until("it has noticed by itself", async || first.is_fenced()).await;
+    assert_eq!(first.oldest_doubt(), None);
+    assert!(matches!(first.run(transfer(1)).await, Err(TxnError::Fenced)));
+    second.register(name("left"), left).unwrap();
+    until("its successor says it", async || second.oldest_doubt().is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_cannot_tell_who_it_was_does_not_begin_anew() {
+    let world = World::new().await;
+    drop(world.coordinator(quick()).await);
+    let stream = name("txncoordinator-main");
+    let forget = quorate_data::store::Retire::Truncate { before: quorate_data::event::Version::new(2) };
+    world.log.retire(stream, forget).await.unwrap();
+    let refused = crate::two_phase_commit::Coordinator::open(&world.log, quick()).await.err();
+    let Some(TxnError::Store(quorate_data::store::StoreError::Corrupt { place, what })) = refused else {
+        panic!("{refused:?}")
+    };
+    assert!(place.contains("txncoordinator-main") && what.contains("another name"), "{place}: {what}");
+}
