@@ -55,7 +55,16 @@ pub enum TxnError {
         /// Which one.
         gid: Gid,
     },
-    /// A participant could not be asked, or did not do it.
+    /// A participant could not be asked whether it holds anything of the transaction: nothing was recorded.
+    #[error("participant `{name}` could not be asked whether it holds anything of the transaction")]
+    NotAsked {
+        /// Which one.
+        name: Name,
+        /// What it said.
+        #[source]
+        cause: ParticipantError,
+    },
+    /// A participant did not do what was ordered. The order is recorded.
     #[error("participant `{name}` did not do it")]
     Participant {
         /// Which one.
@@ -81,7 +90,8 @@ impl TxnError {
         match self {
             Self::Overloaded { .. } => Retry::After(Duration::from_millis(100)),
             Self::UnderWay { .. } => Retry::After(Duration::from_secs(1)),
-            Self::Participant {
+            Self::NotAsked { .. }
+            | Self::Participant {
                 cause: ParticipantError::Unanswered { .. } | ParticipantError::Failed { .. }, ..
             } => Retry::After(Duration::from_secs(1)),
             Self::Store(cause) | Self::Tables(SqlError::Store(cause)) => cause.retry(),

@@ -20,6 +20,8 @@ use super::{CoordinatorId, Gid, TxnError};
 
 /// What the types of these events begin with, which nobody else may append.
 pub(super) const TYPES: &str = "quorate.txn.";
+/// What the names of coordinators' streams begin with.
+pub(super) const TAKEOVERS: &str = "txncoordinator-";
 const SOURCE: &str = "/quorate/transactions";
 const TAKEN: &str = "quorate.txn.taken";
 const PREPARED: &str = "quorate.txn.prepared";
@@ -169,7 +171,7 @@ pub(super) async fn take_over(store: &Store, name: &Name, patience: std::time::D
 
 /// The stream of a coordinator's takeovers.
 fn coordinator(name: &Name) -> Result<Name, TxnError> {
-    Name::new(format!("txncoordinator-{name}")).map_err(|cause| TxnError::Invalid { what: cause.to_string() })
+    Name::new(format!("{TAKEOVERS}{name}")).map_err(|cause| TxnError::Invalid { what: cause.to_string() })
 }
 
 /// How many times somebody has taken over the coordinator of that name.

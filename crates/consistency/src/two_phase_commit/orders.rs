@@ -34,6 +34,26 @@ impl Order {
         Ok(Self { participant: participant.clone(), ending, by: by.to_owned(), why: why.to_owned() })
     }
 
+    /// At which participant, by its coordinator's name for it.
+    pub fn participant(&self) -> &Name {
+        &self.participant
+    }
+
+    /// How it is to end there.
+    pub fn ending(&self) -> Ending {
+        self.ending
+    }
+
+    /// Who orders it.
+    pub fn by(&self) -> &str {
+        &self.by
+    }
+
+    /// Why.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
     /// Writes it into the log of the transaction's coordinator, which carries it out when it next asks that participant. Nobody is told of it
     /// here. What stands there is true whichever coordinator has it in hand by then. Whether it differs from what was decided.
     ///

@@ -4,6 +4,7 @@ mod course;
 mod doubt;
 mod ending;
 mod sweep;
+mod transaction;
 mod turns;
 
 use std::{
@@ -15,92 +16,22 @@ use std::{
     time::Duration,
 };
 
-use quorate_data::{
-    event::NewEvent,
-    store::{ExpectedVersion, Store, StreamAppend, Token},
-};
+use quorate_data::store::{Store, Token};
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_runtime::Env;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Answer, Config, CoordinatorId, Gid, Participant, Record, TxnError, TxnId, Work,
+    Config, CoordinatorId, Gid, Participant, Record, TxnError, TxnId,
     log::{self, Standing},
 };
 pub use doubt::{Doubt, Resolution, Standstill};
 pub use sweep::Swept;
+pub use transaction::Transaction;
 use turns::Turns;
 
 /// How many transactions end between two times that participants are told what they may forget.
 const FORGET_EVERY: u64 = 1_024;
-
-/// A transaction that is to be.
-#[derive(Clone, Debug, Default)]
-pub struct Transaction {
-    branches: Vec<(Name, Work)>,
-    events: Vec<StreamAppend>,
-    answer: Option<Answer>,
-}
-
-impl Transaction {
-    /// The most participants of one.
-    pub const MAX_PARTICIPANTS: usize = 32;
-
-    /// One that does nothing yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The same, with `work` for `participant`; each has at most one.
-    #[must_use]
-    pub fn with(mut self, participant: Name, work: Work) -> Self {
-        self.branches.push((participant, work));
-        self
-    }
-
-    /// The same, with events for a stream of the coordinator's log: they are appended by the decision itself. If the
-    /// expectation does not hold then, the transaction is aborted.
-    #[must_use]
-    pub fn append(mut self, stream: Name, expected: ExpectedVersion, events: Vec<NewEvent>) -> Self {
-        self.events.push(StreamAppend { stream, expected, events });
-        self
-    }
-
-    /// The same, answered so, whatever the coordinator's configuration says.
-    #[must_use]
-    pub fn answered(mut self, answer: Answer) -> Self {
-        self.answer = Some(answer);
-        self
-    }
-
-    fn check(&self) -> Result<(), TxnError> {
-        let invalid = |what: String| Err(TxnError::Invalid { what });
-        if self.branches.is_empty() {
-            return invalid("a transaction has at least one participant; events alone are appended".to_owned());
-        }
-        if self.branches.len() > Self::MAX_PARTICIPANTS {
-            let (max, found) = (Self::MAX_PARTICIPANTS, self.branches.len());
-            return invalid(format!("a transaction has at most {max} participants, this one has {found}"));
-        }
-        for (n, (name, _)) in self.branches.iter().enumerate() {
-            if self.branches[..n].iter().any(|(known, _)| known == name) {
-                return invalid(format!("participant `{name}` takes part twice: put its work together"));
-            }
-        }
-        for part in &self.events {
-            if part.events.is_empty() {
-                return invalid(format!("there is no event for stream `{}`", part.stream));
-            }
-            // Whoever could write these could say what was decided.
-            let category = part.stream.as_str().split('-').next().unwrap_or_default();
-            let is_own = part.events.iter().any(|event| event.kind.starts_with(log::TYPES));
-            if ["txn", "txncoordinator"].contains(&category) || is_own {
-                return invalid(format!("stream `{}`, or an event for it, is the coordinator's own", part.stream));
-            }
-        }
-        Ok(())
-    }
-}
 
 /// How a transaction ended, as far as it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -229,6 +160,11 @@ impl Coordinator {
     /// Whose transactions these are.
     pub fn id(&self) -> CoordinatorId {
         self.shared.standing.id
+    }
+
+    /// Whether these are its transactions: of its own, or of one that it was on an earlier timeline of its store.
+    pub fn is_of(&self, id: CoordinatorId) -> bool {
+        self.shared.ids().any(|own| own == id)
     }
 
     /// Under which takeover, counted from 1.

@@ -5,6 +5,7 @@ mod bank;
 mod deaths;
 mod embedded;
 mod hands;
+mod ledger;
 mod takeover;
 mod transfers;
 mod turns;

@@ -75,7 +75,7 @@ impl Coordinator {
     /// # Errors
     /// [`TxnError::Invalid`]: nobody knows of such a branch, and nothing is recorded. The log must name the participant, or the participant
     /// must hold something of the transaction. [`TxnError::UnderWay`] while this coordinator may still decide it, and [`TxnError::Fenced`] where another
-    /// one has taken over. [`TxnError::Participant`]: it is recorded, and the participant could not do it; the next sweep that reaches it does.
+    /// one has taken over. [`TxnError::NotAsked`] where the participant would have to say that, and does not answer: nothing is recorded. [`TxnError::Participant`]: it is recorded, and the participant could not do it; the next sweep that reaches it does.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the record without the act: the next sweep does it.
@@ -104,10 +104,10 @@ impl Coordinator {
             }
         }
         let _turn = shared.branches.take((*gid, participant.clone())).await;
-        let cause_of = |cause| TxnError::Participant { name: participant.clone(), cause };
         // Nothing is written of what nobody has heard of: a mistyped name would be told as done.
         if !log::record(&shared.store, gid).await?.concerns(participant) {
-            let held = shared.call(known.in_doubt(gid.coordinator)).await.map_err(cause_of)?;
+            let not_asked = |cause| TxnError::NotAsked { name: participant.clone(), cause };
+            let held = shared.call(known.in_doubt(gid.coordinator)).await.map_err(not_asked)?;
             if !held.iter().any(|one| one.gid == *gid) {
                 return Err(order.of_nothing(gid));
             }
@@ -116,7 +116,8 @@ impl Coordinator {
         if let Some(live) = shared.live(gid) {
             live.is_ordered.store(true, Ordering::Relaxed);
         }
-        shared.end(gid, &*known, ending).await.map_err(cause_of)?;
+        let not_done = |cause| TxnError::Participant { name: participant.clone(), cause };
+        shared.end(gid, &*known, ending).await.map_err(not_done)?;
         Ok(Resolution { contradicts })
     }
 }
