@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, limit, log,
     output::Format,
-    patterns, policy, queue, saga, schema, serve, sim, store, stream, subscription, view, webhook,
+    patterns, policy, queue, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -99,6 +99,9 @@ enum Command {
     /// Sagas: check and declare them, start them, see how they stand, decide about those that are stuck
     #[command(subcommand)]
     Saga(saga::Command),
+    /// Transactions of two-phase commit: what is in doubt, what became of one, ending one by hand
+    #[command(subcommand)]
+    Txn(txn::Command),
     /// Settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -163,6 +166,7 @@ impl Arguments {
             Command::Limit(command) => command.run(&client, output).await,
             Command::Policy(command) => command.run(&client, output).await,
             Command::Saga(command) => command.run(&client, output).await,
+            Command::Txn(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,

@@ -33,6 +33,7 @@ mod small_pages;
 mod store;
 mod stream;
 mod subscription;
+mod txn;
 mod view;
 mod webhook;
 

@@ -101,6 +101,12 @@ impl Page {
         Some((number(done)?, number(head.or(streamversion))?))
     }
 
+    /// What stands beside the items under a name.
+    pub(crate) fn beside(&self, name: &str) -> Value {
+        let whole: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        whole[name].clone()
+    }
+
     /// The items, as they were sent.
     pub(crate) fn items(&self) -> Result<Vec<&RawValue>, Failure> {
         #[derive(Deserialize)]
@@ -121,7 +127,8 @@ impl Page {
                 alias = "schedules",
                 alias = "webhooks",
                 alias = "attempts",
-                alias = "sagas"
+                alias = "sagas",
+                alias = "transactions"
             )]
             events: Vec<&'p RawValue>,
         }

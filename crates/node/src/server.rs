@@ -39,7 +39,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, SagaCare,
-        ViewCare, WebhookCare,
+        Transactions, ViewCare, WebhookCare,
     },
     view_folder,
 };
@@ -232,6 +232,11 @@ impl Server {
     /// The store it serves.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The transactions that its surface shows: a program that coordinates some lends its coordinator to it.
+    pub fn transactions(&self) -> &Transactions {
+        &self.surface.node().transactions
     }
 
     /// The circuit breakers that its surface shows and operates.

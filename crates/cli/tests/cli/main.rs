@@ -25,6 +25,7 @@ mod server;
 mod settings;
 mod sim;
 mod subscriptions;
+mod transactions;
 mod views;
 mod walkthrough;
 mod webhooks;

@@ -1,7 +1,10 @@
 //! Limits that cannot be set: what stored events, other nodes and clients rely on. They are shown beside the settings.
 
 use quorate_communication::event_bus::webhook;
-use quorate_consistency::saga::{self, declared::Document};
+use quorate_consistency::{
+    saga::{self, declared::Document},
+    two_phase_commit::Order,
+};
 use quorate_data::{
     event::{NewEvent, Tags},
     materialized_view, schema,
@@ -10,7 +13,10 @@ use quorate_data::{
 };
 use quorate_foundations::name::Name;
 
-use crate::{http::limits, verbs::SagaCare};
+use crate::{
+    http::limits,
+    verbs::{SagaCare, Transactions},
+};
 
 /// A limit that cannot be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +69,8 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("subscriptions.count", Subscriptions::MAX_COUNT as u64),
         ("subscriptions.leases", limits::LEASES as u64),
         ("subscriptions.pull", limits::PULL as u64),
+        ("transactions.page", Transactions::MAX_PAGE as u64),
+        ("transactions.reason-bytes", Order::MAX_REASON_BYTES as u64),
         ("webhooks.attempts-kept", webhook::Webhooks::KEPT_ATTEMPTS),
         ("webhooks.count", webhook::Webhooks::MAX_COUNT as u64),
         ("webhooks.places", webhook::Config::MAX_PLACES as u64),

@@ -26,7 +26,7 @@ pub use network::{Network, NetworkError};
 pub use rates::RateConfig;
 pub use settings::{
     HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SchemaSettings, Settings,
-    StoreSettings, ViewSettings, WebhookSettings,
+    StoreSettings, TransactionSettings, ViewSettings, WebhookSettings,
 };
 pub use units::ByteSize;
 
@@ -59,6 +59,8 @@ pub struct Config {
     pub policy_folder: Option<(PathBuf, Duration)>,
     /// How often clients may ask.
     pub rates: RateConfig,
+    /// How long something may be in doubt before the node warns of it.
+    pub doubt_limit: Duration,
     /// Addresses that webhooks may call although they are not public.
     pub webhook_targets: Vec<Network>,
 }
@@ -261,6 +263,7 @@ impl TryFrom<Settings> for Config {
             policies,
             rates,
             webhooks,
+            transactions,
         } = settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
@@ -277,6 +280,9 @@ impl TryFrom<Settings> for Config {
         }
         if idempotency.keep.is_zero() {
             return Err(ConfigError::Zero { key: "idempotency.keep" });
+        }
+        if transactions.doubt_limit.is_zero() {
+            return Err(ConfigError::Zero { key: "transactions.doubt-limit" });
         }
         if let Some(value) = allowed_hosts.iter().find(|host| !is_host(host)) {
             return Err(ConfigError::Host { value: value.clone() });
@@ -299,6 +305,7 @@ impl TryFrom<Settings> for Config {
             queries: queries(&views),
             policy_folder: has_policies.then_some((policies.folder, policies.folder_every)),
             rates,
+            doubt_limit: transactions.doubt_limit,
             webhook_targets: webhooks.allow,
             view_folder: has_folder.then_some((views.folder, views.folder_every)),
         })

@@ -41,6 +41,8 @@ pub struct Settings {
     pub rates: RateSettings,
     /// Webhooks.
     pub webhooks: WebhookSettings,
+    /// Transactions of two-phase commit.
+    pub transactions: TransactionSettings,
 }
 
 /// What the HTTP surface accepts.
@@ -252,6 +254,15 @@ pub struct RateSettings {
     pub count: RateCount,
 }
 
+/// Transactions of two-phase commit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct TransactionSettings {
+    /// How long something may be in doubt before `/readyz` warns of it. Default 1 min.
+    #[serde(with = "humantime_serde")]
+    pub doubt_limit: Duration,
+}
+
 /// Webhooks.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -291,6 +302,7 @@ impl Default for Settings {
             views: ViewSettings::default(),
             policies: PolicySettings::default(),
             rates: RateSettings::default(),
+            transactions: TransactionSettings::default(),
             webhooks: WebhookSettings::default(),
         }
     }
@@ -350,6 +362,12 @@ impl Default for StoreSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self { scavenge_every: Duration::from_secs(3_600) }
+    }
+}
+
+impl Default for TransactionSettings {
+    fn default() -> Self {
+        Self { doubt_limit: Duration::from_secs(60) }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What holds of transactions over several participants.
 
 use super::{
-    About::{Atomicity, Delivery, Durability, Visibility},
+    About::{Atomicity, Delivery, Durability, Integrity, Visibility},
     Guarantee,
-    Surface::Library,
+    Surface::{Http, Library},
     on_both, row, test,
 };
 
@@ -15,6 +15,11 @@ const HANDS: &str = "crates/consistency/src/two_phase_commit/tests/hands.rs";
 const WEB: &str = "crates/consistency/src/two_phase_commit/tests/web.rs";
 const KILLED: &str = "crates/consistency/tests/transactions_killed.rs";
 const POSTGRES: &str = "crates/consistency/tests/postgres/two_phase_commit.rs";
+const PROMISES: &str = "crates/consistency/tests/postgres/two_phase_commit/promises.rs";
+const ALONE: &str = "crates/consistency/src/two_phase_commit/tests/alone.rs";
+const DEATHS: &str = "crates/consistency/src/two_phase_commit/tests/deaths.rs";
+const TURNS: &str = "crates/consistency/src/two_phase_commit/tests/turns.rs";
+const HTTP: &str = "crates/node/tests/http/transactions.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -26,7 +31,44 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(RULES, "every_course_with_every_pair_of_faults_ends_the_same_everywhere"),
             test(TRANSFERS, "a_transfer_is_in_both_stores_or_in_neither"),
             test(TRANSFERS, "events_travel_with_the_decision_and_an_expectation_that_fails_aborts"),
+            test(
+                DEATHS,
+                "a_coordinator_that_dies_between_its_decision_and_the_first_commit_has_decided_events_included",
+            ),
             test(KILLED, "a_process_that_is_killed_makes_and_loses_no_money_and_leaves_nothing_in_doubt"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "two-phase commit with one participant",
+        Library,
+        "what may have been done is unknown whatever is said later, until the participant says that it was",
+        &[
+            test(ALONE, "what_may_have_been_done_alone_is_unknown_until_its_participant_says_it"),
+            test(RULES, "one_alone_does_it_in_one_phase_and_its_lost_answer_is_unknown"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "participant that is a PostgreSQL database",
+        Library,
+        "a yes means that the server holds the very transaction that was begun, and read-only that it was given no number",
+        &[
+            test(PROMISES, "a_connection_that_does_not_keep_a_transaction_together_promises_nothing"),
+            test(PROMISES, "what_only_looks_as_if_it_read_is_promised_and_remembered"),
+            test(PROMISES, "what_a_server_cannot_promise_is_a_no_that_says_why"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "end what is in doubt",
+        Library,
+        "one at a time ends a branch, and as the log says: where it cannot be read nobody is told anything",
+        &[
+            test(TURNS, "sweeps_and_people_wait_for_their_turn_with_a_branch"),
+            test(HANDS, "where_the_log_does_not_say_what_was_ordered_nobody_is_told_anything"),
+            test(HANDS, "what_was_ordered_before_a_decision_keeps_it_from_being_made"),
+            test(TAKEOVER, "a_coordinator_that_cannot_tell_who_it_was_does_not_begin_anew"),
         ],
     ),
     row(
@@ -70,6 +112,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "a promise outlasts its store's death, and keeps others from what it claims until it has ended",
         &[
             test(TAKEOVER, "a_promise_outlasts_its_store_and_ends_when_both_are_back"),
+            test(DEATHS, "a_participant_that_dies_between_its_promise_and_its_vote_is_aborted_when_it_is_back"),
             test(TRANSFERS, "appends_go_on_whatever_is_in_doubt_and_claims_keep_others_out_until_it_ends"),
             test(EMBEDDED, "of_a_group_that_fails_each_has_the_answer_it_deserves_and_claims_stay_right"),
             test(EMBEDDED, "a_commit_that_fails_stays_in_doubt_and_is_done_once_it_can_be"),
@@ -84,6 +127,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(EMBEDDED, "any_order_of_messages_has_the_effect_once_or_not_at_all"),
             test(EMBEDDED, "what_its_coordinator_says_has_ended_is_forgotten_and_a_late_prepare_is_refused"),
+            test(EMBEDDED, "what_is_known_already_is_answered_as_it_stands_and_not_tried_again"),
+            test(DEATHS, "a_prepare_that_comes_behind_its_abort_is_refused_by_a_record_or_by_none"),
         ],
     ),
     row(
@@ -104,7 +149,27 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HANDS, "what_is_ordered_while_a_participant_is_away_is_what_it_is_told"),
             test(HANDS, "what_a_participant_says_by_mistake_is_recorded_and_changes_no_decision"),
             test(HANDS, "a_participant_that_had_ended_it_otherwise_is_told_of_and_recorded"),
-            test(POSTGRES, "what_a_server_cannot_promise_is_a_no_that_says_why"),
+            test(HANDS, "what_nobody_knows_of_is_not_resolved_and_not_recorded"),
+            test(TAKEOVER, "a_coordinator_that_was_replaced_raises_no_alarm_for_what_its_successor_ends"),
         ],
+    ),
+    row(
+        Visibility,
+        "transactions in doubt",
+        Http,
+        "what is promised in the node's store, and what coordinators in its process hold, is listed; an order is recorded with who and why before it is done, \
+         or waits in the log",
+        &[
+            test(HTTP, "what_is_in_doubt_is_listed_shown_and_ended_by_hand_with_who_ordered_it_and_why"),
+            test(HTTP, "without_its_coordinator_an_order_waits_for_it_in_the_log"),
+            test(HTTP, "promises_in_the_store_are_listed_page_by_page_whoever_coordinates_them"),
+        ],
+    ),
+    row(
+        Integrity,
+        "append, and forget",
+        Http,
+        "nobody but a coordinator of transactions writes what decides them, and nobody takes that away",
+        &[test(HTTP, "nobody_writes_in_a_coordinators_place")],
     ),
 ];

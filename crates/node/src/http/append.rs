@@ -20,6 +20,7 @@ use super::{
     problem::{Code, Problem},
     reply, request,
     sagas::not_a_sagas,
+    transactions::not_of_coordinators,
 };
 
 /// `POST /v1/streams/{stream}/events`
@@ -62,6 +63,7 @@ async fn append(
     shape: fn(&Appended) -> Response<Bytes>,
 ) -> Result<axum::response::Response, Problem> {
     within_limits(node, &batch)?;
+    not_of_coordinators(&batch.streams)?;
     let share = node.share_or_refuse(reply_bytes(&batch))?;
     let Some(key) = idempotency::key(head, &received.bytes)? else {
         return Ok(share.of(reply::whole(shape(&node.streams.append(batch).await?))));

@@ -2,6 +2,7 @@
 
 mod queues;
 mod sagas;
+mod transactions;
 mod views;
 mod webhooks;
 
@@ -31,6 +32,7 @@ pub(crate) struct Metrics {
     not_wiped: Gauge<u64, AtomicU64>,
     queues: queues::Queues,
     sagas: sagas::Sagas,
+    transactions: transactions::Transactions,
     views: views::Views,
     webhooks: webhooks::Webhooks,
 }
@@ -41,9 +43,11 @@ impl Metrics {
         let queues = queues::Queues::register(&mut env.metrics());
         let sagas = sagas::Sagas::register(&mut env.metrics());
         let webhooks = webhooks::Webhooks::register(&mut env.metrics());
+        let transactions = transactions::Transactions::register(&mut env.metrics());
         let metrics = Self {
             queues,
             sagas,
+            transactions,
             views,
             webhooks,
             answered: Default::default(),
@@ -108,6 +112,9 @@ impl Metrics {
         }
         if let Some(counts) = node.sagas.counts() {
             self.sagas.show(counts);
+        }
+        if let Ok(standing) = node.transactions.standing().await {
+            self.transactions.show(standing);
         }
         if let Ok(webhooks) = node.webhooks.standing().await {
             self.webhooks.show(&webhooks);

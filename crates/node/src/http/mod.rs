@@ -41,6 +41,7 @@ mod sse;
 mod store;
 mod streams;
 mod subscriptions;
+mod transactions;
 mod views;
 mod webhooks;
 
@@ -72,7 +73,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, MessageQueues, Policies,
-        SagaCare, StoreCare, Streams, ViewCare, WebhookCare,
+        SagaCare, StoreCare, Streams, Transactions, ViewCare, WebhookCare,
     },
 };
 
@@ -87,6 +88,7 @@ pub(crate) struct Node {
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
     pub(crate) sagas: SagaCare,
+    pub(crate) transactions: Transactions,
     pub(crate) webhooks: WebhookCare,
     pub(crate) schemas: EventSchemas,
     pub(crate) views: ViewCare,
@@ -156,6 +158,7 @@ impl Node {
         Self {
             streams: Streams::new(store.clone()),
             schemas: EventSchemas::new(&store),
+            transactions: Transactions::of(&store),
             metrics: Metrics::register(&env, &connections, &store),
             erasures: Erasures::new(store.clone()),
             care: StoreCare::new(store, archives.clone(), config.backups(), config.key_backups()),

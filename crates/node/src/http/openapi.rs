@@ -22,6 +22,7 @@ mod retention;
 mod sagas;
 mod schemas;
 mod subscriptions;
+mod transactions;
 mod views;
 mod webhooks;
 
@@ -48,6 +49,7 @@ fn build() -> Value {
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
             { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
             { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
+            { "name": "transactions", "description": "Two-phase commit: what is in doubt, what became of a transaction, ending one by hand" },
             { "name": "webhooks", "description": "Webhooks: services that are called with every event they asked for" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
@@ -64,6 +66,7 @@ fn build() -> Value {
             subscriptions::paths(),
             queues::paths(),
             sagas::paths(),
+            transactions::paths(),
             webhooks::paths(),
             event_schemas::paths(),
             erasure::paths(),
@@ -78,6 +81,7 @@ fn build() -> Value {
                 subscriptions::schemas(),
                 queues::schemas(),
                 sagas::schemas(),
+                transactions::schemas(),
                 webhooks::schemas(),
                 event_schemas::schemas(),
                 erasure::schemas(),
@@ -292,9 +296,10 @@ fn parameters() -> Value {
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
         "ifNoneMatchRead": one("header", "If-None-Match", "The `ETag` of the rows that the client has", &text),
     });
-    let mut of_views = parameters_of_views(one);
-    if let (Some(all), Some(of_views)) = (all.as_object_mut(), of_views.as_object_mut()) {
-        all.append(of_views);
+    for mut others in [parameters_of_views(one), transactions::parameters(one)] {
+        if let (Some(all), Some(others)) = (all.as_object_mut(), others.as_object_mut()) {
+            all.append(others);
+        }
     }
     for name in ["type", "tag", "category", "where", "key"] {
         all[name]["explode"] = true.into();

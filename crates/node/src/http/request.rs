@@ -42,6 +42,11 @@ pub(crate) fn saga(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "saga")
 }
 
+/// The transaction that a path names.
+pub(crate) fn transaction(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "transaction")
+}
+
 /// The webhook that a path names.
 pub(crate) fn webhook(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "webhook")

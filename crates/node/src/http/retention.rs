@@ -27,6 +27,7 @@ use super::{
     request::{self, Params},
     sagas::not_an_open_sagas,
     streams::once,
+    transactions::not_a_coordinators,
 };
 
 type Reply = Result<axum::response::Response, Problem>;
@@ -42,6 +43,7 @@ pub(super) async fn truncate(State(node): State<Shared>, request: Request) -> Re
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
     not_an_open_sagas(&node, &stream).await?;
+    not_a_coordinators(&stream)?;
     Params::of(&head.uri, &[])?;
     let expected = request::expected(&head.headers)?;
     document::is_json(&head.headers)?;
@@ -64,6 +66,7 @@ pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> R
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
     not_an_open_sagas(&node, &stream).await?;
+    not_a_coordinators(&stream)?;
     Params::of(&head.uri, &[])?;
     let expected = request::expected(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -216,6 +219,7 @@ pub(super) async fn set_metadata(State(node): State<Shared>, request: Request) -
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
     not_an_open_sagas(&node, &stream).await?;
+    not_a_coordinators(&stream)?;
     Params::of(&head.uri, &[])?;
     let expected: ExpectedVersion = request::expected(&head.headers)?;
     document::is_json(&head.headers)?;
@@ -269,6 +273,7 @@ pub(super) async fn archive(State(node): State<Shared>, request: Request) -> Rep
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
     not_an_open_sagas(&node, &stream).await?;
+    not_a_coordinators(&stream)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;

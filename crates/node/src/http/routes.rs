@@ -8,7 +8,7 @@ use axum::{
 
 use super::{
     Shared, append, breakers, erasure, health, heeds::Heeds, log, openapi, pages, policies, queues, rate_limits,
-    retention, sagas, schemas, store, streams, subscriptions, views, views::declared, webhooks,
+    retention, sagas, schemas, store, streams, subscriptions, transactions, views, views::declared, webhooks,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -56,13 +56,14 @@ const LENT: &str = "it hands out leases, and a kept answer would hand out leases
 const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 16] = [
+pub(super) const LINKS: [(&str, &str); 17] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/v1/queues", "the message queues by name"),
     ("/v1/sagas", "the sagas by name and id"),
+    ("/v1/transactions", "the transactions in doubt by name"),
     ("/v1/webhooks", "the webhooks by name"),
     ("/v1/views", "the views by name"),
     ("/v1/breakers", "the circuit breakers by name"),
@@ -145,6 +146,9 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/saga-definitions", GET, get(sagas::definitions)),
         route("/v1/saga-definitions/{name}", &["GET", "PUT"], put(sagas::declare).get(sagas::definition)),
         route("/v1/saga-definitions/{name}/check", POST, post(sagas::check)),
+        route("/v1/transactions", GET, get(transactions::list)),
+        route("/v1/transactions/{transaction}", GET, get(transactions::describe)),
+        route("/v1/transactions/{transaction}/resolve", POST, post(transactions::resolve)),
         route("/v1/webhooks", GET, get(webhooks::list)),
         route(
             "/v1/webhooks/{name}",

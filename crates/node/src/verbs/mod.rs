@@ -15,6 +15,7 @@ mod store;
 mod streams;
 mod subscribe;
 mod subscriptions;
+mod transactions;
 mod views;
 mod webhooks;
 
@@ -33,5 +34,6 @@ pub use store::{BackupError, StoreCare};
 pub use streams::{ReadError, Streams, TokenUnmet};
 pub use subscribe::Source;
 pub use subscriptions::{DurableSubscriptions, Settlement};
+pub use transactions::{Branch, Decision, Doubtful, InDoubt, Resolved, Standing, Transactions};
 pub use views::{RowError, ViewCare};
 pub use webhooks::WebhookCare;

@@ -37,6 +37,7 @@ mod several;
 mod store;
 mod subscribe;
 mod subscriptions;
+mod transactions;
 mod view_following;
 mod view_queries;
 mod views;

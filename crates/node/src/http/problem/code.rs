@@ -72,6 +72,7 @@ codes! {
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
     SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
+    TransactionNotFound = "transaction-not-found", NOT_FOUND, "Nobody knows of such a transaction";
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
     WebhookNotFound = "webhook-not-found", NOT_FOUND, "Webhook does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
@@ -101,6 +102,9 @@ codes! {
     TooManyWebhooks = "too-many-webhooks", CONFLICT, "There are as many webhooks as a store keeps";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
+    TransactionUnderWay = "transaction-under-way", CONFLICT, "Transaction may still be decided";
+    TransactionEndedOtherwise = "transaction-ended-otherwise", CONFLICT, "Participant had ended the transaction otherwise";
+    StreamOfTransaction = "stream-of-transaction", CONFLICT, "Stream belongs to a coordinator of transactions";
     SagaTaken = "saga-taken", CONFLICT, "Version of the saga says something else";
     SagaIdReused = "saga-id-reused", CONFLICT, "Saga was started with something else";
     SagaRefuses = "saga-refuses", CONFLICT, "Saga does not stand so";
@@ -145,6 +149,7 @@ codes! {
     StoreUnreachable = "store-unreachable", SERVICE_UNAVAILABLE, "The database cannot be reached";
     StoreReadOnly = "store-read-only", SERVICE_UNAVAILABLE, "The database takes no writes";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
+    ParticipantAway = "participant-away", SERVICE_UNAVAILABLE, "Participant of the transaction does not answer";
     LimitUnavailable = "limit-unavailable", SERVICE_UNAVAILABLE, "Rate limit cannot be counted";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";
     ViewNotBuilt = "view-not-built", SERVICE_UNAVAILABLE, "View is being built for the first time";
