@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Reply, Server},
     exit::Failure,
-    output::{Column, Format, Layout, Out, cell, print},
+    output::{Column, Format, Layout, Out, cell, note, print},
 };
 
 /// Prints how one subscription stands.
@@ -25,7 +25,16 @@ pub(super) fn subscription(one: &Value, format: Format) -> Result<(), Failure> {
         ["subscription", "checkpoint", "head", "lag-events", "lag-seconds", "in-flight", "parked", "oldest", "stall"]
             .map(|member| cell(&one[member]))
     };
-    print(std::slice::from_ref(one), one, (columns, members), format)
+    print(std::slice::from_ref(one), one, (columns, members), format)?;
+    passed_over(one);
+    Ok(())
+}
+
+/// Says how many events a subscription was never given, if there are any.
+pub(crate) fn passed_over(subscription: &Value) {
+    if let Some(events) = subscription["passed-over"].as_u64().filter(|events| *events > 0) {
+        note(&format!("{events} events were truncated or archived before their turn, and passed over"));
+    }
 }
 
 /// Prints several subscriptions.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::{
     exit::Failure,
     output::{Column, Format, cell, note, print},
+    subscription::show::passed_over,
 };
 
 /// Prints how one webhook stands.
@@ -37,6 +38,10 @@ pub(super) fn webhook(one: &Value, format: Format) -> Result<(), Failure> {
         ]
     };
     print(std::slice::from_ref(one), one, (columns, cells), format)?;
+    passed_over(&one["subscription"]);
+    if let Some(until) = one["paused-until"].as_str() {
+        note(&format!("it asked to be left alone until {until}"));
+    }
     if let Some(why) = one["disabled"]["reason"].as_str() {
         note(&format!("disabled since {}: {why}", cell(&one["disabled"]["since"])));
     }

@@ -24,3 +24,6 @@ pub mod webhook;
 
 pub use bus::{Bus, BusError, Context, Event, Group, GroupCounts, Handlers, Heard, PublishError};
 pub use quorate_data::subscription::OrderKey;
+
+/// What the names of the subscriptions that feed webhooks begin with: nobody else uses such names.
+const WEBHOOK_PREFIX: &str = "webhook:";

@@ -18,9 +18,11 @@ use super::version::SchemaVersion;
 use quorate_foundations::name::Name;
 use serde_json::Value;
 use std::{
+    any::Any,
     collections::{BTreeMap, BTreeSet},
     error::Error,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -74,7 +76,7 @@ pub enum Newer {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum UpcastError {
-    /// An upcaster refused the data.
+    /// An upcaster refused the data, or panicked on it.
     #[error("{event}: the step {step} failed")]
     Failed {
         /// The event as stored.
@@ -280,12 +282,22 @@ impl Upcasters {
 fn apply(step: &Step, event: Versioned, origin: &TypeVersion) -> Result<Vec<Versioned>, UpcastError> {
     let from = event.type_version();
     let name = || step.name(&from);
-    let results =
-        (step.run)(event.data).map_err(|source| UpcastError::Failed { event: origin.clone(), step: name(), source })?;
+    // A step is a user's: one that panics has failed on this event, and takes nobody with it who reads others.
+    let ran = catch_unwind(AssertUnwindSafe(|| (step.run)(event.data)));
+    let results = ran.unwrap_or_else(|panic| Err(said(&*panic).into())).map_err(|source| UpcastError::Failed {
+        event: origin.clone(),
+        step: name(),
+        source,
+    })?;
     match results.iter().map(Versioned::type_version).find(|found| !step.to.contains(found)) {
         Some(found) => Err(UpcastError::Undeclared { event: origin.clone(), step: name(), found }),
         None => Ok(results),
     }
+}
+
+fn said(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.map_or_else(|| "it panicked".to_owned(), |text| format!("it panicked: {text}"))
 }
 
 #[cfg(test)]

@@ -123,6 +123,7 @@ pub(super) struct Standing {
     pub(super) oldest: Option<Recorded>,
     pub(super) counts: Counts,
     pub(super) stall: Option<Stall>,
+    pub(super) passed_over: u64,
 }
 
 /// The machine and the events it may hand out next.
@@ -371,7 +372,7 @@ impl Shift {
         let stored = (head.revision, head.checkpoint, head.fence);
         let before = self.live.machine.as_ref();
         let machine = Dispatcher::restore((&head.config).into(), stored, &events, before, self.core.now());
-        self.live.machine = Some(machine);
+        self.live.machine = Some(machine.having_passed_over(head.passed_over));
         Ok(())
     }
 
@@ -418,9 +419,11 @@ impl Shift {
             let read = ReadLog { query: self.core.config.filter.clone(), after: scanned, limit };
             let page = self.core.store.read_log(read).await?;
             // Nothing is left of a stub that a consumer could work on.
-            let whole = page.events.into_iter().filter(|event| event.stub().is_none());
-            let events = whole.map(|event| self.live.keep(event, &self.core.config)).collect();
+            let (whole, gone): (Vec<_>, Vec<_>) = page.events.into_iter().partition(|event| event.stub().is_none());
+            let gone = gone.iter().map(Recorded::position).collect();
+            let events = whole.into_iter().map(|event| self.live.keep(event, &self.core.config)).collect();
             self.machine().step(now, Input::Scanned { events, to: page.scanned }, &mut Vec::new());
+            self.machine().step(now, Input::PassedOver(gone), &mut Vec::new());
         }
         Ok(())
     }
@@ -475,13 +478,13 @@ impl Shift {
     async fn describe(&mut self) -> Result<Standing, SubscriptionError> {
         let (head, machine) = (self.core.store.head(), self.machine());
         let (checkpoint, scanned) = (machine.checkpoint(), machine.scanned());
-        let (counts, stall) = (machine.counts(), machine.stall());
+        let (counts, stall, passed_over) = (machine.counts(), machine.stall(), machine.passed_over());
         let oldest = machine.oldest().or((scanned < head).then(|| scanned.next()));
         let oldest = match oldest {
             Some(position) => Some(self.event(position).await?),
             None => None,
         };
-        Ok(Standing { checkpoint, scanned, oldest, counts, stall })
+        Ok(Standing { checkpoint, scanned, oldest, counts, stall, passed_over })
     }
 
     /// Makes what was decided durable, which also proves that it was decided on the newest rows. `false` if it was not.

@@ -66,6 +66,7 @@ impl Dispatcher {
         self.tick(now);
         match input {
             Input::Scanned { events, to } => self.window.scan(events, to, now),
+            Input::PassedOver(positions) => self.window.pass_over(&positions),
             Input::Take { max, owner } => self.take(max, &owner, now, effects),
             Input::Ack(claim) => self.held(claim, effects, |machine| machine.window.settle(claim.position, now)),
             Input::SettledElsewhere(claim) => self.settled_elsewhere(claim, now),
@@ -102,6 +103,18 @@ impl Dispatcher {
     /// Every event that is to be handed out, up to here, was settled or parked. Never moves back.
     pub fn checkpoint(&self) -> Position {
         self.window.checkpoint
+    }
+
+    /// The same machine, of a subscription that had passed over so many events when its checkpoint was stored.
+    #[must_use]
+    pub fn having_passed_over(mut self, events: u64) -> Self {
+        self.window.restore_passed_over(events);
+        self
+    }
+
+    /// How many events up to the checkpoint were there for this subscription and gone before their turn.
+    pub fn passed_over(&self) -> u64 {
+        self.window.passed_over
     }
 
     /// How far the log was looked at.

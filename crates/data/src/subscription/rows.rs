@@ -21,7 +21,8 @@ use crate::{
 /// The tables, by version.
 pub(super) const TABLES: RoomTables = RoomTables {
     room: "subscription",
-    versions: &["
+    versions: &[
+        "
         CREATE TABLE quorate_subscription (
             id BIGINT PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
@@ -42,7 +43,9 @@ pub(super) const TABLES: RoomTables = RoomTables {
             failures TEXT NOT NULL,
             changed BIGINT NOT NULL,
             PRIMARY KEY (subscription, position))
-    "],
+    ",
+        "ALTER TABLE quorate_subscription ADD COLUMN passed_over BIGINT NOT NULL DEFAULT 0",
+    ],
 };
 
 const EVENT_COLUMNS: &str = "position, order_key, phase, attempts, forgiven, fence, owner, span_ms, failures, changed";
@@ -57,6 +60,7 @@ pub(super) struct Head {
     pub(super) revision: u64,
     pub(super) checkpoint: Position,
     pub(super) fence: u64,
+    pub(super) passed_over: u64,
 }
 
 /// Inserts a subscription unless there is one of that name; whether it did.
@@ -91,19 +95,21 @@ pub(super) async fn count(tx: &mut DynTx) -> Result<usize, SqlError> {
 
 /// The subscription of that name, inside a transaction.
 pub(super) async fn find_in(tx: &mut DynTx, name: &Name) -> Result<Option<Head>, SubscriptionError> {
-    let sql = "SELECT id, name, config, revision, checkpoint, fence FROM quorate_subscription WHERE name = $1";
+    let sql =
+        "SELECT id, name, config, revision, checkpoint, fence, passed_over FROM quorate_subscription WHERE name = $1";
     tx.room_query(sql, &[name.into()]).await?.first().map(head).transpose()
 }
 
 /// The subscription of that name.
 pub(super) async fn find(store: &Store, name: &Name) -> Result<Option<Head>, SubscriptionError> {
-    let sql = "SELECT id, name, config, revision, checkpoint, fence FROM quorate_subscription WHERE name = $1";
+    let sql =
+        "SELECT id, name, config, revision, checkpoint, fence, passed_over FROM quorate_subscription WHERE name = $1";
     store.room_query(sql, vec![name.into()]).await?.first().map(head).transpose()
 }
 
 /// Subscriptions in order of their names.
 pub(super) async fn list(store: &Store, after: Option<&Name>, limit: u32) -> Result<Vec<Head>, SubscriptionError> {
-    let sql = "SELECT id, name, config, revision, checkpoint, fence FROM quorate_subscription
+    let sql = "SELECT id, name, config, revision, checkpoint, fence, passed_over FROM quorate_subscription
         WHERE name > $1 ORDER BY name LIMIT $2";
     let rows = store.room_query(sql, vec![after.map_or("", Name::as_str).into(), limit.into()]).await?;
     rows.iter().map(head).collect()
@@ -118,7 +124,8 @@ pub(super) async fn revision(store: &Store, id: u64) -> Result<Option<u64>, Subs
 /// A subscription with everything known of its events, all as of one revision. `None` if it was deleted.
 pub(super) async fn load(store: &Store, id: u64) -> Result<Option<(Head, Vec<Stored>)>, SubscriptionError> {
     loop {
-        let sql = "SELECT id, name, config, revision, checkpoint, fence FROM quorate_subscription WHERE id = $1";
+        let sql =
+            "SELECT id, name, config, revision, checkpoint, fence, passed_over FROM quorate_subscription WHERE id = $1";
         let rows = store.room_query(sql, vec![number(id)]).await?;
         let Some(head) = rows.first().map(head).transpose()? else { return Ok(None) };
         let events = all_events(store, id).await?;
@@ -266,7 +273,7 @@ pub(super) async fn settle(tx: &mut DynTx, id: u64, claim: Claim) -> Result<bool
 
 /// Writes `changes` if everything still is as they assume; `false` if not, and then the transaction must roll back.
 pub(super) async fn write(tx: &mut DynTx, id: u64, changes: &Changes) -> Result<bool, SqlError> {
-    let sql = "UPDATE quorate_subscription SET revision = $1, checkpoint = $2, fence = $3
+    let sql = "UPDATE quorate_subscription SET revision = $1, checkpoint = $2, fence = $3, passed_over = $6
         WHERE id = $4 AND revision = $5";
     let params = [
         number(changes.based_on + 1),
@@ -274,6 +281,7 @@ pub(super) async fn write(tx: &mut DynTx, id: u64, changes: &Changes) -> Result<
         number(changes.fence),
         number(id),
         number(changes.based_on),
+        number(changes.passed_over),
     ];
     if tx.room_execute(sql, &params).await? == 0 {
         return Ok(false);
@@ -337,6 +345,7 @@ fn head(row: &Row) -> Result<Head, SubscriptionError> {
         revision: unsigned(row.at(3), "revision")?,
         checkpoint: Position::new(unsigned(row.at(4), "checkpoint")?),
         fence: unsigned(row.at(5), "fence")?,
+        passed_over: unsigned(row.at(6), "passed_over")?,
     })
 }
 

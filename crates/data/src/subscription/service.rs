@@ -107,6 +107,8 @@ pub struct Description {
     pub counts: Counts,
     /// What holds it up, if something does.
     pub stall: Option<Stall>,
+    /// Events up to the checkpoint that were there for it, and were truncated or archived before their turn: nobody was given them.
+    pub passed_over: u64,
 }
 
 /// A parked event.
@@ -191,7 +193,7 @@ impl Subscriptions {
             Start::After(position) => position,
         };
         let id = self.shared.ids.lock().unwrap_or_else(PoisonError::into_inner).u64() >> 1;
-        let head = rows::Head { id, name: name.clone(), config, revision: 1, checkpoint, fence: 0 };
+        let head = rows::Head { id, name: name.clone(), config, revision: 1, checkpoint, fence: 0, passed_over: 0 };
         let created = self.store.transact(move |tx| Box::pin(create(tx, head.clone()))).await;
         Ok(self.handle(&created.map_err(SubscriptionError::of_transaction)?))
     }
@@ -517,6 +519,7 @@ impl Subscription {
             oldest: oldest.map(Recorded::position),
             counts: standing.counts,
             stall: standing.stall,
+            passed_over: standing.passed_over,
         })
     }
 

@@ -10,8 +10,12 @@ use super::{
 const BUS: &str = "crates/communication/src/event_bus/bus/tests.rs";
 const DELIVERING: &str = "crates/communication/src/event_bus/webhook/tests/delivering.rs";
 const FAILING: &str = "crates/communication/src/event_bus/webhook/tests/failing.rs";
+const CHANGING: &str = "crates/communication/src/event_bus/webhook/tests/changing.rs";
+const PLACES: &str = "crates/communication/src/event_bus/webhook/tests/places.rs";
+const EDGES: &str = "crates/communication/src/event_bus/bus/tests/edges.rs";
 const DECLARING: &str = "crates/communication/src/event_bus/webhook/tests/declaring.rs";
 const MACHINE: &str = "crates/communication/src/event_bus/webhook/machine/tests.rs";
+const ERASING: &str = "crates/data/src/subscription/tests/erasing.rs";
 const ADDRESSES: &str = "crates/communication/src/event_bus/webhook/address.rs";
 const SIGNATURES: &str = "crates/communication/src/event_bus/webhook/signature.rs";
 const SECRETS: &str = "crates/communication/src/event_bus/webhook/secret.rs";
@@ -48,8 +52,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         Visibility,
         "handle an event of the bus",
         Library,
-        "a handler reads the version it names, whatever version is stored; where no way leads there the event is parked, never skipped",
+        "a handler reads the version it names, whatever version is stored; where no way leads there, or an upcaster fails or panics, the event is parked, never skipped, and the group goes on",
         &[
+            test(EDGES, "an_upcaster_or_a_reader_that_panics_parks_its_event_and_the_group_goes_on"),
             test(BUS, "each_consumer_reads_the_version_it_names_and_both_versions_are_told_to_both"),
             test(BUS, "an_event_to_whose_version_no_way_leads_is_parked_and_says_so"),
         ],
@@ -72,8 +77,12 @@ pub(super) const ROWS: &[Guarantee] = &[
         Order,
         "send events to a webhook",
         Library,
-        "of a key one event is under way at a time and the first arrivals are in order, also where some fail",
+        "of a key one event is under way at a time and the first arrivals are in order, also where some fail or take long; a key that fails and an endpoint that does not answer keep no other waiting",
         &[
+            test(PLACES, "places_hold_events_of_different_keys_and_each_key_keeps_its_order"),
+            test(PLACES, "the_failing_first_of_a_key_holds_up_its_key_alone"),
+            test(PLACES, "an_endpoint_that_does_not_answer_keeps_no_other_waiting"),
+            test(PLACES, "an_event_is_kept_for_as_long_as_its_delivery_takes"),
             test(DELIVERING, "events_arrive_signed_in_the_order_of_their_keys_and_are_settled"),
             test(FAILING, "what_fails_comes_again_under_the_same_id_before_what_follows_it_and_others_go_on"),
         ],
@@ -129,13 +138,43 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Delivery,
+        "send events to a webhook",
+        Library,
+        "an event that was truncated or archived before its turn is passed over and counted, once, also over restarts",
+        &[
+            test(PLACES, "what_was_truncated_before_its_turn_is_passed_over_and_counted"),
+            test(ERASING, "what_was_truncated_before_its_turn_is_counted_once_also_over_restarts"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "change a webhook",
+        Library,
+        "with another address or secret, or when it is enabled, an endpoint's failures and what disabled it by itself are forgotten in the transaction of the change and not without it; what a person disabled stays so until a person enables it",
+        &[
+            test(CHANGING, "failures_are_forgiven_with_the_change_and_only_with_it"),
+            test(CHANGING, "an_endpoint_that_is_enabled_begins_anew_also_in_the_memory_of_who_serves_it"),
+            test(CHANGING, "one_that_disabled_itself_is_sent_to_again_under_another_address_or_secret"),
+            test(CHANGING, "what_a_person_disabled_stays_so_whatever_is_changed_until_a_person_enables_it"),
+        ],
+    ),
+    row(
+        Integrity,
+        "declare a webhook",
+        Library,
+        "of two who make a webhook of one name the second is told, and changes nothing",
+        &[test(PLACES, "of_two_who_make_a_webhook_of_one_name_the_second_is_told_and_changes_nothing")],
+    ),
+    row(
         Load,
         "send events to a webhook",
         Library,
-        "an endpoint that is down is sent no more than probes, one that asks for time is left alone for so long (up to an hour), and neither costs an event an attempt that was not made",
+        "an endpoint that is down is sent no more than probes, one that asks for time is left alone for so long (up to an hour), also by who serves it next, and neither costs an event an attempt that was not made",
         &[
             test(FAILING, "while_the_breaker_is_open_nothing_is_sent_and_no_event_loses_an_attempt"),
             test(FAILING, "an_endpoint_that_asks_for_time_is_left_alone_for_so_long"),
+            test(CHANGING, "an_endpoint_that_asks_for_time_is_left_alone_also_by_who_serves_it_next"),
             test(MACHINE, "what_our_own_policies_refuse_is_no_attempt_and_no_failure"),
         ],
     ),

@@ -142,6 +142,7 @@ async fn failures_are_seen_in_attempts_in_what_is_parked_and_in_metrics() {
     for line in [
         r#"quorate_webhook_parked{webhook="billing"} 2"#,
         r#"quorate_webhook_failing{webhook="billing"} 1"#,
+        r#"quorate_webhook_passed_over{webhook="billing"} 0"#,
         r#"quorate_webhook_attempts_total{webhook="billing",outcome="failed"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line} is missing of {metrics}");
@@ -153,7 +154,23 @@ async fn failures_are_seen_in_attempts_in_what_is_parked_and_in_metrics() {
         (&disabled.json()["state"], &disabled.json()["disabled"]["reason"]),
         (&json!("disabled"), &json!("they move"))
     );
+    assert_eq!(disabled.json()["disabled"]["automatic"], false);
     let node = node.restart().await;
     assert_eq!(node.get(PATH).await.json()["disabled"]["reason"], "they move");
     assert_eq!(act(&node, "enable", json!({})).await.json()["state"], "active");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_were_gone_before_their_turn_are_counted() {
+    let node = neighbourly().await;
+    let config = json!({ "url": "http://127.0.0.1:9/x", "start": "beginning", "max-attempts": 1, "timeout": "1s" });
+    assert_eq!(declare(&node, config.clone()).await.status, 201);
+    assert_eq!(act(&node, "disable", json!({})).await.status, 200);
+    node.fill("a", 1, 4).await;
+    let truncated = node.send(post("/v1/streams/a/truncate").json(r#"{"before":"4"}"#)).await;
+    assert_eq!(truncated.status, 200, "{}", truncated.text());
+    assert_eq!(act(&node, "enable", json!({})).await.status, 200);
+    let shown = until(&node, |shown| shown["subscription"]["parked"] == 1).await;
+    assert_eq!(shown["subscription"]["passed-over"], 3);
+    assert!(node.send(get("/metrics")).await.text().contains(r#"quorate_webhook_passed_over{webhook="billing"} 3"#));
 }

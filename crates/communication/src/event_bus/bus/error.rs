@@ -7,6 +7,7 @@ use quorate_data::{
     store::{AppendError, StoreError},
     subscription::SubscriptionError,
 };
+use quorate_foundations::name::Name;
 
 /// Why nothing was published. Nothing was changed, unless the cause says otherwise.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,12 @@ pub enum PublishError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BusError {
+    /// Subscriptions with such names feed webhooks, and those that feed none are swept away.
+    #[error("a group cannot be called `{name}`: names that begin with `webhook:` are those of webhooks")]
+    Reserved {
+        /// The name.
+        name: Name,
+    },
     /// Its subscription says no.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),

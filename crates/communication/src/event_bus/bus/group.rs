@@ -134,31 +134,45 @@ impl Group {
         }
     }
 
-    /// Tells one event to its handlers, holds it meanwhile, and settles it.
+    /// Tells one event to its handlers and settles it, and holds it until then.
     async fn hear(&self, delivery: Delivery, handlers: &Handlers, env: &Env) {
-        let (lease, ttl) = (delivery.lease, delivery.ttl);
         let held = Arc::new(Held {
             delivery,
             subscription: self.subscription.clone(),
             settles_itself: AtomicBool::new(false),
             is_followed: AtomicBool::new(false),
         });
-        let mut told = std::pin::pin!(self.told(&held, handlers));
-        let fate = loop {
-            tokio::select! {
-                biased;
-                fate = told.as_mut() => break fate,
-                () = env.sleep(ttl / 3) => {
-                    let extended = self.subscription.extend(&[lease], None).await;
-                    if is_lost(&extended) && !held.settles_itself.load(Ordering::Acquire) {
-                        // Somebody else has it: what this one does could only be a second time.
-                        return;
-                    }
+        let work = async {
+            let fate = self.told(&held, handlers).await;
+            self.settle(&held, &fate, env).await;
+        };
+        tokio::select! {
+            biased;
+            () = work => {}
+            // Somebody else has it: what this one does could only be a second time.
+            () = self.hold(&held, env) => {}
+        }
+    }
+
+    /// Has the lease begin anew until it is lost to somebody else. Beside the work, which goes on meanwhile: it may be in a transaction that
+    /// the lease's row waits for.
+    async fn hold(&self, held: &Held, env: &Env) {
+        loop {
+            env.sleep(held.delivery.ttl / 3).await;
+            let extended = self.subscription.extend(&[held.delivery.lease], None).await;
+            if is_lost(&extended) {
+                match held.settles_itself.load(Ordering::Acquire) {
+                    true => std::future::pending().await,
+                    false => return,
                 }
             }
-        };
+        }
+    }
+
+    async fn settle(&self, held: &Held, fate: &Result<(), Failed>, env: &Env) {
+        let lease = held.delivery.lease;
         for tried in 1..=TRIES {
-            let settled = match &fate {
+            let settled = match fate {
                 Ok(()) => self.subscription.ack(&[lease]).await,
                 Err(Failed::Again { reason, delay }) => {
                     let rest = delay.map(|delay| delay.min(Config::MAX_TTL));

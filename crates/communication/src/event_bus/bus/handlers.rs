@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -141,10 +141,13 @@ impl Handlers {
         let handle = move |event: Versioned, held: Arc<Held>| {
             let handler = handler.clone();
             Box::pin(async move {
-                let unfit = |cause: serde_json::Error| {
+                let unfit = |cause: &dyn fmt::Display| {
                     Failed::park(format!("its data is not what is read as {}: {cause}", E::TYPE))
                 };
-                let event = Arc::new(serde_json::from_value::<E>(event.data).map_err(unfit)?);
+                // Reading is the user's as well, and reads the same every time.
+                let read = catch_unwind(AssertUnwindSafe(|| serde_json::from_value::<E>(event.data)));
+                let read = read.map_err(|_| unfit(&"reading it panicked"))?;
+                let event = Arc::new(read.map_err(|cause| unfit(&cause))?);
                 let running = AssertUnwindSafe(async { handler(Heard { event, held }).await });
                 running.catch_unwind().await.unwrap_or_else(|_| Err(Failed::again("the handler panicked")))
             }) as BoxFuture<'static, _>

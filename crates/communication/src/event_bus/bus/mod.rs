@@ -17,8 +17,8 @@
 //!   `Unordered` groups, and of no others, consumers compete without order. A handler that settles in the transaction of its work
 //!   ([`Heard::ack_in`]) does it exactly once.
 //! * **Versions side by side**: a handler names the version of the event that it reads. What is stored in another one is brought there by
-//!   [upcasters](quorate_data::schema::upcast), up and then down. Where no way leads there the event is parked with its key, and says why;
-//!   it is never skipped.
+//!   [upcasters](quorate_data::schema::upcast), up and then down. Where no way leads there, or an upcaster fails or panics, the event is
+//!   parked with its key, and says why; it is never skipped.
 //! * **A handler that fails, panics or takes longer than its lease** uses up an attempt; after the last one the event is parked with its key,
 //!   and other keys go on.
 //! * **Data that is gone** (retired or erased) can be told to nobody: such an event is passed over, and counted.

@@ -10,7 +10,7 @@ use quorate_data::{
 };
 use quorate_foundations::{name::Name, time::Wall};
 
-use super::{BusError, Context, Event, Group, PublishError, event::to_append};
+use super::{super::WEBHOOK_PREFIX, BusError, Context, Event, Group, PublishError, event::to_append};
 
 /// A bus over the log of a store. Cheap to clone.
 #[derive(Clone)]
@@ -93,8 +93,12 @@ impl Bus {
     /// [`position_at`](Self::position_at).
     ///
     /// # Errors
-    /// [`SubscriptionError::Exists`] if it is there with another configuration, apart from where it began.
+    /// [`SubscriptionError::Exists`] if it is there with another configuration, apart from where it began. [`BusError::Reserved`]: its name is
+    /// one of those that feed webhooks.
     pub async fn group(&self, name: &Name, config: Config) -> Result<Group, BusError> {
+        if name.as_str().starts_with(WEBHOOK_PREFIX) {
+            return Err(BusError::Reserved { name: name.clone() });
+        }
         let subscription = match self.subscriptions.create(name, config.clone()).await {
             Err(SubscriptionError::Exists { name }) => {
                 let there = self.subscriptions.get(&name).await?;

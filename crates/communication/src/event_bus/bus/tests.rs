@@ -1,5 +1,7 @@
 //! The bus over a real store.
 
+mod edges;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,

@@ -4,6 +4,7 @@
 //! is the [`machine`](super::machine)'s, which event comes next the subscription's.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Attempt, WebhookError,
     calls::{Ended, Line},
-    machine::{Effect, Endpoint, Input, Why},
+    machine::{Effect, Endpoint, Input, LONGEST_PAUSE, Why},
     message::Message,
     rows::{self, Head},
     service::{Disabled, Room},
@@ -53,6 +54,7 @@ struct Term {
     head: Arc<Head>,
     line: Line,
     endpoint: Mutex<Endpoint>,
+    stop: CancellationToken,
 }
 
 type Pulling<'t> = BoxFuture<'t, Result<Vec<Delivery>, SubscriptionError>>;
@@ -90,9 +92,11 @@ impl Courier {
         let Self { room, subscription, mut orders } = self;
         loop {
             let head = orders.borrow_and_update().clone();
-            let line = match room.calls.line(&head.name, &head.config, true).await {
-                Ok(line) => line,
-                Err(cause) => {
+            let line = stop.run_until_cancelled(room.calls.line(&head.name, &head.config, true));
+            let line = match line.await {
+                None => return,
+                Some(Ok(line)) => line,
+                Some(Err(cause)) => {
                     tracing::error!(webhook = head.name.as_str(), %cause, "the endpoint cannot be called");
                     tokio::select! {
                         () = stop.cancelled() => return,
@@ -103,8 +107,9 @@ impl Courier {
                 }
             };
             let endpoint = Mutex::new(head.endpoint());
-            let term = Term { room: room.clone(), subscription: subscription.clone(), head, line, endpoint };
-            if term.serve(&mut orders, &stop).await == End::Over {
+            let (room, subscription, stop) = (room.clone(), subscription.clone(), stop.clone());
+            let term = Term { room, subscription, head, line, endpoint, stop };
+            if term.serve(&mut orders).await == End::Over {
                 return;
             }
         }
@@ -112,11 +117,11 @@ impl Courier {
 }
 
 impl Term {
-    async fn serve(&self, orders: &mut watch::Receiver<Arc<Head>>, stop: &CancellationToken) -> End {
-        let env = self.room.store.env();
+    async fn serve(&self, orders: &mut watch::Receiver<Arc<Head>>) -> End {
+        let (env, stop) = (self.room.store.env(), &self.stop);
         let mut under_way = FuturesUnordered::<BoxFuture<'_, Next>>::new();
         let mut pull: Option<Pulling<'_>> = None;
-        let (mut paused, mut halted, mut end) = (Mono::ZERO, false, None);
+        let (mut paused, mut halted, mut end) = (self.paused(), false, None);
         let (mut deadline, mut stalled) = (None, false);
         loop {
             let free = self.head.config.places - under_way.len().min(self.head.config.places);
@@ -124,12 +129,13 @@ impl Term {
             if let Some(end) = end.filter(|_| under_way.is_empty()) {
                 return end;
             }
-            if pull.is_none() && free > 0 && !is_paused && !halted && end.is_none() {
+            if pull.is_none() && free > 0 && !is_paused && !halted && end.is_none() && !stop.is_cancelled() {
                 pull = Some(Box::pin(self.next(if self.is_probing() { 1 } else { free })));
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if end != Some(End::Over) => {
+                // Also where it is ending already: what is under way then has no more time than it would otherwise.
+                () = stop.cancelled(), if deadline.is_none() => {
                     (end, deadline) = (Some(End::Over), Some(env.mono() + GRACE));
                     under_way.extend(self.let_go(&mut pull));
                 }
@@ -173,6 +179,14 @@ impl Term {
                 () = env.sleep_until(deadline.unwrap_or_default()), if deadline.is_some() => return End::Over,
             }
         }
+    }
+
+    /// Until when the endpoint asked to be left alone, whoever heard it: the wall clock tells people and other processes, and is believed
+    /// for no more than a pause may last.
+    fn paused(&self) -> Mono {
+        let env = self.room.store.env();
+        let left = self.head.paused.map(|until| until.saturating_since(env.wall()).min(LONGEST_PAUSE));
+        left.map_or(Mono::ZERO, |left| env.mono() + left)
     }
 
     /// Waits for `pull` no longer. What it was handed just now goes back as if it had not been: nobody has called.
@@ -221,8 +235,31 @@ impl Term {
         }
     }
 
-    /// Makes one attempt with `delivery` and settles it.
+    /// Makes one attempt with `delivery`, settles it, and keeps it until then, however long that takes.
     async fn deliver(&self, delivery: Delivery) -> Next {
+        let (lease, ttl) = (delivery.lease, delivery.ttl);
+        if self.stop.is_cancelled() {
+            self.settle(lease, Settle::GiveBack).await;
+            return Next::Go;
+        }
+        tokio::select! {
+            biased;
+            next = self.attempt(delivery) => next,
+            never = self.hold(lease, ttl) => match never {},
+        }
+    }
+
+    /// Has the lease begin anew as long as it is ours. If it is not any more, settling says so.
+    async fn hold(&self, lease: Lease, ttl: Duration) -> Infallible {
+        loop {
+            self.room.store.env().sleep(ttl / 3).await;
+            if let Err(SubscriptionError::LeaseLost { .. }) = self.subscription.extend(&[lease], None).await {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    async fn attempt(&self, delivery: Delivery) -> Next {
         let env = self.room.store.env();
         let message = Message::of(&delivery.event, self.head.config.content);
         let (began, since) = (env.wall(), env.mono());
@@ -300,7 +337,8 @@ impl Term {
                 let mut disabled = false;
                 for effect in &effects {
                     match *effect {
-                        Effect::Failing { since, so_far } => rows::failing(tx, id, since, so_far).await?,
+                        Effect::Failing { since, so_far } => rows::failing(tx, (id, revision), since, so_far).await?,
+                        Effect::Pause(span) => rows::pause(tx, (id, revision), now + span).await?,
                         Effect::Disable(why) => {
                             // Others may reach it from where this process does not.
                             let failing = effects.iter().find_map(|effect| match effect {
@@ -311,7 +349,7 @@ impl Term {
                                 disabled = rows::disable(tx, id, revision, &told(why, now, &attempt)).await?;
                             }
                         }
-                        Effect::Recovered | Effect::Ack | Effect::Nack(_) | Effect::GiveBack | Effect::Pause(_) => {}
+                        Effect::Recovered | Effect::Ack | Effect::Nack(_) | Effect::GiveBack => {}
                     }
                 }
                 Ok::<_, WebhookError>(disabled)
@@ -367,5 +405,5 @@ fn told(why: Why, since: quorate_foundations::time::Wall, attempt: &Attempt) -> 
             format!("it has taken nothing for {hours:.1} hours; the last attempt: {}", attempt.outcome)
         }
     };
-    Disabled { since, why }
+    Disabled { since, why, is_automatic: true }
 }

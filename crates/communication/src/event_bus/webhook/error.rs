@@ -26,6 +26,12 @@ pub enum WebhookError {
         /// The field.
         field: &'static str,
     },
+    /// The name was free when the call began, and somebody else has made another one of it, which is left as it is.
+    #[error("somebody else has just made another webhook `{name}`")]
+    Taken {
+        /// The name.
+        name: Name,
+    },
     /// There are as many as a store keeps.
     #[error("a store keeps at most {max} webhooks")]
     TooMany {

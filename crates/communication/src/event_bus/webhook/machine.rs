@@ -86,7 +86,7 @@ struct Failing {
 /// How long nothing is sent after a refusal that names no time.
 const SHORT_PAUSE: Duration = Duration::from_millis(100);
 /// How long one refusal, or one `Retry-After`, holds the whole endpoint at most.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 /// How long nothing is sent to one that is gone and cannot be disabled at once.
 const GONE_PAUSE: Duration = Duration::from_secs(5);
 /// How long one `Retry-After` lets an event rest at most.

@@ -18,10 +18,12 @@
 //!   that is gone (410), or has taken nothing for [`disable_after`](Config::disable_after), is [disabled](Disabled), which says so everywhere.
 //! * **A poisonous event** is parked after its last attempt, with its key and its history; other keys go on. See
 //!   [`parked`](Webhooks::parked), [`replay`](Webhooks::replay), [`discard`](Webhooks::discard).
+//! * **Another address or secret** is another chance: what failed, what was asked for and what disabled the endpoint by itself are forgotten
+//!   in the transaction of the change. What a person disabled stays disabled.
 //! * **Whom it calls**: public addresses, unless [`Allowed`] says otherwise; judged when the socket is dialled. Redirections are not followed.
 //! * **One event that rests** (after a failure, up to its last attempt) holds up its key alone, as long as no more than a
 //!   [`window`](Config::window) of events lies between it and the last one sent; then the endpoint waits for it, and says so (`stall`).
-//! * **Data that is gone**: an event that was truncated or archived before its turn is passed over; one whose data subject was erased is sent
+//! * **Data that is gone**: an event that was truncated or archived before its turn is passed over, and counted; one whose data subject was erased is sent
 //!   without data, and says so in `stub`.
 //!
 //! # What is sent

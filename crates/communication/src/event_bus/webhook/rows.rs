@@ -16,7 +16,8 @@ use super::{Attempt, Config, WebhookError, machine::Endpoint, secret::Keyring, s
 /// The tables, by version.
 pub(super) const TABLES: RoomTables = RoomTables {
     room: "webhook",
-    versions: &["
+    versions: &[
+        "
         CREATE TABLE quorate_webhook (
             id BIGINT PRIMARY KEY,
             name TEXT NOT NULL UNIQUE,
@@ -40,16 +41,23 @@ pub(super) const TABLES: RoomTables = RoomTables {
             status BIGINT,
             outcome TEXT NOT NULL,
             PRIMARY KEY (webhook, fence))
-    "],
+    ",
+        // Whether the node disabled it by itself, and until when it is left alone.
+        "
+        ALTER TABLE quorate_webhook ADD COLUMN automatic BIGINT;
+        ALTER TABLE quorate_webhook ADD COLUMN paused_ns BIGINT
+    ",
+    ],
 };
 
 /// Attempts that are kept of an endpoint, at least.
 pub(super) const KEPT: u64 = 1_000;
-/// By which numbers older ones are forgotten.
-pub(super) const FORGET_EVERY: u64 = 16;
+/// The first of so many numbers to be written down has older ones forgotten.
+pub(super) const STRIDE: u64 = 16;
 
 const COLUMNS: &str =
-    "id, name, config, secrets, revision, deleting, disabled_ns, disabled_why, failing_ns, failing_ms";
+    "id, name, config, secrets, revision, deleting, disabled_ns, disabled_why, failing_ns, failing_ms,
+    automatic, paused_ns";
 
 /// An endpoint's row.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,9 +70,22 @@ pub(super) struct Head {
     pub(super) is_deleting: bool,
     pub(super) disabled: Option<Disabled>,
     pub(super) failing: Option<(Wall, Duration)>,
+    /// Until when it is left alone, as it asked for.
+    pub(super) paused: Option<Wall>,
 }
 
 impl Head {
+    /// A new one, which has no subscription yet.
+    pub(super) fn new(id: u64, name: Name, config: Config, secrets: Keyring) -> Self {
+        let (revision, is_deleting) = (0, false);
+        Self { id, name, config, secrets, revision, is_deleting, disabled: None, failing: None, paused: None }
+    }
+
+    /// The same, sent to again if it was the node that disabled it: it is called otherwise now.
+    pub(super) fn given_another_chance(self) -> Self {
+        Self { disabled: self.disabled.filter(|disabled| !disabled.is_automatic), ..self }
+    }
+
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint::restored(self.failing)
     }
@@ -79,7 +100,7 @@ impl Head {
 }
 
 /// What the names of webhooks' subscriptions begin with.
-pub(super) const PREFIX: &str = "webhook:";
+pub(super) const PREFIX: &str = super::super::WEBHOOK_PREFIX;
 
 /// The row that a subscription of this name belongs to, if it is one of a webhook's.
 pub(super) fn row_of(subscription: &Name) -> Option<u64> {
@@ -104,7 +125,7 @@ pub(super) async fn insert(tx: &mut DynTx, head: &Head) -> Result<bool, SqlError
 /// Writes what people change of an endpoint, if its row still is of the revision before; whether it was.
 pub(super) async fn update(tx: &mut DynTx, head: &Head) -> Result<bool, SqlError> {
     let sql = "UPDATE quorate_webhook SET config = $3, secrets = $4, revision = $5, deleting = $6, disabled_ns = $7,
-        disabled_why = $8 WHERE id = $1 AND revision = $2";
+        disabled_why = $8, automatic = $9 WHERE id = $1 AND revision = $2";
     let params = [
         number(head.id),
         number(head.revision - 1),
@@ -114,6 +135,7 @@ pub(super) async fn update(tx: &mut DynTx, head: &Head) -> Result<bool, SqlError
         head.is_deleting.into(),
         head.disabled.as_ref().map(|disabled| disabled.since.unix_nanos()).into(),
         head.disabled.as_ref().map(|disabled| disabled.why.clone()).into(),
+        head.disabled.as_ref().map(|disabled| i64::from(disabled.is_automatic)).into(),
     ];
     tx.room_execute(sql, &params).await.map(|rows| rows > 0)
 }
@@ -169,12 +191,32 @@ pub(super) async fn ids(store: &Store) -> Result<BTreeSet<u64>, WebhookError> {
     rows.iter().map(|row| unsigned(row, 0)).collect()
 }
 
-/// Writes down that an endpoint has been failing since, and for how long so far.
-pub(super) async fn failing(tx: &mut DynTx, id: u64, since: Wall, so_far: Duration) -> Result<(), SqlError> {
+/// Writes down that an endpoint has been failing since, and for how long so far, if it still is of `revision`: what one failed at that
+/// was called otherwise says nothing about it.
+pub(super) async fn failing(
+    tx: &mut DynTx,
+    (id, revision): (u64, u64),
+    since: Wall,
+    so_far: Duration,
+) -> Result<(), SqlError> {
     // Others see the same failures: what the longest of them saw holds.
-    let sql = "UPDATE quorate_webhook SET failing_ns = $2, failing_ms = $3
-        WHERE id = $1 AND (failing_ns IS NULL OR failing_ms < $3)";
-    tx.room_execute(sql, &[number(id), since.unix_nanos().into(), millis(so_far)]).await.map(drop)
+    let sql = "UPDATE quorate_webhook SET failing_ns = $3, failing_ms = $4
+        WHERE id = $1 AND revision = $2 AND (failing_ns IS NULL OR failing_ms < $4)";
+    let params = [number(id), number(revision), since.unix_nanos().into(), millis(so_far)];
+    tx.room_execute(sql, &params).await.map(drop)
+}
+
+/// Writes down until when an endpoint is to be left alone, if it still is of `revision`.
+pub(super) async fn pause(tx: &mut DynTx, (id, revision): (u64, u64), until: Wall) -> Result<(), SqlError> {
+    let sql = "UPDATE quorate_webhook SET paused_ns = $3
+        WHERE id = $1 AND revision = $2 AND (paused_ns IS NULL OR paused_ns < $3)";
+    tx.room_execute(sql, &[number(id), number(revision), until.unix_nanos().into()]).await.map(drop)
+}
+
+/// Forgets how an endpoint failed and what it asked for.
+pub(super) async fn forgive(tx: &mut DynTx, id: u64) -> Result<(), SqlError> {
+    let sql = "UPDATE quorate_webhook SET failing_ns = NULL, failing_ms = 0, paused_ns = NULL WHERE id = $1";
+    tx.room_execute(sql, &[number(id)]).await.map(drop)
 }
 
 /// Writes down that an endpoint has taken something again.
@@ -193,9 +235,10 @@ pub(super) async fn has_taken_since(tx: &mut DynTx, id: u64, failing: Option<Wal
 
 /// Disables an endpoint that is of `revision` still, and not disabled; whether it was.
 pub(super) async fn disable(tx: &mut DynTx, id: u64, revision: u64, disabled: &Disabled) -> Result<bool, SqlError> {
-    let sql = "UPDATE quorate_webhook SET disabled_ns = $3, disabled_why = $4, revision = revision + 1
+    let sql = "UPDATE quorate_webhook SET disabled_ns = $3, disabled_why = $4, automatic = $5, revision = revision + 1
         WHERE id = $1 AND revision = $2 AND disabled_ns IS NULL AND deleting = 0";
-    let params = [number(id), number(revision), disabled.since.unix_nanos().into(), disabled.why.clone().into()];
+    let (since, why) = (disabled.since.unix_nanos().into(), disabled.why.clone().into());
+    let params = [number(id), number(revision), since, why, i64::from(disabled.is_automatic).into()];
     tx.room_execute(sql, &params).await.map(|rows| rows > 0)
 }
 
@@ -205,6 +248,7 @@ pub(super) async fn record(tx: &mut DynTx, id: u64, attempt: &Attempt) -> Result
     if tx.room_query(there, &[number(id)]).await?.is_empty() {
         return Ok(false);
     }
+    let is_first = is_first_of_its_stride(tx, id, attempt.number).await?;
     let sql = "INSERT INTO quorate_webhook_attempt
         (webhook, fence, position, message, kind, attempt, began_ns, took_us, status, outcome)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (webhook, fence) DO NOTHING";
@@ -222,12 +266,20 @@ pub(super) async fn record(tx: &mut DynTx, id: u64, attempt: &Attempt) -> Result
     ];
     tx.room_execute(sql, &params).await?;
     // Numbers have gaps, so the rows are counted; now and then, since that looks at all that are kept.
-    if attempt.number.is_multiple_of(FORGET_EVERY) {
+    if is_first {
         let sql = "DELETE FROM quorate_webhook_attempt WHERE webhook = $1 AND fence <=
             (SELECT fence FROM quorate_webhook_attempt WHERE webhook = $1 ORDER BY fence DESC LIMIT 1 OFFSET $2)";
         tx.room_execute(sql, &[number(id), number(KEPT)]).await?;
     }
     Ok(true)
+}
+
+/// Whether no attempt is written down whose number lies between the same two multiples of the stride: however wide the gaps between
+/// numbers are, of at most so many in a row one is the first.
+async fn is_first_of_its_stride(tx: &mut DynTx, id: u64, of: u64) -> Result<bool, SqlError> {
+    let from = of - of % STRIDE;
+    let sql = "SELECT 1 FROM quorate_webhook_attempt WHERE webhook = $1 AND fence >= $2 AND fence < $3 LIMIT 1";
+    Ok(tx.room_query(sql, &[number(id), number(from), number(from + STRIDE)]).await?.is_empty())
 }
 
 /// Attempts, the newest first: `limit` of those before the one with the number `before`.
@@ -244,6 +296,8 @@ fn head(row: &Row) -> Result<Head, WebhookError> {
     let disabled = row.at(6).as_i64().map(|since| Disabled {
         since: Wall::from_unix_nanos(since),
         why: row.at(7).as_str().unwrap_or_default().to_owned(),
+        // One of an earlier build does not say: then a person did it.
+        is_automatic: row.at(10).as_i64() == Some(1),
     });
     let failing = row.at(8).as_i64().map(Wall::from_unix_nanos);
     Ok(Head {
@@ -258,6 +312,7 @@ fn head(row: &Row) -> Result<Head, WebhookError> {
         failing: failing
             .map(|since| Ok::<_, WebhookError>((since, Duration::from_millis(unsigned(row, 9)?))))
             .transpose()?,
+        paused: row.at(11).as_i64().map(Wall::from_unix_nanos),
     })
 }
 

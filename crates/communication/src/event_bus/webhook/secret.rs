@@ -100,6 +100,11 @@ impl Keyring {
         Self(vec![Key { secret, until: None }])
     }
 
+    /// The one that was given last.
+    pub(super) fn newest(&self) -> Option<&Secret> {
+        self.0.first().map(|key| &key.secret)
+    }
+
     /// Those that sign at `now`: the newest always does.
     pub(super) fn at(&self, now: Wall) -> impl Iterator<Item = &Secret> {
         let signs = move |(n, key): &(usize, &Key)| *n == 0 || key.until.is_none_or(|until| now.unix_nanos() < until);

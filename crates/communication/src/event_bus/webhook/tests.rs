@@ -1,6 +1,8 @@
 //! Webhooks over a real store and real sockets of this machine.
 
+mod changing;
 mod declaring;
 mod delivering;
 mod failing;
+mod places;
 mod world;

@@ -179,3 +179,18 @@ fn a_golden_corpus_finds_each_way_in_which_history_became_unreadable() {
     let lazy = Upcasters::builder().latest("a", 2).step("a", 1, 2, same).build().unwrap();
     assert!(text(&[old, new], &lazy).starts_with("a 1, example 0: what it becomes does not fit a 2"));
 }
+
+#[test]
+fn a_step_that_panics_has_failed_on_that_event_alone() {
+    let broken = |data: Value| match data["pounds"].as_u64() {
+        Some(pounds) => Ok(json!({ "pence": pounds * 100 })),
+        None => panic!("no pounds in {data}"),
+    };
+    let chains = Upcasters::builder().latest("a", 2).step("a", 1, 2, broken).down("a", 2, 1, |_| panic!("no way"));
+    let chains = chains.build().unwrap();
+    let failed = chains.upcast(event("a", 1, json!({}))).unwrap_err();
+    let UpcastError::Failed { step, source, .. } = failed else { panic!("{failed:?}") };
+    assert_eq!((step.as_str(), source.to_string().as_str()), ("1 -> 2", "it panicked: no pounds in {}"));
+    assert!(matches!(chains.downcast(event("a", 2, json!({})), version(1)), Err(UpcastError::Failed { .. })));
+    assert_eq!(chains.upcast(event("a", 1, json!({"pounds": 2}))).unwrap()[0].data, json!({"pence": 200}));
+}

@@ -449,3 +449,28 @@ fn a_lease_behind_an_event_whose_settling_was_never_written_was_never_handed_out
         assert!(claim.fence > behind.fence);
     }
 }
+
+#[test]
+fn what_is_gone_counts_once_the_checkpoint_is_past_it_and_once_over_restarts() {
+    let scanned = |events: &[(u64, &str)], to| {
+        let events = events.iter().map(|(n, key)| (position(*n), Key::from(*key))).collect();
+        Input::Scanned { events, to: position(to) }
+    };
+    let gone = |places: &[u64]| Input::PassedOver(places.iter().copied().map(position).collect());
+    let mut machine = Dispatcher::restore(RULES, (1, Position::ZERO, 0), &[], None, at(0));
+    machine.does(at(0), scanned(&[(2, "a"), (5, "b")], 6));
+    machine.does(at(0), gone(&[1, 3, 4, 6]));
+    assert_eq!(machine.passed_over(), 1, "nothing holds the checkpoint before the first");
+    let [first, second] = machine.takes(at(0), 2)[..] else { panic!("two events") };
+    machine.does(at(0), Input::Ack(second));
+    assert_eq!(machine.passed_over(), 1);
+    let rows = machine.saves();
+    // Another process reads the window again, in which the one that was settled ahead is gone by now.
+    let mut again = Dispatcher::restore(RULES, (2, position(1), 2), &rows, None, at(0)).having_passed_over(1);
+    again.does(at(0), scanned(&[(2, "a")], 6));
+    again.does(at(0), gone(&[3, 4, 5, 6]));
+    again.does(at(0), Input::Ack(first));
+    assert_eq!((again.checkpoint(), again.passed_over()), (position(6), 4));
+    let changes = again.changes().unwrap();
+    assert_eq!((changes.checkpoint, changes.passed_over), (position(6), 4));
+}

@@ -12,13 +12,15 @@ pub(super) struct Unsaved {
     pub(super) revision: u64,
     /// The checkpoint that was written last.
     pub(super) checkpoint: Position,
+    /// How many events it had passed over.
+    pub(super) passed_over: u64,
     put: BTreeSet<Position>,
     delete: BTreeMap<Position, Saved>,
 }
 
 impl Unsaved {
     pub(super) fn nothing(revision: u64, checkpoint: Position) -> Self {
-        Self { revision, checkpoint, put: BTreeSet::new(), delete: BTreeMap::new() }
+        Self { revision, checkpoint, passed_over: 0, put: BTreeSet::new(), delete: BTreeMap::new() }
     }
 
     /// The event's row is to be written.
@@ -53,10 +55,14 @@ impl Unsaved {
         self.put.remove(&position);
     }
 
-    /// A revision is durable, with `checkpoint` and without the rows that were `deleted`.
-    pub(super) fn saved(&mut self, checkpoint: Position, deleted: impl Iterator<Item = Position>) {
+    /// A revision is durable, with `checkpoint`, up to which so many events were passed over, and without the rows that were `deleted`.
+    pub(super) fn saved(
+        &mut self,
+        (checkpoint, passed_over): (Position, u64),
+        deleted: impl Iterator<Item = Position>,
+    ) {
         self.revision += 1;
-        self.checkpoint = checkpoint;
+        (self.checkpoint, self.passed_over) = (checkpoint, passed_over);
         for position in deleted {
             self.delete.remove(&position);
         }

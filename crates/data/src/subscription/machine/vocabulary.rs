@@ -34,6 +34,8 @@ pub enum Input {
         /// How far was read.
         to: Position,
     },
+    /// Of the events that were just scanned, nothing is left of these to work on: they are passed over.
+    PassedOver(Vec<Position>),
     /// A consumer asks for events.
     Take {
         /// At most so many.
@@ -116,6 +118,8 @@ pub struct Changes {
     pub checkpoint: Position,
     /// The last fence given out.
     pub fence: u64,
+    /// See [`Dispatcher::passed_over`](super::Dispatcher::passed_over), as of the checkpoint.
+    pub passed_over: u64,
     /// Rows to insert (`None`) or to replace, if they still are as known.
     pub put: Vec<(Stored, Option<Saved>)>,
     /// Rows to delete, if they still are as known.

@@ -37,6 +37,10 @@ pub(super) struct Window {
     /// Beyond the checkpoint, settled.
     settled: BTreeSet<Position>,
     pub(super) parked: BTreeSet<Position>,
+    /// Up to the checkpoint: events that were gone before their turn.
+    pub(super) passed_over: u64,
+    /// The same beyond it: how many stand behind which event, and before the next that is known.
+    gone: BTreeMap<Position, u64>,
     pub(super) unsaved: Unsaved,
 }
 
@@ -59,6 +63,8 @@ impl Window {
             open: BTreeSet::new(),
             settled: BTreeSet::new(),
             parked: BTreeSet::new(),
+            passed_over: 0,
+            gone: BTreeMap::new(),
             unsaved: Unsaved::nothing(revision, checkpoint),
         };
         for row in rows {
@@ -104,6 +110,20 @@ impl Window {
             }
         }
         self.scanned = self.scanned.max(to);
+    }
+
+    /// Notes that nothing is left of these events, which were just scanned. One that has a row was handed out while it was whole.
+    pub(super) fn pass_over(&mut self, positions: &[Position]) {
+        for position in positions.iter().filter(|position| !self.entries.contains_key(position)) {
+            let before = self.entries.range(..position).next_back().map_or(self.checkpoint, |(before, _)| *before);
+            *self.gone.entry(before).or_default() += 1;
+        }
+    }
+
+    /// So many were passed over before the stored checkpoint.
+    pub(super) fn restore_passed_over(&mut self, events: u64) {
+        self.passed_over += events;
+        self.unsaved.passed_over = events;
     }
 
     /// Events in the window. After a restart the rows name some ahead of `scanned`: they count when the scan reaches
@@ -246,6 +266,10 @@ impl Window {
     pub(super) fn advance(&mut self) {
         let held = self.open.first().map(|first| Position::new(first.get() - 1));
         self.checkpoint = held.map_or(self.scanned, |held| held.min(self.scanned)).max(self.checkpoint);
+        // Between two known events nothing holds the checkpoint: what is gone there lies before it together.
+        while let Some(gone) = self.gone.first_entry().filter(|gone| *gone.key() <= self.checkpoint) {
+            self.passed_over += gone.remove();
+        }
         while let Some(position) = self.settled.first().copied().filter(|first| *first <= self.checkpoint) {
             self.forget(position);
         }
@@ -307,16 +331,17 @@ impl Window {
             }
             put.push((row, entry.saved));
         }
-        let (checkpoint, delete) = match all {
-            true => (self.checkpoint, self.unsaved.to_delete().collect()),
-            false => (self.unsaved.checkpoint, Vec::new()),
+        let (checkpoint, passed_over, delete) = match all {
+            true => (self.checkpoint, self.passed_over, self.unsaved.to_delete().collect()),
+            false => (self.unsaved.checkpoint, self.unsaved.passed_over, Vec::new()),
         };
-        Changes { based_on: revision, checkpoint, fence, put, delete }
+        Changes { based_on: revision, checkpoint, fence, passed_over, put, delete }
     }
 
     /// `changes` are durable.
     pub(super) fn saved(&mut self, changes: &Changes) {
-        self.unsaved.saved(changes.checkpoint, changes.delete.iter().map(|(position, _)| *position));
+        let reached = (changes.checkpoint, changes.passed_over);
+        self.unsaved.saved(reached, changes.delete.iter().map(|(position, _)| *position));
         for (row, _) in &changes.put {
             self.unsaved.put_saved(row.position);
             if let Some(entry) = self.entries.get_mut(&row.position) {

@@ -135,6 +135,30 @@ async fn a_subscription_hands_out_no_data_that_was_truncated_although_it_had_rea
     store.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn what_was_truncated_before_its_turn_is_counted_once_also_over_restarts() {
+    let world = World::new();
+    let (store, workers) = world.with(Config { key: OrderKey::Unordered, ..Config::default() }).await;
+    write(&store, 5).await;
+    let first = workers.takes(1).await;
+    store.retire(name("s"), Retire::Truncate { before: Version::new(9) }).await.unwrap();
+    let next = workers.takes(1).await;
+    assert_eq!(places(&next), [9]);
+    let passed_over = async |workers: &Subscription| workers.describe().await.unwrap().passed_over;
+    assert_eq!(passed_over(&workers).await, 0, "the checkpoint is not past them: the first is still out");
+    workers.ack(&[first[0].lease]).await.unwrap();
+    assert_eq!(passed_over(&workers).await, 7);
+    let (store, workers) = world.restart(store).await;
+    assert_eq!(passed_over(&workers).await, 7);
+    world.pass(Config::default().lease_ttl);
+    let rest = workers.takes(10).await;
+    assert_eq!(places(&rest), [9, 10]);
+    workers.ack(&rest.iter().map(|one| one.lease).collect::<Vec<_>>()).await.unwrap();
+    let (store, workers) = world.restart(store).await;
+    assert_eq!(passed_over(&workers).await, 7, "what was settled and is gone now was not passed over");
+    store.close().await.unwrap();
+}
+
 /// Pulls until `stop` was erased, and says what came with data after its erasure had been answered.
 async fn consume(workers: Subscription, erased: tokio::sync::watch::Receiver<bool>, until: u64) -> Vec<Recorded> {
     let mut late = Vec::new();

@@ -19,6 +19,7 @@ pub(super) struct Webhooks {
     lag: Count,
     parked: Count,
     in_flight: Count,
+    passed_over: Count,
     age: Family<Label, Gauge<f64, AtomicU64>>,
 }
 
@@ -33,14 +34,15 @@ impl Webhooks {
         of.register("lag_seconds", "How long ago the oldest of them was recorded", webhooks.age.clone());
         of.register("parked", "Events that were set aside", webhooks.parked.clone());
         of.register("in_flight", "Events that are being sent", webhooks.in_flight.clone());
+        let about = "Events that were truncated or archived before their turn, which nobody was sent";
+        of.register("passed_over", about, webhooks.passed_over.clone());
         webhooks
     }
 
     /// Shows `all`, and none that are gone.
     pub(super) fn show(&self, all: &[Description]) {
-        for family in [&self.disabled, &self.failing, &self.lag, &self.parked, &self.in_flight] {
-            family.clear();
-        }
+        let all_counts = [&self.disabled, &self.failing, &self.lag, &self.parked, &self.in_flight, &self.passed_over];
+        all_counts.into_iter().for_each(Count::clear);
         self.age.clear();
         for one in all {
             let label = [("webhook", one.summary.name.as_str().to_owned())];
@@ -50,6 +52,7 @@ impl Webhooks {
                 self.lag.get_or_create(&label).set(i64::try_from(fed.lag_events).unwrap_or(i64::MAX));
                 self.parked.get_or_create(&label).set(count(fed.counts.parked));
                 self.in_flight.get_or_create(&label).set(count(fed.counts.in_flight));
+                self.passed_over.get_or_create(&label).set(i64::try_from(fed.passed_over).unwrap_or(i64::MAX));
                 self.age.get_or_create(&label).set(fed.lag.as_secs_f64());
             }
         }

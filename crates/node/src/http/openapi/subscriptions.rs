@@ -69,6 +69,7 @@ pub(super) fn schemas() -> Value {
         "waiting": number,
         "parked": number,
         "settled-ahead": number,
+        "passed-over": { "type": "integer", "minimum": 0, "description": "Events that were truncated or archived before their turn" },
         "stall": { "enum": ["window", "parked", null], "description": "What holds it up" },
     });
     json!({

@@ -68,8 +68,13 @@ pub(super) fn schemas() -> Value {
         "webhook": text,
         "config": reference("WebhookConfig"),
         "state": { "enum": ["active", "failing", "disabled", "deleting"] },
-        "disabled": or_null(open(&["since", "reason"], json!({ "since": time, "reason": text }))),
+        "disabled": or_null(open(&["since", "reason", "automatic"], json!({
+            "since": time,
+            "reason": text,
+            "automatic": { "type": "boolean", "description": "Whether the node did it: then another address or secret lifts it" },
+        }))),
         "failing-since": or_null(time.clone()),
+        "paused-until": { "oneOf": [time, { "type": "null" }], "description": "Until when it asked to be left alone" },
     });
     let described = json!({
         "secrets": { "type": "array", "items": open(&["fingerprint", "until"], json!({

@@ -98,6 +98,7 @@ codes! {
     PolicyTaken = "policy-taken", CONFLICT, "Dependency has another policy";
     TooManyPolicies = "too-many-policies", CONFLICT, "There are as many policies as a node has room for";
     SubscriptionOfWebhook = "subscription-of-webhook", CONFLICT, "Subscription belongs to a webhook";
+    WebhookTaken = "webhook-taken", CONFLICT, "Somebody else has made a webhook of that name";
     WebhookFixed = "webhook-fixed", CONFLICT, "Webhook cannot be changed so";
     TooManyWebhooks = "too-many-webhooks", CONFLICT, "There are as many webhooks as a store keeps";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";

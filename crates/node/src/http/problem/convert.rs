@@ -433,6 +433,7 @@ impl From<WebhookError> for Problem {
             WebhookError::Fixed { name, field } => {
                 told(Code::WebhookFixed).with("webhook", name.as_str()).with("parameter", *field)
             }
+            WebhookError::Taken { name } => told(Code::WebhookTaken).with("webhook", name.as_str()),
             WebhookError::TooMany { max } => told(Code::TooManyWebhooks).with("limit", *max),
             WebhookError::Invalid { .. } => told(Code::InvalidParameter),
             WebhookError::Forbidden(forbidden) => {

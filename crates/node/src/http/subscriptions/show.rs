@@ -38,6 +38,7 @@ pub(in crate::http) fn description(one: &Description) -> Value {
         "waiting": one.counts.waiting,
         "parked": one.counts.parked,
         "settled-ahead": one.counts.settled_ahead,
+        "passed-over": one.passed_over,
         "stall": one.stall.map(|stall| match stall {
             Stall::Window(_) => "window",
             Stall::Parked(_) => "parked",

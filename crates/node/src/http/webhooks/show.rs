@@ -1,6 +1,6 @@
 //! Webhooks and attempts in JSON.
 
-use quorate_communication::event_bus::webhook::{Attempt, Declared, Description, Summary, Tested};
+use quorate_communication::event_bus::webhook::{Attempt, Declared, Description, Disabled, Signer, Summary, Tested};
 use quorate_data::event::Timestamp;
 use quorate_foundations::time::Wall;
 use quorate_resilience::circuit_breaker::State;
@@ -14,9 +14,14 @@ pub(super) fn summary(one: &Summary) -> Value {
         "webhook": one.name.as_str(),
         "config": config::shown(&one.config),
         "state": state(one),
-        "disabled": one.disabled.as_ref().map(|disabled| json!({ "since": time(disabled.since), "reason": disabled.why })),
+        "disabled": one.disabled.as_ref().map(disabled_shown),
         "failing-since": one.failing.map(time),
+        "paused-until": one.paused.map(time),
     })
+}
+
+fn disabled_shown(one: &Disabled) -> Value {
+    json!({ "since": time(one.since), "reason": one.why, "automatic": one.is_automatic })
 }
 
 /// One word for how it is.
@@ -31,7 +36,7 @@ fn state(one: &Summary) -> &'static str {
 
 pub(super) fn description(one: &Description) -> Value {
     let mut shown = summary(&one.summary);
-    let signer = |signer: &quorate_communication::event_bus::webhook::Signer| json!({ "fingerprint": signer.fingerprint, "until": signer.until.map(time) });
+    let signer = |signer: &Signer| json!({ "fingerprint": signer.fingerprint, "until": signer.until.map(time) });
     shown["secrets"] = one.signers.iter().map(signer).collect();
     shown["breaker"] = one.breaker.as_ref().map(|breaker| word(breaker.state)).into();
     shown["subscription"] = one.subscription.as_ref().map(of_subscriptions::description).into();

@@ -77,16 +77,8 @@ async fn a_deleted_webhook_leaves_nothing_and_one_of_its_name_begins_anew() {
 }
 
 fn row(config: Config) -> Head {
-    Head {
-        id: 7,
-        name: name("w"),
-        config,
-        secrets: Keyring::of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap()),
-        revision: 0,
-        is_deleting: false,
-        disabled: None,
-        failing: None,
-    }
+    let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+    Head::new(7, name("w"), config, Keyring::of(secret))
 }
 
 async fn put(world: &World, head: Head) {
@@ -176,19 +168,26 @@ async fn a_second_deletion_takes_nothing_from_the_next_webhook_of_the_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_the_last_attempts_are_kept() {
+async fn only_the_last_attempts_are_kept_whatever_gaps_their_numbers_have() {
+    for (step, first) in [(1, 1), (3, 5), (rows::STRIDE, 5), (rows::STRIDE, 16), (5 * rows::STRIDE, 7)] {
+        only_the_last_attempts_are_kept((step, first)).await;
+    }
+}
+
+async fn only_the_last_attempts_are_kept((step, first): (u64, u64)) {
     let world = World::new().await;
     put(&world, row(Config::to("http://127.0.0.1:9/"))).await;
-    // Numbers with gaps, as refusals leave them.
-    let last = (rows::KEPT + 40) * rows::FORGET_EVERY;
-    for chunk in (1..=last / rows::FORGET_EVERY).collect::<Vec<_>>().chunks(100).map(<[u64]>::to_vec) {
+    // Numbers with gaps, as refusals and other processes leave them.
+    let number = move |n: u64| first + n * step;
+    let count = rows::KEPT + 100;
+    for chunk in (0..count).collect::<Vec<_>>().chunks(100).map(<[u64]>::to_vec) {
         let began = world.env().wall();
         let written = world.store.transact(move |tx| {
             let chunk = chunk.clone();
             Box::pin(async move {
                 for n in chunk {
                     let attempt = Attempt {
-                        number: n * rows::FORGET_EVERY,
+                        number: number(n),
                         position: Position::new(n),
                         message: "msg_1".into(),
                         kind: "t".into(),
@@ -205,11 +204,14 @@ async fn only_the_last_attempts_are_kept() {
         });
         written.await.unwrap();
     }
+    let kept = world.store.room_query("SELECT count(*) FROM quorate_webhook_attempt", Vec::new()).await.unwrap();
+    let kept = kept[0].at(0).as_i64().unwrap().unsigned_abs();
+    assert!((rows::KEPT..rows::KEPT + rows::STRIDE).contains(&kept), "{kept} of steps of {step}");
     let numbers: Vec<u64> = world.attempts().await.iter().map(|one| one.number).collect();
-    assert_eq!(numbers.len(), 1_000);
-    assert_eq!((numbers[0], numbers[999]), (41 * rows::FORGET_EVERY, last));
-    let page = world.webhooks.attempts(&name("w"), last, 1).await.unwrap();
-    assert_eq!(page[0].number, last - rows::FORGET_EVERY);
+    let expected: Vec<u64> = (count - rows::KEPT..count).map(number).collect();
+    assert_eq!(numbers, expected);
+    let page = world.webhooks.attempts(&name("w"), number(count - 1), 1).await.unwrap();
+    assert_eq!(page[0].number, number(count - 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

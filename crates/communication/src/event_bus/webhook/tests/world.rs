@@ -25,6 +25,7 @@ use quorate_runtime::{
     net::{Io, Listener, Net},
 };
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::event_bus::webhook::{Allowed, Attempt, Calls, Config, Description, Secret, Webhooks};
 
@@ -62,6 +63,8 @@ pub(super) enum Does {
     Say(u16, &'static str),
     /// Never.
     Nothing,
+    /// 200, once this is true.
+    Once(watch::Receiver<bool>),
 }
 
 type Answers = Arc<dyn Fn(&Got, usize) -> Does + Send + Sync>;
@@ -190,6 +193,11 @@ impl World {
         }
     }
 
+    /// Stops running them; false if that takes longer than tests wait.
+    pub(super) async fn stop(&self) -> bool {
+        self.env.timeout(PATIENCE, self.running.tasks().shut_down()).await.is_some()
+    }
+
     pub(super) fn env(&self) -> &Env {
         &self.env
     }
@@ -314,6 +322,10 @@ async fn take(
         Does::Redirect(to) => (response.status(307).header("location", to), ""),
         Does::Say(status, text) => (response.status(status), text),
         Does::Nothing => std::future::pending().await,
+        Does::Once(mut open) => {
+            let _gone = open.wait_for(|open| *open).await;
+            (response, "")
+        }
     };
     Ok(response.body(Full::from(body)).unwrap())
 }
