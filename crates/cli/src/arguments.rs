@@ -10,7 +10,7 @@ use crate::{
     archive, bench, breaker,
     client::{Client, Server},
     configuration::Configuration,
-    doctor, erasure,
+    doctor, erasure, event_type,
     exit::{self, Failure},
     guarantees, limit, log,
     output::Format,
@@ -72,6 +72,9 @@ enum Command {
     /// Data subjects: erase one, say who is erased, export the ledger
     #[command(subcommand)]
     Erasure(erasure::Command),
+    /// Event types: who sends them, by which schemas, who takes them; as AsyncAPI for programs
+    #[command(subcommand)]
+    EventType(event_type::Command),
     /// Schemas of event types: register them, try them, show them
     #[command(subcommand)]
     Schema(schema::Command),
@@ -158,6 +161,7 @@ impl Arguments {
             Command::Webhook(command) => command.run(&client, output).await,
             Command::View(command) => command.run(&client, output).await,
             Command::Erasure(command) => command.run(&client, output).await,
+            Command::EventType(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
             Command::Doctor(options) => doctor::run(&env, &options, output).await,

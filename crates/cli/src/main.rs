@@ -12,6 +12,7 @@ mod configuration;
 mod doctor;
 mod erasure;
 mod event;
+mod event_type;
 mod exit;
 #[cfg(test)]
 mod fuzzing;

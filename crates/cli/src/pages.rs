@@ -118,6 +118,7 @@ impl Page {
                 alias = "queues",
                 alias = "parked",
                 alias = "schemas",
+                alias = "event-types",
                 alias = "views",
                 alias = "skipped",
                 alias = "erasures",

@@ -4,6 +4,7 @@
 
 mod declared;
 mod erasure;
+mod event_types;
 mod exits;
 mod harness;
 mod import;

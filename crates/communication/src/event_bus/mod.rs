@@ -9,6 +9,8 @@
 //! | a consumer of the node's HTTP surface | it pulls, or follows by server-sent events | [`subscription`](quorate_data::subscription) |
 //! | a handler in this process | it is called, in a group that shares events | [`bus`] |
 //!
+//! Which types there are, who sends them and which schemas they follow, the [`catalogue`] tells.
+//!
 //! *When not to use it*: for work that one service leaves for another (use a [message queue](crate::message_queue)), or for a
 //! question that wants an answer.
 //!
@@ -19,6 +21,7 @@
 //! Sources: Hohpe and Woolf, *Enterprise Integration Patterns* (2003), "Publish-Subscribe Channel", "Durable Subscriber"; ADR 28.
 
 pub mod bus;
+pub mod catalogue;
 #[cfg(feature = "webhooks")]
 pub mod webhook;
 

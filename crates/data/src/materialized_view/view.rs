@@ -291,6 +291,12 @@ impl View {
         Ok(Description { name: self.name.clone(), head, live, effects, not_started, builds })
     }
 
+    /// Which events its code takes: that of the build that readers have, or else of the newest. `None` where that code does not run here.
+    pub async fn filter(&self) -> Result<Option<Query>, ViewError> {
+        let builds = rows::builds(&mut &self.shared.store, &self.name).await?;
+        Ok(builds.iter().find(|build| build.live).or(builds.last()).and_then(|build| self.query_of(build)))
+    }
+
     async fn describe_build(&self, row: BuildRow, head: Position) -> Result<BuildDescription, ViewError> {
         let shards = rows::shards(&mut &self.shared.store, row.build).await?;
         let position = self.position(&row, &shards, head).min(head.max(switch::least(&shards)));

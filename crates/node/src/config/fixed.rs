@@ -1,6 +1,6 @@
 //! Limits that cannot be set: what stored events, other nodes and clients rely on. They are shown beside the settings.
 
-use quorate_communication::event_bus::webhook;
+use quorate_communication::event_bus::{catalogue::Catalogue, webhook};
 use quorate_consistency::{
     saga::{self, declared::Document},
     two_phase_commit::Order,
@@ -31,6 +31,10 @@ pub struct FixedLimit {
 pub fn fixed_limits() -> Vec<FixedLimit> {
     let sagas = saga::Config::default();
     let limits = [
+        ("catalogue.events-read-on", Catalogue::MAX_LOOK as u64),
+        ("catalogue.name-bytes", Catalogue::MAX_NAME_BYTES as u64),
+        ("catalogue.producers-and-schemas-of-a-type", Catalogue::MAX_CARDS),
+        ("catalogue.types", Catalogue::MAX_TYPES),
         ("event.attribute-bytes", NewEvent::MAX_ATTRIBUTE_BYTES as u64),
         ("event.data-subject-bytes", NewEvent::MAX_DATA_SUBJECT_BYTES as u64),
         ("event.extension-bytes", NewEvent::MAX_EXTENSION_BYTES as u64),

@@ -19,6 +19,8 @@ const ERASING: &str = "crates/data/src/subscription/tests/erasing.rs";
 const ADDRESSES: &str = "crates/communication/src/event_bus/webhook/address.rs";
 const SIGNATURES: &str = "crates/communication/src/event_bus/webhook/signature.rs";
 const SECRETS: &str = "crates/communication/src/event_bus/webhook/secret.rs";
+const CATALOGUE: &str = "crates/communication/src/event_bus/catalogue/tests.rs";
+const EVENT_TYPES: &str = "crates/node/tests/http/event_types.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/webhooks.rs";
 const KILLED: &str = "crates/cli/tests/cli/webhooks.rs";
 
@@ -72,6 +74,33 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "a group begins at a position or a moment, and is found again wherever it began",
         &[test(BUS, "a_group_begins_at_a_moment_and_is_found_again_wherever_it_began")],
+    ),
+    row(
+        Integrity,
+        "list event types",
+        Library,
+        "each event of the log counts once for its type, producer and schema, whoever reads on at one time, restarts or truncates; what is named is bounded, and the rest is counted",
+        &[
+            test(CATALOGUE, "every_type_is_counted_once_by_producer_and_schema_also_over_restarts"),
+            test(CATALOGUE, "processes_that_read_on_at_one_time_count_every_event_once"),
+            test(CATALOGUE, "what_was_truncated_before_anybody_asked_is_counted_all_the_same"),
+            test(CATALOGUE, "producers_beyond_the_bound_are_counted_and_not_named"),
+            test(CATALOGUE, "types_beyond_the_bound_are_counted_and_not_named"),
+            test(CATALOGUE, "one_question_reads_no_more_than_it_may_and_the_next_goes_on"),
+        ],
+    ),
+    row(
+        Visibility,
+        "describe events as AsyncAPI",
+        Http,
+        "the document is valid by the official schema of AsyncAPI 3.0, and each event that is served fits one message of its channel",
+        &[
+            test(
+                EVENT_TYPES,
+                "the_asyncapi_document_is_valid_by_its_official_schema_and_every_reference_leads_somewhere",
+            ),
+            test(EVENT_TYPES, "each_event_that_is_served_is_one_message_of_its_channel_and_only_one"),
+        ],
     ),
     row(
         Order,

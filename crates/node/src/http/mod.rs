@@ -10,6 +10,7 @@ pub(crate) mod connection;
 mod deadline;
 mod document;
 mod erasure;
+mod event_types;
 mod found;
 mod guard;
 mod health;
@@ -72,8 +73,8 @@ use crate::{
     config::Config,
     rates::Rates,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, Idempotency, Limits, MessageQueues, Policies,
-        SagaCare, StoreCare, Streams, Transactions, ViewCare, WebhookCare,
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency, Limits,
+        MessageQueues, Policies, SagaCare, StoreCare, Streams, Transactions, ViewCare, WebhookCare,
     },
 };
 
@@ -91,6 +92,7 @@ pub(crate) struct Node {
     pub(crate) transactions: Transactions,
     pub(crate) webhooks: WebhookCare,
     pub(crate) schemas: EventSchemas,
+    pub(crate) event_types: EventTypes,
     pub(crate) views: ViewCare,
     pub(crate) breakers: Breakers,
     pub(crate) policies: Policies,
@@ -155,10 +157,16 @@ impl Node {
         } = rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
         let archives = Archives::new(store.clone(), config.archives());
+        let schemas = EventSchemas::new(&store);
         Self {
             streams: Streams::new(store.clone()),
-            schemas: EventSchemas::new(&store),
+            event_types: EventTypes::new(
+                &store,
+                schemas.clone(),
+                (subscriptions.clone(), webhooks.clone(), views.clone()),
+            ),
             transactions: Transactions::of(&store),
+            schemas,
             metrics: Metrics::register(&env, &connections, &store),
             erasures: Erasures::new(store.clone()),
             care: StoreCare::new(store, archives.clone(), config.backups(), config.key_backups()),

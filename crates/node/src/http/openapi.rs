@@ -16,6 +16,7 @@ use super::{
 mod breakers;
 mod erasure;
 mod event_schemas;
+mod event_types;
 mod policies;
 mod queues;
 mod retention;
@@ -52,6 +53,7 @@ fn build() -> Value {
             { "name": "transactions", "description": "Two-phase commit: what is in doubt, what became of a transaction, ending one by hand" },
             { "name": "webhooks", "description": "Webhooks: services that are called with every event they asked for" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
+            { "name": "event-types", "description": "Event types: who sends them, by which schemas, and who takes them" },
             { "name": "schemas", "description": "JSON Schemas of event types: what every append is held against" },
             { "name": "erasure", "description": "Data subjects: people whose data is forgotten on demand" },
             { "name": "breakers", "description": "Circuit breakers of this process: how they stand, and forcing them" },
@@ -69,6 +71,7 @@ fn build() -> Value {
             transactions::paths(),
             webhooks::paths(),
             event_schemas::paths(),
+            event_types::paths(),
             erasure::paths(),
             views::paths(),
             breakers::paths(),
@@ -84,6 +87,7 @@ fn build() -> Value {
                 transactions::schemas(),
                 webhooks::schemas(),
                 event_schemas::schemas(),
+                event_types::schemas(),
                 erasure::schemas(),
                 views::schemas(),
                 breakers::schemas(),
@@ -281,6 +285,7 @@ fn parameters() -> Value {
         "afterEntry": one("query", "after", "Begin behind this entry; entries count from 1", &json!({ "type": "integer", "format": "int64", "minimum": 0 })),
         "afterName": one("query", "after", "Begin behind this name", &text),
         "limit": one("query", "limit", "How many at most; beyond the node's maximum is an error", &count),
+        "eventTypeLimit": one("query", "limit", "How many types at most", &event_types::limit()),
         "direction": one("query", "direction", "Which way to read", &json!({ "enum": ["forward", "backward"] })),
         "at": one("query", "at", "Only what had happened by then: events whose `time` (the recorded time where there is none) is not later. A page may then be empty and still have a next one", &time),
         "recordedAt": one("query", "recordedat", "Only what was known by then: events whose recorded time is not later", &time),

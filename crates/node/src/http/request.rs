@@ -62,6 +62,11 @@ pub(crate) fn event_type(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "event type")
 }
 
+/// The event type that a path names, also one that could not have a schema.
+pub(crate) fn any_event_type(uri: &Uri) -> Result<Cow<'_, str>, Problem> {
+    segment(uri, "event type")
+}
+
 /// The resilience policy that a path names.
 pub(crate) fn policy(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "policy")

@@ -7,8 +7,9 @@ use axum::{
 };
 
 use super::{
-    Shared, append, breakers, erasure, health, heeds::Heeds, log, openapi, pages, policies, queues, rate_limits,
-    retention, sagas, schemas, store, streams, subscriptions, transactions, views, views::declared, webhooks,
+    Shared, append, breakers, erasure, event_types, health, heeds::Heeds, log, openapi, pages, policies, queues,
+    rate_limits, retention, sagas, schemas, store, streams, subscriptions, transactions, views, views::declared,
+    webhooks,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -56,7 +57,7 @@ const LENT: &str = "it hands out leases, and a kept answer would hand out leases
 const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 17] = [
+pub(super) const LINKS: [(&str, &str); 19] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
@@ -70,6 +71,8 @@ pub(super) const LINKS: [(&str, &str); 17] = [
     ("/v1/policies", "the resilience policies by name"),
     ("/v1/limits", "the rate limits by name"),
     ("/v1/erasures", "the data subjects that were erased, without their names"),
+    ("/v1/event-types", "the event types by name: who sends them, and who takes them"),
+    ("/v1/asyncapi.json", "describes the events, for programs"),
     ("/v1/schemas", "the schemas by event type"),
     ("/readyz", "whether it takes requests"),
     ("/livez", "whether it is alive"),
@@ -199,6 +202,9 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/subjects/{subject}/erase", POST, post(erasure::erase)),
         route("/v1/erasures", GET, get(erasure::ledger)),
         route("/v1/erasures/export", GET, get(erasure::export)),
+        route("/v1/event-types", GET, get(event_types::list)),
+        route("/v1/event-types/{type}", GET, get(event_types::describe)),
+        route("/v1/asyncapi.json", GET, get(event_types::document)),
         route("/v1/schemas", GET, get(schemas::list)),
         route("/v1/schemas/{type}", GET, get(schemas::describe)),
         route("/v1/schemas/{type}/versions", POST, post(schemas::register)),

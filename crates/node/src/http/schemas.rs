@@ -34,7 +34,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let limit = params.limit(&node)?;
     let after = params.one("after")?.map(Name::new).transpose()?;
-    let found = node.schemas.list(after.as_ref(), limit);
+    let found = node.schemas.list(after.as_ref().map(Name::as_str), limit);
     let shown: Vec<Value> = found.iter().map(summary).collect();
     let mut response = reply::json(StatusCode::OK, &json!({ "schemas": shown }));
     if let Some(last) = found.last().filter(|_| found.len() == limit) {
@@ -49,7 +49,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Reply {
     let event_type = request::event_type(request.uri())?;
     Params::of(request.uri(), &[])?;
-    let (one, versions) = node.schemas.describe(&event_type).ok_or_else(|| unknown(&event_type))?;
+    let (one, versions) = node.schemas.describe(event_type.as_str()).ok_or_else(|| unknown(&event_type))?;
     let mut shown = summary(&one);
     shown["versions"] = versions.iter().map(|one| version(&event_type, one)).collect();
     Ok(reply::whole(reply::json(StatusCode::OK, &shown)))
@@ -61,7 +61,7 @@ pub(super) async fn show(State(node): State<Shared>, request: Request) -> Reply 
     Params::of(request.uri(), &[])?;
     let number = version_of(request.uri())?;
     let missing = || {
-        let latest = node.schemas.describe(&event_type).map(|(one, _)| one.latest);
+        let latest = node.schemas.describe(event_type.as_str()).map(|(one, _)| one.latest);
         latest.map_or_else(
             || unknown(&event_type),
             |latest| {
@@ -70,7 +70,7 @@ pub(super) async fn show(State(node): State<Shared>, request: Request) -> Reply 
             },
         )
     };
-    let row = node.schemas.version(&event_type, number).ok_or_else(missing)?;
+    let row = node.schemas.version(event_type.as_str(), number).ok_or_else(missing)?;
     Ok(reply::whole(reply::bytes(StatusCode::OK, SCHEMA, row.schema.into())))
 }
 

@@ -3,6 +3,7 @@
 mod archive_files;
 mod breakers;
 mod erasure;
+mod event_types;
 mod idempotency;
 mod limits;
 mod moment;
@@ -22,6 +23,7 @@ mod webhooks;
 pub use archive_files::ArchiveFiles;
 pub use breakers::{Breakers, NoBreaker};
 pub use erasure::Erasures;
+pub use event_types::{Consumer, ConsumerKind, EventType, EventTypes, EventTypesError};
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
 pub use limits::{LimitError, Limited, Limits};
 pub use moment::Moment;

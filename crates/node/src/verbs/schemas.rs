@@ -50,7 +50,7 @@ impl EventSchemas {
     }
 
     /// At most `limit` types with a schema behind `after`, in order of their names.
-    pub fn list(&self, after: Option<&Name>, limit: usize) -> Vec<SchemaSummary> {
+    pub fn list(&self, after: Option<&str>, limit: usize) -> Vec<SchemaSummary> {
         let current = self.registrar.current();
         let summary = |(event_type, latest): (&Name, SchemaVersion)| {
             let mode = current.mode(event_type.as_str()).unwrap_or_default();
@@ -60,17 +60,16 @@ impl EventSchemas {
     }
 
     /// A type and all its versions, oldest first; `None` if it has no schema.
-    pub fn describe(&self, event_type: &Name) -> Option<(SchemaSummary, Vec<SchemaSize>)> {
+    pub fn describe(&self, event_type: &str) -> Option<(SchemaSummary, Vec<SchemaSize>)> {
         let current = self.registrar.current();
-        let latest = current.latest(event_type.as_str())?;
-        let mode = current.mode(event_type.as_str())?;
-        let versions = current.versions_of(event_type.as_str()).collect();
-        Some((SchemaSummary { event_type: event_type.clone(), mode, latest }, versions))
+        let (latest, mode) = (current.latest(event_type)?, current.mode(event_type)?);
+        let versions = current.versions_of(event_type).collect();
+        Some((SchemaSummary { event_type: Name::new(event_type).ok()?, mode, latest }, versions))
     }
 
     /// One version.
-    pub fn version(&self, event_type: &Name, version: SchemaVersion) -> Option<SchemaRow> {
-        self.registrar.current().row(event_type.as_str(), version)
+    pub fn version(&self, event_type: &str, version: SchemaVersion) -> Option<SchemaRow> {
+        self.registrar.current().row(event_type, version)
     }
 
     /// Registers a schema; see [`Registrar::register`].

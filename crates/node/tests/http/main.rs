@@ -13,6 +13,7 @@ mod deadlines;
 mod declared;
 mod embedded;
 mod erasure;
+mod event_types;
 #[path = "../../../data/tests/sqlite/faulty.rs"]
 mod faulty;
 mod frames;

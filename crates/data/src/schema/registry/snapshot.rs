@@ -120,9 +120,9 @@ impl Schemas {
     }
 
     /// The types behind `after`, in order, with their latest versions.
-    pub fn subjects_after(&self, after: Option<&Name>) -> impl Iterator<Item = (&Name, SchemaVersion)> {
+    pub fn subjects_after(&self, after: Option<&str>) -> impl Iterator<Item = (&Name, SchemaVersion)> {
         let begin = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.types.range::<Name, _>((begin, Bound::Unbounded));
+        let range = self.types.range::<str, _>((begin, Bound::Unbounded));
         range.filter_map(|(name, subject)| Some((name, subject.latest()?)))
     }
 

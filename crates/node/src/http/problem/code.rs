@@ -74,6 +74,7 @@ codes! {
     SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
     TransactionNotFound = "transaction-not-found", NOT_FOUND, "Nobody knows of such a transaction";
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
+    EventTypeNotFound = "event-type-not-found", NOT_FOUND, "Event type is not known";
     WebhookNotFound = "webhook-not-found", NOT_FOUND, "Webhook does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
     ScheduleNotFound = "schedule-not-found", NOT_FOUND, "Queue has no such schedule";

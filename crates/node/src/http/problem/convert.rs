@@ -1,5 +1,7 @@
 //! What the inside calls an error, in the words of the border.
 
+mod event_types;
+
 use std::time::Duration;
 
 use quorate_communication::{event_bus::webhook::WebhookError, message_queue::QueueError};
