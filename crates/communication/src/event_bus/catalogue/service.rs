@@ -30,7 +30,7 @@ pub struct Catalogue {
 struct Room {
     store: Store,
     tables: OnceCell<()>,
-    /// One reads on at a time, so that two who ask do not read the same.
+    /// One reads on at a time; whoever asks meanwhile is told how far that one has come.
     looking: Mutex<()>,
 }
 
@@ -172,7 +172,11 @@ impl Catalogue {
     pub async fn look(&self) -> Result<Reach, CatalogueError> {
         self.open().await?;
         let store = &self.room.store;
-        let _one_at_a_time = self.room.looking.lock().await;
+        let Ok(_turn) = self.room.looking.try_lock() else {
+            // Somebody is at it: what he has come to is as good, and whoever waits behind him waits no second second.
+            drop(self.room.looking.lock().await);
+            return self.reach().await;
+        };
         let deadline = store.env().mono() + PATIENCE;
         for _ in 0..PAGES {
             let state = rows::state(store).await?;
