@@ -53,7 +53,7 @@ impl Command {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
             Self::Erase(erase) => erase.run(client, format).await,
-            Self::Show { subject } => show(&answer(client, &Call::get(route(&subject))).await?, format),
+            Self::Show { subject } => show(&client.answer(&Call::get(route(&subject))).await?, format),
             Self::List { after, how_many } => list(client, after, how_many, format).await,
             Self::Export => export(client).await,
         }
@@ -66,7 +66,7 @@ impl Erase {
             confirm(client.env(), &self.subject).await?;
         }
         let target = Target::path(&["v1", "subjects", &self.subject, "erase"]);
-        let erased = answer(client, &Call::post(target, JSON, "")).await?;
+        let erased = client.answer(&Call::post(target, JSON, "")).await?;
         let mut out = Out::new();
         match format {
             Format::Json => out.json(&erased)?,
@@ -185,10 +185,6 @@ async fn export(client: &Client) -> Result<(), Failure> {
     let mut out = Out::new();
     out.write(&reply.body)?;
     out.flush()
-}
-
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
 }
 
 fn route(subject: &str) -> Target {

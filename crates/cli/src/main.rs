@@ -29,6 +29,7 @@ mod queue;
 mod saga;
 mod schema;
 mod serve;
+mod settling;
 mod sim;
 mod small_pages;
 mod store;

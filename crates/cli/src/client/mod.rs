@@ -157,6 +157,11 @@ impl Client {
         Connection::new(self.clone())
     }
 
+    /// Makes one call, whose answer is JSON.
+    pub(crate) async fn answer(&self, call: &Call) -> Result<Value, Failure> {
+        Ok(self.call(call).await?.json(&self.server)?)
+    }
+
     /// Makes one call on a connection of its own. A problem comes with the advice of its page.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, Failure> {
         let mut connection = self.connection();

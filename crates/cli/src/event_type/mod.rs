@@ -45,7 +45,7 @@ impl Command {
             }
             Self::Show { event_type } => {
                 let call = Call::get(Target::path(&["v1", "event-types", &event_type]));
-                show::one(&answer(client, &call).await?, format)
+                show::one(&client.answer(&call).await?, format)
             }
             Self::Asyncapi => show::document(&asyncapi(client).await?),
         }
@@ -56,7 +56,7 @@ impl Command {
 async fn read_on(client: &Client) -> Result<(), Failure> {
     let mut has_told = false;
     loop {
-        let page = answer(client, &Call::get("/v1/event-types?limit=1".to_owned())).await?;
+        let page = client.answer(&Call::get("/v1/event-types?limit=1".to_owned())).await?;
         if page["complete"] != false {
             return Ok(());
         }
@@ -99,10 +99,6 @@ fn add(whole: &mut Value, mut page: Value) {
             }
         }
     }
-}
-
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use crate::{
     input,
     output::Format,
     pages::{HowMany, list, positive},
+    settling::{self, Held, span, with_span},
 };
 
 /// Verbs on message queues.
@@ -127,16 +128,6 @@ pub(crate) enum Command {
     },
 }
 
-/// Messages in a consumer's hands.
-#[derive(Args, Debug)]
-pub(crate) struct Held {
-    /// The queue
-    name: String,
-    /// The leases, as `receive` printed them
-    #[arg(required = true, value_name = "LEASE")]
-    leases: Vec<String>,
-}
-
 /// Which dead letters.
 #[derive(Args, Debug)]
 pub(crate) struct Selected {
@@ -162,14 +153,14 @@ impl Command {
         match self {
             Self::Declare(declare) => {
                 let call = Call::post(route(&declare.name, None), JSON, declare.config().to_string()).put();
-                show::queue(&answer(client, &call).await?, format)
+                show::queue(&client.answer(&call).await?, format)
             }
             Self::List { how_many } => {
                 let queues = list(client, Target::path(&["v1", "queues"]), "queues", how_many).await?;
                 show::queues(&queues, format)
             }
-            Self::Show { name } => show::queue(&answer(client, &Call::get(route(&name, None))).await?, format),
-            Self::Delete { name } => show::deleted(&answer(client, &Call::delete(route(&name, None))).await?, format),
+            Self::Show { name } => show::queue(&client.answer(&Call::get(route(&name, None))).await?, format),
+            Self::Delete { name } => show::deleted(&client.answer(&Call::delete(route(&name, None))).await?, format),
             Self::Send(send) => send.run(client, format).await,
             Self::Receive { name, max, wait, ttl } => {
                 let body = with_span(json!({ "max": max, "wait": span(wait) }), "ttl", ttl);
@@ -184,16 +175,20 @@ impl Command {
                 show::schedules(&all, &json!({ "schedules": all }), format)
             }
             Self::Unschedule { queue, name } => {
-                let gone = answer(client, &Call::delete(schedule::route(&queue, Some(&name)))).await?;
+                let gone = client.answer(&Call::delete(schedule::route(&queue, Some(&name)))).await?;
                 show::unscheduled(&gone, format)
             }
-            Self::Ack { held } => held.settle(client, "ack", json!({}), format).await,
+            Self::Ack { held } => held.settle(client, ("queues", "ack"), json!({}), format).await,
             Self::Nack { held, delay, reason } => {
                 let how = with_span(json!({ "reason": reason }), "delay", delay);
-                held.settle(client, "nack", how, format).await
+                held.settle(client, ("queues", "nack"), how, format).await
             }
-            Self::Extend { held, ttl } => held.settle(client, "extend", with_span(json!({}), "ttl", ttl), format).await,
-            Self::Park { held, reason } => held.settle(client, "park", json!({ "reason": reason }), format).await,
+            Self::Extend { held, ttl } => {
+                held.settle(client, ("queues", "extend"), with_span(json!({}), "ttl", ttl), format).await
+            }
+            Self::Park { held, reason } => {
+                held.settle(client, ("queues", "park"), json!({ "reason": reason }), format).await
+            }
             Self::Parked { name, how_many } => {
                 show::parked(&list(client, route(&name, Some("parked")), "parked", how_many).await?, format)
             }
@@ -203,18 +198,10 @@ impl Command {
                 let event = String::from_utf8_lossy(&event);
                 let body = format!("{{\"event\":{}}}", event.trim());
                 let call = Call::post(route(&selected.name, Some("replay")), JSON, body);
-                show::count(&answer(client, &call).await?, "messages", format)
+                show::count(&client.answer(&call).await?, "messages", format)
             }
             Self::Discard { selected } => selected.act(client, "discard", format).await,
         }
-    }
-}
-
-impl Held {
-    async fn settle(self, client: &Client, action: &str, mut how: Value, format: Format) -> Result<(), Failure> {
-        how["leases"] = self.leases.into();
-        let call = Call::post(route(&self.name, Some(action)), JSON, how.to_string());
-        show::count(&answer(client, &call).await?, "leases", format)
     }
 }
 
@@ -226,7 +213,7 @@ impl Selected {
             which["all"] = true.into();
         }
         let call = Call::post(route(&self.name, Some(action)), JSON, which.to_string());
-        show::count(&answer(client, &call).await?, "messages", format)
+        show::count(&client.answer(&call).await?, "messages", format)
     }
 }
 
@@ -239,24 +226,7 @@ async fn read(text: &str, client: &Client) -> Result<Vec<u8>, Failure> {
     }
 }
 
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
-}
-
 /// `/v1/queues/{name}`, or `/v1/queues/{name}/{action}`
 fn route(name: &str, action: Option<&str>) -> Target {
-    let segments: Vec<&str> = ["v1", "queues", name].into_iter().chain(action).collect();
-    Target::path(&segments)
-}
-
-/// A span as the node reads it.
-fn span(span: Duration) -> String {
-    humantime_serde::re::humantime::format_duration(span).to_string()
-}
-
-fn with_span(mut body: Value, member: &str, given: Option<Duration>) -> Value {
-    if let Some(given) = given {
-        body[member] = span(given).into();
-    }
-    body
+    settling::route("queues", name, action)
 }

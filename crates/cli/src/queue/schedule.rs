@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{answer, send::Says, show};
+use super::{send::Says, show};
 use crate::{
     client::{Call, Client, JSON, Target},
     exit::Failure,
@@ -53,7 +53,7 @@ impl Schedule {
         let when = json!({ "cron": self.cron, "time-zone": self.time_zone, "missed": missed }).to_string();
         let body = format!("{},\"message\":{message}}}", when.trim_end_matches('}'));
         let call = Call::post(route(&self.queue, Some(&self.name)), JSON, body).put();
-        let planned = answer(client, &call).await?;
+        let planned = client.answer(&call).await?;
         show::schedules(std::slice::from_ref(&planned), &planned, format)
     }
 }

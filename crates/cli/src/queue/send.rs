@@ -6,7 +6,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{answer, read, route, show, span};
+use super::{read, route, show, span};
 use crate::{
     client::{Call, Client, JSON},
     exit::Failure,
@@ -64,7 +64,7 @@ impl Send {
         let id = self.id.clone().unwrap_or_else(|| new_id(client.env()));
         let data = self.says.data(client).await?;
         let call = Call::post(route(&self.name, Some("messages")), JSON, self.body(&id, data.as_deref())?);
-        let sent = answer(client, &call).await.inspect_err(|failure| {
+        let sent = client.answer(&call).await.inspect_err(|failure| {
             if failure.is_unknown() && self.id.is_none() {
                 note(&format!("the message's id was {id}: repeat the command with --id {id}"));
             }

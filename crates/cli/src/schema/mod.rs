@@ -74,11 +74,11 @@ impl Command {
                 show::types(&list(client, Target::path(&["v1", "schemas"]), "schemas", how_many).await?, format)
             }
             Self::Show { event_type, version: None } => {
-                show::versions(&answer(client, &Call::get(route(&event_type, &[]))).await?, format)
+                show::versions(&client.answer(&Call::get(route(&event_type, &[]))).await?, format)
             }
             Self::Show { event_type, version: Some(version) } => {
                 let target = route(&event_type, &["versions", &version.to_string()]);
-                show::schema(&answer(client, &Call::get(target)).await?)
+                show::schema(&client.answer(&Call::get(target)).await?)
             }
             Self::Check(sent) => {
                 let checked = sent.send(client, "check").await?;
@@ -91,7 +91,7 @@ impl Command {
             }
             Self::Mode { event_type, mode } => {
                 let call = Call::post(route(&event_type, &["mode"]), JSON, json!({ "mode": mode }).to_string()).put();
-                show::mode(&answer(client, &call).await?, format)
+                show::mode(&client.answer(&call).await?, format)
             }
         }
     }
@@ -104,12 +104,8 @@ impl Sent {
         let schema: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&bytes);
         schema.map_err(|wrong| Failure::new(Exit::BadInput, format!("{name} is not JSON: {wrong}")))?;
         let target = route(&self.event_type, &[action]).with_some("mode", self.mode.as_deref());
-        answer(client, &Call::post(target, JSON, bytes)).await
+        client.answer(&Call::post(target, JSON, bytes)).await
     }
-}
-
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
 }
 
 /// `/v1/schemas/{type}/…`

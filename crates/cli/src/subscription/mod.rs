@@ -5,8 +5,8 @@ pub(crate) mod show;
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use clap::Subcommand;
+use serde_json::json;
 
 pub(crate) use create::{Key, Start};
 
@@ -15,6 +15,7 @@ use crate::{
     exit::Failure,
     output::Format,
     pages::{HowMany, list, positive},
+    settling::{self, Held, Selected, span, with_span},
 };
 
 /// Verbs on durable subscriptions.
@@ -99,84 +100,45 @@ pub(crate) enum Command {
     Discard(Selected),
 }
 
-/// Events in a consumer's hands.
-#[derive(Args, Debug)]
-pub(crate) struct Held {
-    /// The subscription
-    name: String,
-    /// The leases, as `pull` printed them
-    #[arg(required = true, value_name = "LEASE")]
-    leases: Vec<String>,
-}
-
-/// Which parked events.
-#[derive(Args, Debug)]
-pub(crate) struct Selected {
-    /// The subscription
-    name: String,
-    /// Those of this key
-    #[arg(long, value_name = "KEY", required_unless_present = "all", conflicts_with = "all")]
-    key: Option<String>,
-    /// All of them
-    #[arg(long)]
-    all: bool,
-}
-
 impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
             Self::Create(create) => {
                 let call = Call::post(route(&create.name, None), JSON, create.config().to_string()).put();
-                show::subscription(&answer(client, &call).await?, format)
+                show::subscription(&client.answer(&call).await?, format)
             }
             Self::List { how_many } => {
                 let subscriptions = list(client, route_of_all(), "subscriptions", how_many).await?;
                 show::subscriptions(&subscriptions, format)
             }
-            Self::Show { name } => show::subscription(&answer(client, &Call::get(route(&name, None))).await?, format),
-            Self::Delete { name } => show::deleted(&answer(client, &Call::delete(route(&name, None))).await?, format),
+            Self::Show { name } => show::subscription(&client.answer(&Call::get(route(&name, None))).await?, format),
+            Self::Delete { name } => show::deleted(&client.answer(&Call::delete(route(&name, None))).await?, format),
             Self::Pull { name, max, wait, owner } => {
                 let body = json!({ "max": max, "wait": span(wait), "owner": owner });
                 let call = Call::post(route(&name, Some("pull")), JSON, body.to_string());
                 let client = client.clone().waiting(wait);
                 show::deliveries(&client.call(&call).await?, client.server(), format)
             }
-            Self::Ack { held } => held.settle(client, "ack", json!({}), format).await,
+            Self::Ack { held } => held.settle(client, ("subscriptions", "ack"), json!({}), format).await,
             Self::Nack { held, delay, reason } => {
                 let how = with_span(json!({ "reason": reason }), "delay", delay);
-                held.settle(client, "nack", how, format).await
+                held.settle(client, ("subscriptions", "nack"), how, format).await
             }
-            Self::Extend { held, ttl } => held.settle(client, "extend", with_span(json!({}), "ttl", ttl), format).await,
-            Self::Park { held, reason } => held.settle(client, "park", json!({ "reason": reason }), format).await,
+            Self::Extend { held, ttl } => {
+                held.settle(client, ("subscriptions", "extend"), with_span(json!({}), "ttl", ttl), format).await
+            }
+            Self::Park { held, reason } => {
+                held.settle(client, ("subscriptions", "park"), json!({ "reason": reason }), format).await
+            }
             Self::Parked { name, after, how_many } => {
                 let target = route(&name, Some("parked")).with("after", after);
                 show::parked(&list(client, target, "parked", how_many).await?, format)
             }
-            Self::Replay(selected) => selected.act(client, "replay", format).await,
-            Self::Discard(selected) => selected.act(client, "discard", format).await,
+            Self::Replay(selected) => selected.act(client, ("subscriptions", "replay"), format).await,
+            Self::Discard(selected) => selected.act(client, ("subscriptions", "discard"), format).await,
         }
     }
-}
-
-impl Held {
-    async fn settle(self, client: &Client, action: &str, mut how: Value, format: Format) -> Result<(), Failure> {
-        how["leases"] = self.leases.into();
-        let call = Call::post(route(&self.name, Some(action)), JSON, how.to_string());
-        show::count(&answer(client, &call).await?, "leases", format)
-    }
-}
-
-impl Selected {
-    async fn act(self, client: &Client, action: &str, format: Format) -> Result<(), Failure> {
-        let which = self.key.map_or_else(|| json!({ "all": true }), |key| json!({ "key": key }));
-        let call = Call::post(route(&self.name, Some(action)), JSON, which.to_string());
-        show::count(&answer(client, &call).await?, "events", format)
-    }
-}
-
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
 }
 
 fn route_of_all() -> Target {
@@ -185,18 +147,5 @@ fn route_of_all() -> Target {
 
 /// `/v1/subscriptions/{name}`, or `/v1/subscriptions/{name}/{action}`
 fn route(name: &str, action: Option<&str>) -> Target {
-    let segments: Vec<&str> = ["v1", "subscriptions", name].into_iter().chain(action).collect();
-    Target::path(&segments)
-}
-
-/// A span as the node reads it.
-fn span(span: Duration) -> String {
-    humantime_serde::re::humantime::format_duration(span).to_string()
-}
-
-fn with_span(mut body: Value, member: &str, given: Option<Duration>) -> Value {
-    if let Some(given) = given {
-        body[member] = span(given).into();
-    }
-    body
+    settling::route("subscriptions", name, action)
 }

@@ -4,7 +4,7 @@ use clap::Args;
 use quorate_data::materialized_view::declared::{Document, Fault, Format};
 use serde_json::Value;
 
-use super::{answer, route, show};
+use super::{route, show};
 use crate::{
     client::{Call, Client, JSON, Problem},
     exit::{Exit, Failure},
@@ -47,7 +47,7 @@ impl Sent {
         let action = if self.check { "check" } else { "document" };
         let call = Call::post(route(document.view().as_str(), Some(action)), media, text);
         let call = if self.check { call } else { call.put() };
-        let sent = answer(client, &call).await.map_err(|failure| with_file(name, failure))?;
+        let sent = client.answer(&call).await.map_err(|failure| with_file(name, failure))?;
         if self.check { show::checked(&sent, format) } else { show::declared(&sent, format) }
     }
 }

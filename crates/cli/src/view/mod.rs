@@ -148,16 +148,16 @@ impl Command {
             Self::Explain { name, table, key } => {
                 let target = route(&name, Some("explain")).with("table", &table);
                 let target = key.iter().fold(target, |target, value| target.with("key", value));
-                show::explained(&answer(client, &Call::get(target)).await?, format)
+                show::explained(&client.answer(&Call::get(target)).await?, format)
             }
-            Self::Delete { name } => show::deleted(&answer(client, &Call::delete(route(&name, None))).await?, format),
+            Self::Delete { name } => show::deleted(&client.answer(&Call::delete(route(&name, None))).await?, format),
             Self::List { how_many } => {
                 let all = list(client, Target::path(&["v1", "views"]), "views", how_many).await?;
                 show::views(&all, format)
             }
-            Self::Show { name } => show::view(&answer(client, &Call::get(route(&name, None))).await?, format),
+            Self::Show { name } => show::view(&client.answer(&Call::get(route(&name, None))).await?, format),
             Self::Tables { name } => {
-                show::tables(&answer(client, &Call::get(route(&name, Some("tables")))).await?, format)
+                show::tables(&client.answer(&Call::get(route(&name, Some("tables")))).await?, format)
             }
             Self::Query(query) => query.run(client, format).await,
             Self::Follow(following) => following.run(client, format).await,
@@ -211,11 +211,7 @@ impl Listing {
 }
 
 async fn act(client: &Client, name: &str, action: &str, body: Value) -> Result<Value, Failure> {
-    answer(client, &Call::post(route(name, Some(action)), JSON, body.to_string())).await
-}
-
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
+    client.answer(&Call::post(route(name, Some(action)), JSON, body.to_string())).await
 }
 
 /// `/v1/views/{name}`, or `/v1/views/{name}/{action}`

@@ -5,7 +5,7 @@ use http::HeaderName;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 
-use super::{answer, route};
+use super::route;
 use crate::{
     client::{Call, Client, ClientError, JSON, Reply, TOKEN, Target},
     exit::{Exit, Failure},
@@ -116,7 +116,7 @@ impl Query {
     }
 
     async fn only_table(&self, client: &Client) -> Result<String, Failure> {
-        let all = answer(client, &Call::get(route(&self.name, Some("tables")))).await?;
+        let all = client.answer(&Call::get(route(&self.name, Some("tables")))).await?;
         let names: Vec<&str> = all["tables"]
             .as_array()
             .map_or(&[][..], Vec::as_slice)

@@ -5,7 +5,7 @@ mod show;
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     input,
     output::Format,
     pages::{HowMany, list},
+    settling::{self, Selected, span},
     subscription,
 };
 
@@ -92,19 +93,6 @@ pub(crate) enum Command {
     Discard(Selected),
 }
 
-/// Which parked events.
-#[derive(Args, Debug)]
-pub(crate) struct Selected {
-    /// The webhook
-    name: String,
-    /// Those of this key
-    #[arg(long, value_name = "KEY", required_unless_present = "all", conflicts_with = "all")]
-    key: Option<String>,
-    /// All of them
-    #[arg(long)]
-    all: bool,
-}
-
 impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
@@ -112,14 +100,14 @@ impl Command {
             Self::Declare(declare) => {
                 let document = declare.document(client).await?;
                 let call = Call::post(route(&declare.name, None), JSON, document.to_string()).put();
-                show::webhook(&answer(client, &call).await?, format)
+                show::webhook(&client.answer(&call).await?, format)
             }
             Self::List { how_many } => {
                 let webhooks = list(client, Target::path(&["v1", "webhooks"]), "webhooks", how_many).await?;
                 show::webhooks(&webhooks, format)
             }
-            Self::Show { name } => show::webhook(&answer(client, &Call::get(route(&name, None))).await?, format),
-            Self::Delete { name } => show::deleted(&answer(client, &Call::delete(route(&name, None))).await?, format),
+            Self::Show { name } => show::webhook(&client.answer(&Call::get(route(&name, None))).await?, format),
+            Self::Delete { name } => show::deleted(&client.answer(&Call::delete(route(&name, None))).await?, format),
             Self::Enable { name } => show::webhook(&act(client, (&name, "enable"), &json!({})).await?, format),
             Self::Disable { name, reason } => {
                 show::webhook(&act(client, (&name, "disable"), &json!({ "reason": reason })).await?, format)
@@ -150,16 +138,9 @@ impl Command {
                 let target = route(&name, Some("parked")).with("after", after);
                 subscription::show::parked(&list(client, target, "parked", how_many).await?, format)
             }
-            Self::Replay(selected) => selected.act(client, "replay", format).await,
-            Self::Discard(selected) => selected.act(client, "discard", format).await,
+            Self::Replay(selected) => selected.act(client, ("webhooks", "replay"), format).await,
+            Self::Discard(selected) => selected.act(client, ("webhooks", "discard"), format).await,
         }
-    }
-}
-
-impl Selected {
-    async fn act(self, client: &Client, action: &str, format: Format) -> Result<(), Failure> {
-        let which = self.key.map_or_else(|| json!({ "all": true }), |key| json!({ "key": key }));
-        subscription::show::count(&act(client, (&self.name, action), &which).await?, "events", format)
     }
 }
 
@@ -172,20 +153,10 @@ async fn secret(client: &Client, file: Option<&str>) -> Result<Option<String>, F
 }
 
 async fn act(client: &Client, (name, action): (&str, &str), how: &Value) -> Result<Value, Failure> {
-    answer(client, &Call::post(route(name, Some(action)), JSON, how.to_string())).await
-}
-
-async fn answer(client: &Client, call: &Call) -> Result<Value, Failure> {
-    Ok(client.call(call).await?.json(client.server())?)
+    settling::act(client, ("webhooks", name, action), how).await
 }
 
 /// `/v1/webhooks/{name}`, or `/v1/webhooks/{name}/{action}`
 fn route(name: &str, action: Option<&str>) -> Target {
-    let segments: Vec<&str> = ["v1", "webhooks", name].into_iter().chain(action).collect();
-    Target::path(&segments)
-}
-
-/// A span as the node reads it.
-fn span(span: Duration) -> String {
-    humantime_serde::re::humantime::format_duration(span).to_string()
+    settling::route("webhooks", name, action)
 }

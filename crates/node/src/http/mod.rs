@@ -38,6 +38,7 @@ mod routes;
 mod sagas;
 mod schemas;
 pub(crate) mod sending;
+mod settling;
 mod sse;
 mod store;
 mod streams;

@@ -5,7 +5,7 @@ pub(super) mod schedules;
 mod show;
 mod subscribe;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use super::{
     problem::{Code, Problem},
     reply,
     request::{self, Params},
+    settling::{self, beyond},
     streams::once,
 };
 pub(super) use subscribe::subscribe;
@@ -93,10 +94,6 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 fn page(node: &Node, params: &Params<'_>) -> Result<usize, Problem> {
     let (limit, max) = (params.limit(node)?, Queues::MAX_PAGE);
     if limit <= max { Ok(limit) } else { Err(beyond("limit", max, limit)) }
-}
-
-fn beyond(what: &str, max: usize, asked: usize) -> Problem {
-    Problem::new(Code::LimitExceeded, format!("`{what}` is at most {max}, {asked} was asked for")).with("limit", max)
 }
 
 #[derive(Deserialize)]
@@ -235,104 +232,36 @@ fn receive_of(node: &Node, Receiving { max, wait, ttl }: Receiving) -> Result<Re
     Ok(Receive { max, wait, ttl })
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Acking {
-    leases: Vec<String>,
-}
-
 /// `POST /v1/queues/{name}/ack`
 pub(super) async fn ack(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Acking { leases }| (leases, Settlement::Ack)).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nacking {
-    leases: Vec<String>,
-    #[serde(default, with = "humantime_serde")]
-    delay: Option<Duration>,
-    #[serde(default)]
-    reason: String,
+    settle(&node, request, settling::acking).await
 }
 
 /// `POST /v1/queues/{name}/nack`
 pub(super) async fn nack(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Nacking { leases, delay, reason }| (leases, Settlement::Nack { delay, reason })).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Extending {
-    leases: Vec<String>,
-    #[serde(default, with = "humantime_serde")]
-    ttl: Option<Duration>,
+    settle(&node, request, settling::nacking).await
 }
 
 /// `POST /v1/queues/{name}/extend`
 pub(super) async fn extend(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Extending { leases, ttl }| (leases, Settlement::Extend { ttl })).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Parking {
-    leases: Vec<String>,
-    #[serde(default)]
-    reason: String,
+    settle(&node, request, settling::extending).await
 }
 
 /// `POST /v1/queues/{name}/park`
 pub(super) async fn park(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Parking { leases, reason }| (leases, Settlement::Park { reason })).await
+    settle(&node, request, settling::parking).await
 }
 
-/// Does what `read` finds in the request's body.
-async fn settle<T: for<'b> Deserialize<'b>>(
-    node: &Shared,
-    request: Request,
-    read: fn(T) -> (Vec<String>, Settlement),
-) -> Reply {
-    let (head, body) = request.into_parts();
-    let name = request::queue(&head.uri)?;
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let (texts, how) = read(document::parsed(&received.bytes)?);
-    let leases = leases(&texts)?;
-    let effect = async {
-        let settled = node.queues.settle(&name, &leases, &how).await;
-        settled.map_err(|refused| partly(refused, leases.len()))?;
-        Ok(reply::json(StatusCode::OK, &json!({ "leases": leases.len() })))
+async fn settle(node: &Shared, request: Request, read: settling::Read) -> Reply {
+    let queues = node.queues.clone();
+    let apply = |name: Name, leases: Vec<Lease>, how: Settlement| async move {
+        let settled = queues.settle(&name, &leases, &how).await;
+        settled.map_err(|refused| {
+            let lost = if let QueueError::LeaseLost { leases } = &refused { Some(leases.len()) } else { None };
+            settling::partly(refused, lost, leases.len())
+        })
     };
-    once(node, &head, &received.bytes, effect).await
-}
-
-/// The leases, each of which may stand there once.
-fn leases(texts: &[String]) -> Result<Vec<Lease>, Problem> {
-    if texts.len() > MAX_LEASES {
-        return Err(beyond("leases", MAX_LEASES, texts.len()));
-    }
-    let wrong =
-        |index: usize, what: &str| request::wrong("leases", format!("lease {index}: {what}")).with("index", index);
-    let mut seen = BTreeSet::new();
-    for (index, text) in texts.iter().enumerate() {
-        let lease: Lease = text.parse().map_err(|_| wrong(index, "this is not a lease that quorate gave out"))?;
-        if !seen.insert(lease) {
-            return Err(wrong(index, "it stands there twice"));
-        }
-    }
-    if seen.is_empty() {
-        return Err(request::wrong("leases", "`leases` names at least one".to_owned()));
-    }
-    Ok(seen.into_iter().collect())
-}
-
-/// `refused` as a problem that says whether something of the `asked` leases was done all the same.
-fn partly(refused: QueueError, asked: usize) -> Problem {
-    let some = matches!(&refused, QueueError::LeaseLost { leases } if leases.len() < asked);
-    let problem = Problem::from(refused);
-    if some { problem.partial() } else { problem }
+    settling::settle(node, request, request::queue, (read, MAX_LEASES), apply).await
 }
 
 /// `GET /v1/queues/{name}/parked`

@@ -3,25 +3,26 @@
 pub(super) mod config;
 pub(super) mod show;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Uri};
 use quorate_communication::event_bus::webhook::Webhooks;
 use quorate_data::{
     event::Position,
-    subscription::{Delivery, Lease, Pull, Selection, SubscriptionError, Subscriptions},
+    subscription::{Delivery, Lease, Pull, SubscriptionError, Subscriptions},
 };
 use quorate_foundations::name::Name;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Node, RETRY, Shared, document, log, memory, percent,
+    Node, RETRY, Shared, document, memory, percent,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
+    settling::{self, beyond},
     streams::once,
 };
 use crate::verbs::Settlement;
@@ -37,6 +38,13 @@ fn nobodys_else(name: &Name) -> Result<(), Problem> {
     Err(Problem::new(Code::SubscriptionOfWebhook, detail).with("subscription", name.as_str()))
 }
 
+/// The subscription that a path names, if it feeds no webhook.
+fn ours(uri: &Uri) -> Result<Name, Problem> {
+    let name = request::subscription(uri)?;
+    nobodys_else(&name)?;
+    Ok(name)
+}
+
 /// The most events of one pull.
 pub(crate) const MAX_PULL: usize = 256;
 
@@ -46,8 +54,7 @@ pub(crate) const MAX_LEASES: usize = 1_000;
 /// `PUT /v1/subscriptions/{name}`
 pub(super) async fn create(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
-    let name = request::subscription(&head.uri)?;
-    nobodys_else(&name)?;
+    let name = ours(&head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -70,8 +77,7 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 /// `DELETE /v1/subscriptions/{name}`
 pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
     let (head, _) = request.into_parts();
-    let name = request::subscription(&head.uri)?;
-    nobodys_else(&name)?;
+    let name = ours(&head.uri)?;
     Params::of(&head.uri, &[])?;
     let effect = async {
         node.subscriptions.delete(&name).await?;
@@ -103,10 +109,6 @@ pub(super) fn page(node: &Node, params: &Params<'_>) -> Result<u32, Problem> {
     within.ok_or_else(|| beyond("limit", max as usize, limit))
 }
 
-fn beyond(what: &str, max: usize, asked: usize) -> Problem {
-    Problem::new(Code::LimitExceeded, format!("`{what}` is at most {max}, {asked} was asked for")).with("limit", max)
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Pulling {
@@ -125,8 +127,7 @@ fn one() -> usize {
 /// `POST /v1/subscriptions/{name}/pull`
 pub(super) async fn pull(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
-    let name = request::subscription(&head.uri)?;
-    nobodys_else(&name)?;
+    let name = ours(&head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -170,105 +171,36 @@ async fn stopping(node: &Node) {
     node.env.tasks().stop().cancelled().await;
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Acking {
-    leases: Vec<String>,
-}
-
 /// `POST /v1/subscriptions/{name}/ack`
 pub(super) async fn ack(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Acking { leases }| (leases, Settlement::Ack)).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nacking {
-    leases: Vec<String>,
-    #[serde(default, with = "humantime_serde")]
-    delay: Option<Duration>,
-    #[serde(default)]
-    reason: String,
+    settle(&node, request, settling::acking).await
 }
 
 /// `POST /v1/subscriptions/{name}/nack`
 pub(super) async fn nack(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Nacking { leases, delay, reason }| (leases, Settlement::Nack { delay, reason })).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Extending {
-    leases: Vec<String>,
-    #[serde(default, with = "humantime_serde")]
-    ttl: Option<Duration>,
+    settle(&node, request, settling::nacking).await
 }
 
 /// `POST /v1/subscriptions/{name}/extend`
 pub(super) async fn extend(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Extending { leases, ttl }| (leases, Settlement::Extend { ttl })).await
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Parking {
-    leases: Vec<String>,
-    #[serde(default)]
-    reason: String,
+    settle(&node, request, settling::extending).await
 }
 
 /// `POST /v1/subscriptions/{name}/park`
 pub(super) async fn park(State(node): State<Shared>, request: Request) -> Reply {
-    settle(&node, request, |Parking { leases, reason }| (leases, Settlement::Park { reason })).await
+    settle(&node, request, settling::parking).await
 }
 
-/// Does what `read` finds in the request's body.
-async fn settle<T: for<'b> Deserialize<'b>>(
-    node: &Shared,
-    request: Request,
-    read: fn(T) -> (Vec<String>, Settlement),
-) -> Reply {
-    let (head, body) = request.into_parts();
-    let name = request::subscription(&head.uri)?;
-    nobodys_else(&name)?;
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let (texts, how) = read(document::parsed(&received.bytes)?);
-    let leases = leases(&texts)?;
-    let effect = async {
-        let settled = node.subscriptions.settle(&name, &leases, &how).await;
-        settled.map_err(|refused| partly(refused, leases.len()))?;
-        Ok(reply::json(StatusCode::OK, &json!({ "leases": leases.len() })))
+async fn settle(node: &Shared, request: Request, read: settling::Read) -> Reply {
+    let subscriptions = node.subscriptions.clone();
+    let apply = |name: Name, leases: Vec<Lease>, how: Settlement| async move {
+        let settled = subscriptions.settle(&name, &leases, &how).await;
+        settled.map_err(|refused| {
+            let lost = if let SubscriptionError::LeaseLost { leases } = &refused { Some(leases.len()) } else { None };
+            settling::partly(refused, lost, leases.len())
+        })
     };
-    once(node, &head, &received.bytes, effect).await
-}
-
-/// The leases, each of which may stand there once.
-fn leases(texts: &[String]) -> Result<Vec<Lease>, Problem> {
-    if texts.len() > MAX_LEASES {
-        return Err(beyond("leases", MAX_LEASES, texts.len()));
-    }
-    let wrong =
-        |index: usize, what: &str| request::wrong("leases", format!("lease {index}: {what}")).with("index", index);
-    let mut seen = BTreeSet::new();
-    for (index, text) in texts.iter().enumerate() {
-        let lease: Lease = text.parse().map_err(|_| wrong(index, "this is not a lease that quorate gave out"))?;
-        if !seen.insert(lease) {
-            return Err(wrong(index, "it stands there twice"));
-        }
-    }
-    if seen.is_empty() {
-        return Err(request::wrong("leases", "`leases` names at least one".to_owned()));
-    }
-    Ok(seen.into_iter().collect())
-}
-
-/// `refused` as a problem that says whether something of the `asked` leases was done all the same.
-fn partly(refused: SubscriptionError, asked: usize) -> Problem {
-    let some = matches!(&refused, SubscriptionError::LeaseLost { leases } if leases.len() < asked);
-    let problem = Problem::from(refused);
-    if some { problem.partial() } else { problem }
+    settling::settle(node, request, ours, (read, MAX_LEASES), apply).await
 }
 
 /// `GET /v1/subscriptions/{name}/parked`
@@ -277,63 +209,19 @@ pub(super) async fn parked(State(node): State<Shared>, request: Request) -> Repl
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let (after, limit) = (params.number("after")?.unwrap_or_default(), page(&node, &params)?);
     let found = node.subscriptions.parked(&name, Position::new(after), limit).await?;
-    let shown: Vec<Value> = found.iter().map(show::parked).collect();
-    let mut response = reply::json(StatusCode::OK, &json!({ "parked": shown }));
-    if let Some(last) = found.last().filter(|_| found.len() == limit as usize) {
-        reply::next(response.headers_mut(), &log::next(request.uri(), "after", last.position.get()));
-    }
-    Ok(reply::whole(response))
-}
-
-/// Which parked events.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Selecting {
-    key: Option<String>,
-    #[serde(default)]
-    all: bool,
-}
-
-impl Selecting {
-    pub(super) fn selection(self) -> Result<Selection, Problem> {
-        match self {
-            Self { key: Some(key), all: false } => Ok(Selection::Key(key.into())),
-            Self { key: None, all: true } => Ok(Selection::All),
-            _ => Err(request::wrong("key", "name a `key`, or say `\"all\": true`".to_owned())),
-        }
-    }
+    Ok(settling::parked(request.uri(), &found, limit))
 }
 
 /// `POST /v1/subscriptions/{name}/replay`
 pub(super) async fn replay(State(node): State<Shared>, request: Request) -> Reply {
-    select(&node, request, Fate::Replay).await
+    let subscriptions = node.subscriptions.clone();
+    let replay = |name: Name, which| async move { subscriptions.replay(&name, which).await };
+    settling::select(&node, request, ours, replay).await
 }
 
 /// `POST /v1/subscriptions/{name}/discard`
 pub(super) async fn discard(State(node): State<Shared>, request: Request) -> Reply {
-    select(&node, request, Fate::Discard).await
-}
-
-enum Fate {
-    Replay,
-    Discard,
-}
-
-/// Lets the parked events that the request's body selects meet their `fate`.
-async fn select(node: &Shared, request: Request, fate: Fate) -> Reply {
-    let (head, body) = request.into_parts();
-    let name = request::subscription(&head.uri)?;
-    nobodys_else(&name)?;
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let which = document::parsed::<Selecting>(&received.bytes)?.selection()?;
-    let effect = async {
-        let events = match fate {
-            Fate::Replay => node.subscriptions.replay(&name, which).await?,
-            Fate::Discard => node.subscriptions.discard(&name, which).await?,
-        };
-        Ok(reply::json(StatusCode::OK, &json!({ "events": events })))
-    };
-    once(node, &head, &received.bytes, effect).await
+    let subscriptions = node.subscriptions.clone();
+    let discard = |name: Name, which| async move { subscriptions.discard(&name, which).await };
+    settling::select(&node, request, ours, discard).await
 }

@@ -19,8 +19,9 @@ use super::{
     problem::Problem,
     reply,
     request::{self, Params},
+    settling,
     streams::once,
-    subscriptions::{self, Selecting},
+    subscriptions,
 };
 
 type Reply = Result<axum::response::Response, Problem>;
@@ -162,43 +163,19 @@ pub(super) async fn parked(State(node): State<Shared>, request: Request) -> Repl
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let (after, limit) = (params.number("after")?.unwrap_or_default(), subscriptions::page(&node, &params)?);
     let found = node.webhooks.parked(&name, Position::new(after), limit).await?;
-    let shown: Vec<Value> = found.iter().map(subscriptions::show::parked).collect();
-    let mut response = reply::json(StatusCode::OK, &json!({ "parked": shown }));
-    if let Some(last) = found.last().filter(|_| found.len() == limit as usize) {
-        reply::next(response.headers_mut(), &log::next(request.uri(), "after", last.position.get()));
-    }
-    Ok(reply::whole(response))
+    Ok(settling::parked(request.uri(), &found, limit))
 }
 
 /// `POST /v1/webhooks/{name}/replay`
 pub(super) async fn replay(State(node): State<Shared>, request: Request) -> Reply {
-    select(&node, request, Fate::Replay).await
+    let webhooks = node.webhooks.clone();
+    let replay = |name: Name, which| async move { webhooks.replay(&name, which).await };
+    settling::select(&node, request, request::webhook, replay).await
 }
 
 /// `POST /v1/webhooks/{name}/discard`
 pub(super) async fn discard(State(node): State<Shared>, request: Request) -> Reply {
-    select(&node, request, Fate::Discard).await
-}
-
-enum Fate {
-    Replay,
-    Discard,
-}
-
-/// Lets the parked events that the request's body selects meet their `fate`.
-async fn select(node: &Shared, request: Request, fate: Fate) -> Reply {
-    let (head, body) = request.into_parts();
-    let name = request::webhook(&head.uri)?;
-    Params::of(&head.uri, &[])?;
-    document::is_json(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    let which = document::parsed::<Selecting>(&received.bytes)?.selection()?;
-    let effect = async {
-        let events = match fate {
-            Fate::Replay => node.webhooks.replay(&name, which).await?,
-            Fate::Discard => node.webhooks.discard(&name, which).await?,
-        };
-        Ok(reply::json(StatusCode::OK, &json!({ "events": events })))
-    };
-    once(node, &head, &received.bytes, effect).await
+    let webhooks = node.webhooks.clone();
+    let discard = |name: Name, which| async move { webhooks.discard(&name, which).await };
+    settling::select(&node, request, request::webhook, discard).await
 }
