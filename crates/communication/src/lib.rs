@@ -1,5 +1,6 @@
 //! How services talk to each other: one room per pattern.
 
+mod attributes;
 pub mod cloud_events;
 pub mod event_bus;
 pub mod inbox;

@@ -1,11 +1,10 @@
 //! Recorded events in binary mode: attributes as `ce-…` headers, data as the body.
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
-use quorate_data::event::{Recorded, Scalar, Stub, Timestamp};
+use quorate_data::event::{Recorded, Stub, Timestamp};
 
-use super::render;
+use super::{percent, render};
+use crate::attributes;
 
 /// Writes the attributes of `event` as headers, `content-type` among them.
 pub fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
@@ -38,11 +37,7 @@ pub fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
         headers.insert(HeaderName::from_static(name), header_value(text));
     }
     for (name, value) in event.extensions() {
-        let text = match value {
-            Scalar::Boolean(value) => value.to_string(),
-            Scalar::Integer(value) => value.to_string(),
-            Scalar::Text(text) => text,
-        };
+        let text = attributes::text(&value);
         if let Ok(name) = HeaderName::from_bytes(format!("ce-{name}").as_bytes()) {
             headers.insert(name, header_value(&text));
         }
@@ -54,13 +49,5 @@ pub fn to_headers(event: &Recorded, headers: &mut HeaderMap) {
 
 /// `text` as the value of a header, percent-encoded where it has to be.
 pub fn header_value(text: &str) -> HeaderValue {
-    let mut value = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'"' | b'%' => drop(write!(value, "%{byte:02X}")),
-            b'!'..=b'~' => value.push(char::from(byte)),
-            _ => drop(write!(value, "%{byte:02X}")),
-        }
-    }
-    HeaderValue::try_from(value).unwrap_or_else(|_| unreachable!("only printable ASCII was written"))
+    HeaderValue::try_from(percent::encode(text)).unwrap_or_else(|_| unreachable!("only printable ASCII was written"))
 }

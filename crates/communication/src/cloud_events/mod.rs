@@ -8,6 +8,7 @@
 
 mod headers;
 pub mod json;
+pub mod percent;
 mod render;
 
 pub use headers::{header_value, to_headers};

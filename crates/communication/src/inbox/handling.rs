@@ -58,13 +58,14 @@ impl Work {
     /// # Errors
     /// What kept the store from saying what became of it: it is to come again, and this was no attempt.
     pub(super) async fn handle(&self, message: &Arc<Incoming>) -> Result<Became, InboxError> {
-        let mut attempts = 1;
-        // Whoever may have ended the process goes alone, from the note that it is tried to what came of it: should it happen again, no other
-        // is charged with it.
-        let _alone = if message.redelivered { Some(self.suspects.lock().await) } else { None };
-        if message.redelivered {
-            attempts = self.begin(message).await?;
-        }
+        // Whoever may have ended the process goes alone, from the note that it is tried to what came of it: should it happen again, nobody
+        // else was there, and is charged with it.
+        let (_alone, _with_others) = if message.redelivered {
+            (Some(self.alone.write().await), None)
+        } else {
+            (None, Some(self.alone.read().await))
+        };
+        let attempts = if message.redelivered { self.begin(message).await? } else { 1 };
         let became = self.tried(message, attempts).await;
         if became.is_err() && message.redelivered {
             // It was none. Where that cannot be written either, the store will hardly have let it begin.

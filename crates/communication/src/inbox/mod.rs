@@ -16,9 +16,11 @@
 //! * **A crash at any point**: before the commit nothing was done, and the message comes again; behind it, the message comes again and is known.
 //! * **Order per key**: as the transport hands messages out, and over parking and replay as well: behind a parked message its key is parked, in order.
 //! * **Poison**: a message that fails for the last time is parked with its failures. One whose handler ends the process is parked as well: from its second delivery on,
-//!   an attempt is written down before it is made. It is tried alone meanwhile, so that no other is charged. A store that refuses to
-//!   write counts for no attempt: the message is held.
+//!   an attempt is written down before it is made, and nothing else is handled until it is known what came of it, so that no other is charged. A store
+//!   that refuses to write counts for no attempt: the message is held.
+//! * **A message that waits for its turn is held** for as long as that takes, and while it is handled.
 //! * **What the broker gives up on**, by rules of its own, is brought into the same list of parked messages.
+//! * **An erasure finds** what is kept of messages about a data subject, also of those that cannot be read. Data about one that cannot be named is not kept.
 //! * **Parked messages are lost to nobody**: they and their identities are kept until somebody replays or discards them. When there are
 //!   [too many](InboxConfig::max_parked), further ones stay with the broker, and hold their keys back there.
 //!

@@ -6,17 +6,20 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    InboxConfig,
+    InboxConfig, InboxError,
     handling::Became,
     service::{Standing, Work},
 };
 use crate::{
     message_queue::Cause,
-    transports::{Delivery, Hold, Receiver, TransportError},
+    transports::{Delivery, Hold, Incoming, Receiver, TransportError},
 };
 
 /// The right to be handled.
-type Place = Option<OwnedSemaphorePermit>;
+type Place = OwnedSemaphorePermit;
+
+/// Messages in hand, handled or waiting for that; beyond it no more are received. Brokers hand out fewer by themselves.
+const IN_HAND: usize = 1_024;
 
 /// Rests after the broker was found away.
 const RESTS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
@@ -56,12 +59,13 @@ impl Work {
     ) -> TransportError {
         let stopped = TransportError::Unavailable { what: "the inbox was stopped".to_owned() };
         self.note(Standing::Receiving, None);
+        let hands = Arc::new(Semaphore::new(IN_HAND));
         let ended = loop {
-            let place = tokio::select! {
+            let hand = tokio::select! {
                 biased;
                 () = tasks.stop().cancelled() => break stopped,
                 // Nobody closes it.
-                place = places.clone().acquire_owned() => place.ok(),
+                hand = hands.clone().acquire_owned() => hand.ok(),
             };
             let next = tokio::select! {
                 biased;
@@ -73,7 +77,10 @@ impl Work {
                     *rest = RESTS[0];
                     self.note(Standing::Receiving, None);
                     let (work, tasks, places) = (self.clone(), tasks.clone(), places.clone());
-                    tasks.clone().spawn("message", async move { work.settle(delivery, &tasks, &places, place).await });
+                    tasks.clone().spawn("message", async move {
+                        work.settle(delivery, &tasks, &places).await;
+                        drop(hand);
+                    });
                 }
                 // It connects anew by itself.
                 Err(TransportError::Unavailable { what }) => {
@@ -91,12 +98,14 @@ impl Work {
 
     /// Handles a message and tells the broker. What the store cannot take is not given back, for a broker may count that: it is held, and tried
     /// again, and leaves its place to others meanwhile.
-    async fn settle(&self, delivery: Delivery, tasks: &Tasks, places: &Arc<Semaphore>, place: Place) {
+    async fn settle(&self, delivery: Delivery, tasks: &Tasks, places: &Arc<Semaphore>) {
         let Delivery { message, hold } = delivery;
-        let (message, mut place) = (Arc::new(message), place);
+        let message = Arc::new(message);
         let mut rest = STORE_RESTS[0];
         let told = loop {
-            let became = self.handle(&message).await;
+            let Some((became, place)) = self.renewing(&*hold, self.in_turn(&message, tasks, places)).await else {
+                break hold.nack(Duration::ZERO, "the inbox was stopped").await;
+            };
             self.count(&became);
             match became {
                 Ok(Became::Done | Became::Repeated | Became::Parked) => {
@@ -111,7 +120,7 @@ impl Work {
                 Err(failed) => {
                     let what = failed.to_string();
                     self.is_ill(&what);
-                    drop(place.take());
+                    drop(place);
                     if let Err(cause) = self.hold_for(rest, &*hold, tasks).await {
                         break Err(cause);
                     }
@@ -119,7 +128,6 @@ impl Work {
                         break hold.nack(Duration::ZERO, &what).await;
                     }
                     rest = (rest * 2).min(STORE_RESTS[1]);
-                    place = places.clone().acquire_owned().await.ok();
                 }
             }
         };
@@ -129,6 +137,40 @@ impl Work {
             self.store.env().reached("inbox: the broker was not told");
         }
         self.bell.send_modify(|settled| *settled += 1);
+    }
+
+    /// Handles a message once there is a place for it, which is returned with what became of it: to be kept until the broker is told. `None`: it was told
+    /// to stop first.
+    async fn in_turn(
+        &self,
+        message: &Arc<Incoming>,
+        tasks: &Tasks,
+        places: &Arc<Semaphore>,
+    ) -> Option<(Result<Became, InboxError>, Place)> {
+        let place = tokio::select! {
+            biased;
+            () = tasks.stop().cancelled() => return None,
+            // Nobody closes it.
+            place = places.clone().acquire_owned() => place.ok()?,
+        };
+        Some((self.handle(message).await, place))
+    }
+
+    /// Does `work`, and holds a message meanwhile, however long that takes. One that is lost all the same takes effect once: it comes again, and is known.
+    async fn renewing<T>(&self, hold: &dyn Hold, work: impl Future<Output = T>) -> T {
+        let renew = async {
+            loop {
+                self.store.env().sleep(self.config.topic.hold / 3).await;
+                if let Err(TransportError::Lost { .. }) = hold.extend().await {
+                    return std::future::pending::<T>().await;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            never = renew => never,
+        }
     }
 
     /// Holds a message for `span`, or until it is told to stop.

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use quorate_data::{
-    event::{Extensions, NewEvent},
+    event::NewEvent,
     store::{DynTx, RoomTables, Row, SqlError, Store, StoreError, Value},
 };
 use quorate_foundations::{name::Name, time::Wall};
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::InboxError;
 use crate::{
+    attributes::Attributes,
     message_queue::{Cause, Failure},
     transports::Incoming,
 };
@@ -61,50 +62,32 @@ pub(super) enum Known {
     KeyIsParked,
 }
 
-/// The attributes of a parked message. Field names are part of the format.
+/// What a parked message says but for its data. Field names are part of the format.
 #[derive(Serialize, Deserialize)]
-struct Attributes<'a> {
+struct Said<'a> {
     id: Cow<'a, str>,
     source: Cow<'a, str>,
     #[serde(rename = "type")]
     kind: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
-    subject: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    time: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
     datacontenttype: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    dataschema: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    correlationid: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    causationid: Option<Arc<str>>,
-    #[serde(skip_serializing_if = "str::is_empty", default)]
-    tags: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Extensions::is_empty", default)]
-    extensions: Extensions,
+    #[serde(flatten)]
+    attributes: Attributes<'a>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     unreadable: Option<String>,
 }
 
-fn attributes(message: &Incoming) -> String {
+fn said(message: &Incoming) -> String {
     let event = &message.event;
-    let attributes = Attributes {
+    let said = Said {
         id: (&*event.id).into(),
         source: (&*event.source).into(),
         kind: (&*event.kind).into(),
-        subject: event.subject.clone(),
-        time: event.time.as_ref().map(|time| time.as_str().into()),
         datacontenttype: event.content_type.clone(),
-        dataschema: event.schema.clone(),
-        correlationid: event.correlation_id.clone(),
-        causationid: event.causation_id.clone(),
-        tags: event.tags.as_str().into(),
-        extensions: event.extensions.clone(),
+        attributes: Attributes::of(event),
         unreadable: message.unreadable.clone(),
     };
-    serde_json::to_string(&attributes).unwrap_or_else(|_| unreachable!("plain data has a JSON form"))
+    serde_json::to_string(&said).unwrap_or_else(|_| unreachable!("plain data has a JSON form"))
 }
 
 const COLUMNS: &str = "identity, order_key, place, attempts, failures, data_subject, event, data";
@@ -113,21 +96,15 @@ fn parked(row: &Row) -> Result<Parked, InboxError> {
     let text = |at: usize| row.at(at).as_str().ok_or_else(|| InboxError::corrupt(format!("column {at} is no text")));
     let number = |at: usize| row.at(at).as_i64().and_then(|n| u64::try_from(n).ok());
     let number = |at: usize| number(at).ok_or_else(|| InboxError::corrupt(format!("column {at} is no number")));
-    let read: Attributes<'_> = serde_json::from_str(text(6)?).map_err(InboxError::corrupt)?;
-    let mut event = NewEvent::new(&*read.id, &*read.source, &*read.kind);
-    event.subject = read.subject;
-    event.time = read.time.map(|time| time.parse()).transpose().map_err(InboxError::corrupt)?;
-    event.content_type = read.datacontenttype;
-    event.schema = read.dataschema;
-    event.correlation_id = read.correlationid;
-    event.causation_id = read.causationid;
-    event.tags = read.tags.parse().map_err(InboxError::corrupt)?;
-    event.extensions = read.extensions;
+    let Said { id, source, kind, datacontenttype, attributes, unreadable } =
+        serde_json::from_str(text(6)?).map_err(InboxError::corrupt)?;
+    let mut event = NewEvent::new(&*id, &*source, &*kind);
+    event.content_type = datacontenttype;
+    attributes.give(&mut event).map_err(InboxError::corrupt)?;
     event.data_subject = row.at(5).as_str().map(Into::into);
     event.data = row.at(7).as_bytes().cloned();
     let attempts = u32::try_from(number(3)?).unwrap_or(u32::MAX);
     let (identity, key) = (text(0)?.into(), text(1)?.into());
-    let unreadable = read.unreadable;
     let message = Incoming { identity, key, event, unreadable, redelivered: true, attempt: attempts.saturating_add(1) };
     Ok(Parked { place: number(2)?, message, attempts, failures: failures(text(4)?)? })
 }
@@ -213,14 +190,16 @@ pub(super) async fn fail(
     failure: Failure,
 ) -> Result<u32, InboxError> {
     let (attempts, failures) = failed(tx, consumer, message, failure).await?;
-    let sql = "INSERT INTO quorate_inbox_message (consumer, identity, order_key, attempts, failures)
-        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (consumer, identity) DO UPDATE SET failures = $5";
+    // What is said of it may quote it, so that an erasure has to find it.
+    let sql = "INSERT INTO quorate_inbox_message (consumer, identity, order_key, attempts, failures, data_subject)
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (consumer, identity) DO UPDATE SET failures = $5, data_subject = $6";
     let row = [
         consumer.into(),
         message.identity.clone().into(),
         message.key.clone().into(),
         attempts.into(),
         failures.into(),
+        message.event.data_subject.clone().into(),
     ];
     tx.room_execute(sql, &row).await?;
     Ok(attempts)
@@ -254,7 +233,7 @@ pub(super) async fn park(
         attempts.into(),
         failures.into(),
         message.event.data_subject.clone().into(),
-        attributes(message).into(),
+        said(message).into(),
         message.event.data.clone().into(),
     ];
     tx.room_execute(sql, &row).await?;

@@ -8,7 +8,7 @@ use std::sync::{
 use quorate_data::store::{self, DynTx, Store};
 use quorate_foundations::{name::Name, time::Wall};
 use quorate_runtime::{BoxFuture, tasks::Tasks};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, RwLock, watch};
 
 use super::{
     Failed, InboxConfig, InboxError, Parked,
@@ -79,8 +79,8 @@ pub(super) struct Work {
     pub(super) consumer: Name,
     pub(super) config: InboxConfig,
     pub(super) handler: Handler,
-    /// Held by the message that may have ended the process before, while it is tried once more.
-    pub(super) suspects: AsyncMutex<()>,
+    /// Held by every message that is handled, with others; by one that may have ended the process before, alone.
+    pub(super) alone: RwLock<()>,
     /// Held while parked messages are handled or given up.
     pub(super) replaying: AsyncMutex<()>,
     /// How many deliveries were settled.
@@ -126,7 +126,7 @@ impl Inbox {
             consumer,
             config,
             handler: Arc::new(handler),
-            suspects: AsyncMutex::default(),
+            alone: RwLock::default(),
             replaying: AsyncMutex::default(),
             bell: watch::Sender::new(0),
             me: me.clone(),

@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -281,5 +281,66 @@ async fn the_id_of_a_message_that_goes_on_coming_is_kept_from_its_last_copy_on()
     assert!(!renew(Duration::from_secs(60)).await.unwrap(), "what is young is left as it is");
     assert!(renew(Duration::ZERO).await.unwrap());
     assert!(matches!(inbox.work.handle(&message).await.unwrap(), Became::Repeated));
+    inbox.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_their_turn_are_held_for_as_long_as_that_takes() {
+    let world = World::new().await;
+    let hold = Duration::from_secs(4);
+    let config = InboxConfig { topic: Topic { hold, ..topic() }, concurrency: 1, ..config() };
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let seen = handled.clone();
+    let inbox = Inbox::start(&world.store, Arc::new(world.bus.clone()), config, move |_, message| {
+        seen.lock().unwrap().push((message.event.id.to_string(), message.attempt));
+        Box::pin(async move { Ok(()) })
+    });
+    let inbox = inbox.await.unwrap();
+    // As if one that may have ended the process took its time: the first has a place and waits for it, the second waits for a place.
+    let alone = inbox.work.alone.write().await;
+    for (key, id) in [("a", "1"), ("b", "2")] {
+        world.publish(key, id).await;
+    }
+    world.store.env().sleep(hold + hold / 2).await;
+    drop(alone);
+    world.until("both are done", async || inbox.counts().done == 2).await;
+    inbox.stop().await;
+    let mut handled = handled.lock().unwrap().clone();
+    handled.sort();
+    assert_eq!(handled, [("1".to_owned(), 1), ("2".to_owned(), 1)], "neither was handed out again meanwhile");
+}
+
+#[tokio::test]
+async fn a_message_that_may_have_ended_the_process_is_tried_alone() {
+    let world = World::new().await;
+    let inbox = world.inbox(config(), &Arc::default()).await;
+    let attempts = async || {
+        let rows = world.store.room_query("SELECT count(*) FROM quorate_inbox_message", vec![]).await.unwrap();
+        rows[0].at(0).as_i64().unwrap()
+    };
+    // Another one is being handled.
+    let other = inbox.work.alone.read().await;
+    let suspect = Arc::new(Incoming { key: "b".into(), ..incoming("2") });
+    let early = world.store.env().timeout(Duration::from_millis(300), inbox.work.handle(&suspect)).await;
+    assert!(early.is_none() && attempts().await == 0, "nothing is charged to it beside another one: {early:?}");
+    drop(other);
+    assert!(matches!(inbox.work.handle(&suspect).await.unwrap(), Became::Done));
+    inbox.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_message_that_fails_goes_with_its_data_subject() {
+    let world = World::new().await;
+    let inbox = world.inbox(config(), &Arc::new(AtomicBool::new(true))).await;
+    let mut personal = Incoming { redelivered: false, ..incoming("bad") };
+    personal.event = personal.event.about("customer-4");
+    assert!(matches!(inbox.work.handle(&Arc::new(personal)).await.unwrap(), Became::Again { .. }));
+    let failures = async || {
+        let rows = world.store.room_query("SELECT failures FROM quorate_inbox_message", vec![]).await.unwrap();
+        rows[0].at(0).as_str().unwrap().to_owned()
+    };
+    assert!(failures().await.contains("it is broken"));
+    world.store.erase("customer-4").await.unwrap();
+    assert_eq!(failures().await, "[]");
     inbox.stop().await;
 }

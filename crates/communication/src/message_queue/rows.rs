@@ -27,7 +27,7 @@ use super::{
     machine::{Claim, Seq},
 };
 pub(super) use apply::{Batch, Replayed, Write, apply, replay};
-use columns::Attributes;
+use columns::give;
 pub(super) use columns::{attributes, failures_in};
 pub(super) use heads::{Head, Heads, configure, declare, delete_some, heads, mark_deleted};
 pub(super) use insert::{Placed, insert};

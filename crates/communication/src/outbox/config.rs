@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use quorate_data::subscription::{self, Backoff, SubscriptionError};
+use quorate_data::{
+    store::{Retry, SqlError, StoreError},
+    subscription::{self, Backoff, SubscriptionError},
+};
 
 use crate::transports::{Topic, TransportError};
 
@@ -40,7 +43,7 @@ pub enum Route {
     ByCategory(Topic),
 }
 
-/// Why a relay cannot be started.
+/// What can go wrong with a relay. Unless it says otherwise, nothing was changed.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RelayError {
@@ -56,6 +59,34 @@ pub enum RelayError {
     /// Its subscription cannot be made.
     #[error(transparent)]
     Subscription(#[from] SubscriptionError),
+    /// The store failed. After [`StoreError::OutcomeUnknown`] what was asked may have been done.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A table of the relays cannot be used.
+    #[error("the relays' table cannot be used")]
+    Tables(#[source] SqlError),
+}
+
+impl RelayError {
+    /// Whether repeating can help.
+    pub fn retry(&self) -> Retry {
+        match self {
+            Self::Invalid { .. } => Retry::Never,
+            Self::Topic(cause) => cause.retry(),
+            Self::Subscription(cause) => cause.retry(),
+            Self::Store(cause) | Self::Tables(SqlError::Store(cause)) => cause.retry(),
+            Self::Tables(_) => Retry::Never,
+        }
+    }
+}
+
+impl From<SqlError> for RelayError {
+    fn from(failed: SqlError) -> Self {
+        match failed {
+            SqlError::Store(cause) => Self::Store(cause),
+            other => Self::Tables(other),
+        }
+    }
 }
 
 impl RelayConfig {

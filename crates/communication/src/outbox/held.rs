@@ -7,7 +7,9 @@ use quorate_data::{
     subscription::{Lease, Subscription, SubscriptionError},
 };
 use quorate_foundations::time::Boot;
+use quorate_runtime::Env;
 
+use super::relay::FIRST_REST;
 use crate::transports::{Outgoing, Topic};
 
 /// An event in a relay's hands.
@@ -48,7 +50,7 @@ impl Held {
             return Err(item.lease);
         }
         item.tries += 1;
-        let rest = super::relay::FIRST_REST.saturating_mul(1 << item.tries.min(16));
+        let rest = FIRST_REST.saturating_mul(1 << item.tries.min(16));
         item.due = now + rest.min(longest);
         self.0.push(item);
         Ok(())
@@ -78,6 +80,26 @@ impl Held {
             Err(_) => return,
         }
         self.0.iter_mut().filter(|item| leases.contains(&item.lease)).for_each(|item| item.leased_at = now);
+    }
+
+    /// Rests for `span`, and keeps what is held meanwhile: it would otherwise be handed to others before this is over.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the rest; what is held may have been renewed or not.
+    pub(super) async fn rest(&mut self, subscription: &Subscription, env: &Env, ttl: Duration, span: Duration) {
+        let until = env.boot() + span;
+        loop {
+            let now = env.boot();
+            let left = until.saturating_since(now);
+            if left.is_zero() {
+                return;
+            }
+            let renewal = self.0.iter().map(|item| item.leased_at + ttl / 3).min();
+            // Where the store does not renew them, a little later.
+            let nap = renewal.map_or(left, |at| at.saturating_since(now).max(FIRST_REST).min(left));
+            env.sleep(nap).await;
+            self.keep(subscription, env.boot(), ttl).await;
+        }
     }
 
     /// Has all be tried at once.

@@ -16,10 +16,13 @@
 //! * **Copies**: a confirm that was lost, a crash between confirm and bookmark, a relay that paused beyond its lease: then an event is published once more,
 //!   under the same id. Of each key the first copies are in order; an [`Inbox`](crate::inbox::Inbox) drops the others.
 //! * **A broker that is away or slow** holds the relay as a whole, and costs no attempt: the events are given back, and it tries again after a rest that grows to
-//!   [`RelayConfig::longest_rest`]. **What is full** holds the events that it refused, up to half of the subscription's window, and no others. What it waits for is shown ([`Relay::describe`]).
+//!   [`RelayConfig::longest_rest`]. **What is full** holds the events that it refused, up to half of the subscription's window, and no others; it keeps them while it rests, and drops what another relay has all the same. What it waits for is shown ([`Relay::describe`]).
 //! * **An event that no broker takes** (too large, personal) is parked with its reason, with what is behind it in its key, and can be
 //!   [replayed](quorate_data::subscription::Subscription::replay). One that nobody would get is tried again, and parked after its last attempt.
 //! * **Two relays of the same name**, in two processes that cannot see each other, hand the events out to each other under fences: none is skipped.
+//!
+//! * **A relay that is [paused](Relay::pause)** publishes nothing until it is resumed, also after a restart, and in every process that shares the store. What it
+//!   has published by then is settled; the rest waits.
 //!
 //! # What is written on the envelope
 //! The event as a CloudEvent, and the headers of Debezium's outbox router: `id`, `type`, `aggregatetype` (the stream's category), `aggregateid` (the rest of its
@@ -61,9 +64,11 @@
 mod config;
 mod envelope;
 mod held;
+mod pause;
 mod relay;
 
 pub use config::{RelayConfig, RelayError, Route};
+pub use pause::Paused;
 pub use relay::{Description, Relay, RelayCounts, Standing};
 
 #[cfg(test)]

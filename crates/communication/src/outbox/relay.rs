@@ -16,11 +16,12 @@ use quorate_data::{
 };
 use quorate_foundations::{name::Name, time::Wall};
 use quorate_runtime::tasks::Tasks;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::{
-    RelayConfig, RelayError, envelope,
+    Paused, RelayConfig, RelayError, envelope,
     held::{Held, Item},
+    pause,
 };
 use crate::transports::{Confirmed, Label, PublishError, Transport};
 
@@ -28,6 +29,8 @@ use crate::transports::{Confirmed, Label, PublishError, Transport};
 const LOOK_AROUND: Duration = Duration::from_secs(5);
 /// How long it sleeps at most while events rest after a failure.
 const LOOK_AT_RESTING: Duration = Duration::from_millis(250);
+/// How often it looks whether somebody paused or resumed it elsewhere.
+const LOOK_AT_PAUSE: Duration = Duration::from_secs(1);
 /// The first rest after a broker was found away.
 pub(super) const FIRST_REST: Duration = Duration::from_millis(100);
 
@@ -73,6 +76,8 @@ pub enum Standing {
     Working,
     /// It waits before it tries again.
     Resting,
+    /// It publishes nothing until it is resumed.
+    Paused,
     /// It has ended.
     Stopped,
 }
@@ -86,6 +91,8 @@ pub struct Description {
     pub transport: &'static str,
     /// What went wrong last, and when, by the wall clock.
     pub last_error: Option<(Wall, String)>,
+    /// Since when it is paused, if it is.
+    pub paused: Option<Paused>,
     /// What it did since it was started.
     pub counts: RelayCounts,
     /// How far it is, what it lags behind, and what is parked.
@@ -102,6 +109,10 @@ struct Work {
     bell: Notify,
     /// Whether events may rest after a failure.
     has_resting: AtomicBool,
+    /// As last seen.
+    paused: Mutex<Option<Paused>>,
+    /// Held during a round, so that whoever pauses it can wait for its end.
+    turn: AsyncMutex<()>,
     standing: Mutex<(Standing, Option<(Wall, String)>)>,
     published: AtomicU64,
     repeated: AtomicU64,
@@ -140,6 +151,8 @@ impl Relay {
     ) -> Result<Self, RelayError> {
         config.check()?;
         let subscription = Subscriptions::open(store).await?.create(name, config.subscription.clone()).await?;
+        store.declare(pause::TABLES).await?;
+        let paused = pause::read(store, name).await?;
         let tasks = store.env().tasks().child("relay");
         let work = Arc::new(Work {
             store: store.clone(),
@@ -149,6 +162,8 @@ impl Relay {
             owner: format!("relay {name}").chars().take(64).collect::<String>().into(),
             bell: Notify::new(),
             has_resting: AtomicBool::new(true),
+            paused: Mutex::new(paused),
+            turn: AsyncMutex::default(),
             standing: Mutex::new((Standing::Working, None)),
             published: AtomicU64::default(),
             repeated: AtomicU64::default(),
@@ -188,7 +203,39 @@ impl Relay {
         let subscription = self.work.subscription.describe().await?;
         let (standing, last_error) = self.work.standing.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (transport, counts) = (self.work.transport.capabilities().name, self.counts());
-        Ok(Description { standing, transport, last_error, counts, subscription })
+        Ok(Description { standing, transport, last_error, paused: self.work.paused(), counts, subscription })
+    }
+
+    /// Has it publish nothing until it is [resumed](Self::resume), also after a restart, and in other processes that share the store within
+    /// a second or two. Durable when this returns, and what this process was publishing is settled by then.
+    ///
+    /// Pausing it again changes the reason alone. `reason`: for people, cut off behind 1,024 bytes.
+    ///
+    /// # Errors
+    /// [`RelayError::Store`]: after [`StoreError::OutcomeUnknown`] it may be paused.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; it may be paused.
+    pub async fn pause(&self, reason: &str) -> Result<(), RelayError> {
+        pause::pause(&self.work.store, self.name(), reason).await?;
+        self.work.look_at_pause().await?;
+        self.work.bell.notify_one();
+        drop(self.work.turn.lock().await);
+        Ok(())
+    }
+
+    /// Has it go on from where it was. Fine if it is not paused.
+    ///
+    /// # Errors
+    /// As [`pause`](Self::pause).
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; it may be resumed.
+    pub async fn resume(&self) -> Result<(), RelayError> {
+        pause::resume(&self.work.store, self.name()).await?;
+        self.work.look_at_pause().await?;
+        self.work.bell.notify_one();
+        Ok(())
     }
 
     /// Has parked events published again, in order of their keys. Returns how many.
@@ -228,6 +275,17 @@ impl Work {
         }
     }
 
+    fn paused(&self) -> Option<Paused> {
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sees whether it is paused by now.
+    async fn look_at_pause(&self) -> Result<(), RelayError> {
+        let found = pause::read(&self.store, self.subscription.name()).await?;
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        Ok(())
+    }
+
     fn note(&self, standing: Standing, error: Option<String>) {
         let mut noted = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
         noted.0 = standing;
@@ -239,10 +297,35 @@ impl Work {
     async fn run(self: Arc<Self>, tasks: Tasks) {
         let (env, mut head) = (self.store.env().clone(), self.store.watch_head());
         let (mut rest, mut kept) = (FIRST_REST, Held::default());
+        let ttl = self.config.subscription.lease_ttl;
+        let mut looked_at = env.mono();
         while !tasks.stop().is_cancelled() {
+            if env.mono().saturating_since(looked_at) >= LOOK_AT_PAUSE {
+                looked_at = env.mono();
+                if let Err(cause) = self.look_at_pause().await {
+                    // What was last seen holds.
+                    self.note(Standing::Resting, Some(cause.to_string()));
+                }
+            }
+            // Ordering: the turn first, so that whoever pauses this and then waits for the turn knows that no round has begun since.
+            let turn = self.turn.lock().await;
+            if self.paused().is_some() {
+                drop(turn);
+                self.note(Standing::Paused, None);
+                let _given_back = self.subscription.give_back(&kept.leases()).await;
+                tokio::select! {
+                    biased;
+                    () = tasks.stop().cancelled() => {}
+                    () = self.bell.notified() => {}
+                    () = env.sleep(LOOK_AT_PAUSE) => {}
+                }
+                continue;
+            }
             // Ordering: marked as seen before the question, so that what is appended during it ends the wait below.
             head.mark_unchanged();
-            let (wakes, span) = match self.round(&mut kept).await {
+            let round = self.round(&mut kept).await;
+            drop(turn);
+            let (wakes, span) = match round {
                 Round::Busy => {
                     rest = FIRST_REST;
                     self.note(Standing::Working, None);
@@ -251,7 +334,7 @@ impl Work {
                 Round::Idle => {
                     rest = FIRST_REST;
                     self.note(if kept.is_empty() { Standing::Working } else { Standing::Resting }, None);
-                    let due = kept.wake_at(self.config.subscription.lease_ttl);
+                    let due = kept.wake_at(ttl);
                     let nap = self.nap().await;
                     (true, due.map_or(nap, |due| nap.min(due.saturating_since(env.boot()))))
                 }
@@ -269,7 +352,7 @@ impl Work {
                 () = tasks.stop().cancelled() => {}
                 moved = head.changed(), if wakes => if moved.is_err() { break },
                 () = self.bell.notified() => kept.wake(env.boot()),
-                () = env.sleep(span) => {}
+                () = kept.rest(&self.subscription, &env, ttl, span) => {}
             }
         }
         // Best effort: what is not given back comes again when its lease has run out.

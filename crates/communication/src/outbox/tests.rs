@@ -3,15 +3,18 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use quorate_data::{
     event::NewEvent,
     store::{AppendBatch, ExpectedVersion, Store, sqlite},
-    subscription::{Backoff, Selection},
+    subscription::{self, Backoff, Pull, Selection, Subscriptions},
 };
 use quorate_foundations::name::Name;
 use quorate_runtime::Env;
 
-use super::{Relay, RelayConfig, Route, Standing};
+use super::{
+    Relay, RelayConfig, Route, Standing,
+    held::{Held, Item},
+};
 use crate::{
     message_queue::Queues,
-    transports::{Embedded, Faults, Faulty, Receiver, Topic, Transport},
+    transports::{Embedded, Faults, Faulty, Outgoing, Receiver, Topic, Transport},
 };
 
 struct World {
@@ -116,6 +119,21 @@ async fn the_envelope_says_what_debeziums_router_would() {
     assert!(extension("aggregatetype").contains("\"order\""), "{}", extension("aggregatetype"));
     assert!(extension("aggregateid").contains("\"17-a\""), "{}", extension("aggregateid"));
     assert_eq!((&*delivery.message.key, &*delivery.message.identity), ("order-17-a", "/shop 1 order 17-a"));
+    relay.stop().await;
+}
+
+#[tokio::test]
+async fn two_streams_may_have_events_of_one_source_and_id() {
+    let world = World::new().await;
+    let mut receiver = world.join(&topic()).await;
+    let relay = world.relay(config(topic())).await;
+    for stream in ["order-1", "order-2"] {
+        world.append(stream, event("1")).await;
+    }
+    world.append("order-3", event("1").json("[]")).await;
+    assert_eq!(take(&mut *receiver, 3).await, ["1", "1", "1"]);
+    world.until("all is settled", async || relay.describe().await.unwrap().subscription.lag_events == 0).await;
+    assert_eq!((relay.counts().published, relay.counts().repeated, relay.counts().refused), (3, 0, 0));
     relay.stop().await;
 }
 
@@ -244,6 +262,54 @@ async fn two_relays_of_one_name_share_the_events_and_skip_none() {
         assert_eq!(order, (0..10).map(|n| 4 * n + key).collect::<Vec<_>>(), "of each key in order");
     }
     for relay in relays {
+        relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_held_is_handed_to_nobody_during_a_rest_and_what_is_lost_is_dropped() {
+    let world = World::new().await;
+    let (env, ttl) = (world.store.env(), Duration::from_secs(3));
+    let config = subscription::Config { lease_ttl: ttl, ..subscription::Config::default() };
+    let subscription = Subscriptions::open(&world.store).await.unwrap().create(&name("out"), config).await.unwrap();
+    world.append("order-1", event("1")).await;
+    world.append("order-2", event("2")).await;
+    let leases: Vec<_> = subscription.pull(Pull::of(10)).await.unwrap().iter().map(|delivery| delivery.lease).collect();
+    let mut held = Held::default();
+    for lease in &leases {
+        let item = Item::new(&world.store, *lease, (topic(), Outgoing::new("a", event("1"))));
+        held.hold(item, env.boot(), Duration::from_secs(60), 10).map_err(drop).unwrap();
+    }
+    held.rest(&subscription, env, ttl, ttl + ttl / 2).await;
+    assert_eq!(subscription.pull(Pull::of(10)).await.unwrap().len(), 0, "nobody else is handed what is held");
+    subscription.ack(&leases[..1]).await.unwrap();
+    held.rest(&subscription, env, ttl, ttl / 2).await;
+    assert_eq!(held.leases(), leases[1..]);
+}
+
+#[tokio::test]
+async fn a_relay_that_is_paused_publishes_nothing_until_it_is_resumed_also_after_a_restart_and_elsewhere() {
+    let world = World::new().await;
+    let mut receiver = world.join(&topic()).await;
+    let (relay, elsewhere) = (world.relay(config(topic())).await, world.relay(config(topic())).await);
+    world.append("order-1", event("1")).await;
+    assert_eq!(take(&mut *receiver, 1).await, ["1"]);
+    relay.pause("the broker is being moved").await.unwrap();
+    world.until("others see it", async || elsewhere.describe().await.unwrap().standing == Standing::Paused).await;
+    world.append("order-1", event("2")).await;
+    relay.stop().await;
+    let restarted = world.relay(config(topic())).await;
+    let paused = restarted.describe().await.unwrap().paused.unwrap();
+    assert_eq!(&*paused.reason, "the broker is being moved");
+    restarted.pause("it takes longer").await.unwrap();
+    assert_eq!(restarted.describe().await.unwrap().paused.unwrap().since, paused.since);
+    let early = world.store.env().timeout(Duration::from_millis(500), receiver.next()).await;
+    assert!(early.is_none(), "nothing is published: {early:?}");
+    assert_eq!(restarted.describe().await.unwrap().subscription.lag_events, 1);
+    restarted.resume().await.unwrap();
+    assert_eq!(take(&mut *receiver, 1).await, ["2"]);
+    world.until("it works", async || restarted.describe().await.unwrap().standing == Standing::Working).await;
+    for relay in [restarted, elsewhere] {
         relay.stop().await;
     }
 }

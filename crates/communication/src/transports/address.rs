@@ -35,6 +35,32 @@ impl Address {
     /// The longest one, in bytes.
     pub const MAX_BYTES: usize = 1_024;
 
+    /// Whether it names a user, and no password.
+    pub fn lacks_password(&self) -> bool {
+        self.user().is_some_and(|user| !user.is_empty() && !user.contains(':'))
+    }
+
+    /// The same with the password of the user that it names.
+    ///
+    /// # Errors
+    /// [`AddressError`] where it names no user, or has a password.
+    pub fn with_password(&self, password: &str) -> Result<Self, AddressError> {
+        let with = |user: &str| {
+            let (scheme, rest) = self.text.split_once("://")?;
+            Some(format!("{scheme}://{user}:{}{}", in_address(password), rest.strip_prefix(user)?))
+        };
+        let user = self.user().filter(|_| self.lacks_password());
+        let text = user.and_then(with).ok_or_else(|| AddressError { shown: self.to_string() })?;
+        text.parse()
+    }
+
+    /// What stands before the host.
+    fn user(&self) -> Option<&str> {
+        let (_, rest) = self.text.split_once("://")?;
+        let authority = rest.split(['/', '?']).next().unwrap_or(rest);
+        authority.rsplit_once('@').map(|(user, _)| user)
+    }
+
     /// Whether it names the embedded transport.
     pub fn is_embedded(&self) -> bool {
         self.kind == Kind::Embedded
@@ -56,6 +82,18 @@ impl FromStr for Address {
             kind.filter(|_| fits).ok_or_else(|| AddressError { shown: shown(text).chars().take(128).collect() })?;
         Ok(Self { kind, text: text.into() })
     }
+}
+
+/// `text` as it may stand in a part of an address (RFC 3986, 2.3).
+fn in_address(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// `text` without what stands between a user's name and the host.
@@ -109,6 +147,19 @@ pub fn connect(
 #[cfg(test)]
 mod tests {
     use super::Address;
+
+    #[test]
+    fn a_password_is_put_into_an_address_that_names_a_user_alone() {
+        let with = |address: &str| address.parse::<Address>().unwrap().with_password("s@c:r/t %☂");
+        let address = with("amqp://shop@localhost:5672/%2f?x=a@b").unwrap();
+        assert_eq!(&*address.text, "amqp://shop:s%40c%3Ar%2Ft%20%25%E2%98%82@localhost:5672/%2f?x=a@b");
+        assert!(!address.lacks_password() && !address.to_string().contains("s%40c"));
+        for wrong in
+            ["embedded", "nats://localhost", "nats://@localhost", "nats://a:b@localhost", "nats://localhost/x@y"]
+        {
+            assert!(with(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn an_address_is_checked_and_its_password_is_not_shown() {

@@ -3,9 +3,12 @@
 //! A broker's headers hold the attributes under a prefix of its binding, and beside them the router's `id`, `type`, `aggregatetype` and
 //! `aggregateid` without one. The data is the body, byte for byte. What others publish is read leniently: attributes win, then the router's
 //! headers, then the broker's own.
-#![cfg_attr(not(any(feature = "nats", feature = "rabbitmq")), allow(dead_code, reason = "brokers use it"))]
+//! Attributes keep their types. Where a broker's headers are texts alone, the header [`TYPES`] names those that are none.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use quorate_data::event::{NewEvent, Scalar, Tags, Timestamp};
@@ -14,6 +17,7 @@ use super::{
     Incoming, Outgoing,
     message::{MAX_DATA_BYTES, fitting, identity},
 };
+use crate::attributes::text;
 
 /// The extension that carries the key (CloudEvents, "Partitioning").
 const KEY: &str = "partitionkey";
@@ -21,10 +25,13 @@ const KEY: &str = "partitionkey";
 const ROUTER: [(&str, &str); 4] =
     [("id", "id"), ("type", "type"), ("aggregatetype", "aggregatetype"), ("aggregateid", "aggregateid")];
 
-/// Named texts of a message, as it is written.
+/// The header in which a broker whose headers are texts is told what was none: `retries:integer urgent:boolean`.
+pub(super) const TYPES: &str = "quorate-types";
+
+/// What is named of a message, as it is written.
 pub(super) struct Written {
     /// CloudEvents attributes, without a prefix and without `datacontenttype`.
-    pub(super) attributes: Vec<(String, String)>,
+    pub(super) attributes: Vec<(String, Scalar)>,
     /// The router's headers.
     pub(super) plain: Vec<(&'static str, String)>,
 }
@@ -33,7 +40,7 @@ pub(super) struct Written {
 #[derive(Default)]
 pub(super) struct Raw {
     /// CloudEvents attributes, without their prefix.
-    pub(super) attributes: BTreeMap<String, String>,
+    pub(super) attributes: BTreeMap<String, Scalar>,
     /// Other headers.
     pub(super) plain: BTreeMap<String, String>,
     pub(super) content_type: Option<String>,
@@ -47,8 +54,8 @@ pub(super) struct Raw {
 pub(super) fn write(message: &Outgoing) -> Written {
     let NewEvent { id, source, kind, subject, time, schema, correlation_id, causation_id, data_subject, tags, .. } =
         &message.event;
-    let mut attributes: Vec<(String, String)> = Vec::with_capacity(12);
-    let mut put = |name: &str, value: &str| attributes.push((name.to_owned(), value.to_owned()));
+    let mut attributes: Vec<(String, Scalar)> = Vec::with_capacity(12);
+    let mut put = |name: &str, value: &str| attributes.push((name.to_owned(), Scalar::Text(value.to_owned())));
     put("specversion", "1.0");
     put("id", id);
     put("source", source);
@@ -71,20 +78,39 @@ pub(super) fn write(message: &Outgoing) -> Written {
     if !tags.is_empty() {
         put("tags", tags.as_str());
     }
-    for (name, value) in message.event.extensions.iter().filter(|(name, _)| *name != KEY) {
-        put(name, &text(value));
-    }
     put(KEY, &message.key);
-    let find = |wanted: &str| attributes.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let extensions = message.event.extensions.iter().filter(|(name, _)| *name != KEY);
+    attributes.extend(extensions.map(|(name, value)| (name.clone(), value.clone())));
+    let find = |wanted: &str| attributes.iter().find(|(name, _)| name == wanted).map(|(_, value)| text(value).into());
     let plain = ROUTER.iter().filter_map(|(header, name)| Some((*header, find(name)?))).collect();
     Written { attributes, plain }
 }
 
-fn text(value: &Scalar) -> String {
-    match value {
-        Scalar::Boolean(value) => value.to_string(),
-        Scalar::Integer(value) => value.to_string(),
-        Scalar::Text(value) => value.clone(),
+/// What [`TYPES`] says of these attributes, if there is something to say.
+#[cfg(feature = "nats")]
+pub(super) fn types(attributes: &[(String, Scalar)]) -> Option<String> {
+    let typed = attributes.iter().filter_map(|(name, value)| match value {
+        Scalar::Boolean(_) => Some(format!("{name}:boolean")),
+        Scalar::Integer(_) => Some(format!("{name}:integer")),
+        Scalar::Text(_) => None,
+    });
+    let typed: Vec<String> = typed.collect();
+    (!typed.is_empty()).then(|| typed.join(" "))
+}
+
+/// Gives texts the types that [`TYPES`] says. What is none of its type stays a text.
+#[cfg(feature = "nats")]
+pub(super) fn typed(attributes: &mut BTreeMap<String, Scalar>, types: &str) {
+    for (name, kind) in types.split(' ').filter_map(|one| one.split_once(':')) {
+        let Some(value) = attributes.get_mut(name) else { continue };
+        let read = match kind {
+            "boolean" => text(value).parse().map(Scalar::Boolean).ok(),
+            "integer" => text(value).parse().map(Scalar::Integer).ok(),
+            _ => None,
+        };
+        if let Some(read) = read.filter(|read| text(read) == text(value)) {
+            *value = read;
+        }
     }
 }
 
@@ -94,8 +120,9 @@ pub(super) fn read(mut raw: Raw, redelivered: bool, attempt: u32) -> Incoming {
     if raw.content_type.as_deref().is_some_and(|kind| kind.starts_with("application/cloudevents")) {
         wrong =
             Some("CloudEvents in structured or batched mode are not read here: publish them in binary mode".to_owned());
+        subjects(&mut raw, &mut wrong);
     }
-    let mut take = |name: &str| raw.attributes.remove(name);
+    let mut take = |name: &str| raw.attributes.remove(name).map(|value| text(&value).into_owned());
     let (id, source, kind) = (take("id"), take("source"), take("type"));
     let plain = |name: &str| raw.plain.get(name).cloned();
     let id = id.or_else(|| plain("id")).or_else(|| raw.message_id.clone()).unwrap_or_else(|| {
@@ -104,34 +131,75 @@ pub(super) fn read(mut raw: Raw, redelivered: bool, attempt: u32) -> Incoming {
     });
     let source = source.unwrap_or_else(|| format!("/{}", raw.topic));
     let kind = kind.or_else(|| plain("eventType")).or_else(|| plain("type")).unwrap_or_else(|| "message".to_owned());
-    let key = raw.attributes.remove(KEY).or_else(|| plain("aggregateid")).unwrap_or_else(|| id.clone());
+    let key = take(KEY).or_else(|| plain("aggregateid")).unwrap_or_else(|| id.clone());
     let mut event = NewEvent::new(id, source, kind);
-    event.content_type = raw.content_type.map(Into::into);
+    event.content_type = raw.content_type.take().map(Into::into);
     if raw.data.len() > MAX_DATA_BYTES {
-        let (bytes, hash) = (raw.data.len(), blake3::hash(&raw.data).to_hex());
-        wrong =
-            Some(format!("its data has {bytes} bytes, more than {MAX_DATA_BYTES}, and was not kept (BLAKE3 {hash})"));
-        raw.data = Bytes::new();
+        drop_data(&mut raw, &mut wrong, &format!("more than {MAX_DATA_BYTES}"));
     }
-    event.data = (!raw.data.is_empty()).then_some(raw.data);
-    fill(&mut event, raw.attributes, &mut wrong);
+    event.data = Some(std::mem::take(&mut raw.data)).filter(|data| !data.is_empty());
+    fill(&mut event, std::mem::take(&mut raw.attributes), &mut wrong);
     for name in ["aggregatetype", "aggregateid"] {
         if let Some(value) = raw.plain.remove(name) {
             event.extensions.entry(name.to_owned()).or_insert(Scalar::Text(value));
         }
     }
     if let Err(cause) = event.check() {
-        // It stands in a column of its own where the message is parked.
-        event.data_subject = None;
         wrong.get_or_insert_with(|| cause.to_string());
+    }
+    // Where it is parked, an erasure finds it by its data subject: what nobody can name is not kept.
+    let named = |subject: &Arc<str>| NewEvent::new("1", "/1", "1").about(subject.clone()).check().is_ok();
+    if event.data_subject.as_ref().is_some_and(|subject| !named(subject)) {
+        event.data_subject = None;
+        if let Some(data) = event.data.take() {
+            raw.data = data;
+            drop_data(&mut raw, &mut wrong, "about a data subject that cannot be named");
+        }
     }
     let (identity, key, unreadable) = (identity(&event), fitting(&key), wrong);
     Incoming { identity, key, event, unreadable, redelivered, attempt }
 }
 
+/// Takes the data off a message, and says which it was.
+fn drop_data(raw: &mut Raw, wrong: &mut Option<String>, why: &str) {
+    let data = std::mem::take(&mut raw.data);
+    let (bytes, hash) = (data.len(), blake3::hash(&data).to_hex());
+    *wrong = Some(format!("its data has {bytes} bytes, {why}, and was not kept (BLAKE3 {hash})"));
+}
+
+/// Finds whom events are about that are not read: all of what is kept of them has to go when one of these is erased.
+fn subjects(raw: &mut Raw, wrong: &mut Option<String>) {
+    let events = serde_json::from_slice(&raw.data).map_or_else(
+        |_| Vec::new(),
+        |body| match body {
+            serde_json::Value::Array(events) => events,
+            one => vec![one],
+        },
+    );
+    let subjects = events.iter().filter_map(|event| event.get("datasubject"));
+    let subjects: BTreeSet<&str> = subjects.map(|subject| subject.as_str().unwrap_or_default()).collect();
+    match subjects.len() {
+        0 => {}
+        1 => {
+            let subject = subjects.first().copied().unwrap_or_default();
+            raw.attributes.insert("datasubject".to_owned(), Scalar::Text(subject.to_owned()));
+        }
+        _ => drop_data(raw, wrong, "about several data subjects"),
+    }
+}
+
 /// Fills in what is optional, and notes what is wrong with it.
-fn fill(event: &mut NewEvent, attributes: BTreeMap<String, String>, wrong: &mut Option<String>) {
+fn fill(event: &mut NewEvent, attributes: BTreeMap<String, Scalar>, wrong: &mut Option<String>) {
     for (name, value) in attributes {
+        let known = NewEvent::RESERVED.contains(&&*name);
+        let value = match value {
+            Scalar::Text(value) => value,
+            typed if known => text(&typed).into_owned(),
+            typed => {
+                event.extensions.insert(name, typed);
+                continue;
+            }
+        };
         match &*name {
             "specversion" if value == "1.0" => {}
             "specversion" => *wrong = Some(format!("CloudEvents `{value}` are not read here, only `1.0`")),
@@ -150,36 +218,10 @@ fn fill(event: &mut NewEvent, attributes: BTreeMap<String, String>, wrong: &mut 
                 Err(cause) => *wrong = Some(format!("`tags`: {cause}")),
             },
             // Others set what only a store sets: it is theirs, and means nothing here.
-            _ if NewEvent::RESERVED.contains(&&*name) => {}
+            _ if known => {}
             _ => drop(event.extensions.insert(name, Scalar::Text(value))),
         }
     }
-}
-
-/// `text` as a header takes it: what is not printable ASCII, blanks, quotes and `%` as percent and two digits (CloudEvents, HTTP binding, 3.1.3.2).
-pub(super) fn percent(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'!' | b'#'..=b'$' | b'&'..=b'~' => out.push(char::from(byte)),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
-/// The reverse. What is no percent and two digits stays as it is; bytes that are no UTF-8 are replaced.
-pub(super) fn unpercent(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let (mut out, mut at) = (Vec::with_capacity(bytes.len()), 0);
-    while at < bytes.len() {
-        let digits = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%');
-        let digits = digits.filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
-        let byte = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        out.push(byte.unwrap_or(bytes[at]));
-        at += if byte.is_some() { 3 } else { 1 };
-    }
-    String::from_utf8(out).unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned())
 }
 
 #[cfg(test)]
@@ -187,7 +229,7 @@ mod tests {
     use proptest::prelude::*;
     use quorate_data::event::{NewEvent, Scalar, Tags};
 
-    use super::{Raw, percent, read, unpercent, write};
+    use super::{Raw, read, typed, types, write};
     use crate::transports::Outgoing;
 
     fn full() -> Outgoing {
@@ -201,6 +243,9 @@ mod tests {
         for (name, value) in [("aggregatetype", "order"), ("aggregateid", "17"), ("traceparent", "00-a-b-01")] {
             event.extensions.insert(name.to_owned(), Scalar::Text(value.to_owned()));
         }
+        event.extensions.insert("retries".to_owned(), Scalar::Integer(17));
+        event.extensions.insert("urgent".to_owned(), Scalar::Boolean(false));
+        event.extensions.insert("digits".to_owned(), Scalar::Text("17".to_owned()));
         Outgoing::new("order-17", event)
     }
 
@@ -222,6 +267,47 @@ mod tests {
         let read = read(raw(&message), true, 3);
         assert_eq!((&read.event, &read.key, read.unreadable.as_deref()), (&message.event, &message.key, None));
         assert_eq!((read.identity, read.redelivered, read.attempt), (message.identity(), true, 3));
+    }
+
+    #[test]
+    fn types_outlive_headers_that_are_texts() {
+        let (message, mut texts) = (full(), raw(&full()));
+        let said = types(&write(&message).attributes).unwrap();
+        assert_eq!(said, "retries:integer urgent:boolean");
+        texts.attributes.values_mut().for_each(|value| *value = Scalar::Text(crate::attributes::text(value).into()));
+        typed(&mut texts.attributes, &said);
+        assert_eq!(read(texts, false, 1).event, message.event);
+        let mut foreign = raw(&message);
+        foreign.attributes.insert("retries".to_owned(), Scalar::Text("017".to_owned()));
+        typed(&mut foreign.attributes, "retries:integer nothing:integer digits:number : x");
+        assert_eq!(foreign.attributes["retries"], Scalar::Text("017".to_owned()), "what it was is not guessed");
+    }
+
+    #[test]
+    fn what_cannot_be_read_keeps_whom_it_is_about_or_not_its_data() {
+        let about = |subject: &str| {
+            let mut personal = raw(&full());
+            personal.attributes.insert("datasubject".to_owned(), Scalar::Text(subject.to_owned()));
+            personal.attributes.insert("Bad Name".to_owned(), Scalar::Text("x".to_owned()));
+            read(personal, false, 1)
+        };
+        let found = about("customer-4");
+        assert!(found.unreadable.is_some() && found.event.data.is_some());
+        assert_eq!(found.event.data_subject.as_deref(), Some("customer-4"));
+        let nameless = about("a\u{7}b");
+        assert!(nameless.unreadable.unwrap().contains("cannot be named"));
+        assert_eq!((nameless.event.data_subject, nameless.event.data), (None, None));
+
+        let structured = |body: &str| {
+            let content_type = Some("application/cloudevents+json".to_owned());
+            read(Raw { data: body.to_owned().into(), content_type, ..raw(&full()) }, false, 1).event
+        };
+        let one = structured(r#"{"id": "1", "datasubject": "customer-4", "data": {}}"#);
+        assert_eq!((one.data_subject.as_deref(), one.data.is_some()), (Some("customer-4"), true));
+        let several = structured(r#"[{"datasubject": "customer-4"}, {"datasubject": "customer-5"}]"#);
+        assert_eq!((several.data_subject, several.data), (None, None));
+        let nobody = structured(r#"{"id": "1"}"#);
+        assert_eq!((nobody.data_subject, nobody.data.is_some()), (None, true));
     }
 
     #[test]
@@ -254,29 +340,24 @@ mod tests {
         structured.content_type = Some("application/cloudevents+json".to_owned());
         assert!(read(structured, false, 1).unreadable.unwrap().contains("binary mode"));
         let mut timeless = raw(&full());
-        timeless.attributes.insert("time".to_owned(), "noon".to_owned());
+        timeless.attributes.insert("time".to_owned(), Scalar::Text("noon".to_owned()));
         assert!(read(timeless, false, 1).unreadable.unwrap().contains("`time`"));
         let mut huge = raw(&full());
         huge.data = vec![b'x'; super::MAX_DATA_BYTES + 1].into();
         let huge = read(huge, false, 1);
         assert!(huge.unreadable.unwrap().contains("8388609 bytes") && huge.event.data.is_none());
         let mut odd = raw(&full());
-        odd.attributes.insert("partitionkey".to_owned(), "a\0b".to_owned());
+        odd.attributes.insert("partitionkey".to_owned(), Scalar::Text("a\0b".to_owned()));
         assert!(read(odd, false, 1).key.starts_with("blake3 "));
     }
 
     proptest! {
         #[test]
-        fn any_text_survives_a_header(text in any::<String>()) {
-            let header = percent(&text);
-            prop_assert!(header.bytes().all(|byte| byte.is_ascii_graphic()));
-            prop_assert_eq!(unpercent(&header), text);
-        }
-
-        #[test]
         fn any_header_can_be_read(text in any::<String>(), names in proptest::collection::btree_map("[a-zé%]{0,12}", any::<String>(), 0..8)) {
-            let _ = unpercent(&text);
-            let _ = read(Raw { attributes: names.clone(), plain: names, message_id: Some(text), ..Raw::default() }, false, 1);
+            let mut attributes = names.iter().map(|(name, value)| (name.clone(), Scalar::Text(value.clone()))).collect();
+            typed(&mut attributes, &text);
+            let data = text.clone().into();
+            let _ = read(Raw { attributes, plain: names, message_id: Some(text), data, ..Raw::default() }, false, 1);
         }
     }
 }

@@ -3,7 +3,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use quorate_data::store::{Store, StoreError, TransactError};
+use quorate_data::{
+    event::{NewEvent, Scalar},
+    store::{Store, StoreError, TransactError},
+};
 use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
 
@@ -17,6 +20,8 @@ use crate::message_queue::{
 
 /// Messages that a receiver holds at most.
 const WINDOW: usize = 64;
+/// The extension in which a queue keeps the id of an event that it knows by another one: queues tell messages by source and id alone.
+const OWN_ID: &str = "quorateownid";
 /// How often the broker itself hands a message out before it gives up on it.
 const ATTEMPTS: u32 = Config::MAX_ATTEMPTS;
 
@@ -64,7 +69,10 @@ impl Embedded {
     /// Sends a message to all groups, or to none.
     async fn send(&self, topic: &Topic, boxes: &[Queue], message: Outgoing) -> Result<Confirmed, PublishError> {
         message.check(self.capabilities().max_message_bytes).map_err(PublishError::refused)?;
-        let message = NewMessage::of(message.event).in_group(message.key);
+        if message.event.extensions.contains_key(OWN_ID) {
+            return Err(PublishError::refused(format!("the extension `{OWN_ID}` is the embedded transport's own")));
+        }
+        let message = NewMessage::of(told_apart(message.event)).in_group(message.key);
         let sent: Result<Vec<Sent>, QueueError> = match boxes {
             [] => return Err(PublishError::unroutable(topic)),
             [only] => only.send(vec![message]).await,
@@ -161,6 +169,24 @@ impl Transport for Embedded {
     }
 }
 
+/// `event` under an id that no message of another identity has, its own one beside it.
+fn told_apart(mut event: NewEvent) -> NewEvent {
+    let identity = super::message::identity(&event);
+    if *identity != *format!("{} {}", event.source, event.id) {
+        let own = std::mem::replace(&mut event.id, identity);
+        event.extensions.insert(OWN_ID.to_owned(), Scalar::Text(own.to_string()));
+    }
+    event
+}
+
+/// The reverse.
+fn under_its_own_id(mut event: NewEvent) -> NewEvent {
+    if let Some(Scalar::Text(own)) = event.extensions.remove(OWN_ID) {
+        event.id = own.into();
+    }
+    event
+}
+
 fn name(topic: &Topic, group: &Label) -> Result<Name, TransportError> {
     Name::new(format!("{}.{group}", topic.name)).map_err(TransportError::refused)
 }
@@ -194,7 +220,7 @@ impl Receiver for Member {
 }
 
 fn delivery(queue: Queue, handed: queue::Delivery) -> Delivery {
-    let event = handed.message.event.clone();
+    let event = under_its_own_id(handed.message.event.clone());
     let identity = super::message::identity(&event);
     let key = handed.message.group.clone().unwrap_or_else(|| event.id.clone());
     let (attempt, redelivered) = (handed.attempt, handed.attempt > 1);

@@ -2,9 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use quorate_data::event::{NewEvent, Scalar};
+use quorate_data::event::NewEvent;
 
 use super::{Hold, TransportError};
+use crate::attributes;
 
 /// A message to publish: a CloudEvent and the key that it is kept in order by.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,7 +76,8 @@ impl Outgoing {
     }
 }
 
-/// The largest data of a message that is received, in bytes: what is larger is unreadable, so that it can still be parked.
+/// The largest data of a message that is received from a broker, in bytes: what is larger is unreadable, so that it can still be parked.
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 pub(super) const MAX_DATA_BYTES: usize = 8 << 20;
 
 /// `key` as transports and stores take it: of one that is too long, or holds control characters, its hash.
@@ -90,21 +92,27 @@ pub(crate) fn fitting(key: &str) -> Arc<str> {
 /// The longest identity that is its text.
 const LONGEST: usize = 200;
 
-/// `source` and `id`, and behind them `aggregatetype` and `aggregateid` where there are some, with blanks between them; of longer
-/// ones the BLAKE3 hash, since brokers take short ids alone.
+/// `source` and `id`, and behind them `aggregatetype` and `aggregateid` where there are both, with blanks between them; where such a text would be long,
+/// hold what some broker does not take, or be that of another message, a BLAKE3 hash of the same.
 ///
 /// The store tells events by their streams as well, so that two streams may have events of one source and id: the aggregate tells
 /// those apart. Part of the format: inboxes remember it.
 pub(super) fn identity(event: &NewEvent) -> Arc<str> {
-    let mut text = format!("{} {}", event.source, event.id);
-    let of = |name: &str| event.extensions.get(name);
-    if let (Some(Scalar::Text(kind)), Some(Scalar::Text(id))) = (of("aggregatetype"), of("aggregateid")) {
-        text = format!("{text} {kind} {id}");
-    }
-    if text.len() <= LONGEST && text.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+    let of = |name: &str| event.extensions.get(name).map(attributes::text);
+    let (kind, aggregate) = of("aggregatetype").zip(of("aggregateid")).unzip();
+    let mut parts: Vec<&str> = vec![&event.source, &event.id];
+    parts.extend(kind.as_deref().into_iter().chain(aggregate.as_deref()));
+    let text = parts.join(" ");
+    let is_plain = text.len() <= LONGEST && text.chars().all(|c| c.is_ascii_graphic() || c == ' ');
+    // With a blank in one of the parts before the last, or in an id that is the last, other parts would make the same text.
+    if is_plain && text.matches(' ').count() == parts.len() - 1 {
         return text.into();
     }
-    format!("blake3 {}", blake3::hash(text.as_bytes()).to_hex()).into()
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+    }
+    format!("blake3 {}", hasher.finalize().to_hex()).into()
 }
 
 impl Delivery {
@@ -156,6 +164,23 @@ mod tests {
             assert!(all.iter().skip(n + 1).all(|other| other != one));
         }
         assert_eq!(&*all[1], "/a b");
+    }
+
+    #[test]
+    fn what_is_an_id_in_one_message_and_an_aggregate_in_another_makes_two_messages() {
+        let of = |id: &str, aggregate: Option<[Scalar; 2]>| {
+            let mut event = NewEvent::new(id, "/shop", "order.placed");
+            let names = ["aggregatetype", "aggregateid"].map(str::to_owned);
+            event.extensions.extend(names.into_iter().zip(aggregate.into_iter().flatten()));
+            identity(&event)
+        };
+        let text = |text: &str| Scalar::Text(text.to_owned());
+        let named = of("1", Some([text("order"), text("17")]));
+        assert_eq!(&*named, "/shop 1 order 17");
+        assert_ne!(named, of("1 order 17", None));
+        assert_ne!(of("1 order", Some([text("a"), text("b")])), of("1", Some([text("order"), text("a b")])));
+        // A broker may make a text of a number.
+        assert_eq!(named, of("1", Some([text("order"), Scalar::Integer(17)])));
     }
 
     #[test]

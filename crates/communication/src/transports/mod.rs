@@ -55,6 +55,7 @@
 //! Sources: Hohpe and Woolf, "Enterprise Integration Patterns" (2003), Message Channel, Publish-Subscribe Channel, Guaranteed Delivery. See ADR 29.
 
 mod address;
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod binding;
 pub mod conformance;
 mod embedded;

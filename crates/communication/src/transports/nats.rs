@@ -10,16 +10,17 @@ use std::{
 };
 
 use async_nats::{
-    Client, ConnectOptions, HeaderMap, connection,
+    Client, ConnectOptions, HeaderMap, ServerAddr, connection,
     jetstream::{
         self, AckKind, Context,
         consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
-        context::{GetStreamErrorKind, PublishErrorKind},
+        context::{ConsumerInfoError, ConsumerInfoErrorKind, GetStreamErrorKind, PublishErrorKind},
         message::{Acker, PublishMessage},
         stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
     },
 };
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, stream::SelectAll};
+use quorate_data::event::Scalar;
 use quorate_foundations::time::Mono;
 use quorate_runtime::{BoxFuture, Env};
 use tokio::sync::OnceCell;
@@ -27,8 +28,9 @@ use tokio::sync::OnceCell;
 use super::{
     Capabilities, Confirmed, Confirms, Delivery, Hold, Holds, Label, Outgoing, PublishError, Receiver, Topic,
     Transport, TransportError,
-    binding::{self, Raw, percent, unpercent},
+    binding::{self, Raw, TYPES},
 };
+use crate::{attributes::text, cloud_events::percent};
 
 /// How long the server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -71,6 +73,7 @@ impl Link {
                 .request_timeout(Some(PATIENCE))
                 .ping_interval(PATIENCE)
                 .reconnect_delay_callback(|attempt| Duration::from_millis(100 * attempt.min(20) as u64));
+            let options = with_credentials(options, &self.address)?;
             let client = options.connect(&*self.address).await.map_err(TransportError::unavailable)?;
             let mut context = jetstream::new(client.clone());
             context.set_timeout(PATIENCE);
@@ -176,14 +179,22 @@ impl Link {
         })
     }
 
-    /// The group's consumers, one for each partition, made to begin at `from` where they are not there.
+    /// The group's consumers, one for each partition, made to begin as `begin` says where they are not there.
     async fn consumers(
         &self,
         topic: &Topic,
         group: &Label,
-        from: DeliverPolicy,
+        begin: Begin,
     ) -> Result<Vec<Consumer<pull::Config>>, TransportError> {
         let stream = self.declare(topic).await?;
+        let deliver_policy = match begin {
+            // By its number: a server that lost the state of a consumer begins there once more, and not with what is new by then.
+            Begin::Now => {
+                let start_sequence = stream.cached_info().state.last_sequence.saturating_add(1);
+                DeliverPolicy::ByStartSequence { start_sequence }
+            }
+            Begin::WithAllThatIsKept => DeliverPolicy::All,
+        };
         let mut consumers = Vec::with_capacity(topic.partitions.into());
         for partition in 0..topic.partitions {
             let name = format!("{group}-{partition}");
@@ -200,11 +211,12 @@ impl Link {
                     }
                     consumer
                 }
+                Err(failed) if !is_unknown(&*failed) => return Err(of_request(&*failed)),
                 Err(_) => {
                     let config = pull::Config {
                         durable_name: Some(name),
                         filter_subject: format!("{}.{partition}", topic.name),
-                        deliver_policy: from,
+                        deliver_policy,
                         ack_policy: AckPolicy::Explicit,
                         ack_wait: topic.hold,
                         // The server drops what it gives up on: it must not give up.
@@ -219,6 +231,13 @@ impl Link {
         }
         Ok(consumers)
     }
+}
+
+/// Where a consumer begins that was just made.
+#[derive(Clone, Copy)]
+enum Begin {
+    Now,
+    WithAllThatIsKept,
 }
 
 /// A stream that keeps what a group has not acknowledged, and refuses more than it takes.
@@ -238,6 +257,12 @@ fn config(topic: &Topic) -> stream::Config {
 
 fn is_missing(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(said) if said.code() == 404)
+}
+
+/// Whether the server says that there is no such consumer.
+fn is_unknown(failed: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let failed = failed.downcast_ref::<ConsumerInfoError>();
+    failed.is_some_and(|failed| failed.kind() == ConsumerInfoErrorKind::NotFound)
 }
 
 /// An error with its causes.
@@ -260,6 +285,18 @@ fn of_request(failed: &dyn std::error::Error) -> TransportError {
     if text.contains("error code") { TransportError::refused(text) } else { TransportError::unavailable(text) }
 }
 
+/// What the address says of who connects: a user with a password, or a token alone. The client passes over both.
+fn with_credentials(options: ConnectOptions, address: &str) -> Result<ConnectOptions, TransportError> {
+    let address: ServerAddr = address.parse().map_err(|wrong| TransportError::Invalid {
+        what: format!("`{}` is no address of NATS: {wrong}", shown(address)),
+    })?;
+    Ok(match (address.username(), address.password()) {
+        (Some(user), Some(password)) => options.user_and_password(percent::decode(user), percent::decode(password)),
+        (Some(token), None) => options.token(percent::decode(token)),
+        (None, _) => options,
+    })
+}
+
 /// The address without a password.
 fn shown(address: &str) -> &str {
     address.rsplit_once('@').map_or(address, |(_, host)| host)
@@ -268,12 +305,15 @@ fn shown(address: &str) -> &str {
 fn headers(message: &Outgoing) -> HeaderMap {
     let written = binding::write(message);
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", percent(&message.identity()));
+    headers.insert("Nats-Msg-Id", percent::encode(&message.identity()));
     for (name, value) in &written.attributes {
-        headers.insert(format!("{PREFIX}{name}"), percent(value));
+        headers.insert(format!("{PREFIX}{name}"), percent::encode(&text(value)));
+    }
+    if let Some(types) = binding::types(&written.attributes) {
+        headers.insert(TYPES, types);
     }
     for (name, value) in &written.plain {
-        headers.insert(*name, percent(value));
+        headers.insert(*name, percent::encode(value));
     }
     if let Some(kind) = &message.event.content_type {
         headers.insert("content-type", &**kind);
@@ -287,11 +327,16 @@ fn read(message: async_nats::Message, topic: &Topic) -> Raw {
         let Some(value) = values.last() else { continue };
         let (name, value) = (AsRef::<str>::as_ref(name), value.as_str());
         match name.strip_prefix(PREFIX).or_else(|| name.strip_prefix("Ce-")) {
-            Some(attribute) => drop(raw.attributes.insert(attribute.to_ascii_lowercase(), unpercent(value))),
+            Some(attribute) => {
+                raw.attributes.insert(attribute.to_ascii_lowercase(), Scalar::Text(percent::decode(value)));
+            }
             None if name.eq_ignore_ascii_case("content-type") => raw.content_type = Some(value.to_owned()),
-            None if name == "Nats-Msg-Id" => raw.message_id = Some(unpercent(value)),
-            None => drop(raw.plain.insert(name.to_owned(), unpercent(value))),
+            None if name == "Nats-Msg-Id" => raw.message_id = Some(percent::decode(value)),
+            None => drop(raw.plain.insert(name.to_owned(), percent::decode(value))),
         }
+    }
+    if let Some(types) = raw.plain.remove(TYPES) {
+        binding::typed(&mut raw.attributes, &types);
     }
     raw
 }
@@ -340,7 +385,7 @@ impl Transport for Nats {
         group: &'a Label,
     ) -> BoxFuture<'a, Result<Box<dyn Receiver>, TransportError>> {
         Box::pin(async move {
-            self.link.consumers(topic, group, DeliverPolicy::New).await?;
+            self.link.consumers(topic, group, Begin::Now).await?;
             let (link, topic, group) = (self.link.clone(), topic.clone(), group.clone());
             Ok(Box::new(Member { link, topic, group, pulls: None }) as Box<dyn Receiver>)
         })
@@ -377,7 +422,7 @@ impl Member {
     async fn pull(&self) -> Result<SelectAll<pull::Stream>, TransportError> {
         let mut pulls = SelectAll::new();
         // They were there when it joined. Should somebody have deleted them, all that the stream still holds comes: what was handled is known.
-        for consumer in self.link.consumers(&self.topic, &self.group, DeliverPolicy::All).await? {
+        for consumer in self.link.consumers(&self.topic, &self.group, Begin::WithAllThatIsKept).await? {
             let pull = consumer.stream().max_messages_per_batch(1).heartbeat(PATIENCE / 2).expires(6 * PATIENCE);
             pulls.push(pull.messages().await.map_err(TransportError::unavailable)?);
         }

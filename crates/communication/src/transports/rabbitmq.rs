@@ -19,6 +19,8 @@ use lapin::{
     protocol::{AMQPErrorKind, AMQPSoftError},
     types::{AMQPValue, FieldTable, LongString, ShortString},
 };
+use quorate_data::event::{Scalar, Timestamp};
+use quorate_foundations::time::Wall;
 use quorate_runtime::{BoxFuture, Env};
 use tokio::sync::Mutex;
 
@@ -28,6 +30,7 @@ use super::{
     binding::{self, Raw},
     message::MAX_DATA_BYTES,
 };
+use crate::attributes;
 
 /// How long connecting, declaring and a confirm may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,16 +118,19 @@ impl Link {
         self.in_time(channel.exchange_declare(name, ExchangeKind::Direct, durable, FieldTable::default())).await
     }
 
-    /// Whether a group's queues are there: the one that is made last is.
+    /// Whether a group's queues are there, all of them.
     async fn is_made(&self, topic: &Topic, group: &Label) -> Result<bool, TransportError> {
         let (_connection, channel) = self.channel().await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let last = queue(topic, group, topic.partitions.saturating_sub(1));
-        match self.in_time(channel.queue_declare(short(&last), passive, FieldTable::default())).await {
-            Ok(_) => Ok(true),
-            Err(TransportError::Refused { .. }) => Ok(false),
-            Err(failed) => Err(failed),
+        for partition in 0..topic.partitions {
+            let queue = queue(topic, group, partition);
+            match self.in_time(channel.queue_declare(short(&queue), passive, FieldTable::default())).await {
+                Ok(_) => {}
+                Err(TransportError::Refused { .. }) => return Ok(false),
+                Err(failed) => return Err(failed),
+            }
         }
+        Ok(true)
     }
 
     /// Makes a group's queues and binds them.
@@ -287,7 +293,12 @@ fn properties(message: &Outgoing) -> BasicProperties {
     let written = binding::write(message);
     let mut headers = FieldTable::default();
     for (name, value) in &written.attributes {
-        headers.insert(ShortString::from(format!("{}{name}", PREFIXES[0])), text(value));
+        let value = match value {
+            Scalar::Boolean(value) => AMQPValue::Boolean(*value),
+            Scalar::Integer(value) => AMQPValue::LongInt(*value),
+            Scalar::Text(value) => text(value),
+        };
+        headers.insert(ShortString::from(format!("{}{name}", PREFIXES[0])), value);
     }
     for (name, value) in &written.plain {
         headers.insert(short(name), text(value));
@@ -315,31 +326,43 @@ fn read(delivered: &lapin::message::Delivery, topic: &Topic) -> (Raw, u32) {
     };
     let mut returned = 0;
     for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
-        let Some(value) = spelled(value) else { continue };
+        let Some(value) = scalar(value) else { continue };
         let name = name.as_str();
         match PREFIXES.iter().find_map(|prefix| name.strip_prefix(prefix)) {
             Some(attribute) => drop(raw.attributes.insert(attribute.to_ascii_lowercase(), value)),
-            None if name == "x-delivery-count" => returned = value.parse().unwrap_or(0),
-            None => drop(raw.plain.insert(name.to_owned(), value)),
+            None if name == "x-delivery-count" => returned = attributes::text(&value).parse().unwrap_or(0),
+            None => drop(raw.plain.insert(name.to_owned(), attributes::text(&value).into())),
         }
     }
     (raw, returned)
 }
 
-/// A header's value as text; nothing for tables, arrays and the like.
-fn spelled(value: &AMQPValue) -> Option<String> {
+/// A header's value; nothing for tables, arrays and the like.
+fn scalar(value: &AMQPValue) -> Option<Scalar> {
+    let number = |value: i64| i32::try_from(value).map_or_else(|_| Scalar::Text(value.to_string()), Scalar::Integer);
+    let of_bytes = |bytes: &[u8]| Scalar::Text(String::from_utf8_lossy(bytes).into_owned());
     Some(match value {
-        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
-        AMQPValue::ShortString(text) => text.as_str().to_owned(),
-        AMQPValue::ByteArray(bytes) => String::from_utf8_lossy(bytes.as_slice()).into_owned(),
-        AMQPValue::Boolean(value) => value.to_string(),
-        AMQPValue::ShortShortInt(value) => value.to_string(),
-        AMQPValue::ShortShortUInt(value) => value.to_string(),
-        AMQPValue::ShortInt(value) => value.to_string(),
-        AMQPValue::ShortUInt(value) => value.to_string(),
-        AMQPValue::LongInt(value) => value.to_string(),
-        AMQPValue::LongUInt(value) => value.to_string(),
-        AMQPValue::LongLongInt(value) => value.to_string(),
+        AMQPValue::LongString(text) => of_bytes(text.as_bytes()),
+        AMQPValue::ShortString(text) => Scalar::Text(text.as_str().to_owned()),
+        AMQPValue::ByteArray(bytes) => of_bytes(bytes.as_slice()),
+        AMQPValue::Boolean(value) => Scalar::Boolean(*value),
+        AMQPValue::ShortShortInt(value) => number((*value).into()),
+        AMQPValue::ShortShortUInt(value) => number((*value).into()),
+        AMQPValue::ShortInt(value) => number((*value).into()),
+        AMQPValue::ShortUInt(value) => number((*value).into()),
+        AMQPValue::LongInt(value) => number((*value).into()),
+        AMQPValue::LongUInt(value) => number((*value).into()),
+        AMQPValue::LongLongInt(value) => number(*value),
+        // In seconds.
+        AMQPValue::Timestamp(at) => {
+            let nanos = i64::try_from(*at).ok().and_then(|at| at.checked_mul(1_000_000_000));
+            Scalar::Text(
+                nanos.map_or_else(
+                    || at.to_string(),
+                    |at| Timestamp::from(Wall::from_unix_nanos(at)).as_str().to_owned(),
+                ),
+            )
+        }
         _ => return None,
     })
 }

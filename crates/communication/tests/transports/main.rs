@@ -5,11 +5,17 @@
     reason = "these tests look at brokers from outside: their processes, their connections"
 )]
 
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod broker;
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod children;
 mod embedded;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod killed;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod part;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod proxy;
 #[cfg(feature = "rabbitmq")]

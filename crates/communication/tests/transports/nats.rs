@@ -3,32 +3,28 @@
 use std::{
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
 };
 
-use quorate_communication::transports::{
-    Transport,
-    conformance::{self, Place},
-    connect,
-};
-use quorate_runtime::{BoxFuture, Env};
+use quorate_communication::transports::{Topic, connect};
+use quorate_runtime::Env;
 
 use super::{
-    killed,
-    proxy::Proxy,
+    broker,
     server::{Kind, Server, free_port, program, skipped},
 };
 
 struct NatsServer {
     program: PathBuf,
     port: u16,
+    /// Further arguments.
+    arguments: &'static [&'static str],
 }
 
 impl Kind for NatsServer {
     fn command(&self, folder: &Path) -> Command {
         let mut command = Command::new(&self.program);
         command.args(["--addr", "127.0.0.1", "--jetstream", "--port"]).arg(self.port.to_string());
-        command.arg("--store_dir").arg(folder.join("store"));
+        command.arg("--store_dir").arg(folder.join("store")).args(self.arguments);
         command
     }
 
@@ -39,62 +35,44 @@ impl Kind for NatsServer {
 
 /// A running server, or nothing where there is none to be had.
 pub(crate) fn server() -> Option<Server> {
+    server_with(&[])
+}
+
+fn server_with(arguments: &'static [&'static str]) -> Option<Server> {
     let Some(program) = program(&["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"])
     else {
         skipped("nats-server");
         return None;
     };
-    Some(Server::new(|_| Box::new(NatsServer { program, port: free_port() })))
+    Some(Server::new(|_| Box::new(NatsServer { program, port: free_port(), arguments })))
 }
 
-struct Nats {
-    env: Env,
-    server: Server,
-    proxy: Proxy,
-}
-
-impl Place for Nats {
-    fn env(&self) -> &Env {
-        &self.env
-    }
-
-    fn transport(&self) -> BoxFuture<'_, Arc<dyn Transport>> {
-        let address = format!("nats://127.0.0.1:{}", self.proxy.port).parse().unwrap();
-        Box::pin(async move { connect(&self.env, &address, None).unwrap() })
-    }
-
-    fn kill(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.server.kill()) })
-    }
-
-    fn start(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.server.start()) })
-    }
-
-    fn lose_answers(&self) -> bool {
-        self.proxy.lose_answers();
-        true
-    }
-
-    fn mend(&self) {
-        self.proxy.mend();
-    }
+fn address(port: u16) -> String {
+    format!("nats://127.0.0.1:{port}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_jetstream_keeps_the_promises_of_transports() {
     let Some(server) = server() else { return };
-    let proxy = Proxy::to(server.port()).await;
-    conformance::all(&Nats { env: Env::real(), server, proxy }).await;
+    broker::keeps_the_promises(server, address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed() {
     const TEST: &str = "nats::over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed";
-    if killed::is_child() {
-        return killed::child().await;
-    }
-    let Some(server) = server() else { return };
-    let address = format!("nats://127.0.0.1:{}", server.port());
-    tokio::task::block_in_place(|| killed::parent(TEST, &address, &server));
+    broker::kills_everybody(TEST, server, address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_is_told_who_connects_by_user_and_password_or_by_a_token() {
+    let topic = Topic::new("orders".parse().unwrap());
+    let lets_in = async |port: u16, user: &str| {
+        let address = format!("nats://{user}127.0.0.1:{port}").parse().unwrap();
+        connect(&Env::real(), &address, None).unwrap().declare(&topic).await.is_ok()
+    };
+    let Some(server) = server_with(&["--user", "shop", "--pass", "s@cret"]) else { return };
+    assert!(lets_in(server.port(), "shop:s%40cret@").await);
+    assert!(!lets_in(server.port(), "shop:other@").await && !lets_in(server.port(), "").await);
+    let Some(server) = server_with(&["--auth", "t/ken"]) else { return };
+    assert!(lets_in(server.port(), "t%2Fken@").await && !lets_in(server.port(), "").await);
 }

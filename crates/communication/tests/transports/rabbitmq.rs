@@ -1,22 +1,24 @@
 //! RabbitMQ.
 
 use std::{
+    collections::BTreeSet,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    time::Duration,
 };
 
-use quorate_communication::transports::{
-    Transport,
-    conformance::{self, Place},
-    connect,
+use quorate_communication::{
+    inbox::{Inbox, InboxConfig},
+    transports::{Outgoing, PublishError, Topic, Transport},
 };
-use quorate_runtime::{BoxFuture, Env};
+use quorate_data::event::NewEvent;
+use quorate_runtime::Env;
 
 use super::{
-    killed,
-    proxy::Proxy,
+    broker::{self, Broker},
+    children,
+    part::PATIENCE,
     server::{Kind, Server, free_port, program, skipped, watch},
 };
 
@@ -92,54 +94,93 @@ fn address(port: u16) -> String {
     format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
 }
 
-struct RabbitMq {
-    env: Env,
-    server: Server,
-    proxy: Proxy,
-}
-
-impl Place for RabbitMq {
-    fn env(&self) -> &Env {
-        &self.env
-    }
-
-    fn transport(&self) -> BoxFuture<'_, Arc<dyn Transport>> {
-        let address = address(self.proxy.port).parse().unwrap();
-        Box::pin(async move { connect(&self.env, &address, None).unwrap() })
-    }
-
-    fn kill(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.server.kill()) })
-    }
-
-    fn start(&self) -> BoxFuture<'_, ()> {
-        Box::pin(async move { tokio::task::block_in_place(|| self.server.start()) })
-    }
-
-    fn lose_answers(&self) -> bool {
-        self.proxy.lose_answers();
-        true
-    }
-
-    fn mend(&self) {
-        self.proxy.mend();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_keeps_the_promises_of_transports() {
     let Some(server) = server() else { return };
-    let proxy = Proxy::to(server.port()).await;
-    conformance::all(&RabbitMq { env: Env::real(), server, proxy }).await;
+    broker::keeps_the_promises(server, address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed() {
     const TEST: &str = "rabbitmq::over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed";
-    if killed::is_child() {
-        return killed::child().await;
-    }
+    broker::kills_everybody(TEST, server, address).await;
+}
+
+fn topic() -> Topic {
+    Topic { partitions: 2, ..Topic::new("orders".parse().unwrap()) }
+}
+
+/// A key of that partition.
+fn key(partition: u16, n: usize) -> String {
+    let mut keys = (0..).map(|n| format!("k{n}")).filter(|key| topic().partition(key) == partition);
+    keys.nth(n).unwrap()
+}
+
+/// Deletes the queue of partition 0, as somebody at the broker might.
+async fn delete_a_queue(client: &dyn Transport) {
+    let of_one_partition = Topic { partitions: 1, ..topic() };
+    client.remove(&of_one_partition, &"billing".parse().unwrap()).await.unwrap();
+}
+
+fn message(key: &str, id: &str) -> Outgoing {
+    Outgoing::new(key, NewEvent::new(id, "/test", "thing.happened").json("{}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_one_batch_exactly_what_rabbitmq_returns_is_unroutable() {
     let Some(server) = server() else { return };
-    let address = address(server.port());
-    tokio::task::block_in_place(|| killed::parent(TEST, &address, &server));
+    let broker = Broker::behind_a_line(server, address).await;
+    let (client, group) = (broker.client(), "billing".parse().unwrap());
+    drop(client.join(&topic(), &group).await.unwrap());
+    delete_a_queue(&*client).await;
+    let mut expected = BTreeSet::new();
+    for round in 0..10 {
+        let keys: Vec<u16> = (0..60).map(|n| n % 2).collect();
+        let ids = (0..keys.len()).map(|n| format!("{round}-{n}"));
+        let batch: Vec<(u16, String)> = keys.into_iter().zip(ids).collect();
+        let messages = batch.iter().enumerate().map(|(n, (partition, id))| message(&key(*partition, n / 2), id));
+        let outcomes = client.publish(&topic(), messages.collect()).await;
+        for ((partition, id), outcome) in batch.into_iter().zip(outcomes) {
+            match (partition, outcome) {
+                (0, Err(PublishError::Unroutable { .. })) => {}
+                (1, Ok(_)) => drop(expected.insert(id)),
+                (partition, other) => panic!("{id} of partition {partition}: {other:?}"),
+            }
+        }
+    }
+    let mut receiver = client.join(&topic(), &group).await.unwrap();
+    let mut came = BTreeSet::new();
+    while came.len() < expected.len() {
+        let delivery = receiver.next().await.unwrap();
+        came.insert(delivery.message.event.id.to_string());
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(came, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_goes_on_when_rabbitmq_has_ended_one_of_its_consumers() {
+    let Some(server) = server() else { return };
+    let broker = Broker::behind_a_line(server, address).await;
+    let client = broker.client();
+    let folder = tempfile::tempdir().unwrap();
+    let store = children::open(&folder.path().join("billing.db")).await;
+    let config = InboxConfig::of(topic(), "billing".parse().unwrap());
+    let inbox = Inbox::start(&store, broker.client(), config, |_, _| Box::pin(async { Ok(()) })).await.unwrap();
+    let env = Env::real();
+    let publish = async |id: &str| {
+        let published = async {
+            while client.publish(&topic(), vec![message(&key(0, 0), id)]).await.remove(0).is_err() {
+                env.sleep(Duration::from_millis(100)).await;
+            }
+        };
+        assert!(env.timeout(PATIENCE, published).await.is_some(), "{id} can be published at last");
+    };
+    publish("1").await;
+    assert!(env.timeout(PATIENCE, inbox.settled(1)).await.is_some(), "the first takes effect");
+    delete_a_queue(&*client).await;
+    publish("2").await;
+    assert!(env.timeout(PATIENCE, inbox.settled(2)).await.is_some(), "{:?}", inbox.describe().await);
+    inbox.stop().await;
+    store.close().await.unwrap();
 }

@@ -58,7 +58,7 @@ impl Server {
         // A group of its own, so that what it starts ends with it.
         let mut child = command.process_group(0).spawn().unwrap();
         watch(child.id());
-        let until = Instant::now() + Duration::from_secs(120);
+        let until = Instant::now() + Duration::from_secs(300);
         while TcpStream::connect(("127.0.0.1", self.port())).is_err() {
             let ended = child.try_wait().unwrap();
             if ended.is_some() || Instant::now() > until {

@@ -11,6 +11,7 @@ const EMBEDDED: &str = "crates/communication/tests/transports/embedded.rs";
 const NATS: &str = "crates/communication/tests/transports/nats.rs";
 const RABBITMQ: &str = "crates/communication/tests/transports/rabbitmq.rs";
 const OUTBOX: &str = "crates/communication/src/outbox/tests.rs";
+const BINDING: &str = "crates/communication/src/transports/binding.rs";
 const INBOX: &str = "crates/communication/src/inbox/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -35,6 +36,13 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
             test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
         ],
+    ),
+    row(
+        Delivery,
+        "publish a batch of which RabbitMQ returns some",
+        Library,
+        "exactly what has no queue is unroutable, and what is confirmed is there",
+        &[test(RABBITMQ, "of_one_batch_exactly_what_rabbitmq_returns_is_unroutable")],
     ),
     row(
         Order,
@@ -78,9 +86,23 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Delivery,
+        "relay events of several streams that share their source and id",
+        Library,
+        "each is published: the aggregate tells them apart",
+        &[test(OUTBOX, "two_streams_may_have_events_of_one_source_and_id")],
+    ),
+    row(
+        Load,
+        "a relay that rests",
+        Library,
+        "what it holds is handed to no other relay of its name, and what another has is dropped",
+        &[test(OUTBOX, "what_is_held_is_handed_to_nobody_during_a_rest_and_what_is_lost_is_dropped")],
+    ),
+    row(
+        Delivery,
         "receive into an inbox",
         Library,
-        "the handler's transaction takes effect once per source and id, in order of the key, whoever is killed, the broker included",
+        "the handler's transaction takes effect once per source, id and aggregate, in order of the key, whoever is killed, the broker included",
         &[
             test(INBOX, "lost_acknowledgements_and_broken_connections_make_no_second_effect_and_reorder_no_key"),
             test(NATS, "over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
@@ -95,8 +117,30 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(INBOX, "a_message_that_fails_for_the_last_time_is_parked_with_its_key_and_replayed_in_order"),
             test(INBOX, "a_handler_that_panics_has_failed_and_one_that_ends_its_process_each_time_is_parked"),
+            test(INBOX, "a_message_that_may_have_ended_the_process_is_tried_alone"),
             test(INBOX, "what_is_discarded_never_takes_effect_also_when_it_comes_again"),
             test(INBOX, "when_too_many_are_parked_further_ones_stay_with_the_broker"),
+        ],
+    ),
+    row(
+        Delivery,
+        "messages that wait for their turn in an inbox",
+        Library,
+        "they are held for as long as that takes, and an inbox whose consumer the broker ended joins anew",
+        &[
+            test(INBOX, "messages_that_wait_for_their_turn_are_held_for_as_long_as_that_takes"),
+            test(RABBITMQ, "an_inbox_goes_on_when_rabbitmq_has_ended_one_of_its_consumers"),
+        ],
+    ),
+    row(
+        Delivery,
+        "erase a data subject that an inbox keeps messages about",
+        Library,
+        "their data and what was said of them is gone, also of those that could not be read; data about one that cannot be named is never kept",
+        &[
+            test(INBOX, "what_is_parked_about_a_data_subject_goes_when_it_is_erased"),
+            test(INBOX, "what_is_said_of_a_message_that_fails_goes_with_its_data_subject"),
+            test(BINDING, "what_cannot_be_read_keeps_whom_it_is_about_or_not_its_data"),
         ],
     ),
 ];

@@ -8,7 +8,7 @@ use quorate_data::{
 };
 use quorate_foundations::time::Wall;
 
-use super::{Attributes, CHUNK, failures_in, filled, integer, millis, places, short, text, unsigned};
+use super::{CHUNK, failures_in, filled, give, integer, millis, places, short, text, unsigned};
 use crate::message_queue::{DeadLetter, Message, QueueError, machine::Seq};
 
 const MESSAGE: &str =
@@ -156,9 +156,7 @@ fn message(row: &Row) -> Result<Message, QueueError> {
     event.content_type = optional(9);
     event.data = row.at(11).as_bytes().cloned();
     if let Some(text) = row.at(10).as_str() {
-        let rest: Attributes<'_> =
-            serde_json::from_str(text).map_err(|wrong| QueueError::corrupt("quorate_queue_message", wrong))?;
-        rest.into_event(&mut event)?;
+        give(text, &mut event)?;
     }
     Ok(Message {
         event,

@@ -9,7 +9,7 @@ use quorate_data::{
 use quorate_foundations::{name::Name, time::Wall};
 use serde::{Deserialize, Serialize};
 
-use super::{Attributes, attributes, integer, number, text, unsigned};
+use super::{attributes, give, integer, number, text, unsigned};
 use crate::message_queue::{Missed, NewMessage, QueueError, Schedule};
 
 /// A schedule's row.
@@ -137,8 +137,7 @@ fn schedule(row: &Row) -> Result<Schedule, QueueError> {
     event.content_type = spec.content_type;
     event.data = row.at(3).as_bytes().cloned();
     if let Some(text) = &spec.attributes {
-        let rest: Attributes<'_> = serde_json::from_str(text).map_err(|wrong| corrupt(wrong.to_string()))?;
-        rest.into_event(&mut event)?;
+        give(text, &mut event)?;
     }
     let millis = std::time::Duration::from_millis;
     let message = NewMessage {
