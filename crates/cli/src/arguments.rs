@@ -12,9 +12,9 @@ use crate::{
     configuration::Configuration,
     doctor, erasure, event_type,
     exit::{self, Failure},
-    guarantees, limit, log,
+    guarantees, inbox, limit, log,
     output::Format,
-    patterns, policy, queue, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
+    patterns, policy, queue, relay, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -63,6 +63,12 @@ enum Command {
     /// Message queues: declare them, send and receive messages, settle them, replay dead letters
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Relays: what of the log is published to brokers; how they stand, pause and resume them, replay what is parked
+    #[command(subcommand)]
+    Relay(relay::Command),
+    /// Inboxes: which messages of brokers come in; how they stand, replay and discard what is parked
+    #[command(subcommand)]
+    Inbox(inbox::Command),
     /// Webhooks: declare them, test them, rotate secrets, see attempts, replay what is parked
     #[command(subcommand)]
     Webhook(webhook::Command),
@@ -158,6 +164,8 @@ impl Arguments {
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
             Command::Queue(command) => command.run(&client, output).await,
+            Command::Relay(command) => command.run(&client, output).await,
+            Command::Inbox(command) => command.run(&client, output).await,
             Command::Webhook(command) => command.run(&client, output).await,
             Command::View(command) => command.run(&client, output).await,
             Command::Erasure(command) => command.run(&client, output).await,

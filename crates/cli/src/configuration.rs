@@ -29,6 +29,9 @@ struct SettingFlags(Vec<(String, String)>);
 /// The file that is read unless another one is named.
 const FILE: &str = "quorate.toml";
 
+/// What no flag sets: each is a table of its own.
+const IN_A_FILE_ALONE: [&str; 2] = ["inbox", "relay"];
+
 /// The longest file of settings, in bytes.
 const MAX_FILE: u64 = 1 << 20;
 
@@ -105,7 +108,7 @@ impl Configuration {
 impl Args for SettingFlags {
     fn augment_args(command: Command) -> Command {
         let layers = Layers::defaults();
-        layers.entries().fold(command, |command, (key, entry)| {
+        layers.entries().filter(|(key, _)| !IN_A_FILE_ALONE.contains(key)).fold(command, |command, (key, entry)| {
             let flag = Arg::new(key.to_owned()).long(key.to_owned()).value_name("VALUE").help_heading("Settings");
             let flag = match entry.value {
                 toml::Value::Boolean(_) => flag.num_args(0..=1).default_missing_value("true").require_equals(true),
@@ -125,8 +128,8 @@ impl Args for SettingFlags {
 impl FromArgMatches for SettingFlags {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let layers = Layers::defaults();
-        let given =
-            layers.entries().filter_map(|(key, _)| Some((key.to_owned(), matches.get_one::<String>(key)?.clone())));
+        let keys = layers.entries().map(|(key, _)| key).filter(|key| !IN_A_FILE_ALONE.contains(key));
+        let given = keys.filter_map(|key| Some((key.to_owned(), matches.get_one::<String>(key)?.clone())));
         Ok(Self(given.collect()))
     }
 

@@ -127,6 +127,8 @@ impl Page {
                 alias = "limits",
                 alias = "schedules",
                 alias = "webhooks",
+                alias = "relays",
+                alias = "inboxes",
                 alias = "attempts",
                 alias = "sagas",
                 alias = "transactions"

@@ -38,8 +38,8 @@ use crate::{
     policy_folder,
     rates::Rates,
     verbs::{
-        Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, MessageQueues, OnceError, Policies, SagaCare,
-        Transactions, ViewCare, WebhookCare,
+        Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, InboxCare, MessageQueues, OnceError, Policies,
+        RelayCare, SagaCare, Transactions, ViewCare, WebhookCare,
     },
     view_folder,
 };
@@ -207,10 +207,14 @@ impl Server {
         let rates = Rates::new(&http, &store, &config.rates);
         let calls = calls(&http, &config, (&timers, &policies, &breakers));
         let webhooks = WebhookCare::open(&store, &subscriptions, calls).await.map_err(ServeError::Webhooks)?;
+        let relays = RelayCare::new(&store, &queues, &config.relays);
+        let inboxes = InboxCare::new(&store, &queues, &config.inboxes);
         let rooms = Rooms {
             idempotency,
             subscriptions,
             queues,
+            relays,
+            inboxes,
             sagas,
             webhooks,
             views,
@@ -259,6 +263,8 @@ impl Server {
             self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         }
         self.http.tasks().spawn("webhooks", self.surface.node().webhooks.clone().run(self.http.clone()));
+        self.http.tasks().spawn("relays", self.surface.node().relays.clone().run(self.http.clone()));
+        self.http.tasks().spawn("inboxes", self.surface.node().inboxes.clone().run(self.http.clone()));
         if let Some((folder, every)) = self.surface.node().config.view_folder.clone() {
             let views = self.surface.node().views.clone();
             self.http.tasks().spawn("view-folder", view_folder::watch(self.http.clone(), views, folder, every));
@@ -284,6 +290,8 @@ impl Server {
         if let Ok(views) = self.surface.node().views.views() {
             views.shut_down().await;
         }
+        self.surface.node().inboxes.shut_down().await;
+        self.surface.node().relays.shut_down().await;
         let closed = self.store.close().await;
         self.store.env().tasks().shut_down().await;
         closed.map_err(ServeError::Close)?;

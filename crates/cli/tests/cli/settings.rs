@@ -27,7 +27,9 @@ fn every_setting_has_a_flag_of_its_own_name() {
     let folder = tempfile::tempdir().unwrap();
     let shown = run(folder.path(), &["config", "show", "--output", "json"]).ok().json();
     let help = run(folder.path(), &["serve", "--help"]).ok().stdout;
-    for entry in shown["settings"].as_array().unwrap() {
+    // Relays and inboxes are tables, which stand in a file alone.
+    let is_table = |entry: &&Value| entry["key"] == "relay" || entry["key"] == "inbox";
+    for entry in shown["settings"].as_array().unwrap().iter().filter(|entry| !is_table(entry)) {
         let flag = format!("--{} ", entry["key"].as_str().unwrap());
         assert!(help.contains(&flag) || help.contains(&flag.replace(' ', "[=<")), "{flag} in {help}");
     }

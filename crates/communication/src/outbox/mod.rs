@@ -66,10 +66,11 @@ mod envelope;
 mod held;
 mod pause;
 mod relay;
+mod service;
 
 pub use config::{RelayConfig, RelayError, Route};
 pub use pause::Paused;
-pub use relay::{Description, Relay, RelayCounts, Standing};
+pub use service::{Description, Relay, RelayCounts, Standing};
 
 #[cfg(test)]
 mod tests;

@@ -41,16 +41,19 @@ pub(super) async fn read(store: &Store, name: &Name) -> Result<Option<Paused>, R
     Ok(Some(Paused { since: Wall::from_unix_nanos(since), reason: reason.into() }))
 }
 
-/// Pauses the relay `name`. One that is paused stays so since it was, for the new reason.
-pub(super) async fn pause(store: &Store, name: &Name, reason: &str) -> Result<(), RelayError> {
+/// Pauses the relay `name`, and returns since when and why it is. One that is paused stays so since it was, for the new reason.
+pub(super) async fn pause(store: &Store, name: &Name, reason: &str) -> Result<Paused, RelayError> {
     let mut end = reason.len().min(MAX_REASON_BYTES);
     while !reason.is_char_boundary(end) {
         end -= 1;
     }
     let sql = "INSERT INTO quorate_relay (name, paused_ns, reason) VALUES ($1, $2, $3)
         ON CONFLICT (name) DO UPDATE SET reason = $3";
-    write(store, sql, vec![name.into(), store.env().wall().unix_nanos().into(), Value::from(reason[..end].to_owned())])
-        .await
+    let now = store.env().wall();
+    write(store, sql, vec![name.into(), now.unix_nanos().into(), Value::from(reason[..end].to_owned())]).await?;
+    // It is paused now, whether that can be read or not.
+    let known = read(store, name).await.ok().flatten();
+    Ok(known.unwrap_or_else(|| Paused { since: now, reason: reason[..end].into() }))
 }
 
 /// Lets the relay `name` go on.

@@ -13,6 +13,7 @@ use quorate_runtime::BoxFuture;
 use super::{
     Capabilities, Confirmed, Confirms, Delivery, Hold, Holds, Incoming, Label, Outgoing, PublishError, Receiver, Topic,
     Transport, TransportError,
+    message::{self, OWN_ID},
 };
 use crate::message_queue::{
     self as queue, Config, Consume, Consumer, Lease, NewMessage, Queue, QueueError, Queues, Sent,
@@ -20,8 +21,6 @@ use crate::message_queue::{
 
 /// Messages that a receiver holds at most.
 const WINDOW: usize = 64;
-/// The extension in which a queue keeps the id of an event that it knows by another one: queues tell messages by source and id alone.
-const OWN_ID: &str = "quorateownid";
 /// How often the broker itself hands a message out before it gives up on it.
 const ATTEMPTS: u32 = Config::MAX_ATTEMPTS;
 
@@ -72,7 +71,7 @@ impl Embedded {
         if message.event.extensions.contains_key(OWN_ID) {
             return Err(PublishError::refused(format!("the extension `{OWN_ID}` is the embedded transport's own")));
         }
-        let message = NewMessage::of(told_apart(message.event)).in_group(message.key);
+        let message = NewMessage::of(message::told_apart(message.event)).in_group(message.key);
         let sent: Result<Vec<Sent>, QueueError> = match boxes {
             [] => return Err(PublishError::unroutable(topic)),
             [only] => only.send(vec![message]).await,
@@ -169,17 +168,7 @@ impl Transport for Embedded {
     }
 }
 
-/// `event` under an id that no message of another identity has, its own one beside it.
-fn told_apart(mut event: NewEvent) -> NewEvent {
-    let identity = super::message::identity(&event);
-    if *identity != *format!("{} {}", event.source, event.id) {
-        let own = std::mem::replace(&mut event.id, identity);
-        event.extensions.insert(OWN_ID.to_owned(), Scalar::Text(own.to_string()));
-    }
-    event
-}
-
-/// The reverse.
+/// The event of a message that was [told apart](message::told_apart).
 fn under_its_own_id(mut event: NewEvent) -> NewEvent {
     if let Some(Scalar::Text(own)) = event.extensions.remove(OWN_ID) {
         event.id = own.into();

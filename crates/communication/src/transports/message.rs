@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use quorate_data::event::NewEvent;
+use quorate_data::event::{NewEvent, Scalar};
 
 use super::{Hold, TransportError};
 use crate::attributes;
@@ -113,6 +113,27 @@ pub(super) fn identity(event: &NewEvent) -> Arc<str> {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
     }
     format!("blake3 {}", hasher.finalize().to_hex()).into()
+}
+
+/// The extension that holds the id of an event that was told apart.
+pub(super) const OWN_ID: &str = "quorateownid";
+
+/// `event` under an id that no message of another identity has, its own one beside it, for whoever tells messages by source and id alone.
+pub(super) fn told_apart(mut event: NewEvent) -> NewEvent {
+    let identity = identity(&event);
+    if *identity != *format!("{} {}", event.source, event.id) {
+        let own = std::mem::replace(&mut event.id, identity);
+        event.extensions.insert(OWN_ID.to_owned(), Scalar::Text(own.to_string()));
+    }
+    event
+}
+
+impl Incoming {
+    /// What it says, under an id that no message of another identity has: where its source and id do not tell it apart by themselves (its aggregate does), its identity,
+    /// with its own id in the extension `quorateownid`. For whoever keeps it where events are told by source and id alone.
+    pub fn told_apart(&self) -> NewEvent {
+        told_apart(self.event.clone())
+    }
 }
 
 impl Delivery {

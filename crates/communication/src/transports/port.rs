@@ -57,6 +57,7 @@ pub trait Receiver: Send {
     ///
     /// # Errors
     /// [`TransportError::Unavailable`] when the connection broke; call it again, and it connects anew. Rest in between.
+    /// Any other: the group is not as it was made (its queue was deleted, say); [join](Transport::join) again.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing: what it would have been handed comes with the next call.

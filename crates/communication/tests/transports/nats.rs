@@ -1,15 +1,18 @@
 //! NATS JetStream.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
 };
 
-use quorate_communication::transports::{Topic, connect};
+use quorate_communication::transports::{Outgoing, Topic, connect};
+use quorate_data::event::NewEvent;
 use quorate_runtime::Env;
 
 use super::{
     broker,
+    part::PATIENCE,
     server::{Kind, Server, free_port, program, skipped},
 };
 
@@ -75,4 +78,39 @@ async fn nats_is_told_who_connects_by_user_and_password_or_by_a_token() {
     assert!(!lets_in(server.port(), "shop:other@").await && !lets_in(server.port(), "").await);
     let Some(server) = server_with(&["--auth", "t/ken"]) else { return };
     assert!(lets_in(server.port(), "t%2Fken@").await && !lets_in(server.port(), "").await);
+}
+
+/// Removes every file of that name, however deep. Returns how many there were.
+fn remove(folder: &Path, name: &str) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| match path.is_dir() {
+        true => remove(&path, name),
+        false if path.ends_with(name) => std::fs::remove_file(&path).map(|()| 1).unwrap(),
+        false => 0,
+    };
+    entries.map(of).sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nats_server_that_lost_what_a_group_had_read_skips_nothing() {
+    let Some(server) = server() else { return };
+    let (topic, group) = (Topic { partitions: 2, ..Topic::new("orders".parse().unwrap()) }, "billing".parse().unwrap());
+    let client = || connect(&Env::real(), &address(server.port()).parse().unwrap(), None).unwrap();
+    drop(client().join(&topic, &group).await.unwrap());
+    let messages = (0..6).map(|n| Outgoing::new(format!("k{n}"), NewEvent::new(format!("{n}"), "/test", "x")));
+    assert!(client().publish(&topic, messages.collect()).await.iter().all(Result::is_ok));
+    tokio::task::block_in_place(|| {
+        server.kill();
+        // As a kill in the middle of writing it may leave it.
+        assert_eq!(remove(server.folder(), "o.dat"), 2);
+        server.start();
+    });
+    let mut receiver = client().join(&topic, &group).await.unwrap();
+    let mut ids = BTreeSet::new();
+    while ids.len() < 6 {
+        let next = Env::real().timeout(PATIENCE, receiver.next()).await;
+        let delivery = next.unwrap_or_else(|| panic!("only {ids:?} came")).unwrap();
+        ids.insert(delivery.message.event.id.to_string());
+        delivery.ack().await.unwrap();
+    }
 }

@@ -50,6 +50,11 @@ impl Server {
         self.kind.port()
     }
 
+    /// Where it keeps what it has.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Starts it and waits until it listens.
     pub(crate) fn start(&self) {
         let log = std::fs::File::options().create(true).append(true).open(self.folder.path().join("output")).unwrap();

@@ -13,6 +13,7 @@ use quorate_data::{
 };
 use quorate_foundations::name::Name;
 
+use super::{MAX_INBOXES, MAX_RELAYS};
 use crate::{
     http::limits,
     verbs::{SagaCare, Transactions},
@@ -46,6 +47,8 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("http.http2-send-bytes", limits::SEND_BUFFER as u64),
         ("http.http2-window-bytes", u64::from(limits::WINDOW)),
         ("http.least-read-bytes", limits::LEAST),
+        ("inboxes.count", MAX_INBOXES as u64),
+        ("relays.count", MAX_RELAYS as u64),
         ("retention.metadata-bytes", StreamMetadata::MAX_BYTES as u64),
         ("retention.metadata-key-bytes", StreamMetadata::MAX_KEY_BYTES as u64),
         ("retention.metadata-values", StreamMetadata::MAX_VALUES as u64),

@@ -33,10 +33,23 @@ pub struct Entry {
 impl Entry {
     /// The value as it may be shown: without a password.
     pub fn shown(&self) -> Value {
-        match &self.value {
-            Value::String(text) => Value::String(without_password(text)),
-            other => other.clone(),
+        shown(&self.value)
+    }
+}
+
+/// `value` without passwords, however deep they stand.
+fn shown(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(without_password(text)),
+        Value::Array(items) => Value::Array(items.iter().map(shown).collect()),
+        Value::Table(table) => {
+            let hide = |(name, value): (&String, &Value)| {
+                let is_secret = name == "password" && value.as_str().is_some_and(|text| !text.is_empty());
+                (name.clone(), if is_secret { "***".into() } else { shown(value) })
+            };
+            Value::Table(table.iter().map(hide).collect())
         }
+        other => other.clone(),
     }
 }
 
@@ -155,7 +168,15 @@ impl Layers {
 
     /// With the settings among `variables`: `http.max-body` is `QUORATE_HTTP_MAX_BODY`. Those that do not begin with
     /// `QUORATE_` are passed over, and those that Kubernetes sets for a Service called `quorate` or `quorate-…`.
+    ///
+    /// Relays and inboxes that name a `password-variable` are given the password that it holds.
     pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, LayerError> {
+        let variables: BTreeMap<String, String> = variables.into_iter().collect();
+        for key in ["relay", "inbox"] {
+            if let Some(Value::Array(all)) = self.entries.get_mut(key).map(|entry| &mut entry.value) {
+                all.iter_mut().filter_map(Value::as_table_mut).for_each(|one| give_password(one, &variables));
+            }
+        }
         let ours = |name: &str| name.starts_with("QUORATE_") && !NOT_SETTINGS.contains(&name);
         for (name, text) in variables.into_iter().filter(|(name, _)| ours(name)) {
             let source = Source::Environment(name.clone());
@@ -238,6 +259,14 @@ impl fmt::Display for Source {
             Self::Flag(name) => write!(f, "flag --{name}"),
             Self::Follows(key) => write!(f, "follows {key}"),
         }
+    }
+}
+
+/// Gives a relay or an inbox the password that the variable holds which it names.
+fn give_password(one: &mut Table, variables: &BTreeMap<String, String>) {
+    let named = one.get("password-variable").and_then(Value::as_str);
+    if let Some(password) = named.and_then(|name| variables.get(name)).filter(|_| !one.contains_key("password")) {
+        one.insert("password".to_owned(), password.as_str().into());
     }
 }
 

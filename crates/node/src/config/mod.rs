@@ -5,10 +5,13 @@
 
 mod fixed;
 mod follow;
+mod inboxes;
 mod layers;
 mod network;
 mod platform;
 mod rates;
+mod reach;
+mod relays;
 mod settings;
 mod units;
 
@@ -21,9 +24,15 @@ use quorate_data::{
 };
 
 pub use fixed::{FixedLimit, fixed_limits};
+pub(crate) use inboxes::MAX_INBOXES;
+pub use inboxes::{Destination, InboxSettings, InboxSpec, Template};
 pub use layers::{Entry, LayerError, Layers, Source};
 pub use network::{Network, NetworkError};
 pub use rates::RateConfig;
+pub(crate) use reach::ReachError;
+pub use reach::{Password, Reach};
+pub(crate) use relays::MAX_RELAYS;
+pub use relays::{RelaySettings, RelaySpec};
 pub use settings::{
     HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SchemaSettings, Settings,
     StoreSettings, TransactionSettings, ViewSettings, WebhookSettings,
@@ -63,6 +72,10 @@ pub struct Config {
     pub doubt_limit: Duration,
     /// Addresses that webhooks may call although they are not public.
     pub webhook_targets: Vec<Network>,
+    /// What of the log is published, and where, in order of their names.
+    pub relays: Vec<RelaySpec>,
+    /// Which messages of others come in, and what becomes of them, in order of their names.
+    pub inboxes: Vec<InboxSpec>,
 }
 
 /// A PostgreSQL that holds the store.
@@ -195,6 +208,22 @@ pub enum ConfigError {
         /// What is wrong with it; not the address, which may hold a password.
         what: String,
     },
+    /// A relay cannot be.
+    #[error("the relay `{name}` cannot be: {what}")]
+    Relay {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// An inbox cannot be.
+    #[error("the inbox `{name}` cannot be: {what}")]
+    Inbox {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A value that must not be zero is.
     #[error("`{key}` cannot be zero")]
     Zero {
@@ -264,6 +293,8 @@ impl TryFrom<Settings> for Config {
             rates,
             webhooks,
             transactions,
+            relay,
+            inbox,
         } = settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
@@ -289,6 +320,8 @@ impl TryFrom<Settings> for Config {
         }
         check_order(&http, &store)?;
         let rates = RateConfig::try_from(rates)?;
+        let relays = relays::specs(relay)?;
+        let inboxes = inboxes::specs(inbox)?;
         let database = database(&store)?;
         let has_policies = !policies.folder.as_os_str().is_empty();
         let has_folder = !views.folder.as_os_str().is_empty();
@@ -307,6 +340,8 @@ impl TryFrom<Settings> for Config {
             rates,
             doubt_limit: transactions.doubt_limit,
             webhook_targets: webhooks.allow,
+            relays,
+            inboxes,
             view_folder: has_folder.then_some((views.folder, views.folder_every)),
         })
     }

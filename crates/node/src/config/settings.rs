@@ -8,7 +8,7 @@ use quorate_data::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Network};
+use super::{ByteSize, InboxSettings, Network, RelaySettings};
 
 /// Everything that can be set, with its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -43,6 +43,10 @@ pub struct Settings {
     pub webhooks: WebhookSettings,
     /// Transactions of two-phase commit.
     pub transactions: TransactionSettings,
+    /// Relays: what of the log is published, and where. In a file alone, as `[[relay]]`. Default none.
+    pub relay: Vec<RelaySettings>,
+    /// Inboxes: which messages of others come in, and what becomes of them. In a file alone, as `[[inbox]]`. Default none.
+    pub inbox: Vec<InboxSettings>,
 }
 
 /// What the HTTP surface accepts.
@@ -304,6 +308,8 @@ impl Default for Settings {
             rates: RateSettings::default(),
             transactions: TransactionSettings::default(),
             webhooks: WebhookSettings::default(),
+            relay: Vec::new(),
+            inbox: Vec::new(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     About::{Atomicity, Delivery, Durability, Load, Order},
     Guarantee,
-    Surface::Library,
+    Surface::{Cli, Http, Library},
     row, test,
 };
 
@@ -12,6 +12,10 @@ const NATS: &str = "crates/communication/tests/transports/nats.rs";
 const RABBITMQ: &str = "crates/communication/tests/transports/rabbitmq.rs";
 const OUTBOX: &str = "crates/communication/src/outbox/tests.rs";
 const BINDING: &str = "crates/communication/src/transports/binding.rs";
+const OVER_HTTP: &str = "crates/node/tests/http/relays.rs";
+const AT_THE_COMMAND_LINE: &str = "crates/cli/tests/cli/relays.rs";
+const INBOXES_OVER_HTTP: &str = "crates/node/tests/http/inboxes.rs";
+const INBOXES_AT_THE_COMMAND_LINE: &str = "crates/cli/tests/cli/inboxes.rs";
 const INBOX: &str = "crates/communication/src/inbox/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -92,6 +96,44 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[test(OUTBOX, "two_streams_may_have_events_of_one_source_and_id")],
     ),
     row(
+        Durability,
+        "pause and resume a relay",
+        Library,
+        "a relay that is paused publishes nothing, also after a restart and in every process over the store, and goes on from where it was",
+        &[test(
+            OUTBOX,
+            "a_relay_that_is_paused_publishes_nothing_until_it_is_resumed_also_after_a_restart_and_elsewhere",
+        )],
+    ),
+    row(
+        Durability,
+        "pause and resume a relay",
+        Http,
+        "the same for the relays of a node's configuration",
+        &[test(OVER_HTTP, "a_relay_of_the_configuration_publishes_and_is_paused_and_resumed")],
+    ),
+    row(
+        Durability,
+        "pause and resume a relay",
+        Cli,
+        "the same for the relays of a node's configuration",
+        &[test(AT_THE_COMMAND_LINE, "relays_of_the_file_are_listed_paused_and_resumed_and_go_on_after_kill_9")],
+    ),
+    row(
+        Load,
+        "a relay of the configuration that cannot be started",
+        Http,
+        "the node works, the relay says what is in the way, and is tried again until it starts",
+        &[test(OVER_HTTP, "a_relay_that_cannot_be_started_says_why_and_starts_once_it_can")],
+    ),
+    row(
+        Delivery,
+        "take events from a relay's subscription",
+        Http,
+        "is refused; deleting it has the relay begin anew, under the same ids",
+        &[test(OVER_HTTP, "nobody_else_takes_a_relays_events_and_one_whose_subscription_is_deleted_begins_anew")],
+    ),
+    row(
         Load,
         "a relay that rests",
         Library,
@@ -142,5 +184,32 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(INBOX, "what_is_said_of_a_message_that_fails_goes_with_its_data_subject"),
             test(BINDING, "what_cannot_be_read_keeps_whom_it_is_about_or_not_its_data"),
         ],
+    ),
+    row(
+        Delivery,
+        "take messages of a topic in, into a stream or a queue of a node",
+        Http,
+        "each takes effect once, in order of its key, also over a restart and where it is published anew",
+        &[
+            test(INBOXES_OVER_HTTP, "messages_are_appended_once_and_in_order_also_over_a_restart"),
+            test(INBOXES_OVER_HTTP, "what_one_node_relays_another_inbox_sends_to_a_queue_each_event_once"),
+        ],
+    ),
+    row(
+        Delivery,
+        "a message that an inbox of a node cannot take in",
+        Http,
+        "it is parked in sight with what is behind it in its key, replayed in order, and never takes effect once discarded",
+        &[test(INBOXES_OVER_HTTP, "what_cannot_be_taken_in_is_parked_with_its_key_replayed_and_discarded")],
+    ),
+    row(
+        Delivery,
+        "take messages of a topic in, into a stream or a queue of a node",
+        Cli,
+        "each takes effect once, whenever the node is killed",
+        &[test(
+            INBOXES_AT_THE_COMMAND_LINE,
+            "an_inbox_of_the_file_takes_each_message_in_once_whenever_its_node_is_killed",
+        )],
     ),
 ];

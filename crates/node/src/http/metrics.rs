@@ -1,6 +1,8 @@
 //! What the HTTP surface counts.
 
+mod inboxes;
 mod queues;
+mod relays;
 mod sagas;
 mod transactions;
 mod views;
@@ -14,6 +16,7 @@ use quorate_data::store::Store;
 use quorate_runtime::Env;
 
 use super::{Node, connection::Connections};
+use crate::config::{MAX_INBOXES, MAX_RELAYS};
 
 /// Views that are measured.
 const MAX_VIEWS: usize = 1_000;
@@ -31,6 +34,8 @@ pub(crate) struct Metrics {
     forgetting: Gauge<u64, AtomicU64>,
     not_wiped: Gauge<u64, AtomicU64>,
     queues: queues::Queues,
+    inboxes: inboxes::Inboxes,
+    relays: relays::Relays,
     sagas: sagas::Sagas,
     transactions: transactions::Transactions,
     views: views::Views,
@@ -41,11 +46,15 @@ impl Metrics {
     pub(super) fn register(env: &Env, connections: &Arc<Connections>, store: &Store) -> Self {
         let views = views::Views::register(&mut env.metrics());
         let queues = queues::Queues::register(&mut env.metrics());
+        let inboxes = inboxes::Inboxes::register(&mut env.metrics());
+        let relays = relays::Relays::register(&mut env.metrics());
         let sagas = sagas::Sagas::register(&mut env.metrics());
         let webhooks = webhooks::Webhooks::register(&mut env.metrics());
         let transactions = transactions::Transactions::register(&mut env.metrics());
         let metrics = Self {
             queues,
+            inboxes,
+            relays,
             sagas,
             transactions,
             views,
@@ -115,6 +124,12 @@ impl Metrics {
         }
         if let Ok(standing) = node.transactions.standing().await {
             self.transactions.show(standing);
+        }
+        if let Ok(inboxes) = node.inboxes.list(None, MAX_INBOXES).await {
+            self.inboxes.show(&inboxes);
+        }
+        if let Ok(relays) = node.relays.list(None, MAX_RELAYS).await {
+            self.relays.show(&relays);
         }
         if let Ok(webhooks) = node.webhooks.standing().await {
             self.webhooks.show(&webhooks);

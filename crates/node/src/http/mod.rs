@@ -16,6 +16,7 @@ mod guard;
 mod health;
 mod heeds;
 mod idempotency;
+mod inboxes;
 mod json;
 pub(crate) mod limits;
 mod log;
@@ -31,6 +32,7 @@ pub(crate) mod problem;
 mod queues;
 mod rate_limits;
 mod rates;
+mod relays;
 mod reply;
 mod request;
 mod retention;
@@ -74,8 +76,8 @@ use crate::{
     config::Config,
     rates::Rates,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency, Limits,
-        MessageQueues, Policies, SagaCare, StoreCare, Streams, Transactions, ViewCare, WebhookCare,
+        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency, InboxCare, Limits,
+        MessageQueues, Policies, RelayCare, SagaCare, StoreCare, Streams, Transactions, ViewCare, WebhookCare,
     },
 };
 
@@ -89,6 +91,8 @@ pub(crate) struct Node {
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
+    pub(crate) relays: RelayCare,
+    pub(crate) inboxes: InboxCare,
     pub(crate) sagas: SagaCare,
     pub(crate) transactions: Transactions,
     pub(crate) webhooks: WebhookCare,
@@ -121,6 +125,8 @@ pub(crate) struct Rooms {
     pub(crate) idempotency: Idempotency,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
+    pub(crate) relays: RelayCare,
+    pub(crate) inboxes: InboxCare,
     pub(crate) sagas: SagaCare,
     pub(crate) webhooks: WebhookCare,
     pub(crate) views: ViewCare,
@@ -147,6 +153,8 @@ impl Node {
             idempotency,
             subscriptions,
             queues,
+            relays,
+            inboxes,
             sagas,
             webhooks,
             views,
@@ -175,6 +183,8 @@ impl Node {
             idempotency,
             subscriptions,
             queues,
+            relays,
+            inboxes,
             sagas,
             webhooks,
             views,

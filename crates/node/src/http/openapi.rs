@@ -17,8 +17,10 @@ mod breakers;
 mod erasure;
 mod event_schemas;
 mod event_types;
+mod inboxes;
 mod policies;
 mod queues;
+mod relays;
 mod retention;
 mod sagas;
 mod schemas;
@@ -51,6 +53,8 @@ fn build() -> Value {
             { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
             { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
             { "name": "transactions", "description": "Two-phase commit: what is in doubt, what became of a transaction, ending one by hand" },
+            { "name": "inboxes", "description": "Inboxes: which messages of brokers come in, as the configuration says" },
+            { "name": "relays", "description": "Relays: what of the log is published to brokers, as the configuration says" },
             { "name": "webhooks", "description": "Webhooks: services that are called with every event they asked for" },
             { "name": "views", "description": "Materialized views: how they stand, rebuilding beside what readers have, parked events" },
             { "name": "event-types", "description": "Event types: who sends them, by which schemas, and who takes them" },
@@ -70,6 +74,8 @@ fn build() -> Value {
             sagas::paths(),
             transactions::paths(),
             webhooks::paths(),
+            relays::paths(),
+            inboxes::paths(),
             event_schemas::paths(),
             event_types::paths(),
             erasure::paths(),
@@ -86,6 +92,8 @@ fn build() -> Value {
                 sagas::schemas(),
                 transactions::schemas(),
                 webhooks::schemas(),
+                relays::schemas(),
+                inboxes::schemas(),
                 event_schemas::schemas(),
                 event_types::schemas(),
                 erasure::schemas(),
@@ -258,7 +266,7 @@ fn parameters() -> Value {
     let time = json!({ "type": "string", "format": "date-time" });
     let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
     let list = json!({ "type": "array", "items": { "type": "string" } });
-    let one = |place: &str, name: &str, what: &str, schema: &Value| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
+    let one: fn(&str, &str, &str, &Value) -> Value = |place, name, what, schema| json!({ "in": place, "name": name, "description": what, "required": place == "path", "schema": schema });
     let mut all = json!({
         "stream": one("path", "stream", "The stream's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "subscription": one("path", "name", "The subscription's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
@@ -301,9 +309,9 @@ fn parameters() -> Value {
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
         "ifNoneMatchRead": one("header", "If-None-Match", "The `ETag` of the rows that the client has", &text),
     });
-    for mut others in [parameters_of_views(one), transactions::parameters(one)] {
-        if let (Some(all), Some(others)) = (all.as_object_mut(), others.as_object_mut()) {
-            all.append(others);
+    for mut more in [parameters_of_views(one), transactions::parameters(one), parameters_of_brokers(one)] {
+        if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object_mut()) {
+            all.append(more);
         }
     }
     for name in ["type", "tag", "category", "where", "key"] {
@@ -312,7 +320,15 @@ fn parameters() -> Value {
     all
 }
 
-fn parameters_of_views(one: impl Fn(&str, &str, &str, &Value) -> Value) -> Value {
+fn parameters_of_brokers(one: fn(&str, &str, &str, &Value) -> Value) -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "inbox": one("path", "name", "The inbox's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+        "relay": one("path", "name", "The relay's name: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
+    })
+}
+
+fn parameters_of_views(one: fn(&str, &str, &str, &Value) -> Value) -> Value {
     let text = json!({ "type": "string" });
     let count = json!({ "type": "integer", "format": "int64", "minimum": 1 });
     let list = json!({ "type": "array", "items": { "type": "string" } });

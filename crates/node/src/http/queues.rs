@@ -2,7 +2,7 @@
 
 mod config;
 pub(super) mod schedules;
-mod show;
+pub(super) mod show;
 mod subscribe;
 
 use std::time::Duration;
@@ -261,7 +261,7 @@ async fn settle(node: &Shared, request: Request, read: settling::Read) -> Reply 
             settling::partly(refused, lost, leases.len())
         })
     };
-    settling::settle(node, request, request::queue, (read, MAX_LEASES), apply).await
+    settling::settle(node, request, |_, uri| request::queue(uri), (read, MAX_LEASES), apply).await
 }
 
 /// `GET /v1/queues/{name}/parked`

@@ -47,6 +47,16 @@ pub(crate) fn transaction(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "transaction")
 }
 
+/// The inbox that a path names.
+pub(crate) fn inbox(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "inbox")
+}
+
+/// The relay that a path names.
+pub(crate) fn relay(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "relay")
+}
+
 /// The webhook that a path names.
 pub(crate) fn webhook(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "webhook")

@@ -7,9 +7,9 @@ use axum::{
 };
 
 use super::{
-    Shared, append, breakers, erasure, event_types, health, heeds::Heeds, log, openapi, pages, policies, queues,
-    rate_limits, retention, sagas, schemas, store, streams, subscriptions, transactions, views, views::declared,
-    webhooks,
+    Shared, append, breakers, erasure, event_types, health, heeds::Heeds, inboxes, log, openapi, pages, policies,
+    queues, rate_limits, relays, retention, sagas, schemas, store, streams, subscriptions, transactions, views,
+    views::declared, webhooks,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -57,7 +57,7 @@ const LENT: &str = "it hands out leases, and a kept answer would hand out leases
 const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 19] = [
+pub(super) const LINKS: [(&str, &str); 21] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
@@ -66,6 +66,8 @@ pub(super) const LINKS: [(&str, &str); 19] = [
     ("/v1/sagas", "the sagas by name and id"),
     ("/v1/transactions", "the transactions in doubt by name"),
     ("/v1/webhooks", "the webhooks by name"),
+    ("/v1/relays", "the relays by name"),
+    ("/v1/inboxes", "the inboxes by name"),
     ("/v1/views", "the views by name"),
     ("/v1/breakers", "the circuit breakers by name"),
     ("/v1/policies", "the resilience policies by name"),
@@ -167,6 +169,19 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/webhooks/{name}/parked", GET, get(webhooks::parked)),
         route("/v1/webhooks/{name}/replay", POST, post(webhooks::replay)),
         route("/v1/webhooks/{name}/discard", POST, post(webhooks::discard)),
+        route("/v1/relays", GET, get(relays::list)),
+        route("/v1/relays/{name}", GET, get(relays::describe)),
+        route("/v1/relays/{name}/pause", POST, post(relays::pause)),
+        route("/v1/relays/{name}/resume", POST, post(relays::resume)),
+        route("/v1/relays/{name}/wake", POST, post(relays::wake)),
+        route("/v1/relays/{name}/parked", GET, get(relays::parked)),
+        route("/v1/relays/{name}/replay", POST, post(relays::replay)),
+        route("/v1/relays/{name}/discard", POST, post(relays::discard)),
+        route("/v1/inboxes", GET, get(inboxes::list)),
+        route("/v1/inboxes/{name}", GET, get(inboxes::describe)),
+        route("/v1/inboxes/{name}/parked", GET, get(inboxes::parked)),
+        route("/v1/inboxes/{name}/replay", POST, post(inboxes::replay)),
+        route("/v1/inboxes/{name}/discard", POST, post(inboxes::discard)),
         route("/v1/views", GET, get(views::list)),
         route("/v1/views/{name}", &["GET", "DELETE"], get(views::describe).delete(declared::delete)),
         route("/v1/views/{name}/document", &["GET", "PUT"], put(declared::declare).get(declared::document)),

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Shared, document, log,
+    Node, Shared, document, log,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
@@ -85,7 +85,7 @@ pub(super) fn parking(body: &[u8]) -> Result<(Vec<String>, Settlement), Problem>
 pub(super) async fn settle<L, F>(
     node: &Shared,
     request: Request,
-    named: fn(&Uri) -> Result<Name, Problem>,
+    named: fn(&Node, &Uri) -> Result<Name, Problem>,
     (read, max): (Read, usize),
     apply: impl FnOnce(Name, Vec<L>, Settlement) -> F + Send,
 ) -> Reply
@@ -94,7 +94,7 @@ where
     F: Future<Output = Result<(), Problem>> + Send,
 {
     let (head, body) = request.into_parts();
-    let name = named(&head.uri)?;
+    let name = named(node, &head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -167,7 +167,7 @@ impl Selecting {
 pub(super) async fn select<F, E>(
     node: &Shared,
     request: Request,
-    named: fn(&Uri) -> Result<Name, Problem>,
+    named: fn(&Node, &Uri) -> Result<Name, Problem>,
     meet: impl FnOnce(Name, Selection) -> F + Send,
 ) -> Reply
 where
@@ -175,7 +175,7 @@ where
     E: Into<Problem>,
 {
     let (head, body) = request.into_parts();
-    let name = named(&head.uri)?;
+    let name = named(node, &head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;

@@ -29,8 +29,17 @@ use crate::verbs::Settlement;
 
 type Reply = Result<axum::response::Response, Problem>;
 
+/// Refuses to touch what feeds a webhook or a relay.
+fn nobodys_else(node: &Node, name: &Name) -> Result<(), Problem> {
+    if node.relays.owns(name) {
+        let detail = format!("`{name}` feeds the relay of that name, which would not publish what somebody else takes");
+        return Err(Problem::new(Code::SubscriptionOfRelay, detail).with("subscription", name.as_str()));
+    }
+    of_no_webhook(name)
+}
+
 /// Refuses to touch what feeds a webhook.
-fn nobodys_else(name: &Name) -> Result<(), Problem> {
+fn of_no_webhook(name: &Name) -> Result<(), Problem> {
     if !Webhooks::owns(name) {
         return Ok(());
     }
@@ -38,10 +47,10 @@ fn nobodys_else(name: &Name) -> Result<(), Problem> {
     Err(Problem::new(Code::SubscriptionOfWebhook, detail).with("subscription", name.as_str()))
 }
 
-/// The subscription that a path names, if it feeds no webhook.
-fn ours(uri: &Uri) -> Result<Name, Problem> {
+/// The subscription that a path names, if it feeds no webhook and no relay.
+fn ours(node: &Node, uri: &Uri) -> Result<Name, Problem> {
     let name = request::subscription(uri)?;
-    nobodys_else(&name)?;
+    nobodys_else(node, &name)?;
     Ok(name)
 }
 
@@ -54,7 +63,7 @@ pub(crate) const MAX_LEASES: usize = 1_000;
 /// `PUT /v1/subscriptions/{name}`
 pub(super) async fn create(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
-    let name = ours(&head.uri)?;
+    let name = ours(&node, &head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -77,7 +86,9 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 /// `DELETE /v1/subscriptions/{name}`
 pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
     let (head, _) = request.into_parts();
-    let name = ours(&head.uri)?;
+    let name = request::subscription(&head.uri)?;
+    // One of a relay may go: it begins anew then.
+    of_no_webhook(&name)?;
     Params::of(&head.uri, &[])?;
     let effect = async {
         node.subscriptions.delete(&name).await?;
@@ -127,7 +138,7 @@ fn one() -> usize {
 /// `POST /v1/subscriptions/{name}/pull`
 pub(super) async fn pull(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
-    let name = ours(&head.uri)?;
+    let name = ours(&node, &head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;

@@ -170,12 +170,12 @@ pub(super) async fn parked(State(node): State<Shared>, request: Request) -> Repl
 pub(super) async fn replay(State(node): State<Shared>, request: Request) -> Reply {
     let webhooks = node.webhooks.clone();
     let replay = |name: Name, which| async move { webhooks.replay(&name, which).await };
-    settling::select(&node, request, request::webhook, replay).await
+    settling::select(&node, request, |_, uri| request::webhook(uri), replay).await
 }
 
 /// `POST /v1/webhooks/{name}/discard`
 pub(super) async fn discard(State(node): State<Shared>, request: Request) -> Reply {
     let webhooks = node.webhooks.clone();
     let discard = |name: Name, which| async move { webhooks.discard(&name, which).await };
-    settling::select(&node, request, request::webhook, discard).await
+    settling::select(&node, request, |_, uri| request::webhook(uri), discard).await
 }

@@ -1,14 +1,17 @@
 //! What the node can do, once each: typed in, typed out, without HTTP. `http`, the console and the command line translate.
 
 mod archive_files;
+mod at_work;
 mod breakers;
 mod erasure;
 mod event_types;
 mod idempotency;
+mod inboxes;
 mod limits;
 mod moment;
 mod policies;
 mod queues;
+mod relays;
 mod retention;
 mod sagas;
 mod schemas;
@@ -25,10 +28,12 @@ pub use breakers::{Breakers, NoBreaker};
 pub use erasure::Erasures;
 pub use event_types::{Consumer, ConsumerKind, EventType, EventTypes, EventTypesError};
 pub use idempotency::{Idempotency, Key, OnceError, Reply};
+pub use inboxes::{InboxCare, InboxCareError, InboxStanding};
 pub use limits::{LimitError, Limited, Limits};
 pub use moment::Moment;
 pub use policies::{Described, Kept, Misfit, Policies, PolicyDeclared, PolicyError};
 pub use queues::MessageQueues;
+pub use relays::{RelayCare, RelayCareError, RelayStanding};
 pub use retention::{Archives, ArchivingError};
 pub use sagas::{DeclareSagaError, SagaCare, SagaDeclared};
 pub use schemas::{EventSchemas, Foreseen, SchemaSummary};

@@ -49,6 +49,11 @@ impl MessageQueues {
         Ok(all)
     }
 
+    /// The queues themselves, opened.
+    pub async fn opened(&self) -> Result<Queues, QueueError> {
+        Ok(self.all().await?.clone())
+    }
+
     async fn get(&self, name: &Name) -> Result<Queue, QueueError> {
         self.all().await?.get(name)
     }

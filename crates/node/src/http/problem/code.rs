@@ -76,6 +76,9 @@ codes! {
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
     EventTypeNotFound = "event-type-not-found", NOT_FOUND, "Event type is not known";
     WebhookNotFound = "webhook-not-found", NOT_FOUND, "Webhook does not exist";
+    InboxNotFound = "inbox-not-found", NOT_FOUND, "Inbox does not exist";
+    MessageNotParked = "message-not-parked", NOT_FOUND, "Inbox has no such parked message";
+    RelayNotFound = "relay-not-found", NOT_FOUND, "Relay does not exist";
     DeadLetterNotFound = "dead-letter-not-found", NOT_FOUND, "Queue has no such dead letter";
     ScheduleNotFound = "schedule-not-found", NOT_FOUND, "Queue has no such schedule";
     SchemaNotFound = "schema-not-found", NOT_FOUND, "Schema does not exist";
@@ -100,6 +103,7 @@ codes! {
     TooManyPolicies = "too-many-policies", CONFLICT, "There are as many policies as a node has room for";
     SubscriptionOfWebhook = "subscription-of-webhook", CONFLICT, "Subscription belongs to a webhook";
     WebhookTaken = "webhook-taken", CONFLICT, "Somebody else has made a webhook of that name";
+    SubscriptionOfRelay = "subscription-of-relay", CONFLICT, "Subscription belongs to a relay";
     WebhookFixed = "webhook-fixed", CONFLICT, "Webhook cannot be changed so";
     TooManyWebhooks = "too-many-webhooks", CONFLICT, "There are as many webhooks as a store keeps";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
@@ -154,6 +158,8 @@ codes! {
     ParticipantAway = "participant-away", SERVICE_UNAVAILABLE, "Participant of the transaction does not answer";
     LimitUnavailable = "limit-unavailable", SERVICE_UNAVAILABLE, "Rate limit cannot be counted";
     Behind = "behind", SERVICE_UNAVAILABLE, "The write a token names is not readable here yet";
+    InboxNotStarted = "inbox-not-started", SERVICE_UNAVAILABLE, "Inbox has not started yet";
+    RelayNotStarted = "relay-not-started", SERVICE_UNAVAILABLE, "Relay has not started yet";
     ViewNotBuilt = "view-not-built", SERVICE_UNAVAILABLE, "View is being built for the first time";
     ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
     ViewStale = "view-stale", SERVICE_UNAVAILABLE, "View is older than the read allows";

@@ -4,12 +4,14 @@ mod event_types;
 
 use std::time::Duration;
 
-use quorate_communication::{event_bus::webhook::WebhookError, message_queue::QueueError};
+use quorate_communication::{
+    event_bus::webhook::WebhookError, inbox::InboxError, message_queue::QueueError, outbox::RelayError,
+};
 use quorate_data::{
     materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
     store::{
-        AppendError, ArchiveError, Bound, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError,
+        self, AppendError, ArchiveError, Bound, EraseError, InvalidQuery, MetadataError, Retry, SqlError, StoreError,
         TokenError, TransactError,
     },
     subscription::SubscriptionError,
@@ -20,7 +22,7 @@ use serde_json::{Value, json};
 use super::{Code, Problem};
 use crate::{
     http::{cloud_events::Fault, schemas},
-    verbs::{ArchivingError, BackupError, OnceError, ReadError, RowError, TokenUnmet},
+    verbs::{ArchivingError, BackupError, InboxCareError, OnceError, ReadError, RelayCareError, RowError, TokenUnmet},
 };
 
 impl From<StoreError> for Problem {
@@ -446,6 +448,42 @@ impl From<WebhookError> for Problem {
             WebhookError::Subscription(cause) => cause.clone().into(),
             WebhookError::Store(cause) | WebhookError::Tables(SqlError::Store(cause)) => cause.clone().into(),
             _ => told(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<InboxCareError> for Problem {
+    fn from(error: InboxCareError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            InboxCareError::NotFound { name } => told(Code::InboxNotFound).with("inbox", name.as_str()),
+            InboxCareError::NotStarted { name, .. } => told(Code::InboxNotStarted).with("inbox", name.as_str()),
+            InboxCareError::Inbox(InboxError::NotParked { identity }) => {
+                told(Code::MessageNotParked).with("identity", identity.as_str())
+            }
+            InboxCareError::Inbox(
+                InboxError::Store(cause)
+                | InboxError::Tables(SqlError::Store(cause))
+                | InboxError::Ids(store::InboxError::Store(cause)),
+            ) => cause.clone().into(),
+            InboxCareError::Inbox(_) => told(Code::StoreFailed),
+        }
+    }
+}
+
+impl From<RelayCareError> for Problem {
+    fn from(error: RelayCareError) -> Self {
+        let told = |code| Self::of(code, &error).retry(error.retry());
+        match &error {
+            RelayCareError::NotFound { name } => told(Code::RelayNotFound).with("relay", name.as_str()),
+            RelayCareError::NotStarted { name, .. } => told(Code::RelayNotStarted).with("relay", name.as_str()),
+            RelayCareError::Subscription(cause) | RelayCareError::Relay(RelayError::Subscription(cause)) => {
+                cause.clone().into()
+            }
+            RelayCareError::Relay(RelayError::Store(cause) | RelayError::Tables(SqlError::Store(cause))) => {
+                cause.clone().into()
+            }
+            RelayCareError::Relay(_) => told(Code::StoreFailed),
         }
     }
 }

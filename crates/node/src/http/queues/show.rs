@@ -115,7 +115,7 @@ pub(super) fn dead_letters(all: &[DeadLetter]) -> Bytes {
     buffer.freeze()
 }
 
-fn failure(one: &Failure) -> Value {
+pub(in crate::http) fn failure(one: &Failure) -> Value {
     let cause = match one.cause {
         Cause::Nacked => "nacked",
         Cause::Expired => "expired",
@@ -137,7 +137,7 @@ fn message(buffer: &mut BytesMut, message: &Message) {
     text(buffer, b",\"sent\":", Some(Timestamp::from(message.sent_at).as_str()));
 }
 
-pub(super) fn event(buffer: &mut BytesMut, event: &NewEvent) {
+pub(in crate::http) fn event(buffer: &mut BytesMut, event: &NewEvent) {
     buffer.put_slice(b"{\"specversion\":\"1.0\",\"id\":");
     write_string(buffer, &event.id);
     text(buffer, b",\"source\":", Some(&event.source));
@@ -149,6 +149,7 @@ pub(super) fn event(buffer: &mut BytesMut, event: &NewEvent) {
     text(buffer, b",\"correlationid\":", event.correlation_id.as_deref());
     text(buffer, b",\"causationid\":", event.causation_id.as_deref());
     text(buffer, b",\"tags\":", Some(event.tags.as_str()).filter(|tags| !tags.is_empty()));
+    text(buffer, b",\"datasubject\":", event.data_subject.as_deref());
     for (name, value) in &event.extensions {
         buffer.put_u8(b',');
         write_string(buffer, name);
