@@ -80,7 +80,8 @@ fn config(topic: Topic) -> RelayConfig {
 async fn take(receiver: &mut dyn Receiver, count: usize) -> Vec<String> {
     let mut ids = Vec::new();
     while ids.len() < count {
-        let delivery = receiver.next().await.unwrap();
+        let next = Env::real().timeout(Duration::from_secs(30), receiver.next()).await;
+        let delivery = next.unwrap_or_else(|| panic!("no more than {ids:?} came")).unwrap();
         ids.push(delivery.message.event.id.to_string());
         delivery.ack().await.unwrap();
     }
