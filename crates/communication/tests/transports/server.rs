@@ -99,7 +99,7 @@ fn kill_group(id: u32) {
 #[expect(clippy::zombie_processes, reason = "it outlives whoever starts it")]
 pub(crate) fn watch(group: u32) {
     let script = r#"while kill -0 "$1" 2>/dev/null && kill -0 "$2" 2>/dev/null; do sleep 1; done
-        kill -0 "$1" 2>/dev/null || kill -9 -- "-$2" 2>/dev/null"#;
+        kill -0 "$1" 2>/dev/null || kill -9 "-$2" 2>/dev/null"#;
     let mut watchman = Command::new("setsid");
     watchman.arg("sh").args(["-c", script, "watchman"]).args([std::process::id(), group].map(|id| id.to_string()));
     watchman.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
