@@ -263,8 +263,12 @@ impl Server {
             self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         }
         self.http.tasks().spawn("webhooks", self.surface.node().webhooks.clone().run(self.http.clone()));
-        self.http.tasks().spawn("relays", self.surface.node().relays.clone().run(self.http.clone()));
-        self.http.tasks().spawn("inboxes", self.surface.node().inboxes.clone().run(self.http.clone()));
+        if !self.surface.node().config.relays.is_empty() {
+            self.http.tasks().spawn("relays", self.surface.node().relays.clone().run(self.http.clone()));
+        }
+        if !self.surface.node().config.inboxes.is_empty() {
+            self.http.tasks().spawn("inboxes", self.surface.node().inboxes.clone().run(self.http.clone()));
+        }
         if let Some((folder, every)) = self.surface.node().config.view_folder.clone() {
             let views = self.surface.node().views.clone();
             self.http.tasks().spawn("view-folder", view_folder::watch(self.http.clone(), views, folder, every));
