@@ -10,7 +10,7 @@ use crate::{
     archive, bench, breaker,
     client::{Client, Server},
     configuration::Configuration,
-    doctor, erasure, event_type,
+    demo, doctor, erasure, event_type,
     exit::{self, Failure},
     guarantees, inbox, limit, log,
     output::Format,
@@ -119,6 +119,13 @@ enum Command {
     /// Measure this machine: each figure beside its physical limit
     #[command(subcommand)]
     Bench(bench::Command),
+    /// Run an application of five services under load, kill and cut off its processes, and judge what comes of it
+    ///
+    /// An order desk: orders, inventory, payments, shipping and notifications, each a process with a store of its own. Half of the
+    /// orders are brought about by a saga, half by events. While customers order, processes are killed and suspended, connections
+    /// are slow or lead nowhere, and the payment provider fails. In the end no order may be half done, and no piece, cent or mail
+    /// lost or doubled. Exits with 6 if one is.
+    Demo(demo::Options),
     /// Run the product in a simulated world, from one seed
     #[command(subcommand)]
     Sim(sim::Command),
@@ -182,6 +189,7 @@ impl Arguments {
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),
             Command::Bench(command) => command.run(&env, output).await,
+            Command::Demo(options) => options.run(&env, output).await,
             Command::Sim(command) => command.run(&env, output).await,
             Command::Patterns { name } => patterns::show(name.as_deref(), &env, output).await,
             Command::Completions { shell } => completions(shell),

@@ -9,6 +9,7 @@ mod breaker;
 mod client;
 mod collection;
 mod configuration;
+mod demo;
 mod doctor;
 mod erasure;
 mod event;

@@ -1,0 +1,136 @@
+//! Orders: taken once, and then completed or cancelled by a saga, or by what is heard of the other services.
+
+use std::{sync::Arc, time::Duration};
+
+use quorate_data::store::{DynTx, Store};
+use quorate_runtime::{BoxFuture, Env};
+use serde_json::json;
+
+use super::{Books, Service, Settings, Told, Wrong, failed, tell};
+use crate::{
+    client::{Call, Client, JSON},
+    demo::plan::{Order, Style},
+    exit::Failure,
+};
+
+/// The saga that brings about orders of the one style.
+const SAGA: &str = include_str!("../documents/order.yaml");
+/// The view of all orders.
+const VIEW: &str = include_str!("../documents/desk.toml");
+
+struct Orders {
+    client: Client,
+}
+
+/// The service, once its node knows the saga and the view.
+pub(super) async fn open(settings: &Settings, client: &Client) -> Result<Arc<dyn Service>, Failure> {
+    let saga = settings.peers.iter().fold(SAGA.to_owned(), |text, (name, address)| {
+        text.replace(&format!("http://{name}/"), &format!("http://{address}/"))
+    });
+    client.call(&Call::post("/v1/saga-definitions/order", "application/yaml", saga).put()).await?;
+    client.call(&Call::post("/v1/views/desk/document", "application/toml", VIEW).put()).await?;
+    Ok(Arc::new(Orders { client: client.clone() }))
+}
+
+/// Begins an order's saga; one that was begun stays the one.
+async fn begin(client: &Client, order: &Order) -> Result<(), Failure> {
+    let start = json!({ "id": order.id, "input": order });
+    client.call(&Call::post("/v1/sagas/order", JSON, start.to_string())).await.map(drop)
+}
+
+impl Orders {
+    /// Ends an order that is open. Ending it twice changes nothing.
+    async fn end(&self, tx: &mut DynTx, state: &str, kind: &str, order: &Order) -> Result<(), Wrong> {
+        let sql = "UPDATE desk SET state = $2 WHERE id = $1 AND state = 'open'";
+        if tx.execute(sql, &[(&*order.id).into(), state.into()]).await? == 1 {
+            tell(tx, "orders", kind, order).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Service for Orders {
+    fn tables(&self) -> Vec<String> {
+        vec![
+            "CREATE TABLE IF NOT EXISTS desk (id TEXT PRIMARY KEY, state TEXT NOT NULL, document TEXT NOT NULL)"
+                .to_owned(),
+        ]
+    }
+
+    fn told(&self) -> Vec<Told> {
+        let style = Some("style:choreographed");
+        vec![
+            ("inventory", style, &["order.placed"]),
+            ("notifications", style, &["order.placed", "order.cancelled"]),
+            ("notifications", None, &["order.completed"]),
+        ]
+    }
+
+    fn is_guarded(&self, _path: &str) -> bool {
+        false
+    }
+
+    fn asked<'t>(&'t self, tx: &'t mut DynTx, path: &'t str, order: &'t Order) -> BoxFuture<'t, Result<(), Wrong>> {
+        Box::pin(async move {
+            match path {
+                "/orders" => {
+                    let sql =
+                        "INSERT INTO desk (id, state, document) VALUES ($1, 'open', $2) ON CONFLICT (id) DO NOTHING";
+                    let document = serde_json::to_string(order)?;
+                    if tx.execute(sql, &[(&*order.id).into(), document.into()]).await? == 1 {
+                        tell(tx, "orders", "order.placed", order).await?;
+                    }
+                    Ok(())
+                }
+                "/open" => Ok(()),
+                "/complete" => self.end(tx, "completed", "order.completed", order).await,
+                "/cancel" => self.end(tx, "cancelled", "order.cancelled", order).await,
+                _ => Err(Wrong::Refused("this is not what orders are for")),
+            }
+        })
+    }
+
+    fn after<'s>(&'s self, path: &'s str, order: &'s Order) -> BoxFuture<'s, Result<(), String>> {
+        Box::pin(async move {
+            if path != "/orders" || order.style != Style::Orchestrated {
+                return Ok(());
+            }
+            begin(&self.client, order).await.map_err(|cause| cause.to_string())
+        })
+    }
+
+    /// Begins the sagas of orders that were taken by a process which then died.
+    fn begin<'s>(&'s self, env: &'s Env, store: &'s Store) -> BoxFuture<'s, Result<(), Failure>> {
+        Box::pin(async move {
+            let open = store.query("SELECT document FROM desk WHERE state = 'open'", vec![]).await.map_err(failed)?;
+            let (client, waiting) = (self.client.clone(), env.clone());
+            env.tasks().spawn("demo-take-up", async move {
+                let orders = open.iter().filter_map(|row| serde_json::from_str::<Order>(row.at(0).as_str()?).ok());
+                for order in orders.filter(|order| order.style == Style::Orchestrated) {
+                    while begin(&client, &order).await.is_err() {
+                        waiting.sleep(Duration::from_millis(100)).await;
+                    }
+                }
+            });
+            Ok(())
+        })
+    }
+
+    fn heard<'t>(&'t self, tx: &'t mut DynTx, kind: &'t str, order: &'t Order) -> BoxFuture<'t, Result<(), Wrong>> {
+        Box::pin(async move {
+            match kind {
+                "parcel.sent" => self.end(tx, "completed", "order.completed", order).await,
+                _ => self.end(tx, "cancelled", "order.cancelled", order).await,
+            }
+        })
+    }
+
+    fn sums(&self) -> &'static str {
+        "SELECT count(*) AS orders, coalesce(sum(state = 'open'), 0) AS open, coalesce(sum(state = 'completed'), 0) AS completed,
+            coalesce(sum(state = 'cancelled'), 0) AS cancelled FROM desk"
+    }
+
+    fn books(&self) -> Books {
+        &[("orders", "SELECT id, state, document FROM desk")]
+    }
+}
