@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long a service may take until it says where it is.
-const STARTING: Duration = Duration::from_secs(60);
+pub(super) const STARTING: Duration = Duration::from_secs(60);
 
 /// A service's process.
 pub(super) struct Member {
@@ -67,6 +67,7 @@ impl Member {
             (_, true, _) => "paused",
             (_, _, Line::Slow) => "slow",
             (_, _, Line::Cut) => "cut off",
+            (_, _, Line::Mute) => "not heard",
             (_, _, Line::Open) => "up",
         }
     }
@@ -74,6 +75,11 @@ impl Member {
     /// Makes the way to it so.
     pub(super) fn line(&self, line: Line) {
         self.proxy.set(line);
+    }
+
+    /// How many pieces on the way to it or from it were delayed or lost so far.
+    pub(super) fn spoilt(&self) -> u64 {
+        self.proxy.spoilt()
     }
 
     /// Starts its process, and waits until it says where it is.
@@ -112,8 +118,8 @@ impl Member {
         }
     }
 
-    /// Has it stand still, or go on.
-    pub(super) fn pause(&mut self, paused: bool) {
+    /// Has it stand still, or go on; says whether it does.
+    pub(super) fn pause(&mut self, paused: bool) -> bool {
         let pid =
             self.running.as_ref().and_then(|running| running.child.id()).and_then(|id| Pid::from_raw(id.cast_signed()));
         if let Some(pid) = pid
@@ -121,6 +127,7 @@ impl Member {
         {
             self.paused = paused;
         }
+        self.paused == paused
     }
 
     /// Whether it ended although nobody killed it.
@@ -128,10 +135,10 @@ impl Member {
         self.running.as_mut().is_some_and(|running| matches!(running.child.try_wait(), Ok(Some(_))))
     }
 
-    /// Asks the service itself, past its proxy. `None` where it does not answer.
-    pub(super) async fn ask(place: &Place, env: &Env, path: &str) -> Option<Value> {
+    /// Asks the service itself, past its proxy. `None` where it does not answer in time.
+    pub(super) async fn ask(place: &Place, env: &Env, path: &str, patience: Duration) -> Option<Value> {
         let server = format!("http://{}", place.service).parse().ok()?;
-        let client = Client::new(env, server, Duration::from_secs(5));
+        let client = Client::new(env, server, patience);
         let reply = client.call(&Call::get(path)).await.ok()?;
         serde_json::from_slice(&reply.body).ok()
     }
@@ -143,8 +150,8 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// Starts every service, with its store below `folder`.
-    pub(super) async fn start(
+    /// The services, each with its store below `folder` and its proxy; none is started.
+    pub(super) async fn new(
         env: &Env,
         folder: &Path,
         provider: SocketAddr,
@@ -164,11 +171,13 @@ impl Desk {
             let settings = Settings { service, folder, peers, provider, secret, forgetful };
             members.push(Member { settings, proxy, running: None, paused: false });
         }
-        let starting = members.iter_mut().map(|member| member.start(env));
-        for started in futures_util::future::join_all(starting).await {
-            started?;
-        }
         Ok(Self { members })
+    }
+
+    /// Starts every service.
+    pub(super) async fn start(&mut self, env: &Env) -> Result<(), Failure> {
+        let starting = self.members.iter_mut().map(|member| member.start(env));
+        futures_util::future::join_all(starting).await.into_iter().collect()
     }
 
     /// Ends every process.

@@ -8,26 +8,30 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::plan::{CUSTOMERS, ITEMS, Order, STOCK, purse};
+use super::plan::{CUSTOMERS, ITEMS, Order, purse, stock};
 
 /// What is wrong with what a service says of itself, if anything: sums that hold at every moment, whatever happens around it.
 pub(super) fn wrong_sum(service: &str, state: &Value) -> Option<String> {
+    sums_hold(service, state).is_none_or(|hold| !hold).then(|| format!("{service}: its sums do not hold: {state}"))
+}
+
+/// Nothing where a number is missing.
+fn sums_hold(service: &str, state: &Value) -> Option<bool> {
     let number = |name: &str| state[name].as_i64();
-    let holds = match service {
+    Some(match service {
         "inventory" => {
-            number("pieces") == Some(STOCK * ITEMS.len() as i64)
-                && number("taken") == number("reserved")
-                && number("least").is_some_and(|least| least >= 0)
+            number("pieces")? == pieces() && number("taken")? == number("reserved")? && number("least")? >= 0
         }
-        "payments" => number("cents") == Some(money()) && number("least").is_some_and(|least| least >= 0),
-        "orders" => {
-            let all = number("open").zip(number("completed")).zip(number("cancelled"));
-            all.map(|((open, completed), cancelled)| open + completed + cancelled) == number("orders")
-        }
-        "notifications" => number("sent") <= number("mails"),
-        _ => true,
-    };
-    (!holds).then(|| format!("{service}: its sums do not hold: {state}"))
+        "payments" => number("cents")? == money() && number("least")? >= 0,
+        "orders" => number("open")? + number("completed")? + number("cancelled")? == number("orders")?,
+        "notifications" => number("sent")? <= number("mails")?,
+        _ => number("parcels")? >= 0,
+    })
+}
+
+/// All pieces there are at first.
+fn pieces() -> i64 {
+    ITEMS.into_iter().map(stock).sum()
 }
 
 /// All money there is, in cents.
@@ -44,11 +48,18 @@ pub(super) struct Books {
     parcels: BTreeSet<String>,
     mails: BTreeMap<(String, String), String>,
     sent: BTreeMap<(String, String), i64>,
+    /// Messages that are left in the queue, and the dead letters among them.
+    left: i64,
+    dead: i64,
     free: i64,
     accounts: i64,
     clearing: i64,
+    /// What of it a transfer has set aside.
+    held: i64,
     settled: i64,
     merchant: i64,
+    /// How many orders the view says are so.
+    view: BTreeMap<String, i64>,
 }
 
 #[derive(Deserialize)]
@@ -76,23 +87,34 @@ struct Charged {
 struct Mail {
     order_id: String,
     about: String,
-    #[serde(default)]
     address: String,
-    #[serde(default)]
-    times: i64,
 }
 
 #[derive(Deserialize)]
-struct Sum {
-    #[serde(default)]
+struct Sent {
     order_id: String,
-    #[serde(default)]
+    about: String,
+}
+
+#[derive(Deserialize)]
+struct Parcel {
+    order_id: String,
+}
+
+#[derive(Deserialize)]
+struct Stock {
     free: i64,
-    #[serde(default)]
+}
+
+#[derive(Deserialize)]
+struct Account {
     cents: i64,
-    #[serde(default)]
+}
+
+#[derive(Deserialize)]
+struct Clearing {
     total: i64,
-    #[serde(default)]
+    free: i64,
     settled: i64,
 }
 
@@ -108,45 +130,45 @@ impl Books {
                     let order = serde_json::from_str(&document).map_err(|cause| format!("order {id}: {cause}"))?;
                     self.orders.insert(id, (state, order));
                 }
+                self.view = serde_json::from_value(told["more"].clone())
+                    .map_err(|cause| format!("the view of orders cannot be read: {cause}"))?;
             }
             "inventory" => {
-                self.free = list::<Sum>(told, "stock")?.iter().map(|row| row.free).sum();
+                self.free = list::<Stock>(told, "stock")?.iter().map(|row| row.free).sum();
                 for Reserved { order_id, item, quantity } in list(told, "reservations")? {
                     self.reserved.insert(order_id, (item, quantity));
                 }
             }
             "payments" => {
-                self.accounts = list::<Sum>(told, "accounts")?.iter().map(|row| row.cents).sum();
+                self.accounts = list::<Account>(told, "accounts")?.iter().map(|row| row.cents).sum();
                 for Charged { order_id, customer, cents } in list(told, "charges")? {
                     self.charged.insert(order_id, (customer, cents));
                 }
-                let clearing = list::<Sum>(told, "clearing")?;
+                let clearing: Vec<Clearing> = list(told, "clearing")?;
                 self.clearing = clearing.iter().map(|row| row.total).sum();
+                self.held = clearing.iter().map(|row| row.total - row.free).sum();
                 self.settled = clearing.iter().map(|row| row.settled).sum();
-                self.merchant = list::<Sum>(told, "merchant")?.iter().map(|row| row.cents).sum();
+                self.merchant = list::<Account>(told, "merchant")?.iter().map(|row| row.cents).sum();
             }
             "shipping" => {
-                self.parcels = list::<Sum>(told, "parcels")?.into_iter().map(|row| row.order_id).collect();
+                self.parcels = list::<Parcel>(told, "parcels")?.into_iter().map(|row| row.order_id).collect();
             }
             _ => {
-                for Mail { order_id, about, address, .. } in list(told, "mails")? {
+                for Mail { order_id, about, address } in list(told, "mails")? {
                     self.mails.insert((order_id, about), address);
                 }
-                for Mail { order_id, about, times, .. } in list(told, "sent")? {
-                    self.sent.insert((order_id, about), times);
+                for Sent { order_id, about } in list(told, "sent")? {
+                    *self.sent.entry((order_id, about)).or_default() += 1;
                 }
+                let left = |name: &str| told["more"][name].as_i64().ok_or("what is left in the queue is not told");
+                (self.left, self.dead) = (left("left")?, left("dead")?);
             }
         }
         Ok(())
     }
 
-    /// Orders that have not ended.
-    pub(super) fn open(&self) -> usize {
-        self.orders.values().filter(|(state, _)| state == "open").count()
-    }
-
-    /// How many orders ended so.
-    pub(super) fn ended(&self, state: &str) -> usize {
+    /// How many orders are so.
+    pub(super) fn count(&self, state: &str) -> usize {
         self.orders.values().filter(|(of_order, _)| of_order == state).count()
     }
 
@@ -155,18 +177,13 @@ impl Books {
         self.sent.len()
     }
 
-    /// Whether every mail that can be sent was.
-    pub(super) fn are_mails_out(&self) -> bool {
-        self.mails.iter().all(|(mail, address)| !address.contains('@') || self.sent.contains_key(mail))
-    }
-
-    /// Mails that cannot be delivered: dead letters.
-    pub(super) fn undeliverable(&self) -> usize {
-        self.mails.values().filter(|address| !address.contains('@')).count()
+    /// Dead letters.
+    pub(super) fn dead(&self) -> i64 {
+        self.dead
     }
 
     /// What was moved to the merchant's bank, in cents.
-    pub(super) fn settled(&self) -> i64 {
+    pub(super) fn at_the_bank(&self) -> i64 {
         self.merchant
     }
 
@@ -203,7 +220,18 @@ impl Books {
                 Some(_) => {}
             }
         }
+        for ((id, about), address) in &self.mails {
+            if address.contains('@') && !self.sent.contains_key(&(id.clone(), about.clone())) {
+                wrong.push(format!("order {id}: the mail `{about}` was not sent"));
+            }
+        }
         wrong.extend(self.sums());
+        for state in ["open", "completed", "cancelled"] {
+            let (view, orders) = (self.view.get(state).copied().unwrap_or(0), self.count(state));
+            if view != orders as i64 {
+                wrong.push(format!("the view says that {view} orders are {state}, and {orders} are"));
+            }
+        }
         wrong
     }
 
@@ -251,10 +279,16 @@ impl Books {
         let completed = || self.orders.values().filter(|(state, _)| state == "completed").map(|(_, order)| order);
         let sold: i64 = completed().map(|order| order.quantity).sum();
         let earned: i64 = completed().map(|order| order.cents).sum();
-        let stock = STOCK * ITEMS.len() as i64;
+        let nowhere = || self.mails.iter().filter(|(_, address)| !address.contains('@'));
+        let undeliverable = nowhere().count() as i64;
+        // What comes behind a dead letter in its group waits for it.
+        let heads = nowhere().map(|((id, _), _)| id).collect::<BTreeSet<_>>().len() as i64;
         let sums = [
-            ("pieces in stock", self.free, stock - sold),
+            ("messages left in the queue of mails", self.left, undeliverable),
+            ("dead letters", self.dead, heads),
+            ("pieces in stock", self.free, pieces() - sold),
             ("cents of the customers", self.accounts, money() - earned),
+            ("cents that a transfer holds", self.held, 0),
             ("cents that were earned", self.clearing + self.merchant, earned),
             ("cents that the clearing account gave and the bank took", self.settled, self.merchant),
         ];

@@ -13,6 +13,7 @@
 
 mod desk;
 mod faults;
+mod folder;
 mod judge;
 mod load;
 mod picture;
@@ -29,18 +30,37 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use clap::Args;
 use quorate_communication::event_bus::webhook::Secret;
 use quorate_runtime::Env;
-use tokio::{signal::ctrl_c, sync::Mutex};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::Mutex,
+};
+use tokio_util::sync::CancellationToken;
 
-use self::{desk::Desk, judge::Books, plan::Plan, provider::Provider, tally::Tally};
+use self::{
+    desk::{Desk, Member},
+    faults::Faults,
+    folder::Folder,
+    judge::Books,
+    load::Customers,
+    plan::{Plan, SERVICES},
+    provider::Provider,
+    tally::Tally,
+};
 use crate::{
     exit::{Exit, Failure},
-    output::{Format, note, working},
+    output::{Format, working},
 };
 
-/// How long everything that is on its way may take to come to an end once nothing goes wrong any more.
-const PATIENCE: Duration = Duration::from_secs(90);
-/// What is still wrong after so long without any change will not mend itself.
-const STILL: Duration = Duration::from_secs(20);
+/// What is still wrong after so long without any change will not mend itself: longer than anything in the product rests, a
+/// webhook's open breaker for instance.
+const STILL: Duration = Duration::from_secs(90);
+/// How long nothing may be wrong until it counts: what was sent twice arrives meanwhile.
+const REST: Duration = Duration::from_millis(2_500);
+/// How often services are asked for their sums, and how long one may take.
+const LOOK: Duration = Duration::from_millis(400);
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the books of a service may take.
+const READING: Duration = Duration::from_secs(60);
 
 /// How long, from which seed.
 #[derive(Args, Debug)]
@@ -82,30 +102,34 @@ impl Options {
             return service::run(env).await;
         }
         let seed = self.seed.unwrap_or_else(|| env.random("demo").below(1_000_000));
-        let folder = Folder::make(self.folder.clone(), seed)?;
+        let mut stopped = Stopped::watch()?;
+        let mut folder = Folder::make(env, self.folder.clone(), seed)?;
         let provider = Provider::start(env).await?;
         let secret = Secret::draw(&mut env.random("demo-secret")).reveal();
-        let starting = Desk::start(env, &folder.path, provider.address, &secret, self.is_planted());
-        let desk = Arc::new(Mutex::new(working(env, "starting five services", starting).await?));
-        let ended = self.play(env, &desk, &provider, seed, output).await;
-        let sound = match &ended {
-            Ok(tally) => tally.violations().is_empty(),
-            Err(_) => false,
+        let desk = Desk::new(env, &folder.path, provider.address, &secret, self.is_planted()).await?;
+        let desk = Arc::new(Mutex::new(desk));
+        let ended = tokio::select! {
+            ended = self.play(env, &desk, &provider, seed) => ended,
+            () = stopped.told() => Err(Failure::new(Exit::Failed, "it was stopped before its end")),
         };
-        if self.keep && sound {
+        let shown = match &ended {
+            Ok((tally, books)) => report::show(tally, books, seed, &self, output),
+            Err(_) => Ok(()),
+        };
+        if self.keep && ended.is_ok() {
             report::places(&*desk.lock().await);
-            // Whoever cannot listen for it leaves it running for ever.
-            let _pressed = ctrl_c().await;
+            stopped.told().await;
         }
         desk.lock().await.end().await;
         env.tasks().stop().cancel();
         env.tasks().shut_down().await;
-        folder.leave(sound);
-        if ended?.violations().is_empty() {
-            Ok(())
-        } else {
-            Err(Failure::new(Exit::Damaged, "something does not hold"))
+        let (tally, _) = ended?;
+        if !tally.violations().is_empty() {
+            folder.keep();
+            let count = tally.violations().len();
+            return Err(Failure::new(Exit::Damaged, format!("{count} things do not hold")));
         }
+        shown
     }
 
     /// Load and faults, then peace, then judgement.
@@ -115,25 +139,44 @@ impl Options {
         desk: &Arc<Mutex<Desk>>,
         provider: &Provider,
         seed: u64,
-        output: Format,
-    ) -> Result<Arc<Tally>, Failure> {
+    ) -> Result<(Arc<Tally>, Books), Failure> {
+        working(env, "starting five services", async { desk.lock().await.start(env).await }).await?;
         let plan = Plan::of(seed, self.duration);
         let tally = Arc::new(Tally::new(env.mono()));
         let picture = picture::start(env, desk, &tally, self.duration);
         let orders = desk.lock().await.members[0].address();
-        let customers = load::Customers { env: env.clone(), orders, tally: tally.clone(), rate: self.rate };
-        let faults = plan.faults.clone();
-        let ((), carried_out, ()) = tokio::join!(
-            customers.order(plan, self.duration),
-            faults::carry_out(env, desk, provider, &tally, &faults),
-            judge_meanwhile(env, desk, &tally, self.duration),
-        );
-        carried_out?;
-        customers.all_answered(PATIENCE).await;
+        let customers = Customers { env: env.clone(), orders, tally: tally.clone(), rate: self.rate };
+        let planned = plan.faults.clone();
+        let [faults_over, lost, over] = [(); 3].map(|()| CancellationToken::new());
+        let striking = async {
+            let faults = Faults { env, desk, provider, tally: &tally };
+            match faults.carry_out(&planned).await {
+                Ok(()) => faults_over.cancel(),
+                Err(why) => {
+                    tally.violated(why);
+                    lost.cancel();
+                }
+            }
+        };
+        let ordering = async {
+            tokio::select! {
+                () = customers.order(plan, self.duration, &faults_over) => {}
+                () = lost.cancelled() => {}
+            }
+        };
+        let playing = async {
+            tokio::join!(ordering, striking);
+            customers.all_answered(STILL).await;
+            over.cancel();
+        };
+        tokio::join!(playing, judge_meanwhile(env, desk, &tally, &over));
         let books = come_to_rest(env, desk, &tally).await;
+        let checks = tally.checks();
+        for service in SERVICES.iter().filter(|service| !checks.contains_key(**service)) {
+            tally.violated(format!("{service}: it never told its sums"));
+        }
         drop(picture);
-        report::show(&tally, &books, seed, self, output)?;
-        Ok(tally)
+        Ok((tally, books))
     }
 
     #[cfg(feature = "museum")]
@@ -149,18 +192,19 @@ impl Options {
 }
 
 /// Asks every service for its sums, again and again, and notes those that do not hold.
-async fn judge_meanwhile(env: &Env, desk: &Mutex<Desk>, tally: &Tally, span: Duration) {
-    let until = env.mono() + span;
-    while env.mono() < until {
-        env.sleep(Duration::from_millis(400)).await;
-        let places: Vec<_> = {
-            let desk = desk.lock().await;
-            desk.members.iter().filter_map(|member| Some((member.name().to_owned(), member.place()?.clone()))).collect()
-        };
+async fn judge_meanwhile(env: &Env, desk: &Mutex<Desk>, tally: &Tally, over: &CancellationToken) {
+    while !over.is_cancelled() {
+        env.sleep(LOOK).await;
+        let mut places = Vec::new();
+        for member in &mut desk.lock().await.members {
+            if member.has_died() {
+                tally.violated(format!("{}: its process ended by itself", member.name()));
+            }
+            places.extend(member.place().map(|place| (member.name().to_owned(), place.clone())));
+        }
         for (name, place) in places {
             // One that is suspended or was killed meanwhile is asked the next time.
-            let asked = env.timeout(Duration::from_millis(500), desk::Member::ask(&place, env, "/state")).await;
-            let Some(Some(state)) = asked else { continue };
+            let Some(state) = Member::ask(&place, env, "/state", PATIENCE).await else { continue };
             if let Some(wrong) = judge::wrong_sum(&name, &state) {
                 tally.violated(wrong);
             }
@@ -171,27 +215,27 @@ async fn judge_meanwhile(env: &Env, desk: &Mutex<Desk>, tally: &Tally, span: Dur
 
 /// Waits until everything that was on its way has come to an end, and notes what is wrong then.
 async fn come_to_rest(env: &Env, desk: &Mutex<Desk>, tally: &Tally) -> Books {
-    let begun = env.mono();
-    let (mut last, mut changed) = (None, begun);
+    let (mut last, mut changed, mut was_sound) = (None, env.mono(), false);
     loop {
         let (books, mut wrong) = read(env, desk).await;
-        wrong.extend(books.violations(&tally.acknowledged()));
-        if wrong.is_empty() && books.are_mails_out() {
-            return books;
+        // Whoever has not told everything cannot be judged.
+        if wrong.is_empty() {
+            wrong = books.violations(&tally.acknowledged());
         }
-        let now = env.mono();
+        match (wrong.is_empty(), was_sound) {
+            (true, true) => return books,
+            (true, false) => env.sleep(REST).await,
+            (false, _) => env.sleep(LOOK).await,
+        }
+        was_sound = wrong.is_empty();
         let seen = Some((wrong.clone(), books.mails_sent()));
         if seen != last {
-            (last, changed) = (seen, now);
+            (last, changed) = (seen, env.mono());
         }
-        if now.saturating_since(begun) >= PATIENCE || now.saturating_since(changed) >= STILL {
+        if !was_sound && env.mono().saturating_since(changed) >= STILL {
             wrong.into_iter().for_each(|wrong| tally.violated(wrong));
-            if !books.are_mails_out() {
-                tally.violated("mails that can be sent are not".to_owned());
-            }
             return books;
         }
-        env.sleep(Duration::from_millis(250)).await;
     }
 }
 
@@ -205,7 +249,7 @@ async fn read(env: &Env, desk: &Mutex<Desk>) -> (Books, Vec<String>) {
             continue;
         }
         let Some(place) = member.place() else { continue };
-        match desk::Member::ask(place, env, "/books").await {
+        match Member::ask(place, env, "/books", READING).await {
             Some(told) => wrong.extend(books.take(member.name(), &told).err()),
             None => wrong.push(format!("{}: it does not answer", member.name())),
         }
@@ -213,35 +257,29 @@ async fn read(env: &Env, desk: &Mutex<Desk>) -> (Books, Vec<String>) {
     (books, wrong)
 }
 
-/// Where the stores are.
-struct Folder {
-    path: PathBuf,
-    /// Whether it is the demo's own.
-    passing: bool,
+/// Ctrl-C, and what ends a process otherwise.
+struct Stopped {
+    interrupt: Signal,
+    terminate: Signal,
+    /// The terminal was closed.
+    hang_up: Signal,
 }
 
-impl Folder {
-    fn make(asked: Option<PathBuf>, seed: u64) -> Result<Self, Failure> {
-        let passing = asked.is_none();
-        let path =
-            asked.unwrap_or_else(|| std::env::temp_dir().join(format!("quorate-demo-{}-{seed}", std::process::id())));
-        let failed = |cause| Failure::io(format!("the folder {}", path.display()), &cause);
-        std::fs::create_dir_all(&path).map_err(failed)?;
-        let mut there = std::fs::read_dir(&path).map_err(failed)?;
-        if there.next().is_some() {
-            let what = format!("the folder {} is not empty", path.display());
-            return Err(Failure::new(Exit::Usage, what).advise("name an empty one, or none"));
-        }
-        Ok(Self { path, passing })
+impl Stopped {
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind| signal(kind).map_err(|cause| Failure::io("signals cannot be watched", &cause));
+        Ok(Self {
+            interrupt: watch(SignalKind::interrupt())?,
+            terminate: watch(SignalKind::terminate())?,
+            hang_up: watch(SignalKind::hangup())?,
+        })
     }
 
-    /// Removes it, unless somebody will want to look into it.
-    fn leave(self, sound: bool) {
-        if self.passing && sound {
-            // What is left of it is in the system's folder for what passes.
-            let _removed = std::fs::remove_dir_all(&self.path);
-        } else {
-            note(&format!("the stores are in {}", self.path.display()));
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
         }
     }
 }

@@ -1,14 +1,10 @@
 //! How it looks while it runs: at a terminal a picture that moves, elsewhere a line for each fault.
 
-use std::{
-    io::IsTerminal as _,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io::IsTerminal as _, sync::Arc, time::Duration};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use quorate_runtime::Env;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Mutex;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{desk::Desk, plan::SERVICES, tally::Tally};
@@ -32,7 +28,7 @@ impl Drop for Picture {
 }
 
 /// Begins to draw.
-pub(super) fn start(env: &Env, desk: &Arc<AsyncMutex<Desk>>, tally: &Arc<Tally>, span: Duration) -> Picture {
+pub(super) fn start(env: &Env, desk: &Arc<Mutex<Desk>>, tally: &Arc<Tally>, span: Duration) -> Picture {
     let moving = std::io::stderr().is_terminal();
     let bar = if moving {
         ProgressBar::with_draw_target(Some(span.as_millis() as u64), ProgressDrawTarget::stderr())
@@ -43,20 +39,18 @@ pub(super) fn start(env: &Env, desk: &Arc<AsyncMutex<Desk>>, tally: &Arc<Tally>,
         bar.set_style(style);
     }
     let end = CancellationToken::new();
-    let conditions = Arc::new(Mutex::new(vec!["up"; SERVICES.len()]));
     let (shown, over, desk, tally, clock) = (bar.clone(), end.clone(), desk.clone(), tally.clone(), env.clone());
     env.tasks().spawn("demo-picture", async move {
-        let mut told = 0;
+        let (mut told, mut conditions) = (0, vec!["up"; SERVICES.len()]);
         while !over.is_cancelled() {
             // While a process is started its conditions are as they were.
             if let Ok(desk) = desk.try_lock() {
-                *conditions.lock().unwrap_or_else(PoisonError::into_inner) =
-                    desk.members.iter().map(super::desk::Member::condition).collect();
+                conditions = desk.members.iter().map(super::desk::Member::condition).collect();
             }
             if moving {
                 let ran = clock.mono().saturating_since(tally.begun);
                 shown.set_position(ran.min(span).as_millis() as u64);
-                shown.set_message(text(&tally, &conditions.lock().unwrap_or_else(PoisonError::into_inner), ran));
+                shown.set_message(text(&tally, &conditions, ran));
                 shown.tick();
             } else {
                 let faults = tally.last_faults(usize::MAX);

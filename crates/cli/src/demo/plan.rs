@@ -9,8 +9,14 @@ pub(super) const SERVICES: [&str; 5] = ["orders", "inventory", "payments", "ship
 
 /// What is sold.
 pub(super) const ITEMS: [&str; 4] = ["lamp", "chair", "table", "rug"];
-/// How many of each there are.
-pub(super) const STOCK: i64 = 100_000;
+/// How many there are of what is scarce, and of everything else.
+const SCARCE: i64 = 60;
+const PLENTY: i64 = 1_000_000;
+
+/// How many there are of an item at first: of the last one, too few for everybody who wants it.
+pub(super) fn stock(item: &str) -> i64 {
+    if item == ITEMS[ITEMS.len() - 1] { SCARCE } else { PLENTY }
+}
 /// How many customers there are, and what each has, in cents.
 pub(super) const CUSTOMERS: u64 = 40;
 /// The first of them have little, so that some cannot pay.
@@ -69,7 +75,7 @@ pub(super) enum Kind {
     Pause,
     /// What goes to it takes long.
     Slow,
-    /// Nothing reaches it, and its answers reach nobody.
+    /// Nothing reaches it, or its answers reach nobody.
     Partition,
     /// The payment provider fails, or does not answer.
     Flaky,
@@ -97,8 +103,10 @@ pub(super) struct Fault {
     pub(super) kind: Kind,
     /// Which of [`SERVICES`]; a flaky provider belongs to nobody.
     pub(super) service: usize,
-    /// For how long.
+    /// For how long, at least.
     pub(super) span: Duration,
+    /// Of a partition: whether requests still arrive, and answers alone are lost.
+    pub(super) mute: bool,
 }
 
 /// Everything that a seed decides. What processes and the network make of it in time is theirs.
@@ -168,6 +176,8 @@ fn faults(dice: &mut Rng, duration: Duration) -> Vec<Fault> {
             kind: kinds[n],
             service: dice.below(SERVICES.len() as u64) as usize,
             span: LONGEST.min(slot.mul_f64(0.7)).mul_f64(0.4 + 0.6 * dice.unit()),
+            // Of ten faults two cut somebody off, one in each way.
+            mute: (n / Kind::ALL.len()).is_multiple_of(2),
         })
         .collect()
 }

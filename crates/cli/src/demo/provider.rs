@@ -22,27 +22,32 @@ const SILENCE: Duration = Duration::from_secs(2);
 pub(super) struct Provider {
     pub(super) address: SocketAddr,
     fails: Arc<AtomicBool>,
+    failed: Arc<AtomicU64>,
 }
 
 impl Provider {
     /// Begins to answer.
     pub(super) async fn start(env: &Env) -> Result<Self, Failure> {
-        let (fails, asked) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let (failing, waiting) = (fails.clone(), env.clone());
+        let (fails, failed) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (failing, counting, waiting) = (fails.clone(), failed.clone(), env.clone());
         let handler = Arc::new(move |_: web::Asked| {
-            let (failing, asked, env) = (failing.clone(), asked.clone(), waiting.clone());
+            let (failing, failed, env) = (failing.clone(), counting.clone(), waiting.clone());
             Box::pin(async move {
-                let nth = asked.fetch_add(1, Ordering::Relaxed);
                 if !failing.load(Ordering::Relaxed) {
                     return Answer::done(json!({ "authorised": true }));
                 }
-                if nth.is_multiple_of(2) {
+                if failed.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
                     env.sleep(SILENCE).await;
                 }
                 Answer::unknown("we are looking into it")
             }) as quorate_runtime::BoxFuture<'static, Answer>
         });
-        Ok(Self { address: web::serve(env, handler).await?, fails })
+        Ok(Self { address: web::serve(env, handler).await?, fails, failed })
+    }
+
+    /// How many requests it failed so far.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Has it fail, or work again.

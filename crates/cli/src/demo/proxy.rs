@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,16 +27,28 @@ pub(super) enum Line {
     Slow,
     /// Nothing passes, in either direction, and nobody is told so: what was on its way is lost.
     Cut,
+    /// Requests pass, and what is answered is lost.
+    Mute,
 }
 
-/// How long a piece takes on a slow line.
-const SLOWNESS: Duration = Duration::from_millis(60);
+impl Line {
+    fn is_cut(self) -> bool {
+        matches!(self, Self::Cut | Self::Mute)
+    }
+}
+
+/// How long a piece takes on a slow line; one of [`STALLS`] takes longer than its sender waits.
+const SLOWNESS: Duration = Duration::from_millis(40);
+const STALL: Duration = Duration::from_millis(1_200);
+const STALLS: u64 = 8;
 
 /// A proxy in front of a service. Its own address stays when the service comes back at another one.
 pub(super) struct Proxy {
     address: SocketAddr,
     target: Arc<Mutex<Option<SocketAddr>>>,
     line: watch::Sender<Line>,
+    /// Pieces that were delayed or lost so far.
+    spoilt: Arc<AtomicU64>,
 }
 
 impl Proxy {
@@ -44,7 +59,8 @@ impl Proxy {
         let address = listener.local_addr().map_err(failed)?;
         let target = Arc::<Mutex<Option<SocketAddr>>>::default();
         let (line, _) = watch::channel(Line::Open);
-        let (behind, lines, of_tasks) = (target.clone(), line.clone(), env.clone());
+        let spoilt = Arc::<AtomicU64>::default();
+        let (behind, lines, spoiling, of_tasks) = (target.clone(), line.clone(), spoilt.clone(), env.clone());
         env.tasks().spawn("demo-proxy", async move {
             let stop = of_tasks.tasks().stop().clone();
             loop {
@@ -56,11 +72,11 @@ impl Proxy {
                 let target = *behind.lock().unwrap_or_else(PoisonError::into_inner);
                 // Dropping the connection tells the client that nobody is there.
                 let Some(target) = target else { continue };
-                let (env, line) = (of_tasks.clone(), lines.subscribe());
-                of_tasks.tasks().spawn("demo-line", connect(env, client, target, line));
+                let way = Way { env: of_tasks.clone(), line: lines.subscribe(), spoilt: spoiling.clone() };
+                of_tasks.tasks().spawn("demo-line", way.connect(client, target));
             }
         });
-        Ok(Self { address, target, line })
+        Ok(Self { address, target, line, spoilt })
     }
 
     /// Where it listens.
@@ -78,51 +94,77 @@ impl Proxy {
         self.line.send_replace(line);
     }
 
+    /// How many pieces were delayed or lost so far.
+    pub(super) fn spoilt(&self) -> u64 {
+        self.spoilt.load(Ordering::Relaxed)
+    }
+
     /// How the line is.
     pub(super) fn line(&self) -> Line {
         *self.line.borrow()
     }
 }
 
-async fn connect(env: Env, client: Box<dyn Io>, target: SocketAddr, line: watch::Receiver<Line>) {
-    let stop = env.tasks().stop().clone();
-    let Ok(server) = env.net().connect(target).await else { return };
-    let (from_client, to_client) = tokio::io::split(client);
-    let (from_server, to_server) = tokio::io::split(server);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        // Either end closes both: HTTP leaves no half open.
-        () = pass(&env, from_client, to_server, line.clone()) => {}
-        () = pass(&env, from_server, to_client, line.clone()) => {}
-        () = over(line.clone()) => {}
-    }
-}
-
-/// Waits until a line that was cut is mended: what was lost on it is lost, so the connection ends.
-async fn over(mut line: watch::Receiver<Line>) {
-    let cut = line.wait_for(|line| *line == Line::Cut).await.is_ok();
-    if !cut || line.wait_for(|line| *line != Line::Cut).await.is_err() {
-        std::future::pending().await
-    }
-}
-
-async fn pass(
-    env: &Env,
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+/// One connection's way.
+struct Way {
+    env: Env,
     line: watch::Receiver<Line>,
-) {
-    let mut piece = vec![0; 16 << 10];
-    while let Ok(read) = from.read(&mut piece).await {
-        let now = *line.borrow();
-        match now {
-            _ if read == 0 => return,
-            Line::Open => {}
-            Line::Slow => env.sleep(SLOWNESS).await,
-            Line::Cut => continue,
+    spoilt: Arc<AtomicU64>,
+}
+
+/// What goes along it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Passing {
+    Requests,
+    Answers,
+}
+
+impl Way {
+    async fn connect(self, client: Box<dyn Io>, target: SocketAddr) {
+        let stop = self.env.tasks().stop().clone();
+        let Ok(server) = self.env.net().connect(target).await else { return };
+        let (from_client, to_client) = tokio::io::split(client);
+        let (from_server, to_server) = tokio::io::split(server);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // Either end closes both: HTTP leaves no half open.
+            () = self.pass(Passing::Requests, from_client, to_server) => {}
+            () = self.pass(Passing::Answers, from_server, to_client) => {}
+            () = self.over() => {}
         }
-        if to.write_all(&piece[..read]).await.is_err() {
-            return;
+    }
+
+    /// Waits until a line that was cut is mended: what was lost on it is lost, so the connection ends.
+    async fn over(&self) {
+        let mut line = self.line.clone();
+        let cut = line.wait_for(|line| line.is_cut()).await.is_ok();
+        if !cut || line.wait_for(|line| !line.is_cut()).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    async fn pass(&self, what: Passing, mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
+        let mut piece = vec![0; 16 << 10];
+        while let Ok(read) = from.read(&mut piece).await {
+            if read == 0 {
+                return;
+            }
+            let line = *self.line.borrow();
+            match line {
+                Line::Slow => {
+                    let nth = self.spoilt.fetch_add(1, Ordering::Relaxed);
+                    self.env.sleep(if nth.is_multiple_of(STALLS) { STALL } else { SLOWNESS }).await;
+                }
+                Line::Mute if what == Passing::Requests => {}
+                Line::Cut | Line::Mute => {
+                    self.spoilt.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
+                Line::Open => {}
+            }
+            if to.write_all(&piece[..read]).await.is_err() {
+                return;
+            }
         }
     }
 }

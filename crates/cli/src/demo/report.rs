@@ -17,19 +17,23 @@ pub(super) fn show(tally: &Tally, books: &Books, seed: u64, options: &Options, o
     }
     let (placed, answered) = tally.orders();
     let mut table = Table::new([Column::Left("WHAT"), Column::Right("COUNT")]);
-    let cents = books.settled();
+    let cents = books.at_the_bank();
     let counts = [
         ("orders placed", placed.to_string()),
         ("  taken", answered.to_string()),
-        ("  completed", books.ended("completed").to_string()),
-        ("  cancelled, and all of it undone", books.ended("cancelled").to_string()),
-        ("  under way", books.open().to_string()),
+        ("  completed", books.count("completed").to_string()),
+        ("  cancelled, and all of it undone", books.count("cancelled").to_string()),
+        ("  under way", books.count("open").to_string()),
         ("mails sent", books.mails_sent().to_string()),
-        ("  to addresses that do not exist: dead letters", books.undeliverable().to_string()),
+        ("  to addresses that do not exist: dead letters", books.dead().to_string()),
         ("moved to the merchant's bank", format!("{}.{:02}", cents / 100, cents % 100)),
     ];
     counts.into_iter().for_each(|(what, count)| table.row([what.to_owned(), count]));
     let faults = tally.faults();
+    table.row([
+        "sums of a service that were looked at meanwhile".to_owned(),
+        tally.checks().values().sum::<u64>().to_string(),
+    ]);
     for kind in Kind::ALL {
         table.row([said(kind).to_owned(), faults.get(&kind).copied().unwrap_or(0).to_string()]);
     }
@@ -69,22 +73,25 @@ fn document(tally: &Tally, books: &Books, seed: u64, options: &Options) -> Value
         "duration": options.duration.as_secs_f64(),
         "orders": placed,
         "taken": answered,
-        "completed": books.ended("completed"),
-        "cancelled": books.ended("cancelled"),
-        "open": books.open(),
-        "mails": { "sent": books.mails_sent(), "dead": books.undeliverable() },
-        "settled-cents": books.settled(),
+        "completed": books.count("completed"),
+        "cancelled": books.count("cancelled"),
+        "open": books.count("open"),
+        "mails": { "sent": books.mails_sent(), "dead": books.dead() },
+        "settled-cents": books.at_the_bank(),
         "faults": faults,
+        "checks": tally.checks().values().sum::<u64>(),
         "violations": tally.violations(),
     })
 }
 
 /// Where everything is, for whoever wants to look at it.
 pub(super) fn places(desk: &Desk) {
-    note("It goes on running; Ctrl-C ends it. The nodes of the services:");
+    note(
+        "Everything goes on running until Ctrl-C. The services' nodes, each with a log, views, queues, webhooks and sagas:",
+    );
     for member in &desk.members {
         if let Some(place) = member.place() {
-            note(&format!("  {:<14} quorate --server {} view list", member.name(), place.node));
+            note(&format!("  {:<14} quorate --server {} log read", member.name(), place.node));
         }
     }
 }

@@ -25,6 +25,7 @@ struct Kept {
     acknowledged: BTreeSet<String>,
     faults: BTreeMap<Kind, u64>,
     log: Vec<String>,
+    checks: BTreeMap<String, u64>,
     states: BTreeMap<String, Value>,
     violations: Vec<String>,
 }
@@ -59,11 +60,14 @@ impl Tally {
         (kept.placed, kept.acknowledged.len() as u64)
     }
 
-    /// A fault began.
-    pub(super) fn fault(&self, kind: Kind, text: String) {
-        let mut kept = self.kept();
-        *kept.faults.entry(kind).or_default() += 1;
-        kept.log.push(text);
+    /// Something began to go wrong.
+    pub(super) fn tell(&self, fault: String) {
+        self.kept().log.push(fault);
+    }
+
+    /// A fault changed something for somebody.
+    pub(super) fn struck(&self, kind: Kind) {
+        *self.kept().faults.entry(kind).or_default() += 1;
     }
 
     /// How often each kind of fault struck.
@@ -79,7 +83,14 @@ impl Tally {
 
     /// A service said how it stands.
     pub(super) fn state(&self, service: &str, state: Value) {
-        self.kept().states.insert(service.to_owned(), state);
+        let mut kept = self.kept();
+        *kept.checks.entry(service.to_owned()).or_default() += 1;
+        kept.states.insert(service.to_owned(), state);
+    }
+
+    /// How often each service's sums were looked at.
+    pub(super) fn checks(&self) -> BTreeMap<String, u64> {
+        self.kept().checks.clone()
     }
 
     /// How a service stood when it last said so.

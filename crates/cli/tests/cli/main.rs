@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
 mod declared;
+mod demo;
 mod erasure;
 mod event_types;
 mod exits;

@@ -4,7 +4,7 @@ use quorate_data::store::DynTx;
 use quorate_runtime::BoxFuture;
 
 use super::{Books, Service, Told, Wrong, tell};
-use crate::demo::plan::{ITEMS, Order, STOCK};
+use crate::demo::plan::{ITEMS, Order, stock};
 
 pub(super) struct Inventory;
 
@@ -36,7 +36,8 @@ impl Service for Inventory {
             "CREATE TABLE IF NOT EXISTS reservation (order_id TEXT PRIMARY KEY, item TEXT NOT NULL, quantity BIGINT NOT NULL)"
                 .to_owned(),
         ];
-        let fill = |item| format!("INSERT INTO stock VALUES ('{item}', {STOCK}, 0) ON CONFLICT (item) DO NOTHING");
+        let fill =
+            |item| format!("INSERT INTO stock VALUES ('{item}', {}, 0) ON CONFLICT (item) DO NOTHING", stock(item));
         tables.extend(ITEMS.map(fill));
         tables
     }
@@ -74,9 +75,6 @@ impl Service for Inventory {
     }
 
     fn books(&self) -> Books {
-        &[
-            ("stock", "SELECT item, free, taken FROM stock"),
-            ("reservations", "SELECT order_id, item, quantity FROM reservation"),
-        ]
+        &[("stock", "item, free, taken FROM stock"), ("reservations", "order_id, item, quantity FROM reservation")]
     }
 }

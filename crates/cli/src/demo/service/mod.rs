@@ -5,7 +5,8 @@
 //! | request | from whom | means |
 //! |---|---|---|
 //! | `POST /events` | webhooks of other services' nodes | hear of what happened: once each, in a transaction |
-//! | `POST` with an `Idempotency-Key` | steps of the saga | do this, or make up for it: through the barrier |
+//! | `POST /orders` | customers, of `orders` alone | take an order: once, however often it is sent |
+//! | other `POST`s | steps of the saga | do this, or make up for it: once per `Idempotency-Key`, through the barrier |
 //! | `GET /state`, `GET /books` | whoever judges | sums that must never be wrong; everything there is |
 //!
 //! Whoever started it writes one line of [`Settings`] to its standard input, and reads from its standard output where it is; it ends
@@ -17,14 +18,14 @@ mod orders;
 mod payments;
 mod shipping;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use http::Method;
 use quorate_communication::event_bus::webhook::{Secret, TOLERANCE, verify};
 use quorate_consistency::saga::{Barrier, Direction, Entered};
 use quorate_data::{
     event::{NewEvent, Tags},
-    store::{DynTx, ExpectedVersion, Inbox, Store, TransactError},
+    store::{DynTx, ExpectedVersion, Inbox, SqlError, Store, TransactError},
 };
 use quorate_node::{Server, config::Config};
 use quorate_runtime::{BoxFuture, Env};
@@ -33,6 +34,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{
+    desk::STARTING,
     plan::Order,
     web::{self, Answer, Asked},
 };
@@ -111,6 +113,11 @@ trait Service: Send + Sync + 'static {
         true
     }
 
+    /// Whether the barrier's word is not heeded: a planted bug.
+    fn forgets(&self, _path: &str) -> bool {
+        false
+    }
+
     /// Hears of an event.
     fn heard<'t>(&'t self, tx: &'t mut DynTx, kind: &'t str, order: &'t Order) -> BoxFuture<'t, Result<(), Wrong>>;
 
@@ -122,8 +129,13 @@ trait Service: Send + Sync + 'static {
     /// A statement with one row of numbers.
     fn sums(&self) -> &'static str;
 
-    /// Statements whose rows are everything that there is, by name.
+    /// Everything that there is.
     fn books(&self) -> Books;
+
+    /// What is in its books besides.
+    fn more(&self) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async { Ok(Value::Null) })
+    }
 
     /// Another store of the service, and its books.
     fn beside(&self) -> Option<(&Store, Books)> {
@@ -131,13 +143,13 @@ trait Service: Send + Sync + 'static {
     }
 }
 
-/// Statements by the name of what they list.
+/// What is listed, by its name: columns and the table that they are of.
 type Books = &'static [(&'static str, &'static str)];
 /// Who hears of which events: the other service, a tag that the events have, and their types.
 type Told = (&'static str, Option<&'static str>, &'static [&'static str]);
 
 /// A service at work.
-struct Desk {
+struct Office {
     name: String,
     env: Env,
     store: Store,
@@ -149,6 +161,9 @@ struct Desk {
 
 /// Runs a service until its standard input ends.
 pub(super) async fn run(env: &Env) -> Result<(), Failure> {
+    // Also one that stands still ends with whoever started it.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(failed)?;
     let mut input = BufReader::new(tokio::io::stdin());
     let mut line = String::new();
     input.read_line(&mut line).await.map_err(|cause| Failure::io("standard input", &cause))?;
@@ -161,14 +176,14 @@ pub(super) async fn run(env: &Env) -> Result<(), Failure> {
     let server = Server::bind(config, env.clone()).await.map_err(failed)?;
     let store = server.store().clone();
     let node = format!("http://{}", server.local_addr());
-    let client = Client::new(env, node.parse().map_err(failed)?, Duration::from_secs(5));
+    let client = Client::new(env, node.parse().map_err(failed)?, STARTING);
     env.tasks().spawn("demo-node", async move {
         if let Err(cause) = server.run().await {
             crate::output::complain(&crate::exit::chain(&cause));
         }
     });
     let service = open(env, &settings, &store, &client).await?;
-    let desk = Arc::new(Desk {
+    let office = Arc::new(Office {
         name: settings.service.clone(),
         env: env.clone(),
         barrier: Barrier::open(&store).await.map_err(failed)?,
@@ -177,12 +192,12 @@ pub(super) async fn run(env: &Env) -> Result<(), Failure> {
         service: service.clone(),
         store,
     });
-    desk.declare_webhooks(&client, &settings).await?;
+    office.declare_webhooks(&client, &settings).await?;
     let address = web::serve(
         env,
         Arc::new(move |asked| {
-            let desk = desk.clone();
-            Box::pin(async move { desk.answer(asked).await })
+            let office = office.clone();
+            Box::pin(async move { office.answer(asked).await })
         }),
     );
     let place = Place { node, service: address.await? };
@@ -213,7 +228,7 @@ async fn open(env: &Env, settings: &Settings, store: &Store, client: &Client) ->
             for statement in &tables {
                 tx.execute(statement, &[]).await?;
             }
-            Ok::<_, quorate_data::store::SqlError>(())
+            Ok::<_, SqlError>(())
         })
     });
     made.await.map_err(failed)?;
@@ -225,7 +240,7 @@ fn failed(cause: impl std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, cause.to_string())
 }
 
-impl Desk {
+impl Office {
     async fn declare_webhooks(&self, client: &Client, settings: &Settings) -> Result<(), Failure> {
         for (n, (to, tag, types)) in self.service.told().into_iter().enumerate() {
             let address = settings.peers.get(to).ok_or_else(|| failed(format!("nobody said where `{to}` is")))?;
@@ -254,7 +269,7 @@ impl Desk {
             (&Method::GET, "/state") => self.state().await,
             (&Method::GET, "/books") => self.books().await,
             (&Method::POST, "/events") => self.hear(&asked).await,
-            (&Method::POST, _) => self.do_it(asked).await,
+            (&Method::POST, _) => self.take_step(asked).await,
             _ => Answer::not_found(),
         }
     }
@@ -289,7 +304,7 @@ impl Desk {
     }
 
     /// What a step of the saga asks, or what makes up for it.
-    async fn do_it(&self, asked: Asked) -> Answer {
+    async fn take_step(&self, asked: Asked) -> Answer {
         let Ok(order) = serde_json::from_slice::<Order>(&asked.body) else {
             return Answer::refused("this is no order");
         };
@@ -299,7 +314,11 @@ impl Desk {
             Some((operation, "compensation")) => Some((operation.to_owned(), Direction::Compensation)),
             _ => None,
         };
-        let guard = guard.filter(|_| self.service.is_guarded(&asked.path));
+        let is_guarded = self.service.is_guarded(&asked.path);
+        if is_guarded && guard.is_none() {
+            return Answer::refused("a step brings its key as `Idempotency-Key`");
+        }
+        let (guard, forgets) = (guard.filter(|_| is_guarded), self.service.forgets(&asked.path));
         if let Err(why) = self.service.before(&asked.path, &order).await {
             return Answer::unknown(why);
         }
@@ -312,6 +331,7 @@ impl Desk {
                 if let Some((operation, direction)) = &guard {
                     match barrier.enter(tx, operation, *direction).await? {
                         Entered::Go => {}
+                        Entered::Repeated(_) if forgets => {}
                         Entered::Repeated(_) | Entered::Nothing => return Ok(()),
                         Entered::TooLate => return Err(Wrong::Refused("it was made up for before it came")),
                     }
@@ -339,14 +359,33 @@ impl Desk {
         let own = (&self.store, self.service.books());
         let mut books = serde_json::Map::new();
         for (store, statements) in std::iter::once(own).chain(self.service.beside()) {
-            for (name, sql) in statements {
-                match store.query(sql, vec![]).await {
-                    Ok(rows) => books.insert((*name).to_owned(), rows.iter().map(object).collect()),
+            for (name, what) in statements {
+                match rows(store, what).await {
+                    Ok(rows) => books.insert((*name).to_owned(), rows.into()),
                     Err(cause) => return Answer::unknown(format!("{}: {cause}", self.name)),
                 };
             }
         }
+        match self.service.more().await {
+            Ok(more) => books.insert("more".to_owned(), more),
+            Err(why) => return Answer::unknown(why),
+        };
         Answer::done(books.into())
+    }
+}
+
+/// All rows of a table, read page by page.
+async fn rows(store: &Store, what: &str) -> Result<Vec<Value>, SqlError> {
+    const PAGE: usize = 4_000;
+    let (mut all, mut last) = (Vec::new(), 0);
+    loop {
+        let sql = format!("SELECT rowid, {what} WHERE rowid > $1 ORDER BY rowid LIMIT {PAGE}");
+        let page = store.query(&sql, vec![last.into()]).await?;
+        all.extend(page.iter().map(object));
+        match page.last().and_then(|row| row.at(0).as_i64()) {
+            Some(end) if page.len() == PAGE => last = end,
+            _ => return Ok(all),
+        }
     }
 }
 

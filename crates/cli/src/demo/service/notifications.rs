@@ -9,6 +9,7 @@ use quorate_data::{
 };
 use quorate_runtime::{BoxFuture, Env};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::{Books, Service, Wrong, failed};
 use crate::{demo::plan::Order, exit::Failure};
@@ -27,7 +28,7 @@ struct Notifications {
 
 async fn queue(store: &Store) -> Result<Queue, Failure> {
     let backoff = Backoff { first: Duration::from_millis(50), max: Duration::from_millis(200) };
-    let config = Config { max_attempts: 3, backoff, lease_ttl: Duration::from_secs(2), ..Config::default() };
+    let config = Config { max_attempts: 6, backoff, lease_ttl: Duration::from_secs(2), ..Config::default() };
     let queues = Queues::open(store).await.map_err(failed)?;
     queues.declare(&"mails".parse().map_err(failed)?, config).await.map_err(failed)
 }
@@ -102,14 +103,18 @@ impl Service for Notifications {
         })
     }
 
+    fn more(&self) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async {
+            let counts = self.mails.describe().await.map_err(|cause| cause.to_string())?.counts;
+            Ok(json!({ "left": counts.messages, "dead": counts.parked }))
+        })
+    }
+
     fn sums(&self) -> &'static str {
         "SELECT (SELECT count(*) FROM mail) AS mails, (SELECT count(*) FROM sent) AS sent"
     }
 
     fn books(&self) -> Books {
-        &[
-            ("mails", "SELECT order_id, about, address FROM mail"),
-            ("sent", "SELECT order_id, about, count(*) AS times FROM sent GROUP BY order_id, about"),
-        ]
+        &[("mails", "order_id, about, address FROM mail"), ("sent", "order_id, about FROM sent")]
     }
 }

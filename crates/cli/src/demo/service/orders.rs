@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use quorate_data::store::{DynTx, Store};
 use quorate_runtime::{BoxFuture, Env};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::{Books, Service, Settings, Told, Wrong, failed, tell};
+use super::{Books, Service, Settings, Told, Wrong, tell};
 use crate::{
     client::{Call, Client, JSON},
     demo::plan::{Order, Style},
@@ -17,6 +17,9 @@ use crate::{
 const SAGA: &str = include_str!("../documents/order.yaml");
 /// The view of all orders.
 const VIEW: &str = include_str!("../documents/desk.toml");
+
+/// How long until what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 struct Orders {
     client: Client,
@@ -36,6 +39,27 @@ pub(super) async fn open(settings: &Settings, client: &Client) -> Result<Arc<dyn
 async fn begin(client: &Client, order: &Order) -> Result<(), Failure> {
     let start = json!({ "id": order.id, "input": order });
     client.call(&Call::post("/v1/sagas/order", JSON, start.to_string())).await.map(drop)
+}
+
+/// Begins the sagas of orders that are open, a page of them after the other.
+async fn take_up(env: &Env, store: &Store, client: &Client) {
+    let mut last = 0;
+    loop {
+        let sql = "SELECT rowid, document FROM desk WHERE state = 'open' AND rowid > $1 ORDER BY rowid LIMIT 1000";
+        // What cannot be read now can be in a moment.
+        let Ok(page) = store.query(sql, vec![last.into()]).await else {
+            env.sleep(AGAIN).await;
+            continue;
+        };
+        let Some(end) = page.last().and_then(|row| row.at(0).as_i64()) else { return };
+        last = end;
+        let orders = page.iter().filter_map(|row| serde_json::from_str::<Order>(row.at(1).as_str()?).ok());
+        for order in orders.filter(|order| order.style == Style::Orchestrated) {
+            while begin(client, &order).await.is_err() {
+                env.sleep(AGAIN).await;
+            }
+        }
+    }
 }
 
 impl Orders {
@@ -102,14 +126,12 @@ impl Service for Orders {
     /// Begins the sagas of orders that were taken by a process which then died.
     fn begin<'s>(&'s self, env: &'s Env, store: &'s Store) -> BoxFuture<'s, Result<(), Failure>> {
         Box::pin(async move {
-            let open = store.query("SELECT document FROM desk WHERE state = 'open'", vec![]).await.map_err(failed)?;
-            let (client, waiting) = (self.client.clone(), env.clone());
+            let (client, store, waiting) = (self.client.clone(), store.clone(), env.clone());
             env.tasks().spawn("demo-take-up", async move {
-                let orders = open.iter().filter_map(|row| serde_json::from_str::<Order>(row.at(0).as_str()?).ok());
-                for order in orders.filter(|order| order.style == Style::Orchestrated) {
-                    while begin(&client, &order).await.is_err() {
-                        waiting.sleep(Duration::from_millis(100)).await;
-                    }
+                let stop = waiting.tasks().stop().clone();
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = take_up(&waiting, &store, &client) => {}
                 }
             });
             Ok(())
@@ -125,12 +147,24 @@ impl Service for Orders {
         })
     }
 
+    fn more(&self) -> BoxFuture<'_, Result<Value, String>> {
+        Box::pin(async {
+            let sql = "SELECT state, count(*) AS orders FROM standing GROUP BY state";
+            let call = Call::post("/v1/views/desk/query", JSON, json!({ "sql": sql }).to_string());
+            let reply = self.client.call(&call).await.map_err(|cause| cause.to_string())?;
+            let told: Value = serde_json::from_slice(&reply.body).map_err(|cause| cause.to_string())?;
+            let rows = told["rows"].as_array().map_or(&[][..], Vec::as_slice);
+            let counts = rows.iter().filter_map(|row| Some((row["state"].as_str()?.to_owned(), row["orders"].clone())));
+            Ok(counts.collect::<serde_json::Map<_, _>>().into())
+        })
+    }
+
     fn sums(&self) -> &'static str {
         "SELECT count(*) AS orders, coalesce(sum(state = 'open'), 0) AS open, coalesce(sum(state = 'completed'), 0) AS completed,
             coalesce(sum(state = 'cancelled'), 0) AS cancelled FROM desk"
     }
 
     fn books(&self) -> Books {
-        &[("orders", "SELECT id, state, document FROM desk")]
+        &[("orders", "id, state, document FROM desk")]
     }
 }

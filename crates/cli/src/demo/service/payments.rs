@@ -92,14 +92,14 @@ impl Payments {
         Ok(())
     }
 
-    async fn refund(&self, tx: &mut DynTx, order: &Order) -> Result<bool, Wrong> {
+    async fn refund(&self, tx: &mut DynTx, order: &Order) -> Result<(), Wrong> {
         if tx.execute("DELETE FROM charge WHERE order_id = $1", &[(&*order.id).into()]).await? == 0 {
-            return Ok(false);
+            return Ok(());
         }
         tx.execute("UPDATE clearing SET total = total - $1, free = free - $1", &[order.cents.into()]).await?;
         let sql = "UPDATE account SET cents = cents + $1 WHERE customer = $2";
         tx.execute(sql, &[order.cents.into(), (&*order.customer).into()]).await?;
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -129,8 +129,8 @@ impl Service for Payments {
         ]
     }
 
-    fn is_guarded(&self, path: &str) -> bool {
-        !(self.forgetful && path == "/charges")
+    fn forgets(&self, path: &str) -> bool {
+        self.forgetful && path == "/charges"
     }
 
     fn before<'s>(&'s self, path: &'s str, order: &'s Order) -> BoxFuture<'s, Result<(), String>> {
@@ -149,7 +149,7 @@ impl Service for Payments {
         Box::pin(async move {
             match path {
                 "/charges" => self.charge(tx, order).await,
-                "/refunds" => self.refund(tx, order).await.map(drop),
+                "/refunds" => self.refund(tx, order).await,
                 _ => Err(Wrong::Refused("this is not what payments are for")),
             }
         })
@@ -175,14 +175,14 @@ impl Service for Payments {
 
     fn books(&self) -> Books {
         &[
-            ("accounts", "SELECT customer, cents FROM account"),
-            ("charges", "SELECT order_id, customer, cents FROM charge"),
-            ("clearing", "SELECT total, free, settled FROM clearing"),
+            ("accounts", "customer, cents FROM account"),
+            ("charges", "order_id, customer, cents FROM charge"),
+            ("clearing", "total, free, settled FROM clearing"),
         ]
     }
 
     fn beside(&self) -> Option<(&Store, Books)> {
-        Some((&self.bank, &[("merchant", "SELECT cents FROM merchant")]))
+        Some((&self.bank, &[("merchant", "cents FROM merchant")]))
     }
 
     /// Moves what was cleared to the merchant's bank, again and again: both stores change, or neither, whoever is killed when.
@@ -203,7 +203,10 @@ impl Service for Payments {
 
 async fn settle(env: Env, store: Store, coordinator: Coordinator) {
     for n in 0_u64.. {
-        env.sleep(SETTLE_EVERY).await;
+        tokio::select! {
+            () = env.tasks().stop().cancelled() => return,
+            () = env.sleep(SETTLE_EVERY) => {}
+        }
         // What fails now is tried with the next sum.
         let free = store.query("SELECT free FROM clearing", vec![]).await.ok();
         let cents = free.and_then(|rows| rows.first()?.at(0).as_i64()).unwrap_or(0);

@@ -59,6 +59,6 @@ impl Service for Shipping {
     }
 
     fn books(&self) -> Books {
-        &[("parcels", "SELECT order_id, place FROM parcel")]
+        &[("parcels", "order_id, place FROM parcel")]
     }
 }
