@@ -135,12 +135,15 @@ impl Member {
         self.running.as_mut().is_some_and(|running| matches!(running.child.try_wait(), Ok(Some(_))))
     }
 
-    /// Asks the service itself, past its proxy. `None` where it does not answer in time.
-    pub(super) async fn ask(place: &Place, env: &Env, path: &str, patience: Duration) -> Option<Value> {
-        let server = format!("http://{}", place.service).parse().ok()?;
+    /// Asks the service itself, past its proxy.
+    ///
+    /// # Errors
+    /// Where it does not answer in time, or with a no: why.
+    pub(super) async fn ask(place: &Place, env: &Env, path: &str, patience: Duration) -> Result<Value, String> {
+        let server = format!("http://{}", place.service).parse()?;
         let client = Client::new(env, server, patience);
-        let reply = client.call(&Call::get(path)).await.ok()?;
-        serde_json::from_slice(&reply.body).ok()
+        let reply = client.call(&Call::get(path)).await.map_err(|cause| cause.to_string())?;
+        serde_json::from_slice(&reply.body).map_err(|cause| cause.to_string())
     }
 }
 

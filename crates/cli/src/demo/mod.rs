@@ -204,7 +204,7 @@ async fn judge_meanwhile(env: &Env, desk: &Mutex<Desk>, tally: &Tally, over: &Ca
         }
         for (name, place) in places {
             // One that is suspended or was killed meanwhile is asked the next time.
-            let Some(state) = Member::ask(&place, env, "/state", PATIENCE).await else { continue };
+            let Ok(state) = Member::ask(&place, env, "/state", PATIENCE).await else { continue };
             if let Some(wrong) = judge::wrong_sum(&name, &state) {
                 tally.violated(wrong);
             }
@@ -250,8 +250,8 @@ async fn read(env: &Env, desk: &Mutex<Desk>) -> (Books, Vec<String>) {
         }
         let Some(place) = member.place() else { continue };
         match Member::ask(place, env, "/books", READING).await {
-            Some(told) => wrong.extend(books.take(member.name(), &told).err()),
-            None => wrong.push(format!("{}: it does not answer", member.name())),
+            Ok(told) => wrong.extend(books.take(member.name(), &told).err()),
+            Err(why) => wrong.push(format!("{}: it does not tell what it knows: {why}", member.name())),
         }
     }
     (books, wrong)

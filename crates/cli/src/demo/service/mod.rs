@@ -374,9 +374,9 @@ impl Office {
     }
 }
 
-/// All rows of a table, read page by page.
+/// All rows of a table, page by page: a query brings 128 KiB at most.
 async fn rows(store: &Store, what: &str) -> Result<Vec<Value>, SqlError> {
-    const PAGE: usize = 4_000;
+    const PAGE: usize = 250;
     let (mut all, mut last) = (Vec::new(), 0);
     loop {
         let sql = format!("SELECT rowid, {what} WHERE rowid > $1 ORDER BY rowid LIMIT {PAGE}");

@@ -45,7 +45,7 @@ async fn begin(client: &Client, order: &Order) -> Result<(), Failure> {
 async fn take_up(env: &Env, store: &Store, client: &Client) {
     let mut last = 0;
     loop {
-        let sql = "SELECT rowid, document FROM desk WHERE state = 'open' AND rowid > $1 ORDER BY rowid LIMIT 1000";
+        let sql = "SELECT rowid, document FROM desk WHERE state = 'open' AND rowid > $1 ORDER BY rowid LIMIT 250";
         // What cannot be read now can be in a moment.
         let Ok(page) = store.query(sql, vec![last.into()]).await else {
             env.sleep(AGAIN).await;
