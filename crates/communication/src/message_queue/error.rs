@@ -120,6 +120,8 @@ impl QueueError {
         match failed {
             TransactError::Aborted(own) => own,
             TransactError::Store(cause) => Self::Store(cause),
+            // It was rolled back: another process may stand still inside its own.
+            TransactError::TooLong { .. } => Self::Store(StoreError::Busy),
             other => Self::Tables(SqlError::Failed { what: other.to_string() }),
         }
     }

@@ -1,4 +1,5 @@
-//! Two processes with producers and workers share a queue; one after the other is stopped for longer than its leases, or killed:
+//! Two processes with producers and workers share a queue; one after the other is stopped for longer than its leases, now and then
+//! for longer than a transaction of the other waits, or killed:
 //! what was acknowledged is there, each message's work is done once, and in order of its group. A schedule that both have sends
 //! one message for each of its moments.
 //!
@@ -12,12 +13,13 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use quorate_communication::message_queue::{
     Backoff, Config, Missed, NewMessage, Queue, QueueError, Queues, Receive, Schedule,
 };
 use quorate_data::{
     event::{NewEvent, Timestamp},
-    store::{Store, TransactError},
+    store::{Retry, Store, TransactError},
 };
 use quorate_runtime::{Env, random::Random};
 
@@ -33,11 +35,12 @@ const ROUNDS: u64 = 6;
 /// Of each process.
 const PRODUCERS: u64 = 2;
 const WORKERS: u64 = 2;
+/// What a transaction of theirs takes at most.
+const UNIT_TIME: Duration = Duration::from_secs(1);
 /// What the ids of a schedule's messages begin with.
 const TICK: &str = "tick";
 
-async fn open(place: &Place) -> (Store, Queue) {
-    let store = place.open().await;
+async fn open(store: Store) -> (Store, Queue) {
     let config = Config {
         lease_ttl: Duration::from_millis(200),
         max_attempts: 1_000,
@@ -52,21 +55,38 @@ async fn open(place: &Place) -> (Store, Queue) {
     (store, queue)
 }
 
+/// Whether what failed so may be repeated, and then says what became of it.
+fn may_be_repeated(failed: &TransactError<QueueError>) -> bool {
+    match failed {
+        TransactError::TooLong { .. } => true,
+        TransactError::Aborted(own) => own.retry() != Retry::Never,
+        TransactError::Store(cause) => cause.retry() != Retry::Never,
+        _ => false,
+    }
+}
+
 /// Sends for ever, in a group of its own, and says what was acknowledged. The last producer sends in a transaction.
 async fn produce(store: Store, queue: Queue, (which, round): (u64, u64), producer: u64) {
     let group = which * PRODUCERS + producer;
     for n in 0.. {
         let id = format!("{group}-{round}-{n}");
         let message = NewMessage::of(NewEvent::new(id.as_str(), "/test", "work.due")).in_group(format!("g{group}"));
-        if producer == PRODUCERS - 1 {
-            let queue = queue.clone();
-            let sent = store.transact(move |tx| {
-                let (queue, message) = (queue.clone(), message.clone());
-                Box::pin(async move { queue.send_in(tx, vec![message]).await })
-            });
-            sent.await.unwrap();
-        } else {
-            queue.send(vec![message]).await.unwrap();
+        loop {
+            let (queue, message) = (queue.clone(), message.clone());
+            let sent = if producer == PRODUCERS - 1 {
+                let sent = store.transact(move |tx| {
+                    let (queue, message) = (queue.clone(), message.clone());
+                    Box::pin(async move { queue.send_in(tx, vec![message]).await })
+                });
+                sent.await
+            } else {
+                queue.send(vec![message]).await.map_err(TransactError::Aborted)
+            };
+            match sent {
+                Ok(_) => break,
+                Err(failed) if may_be_repeated(&failed) => {}
+                Err(other) => return say(&format!("broken {id} {other:?}")),
+            }
         }
         say(&format!("sent {id}"));
     }
@@ -76,7 +96,11 @@ async fn produce(store: Store, queue: Queue, (which, round): (u64, u64), produce
 async fn consume(store: Store, queue: Queue, (which, round): (u64, u64), worker: u64) {
     let mut rng = Random::from_os().stream(&format!("worker {which} {round} {worker}"));
     loop {
-        let deliveries = queue.receive(Receive::of(3).waiting(Duration::from_millis(200))).await.unwrap();
+        let deliveries = match queue.receive(Receive::of(3).waiting(Duration::from_millis(200))).await {
+            Ok(deliveries) => deliveries,
+            Err(failed) if failed.retry() != Retry::Never => continue,
+            Err(other) => return say(&format!("broken receive {other:?}")),
+        };
         deliveries.iter().for_each(|one| say(&format!("handed {} {}", one.message.event.id, one.attempt)));
         for delivery in deliveries {
             let id = delivery.message.event.id.clone();
@@ -88,6 +112,8 @@ async fn consume(store: Store, queue: Queue, (which, round): (u64, u64), worker:
             match work(&store, &queue, &delivery).await {
                 Ok(()) => say(&format!("done {id}")),
                 Err(TransactError::Aborted(QueueError::LeaseLost { .. })) => {}
+                // It comes again.
+                Err(failed) if may_be_repeated(&failed) => {}
                 Err(other) => say(&format!("broken {id} {other:?}")),
             }
         }
@@ -138,14 +164,16 @@ fn signal(child: &Child, what: &str) {
 
 /// Plays the part of a child: `which` of the two, in this round.
 async fn play(place: &Place, part: (u64, u64)) {
-    let (store, queue) = open(place).await;
+    let (store, queue) = open(place.open_with(UNIT_TIME).await).await;
     say("open");
     let producers = (0..PRODUCERS).map(|n| tokio::spawn(produce(store.clone(), queue.clone(), part, n)));
     let workers = (0..WORKERS).map(|n| tokio::spawn(consume(store.clone(), queue.clone(), part, n)));
-    let all: Vec<_> = producers.chain(workers).collect();
-    for one in all {
-        one.await.unwrap();
-    }
+    join_all(producers.chain(workers).map(|one| async {
+        if let Err(panicked) = one.await {
+            say(&format!("broken {panicked}"));
+        }
+    }))
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,7 +183,7 @@ async fn processes_that_are_killed_and_stopped_lose_no_message_and_do_none_twice
         return play(&Place::from_text(store.to_str().unwrap()), (round % 2, round / 2)).await;
     }
     let place = place();
-    let (store, queue) = open(&place).await;
+    let (store, queue) = open(place.open().await).await;
     let table = "CREATE TABLE done (place INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE)";
     store.transact(|tx| Box::pin(tx.execute(table, &[]))).await.unwrap();
 
@@ -177,9 +205,12 @@ async fn processes_that_are_killed_and_stopped_lose_no_message_and_do_none_twice
             .collect();
         let victim = usize::try_from(round % 2).unwrap();
         env.sleep(Duration::from_millis(100 + rng.below(400))).await;
-        // Longer than its leases: the other one is handed what it holds.
+        // Longer than its leases: the other one is handed what it holds. Where it stands inside its turn, the other one
+        // is told that it may try again.
+        let is_long = round % 3 == 2;
         signal(&hearing[1 - victim].0, "-STOP");
-        env.sleep(Duration::from_millis(300 + rng.below(200))).await;
+        env.sleep(Duration::from_millis(rng.below(200)) + if is_long { 2 * UNIT_TIME } else { UNIT_TIME * 3 / 10 })
+            .await;
         signal(&hearing[1 - victim].0, "-CONT");
         signal(&hearing[victim].0, "-KILL");
         env.sleep(Duration::from_millis(300 + rng.below(400))).await;

@@ -52,7 +52,12 @@ impl Place {
     /// One more process that has the store open.
     pub(crate) async fn open(&self) -> Store {
         // Machines that test may be slow; what is tried here is not.
-        let limits = Limits { unit_time: Duration::from_secs(20), ..Limits::default() };
+        self.open_with(Duration::from_secs(20)).await
+    }
+
+    /// The same where a transaction takes at most `unit_time`.
+    pub(crate) async fn open_with(&self, unit_time: Duration) -> Store {
+        let limits = Limits { unit_time, ..Limits::default() };
         let config = postgres::Config {
             schema: self.schema.clone(),
             application: format!("{}_app", self.schema),

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::{join_all, try_join_all};
 use quorate_communication::message_queue::{Config, NewMessage, Queue, QueueError, Queues, Rate, Receive, Selection};
-use quorate_data::store::{Store, TransactError};
+use quorate_data::store::{Store, StoreError, TransactError};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -24,7 +24,10 @@ pub(crate) struct Process {
 }
 
 pub(crate) async fn process(place: &Place, config: Config) -> Process {
-    let store = place.open().await;
+    process_of(place.open().await, config).await
+}
+
+async fn process_of(store: Store, config: Config) -> Process {
     let queues = Queues::open(&store).await.unwrap();
     let queue = queues.declare(&name("work"), config).await.unwrap();
     Process { store, queues, queue }
@@ -265,4 +268,23 @@ async fn a_message_that_is_committed_behind_a_later_one_wakes_who_waits() {
     commit.send(()).unwrap();
     assert!(sent.await.unwrap());
     assert_eq!(ids(&taken.await.unwrap()), ["early"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_another_inside_a_transaction_for_too_long_may_try_again() {
+    let place = place();
+    let one = process(&place, config()).await;
+    let other = process_of(place.open_with(Duration::from_millis(500)).await, config()).await;
+    let (commit, sent) = begun(&one, message("a")).await;
+    let refused = other.queue.send(messages(&["a"])).await.unwrap_err();
+    assert!(matches!(refused, QueueError::Store(StoreError::Busy)), "{refused:?}");
+    let queue = other.queue.clone();
+    let in_transaction = other.store.transact(move |tx| {
+        let queue = queue.clone();
+        Box::pin(async move { queue.send_in(tx, messages(&["a"])).await })
+    });
+    assert!(matches!(in_transaction.await, Err(TransactError::TooLong { .. })));
+    commit.send(()).unwrap();
+    assert!(sent.await.unwrap());
+    assert!(other.queue.send(messages(&["a"])).await.unwrap()[0].repeated);
 }

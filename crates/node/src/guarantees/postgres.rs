@@ -196,8 +196,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         Delivery,
         "send a message, receive it, settle it",
         Library,
-        "a message has one holder, whichever process handed it out, and is settled at any of them; of a process that is killed or stands still others hand out what it held once the lease has run out by their own clocks, and its late word is refused",
+        "a message has one holder, whichever process handed it out, and is settled at any of them; of a process that is killed or stands still others hand out what it held once the lease has run out by their own clocks, and its late word is refused; one that stands still inside a transaction keeps its queue for some 6 s, in which others are told to try again",
         &[
+            test(QUEUES, "who_finds_another_inside_a_transaction_for_too_long_may_try_again"),
             test(QUEUES_KILLED, "processes_that_are_killed_and_stopped_lose_no_message_and_do_none_twice"),
             test(QUEUES, "what_a_dead_process_held_is_handed_out_by_another_and_its_late_word_is_refused"),
             test(QUEUES_RUNS, "leases_that_run_out_at_several_processes_at_once_go_to_one_holder_each"),

@@ -78,6 +78,8 @@ pub(super) async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> (Result<Wr
             }
             Err(TransactError::Aborted(own)) => break Err(own),
             Err(TransactError::Store(cause)) => break Err(cause.into()),
+            // It was rolled back: another process may stand still inside its own.
+            Err(TransactError::TooLong { .. }) => break Err(StoreError::Busy.into()),
             Err(other) => {
                 break Err(QueueError::Tables(SqlError::Failed { what: other.to_string() }).into());
             }

@@ -127,6 +127,7 @@ async fn send(
         Err(TransactError::Aborted(Unsent::Overtaken)) => return Ok(None),
         Err(TransactError::Aborted(Unsent::Failed(cause))) => return Err(cause),
         Err(TransactError::Store(cause)) => return Err(cause.into()),
+        Err(TransactError::TooLong { .. }) => return Err(StoreError::Busy.into()),
         Err(other) => return Err(QueueError::Tables(SqlError::Failed { what: other.to_string() })),
         Ok(until) => until,
     };
