@@ -288,3 +288,18 @@ async fn who_finds_another_inside_a_transaction_for_too_long_may_try_again() {
     assert!(sent.await.unwrap());
     assert!(other.queue.send(messages(&["a"])).await.unwrap()[0].repeated);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_handed_out_whose_time_to_live_is_over_however_much_that_is() {
+    let place = place();
+    let [one, other] = processes(&place, config()).await;
+    let ttl = Duration::from_millis(50);
+    let outdated = (0..200).map(|n| message(&n.to_string()).expiring(ttl)).collect();
+    one.queue.send(outdated).await.unwrap();
+    one.queue.send(messages(&["good"])).await.unwrap();
+    one.store.env().sleep(2 * ttl).await;
+    // It says at once what there is, but not before time is done with the others.
+    assert_eq!(ids(&take(&one.queue, 128).await), ["good"]);
+    assert!(take(&other.queue, 128).await.is_empty());
+    assert_eq!(other.queue.describe().await.unwrap().counts.messages, 1);
+}

@@ -56,6 +56,8 @@ struct Round {
     sends: Vec<(Vec<Summed>, Reply<Vec<Sent>>)>,
     /// How many messages those are.
     sending: usize,
+    /// Time is not done yet: what is ready may be outdated, and nothing is handed out.
+    is_behind: bool,
     taken: Vec<Taken>,
     /// How many messages those are, and of how many bytes.
     hands: usize,
@@ -172,7 +174,9 @@ impl Live {
 
     fn pass_time(&mut self, core: &Core, round: &mut Round) {
         let most = if core.is_shared() { MAX_PASSED_SHARED } else { usize::MAX };
-        for passed in self.machine.tick_some(round.now, most) {
+        let passed = self.machine.tick_some(round.now, most);
+        round.is_behind = passed.len() >= most;
+        for passed in passed {
             match passed {
                 Passed::Outdated(seq) => {
                     self.take_message(seq);
@@ -341,7 +345,7 @@ fn most_hands(core: &Core) -> usize {
 impl Round {
     /// Whether it hands out no more.
     fn is_full(&self, core: &Core) -> bool {
-        self.hands >= most_hands(core) || self.bytes >= core.round_bytes()
+        self.is_behind || self.hands >= most_hands(core) || self.bytes >= core.round_bytes()
     }
 
     fn park(&mut self, core: &Core, claim: Claim, failure: Failure) {
