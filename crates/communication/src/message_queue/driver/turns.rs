@@ -38,6 +38,8 @@ pub(super) struct Followed {
     revision: u64,
     /// News that were taken in, and stand under no revision yet.
     news: BTreeMap<i64, Vec<Seq>>,
+    /// Whether all of those stand under none: they were read under this revision, and not before it.
+    is_exact: bool,
 }
 
 /// What changes when something happens to a queue: its revision, and how many news stand under none. Within a revision they only grow.
@@ -82,8 +84,16 @@ impl Followed {
         self.news.insert(id, seqs);
     }
 
+    /// All that was read: `news`, and then `revision`.
+    fn read(&mut self, revision: u64, news: BTreeMap<i64, Vec<Seq>>) {
+        // Where the revision moved between the two, it may have taken some of them in, and as many others may have come.
+        let is_exact = self.revision == revision || news.is_empty();
+        *self = Self { revision, news, is_exact };
+    }
+
+    /// What the rows say while nothing happens to the queue; where that is not known, what they never say.
     fn pulse(&self) -> Pulse {
-        (self.revision, self.news.len())
+        (self.revision, if self.is_exact { self.news.len() } else { usize::MAX })
     }
 }
 
@@ -135,7 +145,7 @@ impl Live {
                     None => self.machine.forget(seq),
                 }
             }
-            self.known = Followed { revision, news: news.into_iter().collect() };
+            self.known.read(revision, news.into_iter().collect());
             return Ok(());
         }
     }
@@ -241,5 +251,34 @@ async fn run(store: Store, lookout: Weak<Lookout>, mut kicked: mpsc::Receiver<()
             Some(Ok(false)) => None,
             Some(Err(_)) => Some(REST),
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn news(ids: &[i64]) -> BTreeMap<i64, Vec<Seq>> {
+        ids.iter().map(|id| (*id, vec![id.cast_unsigned()])).collect()
+    }
+
+    #[test]
+    fn news_that_a_turn_may_have_taken_in_are_not_counted_as_waiting() {
+        let mut known = Followed::of(7);
+        assert_ne!(known.pulse(), (7, 0), "it was not looked yet");
+        known.read(7, news(&[]));
+        assert_eq!(known.pulse(), (7, 0));
+        // Between the two reads another process took a turn for these two, and two others came.
+        known.read(8, news(&[1, 2]));
+        assert_ne!(known.pulse(), (8, 2), "whoever waits would not be woken for them");
+        known.read(8, news(&[3, 4]));
+        assert_eq!(known.pulse(), (8, 2));
+        known.told(5, vec![5]);
+        assert_eq!(known.pulse(), (8, 3));
+        let turn = Turning { revision: 8, ahead: Duration::ZERO, news: vec![3, 4], seqs: vec![] };
+        known.turned(&turn);
+        assert_eq!(known.pulse(), (9, 1));
+        known.read(10, news(&[]));
+        assert_eq!(known.pulse(), (10, 0), "there were none before it, and there may be some now");
     }
 }
