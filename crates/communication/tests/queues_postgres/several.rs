@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::future::{join_all, try_join_all};
 use quorate_communication::message_queue::{Config, NewMessage, Queue, QueueError, Queues, Rate, Receive, Selection};
-use quorate_data::store::{Store, StoreError, TransactError};
+use quorate_data::store::{Store, StoreError, TransactError, Value};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -302,4 +302,28 @@ async fn nothing_is_handed_out_whose_time_to_live_is_over_however_much_that_is()
     assert_eq!(ids(&take(&one.queue, 128).await), ["good"]);
     assert!(take(&other.queue, 128).await.is_empty());
     assert_eq!(other.queue.describe().await.unwrap().counts.messages, 1);
+}
+
+/// Does to a table of the queues what another process, or damage, might.
+async fn change(process: &Process, sql: &'static str, param: Value) -> u64 {
+    let changed = process.store.transact(move |tx| {
+        let param = param.clone();
+        Box::pin(async move { tx.room_execute(sql, &[param]).await })
+    });
+    changed.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_declared_is_declared_though_the_queue_cannot_be_looked_at() {
+    let place = place();
+    let one = process(&place, config()).await;
+    one.queue.send(messages(&["a"])).await.unwrap();
+    let sql = "INSERT INTO quorate_queue_turn_news (queue, seqs) SELECT id, $1 FROM quorate_queue";
+    assert_eq!(change(&one, sql, Value::from(vec![7_u8])).await, 1);
+    assert!(one.queue.describe().await.is_err(), "nobody can tell what the queue holds");
+    let paused = Config { paused: true, ..config() };
+    one.queues.declare(&name("work"), paused.clone()).await.unwrap();
+    assert!(one.queue.config().paused);
+    let late = process(&place, paused).await;
+    assert!(late.queue.config().paused);
 }

@@ -259,6 +259,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "what one node answered holds at every other at once; who waits at one node is handed what comes in at another",
         &[
             test(QUEUES, "what_one_process_declares_and_deletes_holds_for_all"),
+            test(QUEUES, "what_was_declared_is_declared_though_the_queue_cannot_be_looked_at"),
             test(QUEUES, "who_waits_at_one_process_is_woken_by_what_another_does"),
             test(QUEUES, "a_message_that_is_committed_behind_a_later_one_wakes_who_waits"),
             test(QUEUES_HTTP, "a_queue_is_one_whichever_node_is_asked"),

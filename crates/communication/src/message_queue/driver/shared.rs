@@ -399,11 +399,12 @@ impl Drop for Awaited {
 impl Core {
     /// Goes by another configuration from now on.
     pub(in crate::message_queue) async fn configure(self: &Arc<Self>, config: Config) -> Result<(), QueueError> {
-        if self.is_shared() {
-            // Its row says so, and what others have declared since.
-            return self.ask(|reply| Work::Look { reply }).await.map(drop);
-        }
         self.set_config(config.clone());
+        if self.is_shared() {
+            // The row says so, also where this look for what others have declared since fails.
+            let _looked = self.ask(|reply| Work::Look { reply }).await;
+            return Ok(());
+        }
         self.ask(|reply| Work::Configure { config, reply }).await
     }
 }
