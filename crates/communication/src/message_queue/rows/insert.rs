@@ -1,11 +1,11 @@
 //! Messages on their way into the tables.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock},
 };
 
-use quorate_data::store::{DynTx, SqlError, Value};
+use quorate_data::store::{DynTx, Row, SqlError, Value};
 
 use super::{LEASED, Numbers, RESTING, WAITING, attributes, in_millis, number, within};
 use crate::message_queue::{Message, QueueError, Sent, machine::Seq, message::Summed};
@@ -51,10 +51,11 @@ pub(in crate::message_queue) async fn insert(
             placed.extend(chunk.iter().map(|(seq, ..)| Placed::New(*seq)));
             continue;
         }
-        for (seq, message, sum) in chunk {
-            match origin(tx, queue, message).await? {
-                Some((known, _)) if known == *seq => placed.push(Placed::New(*seq)),
-                Some((_, known)) if known == *sum => placed.push(Placed::Known),
+        let origins = origins(tx, queue, chunk).await?;
+        for (at, (seq, message, sum)) in chunk.iter().enumerate() {
+            match origins.get(&at) {
+                Some((known, _)) if known == seq => placed.push(Placed::New(*seq)),
+                Some((_, known)) if known == sum => placed.push(Placed::Known),
                 _ => {
                     let index = placed.len();
                     forget(tx, queue, &numbered).await?;
@@ -84,34 +85,57 @@ async fn hold_back(
     messages: &[(Seq, &Arc<Message>, i64)],
     placed: &mut [Placed],
 ) -> Result<(), SqlError> {
-    let mut holders: BTreeMap<&Arc<str>, Arc<str>> = BTreeMap::new();
-    for (one, placed) in messages.iter().zip(placed) {
+    let with_key = messages.iter().zip(placed).filter_map(|(one, placed)| {
         let (seq, message, _) = one;
-        let Some(key) = message.unique.as_ref().filter(|_| *placed == Placed::New(*seq)) else { continue };
-        let holder = match holders.get(key) {
-            Some(earlier) => Some(earlier.clone()),
-            None => holder(tx, queue, key).await?,
-        };
-        if let Some(id) = &holder {
-            forget(tx, queue, std::slice::from_ref(one)).await?;
-            *placed = Placed::Held(id.clone());
-        }
-        holders.insert(key, holder.unwrap_or_else(|| message.event.id.clone()));
+        let key = message.unique.as_ref().filter(|_| *placed == Placed::New(*seq))?;
+        Some((key, one, placed))
+    });
+    let with_key: Vec<_> = with_key.collect();
+    let keys: BTreeSet<&Arc<str>> = with_key.iter().map(|(key, ..)| *key).collect();
+    let keys: Vec<&str> = keys.into_iter().map(|key| &**key).collect();
+    let mut holders: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+    // None of these messages is written yet.
+    for chunk in keys.chunks(ROWS) {
+        let found = held_by(tx, queue, chunk).await?;
+        holders.extend(found.into_iter().filter_map(|(at, id)| Some((*chunk.get(at)?, id))));
     }
-    Ok(())
+    let mut held = Vec::new();
+    for (key, one, placed) in with_key {
+        match holders.get(&**key) {
+            Some(id) => {
+                held.push(*one);
+                *placed = Placed::Held(id.clone());
+            }
+            None => drop(holders.insert(&**key, one.1.event.id.clone())),
+        }
+    }
+    forget(tx, queue, &held).await
 }
 
 /// The id of the message that has the unique key `key`: it waits, rests or is worked on.
 pub(super) async fn holder(tx: &mut DynTx, queue: u64, key: &str) -> Result<Option<Arc<str>>, SqlError> {
-    let sql = "SELECT CAST(m.id AS TEXT) FROM quorate_queue_message m
-        LEFT JOIN quorate_queue_state s ON s.seq = m.seq
-        WHERE m.unique_key = $1 AND m.seq BETWEEN $2 AND $3 AND (s.seq IS NULL OR s.phase IN ($4, $5, $6))
-        ORDER BY m.seq DESC LIMIT 1";
+    Ok(held_by(tx, queue, &[key]).await?.remove(&0))
+}
+
+/// The same of at most [`ROWS`] keys, by their places.
+async fn held_by(tx: &mut DynTx, queue: u64, keys: &[&str]) -> Result<BTreeMap<usize, Arc<str>>, SqlError> {
+    static SQL: Cache = Cache::new();
+    let sql = SQL.of_selects(keys.len(), |at| {
+        format!(
+            "SELECT * FROM (SELECT CAST({at} AS BIGINT) AS place, CAST(m.id AS TEXT) AS id FROM quorate_queue_message m
+            LEFT JOIN quorate_queue_state s ON s.seq = m.seq
+            WHERE m.unique_key = ${} AND m.seq BETWEEN $1 AND $2
+            AND (s.seq IS NULL OR s.phase IN ({WAITING}, {RESTING}, {LEASED}))
+            ORDER BY m.seq DESC LIMIT 1) held_{at}",
+            at + 3
+        )
+    });
     let numbers = within(queue);
-    let out = [WAITING, RESTING, LEASED].map(Value::from);
-    let range = [key.into(), number(*numbers.start()), number(*numbers.end())];
-    let rows = tx.room_query(sql, &[&range[..], &out[..]].concat()).await?;
-    Ok(rows.first().map(|row| row.at(0).as_str().unwrap_or_default().into()))
+    let mut params = vec![number(*numbers.start()), number(*numbers.end())];
+    params.extend(keys.iter().map(|key| Value::from(*key)));
+    let rows = tx.room_query(sql, &params).await?;
+    let held = |row: &Row| Some((place(row)?, row.at(1).as_str().unwrap_or_default().into()));
+    Ok(rows.iter().filter_map(held).collect())
 }
 
 /// Remembers the messages' ids; how many of them were new.
@@ -128,22 +152,51 @@ async fn remember(tx: &mut DynTx, queue: u64, messages: &[(Seq, &Arc<Message>, i
     tx.room_execute(SQL.of(messages.len(), HEAD, 1, 5, " ON CONFLICT DO NOTHING"), &params).await
 }
 
-/// The number and the sum under which the id of `message` is remembered.
-async fn origin(tx: &mut DynTx, queue: u64, message: &Message) -> Result<Option<(Seq, i64)>, SqlError> {
-    let sql = "SELECT seq, sum FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3";
-    let event = &message.event;
-    let rows = tx.room_query(sql, &[number(queue), event.id.clone().into(), event.source.clone().into()]).await?;
-    let row = rows.first().and_then(|row| Some((row.at(0).as_i64()?, row.at(1).as_i64()?)));
-    Ok(row.map(|(seq, sum)| (seq.cast_unsigned(), sum)))
+/// The numbers and the sums under which the ids of at most [`ROWS`] messages are remembered, by their places.
+async fn origins(
+    tx: &mut DynTx,
+    queue: u64,
+    messages: &[(Seq, &Arc<Message>, i64)],
+) -> Result<BTreeMap<usize, (Seq, i64)>, SqlError> {
+    static SQL: Cache = Cache::new();
+    let sql = SQL.of_selects(messages.len(), |at| {
+        let (id, source) = (2 * at + 2, 2 * at + 3);
+        format!(
+            "SELECT CAST({at} AS BIGINT), seq, sum FROM quorate_queue_known WHERE queue = $1 AND id = ${id} AND source = ${source}"
+        )
+    });
+    let mut params = vec![number(queue)];
+    for (_, message, _) in messages {
+        params.extend([message.event.id.clone().into(), message.event.source.clone().into()]);
+    }
+    let rows = tx.room_query(sql, &params).await?;
+    let origin = |row: &Row| Some((place(row)?, (row.at(1).as_i64()?.cast_unsigned(), row.at(2).as_i64()?)));
+    Ok(rows.iter().filter_map(origin).collect())
+}
+
+/// Which of those that were asked for together a row is of.
+fn place(row: &Row) -> Option<usize> {
+    row.at(0).as_i64().and_then(|at| usize::try_from(at).ok())
 }
 
 /// Forgets the ids again that were remembered under these numbers.
 async fn forget(tx: &mut DynTx, queue: u64, messages: &[(Seq, &Arc<Message>, i64)]) -> Result<(), SqlError> {
-    let sql = "DELETE FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3 AND seq = $4";
-    for (seq, message, _) in messages {
-        let event = &message.event;
-        let key = [number(queue), event.id.clone().into(), event.source.clone().into(), number(*seq)];
-        tx.room_execute(sql, &key).await?;
+    static SQL: Cache = Cache::new();
+    const HEAD: &str = "DELETE FROM quorate_queue_known WHERE ";
+    for chunk in messages.chunks(ROWS) {
+        let sql = SQL.0[chunk.len() - 1].get_or_init(|| {
+            let one = |at: usize| {
+                let first = 3 * at + 2;
+                format!("queue = $1 AND id = ${first} AND source = ${} AND seq = ${}", first + 1, first + 2)
+            };
+            format!("{HEAD}{}", (0..chunk.len()).map(one).collect::<Vec<_>>().join(" OR "))
+        });
+        let mut params = vec![number(queue)];
+        for (seq, message, _) in chunk {
+            let event = &message.event;
+            params.extend([event.id.clone().into(), event.source.clone().into(), number(*seq)]);
+        }
+        tx.room_execute(sql, &params).await?;
     }
     Ok(())
 }
@@ -175,12 +228,17 @@ async fn write(tx: &mut DynTx, messages: &[(Seq, &Arc<Message>)]) -> Result<(), 
     tx.room_execute(SQL.of(messages.len(), HEAD, 0, 13, ""), &params).await.map(|_| ())
 }
 
-/// The texts of one statement, by how many rows it inserts. The first `shared` columns have the same parameters in each.
+/// The texts of one statement, by how many rows it inserts or asks for. The first `shared` columns have the same parameters in each.
 struct Cache([OnceLock<String>; ROWS]);
 
 impl Cache {
     const fn new() -> Self {
         Self([const { OnceLock::new() }; ROWS])
+    }
+
+    /// What `select` asks for of each place.
+    fn of_selects(&self, places: usize, select: impl Fn(usize) -> String) -> &str {
+        self.0[places - 1].get_or_init(|| (0..places).map(select).collect::<Vec<_>>().join(" UNION ALL "))
     }
 
     fn of(&self, rows: usize, head: &str, shared: usize, own: usize, tail: &str) -> &str {

@@ -10,8 +10,9 @@ use crate::message_queue::{
     rows::{self, Fetched},
 };
 
-/// Remembered ids that are looked at, at once.
+/// Remembered ids that are looked at, at once; fewer where each that is forgotten is a journey to a server.
 const SWEEP: u32 = 256;
+const SWEEP_SHARED: u32 = 64;
 
 impl Live {
     /// Gets the messages that are handed out, from memory or from their rows.
@@ -56,6 +57,7 @@ impl Live {
 
     /// Looks through some of the remembered ids, more than are sent, for those that are too old to be remembered.
     pub(super) async fn sweep(&mut self, core: &Core, round: &mut Round) {
+        let some = if core.is_shared() { SWEEP_SHARED } else { SWEEP };
         let horizon = i64::try_from(core.config().dedupe.as_nanos()).unwrap_or(i64::MAX);
         let now = round.wall.unix_nanos();
         self.sweep.due += 2 * round.sending;
@@ -63,11 +65,11 @@ impl Live {
             self.sweep.due = 0;
             return;
         }
-        if self.sweep.due < SWEEP as usize {
+        if self.sweep.due < some as usize {
             return;
         }
-        self.sweep.due -= SWEEP as usize;
-        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), SWEEP).await else { return };
+        self.sweep.due -= some as usize;
+        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), some).await else { return };
         let oldest = &mut self.sweep.oldest_ns;
         for known in &found {
             // A message that is still here must not be sent once more, however old it is.
@@ -77,7 +79,7 @@ impl Live {
                 *oldest = Some(oldest.map_or(known.sent_ns, |oldest| oldest.min(known.sent_ns)));
             }
         }
-        let is_last = found.len() < SWEEP as usize;
+        let is_last = found.len() < some as usize;
         self.sweep.at = found.into_iter().next_back().filter(|_| !is_last);
         if is_last {
             let oldest = self.sweep.oldest_ns.take().unwrap_or(now);
