@@ -205,3 +205,36 @@ async fn leases_that_run_out_at_several_processes_at_once_go_to_one_holder_each(
     expected.sort();
     assert_eq!(done(&all[1].store).await, expected, "each is done once");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_whose_clock_is_far_behind_a_schedule_leaves_it_alone() {
+    let place = place();
+    let [one] = processes(&place, config()).await;
+    let each_second = |id: &str| Schedule::new("* * * * * *", message(id));
+    one.queue.schedule(&name("ahead"), each_second("ahead")).await.unwrap();
+    one.queue.schedule(&name("right"), each_second("right")).await.unwrap();
+    // Other processes came a month further than this one's clock.
+    let ahead = one.store.env().wall() + Duration::from_secs(30 * 86_400);
+    let changed = one.store.transact(move |tx| {
+        Box::pin(async move {
+            let sql = "UPDATE quorate_queue_schedule SET done_ns = $1 WHERE name = 'ahead'";
+            tx.room_execute(sql, &[ahead.unix_nanos().into()]).await
+        })
+    });
+    assert_eq!(changed.await.unwrap(), 1);
+    // It looks at one after the other, by their names.
+    let mut right = 0;
+    let since = one.store.env().wall();
+    while right < 4 {
+        let taken = wait_for(&one.queue, 99).await;
+        let is_later = |one: &&Delivery| one.message.sent_at > since;
+        right += taken.iter().filter(is_later).filter(|one| one.message.event.id.starts_with("right")).count();
+        one.queue.ack(&leases(&taken)).await.unwrap();
+    }
+    let rows = one.store.transact(|tx| {
+        Box::pin(
+            async move { tx.room_query("SELECT done_ns FROM quorate_queue_schedule WHERE name = 'ahead'", &[]).await },
+        )
+    });
+    assert_eq!(rows.await.unwrap()[0].at(0).as_i64(), Some(ahead.unix_nanos()));
+}

@@ -246,8 +246,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         Delivery,
         "send a message by a schedule",
         Library,
-        "one message for each moment, though every process has the schedule; whoever declared it may be gone",
+        "one message for each moment, though every process has the schedule; whoever declared it may be gone; a process whose clock is behind by more than ids are remembered sends nothing",
         &[
+            test(QUEUES_RUNS, "a_process_whose_clock_is_far_behind_a_schedule_leaves_it_alone"),
             test(QUEUES_RUNS, "a_schedule_sends_each_moment_once_whichever_process_dies"),
             test(QUEUES_KILLED, "processes_that_are_killed_and_stopped_lose_no_message_and_do_none_twice"),
         ],

@@ -10,7 +10,8 @@
 //! * **Late** moments, whose messages could not be sent within [`Schedule::LATE`] (no process ran, the queue or the disk was
 //!   full, the clock was set forward), are made up for as [`Missed`] says.
 //! * **A clock that is set back** repeats none: the message of a moment has that moment in its id, and the queue remembers ids
-//!   for [`Config::dedupe`](super::Config::dedupe). A clock that is set back by more than that repeats what lies behind.
+//!   for [`Config::dedupe`](super::Config::dedupe). A clock that is set back by more than that repeats what lies behind;
+//!   where several processes have the queue, one whose clock is so far behind what was sent sends nothing.
 
 mod calendar;
 mod clockwork;

@@ -5,15 +5,26 @@ use std::{sync::Arc, time::Duration};
 use quorate_data::store::{SqlError, StoreError, TransactError};
 use quorate_foundations::{name::Name, time::Wall};
 
-use super::Entry;
+use super::{Entry, LOOK};
 use crate::message_queue::{Queue, QueueError, Schedule, rows::schedules, schedule::Timed, service::Room};
 
 /// How often a process finds another one first at the same schedule before it rests.
 const MAX_TRIES: u32 = 16;
 /// A clock that is behind by less was not set: it was slowed down.
 const SLACK: Duration = Duration::from_secs(1);
-/// Bytes and messages that one transaction sends.
+/// Bytes and messages that one transaction sends; fewer where each statement is a journey to a server.
 const AT_ONCE: (usize, usize) = (1 << 20, 100);
+const AT_ONCE_SHARED: usize = 16;
+
+/// What came of sending what is due.
+enum Came {
+    /// Nothing is due any more.
+    UpToNow,
+    /// Another process sent some of it, or changed the schedule.
+    Overtaken,
+    /// The schedule has come so much further than this process's clock that ids of its messages are forgotten by now.
+    FarBehind(Duration),
+}
 
 /// Sends the messages of a schedule that are due. Whether its row is there.
 pub(super) async fn send_due(
@@ -39,9 +50,19 @@ pub(super) async fn send_due(
                 None => return Ok(entry.timed.is_err()),
             },
         };
-        if send_until_now(&queue, name, &timed, &mut done).await? {
-            entry.done = Some(done);
-            return Ok(true);
+        match send_until_now(&queue, name, &timed, &mut done).await? {
+            Came::UpToNow => {
+                entry.done = Some(done);
+                return Ok(true);
+            }
+            Came::Overtaken => {}
+            Came::FarBehind(behind) => {
+                let (of, schedule) = (queue.name(), name);
+                tracing::warn!(queue = %of, %schedule, ?behind, "this process's clock is far behind a schedule that several processes have, and sends none of its messages");
+                entry.done = None;
+                entry.rests_until = queue.core.store.env().boot() + LOOK;
+                return Ok(true);
+            }
         }
         queue.core.store.env().reached("queue: another process sent a schedule's message");
         entry.done = None;
@@ -57,17 +78,22 @@ async fn read(queue: &Queue, name: &Name, entry: &mut Entry) -> Result<Option<(A
     Ok(entry.timed.clone().ok().map(|timed| (timed, done)))
 }
 
-/// Sends the messages of the moments from `done` until now. `false`: another process sent some of them, or changed the schedule.
-async fn send_until_now(queue: &Queue, name: &Name, timed: &Arc<Timed>, done: &mut Wall) -> Result<bool, QueueError> {
+/// Sends the messages of the moments from `done` until now.
+async fn send_until_now(queue: &Queue, name: &Name, timed: &Arc<Timed>, done: &mut Wall) -> Result<Came, QueueError> {
     let store = &queue.core.store;
     loop {
         let now = store.env().wall();
         if now < *done && done.saturating_since(now) <= SLACK {
-            return Ok(true);
+            return Ok(Came::UpToNow);
+        }
+        let behind = done.saturating_since(now);
+        if queue.core.is_shared() && behind > queue.core.config().dedupe {
+            // Others would go by where this one leaves it, and send again what nobody remembers.
+            return Ok(Came::FarBehind(behind));
         }
         let moments = timed.calendar.due(*done, now, timed.schedule.missed);
         if moments.is_empty() && now >= *done && timed.calendar.next(*done).is_none_or(|next| next > now) {
-            return Ok(true);
+            return Ok(Came::UpToNow);
         }
         if now < *done {
             store.env().reached("queue: a schedule found the clock set back");
@@ -76,12 +102,15 @@ async fn send_until_now(queue: &Queue, name: &Name, timed: &Arc<Timed>, done: &m
             store.env().reached("queue: a missed moment was made up for");
         }
         let (bytes, messages) = AT_ONCE;
+        let messages = if queue.core.is_shared() { AT_ONCE_SHARED } else { messages };
         let some = moments.len().min((bytes / timed.schedule.message.size()).clamp(1, messages));
         let until = if some == moments.len() { now } else { moments[some - 1] };
-        let Some(sent) = send(queue, name, timed, &moments[..some], (*done, until)).await? else { return Ok(false) };
+        let Some(sent) = send(queue, name, timed, &moments[..some], (*done, until)).await? else {
+            return Ok(Came::Overtaken);
+        };
         *done = sent;
         if some == moments.len() && *done == until {
-            return Ok(true);
+            return Ok(Came::UpToNow);
         }
     }
 }
