@@ -26,13 +26,13 @@ use super::{
     QueueError,
     machine::{Claim, Seq},
 };
-pub(super) use apply::{Batch, Replayed, Write, apply, replay};
+pub(super) use apply::{Batch, Replayed, Write, apply, discard, replay};
 use columns::give;
 pub(super) use columns::{attributes, failures_in};
 pub(super) use heads::{Head, Heads, configure, declare, delete_some, heads, mark_deleted};
 pub(super) use insert::{Placed, insert};
 pub(super) use known::{Known, known};
-pub(super) use load::{Stored, load};
+pub(super) use load::{Stored, UNKNOWN_DELIVERIES, load};
 pub(super) use messages::{Fetched, Named, dead_letters, messages, named};
 pub(super) use numbers::{Numbers, Opened, count_of, queue_of, within};
 

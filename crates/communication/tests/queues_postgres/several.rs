@@ -327,3 +327,21 @@ async fn what_was_declared_is_declared_though_the_queue_cannot_be_looked_at() {
     let late = process(&place, paused).await;
     assert!(late.queue.config().paused);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_was_replayed_meanwhile_is_not_given_up() {
+    let place = place();
+    let one = process(&place, config()).await;
+    one.queue.send(vec![message("a").unique("k"), message("b")]).await.unwrap();
+    let taken = take(&one.queue, 2).await;
+    one.queue.park(&leases(&taken), "broken").await.unwrap();
+    // As another process does that has not told it yet.
+    let sql = "UPDATE quorate_queue_state SET phase = 0 WHERE seq IN
+        (SELECT seq FROM quorate_queue_message WHERE id = $1)";
+    assert_eq!(change(&one, sql, "a".into()).await, 1);
+    let refused = one.queue.discard(&Selection::ALL).await;
+    assert!(matches!(refused, Err(QueueError::Store(StoreError::Busy))), "{refused:?}");
+    let late = process(&place, config()).await;
+    assert_eq!(ids(&take(&late.queue, 9).await), ["a"]);
+    assert_eq!(late.queue.discard(&Selection::ALL).await.unwrap(), 1);
+}

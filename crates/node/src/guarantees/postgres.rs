@@ -233,6 +233,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     on_postgres(
+        Delivery,
+        "let messages go out of date, replay dead letters and give them up",
+        Library,
+        "nothing is handed out whose time to live is over; of two processes that replay and give up the same dead letter one is first",
+        &[
+            test(QUEUES, "nothing_is_handed_out_whose_time_to_live_is_over_however_much_that_is"),
+            test(QUEUES, "a_dead_letter_that_was_replayed_meanwhile_is_not_given_up"),
+        ],
+    ),
+    on_postgres(
         Load,
         "limit a queue",
         Library,

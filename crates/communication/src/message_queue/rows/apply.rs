@@ -7,7 +7,7 @@ use std::{
 
 use quorate_data::{
     event::NewEvent,
-    store::{DynTx, Value},
+    store::{DynTx, SqlError, Value},
 };
 use quorate_foundations::time::Wall;
 
@@ -27,6 +27,8 @@ pub(in crate::message_queue) struct Batch {
     pub(in crate::message_queue) first: Vec<(Duration, Vec<Seq>)>,
     /// Messages that are gone: acknowledged, outdated, given up.
     pub(in crate::message_queue) gone: Vec<Seq>,
+    /// Those of them that were dead letters, where another process may replay one meanwhile.
+    pub(in crate::message_queue) discarded: Vec<Seq>,
     /// Everything else.
     pub(in crate::message_queue) writes: Vec<Write>,
     /// Ids that need not be remembered any more.
@@ -78,6 +80,16 @@ impl Write {
             | Self::Replayed { claim, .. } => claim.seq,
         }
     }
+}
+
+/// Gives up dead letters. `false`: some are none any more.
+pub(in crate::message_queue) async fn discard(tx: &mut DynTx, seqs: &[Seq]) -> Result<bool, SqlError> {
+    let sql = format!("DELETE FROM quorate_queue_state WHERE seq IN ({}) AND phase = {PARKED}", places(1));
+    let mut count = 0;
+    for chunk in seqs.chunks(CHUNK) {
+        count += tx.room_execute(&sql, &filled(chunk)).await?;
+    }
+    Ok(count == seqs.len() as u64)
 }
 
 /// Writes what a round decided. Returns the messages that were to be handed out again and were settled meanwhile.

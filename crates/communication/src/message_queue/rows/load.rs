@@ -22,7 +22,7 @@ pub(in crate::message_queue) struct Stored {
 const PAGE: usize = 5_000;
 
 /// How often a message was handed out of which that cannot be read: more often than any was, so that no earlier lease on it holds.
-pub(super) const UNKNOWN_DELIVERIES: u32 = 1 << 30;
+pub(in crate::message_queue) const UNKNOWN_DELIVERIES: u32 = 1 << 30;
 
 const SELECT: &str = "SELECT m.seq, CAST(m.group_key AS TEXT), m.priority, m.sent_ns, m.delay_ms, m.ttl_ms,
         COALESCE(LENGTH(m.data), 0) + COALESCE(LENGTH(m.attributes), 0),

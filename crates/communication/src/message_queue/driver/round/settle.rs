@@ -7,7 +7,7 @@ use super::{
 use crate::message_queue::{
     Cause, Failure,
     machine::{Claim, Returned, Seq},
-    rows::Write,
+    rows::{UNKNOWN_DELIVERIES, Write},
 };
 
 impl Live {
@@ -73,7 +73,10 @@ impl Live {
                 replayed
             }
             Fate::Discard => {
+                // A row that cannot be read does not prove that it is one still.
+                let is_readable = self.machine.get(seq).is_some_and(|entry| entry.deliveries != UNKNOWN_DELIVERIES);
                 let discarded = self.machine.discard(seq);
+                round.batch.discarded.extend((discarded && is_readable && core.is_shared()).then_some(seq));
                 round.batch.gone.extend(discarded.then_some(seq));
                 discarded
             }

@@ -105,6 +105,10 @@ async fn write_in(tx: &mut DynTx, core: &Core, writing: &Writing) -> Result<Writ
     }
     #[cfg(feature = "museum")]
     let batch = &planted(tx, core, batch).await?;
+    // A unique key that was free let another process replay one without a turn.
+    if !rows::discard(tx, &batch.discarded).await? {
+        return Err(Unwritten::Overtaken);
+    }
     let settled = rows::apply(tx, core.id, batch).await?;
     let mut sent = Vec::with_capacity(sends.len());
     for messages in sends {
