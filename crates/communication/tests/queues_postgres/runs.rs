@@ -13,17 +13,17 @@ use quorate_data::store::TransactError;
 use crate::{
     place,
     rules::{config, done, ids, leases, message, messages, name, take, wait_for, with_table, work},
-    several::{Process, processes, short},
+    several::{Process, change, processes, short},
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_that_was_away_for_long_reads_the_queue_anew() {
+async fn a_process_that_was_away_for_long_reads_what_changed_or_the_queue_anew() {
     let place = place();
     let [one, other] = processes(&place, config()).await;
     one.queue.send(messages(&["first"])).await.unwrap();
     assert_eq!(other.queue.describe().await.unwrap().counts.messages, 1);
-    // More turns than are kept.
-    for n in 0..700 {
+    // More turns than are read at once.
+    for n in 0..300 {
         let taken = take(&one.queue, 1).await;
         one.queue.nack(&leases(&taken), None, "").await.unwrap_or_else(|_| panic!("{n}"));
         if taken[0].attempt >= 9 {
@@ -34,7 +34,13 @@ async fn a_process_that_was_away_for_long_reads_the_queue_anew() {
     }
     let [here, there] = [&one, &other].map(|process| process.queue.describe());
     assert_eq!(here.await.unwrap().counts, there.await.unwrap().counts);
-    assert_eq!(take(&other.queue, 9).await.len(), 1);
+    let taken = take(&other.queue, 9).await;
+    assert_eq!(taken.len(), 1);
+    other.queue.ack(&leases(&taken)).await.unwrap();
+    other.queue.send(messages(&["last"])).await.unwrap();
+    // As where there were more turns than are kept.
+    assert!(change(&other, "DELETE FROM quorate_queue_turn_change WHERE revision > $1", 0.into()).await > 300);
+    assert_eq!(ids(&take(&one.queue, 9).await), ["last"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

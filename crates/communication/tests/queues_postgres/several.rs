@@ -305,7 +305,7 @@ async fn nothing_is_handed_out_whose_time_to_live_is_over_however_much_that_is()
 }
 
 /// Does to a table of the queues what another process, or damage, might.
-async fn change(process: &Process, sql: &'static str, param: Value) -> u64 {
+pub(crate) async fn change(process: &Process, sql: &'static str, param: Value) -> u64 {
     let changed = process.store.transact(move |tx| {
         let param = param.clone();
         Box::pin(async move { tx.room_execute(sql, &[param]).await })

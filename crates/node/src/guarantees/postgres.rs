@@ -204,7 +204,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(QUEUES_RUNS, "leases_that_run_out_at_several_processes_at_once_go_to_one_holder_each"),
             test(QUEUES, "a_lease_of_one_process_is_good_and_settled_at_any"),
             test(QUEUES, "a_lease_that_is_renewed_at_one_process_holds_at_another"),
-            test(QUEUES_RUNS, "a_process_that_was_away_for_long_reads_the_queue_anew"),
+            test(QUEUES_RUNS, "a_process_that_was_away_for_long_reads_what_changed_or_the_queue_anew"),
             test(QUEUES_RULES, "work_and_acknowledgement_commit_together_and_of_two_holders_one_has_done_it"),
         ],
     ),

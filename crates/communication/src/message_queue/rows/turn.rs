@@ -44,8 +44,12 @@ pub(in crate::message_queue) const TABLES: RoomTables = RoomTables {
 
 /// The row that counts what becomes of queues and schedules.
 const ALL: u64 = 0;
-/// Revisions whose changes are kept. Who is further behind reads the queue's messages anew.
-const KEPT: u64 = 512;
+/// Revisions whose changes are kept. Who is further behind reads the queue's messages anew: as many as others hardly make of it meanwhile.
+const KEPT: u64 = 8_192;
+/// Revisions whose changes are read at once.
+const CHANGES: u64 = 256;
+/// Messages that they may have touched, each as often as it was; beyond that the queue's are read anew as well.
+const TOUCHED: usize = 1 << 20;
 /// How often those that are older are deleted, in revisions.
 const PRUNED: u64 = 64;
 /// News that are read at once.
@@ -86,16 +90,20 @@ pub(in crate::message_queue) async fn changes(
     }
     let sql = "SELECT seqs FROM quorate_queue_turn_change WHERE queue = $1 AND revision > $2 AND revision <= $3
         ORDER BY revision";
-    let rows = match store.room_query(sql, vec![number(queue), number(known), number(newest)]).await {
-        Err(SqlError::Store(StoreError::TooMuch { .. })) => return Ok(None),
-        rows => rows?,
-    };
-    if rows.len() as u64 != newest.saturating_sub(known) {
-        return Ok(None);
-    }
-    let mut seqs = Vec::new();
-    for row in &rows {
-        seqs.extend(unpacked(row.at(0))?);
+    let (mut at, mut seqs) = (known, Vec::new());
+    while at < newest {
+        let until = newest.min(at + CHANGES);
+        let rows = match store.room_query(sql, vec![number(queue), number(at), number(until)]).await {
+            Err(SqlError::Store(StoreError::TooMuch { .. })) => return Ok(None),
+            rows => rows?,
+        };
+        if rows.len() as u64 != until - at || seqs.len() > TOUCHED {
+            return Ok(None);
+        }
+        for row in &rows {
+            seqs.extend(unpacked(row.at(0))?);
+        }
+        at = until;
     }
     Ok(Some(seqs))
 }
