@@ -27,6 +27,6 @@ fn event_types_are_listed_shown_and_described_as_asyncapi() {
     assert_eq!(told, ["schema", "producer", "subscription"], "{shown:?}");
     let document: Value = node.run(&["event-type", "asyncapi"]).ok().json();
     assert_eq!(document["asyncapi"], "3.0.0");
-    assert!(document["components"]["messages"]["order.placed.v1"].is_object(), "{document}");
+    assert!(document["components"]["messages"]["order.placed_v1"].is_object(), "{document}");
     assert!(node.run(&["event-type", "show", "order.lost"]).failed(3).contains("event-type-not-found"));
 }

@@ -169,10 +169,25 @@ async fn each_event_that_is_served_is_one_message_of_its_channel_and_only_one() 
         messages.iter().filter(|(_, schema)| schema.is_valid(event)).map(|(name, _)| name.as_str()).collect()
     };
     let told: Vec<Vec<&str>> = events["events"].as_array().unwrap().iter().map(fits).collect();
-    assert_eq!(told, [["order.placed.v1"], ["order.placed.v2"], ["note_2fleft"]]);
+    assert_eq!(told, [["order.placed_v1"], ["order.placed_v2"], ["note_2fleft"]]);
     let mut misfit = events["events"][0].clone();
     misfit["data"]["n"] = json!("one");
     assert!(fits(&misfit).is_empty(), "what a schema refers to within itself holds here as well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_of_one_type_and_a_type_that_is_called_so_are_two_messages() {
+    let node = node().await;
+    register(&node, "a", json!({ "type": "object" })).await;
+    for (id, event_type) in [("1", "a.v1"), ("2", "a_v1")] {
+        append(&node, "s", json!({ "id": id, "type": event_type })).await;
+    }
+    listed(&node, "").await;
+    let document = node.get("/v1/asyncapi.json").await.json();
+    let messages = document["components"]["messages"].as_object().unwrap();
+    let told: Vec<(&str, &Value)> = messages.iter().map(|(key, message)| (key.as_str(), &message["name"])).collect();
+    let names = [json!("a"), json!("a.v1"), json!("a_v1")];
+    assert_eq!(told, [("a.v1", &names[1]), ("a_5fv1", &names[2]), ("a_v1", &names[0])]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

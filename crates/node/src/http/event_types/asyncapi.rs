@@ -75,7 +75,7 @@ impl Document {
             };
             self.schema_bytes += bytes;
             let schema = serde_json::from_str(&row.schema).unwrap_or(Value::Bool(true));
-            self.message(&mut messages, format!("{key}.v{version}"), message(&one.name, Some((*version, schema))));
+            self.message(&mut messages, format!("{key}_v{version}"), message(&one.name, Some((*version, schema))));
         }
         let mut following = "/v1/events/subscribe?type=".to_owned();
         percent::encode(&one.name, &mut following);
@@ -195,7 +195,7 @@ fn reference(path: &[&str]) -> Value {
 }
 
 /// What a type is called within the document: letters, digits, `.` and `-` as they are, everything else as `_` and two hexadecimal digits
-/// for each byte, so that no two types meet.
+/// for each byte, so that no two types meet. A `_` before anything else is nobody's: behind one stands the version of a message.
 fn key(name: &str) -> String {
     let mut key = String::with_capacity(name.len());
     for byte in name.bytes() {
