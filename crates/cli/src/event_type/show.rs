@@ -18,10 +18,7 @@ pub(super) fn types(all: &[Value], format: Format) -> Result<(), Failure> {
         Column::Left("LAST"),
     ];
     let cells = |one: &Value| {
-        let many = |member: &str| {
-            let named = one[member].as_array().map_or(0, Vec::len) as u64;
-            (named + one[format!("more-{member}")].as_u64().unwrap_or(0)).to_string()
-        };
+        let many = |member: &str| many(one, member).to_string();
         [
             cell(&one["type"]),
             cell(&one["events"]),
@@ -32,6 +29,15 @@ pub(super) fn types(all: &[Value], format: Format) -> Result<(), Failure> {
         ]
     };
     print(all, &json!({ "event-types": all }), (columns, cells), format)
+}
+
+/// How many there are of `member`, at least: those that are named and those that are not. A schema whose events are unknown may be one of
+/// either, and counts once.
+fn many(one: &Value, member: &str) -> usize {
+    let named = one[member].as_array().map_or(&[][..], Vec::as_slice);
+    let sure = named.iter().filter(|one| !one["events"].is_null() || member != "schemas").count();
+    let more = one[format!("more-{member}")].as_u64().unwrap_or(0);
+    named.len().max(sure.saturating_add(usize::try_from(more).unwrap_or(usize::MAX)))
 }
 
 /// Prints one type: a line for each schema, producer and consumer.
@@ -71,4 +77,24 @@ pub(super) fn document(one: &Value) -> Result<(), Failure> {
     let mut out = Out::new();
     out.json(one)?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::many;
+
+    #[test]
+    fn schemas_that_are_registered_and_cut_from_what_was_seen_count_once() {
+        let (known, unknown) = (json!({ "events": 1 }), json!({ "events": null }));
+        let consumer = json!({ "kind": "view", "name": "v" });
+        let one = json!({
+            "schemas": [known, known, unknown, unknown],
+            "more-schemas": 2,
+            "consumers": [consumer],
+            "more-consumers": 3,
+        });
+        assert_eq!((many(&one, "schemas"), many(&one, "consumers"), many(&one, "producers")), (4, 4, 0));
+    }
 }

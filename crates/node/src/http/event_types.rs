@@ -32,7 +32,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
     let reach = node.event_types.look().await?;
     let found = node.event_types.list(after, limit).await?;
     let mut shown = reached(&reach);
-    shown["event-types"] = found.iter().map(event_type).collect();
+    shown["event-types"] = found.iter().map(|one| event_type(one, &reach)).collect();
     let mut response = reply::json(StatusCode::OK, &shown);
     if let Some(last) = found.last().filter(|_| found.len() == limit as usize) {
         reply::next(response.headers_mut(), &next("/v1/event-types", limit, &last.name));
@@ -46,13 +46,17 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
     Params::of(request.uri(), &[])?;
     let reach = node.event_types.look().await?;
     let found = node.event_types.describe(&name).await?.ok_or_else(|| unknown(&name, &reach))?;
-    let mut shown = event_type(&found);
+    let mut shown = event_type(&found, &reach);
     shown["catalogue"] = reached(&reach);
     Ok(reply::whole(reply::json(StatusCode::OK, &shown)))
 }
 
 fn unknown(name: &str, reach: &Reach) -> Problem {
-    let far = if reach.is_all() { "the log" } else { "what was read of the log so far" };
+    let far = match (reach.is_all(), reach.others) {
+        (true, 0) => "the log",
+        (true, _) => "what is named of the log (events of other types are only counted)",
+        _ => "what was read of the log so far",
+    };
     let detail = format!("there is no event of the type `{}` in {far}, and no schema for it", request::short(name));
     let problem = Problem::new(Code::EventTypeNotFound, detail).with("eventtype", request::short(name));
     problem.with("scanned", reach.scanned.to_string()).with("head", reach.head.to_string())
@@ -83,16 +87,18 @@ fn reached(reach: &Reach) -> Value {
     })
 }
 
-fn event_type(one: &EventType) -> Value {
+fn event_type(one: &EventType, reach: &Reach) -> Value {
     let seen = one.seen.as_ref();
+    // Of a type that has no card there is no event, or nobody knows.
+    let none = reach.knows_all().then_some(0);
     json!({
         "type": one.name,
-        "events": seen.map_or(0, |seen| seen.events),
+        "events": seen.map_or(none, |seen| Some(seen.events)),
         "first": seen.map(|seen| seen.first.to_string()),
         "last": seen.map(|seen| seen.last.to_string()),
         "last-recorded": seen.map(|seen| time(seen.recorded)),
         "mode": one.schema.as_ref().map(|(summary, _)| summary.mode.as_str()),
-        "schemas": schemas(one),
+        "schemas": schemas(one, none),
         "more-schemas": seen.map_or(0, |seen| seen.more_schemas),
         "producers": seen.map_or(&[][..], |seen| &seen.producers).iter().map(producer).collect::<Value>(),
         "more-producers": seen.map_or(0, |seen| seen.more_producers),
@@ -102,8 +108,9 @@ fn event_type(one: &EventType) -> Value {
     })
 }
 
-/// The versions that are registered, the oldest first, then what else events say they follow.
-fn schemas(one: &EventType) -> Value {
+/// The versions that are registered, the oldest first, then what else events say they follow. A version that nothing is told of has `none`
+/// if the type was not seen, and an unknown number of events where what was seen is not told whole.
+fn schemas(one: &EventType, none: Option<u64>) -> Value {
     let followed = one.seen.as_ref().map_or(&[][..], |seen| &seen.schemas);
     let version = |one_of: &Followed| version_of(one_of.dataschema.as_deref(), &one.name);
     let mut by_version = BTreeMap::<SchemaVersion, u64>::new();
@@ -112,13 +119,14 @@ fn schemas(one: &EventType) -> Value {
             *by_version.entry(version).or_default() += one.events;
         }
     }
+    let none = one.seen.as_ref().map_or(none, |seen| (seen.more_schemas == 0 && seen.others == 0).then_some(0));
     let registered = one.schema.iter().flat_map(|(_, versions)| versions).map(|size| {
         json!({
             "dataschema": address(&one.name, size.version),
             "version": size.version.get(),
             "registered": true,
             "bytes": size.bytes,
-            "events": by_version.get(&size.version).copied().unwrap_or(0),
+            "events": by_version.get(&size.version).copied().or(none),
         })
     });
     let known = |version: &SchemaVersion| one.schema.iter().any(|(summary, _)| *version <= summary.latest);

@@ -123,6 +123,48 @@ async fn types_come_page_by_page_and_what_was_counted_outlives_the_node() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_versions_that_a_page_does_not_count_the_number_is_unknown_and_never_told_as_none() {
+    let node = node().await;
+    for n in 1..=18 {
+        register(&node, "t", json!({ "type": "object", "description": n.to_string() })).await;
+        let address = format!("/v1/schemas/t/versions/{n}");
+        append(&node, "s", json!({ "id": n.to_string(), "type": "t", "dataschema": address })).await;
+    }
+    register(&node, "t", json!({ "type": "object", "description": "unused" })).await;
+    let page = listed(&node, "").await;
+    let events = |one: &Value| -> Vec<Option<u64>> {
+        one["schemas"].as_array().unwrap().iter().map(|schema| schema["events"].as_u64()).collect()
+    };
+    let listed = events(&page["event-types"][0]);
+    assert_eq!((listed.len(), page["event-types"][0]["more-schemas"].as_u64()), (19, Some(2)));
+    assert_eq!((listed.iter().flatten().sum::<u64>(), listed[8], listed[18]), (16, None, None), "{listed:?}");
+    let all = events(&node.get("/v1/event-types/t").await.json());
+    assert_eq!(all, [vec![Some(1); 18], vec![Some(0)]].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_type_that_may_be_among_those_that_are_only_counted_is_not_told_to_have_no_events() {
+    let node = node().await;
+    register(&node, "sent.not", json!({ "type": "object" })).await;
+    append(&node, "s", json!({ "id": "1", "type": "seen" })).await;
+    listed(&node, "").await;
+    let known = node.get("/v1/event-types/sent.not").await.json();
+    assert_eq!((&known["events"], &known["schemas"][0]["events"]), (&json!(0), &json!(0)));
+    let document = async || node.get("/v1/asyncapi.json").await.json()["info"]["description"].to_string();
+    assert!(document().await.contains("All of them"));
+
+    append(&node, "s", json!({ "id": "2", "type": "x".repeat(513) })).await;
+    let all = listed(&node, "").await;
+    assert_eq!((&all["events-of-other-types"], names(&all)), (&json!(1), vec!["seen", "sent.not"]));
+    let known = node.get("/v1/event-types/sent.not").await.json();
+    assert_eq!((&known["events"], &known["schemas"][0]["events"]), (&Value::Null, &Value::Null));
+    let unknown = node.get("/v1/event-types/order.lost").await;
+    assert_eq!(unknown.code(), "event-type-not-found");
+    assert!(unknown.text().contains("only counted"), "{}", unknown.text());
+    assert!(document().await.contains("A part of them"));
+}
+
 /// The official schema of AsyncAPI 3.0.0.
 fn official() -> jsonschema::Validator {
     let schema: Value = serde_json::from_str(include_str!("asyncapi/3.0.0.json")).unwrap();

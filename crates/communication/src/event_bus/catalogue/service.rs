@@ -139,6 +139,11 @@ impl Reach {
     pub fn is_all(&self) -> bool {
         self.scanned >= self.head
     }
+
+    /// Whether every event of the log is counted under its type: of a type that has no card there is none.
+    pub fn knows_all(&self) -> bool {
+        self.is_all() && self.others == 0
+    }
 }
 
 impl Catalogue {

@@ -37,7 +37,8 @@ pub(in crate::http) async fn document(State(node): State<Shared>, request: Reque
         shown += 1;
     }
     let is_partial = shown < found.len() || found.len() == limit as usize;
-    let mut response = reply::json(StatusCode::OK, &document.whole(reach.is_all() && !is_partial && after.is_none()));
+    let mut response =
+        reply::json(StatusCode::OK, &document.whole(reach.knows_all() && !is_partial && after.is_none()));
     if let Some(last) = shown.checked_sub(1).and_then(|last| found.get(last)).filter(|_| is_partial) {
         reply::next(response.headers_mut(), &next("/v1/asyncapi.json", limit, &last.name));
     }
@@ -133,7 +134,7 @@ impl Document {
         let part = if is_complete {
             "All of them."
         } else {
-            "A part of them: `Link` leads to more, or the log is not read to its end yet."
+            "A part of them: `Link` leads to more, the log is not read to its end yet, or it holds events of more types than are named."
         };
         json!({
             "asyncapi": "3.0.0",

@@ -33,7 +33,7 @@ pub(super) fn schemas() -> Value {
     let number = json!({ "type": "integer", "minimum": 0 });
     let or_null = |schema: Value| json!({ "oneOf": [schema, { "type": "null" }] });
     let time = json!({ "type": "string", "format": "date-time" });
-    let more = |what: &str| json!({ "type": "integer", "minimum": 0, "description": what });
+    let count = |what: &str| json!({ "type": "integer", "minimum": 0, "description": what });
     let schema = object(
         &["dataschema", "version", "registered", "events"],
         json!({
@@ -41,7 +41,7 @@ pub(super) fn schemas() -> Value {
             "version": { "type": ["integer", "null"], "minimum": 1, "description": "Null: it is no schema of this store's" },
             "registered": { "type": "boolean" },
             "bytes": number,
-            "events": number,
+            "events": or_null(count("Null: unknown, since `more-schemas` or `events-of-other-producers` may be of it, or since the type was not seen and not every event is counted under its type")),
         }),
     );
     let producer = object(
@@ -67,25 +67,25 @@ pub(super) fn schemas() -> Value {
             "scanned": { "description": "Everything up to here is counted", "allOf": [reference("Count")] },
             "head": { "description": "The last position of the log", "allOf": [reference("Count")] },
             "complete": { "type": "boolean", "description": "Whether the log was read to its end; ask again where it was not" },
-            "events-of-other-types": more("Events of types that are too many or too long to be named"),
+            "events-of-other-types": count("Events of types that are too many or too long to be named"),
         }),
     );
     json!({
         "EventTypeReach": reach,
         "EventType": object(&["type", "events", "schemas", "producers", "consumers"], json!({
             "type": text,
-            "events": number,
+            "events": or_null(count("Null: none was seen, and not every event of the log is counted under its type")),
             "first": or_null(reference("Count")),
             "last": or_null(reference("Count")),
             "last-recorded": or_null(time),
             "mode": { "type": ["string", "null"], "description": "What registrations of its schema have to keep; null: it has none" },
             "schemas": { "type": "array", "items": schema },
-            "more-schemas": more("Schemas that this listing does not name"),
+            "more-schemas": count("Schemas that this listing does not name"),
             "producers": { "type": "array", "items": producer },
-            "more-producers": more("Producers that this listing does not name"),
-            "events-of-other-producers": more("Events of producers and schemas that are too many or too long to be named"),
+            "more-producers": count("Producers that this listing does not name"),
+            "events-of-other-producers": count("Events of producers and schemas that are too many or too long to be named"),
             "consumers": { "type": "array", "items": consumer, "description": "Who names the type first" },
-            "more-consumers": more("Consumers that are not named"),
+            "more-consumers": count("Consumers that are not named"),
             "catalogue": reference("EventTypeReach"),
         })),
         "EventTypeList": { "allOf": [reference("EventTypeReach"), object(&["event-types"], json!({
