@@ -1,14 +1,18 @@
-//! The disk is full: queues are opened, tell what they hold, refuse what they cannot write, and go on when there is space.
+//! The disk is full: queues are opened, tell what they hold, refuse what they cannot write, and go on when there is space; the catalogue of
+//! events tells what it knows.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "../../data/tests/sqlite/faulty.rs"]
 mod faulty;
 
 use faulty::What;
-use quorate_communication::message_queue::{Config, Delivery, NewMessage, Queue, QueueError, Queues, Receive};
+use quorate_communication::{
+    event_bus::catalogue::Catalogue,
+    message_queue::{Config, Delivery, NewMessage, Queue, QueueError, Queues, Receive},
+};
 use quorate_data::{
-    event::NewEvent,
-    store::{Store, StoreError, sqlite},
+    event::{NewEvent, Position},
+    store::{AppendBatch, ExpectedVersion, Store, StoreError, sqlite},
 };
 use quorate_runtime::Env;
 use rusqlite::ffi;
@@ -93,5 +97,36 @@ async fn queues_that_find_no_space_for_their_tables_are_opened_when_there_is_som
     let queue = queues.declare(&"work".parse().unwrap(), Config::default()).await.unwrap();
     send(&queue, "a").await.unwrap();
     assert_eq!(ids(&queue.receive(Receive::of(9)).await.unwrap()), ["a"]);
+    store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_of_events_tells_what_it_knows_and_goes_on_when_there_is_space() {
+    let bench = Bench::new();
+    let store = bench.open().await;
+    let append = async |id: &str| {
+        let event = NewEvent::new(id, "/test", "work.due");
+        let batch = AppendBatch::to("s".parse().unwrap(), ExpectedVersion::Any, vec![event]);
+        store.append(batch).await.unwrap();
+    };
+    append("a").await;
+    bench.fill();
+    let catalogue = Catalogue::new(&store);
+    let reach = catalogue.look().await.unwrap();
+    assert_eq!((reach.scanned, reach.head, reach.is_all()), (Position::ZERO, Position::new(1), false));
+    assert_eq!(catalogue.list(None, 10).await.unwrap(), [], "it has no table yet");
+    assert_eq!(catalogue.get("work.due").await.unwrap(), None);
+
+    bench.clear();
+    assert!(catalogue.look().await.unwrap().is_all());
+    append("b").await;
+    bench.fill();
+    let reach = catalogue.look().await.unwrap();
+    assert_eq!((reach.scanned, reach.is_all()), (Position::new(1), false));
+    assert_eq!(catalogue.get("work.due").await.unwrap().unwrap().events, 1);
+
+    bench.clear();
+    assert!(catalogue.look().await.unwrap().is_all());
+    assert_eq!(catalogue.get("work.due").await.unwrap().unwrap().events, 2);
     store.close().await.unwrap();
 }

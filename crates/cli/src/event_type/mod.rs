@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     client::{Call, Client, Target},
     exit::Failure,
-    output::{Format, note},
+    output::{Format, cell, note},
     pages::{HowMany, list},
 };
 
@@ -38,7 +38,7 @@ const RECEIVED: &str = "/operations/append/messages";
 impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
-        read_on(client).await?;
+        let is_all = read_on(client).await?;
         match self {
             Self::List { how_many } => {
                 show::types(&list(client, Target::path(&["v1", "event-types"]), "event-types", how_many).await?, format)
@@ -47,27 +47,34 @@ impl Command {
                 let call = Call::get(Target::path(&["v1", "event-types", &event_type]));
                 show::one(&client.answer(&call).await?, format)
             }
-            Self::Asyncapi => show::document(&asyncapi(client).await?),
+            Self::Asyncapi => show::document(&asyncapi(client, is_all).await?),
         }
     }
 }
 
-/// Has the node read the log to its end: each question reads on from where the one before stopped.
-async fn read_on(client: &Client) -> Result<(), Failure> {
-    let mut has_told = false;
+/// Has the node read the log to its end: each question reads on from where the one before stopped. Whether every event is counted under
+/// its type then.
+async fn read_on(client: &Client) -> Result<bool, Failure> {
+    let mut before = None;
     loop {
         let page = client.answer(&Call::get("/v1/event-types?limit=1".to_owned())).await?;
         if page["complete"] != false {
-            return Ok(());
+            return Ok(page["events-of-other-types"].as_u64().unwrap_or(0) == 0);
         }
-        if !std::mem::replace(&mut has_told, true) {
-            note(&format!("the log is read to its end first: {} of {} events so far", page["scanned"], page["head"]));
+        let so_far = format!("{} of {} events so far", cell(&page["scanned"]), cell(&page["head"]));
+        match before.replace(page["scanned"].clone()) {
+            None => note(&format!("the log is read to its end first: {so_far}")),
+            Some(before) if before == page["scanned"] => {
+                note(&format!("the node cannot read the log on for the moment, and tells what it knows: {so_far}"));
+                return Ok(false);
+            }
+            Some(_) => {}
         }
     }
 }
 
 /// The AsyncAPI document of all types, put together of its pages.
-async fn asyncapi(client: &Client) -> Result<Value, Failure> {
+async fn asyncapi(client: &Client, is_all: bool) -> Result<Value, Failure> {
     let mut whole: Option<Value> = None;
     let mut next = Some("/v1/asyncapi.json".to_owned());
     while let Some(target) = next.take() {
@@ -80,7 +87,9 @@ async fn asyncapi(client: &Client) -> Result<Value, Failure> {
         }
     }
     let mut whole = whole.unwrap_or_default();
-    whole["info"]["description"] = "The types of events that the log holds or that have a schema.".into();
+    let part = if is_all { "" } else { " A part of them: events of others are only counted, or were not read yet." };
+    whole["info"]["description"] =
+        format!("The types of events that the log holds or that have a schema.{part}").into();
     Ok(whole)
 }
 

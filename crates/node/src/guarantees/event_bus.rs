@@ -20,6 +20,7 @@ const ADDRESSES: &str = "crates/communication/src/event_bus/webhook/address.rs";
 const SIGNATURES: &str = "crates/communication/src/event_bus/webhook/signature.rs";
 const SECRETS: &str = "crates/communication/src/event_bus/webhook/secret.rs";
 const CATALOGUE: &str = "crates/communication/src/event_bus/catalogue/tests.rs";
+const FULL_DISK: &str = "crates/communication/tests/full_disk.rs";
 const EVENT_TYPES: &str = "crates/node/tests/http/event_types.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/webhooks.rs";
 const KILLED: &str = "crates/cli/tests/cli/webhooks.rs";
@@ -79,7 +80,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Integrity,
         "list event types",
         Library,
-        "each event of the log counts once for its type, producer and schema, whoever reads on at one time, restarts or truncates; what is named is bounded, and the rest is counted",
+        "each event of the log counts once for its type, producer and schema, whoever reads on at one time, restarts or truncates; what is named is bounded, and the rest is counted; while the disk is full what is known is told, and how far that goes",
         &[
             test(CATALOGUE, "every_type_is_counted_once_by_producer_and_schema_also_over_restarts"),
             test(CATALOGUE, "processes_that_read_on_at_one_time_count_every_event_once"),
@@ -87,6 +88,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CATALOGUE, "producers_beyond_the_bound_are_counted_and_not_named"),
             test(CATALOGUE, "types_beyond_the_bound_are_counted_and_not_named"),
             test(CATALOGUE, "one_question_reads_no_more_than_it_may_and_the_next_goes_on"),
+            test(FULL_DISK, "the_catalogue_of_events_tells_what_it_knows_and_goes_on_when_there_is_space"),
         ],
     ),
     row(

@@ -169,13 +169,17 @@ impl Catalogue {
     /// Reads the log on from where it stopped, for at most a second and [`MAX_LOOK`](Self::MAX_LOOK) events, and says how far it has come:
     /// ask again where that is not all.
     ///
+    /// Where the disk is full, or the store too busy to write, it stops there: what was counted before can be asked for all the same.
+    ///
     /// # Errors
     /// What was counted before the error is kept.
     ///
     /// # Cancel safety
     /// Dropping the future leaves what was counted so far.
     pub async fn look(&self) -> Result<Reach, CatalogueError> {
-        self.open().await?;
+        if !self.open().await? {
+            return self.reach().await;
+        }
         let store = &self.room.store;
         let Ok(_turn) = self.room.looking.try_lock() else {
             // Somebody is at it: what he has come to is as good, and whoever waits behind him waits no second second.
@@ -188,13 +192,16 @@ impl Catalogue {
             if state.scanned >= store.head() || store.env().mono() >= deadline {
                 break;
             }
-            self.page(state).await?;
+            if !self.page(state).await? {
+                break;
+            }
         }
         self.reach().await
     }
 
-    /// Counts a page. Where another process was first it changes nothing, and the next one begins where that has come to.
-    async fn page(&self, state: State) -> Result<(), CatalogueError> {
+    /// Counts a page; false if nothing can be written for the moment. Where another process was first it changes nothing, and the next
+    /// one begins where that has come to.
+    async fn page(&self, state: State) -> Result<bool, CatalogueError> {
         let (events, scanned) = self.read(state.scanned).await?;
         let tally = Arc::new(tally(&events));
         let added = self.room.store.transact(move |tx| {
@@ -202,9 +209,9 @@ impl Catalogue {
             Box::pin(async move { rows::add(tx, state, scanned, &tally).await })
         });
         match added.await {
-            Ok(_was_first) => Ok(()),
+            Ok(_was_first) => Ok(true),
+            Err(TransactError::Aborted(CatalogueError::Store(cause)) | TransactError::Store(cause)) => not_now(cause),
             Err(TransactError::Aborted(own)) => Err(own),
-            Err(TransactError::Store(cause)) => Err(cause.into()),
             Err(other) => Err(CatalogueError::Tables(SqlError::Failed { what: other.to_string() })),
         }
     }
@@ -224,6 +231,9 @@ impl Catalogue {
 
     async fn reach(&self) -> Result<Reach, CatalogueError> {
         let store = &self.room.store;
+        if !self.room.tables.initialized() {
+            return Ok(Reach { scanned: Position::ZERO, head: store.head(), types: 0, others: 0 });
+        }
         let State { scanned, types } = rows::state(store).await?;
         let others = rows::cards(store, "").await?.iter().map(|(_, count)| count.events).sum();
         Ok(Reach { scanned, head: store.head(), types, others })
@@ -235,7 +245,9 @@ impl Catalogue {
         if !(1..=Self::MAX_PAGE).contains(&limit) {
             return Err(CatalogueError::Limit { limit });
         }
-        self.open().await?;
+        if !self.open().await? {
+            return Ok(Vec::new());
+        }
         let mut found = Vec::new();
         for event_type in rows::types(&self.room.store, after.unwrap_or_default(), limit).await? {
             found.extend(seen(&event_type, &rows::cards(&self.room.store, &event_type).await?, Self::MAX_LISTED));
@@ -245,16 +257,30 @@ impl Catalogue {
 
     /// What is known of a type; `None` if it was not seen, or has no card.
     pub async fn get(&self, event_type: &str) -> Result<Option<Seen>, CatalogueError> {
-        self.open().await?;
-        if event_type.is_empty() {
+        if event_type.is_empty() || !self.open().await? {
             return Ok(None);
         }
         Ok(seen(event_type, &rows::cards(&self.room.store, event_type).await?, usize::MAX))
     }
 
-    async fn open(&self) -> Result<(), CatalogueError> {
-        let declared = self.room.tables.get_or_try_init(|| self.room.store.declare(rows::TABLES)).await;
-        Ok(declared.copied()?)
+    /// Sees to it that the tables are there; false if they are not and cannot be made for the moment: then nothing is counted yet.
+    async fn open(&self) -> Result<bool, CatalogueError> {
+        match self.room.tables.get_or_try_init(|| self.room.store.declare(rows::TABLES)).await {
+            Ok(()) => Ok(true),
+            Err(SqlError::Store(cause)) => not_now(cause),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+}
+
+/// False where nothing was written and the store goes on by itself, which keeps nobody from reading; anything else is an error.
+fn not_now(cause: StoreError) -> Result<bool, CatalogueError> {
+    match cause {
+        StoreError::DiskFull | StoreError::Busy | StoreError::Overloaded { .. } => {
+            tracing::debug!(%cause, "the catalogue of events is not read on for the moment");
+            Ok(false)
+        }
+        cause => Err(cause.into()),
     }
 }
 
