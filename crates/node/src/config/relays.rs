@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use quorate_communication::{
+    event_bus::webhook::Webhooks,
     outbox::{RelayConfig, Route},
     transports::Topic,
 };
@@ -20,7 +21,8 @@ use super::{ConfigError, reach::Reach};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RelaySettings {
-    /// Its name, and that of the subscription by which it follows the log.
+    /// Its name, and that of the subscription by which it follows the log. Not one that a webhook's subscription could have:
+    /// `webhook:`, anything, `:` and 16 hexadecimal digits.
     pub name: String,
     /// Where its broker is: `embedded`, `nats://host:4222`, `tls://…`, `amqp://user@host:5672/%2f`, `amqps://…`. Default `embedded`: the node's
     /// own message queues.
@@ -115,6 +117,10 @@ impl TryFrom<RelaySettings> for RelaySpec {
 
     fn try_from(settings: RelaySettings) -> Result<Self, String> {
         let name = Name::new(&*settings.name).map_err(|wrong| format!("`name`: {wrong}"))?;
+        // Its subscription would be deleted as what is left of a webhook.
+        if Webhooks::owns(&name) {
+            return Err("`name`: subscriptions that are called so are those of webhooks".to_owned());
+        }
         let RelaySettings { transport, password, password_file, password_variable, .. } = settings;
         let reach = Reach::new(&transport, password, password_file, &password_variable)?;
         // A topic by category needs the other numbers alone.
@@ -229,6 +235,9 @@ mod tests {
             let said = said(text);
             assert!(said.contains(named) && !said.contains("secret"), "{said}");
         }
+        let taken = file("[[relay]]\nname = 'webhook:x:0123456789abcdef'").unwrap_err();
+        assert!(taken.contains("`webhook:x:0123456789abcdef`") && taken.contains("those of webhooks"), "{taken}");
+        file("[[relay]]\nname = 'webhook:x'").unwrap();
         let twice = file("[[relay]]\nname = 'out'\n[[relay]]\nname = 'out'").unwrap_err();
         assert!(twice.contains("`out`") && twice.contains("two"), "{twice}");
         let many = (0..101).map(|n| RelaySettings { name: n.to_string(), ..RelaySettings::default() });

@@ -172,7 +172,7 @@ impl Node {
             event_types: EventTypes::new(
                 &store,
                 schemas.clone(),
-                (subscriptions.clone(), webhooks.clone(), views.clone()),
+                (subscriptions.clone(), relays.clone(), webhooks.clone(), views.clone()),
             ),
             transactions: Transactions::of(&store),
             schemas,

@@ -13,7 +13,7 @@ use quorate_data::{
     subscription::{SubscriptionError, Subscriptions},
 };
 
-use super::{DurableSubscriptions, EventSchemas, SchemaSummary, ViewCare, WebhookCare};
+use super::{DurableSubscriptions, EventSchemas, RelayCare, SchemaSummary, ViewCare, WebhookCare};
 
 /// The verbs on event types. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +21,7 @@ pub struct EventTypes {
     catalogue: Catalogue,
     schemas: EventSchemas,
     subscriptions: DurableSubscriptions,
+    relays: RelayCare,
     webhooks: WebhookCare,
     views: ViewCare,
 }
@@ -56,6 +57,8 @@ pub struct Consumer {
 pub enum ConsumerKind {
     /// A durable subscription: of a consumer over HTTP, or of a group on the bus.
     Subscription,
+    /// A relay of this node's configuration; of another node's, its subscription is told.
+    Relay,
     /// A webhook.
     Webhook,
     /// A materialized view.
@@ -97,9 +100,9 @@ impl EventTypes {
     pub fn new(
         store: &Store,
         schemas: EventSchemas,
-        (subscriptions, webhooks, views): (DurableSubscriptions, WebhookCare, ViewCare),
+        (subscriptions, relays, webhooks, views): (DurableSubscriptions, RelayCare, WebhookCare, ViewCare),
     ) -> Self {
-        Self { catalogue: Catalogue::new(store), schemas, subscriptions, webhooks, views }
+        Self { catalogue: Catalogue::new(store), schemas, subscriptions, relays, webhooks, views }
     }
 
     /// Reads the log on, for a moment, and says how far it has come.
@@ -137,12 +140,14 @@ impl EventTypes {
         EventType { schema: self.schemas.describe(&name), name, seen, consumers, more_consumers }
     }
 
-    /// Everybody who takes events: subscriptions, webhooks and views, each by name.
+    /// Everybody who takes events: subscriptions and relays, webhooks, and views, each by name.
     async fn interests(&self) -> Result<Vec<Interest>, EventTypesError> {
         let mut all = Vec::new();
         for one in self.subscriptions.list(None, Subscriptions::MAX_PAGE).await? {
             if !Webhooks::owns(&one.name) {
-                let (kind, name) = (ConsumerKind::Subscription, one.name.to_string());
+                let is_relay = self.relays.owns(&one.name);
+                let kind = if is_relay { ConsumerKind::Relay } else { ConsumerKind::Subscription };
+                let name = one.name.to_string();
                 all.push(Interest { kind, name, filter: one.config.filter });
             }
         }
@@ -182,6 +187,7 @@ impl ConsumerKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Subscription => "subscription",
+            Self::Relay => "relay",
             Self::Webhook => "webhook",
             Self::View => "view",
         }

@@ -43,6 +43,17 @@ async fn until(node: &Node, holds: impl Fn(&Value) -> bool) -> Value {
     quorate_runtime::Env::real().timeout(PATIENCE, looking).await.expect("it comes to be so")
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_is_told_among_those_who_take_events_as_what_it_is() {
+    let node = node_with(of(orders())).await;
+    join(&node).await;
+    node.fill("order-1", 1, 1).await;
+    take(&node, 1).await;
+    let shown = node.get("/v1/event-types/test.happened").await.json();
+    let relay = json!({ "kind": "relay", "name": "orders-out", "names-the-type": false });
+    assert_eq!(shown["consumers"], json!([relay]), "{shown}");
+}
+
 async fn join(node: &Node) {
     assert_eq!(node.send(request("PUT", "/v1/queues/orders.billing").json("{}")).await.status, 200);
 }

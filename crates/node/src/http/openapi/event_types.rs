@@ -56,7 +56,7 @@ pub(super) fn schemas() -> Value {
     let consumer = object(
         &["kind", "name", "names-the-type"],
         json!({
-            "kind": { "enum": ["subscription", "webhook", "view"] },
+            "kind": { "enum": ["subscription", "relay", "webhook", "view"] },
             "name": text,
             "names-the-type": { "type": "boolean", "description": "Otherwise it takes events of any type" },
         }),
