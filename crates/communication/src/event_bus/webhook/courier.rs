@@ -3,6 +3,8 @@
 //! It pulls as many events as it has places, makes one attempt with each, and settles it. It decides nothing: what an answer means
 //! is the [`machine`](super::machine)'s, which event comes next the subscription's.
 
+mod written;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
@@ -18,14 +20,15 @@ use quorate_foundations::time::Mono;
 use quorate_runtime::BoxFuture;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use written::Standing;
 
 use super::{
-    Attempt, WebhookError,
+    Attempt,
     calls::{Ended, Line},
-    machine::{Effect, Endpoint, Input, LONGEST_PAUSE, Why},
+    machine::{Effect, Endpoint, Input, LONGEST_PAUSE},
     message::Message,
-    rows::{self, Head},
-    service::{Disabled, Room},
+    rows::Head,
+    service::Room,
 };
 
 /// How long a pull waits at most before it is asked anew.
@@ -90,8 +93,15 @@ impl Courier {
         // Ordering: dropped behind the orders, by whose end whoever looks knows that this courier is gone.
         let _looked_after = Ending(self.room.clone());
         let Self { room, subscription, mut orders } = self;
+        // What the last term has learnt of the endpoint, which holds on if nothing was forgiven in between.
+        let (mut forgiven, mut learnt) = (None, None);
         loop {
             let head = orders.borrow_and_update().clone();
+            if forgiven.replace(head.forgiven) != Some(head.forgiven) {
+                // Also where another process forgave: what this one's breaker counted was the endpoint of before.
+                learnt = None;
+                room.calls.reset(&head.name);
+            }
             let line = stop.run_until_cancelled(room.calls.line(&head.name, &head.config, true));
             let line = match line.await {
                 None => return,
@@ -106,28 +116,35 @@ impl Courier {
                     continue;
                 }
             };
-            let endpoint = Mutex::new(head.endpoint());
+            let (endpoint, paused) = learnt.take().unwrap_or_else(|| (head.endpoint(), Mono::ZERO));
+            let endpoint = Mutex::new(endpoint);
             let (room, subscription, stop) = (room.clone(), subscription.clone(), stop.clone());
             let term = Term { room, subscription, head, line, endpoint, stop };
-            if term.serve(&mut orders).await == End::Over {
-                return;
+            match term.serve(&mut orders, paused).await {
+                (End::Over, _) => return,
+                (End::Changed, paused) => {
+                    let endpoint = term.endpoint.into_inner().unwrap_or_else(PoisonError::into_inner);
+                    learnt = Some((endpoint, paused));
+                }
             }
         }
     }
 }
 
 impl Term {
-    async fn serve(&self, orders: &mut watch::Receiver<Arc<Head>>) -> End {
+    /// Serves the endpoint until it changes, leaving it alone until `paused`; until when it is to be left alone then.
+    async fn serve(&self, orders: &mut watch::Receiver<Arc<Head>>, paused: Mono) -> (End, Mono) {
         let (env, stop) = (self.room.store.env(), &self.stop);
         let mut under_way = FuturesUnordered::<BoxFuture<'_, Next>>::new();
         let mut pull: Option<Pulling<'_>> = None;
-        let (mut paused, mut halted, mut end) = (self.paused(), false, None);
+        let (mut paused, mut halted, mut end) = (paused.max(self.asked(&self.head)), false, None);
         let (mut deadline, mut stalled) = (None, false);
         loop {
             let free = self.head.config.places - under_way.len().min(self.head.config.places);
             let is_paused = env.mono() < paused;
             if let Some(end) = end.filter(|_| under_way.is_empty()) {
-                return end;
+                // A disabled one has no next term, also if it became another one meanwhile: whoever looks sees which it is.
+                return (if halted { End::Over } else { end }, paused);
             }
             if pull.is_none() && free > 0 && !is_paused && !halted && end.is_none() && !stop.is_cancelled() {
                 pull = Some(Box::pin(self.next(if self.is_probing() { 1 } else { free })));
@@ -176,16 +193,16 @@ impl Term {
                     }
                 }
                 () = env.sleep_until(paused), if is_paused => {}
-                () = env.sleep_until(deadline.unwrap_or_default()), if deadline.is_some() => return End::Over,
+                () = env.sleep_until(deadline.unwrap_or_default()), if deadline.is_some() => return (End::Over, paused),
             }
         }
     }
 
-    /// Until when the endpoint asked to be left alone, whoever heard it: the wall clock tells people and other processes, and is believed
-    /// for no more than a pause may last.
-    fn paused(&self) -> Mono {
+    /// Until when the endpoint asked to be left alone, by `head`, whoever heard it: the wall clock tells people and other processes, and
+    /// is believed for no more than a pause may last.
+    fn asked(&self, head: &Head) -> Mono {
         let env = self.room.store.env();
-        let left = self.head.paused.map(|until| until.saturating_since(env.wall()).min(LONGEST_PAUSE));
+        let left = head.paused.map(|until| until.saturating_since(env.wall()).min(LONGEST_PAUSE));
         left.map_or(Mono::ZERO, |left| env.mono() + left)
     }
 
@@ -300,7 +317,7 @@ impl Term {
         }
         if is_sent {
             match self.write(effects, attempt).await {
-                Ok(true) => {
+                Ok(Standing::Disabled) => {
                     let why = attempt.outcome.as_str();
                     tracing::warn!(webhook = self.head.name.as_str(), why, "the endpoint is disabled");
                     self.room.touch();
@@ -318,50 +335,6 @@ impl Term {
             }
         }
         next
-    }
-
-    /// Writes down the attempt and what it says about the endpoint; whether that disabled it.
-    async fn write(&self, effects: &[Effect], attempt: &Attempt) -> Result<bool, WebhookError> {
-        let (id, revision, now) = (self.head.id, self.head.revision, self.room.store.env().wall());
-        let (effects, attempt) = (effects.to_vec(), attempt.clone());
-        let written = self.room.store.transact(move |tx| {
-            let (effects, attempt) = (effects.clone(), attempt.clone());
-            Box::pin(async move {
-                if !rows::record(tx, id, &attempt).await? {
-                    return Ok(false);
-                }
-                // Also where this process knows of no failure: others may.
-                if effects.contains(&Effect::Ack) {
-                    rows::recovered(tx, id).await?;
-                }
-                let mut disabled = false;
-                for effect in &effects {
-                    match *effect {
-                        Effect::Failing { since, so_far } => rows::failing(tx, (id, revision), since, so_far).await?,
-                        Effect::Pause(span) => rows::pause(tx, (id, revision), now + span).await?,
-                        Effect::Disable(why) => {
-                            // Others may reach it from where this process does not.
-                            let failing = effects.iter().find_map(|effect| match effect {
-                                Effect::Failing { since, .. } if matches!(why, Why::Failing(_)) => Some(*since),
-                                _ => None,
-                            });
-                            if !rows::has_taken_since(tx, id, failing).await? {
-                                disabled = rows::disable(tx, id, revision, &told(why, now, &attempt)).await?;
-                            }
-                        }
-                        Effect::Recovered | Effect::Ack | Effect::Nack(_) | Effect::GiveBack => {}
-                    }
-                }
-                Ok::<_, WebhookError>(disabled)
-            })
-        });
-        written.await.map_err(WebhookError::of_transaction)
-    }
-
-    fn complain(&self, written: Result<bool, WebhookError>) {
-        if let Err(cause) = written {
-            tracing::warn!(webhook = self.head.name.as_str(), %cause, "an attempt could not be written down");
-        }
     }
 
     /// Settles an event. What cannot be settled comes again when its lease has run.
@@ -395,15 +368,4 @@ async fn wait_for<T>(pull: &mut Option<BoxFuture<'_, T>>) -> T {
         Some(pull) => pull.await,
         None => std::future::pending().await,
     }
-}
-
-fn told(why: Why, since: quorate_foundations::time::Wall, attempt: &Attempt) -> Disabled {
-    let why = match why {
-        Why::Gone => "it answered that it is gone (410)".to_owned(),
-        Why::Failing(so_far) => {
-            let hours = so_far.as_secs_f64() / 3_600.0;
-            format!("it has taken nothing for {hours:.1} hours; the last attempt: {}", attempt.outcome)
-        }
-    };
-    Disabled { since, why, is_automatic: true }
 }

@@ -1,7 +1,8 @@
 //! The tables of webhooks, and their rows in and out.
 //!
 //! `revision` is the compare-and-set of what people change: whoever changes an endpoint writes `revision + 1` if the row still says
-//! `revision`. What an endpoint's failures say is written beside it, and only disables the revision that failed.
+//! `revision`. What attempts say of the endpoint is written beside it, if nothing was forgiven (`forgiven`) since the revision that they
+//! were made at: over another number of places it holds, over another address it does not.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -47,6 +48,10 @@ pub(super) const TABLES: RoomTables = RoomTables {
         ALTER TABLE quorate_webhook ADD COLUMN automatic BIGINT;
         ALTER TABLE quorate_webhook ADD COLUMN paused_ns BIGINT
     ",
+        // The revision that forgave last.
+        "
+        ALTER TABLE quorate_webhook ADD COLUMN forgiven BIGINT NOT NULL DEFAULT 0
+    ",
     ],
 };
 
@@ -57,7 +62,7 @@ pub(super) const STRIDE: u64 = 16;
 
 const COLUMNS: &str =
     "id, name, config, secrets, revision, deleting, disabled_ns, disabled_why, failing_ns, failing_ms,
-    automatic, paused_ns";
+    automatic, paused_ns, forgiven";
 
 /// An endpoint's row.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,13 +77,15 @@ pub(super) struct Head {
     pub(super) failing: Option<(Wall, Duration)>,
     /// Until when it is left alone, as it asked for.
     pub(super) paused: Option<Wall>,
+    /// The revision at which its failures, and what it asked for, were forgotten last: what was sent before says nothing about it.
+    pub(super) forgiven: u64,
 }
 
 impl Head {
     /// A new one, which has no subscription yet.
     pub(super) fn new(id: u64, name: Name, config: Config, secrets: Keyring) -> Self {
-        let (revision, is_deleting) = (0, false);
-        Self { id, name, config, secrets, revision, is_deleting, disabled: None, failing: None, paused: None }
+        let (revision, forgiven, is_deleting) = (0, 0, false);
+        Self { id, name, config, secrets, revision, is_deleting, disabled: None, failing: None, paused: None, forgiven }
     }
 
     /// The same, sent to again if it was the node that disabled it: it is called otherwise now.
@@ -191,8 +198,8 @@ pub(super) async fn ids(store: &Store) -> Result<BTreeSet<u64>, WebhookError> {
     rows.iter().map(|row| unsigned(row, 0)).collect()
 }
 
-/// Writes down that an endpoint has been failing since, and for how long so far, if it still is of `revision`: what one failed at that
-/// was called otherwise says nothing about it.
+/// Writes down that an endpoint has been failing since, and for how long so far, if nothing was forgiven since `revision`: what one failed
+/// at that was called otherwise says nothing about it.
 pub(super) async fn failing(
     tx: &mut DynTx,
     (id, revision): (u64, u64),
@@ -201,28 +208,31 @@ pub(super) async fn failing(
 ) -> Result<(), SqlError> {
     // Others see the same failures: what the longest of them saw holds.
     let sql = "UPDATE quorate_webhook SET failing_ns = $3, failing_ms = $4
-        WHERE id = $1 AND revision = $2 AND (failing_ns IS NULL OR failing_ms < $4)";
+        WHERE id = $1 AND forgiven <= $2 AND (failing_ns IS NULL OR failing_ms < $4)";
     let params = [number(id), number(revision), since.unix_nanos().into(), millis(so_far)];
     tx.room_execute(sql, &params).await.map(drop)
 }
 
-/// Writes down until when an endpoint is to be left alone, if it still is of `revision`.
+/// Writes down until when an endpoint is to be left alone, if nothing was forgiven since `revision`.
 pub(super) async fn pause(tx: &mut DynTx, (id, revision): (u64, u64), until: Wall) -> Result<(), SqlError> {
     let sql = "UPDATE quorate_webhook SET paused_ns = $3
-        WHERE id = $1 AND revision = $2 AND (paused_ns IS NULL OR paused_ns < $3)";
+        WHERE id = $1 AND forgiven <= $2 AND (paused_ns IS NULL OR paused_ns < $3)";
     tx.room_execute(sql, &[number(id), number(revision), until.unix_nanos().into()]).await.map(drop)
 }
 
-/// Forgets how an endpoint failed and what it asked for.
-pub(super) async fn forgive(tx: &mut DynTx, id: u64) -> Result<(), SqlError> {
-    let sql = "UPDATE quorate_webhook SET failing_ns = NULL, failing_ms = 0, paused_ns = NULL WHERE id = $1";
-    tx.room_execute(sql, &[number(id)]).await.map(drop)
+/// Forgets how an endpoint failed and what it asked for, from `revision` on.
+pub(super) async fn forgive(tx: &mut DynTx, (id, revision): (u64, u64)) -> Result<(), SqlError> {
+    let sql =
+        "UPDATE quorate_webhook SET failing_ns = NULL, failing_ms = 0, paused_ns = NULL, forgiven = $2 WHERE id = $1";
+    tx.room_execute(sql, &[number(id), number(revision)]).await.map(drop)
 }
 
-/// Writes down that an endpoint has taken something again.
-pub(super) async fn recovered(tx: &mut DynTx, id: u64) -> Result<(), SqlError> {
-    let sql = "UPDATE quorate_webhook SET failing_ns = NULL, failing_ms = 0 WHERE id = $1 AND failing_ns IS NOT NULL";
-    tx.room_execute(sql, &[number(id)]).await.map(drop)
+/// Writes down that an endpoint has taken something again, if nothing was forgiven since `revision`: what another address took says
+/// nothing about it.
+pub(super) async fn recovered(tx: &mut DynTx, (id, revision): (u64, u64)) -> Result<(), SqlError> {
+    let sql = "UPDATE quorate_webhook SET failing_ns = NULL, failing_ms = 0
+        WHERE id = $1 AND forgiven <= $2 AND failing_ns IS NOT NULL";
+    tx.room_execute(sql, &[number(id), number(revision)]).await.map(drop)
 }
 
 /// Whether an endpoint has taken something since it began to fail, as far as its list of attempts goes; never where it is not failing.
@@ -233,10 +243,10 @@ pub(super) async fn has_taken_since(tx: &mut DynTx, id: u64, failing: Option<Wal
     Ok(!tx.room_query(sql, &[number(id), since.unix_nanos().into()]).await?.is_empty())
 }
 
-/// Disables an endpoint that is of `revision` still, and not disabled; whether it was.
+/// Disables an endpoint of which nothing was forgiven since `revision`, and that is not disabled; whether it was.
 pub(super) async fn disable(tx: &mut DynTx, id: u64, revision: u64, disabled: &Disabled) -> Result<bool, SqlError> {
     let sql = "UPDATE quorate_webhook SET disabled_ns = $3, disabled_why = $4, automatic = $5, revision = revision + 1
-        WHERE id = $1 AND revision = $2 AND disabled_ns IS NULL AND deleting = 0";
+        WHERE id = $1 AND forgiven <= $2 AND disabled_ns IS NULL AND deleting = 0";
     let (since, why) = (disabled.since.unix_nanos().into(), disabled.why.clone().into());
     let params = [number(id), number(revision), since, why, i64::from(disabled.is_automatic).into()];
     tx.room_execute(sql, &params).await.map(|rows| rows > 0)
@@ -313,6 +323,7 @@ fn head(row: &Row) -> Result<Head, WebhookError> {
             .map(|since| Ok::<_, WebhookError>((since, Duration::from_millis(unsigned(row, 9)?))))
             .transpose()?,
         paused: row.at(11).as_i64().map(Wall::from_unix_nanos),
+        forgiven: unsigned(row, 12)?,
     })
 }
 

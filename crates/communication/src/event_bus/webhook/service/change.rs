@@ -87,7 +87,7 @@ impl Webhooks {
             Box::pin(async move {
                 let written = rows::update(tx, &head).await?;
                 if written && forgives {
-                    rows::forgive(tx, head.id).await?;
+                    rows::forgive(tx, (head.id, head.revision)).await?;
                 }
                 Ok(written)
             })

@@ -27,6 +27,12 @@ async fn failed(world: &World, (id, revision): (u64, u64), so_far: Duration) {
     written.await.unwrap();
 }
 
+/// Writes down that `w`, at `revision`, has taken something.
+async fn taken(world: &World, (id, revision): (u64, u64)) {
+    let written = world.store.transact(move |tx| Box::pin(async move { rows::recovered(tx, (id, revision)).await }));
+    written.await.unwrap();
+}
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -50,10 +56,19 @@ async fn failures_are_forgiven_with_the_change_and_only_with_it() {
     failed(&world, (before.id, before.revision), HOUR).await;
     assert_eq!((row(&world).await.failing, row(&world).await.paused), (None, None));
 
-    // Another number of places makes it no other endpoint.
+    // Nor does what the other address took say anything about this one.
     failed(&world, (after.id, after.revision), HOUR).await;
+    taken(&world, (before.id, before.revision)).await;
+    assert!(row(&world).await.failing.is_some());
+
+    // Another number of places makes it no other endpoint: what was under way says what it said before.
     world.webhooks.declare(&name("w"), Config { places: 2, ..elsewhere }, None).await.unwrap();
     assert!(row(&world).await.failing.is_some());
+    taken(&world, (after.id, after.revision)).await;
+    assert_eq!(row(&world).await.failing, None);
+    failed(&world, (after.id, after.revision), 2 * HOUR).await;
+    assert_eq!(row(&world).await.failing.map(|(_, so_far)| so_far), Some(2 * HOUR));
+    assert!(row(&world).await.paused.is_some());
     world.webhooks.rotate(&name("w"), None, Duration::ZERO).await.unwrap();
     assert_eq!((row(&world).await.failing, row(&world).await.paused), (None, None));
 }
