@@ -188,6 +188,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CHANGING, "an_endpoint_that_is_enabled_begins_anew_also_in_the_memory_of_who_serves_it"),
             test(CHANGING, "one_that_disabled_itself_is_sent_to_again_under_another_address_or_secret"),
             test(CHANGING, "what_a_person_disabled_stays_so_whatever_is_changed_until_a_person_enables_it"),
+            test(CHANGING, "what_an_endpoint_asks_for_while_its_places_change_is_heeded_all_the_same"),
         ],
     ),
     row(

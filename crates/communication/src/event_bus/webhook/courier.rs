@@ -157,7 +157,13 @@ impl Term {
                     under_way.extend(self.let_go(&mut pull));
                 }
                 changed = orders.changed(), if end.is_none() => {
-                    end = Some(if changed.is_ok() { End::Changed } else { End::Over });
+                    let known = orders.borrow_and_update().clone();
+                    match changed {
+                        // The same endpoint, which has asked another process for time.
+                        Ok(()) if known.revision == self.head.revision => paused = paused.max(self.asked(&known)),
+                        Ok(()) => end = Some(End::Changed),
+                        Err(_) => end = Some(End::Over),
+                    }
                     under_way.extend(self.let_go(&mut pull));
                 }
                 Some(next) = under_way.next(), if !under_way.is_empty() => match next {

@@ -86,7 +86,8 @@ impl Webhooks {
         couriers: &mut BTreeMap<u64, watch::Sender<Arc<Head>>>,
     ) -> Result<(), WebhookError> {
         if let Some(orders) = couriers.get(&head.id) {
-            let is_other = |known: &Head| known.revision != head.revision;
+            // What it asked another process for is heeded here as well.
+            let is_other = |known: &Head| known.revision != head.revision || known.paused < head.paused;
             orders.send_if_modified(|known| is_other(known).then(|| *known = Arc::new(head.clone())).is_some());
             return Ok(());
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use quorate_foundations::time::Wall;
+use tokio::sync::watch;
 
 use super::world::{Does, World, first_arrivals, name};
 use crate::event_bus::webhook::{
@@ -160,4 +161,45 @@ async fn an_endpoint_that_asks_for_time_is_left_alone_also_by_who_serves_it_next
         assert!(rest >= Duration::from_secs(3), "{rest:?}, restarts: {restarts}");
         assert_eq!(world.describe().await.summary.paused, None, "it is over");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_endpoint_asks_for_while_its_places_change_is_heeded_all_the_same() {
+    let world = World::new().await;
+    let (open, opened) = watch::channel(false);
+    let asks = move |n| if n == 1 { Does::AskOnce(opened.clone(), 2) } else { Does::Answer(200) };
+    let receiver = world.receiver(move |_, n| asks(n)).await;
+    let config = Config { places: 1, timeout: Duration::from_secs(20), ..receiver.config() };
+    world.declare(config.clone()).await;
+    world.append(&["a", "b"]).await;
+    world.run();
+    receiver.until(1).await;
+    world.webhooks.declare(&name("w"), Config { places: 2, ..config }, None).await.unwrap();
+    open.send_replace(true);
+    world.until_settled().await;
+    let attempts = world.attempts().await;
+    let rest = attempts[1].began.saturating_since(attempts[0].began);
+    assert!(rest >= Duration::from_secs(2), "{rest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_endpoint_asked_another_process_for_is_heeded_by_this_one() {
+    let world = World::new().await;
+    let (receiver, other) =
+        (world.receiver(|_, _| Does::Answer(200)).await, world.receiver(|_, _| Does::Answer(200)).await);
+    world.declare(receiver.config()).await;
+    world.append(&["a"]).await;
+    world.run();
+    world.until_settled().await;
+    let (head, until) = (row(&world).await, world.env().wall() + Duration::from_secs(3));
+    let asked =
+        world.store.transact(move |tx| Box::pin(async move { rows::pause(tx, (head.id, head.revision), until).await }));
+    asked.await.unwrap();
+    // Who runs them looks at all when another one is declared, at this one first.
+    world.webhooks.declare(&name("x"), other.config(), None).await.unwrap();
+    other.until(1).await;
+    world.append(&["b"]).await;
+    world.until_settled().await;
+    let early = until.saturating_since(world.attempts().await[1].began);
+    assert!(early < Duration::from_millis(100), "{early:?} before it wants to be called");
 }

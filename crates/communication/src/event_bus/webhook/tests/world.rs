@@ -65,6 +65,8 @@ pub(super) enum Does {
     Nothing,
     /// 200, once this is true.
     Once(watch::Receiver<bool>),
+    /// 503 with a `Retry-After` in seconds, once this is true.
+    AskOnce(watch::Receiver<bool>, u64),
 }
 
 type Answers = Arc<dyn Fn(&Got, usize) -> Does + Send + Sync>;
@@ -325,6 +327,10 @@ async fn take(
         Does::Once(mut open) => {
             let _gone = open.wait_for(|open| *open).await;
             (response, "")
+        }
+        Does::AskOnce(mut open, secs) => {
+            let _gone = open.wait_for(|open| *open).await;
+            (response.status(503).header("retry-after", secs), "")
         }
     };
     Ok(response.body(Full::from(body)).unwrap())
