@@ -64,6 +64,16 @@ pub enum TxnError {
         #[source]
         cause: ParticipantError,
     },
+    /// So many orders were recorded for one participant of a transaction: nothing more is. The last one stands.
+    #[error("participant `{participant}` was ordered {most} times how transaction {gid} ends: no more is taken")]
+    TooManyOrders {
+        /// Which transaction.
+        gid: Gid,
+        /// At which participant.
+        participant: Name,
+        /// How many.
+        most: usize,
+    },
     /// A participant did not do what was ordered. The order is recorded.
     #[error("participant `{name}` did not do it")]
     Participant {

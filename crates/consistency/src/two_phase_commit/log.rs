@@ -16,7 +16,7 @@ use quorate_foundations::name::Name;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{CoordinatorId, Gid, TxnError};
+use super::{CoordinatorId, Gid, TxnError, orders::Order};
 
 /// What the types of these events begin with, which nobody else may append.
 pub(super) const TYPES: &str = "quorate.txn.";
@@ -27,8 +27,8 @@ const TAKEN: &str = "quorate.txn.taken";
 const PREPARED: &str = "quorate.txn.prepared";
 const DECIDED: &str = "quorate.txn.decided";
 const HEURISTIC: &str = "quorate.txn.heuristic";
-/// The most events of one transaction's stream that are looked at: two, and one for each thing a person did.
-const MAX_EVENTS: usize = 1_000;
+/// The most events of one transaction's stream that are read at a time; fewer where they are large.
+const PAGE: usize = 1_000;
 
 /// How a transaction ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,27 +225,39 @@ impl Standing {
 
 /// What the log says of `gid`.
 pub(super) async fn record(store: &Store, gid: &Gid) -> Result<Record, TxnError> {
-    let page = store.read_stream(ReadStream::forward(gid.stream(), MAX_EVENTS)).await?;
-    let mut record = Record { version: page.head.version, ..Record::default() };
-    if page.events.len() as u64 != page.head.version.get() {
-        let what = "events of it were forgotten, or are too many: how it ended cannot be told".to_owned();
-        return Err(StoreError::Corrupt { place: format!("stream `{}`", gid.stream()), what }.into());
-    }
-    for event in &page.events {
-        match event.kind() {
-            PREPARED => {
-                let names = read::<Participants>(event)?.participants.into_iter().map(Name::new);
-                record.participants = names.collect::<Result<_, _>>().map_err(|cause| corrupt(event, &cause))?;
-            }
-            DECIDED => record.is_decided = read::<Decided>(event)?.ending == Ending::Commit,
-            HEURISTIC => record.heuristics.push(read(event)?),
-            _ => {}
+    let (mut record, mut read_events) = (Record::default(), 0);
+    let mut next = Some(Version::new(1));
+    while let Some(from) = next {
+        let page = store.read_stream(ReadStream::forward(gid.stream(), PAGE).from(from)).await?;
+        for event in &page.events {
+            take(&mut record, event)?;
         }
+        read_events += page.events.len() as u64;
+        (record.version, next) = (page.head.version, page.next);
+    }
+    if read_events != record.version.get() {
+        let what = "events of it were forgotten: how it ended cannot be told".to_owned();
+        return Err(StoreError::Corrupt { place: format!("stream `{}`", gid.stream()), what }.into());
     }
     Ok(record)
 }
 
-/// Records what somebody does by hand, before it is done. The same again changes nothing.
+/// Reads one more event into the record.
+fn take(record: &mut Record, event: &Recorded) -> Result<(), TxnError> {
+    match event.kind() {
+        PREPARED => {
+            let names = read::<Participants>(event)?.participants.into_iter().map(Name::new);
+            record.participants = names.collect::<Result<_, _>>().map_err(|cause| corrupt(event, &cause))?;
+        }
+        DECIDED => record.is_decided = read::<Decided>(event)?.ending == Ending::Commit,
+        HEURISTIC => record.heuristics.push(read(event)?),
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Records what somebody does by hand, before it is done. The same again changes nothing. Of each participant so much is recorded, of
+/// what was ordered and of what was found: whoever changes his mind for ever does not make a transaction unreadable.
 pub(super) async fn add_heuristic(store: &Store, gid: &Gid, done: Heuristic) -> Result<Heuristic, TxnError> {
     loop {
         let record = record(store, gid).await?;
@@ -253,6 +265,10 @@ pub(super) async fn add_heuristic(store: &Store, gid: &Gid, done: Heuristic) -> 
         let of = |known: &&Heuristic| known.participant == done.participant && known.is_found == done.is_found;
         if record.heuristics.iter().rfind(of).is_some_and(|known| known.ending == done.ending) {
             return Ok(done);
+        }
+        let most = Order::MAX_PER_PARTICIPANT;
+        if record.heuristics.iter().filter(of).count() >= most {
+            return Err(TxnError::TooManyOrders { gid: *gid, participant: done.participant, most });
         }
         let expected = match record.version {
             Version::ZERO => ExpectedVersion::NoStream,

@@ -20,6 +20,8 @@ pub struct Order {
 impl Order {
     /// The longest name of who orders something, and the longest reason, in bytes.
     pub const MAX_REASON_BYTES: usize = 1_024;
+    /// The most orders for one participant of a transaction. One that says what the last one said is none more.
+    pub const MAX_PER_PARTICIPANT: usize = 64;
 
     /// That a transaction ends so at `participant`.
     ///
@@ -60,6 +62,7 @@ impl Order {
     /// # Errors
     /// [`TxnError::Invalid`] where this log names no such participant of the transaction: then nothing is written. A transaction is
     /// named there once it is decided; one that is not is its coordinator's alone to [resolve](super::Coordinator::resolve).
+    /// [`TxnError::TooManyOrders`] behind [`MAX_PER_PARTICIPANT`](Self::MAX_PER_PARTICIPANT) others: nothing is written either.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the order. The same again changes nothing.

@@ -150,6 +150,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HANDS, "what_a_participant_says_by_mistake_is_recorded_and_changes_no_decision"),
             test(HANDS, "a_participant_that_had_ended_it_otherwise_is_told_of_and_recorded"),
             test(HANDS, "what_nobody_knows_of_is_not_resolved_and_not_recorded"),
+            test(HANDS, "whoever_orders_one_thing_and_the_other_for_ever_is_refused_and_the_record_stays_readable"),
             test(TAKEOVER, "a_coordinator_that_was_replaced_raises_no_alarm_for_what_its_successor_ends"),
         ],
     ),

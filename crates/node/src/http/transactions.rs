@@ -29,6 +29,9 @@ impl From<TxnError> for Problem {
             TxnError::Invalid { .. } => told(Code::TransactionNotFound),
             TxnError::UnknownParticipant { name } => told(Code::TransactionNotFound).with("participant", name.as_str()),
             TxnError::UnderWay { .. } | TxnError::Fenced => told(Code::TransactionUnderWay),
+            TxnError::TooManyOrders { participant, most, .. } => {
+                told(Code::TooManyOrders).with("participant", participant.as_str()).with("limit", *most)
+            }
             TxnError::Participant { name, cause: ParticipantError::Contradicted { .. } } => {
                 told(Code::TransactionEndedOtherwise).with("participant", name.as_str())
             }

@@ -76,6 +76,7 @@ impl Coordinator {
     /// [`TxnError::Invalid`]: nobody knows of such a branch, and nothing is recorded. The log must name the participant, or the participant
     /// must hold something of the transaction. [`TxnError::UnderWay`] while this coordinator may still decide it, and [`TxnError::Fenced`] where another
     /// one has taken over. [`TxnError::NotAsked`] where the participant would have to say that, and does not answer: nothing is recorded. [`TxnError::Participant`]: it is recorded, and the participant could not do it; the next sweep that reaches it does.
+    /// [`TxnError::TooManyOrders`]: there are [so many](Order::MAX_PER_PARTICIPANT) for that participant, and nothing is recorded.
     ///
     /// # Cancel safety
     /// Dropping the future may leave the record without the act: the next sweep does it.
@@ -112,10 +113,12 @@ impl Coordinator {
                 return Err(order.of_nothing(gid));
             }
         }
-        let Heuristic { contradicts, .. } = log::add_heuristic(&shared.store, gid, order.into()).await?;
+        // Before it is written: if this call is dropped meanwhile, or its outcome is unknown, it may stand there all the same, and
+        // whoever ends the branch next asks the log.
         if let Some(live) = shared.live(gid) {
             live.is_ordered.store(true, Ordering::Relaxed);
         }
+        let Heuristic { contradicts, .. } = log::add_heuristic(&shared.store, gid, order.into()).await?;
         let not_done = |cause| TxnError::Participant { name: participant.clone(), cause };
         shared.end(gid, &*known, ending).await.map_err(not_done)?;
         Ok(Resolution { contradicts })

@@ -10,7 +10,7 @@ use std::{
 
 use quorate_data::{
     event::Version,
-    store::{Retire, StoreError},
+    store::{Limits, Retire, StoreError, sqlite},
 };
 use quorate_runtime::{BoxFuture, Env};
 
@@ -213,6 +213,31 @@ async fn where_the_log_does_not_say_what_was_ordered_nobody_is_told_anything() {
     assert_eq!(standstill(&second).await, Some(Standstill::Unreadable));
     assert!(second.oldest_doubt().is_some());
     assert_eq!(world.balances("ada").await, [(70, 70), (100, 100)]);
+}
+
+#[tokio::test]
+async fn whoever_orders_one_thing_and_the_other_for_ever_is_refused_and_the_record_stays_readable() {
+    let folder = tempfile::tempdir().unwrap();
+    // Less than the orders take, as a node's pages are.
+    let limits = Limits { page_bytes: 16 << 10, ..Limits::default() };
+    let config = sqlite::Config { limits, ..sqlite::Config::at(folder.path().join("log.db")) };
+    let log = sqlite::open(&Env::real(), config).await.unwrap();
+    let gid: Gid = "quorate:0197f2a0-0000-7000-8000-000000000001:1-1".parse().unwrap();
+    let why = "y".repeat(Order::MAX_REASON_BYTES);
+    let add = async |bank: &str, ending| {
+        let order = Order::new(&name(bank), ending, "carol", &why).unwrap();
+        log::add_heuristic(&log, &gid, order.into()).await
+    };
+    for n in 0..Order::MAX_PER_PARTICIPANT {
+        add("left", if n % 2 == 0 { Ending::Commit } else { Ending::Abort }).await.unwrap();
+    }
+    let refused = add("left", Ending::Commit).await;
+    assert!(matches!(refused, Err(TxnError::TooManyOrders { most: 64, .. })), "{refused:?}");
+    // What the last one said is no other order, and each participant has its own.
+    add("left", Ending::Abort).await.unwrap();
+    add("right", Ending::Commit).await.unwrap();
+    let record = log::record(&log, &gid).await.unwrap();
+    assert_eq!((record.heuristics.len(), record.ending(&name("left"))), (65, Ending::Abort));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

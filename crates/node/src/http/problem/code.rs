@@ -110,6 +110,7 @@ codes! {
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
     TransactionUnderWay = "transaction-under-way", CONFLICT, "Transaction may still be decided";
     TransactionEndedOtherwise = "transaction-ended-otherwise", CONFLICT, "Participant had ended the transaction otherwise";
+    TooManyOrders = "too-many-orders", CONFLICT, "Participant has been ordered too often how the transaction ends";
     StreamOfTransaction = "stream-of-transaction", CONFLICT, "Stream belongs to a coordinator of transactions";
     SagaTaken = "saga-taken", CONFLICT, "Version of the saga says something else";
     SagaIdReused = "saga-id-reused", CONFLICT, "Saga was started with something else";
