@@ -164,6 +164,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HTTP, "what_is_in_doubt_is_listed_shown_and_ended_by_hand_with_who_ordered_it_and_why"),
             test(HTTP, "without_its_coordinator_an_order_waits_for_it_in_the_log"),
             test(HTTP, "promises_in_the_store_are_listed_page_by_page_whoever_coordinates_them"),
+            test(HTTP, "a_promise_of_a_participant_that_its_coordinator_does_not_know_is_listed_and_can_be_ordered"),
         ],
     ),
     row(

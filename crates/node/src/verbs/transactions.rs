@@ -11,7 +11,7 @@ use quorate_consistency::two_phase_commit::{
     Coordinator, Counts, Ending, Gid, Ledger, Order, ParticipantError, Promise, Record, Standstill, TxnError,
 };
 use quorate_data::store::Store;
-use quorate_foundations::name::Name;
+use quorate_foundations::{name::Name, time::Wall};
 
 /// What a node knows of transactions: what stands in its store, and what the coordinators say that the program around it runs. Cheap to
 /// clone; clones are the same.
@@ -45,7 +45,7 @@ pub struct Branch {
     pub age: Option<Duration>,
     /// What it keeps others from.
     pub held: Vec<String>,
-    /// Why it has not ended; none where its coordinator is not here.
+    /// Why it has not ended; none where its coordinator is not here, or was not told by the participant.
     pub standstill: Option<Standstill>,
 }
 
@@ -118,10 +118,11 @@ impl Transactions {
     /// # Errors
     /// [`TxnError::Store`] where the store cannot be read.
     pub async fn in_doubt(&self, after: Option<Gid>, most: usize) -> Result<InDoubt, TxnError> {
+        let asked_at = self.ledger.store().env().wall();
         let (mut found, silent) = self.held().await;
         found.retain(|gid, _| after.is_none_or(|after| *gid > after));
         for promise in self.ledger.promises(after, most + 1).await? {
-            self.add(&mut found, promise);
+            self.add(&mut found, promise, asked_at);
         }
         let has_more = found.len() > most;
         let shown = found
@@ -138,10 +139,11 @@ impl Transactions {
     /// [`TxnError::Store`] where the store cannot be read.
     pub async fn get(&self, gid: &Gid) -> Result<Option<(Record, Vec<Branch>)>, TxnError> {
         let record = self.ledger.record(gid).await?;
+        let asked_at = self.ledger.store().env().wall();
         let mut found = self.held().await.0;
         found.retain(|known, _| known == gid);
         for promise in self.ledger.promises_of(gid).await? {
-            self.add(&mut found, promise);
+            self.add(&mut found, promise, asked_at);
         }
         let branches = found.remove(gid).unwrap_or_default();
         let is_known = record != Record::default() || !branches.is_empty();
@@ -221,9 +223,12 @@ impl Transactions {
         (held, silent)
     }
 
-    /// Adds a promise that stands in the store, unless its coordinator is here: then its participants were asked.
-    fn add(&self, found: &mut BTreeMap<Gid, Vec<Branch>>, promise: Promise) {
-        if self.coordinators().iter().any(|one| one.is_of(promise.gid.coordinator)) {
+    /// Adds a promise that stands in the store, unless a coordinator here told of the transaction, or has begun it since its participants
+    /// were asked. One that is here may not have the participant any more, or not yet: then it does not tell.
+    fn add(&self, found: &mut BTreeMap<Gid, Vec<Branch>>, promise: Promise, asked_at: Wall) {
+        let is_told = found.get(&promise.gid).is_some_and(|told| told.iter().any(|one| one.standstill.is_some()));
+        let is_here = || self.coordinators().iter().any(|one| one.is_of(promise.gid.coordinator));
+        if is_told || (promise.since >= asked_at && is_here()) {
             return;
         }
         let age = Some(self.ledger.store().env().wall().saturating_since(promise.since));

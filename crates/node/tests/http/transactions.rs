@@ -194,6 +194,44 @@ async fn without_its_coordinator_an_order_waits_for_it_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_promise_of_a_participant_that_its_coordinator_does_not_know_is_listed_and_can_be_ordered() {
+    let node = node().await;
+    let (first, _, gid) = in_doubt(&node).await;
+    first.close().await;
+    // Its successor was not given the right one.
+    let second = Coordinator::open(&node.store, Config::default()).await.unwrap();
+    second.register(name("left"), Arc::new(participant(&node, "ours").await)).unwrap();
+    node.transactions.attach(&second);
+    let held = async || -> Vec<Value> {
+        let all = listed(&node).await;
+        all.iter().flat_map(|one| one["branches"].as_array().unwrap().clone()).collect()
+    };
+    // The left one may not have been told yet; then it is the one that is told of.
+    let mut branches = held().await;
+    while branches.iter().all(|branch| branch["participant"] != "their-own") {
+        node.pause(Duration::from_millis(5)).await;
+        branches = held().await;
+    }
+    assert_eq!((branches.len(), &branches[0]["standing"]), (1, &json!("uncoordinated")), "{branches:?}");
+    let shown = node.get(&format!("/v1/transactions/{gid}")).await.json();
+    assert_eq!(shown["branches"][0]["participant"], "their-own", "{shown}");
+    let ordered = resolve(&node, gid, order("right", "abort")).await;
+    assert_eq!((ordered.status, &ordered.json()["contradicts"]), (202, &json!(true)), "{}", ordered.text());
+    second.register(name("right"), Arc::new(participant(&node, "their-own").await)).unwrap();
+    settled(&node).await;
+    assert_eq!(notes(&node).await, 2, "the left one did it, and the right one did not");
+    for ending in ["commit", "abort"].iter().cycle().take(63) {
+        // It has ended, so that it is told of one of the two that it is too late.
+        let told = resolve(&node, gid, order("right", ending)).await;
+        assert_eq!(told.status, if *ending == "abort" { 200 } else { 409 }, "{}", told.text());
+    }
+    let often = resolve(&node, gid, order("right", "abort")).await;
+    assert_eq!((often.status, often.code().as_str()), (409, "too-many-orders"), "{}", often.text());
+    second.close().await;
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn promises_in_the_store_are_listed_page_by_page_whoever_coordinates_them() {
     let node = node_with(|config| config.doubt_limit = Duration::from_millis(1)).await;
     assert_eq!((listed(&node).await, node.metric("quorate_transaction_promised").await), (vec![], 0));

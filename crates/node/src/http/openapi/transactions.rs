@@ -58,7 +58,7 @@ pub(super) fn schemas() -> Value {
     let contradicts = flag("It differs from what was decided, so that the transaction was not atomic");
     let standing = json!({
         "enum": ["under-way", "committing", "aborting", "of-successor", "of-older-timeline", "unreadable", "uncoordinated"],
-        "description": "Why it has not ended: `uncoordinated` where its coordinator does not run in this process",
+        "description": "Why it has not ended: `uncoordinated` where its coordinator does not run in this process, or was not told of it by the participant",
     });
     json!({
         "TransactionBranch": open(&["participant", "age-ms", "held", "standing"], json!({
