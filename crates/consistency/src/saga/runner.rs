@@ -162,7 +162,11 @@ impl Runner {
             }
             Err(NotAdvanced::Exists) => {
                 drop(reply.send(Err(self.saga.overtaken())));
-                Onward::No
+                // Whoever ran it here has left: if it panicked, nobody else would run it.
+                match rows::status(&self.shared.store, &self.saga).await {
+                    Ok(Some(status)) if status.is_ended() => Onward::No,
+                    _ => self.reload().await,
+                }
             }
             Err(NotAdvanced::Unknown | NotAdvanced::Overtaken) => {
                 drop(reply.send(Err(StoreError::OutcomeUnknown.into())));

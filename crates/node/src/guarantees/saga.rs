@@ -104,6 +104,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(RUNNING, "remote_steps_are_recorded_before_they_are_called_and_repeated_under_one_key"),
             test(AT_ONCE, "a_recorded_attempt_that_was_never_made_is_made_by_the_next_process"),
+            test(AT_ONCE, "a_call_that_waits_for_its_place_is_not_made_once_its_runner_is_gone"),
         ],
     ),
     row(
@@ -167,6 +168,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(AT_ONCE, "a_start_that_says_something_else_is_refused_whether_its_saga_begins_runs_or_has_ended"),
             test(AT_ONCE, "of_two_who_decide_under_one_signal_one_is_heard_and_the_other_learns_of_it"),
             test(RUNNING, "a_saga_started_many_times_at_once_is_one_saga"),
+            test(AT_ONCE, "a_repeated_start_runs_a_saga_again_whose_runner_panicked"),
             test(DECIDING, "signals_are_kept_once_and_refused_once_it_is_over"),
         ],
     ),

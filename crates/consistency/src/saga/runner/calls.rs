@@ -1,6 +1,6 @@
 //! Calls to somewhere else: each has its place, its time, and an answer that is owed.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::mpsc;
 
@@ -42,6 +42,7 @@ impl Runner {
         let time = self.definition.steps.get(&of).map_or(Duration::ZERO, |step| step.time);
         self.calling.insert((leg.clone(), number));
         let answer = Answering { post: self.post.clone(), leg: Some(leg.clone()), attempt: number };
+        let post = self.post.clone();
         let (env, shared) = (self.shared.store.env().clone(), self.shared.clone());
         let (saga, definition, journal) = (self.saga.clone(), self.definition.clone(), self.journal.clone());
         let tasks = env.tasks().clone();
@@ -50,15 +51,20 @@ impl Runner {
             // is told is put together only then: while it waits it shares the journal with everybody else.
             let made = async {
                 let _place = shared.place().await;
+                // Nobody waits for it any more: whoever runs the saga now has given it up, and may have made up for it.
+                if post.is_closed() {
+                    return None;
+                }
+                shared.counters.calls.fetch_add(1, Ordering::Relaxed);
                 let call = turn::call(&saga, &definition, &journal, (&leg, &of, number), None);
                 drop(journal);
-                env.timeout(time, action(call)).await
+                Some(env.timeout(time, action(call)).await)
             };
-            let answered = env.tasks().stop().run_until_cancelled(made).await;
+            let answered = env.tasks().stop().run_until_cancelled(made).await.flatten();
             match answered {
                 Some(Some(answered)) => answer.give(answered),
                 Some(None) => answer.give(Err(Failure::Unknown(format!("no answer within {time:?}")))),
-                // The process stops: whoever runs the saga next finds an attempt without an answer.
+                // The process stops, or it was not begun: whoever runs the saga next finds an attempt without an answer.
                 None => answer.forgo(),
             }
         });

@@ -159,13 +159,12 @@ impl Shared {
 
     /// Waits for a place for a call, behind those who came before; held for as long as the call is under way.
     pub(in crate::saga) async fn place(&self) -> Option<SemaphorePermit<'_>> {
-        // Ordering: counts; nothing else is read by them.
+        // Ordering: a count; nothing else is read by it.
         self.counters.waiting.fetch_add(1, Ordering::Relaxed);
         let in_line = InLine(&self.counters.waiting);
         // Nobody closes the places.
         let place = self.places.acquire().await.ok();
         drop(in_line);
-        self.counters.calls.fetch_add(1, Ordering::Relaxed);
         place
     }
 

@@ -25,6 +25,18 @@ fn waits_for_go(version: u32) -> Definition {
     Definition::new(name("order"), version).step(Step::new("a", local())).plan(plan)
 }
 
+/// A call that waits at a gate.
+fn behind(gate: &Gate) -> Action {
+    let gate = gate.clone();
+    Action::remote(move |_| {
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            Ok(Value::Null)
+        }
+    })
+}
+
 fn is_unfit(answer: &Result<Arc<Journal>, SagaError>) -> bool {
     matches!(answer, Err(SagaError::Refused { cause: Refusal::Unfit { .. }, .. }))
 }
@@ -94,6 +106,62 @@ async fn a_recorded_attempt_that_was_never_made_is_made_by_the_next_process() {
     let (_store, sagas) = world.sagas(order).await;
     assert_eq!(status(&sagas, "order", "1").await, Status::Completed);
     assert_eq!(*calls.lock().unwrap(), [("order/1/call/forward".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn a_call_that_waits_for_its_place_is_not_made_once_its_runner_is_gone() {
+    let world = World::new();
+    let store = world.store().await;
+    let (gate, calls) = (Gate::closed(), Arc::new(AtomicUsize::new(0)));
+    let counted = calls.clone();
+    let call = Action::remote(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Ok(Value::Null) }
+    });
+    let sagas = Sagas::open(&store, Config { max_calls: 1, ..Config::default() }).await.unwrap();
+    sagas.define(Definition::new(name("blocks"), 1).step(Step::new("call", behind(&gate)))).await.unwrap();
+    let step = hasty(Step::new("call", call)).attempts(1, 1).compensated_by(local());
+    sagas.define(Definition::new(name("order"), 1).step(step)).await.unwrap();
+    sagas.start(&name("blocks"), "1", (), None).await.unwrap();
+    until(|| sagas.counts().calling == 1).await;
+    sagas.start(&name("order"), "1", (), None).await.unwrap();
+    until(|| sagas.counts().waiting == 1).await;
+    world.tear();
+    assert!(sagas.signal(&name("order"), "1", "s", "look", ()).now_or_never().is_none());
+    until(|| sagas.counts().troubled == 1 && sagas.counts().open == 1).await;
+    // The next runner gives the attempt up, and makes up for it.
+    assert!(sagas.start(&name("order"), "1", (), None).await.unwrap().repeated);
+    assert_eq!(status(&sagas, "order", "1").await, Status::Compensated);
+    assert_eq!(effects(&store).await, ["1 -call"]);
+    gate.open();
+    assert_eq!(status(&sagas, "blocks", "1").await, Status::Completed);
+    until(|| sagas.counts().waiting == 0 && sagas.counts().calling == 0).await;
+    assert_eq!((calls.load(Ordering::SeqCst), sagas.counts().calls), (0, 1), "made behind its compensation");
+}
+
+#[tokio::test]
+async fn a_repeated_start_runs_a_saga_again_whose_runner_panicked() {
+    let world = World::new();
+    let gate = Gate::closed();
+    let step = hasty(Step::new("call", behind(&gate)));
+    let (_store, sagas) = world.sagas(Definition::new(name("order"), 1).step(step)).await;
+    let start = || {
+        let sagas = sagas.clone();
+        async move { sagas.start(&name("order"), "1", 7, None).await.unwrap().repeated }
+    };
+    assert!(!start().await);
+    until(|| sagas.counts().calling == 1).await;
+    world.tear();
+    gate.open();
+    until(|| sagas.counts().troubled == 1 && sagas.counts().open == 0).await;
+    assert!(start().await);
+    assert_eq!(sagas.counts().open, 1, "nobody runs it");
+    assert_eq!(status(&sagas, "order", "1").await, Status::Completed);
+    until(|| sagas.counts().open == 0).await;
+    // One that has ended stays so, and is not counted again.
+    assert!(start().await);
+    until(|| sagas.counts().open == 0).await;
+    assert_eq!((sagas.counts().completed, sagas.counts().troubled), (1, 0));
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -25,9 +25,9 @@ use crate::saga::{
     Action, Answer, Barrier, Call, Config, Definition, Description, Direction, Failure, Sagas, Status, Step,
 };
 
-/// Steady clocks in nanoseconds, and how far the wall clock was set away from them.
+/// Steady clocks in nanoseconds, how far the wall clock was set away from them, and whether the boot clock is torn.
 #[derive(Clone)]
-pub(super) struct Clock(Arc<watch::Sender<u64>>, Arc<Mutex<i64>>);
+pub(super) struct Clock(Arc<watch::Sender<u64>>, Arc<Mutex<i64>>, Arc<AtomicBool>);
 
 impl Clocks for Clock {
     fn wall(&self) -> Wall {
@@ -40,6 +40,7 @@ impl Clocks for Clock {
     }
 
     fn boot(&self) -> Boot {
+        assert!(!self.2.swap(false, Ordering::SeqCst), "the clock is torn");
         Boot::from_nanos(*self.0.borrow())
     }
 
@@ -63,7 +64,7 @@ pub(super) struct World {
 impl World {
     /// A world whose clocks move when told to.
     pub(super) fn new() -> Self {
-        let clock = Clock(Arc::new(watch::Sender::new(86_400_000_000_000)), Arc::default());
+        let clock = Clock(Arc::new(watch::Sender::new(86_400_000_000_000)), Arc::default(), Arc::default());
         let mut parts = Env::real().into_parts();
         parts.clocks = Arc::new(clock.clone());
         Self { folder: tempfile::tempdir().unwrap(), clock, env: Env::from_parts(parts) }
@@ -76,6 +77,11 @@ impl World {
 
     pub(super) fn pass(&self, span: Duration) {
         self.clock.0.send_modify(|nanos| *nanos += u64::try_from(span.as_nanos()).unwrap());
+    }
+
+    /// Has whoever looks at the boot clock next panic: a runner that wakes.
+    pub(super) fn tear(&self) {
+        self.clock.2.store(true, Ordering::SeqCst);
     }
 
     /// Sets the wall clock so many seconds forward, or back.
