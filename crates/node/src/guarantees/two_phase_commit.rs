@@ -19,6 +19,7 @@ const PROMISES: &str = "crates/consistency/tests/postgres/two_phase_commit/promi
 const ALONE: &str = "crates/consistency/src/two_phase_commit/tests/alone.rs";
 const DEATHS: &str = "crates/consistency/src/two_phase_commit/tests/deaths.rs";
 const TURNS: &str = "crates/consistency/src/two_phase_commit/tests/turns.rs";
+const INBOXES: &str = "crates/node/tests/http/inboxes.rs";
 const HTTP: &str = "crates/node/tests/http/transactions.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -172,6 +173,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         "append, and forget",
         Http,
         "nobody but a coordinator of transactions writes what decides them, and nobody takes that away",
-        &[test(HTTP, "nobody_writes_in_a_coordinators_place")],
+        &[
+            test(HTTP, "nobody_writes_in_a_coordinators_place"),
+            test(INBOXES, "what_would_be_written_in_the_place_of_a_coordinator_or_a_saga_is_parked_at_once"),
+        ],
     ),
 ];

@@ -7,6 +7,7 @@ use quorate_communication::{
     message_queue::{NewMessage, QueueError, Queues},
     transports::{Embedded, Incoming, TransportError, connect},
 };
+use quorate_consistency::two_phase_commit::Ledger;
 use quorate_data::store::{AppendError, DynTx, ExpectedVersion, Retry, Store};
 use quorate_foundations::{name::Name, time::Wall};
 use quorate_runtime::Env;
@@ -211,12 +212,16 @@ async fn take_in(
             let stream = template.stream(message).map_err(Failed::park)?;
             let apart = template.tells_aggregates_apart();
             let event = if apart { message.event.clone() } else { message.told_apart() };
+            if Ledger::is_own_stream(stream.as_str()) || Ledger::is_own_type(&event.kind) {
+                return Err(Failed::park("it would be written in a coordinator's place".to_owned()));
+            }
             match tx.append(&stream, ExpectedVersion::Any, vec![event]).await {
                 Ok(_) => Ok(()),
                 // The next time is no better than this one.
                 Err(
                     wrong @ (AppendError::Invalid { .. }
                     | AppendError::IdReused { .. }
+                    | AppendError::Reserved { .. }
                     | AppendError::Tombstoned { .. }),
                 ) => park(&wrong),
                 Err(AppendError::Schema { cause, .. }) => park(&cause),

@@ -133,6 +133,33 @@ async fn what_cannot_be_taken_in_is_parked_with_its_key_replayed_and_discarded()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_would_be_written_in_the_place_of_a_coordinator_or_a_saga_is_parked_at_once() {
+    let stream = "{aggregatetype}-{aggregateid}".to_owned();
+    let node = node_with(of(InboxSettings { stream, ..orders() })).await;
+    until(&node, |shown| shown["state"] == "receiving").await;
+    let gid = "quorate:0197f2a0-0000-7000-8000-000000000001:1-1";
+    for (key, kind, aggregate, id) in [
+        ("a", "order.placed", "txn", gid),
+        ("b", "order.placed", "txncoordinator", "main"),
+        ("c", "quorate.txn.taken", "order", "17"),
+        ("d", "order.placed", "saga", "order:17"),
+        ("e", "order.placed", "txn", "17"),
+    ] {
+        publish(&node, key, key, kind, json!({ "aggregatetype": aggregate, "aggregateid": id })).await;
+    }
+    let shown = until(&node, |shown| shown["parked"] == 4 && shown["counts"]["done"] == 1).await;
+    assert_eq!(shown["state"], "receiving");
+    let parked = node.get(&format!("{PATH}/parked")).await.json();
+    for one in parked["parked"].as_array().unwrap() {
+        assert_eq!(one["failures"].as_array().unwrap().len(), 1, "{one}");
+    }
+    assert_eq!(ids(&node, "txn-17").await, ["e"]);
+    for empty in ["txncoordinator-main", "order-17", "saga-order:17"] {
+        assert_eq!(node.get(&format!("/v1/streams/{empty}/events")).await.status, 404, "{empty}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_relays_another_inbox_sends_to_a_queue_each_event_once() {
     let inbox = InboxSettings { queue: "work".to_owned(), ..orders() };
     let (topic, categories) = ("orders".to_owned(), vec!["order".to_owned()]);
