@@ -148,7 +148,7 @@ fn token(client: &Client, reply: &Reply) -> Result<Token, Failure> {
 
 /// Whether the node refuses the events themselves, and not whoever sends them or for now.
 fn names_the_events(problem: &Problem) -> bool {
-    const KINDS: [&str; 11] = [
+    const KINDS: [&str; 13] = [
         "invalid-json",
         "invalid-event",
         "invalid-batch",
@@ -158,6 +158,8 @@ fn names_the_events(problem: &Problem) -> bool {
         "id-reused",
         "batch-partly-known",
         "stream-tombstoned",
+        "stream-of-saga",
+        "stream-of-transaction",
         "too-large",
         "limit-exceeded",
     ];

@@ -5,6 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
+use quorate_consistency::two_phase_commit::Ledger;
 use quorate_data::{event::Timestamp, store::reserved_for};
 use quorate_foundations::name::Name;
 use serde::{Deserializer as _, de};
@@ -12,6 +13,10 @@ use serde_json::value::RawValue;
 
 /// Attributes that the store sets; on input they are passed over, as an export carries them.
 const SET_BY_THE_STORE: [&str; 6] = ["stream", "streamversion", "logposition", "recordedtime", "stub", "archiveid"];
+
+/// Why nothing of these is imported.
+const COORDINATORS: &str = "transactions of two-phase commit, which comes with `store backup` and `store restore`; \
+    `--on-error skip` imports what else there is";
 
 /// Where the stream of an event stands: `subject` unless told otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +151,9 @@ impl<'t> Members<'t> {
                 return Err(self.wrong(attribute, "it cannot be empty"));
             }
         }
+        if Ledger::is_own_type(&self.required("type")?) {
+            return Err(self.wrong("type", format!("only coordinators write it, in the log of {COORDINATORS}")));
+        }
         if let Some(time) = self.string("time")? {
             time.parse::<Timestamp>().map_err(|wrong| self.wrong("time", wrong.to_string()))?;
         }
@@ -178,6 +186,9 @@ impl<'t> Members<'t> {
             let why = "it names the journal of a saga, and sagas come with `store backup` and `store restore`; \
                 `--on-error skip` imports what else there is";
             return Err(self.wrong(attribute, why));
+        }
+        if Ledger::is_own_stream(&stream) {
+            return Err(self.wrong(attribute, format!("it names the log of {COORDINATORS}")));
         }
         Ok(stream)
     }
@@ -289,6 +300,22 @@ mod tests {
         assert!(saga.starts_with("line 3, column 66, `subject`: it names the journal of a saga"), "{saga}");
         assert!(saga.contains("`store backup`"), "{saga}");
         Line::parse(3, line("saga-order").as_bytes(), &subject()).unwrap();
+    }
+
+    #[test]
+    fn the_log_of_transactions_is_not_imported() {
+        let line = |stream: &str, kind: &str| {
+            format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"{kind}","subject":"{stream}"}}"#)
+        };
+        for stream in ["txn-quorate:0197f2a0-0000-7000-8000-000000000001:1-1", "txncoordinator-main"] {
+            let wrong = wrong(&line(stream, "t"));
+            assert!(wrong.starts_with("line 3, column 66, `subject`: it names the log of transactions"), "{wrong}");
+            assert!(wrong.contains("`store backup`") && wrong.contains("`--on-error skip`"), "{wrong}");
+        }
+        let kind = wrong(&line("order-1", "quorate.txn.decided"));
+        assert!(kind.starts_with("line 3, column 52, `type`: only coordinators write it"), "{kind}");
+        assert!(kind.contains("`store backup`") && kind.contains("`--on-error skip`"), "{kind}");
+        Line::parse(3, line("txn-17", "quorate.txnal").as_bytes(), &subject()).unwrap();
     }
 
     #[test]
