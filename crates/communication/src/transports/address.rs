@@ -96,9 +96,11 @@ fn in_address(text: &str) -> String {
     out
 }
 
-/// `text` without what stands between a user's name and the host.
+/// `text` without what stands between a user's name and the host; without anything before the host where it names no scheme.
 fn shown(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.rsplit_once('@').map_or_else(|| text.to_owned(), |(_, host)| format!("…@{host}"));
+    };
     let Some((user, host)) = rest.rsplit_once('@') else { return text.to_owned() };
     let user = user.split_once(':').map_or("", |(user, _)| user);
     format!("{scheme}://{user}:…@{host}")
@@ -167,7 +169,9 @@ mod tests {
         assert_eq!(address.to_string(), "amqp://shop:…@localhost:5672/%2f");
         assert!(!format!("{address:?}").contains("secret"));
         assert!("embedded".parse::<Address>().unwrap().is_embedded());
-        for wrong in ["", "nats://", "kafka://a", "nats", "amqp://a b", "http://a:secret@b"] {
+        for wrong in
+            ["", "nats://", "kafka://a", "nats", "amqp://a b", "http://a:secret@b", "shop:secret@mq", "secret@mq"]
+        {
             let said = wrong.parse::<Address>().unwrap_err().to_string();
             assert!(said.contains("nats://host:4222") && !said.contains("secret"), "{said}");
         }

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use toml::{Table, Value};
 
-use super::{Config, ConfigError, Settings, follow::follow, platform};
+use super::{
+    Config, ConfigError, Settings,
+    follow::follow,
+    platform,
+    secrets::{holds_odd_password, shown, without_values},
+};
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,42 +40,6 @@ impl Entry {
     pub fn shown(&self) -> Value {
         shown(&self.value)
     }
-}
-
-/// `value` without passwords, however deep they stand.
-fn shown(value: &Value) -> Value {
-    match value {
-        Value::String(text) => Value::String(without_password(text)),
-        Value::Array(items) => Value::Array(items.iter().map(shown).collect()),
-        Value::Table(table) => {
-            let hide = |(name, value): (&String, &Value)| {
-                let is_secret = name == "password" && value.as_str().is_some_and(|text| !text.is_empty());
-                (name.clone(), if is_secret { "***".into() } else { shown(value) })
-            };
-            Value::Table(table.iter().map(hide).collect())
-        }
-        other => other.clone(),
-    }
-}
-
-/// A text with `***` in place of the password of the address that it is, if it is one.
-fn without_password(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    // Parameters first: an `@` in one is not that behind the user.
-    let (rest, query) = rest.split_once('?').map_or((rest, None), |(rest, query)| (rest, Some(query)));
-    let hide = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if name.eq_ignore_ascii_case("password") => format!("{name}=***"),
-        _ => pair.to_owned(),
-    };
-    let query = query.map(|query| format!("?{}", query.split('&').map(hide).collect::<Vec<_>>().join("&")));
-    let rest = match rest.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((user, _)) => format!("{user}:***@{host}"),
-            None => rest.to_owned(),
-        },
-        None => rest.to_owned(),
-    };
-    format!("{scheme}://{rest}{}", query.unwrap_or_default())
 }
 
 /// Why a layer was refused.
@@ -149,7 +118,10 @@ impl Layers {
     /// With the settings that `text`, the content of the file at `path`, holds.
     pub fn file(mut self, path: impl Into<PathBuf>, text: &str) -> Result<Self, LayerError> {
         let path = path.into();
-        let table: Table = text.parse().map_err(|cause| LayerError::Syntax { path: path.clone(), cause })?;
+        let table: Table = text.parse().map_err(|mut cause: toml::de::Error| {
+            cause.set_input(Some(&without_values(text)));
+            LayerError::Syntax { path: path.clone(), cause }
+        })?;
         let mut leaves = Vec::new();
         flatten("", Value::Table(table), &mut leaves);
         for (key, value) in leaves {
@@ -240,8 +212,11 @@ impl Layers {
         // Tried alone over the defaults, so that the refusal can name the key, the value and where it stands.
         let alone: Result<Settings, _> = nest([(key, value.clone())]).try_into();
         if let Err(why) = alone {
-            let value = Entry { value, source: source.clone() }.shown().to_string();
-            let (key, why) = (key.to_owned(), why.message().trim().to_owned());
+            let why = match holds_odd_password(&value) {
+                true => "a password in it is no text: put it in quotes".to_owned(),
+                false => why.message().trim().to_owned(),
+            };
+            let (key, value) = (key.to_owned(), Entry { value, source: source.clone() }.shown().to_string());
             return Err(LayerError::Value { key, value, from: source, why });
         }
         self.entries.insert(key.to_owned(), Entry { value, source });
@@ -366,12 +341,36 @@ mod tests {
             ("postgres://u@h:5432/db?password=se@cret", "postgres://u@h:5432/db?password=***"),
             ("postgres://u:se@cret@h/db", "postgres://u:***@h/db"),
             ("postgres://u@h/db", "postgres://u@h/db"),
+            ("nats://t0ken@h:4222", "nats://***@h:4222"),
+            ("tls://t0ken@h:4222", "tls://***@h:4222"),
+            ("nats://shop:secret@h:4222", "nats://shop:***@h:4222"),
+            ("nats://h:4222", "nats://h:4222"),
+            ("nats://t?ken@h:4222", "nats://***"),
+            ("shop:secret@mq", "***@mq"),
             ("quorate", "quorate"),
         ] {
             let layers = Layers::defaults().flags([("store.address".to_owned(), address.to_owned())]).unwrap();
             assert_eq!(layers.get("store.address").unwrap().shown().as_str(), Some(shown));
             assert_eq!(layers.settings().store.address, address);
         }
+    }
+
+    #[test]
+    fn a_password_is_not_shown_in_a_refusal_either() {
+        for (text, why) in [
+            ("[[relay]]\npassword = 12345", "in quotes"),
+            ("[[relay]]\npassword = ['12345']", "in quotes"),
+            ("[[inbox]]\npassword = 12345.5", "in quotes"),
+            ("[[relay]]\nPassword = '12345'", "unknown field"),
+            ("[[relay]]\npassword = '12345'\nbatch = 'many'", "many"),
+            ("[[relay]]\ntransport = 'shop:12345@mq'\nbatch = 'many'", "many"),
+        ] {
+            let wrong = Layers::defaults().file("q.toml", text).unwrap_err().to_string();
+            assert!(wrong.contains(why) && !wrong.contains("12345"), "{wrong}");
+        }
+        let wrong = Layers::defaults().file("q.toml", "[[relay]]\n password = 'ü12345").unwrap_err();
+        let cause = std::error::Error::source(&wrong).unwrap().to_string();
+        assert!(cause.contains("line 2") && cause.contains("password =") && !cause.contains("12345"), "{cause}");
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod platform;
 mod rates;
 mod reach;
 mod relays;
+mod secrets;
 mod settings;
 mod units;
 
