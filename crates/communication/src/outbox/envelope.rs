@@ -6,7 +6,7 @@ use quorate_data::{
 };
 
 use super::{RelayConfig, Route};
-use crate::transports::{Label, Outgoing, Topic, fitting};
+use crate::transports::{Label, Outgoing, Topic, fitting, under_its_own_id};
 
 /// The message that says what `delivery`'s event does, and its topic; nothing for an event whose data subject was erased; or why it
 /// cannot be published.
@@ -30,7 +30,8 @@ pub(super) fn seal(config: &RelayConfig, delivery: &Delivery) -> Result<Option<(
             Topic { name, ..like.clone() }
         }
     };
-    let mut out = event.to_new();
+    // What an inbox took in and kept under its whole identity goes on as the message that it was.
+    let mut out = under_its_own_id(event.to_new());
     let (kind, id) = aggregate(event);
     for (name, value) in [("aggregatetype", kind), ("aggregateid", id)] {
         out.extensions.entry(name.to_owned()).or_insert_with(|| Scalar::Text(value.to_owned()));

@@ -64,6 +64,10 @@ impl Work {
                 drop(turn);
                 self.note(Standing::Paused, None);
                 let _given_back = self.subscription.give_back(&kept.leases()).await;
+                let there = self.subscription.describe().await;
+                if there.is_err_and(|cause| is_over(&cause)) {
+                    break;
+                }
                 tokio::select! {
                     biased;
                     () = tasks.stop().cancelled() => {}
@@ -135,9 +139,7 @@ impl Work {
                 return Round::Idle;
             }
             Ok(deliveries) => items.extend(self.sealed(deliveries, &mut settle)),
-            Err(SubscriptionError::NotFound { .. } | SubscriptionError::Store(StoreError::Closed)) => {
-                return Round::Over;
-            }
+            Err(over) if is_over(&over) => return Round::Over,
             Err(failed) if items.is_empty() => return Round::Held(failed.to_string()),
             // What is in hand can go on, and makes room.
             Err(failed) => self.note(Standing::Resting, Some(failed.to_string())),
@@ -254,6 +256,11 @@ impl Work {
         }
         held.or(failed).map_or(Round::Busy, Round::Held)
     }
+}
+
+/// Whether there is nothing to work on any more: the subscription was deleted, or the store closed.
+fn is_over(cause: &SubscriptionError) -> bool {
+    matches!(cause, SubscriptionError::NotFound { .. } | SubscriptionError::Store(StoreError::Closed))
 }
 
 /// What is to be done with the events of a round.

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, Store, sqlite},
+    store::{AppendBatch, ExpectedVersion, Query, QueryItem, Store, sqlite},
     subscription::{self, Backoff, Pull, Selection, Subscriptions},
 };
 use quorate_foundations::name::Name;
@@ -13,6 +13,7 @@ use super::{
     held::{Held, Item},
 };
 use crate::{
+    inbox::{Inbox, InboxConfig},
     message_queue::Queues,
     transports::{Embedded, Faults, Faulty, Outgoing, Receiver, Topic, Transport},
 };
@@ -121,6 +122,55 @@ async fn the_envelope_says_what_debeziums_router_would() {
     assert!(extension("aggregateid").contains("\"17-a\""), "{}", extension("aggregateid"));
     assert_eq!((&*delivery.message.key, &*delivery.message.identity), ("order-17-a", "/shop 1 order 17-a"));
     relay.stop().await;
+}
+
+#[tokio::test]
+async fn what_an_inbox_took_in_goes_on_as_the_message_that_it_was() {
+    let world = World::new().await;
+    let (first, second) = (topic(), Topic::new("again".parse().unwrap()));
+    let mut receivers = [world.join(&first).await, world.join(&second).await];
+    let of = InboxConfig::of(first.clone(), "stock".parse().unwrap());
+    let inbox = Inbox::start(&world.store, Arc::new(world.bus.clone()), of, |tx, message| {
+        Box::pin(async move {
+            // As a stream by key alone keeps it, which does not tell aggregates apart.
+            tx.append(&name("in-1"), ExpectedVersion::Any, vec![message.told_apart()]).await?;
+            Ok(())
+        })
+    });
+    let inbox = inbox.await.unwrap();
+    let mut relays = Vec::new();
+    for (relay, topic, category) in [("out", first, "order"), ("on", second, "in")] {
+        let mut config = config(topic);
+        let categories = vec![category.to_owned()];
+        config.subscription.filter = Query::of([QueryItem { categories, ..QueryItem::default() }]);
+        let started = Relay::start(&world.store, &name(relay), Arc::new(world.bus.clone()), config).await.unwrap();
+        relays.push(started);
+    }
+    world.append("order-17", event("1")).await;
+    for receiver in &mut receivers {
+        let next = world.store.env().timeout(Duration::from_secs(30), receiver.next()).await;
+        let message = next.expect("it comes").unwrap().message;
+        assert_eq!((&*message.identity, &*message.event.id), ("/shop 1 order 17", "1"));
+    }
+    for relay in relays {
+        assert_eq!(relay.counts().refused, 0);
+        relay.stop().await;
+    }
+    inbox.stop().await;
+}
+
+#[tokio::test]
+async fn a_relay_that_is_paused_ends_when_its_subscription_is_deleted_and_is_paused_when_it_is_started_again() {
+    let world = World::new().await;
+    let relay = world.relay(config(topic())).await;
+    relay.pause("the broker is being moved").await.unwrap();
+    Subscriptions::open(&world.store).await.unwrap().delete(&name("out")).await.unwrap();
+    world.until("it ends", async || relay.has_ended()).await;
+    let restarted = world.relay(config(topic())).await;
+    assert_eq!(restarted.describe().await.unwrap().standing, Standing::Paused);
+    for relay in [relay, restarted] {
+        relay.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -3,10 +3,7 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use quorate_data::{
-    event::{NewEvent, Scalar},
-    store::{Store, StoreError, TransactError},
-};
+use quorate_data::store::{Store, StoreError, TransactError};
 use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
 
@@ -168,14 +165,6 @@ impl Transport for Embedded {
     }
 }
 
-/// The event of a message that was [told apart](message::told_apart).
-fn under_its_own_id(mut event: NewEvent) -> NewEvent {
-    if let Some(Scalar::Text(own)) = event.extensions.remove(OWN_ID) {
-        event.id = own.into();
-    }
-    event
-}
-
 fn name(topic: &Topic, group: &Label) -> Result<Name, TransportError> {
     Name::new(format!("{}.{group}", topic.name)).map_err(TransportError::refused)
 }
@@ -209,8 +198,8 @@ impl Receiver for Member {
 }
 
 fn delivery(queue: Queue, handed: queue::Delivery) -> Delivery {
-    let event = under_its_own_id(handed.message.event.clone());
-    let identity = super::message::identity(&event);
+    let event = message::under_its_own_id(handed.message.event.clone());
+    let identity = message::identity(&event);
     let key = handed.message.group.clone().unwrap_or_else(|| event.id.clone());
     let (attempt, redelivered) = (handed.attempt, handed.attempt > 1);
     let message = Incoming { identity, key, event, unreadable: None, redelivered, attempt };

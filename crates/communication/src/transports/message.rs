@@ -128,6 +128,19 @@ pub(super) fn told_apart(mut event: NewEvent) -> NewEvent {
     event
 }
 
+/// `event` under its own id, if it was [told apart](told_apart): where it goes on, it is the same message as before.
+pub(crate) fn under_its_own_id(mut event: NewEvent) -> NewEvent {
+    let Some(Scalar::Text(own)) = event.extensions.get(OWN_ID) else { return event };
+    let id = std::mem::replace(&mut event.id, own.as_str().into());
+    // An extension of that name that somebody else wrote is left to him.
+    if identity(&event) == id {
+        event.extensions.remove(OWN_ID);
+    } else {
+        event.id = id;
+    }
+    event
+}
+
 impl Incoming {
     /// What it says, under an id that no message of another identity has: where its source and id do not tell it apart by themselves (its aggregate does), its identity,
     /// with its own id in the extension `quorateownid`. For whoever keeps it where events are told by source and id alone.
@@ -167,7 +180,7 @@ impl Delivery {
 mod tests {
     use quorate_data::event::{NewEvent, Scalar};
 
-    use super::identity;
+    use super::{OWN_ID, identity, told_apart, under_its_own_id};
 
     #[test]
     fn messages_of_other_sources_or_ids_have_other_identities_that_any_broker_takes() {
@@ -202,6 +215,22 @@ mod tests {
         assert_ne!(of("1 order", Some([text("a"), text("b")])), of("1", Some([text("order"), text("a b")])));
         // A broker may make a text of a number.
         assert_eq!(named, of("1", Some([text("order"), Scalar::Integer(17)])));
+    }
+
+    #[test]
+    fn what_was_told_apart_is_itself_again_and_what_only_says_so_is_left_alone() {
+        let mut event = NewEvent::new("1", "/shop", "order.placed");
+        for (name, value) in [("aggregatetype", "order"), ("aggregateid", "17")] {
+            event.extensions.insert(name.to_owned(), Scalar::Text(value.to_owned()));
+        }
+        for event in [event, NewEvent::new("a b", "/shop", "x"), NewEvent::new("1", "/shop", "x")] {
+            let (identity, apart) = (identity(&event), told_apart(event.clone()));
+            let again = under_its_own_id(apart);
+            assert_eq!((super::identity(&again), &again), (identity, &event));
+        }
+        let mut forged = NewEvent::new("1", "/shop", "x");
+        forged.extensions.insert(OWN_ID.to_owned(), Scalar::Text("2".to_owned()));
+        assert_eq!(under_its_own_id(forged.clone()), forged);
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub use address::{Address, AddressError, connect};
 pub use embedded::Embedded;
 pub use error::{PublishError, TransportError};
 pub use faulty::{Faults, Faulty};
-pub(crate) use message::fitting;
 pub use message::{Delivery, Incoming, Outgoing};
+pub(crate) use message::{fitting, under_its_own_id};
 pub use port::{Capabilities, Confirmed, Confirms, Hold, Holds, Receiver, Transport};
 pub use topic::{Label, LabelError, Topic};

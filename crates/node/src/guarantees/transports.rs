@@ -96,14 +96,27 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[test(OUTBOX, "two_streams_may_have_events_of_one_source_and_id")],
     ),
     row(
+        Delivery,
+        "relay events that an inbox took in",
+        Library,
+        "each goes on as the message that it was, under its own id",
+        &[test(OUTBOX, "what_an_inbox_took_in_goes_on_as_the_message_that_it_was")],
+    ),
+    row(
         Durability,
         "pause and resume a relay",
         Library,
         "a relay that is paused publishes nothing, also after a restart and in every process over the store, and goes on from where it was",
-        &[test(
-            OUTBOX,
-            "a_relay_that_is_paused_publishes_nothing_until_it_is_resumed_also_after_a_restart_and_elsewhere",
-        )],
+        &[
+            test(
+                OUTBOX,
+                "a_relay_that_is_paused_publishes_nothing_until_it_is_resumed_also_after_a_restart_and_elsewhere",
+            ),
+            test(
+                OUTBOX,
+                "a_relay_that_is_paused_ends_when_its_subscription_is_deleted_and_is_paused_when_it_is_started_again",
+            ),
+        ],
     ),
     row(
         Durability,
