@@ -1,5 +1,7 @@
 //! What can go wrong with an inbox.
 
+use std::time::Duration;
+
 use quorate_data::store::{self, Retry, SqlError, StoreError, TransactError};
 
 use crate::transports::TransportError;
@@ -27,6 +29,12 @@ pub enum InboxError {
     NotParked {
         /// The identity.
         identity: String,
+    },
+    /// What the handler needs is not to be had now.
+    #[error("{what}")]
+    NotNow {
+        /// What is missing.
+        what: String,
     },
     /// The transport failed.
     #[error(transparent)]
@@ -59,6 +67,7 @@ impl InboxError {
     /// Whether repeating can help.
     pub fn retry(&self) -> Retry {
         match self {
+            Self::NotNow { .. } => Retry::After(Duration::from_secs(1)),
             Self::Transport(cause) => cause.retry(),
             Self::Store(cause) | Self::Tables(SqlError::Store(cause)) => cause.retry(),
             Self::Ids(store::InboxError::Store(cause)) => cause.retry(),

@@ -56,7 +56,7 @@ impl Work {
     /// Handles a message that came.
     ///
     /// # Errors
-    /// What kept the store from saying what became of it: it is to come again, and this was no attempt.
+    /// What kept the store from saying what became of it, or the handler from what it needs: it is to come again, and this was no attempt.
     pub(super) async fn handle(&self, message: &Arc<Incoming>) -> Result<Became, InboxError> {
         // Whoever may have ended the process goes alone, from the note that it is tried to what came of it: should it happen again, nobody
         // else was there, and is charged with it.
@@ -87,6 +87,7 @@ impl Work {
         match self.transact(message).await {
             Ok(became) => Ok(became),
             Err(Stop::Own(failed)) => Err(failed),
+            Err(Stop::Handler(Failed::NotNow { reason })) => Err(InboxError::NotNow { what: reason }),
             Err(Stop::Handler(Failed::Park { reason })) => self.park(message, Cause::Parked, &reason).await,
             Err(Stop::Handler(Failed::Again { reason, .. })) if attempts >= max => {
                 self.park(message, Cause::Nacked, &reason).await

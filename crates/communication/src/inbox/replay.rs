@@ -152,7 +152,7 @@ impl Work {
             Ok(one) => Ok(one),
             Err(TransactError::Aborted(Refused::Own(cause))) => Err(cause),
             Err(TransactError::Aborted(Refused::Handler(message, failed))) => {
-                let (Failed::Again { reason, .. } | Failed::Park { reason }) = failed;
+                let (Failed::Again { reason, .. } | Failed::Park { reason } | Failed::NotNow { reason }) = failed;
                 Ok(One::Failed(message, reason))
             }
             Err(TransactError::Store(cause)) => Err(cause.into()),

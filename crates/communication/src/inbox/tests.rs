@@ -152,6 +152,37 @@ async fn a_message_that_fails_for_the_last_time_is_parked_with_its_key_and_repla
 }
 
 #[tokio::test]
+async fn what_a_handler_has_to_wait_for_costs_no_attempt() {
+    let world = World::new().await;
+    let is_there = Arc::new(AtomicBool::new(false));
+    let seen = is_there.clone();
+    let config = InboxConfig { max_attempts: 2, ..config() };
+    let inbox = Inbox::start(&world.store, Arc::new(world.bus.clone()), config, move |tx, message| {
+        let is_there = seen.load(Ordering::SeqCst);
+        Box::pin(async move {
+            if !is_there {
+                return Err(Failed::not_now("the queue is full"));
+            }
+            Ok(count(tx, &message).await?)
+        })
+    });
+    let inbox = inbox.await.unwrap();
+    world.publish("a", "1").await;
+    world.publish("a", "2").await;
+    world.until("it was tried twice", async || inbox.counts().held_back > 1).await;
+    let redelivered = Arc::new(Incoming { key: "b".into(), ..incoming("3") });
+    for _time in 0..2 {
+        let again = inbox.work.handle(&redelivered).await;
+        assert!(matches!(again, Err(InboxError::NotNow { .. })), "{again:?}");
+    }
+    let description = inbox.describe().await.unwrap();
+    assert_eq!((description.parked, description.last_error.unwrap().1), (0, "the queue is full".to_owned()));
+    is_there.store(true, Ordering::SeqCst);
+    world.until("both took effect", async || world.done().await == ["1", "2"]).await;
+    inbox.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_discarded_never_takes_effect_also_when_it_comes_again() {
     let world = World::new().await;
     let inbox = world.inbox(config(), &Arc::new(AtomicBool::new(true))).await;

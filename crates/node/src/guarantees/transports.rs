@@ -178,6 +178,20 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Load,
+        "take in where the handler, or the queue that messages are sent to, is not ready",
+        Library,
+        "messages are held and tried again; no attempt is spent and nothing is parked",
+        &[test(INBOX, "what_a_handler_has_to_wait_for_costs_no_attempt")],
+    ),
+    row(
+        Load,
+        "take in where the handler, or the queue that messages are sent to, is not ready",
+        Http,
+        "the same for the inboxes of a node's configuration while their queue is full or gone",
+        &[test(INBOXES_OVER_HTTP, "a_queue_that_is_full_or_gone_holds_messages_and_parks_none")],
+    ),
+    row(
         Delivery,
         "messages that wait for their turn in an inbox",
         Library,

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use quorate_communication::{
     inbox::{Description, Failed, Inbox, InboxError, Parked, Replayed, Selection},
     message_queue::{NewMessage, QueueError, Queues},
@@ -11,6 +12,8 @@ use quorate_consistency::two_phase_commit::Ledger;
 use quorate_data::store::{AppendError, DynTx, ExpectedVersion, Retry, Store};
 use quorate_foundations::{name::Name, time::Wall};
 use quorate_runtime::Env;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     MessageQueues,
@@ -104,14 +107,15 @@ impl InboxCare {
     pub async fn run(self, env: Env) {
         let stop = env.tasks().stop().clone();
         loop {
-            for one in self.all.values().filter(|one| one.at_work.get().is_err()) {
-                match self.start(&one.spec).await {
-                    Ok(inbox) if stop.is_cancelled() => inbox.stop().await,
-                    Ok(inbox) => one.at_work.works(inbox),
-                    Err(cause) => one.at_work.failed(("inbox", &one.spec.name), env.wall(), &cause),
-                }
+            let idle = self.all.values().filter(|one| one.at_work.get().is_err());
+            // Side by side, for a broker that is away takes its time.
+            let starting = join_all(idle.map(|one| self.begin(one, &env)));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = starting => {}
             }
-            if stop.is_cancelled() || self.all.values().all(|one| one.at_work.get().is_ok()) {
+            if self.all.values().all(|one| one.at_work.get().is_ok()) {
                 return;
             }
             tokio::select! {
@@ -119,6 +123,17 @@ impl InboxCare {
                 () = stop.cancelled() => return,
                 () = env.sleep(AGAIN) => {}
             }
+        }
+    }
+
+    /// Tries to start one.
+    ///
+    /// # Cancel safety
+    /// Nothing is awaited between its start and the note of it: whoever stops all finds all that were started.
+    async fn begin(&self, one: &One, env: &Env) {
+        match self.start(&one.spec).await {
+            Ok(inbox) => one.at_work.works(inbox),
+            Err(cause) => one.at_work.failed(("inbox", &one.spec.name), env.wall(), &cause),
         }
     }
 
@@ -133,25 +148,30 @@ impl InboxCare {
             Destination::Stream(_) => None,
             Destination::Queue(name) => {
                 let queues = self.queues.opened().await?;
+                // It may have been declared at another node.
+                queues.refresh().await?;
                 queues.get(name)?;
                 Some(queues)
             }
         };
-        let into = Arc::new((spec.into.clone(), queues));
+        let (into, missed) = (Arc::new((spec.into.clone(), queues.clone())), Arc::new(Notify::new()));
+        let bell = missed.clone();
         let inbox = Inbox::start(&self.store, transport, spec.inbox.clone(), move |tx, message| {
-            let into = into.clone();
-            Box::pin(async move { take_in(tx, &into.0, into.1.as_ref(), &message).await })
+            let (into, bell) = (into.clone(), bell.clone());
+            Box::pin(async move { take_in(tx, &bell, &into.0, into.1.as_ref(), &message).await })
         });
-        Ok(inbox.await?)
+        let inbox = inbox.await?;
+        if let Some(queues) = queues {
+            let tasks = self.store.env().tasks();
+            tasks.spawn("queues of an inbox", look_again(queues, missed, tasks.stop().clone()));
+        }
+        Ok(inbox)
     }
 
     /// Stops all: what they were taking in is done by then.
     pub async fn shut_down(&self) {
-        for one in self.all.values() {
-            if let Ok(inbox) = one.at_work.get() {
-                inbox.stop().await;
-            }
-        }
+        let at_work = self.all.values().filter_map(|one| one.at_work.get().ok());
+        join_all(at_work.map(|inbox| async move { inbox.stop().await })).await;
     }
 
     /// How at most `limit` inboxes behind `after` stand, in order of their names.
@@ -202,6 +222,7 @@ impl InboxCare {
 /// Has a message take effect: it is appended, or sent on, in the transaction that remembers it.
 async fn take_in(
     tx: &mut DynTx,
+    missed: &Notify,
     into: &Destination,
     queues: Option<&Queues>,
     message: &Incoming,
@@ -230,15 +251,41 @@ async fn take_in(
         }
         (Destination::Queue(name), Some(queues)) => {
             // Looked for each time: it may have been deleted and made again.
-            let queue = queues.get(name)?;
+            let queue = queues.get(name).map_err(|wrong| not_now(missed, wrong))?;
             let sent = NewMessage::of(message.told_apart()).in_group(message.key.clone());
             match queue.send_in(tx, vec![sent]).await {
                 Ok(_) => Ok(()),
                 Err(QueueError::Message { cause, .. }) => park(&cause),
                 Err(wrong @ (QueueError::Invalid { .. } | QueueError::IdReused { .. })) => park(&wrong),
-                Err(other) => Err(other.into()),
+                Err(other) => Err(not_now(missed, other)),
             }
         }
         (Destination::Queue(name), None) => Err(Failed::again(format!("the queue `{name}` was not opened"))),
+    }
+}
+
+/// Has the queues looked at again whenever one was missed, outside of the transaction that missed it, and as a rule before its next try:
+/// another node may have declared it.
+async fn look_again(queues: Queues, missed: Arc<Notify>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = missed.notified() => {}
+        }
+        // Where the store refuses, it is missed again.
+        let _as_before = queues.refresh().await;
+    }
+}
+
+/// A queue that is full or was deleted is no message's fault.
+fn not_now(missed: &Notify, wrong: QueueError) -> Failed {
+    match wrong {
+        QueueError::Full { .. } | QueueError::Crowded { .. } => Failed::not_now(wrong.to_string()),
+        QueueError::NotFound { .. } => {
+            missed.notify_one();
+            Failed::not_now(wrong.to_string())
+        }
+        other => other.into(),
     }
 }

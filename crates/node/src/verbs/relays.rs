@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use quorate_communication::{
     message_queue::QueueError,
     outbox::{Description, Relay, RelayError},
@@ -111,18 +112,30 @@ impl RelayCare {
     pub async fn run(self, env: Env) {
         let stop = env.tasks().stop().clone();
         while !self.all.is_empty() && !stop.is_cancelled() {
-            for one in self.all.values().filter(|one| !one.works()) {
-                match self.start(&one.spec).await {
-                    Ok(relay) if stop.is_cancelled() => relay.stop().await,
-                    Ok(relay) => one.at_work.works(relay),
-                    Err(cause) => one.at_work.failed(("relay", &one.spec.name), env.wall(), &cause),
-                }
+            let idle = self.all.values().filter(|one| !one.works());
+            // Side by side, for a broker that is away takes its time.
+            let starting = join_all(idle.map(|one| self.begin(one, &env)));
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = starting => {}
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 () = env.sleep(AGAIN) => {}
             }
+        }
+    }
+
+    /// Tries to start one.
+    ///
+    /// # Cancel safety
+    /// Nothing is awaited between its start and the note of it: whoever stops all finds all that were started.
+    async fn begin(&self, one: &One, env: &Env) {
+        match self.start(&one.spec).await {
+            Ok(relay) => one.at_work.works(relay),
+            Err(cause) => one.at_work.failed(("relay", &one.spec.name), env.wall(), &cause),
         }
     }
 
@@ -138,11 +151,8 @@ impl RelayCare {
 
     /// Stops all: what they have published by then is settled.
     pub async fn shut_down(&self) {
-        for one in self.all.values() {
-            if let Ok(relay) = one.at_work.get() {
-                relay.stop().await;
-            }
-        }
+        let at_work = self.all.values().filter_map(|one| one.at_work.get().ok());
+        join_all(at_work.map(|relay| async move { relay.stop().await })).await;
     }
 
     /// Whether the subscription of this name is a relay's.

@@ -185,3 +185,25 @@ async fn what_one_node_relays_another_inbox_sends_to_a_queue_each_event_once() {
     let queue = node.get("/v1/queues/work").await.json();
     assert_eq!(queue["messages"], 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_full_or_gone_holds_messages_and_parks_none() {
+    let node = node_with(of(InboxSettings { queue: "work".to_owned(), max_attempts: 1, ..orders() })).await;
+    let declare = async || {
+        let declared = node.send(request("PUT", "/v1/queues/work").json(r#"{"max-messages": 1}"#)).await;
+        assert_eq!(declared.status, 200, "{}", declared.text());
+    };
+    declare().await;
+    until(&node, |shown| shown["state"] == "receiving").await;
+    publish(&node, "a", "1", "order.placed", json!({})).await;
+    until(&node, |shown| shown["counts"]["done"] == 1).await;
+    publish(&node, "b", "2", "order.placed", json!({})).await;
+    let says = |shown: &Value, text: &str| shown["last-error"]["what"].as_str().is_some_and(|what| what.contains(text));
+    let shown = until(&node, |shown| says(shown, "which takes 1") || shown["parked"] != 0).await;
+    assert_eq!(shown["parked"], 0, "{shown}");
+    assert_eq!(node.send(request("DELETE", "/v1/queues/work")).await.status, 200);
+    let shown = until(&node, |shown| says(shown, "there is no queue") || shown["parked"] != 0).await;
+    assert_eq!(shown["parked"], 0, "{shown}");
+    declare().await;
+    until(&node, |shown| shown["counts"]["done"] == 2).await;
+}

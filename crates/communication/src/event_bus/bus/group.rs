@@ -178,6 +178,7 @@ impl Group {
                     let rest = delay.map(|delay| delay.min(Config::MAX_TTL));
                     self.subscription.nack(&[lease], rest, reason).await
                 }
+                Err(Failed::NotNow { reason }) => self.subscription.nack(&[lease], None, reason).await,
                 Err(Failed::Park { reason }) => self.subscription.park(&[lease], reason).await,
             };
             // What its own transaction settled is lost to nobody else.

@@ -39,6 +39,12 @@ pub enum Failed {
         /// What is wrong with it, for people.
         reason: String,
     },
+    /// What it needs is not to be had now, which is no fault of the message. An [`Inbox`](crate::inbox::Inbox) holds it and tries it again, with rests of up to 30 s,
+    /// and counts no attempt; elsewhere this is [`Again`](Self::Again).
+    NotNow {
+        /// What is missing, for people.
+        reason: String,
+    },
 }
 
 impl Failed {
@@ -55,6 +61,11 @@ impl Failed {
     /// It never will.
     pub fn park(reason: impl Into<String>) -> Self {
         Self::Park { reason: reason.into() }
+    }
+
+    /// What it needs is not to be had now.
+    pub fn not_now(reason: impl Into<String>) -> Self {
+        Self::NotNow { reason: reason.into() }
     }
 }
 
@@ -154,7 +165,9 @@ impl Pool {
         }
         let (counted, settled) = match &ended {
             Ended::Done => (&self.done, self.settle(&held, None).await),
-            Ended::Failed(failed @ Failed::Again { .. }) => (&self.failed, self.settle(&held, Some(failed)).await),
+            Ended::Failed(failed @ (Failed::Again { .. } | Failed::NotNow { .. })) => {
+                (&self.failed, self.settle(&held, Some(failed)).await)
+            }
             Ended::Failed(failed @ Failed::Park { .. }) => (&self.parked, self.settle(&held, Some(failed)).await),
             Ended::Lost => (&self.lost, Ok(())),
         };
@@ -217,6 +230,7 @@ impl Pool {
             let settled = match failed {
                 None => self.queue.ack(&leases).await,
                 Some(Failed::Again { reason, delay }) => self.queue.nack(&leases, *delay, reason).await,
+                Some(Failed::NotNow { reason }) => self.queue.nack(&leases, None, reason).await,
                 Some(Failed::Park { reason }) => self.queue.park(&leases, reason).await,
             };
             match settled {
