@@ -243,10 +243,20 @@ async fn of_a_batch_exactly_what_nobody_would_get_is_refused(place: &dyn Place) 
 async fn another_number_of_partitions_is_refused(place: &dyn Place) -> Outcome {
     let (transport, topic) = (place.transport().await, topic("partitions"));
     let _receiver = transport.join(&topic, &label("billing")).await?;
-    let other = Topic { partitions: 3, ..topic };
+    let other = Topic { partitions: 3, ..topic.clone() };
     let joined = place.transport().await.join(&other, &label("stock")).await;
     let refused = matches!(joined, Err(super::TransportError::Invalid { .. }));
-    same(refused, transport.capabilities().compares_partitions)
+    let compares = transport.capabilities().compares_partitions;
+    same(refused, compares)?;
+    // By clients that know nothing yet, and by one that has published.
+    published(&*transport, &topic, message("a", "1")).await?;
+    for partitions in [1, 3] {
+        let other = Topic { partitions, ..topic.clone() };
+        for publisher in [place.transport().await, transport.clone()] {
+            same(published(&*publisher, &other, message("a", "2")).await.is_err(), compares)?;
+        }
+    }
+    Ok(())
 }
 
 async fn what_is_too_large_is_refused(place: &dyn Place) -> Outcome {

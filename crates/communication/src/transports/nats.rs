@@ -13,7 +13,7 @@ use async_nats::{
     Client, ConnectOptions, HeaderMap, ServerAddr, connection,
     jetstream::{
         self, AckKind, Context,
-        consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+        consumer::{AckPolicy, Consumer, DeliverPolicy, FromConsumer as _, pull},
         context::{ConsumerInfoError, ConsumerInfoErrorKind, GetStreamErrorKind, PublishErrorKind},
         message::{Acker, PublishMessage},
         stream::{self, DiscardPolicy, RetentionPolicy, StorageType},
@@ -51,8 +51,8 @@ struct Link {
     env: Env,
     address: Arc<str>,
     client: OnceCell<(Client, Context)>,
-    /// Topics that somebody listens to, and when that was last seen.
-    heard: Mutex<BTreeMap<Label, Mono>>,
+    /// Topics that somebody listens to, with their numbers of partitions, and when that was last seen.
+    heard: Mutex<BTreeMap<(Label, u16), Mono>>,
 }
 
 impl Nats {
@@ -124,8 +124,8 @@ impl Link {
 
     /// Whether some group has a consumer for each partition: what is published without is dropped by the server.
     async fn is_heard(&self, topic: &Topic) -> Result<bool, TransportError> {
-        let now = self.env.mono();
-        let seen = self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&topic.name).copied();
+        let (now, of) = (self.env.mono(), (topic.name.clone(), topic.partitions));
+        let seen = self.heard.lock().unwrap_or_else(PoisonError::into_inner).get(&of).copied();
         if seen.is_some_and(|seen| now.saturating_since(seen) < BELIEVED) {
             return Ok(true);
         }
@@ -135,6 +135,13 @@ impl Link {
             Err(missing) if is_missing(&missing.kind()) => return Ok(false),
             Err(failed) => return Err(of_request(&failed)),
         };
+        // By another number keys would be in other partitions, and out of order.
+        let (found, wanted) = (&stream.cached_info().config.subjects, config(topic).subjects);
+        if found.iter().collect::<BTreeSet<_>>() != wanted.iter().collect() {
+            let (name, found, wanted) = (&topic.name, found.len(), wanted.len());
+            let what = format!("stream `{name}` has {found} partitions, and {wanted} were asked for");
+            return Err(TransportError::Invalid { what });
+        }
         let names: Vec<String> = stream.consumer_names().try_collect().await.map_err(TransportError::unavailable)?;
         let mut members: BTreeMap<&str, usize> = BTreeMap::new();
         for name in &names {
@@ -146,7 +153,7 @@ impl Link {
         }
         let is_heard = members.values().any(|count| *count == usize::from(topic.partitions));
         if is_heard {
-            self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(topic.name.clone(), now);
+            self.heard.lock().unwrap_or_else(PoisonError::into_inner).insert(of, now);
         }
         Ok(is_heard)
     }
@@ -209,7 +216,14 @@ impl Link {
                         );
                         return Err(TransportError::Invalid { what });
                     }
-                    consumer
+                    if found.ack_wait == topic.hold {
+                        consumer
+                    } else {
+                        // Otherwise it would hand out again what is still held, or hold what nobody has any more.
+                        let found = pull::Config::try_from_consumer_config(found.clone());
+                        let config = pull::Config { ack_wait: topic.hold, ..found.map_err(TransportError::refused)? };
+                        stream.create_consumer(config).await.map_err(|failed| of_request(&failed))?
+                    }
                 }
                 Err(failed) if !is_unknown(&*failed) => return Err(of_request(&*failed)),
                 Err(_) => {
@@ -404,7 +418,8 @@ impl Transport for Nats {
             for name in names.iter().filter(|name| name.rsplit_once('-').is_some_and(|(of, _)| of == group.as_str())) {
                 stream.delete_consumer(name).await.map_err(|failed| of_request(&failed))?;
             }
-            self.link.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&topic.name);
+            let mut heard = self.link.heard.lock().unwrap_or_else(PoisonError::into_inner);
+            heard.retain(|(name, _), _| *name != topic.name);
             Ok(())
         })
     }

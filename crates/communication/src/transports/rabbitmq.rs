@@ -511,7 +511,12 @@ impl Hold for Held {
             return Box::pin(std::future::ready(Err(TransportError::lost("its channel has ended"))));
         }
         self.env.tasks().spawn("message given back", async move {
-            env.sleep(delay).await;
+            let stop = env.tasks().stop().clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                () = env.sleep(delay) => {}
+            }
             // Where that fails the channel has ended, and the message came back by itself.
             let _given_back = give_back.await;
         });

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use quorate_communication::transports::{Outgoing, Topic, connect};
@@ -113,4 +114,29 @@ async fn a_nats_server_that_lost_what_a_group_had_read_skips_nothing() {
         ids.insert(delivery.message.event.id.to_string());
         delivery.ack().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nats_holds_messages_for_as_long_as_the_topic_says_by_now() {
+    let Some(server) = server() else { return };
+    let (topic, group) = (Topic { partitions: 1, ..Topic::new("orders".parse().unwrap()) }, "billing".parse().unwrap());
+    let client = || connect(&Env::real(), &address(server.port()).parse().unwrap(), None).unwrap();
+    let joined = async |hold: u64| {
+        let topic = Topic { hold: Duration::from_secs(hold), ..topic.clone() };
+        client().join(&topic, &group).await.unwrap()
+    };
+    drop(joined(600).await);
+    let message = |id: &str| Outgoing::new("a", NewEvent::new(id, "/test", "x"));
+    assert!(client().publish(&topic, vec![message("1"), message("2")]).await.iter().all(Result::is_ok));
+    let next = async |hold: u64| {
+        let mut receiver = joined(hold).await;
+        let next = Env::real().timeout(PATIENCE, receiver.next()).await;
+        next.expect("it comes").unwrap()
+    };
+    // Nobody settles it: it comes again when the hold ends, and not after ten minutes.
+    drop(next(2).await);
+    let again = next(2).await;
+    assert_eq!((&*again.message.event.id, again.message.redelivered), ("1", true));
+    again.ack().await.unwrap();
+    assert_eq!(&*next(2).await.message.event.id, "2");
 }

@@ -10,7 +10,7 @@ use std::{
 
 use quorate_communication::{
     inbox::{Inbox, InboxConfig},
-    transports::{Outgoing, PublishError, Topic, Transport},
+    transports::{Outgoing, PublishError, Topic, Transport, connect},
 };
 use quorate_data::event::NewEvent;
 use quorate_runtime::Env;
@@ -183,4 +183,17 @@ async fn an_inbox_goes_on_when_rabbitmq_has_ended_one_of_its_consumers() {
     assert!(env.timeout(PATIENCE, inbox.settled(2)).await.is_some(), "{:?}", inbox.describe().await);
     inbox.stop().await;
     store.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_to_be_given_back_later_keeps_no_process_from_stopping() {
+    let Some(server) = server() else { return };
+    let at = address(server.port()).parse().unwrap();
+    let (env, group) = (Env::real(), "billing".parse().unwrap());
+    let client = connect(&env, &at, None).unwrap();
+    let mut receiver = client.join(&topic(), &group).await.unwrap();
+    assert!(client.publish(&topic(), vec![message("a", "1")]).await.remove(0).is_ok());
+    let held = env.timeout(PATIENCE, receiver.next()).await.expect("it comes").unwrap();
+    held.nack(10 * PATIENCE, "not now").await.unwrap();
+    assert!(env.timeout(PATIENCE, env.tasks().shut_down()).await.is_some(), "it stops");
 }
