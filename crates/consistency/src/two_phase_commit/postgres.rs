@@ -56,7 +56,7 @@ impl PostgresConfig {
     }
 }
 
-/// A participant that is a PostgreSQL database. Its work is [`SqlWork`], of which it takes what is to be prepared. Cheap to clone.
+/// A participant that is a PostgreSQL database. Its work is [`SqlWork`](super::SqlWork), of which it takes what is to be prepared. Cheap to clone.
 #[derive(Clone)]
 pub struct Postgres {
     env: Env,

@@ -113,7 +113,7 @@ impl Step {
     }
 
     /// A definite refusal of it does not turn the saga back: the plan looks at it
-    /// ([`Journal::is_refused`]) and decides.
+    /// ([`Journal::is_refused`](crate::saga::Journal::is_refused)) and decides.
     #[must_use]
     pub fn may_be_refused(mut self) -> Self {
         self.may_be_refused = true;
