@@ -141,7 +141,8 @@ impl Options {
         seed: u64,
     ) -> Result<(Arc<Tally>, Books), Failure> {
         working(env, "starting five services", async { desk.lock().await.start(env).await }).await?;
-        let plan = Plan::of(seed, self.duration);
+        // What payments forget shows where their answers are lost.
+        let plan = Plan::of(seed, self.duration, self.is_planted().then_some("payments"));
         let tally = Arc::new(Tally::new(env.mono()));
         let picture = picture::start(env, desk, &tally, self.duration);
         let orders = desk.lock().await.members[0].address();

@@ -118,12 +118,16 @@ pub(super) struct Plan {
 
 impl Plan {
     /// The plan of `seed` for a run of `duration`: every kind of fault at least once, the more the longer it lasts, and none in
-    /// its last fifth.
-    pub(super) fn of(seed: u64, duration: Duration) -> Self {
+    /// its last fifth. Where the service `mute` is named, partitions are its own, and lose its answers alone.
+    pub(super) fn of(seed: u64, duration: Duration, mute: Option<&str>) -> Self {
         let mut root = [0; 32];
         root[..8].copy_from_slice(&seed.to_le_bytes());
         let random = Random::from_seed(root);
-        Self { orders: random.stream("orders"), placed: 0, faults: faults(&mut random.stream("faults"), duration) }
+        Self {
+            orders: random.stream("orders"),
+            placed: 0,
+            faults: faults(&mut random.stream("faults"), duration, mute),
+        }
     }
 
     /// The next order.
@@ -156,7 +160,7 @@ const APART: Duration = Duration::from_millis(1_800);
 /// How long one lasts, at most.
 const LONGEST: Duration = Duration::from_millis(1_500);
 
-fn faults(dice: &mut Rng, duration: Duration) -> Vec<Fault> {
+fn faults(dice: &mut Rng, duration: Duration, mute: Option<&str>) -> Vec<Fault> {
     let span = duration.mul_f64(0.7);
     let count = Kind::ALL.len().max((span.as_secs_f64() / APART.as_secs_f64()) as usize);
     let slot = span / count as u32;
@@ -170,14 +174,22 @@ fn faults(dice: &mut Rng, duration: Duration) -> Vec<Fault> {
         kinds.extend(round);
     }
     let begin = duration.mul_f64(0.1);
+    let mute = mute.and_then(|name| SERVICES.iter().position(|service| *service == name));
     (0..count)
-        .map(|n| Fault {
-            at: begin + slot * n as u32 + slot.mul_f64(dice.unit() * 0.3),
-            kind: kinds[n],
-            service: dice.below(SERVICES.len() as u64) as usize,
-            span: LONGEST.min(slot.mul_f64(0.7)).mul_f64(0.4 + 0.6 * dice.unit()),
-            // Of ten faults two cut somebody off, one in each way.
-            mute: (n / Kind::ALL.len()).is_multiple_of(2),
+        .map(|n| {
+            let kind = kinds[n];
+            let fault = Fault {
+                at: begin + slot * n as u32 + slot.mul_f64(dice.unit() * 0.3),
+                kind,
+                service: dice.below(SERVICES.len() as u64) as usize,
+                span: LONGEST.min(slot.mul_f64(0.7)).mul_f64(0.4 + 0.6 * dice.unit()),
+                // Of ten faults two cut somebody off, one in each way.
+                mute: (n / Kind::ALL.len()).is_multiple_of(2),
+            };
+            match mute {
+                Some(service) if kind == Kind::Partition => Fault { service, mute: true, ..fault },
+                _ => fault,
+            }
         })
         .collect()
 }
@@ -192,7 +204,7 @@ mod tests {
     fn a_seed_says_the_same_every_time_and_another_one_something_else() {
         let duration = Duration::from_secs(30);
         let told = |seed| {
-            let mut plan = Plan::of(seed, duration);
+            let mut plan = Plan::of(seed, duration, None);
             (plan.faults.clone(), (0..50).map(|_| plan.order()).collect::<Vec<_>>())
         };
         assert_eq!(told(7), told(7));
@@ -204,7 +216,7 @@ mod tests {
         for seed in 0..200 {
             for seconds in [3, 30, 600] {
                 let duration = Duration::from_secs(seconds);
-                let faults = Plan::of(seed, duration).faults;
+                let faults = Plan::of(seed, duration, None).faults;
                 let kinds: BTreeSet<Kind> = faults.iter().map(|fault| fault.kind).collect();
                 assert_eq!(kinds.len(), Kind::ALL.len(), "{seed}");
                 assert!(faults.is_sorted_by_key(|fault| fault.at), "{seed}");

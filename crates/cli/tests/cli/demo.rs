@@ -87,3 +87,16 @@ fn until<T>(look: impl Fn() -> Option<T>) -> T {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[cfg(feature = "museum")]
+#[test]
+fn a_planted_bug_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["demo", "--duration", "15s", "--rate", "25", "--plant", "double-charge", "--output", "json"];
+    let ended = run(folder.path(), &args);
+    let told = ended.json();
+    let violations = told["violations"].as_array().unwrap();
+    let is_told = |what: &serde_json::Value| what.as_str().unwrap().contains("were due, charged is");
+    assert!(violations.iter().any(is_told), "{told}");
+    assert_eq!(ended.code, Some(6));
+}

@@ -15,7 +15,7 @@ struct Told {
 }
 
 fn orders() -> [Order; 2] {
-    let mut plan = Plan::of(1, std::time::Duration::from_secs(30));
+    let mut plan = Plan::of(1, std::time::Duration::from_secs(30), None);
     let order = |mut order: Order| {
         order.mail = "a@example.com".to_owned();
         order
