@@ -2,6 +2,8 @@
 
 mod show;
 
+use std::time::Duration;
+
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -52,10 +54,14 @@ impl Command {
     }
 }
 
+/// How often a node that does not read on is asked again, and how long it is left alone, the first time.
+const PATIENCE: u32 = 8;
+const REST: Duration = Duration::from_millis(100);
+
 /// Has the node read the log to its end: each question reads on from where the one before stopped. Whether every event is counted under
 /// its type then.
 async fn read_on(client: &Client) -> Result<bool, Failure> {
-    let mut before = None;
+    let (mut before, mut idle) = (None, 0);
     loop {
         let page = client.answer(&Call::get("/v1/event-types?limit=1".to_owned())).await?;
         if page["complete"] != false {
@@ -64,11 +70,16 @@ async fn read_on(client: &Client) -> Result<bool, Failure> {
         let so_far = format!("{} of {} events so far", cell(&page["scanned"]), cell(&page["head"]));
         match before.replace(page["scanned"].clone()) {
             None => note(&format!("the log is read to its end first: {so_far}")),
+            // A store that is busy reads on in a moment.
+            Some(before) if before == page["scanned"] && idle < PATIENCE => {
+                idle += 1;
+                client.env().sleep(REST * idle).await;
+            }
             Some(before) if before == page["scanned"] => {
                 note(&format!("the node cannot read the log on for the moment, and tells what it knows: {so_far}"));
                 return Ok(false);
             }
-            Some(_) => {}
+            Some(_) => idle = 0,
         }
     }
 }

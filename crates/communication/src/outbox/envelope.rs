@@ -31,10 +31,15 @@ pub(super) fn seal(config: &RelayConfig, delivery: &Delivery) -> Result<Option<(
         }
     };
     // What an inbox took in and kept under its whole identity goes on as the message that it was.
-    let mut out = under_its_own_id(event.to_new());
-    let (kind, id) = aggregate(event);
-    for (name, value) in [("aggregatetype", kind), ("aggregateid", id)] {
-        out.extensions.entry(name.to_owned()).or_insert_with(|| Scalar::Text(value.to_owned()));
+    let kept = event.to_new();
+    let kept_id = kept.id.clone();
+    let mut out = under_its_own_id(kept);
+    // It names its aggregate itself, or has none: another one would make it another message.
+    if out.id == kept_id {
+        let (kind, id) = aggregate(event);
+        for (name, value) in [("aggregatetype", kind), ("aggregateid", id)] {
+            out.extensions.entry(name.to_owned()).or_insert_with(|| Scalar::Text(value.to_owned()));
+        }
     }
     Ok(Some((topic, Outgoing::new(fitting(&delivery.key), out))))
 }

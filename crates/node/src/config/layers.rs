@@ -371,6 +371,11 @@ mod tests {
         let wrong = Layers::defaults().file("q.toml", "[[relay]]\n password = 'ü12345").unwrap_err();
         let cause = std::error::Error::source(&wrong).unwrap().to_string();
         assert!(cause.contains("line 2") && cause.contains("password =") && !cause.contains("12345"), "{cause}");
+        for line in ["password: '12345'", "password '12345'", "  'nats://shop:12345@mq' x", "12345@mq"] {
+            let wrong = Layers::defaults().file("q.toml", &format!("[[relay]]\n{line}")).unwrap_err();
+            let cause = std::error::Error::source(&wrong).unwrap().to_string();
+            assert!(cause.contains("line 2") && !cause.contains("12345"), "{cause}");
+        }
     }
 
     #[test]

@@ -24,12 +24,18 @@ fn names_password(name: &str) -> bool {
     name.starts_with("pass") && !["password-file", "password-variable"].contains(&&*name)
 }
 
-/// The text of a file, as long as before, without what is assigned on lines that speak of a password or an address: an error quotes its line.
+/// The text of a file, as long as before, without what stands behind the first mark on lines that speak of a password or an address: an
+/// error quotes its line, and what it finds wrong may be the mark itself.
 pub(super) fn without_values(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for line in text.split_inclusive('\n') {
-        let at = if line.to_ascii_lowercase().contains("pass") || line.contains('@') { line.find('=') } else { None };
-        let (name, value) = line.split_at(at.map_or(line.len(), |at| at + 1));
+        let is_secret = line.to_ascii_lowercase().contains("pass") || line.contains('@');
+        let at = match line.find(['=', ':', '"', '\'']) {
+            _ if !is_secret => line.len(),
+            Some(at) => at + 1,
+            None => 0,
+        };
+        let (name, value) = line.split_at(at);
         out.push_str(name);
         // As many bytes as there were, for the error says where it stands by them.
         out.extend(value.bytes().map(|byte| if byte.is_ascii_whitespace() { char::from(byte) } else { '*' }));

@@ -119,14 +119,16 @@ fn schemas(one: &EventType, none: Option<u64>) -> Value {
             *by_version.entry(version).or_default() += one.events;
         }
     }
-    let none = one.seen.as_ref().map_or(none, |seen| (seen.more_schemas == 0 && seen.others == 0).then_some(0));
+    // What is not told producer by producer may be of any version.
+    let is_whole = one.seen.as_ref().is_none_or(|seen| seen.others == 0);
+    let none = one.seen.as_ref().map_or(none, |seen| (seen.more_schemas == 0 && is_whole).then_some(0));
     let registered = one.schema.iter().flat_map(|(_, versions)| versions).map(|size| {
         json!({
             "dataschema": address(&one.name, size.version),
             "version": size.version.get(),
             "registered": true,
             "bytes": size.bytes,
-            "events": by_version.get(&size.version).copied().or(none),
+            "events": by_version.get(&size.version).copied().filter(|_| is_whole).or(none),
         })
     });
     let known = |version: &SchemaVersion| one.schema.iter().any(|(summary, _)| *version <= summary.latest);

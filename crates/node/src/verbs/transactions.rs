@@ -223,16 +223,17 @@ impl Transactions {
         (held, silent)
     }
 
-    /// Adds a promise that stands in the store, unless a coordinator here told of the transaction, or has begun it since its participants
+    /// Adds a promise that stands in the store, unless a coordinator here told of what it holds, or has begun it since its participants
     /// were asked. One that is here may not have the participant any more, or not yet: then it does not tell.
     fn add(&self, found: &mut BTreeMap<Gid, Vec<Branch>>, promise: Promise, asked_at: Wall) {
-        let is_told = found.get(&promise.gid).is_some_and(|told| told.iter().any(|one| one.standstill.is_some()));
+        let held: Vec<String> = promise.claims.iter().map(ToString::to_string).collect();
+        let is_it = |one: &Branch| one.standstill.is_some() && one.held == held;
+        let is_told = found.get(&promise.gid).is_some_and(|told| told.iter().any(is_it));
         let is_here = || self.coordinators().iter().any(|one| one.is_of(promise.gid.coordinator));
         if is_told || (promise.since >= asked_at && is_here()) {
             return;
         }
         let age = Some(self.ledger.store().env().wall().saturating_since(promise.since));
-        let held = promise.claims.iter().map(ToString::to_string).collect();
         let branch = Branch { participant: promise.participant, age, held, standstill: None };
         found.entry(promise.gid).or_default().push(branch);
     }

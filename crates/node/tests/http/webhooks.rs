@@ -122,8 +122,7 @@ async fn failures_are_seen_in_attempts_in_what_is_parked_and_in_metrics() {
     let config = json!({ "url": "http://127.0.0.1:9/x", "max-attempts": 1, "timeout": "1s" });
     assert_eq!(declare(&node, config).await.status, 201);
     node.fill("a", 1, 2).await;
-    let shown = until(&node, |shown| shown["subscription"]["parked"] == 2).await;
-    assert_eq!(shown["state"], "failing");
+    until(&node, |shown| shown["subscription"]["parked"] == 2 && shown["state"] == "failing").await;
     let attempts = node.get(&format!("{PATH}/attempts?limit=1")).await.json();
     let attempt = &attempts["attempts"][0];
     assert_eq!(

@@ -243,12 +243,19 @@ pub(super) async fn has_taken_since(tx: &mut DynTx, id: u64, failing: Option<Wal
     Ok(!tx.room_query(sql, &[number(id), since.unix_nanos().into()]).await?.is_empty())
 }
 
-/// Disables an endpoint of which nothing was forgiven since `revision`, and that is not disabled; whether it was.
-pub(super) async fn disable(tx: &mut DynTx, id: u64, revision: u64, disabled: &Disabled) -> Result<bool, SqlError> {
+/// Disables an endpoint of which nothing was forgiven since `revision`, and that is not disabled; whether it was. What was judged `by_rules`
+/// counts only while they are those of that revision.
+pub(super) async fn disable(
+    tx: &mut DynTx,
+    (id, revision): (u64, u64),
+    by_rules: bool,
+    disabled: &Disabled,
+) -> Result<bool, SqlError> {
     let sql = "UPDATE quorate_webhook SET disabled_ns = $3, disabled_why = $4, automatic = $5, revision = revision + 1
-        WHERE id = $1 AND forgiven <= $2 AND disabled_ns IS NULL AND deleting = 0";
+        WHERE id = $1 AND forgiven <= $2 AND (revision = $2 OR $6 = 0) AND disabled_ns IS NULL AND deleting = 0";
     let (since, why) = (disabled.since.unix_nanos().into(), disabled.why.clone().into());
-    let params = [number(id), number(revision), since, why, i64::from(disabled.is_automatic).into()];
+    let (automatic, by_rules) = (i64::from(disabled.is_automatic).into(), i64::from(by_rules).into());
+    let params = [number(id), number(revision), since, why, automatic, by_rules];
     tx.room_execute(sql, &params).await.map(|rows| rows > 0)
 }
 

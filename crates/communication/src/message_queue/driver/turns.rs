@@ -28,6 +28,8 @@ const REST: Duration = Duration::from_secs(1);
 const AT_ONCE: usize = 500;
 /// News that may gather before a round takes a turn for nothing but them.
 const GATHERED: usize = 64;
+/// Messages that are always read one by one rather than the whole queue anew.
+const LITTLE: usize = 10_000;
 /// News that one turn moves under its revision.
 const MOVED: usize = 2_000;
 
@@ -122,7 +124,10 @@ impl Live {
                 self.machine.configure(head.config.clone());
                 core.set_config(head.config);
             }
-            let Some(changed) = turn::changes(&core.store, core.id, self.known.revision, revision).await? else {
+            // Reading the queue anew costs as much as it has messages.
+            let most = LITTLE.max(2 * self.machine.counts().messages);
+            let known = self.known.revision;
+            let Some(changed) = turn::changes(&core.store, core.id, (known, revision), most).await? else {
                 core.store.env().reached("queue: a process was too far behind");
                 self.read_again(core).await?;
                 continue;
@@ -141,7 +146,13 @@ impl Live {
                 // It may say something else by now.
                 drop(self.take_message(seq));
                 match entries.remove(&seq) {
-                    Some(entry) => self.machine.insert(seq, entry),
+                    Some(entry) => {
+                        // What others sent, and transactions, is remembered as well: somebody has to forget it.
+                        if self.machine.get(seq).is_none() {
+                            self.sweep.due += 2;
+                        }
+                        self.machine.insert(seq, entry);
+                    }
                     None => self.machine.forget(seq),
                 }
             }

@@ -5,6 +5,9 @@ use quorate_data::store::{DynTx, Row, Store, Value};
 use super::number;
 use crate::message_queue::{QueueError, machine::Seq};
 
+/// Ids that one statement forgets.
+const AT_ONCE: usize = 8;
+
 /// An id that the queue remembers.
 #[derive(Clone, Debug)]
 pub(in crate::message_queue) struct Known {
@@ -35,12 +38,22 @@ pub(in crate::message_queue) async fn known(
 
 /// Forgets these ids.
 pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Known]) -> Result<(), QueueError> {
-    // Another process may have sent the message just now, by a clock that is behind.
-    let sql = "DELETE FROM quorate_queue_known WHERE queue = $1 AND id = $2 AND source = $3 AND seq = $4
-        AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = $4)";
-    for Known { id, source, seq, .. } in outdated {
-        let key = [number(queue), id.clone(), source.clone(), number(*seq)];
-        tx.room_execute(sql, &key).await?;
+    for chunk in outdated.chunks(AT_ONCE) {
+        let one = |at: usize| {
+            let first = 3 * at + 2;
+            format!("(id = ${first} AND source = ${} AND seq = ${})", first + 1, first + 2)
+        };
+        let these = (0..chunk.len()).map(one).collect::<Vec<_>>().join(" OR ");
+        // Another process may have sent the message just now, by a clock that is behind.
+        let sql = format!(
+            "DELETE FROM quorate_queue_known WHERE queue = $1 AND ({these})
+            AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = quorate_queue_known.seq)"
+        );
+        let mut params = vec![number(queue)];
+        for Known { id, source, seq, .. } in chunk {
+            params.extend([id.clone(), source.clone(), number(*seq)]);
+        }
+        tx.room_execute(&sql, &params).await?;
     }
     Ok(())
 }

@@ -48,8 +48,6 @@ const ALL: u64 = 0;
 const KEPT: u64 = 8_192;
 /// Revisions whose changes are read at once.
 const CHANGES: u64 = 256;
-/// Messages that they may have touched, each as often as it was; beyond that the queue's are read anew as well.
-const TOUCHED: usize = 1 << 20;
 /// How often those that are older are deleted, in revisions.
 const PRUNED: u64 = 64;
 /// News that are read at once.
@@ -78,12 +76,13 @@ pub(in crate::message_queue) async fn glance(store: &Store, queue: u64) -> Resul
     Ok(Some(Glance { revision: unsigned(row.at(0), "revision")?, ahead: Duration::from_nanos(ahead), head: own }))
 }
 
-/// The messages that were touched by revisions behind `known`, up to `newest`; `None` if that is not known any more.
+/// The messages that were touched by revisions behind `known`, up to `newest`, each as often as it was; `None` if that is not known any
+/// more, or if they are more than `most`.
 pub(in crate::message_queue) async fn changes(
     store: &Store,
     queue: u64,
-    known: u64,
-    newest: u64,
+    (known, newest): (u64, u64),
+    most: usize,
 ) -> Result<Option<Vec<Seq>>, QueueError> {
     if newest.saturating_sub(known) > KEPT {
         return Ok(None);
@@ -97,11 +96,14 @@ pub(in crate::message_queue) async fn changes(
             Err(SqlError::Store(StoreError::TooMuch { .. })) => return Ok(None),
             rows => rows?,
         };
-        if rows.len() as u64 != until - at || seqs.len() > TOUCHED {
+        if rows.len() as u64 != until - at {
             return Ok(None);
         }
         for row in &rows {
             seqs.extend(unpacked(row.at(0))?);
+        }
+        if seqs.len() > most {
+            return Ok(None);
         }
         at = until;
     }

@@ -164,37 +164,28 @@ async fn a_repeated_start_runs_a_saga_again_whose_runner_panicked() {
     assert_eq!((sagas.counts().completed, sagas.counts().troubled), (1, 0));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_definition_whose_caller_went_away_can_be_defined_again_and_its_sagas_go_on() {
-    let world = World::of_this_machine();
-    let (store, sagas) = world.sagas(waits_for_go(1)).await;
-    sagas.start(&name("order"), "1", (), None).await.unwrap();
-    store.close().await.unwrap();
-    drop(sagas);
-    let store = world.store().await;
-    let sagas = Sagas::open(&store, Config::default()).await.unwrap();
-    // Its first poll asks the store, which has something else in hand and answers another time.
-    let [inside, over] = [(); 2].map(|()| Arc::new(std::sync::Barrier::new(2)));
-    let (entered, left, busy) = (inside.clone(), over.clone(), store.clone());
-    store.env().tasks().spawn("busy", async move {
-        let held = busy.transact(move |_| {
-            let (entered, left) = (entered.clone(), left.clone());
-            Box::pin(async move {
-                entered.wait();
-                left.wait();
-                Ok::<_, std::convert::Infallible>(())
-            })
-        });
-        held.await.unwrap();
-    });
-    tokio::task::block_in_place(|| inside.wait());
-    assert!(sagas.define(waits_for_go(1)).now_or_never().is_none());
-    over.wait();
-    assert_eq!(sagas.definitions(), [], "what was not defined to the end cannot be started");
-    assert!(sagas.get(&name("order"), "1").await.unwrap().stalled);
-    sagas.define(waits_for_go(1)).await.unwrap();
-    sagas.signal(&name("order"), "1", "s", "go", 7).await.unwrap();
-    assert_eq!(settled(&sagas, "order", "1").await.journal.output, json!(7));
+    // Its first poll asks the store, which nearly always answers another time; where it is quicker, it is tried with another one.
+    for _ in 0..20 {
+        let world = World::of_this_machine();
+        let (store, sagas) = world.sagas(waits_for_go(1)).await;
+        sagas.start(&name("order"), "1", (), None).await.unwrap();
+        store.close().await.unwrap();
+        drop(sagas);
+        let store = world.store().await;
+        let sagas = Sagas::open(&store, Config::default()).await.unwrap();
+        if sagas.define(waits_for_go(1)).now_or_never().is_some() {
+            continue;
+        }
+        assert_eq!(sagas.definitions(), [], "what was not defined to the end cannot be started");
+        assert!(sagas.get(&name("order"), "1").await.unwrap().stalled);
+        sagas.define(waits_for_go(1)).await.unwrap();
+        sagas.signal(&name("order"), "1", "s", "go", 7).await.unwrap();
+        assert_eq!(settled(&sagas, "order", "1").await.journal.output, json!(7));
+        return;
+    }
+    panic!("nobody ever goes away before the store has answered");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

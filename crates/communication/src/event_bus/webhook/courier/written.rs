@@ -52,7 +52,9 @@ impl Term {
                             if rows::has_taken_since(tx, id, failing).await? {
                                 rows::recovered(tx, (id, revision)).await?;
                                 standing = Standing::TakenElsewhere;
-                            } else if rows::disable(tx, id, revision, &told(why, now, &attempt)).await? {
+                            } else if rows::disable(tx, (id, revision), failing.is_some(), &told(why, now, &attempt))
+                                .await?
+                            {
                                 standing = Standing::Disabled;
                             }
                         }

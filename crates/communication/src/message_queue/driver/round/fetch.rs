@@ -10,9 +10,9 @@ use crate::message_queue::{
     rows::{self, Fetched},
 };
 
-/// Remembered ids that are looked at, at once; fewer where each that is forgotten is a journey to a server.
-const SWEEP: u32 = 256;
-const SWEEP_SHARED: u32 = 64;
+/// Remembered ids that are looked at, at once; fewer where what is forgotten are journeys to a server. In any case as many as are sent, twice.
+const SWEEP: usize = 256;
+const SWEEP_SHARED: usize = 64;
 
 impl Live {
     /// Gets the messages that are handed out, from memory or from their rows.
@@ -57,19 +57,29 @@ impl Live {
 
     /// Looks through some of the remembered ids, more than are sent, for those that are too old to be remembered.
     pub(super) async fn sweep(&mut self, core: &Core, round: &mut Round) {
-        let some = if core.is_shared() { SWEEP_SHARED } else { SWEEP };
-        let horizon = i64::try_from(core.config().dedupe.as_nanos()).unwrap_or(i64::MAX);
-        let now = round.wall.unix_nanos();
+        let least = if core.is_shared() { SWEEP_SHARED } else { SWEEP };
         self.sweep.due += 2 * round.sending;
-        if now < self.sweep.next_ns {
+        if round.wall.unix_nanos() < self.sweep.next_ns {
             self.sweep.due = 0;
             return;
         }
-        if self.sweep.due < some as usize {
-            return;
+        let mut left = least.max(2 * round.sending);
+        while self.sweep.due >= least && left > 0 {
+            let some = SWEEP.min(self.sweep.due).min(left);
+            self.sweep.due -= some;
+            left -= some;
+            if !self.look_through(core, round, some).await {
+                return;
+            }
         }
-        self.sweep.due -= some as usize;
-        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), some).await else { return };
+    }
+
+    /// Whether there may be more of them behind those.
+    async fn look_through(&mut self, core: &Core, round: &mut Round, some: usize) -> bool {
+        let horizon = i64::try_from(core.config().dedupe.as_nanos()).unwrap_or(i64::MAX);
+        let now = round.wall.unix_nanos();
+        let limit = u32::try_from(some).unwrap_or(u32::MAX);
+        let Ok(found) = rows::known(&core.store, core.id, self.sweep.at.as_ref(), limit).await else { return false };
         let oldest = &mut self.sweep.oldest_ns;
         for known in &found {
             // A message that is still here must not be sent once more, however old it is.
@@ -79,12 +89,13 @@ impl Live {
                 *oldest = Some(oldest.map_or(known.sent_ns, |oldest| oldest.min(known.sent_ns)));
             }
         }
-        let is_last = found.len() < some as usize;
+        let is_last = found.len() < some;
         self.sweep.at = found.into_iter().next_back().filter(|_| !is_last);
         if is_last {
             let oldest = self.sweep.oldest_ns.take().unwrap_or(now);
             // Messages that are old and still here would have it look again and again.
             self.sweep.next_ns = oldest.saturating_add(horizon).max(now.saturating_add(horizon / 16));
         }
+        !is_last
     }
 }
