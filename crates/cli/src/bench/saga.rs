@@ -3,6 +3,7 @@
 //! * `saga/steps`: three local steps, each in a transaction of its own: four durable points a saga.
 //! * `saga/joined`: the same, where steps that follow each other share a transaction, as they do unless told otherwise.
 //! * `saga/failing`: `steps` whose third step is refused, so that two are made up for.
+//! * `saga/joined-failing`: `joined` whose third step is refused.
 //! * `saga/recovery`: how long it takes until sagas that stood inside of a step when their store was closed are all done, from opening it
 //!   again on. (That a process that is killed leaves them so is what a test shows.)
 
@@ -30,12 +31,17 @@ use crate::{exit::Failure, output::note};
 /// Sagas that stand inside of a step when their store is closed.
 const PARKED: usize = 1_000;
 
+/// Steps that may share a transaction, where they may.
+const JOINED: usize = 32;
+
 /// Measures everything that `options` want.
 pub(super) async fn measure(env: &quorate_runtime::Env, options: &Options) -> Result<Figures, Failure> {
     let folder = Folder::make(&options.folder)?;
     let effort = Effort::of(options);
     let mut figures = Figures::default();
-    for (kind, joined, refused) in [("steps", 1, false), ("joined", 32, false), ("failing", 1, true)] {
+    for (kind, joined, refused) in
+        [("steps", 1, false), ("joined", JOINED, false), ("failing", 1, true), ("joined-failing", JOINED, true)]
+    {
         for beside in [1, 16, 64] {
             let name = format!("saga/{kind}/{beside}");
             if options.wants(&name) {
@@ -48,7 +54,7 @@ pub(super) async fn measure(env: &quorate_runtime::Env, options: &Options) -> Re
     }
     let name = format!("saga/recovery/{PARKED}");
     if options.wants(&name) {
-        recovery(env, &folder.file("recovery.db"), effort, &name, &mut figures).await?;
+        recovery(env, &folder, effort, &name, &mut figures).await?;
     }
     Ok(figures)
 }
@@ -135,7 +141,7 @@ fn ended(sagas: &Sagas) -> u64 {
 /// How long it takes until what stood inside of a step is done.
 async fn recovery(
     env: &quorate_runtime::Env,
-    path: &std::path::Path,
+    folder: &Folder,
     effort: Effort,
     name: &str,
     figures: &mut Figures,
@@ -144,6 +150,8 @@ async fn recovery(
     let order = named("order")?;
     for round in 0..effort.rounds {
         note(&format!("{name}: round {} of {}", round + 1, effort.rounds));
+        // What a store leaves beside its file is not to be taken for that of the next one.
+        let path = folder.file(&format!("recovery-{round}.db"));
         let definition = |answers: bool| {
             let second = Action::remote(move |_| async move {
                 if !answers {
@@ -158,7 +166,7 @@ async fn recovery(
                 .step(Step::new("ship", self::local()))
         };
         let opened = |cause| failed("opening sagas", cause);
-        let store = open(env, path.to_owned()).await?;
+        let store = open(env, path.clone()).await?;
         let sagas = Sagas::open(&store, Config::default()).await.map_err(opened)?;
         sagas.define(definition(false)).await.map_err(opened)?;
         for n in 0..PARKED {
@@ -168,7 +176,7 @@ async fn recovery(
         store.close().await.map_err(|cause| failed("closing a store", cause))?;
         drop(sagas);
         let begun = Instant::now();
-        let store = open(env, path.to_owned()).await?;
+        let store = open(env, path.clone()).await?;
         let sagas = Sagas::open(&store, Config::default()).await.map_err(opened)?;
         sagas.define(definition(true)).await.map_err(opened)?;
         for n in 0..PARKED {
@@ -180,7 +188,7 @@ async fn recovery(
         }
         took.push(begun.elapsed().as_secs_f64() * 1_000.0);
         store.close().await.map_err(|cause| failed("closing a store", cause))?;
-        fs::remove_file(path).map_err(|cause| failed("removing a store", cause))?;
+        fs::remove_file(&path).map_err(|cause| failed("removing a store", cause))?;
     }
     figures.put(name, "ms", &took, None);
     Ok(())

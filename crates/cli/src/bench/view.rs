@@ -11,7 +11,10 @@ use std::{
 
 use quorate_data::{
     event::Recorded,
-    materialized_view::{Config, Fold, Folded, RowsQuery, View, Views},
+    materialized_view::{
+        Config, Fold, Folded, RowsQuery, Switch, View, Views,
+        declared::{Document, Format},
+    },
     store::{AppendBatch, ExpectedVersion, Query, Store},
     view_row,
 };
@@ -66,7 +69,7 @@ pub(super) async fn measure(env: &Env, options: &Options) -> Result<Figures, Fai
     let effort = Effort::of(options);
     let mut figures = Figures::default();
     if options.wants("catch-up/") {
-        catch_up(env, &folder, effort, &mut figures).await?;
+        catch_up(env, &folder, effort, options, &mut figures).await?;
     }
     for producers in [1, 16, 64] {
         let name = format!("inline/{producers}");
@@ -93,27 +96,67 @@ async fn start(store: &Store, config: Config) -> Result<(Views, View), Failure> 
     Ok((views, view))
 }
 
-/// Events per second that a view takes in which is started on a log that is there.
-async fn catch_up(env: &Env, folder: &Folder, effort: Effort, figures: &mut Figures) -> Result<(), Failure> {
+/// The same rows as [`Counts`] keeps, as anybody would declare them.
+const DECLARED: &str = r#"
+view = "declared-counts"
+version = 1
+
+[tables.count]
+key = "stream"
+columns = { stream = "text", events = "integer", bytes = "integer" }
+
+[[on]]
+type = "bench.happened"
+bind = { stream = "$.stream", producer = "$.data.producer" }
+sql = """
+    INSERT INTO count (stream, events, bytes) VALUES (:stream, 1, :producer)
+    ON CONFLICT (stream) DO UPDATE SET events = count.events + 1, bytes = count.bytes + excluded.bytes"""
+"#;
+
+/// Events per second that a view takes in which is built on a log that is there: in Rust, and declared.
+async fn catch_up(
+    env: &Env,
+    folder: &Folder,
+    effort: Effort,
+    options: &Options,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
     let store = open(env, folder.file("catch-up.db")).await?;
     let many = effort.many / 4;
     events::fill(&store, "account", STREAMS, many / STREAMS as u64).await?;
+    let views = Views::open(&store).await.map_err(wrong)?;
+    if options.wants("catch-up/rust") {
+        let view = views.start(Folded::new(Counts), Config::default()).await.map_err(wrong)?;
+        builds(env, folder, effort, (&store, &views, &view), "catch-up/rust", figures).await?;
+    }
+    if options.wants("catch-up/declared") {
+        let document = Document::read(DECLARED, Format::Toml).map_err(wrong)?;
+        let declared = views.declare(document).await.map_err(wrong)?;
+        let view = views.get(&declared.view).await.map_err(wrong)?;
+        builds(env, folder, effort, (&store, &views, &view), "catch-up/declared", figures).await?;
+    }
+    store.close().await.map_err(wrong)
+}
+
+/// Builds of a view, each from the beginning of the log until it is the live one, each behind a bare loop.
+async fn builds(
+    env: &Env,
+    folder: &Folder,
+    effort: Effort,
+    (store, views, view): (&Store, &Views, &View),
+    name: &str,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
     let count = store.head().get();
     let (mut limit, mut ours) = (Vec::new(), Vec::new());
-    let (views, view) = start(&store, Config::default()).await?;
     view.wait(store.token(), Duration::from_secs(3_600)).await.map_err(wrong)?;
     for _ in 0..effort.rounds {
         let path = folder.file("bare.db");
         let bare = env.run_blocking(move || bare_loop(&path, count)).await;
         limit.push(bare.map_err(|cause| failed("writing rows with bare SQLite", cause))?);
         let begun = Instant::now();
-        let build = views.rebuild(view.name(), quorate_data::materialized_view::Switch::WhenCaughtUp).await;
-        let build = build.map_err(wrong)?;
-        loop {
-            let described = view.describe().await.map_err(wrong)?;
-            if described.live == Some(build) {
-                break;
-            }
+        let build = views.rebuild(view.name(), Switch::WhenCaughtUp).await.map_err(wrong)?;
+        while view.describe().await.map_err(wrong)?.live != Some(build) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         ours.push(count as f64 / begun.elapsed().as_secs_f64());
@@ -122,8 +165,8 @@ async fn catch_up(env: &Env, folder: &Folder, effort: Effort, figures: &mut Figu
             views.drop_build(view.name(), one.build).await.map_err(wrong)?;
         }
     }
-    figures.put("catch-up/rust", "events/s", &ours, Some(&limit));
-    store.close().await.map_err(wrong)
+    figures.put(name, "events/s", &ours, Some(&limit));
+    Ok(())
 }
 
 /// Events per second that a loop around SQLite folds into the same rows, a transaction for every 5,000 events.

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "starts processes and looks at their files, as a user does")]
 #![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
+mod benches;
 mod declared;
 mod demo;
 mod erasure;
