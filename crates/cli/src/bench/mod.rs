@@ -8,6 +8,7 @@
 mod events;
 mod figure;
 mod log;
+mod node;
 mod over_http;
 mod over_postgres;
 mod queue;
@@ -36,8 +37,8 @@ pub(crate) enum Command {
     Log(LogOptions),
     /// Views: catching up, what an inline one costs an append, lag under load, queries
     View(Options),
-    /// Message queues: sending, receiving, acknowledging, every step durable
-    Queue(Options),
+    /// Message queues: sending, receiving, acknowledging, every step durable; in process, over HTTP, and beside other brokers
+    Queue(queue::QueueOptions),
     /// Two-phase commit: money between two stores; with --store, between PostgreSQL databases beside a coordinator by hand
     Txn(TxnOptions),
     /// Sagas of three steps: running, failing, recovering, every step durable
@@ -103,7 +104,7 @@ impl Command {
             }
             Self::Log(LogOptions { store: None, options }) => (options.json, log::measure(env, &options).await?),
             Self::View(options) => (options.json, view::measure(env, &options).await?),
-            Self::Queue(options) => (options.json, queue::measure(env, &options).await?),
+            Self::Queue(options) => (options.options.json, queue::measure(env, &options).await?),
             Self::Txn(TxnOptions { store, options }) => (options.json, txn::measure(env, &store, &options).await?),
             Self::Saga(options) => (options.json, saga::measure(env, &options).await?),
             Self::Resilience(options) => {

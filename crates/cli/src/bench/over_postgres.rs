@@ -250,7 +250,7 @@ async fn close(store: &Store) -> Result<(), Failure> {
 }
 
 /// A connection without a store.
-async fn connect(address: &str) -> Result<Client, Failure> {
+pub(super) async fn connect(address: &str) -> Result<Client, Failure> {
     let unreachable = |cause: String| {
         Failure::new(Exit::Unavailable, format!("the database cannot be reached: {cause}"))
             .advise("see whether it runs and --store names it")

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::harness::run;
+use crate::{harness::run, server::Own};
 
 /// The names of the figures of `bench NAME`, each of which is a number above zero.
 fn names(bench: &str, more: &[&str]) -> Vec<String> {
@@ -47,7 +47,25 @@ fn the_bench_of_transactions_measures_what_was_applied_and_what_was_decided() {
 }
 
 #[test]
-fn the_bench_of_queues_sends_and_consumes() {
-    let names = names("queue", &[]);
-    assert!(["queue/send/1", "queue/consume/16"].iter().all(|name| names.iter().any(|n| n == name)), "{names:?}");
+fn the_bench_of_queues_goes_through_process_http_and_database_and_leaves_out_who_is_not_there() {
+    let own = Own::new("-c max_connections=100");
+    let database = own.as_ref().map(|own| format!("postgres={}", own.address()));
+    let peers = database.iter().map(String::as_str).chain(["nats=nats://127.0.0.1:9", "redis=redis://127.0.0.1:9"]);
+    let args: Vec<&str> = peers.flat_map(|peer| ["--peer", peer]).collect();
+    let names = names("queue", &args);
+    let has = |name: &str| names.iter().any(|known| known == name);
+    assert!(has("queue/send/1") && has("queue/consume/16"), "{names:?}");
+    for who in ["http"].into_iter().chain(own.iter().map(|_| "postgres")) {
+        for what in ["send/1", "send/16", "consume/1", "consume/16", "end-to-end/p50", "end-to-end/p99"] {
+            assert!(has(&format!("queue/{who}/{what}")), "{who} {what} is missing: {names:?}");
+        }
+    }
+    assert!(!names.iter().any(|name| name.contains("nats") || name.contains("redis")), "{names:?}");
+}
+
+#[test]
+fn a_peer_that_is_no_broker_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = run(folder.path(), &["bench", "queue", "--peer", "kafka=127.0.0.1:9092"]).failed(2);
+    assert!(said.contains("nats=URL, rabbitmq=URL, postgres=URL or redis=URL"), "{said}");
 }

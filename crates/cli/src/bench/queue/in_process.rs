@@ -1,4 +1,4 @@
-//! `quorate bench queue`: sending and consuming messages of 200 bytes, every step of them durable.
+//! Sending and consuming in process.
 
 use std::{
     fs,
@@ -14,17 +14,18 @@ use quorate_communication::message_queue::{Config, NewMessage, Queue, Queues, Re
 use quorate_data::{event::NewEvent, store::Store};
 
 use super::{
-    Options,
-    events::rate,
-    failed,
-    figure::Figures,
-    log::{Effort, Folder, open},
-    segment,
+    super::{
+        Options,
+        events::rate,
+        failed,
+        figure::Figures,
+        log::{Effort, Folder, open},
+        segment,
+    },
+    BATCH,
 };
 use crate::{exit::Failure, output::note};
 
-/// Messages of one call, where it takes several.
-const BATCH: usize = 32;
 /// How many messages are sent at once to fill a queue.
 const FILLING: u64 = 500;
 /// A queue that is consumed holds this part of the events that a large store has: it lasts for about a second.
@@ -32,15 +33,18 @@ const SHARE: u64 = 20;
 const IN_TRANSACTION: &str = "consume-in-transaction";
 
 /// Measures everything that `options` want.
-pub(super) async fn measure(env: &quorate_runtime::Env, options: &Options) -> Result<Figures, Failure> {
+pub(super) async fn measure(
+    env: &quorate_runtime::Env,
+    options: &Options,
+    effort: Effort,
+    figures: &mut Figures,
+) -> Result<(), Failure> {
     let folder = Folder::make(&options.folder)?;
-    let effort = Effort::of(options);
-    let mut figures = Figures::default();
     for (producers, each, kind) in [(1, 1, "send"), (16, 1, "send"), (16, BATCH, "send-32")] {
         let name = format!("queue/{kind}/{producers}");
         if options.wants(&name) {
             let bench = Bench::begin(env, &folder, effort, &name).await?;
-            bench.sends(&folder.file("segment"), producers, each, &name, &mut figures).await?;
+            bench.sends(&folder.file("segment"), producers, each, &name, figures).await?;
             bench.end().await?;
         }
     }
@@ -48,11 +52,11 @@ pub(super) async fn measure(env: &quorate_runtime::Env, options: &Options) -> Re
         let name = format!("queue/{kind}/{consumers}");
         if options.wants(&name) {
             let bench = Bench::begin(env, &folder, effort, &name).await?;
-            bench.consumes(consumers, kind == IN_TRANSACTION, &name, &mut figures).await?;
+            bench.consumes(consumers, kind == IN_TRANSACTION, &name, figures).await?;
             bench.end().await?;
         }
     }
-    Ok(figures)
+    Ok(())
 }
 
 struct Bench {
