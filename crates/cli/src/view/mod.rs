@@ -113,6 +113,27 @@ pub(crate) enum Command {
         #[arg(long, value_name = "WHO", default_value = "")]
         by: String,
     },
+    /// List effects that wait or were given up, with the reason, in order
+    Effects {
+        /// The view
+        name: String,
+        #[command(flatten)]
+        how_many: HowMany,
+    },
+    /// Have all effects that were given up tried anew
+    RetryEffects {
+        /// The view
+        name: String,
+    },
+    /// Leave out, for good, an effect that waits or was given up
+    SkipEffect {
+        /// The view
+        name: String,
+        /// Where the event that caused it stands in the log
+        position: u64,
+        /// Which effect of that event it is, from 0
+        ordinal: u32,
+    },
     /// Recount the log: whether a build missed an event, or took one twice
     Audit(OfBuild),
 }
@@ -183,6 +204,17 @@ impl Command {
                 let what = json!({ "logposition": position, "by": by });
                 show::count(&which.act(client, "skip", what).await?, format)
             }
+            Self::Effects { name, how_many } => {
+                let all = list(client, route(&name, Some("effects")), "effects", how_many).await?;
+                show::effects(&all, format)
+            }
+            Self::RetryEffects { name } => {
+                show::effects_changed(&on_effects(client, &name, "retry", json!({})).await?, format)
+            }
+            Self::SkipEffect { name, position, ordinal } => {
+                let which = json!({ "logposition": position, "ordinal": ordinal });
+                show::effects_changed(&on_effects(client, &name, "skip", which).await?, format)
+            }
             Self::Audit(which) => {
                 let audit = which.act(client, "audit", json!({})).await?;
                 show::audit(&audit, format)
@@ -212,6 +244,11 @@ impl Listing {
 
 async fn act(client: &Client, name: &str, action: &str, body: Value) -> Result<Value, Failure> {
     client.answer(&Call::post(route(name, Some(action)), JSON, body.to_string())).await
+}
+
+async fn on_effects(client: &Client, name: &str, action: &str, body: Value) -> Result<Value, Failure> {
+    let target = Target::path(&["v1", "views", name, "effects", action]);
+    client.answer(&Call::post(target, JSON, body.to_string())).await
 }
 
 /// `/v1/views/{name}`, or `/v1/views/{name}/{action}`

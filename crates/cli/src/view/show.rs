@@ -113,6 +113,28 @@ pub(super) fn skipped(all: &[Value], format: Format) -> Result<(), Failure> {
     print(all, &json!({ "skipped": all }), (columns, cells), format)
 }
 
+/// Prints effects that were not carried out yet.
+pub(super) fn effects(all: &[Value], format: Format) -> Result<(), Failure> {
+    let columns = [
+        Column::Right("POSITION"),
+        Column::Right("ORDINAL"),
+        Column::Left("KIND"),
+        Column::Right("ATTEMPTS"),
+        Column::Left("GIVEN UP"),
+        Column::Left("REASON"),
+        Column::Left("PAYLOAD"),
+    ];
+    let members = ["logposition", "ordinal", "kind", "attempts", "given-up", "reason", "payload"];
+    let cells = |one: &Value| members.map(|member| cell(&one[member]));
+    print(all, &json!({ "effects": all }), (columns, cells), format)
+}
+
+/// Prints how many effects it was done for.
+pub(super) fn effects_changed(done: &Value, format: Format) -> Result<(), Failure> {
+    let cells = |done: &Value| [cell(&done["effects"])];
+    print(std::slice::from_ref(done), done, ([Column::Right("EFFECTS")], cells), format)
+}
+
 /// Prints how many events it was done for.
 pub(super) fn count(done: &Value, format: Format) -> Result<(), Failure> {
     let cells = |done: &Value| [cell(&done["events"])];

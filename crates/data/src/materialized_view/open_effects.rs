@@ -35,10 +35,12 @@ impl View {
         found.iter().map(one).collect()
     }
 
-    /// Has all effects that were given up tried anew, as often as any other. Returns how many there are.
+    /// Has all effects that were given up tried anew, as often as any other; where the view's code does not run here, so that nobody
+    /// knows how often it tries, all that failed. Returns how many there are.
     pub async fn retry_effects(&self) -> Result<u64, ViewError> {
         let sql = "UPDATE quorate_view_effect SET attempts = 0 WHERE view = $1 AND held = 0 AND attempts >= $2";
-        self.change_effects(sql, vec![rows::text(&self.name), self.effect_attempts().into()]).await
+        let least = if self.is_without_code() { 1 } else { self.effect_attempts() };
+        self.change_effects(sql, vec![rows::text(&self.name), least.into()]).await
     }
 
     /// Leaves out, for good, an effect that waits or was given up; whether there was one. One that is being carried out right

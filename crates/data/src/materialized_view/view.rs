@@ -346,6 +346,11 @@ impl View {
         mine.max().unwrap_or_else(|| Config::default().effect_attempts)
     }
 
+    /// Whether nothing runs here that could carry effects of this view out.
+    pub(super) fn is_without_code(&self) -> bool {
+        !self.shared.code().keys().any(|(view, _)| *view == self.name)
+    }
+
     fn query_of(&self, build: &BuildRow) -> Option<Query> {
         self.shared.code_of(build).map(|code| code.query.clone())
     }

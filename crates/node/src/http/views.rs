@@ -1,6 +1,7 @@
 //! Views: how they stand, rebuild, pause, switch, what is parked.
 
 pub(super) mod declared;
+pub(super) mod effects;
 mod follow;
 mod query;
 mod show;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use quorate_data::{
     event::Position,
     materialized_view::{
-        Answer, Audit, Build, Description, FollowQuery, Follower, Freshness, ParkedEvent, QueryLimits, RowsQuery,
-        SkippedEvent, Switch, TableDescription, View, ViewError, ViewName, Views,
+        Answer, Audit, Build, Description, FollowQuery, Follower, Freshness, OpenEffect, ParkedEvent, QueryLimits,
+        RowsQuery, SkippedEvent, Switch, TableDescription, View, ViewError, ViewName, Views,
         declared::{Asked, Declaration, Document, Explanation, StoredDocument},
     },
     store::{Store, StoreError, Token, Value},
@@ -179,6 +179,26 @@ impl ViewCare {
     ) -> Result<(), ViewError> {
         let build = self.live(name, build).await?;
         self.views()?.skip(name, build, position, by).await
+    }
+
+    /// Effects that were not carried out yet, behind `after`, in order.
+    pub async fn effects(
+        &self,
+        name: &ViewName,
+        after: Option<(Position, u32)>,
+        limit: u32,
+    ) -> Result<Vec<OpenEffect>, ViewError> {
+        self.views()?.get(name).await?.effects(after, limit).await
+    }
+
+    /// Has all effects that were given up tried anew. Returns how many there are.
+    pub async fn retry_effects(&self, name: &ViewName) -> Result<u64, ViewError> {
+        self.views()?.get(name).await?.retry_effects().await
+    }
+
+    /// Leaves out an effect for good; whether there was one.
+    pub async fn skip_effect(&self, name: &ViewName, position: Position, ordinal: u32) -> Result<bool, ViewError> {
+        self.views()?.get(name).await?.skip_effect(position, ordinal).await
     }
 
     /// The tables that readers have, and what may be asked of them.

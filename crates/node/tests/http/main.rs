@@ -41,6 +41,7 @@ mod store;
 mod subscribe;
 mod subscriptions;
 mod transactions;
+mod view_effects;
 mod view_following;
 mod view_queries;
 mod views;

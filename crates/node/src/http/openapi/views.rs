@@ -92,6 +92,13 @@ pub(super) fn paths() -> Value {
         "/v1/views/{name}/audit": action("auditView", "Recounts the log: whether a build missed an event, or took one twice", "ViewBuildNamed", "ViewAudit"),
         "/v1/views/{name}/parked": listed("listViewParked", "Lists parked events in order of position", "ViewParkedList"),
         "/v1/views/{name}/skipped": listed("listViewSkipped", "Lists events that were left out, in order of position", "ViewSkippedList"),
+        "/v1/views/{name}/effects": {
+            "parameters": [parameter("view")],
+            "get": operation("views", "listViewEffects", "Lists effects that wait or were given up, in order", &["afterCursor", "limit"],
+                &[("200", json_reply("Effects", "ViewEffectList", &["Link"]))]),
+        },
+        "/v1/views/{name}/effects/retry": action("retryViewEffects", "Has all effects that were given up tried anew", "ViewEffectRetry", "ViewEffectsChanged"),
+        "/v1/views/{name}/effects/skip": action("skipViewEffect", "Leaves out, for good, an effect that waits or was given up", "ViewEffectSkip", "ViewEffectsChanged"),
         "/v1/views/{name}/replay": action("replayView", "Applies the parked events of a key, in order", "ViewReplay", "Selected"),
         "/v1/views/{name}/skip": action("skipViewEvent", "Leaves out an event that is parked, or that a build stopped before, on record", "ViewSkip", "Selected"),
     })
@@ -256,6 +263,19 @@ pub(super) fn schemas() -> Value {
         "ViewAudit": open(&["view", "build", "expected", "handled", "whole"], json!({ "view": text, "build": build, "expected": number, "handled": number, "whole": flag })),
         "ViewReplay": closed(&["key"], json!({ "key": text, "build": build })),
         "ViewSkip": closed(&["logposition"], json!({ "logposition": given, "build": build, "by": { "type": "string", "description": "Who says so, for the record: at most 256 bytes" } })),
+        "ViewEffectList": open(&["effects"], json!({ "effects": { "type": "array", "items": open(
+            &["logposition", "ordinal", "kind", "key", "payload", "attempts", "reason", "given-up"],
+            json!({
+                "logposition": reference("Count"), "ordinal": number, "kind": text, "payload": text, "attempts": number, "given-up": flag,
+                "key": { "type": "string", "description": "The idempotency key under which it is carried out" },
+                "reason": { "type": "string", "description": "Why it failed last; empty where it was not tried" },
+            }),
+        ) } })),
+        "ViewEffectRetry": closed(&[], json!({})),
+        "ViewEffectSkip": closed(&["logposition", "ordinal"], json!({
+            "logposition": given, "ordinal": { "type": "integer", "minimum": 0, "description": "Which effect of that event it is, from 0" },
+        })),
+        "ViewEffectsChanged": open(&["effects"], json!({ "effects": number })),
         "ViewParkedList": open(&["parked"], json!({ "parked": event(json!({ "attempts": number, "parked": time })) })),
         "ViewSkippedList": open(&["skipped"], json!({ "skipped": event(json!({ "by": text, "skipped": time })) })),
     })

@@ -3,7 +3,8 @@
 use quorate_data::{
     event::Timestamp,
     materialized_view::{
-        Audit, BuildDescription, Description, ParkedEvent, ShardDescription, SkippedEvent, Standing, ViewName,
+        Audit, BuildDescription, Description, OpenEffect, ParkedEvent, ShardDescription, SkippedEvent, Standing,
+        ViewName,
     },
 };
 use quorate_foundations::time::Wall;
@@ -107,6 +108,20 @@ pub(super) fn skipped(event: &SkippedEvent) -> Value {
         "reason": event.reason,
         "by": event.skipped_by,
         "skipped": time(event.skipped_at),
+    })
+}
+
+pub(super) fn effect(open: &OpenEffect) -> Value {
+    let effect = &open.effect;
+    json!({
+        "logposition": effect.position.to_string(),
+        "ordinal": effect.ordinal,
+        "kind": effect.kind,
+        "key": effect.key(),
+        "payload": &*effect.payload,
+        "attempts": effect.attempts,
+        "reason": open.reason,
+        "given-up": open.given_up,
     })
 }
 
