@@ -1,5 +1,7 @@
 //! Limits of sagas.
 
+use std::time::Duration;
+
 use super::SagaError;
 
 /// How sagas of a store are run.
@@ -14,11 +16,20 @@ pub struct Config {
     /// Calls to somewhere else that are under way at once, of all sagas together; what is more waits, whoever came first goes
     /// first. A call that itself waits for a saga of this store keeps its place meanwhile. 1 to 65,536. Default 256.
     pub max_calls: usize,
+    /// On a store that several processes write to: how long one must give no sign of life before others take over its sagas. It gives
+    /// five in that time. 100 ms to 1 hour. Default 10 s.
+    pub takeover: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_running: 100_000, joined_steps: 32, max_events: 10_000, max_calls: 256 }
+        Self {
+            max_running: 100_000,
+            joined_steps: 32,
+            max_events: 10_000,
+            max_calls: 256,
+            takeover: Duration::from_secs(10),
+        }
     }
 }
 
@@ -42,6 +53,8 @@ impl Config {
         within("max-running", self.max_running as u64, 1, 10_000_000)?;
         within("joined-steps", self.joined_steps as u64, 1, 1_000)?;
         within("max-events", self.max_events, 10, 1_000_000)?;
-        within("max-calls", self.max_calls as u64, 1, 65_536)
+        within("max-calls", self.max_calls as u64, 1, 65_536)?;
+        let takeover = u64::try_from(self.takeover.as_millis()).unwrap_or(u64::MAX);
+        within("takeover", takeover, 100, 3_600_000)
     }
 }

@@ -80,6 +80,10 @@
 //!   [`mark-compensated`](Verb::MarkCompensated), [`mark-refused`](Verb::MarkRefused) and [`force`](Verb::Force) are events with who and why.
 //! * **One owner**: whoever has opened the store last runs its sagas. Every transition names the version and the owner that it was decided on, so that one who
 //!   comes late writes nothing.
+//! * **Several processes** (over PostgreSQL): each runs what was started there, and gives signs of life. One that gives none for
+//!   [`takeover`](field@Config::takeover), by the clocks of those who watch, loses its sagas to them; one that was only paused finds that its late writes
+//!   are refused. Whoever is told something by [`signal`](Sagas::signal) or [`operate`](Sagas::operate) takes the saga over for it. Calls that were under way are then made
+//!   again under their keys, as after a crash. See ADR 33.
 //! * **Starting twice** with one id starts one saga. A signal told twice under one id is told once.
 //! * **Versions**: a saga keeps the version of its definition. If nobody registers that version the saga waits, and shows as stalled.
 //! * **Clocks**: rests, timers and deadlines go by the boot clock. A restart lets them run for what is left by the wall clock, but never longer than
@@ -88,8 +92,7 @@
 //! # Where ours differs
 //! From workflows as code: a plan is asked what comes next, and is not replayed, so there is no history that a deployment has to fit. Steps
 //! and plan of a version must still not change while sagas of it run, and nothing notices if they do. From other engines: a
-//! step in the same store is not called *and* recorded, but one transaction. Not there yet: child sagas, continuing as a new saga, choreography, and stores with
-//! several writers.
+//! step in the same store is not called *and* recorded, but one transaction. Not there yet: child sagas, continuing as a new saga, choreography.
 //!
 //! Sources: Garcia-Molina and Salem, "Sagas" (1987); Richardson, "Microservices Patterns" (2018), chapter 4; the sub-transaction barrier of DTM. See ADR 26.
 
@@ -103,6 +106,7 @@ mod error;
 mod event;
 mod journal;
 pub mod machine;
+mod owners;
 mod rows;
 mod runner;
 mod service;

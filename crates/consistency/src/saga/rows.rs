@@ -12,6 +12,7 @@ use super::{
     SagaError,
     event::Happened,
     journal::{Journal, Phase, Status},
+    owners,
 };
 
 pub(super) const TABLES: RoomTables = RoomTables {
@@ -27,7 +28,7 @@ pub(super) const TABLES: RoomTables = RoomTables {
 };
 
 /// Who runs a saga: each opening of a store is another owner, with a higher number. It is the fence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Owner(pub(super) i64);
 
 /// Which saga.
@@ -76,19 +77,21 @@ pub(super) struct Found {
     pub(super) updated_at: Wall,
 }
 
-/// Becomes a new owner. Nobody has its number, and nobody ever had.
-pub(super) async fn new_owner(store: &Store) -> Result<Owner, SagaError> {
+/// Becomes a new owner. Nobody has its number, and nobody ever had. Where there are `others` it gives its first sign of life with that.
+pub(super) async fn new_owner(store: &Store, others: bool) -> Result<Owner, SagaError> {
     let now = store.env().wall().unix_nanos();
     let taken = store.transact(move |tx| {
         Box::pin(async move {
             let newest = tx.room_query("SELECT coalesce(max(owner), 0) FROM quorate_saga_owner", &[]).await?;
             let owner = newest.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0) + 1;
-            tx.room_execute(
-                "INSERT INTO quorate_saga_owner (owner, since) VALUES ($1, $2)",
-                &[owner.into(), now.into()],
-            )
-            .await?;
-            // One process writes to the store: whoever was its owner before is gone. The newest one stays, so that numbers grow.
+            let sql = "INSERT INTO quorate_saga_owner (owner, since) VALUES ($1, $2) ON CONFLICT (owner) DO NOTHING";
+            if tx.room_execute(sql, &[owner.into(), now.into()]).await? == 0 {
+                return Err(StoreError::Busy.into());
+            }
+            if others {
+                owners::give_sign(tx, Owner(owner)).await?;
+            }
+            // The newest one stays, so that numbers grow; the others stand for nothing any more.
             tx.room_execute("DELETE FROM quorate_saga_owner WHERE owner < $1", &[owner.into()]).await?;
             Ok::<_, SagaError>(Owner(owner))
         })
@@ -110,6 +113,8 @@ pub(super) struct Transition<'a> {
     pub(super) before: Owner,
     /// Whose it is.
     pub(super) owner: Owner,
+    /// Whether whoever had it may be in another process, and has to be told.
+    pub(super) others: bool,
 }
 
 /// Why a transition was not written.
@@ -129,7 +134,7 @@ impl<E: Into<SagaError>> From<E> for Unwritten {
 
 /// Writes a transition, if the saga still is where it was decided.
 pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<Version, Unwritten> {
-    let Transition { saga, stream, journal, events, at, mark, before, owner } = transition;
+    let Transition { saga, stream, journal, events, at, mark, before, owner, others } = transition;
     let to = at.get() + events.len() as u64;
     let number = |n: u64| Sql::Integer(n.cast_signed());
     let (status, updated) = (journal.status().code(), journal.updated_at.unix_nanos());
@@ -166,6 +171,9 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
         ];
         if tx.room_execute(sql, &row).await? == 0 {
             return Err(Unwritten::Overtaken);
+        }
+        if others && before != owner {
+            owners::tell_taken(tx, before, saga).await?;
         }
     }
     if events.is_empty() {
@@ -263,6 +271,13 @@ fn take(saga: &SagaKey, journal: &mut Journal, event: &Recorded) -> Result<(), S
     }
 }
 
+/// Whose a saga is; `None` if there is none.
+pub(super) async fn owner(store: &Store, saga: &SagaKey) -> Result<Option<Owner>, SagaError> {
+    let sql = "SELECT owner FROM quorate_saga WHERE name = $1 AND id = $2";
+    let rows = store.room_query(sql, vec![(&saga.name).into(), saga.id.clone().into()]).await?;
+    Ok(rows.first().and_then(|row| row.at(0).as_i64()).map(Owner))
+}
+
 /// Open sagas of a version of a definition, behind an id.
 pub(super) async fn open_ids(
     store: &Store,
@@ -332,7 +347,7 @@ fn found(row: &Row) -> Result<(Name, Found), SagaError> {
     Ok((name, Found { id: text(row, 1)?, version, status, key, started_at: wall(5)?, updated_at: wall(6)? }))
 }
 
-fn text(row: &Row, n: usize) -> Result<Arc<str>, SagaError> {
+pub(super) fn text(row: &Row, n: usize) -> Result<Arc<str>, SagaError> {
     let missing = || StoreError::Corrupt { place: "quorate_saga".to_owned(), what: "a text is missing".to_owned() };
     row.at(n).as_str().map(Into::into).ok_or_else(|| missing().into())
 }

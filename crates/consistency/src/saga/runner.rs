@@ -1,7 +1,9 @@
 //! Who runs a saga: a task that takes what comes in, has turns written, makes the calls, and waits for what is due.
 
+mod alarms;
 mod calls;
 mod rests;
+mod whose;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +18,7 @@ use quorate_foundations::{
     time::{Boot, Wall},
 };
 use quorate_resilience::dice::Dice;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use self::rests::Leaving;
 use super::{
@@ -74,6 +76,11 @@ pub(super) struct Runner {
     inbox: mpsc::UnboundedReceiver<Post>,
     post: mpsc::UnboundedSender<Post>,
     seen: watch::Sender<Option<Arc<Journal>>>,
+    /// Somebody says that it may be another's.
+    whose: Arc<Notify>,
+    is_doubted: bool,
+    /// Whom it is to be taken from, who may be in another process.
+    from: Option<Owner>,
     /// When each alarm is due, and since when it runs.
     due: BTreeMap<Alarm, (Wall, Boot)>,
     rung: BTreeSet<Alarm>,
@@ -102,6 +109,7 @@ pub(super) struct Ends {
     pub(super) post: mpsc::UnboundedSender<Post>,
     pub(super) inbox: mpsc::UnboundedReceiver<Post>,
     pub(super) seen: watch::Sender<Option<Arc<Journal>>>,
+    pub(super) whose: Arc<Notify>,
 }
 
 impl Runner {
@@ -110,7 +118,7 @@ impl Runner {
         saga: Arc<SagaKey>,
         stream: Name,
         definition: Arc<Definition>,
-        Ends { post, inbox, seen }: Ends,
+        Ends { post, inbox, seen, whose }: Ends,
     ) -> Self {
         let (before, dice) = (shared.owner, Dice::seeded(shared.seed()));
         Self {
@@ -126,6 +134,9 @@ impl Runner {
             inbox,
             post,
             seen,
+            whose,
+            is_doubted: false,
+            from: None,
             due: BTreeMap::new(),
             rung: BTreeSet::new(),
             calling: BTreeSet::new(),
@@ -142,7 +153,11 @@ impl Runner {
         let leaving = Leaving::new(self.shared.clone(), self.saga.clone());
         let onward = match birth {
             Birth::New(started, reply) => self.begin(started, reply).await,
-            Birth::Kept => self.reload().await,
+            Birth::Kept => {
+                // If it cannot be told whose it is, it is taken from nobody.
+                self.from = rows::owner(&self.shared.store, &self.saga).await.ok().flatten();
+                self.reload().await
+            }
         };
         if matches!(onward, Onward::Yes) {
             while matches!(self.once_more().await, Onward::Yes) {}
@@ -195,7 +210,7 @@ impl Runner {
             let Some(definition) = self.shared.definition(&self.saga.name, Some(kept.journal.version)) else {
                 return Onward::No;
             };
-            if kept.owner.0 > self.shared.owner.0 {
+            if self.is_anothers(kept.owner) {
                 self.shared.store.env().reached("saga: another owner has it");
                 return Onward::No;
             }
@@ -230,6 +245,11 @@ impl Runner {
     /// Waits for something, and takes it in.
     async fn once_more(&mut self) -> Onward {
         let Some(asked) = self.wait().await else { return Onward::No };
+        if std::mem::take(&mut self.is_doubted) && self.is_lost().await {
+            self.shared.store.env().reached("saga: another owner has it");
+            // Whoever asked hears nothing, and asks again.
+            return Onward::No;
+        }
         let (mut journal, mut news, mut replies) = (self.journal.clone(), Vec::new(), Vec::new());
         for input in self.answers.clone() {
             drop(self.take_in(input, &mut journal, &mut news));
@@ -305,6 +325,10 @@ impl Runner {
             let first = tokio::select! {
                 biased;
                 () = env.tasks().stop().cancelled() => return None,
+                () = self.whose.notified() => {
+                    self.is_doubted = true;
+                    None
+                }
                 first = self.inbox.recv() => first,
                 () = env.sleep(nap) => None,
             };
@@ -339,7 +363,7 @@ impl Runner {
     async fn turn(&mut self, journal: Arc<Journal>, news: News) -> Result<(), NotAdvanced> {
         let Advanced { journal, at, calls, more } = self.begin_turn(journal, news).advance().await?;
         (self.journal, self.at, self.mark, self.before) = (journal, at, at, self.shared.owner);
-        self.more = more;
+        (self.more, self.from) = (more, None);
         self.untrouble();
         self.rearm(false);
         self.show();
@@ -374,25 +398,5 @@ impl Runner {
             tracing::warn!(saga = name, id, why, "a saga is stuck, and waits for somebody's decision");
         }
         self.seen.send_replace(Some(self.journal.clone()));
-    }
-
-    /// Sets the alarms that the journal asks for. What was set before keeps its time; what a restart finds runs for what is left
-    /// by the wall clock, and never longer than it was to; a quiet time runs in full.
-    fn rearm(&mut self, is_reloaded: bool) {
-        let (boot, wall) = (self.shared.store.env().boot(), self.shared.store.env().wall());
-        let mut due = BTreeMap::new();
-        for (alarm, since, span) in machine::alarms(&self.journal, &self.definition) {
-            let at = match self.due.get(&alarm) {
-                Some((known, at)) if *known == since => *at,
-                _ if is_reloaded && !matches!(alarm, Alarm::Quiet(_)) => {
-                    boot + span.saturating_sub(wall.saturating_since(since)).min(span)
-                }
-                _ => boot + span,
-            };
-            due.insert(alarm, (since, at));
-        }
-        self.due = due;
-        // What is due is due; what was set anew is not.
-        self.rung.retain(|alarm| self.due.get(alarm).is_some_and(|(_, at)| *at <= boot));
     }
 }

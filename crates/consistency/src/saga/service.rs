@@ -41,14 +41,13 @@ impl Sagas {
     /// go on as soon as their definitions are [registered](Self::define). Opened a second time they are the same, under the
     /// first configuration.
     ///
+    /// On a store that several processes write to each owns what was started there, or taken over. What nobody owns who gives signs of
+    /// life, it takes over within a fifth of [`takeover`](field@Config::takeover) of knowing that.
+    ///
     /// # Errors
-    /// [`StoreError::Unsupported`] on a store that several processes write to.
+    /// [`SagaError::Invalid`] for a configuration out of range, [`SagaError::Store`] where the tables cannot be made.
     pub async fn open(store: &Store, config: Config) -> Result<Self, SagaError> {
         config.check()?;
-        let capabilities = store.capabilities();
-        if capabilities.several_writers {
-            return Err(StoreError::Unsupported { engine: capabilities.engine, what: "run sagas yet" }.into());
-        }
         let room: Arc<Room> = store.room();
         let shared = room.shared(store, config).await?;
         Ok(Self { shared, room })
@@ -75,6 +74,10 @@ impl Sagas {
     /// Takes over what is open of a version of a definition.
     async fn resume(&self, name: &Name, version: u32) -> Result<(), SagaError> {
         const PAGE: i64 = 1_000;
+        if self.shared.has_others {
+            // Whoever has them may live: that is for those who watch to tell.
+            return Ok(());
+        }
         let mut after = Arc::<str>::from("");
         loop {
             let ids = rows::open_ids(&self.shared.store, name, version, &after, PAGE).await?;
@@ -130,7 +133,8 @@ impl Sagas {
                 // It may be about to begin; if it does not, or cannot be read, the store says so.
                 let shows = |seen: &Option<_>| seen.is_some() || self.shared.troubles().contains_key(&saga);
                 let seen = live.seen.wait_for(shows).await;
-                seen.ok().and_then(|seen| seen.clone())
+                // Elsewhere it may have gone on.
+                seen.ok().and_then(|seen| seen.clone()).filter(|_| !self.shared.has_others)
             }
         };
         let journal = match known {
@@ -164,8 +168,8 @@ impl Sagas {
     /// [`SagaError::NotFound`] if there is none.
     pub async fn get(&self, name: &Name, id: &str) -> Result<Description, SagaError> {
         let saga = self.key(name, id)?;
-        let seen = self.shared.find(&saga).and_then(|live| live.seen.borrow().clone());
-        let journal = match seen {
+        let live = self.shared.find(&saga).filter(|_| !self.shared.has_others);
+        let journal = match live.and_then(|live| live.seen.borrow().clone()) {
             Some(journal) => journal,
             None => rows::read(&self.shared.store, &saga).await?.journal,
         };
@@ -178,7 +182,9 @@ impl Sagas {
     /// As [`get`](Self::get).
     pub async fn settled(&self, name: &Name, id: &str, patience: Duration) -> Result<Description, SagaError> {
         let saga = self.key(name, id)?;
-        if let Some(mut live) = self.shared.find(&saga) {
+        if self.shared.has_others {
+            self.until_settled(&saga, patience).await?;
+        } else if let Some(mut live) = self.shared.find(&saga) {
             let is_settled = |seen: &Option<Arc<Journal>>| {
                 let status = seen.as_ref().map(|journal| journal.status());
                 status.is_some_and(|status| status.is_ended() || status == Status::Stuck)
@@ -191,6 +197,22 @@ impl Sagas {
             }
         }
         self.get(name, id).await
+    }
+
+    /// Looks now and then how a saga stands that may run in another process.
+    async fn until_settled(&self, saga: &SagaKey, patience: Duration) -> Result<(), SagaError> {
+        const LOOK: Duration = Duration::from_millis(100);
+        let env = self.shared.store.env();
+        let settled = env.timeout(patience, async {
+            loop {
+                let status = rows::status(&self.shared.store, saga).await?;
+                if status.is_none_or(|status| status.is_ended() || status == Status::Stuck) {
+                    return Ok(());
+                }
+                env.sleep(LOOK).await;
+            }
+        });
+        settled.await.unwrap_or(Ok(()))
     }
 
     /// Sagas in order of their names and ids.
@@ -284,6 +306,7 @@ impl Sagas {
                 let posted = live.post.send(Post { input: input.clone(), reply: Some(reply) });
                 if posted.is_ok()
                     && let Ok(answer) = answer.await
+                    && !(self.shared.has_others && matches!(answer, Err(SagaError::Overtaken { .. })))
                 {
                     return answer;
                 }

@@ -191,6 +191,7 @@ impl Work {
             mark: turn.mark,
             before: turn.before,
             owner: turn.owner,
+            others: turn.store.capabilities().several_writers,
         };
         let at = rows::write(tx, transition).await.map_err(Stop::Unwritten)?;
         Ok(Advanced { journal, at, calls, more })

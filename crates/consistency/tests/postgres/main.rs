@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
+#[path = "../../../data/tests/sqlite/child.rs"]
+mod child;
+mod sagas;
 #[path = "../../../data/tests/postgres/server.rs"]
 #[allow(dead_code, reason = "other tests end the server")]
 mod server;
@@ -104,16 +107,27 @@ impl DynamicBoundary for Purse {
 
 /// `nodes` stores over one new schema; none where there is no server, which was said.
 async fn stores(nodes: usize) -> Option<Vec<Store>> {
-    static MADE: AtomicUsize = AtomicUsize::new(0);
-    let schema = format!("c_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    let place = place()?;
     let mut stores = Vec::new();
     for _ in 0..nodes {
-        let config = postgres::Config::at(&server::address()?).unwrap();
-        let application = format!("{schema}_app");
-        let config = postgres::Config { schema: schema.clone(), application, connections: 6, ..config };
-        stores.push(postgres::open(&Env::real(), config).await.unwrap());
+        stores.push(open(&place).await);
     }
     Some(stores)
+}
+
+/// Where a new schema is: the server's address and its name, as another process is told.
+fn place() -> Option<String> {
+    static MADE: AtomicUsize = AtomicUsize::new(0);
+    let (process, made) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+    Some(format!("{} c_{process}_{made}", server::address()?))
+}
+
+async fn open(place: &str) -> Store {
+    let (address, schema) = place.rsplit_once(' ').unwrap();
+    let config = postgres::Config::at(address).unwrap();
+    let (schema, application) = (schema.to_owned(), format!("{schema}_app"));
+    let config = postgres::Config { schema, application, connections: 6, ..config };
+    postgres::open(&Env::real(), config).await.unwrap()
 }
 
 fn run(test: impl Future<Output = ()>) {

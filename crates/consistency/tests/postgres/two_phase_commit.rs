@@ -4,8 +4,6 @@
 #![allow(clippy::disallowed_methods, reason = "it is looked at from outside: processes, connections")]
 
 mod banks;
-#[path = "../../../data/tests/sqlite/child.rs"]
-mod child;
 mod lossy;
 mod promises;
 
@@ -16,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use child::{ROUND, STORE, child_of, said, say};
 use futures_util::future::join_all;
 use quorate_consistency::two_phase_commit::{
     Config, Coordinator, Ended, Gid, Participant, Postgres, PostgresConfig, SqlWork, Statement, Transaction,
@@ -37,7 +34,10 @@ use self::{
     },
     lossy::{Loss, Lossy},
 };
-use super::{run, server, stores};
+use super::{
+    child::{ROUND, STORE, child_of, said, say},
+    run, server, stores,
+};
 
 /// The child's part: a transfer that stands still at its point, until it is killed.
 async fn stand_still(log: &Path, addresses: &[String; 2], round: usize) {

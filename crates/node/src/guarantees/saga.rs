@@ -4,7 +4,7 @@ use super::{
     About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
     Guarantee,
     Surface::{Cli, Http, Library},
-    row, test,
+    on_postgres, row, test,
 };
 
 const RULES: &str = "crates/consistency/src/saga/machine/tests.rs";
@@ -21,6 +21,7 @@ const LINE: &str = "crates/cli/src/import/line.rs";
 const DECLARED: &str = "crates/consistency/src/saga/declared/tests.rs";
 const HTTP: &str = "crates/node/tests/http/sagas.rs";
 const KILLED: &str = "crates/consistency/tests/sagas_killed.rs";
+const POSTGRES: &str = "crates/consistency/tests/postgres/sagas.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -33,6 +34,20 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CRASHES, "steps_that_are_recorded_are_never_called_again"),
             test(KILLED, "sagas_of_a_process_that_is_killed_all_end_and_each_step_takes_effect_once"),
         ],
+    ),
+    on_postgres(
+        Durability,
+        "run a saga in one of several processes",
+        Library,
+        "where its process dies or stands still, another one goes on where its journal ends; what the first one writes late is refused",
+        &[test(POSTGRES, "a_node_that_is_killed_or_stands_still_is_taken_over_and_each_step_takes_effect_once")],
+    ),
+    on_postgres(
+        Delivery,
+        "start and signal a saga in several processes",
+        Library,
+        "each of them may be asked: a saga is started once, and what it is told reaches it wherever it ran",
+        &[test(POSTGRES, "a_saga_is_started_once_and_told_by_any_node_and_whoever_ran_it_lets_go")],
     ),
     row(
         Durability,

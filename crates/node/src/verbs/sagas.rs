@@ -149,6 +149,8 @@ impl SagaCare {
     }
 
     async fn begin(&self) -> Result<Opened, DeclareSagaError> {
+        // Each node would run what it knows the documents of, and documents do not come to other nodes yet.
+        self.store.require(|engine| !engine.several_writers, "run sagas of documents yet").map_err(SagaError::from)?;
         let sagas = Sagas::open(&self.store, Config::default()).await?;
         self.store.declare(TABLES).await?;
         let queues = match Queues::open(&self.store).await {

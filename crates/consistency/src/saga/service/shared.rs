@@ -11,7 +11,7 @@ use std::{
 use quorate_data::store::Store;
 use quorate_foundations::name::Name;
 use quorate_runtime::random::Rng;
-use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OnceCell, Semaphore, SemaphorePermit, mpsc, oneshot, watch};
 
 use super::{Counts, Description};
 use crate::saga::{
@@ -20,6 +20,7 @@ use crate::saga::{
     definition::Definition,
     event::Happened,
     journal::{Journal, Status},
+    owners,
     rows::{self, Owner, SagaKey},
     runner::{Birth, Ends, Post, Runner},
 };
@@ -30,8 +31,15 @@ pub(in crate::saga) struct Room(OnceCell<Arc<Shared>>);
 
 impl Room {
     /// What is in it; opened by whoever comes first.
-    pub(super) async fn shared(&self, store: &Store, config: Config) -> Result<Arc<Shared>, SagaError> {
-        Ok(self.0.get_or_try_init(|| Shared::open(store, config)).await?.clone())
+    pub(super) async fn shared(self: &Arc<Self>, store: &Store, config: Config) -> Result<Arc<Shared>, SagaError> {
+        let open = async {
+            let shared = Shared::open(store, config).await?;
+            if shared.has_others {
+                owners::watch(&shared, self);
+            }
+            Ok::<_, SagaError>(shared)
+        };
+        Ok(self.0.get_or_try_init(|| open).await?.clone())
     }
 }
 
@@ -45,6 +53,8 @@ pub(in crate::saga) struct Shared {
     /// Why sagas cannot be written, and nothing but somebody's help changes that.
     troubles: Mutex<BTreeMap<SagaKey, Arc<str>>>,
     dice: Mutex<Rng>,
+    /// Whether other processes may run sagas of the store.
+    pub(in crate::saga) has_others: bool,
     /// Places for calls.
     places: Semaphore,
 }
@@ -54,6 +64,8 @@ pub(in crate::saga) struct Shared {
 pub(super) struct Live {
     pub(super) post: mpsc::UnboundedSender<Post>,
     pub(super) seen: watch::Receiver<Option<Arc<Journal>>>,
+    /// Has it look whose it is.
+    whose: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -111,11 +123,17 @@ pub(super) enum Begun {
 impl Shared {
     async fn open(store: &Store, config: Config) -> Result<Arc<Self>, SagaError> {
         store.declare(rows::TABLES).await?;
-        let owner = rows::new_owner(store).await?;
+        let has_others = store.capabilities().several_writers;
+        if has_others {
+            store.declare(owners::TABLES).await?;
+        }
+        let owner = rows::new_owner(store, has_others).await?;
         let (definitions, live, troubles) = (RwLock::default(), Mutex::default(), Mutex::default());
         let dice = Mutex::new(store.env().random("sagas"));
         let (counters, places) = (Counters::default(), Semaphore::new(config.max_calls));
-        Ok(Arc::new(Self { store: store.clone(), config, owner, counters, definitions, live, troubles, dice, places }))
+        let store = store.clone();
+        let shared = Self { store, config, owner, counters, definitions, live, troubles, dice, has_others, places };
+        Ok(Arc::new(shared))
     }
 
     /// What happened to sagas since the store was opened here.
@@ -151,7 +169,7 @@ impl Shared {
     }
 
     /// The definitions that are registered, in order, with their versions.
-    pub(super) fn definitions(&self) -> Vec<(Name, Vec<u32>)> {
+    pub(in crate::saga) fn definitions(&self) -> Vec<(Name, Vec<u32>)> {
         let definitions = self.definitions.read().unwrap_or_else(PoisonError::into_inner);
         let known = definitions.iter().filter(|(_, versions)| !versions.is_empty());
         known.map(|(name, versions)| (name.clone(), versions.keys().copied().collect())).collect()
@@ -193,6 +211,18 @@ impl Shared {
 
     pub(super) fn find(&self, saga: &SagaKey) -> Option<Live> {
         self.live().get(saga).cloned()
+    }
+
+    /// Somebody took a saga over: whoever runs it here looks whose it is.
+    pub(in crate::saga) fn look(&self, saga: &SagaKey) {
+        if let Some(live) = self.live().get(saga) {
+            live.whose.notify_one();
+        }
+    }
+
+    /// All that run here look whose they are.
+    pub(in crate::saga) fn look_all(&self) {
+        self.live().values().for_each(|live| live.whose.notify_one());
     }
 
     pub(in crate::saga) fn forget(&self, saga: &SagaKey) {
@@ -246,7 +276,7 @@ impl Shared {
     }
 
     /// Runs a saga that is in the store, unless it runs here already.
-    pub(super) fn take_over(self: Arc<Self>, room: &Arc<Room>, saga: SagaKey) -> Result<(), SagaError> {
+    pub(in crate::saga) fn take_over(self: Arc<Self>, room: &Arc<Room>, saga: SagaKey) -> Result<(), SagaError> {
         let stream = saga.stream()?;
         let Some(definition) = self.definition(&saga.name, None) else {
             return Err(SagaError::Undefined { name: saga.name });
@@ -283,5 +313,6 @@ impl Shared {
 fn connected() -> (Live, Ends) {
     let (post, inbox) = mpsc::unbounded_channel();
     let (shown, seen) = watch::channel(None);
-    (Live { post: post.clone(), seen }, Ends { post, inbox, seen: shown })
+    let whose = Arc::<Notify>::default();
+    (Live { post: post.clone(), seen, whose: whose.clone() }, Ends { post, inbox, seen: shown, whose })
 }

@@ -1,0 +1,249 @@
+//! Owners on a store that several processes write to: they give signs of life, and take over from whoever gives none.
+//!
+//! What is here decides only *when* a saga is taken over. That nobody is harmed by a wrong guess is the fence's part: every
+//! transition names the owner that it was decided under (ADR 33).
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use quorate_data::store::{DynTx, RoomTables, SqlError, Store, StoreError};
+use quorate_foundations::{name::Name, time::Boot};
+
+use super::{
+    SagaError,
+    rows::{Owner, SagaKey, text},
+    service::{Room, Shared},
+};
+
+/// An owner without a row in `quorate_saga_sign` is gone: what it had is anybody's. `quorate_saga_taken` tells those who live
+/// what was taken from them.
+pub(super) const TABLES: RoomTables = RoomTables {
+    room: "saga_owners",
+    versions: &["CREATE TABLE quorate_saga_sign (owner BIGINT PRIMARY KEY, beat BIGINT NOT NULL);
+    CREATE TABLE quorate_saga_taken (
+        owner BIGINT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (owner, name, id)
+    )"],
+};
+
+/// Signs that an owner gives in the time after which it counts as gone.
+const SIGNS: u32 = 5;
+
+/// What a row says at first: whoever opened the sagas has given one sign before it begins to watch.
+const FIRST: i64 = 1;
+
+/// Sagas that are looked at together.
+const PAGE: i64 = 1_000;
+
+/// An owner, and how often it gave a sign of life.
+type Sign = (Owner, i64);
+
+/// What was seen of owners, and since when it did not change, by the clock of whoever saw it.
+#[derive(Debug, Default)]
+struct Observed(BTreeMap<Owner, (i64, Boot)>);
+
+impl Observed {
+    /// Takes in what stands there now. Returns those that gave no sign for as long as `silence`.
+    ///
+    /// One that is seen for the first time, or changed since, is given all of that time, however long nobody looked.
+    fn take(&mut self, now: Boot, found: &[Sign], silence: Duration) -> Vec<Sign> {
+        let since = |&(owner, beat): &Sign| {
+            let known = self.0.get(&owner).filter(|(known, _)| *known == beat);
+            (owner, (beat, known.map_or(now, |(_, since)| *since)))
+        };
+        self.0 = found.iter().map(since).collect();
+        let silent = self.0.iter().filter(|(_, (_, since))| now.saturating_since(*since) >= silence);
+        silent.map(|(owner, (beat, _))| (*owner, *beat)).collect()
+    }
+}
+
+/// Gives a sign of life. One that others took for gone is there again with it.
+pub(super) async fn give_sign(tx: &mut DynTx, owner: Owner) -> Result<(), SqlError> {
+    let sql = "INSERT INTO quorate_saga_sign (owner, beat) VALUES ($1, $2)
+        ON CONFLICT (owner) DO UPDATE SET beat = quorate_saga_sign.beat + 1";
+    tx.room_execute(sql, &[owner.0.into(), FIRST.into()]).await.map(drop)
+}
+
+/// Leaves word for `owner`, if it is there, that a saga was taken from it.
+pub(super) async fn tell_taken(tx: &mut DynTx, owner: Owner, saga: &SagaKey) -> Result<(), SqlError> {
+    // Who is gone hears nothing, and what is told to it would lie there for ever.
+    let sql = "INSERT INTO quorate_saga_taken (owner, name, id)
+        SELECT CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT)
+        WHERE EXISTS (SELECT 1 FROM quorate_saga_sign WHERE owner = $1)
+        ON CONFLICT (owner, name, id) DO NOTHING";
+    tx.room_execute(sql, &[owner.0.into(), (&saga.name).into(), saga.id.clone().into()]).await.map(drop)
+}
+
+/// Has this process give signs and watch those of others, until it stops, the store is closed or nobody holds the sagas any more.
+pub(super) fn watch(shared: &Arc<Shared>, room: &Arc<Room>) {
+    let env = shared.store.env().clone();
+    let every = shared.config.takeover / SIGNS;
+    let (shared, room) = (Arc::downgrade(shared), Arc::downgrade(room));
+    let tasks = env.tasks().clone();
+    tasks.spawn("saga owners", async move {
+        let mut observed = Observed::default();
+        while let Some(now) = held(&shared, &room) {
+            match round(&now, &mut observed).await {
+                Ok(()) => {}
+                Err(SagaError::Store(StoreError::Closed)) => return,
+                Err(cause) => {
+                    tracing::warn!(%cause, "whose sagas are to be taken over cannot be told; it is tried again")
+                }
+            }
+            // Nobody is kept by the one who watches.
+            drop(now);
+            if env.tasks().stop().run_until_cancelled(env.sleep(every)).await.is_none() {
+                return;
+            }
+        }
+    });
+}
+
+fn held(shared: &Weak<Shared>, room: &Weak<Room>) -> Option<(Arc<Shared>, Arc<Room>)> {
+    Some((shared.upgrade()?, room.upgrade()?))
+}
+
+async fn round((shared, room): &(Arc<Shared>, Arc<Room>), observed: &mut Observed) -> Result<(), SagaError> {
+    let (store, own) = (&shared.store, shared.owner);
+    let given = store.transact(move |tx| Box::pin(async move { give_sign(tx, own).await.map_err(SagaError::from) }));
+    given.await.map_err(SagaError::of_transaction)?;
+    let found = signs(store).await?;
+    if found.contains(&(own, FIRST)) {
+        // Others took this process for gone, and nobody leaves word for one who is: what runs here may be theirs.
+        store.env().reached("saga: an owner came back");
+        shared.look_all();
+    }
+    // The clock is read behind the rows: what they say is no newer than that.
+    let silent = observed.take(store.env().boot(), &found, shared.config.takeover);
+    for gone in silent.into_iter().filter(|(owner, _)| *owner != own) {
+        strike_off(store, gone).await?;
+    }
+    hear_of_taken(shared).await?;
+    for (name, versions) in shared.definitions() {
+        for version in versions {
+            take_over(shared, room, &name, version).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn signs(store: &Store) -> Result<Vec<Sign>, SagaError> {
+    let rows = store.room_query("SELECT owner, beat FROM quorate_saga_sign", vec![]).await?;
+    Ok(rows.iter().filter_map(|row| Some((Owner(row.at(0).as_i64()?), row.at(1).as_i64()?))).collect())
+}
+
+/// Notes that an owner is gone, unless it gave a sign since.
+async fn strike_off(store: &Store, (owner, beat): Sign) -> Result<(), SagaError> {
+    let struck = store.transact(move |tx| {
+        Box::pin(async move {
+            let sql = "DELETE FROM quorate_saga_sign WHERE owner = $1 AND beat = $2";
+            if tx.room_execute(sql, &[owner.0.into(), beat.into()]).await? > 0 {
+                tx.room_execute("DELETE FROM quorate_saga_taken WHERE owner = $1", &[owner.0.into()]).await?;
+            }
+            Ok::<_, SagaError>(())
+        })
+    });
+    struck.await.map_err(SagaError::of_transaction)?;
+    tracing::warn!(owner = owner.0, "a process that ran sagas gives no signs of life; they are taken over");
+    store.env().reached("saga: an owner is gone");
+    Ok(())
+}
+
+/// Has those sagas look whose they are that others took over.
+async fn hear_of_taken(shared: &Shared) -> Result<(), SagaError> {
+    let (store, own) = (&shared.store, shared.owner.0);
+    loop {
+        let sql = "SELECT name, id FROM quorate_saga_taken WHERE owner = $1 ORDER BY name, id LIMIT $2";
+        let rows = store.room_query(sql, vec![own.into(), PAGE.into()]).await?;
+        let taken = rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?)));
+        let taken = Arc::new(taken.collect::<Result<Vec<_>, SagaError>>()?);
+        let heard = taken.clone();
+        let forgotten = store.transact(move |tx| {
+            let heard = heard.clone();
+            Box::pin(async move {
+                for (name, id) in heard.iter() {
+                    let sql = "DELETE FROM quorate_saga_taken WHERE owner = $1 AND name = $2 AND id = $3";
+                    tx.room_execute(sql, &[own.into(), name.clone().into(), id.clone().into()]).await?;
+                }
+                Ok::<_, SagaError>(())
+            })
+        });
+        if !taken.is_empty() {
+            forgotten.await.map_err(SagaError::of_transaction)?;
+        }
+        // Ordering: behind the deletion, so that what is taken from now on is told anew.
+        for (name, id) in taken.iter() {
+            if let Ok(name) = Name::new(name.clone()) {
+                shared.look(&SagaKey { name, id: id.clone() });
+            }
+        }
+        if (taken.len() as i64) < PAGE {
+            return Ok(());
+        }
+    }
+}
+
+/// Takes over what is open of a version of a definition, and belongs to nobody who is there.
+async fn take_over(shared: &Arc<Shared>, room: &Arc<Room>, name: &Name, version: u32) -> Result<(), SagaError> {
+    let sql = "SELECT id FROM quorate_saga WHERE name = $1 AND version = $2 AND id > $3 AND status < 10 AND owner <> $4
+        AND NOT EXISTS (SELECT 1 FROM quorate_saga_sign WHERE quorate_saga_sign.owner = quorate_saga.owner)
+        ORDER BY id LIMIT $5";
+    let mut after = Arc::<str>::from("");
+    loop {
+        let params = vec![name.into(), version.into(), after.into(), shared.owner.0.into(), PAGE.into()];
+        let rows = shared.store.room_query(sql, params).await?;
+        let ids = rows.iter().map(|row| text(row, 0)).collect::<Result<Vec<_>, _>>()?;
+        for id in &ids {
+            let saga = SagaKey { name: name.clone(), id: id.clone() };
+            // A runner that lost it, and has not heard, would keep it from being run.
+            shared.look(&saga);
+            shared.clone().take_over(room, saga)?;
+        }
+        match ids.last() {
+            Some(last) if ids.len() as i64 == PAGE => after = last.clone(),
+            _ => return Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorate_foundations::time::Boot;
+
+    use super::{Observed, Owner};
+
+    const SILENCE: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Boot {
+        Boot::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn an_owner_is_gone_once_it_was_seen_unchanged_for_all_of_the_silence() {
+        let (mut observed, found) = (Observed::default(), [(Owner(1), 7)]);
+        assert_eq!(observed.take(at(100), &found, SILENCE), [], "it is seen for the first time");
+        assert_eq!(observed.take(at(109), &found, SILENCE), []);
+        assert_eq!(observed.take(at(110), &found, SILENCE), found);
+    }
+
+    #[test]
+    fn an_owner_that_gave_a_sign_has_all_of_the_silence_again_however_late_it_is_seen() {
+        let mut observed = Observed::default();
+        observed.take(at(100), &[(Owner(1), 7)], SILENCE);
+        assert_eq!(observed.take(at(500), &[(Owner(1), 8)], SILENCE), []);
+        assert_eq!(observed.take(at(509), &[(Owner(1), 8)], SILENCE), []);
+        assert_eq!(observed.take(at(510), &[(Owner(1), 8)], SILENCE), [(Owner(1), 8)]);
+    }
+
+    #[test]
+    fn an_owner_that_was_struck_off_and_comes_back_is_seen_for_the_first_time() {
+        let mut observed = Observed::default();
+        observed.take(at(100), &[(Owner(1), 7)], SILENCE);
+        observed.take(at(110), &[], SILENCE);
+        assert_eq!(observed.take(at(111), &[(Owner(1), 7)], SILENCE), []);
+    }
+}
