@@ -32,6 +32,8 @@ mod library;
 #[path = "../loans.rs"]
 #[expect(dead_code, reason = "the program's own printing is not tested")]
 mod loans;
+#[path = "../prices.rs"]
+mod prices;
 #[path = "../rate_limit.rs"]
 mod rate_limit;
 #[path = "../saga.rs"]
@@ -92,6 +94,11 @@ fn three_services_deal_with_each_order_once_over_the_embedded_bus() {
 #[test]
 fn a_storm_of_retries_is_calmed_by_a_stack() {
     storm::main().unwrap();
+}
+
+#[test]
+fn prices_are_asked_and_each_outcome_says_whether_it_was_done() {
+    prices::main().unwrap();
 }
 
 #[test]

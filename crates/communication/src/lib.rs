@@ -6,4 +6,5 @@ pub mod event_bus;
 pub mod inbox;
 pub mod message_queue;
 pub mod outbox;
+pub mod request;
 pub mod transports;

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
-//! | `communication` (default) | [`message_queue`] · [`event_bus`], [`cloud_events`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
+//! | `communication` (default) | [`message_queue`] · [`request`] · [`event_bus`], [`cloud_events`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`saga`] · [`two_phase_commit`] |
 //! | `webhooks` | `event_bus::webhook` |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |
@@ -98,7 +98,7 @@ pub use quorate_runtime::{self as runtime, Env};
 pub use quorate_data::{event, materialized_view, schema, store, subscription, view_row};
 
 #[cfg(feature = "communication")]
-pub use quorate_communication::{cloud_events, event_bus, inbox, message_queue, outbox, transports};
+pub use quorate_communication::{cloud_events, event_bus, inbox, message_queue, outbox, request, transports};
 
 #[cfg(feature = "resilience")]
 pub use quorate_resilience as resilience;
@@ -123,6 +123,10 @@ mod pages {
     #[cfg(feature = "communication")]
     #[doc = include_str!("../../../docs/patterns/message-queue.md")]
     pub struct MessageQueue;
+
+    #[cfg(feature = "communication")]
+    #[doc = include_str!("../../../docs/patterns/request-response.md")]
+    pub struct RequestResponse;
 
     #[cfg(feature = "communication")]
     #[doc = include_str!("../../../docs/patterns/transactional-outbox.md")]

@@ -17,6 +17,7 @@ mod materialized_view;
 mod matrix;
 mod message_queue;
 mod postgres;
+mod request;
 mod resilience;
 mod retention;
 mod saga;
@@ -43,6 +44,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     event_sourcing::ROWS,
     subscription::ROWS,
     message_queue::ROWS,
+    request::ROWS,
     transports::ROWS,
     event_bus::ROWS,
     materialized_view::ROWS,

@@ -1,0 +1,351 @@
+//! Who is handed what, whom to answer and with what: the rules of requests, without a clock, a wire or a wait.
+//!
+//! Invariant: every request has exactly one outcome, unless its caller left before. A request takes memory from [`send`](Machine::send) on until its
+//! outcome is told *and* nobody works on it any more; of that there is never more than [`Limits`] say.
+
+mod outcome;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+};
+
+use bytes::Bytes;
+use quorate_foundations::{name::Name, time::Mono};
+use quorate_resilience::deadline::Deadline;
+
+use super::{Counts, Limits};
+pub use outcome::{Outcome, Receipt, Refusal, TooManyResponders, Unknown, Verdict};
+
+/// A request, as long as its process lives: rises in the order of sending, and is never used again. What correlates an answer with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// Somebody who serves a type, until they leave; never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResponderId(u64);
+
+/// What a responder is to work on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// What its answer is given under.
+    pub id: RequestId,
+    /// What is asked.
+    pub body: Bytes,
+    /// When nobody waits any more.
+    pub deadline: Deadline,
+}
+
+/// What is to be done, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Have a responder work on a request.
+    Hand(ResponderId, Call),
+    /// Tell a responder that nobody waits any more. Its place is taken until it [lets go](Machine::let_go), answers or leaves.
+    Stop(ResponderId, RequestId),
+    /// Tell a caller.
+    Settle(RequestId, Outcome),
+}
+
+/// A request without an outcome, or one without an answer that somebody has not done.
+#[derive(Debug)]
+struct Request {
+    kind: Name,
+    deadline: Deadline,
+    is_awaited: bool,
+    at: Place,
+}
+
+#[derive(Debug)]
+enum Place {
+    Waits(Bytes),
+    Handed(ResponderId),
+}
+
+#[derive(Debug)]
+struct Responder {
+    kind: Name,
+    window: usize,
+    /// What it works on, and the bytes of it; also what it was told to stop and has not let go.
+    running: BTreeMap<RequestId, usize>,
+    /// When it was last handed something: of those that are equally busy, the one that rested longest is next.
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Kind {
+    responders: usize,
+    /// Responders with a free place, the least busy first.
+    free: BTreeSet<(usize, u64, ResponderId)>,
+    /// Requests without a place, in the order of sending.
+    waiting: BTreeSet<RequestId>,
+}
+
+/// All requests and responders of a process.
+#[derive(Debug)]
+pub struct Machine {
+    limits: Limits,
+    requests: BTreeMap<RequestId, Request>,
+    responders: BTreeMap<ResponderId, Responder>,
+    kinds: BTreeMap<Name, Kind>,
+    deadlines: BTreeSet<(Mono, RequestId)>,
+    held: usize,
+    bytes: usize,
+    last: u64,
+    is_closing: bool,
+    counts: Counts,
+}
+
+impl Machine {
+    /// Nobody is there.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            requests: BTreeMap::new(),
+            responders: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            held: 0,
+            bytes: 0,
+            last: 0,
+            is_closing: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What became of all so far.
+    pub fn counts(&self) -> Counts {
+        Counts { held: self.held, held_bytes: self.bytes, responders: self.responders.len(), ..self.counts }
+    }
+
+    /// When a [`tick`](Self::tick) is next due; `None` while nothing is pending.
+    pub fn wake_at(&self) -> Option<Mono> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Somebody serves `kind`, with at most `window` requests at once.
+    pub fn join(
+        &mut self,
+        now: Mono,
+        kind: &Name,
+        window: NonZeroUsize,
+        effects: &mut Vec<Effect>,
+    ) -> Result<ResponderId, TooManyResponders> {
+        self.tick(now, effects);
+        if self.responders.len() >= self.limits.responders {
+            return Err(TooManyResponders { max: self.limits.responders });
+        }
+        let id = ResponderId(self.next());
+        let responder = Responder { kind: kind.clone(), window: window.get(), running: BTreeMap::new(), turn: 0 };
+        self.responders.insert(id, responder);
+        let known = self.kinds.entry(kind.clone()).or_default();
+        known.responders += 1;
+        known.free.insert((0, 0, id));
+        self.serve(kind, effects);
+        Ok(id)
+    }
+
+    /// A responder is gone: what it worked on is unknown, and if it was the last one, what waits has nobody.
+    pub fn leave(&mut self, now: Mono, id: ResponderId, effects: &mut Vec<Effect>) {
+        self.tick(now, effects);
+        let Some(gone) = self.responders.remove(&id) else { return };
+        self.held -= gone.running.len();
+        self.bytes -= gone.running.values().sum::<usize>();
+        for request in gone.running.keys() {
+            self.settle(*request, Outcome::Unknown(Unknown::ResponderLeft), effects);
+        }
+        let Some(kind) = self.kinds.get_mut(&gone.kind) else { return };
+        kind.responders -= 1;
+        kind.free.remove(&(gone.running.len(), gone.turn, id));
+        if kind.responders == 0 {
+            for request in std::mem::take(&mut kind.waiting) {
+                self.settle(request, Outcome::NoResponder, effects);
+            }
+            self.kinds.remove(&gone.kind);
+        }
+    }
+
+    /// A request, to be answered before `deadline`, or one without an answer, that is of no use after it.
+    pub fn send(
+        &mut self,
+        now: Mono,
+        kind: &Name,
+        (body, deadline): (Bytes, Deadline),
+        is_awaited: bool,
+        effects: &mut Vec<Effect>,
+    ) -> RequestId {
+        self.tick(now, effects);
+        let id = RequestId(self.next());
+        if let Err(refused) = self.admit(now, kind, body.len(), deadline) {
+            self.counts.count(&refused, is_awaited);
+            effects.push(Effect::Settle(id, refused));
+            return id;
+        }
+        self.held += 1;
+        self.bytes += body.len();
+        let request = Request { kind: kind.clone(), deadline, is_awaited, at: Place::Waits(body) };
+        self.requests.insert(id, request);
+        self.deadlines.extend(deadline.moment().map(|at| (at, id)));
+        if !is_awaited {
+            effects.push(Effect::Settle(id, Outcome::HandedOver));
+        }
+        if let Some(known) = self.kinds.get_mut(kind) {
+            known.waiting.insert(id);
+        }
+        self.serve(kind, effects);
+        id
+    }
+
+    fn admit(&self, now: Mono, kind: &Name, bytes: usize, deadline: Deadline) -> Result<(), Outcome> {
+        let Limits { requests, bytes: max_bytes, .. } = self.limits;
+        if self.is_closing {
+            return Err(Outcome::Refused(Refusal::Closing));
+        }
+        if !self.kinds.contains_key(kind) {
+            return Err(Outcome::NoResponder);
+        }
+        if deadline.has_passed(now) {
+            return Err(Outcome::Refused(Refusal::Expired));
+        }
+        if self.held >= requests {
+            return Err(Outcome::Refused(Refusal::Full { max: requests }));
+        }
+        if self.bytes + bytes > max_bytes {
+            return Err(Outcome::Refused(Refusal::FullOfBytes { max: max_bytes }));
+        }
+        Ok(())
+    }
+
+    /// A caller is gone, and with it the wish: nobody is told an outcome.
+    pub fn cancel(&mut self, now: Mono, id: RequestId, effects: &mut Vec<Effect>) {
+        self.tick(now, effects);
+        if self.requests.get(&id).is_some_and(|request| request.is_awaited) {
+            self.counts.cancelled += 1;
+            self.forget(id, effects);
+        }
+    }
+
+    /// A responder says what came of a request.
+    pub fn answer(
+        &mut self,
+        now: Mono,
+        responder: ResponderId,
+        id: RequestId,
+        verdict: Verdict,
+        effects: &mut Vec<Effect>,
+    ) -> Receipt {
+        self.tick(now, effects);
+        let Some(kind) = self.free_place(responder, id) else { return Receipt::NotHeld };
+        let is_waited_for = self.requests.contains_key(&id);
+        if is_waited_for {
+            self.settle(id, Outcome::Said(verdict), effects);
+        } else {
+            self.counts.late += 1;
+        }
+        self.serve(&kind, effects);
+        if is_waited_for { Receipt::Taken } else { Receipt::Late }
+    }
+
+    /// A responder works on a request no more, and has nothing to say.
+    pub fn let_go(&mut self, now: Mono, responder: ResponderId, id: RequestId, effects: &mut Vec<Effect>) {
+        self.tick(now, effects);
+        if let Some(kind) = self.free_place(responder, id) {
+            self.settle(id, Outcome::Unknown(Unknown::Failed), effects);
+            self.serve(&kind, effects);
+        }
+    }
+
+    /// Takes no more requests, and refuses those that wait for a place. Those that are handed out go on.
+    pub fn close(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        self.tick(now, effects);
+        self.is_closing = true;
+        let waiting: Vec<RequestId> =
+            self.kinds.values_mut().flat_map(|kind| std::mem::take(&mut kind.waiting)).collect();
+        waiting.into_iter().for_each(|id| self.settle(id, Outcome::Refused(Refusal::Closing), effects));
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Mono, effects: &mut Vec<Effect>) {
+        while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
+            let is_handed = self.requests.get(&id).is_some_and(|request| matches!(request.at, Place::Handed(_)));
+            let outcome =
+                if is_handed { Outcome::Unknown(Unknown::Deadline) } else { Outcome::Refused(Refusal::Expired) };
+            self.settle(id, outcome, effects);
+        }
+    }
+
+    /// Gives what waits for `kind` to responders that have a place.
+    fn serve(&mut self, kind: &Name, effects: &mut Vec<Effect>) {
+        let Some(known) = self.kinds.get_mut(kind) else { return };
+        while let (Some(id), Some((_, _, to))) = (known.waiting.first().copied(), known.free.first().copied()) {
+            known.waiting.pop_first();
+            known.free.pop_first();
+            let (Some(request), Some(responder)) = (self.requests.get_mut(&id), self.responders.get_mut(&to)) else {
+                unreachable!("invariant: what waits is a request, and what is free a responder");
+            };
+            let Place::Waits(body) = std::mem::replace(&mut request.at, Place::Handed(to)) else {
+                unreachable!("invariant: what waits was not handed out");
+            };
+            self.last += 1;
+            responder.turn = self.last;
+            responder.running.insert(id, body.len());
+            if responder.running.len() < responder.window {
+                known.free.insert((responder.running.len(), responder.turn, to));
+            }
+            effects.push(Effect::Hand(to, Call { id, body, deadline: request.deadline }));
+        }
+    }
+
+    /// The responder has a place more; of which type, if it held the request.
+    fn free_place(&mut self, id: ResponderId, request: RequestId) -> Option<Name> {
+        let responder = self.responders.get_mut(&id)?;
+        let before = (responder.running.len(), responder.turn, id);
+        let bytes = responder.running.remove(&request)?;
+        self.held -= 1;
+        self.bytes -= bytes;
+        if let Some(kind) = self.kinds.get_mut(&responder.kind) {
+            kind.free.remove(&before);
+            kind.free.insert((responder.running.len(), responder.turn, id));
+        }
+        Some(responder.kind.clone())
+    }
+
+    /// Gives a request its outcome, if it has none.
+    fn settle(&mut self, id: RequestId, outcome: Outcome, effects: &mut Vec<Effect>) {
+        let Some(is_awaited) = self.requests.get(&id).map(|request| request.is_awaited) else { return };
+        self.counts.count(&outcome, is_awaited);
+        self.forget(id, effects);
+        if is_awaited {
+            effects.push(Effect::Settle(id, outcome));
+        }
+    }
+
+    /// Nobody waits for it any more.
+    fn forget(&mut self, id: RequestId, effects: &mut Vec<Effect>) {
+        let Some(request) = self.requests.remove(&id) else { return };
+        if let Some(at) = request.deadline.moment() {
+            self.deadlines.remove(&(at, id));
+        }
+        match request.at {
+            Place::Waits(body) => {
+                self.held -= 1;
+                self.bytes -= body.len();
+                if let Some(kind) = self.kinds.get_mut(&request.kind) {
+                    kind.waiting.remove(&id);
+                }
+            }
+            Place::Handed(to) => {
+                let still = self.responders.get(&to).is_some_and(|responder| responder.running.contains_key(&id));
+                effects.extend(still.then_some(Effect::Stop(to, id)));
+            }
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests;
