@@ -11,6 +11,7 @@
 //!   done; a *remote* one calls anything else, under a [key](Call::key) that stays the same for ever.
 //! * A [`Barrier`] makes a participant safe against calls that come twice, late, or in the wrong order.
 //! * [`Verb`]s are what an operator decides about a saga that is stuck.
+//! * Where nobody leads, services react to each other's events: [`choreography`] notices what does not happen.
 //!
 //! *When not to use it*: where one transaction in one store does ([`Store::transact`](quorate_data::store::Store::transact)); or where nobody may
 //! ever see a state in between: sagas are not isolated from each other.
@@ -92,12 +93,13 @@
 //! # Where ours differs
 //! From workflows as code: a plan is asked what comes next, and is not replayed, so there is no history that a deployment has to fit. Steps
 //! and plan of a version must still not change while sagas of it run, and nothing notices if they do. From other engines: a
-//! step in the same store is not called *and* recorded, but one transaction. Not there yet: child sagas, continuing as a new saga, choreography.
+//! step in the same store is not called *and* recorded, but one transaction. Not there yet: child sagas, continuing as a new saga.
 //!
 //! Sources: Garcia-Molina and Salem, "Sagas" (1987); Richardson, "Microservices Patterns" (2018), chapter 4; the sub-transaction barrier of DTM. See ADR 26.
 
 mod awaited;
 mod barrier;
+pub mod choreography;
 mod config;
 pub mod courses;
 pub mod declared;

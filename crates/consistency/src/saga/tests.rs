@@ -3,6 +3,7 @@
 mod at_once;
 mod awaiting;
 mod barrier;
+mod choreography;
 mod crashes;
 mod deciding;
 mod requests;

@@ -7,6 +7,7 @@
 //! all of them together by what they are about.
 
 mod calls;
+mod choreography;
 mod cqrs;
 mod declared_view;
 mod erasure;
@@ -52,6 +53,7 @@ pub const FAMILIES: &[&[Guarantee]] = &[
     cqrs::ROWS,
     two_phase_commit::ROWS,
     saga::ROWS,
+    choreography::ROWS,
     stamps::ROWS,
     calls::ROWS,
     resilience::ROWS,

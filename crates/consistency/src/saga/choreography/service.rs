@@ -1,0 +1,391 @@
+//! The handle: processes of a store are declared, followed and looked at.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use quorate_data::{event::Position, store::Store};
+use quorate_foundations::{
+    document::Format,
+    name::Name,
+    time::{Boot, Wall},
+};
+use quorate_runtime::tasks::Tasks;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, watch};
+
+use super::{
+    Course, Document, Graph, Process, ProcessError, Seen, Standing, Start, Summary, Tally, cycle,
+    follower::Follower,
+    rows::{self, Place},
+};
+
+/// The choreographed processes of a store. Cheap to clone; clones are the same.
+#[derive(Clone)]
+pub struct Processes {
+    shared: Arc<Shared>,
+    /// Held, so that nobody follows the store's processes a second time.
+    _room: Arc<Room>,
+}
+
+#[derive(Default)]
+struct Room(OnceCell<Arc<Shared>>);
+
+struct Shared {
+    store: Store,
+    clock: (Wall, Boot),
+    tasks: Tasks,
+    known: Mutex<BTreeMap<Name, Known>>,
+    /// Held while a process is declared or taken back.
+    declaring: AsyncMutex<()>,
+}
+
+#[derive(Clone)]
+struct Known {
+    /// `None`: its program did not declare it yet, or its document cannot be read any more.
+    process: Option<Arc<Process>>,
+    document: Option<Document>,
+    watched: Arc<Watched>,
+    tasks: Tasks,
+}
+
+/// What is known of a process at work.
+pub(super) struct Watched {
+    trouble: Mutex<Option<Arc<str>>>,
+    counts: Mutex<Counts>,
+    progress: watch::Sender<Position>,
+}
+
+/// What happened in a process since it is followed here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// What its turns did.
+    pub tally: Tally,
+    /// Events of its types that belong to no course, for they have no key.
+    pub keyless: u64,
+}
+
+/// How a process stands.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// Its name.
+    pub name: Name,
+    /// What it says; `None`: the program that declared it did not do so yet, or its document cannot be read any more.
+    pub process: Option<Arc<Process>>,
+    /// Its document, if it has one.
+    pub document: Option<Document>,
+    /// Why it does not go on right now.
+    pub trouble: Option<Arc<str>>,
+    /// So far the log was followed.
+    pub position: Position,
+    /// What happened since it is followed here.
+    pub counts: Counts,
+    /// How many courses stand how.
+    pub courses: Vec<(Standing, u64)>,
+}
+
+/// How a course stands, and what has happened in it.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The course.
+    pub course: Course,
+    /// Its events, in the order of the log.
+    pub trail: Vec<Seen>,
+    /// When its first event was taken in.
+    pub first_at: Wall,
+}
+
+/// What is looked for.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Only those that stand so.
+    pub standing: Option<Standing>,
+    /// Only those behind this one.
+    pub after: Arc<str>,
+    /// At most so many: 1 to [`Processes::MAX_PAGE`].
+    pub limit: usize,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { standing: None, after: "".into(), limit: Processes::MAX_PAGE }
+    }
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self { trouble: Mutex::default(), counts: Mutex::default(), progress: watch::Sender::new(Position::ZERO) }
+    }
+
+    pub(super) fn trouble(&self, why: Option<String>) {
+        *lock(&self.trouble) = why.map(Into::into);
+    }
+
+    pub(super) fn count(&self, more: Tally) {
+        let mut counts = lock(&self.counts);
+        let tally = &mut counts.tally;
+        tally.events += more.events;
+        tally.repeated += more.repeated;
+        tally.late += more.late;
+        tally.overdue += more.overdue;
+        tally.stopped += more.stopped;
+        tally.ended += more.ended;
+        tally.emitted += more.emitted;
+    }
+
+    pub(super) fn keyless(&self) {
+        lock(&self.counts).keyless += 1;
+    }
+
+    /// Tells that something was done, and how far the log was followed.
+    pub(super) fn progress(&self, to: Position) {
+        self.progress.send_replace(to);
+    }
+}
+
+impl Processes {
+    /// The most processes of a store: each of them reads the log for itself.
+    pub const MAX_PROCESSES: usize = 100;
+    /// The most entries of a listing.
+    pub const MAX_PAGE: usize = 1_000;
+
+    /// The processes of `store`, whose tables are made if they are not there. Those that documents declared go on at once, others when they are
+    /// [declared](Self::declare) again. Opened a second time they are the same.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`](quorate_data::store::StoreError::Unsupported) on a store that several processes write to.
+    pub async fn open(store: &Store) -> Result<Self, ProcessError> {
+        store.require(|engine| !engine.several_writers, "follow processes yet")?;
+        let room: Arc<Room> = store.room();
+        let shared = room.0.get_or_try_init(|| Shared::open(store)).await?.clone();
+        Ok(Self { shared, _room: room })
+    }
+
+    /// Declares a process: it is followed from now on. One that was declared before goes on where it is, by what it says now; what is expected by then stays
+    /// expected as it was.
+    ///
+    /// # Errors
+    /// [`ProcessError::Invalid`], and [`ProcessError::Cycle`] where its reactions lead back to themselves, also with those of other processes:
+    /// nothing was changed. Where the [outcome is unknown](ProcessError::is_outcome_unknown), repeat it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave it declared and not followed: declare it again.
+    pub async fn declare(&self, process: Process) -> Result<(), ProcessError> {
+        self.shared.declare(Arc::new(process), None).await.map(drop)
+    }
+
+    /// As [`declare`](Self::declare), by a document, which is kept: after a restart it is followed by itself. Whether anything is new.
+    ///
+    /// # Errors
+    /// As [`declare`](Self::declare).
+    ///
+    /// # Cancel safety
+    /// As [`declare`](Self::declare).
+    pub async fn declare_document(&self, document: Document) -> Result<bool, ProcessError> {
+        self.shared.declare(Arc::new(document.process().clone()), Some(document)).await
+    }
+
+    /// Takes a process back: it is not followed any more, and its courses are forgotten. Its alarms stay in the log.
+    ///
+    /// # Errors
+    /// [`ProcessError::Undeclared`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave it as it was, or not followed until the store is opened again: repeat it.
+    pub async fn remove(&self, name: &Name) -> Result<(), ProcessError> {
+        let _alone = self.shared.declaring.lock().await;
+        let known = self.known(name)?;
+        known.tasks.shut_down().await;
+        let of = name.clone();
+        let removed = self.shared.store.transact(move |tx| {
+            let of = of.clone();
+            Box::pin(async move { Ok::<_, ProcessError>(rows::remove(tx, &of).await?) })
+        });
+        match removed.await.map_err(ProcessError::of_transaction) {
+            Ok(_) => drop(lock(&self.shared.known).remove(name)),
+            Err(cause) => {
+                if let Some(process) = known.process {
+                    self.shared.follow(process, known.document)?;
+                }
+                return Err(cause);
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of all processes, in order.
+    pub fn names(&self) -> Vec<Name> {
+        lock(&self.shared.known).keys().cloned().collect()
+    }
+
+    /// How a process stands.
+    ///
+    /// # Errors
+    /// [`ProcessError::Undeclared`].
+    pub async fn describe(&self, name: &Name) -> Result<Description, ProcessError> {
+        let Known { process, document, watched, .. } = self.known(name)?;
+        let courses = rows::census(&self.shared.store, name).await?;
+        let position = match *watched.progress.borrow() {
+            Position::ZERO => None,
+            seen => Some(seen),
+        };
+        let position = match position {
+            Some(seen) => seen,
+            None => rows::place(&self.shared.store, name).await?.map_or(Position::ZERO, |place| place.checkpoint),
+        };
+        let (trouble, counts) = (lock(&watched.trouble).clone(), *lock(&watched.counts));
+        Ok(Description { name: name.clone(), process, document, trouble, position, counts, courses })
+    }
+
+    /// What happened in each process since it is followed here.
+    pub fn counts(&self) -> Vec<(Name, Counts)> {
+        let known = lock(&self.shared.known);
+        known.iter().map(|(name, known)| (name.clone(), *lock(&known.watched.counts))).collect()
+    }
+
+    /// So far the log was followed, as it moves: also woken whenever something became overdue.
+    ///
+    /// # Errors
+    /// [`ProcessError::Undeclared`].
+    pub fn watch(&self, name: &Name) -> Result<watch::Receiver<Position>, ProcessError> {
+        Ok(self.known(name)?.watched.progress.subscribe())
+    }
+
+    /// Courses of a process, in order of their keys.
+    ///
+    /// # Errors
+    /// [`ProcessError::Undeclared`]; [`ProcessError::Invalid`] where the limit is out of range.
+    pub async fn list(&self, name: &Name, search: Search) -> Result<Vec<Summary>, ProcessError> {
+        self.known(name)?;
+        let max = Self::MAX_PAGE;
+        if !(1..=max).contains(&search.limit) {
+            return Err(ProcessError::invalid(format!("`limit` is 1 to {max}, {} was asked for", search.limit)));
+        }
+        let limit = i64::try_from(search.limit).unwrap_or(i64::MAX);
+        Ok(rows::list(&self.shared.store, name, search.standing, &search.after, limit).await?)
+    }
+
+    /// How a course stands.
+    ///
+    /// # Errors
+    /// [`ProcessError::Undeclared`], [`ProcessError::NotFound`].
+    pub async fn look(&self, name: &Name, key: &str) -> Result<Looked, ProcessError> {
+        self.known(name)?;
+        let key: Arc<str> = key.into();
+        let kept = rows::look(&self.shared.store, name, &key).await?;
+        let kept = kept.ok_or_else(|| ProcessError::NotFound { name: name.clone(), key })?;
+        Ok(Looked { course: kept.course, trail: kept.trail, first_at: kept.first_at })
+    }
+
+    /// What led to what in a course, and what is missing in it.
+    ///
+    /// # Errors
+    /// As [`look`](Self::look).
+    pub async fn graph(&self, name: &Name, key: &str) -> Result<Graph, ProcessError> {
+        let looked = self.look(name, key).await?;
+        Ok(Graph::of(name.as_str(), key, &looked.course, &looked.trail))
+    }
+
+    fn known(&self, name: &Name) -> Result<Known, ProcessError> {
+        let known = lock(&self.shared.known).get(name).cloned();
+        known.ok_or_else(|| ProcessError::Undeclared { name: name.clone() })
+    }
+}
+
+impl Shared {
+    async fn open(store: &Store) -> Result<Arc<Self>, ProcessError> {
+        store.declare(rows::TABLES).await?;
+        // Never behind what was written: nothing runs longer than it was to, whatever was done to the wall clock meanwhile.
+        let (wall, boot, written) = (store.env().wall(), store.env().boot(), rows::clock(store).await?);
+        let clock = (written.map_or(wall, |written| written.max(wall)), boot);
+        let tasks = store.env().tasks().child("processes");
+        let (known, declaring) = (Mutex::default(), AsyncMutex::default());
+        let shared = Arc::new(Self { store: store.clone(), clock, tasks, known, declaring });
+        for (name, document) in rows::declared(store).await? {
+            let read = document.and_then(|(format, text)| Document::read(&text, Format::named(&format)?).ok());
+            match read {
+                Some(document) => shared.follow(Arc::new(document.process().clone()), Some(document))?,
+                None => {
+                    let watched = Arc::new(Watched::new());
+                    watched.trouble(Some(
+                        "nobody declares it: neither a program nor a document that can be read".to_owned(),
+                    ));
+                    let tasks = shared.tasks.child("process");
+                    lock(&shared.known).insert(name, Known { process: None, document: None, watched, tasks });
+                }
+            }
+        }
+        Ok(shared)
+    }
+
+    async fn declare(&self, process: Arc<Process>, document: Option<Document>) -> Result<bool, ProcessError> {
+        process.check()?;
+        let _alone = self.declaring.lock().await;
+        let name = process.name.clone();
+        let known = lock(&self.known).clone();
+        let same = |known: &Known| {
+            let (old, new) = (known.document.as_ref()?, document.as_ref()?);
+            (old.text() == new.text() && old.format() == new.format()).then_some(())
+        };
+        if known.get(&name).and_then(same).is_some() {
+            return Ok(false);
+        }
+        if known.len() >= Processes::MAX_PROCESSES && !known.contains_key(&name) {
+            return Err(ProcessError::TooMany { max: Processes::MAX_PROCESSES });
+        }
+        let others = known.values().filter_map(|known| known.process.as_ref()).filter(|other| other.name != name);
+        cycle::check(others.map(|other| &**other).chain([&*process]))?;
+        if let Some(before) = known.get(&name) {
+            before.tasks.shut_down().await;
+        }
+        let written = self.write(&process, document.as_ref()).await;
+        match (&written, known.get(&name)) {
+            (Ok(()), _) => self.follow(process, document)?,
+            // It goes on as it was; where that is not known, by what the row says when it is opened next.
+            (Err(_), Some(Known { process: Some(before), document, .. })) => {
+                self.follow(before.clone(), document.clone())?
+            }
+            (Err(_), _) => {}
+        }
+        written.map(|()| true)
+    }
+
+    async fn write(&self, process: &Process, document: Option<&Document>) -> Result<(), ProcessError> {
+        let checkpoint = match process.start {
+            Start::Now => self.store.head(),
+            Start::Beginning => Position::ZERO,
+        };
+        let now = self.store.env().wall();
+        let place = Place { born: now.unix_nanos(), revision: 0, checkpoint };
+        let clock = self.clock.0 + self.store.env().boot().saturating_since(self.clock.1);
+        let (name, document) = (
+            process.name.clone(),
+            document.map(|document| (Arc::from(document.format().as_str()), document.text().clone())),
+        );
+        let declared = self.store.transact(move |tx| {
+            let (name, document) = (name.clone(), document.clone());
+            Box::pin(async move { Ok::<_, ProcessError>(rows::declare(tx, &name, place, clock, document).await?) })
+        });
+        declared.await.map_err(ProcessError::of_transaction)
+    }
+
+    /// Has a process followed.
+    fn follow(&self, process: Arc<Process>, document: Option<Document>) -> Result<(), ProcessError> {
+        let stream = Name::new(format!("process-{}", process.name.as_str()));
+        let stream =
+            stream.map_err(|cause| ProcessError::invalid(format!("its name is part of a stream's: {cause}")))?;
+        let (tasks, watched) = (self.tasks.child("process"), Arc::new(Watched::new()));
+        if let Some(before) = lock(&self.known).get(&process.name) {
+            *lock(&watched.counts) = *lock(&before.watched.counts);
+        }
+        let known = Known { process: Some(process.clone()), document, watched: watched.clone(), tasks: tasks.clone() };
+        lock(&self.known).insert(process.name.clone(), known);
+        let follower = Follower { store: self.store.clone(), process, stream, watched, clock: self.clock, swept: None };
+        tasks.clone().spawn("process", follower.run(tasks));
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

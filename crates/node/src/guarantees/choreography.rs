@@ -1,0 +1,71 @@
+//! What holds of choreographed processes.
+
+use super::{
+    About::{Atomicity, Delivery, Durability, Integrity, Order},
+    Guarantee,
+    Surface::Library,
+    row, test,
+};
+
+const RULES: &str = "crates/consistency/src/saga/choreography/machine/tests.rs";
+const CYCLES: &str = "crates/consistency/src/saga/choreography/cycle.rs";
+const FOLLOWED: &str = "crates/consistency/src/saga/tests/choreography.rs";
+
+pub(super) const ROWS: &[Guarantee] = &[
+    row(
+        Delivery,
+        "an overdue event of a process",
+        Library,
+        "what is expected and does not come is told once, with its edge, and never while the log holds its answer",
+        &[
+            test(FOLLOWED, "what_is_overdue_is_told_once_with_its_edge_and_over_a_restart"),
+            test(FOLLOWED, "an_answer_that_is_in_the_log_is_never_told_to_be_missing"),
+        ],
+    ),
+    row(
+        Durability,
+        "a time within which something is expected",
+        Library,
+        "it runs over restarts and jumps of the wall clock; after a restart for what is left by the wall clock, and never longer than it was to",
+        &[test(FOLLOWED, "times_run_over_restarts_and_jumps_of_the_wall_clock_and_never_longer_than_they_are_to")],
+    ),
+    row(
+        Atomicity,
+        "a process manager",
+        Library,
+        "it reacts to each event once, in the transaction that records it, wherever the log was left",
+        &[
+            test(FOLLOWED, "wherever_the_log_is_left_each_event_is_reacted_to_once"),
+            test(FOLLOWED, "a_refused_payment_has_one_notice_sent_which_is_the_end_of_it"),
+        ],
+    ),
+    row(
+        Integrity,
+        "a process manager that fails",
+        Library,
+        "it stops the course that it failed in, with the reason, and no other",
+        &[test(FOLLOWED, "a_process_manager_that_refuses_or_panics_stops_its_course_and_no_other")],
+    ),
+    row(
+        Order,
+        "events of a process",
+        Library,
+        "in any order they leave nothing expected that came; what comes again or behind the end changes nothing",
+        &[
+            test(RULES, "events_in_any_order_leave_nothing_expected"),
+            test(RULES, "an_event_that_comes_again_changes_nothing"),
+            test(RULES, "what_comes_behind_the_end_is_late_and_changes_nothing"),
+        ],
+    ),
+    row(
+        Integrity,
+        "reactions that lead back to themselves",
+        Library,
+        "declared, they are refused with their path, also over several processes; others stop the course that they go round in",
+        &[
+            test(CYCLES, "a_cycle_is_refused_with_its_path"),
+            test(FOLLOWED, "a_cycle_over_two_processes_is_refused_and_nothing_is_declared"),
+            test(FOLLOWED, "a_circle_that_is_meant_goes_round_so_often_and_is_stopped"),
+        ],
+    ),
+];
