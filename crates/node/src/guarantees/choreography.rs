@@ -9,6 +9,7 @@ use super::{
 
 const RULES: &str = "crates/consistency/src/saga/choreography/machine/tests.rs";
 const CYCLES: &str = "crates/consistency/src/saga/choreography/cycle.rs";
+const TURN: &str = "crates/consistency/src/saga/choreography/turn/tests.rs";
 const FOLLOWED: &str = "crates/consistency/src/saga/tests/choreography.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -20,6 +21,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(FOLLOWED, "what_is_overdue_is_told_once_with_its_edge_and_over_a_restart"),
             test(FOLLOWED, "an_answer_that_is_in_the_log_is_never_told_to_be_missing"),
+            test(TURN, "nothing_is_told_to_be_overdue_while_the_log_holds_what_was_not_taken_in"),
+            test(TURN, "who_comes_late_writes_nothing"),
         ],
     ),
     row(

@@ -312,3 +312,6 @@ pub(super) fn is_of_store(cause: &ProcessError) -> Option<&StoreError> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;
