@@ -132,10 +132,14 @@ enum Command {
     /// The catalogue of patterns; with a name, what there is of one
     ///
     /// Those of resilience run: calls are made for a few seconds to upstreams of this machine that fail on purpose, and what
-    /// happened is drawn. Exits with 1 if something did not hold.
+    /// happened is drawn. So does `message-queue`: a node and workers as processes, some of which are killed. Exits with 1 if
+    /// something did not hold.
     Patterns {
         /// The pattern's name, as `saga`
         name: Option<String>,
+        /// Be one of a pattern's processes; only the pattern itself says so
+        #[arg(long, hide = true, conflicts_with = "name")]
+        child: bool,
     },
     /// Print the completions of a shell, to be sourced by it
     Completions {
@@ -191,7 +195,8 @@ impl Arguments {
             Command::Bench(command) => command.run(&env, output).await,
             Command::Demo(options) => options.run(&env, output).await,
             Command::Sim(command) => command.run(&env, output).await,
-            Command::Patterns { name } => patterns::show(name.as_deref(), &env, output).await,
+            Command::Patterns { child: true, .. } => patterns::be_child(&env).await,
+            Command::Patterns { name, .. } => patterns::show(name.as_deref(), &env, output).await,
             Command::Completions { shell } => completions(shell),
             Command::Man { out } => man(&env, out).await,
         }

@@ -12,6 +12,8 @@ use crate::{
     pages::nothing,
 };
 
+pub(crate) use self::live::be_child;
+
 const CATALOGUE: &str = include_str!("../../../catalogue.toml");
 
 #[derive(Deserialize)]

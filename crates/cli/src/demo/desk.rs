@@ -4,30 +4,23 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
 use quorate_runtime::Env;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, ChildStdin, Command},
-};
 
 use super::{
     plan::SERVICES,
+    process::Process,
     proxy::{Line, Proxy},
     service::{Place, Settings},
 };
 use crate::{
     client::{Call, Client},
-    exit::{Exit, Failure},
+    exit::Failure,
 };
-
-/// How long a service may take until it says where it is.
-pub(super) const STARTING: Duration = Duration::from_secs(60);
 
 /// A service's process.
 pub(super) struct Member {
@@ -38,10 +31,8 @@ pub(super) struct Member {
 }
 
 struct Running {
-    child: Child,
+    process: Process,
     place: Place,
-    /// The child ends when this is dropped.
-    _input: ChildStdin,
 }
 
 impl Member {
@@ -84,28 +75,10 @@ impl Member {
 
     /// Starts its process, and waits until it says where it is.
     pub(super) async fn start(&mut self, env: &Env) -> Result<(), Failure> {
-        let failed =
-            |what: String| Failure::new(Exit::Failed, format!("the service `{}`: {what}", self.settings.service));
-        let own = std::env::current_exe().map_err(|cause| Failure::io("this program's own file", &cause))?;
-        let mut command = Command::new(own);
-        command.args(["demo", "--service"]).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-        // Whoever stops the demo with Ctrl-C stops this process; the services end when it has.
-        command.process_group(0);
-        let mut child = command.spawn().map_err(|cause| failed(format!("cannot be started: {cause}")))?;
-        let (Some(mut input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(failed("has no input or output".to_owned()));
-        };
-        let settings = serde_json::to_string(&self.settings).map_err(|cause| failed(cause.to_string()))? + "\n";
-        input.write_all(settings.as_bytes()).await.map_err(|cause| failed(format!("ended at once: {cause}")))?;
-        let mut line = String::new();
-        let mut output = BufReader::new(output);
-        let told = env.timeout(STARTING, output.read_line(&mut line)).await;
-        let told = told.ok_or_else(|| failed(format!("did not say where it is within {STARTING:?}")))?;
-        told.map_err(|cause| failed(cause.to_string()))?;
-        let place: Place =
-            serde_json::from_str(&line).map_err(|_| failed("ended before it said where it is".to_owned()))?;
+        let what = format!("the service `{}`", self.settings.service);
+        let (process, place) = Process::start::<Place>(env, &what, &["demo", "--service"], &self.settings).await?;
         self.proxy.lead_to(Some(place.service));
-        self.running = Some(Running { child, place, _input: input });
+        self.running = Some(Running { process, place });
         Ok(())
     }
 
@@ -113,15 +86,13 @@ impl Member {
     pub(super) async fn kill(&mut self) {
         self.proxy.lead_to(None);
         if let Some(mut running) = self.running.take() {
-            // One that has ended by itself is gone as well.
-            let _gone = running.child.kill().await;
+            running.process.kill().await;
         }
     }
 
     /// Has it stand still, or go on; says whether it does.
     pub(super) fn pause(&mut self, paused: bool) -> bool {
-        let pid =
-            self.running.as_ref().and_then(|running| running.child.id()).and_then(|id| Pid::from_raw(id.cast_signed()));
+        let pid = self.running.as_ref().and_then(|running| running.process.id());
         if let Some(pid) = pid
             && kill_process(pid, if paused { Signal::STOP } else { Signal::CONT }).is_ok()
         {
@@ -132,7 +103,7 @@ impl Member {
 
     /// Whether it ended although nobody killed it.
     pub(super) fn has_died(&mut self) -> bool {
-        self.running.as_mut().is_some_and(|running| matches!(running.child.try_wait(), Ok(Some(_))))
+        self.running.as_mut().is_some_and(|running| running.process.has_ended())
     }
 
     /// Asks the service itself, past its proxy.

@@ -10,14 +10,14 @@ use crate::{
 };
 
 /// A folder for the stores. One of the demo's own is removed when this is dropped, unless somebody will want to look into it.
-pub(super) struct Folder {
-    pub(super) path: PathBuf,
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
     passing: bool,
 }
 
 impl Folder {
     /// The folder that was asked for, which must hold nothing, or one of the demo's own.
-    pub(super) fn make(env: &Env, asked: Option<PathBuf>, seed: u64) -> Result<Self, Failure> {
+    pub(crate) fn make(env: &Env, asked: Option<PathBuf>, seed: u64) -> Result<Self, Failure> {
         let passing = asked.is_none();
         let own = || std::env::temp_dir().join(format!("quorate-demo-{}-{seed}", std::process::id()));
         let path = asked.unwrap_or_else(own);
@@ -30,8 +30,18 @@ impl Folder {
         Ok(Self { path, passing })
     }
 
+    /// A folder that passes, for a pattern that is shown.
+    pub(crate) fn passing(env: &Env) -> Result<Self, Failure> {
+        let nth = env.random("passing-folder").below(u64::MAX);
+        let path = std::env::temp_dir().join(format!("quorate-patterns-{}-{nth:x}", std::process::id()));
+        env.disk()
+            .create_dir_all(&path)
+            .map_err(|cause| Failure::io(format!("the folder {}", path.display()), &cause))?;
+        Ok(Self { path, passing: true })
+    }
+
     /// Leaves it there.
-    pub(super) fn keep(&mut self) {
+    pub(crate) fn keep(&mut self) {
         self.passing = false;
     }
 }

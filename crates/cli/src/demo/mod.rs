@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `plan` | what a seed decides: which orders come, what goes wrong when |
 //! | `desk`, `service` | five processes, each a node with a store of its own and what the service does |
+//! | `process` | this program as another process |
 //! | `proxy`, `provider` | the ways between them, and somebody else's service: what can be slow, silent, or fail |
 //! | `load`, `faults` | customers who order until they are answered; the plan's faults, carried out |
 //! | `judge` | what must hold at every moment, and what in the end |
@@ -13,17 +14,18 @@
 
 mod desk;
 mod faults;
-mod folder;
+pub(crate) mod folder;
 mod judge;
 mod load;
 mod picture;
 mod plan;
+pub(crate) mod process;
 mod provider;
-mod proxy;
+pub(crate) mod proxy;
 mod report;
 mod service;
 mod tally;
-mod web;
+pub(crate) mod web;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 

@@ -19,7 +19,7 @@ use crate::exit::Failure;
 
 /// How the line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Line {
+pub(crate) enum Line {
     /// What comes in goes out.
     #[default]
     Open,
@@ -43,7 +43,7 @@ const STALL: Duration = Duration::from_millis(1_200);
 const STALLS: u64 = 8;
 
 /// A proxy in front of a service. Its own address stays when the service comes back at another one.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     target: Arc<Mutex<Option<SocketAddr>>>,
     line: watch::Sender<Line>,
@@ -53,7 +53,7 @@ pub(super) struct Proxy {
 
 impl Proxy {
     /// Begins to listen; nothing is behind it yet.
-    pub(super) async fn start(env: &Env) -> Result<Self, Failure> {
+    pub(crate) async fn start(env: &Env) -> Result<Self, Failure> {
         let failed = |cause| Failure::io("a port of this machine cannot be listened on", &cause);
         let listener = env.net().listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
@@ -80,27 +80,27 @@ impl Proxy {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Leads to `target` from now on.
-    pub(super) fn lead_to(&self, target: Option<SocketAddr>) {
+    pub(crate) fn lead_to(&self, target: Option<SocketAddr>) {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = target;
     }
 
     /// Makes the line so.
-    pub(super) fn set(&self, line: Line) {
+    pub(crate) fn set(&self, line: Line) {
         self.line.send_replace(line);
     }
 
     /// How many pieces were delayed or lost so far.
-    pub(super) fn spoilt(&self) -> u64 {
+    pub(crate) fn spoilt(&self) -> u64 {
         self.spoilt.load(Ordering::Relaxed)
     }
 
     /// How the line is.
-    pub(super) fn line(&self) -> Line {
+    pub(crate) fn line(&self) -> Line {
         *self.line.borrow()
     }
 }

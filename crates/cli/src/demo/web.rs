@@ -16,49 +16,49 @@ use crate::exit::Failure;
 const MAX_BODY: usize = 64 << 10;
 
 /// A request that was read whole.
-pub(super) struct Asked {
-    pub(super) method: Method,
-    pub(super) path: String,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 impl Asked {
     /// The body as JSON; null if it is none.
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// A header as text.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// An answer.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     status: StatusCode,
     body: Value,
 }
 
 impl Answer {
     /// It is done.
-    pub(super) fn done(body: Value) -> Self {
+    pub(crate) fn done(body: Value) -> Self {
         Self { status: StatusCode::OK, body }
     }
 
     /// It is certainly not done, and never will be.
-    pub(super) fn refused(why: &str) -> Self {
+    pub(crate) fn refused(why: &str) -> Self {
         Self { status: StatusCode::UNPROCESSABLE_ENTITY, body: json!({ "title": why }) }
     }
 
     /// Whoever asks may ask again: whether it was done is not known.
-    pub(super) fn unknown(why: impl ToString) -> Self {
+    pub(crate) fn unknown(why: impl ToString) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body: json!({ "title": why.to_string() }) }
     }
 
     /// There is nothing by that name.
-    pub(super) fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self { status: StatusCode::NOT_FOUND, body: json!({ "title": "there is nothing here" }) }
     }
 
@@ -71,10 +71,10 @@ impl Answer {
 }
 
 /// What answers.
-pub(super) type Handler = Arc<dyn Fn(Asked) -> BoxFuture<'static, Answer> + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(Asked) -> BoxFuture<'static, Answer> + Send + Sync>;
 
 /// Listens on a free port of this machine, and answers until the environment's tasks are told to stop.
-pub(super) async fn serve(env: &Env, handler: Handler) -> Result<SocketAddr, Failure> {
+pub(crate) async fn serve(env: &Env, handler: Handler) -> Result<SocketAddr, Failure> {
     let failed = |cause| Failure::io("a port of this machine cannot be listened on", &cause);
     let listener = env.net().listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;

@@ -175,3 +175,11 @@ fn the_patterns_of_resilience_run_against_upstreams_that_fail_and_what_they_clai
     let drawn = run(folder.path(), &["patterns", "rate-limit"]).ok().stdout;
     assert!(drawn.contains("REACHED THE UPSTREAM") && drawn.contains("holds: "), "{drawn}");
 }
+
+#[test]
+fn a_message_queue_runs_with_a_worker_and_its_node_killed_and_what_it_claims_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = run(folder.path(), &["patterns", "message-queue", "--output", "json"]).ok().json();
+    let claims = told["claims"].as_array().unwrap();
+    assert!(claims.len() >= 6 && claims.iter().all(|claim| claim["holds"] == true), "{told}");
+}

@@ -31,17 +31,15 @@ use quorate_node::{Server, config::Config};
 use quorate_runtime::{BoxFuture, Env};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::{
-    desk::STARTING,
     plan::Order,
+    process::{self, STARTING},
     web::{self, Answer, Asked},
 };
 use crate::{
     client::{Call, Client, JSON},
     exit::{Exit, Failure},
-    output::Out,
 };
 
 /// What a service is told when it is started.
@@ -161,15 +159,7 @@ struct Office {
 
 /// Runs a service until its standard input ends.
 pub(super) async fn run(env: &Env) -> Result<(), Failure> {
-    // Also one that stands still ends with whoever started it.
-    #[cfg(target_os = "linux")]
-    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL)).map_err(failed)?;
-    let mut input = BufReader::new(tokio::io::stdin());
-    let mut line = String::new();
-    input.read_line(&mut line).await.map_err(|cause| Failure::io("standard input", &cause))?;
-    let settings: Settings = serde_json::from_str(&line).map_err(|wrong| {
-        Failure::new(Exit::Usage, format!("a service of the demo is started by `quorate demo`: {wrong}"))
-    })?;
+    let (settings, parent) = process::begin::<Settings>("quorate demo").await?;
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let webhook_targets = vec!["127.0.0.0/8".parse().map_err(failed)?];
     let config = Config { listen, webhook_targets, ..Config::in_folder(&settings.folder) };
@@ -201,11 +191,8 @@ pub(super) async fn run(env: &Env) -> Result<(), Failure> {
         }),
     );
     let place = Place { node, service: address.await? };
-    let mut out = Out::new();
-    out.line(&json!(place).to_string())?;
-    out.flush()?;
-    // Nobody is left who would want it once this ends.
-    let _ended = input.read_to_end(&mut Vec::new()).await;
+    parent.tell(&json!(place))?;
+    parent.gone().await;
     env.tasks().stop().cancel();
     env.tasks().shut_down().await;
     Ok(())

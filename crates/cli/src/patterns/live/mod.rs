@@ -1,10 +1,13 @@
-//! Patterns of resilience, live: real calls over real sockets to upstreams of this machine that fail on purpose, with a chart of
-//! what happened and what was proved by it.
+//! Patterns, live, with a chart of what happened and what was proved by it: those of resilience make real calls over real sockets
+//! to upstreams of this machine that fail on purpose; others run nodes and workers as processes of their own, which are killed.
 
 mod bulkhead;
+mod child;
 mod circuit_breaker;
 mod fallback;
 mod hedge;
+mod message_queue;
+mod node;
 mod rate_limit;
 mod retry;
 mod show;
@@ -14,6 +17,7 @@ mod upstream;
 
 use quorate_runtime::Env;
 
+pub(crate) use self::child::run as be_child;
 use self::show::Shown;
 use crate::{
     exit::Failure,
@@ -21,7 +25,8 @@ use crate::{
 };
 
 /// The patterns that can be run.
-const LIVE: [&str; 7] = ["circuit-breaker", "bulkhead", "retry", "timeout", "rate-limit", "fallback", "hedge"];
+const LIVE: [&str; 8] =
+    ["circuit-breaker", "bulkhead", "retry", "timeout", "rate-limit", "fallback", "hedge", "message-queue"];
 
 /// Whether a pattern can be run.
 pub(super) fn is_live(name: &str) -> bool {
@@ -41,7 +46,8 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "timeout" => timeout::run(&env).await?,
         "rate-limit" => rate_limit::run(&env).await?,
         "fallback" => fallback::run(&env).await?,
-        _ => hedge::run(&env).await?,
+        "hedge" => hedge::run(&env).await?,
+        _ => message_queue::run(&env).await?,
     };
     shown.print(out, format)
 }

@@ -17,8 +17,10 @@ pub(super) struct Shown {
     pub(super) scene: String,
     /// What is counted in each tenth of a second.
     pub(super) series: Vec<(&'static str, Vec<u64>)>,
-    /// Tenths of a second in which the upstream was unwell.
+    /// Tenths of a second in which something was unwell: the upstream, or what `mark` says.
     pub(super) unwell: Vec<usize>,
+    /// What those tenths mean, where it is not the upstream that is unwell.
+    pub(super) mark: Option<&'static str>,
     /// Figures.
     pub(super) figures: Vec<(String, String)>,
     /// What has to hold, and whether it did.
@@ -40,9 +42,9 @@ impl Shown {
         self.series.push((what, tenths));
     }
 
-    /// The upstream was unwell in this time.
+    /// Something was unwell in this time.
     pub(super) fn unwell(&mut self, begun: Mono, from: Mono, until: Mono) {
-        self.unwell = (tenth(from.saturating_since(begun))..tenth(until.saturating_since(begun))).collect();
+        self.unwell.extend(tenth(from.saturating_since(begun))..=tenth(until.saturating_since(begun)));
     }
 
     pub(super) fn figure(&mut self, what: &str, value: impl ToString) {
@@ -87,7 +89,7 @@ impl Shown {
             }
             table.print(out)?;
             if !self.unwell.is_empty() {
-                out.line("† the upstream is unwell")?;
+                out.line(&format!("† {}", self.mark.unwrap_or("the upstream is unwell")))?;
             }
             out.line("")?;
         }

@@ -1,0 +1,53 @@
+//! The processes of a pattern: a node, or whoever works with one.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use quorate_node::{Server, config::Config};
+use quorate_runtime::Env;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::message_queue::Worker;
+use crate::{
+    demo::process,
+    exit::{Exit, Failure},
+};
+
+/// What a process is.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Role {
+    /// A node with its store in this folder.
+    Node(PathBuf),
+    /// A worker at a queue.
+    Worker(Worker),
+}
+
+/// Is one of a pattern's processes, until whoever started it is gone.
+pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
+    let (role, parent) = process::begin::<Role>("quorate patterns").await?;
+    match role {
+        Role::Node(folder) => {
+            let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+            let config = Config { listen, ..Config::in_folder(&folder) };
+            let bound = Server::bind(config, env.clone()).await;
+            let server = bound.map_err(|cause| Failure::of(Exit::Failed, &cause))?;
+            let address = server.local_addr();
+            env.tasks().spawn("patterns-node", async move {
+                if let Err(cause) = server.run().await {
+                    crate::output::complain(&crate::exit::chain(&cause));
+                }
+            });
+            parent.tell(&json!(address))?;
+        }
+        Role::Worker(worker) => {
+            let own = env.clone();
+            parent.tell(&json!(null))?;
+            env.tasks().spawn("patterns-worker", async move { worker.work(&own).await });
+        }
+    }
+    parent.gone().await;
+    env.tasks().stop().cancel();
+    env.tasks().shut_down().await;
+    Ok(())
+}
