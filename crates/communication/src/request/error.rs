@@ -95,14 +95,15 @@ pub enum RequestError {
 }
 
 impl RequestError {
-    /// Whether repeating can help, and is safe.
+    /// Whether repeating can help, and is safe, with a deadline that has not passed.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NoResponder { .. } => Retry::After(Duration::from_secs(1)),
-            Self::Refused { why: Refusal::Full { .. } | Refusal::FullOfBytes { .. }, .. } => {
-                Retry::After(Duration::from_secs(1))
-            }
-            Self::Refused { .. } | Self::Unknown { idempotent: true, .. } => Retry::Now,
+            // This process takes none any more.
+            Self::Refused { why: Refusal::Closing, .. } => Retry::Never,
+            Self::NoResponder { .. }
+            | Self::Refused { .. }
+            | Self::Unknown { why: Unknown::Deadline, idempotent: true, .. } => Retry::After(Duration::from_secs(1)),
+            Self::Unknown { idempotent: true, .. } => Retry::Now,
             Self::Fault { .. } | Self::Unknown { .. } | Self::Unreadable { .. } | Self::Invalid { .. } => Retry::Never,
         }
     }
@@ -112,8 +113,8 @@ impl RequestError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeclareError {
-    /// It was declared before, as something else.
-    #[error("`{kind}` was declared before with another contract")]
+    /// It was declared before, as something else, or its queue is that of another type.
+    #[error("`{kind}` was declared before with another contract, or its queue is that of another type")]
     Disagrees {
         /// The type.
         kind: Name,

@@ -29,8 +29,17 @@ pub struct Asked<Q> {
 ///
 /// When the environment's tasks are told to stop, it leaves once the handlers that run are done, each at its deadline at the latest.
 #[derive(Debug)]
+#[must_use = "dropping it leaves"]
 pub struct Responder {
+    voice: Voice,
+    /// Cancelled behind what `drop` does, so that the rules know first.
     _leaving: DropGuard,
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.voice.leave();
+    }
 }
 
 /// Does a request's work.
@@ -73,9 +82,9 @@ where
     F: Fn(Asked<Q>) -> R + Send + Sync + 'static,
     R: Future<Output = Result<A, Fault>> + Send + 'static,
 {
-    let (leaving, tasks) = (CancellationToken::new(), tasks.child("responder"));
+    let (leaving, tasks, voice) = (CancellationToken::new(), tasks.child("responder"), serving.voice());
     tasks.spawn("responder", run(serving, work_of(handler), tasks.clone(), leaving.clone()));
-    Responder { _leaving: leaving.drop_guard() }
+    Responder { voice, _leaving: leaving.drop_guard() }
 }
 
 /// Starts and stops handlers as it is told, until the responder leaves.
@@ -85,7 +94,7 @@ async fn run(mut serving: Serving, work: Work, tasks: Tasks, leaving: Cancellati
     // Bounded by the window: what has ended is heard of before another one is begun.
     let (ended, mut endings) = mpsc::unbounded_channel();
     let mut is_closing = false;
-    while !(is_closing && running.is_empty()) {
+    while !(is_closing && running.is_empty() && serving.is_idle()) {
         let order = tokio::select! {
             biased;
             () = leaving.cancelled() => return,
@@ -94,6 +103,8 @@ async fn run(mut serving: Serving, work: Work, tasks: Tasks, leaving: Cancellati
                 continue;
             }
             () = tasks.stop().cancelled(), if !is_closing => {
+                // Nothing is handed out behind this; what was handed out before lies among the orders, and is done.
+                serving.close();
                 is_closing = true;
                 continue;
             }
@@ -117,7 +128,11 @@ async fn handle(
     work: Work,
     (voice, stopped, ended): (Voice, CancellationToken, mpsc::UnboundedSender<RequestId>),
 ) {
-    let id = call.id;
+    // Before the handler, so that it is dropped behind it, also where dropping the handler panics.
+    let place = Place { voice, id: call.id, ended };
+    if call.deadline.has_passed(place.voice.now()) {
+        return;
+    }
     // Calling the handler may panic as well as waiting for it.
     let working = AssertUnwindSafe(async move { work(call).await }).catch_unwind();
     let said = tokio::select! {
@@ -126,10 +141,22 @@ async fn handle(
         said = working => said.ok(),
     };
     // `working` is dropped by now, so that the place is free only when nothing of the handler is left.
-    match said {
-        Some(verdict) => drop(voice.answer(id, verdict)),
-        None => voice.let_go(id),
+    if let Some(verdict) = said {
+        let _told = place.voice.answer(place.id, verdict);
     }
-    // Nobody listens any more when the responder has left.
-    let _ = ended.send(id);
+}
+
+/// A place of the window that is taken. Dropped, it is free: whoever has not answered lets go.
+struct Place {
+    voice: Voice,
+    id: RequestId,
+    ended: mpsc::UnboundedSender<RequestId>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.voice.let_go(self.id);
+        // Nobody listens any more when the responder has left.
+        let _ = self.ended.send(self.id);
+    }
 }

@@ -39,7 +39,8 @@ struct Inner {
 
 struct State {
     machine: Machine,
-    contracts: BTreeMap<Name, Contract>,
+    /// What each type is, and which queue keeps it.
+    contracts: BTreeMap<Name, (Contract, Option<Name>)>,
     callers: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
     responders: BTreeMap<ResponderId, mpsc::Sender<Order>>,
 }
@@ -90,15 +91,20 @@ impl Requests {
     }
 
     /// Has callers and responders of `kind` agree on `contract`. The same again changes nothing.
-    pub(super) fn agree(&self, kind: &Name, contract: &Contract) -> Result<(), DeclareError> {
+    /// A type that a queue keeps has it for itself: another type's messages would be repeats of its own, and go to its handlers.
+    pub(super) fn agree(&self, kind: &Name, contract: &Contract, queue: Option<&Name>) -> Result<(), DeclareError> {
         contract.check()?;
         let (max, mut state) = (self.inner.limits.types, self.inner.state());
+        let agreed = (contract.clone(), queue.cloned());
+        let is_taken =
+            queue.is_some() && state.contracts.iter().any(|(other, (_, of))| other != kind && of.as_ref() == queue);
         match state.contracts.get(kind) {
-            Some(known) if known == contract => Ok(()),
+            Some(known) if *known == agreed => Ok(()),
             Some(_) => Err(DeclareError::Disagrees { kind: kind.clone() }),
+            None if is_taken => Err(DeclareError::Disagrees { kind: kind.clone() }),
             None if state.contracts.len() >= max => Err(DeclareError::TooMany { max }),
             None => {
-                state.contracts.insert(kind.clone(), contract.clone());
+                state.contracts.insert(kind.clone(), agreed);
                 Ok(())
             }
         }
@@ -264,20 +270,26 @@ impl Serving {
     pub(super) fn voice(&self) -> Voice {
         Voice { requests: self.requests.clone(), id: self.id }
     }
+
+    /// Has nothing more handed out to anybody: the process stops.
+    pub(super) fn close(&self) {
+        self.requests.inner.act(|state, now, effects| state.machine.close(now, effects));
+    }
+
+    /// Whether it heard all that it was told.
+    pub(super) fn is_idle(&self) -> bool {
+        self.told.is_empty()
+    }
 }
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let id = self.id;
-        self.requests.inner.act(|state, now, effects| {
-            state.responders.remove(&id);
-            state.machine.leave(now, id, effects);
-        });
+        self.voice().leave();
     }
 }
 
 /// Who a responder is when it says something.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Voice {
     requests: Requests,
     id: ResponderId,
@@ -295,6 +307,19 @@ impl Voice {
             fitting => fitting,
         };
         self.requests.inner.act(|state, now, effects| state.machine.answer(now, self.id, id, verdict, effects))
+    }
+
+    /// Leaves: nothing is handed to it any more, and what it holds is unknown. A second time changes nothing.
+    pub(super) fn leave(&self) {
+        self.requests.inner.act(|state, now, effects| {
+            state.responders.remove(&self.id);
+            state.machine.leave(now, self.id, effects);
+        });
+    }
+
+    /// What time it is to the rules.
+    pub(super) fn now(&self) -> Mono {
+        self.requests.inner.env.mono()
     }
 
     /// Says that a request is worked on no more.

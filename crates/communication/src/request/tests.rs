@@ -170,6 +170,56 @@ async fn a_responder_that_leaves_drops_its_handlers_and_leaves_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_behind_a_responder_that_left_is_told_so_or_served_by_another() {
+    let (_env, requests) = requests();
+    let (kind, old, _) = endless(&requests, 1);
+    let new = kind.respond(1, |asked: Asked<u64>| async move { Ok(asked.body) }).unwrap();
+    drop(old);
+    assert_eq!(kind.request(&7, Deadline::NEVER).await, Ok(7), "by the one that is there");
+    drop(new);
+    assert_eq!(kind.request(&7, Deadline::NEVER).await, Err(RequestError::NoResponder { kind: name("price") }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_handed_out_and_not_begun_when_a_process_stops_is_done() {
+    let (env, requests) = requests();
+    let kind = requests.declare::<u64, u64>(&name("price"), LIMIT).unwrap();
+    let _responder = kind.respond(1, |asked: Asked<u64>| async move { Ok(asked.body) }).unwrap();
+    let mut asking = Box::pin(kind.request(&7, Deadline::NEVER));
+    assert!(futures_util::poll!(&mut asking).is_pending(), "it is handed out, and nobody has heard of it");
+    env.tasks().stop().cancel();
+    assert_eq!(asking.await, Ok(7));
+    let refused = kind.request(&7, Deadline::NEVER).await.unwrap_err();
+    assert!(matches!(refused.retry(), Retry::Never), "here nobody will be served any more: {refused:?}");
+}
+
+/// Panics when it is dropped, as a guard may that unlocks what was poisoned.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a bug of the application");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_panics_where_it_is_dropped_gives_its_place_back() {
+    let (env, requests) = requests();
+    let kind = requests.declare::<u64, u64>(&name("price"), LIMIT).unwrap();
+    let _responder = kind.respond(1, |asked: Asked<u64>| async move {
+        if asked.body == 13 {
+            let _bomb = Bomb;
+            pending::<()>().await;
+        }
+        Ok(asked.body)
+    });
+    let failed = kind.request(&13, Deadline::after(env.mono(), millis(200))).await.unwrap_err();
+    assert!(matches!(failed, RequestError::Unknown { why: Unknown::Deadline, .. }), "{failed:?}");
+    assert_eq!(kind.request(&12, Deadline::NEVER).await, Ok(12));
+    until_held(&requests, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_that_panics_leaves_its_caller_not_knowing_and_the_responder_at_work() {
     let (_env, requests) = requests();
     let answering = Answering { idempotent: true, ..LIMIT };
@@ -304,6 +354,8 @@ async fn a_message_after_commit_is_there_with_its_transaction_and_only_then() {
     let queue = Queues::open(&store).await.unwrap().declare(&name("mail"), Config::default()).await.unwrap();
     let requests = Requests::new(&env, Limits::default());
     let mails = requests.declare_after_commit::<u64>(&name("mail.due"), LIMIT.time_limit, &queue).unwrap();
+    let another = requests.declare_after_commit::<u64>(&name("mail.late"), LIMIT.time_limit, &queue).unwrap_err();
+    assert_eq!(another, DeclareError::Disagrees { kind: name("mail.late") }, "the queue has messages of one type");
     let telling = |id: &'static str, rolls_back: bool| {
         let mails = mails.clone();
         store.transact(move |tx| {

@@ -73,7 +73,7 @@ impl Requests {
     pub fn declare<Q, A>(&self, kind: &Name, answering: Answering) -> Result<RequestType<Q, A>, DeclareError> {
         let Answering { time_limit, idempotent } = answering;
         let contract = Contract { exchange: Exchange::Answer { idempotent }, time_limit };
-        self.agree(kind, &contract)?;
+        self.agree(kind, &contract, None)?;
         Ok(RequestType { requests: self.clone(), kind: kind.clone(), contract, says: PhantomData })
     }
 
@@ -83,11 +83,11 @@ impl Requests {
     /// As [`declare`](Self::declare).
     pub fn declare_best_effort<Q>(&self, kind: &Name, time_limit: Duration) -> Result<BestEffort<Q>, DeclareError> {
         let contract = Contract { exchange: Exchange::BestEffort, time_limit };
-        self.agree(kind, &contract)?;
+        self.agree(kind, &contract, None)?;
         Ok(BestEffort { requests: self.clone(), kind: kind.clone(), contract, says: PhantomData })
     }
 
-    /// Declares messages without an answer that `queue`, which has no others, keeps until they are done. A handler that takes longer than `time_limit` has failed that time.
+    /// Declares messages without an answer that `queue`, which no other type of this process may have, keeps until they are done. A handler that takes longer than `time_limit` has failed that time.
     ///
     /// # Errors
     /// As [`declare`](Self::declare).
@@ -97,7 +97,7 @@ impl Requests {
         time_limit: Duration,
         queue: &Queue,
     ) -> Result<AfterCommit<Q>, DeclareError> {
-        self.agree(kind, &Contract { exchange: Exchange::AfterCommit, time_limit })?;
+        self.agree(kind, &Contract { exchange: Exchange::AfterCommit, time_limit }, Some(queue.name()))?;
         Ok(AfterCommit { queue: queue.clone(), kind: kind.clone(), time_limit, says: PhantomData })
     }
 

@@ -36,25 +36,37 @@ const FIRST: i64 = 1;
 
 /// Sagas that are looked at together.
 const PAGE: i64 = 1_000;
+/// Words that are heard together: each is a statement of one transaction, which has to end in time also where the database is far away.
+const WORDS: i64 = 50;
+/// A round may take so long at least: one that hangs on a dead connection would give no more signs.
+const ROUND: Duration = Duration::from_secs(1);
 
 /// An owner, and how often it gave a sign of life.
 type Sign = (Owner, i64);
 
 /// What was seen of owners, and since when it did not change, by the clock of whoever saw it.
 #[derive(Debug, Default)]
-struct Observed(BTreeMap<Owner, (i64, Boot)>);
+struct Observed {
+    seen: BTreeMap<Owner, (i64, Boot)>,
+    looked: Boot,
+}
 
 impl Observed {
     /// Takes in what stands there now. Returns those that gave no sign for as long as `silence`.
     ///
-    /// One that is seen for the first time, or changed since, is given all of that time, however long nobody looked.
+    /// One that is seen for the first time, or changed since, is given all of that time, however long nobody looked. So is everybody where nobody
+    /// looked for long: what kept this process from it, a database that was down, say, kept others from giving signs.
     fn take(&mut self, now: Boot, found: &[Sign], silence: Duration) -> Vec<Sign> {
+        if now.saturating_since(self.looked) > silence / 2 {
+            self.seen.clear();
+        }
+        self.looked = now;
         let since = |&(owner, beat): &Sign| {
-            let known = self.0.get(&owner).filter(|(known, _)| *known == beat);
+            let known = self.seen.get(&owner).filter(|(known, _)| *known == beat);
             (owner, (beat, known.map_or(now, |(_, since)| *since)))
         };
-        self.0 = found.iter().map(since).collect();
-        let silent = self.0.iter().filter(|(_, (_, since))| now.saturating_since(*since) >= silence);
+        self.seen = found.iter().map(since).collect();
+        let silent = self.seen.iter().filter(|(_, (_, since))| now.saturating_since(*since) >= silence);
         silent.map(|(owner, (beat, _))| (*owner, *beat)).collect()
     }
 }
@@ -83,13 +95,21 @@ pub(super) fn watch(shared: &Arc<Shared>, room: &Arc<Room>) {
     let (shared, room) = (Arc::downgrade(shared), Arc::downgrade(room));
     let tasks = env.tasks().clone();
     tasks.spawn("saga owners", async move {
-        let mut observed = Observed::default();
+        let (mut observed, mut has_failed) = (Observed::default(), false);
         while let Some(now) = held(&shared, &room) {
-            match round(&now, &mut observed).await {
-                Ok(()) => {}
-                Err(SagaError::Store(StoreError::Closed)) => return,
-                Err(cause) => {
+            let most = (now.0.config.takeover / 2).max(ROUND);
+            // What a round that is given up had begun ends by itself.
+            let round = env.timeout(most, round(&now, &mut observed, has_failed));
+            let Some(ended) = env.tasks().stop().run_until_cancelled(round).await else { return };
+            has_failed = !matches!(ended, Some(Ok(())));
+            match ended {
+                Some(Ok(())) => {}
+                Some(Err(SagaError::Store(StoreError::Closed))) => return,
+                Some(Err(cause)) => {
                     tracing::warn!(%cause, "whose sagas are to be taken over cannot be told; it is tried again")
+                }
+                None => {
+                    tracing::warn!(?most, "whose sagas are to be taken over was not told in time; it is tried again")
                 }
             }
             // Nobody is kept by the one who watches.
@@ -105,7 +125,12 @@ fn held(shared: &Weak<Shared>, room: &Weak<Room>) -> Option<(Arc<Shared>, Arc<Ro
     Some((shared.upgrade()?, room.upgrade()?))
 }
 
-async fn round((shared, room): &(Arc<Shared>, Arc<Room>), observed: &mut Observed) -> Result<(), SagaError> {
+/// Gives a sign, and does what the signs of others ask for. `has_failed`: the round before did, and may have lost word.
+async fn round(
+    (shared, room): &(Arc<Shared>, Arc<Room>),
+    observed: &mut Observed,
+    has_failed: bool,
+) -> Result<(), SagaError> {
     let (store, own) = (&shared.store, shared.owner);
     let given = store.transact(move |tx| Box::pin(async move { give_sign(tx, own).await.map_err(SagaError::from) }));
     given.await.map_err(SagaError::of_transaction)?;
@@ -113,6 +138,8 @@ async fn round((shared, room): &(Arc<Shared>, Arc<Room>), observed: &mut Observe
     if found.contains(&(own, FIRST)) {
         // Others took this process for gone, and nobody leaves word for one who is: what runs here may be theirs.
         store.env().reached("saga: an owner came back");
+    }
+    if has_failed || found.contains(&(own, FIRST)) {
         shared.look_all();
     }
     // The clock is read behind the rows: what they say is no newer than that.
@@ -120,13 +147,14 @@ async fn round((shared, room): &(Arc<Shared>, Arc<Room>), observed: &mut Observe
     for gone in silent.into_iter().filter(|(owner, _)| *owner != own) {
         strike_off(store, gone).await?;
     }
-    hear_of_taken(shared).await?;
+    // Whoever cannot hear takes over all the same.
+    let heard = hear_of_taken(shared).await;
     for (name, versions) in shared.definitions() {
         for version in versions {
             take_over(shared, room, &name, version).await?;
         }
     }
-    Ok(())
+    heard
 }
 
 async fn signs(store: &Store) -> Result<Vec<Sign>, SagaError> {
@@ -139,13 +167,16 @@ async fn strike_off(store: &Store, (owner, beat): Sign) -> Result<(), SagaError>
     let struck = store.transact(move |tx| {
         Box::pin(async move {
             let sql = "DELETE FROM quorate_saga_sign WHERE owner = $1 AND beat = $2";
-            if tx.room_execute(sql, &[owner.0.into(), beat.into()]).await? > 0 {
+            let is_struck = tx.room_execute(sql, &[owner.0.into(), beat.into()]).await? > 0;
+            if is_struck {
                 tx.room_execute("DELETE FROM quorate_saga_taken WHERE owner = $1", &[owner.0.into()]).await?;
             }
-            Ok::<_, SagaError>(())
+            Ok::<_, SagaError>(is_struck)
         })
     });
-    struck.await.map_err(SagaError::of_transaction)?;
+    if !struck.await.map_err(SagaError::of_transaction)? {
+        return Ok(());
+    }
     tracing::warn!(owner = owner.0, "a process that ran sagas gives no signs of life; they are taken over");
     store.env().reached("saga: an owner is gone");
     Ok(())
@@ -156,7 +187,7 @@ async fn hear_of_taken(shared: &Shared) -> Result<(), SagaError> {
     let (store, own) = (&shared.store, shared.owner.0);
     loop {
         let sql = "SELECT name, id FROM quorate_saga_taken WHERE owner = $1 ORDER BY name, id LIMIT $2";
-        let rows = store.room_query(sql, vec![own.into(), PAGE.into()]).await?;
+        let rows = store.room_query(sql, vec![own.into(), WORDS.into()]).await?;
         let taken = rows.iter().map(|row| Ok((text(row, 0)?, text(row, 1)?)));
         let taken = Arc::new(taken.collect::<Result<Vec<_>, SagaError>>()?);
         let heard = taken.clone();
@@ -170,16 +201,18 @@ async fn hear_of_taken(shared: &Shared) -> Result<(), SagaError> {
                 Ok::<_, SagaError>(())
             })
         });
-        if !taken.is_empty() {
-            forgotten.await.map_err(SagaError::of_transaction)?;
+        if taken.is_empty() {
+            return Ok(());
         }
-        // Ordering: behind the deletion, so that what is taken from now on is told anew.
+        let forgotten = forgotten.await.map_err(SagaError::of_transaction);
+        // Ordering: behind the deletion, so that what is taken from now on is told anew; also where it is not known whether it was deleted.
         for (name, id) in taken.iter() {
             if let Ok(name) = Name::new(name.clone()) {
                 shared.look(&SagaKey { name, id: id.clone() });
             }
         }
-        if (taken.len() as i64) < PAGE {
+        forgotten?;
+        if (taken.len() as i64) < WORDS {
             return Ok(());
         }
     }
@@ -187,22 +220,24 @@ async fn hear_of_taken(shared: &Shared) -> Result<(), SagaError> {
 
 /// Takes over what is open of a version of a definition, and belongs to nobody who is there.
 async fn take_over(shared: &Arc<Shared>, room: &Arc<Room>, name: &Name, version: u32) -> Result<(), SagaError> {
-    let sql = "SELECT id FROM quorate_saga WHERE name = $1 AND version = $2 AND id > $3 AND status < 10 AND owner <> $4
+    let sql = "SELECT id, owner FROM quorate_saga WHERE name = $1 AND version = $2 AND id > $3 AND status < 10 AND owner <> $4
         AND NOT EXISTS (SELECT 1 FROM quorate_saga_sign WHERE quorate_saga_sign.owner = quorate_saga.owner)
         ORDER BY id LIMIT $5";
     let mut after = Arc::<str>::from("");
     loop {
         let params = vec![name.into(), version.into(), after.into(), shared.owner.0.into(), PAGE.into()];
         let rows = shared.store.room_query(sql, params).await?;
-        let ids = rows.iter().map(|row| text(row, 0)).collect::<Result<Vec<_>, _>>()?;
-        for id in &ids {
+        let found = rows.iter().map(|row| Ok((text(row, 0)?, row.at(1).as_i64().map(Owner))));
+        let found = found.collect::<Result<Vec<_>, SagaError>>()?;
+        for (id, owner) in &found {
             let saga = SagaKey { name: name.clone(), id: id.clone() };
             // A runner that lost it, and has not heard, would keep it from being run.
             shared.look(&saga);
-            shared.clone().take_over(room, saga)?;
+            // From that owner alone: whoever took it meanwhile keeps it.
+            shared.clone().take_over(room, saga, *owner)?;
         }
-        match ids.last() {
-            Some(last) if ids.len() as i64 == PAGE => after = last.clone(),
+        match found.last() {
+            Some((last, _)) if found.len() as i64 == PAGE => after = last.clone(),
             _ => return Ok(()),
         }
     }
@@ -226,8 +261,18 @@ mod tests {
     fn an_owner_is_gone_once_it_was_seen_unchanged_for_all_of_the_silence() {
         let (mut observed, found) = (Observed::default(), [(Owner(1), 7)]);
         assert_eq!(observed.take(at(100), &found, SILENCE), [], "it is seen for the first time");
+        assert_eq!(observed.take(at(105), &found, SILENCE), []);
         assert_eq!(observed.take(at(109), &found, SILENCE), []);
         assert_eq!(observed.take(at(110), &found, SILENCE), found);
+    }
+
+    #[test]
+    fn the_time_in_which_nobody_looked_counts_against_nobody() {
+        let (mut observed, found) = (Observed::default(), [(Owner(1), 7), (Owner(2), 3)]);
+        observed.take(at(100), &found, SILENCE);
+        assert_eq!(observed.take(at(112), &found, SILENCE), [], "the database was down, say");
+        assert_eq!(observed.take(at(117), &[(Owner(1), 7), (Owner(2), 4)], SILENCE), []);
+        assert_eq!(observed.take(at(122), &[(Owner(1), 7), (Owner(2), 5)], SILENCE), [(Owner(1), 7)]);
     }
 
     #[test]
@@ -235,7 +280,7 @@ mod tests {
         let mut observed = Observed::default();
         observed.take(at(100), &[(Owner(1), 7)], SILENCE);
         assert_eq!(observed.take(at(500), &[(Owner(1), 8)], SILENCE), []);
-        assert_eq!(observed.take(at(509), &[(Owner(1), 8)], SILENCE), []);
+        assert_eq!(observed.take(at(505), &[(Owner(1), 8)], SILENCE), []);
         assert_eq!(observed.take(at(510), &[(Owner(1), 8)], SILENCE), [(Owner(1), 8)]);
     }
 

@@ -56,8 +56,8 @@ const NAP: Duration = Duration::from_secs(600);
 pub(super) enum Birth {
     /// It is new: this is how it starts.
     New(Happened, Reply),
-    /// It is in the store.
-    Kept,
+    /// It is in the store. It is taken from this owner alone, where one is named.
+    Kept(Option<Owner>),
 }
 
 /// The task of one saga.
@@ -153,9 +153,12 @@ impl Runner {
         let leaving = Leaving::new(self.shared.clone(), self.saga.clone());
         let onward = match birth {
             Birth::New(started, reply) => self.begin(started, reply).await,
-            Birth::Kept => {
+            Birth::Kept(found) => {
                 // If it cannot be told whose it is, it is taken from nobody.
-                self.from = rows::owner(&self.shared.store, &self.saga).await.ok().flatten();
+                self.from = match found {
+                    Some(found) => Some(found),
+                    None => rows::owner(&self.shared.store, &self.saga).await.ok().flatten(),
+                };
                 self.reload().await
             }
         };
@@ -169,27 +172,34 @@ impl Runner {
     async fn begin(&mut self, started: Happened, reply: Reply) -> Onward {
         let (mut journal, now) = (Journal::new(), self.shared.store.env().wall());
         journal.apply(started.clone(), now);
-        match self.turn(Arc::new(journal), vec![(started, now)]).await {
-            Ok(()) => {
-                drop(reply.send(Ok(self.journal.clone())));
-                self.shared.counters.started.fetch_add(1, Ordering::Relaxed);
-                self.onward()
-            }
-            Err(NotAdvanced::Exists) => {
-                drop(reply.send(Err(self.saga.overtaken())));
-                // Whoever ran it here has left: if it panicked, nobody else would run it.
-                match rows::status(&self.shared.store, &self.saga).await {
-                    Ok(Some(status)) if status.is_ended() => Onward::No,
-                    _ => self.reload().await,
+        let (journal, news) = (Arc::new(journal), vec![(started, now)]);
+        let mut reply = Some(reply);
+        loop {
+            let mut tell = |told| drop(reply.take().map(|reply| reply.send(told)));
+            match self.turn(journal.clone(), news.clone()).await {
+                Ok(()) => {
+                    tell(Ok(self.journal.clone()));
+                    self.shared.counters.started.fetch_add(1, Ordering::Relaxed);
+                    return self.onward();
                 }
+                Err(NotAdvanced::Exists) => {
+                    tell(Err(self.saga.overtaken()));
+                    // Whoever ran it here has left: if it panicked, nobody else would run it.
+                    return match rows::status(&self.shared.store, &self.saga).await {
+                        Ok(Some(status)) if status.is_ended() => Onward::No,
+                        _ => self.reload().await,
+                    };
+                }
+                // The commit may still be on its way, and whoever looks would not see it yet: writing it again waits for it, and finds it.
+                Err(NotAdvanced::Unknown | NotAdvanced::Overtaken) => tell(Err(StoreError::OutcomeUnknown.into())),
+                Err(NotAdvanced::Failed(cause)) if reply.is_some() => {
+                    reply.take().map(|reply| reply.send(Err(cause)));
+                    return Onward::No;
+                }
+                Err(NotAdvanced::Failed(_)) => {}
             }
-            Err(NotAdvanced::Unknown | NotAdvanced::Overtaken) => {
-                drop(reply.send(Err(StoreError::OutcomeUnknown.into())));
-                self.reload().await
-            }
-            Err(NotAdvanced::Failed(cause)) => {
-                drop(reply.send(Err(cause)));
-                Onward::No
+            if matches!(self.rest_unwritten(&StoreError::OutcomeUnknown.into()).await, Onward::No) {
+                return Onward::No;
             }
         }
     }

@@ -82,7 +82,7 @@ impl Sagas {
         loop {
             let ids = rows::open_ids(&self.shared.store, name, version, &after, PAGE).await?;
             for id in &ids {
-                self.shared.clone().take_over(&self.room, SagaKey { name: name.clone(), id: id.clone() })?;
+                self.shared.clone().take_over(&self.room, SagaKey { name: name.clone(), id: id.clone() }, None)?;
             }
             match ids.last() {
                 Some(last) if ids.len() as i64 == PAGE => after = last.clone(),
@@ -329,7 +329,7 @@ impl Sagas {
             if self.shared.definition(&saga.name, Some(version)).is_none() {
                 return Err(SagaError::Stalled { name: saga.name, id: saga.id, version });
             }
-            self.shared.clone().take_over(&self.room, saga.clone())?;
+            self.shared.clone().take_over(&self.room, saga.clone(), None)?;
         }
         Err(saga.overtaken())
     }

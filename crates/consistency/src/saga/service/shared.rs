@@ -275,8 +275,13 @@ impl Shared {
         Ok(Begun::New(answer))
     }
 
-    /// Runs a saga that is in the store, unless it runs here already.
-    pub(in crate::saga) fn take_over(self: Arc<Self>, room: &Arc<Room>, saga: SagaKey) -> Result<(), SagaError> {
+    /// Runs a saga that is in the store, unless it runs here already. `found`: it is taken from this owner alone; without, from whoever has it.
+    pub(in crate::saga) fn take_over(
+        self: Arc<Self>,
+        room: &Arc<Room>,
+        saga: SagaKey,
+        found: Option<Owner>,
+    ) -> Result<(), SagaError> {
         let stream = saga.stream()?;
         let Some(definition) = self.definition(&saga.name, None) else {
             return Err(SagaError::Undefined { name: saga.name });
@@ -287,7 +292,7 @@ impl Shared {
             free.insert(entry);
             let runner = Runner::new((self.clone(), room.clone()), Arc::new(saga), stream, definition, ends);
             drop(live);
-            self.store.env().tasks().spawn("saga", async move { runner.run(Birth::Kept).await });
+            self.store.env().tasks().spawn("saga", async move { runner.run(Birth::Kept(found)).await });
         }
         Ok(())
     }

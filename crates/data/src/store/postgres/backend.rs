@@ -310,6 +310,9 @@ impl Backend for PostgresBackend {
     }
 
     fn check_writes(&self) -> Result<(), StoreError> {
+        if self.shared.gate.is_closed.load(Ordering::SeqCst) {
+            return Err(StoreError::Closed);
+        }
         if self.shared.sequencer.is_read_only() { Err(StoreError::ReadOnly) } else { Ok(()) }
     }
 
