@@ -225,7 +225,8 @@ impl Process {
     }
 
     /// A process manager: `act` is called for each event of type `on`, once, in the transaction that records it. What it changes there, and the events that it
-    /// answers with, are there with that record or not at all. It may emit `emits` and nothing else.
+    /// answers with, are there with that record or not at all. It may answer with `emits` and nothing else; what it appends by the transaction itself has no
+    /// cause, is in no graph, and is bound by no limit of a chain.
     ///
     /// It may be run again, and awaits nothing but the transaction. It is not called for events that come once more, or behind the end.
     #[must_use]
@@ -238,7 +239,7 @@ impl Process {
     }
 
     /// The reactions to `on` are meant to lead back to themselves, as trying again does: they are no cycle, and the limits of a [chain](Self::chain)
-    /// bound them.
+    /// bound them within each course. A circle that begins another course each time has no limit.
     #[must_use]
     pub fn meant(mut self, on: &str) -> Self {
         self.reactions.iter_mut().filter(|one| *one.on == *on).for_each(|one| one.again = true);

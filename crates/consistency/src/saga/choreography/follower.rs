@@ -30,6 +30,8 @@ const AT_ONCE: i64 = 64;
 const UNWRITTEN: u64 = 10_000;
 /// At most so long it sleeps at once: a machine that was suspended does not count its sleep.
 const NAP: Duration = Duration::from_secs(60);
+/// How often an event is taken in again that took too long, a second apart, before its course is stopped for it.
+const SLOW: u32 = 5;
 /// How often courses are looked for that are over for long enough.
 const SWEEP: Duration = Duration::from_secs(3_600);
 /// What the program that finds a key may take.
@@ -159,16 +161,25 @@ impl Follower {
         let events: Arc<[Belonging]> = events.into();
         match self.take_in(place, events.clone(), to, None).await {
             Ok(()) => return Ok(true),
-            Err(Failed::Unit(_)) => {}
+            Err(Failed::Unit(_) | Failed::Slow(_)) => {}
             Err(other) => return Err(other.into_halt()),
         }
         // One of them is to blame: each for itself.
         for (n, one) in events.iter().enumerate() {
             let to = if n + 1 == events.len() { to } else { one.event.position() };
             let alone: Arc<[Belonging]> = [one.clone()].into();
-            match self.take_in(place, alone.clone(), to, None).await {
+            let mut taken = self.take_in(place, alone.clone(), to, None).await;
+            // What takes too long may do so because the disk does: nobody is blamed for that before it was given time.
+            for _ in 0..SLOW {
+                if !matches!(taken, Err(Failed::Slow(_))) {
+                    break;
+                }
+                self.store.env().sleep(Duration::from_secs(1)).await;
+                taken = self.take_in(place, alone.clone(), to, None).await;
+            }
+            match taken {
                 Ok(()) => {}
-                Err(Failed::Unit(why)) => {
+                Err(Failed::Unit(why) | Failed::Slow(why)) => {
                     self.take_in(place, alone, to, Some(why)).await.map_err(Failed::into_halt)?;
                 }
                 Err(other) => return Err(other.into_halt()),
@@ -197,11 +208,12 @@ impl Follower {
 
     /// Tells what is overdue, if all of the log was taken in. Whether it was.
     async fn ring(&self, place: &mut Place, scanned: Position) -> Result<bool, Halt> {
+        let mut at_once = AT_ONCE;
         loop {
             let turn = self.turn(*place);
             let rung = self.write(place, scanned.max(place.checkpoint), move |tx| {
                 let turn = turn.clone();
-                Box::pin(async move { turn.ring(tx, scanned, AT_ONCE).await })
+                Box::pin(async move { turn.ring(tx, scanned, at_once).await })
             });
             match rung.await {
                 Ok((tally, more)) => {
@@ -212,6 +224,8 @@ impl Follower {
                 }
                 // The reader brings what is missing, and then it is asked again.
                 Err(Failed::Behind) => return Ok(false),
+                // Too much for one transaction: one by one.
+                Err(Failed::Unit(_) | Failed::Slow(_)) if at_once > 1 => at_once = 1,
                 Err(other) => return Err(other.into_halt()),
             }
         }
@@ -251,6 +265,7 @@ impl Follower {
             // Whether it was done, the rows say.
             TransactError::Store(StoreError::OutcomeUnknown) => Failed::Overtaken,
             TransactError::Store(cause) => Failed::Other(cause.into()),
+            slow @ TransactError::TooLong { .. } => Failed::Slow(slow.to_string().into()),
             other => Failed::Unit(other.to_string().into()),
         })?;
         (place.revision, place.checkpoint) = (place.revision + 1, to);
@@ -260,7 +275,10 @@ impl Follower {
     /// The course that an event belongs to, if it does to any.
     fn belonging(&self, event: Recorded) -> Option<Belonging> {
         event.stub().is_none().then_some(())?;
-        let key = self.key(&event).filter(|key| !key.is_empty() && key.len() <= Process::MAX_KEY_BYTES);
+        // It becomes an attribute of our own events, which has no control characters.
+        let is_key =
+            |key: &Arc<str>| !key.is_empty() && key.len() <= Process::MAX_KEY_BYTES && !key.contains(char::is_control);
+        let key = self.key(&event).filter(is_key);
         if key.is_none() {
             self.watched.keyless();
         }
@@ -300,6 +318,8 @@ enum Failed {
     Behind,
     /// What was to be done in it is to blame.
     Unit(Arc<str>),
+    /// It took longer than a transaction may.
+    Slow(Arc<str>),
     Other(ProcessError),
 }
 
@@ -307,7 +327,7 @@ impl Failed {
     fn into_halt(self) -> Halt {
         match self {
             Self::Overtaken | Self::Behind => Halt::Anew,
-            Self::Unit(what) => Halt::Failed(ProcessError::Invalid { what: what.to_string() }),
+            Self::Unit(what) | Self::Slow(what) => Halt::Failed(ProcessError::Invalid { what: what.to_string() }),
             Self::Other(cause) => cause.into(),
         }
     }

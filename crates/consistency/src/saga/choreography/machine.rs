@@ -64,8 +64,8 @@ pub struct Course {
     pub begun: bool,
     /// What is expected, the oldest first.
     pub pending: Vec<Pending>,
-    /// Expected events that came before what they are expected behind, by what [names](Pending::names) them.
-    pub early: BTreeMap<Arc<str>, u32>,
+    /// The `id`s of expected events that came before what they are expected behind, by what [names](Pending::names) them.
+    pub early: BTreeMap<Arc<str>, Arc<str>>,
     /// Events that came behind its end.
     pub late: u64,
     /// Events that came once more.
@@ -129,6 +129,11 @@ pub enum Taken {
     Stopped,
 }
 
+/// The longest reason that a course is stopped for, in bytes; what is beyond it is cut off.
+const MAX_REASON_BYTES: usize = 1_000;
+/// So much of one course is told to be overdue at once.
+const MAX_RUNG: usize = 1_000;
+
 impl Pending {
     /// What names the expectation that it is of.
     pub fn names(after: &str, any_of: &[Arc<str>]) -> Arc<str> {
@@ -161,6 +166,7 @@ impl Course {
         let (kind, position, id) = (event.kind.clone(), event.position, event.id.clone());
         let full = trail.len() >= Process::MAX_EVENTS;
         let circling = goes_round(process, trail, &chain, &event);
+        let causes: Vec<Arc<str>> = chain.iter().map(|at| trail[*at].id.clone()).collect();
         if !full {
             trail.push(event);
         }
@@ -176,9 +182,9 @@ impl Course {
             self.stop(reason);
             return Taken::Stopped;
         }
-        self.answer(process, &kind);
+        self.answer(process, &kind, &id);
         for rule in process.expectations.iter().filter(|rule| rule.after == kind) {
-            self.await_one(rule, &id, position, lag, now);
+            self.await_one(rule, (&id, &causes), position, lag, now);
         }
         if process.begins.contains(&kind) && !self.begun {
             self.begin(lag, now);
@@ -195,16 +201,18 @@ impl Course {
 
     /// Stops it for good.
     pub fn stop(&mut self, reason: impl Into<String>) {
-        self.reason = Some(reason.into().into());
+        let mut reason: String = reason.into();
+        reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
+        self.reason = Some(reason.into());
         self.end(Standing::Stopped);
     }
 
-    /// Says what is overdue by now and was not before.
+    /// Says what is overdue by now and was not before: at most a thousand at once.
     pub fn ring(&mut self, now: Wall) -> Vec<Pending> {
         let now = now.unix_nanos();
         let due = |one: &&mut Pending| !one.overdue && one.due_nanos.is_some_and(|due| due <= now);
         let mut rung = Vec::new();
-        for one in self.pending.iter_mut().filter(due) {
+        for one in self.pending.iter_mut().filter(due).take(MAX_RUNG) {
             one.overdue = true;
             rung.push(one.clone());
         }
@@ -220,12 +228,14 @@ impl Course {
     }
 
     /// An event answers the oldest of each expectation that it answers; where nothing waits for it, it came early.
-    fn answer(&mut self, process: &Process, kind: &Arc<str>) {
-        for rule in process.expectations.iter().filter(|rule| rule.any_of.contains(kind)) {
+    fn answer(&mut self, process: &Process, kind: &Arc<str>, id: &Arc<str>) {
+        // What is expected behind its own type answers the one before, and is no answer to itself.
+        let answers = |rule: &&super::Expectation| rule.any_of.contains(kind) && rule.after != *kind;
+        for rule in process.expectations.iter().filter(answers) {
             let name = Pending::names(&rule.after, &rule.any_of);
             if !self.pending.iter().any(|one| one.name() == name) {
                 // One is remembered, not more: what comes twice and was expected once does not answer the next one too.
-                self.early.insert(name, 1);
+                self.early.insert(name, id.clone());
             }
         }
         let mut answered: Vec<Arc<str>> = Vec::new();
@@ -239,8 +249,17 @@ impl Course {
         });
     }
 
-    fn await_one(&mut self, rule: &super::Expectation, id: &Arc<str>, position: Position, lag: Duration, now: Wall) {
-        if self.early.remove(&Pending::names(&rule.after, &rule.any_of)).is_some() {
+    fn await_one(
+        &mut self,
+        rule: &super::Expectation,
+        (id, causes): (&Arc<str>, &[Arc<str>]),
+        position: Position,
+        lag: Duration,
+        now: Wall,
+    ) {
+        // What led to the question is no answer to it: behind a refusal that has it asked again, the next answer is waited for.
+        let early = self.early.remove(&Pending::names(&rule.after, &rule.any_of));
+        if early.is_some_and(|early| !causes.contains(&early)) {
             return;
         }
         let due_nanos = self.begun.then(|| (now + rule.within.saturating_sub(lag)).unix_nanos());

@@ -59,7 +59,7 @@
 //! * **Overdue is told once** for each thing expected, and only if the log holds no answer at that moment: the transaction that tells it has looked. An answer that comes
 //!   after it sets the course right again.
 //! * **Events in any order**: an answer that comes before the question is kept for it (one for each expectation). One that comes again, by `source` and `id`, in whatever
-//!   stream, changes nothing. What comes behind the end is counted, shown in the graph, and reacted to by nobody.
+//!   stream, changes nothing as long as the course is [kept](Process::keep). An answer is told from a cause by `causationid`. What comes behind the end is counted, shown in the graph, and reacted to by nobody.
 //! * **A process manager that fails** stops the course that it failed in, with the reason; [`STOPPED`] is told once, and other courses go on. Where the store is in the
 //!   way, it is tried again. A stopped course stays stopped: who wants to go on corrects the program and appends an event of another course.
 //! * **Circles**: reactions that lead back to themselves, also over several processes, are refused with the way; only what is declared to emit something may.
@@ -68,7 +68,8 @@
 //! * **Clocks**: a time runs from when the store recorded the event, by the boot clock. A restart lets it run for what is left by the wall clock, and never
 //!   longer than it was to at once.
 //! * **One at a time**: whoever writes names the revision that it knows; who comes late writes nothing.
-//! * **What is kept**: keys and attributes of events, never their data. A key that is found in data about a data subject is not taken.
+//! * **A busy log**: overdue is told in a moment in which nothing of the process is missing. While its events come faster than they are taken in there is none.
+//! * **What is kept**: courses, for [some time](Process::keep) behind their end; those that never end stay. Keys and attributes of events, never their data. A key that is found in data about a data subject is not taken.
 //!
 //! # Where ours differs
 //! From process managers of other frameworks: a timeout is not a message that is sent to oneself and comes though nobody waits any more, but a row that

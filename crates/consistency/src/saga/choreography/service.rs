@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use quorate_data::{event::Position, store::Store};
+use quorate_data::{
+    event::Position,
+    store::{Store, StoreError},
+};
 use quorate_foundations::{
     document::Format,
     name::Name,
@@ -204,8 +207,10 @@ impl Processes {
         match removed.await.map_err(ProcessError::of_transaction) {
             Ok(_) => drop(lock(&self.shared.known).remove(name)),
             Err(cause) => {
+                // Where it is not known whether it is gone, declaring it again has to write it.
+                let is_unknown = matches!(cause, ProcessError::Store(StoreError::OutcomeUnknown));
                 if let Some(process) = known.process {
-                    self.shared.follow(process, known.document)?;
+                    self.shared.follow(process, known.document.filter(|_| !is_unknown))?;
                 }
                 return Err(cause);
             }
@@ -327,7 +332,9 @@ impl Shared {
             let (old, new) = (known.document.as_ref()?, document.as_ref()?);
             (old.text() == new.text() && old.format() == new.format()).then_some(())
         };
-        if known.get(&name).and_then(same).is_some() {
+        // One whose follower was told to stop, and then neither removed nor begun anew, is declared again.
+        let is_followed = |known: &&Known| !known.tasks.stop().is_cancelled();
+        if known.get(&name).filter(is_followed).and_then(same).is_some() {
             return Ok(false);
         }
         if known.len() >= Processes::MAX_PROCESSES && !known.contains_key(&name) {
@@ -374,10 +381,9 @@ impl Shared {
         let stream = Name::new(format!("process-{}", process.name.as_str()));
         let stream =
             stream.map_err(|cause| ProcessError::invalid(format!("its name is part of a stream's: {cause}")))?;
-        let (tasks, watched) = (self.tasks.child("process"), Arc::new(Watched::new()));
-        if let Some(before) = lock(&self.known).get(&process.name) {
-            *lock(&watched.counts) = *lock(&before.watched.counts);
-        }
+        // Who watches it goes on watching.
+        let before = lock(&self.known).get(&process.name).map(|before| before.watched.clone());
+        let (tasks, watched) = (self.tasks.child("process"), before.unwrap_or_else(|| Arc::new(Watched::new())));
         let known = Known { process: Some(process.clone()), document, watched: watched.clone(), tasks: tasks.clone() };
         lock(&self.known).insert(process.name.clone(), known);
         let follower = Follower { store: self.store.clone(), process, stream, watched, clock: self.clock, swept: None };

@@ -7,7 +7,7 @@ use quorate_data::{
     store::{AppendError, DynTx, ExpectedVersion, ReadLog, SqlError, StoreError},
 };
 use quorate_foundations::{name::Name, time::Wall};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Process, ProcessError, ReactError, Reacted, Reacting, Reaction,
@@ -134,9 +134,23 @@ impl Turn {
         if matches!(taken, Taken::Stopped | Taken::New) && kept.course.reason.is_some() {
             tally.stopped += 1;
             let told = self.stopped(event, key, kept.course.reason.as_deref().unwrap_or_default());
-            tx.append(&self.stream, ExpectedVersion::Any, vec![told]).await?;
+            self.tell(tx, vec![told]).await?;
         }
         Ok(())
+    }
+
+    /// Appends what the process itself says. What the log refuses, because somebody registered a schema for it or set a tombstone on the stream, is
+    /// left out: the row says the same, and other courses do not wait for it.
+    async fn tell(&self, tx: &mut DynTx, told: Vec<NewEvent>) -> Result<(), Undone> {
+        match tx.append(&self.stream, ExpectedVersion::Any, told).await {
+            Ok(_) => Ok(()),
+            Err(AppendError::Store(cause)) => Err(cause.into()),
+            Err(cause) => {
+                let process = self.process.name.as_str();
+                tracing::warn!(process, %cause, "what a process says of a course is refused by the log");
+                Ok(())
+            }
+        }
     }
 
     /// Tells what is overdue in at most `limit` courses, if all up to the end of the log was taken in; `scanned`: so far nothing else
@@ -162,7 +176,7 @@ impl Turn {
             let told: Vec<NewEvent> = rung.iter().map(|one| self.overdue(key, one)).collect();
             tally.overdue += told.len() as u64;
             if !told.is_empty() {
-                tx.append(&self.stream, ExpectedVersion::Any, told).await?;
+                self.tell(tx, told).await?;
             }
             rows::write(tx, &self.process.name, key, &kept, self.now).await?;
         }
@@ -231,7 +245,13 @@ impl Turn {
             "process": self.process.name.as_str(), "course": &**key,
             "at": { "type": event.kind(), "id": event.id(), "logposition": event.position().get().to_string() }, "reason": why,
         });
-        self.told(self.id(&["stopped", key]), STOPPED, key, event.id().into(), &data)
+        self.told(
+            self.id(&["stopped", key, &event.position().get().to_string()]),
+            STOPPED,
+            key,
+            event.id().into(),
+            &data,
+        )
     }
 
     fn told(&self, id: Arc<str>, kind: &str, key: &Arc<str>, cause: Arc<str>, data: &serde_json::Value) -> NewEvent {
@@ -282,7 +302,12 @@ fn check(reaction: &Reaction, reacted: &Reacted) -> Result<(), Undone> {
     if let Some((_, odd)) = reacted.events.iter().find(|(_, event)| !reaction.emits.contains(&event.kind)) {
         return refused(format!("the reaction to `{}` was not declared to emit `{}`", reaction.on, odd.kind));
     }
-    if reacted.state.to_string().len() > Process::MAX_STATE_BYTES {
+    let state = reacted.state.to_string();
+    // As deep as it lies in what is written.
+    if serde_json::from_str::<Value>(&format!("[[[[{state}]]]]")).is_err() {
+        return refused("what a process manager keeps is nested too deep to be read again".to_owned());
+    }
+    if state.len() > Process::MAX_STATE_BYTES {
         return refused(format!("a process manager keeps at most {} bytes", Process::MAX_STATE_BYTES));
     }
     Ok(())

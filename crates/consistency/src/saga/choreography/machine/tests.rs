@@ -196,3 +196,39 @@ fn a_course_of_too_many_events_is_stopped() {
     assert_eq!(table.take("other"), Taken::Stopped);
     assert_eq!(table.trail.len(), Process::MAX_EVENTS);
 }
+
+#[test]
+fn a_heart_that_stops_beating_is_overdue() {
+    let process = Process::new("heart".parse().unwrap()).begins(&["beat"]).expect("beat", &["beat"], MINUTE);
+    let mut table = Table::of(process);
+    table.take("beat");
+    table.pass(MINUTE / 2);
+    table.take("beat");
+    table.pass(MINUTE / 2);
+    assert_eq!(table.ring().len(), 0, "the second one was in time");
+    table.pass(MINUTE / 2);
+    assert_eq!(table.ring(), ["beat"], "no beat is its own answer");
+}
+
+#[test]
+fn what_led_to_a_question_is_no_answer_to_it() {
+    let process = Process::new("order".parse().unwrap())
+        .begins(&["placed"])
+        .expect("placed", &["paid", "refused"], MINUTE)
+        .expect("refused", &["placed", "cancelled"], MINUTE);
+    let mut table = Table::of(process);
+    table.event("placed", "a", None, Duration::ZERO);
+    table.event("refused", "b", Some("a"), Duration::ZERO);
+    table.pass(MINUTE);
+    assert_eq!(table.ring(), ["refused"], "the order that was refused is not the one that is placed again");
+    table.event("placed", "c", Some("b"), Duration::ZERO);
+    assert_eq!(table.course.standing, Standing::OnTime);
+}
+
+#[test]
+fn a_reason_is_cut_where_it_is_too_long_to_be_told() {
+    let mut table = Table::of(process());
+    table.take("placed");
+    table.course.stop("ö".repeat(1_000));
+    assert_eq!(table.course.reason.as_deref().map(str::len), Some(1_000));
+}
