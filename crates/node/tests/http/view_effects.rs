@@ -77,7 +77,7 @@ async fn node_with_given_up_effects() -> Node {
     append(&store, "ada", "happened").await;
     append(&store, "bob", "happened").await;
     while view.describe().await.unwrap().effects != (0, 4) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+        store.env().sleep(Duration::from_millis(5)).await;
     }
     views.shut_down().await;
     store.close().await.unwrap();

@@ -257,7 +257,17 @@ impl Follower {
         + Sync
         + 'static,
     ) -> Result<T, Failed> {
-        let done = self.store.transact(unit).await.map_err(|failed| match failed {
+        let unit = Arc::new(unit);
+        let once = || {
+            let unit = unit.clone();
+            self.store.transact(move |tx| unit(tx))
+        };
+        let mut done = once().await;
+        // A machine that was suspended in the middle, say: the next one is as quick as any.
+        if matches!(done, Err(TransactError::TooLong { .. })) {
+            done = once().await;
+        }
+        let done = done.map_err(|failed| match failed {
             TransactError::Aborted(Undone::Overtaken) => Failed::Overtaken,
             TransactError::Aborted(Undone::Behind) => Failed::Behind,
             TransactError::Aborted(Undone::Refused(why)) => Failed::Unit(why),

@@ -177,9 +177,10 @@ async fn a_refused_payment_has_one_notice_sent_which_is_the_end_of_it() {
     let processes = Processes::open(&store).await.unwrap();
     processes.declare(with_notice()).await.unwrap();
     append(&store, "order-1", event("placed", "a", "1", None)).await;
-    append(&store, "bank-1", event("refused", "b", "1", Some("a"))).await;
-    // A copy of it in another stream, and the bank changes its mind behind the end.
-    append(&store, "copies", event("refused", "b", "1", Some("a"))).await;
+    // With a copy of it in another stream; the bank changes its mind behind the end.
+    let refused = || vec![event("refused", "b", "1", Some("a"))];
+    let both = AppendBatch::to(name("bank-1"), ExpectedVersion::Any, refused());
+    store.append(both.and_to(name("copies"), ExpectedVersion::Any, refused())).await.unwrap();
     until(&processes, "1", Standing::Undone).await;
     append(&store, "bank-1", event("refused", "c", "1", Some("a"))).await;
     caught_up(&store, &processes).await;
