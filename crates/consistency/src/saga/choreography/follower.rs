@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::{
     By, Process, ProcessError,
     rows::{self, Place},
-    service::Watched,
+    service::{Room, Watched},
     turn::{Belonging, SOURCE, Turn, Undone, is_of_store},
 };
 
@@ -46,6 +46,8 @@ pub(super) struct Follower {
     /// The clock of the processes when they were opened, and the boot clock then: from there on only the latter counts.
     pub(super) clock: (Wall, Boot),
     pub(super) swept: Option<Boot>,
+    /// Held, so that whoever opens the processes again finds those that are followed, and follows none a second time.
+    pub(super) _room: Option<Arc<Room>>,
 }
 
 /// Why it does not go on as it did.

@@ -60,12 +60,14 @@
 //!   after it sets the course right again.
 //! * **Events in any order**: an answer that comes before the question is kept for it (one for each expectation). One that comes again, by `source` and `id`, in whatever
 //!   stream, changes nothing as long as the course is [kept](Process::keep). An answer is told from a cause by `causationid`. What comes behind the end is counted, shown in the graph, and reacted to by nobody.
-//! * **A process manager that fails** stops the course that it failed in, with the reason; [`STOPPED`] is told once, and other courses go on. Where the store is in the
+//! * **A process manager that fails** stops the course that it failed in, with the reason; [`STOPPED`] is told once, and other courses go on. What
+//!   the log refuses to be told (a schema for it, a tombstone on the stream) is not told; the course says it all the same. Where the store is in the
 //!   way, it is tried again. A stopped course stays stopped: who wants to go on corrects the program and appends an event of another course.
 //! * **Circles**: reactions that lead back to themselves, also over several processes, are refused with the way; only what is declared to emit something may.
 //!   What others do is not ours to refuse: a course whose chain of causes gets too [deep](Process::chain), comes to one type too often, or has more than
 //!   [so many events](Process::MAX_EVENTS), is stopped, and our process managers with it.
-//! * **Clocks**: a time runs from when the store recorded the event, by the boot clock. A restart lets it run for what is left by the wall clock, and never
+//! * **Clocks**: a time runs from when the store recorded the event, by the boot clock from when it was taken in; a wall clock that is set forward between the two is
+//!   taken for time that passed. A restart lets it run for what is left by the wall clock, and never
 //!   longer than it was to at once.
 //! * **One at a time**: whoever writes names the revision that it knows; who comes late writes nothing.
 //! * **A busy log**: overdue is told in a moment in which nothing of the process is missing. While its events come faster than they are taken in there is none.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use quorate_data::{
@@ -31,11 +31,14 @@ pub struct Processes {
     _room: Arc<Room>,
 }
 
+/// What is kept in memory of a store's processes: it is the only one, however often they are opened.
 #[derive(Default)]
-struct Room(OnceCell<Arc<Shared>>);
+pub(super) struct Room(OnceCell<Arc<Shared>>);
 
 struct Shared {
     store: Store,
+    /// Each follower holds it, as handles do.
+    room: Weak<Room>,
     clock: (Wall, Boot),
     tasks: Tasks,
     known: Mutex<BTreeMap<Name, Known>>,
@@ -160,7 +163,7 @@ impl Processes {
     pub async fn open(store: &Store) -> Result<Self, ProcessError> {
         store.require(|engine| !engine.several_writers, "follow processes yet")?;
         let room: Arc<Room> = store.room();
-        let shared = room.0.get_or_try_init(|| Shared::open(store)).await?.clone();
+        let shared = room.0.get_or_try_init(|| Shared::open(store, &room)).await?.clone();
         Ok(Self { shared, _room: room })
     }
 
@@ -298,14 +301,15 @@ impl Processes {
 }
 
 impl Shared {
-    async fn open(store: &Store) -> Result<Arc<Self>, ProcessError> {
+    async fn open(store: &Store, room: &Arc<Room>) -> Result<Arc<Self>, ProcessError> {
         store.declare(rows::TABLES).await?;
         // Never behind what was written: nothing runs longer than it was to, whatever was done to the wall clock meanwhile.
         let (wall, boot, written) = (store.env().wall(), store.env().boot(), rows::clock(store).await?);
         let clock = (written.map_or(wall, |written| written.max(wall)), boot);
         let tasks = store.env().tasks().child("processes");
         let (known, declaring) = (Mutex::default(), AsyncMutex::default());
-        let shared = Arc::new(Self { store: store.clone(), clock, tasks, known, declaring });
+        let room = Arc::downgrade(room);
+        let shared = Arc::new(Self { store: store.clone(), room, clock, tasks, known, declaring });
         for (name, document) in rows::declared(store).await? {
             let read = document.and_then(|(format, text)| Document::read(&text, Format::named(&format)?).ok());
             match read {
@@ -386,7 +390,8 @@ impl Shared {
         let (tasks, watched) = (self.tasks.child("process"), before.unwrap_or_else(|| Arc::new(Watched::new())));
         let known = Known { process: Some(process.clone()), document, watched: watched.clone(), tasks: tasks.clone() };
         lock(&self.known).insert(process.name.clone(), known);
-        let follower = Follower { store: self.store.clone(), process, stream, watched, clock: self.clock, swept: None };
+        let (store, room, clock) = (self.store.clone(), self.room.upgrade(), self.clock);
+        let follower = Follower { store, process, stream, watched, clock, swept: None, _room: room };
         tasks.clone().spawn("process", follower.run(tasks));
         Ok(())
     }

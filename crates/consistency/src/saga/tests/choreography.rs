@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion, Query, QueryItem, ReadLog, Store},
+    store::{AppendBatch, ExpectedVersion, Query, QueryItem, ReadLog, Retire, Store},
 };
 use quorate_foundations::document::Format;
 use quorate_runtime::Env;
@@ -320,11 +320,14 @@ on = "placed"
 emits = ["paid"]
 "#;
 
+fn by_data(kind: &str, id: &str) -> NewEvent {
+    NewEvent::new(id, "/shop", kind).json(r#"{"order": 7}"#)
+}
+
 #[tokio::test]
 async fn a_document_is_followed_after_a_restart_by_itself_and_can_say_something_else() {
     let world = World::new();
     let store = world.store().await;
-    let by_data = |kind: &str, id: &str| NewEvent::new(id, "/shop", kind).json(r#"{"order": 7}"#);
     append(&store, "orders", by_data("placed", "a")).await;
     append(&store, "orders", NewEvent::new("b", "/shop", "placed").json("{}")).await;
     let document = Document::read(DOCUMENT, Format::Toml).unwrap();
@@ -385,4 +388,110 @@ async fn the_data_of_an_event_about_a_data_subject_is_not_looked_at() {
     append(&store, "orders", placed).await;
     caught_up(&store, &processes).await;
     assert_eq!(processes.list(&name("order"), Search::default()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn an_alarm_that_the_log_refuses_keeps_no_course_waiting() {
+    let world = World::new();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    processes.declare(order()).await.unwrap();
+    append(&store, "orders", event("placed", "a", "1", None)).await;
+    append(&store, "orders", event("placed", "b", "2", None)).await;
+    until(&processes, "2", Standing::OnTime).await;
+    append(&store, "process-order", NewEvent::new("x", "/somebody", "odd")).await;
+    store.retire(name("process-order"), Retire::Tombstone { expected: ExpectedVersion::Any }).await.unwrap();
+    world.pass(MINUTE);
+    until(&processes, "1", Standing::Overdue).await;
+    until(&processes, "2", Standing::Overdue).await;
+    assert_eq!(told(&store, OVERDUE).await, Vec::<Value>::new());
+    append(&store, "orders", event("paid", "c", "1", Some("a"))).await;
+    until(&processes, "1", Standing::Ended).await;
+}
+
+#[tokio::test]
+async fn a_key_that_could_not_be_told_is_none() {
+    let world = World::of_this_machine();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    let by = By::Data(Arc::new(quorate_foundations::jq::Program::compile(".order").unwrap()));
+    processes.declare(order().by(by)).await.unwrap();
+    append(&store, "orders", NewEvent::new("a", "/shop", "placed").json(r#"{"order": "a\nb"}"#)).await;
+    append(&store, "orders", NewEvent::new("b", "/shop", "placed").json(r#"{"order": "c"}"#)).await;
+    until(&processes, "c", Standing::OnTime).await;
+    assert_eq!(processes.describe(&name("order")).await.unwrap().counts.keyless, 1);
+}
+
+#[tokio::test]
+async fn a_course_that_was_forgotten_can_be_stopped_again() {
+    let world = World::new();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    let refusing = order().by(By::Subject).keep(Duration::ZERO).react("mails", "placed", &["welcomed"], |_tx, _| {
+        Box::pin(async { Err(ReactError::Refused("no such customer".to_owned())) })
+    });
+    processes.declare(refusing).await.unwrap();
+    let placed = |id: &str| NewEvent { subject: Some("1".into()), ..NewEvent::new(id, "/shop", "placed") };
+    append(&store, "orders", placed("a")).await;
+    until(&processes, "1", Standing::Stopped).await;
+    world.pass(Duration::from_secs(7_200));
+    // Whatever happens next has it forgotten.
+    append(&store, "orders", NewEvent { subject: Some("2".into()), ..NewEvent::new("b", "/shop", "paid") }).await;
+    let gone = async {
+        while processes.look(&name("order"), "1").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    Env::real().timeout(PATIENCE, gone).await.unwrap();
+    append(&store, "orders", placed("c")).await;
+    until(&processes, "1", Standing::Stopped).await;
+    assert_eq!(told(&store, STOPPED).await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_kept_too_deep_to_be_read_again_stops_its_course_and_no_other() {
+    let world = World::of_this_machine();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    let keeping = order().react("deep", "placed", &["welcomed"], |_tx, reacting| {
+        let depth = if &*reacting.key == "deep" { 126 } else { 1 };
+        let state = (0..depth).fold(Value::Null, |state, _| json!([state]));
+        Box::pin(async move { Ok(Reacted::with(state)) })
+    });
+    processes.declare(keeping).await.unwrap();
+    append(&store, "orders", event("placed", "a", "deep", None)).await;
+    append(&store, "orders", event("placed", "b", "flat", None)).await;
+    until(&processes, "deep", Standing::Stopped).await;
+    until(&processes, "flat", Standing::OnTime).await;
+    append(&store, "orders", event("paid", "c", "deep", None)).await;
+    append(&store, "orders", event("paid", "d", "flat", None)).await;
+    until(&processes, "flat", Standing::Ended).await;
+    assert_eq!(processes.look(&name("order"), "deep").await.unwrap().course.late, 1);
+}
+
+#[tokio::test]
+async fn who_opens_again_while_processes_are_followed_finds_them() {
+    let world = World::of_this_machine();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    processes.declare(order()).await.unwrap();
+    drop(processes);
+    let processes = Processes::open(&store).await.unwrap();
+    assert!(processes.describe(&name("order")).await.unwrap().process.is_some(), "it is followed already");
+}
+
+#[tokio::test]
+async fn a_process_whose_removal_was_given_up_is_followed_once_it_is_declared_again() {
+    let world = World::of_this_machine();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    let document = Document::read(DOCUMENT, Format::Toml).unwrap();
+    processes.declare_document(document.clone()).await.unwrap();
+    let removing = name("order");
+    let mut removing = Box::pin(processes.remove(&removing));
+    assert!(futures_util::poll!(&mut removing).is_pending(), "its follower was told to stop");
+    drop(removing);
+    assert!(processes.declare_document(document).await.unwrap());
+    append(&store, "orders", by_data("placed", "later")).await;
+    until(&processes, "7", Standing::OnTime).await;
 }
