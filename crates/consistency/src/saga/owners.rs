@@ -84,7 +84,8 @@ pub(super) async fn tell_taken(tx: &mut DynTx, owner: Owner, saga: &SagaKey) -> 
     let sql = "INSERT INTO quorate_saga_taken (owner, name, id)
         SELECT CAST($1 AS BIGINT), CAST($2 AS TEXT), CAST($3 AS TEXT)
         WHERE EXISTS (SELECT 1 FROM quorate_saga_sign WHERE owner = $1)
-        ON CONFLICT (owner, name, id) DO NOTHING";
+        ON CONFLICT (owner, name, id) DO UPDATE SET id = excluded.id";
+    // Word that lies there is written again: its owner may be about to take it away, and has to see this one too.
     tx.room_execute(sql, &[owner.0.into(), (&saga.name).into(), saga.id.clone().into()]).await.map(drop)
 }
 

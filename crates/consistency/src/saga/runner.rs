@@ -155,6 +155,12 @@ impl Runner {
             Birth::New(started, reply) => self.begin(started, reply).await,
             Birth::Kept(found) => {
                 // If it cannot be told whose it is, it is taken from nobody.
+                let shared = self.shared.clone();
+                // Those of a process that is gone are many at once: their transactions leave room for signs of life and for what is asked for.
+                let _turn = match found {
+                    Some(_) => shared.takeovers.acquire().await.ok(),
+                    None => None,
+                };
                 self.from = match found {
                     Some(found) => Some(found),
                     None => rows::owner(&self.shared.store, &self.saga).await.ok().flatten(),
@@ -256,11 +262,11 @@ impl Runner {
     async fn once_more(&mut self) -> Onward {
         let Some(asked) = self.wait().await else { return Onward::No };
         if std::mem::take(&mut self.is_doubted) && self.is_lost().await {
-            self.shared.store.env().reached("saga: another owner has it");
             // Whoever asked hears nothing, and asks again.
             return Onward::No;
         }
-        let (mut journal, mut news, mut replies) = (self.journal.clone(), Vec::new(), Vec::new());
+        let (mut journal, mut news) = (self.journal.clone(), Vec::new());
+        let (mut replies, mut refused) = (Vec::new(), Vec::new());
         for input in self.answers.clone() {
             drop(self.take_in(input, &mut journal, &mut news));
         }
@@ -271,11 +277,19 @@ impl Runner {
             let taken = self.take_in(input, &mut journal, &mut news);
             match (taken, reply) {
                 (Ok(()), Some(reply)) => replies.push(reply),
-                (Err(cause), Some(reply)) => drop(reply.send(Err(self.refused(cause)))),
+                (Err(cause), Some(reply)) => refused.push((reply, self.refused(cause))),
                 (_, None) => {}
             }
         }
         let is_idle = !self.more && news.is_empty() && !self.wants_something(&journal);
+        // What is written proves whose it is; what is said without a write has to be asked for.
+        let is_said_only = !refused.is_empty() || (is_idle && !replies.is_empty());
+        if self.shared.has_others && is_said_only && self.is_lost().await {
+            return Onward::No;
+        }
+        for (reply, cause) in refused {
+            drop(reply.send(Err(cause)));
+        }
         let written = if is_idle { Ok(()) } else { self.turn(journal, news).await };
         let told = match &written {
             Ok(()) => Ok(self.journal.clone()),

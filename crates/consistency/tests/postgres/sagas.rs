@@ -4,8 +4,10 @@
 #![allow(clippy::disallowed_methods, reason = "it is looked at from outside: processes")]
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::{Child, Command},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -35,7 +37,11 @@ fn idle() -> Name {
 }
 
 async fn opened(store: &Store, definition: Definition) -> Sagas {
-    let sagas = Sagas::open(store, Config { takeover: TAKEOVER, ..Config::default() }).await.unwrap();
+    opened_within(store, definition, TAKEOVER).await
+}
+
+async fn opened_within(store: &Store, definition: Definition, takeover: Duration) -> Sagas {
+    let sagas = Sagas::open(store, Config { takeover, ..Config::default() }).await.unwrap();
     sagas.define(definition).await.unwrap();
     sagas
 }
@@ -132,7 +138,7 @@ fn signal(child: &Child, what: &str) {
     assert!(Command::new("kill").args([what, &child.id().to_string()]).status().unwrap().success());
 }
 
-async fn journals(sagas: &Sagas) -> Vec<std::sync::Arc<Journal>> {
+async fn journals(sagas: &Sagas) -> Vec<Arc<Journal>> {
     let mut journals = Vec::new();
     for n in 0..SAGAS {
         journals.push(sagas.settled(&order(), &format!("s-{n}"), PATIENCE).await.unwrap().journal);
@@ -184,6 +190,51 @@ fn a_node_that_is_killed_or_stands_still_is_taken_over_and_each_step_takes_effec
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    });
+}
+
+const HEIRS: &str = "sagas::of_two_heirs_each_saga_has_one_and_keeps_it";
+
+#[test]
+fn of_two_heirs_each_saga_has_one_and_keeps_it() {
+    /// Long enough that no machine is so slow that one of the heirs counts as gone.
+    const SILENCE: Duration = Duration::from_secs(8);
+    run(async {
+        if let Some(place) = std::env::var_os(STORE) {
+            return play(place.to_str().unwrap()).await;
+        }
+        let Some(place) = place() else { return };
+        let stores = [open(&place).await, open(&place).await];
+        tables(&stores[0]).await;
+        let mut child = child_of(HEIRS, Path::new(&place), 0);
+        let stand = said(&mut child).filter(|line| line.starts_with("at ")).take(SAGAS).count();
+        assert_eq!(stand, SAGAS);
+        signal(&child, "-KILL");
+        child.wait().unwrap();
+        let asked = Arc::new(Mutex::new(BTreeMap::<String, u32>::new()));
+        let mut heirs = Vec::new();
+        for store in &stores {
+            let (asked, env) = (asked.clone(), store.env().clone());
+            let second = Action::remote(move |call| {
+                let (asked, env) = (asked.clone(), env.clone());
+                async move {
+                    *asked.lock().unwrap().entry(call.id.to_string()).or_default() += 1;
+                    // Whoever would take it from the other one does it now.
+                    env.sleep(Duration::from_secs(1)).await;
+                    Ok(Value::Null)
+                }
+            });
+            let definition = Definition::new(order(), 1)
+                .step(Step::new("first", local()))
+                .step(Step::new("second", second))
+                .step(Step::new("third", local()));
+            heirs.push(opened_within(store, definition, SILENCE).await);
+        }
+        for journal in journals(&heirs[0]).await {
+            assert_eq!(journal.status(), Status::Completed, "{journal:?}");
+        }
+        let once = (0..SAGAS).map(|n| (format!("s-{n}"), 1)).collect();
+        assert_eq!(*asked.lock().unwrap(), once, "each was asked again by one of the two");
     });
 }
 

@@ -13,9 +13,14 @@ impl Runner {
         }
     }
 
-    /// Whether it was taken over meanwhile. Where that cannot be told the next write does.
-    pub(super) async fn is_lost(&self) -> bool {
+    /// Whether it was taken over meanwhile. Where that cannot be told it stays in doubt, and the next write tells.
+    pub(super) async fn is_lost(&mut self) -> bool {
         let owner = rows::owner(&self.shared.store, &self.saga).await;
-        owner.is_ok_and(|owner| owner != Some(self.shared.owner))
+        self.is_doubted = owner.is_err();
+        let is_lost = owner.is_ok_and(|owner| owner != Some(self.shared.owner));
+        if is_lost {
+            self.shared.store.env().reached("saga: another owner has it");
+        }
+        is_lost
     }
 }

@@ -25,6 +25,9 @@ use crate::saga::{
     runner::{Birth, Ends, Post, Runner},
 };
 
+/// Sagas of a process that is gone that are read and taken over at once.
+const TAKEOVERS: usize = 64;
+
 /// What is kept in memory of a store's sagas: it is the only one, however often they are opened.
 #[derive(Default)]
 pub(in crate::saga) struct Room(OnceCell<Arc<Shared>>);
@@ -57,6 +60,8 @@ pub(in crate::saga) struct Shared {
     pub(in crate::saga) has_others: bool,
     /// Places for calls.
     places: Semaphore,
+    /// Places for sagas that are taken over from a process that is gone.
+    pub(in crate::saga) takeovers: Semaphore,
 }
 
 /// A saga that runs here.
@@ -132,7 +137,9 @@ impl Shared {
         let dice = Mutex::new(store.env().random("sagas"));
         let (counters, places) = (Counters::default(), Semaphore::new(config.max_calls));
         let store = store.clone();
-        let shared = Self { store, config, owner, counters, definitions, live, troubles, dice, has_others, places };
+        let takeovers = Semaphore::new(TAKEOVERS);
+        let shared =
+            Self { store, config, owner, counters, definitions, live, troubles, dice, has_others, places, takeovers };
         Ok(Arc::new(shared))
     }
 
