@@ -304,6 +304,8 @@ impl Voice {
                 let detail = format!("the answer has {} bytes, of at most {max}; the request was done", body.len());
                 Verdict::Fault(Fault::new("answer-too-long", detail))
             }
+            // What was made by hand, or read, has no limits of its own.
+            Verdict::Fault(Fault { code, detail }) => Verdict::Fault(Fault::new(code, detail)),
             fitting => fitting,
         };
         self.requests.inner.act(|state, now, effects| state.machine.answer(now, self.id, id, verdict, effects))

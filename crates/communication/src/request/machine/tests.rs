@@ -211,14 +211,15 @@ enum Step {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let which = || 0_usize..40;
     let step = prop_oneof![
-        8 => (0_usize..2, 0_usize..50, proptest::option::weighted(0.9, 0_u64..30), any::<bool>())
+        40 => (0_usize..2, 0_usize..50, proptest::option::weighted(0.9, 0_u64..30), any::<bool>())
             .prop_map(|(kind, bytes, left, is_awaited)| Step::Send { kind, bytes, left, is_awaited }),
-        3 => (0_usize..2, 1_usize..4).prop_map(|(kind, places)| Step::Join { kind, places }),
-        2 => which().prop_map(Step::Leave),
-        8 => (which(), which(), any::<bool>()).prop_map(|(by, id, is_fault)| Step::Answer { by, id, is_fault }),
-        2 => (which(), which()).prop_map(|(by, id)| Step::LetGo { by, id }),
-        2 => which().prop_map(Step::Cancel),
-        4 => (0_u64..15).prop_map(Step::Pass),
+        15 => (0_usize..2, 1_usize..4).prop_map(|(kind, places)| Step::Join { kind, places }),
+        10 => which().prop_map(Step::Leave),
+        40 => (which(), which(), any::<bool>()).prop_map(|(by, id, is_fault)| Step::Answer { by, id, is_fault }),
+        10 => (which(), which()).prop_map(|(by, id)| Step::LetGo { by, id }),
+        10 => which().prop_map(Step::Cancel),
+        20 => (0_u64..15).prop_map(Step::Pass),
+        // Behind it nothing is taken any more.
         1 => Just(Step::Close),
     ];
     proptest::collection::vec(step, 1..120)
@@ -306,8 +307,16 @@ fn take(machine: &mut Machine, seen: &mut Onlooker, now: &mut u64, step: Step) {
             seen.saying = had.then_some(id);
             let answer = Verdict::Answer(Bytes::new());
             let verdict = if is_fault { Verdict::Fault(Fault::new("no", "")) } else { answer };
-            let receipt = machine.answer(at(*now), by, id, verdict, &mut effects);
+            let receipt = machine.answer(at(*now), by, id, verdict.clone(), &mut effects);
             assert_eq!(had, receipt != Receipt::NotHeld);
+            let told =
+                effects.iter().find(|effect| matches!(effect, Effect::Settle(of, Outcome::Said(_)) if *of == id));
+            let is_told = receipt == Receipt::Taken && seen.sent[&id].2;
+            assert_eq!(
+                told,
+                is_told.then(|| Effect::Settle(id, Outcome::Said(verdict))).as_ref(),
+                "what was said is told"
+            );
             seen.late += u64::from(receipt == Receipt::Late);
         }
         Step::LetGo { by, id } => {

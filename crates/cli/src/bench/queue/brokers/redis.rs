@@ -11,6 +11,8 @@ use super::{super::BATCH, Broker, LULL, Lane};
 const GROUP: &str = "workers";
 /// What an answer may be deep: lists of lists of lists of fields.
 const DEPTH: usize = 8;
+/// What one text of an answer may be long, in bytes.
+const MAX_TEXT: usize = 1 << 20;
 
 /// A server.
 pub(super) struct Redis {
@@ -92,6 +94,9 @@ where
             "-" => Err(rest.to_owned()),
             "$" => {
                 let Ok(length) = usize::try_from(length()?) else { return Ok(Answer::Nothing) };
+                if length > MAX_TEXT {
+                    return Err(format!("a text of {length} bytes, of at most {MAX_TEXT}"));
+                }
                 let mut text = vec![0; length + 2];
                 from.read_exact(&mut text).await.map_err(|cause| cause.to_string())?;
                 text.truncate(length);
@@ -177,5 +182,6 @@ mod tests {
         assert_eq!(answer(&mut &b"-ERR no\r\n"[..], 4).await.unwrap_err(), "ERR no");
         assert!(answer(&mut &b"*1\r\n*1\r\n*1\r\n+a\r\n"[..], 2).await.is_err(), "too deep");
         assert!(answer(&mut &b""[..], 2).await.is_err(), "closed");
+        assert!(answer(&mut &b"$9223372036854775807\r\n"[..], 2).await.is_err(), "too long");
     }
 }
