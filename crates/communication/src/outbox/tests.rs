@@ -149,9 +149,24 @@ async fn what_an_inbox_took_in_goes_on_as_the_message_that_it_was() {
     world.append("order-17", event("1")).await;
     for receiver in &mut receivers {
         let next = world.store.env().timeout(Duration::from_secs(30), receiver.next()).await;
-        let message = next.expect("it comes").unwrap().message;
+        let delivery = next.expect("it comes").unwrap();
+        let message = &delivery.message;
         assert_eq!((&*message.identity, &*message.event.id), ("/shop 1 order 17", "1"));
+        delivery.ack().await.unwrap();
     }
+    // Somebody else's, which names no aggregate and has an id with a blank in it: it gets no aggregate on its way.
+    let odd = Outgoing::new("17", NewEvent::new("a b", "/shop", "order.placed"));
+    assert!(world.bus.publish(&topic(), vec![odd]).await.iter().all(Result::is_ok));
+    let mut identities = Vec::new();
+    for receiver in &mut receivers {
+        let next = world.store.env().timeout(Duration::from_secs(30), receiver.next()).await;
+        let delivery = next.expect("it comes").unwrap();
+        let message = &delivery.message;
+        assert_eq!((&*message.event.id, message.event.extensions.contains_key("aggregateid")), ("a b", false));
+        identities.push(message.identity.clone());
+        delivery.ack().await.unwrap();
+    }
+    assert_eq!(identities[0], identities[1], "to whoever knows messages it is the same");
     for relay in relays {
         assert_eq!(relay.counts().refused, 0);
         relay.stop().await;
