@@ -98,10 +98,12 @@ mod view;
 
 pub use config::{Changed, Config, Mode, OnPoison, Staleness, Switch, WhenStale};
 pub use declared::Kind;
+pub(crate) use declared::TABLES as DOCUMENT_TABLES;
 pub use effects::{Effect, EffectHandler};
 pub use erasure::Forgotten;
 pub use error::ViewError;
 pub use fold::{Fold, Folded};
+pub(crate) use following::TABLES as FOLLOW_TABLES;
 pub use following::{Batch, Change, ChangeKind, FollowQuery, Follower, Reset};
 pub(crate) use name::TABLE_PREFIX;
 pub use name::{Build, Namespace, ViewName, ViewNameError};
@@ -115,6 +117,7 @@ pub use query::{
 };
 pub use row::{Column, ViewRow, define};
 use rows::BuildRow;
+pub(crate) use rows::TABLES;
 pub use scratch::{Given, Made, given};
 pub use service::Views;
 pub use shared::Standing;

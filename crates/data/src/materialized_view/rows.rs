@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The tables, by version.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "view",
     versions: &[
         "

@@ -126,6 +126,12 @@ pub enum StoreError {
     /// The database accepts no writes: it is a standby, or somebody made it read-only.
     #[error("the database is read-only: nothing was written")]
     ReadOnly,
+    /// It has moved away: nothing more is written here.
+    #[error("the store has moved to {to}: nothing was written")]
+    Moved {
+        /// Where it is.
+        to: String,
+    },
     /// This engine cannot do it: see [`Capabilities`](super::Capabilities).
     #[error("the {engine} store cannot {what}")]
     Unsupported {
@@ -165,6 +171,7 @@ impl StoreError {
             | Self::KeyMissing { .. }
             | Self::TooMuch { .. }
             | Self::InvalidQuery(_)
+            | Self::Moved { .. }
             | Self::Unsupported { .. }
             | Self::Engine { .. } => Retry::Never,
         }
@@ -229,15 +236,29 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// There is no store, and a restore was begun that did not end: an empty store would be taken for the restored one.
+    /// There is no store, and a restore or a move was begun that did not end: an empty store would be taken for what was to be there.
     #[error(
-        "a restore into `{path}` did not end: repeat it, or remove `{partial}`, which is what it left, to begin an empty store"
+        "a restore or a move into `{path}` did not end: repeat it, or remove `{partial}`, which is what it left, to begin an empty store"
     )]
     Unrestored {
         /// The store's file, which is not there.
         path: PathBuf,
-        /// What the restore left.
+        /// What it left.
         partial: PathBuf,
+    },
+    /// It has moved away, and takes nothing in any more.
+    #[error("the store `{path}` has moved to {to}: start there, and remove this one once that has a backup")]
+    Moved {
+        /// The store's file, or its schema.
+        path: PathBuf,
+        /// Where it is.
+        to: String,
+    },
+    /// A move into it was begun and did not end.
+    #[error("a move into `{path}` did not end: repeat it, or remove what it left to begin an empty store")]
+    Arriving {
+        /// The store's schema.
+        path: PathBuf,
     },
     /// There was a store, and its file is gone or empty: a new one would be begun over what is left of it.
     #[error(

@@ -107,7 +107,7 @@ pub enum HybridClockError {
     Store(#[from] StoreError),
 }
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "hybrid_clock",
     versions: &["CREATE TABLE quorate_hybrid_clock (
         name TEXT NOT NULL PRIMARY KEY,

@@ -111,7 +111,7 @@ pub enum InboxError {
     Store(#[from] StoreError),
 }
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "inbox",
     versions: &[
         "CREATE TABLE quorate_inbox (

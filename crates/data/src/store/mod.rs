@@ -45,6 +45,7 @@ mod hybrid_clock;
 mod inbox;
 mod inquiry;
 mod limits;
+pub mod moving;
 pub mod postgres;
 mod query;
 mod reserved;

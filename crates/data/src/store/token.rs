@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use quorate_runtime::Env;
 
 /// Which store, and which of its timelines: restoring a backup or moving to another engine begins a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +12,19 @@ pub struct Timeline {
     pub store: u64,
     /// Raised by every restore and move.
     pub epoch: u32,
+}
+
+impl Timeline {
+    /// The timeline that begins now; `None` where there is no later one. Its number also follows the clock, and chance: the same
+    /// backup restored twice gives two timelines, not one twice, within a second as well.
+    pub(super) fn later(self, env: &Env) -> Option<Self> {
+        let epoch = i64::from(self.epoch);
+        let now = env.wall().unix_nanos() / 1_000_000_000;
+        let chance = env.random("store/restore").below(1 << 16).cast_signed();
+        let next = now.max(epoch + 1).saturating_add(chance).min(i64::from(u32::MAX));
+        let later = u32::try_from(next).ok().filter(|next| *next > self.epoch)?;
+        Some(Self { epoch: later, ..self })
+    }
 }
 
 /// Opaque to its holder: the newest append that a reply saw, on which timeline.

@@ -87,6 +87,7 @@ pub use config::{Backoff, Config, OrderKey, Start};
 pub use error::SubscriptionError;
 pub use lease::{Claim, Lease, LeaseError};
 pub use machine::{Cause, Counts, Failure, Key, Selection, Stall};
+pub(crate) use rows::TABLES;
 pub use service::{Delivery, Description, ParkedEvent, Pull, Subscription, Subscriptions, Summary};
 
 #[cfg(test)]

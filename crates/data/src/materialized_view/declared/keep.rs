@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The table, by version.
-pub(in super::super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "view_document",
     versions: &["
         CREATE TABLE quorate_view_document (

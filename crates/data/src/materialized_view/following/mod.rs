@@ -22,7 +22,8 @@ mod recording;
 mod told;
 
 pub use follower::Follower;
-pub(super) use recording::{Following, TABLES, end_all, resume_tending};
+pub(crate) use recording::TABLES;
+pub(super) use recording::{Following, end_all, resume_tending};
 pub use told::{Batch, Change, ChangeKind, FollowQuery, Reset};
 
 use std::time::Duration;

@@ -23,7 +23,7 @@ use super::{
 use crate::store::{DynTx, RoomTables, SqlError, Statement};
 
 /// The table of recordings.
-pub(in super::super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "view_follow",
     versions: &["
         CREATE TABLE quorate_view_follow (

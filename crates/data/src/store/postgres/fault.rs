@@ -6,6 +6,9 @@ use tokio_postgres::error::SqlState;
 
 use crate::store::StoreError;
 
+/// By this code a store that has moved refuses to be written to; the message is where it went.
+pub(super) const MOVED: &str = "QM001";
+
 /// What went wrong on a connection.
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
@@ -67,6 +70,7 @@ impl Fault {
     pub(super) fn into_store(self, doing: &'static str) -> StoreError {
         match &self {
             _ if self.is_read_only() => StoreError::ReadOnly,
+            Self::Refused { what, .. } if self.has_code(MOVED) => StoreError::Moved { to: what.clone() },
             Self::Refused { state, .. } if *state == SqlState::DISK_FULL => StoreError::DiskFull,
             Self::Lost(what) => StoreError::Unreachable { what: what.clone() },
             Self::Refused { what, .. } if self.is_lost() => StoreError::Unreachable { what: what.clone() },

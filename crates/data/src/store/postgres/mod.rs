@@ -18,6 +18,7 @@
 //! | `dialect`, `sql`, `application` | statements of rooms and of the application: what they may do, values, whose they are |
 //! | `schemas` | which schemas are in force, on every node |
 //! | `read`, `filter` | streams, the log, queries |
+//! | `leaving`, `arriving` | moving away, and being moved into |
 //! | `verify`, `fault`, `statements` | checks, what the server says, the SQL |
 //! | `doctor` | what ails the database, and what to do about it |
 //!
@@ -44,6 +45,7 @@
 //! ("Frontend/Backend Protocol").
 
 mod application;
+mod arriving;
 mod backend;
 mod connect;
 mod dialect;
@@ -52,6 +54,7 @@ mod fault;
 mod filter;
 mod group;
 mod lanes;
+mod leaving;
 mod open;
 mod read;
 mod ready;
@@ -68,6 +71,7 @@ use std::time::Duration;
 
 use quorate_runtime::Env;
 
+pub(super) use self::{arriving::arrive, leaving::leave};
 pub use self::{backend::CAPABILITIES, open::open};
 use super::{Limits, OpenError, StoreError};
 use crate::schema::RegistryPolicy;

@@ -12,7 +12,7 @@ use super::{
     schemas,
     sequencer::{End, Orders, Sequencer},
     statements::Statements,
-    tables::{self, refused},
+    tables::{self, Purpose, refused},
     words,
 };
 use crate::{
@@ -33,17 +33,14 @@ const OLDEST: i32 = 130_000;
 pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     let Config { address: Address(server), schema, application, connections, notifications, patience, limits, schemas } =
         config;
-    check_name(&schema)?;
-    check_name(&application)?;
-    if schema == application {
-        let what = format!("schema `{schema}` cannot be both the store's and the application's: name another one");
-        return Err(OpenError::Unsuitable { what });
-    }
+    check_names(&schema, &application)?;
     let connector = || Connector::new(env, server.clone());
     let client = connector().connect().await.map_err(|fault| OpenError::Store(fault.into_store("connecting")))?;
     let flush = check_server(&client).await?;
     // Ids stay below 2^63, so that they are the same number in every language.
-    let timeline = tables::prepare(&client, &schema, &application, env.random("store/open").u64() >> 1).await?;
+    let purpose = Purpose::Open(env.random("store/open").u64() >> 1);
+    let told = tables::prepare(&client, &schema, &application, purpose).await?;
+    let timeline = told.unwrap_or_else(|| unreachable!("invariant: a store that is opened is made")).timeline;
     let sql = Statements::new(&schema, &application, words::sequencing(timeline.store), flush, limits.unit_time);
     let (stored, count) = schemas::load(&client, &sql.schema, schemas).await?;
     let end = client.query_typed_opt(&sql.end, &[]).await.map_err(refused)?;
@@ -77,6 +74,17 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     Ok(Store::new(env, Arc::new(PostgresBackend::new(shared))))
 }
 
+/// Refuses names of schemas that are none, or the same.
+pub(super) fn check_names(schema: &str, application: &str) -> Result<(), OpenError> {
+    check_name(schema)?;
+    check_name(application)?;
+    if schema == application {
+        let what = format!("schema `{schema}` cannot be both the store's and the application's: name another one");
+        return Err(OpenError::Unsuitable { what });
+    }
+    Ok(())
+}
+
 fn check_name(schema: &str) -> Result<(), OpenError> {
     let spelled = schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
     if spelled && (1..=48).contains(&schema.len()) && !schema.starts_with("pg_") {
@@ -87,7 +95,7 @@ fn check_name(schema: &str) -> Result<(), OpenError> {
 }
 
 /// Refuses a server that would lose something. Whether commits have to be told to flush.
-async fn check_server(client: &Client) -> Result<bool, OpenError> {
+pub(super) async fn check_server(client: &Client) -> Result<bool, OpenError> {
     const SETTINGS: &str = "SELECT current_setting('server_version_num')::int, current_setting('server_encoding'),
         pg_is_in_recovery(), current_setting('fsync'), current_setting('full_page_writes'),
         current_setting('synchronous_commit'), current_setting('transaction_read_only')";

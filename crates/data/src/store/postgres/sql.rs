@@ -170,7 +170,8 @@ impl<'r> FromSql<'r> for Raw<'r> {
     }
 }
 
-fn value(row: &tokio_postgres::Row, n: usize) -> Result<Value, SqlError> {
+/// The value in column `n` of a row.
+pub(super) fn value(row: &tokio_postgres::Row, n: usize) -> Result<Value, SqlError> {
     let column = &row.columns()[n];
     let raw: Raw<'_> = row.try_get(n).map_err(|failed| said(failed.into()))?;
     let Some(raw) = raw.0 else { return Ok(Value::Null) };

@@ -6,7 +6,10 @@
 use tokio_postgres::{Client, types::Type};
 
 use super::{application, fault::Fault, words};
-use crate::store::{OpenError, Timeline};
+use crate::store::{
+    OpenError, Timeline,
+    moving::{Gone, Mark},
+};
 
 /// What leads from each version to the next.
 const VERSIONS: &[&str] = &[
@@ -45,7 +48,35 @@ const VERSIONS: &[&str] = &[
         version bigint NOT NULL,
         sum bigint NOT NULL)
 ",
+    // A store that is being moved into: from which timeline, and as which destination. One that has moved: where, and as which.
+    "
+    ALTER TABLE {s}.meta ADD COLUMN arriving bigint, ADD COLUMN arrival bigint, ADD COLUMN moved_to text,
+        ADD COLUMN moved_arrival bigint
+",
 ];
+
+/// Why tables are looked at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Purpose {
+    /// To open the store, or to make one with this number.
+    Open(u64),
+    /// To leave the store that is there.
+    Leave,
+    /// To move into it: a new one draws this number as a destination.
+    Arrive(Mark, u64),
+}
+
+/// What the tables say of the store.
+#[derive(Clone, Debug)]
+pub(super) struct Told {
+    pub(super) timeline: Timeline,
+    /// From which timeline it is being moved into; `None` for one that is open.
+    pub(super) arriving: Option<u32>,
+    /// The number that it drew as a destination, if it was one.
+    pub(super) arrival: Option<u64>,
+    /// Where it went.
+    pub(super) gone: Option<Gone>,
+}
 
 /// The newest version there is.
 pub(super) fn newest() -> usize {
@@ -53,29 +84,38 @@ pub(super) fn newest() -> usize {
 }
 
 /// Brings the tables in `schema` to this code's version, sees that the schema `application` is there, and tells which store it
-/// is. `new_id` is the number of a new one.
+/// is. `None` where there is no store, and none is to be made.
+///
+/// # Errors
+/// [`OpenError::Moved`] and [`OpenError::Arriving`], where it is to be opened.
 pub(super) async fn prepare(
     client: &Client,
     schema: &str,
     application: &str,
-    new_id: u64,
-) -> Result<Timeline, OpenError> {
-    application::prepare_role(client, application).await?;
+    purpose: Purpose,
+) -> Result<Option<Told>, OpenError> {
+    // Whoever leaves makes nothing.
+    let is_to_be = !matches!(purpose, Purpose::Leave);
+    if is_to_be {
+        application::prepare_role(client, application).await?;
+    }
     client.batch_execute("BEGIN; SET LOCAL statement_timeout = '60s'").await.map_err(refused)?;
     let prepared = async {
-        let timeline = upgrade(client, schema, new_id).await?;
-        application::prepare_schema(client, application, schema).await?;
-        Ok::<_, OpenError>(timeline)
+        let told = upgrade(client, schema, purpose).await?;
+        if is_to_be && told.is_some() {
+            application::prepare_schema(client, application, schema).await?;
+        }
+        Ok::<_, OpenError>(told)
     };
     let prepared = prepared.await;
     let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = client.batch_execute(end).await.map_err(refused);
-    let timeline = prepared?;
+    let told = prepared?;
     ended?;
-    Ok(timeline)
+    Ok(told)
 }
 
-async fn upgrade(client: &Client, schema: &str, new_id: u64) -> Result<Timeline, OpenError> {
+async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Option<Told>, OpenError> {
     let s = format!("\"{schema}\"");
     let lock = words::tables(schema);
     client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&lock, Type::INT8)]).await.map_err(refused)?;
@@ -86,22 +126,59 @@ async fn upgrade(client: &Client, schema: &str, new_id: u64) -> Result<Timeline,
         return Err(OpenError::Newer { path: schema.into(), found: number(found), known: number(known) });
     }
     if found == 0 {
+        if matches!(purpose, Purpose::Leave | Purpose::Arrive(Mark { arrival: Some(_), .. }, _)) {
+            return Ok(None);
+        }
         client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {s}")).await.map_err(refused)?;
     }
     for version in &VERSIONS[found..] {
         client.batch_execute(&version.replace("{s}", &s)).await.map_err(refused)?;
     }
     let version = i32::try_from(known).unwrap_or(i32::MAX);
+    let (store, epoch, arrival) = match purpose {
+        Purpose::Arrive(mark, drawn) => (mark.from.store, mark.from.epoch, Some(drawn.cast_signed())),
+        Purpose::Open(store) => (store, 1, None),
+        Purpose::Leave => (0, 0, None),
+    };
     let upsert = format!(
-        "INSERT INTO {s}.meta (version, store, epoch) VALUES ($1, $2, 1)
+        "INSERT INTO {s}.meta (version, store, epoch, arrival, arriving) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (one) DO UPDATE SET version = $1 WHERE meta.version <> $1"
     );
-    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 2] =
-        [(&version, Type::INT4), (&new_id.cast_signed(), Type::INT8)];
+    let arriving = arrival.map(|_| i64::from(epoch));
+    let params: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 5] = [
+        (&version, Type::INT4),
+        (&store.cast_signed(), Type::INT8),
+        (&epoch.cast_signed(), Type::INT4),
+        (&arrival, Type::INT8),
+        (&arriving, Type::INT8),
+    ];
     client.query_typed(&upsert, &params).await.map_err(refused)?;
-    let row = client.query_typed_one(&format!("SELECT store, epoch FROM {s}.meta"), &[]).await.map_err(refused)?;
-    let (store, epoch): (i64, i32) = (row.get(0), row.get(1));
-    Ok(Timeline { store: store.cast_unsigned(), epoch: epoch.cast_unsigned() })
+    let told = told(client, &s).await.map_err(refused)?;
+    if matches!(purpose, Purpose::Open(_)) {
+        if let Some(gone) = told.gone {
+            return Err(OpenError::Moved { path: schema.into(), to: gone.to });
+        }
+        if told.arriving.is_some() {
+            return Err(OpenError::Arriving { path: schema.into() });
+        }
+    }
+    Ok(Some(told))
+}
+
+/// What the tables say of the store.
+pub(super) async fn told(client: &Client, s: &str) -> Result<Told, tokio_postgres::Error> {
+    let select = format!("SELECT store, epoch, arriving, arrival, moved_to, moved_arrival FROM {s}.meta");
+    let row = client.query_typed_one(&select, &[]).await?;
+    let (store, epoch): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+    let (arriving, arrival): (Option<i64>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
+    let (to, as_which): (Option<String>, Option<i64>) = (row.try_get(4)?, row.try_get(5)?);
+    Ok(Told {
+        timeline: Timeline { store: store.cast_unsigned(), epoch: epoch.cast_unsigned() },
+        // It was written as such a number.
+        arriving: arriving.map(|epoch| u32::try_from(epoch).unwrap_or(u32::MAX)),
+        arrival: arrival.map(i64::cast_unsigned),
+        gone: to.zip(as_which).map(|(to, arrival)| Gone { to, arrival: arrival.cast_unsigned() }),
+    })
 }
 
 /// The version that is there; 0 without tables. A schema with other things in it is somebody else's.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tokio_postgres::{Client, Row, types::Type};
 
-use super::{backend::Shared, fault::Fault};
+use super::{backend::Shared, fault::Fault, statements::Statements};
 use crate::{
     event::{Position, Recorded},
     store::{
@@ -25,14 +25,15 @@ const EVENT: &str =
 pub(super) async fn run(shared: &Shared, client: &Client, progress: &Progress) -> Result<Verified, StoreError> {
     // What is committed has a position in the snapshot that follows.
     let _late = shared.env.timeout(shared.patience, shared.sequencer.catch_up()).await;
-    let checked = check(shared, client, progress).await;
+    let checked = check(&shared.sql, client, progress).await;
     checked.map_err(|fault| fault.into_store("verifying"))
 }
 
-async fn check(shared: &Shared, client: &Client, progress: &Progress) -> Result<Verified, Fault> {
-    let s = &shared.sql.schema;
+/// The same of a store that nobody need have open.
+pub(super) async fn check(sql: &Statements, client: &Client, progress: &Progress) -> Result<Verified, Fault> {
+    let s = &sql.schema;
     client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-    let row = client.query_typed_opt(&shared.sql.end, &[]).await?;
+    let row = client.query_typed_opt(&sql.end, &[]).await?;
     let end: i64 = row.map_or(Ok(0), |row| row.try_get(0))?;
     let newest = client.query_typed(&format!("SELECT coalesce(max(id), 0) FROM {s}.stream"), &[]).await?;
     let newest: i64 = newest.first().map_or(Ok(0), |row| row.try_get(0))?;

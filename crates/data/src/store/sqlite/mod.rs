@@ -15,6 +15,7 @@
 //! | `keys`, `ledger`, `erase` | data subjects: the second file, who was erased, and erasing |
 //! | `schemas` | the schemas as they were registered |
 //! | `metadata`, `expiry`, `retire`, `retiring`, `archive` | retention: rules, what they hide, forgetting, moving away |
+//! | `leaving`, `arriving` | moving away, and being moved into |
 //! | `verify`, `tables`, `connection`, `sql` | checks, the schema, SQLite itself |
 //! | `memory` | a database in memory, to try a view's statements in |
 //! | `vfs` | checksums of pages, below SQLite |
@@ -28,6 +29,7 @@
 //! Log-Structured Merge-Tree" (1996), for the tail that becomes runs.
 
 mod archive;
+mod arriving;
 mod backend;
 mod backlog;
 mod backup;
@@ -48,6 +50,7 @@ mod index;
 mod inquire;
 mod inspect;
 mod keys;
+mod leaving;
 mod ledger;
 mod mark;
 mod memory;
@@ -74,6 +77,7 @@ mod writer;
 
 use std::{ffi::CStr, path::PathBuf};
 
+pub(super) use self::{arriving::arrive, leaving::leave};
 pub use self::{
     backend::CAPABILITIES,
     inspect::{VerifiedFile, verify_file},

@@ -61,18 +61,30 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     Ok(Store::new(env, Arc::new(SqliteBackend::new(env, shared, queue))))
 }
 
-pub(super) fn prepare(
-    env: Env,
-    Config { path, limits, schemas: policy }: Config,
-) -> Result<(Core, Box<dyn Lock>), OpenError> {
-    let path = canonical(&env, &path)?;
+pub(super) fn prepare(env: Env, config: Config) -> Result<(Core, Box<dyn Lock>), OpenError> {
+    let path = canonical(&env, &config.path)?;
     let lock = take_lock(&env, &path)?;
     clear_restore(&**env.disk(), &path)?;
+    let core = begin(env, Config { path, ..config }, None, tables::prepare)?;
+    Ok((core, lock))
+}
+
+/// How the tables are made, or recognised: see [`tables::prepare`].
+pub(super) type Recognise = fn(&dyn Disk, &Path, u64) -> Result<Connection, OpenError>;
+
+/// Opens the store whose canonical path is `path`, and which is locked. A new one gets the id `store`, or one of its own.
+pub(super) fn begin(
+    env: Env,
+    Config { path, limits, schemas: policy }: Config,
+    store: Option<u64>,
+    tables: Recognise,
+) -> Result<Core, OpenError> {
     not_lost(&env, &path)?;
     rewrite_log(&env, &path)?;
     let mut random = env.random("store/open");
     // Ids stay below 2^63, so that they are the same number in every language.
-    let mut connection = tables::prepare(&**env.disk(), &path, random.u64() >> 1)?;
+    let drawn = random.u64() >> 1;
+    let mut connection = tables(&**env.disk(), &path, store.unwrap_or(drawn))?;
     #[cfg(feature = "museum")]
     if env.planted("ack-before-sync") {
         connection.execute_batch("PRAGMA synchronous = NORMAL").map_err(failed("planting a bug"))?;
@@ -104,7 +116,7 @@ pub(super) fn prepare(
     let expiry = Expiry::new(&env, (mark != 0).then(|| Wall::from_unix_nanos(mark)));
     vfs::tidy_at_close(&connection, true).map_err(failed("opening the store"))?;
     let shared = Arc::new(Shared::new(path, limits, timeline, tail, keys, expiry, schemas));
-    Ok((Core::new(env, shared, connection, largest, guard, sealing), lock))
+    Ok(Core::new(env, shared, connection, largest, guard, sealing))
 }
 
 /// Whether a store could not be opened because the disk is full.
@@ -120,7 +132,7 @@ fn is_full(cause: &OpenError) -> bool {
 
 /// Removes what a restore left that died. Where there is no store, one would be begun that whoever ordered the restore takes
 /// for the restored one: that is refused.
-fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
+pub(super) fn clear_restore(disk: &dyn Disk, path: &Path) -> Result<(), OpenError> {
     let io = |cause| OpenError::Io { path: path.into(), cause };
     let partial = unfinished::of(path).map_err(io)?;
     match disk.exists(&partial) {

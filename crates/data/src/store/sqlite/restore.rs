@@ -180,8 +180,7 @@ fn of_backup(cause: OpenError, copy: &Path, backup: &Path) -> OpenError {
     }
 }
 
-/// Begins a new timeline. Its number also follows the clock, and chance: the same backup restored twice gives two timelines,
-/// not one twice, within a second as well.
+/// Begins a new timeline.
 fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), OpenError> {
     let connection = tables::prepare(&**env.disk(), path, 0)?;
     let damaged = |cause| damaged(path, cause);
@@ -192,16 +191,13 @@ fn raise_epoch(env: &Env, path: &Path, ledger: Option<&Ledger>) -> Result<(), Op
     if let Some((place, what)) = wrong {
         return Err(damaged(corrupt(place, what)));
     }
-    let epoch = tables::meta(&connection, "epoch").map_err(damaged)?;
-    let now = env.wall().unix_nanos() / 1_000_000_000;
-    let chance = env.random("store/restore").below(1 << 16).cast_signed();
-    let next = now.max(epoch + 1).saturating_add(chance).min(i64::from(u32::MAX));
-    if next <= epoch {
-        return Err(damaged(corrupt("quorate_meta, row `epoch`", "there is no later timeline")));
-    }
-    tables::set_meta(&connection, "epoch", next).map_err(failed("raising the epoch"))?;
+    let timeline = tables::timeline(&connection).map_err(damaged)?;
+    let next = timeline
+        .later(env)
+        .ok_or_else(|| damaged(corrupt("quorate_meta, row `epoch`", "there is no later timeline")))?;
+    tables::set_meta(&connection, "epoch", next.epoch.into()).map_err(failed("raising the epoch"))?;
     if let Some(ledger) = ledger {
-        let expected = tables::timeline(&connection).map_err(damaged)?.store;
+        let expected = timeline.store;
         if ledger.store != expected {
             return Err(OpenError::LedgerOfAnotherStore { found: ledger.store, expected });
         }

@@ -9,7 +9,7 @@ use super::{
     connection::{self, APPLICATION_ID, corrupt, extended_code, failed},
     mark, run, vfs,
 };
-use crate::store::{OpenError, StoreError, Timeline};
+use crate::store::{OpenError, StoreError, Timeline, moving::Gone};
 
 /// The schema's version. Forward only: a newer one is refused. So is 1, which stands for what changed from day to day before
 /// the first release.
@@ -54,8 +54,25 @@ const TABLES: &str = "
     CREATE TABLE quorate_room (room TEXT PRIMARY KEY, version INTEGER NOT NULL, sum INTEGER NOT NULL) WITHOUT ROWID;
 ";
 
+/// The version of a store that has moved away. It has one table more, and an older quorate takes it for a newer one.
+pub(super) const MOVED: u32 = 3;
+
 /// Makes the tables if the file is new, and checks that they are ours otherwise. `store` becomes a new store's id.
 pub(super) fn prepare(disk: &dyn Disk, path: &Path, store: u64) -> Result<Connection, OpenError> {
+    prepare_if(disk, path, store, recognise)
+}
+
+/// As [`prepare`], and a store that has moved is taken for what it was.
+pub(super) fn prepare_though_moved(disk: &dyn Disk, path: &Path, store: u64) -> Result<Connection, OpenError> {
+    prepare_if(disk, path, store, recognise_though_moved)
+}
+
+fn prepare_if(
+    disk: &dyn Disk,
+    path: &Path,
+    store: u64,
+    recognise: fn(&Path, &Connection) -> Result<(), OpenError>,
+) -> Result<Connection, OpenError> {
     let io = |cause: rusqlite::Error| open_error(path, cause);
     let connection = connection::writer(path).map_err(io)?;
     let application: i32 = pragma(&connection, "application_id").map_err(io)?;
@@ -76,12 +93,54 @@ pub(super) fn prepare(disk: &dyn Disk, path: &Path, store: u64) -> Result<Connec
     Ok(connection)
 }
 
-/// Checks that the database is a store of this version.
+/// Checks that the database is a store of this version, and here to stay.
 pub(super) fn recognise(path: &Path, connection: &Connection) -> Result<(), OpenError> {
+    recognise_though_moved(path, connection)?;
+    match gone(connection).map_err(|cause| super::open::damaged(path, cause))? {
+        None => Ok(()),
+        Some(Gone { to, .. }) => Err(OpenError::Moved { path: path.to_owned(), to }),
+    }
+}
+
+/// Where the store went, if it did.
+pub(super) fn gone(connection: &Connection) -> Result<Option<Gone>, StoreError> {
+    const READING: &str = "reading quorate_moved";
+    if pragma::<u32>(connection, "user_version").map_err(failed(READING))? != MOVED {
+        return Ok(None);
+    }
+    let row = connection
+        .query_row("SELECT destination, arrival, sum FROM quorate_moved", [], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, u32>(2)?))
+        })
+        .optional()
+        .map_err(failed(READING))?;
+    let (to, arrival, sum) = row.ok_or_else(|| corrupt("quorate_moved", "its row is missing"))?;
+    if sum != meta_sum(&to, arrival) {
+        return Err(corrupt("quorate_moved, its row", "the checksum does not match"));
+    }
+    Ok(Some(Gone { to, arrival: arrival.cast_unsigned() }))
+}
+
+/// Notes that the store has moved, in the transaction that is open.
+pub(super) fn go(connection: &Connection, gone: &Gone) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TABLE quorate_moved (one INTEGER PRIMARY KEY, destination TEXT NOT NULL, arrival INTEGER NOT NULL,
+             sum INTEGER NOT NULL)",
+    )?;
+    let arrival = gone.arrival.cast_signed();
+    connection.execute(
+        "INSERT INTO quorate_moved (one, destination, arrival, sum) VALUES (1, ?1, ?2, ?3)",
+        params![gone.to, arrival, meta_sum(&gone.to, arrival)],
+    )?;
+    connection.pragma_update(None, "user_version", MOVED)
+}
+
+/// Checks that the database is a store of this version, whether or not it has moved.
+pub(super) fn recognise_though_moved(path: &Path, connection: &Connection) -> Result<(), OpenError> {
     let io = |cause: rusqlite::Error| open_error(path, cause);
     let (path, known) = (path.to_owned(), VERSION);
     match (pragma(connection, "application_id").map_err(io)?, pragma(connection, "user_version").map_err(io)?) {
-        (APPLICATION_ID, VERSION) => Ok(()),
+        (APPLICATION_ID, VERSION | MOVED) => Ok(()),
         (APPLICATION_ID, found) if found < VERSION => Err(OpenError::Older { path, found, known }),
         (APPLICATION_ID, found) => Err(OpenError::Newer { path, found, known }),
         _ => Err(OpenError::Foreign { path }),
@@ -122,6 +181,12 @@ pub(super) fn open_error(path: &Path, cause: rusqlite::Error) -> OpenError {
 
 /// Reads one of the numbers that the store knows of itself.
 pub(super) fn meta(connection: &Connection, key: &'static str) -> Result<i64, StoreError> {
+    let value = meta_if_any(connection, key)?;
+    value.ok_or_else(|| corrupt(format!("quorate_meta, row `{key}`"), "it is missing"))
+}
+
+/// Reads one that not every store has.
+pub(super) fn meta_if_any(connection: &Connection, key: &'static str) -> Result<Option<i64>, StoreError> {
     let mut select = connection
         .prepare_cached("SELECT value, sum FROM quorate_meta WHERE key = ?1")
         .map_err(failed("reading quorate_meta"))?;
@@ -129,12 +194,12 @@ pub(super) fn meta(connection: &Connection, key: &'static str) -> Result<i64, St
         .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()
         .map_err(failed("reading quorate_meta"))?;
-    let place = || format!("quorate_meta, row `{key}`");
-    let (value, sum) = row.ok_or_else(|| corrupt(place(), "it is missing"))?;
-    if sum != meta_sum(key, value) {
-        return Err(corrupt(place(), "the checksum does not match"));
+    match row {
+        Some((value, sum)) if sum != meta_sum(key, value) => {
+            Err(corrupt(format!("quorate_meta, row `{key}`"), "the checksum does not match"))
+        }
+        row => Ok(row.map(|(value, _)| value)),
     }
-    Ok(value)
 }
 
 pub(super) fn meta_sum(key: &str, value: i64) -> u32 {

@@ -220,7 +220,25 @@ impl Patient {
                 "the next node of this version that starts does it; nodes of older ones no longer start then",
             );
         }
+        if found == known {
+            self.moved().await?;
+        }
         Ok(Some(store.cast_unsigned()))
+    }
+
+    /// Whether the store is here to stay.
+    async fn moved(&mut self) -> Result<(), Fault> {
+        let told = tables::told(&self.client, &format!("\"{}\"", self.schema)).await?;
+        let schema = self.schema.clone();
+        if let Some(gone) = told.gone {
+            let what = format!("the store in schema `{schema}` has moved to {}: nothing is written here", gone.to);
+            self.note("moved", what, "start nodes there, and drop the schema once it has a backup");
+        }
+        if told.arriving.is_some() {
+            let what = format!("a move into schema `{schema}` did not end: no node opens it");
+            self.warn("moved", what, "repeat the same `quorate move`; drop the schema to give it up");
+        }
+        Ok(())
     }
 
     async fn one(

@@ -63,7 +63,7 @@ impl Patient {
             WITH ours AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c
                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 AND c.relkind IN ('r', 'p'))
             SELECT 'trigger', quote_ident(t.tgname), ours.name, '' FROM pg_trigger t JOIN ours ON ours.oid = t.tgrelid
-                WHERE NOT t.tgisinternal
+                WHERE NOT t.tgisinternal AND t.tgname <> 'quorate_moved'
             UNION ALL
             SELECT 'rule', quote_ident(r.rulename), ours.name, '' FROM pg_rewrite r JOIN ours ON ours.oid = r.ev_class
             UNION ALL
@@ -72,7 +72,7 @@ impl Patient {
                 WHERE k.contype = 'f' AND k.conrelid NOT IN (SELECT oid FROM ours)
             UNION ALL
             SELECT 'function', p.oid::regprocedure::text, '', p.prokind::text FROM pg_proc p
-                JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1
+                JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname <> 'quorate_moved'
             ORDER BY 1, 2";
         let schema = self.schema.clone();
         for row in self.client.query_typed(LOOK, &[(&schema, Type::TEXT)]).await? {

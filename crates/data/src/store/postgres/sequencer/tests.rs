@@ -22,7 +22,12 @@ use proptest::{
 use quorate_runtime::Env;
 use tokio_postgres::{Client, types::Type};
 
-use super::super::{connect::Connector, statements::Statements, tables, words};
+use super::super::{
+    connect::Connector,
+    statements::Statements,
+    tables::{self, Purpose},
+    words,
+};
 
 const SESSIONS: usize = 4;
 const STREAMS: usize = 3;
@@ -184,7 +189,8 @@ impl Place {
             client.batch_execute("SET lock_timeout = '10s'").await.unwrap();
             clients.push(client);
         }
-        let timeline = tables::prepare(&clients[0], schema, "lemmas_app", 1).await.unwrap();
+        let timeline =
+            tables::prepare(&clients[0], schema, "lemmas_app", Purpose::Open(1)).await.unwrap().unwrap().timeline;
         let sequencing = words::sequencing(timeline.store);
         let sql = Statements::new(schema, "lemmas_app", sequencing, false, Duration::from_secs(10));
         let readers = clients.split_off(SESSIONS + 2);
