@@ -4,3 +4,18 @@ pub mod cqrs;
 pub mod event_sourcing;
 pub mod saga;
 pub mod two_phase_commit;
+
+/// The rooms of this crate that keep tables, for whoever moves a store.
+pub fn rooms() -> Vec<quorate_data::store::moving::Room> {
+    use quorate_data::store::moving::Room;
+    vec![
+        Room::carried(cqrs::TABLES),
+        Room::carried(event_sourcing::TABLES),
+        Room::carried(saga::TABLES),
+        Room::carried(saga::BARRIER_TABLES),
+        // Signs of life of the processes that have it open.
+        Room::begun_anew(saga::OWNER_TABLES),
+        Room::carried(saga::choreography::TABLES),
+        Room::carried(two_phase_commit::TABLES),
+    ]
+}

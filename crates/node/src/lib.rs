@@ -20,3 +20,12 @@ mod view_folder;
 
 pub use rates::RateStanding;
 pub use server::{ServeError, Server, serve};
+
+/// Every room that may have tables in the store of a node, for whoever moves it.
+pub fn rooms() -> Vec<quorate_data::store::moving::Room> {
+    let mut rooms = quorate_data::store::moving::rooms();
+    rooms.extend(quorate_communication::rooms());
+    rooms.extend(quorate_consistency::rooms());
+    rooms.extend([quota::TABLES].into_iter().chain(verbs::TABLES).map(quorate_data::store::moving::Room::carried));
+    rooms
+}

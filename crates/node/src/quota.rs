@@ -22,7 +22,7 @@ use quorate_resilience::rate_limit::{Gcra, Portion, Quota, Rate, Unavailable};
 use quorate_runtime::BoxFuture;
 use tokio::sync::OnceCell;
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "quota",
     versions: &[
         "CREATE TABLE quorate_quota (name TEXT PRIMARY KEY, due BIGINT NOT NULL);

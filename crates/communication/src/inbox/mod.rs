@@ -78,6 +78,7 @@ pub use config::InboxConfig;
 pub use error::InboxError;
 pub use replay::{Replayed, Selection};
 pub use rows::Parked;
+pub(crate) use rows::TABLES;
 pub use service::{Description, Inbox, InboxCounts, Standing};
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use crate::{
     transports::Incoming,
 };
 
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "inbox_message",
     versions: &["
         CREATE TABLE quorate_inbox_message (

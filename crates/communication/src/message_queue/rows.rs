@@ -37,7 +37,7 @@ pub(super) use messages::{Fetched, Named, dead_letters, messages, named};
 pub(super) use numbers::{Numbers, Opened, count_of, queue_of, within};
 
 /// The tables, by version.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "queue",
     versions: &[
         "

@@ -70,6 +70,7 @@ mod service;
 
 pub use config::{RelayConfig, RelayError, Route};
 pub use pause::Paused;
+pub(crate) use pause::TABLES;
 pub use service::{Description, Relay, RelayCounts, Standing};
 
 #[cfg(test)]

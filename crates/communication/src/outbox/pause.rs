@@ -7,7 +7,7 @@ use quorate_foundations::{name::Name, time::Wall};
 
 use super::RelayError;
 
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "relay",
     versions: &["
         CREATE TABLE quorate_relay (

@@ -8,7 +8,7 @@ use quorate_foundations::{name::Name, time::Wall};
 use super::Key;
 
 /// The table.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "command",
     versions: &["
         CREATE TABLE quorate_command (

@@ -122,6 +122,7 @@ mod questions;
 pub use commands::{Commands, Receipt};
 pub use config::Config;
 pub use error::{CommandError, SetupError};
+pub(crate) use kept::TABLES;
 pub use key::{Key, KeyError};
 pub use questions::{Answered, AskError, Question, Questions};
 

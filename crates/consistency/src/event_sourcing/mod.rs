@@ -145,6 +145,7 @@ pub use serde_json::Error as JsonError;
 pub use service::Aggregates;
 pub use setup::Builder;
 pub use snapshot::Snapshotted;
+pub(crate) use snapshot::TABLES;
 pub use time_travel::Moment;
 
 #[cfg(test)]

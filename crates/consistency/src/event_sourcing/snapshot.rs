@@ -27,7 +27,7 @@ use super::{
     Config, Decider, DomainEvent, LoadError, SetupError, config::Counters, fold::Folded, log::Log, reader::Codec,
 };
 
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "snapshot",
     versions: &["CREATE TABLE quorate_snapshot (
         decider TEXT NOT NULL,

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{SagaError, event::Direction};
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "saga_barrier",
     versions: &["CREATE TABLE quorate_saga_barrier (
         operation TEXT NOT NULL, direction TEXT NOT NULL, came TEXT NOT NULL, answer TEXT, taken_at BIGINT NOT NULL,

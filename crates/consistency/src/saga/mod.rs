@@ -116,6 +116,7 @@ mod turn;
 mod value;
 
 pub use awaited::{Awaited, Awaiting};
+pub(crate) use barrier::TABLES as BARRIER_TABLES;
 pub use barrier::{Barrier, Entered};
 pub use config::Config;
 pub use definition::{Action, Answer, Call, Definition, Kind, Next, Output, Plan, Step, Todo};
@@ -123,6 +124,8 @@ pub use error::SagaError;
 pub use event::{Direction, Failure, Happened, Leg, Outcome, Planned, Verb};
 pub use journal::{Journal, Phase, Progress, Signal, State, Status, StepRecord};
 pub use machine::{Operation, Refusal};
+pub(crate) use owners::TABLES as OWNER_TABLES;
+pub(crate) use rows::TABLES;
 pub use service::{Counts, Description, Sagas, Search, Started, Summary};
 
 #[cfg(test)]

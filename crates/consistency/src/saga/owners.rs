@@ -20,7 +20,7 @@ use super::{
 
 /// An owner without a row in `quorate_saga_sign` is gone: what it had is anybody's. `quorate_saga_taken` tells those who live
 /// what was taken from them.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "saga_owners",
     versions: &["CREATE TABLE quorate_saga_sign (owner BIGINT PRIMARY KEY, beat BIGINT NOT NULL);
     CREATE TABLE quorate_saga_taken (

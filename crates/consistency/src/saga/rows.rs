@@ -15,7 +15,7 @@ use super::{
     owners,
 };
 
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "saga",
     versions: &["CREATE TABLE quorate_saga (
         name TEXT NOT NULL, id TEXT NOT NULL, version BIGINT NOT NULL, status BIGINT NOT NULL, owner BIGINT NOT NULL,

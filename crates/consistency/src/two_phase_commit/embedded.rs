@@ -18,6 +18,7 @@ use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
 
 pub use self::resource::{Reserved, Resource, SqlResource, Unprepared};
+pub(crate) use self::rows::TABLES;
 use self::{
     room::{Room, Rooms},
     rows::{Entry, Rows},

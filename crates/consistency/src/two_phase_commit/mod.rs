@@ -95,6 +95,7 @@ mod service;
 mod sql;
 
 pub use config::{Answer, Config};
+pub(crate) use embedded::TABLES;
 pub use embedded::{Embedded, Reserved, Resource, SqlResource, Unprepared};
 pub use error::TxnError;
 pub use gid::{CoordinatorId, Gid, GidError, TxnId};

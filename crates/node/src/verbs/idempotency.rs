@@ -89,7 +89,7 @@ pub enum OnceError {
     Store(#[from] StoreError),
 }
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "idempotency",
     versions: &["CREATE TABLE quorate_idempotency (
             scope BLOB PRIMARY KEY, fingerprint BLOB NOT NULL, status INTEGER NOT NULL, headers TEXT NOT NULL,

@@ -44,3 +44,6 @@ pub use subscriptions::{DurableSubscriptions, Settlement};
 pub use transactions::{Branch, Decision, Doubtful, InDoubt, Resolved, Standing, Transactions};
 pub use views::{RowError, ViewCare};
 pub use webhooks::WebhookCare;
+
+/// The tables of the rooms here.
+pub(crate) const TABLES: [quorate_data::store::RoomTables; 3] = [idempotency::TABLES, policies::TABLES, sagas::TABLES];

@@ -15,7 +15,7 @@ use quorate_foundations::{
 use quorate_resilience::policy::{ApplyError, Changes, Document, Registry, Standing};
 use tokio::sync::{Mutex, OnceCell, oneshot};
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "policy",
     versions: &["CREATE TABLE quorate_policy (name TEXT PRIMARY KEY, format TEXT NOT NULL, document TEXT NOT NULL)"],
 };

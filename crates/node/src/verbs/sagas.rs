@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) use self::caller::Outward;
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "saga_document",
     versions: &["CREATE TABLE quorate_saga_document (
         name TEXT NOT NULL, version BIGINT NOT NULL, format TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (name, version)

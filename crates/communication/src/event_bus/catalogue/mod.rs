@@ -42,6 +42,7 @@ mod rows;
 mod service;
 mod tally;
 
+pub(crate) use rows::TABLES;
 pub use service::{Catalogue, CatalogueError, Followed, Producer, Reach, Seen};
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The tables, by version.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "event-catalogue",
     versions: &["
         CREATE TABLE quorate_catalogue (

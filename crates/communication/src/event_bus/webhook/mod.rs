@@ -74,6 +74,7 @@ pub use calls::Calls;
 pub use config::{Config, Content};
 pub use error::WebhookError;
 pub use message::TEST;
+pub(crate) use rows::TABLES;
 pub use secret::{Secret, SecretError};
 pub use service::{Attempt, Declared, Description, Disabled, Signer, Summary, Tested, Webhooks};
 pub use signature::{ID, SIGNATURE, TIMESTAMP, TOLERANCE, VerifyError, verify};

@@ -15,7 +15,7 @@ use quorate_foundations::{name::Name, time::Wall};
 use super::{Attempt, Config, WebhookError, machine::Endpoint, secret::Keyring, service::Disabled};
 
 /// The tables, by version.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "webhook",
     versions: &[
         "

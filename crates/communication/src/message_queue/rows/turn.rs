@@ -19,7 +19,7 @@ use super::{
 use crate::message_queue::{QueueError, machine::Seq};
 
 /// The tables that a store of several processes has besides, by version.
-pub(in crate::message_queue) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "queue_turn",
     versions: &["
         CREATE TABLE quorate_queue_turn (

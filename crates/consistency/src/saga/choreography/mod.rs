@@ -97,5 +97,6 @@ pub use error::ProcessError;
 pub use graph::{Graph, Missing, Node};
 pub use machine::{Course, Pending, Seen, Standing};
 pub use rows::Summary;
+pub(crate) use rows::TABLES;
 pub use service::{Counts, Description, Looked, Processes, Search};
 pub use turn::{OVERDUE, SOURCE, STOPPED, Tally};

@@ -13,7 +13,7 @@ use super::{
     machine::{Course, Seen, Standing},
 };
 
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "process",
     versions: &["CREATE TABLE quorate_process (
         name TEXT PRIMARY KEY, born BIGINT NOT NULL, revision BIGINT NOT NULL, checkpoint BIGINT NOT NULL, clock BIGINT NOT NULL,

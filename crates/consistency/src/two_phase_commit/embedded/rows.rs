@@ -8,7 +8,7 @@ use quorate_foundations::{name::Name, time::Wall};
 use crate::two_phase_commit::{CoordinatorId, Gid, TxnId, Work, branch::Known};
 
 /// The tables, by version.
-pub(super) const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "txn",
     versions: &[
         "
