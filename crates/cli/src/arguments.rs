@@ -12,7 +12,7 @@ use crate::{
     configuration::Configuration,
     demo, doctor, erasure, event_type,
     exit::{self, Failure},
-    guarantees, inbox, limit, log,
+    guarantees, inbox, limit, log, moving,
     output::Format,
     patterns, policy, queue, relay, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
 };
@@ -87,6 +87,12 @@ enum Command {
     /// Check, back up and restore the store
     #[command(subcommand)]
     Store(store::Command),
+    /// Move a store from a data directory to PostgreSQL, or back, with its positions, checkpoints, keys and queues
+    ///
+    /// Events go over as they are, and what rooms keep of them; what the other side cannot hold is named before anything is
+    /// begun. Whenever it ends early, or is killed, the same command goes on. Nodes over PostgreSQL may run until the store is left:
+    /// then their writes are refused, and told where it went. A data directory's node is stopped first.
+    Move(Box<moving::Options>),
     /// Look for what ails the PostgreSQL that holds the store, and say what to do; nothing is changed
     ///
     /// Settings that endanger what was acknowledged, transactions that hold something up (also prepared ones, in any database
@@ -183,6 +189,7 @@ impl Arguments {
             Command::EventType(command) => command.run(&client, output).await,
             Command::Schema(command) => command.run(&client, output).await,
             Command::Store(command) => command.run(&client, output).await,
+            Command::Move(options) => moving::run(&env, &options, output).await,
             Command::Doctor(options) => doctor::run(&env, &options, output).await,
             Command::Archive(command) => command.run(&env, output).await,
             Command::Breaker(command) => command.run(&client, output).await,

@@ -23,6 +23,7 @@ mod inbox;
 mod input;
 mod limit;
 mod log;
+mod moving;
 mod output;
 mod pages;
 mod patterns;

@@ -90,6 +90,8 @@ fn failed(error: &ServeError) -> Failure {
             | OpenError::Older { .. }
             | OpenError::Foreign { .. }
             | OpenError::Unrestored { .. }
+            | OpenError::Moved { .. }
+            | OpenError::Arriving { .. }
             | OpenError::Lost { .. }
             | OpenError::KeysOfAnotherStore { .. }
             | OpenError::Unsuitable { .. }

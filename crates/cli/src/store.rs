@@ -417,6 +417,7 @@ fn not_restored(error: &OpenError) -> Failure {
         | OpenError::Newer { .. }
         | OpenError::Older { .. }
         | OpenError::NotABackup { .. }
+        | OpenError::Moved { .. }
         | OpenError::Lost { .. }
         | OpenError::LedgerOfAnotherStore { .. } => Failure::of(Exit::Refused, error),
         _ => Failure::of(Exit::Io, error),

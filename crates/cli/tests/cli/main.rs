@@ -15,6 +15,7 @@ mod inboxes;
 mod inspecting;
 mod listings;
 mod loans;
+mod moving;
 mod policies;
 mod postgres;
 mod progress;

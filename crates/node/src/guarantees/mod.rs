@@ -17,6 +17,7 @@ mod log;
 mod materialized_view;
 mod matrix;
 mod message_queue;
+mod moving;
 mod postgres;
 mod request;
 mod resilience;
@@ -39,6 +40,7 @@ pub use self::{
 pub const FAMILIES: &[&[Guarantee]] = &[
     log::ROWS,
     postgres::ROWS,
+    moving::ROWS,
     retention::ROWS,
     erasure::ROWS,
     schema::ROWS,

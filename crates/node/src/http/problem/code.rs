@@ -155,6 +155,7 @@ codes! {
     Unsupported = "unsupported", NOT_IMPLEMENTED, "This store cannot do it";
     StoreUnreachable = "store-unreachable", SERVICE_UNAVAILABLE, "The database cannot be reached";
     StoreReadOnly = "store-read-only", SERVICE_UNAVAILABLE, "The database takes no writes";
+    StoreMoved = "store-moved", SERVICE_UNAVAILABLE, "The store has moved away";
     Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too much is being done at once";
     ParticipantAway = "participant-away", SERVICE_UNAVAILABLE, "Participant of the transaction does not answer";
     LimitUnavailable = "limit-unavailable", SERVICE_UNAVAILABLE, "Rate limit cannot be counted";

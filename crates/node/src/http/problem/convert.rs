@@ -50,6 +50,7 @@ fn code_of(error: &StoreError) -> Code {
         | StoreError::TimedOut { .. } => Code::Overloaded,
         StoreError::Unreachable { .. } => Code::StoreUnreachable,
         StoreError::ReadOnly => Code::StoreReadOnly,
+        StoreError::Moved { .. } => Code::StoreMoved,
         StoreError::Unsupported { .. } => Code::Unsupported,
         StoreError::Closed => Code::ShuttingDown,
         StoreError::OutcomeUnknown => Code::OutcomeUnknown,
