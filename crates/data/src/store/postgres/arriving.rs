@@ -89,10 +89,12 @@ impl PostgresArriving {
         let mut names: Vec<&str> = events.iter().map(Recorded::stream).collect();
         names.sort_unstable();
         names.dedup();
-        let names: [(&(dyn ToSql + Sync), Type); 1] = [(&names, Type::TEXT_ARRAY)];
-        client.query_typed(&sql.new_streams, &names).await?;
+        // Nobody appends here yet, and so nobody holds words.
+        let (words, alone) = (Vec::<i64>::new(), Vec::<bool>::new());
+        let lock: [(&(dyn ToSql + Sync), Type); 3] =
+            [(&words, Type::INT8_ARRAY), (&alone, Type::BOOL_ARRAY), (&names, Type::TEXT_ARRAY)];
         let mut heads = BTreeMap::new();
-        for row in client.query_typed(&sql.lock_streams, &names).await? {
+        for row in client.query_typed(&sql.lock_streams, &lock).await? {
             let (id, name, version): (i64, String, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let hash = row.try_get::<_, &[u8]>(3)?.try_into();
             let hash = hash.map_err(|_| Fault::Strange(format!("the hash of stream `{name}` is no hash")))?;
@@ -119,7 +121,11 @@ impl PostgresArriving {
         let hashes: Vec<&[u8]> = heads.values().map(|head| &head.2.as_bytes()[..]).collect();
         let advance: [(&(dyn ToSql + Sync), Type); 3] =
             [(&ids, Type::INT8_ARRAY), (&versions, Type::INT8_ARRAY), (&hashes, Type::BYTEA_ARRAY)];
-        client.query_typed(&sql.advance, &advance).await?;
+        let sql = format!(
+            "UPDATE {s}.stream AS s SET version = g.version, hash = g.hash
+             FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS g (id, version, hash) WHERE s.id = g.id"
+        );
+        client.query_typed(&sql, &advance).await?;
         Ok(())
     }
 

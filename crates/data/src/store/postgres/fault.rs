@@ -20,6 +20,10 @@ pub(super) enum Fault {
     Strange(String),
     /// Schemas were registered that this process does not know yet.
     Stale,
+    /// Some of a closure's events are known: it has to look at them first.
+    Known,
+    /// A closure registers schemas: nobody else's may be at work.
+    NotAlone,
 }
 
 impl Fault {
@@ -27,7 +31,8 @@ impl Fault {
     pub(super) fn is_conflict(&self) -> bool {
         const CONFLICTS: [&SqlState; 3] =
             [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED, &SqlState::LOCK_NOT_AVAILABLE];
-        matches!(self, Self::Stale) || matches!(self, Self::Refused { state, .. } if CONFLICTS.contains(&state))
+        matches!(self, Self::Stale | Self::Known | Self::NotAlone)
+            || matches!(self, Self::Refused { state, .. } if CONFLICTS.contains(&state))
     }
 
     /// Nothing came of it, and a new connection may do better.
@@ -39,8 +44,13 @@ impl Fault {
                 let code = state.code();
                 code.starts_with("57P") || code.starts_with("08") || code == "25P03" || code == "53300"
             }
-            Self::Strange(_) | Self::Stale => false,
+            Self::Strange(_) | Self::Stale | Self::Known | Self::NotAlone => false,
         }
+    }
+
+    /// Somebody holds a lock for longer than this waited.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Self::Refused { state, .. } if *state == SqlState::LOCK_NOT_AVAILABLE)
     }
 
     /// The database takes no writes: it is a standby, or somebody made it so.
@@ -87,6 +97,8 @@ impl std::fmt::Display for Fault {
             Self::Lost(what) | Self::Strange(what) => f.write_str(what),
             Self::Refused { state, what } => write!(f, "{what} ({})", state.code()),
             Self::Stale => f.write_str("schemas were registered meanwhile"),
+            Self::Known => f.write_str("some of its events are known"),
+            Self::NotAlone => f.write_str("it registers schemas, and others are at work"),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::future::{join, join3, join4};
+use futures_util::future::{join, join4};
 use quorate_foundations::{name::Name, time::Wall};
 use tokio_postgres::{
     Client,
@@ -45,6 +45,8 @@ pub(super) struct Decided {
     pub(super) answers: Vec<Answer>,
     rows: Vec<NewRow>,
     heads: BTreeMap<Name, Head>,
+    /// Whether it is in a transaction with a closure.
+    is_held: bool,
 }
 
 /// What is to come of one batch.
@@ -91,15 +93,40 @@ struct Head {
     changed: bool,
 }
 
-/// Takes the locks of `batches`, and decides them. `conditions` is where conditions are looked at: `client`, unless its
-/// snapshot is older than the locks. `own`: what the same transaction appended before.
+/// In what transaction a group is decided and written.
+#[derive(Clone, Copy)]
+pub(super) enum Within<'t> {
+    /// One of its own, which begins with this.
+    Group { begin: &'t str },
+    /// One with a closure. Its snapshot is older than the locks: what others did is looked at on `beside`. `known`: whether events
+    /// are looked for that are known; else they are found out as they are written.
+    Closure { own: &'t Own, beside: Option<&'t Client>, known: bool },
+}
+
+/// What a transaction appended before.
+#[derive(Default)]
+pub(super) struct Own {
+    pub(super) ids: Vec<i64>,
+    events: Vec<Recorded>,
+    /// Where the event of a key is among them.
+    keys: BTreeMap<u128, usize>,
+}
+
+impl Own {
+    /// Adds what was written now.
+    pub(super) fn add(&mut self, written: &Written) {
+        self.keys.extend(written.keys.iter().enumerate().map(|(n, key)| (*key, self.events.len() + n)));
+        self.ids.extend_from_slice(&written.ids);
+        self.events.extend_from_slice(&written.events);
+    }
+}
+
+/// Takes the locks of `batches`, and decides them.
 pub(super) async fn decide(
     ground: &Ground<'_>,
     client: &Client,
-    conditions: &Client,
     batches: &[Arc<Ready>],
-    own: &[Recorded],
-    begin: Option<&str>,
+    within: Within<'_>,
 ) -> Result<Decided, Fault> {
     let parts = || batches.iter().flat_map(|batch| &batch.streams);
     let mut names: Vec<&str> = parts().map(|part| part.stream.as_str()).collect();
@@ -109,31 +136,40 @@ pub(super) async fn decide(
         parts().flat_map(|part| &part.events).map(|event| event.key.to_be_bytes().to_vec()).collect();
     let words = Words::union(ground.store, batches.iter().map(|batch| &batch.words)).columns();
     let sql = ground.sql;
-    // Ordering: each statement of the group's transaction sees what was committed before it began; the locks come first.
-    let begun = async { if let Some(begin) = begin { client.batch_execute(begin).await } else { Ok(()) } };
-    let word_params = [(&words.0 as &(dyn ToSql + Sync), Type::INT8_ARRAY), (&words.1, Type::BOOL_ARRAY)];
-    let name_params = [(&names as &(dyn ToSql + Sync), Type::TEXT_ARRAY)];
+    let lock_params: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&words.0, Type::INT8_ARRAY), (&words.1, Type::BOOL_ARRAY), (&names, Type::TEXT_ARRAY)];
     let key_params = [(&keys as &(dyn ToSql + Sync), Type::BYTEA_ARRAY)];
-    let count = if begin.is_some() { &sql.schemas } else { &sql.schemas_held };
-    let (first, (locked, found)) = join(
-        join4(
-            begun,
-            client.query_typed(sql.words, &word_params),
-            client.query_typed(count, &[]),
-            client.query_typed(&sql.new_streams, &name_params),
-        ),
-        join(client.query_typed(&sql.lock_streams, &name_params), client.query_typed(&sql.known, &key_params)),
-    )
-    .await;
-    first.0?;
-    first.1?;
-    let count = first.2?.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
+    let (locked, count, found, looking, own) = match within {
+        Within::Group { begin } => {
+            // Ordering: each statement of the group's transaction sees what was committed before it began; the locks come first.
+            let (begun, locked, count, found) = join4(
+                client.batch_execute(begin),
+                client.query_typed(&sql.lock_streams, &lock_params),
+                client.query_typed(&sql.schemas, &[]),
+                client.query_typed(&sql.known, &key_params),
+            )
+            .await;
+            begun?;
+            (locked?, count?, found?, client, &Own::default())
+        }
+        Within::Closure { own, beside, known } => {
+            let held = client.query_typed(&sql.hold_streams, &lock_params);
+            let (locked, count) = join(held, client.query_typed(&sql.schemas, &[])).await;
+            let (locked, count) = (locked?, count?);
+            // Ordering: behind the locks of the streams. What others appended to them since the snapshot had refused the locks.
+            let found = match beside {
+                Some(beside) if known => beside.query_typed(&sql.known, &key_params).await?,
+                _ => vec![],
+            };
+            (locked, count, found, beside.unwrap_or(client), own)
+        }
+    };
+    let count = count.first().map(|row| row.try_get::<_, i64>(0)).transpose()?;
     if count.map(i64::cast_unsigned) != Some(ground.schemas_known) {
         return Err(Fault::Stale);
     }
-    first.3?;
     let mut heads = BTreeMap::new();
-    for row in locked? {
+    for row in locked {
         let name: &str = row.try_get(1)?;
         let (id, version, hash): (i64, i64, &[u8]) = (row.try_get(0)?, row.try_get(2)?, row.try_get(3)?);
         let hash = hash.try_into().map_err(|_| Fault::Strange(format!("the hash of stream `{name}` is no hash")))?;
@@ -142,19 +178,25 @@ pub(super) async fn decide(
         heads.insert(name, Head { id, version, hash: ChainHash::from_bytes(hash), changed: false });
     }
     let mut known = BTreeMap::new();
-    for row in found? {
+    for row in found {
         let (key, id, body): (&[u8], i64, &[u8]) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let event = Recorded::decode(Position::ZERO, Bytes::copy_from_slice(body))
             .map_err(|wrong| Fault::Strange(format!("event {id} of table event: {wrong}")))?;
         let key = key.try_into().map_err(|_| Fault::Strange(format!("the key of event {id} is no key")))?;
         known.insert(u128::from_be_bytes(key), (Known::Stored(id), event));
     }
+    for key in parts().flat_map(|part| &part.events).map(|event| event.key) {
+        if let Some(n) = own.keys.get(&key) {
+            known.insert(key, (Known::Stored(own.ids[*n]), own.events[*n].clone()));
+        }
+    }
     let mut deciding = Deciding { ground, heads, known, rows: Vec::new(), buffer: BytesMut::new() };
     let mut answers = Vec::with_capacity(batches.len());
     for batch in batches {
-        answers.push(deciding.decide(batch, conditions, own).await?);
+        answers.push(deciding.decide(batch, looking, &own.events).await?);
     }
-    Ok(Decided { answers, rows: deciding.rows, heads: deciding.heads })
+    let is_held = matches!(within, Within::Closure { .. });
+    Ok(Decided { answers, rows: deciding.rows, heads: deciding.heads, is_held })
 }
 
 struct Deciding<'g> {
@@ -309,11 +351,17 @@ async fn matching(
 pub(super) struct Written {
     /// The ids of the rows, in their order.
     pub(super) ids: Vec<i64>,
-    /// The events, in the same order, without positions.
-    pub(super) events: Vec<Recorded>,
+    /// What they are known by, and the events, in the same order; without positions.
+    keys: Vec<u128>,
+    events: Vec<Recorded>,
 }
 
 impl Decided {
+    /// Whether a batch is refused.
+    pub(super) fn refuses(&self) -> bool {
+        self.answers.iter().any(|answer| matches!(answer, Answer::Refused(_) | Answer::Matched { .. }))
+    }
+
     /// Whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -330,7 +378,16 @@ impl Decided {
         let categories: Vec<&str> = text(Recorded::category);
         let tags: Vec<Option<&str>> = self.rows.iter().map(|row| row.event.tags_text()).collect();
         let bodies: Vec<&[u8]> = self.rows.iter().map(|row| &row.event.bytes()[..]).collect();
-        let insert: [(&(dyn ToSql + Sync), Type); 7] = [
+        let changed = || self.heads.iter().filter(|(_, head)| head.changed);
+        let ids: Vec<i64> = changed().map(|(_, head)| head.id).collect();
+        let names: Vec<&str> = changed().map(|(name, _)| name.as_str()).collect();
+        let newest: Vec<i64> = changed().map(|(_, head)| head.version.cast_signed()).collect();
+        let hashes: Vec<&[u8]> = changed().map(|(_, head)| &head.hash.as_bytes()[..]).collect();
+        let (write, ends): (_, (&(dyn ToSql + Sync), Type)) = match self.is_held {
+            false => (&sql.write, (&ids, Type::INT8_ARRAY)),
+            true => (&sql.write_held, (&names, Type::TEXT_ARRAY)),
+        };
+        let params: [(&(dyn ToSql + Sync), Type); 10] = [
             (&streams, Type::INT8_ARRAY),
             (&versions, Type::INT8_ARRAY),
             (&keys, Type::BYTEA_ARRAY),
@@ -338,20 +395,17 @@ impl Decided {
             (&categories, Type::TEXT_ARRAY),
             (&tags, Type::TEXT_ARRAY),
             (&bodies, Type::BYTEA_ARRAY),
+            ends,
+            (&newest, Type::INT8_ARRAY),
+            (&hashes, Type::BYTEA_ARRAY),
         ];
-        let changed = || self.heads.values().filter(|head| head.changed);
-        let ids: Vec<i64> = changed().map(|head| head.id).collect();
-        let newest: Vec<i64> = changed().map(|head| head.version.cast_signed()).collect();
-        let hashes: Vec<&[u8]> = changed().map(|head| &head.hash.as_bytes()[..]).collect();
-        let advance: [(&(dyn ToSql + Sync), Type); 3] =
-            [(&ids, Type::INT8_ARRAY), (&newest, Type::INT8_ARRAY), (&hashes, Type::BYTEA_ARRAY)];
         let ended = async { if let Some(end) = end { client.batch_execute(end).await } else { Ok(()) } };
-        let written =
-            join3(client.query_typed(&sql.insert, &insert), client.query_typed(&sql.advance, &advance), ended);
-        let (inserted, advanced, ended) = written.await;
+        let (inserted, ended) = join(client.query_typed(write, &params), ended).await;
         let inserted = inserted?;
-        advanced?;
         ended?;
+        if self.is_held && inserted.len() < self.rows.len() {
+            return Err(Fault::Known);
+        }
         let mut by_place = BTreeMap::new();
         for row in inserted {
             by_place.insert((row.try_get::<_, i64>(1)?, row.try_get::<_, i64>(2)?), row.try_get::<_, i64>(0)?);
@@ -360,6 +414,7 @@ impl Decided {
         let ids: Option<Vec<i64>> = self.rows.iter().map(id).collect();
         let ids = ids.filter(|ids| ids.is_sorted());
         let ids = ids.ok_or_else(|| Fault::Strange("ids were not drawn in the order of the rows".to_owned()))?;
-        Ok(Written { ids, events: self.rows.iter().map(|row| row.event.clone()).collect() })
+        let keys = self.rows.iter().map(|row| row.key).collect();
+        Ok(Written { ids, keys, events: self.rows.iter().map(|row| row.event.clone()).collect() })
     }
 }

@@ -6,8 +6,12 @@ use std::time::Duration;
 pub(super) struct Statements {
     /// Begins the transaction of a group of appends.
     pub(super) begin: String,
-    /// Begins a transaction with a closure.
+    /// Begins the transaction of a group that waits for nobody for long.
+    pub(super) begin_hurried: String,
+    /// Begins a transaction with a closure: no schema is registered until it has ended.
     pub(super) begin_unit: String,
+    /// Begins one that may register schemas: nobody else's closure is at work until it has ended.
+    pub(super) begin_unit_alone: String,
     /// Begins the transaction of a statement that only reads.
     pub(super) begin_query: String,
     /// What follows is the application's, with its rights and among its tables.
@@ -16,22 +20,22 @@ pub(super) struct Statements {
     pub(super) as_own: String,
     /// The count of changes of the schemas.
     pub(super) schemas: String,
-    /// The same, which does not change until the transaction has ended. A transaction that began before a change fails.
-    pub(super) schemas_held: String,
     /// Counts one more.
     pub(super) schemas_change: String,
     /// `$1`: numbers of words in order, `$2`: whether each is wanted alone.
     pub(super) words: &'static str,
-    /// `$1`: names. Makes those that are not there.
-    pub(super) new_streams: String,
-    /// `$1`: names. Locks them in order: id, name, version, hash.
+    /// `$1`: numbers of words in order, `$2`: whether each is wanted alone, `$3`: names. Locks the words and the streams, which
+    /// are made if they are not there: id, name, version, hash.
     pub(super) lock_streams: String,
+    /// The same in a transaction with a closure.
+    pub(super) hold_streams: String,
     /// `$1`: keys. Events that are known: key, id, body.
     pub(super) known: String,
-    /// `$1` … `$7`: stream, version, key, type, category, tags, body. Returns id, stream, version.
-    pub(super) insert: String,
-    /// `$1`, `$2`, `$3`: stream, version, hash.
-    pub(super) advance: String,
+    /// `$1` … `$7`: stream, version, key, type, category, tags, body; `$8` … `$10`: stream, version, hash. Returns id, stream,
+    /// version.
+    pub(super) write: String,
+    /// The same in a transaction with a closure, with names of streams as `$8`. What is known is not among the answers.
+    pub(super) write_held: String,
     /// One run of the sequencer; the last row is the end of the log: position, event.
     pub(super) sequence: String,
     /// The same, of which nobody is told.
@@ -59,19 +63,28 @@ impl Statements {
         let flush = if flush { "; SET LOCAL synchronous_commit = on" } else { "" };
         let unit = unit_time.as_millis().max(1);
         let as_own = format!("SET LOCAL ROLE NONE; SET LOCAL search_path TO {s}, pg_temp; ");
-        Self {
-            // Not READ WRITE: where somebody set `default_transaction_read_only`, or made a standby of it, that holds.
-            // Whoever is stopped in the middle of an append holds rows that others wait for.
-            begin: format!(
+        // Not READ WRITE: where somebody set `default_transaction_read_only`, or made a standby of it, that holds.
+        // Whoever is stopped in the middle of an append holds rows that others wait for.
+        let begin = |waiting: &str| {
+            format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'; \
-                 SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '5s'{flush}"
-            ),
-            begin_unit: format!(
+                 SET LOCAL lock_timeout = '{waiting}'; SET LOCAL idle_in_transaction_session_timeout = '5s'{flush}"
+            )
+        };
+        // The lock comes before the snapshot, which is taken by the first statement that reads.
+        let begin_unit = |lock: &str| {
+            format!(
                 "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = '{unit}ms'; \
                  SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '{idle}ms'{flush}; \
-                 SET LOCAL standard_conforming_strings = on; {as_own}",
+                 SET LOCAL standard_conforming_strings = on; {as_own}LOCK TABLE {s}.meta IN {lock} MODE",
                 idle = unit + 5_000
-            ),
+            )
+        };
+        Self {
+            begin: begin("10s"),
+            begin_hurried: begin("50ms"),
+            begin_unit: begin_unit("ROW SHARE"),
+            begin_unit_alone: begin_unit("EXCLUSIVE"),
             begin_query: format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '{unit}ms'; \
                  SET LOCAL standard_conforming_strings = on; "
@@ -81,33 +94,15 @@ impl Statements {
             ),
             as_own,
             schemas: format!("SELECT schemas FROM {s}.meta"),
-            schemas_held: format!("SELECT schemas FROM {s}.meta FOR SHARE"),
             schemas_change: format!("UPDATE {s}.meta SET schemas = schemas + 1"),
             words: "SELECT CASE WHEN alone THEN pg_advisory_xact_lock(word) ELSE pg_advisory_xact_lock_shared(word) END \
                     FROM unnest($1::bigint[], $2::boolean[]) AS w (word, alone)",
-            new_streams: format!(
-                "INSERT INTO {s}.stream (name) SELECT n FROM unnest($1::text[]) AS g (n) \
-                 WHERE NOT EXISTS (SELECT FROM {s}.stream WHERE name = n) ORDER BY n COLLATE \"C\" \
-                 ON CONFLICT (name) DO NOTHING"
-            ),
-            lock_streams: format!(
-                "SELECT id, name, version, hash FROM {s}.stream WHERE name = ANY($1::text[]) ORDER BY name FOR UPDATE"
-            ),
-            known: format!("SELECT key, id, body FROM {s}.event WHERE key = ANY($1::bytea[])"),
-            insert: format!(
-                "WITH made AS (
-                     INSERT INTO {s}.event (stream, version, key, kind, category, tags, body)
-                     SELECT stream, version, key, kind, category, string_to_array(tags, ' '), body
-                     FROM unnest($1::bigint[], $2::bigint[], $3::bytea[], $4::text[], $5::text[], $6::text[], $7::bytea[])
-                          WITH ORDINALITY AS g (stream, version, key, kind, category, tags, body, n)
-                     ORDER BY n
-                     RETURNING id, stream, version),
-                 queued AS (INSERT INTO {s}.pending (event) SELECT id FROM made)
-                 SELECT id, stream, version FROM made"
-            ),
-            advance: format!(
-                "UPDATE {s}.stream AS s SET version = g.version, hash = g.hash
-                 FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) AS g (id, version, hash) WHERE s.id = g.id"
+            lock_streams: format!("SELECT id, name, version, hash FROM {s}.lock_streams($1, $2, $3)"),
+            hold_streams: format!("SELECT id, name, version, hash FROM {s}.hold_streams($1, $2, $3)"),
+            known: format!("SELECT key, id, body FROM {s}.known_events($1)"),
+            write: format!("SELECT id, stream, version FROM {s}.write_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"),
+            write_held: format!(
+                "SELECT id, stream, version FROM {s}.write_held_events($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
             ),
             sequence: sequence(&s, Some(&channel(schema)), sequencing, flush),
             sequence_silently: sequence(&s, None, sequencing, flush),
@@ -140,19 +135,9 @@ fn channel(schema: &str) -> String {
 /// prepared, and do not queue for the lock that notifications are committed under. The queue of notifications is the whole
 /// server's, and a listener in an open transaction fills it: without a `channel` nobody is told.
 fn sequence(s: &str, channel: Option<&str>, lock: i64, flush: &str) -> String {
-    let tell = channel.map_or_else(
-        || "SELECT count(*) FROM placed".to_owned(),
-        |channel| format!("SELECT pg_notify('{channel}', '') WHERE EXISTS (SELECT FROM placed)"),
-    );
+    let channel = channel.map_or_else(|| "NULL".to_owned(), |channel| format!("'{channel}'"));
     format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'{flush};
-         SELECT pg_advisory_xact_lock({lock});
-         WITH taken AS (DELETE FROM {s}.pending RETURNING event),
-              numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken),
-              placed AS (INSERT INTO {s}.log (position, event)
-                  SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered RETURNING position)
-         {tell};
-         SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1;
-         COMMIT"
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = '30s'{flush}; \
+         SELECT position, event FROM {s}.give_positions({lock}, {channel}); COMMIT"
     )
 }

@@ -53,6 +53,7 @@ const VERSIONS: &[&str] = &[
     ALTER TABLE {s}.meta ADD COLUMN arriving bigint, ADD COLUMN arrival bigint, ADD COLUMN moved_to text,
         ADD COLUMN moved_arrival bigint
 ",
+    FUNCTIONS,
 ];
 
 /// Why tables are looked at.
@@ -76,6 +77,17 @@ pub(super) struct Told {
     pub(super) arrival: Option<u64>,
     /// Where it went.
     pub(super) gone: Option<Gone>,
+}
+
+const FUNCTIONS: &str = include_str!("functions.sql");
+
+/// The functions in `schema`: their names, and what is between their quotes.
+pub(super) fn functions(schema: &str) -> impl Iterator<Item = (&'static str, String)> {
+    FUNCTIONS.split("CREATE FUNCTION {s}.").skip(1).filter_map(move |made| {
+        let (name, _) = made.split_once('(')?;
+        let body = made.split("$$").nth(1)?;
+        Some((name, body.replace("{s}", &format!("\"{schema}\""))))
+    })
 }
 
 /// The newest version there is.

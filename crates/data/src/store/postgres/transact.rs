@@ -12,14 +12,15 @@ use super::{
     connect::Lease,
     dialect::Statement,
     fault::Fault,
-    group, lanes, read,
+    group::{self, Own, Within},
+    lanes, read,
     ready::Ready,
     schemas,
     sql::{self, Failed, Ran},
     words,
 };
 use crate::{
-    event::{Recorded, Version},
+    event::Version,
     store::{
         Aborted, AppendError, Appended, CheckedBatch, Committed, DynTx, ExpectedVersion, LogPage, MetadataError,
         ReadLog, ReadStream, Retire, Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata,
@@ -36,13 +37,13 @@ const BESIDE: usize = 3;
 
 /// Runs `unit` until it ended for a reason of its own.
 pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committed, UnitError> {
-    let (mut last, mut turn) = (None, None);
+    let (mut last, mut turn, mut how) = (None, None, How::default());
     for tried in 0..ATTEMPTS {
         if tried >= BESIDE && turn.is_none() {
             let mine = shared.env.timeout(shared.patience, shared.turn.lock()).await;
             turn = Some(mine.ok_or(StoreError::Busy)?);
         }
-        match attempt(shared, unit).await? {
+        match attempt(shared, unit, how).await? {
             Ended::Committed(newest) => {
                 drop(turn);
                 let _late = shared.catch_up().await;
@@ -50,6 +51,7 @@ pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committ
                 return Ok(Committed { append });
             }
             Ended::InTheWay(fault) => {
+                how.learn(&fault);
                 if matches!(fault, Fault::Stale) {
                     // A registration that this waits for may be waiting for the turn.
                     turn = None;
@@ -65,6 +67,22 @@ pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committ
     Err(cause.unwrap_or(StoreError::Busy).into())
 }
 
+/// What an attempt does that seldom has to be done: the one before ended for want of it.
+#[derive(Clone, Copy, Default)]
+struct How {
+    /// Looks for events that are known before it appends.
+    known: bool,
+    /// Keeps every other closure out, so that it may register schemas.
+    alone: bool,
+}
+
+impl How {
+    fn learn(&mut self, fault: &Fault) {
+        self.known |= matches!(fault, Fault::Known);
+        self.alone |= matches!(fault, Fault::NotAlone);
+    }
+}
+
 enum Ended {
     /// With the id of its last event, if it appended any.
     Committed(Option<i64>),
@@ -76,9 +94,9 @@ enum Ended {
 struct Inside {
     shared: Arc<Shared>,
     lease: Lease,
-    /// What it appended, and the ids of that.
-    own: Vec<Recorded>,
-    ids: Vec<i64>,
+    how: How,
+    /// What it appended.
+    own: Own,
     /// The bytes it asked to write, and those that rooms did.
     asked: usize,
     asked_by_rooms: usize,
@@ -90,23 +108,24 @@ struct Inside {
     lost: Option<Fault>,
 }
 
-async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Ended, UnitError> {
+async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit, how: How) -> Result<Ended, UnitError> {
     let failed = |fault: Fault| UnitError::Store(fault.into_store(TRANSACTING));
     let lease = shared.pool.lease().await.map_err(failed)?;
-    if let Err(refused) = lease.batch_execute(&shared.sql.begin_unit).await {
+    let begin = if how.alone { &shared.sql.begin_unit_alone } else { &shared.sql.begin_unit };
+    if let Err(refused) = lease.batch_execute(begin).await {
         let fault = Fault::from(refused);
         // A standby has nothing that is serializable.
         if fault.has_code("0A000") {
             return Err(StoreError::ReadOnly.into());
         }
-        // A connection that lay idle may have ended without a word.
-        return if fault.is_lost() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
+        // A connection that lay idle may have ended without a word; and schemas are being registered, or closures at work.
+        return if fault.is_lost() || fault.is_late() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
     }
     let inside = Inside {
         shared: shared.clone(),
         lease,
-        own: vec![],
-        ids: vec![],
+        how,
+        own: Own::default(),
         asked: 0,
         asked_by_rooms: 0,
         as_application: false,
@@ -164,7 +183,7 @@ impl Inside {
         // By its number a transaction can be asked about when the answer to the commit is lost.
         let (mark, committed) =
             futures_util::future::join(self.lease.query_typed_opt(MARK, &[]), self.lease.batch_execute("COMMIT")).await;
-        let newest = self.ids.last().copied();
+        let newest = self.own.ids.last().copied();
         let fault = match committed {
             Ok(()) => {
                 self.lease.keep();
@@ -250,21 +269,31 @@ impl Inside {
         self.asked = self.asked.saturating_add(ready.bytes);
         self.within(self.asked)?;
         self.step_back().await?;
-        let beside = match ready.conditions.is_empty() {
-            true => None,
-            false => Some(shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))?),
-        };
-        let conditions = beside.as_ref().unwrap_or(&self.lease);
-        let decided = group::decide(&ground, &self.lease, conditions, &[Arc::new(ready)], &self.own, None).await;
-        let decided = decided.map_err(|fault| self.lose(fault))?;
+        let batches = [Arc::new(ready)];
+        let known = self.how.known;
+        let mut beside = None;
+        if known || !batches[0].conditions.is_empty() {
+            beside = Some(self.beside().await?);
+        }
+        let within = Within::Closure { own: &self.own, beside: beside.as_deref(), known };
+        let decided = group::decide(&ground, &self.lease, &batches, within).await;
+        let mut decided = decided.map_err(|fault| self.lose(fault))?;
+        if decided.refuses() && !known {
+            // A repeat is answered as the first time, whatever is in the way of something new.
+            let beside = match &beside {
+                Some(beside) => beside,
+                None => beside.insert(self.beside().await?),
+            };
+            let within = Within::Closure { own: &self.own, beside: Some(beside), known: true };
+            decided = group::decide(&ground, &self.lease, &batches, within).await.map_err(|fault| self.lose(fault))?;
+        }
         if let Some(beside) = beside {
             beside.keep();
         }
         let mut ids = Vec::new();
         if !decided.is_empty() {
             let written = decided.write(&shared.sql, &self.lease, None).await.map_err(|fault| self.lose(fault))?;
-            self.own.extend(written.events);
-            self.ids.extend_from_slice(&written.ids);
+            self.own.add(&written);
             ids = written.ids;
         }
         let answer = decided.answers.into_iter().next();
@@ -272,13 +301,18 @@ impl Inside {
         lanes::told(&shared, answer, &ids, false).await
     }
 
+    /// Another connection, on which what others did is seen.
+    async fn beside(&self) -> Result<Lease, StoreError> {
+        self.shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))
+    }
+
     async fn read_stream(&mut self, read: &ReadStream) -> Result<StreamPage, StoreError> {
         self.check()?;
         self.step_back().await?;
         read::check_limit(&self.shared.limits, read.limit)?;
         let shared = self.shared.clone();
-        let beside = shared.beside.lease().await.map_err(|fault| fault.into_store(TRANSACTING))?;
-        let page = read::own_stream(&shared, &self.lease, &beside, &self.ids, read).await;
+        let beside = self.beside().await?;
+        let page = read::own_stream(&shared, &self.lease, &beside, &self.own.ids, read).await;
         let page = page.map_err(|fault| self.lose(fault))?;
         beside.keep();
         Ok(page)
@@ -309,6 +343,9 @@ impl Inside {
     /// Keeps everybody from appending, and counts a change of the schemas.
     async fn schemas_change(&mut self) -> Result<(), StoreError> {
         self.check()?;
+        if !self.how.alone {
+            return Err(self.lose(Fault::NotAlone));
+        }
         self.step_back().await?;
         let (word, alone) = (vec![words::schemas(self.shared.timeline.store)], vec![true]);
         let params: [(&(dyn ToSql + Sync), Type); 2] = [(&word, Type::INT8_ARRAY), (&alone, Type::BOOL_ARRAY)];

@@ -65,6 +65,17 @@ impl Words {
         words.bounded(store)
     }
 
+    /// Whether these and `more` are few enough to be locked one by one; they are then among these. More than enough of one
+    /// transaction are no reason to leave it alone.
+    pub(super) fn join(&mut self, more: &Self) -> bool {
+        let new = more.0.keys().filter(|number| !self.0.contains_key(number)).count();
+        if !self.0.is_empty() && self.0.len() + new > MAX_WORDS {
+            return false;
+        }
+        more.0.iter().for_each(|(number, alone)| self.add(*number, *alone));
+        true
+    }
+
     /// The numbers in order, and whether each is wanted alone.
     pub(super) fn columns(&self) -> (Vec<i64>, Vec<bool>) {
         self.0.iter().unzip()

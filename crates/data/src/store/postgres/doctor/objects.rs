@@ -3,7 +3,7 @@
 use tokio_postgres::types::Type;
 
 use super::Patient;
-use crate::store::postgres::fault::Fault;
+use crate::store::postgres::{fault::Fault, tables};
 
 /// The tables of the log; those of rooms begin with [`ROOMS`].
 const TABLES: [&str; 5] = ["meta", "stream", "event", "pending", "log"];
@@ -71,7 +71,7 @@ impl Patient {
                 JOIN ours ON ours.oid = k.confrelid
                 WHERE k.contype = 'f' AND k.conrelid NOT IN (SELECT oid FROM ours)
             UNION ALL
-            SELECT 'function', p.oid::regprocedure::text, '', p.prokind::text FROM pg_proc p
+            SELECT 'function', p.oid::regprocedure::text, p.proname::text, p.prokind::text || p.prosrc FROM pg_proc p
                 JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname <> 'quorate_moved'
             ORDER BY 1, 2";
         let schema = self.schema.clone();
@@ -99,8 +99,20 @@ impl Patient {
                     );
                     self.warn("foreign-key", what, format!("ALTER TABLE {other} DROP CONSTRAINT {name}"));
                 }
+                _ if let Some((_, body)) = tables::functions(&schema).find(|(ours, _)| *ours == table) => {
+                    if other.get(1..) != Some(&body) {
+                        let what = format!(
+                            "function {name} is not as quorate made it, or another one of that name: appends do what it says"
+                        );
+                        self.danger(
+                            "changed-function",
+                            what,
+                            format!("restore the schema, or DROP FUNCTION {name} if it is another one"),
+                        );
+                    }
+                }
                 _ => {
-                    let word = if other == "p" { "PROCEDURE" } else { "FUNCTION" };
+                    let word = if other.starts_with('p') { "PROCEDURE" } else { "FUNCTION" };
                     let what = format!("{} {name} was not made by quorate", word.to_lowercase());
                     self.warn("foreign-object", what, format!("ALTER {word} {name} SET SCHEMA public, or another one"));
                 }

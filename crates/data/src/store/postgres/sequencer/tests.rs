@@ -198,6 +198,14 @@ impl Place {
         Self { schema, sessions: clients, sequencers, readers, sql, next_key: 0 }
     }
 
+    /// Makes the sequencer anew, as `change` makes it.
+    async fn make_sequencer(&self, change: impl Fn(&str) -> String) {
+        let functions = include_str!("../functions.sql");
+        let begins = functions.find("CREATE FUNCTION {s}.give_positions").unwrap();
+        let made = change(&functions[begins..]).replacen("CREATE", "CREATE OR REPLACE", 1);
+        self.sessions[0].batch_execute(&made.replace("{s}", self.schema)).await.unwrap();
+    }
+
     /// Goes through `steps` from an empty log on.
     async fn play(&mut self, steps: &[Step]) {
         self.clear().await;
@@ -310,10 +318,10 @@ impl Place {
         if !model.open.contains_key(&session) {
             client.batch_execute("BEGIN").await.unwrap();
         }
-        let names = vec![format!("s-{stream}")];
-        let name: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 1] = [(&names, Type::TEXT_ARRAY)];
-        client.query_typed(&self.sql.new_streams, &name).await.unwrap();
-        let row = client.query_typed_one(&self.sql.lock_streams, &name).await.unwrap();
+        let (words, alone, names) = (Vec::<i64>::new(), Vec::<bool>::new(), vec![format!("s-{stream}")]);
+        let lock: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
+            [(&words, Type::INT8_ARRAY), (&alone, Type::BOOL_ARRAY), (&names, Type::TEXT_ARRAY)];
+        let row = client.query_typed_one(&self.sql.lock_streams, &lock).await.unwrap();
         let (id, version): (i64, i64) = (row.get(0), row.get(2));
         let count = events as i64;
         let versions: Vec<i64> = (version + 1..=version + count).collect();
@@ -321,9 +329,10 @@ impl Place {
         self.next_key += count;
         let (streams, kinds, categories) = (vec![id; events], vec!["k"; events], vec!["s"; events]);
         let (tags, bodies) = (vec![None::<&str>; events], vec![&b""[..]; events]);
+        let (ends, newest, hashes) = (vec![id], vec![version + count], vec![&[7_u8; 32][..]]);
         let rows = client
             .query_typed(
-                &self.sql.insert,
+                &self.sql.write,
                 &[
                     (&streams, Type::INT8_ARRAY),
                     (&versions, Type::INT8_ARRAY),
@@ -332,14 +341,13 @@ impl Place {
                     (&categories, Type::TEXT_ARRAY),
                     (&tags, Type::TEXT_ARRAY),
                     (&bodies, Type::BYTEA_ARRAY),
+                    (&ends, Type::INT8_ARRAY),
+                    (&newest, Type::INT8_ARRAY),
+                    (&hashes, Type::BYTEA_ARRAY),
                 ],
             )
             .await
             .unwrap();
-        let (ids, newest, hashes) = (vec![id], vec![version + count], vec![&[7_u8; 32][..]]);
-        let advance: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-            [(&ids, Type::INT8_ARRAY), (&newest, Type::INT8_ARRAY), (&hashes, Type::BYTEA_ARRAY)];
-        client.query_typed(&self.sql.advance, &advance).await.unwrap();
         let begun = model.now;
         let open = model.open.entry(session).or_insert_with(|| Open { begun, ..Open::default() });
         open.streams.insert(stream);
@@ -361,8 +369,8 @@ fn try_courses(
 ) -> Option<Result<(), String>> {
     let address = server::address()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let mut place = runtime.block_on(Place::new(&address, schema));
-    place.sql.sequence = change(&place.sql.sequence);
+    let place = runtime.block_on(Place::new(&address, schema));
+    runtime.block_on(place.make_sequencer(change));
     let place = tokio::sync::Mutex::new(place);
     let mut runner = TestRunner::new(Runs { cases, max_shrink_iters, failure_persistence: None, ..Runs::default() });
     let ran = runner.run(&steps(), |steps| {
