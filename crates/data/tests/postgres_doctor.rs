@@ -308,6 +308,12 @@ async fn what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_f
             "function",
         ),
         (
+            // By the name of one of the store's own.
+            format!("CREATE FUNCTION {s}.known_events() RETURNS integer LANGUAGE sql AS 'SELECT 1'"),
+            "foreign-object",
+            "known_events()",
+        ),
+        (
             format!("CREATE TRIGGER t BEFORE INSERT ON {s}.event FOR EACH ROW EXECUTE FUNCTION f_{s}()"),
             "trigger",
             "trigger t ",
@@ -323,6 +329,19 @@ async fn what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_f
         follow(&admin, &finding).await;
         none(&config, about, "").await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_the_store_that_somebody_changed_is_named() {
+    let schema = some!(Schema::new());
+    drop(schema.node(|_| {}).await);
+    let (config, admin, s) = (schema.config(Default::default()), schema.stranger().await, &schema.name);
+    none(&config, "changed-function", "").await;
+    let changed =
+        "CREATE OR REPLACE FUNCTION known_events(keys bytea[]) RETURNS TABLE (key bytea, id bigint, body bytea)
+        LANGUAGE plpgsql AS 'BEGIN END'";
+    do_all(&admin, &[&changed.replace("FUNCTION ", &format!("FUNCTION {s}."))]).await;
+    one(&config, "changed-function", "known_events").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

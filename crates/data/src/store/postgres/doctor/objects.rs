@@ -1,6 +1,6 @@
 //! What is in the store's schema and was not made by quorate.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::{Row, types::Type};
 
 use super::Patient;
 use crate::store::postgres::{fault::Fault, tables};
@@ -75,7 +75,13 @@ impl Patient {
                 JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = $1 AND p.proname <> 'quorate_moved'
             ORDER BY 1, 2";
         let schema = self.schema.clone();
-        for row in self.client.query_typed(LOOK, &[(&schema, Type::TEXT)]).await? {
+        let ours = |name: &str| tables::functions(&schema).find(|(ours, _)| *ours == name).map(|(_, body)| body);
+        let rows = self.client.query_typed(LOOK, &[(&schema, Type::TEXT)]).await?;
+        let is_there = |name: &str, body: &str| {
+            let is = |row: &Row| row.get::<_, &str>(2) == name && row.get::<_, &str>(3).get(1..) == Some(body);
+            rows.iter().any(is)
+        };
+        for row in &rows {
             let (kind, name, table): (&str, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             let other: &str = row.try_get(3)?;
             match kind {
@@ -99,22 +105,15 @@ impl Patient {
                     );
                     self.warn("foreign-key", what, format!("ALTER TABLE {other} DROP CONSTRAINT {name}"));
                 }
-                _ if let Some((_, body)) = tables::functions(&schema).find(|(ours, _)| *ours == table) => {
-                    if other.get(1..) != Some(&body) {
-                        let what = format!(
-                            "function {name} is not as quorate made it, or another one of that name: appends do what it says"
-                        );
-                        self.danger(
-                            "changed-function",
-                            what,
-                            format!("restore the schema, or DROP FUNCTION {name} if it is another one"),
-                        );
-                    }
-                }
-                _ => {
+                _ if other.get(1..) == ours(table).as_deref() => {}
+                _ if ours(table).is_some_and(|body| is_there(table, &body)) || ours(table).is_none() => {
                     let word = if other.starts_with('p') { "PROCEDURE" } else { "FUNCTION" };
                     let what = format!("{} {name} was not made by quorate", word.to_lowercase());
                     self.warn("foreign-object", what, format!("ALTER {word} {name} SET SCHEMA public, or another one"));
+                }
+                _ => {
+                    let what = format!("function {name} is not as quorate made it: appends do what it says");
+                    self.danger("changed-function", what, format!("restore {name} from a backup of the schema"));
                 }
             }
         }
