@@ -1,7 +1,7 @@
 //! Appends that wait together.
 //!
 //! Each stream has a lane, which it shares with others by hash: appends to one stream keep the order in which they came. What
-//! waits in all lanes goes into one transaction, and while that is on its way the next group gathers: the more wait, the larger
+//! waits in several lanes goes into one transaction, and while that is on its way the next group gathers: the more wait, the larger
 //! the groups are, and the price of statements and of the commit is shared by all in them. A few groups are on their way at once,
 //! more where so many wait that each is full.
 //!
@@ -33,7 +33,7 @@ const GROUP: usize = 512;
 const GROUP_BYTES: usize = 4 << 20;
 /// So many groups are on their way at once, and one more for each so many appends that wait.
 const GOING: usize = 2;
-const FULL: usize = 128;
+const FULL: usize = 256;
 
 const APPENDING: &str = "appending events";
 
@@ -91,21 +91,28 @@ impl State {
         self.lanes.iter().filter(|lane| !lane.is_busy).map(|lane| lane.waiting.len()).sum()
     }
 
-    /// Whether one more group may be on its way beside those that are.
-    fn wants_more(&self) -> bool {
-        let ready = self.ready();
-        ready > 0 && self.going < (GOING + ready / FULL).min(LANES)
+    /// How many groups may be on their way at once.
+    fn most(&self) -> usize {
+        (GOING + self.ready() / FULL).min(LANES)
     }
 
-    /// What shares the next transaction, of all lanes that are not busy; they are now.
+    /// Whether one more group may be on its way beside those that are.
+    fn wants_more(&self) -> bool {
+        self.ready() > 0 && self.going < self.most()
+    }
+
+    /// What shares the next transaction, of lanes that are not busy; they are now. It leaves lanes to the others that may be on
+    /// their way.
     fn group(&mut self) -> Vec<Job> {
         let (mut group, mut bytes, mut words) = (Vec::new(), 0, Words::default());
-        let first = self.next;
+        let (first, mut lanes) = (self.next, LANES / self.most());
         for n in (0..LANES).map(|n| (first + n) % LANES) {
             let lane = &mut self.lanes[n];
-            if lane.is_busy {
+            if lane.is_busy || lane.waiting.is_empty() {
                 continue;
             }
+            self.next = (n + 1) % LANES;
+            lanes -= 1;
             while let Some(job) = lane.waiting.pop_front_if(|job| {
                 bytes += job.ready.bytes;
                 let fits = group.len() < GROUP && bytes <= GROUP_BYTES && words.join(&job.ready.words);
@@ -114,9 +121,12 @@ impl State {
                 lane.is_busy = true;
                 group.push(job);
             }
+            // If it is full: whoever did not fit begins the next one.
             if !lane.waiting.is_empty() {
-                // It is full: whoever did not fit begins the next one.
                 self.next = n;
+                break;
+            }
+            if lanes == 0 {
                 break;
             }
         }
