@@ -92,3 +92,16 @@ async fn closures_that_append_to_streams_of_their_own_are_not_in_each_others_way
     }
     assert_eq!(ran.load(Ordering::Relaxed), WRITERS * ROUNDS, "each ran once");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schema_that_was_renamed_goes_on_under_its_new_name() {
+    let schema = schema!();
+    let (node, _) = schema.node(|_| {}).await;
+    node.append(batch("s", vec![event("before")])).await.unwrap();
+    node.close().await.unwrap();
+    let renamed = format!("{}_new", schema.name);
+    schema.stranger().await.batch_execute(&format!("ALTER SCHEMA {} RENAME TO {renamed}", schema.name)).await.unwrap();
+    let (node, _) = schema.node(|config| config.schema = renamed).await;
+    let appended = node.append(batch("s", vec![event("behind")])).await.unwrap();
+    assert_eq!(appended.versions[0].1.get(), 2);
+}

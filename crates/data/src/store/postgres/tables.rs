@@ -79,6 +79,7 @@ pub(super) struct Told {
     pub(super) gone: Option<Gone>,
 }
 
+/// They are the same in all tables of one version: an other text is another version.
 const FUNCTIONS: &str = include_str!("functions.sql");
 
 /// The functions in `schema`: their names, and what is between their quotes.
@@ -146,6 +147,9 @@ async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Opti
     for version in &VERSIONS[found..] {
         client.batch_execute(&version.replace("{s}", &s)).await.map_err(refused)?;
     }
+    if found == known {
+        renew_functions(client, schema, &s).await?;
+    }
     let version = i32::try_from(known).unwrap_or(i32::MAX);
     let (store, epoch, arrival) = match purpose {
         Purpose::Arrive(mark, drawn) => (mark.from.store, mark.from.epoch, Some(drawn.cast_signed())),
@@ -175,6 +179,20 @@ async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Opti
         }
     }
     Ok(Some(told))
+}
+
+/// Makes the functions anew where one is not as it is to be: the schema was renamed, whose name is in them, or somebody changed it.
+async fn renew_functions(client: &Client, schema: &str, s: &str) -> Result<(), OpenError> {
+    const THERE: &str = "SELECT p.proname::text, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+        WHERE n.nspname = $1";
+    let there = client.query_typed(THERE, &[(&schema, Type::TEXT)]).await.map_err(refused)?;
+    let is_there =
+        |name: &str, body: &str| there.iter().any(|row| row.get::<_, &str>(0) == name && row.get::<_, &str>(1) == body);
+    if functions(schema).all(|(name, body)| is_there(name, &body)) {
+        return Ok(());
+    }
+    let made = FUNCTIONS.replace("CREATE FUNCTION", "CREATE OR REPLACE FUNCTION").replace("{s}", s);
+    client.batch_execute(&made).await.map_err(refused)
 }
 
 /// What the tables say of the store.

@@ -113,7 +113,11 @@ impl Patient {
                 }
                 _ => {
                     let what = format!("function {name} is not as quorate made it: appends do what it says");
-                    self.danger("changed-function", what, format!("restore {name} from a backup of the schema"));
+                    self.danger(
+                        "changed-function",
+                        what,
+                        "start a node: it makes the store's functions anew".to_owned(),
+                    );
                 }
             }
         }
