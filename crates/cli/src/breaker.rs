@@ -21,32 +21,33 @@ pub(crate) enum Command {
     },
     /// How a circuit breaker stands
     Show {
-        /// The breaker
+        /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
-    /// Force a circuit open: everything is refused until `quorate breaker close`
+    /// Force a circuit open: everything is refused until `quorate breaker close`. What is asked of a dependency's own circuit
+    /// holds for those of its endpoints and operations as well
     Open {
-        /// The breaker
+        /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
     /// Close a circuit, forget what was counted, and let it follow its rules
     Close {
-        /// The breaker
+        /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
     /// Close a circuit and forget what was counted; its mode stays
     Reset {
-        /// The breaker
+        /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
     /// Let everything pass, and count nothing, until `quorate breaker close`
     Disable {
-        /// The breaker
+        /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
     /// Follow the rules and say so, but refuse nothing, until `quorate breaker close`
     Observe {
-        /// The breaker
+        /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
 }

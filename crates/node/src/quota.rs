@@ -43,6 +43,7 @@ const FORGET: &str = "DELETE FROM quorate_quota WHERE (quota, key) IN
 /// How many there are, as far as it matters.
 const COUNT: &str = "SELECT count(*) FROM (SELECT 1 FROM quorate_quota WHERE quota = $1 LIMIT $2) AS known";
 const RESET: &str = "DELETE FROM quorate_quota WHERE quota = $1";
+const RESET_ONE: &str = "DELETE FROM quorate_quota WHERE quota = $1 AND key = $2";
 /// The key under which all that don't fit are counted; no name is empty.
 const OTHERS: &str = "";
 
@@ -74,7 +75,7 @@ impl StoreQuota {
     ///
     /// # Errors
     /// [`TransactError`]: nothing was forgotten, or where it says so that is unknown.
-    pub async fn forget(&self) -> Result<(), TransactError<SqlError>> {
+    pub async fn forget_all(&self) -> Result<(), TransactError<SqlError>> {
         self.table().await.map_err(TransactError::Aborted)?;
         let name = self.name.clone();
         let forgetting = self.store.transact(move |tx| {
@@ -144,6 +145,18 @@ impl Quota for StoreQuota {
                 Box::pin(async move { this.take_in(tx, &key, (rule, now), (least, most)).await })
             });
             taking.await.map_err(unavailable)
+        })
+    }
+
+    fn forget<'a>(&'a self, key: &'a Name) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            self.table().await.map_err(|cause| unavailable(TransactError::Aborted(cause)))?;
+            let (name, key) = (self.name.clone(), key.clone());
+            let forgetting = self.store.transact(move |tx| {
+                let (name, key) = (name.clone(), key.clone());
+                Box::pin(async move { tx.room_execute(RESET_ONE, &[name.as_str().into(), key.as_str().into()]).await })
+            });
+            forgetting.await.map(|_| ()).map_err(unavailable)
         })
     }
 }
@@ -230,6 +243,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_one_key_took_is_forgotten_and_what_others_took_is_not() {
+        let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
+        let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
+        let quota = quota(&store, 16);
+        let all = async |key: &str| {
+            let given = quota.take(&key.parse().unwrap(), rate(), n(100), n(100)).await.unwrap();
+            matches!(given, Portion::Given { .. })
+        };
+        assert!(all("a").await && all("b").await);
+        Quota::forget(&*quota, &"a".parse().unwrap()).await.unwrap();
+        assert_eq!((all("a").await, all("b").await), (true, false));
+        store.close().await.unwrap();
+        assert!(Quota::forget(&*quota, &"a".parse().unwrap()).await.is_err());
+    }
+
+    #[tokio::test]
     async fn a_store_that_is_closed_is_answered_as_declared() {
         let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
         let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
@@ -284,7 +313,7 @@ mod tests {
             elsewhere.take(&"a".parse().unwrap(), rate(), n(100), n(100)).await,
             Ok(Portion::Given { .. })
         ));
-        quota.forget().await.unwrap();
+        quota.forget_all().await.unwrap();
         assert!(ask("flood-299").await);
         assert!(matches!(elsewhere.take(&"a".parse().unwrap(), rate(), n(1), n(1)).await, Ok(Portion::Refused(_))));
         store.close().await.unwrap();

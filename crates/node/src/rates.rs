@@ -4,13 +4,20 @@
 //! request. What holds while the store doesn't answer was chosen with the limit.
 
 use std::{
-    num::NonZeroU32,
-    sync::{Arc, Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
 
 use http::HeaderName;
-use prometheus_client::metrics::{counter::Counter, family::Family};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{
+        counter::{ConstCounter, Counter},
+        family::Family,
+    },
+};
 use quorate_data::store::{SqlError, Store, TransactError};
 use quorate_foundations::name::Name;
 use quorate_resilience::{
@@ -86,14 +93,9 @@ pub struct RateStanding {
     pub known: Option<usize>,
     /// How often somebody had to share since it remembers no more.
     pub crowded: u64,
+    /// Requests that were decided without the store's count; `None` where it doesn't count.
+    pub uncounted: Option<u64>,
 }
-
-/// Up to how many requests the store is asked for at once, in parts of a burst.
-const PORTION: u32 = 8;
-/// How long they may be used.
-const LEASE: Duration = Duration::from_secs(5);
-/// How long the store's answer is waited for.
-const PATIENCE: Duration = Duration::from_millis(250);
 
 impl Rates {
     /// The limits that `config` asks for; those that the store counts are counted in `store`.
@@ -116,9 +118,7 @@ impl Rates {
             let count = match unavailable(rate) {
                 Some(on_unavailable) => {
                     let quota = StoreQuota::of(store, name.clone(), config.max_keys);
-                    let portion = NonZeroU32::new(rate.burst.get() / PORTION).unwrap_or(NonZeroU32::MIN);
-                    let (lease, patience, most_keys) = (LEASE, PATIENCE, config.max_keys);
-                    let shared = SharedConfig { rate, portion, lease, patience, on_unavailable, most_keys };
+                    let shared = SharedConfig::of(rate, on_unavailable, config.max_keys);
                     Shared::new(env, Arc::new(quota.clone()), shared)
                         .map(|shared| Count::Shared(shared, Box::new(quota)))
                 }
@@ -132,7 +132,9 @@ impl Rates {
         };
         let limits = wanted.into_iter().map(limit).collect();
         let dice = Mutex::new(Dice::from_rng(&mut env.random("rates")));
-        Self(Arc::new(Inner { env: env.clone(), limits, dice }))
+        let rates = Self(Arc::new(Inner { env: env.clone(), limits, dice }));
+        env.metrics().register_collector(Box::new(Scrape(Arc::downgrade(&rates.0))));
+        rates
     }
 
     /// The limits.
@@ -176,8 +178,32 @@ impl Rates {
         match &limit.count {
             Count::Own(keyed) => keyed.reset(),
             Count::Shared(shared, quota) => {
-                quota.forget().await?;
+                quota.forget_all().await?;
                 shared.forget();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes how many requests were decided without the store's count when metrics are asked for.
+struct Scrape(Weak<Inner>);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scrape").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Some(inner) = self.0.upgrade() else { return Ok(()) };
+        let (kind, help) =
+            (ConstCounter::new(0_u64).metric_type(), "Requests that were decided without the store's count");
+        let mut family = encoder.encode_descriptor("quorate_http_rate_uncounted", help, None, kind)?;
+        for limit in &inner.limits {
+            if let Some(count) = limit.standing().uncounted {
+                ConstCounter::new(count).encode(family.encode_family(&[("limit", limit.name.as_str())])?)?;
             }
         }
         Ok(())
@@ -187,9 +213,9 @@ impl Rates {
 impl Limit {
     /// How it stands.
     pub(crate) fn standing(&self) -> RateStanding {
-        let (known, crowded) = match &self.count {
-            Count::Own(keyed) => (Some(keyed.known()), keyed.shared()),
-            Count::Shared(..) => (None, 0),
+        let (known, crowded, uncounted) = match &self.count {
+            Count::Own(keyed) => (Some(keyed.known()), keyed.shared(), None),
+            Count::Shared(shared, _) => (None, 0, Some(shared.uncounted())),
         };
         RateStanding {
             name: self.name.clone(),
@@ -198,6 +224,7 @@ impl Limit {
             refused: self.refused.get(),
             known,
             crowded,
+            uncounted,
         }
     }
 }

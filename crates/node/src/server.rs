@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr},
+    num::NonZeroUsize,
     pin::pin,
     sync::Arc,
     time::Duration,
@@ -20,6 +21,7 @@ use quorate_data::{
     store::{OpenError, SqlError, Store, StoreError, postgres, sqlite},
     subscription::SubscriptionError,
 };
+use quorate_foundations::name::Name;
 use quorate_resilience::{policy::Registry, stack::Stacks, timeout::Timers};
 use quorate_runtime::{
     Env,
@@ -36,6 +38,7 @@ use crate::{
         limits, sending,
     },
     policy_folder,
+    quota::StoreQuota,
     rates::Rates,
     verbs::{
         Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, InboxCare, MessageQueues, OnceError, Policies,
@@ -308,7 +311,11 @@ async fn open_policies(env: &Env, store: &Store, timers: &Timers, breakers: &Bre
     let refused = Gauge::default();
     let help = "1 while policies that were asked for are not in force";
     env.metrics().register("quorate_policies_refused", help, refused.clone());
-    Policies::open(store, Registry::new(&Stacks::new(timers), breakers.registry()), refused).await
+    // One key for each dependency, and some for those of other nodes.
+    let most_keys = NonZeroUsize::MIN.saturating_add(4 * Registry::MOST);
+    let quota = StoreQuota::of(store, Name::new("calls").unwrap_or_else(|_| unreachable!("this is a name")), most_keys);
+    let registry = Registry::counting_in(&Stacks::new(timers), breakers.registry(), Arc::new(quota));
+    Policies::open(store, registry, refused).await
 }
 
 /// How webhooks call: through the policies and breakers that the surface shows, and only whom the configuration allows.

@@ -44,6 +44,7 @@ use tower_service::Service;
 
 use crate::{
     bulkhead::Ask,
+    circuit_breaker::Asked,
     deadline::Deadline,
     hop::Hop,
     http::{failed, received, repeatable_by, to_come, transport::connecting, verdict, write},
@@ -101,6 +102,12 @@ impl Requests<Request> for Reqwest {
             *span = span.saturating_add(LATER);
         }
         write(sent.headers_mut(), attempt.hop, now);
+    }
+
+    fn asked<'a>(&self, sent: &'a Request) -> Asked<'a> {
+        let authority = sent.url().authority();
+        let endpoint = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+        Asked { endpoint, operation: sent.method().as_str() }
     }
 }
 

@@ -136,6 +136,16 @@ fn show(all: &[Value], whole: &Value, format: Format) -> Result<(), Failure> {
     print(&rows, whole, (columns, cells), format)
 }
 
+/// How a dependency's circuit stands, or how many of those of its endpoints and operations let nothing through.
+fn breaker(dependency: &Value) -> Value {
+    let own = &dependency["breaker"]["state"];
+    let Some(circuits) = dependency["circuits"].as_object() else { return own.clone() };
+    let number = |member: &str| circuits.get(member).and_then(Value::as_u64).unwrap_or_default();
+    // Its own is one of them: for what has none.
+    let open = number("open") + number("half-open") + u64::from(own != "closed");
+    format!("{open} of {} open", number("known") + 1).into()
+}
+
 /// A policy's dependencies, flat.
 fn rows(policy: &Value) -> Vec<Value> {
     let dependencies = policy["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -147,7 +157,7 @@ fn rows(policy: &Value) -> Vec<Value> {
         json!({
             "policy": policy["name"],
             "name": dependency["name"],
-            "breaker": dependency["breaker"]["state"],
+            "breaker": breaker(dependency),
             "in-flight": dependency["concurrency"]["in-flight"],
             "waiting": dependency["concurrency"]["waiting"],
             "retries": dependency["retries"]["retries"],

@@ -13,6 +13,9 @@ const ASKED: &str = "crates/node/tests/http/deadlines.rs";
 const APPLIED: &str = "crates/resilience/src/policy/registry/tests.rs";
 const DECLARED: &str = "crates/node/tests/http/policies.rs";
 const RATES: &str = "crates/node/tests/http/rates.rs";
+const COUNTED: &str = "crates/resilience/src/policy/registry/tests/counted.rs";
+const EACH: &str = "crates/resilience/src/circuit_breaker/each/tests.rs";
+const CIRCUITS: &str = "crates/resilience/src/policy/registry/tests/circuits.rs";
 const BREAKER: &str = "crates/resilience/src/circuit_breaker/machine/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -38,6 +41,19 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(FAILING, "a_caller_who_leaves_less_than_an_attempt_may_take_disarms_no_circuit"),
             test(FAILING, "an_attempt_that_was_cut_off_before_half_of_the_calls_are_done_says_nothing"),
             test(BODIES, "answers_that_break_off_or_hang_are_failures_to_both_circuits"),
+        ],
+    ),
+    in_memory(
+        Load,
+        "circuit breaker per endpoint and operation",
+        "one that fails opens its own circuit alone; circuits are no more than there may be, and a policy that changes keeps them",
+        &[
+            test(CIRCUITS, "each_operation_of_each_endpoint_has_a_circuit_that_is_listed_by_name"),
+            test(CIRCUITS, "open_circuits_of_endpoints_stay_open_when_their_policy_changes"),
+            test(CIRCUITS, "an_attempt_that_is_dropped_gives_the_probe_of_its_endpoint_back"),
+            test(EACH, "a_flood_of_names_shares_one_circuit_and_takes_nothing_from_those_in_use"),
+            test(EACH, "endpoints_that_are_gone_make_room_also_if_their_circuits_had_opened"),
+            test(DECLARED, "each_operation_of_each_endpoint_has_a_circuit_that_is_listed_and_steered_by_its_name"),
         ],
     ),
     in_memory(
@@ -104,6 +120,20 @@ pub(super) const ROWS: &[Guarantee] = &[
                 "a_count_that_cannot_be_asked_is_answered_as_declared_and_the_upstream_does_not_see_what_is_refused",
             ),
             test(LIMITED, "keys_do_not_spend_each_others_units_and_a_call_without_one_is_not_limited"),
+        ],
+    ),
+    in_memory(
+        Load,
+        "rate limit of a policy that the store counts",
+        "all processes make as many calls together as one may; while the store cannot count, what the document says holds and is counted",
+        &[
+            test(COUNTED, "processes_that_share_a_store_make_as_many_calls_together_as_one_may"),
+            test(COUNTED, "while_the_store_cannot_count_what_the_document_says_holds_and_is_counted"),
+            test(COUNTED, "a_call_waits_for_the_count_no_longer_than_its_own_time"),
+            test(
+                DECLARED,
+                "a_rate_that_the_store_counts_is_spent_after_a_restart_and_holds_as_declared_while_it_cannot_count",
+            ),
         ],
     ),
     Guarantee {

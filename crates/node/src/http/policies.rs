@@ -1,6 +1,6 @@
 //! Resilience policies: documents in and out, and how the calls stand that pass them.
 
-use axum::extract::{Request, State};
+use axum::extract::{Request, State as Given};
 use bytes::Bytes;
 use http::{
     HeaderMap, StatusCode,
@@ -11,7 +11,10 @@ use quorate_foundations::{
     document::{Fault, Format},
     name::Name,
 };
-use quorate_resilience::policy::{ApplyError, Changes, SCHEMA as POLICY_SCHEMA, Standing};
+use quorate_resilience::{
+    circuit_breaker::State,
+    policy::{ApplyError, Changes, SCHEMA as POLICY_SCHEMA, Standing},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -83,6 +86,11 @@ fn dependency(standing: &Standing) -> Value {
     if let Some(breaker) = &standing.breaker {
         shown["breaker"] = breakers::shown(&standing.dependency, breaker);
     }
+    if let Some(circuits) = &standing.circuits {
+        let of = |state| circuits.all.iter().filter(|(_, circuit)| circuit.state == state).count();
+        let (open, half_open) = (of(State::Open), of(State::HalfOpen));
+        shown["circuits"] = json!({ "known": circuits.all.len(), "open": open, "half-open": half_open, "crowded": circuits.crowded.to_string() });
+    }
     if let Some(bulkhead) = &standing.bulkhead {
         let (limit, in_flight, waiting) = (bulkhead.limit, bulkhead.in_flight, bulkhead.waiting);
         let refused: u64 = bulkhead.refused.iter().map(|(_, count)| count).sum();
@@ -113,7 +121,7 @@ pub(super) async fn schema() -> Reply {
 }
 
 /// `GET /v1/policies`
-pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
+pub(super) async fn list(Given(node): Given<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "limit"])?;
     let limit = params.limit(&node)?;
     let after = params.one("after")?.map(Name::new).transpose()?;
@@ -129,14 +137,14 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 }
 
 /// `GET /v1/policies/{name}`
-pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Reply {
+pub(super) async fn describe(Given(node): Given<Shared>, request: Request) -> Reply {
     let name = request::policy(request.uri())?;
     Params::of(request.uri(), &[])?;
     Ok(reply::whole(reply::json(StatusCode::OK, &shown(&node.policies.describe(&name).await?))))
 }
 
 /// `DELETE /v1/policies/{name}`
-pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Reply {
+pub(super) async fn delete(Given(node): Given<Shared>, request: Request) -> Reply {
     let (head, _) = request.into_parts();
     let name = request::policy(&head.uri)?;
     Params::of(&head.uri, &[])?;
@@ -149,7 +157,7 @@ pub(super) async fn delete(State(node): State<Shared>, request: Request) -> Repl
 }
 
 /// `PUT /v1/policies/{name}/document`: 201 if there was none of this name, 200 if there was.
-pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
+pub(super) async fn declare(Given(node): Given<Shared>, request: Request) -> Reply {
     let Sent { name, text, format, head } = sent(&node, request).await?;
     let effect = async {
         let declared = node.policies.declare(&name, &text, format).await?;
@@ -162,14 +170,14 @@ pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Rep
 }
 
 /// `POST /v1/policies/{name}/check`: what declaring it would find wrong.
-pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply {
+pub(super) async fn check(Given(node): Given<Shared>, request: Request) -> Reply {
     let Sent { name, text, format, .. } = sent(&node, request).await?;
     node.policies.check(&name, &text, format).await?;
     Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "policy": name.as_str(), "valid": true }))))
 }
 
 /// `GET /v1/policies/{name}/document`: as it was declared.
-pub(super) async fn document(State(node): State<Shared>, request: Request) -> Reply {
+pub(super) async fn document(Given(node): Given<Shared>, request: Request) -> Reply {
     let name = request::policy(request.uri())?;
     Params::of(request.uri(), &[])?;
     let kept = node.policies.document(&name).await?;

@@ -2,6 +2,7 @@
 
 use axum::extract::{Request, State};
 use http::StatusCode;
+use quorate_data::store::{SqlError, TransactError};
 use quorate_foundations::name::Name;
 use quorate_resilience::rate_limit::Rate;
 use serde::Deserialize;
@@ -23,6 +24,12 @@ impl From<LimitError> for Problem {
         match error {
             LimitError::NotFound { .. } => Self::of(Code::LimitNotFound, &error),
             LimitError::Store(cause) => Self::of_transaction(cause),
+            LimitError::Count(cause) => match cause.0.downcast_ref() {
+                Some(TransactError::<SqlError>::Store(cause) | TransactError::Aborted(SqlError::Store(cause))) => {
+                    cause.clone().into()
+                }
+                _ => Self::of(Code::StoreFailed, &cause),
+            },
         }
     }
 }
@@ -43,15 +50,23 @@ fn shown(limited: &Limited) -> Value {
                 shown["keys"] = known.into();
                 shown["crowded"] = standing.crowded.to_string().into();
             }
+            if let Some(uncounted) = standing.uncounted {
+                shown["uncounted"] = uncounted.to_string().into();
+            }
             shown
         }
-        Limited::Calls { rate, left, refused, .. } => {
+        Limited::Calls { rate, left, uncounted, refused, .. } => {
             let mut shown = of(rate);
             shown["of"] = "calls".into();
-            shown["count"] = "process".into();
+            shown["count"] = if uncounted.is_some() { "store" } else { "process" }.into();
             shown["refused"] = refused.to_string().into();
-            shown["remaining"] = left.remaining.into();
-            shown["reset-ms"] = u64::try_from(left.reset.as_millis()).unwrap_or(u64::MAX).into();
+            if let Some(left) = left {
+                shown["remaining"] = left.remaining.into();
+                shown["reset-ms"] = u64::try_from(left.reset.as_millis()).unwrap_or(u64::MAX).into();
+            }
+            if let Some(uncounted) = uncounted {
+                shown["uncounted"] = uncounted.to_string().into();
+            }
             shown
         }
     }

@@ -4,7 +4,7 @@ use quorate_data::store::{SqlError, TransactError};
 use quorate_foundations::name::Name;
 use quorate_resilience::{
     policy::Registry,
-    rate_limit::{Rate, Standing},
+    rate_limit::{Rate, Standing, Unavailable},
 };
 
 use crate::rates::{RateStanding, Rates};
@@ -27,8 +27,10 @@ pub enum Limited {
         name: Name,
         /// The rate.
         rate: Rate,
-        /// What is left of it.
-        left: Standing,
+        /// What is left of it; `None` where the store counts.
+        left: Option<Standing>,
+        /// How many calls were decided without the store's count; `None` where it doesn't count.
+        uncounted: Option<u64>,
         /// Calls that were refused.
         refused: u64,
     },
@@ -47,6 +49,9 @@ pub enum LimitError {
     /// The store counts, and couldn't forget.
     #[error("what was taken could not be forgotten")]
     Store(#[source] TransactError<SqlError>),
+    /// The same, of a rate of calls.
+    #[error("what was taken could not be forgotten")]
+    Count(#[source] Unavailable),
 }
 
 impl Limits {
@@ -58,10 +63,10 @@ impl Limits {
     pub fn list(&self, after: Option<&Name>, limit: usize) -> Vec<Limited> {
         let own = self.rates.limits().iter().map(|limit| Limited::Clients(limit.standing()));
         let calls = self.policies.standings().into_iter().filter_map(|standing| {
-            let (rate, left) = (standing.policy.rate_limit?, standing.limit?);
+            let (rate, left, uncounted) = (standing.policy.rate_limit?, standing.limit, standing.uncounted);
             let refused = standing.outcomes.iter().find(|(word, _)| *word == "rejected_limit");
             let refused = refused.map_or(0, |(_, count)| *count);
-            Some(Limited::Calls { name: standing.dependency, rate, left, refused })
+            Some(Limited::Calls { name: standing.dependency, rate, left, uncounted, refused })
         });
         let mut all: Vec<Limited> = own.chain(calls).collect();
         all.sort_by(|a, b| a.name().cmp(b.name()));
@@ -86,7 +91,7 @@ impl Limits {
     pub async fn reset(&self, name: &Name) -> Result<Limited, LimitError> {
         match self.rates.limits().iter().find(|limit| limit.name == *name) {
             Some(limit) => self.rates.reset(limit).await.map_err(LimitError::Store)?,
-            None => _ = self.policies.reset_limit(name),
+            None => _ = self.policies.reset_limit(name).await.map_err(LimitError::Count)?,
         }
         self.describe(name)
     }

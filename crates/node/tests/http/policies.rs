@@ -2,9 +2,13 @@
 
 use std::{io::Write as _, path::Path, time::Duration};
 
+use bytes::Bytes;
+use http_body_util::Full;
 use quorate_node::{Server, config::Config};
 use quorate_resilience::{
-    CallError,
+    CallError, Rejection,
+    client::{self, Client},
+    http::{Http, Operation},
     kit::{Reply as Does, Upstream},
     stack::Plain,
 };
@@ -84,6 +88,103 @@ async fn a_circuit_that_is_open_stays_open_when_its_policy_is_declared_anew_and_
     assert_eq!((gone.status, gone.code().as_str()), (404, "policy-not-found"));
     let node = node.restart().await;
     assert_eq!(node.get("/v1/policies").await.json(), json!({ "policies": [] }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_operation_of_each_endpoint_has_a_circuit_that_is_listed_and_steered_by_its_name() {
+    let node = node().await;
+    let spec = "breaker: {per: endpointAndOperation, most: 8, consecutive: 1, open: {min: 60s, max: 60s}}";
+    let declared = declare(&node, "payments", spec).await;
+    assert_eq!(declared.status, 201, "{}", declared.text());
+    let stack = node.policies.registry().stack(&"payments".parse().unwrap(), Http::default().failing_as(Client::judge));
+    let mut payments = stack.unwrap().layer(Client::new(&Env::real(), client::Config::default()));
+    // Nobody listens at the one, and the other is the node itself.
+    let (nobody, well) = ("127.0.0.1:1".to_owned(), node.address.to_string());
+    let mut ask = async |endpoint: &str, operation: &str| {
+        let request = http::Request::get(format!("http://{endpoint}/livez"));
+        let request = request.extension(Operation(operation.parse().unwrap())).body(Full::<Bytes>::default()).unwrap();
+        match payments.call(request).await {
+            Ok(_) => "answered",
+            Err(CallError::Rejected(Rejection::Breaker(_))) => "refused",
+            Err(_) => "failed",
+        }
+    };
+    assert_eq!([ask(&nobody, "charge").await, ask(&nobody, "charge").await], ["failed", "refused"]);
+    assert_eq!([ask(&nobody, "refund").await, ask(&well, "charge").await], ["failed", "answered"]);
+    let listed = node.get("/v1/breakers").await.json();
+    let listed: Vec<(&str, &str)> = listed["breakers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["name"].as_str().unwrap(), one["state"].as_str().unwrap()))
+        .collect();
+    let names =
+        [format!("payments/{well}/charge"), format!("payments/{nobody}/charge"), format!("payments/{nobody}/refund")];
+    let mut expected = vec![("payments", "closed"), (&*names[0], "closed"), (&*names[1], "open"), (&*names[2], "open")];
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    let shown = node.get("/v1/policies/payments").await.json();
+    let circuits = json!({ "known": 3, "open": 2, "half-open": 0, "crowded": "0" });
+    assert_eq!(shown["dependencies"][0]["circuits"], circuits);
+
+    // One of them, and then all.
+    let path = |name: &str, action: &str| format!("/v1/breakers/{}/{action}", name.replace('/', "%2F"));
+    let mode = |name: &str, mode: &str| request("PUT", path(name, "mode")).json(json!({ "mode": mode }).to_string());
+    assert_eq!(node.send(mode(&names[0], "forced-open")).await.status, 200);
+    assert_eq!([ask(&well, "charge").await, ask(&well, "refund").await], ["refused", "answered"]);
+    assert_eq!(node.send(mode(&names[0], "automatic")).await.status, 200);
+    assert_eq!(node.send(mode("payments", "forced-open")).await.status, 200);
+    assert_eq!([ask(&well, "charge").await, ask(&well, "refund").await], ["refused", "refused"]);
+    assert_eq!(node.send(mode("payments", "automatic")).await.status, 200);
+    assert_eq!([ask(&well, "charge").await, ask(&well, "refund").await], ["answered", "answered"]);
+    assert_eq!(node.send(post(path(&names[1], "reset")).json("{}")).await.status, 200);
+    assert_eq!(ask(&nobody, "charge").await, "failed", "it may try again");
+
+    // Declared anew with something else in it, and what is open stays open.
+    let again = declare(&node, "payments", &format!("{spec}\n  timeouts: {{request: 3s}}")).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(ask(&nobody, "charge").await, "refused");
+    let inner = text("inner", &format!("targetRefs: [{{name: payments/inner}}]\n  {FRAGILE}"));
+    let taken = node.send(put("inner", inner)).await;
+    assert_eq!((taken.status, taken.code().as_str()), (409, "policy-taken"), "{}", taken.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_that_the_store_counts_is_spent_after_a_restart_and_holds_as_declared_while_it_cannot_count() {
+    // So many in most of a year: while the test runs, none comes.
+    let spec = |mode: &str| format!("rateLimit: {{requests: 3, per: 7200h, count: store, onStoreUnavailable: {mode}}}");
+    let calls = async |node: &Node, name: &str| {
+        let (upstream, mut made) = (Upstream::new(&Env::real()), Vec::new());
+        let plain = Plain::new().judged_by(Upstream::judge);
+        let stack = node.policies.registry().stack(&name.parse().unwrap(), plain).unwrap();
+        let mut service = stack.layer(upstream);
+        for call in 0..4 {
+            made.push(service.call(call).await.is_ok());
+        }
+        made
+    };
+    let node = node().await;
+    assert_eq!(declare(&node, "bank", &spec("deny")).await.status, 201);
+    assert_eq!(calls(&node, "bank").await, [true, true, true, false]);
+    let node = node.restart().await;
+    assert_eq!(calls(&node, "bank").await, [false; 4], "another process of the same store");
+    let reset = node.send(post("/v1/limits/bank/reset").json("{}")).await;
+    assert_eq!((reset.status, &reset.json()["count"]), (200, &json!("store")), "{}", reset.text());
+    assert_eq!(calls(&node, "bank").await, [true, true, true, false]);
+    for (name, mode) in [("lenient", "allow"), ("alone", "local")] {
+        assert_eq!(declare(&node, name, &spec(mode)).await.status, 201);
+    }
+    let without = declare(&node, "vague", "rateLimit: {requests: 3, count: store}").await;
+    assert_eq!((without.status, without.code().as_str()), (400, "invalid-policy"));
+
+    node.store.close().await.unwrap();
+    assert_eq!(calls(&node, "lenient").await, [true; 4]);
+    assert_eq!(calls(&node, "alone").await, [true, true, true, false]);
+    let shown = node.get("/v1/limits/lenient").await.json();
+    assert_eq!((&shown["count"], &shown["uncounted"]), (&json!("store"), &json!("4")), "{shown}");
+    let metrics = node.get("/metrics").await.text();
+    let line = r#"quorate_rate_limit_uncounted_total{dependency="alone",decided="local"} 4"#;
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

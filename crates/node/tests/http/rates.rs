@@ -114,5 +114,7 @@ async fn while_the_store_cannot_count_what_was_chosen_holds() {
                 assert!(reply.header("retry-after").is_some());
             }
         }
+        let metrics = node.get("/metrics").await.text();
+        assert!(metrics.contains(r#"quorate_http_rate_uncounted_total{limit="http/clients"} 3"#), "{metrics}");
     }
 }

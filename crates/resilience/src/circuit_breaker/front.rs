@@ -40,6 +40,8 @@ pub struct Breaker {
     slow_after: AtomicU64,
     /// After how many nanoseconds a probe that has not ended has failed.
     probe_timeout: AtomicU64,
+    /// Whether an operator has asked anything of it: 0 or 1.
+    operated: AtomicU64,
     /// Quick successes.
     successes: Stripes,
     refused: AtomicU64,
@@ -102,6 +104,7 @@ impl Breaker {
             turns_at: AtomicU64::new(0),
             slow_after: AtomicU64::new(0),
             probe_timeout: AtomicU64::new(0),
+            operated: AtomicU64::new(0),
             successes: Stripes::new(),
             refused: AtomicU64::new(0),
             circuit: Mutex::new(circuit),
@@ -200,6 +203,12 @@ impl Breaker {
     #[inline]
     pub(crate) fn probe_timeout(&self) -> Duration {
         Duration::from_nanos(self.probe_timeout.load(Ordering::Relaxed))
+    }
+
+    /// Whether an operator has asked anything of it that holds still.
+    #[inline]
+    pub(crate) fn is_operated(&self) -> bool {
+        self.operated.load(Ordering::Relaxed) != 0
     }
 
     /// Tells that a call said nothing, or that nobody waits for it any more.
@@ -301,6 +310,7 @@ impl Breaker {
         for (cell, value) in [
             (&self.slow_after, slow_after),
             (&self.probe_timeout, probe_timeout),
+            (&self.operated, u64::from(circuit.mode() != Mode::Automatic)),
             (&self.turns_at, nanos(circuit.turns_at())),
             (&self.shut_until, nanos(shut_until)),
         ] {

@@ -22,6 +22,8 @@
 //! * **One failure opens nothing** unless [`Config::consecutive`] says so: rates need [`Config::minimum_calls`].
 //! * **Throttling is not an outage**: 429 counts for the rate and not for failures in a row, but it doesn't close a
 //!   half-open circuit either; `Retry-After` lengthens the time open, up to [`Open::max`].
+//! * **One bad replica is not the whole service**: where it is asked for, [each](Each) endpoint and operation has a circuit of its
+//!   own, as many as there may be and no more.
 //! * **Counts survive reconfiguration.** A breaker is its identity; new settings change its rules, not its memory.
 //!
 //! # Example
@@ -56,12 +58,14 @@
 //! resilience4j, Polly, opossum and monix about circuits that stayed half open.
 
 mod config;
+mod each;
 mod front;
 pub mod machine;
 mod registry;
 use crate::{stripes, sync};
 
 pub use config::{Config, ConfigError, Counts, Open, Weight, Window};
+pub use each::{Asked, Each, Per, Split};
 pub use front::{Breaker, Listener, Permit, Snapshot};
 pub use machine::{Change, Mode, Rejected, State, Why};
 pub use registry::{Full, NamedListener, Registry};

@@ -19,8 +19,8 @@ use crate::dice::Dice;
 /// Hears of every change of every breaker, under the conditions of a [`Listener`].
 pub type NamedListener = Arc<dyn Fn(&Name, &Change) + Send + Sync>;
 
-/// All breakers by name: one per endpoint and operation, say `payments/10.0.0.7:443/charge`. Cheap to clone; clones are
-/// the same registry.
+/// All breakers by name: those of dependencies, and [one per endpoint and operation](super::Each) where that is asked for, say
+/// `payments/10.0.0.7:443/charge`. Cheap to clone; clones are the same registry.
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
@@ -112,6 +112,25 @@ impl Registry {
             breakers.remove(name);
             self.inner.forget_transitions(name);
         }
+    }
+
+    /// Forgets the breaker called `name` if nobody holds it but the caller, who does `times`, and neither is it open nor has an operator
+    /// asked anything of it.
+    pub(crate) fn forget_held(&self, name: &Name, times: usize) {
+        let now = self.inner.env.mono();
+        let mut breakers = self.lock();
+        if breakers.get(name).is_some_and(|breaker| {
+            let snapshot = breaker.snapshot(now);
+            Arc::strong_count(breaker) <= 1 + times && snapshot.state != State::Open && snapshot.mode == Mode::Automatic
+        }) {
+            breakers.remove(name);
+            self.inner.forget_transitions(name);
+        }
+    }
+
+    /// The world it lives in.
+    pub(crate) fn env(&self) -> &Env {
+        &self.inner.env
     }
 
     /// Every breaker as it stands, in order of names.

@@ -10,8 +10,8 @@
 //!
 //! # What is repeatable
 //! GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent by their definition (RFC 9110, 9.2.2); anything with an
-//! `Idempotency-Key` is keyed; the rest isn't. Whoever knows better puts a [`Repeatable`] into the request's extensions; and an
-//! [`Ask`] whose it is and how much it matters.
+//! `Idempotency-Key` is keyed; the rest isn't. Whoever knows better puts a [`Repeatable`] into the request's extensions; an
+//! [`Ask`], whose it is and how much it matters; and an [`Operation`], what it asks for.
 //!
 //! # What answers say
 //! | answer | class |
@@ -44,10 +44,11 @@ pub(crate) mod transport;
 
 use http::{HeaderMap, Method, Request, Response};
 use http_body::Body;
-use quorate_foundations::time::Mono;
+use quorate_foundations::{name::Name, time::Mono};
 
 use crate::{
     bulkhead::Ask,
+    circuit_breaker::Asked,
     hop::Hop,
     outcome::Verdict,
     retry::Repeatable,
@@ -68,6 +69,24 @@ pub use transport::failed;
 /// What goes with a request that must not be sent on a connection that was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FreshConnection;
+
+/// What a request asks for, in a word of which there are few, such as `charge`: goes with it in its extensions, for
+/// [circuits of operations](crate::circuit_breaker::Each).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operation(pub Name);
+
+/// Whom `request` asks, and for what. Who is asked is host and port as they stand in its address, without anybody's password; for
+/// what is the [`Operation`] that goes with it, or else gRPC's method, or HTTP's.
+pub(crate) fn asked<B>(request: &Request<B>) -> Asked<'_> {
+    let authority = request.uri().authority().map_or("", |authority| authority.as_str());
+    let endpoint = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let operation = match request.extensions().get::<Operation>() {
+        Some(Operation(name)) => name.as_str(),
+        None if headers::is_grpc(request.headers()) => request.uri().path().trim_start_matches('/'),
+        None => request.method().as_str(),
+    };
+    Asked { endpoint, operation }
+}
 
 /// Judges what prevented an answer.
 pub trait Transport<E> {
@@ -159,6 +178,10 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
         if attempt.fresh_connection {
             sent.extensions_mut().insert(FreshConnection);
         }
+    }
+
+    fn asked<'a>(&self, sent: &'a Self::Sent) -> Asked<'a> {
+        asked(sent)
     }
 }
 

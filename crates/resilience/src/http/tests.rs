@@ -43,6 +43,22 @@ fn what_is_written_for_the_next_hop_is_received_there() {
 }
 
 #[test]
+fn whom_a_request_asks_and_for_what_is_told_without_passwords_and_numbers() {
+    let told = |request: Request<()>| {
+        let Asked { endpoint, operation } = asked(&request);
+        (endpoint.to_owned(), operation.to_owned())
+    };
+    let pair = |endpoint: &str, operation: &str| (endpoint.to_owned(), operation.to_owned());
+    let plain = || Request::post("http://anna:secret@10.0.0.7:443/cards/17/charges");
+    assert_eq!(told(plain().body(()).unwrap()), pair("10.0.0.7:443", "POST"));
+    let named = plain().extension(Operation("charge".parse().unwrap())).body(()).unwrap();
+    assert_eq!(told(named), pair("10.0.0.7:443", "charge"));
+    let grpc = Request::post("http://[::1]:50051/stock.Stock/Count").header("content-type", "application/grpc+proto");
+    assert_eq!(told(grpc.body(()).unwrap()), pair("[::1]:50051", "stock.Stock/Count"));
+    assert_eq!(told(Request::get("/stock").body(()).unwrap()), pair("", "GET"));
+}
+
+#[test]
 fn a_timeout_that_cannot_be_read_is_refused_and_attempts_that_cannot_have_an_owner() {
     let now = Mono::ZERO;
     assert!(received(&headers(&[("quorate-timeout", "1s")]), now).is_err());

@@ -51,6 +51,7 @@
 //! ```
 
 mod fields;
+mod parts;
 mod prove;
 mod read;
 mod registry;
@@ -60,15 +61,17 @@ use std::{num::NonZeroU32, ops::Range, time::Duration};
 use quorate_foundations::name::Name;
 
 use crate::{
-    bulkhead, circuit_breaker, hedge,
-    rate_limit::Rate,
+    bulkhead,
+    circuit_breaker::{self, Split},
+    hedge,
+    rate_limit::{OnUnavailable, Rate},
     retry::{self, BudgetConfig},
     stack::{Builder, Stack},
     timeout,
 };
 
 pub use prove::{Finding, prove};
-pub use registry::{ApplyError, Changes, Registry, Standing};
+pub use registry::{Apart, ApplyError, Changes, Registry, Standing};
 
 /// The JSON Schema (draft 2020-12) of one document.
 pub const SCHEMA: &str = include_str!("policy.schema.json");
@@ -90,12 +93,16 @@ pub struct Policy {
     pub ownership: Ownership,
     /// When calls are refused because they fail.
     pub breaker: Option<circuit_breaker::Config>,
+    /// What has a circuit of its own; `None`: all calls share the dependency's.
+    pub circuits: Option<Split>,
     /// How many calls at once.
     pub concurrency: Option<bulkhead::Config>,
     /// When a call is sent a second time because it is late.
     pub hedge: Option<hedge::Config>,
     /// How many calls in a time.
     pub rate_limit: Option<Rate>,
+    /// What holds while the store can't count them; `None`: each process counts for itself.
+    pub counted: Option<OnUnavailable>,
     /// What is expected of the dependency's callers; only the prover looks at it.
     pub traffic: Traffic,
 }
@@ -154,14 +161,18 @@ impl Document {
 }
 
 impl Policy {
-    /// A stack of these policies, to be built. The breaker is the endpoint's, which every attempt passes.
+    /// A stack of these policies, to be built. The breaker is the endpoint's, which every attempt passes. A rate that a store is to
+    /// count is one that this process counts: whoever has a store gives it to a [`Registry`].
     pub fn stack(&self) -> Builder {
         let mut stack = Stack::builder(self.name.clone()).timeouts(self.timeouts);
         if let Some((retry, budget)) = &self.retry {
             stack = stack.retry(*retry, *budget);
         }
         if let Some(breaker) = &self.breaker {
-            stack = stack.endpoint_breaker(breaker.clone());
+            stack = match self.circuits {
+                Some(split) => stack.endpoint_breakers(breaker.clone(), split),
+                None => stack.endpoint_breaker(breaker.clone()),
+            };
         }
         if let Some(concurrency) = &self.concurrency {
             stack = stack.bulkhead(concurrency.clone());

@@ -1,6 +1,11 @@
 //! Documents to policies: strictly, and everything that is wrong at once.
 
-use std::{cell::RefCell, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    cell::RefCell,
+    num::{NonZeroU32, NonZeroUsize},
+    sync::Arc,
+    time::Duration,
+};
 
 use quorate_foundations::{
     document::{Fault, Faults, Format, Node, Reader, parse_all},
@@ -10,9 +15,9 @@ use quorate_foundations::{
 use super::{Document, Ownership, Policy, Traffic, fields::Fields};
 use crate::{
     bulkhead::{self, Adaptive, Limit, Queue, Shares},
-    circuit_breaker::{self, Window},
+    circuit_breaker::{self, Per, Split, Window},
     hedge::{self, After},
-    rate_limit::Rate,
+    rate_limit::{OnUnavailable, Rate},
     retry::{self, Backoff, BudgetConfig, Jitter},
     timeout,
 };
@@ -86,6 +91,8 @@ fn policy(spec: &mut Fields<'_, '_, '_>) -> Policy {
         let ownership = fields.choice("ownership", &ownership).unwrap_or_default();
         Some((retry(fields), ownership))
     });
+    let circuit = spec.inner("breaker", breaker);
+    let limit = spec.inner("rateLimit", rate_limit);
     let budget = spec.inner("retryBudget", |fields| Some(budget(fields))).unwrap_or_default();
     Policy {
         name: Name::new("policy").unwrap_or_else(|_| unreachable!("this is a name")),
@@ -94,8 +101,10 @@ fn policy(spec: &mut Fields<'_, '_, '_>) -> Policy {
         timeouts: timeouts.unwrap_or(none),
         ownership: retry.map(|(_, ownership)| ownership).unwrap_or_default(),
         retry: retry.map(|(retry, _)| (retry, budget)),
-        breaker: spec.inner("breaker", breaker),
-        rate_limit: spec.inner("rateLimit", rate_limit),
+        circuits: circuit.as_ref().and_then(|(_, split)| *split),
+        breaker: circuit.map(|(config, _)| config),
+        rate_limit: limit.map(|(rate, _)| rate),
+        counted: limit.and_then(|(_, counted)| counted),
         concurrency: spec.inner("concurrency", concurrency),
         hedge: spec.inner("hedge", hedge),
         traffic: spec
@@ -177,7 +186,8 @@ fn budget(fields: &mut Fields<'_, '_, '_>) -> BudgetConfig {
     BudgetConfig { percent, interval, floor_per_second: floor.unwrap_or(usual.floor_per_second) }
 }
 
-fn breaker(fields: &mut Fields<'_, '_, '_>) -> Option<circuit_breaker::Config> {
+fn breaker(fields: &mut Fields<'_, '_, '_>) -> Option<(circuit_breaker::Config, Option<Split>)> {
+    let split = split(fields);
     let mut config = circuit_breaker::Config { failure_rate: None, ..circuit_breaker::Config::default() };
     config.consecutive = fields.count("consecutive");
     let rate =
@@ -217,7 +227,30 @@ fn breaker(fields: &mut Fields<'_, '_, '_>) -> Option<circuit_breaker::Config> {
         fields.wrong(in_words_of_documents(&wrong));
         return None;
     }
-    Some(config)
+    Some((config, split))
+}
+
+/// What has a circuit of its own.
+fn split(fields: &mut Fields<'_, '_, '_>) -> Option<Split> {
+    let words = [
+        ("dependency", None),
+        ("endpoint", Some(Per::Endpoint)),
+        ("operation", Some(Per::Operation)),
+        ("endpointAndOperation", Some(Per::EndpointAndOperation)),
+    ];
+    let (per, most) = (fields.choice("per", &words).flatten(), fields.count("most"));
+    let most = most.map(|most| NonZeroUsize::try_from(most).unwrap_or(NonZeroUsize::MAX));
+    match (per, most) {
+        (None, Some(_)) => {
+            fields.wrong("`most` is of circuits that are told apart: say `per`, or leave it out");
+            None
+        }
+        (_, Some(most)) if most > Split::LIMIT => {
+            fields.wrong(format!("`most` is {most}; there may be {} circuits of one dependency", Split::LIMIT));
+            None
+        }
+        (per, most) => per.map(|per| Split { per, most: most.unwrap_or(Split::MOST) }),
+    }
 }
 
 fn window(rate: &mut Fields<'_, '_, '_>) -> Option<Window> {
@@ -293,7 +326,10 @@ fn hedge(fields: &mut Fields<'_, '_, '_>) -> Option<hedge::Config> {
     Some(config)
 }
 
-fn rate_limit(fields: &mut Fields<'_, '_, '_>) -> Option<Rate> {
+fn rate_limit(fields: &mut Fields<'_, '_, '_>) -> Option<(Rate, Option<OnUnavailable>)> {
+    let by_store = fields.choice("count", &[("process", false), ("store", true)]).unwrap_or(false);
+    let modes = [("allow", Fail::Allow), ("deny", Fail::Deny), ("local", Fail::Local)];
+    let mode = fields.choice("onStoreUnavailable", &modes);
     let (requests, per, burst) = (fields.count("requests"), fields.span("per"), fields.count("burst"));
     let Some(requests) = requests else {
         fields.wrong("`requests` says how many, and is missing");
@@ -306,5 +342,36 @@ fn rate_limit(fields: &mut Fields<'_, '_, '_>) -> Option<Rate> {
         return None;
     }
     rate.check().inspect_err(|wrong| fields.wrong(wrong.to_string())).ok()?;
-    Some(rate)
+    match (by_store, mode) {
+        (true, None) => {
+            fields.wrong(
+                "`onStoreUnavailable` says what holds while the store cannot count, and has no default: `allow`, `deny` or `local`",
+            );
+            None
+        }
+        (false, Some(_)) => {
+            fields
+                .wrong("`onStoreUnavailable` is of a rate that the store counts: say `count: store`, or leave it out");
+            None
+        }
+        (_, mode) => Some((rate, mode.map(|mode| mode.of(rate)))),
+    }
+}
+
+/// What holds while the store cannot count.
+#[derive(Clone, Copy)]
+enum Fail {
+    Allow,
+    Deny,
+    Local,
+}
+
+impl Fail {
+    const fn of(self, rate: Rate) -> OnUnavailable {
+        match self {
+            Self::Allow => OnUnavailable::Allow,
+            Self::Deny => OnUnavailable::Deny,
+            Self::Local => OnUnavailable::Local(rate),
+        }
+    }
 }

@@ -9,15 +9,18 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use quorate_foundations::name::Name;
+use quorate_foundations::{name::Name, time::Mono};
 
-use super::{Document, Finding, Policy, prove};
+use super::{
+    Document, Finding, Policy,
+    parts::{Circuits, Limit, Parts},
+    prove,
+};
 use crate::{
-    bulkhead::{self, Bulkhead},
-    circuit_breaker::{self, Breaker, Full},
-    dice::Dice,
-    rate_limit::{self, Limiter, Rate},
-    retry::{self, BudgetConfig, Retries},
+    bulkhead,
+    circuit_breaker::{self, Full, Snapshot},
+    rate_limit::{self, Quota, Unavailable},
+    retry,
     stack::{BuildError, Builder, ConfigError, Current, Live, Memory, Stack, Stacks},
 };
 
@@ -64,9 +67,11 @@ pub struct Registry {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    stacks: Stacks,
-    breakers: circuit_breaker::Registry,
+pub(super) struct Inner {
+    pub(super) stacks: Stacks,
+    pub(super) breakers: circuit_breaker::Registry,
+    /// Who counts for several processes.
+    pub(super) quota: Option<Arc<dyn Quota>>,
     known: Mutex<BTreeMap<Name, Entry>>,
 }
 
@@ -78,15 +83,6 @@ struct Entry {
     parts: Parts,
     memory: Arc<Memory>,
     current: Arc<Current>,
-}
-
-/// What has a memory of its own.
-#[derive(Clone, Default)]
-struct Parts {
-    limiter: Option<Arc<Limiter>>,
-    breaker: Option<Arc<Breaker>>,
-    bulkhead: Option<Arc<Bulkhead>>,
-    retries: Option<Arc<Retries>>,
 }
 
 /// What became of the policies that are in force, by the names of dependencies.
@@ -116,6 +112,20 @@ pub enum ApplyError {
         first: Name,
         /// The policy that came after it.
         second: Name,
+    },
+    /// Two circuits would have one name.
+    #[error("`{dependency}` is a name of circuits of `{of}`, which has one for each endpoint or operation")]
+    Within {
+        /// What a policy applies to.
+        dependency: Name,
+        /// Another one.
+        of: Name,
+    },
+    /// A store is to count, and none does here.
+    #[error("the rate of `{dependency}` is to be counted by the store, and there is none")]
+    NoCount {
+        /// The dependency.
+        dependency: Name,
     },
     /// There are too many of them.
     #[error("policies apply to {count} dependencies, and at most {} may have one", Registry::MOST)]
@@ -149,14 +159,33 @@ pub struct Standing {
     pub policy: Arc<Policy>,
     /// What became of calls, with the word for it.
     pub outcomes: Vec<(&'static str, u64)>,
-    /// How its circuit stands.
-    pub breaker: Option<circuit_breaker::Snapshot>,
+    /// How its circuit stands; where endpoints or operations have their own, the one that is for what has none.
+    pub breaker: Option<Snapshot>,
+    /// Those of endpoints or operations, where they have any.
+    pub circuits: Option<Apart>,
     /// How many are under way, and how many wait.
     pub bulkhead: Option<bulkhead::Snapshot>,
     /// What was sent again.
     pub retries: Option<retry::Counts>,
-    /// What is left of the rate.
+    /// What is left of the rate; `None` where there is none, or the store counts.
     pub limit: Option<rate_limit::Standing>,
+    /// How many calls were decided without the store's count; `None` where it doesn't count.
+    pub uncounted: Option<u64>,
+}
+
+/// The circuits of a dependency's endpoints or operations.
+#[derive(Clone, Debug)]
+pub struct Apart {
+    /// How each stands, in order of names.
+    pub all: Vec<(Name, Snapshot)>,
+    /// How often an attempt passed the dependency's own circuit since there was no room for another.
+    pub crowded: u64,
+}
+
+impl Apart {
+    fn of(each: &circuit_breaker::Each, now: Mono) -> Self {
+        Self { all: each.snapshots(now), crowded: each.crowded() }
+    }
 }
 
 impl Registry {
@@ -166,7 +195,16 @@ impl Registry {
     /// A registry in which nothing is declared. Its stacks count among `stacks`, and its circuits are those of `breakers`, each
     /// under the name of its dependency.
     pub fn new(stacks: &Stacks, breakers: &circuit_breaker::Registry) -> Self {
-        let inner = Inner { stacks: stacks.clone(), breakers: breakers.clone(), known: Mutex::default() };
+        Self::of(stacks, breakers, None)
+    }
+
+    /// The same, with `quota` keeping the counts of rates for several processes, each under the name of its dependency.
+    pub fn counting_in(stacks: &Stacks, breakers: &circuit_breaker::Registry, quota: Arc<dyn Quota>) -> Self {
+        Self::of(stacks, breakers, Some(quota))
+    }
+
+    fn of(stacks: &Stacks, breakers: &circuit_breaker::Registry, quota: Option<Arc<dyn Quota>>) -> Self {
+        let inner = Inner { stacks: stacks.clone(), breakers: breakers.clone(), quota, known: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -194,7 +232,7 @@ impl Registry {
             if before.and_then(|entry| entry.policy.as_deref()) == Some(policy) {
                 continue;
             }
-            let parts = self.parts(&name, policy, before.map(|entry| &entry.parts))?;
+            let parts = Parts::of(&self.inner, &name, policy, before.map(|entry| &entry.parts))?;
             let memory = before.map_or_else(|| Arc::new(Memory::new()), |entry| entry.memory.clone());
             let stack = self.build(&name, Some(policy), &parts, &memory)?;
             let declared = before.is_some_and(|entry| entry.policy.is_some());
@@ -214,29 +252,30 @@ impl Registry {
         }
         let mut fresh: BTreeMap<Name, Arc<Current>> = fresh.into_iter().collect();
         // From here on nothing does.
+        let mut circuits: Vec<Circuits> = Vec::new();
         for (name, policy, parts, memory, stack) in next {
-            self.configure(&policy, &parts);
+            parts.configure(&policy, self.inner.stacks.timers().env().mono());
             let current = fresh.remove(&name).or_else(|| {
                 let current = known.get(&name)?.current.clone();
                 current.replace(stack);
                 Some(current)
             });
             let Some(current) = current else { unreachable!("it is known, or was made") };
-            known.insert(name, Entry { policy: Some(Arc::new(policy)), parts, memory, current });
+            let entry = Entry { policy: Some(Arc::new(policy)), parts, memory, current };
+            circuits.extend(known.insert(name, entry).and_then(|before| before.parts.circuits));
         }
         for (stack, name) in without {
             if let Some(entry) = known.get_mut(&name) {
                 entry.current.replace(stack);
-                (entry.policy, entry.parts) = (None, Parts::default());
+                circuits.extend(std::mem::take(&mut entry.parts).circuits);
+                entry.policy = None;
             }
-            self.inner.breakers.forget_idle(&name);
             changes.removed.push(name);
         }
-        for name in &changes.changed {
-            if known.get(name).is_some_and(|entry| entry.parts.breaker.is_none()) {
-                self.inner.breakers.forget_idle(name);
-            }
-        }
+        // What is still in use is held, and stays. Those of endpoints and operations go when the last of them is done with.
+        let names: Vec<Name> = circuits.iter().map(|circuits| circuits.name().clone()).collect();
+        drop(circuits);
+        names.iter().for_each(|name| self.inner.breakers.forget_idle(name));
         known.retain(|_, entry| entry.policy.is_some() || Arc::strong_count(&entry.current) > 1);
         Ok(changes)
     }
@@ -271,73 +310,32 @@ impl Registry {
         self.standing_of(dependency.clone(), &entry)
     }
 
-    /// Forgets what was taken from the rate limit of a dependency. Returns whether it has one.
-    pub fn reset_limit(&self, dependency: &Name) -> bool {
-        let limiter = self.lock().get(dependency).and_then(|entry| entry.parts.limiter.clone());
-        limiter.inspect(|limiter| limiter.reset()).is_some()
+    /// Forgets what was taken from the rate limit of a dependency, by all processes that share its count. Returns whether it has one.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: a store counts, and whether it has forgotten is unknown.
+    pub async fn reset_limit(&self, dependency: &Name) -> Result<bool, Unavailable> {
+        let limit = self.lock().get(dependency).and_then(|entry| entry.parts.limit.clone());
+        match &limit {
+            Some(limit) => limit.reset().await.map(|()| true),
+            None => Ok(false),
+        }
     }
 
     fn standing_of(&self, dependency: Name, entry: &Entry) -> Option<Standing> {
         let now = self.inner.stacks.timers().env().mono();
-        let Parts { limiter, breaker, bulkhead, retries } = &entry.parts;
+        let Parts { limit, circuits, bulkhead, retries } = &entry.parts;
         Some(Standing {
             dependency,
             policy: entry.policy.clone()?,
             outcomes: entry.memory.outcomes(),
-            breaker: breaker.as_ref().map(|breaker| breaker.snapshot(now)),
+            breaker: circuits.as_ref().map(|circuits| circuits.own().snapshot(now)),
+            circuits: circuits.as_ref().and_then(Circuits::each).map(|each| Apart::of(each, now)),
             bulkhead: bulkhead.as_ref().map(|bulkhead| bulkhead.snapshot()),
             retries: retries.as_ref().map(|retries| retries.counts(now)),
-            limit: limiter.as_ref().map(|limiter| limiter.standing(now)),
+            limit: limit.as_ref().and_then(|limit| limit.standing(now)),
+            uncounted: limit.as_ref().and_then(Limit::uncounted),
         })
-    }
-
-    /// What a policy needs: of what is there already the same, as it is configured still.
-    fn parts(&self, name: &Name, policy: &Policy, before: Option<&Parts>) -> Result<Parts, ApplyError> {
-        let env = self.inner.stacks.timers().env();
-        let wrong = |cause| ApplyError::Stack { dependency: name.clone(), cause };
-        let now = env.mono();
-        if let Some(rate) = &policy.rate_limit {
-            rate.check().map_err(|cause| wrong(ConfigError::Limit(cause)))?;
-        }
-        if let Some(config) = &policy.concurrency {
-            config.check().map_err(|cause| wrong(ConfigError::Bulkhead(cause)))?;
-        }
-        if let Some(config) = &policy.breaker {
-            config.check().map_err(|cause| wrong(ConfigError::Breaker(cause)))?;
-        }
-        let limiter = |rate: Rate| Limiter::new(rate).map(Arc::new).map_err(|cause| wrong(ConfigError::Limit(cause)));
-        let bulkhead = |config: &bulkhead::Config| {
-            Bulkhead::new(config.clone(), now).map(Arc::new).map_err(|cause| wrong(ConfigError::Bulkhead(cause)))
-        };
-        let retries = |(config, budget): (retry::Config, BudgetConfig)| {
-            let dice = Dice::from_rng(&mut env.random("retry"));
-            Ok::<_, ApplyError>(Arc::new(Retries::new(config, budget, dice)))
-        };
-        let breaker = |config: &circuit_breaker::Config| match self.inner.breakers.get(name) {
-            Some(known) => Ok(known),
-            None => self.inner.breakers.breaker(name, config),
-        };
-        Ok(Parts {
-            limiter: kept_or(policy.rate_limit, before.and_then(|parts| parts.limiter.clone()), limiter)?,
-            bulkhead: kept_or(policy.concurrency.as_ref(), before.and_then(|parts| parts.bulkhead.clone()), bulkhead)?,
-            retries: kept_or(policy.retries(), before.and_then(|parts| parts.retries.clone()), retries)?,
-            breaker: policy.breaker.as_ref().map(breaker).transpose()?,
-        })
-    }
-
-    /// Lets what a policy says hold for what has a memory. All of it was checked.
-    fn configure(&self, policy: &Policy, parts: &Parts) {
-        let now = self.inner.stacks.timers().env().mono();
-        let limit =
-            parts.limiter.as_ref().zip(policy.rate_limit).map(|(limiter, rate)| limiter.configure(rate, now).is_ok());
-        let breaker = parts.breaker.as_ref().zip(policy.breaker.clone());
-        let breaker = breaker.map(|(breaker, config)| breaker.configure(config, now).is_ok());
-        let bulkhead = parts.bulkhead.as_ref().zip(policy.concurrency.clone());
-        let bulkhead = bulkhead.map(|(bulkhead, config)| bulkhead.configure(config, now).is_ok());
-        assert!([limit, breaker, bulkhead].iter().flatten().all(|done| *done), "what is configured was checked before");
-        if let Some((retries, (config, budget))) = parts.retries.as_ref().zip(policy.retries()) {
-            retries.configure(config, budget, now);
-        }
     }
 
     fn build(
@@ -354,9 +352,9 @@ impl Registry {
                 builder = builder.hedge(hedge);
             }
         }
-        let Parts { limiter, breaker, bulkhead, retries } = parts.clone();
-        builder = limiter.into_iter().fold(builder, Builder::shared_limit);
-        builder = breaker.into_iter().fold(builder, Builder::shared_endpoint_breaker);
+        let Parts { limit, circuits, bulkhead, retries } = parts.clone();
+        builder = limit.into_iter().fold(builder, |builder, limit| limit.into_stack(builder));
+        builder = circuits.into_iter().fold(builder, |builder, circuits| circuits.into_stack(builder));
         builder = bulkhead.into_iter().fold(builder, Builder::shared_bulkhead);
         builder = retries.into_iter().fold(builder, Builder::shared_retry);
         builder
@@ -366,19 +364,6 @@ impl Registry {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, Entry>> {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What was there, or what is made; nothing where nothing is wanted.
-fn kept_or<C, T>(
-    wanted: Option<C>,
-    before: Option<T>,
-    make: impl FnOnce(C) -> Result<T, ApplyError>,
-) -> Result<Option<T>, ApplyError> {
-    match (wanted, before) {
-        (None, _) => Ok(None),
-        (Some(_), Some(before)) => Ok(Some(before)),
-        (Some(config), None) => make(config).map(Some),
     }
 }
 
@@ -395,6 +380,12 @@ fn dependencies(documents: &[Document]) -> Result<BTreeMap<Name, &Policy>, Apply
     }
     if applies.len() > Registry::MOST {
         return Err(ApplyError::TooMany { count: applies.len() });
+    }
+    for (of, _) in applies.iter().filter(|(_, policy)| policy.circuits.is_some()) {
+        let begins = |name: &&Name| name.as_str().strip_prefix(of.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(dependency) = applies.keys().find(begins) {
+            return Err(ApplyError::Within { dependency: dependency.clone(), of: of.clone() });
+        }
     }
     let findings = prove(documents);
     if findings.is_empty() { Ok(applies) } else { Err(ApplyError::Impossible(findings)) }

@@ -1,11 +1,14 @@
 //! Documents that are read, refused, and proved to be unable to work.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::time::Duration;
 
 use quorate_foundations::document::{Fault, Faults, Format};
 
 use super::*;
-use crate::{circuit_breaker::Window, retry::Jitter};
+use crate::{
+    circuit_breaker::{Per, Split, Window},
+    retry::Jitter,
+};
 
 const WHOLE: &str = "
 kind: ResiliencePolicy
@@ -21,13 +24,15 @@ spec:
     successRate: {below: 0.8, window: 30s, minRequests: 20}
     slowCallRate: {above: 0.5, longerThan: 500ms}
     open: {min: 1s, max: 60s, jitter: 0.2}
+    per: endpointAndOperation
+    most: 64
     probes: 1
     probeTimeout: 2s
     counts: {throttled: true, attemptTimeout: true, totalTimeout: true}
   concurrency:
     {mode: adaptive, min: 2, max: 200, queue: {length: 50, maxWait: 100ms}, shares: {background: 0.5, normal: 0.8}, tenantShare: 0.5}
   hedge: {percentile: 0.95, atLeast: 20ms, extra: 1}
-  rateLimit: {requests: 100, per: 1s, burst: 20}
+  rateLimit: {requests: 100, per: 1s, burst: 20, count: store, onStoreUnavailable: local}
   traffic: {requestsPerSecond: 40, maxAmplification: 3}
 ";
 
@@ -62,10 +67,13 @@ fn a_whole_document_becomes_a_stack_and_nothing_in_it_is_impossible() {
     assert_eq!(policy.targets.len(), 2);
     let breaker = policy.breaker.as_ref().unwrap();
     assert!(breaker.counts.total_timeout);
+    let split = policy.circuits.unwrap();
+    assert_eq!((split.per, split.most.get()), (Per::EndpointAndOperation, 64));
     let shares = policy.concurrency.as_ref().unwrap().shares;
     assert_eq!((shares.background, shares.normal), (0.5, 0.8));
     assert_eq!((breaker.window, breaker.minimum_calls.get()), (Window::Time(Duration::from_secs(30)), 20));
-    assert_eq!(policy.rate_limit.unwrap().burst, NonZeroU32::new(20).unwrap());
+    let rate = policy.rate_limit.unwrap();
+    assert_eq!((rate.burst.get(), policy.counted), (20, Some(OnUnavailable::Local(rate))));
 }
 
 #[test]
@@ -111,6 +119,35 @@ fn everything_that_is_wrong_is_told_at_once_with_line_and_field() {
         (7, "spec.rateLimit.per"),
     ];
     assert_eq!(found, expected.map(|(line, field)| (line, field.to_owned())));
+}
+
+#[test]
+fn circuits_are_told_apart_by_what_is_known_and_are_no_more_than_there_may_be() {
+    let split = |spec: &str| {
+        let text = format!("kind: ResiliencePolicy\nmetadata: {{name: a}}\nspec:\n  breaker: {{consecutive: 3{spec}}}");
+        read(&text).map(|documents| documents[0].policy().circuits).map_err(|faults| faults.to_string())
+    };
+    assert_eq!(split("").unwrap(), None);
+    assert_eq!(split(", per: dependency").unwrap(), None);
+    assert_eq!(split(", per: operation").unwrap(), Some(Split::per(Per::Operation)));
+    assert!(split(", per: endpoints").unwrap_err().contains("spec.breaker.per"));
+    assert!(split(", most: 10").unwrap_err().contains("say `per`"));
+    assert!(split(", per: endpoint, most: 4097").unwrap_err().contains("4096"));
+    assert!(split(", per: endpoint, most: 0").is_err());
+}
+
+#[test]
+fn what_holds_while_the_store_cannot_count_has_no_default() {
+    let counted = |spec: &str| {
+        let text = format!("kind: ResiliencePolicy\nmetadata: {{name: a}}\nspec:\n  rateLimit: {{requests: 3{spec}}}");
+        read(&text).map(|documents| documents[0].policy().counted).map_err(|faults| faults.to_string())
+    };
+    assert_eq!(counted(", count: process").unwrap(), None);
+    assert_eq!(counted(", count: store, onStoreUnavailable: allow").unwrap(), Some(OnUnavailable::Allow));
+    assert_eq!(counted(", count: store, onStoreUnavailable: deny").unwrap(), Some(OnUnavailable::Deny));
+    assert!(counted(", count: store").unwrap_err().contains("has no default"));
+    assert!(counted(", onStoreUnavailable: deny").unwrap_err().contains("say `count: store`"));
+    assert!(counted(", count: store, onStoreUnavailable: maybe").unwrap_err().contains("onStoreUnavailable"));
 }
 
 #[test]

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     num::{NonZeroU32, NonZeroUsize},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,12 @@ pub trait Quota: Send + Sync {
         least: NonZeroU32,
         most: NonZeroU32,
     ) -> BoxFuture<'a, Result<Portion, Unavailable>>;
+
+    /// Forgets what was taken from what `key` has.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: whether it was forgotten is unknown.
+    fn forget<'a>(&'a self, key: &'a Name) -> BoxFuture<'a, Result<(), Unavailable>>;
 }
 
 /// What a [`Quota`] gave.
@@ -62,6 +71,17 @@ pub enum OnUnavailable {
     Local(Rate),
 }
 
+impl OnUnavailable {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+            Self::Local(_) => "local",
+        }
+    }
+}
+
 /// How a shared limit is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedConfig {
@@ -81,6 +101,15 @@ pub struct SharedConfig {
     pub most_keys: NonZeroUsize,
 }
 
+impl SharedConfig {
+    /// As it suits most: an eighth of a burst is leased at once, for five seconds, and an answer waited for a quarter of one.
+    pub fn of(rate: Rate, on_unavailable: OnUnavailable, most_keys: NonZeroUsize) -> Self {
+        let portion = NonZeroU32::new(rate.burst.get() / 8).unwrap_or(NonZeroU32::MIN);
+        let (lease, patience) = (Duration::from_secs(5), Duration::from_millis(250));
+        Self { rate, portion, lease, patience, on_unavailable, most_keys }
+    }
+}
+
 /// A rate limit that several processes share. Cheap to clone; clones hold the same leases.
 #[derive(Clone)]
 pub struct Shared(Arc<Inner>);
@@ -93,6 +122,7 @@ struct Inner {
     memory: Mutex<Memory>,
     alone: Option<Keyed<Name>>,
     silence: Mutex<Silence>,
+    uncounted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -178,9 +208,30 @@ impl Shared {
             OnUnavailable::Allow | OnUnavailable::Deny => None,
         };
         let rule = Gcra::new(config.rate)?;
-        let inner =
-            Inner { env: env.clone(), quota, config, rule, memory: Mutex::default(), alone, silence: Mutex::default() };
+        let (memory, silence, uncounted) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
+        let inner = Inner { env: env.clone(), quota, config, rule, memory, alone, silence, uncounted };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// How it is used.
+    pub fn config(&self) -> &SharedConfig {
+        &self.0.config
+    }
+
+    /// How many calls were decided without the count, as [`OnUnavailable`] says.
+    pub fn uncounted(&self) -> u64 {
+        self.0.uncounted.load(Ordering::Relaxed)
+    }
+
+    /// Forgets what was taken from what `key` has, at whoever keeps the count and here. Other processes refuse, and give what they
+    /// have leased, for up to a [lease](SharedConfig::lease) more.
+    ///
+    /// # Errors
+    /// [`Unavailable`]: whether it was forgotten is unknown.
+    pub async fn reset(&self, key: &Name) -> Result<(), Unavailable> {
+        self.0.quota.forget(key).await?;
+        self.forget();
+        Ok(())
     }
 
     /// Takes `cost` units from what `key` has in all processes together.
@@ -231,6 +282,7 @@ impl Shared {
 
     /// Decides without the count.
     fn without(&self, key: &Name, cost: NonZeroU32, cause: Option<Unavailable>) -> Result<Allowed, SharedRejected> {
+        self.0.uncounted.fetch_add(1, Ordering::Relaxed);
         self.tell(key, cause.as_ref());
         match (self.0.config.on_unavailable, &self.0.alone) {
             (OnUnavailable::Allow, _) => Ok(Allowed { by: Count::Nobodys, left: None }),

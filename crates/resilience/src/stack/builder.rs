@@ -7,15 +7,15 @@ use tower_layer::Layer;
 
 use super::{
     Timed,
-    policies::{Memory, Policies},
+    policies::{Endpoint, Limit, Memory, Policies},
     service::Guarded,
 };
 use crate::{
     bulkhead::{self, Bulkhead},
-    circuit_breaker::{self, Breaker},
+    circuit_breaker::{self, Breaker, Each, Split},
     dice::Dice,
     hedge,
-    rate_limit::{self, Limiter, Rate},
+    rate_limit::{self, Limiter, Rate, Shared},
     retry::{self, Repeatable, Retries},
     timeout::{self, Timers},
 };
@@ -33,12 +33,16 @@ pub struct Stack<P> {
 pub struct Builder {
     name: Name,
     limit: Part<Rate, Limiter>,
+    /// In place of `limit`.
+    counted: Option<(Shared, Name)>,
     timeout: timeout::Config,
     breaker: Part<circuit_breaker::Config, Breaker>,
     bulkhead: Part<bulkhead::Config, Bulkhead>,
     retry: Part<(retry::Config, retry::BudgetConfig), Retries>,
     hedge: Option<hedge::Config>,
     endpoint: Part<circuit_breaker::Config, Breaker>,
+    /// In place of `endpoint`.
+    each: Part<(circuit_breaker::Config, Split), Each>,
     memory: Option<Arc<Memory>>,
 }
 
@@ -65,12 +69,14 @@ impl Stack<()> {
         Builder {
             name,
             limit: Part::Absent,
+            counted: None,
             timeout: timeout::Config { total: None, attempt: None, idle: None, refuse_hopeless: true },
             breaker: Part::Absent,
             bulkhead: Part::Absent,
             retry: Part::Absent,
             hedge: None,
             endpoint: Part::Absent,
+            each: Part::Absent,
             memory: None,
         }
     }
@@ -159,6 +165,18 @@ impl Builder {
         self
     }
 
+    /// A circuit for each endpoint or operation, as the protocol [tells them](super::Requests::asked), in place of one for all.
+    pub fn endpoint_breakers(mut self, config: circuit_breaker::Config, split: Split) -> Self {
+        self.each = Part::Made((config, split));
+        self
+    }
+
+    /// Circuits of endpoints or operations that others share, say those of a policy, in place of one for all.
+    pub fn shared_endpoint_breakers(mut self, each: Arc<Each>) -> Self {
+        self.each = Part::Shared(each);
+        self
+    }
+
     /// How long one attempt may take.
     pub fn attempt(mut self, span: Duration) -> Self {
         self.timeout.attempt = Some(span);
@@ -180,6 +198,14 @@ impl Builder {
     /// A rate limit that others share.
     pub fn shared_limit(mut self, limiter: Arc<Limiter>) -> Self {
         self.limit = Part::Shared(limiter);
+        self
+    }
+
+    /// A rate limit whose count several processes share, under `key`, in place of one that this process keeps. A call for which units
+    /// are leased waits for nobody. Another one waits for the count, no longer than its own time, and what holds if that can't be
+    /// asked was [declared](rate_limit::OnUnavailable).
+    pub fn counted_limit(mut self, shared: Shared, key: Name) -> Self {
+        self.counted = Some((shared, key));
         self
     }
 
@@ -206,17 +232,28 @@ impl Builder {
         let dice = |purpose| Dice::from_rng(&mut env.random(purpose));
         let now = env.mono();
         let circuit = |config| Breaker::new(config, dice("circuit breaker"), now).map_err(ConfigError::Breaker);
+        let name = self.name.clone();
+        let each = |(config, split)| Each::alone(env, name, config, split).map_err(ConfigError::Breaker);
+        let endpoint = match self.each.build(each)? {
+            Some(each) => Endpoint::Each(each),
+            None => self.endpoint.build(circuit)?.map_or(Endpoint::None, Endpoint::One),
+        };
         let retries = |(config, budget)| Ok::<_, ConfigError>(Retries::new(config, budget, dice("retry")));
+        let own = self.limit.build(|rate| Limiter::new(rate).map_err(ConfigError::Limit))?;
+        let limit = match self.counted {
+            Some((shared, key)) => Limit::Shared(shared, key),
+            None => own.map_or(Limit::None, Limit::Own),
+        };
         let policies = Policies {
             timers: timers.clone(),
             name: self.name,
-            limiter: self.limit.build(|rate| Limiter::new(rate).map_err(ConfigError::Limit))?,
+            limit,
             timeout: self.timeout,
             breaker: self.breaker.build(circuit)?,
             bulkhead: self.bulkhead.build(|config| Bulkhead::new(config, now).map_err(ConfigError::Bulkhead))?,
             hedge: self.hedge,
             retries: self.retry.build(retries)?,
-            endpoint: self.endpoint.build(circuit)?,
+            endpoint,
             memory: self.memory.unwrap_or_else(|| Arc::new(Memory::new())),
         };
         Ok(Stack { policies: Arc::new(policies), protocol })

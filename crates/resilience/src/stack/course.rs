@@ -359,7 +359,7 @@ where
     S: Service<P::Sent>,
 {
     let now = policies.now();
-    let tried = match Tried::admit(&policies, now, when.call, when.first) {
+    let tried = match Tried::admit(&policies, now, || protocol.asked(&sent), (when.call, when.first)) {
         Ok(tried) => tried,
         Err(rejection) => return Done { attempted: Attempted::Refused(rejection), failed: false, answers: None },
     };

@@ -1,13 +1,13 @@
 //! What one call holds of the policies it passes, given back whatever becomes of it.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use quorate_foundations::time::Mono;
 
-use super::policies::{Held, Policies};
+use super::policies::{Held, Leave, Policies};
 use crate::{
     bulkhead::{Ask, Taken},
-    circuit_breaker::{Breaker, machine::Ticket},
+    circuit_breaker::{Asked, machine::Ticket},
     deadline::Deadline,
     outcome::{Class, Outcome, Rejection, Scope},
 };
@@ -20,7 +20,7 @@ pub(super) struct Permits {
     place: Option<Taken>,
     dependency: Option<Ticket>,
     /// That of the endpoint: for the first attempt, while it is made in place, and for the one whose answer is to come.
-    endpoint: Option<Ticket>,
+    endpoint: Option<Leave>,
     /// When the attempt began that `endpoint` is for.
     tried: Mono,
     /// When the answer began, if it has.
@@ -40,7 +40,7 @@ pub(super) struct Admitted {
 }
 
 impl Permits {
-    /// Asks the policies of the dependency for a call that has to end by `deadline`.
+    /// Asks the policies of the dependency, its rate limit aside, for a call that has to end by `deadline`.
     #[inline]
     pub(super) fn admit(policies: Held, now: Mono, ask: &Ask) -> Result<Admitted, Rejection> {
         let dependency = policies.admit(now, ask.deadline).inspect_err(|rejection| {
@@ -97,10 +97,10 @@ impl Permits {
         self.dependency.is_some_and(|ticket| ticket.probe.is_some())
     }
 
-    /// Asks the policies of the endpoint for the first attempt.
+    /// Asks the policies of the endpoint for the first attempt, which asks for what `asked` says.
     #[inline]
-    pub(super) fn begin_attempt(&mut self, now: Mono) -> Result<(), Rejection> {
-        self.endpoint = self.policies.endpoint.as_ref().map(|breaker| breaker.acquire(now)).transpose()?;
+    pub(super) fn begin_attempt<'a>(&mut self, now: Mono, asked: impl FnOnce() -> Asked<'a>) -> Result<(), Rejection> {
+        self.endpoint = self.policies.endpoint.acquire(now, asked)?;
         self.policies.reaches(now);
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Permits {
     pub(super) fn hold(&mut self, failed: bool, answers: Option<Tried>) {
         self.failed |= failed;
         if let Some(mut tried) = answers {
-            (self.endpoint, self.tried) = (tried.ticket.take(), tried.began);
+            (self.endpoint, self.tried) = (tried.leave.take(), tried.began);
         }
     }
 
@@ -152,12 +152,10 @@ impl Permits {
     /// Whether it tries somebody whose circuit would have given it up before an answer that comes until `until` is complete.
     #[inline]
     fn outlasts(&self, until: Deadline) -> bool {
-        let probes = |breaker: &Option<Arc<Breaker>>, ticket: Option<Ticket>, since| {
-            ticket.is_some_and(|ticket| ticket.probe.is_some())
-                && breaker.as_ref().is_some_and(|breaker| until >= Deadline::after(since, breaker.probe_timeout()))
-        };
-        probes(&self.policies.breaker, self.dependency, self.began)
-            || probes(&self.policies.endpoint, self.endpoint, self.tried)
+        let outlasts = |since, probe: Option<Duration>| probe.is_some_and(|span| until >= Deadline::after(since, span));
+        let dependency = self.policies.breaker.as_ref().filter(|_| self.is_probe());
+        let endpoint = self.endpoint.as_ref().and_then(|leave| self.policies.endpoint.probes_for(leave));
+        outlasts(self.began, dependency.map(|breaker| breaker.probe_timeout())) || outlasts(self.tried, endpoint)
     }
 
     /// Tells everybody what became of the call.
@@ -180,9 +178,9 @@ impl Permits {
             return;
         }
         let until = self.answered.unwrap_or(now);
-        if let (Some(breaker), Some(ticket)) = (&self.policies.endpoint, self.endpoint.take()) {
+        if let Some(leave) = self.endpoint.take() {
             let blamed = self.policies.blame(outcome, self.began, self.tried, now);
-            breaker.settle(now, ticket, (blamed, until.saturating_since(self.tried)), retry_after);
+            self.policies.endpoint.settle(now, leave, (blamed, until.saturating_since(self.tried)), retry_after);
         }
         if let (Some(breaker), Some(ticket)) = (&self.policies.breaker, self.dependency.take()) {
             breaker.settle(now, ticket, (self.blamed(outcome), until.saturating_since(self.began)), retry_after);
@@ -219,8 +217,8 @@ impl Permits {
         if let (Some(bulkhead), Some(mut place)) = (&self.policies.bulkhead, self.place.take()) {
             bulkhead.give_back(&mut place);
         }
-        if let (Some(breaker), Some(ticket)) = (&self.policies.endpoint, self.endpoint.take()) {
-            breaker.give_back(self.began, ticket);
+        if let Some(leave) = self.endpoint.take() {
+            self.policies.endpoint.give_back(self.began, leave);
         }
         if let (Some(breaker), Some(ticket)) = (&self.policies.breaker, self.dependency.take()) {
             breaker.give_back(self.began, ticket);
@@ -251,9 +249,6 @@ fn is_failure(outcome: Outcome) -> bool {
 impl Policies {
     #[inline]
     fn admit(&self, now: Mono, deadline: Deadline) -> Result<Option<Ticket>, Rejection> {
-        if let Some(limiter) = &self.limiter {
-            limiter.take(now, 1)?;
-        }
         self.timeout.admit(now, deadline, self.memory.latency.median(now))?;
         Ok(self.breaker.as_ref().map(|breaker| breaker.acquire(now)).transpose()?)
     }
@@ -288,12 +283,12 @@ impl Policies {
     fn attempted(
         &self,
         (began, now): (Mono, Mono),
-        ticket: Option<Ticket>,
+        leave: Option<Leave>,
         outcome: Outcome,
         retry_after: Option<Duration>,
     ) {
-        if let (Some(breaker), Some(ticket)) = (&self.endpoint, ticket) {
-            breaker.settle(now, ticket, (outcome, now.saturating_since(began)), retry_after);
+        if let Some(leave) = leave {
+            self.endpoint.settle(now, leave, (outcome, now.saturating_since(began)), retry_after);
         }
     }
 }
@@ -301,20 +296,26 @@ impl Policies {
 /// What an attempt after the first, or a copy of it, holds of the endpoint.
 pub(super) struct Tried {
     policies: Held,
-    ticket: Option<Ticket>,
+    leave: Option<Leave>,
     /// When the call began.
     call: Mono,
     began: Mono,
 }
 
 impl Tried {
-    /// Asks the policies of the endpoint for an attempt of a call that began at `call`, its `first` or another one.
-    pub(super) fn admit(policies: &Held, now: Mono, call: Mono, first: bool) -> Result<Self, Rejection> {
-        let ticket = policies.endpoint.as_ref().map(|breaker| breaker.acquire(now)).transpose()?;
+    /// Asks the policies of the endpoint for an attempt, which asks for what `asked` says, of a call that began at `call`: its
+    /// `first` or another one.
+    pub(super) fn admit<'a>(
+        policies: &Held,
+        now: Mono,
+        asked: impl FnOnce() -> Asked<'a>,
+        (call, first): (Mono, bool),
+    ) -> Result<Self, Rejection> {
+        let leave = policies.endpoint.acquire(now, asked)?;
         if first {
             policies.reaches(now);
         }
-        Ok(Self { policies: policies.clone(), ticket, call, began: now })
+        Ok(Self { policies: policies.clone(), leave, call, began: now })
     }
 
     /// Tells everybody what became of the attempt, and says whether the upstream failed it. What is held for a success stays
@@ -325,15 +326,15 @@ impl Tried {
             return (false, Some(self));
         }
         let outcome = self.policies.blame(outcome, self.call, self.began, now);
-        self.policies.attempted((self.began, now), self.ticket.take(), outcome, retry_after);
+        self.policies.attempted((self.began, now), self.leave.take(), outcome, retry_after);
         (is_failure(outcome), Some(self))
     }
 }
 
 impl Drop for Tried {
     fn drop(&mut self) {
-        if let (Some(breaker), Some(ticket)) = (&self.policies.endpoint, self.ticket.take()) {
-            breaker.give_back(self.began, ticket);
+        if let Some(leave) = self.leave.take() {
+            self.policies.endpoint.give_back(self.began, leave);
         }
     }
 }

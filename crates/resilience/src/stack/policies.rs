@@ -12,12 +12,12 @@ use quorate_foundations::{name::Name, time::Mono};
 
 use crate::{
     bulkhead::Bulkhead,
-    circuit_breaker::Breaker,
+    circuit_breaker::{Asked, Breaker, Each, machine::Ticket},
     fallback::Source,
     hedge,
     latency::Latency,
-    outcome::{Class, Outcome, Refuser, Scope},
-    rate_limit::Limiter,
+    outcome::{Class, Outcome, Refuser, Rejection, Scope},
+    rate_limit::{self, Limiter, Shared},
     retry::Retries,
     stripes::Stripes,
     sync::lane,
@@ -34,7 +34,7 @@ pub(super) struct Policies {
     /// What the dependency is called in logs and metrics.
     pub(super) name: Name,
     /// How many calls in a time.
-    pub(super) limiter: Option<Arc<Limiter>>,
+    pub(super) limit: Limit,
     /// How long a call, an attempt and a silence may take.
     pub(super) timeout: timeout::Config,
     /// The circuit of the dependency.
@@ -46,8 +46,123 @@ pub(super) struct Policies {
     /// How it is sent again.
     pub(super) retries: Option<Arc<Retries>>,
     /// The circuit of the endpoint.
-    pub(super) endpoint: Option<Arc<Breaker>>,
+    pub(super) endpoint: Endpoint,
     pub(super) memory: Arc<Memory>,
+}
+
+/// How many calls in a time there may be.
+pub(super) enum Limit {
+    /// As many as like.
+    None,
+    /// As this process counts.
+    Own(Arc<Limiter>),
+    /// As all that share a count do, under the dependency's name.
+    Shared(Shared, Name),
+}
+
+impl Limit {
+    /// Whether a call may be made at `now`. `None`: the count has to be asked, with [`ask`](Self::ask).
+    #[inline]
+    pub(super) fn take(&self, now: Mono) -> Option<Result<(), Rejection>> {
+        match self {
+            Self::None => Some(Ok(())),
+            Self::Own(limiter) => Some(limiter.take(now, 1).map(|_| ()).map_err(Rejection::from)),
+            Self::Shared(shared, key) => {
+                shared.take_known(key, 1).map(|known| known.map(|_| ()).map_err(Rejection::from))
+            }
+        }
+    }
+
+    /// The same, with the count being asked.
+    pub(super) async fn ask(&self, now: Mono) -> Result<(), Rejection> {
+        match self {
+            Self::Shared(shared, key) => Ok(shared.take(key, 1).await.map(|_| ())?),
+            Self::None | Self::Own(_) => self.take(now).unwrap_or(Ok(())),
+        }
+    }
+
+    /// What is left, as far as this process knows.
+    pub(super) fn standing(&self, now: Mono) -> Option<rate_limit::Standing> {
+        match self {
+            Self::Own(limiter) => Some(limiter.standing(now)),
+            Self::None | Self::Shared(..) => None,
+        }
+    }
+
+    /// How many calls were decided without the count, and as what was declared; `None` where no count is shared.
+    pub(super) fn uncounted(&self) -> Option<(&'static str, u64)> {
+        match self {
+            Self::Shared(shared, _) => Some((shared.config().on_unavailable.word(), shared.uncounted())),
+            Self::None | Self::Own(_) => None,
+        }
+    }
+}
+
+/// Which circuit an attempt passes.
+pub(super) enum Endpoint {
+    /// None.
+    None,
+    /// The same as all others.
+    One(Arc<Breaker>),
+    /// That of what it asks.
+    Each(Arc<Each>),
+}
+
+/// Leave of an endpoint's circuit for one attempt.
+pub(super) struct Leave {
+    ticket: Ticket,
+    /// The circuit, where each endpoint has one.
+    of: Option<Arc<Breaker>>,
+}
+
+impl Endpoint {
+    /// Leave for an attempt now, which asks for what `asked` says.
+    #[inline]
+    pub(super) fn acquire<'a>(&self, now: Mono, asked: impl FnOnce() -> Asked<'a>) -> Result<Option<Leave>, Rejection> {
+        match self {
+            Self::None => Ok(None),
+            Self::One(breaker) => Ok(Some(Leave { ticket: breaker.acquire(now)?, of: None })),
+            Self::Each(each) => {
+                let breaker = each.of(asked(), now);
+                Ok(Some(Leave { ticket: breaker.acquire(now)?, of: Some(breaker) }))
+            }
+        }
+    }
+
+    fn circuit<'a>(&'a self, leave: &'a Leave) -> Option<&'a Breaker> {
+        match (self, &leave.of) {
+            (_, Some(breaker)) | (Self::One(breaker), None) => Some(breaker),
+            (Self::None | Self::Each(_), None) => None,
+        }
+    }
+
+    /// Tells the circuit what became of the attempt, which took `took`.
+    #[inline]
+    pub(super) fn settle(&self, now: Mono, leave: Leave, ended: (Outcome, Duration), retry_after: Option<Duration>) {
+        if let Some(breaker) = self.circuit(&leave) {
+            breaker.settle(now, leave.ticket, ended, retry_after);
+        }
+    }
+
+    /// Tells the circuit that the attempt said nothing.
+    pub(super) fn give_back(&self, now: Mono, leave: Leave) {
+        if let Some(breaker) = self.circuit(&leave) {
+            breaker.give_back(now, leave.ticket);
+        }
+    }
+
+    /// How often there was no room for a circuit.
+    pub(super) fn crowded(&self) -> Option<u64> {
+        match self {
+            Self::None | Self::One(_) => None,
+            Self::Each(each) => Some(each.crowded()),
+        }
+    }
+
+    /// By when an attempt that tries whether the endpoint is well again has failed; `None` if it doesn't try.
+    pub(super) fn probes_for(&self, leave: &Leave) -> Option<Duration> {
+        leave.ticket.probe.and_then(|_| self.circuit(leave)).map(Breaker::probe_timeout)
+    }
 }
 
 /// What is known of the dependency's calls, whatever the policies.

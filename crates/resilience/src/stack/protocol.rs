@@ -2,6 +2,7 @@
 
 use crate::{
     bulkhead::Ask,
+    circuit_breaker::Asked,
     hop::Hop,
     outcome::{ByResult, Classify, Verdict},
     retry::Repeatable,
@@ -48,6 +49,12 @@ pub trait Requests<R> {
 
     /// Writes on a request what the next hop is told.
     fn stamp(&self, sent: &mut Self::Sent, attempt: Try, now: Mono);
+
+    /// Whom an attempt asks, and for what: what it has a circuit of its own for where [that is told apart](crate::circuit_breaker::Each).
+    fn asked<'a>(&self, sent: &'a Self::Sent) -> Asked<'a> {
+        let _ = sent;
+        Asked::default()
+    }
 }
 
 /// Judges answers, and hands them over.

@@ -28,6 +28,8 @@ use crate::{bulkhead, rate_limit, retry, timeout::Timers};
 /// | `quorate_bulkhead_refused_total` | `dependency`, `reason`: `full`, `queue_full`, `shed`, `max_wait`, `deadline`, `tenant_share` |
 /// | `quorate_bulkhead_limit`, `quorate_bulkhead_in_flight`, `quorate_bulkhead_waiting` | `dependency` |
 /// | `quorate_rate_limit_remaining` | `dependency` |
+/// | `quorate_rate_limit_uncounted_total` | `dependency`, `decided`: `allow`, `deny`, `local`, for calls that were decided without the shared count |
+/// | `quorate_breaker_crowded_total` | `dependency`: attempts for which there was [no room for a circuit](crate::circuit_breaker::Each::crowded) |
 #[derive(Clone)]
 pub struct Stacks {
     inner: Arc<Inner>,
@@ -67,8 +69,12 @@ pub struct Standing {
     pub retries: Option<retry::Counts>,
     /// How many are under way, and how many wait; `None` where as many may be as like.
     pub bulkhead: Option<bulkhead::Snapshot>,
-    /// What is left of the rate; `None` where there is none.
+    /// What is left of the rate; `None` where there is none, or a count that is shared.
     pub limit: Option<rate_limit::Standing>,
+    /// How many calls were decided without the count that is shared, and as what was declared; `None` where none is.
+    pub uncounted: Option<(&'static str, u64)>,
+    /// How often there was no room for the circuit of an endpoint or operation; `None` where they have none.
+    pub crowded: Option<u64>,
 }
 
 /// Why a stack was not built.
@@ -131,7 +137,9 @@ impl Stacks {
             fallbacks: policies.memory.fallbacks().collect(),
             retries: policies.retries.as_ref().map(|retries| retries.counts(policies.now())),
             bulkhead: policies.bulkhead.as_ref().map(|bulkhead| bulkhead.snapshot()),
-            limit: policies.limiter.as_ref().map(|limiter| limiter.standing(policies.now())),
+            limit: policies.limit.standing(policies.now()),
+            uncounted: policies.limit.uncounted(),
+            crowded: policies.endpoint.crowded(),
         };
         known.into_iter().map(standing).collect()
     }
@@ -200,6 +208,20 @@ impl Collector for Scrape {
             for (dependency, counts) in &retried {
                 ConstCounter::new(of(counts)).encode(family.encode_family(&[("dependency", *dependency)])?)?;
             }
+        }
+        let (kind, help) =
+            (ConstCounter::new(0_u64).metric_type(), "Attempts for which there was no room for a circuit");
+        let mut crowded = encoder.encode_descriptor("quorate_breaker_crowded", help, None, kind)?;
+        for (dependency, count) in standings.iter().filter_map(|one| Some((one.dependency.as_str(), one.crowded?))) {
+            ConstCounter::new(count).encode(crowded.encode_family(&[("dependency", dependency)])?)?;
+        }
+        let (kind, help) = (ConstCounter::new(0_u64).metric_type(), "Calls that were decided without the shared count");
+        let mut uncounted = encoder.encode_descriptor("quorate_rate_limit_uncounted", help, None, kind)?;
+        for (dependency, (decided, count)) in
+            standings.iter().filter_map(|one| Some((one.dependency.as_str(), one.uncounted?)))
+        {
+            let labels = [("dependency", dependency), ("decided", decided)];
+            ConstCounter::new(count).encode(uncounted.encode_family(&labels)?)?;
         }
         type Gauge = fn(&Standing) -> Option<i64>;
         let gauges: [(&str, &str, Gauge); 5] = [

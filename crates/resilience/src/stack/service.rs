@@ -8,6 +8,7 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
+use quorate_foundations::time::Mono;
 use quorate_runtime::BoxFuture;
 use tower_service::Service;
 
@@ -16,9 +17,12 @@ use super::{
     course::Course,
     permits::{Admitted, Permits},
     policies::{Held, Policies},
-    protocol::{Answers, Requests},
+    protocol::{Answers, Intent, Requests},
 };
-use crate::outcome::CallError;
+use crate::{
+    deadline::Deadline,
+    outcome::{CallError, Outcome, Scope},
+};
 
 /// A service behind a [`Stack`](super::Stack). Cheap to clone, as far as `S` is.
 ///
@@ -89,6 +93,14 @@ impl<S, P> Guarded<S, P> {
         let mut intent = self.protocol.intent(&request, now);
         let deadline = policies.timeout.total(now, intent.hop.deadline);
         intent.ask.deadline = deadline;
+        match policies.limit.take(now) {
+            Some(Ok(())) => {}
+            Some(Err(rejection)) => {
+                policies.memory.counts.ended(Outcome::Rejected(rejection.by()));
+                return State::refused(rejection.into());
+            }
+            None => return self.ask_first(request, intent, now),
+        }
         let Admitted { permits, waits } = match Permits::admit(policies.clone(), now, &intent.ask) {
             Ok(admitted) => admitted,
             Err(rejection) => return State::refused(rejection.into()),
@@ -106,13 +118,80 @@ impl<S, P> Guarded<S, P> {
             let ready = std::mem::replace(&mut self.service, clone);
             return State::Further { call: Box::pin(course.begin(ready, sent, waits)) };
         }
-        if let Err(rejection) = course.permits.begin_attempt(now) {
+        if let Err(rejection) = course.permits.begin_attempt(now, || self.protocol.asked(&sent)) {
             let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
             return State::refused(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
         }
         self.protocol.stamp(&mut sent, course.told(false), now);
         let attempt = Attempt::new(self.service.call(sent), policies, now, deadline);
         State::First { course, attempt }
+    }
+}
+
+impl<S, P> Guarded<S, P> {
+    /// A call that waits for the count of a limit before anything else.
+    #[cold]
+    fn ask_first<R>(&mut self, request: R, intent: Intent, now: Mono) -> State<S, P, R>
+    where
+        P: Requests<R> + Answers<S::Response, S::Error> + Clone + Send + 'static,
+        S: Service<<P as Requests<R>>::Sent> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Response: Send,
+        S::Error: Send,
+        P::Sent: Send,
+        P::Kept: Send,
+        P::Answer: Send,
+        R: 'static,
+    {
+        let (policies, protocol) = (self.policies.clone(), self.protocol.clone());
+        let (sent, kept) = protocol.split(request, policies.retries.is_some() || policies.hedge.is_some());
+        // The service that is ready is the one that is called.
+        let clone = self.service.clone();
+        let again = kept.map(|kept| (clone.clone(), kept));
+        let ready = std::mem::replace(&mut self.service, clone);
+        let call = async move {
+            let (deadline, owner) = (intent.ask.deadline, again.is_some() && !intent.hop.owned);
+            Asking::of(&policies).ask::<S::Error>(now, deadline).await?;
+            let Admitted { permits, waits } = Permits::admit(policies.clone(), policies.now(), &intent.ask)?;
+            let course = Course { permits, protocol, again, intent, deadline, owner, attempts: None, copies: 0 };
+            course.begin(ready, sent, waits).await
+        };
+        State::Further { call: Box::pin(call) }
+    }
+}
+
+/// A call that waits for the count of a limit. Dropping it is leaving.
+struct Asking<'a> {
+    policies: &'a Policies,
+    ended: Option<Outcome>,
+}
+
+impl<'a> Asking<'a> {
+    const fn of(policies: &'a Policies) -> Self {
+        Self { policies, ended: Some(Outcome::Cancelled) }
+    }
+
+    async fn ask<E>(mut self, now: Mono, deadline: Deadline) -> Result<(), CallError<E>> {
+        let policies = self.policies;
+        let asked = policies.timers.within(now, deadline, Scope::Total, policies.limit.ask(now)).await;
+        let error = match asked {
+            Ok(Ok(())) => {
+                self.ended = None;
+                return Ok(());
+            }
+            Ok(Err(rejection)) => rejection.into(),
+            Err(_) => CallError::Timeout { scope: Scope::Total, waited: policies.now().saturating_since(now) },
+        };
+        self.ended = Some(error.outcome());
+        Err(error)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.ended {
+            self.policies.memory.counts.ended(outcome);
+        }
     }
 }
 

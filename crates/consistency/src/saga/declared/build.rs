@@ -87,6 +87,7 @@ fn request(act: &HttpAct, call: &Call) -> Result<Request, Failure> {
     let headers = act.headers.iter().map(header).collect::<Result<_, _>>().map_err(Failure::Refused)?;
     let body = act.body.as_ref().map(|program| plan::one(program, &seen)).transpose().map_err(Failure::Refused)?;
     Ok(Request {
+        step: call.step.clone(),
         method: act.method,
         url,
         headers,

@@ -128,6 +128,8 @@ struct QueueAct {
 /// A request that a step makes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
+    /// The step that it does, or makes up for.
+    pub step: Arc<str>,
     /// Its method.
     pub method: &'static str,
     /// Where to.

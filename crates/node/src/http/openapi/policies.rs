@@ -57,6 +57,11 @@ pub(super) fn paths() -> Value {
     })
 }
 
+fn described(mut schema: Value, text: &str) -> Value {
+    schema["description"] = text.into();
+    schema
+}
+
 pub(super) fn schemas() -> Value {
     let (open, closed) = (super::schemas::object, super::schemas::closed);
     let (count, name) = (reference("Count"), json!({ "type": "string" }));
@@ -73,6 +78,8 @@ pub(super) fn schemas() -> Value {
             "name": name,
             "calls": { "type": "object", "description": "What became of calls", "additionalProperties": count },
             "breaker": reference("Breaker"),
+            "circuits": described(open(&["known", "open", "half-open", "crowded"], json!({ "known": number, "open": number, "half-open": number, "crowded": count })),
+                "Where each endpoint or operation has a circuit: how many there are beside the dependency's own, which `breaker` then is, and how often there was no room for another. `/v1/breakers` names them"),
             "concurrency": open(&["limit", "in-flight", "waiting", "refused"], json!({ "limit": number, "in-flight": number, "waiting": number, "refused": count })),
             "retries": open(&["retries", "over-budget", "budget-left"], json!({ "retries": count, "over-budget": count, "budget-left": number })),
             "limit": open(&["remaining", "burst", "reset-ms"], json!({ "remaining": number, "burst": number, "reset-ms": number })),
@@ -94,6 +101,7 @@ pub(super) fn schemas() -> Value {
             "reset-ms": number,
             "keys": { "type": "integer", "minimum": 0, "description": "Clients or tenants that are remembered" },
             "crowded": reference("Count"),
+            "uncounted": described(reference("Count"), "Where the store counts: requests or calls that were decided without its count"),
         })),
         "LimitList": open(&["limits"], json!({ "limits": list(reference("Limit")) })),
         "LimitReset": closed(&[], json!({})),

@@ -15,7 +15,7 @@ use quorate_resilience::{
     client::{self, Client, Error},
     deadline::Deadline,
     hop::Hop,
-    http::Http,
+    http::{Http, Operation},
     policy::Registry,
 };
 use quorate_runtime::{BoxFuture, Env};
@@ -80,8 +80,13 @@ fn dependency(request: &Request) -> Result<Name, Failure> {
 }
 
 fn outgoing(request: Request, now: Mono) -> Result<http::Request<Full<Bytes>>, Failure> {
-    let Request { method, url, headers, body, key, time, .. } = request;
+    let Request { step, method, url, headers, body, key, time, undoes, .. } = request;
     let mut builder = http::Request::builder().method(method).uri(&url);
+    // What it asks for, where operations have circuits of their own: addresses have numbers in them.
+    let operation = if undoes { Name::new(format!("{step}/undo")) } else { Name::new(step) };
+    if let Ok(operation) = operation {
+        builder = builder.extension(Operation(operation));
+    }
     let has_type = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(CONTENT_TYPE.as_str()));
     for (name, value) in headers {
         builder = builder.header(name, value);

@@ -10,6 +10,7 @@ use quorate_foundations::time::Mono;
 
 use super::{AnyFault, Held, Http, Kept, Replay, Transport, received};
 use crate::{
+    circuit_breaker::Asked,
     outcome::Verdict,
     retry::Repeatable,
     stack::{Answers, Intent, Requests, Rest, Try},
@@ -82,6 +83,10 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Grpc<J> {
 
     fn stamp(&self, sent: &mut Self::Sent, attempt: Try, now: Mono) {
         Requests::<Request<B>>::stamp(&self.http, sent, attempt, now);
+    }
+
+    fn asked<'a>(&self, sent: &'a Self::Sent) -> Asked<'a> {
+        Requests::<Request<B>>::asked(&self.http, sent)
     }
 }
 

@@ -43,6 +43,16 @@ impl Quota for Keeper {
             })
         })
     }
+
+    fn forget<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            if self.cut.load(Ordering::Relaxed) {
+                return Err(Unavailable(Arc::new(io::Error::other("cut off"))));
+            }
+            *self.due.lock().unwrap() = 0;
+            Ok(())
+        })
+    }
 }
 
 struct World {
@@ -168,10 +178,26 @@ async fn an_outage_of_the_store_is_answered_as_declared() {
             false => assert!(matches!(refused, SharedRejected::Silent { .. }), "{refused}"),
         }
     }
+    assert_eq!([allow.uncounted(), deny.uncounted(), local.uncounted()], [2, 2, 0]);
     assert_eq!(taken(&local, 20).await, 5);
+    assert_eq!(local.uncounted(), 20, "those that were refused as well");
     world.keeper.silent.store(false, Ordering::Relaxed);
     let back = local.take(&key(), 1).await.unwrap();
     assert_eq!(back.by, Count::Shared, "once it can be asked, its count holds");
+    assert_eq!(local.uncounted(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_gives_everything_back_or_says_that_it_cannot() {
+    let world = World::new();
+    let process = world.process(10, OnUnavailable::Deny);
+    assert_eq!(taken(&process, 200).await, 100);
+    world.keeper.cut.store(true, Ordering::Relaxed);
+    assert!(process.reset(&key()).await.is_err());
+    world.keeper.cut.store(false, Ordering::Relaxed);
+    assert_eq!(taken(&process, 1).await, 0);
+    process.reset(&key()).await.unwrap();
+    assert_eq!(taken(&process, 200).await, 100);
 }
 
 #[tokio::test(start_paused = true)]

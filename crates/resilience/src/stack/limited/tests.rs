@@ -41,6 +41,16 @@ impl Quota for Keeper {
             })
         })
     }
+
+    fn forget<'a>(&'a self, _: &'a Name) -> BoxFuture<'a, Result<(), Unavailable>> {
+        Box::pin(async move {
+            if self.2.load(Ordering::Relaxed) {
+                return Err(Unavailable(Arc::new(std::io::Error::other("cut off"))));
+            }
+            *self.1.lock().unwrap() = 0;
+            Ok(())
+        })
+    }
 }
 
 fn five_a_minute() -> Rate {
