@@ -13,6 +13,7 @@ const RATE_WORD: &str = "crates/resilience/src/rate_limit/under_loom.rs";
 const SHARED: &str = "crates/resilience/src/rate_limit/shared/tests.rs";
 const FALLBACK: &str = "crates/resilience/src/fallback/tests.rs";
 const HEDGE: &str = "crates/resilience/src/hedge/machine/tests.rs";
+const OWN_CLIENT: &str = "crates/resilience/tests/upstreams/own_client.rs";
 const RACE: &str = "crates/resilience/src/hedge/race/tests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -108,6 +109,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HEDGE, "what_is_not_repeatable_is_never_copied"),
             test(RACE, "copies_stay_within_the_budget_of_the_dependency_however_slow_it_is"),
             test(RACE, "the_quicker_copy_wins_and_the_upstream_works_for_nobody_any_more"),
+            test(OWN_CLIENT, "the_loser_of_a_hedge_is_reset_and_its_connection_goes_on_with_the_winner"),
         ],
     ),
 ];

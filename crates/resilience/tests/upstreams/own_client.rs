@@ -1,6 +1,6 @@
 //! quorate's own client through a stack.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use quorate_resilience::{
     CallError,
     client::{Client, Config, Error, Received, Tls, Versions},
+    hedge::{self, After},
     http::{FreshConnection, Http, TlsFault},
     outcome::{Class, Rejection},
     stack::{Builder, Stack},
@@ -85,6 +86,24 @@ async fn many_calls_share_a_connection_and_one_that_is_dropped_takes_it_from_nob
     drop(waits);
     upstream.somebody_left().await;
     assert_eq!(text(client.call(request(Method::GET, &upstream.uri("/"))).await.unwrap()).await, "ok");
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn the_loser_of_a_hedge_is_reset_and_its_connection_goes_on_with_the_winner() {
+    let env = Env::real();
+    let mut upstream = Upstream::new(&env, TWO, &[OK, Does::Waits]).await;
+    let late = hedge::Config { after: After::Fixed(Duration::from_millis(30)), extra: NonZeroU32::MIN };
+    let client = plain(&env, true);
+    let mut patient = stack(&env, policies()).layer(client.clone());
+    let mut hedged = stack(&env, policies().hedge(late)).layer(client);
+    assert!(patient.call(request(Method::GET, &upstream.uri("/"))).await.is_ok());
+    // The first of two is never answered.
+    let answer = hedged.call(request(Method::GET, &upstream.uri("/"))).await.unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    upstream.somebody_left().await;
+    assert_eq!((upstream.seen(), upstream.connections()), (3, 1));
+    assert!(patient.call(request(Method::GET, &upstream.uri("/"))).await.is_ok());
     assert_eq!(upstream.connections(), 1);
 }
 
