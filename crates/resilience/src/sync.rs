@@ -1,8 +1,8 @@
 //! What the lock-free parts are built of. Their tests put loom's in its place.
 
 pub(crate) use std::sync::{
-    Mutex,
-    atomic::{AtomicU32, AtomicU64, Ordering},
+    Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
 };
 
 use crate::stripes::{Lane, Lanes};

@@ -2,45 +2,36 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Stack, Timed, policies::Policies, service::Guarded};
+use super::{
+    Stack, Timed,
+    policies::Policies,
+    replaced::{Replaced, Seen},
+    service::Guarded,
+};
 use crate::timeout::Timers;
 
 /// The policies that hold now.
-pub(crate) struct Current {
-    /// Raised whenever others hold.
-    turn: AtomicU64,
-    policies: Mutex<Arc<Policies>>,
-}
+pub(crate) struct Current(Replaced<Arc<Policies>>);
 
 impl Current {
     pub(crate) fn new(stack: Stack<()>) -> Self {
-        Self { turn: AtomicU64::new(0), policies: Mutex::new(stack.policies) }
+        Self(Replaced::new(stack.policies))
     }
 
     /// Lets the policies of `stack` hold, for calls that begin from now on.
     pub(crate) fn replace(&self, stack: Stack<()>) {
-        let mut policies = self.lock();
-        *policies = stack.policies;
-        // Ordering: whoever sees the new turn takes the lock that is held here, and finds the new policies.
-        self.turn.fetch_add(1, Ordering::Release);
+        self.0.replace(stack.policies);
     }
 
     pub(super) fn policies(&self) -> Arc<Policies> {
-        self.lock().clone()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Arc<Policies>> {
-        self.policies.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held()
     }
 }
 
@@ -82,8 +73,8 @@ impl<S, P: Clone> Layer<S> for Live<P> {
     type Service = Living<S, P>;
 
     fn layer(&self, service: S) -> Self::Service {
-        let seen = self.current.turn.load(Ordering::Acquire);
-        let guarded = Guarded::new(service, self.current.policies(), self.protocol.clone());
+        let (policies, seen) = self.current.0.first();
+        let guarded = Guarded::new(service, policies, self.protocol.clone());
         Living { guarded, current: self.current.clone(), seen }
     }
 }
@@ -93,15 +84,7 @@ impl<S, P: Clone> Layer<S> for Live<P> {
 pub struct Living<S, P> {
     guarded: Guarded<S, P>,
     current: Arc<Current>,
-    seen: u64,
-}
-
-impl<S, P> Living<S, P> {
-    #[cold]
-    fn adopt(&mut self, turn: u64) {
-        self.seen = turn;
-        self.guarded.adopt(self.current.policies());
-    }
+    seen: Seen,
 }
 
 impl<S, P, R> Service<R> for Living<S, P>
@@ -119,9 +102,8 @@ where
 
     #[inline]
     fn call(&mut self, request: R) -> Self::Future {
-        let turn = self.current.turn.load(Ordering::Acquire);
-        if turn != self.seen {
-            self.adopt(turn);
+        if let Some(policies) = self.current.0.newer(&mut self.seen) {
+            self.guarded.adopt(policies);
         }
         self.guarded.call(request)
     }

@@ -78,7 +78,9 @@ mod permits;
 mod policies;
 mod protocol;
 mod registry;
+mod replaced;
 mod service;
+use crate::sync;
 
 use std::time::Duration;
 
@@ -197,3 +199,5 @@ impl std::fmt::Debug for Ongoing {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod under_loom;

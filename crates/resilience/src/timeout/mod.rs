@@ -37,6 +37,7 @@
 //! wheel; issues of resilience4j and failsafe-go about timeouts that don't stop the work.
 
 mod body;
+mod driven;
 pub mod machine;
 mod planned;
 mod timers;

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use super::{
     Expired,
+    driven::Driven,
     planned::Planned,
     sync::lane,
     wheel::{Key, Wheel},
@@ -42,7 +43,7 @@ struct Core {
     planned: Planned,
     /// Wakes the driver.
     news: Notify,
-    driven: AtomicBool,
+    driven: Driven,
     /// Whether the driver wants to hear of alarms that are removed.
     ending: AtomicBool,
 }
@@ -82,7 +83,7 @@ impl Timers {
             wheels: std::array::from_fn(|_| wheel()),
             planned: Planned::new(),
             news: Notify::new(),
-            driven: AtomicBool::new(false),
+            driven: Driven::new(AtomicBool::new(false)),
             ending: AtomicBool::new(false),
         };
         Self(Arc::new(Owner(Arc::new(core))))
@@ -185,7 +186,7 @@ impl<T: Borrow<Timers>> Alarm<T> {
                 if let Some(at) = self.at.moment() {
                     let (wheel, key) = core.set(at, cx.waker());
                     self.state = State::Set { wheel, key };
-                    if !core.driven.load(Ordering::Relaxed) {
+                    if !core.driven.is() {
                         drive(&self.timers.borrow().0.0);
                     }
                 }
@@ -262,7 +263,7 @@ const GRAIN_NANOS: u64 = Timers::GRAIN.as_nanos() as u64;
 /// Begins to drive, unless somebody does.
 #[cold]
 fn drive(core: &Arc<Core>) {
-    if core.driven.swap(true, Ordering::Relaxed) {
+    if !core.driven.begins() {
         return;
     }
     let driver = Driver { core: core.clone(), left: false };
@@ -303,13 +304,7 @@ impl Driver {
 
     /// Leaves, unless there are alarms.
     fn leaves(&mut self) -> bool {
-        if !self.core.is_empty() {
-            return false;
-        }
-        // Ordering: the wheels are behind locks. Who sets an alarm after this has looked at its wheel a second time sees that
-        // nobody drives; what was set before is seen by that look.
-        self.core.driven.store(false, Ordering::Relaxed);
-        self.left = self.core.is_empty() || self.core.driven.swap(true, Ordering::Relaxed);
+        self.left = self.core.driven.leaves(|| self.core.is_empty());
         self.left
     }
 }
@@ -317,7 +312,7 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.left {
-            self.core.driven.store(false, Ordering::Relaxed);
+            self.core.driven.is_gone();
         }
     }
 }

@@ -6,7 +6,7 @@ use loom::{
 };
 
 mod sync {
-    pub(crate) use loom::sync::atomic::{AtomicU64, Ordering};
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 }
 
 #[path = "planned.rs"]
@@ -14,6 +14,11 @@ mod sync {
 #[allow(dead_code, reason = "loom tries a part of it")]
 mod planned;
 
+#[path = "driven.rs"]
+#[expect(clippy::duplicate_mod, reason = "the same source, built on loom's atomics")]
+mod driven;
+
+use driven::Driven;
 use planned::Planned;
 use sync::Ordering;
 
@@ -94,5 +99,65 @@ fn who_leaves_telling_the_driver_to_another_is_seen_when_that_one_tells() {
             planned = timers.look();
         }
         assert!(planned.is_some_and(|planned| planned <= 7), "planned {planned:?}, and 7 sleeps on");
+    });
+}
+
+/// A wheel with at most one alarm, and how many drive it.
+struct Wheel {
+    driven: Driven,
+    alarm: Mutex<bool>,
+}
+
+impl Wheel {
+    fn driven() -> Arc<Self> {
+        let wheel = Self { driven: Driven::new(AtomicBool::new(false)), alarm: Mutex::new(false) };
+        assert!(wheel.driven.begins());
+        Arc::new(wheel)
+    }
+
+    fn is_empty(&self) -> bool {
+        !*self.alarm.lock().unwrap()
+    }
+
+    /// Sets an alarm, and says whether whoever set it has to drive.
+    fn set(&self) -> bool {
+        *self.alarm.lock().unwrap() = true;
+        !self.driven.is() && self.driven.begins()
+    }
+}
+
+#[test]
+fn an_alarm_that_is_set_while_the_driver_leaves_is_driven_by_one_of_the_two() {
+    loom::model(|| {
+        let wheel = Wheel::driven();
+        let setter = wheel.clone();
+        let setter = thread::spawn(move || setter.set());
+        let left = wheel.driven.leaves(|| wheel.is_empty());
+        let begun = setter.join().unwrap();
+        assert_eq!(u32::from(!left) + u32::from(begun), 1, "left: {left}, begun: {begun}");
+    });
+}
+
+#[test]
+fn of_two_who_set_alarms_where_nobody_drives_one_does() {
+    loom::model(|| {
+        let wheel = Wheel::driven();
+        assert!(wheel.driven.leaves(|| wheel.is_empty()));
+        let other = wheel.clone();
+        let other = thread::spawn(move || other.set());
+        assert!(wheel.set() ^ other.join().unwrap());
+    });
+}
+
+#[test]
+fn the_next_alarm_after_a_driver_is_gone_is_driven_by_another() {
+    loom::model(|| {
+        let wheel = Wheel::driven();
+        let other = wheel.clone();
+        let other = thread::spawn(move || other.set());
+        wheel.driven.is_gone();
+        let next = wheel.set();
+        let begun = other.join().unwrap();
+        assert!(next ^ begun && wheel.driven.is(), "next: {next}, begun: {begun}");
     });
 }
