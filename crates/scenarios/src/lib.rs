@@ -113,7 +113,7 @@ impl Scenario {
 
     /// Whether it has servers with disks, to which everything happens that a seed can know.
     pub fn meets_faults(&self) -> bool {
-        !self.is_of_machines() && self.name != "retry-storm"
+        !self.is_of_machines() && !matches!(self.name, "outage" | "retry-storm")
     }
 
     /// Runs `seed` for `span` of its own time in this process, whatever else ran in it before; `None` where the scenario has
@@ -258,6 +258,23 @@ pub fn all() -> &'static [Scenario] {
             ],
             claims: &[],
             play: Play::Machines(machines::subscription::play),
+        },
+        Scenario {
+            name: "outage",
+            about: "an upstream dies and returns under load, behind three hops with a bulkhead and a circuit each, and is left alone while it is ill",
+            sometimes: &[
+                "breaker: a call was refused",
+                "breaker: a circuit closed again",
+                "bulkhead: a call found no place",
+                "retry: a call was sent again",
+            ],
+            claims: &[
+                "an open circuit lets only probes through",
+                "calls succeed again once all is well",
+                "no place is kept that nothing is done in",
+                "retries stay within the budget",
+            ],
+            play: Play::Own(resilience::outage::run),
         },
         Scenario {
             name: "queue",

@@ -224,6 +224,7 @@ scenarios! {
     keys,
     machines_hlc,
     machines_subscription,
+    outage,
     queue,
     retention,
     retry_storm,

@@ -15,22 +15,22 @@ use hyper_util::rt::TokioIo;
 use quorate_runtime::Env;
 use quorate_sim::{Sim, TrueTime, check::Verdict};
 
-use super::hop::{self, ATTEMPTS, BUDGET, CAP, PORT};
+use super::hop::{self, ATTEMPTS, BUDGET, CAP, Guards, PORT};
 use crate::{Report, rule};
 
 /// Calls a second that users make, whatever becomes of them.
-const RATE: u64 = 25;
+pub(super) const RATE: u64 = 25;
 /// How long they do.
 const LASTS: Duration = Duration::from_secs(20);
 /// How long one of them waits.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 /// What a window of arrivals lasts in which retries are counted: what was decided a tenth of the budget's interval, the
 /// longest wait and the way there before it falls into one interval of the budget.
 const WINDOW: Duration = Duration::from_secs(8);
 
 /// How the upstream is ill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Illness {
+pub(super) enum Illness {
     /// It says so.
     Says,
     /// It takes requests and never answers.
@@ -39,20 +39,20 @@ enum Illness {
 
 /// When it is ill, in nanoseconds of true time, and how.
 #[derive(Clone, Copy, Debug)]
-struct Outage {
-    from: u64,
-    until: u64,
-    illness: Illness,
+pub(super) struct Outage {
+    pub(super) from: u64,
+    pub(super) until: u64,
+    pub(super) illness: Illness,
 }
 
 /// A request as it reached the upstream.
 #[derive(Clone, Debug)]
-struct Arrival {
-    at: u64,
-    call: String,
+pub(super) struct Arrival {
+    pub(super) at: u64,
+    pub(super) call: String,
 }
 
-type Arrivals = Arc<Mutex<Vec<Arrival>>>;
+pub(super) type Arrivals = Arc<Mutex<Vec<Arrival>>>;
 
 /// Runs the scenario.
 pub(crate) fn run(sim: Sim) -> Report {
@@ -66,7 +66,7 @@ pub(crate) fn run(sim: Sim) -> Report {
     let mut next = sim.address(upstream, PORT);
     for name in ["back", "middle", "edge"] {
         let to = next;
-        let host = sim.server(name, move |env| hop::run(env, to));
+        let host = sim.server(name, move |env| hop::run(env, to, Guards::None));
         next = sim.address(host, PORT);
     }
     let answered = Arc::new(Mutex::new(BTreeMap::<u16, u64>::new()));
@@ -94,7 +94,13 @@ fn outages(sim: &Sim) -> Vec<Outage> {
     outages
 }
 
-async fn be_upstream(env: Env, outages: Vec<Outage>, arrivals: Arrivals, time: TrueTime) -> Result<(), String> {
+/// Answers, unless it is ill; notes what arrives.
+pub(super) async fn be_upstream(
+    env: Env,
+    outages: Vec<Outage>,
+    arrivals: Arrivals,
+    time: TrueTime,
+) -> Result<(), String> {
     let (outages, of_env) = (Arc::new(outages), env.clone());
     hop::serve(env, move |request| {
         let (outages, env, at) = (outages.clone(), of_env.clone(), time.nanos());
@@ -125,7 +131,8 @@ async fn be_users(
     for nth in 0..calls {
         let (of_call, answered) = (env.clone(), answered.clone());
         env.tasks().spawn("call", async move {
-            let status = of_call.timeout(PATIENCE, call(&of_call, edge, nth)).await.and_then(Result::ok).unwrap_or(0);
+            let answer = of_call.timeout(PATIENCE, call(&of_call, edge, &format!("/{nth}"))).await;
+            let status = answer.and_then(Result::ok).map_or(0, |(status, _)| status);
             *answered.lock().unwrap_or_else(PoisonError::into_inner).entry(status).or_default() += 1;
         });
         env.sleep(Duration::from_nanos(1_000_000_000 / RATE)).await;
@@ -134,20 +141,20 @@ async fn be_users(
     Ok(())
 }
 
-/// One call, on a connection of its own.
-async fn call(
+/// One call, on a connection of its own: the status of its answer, and its body.
+pub(super) async fn call(
     env: &Env,
     edge: std::net::SocketAddr,
-    nth: u64,
-) -> Result<u16, Box<dyn std::error::Error + Send + Sync>> {
+    path: &str,
+) -> Result<(u16, String), Box<dyn std::error::Error + Send + Sync>> {
     let io = env.net().connect(edge).await?;
     let (mut sender, driver) = http1::handshake(TokioIo::new(io)).await?;
     env.tasks().spawn("connection", async move { _ = driver.await });
-    let request = Request::get(format!("/{nth}")).header("host", "edge").body(Full::<Bytes>::default())?;
+    let request = Request::get(path).header("host", "edge").body(Full::<Bytes>::default())?;
     let answer = sender.send_request(request).await?;
     let status = answer.status().as_u16();
-    answer.into_body().collect().await?;
-    Ok(status)
+    let body = answer.into_body().collect().await?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 fn judge(arrivals: &[Arrival], answered: &BTreeMap<u16, u64>) -> Vec<Verdict> {
@@ -183,7 +190,7 @@ fn allowed() -> u64 {
 }
 
 /// What is wrong with when retries came, in order.
-fn over_budget(retries: &[u64]) -> Option<String> {
+pub(super) fn over_budget(retries: &[u64]) -> Option<String> {
     let (allowed, window) = (allowed(), u64::try_from((WINDOW - CAP).as_nanos()).unwrap_or(u64::MAX));
     let mut first = 0;
     retries.iter().enumerate().find_map(|(nth, at)| {
