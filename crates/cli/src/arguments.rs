@@ -8,7 +8,7 @@ use quorate_runtime::Env;
 
 use crate::{
     archive, bench, breaker,
-    client::{Client, Server},
+    client::{Client, Guard, Server},
     configuration::Configuration,
     demo, doctor, erasure, event_type,
     exit::{self, Failure},
@@ -36,9 +36,16 @@ struct Common {
     /// How to print
     #[arg(long, global = true, value_enum, value_name = "HOW", default_value_t)]
     output: Format,
-    /// How long one request may take
+    /// How long one request may take, with all its attempts
     #[arg(long, global = true, value_name = "SPAN", default_value = "30s", value_parser = crate::span)]
     deadline: Duration,
+    /// How long one attempt of a request may take; as long as --deadline unless told otherwise
+    #[arg(long, global = true, value_name = "SPAN", value_parser = crate::span)]
+    attempt_timeout: Option<Duration>,
+    /// How often a request is sent again that the node could not take, or that failed and may be repeated: reads, appends, and
+    /// requests with a key
+    #[arg(long, global = true, value_name = "N", default_value_t = 2)]
+    retries: u32,
 }
 
 #[derive(Subcommand, Debug)]
@@ -173,8 +180,8 @@ impl Arguments {
     /// Does what was asked.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let env = Env::real();
-        let Common { server, output, deadline } = self.common;
-        let client = Client::new(&env, server, deadline);
+        let Common { server, output, deadline, attempt_timeout, retries } = self.common;
+        let client = Client::new(&env, server, deadline).guarded_by(Guard::new(&env, retries, attempt_timeout));
         match self.command {
             Command::Serve { configuration } => serve::run(&env, &configuration).await,
             Command::Stream(command) => command.run(&client, output).await,

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
 use crate::{
-    client::{Call, Client, ClientError, Connection, Server, TOKEN, Target},
+    client::{Call, Client, ClientError, Guarded, Server, TOKEN, Target},
     exit::{Exit, Failure},
     output::note,
 };
@@ -15,7 +15,7 @@ pub(crate) const PAGE: usize = 1_000;
 /// A list, page by page, on one connection.
 pub(crate) struct Pages {
     server: Server,
-    connection: Connection,
+    connection: Guarded,
     next: Option<String>,
     first: Option<(String, usize)>,
     token: Option<String>,
@@ -35,7 +35,7 @@ impl Pages {
         let next = Some(with_limit(&base, size));
         Self {
             server: client.server().clone(),
-            connection: client.connection(),
+            connection: client.guarded(),
             next,
             first: Some((base, size)),
             token: None,
@@ -69,7 +69,7 @@ impl Pages {
                     self.next = Some(with_limit(&base, max));
                     Box::pin(self.next(member)).await
                 }
-                _ => Err(self.connection.advise(problem).await.into()),
+                _ => Err(self.connection.advise(problem).await),
             },
         }
     }

@@ -10,7 +10,7 @@ use hyper::{
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
-use quorate_resilience::deadline::Deadline;
+use quorate_resilience::{deadline::Deadline, hop::Hop};
 
 use super::{Call, Client, ClientError, Problem, Reply};
 
@@ -24,13 +24,30 @@ const ADVICE: std::time::Duration = std::time::Duration::from_secs(2);
 pub(crate) struct Connection {
     client: Client,
     sender: Option<SendRequest<Full<Bytes>>>,
-    /// By when the current call has to be complete, which the node is told: it stops working for whoever has left.
-    until: Deadline,
+    /// What the node is told of the current call: by when it has to be complete, for it stops working for whoever has left, and which
+    /// attempt it is.
+    hop: Hop,
+    /// Whether an attempt was given up, so that its answer may still come.
+    given_up: bool,
 }
 
 impl Connection {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, sender: None, until: Deadline::NEVER }
+        Self { client, sender: None, hop: Hop::FIRST, given_up: false }
+    }
+
+    /// Makes one attempt of a call, for as long as whoever waits for it likes.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the connection; whether the call was done is then unknown.
+    pub(super) async fn attempt(&mut self, call: &Call, hop: Hop) -> Result<Result<Reply, Problem>, ClientError> {
+        if std::mem::replace(&mut self.given_up, true) {
+            self.sender = None;
+        }
+        self.hop = hop;
+        let done = self.exchange(call).await;
+        self.given_up = false;
+        done
     }
 
     /// Makes a call and reads the whole reply, within the client's deadline. The inner error is the node's own no.
@@ -45,7 +62,7 @@ impl Connection {
         let late =
             || ClientError::Late { server: self.client.server.clone(), unsafe_call: !call.is_safe(), waited: deadline };
         let late = late();
-        self.until = Deadline::after(env.mono(), deadline);
+        self.hop = Hop::until(Deadline::after(env.mono(), deadline));
         let done = env.timeout(deadline, self.exchange(call)).await;
         match done {
             Some(done) => done,
@@ -65,7 +82,7 @@ impl Connection {
     ) -> Result<Result<Bytes, Problem>, ClientError> {
         let (env, waited) = (self.client.env.clone(), self.client.deadline);
         let late = ClientError::Late { server: self.client.server.clone(), unsafe_call: !call.is_safe(), waited };
-        self.until = Deadline::after(env.mono(), waited);
+        self.hop = Hop::until(Deadline::after(env.mono(), waited));
         env.timeout(waited, self.lines(call, told)).await.unwrap_or(Err(late))
     }
 
@@ -93,7 +110,7 @@ impl Connection {
         let (env, waited) = (self.client.env.clone(), self.client.deadline);
         let server = self.client.server.clone();
         // What is read as it comes may come for as long as it likes.
-        self.until = Deadline::NEVER;
+        self.hop = Hop::FIRST;
         let begun = env.timeout(waited, self.send(call)).await;
         let response = begun.unwrap_or(Err(ClientError::Late { server, unsafe_call: false, waited }))?;
         if response.status().is_success() {
@@ -109,7 +126,7 @@ impl Connection {
         let Some(page) = problem.page_path() else { return problem };
         let Ok(call) = Call::get(page).header(header::ACCEPT, "text/markdown, text/plain") else { return problem };
         let env = self.client.env.clone();
-        self.until = Deadline::after(env.mono(), ADVICE);
+        self.hop = Hop::until(Deadline::after(env.mono(), ADVICE));
         match env.timeout(ADVICE, self.exchange(&call)).await {
             Some(Ok(Ok(reply))) => problem.advised(&String::from_utf8_lossy(&reply.body)),
             _ => problem,
@@ -193,9 +210,7 @@ impl Connection {
         })?;
         *request.headers_mut() = call.headers.clone();
         request.headers_mut().insert(header::HOST, host);
-        if let Some(left) = self.until.to_wire(env.mono()).and_then(|left| left.parse().ok()) {
-            request.headers_mut().insert(quorate_resilience::http::TIMEOUT, left);
-        }
+        quorate_resilience::http::write(request.headers_mut(), self.hop, env.mono());
         let agent = concat!("quorate/", env!("CARGO_PKG_VERSION"));
         request.headers_mut().insert(header::USER_AGENT, http::HeaderValue::from_static(agent));
         Ok(request)

@@ -1,6 +1,7 @@
 //! A client of the node: HTTP/1.1 over [`Env`]'s network, keep-alive, and a deadline for every call.
 
 mod connection;
+mod guard;
 mod problem;
 mod server;
 pub(crate) mod sse;
@@ -9,11 +10,13 @@ use std::{io, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use quorate_resilience::retry::Repeatable;
 use quorate_runtime::Env;
 use serde_json::Value;
 
 pub(crate) use self::{
     connection::Connection,
+    guard::{Guard, Guarded},
     problem::Problem,
     server::Server,
     sse::{Follow, Follower, Told},
@@ -33,6 +36,8 @@ pub(crate) struct Client {
     env: Env,
     server: Server,
     deadline: Duration,
+    /// How calls are made again; `None`: they aren't.
+    guard: Option<Guard>,
 }
 
 /// A request, as often as it needs to be sent.
@@ -42,6 +47,8 @@ pub(crate) struct Call {
     target: String,
     headers: HeaderMap,
     body: Bytes,
+    /// Whether the node knows it again by what is in it.
+    known_again: bool,
 }
 
 /// A whole reply that is no problem.
@@ -125,7 +132,14 @@ impl ClientError {
 impl Client {
     /// A client of the node at `server`.
     pub(crate) fn new(env: &Env, server: Server, deadline: Duration) -> Self {
-        Self { env: env.clone(), server, deadline }
+        Self { env: env.clone(), server, deadline, guard: None }
+    }
+
+    /// The same, with calls made again where that helps and harms nobody.
+    #[must_use]
+    pub(crate) fn guarded_by(mut self, guard: Guard) -> Self {
+        self.guard = Some(guard);
+        self
     }
 
     /// The world it lives in.
@@ -157,6 +171,11 @@ impl Client {
         Connection::new(self.clone())
     }
 
+    /// The same, on which calls are made again where that helps, if this client does so.
+    pub(crate) fn guarded(&self) -> Guarded {
+        Guarded::new(self.clone())
+    }
+
     /// Makes one call, whose answer is JSON.
     pub(crate) async fn answer(&self, call: &Call) -> Result<Value, Failure> {
         Ok(self.call(call).await?.json(&self.server)?)
@@ -164,10 +183,10 @@ impl Client {
 
     /// Makes one call on a connection of its own. A problem comes with the advice of its page.
     pub(crate) async fn call(&self, call: &Call) -> Result<Reply, Failure> {
-        let mut connection = self.connection();
+        let connection = self.guarded();
         match connection.call(call).await? {
             Ok(reply) => Ok(reply),
-            Err(problem) => Err(connection.advise(problem).await.into()),
+            Err(problem) => Err(connection.advise(problem).await),
         }
     }
 
@@ -184,14 +203,15 @@ impl Client {
 impl Call {
     /// A read of `target`, a path with its query.
     pub(crate) fn get(target: impl Into<String>) -> Self {
-        Self { method: Method::GET, target: target.into(), headers: HeaderMap::new(), body: Bytes::new() }
+        let (method, target, headers) = (Method::GET, target.into(), HeaderMap::new());
+        Self { method, target, headers, body: Bytes::new(), known_again: false }
     }
 
     /// A write to `target`.
     pub(crate) fn post(target: impl Into<String>, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        Self { method: Method::POST, target: target.into(), headers, body: body.into() }
+        Self { method: Method::POST, target: target.into(), headers, body: body.into(), known_again: false }
     }
 
     /// The same as a `PUT`.
@@ -216,6 +236,22 @@ impl Call {
         let value = HeaderValue::from_str(value).map_err(bad)?;
         self.headers.insert(name, value);
         Ok(self)
+    }
+
+    /// The same, of which the node knows by the ids in it whether it did it before.
+    #[must_use]
+    pub(crate) fn known_again(mut self) -> Self {
+        self.known_again = true;
+        self
+    }
+
+    /// What doing it twice would do.
+    fn repeatable(&self) -> Repeatable {
+        match self.is_safe() {
+            true => Repeatable::Idempotent,
+            false if self.known_again || self.headers.contains_key("idempotency-key") => Repeatable::Keyed,
+            false => Repeatable::No,
+        }
     }
 
     /// Whether repeating it is harmless whatever it is.

@@ -115,7 +115,7 @@ impl Append {
         let id = self.id.clone().or_else(|| self.key.clone()).unwrap_or_else(|| new_id(client.env()));
         let data = self.read_data(client.env()).await?;
         let body = self.event(&id, data.as_deref())?;
-        let mut call = self.expect.apply(Call::post(route(&self.stream, "events"), EVENT, body))?;
+        let mut call = self.expect.apply(Call::post(route(&self.stream, "events"), EVENT, body).known_again())?;
         if let Some(key) = &self.key {
             call = call.header(IDEMPOTENCY_KEY, &format!("\"{key}\""))?;
         }

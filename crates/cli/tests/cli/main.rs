@@ -22,6 +22,7 @@ mod progress;
 mod queues;
 mod relays;
 mod retention;
+mod retries;
 mod sagas;
 mod schemas;
 mod serve;

@@ -13,6 +13,7 @@ const ASKED: &str = "crates/node/tests/http/deadlines.rs";
 const APPLIED: &str = "crates/resilience/src/policy/registry/tests.rs";
 const DECLARED: &str = "crates/node/tests/http/policies.rs";
 const RATES: &str = "crates/node/tests/http/rates.rs";
+const COMMANDS: &str = "crates/cli/tests/cli/retries.rs";
 const COUNTED: &str = "crates/resilience/src/policy/registry/tests/counted.rs";
 const EACH: &str = "crates/resilience/src/circuit_breaker/each/tests.rs";
 const CIRCUITS: &str = "crates/resilience/src/policy/registry/tests/circuits.rs";
@@ -51,6 +52,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CIRCUITS, "each_operation_of_each_endpoint_has_a_circuit_that_is_listed_by_name"),
             test(CIRCUITS, "open_circuits_of_endpoints_stay_open_when_their_policy_changes"),
             test(CIRCUITS, "an_attempt_that_is_dropped_gives_the_probe_of_its_endpoint_back"),
+            test(CIRCUITS, "while_every_endpoint_is_out_calls_fail_at_once_and_the_counts_say_why"),
             test(EACH, "a_flood_of_names_shares_one_circuit_and_takes_nothing_from_those_in_use"),
             test(EACH, "endpoints_that_are_gone_make_room_also_if_their_circuits_had_opened"),
             test(DECLARED, "each_operation_of_each_endpoint_has_a_circuit_that_is_listed_and_steered_by_its_name"),
@@ -194,6 +196,20 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(RATES, "a_rate_that_the_store_counts_survives_a_restart_and_a_reset_gives_it_back"),
             test(RATES, "while_the_store_cannot_count_what_was_chosen_holds"),
             test("crates/node/src/quota.rs", "a_flood_of_keys_shares_one_bucket_and_those_who_were_there_keep_theirs"),
+        ],
+    },
+    Guarantee {
+        about: Load,
+        operation: "request of a command",
+        surface: Surface::Cli,
+        backends: &[],
+        holds: "it is sent again only if it may be repeated or was not done, no more often than was said, and no longer than its deadline",
+        proofs: &[
+            test(COMMANDS, "what_only_reads_is_sent_again_until_the_node_answers"),
+            test(COMMANDS, "an_append_is_sent_again_with_the_same_id_and_so_is_what_has_a_key"),
+            test(COMMANDS, "a_write_without_a_key_is_sent_again_only_if_it_certainly_was_not_done"),
+            test(COMMANDS, "a_wait_that_the_node_asks_for_is_kept_to_or_not_begun"),
+            test(COMMANDS, "an_attempt_that_hangs_is_given_up_in_time_and_a_write_says_that_it_does_not_know"),
         ],
     },
     Guarantee {
