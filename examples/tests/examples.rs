@@ -21,6 +21,8 @@ mod bank;
 mod bulkhead;
 #[path = "../bus.rs"]
 mod bus;
+#[path = "../choreography.rs"]
+mod choreography;
 #[path = "../fallback.rs"]
 mod fallback;
 #[path = "../hedge.rs"]
@@ -104,6 +106,11 @@ fn prices_are_asked_and_each_outcome_says_whether_it_was_done() {
 #[test]
 fn a_deadline_is_spent_hop_by_hop_and_ends_the_work() {
     timeout::main().unwrap();
+}
+
+#[test]
+fn an_order_is_made_up_for_in_both_styles_and_what_does_not_happen_is_told() {
+    choreography::main().unwrap();
 }
 
 #[test]
