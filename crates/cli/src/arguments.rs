@@ -14,7 +14,7 @@ use crate::{
     exit::{self, Failure},
     guarantees, inbox, limit, log, moving,
     output::Format,
-    patterns, policy, queue, relay, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
+    patterns, policy, process, queue, relay, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -121,6 +121,9 @@ enum Command {
     /// Sagas: check and declare them, start them, see how they stand, decide about those that are stuck
     #[command(subcommand)]
     Saga(saga::Command),
+    /// Choreographed processes: declare them, see what is overdue or stopped in them, draw what led to what
+    #[command(subcommand)]
+    Process(process::Command),
     /// Transactions of two-phase commit: what is in doubt, what became of one, ending one by hand
     #[command(subcommand)]
     Txn(txn::Command),
@@ -203,6 +206,7 @@ impl Arguments {
             Command::Limit(command) => command.run(&client, output).await,
             Command::Policy(command) => command.run(&client, output).await,
             Command::Saga(command) => command.run(&client, output).await,
+            Command::Process(command) => command.run(&client, output).await,
             Command::Txn(command) => command.run(&client, output).await,
             Command::Config(ConfigCommand::Show { configuration }) => configuration.show(&env, output).await,
             Command::Guarantees => guarantees::show(output),

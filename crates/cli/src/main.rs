@@ -28,6 +28,7 @@ mod output;
 mod pages;
 mod patterns;
 mod policy;
+mod process;
 mod queue;
 mod relay;
 mod saga;

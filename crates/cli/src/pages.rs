@@ -131,6 +131,8 @@ impl Page {
                 alias = "inboxes",
                 alias = "attempts",
                 alias = "sagas",
+                alias = "processes",
+                alias = "courses",
                 alias = "transactions"
             )]
             events: Vec<&'p RawValue>,

@@ -16,6 +16,7 @@ use quorate_communication::{
     event_bus::webhook::{Allowed, Calls, WebhookError},
     message_queue::QueueError,
 };
+use quorate_consistency::saga::choreography::ProcessError;
 use quorate_data::{
     materialized_view::ViewError,
     store::{OpenError, SqlError, Store, StoreError, postgres, sqlite},
@@ -42,7 +43,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, InboxCare, MessageQueues, OnceError, Policies,
-        RelayCare, SagaCare, Transactions, ViewCare, WebhookCare,
+        ProcessCare, RelayCare, SagaCare, Transactions, ViewCare, WebhookCare,
     },
     view_folder,
 };
@@ -84,6 +85,9 @@ pub enum ServeError {
     /// The tables of the sagas cannot be made, or what they hold cannot be read.
     #[error("the sagas cannot be opened")]
     Sagas(#[source] DeclareSagaError),
+    /// The tables of the processes cannot be made, or what they hold cannot be read.
+    #[error("the processes cannot be opened")]
+    Processes(#[source] ProcessError),
     /// The tables of the webhooks cannot be made.
     #[error("the webhooks cannot be opened")]
     Webhooks(#[source] WebhookError),
@@ -207,6 +211,7 @@ impl Server {
         };
         // The policies first: what is open goes on, and its calls pass them.
         let sagas = SagaCare::open(&of_store, &store, policies.registry()).await.map_err(ServeError::Sagas)?;
+        let processes = ProcessCare::open(&store).await.map_err(ServeError::Processes)?;
         let rates = Rates::new(&http, &store, &config.rates);
         let calls = calls(&http, &config, (&timers, &policies, &breakers));
         let webhooks = WebhookCare::open(&store, &subscriptions, calls).await.map_err(ServeError::Webhooks)?;
@@ -219,6 +224,7 @@ impl Server {
             relays,
             inboxes,
             sagas,
+            processes,
             webhooks,
             views,
             timers,

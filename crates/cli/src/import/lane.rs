@@ -148,7 +148,7 @@ fn token(client: &Client, reply: &Reply) -> Result<Token, Failure> {
 
 /// Whether the node refuses the events themselves, and not whoever sends them or for now.
 fn names_the_events(problem: &Problem) -> bool {
-    const KINDS: [&str; 13] = [
+    const KINDS: [&str; 14] = [
         "invalid-json",
         "invalid-event",
         "invalid-batch",
@@ -158,6 +158,7 @@ fn names_the_events(problem: &Problem) -> bool {
         "id-reused",
         "batch-partly-known",
         "stream-tombstoned",
+        "stream-of-process",
         "stream-of-saga",
         "stream-of-transaction",
         "too-large",

@@ -182,9 +182,15 @@ impl<'t> Members<'t> {
             return Err(Wrong { column: None, attribute: Some(attribute.clone().into()), why });
         };
         Name::check(&stream).map_err(|wrong| self.wrong(attribute, format!("it names the stream, and {wrong}")))?;
-        if reserved_for(&stream).is_some() {
-            let why = "it names the journal of a saga, and sagas come with `store backup` and `store restore`; \
-                `--on-error skip` imports what else there is";
+        if let Some(room) = reserved_for(&stream) {
+            let what = if room == "saga" {
+                "the journal of a saga, and sagas"
+            } else {
+                "the stream of a process, and processes"
+            };
+            let why = format!(
+                "it names {what} come with `store backup` and `store restore`; `--on-error skip` imports what else there is"
+            );
             return Err(self.wrong(attribute, why));
         }
         if Ledger::is_own_stream(&stream) {

@@ -18,6 +18,7 @@ mod loans;
 mod moving;
 mod policies;
 mod postgres;
+mod processes;
 mod progress;
 mod queues;
 mod relays;

@@ -9,9 +9,11 @@ use super::{AppendBatch, AppendError};
 
 /// The room that `stream` belongs to by its name; `None`: it is the application's.
 ///
-/// A stream called `saga-…:…` is the journal of a saga.
+/// A stream called `saga-…:…` is the journal of a saga; in one called `process-…` stands what a choreographed process says.
 pub fn reserved_for(stream: &str) -> Option<&'static str> {
-    stream.strip_prefix("saga-").filter(|rest| rest.contains(':')).map(|_| "saga")
+    let is_sagas = stream.strip_prefix("saga-").is_some_and(|rest| rest.contains(':'));
+    let is_processes = stream.strip_prefix("process-").is_some_and(|rest| !rest.is_empty());
+    if is_sagas { Some("saga") } else { is_processes.then_some("process") }
 }
 
 /// Refuses a batch that would write to a room's own records.
@@ -31,6 +33,12 @@ mod tests {
     fn a_name_tells_whose_stream_it_is() {
         for own in ["saga-order:17", "saga-order:", "saga-:17", "saga-order:17:18", "saga-a-b:c"] {
             assert_eq!(reserved_for(own), Some("saga"), "{own}");
+        }
+        for own in ["process-order", "process-order:17", "process--"] {
+            assert_eq!(reserved_for(own), Some("process"), "{own}");
+        }
+        for free in ["process", "process-", "processes-order", "process:order", "order-process-x"] {
+            assert_eq!(reserved_for(free), None, "{free}");
         }
         for free in ["saga", "saga-", "saga-order", "saga:17", "sagas-order:17", "Saga-order:17", "order-saga-x:1"] {
             assert_eq!(reserved_for(free), None, "{free}");

@@ -2,7 +2,11 @@
 
 use quorate_communication::event_bus::{catalogue::Catalogue, webhook};
 use quorate_consistency::{
-    saga::{self, declared::Document},
+    saga::{
+        self,
+        choreography::{self, Process, Processes},
+        declared::Document,
+    },
     two_phase_commit::Order,
 };
 use quorate_data::{
@@ -48,6 +52,18 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("http.http2-window-bytes", u64::from(limits::WINDOW)),
         ("http.least-read-bytes", limits::LEAST),
         ("inboxes.count", MAX_INBOXES as u64),
+        ("processes.by-bytes", Processes::MAX_BY_BYTES as u64),
+        ("processes.chain", u64::from(Process::MAX_DEPTH)),
+        ("processes.count", Processes::MAX_PROCESSES as u64),
+        ("processes.document-bytes", choreography::Document::MAX_BYTES as u64),
+        ("processes.emitted", Process::MAX_EMITTED as u64),
+        ("processes.events", Process::MAX_EVENTS as u64),
+        ("processes.key-bytes", Process::MAX_KEY_BYTES as u64),
+        ("processes.name-bytes", Process::MAX_NAME_BYTES as u64),
+        ("processes.note-bytes", Processes::MAX_NOTE_BYTES as u64),
+        ("processes.rules", Process::MAX_RULES as u64),
+        ("processes.state-bytes", Process::MAX_STATE_BYTES as u64),
+        ("processes.types", Process::MAX_TYPES as u64),
         ("relays.count", MAX_RELAYS as u64),
         ("retention.metadata-bytes", StreamMetadata::MAX_BYTES as u64),
         ("retention.metadata-key-bytes", StreamMetadata::MAX_KEY_BYTES as u64),

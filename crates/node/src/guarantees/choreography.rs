@@ -1,9 +1,9 @@
 //! What holds of choreographed processes.
 
 use super::{
-    About::{Atomicity, Delivery, Durability, Integrity, Order},
+    About::{Atomicity, Delivery, Durability, Integrity, Order, Visibility},
     Guarantee,
-    Surface::Library,
+    Surface::{Cli, Http, Library},
     row, test,
 };
 
@@ -11,6 +11,9 @@ const RULES: &str = "crates/consistency/src/saga/choreography/machine/tests.rs";
 const CYCLES: &str = "crates/consistency/src/saga/choreography/cycle.rs";
 const TURN: &str = "crates/consistency/src/saga/choreography/turn/tests.rs";
 const FOLLOWED: &str = "crates/consistency/src/saga/tests/choreography.rs";
+const RESUMED: &str = "crates/consistency/src/saga/tests/choreography_resumed.rs";
+const HTTP: &str = "crates/node/tests/http/processes.rs";
+const CLI: &str = "crates/cli/tests/cli/processes.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -70,5 +73,54 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(FOLLOWED, "a_cycle_over_two_processes_is_refused_and_nothing_is_declared"),
             test(FOLLOWED, "a_circle_that_is_meant_goes_round_so_often_and_is_stopped"),
         ],
+    ),
+    row(
+        Atomicity,
+        "a stopped course that goes on",
+        Library,
+        "what stopped it and what came since is taken in and reacted to once, with the record of who wanted it, or nothing changes; what was told is not told again",
+        &[
+            test(RESUMED, "a_stopped_course_goes_on_with_what_came_since_and_each_event_is_reacted_to_once"),
+            test(RESUMED, "wherever_going_on_is_left_it_is_done_whole_or_not_at_all"),
+            test(RESUMED, "what_is_expected_runs_on_in_a_course_that_goes_on_and_what_was_told_is_not_told_again"),
+        ],
+    ),
+    row(
+        Integrity,
+        "the stream of a process",
+        Http,
+        "nobody but the process appends to it or closes it, whether there is such a process yet or not",
+        &[
+            test(HTTP, "nobody_but_the_process_writes_what_it_tells_or_closes_its_stream"),
+            test(RESUMED, "a_document_takes_no_programs_place_and_nobody_else_writes_what_a_process_says"),
+        ],
+    ),
+    row(
+        Durability,
+        "a declared process",
+        Http,
+        "it is followed after a restart by itself, and goes on where it was",
+        &[test(HTTP, "a_process_is_followed_over_a_restart_and_tells_what_is_overdue_once")],
+    ),
+    row(
+        Integrity,
+        "declare a process",
+        Http,
+        "what is wrong with a document is told with line and field, a circle over several processes with its way, and nothing is declared",
+        &[test(HTTP, "what_cannot_be_is_refused_with_its_place_and_nothing_is_declared")],
+    ),
+    row(
+        Visibility,
+        "a process that does not go on",
+        Http,
+        "it shows why, in lists, metrics and as a warning of `/readyz`",
+        &[test(HTTP, "a_programs_process_is_shown_and_no_document_takes_its_place")],
+    ),
+    row(
+        Delivery,
+        "an overdue event of a process",
+        Cli,
+        "it is told exactly once, however often the node is killed",
+        &[test(CLI, "what_is_overdue_is_told_exactly_once_however_often_the_node_is_killed")],
     ),
 ];

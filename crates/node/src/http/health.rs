@@ -33,9 +33,10 @@ pub(super) async fn ready(State(node): State<Shared>) -> Reply {
     let transactions = check_transactions(&node).await;
     let ready = !stopping && store == "pass";
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    // No other node ends what is in doubt: whoever asks is warned, and sent here all the same.
+    let processes = check_processes(&node);
+    // No other node ends what is in doubt, or tells what is overdue: whoever asks is warned, and sent here all the same.
     let said = match ready {
-        true if transactions == "pass" => "pass",
+        true if transactions == "pass" && processes == "pass" => "pass",
         true => "warn",
         false => "fail",
     };
@@ -43,7 +44,7 @@ pub(super) async fn ready(State(node): State<Shared>) -> Reply {
         "status": said,
         "checks": {
             "store": store, "accepting": if stopping { "fail: the node is stopping" } else { "pass" },
-            "transactions": transactions,
+            "transactions": transactions, "processes": processes,
         },
     });
     Ok(reply::whole(reply::json(status, &document)))
@@ -74,6 +75,17 @@ async fn check_transactions(node: &Shared) -> String {
         },
         Some(Err(cause)) => format!("warn: {}", with_causes(&cause)),
         None => format!("warn: no answer within {PATIENCE:?}"),
+    }
+}
+
+/// What is overdue in a process that does not go on, nobody tells.
+fn check_processes(node: &Shared) -> String {
+    match &node.processes.troubles()[..] {
+        [] => "pass".to_owned(),
+        [(name, why), rest @ ..] => {
+            let more = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+            format!("warn: process `{}` does not go on: {why}{more}; `quorate process list` says more", name.as_str())
+        }
     }
 }
 

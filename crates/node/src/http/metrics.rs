@@ -1,6 +1,7 @@
 //! What the HTTP surface counts.
 
 mod inboxes;
+mod processes;
 mod queues;
 mod relays;
 mod sagas;
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     inboxes: inboxes::Inboxes,
     relays: relays::Relays,
     sagas: sagas::Sagas,
+    processes: processes::Processes,
     transactions: transactions::Transactions,
     views: views::Views,
     webhooks: webhooks::Webhooks,
@@ -49,6 +51,7 @@ impl Metrics {
         let inboxes = inboxes::Inboxes::register(&mut env.metrics());
         let relays = relays::Relays::register(&mut env.metrics());
         let sagas = sagas::Sagas::register(&mut env.metrics());
+        let processes = processes::Processes::register(&mut env.metrics());
         let webhooks = webhooks::Webhooks::register(&mut env.metrics());
         let transactions = transactions::Transactions::register(&mut env.metrics());
         let metrics = Self {
@@ -56,6 +59,7 @@ impl Metrics {
             inboxes,
             relays,
             sagas,
+            processes,
             transactions,
             views,
             webhooks,
@@ -121,6 +125,9 @@ impl Metrics {
         }
         if let Some(counts) = node.sagas.counts() {
             self.sagas.show(counts);
+        }
+        if let Some(processes) = node.processes.overview().await {
+            self.processes.show(&processes, store.head());
         }
         if let Ok(standing) = node.transactions.standing().await {
             self.transactions.show(standing);

@@ -29,6 +29,7 @@ pub(crate) mod peers;
 mod percent;
 mod policies;
 pub(crate) mod problem;
+mod processes;
 mod queues;
 mod rate_limits;
 mod rates;
@@ -77,7 +78,8 @@ use crate::{
     rates::Rates,
     verbs::{
         Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency, InboxCare, Limits,
-        MessageQueues, Policies, RelayCare, SagaCare, StoreCare, Streams, Transactions, ViewCare, WebhookCare,
+        MessageQueues, Policies, ProcessCare, RelayCare, SagaCare, StoreCare, Streams, Transactions, ViewCare,
+        WebhookCare,
     },
 };
 
@@ -94,6 +96,7 @@ pub(crate) struct Node {
     pub(crate) relays: RelayCare,
     pub(crate) inboxes: InboxCare,
     pub(crate) sagas: SagaCare,
+    pub(crate) processes: ProcessCare,
     pub(crate) transactions: Transactions,
     pub(crate) webhooks: WebhookCare,
     pub(crate) schemas: EventSchemas,
@@ -128,6 +131,7 @@ pub(crate) struct Rooms {
     pub(crate) relays: RelayCare,
     pub(crate) inboxes: InboxCare,
     pub(crate) sagas: SagaCare,
+    pub(crate) processes: ProcessCare,
     pub(crate) webhooks: WebhookCare,
     pub(crate) views: ViewCare,
     pub(crate) timers: Timers,
@@ -156,6 +160,7 @@ impl Node {
             relays,
             inboxes,
             sagas,
+            processes,
             webhooks,
             views,
             timers,
@@ -186,6 +191,7 @@ impl Node {
             relays,
             inboxes,
             sagas,
+            processes,
             webhooks,
             views,
             breakers,

@@ -19,6 +19,7 @@ mod event_schemas;
 mod event_types;
 mod inboxes;
 mod policies;
+mod processes;
 mod queues;
 mod relays;
 mod retention;
@@ -52,6 +53,7 @@ fn build() -> Value {
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
             { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
             { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
+            { "name": "processes", "description": "Choreographed processes: what nobody leads, what is overdue in it, and what led to what" },
             { "name": "transactions", "description": "Two-phase commit: what is in doubt, what became of a transaction, ending one by hand" },
             { "name": "inboxes", "description": "Inboxes: which messages of brokers come in, as the configuration says" },
             { "name": "relays", "description": "Relays: what of the log is published to brokers, as the configuration says" },
@@ -72,6 +74,7 @@ fn build() -> Value {
             subscriptions::paths(),
             queues::paths(),
             sagas::paths(),
+            processes::paths(),
             transactions::paths(),
             webhooks::paths(),
             relays::paths(),
@@ -90,6 +93,7 @@ fn build() -> Value {
                 subscriptions::schemas(),
                 queues::schemas(),
                 sagas::schemas(),
+                processes::schemas(),
                 transactions::schemas(),
                 webhooks::schemas(),
                 relays::schemas(),
@@ -309,7 +313,12 @@ fn parameters() -> Value {
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
         "ifNoneMatchRead": one("header", "If-None-Match", "The `ETag` of the rows that the client has", &text),
     });
-    for mut more in [parameters_of_views(one), transactions::parameters(one), parameters_of_brokers(one)] {
+    for mut more in [
+        parameters_of_views(one),
+        transactions::parameters(one),
+        parameters_of_brokers(one),
+        processes::parameters(one),
+    ] {
         if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object_mut()) {
             all.append(more);
         }

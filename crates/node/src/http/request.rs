@@ -42,6 +42,11 @@ pub(crate) fn saga(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "saga")
 }
 
+/// The choreographed process that a path names.
+pub(crate) fn process(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "process")
+}
+
 /// The transaction that a path names.
 pub(crate) fn transaction(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "transaction")

@@ -23,6 +23,7 @@ use super::{
     document::{self, Count},
     idempotency,
     problem::{Code, Problem},
+    processes::not_a_processes,
     reply,
     request::{self, Params},
     sagas::not_an_open_sagas,
@@ -66,6 +67,7 @@ pub(super) async fn tombstone(State(node): State<Shared>, request: Request) -> R
     let (head, body) = request.into_parts();
     let stream = request::stream(&head.uri)?;
     not_an_open_sagas(&node, &stream).await?;
+    not_a_processes(&stream)?;
     not_a_coordinators(&stream)?;
     Params::of(&head.uri, &[])?;
     let expected = request::expected(&head.headers)?;

@@ -8,8 +8,8 @@ use axum::{
 
 use super::{
     Shared, append, breakers, erasure, event_types, health, heeds::Heeds, inboxes, log, openapi, pages, policies,
-    queues, rate_limits, relays, retention, sagas, schemas, store, streams, subscriptions, transactions, views,
-    views::declared, webhooks,
+    processes, queues, rate_limits, relays, retention, sagas, schemas, store, streams, subscriptions, transactions,
+    views, views::declared, webhooks,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -57,13 +57,14 @@ const LENT: &str = "it hands out leases, and a kept answer would hand out leases
 const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 21] = [
+pub(super) const LINKS: [(&str, &str); 22] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/v1/queues", "the message queues by name"),
     ("/v1/sagas", "the sagas by name and id"),
+    ("/v1/processes", "the choreographed processes by name"),
     ("/v1/transactions", "the transactions in doubt by name"),
     ("/v1/webhooks", "the webhooks by name"),
     ("/v1/relays", "the relays by name"),
@@ -151,6 +152,18 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/saga-definitions", GET, get(sagas::definitions)),
         route("/v1/saga-definitions/{name}", &["GET", "PUT"], put(sagas::declare).get(sagas::definition)),
         route("/v1/saga-definitions/{name}/check", POST, post(sagas::check)),
+        route("/v1/processes", GET, get(processes::list)),
+        route(
+            "/v1/processes/{name}",
+            &["GET", "PUT", "DELETE"],
+            put(processes::declare).get(processes::describe).delete(processes::delete),
+        ),
+        route("/v1/processes/{name}/document", GET, get(processes::document_of)),
+        route("/v1/processes/{name}/check", POST, post(processes::check)),
+        route("/v1/processes/{name}/courses", GET, get(processes::courses)),
+        route("/v1/processes/{name}/courses/{key}", GET, get(processes::describe_course)),
+        route("/v1/processes/{name}/courses/{key}/graph", GET, get(processes::graph)),
+        route("/v1/processes/{name}/courses/{key}/resume", POST, post(processes::resume)),
         route("/v1/transactions", GET, get(transactions::list)),
         route("/v1/transactions/{transaction}", GET, get(transactions::describe)),
         route("/v1/transactions/{transaction}/resolve", POST, post(transactions::resolve)),

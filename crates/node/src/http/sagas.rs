@@ -76,14 +76,14 @@ impl From<DeclareSagaError> for Problem {
 /// Refuses to have `stream` written to where its name is that of a saga's journal, whether there is such a saga or not.
 pub(super) fn not_a_sagas(stream: &Name) -> Result<(), Problem> {
     match reserved_for(stream.as_str()) {
-        None => Ok(()),
-        Some(_) => Err(of_a_saga(stream, "nobody but the saga appends to it")),
+        Some("saga") => Err(of_a_saga(stream, "nobody but the saga appends to it")),
+        _ => Ok(()),
     }
 }
 
 /// Refuses to have events of `stream` forgotten, or to have it said which of them may be, where a saga needs them or will.
 pub(super) async fn not_an_open_sagas(node: &Node, stream: &Name) -> Result<(), Problem> {
-    if reserved_for(stream.as_str()).is_none() {
+    if reserved_for(stream.as_str()) != Some("saga") {
         return Ok(());
     }
     match node.sagas.owner(stream).await? {

@@ -334,7 +334,7 @@ impl SagaCare {
     /// # Errors
     /// Where the sagas cannot be asked, nobody knows whose the stream is.
     pub async fn owner(&self, stream: &Name) -> Result<Option<Status>, DeclareSagaError> {
-        if reserved_for(stream.as_str()).is_none() {
+        if reserved_for(stream.as_str()) != Some("saga") {
             return Ok(None);
         }
         match self.opened().await {

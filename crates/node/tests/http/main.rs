@@ -25,6 +25,7 @@ mod lifecycle;
 mod node;
 mod peers;
 mod policies;
+mod processes;
 mod queue_consumers;
 mod queue_schedules;
 mod queues;

@@ -28,6 +28,9 @@ async fn what_the_store_cannot_do_is_refused_by_name_and_changes_nothing() {
         request("GET", "/v1/views"),
         request("GET", "/v1/views/v"),
         request("PUT", "/v1/views/v/document").header("content-type", "application/toml").body(view),
+        request("GET", "/v1/processes"),
+        request("GET", "/v1/processes/p/courses"),
+        request("PUT", "/v1/processes/p").header("content-type", "application/yaml").body("process: p\nbegins: [a]\n"),
     ];
     for request in asked {
         let reply = node.send(request.clone()).await;

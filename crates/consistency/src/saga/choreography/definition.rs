@@ -278,6 +278,11 @@ impl Process {
         &self.description
     }
 
+    /// What its events belong together by.
+    pub fn joined_by(&self) -> &By {
+        &self.by
+    }
+
     /// What is expected.
     pub fn expectations(&self) -> &[Expectation] {
         &self.expectations

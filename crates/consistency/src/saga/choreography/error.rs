@@ -41,6 +41,22 @@ pub enum ProcessError {
         /// The key.
         key: Arc<str>,
     },
+    /// A program declared the process, with process managers that no document has: it is not replaced by one.
+    #[error("process `{name}` was declared by a program, and no document takes its place")]
+    OfProgram {
+        /// The process.
+        name: Name,
+    },
+    /// The course does not go on.
+    #[error("course `{key}` of process `{name}` does not go on: {why}")]
+    Refused {
+        /// The process.
+        name: Name,
+        /// The key.
+        key: Arc<str>,
+        /// Why.
+        why: Arc<str>,
+    },
     /// An event of a process could not be appended.
     #[error("an event of a process was refused by the log")]
     Append(#[source] Arc<AppendError>),

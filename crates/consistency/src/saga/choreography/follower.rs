@@ -18,8 +18,9 @@ use serde_json::Value;
 use super::{
     By, Process, ProcessError,
     rows::{self, Place},
-    service::{Room, Watched},
+    service::Room,
     turn::{Belonging, SOURCE, Turn, Undone, is_of_store},
+    watched::Watched,
 };
 
 /// Events that are taken in at once.
@@ -105,10 +106,12 @@ impl Follower {
             let batch = tokio::select! {
                 biased;
                 () = tasks.stop().cancelled() => return Ok(()),
+                () = self.watched.woken() => return Err(Halt::Anew),
                 batch = reader.next_batch() => Some(batch?),
                 () = self.store.env().sleep_until(mono + nap) => None,
             };
-            let mut has_changed = false;
+            // Who has a course go on may have gone before it could wake anybody: looked at now and then.
+            let mut has_changed = batch.is_none();
             if let Some(batch) = batch {
                 if let Some(first) = batch.events.first()
                     && reader.is_stale()
@@ -117,7 +120,7 @@ impl Follower {
                     continue;
                 }
                 scanned = batch.position;
-                has_changed = self.take(&mut place, batch).await?;
+                has_changed |= self.take(&mut place, batch).await?;
             }
             is_behind = false;
             if due.is_some_and(|due| due <= self.now()) && reader.is_live() {

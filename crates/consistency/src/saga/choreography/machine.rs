@@ -74,6 +74,12 @@ pub struct Course {
     pub reason: Option<Arc<str>>,
     /// What the process manager keeps.
     pub state: Value,
+    /// Of what was expected when it was stopped, what had been told to be overdue: it is not told again.
+    #[serde(default)]
+    pub told: Vec<Pending>,
+    /// The position from which chains of causes are counted: that of the event behind which it was [resumed](Self::resumed) last.
+    #[serde(default)]
+    pub counted_from: u64,
 }
 
 /// Something that is expected.
@@ -144,6 +150,11 @@ impl Pending {
     fn name(&self) -> Arc<str> {
         Self::names(&self.after, &self.any_of)
     }
+
+    /// Whether it is the same that is expected.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.after, &self.event, &self.any_of) == (&other.after, &other.event, &other.any_of)
+    }
 }
 
 impl Course {
@@ -165,7 +176,8 @@ impl Course {
         event.depth = u32::try_from(chain.len()).unwrap_or(u32::MAX);
         let (kind, position, id) = (event.kind.clone(), event.position, event.id.clone());
         let full = trail.len() >= Process::MAX_EVENTS;
-        let circling = goes_round(process, trail, &chain, &event);
+        let counted = chain.iter().take_while(|at| trail[**at].position.get() >= self.counted_from).count();
+        let circling = goes_round(process, trail, &chain[..counted], &event);
         let causes: Vec<Arc<str>> = chain.iter().map(|at| trail[*at].id.clone()).collect();
         if !full {
             trail.push(event);
@@ -199,11 +211,12 @@ impl Course {
         Taken::New
     }
 
-    /// Stops it for good.
+    /// Stops it, until somebody has it [go on](Self::resumed).
     pub fn stop(&mut self, reason: impl Into<String>) {
         let mut reason: String = reason.into();
         reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
         self.reason = Some(reason.into());
+        self.told = self.pending.extract_if(.., |one| one.overdue).collect();
         self.end(Standing::Stopped);
     }
 
@@ -325,6 +338,8 @@ fn goes_round(process: &Process, trail: &[Seen], chain: &[usize], event: &Seen) 
     way.push(&event.kind);
     Some(format!("{why}: {}", way.join(" → ")))
 }
+
+mod resuming;
 
 #[cfg(test)]
 mod tests;

@@ -62,7 +62,10 @@
 //!   stream, changes nothing as long as the course is [kept](Process::keep). An answer is told from a cause by `causationid`. What comes behind the end is counted, shown in the graph, and reacted to by nobody.
 //! * **A process manager that fails** stops the course that it failed in, with the reason; [`STOPPED`] is told once, and other courses go on. What
 //!   the log refuses to be told (a schema for it, a tombstone on the stream) is not told; the course says it all the same. Where the store is in the
-//!   way, it is tried again. A stopped course stays stopped: who wants to go on corrects the program and appends an event of another course.
+//!   way, it is tried again.
+//! * **A stopped course** stays stopped until somebody has it [go on](Processes::resume): what stopped it, and what came since, is taken in then and reacted to,
+//!   in one transaction with [`RESUMED`], which says who wanted it. If it would be stopped again, nothing changes.
+//! * **The stream `process-<name>`** is the process's alone: nobody else [appends to it](quorate_data::store::reserved_for).
 //! * **Circles**: reactions that lead back to themselves, also over several processes, are refused with the way; only what is declared to emit something may.
 //!   What others do is not ours to refuse: a course whose chain of causes gets too [deep](Process::chain), comes to one type too often, or has more than
 //!   [so many events](Process::MAX_EVENTS), is stopped, and our process managers with it.
@@ -75,7 +78,7 @@
 //!
 //! # Where ours differs
 //! From process managers of other frameworks: a timeout is not a message that is sent to oneself and comes though nobody waits any more, but a row that
-//! goes away with what it waits for. Not there yet: stores that several processes write to, going on with a stopped course.
+//! goes away with what it waits for. Not there yet: stores that several processes write to.
 //!
 //! Sources: Hohpe and Woolf, "Enterprise Integration Patterns" (2003), for the process manager; Richardson, "Microservices Patterns" (2018), chapter 4, for both
 //! ways to coordinate a saga. See ADR 32.
@@ -90,6 +93,7 @@ pub mod machine;
 mod rows;
 mod service;
 mod turn;
+mod watched;
 
 pub use definition::{By, Expectation, Process, ReactError, Reacted, Reacting, Reaction, Start};
 pub use document::Document;
@@ -98,5 +102,6 @@ pub use graph::{Graph, Missing, Node};
 pub use machine::{Course, Pending, Seen, Standing};
 pub use rows::Summary;
 pub(crate) use rows::TABLES;
-pub use service::{Counts, Description, Looked, Processes, Search};
-pub use turn::{OVERDUE, SOURCE, STOPPED, Tally};
+pub use service::Processes;
+pub use turn::{OVERDUE, RESUMED, SOURCE, STOPPED, Tally};
+pub use watched::{Counts, Declared, Description, Looked, Overview, Search};

@@ -32,7 +32,7 @@ pub(crate) const TABLES: RoomTables = RoomTables {
 };
 
 /// How far a process has followed the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     /// Which declaration it is of: one that was taken back and declared anew is another.
     pub(super) born: i64,
@@ -75,12 +75,21 @@ fn number(n: u64) -> Sql {
     Sql::Integer(n.cast_signed())
 }
 
+const PLACE: &str = "SELECT born, revision, checkpoint FROM quorate_process WHERE name = $1";
+
+fn read_place(row: &Row) -> Result<Place, SqlError> {
+    Ok(Place { born: integer(row, 0)?, revision: integer(row, 1)?, checkpoint: position(row, 2)? })
+}
+
 pub(super) async fn place(store: &Store, name: &Name) -> Result<Option<Place>, SqlError> {
-    let sql = "SELECT born, revision, checkpoint FROM quorate_process WHERE name = $1";
-    let rows = store.room_query(sql, vec![name.into()]).await?;
-    let read =
-        |row: &Row| Ok(Place { born: integer(row, 0)?, revision: integer(row, 1)?, checkpoint: position(row, 2)? });
-    rows.first().map(read).transpose()
+    let rows = store.room_query(PLACE, vec![name.into()]).await?;
+    rows.first().map(read_place).transpose()
+}
+
+/// The same, as of this transaction.
+pub(super) async fn place_now(tx: &mut DynTx, name: &Name) -> Result<Option<Place>, SqlError> {
+    let rows = tx.room_query(PLACE, &[name.into()]).await?;
+    rows.first().map(read_place).transpose()
 }
 
 /// The latest clock of processes that was ever written.
@@ -290,6 +299,17 @@ pub(super) async fn list(
 pub(super) async fn census(store: &Store, process: &Name) -> Result<Vec<(Standing, u64)>, SqlError> {
     let sql =
         "SELECT standing, count(*) FROM quorate_process_course WHERE process = $1 GROUP BY standing ORDER BY standing";
+    counted(store, process, sql).await
+}
+
+/// The same of those that have not come to an end, which are few beside the others.
+pub(super) async fn open_census(store: &Store, process: &Name) -> Result<Vec<(Standing, u64)>, SqlError> {
+    let sql = "SELECT standing, count(*) FROM quorate_process_course
+        WHERE process = $1 AND standing IN ('unbegun', 'on-time', 'overdue', 'stopped') GROUP BY standing ORDER BY standing";
+    counted(store, process, sql).await
+}
+
+async fn counted(store: &Store, process: &Name, sql: &str) -> Result<Vec<(Standing, u64)>, SqlError> {
     let rows = store.room_query(sql, vec![process.into()]).await?;
     let read = |row: &Row| {
         let standing = Standing::named(&text(row, 0)?).ok_or_else(|| corrupt("a standing is none"))?;

@@ -1,8 +1,10 @@
 //! The handle: processes of a store are declared, followed and looked at.
 
+mod care;
+
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, Weak},
 };
 
 use quorate_data::{
@@ -18,9 +20,10 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, watch};
 
 use super::{
-    Course, Document, Graph, Process, ProcessError, Seen, Standing, Start, Summary, Tally, cycle,
+    Counts, Declared, Description, Document, Graph, Looked, Process, ProcessError, Search, Start, Summary, cycle,
     follower::Follower,
     rows::{self, Place},
+    watched::{Watched, lock},
 };
 
 /// The choreographed processes of a store. Cheap to clone; clones are the same.
@@ -51,102 +54,10 @@ struct Known {
     /// `None`: its program did not declare it yet, or its document cannot be read any more.
     process: Option<Arc<Process>>,
     document: Option<Document>,
+    /// Whether it is a program that declares it, and no document.
+    is_of_program: bool,
     watched: Arc<Watched>,
     tasks: Tasks,
-}
-
-/// What is known of a process at work.
-pub(super) struct Watched {
-    trouble: Mutex<Option<Arc<str>>>,
-    counts: Mutex<Counts>,
-    progress: watch::Sender<Position>,
-}
-
-/// What happened in a process since it is followed here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// What its turns did.
-    pub tally: Tally,
-    /// Events of its types that belong to no course, for they have no key.
-    pub keyless: u64,
-}
-
-/// How a process stands.
-#[derive(Clone, Debug)]
-pub struct Description {
-    /// Its name.
-    pub name: Name,
-    /// What it says; `None`: the program that declared it did not do so yet, or its document cannot be read any more.
-    pub process: Option<Arc<Process>>,
-    /// Its document, if it has one.
-    pub document: Option<Document>,
-    /// Why it does not go on right now.
-    pub trouble: Option<Arc<str>>,
-    /// So far the log was followed.
-    pub position: Position,
-    /// What happened since it is followed here.
-    pub counts: Counts,
-    /// How many courses stand how.
-    pub courses: Vec<(Standing, u64)>,
-}
-
-/// How a course stands, and what has happened in it.
-#[derive(Clone, Debug)]
-pub struct Looked {
-    /// The course.
-    pub course: Course,
-    /// Its events, in the order of the log.
-    pub trail: Vec<Seen>,
-    /// When its first event was taken in.
-    pub first_at: Wall,
-}
-
-/// What is looked for.
-#[derive(Clone, Debug)]
-pub struct Search {
-    /// Only those that stand so.
-    pub standing: Option<Standing>,
-    /// Only those behind this one.
-    pub after: Arc<str>,
-    /// At most so many: 1 to [`Processes::MAX_PAGE`].
-    pub limit: usize,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        Self { standing: None, after: "".into(), limit: Processes::MAX_PAGE }
-    }
-}
-
-impl Watched {
-    fn new() -> Self {
-        Self { trouble: Mutex::default(), counts: Mutex::default(), progress: watch::Sender::new(Position::ZERO) }
-    }
-
-    pub(super) fn trouble(&self, why: Option<String>) {
-        *lock(&self.trouble) = why.map(Into::into);
-    }
-
-    pub(super) fn count(&self, more: Tally) {
-        let mut counts = lock(&self.counts);
-        let tally = &mut counts.tally;
-        tally.events += more.events;
-        tally.repeated += more.repeated;
-        tally.late += more.late;
-        tally.overdue += more.overdue;
-        tally.stopped += more.stopped;
-        tally.ended += more.ended;
-        tally.emitted += more.emitted;
-    }
-
-    pub(super) fn keyless(&self) {
-        lock(&self.counts).keyless += 1;
-    }
-
-    /// Tells that something was done, and how far the log was followed.
-    pub(super) fn progress(&self, to: Position) {
-        self.progress.send_replace(to);
-    }
 }
 
 impl Processes {
@@ -180,14 +91,14 @@ impl Processes {
         self.shared.declare(Arc::new(process), None).await.map(drop)
     }
 
-    /// As [`declare`](Self::declare), by a document, which is kept: after a restart it is followed by itself. Whether anything is new.
+    /// As [`declare`](Self::declare), by a document, which is kept: after a restart it is followed by itself.
     ///
     /// # Errors
-    /// As [`declare`](Self::declare).
+    /// As [`declare`](Self::declare); [`ProcessError::OfProgram`] where a program declared it.
     ///
     /// # Cancel safety
     /// As [`declare`](Self::declare).
-    pub async fn declare_document(&self, document: Document) -> Result<bool, ProcessError> {
+    pub async fn declare_document(&self, document: Document) -> Result<Declared, ProcessError> {
         self.shared.declare(Arc::new(document.process().clone()), Some(document)).await
     }
 
@@ -213,7 +124,8 @@ impl Processes {
                 // Where it is not known whether it is gone, declaring it again has to write it.
                 let is_unknown = matches!(cause, ProcessError::Store(StoreError::OutcomeUnknown));
                 if let Some(process) = known.process {
-                    self.shared.follow(process, known.document.filter(|_| !is_unknown))?;
+                    let document = known.document.filter(|_| !is_unknown);
+                    self.shared.follow(process, document, known.is_of_program)?;
                 }
                 return Err(cause);
             }
@@ -231,24 +143,17 @@ impl Processes {
     /// # Errors
     /// [`ProcessError::Undeclared`].
     pub async fn describe(&self, name: &Name) -> Result<Description, ProcessError> {
-        let Known { process, document, watched, .. } = self.known(name)?;
+        let Known { process, document, is_of_program, watched, .. } = self.known(name)?;
         let courses = rows::census(&self.shared.store, name).await?;
-        let position = match *watched.progress.borrow() {
-            Position::ZERO => None,
-            seen => Some(seen),
-        };
-        let position = match position {
-            Some(seen) => seen,
-            None => rows::place(&self.shared.store, name).await?.map_or(Position::ZERO, |place| place.checkpoint),
-        };
-        let (trouble, counts) = (lock(&watched.trouble).clone(), *lock(&watched.counts));
-        Ok(Description { name: name.clone(), process, document, trouble, position, counts, courses })
+        let position = self.position(name, &watched).await?;
+        let (name, trouble, counts) = (name.clone(), watched.why(), watched.counts());
+        Ok(Description { name, process, document, is_of_program, trouble, position, counts, courses })
     }
 
     /// What happened in each process since it is followed here.
     pub fn counts(&self) -> Vec<(Name, Counts)> {
         let known = lock(&self.shared.known);
-        known.iter().map(|(name, known)| (name.clone(), *lock(&known.watched.counts))).collect()
+        known.iter().map(|(name, known)| (name.clone(), known.watched.counts())).collect()
     }
 
     /// So far the log was followed, as it moves: also woken whenever something became overdue.
@@ -256,7 +161,7 @@ impl Processes {
     /// # Errors
     /// [`ProcessError::Undeclared`].
     pub fn watch(&self, name: &Name) -> Result<watch::Receiver<Position>, ProcessError> {
-        Ok(self.known(name)?.watched.progress.subscribe())
+        Ok(self.known(name)?.watched.subscribe())
     }
 
     /// Courses of a process, in order of their keys.
@@ -311,23 +216,25 @@ impl Shared {
         let room = Arc::downgrade(room);
         let shared = Arc::new(Self { store: store.clone(), room, clock, tasks, known, declaring });
         for (name, document) in rows::declared(store).await? {
+            let is_of_program = document.is_none();
             let read = document.and_then(|(format, text)| Document::read(&text, Format::named(&format)?).ok());
             match read {
-                Some(document) => shared.follow(Arc::new(document.process().clone()), Some(document))?,
+                Some(document) => shared.follow(Arc::new(document.process().clone()), Some(document), false)?,
                 None => {
                     let watched = Arc::new(Watched::new());
                     watched.trouble(Some(
                         "nobody declares it: neither a program nor a document that can be read".to_owned(),
                     ));
                     let tasks = shared.tasks.child("process");
-                    lock(&shared.known).insert(name, Known { process: None, document: None, watched, tasks });
+                    let known = Known { process: None, document: None, is_of_program, watched, tasks };
+                    lock(&shared.known).insert(name, known);
                 }
             }
         }
         Ok(shared)
     }
 
-    async fn declare(&self, process: Arc<Process>, document: Option<Document>) -> Result<bool, ProcessError> {
+    async fn declare(&self, process: Arc<Process>, document: Option<Document>) -> Result<Declared, ProcessError> {
         process.check()?;
         let _alone = self.declaring.lock().await;
         let name = process.name.clone();
@@ -339,7 +246,10 @@ impl Shared {
         // One whose follower was told to stop, and then neither removed nor begun anew, is declared again.
         let is_followed = |known: &&Known| !known.tasks.stop().is_cancelled();
         if known.get(&name).filter(is_followed).and_then(same).is_some() {
-            return Ok(false);
+            return Ok(Declared::Unchanged);
+        }
+        if document.is_some() && known.get(&name).is_some_and(|known| known.is_of_program) {
+            return Err(ProcessError::OfProgram { name });
         }
         if known.len() >= Processes::MAX_PROCESSES && !known.contains_key(&name) {
             return Err(ProcessError::TooMany { max: Processes::MAX_PROCESSES });
@@ -351,14 +261,17 @@ impl Shared {
         }
         let written = self.write(&process, document.as_ref()).await;
         match (&written, known.get(&name)) {
-            (Ok(()), _) => self.follow(process, document)?,
+            (Ok(()), _) => {
+                let is_of_program = document.is_none();
+                self.follow(process, document, is_of_program)?;
+            }
             // It goes on as it was; where that is not known, by what the row says when it is opened next.
-            (Err(_), Some(Known { process: Some(before), document, .. })) => {
-                self.follow(before.clone(), document.clone())?
+            (Err(_), Some(Known { process: Some(before), document, is_of_program, .. })) => {
+                self.follow(before.clone(), document.clone(), *is_of_program)?;
             }
             (Err(_), _) => {}
         }
-        written.map(|()| true)
+        written.map(|()| if known.contains_key(&name) { Declared::Changed } else { Declared::New })
     }
 
     async fn write(&self, process: &Process, document: Option<&Document>) -> Result<(), ProcessError> {
@@ -368,7 +281,7 @@ impl Shared {
         };
         let now = self.store.env().wall();
         let place = Place { born: now.unix_nanos(), revision: 0, checkpoint };
-        let clock = self.clock.0 + self.store.env().boot().saturating_since(self.clock.1);
+        let clock = self.now();
         let (name, document) = (
             process.name.clone(),
             document.map(|document| (Arc::from(document.format().as_str()), document.text().clone())),
@@ -380,15 +293,24 @@ impl Shared {
         declared.await.map_err(ProcessError::of_transaction)
     }
 
+    /// By the clock of the processes.
+    fn now(&self) -> Wall {
+        self.clock.0 + self.store.env().boot().saturating_since(self.clock.1)
+    }
+
     /// Has a process followed.
-    fn follow(&self, process: Arc<Process>, document: Option<Document>) -> Result<(), ProcessError> {
-        let stream = Name::new(format!("process-{}", process.name.as_str()));
-        let stream =
-            stream.map_err(|cause| ProcessError::invalid(format!("its name is part of a stream's: {cause}")))?;
+    fn follow(
+        &self,
+        process: Arc<Process>,
+        document: Option<Document>,
+        is_of_program: bool,
+    ) -> Result<(), ProcessError> {
+        let stream = stream_of(&process)?;
         // Who watches it goes on watching.
         let before = lock(&self.known).get(&process.name).map(|before| before.watched.clone());
         let (tasks, watched) = (self.tasks.child("process"), before.unwrap_or_else(|| Arc::new(Watched::new())));
-        let known = Known { process: Some(process.clone()), document, watched: watched.clone(), tasks: tasks.clone() };
+        let (of, watching) = (Some(process.clone()), watched.clone());
+        let known = Known { process: of, document, is_of_program, watched: watching, tasks: tasks.clone() };
         lock(&self.known).insert(process.name.clone(), known);
         let (store, room, clock) = (self.store.clone(), self.room.upgrade(), self.clock);
         let follower = Follower { store, process, stream, watched, clock, swept: None, _room: room };
@@ -397,6 +319,8 @@ impl Shared {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// The stream in which stands what is said of a process's courses.
+fn stream_of(process: &Process) -> Result<Name, ProcessError> {
+    let stream = Name::new(format!("process-{}", process.name.as_str()));
+    stream.map_err(|cause| ProcessError::invalid(format!("its name is part of a stream's: {cause}")))
 }

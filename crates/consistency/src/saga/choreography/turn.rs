@@ -20,7 +20,9 @@ use super::{
 pub const OVERDUE: &str = "quorate.process.overdue";
 /// The type of the event that says that a course was stopped.
 pub const STOPPED: &str = "quorate.process.stopped";
-/// The `source` of both.
+/// The type of the event that says that somebody had a stopped course go on.
+pub const RESUMED: &str = "quorate.process.resumed";
+/// The `source` of these.
 pub const SOURCE: &str = "/quorate/process";
 
 /// An event, and the course that it belongs to.
@@ -43,6 +45,8 @@ pub struct Tally {
     pub overdue: u64,
     /// Courses that were stopped.
     pub stopped: u64,
+    /// Courses that somebody had go on.
+    pub resumed: u64,
     /// Courses that came to their end, or were undone.
     pub ended: u64,
     /// Events that process managers appended.
@@ -142,7 +146,7 @@ impl Turn {
     /// Appends what the process itself says. What the log refuses, because somebody registered a schema for it or set a tombstone on the stream, is
     /// left out: the row says the same, and other courses do not wait for it.
     async fn tell(&self, tx: &mut DynTx, told: Vec<NewEvent>) -> Result<(), Undone> {
-        match tx.append(&self.stream, ExpectedVersion::Any, told).await {
+        match tx.room_append(&self.stream, ExpectedVersion::Any, told).await {
             Ok(_) => Ok(()),
             Err(AppendError::Store(cause)) => Err(cause.into()),
             Err(cause) => {
@@ -337,6 +341,10 @@ pub(super) fn is_of_store(cause: &ProcessError) -> Option<&StoreError> {
         _ => None,
     }
 }
+
+mod resuming;
+
+pub(super) use resuming::Wish;
 
 #[cfg(test)]
 mod tests;

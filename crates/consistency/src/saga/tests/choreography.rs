@@ -10,14 +10,15 @@ use quorate_foundations::document::Format;
 use quorate_runtime::Env;
 use serde_json::{Value, json};
 
-use super::world::{PATIENCE, World, effects, name, note};
+use super::world::{PATIENCE, World, effects, name, note, write_into};
 use crate::saga::choreography::{
-    By, Document, OVERDUE, Process, ProcessError, Processes, ReactError, Reacted, STOPPED, Search, Standing, Start,
+    By, Declared, Document, OVERDUE, Process, ProcessError, Processes, ReactError, Reacted, STOPPED, Search, Standing,
+    Start,
 };
 
-const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
 
-fn order() -> Process {
+pub(super) fn order() -> Process {
     Process::new(name("order"))
         .begins(&["placed"])
         .expect("placed", &["paid", "refused"], MINUTE)
@@ -35,17 +36,17 @@ fn with_notice() -> Process {
     })
 }
 
-fn event(kind: &str, id: &str, course: &str, cause: Option<&str>) -> NewEvent {
+pub(super) fn event(kind: &str, id: &str, course: &str, cause: Option<&str>) -> NewEvent {
     let (correlation_id, causation_id) = (Some(course.into()), cause.map(Into::into));
     NewEvent { correlation_id, causation_id, ..NewEvent::new(id, "/shop", kind) }
 }
 
-async fn append(store: &Store, stream: &str, event: NewEvent) {
+pub(super) async fn append(store: &Store, stream: &str, event: NewEvent) {
     store.append(AppendBatch::to(name(stream), ExpectedVersion::Any, vec![event])).await.unwrap();
 }
 
 /// Waits until the course stands so.
-async fn until(processes: &Processes, course: &str, standing: Standing) {
+pub(super) async fn until(processes: &Processes, course: &str, standing: Standing) {
     let mut moves = processes.watch(&name("order")).unwrap();
     let stands = async {
         loop {
@@ -70,7 +71,7 @@ async fn caught_up(store: &Store, processes: &Processes) {
     Env::real().timeout(PATIENCE, moves.wait_for(|at| *at >= head)).await.unwrap().unwrap();
 }
 
-async fn told(store: &Store, kind: &str) -> Vec<Value> {
+pub(super) async fn told(store: &Store, kind: &str) -> Vec<Value> {
     let query = Query::of([QueryItem::types([kind])]);
     let page = store.read_log(ReadLog { query, after: Default::default(), limit: 100 }).await.unwrap();
     page.events.iter().map(|event| serde_json::from_slice(event.data().unwrap_or(b"null")).unwrap()).collect()
@@ -332,8 +333,8 @@ async fn a_document_is_followed_after_a_restart_by_itself_and_can_say_something_
     append(&store, "orders", NewEvent::new("b", "/shop", "placed").json("{}")).await;
     let document = Document::read(DOCUMENT, Format::Toml).unwrap();
     let processes = Processes::open(&store).await.unwrap();
-    assert!(processes.declare_document(document.clone()).await.unwrap());
-    assert!(!processes.declare_document(document).await.unwrap(), "the same");
+    assert_eq!(processes.declare_document(document.clone()).await.unwrap(), Declared::New);
+    assert_eq!(processes.declare_document(document).await.unwrap(), Declared::Unchanged);
     until(&processes, "7", Standing::OnTime).await;
     assert_eq!(processes.describe(&name("order")).await.unwrap().counts.keyless, 1);
     store.close().await.unwrap();
@@ -343,7 +344,7 @@ async fn a_document_is_followed_after_a_restart_by_itself_and_can_say_something_
     world.pass(MINUTE);
     until(&processes, "7", Standing::Overdue).await;
     let other = Document::read(&DOCUMENT.replace("ends = [\"paid\"]", "ends = [\"sent\"]"), Format::Toml).unwrap();
-    assert!(processes.declare_document(other).await.unwrap());
+    assert_eq!(processes.declare_document(other).await.unwrap(), Declared::Changed);
     append(&store, "orders", by_data("paid", "c")).await;
     until(&processes, "7", Standing::OnTime).await;
     append(&store, "orders", by_data("sent", "d")).await;
@@ -399,7 +400,7 @@ async fn an_alarm_that_the_log_refuses_keeps_no_course_waiting() {
     append(&store, "orders", event("placed", "a", "1", None)).await;
     append(&store, "orders", event("placed", "b", "2", None)).await;
     until(&processes, "2", Standing::OnTime).await;
-    append(&store, "process-order", NewEvent::new("x", "/somebody", "odd")).await;
+    write_into(&store, "process-order", NewEvent::new("x", "/somebody", "odd")).await;
     store.retire(name("process-order"), Retire::Tombstone { expected: ExpectedVersion::Any }).await.unwrap();
     world.pass(MINUTE);
     until(&processes, "1", Standing::Overdue).await;
@@ -491,7 +492,7 @@ async fn a_process_whose_removal_was_given_up_is_followed_once_it_is_declared_ag
     let mut removing = Box::pin(processes.remove(&removing));
     assert!(futures_util::poll!(&mut removing).is_pending(), "its follower was told to stop");
     drop(removing);
-    assert!(processes.declare_document(document).await.unwrap());
+    assert_eq!(processes.declare_document(document).await.unwrap(), Declared::Changed);
     append(&store, "orders", by_data("placed", "later")).await;
     until(&processes, "7", Standing::OnTime).await;
 }

@@ -288,6 +288,8 @@ pub(super) async fn a_rooms_own_stream_is_appended_to_by_the_room_alone(place: &
     let refused = append(&store, own, vec![event("forged")]).await.expect_err("it is the room's");
     assert!(is_reserved(&refused), "{refused:?}");
     let free = |id: &str| AppendBatch::to(stream("free"), ExpectedVersion::Any, vec![event(id)]);
+    let refused = append(&store, "process-order", vec![event("forged")]).await.expect_err("it is the room's");
+    assert!(matches!(refused, AppendError::Reserved { room: "process", .. }), "{refused:?}");
     let both = free("beside").and_to(stream(own), ExpectedVersion::Any, vec![event("forged")]);
     let refused = store.append(both.clone()).await.expect_err("neither is appended to");
     assert!(is_reserved(&refused), "{refused:?}");

@@ -64,7 +64,7 @@ pub(super) fn schemas() -> Value {
         })),
         "Backup": closed(&["to"], json!({ "to": { "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$" } })),
         "BackedUp": object(&["to", "path", "bytes"], json!({ "to": text, "path": text, "bytes": { "type": "integer" } })),
-        "Health": object(&["status"], json!({ "status": { "enum": ["pass", "fail"] }, "checks": { "type": "object" } })),
+        "Health": object(&["status"], json!({ "status": { "enum": ["pass", "warn", "fail"] }, "checks": { "type": "object" } })),
         "Problem": problem(),
     })
 }

@@ -59,6 +59,7 @@ codes! {
     InvalidPolicy = "invalid-policy", BAD_REQUEST, "Policy cannot be read";
     ImpossiblePolicy = "impossible-policy", BAD_REQUEST, "Policy cannot work";
     InvalidSaga = "invalid-saga", BAD_REQUEST, "Saga's document cannot be used";
+    InvalidProcess = "invalid-process", BAD_REQUEST, "Process's document cannot be used";
     LimitExceeded = "limit-exceeded", BAD_REQUEST, "More was asked for than one request may have";
     ForeignRequest = "foreign-request", FORBIDDEN, "Request comes from another site";
     NotFound = "not-found", NOT_FOUND, "Nothing is at this address";
@@ -74,6 +75,8 @@ codes! {
     SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
     TransactionNotFound = "transaction-not-found", NOT_FOUND, "Nobody knows of such a transaction";
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
+    ProcessNotFound = "process-not-found", NOT_FOUND, "Process does not exist";
+    CourseNotFound = "course-not-found", NOT_FOUND, "Process has no such course";
     EventTypeNotFound = "event-type-not-found", NOT_FOUND, "Event type is not known";
     WebhookNotFound = "webhook-not-found", NOT_FOUND, "Webhook does not exist";
     InboxNotFound = "inbox-not-found", NOT_FOUND, "Inbox does not exist";
@@ -119,6 +122,11 @@ codes! {
     StreamOfSaga = "stream-of-saga", CONFLICT, "Stream belongs to a saga";
     SagaStalled = "saga-stalled", CONFLICT, "Nobody here can run this version of the saga";
     TooManySagas = "too-many-sagas", CONFLICT, "There are as many documents of sagas as a store keeps";
+    ProcessCycle = "process-cycle", CONFLICT, "Reactions of processes lead back to themselves";
+    ProcessOfProgram = "process-of-program", CONFLICT, "Process is declared by a program";
+    TooManyProcesses = "too-many-processes", CONFLICT, "There are as many processes as a store keeps";
+    CourseRefuses = "course-refuses", CONFLICT, "Course does not go on";
+    StreamOfProcess = "stream-of-process", CONFLICT, "Stream belongs to a process";
     QueueFull = "queue-full", CONFLICT, "Queue is full";
     LeaseLost = "lease-lost", CONFLICT, "Lease is lost";
     WindowFull = "window-full", CONFLICT, "Too many events are unsettled";

@@ -94,7 +94,10 @@ impl From<AppendError> for Problem {
                 .with("id", id.as_str())
                 .with("streamversion", version.to_string()),
             AppendError::PartlyKnown { .. } => told(Code::BatchPartlyKnown),
-            AppendError::Reserved { stream, .. } => told(Code::StreamOfSaga).with("stream", stream.as_str()),
+            AppendError::Reserved { stream, room } => {
+                let code = if *room == "process" { Code::StreamOfProcess } else { Code::StreamOfSaga };
+                told(code).with("stream", stream.as_str())
+            }
             AppendError::Tombstoned { stream } => told(Code::StreamTombstoned).with("stream", stream.as_str()),
             AppendError::Invalid { stream, index, .. } => {
                 told(Code::InvalidEvent).with("stream", stream.as_str()).with("index", *index)
