@@ -57,6 +57,11 @@ impl Answer {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body: json!({ "title": why.to_string() }) }
     }
 
+    /// It failed, and says no more than that.
+    pub(crate) fn failed(why: &str) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, body: json!({ "title": why }) }
+    }
+
     /// There is nothing by that name.
     pub(crate) fn not_found() -> Self {
         Self { status: StatusCode::NOT_FOUND, body: json!({ "title": "there is nothing here" }) }

@@ -87,3 +87,20 @@ fn a_saga_is_declared_started_shown_and_decided_about_at_the_command_line() {
     assert_eq!(node.run(&["saga", "document", "order"]).ok().stdout.lines().next(), Some("saga: order"));
     assert!(node.run(&["saga", "definitions"]).ok().stdout.contains("order"));
 }
+
+#[test]
+fn sagas_run_with_their_node_killed_and_a_bank_that_fails_and_what_they_claim_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = run(folder.path(), &["patterns", "saga", "--output", "json"]).ok().json();
+    let claims = told["claims"].as_array().unwrap();
+    assert!(claims.len() >= 7 && claims.iter().all(|claim| claim["holds"] == true), "{told}");
+    let [done, undone] = told["timelines"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    let steps = |timeline: &Value| -> Vec<String> {
+        let steps = timeline["steps"].as_array().unwrap().iter();
+        steps.map(|step| step["step"].as_str().unwrap().to_owned()).filter(|step| step != "the node is down").collect()
+    };
+    assert_eq!(steps(done), ["tell", "reserve", "charge", "ship"], "{done}");
+    assert!(done["steps"].as_array().unwrap().iter().any(|step| step["step"] == "the node is down"), "{done}");
+    let all = ["tell", "reserve", "charge", "ship", "undo charge", "undo reserve", "undo tell"];
+    assert_eq!(steps(undone), all, "{undone}");
+}

@@ -7,7 +7,7 @@ use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::message_queue::Worker;
+use super::{message_queue::Worker, saga::Shop};
 use crate::{
     demo::process,
     exit::{Exit, Failure},
@@ -21,6 +21,8 @@ pub(super) enum Role {
     Node(PathBuf),
     /// A worker at a queue.
     Worker(Worker),
+    /// A service that a saga calls.
+    Shop(Shop),
 }
 
 /// Is one of a pattern's processes, until whoever started it is gone.
@@ -45,6 +47,7 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
             parent.tell(&json!(null))?;
             env.tasks().spawn("patterns-worker", async move { worker.work(&own).await });
         }
+        Role::Shop(shop) => parent.tell(&json!(shop.open(env).await?))?,
     }
     parent.gone().await;
     env.tasks().stop().cancel();

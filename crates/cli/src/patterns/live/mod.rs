@@ -7,9 +7,11 @@ mod circuit_breaker;
 mod fallback;
 mod hedge;
 mod message_queue;
+mod moment;
 mod node;
 mod rate_limit;
 mod retry;
+mod saga;
 mod show;
 mod stage;
 mod timeout;
@@ -25,8 +27,8 @@ use crate::{
 };
 
 /// The patterns that can be run.
-const LIVE: [&str; 8] =
-    ["circuit-breaker", "bulkhead", "retry", "timeout", "rate-limit", "fallback", "hedge", "message-queue"];
+const LIVE: [&str; 9] =
+    ["circuit-breaker", "bulkhead", "retry", "timeout", "rate-limit", "fallback", "hedge", "message-queue", "saga"];
 
 /// Whether a pattern can be run.
 pub(super) fn is_live(name: &str) -> bool {
@@ -47,6 +49,7 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "rate-limit" => rate_limit::run(&env).await?,
         "fallback" => fallback::run(&env).await?,
         "hedge" => hedge::run(&env).await?,
+        "saga" => saga::run(&env).await?,
         _ => message_queue::run(&env).await?,
     };
     shown.print(out, format)

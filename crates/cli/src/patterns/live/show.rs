@@ -1,10 +1,13 @@
-//! What a run shows: a chart over time, and what was proved.
+//! What a run shows: a chart over time, how single things went, and what was proved.
+
+mod timeline;
 
 use std::time::Duration;
 
 use quorate_foundations::time::Mono;
 use serde_json::{Value, json};
 
+pub(super) use self::timeline::{Span, Timeline};
 use crate::{
     exit::{Exit, Failure},
     output::{Column, Format, Out, Table},
@@ -21,6 +24,8 @@ pub(super) struct Shown {
     pub(super) unwell: Vec<usize>,
     /// What those tenths mean, where it is not the upstream that is unwell.
     pub(super) mark: Option<&'static str>,
+    /// How single things went.
+    pub(super) timelines: Vec<Timeline>,
     /// Figures.
     pub(super) figures: Vec<(String, String)>,
     /// What has to hold, and whether it did.
@@ -93,6 +98,10 @@ impl Shown {
             }
             out.line("")?;
         }
+        for timeline in &self.timelines {
+            timeline.draw(out)?;
+            out.line("")?;
+        }
         for (what, value) in &self.figures {
             out.line(&format!("{what}: {value}"))?;
         }
@@ -109,7 +118,13 @@ impl Shown {
             self.figures.iter().map(|(what, value)| (what.clone(), value.as_str().into())).collect();
         let claims: Vec<Value> =
             self.claims.iter().map(|(what, holds)| json!({ "claim": what, "holds": holds })).collect();
-        json!({ "scene": self.scene, "tenths": series, "unwell": self.unwell, "figures": figures, "claims": claims })
+        let mut shown = json!({
+            "scene": self.scene, "tenths": series, "unwell": self.unwell, "figures": figures, "claims": claims,
+        });
+        if !self.timelines.is_empty() {
+            shown["timelines"] = self.timelines.iter().map(Timeline::to_json).collect();
+        }
+        shown
     }
 }
 
