@@ -19,6 +19,7 @@ const MAX_BODY: usize = 64 << 10;
 pub(crate) struct Asked {
     pub(crate) method: Method,
     pub(crate) path: String,
+    pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -55,6 +56,11 @@ impl Answer {
     /// Whoever asks may ask again: whether it was done is not known.
     pub(crate) fn unknown(why: impl ToString) -> Self {
         Self { status: StatusCode::SERVICE_UNAVAILABLE, body: json!({ "title": why.to_string() }) }
+    }
+
+    /// It was done the other way.
+    pub(crate) fn conflict(why: &str) -> Self {
+        Self { status: StatusCode::CONFLICT, body: json!({ "why": why }) }
     }
 
     /// It failed, and says no more than that.
@@ -109,8 +115,8 @@ async fn answer(io: Box<dyn Io>, handler: Handler, stop: tokio_util::sync::Cance
                     Answer::refused("the body is too large, or broke off").response(),
                 );
             };
-            let path = parts.uri.path().to_owned();
-            let asked = Asked { method: parts.method, path, headers: parts.headers, body: body.to_bytes() };
+            let (path, query) = (parts.uri.path().to_owned(), parts.uri.query().map(str::to_owned));
+            let asked = Asked { method: parts.method, path, query, headers: parts.headers, body: body.to_bytes() };
             Ok(handler(asked).await.response())
         }
     });

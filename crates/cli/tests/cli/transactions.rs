@@ -8,7 +8,7 @@ use quorate_consistency::two_phase_commit::{
 use quorate_data::store::sqlite;
 use quorate_runtime::Env;
 
-use crate::harness::Node;
+use crate::harness::{Node, run};
 
 const PROMISED: &str = "quorate:0197f2a0-0000-7000-8000-000000000001:1-7";
 
@@ -61,4 +61,19 @@ fn transactions_are_listed_shown_and_resolved_at_the_command_line() {
         assert!(refused.stderr.contains("the log does not name it"), "{refused:?}");
     }
     assert!(node.run(&["txn", "show", "17"]).stderr.contains("quorate:<uuid>:<takeover>-<number>"));
+}
+
+#[test]
+fn transactions_run_with_their_coordinator_killed_behind_a_decision_and_before_one_and_what_they_claim_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let told = run(folder.path(), &["patterns", "two-phase-commit", "--output", "json"]).ok().json();
+    let claims = told["claims"].as_array().unwrap();
+    assert!(claims.len() >= 7 && claims.iter().all(|claim| claim["holds"] == true), "{told}");
+    let ends = |timeline: &serde_json::Value| -> Vec<String> {
+        let steps = timeline["steps"].as_array().unwrap().iter();
+        steps.map(|step| step["note"].as_str().unwrap().to_owned()).collect()
+    };
+    let [behind, before] = told["timelines"].as_array().unwrap().as_slice() else { panic!("{told}") };
+    assert_eq!(ends(behind), ["did it", "did it", "killed, and started again"], "{behind}");
+    assert_eq!(ends(before), ["took it back", "took it back", "killed, and started again"], "{before}");
 }

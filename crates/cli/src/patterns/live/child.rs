@@ -7,7 +7,11 @@ use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{message_queue::Worker, saga::Shop};
+use super::{
+    message_queue::Worker,
+    saga::Shop,
+    two_phase_commit::{Bank, Teller},
+};
 use crate::{
     demo::process,
     exit::{Exit, Failure},
@@ -23,6 +27,10 @@ pub(super) enum Role {
     Worker(Worker),
     /// A service that a saga calls.
     Shop(Shop),
+    /// A bank that takes part in transactions.
+    Bank(Bank),
+    /// Who coordinates them, in a node.
+    Teller(Teller),
 }
 
 /// Is one of a pattern's processes, until whoever started it is gone.
@@ -40,7 +48,7 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
                     crate::output::complain(&crate::exit::chain(&cause));
                 }
             });
-            parent.tell(&json!(address))?;
+            parent.tell(&json!([address]))?;
         }
         Role::Worker(worker) => {
             let own = env.clone();
@@ -48,6 +56,8 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
             env.tasks().spawn("patterns-worker", async move { worker.work(&own).await });
         }
         Role::Shop(shop) => parent.tell(&json!(shop.open(env).await?))?,
+        Role::Bank(bank) => parent.tell(&json!(bank.open(env).await?))?,
+        Role::Teller(teller) => parent.tell(&json!(teller.open(env).await?))?,
     }
     parent.gone().await;
     env.tasks().stop().cancel();

@@ -15,6 +15,7 @@ mod saga;
 mod show;
 mod stage;
 mod timeout;
+mod two_phase_commit;
 mod upstream;
 
 use quorate_runtime::Env;
@@ -27,8 +28,18 @@ use crate::{
 };
 
 /// The patterns that can be run.
-const LIVE: [&str; 9] =
-    ["circuit-breaker", "bulkhead", "retry", "timeout", "rate-limit", "fallback", "hedge", "message-queue", "saga"];
+const LIVE: [&str; 10] = [
+    "circuit-breaker",
+    "bulkhead",
+    "retry",
+    "timeout",
+    "rate-limit",
+    "fallback",
+    "hedge",
+    "message-queue",
+    "saga",
+    "two-phase-commit",
+];
 
 /// Whether a pattern can be run.
 pub(super) fn is_live(name: &str) -> bool {
@@ -50,6 +61,7 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "fallback" => fallback::run(&env).await?,
         "hedge" => hedge::run(&env).await?,
         "saga" => saga::run(&env).await?,
+        "two-phase-commit" => two_phase_commit::run(&env).await?,
         _ => message_queue::run(&env).await?,
     };
     shown.print(out, format)

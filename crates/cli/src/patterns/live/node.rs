@@ -29,36 +29,64 @@ pub(super) async fn start<P: serde::de::DeserializeOwned>(
     Process::start(env, name, &["patterns", "--child"], role).await
 }
 
-/// A node. Its address stays when it comes back.
+/// A node, and what else its process serves. Its addresses stay when it comes back.
 pub(super) struct Node {
     env: Env,
     role: Role,
-    proxy: Proxy,
+    proxies: Vec<Proxy>,
     process: Process,
 }
 
 impl Node {
     /// Starts one whose store is in `folder`.
     pub(super) async fn start(env: &Env, folder: &Path) -> Result<Self, Failure> {
-        let (role, proxy) = (Role::Node(folder.to_owned()), Proxy::start(env).await?);
-        let (process, place) = start::<SocketAddr>(env, "the node", &role).await?;
-        proxy.lead_to(Some(place));
-        Ok(Self { env: env.clone(), role, proxy, process })
+        Self::start_as(env, Role::Node(folder.to_owned())).await
+    }
+
+    /// Starts a process that says where its node is, and where it can be asked for something else.
+    pub(super) async fn start_as(env: &Env, role: Role) -> Result<Self, Failure> {
+        let (process, places) = start::<Vec<SocketAddr>>(env, "the node", &role).await?;
+        let mut proxies = Vec::new();
+        for place in places {
+            let proxy = Proxy::start(env).await?;
+            proxy.lead_to(Some(place));
+            proxies.push(proxy);
+        }
+        Ok(Self { env: env.clone(), role, proxies, process })
     }
 
     /// Where it is asked.
     pub(super) fn url(&self) -> String {
-        format!("http://{}", self.proxy.address())
+        self.url_of(0)
     }
 
-    /// Kills it, as `kill -9` does, and starts it again.
-    pub(super) async fn kill_and_start(&mut self) -> Result<(), Failure> {
-        self.proxy.lead_to(None);
+    /// Where the `nth` of what its process serves is asked; the first is the node.
+    pub(super) fn url_of(&self, nth: usize) -> String {
+        format!("http://{}", self.proxies[nth].address())
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub(super) async fn kill(&mut self) {
+        for proxy in &self.proxies {
+            proxy.lead_to(None);
+        }
         self.process.kill().await;
-        let (process, place) = start::<SocketAddr>(&self.env, "the node", &self.role).await?;
+    }
+
+    /// Starts it again, once it was killed.
+    pub(super) async fn come_back(&mut self) -> Result<(), Failure> {
+        let (process, places) = start::<Vec<SocketAddr>>(&self.env, "the node", &self.role).await?;
         self.process = process;
-        self.proxy.lead_to(Some(place));
+        for (proxy, place) in self.proxies.iter().zip(places) {
+            proxy.lead_to(Some(place));
+        }
         Ok(())
+    }
+
+    /// Kills it, and starts it again.
+    pub(super) async fn kill_and_start(&mut self) -> Result<(), Failure> {
+        self.kill().await;
+        self.come_back().await
     }
 
     /// Makes a call to it.
