@@ -11,6 +11,9 @@ use super::{
     shop::{STOCK, Trade},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Everything that is known in the end.
 pub(super) struct Judge<'s> {
     /// How each saga ended.

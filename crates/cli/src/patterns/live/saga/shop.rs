@@ -77,12 +77,12 @@ impl Trade {
     }
 
     /// What its balance is at first.
-    fn begins_with(self) -> i64 {
+    pub(super) fn begins_with(self) -> i64 {
         if self == Self::Stock { STOCK } else { 0 }
     }
 
     /// What a call adds to its balance, or why it is refused for good.
-    fn change(self, path: &str, order: &Order) -> Result<i64, &'static str> {
+    pub(super) fn change(self, path: &str, order: &Order) -> Result<i64, &'static str> {
         match (self, path) {
             (Self::Mails, "/received" | "/cancelled") | (Self::Stock, "/releases") => Ok(1),
             (Self::Stock, "/reservations") => Ok(-1),

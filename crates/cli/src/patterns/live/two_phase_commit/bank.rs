@@ -55,8 +55,8 @@ pub(super) enum How {
 /// For how long something was promised, by the machine's boot clock in nanoseconds.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(super) struct Promise {
-    from: u64,
-    ended: Option<(u64, How)>,
+    pub(super) from: u64,
+    pub(super) ended: Option<(u64, How)>,
 }
 
 /// Money of one owner.

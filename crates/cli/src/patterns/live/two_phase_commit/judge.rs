@@ -13,6 +13,9 @@ use super::{
     transfer::{BANKS, BEGINS_WITH, EACH, OWNERS, ends_with, is_too_much},
 };
 
+#[cfg(test)]
+mod tests;
+
 /// Everything that is known in the end.
 pub(super) struct Judge {
     /// Of the left and the right bank.
@@ -89,16 +92,10 @@ impl Judge {
         );
         let refused = (0..EACH).filter(|nth| is_too_much(*nth)).count() * OWNERS.len();
         let done = EACH as usize * OWNERS.len() - refused;
-        let accounts = |bank: usize| {
-            let of = move |(owner, name): (usize, &str)| {
-                let total = ends_with(owner, bank);
-                Account { owner: name.to_owned(), total, free: total }
-            };
-            OWNERS.into_iter().enumerate().map(of).collect::<Vec<_>>()
-        };
+        let as_planned = (0..2).all(|bank| self.books[bank].accounts == accounts(bank));
         shown.claim(
             format!("each of {done} transfers was done once, however often it was ordered, and {refused} of more than there was never"),
-            seen.done.len() == done && seen.refused.len() == refused && [0, 1].map(accounts) == [0, 1].map(|bank| self.books[bank].accounts.clone()),
+            seen.done.len() == done && seen.refused.len() == refused && as_planned,
         );
         let all = 2 * BEGINS_WITH * i64::try_from(OWNERS.len()).unwrap_or(0);
         shown.claim(
@@ -143,6 +140,15 @@ impl Judge {
     fn both(&self, gid: &str) -> [Option<How>; 2] {
         [0, 1].map(|bank| self.books[bank].how(gid))
     }
+}
+
+/// A bank's accounts in the end.
+fn accounts(bank: usize) -> Vec<Account> {
+    let of = |(owner, name): (usize, &str)| {
+        let total = ends_with(owner, bank);
+        Account { owner: name.to_owned(), total, free: total }
+    };
+    OWNERS.into_iter().enumerate().map(of).collect()
 }
 
 /// What is in doubt, in one line.
