@@ -148,9 +148,8 @@ enum Command {
     /// The catalogue of patterns; with a name, what there is of one
     ///
     /// Those of resilience run: calls are made for a few seconds to upstreams of this machine that fail on purpose, and what
-    /// happened is drawn. So does `message-queue`: a node and workers as processes, some of which are killed; `saga`: a node, which
-    /// is killed, and services, of which one fails; and `two-phase-commit`: a coordinator, which is killed, and two banks. Exits with 1
-    /// if something did not hold.
+    /// happened is drawn. So do `message-queue`, `materialized-view`, `cqrs`, `saga` and `two-phase-commit`: nodes, workers, services and
+    /// banks as processes, some of which are killed. Exits with 1 if something did not hold.
     Patterns {
         /// The pattern's name, as `saga`
         name: Option<String>,

@@ -43,6 +43,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// An answer with this status.
+    pub(crate) fn of(status: StatusCode, body: Value) -> Self {
+        Self { status, body }
+    }
+
     /// It is done.
     pub(crate) fn done(body: Value) -> Self {
         Self { status: StatusCode::OK, body }

@@ -14,6 +14,7 @@ mod import_faults;
 mod inboxes;
 mod inspecting;
 mod listings;
+mod live_views;
 mod loans;
 mod moving;
 mod policies;

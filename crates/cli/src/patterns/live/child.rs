@@ -1,13 +1,18 @@
 //! The processes of a pattern: a node, or whoever works with one.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
+use quorate_data::store::Store;
 use quorate_node::{Server, config::Config};
 use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
+    cqrs,
     message_queue::Worker,
     saga::Shop,
     two_phase_commit::{Bank, Teller},
@@ -23,6 +28,8 @@ use crate::{
 pub(super) enum Role {
     /// A node with its store in this folder.
     Node(PathBuf),
+    /// The same, with a desk for commands on purses beside it.
+    Desk(PathBuf),
     /// A worker at a queue.
     Worker(Worker),
     /// A service that a saga calls.
@@ -38,17 +45,12 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
     let (role, parent) = process::begin::<Role>("quorate patterns").await?;
     match role {
         Role::Node(folder) => {
-            let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-            let config = Config { listen, ..Config::in_folder(&folder) };
-            let bound = Server::bind(config, env.clone()).await;
-            let server = bound.map_err(|cause| Failure::of(Exit::Failed, &cause))?;
-            let address = server.local_addr();
-            env.tasks().spawn("patterns-node", async move {
-                if let Err(cause) = server.run().await {
-                    crate::output::complain(&crate::exit::chain(&cause));
-                }
-            });
-            parent.tell(&json!([address]))?;
+            let (node, _) = serve(env, &folder).await?;
+            parent.tell(&json!([node]))?;
+        }
+        Role::Desk(folder) => {
+            let (node, store) = serve(env, &folder).await?;
+            parent.tell(&json!([node, cqrs::serve(env, &store).await?]))?;
         }
         Role::Worker(worker) => {
             let own = env.clone();
@@ -63,4 +65,19 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
     env.tasks().stop().cancel();
     env.tasks().shut_down().await;
     Ok(())
+}
+
+/// Runs a node with its store in `folder`; says where it is.
+async fn serve(env: &Env, folder: &Path) -> Result<(SocketAddr, Store), Failure> {
+    let listen = SocketAddr::from(([127, 0, 0, 1], 0));
+    let config = Config { listen, ..Config::in_folder(folder) };
+    let bound = Server::bind(config, env.clone()).await;
+    let server = bound.map_err(|cause| Failure::of(Exit::Failed, &cause))?;
+    let (address, store) = (server.local_addr(), server.store().clone());
+    env.tasks().spawn("patterns-node", async move {
+        if let Err(cause) = server.run().await {
+            crate::output::complain(&crate::exit::chain(&cause));
+        }
+    });
+    Ok((address, store))
 }

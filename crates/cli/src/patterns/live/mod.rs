@@ -4,8 +4,10 @@
 mod bulkhead;
 mod child;
 mod circuit_breaker;
+mod cqrs;
 mod fallback;
 mod hedge;
+mod materialized_view;
 mod message_queue;
 mod moment;
 mod node;
@@ -28,7 +30,7 @@ use crate::{
 };
 
 /// The patterns that can be run.
-const LIVE: [&str; 10] = [
+const LIVE: [&str; 12] = [
     "circuit-breaker",
     "bulkhead",
     "retry",
@@ -39,6 +41,8 @@ const LIVE: [&str; 10] = [
     "message-queue",
     "saga",
     "two-phase-commit",
+    "materialized-view",
+    "cqrs",
 ];
 
 /// Whether a pattern can be run.
@@ -62,6 +66,8 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "hedge" => hedge::run(&env).await?,
         "saga" => saga::run(&env).await?,
         "two-phase-commit" => two_phase_commit::run(&env).await?,
+        "cqrs" => cqrs::run(&env).await?,
+        "materialized-view" => materialized_view::run(&env).await?,
         _ => message_queue::run(&env).await?,
     };
     shown.print(out, format)

@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use super::child::Role;
 use crate::{
-    client::{Call, Client},
+    client::{Call, Client, TOKEN},
     demo::{
         process::{Process, STARTING},
-        proxy::Proxy,
+        proxy::{Line, Proxy},
     },
     exit::{Exit, Failure},
 };
@@ -65,6 +65,11 @@ impl Node {
         format!("http://{}", self.proxies[nth].address())
     }
 
+    /// Makes the line to that so.
+    pub(super) fn line_of(&self, nth: usize, line: Line) {
+        self.proxies[nth].set(line);
+    }
+
     /// Kills it, as `kill -9` does.
     pub(super) async fn kill(&mut self) {
         for proxy in &self.proxies {
@@ -93,6 +98,29 @@ impl Node {
     pub(super) async fn call(&self, call: &Call) -> Result<Value, Failure> {
         client(&self.env, &self.url())?.answer(call).await
     }
+
+    /// The whole log, event by event.
+    pub(super) async fn events(&self) -> Result<Vec<Value>, Failure> {
+        let (mut events, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.call(&Call::get(format!("/v1/events?after={after}&limit=2000"))).await?;
+            events.extend(page["events"].as_array().cloned().unwrap_or_default());
+            match position(&page["scanned"]) {
+                Some(scanned) if scanned > after && Some(scanned) < position(&page["head"]) => after = scanned,
+                _ => return Ok(events),
+            }
+        }
+    }
+}
+
+/// A position as JSON has it.
+pub(super) fn position(told: &Value) -> Option<u64> {
+    told.as_str()?.parse().ok()
+}
+
+/// A read that shows at least the write with this token, or waits for a few seconds, and is otherwise told that it cannot.
+pub(super) fn fresh(read: Call, token: &str) -> Result<Call, Failure> {
+    read.header(TOKEN, token)?.header(http::HeaderName::from_static("prefer"), "wait=5")
 }
 
 /// A client of whoever answers at `url`.

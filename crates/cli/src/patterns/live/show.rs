@@ -34,6 +34,8 @@ pub(super) struct Shown {
 
 /// The widest bar.
 const WIDEST: u64 = 28;
+/// All bars of a line together, where there are many.
+const WIDTH: u64 = 84;
 
 impl Shown {
     /// Counts moments in tenths of a second since `begun`.
@@ -45,6 +47,22 @@ impl Shown {
             tenths[tenth] += 1;
         }
         self.series.push((what, tenths));
+    }
+
+    /// The most that was seen in each tenth of a second since `begun`; where nothing was, what was seen last.
+    pub(super) fn level(&mut self, what: &'static str, begun: Mono, seen: impl IntoIterator<Item = (Mono, u64)>) {
+        let mut most: Vec<Option<u64>> = Vec::new();
+        for (moment, level) in seen {
+            let tenth = tenth(moment.saturating_since(begun));
+            most.resize(most.len().max(tenth + 1), None);
+            most[tenth] = most[tenth].max(Some(level));
+        }
+        let mut last = 0;
+        let tenths = most.into_iter().map(|level| {
+            last = level.unwrap_or(last);
+            last
+        });
+        self.series.push((what, tenths.collect()));
     }
 
     /// Something was unwell in this time.
@@ -68,11 +86,16 @@ impl Shown {
             self.chart(out)?;
         }
         out.flush()?;
+        self.verdict()
+    }
+
+    /// What does not hold is a failure.
+    fn verdict(&self) -> Result<(), Failure> {
         let broken: Vec<&str> = self.claims.iter().filter(|(_, holds)| !holds).map(|(what, _)| what.as_str()).collect();
         if broken.is_empty() {
             return Ok(());
         }
-        Err(Failure::new(Exit::Failed, format!("it did not hold that {}", broken.join("; that "))))
+        Err(Failure::new(Exit::Refused, format!("it did not hold that {}", broken.join("; that "))))
     }
 
     fn chart(&self, out: &mut Out) -> Result<(), Failure> {
@@ -80,6 +103,7 @@ impl Shown {
         let length = self.series.iter().map(|(_, tenths)| tenths.len()).max().unwrap_or(0);
         let most = self.series.iter().flat_map(|(_, tenths)| tenths.iter()).max().copied().unwrap_or(1).max(1);
         if length > 0 {
+            let widest = WIDEST.min(WIDTH / self.series.len().max(1) as u64);
             let columns =
                 std::iter::once(Column::Left("SECOND")).chain(self.series.iter().map(|(what, _)| Column::Left(what)));
             let mut table = Table::new(columns.collect::<Vec<_>>());
@@ -88,7 +112,7 @@ impl Shown {
                 let place = format!("{}.{} {mark}", tenth / 10, tenth % 10);
                 let cells = self.series.iter().map(|(_, tenths)| {
                     let count = tenths.get(tenth).copied().unwrap_or(0);
-                    format!("{:<width$} {count}", "█".repeat(width(count, most)), width = WIDEST as usize)
+                    format!("{:<width$} {count}", "█".repeat(width(count, most, widest)), width = widest as usize)
                 });
                 table.row(std::iter::once(place).chain(cells));
             }
@@ -133,8 +157,8 @@ fn tenth(span: Duration) -> usize {
 }
 
 /// As wide as its part of the most, and never nothing for something.
-fn width(count: u64, most: u64) -> usize {
-    let width = (count * WIDEST).div_ceil(most).min(WIDEST);
+fn width(count: u64, most: u64, widest: u64) -> usize {
+    let width = (count * widest).div_ceil(most).min(widest);
     usize::try_from(width).unwrap_or(0)
 }
 
@@ -147,4 +171,33 @@ pub(super) fn quantile(sorted: &[Duration], part: f64) -> Duration {
 /// A span in milliseconds.
 pub(super) fn millis(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use quorate_foundations::time::Mono;
+
+    use super::Shown;
+    use crate::exit::{Exit, Failure};
+
+    #[test]
+    fn a_claim_that_does_not_hold_is_named_and_ends_in_1() {
+        let mut shown = Shown::default();
+        shown.claim("this holds", true);
+        assert!(shown.verdict().is_ok());
+        shown.claim("this does not", false);
+        let Err(Failure::Local { exit, what, .. }) = shown.verdict() else { panic!("a broken claim passed") };
+        assert_eq!((exit, what.as_str()), (Exit::Refused, "it did not hold that this does not"));
+    }
+
+    #[test]
+    fn a_level_is_the_most_of_its_tenth_or_what_was_seen_last() {
+        let begun = Mono::ZERO;
+        let seen = [(0, 3), (90, 7), (50, 5), (310, 2)].map(|(at, level)| (begun + Duration::from_millis(at), level));
+        let mut shown = Shown::default();
+        shown.level("lag", begun, seen);
+        assert_eq!(shown.series, [("lag", vec![7, 7, 7, 2])]);
+    }
 }
