@@ -16,6 +16,7 @@ pub(super) fn view(one: &Value, format: Format) -> Result<(), Failure> {
         Column::Right("POSITION"),
         Column::Right("LAG EVENTS"),
         Column::Right("LAG SECONDS"),
+        Column::Right("FEED SECONDS"),
         Column::Right("APPLIED"),
         Column::Right("PARKED"),
         Column::Right("SKIPPED"),
@@ -37,6 +38,7 @@ pub(super) fn view(one: &Value, format: Format) -> Result<(), Failure> {
             number("logposition"),
             number("lag-events"),
             number("lag-seconds"),
+            behind_feeds(build),
             number("applied"),
             number("parked"),
             number("skipped"),
@@ -45,6 +47,13 @@ pub(super) fn view(one: &Value, format: Format) -> Result<(), Failure> {
         ]
     };
     print(one["builds"].as_array().map_or(&[], Vec::as_slice), one, (columns, cells), format)
+}
+
+/// How far a build is behind the source that stands worst; nothing where it has none.
+fn behind_feeds(build: &Value) -> String {
+    let lags = build["feeds"].as_array().map_or(&[][..], Vec::as_slice).iter().map(|feed| feed["lag-seconds"].as_f64());
+    let worst = lags.max_by(|one, other| one.unwrap_or(f64::MAX).total_cmp(&other.unwrap_or(f64::MAX)));
+    worst.map_or_else(String::new, |lag| lag.map_or_else(|| "unknown".to_owned(), |lag| lag.to_string()))
 }
 
 /// Prints several views.

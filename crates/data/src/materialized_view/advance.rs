@@ -10,7 +10,7 @@ use quorate_runtime::Env;
 use super::{
     ApplyError, BuildRow, Namespace, ViewError, ViewTx,
     effects::{self, Threshold},
-    erasure,
+    erasure, feed,
     machine::{Fate, Trouble},
     registered::Registered,
     rows::{self, ShardRow},
@@ -143,6 +143,8 @@ impl Advance {
         let applied = erasure::as_of_now(tx, self.applied()).await?;
         self.apply(tx, &build, &applied).await?;
         self.put_aside(tx, &row).await?;
+        // What is put aside was said as well.
+        feed::note(tx, &self.code, self.namespace.build(), &self.events).await?;
         self.move_checkpoint(tx, &row, &build).await?;
         let mut done = Advanced { switched: false, inline: false, to: self.to };
         if self.at_the_end && build.mode == super::Mode::Inline {
@@ -271,6 +273,7 @@ impl Advance {
         }
         let (events, to) = (page.events, page.scanned.max(self.to));
         self.apply(tx, build, &events).await?;
+        feed::note(tx, &self.code, self.namespace.build(), &events).await?;
         let sum = events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
         let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, checksum = $3, inline = $7
             WHERE build = $4 AND shard = $5 AND epoch = $6";

@@ -136,8 +136,8 @@ async fn tidy(tx: &mut DynTx, namespace: &Namespace) -> Result<(), ViewError> {
     let build = namespace.build();
     effects::forget(tx, build).await?;
     following::end_all(tx, namespace).await?;
-    for table in ["quorate_view_shard", "quorate_view_parked", "quorate_view_skipped", "quorate_view_subject"] {
-        tx.room_execute(&format!("DELETE FROM {table} WHERE build = $1"), &[rows::of(build)]).await?;
+    for of in ["shard", "parked", "skipped", "subject", "feed"] {
+        tx.room_execute(&format!("DELETE FROM quorate_view_{of} WHERE build = $1"), &[rows::of(build)]).await?;
     }
     Ok(())
 }

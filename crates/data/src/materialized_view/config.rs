@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ViewError;
+use super::{Feeds, ViewError};
 
 /// How a view is kept up to date.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,10 @@ pub struct Config {
     pub takeover: Option<Duration>,
     /// The view's contract with its readers: how stale it may be where they do not say it themselves. Default: none.
     pub staleness: Option<Staleness>,
+    /// Of a view of other services' events: whose, and how far behind them it may be, by their own time, when it is read. Such a
+    /// view has one shard. What they said is kept from a build's beginning; a source that is added later is unknown until it
+    /// speaks. Default: none.
+    pub feeds: Option<Feeds>,
 }
 
 /// How stale a view may be when it is read. The first bound that does not hold decides.
@@ -50,7 +54,7 @@ pub struct Staleness {
     pub max_events: Option<u64>,
     /// Age in seconds of the oldest event behind it that matters to it, at most.
     pub max_seconds: Option<u64>,
-    /// What becomes of a read beyond that.
+    /// What becomes of a read beyond that, or beyond what [feeds](Config::feeds) may lag.
     pub then: WhenStale,
 }
 
@@ -124,6 +128,7 @@ impl Default for Config {
             effect_attempts: 10,
             takeover: None,
             staleness: None,
+            feeds: None,
         }
     }
 }
@@ -139,7 +144,8 @@ impl Config {
     /// # Errors
     /// [`ViewError::Invalid`] names the field.
     pub fn check(&self) -> Result<(), ViewError> {
-        let shards = if self.mode == Mode::Inline { 1 } else { 64 };
+        let shards = if self.mode == Mode::Inline || self.feeds.is_some() { 1 } else { 64 };
+        self.feeds.as_ref().map_or(Ok(()), Feeds::check)?;
         within("shards", self.shards, 1, shards)?;
         within("max_attempts", self.max_attempts, 1, 1_000)?;
         within("effect_attempts", self.effect_attempts, 1, 1_000)?;

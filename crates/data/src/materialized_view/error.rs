@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use quorate_foundations::time::Wall;
+
 use super::{Build, InvalidSchema, ViewName, declared::Faults};
 use crate::{
     event::Position,
@@ -72,6 +74,20 @@ pub enum ViewError {
         max_lag: Option<Duration>,
         /// How many positions there may be.
         max_events: Option<u64>,
+    },
+    /// A feed that the view is made of is silent or late, beyond what the view's contract allows. The read was not carried out.
+    #[error("view `{view}` is behind `{feed}`, by what that said of its own time, by {}: {max_lag:?} are allowed", by(*lag))]
+    FeedStale {
+        /// The view.
+        view: ViewName,
+        /// The source of the feed that stands worst.
+        feed: String,
+        /// The latest time it has said; `None`: it never said any.
+        said: Option<Wall>,
+        /// How far behind it the view is.
+        lag: Option<Duration>,
+        /// How far it may be.
+        max_lag: Duration,
     },
     /// As many queries run as may run at once.
     #[error("{concurrent} queries of views run already, which is as many as may")]
@@ -222,7 +238,9 @@ impl ViewError {
     /// Whether repeating can help.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::NotBuilt { .. } | Self::Stale { .. } | Self::Explaining => Retry::After(Duration::from_secs(1)),
+            Self::NotBuilt { .. } | Self::Stale { .. } | Self::FeedStale { .. } | Self::Explaining => {
+                Retry::After(Duration::from_secs(1))
+            }
             Self::Behind { .. } | Self::NotCaughtUp { .. } | Self::Busy { .. } => {
                 Retry::After(Duration::from_millis(100))
             }
@@ -249,4 +267,8 @@ fn allowed(max_lag: Option<Duration>, max_events: Option<u64>) -> String {
     let lag = max_lag.map(|most| format!("{most:?}"));
     let events = max_events.map(|most| format!("{most} positions"));
     lag.into_iter().chain(events).collect::<Vec<_>>().join(" and ")
+}
+
+fn by(lag: Option<Duration>) -> String {
+    lag.map_or_else(|| "nobody knows how much".to_owned(), |lag| format!("{lag:?}"))
 }

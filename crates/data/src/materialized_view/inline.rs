@@ -11,7 +11,7 @@ use quorate_runtime::BoxFuture;
 use super::{
     Namespace, ViewTx,
     advance::{Halt, digest},
-    effects, erasure,
+    effects, erasure, feed,
     registered::Registered,
     rows,
     shared::Local,
@@ -60,6 +60,7 @@ impl Inline {
         self.code.apply(&mut view, &new).await.map_err(Halt::Apply)?;
         let requested = view.into_effects();
         erasure::note(tx, &self.code, self.namespace.build(), &new).await?;
+        feed::note(tx, &self.code, self.namespace.build(), &new).await?;
         if !requested.is_empty() {
             let build = rows::build(tx, self.namespace.build()).await?.ok_or(Halt::Gone)?;
             let threshold = effects::Threshold::of(tx, &build).await?;

@@ -52,7 +52,8 @@
 //!
 //! # Reading
 //! Rows [by key](View::row), [page by page](View::rows), by [SQL](View::sql): an answer is of one build and one moment, and says
-//! of which position. [`Freshness`] asks for one's own writes, or for no more than so much lag. [`View::follow`] tells all rows
+//! of which position. [`Freshness`] asks for one's own writes, or for no more than so much lag; of a view of other services'
+//! events a contract says how far it may be behind what they [said](Feeds). [`View::follow`] tells all rows
 //! and then those that change, deletions included; who comes back with a cursor misses nothing.
 //!
 //! # Where ours differs
@@ -73,6 +74,7 @@ pub mod declared;
 mod effects;
 mod erasure;
 mod error;
+mod feed;
 mod fold;
 mod following;
 mod inline;
@@ -102,6 +104,7 @@ pub(crate) use declared::TABLES as DOCUMENT_TABLES;
 pub use effects::{Effect, EffectHandler};
 pub use erasure::Forgotten;
 pub use error::ViewError;
+pub use feed::{FeedStanding, Feeds, Silence};
 pub use fold::{Fold, Folded};
 pub(crate) use following::TABLES as FOLLOW_TABLES;
 pub use following::{Batch, Change, ChangeKind, FollowQuery, Follower, Reset};
@@ -131,6 +134,7 @@ pub fn fixed_limits() -> Vec<(&'static str, usize)> {
         ("count", builds::MAX_VIEWS),
         ("effect-bytes", effects::MAX_PAYLOAD),
         ("effects-per-event", effects::MAX_PER_EVENT as usize),
+        ("feeds", Feeds::MAX),
         ("name-bytes", name::MAX_BYTES),
         ("page", Views::MAX_PAGE as usize),
         ("tables-and-indexes", Schema::MAX_ENTRIES),

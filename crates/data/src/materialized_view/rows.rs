@@ -103,6 +103,15 @@ pub(crate) const TABLES: RoomTables = RoomTables {
         "
         ALTER TABLE quorate_view_build ADD COLUMN effects_except TEXT NOT NULL DEFAULT ''
     ",
+        "
+        CREATE TABLE quorate_view_feed (
+            build BIGINT NOT NULL,
+            source TEXT NOT NULL,
+            said_ns BIGINT,
+            arrived_ns BIGINT,
+            heard_ns BIGINT NOT NULL,
+            PRIMARY KEY (build, source))
+    ",
     ],
 };
 

@@ -1,6 +1,7 @@
 //! Does it hold on a real store?
 
 mod erasing;
+mod feeds;
 mod folds;
 mod following;
 mod inline;

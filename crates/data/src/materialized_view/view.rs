@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quorate_foundations::time::Mono;
 
 use super::{
-    Build, BuildRow, Config, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
+    Build, BuildRow, Config, FeedStanding, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
     advance::digest,
     effects,
     query::{AsOf, Ask, Freshness, Tables},
@@ -81,6 +81,8 @@ pub struct BuildDescription {
     /// How long ago the oldest event behind that was recorded which matters to it; zero where there is none. `None` where
     /// its code does not run here, so that nobody knows which events matter.
     pub lag: Option<Duration>,
+    /// How the feeds stand that it is made of; none for one without, or whose code does not run here.
+    pub feeds: Vec<FeedStanding>,
     /// Its shards.
     pub shards: Vec<ShardDescription>,
 }
@@ -312,6 +314,7 @@ impl View {
         };
         Ok(BuildDescription {
             lag: self.lag(&row, position).await?,
+            feeds: self.feeds(&row).await?,
             build: row.build,
             version: row.version,
             fingerprint: row.fingerprint,

@@ -14,6 +14,7 @@ const ROOM: &str = "crates/foundations/src/jq/tests/room.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/declared.rs";
 const COMMANDS: &str = "crates/cli/tests/cli/declared.rs";
+const FEEDS: &str = "crates/data/src/materialized_view/tests/feeds.rs";
 const LOANS: &str = "examples/tests/views.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -103,6 +104,24 @@ pub(super) const ROWS: &[Guarantee] = &[
         Cli,
         "a wrong document is refused with file, line and field",
         &[test(COMMANDS, "what_is_wrong_with_a_document_is_told_with_file_line_and_field")],
+    ),
+    row(
+        Visibility,
+        "read a declared view of other services' events",
+        Library,
+        "a feed that is silent or late by its own time, or never said one, is refused or flagged as the document says; what it said commits with the rows",
+        &[
+            test(FEEDS, "a_read_behind_a_silent_or_late_feed_is_refused_or_flagged"),
+            test(FEEDS, "what_a_feed_said_is_known_after_a_restart_a_rebuild_and_beside_poison"),
+            test(FEEDS, "an_idle_feed_is_judged_by_how_late_its_last_word_was_also_inline"),
+        ],
+    ),
+    row(
+        Visibility,
+        "GET /v1/views/{name}/tables/{table}/rows",
+        Http,
+        "beyond what a document allows its feeds it is a 503 that names the source and its lag; with `beyond=flag` an answer that says so",
+        &[test(OVER_HTTP, "a_view_behind_a_silent_feed_is_refused_or_flagged_with_its_age")],
     ),
     row(
         Integrity,

@@ -367,6 +367,7 @@ fn headers() -> Value {
         "ETag": { "description": "The version of the stream, or of its metadata, quoted", "schema": text },
         "Quorate-Token": { "description": "Presents everything that this reply shows to a later read", "schema": text },
         "Quorate-Position": { "description": "The position of the log that the answer is as of", "schema": text },
+        "Quorate-Feed-Lag": { "description": "Seconds that the view is behind the source that stands worst, by its own time, or `unknown`; only where its document names sources", "schema": text },
         "Quorate-Lag": { "description": "Positions of the log behind that", "schema": text },
         "Quorate-Build": { "description": "The build of the view that was read", "schema": text },
         "Location": { "description": "Where it is served", "schema": text },

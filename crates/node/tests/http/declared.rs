@@ -222,3 +222,51 @@ async fn a_node_that_could_not_start_leaves_no_view_at_work_that_holds_the_store
     };
     env.timeout(crate::client::PATIENCE, again).await.expect("the store is free");
 }
+
+/// How many things a shop has sold, at most an hour behind the shop.
+const SALES: &str = r#"view = "sales"
+version = 1
+from = { source = "https://shop.example", heartbeat = "tick" }
+staleness = { max-feed-seconds = 3600 }
+tables.sale = { key = "id", columns = { id = "text" } }
+
+[[on]]
+type = "sold"
+bind = { id = "$.id" }
+sql = "INSERT INTO sale (id) VALUES (:id)"
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_behind_a_silent_feed_is_refused_or_flagged_with_its_age() {
+    let node = node().await;
+    assert_eq!(declare(&node, "sales", SALES).await.status, 201);
+    let says = async |kind: &str, time: &str| {
+        let event = json!({ "specversion": "1.0", "id": format!("{kind}-{time}"), "source": "https://shop.example", "type": kind, "time": time });
+        let append = post("/v1/streams/shop-1/events").header("content-type", "application/cloudevents+json");
+        let appended = node.send(append.body(event.to_string())).await;
+        assert_eq!(appended.status, 201, "{}", appended.text());
+        appended.header("quorate-token").unwrap().to_owned()
+    };
+    let read = async |query: &str, token: &str| {
+        let get = request("GET", format!("/v1/views/sales/tables/sale/rows{query}")).header("prefer", "wait=20");
+        node.send(get.header("quorate-token", token)).await
+    };
+    let old = says("sold", "2020-01-01T00:00:00Z").await;
+    let flagged = read("?beyond=flag", &old).await;
+    assert_eq!((flagged.status, flagged.header("quorate-stale")), (200, Some("true")), "{}", flagged.text());
+    let feed = &flagged.json()["feeds"][0];
+    assert_eq!((&feed["source"], &feed["stale"]), (&json!("https://shop.example"), &json!(true)));
+    assert_eq!(feed["time"], "2020-01-01T00:00:00Z");
+    assert!(flagged.header("quorate-feed-lag").unwrap().parse::<f64>().unwrap() > 1e8);
+    let refused = node.get("/v1/views/sales/tables/sale/rows").await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "view-feed-stale"), "{}", refused.text());
+    assert_eq!((&refused.json()["source"], &refused.json()["max-feed-seconds"]), (&feed["source"], &json!(3600.0)));
+    assert_eq!(node.metric("quorate_view_feed_stale{view=\"sales\"}").await, 1);
+
+    let now = quorate_data::event::Timestamp::from(node.store.env().wall());
+    let fresh = read("", &says("tick", now.as_str()).await).await;
+    assert_eq!((fresh.status, &fresh.json()["stale"]), (200, &json!(false)), "{}", fresh.text());
+    assert_eq!(fresh.json()["rows"].as_array().unwrap().len(), 1, "a heartbeat changes no row");
+    assert_eq!(node.get("/v1/views/sales").await.json()["builds"][0]["feeds"][0]["stale"], false);
+    node.end().await;
+}

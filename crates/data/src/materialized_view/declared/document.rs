@@ -1,6 +1,7 @@
 //! A view as a document declares it.
 
 mod events;
+mod feeds;
 mod read;
 mod rules;
 mod tables;
@@ -56,6 +57,8 @@ pub struct Document {
     description: String,
     config: Config,
     query: Query,
+    /// Types of events that only say that a source speaks.
+    heartbeats: Vec<String>,
     pub(super) tables: Vec<TableShape>,
     pub(super) rules: Vec<Rule>,
     pub(super) samples: Vec<Sample>,
@@ -204,6 +207,12 @@ impl Document {
     /// Its events.
     pub fn query(&self) -> &Query {
         &self.query
+    }
+
+    /// Whether an event may change its rows: it is of one of the sources, where the document names some, and no heartbeat.
+    pub(super) fn is_about(&self, event: &Recorded) -> bool {
+        let is_heard = self.config.feeds.as_ref().is_none_or(|feeds| feeds.has(event));
+        is_heard && !self.heartbeats.iter().any(|kind| kind == event.kind())
     }
 
     /// Its tables.

@@ -31,6 +31,9 @@ impl Document {
     /// Why it cannot be applied.
     pub(super) fn changes(&self, event: &Recorded) -> Result<Vec<Change<'_>>, String> {
         let mut changes = Vec::new();
+        if !self.is_about(event) {
+            return Ok(changes);
+        }
         for (n, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(event)) {
             rule.changes(event, &mut changes).map_err(|why| format!("on[{n}]: {why}"))?;
         }

@@ -348,6 +348,7 @@ impl Follower {
             head: head.max(position),
             lag: None,
             parked: shards.iter().map(|shard| shard.parked).sum(),
+            feeds: Vec::new(),
             stale: false,
         };
         Ok(Look { found, last: number(&last).unwrap_or_default(), as_of })

@@ -82,7 +82,8 @@ pub struct Freshness {
     /// [contract](super::super::Config::staleness) says. Where no
     /// code of the view runs here, nobody knows which events matter: then any event behind its position counts as too old.
     pub max_lag: Option<Duration>,
-    /// What becomes of an answer that is older than that, or than the view's contract allows. `None`: what the contract says,
+    /// What becomes of an answer that is older than that, or than the view's contract allows, that of its
+    /// [feeds](super::super::Config::feeds) included, which holds whatever `max_lag` says. `None`: what the contract says,
     /// and a refusal where it says nothing.
     pub beyond: Option<WhenStale>,
 }

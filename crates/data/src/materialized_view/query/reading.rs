@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     super::{
-        Build, BuildRow, Kind, View, ViewError, WhenStale,
+        Build, BuildRow, FeedStanding, Feeds, Kind, View, ViewError, WhenStale, feed,
         rows::{self, ShardRow},
         switch,
     },
@@ -33,6 +33,8 @@ pub struct AsOf {
     pub lag: Option<Duration>,
     /// Events up to there that are parked, so that the rows are without them.
     pub parked: u64,
+    /// How the feeds stand that the view is made of; none for one without, or whose code does not run here.
+    pub feeds: Vec<FeedStanding>,
     /// It is older than was asked for, or than the view's contract allows.
     pub stale: bool,
 }
@@ -178,10 +180,12 @@ impl View {
         let head = store.head();
         let reached = self.shared.local(live.build).map(|local| local.reached()).unwrap_or_default();
         let bounds = self.query_limits().bounds(ask.rows);
-        let room = vec![rows::live_statement(&self.name), rows::shards_statement(live.build)];
+        let feeds = self.feeds_of(live);
+        let mut room = vec![rows::live_statement(&self.name), rows::shards_statement(live.build)];
+        room.extend(feeds.as_ref().map(|_| feed::statement(live.build)));
         let inquiry =
             Inquiry { room, own: Some(ask.statement), scope: Scope::ViewRead(live.build), bounds, turn: Some(turn) };
-        let Findings { room, own } = match store.inquire(inquiry).await {
+        let Findings { mut room, own } = match store.inquire(inquiry).await {
             Ok(findings) => findings,
             // Its tables may have been dropped in the meantime, after readers were given another build.
             Err(SqlError::Failed { .. } | SqlError::Refused { .. }) if self.live().await?.build != live.build => {
@@ -189,6 +193,7 @@ impl View {
             }
             Err(failed) => return Err(failed.into()),
         };
+        let heard = if feeds.is_some() { room.pop() } else { None };
         let [now, shards] =
             <[Vec<Row>; 2]>::try_from(room).map_err(|_| ViewError::corrupt("an inquiry", "it was answered in part"))?;
         if now.first().map(rows::build_row).transpose()?.is_none_or(|now| now.build != live.build) {
@@ -205,9 +210,26 @@ impl View {
             head: head.max(position),
             lag: self.lag(live, position).await?,
             parked: shards.iter().map(|shard| shard.parked).sum(),
+            feeds: match feeds.zip(heard) {
+                Some((feeds, heard)) => feed::standings(&feeds, &heard, store.env().wall())?,
+                None => Vec::new(),
+            },
             stale: false,
         };
         Ok(Some((found, as_of)))
+    }
+
+    /// The feeds that a build is made of, where its code runs here.
+    fn feeds_of(&self, build: &BuildRow) -> Option<Feeds> {
+        self.shared.code_of(build).and_then(|code| code.config.feeds.clone())
+    }
+
+    /// How the feeds stand that a build is made of; none for one without.
+    pub(in super::super) async fn feeds(&self, build: &BuildRow) -> Result<Vec<FeedStanding>, ViewError> {
+        let Some(feeds) = self.feeds_of(build) else { return Ok(Vec::new()) };
+        let (store, statement) = (&self.shared.store, feed::statement(build.build));
+        let heard = store.room_query(&statement.sql, statement.params).await?;
+        feed::standings(&feeds, &heard, store.env().wall())
     }
 
     /// Whether an answer is as fresh as the reader wants, or the view's contract says; or whether it may say that it is not.
@@ -223,12 +245,18 @@ impl View {
         let behind = as_of.head.get().saturating_sub(as_of.position.get());
         let lag = if behind == 0 { Some(Duration::ZERO) } else { as_of.lag };
         let is_young = max_lag.is_none_or(|most| lag.is_some_and(|lag| lag <= most));
-        if is_young && max_events.is_none_or(|most| behind <= most) {
+        let is_up_to_date = is_young && max_events.is_none_or(|most| behind <= most);
+        let late = FeedStanding::worst(as_of.feeds.iter().filter(|feed| feed.stale)).cloned();
+        if is_up_to_date && late.is_none() {
             return Ok(as_of);
         }
-        match fresh.beyond.or(contract.map(|contract| contract.then)).unwrap_or_default() {
-            WhenStale::Flag => Ok(AsOf { stale: true, ..as_of }),
-            WhenStale::Refuse => {
+        match (fresh.beyond.or(contract.map(|contract| contract.then)).unwrap_or_default(), late) {
+            (WhenStale::Flag, _) => Ok(AsOf { stale: true, ..as_of }),
+            (WhenStale::Refuse, Some(FeedStanding { source, said, lag, .. })) if is_up_to_date => {
+                let max_lag = self.feeds_of(live).and_then(|feeds| feeds.max_lag).unwrap_or_default();
+                Err(ViewError::FeedStale { view: live.view.clone(), feed: source, said, lag, max_lag })
+            }
+            (WhenStale::Refuse, _) => {
                 let (view, applied) = (live.view.clone(), as_of.position);
                 Err(ViewError::Stale { view, applied, behind, lag: as_of.lag, max_lag, max_events })
             }

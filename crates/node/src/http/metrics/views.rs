@@ -16,6 +16,8 @@ type Count = Family<Label, Gauge<i64, AtomicI64>>;
 pub(super) struct Views {
     lag_events: Count,
     lag_seconds: Family<Label, Gauge<f64, AtomicU64>>,
+    feed_lag_seconds: Family<[(&'static str, String); 2], Gauge<f64, AtomicU64>>,
+    feed_stale: Count,
     parked: Count,
     skipped: Count,
     stalled: Count,
@@ -31,6 +33,10 @@ impl Views {
         of.register("lag_events", "Positions of the log that a view has yet to look at", views.lag_events.clone());
         let about = "The age of the oldest event that a view has yet to apply; nothing where nobody here knows";
         of.register("lag_seconds", about, views.lag_seconds.clone());
+        let about = "How far a view is behind what a source said, by its own time; nothing where it never said any";
+        of.register("feed_lag_seconds", about, views.feed_lag_seconds.clone());
+        let about = "1 where a view is further behind a source than its contract allows, else 0";
+        of.register("feed_stale", about, views.feed_stale.clone());
         of.register("parked_events", "Events of a view that are parked", views.parked.clone());
         of.register("skipped_events", "Events that a view left out, on record", views.skipped.clone());
         of.register("stalled", "1 where something stops a view, else 0", views.stalled.clone());
@@ -49,7 +55,9 @@ impl Views {
         {
             family.clear();
         }
+        self.feed_stale.clear();
         self.lag_seconds.clear();
+        self.feed_lag_seconds.clear();
         for view in all {
             let label = [("view", view.name.as_str().to_owned())];
             self.effects.get_or_create(&label).set(count(view.effects.0));
@@ -67,6 +75,15 @@ impl Views {
         self.lag_events.get_or_create(label).set(count(live.lag_events));
         if let Some(lag) = live.lag {
             self.lag_seconds.get_or_create(label).set(lag.as_secs_f64());
+        }
+        for feed in &live.feeds {
+            let [view] = label.clone();
+            if let Some(lag) = feed.lag {
+                self.feed_lag_seconds.get_or_create(&[view, ("source", feed.source.clone())]).set(lag.as_secs_f64());
+            }
+        }
+        if !live.feeds.is_empty() {
+            self.feed_stale.get_or_create(label).set(live.feeds.iter().any(|feed| feed.stale).into());
         }
         self.parked.get_or_create(label).set(count(live.shards.iter().map(|shard| shard.parked).sum()));
         self.skipped.get_or_create(label).set(count(live.shards.iter().map(|shard| shard.skipped).sum()));

@@ -117,7 +117,8 @@ pub(super) fn with_document_of(schema: &str, mut operation: Value) -> Value {
 }
 
 /// What says as of when an answer is.
-const AS_OF: [&str; 5] = ["ETag", "Quorate-Token", "Quorate-Position", "Quorate-Lag", "Quorate-Build"];
+const AS_OF: [&str; 6] =
+    ["ETag", "Quorate-Token", "Quorate-Position", "Quorate-Lag", "Quorate-Feed-Lag", "Quorate-Build"];
 
 fn rows() -> Value {
     let headers: Vec<&str> = AS_OF.into_iter().chain(["Link"]).collect();
@@ -173,6 +174,16 @@ pub(super) fn schemas() -> Value {
         "name": text,
         "type": { "type": ["string", "null"], "description": "How its values are shown and compared; null: as they are" },
     })) });
+    let feeds = json!({ "type": "array", "description": "How the sources stand that the view is made of; only where its document names some", "items": open(
+        &["source", "time", "heard", "lag-seconds", "stale"],
+        json!({
+            "source": text,
+            "time": { "type": ["string", "null"], "format": "date-time", "description": "The latest time it has said; null: it never said any" },
+            "heard": { "type": ["string", "null"], "format": "date-time", "description": "When its newest event arrived" },
+            "lag-seconds": { "type": ["number", "null"], "description": "How far the view is behind it, by that time; null: nobody knows" },
+            "stale": { "type": "boolean", "description": "That is more than the view's contract allows" },
+        }),
+    ) });
     let as_of = json!({
         "view": text,
         "build": number,
@@ -180,6 +191,7 @@ pub(super) fn schemas() -> Value {
         "logposition": { "description": "The rows hold every event up to here that matters to the view, and none behind; where its code keeps it in several shards, those of some may hold later ones", "allOf": [reference("Count")] },
         "lag-events": number,
         "lag-seconds": { "type": ["number", "null"] },
+        "feeds": feeds,
         "parked": number,
         "stale": { "type": "boolean", "description": "It is older than was asked for" },
     });
@@ -224,6 +236,7 @@ pub(super) fn schemas() -> Value {
             "logposition": { "description": "It holds every event up to here that matters to it", "allOf": [reference("Count")] },
             "lag-events": number,
             "lag-seconds": { "type": ["number", "null"], "description": "How long ago the oldest event behind that was recorded; null where its code does not run here" },
+            "feeds": feeds,
             "applied": number,
             "parked": number,
             "skipped": number,

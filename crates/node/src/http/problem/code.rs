@@ -173,6 +173,7 @@ codes! {
     ViewNotBuilt = "view-not-built", SERVICE_UNAVAILABLE, "View is being built for the first time";
     ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
     ViewStale = "view-stale", SERVICE_UNAVAILABLE, "View is older than the read allows";
+    ViewFeedStale = "view-feed-stale", SERVICE_UNAVAILABLE, "Feed of the view is silent or late";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
     DeadlinePassed = "deadline-passed", GATEWAY_TIMEOUT, "The request's time is over";
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";

@@ -8,6 +8,7 @@ use quorate_communication::{
     event_bus::webhook::WebhookError, inbox::InboxError, message_queue::QueueError, outbox::RelayError,
 };
 use quorate_data::{
+    event::Timestamp,
     materialized_view::ViewError,
     schema::{RegisterError, RegistrarError, Rejection},
     store::{
@@ -305,6 +306,11 @@ impl From<ViewError> for Problem {
                 .with("lag-seconds", lag.as_ref().map(Duration::as_secs_f64))
                 .with("max-events", *max_events)
                 .with("max-seconds", max_lag.as_ref().map(Duration::as_secs_f64)),
+            ViewError::FeedStale { feed, said, lag, max_lag, .. } => told(Code::ViewFeedStale)
+                .with("source", feed.as_str())
+                .with("feed-time", said.map(|at| Timestamp::from(at).as_str().to_owned()))
+                .with("feed-lag-seconds", lag.as_ref().map(Duration::as_secs_f64))
+                .with("max-feed-seconds", max_lag.as_secs_f64()),
             ViewError::Busy { concurrent } => {
                 told(Code::Overloaded).with("limit", *concurrent).with("setting", "views.max-queries")
             }

@@ -15,14 +15,14 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH},
 };
 use quorate_data::{
-    materialized_view::{Answer, AsOf, Freshness, RowsQuery, TableDescription, ViewName, WhenStale},
+    materialized_view::{Answer, AsOf, FeedStanding, Freshness, RowsQuery, TableDescription, ViewName, WhenStale},
     store::{Row, Value},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json, value::RawValue};
 use tokio::sync::watch;
 
-use super::{Reply, named};
+use super::{Reply, named, show};
 use crate::http::{
     Node, Shared, accept, body_out, document, log,
     page::PIECE,
@@ -38,6 +38,7 @@ pub(in crate::http) const LINES: &str = "application/x-ndjson";
 const POSITION: HeaderName = HeaderName::from_static("quorate-position");
 const LAG: HeaderName = HeaderName::from_static("quorate-lag");
 const BUILD: HeaderName = HeaderName::from_static("quorate-build");
+const FEED_LAG: HeaderName = HeaderName::from_static("quorate-feed-lag");
 const STALE: HeaderName = HeaderName::from_static("quorate-stale");
 
 /// The parameters of every read.
@@ -212,6 +213,9 @@ pub(super) fn about(name: &ViewName, table: Option<&str>, as_of: &AsOf) -> Map<S
     about.insert("logposition".to_owned(), as_of.position.to_string().into());
     about.insert("lag-events".to_owned(), as_of.head.get().saturating_sub(as_of.position.get()).into());
     about.insert("lag-seconds".to_owned(), as_of.lag.as_ref().map(Duration::as_secs_f64).into());
+    if !as_of.feeds.is_empty() {
+        about.insert("feeds".to_owned(), as_of.feeds.iter().map(show::feed).collect());
+    }
     about.insert("parked".to_owned(), as_of.parked.into());
     about.insert("stale".to_owned(), as_of.stale.into());
     about
@@ -307,6 +311,11 @@ fn told(node: &Node, headers: &mut HeaderMap, as_of: &AsOf) {
         (BUILD, u64::from(as_of.build.get())),
     ];
     headers.extend(numbers.map(|(name, number)| (name, HeaderValue::from(number))));
+    if let Some(worst) = FeedStanding::worst(&as_of.feeds) {
+        // Its source, which may be no header's value, is in the body.
+        let lag = worst.lag.map_or_else(|| "unknown".to_owned(), |lag| lag.as_secs_f64().to_string());
+        headers.extend(HeaderValue::try_from(lag).ok().map(|lag| (FEED_LAG, lag)));
+    }
     if as_of.stale {
         headers.insert(STALE, HeaderValue::from_static("true"));
     }

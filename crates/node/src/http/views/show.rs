@@ -3,8 +3,8 @@
 use quorate_data::{
     event::Timestamp,
     materialized_view::{
-        Audit, BuildDescription, Description, OpenEffect, ParkedEvent, ShardDescription, SkippedEvent, Standing,
-        ViewName,
+        Audit, BuildDescription, Description, FeedStanding, OpenEffect, ParkedEvent, ShardDescription, SkippedEvent,
+        Standing, ViewName,
     },
 };
 use quorate_foundations::time::Wall;
@@ -40,10 +40,21 @@ fn build(build: &BuildDescription, of: &Description) -> Value {
         "logposition": build.position.to_string(),
         "lag-events": build.lag_events,
         "lag-seconds": build.lag.map(|lag| lag.as_secs_f64()),
+        "feeds": build.feeds.iter().map(feed).collect::<Vec<_>>(),
         "applied": sum(|shard| shard.applied),
         "parked": sum(|shard| shard.parked),
         "skipped": sum(|shard| shard.skipped),
         "shards": build.shards.iter().map(|one| shard(one, not_started)).collect::<Vec<_>>(),
+    })
+}
+
+pub(super) fn feed(feed: &FeedStanding) -> Value {
+    json!({
+        "source": feed.source,
+        "time": feed.said.map(time),
+        "heard": feed.heard.map(time),
+        "lag-seconds": feed.lag.map(|lag| lag.as_secs_f64()),
+        "stale": feed.stale,
     })
 }
 

@@ -15,15 +15,21 @@ use crate::{
 };
 use quorate_foundations::name::Name;
 
-pub(super) fn samples(reader: &Reader<'_>, document: &mut Table<'_, '_, '_>, tables: &[TableShape]) -> Vec<Sample> {
+/// `source`: of events that name none.
+pub(super) fn samples(
+    reader: &Reader<'_>,
+    document: &mut Table<'_, '_, '_>,
+    tables: &[TableShape],
+    source: &str,
+) -> Vec<Sample> {
     let list = document.list("samples").unwrap_or_default();
     if list.len() > Document::MAX_SAMPLES {
         reader.fault(&document.span, "samples", format!("there are at most {} samples", Document::MAX_SAMPLES));
     }
-    list.iter().enumerate().filter_map(|(n, node)| sample(reader, n, node, tables)).collect()
+    list.iter().enumerate().filter_map(|(n, node)| sample(reader, n, node, tables, source)).collect()
 }
 
-fn sample(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape]) -> Option<Sample> {
+fn sample(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape], source: &str) -> Option<Sample> {
     let mut table = Table::of(reader, format!("samples[{n}]"), node)?;
     let events = table.list("events").unwrap_or_else(|| {
         table.missing("events");
@@ -34,7 +40,8 @@ fn sample(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape]) -> 
         reader.fault(&node.span, &table.path("events"), what);
     }
     let field = table.path("events");
-    let events = events.iter().enumerate().filter_map(|(n, node)| event(reader, n, &format!("{field}[{n}]"), node));
+    let event = |(n, node): (usize, &Node)| event(reader, n, &format!("{field}[{n}]"), node, source);
+    let events = events.iter().enumerate().filter_map(event);
     let events = events.collect();
     let mut rows = Vec::new();
     let field = table.path("rows");
@@ -46,7 +53,7 @@ fn sample(reader: &Reader<'_>, n: usize, node: &Node, tables: &[TableShape]) -> 
 }
 
 /// An event as the node serves it: attributes beside `data`, and `stream`.
-fn event(reader: &Reader<'_>, n: usize, field: &str, node: &Node) -> Option<(Name, NewEvent, Place)> {
+fn event(reader: &Reader<'_>, n: usize, field: &str, node: &Node, source: &str) -> Option<(Name, NewEvent, Place)> {
     let mut table = Table::of(reader, field, node)?;
     let (stream, stream_span) = table.required_text("stream")?;
     let stream =
@@ -54,7 +61,7 @@ fn event(reader: &Reader<'_>, n: usize, field: &str, node: &Node) -> Option<(Nam
     let kind = table.required_text("type")?.0;
     let mut text = |key: &'static str| table.text(key).map(|(text, span)| (Arc::<str>::from(text), span));
     let id = text("id").map_or_else(|| format!("sample-{}", n + 1).into(), |(id, _)| id);
-    let source = text("source").map_or_else(|| "/samples".into(), |(source, _)| source);
+    let source = text("source").map_or_else(|| source.into(), |(source, _)| source);
     let mut event = NewEvent::new(id, source, kind);
     event.subject = text("subject").map(|(text, _)| text);
     event.schema = text("dataschema").map(|(text, _)| text);

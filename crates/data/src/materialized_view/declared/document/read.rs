@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 
 use super::{
-    super::source::{Fault, Table, parse, texts},
-    Document, Faults, Format, Node, Reader, Written, events, rules, tables,
+    super::source::{Fault, Table, parse},
+    Document, Faults, Format, Node, Reader, Written, events,
+    feeds::{Contract, From},
+    rules, tables,
 };
 use crate::{
-    event::Tags,
-    materialized_view::{Config, Mode, OnPoison, Staleness, Switch, ViewName, WhenStale},
+    materialized_view::{Config, Mode, OnPoison, Switch, ViewName},
     store::{Query, QueryItem},
 };
 
@@ -41,14 +42,16 @@ fn whole(reader: &Reader<'_>, mut table: Table<'_, '_, '_>) -> Option<Document> 
         }
         text.to_owned()
     });
-    let staleness = table.take("staleness").and_then(|node| staleness(reader, node));
-    let config = Config { staleness, ..config(&mut table) };
-    let from = table.take("from").map_or_else(QueryItem::default, |node| from(reader, node));
+    let from = table.take("from").map_or_else(From::default, |node| From::read(reader, node));
+    let contract = table.take("staleness").and_then(|node| Contract::read(reader, node, &from));
+    let feeds = from.feeds(contract.as_ref());
+    let config = Config { staleness: contract.map(|contract| contract.staleness), feeds, ..config(&mut table) };
     let tables = tables::read(reader, &mut table);
     let rules = rules::read(reader, &mut table, &tables);
-    let samples = events::samples(reader, &mut table, &tables);
+    from.are_no_rules(reader, &rules);
+    let samples = events::samples(reader, &mut table, &tables, from.sources.first().map_or("/samples", String::as_str));
     table.end();
-    let query = query(reader, from, &rules);
+    let query = query(reader, &from, &rules);
     Some(Document {
         text: "".into(),
         format: Format::Toml,
@@ -57,6 +60,7 @@ fn whole(reader: &Reader<'_>, mut table: Table<'_, '_, '_>) -> Option<Document> 
         description: description.unwrap_or_default(),
         config,
         query,
+        heartbeats: from.heartbeats.into_iter().map(|(kind, _)| kind).collect(),
         tables,
         rules,
         samples,
@@ -86,49 +90,8 @@ fn config(table: &mut Table<'_, '_, '_>) -> Config {
     }
 }
 
-fn staleness(reader: &Reader<'_>, node: &Node) -> Option<Staleness> {
-    let mut table = Table::of(reader, "staleness", node)?;
-    let mut count = |key| {
-        let (number, span) = table.number_if_there(key)?;
-        let count = number.parse::<u64>().ok();
-        if count.is_none() {
-            reader.fault(&span, &format!("staleness.{key}"), "a whole number from 0 stands here");
-        }
-        count
-    };
-    let (max_events, max_seconds) = (count("max-events"), count("max-seconds"));
-    let says = |entry: &super::super::source::Entry| ["max-events", "max-seconds"].contains(&entry.key.as_str());
-    if !matches!(&node.value, Written::Table(entries) if entries.iter().any(says)) {
-        reader.fault(&table.span, "staleness", "`max-events` or `max-seconds` stands here, or both");
-    }
-    let then = table.choice("then", &[("refuse", WhenStale::Refuse), ("flag", WhenStale::Flag)]);
-    table.end();
-    Some(Staleness { max_events, max_seconds, then: then.unwrap_or_default() })
-}
-
-/// Which streams the events are from, and which tags they carry.
-fn from(reader: &Reader<'_>, node: &Node) -> QueryItem {
-    let Some(mut table) = Table::of(reader, "from", node) else { return QueryItem::default() };
-    let owned = |texts: Option<Vec<(&str, _)>>| -> Vec<String> {
-        texts.unwrap_or_default().into_iter().map(|(text, _): (&str, std::ops::Range<usize>)| text.to_owned()).collect()
-    };
-    let categories = owned(table.texts("categories"));
-    let tags = table.take("tags").map(|node| texts(reader, "from.tags", node).unwrap_or_default()).unwrap_or_default();
-    for (tag, span) in &tags {
-        if let Err(wrong) = Tags::check(tag) {
-            reader.fault(span, "from.tags", wrong.to_string());
-        }
-    }
-    let item = QueryItem { types: Vec::new(), categories, tags: owned(Some(tags)) };
-    if item.categories.len().max(item.tags.len()) > Query::MAX_WORDS {
-        reader.fault(&table.span, "from", format!("there are at most {} categories and tags", Query::MAX_WORDS));
-    }
-    table.end();
-    item
-}
-
-/// The events that any rule is about.
-fn query(reader: &Reader<'_>, from: QueryItem, rules: &[super::Rule]) -> Query {
+/// The events that any rule is about, and heartbeats.
+fn query(reader: &Reader<'_>, from: &From, rules: &[super::Rule]) -> Query {
     let mut types = std::collections::BTreeSet::new();
     let mut all = rules.is_empty();
     for rule in rules {
@@ -143,13 +106,15 @@ fn query(reader: &Reader<'_>, from: QueryItem, rules: &[super::Rule]) -> Query {
     }
     if all {
         types.clear();
+    } else {
+        types.extend(from.heartbeats.iter().map(|(kind, _)| kind.clone()));
     }
     if types.len() > Query::MAX_WORDS {
         let what =
             format!("a view has at most {} types of events; `order.*` stands for all that begin so", Query::MAX_WORDS);
         reader.fault(&(0..0), "on", what);
     }
-    Query::of([QueryItem { types: types.into_iter().collect(), ..from }])
+    Query::of([QueryItem { types: types.into_iter().collect(), ..from.item.clone() }])
 }
 
 /// Everything but description and samples, with the members of each table sorted.

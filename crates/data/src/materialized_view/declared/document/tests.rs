@@ -1,10 +1,12 @@
 //! What is wrong with a document's text is told with its place.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::super::{Document, Fault, Format, Kind, source::parse};
 use crate::{
-    materialized_view::{Mode, OnPoison},
+    materialized_view::{Feeds, Mode, OnPoison, Silence},
     store::{Query, QueryItem},
 };
 
@@ -49,6 +51,19 @@ fn a_document_says_events_tables_and_how_it_is_kept() {
 }
 
 #[test]
+fn a_document_names_the_feeds_it_is_made_of_and_how_far_behind_them_it_may_be() {
+    let fed = VISITS.replace("from = {", "from = { source = '/gate', heartbeat = 'tick',");
+    let fed = fed.replace("max-events = 10", "max-feed-seconds = 60, silence = 'idle'");
+    let document = Document::read(&fed, Format::Toml).unwrap();
+    let feeds = Feeds { sources: vec!["/gate".into()], max_lag: Some(Duration::from_secs(60)), silence: Silence::Idle };
+    assert_eq!(document.config().feeds, Some(feeds));
+    assert_eq!(document.query().items[0].types, ["entered", "returned", "tick"], "heartbeats are read as well");
+    let all = fed.replace("type = [\"entered\", \"returned\"]\n", "");
+    assert_eq!(Document::read(&all, Format::Toml).unwrap().query().items[0].types, [""; 0], "every type is");
+    assert_eq!(Document::read(VISITS, Format::Toml).unwrap().config().feeds, None);
+}
+
+#[test]
 fn both_forms_and_any_layout_mean_the_same() {
     let visits = Document::read(VISITS, Format::Toml).unwrap();
     let root = parse(VISITS, Format::Toml).unwrap();
@@ -77,9 +92,16 @@ fn every_fault_names_line_and_field() {
             "{ then = \"flag\" }",
             6,
             "staleness",
-            "`max-events` or `max-seconds`",
+            "one of max-events, max-seconds, max-feed-seconds",
         ),
         ("max-events = 10", "max-events = -1", 6, "staleness.max-events", "from 0"),
+        ("max-events", "max-feed-seconds", 6, "staleness.max-feed-seconds", "names no `source`"),
+        ("max-events", "silence = 'idle', max-events", 6, "staleness.silence", "`max-feed-seconds`"),
+        ("from = {", "from = { source = ['/a', '/a'],", 5, "from.source", "each once"),
+        ("from = {", "from = { source = '',", 5, "from.source", "each once"),
+        ("from = {", "from = { heartbeat = 'tick',", 5, "from.heartbeat", "names none"),
+        ("from = {", "from = { source = '/a', heartbeat = 'tick*',", 5, "from.heartbeat", "a whole type"),
+        ("from = {", "from = { source = '/a', heartbeat = 'entered',", 5, "from.heartbeat", "a rule is about it"),
         ("key = [\"person\", \"day\"]", "key = [\"persn\", \"day\"]", 9, "tables.visit.key", "no column `persn`"),
         ("key = [\"person\", \"day\"]", "key = [\"person\", \"note\"]", 9, "tables.visit.key", "always has a value"),
         ("n = \"integer\"", "n = \"number\"", 10, "tables.visit.columns.n", "`number` is no type"),
