@@ -137,6 +137,7 @@ pub fn fixed_limits() -> Vec<(&'static str, usize)> {
         ("feeds", Feeds::MAX),
         ("name-bytes", name::MAX_BYTES),
         ("page", Views::MAX_PAGE as usize),
+        ("statement-memory-bytes", crate::store::Limits::VIEW_STATEMENT_BYTES),
         ("tables-and-indexes", Schema::MAX_ENTRIES),
         ("trial-events", scratch::MAX_EVENTS),
     ];

@@ -14,6 +14,7 @@ const ROOM: &str = "crates/foundations/src/jq/tests/room.rs";
 const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/declared.rs";
 const COMMANDS: &str = "crates/cli/tests/cli/declared.rs";
+const MEMORY: &str = "crates/data/src/materialized_view/tests/memory.rs";
 const FEEDS: &str = "crates/data/src/materialized_view/tests/feeds.rs";
 const LOANS: &str = "examples/tests/views.rs";
 
@@ -59,6 +60,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "an event that cannot be applied changes no row, and the record says which parameter or statement it was",
         &[test(DECLARED, "an_event_without_a_value_is_parked_with_the_parameter_it_lacks")],
+    ),
+    row(
+        Integrity,
+        "declared view",
+        Library,
+        "a statement that wants too much memory is stopped with the limit's value: its event is poison, and nobody else is refused anything",
+        &[
+            test(MEMORY, "a_statement_that_sorts_too_much_is_poison_and_says_so"),
+            test(MEMORY, "an_append_is_refused_where_its_inline_view_takes_too_much"),
+        ],
     ),
     row(
         Integrity,

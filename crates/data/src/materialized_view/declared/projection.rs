@@ -66,6 +66,7 @@ impl Statement {
 pub(super) fn engine_says(cause: &SqlError) -> String {
     match cause {
         SqlError::Failed { what } => what.split(" in /*").next().unwrap_or_default().to_owned(),
+        SqlError::Exceeded(bound) => format!("{bound}, the limit of one statement"),
         other => other.to_string(),
     }
 }

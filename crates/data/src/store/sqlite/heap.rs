@@ -13,6 +13,8 @@ use std::{
 
 use rusqlite::ffi::{self, sqlite3_mem_methods};
 
+use crate::store::{Bound, SqlError};
+
 /// SQLite's own allocator; `None` where it was in use before ours could be put in front of it.
 static BELOW: OnceLock<Option<Allocator>> = OnceLock::new();
 
@@ -51,6 +53,16 @@ impl Drop for Capped {
     fn drop(&mut self) {
         MOST.set(i64::MAX);
     }
+}
+
+/// Runs something that SQLite may take so many bytes for on this thread.
+///
+/// # Errors
+/// [`SqlError::Exceeded`] where it failed because it wanted more.
+pub(super) fn capped<T>(bytes: usize, run: impl FnOnce() -> Result<T, SqlError>) -> Result<T, SqlError> {
+    let capped = Capped::at(held().saturating_add(i64::try_from(bytes).unwrap_or(i64::MAX)));
+    let outcome = run();
+    if outcome.is_err() && capped.refused() { Err(SqlError::Exceeded(Bound::Memory(bytes))) } else { outcome }
 }
 
 /// Whether so many bytes more are too many.

@@ -17,6 +17,7 @@ use rusqlite::{
 use super::{
     connection::{constraint, failed},
     functions::{self, Watch},
+    heap,
 };
 use crate::{
     materialized_view::{Build, TABLE_PREFIX},
@@ -111,8 +112,9 @@ impl Guard {
             return Err(SqlError::Refused { what });
         }
         let _held = self.hold(scope);
-        let mut statement = connection.prepare_cached(&mark(scope, sql)).map_err(sql_error)?;
-        run(&mut statement)
+        let stepped = || run(&mut *connection.prepare_cached(&mark(scope, sql)).map_err(sql_error)?);
+        // A stranger may have written it, and appends wait for it: what it takes is refused to it, and not to whoever is next.
+        if matches!(scope, Scope::View(_)) { heap::capped(Limits::VIEW_STATEMENT_BYTES, stepped) } else { stepped() }
     }
 
     /// As [`run`](Self::run), for a statement that is not kept, of which there is one and which changes nothing.

@@ -410,10 +410,17 @@ impl Writer {
         let shared = self.core().shared.clone();
         let events = shared.keys.open_all(events)?;
         self.core().begin()?;
-        let (polled, late) =
-            self.poll(|tx| follower.follow(tx, &events).as_mut().poll(&mut Context::from_waker(Waker::noop())))?;
+        let refuses = |why| UnitError::Follower(follower.name().into(), why);
+        let (polled, late) = self
+            .poll(|tx| follower.follow(tx, &events).as_mut().poll(&mut Context::from_waker(Waker::noop())))
+            .map_err(|cause| match cause {
+                // Its own statement ended the transaction: nothing is unknown about that.
+                UnitError::Constraint(why) => refuses(why),
+                UnitError::TooLong => refuses(TOO_LONG.to_owned()),
+                other => other,
+            })?;
         let refused = match polled {
-            _ if late => "it took longer than a transaction may".to_owned(),
+            _ if late => TOO_LONG.to_owned(),
             _ if self.core().overcharged() => "it asked to write more than a transaction may".to_owned(),
             Ok(Poll::Ready(Ok(()))) => return Ok(()),
             Ok(Poll::Ready(Err(FollowerError::Store(cause)))) => return Err(cause.into()),
@@ -421,7 +428,7 @@ impl Writer {
             Ok(Poll::Pending) => "it awaited something other than the transaction".to_owned(),
             Err(panic) => format!("it panicked: {}", message(&*panic)),
         };
-        Err(UnitError::Follower(follower.name().into(), refused))
+        Err(refuses(refused))
     }
 
     fn run_unit(&mut self, unit: &dyn Unit) -> Result<Result<Committed, UnitError>, UnitError> {
@@ -504,6 +511,8 @@ fn reply(job: Job, answer: Answer) {
         _ => unreachable!("an answer is of its job's kind"),
     }
 }
+
+const TOO_LONG: &str = "it took longer than a transaction may";
 
 fn refuse(job: Job, why: &UnitError) {
     let cause = if let UnitError::Store(cause) = why { cause.clone() } else { StoreError::OutcomeUnknown };
