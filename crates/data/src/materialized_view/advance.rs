@@ -1,14 +1,17 @@
 //! The one transaction that moves a shard: rows, checkpoint, parked events and effects, together or not at all.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    borrow::Cow,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use quorate_runtime::Env;
 
 use super::{
-    ApplyError, BuildRow, Namespace, ViewError, ViewTx,
+    ApplyError, BuildRow, Namespace, Prepared, ViewError, ViewTx, ahead,
     effects::{self, Threshold},
     erasure, feed,
     machine::{Fate, Trouble},
@@ -36,6 +39,8 @@ pub(super) struct Advance {
     pub(super) to: Position,
     /// All events of the step, in order.
     pub(super) events: Vec<Recorded>,
+    /// What was worked out of each.
+    pub(super) prepared: Vec<Option<Prepared>>,
     /// What is to be done with each.
     pub(super) fates: Vec<Fate>,
     /// Why the first one is parked or skipped, where it is.
@@ -135,13 +140,14 @@ impl Advance {
                     self.check(&build, &row)?;
                     self.move_checkpoint(tx, &row, &build).await?;
                 }
-                Half::Rows => self.apply(tx, &build, &self.applied()).await?,
+                Half::Rows => self.apply(tx, &build, &self.applied(), ahead::Store::default()).await?,
             }
             return Ok(Advanced { switched: false, inline: false, to: self.to });
         }
         self.check(&build, &row)?;
+        let prepared = ahead::Store::of(&self.events, self.prepared.iter().cloned());
         let applied = erasure::as_of_now(tx, self.applied()).await?;
-        self.apply(tx, &build, &applied).await?;
+        self.apply(tx, &build, &applied, prepared).await?;
         self.put_aside(tx, &row).await?;
         // What is put aside was said as well.
         feed::note(tx, &self.code, self.namespace.build(), &self.events).await?;
@@ -177,16 +183,25 @@ impl Advance {
         if build.paused { Err(Halt::Paused) } else { Ok(()) }
     }
 
-    fn applied(&self) -> Vec<Recorded> {
+    fn applied(&self) -> Cow<'_, [Recorded]> {
+        if self.fates.iter().all(|fate| *fate == Fate::Apply) {
+            return Cow::Borrowed(&self.events);
+        }
         let fated = self.events.iter().zip(&self.fates);
         fated.filter(|(_, fate)| **fate == Fate::Apply).map(|(event, _)| event.clone()).collect()
     }
 
-    async fn apply(&self, tx: &mut DynTx, build: &BuildRow, events: &[Recorded]) -> Result<(), Halt> {
+    async fn apply(
+        &self,
+        tx: &mut DynTx,
+        build: &BuildRow,
+        events: &[Recorded],
+        prepared: ahead::Store,
+    ) -> Result<(), Halt> {
         if events.is_empty() {
             return Ok(());
         }
-        let mut view = ViewTx::new(tx, &self.namespace);
+        let mut view = ViewTx::new(tx, &self.namespace).with(prepared);
         self.code.apply(&mut view, events).await.map_err(Halt::Apply)?;
         let requested = view.into_effects();
         erasure::note(tx, &self.code, self.namespace.build(), events).await?;
@@ -272,7 +287,7 @@ impl Advance {
             return Ok(None);
         }
         let (events, to) = (page.events, page.scanned.max(self.to));
-        self.apply(tx, build, &events).await?;
+        self.apply(tx, build, &events, ahead::Store::default()).await?;
         feed::note(tx, &self.code, self.namespace.build(), &events).await?;
         let sum = events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
         let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, checksum = $3, inline = $7

@@ -5,6 +5,7 @@
 //! one is dropped once readers have the new one. The erasure is answered after that.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     sync::{Arc, Weak},
     time::Duration,
@@ -50,15 +51,18 @@ pub(super) async fn note(tx: &mut DynTx, code: &Registered, build: Build, events
 }
 
 /// The events as they can be read in this transaction: a key may have been destroyed since they were.
-pub(super) async fn as_of_now(tx: &mut DynTx, events: Vec<Recorded>) -> Result<Vec<Recorded>, ViewError> {
+pub(super) async fn as_of_now<'e>(
+    tx: &mut DynTx,
+    events: Cow<'e, [Recorded]>,
+) -> Result<Cow<'e, [Recorded]>, ViewError> {
     if !events.iter().any(Recorded::is_encrypted) {
         return Ok(events);
     }
     let mut fresh = Vec::with_capacity(events.len());
-    for event in events {
-        fresh.push(if event.is_encrypted() { parked::event_at(tx, event.position()).await? } else { event });
+    for event in events.iter() {
+        fresh.push(if event.is_encrypted() { parked::event_at(tx, event.position()).await? } else { event.clone() });
     }
-    Ok(fresh)
+    Ok(fresh.into())
 }
 
 /// What the views do when a data subject is erased.

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, btree_map::Entry};
 
 use quorate_runtime::BoxFuture;
 
-use super::{ApplyError, Projection, Schema, ViewName, ViewRow, ViewTx};
+use super::{ApplyError, Column, Projection, Schema, ViewName, ViewRow, ViewTx};
 use crate::{
     event::{NewEvent, Recorded},
-    store::{Query, SqlError, Value},
+    store::{Query, Row, SqlError, Value},
 };
 
 /// The fold of events into one row per key.
@@ -129,63 +129,60 @@ impl<F: Fold> Folded<F> {
         }
     }
 
-    async fn load(&self, tx: &mut ViewTx<'_>, key: &Value) -> Result<Option<F::Row>, ApplyError> {
-        let found = tx.query(&self.select, std::slice::from_ref(key)).await?;
-        let Some(row) = found.first() else { return Ok(None) };
-        let read = F::Row::from_row(row);
-        let what = || SqlError::Failed { what: format!("a row of `{}` does not fit its struct", F::Row::TABLE) };
-        Ok(Some(read.ok_or_else(what)?))
-    }
-
     async fn run(&self, tx: &mut ViewTx<'_>, events: &[Recorded]) -> Result<(), ApplyError> {
-        let mut rows: BTreeMap<<F::Row as ViewRow>::Key, Touched<F::Row>> = BTreeMap::new();
+        // Which row each event changes, by number in the order of the first events.
+        let mut numbers: BTreeMap<<F::Row as ViewRow>::Key, usize> = BTreeMap::new();
+        let (mut keys, mut changes) = (Vec::new(), Vec::with_capacity(events.len()));
         for event in events {
             let Some(key) = self.fold.key(event) else { continue };
-            let touched = match rows.entry(key) {
-                Entry::Occupied(known) => known.into_mut(),
+            let number = match numbers.entry(key) {
+                Entry::Occupied(known) => *known.get(),
                 Entry::Vacant(new) => {
-                    let row = self.load(tx, &super::Column::to_value(new.key())).await?;
-                    new.insert(Touched { before: row.clone(), now: row })
+                    keys.push(vec![Column::to_value(new.key())]);
+                    *new.insert(keys.len() - 1)
                 }
             };
+            changes.push((event, number));
+        }
+        let found = tx.query_all(&self.select, &keys).await?;
+        let before = found.iter().map(|rows| rows.first().map(read::<F::Row>).transpose());
+        let before = before.collect::<Result<Vec<Option<F::Row>>, SqlError>>()?;
+        let mut now = before.clone();
+        for (event, number) in changes {
             let failed = |reason: String| ApplyError::event(event, reason);
-            touched.now = self.fold.fold(touched.now.take(), event).map_err(failed)?;
+            now[number] = self.fold.fold(now[number].take(), event).map_err(failed)?;
         }
-        for (key, touched) in rows {
-            self.write(tx, &key, touched).await?;
+        let mut writes = Vec::new();
+        for number in numbers.into_values() {
+            let key = std::mem::take(&mut keys[number]);
+            writes.extend(self.write(key, before[number].as_ref(), now[number].take())?);
         }
-        Ok(())
+        let steps: Vec<(&str, &[Value])> = writes.iter().map(|(sql, params)| (*sql, &**params)).collect();
+        Ok(tx.execute_all(&steps).await.map_err(|(_, failed)| failed)?)
     }
 
-    async fn write(
+    /// The statement that makes the row with this key what it is now; `None` where it is that already.
+    fn write(
         &self,
-        tx: &mut ViewTx<'_>,
-        key: &<F::Row as ViewRow>::Key,
-        Touched { before, now }: Touched<F::Row>,
-    ) -> Result<(), ApplyError> {
-        let key = super::Column::to_value(key);
-        match now {
-            now if now == before => {}
-            None => {
-                tx.execute(&self.delete, &[key]).await?;
-            }
-            Some(row) if super::Column::to_value(row.key()) != key => {
+        key: Vec<Value>,
+        before: Option<&F::Row>,
+        now: Option<F::Row>,
+    ) -> Result<Option<(&str, Vec<Value>)>, SqlError> {
+        Ok(match now {
+            now if now.as_ref() == before => None,
+            None => Some((&*self.delete, key)),
+            Some(row) if Column::to_value(row.key()) != key[0] => {
                 let what = format!("the fold gave a row of `{}` another key than the event's", F::Row::TABLE);
-                return Err(SqlError::Failed { what }.into());
+                return Err(SqlError::Failed { what });
             }
-            Some(row) => {
-                let statement = if before.is_some() { &self.update } else { &self.insert };
-                tx.execute(statement, &row.values()).await?;
-            }
-        }
-        Ok(())
+            Some(row) => Some((if before.is_some() { &*self.update } else { &*self.insert }, row.values())),
+        })
     }
 }
 
-/// A row as it was, and as it is.
-struct Touched<R> {
-    before: Option<R>,
-    now: Option<R>,
+fn read<R: ViewRow>(row: &Row) -> Result<R, SqlError> {
+    let what = || SqlError::Failed { what: format!("a row of `{}` does not fit its struct", R::TABLE) };
+    R::from_row(row).ok_or_else(what)
 }
 
 impl<F: Fold> Projection for Folded<F> {

@@ -66,6 +66,7 @@
 
 mod adopt;
 mod advance;
+mod ahead;
 mod builds;
 mod carrier;
 mod claim;
@@ -98,6 +99,7 @@ mod tests;
 mod tx;
 mod view;
 
+pub use ahead::{Prepare, Prepared};
 pub use config::{Changed, Config, Mode, OnPoison, Staleness, Switch, WhenStale};
 pub use declared::Kind;
 pub(crate) use declared::TABLES as DOCUMENT_TABLES;
@@ -136,6 +138,7 @@ pub fn fixed_limits() -> Vec<(&'static str, usize)> {
         ("effects-per-event", effects::MAX_PER_EVENT as usize),
         ("feeds", Feeds::MAX),
         ("name-bytes", name::MAX_BYTES),
+        ("prepared-bytes", ahead::MAX_BYTES),
         ("page", Views::MAX_PAGE as usize),
         ("statement-memory-bytes", crate::store::Limits::VIEW_STATEMENT_BYTES),
         ("tables-and-indexes", Schema::MAX_ENTRIES),

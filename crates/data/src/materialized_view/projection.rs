@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use quorate_runtime::BoxFuture;
 
-use super::{Forgotten, Kind, ViewName, ViewNameError, ViewTx, name::check_table};
+use super::{Forgotten, Kind, Prepare, ViewName, ViewNameError, ViewTx, name::check_table};
 use crate::{
     event::{NewEvent, Position, Recorded},
     store::{Query, SqlError, StoreError},
@@ -55,6 +55,13 @@ pub trait Projection: Send + Sync + 'static {
     /// stream.
     fn key<'e>(&self, event: &'e Recorded) -> &'e str {
         event.stream()
+    }
+
+    /// What is worked out of each event before its transaction, where neither the writer nor an append waits for it: handed to
+    /// `apply` by [`ViewTx::prepared`], where there was room and time for it. Not for views in the append's transaction, nor for
+    /// events whose data is encrypted. Default: nothing.
+    fn ahead(&self) -> Option<Arc<dyn Prepare>> {
+        None
     }
 
     /// How the values of a column are shown and compared, where its type in the engine does not say it: a decimal that is kept

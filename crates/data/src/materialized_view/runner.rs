@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::{
     ApplyError, Namespace, Standing, ViewError,
     advance::{Advance, Advanced, Halt},
+    ahead::{self, Ahead},
     claim::{self, Claimed},
     machine::{Failure, Fate, Item, Plan, Shard},
     presence::Places,
@@ -21,13 +22,20 @@ use super::{
 };
 use crate::{
     event::{Position, Recorded},
-    store::{LogPage, ReadLog, StoreError, TransactError},
+    store::{ReadLog, StoreError, TransactError},
 };
 
 /// How long nothing must have been appended before a small step of the checkpoint is written.
 const IDLE: Duration = Duration::from_secs(1);
 /// How long to rest when the store fails.
 pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// Events of a shard, from a part of the log.
+struct Page {
+    events: Vec<Ahead>,
+    /// Everything up to here was looked at.
+    scanned: Position,
+}
 
 /// One shard of one build, in the hands of this process.
 pub(super) struct Runner {
@@ -221,7 +229,7 @@ struct Stretch<'r> {
     revision: u64,
     shard: Shard,
     /// The events that the shard's items stand for.
-    queue: VecDeque<Recorded>,
+    queue: VecDeque<Ahead>,
     /// Whether the build still has to be given to readers, or to the appends, once it has caught up.
     unsettled: bool,
     in_the_making: bool,
@@ -251,7 +259,7 @@ impl Stretch<'_> {
                     if self.shard.scanned() < end {
                         idle = false;
                         let page = self.read_page(self.shard.scanned()).await?;
-                        self.take(page, self.shard.scanned())?;
+                        self.take(page);
                         continue;
                     }
                     if std::mem::take(&mut self.unsettled) {
@@ -309,12 +317,10 @@ impl Stretch<'_> {
         ReadLog { query: self.runner.code.query.clone(), after, limit }
     }
 
-    async fn read_page(&self, after: Position) -> Result<LogPage, End> {
-        Ok(self.runner.shared.store.read_log(self.read(after)).await?)
-    }
-
-    /// Puts a page that begins behind `after` into the queue.
-    fn take(&mut self, page: LogPage, after: Position) -> Result<(), End> {
+    /// The shard's events of the page behind `after`, with what can be worked out of them here: away from the writer.
+    async fn read_page(&self, after: Position) -> Result<Page, End> {
+        let store = &self.runner.shared.store;
+        let page = store.read_log(self.read(after)).await?;
         let looked_at = page.scanned.get().saturating_sub(after.get());
         if self.runner.code.query.is_everything() && page.events.len() as u64 != looked_at {
             // Positions are dense: whoever asks for everything is given as many events as there are positions.
@@ -324,10 +330,16 @@ impl Stretch<'_> {
         let (shard, shards) = (self.runner.shard, self.runner.shards);
         let code = &self.runner.code;
         let mine: Vec<Recorded> = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
-        let item = |event: &Recorded| Item { position: event.position(), key: code.key(event).into() };
-        self.shard.read(mine.iter().map(item), page.scanned.max(after));
-        self.queue.extend(mine);
-        Ok(())
+        let events = ahead::work(store.env(), code.projection.ahead(), mine, ahead::TIME).await;
+        Ok(Page { events, scanned: page.scanned.max(after) })
+    }
+
+    /// Puts a page into the queue.
+    fn take(&mut self, page: Page) {
+        let code = &self.runner.code;
+        let item = |(event, _): &Ahead| Item { position: event.position(), key: code.key(event).into() };
+        self.shard.read(page.events.iter().map(item), page.scanned);
+        self.queue.extend(page.events);
     }
 
     /// Carries out a step, and reads on meanwhile.
@@ -349,7 +361,10 @@ impl Stretch<'_> {
         let (stepped, page) = tokio::join!(stepping, reading);
         let took = Duration::from_nanos(advance.took.load(Ordering::Relaxed));
         self.stepped(stepped, &fates, took).await?;
-        page.transpose()?.map_or(Ok(()), |page| self.take(page, after))
+        if let Some(page) = page.transpose()? {
+            self.take(page);
+        }
+        Ok(())
     }
 
     /// A bug of the museum: a crash between the two loses the events of the step.
@@ -381,7 +396,8 @@ impl Stretch<'_> {
             revision: self.revision,
             from: self.shard.checkpoint(),
             to,
-            events: self.queue.iter().take(fates.len()).cloned().collect(),
+            events: self.queue.iter().take(fates.len()).map(|(event, _)| event.clone()).collect(),
+            prepared: self.queue.iter().take(fates.len()).map(|(_, prepared)| prepared.clone()).collect(),
             fates: fates.to_vec(),
             trouble: self.shard.trouble().cloned(),
             at_the_end: to >= runner.shared.store.head(),

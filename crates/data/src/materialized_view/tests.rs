@@ -6,6 +6,7 @@ mod folds;
 mod following;
 mod inline;
 mod keeping_up;
+mod many;
 mod memory;
 mod poison;
 mod querying;

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::Namespace;
+use super::{Namespace, Prepared, ahead};
 use crate::{
     event::{Position, Recorded},
-    store::{DynTx, Row, SqlError, Value},
+    store::{DynTx, Row, SqlError, Step, Value},
 };
 
 /// The transaction in which a batch of events is applied, confined to the tables of one build.
@@ -16,6 +16,7 @@ pub struct ViewTx<'x> {
     tx: &'x mut DynTx,
     namespace: &'x Namespace,
     effects: Vec<Requested>,
+    ahead: ahead::Store,
     /// Statements that were run, as the projection writes them and as the store has them: a batch runs few again and again.
     expanded: Vec<(Box<str>, Arc<str>)>,
 }
@@ -31,7 +32,12 @@ pub(super) struct Requested {
 impl<'x> ViewTx<'x> {
     /// A transaction confined to `namespace`.
     pub(super) fn new(tx: &'x mut DynTx, namespace: &'x Namespace) -> Self {
-        Self { tx, namespace, effects: Vec::new(), expanded: Vec::new() }
+        Self { tx, namespace, effects: Vec::new(), ahead: ahead::Store::default(), expanded: Vec::new() }
+    }
+
+    /// The same, with what was worked out of its events.
+    pub(super) fn with(self, ahead: ahead::Store) -> Self {
+        Self { ahead, ..self }
     }
 
     /// The effects that were asked for, in order.
@@ -44,6 +50,11 @@ impl<'x> ViewTx<'x> {
         self.namespace
     }
 
+    /// What was [worked out](super::Projection::ahead) of an event, where it was. Ask for each event once, in order.
+    pub fn prepared(&mut self, event: &Recorded) -> Option<Prepared> {
+        self.ahead.take(event.position())
+    }
+
     /// Runs a statement on the view's tables and returns the number of rows it changed.
     ///
     /// # Errors
@@ -51,6 +62,26 @@ impl<'x> ViewTx<'x> {
     pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, SqlError> {
         let sql = self.expand(sql);
         self.tx.view_execute(self.namespace.build(), &sql, params).await
+    }
+
+    /// Runs statements on the view's tables one after the other, up to the first that fails: quicker than one by one where few are
+    /// run often.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute), with the number of the statement that failed, counted from 0. Those before it were run.
+    pub async fn execute_all(&mut self, steps: &[(&str, &[Value])]) -> Result<(), (usize, SqlError)> {
+        let expanded: Vec<Arc<str>> = steps.iter().map(|(sql, _)| self.expand(sql)).collect();
+        let steps: Vec<Step<'_>> = expanded.iter().zip(steps).map(|(sql, (_, params))| Step { sql, params }).collect();
+        self.tx.view_execute_all(self.namespace.build(), &steps).await
+    }
+
+    /// The rows of a query on the view's tables for each list of parameters, in order: quicker than one by one.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    pub async fn query_all(&mut self, sql: &str, params: &[Vec<Value>]) -> Result<Vec<Vec<Row>>, SqlError> {
+        let sql = self.expand(sql);
+        self.tx.view_query_all(self.namespace.build(), &sql, params).await
     }
 
     /// Runs a query on the view's tables, as they are in this transaction.
@@ -63,7 +94,7 @@ impl<'x> ViewTx<'x> {
     }
 
     fn expand(&mut self, sql: &str) -> Arc<str> {
-        const MOST: usize = 16;
+        const MOST: usize = 64;
         if let Some((_, known)) = self.expanded.iter().find(|(written, _)| **written == *sql) {
             return known.clone();
         }

@@ -78,5 +78,5 @@ pub use retention::{
 };
 pub use rooms::RoomTables;
 pub use token::{Timeline, Token, TokenError};
-pub use tx::{AfterCommit, DynTx, Row, Scope, SqlError, TransactError, TxOps, Value};
+pub use tx::{AfterCommit, DynTx, Row, Scope, SqlError, Step, TransactError, TxOps, Value};
 pub use verify::{Finding, Verified};

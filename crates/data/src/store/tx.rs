@@ -54,12 +54,49 @@ pub trait TxOps: Send {
         params: &'t [Value],
         scope: Scope,
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>>;
+    /// Runs statements one after the other, up to the first that fails; with the error comes which one that was.
+    fn execute_all<'t>(
+        &'t mut self,
+        steps: &'t [Step<'t>],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<(), (usize, SqlError)>> {
+        Box::pin(async move {
+            for (n, Step { sql, params }) in steps.iter().enumerate() {
+                self.execute(sql, params, scope).await.map_err(|failed| (n, failed))?;
+            }
+            Ok(())
+        })
+    }
+    /// The rows of one query for each list of parameters, in order.
+    fn query_all<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Vec<Value>],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<Vec<Vec<Row>>, SqlError>> {
+        Box::pin(async move {
+            let mut found = Vec::with_capacity(params.len());
+            for params in params {
+                found.push(self.query(sql, params, scope).await?);
+            }
+            Ok(found)
+        })
+    }
     /// Has `hook` run once the transaction is durable: see [`DynTx::after_commit`]. An engine that several processes write
     /// to has no order of commits to run it in, and refuses.
     fn after_commit(&mut self, hook: AfterCommit) -> Result<(), StoreError> {
         drop(hook);
         Err(StoreError::Unsupported { engine: "shared", what: "tell of its commits in their order" })
     }
+}
+
+/// A statement to run, with its parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'t> {
+    /// The text.
+    pub sql: &'t str,
+    /// The values: `$1`, `$2`, …
+    pub params: &'t [Value],
 }
 
 /// What is to be done once a transaction is durable.
@@ -247,6 +284,22 @@ impl DynTx {
     /// Runs a query on the tables of one build of a view, and nothing else.
     pub async fn view_query(&mut self, build: Build, sql: &str, params: &[Value]) -> Result<Vec<Row>, SqlError> {
         self.ops.query(sql, params, Scope::View(build)).await
+    }
+
+    /// Runs statements on the tables of one build of a view, one after the other, up to the first that fails: quicker than one by
+    /// one where few are run often. With the error comes which one it was.
+    pub async fn view_execute_all(&mut self, build: Build, steps: &[Step<'_>]) -> Result<(), (usize, SqlError)> {
+        self.ops.execute_all(steps, Scope::View(build)).await
+    }
+
+    /// The rows of one query on the tables of one build of a view, for each list of parameters, in order.
+    pub async fn view_query_all(
+        &mut self,
+        build: Build,
+        sql: &str,
+        params: &[Vec<Value>],
+    ) -> Result<Vec<Vec<Row>>, SqlError> {
+        self.ops.query_all(sql, params, Scope::View(build)).await
     }
 
     /// Makes or drops a table or an index of one build of a view.

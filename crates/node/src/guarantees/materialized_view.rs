@@ -13,6 +13,7 @@ const POISON: &str = "crates/data/src/materialized_view/tests/poison.rs";
 const QUERYING: &str = "crates/data/src/materialized_view/tests/querying.rs";
 const FOLLOWING: &str = "crates/data/src/materialized_view/tests/following.rs";
 const QUERIES: &str = "crates/node/tests/http/view_queries.rs";
+const MANY: &str = "crates/data/src/materialized_view/tests/many.rs";
 const INLINE: &str = "crates/data/src/materialized_view/tests/inline.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -24,6 +25,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(KEEPING_UP, "a_restart_goes_on_at_the_checkpoint_and_applies_nothing_twice"),
             test(KEEPING_UP, "shards_together_are_the_fold_of_the_log"),
+        ],
+    ),
+    row(
+        Integrity,
+        "view",
+        Library,
+        "statements handed over together run in order up to the first that fails, which is named; what is worked out ahead never replaces what the transaction sees",
+        &[
+            test(MANY, "statements_are_run_in_order_up_to_the_first_that_fails"),
+            test(MANY, "events_are_worked_out_beside_the_writer_and_ahead_of_their_transaction"),
         ],
     ),
     row(

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     event::Recorded,
-    materialized_view::{ApplyError, Kind, Projection, Schema, ViewName, ViewTx},
+    materialized_view::{ApplyError, Kind, Prepare, Prepared, Projection, Schema, ViewName, ViewTx},
     store::{Query, SqlError, Value},
 };
 
@@ -19,36 +19,48 @@ use crate::{
 pub(super) struct Declared(pub(super) Arc<Document>);
 
 /// A statement to run because of an event, with its parameters.
-pub(super) struct Change<'d> {
-    pub(super) statement: &'d Statement,
+pub(super) struct Change {
+    rule: usize,
+    statement: usize,
     pub(super) parameters: Vec<Value>,
 }
+
+/// What was worked out of an event: what it does, or why it cannot be applied.
+type Worked = Result<Vec<Change>, String>;
+
+/// Statements that are handed to the store at once, some more where an event has more.
+const AT_ONCE: usize = 1_000;
 
 impl Document {
     /// What `event` does to the tables, statement by statement.
     ///
     /// # Errors
     /// Why it cannot be applied.
-    pub(super) fn changes(&self, event: &Recorded) -> Result<Vec<Change<'_>>, String> {
+    pub(super) fn changes(&self, event: &Recorded) -> Result<Vec<Change>, String> {
         let mut changes = Vec::new();
         if !self.is_about(event) {
             return Ok(changes);
         }
         for (n, rule) in self.rules.iter().enumerate().filter(|(_, rule)| rule.matches(event)) {
-            rule.changes(event, &mut changes).map_err(|why| format!("on[{n}]: {why}"))?;
+            rule.changes(n, event, &mut changes).map_err(|why| format!("on[{n}]: {why}"))?;
         }
         Ok(changes)
+    }
+
+    /// The statement of a change.
+    pub(super) fn statement(&self, change: &Change) -> &Statement {
+        &self.rules[change.rule].statements[change.statement]
     }
 }
 
 impl Rule {
-    fn changes<'d>(&'d self, event: &Recorded, changes: &mut Vec<Change<'d>>) -> Result<(), String> {
+    fn changes(&self, rule: usize, event: &Recorded, changes: &mut Vec<Change>) -> Result<(), String> {
         let position = || Value::Integer(event.position().get().cast_signed());
         for values in self.bindings.values(event)? {
-            changes.extend(self.statements.iter().map(|statement| {
+            changes.extend(self.statements.iter().enumerate().map(|(n, statement)| {
                 let own = statement.parameters.iter().map(|n| values[*n].clone());
                 let parameters = own.chain(statement.positioned.then(position)).collect();
-                Change { statement, parameters }
+                Change { rule, statement: n, parameters }
             }));
         }
         Ok(())
@@ -73,18 +85,53 @@ pub(super) fn engine_says(cause: &SqlError) -> String {
 
 impl Declared {
     async fn run(&self, tx: &mut ViewTx<'_>, events: &[Recorded]) -> Result<(), ApplyError> {
+        let mut waiting: Vec<(&Recorded, Arc<Worked>)> = Vec::new();
+        let mut steps = 0;
         for event in events {
-            let changes = self.0.changes(event).map_err(|why| ApplyError::certain(event, why))?;
-            for Change { statement, parameters } in changes {
-                match tx.execute(&statement.sql, &parameters).await {
-                    Ok(_) => {}
-                    Err(SqlError::Store(cause)) => return Err(SqlError::Store(cause).into()),
-                    // The store works, and the rows and the event are what they are.
-                    Err(cause) => return Err(ApplyError::certain(event, statement.failed(&cause))),
-                }
+            let prepared = tx.prepared(event).and_then(Prepared::get::<Worked>);
+            let worked = prepared.unwrap_or_else(|| Arc::new(self.0.changes(event)));
+            steps += worked.as_ref().as_ref().map_err(|why| ApplyError::certain(event, why.clone()))?.len();
+            waiting.push((event, worked));
+            if steps >= AT_ONCE {
+                self.carry_out(tx, &std::mem::take(&mut waiting)).await?;
+                steps = 0;
             }
         }
-        Ok(())
+        self.carry_out(tx, &waiting).await
+    }
+
+    /// Runs what was worked out of events, in order.
+    async fn carry_out(&self, tx: &mut ViewTx<'_>, worked: &[(&Recorded, Arc<Worked>)]) -> Result<(), ApplyError> {
+        let changes =
+            worked.iter().flat_map(|(event, worked)| worked.iter().flatten().map(move |change| (*event, change)));
+        let changes: Vec<(&Recorded, &Statement, &Change)> =
+            changes.map(|(event, change)| (event, self.0.statement(change), change)).collect();
+        let steps: Vec<(&str, &[Value])> =
+            changes.iter().map(|(_, statement, change)| (&*statement.sql, &*change.parameters)).collect();
+        match tx.execute_all(&steps).await {
+            Ok(()) => Ok(()),
+            Err((_, SqlError::Store(cause))) => Err(SqlError::Store(cause).into()),
+            // The store works, and the rows and the event are what they are.
+            Err((at, cause)) => {
+                let (event, statement, _) = changes[at];
+                Err(ApplyError::certain(event, statement.failed(&cause)))
+            }
+        }
+    }
+}
+
+impl Prepare for Document {
+    fn prepare(&self, event: &Recorded) -> Prepared {
+        let changes = self.changes(event);
+        let size = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Blob(bytes) => bytes.len(),
+            _ => 0,
+        };
+        let values = changes.iter().flatten().flat_map(|change| &change.parameters);
+        let bytes =
+            values.map(|value| 32 + size(value)).sum::<usize>() + changes.as_ref().map_or(0, |all| 48 * all.len());
+        Prepared::new(changes, bytes)
     }
 }
 
@@ -111,6 +158,10 @@ impl Projection for Declared {
         events: &'t [Recorded],
     ) -> BoxFuture<'t, Result<(), ApplyError>> {
         Box::pin(self.run(tx, events))
+    }
+
+    fn ahead(&self) -> Option<Arc<dyn Prepare>> {
+        Some(self.0.clone())
     }
 
     fn column_kind(&self, table: &str, column: &str) -> Option<Kind> {

@@ -7,7 +7,7 @@ use quorate_runtime::Env;
 
 use super::{
     document::{Document, TableShape, quoted},
-    projection::{Change, engine_says},
+    projection::engine_says,
 };
 use crate::{
     event::Recorded,
@@ -67,8 +67,9 @@ impl Replica {
         if self.env.mono() > self.deadline {
             return Err(ReplicaError::TooLong);
         }
-        for Change { statement, parameters } in document.changes(event).map_err(ReplicaError::Refused)? {
-            let done = self.memory.execute(&self.namespace.expand(&statement.sql), &parameters);
+        for change in document.changes(event).map_err(ReplicaError::Refused)? {
+            let statement = document.statement(&change);
+            let done = self.memory.execute(&self.namespace.expand(&statement.sql), &change.parameters);
             done.map_err(|cause| self.why(&cause, |cause| statement.failed(cause)))?;
         }
         Ok(())

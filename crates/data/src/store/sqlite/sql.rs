@@ -1,5 +1,6 @@
 //! The application's statements: what they may do, and values in and out.
 
+mod many;
 mod view;
 
 use std::sync::{
@@ -13,6 +14,8 @@ use rusqlite::{
     hooks::{AuthAction, AuthContext, Authorization},
     types::{ToSqlOutput, ValueRef},
 };
+
+pub(super) use many::{execute_all, query_all};
 
 use super::{
     connection::{constraint, failed},

@@ -19,8 +19,8 @@ use crate::{
     event::Version,
     store::{
         AfterCommit, AppendError, Appended, CheckedBatch, ExpectedVersion, LogPage, MetadataError, ReadLog, ReadStream,
-        Retire, Retired, Row, Scope, SetMetadata, SqlError, StoreError, StreamMetadata, StreamPage, TxOps, UnitError,
-        Value,
+        Retire, Retired, Row, Scope, SetMetadata, SqlError, Step, StoreError, StreamMetadata, StreamPage, TxOps,
+        UnitError, Value,
     },
 };
 use quorate_foundations::name::Name;
@@ -83,8 +83,8 @@ impl TxOps for UnitTx {
         params: &'t [Value],
         scope: Scope,
     ) -> BoxFuture<'t, Result<u64, SqlError>> {
-        let mut core = self.core();
-        Box::pin(ready(statement(&mut core, params, scope, |core| {
+        let (mut core, bytes) = (self.core(), params.iter().map(sql::large).sum());
+        Box::pin(ready(statement(&mut core, bytes, scope, |core| {
             sql::execute(&core.connection, &core.guard, sql, params, scope)
         })))
     }
@@ -95,10 +95,34 @@ impl TxOps for UnitTx {
         params: &'t [Value],
         scope: Scope,
     ) -> BoxFuture<'t, Result<Vec<Row>, SqlError>> {
-        let mut core = self.core();
-        let shared = core.shared.clone();
-        Box::pin(ready(statement(&mut core, params, scope, |core| {
-            sql::query(&core.connection, &core.guard, sql, params, scope, &shared.limits)
+        let (mut core, bytes) = (self.core(), params.iter().map(sql::large).sum());
+        Box::pin(ready(statement(&mut core, bytes, scope, |core| {
+            sql::query(&core.connection, &core.guard, sql, params, scope, &core.shared.limits)
+        })))
+    }
+
+    fn execute_all<'t>(
+        &'t mut self,
+        steps: &'t [Step<'t>],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<(), (usize, SqlError)>> {
+        let (mut core, mut at) = (self.core(), 0);
+        let bytes = steps.iter().flat_map(|step| step.params).map(sql::large).sum();
+        let done = statement(&mut core, bytes, scope, |core| {
+            sql::execute_all(&core.connection, &core.guard, steps, scope, &mut at)
+        });
+        Box::pin(ready(done.map_err(|failed| (at, failed))))
+    }
+
+    fn query_all<'t>(
+        &'t mut self,
+        sql: &'t str,
+        params: &'t [Vec<Value>],
+        scope: Scope,
+    ) -> BoxFuture<'t, Result<Vec<Vec<Row>>, SqlError>> {
+        let (mut core, bytes) = (self.core(), params.iter().flatten().map(sql::large).sum());
+        Box::pin(ready(statement(&mut core, bytes, scope, |core| {
+            sql::query_all(&core.connection, &core.guard, (sql, params), scope, &core.shared.limits)
         })))
     }
 
@@ -178,16 +202,15 @@ impl Lost for StoreError {
     }
 }
 
-/// Runs a statement.
+/// Runs a statement, or several, with so many bytes of parameters.
 fn statement<T>(
     core: &mut Core,
-    params: &[Value],
+    bytes: usize,
     scope: Scope,
     run: impl FnOnce(&Core) -> Result<T, SqlError>,
 ) -> Result<T, SqlError> {
     let mut failed = None;
     let outcome = within(core, |core| {
-        let bytes = params.iter().map(sql::large).sum();
         if scope == Scope::Room {
             core.charge_room(bytes)?
         } else {

@@ -1,0 +1,149 @@
+//! What is worked out of events ahead of their transaction, where nobody waits for it.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use quorate_runtime::Env;
+
+use crate::event::{Position, Recorded};
+
+/// Works out of an event what its application needs and what rows have no say in: reads its data, runs a program over it.
+///
+/// It runs beside the one writer and ahead of the transaction, perhaps in vain, and has to come out the same whenever it is run.
+pub trait Prepare: Send + Sync {
+    /// What `event` comes to.
+    fn prepare(&self, event: &Recorded) -> Prepared;
+}
+
+/// What an event came to, for whoever applies it.
+#[derive(Clone)]
+pub struct Prepared {
+    value: Arc<dyn Any + Send + Sync>,
+    bytes: usize,
+}
+
+impl Prepared {
+    /// A value that takes about so many bytes of memory.
+    pub fn new<T: Send + Sync + 'static>(value: T, bytes: usize) -> Self {
+        Self { value: Arc::new(value), bytes }
+    }
+
+    /// The value, if it is of this type.
+    pub fn get<T: Send + Sync + 'static>(self) -> Option<Arc<T>> {
+        self.value.downcast().ok()
+    }
+}
+
+/// Bytes that are kept of one page of events; what would be more is worked out where it is applied.
+pub(super) const MAX_BYTES: usize = 32 << 20;
+/// How long one page is worked on, for the same reason; its first event is, however long that takes.
+pub(super) const TIME: Duration = Duration::from_millis(200);
+
+/// An event to apply, with what was worked out of it.
+pub(super) type Ahead = (Recorded, Option<Prepared>);
+
+/// Works on `events`, in order, as far as `time` and room go.
+///
+/// Not on those that are encrypted: whether their keys are still there by then, the transaction tells.
+pub(super) async fn work(
+    env: &Env,
+    code: Option<Arc<dyn Prepare>>,
+    events: Vec<Recorded>,
+    time: Duration,
+) -> Vec<Ahead> {
+    let Some(code) = code.filter(|_| !events.is_empty()) else {
+        return events.into_iter().map(|event| (event, None)).collect();
+    };
+    let clock = env.clone();
+    env.run_blocking(move || {
+        let (until, mut bytes) = (clock.mono() + time, 0_usize);
+        let mut prepared = |event: &Recorded| {
+            if event.is_encrypted() || bytes >= MAX_BYTES || (bytes > 0 && clock.mono() > until) {
+                return None;
+            }
+            // Whoever applies it panics as well, and there it is known what becomes of the event.
+            let prepared = catch_unwind(AssertUnwindSafe(|| code.prepare(event))).ok()?;
+            bytes = bytes.saturating_add(prepared.bytes.max(1));
+            Some(prepared)
+        };
+        events.into_iter().map(|event| (prepared(&event), event)).map(|(prepared, event)| (event, prepared)).collect()
+    })
+    .await
+}
+
+/// What was worked out, in order of positions, for a transaction that takes it event by event.
+#[derive(Default)]
+pub(super) struct Store(std::collections::VecDeque<(Position, Prepared)>);
+
+impl Store {
+    pub(super) fn of(events: &[Recorded], prepared: impl IntoIterator<Item = Option<Prepared>>) -> Self {
+        let both = events.iter().zip(prepared);
+        Self(both.filter_map(|(event, prepared)| Some((event.position(), prepared?))).collect())
+    }
+
+    /// What was worked out of the event at `position`; those before it are passed over.
+    pub(super) fn take(&mut self, position: Position) -> Option<Prepared> {
+        while self.0.front().is_some_and(|(at, _)| *at < position) {
+            self.0.pop_front();
+        }
+        let is_its_own = self.0.front().is_some_and(|(at, _)| *at == position);
+        if is_its_own { self.0.pop_front().map(|(_, prepared)| prepared) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use quorate_runtime::Env;
+
+    use super::{MAX_BYTES, Prepare, Prepared, Store, work};
+    use crate::{
+        event::{NewEvent, Recorded},
+        materialized_view::scratch::recorded,
+    };
+
+    const LONG: Duration = Duration::from_secs(600);
+
+    /// Gives an event's id, panics over some, and says that it takes half of what there is.
+    struct Ids;
+
+    impl Prepare for Ids {
+        fn prepare(&self, event: &Recorded) -> Prepared {
+            assert!(event.kind() != "bad", "it will not have this one");
+            Prepared::new(event.id().to_owned(), MAX_BYTES / 2)
+        }
+    }
+
+    fn events(kinds: &[&str]) -> Vec<Recorded> {
+        let event = |kind: &&str| ("a".parse().unwrap(), NewEvent::new(*kind, "/test", *kind));
+        recorded(kinds.iter().map(event)).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_there_is_no_room_for_and_what_panics_is_left_to_the_transaction() {
+        let env = Env::real();
+        let all = work(&env, Some(Arc::new(Ids)), events(&["one", "bad", "two", "three"]), LONG).await;
+        let ids = all.iter().map(|(_, prepared)| prepared.clone().and_then(Prepared::get::<String>));
+        let ids: Vec<Option<String>> = ids.map(|id| id.map(|id| id.to_string())).collect();
+        assert_eq!(ids, [Some("one".to_owned()), None, Some("two".to_owned()), None]);
+        assert!(work(&env, None, events(&["one"]), LONG).await[0].1.is_none());
+        let first = work(&env, Some(Arc::new(Ids)), events(&["one", "two"]), Duration::ZERO).await;
+        assert!(first[0].1.is_some(), "the first, however long it takes");
+    }
+
+    #[test]
+    fn each_event_is_given_what_is_its_own() {
+        let events = events(&["one", "two", "three"]);
+        let prepared = |n: u32| Prepared::new(n, 4);
+        let mut store = Store::of(&events, [Some(prepared(1)), None, Some(prepared(3))]);
+        let mut take = |n: usize| store.take(events[n].position()).and_then(Prepared::get::<u32>).map(|n| *n);
+        assert_eq!((take(1), take(2), take(2)), (None, Some(3), None));
+        let mut wrong = Store::of(&events, [Some(prepared(1))]);
+        assert!(wrong.take(events[0].position()).and_then(Prepared::get::<String>).is_none());
+    }
+}
