@@ -210,7 +210,8 @@ impl Server {
             None => None,
         };
         // The policies first: what is open goes on, and its calls pass them.
-        let sagas = SagaCare::open(&of_store, &store, policies.registry()).await.map_err(ServeError::Sagas)?;
+        let sagas = SagaCare::open(&of_store, &store, policies.registry(), config.sagas.clone());
+        let sagas = sagas.await.map_err(ServeError::Sagas)?;
         let processes = ProcessCare::open(&store).await.map_err(ServeError::Processes)?;
         let rates = Rates::new(&http, &store, &config.rates);
         let calls = calls(&http, &config, (&timers, &policies, &breakers));

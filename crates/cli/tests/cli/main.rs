@@ -19,6 +19,7 @@ mod loans;
 mod moving;
 mod policies;
 mod postgres;
+mod postgres_sagas;
 mod processes;
 mod progress;
 mod queues;

@@ -1,6 +1,6 @@
 //! Limits of sagas.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::SagaError;
 
@@ -40,6 +40,8 @@ impl Config {
     pub const MAX_ID_BYTES: usize = 256;
     /// The longest business key, in bytes.
     pub const MAX_KEY_BYTES: usize = 512;
+    /// What [`takeover`](field@Self::takeover) may be.
+    pub const TAKEOVER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
 
     /// Whether every field is within its range.
     ///
@@ -54,7 +56,14 @@ impl Config {
         within("joined-steps", self.joined_steps as u64, 1, 1_000)?;
         within("max-events", self.max_events, 10, 1_000_000)?;
         within("max-calls", self.max_calls as u64, 1, 65_536)?;
-        let takeover = u64::try_from(self.takeover.as_millis()).unwrap_or(u64::MAX);
-        within("takeover", takeover, 100, 3_600_000)
+        let (range, takeover) = (Self::TAKEOVER, self.takeover);
+        if range.contains(&takeover) {
+            return Ok(());
+        }
+        Err(SagaError::invalid(format!(
+            "`takeover` is {:?} to {:?}, {takeover:?} was asked for",
+            range.start(),
+            range.end()
+        )))
     }
 }

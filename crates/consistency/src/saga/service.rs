@@ -96,6 +96,11 @@ impl Sagas {
         self.shared.definitions()
     }
 
+    /// The version by which sagas of that name are started here: the highest that is registered.
+    pub fn newest(&self, name: &Name) -> Option<u32> {
+        self.shared.definition(name, None).map(|definition| definition.version)
+    }
+
     /// Starts a saga, and answers once its start is durable, with the local steps that it begins with. Started again with the same
     /// id and input it is the same saga, under the key that it has.
     ///

@@ -180,7 +180,8 @@ impl Own {
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
-    fn say(&self, address: &str, statements: &[&str]) {
+    /// Has the database at `address` do something, as an operator would.
+    pub(crate) fn say(&self, address: &str, statements: &[&str]) {
         let mut psql = Command::new(self.binaries.join("psql"));
         psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]);
         let commands = statements.iter().flat_map(|statement| ["--command", statement]);

@@ -18,6 +18,7 @@ mod units;
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use quorate_consistency::saga;
 use quorate_data::{
     materialized_view::QueryLimits,
     schema::{self, RegistryPolicy},
@@ -35,7 +36,7 @@ pub use reach::{Password, Reach};
 pub(crate) use relays::MAX_RELAYS;
 pub use relays::{RelaySettings, RelaySpec};
 pub use settings::{
-    HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SchemaSettings, Settings,
+    HttpSettings, IdempotencySettings, PolicySettings, RateCount, RateSettings, SagaSettings, SchemaSettings, Settings,
     StoreSettings, TransactionSettings, ViewSettings, WebhookSettings,
 };
 pub use units::ByteSize;
@@ -69,6 +70,8 @@ pub struct Config {
     pub policy_folder: Option<(PathBuf, Duration)>,
     /// How often clients may ask.
     pub rates: RateConfig,
+    /// How sagas are run.
+    pub sagas: saga::Config,
     /// How long something may be in doubt before the node warns of it.
     pub doubt_limit: Duration,
     /// Addresses that webhooks may call although they are not public.
@@ -225,6 +228,18 @@ pub enum ConfigError {
         /// What is wrong with it.
         what: String,
     },
+    /// A span is out of its range.
+    #[error("`{key}` is {value:?}, and has to be {least:?} to {most:?}")]
+    OutOfRange {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        value: Duration,
+        /// The least it may be.
+        least: Duration,
+        /// The most it may be.
+        most: Duration,
+    },
     /// A value that must not be zero is.
     #[error("`{key}` cannot be zero")]
     Zero {
@@ -293,6 +308,7 @@ impl TryFrom<Settings> for Config {
             policies,
             rates,
             webhooks,
+            sagas,
             transactions,
             relay,
             inbox,
@@ -321,6 +337,7 @@ impl TryFrom<Settings> for Config {
         }
         check_order(&http, &store)?;
         let rates = RateConfig::try_from(rates)?;
+        let sagas = saga_config(&sagas)?;
         let relays = relays::specs(relay)?;
         let inboxes = inboxes::specs(inbox)?;
         let database = database(&store)?;
@@ -339,6 +356,7 @@ impl TryFrom<Settings> for Config {
             queries: queries(&views),
             policy_folder: has_policies.then_some((policies.folder, policies.folder_every)),
             rates,
+            sagas,
             doubt_limit: transactions.doubt_limit,
             webhook_targets: webhooks.allow,
             relays,
@@ -352,6 +370,15 @@ impl TryFrom<Settings> for Config {
 fn is_host(text: &str) -> bool {
     let named = |letter: u8| letter.is_ascii_alphanumeric() || b"-_.".contains(&letter);
     text.parse::<std::net::IpAddr>().is_ok() || (!text.is_empty() && text.bytes().all(named))
+}
+
+fn saga_config(&SagaSettings { takeover }: &SagaSettings) -> Result<saga::Config, ConfigError> {
+    let range = saga::Config::TAKEOVER;
+    if range.contains(&takeover) {
+        return Ok(saga::Config { takeover, ..saga::Config::default() });
+    }
+    let (least, most) = range.into_inner();
+    Err(ConfigError::OutOfRange { key: "sagas.takeover", value: takeover, least, most })
 }
 
 fn database(store: &StoreSettings) -> Result<Option<Database>, ConfigError> {
@@ -511,7 +538,7 @@ fn http_config(http: HttpSettings) -> HttpConfig {
 
 #[cfg(test)]
 mod tests {
-    use super::{Config, ConfigError, Settings};
+    use super::{Config, ConfigError, Layers, Settings};
 
     #[test]
     fn a_host_that_no_request_could_name_is_refused() {
@@ -538,6 +565,18 @@ mod tests {
         let mut settings = Settings::default();
         settings.idempotency.keep = std::time::Duration::ZERO;
         assert_eq!(Config::try_from(settings).err(), Some(ConfigError::Zero { key: "idempotency.keep" }));
+    }
+
+    #[test]
+    fn a_node_gives_signs_of_life_neither_all_the_time_nor_hardly_ever() {
+        for (takeover, is_good) in [("99ms", false), ("100ms", true), ("1h", true), ("61m", false)] {
+            let layers = Layers::defaults().file("q.toml", &format!("[sagas]\ntakeover = '{takeover}'")).unwrap();
+            let said = layers.config().map(|config| config.sagas.takeover).map_err(|wrong| wrong.to_string());
+            match said {
+                Ok(_) => assert!(is_good, "{takeover}"),
+                Err(wrong) => assert!(!is_good && wrong.contains("`sagas.takeover`"), "{takeover}: {wrong}"),
+            }
+        }
     }
 
     #[test]

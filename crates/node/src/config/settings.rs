@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use quorate_consistency::saga;
 use quorate_data::{
     materialized_view::QueryLimits,
     schema::{Limits, Undeclared, UnknownType},
@@ -41,6 +42,8 @@ pub struct Settings {
     pub rates: RateSettings,
     /// Webhooks.
     pub webhooks: WebhookSettings,
+    /// Sagas.
+    pub sagas: SagaSettings,
     /// Transactions of two-phase commit.
     pub transactions: TransactionSettings,
     /// Relays: what of the log is published, and where. In a file alone, as `[[relay]]`. Default none.
@@ -258,6 +261,16 @@ pub struct RateSettings {
     pub count: RateCount,
 }
 
+/// Sagas.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct SagaSettings {
+    /// Where several nodes share a store: how long one must give no sign of life before others take over its sagas. It gives five in that
+    /// time, and looks as often for what others declared. The same in all of them. 100 ms to 1 h. Default 10 s.
+    #[serde(with = "humantime_serde")]
+    pub takeover: Duration,
+}
+
 /// Transactions of two-phase commit.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
@@ -306,6 +319,7 @@ impl Default for Settings {
             views: ViewSettings::default(),
             policies: PolicySettings::default(),
             rates: RateSettings::default(),
+            sagas: SagaSettings::default(),
             transactions: TransactionSettings::default(),
             webhooks: WebhookSettings::default(),
             relay: Vec::new(),
@@ -368,6 +382,12 @@ impl Default for StoreSettings {
 impl Default for RetentionSettings {
     fn default() -> Self {
         Self { scavenge_every: Duration::from_secs(3_600) }
+    }
+}
+
+impl Default for SagaSettings {
+    fn default() -> Self {
+        Self { takeover: saga::Config::default().takeover }
     }
 }
 

@@ -23,6 +23,7 @@ const QUEUES_KILLED: &str = "crates/communication/tests/queues_postgres/killed.r
 const QUEUES_RULES: &str = "crates/communication/tests/queues/rules.rs";
 const QUEUES_HTTP: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
 const QUEUES_BUS: &str = "crates/communication/tests/queues_postgres/transport.rs";
+const SAGAS: &str = "crates/cli/tests/cli/postgres_sagas.rs";
 const DOCTOR: &str = "crates/data/tests/postgres_doctor.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -165,6 +166,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(DOCTOR, "committed_events_without_a_position_are_named_with_who_holds_them_up"),
             test(DOCTOR, "a_table_that_is_locked_is_said_to_be_with_who_locked_it"),
             test(DOCTOR, "a_queue_of_notifications_that_somebody_keeps_is_named_until_it_is_empty"),
+            test(SAGAS, "the_doctor_names_sagas_that_no_node_goes_on_with_until_their_version_is_declared_again"),
             test(DOCTOR, "what_others_put_into_the_schema_is_named_and_gone_when_the_advice_was_followed"),
         ],
     ),

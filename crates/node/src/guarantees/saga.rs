@@ -22,6 +22,9 @@ const DECLARED: &str = "crates/consistency/src/saga/declared/tests.rs";
 const HTTP: &str = "crates/node/tests/http/sagas.rs";
 const KILLED: &str = "crates/consistency/tests/sagas_killed.rs";
 const POSTGRES: &str = "crates/consistency/tests/postgres/sagas.rs";
+const EMBEDDED: &str = "crates/node/tests/http/sagas_embedded.rs";
+const NODES: &str = "crates/node/tests/postgres/several_nodes_sagas.rs";
+const PROCESS: &str = "crates/cli/tests/cli/postgres_sagas.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -48,6 +51,46 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "each of them may be asked: a saga is started once, and what it is told reaches it wherever it ran",
         &[test(POSTGRES, "a_saga_is_started_once_and_told_by_any_node_and_whoever_ran_it_lets_go")],
+    ),
+    on_postgres(
+        Durability,
+        "run a saga at one of several nodes",
+        Http,
+        "where its node is killed or stands still, another one goes on of its own accord; what was done is not asked for again, what was under way is asked for under its key, and what the first one says late changes nothing",
+        &[
+            test(PROCESS, "sagas_of_a_node_that_is_killed_or_stands_still_go_on_at_another_and_nothing_is_done_twice"),
+            test(NODES, "a_saga_of_a_node_that_is_gone_goes_on_at_one_that_was_never_asked_about_sagas"),
+        ],
+    ),
+    on_postgres(
+        Visibility,
+        "declare, start, show, signal and decide about a saga at several nodes",
+        Http,
+        "what one node answered holds at every other at once, whichever runs the saga",
+        &[
+            test(NODES, "what_one_node_declared_holds_at_every_other_at_once"),
+            test(NODES, "a_saga_is_shown_told_and_called_off_at_a_node_that_does_not_run_it"),
+        ],
+    ),
+    row(
+        Integrity,
+        "start a saga whose newest version cannot be read",
+        Http,
+        "it is refused, and none is started by an older version; what runs by one goes on",
+        &[test(EMBEDDED, "nothing_is_started_by_an_older_version_where_the_newest_cannot_be_read_any_more")],
+    ),
+    on_postgres(
+        Integrity,
+        "declare a saga at several nodes",
+        Http,
+        "of two documents that are declared as one version at once one is it; a version that a node cannot read is left to others, and nothing is started there by an older one",
+        &[
+            test(NODES, "of_documents_that_are_declared_at_two_nodes_at_once_one_is_the_version"),
+            test(
+                NODES,
+                "a_newer_version_that_a_node_cannot_read_is_left_alone_there_and_nothing_is_started_by_an_older_one",
+            ),
+        ],
     ),
     row(
         Durability,
@@ -165,7 +208,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "append to a saga's journal",
         Http,
         "it is refused, whether there is such a saga or not",
-        &[test(HTTP, "nobody_but_the_saga_writes_to_its_stream_and_one_that_has_ended_may_be_forgotten")],
+        &[test(HTTP, "nobody_but_the_saga_writes_to_its_stream")],
     ),
     row(
         Integrity,

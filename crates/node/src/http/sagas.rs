@@ -68,6 +68,9 @@ impl From<DeclareSagaError> for Problem {
             DeclareSagaError::TooMany { max } | DeclareSagaError::TooLarge { max } => {
                 Self::of(Code::TooManySagas, &error).with("limit", *max)
             }
+            DeclareSagaError::Unusable { name, version } => {
+                Self::of(Code::SagaStalled, &error).with("saga", name.as_str()).with("version", *version)
+            }
             DeclareSagaError::Saga(cause) => cause.clone().into(),
         }
     }

@@ -1,19 +1,16 @@
 //! Sagas by name: documents that say what they are, and the sagas that run by them.
 
 mod caller;
+mod documents;
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock, RwLockWriteGuard},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use quorate_communication::message_queue::Queues;
 use quorate_consistency::saga::{
     Config, Counts, Description, Operation, SagaError, Sagas, Search, Started, Status, Summary,
     declared::{Document, Hands},
 };
-use quorate_data::store::{RoomTables, SqlError, Store, StoreError, TransactError, reserved_for};
+use quorate_data::store::{SqlError, Store, StoreError, reserved_for};
 use quorate_foundations::{
     document::{Faults, Format},
     name::Name,
@@ -21,36 +18,21 @@ use quorate_foundations::{
 use quorate_resilience::policy::Registry;
 use quorate_runtime::Env;
 use serde_json::Value;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::OnceCell;
 
 pub(crate) use self::caller::Outward;
-
-pub(crate) const TABLES: RoomTables = RoomTables {
-    room: "saga_document",
-    versions: &["CREATE TABLE quorate_saga_document (
-        name TEXT NOT NULL, version BIGINT NOT NULL, format TEXT NOT NULL, document TEXT NOT NULL, PRIMARY KEY (name, version)
-    )"],
-};
-const SOME: &str = "SELECT name, version, format, document FROM quorate_saga_document
-    WHERE name > $1 OR (name = $1 AND version > $2) ORDER BY name, version LIMIT 16";
-const INSERT: &str = "INSERT INTO quorate_saga_document (name, version, format, document) VALUES ($1, $2, $3, $4)
-    ON CONFLICT (name, version) DO NOTHING";
+pub(crate) use self::documents::TABLES;
+use self::documents::Opened;
 
 /// The verbs on sagas. Cheap to clone.
+///
+/// Where several nodes share the store, each verb knows what any of them had declared when it was asked.
 #[derive(Clone)]
 pub struct SagaCare {
     store: Store,
+    config: Config,
     caller: Arc<Outward>,
     opened: Arc<OnceCell<Opened>>,
-    /// Held while a document is declared.
-    declaring: Arc<Mutex<()>>,
-}
-
-struct Opened {
-    sagas: Sagas,
-    hands: Hands,
-    /// What is declared, by name and version.
-    documents: RwLock<BTreeMap<Name, BTreeMap<u32, Document>>>,
 }
 
 /// What came of declaring a saga.
@@ -91,6 +73,16 @@ pub enum DeclareSagaError {
         /// The most.
         max: usize,
     },
+    /// The newest version was declared, and cannot be run here: another node may, or a newer quorate.
+    #[error(
+        "version {version} of saga `{name}` is declared, and cannot be used here: nothing is started by an older one"
+    )]
+    Unusable {
+        /// Its name.
+        name: Name,
+        /// The version.
+        version: i64,
+    },
     /// Sagas refuse it.
     #[error(transparent)]
     Saga(#[from] SagaError),
@@ -102,23 +94,13 @@ impl From<SqlError> for DeclareSagaError {
     }
 }
 
-impl Opened {
-    /// The documents of a saga. Cheap: clones share what they say.
-    fn known(&self, name: &Name) -> BTreeMap<u32, Document> {
-        let documents = self.documents.read().unwrap_or_else(PoisonError::into_inner);
-        documents.get(name).cloned().unwrap_or_default()
-    }
+/// How often it is looked for what others declared, in the time after which they count as gone.
+const LOOKS: u32 = 5;
+/// How often somebody else may be faster who declares something.
+const MAX_TRIES: usize = 16;
 
-    /// How many documents there are, and their bytes.
-    fn size(&self) -> (usize, usize) {
-        let documents = self.documents.read().unwrap_or_else(PoisonError::into_inner);
-        let all = || documents.values().flat_map(BTreeMap::values);
-        (all().count(), all().map(|document| document.text().len()).sum())
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Name, BTreeMap<u32, Document>>> {
-        self.documents.write().unwrap_or_else(PoisonError::into_inner)
-    }
+fn taken(name: &Name, version: u32) -> DeclareSagaError {
+    SagaError::AlreadyDefined { name: name.clone(), version }.into()
 }
 
 impl SagaCare {
@@ -129,9 +111,9 @@ impl SagaCare {
 
     /// The verbs on the sagas of `store`. Those that are open go on, if what is declared knows them. Where the store has no room or time for their
     /// tables, each verb tries again; where it keeps no sagas, each says so.
-    pub async fn open(env: &Env, store: &Store, registry: &Registry) -> Result<Self, DeclareSagaError> {
+    pub async fn open(env: &Env, store: &Store, registry: &Registry, config: Config) -> Result<Self, DeclareSagaError> {
         let caller = Arc::new(Outward::new(env, registry.clone()));
-        let care = Self { store: store.clone(), caller, opened: Arc::default(), declaring: Arc::default() };
+        let care = Self { store: store.clone(), config, caller, opened: Arc::default() };
         match care.opened().await {
             Err(DeclareSagaError::Saga(SagaError::Store(
                 cause @ (StoreError::DiskFull | StoreError::Busy | StoreError::Overloaded { .. }),
@@ -148,11 +130,23 @@ impl SagaCare {
         self.opened.get_or_try_init(|| self.begin()).await
     }
 
+    /// The sagas, with all that was declared by now.
+    async fn current(&self) -> Result<&Opened, DeclareSagaError> {
+        let opened = self.opened().await?;
+        if self.has_others() {
+            opened.take_in(&self.store).await?;
+        }
+        Ok(opened)
+    }
+
+    /// Whether other nodes may declare something.
+    fn has_others(&self) -> bool {
+        self.store.capabilities().several_writers
+    }
+
     async fn begin(&self) -> Result<Opened, DeclareSagaError> {
-        // Each node would run what it knows the documents of, and documents do not come to other nodes yet.
-        self.store.require(|engine| !engine.several_writers, "run sagas of documents yet").map_err(SagaError::from)?;
-        let sagas = Sagas::open(&self.store, Config::default()).await?;
-        self.store.declare(TABLES).await?;
+        let sagas = Sagas::open(&self.store, self.config.clone()).await?;
+        self.store.declare(documents::TABLES).await?;
         let queues = match Queues::open(&self.store).await {
             Ok(queues) => Some(queues),
             Err(cause) => {
@@ -160,39 +154,29 @@ impl SagaCare {
                 None
             }
         };
-        let hands = Hands { caller: self.caller.clone(), queues };
-        let mut documents = BTreeMap::<Name, BTreeMap<u32, Document>>::new();
-        for document in self.kept().await? {
-            let (name, version) = (document.name().clone(), document.version());
-            documents.entry(name.clone()).or_default().insert(version, document.clone());
-            match sagas.define(document.definition(&hands)).await {
-                // A program that embeds the node may have been first.
-                Ok(()) | Err(SagaError::AlreadyDefined { .. }) => {}
-                Err(cause @ SagaError::Invalid { .. }) => {
-                    tracing::warn!(saga = name.as_str(), version, %cause, "a saga's document cannot be used any more");
-                }
-                Err(other) => return Err(other.into()),
-            }
+        let opened = Opened::new(sagas, Hands { caller: self.caller.clone(), queues });
+        opened.take_in(&self.store).await?;
+        if self.has_others() {
+            self.follow();
         }
-        Ok(Opened { sagas, hands, documents: RwLock::new(documents) })
+        Ok(opened)
     }
 
-    /// What is declared, in order; without what cannot be read any more, which is told in the log.
-    async fn kept(&self) -> Result<Vec<Document>, DeclareSagaError> {
-        let document = |row: &quorate_data::store::Row| {
-            let (name, format, text) = (row.at(0).as_str()?, Format::named(row.at(2).as_str()?)?, row.at(3).as_str()?);
-            let read = Document::read(text, format);
-            read.inspect_err(|wrong| tracing::warn!(name, %wrong, "a saga's document cannot be read any more")).ok()
-        };
-        let (mut all, mut after) = (Vec::new(), (Arc::<str>::from(""), 0));
-        loop {
-            // A few at a time: all of them are more than one answer may have.
-            let rows = self.store.room_query(SOME, vec![after.0.into(), after.1.into()]).await?;
-            all.extend(rows.iter().filter_map(document));
-            let place = rows.last().and_then(|row| Some((row.at(0).as_str()?.into(), row.at(1).as_i64()?)));
-            let Some(place) = place else { return Ok(all) };
-            after = place;
-        }
+    /// Takes in what other nodes declare, though nobody asks for it here: their sagas may be left to this node.
+    fn follow(&self) {
+        let (care, env, every) = (self.clone(), self.store.env().clone(), self.config.takeover / LOOKS);
+        env.tasks().clone().spawn("saga documents", async move {
+            let stop = env.tasks().stop();
+            while stop.run_until_cancelled(env.sleep(every)).await.is_some() {
+                match stop.run_until_cancelled(care.current()).await {
+                    None | Some(Err(DeclareSagaError::Saga(SagaError::Store(StoreError::Closed)))) => return,
+                    Some(Err(cause)) => {
+                        tracing::warn!(%cause, "what others declared of sagas cannot be read; it is tried again");
+                    }
+                    Some(Ok(_)) => {}
+                }
+            }
+        });
     }
 
     /// Reads a document as declaring it would, and changes nothing.
@@ -208,75 +192,62 @@ impl SagaCare {
         Ok(document)
     }
 
-    /// Declares a version of a saga: it can be started from now on, also after every restart. The same again changes nothing.
+    /// Declares a version of a saga: it can be started from now on, at every node and also after every restart. The same again changes nothing.
     ///
     /// # Errors
-    /// [`SagaError::AlreadyDefined`] where the version says something else.
+    /// [`SagaError::AlreadyDefined`] where the version says something else. Where the outcome is unknown, or this is dropped, repeat it: what was
+    /// written is taken in then.
     pub async fn declare(&self, name: &Name, text: &str, format: Format) -> Result<SagaDeclared, DeclareSagaError> {
         let document = self.check(name, text, format)?;
         let opened = self.opened().await?;
-        let _alone = self.declaring.lock().await;
+        let alone = opened.alone().await;
         let version = document.version();
         let declared = |new| SagaDeclared { name: name.clone(), version, new };
-        if let Some(known) = opened.known(name).get(&version) {
-            if known.text() == document.text() && known.format() == format {
-                return Ok(declared(false));
+        for _ in 0..MAX_TRIES {
+            opened.take_in_alone(&self.store, &alone).await?;
+            if let Some(known) = opened.version(name, version) {
+                let is_same = known.is_some_and(|known| known.text() == document.text() && known.format() == format);
+                return is_same.then(|| declared(false)).ok_or_else(|| taken(name, version));
             }
-            return Err(SagaError::AlreadyDefined { name: name.clone(), version }.into());
-        }
-        let (count, bytes) = opened.size();
-        if count >= Self::MAX_DOCUMENTS {
-            return Err(DeclareSagaError::TooMany { max: Self::MAX_DOCUMENTS });
-        }
-        if bytes + text.len() > Self::MAX_TOTAL {
-            return Err(DeclareSagaError::TooLarge { max: Self::MAX_TOTAL });
-        }
-        let of_rust = opened.sagas.definitions().into_iter().find(|(known, _)| known == name);
-        if of_rust.is_some_and(|(_, versions)| versions.contains(&version)) {
-            return Err(SagaError::AlreadyDefined { name: name.clone(), version }.into());
-        }
-        let row = [name.into(), version.into(), format.as_str().into(), document.text().clone().into()];
-        // Ordering: durable before it can be started, so that no saga is of a version that is lost.
-        let kept = self.store.transact(move |tx| {
-            let row = row.clone();
-            Box::pin(async move { tx.room_execute(INSERT, &row).await })
-        });
-        let written = kept.await.map_err(|failed| match failed {
-            TransactError::Aborted(own) => DeclareSagaError::from(own),
-            TransactError::Store(cause) => DeclareSagaError::Saga(cause.into()),
-            other => SqlError::Failed { what: other.to_string() }.into(),
-        })?;
-        if written == 0 {
-            // Declared before, and not taken up since: it says what it says.
-            let sql = "SELECT format, document FROM quorate_saga_document WHERE name = $1 AND version = $2";
-            let kept = self.store.room_query(sql, vec![name.into(), version.into()]).await?;
-            let same = kept.first().is_some_and(|row| {
-                row.at(0).as_str() == Some(format.as_str()) && row.at(1).as_str() == Some(&**document.text())
-            });
-            if !same {
-                return Err(SagaError::AlreadyDefined { name: name.clone(), version }.into());
+            let of_rust = opened.sagas.definitions().into_iter().find(|(known, _)| known == name);
+            if of_rust.is_some_and(|(_, versions)| versions.contains(&version)) {
+                return Err(taken(name, version));
+            }
+            let (count, bytes) = opened.size();
+            if count >= Self::MAX_DOCUMENTS {
+                return Err(DeclareSagaError::TooMany { max: Self::MAX_DOCUMENTS });
+            }
+            if bytes + text.len() > Self::MAX_TOTAL {
+                return Err(DeclareSagaError::TooLarge { max: Self::MAX_TOTAL });
+            }
+            // Ordering: durable before it can be started, so that no saga is of a version that is lost.
+            if opened.keep(&self.store, &document).await? {
+                opened.define(&document).await?;
+                return Ok(declared(true));
             }
         }
-        opened.sagas.define(document.definition(&opened.hands)).await?;
-        opened.write().entry(name.clone()).or_default().insert(version, document);
-        Ok(declared(true))
+        Err(SagaError::from(StoreError::Busy).into())
     }
 
     /// The documents of a saga, in the order of their versions.
     pub async fn documents(&self, name: &Name) -> Result<Vec<Document>, DeclareSagaError> {
-        let known = self.opened().await?.known(name);
+        let known = self.current().await?.documents(name);
         if known.is_empty() {
             return Err(SagaError::Undefined { name: name.clone() }.into());
         }
-        Ok(known.into_values().collect())
+        Ok(known)
     }
 
     /// What is registered: names with their versions.
     pub async fn definitions(&self) -> Result<Vec<(Name, Vec<u32>)>, DeclareSagaError> {
-        Ok(self.opened().await?.sagas.definitions())
+        Ok(self.current().await?.sagas.definitions())
     }
 
-    /// Starts a saga. `key`: what people look for it by; where none is given the document may say how to find it in the input.
+    /// Starts a saga by the newest version that was declared when this was asked, at whichever node. `key`: what people look for it by; where
+    /// none is given the document may say how to find it in the input.
+    ///
+    /// # Errors
+    /// [`DeclareSagaError::Unusable`] where that version cannot be run here: nothing was started.
     pub async fn start(
         &self,
         name: &Name,
@@ -284,10 +255,13 @@ impl SagaCare {
         input: Value,
         key: Option<&str>,
     ) -> Result<Started, DeclareSagaError> {
-        let opened = self.opened().await?;
+        let opened = self.current().await?;
+        if let Some(version) = opened.newest_unusable(name) {
+            return Err(DeclareSagaError::Unusable { name: name.clone(), version });
+        }
         let mut found = None;
         if key.is_none()
-            && let Some((_, newest)) = opened.known(name).pop_last()
+            && let Some(newest) = opened.documents(name).pop()
         {
             let wrong =
                 |what| SagaError::Invalid { what: format!("the saga's key cannot be found in its input: {what}") };
@@ -298,7 +272,7 @@ impl SagaCare {
 
     /// What is known of a saga, once it has ended or is stuck, or `patience` is over.
     pub async fn settled(&self, name: &Name, id: &str, patience: Duration) -> Result<Description, DeclareSagaError> {
-        let sagas = &self.opened().await?.sagas;
+        let sagas = &self.current().await?.sagas;
         if patience.is_zero() {
             return Ok(sagas.get(name, id).await?);
         }
@@ -307,7 +281,7 @@ impl SagaCare {
 
     /// Sagas in order of their names and ids.
     pub async fn list(&self, search: Search) -> Result<Vec<Summary>, DeclareSagaError> {
-        Ok(self.opened().await?.sagas.list(search).await?)
+        Ok(self.current().await?.sagas.list(search).await?)
     }
 
     /// Tells a saga something.
@@ -319,13 +293,13 @@ impl SagaCare {
         signal: &str,
         data: Value,
     ) -> Result<(), DeclareSagaError> {
-        self.opened().await?.sagas.signal(name, id, signal_id, signal, data).await?;
+        self.current().await?.sagas.signal(name, id, signal_id, signal, data).await?;
         Ok(())
     }
 
     /// Decides about a saga.
     pub async fn operate(&self, name: &Name, id: &str, operation: Operation) -> Result<(), DeclareSagaError> {
-        self.opened().await?.sagas.operate(name, id, operation).await?;
+        self.current().await?.sagas.operate(name, id, operation).await?;
         Ok(())
     }
 

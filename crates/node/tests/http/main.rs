@@ -36,6 +36,7 @@ mod relays;
 mod reply_memory;
 mod retention;
 mod sagas;
+mod sagas_embedded;
 mod schemas;
 mod several;
 mod store;

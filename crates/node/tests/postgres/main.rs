@@ -28,6 +28,8 @@ mod queues;
 mod rates;
 #[path = "../http/read.rs"]
 mod read;
+#[path = "../http/sagas.rs"]
+mod sagas;
 #[path = "../http/schemas.rs"]
 mod schemas;
 #[path = "../../../data/tests/postgres/server.rs"]
@@ -37,6 +39,7 @@ mod server;
 mod several;
 mod several_nodes;
 mod several_nodes_queues;
+mod several_nodes_sagas;
 #[path = "../../../data/tests/postgres/stranger.rs"]
 mod stranger;
 #[path = "../http/subscribe.rs"]
@@ -57,6 +60,8 @@ fn choose_store(config: &mut Config, folder: &Path) {
         std::process::exit(0);
     };
     config.database = Some(database(&address, folder));
+    // Long enough that no machine is so slow that a node that lives counts as gone again and again.
+    config.sagas.takeover = std::time::Duration::from_secs(2);
 }
 
 /// The store of `folder` in the database at `address`.

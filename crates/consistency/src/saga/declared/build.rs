@@ -54,7 +54,13 @@ fn action(act: &Act, hands: &Hands) -> Action {
                         return Err(Failure::refused("this store keeps no message queues"));
                     };
                     let message = message(&act, &call)?;
-                    let queue = queues.get(&act.queue).map_err(unsent)?;
+                    let mut queue = queues.get(&act.queue);
+                    if let Err(QueueError::NotFound { .. }) = queue {
+                        // Another process may have declared it a moment ago.
+                        queues.refresh().await.map_err(unsent)?;
+                        queue = queues.get(&act.queue);
+                    }
+                    let queue = queue.map_err(unsent)?;
                     queue.send_in(tx, vec![message]).await.map_err(unsent)?;
                     Ok(Value::Null)
                 })

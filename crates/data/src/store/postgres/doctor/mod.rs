@@ -11,6 +11,7 @@
 //! | `transactions` | sessions, prepared transactions and replication slots that hold something up, and what they hold |
 //! | `log` | committed events without a position, dead rows in `pending` |
 //! | `objects` | what is in the store's schema and was not made by quorate |
+//! | `sagas` | open sagas that no node goes on with |
 //! | `clock` | how far the server's clock is from this process's |
 //!
 //! **Guarantees.** It judges one moment: what a finding says was so when it was looked at. What is old is judged by the server's own
@@ -23,6 +24,7 @@
 mod clock;
 mod log;
 mod objects;
+mod sagas;
 mod settings;
 mod transactions;
 
@@ -130,6 +132,10 @@ impl Patient {
         let store = self.unless_locked(store).await?.flatten();
         self.objects().await?;
         self.transactions(store).await?;
+        if store.is_some() {
+            let looked = self.sagas().await;
+            self.unless_locked(looked).await?;
+        }
         let waiting = match store {
             Some(_) => {
                 let looked = self.bloat().await;
