@@ -32,7 +32,11 @@ impl Contract {
     /// The longest time limit: an hour.
     pub const MAX_TIME_LIMIT: Duration = Duration::from_secs(3_600);
 
-    pub(super) fn check(&self) -> Result<(), DeclareError> {
+    /// Whether it can be declared.
+    ///
+    /// # Errors
+    /// [`DeclareError::Invalid`] says which field is out of its range.
+    pub fn check(&self) -> Result<(), DeclareError> {
         let (limit, max) = (self.time_limit, Self::MAX_TIME_LIMIT);
         if limit.is_zero() || limit > max {
             let what = format!("`time-limit` is more than nothing and at most {max:?}, {limit:?} was asked for");

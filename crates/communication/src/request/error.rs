@@ -47,8 +47,8 @@ pub enum RequestError {
         /// The type.
         kind: Name,
     },
-    /// It was never handed out, so it was not done.
-    #[error("a request of type `{kind}` was not handed out")]
+    /// Nobody has begun on it, so it was not done.
+    #[error("nobody has begun on a request of type `{kind}`")]
     Refused {
         /// The type.
         kind: Name,
@@ -65,7 +65,7 @@ pub enum RequestError {
         #[source]
         fault: Fault,
     },
-    /// *Outcome unknown*: it was handed out, and may have been done, in part or whole.
+    /// *Outcome unknown*: a responder had begun on it, and it may have been done, in part or whole.
     #[error("it is not known what became of a request of type `{kind}`")]
     Unknown {
         /// The type.

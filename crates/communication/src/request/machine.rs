@@ -4,22 +4,25 @@
 //! outcome is told *and* nobody works on it any more; of that there is never more than [`Limits`] say.
 
 mod outcome;
+mod parts;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     num::NonZeroUsize,
 };
 
-use bytes::Bytes;
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_resilience::deadline::Deadline;
 
-use super::{Counts, Limits};
 pub use outcome::{Outcome, Receipt, Refusal, TooManyResponders, Unknown, Verdict};
+pub use parts::Standing;
+use parts::{Kind, Place, Request, Responder, Work};
+
+use super::{Counts, Limits, Payload};
 
 /// A request, as long as its process lives: rises in the order of sending, and is never used again. What correlates an answer with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RequestId(u64);
+pub struct RequestId(pub(super) u64);
 
 /// Somebody who serves a type, until they leave; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +34,7 @@ pub struct Call {
     /// What its answer is given under.
     pub id: RequestId,
     /// What is asked.
-    pub body: Bytes,
+    pub body: Payload,
     /// When nobody waits any more.
     pub deadline: Deadline,
 }
@@ -45,40 +48,6 @@ pub enum Effect {
     Stop(ResponderId, RequestId),
     /// Tell a caller.
     Settle(RequestId, Outcome),
-}
-
-/// A request without an outcome, or one without an answer that somebody has not done.
-#[derive(Debug)]
-struct Request {
-    kind: Name,
-    deadline: Deadline,
-    is_awaited: bool,
-    at: Place,
-}
-
-#[derive(Debug)]
-enum Place {
-    Waits(Bytes),
-    Handed(ResponderId),
-}
-
-#[derive(Debug)]
-struct Responder {
-    kind: Name,
-    window: usize,
-    /// What it works on, and the bytes of it; also what it was told to stop and has not let go.
-    running: BTreeMap<RequestId, usize>,
-    /// When it was last handed something: of those that are equally busy, the one that rested longest is next.
-    turn: u64,
-}
-
-#[derive(Debug, Default)]
-struct Kind {
-    responders: usize,
-    /// Responders with a free place, the least busy first.
-    free: BTreeSet<(usize, u64, ResponderId)>,
-    /// Requests without a place, in the order of sending.
-    waiting: BTreeSet<RequestId>,
 }
 
 /// All requests and responders of a process.
@@ -118,6 +87,17 @@ impl Machine {
         Counts { held: self.held, held_bytes: self.bytes, responders: self.responders.len(), ..self.counts }
     }
 
+    /// What there is of `kind`.
+    pub fn standing(&self, kind: &Name) -> Standing {
+        let Some(known) = self.kinds.get(kind) else { return Standing::default() };
+        let of_kind = self.responders.values().filter(|responder| responder.kind == *kind);
+        let (mut waiting, mut running) = (known.waiting.len(), 0);
+        for work in of_kind.flat_map(|responder| responder.running.values()) {
+            *if work.has_begun { &mut running } else { &mut waiting } += 1;
+        }
+        Standing { responders: known.responders, waiting, running }
+    }
+
     /// When a [`tick`](Self::tick) is next due; `None` while nothing is pending.
     pub fn wake_at(&self) -> Option<Mono> {
         self.deadlines.first().map(|(at, _)| *at)
@@ -145,24 +125,41 @@ impl Machine {
         Ok(id)
     }
 
-    /// A responder is gone: what it worked on is unknown, and if it was the last one, what waits has nobody.
+    /// A responder is gone: what it had begun on is unknown, and what it had not waits for another one. If it was the last one, what waits has nobody.
     pub fn leave(&mut self, now: Mono, id: ResponderId, effects: &mut Vec<Effect>) {
         self.tick(now, effects);
         let Some(gone) = self.responders.remove(&id) else { return };
-        self.held -= gone.running.len();
-        self.bytes -= gone.running.values().sum::<usize>();
-        for request in gone.running.keys() {
-            self.settle(*request, Outcome::Unknown(Unknown::ResponderLeft), effects);
-        }
         let Some(kind) = self.kinds.get_mut(&gone.kind) else { return };
         kind.responders -= 1;
-        kind.free.remove(&(gone.running.len(), gone.turn, id));
-        if kind.responders == 0 {
-            for request in std::mem::take(&mut kind.waiting) {
-                self.settle(request, Outcome::NoResponder, effects);
+        kind.free.remove(&gone.rank(id));
+        for (request, work) in gone.running {
+            match self.requests.get_mut(&request).filter(|_| !work.has_begun) {
+                Some(unseen) => {
+                    unseen.at = Place::Waits;
+                    self.kinds.entry(gone.kind.clone()).or_default().waiting.insert(request);
+                }
+                None => {
+                    self.held -= 1;
+                    self.bytes -= work.bytes;
+                    self.settle(request, Outcome::Unknown(Unknown::ResponderLeft), effects);
+                }
             }
-            self.kinds.remove(&gone.kind);
         }
+        let is_last = self.kinds.get(&gone.kind).is_some_and(|kind| kind.responders == 0);
+        if is_last {
+            self.turn_away(&gone.kind, &Outcome::NoResponder, effects);
+            self.kinds.remove(&gone.kind);
+        } else if self.is_closing {
+            self.turn_away(&gone.kind, &Outcome::Refused(Refusal::Closing), effects);
+        } else {
+            self.serve(&gone.kind, effects);
+        }
+    }
+
+    /// Gives what waits for `kind` this outcome.
+    fn turn_away(&mut self, kind: &Name, outcome: &Outcome, effects: &mut Vec<Effect>) {
+        let waiting = self.kinds.get_mut(kind).map(|kind| std::mem::take(&mut kind.waiting)).unwrap_or_default();
+        waiting.into_iter().for_each(|id| self.settle(id, outcome.clone(), effects));
     }
 
     /// A request, to be answered before `deadline`, or one without an answer, that is of no use after it.
@@ -170,7 +167,7 @@ impl Machine {
         &mut self,
         now: Mono,
         kind: &Name,
-        (body, deadline): (Bytes, Deadline),
+        (body, deadline): (Payload, Deadline),
         is_awaited: bool,
         effects: &mut Vec<Effect>,
     ) -> RequestId {
@@ -183,7 +180,7 @@ impl Machine {
         }
         self.held += 1;
         self.bytes += body.len();
-        let request = Request { kind: kind.clone(), deadline, is_awaited, at: Place::Waits(body) };
+        let request = Request { kind: kind.clone(), deadline, is_awaited, body, at: Place::Waits };
         self.requests.insert(id, request);
         self.deadlines.extend(deadline.moment().map(|at| (at, id)));
         if !is_awaited {
@@ -225,7 +222,26 @@ impl Machine {
         }
     }
 
-    /// A responder says what came of a request.
+    /// A responder begins on what it was handed: from now on it may have been done. `false` if nobody waits for it any more; its place is free then.
+    pub fn begin(&mut self, now: Mono, responder: ResponderId, id: RequestId, effects: &mut Vec<Effect>) -> bool {
+        self.tick(now, effects);
+        if self.requests.contains_key(&id) {
+            let handed = self.responders.get_mut(&responder).and_then(|responder| responder.running.get_mut(&id));
+            return handed.map(|work| work.has_begun = true).is_some();
+        }
+        if let Some(kind) = self.free_place(responder, id) {
+            self.serve(&kind, effects);
+        }
+        false
+    }
+
+    /// Whether a responder has begun on a request, and has not answered or let go of it.
+    pub fn has_begun(&self, responder: ResponderId, id: RequestId) -> bool {
+        let work = self.responders.get(&responder).and_then(|responder| responder.running.get(&id));
+        work.is_some_and(|work| work.has_begun)
+    }
+
+    /// A responder says what came of a request that it has begun on.
     pub fn answer(
         &mut self,
         now: Mono,
@@ -235,7 +251,8 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) -> Receipt {
         self.tick(now, effects);
-        let Some(kind) = self.free_place(responder, id) else { return Receipt::NotHeld };
+        let has_begun = self.has_begun(responder, id);
+        let Some(kind) = has_begun.then(|| self.free_place(responder, id)).flatten() else { return Receipt::NotHeld };
         let is_waited_for = self.requests.contains_key(&id);
         if is_waited_for {
             self.settle(id, Outcome::Said(verdict), effects);
@@ -246,30 +263,34 @@ impl Machine {
         if is_waited_for { Receipt::Taken } else { Receipt::Late }
     }
 
-    /// A responder works on a request no more, and has nothing to say.
-    pub fn let_go(&mut self, now: Mono, responder: ResponderId, id: RequestId, effects: &mut Vec<Effect>) {
+    /// A responder works no more on a request that it has begun on, and has nothing to say. `false` if it has not.
+    pub fn let_go(&mut self, now: Mono, responder: ResponderId, id: RequestId, effects: &mut Vec<Effect>) -> bool {
         self.tick(now, effects);
-        if let Some(kind) = self.free_place(responder, id) {
+        let has_begun = self.has_begun(responder, id);
+        if let Some(kind) = has_begun.then(|| self.free_place(responder, id)).flatten() {
             self.settle(id, Outcome::Unknown(Unknown::Failed), effects);
             self.serve(&kind, effects);
         }
+        has_begun
     }
 
     /// Takes no more requests, and refuses those that wait for a place. Those that are handed out go on.
     pub fn close(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         self.tick(now, effects);
         self.is_closing = true;
-        let waiting: Vec<RequestId> =
-            self.kinds.values_mut().flat_map(|kind| std::mem::take(&mut kind.waiting)).collect();
-        waiting.into_iter().for_each(|id| self.settle(id, Outcome::Refused(Refusal::Closing), effects));
+        let kinds: Vec<Name> = self.kinds.keys().cloned().collect();
+        kinds.iter().for_each(|kind| self.turn_away(kind, &Outcome::Refused(Refusal::Closing), effects));
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now: Mono, effects: &mut Vec<Effect>) {
         while let Some((_, id)) = self.deadlines.first().copied().filter(|(at, _)| *at <= now) {
-            let is_handed = self.requests.get(&id).is_some_and(|request| matches!(request.at, Place::Handed(_)));
+            let has_begun = match self.requests.get(&id).map(|request| request.at) {
+                Some(Place::Handed(to)) => self.has_begun(to, id),
+                _ => false,
+            };
             let outcome =
-                if is_handed { Outcome::Unknown(Unknown::Deadline) } else { Outcome::Refused(Refusal::Expired) };
+                if has_begun { Outcome::Unknown(Unknown::Deadline) } else { Outcome::Refused(Refusal::Expired) };
             self.settle(id, outcome, effects);
         }
     }
@@ -283,29 +304,28 @@ impl Machine {
             let (Some(request), Some(responder)) = (self.requests.get_mut(&id), self.responders.get_mut(&to)) else {
                 unreachable!("invariant: what waits is a request, and what is free a responder");
             };
-            let Place::Waits(body) = std::mem::replace(&mut request.at, Place::Handed(to)) else {
-                unreachable!("invariant: what waits was not handed out");
-            };
+            request.at = Place::Handed(to);
             self.last += 1;
             responder.turn = self.last;
-            responder.running.insert(id, body.len());
+            responder.running.insert(id, Work { bytes: request.body.len(), has_begun: false });
             if responder.running.len() < responder.window {
-                known.free.insert((responder.running.len(), responder.turn, to));
+                known.free.insert(responder.rank(to));
             }
-            effects.push(Effect::Hand(to, Call { id, body, deadline: request.deadline }));
+            let call = Call { id, body: request.body.clone(), deadline: request.deadline };
+            effects.push(Effect::Hand(to, call));
         }
     }
 
     /// The responder has a place more; of which type, if it held the request.
     fn free_place(&mut self, id: ResponderId, request: RequestId) -> Option<Name> {
         let responder = self.responders.get_mut(&id)?;
-        let before = (responder.running.len(), responder.turn, id);
-        let bytes = responder.running.remove(&request)?;
+        let before = responder.rank(id);
+        let Work { bytes, .. } = responder.running.remove(&request)?;
         self.held -= 1;
         self.bytes -= bytes;
         if let Some(kind) = self.kinds.get_mut(&responder.kind) {
             kind.free.remove(&before);
-            kind.free.insert((responder.running.len(), responder.turn, id));
+            kind.free.insert(responder.rank(id));
         }
         Some(responder.kind.clone())
     }
@@ -327,9 +347,9 @@ impl Machine {
             self.deadlines.remove(&(at, id));
         }
         match request.at {
-            Place::Waits(body) => {
+            Place::Waits => {
                 self.held -= 1;
-                self.bytes -= body.len();
+                self.bytes -= request.body.len();
                 if let Some(kind) = self.kinds.get_mut(&request.kind) {
                     kind.waiting.remove(&id);
                 }

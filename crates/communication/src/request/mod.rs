@@ -4,14 +4,15 @@
 //! have said beforehand whether what is told may be lost.
 //!
 //! *When not to use it*: where both ends need not be there at the same time, which is a [message queue](crate::message_queue) or an [event bus](crate::event_bus); for
-//! an answer that has to survive its caller. Requests live in one process: nothing of them is written, and none reaches another node.
+//! an answer that has to survive its caller. Requests live in one process: nothing of them is written, and none reaches another node. Callers and responders may be other
+//! processes that talk to this one: [`Requests::call`] asks without Rust types, and a [`Remote`] is a responder whose answers come back under a [`Ticket`].
 //!
 //! # What holds
 //! * **Every request has one outcome**, by its deadline at the latest: an answer, a typed [`Fault`], or a [`RequestError`] that says whether it was done.
 //! * **Nobody there is said at once**, and so is that there is no place: neither waits for the deadline.
-//! * **Unknown is not failed.** A request that was handed out and whose time ran out, whose responder left, or whose handler panicked *may have been done*. One that
-//!   was never handed out was not.
-//! * **It is handed out at most once.** Nothing is repeated by itself.
+//! * **Unknown is not failed.** A request that a responder had begun on and whose time ran out, whose responder left, or whose handler panicked *may have been done*. One
+//!   that nobody had begun on was not.
+//! * **It is begun at most once.** Nothing is repeated by itself; what a responder was handed and never saw goes to another one.
 //! * **One budget.** A deadline is a moment that is handed down; a handler's own requests spend from the same. At the deadline the handler is dropped, and so it is when
 //!   the caller leaves.
 //! * **Late answers** are counted ([`Counts::late`]) and thrown away; a place of a responder's window is free only when it is done or has let go.
@@ -56,6 +57,7 @@ mod contract;
 mod counts;
 mod error;
 pub mod machine;
+mod payload;
 mod responder;
 mod service;
 mod types;
@@ -63,9 +65,14 @@ mod types;
 pub use contract::{Contract, Exchange};
 pub use counts::{Counts, Limits};
 pub use error::{DeclareError, Fault, RequestError};
+pub use machine::Standing;
+pub use payload::Payload;
 pub use quorate_resilience::deadline::Deadline;
 pub use responder::{Asked, Responder};
-pub use service::Requests;
+pub use service::{
+    Requests,
+    remote::{Asking, NoTicket, Remote, Ticket, Told},
+};
 pub use types::{AfterCommit, Answering, BestEffort, RequestType};
 
 #[cfg(test)]

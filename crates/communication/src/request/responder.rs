@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
-use bytes::Bytes;
 use futures_util::FutureExt as _;
 use quorate_resilience::deadline::Deadline;
 use quorate_runtime::{BoxFuture, tasks::Tasks};
@@ -11,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Fault,
+    Fault, Payload,
     machine::{Call, RequestId, Verdict},
     service::{Order, Serving, Voice},
 };
@@ -54,7 +53,7 @@ where
     R: Future<Output = Result<A, Fault>> + Send + 'static,
 {
     Arc::new(move |call| {
-        let asked = match serde_json::from_slice(&call.body) {
+        let asked = match serde_json::from_slice(&call.body.bytes) {
             Ok(body) => handler(Asked { body, deadline: call.deadline }),
             Err(wrong) => {
                 let fault = Fault::new("unreadable", format!("the request cannot be read: {wrong}"));
@@ -63,7 +62,7 @@ where
         };
         Box::pin(async move {
             match asked.await.map(|answer| serde_json::to_vec(&answer)) {
-                Ok(Ok(answer)) => Verdict::Answer(Bytes::from(answer)),
+                Ok(Ok(answer)) => Verdict::Answer(Payload::json(answer)),
                 Ok(Err(wrong)) => Verdict::Fault(Fault::new(
                     "unwritable",
                     format!("the request was done, and its answer cannot be written: {wrong}"),
@@ -130,7 +129,7 @@ async fn handle(
 ) {
     // Before the handler, so that it is dropped behind it, also where dropping the handler panics.
     let place = Place { voice, id: call.id, ended };
-    if call.deadline.has_passed(place.voice.now()) {
+    if !place.voice.begin(place.id) {
         return;
     }
     // Calling the handler may panic as well as waiting for it.
@@ -155,7 +154,7 @@ struct Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.voice.let_go(self.id);
+        let _was_held = self.voice.let_go(self.id);
         // Nobody listens any more when the responder has left.
         let _ = self.ended.send(self.id);
     }

@@ -1,19 +1,20 @@
 //! The handle, and the loop that tells the rules the time.
 
+pub(super) mod remote;
+
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use bytes::Bytes;
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_resilience::deadline::Deadline;
 use quorate_runtime::Env;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
-    Contract, Counts, DeclareError, Exchange, Fault, Limits, RequestError,
+    Contract, Counts, DeclareError, Exchange, Fault, Limits, Payload, RequestError, Standing,
     machine::{Call, Effect, Machine, Outcome, Receipt, RequestId, ResponderId, Unknown, Verdict},
 };
 
@@ -43,6 +44,8 @@ struct State {
     contracts: BTreeMap<Name, (Contract, Option<Name>)>,
     callers: BTreeMap<RequestId, oneshot::Sender<Outcome>>,
     responders: BTreeMap<ResponderId, mpsc::Sender<Order>>,
+    /// Who of them is elsewhere, by what is said of them there.
+    seats: BTreeMap<u128, (ResponderId, Name)>,
 }
 
 /// What a responder is told.
@@ -70,6 +73,7 @@ impl Requests {
             contracts: BTreeMap::new(),
             callers: BTreeMap::new(),
             responders: BTreeMap::new(),
+            seats: BTreeMap::new(),
         };
         let inner = Arc::new(Inner { env: env.clone(), limits, state: Mutex::new(state), changed: Notify::new() });
         env.tasks().spawn("requests", keep_time(inner.clone()));
@@ -79,6 +83,11 @@ impl Requests {
     /// What became of requests so far, and how many there are.
     pub fn counts(&self) -> Counts {
         self.inner.state().machine.counts()
+    }
+
+    /// What there is of `kind` at this moment.
+    pub fn standing(&self, kind: &Name) -> Standing {
+        self.inner.state().machine.standing(kind)
     }
 
     /// How much there may be.
@@ -110,17 +119,31 @@ impl Requests {
         }
     }
 
-    /// Sends a request, and waits for what becomes of it. One without an answer is handed over, or is not, at once.
-    pub(super) async fn ask(
+    /// Sends a request of `kind` under `contract`, and waits for what becomes of it: the answer, or nothing where there is none to wait for. For whoever has no
+    /// Rust types for it; what is declared for others is not looked at.
+    ///
+    /// # Errors
+    /// As [`RequestType::request`](super::RequestType::request), and [`BestEffort::tell`](super::BestEffort::tell). [`Exchange::AfterCommit`] is no exchange of
+    /// this process: [`RequestError::Invalid`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels, as there.
+    pub async fn call(
         &self,
         kind: &Name,
         contract: &Contract,
-        body: Bytes,
+        body: Payload,
         deadline: Deadline,
-    ) -> Result<Option<Bytes>, RequestError> {
+    ) -> Result<Option<Payload>, RequestError> {
         let (own, max) = (|| kind.clone(), self.inner.limits.body_bytes);
-        if body.len() > max {
-            let what = format!("it has {} bytes, of at most {max}", body.len());
+        let (bytes, media) = (body.bytes.len(), body.content_type.as_ref().map_or(0, |media| media.len()));
+        let wrong = match contract.exchange {
+            _ if bytes > max => Some(format!("it has {bytes} bytes, of at most {max}")),
+            _ if media > Payload::MAX_CONTENT_TYPE => Some(format!("its media type has {media} bytes")),
+            Exchange::AfterCommit => Some("it is a message of a queue".to_owned()),
+            _ => None,
+        };
+        if let Some(what) = wrong {
             return Err(RequestError::Invalid { kind: own(), what });
         }
         let deadline = Deadline::after(self.inner.env.mono(), contract.time_limit).earliest(deadline);
@@ -300,8 +323,9 @@ impl Voice {
     pub(super) fn answer(&self, id: RequestId, verdict: Verdict) -> Receipt {
         let max = self.requests.inner.limits.body_bytes;
         let verdict = match verdict {
-            Verdict::Answer(body) if body.len() > max => {
-                let detail = format!("the answer has {} bytes, of at most {max}; the request was done", body.len());
+            Verdict::Answer(body) if body.bytes.len() > max => {
+                let bytes = body.bytes.len();
+                let detail = format!("the answer has {bytes} bytes, of at most {max}; the request was done");
                 Verdict::Fault(Fault::new("answer-too-long", detail))
             }
             // What was made by hand, or read, has no limits of its own.
@@ -315,17 +339,23 @@ impl Voice {
     pub(super) fn leave(&self) {
         self.requests.inner.act(|state, now, effects| {
             state.responders.remove(&self.id);
+            state.seats.retain(|_, (id, _)| *id != self.id);
             state.machine.leave(now, self.id, effects);
         });
     }
 
-    /// What time it is to the rules.
-    pub(super) fn now(&self) -> Mono {
-        self.requests.inner.env.mono()
+    /// Begins on a request: from now on it may have been done. `false` if nobody waits for it any more.
+    pub(super) fn begin(&self, id: RequestId) -> bool {
+        self.requests.inner.act(|state, now, effects| state.machine.begin(now, self.id, id, effects))
+    }
+
+    /// Whether it has begun on a request, and is not done with it.
+    fn has_begun(&self, id: RequestId) -> bool {
+        self.requests.inner.state().machine.has_begun(self.id, id)
     }
 
     /// Says that a request is worked on no more.
-    pub(super) fn let_go(&self, id: RequestId) {
-        self.requests.inner.act(|state, now, effects| state.machine.let_go(now, self.id, id, effects));
+    pub(super) fn let_go(&self, id: RequestId) -> bool {
+        self.requests.inner.act(|state, now, effects| state.machine.let_go(now, self.id, id, effects))
     }
 }

@@ -15,7 +15,7 @@ use quorate_runtime::Env;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    machine::{Refusal, Unknown},
+    machine::{Receipt, Refusal, Unknown, Verdict},
     *,
 };
 use crate::message_queue::{Config, Queues, WorkerConfig};
@@ -161,6 +161,9 @@ async fn a_responder_that_leaves_drops_its_handlers_and_leaves_nobody() {
     let (kind, responder, dropped) = endless(&requests, 1);
     let (handed, waiting) = (beside(&env, &kind, Deadline::NEVER), beside(&env, &kind, Deadline::NEVER));
     until_held(&requests, 2).await;
+    while requests.standing(&name("price")).running == 0 {
+        tokio::task::yield_now().await;
+    }
     drop(responder);
     dropped.wait().await;
     let (handed, waiting) = (handed.await.unwrap().unwrap_err(), waiting.await.unwrap().unwrap_err());

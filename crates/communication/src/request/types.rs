@@ -2,13 +2,12 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use bytes::Bytes;
 use quorate_data::store::DynTx;
 use quorate_foundations::name::Name;
 use quorate_resilience::deadline::Deadline;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Asked, Contract, DeclareError, Exchange, Fault, RequestError, Requests, Responder, responder};
+use super::{Asked, Contract, DeclareError, Exchange, Fault, Payload, RequestError, Requests, Responder, responder};
 use crate::message_queue::{Failed, Job, NewMessage, Queue, QueueError, Sent, WorkerConfig, Workers};
 use quorate_data::event::NewEvent;
 
@@ -102,8 +101,8 @@ impl Requests {
     }
 
     /// `value` as it travels.
-    fn written<Q: Serialize>(kind: &Name, value: &Q) -> Result<Bytes, RequestError> {
-        let written = serde_json::to_vec(value).map(Bytes::from);
+    fn written<Q: Serialize>(kind: &Name, value: &Q) -> Result<Payload, RequestError> {
+        let written = serde_json::to_vec(value).map(Payload::json);
         written.map_err(|wrong| RequestError::Invalid { kind: kind.clone(), what: wrong.to_string() })
     }
 }
@@ -128,9 +127,9 @@ impl<Q: Serialize, A: DeserializeOwned> RequestType<Q, A> {
     /// Dropping the future cancels: what was not handed out never is, and the handler of what was is dropped where it waits. It may have been done in part.
     pub async fn request(&self, value: &Q, deadline: Deadline) -> Result<A, RequestError> {
         let body = Requests::written(&self.kind, value)?;
-        let answer = self.requests.ask(&self.kind, &self.contract, body, deadline).await?;
+        let answer = self.requests.call(&self.kind, &self.contract, body, deadline).await?;
         let answer = answer.unwrap_or_else(|| unreachable!("invariant: what is awaited is answered"));
-        serde_json::from_slice(&answer)
+        serde_json::from_slice(&answer.bytes)
             .map_err(|wrong| RequestError::Unreadable { kind: self.kind.clone(), what: wrong.to_string() })
     }
 }
@@ -163,7 +162,7 @@ impl<Q: Serialize> BestEffort<Q> {
     /// It is handed over when the future is first polled, and that is all.
     pub async fn tell(&self, value: &Q) -> Result<(), RequestError> {
         let body = Requests::written(&self.kind, value)?;
-        self.requests.ask(&self.kind, &self.contract, body, Deadline::NEVER).await.map(drop)
+        self.requests.call(&self.kind, &self.contract, body, Deadline::NEVER).await.map(drop)
     }
 }
 

@@ -1,14 +1,12 @@
 //! What becomes of requests and answers.
 
-use bytes::Bytes;
-
-use crate::request::Fault;
+use crate::request::{Fault, Payload};
 
 /// What a responder says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     /// What was asked for.
-    Answer(Bytes),
+    Answer(Payload),
     /// Why there is none.
     Fault(Fault),
 }
@@ -22,13 +20,13 @@ pub enum Outcome {
     HandedOver,
     /// Nobody serves the type. It was not done.
     NoResponder,
-    /// It was never handed out, and so was not done.
+    /// Nobody has begun on it, so it was not done.
     Refused(Refusal),
-    /// It was handed out, and what came of it is not known.
+    /// A responder had begun on it, and what came of it is not known.
     Unknown(Unknown),
 }
 
-/// Why a request was never handed out.
+/// Why nobody has begun on a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -44,8 +42,8 @@ pub enum Refusal {
         /// The limit.
         max: usize,
     },
-    /// Its time ran out before a responder had a place for it.
-    #[error("its time ran out before a responder had a place for it")]
+    /// Its time ran out before a responder began on it.
+    #[error("its time ran out before a responder began on it")]
     Expired,
     /// The process ends.
     #[error("this process is shutting down")]
@@ -74,7 +72,7 @@ pub enum Receipt {
     Taken,
     /// Nobody waited any more.
     Late,
-    /// The responder has no such request: it was never handed it, or is done with it.
+    /// The responder has no such request: it has not begun on it, or is done with it.
     NotHeld,
 }
 
