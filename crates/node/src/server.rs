@@ -43,7 +43,7 @@ use crate::{
     rates::Rates,
     verbs::{
         Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, InboxCare, MessageQueues, OnceError, Policies,
-        ProcessCare, RelayCare, SagaCare, Transactions, ViewCare, WebhookCare,
+        ProcessCare, RelayCare, RequestCare, SagaCare, Transactions, ViewCare, WebhookCare,
     },
     view_folder,
 };
@@ -82,6 +82,9 @@ pub enum ServeError {
     /// The tables of the message queues cannot be made, or what they hold cannot be read.
     #[error("the message queues cannot be opened")]
     Queues(#[source] QueueError),
+    /// The table of types of requests cannot be made.
+    #[error("the types of requests cannot be opened")]
+    Requests(#[source] SqlError),
     /// The tables of the sagas cannot be made, or what they hold cannot be read.
     #[error("the sagas cannot be opened")]
     Sagas(#[source] DeclareSagaError),
@@ -209,6 +212,7 @@ impl Server {
             }
             None => None,
         };
+        let request_types = RequestCare::open(&http, &store).await.map_err(ServeError::Requests)?;
         // The policies first: what is open goes on, and its calls pass them.
         let sagas = SagaCare::open(&of_store, &store, policies.registry(), config.sagas.clone());
         let sagas = sagas.await.map_err(ServeError::Sagas)?;
@@ -222,6 +226,7 @@ impl Server {
             idempotency,
             subscriptions,
             queues,
+            request_types,
             relays,
             inboxes,
             sagas,

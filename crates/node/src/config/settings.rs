@@ -59,7 +59,8 @@ pub struct HttpSettings {
     /// Open connections; beyond it a connection is told so and closed. Default 900, since a process often has 1,024
     /// file descriptors.
     pub max_connections: usize,
-    /// Requests in progress, subscriptions included; beyond it they are refused. Default 2,048.
+    /// Requests in progress, subscriptions included; beyond it they are refused. Those that wait for a responder (`/v1/requests`) are counted apart, and may be half
+    /// as many; so they may of one peer. Default 2,048.
     pub max_requests: usize,
     /// Open connections of one peer: an address, or a /64 network of IPv6. Default half of `max-connections`.
     pub max_peer_connections: usize,

@@ -1,23 +1,27 @@
 //! What holds of requests, and of messages without an answer.
 
 use super::{
-    About::{Atomicity, Delivery, Load},
+    About::{Atomicity, Delivery, Durability, Load},
     Guarantee,
-    Surface::Library,
+    Surface::{Cli, Http, Library},
     in_memory, row, test,
 };
 
 const MACHINE: &str = "crates/communication/src/request/machine/tests.rs";
+const WHATEVER: &str = "crates/communication/src/request/machine/tests/whatever_happens.rs";
 const ROOM: &str = "crates/communication/src/request/tests.rs";
+const REMOTE: &str = "crates/communication/src/request/service/remote/tests.rs";
+const HTTP: &str = "crates/node/tests/http/requests.rs";
+const CLI: &str = "crates/cli/tests/cli/requests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     in_memory(
         Delivery,
         "request",
-        "one outcome by the deadline, handed out at most once; what was handed out and not answered is unknown, what was not was not done",
+        "one outcome by the deadline, begun at most once; what was begun and not answered is unknown, what was not was not done",
         &[
-            test(MACHINE, "every_request_has_one_outcome_and_an_honest_one_whatever_happens"),
-            test(MACHINE, "at_its_deadline_a_handed_out_request_is_unknown_and_one_that_waited_was_not_done"),
+            test(WHATEVER, "every_request_has_one_outcome_and_an_honest_one_whatever_happens"),
+            test(MACHINE, "at_its_deadline_a_request_that_was_begun_is_unknown_and_any_other_was_not_done"),
             test(ROOM, "a_responder_that_leaves_drops_its_handlers_and_leaves_nobody"),
             test(ROOM, "a_handler_that_panics_leaves_its_caller_not_knowing_and_the_responder_at_work"),
         ],
@@ -66,5 +70,69 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "there once its transaction has committed, and never if it rolls back; the same id is the same message",
         &[test(ROOM, "a_message_after_commit_is_there_with_its_transaction_and_only_then")],
+    ),
+    in_memory(
+        Delivery,
+        "request, responder elsewhere",
+        "an answer under its ticket reaches the caller once; what a responder that left had not begun on goes to another one",
+        &[
+            test(REMOTE, "an_answer_under_its_ticket_reaches_the_caller_as_it_was_sent_and_only_once"),
+            test(REMOTE, "what_a_responder_that_left_had_begun_on_is_unknown_and_what_it_had_not_is_anothers"),
+            test(REMOTE, "who_works_for_nobody_is_told_so_and_has_its_place_until_it_lets_go"),
+        ],
+    ),
+    row(
+        Durability,
+        "request type",
+        Http,
+        "kept over restarts; its requests are not",
+        &[test(HTTP, "a_type_is_kept_over_restarts_and_its_responders_leave_with_it")],
+    ),
+    row(
+        Delivery,
+        "request",
+        Http,
+        "the answer as it was sent, or a problem that says whether it was done: at once where nobody is there, by the deadline otherwise",
+        &[
+            test(HTTP, "an_answer_reaches_its_caller_as_it_was_sent_with_its_media_type"),
+            test(HTTP, "a_fault_comes_with_its_code"),
+            test(HTTP, "with_nobody_there_a_caller_is_told_so_at_once"),
+            test(HTTP, "at_the_deadline_what_was_begun_is_unknown_and_what_waited_was_not_done"),
+        ],
+    ),
+    row(
+        Load,
+        "request",
+        Http,
+        "a caller that leaves cancels, and callers that wait never keep an answer out",
+        &[
+            test(HTTP, "a_caller_that_leaves_has_its_responder_told_and_the_place_is_free_when_it_lets_go"),
+            test(HTTP, "callers_that_wait_leave_a_place_for_the_answers"),
+            test(HTTP, "what_is_too_long_is_refused_and_a_request_remains_its_responders"),
+        ],
+    ),
+    row(
+        Delivery,
+        "message without an answer, best effort",
+        Http,
+        "handed to a responder that is there, or refused; what becomes of it is counted",
+        &[test(HTTP, "a_message_without_an_answer_is_handed_over_and_that_is_all")],
+    ),
+    row(
+        Delivery,
+        "request send, request serve",
+        Cli,
+        "a responder that is killed leaves the caller not knowing what it had begun on; what nobody had begun on was not done",
+        &[test(
+            CLI,
+            "a_responder_that_is_killed_leaves_its_caller_not_knowing_and_who_waited_told_that_nothing_was_done",
+        )],
+    ),
+    row(
+        Load,
+        "request serve",
+        Cli,
+        "a command is killed with what it started, at the deadline and when its caller leaves",
+        &[test(CLI, "at_the_deadline_and_when_its_caller_is_killed_a_command_is_killed_with_what_it_started")],
     ),
 ];

@@ -4,6 +4,7 @@ mod inboxes;
 mod processes;
 mod queues;
 mod relays;
+mod requests;
 mod sagas;
 mod transactions;
 mod views;
@@ -37,6 +38,7 @@ pub(crate) struct Metrics {
     queues: queues::Queues,
     inboxes: inboxes::Inboxes,
     relays: relays::Relays,
+    requests: requests::Requests,
     sagas: sagas::Sagas,
     processes: processes::Processes,
     transactions: transactions::Transactions,
@@ -50,6 +52,7 @@ impl Metrics {
         let queues = queues::Queues::register(&mut env.metrics());
         let inboxes = inboxes::Inboxes::register(&mut env.metrics());
         let relays = relays::Relays::register(&mut env.metrics());
+        let requests = requests::Requests::register(&mut env.metrics());
         let sagas = sagas::Sagas::register(&mut env.metrics());
         let processes = processes::Processes::register(&mut env.metrics());
         let webhooks = webhooks::Webhooks::register(&mut env.metrics());
@@ -58,6 +61,7 @@ impl Metrics {
             queues,
             inboxes,
             relays,
+            requests,
             sagas,
             processes,
             transactions,
@@ -123,6 +127,7 @@ impl Metrics {
         if let Ok(queues) = node.queues.standing(MAX_QUEUES).await {
             self.queues.show(&queues);
         }
+        self.requests.show(node.request_types.counts());
         if let Some(counts) = node.sagas.counts() {
             self.sagas.show(counts);
         }

@@ -36,6 +36,7 @@ mod rates;
 mod relays;
 mod reply;
 mod request;
+mod requests;
 mod retention;
 mod routes;
 mod sagas;
@@ -78,8 +79,8 @@ use crate::{
     rates::Rates,
     verbs::{
         Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency, InboxCare, Limits,
-        MessageQueues, Policies, ProcessCare, RelayCare, SagaCare, StoreCare, Streams, Transactions, ViewCare,
-        WebhookCare,
+        MessageQueues, Policies, ProcessCare, RelayCare, RequestCare, SagaCare, StoreCare, Streams, Transactions,
+        ViewCare, WebhookCare,
     },
 };
 
@@ -93,6 +94,7 @@ pub(crate) struct Node {
     pub(crate) erasures: Erasures,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
+    pub(crate) request_types: RequestCare,
     pub(crate) relays: RelayCare,
     pub(crate) inboxes: InboxCare,
     pub(crate) sagas: SagaCare,
@@ -114,6 +116,8 @@ pub(crate) struct Node {
     date: DateHeader,
     /// Requests in progress.
     requests: Arc<Semaphore>,
+    /// Requests in progress that wait for a responder: beside the others, so that its answer finds a place.
+    asking: Arc<Semaphore>,
     /// Requests in progress that ask how the node is.
     probes: Arc<Semaphore>,
     /// Kibibytes of bodies being received.
@@ -128,6 +132,7 @@ pub(crate) struct Rooms {
     pub(crate) idempotency: Idempotency,
     pub(crate) subscriptions: DurableSubscriptions,
     pub(crate) queues: MessageQueues,
+    pub(crate) request_types: RequestCare,
     pub(crate) relays: RelayCare,
     pub(crate) inboxes: InboxCare,
     pub(crate) sagas: SagaCare,
@@ -157,6 +162,7 @@ impl Node {
             idempotency,
             subscriptions,
             queues,
+            request_types,
             relays,
             inboxes,
             sagas,
@@ -188,6 +194,7 @@ impl Node {
             idempotency,
             subscriptions,
             queues,
+            request_types,
             relays,
             inboxes,
             sagas,
@@ -203,6 +210,7 @@ impl Node {
             rates,
             date: DateHeader::default(),
             requests: Arc::new(Semaphore::new(config.http.max_requests)),
+            asking: Arc::new(Semaphore::new(peers::asking(config.http.max_requests))),
             probes: Arc::new(Semaphore::new(config.http.max_probes)),
             memory: Arc::new(Semaphore::new(config.http.body_memory >> 10)),
             replies: ReplyMemory::new(config.http.reply_memory),
@@ -222,7 +230,11 @@ impl Node {
             place.ok_or_else(|| refused().after(RETRY))
         });
         let of_peer = of_peer.transpose()?;
-        let places = if kind == Kind::Probe { &self.probes } else { &self.requests };
+        let places = match kind {
+            Kind::Request => &self.requests,
+            Kind::Asking => &self.asking,
+            Kind::Probe => &self.probes,
+        };
         let full = |_| Problem::new(Code::Overloaded, "too many requests are in progress").after(RETRY);
         Ok(Place { _of_all: places.clone().try_acquire_owned().map_err(full)?, _of_peer: of_peer })
     }
@@ -258,7 +270,7 @@ impl Surface {
     ) -> Result<Deadline, Problem> {
         let deadline = deadline::of(request, came)?;
         // Whoever asks how the node is does so on a schedule, and must be told.
-        if kind == Kind::Request {
+        if kind != Kind::Probe {
             rates::admit(&self.node.rates, peer, request.headers(), told).await?;
             deadline::not_over(deadline, self.node.env.mono())?;
         }
@@ -274,7 +286,11 @@ impl Surface {
     ) -> Result<Response<Tracked>, Infallible> {
         let busy = activity.begin(self.node.env.clone(), request.version());
         let trace = trace_id(&request);
-        let kind = if is_probe(&request) { Kind::Probe } else { Kind::Request };
+        let kind = match &request {
+            probe if is_probe(probe) => Kind::Probe,
+            asking if requests::is_asking(asking) => Kind::Asking,
+            _ => Kind::Request,
+        };
         let now = self.node.env.mono();
         let mut told_of_rates = rates::Told::default();
         // A place comes first: what limits count may be counted in the store, which only so many requests may ask at a time.
@@ -288,13 +304,16 @@ impl Surface {
             Ok((place, deadline)) => {
                 let method = request.method().clone();
                 // Nobody reads the body of a request that only asks: it is not kept until the answer is there.
-                let request = request.map(|body| if method.is_safe() { Body::empty() } else { Body::new(body) });
+                let mut request = request.map(|body| if method.is_safe() { Body::empty() } else { Body::new(body) });
+                // Who asks a responder is told at the deadline whether that had begun.
+                let outer = if kind == Kind::Asking { Deadline::NEVER } else { deadline };
+                request.extensions_mut().insert(deadline);
                 let work = self.router.call(request);
-                let mut response = deadline::within(&self.node.timers, (now, deadline), &method, work).await;
+                let mut response = deadline::within(&self.node.timers, (now, outer), &method, work).await;
                 // How the node is has to be told also when others' replies take all memory; there are only so many probes.
                 let share = match kind {
                     Kind::Probe => Ok(Share::default()),
-                    Kind::Request => self.node.share_of_whole(&method, &mut response),
+                    Kind::Request | Kind::Asking => self.node.share_of_whole(&method, &mut response),
                 };
                 (Some(place), share.map(|share| (share, response)))
             }

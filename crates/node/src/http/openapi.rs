@@ -22,6 +22,7 @@ mod policies;
 mod processes;
 mod queues;
 mod relays;
+mod requests;
 mod retention;
 mod sagas;
 mod schemas;
@@ -52,6 +53,7 @@ fn build() -> Value {
             { "name": "log", "description": "All events, in the order of their positions" },
             { "name": "subscriptions", "description": "Durable subscriptions: shared among consumers, settled event by event" },
             { "name": "queues", "description": "Message queues: work left for others, done once, in order where it matters" },
+            { "name": "requests", "description": "Requests with an answer and messages without one: asked of responders that are there" },
             { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
             { "name": "processes", "description": "Choreographed processes: what nobody leads, what is overdue in it, and what led to what" },
             { "name": "transactions", "description": "Two-phase commit: what is in doubt, what became of a transaction, ending one by hand" },
@@ -73,6 +75,7 @@ fn build() -> Value {
             retention::paths(),
             subscriptions::paths(),
             queues::paths(),
+            requests::paths(),
             sagas::paths(),
             processes::paths(),
             transactions::paths(),
@@ -92,6 +95,7 @@ fn build() -> Value {
                 retention::schemas(),
                 subscriptions::schemas(),
                 queues::schemas(),
+                requests::schemas(),
                 sagas::schemas(),
                 processes::schemas(),
                 transactions::schemas(),
@@ -313,12 +317,14 @@ fn parameters() -> Value {
         "ifNoneMatch": one("header", "If-None-Match", "`*`: the stream does not exist yet", &json!({ "const": "*" })),
         "ifNoneMatchRead": one("header", "If-None-Match", "The `ETag` of the rows that the client has", &text),
     });
-    for mut more in [
+    let more = [
         parameters_of_views(one),
         transactions::parameters(one),
         parameters_of_brokers(one),
         processes::parameters(one),
-    ] {
+        requests::parameters(one),
+    ];
+    for mut more in more {
         if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object_mut()) {
             all.append(more);
         }

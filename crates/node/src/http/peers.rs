@@ -19,6 +19,7 @@ use crate::config::HttpConfig;
 pub(crate) struct Peer {
     pub(super) connections: AtomicUsize,
     requests: AtomicUsize,
+    asking: AtomicUsize,
     probes: AtomicUsize,
 }
 
@@ -26,7 +27,14 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Request,
+    /// What waits for a responder. It takes no place of the others, among which its answer comes.
+    Asking,
     Probe,
+}
+
+/// How many may wait for responders beside so many `requests`.
+pub(super) fn asking(requests: usize) -> usize {
+    (requests / 2).max(1)
 }
 
 impl Kind {
@@ -34,6 +42,7 @@ impl Kind {
     pub(super) fn most(self, limits: &HttpConfig) -> usize {
         match self {
             Self::Request => limits.max_peer_requests,
+            Self::Asking => asking(limits.max_peer_requests),
             // Whoever asks how the node is must not be kept from it by one who asks too often.
             Self::Probe => (limits.max_probes / 2).max(1),
         }
@@ -42,7 +51,7 @@ impl Kind {
     /// The setting that `most` comes from.
     pub(super) fn setting(self) -> &'static str {
         match self {
-            Self::Request => "http.max-peer-requests",
+            Self::Request | Self::Asking => "http.max-peer-requests",
             Self::Probe => "http.max-probes",
         }
     }
@@ -50,6 +59,7 @@ impl Kind {
     fn count(self, peer: &Peer) -> &AtomicUsize {
         match self {
             Self::Request => &peer.requests,
+            Self::Asking => &peer.asking,
             Self::Probe => &peer.probes,
         }
     }

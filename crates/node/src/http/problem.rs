@@ -2,8 +2,8 @@
 //!
 //! `type` is that page's address, `title` and `status` follow from it, `detail` says what happened this time, `retry`
 //! whether repeating can help (`never`, `now`, `after`, then with `retryafter`), and `outcome` whether anything may
-//! have changed (`unchanged`, `unknown`, `partial` where all was done but what the problem names, or
-//! `done` where only the reply is missing). Programs match on `type`, never on `detail`.
+//! have changed (`unchanged`, `unknown`, `partial` where all was done but what the problem names,
+//! `done` where only the reply is missing, or `answered` where whoever was asked says no, and says what it did). Programs match on `type`, never on `detail`.
 
 mod code;
 mod convert;
@@ -41,6 +41,8 @@ enum Outcome {
     Partial,
     /// It was done; only its reply cannot be given.
     Done,
+    /// Whoever was asked says no; what it did is for it to say.
+    Answered,
 }
 
 /// Why a request was not done.
@@ -97,6 +99,13 @@ impl Problem {
     #[must_use]
     pub(crate) fn done(mut self) -> Self {
         self.0.outcome = Outcome::Done;
+        self
+    }
+
+    /// Whoever was asked says no, and what it did is for it to say.
+    #[must_use]
+    pub(crate) fn answered(mut self) -> Self {
+        self.0.outcome = Outcome::Answered;
         self
     }
 
@@ -158,6 +167,7 @@ impl Problem {
                 Outcome::Unknown => "unknown",
                 Outcome::Partial => "partial",
                 Outcome::Done => "done",
+                Outcome::Answered => "answered",
             },
         });
         if let Retry::After(span) = retry {

@@ -37,6 +37,11 @@ pub(crate) fn queue(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "queue")
 }
 
+/// The type of requests that a path names.
+pub(crate) fn request_type(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "request type")
+}
+
 /// The saga's definition that a path names.
 pub(crate) fn saga(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "saga")

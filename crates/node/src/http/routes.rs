@@ -8,8 +8,8 @@ use axum::{
 
 use super::{
     Shared, append, breakers, erasure, event_types, health, heeds::Heeds, inboxes, log, openapi, pages, policies,
-    processes, queues, rate_limits, relays, retention, sagas, schemas, store, streams, subscriptions, transactions,
-    views, views::declared, webhooks,
+    processes, queues, rate_limits, relays, requests, retention, sagas, schemas, store, streams, subscriptions,
+    transactions, views, views::declared, webhooks,
 };
 
 /// An address, its methods and what answers it. `HEAD` goes with `GET`.
@@ -56,6 +56,10 @@ const LENT: &str = "it hands out leases, and a kept answer would hand out leases
 /// Why no answer is kept where a secret may be told.
 const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
 
+/// Why no answer is kept where somebody is asked, or answers.
+const ASKED: &str =
+    "who asks is answered by whoever is there, and nothing of it is kept; who answers a request does so once";
+
 /// Where a person may want to go.
 pub(super) const LINKS: [(&str, &str); 22] = [
     ("/openapi.json", "describes everything that can be asked for"),
@@ -63,6 +67,7 @@ pub(super) const LINKS: [(&str, &str); 22] = [
     ("/v1/streams", "the streams by name"),
     ("/v1/subscriptions", "the durable subscriptions by name"),
     ("/v1/queues", "the message queues by name"),
+    ("/v1/request-types", "the types of requests by name"),
     ("/v1/sagas", "the sagas by name and id"),
     ("/v1/processes", "the choreographed processes by name"),
     ("/v1/transactions", "the transactions in doubt by name"),
@@ -139,6 +144,17 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/queues/{name}/parked", GET, get(queues::parked)),
         route("/v1/queues/{name}/replay", POST, post(queues::replay)),
         route("/v1/queues/{name}/discard", POST, post(queues::discard)),
+        route("/v1/request-types", GET, get(requests::list)),
+        route(
+            "/v1/request-types/{type}",
+            &["GET", "PUT", "DELETE"],
+            put(requests::declare).get(requests::describe).delete(requests::delete),
+        ),
+        route("/v1/request-types/{type}/serve", GET, get(requests::serve)),
+        route("/v1/request-types/{type}/requests/{request}/answer", POST, post(requests::answer)).keyless(ASKED),
+        route("/v1/request-types/{type}/requests/{request}/fault", POST, post(requests::fault)).keyless(ASKED),
+        route("/v1/request-types/{type}/requests/{request}/let-go", POST, post(requests::let_go)).keyless(ASKED),
+        route("/v1/requests/{type}", POST, post(requests::ask)).keyless(ASKED),
         route("/v1/sagas", GET, get(sagas::list)),
         route("/v1/sagas/{name}", BOTH, post(sagas::start).get(sagas::list)),
         route("/v1/sagas/{name}/{id}", GET, get(sagas::describe)),

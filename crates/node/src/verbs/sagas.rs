@@ -21,8 +21,8 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 pub(crate) use self::caller::Outward;
-pub(crate) use self::documents::TABLES;
 use self::documents::Opened;
+pub(crate) use self::documents::TABLES;
 
 /// The verbs on sagas. Cheap to clone.
 ///

@@ -34,6 +34,7 @@ mod rates;
 mod read;
 mod relays;
 mod reply_memory;
+mod requests;
 mod retention;
 mod sagas;
 mod sagas_embedded;

@@ -106,7 +106,7 @@ fn problem() -> Value {
             "detail": { "type": "string", "description": "What happened this time, for people" },
             "retry": { "enum": ["never", "now", "after"], "description": "Whether repeating the same request can help" },
             "retryafter": { "type": "string", "description": "How long to wait before repeating, such as `100ms`" },
-            "outcome": { "enum": ["unchanged", "unknown", "partial", "done"], "description": "Whether anything may have changed; `partial`: all was done but what the problem names; `done`: only the reply is missing" },
+            "outcome": { "enum": ["unchanged", "unknown", "partial", "done", "answered"], "description": "Whether anything may have changed; `partial`: all was done but what the problem names; `done`: only the reply is missing; `answered`: whoever was asked says no, and says what it did" },
             "trace": { "type": "string", "description": "The trace id of the request's `traceparent`" },
         }),
     )

@@ -72,6 +72,7 @@ codes! {
     LimitNotFound = "limit-not-found", NOT_FOUND, "Rate limit does not exist";
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
+    RequestTypeNotFound = "request-type-not-found", NOT_FOUND, "Type of requests is not declared";
     SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
     TransactionNotFound = "transaction-not-found", NOT_FOUND, "Nobody knows of such a transaction";
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
@@ -110,6 +111,9 @@ codes! {
     WebhookFixed = "webhook-fixed", CONFLICT, "Webhook cannot be changed so";
     TooManyWebhooks = "too-many-webhooks", CONFLICT, "There are as many webhooks as a store keeps";
     TooManyQueues = "too-many-queues", CONFLICT, "There are as many queues as a store keeps";
+    TooManyRequestTypes = "too-many-request-types", CONFLICT, "There are as many types of requests as a store keeps";
+    TooManyResponders = "too-many-responders", CONFLICT, "There are as many responders as a node has room for";
+    RequestNotHeld = "request-not-held", CONFLICT, "Responder has no such request";
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
     TransactionUnderWay = "transaction-under-way", CONFLICT, "Transaction may still be decided";
     TransactionEndedOtherwise = "transaction-ended-otherwise", CONFLICT, "Participant had ended the transaction otherwise";
@@ -149,6 +153,7 @@ codes! {
     MetadataConflict = "metadata-conflict", PRECONDITION_FAILED, "Metadata are at another version";
     TooLarge = "too-large", PAYLOAD_TOO_LARGE, "More was sent than one request may have";
     UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "Content type is not understood here";
+    RequestFault = "request-fault", UNPROCESSABLE_ENTITY, "Responder has no answer to the request";
     KeyReused = "key-reused", UNPROCESSABLE_ENTITY, "Idempotency key was used for another request";
     ViewUnexplained = "view-unexplained", UNPROCESSABLE_ENTITY, "Row cannot be explained within the limits";
     QueryStopped = "query-stopped", UNPROCESSABLE_ENTITY, "Query takes more than it may";
@@ -174,7 +179,10 @@ codes! {
     ViewBehind = "view-behind", SERVICE_UNAVAILABLE, "View has not applied the write yet";
     ViewStale = "view-stale", SERVICE_UNAVAILABLE, "View is older than the read allows";
     ViewFeedStale = "view-feed-stale", SERVICE_UNAVAILABLE, "Feed of the view is silent or late";
+    NoResponder = "no-responder", SERVICE_UNAVAILABLE, "Nobody answers requests of this type here";
+    RequestRefused = "request-refused", SERVICE_UNAVAILABLE, "Nobody has begun on the request";
     ShuttingDown = "shutting-down", SERVICE_UNAVAILABLE, "The node is stopping";
+    RequestUnknown = "request-unknown", GATEWAY_TIMEOUT, "It is not known what became of the request";
     DeadlinePassed = "deadline-passed", GATEWAY_TIMEOUT, "The request's time is over";
     DiskFull = "disk-full", INSUFFICIENT_STORAGE, "The disk is full";
 }

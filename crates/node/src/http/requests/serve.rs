@@ -1,0 +1,159 @@
+//! Requests as server-sent events: each is handed out as soon as there is one, and no more of them than the responder's window has room for.
+//!
+//! `event: request` says what is asked, under a name (`request`) by which it is answered on any connection, and how long its caller waits
+//! (`timeout`, to be sent on as `quorate-timeout`); `event: stop`, that nobody waits any more: room is made by answering or letting go all the same.
+//! The stream is the responder's presence: with it ends what it had begun on, *unknown* to its callers. What was not sent any more goes to others.
+//! Heartbeats, `event: closing` and slow clients are as for [events](crate::http::sse). There is no `id:`: there is no place to come back to.
+
+use axum::extract::{Request, State};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use quorate_communication::request::{Asking, Remote, Requests, Told};
+use quorate_foundations::{name::Name, time::Mono};
+use serde_json::{Map, Value, json};
+
+use super::Reply;
+use crate::{
+    http::{
+        Node, Shared,
+        body_out::{Gone, Pieces},
+        memory::Shares,
+        problem::Problem,
+        request::{self, Params},
+        settling::beyond,
+        sse::{OPENING, answer, closing},
+    },
+    verbs::RequestCareError,
+};
+
+/// The largest window of a responder.
+pub(in crate::http) const MAX_WINDOW: usize = Requests::MAX_WINDOW;
+/// How many requests a responder is handed at once where it does not say.
+const DEFAULT_WINDOW: usize = 16;
+
+/// `GET /v1/request-types/{type}/serve`
+pub(in crate::http) async fn serve(State(node): State<Shared>, request: Request) -> Reply {
+    let kind = request::request_type(request.uri())?;
+    let window = window(&Params::of(request.uri(), &["window"])?)?;
+    let remote = node.request_types.serve(&kind, window).await?;
+    Ok(answer(&node, "responder", |node, pieces| async move { run(&node, &kind, remote, pieces).await }))
+}
+
+fn window(params: &Params<'_>) -> Result<usize, Problem> {
+    match params.number("window")?.map(|window| usize::try_from(window).unwrap_or(usize::MAX)) {
+        None => Ok(DEFAULT_WINDOW),
+        Some(0) => Err(request::wrong("window", format!("`window` is 1 to {MAX_WINDOW}, 0 was asked for"))),
+        Some(window) if window > MAX_WINDOW => Err(beyond("window", MAX_WINDOW, window)),
+        Some(window) => Ok(window),
+    }
+}
+
+/// What one turn brought.
+enum Turn {
+    Told(Told),
+    Look,
+    Silence,
+    Stopping,
+    Over(&'static str),
+    Gone,
+}
+
+async fn run(node: &Node, kind: &Name, mut remote: Remote, pieces: Pieces) -> Result<Pieces, Gone> {
+    pieces.send(Bytes::from_static(OPENING)).await?;
+    let (mut deletions, mut shares) = (node.request_types.deletions(), Shares::of(node));
+    // Told to stop, it is there for as long as requests are taken, so that what it works on can be answered.
+    let mut ends_at: Option<Mono> = None;
+    let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
+    loop {
+        let end = async {
+            match ends_at {
+                Some(at) => node.env.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let turn = tokio::select! {
+            biased;
+            () = end => Turn::Over("shutting-down"),
+            () = node.env.tasks().stop().cancelled(), if ends_at.is_none() => Turn::Stopping,
+            () = pieces.gone() => Turn::Gone,
+            _ = deletions.changed() => Turn::Look,
+            told = remote.next() => told.map_or(Turn::Over("shutting-down"), Turn::Told),
+            () = node.env.sleep_until(heartbeat_due) => Turn::Silence,
+        };
+        match turn {
+            Turn::Gone => return Err(Gone),
+            Turn::Over(reason) => {
+                pieces.send(closing(reason)).await?;
+                return Ok(pieces);
+            }
+            Turn::Stopping => {
+                remote.close();
+                ends_at = Some(node.env.mono() + node.config.http.drain_delay);
+                continue;
+            }
+            Turn::Told(Told::Asked(asking)) => {
+                if !hand_over(node, &remote, asking, (&mut shares, &pieces)).await? {
+                    return Ok(pieces);
+                }
+            }
+            Turn::Told(Told::Stop(ticket)) => {
+                pieces.send(frame("stop", &json!({ "request": ticket.to_string() }))).await?;
+            }
+            Turn::Look | Turn::Silence => {
+                // Another node may have deleted it.
+                if let Err(RequestCareError::NotFound { .. }) = node.request_types.get(kind).await {
+                    pieces.send(closing("type-gone")).await?;
+                    return Ok(pieces);
+                }
+                pieces.send(Bytes::from_static(b": heartbeat\n\n")).await?;
+            }
+        }
+        heartbeat_due = node.env.mono() + node.config.http.heartbeat;
+        if node.env.buggify("requests: a responder is let go") {
+            pieces.send(closing("too-slow")).await?;
+            return Ok(pieces);
+        }
+    }
+}
+
+/// Hands a request over when the connection asks for it, if somebody still waits for it then. `false` where there is no memory to send it: it is over.
+async fn hand_over(
+    node: &Node,
+    remote: &Remote,
+    asking: Asking,
+    (shares, pieces): (&mut Shares<'_>, &Pieces),
+) -> Result<bool, Gone> {
+    let weight = 4 * asking.body.len();
+    let (asked, share) = loop {
+        let asked = pieces.asked().await?;
+        if let Some(share) = shares.now(weight) {
+            break (asked, share);
+        }
+        // It asks on; whoever waits for memory may have to tell it that there is none.
+        drop(asked);
+        if !shares.wait(weight, pieces).await? {
+            return Ok(false);
+        }
+    };
+    if remote.begin(asking.ticket) {
+        asked.send(share.with(frame("request", &shown(node, &asking))))?;
+    }
+    Ok(true)
+}
+
+fn shown(node: &Node, asking: &Asking) -> Value {
+    let Asking { ticket, body, deadline } = asking;
+    let mut shown = Map::from_iter([("request".to_owned(), ticket.to_string().into())]);
+    let mut put = |name: &str, value: Option<String>| shown.extend(value.map(|text| (name.to_owned(), text.into())));
+    put("timeout", deadline.to_wire(node.env.mono()));
+    put("content-type", body.content_type.as_deref().map(ToOwned::to_owned));
+    match std::str::from_utf8(&body.bytes) {
+        Ok(text) => put("body", Some(text.to_owned())),
+        Err(_) => put("body-base64", Some(STANDARD.encode(&body.bytes))),
+    }
+    shown.into()
+}
+
+fn frame(event: &str, data: &Value) -> Bytes {
+    Bytes::from(format!("event: {event}\ndata: {data}\n\n"))
+}
