@@ -14,7 +14,8 @@ use crate::{
     exit::{self, Failure},
     guarantees, inbox, limit, log, moving,
     output::Format,
-    patterns, policy, process, queue, relay, saga, schema, serve, sim, store, stream, subscription, txn, view, webhook,
+    patterns, policy, process, queue, relay, request, saga, schema, serve, sim, store, stream, subscription, txn, view,
+    webhook,
 };
 
 /// An event log, and the patterns of distributed systems built on it: one node, and every verb of it.
@@ -70,6 +71,9 @@ enum Command {
     /// Message queues: declare them, send and receive messages, settle them, replay dead letters
     #[command(subcommand)]
     Queue(queue::Command),
+    /// Requests: declare their types, ask, and answer by a command
+    #[command(subcommand)]
+    Request(request::Command),
     /// Relays: what of the log is published to brokers; how they stand, pause and resume them, replay what is parked
     #[command(subcommand)]
     Relay(relay::Command),
@@ -191,6 +195,7 @@ impl Arguments {
             Command::Log(command) => command.run(&client, output).await,
             Command::Subscription(command) => command.run(&client, output).await,
             Command::Queue(command) => command.run(&client, output).await,
+            Command::Request(command) => command.run(&client, output).await,
             Command::Relay(command) => command.run(&client, output).await,
             Command::Inbox(command) => command.run(&client, output).await,
             Command::Webhook(command) => command.run(&client, output).await,

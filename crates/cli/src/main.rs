@@ -31,6 +31,7 @@ mod policy;
 mod process;
 mod queue;
 mod relay;
+mod request;
 mod saga;
 mod schema;
 mod serve;

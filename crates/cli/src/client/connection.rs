@@ -211,6 +211,10 @@ impl Connection {
         *request.headers_mut() = call.headers.clone();
         request.headers_mut().insert(header::HOST, host);
         quorate_resilience::http::write(request.headers_mut(), self.hop, env.mono());
+        // A call may have a time of its own, behind which the node is still listened to.
+        if let Some(own) = call.headers.get(&quorate_resilience::http::TIMEOUT) {
+            request.headers_mut().insert(quorate_resilience::http::TIMEOUT, own.clone());
+        }
         let agent = concat!("quorate/", env!("CARGO_PKG_VERSION"));
         request.headers_mut().insert(header::USER_AGENT, http::HeaderValue::from_static(agent));
         Ok(request)

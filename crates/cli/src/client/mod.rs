@@ -152,6 +152,11 @@ impl Client {
         &self.server
     }
 
+    /// How long one call may take.
+    pub(crate) fn deadline(&self) -> Duration {
+        self.deadline
+    }
+
     /// The same, with another deadline for each call.
     #[must_use]
     pub(crate) fn with_deadline(mut self, deadline: Duration) -> Self {

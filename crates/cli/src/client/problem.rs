@@ -112,6 +112,9 @@ impl Problem {
             return advice.clone();
         }
         match (self.is_unknown(), self.retry()) {
+            (true, None) if self.slug == "request-unknown" => {
+                "find out whether it was done before you ask again".to_owned()
+            }
             (true, _) => "repeat it with the same ids or key: it will not happen twice".to_owned(),
             (_, Some(Duration::ZERO)) => "repeat it".to_owned(),
             (_, Some(span)) => format!("repeat it after {span:?}"),

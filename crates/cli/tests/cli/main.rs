@@ -24,6 +24,7 @@ mod processes;
 mod progress;
 mod queues;
 mod relays;
+mod requests;
 mod retention;
 mod retries;
 mod sagas;

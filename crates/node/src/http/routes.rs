@@ -61,7 +61,7 @@ const ASKED: &str =
     "who asks is answered by whoever is there, and nothing of it is kept; who answers a request does so once";
 
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 22] = [
+pub(super) const LINKS: [(&str, &str); 23] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),

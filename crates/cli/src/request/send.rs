@@ -1,0 +1,51 @@
+//! Asking.
+
+use std::time::Duration;
+
+use clap::Args;
+use http::header::CONTENT_TYPE;
+use quorate_resilience::{deadline::Deadline, http::TIMEOUT};
+
+use crate::{
+    client::{Call, Client, JSON, Target},
+    exit::Failure,
+    input,
+    output::Out,
+};
+
+/// How long behind its deadline the node may take to say what became of it.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// One request.
+#[derive(Args, Debug)]
+pub(crate) struct Send {
+    /// The type
+    name: String,
+    /// What is asked: a text, `@FILE`, or `-` for standard input
+    #[arg(value_name = "TEXT|@FILE|-", default_value = "")]
+    body: String,
+    /// The body's media type
+    #[arg(long, value_name = "TYPE", default_value = JSON)]
+    content_type: String,
+}
+
+impl Send {
+    /// Asks, and prints the answer as it was sent.
+    pub(super) async fn run(&self, client: &Client) -> Result<(), Failure> {
+        let from = if self.body == "-" { Some("-") } else { self.body.strip_prefix('@') };
+        let body = match from {
+            Some(path) => input::read(path, client.env()).await?,
+            None => self.body.as_bytes().to_vec(),
+        };
+        let mut call = Call::post(Target::path(&["v1", "requests", &self.name]), JSON, body);
+        call = call.header(CONTENT_TYPE, &self.content_type)?;
+        let now = client.env().mono();
+        if let Some(left) = Deadline::after(now, client.deadline()).to_wire(now) {
+            call = call.header(TIMEOUT, &left)?;
+        }
+        let answer = client.clone().waiting(GRACE).call(&call).await?;
+        let mut out = Out::new();
+        out.write(&answer.body)?;
+        out.flush()
+    }
+}

@@ -1,0 +1,128 @@
+//! Requests from the command line: declared, asked, and answered by a command.
+
+use std::{fs, path::Path, process::Child, time::Duration};
+
+use quorate_runtime::Env;
+use serde_json::Value;
+
+use crate::harness::{Ended, Node, ended};
+
+fn json(node: &Node, args: &[&str]) -> Value {
+    node.run(&[&["request"], args, &["--output", "json"]].concat()).ok().json()
+}
+
+/// Asks, and does not wait.
+fn ask(node: &Node, args: &[&str]) -> Child {
+    node.feed(&[&["request", "send", "price"], args].concat()).0
+}
+
+/// Lets `script` answer.
+fn serve(node: &Node, how: &[&str], script: &str) -> Child {
+    let args = [&["request", "serve", "price"], how, &["--", "sh", "-c", script]].concat();
+    let (child, _) = node.feed(&args);
+    until(node, "responders", 1);
+    child
+}
+
+/// Waits for what must happen.
+fn wait_until(what: impl Fn() -> bool) {
+    let env = Env::real();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let waited = runtime.block_on(env.timeout(Duration::from_secs(60), async {
+        while !what() {
+            env.sleep(Duration::from_millis(20)).await;
+        }
+    }));
+    waited.expect("it happens");
+}
+
+fn until(node: &Node, what: &str, count: u64) {
+    wait_until(|| json(node, &["show", "price"])[what] == count);
+}
+
+/// What a command wrote there of itself: its process.
+fn process(file: &Path) -> String {
+    let whole = || fs::read_to_string(file).ok().filter(|text| text.ends_with('\n'));
+    wait_until(|| whole().is_some());
+    format!("/proc/{}", whole().unwrap().trim())
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_command_answers_byte_for_byte_and_its_no_is_a_fault() {
+    let node = Node::start();
+    let declared = json(&node, &["declare", "price", "--time-limit", "1m", "--idempotent"]);
+    assert_eq!((&declared["time-limit"], &declared["idempotent"]), (&"1m".into(), &true.into()));
+    assert_eq!(node.run(&["request", "list"]).ok().rows(), [["price", "answer", "1m", "true", "0", "0", "0"]]);
+    let script = "read what; case $what in tea) printf '250\\n\\0 %s' \"$REQUEST_CONTENT_TYPE\";; *) echo \"no $what\" >&2; exit 3;; esac";
+    let responder = serve(&node, &["--limit", "2", "--content-type", "text/plain"], script);
+    let said = node.run_with(&["request", "send", "price", "-", "--content-type", "text/csv"], b"tea\n").ok();
+    assert_eq!(said.stdout, "250\n\0 text/csv");
+    let fault = node.run(&["request", "send", "price", "coal"]).failed(1);
+    assert!(fault.contains("request-fault") && fault.contains("exit-3: no coal"), "{fault}");
+    let served = ended(responder).ok();
+    let words: Vec<Vec<&str>> = served.stdout.lines().map(|line| line.split("  ").skip(1).collect()).collect();
+    assert_eq!(words, [["answer", "taken"], ["fault", "taken"]]);
+    assert_eq!(node.run(&["request", "delete", "price"]).ok().stdout, "DELETED\nprice\n");
+    assert!(node.run(&["request", "serve", "price", "--", "cat"]).failed(3).contains("request-type-not-found"));
+}
+
+#[test]
+fn with_nobody_there_a_script_is_told_at_once() {
+    let node = Node::start();
+    json(&node, &["declare", "price", "--time-limit", "1h"]);
+    // Were it waited for, this would take an hour.
+    let told = node.run(&["request", "send", "price", "tea", "--deadline", "1h"]).failed(4);
+    assert!(told.contains("no-responder"), "{told}");
+}
+
+#[test]
+fn a_responder_that_is_killed_leaves_its_caller_not_knowing_and_who_waited_told_that_nothing_was_done() {
+    let node = Node::start();
+    json(&node, &["declare", "price", "--time-limit", "1m"]);
+    let begun = node.folder().join("begun");
+    let responder = serve(&node, &["--window", "1"], "echo $$ > begun; exec sleep 20");
+    let handed = ask(&node, &["tea"]);
+    process(&begun);
+    let waiting = ask(&node, &["milk"]);
+    until(&node, "waiting", 1);
+    kill(responder);
+    let Ended { code, stderr, .. } = ended(handed);
+    assert!(code == Some(5) && stderr.contains("its responder left"), "{code:?} {stderr}");
+    let Ended { code, stderr, .. } = ended(waiting);
+    assert!(code == Some(4) && stderr.contains("no-responder"), "{code:?} {stderr}");
+}
+
+#[test]
+fn at_the_deadline_and_when_its_caller_is_killed_a_command_is_killed_with_what_it_started() {
+    let node = Node::start();
+    json(&node, &["declare", "price", "--time-limit", "1m"]);
+    // The shell waits for one that it started.
+    let _responder = Killed(serve(&node, &["--window", "1"], "sleep 60 & echo $! > begun; wait"));
+    let begun = node.folder().join("begun");
+    let late = ask(&node, &["tea", "--deadline", "5s"]);
+    let started = process(&begun);
+    let Ended { code, stderr, .. } = ended(late);
+    assert!(code == Some(5) && stderr.contains("its time ran out"), "{code:?} {stderr}");
+    wait_until(|| !Path::new(&started).exists());
+    fs::remove_file(&begun).unwrap();
+    let leaving = ask(&node, &["tea"]);
+    let started = process(&begun);
+    kill(leaving);
+    wait_until(|| !Path::new(&started).exists());
+    until(&node, "running", 0);
+}
+
+/// Ended when the test is.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
