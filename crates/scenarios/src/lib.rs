@@ -7,6 +7,7 @@
 mod asked;
 mod cast;
 mod client;
+mod commands;
 mod forgotten;
 mod hand;
 pub mod hands;
@@ -30,6 +31,7 @@ use quorate_sim::{Outcome, Sim, check::Verdict};
 
 use self::{cast::Cast, hands::Hands};
 
+pub use commands::{Answer, Dealing, Entry, Held, Ledger};
 pub use judge::Judgement;
 pub use log::import::bring_in_instead;
 pub use notes::{Action, Handling, Note, Refusal, Seen, Told};
@@ -175,6 +177,19 @@ pub fn all() -> &'static [Scenario] {
             sometimes: &["store: damage was found at opening", "store: damage was found while reading"],
             claims: &["served as sent", "no hole in the log"],
             play: Play::Log(log::broken::bit_rot),
+        },
+        Scenario {
+            name: "commands",
+            about: "clients send commands under keys until they are answered, repeat them, and ask a view with the tokens of the answers",
+            sometimes: &["command: a kept answer was given"],
+            claims: &[
+                "a command is decided on what there is",
+                "a key has one effect",
+                "a question sees the command",
+                "an answer stays the answer",
+                "the view is the fold of the log",
+            ],
+            play: Play::Own(commands::run),
         },
         Scenario {
             name: "cut-off",

@@ -135,6 +135,13 @@ pub const PIECES: &[Piece] = &[
         seed: 0,
     },
     Piece {
+        name: "rejection-forgotten",
+        scenario: "commands",
+        about: "the answer to a command is kept where it was carried out, and not where it was rejected",
+        found_by: &["an answer stays the answer"],
+        seed: 0,
+    },
+    Piece {
         name: "queue-ack-before-write",
         scenario: "queue",
         about: "an acknowledgement is answered when it is decided, not when it is durable",

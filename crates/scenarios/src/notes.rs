@@ -193,6 +193,8 @@ pub enum Action {
         /// The events.
         events: Vec<Seen>,
     },
+    /// Had to do with a desk that takes commands and answers questions.
+    Dealt(crate::commands::Dealing),
     /// Was sent a letter that a view asked for.
     Letter {
         /// The effect's key.

@@ -105,6 +105,7 @@ pieces! {
     effect_repeated_on_rebuild,
     unfenced_view_owner,
     filtered_view_rescans,
+    rejection_forgotten,
     queue_ack_before_write,
     queue_lease_in_memory,
     queue_groups_forgotten,

@@ -216,6 +216,7 @@ macro_rules! scenarios {
 scenarios! {
     appends,
     bit_rot,
+    commands,
     cut_off,
     failed_sync,
     followers,
