@@ -248,7 +248,9 @@ pub struct Capabilities {
     pub online_backup: bool,
     /// A data subject can be erased, and events can be sealed with its key.
     pub erasure: bool,
-    /// Streams have metadata, and can be truncated, closed and archived.
+    /// Streams have metadata: values of their users' own, and a version.
+    pub metadata: bool,
+    /// Streams have rules in their metadata, and can be truncated, closed and archived.
     pub retention: bool,
     /// A [`Follower`] takes in events in the transaction that appends them.
     pub inline_views: bool,
@@ -261,13 +263,14 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Each capability by its name, and whether it is there: in the order in which they are shown.
-    pub const fn list(&self) -> [(&'static str, bool); 10] {
+    pub const fn list(&self) -> [(&'static str, bool); 11] {
         [
             ("durable-before-reply", self.durable_before_reply),
             ("several-writers", self.several_writers),
             ("application-tables", self.application_tables),
             ("view-tables", self.view_tables),
             ("inline-views", self.inline_views),
+            ("metadata", self.metadata),
             ("retention", self.retention),
             ("erasure", self.erasure),
             ("online-backup", self.online_backup),

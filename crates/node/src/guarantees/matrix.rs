@@ -72,8 +72,13 @@ const TOLD: &[(&str, &str, &[Proof])] = &[
         ],
     ),
     (
+        "metadata",
+        "streams have metadata: values of their users' own",
+        &[Conformance("metadata_is_set_on_the_condition_of_its_version")],
+    ),
+    (
         "retention",
-        "streams have metadata, and are truncated, closed and archived",
+        "streams have rules in their metadata, and are truncated, closed and archived",
         &[Conformance("a_tombstoned_stream_is_closed_for_good"), UNSUPPORTED],
     ),
     (

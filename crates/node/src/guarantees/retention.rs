@@ -91,6 +91,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             Conformance("metadata_is_set_on_the_condition_of_its_version"),
             Conformance("metadata_commits_with_its_transaction"),
+            Conformance("values_commit_with_their_transaction"),
+            Conformance("of_those_who_set_metadata_at_once_each_sees_the_one_before"),
         ],
     ),
     row(

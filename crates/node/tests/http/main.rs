@@ -22,6 +22,7 @@ mod http2;
 mod inboxes;
 mod keys;
 mod lifecycle;
+mod metadata;
 mod node;
 mod peers;
 mod policies;

@@ -14,6 +14,8 @@ mod client;
 mod identical;
 #[path = "../http/keys.rs"]
 mod keys;
+#[path = "../http/metadata.rs"]
+mod metadata;
 #[path = "../http/node.rs"]
 #[allow(dead_code, reason = "other tests say more")]
 mod node;

@@ -58,6 +58,61 @@ pub(super) async fn metadata_is_set_on_the_condition_of_its_version(place: &dyn 
     Ok(assert_sound(&store).await?)
 }
 
+pub(super) async fn values_commit_with_their_transaction(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    let aborted: Result<(), _> = store
+        .transact(|tx| {
+            Box::pin(async move {
+                let set = tx.set_metadata(&stream("s"), ExpectedVersion::NoStream, owned_by("a")).await;
+                assert_eq!(set.map_err(|e| e.to_string())?, version(1));
+                let seen = tx.metadata(&stream("s")).await.map_err(|e| e.to_string())?;
+                assert_eq!(seen, SetMetadata { version: version(1), metadata: owned_by("a") });
+                Err("no".to_owned())
+            })
+        })
+        .await;
+    assert!(matches!(aborted, Err(TransactError::Aborted(_))), "{aborted:?}");
+    assert_eq!(store.metadata(stream("s")).await?, SetMetadata::default());
+    let done = store.transact(|tx| {
+        Box::pin(async move {
+            tx.append(&stream("s"), ExpectedVersion::Any, events("f", 0..2)).await.map_err(|e| e.to_string())?;
+            let set = tx.set_metadata(&stream("s"), ExpectedVersion::NoStream, owned_by("b")).await;
+            assert_eq!(set.map_err(|e| e.to_string())?, version(1));
+            // What is refused changes nothing, and the transaction goes on.
+            let refused = tx.set_metadata(&stream("s"), ExpectedVersion::NoStream, owned_by("c")).await;
+            assert!(matches!(refused, Err(MetadataError::Conflict { .. })), "{refused:?}");
+            let page = tx.read_stream(ReadStream::forward(stream("s"), 9)).await.map_err(|e| e.to_string())?;
+            Ok::<_, String>(page.head)
+        })
+    });
+    let head = done.await.map_err(|e| e.to_string())?;
+    assert_eq!((head.version, head.metadata), (version(2), version(1)));
+    assert_eq!(store.metadata(stream("s")).await?.metadata, owned_by("b"));
+    assert_eq!(store.streams("", None, 10).await?[0].head.metadata, version(1));
+    Ok(assert_sound(&store).await?)
+}
+
+pub(super) async fn of_those_who_set_metadata_at_once_each_sees_the_one_before(place: &dyn Place) -> Outcome {
+    let store = place.open(Limits::default()).await;
+    let setters = (0..8).map(|n| {
+        let store = store.clone();
+        async move {
+            let appended = append(&store, "s", vec![event(&n.to_string())]).await.map(drop);
+            let set = store.set_metadata(stream("s"), ExpectedVersion::Any, owned_by(&n.to_string())).await;
+            appended.map_err(|e| e.to_string())?;
+            set.map_err(|e| e.to_string())
+        }
+    });
+    let mut seen = futures_util::future::try_join_all(setters).await?;
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=8).map(version).collect::<Vec<_>>());
+    let head = store.stream_head(&stream("s")).await?;
+    assert_eq!((head.version, head.metadata), (version(8), version(8)));
+    let late = store.set_metadata(stream("s"), ExpectedVersion::Exact(version(7)), owned_by("late")).await;
+    assert!(matches!(late, Err(MetadataError::Conflict { .. })), "{late:?}");
+    Ok(assert_sound(&store).await?)
+}
+
 pub(super) async fn metadata_beyond_a_limit_or_of_a_closed_stream_is_refused(place: &dyn Place) -> Outcome {
     let store = place.open(Limits::default()).await;
     let refused = set(&store, keeping(Some(0), None)).await;

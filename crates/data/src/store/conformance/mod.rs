@@ -213,8 +213,11 @@ suite! {
         appending_goes_on_after_a_truncate,
         a_transaction_forgets_events_with_what_else_it_does,
         events_that_are_being_forgotten_are_never_seen_whole;
-    metadata [Retention]:
+    metadata [Metadata]:
         metadata_is_set_on_the_condition_of_its_version,
+        values_commit_with_their_transaction,
+        of_those_who_set_metadata_at_once_each_sees_the_one_before;
+    metadata [Retention]:
         metadata_beyond_a_limit_or_of_a_closed_stream_is_refused,
         metadata_commits_with_its_transaction,
         only_the_newest_events_that_max_count_allows_are_read,

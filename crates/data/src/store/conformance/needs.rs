@@ -1,7 +1,7 @@
 //! Claims about what not every store can do: one that cannot has to say so.
 
 use super::{
-    super::{ExpectedVersion, Limits, Retire, Store, StoreError, TransactError},
+    super::{ExpectedVersion, Limits, Retire, Rules, Store, StoreError, StreamMetadata, TransactError},
     Outcome, Place,
     vocabulary::{append, event, stream},
 };
@@ -12,6 +12,8 @@ use crate::store::{AppendError, SqlError};
 pub enum Need {
     /// [`application_tables`](super::super::Capabilities::application_tables): tables, and the statements of rooms on them.
     Tables,
+    /// [`metadata`](super::super::Capabilities::metadata).
+    Metadata,
     /// [`retention`](super::super::Capabilities::retention).
     Retention,
     /// [`erasure`](super::super::Capabilities::erasure).
@@ -29,6 +31,7 @@ pub(super) async fn missing(
     store.close().await?;
     let has = match need {
         Need::Tables => found.application_tables,
+        Need::Metadata => found.metadata,
         Need::Retention => found.retention,
         Need::Erasure => found.erasure,
     };
@@ -42,6 +45,7 @@ impl Need {
         append(&store, "s", vec![event(1)]).await?;
         match self {
             Self::Tables => no_tables(&store).await,
+            Self::Metadata => no_metadata(&store, StreamMetadata::default()).await,
             Self::Retention => no_retention(&store).await,
             Self::Erasure => no_erasure(&store).await,
         }
@@ -77,15 +81,20 @@ async fn no_tables(store: &Store) {
     assert_unsupported(of_sql::<()>(&Err(cause)));
 }
 
-async fn no_retention(store: &Store) {
-    let retired = store.retire(stream("s"), Retire::Tombstone { expected: ExpectedVersion::Any }).await;
-    assert_unsupported(retired.as_ref().err().and_then(of_append));
-    let set = store.set_metadata(stream("s"), ExpectedVersion::Any, Default::default()).await;
+async fn no_metadata(store: &Store, metadata: StreamMetadata) {
+    let set = store.set_metadata(stream("s"), ExpectedVersion::Any, metadata).await;
     let refused = set.as_ref().err().and_then(|refused| match refused {
         crate::store::MetadataError::Store(cause) => Some(cause),
         _ => None,
     });
     assert_unsupported(refused);
+}
+
+async fn no_retention(store: &Store) {
+    let retired = store.retire(stream("s"), Retire::Tombstone { expected: ExpectedVersion::Any }).await;
+    assert_unsupported(retired.as_ref().err().and_then(of_append));
+    let rules = Rules { max_count: Some(3), max_age: None };
+    no_metadata(store, StreamMetadata { rules, ..StreamMetadata::default() }).await;
     assert_unsupported(store.archives(stream("s")).await.as_ref().err());
     assert_unsupported(store.scavenge().await.as_ref().err());
 }

@@ -20,7 +20,7 @@ use super::{
     dialect::Statement,
     group::Ground,
     lanes::{self, Lanes},
-    read,
+    metadata, read,
     ready::Ready,
     sequencer::{End, Sequencer},
     sql::{self, Failed},
@@ -49,6 +49,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     view_tables: false,
     online_backup: false,
     erasure: false,
+    metadata: true,
     retention: false,
     inline_views: false,
     tokens_are_positions: false,
@@ -238,7 +239,8 @@ fn unsupported<T: Send + 'static, E: From<StoreError> + Send + 'static>(
 pub(super) const VIEWS: &str = "keep tables of views";
 const ARCHIVES: &str = "archive events";
 const ERASURE: &str = "erase data subjects";
-const METADATA: &str = "keep metadata of streams";
+/// What it cannot do with streams' metadata.
+pub(super) const RULES: &str = "forget events by rules of their streams";
 const READING: &str = "reading";
 const CONNECTIONS_TRIED: usize = 4;
 
@@ -431,12 +433,18 @@ impl Backend for PostgresBackend {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn metadata(&self, _: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
-        unsupported(METADATA)
+    fn metadata(&self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
+        Box::pin(async move {
+            let _pass = self.shared.enter()?;
+            reading!(self.shared, |client| async {
+                let found = metadata::read(client, &self.shared.sql, &stream).await;
+                found.map_err(|fault| fault.into_store(READING))
+            })
+        })
     }
 
     fn ruled(&self, _: Option<Name>, _: usize) -> BoxFuture<'_, Result<Vec<StreamSummary>, StoreError>> {
-        unsupported(METADATA)
+        unsupported(RULES)
     }
 
     fn archive(&self, _: ArchiveOrder) -> BoxFuture<'_, Result<Archive, ArchiveError>> {

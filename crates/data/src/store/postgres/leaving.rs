@@ -79,14 +79,21 @@ impl PostgresLeaving {
     async fn obstacles(&mut self) -> Result<Vec<String>, Fault> {
         const TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname = $1 AND c.relkind IN ('r', 'p', 'v', 'm', 'f') ORDER BY 1 LIMIT 3";
-        let rows = self.site.client.query_typed(TABLES, &[(&self.application, Type::TEXT)]).await?;
-        let names = rows.iter().map(|row| Ok(format!("`{}`", row.try_get::<_, &str>(0)?)));
-        let names = names.collect::<Result<Vec<_>, Fault>>()?;
-        if names.is_empty() {
-            return Ok(Vec::new());
+        let kept = format!("SELECT name FROM {}.stream WHERE metadata > 0 ORDER BY 1 LIMIT 3", self.site.sql.schema);
+        let tables = self.site.client.query_typed(TABLES, &[(&self.application, Type::TEXT)]).await?;
+        let kept = self.site.client.query_typed(&kept, &[]).await?;
+        let mut obstacles = Vec::new();
+        for (rows, what) in [
+            (kept, "streams with metadata, which are not carried over yet"),
+            (tables, "tables of the application, which has to carry them over by itself"),
+        ] {
+            let names = rows.iter().map(|row| Ok(format!("`{}`", row.try_get::<_, &str>(0)?)));
+            let names = names.collect::<Result<Vec<_>, Fault>>()?;
+            if !names.is_empty() {
+                obstacles.push(format!("{what}: {} …", names.join(", ")));
+            }
         }
-        let what = format!("tables of the application, which has to carry them over by itself: {} …", names.join(", "));
-        Ok(vec![what])
+        Ok(obstacles)
     }
 
     async fn events(&mut self, after: u64) -> Result<Vec<Recorded>, Fault> {

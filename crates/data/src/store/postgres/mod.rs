@@ -55,6 +55,7 @@ mod filter;
 mod group;
 mod lanes;
 mod leaving;
+mod metadata;
 mod open;
 mod read;
 mod ready;

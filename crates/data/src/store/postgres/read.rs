@@ -60,7 +60,7 @@ pub(super) async fn stream(shared: &Shared, client: &Client, read: &ReadStream) 
         let span = Span::of(read, version.cast_unsigned());
         let rows = if span.is_empty() { vec![] } else { rows(shared, client, read, id, &span).await.map_err(fault)? };
         let events = rows.iter().map(|row| event(row, "quorate.event")).collect::<Result<Vec<_>, _>>()?;
-        return page(events, version.cast_unsigned(), read, &shared.limits);
+        return page(events, head(version, get(&row, 4)?), read, &shared.limits);
     }
     Err(StoreError::Busy)
 }
@@ -77,7 +77,8 @@ pub(super) async fn own_stream(
 ) -> Result<StreamPage, Fault> {
     let name = read.stream.as_str();
     let row = client.query_typed_opt(&shared.sql.own_stream, &[(&name, Type::TEXT)]).await?;
-    let (id, version): (i64, i64) = row.map_or(Ok((0, 0)), |row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?)))?;
+    let found = |row: Row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+    let (id, version, metadata): (i64, i64, i64) = row.map_or(Ok((0, 0, 0)), found)?;
     let span = Span::of(read, version.cast_unsigned());
     let rows = if span.is_empty() { vec![] } else { rows(shared, client, read, id, &span).await? };
     let is_strange = |row: &Row| {
@@ -106,7 +107,7 @@ pub(super) async fn own_stream(
         let body: &[u8] = row.try_get(2)?;
         events.push(decode(position, body).map_err(|wrong| Fault::Strange(wrong.to_string()))?);
     }
-    page(events, version.cast_unsigned(), read, &shared.limits).map_err(|wrong| Fault::Strange(wrong.to_string()))
+    page(events, head(version, metadata), read, &shared.limits).map_err(|wrong| Fault::Strange(wrong.to_string()))
 }
 
 /// One event more than a page takes, so that it knows where the next begins: id, position, body.
@@ -153,9 +154,14 @@ impl Span {
     }
 }
 
+/// What a stream is like, by its row.
+fn head(version: i64, metadata: i64) -> StreamHead {
+    let [version, metadata] = [version, metadata].map(|number| Version::new(number.cast_unsigned()));
+    StreamHead { version, metadata, ..StreamHead::default() }
+}
+
 /// Takes events until the page is full, by number or by bytes.
-fn page(events: Vec<Recorded>, version: u64, read: &ReadStream, limits: &Limits) -> Result<StreamPage, StoreError> {
-    let head = StreamHead { version: Version::new(version), ..StreamHead::default() };
+fn page(events: Vec<Recorded>, head: StreamHead, read: &ReadStream, limits: &Limits) -> Result<StreamPage, StoreError> {
     let (mut taken, mut bytes, mut next): (Vec<Recorded>, usize, _) = (Vec::new(), 0, None);
     for event in events {
         if let Some(last) = taken.last()
@@ -192,7 +198,7 @@ pub(super) async fn streams(
         let (name, version): (&str, i64) = (get(row, 0)?, get(row, 1)?);
         let damaged =
             |wrong: NameError| StoreError::Corrupt { place: "quorate.stream".to_owned(), what: wrong.to_string() };
-        let head = StreamHead { version: Version::new(version.cast_unsigned()), ..StreamHead::default() };
+        let head = head(version, get(row, 2)?);
         Ok(StreamSummary { stream: Name::new(name).map_err(damaged)?, head })
     };
     rows.iter().map(summary).collect()

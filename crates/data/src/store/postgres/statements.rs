@@ -46,12 +46,18 @@ pub(super) struct Statements {
     pub(super) end: String,
     /// `$1`: ids of events. Event, position.
     pub(super) places: String,
-    /// `$1`: a name. id, version, the position of its last event, and that event.
+    /// `$1`: a name. id, version, the position of its last event, that event, and how often its metadata were set.
     pub(super) stream: String,
-    /// `$1`: a name, as [`stream`](Self::stream) inside a transaction: id, version.
+    /// `$1`: a name, as [`stream`](Self::stream) inside a transaction: id, version, how often its metadata were set.
     pub(super) own_stream: String,
-    /// `$1`: prefix, `$2`: begins behind, `$3`: limit. name, version.
+    /// `$1`: prefix, `$2`: begins behind, `$3`: limit. name, version, how often its metadata were set.
     pub(super) streams: String,
+    /// `$1`: a name. How often its metadata were set, and the values.
+    pub(super) metadata: String,
+    /// `$1`: a name. id, how often its metadata were set, which does not change until the transaction has ended.
+    pub(super) metadata_held: String,
+    /// `$1`: a stream, `$2`: the values of its metadata, set once more.
+    pub(super) set_metadata: String,
     pub(super) schema: String,
 }
 
@@ -110,14 +116,23 @@ impl Statements {
             end: format!("SELECT position, event FROM {s}.log ORDER BY position DESC LIMIT 1"),
             places: format!("SELECT event, position FROM {s}.log WHERE event = ANY($1::bigint[])"),
             stream: format!(
-                "SELECT s.id, s.version, l.position, l.event FROM {s}.stream s
+                "SELECT s.id, s.version, l.position, l.event, s.metadata FROM {s}.stream s
                  LEFT JOIN {s}.event e ON e.stream = s.id AND e.version = s.version
                  LEFT JOIN {s}.log l ON l.event = e.id WHERE s.name = $1"
             ),
-            own_stream: format!("SELECT id, version FROM {s}.stream WHERE name = $1"),
+            own_stream: format!("SELECT id, version, metadata FROM {s}.stream WHERE name = $1"),
             streams: format!(
-                "SELECT name, version FROM {s}.stream
+                "SELECT name, version, metadata FROM {s}.stream
                  WHERE name >= $1 AND name > $2 AND starts_with(name, $1) AND version > 0 ORDER BY name LIMIT $3"
+            ),
+            metadata: format!(
+                "SELECT s.metadata, m.body FROM {s}.stream s LEFT JOIN {s}.metadata m ON m.stream = s.id WHERE s.name = $1"
+            ),
+            metadata_held: format!("SELECT id, metadata FROM {s}.stream WHERE name = $1 FOR UPDATE"),
+            set_metadata: format!(
+                "WITH counted AS (UPDATE {s}.stream SET metadata = metadata + 1 WHERE id = $1)
+                 INSERT INTO {s}.metadata (stream, body) VALUES ($1, $2)
+                 ON CONFLICT (stream) DO UPDATE SET body = excluded.body"
             ),
             schema: s,
         }

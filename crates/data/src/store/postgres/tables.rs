@@ -54,6 +54,10 @@ const VERSIONS: &[&str] = &[
         ADD COLUMN moved_arrival bigint
 ",
     FUNCTIONS,
+    "
+    ALTER TABLE {s}.stream ADD COLUMN metadata bigint NOT NULL DEFAULT 0;
+    CREATE TABLE {s}.metadata (stream bigint PRIMARY KEY, body text NOT NULL)
+",
 ];
 
 /// Why tables are looked at.

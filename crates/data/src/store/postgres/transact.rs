@@ -8,12 +8,12 @@ use quorate_runtime::BoxFuture;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::{
-    backend::{ENGINE, Shared},
+    backend::{ENGINE, RULES, Shared},
     connect::Lease,
     dialect::Statement,
     fault::Fault,
     group::{self, Own, Within},
-    lanes, read,
+    lanes, metadata, read,
     ready::Ready,
     schemas,
     sql::{self, Failed, Ran},
@@ -324,6 +324,31 @@ impl Inside {
         read::log(&self.shared, &self.lease, read).await
     }
 
+    async fn set_metadata(
+        &mut self,
+        stream: &Name,
+        expected: ExpectedVersion,
+        metadata: &StreamMetadata,
+    ) -> Result<Version, MetadataError> {
+        self.check()?;
+        metadata.check()?;
+        if !metadata.rules.is_empty() {
+            return Err(StoreError::Unsupported { engine: ENGINE, what: RULES }.into());
+        }
+        self.asked = self.asked.saturating_add(metadata.bytes() + 160);
+        self.within(self.asked)?;
+        self.step_back().await?;
+        let set = metadata::set(&self.lease, &self.shared.sql, stream, expected, &metadata.values).await;
+        set.map_err(|fault| self.lose(fault))?
+    }
+
+    async fn metadata(&mut self, stream: &Name) -> Result<SetMetadata, StoreError> {
+        self.check()?;
+        self.step_back().await?;
+        let found = metadata::read(&self.lease, &self.shared.sql, stream).await;
+        found.map_err(|fault| self.lose(fault))
+    }
+
     /// Refuses what would be more than one transaction may write.
     fn within(&self, asked: usize) -> Result<(), StoreError> {
         let max = self.shared.limits.unit_bytes();
@@ -438,15 +463,15 @@ impl TxOps for PgTx {
 
     fn set_metadata(
         &mut self,
-        _: Name,
-        _: ExpectedVersion,
-        _: StreamMetadata,
+        stream: Name,
+        expected: ExpectedVersion,
+        metadata: StreamMetadata,
     ) -> BoxFuture<'_, Result<Version, MetadataError>> {
-        unsupported("keep metadata of streams")
+        Box::pin(async move { self.0.lock().await.set_metadata(&stream, expected, &metadata).await })
     }
 
-    fn metadata(&mut self, _: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
-        unsupported("keep metadata of streams")
+    fn metadata(&mut self, stream: Name) -> BoxFuture<'_, Result<SetMetadata, StoreError>> {
+        Box::pin(async move { self.0.lock().await.metadata(&stream).await })
     }
 
     fn execute<'t>(

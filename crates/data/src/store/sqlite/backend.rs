@@ -50,6 +50,7 @@ pub const CAPABILITIES: Capabilities = Capabilities {
     view_tables: true,
     online_backup: true,
     erasure: true,
+    metadata: true,
     retention: true,
     inline_views: true,
     tokens_are_positions: true,

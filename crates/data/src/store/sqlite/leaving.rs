@@ -181,7 +181,7 @@ fn obstacles(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let kept = names(connection, KEPT)?;
     if !kept.is_empty() {
         found.push(format!(
-            "streams with metadata, or that were truncated, archived or closed, which PostgreSQL does not hold yet: {}",
+            "streams with metadata, or that were truncated, archived or closed, which are not carried over yet: {}",
             some(kept)
         ));
     }

@@ -6,7 +6,7 @@ use super::Patient;
 use crate::store::postgres::{fault::Fault, tables};
 
 /// The tables of the log; those of rooms begin with [`ROOMS`].
-const TABLES: [&str; 5] = ["meta", "stream", "event", "pending", "log"];
+const TABLES: [&str; 6] = ["meta", "stream", "event", "pending", "log", "metadata"];
 const ROOMS: &str = "quorate_";
 
 impl Patient {
