@@ -29,7 +29,7 @@ pub fn of(to: &Path) -> io::Result<PathBuf> {
 }
 
 /// Whether only an unfinished file, or what SQLite puts beside it, has the name of `path`.
-fn is_unfinished(path: &Path) -> bool {
+pub fn is_unfinished(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.starts_with('.') && name.contains(END)
 }

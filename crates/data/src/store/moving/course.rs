@@ -10,6 +10,9 @@ use crate::{
     store::{Capabilities, Progress, StoreError},
 };
 
+/// How often a batch is sent again that something was in the way of.
+const ATTEMPTS: u32 = 5;
+
 /// Moves a store: see the [module](super). Returns once it is open where it went, or had been before.
 ///
 /// # Errors
@@ -97,15 +100,27 @@ async fn agree(from: &mut dyn Leaving, to: &mut dyn Arriving, place: &str) -> Re
 }
 
 async fn carry_events(from: &mut dyn Leaving, to: &mut dyn Arriving, told: &Told) -> Result<(), MoveError> {
-    let mut after = to.newest().await?.map_or(0, |event| event.position().get());
+    let mut attempt = 1;
+    let mut after = end(to).await?;
     loop {
         let events = from.events(after).await?;
         let Some(last) = events.last().map(|event| event.position().get()) else { return Ok(()) };
         check(&events, after)?;
         told(Step::Events, after, from.head().await?);
-        to.adopt(events).await?;
-        after = last;
+        match to.adopt(events).await {
+            Ok(()) => after = last,
+            // What an earlier process sent last arrived late.
+            Err(MoveError::Store(StoreError::Busy)) if attempt < ATTEMPTS => {
+                attempt += 1;
+                after = end(to).await?;
+            }
+            Err(cause) => return Err(cause),
+        }
     }
+}
+
+async fn end(to: &mut dyn Arriving) -> Result<u64, MoveError> {
+    Ok(to.newest().await?.map_or(0, |event| event.position().get()))
 }
 
 /// Refuses what is not the next events, and what only the embedded store can hold.

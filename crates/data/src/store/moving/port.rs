@@ -48,8 +48,6 @@ pub(in crate::store) struct Shape {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Column {
     pub(in crate::store) name: String,
-    /// Its place in the primary key, counted from 1; 0 where it has none.
-    pub(in crate::store) key: u32,
 }
 
 impl Shape {

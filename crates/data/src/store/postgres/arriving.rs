@@ -70,7 +70,8 @@ impl PostgresArriving {
         if now.arriving == told.arriving && now.arrival == told.arrival {
             return Ok(());
         }
-        Err(Fault::Strange("somebody else ended the move".to_owned()))
+        // Another process ended it meanwhile: one that was killed, and whose last word arrived late.
+        Err(Fault::Stale)
     }
 
     async fn adopt(&mut self, events: &[Recorded]) -> Result<(), Fault> {
@@ -86,6 +87,10 @@ impl PostgresArriving {
         let Site { client, sql, .. } = &self.site;
         let s = &sql.schema;
         let end = client.query_typed_opt(&sql.end, &[]).await?.map_or(Ok(0), |row| row.try_get::<_, i64>(0))?;
+        if events.first().is_some_and(|event| event.position() != Position::new(end.cast_unsigned() + 1)) {
+            // As above: what it took in last is there now.
+            return Err(Fault::Stale);
+        }
         let mut names: Vec<&str> = events.iter().map(Recorded::stream).collect();
         names.sort_unstable();
         names.dedup();

@@ -152,6 +152,10 @@ impl PostgresLeaving {
         client.batch_execute(&begin).await?;
         let sequencing = words::sequencing(told.timeline.store);
         client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&sequencing, Type::INT8)]).await?;
+        // Behind that lock it is known whether another process, which may have been killed since, left the store.
+        if tables::told(client, s).await?.gone.is_some() {
+            return Err(Fault::Stale);
+        }
         let refuse = format!("BEGIN RAISE EXCEPTION USING ERRCODE = '{MOVED}', MESSAGE = {}; END", literal(&gone.to));
         client
             .batch_execute(&format!(
@@ -233,7 +237,7 @@ pub(super) async fn tables_of_rooms(client: &Client, schema: &str) -> Result<Vec
             shapes.push(Shape { name: table.to_owned(), columns: Vec::new() });
         }
         let columns = shapes.last_mut().map(|shape| &mut shape.columns);
-        columns.into_iter().for_each(|columns| columns.push(Column { name: name.clone(), key: 0 }));
+        columns.into_iter().for_each(|columns| columns.push(Column { name: name.clone() }));
     }
     Ok(shapes)
 }

@@ -21,7 +21,6 @@ use super::{
     connection::{corrupt, failed},
     core::Core,
     leaving::{streams, sum},
-    mark,
     open::{begin, canonical, damaged, has_bytes, not_lost, take_lock},
     sql, tables, tail, verify,
 };
@@ -197,11 +196,6 @@ impl Site {
         checkpoint::complete(connection)?;
         let disk = self.env.disk();
         let io = |cause| OpenError::Io { path: self.path.clone(), cause };
-        // It is about a log that there is no more: the next one that is moved into would be taken for one that was lost.
-        let left = mark::path_of(&self.partial);
-        if disk.exists(&left).map_err(io)? {
-            disk.remove(&left).map_err(io)?;
-        }
         disk.rename(&self.partial, &self.path).map_err(io)?;
         Ok(())
     }

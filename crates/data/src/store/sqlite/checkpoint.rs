@@ -5,6 +5,7 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
+use quorate_runtime::disk::unfinished;
 use rusqlite::Connection;
 
 use super::{
@@ -142,6 +143,10 @@ impl Core {
     /// Notes how far the log is about to be written back, unless that was done. Where that fails, on a full disk as
     /// anywhere, the log goes without a second witness: it is what keeps it from growing for ever. It is tried again.
     fn note_end(&mut self) {
+        // What has no name yet needs none: if it is damaged, it is begun anew.
+        if unfinished::is_unfinished(&self.shared.path) {
+            return;
+        }
         let end = vfs::log_end(&self.connection).filter(|end| end.frames > 0);
         let Some(end) = end.filter(|end| self.checkpoints.noted != Some(*end)) else { return };
         match mark::write(&**self.env.disk(), &self.shared.path, end) {

@@ -249,9 +249,9 @@ fn shapes(connection: &Connection) -> rusqlite::Result<Vec<Shape>> {
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'quorate@_%' ESCAPE '@' ORDER BY name";
     let mut tables = names(connection, TABLES)?;
     tables.retain(|name| !CORE.contains(&&**name) && !["quorate_room", "quorate_moved"].contains(&&**name));
-    let mut columns = connection.prepare("SELECT name, pk FROM pragma_table_info(?1) ORDER BY cid")?;
+    let mut columns = connection.prepare("SELECT name FROM pragma_table_info(?1) ORDER BY cid")?;
     let mut shape = |name: String| {
-        let read = |row: &rusqlite::Row<'_>| Ok(Column { name: row.get(0)?, key: row.get(1)? });
+        let read = |row: &rusqlite::Row<'_>| Ok(Column { name: row.get(0)? });
         let columns = columns.query_map([&name], read)?.collect::<rusqlite::Result<_>>()?;
         Ok(Shape { name, columns })
     };
@@ -268,9 +268,8 @@ fn keys(connection: &Connection, shape: &Shape) -> rusqlite::Result<Vec<String>>
     if numbered {
         return Ok(vec!["rowid".to_owned()]);
     }
-    let mut keys: Vec<_> = shape.columns.iter().filter(|column| column.key > 0).collect();
-    keys.sort_by_key(|column| column.key);
-    Ok(keys.into_iter().map(|column| format!("\"{}\"", column.name)).collect())
+    let keys = "SELECT '\"' || name || '\"' FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk";
+    connection.prepare(keys)?.query_map([&shape.name], |row| row.get(0))?.collect()
 }
 
 fn rows(connection: &Connection, reading: &mut Reading) -> Result<Vec<Vec<Value>>, StoreError> {
