@@ -4,7 +4,7 @@ use quorate_consistency::saga::choreography::{Process, Processes};
 use serde_json::{Value, json};
 
 use crate::{
-    client::{PATIENCE, Reply, get, post, request},
+    client::{Reply, get, post, request},
     node::{Node, node},
 };
 
@@ -43,15 +43,14 @@ async fn append(node: &Node, kind: &str, id: &str, course: &str, cause: Option<&
 /// The course, once it stands so.
 async fn until(node: &Node, course: &str, state: &str) -> Value {
     let path = format!("/v1/processes/order/courses/{course}");
-    let began = std::time::Instant::now();
-    loop {
+    for _ in 0..6_000 {
         let found = node.get(&path).await;
         if found.status == 200 && found.json()["state"] == state {
             return found.json();
         }
-        assert!(began.elapsed() < PATIENCE, "{course} is not {state}: {}", found.text());
         node.pause(std::time::Duration::from_millis(10)).await;
     }
+    panic!("{course} is not {state}: {}", node.get(&path).await.text());
 }
 
 /// What the process told, by type.
