@@ -14,7 +14,7 @@ use crate::{
     exit::Failure,
     output::Format,
     pages::{HowMany, list},
-    settling::{self, span, with_span},
+    settling::{self, with_span},
 };
 
 /// Verbs on requests and their types.

@@ -15,7 +15,7 @@ use quorate_runtime::Env;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    machine::{Receipt, Refusal, Unknown, Verdict},
+    machine::{Refusal, Unknown},
     *,
 };
 use crate::message_queue::{Config, Queues, WorkerConfig};

@@ -97,7 +97,7 @@ pub(super) async fn of_those_who_set_metadata_at_once_each_sees_the_one_before(p
     let setters = (0..8).map(|n| {
         let store = store.clone();
         async move {
-            let appended = append(&store, "s", vec![event(&n.to_string())]).await.map(drop);
+            let appended = append(&store, "s", vec![event(n.to_string())]).await.map(drop);
             let set = store.set_metadata(stream("s"), ExpectedVersion::Any, owned_by(&n.to_string())).await;
             appended.map_err(|e| e.to_string())?;
             set.map_err(|e| e.to_string())

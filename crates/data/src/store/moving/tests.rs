@@ -1,10 +1,6 @@
 //! Stores that move, and that die on the way.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "this is the world outside of the store")]
 
-#[path = "../../../tests/postgres/server.rs"]
-#[allow(dead_code, reason = "other tests start servers of their own")]
-mod server;
-
 use std::{
     path::PathBuf,
     sync::{
@@ -40,7 +36,7 @@ static MADE: AtomicUsize = AtomicUsize::new(0);
 
 impl World {
     fn new() -> Option<Self> {
-        let address = server::address()?;
+        let address = postgres::server::address()?;
         let schema = format!("m_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         Some(Self { env: Env::real(), folder: tempfile::tempdir().unwrap(), address, schema })
     }

@@ -61,6 +61,14 @@ mod read;
 mod ready;
 mod schemas;
 mod sequencer;
+#[cfg(test)]
+#[path = "../../../tests/postgres/server.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "it is the world outside of the store, for tests that start servers of their own as well"
+)]
+pub(super) mod server;
 mod sql;
 mod statements;
 mod tables;

@@ -4,10 +4,6 @@
 //! concurrency, whole nodes and lost connections is tried in `tests/postgres_log.rs`, with lemmas 10 and 11.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "this is the world outside of the store")]
 
-#[path = "../../../../tests/postgres/server.rs"]
-#[allow(dead_code, reason = "other tests start servers of their own")]
-mod server;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -24,6 +20,7 @@ use tokio_postgres::{Client, types::Type};
 
 use super::super::{
     connect::Connector,
+    server,
     statements::Statements,
     tables::{self, Purpose},
     words,
