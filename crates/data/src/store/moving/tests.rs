@@ -19,7 +19,9 @@ use crate::{
     schema::Registrar,
     store::{
         AppendBatch, AppendError, ExpectedVersion, First, HybridClock, Inbox, OpenError, Query, ReadLog, Retire,
-        RoomTables, Store, StoreError, TransactError, postgres, sqlite,
+        RoomTables, Store, StoreError, TransactError,
+        postgres::{self, server},
+        sqlite,
     },
     subscription::{self, Pull, Subscriptions},
 };
