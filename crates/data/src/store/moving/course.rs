@@ -192,7 +192,9 @@ impl Rooms<'_> {
     /// # Errors
     /// [`MoveError::Refused`] names all that cannot be.
     async fn plan(&self, from: &mut dyn Leaving) -> Result<Plan, MoveError> {
-        let mut obstacles = from.obstacles().await?;
+        // Once the store was left it is too late for these, and what is of the application stays where it is.
+        let is_gone = from.standing().gone.is_some();
+        let mut obstacles = if is_gone { Vec::new() } else { from.obstacles().await? };
         let mut shapes: BTreeMap<String, Shape> =
             from.tables().await?.into_iter().map(|shape| (shape.name.clone(), shape)).collect();
         let mut plan = Plan { rooms: Vec::new(), tables: Vec::new() };
@@ -208,15 +210,15 @@ impl Rooms<'_> {
             let own: Vec<Shape> = room.names().filter_map(|table| shapes.remove(table)).collect();
             match room.fate {
                 Fate::BegunAnew => continue,
-                Fate::WithViews(what) if !self.capabilities.view_tables => {
-                    for table in &own {
+                Fate::Where { can, tables, what } if !can.holds(self.capabilities) => {
+                    for table in own.iter().filter(|table| tables.is_empty() || tables.contains(&&*table.name)) {
                         if !from.is_empty(table).await? {
                             obstacles.push(format!("{what} (table {})", table.name));
                         }
                     }
                     continue;
                 }
-                Fate::Carried | Fate::WithViews(_) => {}
+                Fate::Carried | Fate::Where { .. } => {}
             }
             plan.rooms.push(Version { tables: room.tables, number });
             plan.tables.extend(own);

@@ -39,7 +39,7 @@ use quorate_runtime::Env;
 pub use self::{
     course::relocate,
     error::MoveError,
-    room::{Fate, Room, rooms},
+    room::{Can, Fate, Room, rooms},
     sum::TableSum,
 };
 pub(in crate::store) use self::{

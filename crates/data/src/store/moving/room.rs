@@ -2,7 +2,7 @@
 
 use crate::{
     materialized_view, schema,
-    store::{RoomTables, hybrid_clock, inbox},
+    store::{Capabilities, RoomTables, hybrid_clock, inbox},
     subscription,
 };
 
@@ -22,8 +22,37 @@ pub enum Fate {
     Carried,
     /// They mean something where they are alone, and are begun anew where the store goes.
     BegunAnew,
-    /// They go along where views have tables; elsewhere the room must be empty, and says what has to go first.
-    WithViews(&'static str),
+    /// They go along where the destination can do this. Elsewhere nothing may be in these tables (in any of them, where none is
+    /// named): what they hold is said, and what to do. What other tables of the room have is then begun anew.
+    Where {
+        /// What it has to be able to do.
+        can: Can,
+        /// What must be empty elsewhere.
+        tables: &'static [&'static str],
+        /// What these hold, and what to do about it.
+        what: &'static str,
+    },
+}
+
+/// What a destination has to be able to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Can {
+    /// Keep tables of views.
+    KeepViews,
+    /// Belong to one process alone.
+    BelongToOne,
+    /// What no destination can yet.
+    Nothing,
+}
+
+impl Can {
+    pub(super) fn holds(self, of: &Capabilities) -> bool {
+        match self {
+            Self::KeepViews => of.view_tables,
+            Self::BelongToOne => !of.several_writers,
+            Self::Nothing => false,
+        }
+    }
 }
 
 impl Room {
@@ -35,6 +64,16 @@ impl Room {
     /// One whose rows mean nothing elsewhere.
     pub const fn begun_anew(tables: RoomTables) -> Self {
         Self { tables, fate: Fate::BegunAnew }
+    }
+
+    /// One whose rows go along where the destination can do this, and of which these tables must be empty elsewhere.
+    pub const fn carried_where(
+        can: Can,
+        tables: RoomTables,
+        empty: &'static [&'static str],
+        what: &'static str,
+    ) -> Self {
+        Self { tables, fate: Fate::Where { can, tables: empty, what } }
     }
 
     /// The names of its tables, in all of their versions.
@@ -49,7 +88,7 @@ impl Room {
 /// The rooms of this crate.
 pub fn rooms() -> Vec<Room> {
     const VIEWS: &str = "views, which PostgreSQL does not hold yet: drop them, and declare them anew where it can";
-    let with_views = |tables| Room { tables, fate: Fate::WithViews(VIEWS) };
+    let with_views = |tables| Room { tables, fate: Fate::Where { can: Can::KeepViews, tables: &[], what: VIEWS } };
     vec![
         Room::carried(schema::rows::TABLES),
         Room::carried(hybrid_clock::TABLES),

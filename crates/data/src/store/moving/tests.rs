@@ -13,15 +13,13 @@ use std::{
 use quorate_runtime::Env;
 use serde_json::json;
 
-use super::{Fate, Mark, MoveError, Moved, Order, Place, Room, Step, Told, relocate, rooms};
+use super::{Can, Fate, Mark, MoveError, Moved, Order, Place, Room, Step, Told, relocate, rooms};
 use crate::{
     event::{NewEvent, Position, Recorded, Tags},
     schema::Registrar,
     store::{
         AppendBatch, AppendError, ExpectedVersion, First, HybridClock, Inbox, OpenError, Query, ReadLog, Retire,
-        RoomTables, Store, StoreError, TransactError,
-        postgres::{self, server},
-        sqlite,
+        RoomTables, Store, StoreError, TransactError, postgres, sqlite,
     },
     subscription::{self, Pull, Subscriptions},
 };
@@ -392,7 +390,8 @@ async fn views_stay_where_they_are() {
     let look = RoomTables { room: "look", versions };
     store.declare(look).await.unwrap();
     closed(store).await;
-    let rooms = vec![Room { tables: look, fate: Fate::WithViews("views: drop them") }];
+    let rooms =
+        vec![Room { tables: look, fate: Fate::Where { can: Can::KeepViews, tables: &[], what: "views: drop them" } }];
     let order = Order { from: here.clone(), to: there.clone(), rooms, verify: false };
     let store = world.open(&here).await.unwrap();
     let put = "INSERT INTO quorate_look (name) VALUES ('sales')";

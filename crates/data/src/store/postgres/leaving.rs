@@ -1,9 +1,11 @@
 //! The store of several nodes as one that is left: see [`moving`](crate::store::moving).
 //!
-//! Nodes may run. What keeps them from writing is one transaction: it takes the sequencer's lock, gives every table of events
+//! Nodes may run. What keeps them from writing is one transaction: it gives every table of events
 //! and rooms a trigger that refuses whatever changes it, and waits for each table until whoever was writing to it is done.
 //! Until it commits, others wait for it, and nothing is refused; if it never does, nothing was. A node of an older version is
 //! refused as well: it is the database that does it.
+
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use quorate_runtime::Env;
@@ -32,6 +34,8 @@ pub(super) const MOVING: &str = "moving the store";
 
 /// How often the hold is tried where it and others wait for each other.
 const ATTEMPTS: u32 = 5;
+/// How long others go on in between, times the number of the attempt.
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// A connection to the database of a store that moves.
 pub(super) struct Site {
@@ -59,6 +63,8 @@ pub(super) fn moving(fault: impl Into<Fault>) -> MoveError {
 
 /// The store that is left.
 pub(in crate::store) struct PostgresLeaving {
+    env: Env,
+    address: tokio_postgres::Config,
     site: Site,
     application: String,
     reading: Option<std::pin::Pin<Box<RowStream>>>,
@@ -72,7 +78,8 @@ pub(in crate::store) async fn leave(env: &Env, config: &Config) -> Result<Postgr
     if site.told.arriving.is_some() {
         return Err(crate::store::OpenError::Arriving { path: config.schema.clone().into() }.into());
     }
-    Ok(PostgresLeaving { site, application: config.application.clone(), reading: None })
+    let (env, address, application) = (env.clone(), config.address.0.clone(), config.application.clone());
+    Ok(PostgresLeaving { env, address, site, application, reading: None })
 }
 
 impl PostgresLeaving {
@@ -134,25 +141,28 @@ impl PostgresLeaving {
         loop {
             let Err(fault) = self.try_to_hold(gone).await else { return Ok(()) };
             self.site.client.batch_execute("ROLLBACK").await?;
-            if !fault.is_conflict() || attempt == ATTEMPTS {
+            // Nothing mends that it was left meanwhile, which is what `Stale` says here.
+            if !fault.is_conflict() || matches!(fault, Fault::Stale) || attempt == ATTEMPTS {
                 return Err(fault);
             }
+            self.env.sleep(PAUSE * attempt).await;
             attempt += 1;
         }
     }
 
     async fn try_to_hold(&mut self, gone: &Gone) -> Result<(), Fault> {
-        let Site { client, sql, schema, told } = &self.site;
+        let Site { client, sql, schema, .. } = &self.site;
         let s = &sql.schema;
-        // Nobody waits for it longer than for an append.
+        // Whoever writes while this waits waits behind it.
         let begin = format!(
-            "{}; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0",
+            "{}; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
+             SET LOCAL lock_timeout = '2s'",
             sql.begin
         );
         client.batch_execute(&begin).await?;
-        let sequencing = words::sequencing(told.timeline.store);
-        client.query_typed("SELECT pg_advisory_xact_lock($1)", &[(&sequencing, Type::INT8)]).await?;
-        // Behind that lock it is known whether another process, which may have been killed since, left the store.
+        // Ordering: whoever makes tables of a room writes here first, and so does whoever holds a store. Behind this lock it is
+        // known which tables there are, and whether another process left the store, which may have been killed since.
+        client.batch_execute(&format!("LOCK TABLE {s}.quorate_room IN SHARE ROW EXCLUSIVE MODE")).await?;
         if tables::told(client, s).await?.gone.is_some() {
             return Err(Fault::Stale);
         }
@@ -164,7 +174,8 @@ impl PostgresLeaving {
             ))
             .await?;
         let tables = tables_of_rooms(client, schema).await?;
-        for table in ["stream", "event", "quorate_room"].into_iter().chain(tables.iter().map(|table| &*table.name)) {
+        let rooms = tables.iter().map(|table| &*table.name);
+        for table in ["quorate_room"].into_iter().chain(rooms).chain(["event", "stream"]) {
             client
                 .batch_execute(&format!(
                     "CREATE TRIGGER quorate_moved BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {s}.\"{table}\"
@@ -172,15 +183,10 @@ impl PostgresLeaving {
                 ))
                 .await?;
         }
-        // Whoever has appended has committed, or has not and never will.
-        client
-            .batch_execute(&format!(
-                "WITH taken AS (DELETE FROM {s}.pending RETURNING event),
-                      numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken)
-                 INSERT INTO {s}.log (position, event)
-                 SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered"
-            ))
-            .await?;
+        // Whoever has appended has committed, or has not and never will. Positions are given beside this transaction: readers see
+        // them, and wait for nothing.
+        let beside = Connector::new(&self.env, self.address.clone()).connect().await?;
+        beside.simple_query(&sql.sequence_silently).await?;
         let go = format!("UPDATE {s}.meta SET moved_to = $1, moved_arrival = $2");
         let arrival = gone.arrival.cast_signed();
         client.query_typed(&go, &[(&gone.to, Type::TEXT), (&arrival, Type::INT8)]).await?;
