@@ -5,6 +5,7 @@
 //! ask, and for what, each of these has a circuit of its own, with the same rules.
 
 use std::{
+    borrow::Cow,
     hash::BuildHasher as _,
     num::NonZeroUsize,
     sync::{
@@ -19,7 +20,7 @@ use hashbrown::HashTable;
 use quorate_foundations::{name::Name, time::Mono};
 use quorate_runtime::Env;
 
-use super::{Breaker, Config, ConfigError, Full, Mode, Registry, Snapshot, State};
+use super::{Breaker, Config, ConfigError, Full, Registry, Snapshot};
 use crate::dice::Dice;
 
 /// Whom an attempt asks, and for what. An empty text is one that isn't known.
@@ -67,8 +68,8 @@ impl Split {
 
 /// The circuits of one dependency: its own, and one for each endpoint or operation. Share it by [`Arc`].
 ///
-/// They are called `{dependency}/{endpoint}/{operation}`, without what is not told apart or not known. An attempt passes the
-/// dependency's own circuit where it says nothing of what is told apart, where as many circuits as there may be are in use, and for
+/// They are called `{dependency}/{endpoint}/{operation}`, without what is not told apart. What is told apart and not known is `-`, and
+/// in what is known `/` is `%2F` and `%` is `%25`, so that no two share a name. An attempt passes the dependency's own circuit where it says nothing of what is told apart, where as many circuits as there may be are in use, and for
 /// as long as an operator has asked anything of that one: forcing it open refuses all calls.
 ///
 /// A circuit that no attempt has passed for half a minute makes room for another one, unless it is open or an operator has
@@ -189,19 +190,31 @@ impl Each {
     /// Makes the circuit for what is asked, if there is room.
     #[cold]
     fn make(&self, asked: Asked<'_>, hash: u64, now: Mono) -> Option<Arc<Breaker>> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        // Whoever was first while the lock was free has made it.
-        if let Some(one) = known.circuits.find(hash, |one| one.is(asked)) {
-            return Some(one.passed(now));
-        }
-        if known.circuits.len() >= known.most && !self.sweep(&mut known, now) {
-            return None;
-        }
-        let parts = [self.name.as_str(), asked.endpoint, asked.operation];
-        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        let name = self.per.name(&self.name, asked)?;
+        let mut agreed = None;
+        let (mut known, config) = loop {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            // Whoever was first while the lock was free has made it.
+            if let Some(one) = known.circuits.find(hash, |one| one.is(asked)) {
+                return Some(one.passed(now));
+            }
+            if known.circuits.len() >= known.most && !self.sweep(&mut known, now) {
+                return None;
+            }
+            let config = known.config.clone();
+            let (false, Some(there)) = (agreed.as_ref() == Some(&config), self.home.remembers(&name)) else {
+                break (known, config);
+            };
+            // One that was there before gets the rules that hold now. Whoever hears of a change may ask for any of them: no lock is held.
+            drop(known);
+            there.configure(config.clone(), now).ok()?;
+            agreed = Some(config);
+        };
         // Made under the lock: whoever lets other rules hold finds it.
-        let name = Name::new(parts.join("/")).ok()?;
-        let breaker = self.home.make(&name, &known.config).ok()?;
+        let breaker = match self.home.make(&name, &config) {
+            Err(Full::Full { .. }) if self.sweep(&mut known, now) => self.home.make(&name, &config).ok()?,
+            made => made.ok()?,
+        };
         let Asked { endpoint, operation } = asked;
         let (endpoint, operation) = (endpoint.into(), operation.into());
         let one = One { endpoint, operation, name, breaker: breaker.clone(), used: AtomicU64::new(now.as_nanos()) };
@@ -219,7 +232,7 @@ impl Each {
         let mut used: Vec<u64> = idle.map(|one| one.used.load(Ordering::Relaxed)).collect();
         used.sort_unstable();
         // An eighth at once, and at least what is too much: there may be fewer since a moment ago.
-        let wanted = (known.most / 8).max(known.circuits.len() + 1 - known.most);
+        let wanted = (known.most / 8).max((known.circuits.len() + 1).saturating_sub(known.most)).max(1);
         if let Some(newest) = used.get(wanted.min(used.len()).wrapping_sub(1)).copied() {
             let gone = known
                 .circuits
@@ -277,6 +290,27 @@ impl Per {
             Self::EndpointAndOperation => asked,
         }
     }
+
+    /// What the circuit of `dependency` for `asked` is called, if that can be a name.
+    fn name(self, dependency: &Name, asked: Asked<'_>) -> Option<Name> {
+        let (endpoint, operation) = (part(asked.endpoint), part(asked.operation));
+        let text = match self {
+            Self::Endpoint => format!("{dependency}/{endpoint}"),
+            Self::Operation => format!("{dependency}/{operation}"),
+            Self::EndpointAndOperation => format!("{dependency}/{endpoint}/{operation}"),
+        };
+        Name::new(text).ok()
+    }
+}
+
+/// A part of a name: no two texts are the same one.
+fn part(text: &str) -> Cow<'_, str> {
+    match text {
+        "" => "-".into(),
+        "-" => "%2D".into(),
+        _ if text.contains(['/', '%']) => text.replace('%', "%25").replace('/', "%2F").into(),
+        _ => text.into(),
+    }
 }
 
 impl One {
@@ -300,17 +334,24 @@ impl One {
         if now.saturating_since(used) < UNUSED {
             return false;
         }
-        let snapshot = self.breaker.snapshot(now);
         // By more than those while attempts are under way.
-        Arc::strong_count(&self.breaker) <= holders && snapshot.mode == Mode::Automatic && snapshot.state != State::Open
+        Arc::strong_count(&self.breaker) <= holders && self.breaker.rests(now)
     }
 }
 
 impl Home {
     fn make(&self, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
         match self {
-            Self::Listed(registry) => registry.breaker(name, config),
+            Self::Listed(registry) => registry.made(name, config),
             Self::Alone(env) => Ok(alone(env, config)?),
+        }
+    }
+
+    /// The circuit called `name` that is there already: of somebody who has left it open, or operated.
+    fn remembers(&self, name: &Name) -> Option<Arc<Breaker>> {
+        match self {
+            Self::Listed(registry) => registry.get(name),
+            Self::Alone(_) => None,
         }
     }
 

@@ -263,6 +263,14 @@ impl Breaker {
         })
     }
 
+    /// Whether it has nothing to remember that holds still: no operator has asked anything of it, and it isn't open, or its time is up.
+    /// Changes nothing, so that nobody hears of it: it may be asked while locks are held.
+    pub(crate) fn rests(&self, now: Mono) -> bool {
+        let circuit = self.circuit.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_open = circuit.state() == State::Open && circuit.open_until().is_none_or(|until| now < until);
+        circuit.mode() == Mode::Automatic && !is_open
+    }
+
     fn step(&self, now: Mono, input: Input) -> Result<Ticket, Rejected> {
         self.locked(now, |circuit, effects| {
             circuit.step(now, input, effects);

@@ -39,7 +39,7 @@ struct Inner {
 #[non_exhaustive]
 pub enum Full {
     /// There are as many as there may be, and each of them is in use or has something to remember.
-    #[error("there are {most} circuit breakers already, each in use or not closed")]
+    #[error("there are {most} circuit breakers already, each in use, open or operated")]
     Full {
         /// How many there may be.
         most: usize,
@@ -85,10 +85,20 @@ impl Registry {
             known.configure(config.clone(), now)?;
             return Ok(known);
         }
+        self.made(name, config)
+    }
+
+    /// The breaker called `name`, made if there is none. One that exists stays as it is, so that nobody hears of it: it may be asked
+    /// for while locks are held.
+    ///
+    /// # Errors
+    /// [`Full`]: nothing changed.
+    pub(crate) fn made(&self, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
+        let now = self.inner.env.mono();
         let dice = Dice::from_rng(&mut self.inner.env.random("circuit breaker"));
         let made = Arc::new(Breaker::new(config.clone(), dice, now)?.with_listener(self.listener(name)));
         let mut breakers = self.lock();
-        if breakers.len() >= self.inner.most {
+        if breakers.len() >= self.inner.most && !breakers.contains_key(name) {
             let idle = breakers.iter().find(|(_, breaker)| is_idle(breaker, now));
             let idle = idle.map(|(name, _)| name.clone()).ok_or(Full::Full { most: self.inner.most })?;
             breakers.remove(&idle);
@@ -103,8 +113,8 @@ impl Registry {
         self.lock().get(name).cloned()
     }
 
-    /// Forgets the breaker called `name` if nobody holds it and it has nothing to remember: it is closed, and no operator has
-    /// asked anything of it.
+    /// Forgets the breaker called `name` if nobody holds it and it has nothing to remember: it isn't open, or could be tried, and no
+    /// operator has asked anything of it.
     pub fn forget_idle(&self, name: &Name) {
         let now = self.inner.env.mono();
         let mut breakers = self.lock();
@@ -119,10 +129,7 @@ impl Registry {
     pub(crate) fn forget_held(&self, name: &Name, times: usize) {
         let now = self.inner.env.mono();
         let mut breakers = self.lock();
-        if breakers.get(name).is_some_and(|breaker| {
-            let snapshot = breaker.snapshot(now);
-            Arc::strong_count(breaker) <= 1 + times && snapshot.state != State::Open && snapshot.mode == Mode::Automatic
-        }) {
+        if breakers.get(name).is_some_and(|breaker| Arc::strong_count(breaker) <= 1 + times && breaker.rests(now)) {
             breakers.remove(name);
             self.inner.forget_transitions(name);
         }
@@ -179,10 +186,10 @@ impl Inner {
     }
 }
 
-/// A closed breaker that nobody holds has nothing to remember but the current window.
+/// A breaker that nobody holds and that isn't open has nothing to remember but the current window. Nobody will try one that was open
+/// and whose time is up: whoever comes back may begin with a new one.
 fn is_idle(breaker: &Arc<Breaker>, now: quorate_foundations::time::Mono) -> bool {
-    let snapshot = breaker.snapshot(now);
-    Arc::strong_count(breaker) == 1 && snapshot.state == State::Closed && snapshot.mode == Mode::Automatic
+    Arc::strong_count(breaker) == 1 && breaker.rests(now)
 }
 
 /// The word for a state.

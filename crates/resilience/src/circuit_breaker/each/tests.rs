@@ -4,7 +4,10 @@ use std::num::NonZeroU32;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{
+    super::{Change, Mode, State},
+    *,
+};
 use crate::outcome::{Class, Outcome};
 
 const FAULT: Outcome = Outcome::Upstream(Class::Fault);
@@ -45,7 +48,7 @@ async fn what_is_told_apart_has_a_circuit_each_and_nothing_else_does() {
     for (per, listed) in [
         (Per::Endpoint, vec!["e", "e/a:1", "e/b:1"]),
         (Per::Operation, vec!["o", "o/charge", "o/refund"]),
-        (Per::EndpointAndOperation, vec!["x", "x/a:1", "x/a:1/charge", "x/a:1/refund", "x/b:1/charge", "x/charge"]),
+        (Per::EndpointAndOperation, vec!["x", "x/-/charge", "x/a:1/-", "x/a:1/charge", "x/a:1/refund", "x/b:1/charge"]),
     ] {
         let each = Each::new(&registry, name(listed[0]), fragile(), split(per, 10)).unwrap();
         for asked in [at("a:1", "charge"), at("a:1", "refund"), at("b:1", "charge"), at("", "")] {
@@ -58,6 +61,71 @@ async fn what_is_told_apart_has_a_circuit_each_and_nothing_else_does() {
         let mine: Vec<_> = names(&registry).into_iter().filter(|one| one.starts_with(listed[0])).collect();
         assert_eq!(mine, listed);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_two_that_are_told_apart_share_a_circuit_or_a_name() {
+    let env = Env::real();
+    let registry = Registry::new(&env);
+    let each = Each::new(&registry, name("p"), fragile(), split(Per::EndpointAndOperation, 10)).unwrap();
+    let pairs = [("a", ""), ("", "a"), ("a/b", "c"), ("a", "b/c"), ("a%2Fb", "c"), ("-", "a"), ("a", "-")];
+    for (endpoint, operation) in pairs {
+        assert!(!is_open(&each, at(endpoint, operation), &env), "{endpoint:?} {operation:?}");
+        fail(&each, at(endpoint, operation), &env);
+    }
+    let listed = ["p", "p/%2D/a", "p/-/a", "p/a%252Fb/c", "p/a%2Fb/c", "p/a/%2D", "p/a/-", "p/a/b%2Fc"];
+    assert_eq!(names(&registry), listed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_of_a_change_may_ask_for_any_circuit_while_room_is_made() {
+    let env = Env::real();
+    let asked = Arc::new(std::sync::OnceLock::<(Env, Registry, std::sync::Weak<Each>)>::new());
+    let ears = asked.clone();
+    let listener = move |_: &Name, _: &Change| {
+        if let Some((env, registry, each)) = ears.get() {
+            each.upgrade().unwrap().snapshots(env.mono());
+            registry.snapshots();
+        }
+    };
+    let registry = Registry::with(&env, 4, Some(Arc::new(listener)));
+    let each = Arc::new(Each::new(&registry, name("p"), fragile(), split(Per::Endpoint, 1)).unwrap());
+    assert!(asked.set((env.clone(), registry.clone(), Arc::downgrade(&each))).is_ok());
+    fail(&each, at("gone", ""), &env);
+    env.sleep(Duration::from_secs(60)).await;
+    // What has to make room was open, and nobody has asked since its time was up.
+    each.of(at("new", ""), env.mono());
+    assert_eq!(names(&registry), ["p", "p/new"]);
+    // One that somebody has left open is asked for again when its time is up.
+    let left = registry.breaker(&name("p/left"), &fragile()).unwrap();
+    left.permit(env.mono()).unwrap().settle(env.mono(), FAULT, None);
+    drop(left);
+    env.sleep(Duration::from_secs(60)).await;
+    each.of(at("left", ""), env.mono());
+    assert_eq!(names(&registry), ["p", "p/left"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_left_open_makes_room_in_a_full_registry_and_so_does_what_is_ones_own() {
+    let env = Env::real();
+    let registry = Registry::with(&env, 3, None);
+    let gone = Each::new(&registry, name("gone"), fragile(), split(Per::Endpoint, 10)).unwrap();
+    fail(&gone, at("a", ""), &env);
+    fail(&gone, at("b", ""), &env);
+    drop(gone);
+    assert_eq!(names(&registry), ["gone/a", "gone/b"], "what is open is remembered");
+    let each = Each::new(&registry, name("p"), fragile(), split(Per::Endpoint, 10)).unwrap();
+    assert!(Arc::ptr_eq(&each.of(at("a", ""), env.mono()), each.own()), "there is no room");
+    env.sleep(Duration::from_secs(60)).await;
+    for endpoint in ["a", "b"] {
+        each.of(at(endpoint, ""), env.mono());
+    }
+    assert_eq!(names(&registry), ["p", "p/a", "p/b"]);
+    // The registry is full of its own, of which nobody needs any but the last for long.
+    assert!(Arc::ptr_eq(&each.of(at("c", ""), env.mono()), each.own()));
+    env.sleep(Duration::from_secs(60)).await;
+    each.of(at("c", ""), env.mono());
+    assert!(names(&registry).contains(&"p/c".to_owned()), "{:?}", names(&registry));
 }
 
 #[tokio::test(start_paused = true)]
