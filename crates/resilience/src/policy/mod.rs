@@ -161,9 +161,15 @@ impl Document {
 }
 
 impl Policy {
-    /// A stack of these policies, to be built. The breaker is the endpoint's, which every attempt passes. A rate that a store is to
-    /// count is one that this process counts: whoever has a store gives it to a [`Registry`].
-    pub fn stack(&self) -> Builder {
+    /// A stack of these policies, to be built. The breaker is the endpoint's, which every attempt passes.
+    ///
+    /// # Errors
+    /// [`ApplyError::NoCount`]: a store is to count the rate. Whoever has one gives it to a [`Registry`]; a limit of each process
+    /// would let through as many times as much as there are processes.
+    pub fn stack(&self) -> Result<Builder, ApplyError> {
+        if self.rate_limit.is_some() && self.counted.is_some() {
+            return Err(ApplyError::NoCount { dependency: self.name.clone() });
+        }
         let mut stack = Stack::builder(self.name.clone()).timeouts(self.timeouts);
         if let Some((retry, budget)) = &self.retry {
             stack = stack.retry(*retry, *budget);
@@ -183,7 +189,7 @@ impl Policy {
         if let Some(rate) = self.rate_limit {
             stack = stack.limit(rate);
         }
-        stack
+        Ok(stack)
     }
 
     /// What it applies to: its targets, or if it names none what it is called itself.

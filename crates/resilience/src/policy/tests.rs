@@ -300,3 +300,14 @@ fn waits_that_leave_no_time_for_the_last_attempt_are_impossible() {
         assert_eq!(findings(&timeouts), [], "{retry}");
     }
 }
+
+#[test]
+fn a_rate_that_a_store_is_to_count_is_none_of_a_stack_that_has_no_store() {
+    let stack = |spec: &str| {
+        let text = format!("kind: ResiliencePolicy\nmetadata: {{name: bank}}\nspec:\n  rateLimit: {spec}\n");
+        read(&text).unwrap()[0].policy().stack().map(|_| ())
+    };
+    let refused = stack("{requests: 5, per: 1s, count: store, onStoreUnavailable: deny}");
+    assert_eq!(refused, Err(ApplyError::NoCount { dependency: "bank".parse().unwrap() }));
+    assert_eq!(stack("{requests: 5, per: 1s}"), Ok(()));
+}
