@@ -148,7 +148,8 @@ pub enum CallError<E> {
         /// How long the call had been waited for.
         waited: Duration,
     },
-    /// A policy refused the call, or its next attempt. Nothing was sent.
+    /// A policy refused the call before its first attempt. Nothing was sent. A further attempt that is refused leaves the call the
+    /// outcome of the one before.
     #[error(transparent)]
     Rejected(#[from] Rejection),
 }

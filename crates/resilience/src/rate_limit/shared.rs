@@ -18,6 +18,7 @@ use super::{
     config::{ConfigError, Rate},
     machine::{Gcra, Standing},
 };
+use crate::deadline::Deadline;
 
 /// Who keeps the count of a limit that several processes share: a store, as a rule.
 pub trait Quota: Send + Sync {
@@ -93,7 +94,8 @@ pub struct SharedConfig {
     /// How long leased units may be used; unused ones are forgotten then. So long at most a refusal is repeated without asking
     /// again, if the time that it names isn't over before.
     pub lease: Duration,
-    /// How long an answer is waited for.
+    /// How long an answer is waited for, and never longer than a quarter of what a call has left. When there was none, calls are decided
+    /// without asking for a second; then one asks again.
     pub patience: Duration,
     /// What holds when there is none.
     pub on_unavailable: OnUnavailable,
@@ -152,7 +154,12 @@ enum What {
 struct Silence {
     told: Option<Mono>,
     calls: u64,
+    /// Nobody asks before, for there was no answer.
+    asked_again_at: Option<Mono>,
 }
+
+/// How long nobody asks whoever gave no answer: each who does waits in vain.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// That the count can't be asked is told so often, however many calls it concerns.
 const TOLD_EVERY: Duration = Duration::from_secs(30);
@@ -242,16 +249,41 @@ impl Shared {
     /// # Cancel safety
     /// Units that were leased for a call that is dropped while it waits may be lost; none is given twice.
     pub async fn take(&self, key: &Name, cost: u32) -> Result<Allowed, SharedRejected> {
+        self.take_by(key, cost, Deadline::NEVER).await
+    }
+
+    /// The same for a call that ends by `deadline`: an answer is waited for no longer than a quarter of what is left of it, so that what
+    /// [`OnUnavailable`] says holds in the rest.
+    ///
+    /// # Errors
+    /// [`SharedRejected`], with the time until they could be had.
+    ///
+    /// # Cancel safety
+    /// That of [`take`](Self::take).
+    pub async fn take_by(&self, key: &Name, cost: u32, deadline: Deadline) -> Result<Allowed, SharedRejected> {
         let now = self.0.env.mono();
         let Some(cost) = NonZeroU32::new(cost) else { return Ok(Allowed { by: Count::Nobodys, left: None }) };
         if let Some(known) = self.known(key, now, cost) {
             return Ok(known?);
         }
+        if !self.may_ask(now) {
+            return self.without(key, cost, None);
+        }
+        let patience = self.0.config.patience.min(deadline.remaining(now) / 4);
         // Never more than a burst, or nothing would ever be given.
         let burst = self.0.rule.standing(0, now).burst;
         let most = NonZeroU32::new(self.0.config.portion.get().min(burst)).map_or(cost, |portion| portion.max(cost));
         let asked = self.0.quota.take(key, self.0.config.rate, cost, most);
-        match self.0.env.timeout(self.0.config.patience, asked).await {
+        let answer = self.0.env.timeout(patience, asked).await;
+        match answer {
+            // Who has little time learns nothing of whoever keeps the count, and speaks for nobody else.
+            None if patience == self.0.config.patience => {
+                self.silence().asked_again_at = Some(self.0.env.mono() + SILENT)
+            }
+            None => {}
+            Some(_) => self.silence().asked_again_at = None,
+        }
+        match answer {
             Some(Ok(Portion::Given { units, left })) => {
                 self.hold(key, self.0.env.mono(), units.get().saturating_sub(cost.get()), left);
                 Ok(Allowed { by: Count::Shared, left: Some(left) })
@@ -297,9 +329,24 @@ impl Shared {
         }
     }
 
+    /// Whether the count is asked at `now`: while there was no answer only one asks at a time.
+    fn may_ask(&self, now: Mono) -> bool {
+        let mut silence = self.silence();
+        let Some(at) = silence.asked_again_at else { return true };
+        let may = at <= now;
+        if may {
+            silence.asked_again_at = Some(now + SILENT);
+        }
+        may
+    }
+
+    fn silence(&self) -> MutexGuard<'_, Silence> {
+        self.0.silence.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, key: &Name, cause: Option<&Unavailable>) {
         let now = self.0.env.mono();
-        let mut silence = self.0.silence.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut silence = self.silence();
         silence.calls += 1;
         if silence.told.is_some_and(|told| now < told + TOLD_EVERY) {
             return;

@@ -2,8 +2,8 @@
 
 use std::{
     future::poll_fn,
-    pin::{Pin, pin},
-    task::{Context, Poll},
+    pin::pin,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -53,8 +53,16 @@ struct Done<T, E> {
     attempted: Attempted<T, E>,
     /// Whether the upstream failed it.
     failed: bool,
-    /// What is held of the endpoint for an answer that is to come, and since when it is tried; `None` if it was not.
+    /// What is held of the endpoint for an answer that is to come, and since when it is tried.
     answers: Option<Tried>,
+}
+
+/// What is sent, by a service that is ready for it or not, with the endpoint's leave.
+struct Sending<Q, S> {
+    sent: Q,
+    service: S,
+    is_ready: bool,
+    tried: Tried,
 }
 
 /// The next attempt: what is sent, after which wait.
@@ -151,6 +159,10 @@ impl<S, P, K> Course<S, P, K> {
             tracing::debug!(dependency = name.as_str(), "a call cannot be sent again: its body was not kept");
             return None;
         };
+        if outcome != Outcome::Upstream(Class::Stale) && self.permits.would_probe(now, || self.protocol.asked(&sent)) {
+            tracing::debug!(dependency = name.as_str(), ?outcome, "a probe of an endpoint is not sent again");
+            return None;
+        }
         let attempts =
             self.attempts.get_or_insert_with(|| retries.begin(self.intent.repeatable, self.owner, self.deadline));
         let ended = Ended { outcome, verdict, answer_begun: false };
@@ -230,17 +242,35 @@ impl<S, P, K> Course<S, P, K> {
                 Err(rejected) => return self.finish(policies.now(), Attempted::Refused(rejected.into())),
             }
         }
+        let tried = match self.admit::<R>(&sent) {
+            Ok(tried) => tried,
+            Err(rejection) => return self.finish(policies.now(), Attempted::Refused(rejection)),
+        };
         let first = Next { sent, after: Duration::ZERO, fresh_connection: false };
-        let attempted = self.attempt(first, Some(service)).await;
+        let attempted = self.attempt(first, tried, Some(service)).await;
         let now = policies.now();
         match self.decide(now, &attempted) {
-            Some(next) => self.go_on(next).await,
+            Some(next) => self.go_on(next, attempted).await,
             None => self.finish(now, attempted),
         }
     }
 
-    /// Waits, sends it again, and so on until it ends.
-    pub(super) async fn go_on<R>(mut self, mut next: Next<P::Sent>) -> Result<P::Answer, CallError<S::Error>>
+    /// Asks the policies of the endpoint for an attempt that sends `sent`.
+    fn admit<R>(&self, sent: &P::Sent) -> Result<Tried, Rejection>
+    where
+        P: Requests<R, Kept = K>,
+    {
+        let (policies, first) = (&self.permits.policies, self.attempts.is_none());
+        Tried::admit(policies, policies.now(), || self.protocol.asked(sent), (self.permits.began, first))
+    }
+
+    /// Waits, sends it again, and so on until it ends. What the attempt before came to is kept until the next one may be made: what is
+    /// refused here, behind something that was sent, is not a call of which nothing was.
+    pub(super) async fn go_on<R>(
+        mut self,
+        mut next: Next<P::Sent>,
+        mut before: Attempted<S::Response, S::Error>,
+    ) -> Result<P::Answer, CallError<S::Error>>
     where
         P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
         S: Service<P::Sent> + Clone,
@@ -257,17 +287,33 @@ impl<S, P, K> Course<S, P, K> {
             {
                 _ = retries.charge(policies.now());
             }
-            let attempted = self.attempt(next, None).await;
+            let tried = match self.admit::<R>(&next.sent) {
+                Ok(tried) => tried,
+                Err(rejection) => {
+                    let (name, now) = (policies.name.as_str(), policies.now());
+                    tracing::debug!(dependency = name, %rejection, "a call is not sent again: its endpoint is refused");
+                    self.permits.take_up(now);
+                    return self.finish(now, before);
+                }
+            };
+            drop(before);
+            let attempted = self.attempt(next, tried, None).await;
             let now = policies.now();
             match self.decide(now, &attempted) {
-                Some(again) => next = again,
+                Some(again) => (next, before) = (again, attempted),
                 None => return self.finish(now, attempted),
             }
         }
     }
 
-    /// Makes one attempt, and copies of it if it is late and may be copied. `ready` is a service that is ready for it.
-    async fn attempt<R>(&mut self, next: Next<P::Sent>, ready: Option<S>) -> Attempted<S::Response, S::Error>
+    /// Makes one attempt, which `tried` allows, and copies of it if it is late and may be copied. `ready` is a service that is ready
+    /// for it.
+    async fn attempt<R>(
+        &mut self,
+        next: Next<P::Sent>,
+        tried: Tried,
+        ready: Option<S>,
+    ) -> Attempted<S::Response, S::Error>
     where
         P: Requests<R, Kept = K> + Answers<S::Response, S::Error> + Clone,
         S: Service<P::Sent> + Clone,
@@ -278,13 +324,11 @@ impl<S, P, K> Course<S, P, K> {
         let Some(service) = ready.or_else(|| self.again.as_ref().map(|(service, _)| service.clone())) else {
             unreachable!("what is sent again was kept")
         };
-        let call = self.permits.began;
-        let first_of_call = self.attempts.is_none();
+        let first = Sending { sent: next.sent, service, is_ready, tried };
         // One that tries whether the upstream is well again is one call, however late.
-        let hedge = policies.hedge.filter(|_| !self.permits.is_probe());
+        let hedge = policies.hedge.filter(|_| !self.permits.is_probe() && !first.tried.is_probe());
         let (Some(config), Some((copied, kept)), true) = (hedge, &mut self.again, self.owner) else {
-            let when = When { call, first: first_of_call, deadline };
-            let done = one_attempt(policies, protocol, (service, is_ready), next.sent, told, when).await;
+            let done = one_attempt(policies, protocol, first, told, deadline).await;
             return self.ended(done);
         };
         let plan = Plan {
@@ -293,18 +337,29 @@ impl<S, P, K> Course<S, P, K> {
             repeatable: self.intent.repeatable,
             deadline,
         };
-        let mut first = Some((next.sent, (service, is_ready)));
-        let of_copies = policies.clone();
+        let sending = Mutex::new(Some(first));
+        let slot = || sending.lock().unwrap_or_else(PoisonError::into_inner);
+        let (of_copies, of_protocol) = (policies.clone(), protocol.clone());
         let copy = move |number: u32| {
-            // A body that can't be told twice has no copy: then the first one goes on.
-            let again = || protocol.again(kept).map(|sent| (sent, (copied.clone(), false)));
-            let Some((sent, service)) = first.take().or_else(again) else { return Copied(None) };
+            let Some(sending) = slot().take() else { unreachable!("what is sent was asked for") };
             let told = Try { hop: told.hop.copied(number), ..told };
-            let when = When { call, first: first_of_call && number == 0, deadline };
-            let attempt = one_attempt(of_copies.clone(), protocol.clone(), service, sent, told, when);
-            Copied(Some(Box::pin(attempt)))
+            Box::pin(one_attempt(of_copies.clone(), of_protocol.clone(), sending, told, deadline))
         };
-        let charge = |now| policies.retries.as_ref().is_some_and(|retries| retries.charge(now));
+        // A body that can't be told twice has no copy, nor has what its endpoint's circuit refuses: then the first one goes on, and the
+        // budget is not charged.
+        let call = self.permits.began;
+        let of_charge = policies.clone();
+        let charge = move |now| {
+            let Some(sent) = protocol.again(kept) else { return false };
+            let Ok(tried) = Tried::admit(&of_charge, now, || protocol.asked(&sent), (call, false)) else {
+                return false;
+            };
+            let paid = of_charge.retries.as_ref().is_some_and(|retries| retries.charge(now));
+            if paid {
+                *slot() = Some(Sending { sent, service: copied.clone(), is_ready: false, tried });
+            }
+            paid
+        };
         let is_good =
             |done: &Done<S::Response, S::Error>| done.attempted.outcome() == Outcome::Upstream(Class::Success);
         let won = race(&policies.timers, policies.now(), plan, charge, copy, is_good).await;
@@ -323,46 +378,20 @@ impl<S, P, K> Course<S, P, K> {
     }
 }
 
-/// Which attempt it is, in time.
-#[derive(Clone, Copy)]
-struct When {
-    /// When the call began.
-    call: Mono,
-    /// Whether it is the call's first.
-    first: bool,
-    /// When the call ends.
-    deadline: Deadline,
-}
-
-/// A copy of a call, if there can be one.
-struct Copied<F>(Option<Pin<Box<F>>>);
-
-impl<F: Future> Future for Copied<F> {
-    type Output = F::Output;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.0.as_mut().map_or(Poll::Pending, |copy| copy.as_mut().poll(cx))
-    }
-}
-
 /// One attempt, from the endpoint's leave to what it is told of the end.
 async fn one_attempt<R, P, S>(
     policies: Held,
     protocol: P,
-    (mut service, is_ready): (S, bool),
-    mut sent: P::Sent,
+    sending: Sending<P::Sent, S>,
     told: Try,
-    when: When,
+    deadline: Deadline,
 ) -> Done<S::Response, S::Error>
 where
     P: Requests<R> + Answers<S::Response, S::Error>,
     S: Service<P::Sent>,
 {
+    let Sending { mut sent, mut service, is_ready, tried } = sending;
     let now = policies.now();
-    let tried = match Tried::admit(&policies, now, || protocol.asked(&sent), (when.call, when.first)) {
-        Ok(tried) => tried,
-        Err(rejection) => return Done { attempted: Attempted::Refused(rejection), failed: false, answers: None },
-    };
     protocol.stamp(&mut sent, told, now);
     let work = async move {
         if !is_ready {
@@ -370,7 +399,7 @@ where
         }
         service.call(sent).await
     };
-    let mut attempt = pin!(Attempt::new(work, &policies, now, when.deadline));
+    let mut attempt = pin!(Attempt::new(work, &policies, now, deadline));
     let ended = poll_fn(|cx| attempt.as_mut().poll(cx, &policies)).await;
     let (attempted, retry_after) = judge(&protocol, ended);
     let (failed, answers) = tried.end(policies.now(), attempted.outcome(), retry_after);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_foundations::time::Mono;
 
-use super::policies::{Held, Leave, Policies};
+use super::policies::{Endpoint, Held, Leave, Policies, Probed};
 use crate::{
     bulkhead::{Ask, Taken},
     circuit_breaker::{Asked, machine::Ticket},
@@ -23,6 +23,8 @@ pub(super) struct Permits {
     endpoint: Option<Leave>,
     /// When the attempt began that `endpoint` is for.
     tried: Mono,
+    /// Whom the last attempt that failed was to find well again.
+    probed: Option<Probed>,
     /// When the answer began, if it has.
     answered: Option<Mono>,
     /// Whether an attempt of it failed, or had time enough not to.
@@ -54,6 +56,7 @@ impl Permits {
             dependency,
             endpoint: None,
             tried: now,
+            probed: None,
             answered: None,
             failed: false,
             told: false,
@@ -82,6 +85,7 @@ impl Permits {
             place: self.place.take(),
             dependency: self.dependency.take(),
             endpoint: self.endpoint.take(),
+            probed: self.probed.take(),
             ended: false,
             ..*self
         }
@@ -95,6 +99,17 @@ impl Permits {
     /// Whether the call is one that tries whether the dependency is well again.
     pub(super) fn is_probe(&self) -> bool {
         self.dependency.is_some_and(|ticket| ticket.probe.is_some())
+    }
+
+    /// Whether the last attempt found an endpoint ill that it was to find well, and one that asks for what `asked` says would try the
+    /// same one.
+    pub(super) fn would_probe<'a>(&self, now: Mono, asked: impl FnOnce() -> Asked<'a>) -> bool {
+        self.probed.as_ref().is_some_and(|probed| self.policies.endpoint.passes(now, asked, probed))
+    }
+
+    /// The answer of the last attempt is the caller's after all: its time begins now, for nobody has waited for it since.
+    pub(super) fn take_up(&mut self, now: Mono) {
+        self.tried = now;
     }
 
     /// Asks the policies of the endpoint for the first attempt, which asks for what `asked` says.
@@ -120,6 +135,7 @@ impl Permits {
     fn fail_attempt(&mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
         let outcome = self.policies.blame(outcome, self.began, self.tried, now);
         self.failed |= is_failure(outcome);
+        self.probed = Endpoint::probed(self.endpoint.as_ref());
         self.policies.attempted((self.tried, now), self.endpoint.take(), outcome, retry_after);
     }
 
@@ -128,7 +144,7 @@ impl Permits {
     pub(super) fn hold(&mut self, failed: bool, answers: Option<Tried>) {
         self.failed |= failed;
         if let Some(mut tried) = answers {
-            (self.endpoint, self.tried) = (tried.leave.take(), tried.began);
+            (self.endpoint, self.tried, self.probed) = (tried.leave.take(), tried.began, tried.probed.take());
         }
     }
 
@@ -300,6 +316,8 @@ pub(super) struct Tried {
     /// When the call began.
     call: Mono,
     began: Mono,
+    /// Whom it was to find well again, once it has failed.
+    probed: Option<Probed>,
 }
 
 impl Tried {
@@ -315,7 +333,12 @@ impl Tried {
         if first {
             policies.reaches(now);
         }
-        Ok(Self { policies: policies.clone(), leave, call, began: now })
+        Ok(Self { policies: policies.clone(), leave, call, began: now, probed: None })
+    }
+
+    /// Whether it tries whether the endpoint is well again.
+    pub(super) fn is_probe(&self) -> bool {
+        Endpoint::probed(self.leave.as_ref()).is_some()
     }
 
     /// Tells everybody what became of the attempt, and says whether the upstream failed it. What is held for a success stays
@@ -326,6 +349,7 @@ impl Tried {
             return (false, Some(self));
         }
         let outcome = self.policies.blame(outcome, self.call, self.began, now);
+        self.probed = Endpoint::probed(self.leave.as_ref());
         self.policies.attempted((self.began, now), self.leave.take(), outcome, retry_after);
         (is_failure(outcome), Some(self))
     }

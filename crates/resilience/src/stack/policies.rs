@@ -13,6 +13,7 @@ use quorate_foundations::{name::Name, time::Mono};
 use crate::{
     bulkhead::Bulkhead,
     circuit_breaker::{Asked, Breaker, Each, machine::Ticket},
+    deadline::Deadline,
     fallback::Source,
     hedge,
     latency::Latency,
@@ -73,10 +74,10 @@ impl Limit {
         }
     }
 
-    /// The same, with the count being asked.
-    pub(super) async fn ask(&self, now: Mono) -> Result<(), Rejection> {
+    /// The same for a call that ends by `deadline`, with the count being asked.
+    pub(super) async fn ask(&self, now: Mono, deadline: Deadline) -> Result<(), Rejection> {
         match self {
-            Self::Shared(shared, key) => Ok(shared.take(key, 1).await.map(|_| ())?),
+            Self::Shared(shared, key) => Ok(shared.take_by(key, 1, deadline).await.map(|_| ())?),
             Self::None | Self::Own(_) => self.take(now).unwrap_or(Ok(())),
         }
     }
@@ -115,7 +116,24 @@ pub(super) struct Leave {
     of: Option<Arc<Breaker>>,
 }
 
+/// Whom an attempt tried that was to find out whether it is well again: the circuit, where each endpoint has one.
+pub(super) struct Probed(Option<Arc<Breaker>>);
+
 impl Endpoint {
+    /// Whom an attempt tries that holds `leave`, if that is what it is for.
+    pub(super) fn probed(leave: Option<&Leave>) -> Option<Probed> {
+        leave.filter(|leave| leave.ticket.probe.is_some()).map(|leave| Probed(leave.of.clone()))
+    }
+
+    /// Whether an attempt that asks for what `asked` says passes the circuit that was tried.
+    pub(super) fn passes<'a>(&self, now: Mono, asked: impl FnOnce() -> Asked<'a>, probed: &Probed) -> bool {
+        match (self, &probed.0) {
+            (Self::One(_), None) => true,
+            (Self::Each(each), Some(breaker)) => Arc::ptr_eq(&each.of(asked(), now), breaker),
+            (Self::None | Self::One(_) | Self::Each(_), _) => false,
+        }
+    }
+
     /// Leave for an attempt now, which asks for what `asked` says.
     #[inline]
     pub(super) fn acquire<'a>(&self, now: Mono, asked: impl FnOnce() -> Asked<'a>) -> Result<Option<Leave>, Rejection> {

@@ -173,7 +173,7 @@ impl<'a> Asking<'a> {
 
     async fn ask<E>(mut self, now: Mono, deadline: Deadline) -> Result<(), CallError<E>> {
         let policies = self.policies;
-        let asked = policies.timers.within(now, deadline, Scope::Total, policies.limit.ask(now)).await;
+        let asked = policies.timers.within(now, deadline, Scope::Total, policies.limit.ask(now, deadline)).await;
         let error = match asked {
             Ok(Ok(())) => {
                 self.ended = None;
@@ -268,7 +268,7 @@ where
                         state.set(State::Refused { error: None });
                         return Poll::Ready(finished);
                     };
-                    Box::pin(course.taken().go_on(next))
+                    Box::pin(course.taken().go_on(next, attempted))
                 }
                 Projected::Further { call } => return call.as_mut().poll(cx),
                 Projected::Refused { error } => {

@@ -150,18 +150,23 @@ async fn a_budget_remembers_no_calls_of_long_ago() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_open_circuit_of_the_endpoint_refuses_a_further_attempt_and_is_not_held_against_the_dependency() {
+async fn an_open_circuit_of_the_endpoint_leaves_a_call_what_its_last_attempt_came_to_and_is_not_held_against_the_dependency()
+ {
     let env = Env::real();
     let upstream = Upstream::new(&env);
     upstream.always(Reply::Fail);
     let dependency =
-        std::sync::Arc::new(circuit_breaker::Breaker::new(in_a_row(1), Dice::seeded(1), env.mono()).unwrap());
+        std::sync::Arc::new(circuit_breaker::Breaker::new(in_a_row(2), Dice::seeded(1), env.mono()).unwrap());
     let stack = named("a")
         .shared_breaker(dependency.clone())
         .retry(attempts(3), BudgetConfig::default())
         .endpoint_breaker(in_a_row(2))
         .build(&Timers::new(&env), idempotent())
         .unwrap();
+    let ended = stack.layer(upstream.clone()).call(7).await;
+    assert!(matches!(ended, Err(CallError::Upstream(_, Class::Fault))), "{ended:?}");
+    assert_eq!((upstream.heard().len(), count(&stack, "fault")), (2, 1));
+    // Of the next one nothing is sent, and that is what is said of it.
     let ended = stack.layer(upstream.clone()).call(7).await;
     assert!(matches!(ended, Err(CallError::Rejected(Rejection::Breaker(_)))), "{ended:?}");
     assert_eq!(upstream.heard().len(), 2);

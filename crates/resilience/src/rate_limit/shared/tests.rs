@@ -182,6 +182,7 @@ async fn an_outage_of_the_store_is_answered_as_declared() {
     assert_eq!(taken(&local, 20).await, 5);
     assert_eq!(local.uncounted(), 20, "those that were refused as well");
     world.keeper.silent.store(false, Ordering::Relaxed);
+    world.env.sleep(SILENT).await;
     let back = local.take(&key(), 1).await.unwrap();
     assert_eq!(back.by, Count::Shared, "once it can be asked, its count holds");
     assert_eq!(local.uncounted(), 20);

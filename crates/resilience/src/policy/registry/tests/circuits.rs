@@ -141,9 +141,18 @@ async fn an_attempt_that_is_dropped_gives_the_probe_of_its_endpoint_back() {
 async fn a_retry_passes_the_circuit_of_whom_it_asks() {
     let mut payments = payments(&format!("{EACH}, retry: {{attempts: 2, backoff: 1ms}}"));
     payments.upstream.always(Reply::Fail);
-    // The second attempt finds the circuit open that the first one opened.
-    assert!(payments.is_refused(("a", "charge")).await);
+    // The second attempt finds the circuit open that the first one opened: the call has failed as the first one did, and was heard.
+    payments.fails(("a", "charge")).await;
     assert_eq!(payments.upstream.heard().len(), 1);
+    assert!(payments.is_refused(("a", "charge")).await);
+    // A probe that finds it ill isn't sent again, nor does its call say that nobody heard it.
+    payments.env.sleep(Duration::from_secs(70)).await;
+    let begun = payments.env.mono();
+    payments.fails(("a", "charge")).await;
+    assert_eq!((payments.env.mono(), payments.upstream.heard().len()), (begun, 2));
+    let outcomes = payments.policies.standing(&name("payments")).unwrap().outcomes;
+    let of = |wanted: &str| outcomes.iter().find(|(word, _)| *word == wanted).unwrap().1;
+    assert_eq!((of("fault"), of("rejected_breaker")), (2, 1));
     payments.upstream.always(Reply::Answer);
     assert!(!payments.is_refused(("b", "charge")).await);
 }

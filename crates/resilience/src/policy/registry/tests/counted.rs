@@ -131,6 +131,7 @@ async fn while_the_store_cannot_count_what_the_document_says_holds_and_is_counte
             assert!(world.metrics().contains(&line), "{}", world.metrics());
             world.store.cut.store(false, Ordering::Relaxed);
             world.store.silent.store(false, Ordering::Relaxed);
+            world.env.sleep(Duration::from_secs(1)).await;
             ten(&mut service).await;
             assert_eq!(policies.standing(&name("bank")).unwrap().uncounted, Some(10), "{mode}: it counts again");
         }
@@ -138,20 +139,44 @@ async fn while_the_store_cannot_count_what_the_document_says_holds_and_is_counte
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_waits_for_the_count_no_longer_than_its_own_time() {
+async fn a_call_waits_for_the_count_a_quarter_of_its_own_time_and_then_what_is_declared_holds() {
     let world = World::new();
     world.store.silent.store(true, Ordering::Relaxed);
-    let (policies, mut service) = world.process(&format!("{}, timeouts: {{request: 100ms}}", five("allow")));
-    let begun = world.env.mono();
-    let error = service.call(1).await.unwrap_err();
-    assert!(matches!(error, CallError::Timeout { scope: crate::Scope::Total, .. }), "{error}");
-    assert_eq!(world.env.mono().saturating_since(begun).as_millis(), 100);
-    assert_eq!(world.upstream.heard().len(), 0, "nothing was sent");
-    // One that is dropped while it waits is one that nobody waits for any more.
+    for (mode, made) in [("allow", 10), ("local", 5), ("deny", 0)] {
+        let spec = format!("{}, timeouts: {{request: 100ms}}", five(mode));
+        let (policies, mut service) = world.process(&spec);
+        let begun = world.env.mono();
+        assert_eq!(ten(&mut service).await, made, "{mode}");
+        assert_eq!(world.env.mono().saturating_since(begun).as_millis(), 10 * 25, "{mode}");
+        assert_eq!(policies.standing(&name("bank")).unwrap().uncounted, Some(10), "{mode}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_a_silence_calls_are_decided_at_once_until_one_asks_again() {
+    let world = World::new();
+    world.store.silent.store(true, Ordering::Relaxed);
+    let (policies, mut service) = world.process(&five("allow"));
+    for _ in 0..3 {
+        let begun = world.env.mono();
+        assert_eq!(ten(&mut service).await, 10);
+        assert_eq!(world.env.mono().saturating_since(begun).as_millis(), 250, "one asks, and nine don't");
+        world.env.sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(policies.standing(&name("bank")).unwrap().uncounted, Some(30));
+    world.store.silent.store(false, Ordering::Relaxed);
+    assert_eq!(ten(&mut service).await, 5, "it counts again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_while_it_asks_is_one_that_nobody_waits_for_any_more() {
+    let world = World::new();
+    world.store.silent.store(true, Ordering::Relaxed);
+    let (policies, mut service) = world.process(&five("allow"));
     assert!(world.env.timeout(Duration::from_millis(10), service.call(1)).await.is_none());
     let outcomes = policies.standing(&name("bank")).unwrap().outcomes;
     let of = |wanted: &str| outcomes.iter().find(|(word, _)| *word == wanted).unwrap().1;
-    assert_eq!((of("timeout_total"), of("cancelled"), of("success")), (1, 1, 0));
+    assert_eq!((of("cancelled"), of("success")), (1, 0));
 }
 
 #[tokio::test(start_paused = true)]
