@@ -11,7 +11,7 @@ use crate::{
     client::{Client, Guard, Server},
     configuration::Configuration,
     demo, doctor, erasure, event_type,
-    exit::{self, Failure},
+    exit::{self, Exit, Failure},
     guarantees, inbox, limit, log, moving,
     output::Format,
     patterns, policy, process, queue, relay, request, saga, schema, serve, sim, store, stream, subscription, txn, view,
@@ -183,11 +183,26 @@ enum ConfigCommand {
     },
 }
 
+/// Refuses times in which no request can be answered, or that say nothing.
+fn check_times(deadline: Duration, attempt: Option<Duration>) -> Result<(), Failure> {
+    let wrong = if deadline.is_zero() {
+        "`--deadline` leaves no time: say how long a request may take, as 30s".to_owned()
+    } else if attempt.is_some_and(|attempt| attempt.is_zero()) {
+        "`--attempt-timeout` leaves no time: say how long one attempt may take, as 5s, or leave it out".to_owned()
+    } else if attempt.is_some_and(|attempt| attempt >= deadline) {
+        format!("`--attempt-timeout` has to be shorter than `--deadline`, which is {deadline:?}: or leave it out")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(Exit::Usage, wrong))
+}
+
 impl Arguments {
     /// Does what was asked.
     pub(crate) async fn run(self) -> Result<(), Failure> {
         let env = Env::real();
         let Common { server, output, deadline, attempt_timeout, retries } = self.common;
+        check_times(deadline, attempt_timeout)?;
         let client = Client::new(&env, server, deadline).guarded_by(Guard::new(&env, retries, attempt_timeout));
         match self.command {
             Command::Serve { configuration } => serve::run(&env, &configuration).await,

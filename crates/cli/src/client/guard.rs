@@ -5,7 +5,10 @@
 
 use std::{
     num::NonZeroU32,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,7 +29,7 @@ use tower_layer::Layer as _;
 use tower_service::Service;
 
 use super::{Call, Client, ClientError, Connection, Problem, Reply};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// How often calls are made again, and how long one attempt may take. Cheap to clone; clones share the budget.
 #[derive(Clone)]
@@ -65,7 +68,7 @@ impl Guarded {
     /// Makes a call and reads the whole reply, within the client's deadline. The inner error is the node's own no.
     ///
     /// # Errors
-    /// [`ClientError`]; each says whether the call may have been done.
+    /// [`ClientError`]; each says whether the call may have been done, by any of its attempts: so does the problem.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the connection; whether the call was done is then unknown.
@@ -74,14 +77,25 @@ impl Guarded {
             return self.connection.lock().await.call(call).await;
         };
         let waited = self.client.deadline;
-        let times = timeout::Config { total: Some(waited), attempt: *attempt, idle: None, refuse_hopeless: false };
+        // A call may have less time than all of them have: then its attempts have that.
+        let attempt = attempt.filter(|attempt| *attempt < waited);
+        let times = timeout::Config { total: Some(waited), attempt, idle: None, refuse_hopeless: false };
         let name = Name::new("node").unwrap_or_else(|_| unreachable!("this is a name"));
         let stack = Stack::builder(name).timeouts(times).shared_retry(retries.clone()).build(timers, Node);
         let strange = |what: String| ClientError::Strange { server: self.client.server.clone(), what };
         // A time of zero is none.
         let stack = stack.map_err(|wrong| strange(crate::exit::chain(&wrong)))?;
-        match stack.layer(Wire(self.connection.clone())).call(Arc::new(call.clone())).await {
+        let wire = Wire { connection: self.connection.clone(), in_doubt: Arc::default() };
+        let in_doubt = wire.in_doubt.clone();
+        let ended = stack.layer(wire).call(Arc::new(call.clone())).await;
+        // What a later attempt came to says nothing of an earlier one.
+        let in_doubt = in_doubt.load(Ordering::Relaxed);
+        match ended {
+            Ok(Err(problem)) if in_doubt => Ok(Err(problem.in_doubt())),
             Ok(said) => Ok(said),
+            Err(CallError::Upstream(error, _)) if in_doubt && error.exit() != Exit::Unknown => {
+                Err(ClientError::InDoubt { server: self.client.server.clone(), last: Box::new(error) })
+            }
             Err(CallError::Upstream(error, _)) => Err(error),
             Err(refused) => {
                 let server = self.client.server.clone();
@@ -144,7 +158,7 @@ impl Answers<Said, ClientError> for Node {
             Ok(Err(problem)) => verdict(problem),
             Err(ClientError::Unreachable { .. }) => Verdict::UNSENT,
             Err(ClientError::Strange { .. }) => Verdict { transient: false, ..Verdict::FAULT },
-            Err(ClientError::Broken { .. } | ClientError::Late { .. }) => Verdict::FAULT,
+            Err(ClientError::Broken { .. } | ClientError::Late { .. } | ClientError::InDoubt { .. }) => Verdict::FAULT,
         }
     }
 
@@ -167,7 +181,39 @@ fn verdict(problem: &Problem) -> Verdict {
 
 /// The connection as a service.
 #[derive(Clone)]
-struct Wire(Arc<Mutex<Connection>>);
+struct Wire {
+    connection: Arc<Mutex<Connection>>,
+    /// Whether an attempt may have been done of which nothing more was heard.
+    in_doubt: Arc<AtomicBool>,
+}
+
+/// An attempt that may be done: dropped before it is known what became of it, it leaves the call in doubt.
+struct Doubt(Option<Arc<AtomicBool>>);
+
+impl Doubt {
+    fn of(call: &Call, in_doubt: &Arc<AtomicBool>) -> Self {
+        Self((!call.is_safe()).then(|| in_doubt.clone()))
+    }
+
+    fn ended(mut self, said: &Result<Said, ClientError>) {
+        let is_unknown = match said {
+            Ok(Ok(_)) => false,
+            Ok(Err(problem)) => problem.is_unknown(),
+            Err(error) => error.exit() == Exit::Unknown,
+        };
+        if !is_unknown {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for Doubt {
+    fn drop(&mut self) {
+        if let Some(in_doubt) = &self.0 {
+            in_doubt.store(true, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Service<Attempt> for Wire {
     type Response = Said;
@@ -179,7 +225,13 @@ impl Service<Attempt> for Wire {
     }
 
     fn call(&mut self, Attempt { call, hop }: Attempt) -> Self::Future {
-        let connection = self.0.clone();
-        Box::pin(async move { connection.lock().await.attempt(&call, hop).await })
+        let Self { connection, in_doubt } = self.clone();
+        Box::pin(async move {
+            let mut connection = connection.lock().await;
+            let doubt = Doubt::of(&call, &in_doubt);
+            let said = connection.attempt(&call, hop).await;
+            doubt.ended(&said);
+            said
+        })
     }
 }

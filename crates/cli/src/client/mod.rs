@@ -94,6 +94,15 @@ pub(crate) enum ClientError {
         /// The deadline.
         waited: Duration,
     },
+    /// The last attempt came to nothing, and an earlier one may have been done.
+    #[error("an earlier attempt at {server} may have been done, and the last one came to nothing")]
+    InDoubt {
+        /// Where.
+        server: Server,
+        /// What the last one came to.
+        #[source]
+        last: Box<ClientError>,
+    },
     /// The reply is not what a node sends.
     #[error("{server} answered with something a quorate node does not send: {what}")]
     Strange {
@@ -108,7 +117,9 @@ impl ClientError {
     /// How a command that met it exits.
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Broken { unsafe_call: true, .. } | Self::Late { unsafe_call: true, .. } => Exit::Unknown,
+            Self::Broken { unsafe_call: true, .. } | Self::Late { unsafe_call: true, .. } | Self::InDoubt { .. } => {
+                Exit::Unknown
+            }
             Self::Unreachable { .. } | Self::Broken { .. } | Self::Late { .. } => Exit::Unavailable,
             Self::Strange { .. } => Exit::Failed,
         }
@@ -120,7 +131,7 @@ impl ClientError {
             Self::Unreachable { .. } => {
                 "start one with `quorate serve`, or say where it is with --server or QUORATE_SERVER"
             }
-            Self::Broken { unsafe_call: true, .. } | Self::Late { unsafe_call: true, .. } => {
+            Self::Broken { unsafe_call: true, .. } | Self::Late { unsafe_call: true, .. } | Self::InDoubt { .. } => {
                 "it may have been done: repeat it with the same ids or key, and it will not happen twice"
             }
             Self::Broken { .. } | Self::Late { .. } => "repeat it; see --deadline",

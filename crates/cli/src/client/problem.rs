@@ -21,6 +21,8 @@ pub(crate) struct Problem {
     page: Option<String>,
     /// What that page says one should do, if it could be had.
     advice: Option<String>,
+    /// Whether an earlier attempt of the same call may have been done, whatever this one says of itself.
+    in_doubt: bool,
 }
 
 impl Problem {
@@ -34,7 +36,14 @@ impl Problem {
         let slug = address.and_then(|address| address.rsplit('/').next()).unwrap_or_default().to_owned();
         let page =
             address.map(|address| if address.starts_with('/') { format!("{server}{address}") } else { address.into() });
-        Self { status, slug, members, page, advice: None }
+        Self { status, slug, members, page, advice: None, in_doubt: false }
+    }
+
+    /// The same, behind an attempt that may have been done.
+    #[must_use]
+    pub(super) fn in_doubt(mut self) -> Self {
+        self.in_doubt = true;
+        self
     }
 
     /// A member that is text.
@@ -80,7 +89,7 @@ impl Problem {
     /// Whether it may have happened all the same.
     pub(crate) fn is_unknown(&self) -> bool {
         // What was done, and whose reply is missing, is learnt in the same way: by repeating it with the same ids or key.
-        matches!(self.text("outcome"), Some("unknown" | "done"))
+        self.in_doubt || matches!(self.text("outcome"), Some("unknown" | "done"))
     }
 
     /// How a command that met it exits.
@@ -108,6 +117,9 @@ impl Problem {
     }
 
     fn what_to_do(&self) -> String {
+        if self.in_doubt {
+            return "an earlier attempt may have been done: repeat it with the same ids or key, and it will not happen twice".to_owned();
+        }
         if let Some(advice) = &self.advice {
             return advice.clone();
         }

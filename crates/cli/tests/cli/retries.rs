@@ -134,6 +134,37 @@ fn an_append_is_sent_again_with_the_same_id_and_so_is_what_has_a_key() {
 }
 
 #[test]
+fn what_an_earlier_attempt_may_have_done_is_unknown_whatever_the_last_one_says() {
+    let quick = ["--retries", "1", "--attempt-timeout", "200ms"];
+    for ill in [UNKNOWN, Does::Breaks, Does::Hangs] {
+        let node = Scripted::start(&[ill, DOWN]);
+        let told = node.run(&[&quick[..], &APPEND[..]].concat()).failed(5);
+        assert_eq!(node.asked().len(), 2);
+        assert!(told.contains("repeat the command with --id ") && told.contains("earlier attempt"), "{told}");
+    }
+    // What said of itself that nothing was done leaves no doubt, and nothing that only reads does.
+    let node = Scripted::start(&[DOWN, DOWN]);
+    node.run(&[&quick[..], &APPEND[..]].concat()).failed(4);
+    let node = Scripted::start(&[Does::Breaks, DOWN]);
+    node.run(&[&quick[..], &LIST[..]].concat()).failed(4);
+}
+
+#[test]
+fn times_in_which_nothing_can_be_answered_are_refused_by_name() {
+    for (flags, named) in [
+        (&["--deadline", "0s"][..], "--deadline"),
+        (&["--attempt-timeout", "0s"][..], "--attempt-timeout"),
+        (&["--attempt-timeout", "30s"][..], "--attempt-timeout"),
+        (&["--attempt-timeout", "2s", "--deadline", "1s"][..], "--attempt-timeout"),
+    ] {
+        let node = Scripted::start(&[STREAMS]);
+        let told = node.run(&[flags, &LIST[..]].concat()).failed(2);
+        assert!(told.contains(named), "{told}");
+        assert_eq!(node.asked().len(), 0);
+    }
+}
+
+#[test]
 fn a_write_without_a_key_is_sent_again_only_if_it_certainly_was_not_done() {
     let node = Scripted::start(&[UNKNOWN, Does::Says(200, "", "{}")]);
     node.run(&RESET).failed(5);
