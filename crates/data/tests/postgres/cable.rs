@@ -141,7 +141,7 @@ impl AsyncWrite for Wire {
             self.cable.0.listens.store(true, Ordering::SeqCst);
         }
         // What has rows for the log in it; the sequencer never has.
-        self.appends |= contains(bytes, b"WITH made AS");
+        self.appends |= contains(bytes, b"write_events(") || contains(bytes, b"write_held_events(");
         if self.appends && self.cable.is_lost(bytes) {
             self.is_ended = true;
             if self.cable.0.commit_arrives.load(Ordering::SeqCst) {

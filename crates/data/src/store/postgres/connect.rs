@@ -133,11 +133,18 @@ pub(super) struct Pool {
     connector: Connector,
     idle: Mutex<Vec<Client>>,
     permits: Arc<Semaphore>,
+    /// How many there are at most.
+    pub(super) connections: usize,
 }
 
 impl Pool {
     pub(super) fn new(connector: Connector, connections: usize) -> Arc<Self> {
-        Arc::new(Self { connector, idle: Mutex::default(), permits: Arc::new(Semaphore::new(connections)) })
+        Arc::new(Self {
+            connector,
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(connections)),
+            connections,
+        })
     }
 
     /// A connection of one's own, once there is one.
@@ -177,6 +184,13 @@ impl Lease {
     pub(super) fn keep(mut self) {
         if let Some(client) = self.client.take().filter(|client| !self.is_makeshift && !client.is_closed()) {
             self.pool.idle().push(client);
+        }
+    }
+
+    /// Takes back what was begun on it; a connection on which that fails ends, and the transaction with it.
+    pub(super) async fn roll_back(self) {
+        if self.batch_execute("ROLLBACK").await.is_ok() {
+            self.keep();
         }
     }
 }

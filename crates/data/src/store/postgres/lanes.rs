@@ -6,26 +6,33 @@
 //! more where so many wait that each is full.
 //!
 //! Such a group hurries: where somebody holds a row or a word that it needs, it gives up after moments and falls apart into
-//! its lanes, each of which then waits by itself. So nobody waits for long for what others need.
+//! its lanes, and a lane into its appends, one behind the other. An append that is in somebody's way even so waits by itself,
+//! what comes to its stream waits behind it, and its lane goes on without them. So nobody waits for long for what others need.
+//!
+//! Each append has patience from when it came: once that is over it is answered with whatever is in its way then, whoever
+//! shared an attempt with it.
+
+mod attempts;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use foldhash::fast::FixedState;
-use tokio::sync::oneshot;
+use quorate_foundations::time::Mono;
+use tokio::sync::{Semaphore, oneshot};
 
+pub(super) use self::attempts::told;
+use self::attempts::{Pace, answer, attempts};
 use super::{
     backend::{Pass, Shared},
     fault::Fault,
-    group::{self, Answer, Decided, Known, Within, Written},
     ready::Ready,
-    schemas,
     words::Words,
 };
-use crate::store::{AppendError, Appended, StoreError, Token};
+use crate::store::{AppendError, Appended, StoreError};
 
 const LANES: usize = 8;
 /// The most appends, and bytes, that share a transaction. One always fits.
@@ -40,8 +47,11 @@ const APPENDING: &str = "appending events";
 type Reply = Result<Appended, AppendError>;
 
 /// The lanes of a store.
-#[derive(Default)]
-pub(super) struct Lanes(Mutex<State>);
+pub(super) struct Lanes {
+    state: Mutex<State>,
+    /// Who may wait on a connection for as long as it takes.
+    patient: Semaphore,
+}
 
 #[derive(Default)]
 struct State {
@@ -50,6 +60,8 @@ struct State {
     going: usize,
     /// The lane that the next group begins with, so that each has its turn.
     next: usize,
+    /// Streams whose next append waits for somebody by itself, and what waits behind it. None of it is in the lanes.
+    held: HashMap<String, VecDeque<Job>, FixedState>,
 }
 
 #[derive(Default)]
@@ -65,6 +77,8 @@ struct Job {
     reply: oneshot::Sender<Reply>,
     /// It counts as accepted until it is answered.
     _pass: Pass,
+    /// When its patience ends.
+    until: Mono,
     /// It was new, and its transaction was told to commit: it may be in the log.
     may_be_written: bool,
 }
@@ -73,15 +87,31 @@ impl Job {
     fn reply(self, answer: Reply) {
         let _gone = self.reply.send(answer);
     }
+
+    /// Answers that nothing more is tried.
+    fn give_up(self, cause: StoreError) {
+        let cause = if self.may_be_written { StoreError::OutcomeUnknown } else { cause };
+        self.reply(Err(cause.into()));
+    }
+
+    fn stream(&self) -> &str {
+        self.ready.home()
+    }
 }
 
 impl Lanes {
+    /// Those of a store with so many connections: half of them are left to who is in nobody's way.
+    pub(super) fn new(connections: usize) -> Self {
+        Self { state: Mutex::default(), patient: Semaphore::new((connections / 2).clamp(1, LANES)) }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn waiting(&self) -> usize {
-        self.state().lanes.iter().map(|lane| lane.waiting.len()).sum()
+        let state = self.state();
+        state.lanes.iter().map(|lane| lane.waiting.len()).chain(state.held.values().map(VecDeque::len)).sum()
     }
 }
 
@@ -138,6 +168,24 @@ impl State {
             lane.is_busy &= !is_free;
         }
     }
+
+    /// Has the appends to `stream` wait: those of `group`, which is on its way, and those behind them.
+    fn hold(&mut self, lane: usize, stream: &str, group: &mut VecDeque<Job>) {
+        let mut behind = VecDeque::new();
+        for from in [group, &mut self.lanes[lane].waiting] {
+            let (of_stream, others): (Vec<Job>, _) = from.drain(..).partition(|job| job.stream() == stream);
+            behind.extend(of_stream);
+            from.extend::<Vec<Job>>(others);
+        }
+        self.held.insert(stream.to_owned(), behind);
+    }
+
+    /// Has them go on, in their order.
+    fn release(&mut self, lane: usize, stream: &str) {
+        for job in self.held.remove(stream).into_iter().flatten().rev() {
+            self.lanes[lane].waiting.push_front(job);
+        }
+    }
 }
 
 /// Puts a batch in its lane, and tells where its answer will be.
@@ -147,12 +195,15 @@ pub(super) fn submit(shared: &Arc<Shared>, ready: Ready) -> Result<oneshot::Rece
     if waiting >= shared.limits.waiting_writes {
         return Err(StoreError::Overloaded { waiting });
     }
-    let stream = ready.streams.first().map_or("", |part| part.stream.as_str());
-    let lane = (FixedState::default().hash_one(stream) >> 32) as usize % LANES;
+    let lane = (FixedState::default().hash_one(ready.home()) >> 32) as usize % LANES;
     let (reply, answer) = oneshot::channel();
-    let job = Job { lane, ready: Arc::new(ready), reply, _pass: pass, may_be_written: false };
+    let until = shared.env.mono() + shared.patience;
+    let job = Job { lane, ready: Arc::new(ready), reply, _pass: pass, until, may_be_written: false };
     let mut state = shared.lanes.state();
-    state.lanes[lane].waiting.push_back(job);
+    match state.held.get_mut(job.stream()) {
+        Some(behind) => behind.push_back(job),
+        None => state.lanes[lane].waiting.push_back(job),
+    }
     begin(shared, &mut state);
     Ok(answer)
 }
@@ -177,16 +228,22 @@ async fn serve(shared: Arc<Shared>) {
             }
             group
         };
+        let lanes = of(&group);
+        let free = |lanes| {
+            let mut state = shared.lanes.state();
+            state.free(lanes);
+            begin(&shared, &mut state);
+        };
         match attempts(&shared, &mut group, Pace::Hurried).await {
-            Ok(written) => {
-                shared.lanes.state().free(of(&group));
-                answer(&shared, group, written);
+            Ok(done) => {
+                free(lanes);
+                answer(&shared, group, done);
             }
-            Err(cause) if group.len() == 1 && !matches!(cause, StoreError::Busy) => {
-                shared.lanes.state().free(of(&group));
-                group.into_iter().for_each(|job| job.reply(Err(cause.clone().into())));
+            Err(fault) => {
+                let left = of(&group);
+                free(std::array::from_fn(|n| lanes[n] && !left[n]));
+                apart(&shared, group, &fault);
             }
-            Err(_) => apart(&shared, group),
         }
         let mut state = shared.lanes.state();
         state.going -= 1;
@@ -204,14 +261,19 @@ fn of(group: &[Job]) -> [bool; LANES] {
     lanes
 }
 
-/// Has each lane of a group go on by itself, for as long as it takes.
-fn apart(shared: &Arc<Shared>, group: Vec<Job>) {
+/// Has each lane of a group that failed go on by itself.
+fn apart(shared: &Arc<Shared>, group: Vec<Job>, fault: &Fault) {
     let mut lanes: [Vec<Job>; LANES] = Default::default();
     group.into_iter().for_each(|job| lanes[job.lane].push(job));
-    for (n, jobs) in lanes.into_iter().enumerate().filter(|(_, jobs)| !jobs.is_empty()) {
-        let shared = shared.clone();
+    let is_one = lanes.iter().filter(|jobs| !jobs.is_empty()).count() == 1;
+    for (n, mut jobs) in lanes.into_iter().enumerate().filter(|(_, jobs)| !jobs.is_empty()) {
+        let (shared, fault) = (shared.clone(), fault.clone());
         shared.env.tasks().clone().spawn("store/lane", async move {
-            append(&shared, jobs).await;
+            let done = if is_one { Err(fault) } else { attempts(&shared, &mut jobs, Pace::Hurried).await };
+            match done {
+                Ok(done) => answer(&shared, jobs, done),
+                Err(fault) => one_by_one(&shared, jobs.into(), fault).await,
+            }
             let mut state = shared.lanes.state();
             state.lanes[n].is_busy = false;
             begin(&shared, &mut state);
@@ -219,117 +281,52 @@ fn apart(shared: &Arc<Shared>, group: Vec<Job>) {
     }
 }
 
-/// Appends what waited in one lane, and one by one where one of them spoils it for the others.
-async fn append(shared: &Arc<Shared>, mut group: Vec<Job>) {
-    match attempts(shared, &mut group, Pace::Patient).await {
-        Ok(written) => answer(shared, group, written),
-        Err(cause) if group.len() == 1 => group.into_iter().for_each(|job| job.reply(Err(cause.clone().into()))),
-        Err(_) => {
-            for job in group {
-                let mut alone = vec![job];
-                match attempts(shared, &mut alone, Pace::Patient).await {
-                    Ok(written) => answer(shared, alone, written),
-                    Err(cause) => alone.into_iter().for_each(|job| job.reply(Err(cause.clone().into()))),
+/// Appends one by one what failed together, as long as nobody is in the way of one.
+async fn one_by_one(shared: &Arc<Shared>, mut group: VecDeque<Job>, fault: Fault) {
+    let is_alone = group.len() == 1;
+    let mut fault = fault;
+    while let Some(job) = group.pop_front() {
+        let mut alone = vec![job];
+        // What one of them is refused for is no answer to the others, but what takes time has taken theirs.
+        let takes_time = fault.is_waiting() || fault.is_late() || fault.is_lost();
+        let is_over = takes_time && alone[0].until <= shared.env.mono();
+        if !is_alone && !is_over {
+            match attempts(shared, &mut alone, Pace::Hurried).await {
+                Ok(done) => {
+                    answer(shared, alone, done);
+                    continue;
                 }
+                Err(failed) => fault = failed,
+            }
+        }
+        for job in alone {
+            if fault.is_waiting() && shared.env.mono() < job.until {
+                wait(shared, job, &mut group);
+            } else {
+                job.give_up(fault.clone().into_store(APPENDING));
             }
         }
     }
 }
 
-/// Whether a group gives up where somebody is in its way.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    Hurried,
-    Patient,
-}
-
-/// Tries until it is known what came of it, or patience ends.
-///
-/// An attempt whose end is unknown holds the rows of its streams until it has ended, so that the next one waits for it and
-/// finds its events, or does not, for good.
-async fn attempts(shared: &Shared, group: &mut [Job], pace: Pace) -> Result<(Decided, Written), StoreError> {
-    let until = shared.env.mono() + shared.patience;
-    loop {
-        let (fault, at_commit) = match attempt(shared, group, pace).await {
-            Ok(done) => return Ok(done),
-            Err(failed) => failed,
-        };
-        if at_commit && fault.is_lost() {
-            shared.env.reached("store: a commit was lost");
-            group.iter_mut().for_each(|job| job.may_be_written = true);
+/// Has an append go on by itself, for as long as it takes, and what is for its stream wait behind it.
+fn wait(shared: &Arc<Shared>, job: Job, group: &mut VecDeque<Job>) {
+    let (lane, stream) = (job.lane, job.stream().to_owned());
+    shared.lanes.state().hold(lane, &stream, group);
+    let shared = shared.clone();
+    shared.env.tasks().clone().spawn("store/held", async move {
+        let left = job.until.saturating_since(shared.env.mono());
+        let permit = shared.env.timeout(left, shared.lanes.patient.acquire()).await;
+        // Where too many wait already, it looks once more in the end.
+        let pace = if permit.is_some() { Pace::Patient } else { Pace::Hurried };
+        let mut alone = vec![job];
+        match attempts(&shared, &mut alone, pace).await {
+            Ok(done) => answer(&shared, alone, done),
+            Err(fault) => alone.into_iter().for_each(|job| job.give_up(fault.clone().into_store(APPENDING))),
         }
-        if pace == Pace::Hurried && fault.is_waiting() {
-            return Err(StoreError::Busy);
-        }
-        let again = fault.is_lost() || fault.is_conflict();
-        if !again || shared.env.mono() >= until {
-            let unknown = group.iter().any(|job| job.may_be_written);
-            return Err(if unknown { StoreError::OutcomeUnknown } else { fault.into_store(APPENDING) });
-        }
-        if matches!(fault, Fault::Stale) {
-            match schemas::refresh(shared).await {
-                Ok(()) => continue,
-                Err(StoreError::Unreachable { .. }) => {}
-                Err(_) if group.iter().any(|job| job.may_be_written) => return Err(StoreError::OutcomeUnknown),
-                Err(cause) => return Err(cause),
-            }
-        }
-        shared.env.sleep(shared.pause()).await;
-    }
-}
-
-/// One attempt, and how it failed: the fault, and whether the commit was on its way.
-async fn attempt(shared: &Shared, group: &[Job], pace: Pace) -> Result<(Decided, Written), (Fault, bool)> {
-    let before = |fault| (fault, false);
-    let lease = shared.pool.lease().await.map_err(before)?;
-    let ground = shared.ground();
-    let batches: Vec<Arc<Ready>> = group.iter().map(|job| job.ready.clone()).collect();
-    let begin = if pace == Pace::Hurried { &shared.sql.begin_hurried } else { &shared.sql.begin };
-    let decided = group::decide(&ground, &lease, &batches, Within::Group { begin }).await;
-    let decided = decided.map_err(before)?;
-    let written = if decided.is_empty() {
-        lease.batch_execute("ROLLBACK").await.map_err(|failed| before(failed.into()))?;
-        Written::default()
-    } else {
-        let written = decided.write(&shared.sql, &lease, Some("COMMIT")).await;
-        written.map_err(|fault| (fault, true))?
-    };
-    lease.keep();
-    if !decided.is_empty() {
-        shared.count_commit();
-    }
-    Ok((decided, written))
-}
-
-/// Answers everybody, once positions were given or the patience for that is over.
-fn answer(shared: &Arc<Shared>, group: Vec<Job>, (decided, written): (Decided, Written)) {
-    let of = shared.clone();
-    shared.env.tasks().spawn("store/answers", async move {
-        let _late = of.catch_up().await;
-        for (job, answer) in group.into_iter().zip(decided.answers) {
-            let answer = told(&of, answer, &written.ids, job.may_be_written).await;
-            job.reply(answer);
-        }
+        drop(permit);
+        let mut state = shared.lanes.state();
+        state.release(lane, &stream);
+        begin(&shared, &mut state);
     });
-}
-
-/// An answer as whoever appended gets it.
-pub(super) async fn told(shared: &Shared, answer: Answer, ids: &[i64], may_be_written: bool) -> Reply {
-    let token = |id: i64| Token::new(shared.timeline, id.cast_unsigned());
-    let id = |known| match known {
-        Known::Stored(id) => id,
-        Known::Row(row) => ids[row],
-    };
-    match answer {
-        Answer::Refused(refused) => Err(refused),
-        Answer::Matched { condition, event } => {
-            let position = shared.position_of(id(event)).await?;
-            Err(AppendError::ConditionFailed { condition, position })
-        }
-        Answer::Repeated { versions, newest } => {
-            // What is known from an attempt of its own is new to whoever asked.
-            Ok(Appended { versions, token: token(id(newest)), repeated: !may_be_written })
-        }
-        Answer::New { versions, last } => Ok(Appended { versions, token: token(ids[last]), repeated: false }),
-    }
 }

@@ -69,6 +69,11 @@ impl Ready {
         Verdict::of(schemas, || events.iter().map(|(stream, event)| (*stream, Candidate::from(event)))).enforce()
     }
 
+    /// The stream whose appends it stays in order with.
+    pub(super) fn home(&self) -> &str {
+        self.streams.first().map_or("", |part| part.stream.as_str())
+    }
+
     /// How many events it has.
     pub(super) fn len(&self) -> usize {
         self.streams.iter().map(|part| part.events.len()).sum()

@@ -38,6 +38,8 @@ const BESIDE: usize = 3;
 /// Runs `unit` until it ended for a reason of its own.
 pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committed, UnitError> {
     let (mut last, mut turn, mut how) = (None, None, How::default());
+    // Waiting for others again and again is no better than waiting for them once, and has an end.
+    let (until, mut only_waited) = (shared.env.mono() + shared.patience.max(shared.limits.unit_time), true);
     for tried in 0..ATTEMPTS {
         if tried >= BESIDE && turn.is_none() {
             let mine = shared.env.timeout(shared.patience, shared.turn.lock()).await;
@@ -52,6 +54,10 @@ pub(super) async fn run(shared: &Arc<Shared>, unit: &dyn Unit) -> Result<Committ
             }
             Ended::InTheWay(fault) => {
                 how.learn(&fault);
+                only_waited &= fault.is_waiting() || fault.is_late() || matches!(fault, Fault::NotAlone);
+                if only_waited && shared.env.mono() >= until {
+                    return Err(fault.into_store(TRANSACTING).into());
+                }
                 if matches!(fault, Fault::Stale) {
                     // A registration that this waits for may be waiting for the turn.
                     turn = None;
@@ -119,7 +125,12 @@ async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit, how: How) -> Result<Ende
             return Err(StoreError::ReadOnly.into());
         }
         // A connection that lay idle may have ended without a word; and schemas are being registered, or closures at work.
-        return if fault.is_lost() || fault.is_late() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
+        if fault.is_lost() || fault.is_late() {
+            return Ok(Ended::InTheWay(fault));
+        }
+        let ended = if fault.is_conflict() { Ok(Ended::InTheWay(fault)) } else { Err(failed(fault)) };
+        lease.roll_back().await;
+        return ended;
     }
     let inside = Inside {
         shared: shared.clone(),
@@ -155,7 +166,7 @@ async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit, how: How) -> Result<Ende
         Ok(Some(())) => inside.commit().await,
         Ok(None) => match inside.lost {
             Some(fault) if fault.is_conflict() => {
-                roll_back(inside.lease).await;
+                inside.lease.roll_back().await;
                 Ok(Ended::InTheWay(fault))
             }
             Some(fault) => Err(failed(fault)),
@@ -163,17 +174,10 @@ async fn attempt(shared: &Arc<Shared>, unit: &dyn Unit, how: How) -> Result<Ende
         },
         Err(ended) => {
             if !late {
-                roll_back(inside.lease).await;
+                inside.lease.roll_back().await;
             }
             Err(ended)
         }
-    }
-}
-
-/// Takes it back; a connection on which that fails ends, and the transaction with it.
-async fn roll_back(lease: Lease) {
-    if lease.batch_execute("ROLLBACK").await.is_ok() {
-        lease.keep();
     }
 }
 
