@@ -68,6 +68,7 @@ impl Statements {
         let s = format!("\"{schema}\"");
         let flush = if flush { "; SET LOCAL synchronous_commit = on" } else { "" };
         let unit = unit_time.as_millis().max(1);
+        let quarter = (unit / 4).max(1);
         let as_own = format!("SET LOCAL ROLE NONE; SET LOCAL search_path TO {s}, pg_temp; ");
         // Not READ WRITE: where somebody set `default_transaction_read_only`, or made a standby of it, that holds.
         // Whoever is stopped in the middle of an append holds rows that others wait for.
@@ -77,20 +78,23 @@ impl Statements {
                  SET LOCAL lock_timeout = '{waiting}'; SET LOCAL idle_in_transaction_session_timeout = '5s'{flush}"
             )
         };
-        // The lock comes before the snapshot, which is taken by the first statement that reads.
-        let begin_unit = |lock: &str| {
+        // The lock comes before the snapshot, which is taken by the first statement that reads. Whoever wants it alone waits for
+        // moments: as long as it waits, everybody who comes later waits behind it. Whoever waits for others is run again before
+        // its time is over: what they hold may be what this is in the way of.
+        let begin_unit = |lock: &str, waiting: u128| {
             format!(
                 "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL statement_timeout = '{unit}ms'; \
-                 SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = '{idle}ms'{flush}; \
-                 SET LOCAL standard_conforming_strings = on; {as_own}LOCK TABLE {s}.meta IN {lock} MODE",
+                 SET LOCAL lock_timeout = '{waiting}ms'; SET LOCAL idle_in_transaction_session_timeout = '{idle}ms'{flush}; \
+                 SET LOCAL standard_conforming_strings = on; {as_own}LOCK TABLE {s}.meta IN {lock} MODE; \
+                 SET LOCAL lock_timeout = '{quarter}ms'",
                 idle = unit + 5_000
             )
         };
         Self {
             begin: begin("10s"),
             begin_hurried: begin("50ms"),
-            begin_unit: begin_unit("ROW SHARE"),
-            begin_unit_alone: begin_unit("EXCLUSIVE"),
+            begin_unit: begin_unit("ROW SHARE", quarter),
+            begin_unit_alone: begin_unit("EXCLUSIVE", quarter.min(100)),
             begin_query: format!(
                 "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY; SET LOCAL statement_timeout = '{unit}ms'; \
                  SET LOCAL standard_conforming_strings = on; "
