@@ -7,7 +7,7 @@ use tokio_postgres::{Client, types::Type};
 
 use super::{application, fault::Fault, words};
 use crate::store::{
-    OpenError, Timeline,
+    OpenError, StoreError, Timeline,
     moving::{Gone, Mark},
 };
 
@@ -59,6 +59,9 @@ const VERSIONS: &[&str] = &[
     CREATE TABLE {s}.metadata (stream bigint PRIMARY KEY, body text NOT NULL)
 ",
 ];
+
+/// How often tables are brought to a new version where somebody was in the way.
+const UPGRADES: usize = 10;
 
 /// Why tables are looked at.
 #[derive(Clone, Copy, Debug)]
@@ -116,20 +119,27 @@ pub(super) async fn prepare(
     if is_to_be {
         application::prepare_role(client, application).await?;
     }
-    client.batch_execute("BEGIN; SET LOCAL statement_timeout = '60s'").await.map_err(refused)?;
-    let prepared = async {
-        let told = upgrade(client, schema, purpose).await?;
-        if is_to_be && told.is_some() {
-            application::prepare_schema(client, application, schema).await?;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        client.batch_execute("BEGIN; SET LOCAL statement_timeout = '60s'").await.map_err(refused)?;
+        let prepared = async {
+            let told = upgrade(client, schema, purpose).await?;
+            if is_to_be && told.is_some() {
+                application::prepare_schema(client, application, schema).await?;
+            }
+            Ok::<_, OpenError>(told)
+        };
+        let prepared = prepared.await;
+        let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = client.batch_execute(end).await.map_err(refused);
+        match prepared {
+            // Those who waited behind it went on meanwhile.
+            Err(OpenError::Store(StoreError::Busy)) if tried < UPGRADES && ended.is_ok() => {}
+            Err(cause) => return Err(cause),
+            Ok(told) => return ended.map(|()| told),
         }
-        Ok::<_, OpenError>(told)
-    };
-    let prepared = prepared.await;
-    let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
-    let ended = client.batch_execute(end).await.map_err(refused);
-    let told = prepared?;
-    ended?;
-    Ok(told)
+    }
 }
 
 async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Option<Told>, OpenError> {
@@ -147,6 +157,14 @@ async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Opti
             return Ok(None);
         }
         client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {s}")).await.map_err(refused)?;
+    }
+    // Nodes of the version before may be at work. Everybody who comes waits behind whoever waits for a table, so that is not for
+    // long; and all of them are had before any is changed.
+    if (1..known).contains(&found) {
+        let lock = format!(
+            "SET LOCAL lock_timeout = '2s'; LOCK TABLE {s}.stream, {s}.event, {s}.meta IN ACCESS EXCLUSIVE MODE"
+        );
+        client.batch_execute(&lock).await.map_err(refused)?;
     }
     for version in &VERSIONS[found..] {
         client.batch_execute(&version.replace("{s}", &s)).await.map_err(refused)?;
