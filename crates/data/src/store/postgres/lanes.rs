@@ -15,7 +15,7 @@
 mod attempts;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     hash::BuildHasher,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -61,7 +61,7 @@ struct State {
     /// The lane that the next group begins with, so that each has its turn.
     next: usize,
     /// Streams whose next append waits for somebody by itself, and what waits behind it. None of it is in the lanes.
-    held: HashMap<String, VecDeque<Job>, FixedState>,
+    held: BTreeMap<String, VecDeque<Job>>,
 }
 
 #[derive(Default)]
