@@ -132,6 +132,7 @@ impl Page {
                 alias = "attempts",
                 alias = "sagas",
                 alias = "processes",
+                alias = "request-types",
                 alias = "courses",
                 alias = "transactions"
             )]

@@ -50,4 +50,5 @@ pub use views::{RowError, ViewCare};
 pub use webhooks::WebhookCare;
 
 /// The tables of the rooms here.
-pub(crate) const TABLES: [quorate_data::store::RoomTables; 3] = [idempotency::TABLES, policies::TABLES, sagas::TABLES];
+pub(crate) const TABLES: [quorate_data::store::RoomTables; 4] =
+    [idempotency::TABLES, policies::TABLES, requests::TABLES, sagas::TABLES];

@@ -12,7 +12,7 @@ use quorate_foundations::name::Name;
 use quorate_runtime::Env;
 use tokio::sync::{OnceCell, watch};
 
-const TABLES: RoomTables = RoomTables {
+pub(crate) const TABLES: RoomTables = RoomTables {
     room: "request",
     versions: &["CREATE TABLE quorate_request_type (
             name TEXT PRIMARY KEY, exchange TEXT NOT NULL, time_limit INTEGER NOT NULL, idempotent INTEGER NOT NULL
