@@ -95,8 +95,11 @@ DECLARE
     given bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock($1);
-    WITH taken AS (DELETE FROM {s}.pending RETURNING event),
-        numbered AS (SELECT event, row_number() OVER (ORDER BY event) AS n FROM taken),
+    -- By the first event of each transaction, and then by event: those of one stand together, also where another one drew ids
+    -- in between.
+    WITH taken AS (DELETE FROM {s}.pending RETURNING event, xmin::text::bigint AS writer),
+        grouped AS (SELECT event, min(event) OVER (PARTITION BY writer) AS first FROM taken),
+        numbered AS (SELECT event, row_number() OVER (ORDER BY first, event) AS n FROM grouped),
         placed AS (INSERT INTO {s}.log (position, event)
             SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered RETURNING position)
         SELECT count(*) INTO given FROM placed;

@@ -390,7 +390,7 @@ fn the_lemmas_hold_in_every_course_of_transactions_and_runs() {
 fn a_sequencer_that_breaks_a_lemma_is_found_out() {
     for (of, by, lemma) in [
         // In no order.
-        ("(ORDER BY event)", "(ORDER BY -event)", "(lemma"),
+        ("(ORDER BY first, event)", "(ORDER BY -event)", "(lemma"),
         // Behind the largest number that was ever seen.
         (
             "pending RETURNING",
