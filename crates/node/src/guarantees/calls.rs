@@ -131,7 +131,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(COUNTED, "processes_that_share_a_store_make_as_many_calls_together_as_one_may"),
             test(COUNTED, "while_the_store_cannot_count_what_the_document_says_holds_and_is_counted"),
-            test(COUNTED, "a_call_waits_for_the_count_no_longer_than_its_own_time"),
+            test(COUNTED, "a_call_waits_for_the_count_a_quarter_of_its_own_time_and_then_what_is_declared_holds"),
             test(
                 DECLARED,
                 "a_rate_that_the_store_counts_is_spent_after_a_restart_and_holds_as_declared_while_it_cannot_count",

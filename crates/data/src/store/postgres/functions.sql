@@ -4,6 +4,10 @@
 -- They are VOLATILE: under READ COMMITTED each statement in them has a snapshot of its own, as if it had been sent by itself.
 -- Sequential scans are off where a plan may be made while a table is empty and is used when it is large.
 
+-- What is written together stands together, also where somebody else drew ids in between: each event that waits for its position
+-- says which was the first that was written with it. All of their streams were locked before that one's id was drawn.
+ALTER TABLE {s}.pending ADD COLUMN IF NOT EXISTS first bigint;
+
 -- Takes the locks of words in their order, makes the streams that are not there, and locks all of them in the order of their
 -- names. For READ COMMITTED.
 CREATE FUNCTION {s}.lock_streams(words bigint[], alone boolean[], names text[])
@@ -58,7 +62,7 @@ BEGIN
                 WITH ORDINALITY AS g (stream, version, key, kind, category, tags, body, n)
             ORDER BY g.n
             RETURNING e.id, e.stream, e.version),
-        queued AS (INSERT INTO {s}.pending (event) SELECT m.id FROM made AS m)
+        queued AS (INSERT INTO {s}.pending (event, first) SELECT m.id, min(m.id) OVER () FROM made AS m)
         SELECT m.id, m.stream, m.version FROM made AS m;
 END $$;
 
@@ -81,7 +85,7 @@ BEGIN
             ORDER BY g.n
             ON CONFLICT (key) DO NOTHING
             RETURNING e.id, e.stream, e.version),
-        queued AS (INSERT INTO {s}.pending (event) SELECT m.id FROM made AS m)
+        queued AS (INSERT INTO {s}.pending (event, first) SELECT m.id, min(m.id) OVER () FROM made AS m)
         SELECT m.id, m.stream, m.version FROM made AS m;
 END $$;
 
@@ -95,11 +99,8 @@ DECLARE
     given bigint;
 BEGIN
     PERFORM pg_advisory_xact_lock($1);
-    -- By the first event of each transaction, and then by event: those of one stand together, also where another one drew ids
-    -- in between.
-    WITH taken AS (DELETE FROM {s}.pending RETURNING event, xmin::text::bigint AS writer),
-        grouped AS (SELECT event, min(event) OVER (PARTITION BY writer) AS first FROM taken),
-        numbered AS (SELECT event, row_number() OVER (ORDER BY first, event) AS n FROM grouped),
+    WITH taken AS (DELETE FROM {s}.pending RETURNING event, coalesce(first, event) AS first),
+        numbered AS (SELECT event, row_number() OVER (ORDER BY first, event) AS n FROM taken),
         placed AS (INSERT INTO {s}.log (position, event)
             SELECT (SELECT coalesce(max(position), 0) FROM {s}.log) + n, event FROM numbered RETURNING position)
         SELECT count(*) INTO given FROM placed;
