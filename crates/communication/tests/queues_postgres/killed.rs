@@ -164,7 +164,7 @@ fn signal(child: &Child, what: &str) {
 
 /// Plays the part of a child: `which` of the two, in this round.
 async fn play(place: &Place, part: (u64, u64)) {
-    let (store, queue) = open(place.open_with(UNIT_TIME).await).await;
+    let (store, queue) = open(place.open_with(UNIT_TIME, Duration::from_secs(30)).await).await;
     say("open");
     let producers = (0..PRODUCERS).map(|n| tokio::spawn(produce(store.clone(), queue.clone(), part, n)));
     let workers = (0..WORKERS).map(|n| tokio::spawn(consume(store.clone(), queue.clone(), part, n)));

@@ -52,17 +52,17 @@ impl Place {
     /// One more process that has the store open.
     pub(crate) async fn open(&self) -> Store {
         // Machines that test may be slow; what is tried here is not.
-        self.open_with(Duration::from_secs(20)).await
+        self.open_with(Duration::from_secs(20), Duration::from_secs(30)).await
     }
 
-    /// The same where a transaction takes at most `unit_time`.
-    pub(crate) async fn open_with(&self, unit_time: Duration) -> Store {
+    /// The same where a transaction takes at most `unit_time`, and waits for others as long as it has `patience`.
+    pub(crate) async fn open_with(&self, unit_time: Duration, patience: Duration) -> Store {
         let limits = Limits { unit_time, ..Limits::default() };
         let config = postgres::Config {
             schema: self.schema.clone(),
             application: format!("{}_app", self.schema),
             connections: 4,
-            patience: Duration::from_secs(30),
+            patience,
             limits,
             ..postgres::Config::at(&self.address).unwrap()
         };

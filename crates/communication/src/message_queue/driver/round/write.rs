@@ -12,8 +12,9 @@ use crate::message_queue::{
     rows::{self, Batch, Placed, turn},
 };
 
-/// How often a round whose transaction found no room is tried again, and after how long.
-const ATTEMPTS: u32 = 20;
+/// For how long a round whose transaction found no room is tried again, and how often. A store that waited for others by itself
+/// was patient enough.
+const BRIEFLY: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// What came of writing a round.
@@ -63,7 +64,8 @@ pub(super) struct Writing {
 
 /// Writes a round in one transaction, and gives back what was to be written.
 pub(super) async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> (Result<Written, Unwritten>, Writing) {
-    let mut attempt = 0;
+    let env = core.store.env();
+    let until = env.mono() + BRIEFLY;
     let written = loop {
         let (unit, inner) = (core.clone(), writing.clone());
         let written = core.store.transact(move |tx| {
@@ -72,9 +74,8 @@ pub(super) async fn write(core: &Arc<Core>, writing: Arc<Writing>) -> (Result<Wr
         });
         match written.await {
             Ok(written) => break Ok(written),
-            Err(TransactError::Store(StoreError::Overloaded { .. } | StoreError::Busy)) if attempt < ATTEMPTS => {
-                attempt += 1;
-                core.store.env().sleep(PAUSE).await;
+            Err(TransactError::Store(StoreError::Overloaded { .. } | StoreError::Busy)) if env.mono() < until => {
+                env.sleep(PAUSE).await;
             }
             Err(TransactError::Aborted(own)) => break Err(own),
             Err(TransactError::Store(cause)) => break Err(cause.into()),
