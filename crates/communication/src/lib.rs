@@ -11,14 +11,11 @@ pub mod transports;
 
 /// The rooms of this crate that keep tables, for whoever moves a store.
 pub fn rooms() -> Vec<quorate_data::store::moving::Room> {
-    use quorate_data::store::moving::{Can, Room};
-    // Numbers of messages are drawn in another way where several processes have the store.
-    const QUEUES: &str = "message queues, which are not carried over yet: let them run empty, delete them, and declare them anew \
-                          where the store goes";
+    use quorate_data::store::moving::Room;
     vec![
-        Room::carried_where(Can::Nothing, message_queue::TABLES, &["quorate_queue"], QUEUES),
+        Room::carried(message_queue::TABLES),
         // What queues of several nodes tell each other.
-        Room::begun_anew(message_queue::TURN_TABLES),
+        Room::begun_anew(message_queue::TURN_TABLES).leaving(message_queue::LEAVING),
         Room::carried(event_bus::catalogue::TABLES),
         #[cfg(feature = "webhooks")]
         Room::carried(event_bus::webhook::TABLES),

@@ -95,7 +95,7 @@ pub use lease::{Lease, LeaseError};
 pub use machine::Counts;
 pub use message::{Cause, DeadLetter, Delivery, Failure, Message, NewMessage, Sent};
 pub use quorate_data::subscription::Backoff;
-pub(crate) use rows::{TABLES, turn::TABLES as TURN_TABLES};
+pub(crate) use rows::{TABLES, turn::LEAVING, turn::TABLES as TURN_TABLES};
 pub use schedule::{Missed, Planned, Schedule};
 pub use service::{DeadLetters, Description, Queue, Queues, Receive, Selection, Summary};
 pub use workers::{Failed, Job, WorkerConfig, WorkerCounts, Workers};

@@ -23,10 +23,10 @@ use crate::message_queue::{QueueError, machine::Seq};
 /// Bits of a number that count; those above name the queue.
 const COUNT_BITS: u32 = 49;
 /// Bits of the count inside a block.
-const BLOCK_BITS: u32 = 20;
+pub(super) const BLOCK_BITS: u32 = 20;
 
 /// Bits of the count that a ticket stands for.
-const TICKET_BITS: u32 = 10;
+pub(super) const TICKET_BITS: u32 = 10;
 
 /// Hands out numbers. Cheap to clone; clones are the same.
 #[derive(Clone, Debug)]

@@ -21,7 +21,8 @@ use crate::message_queue::{QueueError, machine::Seq};
 /// The tables that a store of several processes has besides, by version.
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "queue_turn",
-    versions: &["
+    versions: &[
+        "
         CREATE TABLE quorate_queue_turn (
             queue BIGINT PRIMARY KEY,
             revision BIGINT NOT NULL,
@@ -39,8 +40,25 @@ pub(crate) const TABLES: RoomTables = RoomTables {
         CREATE INDEX quorate_queue_turn_news_queue ON quorate_queue_turn_news (queue, id);
         CREATE TABLE quorate_queue_turn_ticket (
             id INTEGER PRIMARY KEY)
-    "],
+    ",
+        // A store that came from the embedded one has queues, and messages whose numbers are out of blocks: the tickets lie behind.
+        "
+        INSERT INTO quorate_queue_turn (queue, revision, ahead_ns) SELECT id, 1, 0 FROM quorate_queue
+            WHERE id NOT IN (SELECT queue FROM quorate_queue_turn);
+        SELECT setval(pg_get_serial_sequence('quorate_queue_turn_ticket', 'id'), greatest(
+            nextval(pg_get_serial_sequence('quorate_queue_turn_ticket', 'id')),
+            (SELECT coalesce(max(block), 0) + 1 FROM quorate_queue_numbers) * 1024))
+    ",
+    ],
 };
+
+/// Has a store whose queues shared their turns be one with blocks again: they lie behind all tickets that were drawn.
+pub(crate) const LEAVING: &str = "INSERT INTO quorate_queue_numbers (one, block)
+    VALUES (1, nextval(pg_get_serial_sequence('quorate_queue_turn_ticket', 'id')) / 1024 + 1)
+    ON CONFLICT (one) DO UPDATE SET block = excluded.block";
+
+// What both of these say of numbers.
+const _: () = assert!(1 << (super::numbers::BLOCK_BITS - super::numbers::TICKET_BITS) == 1024);
 
 /// The row that counts what becomes of queues and schedules.
 const ALL: u64 = 0;

@@ -52,7 +52,8 @@ pub async fn relocate(env: &Env, order: &Order, told: Told) -> Result<Moved, Mov
         judged(place.clone(), to.verify(progress).await?)?;
     }
 
-    from.hold(Gone { to: place.clone(), arrival: to.arrival() }).await?;
+    let last = rooms.last_words(&mut *from).await?;
+    from.hold(Gone { to: place.clone(), arrival: to.arrival() }, last).await?;
     carry_events(&mut *from, &mut *to, &told).await?;
     same_streams(&mut *from, &mut *to).await?;
     let plan = rooms.plan(&mut *from).await?;
@@ -187,6 +188,13 @@ struct Plan {
 }
 
 impl Rooms<'_> {
+    /// What the rooms of `from` have to say as it is left.
+    async fn last_words(&self, from: &mut dyn Leaving) -> Result<Vec<&'static str>, MoveError> {
+        let there = from.rooms().await?;
+        let is_there = |room: &&Room| there.iter().any(|(name, _)| name == room.tables.room);
+        Ok(self.known.iter().filter(is_there).filter_map(|room| room.leaving).collect())
+    }
+
     /// What is carried over of the rooms of `from`.
     ///
     /// # Errors

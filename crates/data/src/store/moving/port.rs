@@ -83,7 +83,8 @@ pub(in crate::store) trait Leaving: Send {
     fn tables(&mut self) -> Answer<'_, Vec<Shape>>;
     fn is_empty<'a>(&'a mut self, table: &'a Shape) -> Answer<'a, bool>;
     /// From here on nobody else writes, until it is [left](Self::leave) or dropped. Every event committed before has a position.
-    fn hold(&mut self, gone: Gone) -> Answer<'_, ()>;
+    /// `last`: what rooms that several processes share have to say before.
+    fn hold(&mut self, gone: Gone, last: Vec<&'static str>) -> Answer<'_, ()>;
     /// Its streams: name, version, newest hash.
     fn streams(&mut self) -> Answer<'_, TableSum>;
     /// Begins to read a table.

@@ -13,6 +13,8 @@ pub struct Room {
     pub tables: RoomTables,
     /// What becomes of their rows.
     pub fate: Fate,
+    /// A statement that says elsewhere, as the store is left, what of them has to be known where it goes.
+    pub leaving: Option<&'static str>,
 }
 
 /// What becomes of a room's rows.
@@ -41,8 +43,6 @@ pub enum Can {
     KeepViews,
     /// Belong to one process alone.
     BelongToOne,
-    /// What no destination can yet.
-    Nothing,
 }
 
 impl Can {
@@ -50,7 +50,6 @@ impl Can {
         match self {
             Self::KeepViews => of.view_tables,
             Self::BelongToOne => !of.several_writers,
-            Self::Nothing => false,
         }
     }
 }
@@ -58,12 +57,18 @@ impl Can {
 impl Room {
     /// One whose rows go along.
     pub const fn carried(tables: RoomTables) -> Self {
-        Self { tables, fate: Fate::Carried }
+        Self { tables, fate: Fate::Carried, leaving: None }
     }
 
     /// One whose rows mean nothing elsewhere.
     pub const fn begun_anew(tables: RoomTables) -> Self {
-        Self { tables, fate: Fate::BegunAnew }
+        Self { tables, fate: Fate::BegunAnew, leaving: None }
+    }
+
+    /// The same, and this statement is run as the store is left, of which the embedded one has no need.
+    #[must_use]
+    pub const fn leaving(self, statement: &'static str) -> Self {
+        Self { leaving: Some(statement), ..self }
     }
 
     /// One whose rows go along where the destination can do this, and of which these tables must be empty elsewhere.
@@ -73,7 +78,7 @@ impl Room {
         empty: &'static [&'static str],
         what: &'static str,
     ) -> Self {
-        Self { tables, fate: Fate::Where { can, tables: empty, what } }
+        Self { tables, fate: Fate::Where { can, tables: empty, what }, leaving: None }
     }
 
     /// The names of its tables, in all of their versions.
@@ -88,7 +93,8 @@ impl Room {
 /// The rooms of this crate.
 pub fn rooms() -> Vec<Room> {
     const VIEWS: &str = "views, which PostgreSQL does not hold yet: drop them, and declare them anew where it can";
-    let with_views = |tables| Room { tables, fate: Fate::Where { can: Can::KeepViews, tables: &[], what: VIEWS } };
+    let with_views =
+        |tables| Room { tables, fate: Fate::Where { can: Can::KeepViews, tables: &[], what: VIEWS }, leaving: None };
     vec![
         Room::carried(schema::rows::TABLES),
         Room::carried(hybrid_clock::TABLES),

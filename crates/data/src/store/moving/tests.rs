@@ -262,7 +262,7 @@ async fn a_store_that_was_left_goes_where_it_was_left_for_and_nowhere_else() {
         let mark = Mark { from: leaving.standing().timeline, arrival: None };
         let arriving = to.arrive(&world.env, mark).await.unwrap();
         let gone = super::Gone { to: to.to_string(), arrival: arriving.arrival() };
-        leaving.hold(gone).await.unwrap();
+        leaving.hold(gone, Vec::new()).await.unwrap();
         leaving.leave().await.unwrap();
         drop((leaving, arriving));
 
@@ -390,8 +390,11 @@ async fn views_stay_where_they_are() {
     let look = RoomTables { room: "look", versions };
     store.declare(look).await.unwrap();
     closed(store).await;
-    let rooms =
-        vec![Room { tables: look, fate: Fate::Where { can: Can::KeepViews, tables: &[], what: "views: drop them" } }];
+    let rooms = vec![Room {
+        tables: look,
+        fate: Fate::Where { can: Can::KeepViews, tables: &[], what: "views: drop them" },
+        leaving: None,
+    }];
     let order = Order { from: here.clone(), to: there.clone(), rooms, verify: false };
     let store = world.open(&here).await.unwrap();
     let put = "INSERT INTO quorate_look (name) VALUES ('sales')";

@@ -136,10 +136,10 @@ impl PostgresLeaving {
         Ok(rooms)
     }
 
-    async fn hold(&mut self, gone: &Gone) -> Result<(), Fault> {
+    async fn hold(&mut self, gone: &Gone, last: &[&str]) -> Result<(), Fault> {
         let mut attempt = 1;
         loop {
-            let Err(fault) = self.try_to_hold(gone).await else { return Ok(()) };
+            let Err(fault) = self.try_to_hold(gone, last).await else { return Ok(()) };
             self.site.client.batch_execute("ROLLBACK").await?;
             // Nothing mends that it was left meanwhile, which is what `Stale` says here.
             if !fault.is_conflict() || matches!(fault, Fault::Stale) || attempt == ATTEMPTS {
@@ -150,7 +150,7 @@ impl PostgresLeaving {
         }
     }
 
-    async fn try_to_hold(&mut self, gone: &Gone) -> Result<(), Fault> {
+    async fn try_to_hold(&mut self, gone: &Gone, last: &[&str]) -> Result<(), Fault> {
         let Site { client, sql, schema, .. } = &self.site;
         let s = &sql.schema;
         // Whoever writes while this waits waits behind it.
@@ -174,8 +174,16 @@ impl PostgresLeaving {
             ))
             .await?;
         let tables = tables_of_rooms(client, schema).await?;
-        let rooms = tables.iter().map(|table| &*table.name);
-        for table in ["quorate_room"].into_iter().chain(rooms).chain(["event", "stream"]) {
+        let rooms = || tables.iter().map(|table| &*table.name);
+        for table in rooms() {
+            client.batch_execute(&format!("LOCK TABLE {s}.\"{table}\" IN SHARE ROW EXCLUSIVE MODE")).await?;
+        }
+        // Ordering: behind whatever others wrote, and before nobody writes, not even this.
+        client.batch_execute(&format!("SET LOCAL search_path TO {s}, pg_temp")).await?;
+        for statement in last {
+            client.batch_execute(statement).await?;
+        }
+        for table in ["quorate_room"].into_iter().chain(rooms()).chain(["event", "stream"]) {
             client
                 .batch_execute(&format!(
                     "CREATE TRIGGER quorate_moved BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {s}.\"{table}\"
@@ -317,12 +325,12 @@ impl Leaving for PostgresLeaving {
         })
     }
 
-    fn hold(&mut self, gone: Gone) -> Answer<'_, ()> {
+    fn hold(&mut self, gone: Gone, last: Vec<&'static str>) -> Answer<'_, ()> {
         Box::pin(async move {
             if self.site.told.gone.is_some() {
                 return Ok(());
             }
-            self.hold(&gone).await.map_err(moving)
+            self.hold(&gone, &last).await.map_err(moving)
         })
     }
 

@@ -121,7 +121,7 @@ impl Leaving for SqliteLeaving {
         self.on(move |left| Ok(left.core.connection.query_row(&sql, [], |row| row.get(0)).map_err(failed(READING))?))
     }
 
-    fn hold(&mut self, gone: Gone) -> Answer<'_, ()> {
+    fn hold(&mut self, gone: Gone, _: Vec<&'static str>) -> Answer<'_, ()> {
         let was_left = self.standing.gone.is_some();
         self.on(move |left| {
             if !was_left {
