@@ -9,6 +9,7 @@ mod breaker;
 mod client;
 mod collection;
 mod configuration;
+mod declarations;
 mod demo;
 mod doctor;
 mod erasure;

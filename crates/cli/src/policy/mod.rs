@@ -3,16 +3,14 @@
 mod node;
 
 use clap::Subcommand;
-use quorate_foundations::document::{Fault, Format as Form};
 use quorate_resilience::policy::{Document, SCHEMA, prove};
 use quorate_runtime::Env;
-use serde_json::{Value, json};
 
 use crate::{
     client::Client,
+    declarations::{self, Found},
     exit::{Exit, Failure},
-    input,
-    output::{Column, Format, Out, Table},
+    output::{Format, Out},
     pages::HowMany,
 };
 
@@ -81,19 +79,10 @@ impl Command {
     }
 }
 
-/// Something that is wrong, and the file that it stands in.
-struct Found<'a> {
-    file: &'a str,
-    fault: Fault,
-}
-
 async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failure> {
     let (mut documents, mut homes, mut found) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
-        let text = input::read(file, env).await?;
-        let text = String::from_utf8(text)
-            .map_err(|wrong| Failure::new(Exit::BadInput, format!("{file} is not UTF-8: {}", wrong.utf8_error())))?;
-        let form = form_of(file)?;
+        let (text, form) = declarations::read(file, env).await?;
         match Document::read_all(&text, form) {
             Ok(read) => {
                 homes.resize(homes.len() + read.len(), file.as_str());
@@ -104,46 +93,12 @@ async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failur
     }
     let unreadable = !found.is_empty();
     found.extend(prove(&documents).into_iter().map(|finding| Found { file: homes[finding.of], fault: finding.fault }));
-    show(&documents, &found, format)?;
+    let fine = format!("{} policies, and nothing in them is impossible", documents.len());
+    let names = documents.iter().map(|document| document.policy().name.as_str().into()).collect();
+    declarations::show("policies", names, &found, &fine, format)?;
     match found.len() {
         0 => Ok(()),
         n if unreadable => Err(Failure::new(Exit::BadInput, format!("what is wrong with these policies: {n}"))),
         n => Err(Failure::new(Exit::Refused, format!("what cannot work in these policies: {n}"))),
-    }
-}
-
-/// What a file is written in, by its name.
-fn form_of(file: &str) -> Result<Form, Failure> {
-    let form = if file == "-" { Some(Form::Yaml) } else { Form::of_file(file) };
-    form.ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{file}: what it is written in isn't told by its name"))
-            .advise("call it .yaml, .yml, .toml or .json")
-    })
-}
-
-fn show(documents: &[Document], found: &[Found<'_>], format: Format) -> Result<(), Failure> {
-    let mut out = Out::new();
-    if format == Format::Json {
-        let found: Vec<Value> = found.iter().map(Found::to_json).collect();
-        let names: Vec<&str> = documents.iter().map(|document| document.policy().name.as_str()).collect();
-        out.json(&json!({ "policies": names, "found": found }))?;
-        return out.flush();
-    }
-    if found.is_empty() {
-        out.line(&format!("{} policies, and nothing in them is impossible", documents.len()))?;
-        return out.flush();
-    }
-    let columns = [Column::Left("PLACE"), Column::Left("FIELD"), Column::Left("WHAT")];
-    let mut table = Table::new(columns);
-    for Found { file, fault } in found {
-        table.row([&format!("{file}:{}:{}", fault.line, fault.column), &fault.field, &fault.what]);
-    }
-    table.print(&mut out)
-}
-
-impl Found<'_> {
-    fn to_json(&self) -> Value {
-        let Self { file, fault: Fault { line, column, field, what } } = self;
-        json!({ "file": file, "line": line, "column": column, "field": field, "what": what })
     }
 }

@@ -4,11 +4,10 @@ use quorate_foundations::document::{Fault, Format as Form};
 use quorate_resilience::policy::Document;
 use serde_json::{Value, json};
 
-use super::form_of;
 use crate::{
     client::{Call, Client, JSON, Problem, Target},
+    declarations,
     exit::{Exit, Failure},
-    input,
     output::{Column, Format, Out, cell, print},
     pages::{HowMany, list},
 };
@@ -26,10 +25,7 @@ fn route(name: &str, action: Option<&str>) -> Target {
 
 /// Declares the policy in `file`, or only says what is wrong with it.
 pub(super) async fn declare(client: &Client, file: &str, check: bool, format: Format) -> Result<(), Failure> {
-    let bytes = input::read(file, client.env()).await?;
-    let text = String::from_utf8(bytes)
-        .map_err(|wrong| Failure::new(Exit::BadInput, format!("{file} is not UTF-8: {}", wrong.utf8_error())))?;
-    let form = form_of(file)?;
+    let (text, form) = declarations::read(file, client.env()).await?;
     let documents = Document::read_all(&text, form).map_err(|faults| {
         let line = |fault: &Fault| format!("{file}:{}:{}: `{}`: {}", fault.line, fault.column, fault.field, fault.what);
         let lines: Vec<String> = faults.list.iter().map(line).collect();

@@ -4,16 +4,10 @@ mod node;
 
 use clap::Subcommand;
 use quorate_consistency::saga::choreography::Document;
-use quorate_foundations::document::{Fault, Format as Form};
 use quorate_runtime::Env;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::{
-    client::Client,
-    exit::{Exit, Failure},
-    input,
-    output::{Column, Format, Out, Table},
-};
+use crate::{client::Client, declarations, exit::Failure, output::Format};
 
 /// Verbs on choreographed processes.
 #[derive(Subcommand, Debug)]
@@ -99,71 +93,12 @@ impl Command {
     }
 }
 
-/// Something that is wrong, and the file that it stands in.
-struct Found {
-    file: String,
-    fault: Fault,
-}
-
 async fn check(files: &[String], env: &Env, format: Format) -> Result<(), Failure> {
-    let (mut documents, mut found) = (Vec::new(), Vec::new());
-    for file in files {
-        let (text, form) = read(file, env).await?;
-        match Document::read(&text, form) {
-            Ok(document) => documents.push(document),
-            Err(faults) => found.extend(faults.list.into_iter().map(|fault| Found { file: file.clone(), fault })),
-        }
-    }
-    let mut out = Out::new();
-    if format == Format::Json {
-        let name = |one: &Document| json!({ "process": one.process().name().as_str() });
-        let processes: Vec<Value> = documents.iter().map(name).collect();
-        let found: Vec<Value> = found.iter().map(Found::to_json).collect();
-        out.json(&json!({ "processes": processes, "found": found }))?;
-        out.flush()?;
-    } else if found.is_empty() {
-        out.line(&format!("{} processes, and nothing is wrong with them", documents.len()))?;
-        out.flush()?;
-    } else {
-        table(&found).print(&mut out)?;
-    }
-    match found.len() {
-        0 => Ok(()),
-        n => Err(Failure::new(Exit::BadInput, format!("what is wrong with these processes: {n}"))),
-    }
+    let shown = |one: &Document| json!({ "process": one.process().name().as_str() });
+    declarations::check(files, env, "processes", Document::read, shown, format).await
 }
 
 /// The document in a file.
 async fn document(file: &str, env: &Env) -> Result<Document, Failure> {
-    let (text, form) = read(file, env).await?;
-    Document::read(&text, form).map_err(|faults| {
-        let all: Vec<String> = faults.list.iter().map(|fault| format!("{file}:{fault}")).collect();
-        Failure::new(Exit::BadInput, format!("the process cannot be read:\n{}", all.join("\n")))
-    })
-}
-
-async fn read(file: &str, env: &Env) -> Result<(String, Form), Failure> {
-    let form = if file == "-" { Some(Form::Yaml) } else { Form::of_file(file) };
-    let form = form.ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("{file}: what it is written in isn't told by its name"))
-            .advise("call it .yaml, .yml, .toml or .json")
-    })?;
-    let text = String::from_utf8(input::read(file, env).await?)
-        .map_err(|wrong| Failure::new(Exit::BadInput, format!("{file} is not UTF-8: {}", wrong.utf8_error())))?;
-    Ok((text, form))
-}
-
-fn table(found: &[Found]) -> Table {
-    let mut table = Table::new([Column::Left("PLACE"), Column::Left("FIELD"), Column::Left("WHAT")]);
-    for Found { file, fault } in found {
-        table.row([&format!("{file}:{}:{}", fault.line, fault.column), &fault.field, &fault.what]);
-    }
-    table
-}
-
-impl Found {
-    fn to_json(&self) -> Value {
-        let Self { file, fault: Fault { line, column, field, what } } = self;
-        json!({ "file": file, "line": line, "column": column, "field": field, "what": what })
-    }
+    declarations::one(file, env, "process", Document::read).await
 }

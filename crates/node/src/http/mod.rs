@@ -8,6 +8,7 @@ mod breakers;
 pub(crate) mod cloud_events;
 pub(crate) mod connection;
 mod deadline;
+mod declaration;
 mod document;
 mod erasure;
 mod event_types;

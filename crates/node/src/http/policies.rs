@@ -2,15 +2,8 @@
 
 use axum::extract::{Request, State as Given};
 use bytes::Bytes;
-use http::{
-    HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
-    request::Parts,
-};
-use quorate_foundations::{
-    document::{Fault, Format},
-    name::Name,
-};
+use http::{StatusCode, request::Parts};
+use quorate_foundations::{document::Fault, name::Name};
 use quorate_resilience::{
     circuit_breaker::State,
     policy::{ApplyError, Changes, SCHEMA as POLICY_SCHEMA, Standing},
@@ -19,14 +12,13 @@ use serde_json::{Value, json};
 
 use super::{
     Node, Shared, breakers,
-    cloud_events::essence,
+    declaration::{self, Declaration},
     percent,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
     schemas::SCHEMA,
     streams::once,
-    views::declared::{TOML, YAML},
 };
 use crate::verbs::{Described, Misfit, Policies, PolicyError};
 
@@ -158,21 +150,21 @@ pub(super) async fn delete(Given(node): Given<Shared>, request: Request) -> Repl
 
 /// `PUT /v1/policies/{name}/document`: 201 if there was none of this name, 200 if there was.
 pub(super) async fn declare(Given(node): Given<Shared>, request: Request) -> Reply {
-    let Sent { name, text, format, head } = sent(&node, request).await?;
+    let (name, sent, head) = sent(&node, request).await?;
     let effect = async {
-        let declared = node.policies.declare(&name, &text, format).await?;
+        let declared = node.policies.declare(&name, sent.text(), sent.format).await?;
         let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
         let changes = changes(&declared.changes);
         let shown = json!({ "policy": declared.name.as_str(), "new": declared.new, "changes": changes });
         Ok(reply::json(status, &shown))
     };
-    once(&node, &head, &Bytes::copy_from_slice(text.as_bytes()), effect).await
+    once(&node, &head, sent.bytes(), effect).await
 }
 
 /// `POST /v1/policies/{name}/check`: what declaring it would find wrong.
 pub(super) async fn check(Given(node): Given<Shared>, request: Request) -> Reply {
-    let Sent { name, text, format, .. } = sent(&node, request).await?;
-    node.policies.check(&name, &text, format).await?;
+    let (name, sent, _) = sent(&node, request).await?;
+    node.policies.check(&name, sent.text(), sent.format).await?;
     Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "policy": name.as_str(), "valid": true }))))
 }
 
@@ -181,46 +173,14 @@ pub(super) async fn document(Given(node): Given<Shared>, request: Request) -> Re
     let name = request::policy(request.uri())?;
     Params::of(request.uri(), &[])?;
     let kept = node.policies.document(&name).await?;
-    let media = match kept.format {
-        Format::Toml => TOML,
-        Format::Json => reply::JSON,
-        Format::Yaml => YAML,
-    };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, media, kept.text().to_owned().into())))
+    Ok(reply::whole(declaration::sent_back(kept.format, kept.text().to_owned())))
 }
 
 /// The document in a request's body, and the name in its path.
-struct Sent {
-    name: Name,
-    text: String,
-    format: Format,
-    head: Parts,
-}
-
-async fn sent(node: &Node, request: Request) -> Result<Sent, Problem> {
+async fn sent(node: &Node, request: Request) -> Result<(Name, Declaration, Parts), Problem> {
     let (head, body) = request.into_parts();
     let name = request::policy(&head.uri)?;
     Params::of(&head.uri, &[])?;
-    let format = format(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    if received.bytes.len() > Policies::MAX_BYTES {
-        let (max, bytes) = (Policies::MAX_BYTES, received.bytes.len());
-        let detail = format!("a document has at most {max} bytes, this one has {bytes}");
-        return Err(Problem::new(Code::TooLarge, detail).with("limit", max));
-    }
-    let text = std::str::from_utf8(&received.bytes).map_err(|wrong| {
-        Problem::new(Code::InvalidPolicy, format!("the document is not UTF-8 at byte {}", wrong.valid_up_to()))
-    })?;
-    Ok(Sent { name, text: text.to_owned(), format, head })
-}
-
-fn format(headers: &HeaderMap<HeaderValue>) -> Result<Format, Problem> {
-    let given = request::header(headers, &CONTENT_TYPE)?.unwrap_or_default();
-    let media = essence(given);
-    let known = [(TOML, Format::Toml), (reply::JSON, Format::Json), (YAML, Format::Yaml)];
-    known.into_iter().find(|(name, _)| media.eq_ignore_ascii_case(name)).map(|(_, format)| format).ok_or_else(|| {
-        let (given, json) = (request::short(given), reply::JSON);
-        let detail = format!("`content-type: {given}` is none of {TOML}, {YAML} and {json}");
-        Problem::new(Code::UnsupportedMediaType, detail)
-    })
+    let document = Declaration::receive(node, &head, body, Policies::MAX_BYTES, Code::InvalidPolicy).await?;
+    Ok((name, document, head))
 }

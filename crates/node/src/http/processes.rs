@@ -4,23 +4,23 @@ mod show;
 
 use axum::extract::{Request, State};
 use bytes::Bytes;
-use http::{StatusCode, Uri, header::CONTENT_TYPE};
+use http::{StatusCode, Uri, request::Parts};
 use quorate_consistency::saga::choreography::{Declared, Document, ProcessError, Processes, Search, Standing};
 use quorate_data::store::reserved_for;
-use quorate_foundations::{document::Format, name::Name};
+use quorate_foundations::name::Name;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Node, Shared, accept,
     cloud_events::essence,
+    declaration::{self, Declaration},
     document, percent,
     policies::fault,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
     streams::once,
-    views::declared::{TOML, YAML},
 };
 use crate::verbs::ProcessCareError;
 
@@ -136,20 +136,20 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 
 /// `PUT /v1/processes/{name}`: 201 if there was none of this name, 200 if there was, whatever it said.
 pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
-    let Sent { name, text, format, head } = sent(&node, request).await?;
+    let (name, sent, head) = sent(&node, request).await?;
     let effect = async {
-        let declared = node.processes.declare(&name, &text, format).await?;
+        let declared = node.processes.declare(&name, sent.text(), sent.format).await?;
         let status = if declared == Declared::New { StatusCode::CREATED } else { StatusCode::OK };
         let (new, changed) = (declared == Declared::New, declared == Declared::Changed);
         Ok(reply::json(status, &json!({ "process": name.as_str(), "new": new, "changed": changed })))
     };
-    once(&node, &head, &Bytes::copy_from_slice(text.as_bytes()), effect).await
+    once(&node, &head, sent.bytes(), effect).await
 }
 
 /// `POST /v1/processes/{name}/check`: what declaring it would find wrong with it by itself.
 pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply {
-    let Sent { name, text, format, .. } = sent(&node, request).await?;
-    node.processes.check(&name, &text, format)?;
+    let (name, sent, _) = sent(&node, request).await?;
+    node.processes.check(&name, sent.text(), sent.format)?;
     Ok(reply::whole(reply::json(StatusCode::OK, &json!({ "process": name.as_str(), "valid": true }))))
 }
 
@@ -170,12 +170,7 @@ pub(super) async fn document_of(State(node): State<Shared>, request: Request) ->
     let name = request::process(request.uri())?;
     Params::of(request.uri(), &[])?;
     let found = node.processes.document(&name).await?;
-    let media = match found.format() {
-        Format::Toml => TOML,
-        Format::Json => reply::JSON,
-        Format::Yaml => YAML,
-    };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, media, found.text().to_string().into())))
+    Ok(reply::whole(declaration::sent_back(found.format(), found.text().to_string())))
 }
 
 /// `GET /v1/processes/{name}/courses`
@@ -300,32 +295,10 @@ pub(super) async fn resume(State(node): State<Shared>, request: Request) -> Repl
 }
 
 /// The document in a request's body, and the name in its path.
-struct Sent {
-    name: Name,
-    text: String,
-    format: Format,
-    head: http::request::Parts,
-}
-
-async fn sent(node: &Node, request: Request) -> Result<Sent, Problem> {
+async fn sent(node: &Node, request: Request) -> Result<(Name, Declaration, Parts), Problem> {
     let (head, body) = request.into_parts();
     let name = request::process(&head.uri)?;
     Params::of(&head.uri, &[])?;
-    let given = request::header(&head.headers, &CONTENT_TYPE)?.unwrap_or_default();
-    let known = [(TOML, Format::Toml), (reply::JSON, Format::Json), (YAML, Format::Yaml)];
-    let format = known.into_iter().find(|(media, _)| essence(given).eq_ignore_ascii_case(media)).map(|(_, form)| form);
-    let format = format.ok_or_else(|| {
-        let detail = format!("`content-type: {}` is none of {TOML}, {YAML} and {}", request::short(given), reply::JSON);
-        Problem::new(Code::UnsupportedMediaType, detail)
-    })?;
-    let received = node.receive(&head, body).await?;
-    if received.bytes.len() > Document::MAX_BYTES {
-        let (max, bytes) = (Document::MAX_BYTES, received.bytes.len());
-        let detail = format!("a document has at most {max} bytes, this one has {bytes}");
-        return Err(Problem::new(Code::TooLarge, detail).with("limit", max));
-    }
-    let text = std::str::from_utf8(&received.bytes).map_err(|wrong| {
-        Problem::new(Code::InvalidProcess, format!("the document is not UTF-8 at byte {}", wrong.valid_up_to()))
-    })?;
-    Ok(Sent { name, text: text.to_owned(), format, head })
+    let document = Declaration::receive(node, &head, body, Document::MAX_BYTES, Code::InvalidProcess).await?;
+    Ok((name, document, head))
 }

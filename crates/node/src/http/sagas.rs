@@ -1,30 +1,29 @@
 //! Sagas: documents, starting, looking, telling, deciding.
 
 use axum::extract::{Request, State};
-use bytes::Bytes;
 use http::{
     StatusCode,
-    header::{CONTENT_TYPE, HeaderValue, LOCATION},
+    header::{HeaderValue, LOCATION},
+    request::Parts,
 };
 use quorate_consistency::saga::{
     Awaited, Awaiting, Description, Failure, Leg, Operation, Phase, Progress, Refusal, SagaError, Sagas, Search,
     State as Standing, Status, Summary, Verb, declared::Document,
 };
 use quorate_data::{event::Timestamp, store::reserved_for};
-use quorate_foundations::{document::Format, name::Name, time::Wall};
+use quorate_foundations::{name::Name, time::Wall};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
     Node, Shared,
-    cloud_events::essence,
+    declaration::{self, Declaration},
     document, percent,
     policies::fault,
     problem::{Code, Problem},
     reply,
     request::{self, Params},
     streams::once,
-    views::declared::{TOML, YAML},
 };
 use crate::verbs::DeclareSagaError;
 
@@ -394,20 +393,20 @@ pub(super) async fn definitions(State(node): State<Shared>, request: Request) ->
 
 /// `PUT /v1/saga-definitions/{name}`: 201 if there was none of this version, 200 if it was the same.
 pub(super) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
-    let Sent { name, text, format, head } = sent(&node, request).await?;
+    let (name, sent, head) = sent(&node, request).await?;
     let effect = async {
-        let declared = node.sagas.declare(&name, &text, format).await?;
+        let declared = node.sagas.declare(&name, sent.text(), sent.format).await?;
         let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
         let shown = json!({ "saga": name.as_str(), "version": declared.version, "new": declared.new });
         Ok(reply::json(status, &shown))
     };
-    once(&node, &head, &Bytes::copy_from_slice(text.as_bytes()), effect).await
+    once(&node, &head, sent.bytes(), effect).await
 }
 
 /// `POST /v1/saga-definitions/{name}/check`: what declaring it would find wrong with it by itself.
 pub(super) async fn check(State(node): State<Shared>, request: Request) -> Reply {
-    let Sent { name, text, format, .. } = sent(&node, request).await?;
-    let document = node.sagas.check(&name, &text, format)?;
+    let (name, sent, _) = sent(&node, request).await?;
+    let document = node.sagas.check(&name, sent.text(), sent.format)?;
     let shown = json!({ "saga": name.as_str(), "version": document.version(), "valid": true });
     Ok(reply::whole(reply::json(StatusCode::OK, &shown)))
 }
@@ -423,41 +422,14 @@ pub(super) async fn definition(State(node): State<Shared>, request: Request) -> 
         None => documents.last(),
     };
     let found: &Document = found.ok_or_else(|| Problem::from(SagaError::Undefined { name: name.clone() }))?;
-    let media = match found.format() {
-        Format::Toml => TOML,
-        Format::Json => reply::JSON,
-        Format::Yaml => YAML,
-    };
-    Ok(reply::whole(reply::bytes(StatusCode::OK, media, found.text().to_string().into())))
+    Ok(reply::whole(declaration::sent_back(found.format(), found.text().to_string())))
 }
 
 /// The document in a request's body, and the name in its path.
-struct Sent {
-    name: Name,
-    text: String,
-    format: Format,
-    head: http::request::Parts,
-}
-
-async fn sent(node: &Node, request: Request) -> Result<Sent, Problem> {
+async fn sent(node: &Node, request: Request) -> Result<(Name, Declaration, Parts), Problem> {
     let (head, body) = request.into_parts();
     let name = request::saga(&head.uri)?;
     Params::of(&head.uri, &[])?;
-    let given = request::header(&head.headers, &CONTENT_TYPE)?.unwrap_or_default();
-    let known = [(TOML, Format::Toml), (reply::JSON, Format::Json), (YAML, Format::Yaml)];
-    let format = known.into_iter().find(|(media, _)| essence(given).eq_ignore_ascii_case(media)).map(|(_, form)| form);
-    let format = format.ok_or_else(|| {
-        let detail = format!("`content-type: {}` is none of {TOML}, {YAML} and {}", request::short(given), reply::JSON);
-        Problem::new(Code::UnsupportedMediaType, detail)
-    })?;
-    let received = node.receive(&head, body).await?;
-    if received.bytes.len() > Document::MAX_BYTES {
-        let (max, bytes) = (Document::MAX_BYTES, received.bytes.len());
-        let detail = format!("a document has at most {max} bytes, this one has {bytes}");
-        return Err(Problem::new(Code::TooLarge, detail).with("limit", max));
-    }
-    let text = std::str::from_utf8(&received.bytes).map_err(|wrong| {
-        Problem::new(Code::InvalidSaga, format!("the document is not UTF-8 at byte {}", wrong.valid_up_to()))
-    })?;
-    Ok(Sent { name, text: text.to_owned(), format, head })
+    let document = Declaration::receive(node, &head, body, Document::MAX_BYTES, Code::InvalidSaga).await?;
+    Ok((name, document, head))
 }

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{content, json_reply, operation, parameter, reference, views::with_document_of, with_body};
 use crate::http::{
+    declaration::{TOML, YAML},
     reply,
     schemas::SCHEMA,
-    views::declared::{TOML, YAML},
 };
 
 pub(super) fn paths() -> Value {

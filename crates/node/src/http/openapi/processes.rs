@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::{content, json_reply, operation, parameter, reference, views::with_document_of, with_body};
 use crate::http::{
+    declaration::{TOML, YAML},
     processes::{DOT, MERMAID},
     reply,
-    views::declared::{TOML, YAML},
 };
 
 pub(super) fn paths() -> Value {

@@ -4,12 +4,10 @@ use serde_json::{Value, json};
 
 use super::{content, json_reply, operation, parameter, plain, reference, with_body};
 use crate::http::{
+    declaration::{TOML, YAML},
     reply,
     schemas::SCHEMA,
-    views::{
-        LINES, STANDINGS,
-        declared::{TOML, YAML},
-    },
+    views::{LINES, STANDINGS},
 };
 
 pub(super) fn paths() -> Value {

@@ -3,32 +3,25 @@
 use axum::extract::{Request, State};
 use bytes::Bytes;
 use http::{
-    HeaderMap, StatusCode,
-    header::{CONTENT_TYPE, ETAG, HeaderValue},
+    StatusCode,
+    header::{ETAG, HeaderValue},
     request::Parts,
 };
 use quorate_data::materialized_view::{
     ViewName,
-    declared::{Asked, Change, Document, Explanation, Faults, Format},
+    declared::{Asked, Change, Document, Explanation, Faults},
 };
 use serde_json::{Value, json};
 
 use super::{Reply, named};
 use crate::http::{
     Node, Shared,
-    body_in::Received,
-    cloud_events::essence,
+    declaration::{self, Declaration},
     problem::{Code, Problem},
     reply,
     request::{self, Params},
     streams::once,
 };
-
-/// The media type of TOML.
-pub(crate) const TOML: &str = "application/toml";
-
-/// The media type of YAML (RFC 9512).
-pub(crate) const YAML: &str = "application/yaml";
 
 /// `GET /view.schema.json`: the JSON Schema of documents.
 pub(crate) async fn schema() -> Reply {
@@ -38,14 +31,14 @@ pub(crate) async fn schema() -> Reply {
 
 /// `PUT /v1/views/{name}/document`: 201 if this version is new, 200 if it is known.
 pub(crate) async fn declare(State(node): State<Shared>, request: Request) -> Reply {
-    let (document, head, received) = sent(&node, request).await?;
+    let (document, sent, head) = sent(&node, request).await?;
     let effect = async {
         let declared = node.views.declare(document).await?;
         let status = if declared.new { StatusCode::CREATED } else { StatusCode::OK };
         let shown = json!({ "view": declared.view.as_str(), "version": declared.version, "new": declared.new });
         Ok(reply::json(status, &shown))
     };
-    once(&node, &head, &received.bytes, effect).await
+    once(&node, &head, sent.bytes(), effect).await
 }
 
 /// `POST /v1/views/{name}/check`: what declaring it would find wrong.
@@ -63,12 +56,7 @@ pub(crate) async fn document(State(node): State<Shared>, request: Request) -> Re
     let version = params.counted("version")?.map(u32::try_from).transpose();
     let version = version.map_err(|_| request::wrong("version", "there are not so many versions".to_owned()))?;
     let kept = node.views.document(&name, version).await?;
-    let media = match kept.format {
-        Format::Toml => TOML,
-        Format::Json => reply::JSON,
-        Format::Yaml => YAML,
-    };
-    let mut response = reply::bytes(StatusCode::OK, media, kept.text.into());
+    let mut response = declaration::sent_back(kept.format, kept.text);
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", kept.version)) {
         response.headers_mut().insert(ETAG, tag);
     }
@@ -98,40 +86,17 @@ pub(crate) async fn explain(State(node): State<Shared>, request: Request) -> Rep
 }
 
 /// The document in a request's body, which has to be about the view that the path names; and the request.
-async fn sent(node: &Node, request: Request) -> Result<(Document, Parts, Received), Problem> {
+async fn sent(node: &Node, request: Request) -> Result<(Document, Declaration, Parts), Problem> {
     let (head, body) = request.into_parts();
     let name = named(&head.uri)?;
     Params::of(&head.uri, &[])?;
-    let format = format(&head.headers)?;
-    let received = node.receive(&head, body).await?;
-    if received.bytes.len() > Document::MAX_BYTES {
-        let (max, bytes) = (Document::MAX_BYTES, received.bytes.len());
-        let detail = format!("a document has at most {max} bytes, this one has {bytes}");
-        return Err(Problem::new(Code::TooLarge, detail).with("limit", max));
-    }
-    let text = std::str::from_utf8(&received.bytes).map_err(|wrong| {
-        Problem::new(Code::InvalidView, format!("the document is not UTF-8 at byte {}", wrong.valid_up_to()))
-    })?;
-    let document = Document::read(text, format).map_err(|faults| refused(&faults))?;
+    let sent = Declaration::receive(node, &head, body, Document::MAX_BYTES, Code::InvalidView).await?;
+    let document = Document::read(sent.text(), sent.format).map_err(|faults| refused(&faults))?;
     if *document.view() != name {
         let detail = format!("the document is about view `{}`, the address about `{name}`", document.view());
         return Err(Problem::new(Code::InvalidView, detail));
     }
-    Ok((document, head, received))
-}
-
-fn format(headers: &HeaderMap) -> Result<Format, Problem> {
-    let given = request::header(headers, &CONTENT_TYPE)?.unwrap_or_default();
-    match essence(given) {
-        media if media.eq_ignore_ascii_case(TOML) => Ok(Format::Toml),
-        media if media.eq_ignore_ascii_case(reply::JSON) => Ok(Format::Json),
-        media if media.eq_ignore_ascii_case(YAML) => Ok(Format::Yaml),
-        _ => {
-            let (given, json) = (request::short(given), reply::JSON);
-            let detail = format!("`content-type: {given}` is none of {TOML}, {YAML} and {json}");
-            Err(Problem::new(Code::UnsupportedMediaType, detail))
-        }
-    }
+    Ok((document, sent, head))
 }
 
 /// The problem with a document: each fault with its place.
