@@ -101,10 +101,14 @@ fn one_answer(told: &[Told<'_>]) -> Verdict {
     rule::verdict("an answer stays the answer", pairs, other)
 }
 
-/// A command was carried out, or rejected, upon what its purse held then; its token stands for that.
+/// A command was carried out, or rejected, upon what its purse held then; its token stands for that, and for no less than what was
+/// told before it was sent.
 fn decided_rightly(told: &[Told<'_>], entries: &[Entry]) -> Verdict {
-    let wrong = told.iter().filter_map(|Told { key, purse, cents, answer, .. }| {
+    let wrong = told.iter().filter_map(|Told { key, purse, cents, answer, note, .. }| {
         let held = |upto| fold(entries, *purse, upto).0;
+        let earlier = told.iter().filter(|one| one.purse == *purse && one.answer.events > 0);
+        let known = earlier.filter(|one| one.note.completed < note.invoked).map(|one| one.answer.append).max();
+        let is_stale = !answer.repeated && known.is_some_and(|known| answer.append < known);
         let right = match answer.missing {
             Some(missing) => missing > 0 && held(answer.append) + cents == -missing,
             None if answer.events == 0 => *cents == 0,
@@ -114,7 +118,7 @@ fn decided_rightly(told: &[Told<'_>], entries: &[Entry]) -> Verdict {
             }
         };
         let before = held(answer.append);
-        (!right)
+        (!right || is_stale)
             .then(|| format!("`{key}` of {cents} was answered with {answer:?} where the purse had {before} with it"))
     });
     rule::verdict("a command is decided on what there is", told.len(), wrong)
@@ -223,9 +227,10 @@ mod tests {
         assert_eq!(broken(|run| run[3] = commanded("b", -80, Some(50), 2, false)), [ANSWER], "decided anew");
         assert_eq!(
             broken(|run| run[3] = commanded("b", -80, Some(30), 1, false)),
-            [ANSWER],
-            "as if for the first time"
+            [ANSWER, DECIDED],
+            "as if for the first time, and upon what is no more"
         );
+        assert_eq!(broken(|run| run[4] = commanded("d", 0, None, 1, false)), [DECIDED], "another was told by then");
         assert_eq!(broken(|run| run[4] = commanded("d", 5, Some(1), 2, false)), [DECIDED], "there was no reason");
         let wrong = |run: &mut Vec<Dealing>| {
             run[1] = commanded("b", -80, Some(29), 1, false);
