@@ -4,8 +4,8 @@
 //! post may have been slow, or the correspondent may have fallen silent. So each build keeps, per source, the latest time that
 //! the source itself has said, in the transaction of the rows it goes with.
 //!
-//! Clocks differ. A time that is later than its event's arrival counts as the arrival: a clock that is ahead never makes a feed
-//! look younger than it is. A clock that is behind makes it look older, by as much.
+//! Clocks differ. A clock that is ahead hides as much of the way's delay as it is ahead, and never more than that: a time later
+//! than its event's arrival counts as the arrival. A clock that is behind makes a feed look older, by as much.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -163,7 +163,8 @@ impl View {
                 Ok(as_of) => return Ok(Read { made, found, as_of }),
                 Err(stale) => {
                     let now = env.mono();
-                    if now >= deadline {
+                    // Looking again makes no feed younger: only its next word does, which may be hours away.
+                    if now >= deadline || matches!(stale, ViewError::FeedStale { .. }) {
                         return Err(stale);
                     }
                     self.step(deadline.min(now + LOOK_AGAIN)).await;

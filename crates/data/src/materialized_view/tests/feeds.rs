@@ -99,6 +99,38 @@ async fn a_read_behind_a_silent_or_late_feed_is_refused_or_flagged() {
     views.shut_down().await;
 }
 
+/// A source ticks in a stream of its own, whatever the view's rows are about.
+#[tokio::test(flavor = "multi_thread")]
+async fn heartbeats_are_read_from_whatever_stream_they_are_in() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let narrow = SALES.replace(r#"heartbeat = "tick" }"#, r#"heartbeat = "tick", categories = ["order"] }"#);
+    let view = declared(&views, &narrow.replace(r#"stream = "a""#, r#"stream = "order-1""#)).await;
+    says(&store, "/shop", "sold", Some(2 * HOUR)).await;
+    assert!(refused(read(&view, &store, None).await).is_some());
+    let mut tick = NewEvent::new(store.event_id(), "/shop", "tick");
+    tick.time = Some(Timestamp::from(store.env().wall()));
+    store.append(AppendBatch::to(name("ticker-1"), ExpectedVersion::Any, vec![tick])).await.unwrap();
+    assert!(!read(&view, &store, None).await.unwrap().as_of.stale);
+    views.shut_down().await;
+}
+
+/// A feed that is silent gets no younger by looking again: who would wait for it would ask again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_wait_does_not_wait_for_a_silent_feed() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let view = declared(&views, SALES).await;
+    says(&store, "/shop", "sold", Some(2 * HOUR)).await;
+    view.wait(store.token(), LONG).await.unwrap();
+    let patient = Freshness { wait: HOUR, ..Freshness::default() };
+    let read = store.env().timeout(LONG, view.sql("SELECT id FROM sale", vec![], patient)).await;
+    assert!(refused(read.expect("an hour is not waited for")).is_some());
+    views.shut_down().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_feed_said_is_known_after_a_restart_a_rebuild_and_beside_poison() {
     let world = World::new();

@@ -104,17 +104,22 @@ fn query(reader: &Reader<'_>, from: &From, rules: &[super::Rule]) -> Query {
             }
         }
     }
+    let beats: Vec<String> = from.heartbeats.iter().map(|(kind, _)| kind.clone()).collect();
+    // A source's heartbeats are about no order, and in no stream of orders.
+    let is_narrow = !from.item.categories.is_empty() || !from.item.tags.is_empty();
     if all {
         types.clear();
-    } else {
-        types.extend(from.heartbeats.iter().map(|(kind, _)| kind.clone()));
+    } else if !is_narrow {
+        types.extend(beats.iter().cloned());
     }
     if types.len() > Query::MAX_WORDS {
         let what =
             format!("a view has at most {} types of events; `order.*` stands for all that begin so", Query::MAX_WORDS);
         reader.fault(&(0..0), "on", what);
     }
-    Query::of([QueryItem { types: types.into_iter().collect(), ..from.item.clone() }])
+    let rules = QueryItem { types: types.into_iter().collect(), ..from.item.clone() };
+    let beats = (is_narrow && !beats.is_empty()).then(|| QueryItem { types: beats, ..QueryItem::default() });
+    Query::of(std::iter::once(rules).chain(beats))
 }
 
 /// Everything but description and samples, with the members of each table sorted.

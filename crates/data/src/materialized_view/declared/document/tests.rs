@@ -57,7 +57,13 @@ fn a_document_names_the_feeds_it_is_made_of_and_how_far_behind_them_it_may_be() 
     let document = Document::read(&fed, Format::Toml).unwrap();
     let feeds = Feeds { sources: vec!["/gate".into()], max_lag: Some(Duration::from_secs(60)), silence: Silence::Idle };
     assert_eq!(document.config().feeds, Some(feeds));
-    assert_eq!(document.query().items[0].types, ["entered", "returned", "tick"], "heartbeats are read as well");
+    let beats = QueryItem { types: vec!["tick".into()], ..QueryItem::default() };
+    assert_eq!(document.query().items[0].types, ["entered", "returned"]);
+    assert_eq!(document.query().items[1..], [beats], "heartbeats are read as well, whatever stream they are in");
+    let wide = fed.replace(", categories = [\"person\"], tags = [\"site:1\"]", "");
+    let wide = Document::read(&wide, Format::Toml).unwrap();
+    let item = QueryItem { types: vec!["entered".into(), "returned".into(), "tick".into()], ..QueryItem::default() };
+    assert_eq!(wide.query(), &Query::of([item]));
     let all = fed.replace("type = [\"entered\", \"returned\"]\n", "");
     assert_eq!(Document::read(&all, Format::Toml).unwrap().query().items[0].types, [""; 0], "every type is");
     assert_eq!(Document::read(VISITS, Format::Toml).unwrap().config().feeds, None);
