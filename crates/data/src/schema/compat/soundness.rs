@@ -328,7 +328,7 @@ fn try_case(bytes: &[u8], grammar: Grammar, tally: &mut Tally) -> Result<(), Tes
 fn run(grammar: Grammar) -> Tally {
     let tally = std::cell::RefCell::new(Tally::default());
     let config = Config { failure_persistence: None, ..Config::default() };
-    let config = Config { cases: config.cases.max(3_000), ..config };
+    let config = Config { cases: config.cases.max(1_000), ..config };
     let bytes = prop::collection::vec(any::<u8>(), 0..400);
     let outcome = TestRunner::new(config).run(&bytes, |bytes| try_case(&bytes, grammar, &mut tally.borrow_mut()));
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
