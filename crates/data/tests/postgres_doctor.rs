@@ -342,6 +342,10 @@ async fn a_function_of_the_store_that_somebody_changed_is_named() {
         LANGUAGE plpgsql AS 'BEGIN END'";
     do_all(&admin, &[&changed.replace("FUNCTION ", &format!("FUNCTION {s}."))]).await;
     one(&config, "changed-function", "known_events").await;
+    do_all(&admin, &[&format!("DROP FUNCTION {s}.known_events")]).await;
+    one(&config, "changed-function", "known_events is not there").await;
+    drop(schema.node(|_| {}).await);
+    none(&config, "changed-function", "").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

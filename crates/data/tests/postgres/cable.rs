@@ -24,6 +24,8 @@ pub(crate) struct Cable(Arc<State>);
 #[derive(Default)]
 struct State {
     is_cut: AtomicBool,
+    /// Nothing that the server says arrives.
+    is_silent: AtomicBool,
     /// Ends the connection that sends a commit so many commits from now, before its answer comes back. Zero: none.
     lose_commit: AtomicUsize,
     /// Whether that commit reaches the server.
@@ -47,9 +49,16 @@ impl Cable {
         self.0.sleepers.lock().unwrap().drain(..).for_each(Waker::wake);
     }
 
-    /// New connections are possible again.
+    /// Lets nothing arrive that the server says, and ends nothing: as if its machine were gone.
+    pub(crate) fn silence(&self) {
+        self.0.is_silent.store(true, Ordering::SeqCst);
+    }
+
+    /// New connections are possible again, and those that there are go on.
     pub(crate) fn mend(&self) {
         self.0.is_cut.store(false, Ordering::SeqCst);
+        self.0.is_silent.store(false, Ordering::SeqCst);
+        self.0.sleepers.lock().unwrap().drain(..).for_each(Waker::wake);
     }
 
     /// Loses the answer to the `n`-th append's commit from now, counted from 1, or the commit itself.
@@ -130,6 +139,9 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(context)?;
+        if self.cable.0.is_silent.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
         Pin::new(&mut self.io).poll_read(context, buffer)
     }
 }

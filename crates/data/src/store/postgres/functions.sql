@@ -2,17 +2,14 @@
 -- append, and does so behind proxies that pool transactions too, which prepared statements do not.
 --
 -- They are VOLATILE: under READ COMMITTED each statement in them has a snapshot of its own, as if it had been sent by itself.
--- Sequential scans are off where a plan may be made while a table is empty and is used when it is large.
-
--- What is written together stands together, also where somebody else drew ids in between: each event that waits for its position
--- says which was the first that was written with it. All of their streams were locked before that one's id was drawn.
-ALTER TABLE {s}.pending ADD COLUMN IF NOT EXISTS first bigint;
+-- A plan may be made while a table is empty and is used when it is large: so sequential scans are off, and nothing is compiled
+-- for a statement that only looks expensive by that.
 
 -- Takes the locks of words in their order, makes the streams that are not there, and locks all of them in the order of their
 -- names. For READ COMMITTED.
 CREATE FUNCTION {s}.lock_streams(words bigint[], alone boolean[], names text[])
     RETURNS TABLE (id bigint, name text, version bigint, hash bytea)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM CASE WHEN w.alone THEN pg_advisory_xact_lock(w.word) ELSE pg_advisory_xact_lock_shared(w.word) END
@@ -28,7 +25,7 @@ END $$;
 -- *read*: a read would be remembered for whole pages of an index, and unrelated transactions be in each other's way by that.
 CREATE FUNCTION {s}.hold_streams(words bigint[], alone boolean[], names text[])
     RETURNS TABLE (id bigint, name text, version bigint, hash bytea)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     PERFORM CASE WHEN w.alone THEN pg_advisory_xact_lock(w.word) ELSE pg_advisory_xact_lock_shared(w.word) END
@@ -40,7 +37,7 @@ END $$;
 -- Events that are known by their keys.
 CREATE FUNCTION {s}.known_events(keys bytea[])
     RETURNS TABLE (key bytea, id bigint, body bytea)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY SELECT e.key, e.id, e.body FROM {s}.event AS e WHERE e.key = ANY ($1);
@@ -50,7 +47,7 @@ END $$;
 CREATE FUNCTION {s}.write_events(streams bigint[], versions bigint[], keys bytea[], kinds text[], categories text[],
         tags text[], bodies bytea[], ends bigint[], newest bigint[], hashes bytea[])
     RETURNS TABLE (id bigint, stream bigint, version bigint)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     UPDATE {s}.stream AS s SET version = g.version, hash = g.hash
@@ -71,7 +68,7 @@ END $$;
 CREATE FUNCTION {s}.write_held_events(streams bigint[], versions bigint[], keys bytea[], kinds text[], categories text[],
         tags text[], bodies bytea[], ends text[], newest bigint[], hashes bytea[])
     RETURNS TABLE (id bigint, stream bigint, version bigint)
-    LANGUAGE plpgsql SET enable_seqscan = off AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 BEGIN
     INSERT INTO {s}.stream AS s (name, version, hash)
@@ -93,7 +90,7 @@ END $$;
 -- positions were given; nobody is without a channel.
 CREATE FUNCTION {s}.give_positions(lock bigint, channel text)
     RETURNS TABLE ("position" bigint, event bigint)
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET enable_seqscan = off SET jit = off AS $$
 #variable_conflict use_column
 DECLARE
     given bigint;

@@ -51,7 +51,7 @@ pub(super) async fn connect(env: &Env, config: &Config, purpose: Purpose) -> Res
     check_names(schema, application)?;
     let client = Connector::new(env, config.address.0.clone()).connect().await.map_err(moving)?;
     let flush = check_server(&client).await?;
-    let Some(told) = tables::prepare(&client, schema, application, purpose).await? else { return Ok(None) };
+    let Some(told) = tables::prepare(env, &client, schema, application, purpose).await? else { return Ok(None) };
     let sequencing = words::sequencing(told.timeline.store);
     let sql = Statements::new(schema, application, sequencing, flush, config.limits.unit_time);
     Ok(Some(Site { client, sql, told, schema: schema.clone() }))
@@ -153,10 +153,11 @@ impl PostgresLeaving {
     async fn try_to_hold(&mut self, gone: &Gone, last: &[&str]) -> Result<(), Fault> {
         let Site { client, sql, schema, .. } = &self.site;
         let s = &sql.schema;
-        // Whoever writes while this waits waits behind it.
+        // Whoever writes while this waits waits behind it: so a machine that is gone must not hold the store for hours.
         let begin = format!(
             "{}; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; \
-             SET LOCAL lock_timeout = '2s'",
+             SET LOCAL lock_timeout = '2s'; SET LOCAL tcp_keepalives_idle = 10; SET LOCAL tcp_keepalives_interval = 5; \
+             SET LOCAL tcp_keepalives_count = 3; SET LOCAL tcp_user_timeout = '30s'",
             sql.begin
         );
         client.batch_execute(&begin).await?;
@@ -183,7 +184,8 @@ impl PostgresLeaving {
         for statement in last {
             client.batch_execute(statement).await?;
         }
-        for table in ["quorate_room"].into_iter().chain(rooms()).chain(["event", "stream"]) {
+        // Ordering: as appends come by them.
+        for table in ["quorate_room"].into_iter().chain(rooms()).chain(["stream", "event"]) {
             client
                 .batch_execute(&format!(
                     "CREATE TRIGGER quorate_moved BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {s}.\"{table}\"

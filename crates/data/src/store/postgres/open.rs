@@ -39,7 +39,7 @@ pub async fn open(env: &Env, config: Config) -> Result<Store, OpenError> {
     let flush = check_server(&client).await?;
     // Ids stay below 2^63, so that they are the same number in every language.
     let purpose = Purpose::Open(env.random("store/open").u64() >> 1);
-    let told = tables::prepare(&client, &schema, &application, purpose).await?;
+    let told = tables::prepare(env, &client, &schema, &application, purpose).await?;
     let timeline = told.unwrap_or_else(|| unreachable!("invariant: a store that is opened is made")).timeline;
     let sql = Statements::new(&schema, &application, words::sequencing(timeline.store), flush, limits.unit_time);
     let (stored, count) = schemas::load(&client, &sql.schema, schemas).await?;

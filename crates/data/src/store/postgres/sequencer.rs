@@ -1,7 +1,7 @@
 //! Positions, behind the commit.
 //!
-//! A run takes a lock, and one statement then moves the events that it sees in `pending` behind the end of `log`, in the
-//! order of their ids. All of it is one message, so that the lock never waits for a client. The lemmas stand in ADR 19; the
+//! A run takes a lock, and one statement then moves the events that it sees in `pending` behind the end of `log`: in the order of
+//! their ids, but what was written together stands together, where its first event stands. All of it is one message, so that the lock never waits for a client. The lemmas stand in ADR 19; the
 //! tests that try them in `tests/postgres_log.rs`.
 //!
 //! Whoever has committed asks for a run that begins after that, and shares it with all who asked meanwhile: while one run
@@ -35,6 +35,8 @@ const EAGER: Duration = Duration::from_millis(10);
 const LAZY: Duration = Duration::from_secs(1);
 /// How long nobody is told after the server had no room for notifications.
 const SILENCE: Duration = Duration::from_secs(10);
+/// How long a run may take before its connection is given up: longer than the server would let it.
+const STUCK: Duration = Duration::from_secs(35);
 /// The code of "too many notifications in the NOTIFY queue".
 const FULL: &str = "54000";
 
@@ -135,7 +137,7 @@ impl Sequencer {
                     _ = asked.changed() => {}
                     () = line.told.notified() => {
                         // Another node gave positions, or the connection ended: a run opens a new one.
-                        if let Ok(Some(end)) = line.look().await {
+                        if let Some(Ok(Some(end))) = env.timeout(STUCK, line.look()).await {
                             self.saw(end);
                             continue;
                         }
@@ -145,7 +147,8 @@ impl Sequencer {
             }
             let covers = *asked.borrow_and_update();
             let before = *self.head.borrow();
-            match line.run(&env).await {
+            let ran = env.timeout(STUCK, line.run(&env)).await;
+            match ran.unwrap_or_else(|| Err(Fault::Lost("the server did not answer in time".to_owned()))) {
                 Ok(end) => {
                     self.saw(end);
                     self.answered.send_replace(Answered { ticket: covers, is_read_only: false });

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Every statement of a store.
 pub(super) struct Statements {
-    /// Begins the transaction of a group of appends.
+    /// Begins a transaction that appends.
     pub(super) begin: String,
     /// Begins the transaction of a group that waits for nobody for long.
     pub(super) begin_hurried: String,
@@ -140,6 +140,11 @@ impl Statements {
             ),
             schema: s,
         }
+    }
+
+    /// Begins the transaction of an append that waits for others for so long.
+    pub(super) fn begin_patient(&self, left: Duration) -> String {
+        format!("{}; SET LOCAL lock_timeout = '{}ms'", self.begin, left.as_millis().max(1))
     }
 }
 

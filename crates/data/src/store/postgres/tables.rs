@@ -3,6 +3,9 @@
 //! Versions go forward only. Whoever opens a store takes a lock, so that of several nodes that start together one makes the
 //! tables; a version that this code does not know is refused.
 
+use std::time::Duration;
+
+use quorate_runtime::Env;
 use tokio_postgres::{Client, types::Type};
 
 use super::{application, fault::Fault, words};
@@ -54,14 +57,20 @@ const VERSIONS: &[&str] = &[
         ADD COLUMN moved_arrival bigint
 ",
     FUNCTIONS,
+    // What is written together stands together, also where somebody else drew ids in between: each event that waits for its
+    // position says which was the first that was written with it. All of their streams were locked before that one's id was drawn.
     "
+    ALTER TABLE {s}.pending ADD COLUMN first bigint;
     ALTER TABLE {s}.stream ADD COLUMN metadata bigint NOT NULL DEFAULT 0;
     CREATE TABLE {s}.metadata (stream bigint PRIMARY KEY, body text NOT NULL)
 ",
 ];
 
-/// How often tables are brought to a new version where somebody was in the way.
-const UPGRADES: usize = 10;
+/// How often tables are brought to a new version where somebody was in the way, how long each try waits, and how long others go on
+/// in between.
+const UPGRADES: usize = 20;
+const WAITS: &str = "200ms";
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why tables are looked at.
 #[derive(Clone, Copy, Debug)]
@@ -109,6 +118,7 @@ pub(super) fn newest() -> usize {
 /// # Errors
 /// [`OpenError::Moved`] and [`OpenError::Arriving`], where it is to be opened.
 pub(super) async fn prepare(
+    env: &Env,
     client: &Client,
     schema: &str,
     application: &str,
@@ -134,8 +144,7 @@ pub(super) async fn prepare(
         let end = if prepared.is_ok() { "COMMIT" } else { "ROLLBACK" };
         let ended = client.batch_execute(end).await.map_err(refused);
         match prepared {
-            // Those who waited behind it went on meanwhile.
-            Err(OpenError::Store(StoreError::Busy)) if tried < UPGRADES && ended.is_ok() => {}
+            Err(OpenError::Store(StoreError::Busy)) if tried < UPGRADES && ended.is_ok() => env.sleep(PAUSE).await,
             Err(cause) => return Err(cause),
             Ok(told) => return ended.map(|()| told),
         }
@@ -158,18 +167,26 @@ async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Opti
         }
         client.batch_execute(&format!("CREATE SCHEMA IF NOT EXISTS {s}")).await.map_err(refused)?;
     }
-    // Nodes of the version before may be at work. Everybody who comes waits behind whoever waits for a table, so that is not for
-    // long; and all of them are had before any is changed.
+    // Nodes of the version before may be at work. Everybody who comes waits behind whoever waits for a table, so that is for
+    // moments; and all of them are had before any is changed.
     if (1..known).contains(&found) {
+        if !matches!(purpose, Purpose::Open(_)) {
+            let what = format!(
+                "the tables in schema `{schema}` have version {found}, and a move needs version {known}: start a node of this \
+                 version there once"
+            );
+            return Err(OpenError::Unsuitable { what });
+        }
         let lock = format!(
-            "SET LOCAL lock_timeout = '2s'; LOCK TABLE {s}.stream, {s}.event, {s}.meta IN ACCESS EXCLUSIVE MODE"
+            "SET LOCAL lock_timeout = '{WAITS}';
+             LOCK TABLE {s}.stream, {s}.event, {s}.pending, {s}.meta IN ACCESS EXCLUSIVE MODE"
         );
         client.batch_execute(&lock).await.map_err(refused)?;
     }
     for version in &VERSIONS[found..] {
         client.batch_execute(&version.replace("{s}", &s)).await.map_err(refused)?;
     }
-    if found == known {
+    if found > 0 {
         renew_functions(client, schema, &s).await?;
     }
     let version = i32::try_from(known).unwrap_or(i32::MAX);
@@ -206,7 +223,7 @@ async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Opti
 /// Makes the functions anew where one is not as it is to be: the schema was renamed, whose name is in them, or somebody changed it.
 async fn renew_functions(client: &Client, schema: &str, s: &str) -> Result<(), OpenError> {
     const THERE: &str = "SELECT p.proname::text, p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-        WHERE n.nspname = $1";
+        WHERE n.nspname = $1 AND p.provolatile = 'v' AND NOT p.prosecdef AND p.proconfig = '{enable_seqscan=off,jit=off}'";
     let there = client.query_typed(THERE, &[(&schema, Type::TEXT)]).await.map_err(refused)?;
     let is_there =
         |name: &str, body: &str| there.iter().any(|row| row.get::<_, &str>(0) == name && row.get::<_, &str>(1) == body);

@@ -228,6 +228,7 @@ impl Patient {
         }
         if found == known {
             self.moved().await?;
+            self.functions().await?;
         }
         Ok(Some(store.cast_unsigned()))
     }

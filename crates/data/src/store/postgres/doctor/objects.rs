@@ -16,6 +16,21 @@ impl Patient {
         self.attached().await
     }
 
+    /// Whether everything is there that nodes call.
+    pub(super) async fn functions(&mut self) -> Result<(), Fault> {
+        const LOOK: &str = "SELECT p.proname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+            WHERE n.nspname = $1";
+        let schema = self.schema.clone();
+        let there = self.client.query_typed(LOOK, &[(&schema, Type::TEXT)]).await?;
+        for (name, _) in tables::functions(&schema) {
+            if there.iter().all(|row| row.get::<_, &str>(0) != name) {
+                let what = format!("function \"{schema}\".{name} is not there: nodes cannot do without it");
+                self.danger("changed-function", what, "start a node: it makes the store's functions anew");
+            }
+        }
+        Ok(())
+    }
+
     async fn relations(&mut self) -> Result<(), Fault> {
         const LOOK: &str = "SELECT c.relname::text, c.relkind::text, c.relpersistence::text, c.relrowsecurity,
                 coalesce(c.reloptions::text, '')

@@ -1,7 +1,8 @@
 //! Trying to append a group, until it is known what came of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
 use tokio_postgres::Client;
 
 use super::{
@@ -23,6 +24,9 @@ pub(super) enum Pace {
     Patient,
 }
 
+/// How long behind the patience of all in a group a server is waited for that says nothing.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Tries until it is known what came of it, or what fails would fail again. Whose patience ends meanwhile is answered and leaves
 /// the group; the last of them with the fault.
 ///
@@ -35,7 +39,7 @@ pub(super) async fn attempts(shared: &Shared, group: &mut Vec<Job>, pace: Pace) 
             Ok(done) => return Ok(done),
             Err(failed) => failed,
         };
-        if at_commit && fault.is_lost() {
+        if at_commit && (fault.is_lost() || matches!(fault, Fault::Strange(_))) {
             shared.env.reached("store: a commit was lost");
             group.iter_mut().for_each(|job| job.may_be_written = true);
         }
@@ -69,9 +73,23 @@ pub(super) async fn attempts(shared: &Shared, group: &mut Vec<Job>, pace: Pace) 
 }
 
 /// One attempt, and how it failed: the fault, and whether the commit was on its way.
+///
+/// A server that says nothing (its machine is gone, or a firewall forgot the connection) is given up on once nobody of the group
+/// has patience left.
 async fn attempt(shared: &Shared, group: &[Job], pace: Pace) -> Result<(Decided, Written), (Fault, bool)> {
-    let lease = shared.pool.lease().await.map_err(|fault| (fault, false))?;
-    let done = on(shared, &lease, group, pace).await;
+    let until = group.iter().map(|job| job.until).max().unwrap_or_default();
+    let left = || until.saturating_since(shared.env.mono());
+    let silent = |what: &str| Fault::Lost(what.to_owned());
+    let lease = shared.env.timeout(left() + GRACE, shared.pool.lease()).await;
+    let lease = lease.unwrap_or_else(|| Err(silent("no connection was free in time")));
+    let lease = lease.map_err(|fault| (fault, false))?;
+    let begin = match pace {
+        Pace::Hurried => shared.sql.begin_hurried.clone(),
+        Pace::Patient => shared.sql.begin_patient(left()),
+    };
+    let done = shared.env.timeout(left() + GRACE, on(shared, &lease, group, &begin)).await;
+    // It may have been told to commit.
+    let done = done.unwrap_or_else(|| Err((silent("the server did not answer in time"), true)));
     match &done {
         Ok((decided, _)) => {
             lease.keep();
@@ -86,11 +104,10 @@ async fn attempt(shared: &Shared, group: &[Job], pace: Pace) -> Result<(Decided,
     done
 }
 
-async fn on(shared: &Shared, client: &Client, group: &[Job], pace: Pace) -> Result<(Decided, Written), (Fault, bool)> {
+async fn on(shared: &Shared, client: &Client, group: &[Job], begin: &str) -> Result<(Decided, Written), (Fault, bool)> {
     let before = |fault| (fault, false);
     let ground = shared.ground();
     let batches: Vec<Arc<Ready>> = group.iter().map(|job| job.ready.clone()).collect();
-    let begin = if pace == Pace::Hurried { &shared.sql.begin_hurried } else { &shared.sql.begin };
     let decided = group::decide(&ground, client, &batches, Within::Group { begin }).await;
     let decided = decided.map_err(before)?;
     let written = if decided.is_empty() {
@@ -108,10 +125,11 @@ pub(super) fn answer(shared: &Arc<Shared>, group: Vec<Job>, (decided, written): 
     let of = shared.clone();
     shared.env.tasks().spawn("store/answers", async move {
         let _late = of.catch_up().await;
-        for (job, answer) in group.into_iter().zip(decided.answers) {
+        let answers = group.into_iter().zip(decided.answers).map(|(job, answer)| async {
             let answer = told(&of, answer, &written.ids, job.may_be_written).await;
             job.reply(answer);
-        }
+        });
+        join_all(answers).await;
     });
 }
 

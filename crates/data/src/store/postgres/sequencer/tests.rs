@@ -178,7 +178,8 @@ struct Place {
 impl Place {
     async fn new(address: &str, schema: &'static str) -> Self {
         let config: tokio_postgres::Config = address.parse().unwrap();
-        let connector = Connector::new(&Env::real(), config);
+        let env = Env::real();
+        let connector = Connector::new(&env, config);
         let mut clients = Vec::new();
         for _ in 0..SESSIONS + 2 + READERS {
             let client = connector.connect().await.unwrap();
@@ -187,7 +188,7 @@ impl Place {
             clients.push(client);
         }
         let timeline =
-            tables::prepare(&clients[0], schema, "lemmas_app", Purpose::Open(1)).await.unwrap().unwrap().timeline;
+            tables::prepare(&env, &clients[0], schema, "lemmas_app", Purpose::Open(1)).await.unwrap().unwrap().timeline;
         let sequencing = words::sequencing(timeline.store);
         let sql = Statements::new(schema, "lemmas_app", sequencing, false, Duration::from_secs(10));
         let readers = clients.split_off(SESSIONS + 2);
@@ -375,6 +376,22 @@ fn try_courses(
         Ok(())
     });
     Some(ran.map_err(|failed| failed.to_string()))
+}
+
+#[test]
+fn what_was_written_together_stands_together() {
+    let Some(address) = server::address() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let place = Place::new(&address, "together").await;
+        // Two transactions drew ids by turns, and one that knows nothing of firsts drew one between them.
+        let drawn = "INSERT INTO together.pending (event, first) VALUES (5, 2), (4, 1), (3, NULL), (2, 2), (1, 1)";
+        place.sessions[0].batch_execute(drawn).await.unwrap();
+        super::once(&place.sequencers[0], &place.sql.sequence).await.unwrap();
+        let order = "SELECT array_agg(event ORDER BY position) FROM together.log";
+        let row = place.sessions[0].query_typed_one(order, &[]).await.unwrap();
+        assert_eq!(row.get::<_, Vec<i64>>(0), [1, 4, 2, 5, 3]);
+    });
 }
 
 #[test]
