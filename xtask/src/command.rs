@@ -1,6 +1,6 @@
 //! Running cargo from within `cargo xtask`.
 
-use std::{env, process::Command};
+use std::{env, ffi::OsString, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -12,7 +12,25 @@ const NEEDED_CFG: &str = "tokio_unstable";
 /// `cargo` with `arguments`, at the root, without the variables that `cargo run` set for xtask itself: a build script
 /// that watches one of them would otherwise run again for nothing.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    ours(Command::new(program()), arguments)
+}
+
+/// The same in the time of the processors that everything else leaves over, where the system has a command for that.
+pub(crate) fn cargo_in_spare_time(arguments: &[&str]) -> Command {
+    let last = ["-n", "19"];
+    if !Command::new("nice").args(last).arg("true").status().is_ok_and(|status| status.success()) {
+        return cargo(arguments);
+    }
+    let mut command = Command::new("nice");
+    command.args(last).arg(program());
+    ours(command, arguments)
+}
+
+fn program() -> OsString {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn ours(mut command: Command, arguments: &[&str]) -> Command {
     command.args(arguments).current_dir(tree::root());
     for (name, _) in env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {

@@ -3,9 +3,14 @@
 mod runner;
 mod totals;
 
-use anyhow::Result;
+use std::thread;
 
-use self::{runner::Suite, totals::Totals};
+use anyhow::{Result, anyhow};
+
+use self::{
+    runner::{Printed, Suite},
+    totals::Totals,
+};
 use crate::command;
 
 const NEXTEST: Suite = Suite {
@@ -28,7 +33,8 @@ const LIBTEST: Suite = Suite {
     ],
     read: totals::of_libtest,
 };
-/// What is in these runs thousands of worlds, and has a profile of its own for that.
+/// What is in these runs thousands of worlds, and has a profile of its own for that. Worlds know no time but their own, so that they
+/// are made and run beside everything else, in the time that tests leave over which wait for servers and leases.
 const SCENARIOS: &str = "quorate-scenarios";
 /// Worlds, and the planted bugs that they have to find. Those are compiled in by a feature and act only where a world is told to
 /// plant them, so that one build serves both.
@@ -69,10 +75,18 @@ pub(crate) fn run() -> Result<bool> {
     let tests = if command::has_subcommand("nextest") { NEXTEST } else { LIBTEST };
     let mut totals = Totals::default();
     let mut unfinished = Vec::new();
-    for suite in [tests, DOCTEST, WORLDS] {
-        let (succeeded, counted) = suite.run()?;
+    let printed = Printed::default();
+    let worlds = thread::spawn({
+        let printed = printed.clone();
+        move || WORLDS.run_beside(&printed)
+    });
+    let ended = [tests, DOCTEST].map(|suite| (suite.name, suite.run()));
+    let worlds = worlds.join().map_err(|_| anyhow!("who follows worlds panicked"))?;
+    printed.show()?;
+    for (name, outcome) in ended.into_iter().chain([(WORLDS.name, worlds)]) {
+        let (succeeded, counted) = outcome?;
         if !succeeded && counted.failed == 0 {
-            unfinished.push(suite.name);
+            unfinished.push(name);
         }
         totals = totals + counted;
     }

@@ -2,7 +2,8 @@
 
 use std::{
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
-    process::Stdio,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Instant,
 };
@@ -21,22 +22,39 @@ pub(super) struct Suite {
 }
 
 impl Suite {
-    /// Runs the suite to its end; says whether it succeeded, and what it counted.
+    /// Runs the suite to its end, and shows what it prints; says whether it succeeded, and what it counted.
     ///
     /// # Errors
     /// When it could not be started, or succeeded without a line of totals: then nothing is known to have run.
     pub(super) fn run(&self) -> Result<(bool, Totals)> {
+        self.follow(command::cargo(self.arguments), io::stdout(), io::stderr())
+    }
+
+    /// The same in the time that other suites leave over; what it prints goes to `printed`.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub(super) fn run_beside(&self, printed: &Printed) -> Result<(bool, Totals)> {
+        self.follow(command::cargo_in_spare_time(self.arguments), printed.clone(), printed.clone())
+    }
+
+    fn follow(&self, cargo: Command, out: impl Write, err: impl Write + Send + 'static) -> Result<(bool, Totals)> {
         let command = format!("cargo {}", self.arguments.join(" "));
         eprintln!("test: {}: {command}", self.name);
         let started = Instant::now();
-        let (succeeded, totals) = self.watch().with_context(|| format!("`{command}` could not be followed"))?;
+        let (succeeded, totals) =
+            self.watch(cargo, out, err).with_context(|| format!("`{command}` could not be followed"))?;
         eprintln!("test: {} ended after {:.1} s", self.name, started.elapsed().as_secs_f64());
         ensure!(totals.is_some() || !succeeded, "`{command}` ended without totals");
         Ok((succeeded, totals.unwrap_or_default()))
     }
 
-    fn watch(&self) -> Result<(bool, Option<Totals>)> {
-        let mut cargo = command::cargo(self.arguments);
+    fn watch(
+        &self,
+        mut cargo: Command,
+        to_out: impl Write,
+        to_err: impl Write + Send + 'static,
+    ) -> Result<(bool, Option<Totals>)> {
         if io::stderr().is_terminal() {
             cargo.env("CARGO_TERM_COLOR", "always");
         }
@@ -44,11 +62,35 @@ impl Suite {
         let out = child.stdout.take().context("no standard output")?;
         let err = child.stderr.take().context("no standard error")?;
         let read = self.read;
-        let beside = thread::spawn(move || copy(err, io::stderr(), read));
-        let from_out = copy(out, io::stdout(), read)?;
+        let beside = thread::spawn(move || copy(err, to_err, read));
+        let from_out = copy(out, to_out, read)?;
         let from_err = beside.join().map_err(|_| anyhow!("the reader of standard error panicked"))??;
         let succeeded = child.wait()?.success();
         Ok((succeeded, [from_out, from_err].into_iter().flatten().reduce(|one, other| one + other)))
+    }
+}
+
+/// What a suite printed that nobody watches.
+#[derive(Clone, Default)]
+pub(super) struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Printed {
+    /// Shows it.
+    ///
+    /// # Errors
+    /// Where standard error is gone.
+    pub(super) fn show(&self) -> io::Result<()> {
+        io::stderr().write_all(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
