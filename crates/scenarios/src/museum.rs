@@ -142,6 +142,13 @@ pub const PIECES: &[Piece] = &[
         seed: 0,
     },
     Piece {
+        name: "stale-rejection",
+        scenario: "commands",
+        about: "the token of a rejection is older than what it was decided on",
+        found_by: &["a command is decided on what there is"],
+        seed: 0,
+    },
+    Piece {
         name: "queue-ack-before-write",
         scenario: "queue",
         about: "an acknowledgement is answered when it is decided, not when it is durable",

@@ -179,6 +179,8 @@ where
                 let json = serde_json::to_string(&rejection).unwrap_or_default();
                 #[cfg(feature = "museum")]
                 let json = if store.env().planted("rejection-forgotten") { String::new() } else { json };
+                #[cfg(feature = "museum")]
+                let seen = if store.env().planted("stale-rejection") { before(store, seen) } else { seen };
                 let receipt = Receipt { events: 0, version: seen.0, token: seen.1, repeated: false };
                 let answer = Answer::Rejected { rejection, token: seen.1, repeated: false };
                 if json.is_empty() || json.len() > self.config.rejection_bytes {
@@ -196,6 +198,12 @@ where
         kept::keep(tx, &wish.stream, &wish.key, &kept, now, span).await.map_err(CommandError::sql)?;
         Ok(answer)
     }
+}
+
+/// What stood there one append earlier.
+#[cfg(feature = "museum")]
+fn before(store: &Store, (version, token): (Version, Token)) -> (Version, Token) {
+    (version, Token::new(store.timeline(), token.append().saturating_sub(1)))
 }
 
 impl<D: Decider> Wish<D> {

@@ -3,11 +3,15 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use quorate_runtime::Env;
+use tokio::sync::Semaphore;
 
 use crate::event::{Position, Recorded};
 
@@ -24,12 +28,14 @@ pub trait Prepare: Send + Sync {
 pub struct Prepared {
     value: Arc<dyn Any + Send + Sync>,
     bytes: usize,
+    /// The room it takes, given back with it.
+    _grant: Option<Arc<Grant>>,
 }
 
 impl Prepared {
     /// A value that takes about so many bytes of memory.
     pub fn new<T: Send + Sync + 'static>(value: T, bytes: usize) -> Self {
-        Self { value: Arc::new(value), bytes }
+        Self { value: Arc::new(value), bytes, _grant: None }
     }
 
     /// The value, if it is of this type.
@@ -38,19 +44,56 @@ impl Prepared {
     }
 }
 
-/// Bytes that are kept of one page of events; what would be more is worked out where it is applied.
+/// Bytes that are kept of what was worked out, for all views of a process together; what would be more is worked out where it is
+/// applied.
 pub(super) const MAX_BYTES: usize = 32 << 20;
+/// So many pages are worked on at once: others of the process want the processors as well.
+const TURNS: usize = 4;
 /// How long one page is worked on, for the same reason; its first event is, however long that takes.
 pub(super) const TIME: Duration = Duration::from_millis(200);
 
 /// An event to apply, with what was worked out of it.
 pub(super) type Ahead = (Recorded, Option<Prepared>);
 
+/// The room and the turns of a process, for all of its views.
+pub(super) struct Room {
+    taken: Arc<AtomicUsize>,
+    turns: Semaphore,
+}
+
+/// Room that somebody has.
+struct Grant {
+    taken: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        // Ordering: a count; whoever has room does not look at what others did with theirs.
+        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { taken: Arc::default(), turns: Semaphore::new(TURNS) }
+    }
+}
+
+impl Room {
+    fn grant(&self, bytes: usize) -> Option<Grant> {
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|all| *all <= MAX_BYTES);
+        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Grant { taken: self.taken.clone(), bytes })
+    }
+}
+
 /// Works on `events`, in order, as far as `time` and room go.
 ///
 /// Not on those that are encrypted: whether their keys are still there by then, the transaction tells.
 pub(super) async fn work(
     env: &Env,
+    room: &Arc<Room>,
     code: Option<Arc<dyn Prepare>>,
     events: Vec<Recorded>,
     time: Duration,
@@ -58,17 +101,21 @@ pub(super) async fn work(
     let Some(code) = code.filter(|_| !events.is_empty()) else {
         return events.into_iter().map(|event| (event, None)).collect();
     };
-    let clock = env.clone();
+    // They are never closed.
+    let _turn = room.turns.acquire().await;
+    let (clock, room) = (env.clone(), room.clone());
     env.run_blocking(move || {
-        let (until, mut bytes) = (clock.mono() + time, 0_usize);
+        let (until, mut is_first, mut is_full) = (clock.mono() + time, true, false);
         let mut prepared = |event: &Recorded| {
-            if event.is_encrypted() || bytes >= MAX_BYTES || (bytes > 0 && clock.mono() > until) {
+            if event.is_encrypted() || is_full || (!is_first && clock.mono() > until) {
                 return None;
             }
             // Whoever applies it panics as well, and there it is known what becomes of the event.
             let prepared = catch_unwind(AssertUnwindSafe(|| code.prepare(event))).ok()?;
-            bytes = bytes.saturating_add(prepared.bytes.max(1));
-            Some(prepared)
+            is_first = false;
+            let grant = room.grant(prepared.bytes.max(1));
+            is_full = grant.is_none();
+            Some(Prepared { _grant: Some(Arc::new(grant?)), ..prepared })
         };
         events.into_iter().map(|event| (prepared(&event), event)).map(|(prepared, event)| (event, prepared)).collect()
     })
@@ -101,7 +148,7 @@ mod tests {
 
     use quorate_runtime::Env;
 
-    use super::{MAX_BYTES, Prepare, Prepared, Store, work};
+    use super::{MAX_BYTES, Prepare, Prepared, Room, Store, work};
     use crate::{
         event::{NewEvent, Recorded},
         materialized_view::scratch::recorded,
@@ -126,13 +173,16 @@ mod tests {
 
     #[tokio::test]
     async fn what_there_is_no_room_for_and_what_panics_is_left_to_the_transaction() {
-        let env = Env::real();
-        let all = work(&env, Some(Arc::new(Ids)), events(&["one", "bad", "two", "three"]), LONG).await;
+        let (env, room) = (Env::real(), Arc::new(Room::default()));
+        let all = work(&env, &room, Some(Arc::new(Ids)), events(&["one", "bad", "two", "three"]), LONG).await;
         let ids = all.iter().map(|(_, prepared)| prepared.clone().and_then(Prepared::get::<String>));
         let ids: Vec<Option<String>> = ids.map(|id| id.map(|id| id.to_string())).collect();
         assert_eq!(ids, [Some("one".to_owned()), None, Some("two".to_owned()), None]);
-        assert!(work(&env, None, events(&["one"]), LONG).await[0].1.is_none());
-        let first = work(&env, Some(Arc::new(Ids)), events(&["one", "two"]), Duration::ZERO).await;
+        assert!(work(&env, &room, None, events(&["one"]), LONG).await[0].1.is_none());
+        let beside = work(&env, &room, Some(Arc::new(Ids)), events(&["one"]), LONG).await;
+        assert!(beside[0].1.is_none(), "the other page has all the room there is");
+        drop(all);
+        let first = work(&env, &room, Some(Arc::new(Ids)), events(&["one", "two"]), Duration::ZERO).await;
         assert!(first[0].1.is_some(), "the first, however long it takes");
     }
 

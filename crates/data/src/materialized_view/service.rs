@@ -69,6 +69,7 @@ impl Views {
             declaring: tokio::sync::Mutex::default(),
             explaining: tokio::sync::Mutex::default(),
             forgotten: watch::Sender::new(0),
+            ahead: Arc::default(),
             gate: Gate::new(limits),
             following: Following::default(),
             tables: TablesOfBuilds::default(),

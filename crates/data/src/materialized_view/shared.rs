@@ -12,7 +12,7 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::watch;
 
 use super::{
-    Build, BuildRow, ViewName,
+    Build, BuildRow, ViewName, ahead,
     declared::Document,
     following::Following,
     query::{Gate, TablesOfBuilds},
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     pub(super) explaining: tokio::sync::Mutex<()>,
     /// Moves when a data subject was erased from the rows.
     pub(super) forgotten: watch::Sender<u64>,
+    /// Room for what is worked out ahead of transactions.
+    pub(super) ahead: Arc<ahead::Room>,
     /// Lets queries through.
     pub(super) gate: Gate,
     /// What followers share.

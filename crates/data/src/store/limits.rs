@@ -43,8 +43,8 @@ impl Limits {
     /// How many read the database of an embedded store at a time; others wait. More would not be faster, and cost a thread and a
     /// connection each. Fixed.
     pub const READERS: usize = 16;
-    /// Memory that the engine may take for one statement of a view, for sorting, grouping and values, beside what it holds
-    /// already. Fixed: 64 MiB.
+    /// Memory that the engine may take for one statement of a view, for sorting, grouping, values and the pages that it would
+    /// take to undo it, beside what it holds already. Fixed: 64 MiB.
     pub const VIEW_STATEMENT_BYTES: usize = 64 << 20;
     /// While a damaged page keeps an embedded store from writing its index, so many events are held in memory for it; then
     /// nothing more is appended. Fixed.
