@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, Weak},
 };
 
+use tokio::sync::oneshot;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::BoxFuture;
@@ -88,6 +89,21 @@ impl Tasks {
         self.branch.spawner.spawn(name, Box::pin(tracked));
     }
 
+    /// Does `work` in a task of its own, and returns what came of it: whoever asked may leave between what is durable and what memory says
+    /// of it. `None`: it panicked, or nobody runs tasks any more.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not the work.
+    pub async fn to_its_end<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.spawn(name, async move { drop(reply.send(work.await)) });
+        answer.await.ok()
+    }
+
     /// Fires when this branch, or one above it, is told to stop; what is above one [apart](Self::apart) does not count.
     pub fn stop(&self) -> &CancellationToken {
         &self.branch.stop
@@ -150,6 +166,26 @@ mod tests {
             (4, true, true),
             "{order:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_done_to_its_end_is_done_although_whoever_asked_has_left() {
+        let root = Tasks::root(Arc::new(RealSpawn));
+        assert_eq!(root.to_its_end("answered", async { 7 }).await, Some(7));
+        let (done, order) = mpsc::channel();
+        let work = async move {
+            tokio::task::yield_now().await;
+            done.send("done").unwrap();
+        };
+        let mut asking = Box::pin(root.to_its_end("left", work));
+        std::future::poll_fn(|context| {
+            assert!(asking.as_mut().poll(context).is_pending());
+            std::task::Poll::Ready(())
+        })
+        .await;
+        drop(asking);
+        root.shut_down().await;
+        assert_eq!(order.try_recv(), Ok("done"));
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use std::{
 
 use quorate_data::store::{Store, StoreError};
 use quorate_foundations::name::Name;
-use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, OnceCell, mpsc};
 
 use super::{
     Config, QueueError,
@@ -314,13 +314,11 @@ impl Queues {
     }
 }
 
-/// Does `change` in a task of its own: whoever asked for it may leave between what is durable and what memory says of it.
+/// Does `change` whoever leaves.
 async fn to_its_end<T: Send + 'static>(
     store: &Store,
     what: &'static str,
     change: impl Future<Output = Result<T, QueueError>> + Send + 'static,
 ) -> Result<T, QueueError> {
-    let (reply, answer) = oneshot::channel();
-    store.env().tasks().spawn(what, async move { drop(reply.send(change.await)) });
-    answer.await.unwrap_or(Err(StoreError::Closed.into()))
+    store.env().tasks().to_its_end(what, change).await.unwrap_or_else(|| Err(StoreError::Closed.into()))
 }

@@ -13,7 +13,7 @@ use quorate_foundations::{
     name::Name,
 };
 use quorate_resilience::policy::{ApplyError, Changes, Document, Registry, Standing};
-use tokio::sync::{Mutex, OnceCell, oneshot};
+use tokio::sync::{Mutex, OnceCell};
 
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "policy",
@@ -374,11 +374,8 @@ impl Policies {
         &self,
         work: impl Future<Output = Result<T, PolicyError>> + Send + 'static,
     ) -> Result<T, PolicyError> {
-        let (reply, answer) = oneshot::channel();
-        self.store.env().tasks().spawn("policies/change", async move {
-            let _gone = reply.send(work.await);
-        });
-        answer.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown.into()))
+        let done = self.store.env().tasks().to_its_end("policies/change", work).await;
+        done.unwrap_or_else(|| Err(StoreError::OutcomeUnknown.into()))
     }
 
     /// At most `limit` policies behind `after`, in order of their names.
