@@ -4,6 +4,7 @@ mod at_once;
 mod awaiting;
 mod barrier;
 mod choreography;
+mod choreography_kept;
 mod choreography_resumed;
 mod crashes;
 mod deciding;

@@ -12,6 +12,7 @@ const CYCLES: &str = "crates/consistency/src/saga/choreography/cycle.rs";
 const TURN: &str = "crates/consistency/src/saga/choreography/turn/tests.rs";
 const FOLLOWED: &str = "crates/consistency/src/saga/tests/choreography.rs";
 const RESUMED: &str = "crates/consistency/src/saga/tests/choreography_resumed.rs";
+const KEPT: &str = "crates/consistency/src/saga/tests/choreography_kept.rs";
 const HTTP: &str = "crates/node/tests/http/processes.rs";
 const CLI: &str = "crates/cli/tests/cli/processes.rs";
 
@@ -93,6 +94,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(HTTP, "nobody_but_the_process_writes_what_it_tells_or_closes_its_stream"),
             test(RESUMED, "a_document_takes_no_programs_place_and_nobody_else_writes_what_a_process_says"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "declare a process anew, or take it back",
+        Library,
+        "it is done to its end wherever whoever asked leaves, and what stays declared is watched on",
+        &[
+            test(KEPT, "a_process_is_watched_on_wherever_whoever_declares_it_anew_leaves"),
+            test(KEPT, "a_removal_that_was_begun_is_done_wherever_whoever_asked_leaves"),
         ],
     ),
     row(

@@ -12,7 +12,7 @@ use quorate_foundations::{
     name::Name,
     time::{Boot, Wall},
 };
-use quorate_runtime::BoxFuture;
+use quorate_runtime::{BoxFuture, tasks::Tasks};
 use serde_json::Value;
 
 use super::{
@@ -69,7 +69,7 @@ impl<E: Into<ProcessError>> From<E> for Halt {
 
 impl Follower {
     /// Runs until it is told to stop, the process is taken back, or the store closes.
-    pub(super) async fn run(mut self, stop: quorate_runtime::tasks::Tasks) {
+    pub(super) async fn run(mut self, stop: Tasks) {
         let mut failures = 0_u32;
         loop {
             let cause = match self.follow(&stop, &mut failures).await {
@@ -91,7 +91,7 @@ impl Follower {
         }
     }
 
-    async fn follow(&mut self, tasks: &quorate_runtime::tasks::Tasks, failures: &mut u32) -> Result<(), Halt> {
+    async fn follow(&mut self, tasks: &Tasks, failures: &mut u32) -> Result<(), Halt> {
         let Some(mut place) = rows::place(&self.store, &self.process.name).await? else { return Err(Halt::Over) };
         let mut reader = CatchUp::log(&self.store, self.process.query(), place.checkpoint).page_events(CHUNK);
         let mut scanned = place.checkpoint;
@@ -120,7 +120,7 @@ impl Follower {
                     continue;
                 }
                 scanned = batch.position;
-                has_changed |= self.take(&mut place, batch).await?;
+                has_changed |= self.take(tasks, &mut place, batch).await?;
             }
             is_behind = false;
             if due.is_some_and(|due| due <= self.now()) && reader.is_live() {
@@ -148,7 +148,7 @@ impl Follower {
     }
 
     /// Takes in a page. Whether anything was in it.
-    async fn take(&self, place: &mut Place, batch: Batch) -> Result<bool, Halt> {
+    async fn take(&self, tasks: &Tasks, place: &mut Place, batch: Batch) -> Result<bool, Halt> {
         let to = batch.position;
         let events: Vec<Belonging> = batch.events.into_iter().filter_map(|event| self.belonging(event)).collect();
         if events.is_empty() {
@@ -179,7 +179,12 @@ impl Follower {
                 if !matches!(taken, Err(Failed::Slow(_))) {
                     break;
                 }
-                self.store.env().sleep(Duration::from_secs(1)).await;
+                // Whoever tells it to stop waits for it.
+                tokio::select! {
+                    biased;
+                    () = tasks.stop().cancelled() => return Err(Halt::Over),
+                    () = self.store.env().sleep(Duration::from_secs(1)) => {}
+                }
                 taken = self.take_in(place, alone.clone(), to, None).await;
             }
             match taken {

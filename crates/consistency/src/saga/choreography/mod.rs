@@ -73,6 +73,7 @@
 //!   taken for time that passed. A restart lets it run for what is left by the wall clock, and never
 //!   longer than it was to at once.
 //! * **One at a time**: whoever writes names the revision that it knows; who comes late writes nothing.
+//! * **Whoever declares, takes back or has a course go on may leave** in the middle: it is done to its end, and whatever comes of it, what stays declared is followed.
 //! * **A busy log**: overdue is told in a moment in which nothing of the process is missing. While its events come faster than they are taken in there is none.
 //! * **What is kept**: courses, for [some time](Process::keep) behind their end; those that never end stay. Keys and attributes of events, never their data. A key that is found in data about a data subject is not taken.
 //!

@@ -86,9 +86,9 @@ impl Processes {
     /// nothing was changed. Where the [outcome is unknown](ProcessError::is_outcome_unknown), repeat it.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave it declared and not followed: declare it again.
+    /// Dropping the future abandons the wait, not the declaration.
     pub async fn declare(&self, process: Process) -> Result<(), ProcessError> {
-        self.shared.declare(Arc::new(process), None).await.map(drop)
+        self.declared(Arc::new(process), None).await.map(drop)
     }
 
     /// As [`declare`](Self::declare), by a document, which is kept: after a restart it is followed by itself.
@@ -99,7 +99,22 @@ impl Processes {
     /// # Cancel safety
     /// As [`declare`](Self::declare).
     pub async fn declare_document(&self, document: Document) -> Result<Declared, ProcessError> {
-        self.shared.declare(Arc::new(document.process().clone()), Some(document)).await
+        self.declared(Arc::new(document.process().clone()), Some(document)).await
+    }
+
+    async fn declared(&self, process: Arc<Process>, document: Option<Document>) -> Result<Declared, ProcessError> {
+        let this = self.clone();
+        self.to_its_end("process declared", async move { this.shared.declare(process, document).await }).await
+    }
+
+    /// Does `work` whoever leaves: between telling a follower to stop and having it followed again nobody watches.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = Result<T, ProcessError>> + Send + 'static,
+    ) -> Result<T, ProcessError> {
+        let done = self.shared.tasks.to_its_end(what, work).await;
+        done.unwrap_or_else(|| Err(StoreError::OutcomeUnknown.into()))
     }
 
     /// Takes a process back: it is not followed any more, and its courses are forgotten. Its alarms stay in the log.
@@ -108,8 +123,13 @@ impl Processes {
     /// [`ProcessError::Undeclared`].
     ///
     /// # Cancel safety
-    /// Dropping the future may leave it as it was, or not followed until the store is opened again: repeat it.
+    /// Dropping the future abandons the wait, not the removal.
     pub async fn remove(&self, name: &Name) -> Result<(), ProcessError> {
+        let (this, name) = (self.clone(), name.clone());
+        self.to_its_end("process removed", async move { this.removed(&name).await }).await
+    }
+
+    async fn removed(&self, name: &Name) -> Result<(), ProcessError> {
         let _alone = self.shared.declaring.lock().await;
         let known = self.known(name)?;
         known.tasks.shut_down().await;
@@ -122,9 +142,8 @@ impl Processes {
             Ok(_) => drop(lock(&self.shared.known).remove(name)),
             Err(cause) => {
                 // Where it is not known whether it is gone, declaring it again has to write it.
-                let is_unknown = matches!(cause, ProcessError::Store(StoreError::OutcomeUnknown));
                 if let Some(process) = known.process {
-                    let document = known.document.filter(|_| !is_unknown);
+                    let document = known.document.filter(|_| !cause.is_outcome_unknown());
                     self.shared.follow(process, document, known.is_of_program)?;
                 }
                 return Err(cause);
@@ -265,9 +284,10 @@ impl Shared {
                 let is_of_program = document.is_none();
                 self.follow(process, document, is_of_program)?;
             }
-            // It goes on as it was; where that is not known, by what the row says when it is opened next.
-            (Err(_), Some(Known { process: Some(before), document, is_of_program, .. })) => {
-                self.follow(before.clone(), document.clone(), *is_of_program)?;
+            // It goes on as it was. Where it is not known what the row says now, declaring it again has to write it, also by the text before.
+            (Err(cause), Some(Known { process: Some(before), document, is_of_program, .. })) => {
+                let document = document.clone().filter(|_| !cause.is_outcome_unknown());
+                self.follow(before.clone(), document, *is_of_program)?;
             }
             (Err(_), _) => {}
         }

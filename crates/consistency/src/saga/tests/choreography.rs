@@ -469,30 +469,3 @@ async fn what_is_kept_too_deep_to_be_read_again_stops_its_course_and_no_other() 
     until(&processes, "flat", Standing::Ended).await;
     assert_eq!(processes.look(&name("order"), "deep").await.unwrap().course.late, 1);
 }
-
-#[tokio::test]
-async fn who_opens_again_while_processes_are_followed_finds_them() {
-    let world = World::of_this_machine();
-    let store = world.store().await;
-    let processes = Processes::open(&store).await.unwrap();
-    processes.declare(order()).await.unwrap();
-    drop(processes);
-    let processes = Processes::open(&store).await.unwrap();
-    assert!(processes.describe(&name("order")).await.unwrap().process.is_some(), "it is followed already");
-}
-
-#[tokio::test]
-async fn a_process_whose_removal_was_given_up_is_followed_once_it_is_declared_again() {
-    let world = World::of_this_machine();
-    let store = world.store().await;
-    let processes = Processes::open(&store).await.unwrap();
-    let document = Document::read(DOCUMENT, Format::Toml).unwrap();
-    processes.declare_document(document.clone()).await.unwrap();
-    let removing = name("order");
-    let mut removing = Box::pin(processes.remove(&removing));
-    assert!(futures_util::poll!(&mut removing).is_pending(), "its follower was told to stop");
-    drop(removing);
-    assert_eq!(processes.declare_document(document).await.unwrap(), Declared::Changed);
-    append(&store, "orders", by_data("placed", "later")).await;
-    until(&processes, "7", Standing::OnTime).await;
-}

@@ -35,18 +35,23 @@ impl Processes {
     /// would be stopped again, and is left as it was. Where the [outcome is unknown](ProcessError::is_outcome_unknown), look at the course.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave it stopped or going on.
+    /// Dropping the future abandons the wait: it goes on, or not, all the same.
     pub async fn resume(&self, name: &Name, key: &str, by: &str, note: &str) -> Result<Standing, ProcessError> {
         let (most, longest) = (Self::MAX_BY_BYTES, Self::MAX_NOTE_BYTES);
         if by.is_empty() || by.len() > most || note.len() > longest {
             return Err(ProcessError::invalid(format!("`by` has 1 to {most} bytes and `note` at most {longest}")));
         }
+        let wish = Wish { key: key.into(), by: by.into(), note: note.into() };
+        let (this, name) = (self.clone(), name.clone());
+        self.to_its_end("course goes on", async move { this.resumed(&name, wish).await }).await
+    }
+
+    async fn resumed(&self, name: &Name, wish: Wish) -> Result<Standing, ProcessError> {
         let _alone = self.shared.declaring.lock().await;
         let Known { process, watched, .. } = self.known(name)?;
-        let key: Arc<str> = key.into();
+        let key = wish.key.clone();
         let refused = |why: Arc<str>| ProcessError::Refused { name: name.clone(), key: key.clone(), why };
         let process = process.ok_or_else(|| refused("nobody declares the process".into()))?;
-        let wish = Wish { key: key.clone(), by: by.into(), note: note.into() };
         let done = self.go_on(process, wish).await;
         // Whatever became of it: its follower looks where the process is.
         watched.wake();
