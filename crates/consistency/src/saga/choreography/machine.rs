@@ -151,9 +151,9 @@ impl Pending {
         Self::names(&self.after, &self.any_of)
     }
 
-    /// Whether it is the same that is expected.
+    /// Whether it is the same that is expected. Events of two sources may have one id: where it stands says which it is.
     fn is_same(&self, other: &Self) -> bool {
-        (&self.after, &self.event, &self.any_of) == (&other.after, &other.event, &other.any_of)
+        (self.position, &self.after, &self.any_of) == (other.position, &other.after, &other.any_of)
     }
 }
 

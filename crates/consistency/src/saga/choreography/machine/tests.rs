@@ -232,3 +232,23 @@ fn a_reason_is_cut_where_it_is_too_long_to_be_told() {
     table.course.stop("ö".repeat(1_000));
     assert_eq!(table.course.reason.as_deref().map(str::len), Some(1_000));
 }
+
+#[test]
+fn what_was_told_of_one_source_was_not_told_of_another_whose_event_has_the_same_id() {
+    let mut table = Table::of(process());
+    table.event("placed", "1", None, Duration::ZERO);
+    table.pass(MINUTE);
+    assert_eq!(table.ring(), ["placed"]);
+    let (position, source, stream) = (Position::new(2), "/other".into(), "order-1".into());
+    let (id, kind, at) = ("1".into(), "placed".into(), table.now);
+    let seen = Seen { position, source, id, kind, stream, causation: None, depth: 0, at };
+    assert_eq!(table.course.take(&table.process, &mut table.trail, seen, Duration::ZERO, table.now), Taken::New);
+    table.next = 3;
+    table.take("shipped");
+    // The last event is the one that stopped it.
+    table.course.stop("somebody could not react");
+    let trail = table.trail.clone();
+    let resumed = table.course.resumed(&table.process, trail, table.now, table.now).unwrap();
+    let told: Vec<bool> = resumed.course.pending.iter().map(|one| one.overdue).collect();
+    assert_eq!(told, [true, false]);
+}
