@@ -92,11 +92,21 @@ pub(super) async fn list_all(client: &Client, All { how_many }: All, format: For
         Column::Left("TROUBLE"),
     ];
     let cells = |one: &Value| {
-        let count = |state: &str| one["courses"][state].as_u64().unwrap_or_default().to_string();
+        // What cannot be counted right now is not none.
+        let count = |state: &str| match one["courses"].is_null() {
+            true => "?".to_owned(),
+            false => counted(one, state),
+        };
         let (name, lag, trouble) = (cell(&one["process"]), cell(&one["lag-events"]), cell(&one["trouble"]));
         [name, count("on-time"), count("overdue"), count("stopped"), lag, trouble]
     };
     print(&all, &json!({ "processes": all }), (columns, cells), format)
+}
+
+/// How many courses of a process are in a state; `+`: there are more.
+fn counted(process: &Value, state: &str) -> String {
+    let has_more = process["more"].as_array().into_iter().flatten().any(|more| more == state);
+    format!("{}{}", process["courses"][state].as_u64().unwrap_or_default(), if has_more { "+" } else { "" })
 }
 
 /// How a process stands: a line for each thing that is expected.
@@ -105,7 +115,7 @@ pub(super) async fn show(client: &Client, name: &str, format: Format) -> Result<
     if format == Format::Table {
         let mut out = Out::new();
         let counts = told["courses"].as_object().into_iter().flatten();
-        let counts: Vec<String> = counts.map(|(state, count)| format!("{count} {state}")).collect();
+        let counts: Vec<String> = counts.map(|(state, _)| format!("{} {state}", counted(&told, state))).collect();
         let counts = if counts.is_empty() { "no courses".to_owned() } else { counts.join(", ") };
         let (by, lag) = (cell(&told["declared-by"]), cell(&told["lag-events"]));
         out.line(&plain(&format!("{name}, declared by a {by}: {counts}; {lag} events of the log to look at")))?;

@@ -55,6 +55,7 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("processes.by-bytes", Processes::MAX_BY_BYTES as u64),
         ("processes.chain", u64::from(Process::MAX_DEPTH)),
         ("processes.count", Processes::MAX_PROCESSES as u64),
+        ("processes.counted", Processes::MAX_COUNTED),
         ("processes.document-bytes", choreography::Document::MAX_BYTES as u64),
         ("processes.emitted", Process::MAX_EMITTED as u64),
         ("processes.events", Process::MAX_EVENTS as u64),

@@ -95,10 +95,7 @@ impl ProcessCare {
 
     /// How processes stand, at most `limit` in order of their names, behind `after`.
     pub async fn list(&self, after: Option<&Name>, limit: usize) -> Result<Vec<Overview>, ProcessCareError> {
-        let mut all = self.opened().await?.overview().await?;
-        all.retain(|one| after.is_none_or(|after| one.name > *after));
-        all.truncate(limit);
-        Ok(all)
+        Ok(self.opened().await?.overview(after, limit).await)
     }
 
     /// How a process stands, and what it says.
@@ -135,9 +132,9 @@ impl ProcessCare {
         Ok(self.opened().await?.resume(name, key, by, note).await?)
     }
 
-    /// How all processes stand; `None` where there are none, or they cannot be counted.
+    /// How all processes stand; `None` where none are followed.
     pub async fn overview(&self) -> Option<Vec<Overview>> {
-        self.opened.get()?.overview().await.ok()
+        Some(self.opened.get()?.overview(None, Processes::MAX_PROCESSES).await)
     }
 
     /// The processes that do not go on right now, and why not.

@@ -32,6 +32,9 @@ impl Standing {
     /// All of them.
     pub const ALL: [Self; 6] = [Self::Unbegun, Self::OnTime, Self::Overdue, Self::Ended, Self::Undone, Self::Stopped];
 
+    /// Those that have not come to an end: a stopped course waits for somebody who has it go on.
+    pub const OPEN: [Self; 4] = [Self::Unbegun, Self::OnTime, Self::Overdue, Self::Stopped];
+
     /// In words.
     pub fn word(self) -> &'static str {
         match self {

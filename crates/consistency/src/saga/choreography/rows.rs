@@ -9,7 +9,7 @@ use quorate_data::{
 use quorate_foundations::{name::Name, time::Wall};
 
 use super::{
-    ProcessError,
+    ProcessError, Processes,
     machine::{Course, Seen, Standing},
 };
 
@@ -295,25 +295,27 @@ pub(super) async fn list(
     rows.iter().map(read).collect()
 }
 
-/// How many courses stand how.
-pub(super) async fn census(store: &Store, process: &Name) -> Result<Vec<(Standing, u64)>, SqlError> {
-    let sql =
-        "SELECT standing, count(*) FROM quorate_process_course WHERE process = $1 GROUP BY standing ORDER BY standing";
-    counted(store, process, sql).await
-}
-
-/// The same of those that have not come to an end, which are few beside the others.
-pub(super) async fn open_census(store: &Store, process: &Name) -> Result<Vec<(Standing, u64)>, SqlError> {
-    let sql = "SELECT standing, count(*) FROM quorate_process_course
-        WHERE process = $1 AND standing IN ('unbegun', 'on-time', 'overdue', 'stopped') GROUP BY standing ORDER BY standing";
-    counted(store, process, sql).await
-}
-
-async fn counted(store: &Store, process: &Name, sql: &str) -> Result<Vec<(Standing, u64)>, SqlError> {
-    let rows = store.room_query(sql, vec![process.into()]).await?;
-    let read = |row: &Row| {
-        let standing = Standing::named(&text(row, 0)?).ok_or_else(|| corrupt("a standing is none"))?;
-        Ok((standing, integer(row, 1)?.cast_unsigned()))
+/// How many courses stand how, of `standings`; those of which there is none are left out. Of each at most one more than [`Processes::MAX_COUNTED`] are counted: a query
+/// has its time.
+pub(super) async fn census(
+    store: &Store,
+    process: &Name,
+    standings: &[Standing],
+) -> Result<Vec<(Standing, u64)>, SqlError> {
+    let count = |standing: &Standing| {
+        let word = standing.word();
+        format!(
+            "(SELECT count(*) FROM (SELECT 1 FROM quorate_process_course WHERE process = $1 AND standing = '{word}' LIMIT $2) AS counted)"
+        )
     };
-    rows.iter().map(read).collect()
+    let counts: Vec<String> = standings.iter().map(count).collect();
+    let row = vec![process.into(), number(Processes::MAX_COUNTED + 1)];
+    let rows = store.room_query(&format!("SELECT {}", counts.join(", ")), row).await?;
+    let Some(row) = rows.first() else { return Err(corrupt("a count is missing").into()) };
+    let read = |(n, standing): (usize, &Standing)| Ok((*standing, integer(row, n)?.cast_unsigned()));
+    let all: Result<Vec<(Standing, u64)>, SqlError> = standings.iter().enumerate().map(read).collect();
+    Ok(all?.into_iter().filter(|(_, count)| *count > 0).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,8 @@ use quorate_runtime::tasks::Tasks;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell, watch};
 
 use super::{
-    Counts, Declared, Description, Document, Graph, Looked, Process, ProcessError, Search, Start, Summary, cycle,
+    Counts, Declared, Description, Document, Graph, Looked, Process, ProcessError, Search, Standing, Start, Summary,
+    cycle,
     follower::Follower,
     rows::{self, Place},
     watched::{Watched, lock},
@@ -63,6 +64,8 @@ struct Known {
 impl Processes {
     /// The most processes of a store: each of them reads the log for itself.
     pub const MAX_PROCESSES: usize = 100;
+    /// So many courses are counted of each standing; where there are more, one more is said.
+    pub const MAX_COUNTED: u64 = 100_000;
     /// The most entries of a listing.
     pub const MAX_PAGE: usize = 1_000;
 
@@ -163,7 +166,7 @@ impl Processes {
     /// [`ProcessError::Undeclared`].
     pub async fn describe(&self, name: &Name) -> Result<Description, ProcessError> {
         let Known { process, document, is_of_program, watched, .. } = self.known(name)?;
-        let courses = rows::census(&self.shared.store, name).await?;
+        let courses = rows::census(&self.shared.store, name, &Standing::ALL).await?;
         let position = self.position(name, &watched).await?;
         let (name, trouble, counts) = (name.clone(), watched.why(), watched.counts());
         Ok(Description { name, process, document, is_of_program, trouble, position, counts, courses })

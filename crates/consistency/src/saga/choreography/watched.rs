@@ -6,7 +6,7 @@ use quorate_data::event::Position;
 use quorate_foundations::{name::Name, time::Wall};
 use tokio::sync::{Notify, watch};
 
-use super::{Course, Document, Process, Processes, Seen, Standing, Tally};
+use super::{Course, Document, Process, ProcessError, Processes, Seen, Standing, Tally};
 
 /// What is known of a process at work.
 pub(super) struct Watched {
@@ -42,7 +42,7 @@ pub struct Description {
     pub position: Position,
     /// What happened since it is followed here.
     pub counts: Counts,
-    /// How many courses stand how.
+    /// How many courses stand how, of each at most one more than [`Processes::MAX_COUNTED`].
     pub courses: Vec<(Standing, u64)>,
 }
 
@@ -53,12 +53,13 @@ pub struct Overview {
     pub name: Name,
     /// Why it does not go on right now.
     pub trouble: Option<Arc<str>>,
-    /// So far the log was followed.
-    pub position: Position,
+    /// So far the log was followed; `None`: it cannot be read right now.
+    pub position: Option<Position>,
     /// What happened since it is followed here.
     pub counts: Counts,
-    /// How many courses stand how, of those that have not come to an end.
-    pub open: Vec<(Standing, u64)>,
+    /// How many courses stand how, of those that are [open](Standing::OPEN), of each at most one more than [`Processes::MAX_COUNTED`]; or why
+    /// they cannot be counted right now.
+    pub open: Result<Vec<(Standing, u64)>, ProcessError>,
 }
 
 /// What came of declaring a process.

@@ -203,6 +203,7 @@ async fn a_document_takes_no_programs_place_and_nobody_else_writes_what_a_proces
     assert_eq!(processes.troubles().len(), 1);
     processes.remove(&name("order")).await.unwrap();
     processes.declare_document(document()).await.unwrap();
-    let all = processes.overview().await.unwrap();
+    let all = processes.overview(None, 10).await;
     assert_eq!((all.len(), all[0].trouble.clone(), processes.troubles().len()), (1, None, 0));
+    assert_eq!(processes.overview(Some(&name("order")), 10).await.len(), 0);
 }

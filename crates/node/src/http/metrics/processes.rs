@@ -26,7 +26,11 @@ impl Processes {
     pub(super) fn register(registry: &mut Registry) -> Self {
         let processes = Self::default();
         let of = registry.sub_registry_with_prefix("quorate_process");
-        of.register("courses", "Courses of a process that have not ended, by their state", processes.courses.clone());
+        of.register(
+            "courses",
+            "Courses of a process that have not ended, by their state; 100001 where there are more than 100000",
+            processes.courses.clone(),
+        );
         of.register("lag_events", "Positions of the log that a process has yet to look at", processes.lag.clone());
         of.register("troubled", "1 where a process does not go on right now, else 0", processes.troubled.clone());
         let names = [
@@ -54,12 +58,16 @@ impl Processes {
         for one in all {
             let label = [("process", one.name.as_str().to_owned())];
             let [process] = label.clone();
-            for standing in Standing::ALL.into_iter().filter(|one| !matches!(one, Standing::Ended | Standing::Undone)) {
-                let count = one.open.iter().find(|(of, _)| *of == standing).map_or(0, |(_, count)| *count);
+            // What cannot be counted right now is not there, rather than what it was.
+            let open = one.open.as_deref().ok();
+            for (standing, open) in Standing::OPEN.into_iter().filter_map(|standing| Some((standing, open?))) {
+                let count = open.iter().find(|(of, _)| *of == standing).map_or(0, |(_, count)| *count);
                 let labels = [process.clone(), ("state", standing.word().to_owned())];
                 self.courses.get_or_create(&labels).set(count);
             }
-            self.lag.get_or_create(&label).set(head.get().saturating_sub(one.position.get()));
+            if let Some(position) = one.position {
+                self.lag.get_or_create(&label).set(head.get().saturating_sub(position.get()));
+            }
             self.troubled.get_or_create(&label).set(one.trouble.is_some().into());
             let (tally, keyless) = (one.counts.tally, one.counts.keyless);
             let counts = [

@@ -88,8 +88,11 @@ pub(super) fn schemas() -> Value {
     let time = json!({ "type": "string", "format": "date-time" });
     let maybe_time = json!({ "type": ["string", "null"], "format": "date-time", "description": "By the wall clock; spans go by the boot clock" });
     let list = |of: Value| json!({ "type": "array", "items": of });
-    let courses =
-        json!({ "type": "object", "description": "How many courses stand how", "additionalProperties": number });
+    let about = "How many courses stand how: of each state at most 100,000 are counted";
+    let courses = json!({ "type": "object", "description": about, "additionalProperties": number });
+    let or_null = "; null where they cannot be counted right now";
+    let maybe_courses = json!({ "type": ["object", "null"], "description": format!("{about}{or_null}"), "additionalProperties": number });
+    let more = json!({ "type": "array", "description": "The states of which there are more than are counted", "items": states() });
     let trouble = json!({ "type": ["string", "null"], "description": "Why it does not go on right now" });
     let place = json!({ "type": "string", "description": "So far the log was followed" });
     let event = json!({
@@ -105,13 +108,15 @@ pub(super) fn schemas() -> Value {
         "ProcessDeclared": open(&["process", "new", "changed"], json!({ "process": text, "new": flag, "changed": flag })),
         "ProcessDeleted": open(&["process", "deleted"], json!({ "process": text, "deleted": { "const": true } })),
         "ProcessChecked": open(&["process", "valid"], json!({ "process": text, "valid": { "const": true } })),
-        "ProcessList": open(&["processes"], json!({ "processes": list(open(&["process", "courses", "logposition", "lag-events", "trouble"], json!({
-            "process": text, "courses": courses, "overdue-since-start": number, "logposition": place, "lag-events": number, "trouble": trouble,
+        "ProcessList": open(&["processes"], json!({ "processes": list(open(&["process", "courses", "more", "logposition", "lag-events", "trouble"], json!({
+            "process": text, "courses": maybe_courses, "more": more, "overdue-since-start": number,
+            "logposition": { "type": ["string", "null"], "description": "So far the log was followed; null where that cannot be read right now" },
+            "lag-events": { "type": ["integer", "null"], "minimum": 0 }, "trouble": trouble,
         }))) })),
-        "Process": open(&["process", "declared-by", "courses", "logposition", "lag-events", "trouble", "stream"], json!({
+        "Process": open(&["process", "declared-by", "courses", "more", "logposition", "lag-events", "trouble", "stream"], json!({
             "process": text, "declared-by": { "enum": ["document", "program"] },
             "rules": { "type": ["object", "null"], "description": "What it says; null where nobody who runs here does" },
-            "courses": courses, "logposition": place, "lag-events": number, "trouble": trouble,
+            "courses": courses, "more": more, "logposition": place, "lag-events": number, "trouble": trouble,
             "stream": { "type": "string", "description": "The stream in which it tells what is overdue" },
             "since-start": { "type": "object", "description": "What happened since the node began", "additionalProperties": number },
         })),

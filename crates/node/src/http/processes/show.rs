@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
 use quorate_consistency::saga::choreography::{
-    By, Description, Expectation, Graph, Looked, Overview, Pending, Process, Reaction, Seen, Standing, Summary,
+    By, Description, Expectation, Graph, Looked, Overview, Pending, Process, Processes, Reaction, Seen, Standing,
+    Summary,
 };
 use quorate_data::event::{Position, Timestamp};
 use quorate_foundations::{name::Name, time::Wall};
@@ -19,7 +20,14 @@ fn span(span: Duration) -> String {
 }
 
 fn counted(courses: &[(Standing, u64)]) -> Value {
-    courses.iter().map(|(standing, count)| (standing.word().to_owned(), Value::from(*count))).collect()
+    let count = |count: u64| Value::from(count.min(Processes::MAX_COUNTED));
+    courses.iter().map(|(standing, of)| (standing.word().to_owned(), count(*of))).collect()
+}
+
+/// The states of which there are more than are counted.
+fn more(courses: &[(Standing, u64)]) -> Value {
+    let more = courses.iter().filter(|(_, of)| *of > Processes::MAX_COUNTED);
+    more.map(|(standing, _)| standing.word()).collect()
 }
 
 fn lag(head: Position, position: Position) -> u64 {
@@ -29,9 +37,11 @@ fn lag(head: Position, position: Position) -> u64 {
 /// A line of the list of processes.
 pub(super) fn overview(one: &Overview, head: Position) -> Value {
     let Overview { name, trouble, position, counts, open } = one;
+    let open = open.as_deref().ok();
     json!({
-        "process": name.as_str(), "courses": counted(open), "overdue-since-start": counts.tally.overdue,
-        "logposition": position.to_string(), "lag-events": lag(head, *position), "trouble": trouble.as_deref(),
+        "process": name.as_str(), "courses": open.map(counted), "more": open.map_or(json!([]), more),
+        "overdue-since-start": counts.tally.overdue, "logposition": position.map(|at| at.to_string()),
+        "lag-events": position.map(|at| lag(head, at)), "trouble": trouble.as_deref(),
     })
 }
 
@@ -41,7 +51,7 @@ pub(super) fn described(found: &Description, head: Position) -> Value {
     let tally = counts.tally;
     json!({
         "process": name.as_str(), "declared-by": if *is_of_program { "program" } else { "document" },
-        "rules": process.as_deref().map(rules), "courses": counted(courses),
+        "rules": process.as_deref().map(rules), "courses": counted(courses), "more": more(courses),
         "logposition": position.to_string(), "lag-events": lag(head, *position), "trouble": trouble.as_deref(),
         "stream": format!("process-{}", name.as_str()),
         "since-start": {

@@ -1,6 +1,6 @@
 //! Care for processes: how they stand together, and going on with a course that was stopped.
 
-use std::sync::Arc;
+use std::{ops::Bound, sync::Arc};
 
 use quorate_data::{
     event::Position,
@@ -85,23 +85,22 @@ impl Processes {
         gone_on.await
     }
 
-    /// How all processes stand, in order of their names.
-    ///
-    /// # Errors
-    /// [`ProcessError::Store`] where courses cannot be counted.
-    pub async fn overview(&self) -> Result<Vec<Overview>, ProcessError> {
+    /// How processes stand, at most `limit` in order of their names, behind `after`. What cannot be read of one is missing there, and nowhere else.
+    pub async fn overview(&self, after: Option<&Name>, limit: usize) -> Vec<Overview> {
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
         let known: Vec<(Name, Arc<Watched>)> = {
             let known = lock(&self.shared.known);
-            known.iter().map(|(name, known)| (name.clone(), known.watched.clone())).collect()
+            let page = known.range::<Name, _>((behind, Bound::Unbounded)).take(limit);
+            page.map(|(name, known)| (name.clone(), known.watched.clone())).collect()
         };
         let mut all = Vec::with_capacity(known.len());
         for (name, watched) in known {
-            let open = rows::open_census(&self.shared.store, &name).await?;
-            let position = self.position(&name, &watched).await?;
+            let open = rows::census(&self.shared.store, &name, &Standing::OPEN).await.map_err(ProcessError::from);
+            let position = self.position(&name, &watched).await.ok();
             let (trouble, counts) = (watched.why(), watched.counts());
             all.push(Overview { name, trouble, position, counts, open });
         }
-        Ok(all)
+        all
     }
 
     /// The processes that do not go on right now, and why not.
