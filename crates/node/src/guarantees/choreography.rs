@@ -97,6 +97,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Durability,
+        "a stopped course",
+        Library,
+        "it is not forgotten before somebody has it go on, or takes its process back",
+        &[test(KEPT, "a_stopped_course_waits_for_whoever_has_it_go_on_however_long_that_takes")],
+    ),
+    row(
         Atomicity,
         "declare a process anew, or take it back",
         Library,

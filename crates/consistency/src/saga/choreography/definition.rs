@@ -261,7 +261,7 @@ impl Process {
         self
     }
 
-    /// How long a course is kept behind its end, or its last event if it never began.
+    /// How long a course is kept behind its end, or its last event if it never began. One that was stopped is kept until somebody has it go on.
     #[must_use]
     pub fn keep(mut self, keep: Duration) -> Self {
         self.keep = keep;

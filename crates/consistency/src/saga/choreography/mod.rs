@@ -64,7 +64,8 @@
 //!   the log refuses to be told (a schema for it, a tombstone on the stream) is not told; the course says it all the same. Where the store is in the
 //!   way, it is tried again.
 //! * **A stopped course** stays stopped until somebody has it [go on](Processes::resume): what stopped it, and what came since, is taken in then and reacted to,
-//!   in one transaction with [`RESUMED`], which says who wanted it. If it would be stopped again, nothing changes.
+//!   in one transaction with [`RESUMED`], which says who wanted it. If it would be stopped again, nothing changes. However long that takes: it is
+//!   forgotten with its process only.
 //! * **The stream `process-<name>`** is the process's alone: nobody else [appends to it](quorate_data::store::reserved_for).
 //! * **Circles**: reactions that lead back to themselves, also over several processes, are refused with the way; only what is declared to emit something may.
 //!   What others do is not ours to refuse: a course whose chain of causes gets too [deep](Process::chain), comes to one type too often, or has more than
@@ -75,7 +76,7 @@
 //! * **One at a time**: whoever writes names the revision that it knows; who comes late writes nothing.
 //! * **Whoever declares, takes back or has a course go on may leave** in the middle: it is done to its end, and whatever comes of it, what stays declared is followed.
 //! * **A busy log**: overdue is told in a moment in which nothing of the process is missing. While its events come faster than they are taken in there is none.
-//! * **What is kept**: courses, for [some time](Process::keep) behind their end; those that never end stay. Keys and attributes of events, never their data. A key that is found in data about a data subject is not taken.
+//! * **What is kept**: courses, for [some time](Process::keep) behind their end, or their last event where they never began; those that never end stay, stopped ones too. Keys and attributes of events, never their data. A key that is found in data about a data subject is not taken.
 //!
 //! # Where ours differs
 //! From process managers of other frameworks: a timeout is not a message that is sent to oneself and comes though nobody waits any more, but a row that

@@ -239,10 +239,11 @@ pub(super) async fn next_due(store: &Store, process: &Name) -> Result<Option<Wal
     rows.first().map(|row| Ok(Wall::from_unix_nanos(integer(row, 0)?))).transpose()
 }
 
-/// Forgets at most `limit` courses that are over, or never began, and that nothing has happened to since `before`. How many.
+/// Forgets at most `limit` courses that have ended, were undone, or never began, and that nothing has happened to since `before`. How many.
+/// Stopped ones wait for somebody who has them go on.
 pub(super) async fn sweep(tx: &mut DynTx, process: &Name, before: Wall, limit: i64) -> Result<u64, SqlError> {
     const OLD: &str = "(SELECT course FROM quorate_process_course WHERE process = $1 AND updated_at < $2
-        AND standing IN ('ended', 'undone', 'stopped', 'unbegun') ORDER BY course LIMIT $3)";
+        AND standing IN ('ended', 'undone', 'unbegun') ORDER BY course LIMIT $3)";
     let row = [process.into(), before.unix_nanos().into(), limit.into()];
     for table in ["quorate_process_event", "quorate_process_course"] {
         let sql = format!("DELETE FROM {table} WHERE process = $1 AND course IN {OLD}");

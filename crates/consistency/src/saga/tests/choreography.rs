@@ -357,27 +357,6 @@ async fn a_document_is_followed_after_a_restart_by_itself_and_can_say_something_
 }
 
 #[tokio::test]
-async fn courses_are_forgotten_so_long_after_their_end() {
-    let world = World::new();
-    let store = world.store().await;
-    let processes = Processes::open(&store).await.unwrap();
-    processes.declare(order().keep(Duration::from_secs(86_400))).await.unwrap();
-    append(&store, "orders", event("paid", "a", "1", None)).await;
-    append(&store, "orders", event("placed", "b", "2", None)).await;
-    until(&processes, "2", Standing::OnTime).await;
-    world.pass(Duration::from_secs(90_000));
-    append(&store, "orders", event("placed", "c", "3", None)).await;
-    until(&processes, "3", Standing::OnTime).await;
-    let gone = async {
-        while processes.look(&name("order"), "1").await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    };
-    Env::real().timeout(PATIENCE, gone).await.unwrap();
-    until(&processes, "2", Standing::Overdue).await;
-}
-
-#[tokio::test]
 async fn the_data_of_an_event_about_a_data_subject_is_not_looked_at() {
     let world = World::of_this_machine();
     let store = world.store().await;
@@ -421,32 +400,6 @@ async fn a_key_that_could_not_be_told_is_none() {
     append(&store, "orders", NewEvent::new("b", "/shop", "placed").json(r#"{"order": "c"}"#)).await;
     until(&processes, "c", Standing::OnTime).await;
     assert_eq!(processes.describe(&name("order")).await.unwrap().counts.keyless, 1);
-}
-
-#[tokio::test]
-async fn a_course_that_was_forgotten_can_be_stopped_again() {
-    let world = World::new();
-    let store = world.store().await;
-    let processes = Processes::open(&store).await.unwrap();
-    let refusing = order().by(By::Subject).keep(Duration::ZERO).react("mails", "placed", &["welcomed"], |_tx, _| {
-        Box::pin(async { Err(ReactError::Refused("no such customer".to_owned())) })
-    });
-    processes.declare(refusing).await.unwrap();
-    let placed = |id: &str| NewEvent { subject: Some("1".into()), ..NewEvent::new(id, "/shop", "placed") };
-    append(&store, "orders", placed("a")).await;
-    until(&processes, "1", Standing::Stopped).await;
-    world.pass(Duration::from_secs(7_200));
-    // Whatever happens next has it forgotten.
-    append(&store, "orders", NewEvent { subject: Some("2".into()), ..NewEvent::new("b", "/shop", "paid") }).await;
-    let gone = async {
-        while processes.look(&name("order"), "1").await.is_ok() {
-            tokio::task::yield_now().await;
-        }
-    };
-    Env::real().timeout(PATIENCE, gone).await.unwrap();
-    append(&store, "orders", placed("c")).await;
-    until(&processes, "1", Standing::Stopped).await;
-    assert_eq!(told(&store, STOPPED).await.len(), 2);
 }
 
 #[tokio::test]

@@ -1,4 +1,6 @@
-//! What stays of processes, whoever leaves in the middle of something.
+//! What stays of processes and courses: whoever leaves in the middle of something, and however much time passes.
+
+use std::time::Duration;
 
 use quorate_foundations::document::Format;
 use quorate_runtime::Env;
@@ -7,7 +9,7 @@ use super::{
     choreography::{MINUTE, append, event, order, told, until},
     world::{PATIENCE, World, name},
 };
-use crate::saga::choreography::{Document, OVERDUE, Processes, Standing};
+use crate::saga::choreography::{Document, OVERDUE, Processes, ReactError, Reacted, Standing};
 
 /// So often at most whoever leaves has looked whether it is done.
 const POLLS: usize = 12;
@@ -67,6 +69,58 @@ async fn a_removal_that_was_begun_is_done_wherever_whoever_asked_leaves() {
         until(&processes, "1", Standing::OnTime).await;
         store.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn courses_are_forgotten_so_long_after_their_end() {
+    let world = World::new();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    processes.declare(order().keep(Duration::from_secs(86_400))).await.unwrap();
+    append(&store, "orders", event("paid", "a", "1", None)).await;
+    append(&store, "orders", event("placed", "b", "2", None)).await;
+    until(&processes, "2", Standing::OnTime).await;
+    world.pass(Duration::from_secs(90_000));
+    append(&store, "orders", event("placed", "c", "3", None)).await;
+    until(&processes, "3", Standing::OnTime).await;
+    let gone = async {
+        while processes.look(&name("order"), "1").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    Env::real().timeout(PATIENCE, gone).await.unwrap();
+    until(&processes, "2", Standing::Overdue).await;
+}
+
+#[tokio::test]
+async fn a_stopped_course_waits_for_whoever_has_it_go_on_however_long_that_takes() {
+    let world = World::new();
+    let store = world.store().await;
+    let processes = Processes::open(&store).await.unwrap();
+    let refusing = order().keep(Duration::from_secs(1)).react("mails", "placed", &["welcomed"], |_tx, reacting| {
+        let is_refused = &*reacting.key == "1";
+        Box::pin(async move {
+            if is_refused { Err(ReactError::Refused("no such customer".to_owned())) } else { Ok(Reacted::default()) }
+        })
+    });
+    processes.declare(refusing).await.unwrap();
+    append(&store, "orders", event("placed", "a", "1", None)).await;
+    until(&processes, "1", Standing::Stopped).await;
+    append(&store, "orders", event("placed", "b", "2", None)).await;
+    append(&store, "orders", event("paid", "c", "2", None)).await;
+    until(&processes, "2", Standing::Ended).await;
+    world.pass(Duration::from_secs(7_200));
+    // Whatever happens next has those forgotten that are over.
+    append(&store, "orders", event("placed", "d", "3", None)).await;
+    let gone = async {
+        while processes.look(&name("order"), "2").await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    Env::real().timeout(PATIENCE, gone).await.unwrap();
+    assert_eq!(processes.look(&name("order"), "1").await.unwrap().course.standing, Standing::Stopped);
+    let open = processes.overview(None, 1).await.remove(0).open.unwrap();
+    assert_eq!(open.iter().find(|(standing, _)| *standing == Standing::Stopped), Some(&(Standing::Stopped, 1)));
 }
 
 #[tokio::test]
