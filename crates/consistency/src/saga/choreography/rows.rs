@@ -9,7 +9,7 @@ use quorate_data::{
 use quorate_foundations::{name::Name, time::Wall};
 
 use super::{
-    ProcessError, Processes,
+    Processes,
     machine::{Course, Seen, Standing},
 };
 
@@ -149,24 +149,25 @@ const COURSE: &str = "SELECT state, first_at FROM quorate_process_course WHERE p
 const TRAIL: &str = "SELECT position, source, id, type, stream, causation, depth, at FROM quorate_process_event
     WHERE process = $1 AND course = $2 ORDER BY position";
 
-fn kept(course: &[Row], trail: &[Row]) -> Result<Option<Kept>, SqlError> {
+/// `at`: the column from which on an event is written.
+fn kept(course: &[Row], trail: &[Row], at: usize) -> Result<Option<Kept>, SqlError> {
     let Some(row) = course.first() else { return Ok(None) };
     let course = serde_json::from_str(&text(row, 0)?).map_err(|_| corrupt("the state of a course says nothing"))?;
     let first_at = Wall::from_unix_nanos(integer(row, 1)?);
-    let trail: Vec<Seen> = trail.iter().map(seen).collect::<Result<_, _>>()?;
+    let trail: Vec<Seen> = trail.iter().map(|row| seen(row, at)).collect::<Result<_, _>>()?;
     Ok(Some(Kept { course, written: trail.len(), trail, first_at }))
 }
 
-fn seen(row: &Row) -> Result<Seen, SqlError> {
+fn seen(row: &Row, at: usize) -> Result<Seen, SqlError> {
     Ok(Seen {
-        position: position(row, 0)?,
-        source: text(row, 1)?,
-        id: text(row, 2)?,
-        kind: text(row, 3)?,
-        stream: text(row, 4)?,
-        causation: row.at(5).as_str().map(Into::into),
-        depth: u32::try_from(integer(row, 6)?).map_err(|_| corrupt("a depth is none"))?,
-        at: Wall::from_unix_nanos(integer(row, 7)?),
+        position: position(row, at)?,
+        source: text(row, at + 1)?,
+        id: text(row, at + 2)?,
+        kind: text(row, at + 3)?,
+        stream: text(row, at + 4)?,
+        causation: row.at(at + 5).as_str().map(Into::into),
+        depth: u32::try_from(integer(row, at + 6)?).map_err(|_| corrupt("a depth is none"))?,
+        at: Wall::from_unix_nanos(integer(row, at + 7)?),
     })
 }
 
@@ -174,18 +175,22 @@ fn seen(row: &Row) -> Result<Seen, SqlError> {
 pub(super) async fn course(tx: &mut DynTx, process: &Name, key: &Arc<str>) -> Result<Option<Kept>, SqlError> {
     let key = [process.into(), key.clone().into()];
     let (course, trail) = (tx.room_query(COURSE, &key).await?, tx.room_query(TRAIL, &key).await?);
-    kept(&course, &trail)
+    kept(&course, &trail, 0)
 }
 
-/// A course as it stands.
-pub(super) async fn look(store: &Store, process: &Name, key: &Arc<str>) -> Result<Option<Kept>, ProcessError> {
-    let (process, key) = (process.clone(), key.clone());
-    let read = store.transact(move |tx| {
-        let (process, key) = (process.clone(), key.clone());
-        // One transaction: the course and its events are of the same moment.
-        Box::pin(async move { Ok::<_, ProcessError>(course(tx, &process, &key).await?) })
-    });
-    read.await.map_err(ProcessError::of_transaction)
+/// The course, before all positions, and its events: one statement, so that they are of one moment.
+const LOOKED: &str =
+    "SELECT state, first_at, -1 AS position, '' AS source, '' AS id, '' AS type, '' AS stream, NULL AS causation, 0 AS depth, 0 AS at
+        FROM quorate_process_course WHERE process = $1 AND course = $2
+    UNION ALL SELECT '', 0, position, source, id, type, stream, causation, depth, at
+        FROM quorate_process_event WHERE process = $1 AND course = $2 ORDER BY position";
+
+/// A course as it stands. It waits for no writer, and no writer for it.
+pub(super) async fn look(store: &Store, process: &Name, key: &Arc<str>) -> Result<Option<Kept>, SqlError> {
+    let rows = store.room_query(LOOKED, vec![process.into(), key.clone().into()]).await?;
+    let course = rows.iter().take_while(|row| row.at(2).as_i64() == Some(-1)).count();
+    let (course, trail) = rows.split_at(course);
+    kept(course, trail, 2)
 }
 
 /// Writes a course, and those of its events that are not written yet.
