@@ -13,6 +13,7 @@ const TURN: &str = "crates/consistency/src/saga/choreography/turn/tests.rs";
 const FOLLOWED: &str = "crates/consistency/src/saga/tests/choreography.rs";
 const RESUMED: &str = "crates/consistency/src/saga/tests/choreography_resumed.rs";
 const KEPT: &str = "crates/consistency/src/saga/tests/choreography_kept.rs";
+const VERBS: &str = "crates/node/src/verbs/processes.rs";
 const HTTP: &str = "crates/node/tests/http/processes.rs";
 const CLI: &str = "crates/cli/tests/cli/processes.rs";
 
@@ -117,8 +118,11 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "a declared process",
         Http,
-        "it is followed after a restart by itself, and goes on where it was",
-        &[test(HTTP, "a_process_is_followed_over_a_restart_and_tells_what_is_overdue_once")],
+        "it is followed after a restart by itself, also where the store was busy then, and goes on where it was",
+        &[
+            test(HTTP, "a_process_is_followed_over_a_restart_and_tells_what_is_overdue_once"),
+            test(VERBS, "processes_of_a_store_that_was_busy_are_followed_although_nobody_asks"),
+        ],
     ),
     row(
         Integrity,

@@ -80,6 +80,9 @@ async fn check_transactions(node: &Shared) -> String {
 
 /// What is overdue in a process that does not go on, nobody tells.
 fn check_processes(node: &Shared) -> String {
+    if let Some(why) = node.processes.unopened() {
+        return format!("warn: no process is followed yet: {why}; it is tried again every few seconds");
+    }
     match &node.processes.troubles()[..] {
         [] => "pass".to_owned(),
         [(name, why), rest @ ..] => {

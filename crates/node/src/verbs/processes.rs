@@ -1,6 +1,9 @@
 //! Choreographed processes by name: documents that say what they are, and the courses that are followed by them.
 
-use std::sync::Arc;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use quorate_consistency::saga::choreography::{
     Declared, Description, Document, Graph, Looked, Overview, ProcessError, Processes, Search, Standing, Summary,
@@ -17,7 +20,12 @@ use tokio::sync::OnceCell;
 pub struct ProcessCare {
     store: Store,
     opened: Arc<OnceCell<Processes>>,
+    /// Why the store did not let us when it was tried last.
+    refused: Arc<Mutex<Option<Arc<str>>>>,
 }
+
+/// How often it is tried again where the store was in the way.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// Why a process was not declared, or nothing could be said of it.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -53,19 +61,46 @@ pub enum ProcessCareError {
 
 impl ProcessCare {
     /// The verbs on the processes of `store`. Those that documents declared are followed at once. Where the store has no room or time for their
-    /// tables, each verb tries again; where it keeps no processes, each says so.
+    /// tables, it is tried again every few seconds, and by each verb; where it keeps no processes, each says so.
     pub async fn open(store: &Store) -> Result<Self, ProcessError> {
-        let care = Self { store: store.clone(), opened: Arc::default() };
-        match care.opened().await {
+        let care = Self { store: store.clone(), opened: Arc::default(), refused: Arc::default() };
+        match care.opened().await.map(drop) {
+            Err(ProcessError::Store(StoreError::Unsupported { .. })) => {}
+            opened => care.begun(opened)?,
+        }
+        Ok(care)
+    }
+
+    /// Goes by what came of opening them for the first time.
+    fn begun(&self, opened: Result<(), ProcessError>) -> Result<(), ProcessError> {
+        match opened {
             Err(ProcessError::Store(
                 cause @ (StoreError::DiskFull | StoreError::Busy | StoreError::Overloaded { .. }),
             )) => {
-                tracing::warn!(%cause, "processes are followed once somebody asks for them and the store lets us");
+                tracing::warn!(%cause, "processes are followed once the store lets us");
+                *self.refused() = Some(cause.to_string().into());
+                self.store.env().tasks().spawn("processes/open", self.clone().open_again());
+                Ok(())
             }
-            Err(ProcessError::Store(StoreError::Unsupported { .. })) => {}
-            opened => drop(opened?),
+            opened => opened,
         }
-        Ok(care)
+    }
+
+    /// Opens them, however often that takes: what is overdue in them nobody tells before.
+    async fn open_again(self) {
+        let stop = self.store.env().tasks().stop().clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.store.env().sleep(AGAIN) => {}
+            }
+            match self.opened().await {
+                Ok(_) => return tracing::info!("processes are followed"),
+                Err(ProcessError::Store(StoreError::Closed)) => return,
+                Err(cause) => *self.refused() = Some(cause.to_string().into()),
+            }
+        }
     }
 
     async fn opened(&self) -> Result<&Processes, ProcessError> {
@@ -137,8 +172,43 @@ impl ProcessCare {
         Some(self.opened.get()?.overview(None, Processes::MAX_PROCESSES).await)
     }
 
+    /// Why no process is followed yet, on a store that can have some.
+    pub fn unopened(&self) -> Option<Arc<str>> {
+        if self.opened.initialized() { None } else { self.refused().clone() }
+    }
+
+    fn refused(&self) -> MutexGuard<'_, Option<Arc<str>>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The processes that do not go on right now, and why not.
     pub fn troubles(&self) -> Vec<(Name, Arc<str>)> {
         self.opened.get().map(Processes::troubles).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_data::store::sqlite;
+    use quorate_runtime::Env;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn processes_of_a_store_that_was_busy_are_followed_although_nobody_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("a.db"))).await.unwrap();
+        let care = ProcessCare { store: store.clone(), opened: Arc::default(), refused: Arc::default() };
+        assert!(care.begun(Err(StoreError::Closed.into())).is_err(), "what does not pass is told at once");
+        care.begun(Err(StoreError::Busy.into())).unwrap();
+        assert!(care.unopened().is_some() && care.overview().await.is_none());
+        let followed = async {
+            while care.unopened().is_some() {
+                store.env().sleep(Duration::from_millis(10)).await;
+            }
+        };
+        store.env().timeout(Duration::from_secs(120), followed).await.unwrap();
+        assert_eq!(care.overview().await.unwrap().len(), 0);
+        store.close().await.unwrap();
     }
 }
