@@ -153,6 +153,13 @@ impl Client {
         self
     }
 
+    /// The same, with one attempt for each call.
+    #[must_use]
+    pub(crate) fn once(mut self) -> Self {
+        self.guard = None;
+        self
+    }
+
     /// The world it lives in.
     pub(crate) fn env(&self) -> &Env {
         &self.env

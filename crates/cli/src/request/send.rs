@@ -43,7 +43,8 @@ impl Send {
         if let Some(left) = Deadline::after(now, client.deadline()).to_wire(now) {
             call = call.header(TIMEOUT, &left)?;
         }
-        let answer = client.clone().waiting(GRACE).call(&call).await?;
+        // The node itself waits until the deadline, and behind it there is no time for another attempt.
+        let answer = client.clone().once().waiting(GRACE).call(&call).await?;
         let mut out = Out::new();
         out.write(&answer.body)?;
         out.flush()

@@ -109,22 +109,11 @@ fn serve(
     }
 }
 
-/// What a metric of a node says.
-fn metric(node: &Node, name: &str) -> i64 {
-    let mut stream = TcpStream::connect(node.address()).unwrap();
-    let request = format!("GET /metrics HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", node.address());
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
-    line.unwrap_or_else(|| panic!("no {name} in\n{text}")).parse().unwrap()
-}
-
 /// Waits until a node runs no saga any more.
 fn until_idle(node: &Node) {
     let is_idle = || {
         std::thread::sleep(Duration::from_millis(200));
-        metric(node, "quorate_saga_open") == 0
+        node.metric("quorate_saga_open") == 0
     };
     assert!((0..300).any(|_| is_idle()), "it lets go of what it lost");
 }

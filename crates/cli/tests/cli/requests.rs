@@ -78,6 +78,19 @@ fn with_nobody_there_a_script_is_told_at_once() {
     // Were it waited for, this would take an hour.
     let told = node.run(&["request", "send", "price", "tea", "--deadline", "1h"]).failed(4);
     assert!(told.contains("no-responder"), "{told}");
+    assert_eq!(node.metric("quorate_request_no_responder"), 1, "it is not asked again");
+}
+
+#[test]
+fn a_request_that_nobody_began_on_by_its_deadline_was_not_done_and_is_not_sent_again_behind_it() {
+    let node = Node::start();
+    json(&node, &["declare", "price", "--time-limit", "1m"]);
+    let _responder = Killed(serve(&node, &["--window", "1"], "echo $$ > begun; exec sleep 60"));
+    let _busy = Killed(ask(&node, &["tea"]));
+    process(&node.folder().join("begun"));
+    let told = node.run(&["request", "send", "price", "milk", "--deadline", "2s"]).failed(4);
+    assert!(told.contains("request-refused") && told.contains("its time ran out"), "{told}");
+    assert_eq!(node.metric("quorate_request_refused"), 1);
 }
 
 #[test]

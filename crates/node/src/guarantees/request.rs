@@ -129,6 +129,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         )],
     ),
     row(
+        Delivery,
+        "request send",
+        Cli,
+        "sent once; what nobody had begun on by its deadline was not done",
+        &[
+            test(CLI, "with_nobody_there_a_script_is_told_at_once"),
+            test(CLI, "a_request_that_nobody_began_on_by_its_deadline_was_not_done_and_is_not_sent_again_behind_it"),
+        ],
+    ),
+    row(
         Load,
         "request serve",
         Cli,
