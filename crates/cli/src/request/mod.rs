@@ -44,8 +44,9 @@ pub(crate) enum Command {
     Send(send::Send),
     /// Answer requests by running a command for each: the request is its standard input, its standard output the answer
     ///
-    /// A command that exits with another code than 0 has no answer: the fault `exit-N`, with the end of what it wrote to standard error. One
-    /// that is killed leaves its caller not knowing. At the deadline, and when the caller leaves, the command is killed with all that it
+    /// A command that exits with another code than 0 has no answer: the fault `exit-N`, with the end of what it wrote to standard error. An
+    /// answer of more than 1 MiB is the fault `answer-too-long`, one that the node does not take `answer-refused`; the request was done
+    /// then. One that is killed leaves its caller not knowing. At the deadline, and when the caller leaves, the command is killed with all that it
     /// started. It finds in its environment REQUEST, REQUEST_TIMEOUT (what is left, as `1500m`), and REQUEST_CONTENT_TYPE.
     Serve(serve::Serve),
 }

@@ -11,6 +11,8 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use clap::Args;
+use http::HeaderValue;
+use quorate_communication::request::Payload;
 use quorate_resilience::deadline::Deadline;
 use quorate_runtime::{Env, tasks::Tasks};
 use serde::Deserialize;
@@ -38,7 +40,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     window: usize,
     /// The media type of the answers
-    #[arg(long, value_name = "TYPE", default_value = "application/octet-stream")]
+    #[arg(long, value_name = "TYPE", default_value = "application/octet-stream", value_parser = media_type)]
     content_type: String,
     /// End after so many requests
     #[arg(long, value_name = "N", value_parser = positive)]
@@ -52,6 +54,16 @@ pub(crate) struct Serve {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+/// A media type that the node takes.
+fn media_type(text: &str) -> Result<String, String> {
+    let max = Payload::MAX_CONTENT_TYPE;
+    if text.len() > max {
+        return Err(format!("it has {} bytes, of at most {max}", text.len()));
+    }
+    let is_printable = HeaderValue::from_str(text).is_ok_and(|media| media.to_str().is_ok());
+    is_printable.then(|| text.to_owned()).ok_or_else(|| "it is not printable ASCII".to_owned())
 }
 
 /// A request, as the node hands it out.
@@ -73,26 +85,45 @@ struct Stop {
 
 /// The commands that run.
 #[derive(Clone, Default)]
-struct Running(Arc<Mutex<BTreeMap<String, CancellationToken>>>);
+struct Running(Arc<Mutex<Commands>>);
+
+#[derive(Default)]
+struct Commands {
+    /// Each with what stops it.
+    all: BTreeMap<String, CancellationToken>,
+    /// Ends with the connection over which their requests came.
+    connection: CancellationToken,
+}
 
 impl Running {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, CancellationToken>> {
+    fn commands(&self) -> MutexGuard<'_, Commands> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn connection(&self) -> CancellationToken {
+        self.commands().connection.clone()
+    }
+
     fn begin(&self, request: &str) -> CancellationToken {
-        let stopped = CancellationToken::new();
-        self.all().insert(request.to_owned(), stopped.clone());
+        let mut commands = self.commands();
+        let stopped = commands.connection.child_token();
+        commands.all.insert(request.to_owned(), stopped.clone());
         stopped
     }
 
-    fn end(&self, request: &str) -> Option<CancellationToken> {
-        self.all().remove(request)
+    fn end(&self, request: &str) {
+        self.commands().all.remove(request);
+    }
+
+    fn stop(&self, request: &str) {
+        if let Some(stopped) = self.commands().all.remove(request) {
+            stopped.cancel();
+        }
     }
 
     /// Nobody can hear any of them any more.
     fn end_all(&self) {
-        std::mem::take(&mut *self.all()).into_values().for_each(|stopped| stopped.cancel());
+        std::mem::take(&mut *self.commands()).connection.cancel();
     }
 }
 
@@ -140,24 +171,44 @@ impl Serve {
                 "request" => {
                     told += 1;
                     let asked: Asked = read(client, &one)?;
-                    let stopped = running.begin(&asked.request);
+                    let (stopped, connection) = (running.begin(&asked.request), running.connection());
                     let (how, running) = (how.clone(), running.clone());
                     tasks.spawn("command", async move {
-                        how.work(&asked, &stopped).await;
+                        how.work(&asked, (&stopped, &connection)).await;
                         running.end(&asked.request);
                     });
                 }
-                "stop" => {
-                    if let Some(stopped) = running.end(&read::<Stop>(client, &one)?.request) {
-                        stopped.cancel();
-                    }
-                }
+                "stop" => running.stop(&read::<Stop>(client, &one)?.request),
                 _ => {}
             }
         }
         // The follower holds the connection, and with it what is worked on, until all of it is answered.
+        tokio::select! {
+            biased;
+            () = tasks.shut_down() => {}
+            heard = hear_out(client, &mut follower, running) => heard?,
+        }
         tasks.shut_down().await;
         Ok(())
+    }
+}
+
+/// Hears who is to stop, until the connection is lost: another one would bring further requests.
+async fn hear_out(client: &Client, follower: &mut Follower, running: &Running) -> Result<(), Failure> {
+    let connection = running.connection();
+    loop {
+        let mut lost = |text: &str| {
+            note(text);
+            running.end_all();
+        };
+        let one = tokio::select! {
+            biased;
+            () = connection.cancelled() => return Ok(()),
+            one = follower.next(&mut lost) => one?,
+        };
+        if one.event == "stop" {
+            running.stop(&read::<Stop>(client, &one)?.request);
+        }
     }
 }
 
@@ -179,7 +230,7 @@ struct How {
 
 impl How {
     /// Runs the command, and says what came of it.
-    async fn work(&self, asked: &Asked, stopped: &CancellationToken) {
+    async fn work(&self, asked: &Asked, (stopped, connection): (&CancellationToken, &CancellationToken)) {
         let env = self.client.env();
         let deadline = asked.deadline(env);
         let did = tokio::select! {
@@ -188,9 +239,10 @@ impl How {
             did = env.timeout(deadline.remaining(env.mono()).min(LONGEST), child::run(&self.command, asked)) => did,
         };
         let said = Said::of(did.unwrap_or(Did::Vanished), &self.content_type);
-        let receipt = said.tell(&self.client, (self.kind.as_str(), asked.request.as_str()), deadline).await;
+        let of = (self.kind.as_str(), asked.request.as_str());
+        let (said, receipt) = said.tell(&self.client, of, (deadline, connection)).await;
         // Whoever reads this may have gone; whoever asked has not.
-        let _ = self.print(&asked.request, said.word(), &receipt);
+        let _ = self.print(&asked.request, said, &receipt);
     }
 
     fn print(&self, request: &str, said: &str, receipt: &str) -> Result<(), Failure> {

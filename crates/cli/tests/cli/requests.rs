@@ -94,6 +94,29 @@ fn a_request_that_nobody_began_on_by_its_deadline_was_not_done_and_is_not_sent_a
 }
 
 #[test]
+fn an_answer_that_cannot_be_told_is_a_fault_and_its_place_is_free() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = ["--http.max-body", "64KiB", "--store.max-event", "64KiB"];
+    let node = Node::start_in(folder.path(), &limits);
+    json(&node, &["declare", "price", "--time-limit", "1m"]);
+    let long = "b".repeat(256);
+    for wrong in ["text/plain\n", "té", &long] {
+        node.run(&["request", "serve", "price", "--content-type", wrong, "--", "cat"]).failed(2);
+    }
+    // The first is more than an answer may have, and the second more than this node takes.
+    let script = "read bytes; exec head -c $bytes /dev/zero";
+    let responder = serve(&node, &["--window", "1", "--limit", "3"], script);
+    for (bytes, fault) in [("3000000\n", "answer-too-long"), ("200000\n", "answer-refused")] {
+        let told = node.run(&["request", "send", "price", bytes]).failed(1);
+        assert!(told.contains(fault) && told.contains("the request was done"), "{told}");
+    }
+    assert_eq!(node.run(&["request", "send", "price", "2\n"]).ok().stdout, "\0\0");
+    let served = ended(responder).ok();
+    let words: Vec<&str> = served.stdout.lines().filter_map(|line| line.split("  ").nth(1)).collect();
+    assert_eq!(words, ["fault", "fault", "answer"]);
+}
+
+#[test]
 fn a_responder_that_is_killed_leaves_its_caller_not_knowing_and_who_waited_told_that_nothing_was_done() {
     let node = Node::start();
     json(&node, &["declare", "price", "--time-limit", "1m"]);

@@ -139,6 +139,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Delivery,
+        "request serve",
+        Cli,
+        "an answer that is too long, or that the node does not take, is a fault, and its place is free",
+        &[test(CLI, "an_answer_that_cannot_be_told_is_a_fault_and_its_place_is_free")],
+    ),
+    row(
         Load,
         "request serve",
         Cli,

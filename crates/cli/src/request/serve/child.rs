@@ -13,8 +13,8 @@ use super::Asked;
 /// The longest answer, in bytes.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// How much of what a command wrote to standard error is told.
-const MAX_DETAIL: usize = 1_024;
+/// How much is told of what a command wrote to standard error, and of what else was wrong.
+pub(super) const MAX_DETAIL: usize = 1_024;
 
 /// What became of a run.
 #[derive(Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub(super) async fn run(command: &[String], asked: &Asked) -> Did {
         }
     };
     let ((), written, complained) = tokio::join!(feeding, beginning(stdout), end(stderr));
+    // A part of an answer is none.
+    let Ok(written) = written else { return Did::Vanished };
     let ended = group.child.wait().await;
     group.leader = None;
     match ended.ok().and_then(|status| status.code()) {
@@ -94,13 +96,14 @@ pub(super) async fn run(command: &[String], asked: &Asked) -> Did {
     }
 }
 
-/// What is read from `source`, but not much more than an answer may have: whoever writes more finds nobody who reads.
-async fn beginning(source: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+/// What is read from `source`, but not much more than an answer may have: the rest is read and thrown away, so that whoever writes it comes to its end.
+async fn beginning(source: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
     let mut read = Vec::new();
-    if let Some(source) = source {
-        let _ = source.take(MAX_ANSWER as u64 + 1).read_to_end(&mut read).await;
+    if let Some(mut source) = source {
+        (&mut source).take(MAX_ANSWER as u64 + 1).read_to_end(&mut read).await?;
+        tokio::io::copy(&mut source, &mut tokio::io::sink()).await?;
     }
-    read
+    Ok(read)
 }
 
 /// The end of what is read from `source`.

@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use quorate_resilience::deadline::Deadline;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::child::Did;
+use super::child::{Did, MAX_DETAIL};
 use crate::{
-    client::{Call, Client, JSON, Target},
+    client::{Call, Client, Connection, JSON, Target},
     exit::Failure,
     output::note,
 };
@@ -30,12 +31,16 @@ impl Said {
     pub(super) fn of(did: Did, content_type: &str) -> Self {
         match did {
             Did::Answered(answer) => Self::Answer(answer, content_type.to_owned()),
-            Did::Failed { code, detail } => Self::Fault(json!({ "code": code, "detail": detail }).to_string()),
+            Did::Failed { code, detail } => Self::fault(&code, &detail),
             Did::Vanished => Self::LetGo,
         }
     }
 
-    pub(super) fn word(&self) -> &'static str {
+    fn fault(code: &str, detail: &str) -> Self {
+        Self::Fault(json!({ "code": code, "detail": detail }).to_string())
+    }
+
+    fn word(&self) -> &'static str {
         match self {
             Self::Answer(..) => "answer",
             Self::Fault(_) => "fault",
@@ -43,31 +48,63 @@ impl Said {
         }
     }
 
-    /// Says it, and returns what became of that. A node that cannot take it now is told again, for as long as somebody waits.
-    pub(super) async fn tell(&self, client: &Client, (kind, request): (&str, &str), deadline: Deadline) -> String {
-        let env = client.env();
-        let call = match self.call(kind, request) {
-            Ok(call) => call,
-            Err(failure) => return given_up(&failure),
-        };
-        let mut connection = client.connection();
+    /// Says it, and returns what was said in the end, and what became of that.
+    ///
+    /// A node that cannot take it now is told again for as long as somebody waits, and one that never takes it is told why there is none. That it is
+    /// worked on no more is said until it is heard: the place would stay taken. All of it ends with the `connection` over which the request came.
+    pub(super) async fn tell(
+        mut self,
+        client: &Client,
+        (kind, request): (&str, &str),
+        (deadline, connection): (Deadline, &CancellationToken),
+    ) -> (&'static str, String) {
+        let (env, mut line) = (client.env(), client.connection());
         loop {
-            let (failure, pause) = match connection.call(&call).await {
-                Ok(Ok(reply)) => {
-                    let receipt = reply.json(client.server()).ok();
-                    return receipt.and_then(|told| told["receipt"].as_str().map(str::to_owned)).unwrap_or_default();
-                }
-                // Whoever waited was told when the connection broke off over which it came.
-                Ok(Err(problem)) if problem.slug == "request-not-held" => return "not-held".to_owned(),
-                Ok(Err(problem)) => (Failure::from(problem.clone()), problem.retry()),
-                Err(broken) => (Failure::from(broken), Some(PAUSE)),
+            let (failure, again) = match self.say(client, &mut line, (kind, request)).await {
+                Ok(receipt) => return (self.word(), receipt),
+                Err(failed) => failed,
             };
-            match pause {
-                Some(pause) if deadline.allows(env.mono(), pause) && deadline != Deadline::NEVER => {
-                    env.sleep(pause).await
+            let again = again.filter(|pause| matches!(self, Self::LetGo) || deadline.allows(env.mono(), *pause));
+            self = match (self, again) {
+                (said, Some(pause)) => {
+                    tokio::select! {
+                        biased;
+                        () = connection.cancelled() => return (said.word(), given_up(&failure)),
+                        () = env.sleep(pause.max(PAUSE)) => said,
+                    }
                 }
-                _ => return given_up(&failure),
+                (Self::Answer(..), None) if !deadline.has_passed(env.mono()) => {
+                    note(&failure.to_string());
+                    let detail = format!("the request was done, and its answer was not taken: {failure}");
+                    let end = detail.floor_char_boundary(MAX_DETAIL);
+                    Self::fault("answer-refused", &detail[..end])
+                }
+                (Self::LetGo, None) => return (Self::LetGo.word(), given_up(&failure)),
+                (Self::Answer(..) | Self::Fault(_), None) => {
+                    note(&failure.to_string());
+                    Self::LetGo
+                }
+            };
+        }
+    }
+
+    /// Says it once: what became of that, or why it was not heard and after how long it may be.
+    async fn say(
+        &self,
+        client: &Client,
+        line: &mut Connection,
+        (kind, request): (&str, &str),
+    ) -> Result<String, (Failure, Option<Duration>)> {
+        let call = self.call(kind, request).map_err(|failure| (failure, None))?;
+        match line.call(&call).await {
+            Ok(Ok(reply)) => {
+                let receipt = reply.json(client.server()).ok();
+                Ok(receipt.and_then(|told| told["receipt"].as_str().map(str::to_owned)).unwrap_or_default())
             }
+            // Whoever waited was told when the connection broke off over which it came.
+            Ok(Err(problem)) if problem.slug == "request-not-held" => Ok("not-held".to_owned()),
+            Ok(Err(problem)) => Err((Failure::from(problem.clone()), problem.retry())),
+            Err(broken) => Err((Failure::from(broken), Some(PAUSE))),
         }
     }
 
