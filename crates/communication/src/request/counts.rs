@@ -5,7 +5,7 @@ use super::machine::{Outcome, Verdict};
 /// How much a process keeps in memory for requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Requests that wait for a place or are worked on, of all types. Default 10,000.
+    /// Requests that somebody waits for, or that are worked on in this process, of all types. Default 10,000.
     pub requests: usize,
     /// The bytes of their bodies. Default 64 MiB.
     pub bytes: usize,
@@ -26,7 +26,7 @@ impl Default for Limits {
 /// What became of the requests of a process so far, and how many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Requests that wait for a place or are worked on.
+    /// Requests that somebody waits for, or that are worked on in this process.
     pub held: usize,
     /// The bytes of their bodies.
     pub held_bytes: usize,

@@ -1,7 +1,8 @@
 //! Who is handed what, whom to answer and with what: the rules of requests, without a clock, a wire or a wait.
 //!
 //! Invariant: every request has exactly one outcome, unless its caller left before. A request takes memory from [`send`](Machine::send) on until its
-//! outcome is told *and* nobody works on it any more; of that there is never more than [`Limits`] say.
+//! outcome is told *and* its body is here no more: with a responder [elsewhere](Seat::Elsewhere) that is once it has begun, and with one here once it is
+//! done or has let go. Of that there is never more than [`Limits`] say. So a responder elsewhere that never lets go has its own places taken, and nobody else's.
 
 mod outcome;
 mod parts;
@@ -15,8 +16,8 @@ use quorate_foundations::{name::Name, time::Mono};
 use quorate_resilience::deadline::Deadline;
 
 pub use outcome::{Outcome, Receipt, Refusal, TooManyResponders, Unknown, Verdict};
-pub use parts::Standing;
 use parts::{Kind, Place, Request, Responder, Work};
+pub use parts::{Seat, Standing};
 
 use super::{Counts, Limits, Payload};
 
@@ -108,7 +109,7 @@ impl Machine {
         &mut self,
         now: Mono,
         kind: &Name,
-        window: NonZeroUsize,
+        (seat, window): (Seat, NonZeroUsize),
         effects: &mut Vec<Effect>,
     ) -> Result<ResponderId, TooManyResponders> {
         self.tick(now, effects);
@@ -116,7 +117,7 @@ impl Machine {
             return Err(TooManyResponders { max: self.limits.responders });
         }
         let id = ResponderId(self.next());
-        let responder = Responder { kind: kind.clone(), window: window.get(), running: BTreeMap::new(), turn: 0 };
+        let responder = Responder { kind: kind.clone(), seat, window: window.get(), running: BTreeMap::new(), turn: 0 };
         self.responders.insert(id, responder);
         let known = self.kinds.entry(kind.clone()).or_default();
         known.responders += 1;
@@ -139,8 +140,7 @@ impl Machine {
                     self.kinds.entry(gone.kind.clone()).or_default().waiting.insert(request);
                 }
                 None => {
-                    self.held -= 1;
-                    self.bytes -= work.bytes;
+                    self.give_back(work);
                     self.settle(request, Outcome::Unknown(Unknown::ResponderLeft), effects);
                 }
             }
@@ -307,7 +307,7 @@ impl Machine {
             request.at = Place::Handed(to);
             self.last += 1;
             responder.turn = self.last;
-            responder.running.insert(id, Work { bytes: request.body.len(), has_begun: false });
+            responder.running.insert(id, Work { bytes: request.body.len(), has_begun: false, is_held: true });
             if responder.running.len() < responder.window {
                 known.free.insert(responder.rank(to));
             }
@@ -320,14 +320,22 @@ impl Machine {
     fn free_place(&mut self, id: ResponderId, request: RequestId) -> Option<Name> {
         let responder = self.responders.get_mut(&id)?;
         let before = responder.rank(id);
-        let Work { bytes, .. } = responder.running.remove(&request)?;
-        self.held -= 1;
-        self.bytes -= bytes;
+        let work = responder.running.remove(&request)?;
         if let Some(kind) = self.kinds.get_mut(&responder.kind) {
             kind.free.remove(&before);
             kind.free.insert(responder.rank(id));
         }
-        Some(responder.kind.clone())
+        let kind = responder.kind.clone();
+        self.give_back(work);
+        Some(kind)
+    }
+
+    /// The memory that work took, if it still did.
+    fn give_back(&mut self, work: Work) {
+        if work.is_held {
+            self.held -= 1;
+            self.bytes -= work.bytes;
+        }
     }
 
     /// Gives a request its outcome, if it has none.
@@ -355,8 +363,13 @@ impl Machine {
                 }
             }
             Place::Handed(to) => {
-                let still = self.responders.get(&to).is_some_and(|responder| responder.running.contains_key(&id));
-                effects.extend(still.then_some(Effect::Stop(to, id)));
+                let Some(responder) = self.responders.get_mut(&to) else { return };
+                let Some(work) = responder.running.get_mut(&id) else { return };
+                effects.push(Effect::Stop(to, id));
+                if work.has_begun && responder.seat == Seat::Elsewhere {
+                    let gone = std::mem::replace(work, Work { is_held: false, ..*work });
+                    self.give_back(gone);
+                }
             }
         }
     }

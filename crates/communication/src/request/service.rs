@@ -15,7 +15,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{
     Contract, Counts, DeclareError, Exchange, Fault, Limits, Payload, RequestError, Standing,
-    machine::{Call, Effect, Machine, Outcome, Receipt, RequestId, ResponderId, Unknown, Verdict},
+    machine::{Call, Effect, Machine, Outcome, Receipt, RequestId, ResponderId, Seat, Unknown, Verdict},
 };
 
 /// The requests of a process. Cheap to clone; clones are the same.
@@ -170,7 +170,7 @@ impl Requests {
     }
 
     /// Serves `kind`, with at most `window` requests at once: 1 to [`MAX_WINDOW`](Self::MAX_WINDOW).
-    pub(super) fn serve(&self, kind: &Name, window: usize) -> Result<Serving, DeclareError> {
+    pub(super) fn serve(&self, kind: &Name, seat: Seat, window: usize) -> Result<Serving, DeclareError> {
         let max = Self::MAX_WINDOW;
         let places = NonZeroUsize::new(window).filter(|places| places.get() <= max);
         let places = places
@@ -179,7 +179,7 @@ impl Requests {
         // stop what came next, which nobody can answer before hearing of it.
         let (orders, told) = mpsc::channel(3 * window);
         let id = self.inner.act(|state, now, effects| {
-            let id = state.machine.join(now, kind, places, effects)?;
+            let id = state.machine.join(now, kind, (seat, places), effects)?;
             state.responders.insert(id, orders);
             Ok::<_, DeclareError>(id)
         })?;

@@ -7,7 +7,10 @@ use quorate_foundations::name::Name;
 use quorate_resilience::deadline::Deadline;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Asked, Contract, DeclareError, Exchange, Fault, Payload, RequestError, Requests, Responder, responder};
+use super::{
+    Asked, Contract, DeclareError, Exchange, Fault, Payload, RequestError, Requests, Responder, machine::Seat,
+    responder,
+};
 use crate::message_queue::{Failed, Job, NewMessage, Queue, QueueError, Sent, WorkerConfig, Workers};
 use quorate_data::event::NewEvent;
 
@@ -146,7 +149,7 @@ impl<Q: DeserializeOwned + 'static, A: Serialize + 'static> RequestType<Q, A> {
         F: Fn(Asked<Q>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<A, Fault>> + Send + 'static,
     {
-        let serving = self.requests.serve(&self.kind, window)?;
+        let serving = self.requests.serve(&self.kind, Seat::Here, window)?;
         Ok(responder::start(serving, self.requests.env().tasks(), handler))
     }
 }
@@ -176,7 +179,7 @@ impl<Q: DeserializeOwned + 'static> BestEffort<Q> {
         F: Fn(Asked<Q>) -> R + Send + Sync + 'static,
         R: Future<Output = Result<(), Fault>> + Send + 'static,
     {
-        let serving = self.requests.serve(&self.kind, window)?;
+        let serving = self.requests.serve(&self.kind, Seat::Here, window)?;
         Ok(responder::start(serving, self.requests.env().tasks(), handler))
     }
 }

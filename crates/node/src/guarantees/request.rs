@@ -56,6 +56,12 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     in_memory(
+        Load,
+        "request, responder elsewhere",
+        "one that never lets go has its own places taken, and nobody else's",
+        &[test(MACHINE, "a_responder_elsewhere_that_never_lets_go_takes_its_own_places_and_no_other_types")],
+    ),
+    in_memory(
         Delivery,
         "message without an answer, best effort",
         "handed to a responder that is there, or lost and counted",

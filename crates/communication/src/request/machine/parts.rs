@@ -19,6 +19,15 @@ pub struct Standing {
     pub running: usize,
 }
 
+/// Where a responder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Seat {
+    /// In this process: it has what it works on in this process's memory.
+    Here,
+    /// Elsewhere: what it has begun on has left this process.
+    Elsewhere,
+}
+
 /// A request without an outcome, or one without an answer that somebody has not done.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -42,12 +51,15 @@ pub(super) struct Work {
     pub(super) bytes: usize,
     /// Whether it may have been done, in part or whole.
     pub(super) has_begun: bool,
+    /// Whether it takes memory, of which there is only so much.
+    pub(super) is_held: bool,
 }
 
 /// Somebody who is there.
 #[derive(Debug)]
 pub(super) struct Responder {
     pub(super) kind: Name,
+    pub(super) seat: Seat,
     pub(super) window: usize,
     /// What it was handed; also what it was told to stop and has not let go.
     pub(super) running: BTreeMap<RequestId, Work>,

@@ -35,7 +35,11 @@ impl Desk {
     }
 
     fn join(&mut self, places: usize) -> ResponderId {
-        self.machine.join(at(self.now), &kind(0), window(places), &mut self.effects).unwrap()
+        self.join_at(Seat::Here, 0, places)
+    }
+
+    fn join_at(&mut self, seat: Seat, number: usize, places: usize) -> ResponderId {
+        self.machine.join(at(self.now), &kind(number), (seat, window(places)), &mut self.effects).unwrap()
     }
 
     /// An awaited request with so many milliseconds left.
@@ -44,8 +48,12 @@ impl Desk {
     }
 
     fn send(&mut self, left: u64, is_awaited: bool) -> RequestId {
+        self.send_of(0, left, is_awaited)
+    }
+
+    fn send_of(&mut self, number: usize, left: u64, is_awaited: bool) -> RequestId {
         let what = (Bytes::from_static(b"tea").into(), Deadline::at(at(self.now + left)));
-        self.machine.send(at(self.now), &kind(0), what, is_awaited, &mut self.effects)
+        self.machine.send(at(self.now), &kind(number), what, is_awaited, &mut self.effects)
     }
 
     fn begin(&mut self, by: ResponderId, id: RequestId) -> bool {
@@ -211,6 +219,28 @@ fn no_more_is_held_than_there_is_memory_for() {
     let (fitting, more) = (send(40), send(1));
     assert_eq!(desk.outcome(fitting), None);
     assert_eq!(desk.outcome(more), Some(Outcome::Refused(Refusal::FullOfBytes { max: 100 })));
+}
+
+#[test]
+fn a_responder_elsewhere_that_never_lets_go_takes_its_own_places_and_no_other_types() {
+    let mut desk = Desk::new();
+    let (silent, other) = (desk.join_at(Seat::Elsewhere, 0, 9), desk.join_at(Seat::Elsewhere, 1, 1));
+    let all: Vec<RequestId> = (0..LIMITS.requests).map(|_| desk.ask(10)).collect();
+    assert!(all[1..].iter().all(|id| desk.begin(silent, *id)));
+    desk.pass(10);
+    let counts = desk.machine.counts();
+    assert_eq!((counts.held, counts.held_bytes), (1, 3), "what it has not begun on is still here");
+    let next = desk.send_of(1, 10, true);
+    assert_eq!((desk.outcome(next), desk.handed().last()), (None, Some(&(other, next))));
+    assert_eq!(desk.machine.standing(&kind(0)), Standing { responders: 1, waiting: 1, running: 5 });
+    assert!(!desk.begin(silent, all[0]));
+    assert_eq!(desk.answer(silent, all[1]), Receipt::Late);
+    assert!(desk.machine.let_go(at(desk.now), silent, all[2], &mut desk.effects));
+    assert_eq!(desk.machine.counts().held, 1, "the other one's");
+    desk.machine.leave(at(desk.now), silent, &mut desk.effects);
+    desk.machine.leave(at(desk.now), other, &mut desk.effects);
+    let counts = desk.machine.counts();
+    assert_eq!((counts.held, counts.held_bytes, counts.unknown, counts.late), (0, 0, 5, 1));
 }
 
 #[test]

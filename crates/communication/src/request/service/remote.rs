@@ -8,7 +8,7 @@ use quorate_resilience::deadline::Deadline;
 use super::{Order, Requests, Serving, Voice};
 use crate::request::{
     DeclareError, Payload,
-    machine::{Receipt, RequestId, Verdict},
+    machine::{Receipt, RequestId, Seat, Verdict},
 };
 
 /// What a responder elsewhere names a request by: nobody can guess those of another one, and none is ever used again.
@@ -116,7 +116,7 @@ impl Requests {
     /// # Errors
     /// [`DeclareError::Invalid`] for the window; [`DeclareError::TooManyResponders`].
     pub fn serve_elsewhere(&self, kind: &Name, window: usize) -> Result<Remote, DeclareError> {
-        let serving = self.serve(kind, window)?;
+        let serving = self.serve(kind, Seat::Elsewhere, window)?;
         let (voice, seat) = (serving.voice(), self.inner.env.random("responders elsewhere").u128());
         self.inner.state().seats.insert(seat, (voice.id, kind.clone()));
         Ok(Remote { serving, voice, seat })

@@ -9,7 +9,7 @@ use crate::request::Fault;
 #[derive(Clone, Debug)]
 enum Step {
     Send { kind: usize, bytes: usize, left: Option<u64>, is_awaited: bool },
-    Join { kind: usize, places: usize },
+    Join { kind: usize, seat: Seat, places: usize },
     Leave(usize),
     Begin { by: usize, id: usize },
     Answer { by: usize, id: usize, is_fault: bool },
@@ -24,7 +24,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         40 => (0_usize..2, 0_usize..50, proptest::option::weighted(0.9, 0_u64..30), any::<bool>())
             .prop_map(|(kind, bytes, left, is_awaited)| Step::Send { kind, bytes, left, is_awaited }),
-        15 => (0_usize..2, 1_usize..4).prop_map(|(kind, places)| Step::Join { kind, places }),
+        15 => (0_usize..2, prop_oneof![Just(Seat::Here), Just(Seat::Elsewhere)], 1_usize..4)
+            .prop_map(|(kind, seat, places)| Step::Join { kind, seat, places }),
         10 => which().prop_map(Step::Leave),
         40 => (which(), which()).prop_map(|(by, id)| Step::Begin { by, id }),
         40 => (which(), which(), any::<bool>()).prop_map(|(by, id, is_fault)| Step::Answer { by, id, is_fault }),
@@ -104,8 +105,8 @@ fn take(machine: &mut Machine, seen: &mut Onlooker, now: &mut u64, step: Step) {
             let id = machine.send(at(*now), &kind(number), (body, deadline), is_awaited, &mut effects);
             assert!(seen.sent.insert(id, (kind(number), deadline, is_awaited)).is_none());
         }
-        Step::Join { kind: number, places } => {
-            let joined = machine.join(at(*now), &kind(number), window(places), &mut effects);
+        Step::Join { kind: number, seat, places } => {
+            let joined = machine.join(at(*now), &kind(number), (seat, window(places)), &mut effects);
             assert_eq!(joined.is_err(), seen.there.len() == LIMITS.responders);
             seen.there.extend(joined.ok().map(|id| (id, (kind(number), places, BTreeSet::new()))));
         }
