@@ -2,6 +2,16 @@
 
 pub(crate) use quorate_communication::cloud_events::json::{is_json, string_bytes, write_number, write_string};
 
+/// Bytes that `data` takes in base64.
+pub(crate) fn base64_bytes(data: &[u8]) -> usize {
+    data.len().div_ceil(3) * 4
+}
+
+/// Bytes that `data` takes at most in JSON: as a string if it is text, in base64 otherwise.
+pub(crate) fn string_or_base64_bytes(data: &[u8]) -> usize {
+    string_bytes(data).max(base64_bytes(data))
+}
+
 /// How deep JSON may be nested: beyond it, many readers of other languages fail.
 pub(crate) const MAX_DEPTH: usize = 64;
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::config;
 use crate::http::{
     cloud_events::Form,
-    json::{is_json, string_bytes, write_number, write_string},
+    json::{base64_bytes, is_json, string_bytes, string_or_base64_bytes, write_number, write_string},
 };
 
 pub(super) fn summary(one: &Summary) -> Value {
@@ -51,7 +51,7 @@ pub(super) fn weight<'m>(messages: impl IntoIterator<Item = &'m Arc<Message>>) -
         let event = &message.event;
         let data = event.data.as_deref().unwrap_or_default();
         let shown = match Form::of(event.content_type.as_deref()) {
-            Form::Text => string_bytes(data).max(base64_bytes(data)),
+            Form::Text => string_or_base64_bytes(data),
             Form::Json | Form::Binary => base64_bytes(data),
         };
         let rest = event.size().saturating_sub(data.len())
@@ -66,10 +66,6 @@ pub(super) fn weight_of_dead(all: &[DeadLetter]) -> usize {
     let failures = all.iter().flat_map(|one| &one.failures);
     let told = |one: &Failure| 2 * (128 + string_bytes(one.reason.as_bytes()));
     weight(all.iter().map(|one| &one.message)) + failures.map(told).sum::<usize>()
-}
-
-fn base64_bytes(data: &[u8]) -> usize {
-    data.len().div_ceil(3) * 4
 }
 
 /// `{"deliveries":[…]}`

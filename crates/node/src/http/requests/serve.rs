@@ -8,7 +8,7 @@
 use axum::extract::{Request, State};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use quorate_communication::request::{Asking, Remote, Requests, Told};
+use quorate_communication::request::{Asking, Payload, Remote, Requests, Told};
 use quorate_foundations::{name::Name, time::Mono};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,7 @@ use crate::{
     http::{
         Node, Shared,
         body_out::{Gone, Pieces},
+        json::{base64_bytes, string_bytes, string_or_base64_bytes},
         memory::Shares,
         problem::Problem,
         request::{self, Params},
@@ -123,7 +124,7 @@ async fn hand_over(
     asking: Asking,
     (shares, pieces): (&mut Shares<'_>, &Pieces),
 ) -> Result<bool, Gone> {
-    let weight = 4 * asking.body.len();
+    let weight = weight(&asking.body);
     let (asked, share) = loop {
         let asked = pieces.asked().await?;
         if let Some(share) = shares.now(weight) {
@@ -136,16 +137,22 @@ async fn hand_over(
         }
     };
     if remote.begin(asking.ticket) {
-        asked.send(share.with(frame("request", &shown(node, &asking))))?;
+        asked.send(share.with(frame("request", &shown(&asking, node.env.mono()))))?;
     }
     Ok(true)
 }
 
-fn shown(node: &Node, asking: &Asking) -> Value {
+/// Bytes that a request takes together with its JSON, whose buffer is up to twice as large: it doubles when it is full.
+fn weight(body: &Payload) -> usize {
+    let media = body.content_type.as_deref().map_or(0, |media| string_bytes(media.as_bytes()));
+    base64_bytes(&body.bytes) + 2 * (512 + media + string_or_base64_bytes(&body.bytes))
+}
+
+fn shown(asking: &Asking, now: Mono) -> Value {
     let Asking { ticket, body, deadline } = asking;
     let mut shown = Map::from_iter([("request".to_owned(), ticket.to_string().into())]);
     let mut put = |name: &str, value: Option<String>| shown.extend(value.map(|text| (name.to_owned(), text.into())));
-    put("timeout", deadline.to_wire(node.env.mono()));
+    put("timeout", deadline.to_wire(now));
     put("content-type", body.content_type.as_deref().map(ToOwned::to_owned));
     match std::str::from_utf8(&body.bytes) {
         Ok(text) => put("body", Some(text.to_owned())),
@@ -156,4 +163,29 @@ fn shown(node: &Node, asking: &Asking) -> Value {
 
 fn frame(event: &str, data: &Value) -> Bytes {
     Bytes::from(format!("event: {event}\ndata: {data}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asking, Bytes, Mono, Payload, frame, shown, weight};
+    use quorate_communication::request::Deadline;
+
+    #[test]
+    fn whatever_a_body_holds_a_request_takes_no_more_than_was_counted() {
+        let ticket = format!("{:032x}-{}", u128::MAX, u64::MAX).parse().unwrap();
+        let media = "\u{1}".repeat(Payload::MAX_CONTENT_TYPE);
+        for byte in [0_u8, 0x1f, b'"', b'a', 0xff] {
+            for len in [0, 1, 100, 100_000] {
+                let body = Payload { content_type: Some(media.clone().into()), bytes: Bytes::from(vec![byte; len]) };
+                let (counted, decoded) = (weight(&body), body.bytes.len());
+                let asking =
+                    Asking { ticket, body, deadline: Deadline::at(Mono::ZERO + std::time::Duration::from_secs(3_600)) };
+                let framed = frame("request", &shown(&asking, Mono::ZERO)).len();
+                assert!(
+                    decoded + framed <= counted && counted <= 4 * framed + 4_096,
+                    "{byte} {len}: {framed} {counted}"
+                );
+            }
+        }
+    }
 }
