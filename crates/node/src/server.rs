@@ -22,7 +22,7 @@ use quorate_data::{
     store::{OpenError, SqlError, Store, StoreError, postgres, sqlite},
     subscription::SubscriptionError,
 };
-use quorate_foundations::name::Name;
+use quorate_foundations::{name::Name, time::Mono};
 use quorate_resilience::{policy::Registry, stack::Stacks, timeout::Timers};
 use quorate_runtime::{
     Env,
@@ -269,7 +269,8 @@ impl Server {
     }
 
     /// Takes requests until the environment's tasks are told to stop, and for the drain delay after that; then lets those
-    /// in progress end, within the drain timeout, and closes the store. What the store does in the background goes on until then.
+    /// in progress end, within the drain timeout, and closes the store. Where responders work on some, answers are taken until they are
+    /// there. What the store does in the background goes on until then.
     pub async fn run(self) -> Result<(), ServeError> {
         tracing::info!(address = %self.address, "listening");
         self.http.tasks().spawn("watch", watch(self.surface.clone()));
@@ -304,8 +305,11 @@ impl Server {
             };
             accept(&*self.listener, &self.surface, noticed).await;
         }
+        let drained_by = self.http.mono() + self.surface.node().config.http.drain_timeout;
+        // Responders answer over new connections.
+        accept(&*self.listener, &self.surface, see_off(self.surface.node())).await;
         drop(self.listener);
-        drain(&self.surface, &self.http).await;
+        drain(&self.surface, &self.http, drained_by).await;
         if let Ok(views) = self.surface.node().views.views() {
             views.shut_down().await;
         }
@@ -488,11 +492,24 @@ async fn scavenge(surface: Surface) {
     }
 }
 
+/// Waits until responders have answered what they work on, or may take no longer, and has them leave.
+async fn see_off(node: &Node) {
+    // The rest of the time is for telling callers.
+    let most = node.config.http.drain_timeout.mul_f64(0.9);
+    tokio::select! {
+        biased;
+        () = node.request_types.see_off() => {}
+        () = node.env.sleep(most) => {}
+        () = sweep_connections(node) => {}
+    }
+    node.request_types.dismiss();
+}
+
 /// Lets requests in progress end; ends what has not by the deadline.
-async fn drain(surface: &Surface, http: &Env) {
+async fn drain(surface: &Surface, http: &Env, drained_by: Mono) {
     let node = surface.node();
     node.connections.tell_all(Verdict::Finish);
-    let ended = http.timeout(node.config.http.drain_timeout, http.tasks().shut_down()).await;
+    let ended = http.timeout(drained_by.saturating_since(http.mono()), http.tasks().shut_down()).await;
     if ended.is_none() {
         tracing::warn!("requests were still in progress at the end of the drain timeout");
         node.connections.tell_all(Verdict::End);

@@ -6,6 +6,7 @@
 
 mod outcome;
 mod parts;
+mod stopping;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -272,14 +273,6 @@ impl Machine {
             self.serve(&kind, effects);
         }
         has_begun
-    }
-
-    /// Takes no more requests, and refuses those that wait for a place. Those that are handed out go on.
-    pub fn close(&mut self, now: Mono, effects: &mut Vec<Effect>) {
-        self.tick(now, effects);
-        self.is_closing = true;
-        let kinds: Vec<Name> = self.kinds.keys().cloned().collect();
-        kinds.iter().for_each(|kind| self.turn_away(kind, &Outcome::Refused(Refusal::Closing), effects));
     }
 
     /// Time has passed.

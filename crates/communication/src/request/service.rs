@@ -5,6 +5,7 @@ pub(super) mod remote;
 use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -36,6 +37,8 @@ struct Inner {
     state: Mutex<State>,
     /// The next deadline is another one.
     changed: Notify,
+    /// Something happened while this stops.
+    stopping: Notify,
 }
 
 struct State {
@@ -75,7 +78,13 @@ impl Requests {
             responders: BTreeMap::new(),
             seats: BTreeMap::new(),
         };
-        let inner = Arc::new(Inner { env: env.clone(), limits, state: Mutex::new(state), changed: Notify::new() });
+        let inner = Arc::new(Inner {
+            env: env.clone(),
+            limits,
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            stopping: Notify::new(),
+        });
         env.tasks().spawn("requests", keep_time(inner.clone()));
         Self { inner }
     }
@@ -93,6 +102,23 @@ impl Requests {
     /// How much there may be.
     pub fn limits(&self) -> Limits {
         self.inner.limits
+    }
+
+    /// Refuses what waits and what comes, and returns once nobody waits for what was handed out: each was answered, or its deadline passed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait.
+    pub async fn see_off(&self) {
+        self.inner.act(|state, now, effects| state.machine.close(now, effects));
+        loop {
+            let mut turn = pin!(self.inner.stopping.notified());
+            // Before looking, so that nothing that happens behind the look is missed.
+            turn.as_mut().enable();
+            if self.inner.state().machine.is_seen_off() {
+                return;
+            }
+            turn.await;
+        }
     }
 
     pub(super) fn env(&self) -> &Env {
@@ -203,6 +229,9 @@ impl Inner {
         }
         if state.machine.wake_at() != due {
             self.changed.notify_one();
+        }
+        if state.machine.is_closing() {
+            self.stopping.notify_waiters();
         }
         changed
     }

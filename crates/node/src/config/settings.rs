@@ -109,7 +109,7 @@ pub struct HttpSettings {
     /// so long that a balancer has looked and sends no more. Default none.
     #[serde(with = "humantime_serde")]
     pub drain_delay: Duration,
-    /// How long requests in progress may take to end when the server stops. Default 10 s.
+    /// How long requests in progress may take to end when the server stops; for nine tenths of it answers of responders are taken. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub drain_timeout: Duration,
 }

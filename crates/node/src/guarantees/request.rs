@@ -107,6 +107,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         ],
     ),
     row(
+        Delivery,
+        "request at a node that is told to stop",
+        Http,
+        "answered over new connections, for nine tenths of the drain timeout; unknown behind that",
+        &[
+            test(HTTP, "a_node_that_is_told_to_stop_takes_the_answers_to_what_its_responders_work_on"),
+            test(HTTP, "a_node_that_is_told_to_stop_does_not_wait_for_ever_for_an_answer"),
+        ],
+    ),
+    row(
         Load,
         "request",
         Http,

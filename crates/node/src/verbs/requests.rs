@@ -11,6 +11,7 @@ use quorate_data::store::{DynTx, RoomTables, Row, SqlError, Store, StoreError, T
 use quorate_foundations::name::Name;
 use quorate_runtime::Env;
 use tokio::sync::{OnceCell, watch};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "request",
@@ -39,6 +40,7 @@ pub struct RequestCare {
     table: Arc<OnceCell<()>>,
     requests: Requests,
     deleted: watch::Sender<()>,
+    dismissed: CancellationToken,
 }
 
 /// A type, as it is declared.
@@ -108,7 +110,8 @@ impl RequestCare {
     /// [`SqlError`]: their table could not be made.
     pub async fn open(env: &Env, store: &Store) -> Result<Self, SqlError> {
         let requests = Requests::new(env, Limits::default());
-        let care = Self { store: store.clone(), table: Arc::default(), requests, deleted: watch::Sender::new(()) };
+        let (deleted, dismissed) = (watch::Sender::new(()), CancellationToken::new());
+        let care = Self { store: store.clone(), table: Arc::default(), requests, deleted, dismissed };
         match care.table().await {
             Err(SqlError::Store(StoreError::DiskFull)) => {}
             made => made?,
@@ -248,6 +251,24 @@ impl RequestCare {
     pub fn let_go(&self, kind: &Name, ticket: Ticket) -> Result<(), RequestCareError> {
         let was_held = self.requests.let_go(kind, ticket);
         was_held.then_some(()).ok_or_else(|| RequestCareError::NotHeld { kind: kind.clone(), ticket })
+    }
+
+    /// Has nothing more asked and nothing more handed out, and returns once nobody waits for what responders work on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait.
+    pub(crate) async fn see_off(&self) {
+        self.requests.see_off().await;
+    }
+
+    /// Has all responders leave.
+    pub(crate) fn dismiss(&self) {
+        self.dismissed.cancel();
+    }
+
+    /// Returns once responders are to leave.
+    pub(crate) async fn dismissed(&self) {
+        self.dismissed.cancelled().await;
     }
 
     /// Changes whenever a type was deleted at this node.

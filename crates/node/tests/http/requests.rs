@@ -255,3 +255,45 @@ async fn callers_that_wait_leave_a_place_for_the_answers() {
         assert_eq!(told(caller).await.text(), said);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_takes_the_answers_to_what_its_responders_work_on() {
+    let node = node_with(|config| config.http.drain_timeout = Duration::from_secs(30)).await;
+    declare(&node, json!({})).await;
+    let mut responder = serve(&node, 2).await;
+    let mut callers = [ask(&node, "1", "25S").await, ask(&node, "2", "25S").await];
+    let mut tickets = Vec::new();
+    for _ in 0..2 {
+        tickets.push(asked(&mut responder).await);
+    }
+    let idle = serve(&node, 1).await;
+    node.stop();
+    assert_eq!(node.get("/readyz").await.status, 503);
+    for (ticket, what) in tickets {
+        let body = what["body"].as_str().unwrap().to_owned();
+        assert_eq!(say(&node, &ticket, "answer", &body).await.json()["receipt"], "taken");
+    }
+    for (caller, said) in callers.iter_mut().zip(["1", "2"]) {
+        let answer = told(caller).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, said));
+    }
+    for mut leaving in [responder, idle] {
+        assert_eq!(leaving.told().await.json(), json!({ "reason": "shutting-down" }));
+    }
+    node.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_told_to_stop_does_not_wait_for_ever_for_an_answer() {
+    let node = node_with(|config| config.http.drain_timeout = Duration::from_secs(1)).await;
+    declare(&node, json!({})).await;
+    let mut responder = serve(&node, 1).await;
+    let mut caller = ask(&node, "tea", "10M").await;
+    asked(&mut responder).await;
+    node.stop();
+    // Where that takes longer than what is left of the drain timeout, its connection ends instead.
+    if let Some(unknown) = caller.reply().await {
+        assert_eq!((unknown.code().as_str(), &unknown.json()["reason"]), ("request-unknown", &json!("responder-left")));
+    }
+    node.stopped().await;
+}

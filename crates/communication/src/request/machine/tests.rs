@@ -256,3 +256,17 @@ fn closing_refuses_what_waits_and_sees_off_what_was_handed_out() {
     assert_eq!(desk.answer(responder, handed), Receipt::Taken);
     assert_eq!(desk.machine.wake_at(), None);
 }
+
+#[test]
+fn all_is_seen_off_once_nobody_waits_for_what_responders_hold() {
+    let mut desk = Desk::new();
+    let (first, second) = (desk.join(1), desk.join(1));
+    let (answered, late) = (desk.ask(1_000), desk.ask(10));
+    assert!(desk.begin(first, answered) && desk.begin(second, late));
+    desk.machine.close(at(desk.now), &mut desk.effects);
+    assert!(!desk.machine.is_seen_off());
+    assert_eq!(desk.answer(first, answered), Receipt::Taken);
+    assert!(!desk.machine.is_seen_off(), "one is worked on");
+    desk.pass(10);
+    assert!(desk.machine.is_seen_off(), "nobody waits for it");
+}

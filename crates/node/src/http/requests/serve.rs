@@ -62,20 +62,14 @@ enum Turn {
 async fn run(node: &Node, kind: &Name, mut remote: Remote, pieces: Pieces) -> Result<Pieces, Gone> {
     pieces.send(Bytes::from_static(OPENING)).await?;
     let (mut deletions, mut shares) = (node.request_types.deletions(), Shares::of(node));
-    // Told to stop, it is there for as long as requests are taken, so that what it works on can be answered.
-    let mut ends_at: Option<Mono> = None;
+    // Told to stop, the node still takes answers: responders are there until it dismisses them.
+    let mut is_stopping = false;
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
     loop {
-        let end = async {
-            match ends_at {
-                Some(at) => node.env.sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
         let turn = tokio::select! {
             biased;
-            () = end => Turn::Over("shutting-down"),
-            () = node.env.tasks().stop().cancelled(), if ends_at.is_none() => Turn::Stopping,
+            () = node.request_types.dismissed() => Turn::Over("shutting-down"),
+            () = node.env.tasks().stop().cancelled(), if !is_stopping => Turn::Stopping,
             () = pieces.gone() => Turn::Gone,
             _ = deletions.changed() => Turn::Look,
             told = remote.next() => told.map_or(Turn::Over("shutting-down"), Turn::Told),
@@ -89,7 +83,7 @@ async fn run(node: &Node, kind: &Name, mut remote: Remote, pieces: Pieces) -> Re
             }
             Turn::Stopping => {
                 remote.close();
-                ends_at = Some(node.env.mono() + node.config.http.drain_delay);
+                is_stopping = true;
                 continue;
             }
             Turn::Told(Told::Asked(asking)) => {

@@ -120,3 +120,19 @@ fn a_ticket_is_written_in_one_way() {
         assert_eq!(wrong.parse::<Ticket>(), Err(NoTicket), "{wrong}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_stops_waits_for_what_is_worked_on_elsewhere() {
+    let requests = Requests::new(&Env::real(), Limits::default());
+    let mut responder = requests.serve_elsewhere(&kind(), 1).unwrap();
+    let (contract, kind) = (contract(), kind());
+    let mut asking = Box::pin(requests.call(&kind, &contract, tea(), Deadline::NEVER));
+    assert!(poll!(&mut asking).is_pending());
+    let ticket = asked(&mut responder).await.ticket;
+    assert!(responder.begin(ticket));
+    let mut seen_off = Box::pin(requests.see_off());
+    assert!(poll!(&mut seen_off).is_pending());
+    assert_eq!(requests.answer(&kind, ticket, Verdict::Answer(tea())), Receipt::Taken);
+    seen_off.await;
+    assert_eq!(asking.await, Ok(Some(tea())));
+}
