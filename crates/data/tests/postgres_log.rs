@@ -19,7 +19,7 @@ use quorate_data::{
     event::{NewEvent, Position, Recorded, Tags},
     store::{
         AppendBatch, AppendError, ExpectedVersion, OpenError, Query, QueryItem, ReadLog, Store, StoreError,
-        TransactError, postgres as store,
+        StreamMetadata, TransactError, postgres as store,
     },
 };
 use quorate_foundations::time::{Boot, Mono, Wall};
@@ -485,19 +485,28 @@ async fn damage_is_named() {
         format!("UPDATE {s}.stream SET hash = set_byte(hash, 3, get_byte(hash, 3) # 1)"),
         format!("DELETE FROM {s}.log WHERE position = 2"),
         format!("UPDATE {s}.log SET position = 7 WHERE position = 3"),
+        format!("UPDATE {s}.metadata SET body = replace(body, 'ada', 'eve')"),
+        format!("UPDATE {s}.metadata SET stream = stream + 100"),
+        format!("UPDATE {s}.stream SET metadata = metadata + 1"),
+        format!("DELETE FROM {s}.metadata"),
     ];
     let (node, _) = schema.node(|_| {}).await;
     node.append(batch("s", vec![event(1), event(2), event(3)])).await.unwrap();
+    let owned = StreamMetadata { values: [("owner".to_owned(), "ada".to_owned())].into(), ..StreamMetadata::default() };
+    node.set_metadata("s".parse().unwrap(), ExpectedVersion::Any, owned).await.unwrap();
     let stranger = schema.stranger().await;
     for damage in damages {
-        stranger.batch_execute(&format!("BEGIN; CREATE TABLE {s}.kept AS SELECT * FROM {s}.event; CREATE TABLE {s}.line AS SELECT * FROM {s}.log; CREATE TABLE {s}.head AS SELECT * FROM {s}.stream; {damage}; COMMIT")).await.unwrap();
+        stranger.batch_execute(&format!("BEGIN; CREATE TABLE {s}.kept AS SELECT * FROM {s}.event; CREATE TABLE {s}.line AS SELECT * FROM {s}.log; CREATE TABLE {s}.head AS SELECT * FROM {s}.stream; CREATE TABLE {s}.words AS SELECT * FROM {s}.metadata; {damage}; COMMIT")).await.unwrap();
         let verified = node.verify(Arc::new(|_, _| {})).await.unwrap();
         assert!(!verified.is_sound(), "{damage}");
+        let read = node.metadata("s".parse().unwrap()).await;
+        assert_eq!(read.is_err(), damage.contains("metadata"), "{damage}: {read:?}");
         let mend = format!(
             "BEGIN; UPDATE {s}.event e SET body = k.body, kind = k.kind, key = k.key FROM {s}.kept k WHERE k.id = e.id;
              DELETE FROM {s}.log; INSERT INTO {s}.log SELECT * FROM {s}.line;
-             UPDATE {s}.stream t SET hash = h.hash FROM {s}.head h WHERE h.id = t.id;
-             DROP TABLE {s}.kept, {s}.line, {s}.head; COMMIT"
+             UPDATE {s}.stream t SET hash = h.hash, metadata = h.metadata FROM {s}.head h WHERE h.id = t.id;
+             DELETE FROM {s}.metadata; INSERT INTO {s}.metadata SELECT * FROM {s}.words;
+             DROP TABLE {s}.kept, {s}.line, {s}.head, {s}.words; COMMIT"
         );
         stranger.batch_execute(&mend).await.unwrap();
         assert_sound(&node).await;

@@ -155,6 +155,13 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     on_postgres(
         Integrity,
+        "verify",
+        Library,
+        "a changed byte or a missing row of the log, of streams or of their metadata is found, and metadata that rotted are served to nobody",
+        &[test(LOG, "damage_is_named")],
+    ),
+    on_postgres(
+        Integrity,
         "doctor",
         Cli,
         "what endangers or holds up the store from outside is named with what to do about it, and no longer once that was done",

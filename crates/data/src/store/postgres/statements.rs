@@ -52,11 +52,12 @@ pub(super) struct Statements {
     pub(super) own_stream: String,
     /// `$1`: prefix, `$2`: begins behind, `$3`: limit. name, version, how often its metadata were set.
     pub(super) streams: String,
-    /// `$1`: a name. How often its metadata were set, and the values.
+    /// `$1`: a name. id, how often its metadata were set, the values and their checksum.
     pub(super) metadata: String,
-    /// `$1`: a name. id, how often its metadata were set, which does not change until the transaction has ended.
+    /// `$1`: a name. Makes the stream if it is not there, and holds it: id, how often its metadata were set, which does not change until the
+    /// transaction has ended.
     pub(super) metadata_held: String,
-    /// `$1`: a stream, `$2`: the values of its metadata, set once more.
+    /// `$1`: a stream, `$2`: its name, `$3`: how often its metadata are set with these, `$4`: their values, `$5`: the checksum.
     pub(super) set_metadata: String,
     pub(super) schema: String,
 }
@@ -130,13 +131,19 @@ impl Statements {
                  WHERE name >= $1 AND name > $2 AND starts_with(name, $1) AND version > 0 ORDER BY name LIMIT $3"
             ),
             metadata: format!(
-                "SELECT s.metadata, m.body FROM {s}.stream s LEFT JOIN {s}.metadata m ON m.stream = s.id WHERE s.name = $1"
+                "SELECT s.id, s.metadata, m.body, m.sum FROM {s}.stream s LEFT JOIN {s}.metadata m ON m.stream = s.id
+                 WHERE s.name = $1"
             ),
-            metadata_held: format!("SELECT id, metadata FROM {s}.stream WHERE name = $1 FOR UPDATE"),
+            // As in `hold_streams`, nothing is read: unrelated transactions would be in each other's way by that.
+            metadata_held: format!(
+                "INSERT INTO {s}.stream AS s (name) VALUES ($1)
+                 ON CONFLICT (name) DO UPDATE SET metadata = s.metadata RETURNING s.id, s.metadata"
+            ),
             set_metadata: format!(
-                "WITH counted AS (UPDATE {s}.stream SET metadata = metadata + 1 WHERE id = $1)
-                 INSERT INTO {s}.metadata (stream, body) VALUES ($1, $2)
-                 ON CONFLICT (stream) DO UPDATE SET body = excluded.body"
+                "WITH counted AS (INSERT INTO {s}.stream AS s (name, metadata) VALUES ($2, $3)
+                     ON CONFLICT (name) DO UPDATE SET metadata = excluded.metadata)
+                 INSERT INTO {s}.metadata (stream, body, sum) VALUES ($1, $4, $5)
+                 ON CONFLICT (stream) DO UPDATE SET body = excluded.body, sum = excluded.sum"
             ),
             schema: s,
         }

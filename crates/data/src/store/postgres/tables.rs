@@ -62,7 +62,7 @@ const VERSIONS: &[&str] = &[
     "
     ALTER TABLE {s}.pending ADD COLUMN first bigint;
     ALTER TABLE {s}.stream ADD COLUMN metadata bigint NOT NULL DEFAULT 0;
-    CREATE TABLE {s}.metadata (stream bigint PRIMARY KEY, body text NOT NULL)
+    CREATE TABLE {s}.metadata (stream bigint PRIMARY KEY, body text NOT NULL, sum bigint NOT NULL)
 ",
 ];
 

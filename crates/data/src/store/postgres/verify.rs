@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use tokio_postgres::{Client, Row, types::Type};
 
-use super::{backend::Shared, fault::Fault, statements::Statements};
+use super::{backend::Shared, fault::Fault, metadata, statements::Statements};
 use crate::{
     event::{Position, Recorded},
     store::{
@@ -49,6 +49,7 @@ pub(super) async fn check(sql: &Statements, client: &Client, progress: &Progress
         check.again = true;
     }
     check.lost().await?;
+    check.metadata().await?;
     client.batch_execute("COMMIT").await?;
     Ok(check.found)
 }
@@ -148,6 +149,38 @@ impl Check<'_> {
         for row in self.client.query_typed(&lost, &[]).await? {
             let id: i64 = row.try_get(0)?;
             self.found.find(format!("{s}.event, row {id}"), "it has no position, and waits for none");
+        }
+        Ok(())
+    }
+
+    /// Rows of metadata against how often they were set.
+    async fn metadata(&mut self) -> Result<(), Fault> {
+        let s = self.schema;
+        let rows = format!(
+            "SELECT s.id, s.metadata, m.body, m.sum, s.name FROM {s}.stream s LEFT JOIN {s}.metadata m ON m.stream = s.id
+             WHERE s.id > $1 AND (s.metadata <> 0 OR m.stream IS NOT NULL) ORDER BY s.id LIMIT $2"
+        );
+        let mut last = 0_i64;
+        loop {
+            let params = [&last, &PAGE].map(|number| (number as _, Type::INT8));
+            let page = self.client.query_typed(&rows, &params).await?;
+            for row in &page {
+                last = row.try_get(0)?;
+                self.found.rows += 1;
+                if let Err(wrong) = metadata::values(row)? {
+                    self.found.find(format!("{s}.metadata, stream `{}`", row.try_get::<_, &str>(4)?), wrong);
+                }
+            }
+            if page.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
+                break;
+            }
+        }
+        let strays = format!(
+            "SELECT m.stream FROM {s}.metadata m WHERE NOT EXISTS (SELECT FROM {s}.stream s WHERE s.id = m.stream) LIMIT 10"
+        );
+        for row in self.client.query_typed(&strays, &[]).await? {
+            let id: i64 = row.try_get(0)?;
+            self.found.find(format!("{s}.metadata, row {id}"), "there is no such stream");
         }
         Ok(())
     }
