@@ -330,7 +330,8 @@ impl Stretch<'_> {
         let (shard, shards) = (self.runner.shard, self.runner.shards);
         let code = &self.runner.code;
         let mine: Vec<Recorded> = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
-        let events = ahead::work(store.env(), &self.runner.shared.ahead, code.projection.ahead(), mine, ahead::TIME).await;
+        let events =
+            ahead::work(store.env(), &self.runner.shared.ahead, code.projection.ahead(), mine, ahead::TIME).await;
         Ok(Page { events, scanned: page.scanned.max(after) })
     }
 

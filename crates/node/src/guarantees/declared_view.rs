@@ -8,6 +8,8 @@ use super::{
 };
 
 const DECLARED: &str = "crates/data/src/materialized_view/declared/tests.rs";
+const KEPT: &str = "crates/data/src/materialized_view/declared/tests/kept.rs";
+const PROGRAMS: &str = "crates/data/src/materialized_view/declared/tests/programs.rs";
 const BINDING: &str = "crates/data/src/materialized_view/declared/bind.rs";
 const JQ: &str = "crates/foundations/src/jq/tests.rs";
 const ROOM: &str = "crates/foundations/src/jq/tests/room.rs";
@@ -32,8 +34,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "it goes on once whoever declared it has left; one that cannot be started says why, and readers keep what they had",
         &[
-            test(DECLARED, "what_another_declared_goes_on_once_it_has_left"),
-            test(DECLARED, "a_kept_document_that_cannot_be_read_is_told_of_and_readers_keep_what_they_had"),
+            test(KEPT, "what_another_declared_goes_on_once_it_has_left"),
+            test(KEPT, "a_kept_document_that_cannot_be_read_is_told_of_and_readers_keep_what_they_had"),
             test(FAULTS, "a_declared_view_that_a_full_disk_kept_from_starting_is_started_when_there_is_space"),
         ],
     ),
@@ -50,8 +52,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "a name that was deleted and declared anew shows nothing of what it was, also to those who knew it",
         &[
-            test(DECLARED, "a_name_that_others_deleted_and_declared_anew_shows_nothing_of_what_it_was"),
-            test(DECLARED, "a_view_that_was_deleted_and_declared_anew_between_restarts_begins_from_nothing"),
+            test(KEPT, "a_name_that_others_deleted_and_declared_anew_shows_nothing_of_what_it_was"),
+            test(KEPT, "a_view_that_was_deleted_and_declared_anew_between_restarts_begins_from_nothing"),
         ],
     ),
     row(
@@ -85,7 +87,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(ROOM, "programs_as_wide_as_they_may_be_run"),
             test(ROOM, "values_as_deep_as_they_may_be_are_worked_on_from_every_depth"),
             test(BINDING, "each_output_of_a_program_gives_a_round_of_its_own"),
-            test(DECLARED, "a_program_that_does_not_end_is_told_of_by_the_sample_and_parks_its_event"),
+            test(PROGRAMS, "a_program_that_does_not_end_is_told_of_by_the_sample_and_parks_its_event"),
         ],
     ),
     row(
