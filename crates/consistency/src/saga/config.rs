@@ -17,7 +17,7 @@ pub struct Config {
     /// first. A call that itself waits for a saga of this store keeps its place meanwhile. 1 to 65,536. Default 256.
     pub max_calls: usize,
     /// On a store that several processes write to: how long one must give no sign of life before others take over its sagas. It gives
-    /// five in that time. The same in all of them: each judges the others by its own. 100 ms to 1 hour. Default 10 s.
+    /// five in that time. The same in all of them: where two differ, the longer one holds. 100 ms to 1 hour. Default 10 s.
     pub takeover: Duration,
 }
 

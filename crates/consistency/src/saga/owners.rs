@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use quorate_data::store::{DynTx, RoomTables, SqlError, Store, StoreError};
+use quorate_data::store::{DynTx, RoomTables, Row, SqlError, Store, StoreError};
 use quorate_foundations::{name::Name, time::Boot};
 
 use super::{
-    SagaError,
+    Config, SagaError,
     rows::{Owner, SagaKey, text},
     service::{Room, Shared},
 };
@@ -22,10 +22,14 @@ use super::{
 /// what was taken from them.
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "saga_owners",
-    versions: &["CREATE TABLE quorate_saga_sign (owner BIGINT PRIMARY KEY, beat BIGINT NOT NULL);
+    versions: &[
+        "CREATE TABLE quorate_saga_sign (owner BIGINT PRIMARY KEY, beat BIGINT NOT NULL);
     CREATE TABLE quorate_saga_taken (
         owner BIGINT NOT NULL, name TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (owner, name, id)
-    )"],
+    )",
+        // What each owner promises; 0: one of before, of whom it is not known.
+        "ALTER TABLE quorate_saga_sign ADD COLUMN silence_ms BIGINT NOT NULL DEFAULT 0",
+    ],
 };
 
 /// Signs that an owner gives in the time after which it counts as gone.
@@ -41,18 +45,46 @@ const WORDS: i64 = 50;
 /// A round may take so long at least: one that hangs on a dead connection would give no more signs.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// An owner, and how often it gave a sign of life.
-type Sign = (Owner, i64);
+/// For how long an owner gives no sign of life at most, as it says itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Promise(Duration);
+
+impl Promise {
+    pub(super) fn of(config: &Config) -> Self {
+        Self::of_millis(i64::try_from(config.takeover.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Nobody may promise less often than can be configured.
+    fn of_millis(millis: i64) -> Self {
+        Self(Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(*Config::TAKEOVER.end()))
+    }
+
+    fn millis(self) -> i64 {
+        i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// What an owner's row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sign {
+    owner: Owner,
+    /// How often it gave a sign of life.
+    beat: i64,
+    promise: Promise,
+}
 
 /// What was seen of owners, and since when it did not change, by the clock of whoever saw it.
 #[derive(Debug, Default)]
 struct Observed {
-    seen: BTreeMap<Owner, (i64, Boot)>,
+    seen: BTreeMap<Owner, (Sign, Boot)>,
     looked: Boot,
+    /// Whether it was said that others promise something else.
+    has_warned: bool,
 }
 
 impl Observed {
-    /// Takes in what stands there now. Returns those that gave no sign for as long as `silence`.
+    /// Takes in what stands there now. Returns those that gave no sign for as long as `silence`, or as they promise, whichever is longer: where
+    /// one is given less time than it needs, everything of it would be taken from it again and again.
     ///
     /// One that is seen for the first time, or changed since, is given all of that time, however long nobody looked. So is everybody where nobody
     /// looked for long: what kept this process from it, a database that was down, say, kept others from giving signs.
@@ -61,21 +93,30 @@ impl Observed {
             self.seen.clear();
         }
         self.looked = now;
-        let since = |&(owner, beat): &Sign| {
-            let known = self.seen.get(&owner).filter(|(known, _)| *known == beat);
-            (owner, (beat, known.map_or(now, |(_, since)| *since)))
+        let since = |sign: &Sign| {
+            let known = self.seen.get(&sign.owner).filter(|(known, _)| known.beat == sign.beat);
+            (sign.owner, (*sign, known.map_or(now, |(_, since)| *since)))
         };
         self.seen = found.iter().map(since).collect();
-        let silent = self.seen.iter().filter(|(_, (_, since))| now.saturating_since(*since) >= silence);
-        silent.map(|(owner, (beat, _))| (*owner, *beat)).collect()
+        let is_silent = |(sign, since): &&(Sign, Boot)| now.saturating_since(*since) >= silence.max(sign.promise.0);
+        self.seen.values().filter(is_silent).map(|(sign, _)| *sign).collect()
+    }
+
+    /// Says once where somebody promises something else than `own`.
+    fn compare(&mut self, found: &[Sign], own: Promise) {
+        let is_other = |sign: &&Sign| sign.promise != own && sign.promise != Promise::default();
+        let Some(other) = found.iter().find(is_other).filter(|_| !self.has_warned) else { return };
+        self.has_warned = true;
+        let (own, theirs) = (own.0, other.promise.0);
+        tracing::warn!(?own, ?theirs, "processes differ in `takeover`: of two, the longer one holds");
     }
 }
 
 /// Gives a sign of life. One that others took for gone is there again with it.
-pub(super) async fn give_sign(tx: &mut DynTx, owner: Owner) -> Result<(), SqlError> {
-    let sql = "INSERT INTO quorate_saga_sign (owner, beat) VALUES ($1, $2)
-        ON CONFLICT (owner) DO UPDATE SET beat = quorate_saga_sign.beat + 1";
-    tx.room_execute(sql, &[owner.0.into(), FIRST.into()]).await.map(drop)
+pub(super) async fn give_sign(tx: &mut DynTx, owner: Owner, promise: Promise) -> Result<(), SqlError> {
+    let sql = "INSERT INTO quorate_saga_sign (owner, beat, silence_ms) VALUES ($1, $2, $3)
+        ON CONFLICT (owner) DO UPDATE SET beat = quorate_saga_sign.beat + 1, silence_ms = excluded.silence_ms";
+    tx.room_execute(sql, &[owner.0.into(), FIRST.into(), promise.millis().into()]).await.map(drop)
 }
 
 /// Leaves word for `owner`, if it is there, that a saga was taken from it.
@@ -132,20 +173,23 @@ async fn round(
     observed: &mut Observed,
     has_failed: bool,
 ) -> Result<(), SagaError> {
-    let (store, own) = (&shared.store, shared.owner);
-    let given = store.transact(move |tx| Box::pin(async move { give_sign(tx, own).await.map_err(SagaError::from) }));
+    let (store, own, promise) = (&shared.store, shared.owner, Promise::of(&shared.config));
+    let given =
+        store.transact(move |tx| Box::pin(async move { give_sign(tx, own, promise).await.map_err(SagaError::from) }));
     given.await.map_err(SagaError::of_transaction)?;
     let found = signs(store).await?;
-    if found.contains(&(own, FIRST)) {
+    let is_back = found.iter().any(|sign| (sign.owner, sign.beat) == (own, FIRST));
+    if is_back {
         // Others took this process for gone, and nobody leaves word for one who is: what runs here may be theirs.
         store.env().reached("saga: an owner came back");
     }
-    if has_failed || found.contains(&(own, FIRST)) {
+    if has_failed || is_back {
         shared.look_all();
     }
+    observed.compare(&found, promise);
     // The clock is read behind the rows: what they say is no newer than that.
     let silent = observed.take(store.env().boot(), &found, shared.config.takeover);
-    for gone in silent.into_iter().filter(|(owner, _)| *owner != own) {
+    for gone in silent.into_iter().filter(|sign| sign.owner != own) {
         strike_off(store, gone).await?;
     }
     // Whoever cannot hear takes over all the same.
@@ -159,12 +203,16 @@ async fn round(
 }
 
 async fn signs(store: &Store) -> Result<Vec<Sign>, SagaError> {
-    let rows = store.room_query("SELECT owner, beat FROM quorate_saga_sign", vec![]).await?;
-    Ok(rows.iter().filter_map(|row| Some((Owner(row.at(0).as_i64()?), row.at(1).as_i64()?))).collect())
+    let rows = store.room_query("SELECT owner, beat, silence_ms FROM quorate_saga_sign", vec![]).await?;
+    let sign = |row: &Row| {
+        let (owner, beat) = (Owner(row.at(0).as_i64()?), row.at(1).as_i64()?);
+        Some(Sign { owner, beat, promise: Promise::of_millis(row.at(2).as_i64()?) })
+    };
+    Ok(rows.iter().filter_map(sign).collect())
 }
 
 /// Notes that an owner is gone, unless it gave a sign since.
-async fn strike_off(store: &Store, (owner, beat): Sign) -> Result<(), SagaError> {
+async fn strike_off(store: &Store, Sign { owner, beat, .. }: Sign) -> Result<(), SagaError> {
     let struck = store.transact(move |tx| {
         Box::pin(async move {
             let sql = "DELETE FROM quorate_saga_sign WHERE owner = $1 AND beat = $2";
@@ -250,9 +298,13 @@ mod tests {
 
     use quorate_foundations::time::Boot;
 
-    use super::{Observed, Owner};
+    use super::{Observed, Owner, Promise, Sign};
 
     const SILENCE: Duration = Duration::from_secs(10);
+
+    fn sign(owner: i64, beat: i64) -> Sign {
+        Sign { owner: Owner(owner), beat, promise: Promise(SILENCE) }
+    }
 
     fn at(seconds: u64) -> Boot {
         Boot::from_nanos(seconds * 1_000_000_000)
@@ -260,7 +312,7 @@ mod tests {
 
     #[test]
     fn an_owner_is_gone_once_it_was_seen_unchanged_for_all_of_the_silence() {
-        let (mut observed, found) = (Observed::default(), [(Owner(1), 7)]);
+        let (mut observed, found) = (Observed::default(), [sign(1, 7)]);
         assert_eq!(observed.take(at(100), &found, SILENCE), [], "it is seen for the first time");
         assert_eq!(observed.take(at(105), &found, SILENCE), []);
         assert_eq!(observed.take(at(109), &found, SILENCE), []);
@@ -269,27 +321,43 @@ mod tests {
 
     #[test]
     fn the_time_in_which_nobody_looked_counts_against_nobody() {
-        let (mut observed, found) = (Observed::default(), [(Owner(1), 7), (Owner(2), 3)]);
+        let (mut observed, found) = (Observed::default(), [sign(1, 7), sign(2, 3)]);
         observed.take(at(100), &found, SILENCE);
         assert_eq!(observed.take(at(112), &found, SILENCE), [], "the database was down, say");
-        assert_eq!(observed.take(at(117), &[(Owner(1), 7), (Owner(2), 4)], SILENCE), []);
-        assert_eq!(observed.take(at(122), &[(Owner(1), 7), (Owner(2), 5)], SILENCE), [(Owner(1), 7)]);
+        assert_eq!(observed.take(at(117), &[sign(1, 7), sign(2, 4)], SILENCE), []);
+        assert_eq!(observed.take(at(122), &[sign(1, 7), sign(2, 5)], SILENCE), [sign(1, 7)]);
     }
 
     #[test]
     fn an_owner_that_gave_a_sign_has_all_of_the_silence_again_however_late_it_is_seen() {
         let mut observed = Observed::default();
-        observed.take(at(100), &[(Owner(1), 7)], SILENCE);
-        assert_eq!(observed.take(at(500), &[(Owner(1), 8)], SILENCE), []);
-        assert_eq!(observed.take(at(505), &[(Owner(1), 8)], SILENCE), []);
-        assert_eq!(observed.take(at(510), &[(Owner(1), 8)], SILENCE), [(Owner(1), 8)]);
+        observed.take(at(100), &[sign(1, 7)], SILENCE);
+        assert_eq!(observed.take(at(500), &[sign(1, 8)], SILENCE), []);
+        assert_eq!(observed.take(at(505), &[sign(1, 8)], SILENCE), []);
+        assert_eq!(observed.take(at(510), &[sign(1, 8)], SILENCE), [sign(1, 8)]);
     }
 
     #[test]
     fn an_owner_that_was_struck_off_and_comes_back_is_seen_for_the_first_time() {
         let mut observed = Observed::default();
-        observed.take(at(100), &[(Owner(1), 7)], SILENCE);
+        observed.take(at(100), &[sign(1, 7)], SILENCE);
         observed.take(at(110), &[], SILENCE);
-        assert_eq!(observed.take(at(111), &[(Owner(1), 7)], SILENCE), []);
+        assert_eq!(observed.take(at(111), &[sign(1, 7)], SILENCE), []);
+    }
+
+    #[test]
+    fn an_owner_that_promises_less_often_is_given_the_time_that_it_needs() {
+        let slow = Sign { promise: Promise(3 * SILENCE), ..sign(1, 7) };
+        let quick = Sign { promise: Promise(SILENCE / 10), ..sign(2, 3) };
+        let of_before = Sign { promise: Promise::default(), ..sign(3, 1) };
+        let mut observed = Observed::default();
+        for seconds in [100, 105] {
+            assert_eq!(observed.take(at(seconds), &[slow, quick, of_before], SILENCE), []);
+        }
+        assert_eq!(observed.take(at(110), &[slow, quick, of_before], SILENCE), [quick, of_before]);
+        for seconds in [115, 120, 125] {
+            assert_eq!(observed.take(at(seconds), &[slow], SILENCE), []);
+        }
+        assert_eq!(observed.take(at(130), &[slow], SILENCE), [slow]);
     }
 }

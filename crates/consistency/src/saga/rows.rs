@@ -77,8 +77,9 @@ pub(super) struct Found {
     pub(super) updated_at: Wall,
 }
 
-/// Becomes a new owner. Nobody has its number, and nobody ever had. Where there are `others` it gives its first sign of life with that.
-pub(super) async fn new_owner(store: &Store, others: bool) -> Result<Owner, SagaError> {
+/// Becomes a new owner. Nobody has its number, and nobody ever had. Where there are others, who are promised signs of life, it gives its first
+/// one with that.
+pub(super) async fn new_owner(store: &Store, promise: Option<owners::Promise>) -> Result<Owner, SagaError> {
     let now = store.env().wall().unix_nanos();
     let taken = store.transact(move |tx| {
         Box::pin(async move {
@@ -88,8 +89,8 @@ pub(super) async fn new_owner(store: &Store, others: bool) -> Result<Owner, Saga
             if tx.room_execute(sql, &[owner.into(), now.into()]).await? == 0 {
                 return Err(StoreError::Busy.into());
             }
-            if others {
-                owners::give_sign(tx, Owner(owner)).await?;
+            if let Some(promise) = promise {
+                owners::give_sign(tx, Owner(owner), promise).await?;
             }
             // The newest one stays, so that numbers grow; the others stand for nothing any more.
             tx.room_execute("DELETE FROM quorate_saga_owner WHERE owner < $1", &[owner.into()]).await?;

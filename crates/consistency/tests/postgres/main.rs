@@ -5,6 +5,7 @@
 #[path = "../../../data/tests/sqlite/child.rs"]
 mod child;
 mod sagas;
+mod sagas_beside;
 #[path = "../../../data/tests/postgres/server.rs"]
 #[allow(dead_code, reason = "other tests end the server")]
 mod server;

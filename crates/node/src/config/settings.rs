@@ -267,7 +267,8 @@ pub struct RateSettings {
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct SagaSettings {
     /// Where several nodes share a store: how long one must give no sign of life before others take over its sagas. It gives five in that
-    /// time, and looks as often for what others declared. The same in all of them. 100 ms to 1 h. Default 10 s.
+    /// time, and looks as often for what others declared. The same in all of them: where two differ, the longer one
+    /// holds. 100 ms to 1 h. Default 10 s.
     #[serde(with = "humantime_serde")]
     pub takeover: Duration,
 }

@@ -22,6 +22,7 @@ const DECLARED: &str = "crates/consistency/src/saga/declared/tests.rs";
 const HTTP: &str = "crates/node/tests/http/sagas.rs";
 const KILLED: &str = "crates/consistency/tests/sagas_killed.rs";
 const POSTGRES: &str = "crates/consistency/tests/postgres/sagas.rs";
+const BESIDE: &str = "crates/consistency/tests/postgres/sagas_beside.rs";
 const EMBEDDED: &str = "crates/node/tests/http/sagas_embedded.rs";
 const NODES: &str = "crates/node/tests/postgres/several_nodes_sagas.rs";
 const PROCESS: &str = "crates/cli/tests/cli/postgres_sagas.rs";
@@ -44,6 +45,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "where its process dies or stands still, another one goes on where its journal ends; what the first one writes late is refused",
         &[test(POSTGRES, "a_node_that_is_killed_or_stands_still_is_taken_over_and_each_step_takes_effect_once")],
+    ),
+    on_postgres(
+        Delivery,
+        "run sagas in processes that differ in `takeover`",
+        Library,
+        "of two times the longer one holds: while both live neither takes the other's sagas",
+        &[test(BESIDE, "processes_that_differ_in_how_soon_they_take_over_leave_each_others_sagas_alone")],
     ),
     on_postgres(
         Delivery,

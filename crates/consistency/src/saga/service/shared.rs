@@ -20,7 +20,7 @@ use crate::saga::{
     definition::Definition,
     event::Happened,
     journal::{Journal, Status},
-    owners,
+    owners::{self, Promise},
     rows::{self, Owner, SagaKey},
     runner::{Birth, Ends, Post, Runner},
 };
@@ -132,7 +132,7 @@ impl Shared {
         if has_others {
             store.declare(owners::TABLES).await?;
         }
-        let owner = rows::new_owner(store, has_others).await?;
+        let owner = rows::new_owner(store, has_others.then(|| Promise::of(&config))).await?;
         let (definitions, live, troubles) = (RwLock::default(), Mutex::default(), Mutex::default());
         let dice = Mutex::new(store.env().random("sagas"));
         let (counters, places) = (Counters::default(), Semaphore::new(config.max_calls));
