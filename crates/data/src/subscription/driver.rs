@@ -7,19 +7,23 @@
 //! The machine in memory is a cache of the rows. Whatever casts doubt on it (another process was first, a commit that
 //! failed or may have failed) makes it stale, and the next round begins with the rows.
 
+mod work;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use quorate_foundations::{name::Name, time::Boot};
+use quorate_foundations::name::Name;
 use quorate_runtime::random::Rng;
 use tokio::sync::{oneshot, watch};
 
+use self::work::done;
+pub(super) use self::work::{Answer, Hand, Standing, Taken, Work};
 use super::{
     Claim, Config, SubscriptionError,
-    machine::{Changes, Counts, Dispatcher, Effect, Input, Key, Moment, Stall},
+    machine::{Changes, Dispatcher, Effect, Input, Key, Moment, Stall},
     rows,
 };
 use crate::{
@@ -72,58 +76,6 @@ struct Desk {
 struct Ask {
     work: Work,
     reply: oneshot::Sender<Result<Answer, SubscriptionError>>,
-}
-
-/// What somebody wants done.
-#[derive(Clone, Debug)]
-pub(super) enum Work {
-    /// Hand out events.
-    Take { max: usize, owner: Arc<str> },
-    /// Feed these to the machine and say which claims are lost, or how many events were selected.
-    Steps(Vec<Input>),
-    /// Say how things stand.
-    Describe,
-}
-
-/// What became of it.
-#[derive(Debug)]
-pub(super) enum Answer {
-    Taken(Taken),
-    Done { lost: Vec<Claim>, selected: usize },
-    Described(Box<Standing>),
-}
-
-/// What was handed out and, if that is nothing, why and for how long.
-#[derive(Debug)]
-pub(super) struct Taken {
-    pub(super) hands: Vec<Hand>,
-    /// How often the store had forgotten something before these events were read.
-    pub(super) forgotten: u64,
-    pub(super) stall: Option<Stall>,
-    pub(super) wake_at: Option<Boot>,
-    /// The log has not been looked at to its end, and there is room.
-    pub(super) unread: bool,
-}
-
-/// An event handed out.
-#[derive(Debug)]
-pub(super) struct Hand {
-    pub(super) event: Recorded,
-    pub(super) claim: Claim,
-    pub(super) key: Key,
-    pub(super) attempt: u32,
-    pub(super) ttl: Duration,
-}
-
-/// How a subscription stands.
-#[derive(Debug)]
-pub(super) struct Standing {
-    pub(super) checkpoint: Position,
-    pub(super) scanned: Position,
-    pub(super) oldest: Option<Recorded>,
-    pub(super) counts: Counts,
-    pub(super) stall: Option<Stall>,
-    pub(super) passed_over: u64,
 }
 
 /// The machine and the events it may hand out next.
@@ -534,38 +486,6 @@ impl Shift {
             Err(TransactError::Aborted(Refusal::Sql(cause))) => Err(cause.into()),
             Err(TransactError::Store(cause)) => Err(cause.into()),
             Err(other) => Err(SubscriptionError::Tables(SqlError::Failed { what: other.to_string() })),
-        }
-    }
-}
-
-fn done(effects: &[Effect]) -> Answer {
-    let mut lost = Vec::new();
-    let mut selected = 0;
-    for effect in effects {
-        match effect {
-            Effect::Lost(claim) => lost.push(*claim),
-            Effect::Selected(count) => selected += count,
-            Effect::Hand { .. } => {}
-        }
-    }
-    Answer::Done { lost, selected }
-}
-
-impl Work {
-    /// Whether what other processes did since may change the answer for the better.
-    fn needs_news(&self, nothing_ready: bool) -> bool {
-        match self {
-            Self::Take { .. } => nothing_ready,
-            Self::Steps(_) => false,
-            Self::Describe => true,
-        }
-    }
-
-    fn wants(&self) -> usize {
-        match self {
-            Self::Take { max, .. } => *max,
-            Self::Steps(_) => 0,
-            Self::Describe => 1,
         }
     }
 }
