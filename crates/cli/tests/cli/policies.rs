@@ -54,7 +54,8 @@ fn what_cannot_be_read_is_told_at_once_and_exits_as_bad_input() {
         "{}",
         ended.stdout
     );
-    run(folder.path(), &["policy", "check", "policy.txt"]).failed(74);
+    run(folder.path(), &["policy", "check", "policy.txt"]).failed(2);
+    run(folder.path(), &["policy", "check", "none.yaml"]).failed(74);
     let schema: Value = serde_json::from_str(&run(folder.path(), &["policy", "schema"]).ok().stdout).unwrap();
     assert_eq!(schema["title"], "ResiliencePolicy");
 }
