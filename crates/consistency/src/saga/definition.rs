@@ -5,7 +5,9 @@ mod step;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use quorate_data::store::StoreError;
 use quorate_foundations::name::Name;
+use quorate_runtime::BoxFuture;
 use serde_json::Value;
 
 pub use self::{
@@ -93,6 +95,9 @@ impl Next {
 /// Says what is next: a pure function of what happened.
 pub type Plan = dyn Fn(&Journal) -> Next + Send + Sync;
 
+/// What is done before a turn's transaction, for what its local steps would otherwise have to wait for inside.
+pub(super) type Before = dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
+
 /// A kind of saga, in one version.
 #[derive(Clone)]
 pub struct Definition {
@@ -102,6 +107,7 @@ pub struct Definition {
     in_order: Vec<Vec<Arc<str>>>,
     plan: Option<Arc<Plan>>,
     pub(super) deadline: Option<Duration>,
+    pub(super) before: Option<Arc<Before>>,
     /// Whether its plan does the steps in their order, and only leaves some out.
     is_in_order: bool,
     twice: Option<Arc<str>>,
@@ -117,7 +123,8 @@ impl Definition {
     /// they could notice, and keep the old one registered until they have ended.
     pub fn new(name: Name, version: u32) -> Self {
         let (steps, in_order) = (BTreeMap::new(), Vec::new());
-        Self { name, version, steps, in_order, plan: None, deadline: None, is_in_order: false, twice: None }
+        let (plan, deadline, before, twice) = (None, None, None, None);
+        Self { name, version, steps, in_order, plan, deadline, before, is_in_order: false, twice }
     }
 
     /// With `step`, behind the ones before it if there is no [plan](Self::plan).
@@ -151,6 +158,12 @@ impl Definition {
     /// With a plan that does the steps in their order, and only leaves some out: their kinds are held against it.
     pub(super) fn in_order(mut self) -> Self {
         self.is_in_order = true;
+        self
+    }
+
+    /// With something that is done before the transaction of each turn. Where it fails, nothing is written, and the turn comes again.
+    pub(super) fn before(mut self, before: Arc<Before>) -> Self {
+        self.before = Some(before);
         self
     }
 

@@ -86,6 +86,9 @@ enum Stop {
 impl Turn {
     /// Writes it. A transaction in which a local step fails is run again, with that as a known answer.
     pub(super) async fn advance(self) -> Result<Advanced, NotAdvanced> {
+        if let Some(before) = &self.definition.before {
+            before().await.map_err(|cause| NotAdvanced::Failed(cause.into()))?;
+        }
         let store = self.store.clone();
         let mut attempt = Work::of(self);
         loop {

@@ -55,6 +55,13 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     on_postgres(
         Delivery,
+        "send from a saga to a queue that is not declared yet",
+        Library,
+        "it is sent once some process declares the queue; until then sagas and appends beside it go on, however many wait",
+        &[test(BESIDE, "sagas_that_send_to_a_queue_that_nobody_declared_yet_are_in_nobodys_way")],
+    ),
+    on_postgres(
+        Delivery,
         "start and signal a saga in several processes",
         Library,
         "each of them may be asked: a saga is started once, and what it is told reaches it wherever it ran",

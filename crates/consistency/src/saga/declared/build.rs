@@ -1,14 +1,19 @@
 //! From a document to a definition: its steps, done with the hands that there are.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
-use quorate_communication::message_queue::{NewMessage, QueueError};
-use quorate_data::{event::NewEvent, store::StoreError};
+use quorate_communication::message_queue::{NewMessage, QueueError, Queues};
+use quorate_data::{
+    event::NewEvent,
+    store::{Retry, StoreError},
+};
+use quorate_foundations::name::Name;
+use quorate_runtime::BoxFuture;
 use serde_json::Value;
 
 use super::{Act, Declared, Document, Hands, HttpAct, QueueAct, Request, Stage, plan, template::percent};
 use crate::saga::{
-    definition::{Action, Call, Definition, Step},
+    definition::{Action, Before, Call, Definition, Step},
     event::{Direction, Failure},
 };
 
@@ -22,8 +27,43 @@ pub(super) fn definition(document: &Document, hands: &Hands) -> Definition {
     if let Some(span) = document.deadline {
         definition = definition.deadline(span);
     }
+    if let Some(before) = hands.queues.as_ref().and_then(|queues| known_queues(document, queues)) {
+        definition = definition.before(before);
+    }
     let document = document.clone();
     definition.plan(move |journal| plan::next(&document, journal))
+}
+
+/// Has the queues known that the document names: another process may have declared one a moment ago. Inside the transaction that would wait for
+/// a second connection, while others with one each wait for theirs.
+fn known_queues(document: &Document, queues: &Queues) -> Option<Arc<Before>> {
+    let steps = document.stages.iter().flat_map(|stage| match stage {
+        Stage::Steps(steps) => steps.as_slice(),
+        Stage::Wait(_) => &[],
+    });
+    let named = steps.flat_map(|step| [Some(&step.act), step.undo.as_ref()]).flatten().filter_map(|act| match act {
+        Act::Queue(act) => Some(act.queue.clone()),
+        Act::Http(_) => None,
+    });
+    let named = named.collect::<BTreeSet<Name>>();
+    if named.is_empty() {
+        return None;
+    }
+    let queues = queues.clone();
+    Some(Arc::new(move || -> BoxFuture<'static, Result<(), StoreError>> {
+        let is_unknown = |name| matches!(queues.get(name), Err(QueueError::NotFound { .. }));
+        if !named.iter().any(is_unknown) {
+            return Box::pin(std::future::ready(Ok(())));
+        }
+        let queues = queues.clone();
+        Box::pin(async move {
+            match queues.refresh().await {
+                Err(QueueError::Store(cause)) if cause.retry() != Retry::Never => Err(cause),
+                // Whatever else keeps the queue from being known, its step says that it is not.
+                _ => Ok(()),
+            }
+        })
+    }))
 }
 
 fn step(declared: &Declared, hands: &Hands) -> Step {
@@ -54,13 +94,7 @@ fn action(act: &Act, hands: &Hands) -> Action {
                         return Err(Failure::refused("this store keeps no message queues"));
                     };
                     let message = message(&act, &call)?;
-                    let mut queue = queues.get(&act.queue);
-                    if let Err(QueueError::NotFound { .. }) = queue {
-                        // Another process may have declared it a moment ago.
-                        queues.refresh().await.map_err(unsent)?;
-                        queue = queues.get(&act.queue);
-                    }
-                    let queue = queue.map_err(unsent)?;
+                    let queue = queues.get(&act.queue).map_err(unsent)?;
                     queue.send_in(tx, vec![message]).await.map_err(unsent)?;
                     Ok(Value::Null)
                 })
