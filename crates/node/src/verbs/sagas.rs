@@ -5,7 +5,7 @@ mod documents;
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_communication::message_queue::Queues;
+use quorate_communication::message_queue::{QueueError, Queues};
 use quorate_consistency::saga::{
     Config, Counts, Description, Operation, SagaError, Sagas, Search, Started, Status, Summary,
     declared::{Document, Hands},
@@ -99,6 +99,21 @@ const LOOKS: u32 = 5;
 /// How often somebody else may be faster who declares something.
 const MAX_TRIES: usize = 16;
 
+/// The queues that sagas send to; `None` where the store keeps none. Whatever else is wrong with them may pass, and does not stand for that: sagas
+/// would be turned back for it.
+fn queues(opened: Result<Queues, QueueError>) -> Result<Option<Queues>, SagaError> {
+    match opened {
+        Ok(queues) => Ok(Some(queues)),
+        Err(QueueError::Store(cause @ StoreError::Unsupported { .. })) => {
+            tracing::warn!(%cause, "sagas send no messages: there are no queues");
+            Ok(None)
+        }
+        Err(QueueError::Store(cause)) => Err(cause.into()),
+        Err(QueueError::Tables(cause)) => Err(cause.into()),
+        Err(other) => Err(SqlError::Failed { what: other.to_string() }.into()),
+    }
+}
+
 fn taken(name: &Name, version: u32) -> DeclareSagaError {
     SagaError::AlreadyDefined { name: name.clone(), version }.into()
 }
@@ -147,13 +162,7 @@ impl SagaCare {
     async fn begin(&self) -> Result<Opened, DeclareSagaError> {
         let sagas = Sagas::open(&self.store, self.config.clone()).await?;
         self.store.declare(documents::TABLES).await?;
-        let queues = match Queues::open(&self.store).await {
-            Ok(queues) => Some(queues),
-            Err(cause) => {
-                tracing::warn!(%cause, "sagas send no messages: there are no queues");
-                None
-            }
-        };
+        let queues = queues(Queues::open(&self.store).await)?;
         let opened = Opened::new(sagas, Hands { caller: self.caller.clone(), queues });
         opened.take_in(&self.store).await?;
         if self.has_others() {
@@ -321,5 +330,19 @@ impl SagaCare {
     /// What happened to sagas since the node began; `None` where there are none.
     pub fn counts(&self) -> Option<Counts> {
         self.opened.get().map(|opened| opened.sagas.counts())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_that_cannot_be_opened_just_now_are_not_taken_for_none() {
+        let opened = |cause| queues(Err(QueueError::Store(cause)));
+        assert!(matches!(opened(StoreError::Unsupported { engine: "none", what: "queues" }), Ok(None)));
+        for passes in [StoreError::Busy, StoreError::Unreachable { what: "cut".to_owned() }] {
+            assert!(matches!(opened(passes), Err(SagaError::Store(_))));
+        }
     }
 }
