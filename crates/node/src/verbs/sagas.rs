@@ -96,6 +96,9 @@ impl From<SqlError> for DeclareSagaError {
 
 /// How often it is looked for what others declared, in the time after which they count as gone.
 const LOOKS: u32 = 5;
+/// A look for what others declared may take so long at least: one that hangs on a dead connection would be the last. Long enough to make tables,
+/// and to read many documents; what was read by then is known.
+const LOOK: Duration = Duration::from_secs(60);
 /// How often somebody else may be faster who declares something.
 const MAX_TRIES: usize = 16;
 
@@ -125,7 +128,7 @@ impl SagaCare {
     pub const MAX_TOTAL: usize = 32 << 20;
 
     /// The verbs on the sagas of `store`. Those that are open go on, if what is declared knows them. Where the store has no room or time for their
-    /// tables, each verb tries again; where it keeps no sagas, each says so.
+    /// tables, each verb tries again, and over PostgreSQL the node itself; where it keeps no sagas, each says so.
     pub async fn open(env: &Env, store: &Store, registry: &Registry, config: Config) -> Result<Self, DeclareSagaError> {
         let caller = Arc::new(Outward::new(env, registry.clone()));
         let care = Self { store: store.clone(), config, caller, opened: Arc::default() };
@@ -133,10 +136,13 @@ impl SagaCare {
             Err(DeclareSagaError::Saga(SagaError::Store(
                 cause @ (StoreError::DiskFull | StoreError::Busy | StoreError::Overloaded { .. }),
             ))) => {
-                tracing::warn!(%cause, "sagas go on once somebody asks for them and the store lets us");
+                tracing::warn!(%cause, "sagas go on once the store lets us, and over a data directory somebody asks for them");
             }
-            Err(DeclareSagaError::Saga(SagaError::Store(StoreError::Unsupported { .. }))) => {}
+            Err(DeclareSagaError::Saga(SagaError::Store(StoreError::Unsupported { .. }))) => return Ok(care),
             opened => drop(opened?),
+        }
+        if care.has_others() {
+            care.follow();
         }
         Ok(care)
     }
@@ -165,24 +171,26 @@ impl SagaCare {
         let queues = queues(Queues::open(&self.store).await)?;
         let opened = Opened::new(sagas, Hands { caller: self.caller.clone(), queues });
         opened.take_in(&self.store).await?;
-        if self.has_others() {
-            self.follow();
-        }
         Ok(opened)
     }
 
-    /// Takes in what other nodes declare, though nobody asks for it here: their sagas may be left to this node.
+    /// Takes in what other nodes declare, though nobody asks for it here: their sagas may be left to this node. Where the sagas could not be opened
+    /// yet, it opens them.
     fn follow(&self) {
         let (care, env, every) = (self.clone(), self.store.env().clone(), self.config.takeover / LOOKS);
+        let most = self.config.takeover.max(LOOK);
         env.tasks().clone().spawn("saga documents", async move {
             let stop = env.tasks().stop();
             while stop.run_until_cancelled(env.sleep(every)).await.is_some() {
-                match stop.run_until_cancelled(care.current()).await {
-                    None | Some(Err(DeclareSagaError::Saga(SagaError::Store(StoreError::Closed)))) => return,
-                    Some(Err(cause)) => {
+                match stop.run_until_cancelled(env.timeout(most, care.current())).await {
+                    None | Some(Some(Err(DeclareSagaError::Saga(SagaError::Store(StoreError::Closed))))) => return,
+                    Some(Some(Err(cause))) => {
                         tracing::warn!(%cause, "what others declared of sagas cannot be read; it is tried again");
                     }
-                    Some(Ok(_)) => {}
+                    Some(None) => {
+                        tracing::warn!(?most, "what others declared of sagas was not read in time; it is tried again");
+                    }
+                    Some(Some(Ok(_))) => {}
                 }
             }
         });
