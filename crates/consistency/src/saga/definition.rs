@@ -108,6 +108,8 @@ pub struct Definition {
     plan: Option<Arc<Plan>>,
     pub(super) deadline: Option<Duration>,
     pub(super) before: Option<Arc<Before>>,
+    /// The text that it was made of.
+    pub(super) document: Option<Arc<str>>,
     /// Whether its plan does the steps in their order, and only leaves some out.
     is_in_order: bool,
     twice: Option<Arc<str>>,
@@ -123,8 +125,8 @@ impl Definition {
     /// they could notice, and keep the old one registered until they have ended.
     pub fn new(name: Name, version: u32) -> Self {
         let (steps, in_order) = (BTreeMap::new(), Vec::new());
-        let (plan, deadline, before, twice) = (None, None, None, None);
-        Self { name, version, steps, in_order, plan, deadline, before, is_in_order: false, twice }
+        let (plan, deadline, before, document, twice) = (None, None, None, None, None);
+        Self { name, version, steps, in_order, plan, deadline, before, document, is_in_order: false, twice }
     }
 
     /// With `step`, behind the ones before it if there is no [plan](Self::plan).
@@ -164,6 +166,12 @@ impl Definition {
     /// With something that is done before the transaction of each turn. Where it fails, nothing is written, and the turn comes again.
     pub(super) fn before(mut self, before: Arc<Before>) -> Self {
         self.before = Some(before);
+        self
+    }
+
+    /// Made of a document.
+    pub(super) fn of_document(mut self, text: Arc<str>) -> Self {
+        self.document = Some(text);
         self
     }
 

@@ -101,6 +101,11 @@ impl Sagas {
         self.shared.definition(name, None).map(|definition| definition.version)
     }
 
+    /// The text of the [document](crate::saga::declared::Document) that a version is defined by here; `None` where it is not, or by a program.
+    pub fn document(&self, name: &Name, version: u32) -> Option<Arc<str>> {
+        self.shared.definition(name, Some(version)).and_then(|definition| definition.document.clone())
+    }
+
     /// Starts a saga, and answers once its start is durable, with the local steps that it begins with. Started again with the same
     /// id and input it is the same saga, under the key that it has.
     ///

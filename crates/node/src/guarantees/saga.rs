@@ -94,6 +94,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         "it is refused, and none is started by an older version; what runs by one goes on",
         &[test(EMBEDDED, "nothing_is_started_by_an_older_version_where_the_newest_cannot_be_read_any_more")],
     ),
+    row(
+        Integrity,
+        "start a saga whose newest document is of a version that a program around the node defines",
+        Http,
+        "it is refused: what the program says is not taken for what the document says",
+        &[test(EMBEDDED, "a_programs_saga_is_not_taken_for_the_document_of_its_version")],
+    ),
     on_postgres(
         Integrity,
         "declare a saga at several nodes",

@@ -1,5 +1,7 @@
 //! What only the embedded store does to sagas: it forgets their journals.
 
+use quorate_consistency::saga::{Action, Config, Definition, Next, Sagas, Step};
+
 use crate::{
     client::post,
     node::node,
@@ -42,4 +44,28 @@ async fn nothing_is_started_by_an_older_version_where_the_newest_cannot_be_read_
     assert_eq!((refused.status, refused.code().as_str()), (409, "saga-stalled"), "{}", refused.text());
     assert_eq!(go(&node, "1").await.status, 200);
     assert_eq!(settled(&node, "1").await["status"], "completed", "what runs by the older one goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_programs_saga_is_not_taken_for_the_document_of_its_version() {
+    let node = node().await;
+    let sagas = Sagas::open(&node.store, Config::default()).await.unwrap();
+    let step = Step::new("never", Action::remote(|_| async { Ok(serde_json::Value::Null) }));
+    let waits = Definition::new("order".parse().unwrap(), 1).step(step).plan(|_| Next::Wait(None));
+    sagas.define(waits).await.unwrap();
+    // As a node without that program leaves it.
+    let left = node.store.transact(move |tx| {
+        Box::pin(async move {
+            let sql =
+                "INSERT INTO quorate_saga_document (name, version, format, document) VALUES ('order', 1, 'yaml', $1)";
+            tx.room_execute(sql, &[GO.into()]).await
+        })
+    });
+    left.await.unwrap();
+    assert_eq!(declare(&node, GO).await.code(), "saga-taken");
+    let refused = start(&node, "1", "17").await;
+    assert_eq!((refused.status, refused.code().as_str()), (409, "saga-stalled"), "{}", refused.text());
+    let newer = GO.replace("version: 1", "version: 2");
+    assert_eq!(declare(&node, &newer).await.status, 201);
+    assert_eq!(start(&node, "1", "17").await.json()["version"], 2);
 }

@@ -19,6 +19,7 @@ use crate::saga::{
 
 pub(super) fn definition(document: &Document, hands: &Hands) -> Definition {
     let mut definition = Definition::new(document.name.clone(), document.version).in_order();
+    definition = definition.of_document(document.text.clone());
     for stage in document.stages.iter() {
         if let Stage::Steps(steps) = stage {
             definition = definition.parallel(steps.iter().map(|declared| step(declared, hands)));

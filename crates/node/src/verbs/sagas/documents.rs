@@ -4,6 +4,7 @@
 //! proves with the number that nobody was faster.
 
 use std::{
+    cmp::Ordering,
     collections::BTreeMap,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
@@ -45,6 +46,8 @@ struct Held {
     /// `None`: this quorate cannot read it.
     document: Option<Document>,
     bytes: usize,
+    /// Whether sagas of it run here by what it says.
+    runs: bool,
 }
 
 impl Opened {
@@ -70,9 +73,14 @@ impl Opened {
 
     /// The newest version that was declared, where this process cannot run it: it starts none by an older one instead.
     pub(super) fn newest_unusable(&self, name: &Name) -> Option<i64> {
-        let declared = *self.held().get(name.as_str())?.last_key_value()?.0;
-        let is_known = self.sagas.newest(name).is_some_and(|known| i64::from(known) >= declared);
-        (!is_known).then_some(declared)
+        let held = self.held();
+        let (declared, newest) = held.get(name.as_str())?.last_key_value()?;
+        let is_known = match self.sagas.newest(name).map(|known| i64::from(known).cmp(declared)) {
+            Some(Ordering::Greater) => true,
+            Some(Ordering::Equal) => newest.runs,
+            Some(Ordering::Less) | None => false,
+        };
+        (!is_known).then_some(*declared)
     }
 
     /// How many documents there are, and their bytes.
@@ -135,13 +143,18 @@ impl Opened {
             Ok(document) => match self.define(&document).await {
                 Ok(()) => return Ok(()),
                 Err(cause @ SagaError::Invalid { .. }) => {
-                    self.hold(name.clone(), version, Held { bytes: text.len(), document: Some(document) });
+                    let held = Held { bytes: text.len(), document: Some(document), runs: false };
+                    self.hold(name.clone(), version, held);
                     cause.to_string()
+                }
+                Err(SagaError::AlreadyDefined { .. }) => {
+                    self.hold(name.clone(), version, Held { document: None, bytes: text.len(), runs: false });
+                    "the program around this node defines that version itself".to_owned()
                 }
                 Err(other) => return Err(other.into()),
             },
             Err(wrong) => {
-                self.hold(name.clone(), version, Held { document: None, bytes: text.len() });
+                self.hold(name.clone(), version, Held { document: None, bytes: text.len(), runs: false });
                 wrong
             }
         };
@@ -150,13 +163,19 @@ impl Opened {
     }
 
     /// Has sagas of a document run, and knows it from then on.
+    ///
+    /// # Errors
+    /// [`SagaError::AlreadyDefined`] where a program that embeds the node was first with something else.
     pub(super) async fn define(&self, document: &Document) -> Result<(), SagaError> {
+        let runs_already =
+            || self.sagas.document(document.name(), document.version()).as_ref() == Some(document.text());
         match self.sagas.define(document.definition(&self.hands)).await {
-            // A program that embeds the node may have been first.
-            Ok(()) | Err(SagaError::AlreadyDefined { .. }) => {}
+            Ok(()) => {}
+            // It was taken in before what failed then.
+            Err(SagaError::AlreadyDefined { .. }) if runs_already() => {}
             Err(other) => return Err(other),
         }
-        let held = Held { bytes: document.text().len(), document: Some(document.clone()) };
+        let held = Held { bytes: document.text().len(), document: Some(document.clone()), runs: true };
         self.hold(document.name().as_str().into(), document.version().into(), held);
         Ok(())
     }
