@@ -14,7 +14,7 @@ mod import_faults;
 mod inboxes;
 mod inspecting;
 mod listings;
-mod live_views;
+mod live_patterns;
 mod loans;
 mod moving;
 mod policies;

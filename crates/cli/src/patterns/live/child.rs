@@ -10,10 +10,12 @@ use quorate_node::{Server, config::Config};
 use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     cqrs,
     message_queue::Worker,
+    request_response::Responder,
     saga::Shop,
     two_phase_commit::{Bank, Teller},
 };
@@ -32,6 +34,8 @@ pub(super) enum Role {
     Desk(PathBuf),
     /// A worker at a queue.
     Worker(Worker),
+    /// One that answers requests.
+    Responder(Responder),
     /// A service that a saga calls.
     Shop(Shop),
     /// A bank that takes part in transactions.
@@ -40,9 +44,12 @@ pub(super) enum Role {
     Teller(Teller),
 }
 
-/// Is one of a pattern's processes, until whoever started it is gone.
+/// Is one of a pattern's processes, until whoever started it is gone, or it is told to stop.
 pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
     let (role, parent) = process::begin::<Role>("quorate patterns").await?;
+    // Before it says where it is: whoever reads that may send the signal at once.
+    let watched = signal(SignalKind::terminate());
+    let mut terminate = watched.map_err(|cause| Failure::io("signals cannot be watched", &cause))?;
     match role {
         Role::Node(folder) => {
             let (node, _) = serve(env, &folder).await?;
@@ -57,11 +64,19 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
             parent.tell(&json!(null))?;
             env.tasks().spawn("patterns-worker", async move { worker.work(&own).await });
         }
+        Role::Responder(responder) => {
+            let own = env.clone();
+            parent.tell(&json!(null))?;
+            env.tasks().spawn("patterns-responder", async move { responder.work(&own).await });
+        }
         Role::Shop(shop) => parent.tell(&json!(shop.open(env).await?))?,
         Role::Bank(bank) => parent.tell(&json!(bank.open(env).await?))?,
         Role::Teller(teller) => parent.tell(&json!(teller.open(env).await?))?,
     }
-    parent.gone().await;
+    tokio::select! {
+        () = parent.gone() => {}
+        _ = terminate.recv() => {}
+    }
     env.tasks().stop().cancel();
     env.tasks().shut_down().await;
     Ok(())

@@ -12,6 +12,7 @@ mod message_queue;
 mod moment;
 mod node;
 mod rate_limit;
+mod request_response;
 mod retry;
 mod saga;
 mod show;
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// The patterns that can be run.
-const LIVE: [&str; 12] = [
+const LIVE: [&str; 13] = [
     "circuit-breaker",
     "bulkhead",
     "retry",
@@ -39,6 +40,7 @@ const LIVE: [&str; 12] = [
     "fallback",
     "hedge",
     "message-queue",
+    "request-response",
     "saga",
     "two-phase-commit",
     "materialized-view",
@@ -64,6 +66,7 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "rate-limit" => rate_limit::run(&env).await?,
         "fallback" => fallback::run(&env).await?,
         "hedge" => hedge::run(&env).await?,
+        "request-response" => request_response::run(&env).await?,
         "saga" => saga::run(&env).await?,
         "two-phase-commit" => two_phase_commit::run(&env).await?,
         "cqrs" => cqrs::run(&env).await?,

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use quorate_runtime::Env;
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
 use super::child::Role;
@@ -78,6 +79,19 @@ impl Node {
         self.process.kill().await;
     }
 
+    /// Tells it to stop, as SIGTERM does.
+    pub(super) fn tell_to_stop(&self) {
+        if let Some(id) = self.process.id() {
+            // One that has ended by itself has stopped as well.
+            let _sent = kill_process(id, Signal::TERM);
+        }
+    }
+
+    /// Whether its process is gone.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.process.has_ended()
+    }
+
     /// Starts it again, once it was killed.
     pub(super) async fn come_back(&mut self) -> Result<(), Failure> {
         let (process, places) = start::<Vec<SocketAddr>>(&self.env, "the node", &self.role).await?;
@@ -97,6 +111,13 @@ impl Node {
     /// Makes a call to it.
     pub(super) async fn call(&self, call: &Call) -> Result<Value, Failure> {
         client(&self.env, &self.url())?.answer(call).await
+    }
+
+    /// A number among its metrics; nothing where it does not say.
+    pub(super) async fn metric(&self, name: &str) -> Option<u64> {
+        let told = client(&self.env, &self.url()).ok()?.call(&Call::get("/metrics")).await.ok()?;
+        let text = String::from_utf8_lossy(&told.body);
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
     }
 
     /// The whole log, event by event.
