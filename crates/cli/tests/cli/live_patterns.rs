@@ -41,3 +41,8 @@ fn requests_run_with_a_responder_killed_and_their_node_told_to_stop_and_what_the
     ];
     assert_eq!(notes, expected);
 }
+
+#[test]
+fn events_reach_consumers_that_fail_are_killed_or_come_late_with_their_node_killed_and_what_that_claims_holds() {
+    holds("event-driven-architecture", 8);
+}

@@ -6,7 +6,10 @@ use std::{
 };
 
 use quorate_data::store::Store;
-use quorate_node::{Server, config::Config};
+use quorate_node::{
+    Server,
+    config::{Config, Network},
+};
 use quorate_runtime::Env;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -14,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     cqrs,
+    event_driven::Receiver,
     message_queue::Worker,
     request_response::Responder,
     saga::Shop,
@@ -36,6 +40,8 @@ pub(super) enum Role {
     Worker(Worker),
     /// One that answers requests.
     Responder(Responder),
+    /// A service that the node tells of events.
+    Receiver(Receiver),
     /// A service that a saga calls.
     Shop(Shop),
     /// A bank that takes part in transactions.
@@ -69,6 +75,7 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
             parent.tell(&json!(null))?;
             env.tasks().spawn("patterns-responder", async move { responder.work(&own).await });
         }
+        Role::Receiver(receiver) => parent.tell(&json!([receiver.open(env).await?]))?,
         Role::Shop(shop) => parent.tell(&json!(shop.open(env).await?))?,
         Role::Bank(bank) => parent.tell(&json!(bank.open(env).await?))?,
         Role::Teller(teller) => parent.tell(&json!(teller.open(env).await?))?,
@@ -85,7 +92,9 @@ pub(crate) async fn run(env: &Env) -> Result<(), Failure> {
 /// Runs a node with its store in `folder`; says where it is.
 async fn serve(env: &Env, folder: &Path) -> Result<(SocketAddr, Store), Failure> {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let config = Config { listen, ..Config::in_folder(folder) };
+    // Whoever it calls is of this machine.
+    let webhook_targets = vec!["127.0.0.1".parse::<Network>().map_err(|wrong| Failure::of(Exit::Failed, &wrong))?];
+    let config = Config { listen, webhook_targets, ..Config::in_folder(folder) };
     let bound = Server::bind(config, env.clone()).await;
     let server = bound.map_err(|cause| Failure::of(Exit::Failed, &cause))?;
     let (address, store) = (server.local_addr(), server.store().clone());

@@ -1,10 +1,12 @@
 //! Patterns, live, with a chart of what happened and what was proved by it: those of resilience make real calls over real sockets
 //! to upstreams of this machine that fail on purpose; others run nodes and workers as processes of their own, which are killed.
 
+mod appended;
 mod bulkhead;
 mod child;
 mod circuit_breaker;
 mod cqrs;
+mod event_driven;
 mod fallback;
 mod hedge;
 mod materialized_view;
@@ -31,7 +33,7 @@ use crate::{
 };
 
 /// The patterns that can be run.
-const LIVE: [&str; 13] = [
+const LIVE: [&str; 14] = [
     "circuit-breaker",
     "bulkhead",
     "retry",
@@ -40,6 +42,7 @@ const LIVE: [&str; 13] = [
     "fallback",
     "hedge",
     "message-queue",
+    "event-driven-architecture",
     "request-response",
     "saga",
     "two-phase-commit",
@@ -66,6 +69,7 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "rate-limit" => rate_limit::run(&env).await?,
         "fallback" => fallback::run(&env).await?,
         "hedge" => hedge::run(&env).await?,
+        "event-driven-architecture" => event_driven::run(&env).await?,
         "request-response" => request_response::run(&env).await?,
         "saga" => saga::run(&env).await?,
         "two-phase-commit" => two_phase_commit::run(&env).await?,

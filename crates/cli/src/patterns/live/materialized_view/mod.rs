@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     shop::{CUSTOMERS, FOREIGN, HISTORY, Log, ODD, WORTH, customer},
-    watch::{Answer, Ordered, Reader, question},
+    watch::{Answer, Reader, question},
 };
 use super::{
+    appended::{Appended, Pace},
     node::{self, Node, fresh, position},
     show::{Shown, millis},
 };
@@ -32,6 +33,9 @@ const BATCH: u64 = 250;
 const MIDDLE: u64 = 30;
 /// How long nothing is done to the view, before and after.
 const QUIET: Duration = Duration::from_millis(500);
+/// How many orders come at once, and how long customers rest between two appends.
+const AT_ONCE: u64 = 3;
+const PAUSE: Duration = Duration::from_millis(15);
 const TOML: &str = "application/toml";
 
 /// What was done, and what came of it.
@@ -73,9 +77,10 @@ pub(super) async fn run(env: &Env) -> Result<Shown, Failure> {
         stop.cancel();
         told
     };
+    let pace = Pace { first: HISTORY, at_once: AT_ONCE, pause: PAUSE };
     let (story, ordered, one, other) = futures_util::join!(
         told,
-        Ordered::go_on(env, &url, &stop),
+        Appended::go_on(env, &url, (pace, shop::orders), &stop),
         Reader::ask(env, &url, &stop),
         Reader::ask(env, &url, &stop)
     );
@@ -215,7 +220,7 @@ fn is_refused(ended: Result<Value, Failure>, slug: &str) -> Result<bool, Failure
     }
 }
 
-fn chart(begun: Mono, story: &Story, ordered: &Ordered, readers: &[Reader]) -> Shown {
+fn chart(begun: Mono, story: &Story, ordered: &Appended, readers: &[Reader]) -> Shown {
     let scene = format!(
         "A view of {CUSTOMERS} customers is made anew, as another version, from a log of {HISTORY} orders, while more of them come and two readers ask. The node is killed in the middle of that; one order is in a currency whose rate nobody has told yet."
     );
@@ -232,7 +237,7 @@ fn chart(begun: Mono, story: &Story, ordered: &Ordered, readers: &[Reader]) -> S
     shown
 }
 
-fn figures(shown: &mut Shown, (story, parked): (&Story, &[Value]), ordered: &Ordered, readers: &[Reader], log: &Log) {
+fn figures(shown: &mut Shown, (story, parked): (&Story, &[Value]), ordered: &Appended, readers: &[Reader], log: &Log) {
     let reason = parked.first().and_then(|parked| parked["reason"].as_str());
     shown.figure("why the odd order could not be applied", reason.unwrap_or_default());
     let [of_first, of_second] = story.replayed;

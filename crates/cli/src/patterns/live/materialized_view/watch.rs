@@ -1,4 +1,4 @@
-//! Who goes on while the view is made anew: customers who order, and readers who ask.
+//! Who asks while the view is made anew: readers.
 
 use std::time::Duration;
 
@@ -6,19 +6,15 @@ use quorate_foundations::time::Mono;
 use quorate_runtime::Env;
 use tokio_util::sync::CancellationToken;
 
-use super::shop::{self, HISTORY, Row, Rows};
+use super::shop::{Row, Rows};
 use crate::{
     client::{Call, Reply},
     exit::Failure,
-    patterns::live::node::{PATIENCE, client, position},
+    patterns::live::node::{client, position},
 };
 
-/// How long a reader rests between two questions, and the customers between two appends.
+/// How long a reader rests between two questions.
 const PAUSE: Duration = Duration::from_millis(15);
-/// How many orders come at once.
-const AT_ONCE: u64 = 3;
-/// How long is rested where nobody answered.
-const REST: Duration = Duration::from_millis(50);
 
 /// Every row of the view, as its readers ask for them.
 pub(super) fn question() -> Call {
@@ -80,43 +76,5 @@ impl Reader {
         let is_less =
             |(earlier, later): (&Answer, &Answer)| later.build < earlier.build || later.position < earlier.position;
         !self.answers.iter().zip(self.answers.iter().skip(1)).any(is_less)
-    }
-}
-
-/// What was ordered meanwhile.
-pub(super) struct Ordered {
-    /// When each order was known to be written down.
-    pub(super) at: Vec<Mono>,
-    /// How many orders there are, history included, if all were acknowledged.
-    pub(super) all: Option<u64>,
-    /// The token of the last of them.
-    pub(super) token: String,
-    /// Appends that were sent again, because what became of them was not known.
-    pub(super) again: usize,
-}
-
-impl Ordered {
-    /// Orders until `stop`. What was begun is ended: an append without an answer is sent again, as it was.
-    pub(super) async fn go_on(env: &Env, url: &str, stop: &CancellationToken) -> Result<Self, Failure> {
-        let (mut nth, mut connection) = (HISTORY, client(env, url)?.connection());
-        let mut ordered = Self { at: Vec::new(), all: None, token: String::new(), again: 0 };
-        while !stop.is_cancelled() {
-            let (append, by) = (shop::orders(nth..nth + AT_ONCE), env.mono() + PATIENCE);
-            let reply = loop {
-                match connection.call(&append).await {
-                    Ok(Ok(reply)) => break reply,
-                    Ok(Err(_)) | Err(_) if env.mono() < by => ordered.again += 1,
-                    Ok(Err(refused)) => return Err(refused.into()),
-                    Err(broken) => return Err(broken.into()),
-                }
-                env.sleep(REST).await;
-            };
-            nth += AT_ONCE;
-            ordered.at.extend((0..AT_ONCE).map(|_| env.mono()));
-            ordered.token = reply.header(&crate::client::TOKEN).unwrap_or_default().to_owned();
-            env.sleep(PAUSE).await;
-        }
-        ordered.all = Some(nth);
-        Ok(ordered)
     }
 }
