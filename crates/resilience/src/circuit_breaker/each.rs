@@ -28,7 +28,7 @@ use crate::dice::Dice;
 /// Both have to be few: not an address with numbers of orders in it, but the operation that it stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked<'a> {
-    /// The replica, such as `10.0.0.7:443`.
+    /// Who is asked, such as `10.0.0.7:443`: a replica where the caller knows which, and else the name it goes by.
     pub endpoint: &'a str,
     /// What it is asked to do, such as `charge`.
     pub operation: &'a str,

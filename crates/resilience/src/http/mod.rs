@@ -11,7 +11,7 @@
 //! # What is repeatable
 //! GET, HEAD, OPTIONS, TRACE, PUT and DELETE are idempotent by their definition (RFC 9110, 9.2.2); anything with an
 //! `Idempotency-Key` is keyed; the rest isn't. Whoever knows better puts a [`Repeatable`] into the request's extensions; an
-//! [`Ask`], whose it is and how much it matters; and an [`Operation`], what it asks for.
+//! [`Ask`], whose it is and how much it matters; an [`Operation`], what it asks for; and an [`Endpoint`], whom.
 //!
 //! # What answers say
 //! | answer | class |
@@ -75,11 +75,20 @@ pub struct FreshConnection;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Operation(pub Name);
 
-/// Whom `request` asks, and for what. Who is asked is host and port as they stand in its address, without anybody's password; for
-/// what is the [`Operation`] that goes with it, or else gRPC's method, or HTTP's.
+/// Which endpoint a request asks, where its address says too little: a replica of which there are several under one name, or one of
+/// the names behind a proxy. Goes with it in its extensions, for [circuits of endpoints](crate::circuit_breaker::Each), and has no say in
+/// where the request is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint(pub Name);
+
+/// Whom `request` asks, and for what. Who is asked is the [`Endpoint`] that goes with it, or else host and port as they stand in its
+/// address, without anybody's password; for what is the [`Operation`] that goes with it, or else gRPC's method, or HTTP's.
 pub(crate) fn asked<B>(request: &Request<B>) -> Asked<'_> {
-    let authority = request.uri().authority().map_or("", |authority| authority.as_str());
-    let endpoint = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let endpoint = match (request.extensions().get::<Endpoint>(), request.uri().authority()) {
+        (Some(Endpoint(name)), _) => name.as_str(),
+        (None, Some(authority)) => authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host),
+        (None, None) => "",
+    };
     let operation = match request.extensions().get::<Operation>() {
         Some(Operation(name)) => name.as_str(),
         None if headers::is_grpc(request.headers()) => request.uri().path().trim_start_matches('/'),

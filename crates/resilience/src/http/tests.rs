@@ -53,6 +53,8 @@ fn whom_a_request_asks_and_for_what_is_told_without_passwords_and_numbers() {
     assert_eq!(told(plain().body(()).unwrap()), pair("10.0.0.7:443", "POST"));
     let named = plain().extension(Operation("charge".parse().unwrap())).body(()).unwrap();
     assert_eq!(told(named), pair("10.0.0.7:443", "charge"));
+    let replica = plain().extension(Endpoint("cards-2".parse().unwrap())).body(()).unwrap();
+    assert_eq!(told(replica), pair("cards-2", "POST"));
     let grpc = Request::post("http://[::1]:50051/stock.Stock/Count").header("content-type", "application/grpc+proto");
     assert_eq!(told(grpc.body(()).unwrap()), pair("[::1]:50051", "stock.Stock/Count"));
     assert_eq!(told(Request::get("/stock").body(()).unwrap()), pair("", "GET"));
