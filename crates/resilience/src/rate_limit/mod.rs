@@ -48,6 +48,7 @@ mod front;
 pub mod headers;
 mod keyed;
 pub mod machine;
+mod quota;
 mod shared;
 use crate::sync;
 
@@ -55,7 +56,8 @@ pub use config::{ConfigError, Rate};
 pub use front::{Limiter, Taken};
 pub use keyed::{Keyed, network};
 pub use machine::{Gcra, Rejected, Standing};
-pub use shared::{Allowed, Count, OnUnavailable, Portion, Quota, Shared, SharedConfig, SharedRejected, Unavailable};
+pub use quota::{OnUnavailable, Portion, Quota, SharedConfig, Unavailable};
+pub use shared::{Allowed, Count, Shared, SharedRejected};
 
 #[cfg(test)]
 mod under_loom;

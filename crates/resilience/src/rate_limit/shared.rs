@@ -1,8 +1,10 @@
 //! A limit that holds for several processes together: units are leased from whoever keeps the count.
 
+mod asking;
+
 use std::{
     collections::BTreeMap,
-    num::{NonZeroU32, NonZeroUsize},
+    num::NonZeroU32,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,106 +13,15 @@ use std::{
 };
 
 use quorate_foundations::{name::Name, time::Mono};
-use quorate_runtime::{BoxFuture, Env};
+use quorate_runtime::Env;
 
+use self::asking::{Answer, Waiting};
 use super::{
-    Keyed, Rejected,
-    config::{ConfigError, Rate},
+    Keyed, OnUnavailable, Quota, Rejected, SharedConfig, Unavailable,
+    config::ConfigError,
     machine::{Gcra, Standing},
 };
 use crate::deadline::Deadline;
-
-/// Who keeps the count of a limit that several processes share: a store, as a rule.
-pub trait Quota: Send + Sync {
-    /// Takes `least` to `most` units of `rate` from what `key` has, as many as there are, or none if there are fewer than
-    /// `least`.
-    ///
-    /// # Errors
-    /// [`Unavailable`]: whether units were taken is unknown. The limit stays true: they may be lost, never given twice.
-    fn take<'a>(
-        &'a self,
-        key: &'a Name,
-        rate: Rate,
-        least: NonZeroU32,
-        most: NonZeroU32,
-    ) -> BoxFuture<'a, Result<Portion, Unavailable>>;
-
-    /// Forgets what was taken from what `key` has.
-    ///
-    /// # Errors
-    /// [`Unavailable`]: whether it was forgotten is unknown.
-    fn forget<'a>(&'a self, key: &'a Name) -> BoxFuture<'a, Result<(), Unavailable>>;
-}
-
-/// What a [`Quota`] gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Portion {
-    /// So many units, and what is left there.
-    Given {
-        /// At least what was asked for.
-        units: NonZeroU32,
-        /// What is left.
-        left: Standing,
-    },
-    /// Too few are there.
-    Refused(Rejected),
-}
-
-/// Whoever keeps the count can't be asked.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("the shared count can't be reached")]
-pub struct Unavailable(#[source] pub Arc<dyn std::error::Error + Send + Sync>);
-
-/// What holds while whoever keeps the count can't be reached. There is no default: each choice hurts somebody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnUnavailable {
-    /// Calls pass. What is behind the limit must bear them.
-    Allow,
-    /// Calls are refused. An outage of the store is one of the service.
-    Deny,
-    /// Each process keeps to this rate by itself. Together they allow as many times as much as there are processes.
-    Local(Rate),
-}
-
-impl OnUnavailable {
-    /// The word for it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::Local(_) => "local",
-        }
-    }
-}
-
-/// How a shared limit is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SharedConfig {
-    /// The rate for each key, over all processes.
-    pub rate: Rate,
-    /// Up to how many units are leased at once. What is leased counts as taken, also if it is never used: of a burst, as
-    /// many processes as there are may hold so many each. One asks for every call.
-    pub portion: NonZeroU32,
-    /// How long leased units may be used; unused ones are forgotten then. So long at most a refusal is repeated without asking
-    /// again, if the time that it names isn't over before.
-    pub lease: Duration,
-    /// How long an answer is waited for, and never longer than a quarter of what a call has left. When there was none, calls are decided
-    /// without asking for a second; then one asks again.
-    pub patience: Duration,
-    /// What holds when there is none.
-    pub on_unavailable: OnUnavailable,
-    /// Of how many keys units and refusals are remembered, at most; the others ask for every call.
-    pub most_keys: NonZeroUsize,
-}
-
-impl SharedConfig {
-    /// As it suits most: an eighth of a burst is leased at once, for five seconds, and an answer waited for a quarter of one.
-    pub fn of(rate: Rate, on_unavailable: OnUnavailable, most_keys: NonZeroUsize) -> Self {
-        let portion = NonZeroU32::new(rate.burst.get() / 8).unwrap_or(NonZeroU32::MIN);
-        let (lease, patience) = (Duration::from_secs(5), Duration::from_millis(250));
-        Self { rate, portion, lease, patience, on_unavailable, most_keys }
-    }
-}
 
 /// A rate limit that several processes share. Cheap to clone; clones hold the same leases.
 #[derive(Clone)]
@@ -122,6 +33,8 @@ struct Inner {
     config: SharedConfig,
     rule: Gcra,
     memory: Mutex<Memory>,
+    /// Those who wait for an answer about a key, while one is asked for.
+    waiting: Mutex<Waiting>,
     alone: Option<Keyed<Name>>,
     silence: Mutex<Silence>,
     uncounted: AtomicU64,
@@ -215,8 +128,9 @@ impl Shared {
             OnUnavailable::Allow | OnUnavailable::Deny => None,
         };
         let rule = Gcra::new(config.rate)?;
-        let (memory, silence, uncounted) = (Mutex::default(), Mutex::default(), AtomicU64::new(0));
-        let inner = Inner { env: env.clone(), quota, config, rule, memory, alone, silence, uncounted };
+        let (memory, waiting, silence) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let uncounted = AtomicU64::new(0);
+        let inner = Inner { env: env.clone(), quota, config, rule, memory, waiting, alone, silence, uncounted };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -247,7 +161,7 @@ impl Shared {
     /// [`SharedRejected`], with the time until they could be had.
     ///
     /// # Cancel safety
-    /// Units that were leased for a call that is dropped while it waits may be lost; none is given twice.
+    /// Units that were leased for a call that is dropped while it waits are for whoever comes next, or lost; none is given twice.
     pub async fn take(&self, key: &Name, cost: u32) -> Result<Allowed, SharedRejected> {
         self.take_by(key, cost, Deadline::NEVER).await
     }
@@ -269,31 +183,13 @@ impl Shared {
         if !self.may_ask(now) {
             return self.without(key, cost, None);
         }
+        // Who has little time learns nothing of whoever keeps the count, and speaks for nobody else.
         let patience = self.0.config.patience.min(deadline.remaining(now) / 4);
-        // Never more than a burst, or nothing would ever be given.
-        let burst = self.0.rule.standing(0, now).burst;
-        let most = NonZeroU32::new(self.0.config.portion.get().min(burst)).map_or(cost, |portion| portion.max(cost));
-        let asked = self.0.quota.take(key, self.0.config.rate, cost, most);
-        let answer = self.0.env.timeout(patience, asked).await;
-        match answer {
-            // Who has little time learns nothing of whoever keeps the count, and speaks for nobody else.
-            None if patience == self.0.config.patience => {
-                self.silence().asked_again_at = Some(self.0.env.mono() + SILENT)
-            }
-            None => {}
-            Some(_) => self.silence().asked_again_at = None,
-        }
-        match answer {
-            Some(Ok(Portion::Given { units, left })) => {
-                self.hold(key, self.0.env.mono(), units.get().saturating_sub(cost.get()), left);
-                Ok(Allowed { by: Count::Shared, left: Some(left) })
-            }
-            Some(Ok(Portion::Refused(refused))) => {
-                self.remember(key, self.0.env.mono(), cost, refused);
-                Err(refused.into())
-            }
-            Some(Err(cause)) => self.without(key, cost, Some(cause)),
-            None => self.without(key, cost, None),
+        match self.0.env.timeout(patience, self.ask(key, cost)).await {
+            Some(Ok(Answer::Given(left))) => Ok(Allowed { by: Count::Shared, left: Some(left) }),
+            Some(Ok(Answer::Refused(refused))) => Err(refused.into()),
+            Some(Ok(Answer::Unavailable(cause))) => self.without(key, cost, Some(cause)),
+            Some(Ok(Answer::Silence) | Err(_)) | None => self.without(key, cost, None),
         }
     }
 

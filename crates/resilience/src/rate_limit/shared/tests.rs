@@ -5,7 +5,10 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
+use quorate_runtime::BoxFuture;
+
 use super::*;
+use crate::rate_limit::{Portion, Rate};
 
 /// Keeps the count of one key as a store would, and can be cut off.
 struct Keeper {
@@ -211,4 +214,49 @@ async fn a_store_that_comes_and_goes_never_gives_more_than_the_rate() {
         given += taken(&process, 3).await;
     }
     assert_eq!(given, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_come_at_once_ask_together_and_are_answered_as_if_each_had() {
+    let world = World::new();
+    let process = world.process(8, OnUnavailable::Deny);
+    let all = async |costs: Vec<u32>| {
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        for cost in costs {
+            let (process, told) = (process.clone(), told.clone());
+            let call = async move { told.send((cost, process.take(&key(), cost).await.is_ok())).unwrap() };
+            world.env.tasks().spawn("call", call);
+        }
+        drop(told);
+        let mut given = Vec::new();
+        while let Some((cost, is_given)) = heard.recv().await {
+            given.extend(is_given.then_some(cost));
+        }
+        given
+    };
+    let asked = || world.keeper.asked.load(Ordering::Relaxed);
+    assert_eq!(all(vec![1; 64]).await.len(), 64);
+    assert!(asked() <= 3, "asked {} times", asked());
+    // 36 are left: 30 don't fit behind ten, and whoever wants less is served all the same.
+    let given = all([vec![10, 30], vec![1; 62]].concat()).await;
+    assert_eq!((given.len(), given.iter().sum::<u32>(), given.contains(&30)), (27, 36, false));
+    assert!(asked() <= 8, "asked {} times", asked());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_while_others_wait_for_the_same_answer_takes_nothing_from_them() {
+    let world = World::new();
+    let process = world.process(1, OnUnavailable::Deny);
+    world.keeper.silent.store(true, Ordering::Relaxed);
+    let name = key();
+    let soon = Deadline::at(world.env.mono() + Duration::from_millis(40));
+    let (first, second) = tokio::join!(process.take_by(&name, 1, soon), async {
+        world.env.sleep(Duration::from_millis(1)).await;
+        world.keeper.silent.store(false, Ordering::Relaxed);
+        process.take(&name, 1).await
+    });
+    assert!(matches!(first, Err(SharedRejected::Silent { .. })));
+    assert!(matches!(second, Err(SharedRejected::Silent { .. })), "the one answer that was asked for did not come");
+    world.env.sleep(SILENT).await;
+    assert_eq!(taken(&process, 200).await, 100, "nothing was taken");
 }
