@@ -170,8 +170,11 @@ fn circuit(policy: &Policy, find: &mut Find<'_>) {
     let takes_rates = breaker.failure_rate.is_some() || breaker.slow_rate.is_some();
     if let (Some(rate), Window::Time(window), true) = (policy.traffic.requests_per_second, breaker.window, takes_rates)
     {
-        // Each further attempt passes the circuit as well, when everything fails.
-        let most = rate * window.as_secs_f64() * f64::from(policy.tries());
+        // Each further attempt passes the circuit as well, when everything fails, and each copy of a late one. Where endpoints or
+        // operations have circuits of their own, all of that may still go to one of them.
+        let copies = policy.hedge.map_or(0, |hedge| hedge.extra.get());
+        let attempts = f64::from(policy.tries()) * f64::from(copies.saturating_add(1));
+        let most = rate * window.as_secs_f64() * attempts;
         let minimum = breaker.minimum_calls.get();
         if most < f64::from(minimum) {
             find(

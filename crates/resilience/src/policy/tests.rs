@@ -237,6 +237,9 @@ fn what_just_works_is_not_impossible() {
     for spec in [
         "  timeouts: {request: 2400ms, backendRequest: 800ms}\n  retry: {attempts: 2}\n",
         "  breaker: {successRate: {below: 0.5, window: 30s, minRequests: 20}}\n  traffic: {requestsPerSecond: 0.67}\n",
+        "  breaker: {per: endpoint, successRate: {below: 0.5, window: 30s, minRequests: 20}}\n  traffic: {requestsPerSecond: 0.67}\n",
+        // A copy of a late call passes the circuit as well.
+        "  breaker: {successRate: {below: 0.5, window: 30s, minRequests: 20}}\n  hedge: {after: 20ms}\n  traffic: {requestsPerSecond: 0.34}\n",
         "  rateLimit: {requests: 5, per: 1s}\n  traffic: {requestsPerSecond: 5}\n",
         "  timeouts: {request: 30s, backendRequest: 9s}\n  retry: {attempts: 1}\n  breaker: {consecutive: 5}\n",
         "  timeouts: {request: 1s}\n  retry: {attempts: 1, backoff: 30s, maxBackoff: 60s, jitter: full}\n",
