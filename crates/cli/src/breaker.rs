@@ -30,12 +30,13 @@ pub(crate) enum Command {
         /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
-    /// Close a circuit, forget what was counted, and let it follow its rules
+    /// Close a circuit, forget what was counted, and let it follow its rules. A dependency's own closes those of its endpoints and
+    /// operations as well; what was asked of one of these by itself stays
     Close {
         /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,
     },
-    /// Close a circuit and forget what was counted; its mode stays
+    /// Close a circuit and forget what was counted, also of its endpoints and operations; the mode of each stays
     Reset {
         /// The breaker: a dependency's name, or `dependency/endpoint/operation`
         name: String,

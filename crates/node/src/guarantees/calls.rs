@@ -47,11 +47,13 @@ pub(super) const ROWS: &[Guarantee] = &[
     in_memory(
         Load,
         "circuit breaker per endpoint and operation",
-        "one that fails opens its own circuit alone; circuits are no more than there may be, and a policy that changes keeps them",
+        "one that fails opens its own circuit alone; circuits are no more than there may be; a policy that changes keeps them, and a reset \
+         of the dependency closes them all",
         &[
             test(CIRCUITS, "each_operation_of_each_endpoint_has_a_circuit_that_is_listed_by_name"),
             test(CIRCUITS, "open_circuits_of_endpoints_stay_open_when_their_policy_changes"),
             test(CIRCUITS, "an_attempt_that_is_dropped_gives_the_probe_of_its_endpoint_back"),
+            test(CIRCUITS, "a_reset_of_a_dependency_closes_its_circuits_and_no_others"),
             test(CIRCUITS, "while_every_endpoint_is_out_calls_fail_at_once_and_the_counts_say_why"),
             test(EACH, "a_flood_of_names_shares_one_circuit_and_takes_nothing_from_those_in_use"),
             test(EACH, "endpoints_that_are_gone_make_room_also_if_their_circuits_had_opened"),

@@ -139,6 +139,9 @@ async fn each_operation_of_each_endpoint_has_a_circuit_that_is_listed_and_steere
     assert_eq!([ask(&well, "charge").await, ask(&well, "refund").await], ["answered", "answered"]);
     assert_eq!(node.send(post(path(&names[1], "reset")).json("{}")).await.status, 200);
     assert_eq!(ask(&nobody, "charge").await, "failed", "it may try again");
+    assert_eq!(ask(&nobody, "refund").await, "refused");
+    assert_eq!(node.send(post(path("payments", "reset")).json("{}")).await.status, 200);
+    assert_eq!([ask(&nobody, "charge").await, ask(&nobody, "refund").await], ["failed", "failed"], "each may");
 
     // Declared anew with something else in it, and what is open stays open.
     let again = declare(&node, "payments", &format!("{spec}\n  timeouts: {{request: 3s}}")).await;

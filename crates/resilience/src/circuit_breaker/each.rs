@@ -211,8 +211,8 @@ impl Each {
             agreed = Some(config);
         };
         // Made under the lock: whoever lets other rules hold finds it.
-        let breaker = match self.home.make(&name, &config) {
-            Err(Full::Full { .. }) if self.sweep(&mut known, now) => self.home.make(&name, &config).ok()?,
+        let breaker = match self.home.make(&self.name, &name, &config) {
+            Err(Full::Full { .. }) if self.sweep(&mut known, now) => self.home.make(&self.name, &name, &config).ok()?,
             made => made.ok()?,
         };
         let Asked { endpoint, operation } = asked;
@@ -340,9 +340,9 @@ impl One {
 }
 
 impl Home {
-    fn make(&self, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
+    fn make(&self, dependency: &Name, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
         match self {
-            Self::Listed(registry) => registry.made(name, config),
+            Self::Listed(registry) => registry.made_of(dependency, name, config),
             Self::Alone(env) => Ok(alone(env, config)?),
         }
     }

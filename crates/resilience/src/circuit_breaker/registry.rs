@@ -30,6 +30,9 @@ struct Inner {
     env: Env,
     most: usize,
     breakers: Mutex<BTreeMap<Name, Arc<Breaker>>>,
+    /// Of those that are of a dependency's endpoints or operations, which dependency.
+    // Lock order: behind `breakers`.
+    dependencies: Mutex<BTreeMap<Name, Name>>,
     transitions: Family<Vec<(&'static str, String)>, prometheus_client::metrics::counter::Counter>,
     listener: Option<NamedListener>,
 }
@@ -60,8 +63,8 @@ impl Registry {
 
     /// An empty registry for at most `most` breakers, with somebody who hears of every change of state.
     pub fn with(env: &Env, most: usize, listener: Option<NamedListener>) -> Self {
-        let inner =
-            Inner { env: env.clone(), most, breakers: Mutex::default(), transitions: Family::default(), listener };
+        let (breakers, dependencies, transitions) = (Mutex::default(), Mutex::default(), Family::default());
+        let inner = Inner { env: env.clone(), most, breakers, dependencies, transitions, listener };
         let registry = Self { inner: Arc::new(inner) };
         let mut metrics = env.metrics();
         metrics.register(
@@ -102,10 +105,33 @@ impl Registry {
             let idle = breakers.iter().find(|(_, breaker)| is_idle(breaker, now));
             let idle = idle.map(|(name, _)| name.clone()).ok_or(Full::Full { most: self.inner.most })?;
             breakers.remove(&idle);
-            self.inner.forget_transitions(&idle);
+            self.inner.forget_rest(&idle);
         }
         // Whoever was first while the lock was free has made the one that counts.
         Ok(breakers.entry(name.clone()).or_insert(made).clone())
+    }
+
+    /// The same for a circuit of one of `dependency`'s endpoints or operations.
+    pub(crate) fn made_of(&self, dependency: &Name, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
+        let made = self.made(name, config)?;
+        self.inner.dependencies().insert(name.clone(), dependency.clone());
+        Ok(made)
+    }
+
+    /// Closes the breaker called `name` and forgets what was counted, also of the circuits of its [endpoints and
+    /// operations](super::Each); the mode of each stays. Returns how it stands, if there is one.
+    pub fn reset(&self, name: &Name) -> Option<Snapshot> {
+        let now = self.inner.env.mono();
+        let breakers = self.lock();
+        let own = breakers.get(name).cloned()?;
+        let of = self.inner.dependencies();
+        let theirs = of.iter().filter(|(_, dependency)| *dependency == name);
+        let theirs: Vec<_> = theirs.filter_map(|(one, _)| breakers.get(one).cloned()).collect();
+        // Whoever hears of a change may ask for any of them: no lock is held.
+        drop((of, breakers));
+        own.reset(now);
+        theirs.iter().for_each(|one| one.reset(now));
+        Some(own.snapshot(now))
     }
 
     /// The breaker called `name`, if there is one.
@@ -120,7 +146,7 @@ impl Registry {
         let mut breakers = self.lock();
         if breakers.get(name).is_some_and(|breaker| is_idle(breaker, now)) {
             breakers.remove(name);
-            self.inner.forget_transitions(name);
+            self.inner.forget_rest(name);
         }
     }
 
@@ -131,7 +157,7 @@ impl Registry {
         let mut breakers = self.lock();
         if breakers.get(name).is_some_and(|breaker| Arc::strong_count(breaker) <= 1 + times && breaker.rests(now)) {
             breakers.remove(name);
-            self.inner.forget_transitions(name);
+            self.inner.forget_rest(name);
         }
     }
 
@@ -178,8 +204,13 @@ fn labels(name: &Name, to: State) -> Vec<(&'static str, String)> {
 }
 
 impl Inner {
+    fn dependencies(&self) -> MutexGuard<'_, BTreeMap<Name, Name>> {
+        self.dependencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A breaker is forgotten, and with it what it counted: names that come and go would otherwise stay for ever.
-    fn forget_transitions(&self, name: &Name) {
+    fn forget_rest(&self, name: &Name) {
+        self.dependencies().remove(name);
         for to in [State::Closed, State::Open, State::HalfOpen] {
             self.transitions.remove(&labels(name, to));
         }

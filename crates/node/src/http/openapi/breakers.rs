@@ -25,7 +25,8 @@ pub(super) fn paths() -> Value {
         "/v1/breakers/{name}/reset": {
             "parameters": [parameter("breaker")],
             "post": with_body(operation("breakers", "resetBreaker",
-                "Closes a circuit and forgets what was counted; its mode stays", &["idempotencyKey"], &replies()), "BreakerReset"),
+                "Closes a circuit, and those of a dependency's endpoints and operations with its own, and forgets what was counted; the \
+                 mode of each stays", &["idempotencyKey"], &replies()), "BreakerReset"),
         },
     })
 }

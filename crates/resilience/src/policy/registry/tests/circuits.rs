@@ -173,6 +173,27 @@ async fn an_operator_steers_one_circuit_or_all_of_a_dependency() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reset_of_a_dependency_closes_its_circuits_and_no_others() {
+    let mut payments = payments(EACH);
+    for asked in [("a", "charge"), ("b", "charge")] {
+        payments.fails(asked).await;
+        assert!(payments.is_refused(asked).await);
+    }
+    // One that only has a name like theirs is another one.
+    let config = circuit_breaker::Config::default();
+    let other = payments.breakers.breaker(&name("payments/c/charge"), &config).unwrap();
+    other.operate(Mode::ForcedOpen, payments.env.mono());
+    let kept = payments.breakers.get(&name("payments/b/charge")).unwrap();
+    kept.operate(Mode::ForcedOpen, payments.env.mono());
+    let generation = other.snapshot(payments.env.mono()).generation;
+    assert_eq!(payments.breakers.reset(&name("payments")).unwrap().state, State::Closed);
+    assert!(!payments.is_refused(("a", "charge")).await);
+    assert!(payments.is_refused(("b", "charge")).await, "what was asked of one by itself stays");
+    assert_eq!(other.snapshot(payments.env.mono()).generation, generation);
+    assert!(payments.breakers.reset(&name("nobody")).is_none());
+}
+
+#[tokio::test(start_paused = true)]
 async fn while_every_endpoint_is_out_calls_fail_at_once_and_the_counts_say_why() {
     let mut payments = payments(EACH);
     let endpoints = ["a", "b", "c"];
