@@ -156,7 +156,8 @@ pub(super) const ROWS: &[Guarantee] = &[
     in_memory(
         Load,
         "policies in force",
-        "they change all together or not at all; what circuits, limits and budgets remember stays; services that are there heed them",
+        "they change all together or not at all; what circuits, limits, budgets and counters remember stays; services that are there heed \
+         them",
         &[
             test(APPLIED, "an_open_circuit_a_spent_rate_and_a_spent_budget_stay_so_when_their_policy_changes"),
             test(APPLIED, "services_that_are_there_heed_what_is_declared_changed_and_removed"),
@@ -169,6 +170,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         surface: Surface::Http,
         backends: &[],
         holds: "a folder is watched, and with something wrong in it nothing changes; what was declared is in force after a restart",
+            test(CIRCUITS, "counters_go_on_whatever_documents_say_meanwhile"),
         proofs: &[
             test(
                 DECLARED,

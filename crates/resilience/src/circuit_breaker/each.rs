@@ -81,8 +81,8 @@ pub struct Each {
     own: Arc<Breaker>,
     hasher: FixedState,
     known: RwLock<Known>,
-    /// How often an attempt passed the dependency's own circuit since there was no room.
-    crowded: AtomicU64,
+    /// How often an attempt passed the dependency's own circuit since there was no room: also by those that were in its place before.
+    crowded: Arc<AtomicU64>,
 }
 
 /// Where circuits are made.
@@ -135,6 +135,12 @@ impl Each {
         Ok(Self::of_home(Home::Listed(registry.clone()), (name, own), config, split, seed))
     }
 
+    /// The same, counting on from `crowded`.
+    pub(crate) fn counting_on(mut self, crowded: &Arc<AtomicU64>) -> Self {
+        self.crowded = crowded.clone();
+        self
+    }
+
     /// Circuits that nobody lists.
     ///
     /// # Errors
@@ -154,7 +160,7 @@ impl Each {
             own,
             hasher: FixedState::with_seed(seed),
             known: RwLock::new(known),
-            crowded: AtomicU64::new(0),
+            crowded: Arc::default(),
         }
     }
 

@@ -1,6 +1,9 @@
 //! What of a policy has a memory of its own, and keeps it when the policy becomes another.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 use quorate_foundations::{name::Name, time::Mono};
 
@@ -12,7 +15,7 @@ use crate::{
     bulkhead::{self, Bulkhead},
     circuit_breaker::{Breaker, Each},
     dice::Dice,
-    rate_limit::{self, Limiter, Shared, SharedConfig, Unavailable},
+    rate_limit::{self, Limiter, OnUnavailable, Shared, SharedConfig, Unavailable},
     retry::{self, BudgetConfig, Retries},
     stack::{Builder, ConfigError},
 };
@@ -24,6 +27,32 @@ pub(super) struct Parts {
     pub(super) circuits: Option<Circuits>,
     pub(super) bulkhead: Option<Arc<Bulkhead>>,
     pub(super) retries: Option<Arc<Retries>>,
+    pub(super) counts: Counts,
+}
+
+/// What goes on being counted while the policies of a dependency are there, or its calls are made, whatever they are: a counter never
+/// begins anew because a document says something else.
+#[derive(Clone, Default)]
+pub(super) struct Counts {
+    /// What there was last, also while no document asks for it.
+    bulkhead: Option<Arc<Bulkhead>>,
+    retries: Option<Arc<Retries>>,
+    crowded: Arc<AtomicU64>,
+    /// By what was declared.
+    uncounted: [Arc<AtomicU64>; 3],
+}
+
+impl Counts {
+    /// Calls that were decided without the count, as `on_unavailable` says.
+    fn uncounted(&self, on_unavailable: OnUnavailable) -> Arc<AtomicU64> {
+        let [allow, deny, local] = &self.uncounted;
+        match on_unavailable {
+            OnUnavailable::Allow => allow,
+            OnUnavailable::Deny => deny,
+            OnUnavailable::Local(_) => local,
+        }
+        .clone()
+    }
 }
 
 /// The rate limit of one dependency.
@@ -37,7 +66,8 @@ pub(super) enum Limit {
 
 impl Limit {
     /// The one that `policy` asks for: the same as `before`, as it is configured still, where it asked for the same.
-    fn of(inner: &Inner, name: &Name, policy: &Policy, before: Option<&Self>) -> Result<Option<Self>, ApplyError> {
+    fn of(inner: &Inner, name: &Name, policy: &Policy, before: &Parts) -> Result<Option<Self>, ApplyError> {
+        let (before, counts) = (before.limit.as_ref(), &before.counts);
         let Some(rate) = policy.rate_limit else { return Ok(None) };
         let wrong = |cause| ApplyError::Stack { dependency: name.clone(), cause: ConfigError::Limit(cause) };
         rate.check().map_err(wrong)?;
@@ -54,7 +84,8 @@ impl Limit {
             return Ok(before.cloned());
         }
         let quota = inner.quota.clone().ok_or_else(|| ApplyError::NoCount { dependency: name.clone() })?;
-        let shared = Shared::new(inner.stacks.timers().env(), quota, config).map_err(wrong)?;
+        let uncounted = counts.uncounted(on_unavailable);
+        let shared = Shared::counting_on(inner.stacks.timers().env(), quota, config, uncounted).map_err(wrong)?;
         Ok(Some(Self::Shared(shared, name.clone())))
     }
 
@@ -112,7 +143,8 @@ pub(super) enum Circuits {
 
 impl Circuits {
     /// Those that `policy` asks for: the same as `before`, as they are configured still, where it asked for the same.
-    fn of(inner: &Inner, name: &Name, policy: &Policy, before: Option<&Self>) -> Result<Option<Self>, ApplyError> {
+    fn of(inner: &Inner, name: &Name, policy: &Policy, before: &Parts) -> Result<Option<Self>, ApplyError> {
+        let (before, crowded) = (before.circuits.as_ref(), &before.counts.crowded);
         let Some(config) = &policy.breaker else { return Ok(None) };
         Ok(Some(match (policy.circuits, before) {
             (Some(split), Some(Self::Each(name, each))) if each.per() == split.per => {
@@ -120,7 +152,7 @@ impl Circuits {
             }
             (Some(split), _) => {
                 let each = Each::prepared(&inner.breakers, name.clone(), config.clone(), split)?;
-                Self::Each(name.clone(), Arc::new(each))
+                Self::Each(name.clone(), Arc::new(each.counting_on(crowded)))
             }
             (None, _) => {
                 let known = inner.breakers.get(name);
@@ -188,12 +220,26 @@ impl Parts {
         };
         let none = Self::default();
         let before = before.unwrap_or(&none);
+        let bulkhead = kept_or(policy.concurrency.as_ref(), before.counts.bulkhead.clone(), bulkhead)?;
+        let retries = kept_or(policy.retries(), before.counts.retries.clone(), retries)?;
+        let counts = Counts {
+            bulkhead: bulkhead.clone().or_else(|| before.counts.bulkhead.clone()),
+            retries: retries.clone().or_else(|| before.counts.retries.clone()),
+            ..before.counts.clone()
+        };
         Ok(Self {
-            limit: Limit::of(inner, name, policy, before.limit.as_ref())?,
-            circuits: Circuits::of(inner, name, policy, before.circuits.as_ref())?,
-            bulkhead: kept_or(policy.concurrency.as_ref(), before.bulkhead.clone(), bulkhead)?,
-            retries: kept_or(policy.retries(), before.retries.clone(), retries)?,
+            limit: Limit::of(inner, name, policy, before)?,
+            circuits: Circuits::of(inner, name, policy, before)?,
+            bulkhead,
+            retries,
+            counts,
         })
+    }
+
+    /// Takes out all that calls pass.
+    pub(super) fn take(&mut self) -> Self {
+        let counts = self.counts.clone();
+        std::mem::replace(self, Self { counts, ..Self::default() })
     }
 
     /// Lets what a policy says hold for what has a memory. All of it was checked.

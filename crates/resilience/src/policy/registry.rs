@@ -267,7 +267,7 @@ impl Registry {
         for (stack, name) in without {
             if let Some(entry) = known.get_mut(&name) {
                 entry.current.replace(stack);
-                circuits.extend(std::mem::take(&mut entry.parts).circuits);
+                circuits.extend(entry.parts.take().circuits);
                 entry.policy = None;
             }
             changes.removed.push(name);
@@ -324,7 +324,7 @@ impl Registry {
 
     fn standing_of(&self, dependency: Name, entry: &Entry) -> Option<Standing> {
         let now = self.inner.stacks.timers().env().mono();
-        let Parts { limit, circuits, bulkhead, retries } = &entry.parts;
+        let Parts { limit, circuits, bulkhead, retries, counts: _ } = &entry.parts;
         Some(Standing {
             dependency,
             policy: entry.policy.clone()?,
@@ -352,7 +352,7 @@ impl Registry {
                 builder = builder.hedge(hedge);
             }
         }
-        let Parts { limit, circuits, bulkhead, retries } = parts.clone();
+        let Parts { limit, circuits, bulkhead, retries, counts: _ } = parts.clone();
         builder = limit.into_iter().fold(builder, |builder, limit| limit.into_stack(builder));
         builder = circuits.into_iter().fold(builder, |builder, circuits| circuits.into_stack(builder));
         builder = bulkhead.into_iter().fold(builder, Builder::shared_bulkhead);

@@ -37,7 +37,8 @@ struct Inner {
     waiting: Mutex<Waiting>,
     alone: Option<Keyed<Name>>,
     silence: Mutex<Silence>,
-    uncounted: AtomicU64,
+    /// Also of those that were in its place before.
+    uncounted: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -121,6 +122,16 @@ impl Shared {
     /// # Errors
     /// [`ConfigError`]: a rate can't be.
     pub fn new(env: &Env, quota: Arc<dyn Quota>, config: SharedConfig) -> Result<Self, ConfigError> {
+        Self::counting_on(env, quota, config, Arc::default())
+    }
+
+    /// The same, counting on from `uncounted`.
+    pub(crate) fn counting_on(
+        env: &Env,
+        quota: Arc<dyn Quota>,
+        config: SharedConfig,
+        uncounted: Arc<AtomicU64>,
+    ) -> Result<Self, ConfigError> {
         let alone = match config.on_unavailable {
             OnUnavailable::Local(rate) => {
                 Some(Keyed::new(rate, config.most_keys, env.random("shared rate limit").u64())?)
@@ -129,7 +140,6 @@ impl Shared {
         };
         let rule = Gcra::new(config.rate)?;
         let (memory, waiting, silence) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let uncounted = AtomicU64::new(0);
         let inner = Inner { env: env.clone(), quota, config, rule, memory, waiting, alone, silence, uncounted };
         Ok(Self(Arc::new(inner)))
     }

@@ -194,6 +194,35 @@ async fn a_reset_of_a_dependency_closes_its_circuits_and_no_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn counters_go_on_whatever_documents_say_meanwhile() {
+    let mut payments = payments(&format!("{COUNTS}, {}", EACH.replace("per:", "most: 1, per:")));
+    payments.upstream.always(Reply::Fail);
+    for asked in [("a", "charge"), ("b", "charge"), ("c", "charge")] {
+        assert!(payments.service.call(asked).await.is_err());
+    }
+    let counted = |payments: &Payments| {
+        let mut metrics = String::new();
+        prometheus_client::encoding::text::encode(&mut metrics, &payments.env.metrics()).unwrap();
+        let of = |line: &&str| line.contains("payments\"") && !line.starts_with("quorate_breaker_refused");
+        let counters = metrics.lines().filter(of).filter(|line| line.contains("_total{")).map(str::to_owned);
+        counters.collect::<Vec<_>>()
+    };
+    let before = counted(&payments);
+    assert!(
+        before.iter().any(|line| line.starts_with("quorate_breaker_crowded") && !line.ends_with(" 0")),
+        "{before:?}"
+    );
+    assert!(before.iter().any(|line| line.starts_with("quorate_retries_total") && !line.ends_with(" 0")), "{before:?}");
+    apply(&payments.policies, &[policy("payments", "timeouts: {request: 3s}")]);
+    apply(&payments.policies, &[]);
+    let each = EACH.replace("endpointAndOperation", "endpoint");
+    apply(&payments.policies, &[policy("payments", &format!("{COUNTS}, {each}"))]);
+    assert_eq!(counted(&payments), before);
+}
+
+const COUNTS: &str = "retry: {attempts: 1, backoff: 1ms}, concurrency: {max: 5}";
+
+#[tokio::test(start_paused = true)]
 async fn while_every_endpoint_is_out_calls_fail_at_once_and_the_counts_say_why() {
     let mut payments = payments(EACH);
     let endpoints = ["a", "b", "c"];

@@ -204,6 +204,20 @@ async fn what_was_taken_stays_taken_when_the_policy_changes_and_who_counts_may_c
 }
 
 #[tokio::test(start_paused = true)]
+async fn calls_that_nobody_counted_stay_counted_whatever_the_rate_becomes() {
+    let world = World::new();
+    world.store.cut.store(true, Ordering::Relaxed);
+    let (policies, mut service) = world.process(&five("allow"));
+    ten(&mut service).await;
+    let others =
+        [five("deny"), "timeouts: {request: 3s}".to_owned(), five("allow").replace("requests: 5", "requests: 6")];
+    for (spec, counted) in others.iter().zip([Some(0), None, Some(10)]) {
+        apply(&policies, &[policy("bank", spec)]);
+        assert_eq!(policies.standing(&name("bank")).unwrap().uncounted, counted, "{spec}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_count_that_nobody_keeps_is_refused_and_changes_nothing() {
     let env = Env::real();
     let policies = registry(&env);
