@@ -5,8 +5,9 @@
 //! that the table holds no more than what was asked for lately. While as many keys as there may be have something to remember,
 //! all others share one bucket of that rate: nobody gets more by coming under many names.
 //!
-//! Processes have no clock in common but the wall's. One that jumps ahead gives up to a burst too much, once; one that jumps
-//! back keeps nobody waiting for longer than a bucket takes to fill.
+//! Processes on several machines have no clock in common but the database's, so its clock counts wherever several may write: what the
+//! clock of a machine says has no say there. Where one process writes, it is its own wall clock. One that jumps ahead gives up to a burst
+//! too much, once; one that jumps back takes away no more than a burst, which comes back at the rate from the next asking on.
 
 use std::{
     num::{NonZeroU32, NonZeroUsize},
@@ -34,7 +35,11 @@ pub(crate) const TABLES: RoomTables = RoomTables {
         CREATE INDEX quorate_quota_by_due ON quorate_quota (due)",
     ],
 };
-const SELECT: &str = "SELECT due FROM quorate_quota WHERE quota = $1 AND key = $2";
+/// When the next unit of a key is due.
+const SELECT: &str = "SELECT (SELECT due FROM quorate_quota WHERE quota = $1 AND key = $2)";
+/// The same, and what time it is: in nanoseconds since 1970.
+const SELECT_AND_TIME: &str = "SELECT (SELECT due FROM quorate_quota WHERE quota = $1 AND key = $2),
+    (extract(epoch FROM clock_timestamp()) * 1000000)::bigint * 1000";
 const UPSERT: &str = "INSERT INTO quorate_quota (quota, key, due) VALUES ($1, $2, $3)
     ON CONFLICT (quota, key) DO UPDATE SET due = $3";
 /// Two for one that comes: the table can only shrink to what is needed.
@@ -89,26 +94,45 @@ impl StoreQuota {
         &self,
         tx: &mut DynTx,
         key: &Name,
-        (rule, now): (Gcra, Mono),
+        rule: Gcra,
         (least, most): (NonZeroU32, NonZeroU32),
     ) -> Result<Portion, SqlError> {
         let quota = || Value::from(self.name.as_str());
-        let (mut key, mut row) = (key.as_str(), tx.room_query(SELECT, &[quota(), key.as_str().into()]).await?);
-        if row.is_empty() && !self.has_room(tx).await? {
+        let mut key = key.as_str();
+        let (mut due, now) = self.due(tx, key).await?;
+        if due.is_none() && !self.has_room(tx).await? {
             key = OTHERS;
-            row = tx.room_query(SELECT, &[quota(), key.into()]).await?;
+            (due, _) = self.due(tx, key).await?;
         }
-        let due = row.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0).max(0).unsigned_abs();
-        // Further ahead than a burst only a clock that jumped can have set it.
-        let due = due.min(rule.latest(now));
+        // Further ahead than a burst only a clock that jumped can have set it, or another rate.
+        let (written, latest) = (due.unwrap_or(0), rule.latest(now));
+        let due = written.min(latest);
         Ok(match rule.lease(due, now, least, most) {
             Ok((units, after)) => {
                 tx.room_execute(FORGET, &[nanos(now.as_nanos())]).await?;
                 tx.room_execute(UPSERT, &[quota(), key.into(), nanos(after)]).await?;
                 Portion::Given { units, left: rule.standing(after, now) }
             }
-            Err(refused) => Portion::Refused(refused),
+            Err(refused) => {
+                // Kept, or it would be as far ahead of whoever asks next, and nobody be given anything until that time has come.
+                if due < written {
+                    tx.room_execute(UPSERT, &[quota(), key.into(), nanos(due)]).await?;
+                }
+                Portion::Refused(refused)
+            }
         })
+    }
+
+    /// When the next unit of `key` is due, if anything is remembered of it, and what time it is; before 1970 there is none.
+    async fn due(&self, tx: &mut DynTx, key: &str) -> Result<(Option<u64>, Mono), SqlError> {
+        let several = self.store.capabilities().several_writers;
+        let select = if several { SELECT_AND_TIME } else { SELECT };
+        let rows = tx.room_query(select, &[self.name.as_str().into(), key.into()]).await?;
+        let row = rows.first();
+        let number = |at| row.and_then(|row| row.at(at).as_i64()).map(|nanos| nanos.max(0).unsigned_abs());
+        let own = || self.store.env().wall().unix_nanos().max(0).unsigned_abs();
+        let now = if several { number(1).unwrap_or_else(own) } else { own() };
+        Ok((number(0), Mono::from_nanos(now)))
     }
 
     /// Whether one key more may be remembered. They are counted when an eighth of them can have come since, and each time while
@@ -136,13 +160,11 @@ impl Quota for StoreQuota {
     ) -> BoxFuture<'a, Result<Portion, Unavailable>> {
         Box::pin(async move {
             let rule = Gcra::new(rate).map_err(unavailable)?;
-            // The wall clock of the process that asks, as the rule's time; before 1970 there is none.
             self.table().await.map_err(unavailable)?;
-            let now = Mono::from_nanos(self.store.env().wall().unix_nanos().max(0).unsigned_abs());
             let (this, key) = (self.clone(), key.clone());
             let taking = self.store.transact(move |tx| {
                 let (this, key) = (this.clone(), key.clone());
-                Box::pin(async move { this.take_in(tx, &key, (rule, now), (least, most)).await })
+                Box::pin(async move { this.take_in(tx, &key, rule, (least, most)).await })
             });
             taking.await.map_err(unavailable)
         })
@@ -180,8 +202,9 @@ mod tests {
     use std::time::Duration;
 
     use quorate_data::store::sqlite;
+    use quorate_foundations::time::{Boot, Wall};
     use quorate_resilience::rate_limit::{Count, OnUnavailable, Shared, SharedConfig, SharedRejected};
-    use quorate_runtime::Env;
+    use quorate_runtime::{Env, clock::Clocks};
 
     use super::*;
 
@@ -256,6 +279,48 @@ mod tests {
         assert_eq!((all("a").await, all("b").await), (true, false));
         store.close().await.unwrap();
         assert!(Quota::forget(&*quota, &"a".parse().unwrap()).await.is_err());
+    }
+
+    /// Clocks whose wall is set by hand, in seconds since 1970.
+    struct Hands(Arc<AtomicI64>, Arc<dyn Clocks>);
+
+    impl Clocks for Hands {
+        fn wall(&self) -> Wall {
+            Wall::from_unix_nanos(self.0.load(Ordering::Relaxed) * 1_000_000_000)
+        }
+
+        fn mono(&self) -> Mono {
+            self.1.mono()
+        }
+
+        fn boot(&self) -> Boot {
+            self.1.boot()
+        }
+
+        fn sleep_until(&self, due: Mono) -> BoxFuture<'static, ()> {
+            self.1.sleep_until(due)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_was_ahead_keeps_nobody_waiting_once_it_is_set_right() {
+        let (wall, mut parts) = (Arc::new(AtomicI64::new(1_700_000_000)), Env::real().into_parts());
+        parts.clocks = Arc::new(Hands(wall.clone(), parts.clocks));
+        let (env, folder) = (Env::from_parts(parts), tempfile::tempdir().unwrap());
+        let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("store.db"))).await.unwrap();
+        let (quota, key) = (quota(&store, 16), "a".parse().unwrap());
+        // One comes each minute.
+        let rate = Rate::new(n(10), Duration::from_secs(600));
+        let given = async || match quota.take(&key, rate, n(1), n(10)).await.unwrap() {
+            Portion::Given { units, .. } => units.get(),
+            Portion::Refused(_) => 0,
+        };
+        assert_eq!(given().await, 10);
+        wall.fetch_sub(3_600, Ordering::Relaxed);
+        assert_eq!(given().await, 0);
+        wall.fetch_add(180, Ordering::Relaxed);
+        assert_eq!((given().await, given().await), (3, 0));
+        store.close().await.unwrap();
     }
 
     #[tokio::test]

@@ -15,6 +15,7 @@ const DECLARED: &str = "crates/node/tests/http/policies.rs";
 const RATES: &str = "crates/node/tests/http/rates.rs";
 const COMMANDS: &str = "crates/cli/tests/cli/retries.rs";
 const COUNTED: &str = "crates/resilience/src/policy/registry/tests/counted.rs";
+const SHARED: &str = "crates/resilience/src/rate_limit/shared/tests.rs";
 const EACH: &str = "crates/resilience/src/circuit_breaker/each/tests.rs";
 const CIRCUITS: &str = "crates/resilience/src/policy/registry/tests/circuits.rs";
 const BREAKER: &str = "crates/resilience/src/circuit_breaker/machine/tests.rs";
@@ -129,9 +130,16 @@ pub(super) const ROWS: &[Guarantee] = &[
     in_memory(
         Load,
         "rate limit of a policy that the store counts",
-        "all processes make as many calls together as one may; while the store cannot count, what the document says holds and is counted",
+        "all processes make as many calls together as one may, whatever their clocks say; while the store cannot count, what the document \
+         says holds and is counted",
         &[
             test(COUNTED, "processes_that_share_a_store_make_as_many_calls_together_as_one_may"),
+            test(SHARED, "calls_that_come_at_once_ask_together_and_are_answered_as_if_each_had"),
+            test(
+                "crates/node/tests/postgres/several_nodes.rs",
+                "a_node_whose_clock_is_ahead_takes_nothing_of_a_shared_rate_from_the_others_and_gets_no_more",
+            ),
+            test("crates/node/src/quota.rs", "a_clock_that_was_ahead_keeps_nobody_waiting_once_it_is_set_right"),
             test(COUNTED, "while_the_store_cannot_count_what_the_document_says_holds_and_is_counted"),
             test(COUNTED, "a_call_waits_for_the_count_a_quarter_of_its_own_time_and_then_what_is_declared_holds"),
             test(

@@ -1,13 +1,17 @@
 //! Several nodes over one database.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::join;
+use quorate_foundations::time::{Boot, Mono, Wall};
+use quorate_node::quota::StoreQuota;
+use quorate_resilience::rate_limit::{Portion, Quota as _, Rate};
+use quorate_runtime::{BoxFuture, Env, clock::Clocks};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Reply, get, post, request},
-    node::{Node, event, node, start},
+    node::{Node, event, node, start, start_in_world},
     stranger::stranger,
     subscribe::Subscriber,
 };
@@ -222,4 +226,46 @@ async fn a_lease_that_ran_out_is_given_to_a_worker_on_another_node_and_the_first
     assert_eq!(ack(&one, &held).await, 409, "its lease is lost");
     assert_eq!(ack(&other, &taken).await, 200);
     assert_eq!(one.get(SHARED).await.json()["checkpoint"], "1");
+}
+
+/// Clocks whose wall is an hour ahead.
+struct Ahead(Arc<dyn Clocks>);
+
+impl Clocks for Ahead {
+    fn wall(&self) -> Wall {
+        Wall::from_unix_nanos(self.0.wall().unix_nanos() + 3_600_000_000_000)
+    }
+
+    fn mono(&self) -> Mono {
+        self.0.mono()
+    }
+
+    fn boot(&self) -> Boot {
+        self.0.boot()
+    }
+
+    fn sleep_until(&self, due: Mono) -> BoxFuture<'static, ()> {
+        self.0.sleep_until(due)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clock_is_ahead_takes_nothing_of_a_shared_rate_from_the_others_and_gets_no_more() {
+    let one = node().await;
+    let (of, mut parts) = (one.folder.path().to_owned(), Env::real().into_parts());
+    parts.clocks = Arc::new(Ahead(parts.clocks));
+    let env = Env::from_parts(parts);
+    let ahead = start_in_world(env, tempfile::tempdir().unwrap(), |config| crate::choose_store(config, &of)).await;
+    let number = |number| NonZeroU32::new(number).unwrap();
+    // One comes in five minutes, and the clocks are an hour apart.
+    let rate = Rate::new(number(20), Duration::from_secs(6_000));
+    let [ahead, one] =
+        [&ahead, &one].map(|node| StoreQuota::of(&node.store, "calls".parse().unwrap(), 16.try_into().unwrap()));
+    let key = "bank".parse().unwrap();
+    let take = async |quota: &StoreQuota, units| match quota.take(&key, rate, number(1), number(units)).await.unwrap() {
+        Portion::Given { units, .. } => units.get(),
+        Portion::Refused(_) => 0,
+    };
+    assert_eq!((take(&ahead, 10).await, take(&one, 7).await), (10, 7));
+    assert_eq!((take(&ahead, 10).await, take(&one, 10).await, take(&ahead, 10).await), (3, 0, 0));
 }
