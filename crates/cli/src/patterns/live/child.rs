@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     cqrs,
-    event_driven::Receiver,
+    event_driven_architecture::Receiver,
     message_queue::Worker,
     request_response::Responder,
     saga::Shop,

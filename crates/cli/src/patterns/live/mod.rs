@@ -6,7 +6,7 @@ mod bulkhead;
 mod child;
 mod circuit_breaker;
 mod cqrs;
-mod event_driven;
+mod event_driven_architecture;
 mod fallback;
 mod hedge;
 mod materialized_view;
@@ -69,7 +69,7 @@ pub(super) async fn run(name: &str, env: &Env, format: Format, out: &mut Out) ->
         "rate-limit" => rate_limit::run(&env).await?,
         "fallback" => fallback::run(&env).await?,
         "hedge" => hedge::run(&env).await?,
-        "event-driven-architecture" => event_driven::run(&env).await?,
+        "event-driven-architecture" => event_driven_architecture::run(&env).await?,
         "request-response" => request_response::run(&env).await?,
         "saga" => saga::run(&env).await?,
         "two-phase-commit" => two_phase_commit::run(&env).await?,

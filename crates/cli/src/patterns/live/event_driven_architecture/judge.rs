@@ -83,7 +83,7 @@ impl Judge<'_> {
             late > before && audit.books.effects() == self.log,
         );
         shown.claim(
-            "while billing failed its breaker opened, so that it was left in peace, and the warehouse went on",
+            "while billing failed its breaker opened, and the warehouse went on",
             seen.broke && !billing.books.refused.is_empty() && seen.meanwhile >= SOME,
         );
         shown.claim(
@@ -119,7 +119,7 @@ fn is_as_published(log: &Streams, published: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Books, is_as_published};
-    use crate::patterns::live::event_driven::books::{Arrival, Streams};
+    use crate::patterns::live::event_driven_architecture::books::{Arrival, Streams};
 
     fn arrival(stream: &str, event: &str, known: bool) -> Arrival {
         Arrival { stream: stream.to_owned(), event: event.to_owned(), known, at: 0 }
