@@ -53,8 +53,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(CIRCUITS, "each_operation_of_each_endpoint_has_a_circuit_that_is_listed_by_name"),
             test(CIRCUITS, "open_circuits_of_endpoints_stay_open_when_their_policy_changes"),
-            test(CIRCUITS, "an_attempt_that_is_dropped_gives_the_probe_of_its_endpoint_back"),
             test(CIRCUITS, "a_reset_of_a_dependency_closes_its_circuits_and_no_others"),
+            test(CIRCUITS, "an_attempt_that_is_dropped_gives_the_probe_of_its_endpoint_back"),
             test(CIRCUITS, "while_every_endpoint_is_out_calls_fail_at_once_and_the_counts_say_why"),
             test(EACH, "a_flood_of_names_shares_one_circuit_and_takes_nothing_from_those_in_use"),
             test(EACH, "endpoints_that_are_gone_make_room_also_if_their_circuits_had_opened"),
@@ -170,6 +170,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(APPLIED, "an_open_circuit_a_spent_rate_and_a_spent_budget_stay_so_when_their_policy_changes"),
             test(APPLIED, "services_that_are_there_heed_what_is_declared_changed_and_removed"),
             test(APPLIED, "documents_of_which_one_cannot_work_change_nothing"),
+            test(CIRCUITS, "counters_go_on_whatever_documents_say_meanwhile"),
         ],
     ),
     Guarantee {
@@ -178,7 +179,6 @@ pub(super) const ROWS: &[Guarantee] = &[
         surface: Surface::Http,
         backends: &[],
         holds: "a folder is watched, and with something wrong in it nothing changes; what was declared is in force after a restart",
-            test(CIRCUITS, "counters_go_on_whatever_documents_say_meanwhile"),
         proofs: &[
             test(
                 DECLARED,
