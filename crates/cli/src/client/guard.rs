@@ -28,7 +28,7 @@ use tokio::sync::Mutex;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
-use super::{Call, Client, ClientError, Connection, Problem, Reply};
+use super::{Call, Client, ClientError, Connection, Problem, Reply, Server};
 use crate::exit::{Exit, Failure};
 
 /// How often calls are made again, and how long one attempt may take. Cheap to clone; clones share the budget.
@@ -88,15 +88,11 @@ impl Guarded {
         let wire = Wire { connection: self.connection.clone(), in_doubt: Arc::default() };
         let in_doubt = wire.in_doubt.clone();
         let ended = stack.layer(wire).call(Arc::new(call.clone())).await;
-        // What a later attempt came to says nothing of an earlier one.
         let in_doubt = in_doubt.load(Ordering::Relaxed);
+        let told = |said| if in_doubt { behind_doubt(&self.client.server, said) } else { said };
         match ended {
-            Ok(Err(problem)) if in_doubt => Ok(Err(problem.in_doubt())),
-            Ok(said) => Ok(said),
-            Err(CallError::Upstream(error, _)) if in_doubt && error.exit() != Exit::Unknown => {
-                Err(ClientError::InDoubt { server: self.client.server.clone(), last: Box::new(error) })
-            }
-            Err(CallError::Upstream(error, _)) => Err(error),
+            Ok(said) => told(Ok(said)),
+            Err(CallError::Upstream(error, _)) => told(Err(error)),
             Err(refused) => {
                 let server = self.client.server.clone();
                 // Whatever else there was, what is told is the time that was set.
@@ -147,7 +143,8 @@ impl Requests<Arc<Call>> for Node {
     }
 }
 
-type Said = Result<Reply, Problem>;
+/// The inner error is the node's own no.
+pub(crate) type Said = Result<Reply, Problem>;
 
 impl Answers<Said, ClientError> for Node {
     type Answer = Said;
@@ -196,14 +193,30 @@ impl Doubt {
     }
 
     fn ended(mut self, said: &Result<Said, ClientError>) {
-        let is_unknown = match said {
-            Ok(Ok(_)) => false,
-            Ok(Err(problem)) => problem.is_unknown(),
-            Err(error) => error.exit() == Exit::Unknown,
-        };
-        if !is_unknown {
+        if !is_in_doubt(said) {
             self.0 = None;
         }
+    }
+}
+
+/// Whether an attempt that ended so may have been done.
+pub(crate) fn is_in_doubt(said: &Result<Said, ClientError>) -> bool {
+    match said {
+        Ok(Ok(_)) => false,
+        Ok(Err(problem)) => problem.is_unknown(),
+        Err(error) => error.exit() == Exit::Unknown,
+    }
+}
+
+/// What a call came to whose last attempt ended so, behind one that may have been done: what a later one came to says nothing of an
+/// earlier one.
+pub(crate) fn behind_doubt(server: &Server, said: Result<Said, ClientError>) -> Result<Said, ClientError> {
+    match said {
+        Ok(Err(problem)) => Ok(Err(problem.in_doubt())),
+        Err(error) if error.exit() != Exit::Unknown => {
+            Err(ClientError::InDoubt { server: server.clone(), last: Box::new(error) })
+        }
+        said => said,
     }
 }
 

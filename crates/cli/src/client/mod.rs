@@ -16,7 +16,7 @@ use serde_json::Value;
 
 pub(crate) use self::{
     connection::Connection,
-    guard::{Guard, Guarded},
+    guard::{Guard, Guarded, behind_doubt, is_in_doubt},
     problem::Problem,
     server::Server,
     sse::{Follow, Follower, Told},

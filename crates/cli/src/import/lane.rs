@@ -19,7 +19,7 @@ use super::{
     report::Counts,
 };
 use crate::{
-    client::{Call, Client, ClientError, Connection, JSON, Problem, Reply, TOKEN, Target},
+    client::{Call, Client, ClientError, Connection, JSON, Problem, Reply, TOKEN, Target, behind_doubt, is_in_doubt},
     exit::{Exit, Failure},
     output::note,
 };
@@ -74,14 +74,16 @@ impl Lane {
 
     /// Imports `lines`, in order; in pieces where the node does not take them together.
     async fn import(&mut self, lines: Vec<Line>) -> Result<(), Failure> {
-        let mut pieces: Vec<Vec<Line>> = vec![lines];
-        while let Some(piece) = pieces.pop() {
-            match self.send(&piece).await? {
+        // What may be in already, because of an attempt that was not heard of again, is so in each of its pieces.
+        let mut pieces = vec![(lines, false)];
+        while let Some((piece, mut in_doubt)) = pieces.pop() {
+            match self.send(&piece, &mut in_doubt).await? {
                 Answer::New => self.rules.counts.new.fetch_add(piece.len() as u64, Ordering::Relaxed),
                 Answer::Known => self.rules.counts.known.fetch_add(piece.len() as u64, Ordering::Relaxed),
                 Answer::Refused(problem) if piece.len() == 1 => self.blame(&piece[0], problem)?,
                 Answer::Refused(problem) => {
-                    pieces.extend(split(piece, &problem).into_iter().rev());
+                    let smaller = split(piece, &problem).into_iter().rev();
+                    pieces.extend(smaller.map(|piece| (piece, in_doubt)));
                     continue;
                 }
             };
@@ -92,17 +94,25 @@ impl Lane {
     fn blame(&self, line: &Line, problem: Problem) -> Result<u64, Failure> {
         let attribute = problem.text("attribute").map(str::to_owned);
         let bad = BadLine { number: line.number, column: None, attribute, why: problem.detail().to_owned() };
+        if problem.is_unknown() && !self.rules.skip {
+            let stopped = Failure::new(Exit::Unknown, bad.to_string());
+            return Err(stopped.advise("an earlier attempt may have brought the line in: look before you correct it"));
+        }
         self.rules.counts.bad(&bad, self.rules.skip)
     }
 
-    /// Sends `lines` until the node says something about them, for as long as patience lasts.
-    async fn send(&mut self, lines: &[Line]) -> Result<Answer, Failure> {
+    /// Sends `lines` until the node says something about them, for as long as patience lasts. Afterwards they are `in_doubt` if they
+    /// were, or an attempt may have been done and nothing was heard of it.
+    async fn send(&mut self, lines: &[Line], in_doubt: &mut bool) -> Result<Answer, Failure> {
         let call = Call::post("/v1/events", JSON, batch::body(lines));
         let env = self.client.env().clone();
         let begun = env.mono();
         let mut pause = Duration::from_millis(50);
         loop {
             let outcome = self.connection.call(&call).await;
+            let is_strange = matches!(outcome, Err(ClientError::Strange { .. }));
+            *in_doubt |= is_in_doubt(&outcome);
+            let outcome = if *in_doubt { behind_doubt(self.client.server(), outcome) } else { outcome };
             let (failure, after) = match outcome {
                 Ok(Ok(reply)) => return self.answer(&reply),
                 Ok(Err(problem)) if names_the_events(&problem) => return Ok(Answer::Refused(problem)),
@@ -110,7 +120,7 @@ impl Lane {
                     Some(after) => (Failure::from(problem), after),
                     None => return Err(self.connection.advise(problem).await.into()),
                 },
-                Err(strange @ ClientError::Strange { .. }) => return Err(strange.into()),
+                Err(error) if is_strange => return Err(error.into()),
                 Err(error) => (Failure::from(error), Duration::ZERO),
             };
             if env.mono().saturating_since(begun) >= self.rules.patience {

@@ -229,3 +229,19 @@ fn an_attempt_that_hangs_is_given_up_in_time_and_a_write_says_that_it_does_not_k
     assert!(told.contains("gave no reply within 200ms"), "{told}");
     assert_eq!(node.asked().len(), 1);
 }
+
+#[test]
+fn an_import_that_is_refused_behind_an_attempt_that_may_have_been_done_does_not_say_that_nothing_was() {
+    const HEAD: Does = Does::Says(200, "quorate-token: AAAAAAAAAAEAAAABAAAAAAAAAADFOFZL\r\n", r#"{"streams":[]}"#);
+    const FORBIDDEN: Does =
+        Does::Says(403, "", r#"{"type":"/errors/forbidden","title":"No","status":403,"retry":"never"}"#);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("events");
+    std::fs::write(&file, r#"{"specversion":"1.0","id":"1","source":"/t","type":"t","subject":"a"}"#).unwrap();
+    let import = ["stream", "import", file.to_str().unwrap()];
+    let node = Scripted::start(&[HEAD, Does::Breaks, FORBIDDEN]);
+    let told = node.run(&import).failed(5);
+    assert!(told.contains("an earlier attempt may have been done"), "{told}");
+    assert_eq!(node.asked().len(), 3, "{:?}", node.asked());
+    Scripted::start(&[HEAD, FORBIDDEN]).run(&import).failed(1);
+}

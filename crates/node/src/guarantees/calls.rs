@@ -222,6 +222,10 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(COMMANDS, "a_write_without_a_key_is_sent_again_only_if_it_certainly_was_not_done"),
             test(COMMANDS, "a_wait_that_the_node_asks_for_is_kept_to_or_not_begun"),
             test(COMMANDS, "an_attempt_that_hangs_is_given_up_in_time_and_a_write_says_that_it_does_not_know"),
+            test(
+                COMMANDS,
+                "an_import_that_is_refused_behind_an_attempt_that_may_have_been_done_does_not_say_that_nothing_was",
+            ),
         ],
     },
     Guarantee {
