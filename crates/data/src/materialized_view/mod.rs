@@ -79,6 +79,7 @@ mod feed;
 mod fold;
 mod following;
 mod inline;
+mod look;
 mod machine;
 mod name;
 mod open_effects;

@@ -71,6 +71,7 @@ impl Views {
             forgotten: watch::Sender::new(0),
             ahead: Arc::default(),
             gate: Gate::new(limits),
+            looks: Mutex::default(),
             following: Following::default(),
             tables: TablesOfBuilds::default(),
         };

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
@@ -15,6 +15,7 @@ use super::{
     Build, BuildRow, ViewName, ahead,
     declared::Document,
     following::Following,
+    look::Look,
     query::{Gate, TablesOfBuilds},
     registered::Registered,
 };
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) ahead: Arc<ahead::Room>,
     /// Lets queries through.
     pub(super) gate: Gate,
+    /// Of views that somebody waits for, what was seen last.
+    pub(super) looks: Mutex<BTreeMap<ViewName, Weak<Look>>>,
     /// What followers share.
     pub(super) following: Following,
     /// The tables of builds that were read.
@@ -133,6 +136,18 @@ impl Shared {
         self.code().retain(|key, _| !is_gone(key));
         self.documents().retain(|key, _| !is_gone(key));
         self.not_started().retain(|key, _| !is_gone(key));
+    }
+
+    /// What those share who wait for a view.
+    pub(super) fn look_at(&self, view: &ViewName) -> Arc<Look> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(look) = looks.get(view).and_then(Weak::upgrade) {
+            return look;
+        }
+        looks.retain(|_, look| look.strong_count() > 0);
+        let look = Arc::<Look>::default();
+        looks.insert(view.clone(), Arc::downgrade(&look));
+        look
     }
 
     /// A build that is kept up to date in this process.

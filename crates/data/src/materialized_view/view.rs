@@ -8,6 +8,7 @@ use super::{
     Build, BuildRow, Config, FeedStanding, Fingerprint, Mode, Namespace, Standing, ViewError, ViewName,
     advance::digest,
     effects,
+    look::{Asked, Look},
     query::{AsOf, Ask, Freshness, Tables},
     rows::{self, ShardRow},
     shared::Shared,
@@ -211,10 +212,14 @@ impl View {
         let deadline = env.mono() + within;
         let mut progress = self.shared.progress.subscribe();
         let mut head = self.shared.store.watch_head();
+        let mut waiting: Option<(Arc<Look>, Asked)> = None;
         loop {
             progress.mark_unchanged();
             head.mark_unchanged();
-            let found = self.reached().await;
+            let found = match &waiting {
+                None => self.reached().await,
+                Some((look, asked)) => look.share(*asked, self.reached()).await,
+            };
             let (failed, inline) = match found {
                 Ok((live, shards, applied)) if applied < wanted => {
                     let inline = live.mode == Mode::Inline;
@@ -227,12 +232,16 @@ impl View {
             if now >= deadline {
                 return Err(failed);
             }
+            // Whoever else looks around meanwhile does so for this as well.
+            let look = waiting.map_or_else(|| self.shared.look_at(&self.name), |(look, _)| look);
+            let mut asked = look.ask();
             tokio::select! {
                 biased;
-                _ = progress.changed() => {}
-                _ = head.changed(), if inline => {}
+                _ = progress.changed() => asked = look.ask(),
+                _ = head.changed(), if inline => asked = look.ask(),
                 () = env.sleep_until(deadline.min(now + LOOK_AROUND)) => {}
             }
+            waiting = Some((look, asked));
         }
     }
 

@@ -109,7 +109,7 @@ pub(super) async fn an_inbox_forgets_what_is_old_enough_and_only_its_own(place: 
     let ids: Vec<String> = (0..501).map(|n| format!("m-{n}")).collect();
     for inbox in [&billing, &shipping] {
         // Not all at once: an engine may let a transaction wait only so long for its turn among others.
-        for some in ids.chunks(50) {
+        for some in ids.chunks(20) {
             let delivered = join_all(some.iter().map(|id| deliver(&store, inbox, id, true))).await;
             delivered.into_iter().collect::<Result<Vec<_>, _>>()?;
         }
