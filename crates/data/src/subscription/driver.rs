@@ -187,7 +187,7 @@ impl Core {
         #[cfg(feature = "museum")]
         if env.planted("lease-by-wall-clock") {
             let wall = u64::try_from(env.wall().unix_nanos()).unwrap_or(0);
-            return Moment { boot: Boot::from_nanos(wall), wall: env.wall() };
+            return Moment { boot: quorate_foundations::time::Boot::from_nanos(wall), wall: env.wall() };
         }
         Moment { boot: env.boot(), wall: env.wall() }
     }
