@@ -106,6 +106,7 @@ pieces! {
     unfenced_view_owner,
     filtered_view_rescans,
     rejection_forgotten,
+    stale_rejection,
     queue_ack_before_write,
     queue_lease_in_memory,
     queue_groups_forgotten,
