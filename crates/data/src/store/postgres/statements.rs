@@ -149,9 +149,11 @@ impl Statements {
         }
     }
 
-    /// Begins the transaction of an append that waits for others for so long.
+    /// Begins the transaction of an append that has patience left for so long. It looks again now and then: a wait that is as long as a
+    /// statement may take would end with the statement, and not with the patience.
     pub(super) fn begin_patient(&self, left: Duration) -> String {
-        format!("{}; SET LOCAL lock_timeout = '{}ms'", self.begin, left.as_millis().max(1))
+        const LONGEST: Duration = Duration::from_secs(10);
+        format!("{}; SET LOCAL lock_timeout = '{}ms'", self.begin, left.min(LONGEST).as_millis().max(1))
     }
 }
 
