@@ -453,3 +453,31 @@ async fn a_destination_that_took_in_something_else_is_refused() {
     assert!(matches!(diverged, Err(MoveError::Diverged { .. })), "{diverged:?}");
     assert!(world.open(&here).await.is_ok());
 }
+
+/// Nodes of the version before may be at work over an open store, and none over one that is on its way.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_upgrades_no_tables_but_those_of_a_store_that_is_on_its_way() {
+    let world = world!();
+    let (from, to) = (world.database("from"), world.embedded("to"));
+    let store = world.open(&from).await.unwrap();
+    fill(&store, 200).await;
+    closed(store).await;
+    let (stranger, s) = (world.stranger().await, world.config("from").schema);
+    let older = format!(
+        "ALTER TABLE {s}.stream DROP COLUMN metadata; ALTER TABLE {s}.pending DROP COLUMN first; DROP TABLE {s}.metadata; \
+         UPDATE {s}.meta SET version = 4"
+    );
+    let version = async || {
+        let row = stranger.query_typed_one(&format!("SELECT version FROM {s}.meta"), &[]).await.unwrap();
+        row.get::<_, i32>(0)
+    };
+    stranger.batch_execute(&older).await.unwrap();
+    let refused = world.to(&from, &to).await.unwrap_err();
+    assert!(matches!(refused, MoveError::Open(OpenError::Unsuitable { .. })), "{refused:?}");
+    assert_eq!(version().await, 4);
+    closed(world.open(&from).await.unwrap()).await;
+    world.to(&from, &to).await.unwrap();
+    stranger.batch_execute(&older).await.unwrap();
+    world.to(&from, &to).await.unwrap();
+    assert_eq!(version().await, 5);
+}

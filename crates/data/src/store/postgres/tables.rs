@@ -66,6 +66,9 @@ const VERSIONS: &[&str] = &[
 ",
 ];
 
+/// From this one on a store can be on its way.
+const MOVES: usize = 3;
+
 /// How often tables are brought to a new version where somebody was in the way, how long each try waits, and how long others go on
 /// in between.
 const UPGRADES: usize = 20;
@@ -170,7 +173,12 @@ async fn upgrade(client: &Client, schema: &str, purpose: Purpose) -> Result<Opti
     // Nodes of the version before may be at work. Everybody who comes waits behind whoever waits for a table, so that is for
     // moments; and all of them are had before any is changed.
     if (1..known).contains(&found) {
-        if !matches!(purpose, Purpose::Open(_)) {
+        // Nodes open what is on its way no more, or not yet: nobody else would ever bring it to this version.
+        let is_on_its_way = async || {
+            let told = told(client, &s).await.map_err(refused)?;
+            Ok::<_, OpenError>(told.arriving.is_some() || told.gone.is_some())
+        };
+        if !matches!(purpose, Purpose::Open(_)) && (found < MOVES || !is_on_its_way().await?) {
             let what = format!(
                 "the tables in schema `{schema}` have version {found}, and a move needs version {known}: start a node of this \
                  version there once"
