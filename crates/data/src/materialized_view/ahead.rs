@@ -101,8 +101,10 @@ pub(super) async fn work(
     let Some(code) = code.filter(|_| !events.is_empty()) else {
         return events.into_iter().map(|event| (event, None)).collect();
     };
-    // They are never closed.
-    let _turn = room.turns.acquire().await;
+    // Where others take all turns for long, it is worked out where it is applied.
+    let Some(_turn) = env.timeout(TIME, room.turns.acquire()).await else {
+        return events.into_iter().map(|event| (event, None)).collect();
+    };
     let (clock, room) = (env.clone(), room.clone());
     env.run_blocking(move || {
         let (until, mut is_first, mut is_full) = (clock.mono() + time, true, false);
