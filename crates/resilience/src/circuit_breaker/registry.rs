@@ -97,6 +97,15 @@ impl Registry {
     /// # Errors
     /// [`Full`]: nothing changed.
     pub(crate) fn made(&self, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
+        self.made_for(None, name, config)
+    }
+
+    /// The same for a circuit of one of `dependency`'s endpoints or operations.
+    pub(crate) fn made_of(&self, dependency: &Name, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
+        self.made_for(Some(dependency), name, config)
+    }
+
+    fn made_for(&self, dependency: Option<&Name>, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
         let now = self.inner.env.mono();
         let dice = Dice::from_rng(&mut self.inner.env.random("circuit breaker"));
         let made = Arc::new(Breaker::new(config.clone(), dice, now)?.with_listener(self.listener(name)));
@@ -108,13 +117,11 @@ impl Registry {
             self.inner.forget_rest(&idle);
         }
         // Whoever was first while the lock was free has made the one that counts.
-        Ok(breakers.entry(name.clone()).or_insert(made).clone())
-    }
-
-    /// The same for a circuit of one of `dependency`'s endpoints or operations.
-    pub(crate) fn made_of(&self, dependency: &Name, name: &Name, config: &Config) -> Result<Arc<Breaker>, Full> {
-        let made = self.made(name, config)?;
-        self.inner.dependencies().insert(name.clone(), dependency.clone());
+        let made = breakers.entry(name.clone()).or_insert(made).clone();
+        // With the breaker, so that both are forgotten or neither.
+        if let Some(dependency) = dependency {
+            self.inner.dependencies().insert(name.clone(), dependency.clone());
+        }
         Ok(made)
     }
 
