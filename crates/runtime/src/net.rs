@@ -35,7 +35,7 @@ pub trait Listener: Send + Sync {
 }
 
 /// A machine that is gone says nothing: a connection that lies idle for so long is asked for a sign of life, so often, and ended if
-/// none comes. What is sent and not acknowledged for so long ends it as well.
+/// none comes. It ends as well where what is sent is not acknowledged for so long, or the other side takes nothing for so long.
 #[cfg(target_os = "linux")]
 const IDLE: Duration = Duration::from_secs(10);
 #[cfg(target_os = "linux")]
@@ -58,14 +58,8 @@ impl Net for RealNet {
         )
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that dials")]
     fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
-        Box::pin(async move {
-            let stream = tokio::net::TcpStream::connect(to).await?;
-            stream.set_nodelay(true)?;
-            look_for_life(&stream)?;
-            Ok(Box::new(stream) as Box<dyn Io>)
-        })
+        Box::pin(async move { Ok(Box::new(dial(to).await?) as Box<dyn Io>) })
     }
 
     fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
@@ -74,17 +68,20 @@ impl Net for RealNet {
     }
 }
 
-fn look_for_life(stream: &tokio::net::TcpStream) -> io::Result<()> {
+#[expect(clippy::disallowed_methods, reason = "the one place that dials")]
+async fn dial(to: SocketAddr) -> io::Result<tokio::net::TcpStream> {
     use rustix::net::sockopt;
-    sockopt::set_socket_keepalive(stream, true)?;
+    let stream = tokio::net::TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(&stream, true)?;
     #[cfg(target_os = "linux")]
     {
-        sockopt::set_tcp_keepidle(stream, IDLE)?;
-        sockopt::set_tcp_keepintvl(stream, PROBE)?;
-        sockopt::set_tcp_keepcnt(stream, PROBES)?;
-        sockopt::set_tcp_user_timeout(stream, UNACKNOWLEDGED)?;
+        sockopt::set_tcp_keepidle(&stream, IDLE)?;
+        sockopt::set_tcp_keepintvl(&stream, PROBE)?;
+        sockopt::set_tcp_keepcnt(&stream, PROBES)?;
+        sockopt::set_tcp_user_timeout(&stream, UNACKNOWLEDGED)?;
     }
-    Ok(())
+    Ok(stream)
 }
 
 struct RealListener(tokio::net::TcpListener);
@@ -100,5 +97,24 @@ impl Listener for RealListener {
             stream.set_nodelay(true)?;
             Ok((Box::new(stream) as Box<dyn Io>, from))
         })
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use rustix::net::sockopt;
+
+    use super::*;
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "the options are those of a real socket")]
+    async fn what_is_dialled_is_asked_for_signs_of_life() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = dial(listener.local_addr().unwrap()).await.unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap() && stream.nodelay().unwrap());
+        let gone = sockopt::tcp_keepidle(&stream).unwrap()
+            + sockopt::tcp_keepintvl(&stream).unwrap() * sockopt::tcp_keepcnt(&stream).unwrap();
+        assert_eq!(gone, Duration::from_secs(30));
+        assert_eq!(sockopt::tcp_user_timeout(&stream).unwrap(), UNACKNOWLEDGED);
     }
 }

@@ -8,6 +8,9 @@ use super::{
 };
 
 const LOG: &str = "crates/data/tests/postgres_log.rs";
+const APPENDS: &str = "crates/data/tests/postgres_appends.rs";
+const MOVING: &str = "crates/data/src/store/moving/tests.rs";
+const NET: &str = "crates/runtime/src/net.rs";
 const SQL: &str = "crates/data/tests/postgres_sql.rs";
 const OUTCOMES: &str = "crates/node/tests/postgres/outcomes.rs";
 const NODES: &str = "crates/node/tests/postgres/several_nodes.rs";
@@ -52,6 +55,24 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(OUTCOMES, "a_standby_is_read_and_says_that_it_takes_no_writes_until_it_is_promoted"),
             test(OUTCOMES, "a_database_that_somebody_made_read_only_says_so_and_is_written_again_afterwards"),
         ],
+    ),
+    on_postgres(
+        Durability,
+        "append to a server that falls silent",
+        Library,
+        "answered a second after its patience at the latest, as not reached or with an unknown outcome; repeated it is there once. On Linux \
+         connections end within half a minute where the other machine is gone",
+        &[
+            test(APPENDS, "a_server_that_falls_silent_is_waited_for_as_long_as_patience_is"),
+            test(NET, "what_is_dialled_is_asked_for_signs_of_life"),
+        ],
+    ),
+    on_postgres(
+        Integrity,
+        "move of a store whose tables are older",
+        Cli,
+        "refused, and nothing changed, until a node was started there; one that is on its way goes on",
+        &[test(MOVING, "a_move_upgrades_no_tables_but_those_of_a_store_that_is_on_its_way")],
     ),
     on_postgres(
         Atomicity,
