@@ -20,7 +20,7 @@ const RING: u64 = 40;
 const STORM: u64 = 600;
 /// What the long storm is: what stands in the log behind it, and the lemmas that it rests on.
 const STORMS: [[&str; 2]; 2] =
-    [["--test=postgres_log", "every_committed_event_is_seen_once"], ["--lib", "the_lemmas_hold"]];
+    [["--test=postgres", "every_committed_event_is_seen_once"], ["--lib", "the_lemmas_hold"]];
 
 /// Simulates each scenario for `span`, from a seed on that no night had before, some of it in long worlds and in worlds out of
 /// contract, and compares some seeds with themselves in another checkout; has the loan views keep all of the loans, and

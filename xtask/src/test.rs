@@ -15,53 +15,65 @@ use crate::command;
 
 const NEXTEST: Suite = Suite {
     name: "tests",
-    arguments: &["nextest", "run", "--workspace", "--exclude", SCENARIOS, "--no-fail-fast"],
+    arguments: &["nextest", "run", "--cargo-profile", "sim", "--workspace", "--no-fail-fast"],
+    variables: PLAIN,
     read: totals::of_nextest,
 };
 const LIBTEST: Suite = Suite {
     name: "tests",
     arguments: &[
         "test",
+        "--profile",
+        "sim",
         "--workspace",
-        "--exclude",
-        SCENARIOS,
         "--lib",
         "--bins",
         "--tests",
         "--examples",
         "--no-fail-fast",
     ],
+    variables: PLAIN,
     read: totals::of_libtest,
 };
-/// What is in these runs thousands of worlds, and has a profile of its own for that. Worlds know no time but their own, so that they
-/// are made and run beside everything else, in the time that tests leave over which wait for servers and leases.
-const SCENARIOS: &str = "quorate-scenarios";
 /// Worlds, and the planted bugs that they have to find. Those are compiled in by a feature and act only where a world is told to
 /// plant them, so that one build serves both.
+///
+/// Worlds know no time but their own, so that they are made and run beside everything else, in the time that tests leave over which
+/// wait for servers and leases. The whole workspace is named, as by the other suites, so that what they depend on has the same features
+/// and is built once.
 const WORLDS: Suite = Suite {
     name: "simulated worlds and the museum of bugs",
     arguments: &[
         "test",
         "--profile",
         "sim",
-        "--package",
-        SCENARIOS,
+        "--workspace",
         "--features",
+        "quorate-scenarios/museum",
+        "--test",
+        "loans",
+        "--test",
         "museum",
-        "--lib",
-        "--tests",
+        "--test",
+        "seeds",
+        "--test",
+        "store",
         "--no-fail-fast",
         // Each piece tells its name and the seed that found it.
         "--",
         "--show-output",
     ],
+    variables: &[],
     read: totals::of_libtest,
 };
 const DOCTEST: Suite = Suite {
     name: "documentation's examples",
-    arguments: &["test", "--doc", "--workspace", "--no-fail-fast"],
+    arguments: &["test", "--profile", "sim", "--doc", "--workspace", "--no-fail-fast"],
+    variables: PLAIN,
     read: totals::of_libtest,
 };
+/// What is ours is optimised for worlds alone: it takes longer than any other test does.
+const PLAIN: &[(&str, &str)] = &[("CARGO_PROFILE_SIM_OPT_LEVEL", "0")];
 
 /// Runs every suite to its end, prints the totals on standard output, and says whether all passed.
 ///

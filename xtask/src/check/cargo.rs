@@ -14,9 +14,10 @@ pub(super) fn format() -> Result<Verdict> {
     }
 }
 
-/// clippy, over everything that compiles.
+/// clippy, over everything that compiles; the tests of worlds are built where somebody asks for them.
 pub(super) fn lint() -> Result<Verdict> {
-    run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], &[])
+    let everything = ["clippy", "--workspace", "--all-targets", "--features", "quorate-scenarios/worlds"];
+    run(&[&everything[..], &["--", "-D", "warnings"]].concat(), &[])
 }
 
 /// rustdoc, with its warnings (broken links among them) as errors.

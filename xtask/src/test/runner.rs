@@ -17,6 +17,8 @@ use crate::command;
 pub(super) struct Suite {
     pub(super) name: &'static str,
     pub(super) arguments: &'static [&'static str],
+    /// Variables of the environment for it.
+    pub(super) variables: &'static [(&'static str, &'static str)],
     /// Reads totals from a line that has some.
     pub(super) read: fn(&str) -> Option<Totals>,
 }
@@ -55,6 +57,7 @@ impl Suite {
         to_out: impl Write,
         to_err: impl Write + Send + 'static,
     ) -> Result<(bool, Option<Totals>)> {
+        cargo.envs(self.variables.iter().copied());
         if io::stderr().is_terminal() {
             cargo.env("CARGO_TERM_COLOR", "always");
         }

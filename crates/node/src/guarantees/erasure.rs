@@ -8,8 +8,8 @@ use super::{
     row, test,
 };
 
-const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
-const ERASURE: &str = "crates/data/tests/sqlite_erasure.rs";
+const FAULTS: &str = "crates/data/tests/sqlite/faults.rs";
+const ERASURE: &str = "crates/data/tests/sqlite/erasure.rs";
 const ERASING: &str = "crates/node/tests/http/erasure.rs";
 const LETTING_GO: &str = "crates/data/src/subscription/tests/erasing.rs";
 const TYPED: &str = "crates/cli/tests/cli/erasure.rs";

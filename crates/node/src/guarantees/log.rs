@@ -10,19 +10,19 @@ use super::{
 
 const APPENDING: &str = "crates/node/tests/http/append.rs";
 const IDEMPOTENCY: &str = "crates/node/tests/http/keys.rs";
-const BIT_ROT: &str = "crates/data/tests/sqlite_bit_rot.rs";
-const PAGES: &str = "crates/data/tests/sqlite_pages.rs";
-const LOG_ROT: &str = "crates/data/tests/sqlite_log_rot.rs";
-const BACKLOG: &str = "crates/data/tests/sqlite_backlog.rs";
-const PARTLY: &str = "crates/data/tests/sqlite_partly.rs";
-const FAULTS: &str = "crates/data/tests/sqlite_faults.rs";
+const BIT_ROT: &str = "crates/data/tests/sqlite/bit_rot.rs";
+const PAGES: &str = "crates/data/tests/sqlite/pages.rs";
+const LOG_ROT: &str = "crates/data/tests/sqlite/log_rot.rs";
+const BACKLOG: &str = "crates/data/tests/sqlite/backlog.rs";
+const PARTLY: &str = "crates/data/tests/sqlite/partly.rs";
+const FAULTS: &str = "crates/data/tests/sqlite/faults.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
-const FULL_DISK: &str = "crates/data/tests/sqlite_full_disk.rs";
+const FULL_DISK: &str = "crates/data/tests/sqlite/full_disk.rs";
 const SIMULATED: &str = "crates/scenarios/tests/store/main.rs";
-const PROCESS: &str = "crates/data/tests/sqlite_process.rs";
-const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
-const OPENING: &str = "crates/data/tests/sqlite_opening.rs";
-const CONDITIONS: &str = "crates/data/tests/sqlite_conditions.rs";
+const PROCESS: &str = "crates/data/tests/sqlite/process.rs";
+const BACKUP: &str = "crates/data/tests/sqlite/backup.rs";
+const OPENING: &str = "crates/data/tests/sqlite/opening.rs";
+const CONDITIONS: &str = "crates/data/tests/sqlite/conditions.rs";
 const HTTP2: &str = "crates/node/tests/http/http2.rs";
 const MEMORY: &str = "crates/node/tests/memory/main.rs";
 const EMBEDDED: &str = "crates/node/tests/http/embedded.rs";
@@ -210,7 +210,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             Conformance("of_concurrent_deliveries_one_takes_effect"),
             Conformance("what_was_taken_is_known_after_reopening_and_after_a_crash"),
             Conformance("an_inbox_forgets_what_is_old_enough_and_only_its_own"),
-            test("crates/data/tests/sqlite_clock.rs", "a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget"),
+            test("crates/data/tests/sqlite/clock.rs", "a_clock_that_jumps_ahead_and_is_set_right_has_no_inbox_forget"),
         ],
     ),
     on_both(

@@ -46,7 +46,7 @@ const TOLD: &[(&str, &str, &[Proof])] = &[
         "several-writers",
         "several processes may write at once",
         &[
-            test("crates/data/tests/postgres_log.rs", "every_committed_event_is_seen_once_whatever_transactions_do"),
+            test("crates/data/tests/postgres/log.rs", "every_committed_event_is_seen_once_whatever_transactions_do"),
             test("crates/cli/tests/cli/serve.rs", "a_second_node_on_the_same_data_is_refused_with_a_clear_message"),
         ],
     ),
@@ -90,7 +90,7 @@ const TOLD: &[(&str, &str, &[Proof])] = &[
         "online-backup",
         "a consistent copy is taken while the store is in use",
         &[
-            test("crates/data/tests/sqlite_backup.rs", "a_backup_under_load_restores_and_readers_go_on_without_a_gap"),
+            test("crates/data/tests/sqlite/backup.rs", "a_backup_under_load_restores_and_readers_go_on_without_a_gap"),
             UNSUPPORTED,
         ],
     ),

@@ -7,11 +7,11 @@ use super::{
     on_postgres, test,
 };
 
-const LOG: &str = "crates/data/tests/postgres_log.rs";
-const APPENDS: &str = "crates/data/tests/postgres_appends.rs";
+const LOG: &str = "crates/data/tests/postgres/log.rs";
+const APPENDS: &str = "crates/data/tests/postgres/appends.rs";
 const MOVING: &str = "crates/data/src/store/moving/tests.rs";
 const NET: &str = "crates/runtime/src/net.rs";
-const SQL: &str = "crates/data/tests/postgres_sql.rs";
+const SQL: &str = "crates/data/tests/postgres/sql.rs";
 const OUTCOMES: &str = "crates/node/tests/postgres/outcomes.rs";
 const NODES: &str = "crates/node/tests/postgres/several_nodes.rs";
 const IDENTICAL: &str = "crates/node/tests/postgres/identical.rs";
@@ -27,7 +27,7 @@ const QUEUES_RULES: &str = "crates/communication/tests/queues/rules.rs";
 const QUEUES_HTTP: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
 const QUEUES_BUS: &str = "crates/communication/tests/queues_postgres/transport.rs";
 const SAGAS: &str = "crates/cli/tests/cli/postgres_sagas.rs";
-const DOCTOR: &str = "crates/data/tests/postgres_doctor.rs";
+const DOCTOR: &str = "crates/data/tests/postgres/doctor.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     on_postgres(

@@ -8,14 +8,14 @@ use super::{
     row, test,
 };
 
-const RETENTION: &str = "crates/data/tests/sqlite_retention.rs";
-const SET_CLOCK: &str = "crates/data/tests/sqlite_clock.rs";
+const RETENTION: &str = "crates/data/tests/sqlite/retention.rs";
+const SET_CLOCK: &str = "crates/data/tests/sqlite/clock.rs";
 const TRUSTED_CLOCK: &str = "crates/data/src/store/retention/clock.rs";
-const ARCHIVES: &str = "crates/data/tests/sqlite_archive.rs";
+const ARCHIVES: &str = "crates/data/tests/sqlite/archive.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const KEEPING: &str = "crates/node/tests/http/retention.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
-const BACKUP: &str = "crates/data/tests/sqlite_backup.rs";
+const BACKUP: &str = "crates/data/tests/sqlite/backup.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(

@@ -9,7 +9,7 @@ use super::{
 };
 
 const SCHEMAS: &str = "crates/node/tests/http/schemas.rs";
-const STORED: &str = "crates/data/tests/sqlite_schemas.rs";
+const STORED: &str = "crates/data/tests/sqlite/schemas.rs";
 const UPCASTING: &str = "crates/consistency/src/event_sourcing/tests/upcasting.rs";
 const REGISTRY: &str = "crates/data/src/schema/registry/tests.rs";
 

@@ -26,9 +26,9 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "no stamp comes again after kill -9, and none is given that a full disk could not keep",
         &[
-            test("crates/data/tests/sqlite_process.rs", "no_stamp_of_a_hybrid_clock_comes_again_after_kill_9"),
+            test("crates/data/tests/sqlite/process.rs", "no_stamp_of_a_hybrid_clock_comes_again_after_kill_9"),
             test(
-                "crates/data/tests/sqlite_full_disk.rs",
+                "crates/data/tests/sqlite/full_disk.rs",
                 "a_hybrid_clock_gives_no_stamp_that_a_full_disk_could_not_keep",
             ),
         ],
@@ -56,7 +56,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "stamps grow over restarts, however far the wall clock was set back",
         &[test(
-            "crates/data/tests/sqlite_clock.rs",
+            "crates/data/tests/sqlite/clock.rs",
             "a_hybrid_clock_hands_out_larger_stamps_after_restarts_however_far_the_wall_clock_is_set_back",
         )],
     ),

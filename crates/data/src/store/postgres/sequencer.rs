@@ -2,7 +2,7 @@
 //!
 //! A run takes a lock, and one statement then moves the events that it sees in `pending` behind the end of `log`: in the order of
 //! their ids, but what was written together stands together, where its first event stands. All of it is one message, so that the lock never waits for a client. The lemmas stand in ADR 19; the
-//! tests that try them in `tests/postgres_log.rs`.
+//! tests that try them in `tests/postgres/log.rs`.
 //!
 //! Whoever has committed asks for a run that begins after that, and shares it with all who asked meanwhile: while one run
 //! is on its way, the questions for the next one gather. Without questions a run is made now and then, rarer the longer nothing

@@ -1,7 +1,7 @@
 //! The lemmas of ADR 19, tried by random courses of a few sessions over a real server, step by step against a model.
 //!
 //! Every step is one statement, and the course says whose turn it is, so that what fails shrinks. What needs true
-//! concurrency, whole nodes and lost connections is tried in `tests/postgres_log.rs`, with lemmas 10 and 11.
+//! concurrency, whole nodes and lost connections is tried in `tests/postgres/log.rs`, with lemmas 10 and 11.
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "this is the world outside of the store")]
 
 use std::{

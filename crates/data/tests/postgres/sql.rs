@@ -5,10 +5,7 @@
     reason = "nodes and strangers of these tests run beside each other, in real time"
 )]
 
-mod postgres;
-
 use futures_util::future::join_all;
-use postgres::{Schema, batch, env, event, stranger};
 use quorate_data::{
     event::NewEvent,
     schema::{Compatibility, Registrar, RegistrarError},
@@ -17,6 +14,8 @@ use quorate_data::{
         postgres as store,
     },
 };
+
+use crate::shared::{Schema, batch, env, event, stranger};
 
 macro_rules! schema {
     () => {

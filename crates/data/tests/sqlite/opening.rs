@@ -1,16 +1,10 @@
 //! What is refused at the door, with the error that says so, and without touching it.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{io, path::Path};
 
 use quorate_data::store::{OpenError, StoreError};
-use sqlite::{Folder, batch, event, open, quiet, with_suffix};
+
+use crate::shared::{self, Folder, batch, event, open, quiet, with_suffix};
 
 fn bytes(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
@@ -47,7 +41,7 @@ async fn a_database_that_is_not_ours_is_refused_and_left_alone() {
 async fn a_newer_schema_is_refused_by_its_number() {
     let folder = Folder::new();
     folder.store().await.close().await.unwrap();
-    let connection = sqlite::raw(&folder.file());
+    let connection = shared::raw(&folder.file());
     connection.execute_batch("PRAGMA user_version = 7; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(connection);
     let cause = refused(&folder.file()).await;
@@ -58,7 +52,7 @@ async fn a_newer_schema_is_refused_by_its_number() {
 async fn a_schema_from_before_the_first_release_is_refused_with_what_to_do() {
     let folder = Folder::new();
     folder.store().await.close().await.unwrap();
-    let connection = sqlite::raw(&folder.file());
+    let connection = shared::raw(&folder.file());
     connection.execute_batch("PRAGMA user_version = 1; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     drop(connection);
     let cause = refused(&folder.file()).await;
@@ -97,7 +91,7 @@ async fn a_store_whose_file_is_gone_or_empty_is_not_begun_anew_over_what_is_left
     let gone = folder.path("gone.db");
     for left in ["-wal", ".mark", ".keys"] {
         for empty in [true, false] {
-            sqlite::photograph(&folder.file(), &gone);
+            shared::photograph(&folder.file(), &gone);
             match empty {
                 true => std::fs::write(&gone, b"").unwrap(),
                 false => std::fs::remove_file(&gone).unwrap(),
@@ -127,7 +121,7 @@ async fn a_store_in_use_or_one_that_did_not_end_well_is_no_backup() {
     let env = quorate_runtime::Env::real();
     let (target, copy) = (folder.path("restored.db"), folder.path("copy.db"));
     let restore = |from: &Path| quorate_data::store::sqlite::restore(&env, from.to_owned(), target.clone(), quiet());
-    sqlite::photograph(&folder.file(), &copy);
+    shared::photograph(&folder.file(), &copy);
     let link = folder.path("link.db");
     std::os::unix::fs::symlink(&copy, &link).unwrap();
     for unfinished in [&folder.file(), &copy, &link] {
@@ -146,7 +140,7 @@ async fn a_store_in_use_or_one_that_did_not_end_well_is_no_backup() {
     // Started once and stopped, it is whole.
     store.close().await.unwrap();
     restore(&folder.file()).await.unwrap();
-    assert_eq!(sqlite::open(&target).await.unwrap().head().get(), 50);
+    assert_eq!(shared::open(&target).await.unwrap().head().get(), 50);
 }
 
 #[tokio::test]
@@ -256,7 +250,7 @@ async fn a_write_ahead_log_without_its_store_is_not_played_into_another() {
     let store = folder.store().await;
     store.append(batch("s", (0..50).map(event).collect())).await.unwrap();
     let (lone, backup) = (folder.path("lone.db"), folder.path("backup.db"));
-    sqlite::photograph(&folder.file(), &lone);
+    shared::photograph(&folder.file(), &lone);
     store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
     std::fs::remove_file(&lone).unwrap();
     assert!(with_suffix(&lone, "-wal").exists());
@@ -276,7 +270,7 @@ async fn what_a_failed_restore_left_does_not_spoil_the_next() {
     store.backup(backup.clone(), std::sync::Arc::new(|_, _| {})).await.unwrap();
     // A restore that died half-way: its partial file with a write-ahead log of its own.
     let partial = folder.path(".restored.db.quorate-partial");
-    sqlite::photograph(&folder.file(), &partial);
+    shared::photograph(&folder.file(), &partial);
     assert!(with_suffix(&partial, "-wal").exists());
     let env = quorate_runtime::Env::real();
     let refused = open(&target).await.map(|_| ());
@@ -295,7 +289,7 @@ async fn what_a_failed_restore_left_does_not_spoil_the_next() {
     nothing_left();
     restored.close().await.unwrap();
     // Beside a store it is of no use to anybody.
-    sqlite::photograph(&folder.file(), &partial);
+    shared::photograph(&folder.file(), &partial);
     open(&target).await.unwrap().close().await.unwrap();
     nothing_left();
 }

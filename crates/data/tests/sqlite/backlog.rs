@@ -1,11 +1,4 @@
 //! A damaged page keeps the index from being written: what was appended is there, and memory does not run out.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::path::Path;
 
@@ -16,14 +9,15 @@ use quorate_data::{
         TransactError,
     },
 };
-use sqlite::{Folder, batch, event};
+
+use crate::shared::{self, Folder, batch, event};
 
 const PAGE: usize = 4096;
 
 /// The page in which the index of types, tags and categories ends.
 fn last_page(path: &Path) -> usize {
     let leaf = "SELECT max(pageno) FROM dbstat WHERE name = 'quorate_term_run' AND pagetype = 'leaf'";
-    sqlite::raw(path).query_row(leaf, [], |row| row.get::<_, u32>(0)).unwrap() as usize
+    shared::raw(path).query_row(leaf, [], |row| row.get::<_, u32>(0)).unwrap() as usize
 }
 
 /// Changes one byte of a page in place, or puts it right again.

@@ -1,8 +1,8 @@
 //! The PostgreSQL store keeps every promise that any store must, or refuses to make it.
 
-mod postgres;
+use crate::shared;
 
-quorate_data::store_conformance!(match postgres::Schema::new() {
+quorate_data::store_conformance!(match shared::Schema::new() {
     Some(schema) => schema,
     None => return,
 });

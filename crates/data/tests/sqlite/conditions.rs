@@ -1,7 +1,5 @@
 //! Conditions of appends that look at much of the log: before the writer's turn, and no more than all of them may together.
 
-#![expect(clippy::unwrap_used, reason = "tests may; clippy does not see that integration tests are tests")]
-
 use std::time::Duration;
 
 use quorate_data::{

@@ -1,13 +1,4 @@
 //! The disk fails, at any moment: what was acknowledged is there once, what was refused is not, and a failed sync is the end.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-#[path = "sqlite/faulty.rs"]
-mod faulty;
-mod sqlite;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use faulty::{What, Which};
 use quorate_data::{
     event::{NewEvent, Position, Version},
     materialized_view::{
@@ -35,8 +25,12 @@ use quorate_data::{
 };
 use quorate_runtime::{Env, EnvParts};
 use rusqlite::ffi;
-use sqlite::{batch, event};
 use tempfile::TempDir;
+
+use crate::{
+    faulty::{self, What, Which},
+    shared::{self, batch, event},
+};
 
 /// A store on a disk that fails when it is told to. If the store ends its process, the disk is gone with it.
 struct Bench {
@@ -83,7 +77,7 @@ impl Bench {
         drop(store);
         for _ in 0..2_000 {
             // Whatever the last one still does at its end must not reach a disk that is mended.
-            let lock = sqlite::with_suffix(&self.path(), ".lock");
+            let lock = shared::with_suffix(&self.path(), ".lock");
             let file = std::fs::File::options().create(true).truncate(false).write(true).open(lock).unwrap();
             if file.try_lock().is_ok() {
                 drop(file);
@@ -554,7 +548,7 @@ async fn erase_on_a_failing_disk(nth: u64, stays: bool) -> bool {
     assert_eq!(store.erasures().await.unwrap().erasures.len(), 1, "{place}: however often it was asked for");
     assert_sound(&store).await;
     store.close().await.unwrap();
-    let keys = sqlite::raw(&sqlite::with_suffix(&bench.path(), ".keys"));
+    let keys = shared::raw(&shared::with_suffix(&bench.path(), ".keys"));
     let living: u32 =
         keys.query_row("SELECT count(*) FROM quorate_key WHERE secret IS NOT NULL", [], |row| row.get(0)).unwrap();
     assert_eq!(living, 1, "{place}: bert's");

@@ -1,11 +1,4 @@
 //! Forgotten data is gone from the files, not only from answers.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{path::Path, time::Duration};
 
@@ -16,7 +9,8 @@ use quorate_data::{
         conformance::Place as _,
     },
 };
-use sqlite::{Folder, batch, event, with_suffix};
+
+use crate::shared::{self, Folder, batch, event, with_suffix};
 
 /// Data that would be recognised anywhere, small or spread over pages.
 fn secret(n: u64, length: usize) -> NewEvent {
@@ -65,7 +59,7 @@ async fn a_reader_in_the_way_delays_forgetting_and_does_not_prevent_it() {
     let folder = Folder::new();
     let store = folder.store().await;
     fill(&store).await;
-    let reader = sqlite::raw(&folder.file());
+    let reader = shared::raw(&folder.file());
     reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
     let begun = std::time::Instant::now();
     let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
@@ -78,7 +72,7 @@ async fn a_reader_in_the_way_delays_forgetting_and_does_not_prevent_it() {
 
 /// Forgets stream `s` while somebody reads, so that its pages stay in the write-ahead log for now.
 async fn forget_behind_a_reader(folder: &Folder, store: &Store) -> rusqlite::Connection {
-    let reader = sqlite::raw(&folder.file());
+    let reader = shared::raw(&folder.file());
     reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();
     let tombstone = Retire::Tombstone { expected: ExpectedVersion::Any };
     store.retire("s".parse().unwrap(), tombstone).await.unwrap();
@@ -229,13 +223,13 @@ async fn a_stream_read_while_it_is_truncated_has_no_hole() {
     let folder = Folder::new();
     for round in 0..6_u64 {
         let path = folder.path(&format!("{round}.db"));
-        let store = sqlite::open(&path).await.unwrap();
+        let store = shared::open(&path).await.unwrap();
         for n in 0..10 {
             store.append(batch("s", (0..30).map(|k| event(n * 30 + k)).collect())).await.unwrap();
         }
         store.close().await.unwrap();
         // Everything is in the index now; what follows stays in the tail.
-        let store = sqlite::open(&path).await.unwrap();
+        let store = shared::open(&path).await.unwrap();
         store.append(batch("s", (300..310).map(event).collect())).await.unwrap();
         let readers: Vec<_> = (1..4)
             .map(|limit| {
@@ -271,7 +265,7 @@ async fn with_a_rotten_block(folder: &Folder) -> Store {
     }
     store.close().await.unwrap();
     let rot = "UPDATE quorate_block SET body = zeroblob(length(body)) WHERE first = 1";
-    assert_eq!(sqlite::raw(&folder.file()).execute(rot, []).unwrap(), 1);
+    assert_eq!(shared::raw(&folder.file()).execute(rot, []).unwrap(), 1);
     folder.store().await
 }
 
@@ -380,9 +374,9 @@ async fn what_damage_keeps_in_the_file_leaves_others_their_place_and_has_a_limit
         let rows = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
         rows.map(Result::unwrap).collect::<Vec<_>>()
     };
-    let good = bodies(&sqlite::raw(&folder.file()));
+    let good = bodies(&shared::raw(&folder.file()));
     let rot = "UPDATE quorate_block SET body = zeroblob(length(body)) WHERE first IN (1, 4)";
-    assert_eq!(sqlite::raw(&folder.file()).execute(rot, []).unwrap(), 2);
+    assert_eq!(shared::raw(&folder.file()).execute(rot, []).unwrap(), 2);
     let store = folder.open(Limits { forgetting: 2, ..Limits::default() }).await;
     let forget = async |stream: &str, before: u64| {
         store.retire(stream.parse().unwrap(), Retire::Truncate { before: Version::new(before) }).await
@@ -410,7 +404,7 @@ async fn what_damage_keeps_in_the_file_leaves_others_their_place_and_has_a_limit
     store.append(batch("c", vec![event("appends go on")])).await.unwrap();
     store.close().await.unwrap();
 
-    let connection = sqlite::raw(&folder.file());
+    let connection = shared::raw(&folder.file());
     for (first, body) in good {
         connection.execute("UPDATE quorate_block SET body = ?2 WHERE first = ?1", (first, body)).unwrap();
     }

@@ -1,19 +1,16 @@
 //! A disk that fills up in the middle of what takes several steps: what is done is told, and what is not.
-#![expect(clippy::unwrap_used, reason = "tests may; clippy does not see that integration tests are tests")]
-
-#[path = "sqlite/faulty.rs"]
-#[allow(dead_code, reason = "each test program uses its own part")]
-mod faulty;
-mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use faulty::{What, Which};
 use quorate_data::{
     event::Position,
     store::{ExpectedVersion, Query, ReadLog, Rules, Scavenged, Store, StoreError, StreamMetadata},
 };
-use sqlite::{Folder, batch, event};
+
+use crate::{
+    faulty::{self, What, Which},
+    shared::{Folder, batch, event},
+};
 
 const STREAMS: [&str; 3] = ["a", "b", "c"];
 

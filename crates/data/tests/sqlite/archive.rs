@@ -1,11 +1,4 @@
 //! Archiving and forgetting, killed at any moment: what was acknowledged is in the store or in an archive, never in neither.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +12,10 @@ use quorate_data::{
         AppendError, ArchiveError, ArchiveOrder, ExpectedVersion, Query, ReadLog, Retire, Store, archive::ArchiveReader,
     },
 };
-use sqlite::{
-    Folder, batch,
+
+use crate::{
     child::{ROUND, STORE, child_of, said, say},
-    event, open, pause,
+    shared::{self, Folder, batch, event, open, pause},
 };
 
 /// An event large enough that forgetting a few takes several slices.
@@ -91,7 +84,8 @@ async fn archiving_killed_at_any_moment_leaves_each_event_somewhere() {
     let mut rng = quorate_runtime::random::Random::from_os().stream("moments");
     let (mut appended, mut archived, mut adopted) = (0, 0, 0);
     for round in 0..ROUNDS {
-        let mut child = child_of("archiving_killed_at_any_moment_leaves_each_event_somewhere", &folder.file(), round);
+        let mut child =
+            child_of("archive::archiving_killed_at_any_moment_leaves_each_event_somewhere", &folder.file(), round);
         let mut lines = said(&mut child);
         assert!(lines.next().is_some(), "it begins");
         pause(rng.below(400));
@@ -191,7 +185,8 @@ async fn forgetting_killed_at_any_moment_is_whole_and_goes_on() {
     let mut rng = quorate_runtime::random::Random::from_os().stream("moments");
     let (mut truncated, mut interrupted) = (0, 0);
     for round in 0..ROUNDS {
-        let mut child = child_of("forgetting_killed_at_any_moment_is_whole_and_goes_on", &folder.file(), round);
+        let mut child =
+            child_of("archive::forgetting_killed_at_any_moment_is_whole_and_goes_on", &folder.file(), round);
         let mut lines = said(&mut child);
         assert_eq!(lines.next().as_deref(), Some("open"));
         pause(rng.below(300));
@@ -200,7 +195,7 @@ async fn forgetting_killed_at_any_moment_is_whole_and_goes_on() {
         let said: Vec<u64> =
             lines.filter_map(|line| line.strip_prefix("truncated ").and_then(|n| n.parse().ok())).collect();
         truncated = said.into_iter().fold(truncated, u64::max);
-        let pending = sqlite::raw(&folder.file());
+        let pending = shared::raw(&folder.file());
         let pending: i64 = pending.query_row("SELECT count(*) FROM quorate_retiring", [], |row| row.get(0)).unwrap();
         interrupted += pending;
         let store = open(&folder.file()).await.unwrap();
@@ -345,13 +340,13 @@ async fn verifying_names_what_was_forgotten_and_lies_there_whole() {
         .transact(move |tx| Box::pin(async move { tx.retire(&"s".parse().unwrap(), tombstone).await.map(|_| ()) }));
     done.await.unwrap();
     let copy = folder.path("copy.db");
-    sqlite::photograph(&folder.file(), &copy);
+    shared::photograph(&folder.file(), &copy);
     let taken = std::fs::read(&copy).unwrap();
-    let log = std::fs::read(sqlite::with_suffix(&copy, "-wal")).unwrap();
+    let log = std::fs::read(shared::with_suffix(&copy, "-wal")).unwrap();
     let changed = |change: &str| {
         std::fs::write(&copy, &taken).unwrap();
-        std::fs::write(sqlite::with_suffix(&copy, "-wal"), &log).unwrap();
-        assert_eq!(sqlite::raw(&copy).execute(change, []).unwrap(), 1, "it was taken in the middle");
+        std::fs::write(shared::with_suffix(&copy, "-wal"), &log).unwrap();
+        assert_eq!(shared::raw(&copy).execute(change, []).unwrap(), 1, "it was taken in the middle");
     };
     // A range that says something else than was written keeps the store shut.
     for column in ["id", "next", "last", "stub", "archive", "sum"] {

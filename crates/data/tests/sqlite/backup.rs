@@ -1,11 +1,4 @@
 //! A backup taken under load restores, and readers go on from where they were.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::sync::{
     Arc, Mutex,
@@ -17,7 +10,8 @@ use quorate_data::{
     store::{OpenError, Progress, Query, ReadLog, Retire, Store, StoreError, sqlite::restore},
 };
 use quorate_runtime::Env;
-use sqlite::{Folder, batch, event, open, quiet};
+
+use crate::shared::{Folder, batch, event, open, quiet};
 
 async fn log(store: &Store, after: u64) -> Vec<Recorded> {
     let (mut found, mut after) = (Vec::new(), Position::new(after));

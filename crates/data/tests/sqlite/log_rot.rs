@@ -1,12 +1,5 @@
 //! A write-ahead log that rotted: whatever reads it says so, and a log that lost what was acknowledged is refused, and left
 //! as it is.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     path::{Path, PathBuf},
@@ -17,7 +10,8 @@ use quorate_data::{
     event::Version,
     store::{AppendError, ArchiveError, ArchiveOrder, OpenError, Store, StoreError},
 };
-use sqlite::{Folder, batch, event, open, quiet, raw, with_suffix};
+
+use crate::shared::{self, Folder, batch, event, open, quiet, raw, with_suffix};
 
 const PAGE: usize = 4096;
 
@@ -26,9 +20,13 @@ async fn live(folder: &Folder) -> Store {
     filled(folder, true).await
 }
 
-/// As [`live`]; without events it has nothing in memory that an idle store would write into its log.
+/// As [`live`]; without events it has nothing in memory that an idle store would write into its log, and nothing it would empty it for.
 async fn filled(folder: &Folder, with_events: bool) -> Store {
     let store = folder.store().await;
+    if !with_events {
+        // A store that was opened does so once.
+        store.wipe("s".parse().unwrap()).await.unwrap();
+    }
     store
         .transact(|tx| Box::pin(tx.execute("CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)", &[])))
         .await
@@ -241,7 +239,7 @@ impl Killed {
     /// The store in `folder`, as it is now.
     async fn now(folder: Folder, store: Store) -> Self {
         let crashed = folder.path("crashed.db");
-        sqlite::photograph(&folder.file(), &crashed);
+        shared::photograph(&folder.file(), &crashed);
         store.close().await.unwrap();
         let read = |suffix| std::fs::read(with_suffix(&crashed, suffix));
         Self { file: read("").unwrap(), log: read("-wal").unwrap(), note: read(".mark").ok(), folder }
@@ -407,7 +405,7 @@ async fn an_older_copy_beside_a_newer_note_is_refused_and_told_what_to_do() {
     let folder = Folder::new();
     let store = live(&folder).await;
     let copy = folder.path("copy.db");
-    sqlite::photograph(&folder.file(), &copy);
+    shared::photograph(&folder.file(), &copy);
     // Whoever reads keeps the log from beginning anew: what is noted is about the log that the copy has.
     let reader = raw(&folder.file());
     reader.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;").unwrap();

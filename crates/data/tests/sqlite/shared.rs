@@ -1,12 +1,4 @@
 //! What the tests of the embedded store share.
-#![allow(dead_code, reason = "each test program uses its own part")]
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "these tests look at the store from outside: its files, its process"
-)]
-
-pub(crate) mod child;
 
 use std::{
     path::{Path, PathBuf},

@@ -1,14 +1,4 @@
 //! What the tests of the PostgreSQL store share.
-#![allow(dead_code, reason = "each test program uses its own part")]
-#![allow(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "these tests look at the store from outside: its server, its connections"
-)]
-
-pub(crate) mod cable;
-pub(crate) mod server;
-mod stranger;
 
 use std::{
     path::PathBuf,
@@ -23,7 +13,8 @@ use quorate_data::{
 use quorate_runtime::{BoxFuture, Env};
 use tokio_postgres::Client;
 
-pub(crate) use self::{cable::Cable, stranger::stranger};
+use crate::server;
+pub(crate) use crate::{cable::Cable, stranger::stranger};
 
 /// A schema with one store in it.
 pub(crate) struct Schema {

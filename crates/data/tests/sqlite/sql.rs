@@ -1,11 +1,10 @@
 //! What only SQLite's dialect has, and an application may not do with it.
 
-mod sqlite;
-
 use std::sync::{Arc, Mutex};
 
 use quorate_data::store::{SqlError, Store, TransactError, conformance::Place};
-use sqlite::{Folder, batch, event};
+
+use crate::shared::{Folder, batch, event};
 
 async fn attempt(store: &Store, sql: &'static str) -> Result<u64, TransactError<SqlError>> {
     store.transact(move |tx| Box::pin(tx.execute(sql, &[]))).await

@@ -1,11 +1,4 @@
 //! One flipped byte, in any table, is named; and what was damaged is never served.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     path::{Path, PathBuf},
@@ -21,7 +14,8 @@ use quorate_data::{
     },
 };
 use rusqlite::{Connection, types::Value};
-use sqlite::{Folder, batch, event, open};
+
+use crate::shared::{self, Folder, batch, event, open};
 
 const ROOM: RoomTables =
     RoomTables { room: "proof", versions: &["CREATE TABLE quorate_proof (id INTEGER PRIMARY KEY, note TEXT)"] };
@@ -56,10 +50,10 @@ async fn filled(folder: &Folder) {
 fn put(folder: &Folder, bytes: &[u8]) -> PathBuf {
     let path = folder.path("damaged.db");
     for suffix in ["", "-wal", "-shm", ".keys-wal"] {
-        let _ = std::fs::remove_file(sqlite::with_suffix(&path, suffix));
+        let _ = std::fs::remove_file(shared::with_suffix(&path, suffix));
     }
     std::fs::write(&path, bytes).unwrap();
-    let keys = |path: &Path| sqlite::with_suffix(path, ".keys");
+    let keys = |path: &Path| shared::with_suffix(path, ".keys");
     std::fs::copy(keys(&folder.file()), keys(&path)).unwrap();
     path
 }
@@ -150,7 +144,7 @@ async fn one_changed_byte_in_any_column_of_any_table_is_named() {
     let good = std::fs::read(folder.file()).unwrap();
     let sound = judge(&folder.file()).await.unwrap();
     assert!(sound.is_sound() && sound.events == 1_202, "{sound:?}");
-    let connection = sqlite::raw(&folder.file());
+    let connection = shared::raw(&folder.file());
     let names = tables(&connection);
     assert_eq!(names.len(), 13, "{names:?}");
     let plan: Vec<(String, Vec<String>)> =
@@ -161,10 +155,10 @@ async fn one_changed_byte_in_any_column_of_any_table_is_named() {
         for column in columns {
             let read = format!("SELECT {column} FROM {table} LIMIT 1");
             let path = put(&folder, &good);
-            let value: Value = sqlite::raw(&path).query_row(&read, [], |row| row.get(0)).unwrap();
+            let value: Value = shared::raw(&path).query_row(&read, [], |row| row.get(0)).unwrap();
             for flipped in flips(&value) {
                 put(&folder, &good);
-                let connection = sqlite::raw(&path);
+                let connection = shared::raw(&path);
                 let all = columns.join(", ");
                 let first = format!(
                     "UPDATE OR REPLACE {table} SET {column} = ?1 WHERE ({all}) = (SELECT {all} FROM {table} LIMIT 1)"
@@ -239,7 +233,7 @@ async fn damaged_bytes_are_never_served_wherever_they_are_in_the_file() {
 async fn a_damaged_event_is_an_error_to_its_readers_and_to_nobody_else() {
     let folder = Folder::new();
     filled(&folder).await;
-    let connection = sqlite::raw(&folder.file());
+    let connection = shared::raw(&folder.file());
     let (first, mut body): (i64, Vec<u8>) = connection
         .query_row("SELECT first, body FROM quorate_block WHERE first > 300 ORDER BY first LIMIT 1", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
@@ -271,10 +265,10 @@ async fn a_missing_row_is_noticed() {
     let folder = Folder::new();
     filled(&folder).await;
     let good = std::fs::read(folder.file()).unwrap();
-    let names = tables(&sqlite::raw(&folder.file()));
+    let names = tables(&shared::raw(&folder.file()));
     for table in names {
         let path = put(&folder, &good);
-        let connection = sqlite::raw(&path);
+        let connection = shared::raw(&path);
         let key = columns(&connection, &table)[..2].join(", ");
         let sql = format!("DELETE FROM {table} WHERE ({key}) = (SELECT {key} FROM {table} LIMIT 1)");
         assert_eq!(connection.execute(&sql, []).unwrap(), 1);
@@ -310,7 +304,7 @@ async fn a_stream_row_that_contradicts_the_log_is_named_although_its_checksum_is
     type Stream = (i64, String, i64, i64, bool, Vec<u8>);
     let change = |with: &dyn Fn(&mut Stream)| {
         let path = put(&folder, &good);
-        let connection = sqlite::raw(&path);
+        let connection = shared::raw(&path);
         let select = "SELECT id, name, version, first, tombstoned, hash FROM quorate_stream WHERE name = 's-0'";
         let read = |row: &rusqlite::Row<'_>| {
             Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
@@ -352,7 +346,7 @@ async fn an_append_that_meets_damage_is_refused_alone_and_costs_its_group_nothin
     store.append(batch("sound", vec![event("last")])).await.unwrap();
     store.close().await.unwrap();
     let rot = "UPDATE quorate_block SET body = zeroblob(length(body)) WHERE first = 1";
-    assert_eq!(sqlite::raw(&folder.file()).execute(rot, []).unwrap(), 1);
+    assert_eq!(shared::raw(&folder.file()).execute(rot, []).unwrap(), 1);
     let store = folder.store().await;
     let before = store.statistics().commits;
     // The same id again: whether it is the same event stands in the block that has rotted.

@@ -1,13 +1,6 @@
 //! A full disk: writes are refused as such, nothing acknowledged is lost, and the store goes on when there is space.
 //!
 //! The test starts this program again inside a mount namespace of its own, where it mounts a small file system.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +15,8 @@ use quorate_data::{
     },
 };
 use quorate_foundations::ordering::hlc::{Config, Stamp};
-use sqlite::{batch, event, open};
+
+use crate::shared::{self, batch, event, open};
 
 const INSIDE: &str = "QUORATE_TEST_MOUNT";
 
@@ -94,7 +88,7 @@ async fn fill(store: &Store, round: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_writes_and_loses_nothing() {
-    let Some(mount) = small_disk("a_full_disk_refuses_writes_and_loses_nothing", 12) else { return };
+    let Some(mount) = small_disk("full_disk::a_full_disk_refuses_writes_and_loses_nothing", 12) else { return };
     let (path, ballast) = (mount.join("store.db"), mount.join("ballast"));
     std::fs::write(&ballast, vec![0; 4 << 20]).unwrap();
     let store = open(&path).await.unwrap();
@@ -159,7 +153,7 @@ async fn reopen(path: &Path) -> Store {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_while_indexing_loses_nothing() {
-    let Some(mount) = small_disk("a_full_disk_while_indexing_loses_nothing", 24) else { return };
+    let Some(mount) = small_disk("full_disk::a_full_disk_while_indexing_loses_nothing", 24) else { return };
     let path = mount.join("store.db");
     let store = open(&path).await.unwrap();
     // Many small events: the index of them is what does not fit.
@@ -200,8 +194,8 @@ async fn a_full_disk_while_indexing_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_onto_a_full_disk_fails_and_leaves_nothing() {
-    let Some(mount) = small_disk("a_backup_onto_a_full_disk_fails_and_leaves_nothing", 1) else { return };
-    let folder = sqlite::Folder::new();
+    let Some(mount) = small_disk("full_disk::a_backup_onto_a_full_disk_fails_and_leaves_nothing", 1) else { return };
+    let folder = shared::Folder::new();
     let store = folder.store().await;
     for n in 0..200 {
         store.append(batch("s", vec![large(&n.to_string())])).await.unwrap();
@@ -241,7 +235,9 @@ fn limited_files(name: &str) -> Option<PathBuf> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
-    let Some(folder) = limited_files("a_file_that_may_not_grow_refuses_writes_and_loses_nothing") else { return };
+    let Some(folder) = limited_files("full_disk::a_file_that_may_not_grow_refuses_writes_and_loses_nothing") else {
+        return;
+    };
     let path = folder.join("store.db");
     let store = open(&path).await.unwrap();
     let create = "CREATE TABLE note (id INTEGER PRIMARY KEY, text TEXT)";
@@ -279,7 +275,8 @@ async fn a_file_that_may_not_grow_refuses_writes_and_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it() {
-    let Some(folder) = limited_files("what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it") else {
+    let Some(folder) = limited_files("full_disk::what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it")
+    else {
         return;
     };
     let path = folder.join("store.db");
@@ -304,7 +301,9 @@ async fn what_was_forgotten_is_told_where_the_disk_is_too_full_to_wipe_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hybrid_clock_gives_no_stamp_that_a_full_disk_could_not_keep() {
-    let Some(folder) = limited_files("a_hybrid_clock_gives_no_stamp_that_a_full_disk_could_not_keep") else { return };
+    let Some(folder) = limited_files("full_disk::a_hybrid_clock_gives_no_stamp_that_a_full_disk_could_not_keep") else {
+        return;
+    };
     let store = open(&folder.join("store.db")).await.unwrap();
     let hour = std::time::Duration::from_secs(3_600);
     let config = Config::new(hour * 2, hour).unwrap();

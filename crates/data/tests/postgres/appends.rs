@@ -5,8 +5,6 @@
     reason = "nodes and strangers of these tests run beside each other, in real time"
 )]
 
-mod postgres;
-
 use std::{
     collections::BTreeSet,
     sync::{
@@ -17,13 +15,14 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
-use postgres::{Schema, batch, event};
 use quorate_data::{
     schema::{Registrar, RegistrarError},
     store::{AppendError, ExpectedVersion, StoreError},
 };
 use serde_json::json;
 use tokio_postgres::{Client, types::Type};
+
+use crate::shared::{Schema, batch, event};
 
 /// Longer than anything takes here that is waited for.
 const PATIENT: Duration = Duration::from_secs(60);
@@ -301,7 +300,7 @@ async fn tables_get_a_new_version_once_nobody_holds_them() {
 /// Nodes of one version make the functions anew where they are not theirs: with other ones they would do so by turns.
 #[test]
 fn the_functions_are_those_of_their_version() {
-    let text = include_str!("../src/store/postgres/functions.sql");
+    let text = include_str!("../../src/store/postgres/functions.sql");
     assert_eq!(
         crc32fast::hash(text.as_bytes()),
         0x32b0_ba87,

@@ -5,8 +5,6 @@
     reason = "nodes and strangers of these tests run beside each other, in real time"
 )]
 
-mod postgres;
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
@@ -14,7 +12,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use postgres::{Schema, batch, event};
 use quorate_data::{
     event::{NewEvent, Position, Recorded, Tags},
     store::{
@@ -27,6 +24,8 @@ use quorate_runtime::{
     Env,
     random::{Random, Rng},
 };
+
+use crate::shared::{self, Schema, batch, event};
 
 macro_rules! schema {
     () => {
@@ -210,14 +209,14 @@ async fn every_committed_event_is_seen_once_whatever_transactions_do() {
     assert_own_order(&log);
     assert_sound(&b).await;
     drop(idle);
-    let other = postgres::stranger(&schema.in_database(&elsewhere)).await;
+    let other = shared::stranger(&schema.in_database(&elsewhere)).await;
     other.batch_execute("ROLLBACK PREPARED 'orphan'").await.unwrap();
 }
 
 /// A database with a prepared transaction that nobody will ever end.
 async fn idle_database(schema: &Schema, name: &str) {
     schema.stranger().await.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
-    let other = postgres::stranger(&schema.in_database(name)).await;
+    let other = shared::stranger(&schema.in_database(name)).await;
     for statement in ["CREATE TABLE t (x integer)", "BEGIN", "INSERT INTO t VALUES (1)", "PREPARE TRANSACTION 'orphan'"]
     {
         other.batch_execute(statement).await.unwrap();
@@ -457,7 +456,7 @@ async fn nodes_that_start_together_make_one_store() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_hold_a_store_is_refused() {
     let schema = schema!();
-    let open = |config| async { store::open(&postgres::env(), config).await.map(|_| ()) };
+    let open = |config| async { store::open(&shared::env(), config).await.map(|_| ()) };
     let config = |name: &str| store::Config { schema: name.to_owned(), ..schema.config(Default::default()) };
     let long = "x".repeat(49);
     for name in ["", "Upper", "has space", "pg_mine", "a\"b", long.as_str()] {
@@ -539,7 +538,7 @@ impl quorate_runtime::clock::Clocks for Asleep {
 async fn a_node_is_told_of_what_another_one_appended() {
     let schema = schema!();
     let (one, _) = schema.node(|_| {}).await;
-    let mut parts = postgres::env().into_parts();
+    let mut parts = shared::env().into_parts();
     parts.clocks = Arc::new(Asleep(parts.clocks));
     let other = store::open(&Env::from_parts(parts), schema.config(Default::default())).await.unwrap();
     let mut moved = other.watch_head();
@@ -647,7 +646,7 @@ impl quorate_runtime::clock::Clocks for Frozen {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_and_their_chains_are_the_same_bytes_as_in_the_embedded_store() {
     let schema = schema!();
-    let mut parts = postgres::env().into_parts();
+    let mut parts = shared::env().into_parts();
     parts.clocks = Arc::new(Frozen(parts.clocks));
     let env = Env::from_parts(parts);
     let there = store::open(&env, schema.config(Default::default())).await.unwrap();

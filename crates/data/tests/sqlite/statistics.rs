@@ -1,9 +1,6 @@
 //! What a store says of itself, compared with what its files say.
-#![expect(clippy::disallowed_methods, reason = "a test looks at the store from outside: its files")]
 
-mod sqlite;
-
-use sqlite::{Folder, batch, event, with_suffix};
+use crate::shared::{Folder, batch, event, with_suffix};
 
 #[tokio::test]
 async fn the_size_of_the_write_ahead_log_is_that_of_its_file() {

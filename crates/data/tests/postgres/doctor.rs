@@ -1,11 +1,8 @@
 //! The doctor: each finding is there where its cause is, says what to do, and is gone when that was done.
 #![allow(clippy::unwrap_used, reason = "a test ends where it is surprised")]
 
-mod postgres;
-
 use std::{sync::Arc, time::Duration};
 
-use postgres::{Schema, batch, event, server::Own, stranger};
 use quorate_data::{
     event::NewEvent,
     store::{
@@ -19,6 +16,11 @@ use quorate_data::{
 use quorate_foundations::time::{Boot, Mono, Wall};
 use quorate_runtime::{BoxFuture, Env, clock::Clocks};
 use tokio_postgres::{Client, types::Type};
+
+use crate::{
+    server::Own,
+    shared::{self, Schema, batch, event, stranger},
+};
 
 macro_rules! some {
     ($made:expr) => {
@@ -39,7 +41,7 @@ fn config(own: &Own) -> store::Config {
 
 /// What is found about `about`.
 async fn found(config: &store::Config, about: &str) -> Vec<Finding> {
-    let found = examine(&postgres::env(), config, AT_ONCE).await.unwrap();
+    let found = examine(&shared::env(), config, AT_ONCE).await.unwrap();
     found.into_iter().filter(|finding| finding.about == about).collect()
 }
 
@@ -79,16 +81,16 @@ async fn pid(client: &Client) -> i32 {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_found_where_nothing_ails() {
     let own = some!(Own::new(""));
-    let node = store::open(&postgres::env(), config(&own)).await.unwrap();
+    let node = store::open(&shared::env(), config(&own)).await.unwrap();
     node.append(batch("s", vec![event(1)])).await.unwrap();
-    let found = examine(&postgres::env(), &config(&own), Thresholds::default()).await.unwrap();
+    let found = examine(&shared::env(), &config(&own), Thresholds::default()).await.unwrap();
     assert_eq!(found, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_without_a_store_is_told_to_have_none() {
     let own = some!(Own::new(""));
-    let found = examine(&postgres::env(), &config(&own), Thresholds::default()).await.unwrap();
+    let found = examine(&shared::env(), &config(&own), Thresholds::default()).await.unwrap();
     assert_eq!(found.iter().map(|one| (one.severity, one.about)).collect::<Vec<_>>(), [(Severity::Note, "tables")]);
 }
 
@@ -130,7 +132,7 @@ async fn until(config: &store::Config, about: &str, is_there: bool) {
         if found(config, about).await.is_empty() != is_there {
             return;
         }
-        postgres::env().sleep(Duration::from_millis(50)).await;
+        shared::env().sleep(Duration::from_millis(50)).await;
     }
     panic!("{about} is {}there", if is_there { "not " } else { "" });
 }
@@ -138,7 +140,7 @@ async fn until(config: &store::Config, about: &str, is_there: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_is_named_until_it_is_promoted() {
     let own = some!(Own::new(""));
-    drop(store::open(&postgres::env(), config(&own)).await.unwrap());
+    drop(store::open(&shared::env(), config(&own)).await.unwrap());
     own.kill();
     own.demote();
     own.start();
@@ -358,7 +360,7 @@ async fn a_table_that_is_locked_is_said_to_be_with_who_locked_it() {
         none(&config, "locked", "").await;
         let lock = format!("LOCK TABLE {}.{table}", schema.name);
         do_all(&blocker, &["BEGIN", &lock]).await;
-        let found = examine(&postgres::env(), &config, AT_ONCE).await.unwrap();
+        let found = examine(&shared::env(), &config, AT_ONCE).await.unwrap();
         let is_told = |about: &str, naming: &str| {
             found.iter().any(|one| (one.about, one.severity) == (about, Severity::Danger) && one.what.contains(naming))
         };
@@ -394,7 +396,7 @@ async fn of_several_hosts_the_primary_is_used_and_a_standby_only_where_there_is_
     let at = |own: &Own| own.address().split_once('@').unwrap().1.split_once('/').unwrap().0.to_owned();
     let both = format!("postgres://quorate@{},{}/postgres", at(&standby), at(&primary));
     let config = store::Config::at(&both).unwrap();
-    let node = store::open(&postgres::env(), config.clone()).await.unwrap();
+    let node = store::open(&shared::env(), config.clone()).await.unwrap();
     node.append(batch("s", vec![event(1)])).await.unwrap();
     none(&config, "standby", "").await;
     primary.kill();
@@ -430,7 +432,7 @@ async fn clocks_that_are_apart_are_named() {
     let schema = some!(Schema::new());
     let config = schema.config(Default::default());
     none(&config, "clock", "").await;
-    let mut parts = postgres::env().into_parts();
+    let mut parts = shared::env().into_parts();
     parts.clocks = Arc::new(Late(parts.clocks));
     let found = examine(&Env::from_parts(parts), &config, AT_ONCE).await.unwrap();
     let clock = found.iter().find(|finding| finding.about == "clock").unwrap();

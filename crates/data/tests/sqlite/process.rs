@@ -1,13 +1,6 @@
 //! The embedded store and the processes around it: a second one is refused, a killed one loses nothing.
 //!
 //! Each test starts this program again as its child, in which the same test plays the other part.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +12,10 @@ use quorate_data::{
     store::{AppendError, HybridClock, OpenError, ReadStream, Store, TransactError},
 };
 use quorate_foundations::ordering::hlc::{Config, Stamp};
-use sqlite::{
-    Folder, batch,
+
+use crate::{
     child::{ROUND, STORE, child_of, said, say},
-    event, open, pause, photograph,
+    shared::{self, Folder, batch, event, open, pause, photograph},
 };
 
 #[tokio::test]
@@ -34,7 +27,7 @@ async fn a_second_process_is_refused_until_the_first_has_ended() {
         return;
     }
     let folder = Folder::new();
-    let mut child = child_of("a_second_process_is_refused_until_the_first_has_ended", &folder.file(), 0);
+    let mut child = child_of("process::a_second_process_is_refused_until_the_first_has_ended", &folder.file(), 0);
     assert_eq!(said(&mut child).next().as_deref(), Some("open"));
     for _ in 0..3 {
         let refused = open(&folder.file()).await.map(|_| ()).unwrap_err();
@@ -125,7 +118,8 @@ async fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
     // By producer and round, how many appends are known to be there.
     let mut there: BTreeMap<(u64, u64), u64> = BTreeMap::new();
     for round in 0..ROUNDS {
-        let mut child = child_of("what_was_acknowledged_survives_kill_9_once_and_in_order", &folder.file(), round);
+        let mut child =
+            child_of("process::what_was_acknowledged_survives_kill_9_once_and_in_order", &folder.file(), round);
         let mut lines = said(&mut child);
         // Some are killed while they open.
         let opening = round % 8 == 7;
@@ -146,7 +140,7 @@ async fn what_was_acknowledged_survives_kill_9_once_and_in_order() {
         let looked_at = if round % 2 == 0 { folder.file() } else { copy.clone() };
         if looked_at == copy {
             for suffix in ["", "-wal", "-shm"] {
-                let _ = std::fs::remove_file(sqlite::with_suffix(&copy, suffix));
+                let _ = std::fs::remove_file(shared::with_suffix(&copy, suffix));
             }
             photograph(&folder.file(), &copy);
         }
@@ -243,7 +237,7 @@ async fn no_stamp_of_a_hybrid_clock_comes_again_after_kill_9() {
     let mut rng = quorate_runtime::random::Random::from_os().stream("moments");
     let (mut last, mut given) = (Stamp::ZERO, 0);
     for round in 0..ROUNDS {
-        let mut child = child_of("no_stamp_of_a_hybrid_clock_comes_again_after_kill_9", &folder.file(), round);
+        let mut child = child_of("process::no_stamp_of_a_hybrid_clock_comes_again_after_kill_9", &folder.file(), round);
         let mut lines = said(&mut child);
         let first: Stamp = lines.next().unwrap().parse().unwrap();
         assert!(first > last, "{first} in life {round}, after {last}");

@@ -1,11 +1,4 @@
 //! Erased data is gone from the files and stays gone, whatever is restored and wherever a crash comes.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     path::{Path, PathBuf},
@@ -23,7 +16,8 @@ use quorate_data::{
     subscription::{Config, Pull, Subscriptions},
 };
 use quorate_runtime::{BoxFuture, Env};
-use sqlite::{Folder, batch, event, open, photograph, quiet, with_suffix};
+
+use crate::shared::{self, Folder, batch, event, open, photograph, quiet, with_suffix};
 
 /// Data about `subject` that would be recognised anywhere, small or spread over pages.
 fn secret(subject: &str, n: u64) -> NewEvent {
@@ -68,7 +62,7 @@ fn found(path: &Path, needle: &[u8]) -> Vec<PathBuf> {
 /// The bytes of every key of the store at `path`, read from a copy.
 fn secrets(path: &Path, copy: &Path) -> Vec<Vec<u8>> {
     photograph(path, copy);
-    let keys = sqlite::raw(&with_suffix(copy, ".keys"));
+    let keys = shared::raw(&with_suffix(copy, ".keys"));
     let mut select = keys.prepare("SELECT secret FROM quorate_key WHERE secret IS NOT NULL").unwrap();
     select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
 }
@@ -685,10 +679,10 @@ async fn a_file_of_keys_that_is_not_this_stores_is_refused() {
     std::fs::write(&keys, b"this is no database, although it is long enough to be looked at".repeat(100)).unwrap();
     assert!(matches!(open(&folder.file()).await, Err(OpenError::Corrupt { path, .. }) if path == keys));
     std::fs::write(&keys, &good).unwrap();
-    sqlite::raw(&keys).execute_batch("PRAGMA user_version = 99").unwrap();
+    shared::raw(&keys).execute_batch("PRAGMA user_version = 99").unwrap();
     assert!(matches!(open(&folder.file()).await, Err(OpenError::Newer { found: 99, .. })));
     std::fs::write(&keys, &good).unwrap();
-    let holder = sqlite::raw(&keys);
+    let holder = shared::raw(&keys);
     holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN IMMEDIATE").unwrap();
     assert!(matches!(open(&folder.file()).await, Err(OpenError::Locked { path }) if path == keys));
     drop(holder);
@@ -703,10 +697,10 @@ async fn rot_in_keys_and_ledger_is_named_and_nothing_wrong_is_served() {
     append(&store, "bert", 1).await;
     store.erase("bert").await.unwrap();
     store.close().await.unwrap();
-    let keys = sqlite::raw(&with_suffix(&folder.file(), ".keys"));
+    let keys = shared::raw(&with_suffix(&folder.file(), ".keys"));
     keys.execute("UPDATE quorate_key SET secret = zeroblob(32) WHERE secret IS NOT NULL", []).unwrap();
     drop(keys);
-    let ledger = sqlite::raw(&folder.file());
+    let ledger = shared::raw(&folder.file());
     ledger.execute("UPDATE quorate_erasure SET erased_at = erased_at + 1", []).unwrap();
     drop(ledger);
     let store = folder.store().await;

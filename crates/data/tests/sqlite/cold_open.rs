@@ -2,14 +2,12 @@
 //!
 //! 100,000 events, or a million with `QUORATE_LONG=1`. Only the store's own file is asked out of the page cache: others
 //! work on this machine, too.
-#![expect(clippy::disallowed_methods, reason = "a test looks at the store from outside: its files, its processes")]
-
-mod sqlite;
 
 use std::{path::Path, process::Command, time::Instant};
 
 use quorate_data::event::Tags;
-use sqlite::{Folder, batch, event};
+
+use crate::shared::{Folder, batch, event};
 
 /// Asks one file out of the page cache; whether that could be asked. The store is closed, so that its pages are clean.
 fn forget(file: &Path) -> bool {

@@ -1,5 +1,4 @@
 //! Rules about age, stamps of a hybrid clock, and a wall clock that somebody sets.
-#![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
 use std::{
     path::Path,

@@ -1,11 +1,4 @@
 //! Schemas in a store on disk: policies, limits, damage, and a registration nobody waited for.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::path::Path;
 
@@ -16,7 +9,8 @@ use quorate_data::{
 };
 use quorate_runtime::Env;
 use serde_json::json;
-use sqlite::{Folder, batch, event, open};
+
+use crate::shared::{self, Folder, batch, event, open};
 
 async fn open_with(path: &Path, schemas: RegistryPolicy) -> Store {
     store::open(&Env::real(), store::Config { schemas, ..store::Config::at(path) }).await.unwrap()
@@ -96,7 +90,7 @@ async fn a_row_written_behind_our_back_is_followed_not_overwritten() {
          INSERT OR REPLACE INTO quorate_schema_type SELECT * FROM twin.quorate_schema_type;",
         other.file().display()
     );
-    sqlite::raw(&folder.file()).execute_batch(&copy).unwrap();
+    shared::raw(&folder.file()).execute_batch(&copy).unwrap();
     let third = Registrar::of(&store).register(&name, json!(true), None).await.unwrap();
     assert_eq!(third.version.get(), 3);
     let second = Registrar::of(&store).current().row("thing.happened", third.version).unwrap();
@@ -124,7 +118,7 @@ async fn schemas_that_were_lost_or_changed_are_missed_at_the_door() {
             Registrar::of(&store).register(&"thing.happened".parse().unwrap(), schema, None).await.unwrap();
         }
         store.close().await.unwrap();
-        sqlite::raw(&folder.file()).execute_batch(damage).unwrap();
+        shared::raw(&folder.file()).execute_batch(damage).unwrap();
         match open(&folder.file()).await {
             Err(OpenError::Corrupt { what, .. }) => assert!(what.contains("quorate_"), "{damage}: {what}"),
             Err(other) => panic!("{damage}: {other}"),

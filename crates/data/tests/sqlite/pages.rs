@@ -1,11 +1,4 @@
 //! One flipped byte, in any page of the file and of the write-ahead log: whatever reads it says so, and verifying names it.
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "a test looks at the store from outside: its files, its processes"
-)]
-
-mod sqlite;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +12,8 @@ use quorate_data::{
         OpenError, Query, QueryItem, ReadLog, ReadStream, RoomTables, Row, SqlError, Store, StoreError, StreamSummary,
     },
 };
-use sqlite::{Folder, batch, event, open, quiet, raw, with_suffix};
+
+use crate::shared::{Folder, batch, event, open, quiet, raw, with_suffix};
 
 const PAGE: usize = 4096;
 const ROOM: RoomTables =
