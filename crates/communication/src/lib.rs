@@ -7,6 +7,8 @@ pub mod inbox;
 pub mod message_queue;
 pub mod outbox;
 pub mod request;
+#[cfg(any(feature = "served", feature = "webhooks"))]
+mod roots;
 pub mod transports;
 
 /// The rooms of this crate that keep tables, for whoever moves a store.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | always there | [`Env`], [`runtime`] · [`ordering`] · [`machine`], [`name`], [`time`], [`trace`] |
 //! | `data` (default) | [`store`], [`event`] · [`schema`] · [`subscription`] · [`materialized_view`], [`view_row!`] |
-//! | `communication` (default) | [`message_queue`] · [`request`] · [`event_bus`], [`cloud_events`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers |
+//! | `communication` (default) | [`message_queue`] · [`request`] · [`event_bus`], [`cloud_events`] · [`transports`], [`outbox`], [`inbox`]; with `nats` and `rabbitmq` over those brokers, with `served` over a node |
 //! | `consistency` (default) | [`event_sourcing`], [`event_types!`] · [`cqrs`] · [`saga`] · [`two_phase_commit`] |
 //! | `webhooks` | `event_bus::webhook` |
 //! | `resilience` (default) | `resilience`: a stack of policies around every call: circuit breakers, retries, timeouts, bulkheads, rate limits, fallbacks, hedges |

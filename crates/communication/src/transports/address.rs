@@ -6,7 +6,8 @@ use quorate_runtime::Env;
 
 use super::{Embedded, Transport, TransportError};
 
-/// Where messages travel: `embedded`, `nats://host:4222`, or `amqp://user:password@host:5672/vhost`; `tls://` and `amqps://` with TLS.
+/// Where messages travel: `embedded`, `http://host:7400` (a node of quorate), `nats://host:4222`, or `amqp://user:password@host:5672/vhost`;
+/// `https://`, `tls://` and `amqps://` with TLS.
 ///
 /// Shown without a password.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub struct Address {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Embedded,
+    Served,
     Nats,
     RabbitMq,
 }
@@ -25,7 +27,7 @@ enum Kind {
 /// A text that is no address of a transport.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{shown}` is no address of a transport: write `embedded`, `nats://host:4222` or `amqp://user:password@host:5672/%2f`"
+    "`{shown}` is no address of a transport: write `embedded`, `http://host:7400`, `nats://host:4222` or `amqp://user:password@host:5672/%2f`"
 )]
 pub struct AddressError {
     shown: String,
@@ -73,6 +75,7 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let kind = match text.split_once("://") {
             None if text == "embedded" => Some(Kind::Embedded),
+            Some(("http" | "https", rest)) if names_a_host_alone(rest) => Some(Kind::Served),
             Some(("nats" | "tls", rest)) if !rest.is_empty() => Some(Kind::Nats),
             Some(("amqp" | "amqps", rest)) if !rest.is_empty() => Some(Kind::RabbitMq),
             _ => None,
@@ -84,8 +87,15 @@ impl FromStr for Address {
     }
 }
 
+/// Whether `rest` is a host and its port: a node has its routes at its root, and knows no users.
+fn names_a_host_alone(rest: &str) -> bool {
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    let names_a_port = |at: &http::uri::Authority| at.host().len() == rest.len() || at.port_u16().is_some();
+    !rest.contains(['/', '?', '#', '@']) && rest.parse::<http::uri::Authority>().is_ok_and(|at| names_a_port(&at))
+}
+
 /// `text` as it may stand in a part of an address (RFC 3986, 2.3).
-fn in_address(text: &str) -> String {
+pub(super) fn in_address(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
@@ -135,10 +145,14 @@ pub fn connect(
             Some(embedded) => Ok(Arc::new(embedded.clone())),
             None => Err(TransportError::Invalid { what: "there is no embedded transport here".to_owned() }),
         },
+        #[cfg(feature = "served")]
+        Kind::Served => Ok(Arc::new(super::served::Served::new(env, &address.text))),
         #[cfg(feature = "nats")]
         Kind::Nats => Ok(Arc::new(super::nats::Nats::new(env, &address.text))),
         #[cfg(feature = "rabbitmq")]
         Kind::RabbitMq => Ok(Arc::new(super::rabbitmq::RabbitMq::new(env, &address.text))),
+        #[cfg(not(feature = "served"))]
+        Kind::Served => Err(TransportError::Invalid { what: "this quorate was built without `served`".to_owned() }),
         #[cfg(not(feature = "nats"))]
         Kind::Nats => Err(TransportError::Invalid { what: "this quorate was built without NATS".to_owned() }),
         #[cfg(not(feature = "rabbitmq"))]
@@ -169,9 +183,23 @@ mod tests {
         assert_eq!(address.to_string(), "amqp://shop:…@localhost:5672/%2f");
         assert!(!format!("{address:?}").contains("secret"));
         assert!("embedded".parse::<Address>().unwrap().is_embedded());
-        for wrong in
-            ["", "nats://", "kafka://a", "nats", "amqp://a b", "http://a:secret@b", "shop:secret@mq", "secret@mq"]
-        {
+        for node in ["http://127.0.0.1:7400", "https://bus.example/", "http://[::1]:7400"] {
+            assert_eq!(node.parse::<Address>().unwrap().to_string(), node);
+        }
+        for wrong in [
+            "",
+            "nats://",
+            "http://",
+            "http://a/b",
+            "https://a?b",
+            "http://a:x",
+            "kafka://a",
+            "nats",
+            "amqp://a b",
+            "http://a:secret@b",
+            "shop:secret@mq",
+            "secret@mq",
+        ] {
             let said = wrong.parse::<Address>().unwrap_err().to_string();
             assert!(said.contains("nats://host:4222") && !said.contains("secret"), "{said}");
         }

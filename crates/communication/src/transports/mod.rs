@@ -20,12 +20,15 @@
 //!   comes behind its first copy, and may come behind younger ones of its key.
 //! * **Clocks**: what our side waits for goes by the environment; brokers judge holds by their own.
 //!
-//! | | embedded | NATS JetStream | RabbitMQ |
+//! | | embedded, or a node over HTTP | NATS JetStream | RabbitMQ |
 //! |---|---|---|---|
 //! | a topic is | a name | a stream, a subject per partition | a direct exchange |
 //! | a group is | a message queue | a durable consumer per partition | a quorum queue per partition |
 //! | a confirm means | synced | written; synced within minutes | synced by a majority |
 //! | a hold ends | after [`Topic::hold`] | after [`Topic::hold`] | with the connection |
+//!
+//! The embedded transport is for one process, or for several over one PostgreSQL database. Other processes reach the same queues at the address of the
+//! node that serves them (`http://host:7400`, with the feature `served`).
 //!
 //! # Example
 //! ```
@@ -67,6 +70,8 @@ mod nats;
 mod port;
 #[cfg(feature = "rabbitmq")]
 mod rabbitmq;
+#[cfg(feature = "served")]
+mod served;
 mod topic;
 
 pub use address::{Address, AddressError, connect};

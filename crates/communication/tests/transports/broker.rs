@@ -9,7 +9,7 @@ use quorate_communication::transports::{
 };
 use quorate_runtime::{BoxFuture, Env};
 
-use super::{children, killed, proxy::Proxy, server::Server};
+use super::{proxy::Proxy, server::Server};
 
 /// How a broker is reached at a port of this machine.
 pub(crate) type Address = fn(port: u16) -> String;
@@ -63,13 +63,4 @@ impl Place for Broker {
 /// Tries every claim of transports.
 pub(crate) async fn keeps_the_promises(server: Server, address: Address) {
     conformance::all(&Broker::behind_a_line(server, address).await).await;
-}
-
-/// Kills whoever works with the broker, and the broker; or plays the part of a child.
-pub(crate) async fn kills_everybody(test: &str, server: impl FnOnce() -> Option<Server>, address: Address) {
-    if children::is_child() {
-        return children::child().await;
-    }
-    let Some(server) = server() else { return };
-    tokio::task::block_in_place(|| killed::parent(test, &address(server.port()), &server));
 }

@@ -10,7 +10,8 @@ use std::{
 };
 
 use super::{
-    children::open,
+    broker::Address,
+    children::{self, open},
     part::{Orders, Part},
     server::Server,
 };
@@ -149,8 +150,17 @@ impl Stage<'_> {
     }
 }
 
+/// Kills whoever works with the broker, and the broker; or plays the part of a child.
+pub(crate) async fn kills_everybody(test: &str, server: impl FnOnce() -> Option<Server>, address: Address) {
+    if children::is_child() {
+        return children::child().await;
+    }
+    let Some(server) = server() else { return };
+    tokio::task::block_in_place(|| parent(test, &address(server.port()), &server));
+}
+
 /// Kills the children, and sometimes the broker, and judges what is in the consumer's store.
-pub(crate) fn parent(test: &str, broker: &str, server: &Server) {
+fn parent(test: &str, broker: &str, server: &Server) {
     let folder = tempfile::tempdir().unwrap();
     let (orders, billing) = (folder.path().join("orders.db"), folder.path().join("billing.db"));
     let path = billing.clone();

@@ -8,6 +8,8 @@
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod broker;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]
+mod brokers;
+#[cfg(any(feature = "nats", feature = "rabbitmq"))]
 mod children;
 mod embedded;
 #[cfg(any(feature = "nats", feature = "rabbitmq"))]

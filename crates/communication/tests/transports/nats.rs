@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -13,58 +12,21 @@ use quorate_runtime::Env;
 
 use super::{
     broker,
+    brokers::{nats, nats_address, nats_with},
+    killed,
     part::PATIENCE,
-    server::{Kind, Server, free_port, program, skipped},
 };
-
-struct NatsServer {
-    program: PathBuf,
-    port: u16,
-    /// Further arguments.
-    arguments: &'static [&'static str],
-}
-
-impl Kind for NatsServer {
-    fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new(&self.program);
-        command.args(["--addr", "127.0.0.1", "--jetstream", "--port"]).arg(self.port.to_string());
-        command.arg("--store_dir").arg(folder.join("store")).args(self.arguments);
-        command
-    }
-
-    fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-/// A running server, or nothing where there is none to be had.
-pub(crate) fn server() -> Option<Server> {
-    server_with(&[])
-}
-
-fn server_with(arguments: &'static [&'static str]) -> Option<Server> {
-    let Some(program) = program(&["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"])
-    else {
-        skipped("nats-server");
-        return None;
-    };
-    Some(Server::new(|_| Box::new(NatsServer { program, port: free_port(), arguments })))
-}
-
-fn address(port: u16) -> String {
-    format!("nats://127.0.0.1:{port}")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_jetstream_keeps_the_promises_of_transports() {
-    let Some(server) = server() else { return };
-    broker::keeps_the_promises(server, address).await;
+    let Some(server) = nats() else { return };
+    broker::keeps_the_promises(server, nats_address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed() {
     const TEST: &str = "nats::over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed";
-    broker::kills_everybody(TEST, server, address).await;
+    killed::kills_everybody(TEST, nats, nats_address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,10 +36,10 @@ async fn nats_is_told_who_connects_by_user_and_password_or_by_a_token() {
         let address = format!("nats://{user}127.0.0.1:{port}").parse().unwrap();
         connect(&Env::real(), &address, None).unwrap().declare(&topic).await.is_ok()
     };
-    let Some(server) = server_with(&["--user", "shop", "--pass", "s@cret"]) else { return };
+    let Some(server) = nats_with(&["--user", "shop", "--pass", "s@cret"]) else { return };
     assert!(lets_in(server.port(), "shop:s%40cret@").await);
     assert!(!lets_in(server.port(), "shop:other@").await && !lets_in(server.port(), "").await);
-    let Some(server) = server_with(&["--auth", "t/ken"]) else { return };
+    let Some(server) = nats_with(&["--auth", "t/ken"]) else { return };
     assert!(lets_in(server.port(), "t%2Fken@").await && !lets_in(server.port(), "").await);
 }
 
@@ -94,9 +56,9 @@ fn remove(folder: &Path, name: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nats_server_that_lost_what_a_group_had_read_skips_nothing() {
-    let Some(server) = server() else { return };
+    let Some(server) = nats() else { return };
     let (topic, group) = (Topic { partitions: 2, ..Topic::new("orders".parse().unwrap()) }, "billing".parse().unwrap());
-    let client = || connect(&Env::real(), &address(server.port()).parse().unwrap(), None).unwrap();
+    let client = || connect(&Env::real(), &nats_address(server.port()).parse().unwrap(), None).unwrap();
     drop(client().join(&topic, &group).await.unwrap());
     let messages = (0..6).map(|n| Outgoing::new(format!("k{n}"), NewEvent::new(format!("{n}"), "/test", "x")));
     assert!(client().publish(&topic, messages.collect()).await.iter().all(Result::is_ok));
@@ -118,9 +80,9 @@ async fn a_nats_server_that_lost_what_a_group_had_read_skips_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_holds_messages_for_as_long_as_the_topic_says_by_now() {
-    let Some(server) = server() else { return };
+    let Some(server) = nats() else { return };
     let (topic, group) = (Topic { partitions: 1, ..Topic::new("orders".parse().unwrap()) }, "billing".parse().unwrap());
-    let client = || connect(&Env::real(), &address(server.port()).parse().unwrap(), None).unwrap();
+    let client = || connect(&Env::real(), &nats_address(server.port()).parse().unwrap(), None).unwrap();
     let joined = async |hold: u64| {
         let topic = Topic { hold: Duration::from_secs(hold), ..topic.clone() };
         client().join(&topic, &group).await.unwrap()

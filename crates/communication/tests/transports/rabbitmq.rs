@@ -1,12 +1,6 @@
 //! RabbitMQ.
 
-use std::{
-    collections::BTreeSet,
-    os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use quorate_communication::{
     inbox::{Inbox, InboxConfig},
@@ -17,93 +11,21 @@ use quorate_runtime::Env;
 
 use super::{
     broker::{self, Broker},
-    children,
+    brokers::{rabbitmq, rabbitmq_address},
+    children, killed,
     part::PATIENCE,
-    server::{Kind, Server, free_port, program, skipped, watch},
 };
-
-struct Rabbit {
-    program: PathBuf,
-    port: u16,
-    distribution: u16,
-    names: u16,
-    /// The name server of this node alone.
-    epmd: Child,
-}
-
-impl Drop for Rabbit {
-    fn drop(&mut self) {
-        let _gone = self.epmd.kill();
-        let _reaped = self.epmd.wait();
-    }
-}
-
-impl Kind for Rabbit {
-    fn command(&self, folder: &Path) -> Command {
-        let configuration = format!(
-            "listeners.tcp.1 = 127.0.0.1:{}\nlog.console = true\nlog.console.level = error\nlog.file = false\n",
-            self.port
-        );
-        std::fs::write(folder.join("rabbitmq.conf"), configuration).unwrap();
-        std::fs::write(folder.join("enabled_plugins"), "[].\n").unwrap();
-        std::fs::write(folder.join("empty"), "").unwrap();
-        let mut command = Command::new(&self.program);
-        command
-            .env("HOME", folder)
-            .env("RABBITMQ_NODENAME", format!("quorate{}@localhost", self.port))
-            .env("RABBITMQ_NODE_PORT", self.port.to_string())
-            .env("RABBITMQ_DIST_PORT", self.distribution.to_string())
-            .env("ERL_EPMD_PORT", self.names.to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_MNESIA_BASE", folder.join("mnesia"))
-            .env("RABBITMQ_LOG_BASE", folder.join("log"))
-            .env("RABBITMQ_CONFIG_FILE", folder.join("rabbitmq.conf"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", folder.join("enabled_plugins"))
-            .env("RABBITMQ_CONF_ENV_FILE", folder.join("empty"))
-            .env("RABBITMQ_PID_FILE", folder.join("pid"))
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+S 2:2 +sbwt none +sbwtdcpu none +sbwtdio none")
-            .current_dir(folder);
-        command
-    }
-
-    fn port(&self) -> u16 {
-        self.port
-    }
-}
-
-/// A running broker, or nothing where there is none to be had.
-pub(crate) fn server() -> Option<Server> {
-    // The script itself: the one on the path insists on a user of its own.
-    let rabbit = program(&["/usr/lib/rabbitmq/bin/rabbitmq-server", "/usr/local/sbin/rabbitmq-server"]);
-    let (Some(rabbit), Some(epmd)) = (rabbit, program(&["/usr/bin/epmd", "/usr/local/bin/epmd"])) else {
-        skipped("rabbitmq-server");
-        return None;
-    };
-    let names = free_port();
-    let mut command = Command::new(epmd);
-    command.args(["-port", &names.to_string(), "-address", "127.0.0.1"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-    let epmd = command.spawn().unwrap();
-    watch(epmd.id());
-    Some(Server::new(|_| {
-        Box::new(Rabbit { program: rabbit, port: free_port(), distribution: free_port(), names, epmd })
-    }))
-}
-
-fn address(port: u16) -> String {
-    format!("amqp://guest:guest@127.0.0.1:{port}/%2f")
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_keeps_the_promises_of_transports() {
-    let Some(server) = server() else { return };
-    broker::keeps_the_promises(server, address).await;
+    let Some(server) = rabbitmq() else { return };
+    broker::keeps_the_promises(server, rabbitmq_address).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed() {
     const TEST: &str = "rabbitmq::over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed";
-    broker::kills_everybody(TEST, server, address).await;
+    killed::kills_everybody(TEST, rabbitmq, rabbitmq_address).await;
 }
 
 fn topic() -> Topic {
@@ -128,8 +50,8 @@ fn message(key: &str, id: &str) -> Outgoing {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_one_batch_exactly_what_rabbitmq_returns_is_unroutable() {
-    let Some(server) = server() else { return };
-    let broker = Broker::behind_a_line(server, address).await;
+    let Some(server) = rabbitmq() else { return };
+    let broker = Broker::behind_a_line(server, rabbitmq_address).await;
     let (client, group) = (broker.client(), "billing".parse().unwrap());
     drop(client.join(&topic(), &group).await.unwrap());
     delete_a_queue(&*client).await;
@@ -160,8 +82,8 @@ async fn of_one_batch_exactly_what_rabbitmq_returns_is_unroutable() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inbox_goes_on_when_rabbitmq_has_ended_one_of_its_consumers() {
-    let Some(server) = server() else { return };
-    let broker = Broker::behind_a_line(server, address).await;
+    let Some(server) = rabbitmq() else { return };
+    let broker = Broker::behind_a_line(server, rabbitmq_address).await;
     let client = broker.client();
     let folder = tempfile::tempdir().unwrap();
     let store = children::open(&folder.path().join("billing.db")).await;
@@ -187,8 +109,8 @@ async fn an_inbox_goes_on_when_rabbitmq_has_ended_one_of_its_consumers() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_that_is_to_be_given_back_later_keeps_no_process_from_stopping() {
-    let Some(server) = server() else { return };
-    let at = address(server.port()).parse().unwrap();
+    let Some(server) = rabbitmq() else { return };
+    let at = rabbitmq_address(server.port()).parse().unwrap();
     let (env, group) = (Env::real(), "billing".parse().unwrap());
     let client = connect(&env, &at, None).unwrap();
     let mut receiver = client.join(&topic(), &group).await.unwrap();

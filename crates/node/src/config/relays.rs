@@ -24,8 +24,8 @@ pub struct RelaySettings {
     /// Its name, and that of the subscription by which it follows the log. Not one that a webhook's subscription could have:
     /// `webhook:`, anything, `:` and 16 hexadecimal digits.
     pub name: String,
-    /// Where its broker is: `embedded`, `nats://host:4222`, `tls://…`, `amqp://user@host:5672/%2f`, `amqps://…`. Default `embedded`: the node's
-    /// own message queues.
+    /// Where its broker is: `embedded`, `http://host:7400` (another node), `https://…`, `nats://host:4222`, `tls://…`,
+    /// `amqp://user@host:5672/%2f`, `amqps://…`. Default `embedded`: the node's own message queues.
     pub transport: String,
     /// The password of the user that `transport` names. Better in `password-file` or `password-variable`. Default none.
     pub password: String,

@@ -10,6 +10,7 @@ use super::{
 const EMBEDDED: &str = "crates/communication/tests/transports/embedded.rs";
 const NATS: &str = "crates/communication/tests/transports/nats.rs";
 const RABBITMQ: &str = "crates/communication/tests/transports/rabbitmq.rs";
+const SERVED: &str = "crates/node/tests/http/served.rs";
 const OUTBOX: &str = "crates/communication/src/outbox/tests.rs";
 const BINDING: &str = "crates/communication/src/transports/binding.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/relays.rs";
@@ -21,11 +22,12 @@ const INBOX: &str = "crates/communication/src/inbox/tests.rs";
 pub(super) const ROWS: &[Guarantee] = &[
     row(
         Durability,
-        "publish over the embedded transport, NATS JetStream or RabbitMQ",
+        "publish over the embedded transport, a node, NATS JetStream or RabbitMQ",
         Library,
         "what is confirmed stays until every group has acknowledged it, through the death of the broker's process",
         &[
             test(EMBEDDED, "the_embedded_transport_keeps_the_promises_of_transports"),
+            test(SERVED, "a_node_keeps_the_promises_of_transports_over_http"),
             test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
             test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
         ],
@@ -37,6 +39,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "full and unroutable are refused; a lost confirm is unknown, and the copy that is published again has the same identity",
         &[
             test(EMBEDDED, "the_embedded_transport_keeps_the_promises_of_transports"),
+            test(SERVED, "a_node_keeps_the_promises_of_transports_over_http"),
             test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
             test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
         ],
@@ -50,11 +53,12 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Order,
-        "receive over the embedded transport, NATS JetStream or RabbitMQ",
+        "receive over the embedded transport, a node, NATS JetStream or RabbitMQ",
         Library,
         "of a key one message at a time is out, also when one comes again",
         &[
             test(EMBEDDED, "the_embedded_transport_keeps_the_promises_of_transports"),
+            test(SERVED, "a_node_keeps_the_promises_of_transports_over_http"),
             test(NATS, "nats_jetstream_keeps_the_promises_of_transports"),
             test(RABBITMQ, "rabbitmq_keeps_the_promises_of_transports"),
         ],

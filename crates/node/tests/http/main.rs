@@ -40,6 +40,7 @@ mod retention;
 mod sagas;
 mod sagas_embedded;
 mod schemas;
+mod served;
 mod several;
 mod store;
 mod subscribe;

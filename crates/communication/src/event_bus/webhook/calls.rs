@@ -21,6 +21,7 @@ use tower_layer::Layer as _;
 use tower_service::Service as _;
 
 use super::{Allowed, Config, WebhookError, machine::Input};
+use crate::roots::roots_of_this_machine;
 
 /// What a node lends to webhooks for calling endpoints. Cheap to clone.
 #[derive(Clone)]
@@ -149,18 +150,6 @@ impl fmt::Debug for Calls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Calls").field("allowed", &self.allowed).finish_non_exhaustive()
     }
-}
-
-/// Whom this machine trusts.
-fn roots_of_this_machine() -> RootCertStore {
-    let found = rustls_native_certs::load_native_certs();
-    for cause in &found.errors {
-        tracing::warn!(%cause, "a certificate that this machine trusts could not be read");
-    }
-    let mut roots = RootCertStore::empty();
-    let (taken, passed_over) = roots.add_parsable_certificates(found.certs);
-    tracing::debug!(taken, passed_over, "read whom this machine trusts");
-    roots
 }
 
 /// What policies for the endpoint's calls are declared for.

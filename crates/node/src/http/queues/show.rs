@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::{BufMut, Bytes, BytesMut};
 use humantime_serde::re::humantime::format_duration;
+pub(in crate::http) use quorate_communication::cloud_events::write_event as event;
 use quorate_communication::message_queue::{Cause, DeadLetter, Delivery, Description, Failure, Message, Sent, Summary};
-use quorate_data::event::{NewEvent, Timestamp};
+use quorate_data::event::Timestamp;
 use quorate_foundations::time::Wall;
 use serde_json::{Value, json};
 
 use super::config;
 use crate::http::{
     cloud_events::Form,
-    json::{base64_bytes, is_json, string_bytes, string_or_base64_bytes, write_number, write_string},
+    json::{base64_bytes, string_bytes, string_or_base64_bytes, write_number, write_string},
 };
 
 pub(super) fn summary(one: &Summary) -> Value {
@@ -131,43 +131,6 @@ fn message(buffer: &mut BytesMut, message: &Message) {
     buffer.put_slice(b",\"priority\":");
     write_number(buffer, u64::from(message.priority));
     text(buffer, b",\"sent\":", Some(Timestamp::from(message.sent_at).as_str()));
-}
-
-pub(in crate::http) fn event(buffer: &mut BytesMut, event: &NewEvent) {
-    buffer.put_slice(b"{\"specversion\":\"1.0\",\"id\":");
-    write_string(buffer, &event.id);
-    text(buffer, b",\"source\":", Some(&event.source));
-    text(buffer, b",\"type\":", Some(&event.kind));
-    text(buffer, b",\"subject\":", event.subject.as_deref());
-    text(buffer, b",\"time\":", event.time.as_ref().map(Timestamp::as_str));
-    text(buffer, b",\"datacontenttype\":", event.content_type.as_deref());
-    text(buffer, b",\"dataschema\":", event.schema.as_deref());
-    text(buffer, b",\"correlationid\":", event.correlation_id.as_deref());
-    text(buffer, b",\"causationid\":", event.causation_id.as_deref());
-    text(buffer, b",\"tags\":", Some(event.tags.as_str()).filter(|tags| !tags.is_empty()));
-    text(buffer, b",\"datasubject\":", event.data_subject.as_deref());
-    for (name, value) in &event.extensions {
-        buffer.put_u8(b',');
-        write_string(buffer, name);
-        buffer.put_u8(b':');
-        buffer.put_slice(json!(value).to_string().as_bytes());
-    }
-    if let Some(bytes) = &event.data {
-        data(buffer, event.content_type.as_deref(), bytes);
-    }
-    buffer.put_u8(b'}');
-}
-
-/// Data was checked when it came over HTTP, but a library may have sent it: what claims to be JSON is looked at again.
-fn data(buffer: &mut BytesMut, content_type: Option<&str>, bytes: &[u8]) {
-    match (Form::of(content_type), std::str::from_utf8(bytes)) {
-        (Form::Json, _) if is_json(bytes) => {
-            buffer.put_slice(b",\"data\":");
-            buffer.put_slice(bytes);
-        }
-        (Form::Text, Ok(data)) => text(buffer, b",\"data\":", Some(data)),
-        _ => text(buffer, b",\"data_base64\":", Some(&STANDARD.encode(bytes))),
-    }
 }
 
 fn text(buffer: &mut BytesMut, key: &[u8], text: Option<&str>) {
