@@ -1,180 +1,114 @@
-//! A shop of three services, each with a store of its own: orders are placed, inventory reserves, billing issues an invoice, and the
-//! order is paid. What each did is published by a relay from its log, and takes effect once in the next one's transaction.
+//! A shop of three services, each with a store of its own, that share nothing but messages: orders are placed, inventory reserves, billing
+//! charges, and an order is completed, or cancelled and what was reserved for it released. What a service tells is committed with what it
+//! did, by its outbox; what it hears takes effect once, in one transaction with what it does about it, by its inbox.
 //!
-//! `cargo run -p quorate-examples --example shop` has all of it in one process over the embedded bus. With the address of a broker
-//! (`… --example shop -- nats://127.0.0.1:4222`, `… -- amqp://guest:guest@127.0.0.1:5672/%2f`) each service is a process: nothing
-//! else changes. Kill one, and run it again with the line that it printed.
+//! `cargo run -p quorate-examples --example shop` has them in one process over the embedded bus. With the address of a bus each is a process,
+//! and nothing else changes: `… --example shop -- --bus http://127.0.0.1:7400` (a node: `quorate serve`), `… --bus nats://127.0.0.1:4222`,
+//! `… --bus amqp://guest:guest@127.0.0.1:5672/%2f`. Kill one of them: it is started again, and goes on from what its store holds.
 
-use std::{error::Error, path::Path, process::Command, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
 
 use quorate::{
     Env,
-    event::NewEvent,
-    inbox::{Failed, Inbox, InboxConfig},
     message_queue::Queues,
-    outbox::{Relay, RelayConfig},
-    runtime::BoxFuture,
-    store::{AppendBatch, DynTx, ExpectedVersion, Query, QueryItem, Store, sqlite},
-    transports::{Address, Embedded, Incoming, Topic, Transport, connect},
+    transports::{Embedded, Transport, connect},
 };
 
-type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+#[path = "shop/billing.rs"]
+mod billing;
+#[path = "shop/books.rs"]
+pub(crate) mod books;
+#[path = "shop/inventory.rs"]
+mod inventory;
+#[path = "shop/orders.rs"]
+mod orders;
+#[path = "shop/service.rs"]
+mod service;
 
-/// Orders that are placed.
-const ORDERS: i64 = 20;
-const SERVICES: [&str; 3] = ["orders", "inventory", "billing"];
+pub(crate) use service::{SERVICES, Shop};
+
+pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 pub(crate) async fn main() -> Outcome<()> {
-    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
-    let address = arguments.next().filter(|address| address.contains("://"));
-    match (address, arguments.next(), arguments.next()) {
-        (None, ..) => in_one_process().await,
-        (Some(address), Some(service), Some(folder)) => one_service(&address, &service, Path::new(&folder)).await,
-        (Some(address), ..) => as_processes(&address),
+    let mut arguments = Arguments::read(std::env::args().skip(1));
+    match (arguments.bus.take(), arguments.service.take(), arguments.folder.take()) {
+        (None, None, _) => in_one_process().await,
+        (Some(bus), None, folder) => as_processes(&bus, folder).await,
+        (Some(bus), Some(service), Some(folder)) => one_service(&bus, &service, &folder).await,
+        _ => Err("say --bus URL, or --bus URL --folder FOLDER orders|inventory|billing, or nothing".into()),
+    }
+}
+
+#[derive(Default)]
+struct Arguments {
+    bus: Option<String>,
+    folder: Option<PathBuf>,
+    service: Option<String>,
+}
+
+impl Arguments {
+    fn read(mut given: impl Iterator<Item = String>) -> Self {
+        let mut read = Self::default();
+        while let Some(argument) = given.next() {
+            match &*argument {
+                "--bus" => read.bus = given.next(),
+                "--folder" => read.folder = given.next().map(PathBuf::from),
+                name if SERVICES.contains(&name) => read.service = Some(argument),
+                // A test's own, when it runs this.
+                _ => {}
+            }
+        }
+        read
     }
 }
 
 /// All services over the embedded bus, whose queues live in a store of their own.
 async fn in_one_process() -> Outcome<()> {
     let folder = tempfile::tempdir()?;
-    let bus = open(folder.path(), "bus").await?;
-    let bus: Arc<dyn Transport> = Arc::new(Embedded::new(&bus, Queues::open(&bus).await?));
-    // Who listens comes first: what nobody would get is not published.
-    let mut services = Vec::new();
-    for name in ["billing", "inventory", "orders"] {
-        services.push(Service::start(name, open(folder.path(), name).await?, bus.clone()).await?);
-    }
-    services[2].place_orders().await?;
-    services[2].wait_until_paid().await?;
-    for service in &services {
-        println!("{:>10}: {}", service.name, service.told().await?);
-        service.stop().await;
-    }
+    let store = service::open(&folder.path().join("bus.db")).await?;
+    let bus: Arc<dyn Transport> = Arc::new(Embedded::new(&store, Queues::open(&store).await?));
+    let shop = Shop::new(bus, folder.path())?;
+    let [orders, inventory, billing] = SERVICES.map(|name| shop.serve(name, |_| {}));
+    tokio::try_join!(orders, inventory, billing)?;
+    println!("{}", books::audit(folder.path()).await?);
     Ok(())
 }
 
-/// Each service as a process, in this folder.
-fn as_processes(address: &str) -> Outcome<()> {
-    let folder = tempfile::tempdir()?;
+/// Each service as a process, in `folder`: one that is killed is started again.
+async fn as_processes(bus: &str, folder: Option<PathBuf>) -> Outcome<()> {
+    let env = Env::real();
+    let own = tempfile::tempdir()?;
+    let folder = folder.unwrap_or_else(|| own.path().to_owned());
+    let shop = Shop::new(connect(&env, &bus.parse()?, None)?, &folder)?;
+    let start = |service: &str| {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--bus", bus, "--folder"]).arg(&folder).arg(service);
+        command.spawn().inspect(|process| println!("{service} is process {}", process.id()))
+    };
     let mut running = Vec::new();
     for service in SERVICES {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args([address, service]).arg(folder.path());
-        println!("{command:?}");
-        running.push((service, command.spawn()?));
+        running.push((service, start(service)?));
     }
-    // The first one ends when everything is paid; the others serve for as long as they are let.
-    let (_, orders) = &mut running[0];
-    let ended = orders.wait();
-    for (_, process) in running.iter_mut().skip(1) {
-        process.kill()?;
-        process.wait()?;
-    }
-    let ended = ended?;
-    if ended.success() { Ok(()) } else { Err(format!("orders ended with {ended}").into()) }
-}
-
-async fn one_service(address: &str, name: &str, folder: &Path) -> Outcome<()> {
-    let address: Address = address.parse()?;
-    let bus = connect(&Env::real(), &address, None)?;
-    let service = Service::start(name, open(folder, name).await?, bus).await?;
-    if name != "orders" {
-        return std::future::pending().await;
-    }
-    service.place_orders().await?;
-    service.wait_until_paid().await?;
-    println!("{:>10}: {}", service.name, service.told().await?);
-    service.stop().await;
-    Ok(())
-}
-
-async fn open(folder: &Path, name: &str) -> Outcome<Store> {
-    Ok(sqlite::open(&Env::real(), sqlite::Config::at(folder.join(name).with_extension("db"))).await?)
-}
-
-/// A service: its store, the relay of what it does, and the inbox of what others did.
-struct Service {
-    name: String,
-    store: Store,
-    relay: Relay,
-    inbox: Inbox,
-}
-
-impl Service {
-    /// Starts a service. Each publishes to the topic of its name, and hears of what the one before it did.
-    async fn start(name: &str, store: Store, bus: Arc<dyn Transport>) -> Outcome<Self> {
-        let hears_of = match name {
-            "orders" => "billing",
-            "inventory" => "orders",
-            "billing" => "inventory",
-            other => return Err(format!("there is no service {other}").into()),
-        };
-        let table = "CREATE TABLE IF NOT EXISTS done (item TEXT)";
-        store.transact(move |tx| Box::pin(tx.execute(table, &[]))).await?;
-        let config = InboxConfig::of(topic(hears_of)?, name.parse()?);
-        let service: Arc<str> = name.into();
-        let inbox = Inbox::start(&store, bus.clone(), config, move |tx, message| handle(service.clone(), tx, message));
-        let inbox = inbox.await?;
-        let mut config = RelayConfig::to(topic(name)?);
-        // An order that was paid is told to nobody.
-        let told = ["order.placed", "stock.reserved", "invoice.issued"];
-        config.subscription.filter = Query::of([QueryItem::types(told)]);
-        let relay = Relay::start(&store, &"out".parse()?, bus, config).await?;
-        Ok(Self { name: name.to_owned(), store, relay, inbox })
-    }
-
-    async fn place_orders(&self) -> Outcome<()> {
-        for n in 1..=ORDERS {
-            let placed = NewEvent::new(format!("order-{n}"), "/orders", "order.placed").json("{}");
-            let stream = format!("order-{n}").parse()?;
-            self.store.append(AppendBatch::to(stream, ExpectedVersion::Any, vec![placed])).await?;
+    while let Some((service, mut process)) = running.pop() {
+        match process.try_wait()? {
+            Some(ended) if ended.success() => println!("{service} has heard and told all there is"),
+            Some(ended) if ended.code().is_some() => return Err(format!("{service} ended with {ended}").into()),
+            Some(_) => running.insert(0, (service, start(service)?)),
+            None => running.insert(0, (service, process)),
         }
-        Ok(())
+        env.sleep(Duration::from_millis(20)).await;
     }
-
-    async fn wait_until_paid(&self) -> Outcome<()> {
-        while self.counted("SELECT count(*) FROM done").await? < ORDERS {
-            Env::real().sleep(Duration::from_millis(20)).await;
-        }
-        Ok(())
-    }
-
-    async fn counted(&self, sql: &str) -> Outcome<i64> {
-        Ok(self.store.query(sql, vec![]).await?.first().and_then(|row| row.at(0).as_i64()).unwrap_or(0))
-    }
-
-    async fn told(&self) -> Outcome<String> {
-        let done = self.counted("SELECT count(*) FROM done").await?;
-        let items = self.counted("SELECT count(DISTINCT item) FROM done").await?;
-        assert_eq!((done, items), (ORDERS, ORDERS), "each order is dealt with once");
-        Ok(format!("{done} messages took effect, each once; {:?}", self.inbox.counts()))
-    }
-
-    async fn stop(&self) {
-        self.relay.stop().await;
-        self.inbox.stop().await;
-    }
+    println!("{}", books::audit(&folder).await?);
+    shop.remove_boxes().await
 }
 
-fn topic(name: &str) -> Outcome<Topic> {
-    Ok(Topic { partitions: 4, ..Topic::new(name.parse()?) })
-}
-
-/// What a service does about what another one did, in one transaction with the record that it did.
-fn handle<'t>(service: Arc<str>, tx: &'t mut DynTx, message: Arc<Incoming>) -> BoxFuture<'t, Result<(), Failed>> {
-    Box::pin(async move {
-        let order = message.event.id.split('/').next().unwrap_or_default();
-        tx.execute("INSERT INTO done (item) VALUES ($1)", &[order.into()]).await?;
-        let (stream, kind) = match &*service {
-            "inventory" => (format!("stock-{order}"), "stock.reserved"),
-            "billing" => (format!("invoice-{order}"), "invoice.issued"),
-            _ => (order.to_owned(), "order.paid"),
-        };
-        // Its id follows from what caused it, so that it is the same one however often this is run.
-        let id = format!("{order}/{kind}");
-        let event = NewEvent::new(id, format!("/{service}"), kind).json("{}");
-        tx.append(&stream.parse()?, ExpectedVersion::Any, vec![event]).await?;
-        Ok(())
-    })
+async fn one_service(bus: &str, name: &str, folder: &Path) -> Outcome<()> {
+    Shop::new(connect(&Env::real(), &bus.parse()?, None)?, folder)?.serve(name, |_| {}).await
 }

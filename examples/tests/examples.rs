@@ -36,6 +36,7 @@ mod library;
 mod loans;
 #[path = "../prices.rs"]
 mod prices;
+mod processes;
 #[path = "../rate_limit.rs"]
 mod rate_limit;
 #[path = "../saga.rs"]

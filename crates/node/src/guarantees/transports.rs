@@ -11,6 +11,7 @@ const EMBEDDED: &str = "crates/communication/tests/transports/embedded.rs";
 const NATS: &str = "crates/communication/tests/transports/nats.rs";
 const RABBITMQ: &str = "crates/communication/tests/transports/rabbitmq.rs";
 const SERVED: &str = "crates/node/tests/http/served.rs";
+const SHOP: &str = "examples/tests/processes/mod.rs";
 const OUTBOX: &str = "crates/communication/src/outbox/tests.rs";
 const BINDING: &str = "crates/communication/src/transports/binding.rs";
 const OVER_HTTP: &str = "crates/node/tests/http/relays.rs";
@@ -166,6 +167,17 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(INBOX, "lost_acknowledgements_and_broken_connections_make_no_second_effect_and_reorder_no_key"),
             test(NATS, "over_nats_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
             test(RABBITMQ, "over_rabbitmq_an_effect_is_once_per_message_and_in_order_whoever_is_killed"),
+        ],
+    ),
+    row(
+        Delivery,
+        "the same application over three transports: orders, inventory and billing as processes with stores of their own",
+        Library,
+        "one address is all that differs; every message takes effect once, in order of its key, and money and stock add up, whoever is killed, the bus included",
+        &[
+            test(SHOP, "the_shop_over_a_node_loses_and_doubles_nothing_whoever_is_killed"),
+            test(SHOP, "the_shop_over_nats_loses_and_doubles_nothing_whoever_is_killed"),
+            test(SHOP, "the_shop_over_rabbitmq_loses_and_doubles_nothing_whoever_is_killed"),
         ],
     ),
     row(
