@@ -171,6 +171,13 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Delivery,
+        "relay from one node to the queues of another",
+        Http,
+        "each event comes to every group there, as one that the other node relays itself would",
+        &[test(SERVED, "a_relay_of_one_node_publishes_to_the_queues_of_another")],
+    ),
+    row(
+        Delivery,
         "the same application over three transports: orders, inventory and billing as processes with stores of their own",
         Library,
         "one address is all that differs; every message takes effect once, in order of its key, and money and stock add up, whoever is killed, the bus included",

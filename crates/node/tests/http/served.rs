@@ -1,10 +1,16 @@
 //! A node as the broker of services: it keeps the promises of transports over HTTP, also where it is killed and answers are lost.
 #![expect(clippy::disallowed_methods, reason = "the node is a process, which is ended as a kill would")]
 
-use std::{path::Path, process::Command};
+use std::{collections::BTreeSet, path::Path, process::Command};
 
-use quorate_node::config::Config;
+use quorate_node::config::{Config, RelaySettings};
 use quorate_runtime::Env;
+use serde_json::json;
+
+use crate::{
+    client::{PATIENCE, post, request},
+    node::{node, node_with},
+};
 
 #[path = "../../../communication/tests/transports/broker.rs"]
 mod broker;
@@ -51,4 +57,34 @@ async fn a_node_keeps_the_promises_of_transports_over_http() {
     let server =
         tokio::task::block_in_place(|| server::Server::new(|_| Box::new(NodeProcess { port: server::free_port() })));
     broker::keeps_the_promises(server, address).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_of_one_node_publishes_to_the_queues_of_another() {
+    let bus = node().await;
+    assert_eq!(bus.send(request("PUT", "/v1/queues/orders.billing").json("{}")).await.status, 200);
+    let (name, transport, topic) = ("orders-out".to_owned(), address(bus.address.port()), "orders".to_owned());
+    let relay = RelaySettings { name, transport, topic, ..RelaySettings::default() };
+    let shop = node_with(|config| config.relays = vec![relay.try_into().unwrap()]).await;
+    for order in ["order-17", "order-18"] {
+        shop.fill(order, 1, 2).await;
+    }
+    let expected = ["order-17-1", "order-17-2", "order-18-1", "order-18-2"].map(str::to_owned);
+    let mut came = BTreeSet::new();
+    let taking = async {
+        while came.len() < expected.len() {
+            let reply =
+                bus.send(post("/v1/queues/orders.billing/receive").json(r#"{"max":10,"wait":"1s"}"#)).await.json();
+            for delivery in reply["deliveries"].as_array().unwrap() {
+                // As a relay of the node itself would have it there.
+                came.insert(delivery["event"]["quorateownid"].as_str().unwrap().to_owned());
+                let leases = json!({ "leases": [delivery["lease"]] });
+                let acked = bus.send(post("/v1/queues/orders.billing/ack").json(leases.to_string())).await;
+                assert_eq!(acked.status, 200, "{}", acked.text());
+            }
+        }
+    };
+    assert!(Env::real().timeout(PATIENCE, taking).await.is_some(), "only {came:?} came");
+    assert_eq!(came, BTreeSet::from(expected));
+    assert_eq!(shop.get("/v1/relays/orders-out").await.json()["transport"], address(bus.address.port()));
 }
