@@ -9,7 +9,7 @@
 use std::{
     error::Error,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command},
     sync::Arc,
     time::Duration,
 };
@@ -35,11 +35,17 @@ pub(crate) use service::{SERVICES, Shop};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
+#[cfg_attr(test, expect(dead_code, reason = "a test has arguments of its own"))]
+fn main() -> Outcome<()> {
+    run(std::env::args().skip(1))
+}
+
+/// What the program does with such arguments.
 #[tokio::main]
-pub(crate) async fn main() -> Outcome<()> {
-    let mut arguments = Arguments::read(std::env::args().skip(1));
+pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> Outcome<()> {
+    let mut arguments = Arguments::read(arguments)?;
     match (arguments.bus.take(), arguments.service.take(), arguments.folder.take()) {
-        (None, None, _) => in_one_process().await,
+        (None, None, None) => in_one_process().await,
         (Some(bus), None, folder) => as_processes(&bus, folder).await,
         (Some(bus), Some(service), Some(folder)) => one_service(&bus, &service, &folder).await,
         _ => Err("say --bus URL, or --bus URL --folder FOLDER orders|inventory|billing, or nothing".into()),
@@ -54,18 +60,17 @@ struct Arguments {
 }
 
 impl Arguments {
-    fn read(mut given: impl Iterator<Item = String>) -> Self {
+    fn read(mut given: impl Iterator<Item = String>) -> Outcome<Self> {
         let mut read = Self::default();
         while let Some(argument) = given.next() {
             match &*argument {
                 "--bus" => read.bus = given.next(),
                 "--folder" => read.folder = given.next().map(PathBuf::from),
                 name if SERVICES.contains(&name) => read.service = Some(argument),
-                // A test's own, when it runs this.
-                _ => {}
+                other => return Err(format!("nobody said what `{other}` means").into()),
             }
         }
-        read
+        Ok(read)
     }
 }
 
@@ -81,6 +86,17 @@ async fn in_one_process() -> Outcome<()> {
     Ok(())
 }
 
+/// A service as a process, which ends with this.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _gone = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
 /// Each service as a process, in `folder`: one that is killed is started again.
 async fn as_processes(bus: &str, folder: Option<PathBuf>) -> Outcome<()> {
     let env = Env::real();
@@ -90,14 +106,14 @@ async fn as_processes(bus: &str, folder: Option<PathBuf>) -> Outcome<()> {
     let start = |service: &str| {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["--bus", bus, "--folder"]).arg(&folder).arg(service);
-        command.spawn().inspect(|process| println!("{service} is process {}", process.id()))
+        command.spawn().inspect(|process| println!("{service} is process {}", process.id())).map(Process)
     };
     let mut running = Vec::new();
     for service in SERVICES {
         running.push((service, start(service)?));
     }
     while let Some((service, mut process)) = running.pop() {
-        match process.try_wait()? {
+        match process.0.try_wait()? {
             Some(ended) if ended.success() => println!("{service} has heard and told all there is"),
             Some(ended) if ended.code().is_some() => return Err(format!("{service} ended with {ended}").into()),
             Some(_) => running.insert(0, (service, start(service)?)),

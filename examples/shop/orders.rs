@@ -26,7 +26,11 @@ pub(super) fn role() -> Role {
         hears: &["inventory", "billing"],
         is_done: |store| {
             Box::pin(async move {
-                Ok(counted(store, "SELECT count(*) FROM orders WHERE state <> 'placed'").await? == ORDERS)
+                // Whatever inventory said of an order, each was reserved or rejected; what billing said ended it. They come through
+                // two inboxes, so that an order may have ended before orders hears that it was reserved.
+                let reserved = "SELECT count(*) FROM handled WHERE topic = 'inventory'";
+                let ended = "SELECT count(*) FROM orders WHERE state <> 'placed'";
+                Ok(counted(store, reserved).await? == ORDERS && counted(store, ended).await? == ORDERS)
             })
         },
         handle,

@@ -13,7 +13,7 @@ use quorate::{
     outbox::{Relay, RelayConfig},
     runtime::BoxFuture,
     store::{AppendError, DynTx, ExpectedVersion, Store, sqlite},
-    transports::{Incoming, Topic, Transport},
+    transports::{Incoming, Topic, Transport, TransportError},
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,8 @@ pub(crate) const ORDERS: i64 = 40;
 const HOLD: Duration = Duration::from_secs(2);
 /// How long is waited between looks at how far a service is.
 const LOOK: Duration = Duration::from_millis(20);
+/// How long a bus may say no at the beginning.
+const REFUSALS: Duration = Duration::from_secs(10);
 
 /// An order, as every message tells it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -121,8 +123,20 @@ impl Shop {
     async fn make_boxes(&self) -> Outcome<()> {
         for (of, service) in boxes()? {
             let (topic, group) = (self.topic(of)?, service.parse()?);
-            while self.bus.join(&topic, &group).await.is_err() {
-                Env::real().sleep(LOOK).await;
+            let (env, mut said) = (Env::real(), None);
+            let until = env.mono() + REFUSALS;
+            while let Err(failed) = self.bus.join(&topic, &group).await {
+                // A broker that comes up may say no for a while.
+                let is_away = matches!(failed, TransportError::Unavailable { .. });
+                if matches!(failed, TransportError::Invalid { .. }) || (!is_away && env.mono() > until) {
+                    return Err(failed.into());
+                }
+                let now = failed.to_string();
+                if said.as_ref() != Some(&now) {
+                    eprintln!("the box of {group} at {}: {now}", topic.name);
+                    said = Some(now);
+                }
+                env.sleep(LOOK).await;
             }
         }
         Ok(())

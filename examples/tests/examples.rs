@@ -91,7 +91,10 @@ fn a_rate_limit_holds_the_greedy_client_and_spares_the_modest_one() {
 
 #[test]
 fn three_services_deal_with_each_order_once_over_the_embedded_bus() {
-    shop::main().unwrap();
+    shop::run(std::iter::empty()).unwrap();
+    for wrong in [&["--bus", "http://127.0.0.1:1", "ordres"][..], &["--folder", "here"], &["orders"]] {
+        assert!(shop::run(wrong.iter().map(|word| (*word).to_owned())).is_err(), "{wrong:?}");
+    }
 }
 
 #[test]

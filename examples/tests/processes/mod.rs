@@ -27,6 +27,8 @@ mod server;
 
 /// How often each service is killed.
 const KILLS: usize = 2;
+/// Messages between two kills, at most: all happen while more than half of the messages are still to come.
+const SPREAD: u64 = 12;
 /// What the node's part is called.
 const NODE: &str = "node";
 
@@ -83,6 +85,7 @@ impl Service<'_> {
         let last = said.iter().rev().find_map(|line| line.strip_prefix("heard ")?.parse().ok());
         self.heard = self.heard.max(last.unwrap_or(0));
         self.is_done |= said.iter().any(|line| line == "done");
+        assert!(self.is_done || !now.has_ended(), "{} has ended by itself, and was not done", self.name);
     }
 
     /// Kills it, wherever it is, and starts it again.
@@ -121,22 +124,26 @@ async fn whoever_is_killed(test: &'static str, server: impl FnOnce() -> Option<S
     let mut dice = Env::real().random("who is killed, and when");
     let mut left: Vec<usize> = (0..KILLS * services.len()).map(|n| n % services.len()).collect();
     let mut heard = until(&mut services, 1).await;
+    let mut kills = 0;
     while !left.is_empty() {
         if left.len() == KILLS {
+            assert!(services.iter().any(|service| !service.is_done), "nothing is on its way any more");
             // The services go on meanwhile, as far as they can.
             tokio::task::block_in_place(|| server.kill());
             Env::real().sleep(Duration::from_millis(300)).await;
             tokio::task::block_in_place(|| server.start());
         }
         let victim = left.swap_remove(usize::try_from(dice.below(left.len() as u64)).unwrap());
-        heard = until(&mut services, heard + 1 + dice.below(24)).await;
+        heard = until(&mut services, heard + 1 + dice.below(SPREAD)).await;
         Env::real().sleep(Duration::from_micros(dice.below(20_000))).await;
         services[victim].look();
         if !services[victim].is_done {
             eprintln!("{} is killed, {heard} messages on the way", services[victim].name);
             services[victim].kill();
+            kills += 1;
         }
     }
+    assert!(kills >= 2 * KILLS, "only {kills} services were killed before they were done");
     until(&mut services, u64::MAX).await;
     services.into_iter().for_each(|service| drop(service.now.map(Part::kill)));
     let books = books::audit(folder.path()).await.unwrap();

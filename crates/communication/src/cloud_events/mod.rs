@@ -13,9 +13,7 @@ pub mod percent;
 mod render;
 
 pub use headers::{header_value, to_headers};
-pub use new_event::write_event;
-#[cfg(feature = "served")]
-pub(crate) use new_event::write_event_exactly;
+pub use new_event::{write_event, write_event_exactly};
 pub use render::{Layout, Renderer, rendered_bytes, stub};
 
 /// The media type of one event as JSON.

@@ -10,8 +10,8 @@ use super::{
     json::{is_json, write_string},
 };
 
-/// Writes `event` as one JSON object, for people and programs. Data that is JSON or text stands there as such, where that keeps it
-/// byte for byte; otherwise in base64.
+/// Writes `event` as one JSON object, for people and programs. Data that is JSON or text stands there as such, so that blanks around
+/// JSON are nobody's; other data in base64.
 pub fn write_event(buffer: &mut BytesMut, event: &NewEvent) {
     attributes(buffer, event);
     if let Some(bytes) = &event.data {
@@ -20,9 +20,8 @@ pub fn write_event(buffer: &mut BytesMut, event: &NewEvent) {
     buffer.put_u8(b'}');
 }
 
-/// The same with all data in base64, so that whoever reads it adds no media type to an event that has none.
-#[cfg(feature = "served")]
-pub(crate) fn write_event_exactly(buffer: &mut BytesMut, event: &NewEvent) {
+/// The same with all data in base64, byte for byte, so that whoever reads it adds no media type to an event that has none.
+pub fn write_event_exactly(buffer: &mut BytesMut, event: &NewEvent) {
     attributes(buffer, event);
     text(buffer, b",\"data_base64\":", event.data.as_deref().map(|bytes| STANDARD.encode(bytes)).as_deref());
     buffer.put_u8(b'}');
@@ -49,12 +48,10 @@ fn attributes(buffer: &mut BytesMut, event: &NewEvent) {
     }
 }
 
-/// Data was checked when it came over HTTP, but a library may have sent it: what claims to be JSON is looked at again. Blanks around
-/// it would be lost on whoever reads the object.
+/// Data was checked when it came over HTTP, but a library may have sent it: what claims to be JSON is looked at again.
 fn data(buffer: &mut BytesMut, content_type: Option<&str>, bytes: &[u8]) {
-    let is_bare = |bytes: &[u8]| bytes.trim_ascii().len() == bytes.len();
     match (Form::of(content_type), std::str::from_utf8(bytes)) {
-        (Form::Json, _) if is_json(bytes) && is_bare(bytes) => {
+        (Form::Json, _) if is_json(bytes) => {
             buffer.put_slice(b",\"data\":");
             buffer.put_slice(bytes);
         }
@@ -75,19 +72,20 @@ mod tests {
     use bytes::{Bytes, BytesMut};
     use quorate_data::event::NewEvent;
 
-    use super::write_event;
+    use super::{write_event, write_event_exactly};
 
     #[test]
-    fn blanks_around_json_are_not_lost_on_whoever_reads_it() {
-        let shown = |data: &'static str| {
+    fn json_is_shown_as_such_and_exactly_only_to_whoever_asks() {
+        let shown = |data: &'static str, write: fn(&mut BytesMut, &NewEvent)| {
             let mut buffer = BytesMut::new();
             let mut event = NewEvent::new("1", "/test", "x").json(Bytes::new());
             event.data = Some(data.into());
-            write_event(&mut buffer, &event);
+            write(&mut buffer, &event);
             String::from_utf8(buffer.to_vec()).unwrap()
         };
-        assert!(shown(r#"{ "a": 1 }"#).ends_with(r#","data":{ "a": 1 }}"#));
-        assert!(shown("{}\n").ends_with(r#","data_base64":"e30K"}"#));
-        assert!(shown("no json").contains("data_base64"));
+        assert!(shown(r#"{ "a": 1 }"#, write_event).ends_with(r#","data":{ "a": 1 }}"#));
+        assert!(shown("{}\n", write_event).ends_with(",\"data\":{}\n}"));
+        assert!(shown("{}\n", write_event_exactly).ends_with(r#","data_base64":"e30K"}"#));
+        assert!(shown("no json", write_event).contains("data_base64"));
     }
 }

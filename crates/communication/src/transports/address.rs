@@ -90,7 +90,10 @@ impl FromStr for Address {
 /// Whether `rest` is a host and its port: a node has its routes at its root, and knows no users.
 fn names_a_host_alone(rest: &str) -> bool {
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let names_a_port = |at: &http::uri::Authority| at.host().len() == rest.len() || at.port_u16().is_some();
+    let names_a_port = |at: &http::uri::Authority| match at.port_u16() {
+        Some(port) => port > 0 && !at.host().is_empty(),
+        None => at.host().len() == rest.len(),
+    };
     !rest.contains(['/', '?', '#', '@']) && rest.parse::<http::uri::Authority>().is_ok_and(|at| names_a_port(&at))
 }
 
@@ -193,6 +196,8 @@ mod tests {
             "http://a/b",
             "https://a?b",
             "http://a:x",
+            "http://:7400",
+            "http://a:0",
             "kafka://a",
             "nats",
             "amqp://a b",

@@ -24,7 +24,7 @@ pub enum PublishError {
         /// What the broker said.
         what: String,
     },
-    /// The broker, or the transport, cannot take this message. Not published, and it would not be the next time.
+    /// The broker, or the transport, cannot take this message. Not published, or not to every group, and it would not be the next time.
     #[error("the message cannot be published: {what}")]
     Refused {
         /// What is wrong with it.

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel},
     time::{Duration, Instant},
 };
 
@@ -92,7 +92,7 @@ impl Part {
         let until = Instant::now() + PATIENCE;
         while !is_enough(&self.heard) {
             assert!(
-                !self.has_ended,
+                !self.has_ended(),
                 "{} has ended and was to go on until {what}; it said {:?}",
                 self.name,
                 self.last()
@@ -105,7 +105,7 @@ impl Part {
     /// Waits until it has ended itself.
     pub(crate) fn wait_for_its_end(&mut self) {
         let until = Instant::now() + PATIENCE;
-        while !self.has_ended {
+        while !self.has_ended() {
             assert!(Instant::now() < until, "{} does not end; it said {:?}", self.name, self.last());
             self.hear(Duration::from_secs(1));
         }
@@ -116,8 +116,26 @@ impl Part {
 
     /// What it has said so far.
     pub(crate) fn heard(&mut self) -> &[String] {
-        self.heard.extend(self.lines.try_iter());
+        self.heard_all();
         &self.heard
+    }
+
+    /// Whether it says nothing more, since it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    fn heard_all(&mut self) {
+        loop {
+            match self.lines.try_recv() {
+                Ok(line) => self.heard.push(line),
+                Err(TryRecvError::Empty) => return,
+                Err(TryRecvError::Disconnected) => {
+                    self.has_ended = true;
+                    return;
+                }
+            }
+        }
     }
 
     fn last(&self) -> Vec<&String> {

@@ -173,7 +173,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Delivery,
         "relay from one node to the queues of another",
         Http,
-        "each event comes to every group there, as one that the other node relays itself would",
+        "each event comes to every group there, in order of its key, as one that the other node relays itself would",
         &[test(SERVED, "a_relay_of_one_node_publishes_to_the_queues_of_another")],
     ),
     row(

@@ -171,6 +171,19 @@ struct Receiving {
     wait: Duration,
     #[serde(default, with = "humantime_serde")]
     ttl: Option<Duration>,
+    #[serde(default)]
+    data: Data,
+}
+
+/// How the data of messages is shown.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Data {
+    /// JSON and text as such.
+    #[default]
+    Plain,
+    /// All of it byte for byte.
+    Base64,
 }
 
 fn one() -> usize {
@@ -184,7 +197,9 @@ pub(super) async fn receive(State(node): State<Shared>, request: Request) -> Rep
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
-    let receive = receive_of(&node, document::parsed(&received.bytes)?)?;
+    let asked: Receiving = document::parsed(&received.bytes)?;
+    let write = if asked.data == Data::Base64 { show::event_exactly } else { show::event };
+    let receive = receive_of(&node, asked)?;
     let deliveries = tokio::select! {
         biased;
         got = node.queues.receive(&name, receive) => got?,
@@ -205,7 +220,7 @@ pub(super) async fn receive(State(node): State<Shared>, request: Request) -> Rep
             None => return Err(given_back(&node, &name, &deliveries).await),
         }
     };
-    Ok(share.of(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries)))))
+    Ok(share.of(reply::whole(reply::bytes(StatusCode::OK, reply::JSON, show::deliveries(&deliveries, write)))))
 }
 
 /// Gives back what there is no memory to hand out, as if nobody had asked for it.
@@ -220,7 +235,7 @@ async fn given_back(node: &Node, name: &Name, deliveries: &[Delivery]) -> Proble
     }
 }
 
-fn receive_of(node: &Node, Receiving { max, wait, ttl }: Receiving) -> Result<Receive, Problem> {
+fn receive_of(node: &Node, Receiving { max, wait, ttl, data: _ }: Receiving) -> Result<Receive, Problem> {
     if max > MAX_RECEIVE {
         return Err(beyond("max", MAX_RECEIVE, max));
     }

@@ -54,6 +54,23 @@ async fn a_queue_is_declared_changed_listed_and_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn json_with_blanks_around_it_is_json_to_everybody_and_byte_for_byte_to_whoever_asks() {
+    let node = node().await;
+    declare(&node, json!({})).await;
+    let mut blank = event("a");
+    blank.as_object_mut().unwrap().remove("data");
+    blank["data_base64"] = json!("eyJhIjoxfQo=");
+    assert_eq!(act(&node, "messages", json!({ "messages": [{ "event": blank }] })).await.status, 201);
+    let plain = receive(&node, 1).await.remove(0);
+    assert_eq!((&plain["event"]["data"], plain["event"].get("data_base64")), (&json!({ "a": 1 }), None));
+    assert_eq!(act(&node, "nack", json!({ "leases": [lease(&plain)], "delay": "0s" })).await.status, 200);
+    let reply = act(&node, "receive", json!({ "wait": "10s", "data": "base64" })).await.json();
+    let exact = &reply["deliveries"][0]["event"];
+    assert_eq!((&exact["data_base64"], exact.get("data")), (&json!("eyJhIjoxfQo="), None), "{reply}");
+    assert_eq!(act(&node, "receive", json!({ "data": "hex" })).await.status, 400);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn messages_are_sent_received_and_settled_for_good_also_over_a_restart() {
     let node = node().await;
     declare(&node, json!({})).await;

@@ -1,8 +1,10 @@
 //! A node as the broker of services: it keeps the promises of transports over HTTP, also where it is killed and answers are lost.
 #![expect(clippy::disallowed_methods, reason = "the node is a process, which is ended as a kill would")]
 
-use std::{collections::BTreeSet, path::Path, process::Command};
+use std::{collections::BTreeMap, path::Path, process::Command, time::Duration};
 
+use quorate_communication::transports::{Outgoing, Topic, connect};
+use quorate_data::event::NewEvent;
 use quorate_node::config::{Config, RelaySettings};
 use quorate_runtime::Env;
 use serde_json::json;
@@ -62,29 +64,63 @@ async fn a_node_keeps_the_promises_of_transports_over_http() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_of_one_node_publishes_to_the_queues_of_another() {
     let bus = node().await;
-    assert_eq!(bus.send(request("PUT", "/v1/queues/orders.billing").json("{}")).await.status, 200);
+    let queues = ["orders.billing", "orders.stock"].map(|name| format!("/v1/queues/{name}"));
+    for queue in &queues {
+        assert_eq!(bus.send(request("PUT", queue.as_str()).json("{}")).await.status, 200);
+    }
     let (name, transport, topic) = ("orders-out".to_owned(), address(bus.address.port()), "orders".to_owned());
     let relay = RelaySettings { name, transport, topic, ..RelaySettings::default() };
     let shop = node_with(|config| config.relays = vec![relay.try_into().unwrap()]).await;
     for order in ["order-17", "order-18"] {
         shop.fill(order, 1, 2).await;
     }
-    let expected = ["order-17-1", "order-17-2", "order-18-1", "order-18-2"].map(str::to_owned);
-    let mut came = BTreeSet::new();
-    let taking = async {
-        while came.len() < expected.len() {
-            let reply =
-                bus.send(post("/v1/queues/orders.billing/receive").json(r#"{"max":10,"wait":"1s"}"#)).await.json();
-            for delivery in reply["deliveries"].as_array().unwrap() {
-                // As a relay of the node itself would have it there.
-                came.insert(delivery["event"]["quorateownid"].as_str().unwrap().to_owned());
-                let leases = json!({ "leases": [delivery["lease"]] });
-                let acked = bus.send(post("/v1/queues/orders.billing/ack").json(leases.to_string())).await;
-                assert_eq!(acked.status, 200, "{}", acked.text());
+    let of = |order: &str| (order.to_owned(), [1, 2].map(|n| format!("{order}-{n}")).to_vec());
+    let expected = BTreeMap::from(["order-17", "order-18"].map(of));
+    for queue in &queues {
+        let mut came: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let taking = async {
+            while came.values().map(Vec::len).sum::<usize>() < 4 {
+                let receive = post(format!("{queue}/receive")).json(r#"{"max":10,"wait":"1s"}"#);
+                for delivery in bus.send(receive).await.json()["deliveries"].as_array().unwrap() {
+                    // As a relay of the node itself would have it there.
+                    let id = delivery["event"]["quorateownid"].as_str().unwrap().to_owned();
+                    came.entry(delivery["group"].as_str().unwrap().to_owned()).or_default().push(id);
+                    let leases = json!({ "leases": [delivery["lease"]] });
+                    let acked = bus.send(post(format!("{queue}/ack")).json(leases.to_string())).await;
+                    assert_eq!(acked.status, 200, "{}", acked.text());
+                }
             }
-        }
-    };
-    assert!(Env::real().timeout(PATIENCE, taking).await.is_some(), "only {came:?} came");
-    assert_eq!(came, BTreeSet::from(expected));
+        };
+        assert!(Env::real().timeout(PATIENCE, taking).await.is_some(), "only {came:?} came to {queue}");
+        assert_eq!(came, expected, "{queue}");
+    }
     assert_eq!(shop.get("/v1/relays/orders-out").await.json()["transport"], address(bus.address.port()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_while_a_receiver_did_not_look_is_not_handed_to_it_beyond_its_hold() {
+    let (bus, env) = (node().await, Env::real());
+    let transport = connect(&env, &address(bus.address.port()).parse().unwrap(), None).unwrap();
+    let (topic, billing) = (Topic::new("orders".parse().unwrap()), "billing".parse().unwrap());
+    let topic = Topic { hold: Duration::from_secs(1), ..topic };
+    let mut late = transport.join(&topic, &billing).await.unwrap();
+    let publish = async |id: &str| {
+        let message = Outgoing::new(id, NewEvent::new(id, "/shop", "order.placed"));
+        transport.publish(&topic, vec![message]).await.remove(0).unwrap();
+    };
+    // It asks, and then has other things to do.
+    assert!(env.timeout(Duration::from_millis(200), late.next()).await.is_none(), "there is nothing yet");
+    publish("a").await;
+    let looking = async {
+        while bus.get("/v1/queues/orders.billing").await.json()["in-flight"] != 1 {
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        let mut prompt = transport.join(&topic, &billing).await.unwrap();
+        // Again where the acknowledgement was late.
+        while prompt.next().await.unwrap().ack().await.is_err() {}
+    };
+    assert!(env.timeout(PATIENCE, looking).await.is_some(), "it came to nobody else");
+    publish("b").await;
+    let came = env.timeout(PATIENCE, late.next()).await.unwrap().unwrap();
+    assert_eq!(&*came.message.event.id, "b", "`a` is somebody else's");
 }

@@ -2,9 +2,10 @@
 
 use std::{fmt, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
+use quorate_foundations::time::Boot;
 use quorate_resilience::client::{Client, Config, Tls};
 use quorate_runtime::Env;
 use serde::Deserialize;
@@ -18,8 +19,12 @@ use crate::{
 
 /// How long the node may take for an answer, beyond what it is asked to wait.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest answer that is read, in bytes: what a node hands out at once is far less.
-const MAX_ANSWER_BYTES: usize = 256 << 20;
+/// Bytes a second that a request is given time for, beyond [`PATIENCE`].
+const SLOWEST: usize = 64 << 10;
+/// The longest answer that is read, in bytes, where messages were asked for: what a node hands out at once is far less.
+pub(super) const MAX_MESSAGES_BYTES: usize = 256 << 20;
+/// The same of any other answer: names, and what became of messages.
+pub(super) const MAX_ANSWER_BYTES: usize = 16 << 20;
 /// Characters of an answer that are quoted.
 const MOST_QUOTED: usize = 200;
 
@@ -31,6 +36,15 @@ pub(super) struct Link {
     client: OnceCell<Client>,
 }
 
+/// What the node said.
+pub(super) struct Answer {
+    pub(super) body: Bytes,
+    /// When it began to come.
+    pub(super) came_at: Boot,
+    /// Whether there is a next page.
+    pub(super) has_next: bool,
+}
+
 /// Why there is nothing to be had.
 #[derive(Clone, Debug)]
 pub(super) enum Failed {
@@ -38,7 +52,7 @@ pub(super) enum Failed {
     Unsent { what: String },
     /// No answer came, or one that leaves open what was done.
     Unknown { what: String },
-    /// The node says no: nothing was done.
+    /// The node says no: nothing was done, or of several things some were not.
     Refused(Refusal),
 }
 
@@ -89,30 +103,49 @@ impl Link {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open whether the node has done it.
-    pub(super) async fn call(
+    pub(super) async fn call(&self, method: Method, path: &str, body: Option<Bytes>) -> Result<Bytes, Failed> {
+        Ok(self.ask(method, path, body, PATIENCE, MAX_ANSWER_BYTES).await?.body)
+    }
+
+    /// Asks the node, which may take `patience` until it begins to answer, and then be silent for [`PATIENCE`] at a time. Of an answer at
+    /// most `most` bytes are read.
+    ///
+    /// # Cancel safety
+    /// As of [`call`](Self::call).
+    pub(super) async fn ask(
         &self,
         method: Method,
         path: &str,
         body: Option<Bytes>,
         patience: Duration,
-    ) -> Result<Bytes, Failed> {
+        most: usize,
+    ) -> Result<Answer, Failed> {
+        let body = body.unwrap_or_default();
+        let patience = patience + Duration::from_secs((body.len() / SLOWEST) as u64);
         let request = Request::builder().method(method).uri(format!("{}{path}", self.base));
-        let request =
-            request.header(header::CONTENT_TYPE, "application/json").body(Full::new(body.unwrap_or_default()));
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(Full::new(body));
         let request = request.map_err(|wrong| Failed::Unsent { what: wrong.to_string() })?;
-        let answer = self.env.timeout(patience, self.send(request)).await;
-        answer.unwrap_or_else(|| Err(Failed::Unknown { what: format!("no answer within {patience:?}") }))
-    }
-
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Failed> {
-        let answer = self.client().await.call(request).await.map_err(|failed| {
+        let asking = async { self.client().await.call(request).await };
+        let answer = self.env.timeout(patience, asking).await;
+        let answer = answer.ok_or_else(|| Failed::Unknown { what: format!("no answer within {patience:?}") })?;
+        let answer = answer.map_err(|failed| {
             let what = chain(&failed);
             if Client::judge(&failed).unprocessed { Failed::Unsent { what } } else { Failed::Unknown { what } }
         })?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await;
-        let body = body.map_err(|failed| Failed::Unknown { what: chain(&*failed) })?.to_bytes();
-        if status.is_success() { Ok(body) } else { Err(judged(status, &body)) }
+        let (status, came_at) = (answer.status(), self.env.boot());
+        let has_next = answer.headers().contains_key(header::LINK);
+        let most = if status.is_success() { most } else { MAX_ANSWER_BYTES };
+        let (mut body, mut read) = (Limited::new(answer.into_body(), most), BytesMut::new());
+        // A long answer may take long, as long as it goes on.
+        let silent = || Failed::Unknown { what: format!("nothing more of its answer came within {PATIENCE:?}") };
+        while let Some(frame) = self.env.timeout(PATIENCE, body.frame()).await.ok_or_else(silent)? {
+            let frame = frame.map_err(|failed| Failed::Unknown { what: chain(&*failed) })?;
+            if let Ok(data) = frame.into_data() {
+                read.extend_from_slice(&data);
+            }
+        }
+        let body = read.freeze();
+        if status.is_success() { Ok(Answer { body, came_at, has_next }) } else { Err(judged(status, &body)) }
     }
 }
 

@@ -2,9 +2,11 @@
 //! `orders.billing`, as for relays and inboxes of the node itself.
 //!
 //! # What differs from the embedded transport
-//! * A message for several groups is sent to each of their queues by itself. One that some have and others refused is confirmed to nobody: it is published
-//!   again, under the same id, and those that have it drop the copy.
+//! * A message for several groups is sent to each of their queues by itself. One that some have and others do not have yet is confirmed to
+//!   nobody: it is published again, under the same id, and those that have it drop the copy. One that some have and another never will take is
+//!   refused, and says so.
 //! * What a receiver was handed and has not asked for yet when it is dropped comes again when its hold ends.
+//! * JSON that the node finds flawed (nested deeper than 64, a number that no double holds) is refused.
 
 mod call;
 mod receiving;
@@ -22,7 +24,7 @@ use quorate_runtime::{BoxFuture, Env};
 use serde_json::json;
 
 use self::{
-    call::{Failed, Link, PATIENCE},
+    call::{Failed, Link, MAX_ANSWER_BYTES, PATIENCE},
     receiving::Member,
 };
 use super::{
@@ -37,8 +39,8 @@ use crate::message_queue::{Config, Queue};
 const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// Bytes of messages that are sent in one request, unless one is larger.
 const MAX_BATCH_BYTES: usize = 2 << 20;
-/// Queues on a page of their list.
-const PAGE: usize = 100;
+/// Messages that are sent side by side, each by itself.
+const BESIDE: usize = 16;
 
 /// The transport over one node.
 pub(super) struct Served {
@@ -55,24 +57,32 @@ impl Served {
         Self { link: Arc::new(Link::new(env, address)), boxes: Mutex::default() }
     }
 
-    /// The queues of a topic's groups.
+    /// The queues of a topic's groups, all of them: one that was left out would be none that a message is confirmed for.
     async fn list(&self, topic: &Topic) -> Result<BTreeSet<String>, Failed> {
         let prefix = format!("{}.", topic.name);
         let (mut found, mut after) = (BTreeSet::new(), prefix.clone());
         loop {
-            let path = format!("/v1/queues?limit={PAGE}&after={}", in_address(&after));
-            let page = wire::names(&self.link.call(Method::GET, &path, None, PATIENCE).await?);
-            let page = page.map_err(|what| Failed::Unknown { what })?;
-            let (count, last) = (page.len(), page.last().cloned());
+            let mut has_come = false;
+            let path = format!("/v1/queues?after={}", in_address(&after));
+            let answer = self.link.ask(Method::GET, &path, None, PATIENCE, MAX_ANSWER_BYTES).await?;
+            let page = wire::names(&answer.body).map_err(|what| Failed::Unknown { what })?;
             for name in page {
+                // In order of their names: it gets no further by one that is none.
+                if name <= after {
+                    return Err(Failed::Unknown { what: format!("it lists `{name}` behind `{after}`") });
+                }
                 if !name.starts_with(&prefix) {
                     return Ok(found);
                 }
-                found.insert(name);
+                found.insert(name.clone());
+                (after, has_come) = (name, true);
             }
-            match last {
-                Some(last) if count == PAGE => after = last,
-                _ => return Ok(found),
+            match (answer.has_next, has_come) {
+                (true, true) => {}
+                (true, false) => {
+                    return Err(Failed::Unknown { what: "it says there are more queues, and lists none".to_owned() });
+                }
+                (false, _) => return Ok(found),
             }
         }
     }
@@ -92,13 +102,7 @@ impl Served {
             match self.send_together(queue, chunk).await {
                 Ok(sent) => outcomes.extend(sent.into_iter().map(Ok)),
                 Err(Failed::Refused(refusal)) if chunk.len() > 1 && refusal.is_of_messages() => {
-                    for one in chunk {
-                        let sent = self.send_together(queue, std::slice::from_ref(one)).await;
-                        outcomes.push(match sent {
-                            Ok(mut sent) => Ok(sent.remove(0)),
-                            Err(failed) => Err(failed.of_publishing(topic)),
-                        });
-                    }
+                    outcomes.extend(self.send_apart(topic, queue, chunk).await);
                 }
                 Err(failed) => {
                     outcomes.extend(chunk.iter().map(|_| Err(failed.clone().of_publishing(topic))));
@@ -108,10 +112,42 @@ impl Served {
         outcomes
     }
 
+    /// Sends messages to one queue one by one, some side by side, of each key one at a time. Where the queue is full, or the node away, the rest
+    /// would fare no better, and is not sent.
+    async fn send_apart(&self, topic: &Topic, queue: &str, messages: &[Outgoing]) -> Outcomes {
+        let mut outcomes: Outcomes = Vec::with_capacity(messages.len());
+        let mut left = messages;
+        while !left.is_empty() {
+            let mut keys = BTreeSet::new();
+            let beside = left.iter().take(BESIDE).take_while(|message| keys.insert(&message.key)).count();
+            let (beside, rest) = left.split_at(beside);
+            left = rest;
+            let sent = join_all(beside.iter().map(|one| self.send_together(queue, std::slice::from_ref(one)))).await;
+            let mut stopped = None;
+            for one in sent {
+                let outcome = one.map(|mut sent| sent.remove(0)).map_err(|failed| failed.of_publishing(topic));
+                match &outcome {
+                    Err(full @ PublishError::Full { .. }) => stopped = Some(full.clone()),
+                    Err(away @ (PublishError::Unavailable { .. } | PublishError::Unknown { .. })) => {
+                        stopped =
+                            Some(PublishError::unavailable(format!("it was not sent after one before it: {away}")));
+                    }
+                    _ => {}
+                }
+                outcomes.push(outcome);
+            }
+            if let Some(stopped) = stopped {
+                outcomes.extend(left.iter().map(|_| Err(stopped.clone())));
+                break;
+            }
+        }
+        outcomes
+    }
+
     /// Sends messages to one queue, all or none. Returns as many as there are.
     async fn send_together(&self, queue: &str, messages: &[Outgoing]) -> Result<Vec<Confirmed>, Failed> {
         let path = format!("/v1/queues/{}/messages", in_address(queue));
-        let answer = self.link.call(Method::POST, &path, Some(wire::sending(messages)), PATIENCE).await?;
+        let answer = self.link.call(Method::POST, &path, Some(wire::sending(messages))).await?;
         let sent = wire::sent(&answer).map_err(|what| Failed::Unknown { what })?;
         if sent.len() != messages.len() {
             let what = format!("the node tells of {} messages, and {} were sent", sent.len(), messages.len());
@@ -193,6 +229,9 @@ fn combined_one(topic: &Topic, outcomes: Outcomes) -> Result<Confirmed, PublishE
         (Some(PublishError::Unavailable { what }), Some(_)) => {
             Err(PublishError::unknown(format!("some groups have it, and others could not be reached: {what}")))
         }
+        (Some(PublishError::Refused { what }), Some(_)) => {
+            Err(PublishError::refused(format!("some groups have it, and others never will: {what}")))
+        }
         (Some(failed), _) => Err(failed),
     }
 }
@@ -258,7 +297,7 @@ impl Transport for Served {
             });
             let queue = queue(topic, group);
             let body = Bytes::from(wanted.to_string());
-            self.link.call(Method::PUT, &format!("/v1/queues/{queue}"), Some(body), PATIENCE).await?;
+            self.link.call(Method::PUT, &format!("/v1/queues/{queue}"), Some(body)).await?;
             Ok(Box::new(Member::new(&self.link, queue, topic.hold)) as Box<dyn Receiver>)
         })
     }
@@ -266,7 +305,7 @@ impl Transport for Served {
     fn remove<'a>(&'a self, topic: &'a Topic, group: &'a Label) -> BoxFuture<'a, Result<(), TransportError>> {
         Box::pin(async move {
             let path = format!("/v1/queues/{}", queue(topic, group));
-            match self.link.call(Method::DELETE, &path, None, PATIENCE).await {
+            match self.link.call(Method::DELETE, &path, None).await {
                 Err(Failed::Refused(refusal)) if refusal.is("queue-not-found") => Ok(()),
                 other => other.map(drop).map_err(Into::into),
             }
@@ -296,7 +335,9 @@ mod tests {
         assert!(matches!(judged(vec![new(), away()]), Err(PublishError::Unknown { .. })), "somebody has it");
         let lost = || Err(PublishError::unknown("lost"));
         assert!(matches!(judged(vec![away(), lost(), new()]), Err(PublishError::Unknown { .. })));
-        let refused = Err(PublishError::refused("never"));
-        assert!(matches!(judged(vec![away(), refused]), Err(PublishError::Refused { .. })));
+        let refused = || Err(PublishError::refused("never"));
+        assert!(matches!(judged(vec![away(), refused()]), Err(PublishError::Refused { .. })));
+        let some = judged(vec![new(), refused()]).unwrap_err();
+        assert!(some.is_of_message() && some.to_string().contains("some groups have it"), "{some}");
     }
 }

@@ -7,47 +7,87 @@ use http::Method;
 use quorate_foundations::time::Boot;
 use quorate_runtime::BoxFuture;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::{
-    call::{Failed, Link, PATIENCE},
+    call::{Failed, Link, MAX_MESSAGES_BYTES, PATIENCE},
     wire::{self, Handed},
 };
 use crate::{
     message_queue::Failure,
-    transports::{Delivery, Hold, Receiver, TransportError},
+    transports::{Delivery, Hold, Incoming, Receiver, TransportError},
 };
 
 /// How long a request waits for messages. A node that is told to wait for less (`http.max-wait`) cannot be received from.
 const WAIT: Duration = Duration::from_secs(10);
-/// Messages that are taken at once.
+/// Messages that are taken at once, where answers of that many arrive.
 const MAX: usize = 16;
 
-type Polling = BoxFuture<'static, Result<Vec<Handed>, Failed>>;
+/// What a request brought, and when.
+type Came = Result<(Boot, Vec<Handed>), Failed>;
 
 /// A receiver: the queue, and what it was handed beyond the message that was asked for.
 pub(super) struct Member {
     link: Arc<Link>,
     queue: Arc<str>,
     hold: Duration,
-    handed: VecDeque<(Handed, Boot)>,
+    /// Messages, and when their leases end.
+    handed: VecDeque<(Incoming, Held, Boot)>,
     /// Kept over calls: a request that is dropped may bring messages that nobody sees until their leases end.
-    polling: Option<Polling>,
+    polling: Option<oneshot::Receiver<Came>>,
+    /// Messages that are asked for next. Fewer after an answer that did not arrive: what it held was held up for nothing.
+    max: usize,
 }
 
 impl Member {
     pub(super) fn new(link: &Arc<Link>, queue: String, hold: Duration) -> Self {
-        Self { link: link.clone(), queue: queue.into(), hold, handed: VecDeque::new(), polling: None }
+        Self { link: link.clone(), queue: queue.into(), hold, handed: VecDeque::new(), polling: None, max: MAX }
     }
 
-    /// Asks for messages, and waits a while for some.
-    fn poll(&self) -> Polling {
+    /// Asks for messages, and waits a while for some. It goes on while nobody looks, so that leases are as old as they are; it ends with its
+    /// receiver.
+    fn poll(&self) -> oneshot::Receiver<Came> {
         let (link, path) = (self.link.clone(), format!("/v1/queues/{}/receive", self.queue));
-        let asked = json!({ "max": MAX, "wait": wire::span(WAIT), "ttl": wire::span(self.hold) });
-        Box::pin(async move {
-            let body = Bytes::from(asked.to_string());
-            let answer = link.call(Method::POST, &path, Some(body), WAIT + PATIENCE).await?;
-            wire::deliveries(&answer).map_err(|what| Failed::Unknown { what })
-        })
+        let asked =
+            json!({ "max": self.max, "wait": wire::span(WAIT), "ttl": wire::span(self.hold), "data": "base64" });
+        let (mut tell, told) = oneshot::channel();
+        let (tasks, stop) = (self.link.env.tasks(), self.link.env.tasks().stop().clone());
+        tasks.spawn("request for messages", async move {
+            let body = Some(Bytes::from(asked.to_string()));
+            let asking = async {
+                let answer = link.ask(Method::POST, &path, body, WAIT + PATIENCE, MAX_MESSAGES_BYTES).await?;
+                let handed = wire::deliveries(&answer.body).map_err(|what| Failed::Unknown { what })?;
+                Ok((answer.came_at, handed))
+            };
+            let came = tokio::select! {
+                () = tell.closed() => return,
+                () = stop.cancelled() => return,
+                came = asking => came,
+            };
+            let _nobody_looks_any_more = tell.send(came);
+        });
+        told
+    }
+
+    /// The first of what was handed out, under a lease that has some time to go.
+    async fn first(&mut self) -> Result<Option<Delivery>, TransportError> {
+        while let Some((_, held, expires_at)) = self.handed.front_mut() {
+            let now = self.link.env.boot();
+            // One whose lease is over comes again by itself.
+            let mut is_ours = now < *expires_at;
+            if is_ours && expires_at.saturating_since(now) < self.hold / 2 {
+                match held.extend().await {
+                    Ok(()) => *expires_at = now + self.hold,
+                    Err(TransportError::Lost { .. }) => is_ours = false,
+                    Err(failed) => return Err(failed),
+                }
+            }
+            let first = self.handed.pop_front().filter(|_| is_ours);
+            if let Some((message, held, _)) = first {
+                return Ok(Some(Delivery { message, hold: Box::new(held) }));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -55,21 +95,21 @@ impl Receiver for Member {
     fn next(&mut self) -> BoxFuture<'_, Result<Delivery, TransportError>> {
         Box::pin(async move {
             loop {
-                while let Some((handed, expires_at)) = self.handed.pop_front() {
-                    // One whose lease is over comes again by itself.
-                    if self.link.env.boot() < expires_at {
-                        let hold = Held { link: self.link.clone(), queue: self.queue.clone(), lease: handed.lease };
-                        return Ok(Delivery { message: handed.message, hold: Box::new(hold) });
-                    }
+                if let Some(first) = self.first().await? {
+                    return Ok(first);
                 }
                 if self.polling.is_none() {
                     self.polling = Some(self.poll());
                 }
                 let polling = self.polling.as_mut().unwrap_or_else(|| unreachable!("invariant: it was just begun"));
-                let came = polling.as_mut().await;
+                let came = polling.await;
                 self.polling = None;
-                let expires_at = self.link.env.boot() + self.hold;
-                self.handed.extend(came?.into_iter().map(|handed| (handed, expires_at)));
+                let came = came.map_err(|_| TransportError::unavailable("whoever runs tasks here is stopping"))?;
+                self.max = if came.is_ok() { MAX.min(self.max + 1) } else { (self.max / 2).max(1) };
+                let (came_at, all) = came?;
+                self.handed.extend(all.into_iter().map(|Handed { message, lease }| {
+                    (message, Held { link: self.link.clone(), queue: self.queue.clone(), lease }, came_at + self.hold)
+                }));
             }
         })
     }
@@ -86,7 +126,7 @@ impl Held {
     async fn settle(&self, how: &str, mut said: Value) -> Result<(), TransportError> {
         said["leases"] = json!([self.lease]);
         let path = format!("/v1/queues/{}/{how}", self.queue);
-        self.link.call(Method::POST, &path, Some(Bytes::from(said.to_string())), PATIENCE).await?;
+        self.link.call(Method::POST, &path, Some(Bytes::from(said.to_string()))).await?;
         Ok(())
     }
 }

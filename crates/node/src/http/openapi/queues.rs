@@ -171,6 +171,7 @@ pub(super) fn schemas() -> Value {
             "max": { "type": "integer", "minimum": 1, "maximum": MAX_RECEIVE, "default": 1 },
             "wait": span,
             "ttl": span,
+            "data": { "type": "string", "enum": ["plain", "base64"], "default": "plain", "description": "`plain`: JSON and text as `data`, anything else as `data_base64`. `base64`: all as `data_base64`, byte for byte" },
         })),
         "QueueDeliveries": open(&["deliveries"], json!({
             "deliveries": { "type": "array", "items": open(&["event", "priority", "sent", "lease", "attempt", "ttl"], with_message(json!({

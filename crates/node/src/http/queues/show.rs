@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use humantime_serde::re::humantime::format_duration;
 pub(in crate::http) use quorate_communication::cloud_events::write_event as event;
+pub(super) use quorate_communication::cloud_events::write_event_exactly as event_exactly;
 use quorate_communication::message_queue::{Cause, DeadLetter, Delivery, Description, Failure, Message, Sent, Summary};
-use quorate_data::event::Timestamp;
+use quorate_data::event::{NewEvent, Timestamp};
 use quorate_foundations::time::Wall;
 use serde_json::{Value, json};
 
@@ -68,24 +69,27 @@ pub(super) fn weight_of_dead(all: &[DeadLetter]) -> usize {
     weight(all.iter().map(|one| &one.message)) + failures.map(told).sum::<usize>()
 }
 
+/// Writes an event as JSON.
+pub(super) type Write = fn(&mut BytesMut, &NewEvent);
+
 /// `{"deliveries":[…]}`
-pub(super) fn deliveries(all: &[Delivery]) -> Bytes {
+pub(super) fn deliveries(all: &[Delivery], write: Write) -> Bytes {
     let mut buffer = BytesMut::new();
     buffer.put_slice(b"{\"deliveries\":[");
     for (n, one) in all.iter().enumerate() {
         if n > 0 {
             buffer.put_u8(b',');
         }
-        delivery(&mut buffer, one);
+        delivery(&mut buffer, one, write);
     }
     buffer.put_slice(b"]}");
     buffer.freeze()
 }
 
 /// One of them.
-pub(super) fn delivery(buffer: &mut BytesMut, one: &Delivery) {
+pub(super) fn delivery(buffer: &mut BytesMut, one: &Delivery, write: Write) {
     buffer.put_u8(b'{');
-    message(buffer, &one.message);
+    message(buffer, &one.message, write);
     text(buffer, b",\"lease\":", Some(&one.lease.to_string()));
     buffer.put_slice(b",\"attempt\":");
     write_number(buffer, u64::from(one.attempt));
@@ -99,7 +103,7 @@ pub(super) fn dead_letters(all: &[DeadLetter]) -> Bytes {
     buffer.put_slice(b"{\"parked\":[");
     for (n, one) in all.iter().enumerate() {
         buffer.put_slice(if n == 0 { b"{" } else { b",{" });
-        message(&mut buffer, &one.message);
+        message(&mut buffer, &one.message, event);
         buffer.put_slice(b",\"attempts\":");
         write_number(&mut buffer, u64::from(one.attempts));
         let failures: Vec<Value> = one.failures.iter().map(failure).collect();
@@ -123,9 +127,9 @@ pub(in crate::http) fn failure(one: &Failure) -> Value {
 }
 
 /// The members that say what the message is.
-fn message(buffer: &mut BytesMut, message: &Message) {
+fn message(buffer: &mut BytesMut, message: &Message, write: Write) {
     buffer.put_slice(b"\"event\":");
-    event(buffer, &message.event);
+    write(buffer, &message.event);
     text(buffer, b",\"group\":", message.group.as_deref());
     text(buffer, b",\"unique\":", message.unique.as_deref());
     buffer.put_slice(b",\"priority\":");

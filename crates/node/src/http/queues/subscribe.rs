@@ -127,7 +127,7 @@ async fn hand_over(
 fn frame(delivery: &Delivery) -> Bytes {
     let mut buffer = BytesMut::new();
     buffer.put_slice(b"event: message\ndata: ");
-    show::delivery(&mut buffer, delivery);
+    show::delivery(&mut buffer, delivery, show::event);
     buffer.put_slice(b"\n\n");
     cut(&mut buffer)
 }
