@@ -2,7 +2,7 @@
 
 use quorate_data::event::NewEvent;
 
-use super::world::{World, ids, message, seconds};
+use super::world::{World, ids, message, seconds, waits};
 use crate::message_queue::{Cause, Config, QueueError, Selection};
 
 #[tokio::test]
@@ -80,4 +80,16 @@ async fn an_edited_dead_letter_says_something_else_and_keeps_its_id() {
     let again = queue.takes(1).await;
     assert_eq!(again[0].message.event.data.as_deref(), Some(&br#"{"id":"mended"}"#[..]));
     assert!(queue.sends(&["a"]).await[0].repeated, "what was sent first is still known");
+}
+
+#[tokio::test]
+async fn a_consumer_that_waits_is_handed_a_dead_letter_as_it_was_edited() {
+    let world = World::new();
+    let (store, queue) = world.with(Config::default()).await;
+    queue.sends(&["a"]).await;
+    queue.park(&[queue.takes(1).await[0].lease], "poison").await.unwrap();
+    let waiting = waits(&store, &queue, 60).await;
+    queue.replay_edited(NewEvent::new("a", "/test", "work.due").json("8")).await.unwrap();
+    let handed = waiting.await.unwrap().unwrap();
+    assert_eq!(handed[0].message.event.data.as_deref(), Some(&b"8"[..]));
 }

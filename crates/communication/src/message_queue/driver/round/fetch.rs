@@ -1,11 +1,13 @@
 //! What a round reads: the messages that it hands out, and ids that may be too old to be remembered.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Round, Taken};
+use quorate_data::event::NewEvent;
+
+use super::{Buried, Round, Taken};
 use crate::message_queue::{
-    Cause, Failure, QueueError,
-    driver::{Core, live::Live},
+    Cause, Failure, Message, QueueError,
+    driver::{Core, Fate, live::Live},
     machine::{Hand, Seq},
     rows::{self, Fetched},
 };
@@ -13,6 +15,18 @@ use crate::message_queue::{
 /// Remembered ids that are looked at, at once; fewer where what is forgotten are journeys to a server. In any case as many as are sent, twice.
 const SWEEP: usize = 256;
 const SWEEP_SHARED: usize = 64;
+
+/// Has messages say what the round itself writes: the rows that were read do not say it yet.
+fn as_edited(Round { buried, messages, .. }: &mut Round) {
+    for Buried { seqs, fate, .. } in buried {
+        let Fate::Replay(Some(edited)) = fate else { continue };
+        for seq in seqs {
+            if let Some(message) = messages.get_mut(seq) {
+                *message = Arc::new(Message { event: NewEvent::clone(edited), ..Message::clone(message) });
+            }
+        }
+    }
+}
 
 impl Live {
     /// Gets the messages that are handed out, from memory or from their rows.
@@ -27,6 +41,7 @@ impl Live {
         }
         let Fetched { found, unreadable } = rows::messages(&core.store, &missing).await?;
         round.messages.extend(found);
+        as_edited(round);
         if !unreadable.is_empty() {
             self.set_aside(core, &unreadable, round);
         }
