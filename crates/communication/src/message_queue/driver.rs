@@ -66,6 +66,7 @@ struct Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if !self.is_over {
+            self.core.waiters.wake_all();
             let works = self.core.leave();
             works.into_iter().for_each(|work| work.refuse(&StoreError::Closed.into()));
         }
@@ -92,7 +93,9 @@ impl Driver {
                     }
                     Err(cause) => {
                         self.is_over = true;
-                        return core.leave().into_iter().for_each(|work| work.refuse(&cause));
+                        core.leave().into_iter().for_each(|work| work.refuse(&cause));
+                        // They ask themselves, and hear why.
+                        return core.waiters.wake_all();
                     }
                 },
             };
@@ -105,7 +108,7 @@ impl Driver {
                 if failed.is_over || stop.is_cancelled() || core.is_deleted() {
                     live.refuse_waiting(&core.why_no_more());
                 }
-                let tries_again = live.anybody_waits();
+                let tries_again = live.anybody_waits(&core);
                 if failed.is_stale {
                     let is_known = live.renew(&core).await;
                     self.live.take_if(|_| !is_known);
@@ -124,7 +127,7 @@ impl Driver {
             if live.has_more(core.now()) {
                 continue;
             }
-            if !live.anybody_waits() {
+            if !live.anybody_waits(&core) {
                 if core.hand_over(&mut self.live) {
                     self.is_over = true;
                     return;

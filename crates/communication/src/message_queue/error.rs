@@ -116,7 +116,7 @@ impl QueueError {
     }
 
     /// What became of a transaction that refused nothing by itself.
-    pub(super) fn of_transaction(failed: TransactError<Self>) -> Self {
+    pub(crate) fn of_transaction(failed: TransactError<Self>) -> Self {
         match failed {
             TransactError::Aborted(own) => own,
             TransactError::Store(cause) => Self::Store(cause),

@@ -76,6 +76,7 @@
 //! Sources: Gray and Cheriton, "Leases" (1989); Gray, "Queues Are Databases" (1995), for keeping them in the one
 //! transaction; Kleppmann, "How to do distributed locking" (2016), for fencing.
 
+mod answer;
 mod config;
 mod consumer;
 mod driver;
@@ -88,6 +89,7 @@ mod schedule;
 mod service;
 mod workers;
 
+pub(crate) use answer::{Answer, Kept, Progress};
 pub use config::{Config, Rate};
 pub use consumer::{Consume, Consumer};
 pub use error::QueueError;
@@ -101,4 +103,4 @@ pub use service::{DeadLetters, Description, Queue, Queues, Receive, Selection, S
 pub use workers::{Failed, Job, WorkerConfig, WorkerCounts, Workers};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,9 +4,11 @@
 //! out, a small row of `quorate_queue_state` that says whose it is. Acknowledging deletes the first and the last. What a
 //! consumer's own transaction does ([`ack`]) and what the queue does ([`settle`](super::rows::apply)) meet in the state's
 //! row: whoever changes one that may have changed names the delivery it knows of. A message's number begins with its queue's
-//! ([`numbers`]), so that the rows of a queue lie together, and are found, without an index. Only unique keys have one; that of
+//! ([`numbers`]), so that the rows of a queue lie together, and are found, without an index. What a message was answered with lies under
+//! its number in `quorate_queue_answer`, and goes with its id. Only unique keys have one; that of
 //! a dead letter stands in another column, so that whoever sends looks past none of them, however many there are.
 
+mod answers;
 mod apply;
 mod columns;
 mod heads;
@@ -26,6 +28,7 @@ use super::{
     QueueError,
     machine::{Claim, Seq},
 };
+pub(super) use answers::{keep, progress};
 pub(super) use apply::{Batch, Replayed, Write, apply, discard, replay};
 use columns::give;
 pub(super) use columns::{attributes, failures_in};
@@ -90,6 +93,13 @@ pub(crate) const TABLES: RoomTables = RoomTables {
             data BLOB,
             done_ns BIGINT NOT NULL,
             PRIMARY KEY (queue, name)) WITHOUT ROWID
+    ",
+        "
+        CREATE TABLE quorate_queue_answer (
+            seq INTEGER PRIMARY KEY,
+            label TEXT NOT NULL,
+            content_type TEXT,
+            data BLOB)
     ",
     ],
 };

@@ -1,5 +1,6 @@
 //! The handles: all queues of a store, and one of them.
 
+mod answers;
 mod dead;
 mod others;
 mod planned;

@@ -11,4 +11,4 @@ mod unique;
 mod upgrade;
 mod windows;
 mod workers;
-mod world;
+pub(crate) mod world;

@@ -26,6 +26,9 @@ pub enum Exchange {
     BestEffort,
     /// Nobody waits. It is a message of a queue: durable before the sender goes on, and handed out until it is done.
     AfterCommit,
+    /// The answer is asked for later, by the request's id. The request is a message of a queue, and its answer is kept where the message is settled: both outlive whoever asked,
+    /// whoever answers, and their processes.
+    Durable,
 }
 
 impl Contract {

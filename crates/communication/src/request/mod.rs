@@ -3,8 +3,8 @@
 //! Who asks wants to know soon: what was asked for, why not, that nobody is there, or honestly that it is not known. Who only tells wants to go on, and should
 //! have said beforehand whether what is told may be lost.
 //!
-//! *When not to use it*: where both ends need not be there at the same time, which is a [message queue](crate::message_queue) or an [event bus](crate::event_bus); for
-//! an answer that has to survive its caller. Requests live in one process: nothing of them is written, and none reaches another node. Callers and responders may be other
+//! *When not to use it*: where both ends need not be there at the same time and nobody wants an answer, which is a [message queue](crate::message_queue) or an [event bus](crate::event_bus).
+//! Requests live in one process, but for durable ones: nothing of them is written, and none reaches another node. Callers and responders may be other
 //! processes that talk to this one: [`Requests::call`] asks without Rust types, and a [`Remote`] is a responder whose answers come back under a [`Ticket`].
 //!
 //! # What holds
@@ -17,6 +17,8 @@
 //!   the caller leaves.
 //! * **Late answers** are counted ([`Counts::late`]) and thrown away; a place of a responder's window is free only when it is done or has let go.
 //! * **Memory is bounded** ([`Limits`]): beyond it, requests are refused and say so.
+//! * **An answer that outlives its caller**: a [`Durable`] request is a message of a queue, asked under an id. Whoever knows the id is told what became of it, in any process that
+//!   has the store. It has one answer at most, written in the transaction that settles the message: a responder that dies, or whose lease ran out, leaves none.
 //! * **Without an answer**, [`BestEffort`] is handed to a responder that is there or is lost and counted, and [`AfterCommit`] is a message of a queue: durable before the
 //!   sender goes on, or together with the sender's transaction, and handed out until it is done.
 //!
@@ -55,6 +57,7 @@
 
 mod contract;
 mod counts;
+mod durable;
 mod error;
 pub mod machine;
 mod payload;
@@ -64,6 +67,7 @@ mod types;
 
 pub use contract::{Contract, Exchange};
 pub use counts::{Counts, Limits};
+pub use durable::{Durable, DurableError, DurableRequest, DurableRequests, Handed, Status};
 pub use error::{DeclareError, Fault, RequestError};
 pub use machine::Standing;
 pub use payload::Payload;

@@ -149,8 +149,8 @@ impl Requests {
     /// Rust types for it; what is declared for others is not looked at.
     ///
     /// # Errors
-    /// As [`RequestType::request`](super::RequestType::request), and [`BestEffort::tell`](super::BestEffort::tell). [`Exchange::AfterCommit`] is no exchange of
-    /// this process: [`RequestError::Invalid`].
+    /// As [`RequestType::request`](super::RequestType::request), and [`BestEffort::tell`](super::BestEffort::tell). [`Exchange::AfterCommit`] and
+    /// [`Exchange::Durable`] are no exchanges of this process: [`RequestError::Invalid`].
     ///
     /// # Cancel safety
     /// Dropping the future cancels, as there.
@@ -166,7 +166,7 @@ impl Requests {
         let wrong = match contract.exchange {
             _ if bytes > max => Some(format!("it has {bytes} bytes, of at most {max}")),
             _ if media > Payload::MAX_CONTENT_TYPE => Some(format!("its media type has {media} bytes")),
-            Exchange::AfterCommit => Some("it is a message of a queue".to_owned()),
+            Exchange::AfterCommit | Exchange::Durable => Some("it is a message of a queue".to_owned()),
             _ => None,
         };
         if let Some(what) = wrong {

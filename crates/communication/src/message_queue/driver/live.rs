@@ -185,8 +185,8 @@ impl Live {
     }
 
     /// Whether someone waits, or is to be waited for.
-    pub(super) fn anybody_waits(&self) -> bool {
-        !self.waiting.is_empty() || !self.returned.is_empty()
+    pub(super) fn anybody_waits(&self, core: &Core) -> bool {
+        !self.waiting.is_empty() || !self.returned.is_empty() || core.is_followed()
     }
 
     /// Whether another round has something to do by itself.

@@ -125,7 +125,10 @@ impl Live {
         } else {
             let sends: Vec<_> = sends.iter_mut().map(|(messages, _)| std::mem::take(messages)).collect();
             let writing = Writing { batch: std::mem::take(batch), sends, turn };
-            let (written, Writing { sends, turn, .. }) = write(core, Arc::new(writing)).await;
+            let (written, Writing { batch, sends, turn }) = write(core, Arc::new(writing)).await;
+            if written.is_ok() {
+                core.waiters.wake(batch.ended());
+            }
             round.sends.iter_mut().zip(sends).for_each(|((messages, _), sent)| *messages = sent);
             written.inspect(|written| self.follow(written, turn.as_ref()))
         };
@@ -145,6 +148,9 @@ impl Live {
                 self.machine.take_back();
                 env.reached("queue: a round was not written");
                 let is_stale = !is_untouched(&cause);
+                if is_stale {
+                    core.waiters.wake_all();
+                }
                 round.refuse(&cause);
                 Err(Failed { is_stale, is_over: is_closed(&cause) })
             }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::message_queue::{
     Config, Delivery, Message, QueueError,
+    answer::Waiters,
     machine::{Claim, Entry, Seq},
     rows::{Head, Numbers, Opened},
 };
@@ -63,7 +64,7 @@ pub(in crate::message_queue) struct Core {
     kept: Arc<AtomicUsize>,
     config: RwLock<Arc<Config>>,
     inbox: Mutex<Inbox>,
-    pub(super) kick: Notify,
+    pub(in crate::message_queue) kick: Notify,
     pub(super) opened: Opened,
     unread: mpsc::Sender<Arc<Self>>,
     pub(super) lookout: Option<Arc<Lookout>>,
@@ -77,6 +78,8 @@ pub(in crate::message_queue) struct Core {
     pub(super) depth: AtomicUsize,
     /// Messages of transactions that have not committed yet.
     reserved: AtomicUsize,
+    /// Who waits for the ends of messages.
+    pub(in crate::message_queue) waiters: Waiters,
     /// What both clocks read when one of them was first asked.
     #[cfg(feature = "museum")]
     clocks_at_first: std::sync::OnceLock<(quorate_foundations::time::Wall, Boot)>,
@@ -169,6 +172,7 @@ impl Core {
             live: Mutex::default(),
             depth: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
+            waiters: Waiters::default(),
             #[cfg(feature = "museum")]
             clocks_at_first: std::sync::OnceLock::new(),
         }
@@ -305,6 +309,7 @@ impl Core {
     /// Takes in that a transaction settled a message. Called on the writer's thread, in the order of commits.
     pub(in crate::message_queue) fn hear_of_settled(&self, claim: Claim) {
         self.hear(vec![News::Settled(claim)]);
+        self.waiters.wake([claim.seq]);
     }
 
     /// Takes in that a transaction replayed a dead letter. Called on the writer's thread, in the order of commits.
@@ -367,6 +372,7 @@ impl Core {
         inbox.take_news();
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.kick.notify_one();
+        self.waiters.wake_all();
     }
 
     pub(in crate::message_queue) fn not_found(&self) -> QueueError {

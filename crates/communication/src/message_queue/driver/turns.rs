@@ -130,12 +130,15 @@ impl Live {
             let Some(changed) = turn::changes(&core.store, core.id, (known, revision), most).await? else {
                 core.store.env().reached("queue: a process was too far behind");
                 self.read_again(core).await?;
+                core.waiters.wake_all();
                 continue;
             };
             let unknown = news.iter().filter(|(id, _)| !self.known.news.contains_key(id));
             let touched: BTreeSet<Seq> =
                 changed.into_iter().chain(unknown.flat_map(|(_, seqs)| seqs.clone())).collect();
             let touched: Vec<Seq> = touched.into_iter().collect();
+            // Ordering: whoever is woken reads the rows by itself, and they say it already.
+            core.waiters.wake(touched.iter().copied());
             let stored = turn::stored(&core.store, &touched).await?;
             if self.known.revision != revision {
                 core.store.env().reached("queue: another process was followed");
@@ -174,6 +177,12 @@ impl Core {
     /// Whether several processes work on the queue.
     pub(in crate::message_queue) fn is_shared(&self) -> bool {
         self.lookout.is_some()
+    }
+
+    /// Whether what other processes do to the queue is followed for somebody who waits for the end of a message.
+    pub(super) fn is_followed(&self) -> bool {
+        let is_over = || self.is_deleted() || self.store.env().tasks().stop().is_cancelled();
+        self.is_shared() && !self.waiters.is_empty() && !is_over()
     }
 
     /// Gives other processes a moment, a random and growing one, after the first few tries.

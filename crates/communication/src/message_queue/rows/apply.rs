@@ -62,6 +62,12 @@ impl Batch {
         !(self.first.is_empty() && self.gone.is_empty() && self.writes.is_empty())
     }
 
+    /// The messages that it ends: nobody is handed them any more, unless somebody lets them be.
+    pub(in crate::message_queue) fn ended(&self) -> impl Iterator<Item = Seq> + '_ {
+        let parked = |write: &Write| if let Write::Parked { claim, .. } = write { Some(claim.seq) } else { None };
+        self.gone.iter().copied().chain(self.writes.iter().filter_map(parked))
+    }
+
     /// The messages that it touches.
     pub(in crate::message_queue) fn seqs(&self) -> impl Iterator<Item = Seq> + '_ {
         let first = self.first.iter().flat_map(|(_, seqs)| seqs);

@@ -105,7 +105,7 @@ pub(in crate::message_queue) async fn delete_some(
     let numbers = within(id);
     let range = [number(*numbers.start()), number(*numbers.end()), limit.into()];
     let mut most = 0;
-    for table in ["message", "state"] {
+    for table in ["message", "state", "answer"] {
         let sql = format!(
             "DELETE FROM quorate_queue_{table} WHERE seq IN
              (SELECT seq FROM quorate_queue_{table} WHERE seq BETWEEN $1 AND $2 LIMIT $3)"

@@ -2,7 +2,7 @@
 
 use quorate_data::store::{DynTx, Row, Store, Value};
 
-use super::number;
+use super::{answers, number};
 use crate::message_queue::{QueueError, machine::Seq};
 
 /// Ids that one statement forgets.
@@ -36,7 +36,7 @@ pub(in crate::message_queue) async fn known(
     Ok(rows.iter().map(known).collect())
 }
 
-/// Forgets these ids.
+/// Forgets these ids, and what came of their messages.
 pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Known]) -> Result<(), QueueError> {
     for chunk in outdated.chunks(AT_ONCE) {
         let one = |at: usize| {
@@ -55,5 +55,7 @@ pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Know
         }
         tx.room_execute(&sql, &params).await?;
     }
-    Ok(())
+    // Of a message that is still there, nothing was answered yet.
+    let seqs: Vec<Seq> = outdated.iter().map(|known| known.seq).collect();
+    Ok(answers::forget(tx, &seqs).await?)
 }

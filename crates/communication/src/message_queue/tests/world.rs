@@ -27,7 +27,7 @@ use tokio::sync::watch;
 use crate::message_queue::{Config, Delivery, NewMessage, Queue, QueueError, Queues, Receive, Sent};
 
 /// A store that can be closed and opened again, and the clocks it goes by.
-pub(super) struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     clock: Clock,
     env: Env,
@@ -105,7 +105,7 @@ impl Blocking for Inline {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let real = Env::real();
         let clock = Clock(Arc::new(watch::Sender::new(BEGINNING)), Arc::default());
         let reached = Reached::default();
@@ -124,48 +124,48 @@ impl World {
     }
 
     /// A world whose store answers an application's query with at most 128 KiB, as a node's does.
-    pub(super) fn of_small_pages() -> Self {
+    pub(crate) fn of_small_pages() -> Self {
         Self { limits: Limits { page_bytes: 128 << 10, ..Limits::default() }, ..Self::new() }
     }
 
     /// A world whose clocks and threads are those of this machine.
-    pub(super) fn of_this_machine() -> Self {
+    pub(crate) fn of_this_machine() -> Self {
         Self { env: Env::real(), ..Self::new() }
     }
 
-    pub(super) async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         let config = sqlite::Config::at(self.folder.path().join("log.db"));
         sqlite::open(&self.env, sqlite::Config { limits: self.limits.clone(), ..config }).await.unwrap()
     }
 
-    pub(super) fn env(&self) -> &Env {
+    pub(crate) fn env(&self) -> &Env {
         &self.env
     }
 
     /// How often `state` was reached.
-    pub(super) fn reached(&self, state: &str) -> usize {
+    pub(crate) fn reached(&self, state: &str) -> usize {
         self.reached.0.lock().unwrap().get(state).copied().unwrap_or_default()
     }
 
     /// Lets so much time pass on all clocks.
-    pub(super) fn pass(&self, span: Duration) {
+    pub(crate) fn pass(&self, span: Duration) {
         self.clock.0.send_modify(|nanos| *nanos += u64::try_from(span.as_nanos()).unwrap());
     }
 
     /// Sets the wall clock so many seconds forward, or back.
-    pub(super) fn set_wall(&self, seconds: i64) {
+    pub(crate) fn set_wall(&self, seconds: i64) {
         *self.clock.1.lock().unwrap() += seconds * 1_000_000_000;
     }
 
     /// A store, and a queue in it.
-    pub(super) async fn with(&self, config: Config) -> (Store, Queue) {
+    pub(crate) async fn with(&self, config: Config) -> (Store, Queue) {
         let store = self.open().await;
         let queue = Queues::open(&store).await.unwrap().declare(&name("work"), config).await.unwrap();
         (store, queue)
     }
 
     /// The queue of [`with`](Self::with), after its process ended and another one began.
-    pub(super) async fn restart(&self, store: Store) -> (Store, Queue) {
+    pub(crate) async fn restart(&self, store: Store) -> (Store, Queue) {
         store.close().await.unwrap();
         let store = self.open().await;
         let queue = Queues::open(&store).await.unwrap().get(&name("work")).unwrap();
@@ -174,7 +174,7 @@ impl World {
 }
 
 /// Runs `task` beside the test; its result arrives by itself.
-pub(super) fn beside<T: Send + 'static>(
+pub(crate) fn beside<T: Send + 'static>(
     store: &Store,
     task: impl Future<Output = T> + Send + 'static,
 ) -> tokio::sync::oneshot::Receiver<T> {
@@ -184,7 +184,7 @@ pub(super) fn beside<T: Send + 'static>(
 }
 
 /// A consumer that waits so many seconds for a message, once it does. There must be none for it.
-pub(super) async fn waits(
+pub(crate) async fn waits(
     store: &Store,
     queue: &Queue,
     patience: u64,
@@ -197,32 +197,32 @@ pub(super) async fn waits(
     waiting
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-pub(super) fn seconds(n: u64) -> Duration {
+pub(crate) fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
 /// A message of this id.
-pub(super) fn message(id: &str) -> NewMessage {
+pub(crate) fn message(id: &str) -> NewMessage {
     NewMessage::of(NewEvent::new(id, "/test", "work.due").json(format!(r#"{{"id":"{id}"}}"#)))
 }
 
 /// The ids of deliveries.
-pub(super) fn ids(deliveries: &[Delivery]) -> Vec<&str> {
+pub(crate) fn ids(deliveries: &[Delivery]) -> Vec<&str> {
     deliveries.iter().map(|delivery| &*delivery.message.event.id).collect()
 }
 
 /// What the application's table counted, by id.
-pub(super) async fn done(store: &Store) -> Vec<(String, i64)> {
+pub(crate) async fn done(store: &Store) -> Vec<(String, i64)> {
     let rows = store.query("SELECT id, times FROM done ORDER BY id", vec![]).await.unwrap();
     rows.iter().map(|row| (row.at(0).as_str().unwrap().to_owned(), row.at(1).as_i64().unwrap())).collect()
 }
 
 /// Makes the application's table.
-pub(super) async fn with_table(store: &Store) {
+pub(crate) async fn with_table(store: &Store) {
     let made = store.transact(|tx| {
         Box::pin(async move {
             tx.execute("CREATE TABLE IF NOT EXISTS done (id TEXT PRIMARY KEY, times BIGINT NOT NULL)", &[]).await
@@ -232,14 +232,14 @@ pub(super) async fn with_table(store: &Store) {
 }
 
 /// Counts a message in the application's table.
-pub(super) async fn count(tx: &mut DynTx, id: &str) -> Result<(), QueueError> {
+pub(crate) async fn count(tx: &mut DynTx, id: &str) -> Result<(), QueueError> {
     let sql = "INSERT INTO done (id, times) VALUES ($1, 1) ON CONFLICT (id) DO UPDATE SET times = times + 1";
     tx.execute(sql, &[Value::from(id)]).await?;
     Ok(())
 }
 
 /// Does a message's work, and settles it in the same transaction.
-pub(super) async fn work(store: &Store, queue: &Queue, delivery: &Delivery) -> Result<(), TransactError<QueueError>> {
+pub(crate) async fn work(store: &Store, queue: &Queue, delivery: &Delivery) -> Result<(), TransactError<QueueError>> {
     let (queue, lease, id) = (queue.clone(), delivery.lease, delivery.message.event.id.clone());
     let unit = store.transact(move |tx| {
         let (queue, id) = (queue.clone(), id.clone());
@@ -253,17 +253,17 @@ pub(super) async fn work(store: &Store, queue: &Queue, delivery: &Delivery) -> R
 
 impl Queue {
     /// Takes up to `max` messages without waiting.
-    pub(super) async fn takes(&self, max: usize) -> Vec<Delivery> {
+    pub(crate) async fn takes(&self, max: usize) -> Vec<Delivery> {
         self.receive(Receive::of(max)).await.unwrap()
     }
 
     /// Sends messages of these ids.
-    pub(super) async fn sends(&self, ids: &[&str]) -> Vec<Sent> {
+    pub(crate) async fn sends(&self, ids: &[&str]) -> Vec<Sent> {
         self.send(ids.iter().map(|id| message(id)).collect()).await.unwrap()
     }
 
     /// How many messages are in it.
-    pub(super) async fn holds(&self) -> usize {
+    pub(crate) async fn holds(&self) -> usize {
         self.describe().await.unwrap().counts.messages
     }
 }

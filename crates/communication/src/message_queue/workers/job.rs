@@ -16,7 +16,7 @@ use quorate_data::store::{DynTx, StoreError};
 use tokio::sync::watch;
 
 use super::Pool;
-use crate::message_queue::{Delivery, Message, Queue, QueueError};
+use crate::message_queue::{Answer, Delivery, Message, Queue, QueueError};
 
 /// How often settling is tried while the store refuses, a second apart.
 const TRIES: u32 = 30;
@@ -105,6 +105,8 @@ pub(super) struct Held {
     queue: Queue,
     /// Whether a transaction of the handler's acknowledged it.
     is_settled: AtomicBool,
+    /// Whether one that may have committed did, where nobody tells of commits.
+    may_be_settled: AtomicBool,
 }
 
 impl<T> Job<T> {
@@ -140,10 +142,32 @@ impl<T> Job<T> {
     /// [`QueueError::LeaseLost`]: somebody else has, or had, the message. Return it from the transaction's closure.
     pub async fn ack_in(&self, tx: &mut DynTx) -> Result<(), QueueError> {
         self.held.queue.ack_in(tx, &self.held.delivery.lease).await?;
-        let held = self.held.clone();
+        self.held.settled_in(tx)
+    }
+
+    /// The same with an answer.
+    pub(crate) async fn answer_in(&self, tx: &mut DynTx, answer: &Answer) -> Result<(), QueueError> {
+        self.held.queue.answer_in(tx, &self.held.delivery.lease, answer).await?;
+        self.held.settled_in(tx)
+    }
+}
+
+impl Held {
+    fn settled_in(self: &Arc<Self>, tx: &mut DynTx) -> Result<(), QueueError> {
+        if self.queue.core.is_shared() {
+            // Nobody tells of commits there: whoever loses the lease from now on may have given it up itself.
+            self.may_be_settled.store(true, Ordering::Release);
+            return Ok(());
+        }
+        let held = self.clone();
         // Ordering: whoever reads it was told of the commit.
         tx.after_commit(move || held.is_settled.store(true, Ordering::Release))?;
         Ok(())
+    }
+
+    /// Whether losing its lease may be the doing of its own handler.
+    fn may_be_settled(&self) -> bool {
+        self.is_settled.load(Ordering::Acquire) || self.may_be_settled.load(Ordering::Acquire)
     }
 }
 
@@ -157,7 +181,8 @@ enum Ended {
 impl Pool {
     /// Has a message worked on, and settles it.
     pub(super) async fn handle(&self, delivery: Delivery, given_up: watch::Receiver<bool>) {
-        let held = Arc::new(Held { delivery, queue: self.queue.clone(), is_settled: AtomicBool::new(false) });
+        let (is_settled, may_be_settled) = (AtomicBool::new(false), AtomicBool::new(false));
+        let held = Arc::new(Held { delivery, queue: self.queue.clone(), is_settled, may_be_settled });
         let ended = self.work(&held, given_up).await;
         if held.is_settled.load(Ordering::Acquire) {
             self.done.fetch_add(1, Ordering::Relaxed);
@@ -174,6 +199,9 @@ impl Pool {
         // Ordering: counts.
         match settled {
             Ok(()) => counted.fetch_add(1, Ordering::Relaxed),
+            Err(QueueError::LeaseLost { .. }) if matches!(ended, Ended::Done) && held.may_be_settled() => {
+                self.done.fetch_add(1, Ordering::Relaxed)
+            }
             Err(QueueError::LeaseLost { .. }) => self.lost.fetch_add(1, Ordering::Relaxed),
             Err(cause) => {
                 let (queue, id) = (self.queue.name(), &held.delivery.message.event.id);
@@ -214,7 +242,7 @@ impl Pool {
             env.sleep(*ttl / 3).await;
             match self.queue.extend(&[*lease], Some(*ttl)).await {
                 // The handler's own transaction may just have acknowledged it: its end is near.
-                Err(QueueError::LeaseLost { .. }) if held.is_settled.load(Ordering::Acquire) => pending().await,
+                Err(QueueError::LeaseLost { .. }) if held.may_be_settled() => pending().await,
                 Err(QueueError::LeaseLost { .. }) => return,
                 // Whatever the store suffers from: the lease may hold for a while, and its fence does in any case.
                 Ok(()) | Err(_) => {}
