@@ -212,7 +212,7 @@ impl Server {
             }
             None => None,
         };
-        let request_types = RequestCare::open(&http, &store).await.map_err(ServeError::Requests)?;
+        let request_types = RequestCare::open(&http, &store, &queues).await.map_err(ServeError::Requests)?;
         // The policies first: what is open goes on, and its calls pass them.
         let sagas = SagaCare::open(&of_store, &store, policies.registry(), config.sagas.clone());
         let sagas = sagas.await.map_err(ServeError::Sagas)?;

@@ -3,6 +3,7 @@
 mod send;
 mod serve;
 mod show;
+mod status;
 
 use std::time::Duration;
 
@@ -40,8 +41,12 @@ pub(crate) enum Command {
     /// Ask, and print the answer byte for byte
     ///
     /// Whoever waits is told by `--deadline` at the latest what became of it: exits with 1 if the responder says no, with 4 if nobody
-    /// has begun on it, and with 5 if it may have been done.
+    /// has begun on it, and with 5 if it may have been done. A request of a durable type is kept, and what is printed says its id: `status` tells what became of it.
     Send(send::Send),
+    /// What became of a durable request
+    ///
+    /// With `--answer`, exits with 1 if it has none, with 4 if it has none yet, and with 5 if it was settled without one.
+    Status(status::Status),
     /// Answer requests by running a command for each: the request is its standard input, its standard output the answer
     ///
     /// A command that exits with another code than 0 has no answer: the fault `exit-N`, with the end of what it wrote to standard error. An
@@ -65,14 +70,21 @@ pub(crate) struct Declare {
     /// There is no answer: it is handed to a responder that is there, or lost
     #[arg(long)]
     best_effort: bool,
+    /// The request is kept in the queue of the type's name until it is answered, and the answer for as long as the queue remembers ids
+    #[arg(long, conflicts_with_all = ["idempotent", "best_effort"])]
+    durable: bool,
 }
 
 impl Command {
     /// Does what was asked.
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
-            Self::Declare(Declare { name, time_limit, idempotent, best_effort }) => {
-                let exchange = if best_effort { "best-effort" } else { "answer" };
+            Self::Declare(Declare { name, time_limit, idempotent, best_effort, durable }) => {
+                let exchange = match (best_effort, durable) {
+                    (true, _) => "best-effort",
+                    (_, true) => "durable",
+                    _ => "answer",
+                };
                 let config =
                     with_span(json!({ "exchange": exchange, "idempotent": idempotent }), "time-limit", time_limit);
                 let call = Call::post(route(&name, None), JSON, config.to_string()).put();
@@ -85,6 +97,7 @@ impl Command {
             Self::Show { name } => show::kind(&client.answer(&Call::get(route(&name, None))).await?, format),
             Self::Delete { name } => show::deleted(&client.answer(&Call::delete(route(&name, None))).await?, format),
             Self::Send(send) => send.run(client).await,
+            Self::Status(status) => status.run(client, format).await,
             Self::Serve(serve) => serve.run(client, format).await,
         }
     }

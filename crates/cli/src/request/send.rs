@@ -27,6 +27,9 @@ pub(crate) struct Send {
     /// The body's media type
     #[arg(long, value_name = "TYPE", default_value = JSON)]
     content_type: String,
+    /// What a durable request is known by: asked again under it, it is the same one, and is sent again by itself; otherwise the node draws one
+    #[arg(long)]
+    id: Option<String>,
 }
 
 impl Send {
@@ -37,14 +40,19 @@ impl Send {
             Some(path) => input::read(path, client.env()).await?,
             None => self.body.as_bytes().to_vec(),
         };
-        let mut call = Call::post(Target::path(&["v1", "requests", &self.name]), JSON, body);
+        let target = Target::path(&["v1", "requests", &self.name]).with_some("id", self.id.as_ref());
+        let mut call = Call::post(target, JSON, body);
         call = call.header(CONTENT_TYPE, &self.content_type)?;
         let now = client.env().mono();
         if let Some(left) = Deadline::after(now, client.deadline()).to_wire(now) {
             call = call.header(TIMEOUT, &left)?;
         }
-        // The node itself waits until the deadline, and behind it there is no time for another attempt.
-        let answer = client.clone().once().waiting(GRACE).call(&call).await?;
+        let answer = if self.id.is_some() {
+            client.call(&call.known_again()).await?
+        } else {
+            // The node itself waits until the deadline, and behind it there is no time for another attempt.
+            client.clone().once().waiting(GRACE).call(&call).await?
+        };
         let mut out = Out::new();
         out.write(&answer.body)?;
         out.flush()

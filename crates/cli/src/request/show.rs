@@ -33,6 +33,22 @@ pub(super) fn kinds(all: &[Value], format: Format) -> Result<(), Failure> {
     print(all, &json!({ "request-types": all }), LAYOUT, format)
 }
 
+/// Prints what became of a durable request.
+pub(super) fn status(one: &Value, format: Format) -> Result<(), Failure> {
+    let columns = ["TYPE", "ID", "STATUS", "ATTEMPTS", "SAYS"].map(Column::Left);
+    let layout: Layout<5> = (columns, |one| {
+        let says = match (&one["answer"], &one["fault"]) {
+            (Value::Null, Value::Null) => String::new(),
+            (Value::Null, fault) => [&fault["code"], &fault["detail"]].map(cell).join(": "),
+            (answer, _) if answer["body-base64"] != Value::Null => "(binary)".to_owned(),
+            (answer, _) => cell(&answer["body"]),
+        };
+        let [kind, id, status, attempts] = ["type", "id", "status", "attempts"].map(|member| cell(&one[member]));
+        [kind, id, status, attempts, says]
+    });
+    print(std::slice::from_ref(one), one, layout, format)
+}
+
 /// Prints which type is gone.
 pub(super) fn deleted(one: &Value, format: Format) -> Result<(), Failure> {
     let layout: Layout<1> = ([Column::Left("DELETED")], |one| [cell(&one["type"])]);

@@ -153,6 +153,43 @@ fn at_the_deadline_and_when_its_caller_is_killed_a_command_is_killed_with_what_i
     until(&node, "running", 0);
 }
 
+#[test]
+fn durable_requests_come_to_an_end_though_their_node_is_killed_while_they_wait_and_are_worked_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::start_in(folder.path(), &[]);
+    json(&node, &["declare", "price", "--time-limit", "1m", "--durable"]);
+    // Behind the restart it runs its full time again.
+    node.run(&["queue", "declare", "price", "--lease-ttl", "2s"]).ok();
+    for (what, id) in [("tea\n", "1"), ("milk\n", "2")] {
+        let kept = node.run(&["request", "send", "price", what, "--id", id]).ok().json();
+        assert_eq!((&kept["id"], &kept["repeated"]), (&id.into(), &false.into()));
+    }
+    let serve = |node: &Node, script: &str| {
+        Killed(node.feed(&["request", "serve", "price", "--window", "1", "--", "sh", "-c", script]).0)
+    };
+    let responder = serve(&node, "echo $$ > begun; exec sleep 60");
+    process(&folder.path().join("begun"));
+    assert_eq!(json(&node, &["status", "price", "1"])["status"], "running");
+    assert_eq!(json(&node, &["status", "price", "2"])["status"], "waiting");
+    node.run(&["request", "status", "price", "2", "--answer"]).failed(4);
+    node.kill();
+    drop(responder);
+    let node = Node::start_in(folder.path(), &[]);
+    let _responder = serve(&node, "read what; echo $what >> served; test $what = tea && printf '250\\0' || exit 3");
+    let said = node.run(&["request", "status", "price", "1", "--wait", "20s", "--answer"]).ok();
+    assert_eq!(said.stdout, "250\0");
+    assert!(node.run(&["request", "status", "price", "2", "--wait", "20s", "--answer"]).failed(1).contains("exit-3"));
+    assert_eq!(json(&node, &["status", "price", "1"])["status"], "done");
+    let again = node.run(&["request", "send", "price", "tea\n", "--id", "1"]).ok().json();
+    assert_eq!(again["repeated"], true);
+    assert!(node.run(&["request", "send", "price", "coal", "--id", "1"]).failed(1).contains("request-id-reused"));
+    node.run(&["request", "status", "price", "3"]).failed(3);
+    let mut served: Vec<String> =
+        fs::read_to_string(folder.path().join("served")).unwrap().lines().map(str::to_owned).collect();
+    served.sort();
+    assert_eq!(served, ["milk", "tea"], "each was answered once");
+}
+
 /// Ended when the test is.
 struct Killed(Child);
 

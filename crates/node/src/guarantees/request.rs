@@ -4,14 +4,18 @@ use super::{
     About::{Atomicity, Delivery, Durability, Load},
     Guarantee,
     Surface::{Cli, Http, Library},
-    in_memory, row, test,
+    in_memory, on_both, on_postgres, row, test,
 };
 
 const MACHINE: &str = "crates/communication/src/request/machine/tests.rs";
 const WHATEVER: &str = "crates/communication/src/request/machine/tests/whatever_happens.rs";
 const ROOM: &str = "crates/communication/src/request/tests.rs";
 const REMOTE: &str = "crates/communication/src/request/service/remote/tests.rs";
+const DURABLE: &str = "crates/communication/src/request/durable/tests.rs";
 const HTTP: &str = "crates/node/tests/http/requests.rs";
+const HTTP_DURABLE: &str = "crates/node/tests/http/durable_requests.rs";
+const NODES: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
+const WORKERS: &str = "crates/node/tests/postgres/workers.rs";
 const CLI: &str = "crates/cli/tests/cli/requests.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -86,6 +90,72 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(REMOTE, "what_a_responder_that_left_had_begun_on_is_unknown_and_what_it_had_not_is_anothers"),
             test(REMOTE, "who_works_for_nobody_is_told_so_and_has_its_place_until_it_lets_go"),
         ],
+    ),
+    row(
+        Delivery,
+        "durable request",
+        Library,
+        "at most one answer for each id, written in the transaction that settles its message, wherever a responder dies; a late one is refused with all that was done for it",
+        &[
+            test(DURABLE, "wherever_a_responder_dies_a_request_has_one_answer_and_its_work_is_done_once"),
+            test(DURABLE, "a_late_answer_is_refused_with_all_that_was_done_for_it"),
+            test(DURABLE, "a_handler_that_gives_up_takes_back_what_it_wrote_and_a_replayed_dead_letter_is_asked_again"),
+        ],
+    ),
+    row(
+        Durability,
+        "durable request",
+        Library,
+        "its answer is kept for as long as the queue remembers its id, and the same id is the same request for so long; what is over is never *waiting*",
+        &[
+            test(DURABLE, "the_same_id_is_the_same_request_and_another_body_is_refused"),
+            test(DURABLE, "an_answer_is_kept_for_as_long_as_its_id_and_goes_with_it"),
+            test(DURABLE, "answers_go_with_their_queue_and_who_waits_is_told"),
+            test(DURABLE, "a_fault_is_an_answer_and_a_failure_is_tried_again_until_it_is_a_dead_letter"),
+        ],
+    ),
+    row(
+        Load,
+        "durable request",
+        Library,
+        "whoever waits for its end asks the store when something became of it, and not before",
+        &[test(DURABLE, "whoever_waits_asks_the_store_when_something_became_of_the_request_and_not_before")],
+    ),
+    on_both(
+        Delivery,
+        "durable request",
+        Http,
+        "kept when 202 is answered; answered once, under the lease that is current; handed to another where its responder's stream ends or its time limit passes",
+        &[
+            test(HTTP_DURABLE, "a_durable_request_is_kept_answered_once_and_told_to_whoever_asks"),
+            test(HTTP_DURABLE, "what_a_durable_responder_that_left_holds_is_anothers_and_its_late_answer_is_refused"),
+            test(HTTP_DURABLE, "a_responder_keeps_a_request_beyond_its_lease_and_not_beyond_the_time_limit"),
+            test(HTTP_DURABLE, "what_makes_no_sense_of_durable_requests_is_refused"),
+        ],
+    ),
+    on_postgres(
+        Delivery,
+        "durable request, several nodes",
+        Http,
+        "asked at one node and answered at another; who waits at either is told within a look, one each tenth of a second for all",
+        &[test(
+            NODES,
+            "a_durable_request_is_asked_at_one_node_and_answered_at_another_and_who_waits_at_either_is_told",
+        )],
+    ),
+    on_postgres(
+        Atomicity,
+        "durable request",
+        Library,
+        "what a handler writes, its answer and the acknowledgement are one transaction",
+        &[test(WORKERS, "a_durable_requests_answer_and_the_work_for_it_are_one_transaction")],
+    ),
+    row(
+        Durability,
+        "request send, request serve",
+        Cli,
+        "durable requests that wait or are worked on when the node is killed are answered after it, once each",
+        &[test(CLI, "durable_requests_come_to_an_end_though_their_node_is_killed_while_they_wait_and_are_worked_on")],
     ),
     row(
         Durability,

@@ -1,5 +1,6 @@
 //! Requests: their types, asking, and answering.
 
+mod durable;
 mod serve;
 
 use std::{borrow::Cow, time::Duration};
@@ -14,9 +15,12 @@ use http::{
     header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
 };
 use humantime_serde::re::humantime::format_duration;
-use quorate_communication::request::{
-    Contract, Deadline, DeclareError, Exchange, Fault, Payload, RequestError, Ticket,
-    machine::{Refusal, Unknown, Verdict},
+use quorate_communication::{
+    message_queue::Lease,
+    request::{
+        Contract, Deadline, DeclareError, Exchange, Fault, NoTicket, Payload, RequestError, Ticket,
+        machine::{Refusal, Unknown, Verdict},
+    },
 };
 use quorate_foundations::name::Name;
 use quorate_resilience::Scope;
@@ -31,13 +35,16 @@ use super::{
     streams::once,
 };
 use crate::verbs::{RequestCareError, RequestType};
+pub(super) use durable::status;
 pub(super) use serve::{MAX_WINDOW, serve};
 
 type Reply = Result<axum::response::Response, Problem>;
 
-/// Whether a request asks for something that a responder is to answer. It keeps its deadline itself: what nobody has begun on by then was not done.
+/// Whether a request asks for something that a responder is to answer, or waits for that. It keeps its deadline itself: what nobody has begun on by then was not done.
 pub(super) fn is_asking<B>(request: &http::Request<B>) -> bool {
-    request.method() == Method::POST && request.uri().path().starts_with("/v1/requests/")
+    let waits = || request.uri().query().is_some_and(|query| query.contains("wait="));
+    let (method, is_of_requests) = (request.method(), request.uri().path().starts_with("/v1/requests/"));
+    is_of_requests && (method == Method::POST || (method == Method::GET && waits()))
 }
 
 impl From<RequestCareError> for Problem {
@@ -57,6 +64,11 @@ impl From<RequestCareError> for Problem {
                 _ => Self::of(Code::InvalidParameter, &cause),
             },
             RequestCareError::Request(cause) => cause.into(),
+            RequestCareError::Durable(cause) => cause.into(),
+            RequestCareError::Queue(cause) => cause.into(),
+            RequestCareError::NotDurable { ref kind } => {
+                Self::of(Code::RequestNotFound, &error).with("requesttype", kind.as_str())
+            }
             RequestCareError::Store(cause) => cause.into(),
             _ => Self::of(Code::StoreFailed, &error),
         }
@@ -110,6 +122,7 @@ enum Kind {
     #[default]
     Answer,
     BestEffort,
+    Durable,
 }
 
 impl Default for Document {
@@ -125,27 +138,36 @@ impl Document {
     fn contract(self) -> Result<Contract, Problem> {
         let exchange = match self.exchange {
             Kind::Answer => Exchange::Answer { idempotent: self.idempotent },
-            Kind::BestEffort if self.idempotent => {
-                let what = "`idempotent` is about requests with an answer: nobody repeats what has none";
+            Kind::BestEffort | Kind::Durable if self.idempotent => {
+                let what = "`idempotent` is about requests whose answer is waited for: nobody repeats what has none, and \
+                            durable ones are repeated under their ids";
                 return Err(request::wrong("idempotent", what.to_owned()));
             }
             Kind::BestEffort => Exchange::BestEffort,
+            Kind::Durable => Exchange::Durable,
         };
         Ok(Contract { exchange, time_limit: self.time_limit })
     }
 }
 
-/// A type as JSON, and how it stands at this node.
+/// A type as JSON, and how it stands at this node; where a queue keeps its requests, that says how they stand.
 fn shown(node: &Node, one: &RequestType) -> Value {
     let (exchange, idempotent) = match one.contract.exchange {
         Exchange::Answer { idempotent } => ("answer", idempotent),
+        Exchange::Durable => ("durable", false),
         _ => ("best-effort", false),
     };
+    let time_limit = format_duration(one.contract.time_limit).to_string();
+    if exchange == "durable" {
+        let mut queue = "/v1/queues/".to_owned();
+        percent::encode(one.name.as_str(), &mut queue);
+        return json!({ "type": one.name.as_str(), "exchange": exchange, "time-limit": time_limit, "idempotent": false, "queue": queue });
+    }
     let standing = node.request_types.standing(&one.name);
     json!({
         "type": one.name.as_str(),
         "exchange": exchange,
-        "time-limit": format_duration(one.contract.time_limit).to_string(),
+        "time-limit": time_limit,
         "idempotent": idempotent,
         "responders": standing.responders,
         "waiting": standing.waiting,
@@ -208,18 +230,22 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 pub(super) async fn ask(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let kind = request::request_type(&head.uri)?;
-    Params::of(&head.uri, &[])?;
+    let params = Params::of(&head.uri, &["id"])?;
     let deadline = head.extensions.get::<Deadline>().copied().unwrap_or(Deadline::NEVER);
     let preparing = async {
         let declared = node.request_types.get(&kind).await?;
+        let id = durable::id_for(&params, &declared)?;
         let received = node.receive(&head, body).await?;
-        Ok::<_, Problem>((declared, payload(&head.headers, &received.bytes)?))
+        Ok::<_, Problem>((declared, id, payload(&head.headers, &received.bytes)?))
     };
     let prepared = node.timers.within(node.env.mono(), deadline, Scope::Total, preparing).await;
-    let (declared, body) = prepared.unwrap_or_else(|_| {
+    let (declared, id, body) = prepared.unwrap_or_else(|_| {
         let what = "the request's time was over before it had arrived; nobody has begun on it";
         Err(Problem::new(Code::DeadlinePassed, what))
     })?;
+    if declared.contract.exchange == Exchange::Durable {
+        return durable::ask(&node, &declared, (id, body), deadline).await;
+    }
     match node.request_types.ask(&declared, body, deadline).await? {
         Some(answer) => Ok(answered(answer)),
         None => {
@@ -263,7 +289,7 @@ pub(super) async fn answer(State(node): State<Shared>, request: Request) -> Repl
         );
         return Err(Problem::new(Code::TooLarge, detail).with("limit", max));
     }
-    say(&node, &kind, ticket, Verdict::Answer(answer))
+    say(&node, &kind, ticket, Verdict::Answer(answer)).await
 }
 
 #[derive(Deserialize)]
@@ -291,7 +317,7 @@ pub(super) async fn fault(State(node): State<Shared>, request: Request) -> Reply
             ));
         }
     }
-    say(&node, &kind, ticket, Verdict::Fault(Fault::new(code, detail)))
+    say(&node, &kind, ticket, Verdict::Fault(Fault::new(code, detail))).await
 }
 
 /// `POST /v1/request-types/{type}/requests/{request}/let-go`
@@ -299,21 +325,40 @@ pub(super) async fn let_go(State(node): State<Shared>, request: Request) -> Repl
     let (head, body) = request.into_parts();
     let (kind, ticket) = held(&head.uri)?;
     node.receive_nothing(&head, body, "letting go says nothing: there is no body").await?;
-    node.request_types.let_go(&kind, ticket)?;
-    Ok(receipt(ticket, "let-go"))
+    match ticket {
+        Held::Here(ticket) => {
+            node.request_types.let_go(&kind, ticket)?;
+            Ok(receipt(ticket, "let-go"))
+        }
+        Held::Durable(lease) => durable::let_go(&node, &kind, lease).await,
+    }
+}
+
+/// What a responder holds, as it was handed out.
+enum Held {
+    Here(Ticket),
+    Durable(Lease),
 }
 
 /// The type and the request that a path names.
-fn held(uri: &Uri) -> Result<(Name, Ticket), Problem> {
+fn held(uri: &Uri) -> Result<(Name, Held), Problem> {
     let kind = request::request_type(uri)?;
     Params::of(uri, &[])?;
     let text = uri.path().split('/').nth(5).unwrap_or_default();
-    let ticket =
-        text.parse().map_err(|wrong| Problem::of(Code::InvalidParameter, &wrong).with("parameter", "request"))?;
-    Ok((kind, ticket))
+    // A lease has a sum: no ticket looks like one.
+    if let Ok(lease) = text.parse() {
+        return Ok((kind, Held::Durable(lease)));
+    }
+    let ticket: Result<Ticket, NoTicket> = text.parse();
+    let ticket = ticket.map_err(|wrong| Problem::of(Code::InvalidParameter, &wrong).with("parameter", "request"))?;
+    Ok((kind, Held::Here(ticket)))
 }
 
-fn say(node: &Node, kind: &Name, ticket: Ticket, verdict: Verdict) -> Reply {
+async fn say(node: &Node, kind: &Name, held: Held, verdict: Verdict) -> Reply {
+    let ticket = match held {
+        Held::Here(ticket) => ticket,
+        Held::Durable(lease) => return durable::say(node, kind, lease, verdict).await,
+    };
     let was_waited_for = node.request_types.answer(kind, ticket, verdict)?;
     Ok(receipt(ticket, if was_waited_for { "taken" } else { "late" }))
 }

@@ -57,8 +57,7 @@ const LENT: &str = "it hands out leases, and a kept answer would hand out leases
 const TOLD: &str = "its answer may hold a secret, which is told once and not kept in an answer";
 
 /// Why no answer is kept where somebody is asked, or answers.
-const ASKED: &str =
-    "who asks is answered by whoever is there, and nothing of it is kept; who answers a request does so once";
+const ASKED: &str = "who asks is answered by whoever is there, and nothing of it is kept, or asks under an id; who answers does so once";
 
 /// Where a person may want to go.
 pub(super) const LINKS: [(&str, &str); 23] = [
@@ -155,6 +154,7 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/request-types/{type}/requests/{request}/fault", POST, post(requests::fault)).keyless(ASKED),
         route("/v1/request-types/{type}/requests/{request}/let-go", POST, post(requests::let_go)).keyless(ASKED),
         route("/v1/requests/{type}", POST, post(requests::ask)).keyless(ASKED),
+        route("/v1/requests/{type}/{id}", GET, get(requests::status)),
         route("/v1/sagas", GET, get(sagas::list)),
         route("/v1/sagas/{name}", BOTH, post(sagas::start).get(sagas::list)),
         route("/v1/sagas/{name}/{id}", GET, get(sagas::describe)),

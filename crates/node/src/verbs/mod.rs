@@ -37,7 +37,7 @@ pub use policies::{Described, Kept, Misfit, Policies, PolicyDeclared, PolicyErro
 pub use processes::{ProcessCare, ProcessCareError};
 pub use queues::MessageQueues;
 pub use relays::{RelayCare, RelayCareError, RelayStanding};
-pub use requests::{RequestCare, RequestCareError, RequestType};
+pub use requests::{DurableResponder, RequestCare, RequestCareError, RequestType};
 pub use retention::{Archives, ArchivingError};
 pub use sagas::{DeclareSagaError, SagaCare, SagaDeclared};
 pub use schemas::{EventSchemas, Foreseen, SchemaSummary};

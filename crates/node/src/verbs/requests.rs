@@ -1,17 +1,25 @@
 //! Requests by type: what the store says of their types, and who asks and who answers at this node.
 
+mod durable;
+
 use std::{sync::Arc, time::Duration};
 
-use quorate_communication::request::{
-    Contract, Counts, Deadline, DeclareError, Exchange, Limits, Payload, Remote, RequestError, Requests, Standing,
-    Ticket,
-    machine::{Receipt, Verdict},
+use quorate_communication::{
+    message_queue::QueueError,
+    request::{
+        Contract, Counts, Deadline, DeclareError, DurableError, Exchange, Limits, Payload, Remote, RequestError,
+        Requests, Standing, Ticket,
+        machine::{Receipt, Verdict},
+    },
 };
 use quorate_data::store::{DynTx, RoomTables, Row, SqlError, Store, StoreError, TransactError, Value};
 use quorate_foundations::name::Name;
 use quorate_runtime::Env;
 use tokio::sync::{OnceCell, watch};
 use tokio_util::sync::CancellationToken;
+
+use super::MessageQueues;
+pub use durable::DurableResponder;
 
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "request",
@@ -29,14 +37,17 @@ const DELETE: &str = "DELETE FROM quorate_request_type WHERE name = $1";
 
 const ANSWER: &str = "answer";
 const BEST_EFFORT: &str = "best-effort";
+const DURABLE: &str = "durable";
 
 /// The verbs on requests and their types. Cheap to clone.
 ///
 /// Types are kept in the store: they hold after a restart, and for every node that shares it. Requests and responders are this node's: nothing of them is written,
-/// and a responder at another node is nobody here.
+/// and a responder at another node is nobody here. Those of durable types are the store's.
 #[derive(Clone)]
 pub struct RequestCare {
+    env: Env,
     store: Store,
+    queues: MessageQueues,
     table: Arc<OnceCell<()>>,
     requests: Requests,
     deleted: watch::Sender<()>,
@@ -76,6 +87,18 @@ pub enum RequestCareError {
         /// What the request was named by.
         ticket: Ticket,
     },
+    /// Nothing is kept of requests of this type.
+    #[error("requests of type `{kind}` are not durable: nothing of them is kept")]
+    NotDurable {
+        /// The type.
+        kind: Name,
+    },
+    /// A durable request.
+    #[error(transparent)]
+    Durable(#[from] DurableError),
+    /// The queue of a durable type.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -104,14 +127,15 @@ impl From<TransactError<SqlError>> for RequestCareError {
 }
 
 impl RequestCare {
-    /// The requests of a node that lives in `env`, of the types kept in `store`. Where the disk is too full for their table it is made once somebody asks for it.
+    /// The requests of a node that lives in `env`, of the types kept in `store`; `queues` keep those that are durable. Where the disk is too full for their table it is made once somebody asks for it.
     ///
     /// # Errors
     /// [`SqlError`]: their table could not be made.
-    pub async fn open(env: &Env, store: &Store) -> Result<Self, SqlError> {
+    pub async fn open(env: &Env, store: &Store, queues: &MessageQueues) -> Result<Self, SqlError> {
         let requests = Requests::new(env, Limits::default());
         let (deleted, dismissed) = (watch::Sender::new(()), CancellationToken::new());
-        let care = Self { store: store.clone(), table: Arc::default(), requests, deleted, dismissed };
+        let (env, store, queues) = (env.clone(), store.clone(), queues.clone());
+        let care = Self { env, store, queues, table: Arc::default(), requests, deleted, dismissed };
         match care.table().await {
             Err(SqlError::Store(StoreError::DiskFull)) => {}
             made => made?,
@@ -123,10 +147,11 @@ impl RequestCare {
         self.table.get_or_try_init(|| self.store.declare(TABLES)).await.copied()
     }
 
-    /// Declares a type, or changes what it is: that holds for requests from then on. The same again changes nothing.
+    /// Declares a type, or changes what it is: that holds for requests from then on. The same again changes nothing. A durable one has the queue of its name, which is declared
+    /// where there is none.
     ///
     /// # Errors
-    /// [`DeclareError::Invalid`], [`DeclareError::TooMany`], and the store's.
+    /// [`DeclareError::Invalid`], [`DeclareError::TooMany`], [`RequestCareError::Queue`], and the store's.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the answer, not the work.
@@ -134,6 +159,10 @@ impl RequestCare {
         contract.check()?;
         self.table().await?;
         let (max, values) = (self.requests.limits().types, values(kind, &contract)?);
+        if contract.exchange == Exchange::Durable {
+            // Ordering: before the type, so that whoever is told of that finds it.
+            self.declare_queue(kind).await?;
+        }
         let kept = self.store.transact(move |tx: &mut DynTx| {
             let values = values.clone();
             Box::pin(async move {
@@ -153,7 +182,8 @@ impl RequestCare {
         Err(DeclareError::TooMany { max }.into())
     }
 
-    /// Deletes a type. Its responders leave as soon as they hear of it: what they work on is unknown to its callers, and what waits has nobody.
+    /// Deletes a type. Its responders leave as soon as they hear of it: what they work on is unknown to its callers, and what waits has nobody. Durable requests stay in their
+    /// queue, with their answers, and are there when the type is declared again.
     ///
     /// # Errors
     /// [`RequestCareError::NotFound`], and the store's.
@@ -282,8 +312,10 @@ fn values(kind: &Name, contract: &Contract) -> Result<Arc<[Value]>, RequestCareE
     let (exchange, idempotent) = match contract.exchange {
         Exchange::Answer { idempotent } => (ANSWER, idempotent),
         Exchange::BestEffort => (BEST_EFFORT, false),
+        Exchange::Durable => (DURABLE, false),
         _ => {
-            let what = format!("`exchange` is {ANSWER} or {BEST_EFFORT}: what is after commit is sent to a queue");
+            let what =
+                format!("`exchange` is {ANSWER}, {BEST_EFFORT} or {DURABLE}: what is after commit is sent to a queue");
             return Err(DeclareError::Invalid { what }.into());
         }
     };
@@ -297,6 +329,7 @@ fn read(row: &Row) -> Result<RequestType, RequestCareError> {
     let exchange = match text(1) {
         ANSWER => Some(Exchange::Answer { idempotent }),
         BEST_EFFORT => Some(Exchange::BestEffort),
+        DURABLE => Some(Exchange::Durable),
         _ => None,
     };
     let nanos = row.at(2).as_i64().and_then(|nanos| u64::try_from(nanos).ok());

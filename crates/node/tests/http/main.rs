@@ -11,6 +11,7 @@ mod breakers;
 mod client;
 mod deadlines;
 mod declared;
+mod durable_requests;
 mod embedded;
 mod erasure;
 mod event_types;

@@ -11,6 +11,8 @@ mod cable;
 #[path = "../http/client.rs"]
 #[allow(dead_code, reason = "other tests say more")]
 mod client;
+#[path = "../http/durable_requests.rs"]
+mod durable_requests;
 mod identical;
 #[path = "../http/keys.rs"]
 mod keys;
@@ -50,6 +52,7 @@ mod subscribe;
 #[path = "../http/subscriptions.rs"]
 mod subscriptions;
 mod unsupported;
+mod workers;
 
 use std::path::Path;
 

@@ -92,3 +92,30 @@ async fn a_schedule_that_was_declared_at_one_node_is_known_at_another() {
     assert_eq!(other.send(request("DELETE", path)).await.status, 200);
     assert_eq!(one.get(path).await.status, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_request_is_asked_at_one_node_and_answered_at_another_and_who_waits_at_either_is_told() {
+    let [one, other] = two().await;
+    let declared = request("PUT", "/v1/request-types/report").json(r#"{"exchange":"durable"}"#);
+    assert_eq!(one.send(declared).await.status, 200);
+    let asked = other.send(post("/v1/requests/report?id=1").body("tea")).await;
+    assert_eq!(asked.status, 202, "{}", asked.text());
+    let mut responder = Subscriber::start(&one, get("/v1/request-types/report/serve")).await;
+    let told = responder.told().await.json();
+    assert_eq!((&told["id"], &told["attempt"]), (&json!("1"), &json!(1)));
+    let mut waiting = Vec::new();
+    for node in [&one, &other] {
+        let mut client = node.client().await;
+        client.begin(&get("/v1/requests/report/1?wait=20s")).await;
+        waiting.push(client);
+    }
+    let named = told["request"].as_str().unwrap();
+    let said = other.send(post(format!("/v1/request-types/report/requests/{named}/answer")).body("250")).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    for mut client in waiting {
+        let status = client.reply().await.unwrap().json();
+        assert_eq!((&status["status"], &status["answer"]["body"]), (&json!("done"), &json!("250")));
+    }
+    let late = one.send(post(format!("/v1/request-types/report/requests/{named}/answer")).body("late")).await;
+    assert_eq!((late.status, late.code().as_str()), (409, "lease-lost"));
+}

@@ -102,7 +102,9 @@ impl Said {
                 Ok(receipt.and_then(|told| told["receipt"].as_str().map(str::to_owned)).unwrap_or_default())
             }
             // Whoever waited was told when the connection broke off over which it came.
-            Ok(Err(problem)) if problem.slug == "request-not-held" => Ok("not-held".to_owned()),
+            Ok(Err(problem)) if ["request-not-held", "lease-lost"].contains(&&*problem.slug) => {
+                Ok("not-held".to_owned())
+            }
             Ok(Err(problem)) => Err((Failure::from(problem.clone()), problem.retry())),
             Err(broken) => Err((Failure::from(broken), Some(PAUSE))),
         }

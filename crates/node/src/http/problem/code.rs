@@ -73,6 +73,7 @@ codes! {
     SubscriptionNotFound = "subscription-not-found", NOT_FOUND, "Subscription does not exist";
     QueueNotFound = "queue-not-found", NOT_FOUND, "Queue does not exist";
     RequestTypeNotFound = "request-type-not-found", NOT_FOUND, "Type of requests is not declared";
+    RequestNotFound = "request-not-found", NOT_FOUND, "Request is not known";
     SagaUndefined = "saga-undefined", NOT_FOUND, "No such saga is declared";
     TransactionNotFound = "transaction-not-found", NOT_FOUND, "Nobody knows of such a transaction";
     SagaNotFound = "saga-not-found", NOT_FOUND, "Saga does not exist";
@@ -114,6 +115,7 @@ codes! {
     TooManyRequestTypes = "too-many-request-types", CONFLICT, "There are as many types of requests as a store keeps";
     TooManyResponders = "too-many-responders", CONFLICT, "There are as many responders as a node has room for";
     RequestNotHeld = "request-not-held", CONFLICT, "Responder has no such request";
+    RequestIdReused = "request-id-reused", CONFLICT, "Request was asked with another body";
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
     TransactionUnderWay = "transaction-under-way", CONFLICT, "Transaction may still be decided";
     TransactionEndedOtherwise = "transaction-ended-otherwise", CONFLICT, "Participant had ended the transaction otherwise";

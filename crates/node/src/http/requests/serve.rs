@@ -5,10 +5,13 @@
 //! The stream is the responder's presence: with it ends what it had begun on, *unknown* to its callers. What was not sent any more goes to others.
 //! Heartbeats, `event: closing` and slow clients are as for [events](crate::http::sse). There is no `id:`: there is no place to come back to.
 
+mod durable;
+
 use axum::extract::{Request, State};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
-use quorate_communication::request::{Asking, Payload, Remote, Requests, Told};
+use quorate_communication::request::{Asking, Deadline, Exchange, Payload, Remote, Requests, Told};
+use quorate_data::event::NewEvent;
 use quorate_foundations::{name::Name, time::Mono};
 use serde_json::{Map, Value, json};
 
@@ -36,6 +39,12 @@ const DEFAULT_WINDOW: usize = 16;
 pub(in crate::http) async fn serve(State(node): State<Shared>, request: Request) -> Reply {
     let kind = request::request_type(request.uri())?;
     let window = window(&Params::of(request.uri(), &["window"])?)?;
+    let of = node.request_types.get(&kind).await?;
+    if of.contract.exchange == Exchange::Durable {
+        let responder = node.request_types.serve_durably(&of, window).await?;
+        let run = |node: Shared, pieces| async move { durable::run(&node, &kind, responder, pieces).await };
+        return Ok(answer(&node, "responder", run));
+    }
     let remote = node.request_types.serve(&kind, window).await?;
     Ok(answer(&node, "responder", |node, pieces| async move { run(&node, &kind, remote, pieces).await }))
 }
@@ -137,7 +146,7 @@ async fn hand_over(
 }
 
 /// Bytes that a request takes together with its JSON, whose buffer is up to twice as large: it doubles when it is full.
-fn weight(body: &Payload) -> usize {
+pub(super) fn weight(body: &Payload) -> usize {
     let media = body.content_type.as_deref().map_or(0, |media| string_bytes(media.as_bytes()));
     base64_bytes(&body.bytes) + 2 * (512 + media + string_or_base64_bytes(&body.bytes))
 }
@@ -145,6 +154,12 @@ fn weight(body: &Payload) -> usize {
 fn shown(asking: &Asking, now: Mono) -> Value {
     let Asking { ticket, body, deadline } = asking;
     let mut shown = Map::from_iter([("request".to_owned(), ticket.to_string().into())]);
+    put_body(&mut shown, (*deadline, now), body);
+    shown.into()
+}
+
+/// Says what is asked, and how long there is for it.
+fn put_body(shown: &mut Map<String, Value>, (deadline, now): (Deadline, Mono), body: &Payload) {
     let mut put = |name: &str, value: Option<String>| shown.extend(value.map(|text| (name.to_owned(), text.into())));
     put("timeout", deadline.to_wire(now));
     put("content-type", body.content_type.as_deref().map(ToOwned::to_owned));
@@ -152,7 +167,12 @@ fn shown(asking: &Asking, now: Mono) -> Value {
         Ok(text) => put("body", Some(text.to_owned())),
         Err(_) => put("body-base64", Some(STANDARD.encode(&body.bytes))),
     }
-    shown.into()
+}
+
+/// What a message of a queue asks.
+fn payload(event: &NewEvent) -> Payload {
+    let content_type = event.content_type.as_deref().map(|media| media.to_owned().into());
+    Payload { content_type, bytes: event.data.clone().unwrap_or_default() }
 }
 
 fn frame(event: &str, data: &Value) -> Bytes {
