@@ -134,7 +134,7 @@ impl Drop for Waiter {
         }
         let is_last = waiting.count == 0;
         drop(waiting);
-        if is_last && self.core.is_shared() {
+        if is_last {
             // The task that drives the queue went on for those who waited.
             self.core.kick.notify_one();
         }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Config, Delivery, Queue, QueueError, Receive, driver::Window};
+use super::{Config, Delivery, Lease, Queue, QueueError, Receive, driver::Window};
 
 /// How a consumer is handed messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,11 @@ impl Consumer {
     /// How many messages it holds.
     pub fn held(&self) -> usize {
         self.window.held()
+    }
+
+    /// Whether it holds the message that it was handed under `lease`, as far as this process knows: what was settled elsewhere is seen while it waits for messages.
+    pub fn holds(&self, lease: &Lease) -> bool {
+        self.window.holds(&lease.claim)
     }
 
     /// The queue.

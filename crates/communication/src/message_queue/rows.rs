@@ -28,7 +28,7 @@ use super::{
     QueueError,
     machine::{Claim, Seq},
 };
-pub(super) use answers::{keep, progress};
+pub(super) use answers::{is_there, keep, progress, remember};
 pub(super) use apply::{Batch, Replayed, Write, apply, discard, replay};
 use columns::give;
 pub(super) use columns::{attributes, failures_in};

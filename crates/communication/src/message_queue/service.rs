@@ -157,10 +157,24 @@ impl Queues {
     pub async fn declare(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
         config.check()?;
         let (queues, name) = (self.clone(), name.clone());
-        to_its_end(&self.store, "queue declared", async move { queues.declared(&name, config).await }).await
+        to_its_end(&self.store, "queue declared", async move { queues.declared(&name, (config, false)).await }).await
     }
 
-    async fn declared(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
+    /// Declares a queue where there is none of this name. One that is there stays as it is, whoever declares it meanwhile.
+    ///
+    /// # Errors
+    /// As [`declare`](Self::declare).
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn declare_if_absent(&self, name: &Name, config: Config) -> Result<Queue, QueueError> {
+        config.check()?;
+        let (queues, name) = (self.clone(), name.clone());
+        to_its_end(&self.store, "queue declared", async move { queues.declared(&name, (config, true)).await }).await
+    }
+
+    /// `stays`: one that is there stays as it is.
+    async fn declared(&self, name: &Name, (config, stays): (Config, bool)) -> Result<Queue, QueueError> {
         let _alone = self.shared().declaring.lock().await;
         for _ in 0..MAX_TRIES {
             let following = self.shared().following.lock().await;
@@ -168,7 +182,7 @@ impl Queues {
             if let Some(deleted) = self.find(name).filter(|core| core.is_deleted()) {
                 drop(following);
                 self.sweep(&deleted).await?;
-            } else if let Some(queue) = self.declare_once(name, &config).await? {
+            } else if let Some(queue) = self.declare_once(name, (&config, stays)).await? {
                 return Ok(queue);
             }
         }
@@ -176,13 +190,13 @@ impl Queues {
     }
 
     /// Declares a queue by what is known of queues. `None`: another process changed something meanwhile.
-    async fn declare_once(&self, name: &Name, config: &Config) -> Result<Option<Queue>, QueueError> {
+    async fn declare_once(&self, name: &Name, (config, stays): (&Config, bool)) -> Result<Option<Queue>, QueueError> {
         let mut known = self.find(name);
         let is_new = known.is_none();
         let id = known.as_ref().map_or_else(|| self.free_id(), |core| Ok(core.id))?;
         // Nobody has a handle of one whose row was damaged: it begins anew, with its messages.
         known.take_if(|core| core.damaged.is_some());
-        if let Some(core) = known.as_ref().filter(|core| *core.config() == *config) {
+        if let Some(core) = known.as_ref().filter(|core| stays || *core.config() == *config) {
             return Ok(Some(self.handle(core.clone())));
         }
         let head = Head { id, name: name.clone(), config: config.clone(), is_deleted: false, damaged: None };

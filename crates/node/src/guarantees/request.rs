@@ -14,6 +14,8 @@ const REMOTE: &str = "crates/communication/src/request/service/remote/tests.rs";
 const DURABLE: &str = "crates/communication/src/request/durable/tests.rs";
 const HTTP: &str = "crates/node/tests/http/requests.rs";
 const HTTP_DURABLE: &str = "crates/node/tests/http/durable_requests.rs";
+const STREAM: &str = "crates/node/src/http/requests/serve/durable.rs";
+const RESPONDER: &str = "crates/node/src/verbs/requests/durable/responder.rs";
 const NODES: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
 const WORKERS: &str = "crates/node/tests/postgres/workers.rs";
 const CLI: &str = "crates/cli/tests/cli/requests.rs";
@@ -106,11 +108,13 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "durable request",
         Library,
-        "its answer is kept for as long as the queue remembers its id, and the same id is the same request for so long; what is over is never *waiting*",
+        "its answer is kept for as long as the queue remembers its id, however late it came, and the same id is the same request for so long; what is over is never *waiting*",
         &[
             test(DURABLE, "the_same_id_is_the_same_request_and_another_body_is_refused"),
             test(DURABLE, "an_answer_is_kept_for_as_long_as_its_id_and_goes_with_it"),
+            test(DURABLE, "an_answer_that_comes_late_is_kept_for_as_long_as_one_that_comes_at_once"),
             test(DURABLE, "answers_go_with_their_queue_and_who_waits_is_told"),
+            test(DURABLE, "who_waits_is_told_that_the_last_attempt_came_to_no_end"),
             test(DURABLE, "a_fault_is_an_answer_and_a_failure_is_tried_again_until_it_is_a_dead_letter"),
         ],
     ),
@@ -131,6 +135,16 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HTTP_DURABLE, "what_a_durable_responder_that_left_holds_is_anothers_and_its_late_answer_is_refused"),
             test(HTTP_DURABLE, "a_responder_keeps_a_request_beyond_its_lease_and_not_beyond_the_time_limit"),
             test(HTTP_DURABLE, "what_makes_no_sense_of_durable_requests_is_refused"),
+        ],
+    ),
+    row(
+        Delivery,
+        "durable request",
+        Http,
+        "its responder keeps it while its stream lasts, however slowly that is read and whatever else it answers; it is told what it lost, and not what it answered",
+        &[
+            test(STREAM, "what_a_slow_connection_has_not_taken_yet_is_renewed_with_what_it_has"),
+            test(RESPONDER, "a_responder_forgets_what_it_answered_and_renews_each_lease_in_its_own_time"),
         ],
     ),
     on_postgres(

@@ -40,11 +40,9 @@ pub(super) use serve::{MAX_WINDOW, serve};
 
 type Reply = Result<axum::response::Response, Problem>;
 
-/// Whether a request asks for something that a responder is to answer, or waits for that. It keeps its deadline itself: what nobody has begun on by then was not done.
+/// Whether a request asks for something that a responder is to answer, or what became of that, for which it may wait. It keeps its deadline itself: what nobody has begun on by then was not done.
 pub(super) fn is_asking<B>(request: &http::Request<B>) -> bool {
-    let waits = || request.uri().query().is_some_and(|query| query.contains("wait="));
-    let (method, is_of_requests) = (request.method(), request.uri().path().starts_with("/v1/requests/"));
-    is_of_requests && (method == Method::POST || (method == Method::GET && waits()))
+    matches!(*request.method(), Method::POST | Method::GET) && request.uri().path().starts_with("/v1/requests/")
 }
 
 impl From<RequestCareError> for Problem {

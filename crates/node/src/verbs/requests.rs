@@ -50,7 +50,7 @@ pub struct RequestCare {
     queues: MessageQueues,
     table: Arc<OnceCell<()>>,
     requests: Requests,
-    deleted: watch::Sender<()>,
+    changed: watch::Sender<()>,
     dismissed: CancellationToken,
 }
 
@@ -133,9 +133,9 @@ impl RequestCare {
     /// [`SqlError`]: their table could not be made.
     pub async fn open(env: &Env, store: &Store, queues: &MessageQueues) -> Result<Self, SqlError> {
         let requests = Requests::new(env, Limits::default());
-        let (deleted, dismissed) = (watch::Sender::new(()), CancellationToken::new());
+        let (changed, dismissed) = (watch::Sender::new(()), CancellationToken::new());
         let (env, store, queues) = (env.clone(), store.clone(), queues.clone());
-        let care = Self { env, store, queues, table: Arc::default(), requests, deleted, dismissed };
+        let care = Self { env, store, queues, table: Arc::default(), requests, changed, dismissed };
         match care.table().await {
             Err(SqlError::Store(StoreError::DiskFull)) => {}
             made => made?,
@@ -177,6 +177,7 @@ impl RequestCare {
             })
         });
         if kept.await? {
+            self.changed.send_replace(());
             return Ok(RequestType { name: kind.clone(), contract });
         }
         Err(DeclareError::TooMany { max }.into())
@@ -197,7 +198,7 @@ impl RequestCare {
         if deleting.await? == 0 {
             return Err(RequestCareError::NotFound { kind: kind.clone() });
         }
-        self.deleted.send_replace(());
+        self.changed.send_replace(());
         Ok(())
     }
 
@@ -301,9 +302,9 @@ impl RequestCare {
         self.dismissed.cancelled().await;
     }
 
-    /// Changes whenever a type was deleted at this node.
-    pub(crate) fn deletions(&self) -> watch::Receiver<()> {
-        self.deleted.subscribe()
+    /// Changes whenever a type was declared or deleted at this node.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 

@@ -35,6 +35,13 @@ async fn told(responder: &mut Subscriber, event: &str) -> (String, Value) {
     (told["request"].as_str().unwrap().to_owned(), told)
 }
 
+/// Why a responder's stream is over.
+async fn told_over(responder: &mut Subscriber) -> String {
+    let sse = responder.told().await;
+    assert_eq!(sse.event, "closing", "{sse:?}");
+    sse.json()["reason"].as_str().unwrap().to_owned()
+}
+
 async fn serve(node: &Node) -> Subscriber {
     Subscriber::start(node, get(format!("{TYPE}/serve?window=4"))).await
 }
@@ -143,8 +150,12 @@ async fn a_responder_keeps_a_request_beyond_its_lease_and_not_beyond_the_time_li
     assert_eq!(say(&node, &again, "answer", "250").await.status, 200);
     // Whoever changes the type to another kind has its durable responders leave.
     put(&node, TYPE, json!({})).await;
+    assert_eq!(told_over(&mut responder).await, "type-gone");
     assert_eq!(node.get(&format!("{ASK}/1")).await.code(), "request-not-found");
+    // And the other way round, at once.
+    let mut ordinary = serve(&node).await;
     put(&node, TYPE, json!({ "exchange": "durable" })).await;
+    assert_eq!(told_over(&mut ordinary).await, "type-gone");
     assert_eq!(status(&node, "1").await["answer"]["body"], "250");
 }
 
@@ -192,6 +203,9 @@ async fn what_makes_no_sense_of_durable_requests_is_refused() {
     let lease = taken["deliveries"][0]["lease"].as_str().unwrap();
     for how in ["answer", "let-go"] {
         assert_eq!(say(&node, lease, how, "").await.code(), "lease-lost");
+        // No responder is handed messages of a queue that is no type's.
+        let path = format!("/v1/request-types/others/requests/{lease}/{how}");
+        assert_eq!(node.send(post(path)).await.code(), "request-type-not-found");
     }
     // An empty body is one, and a message that somebody settles past the type leaves its request without an answer.
     assert_eq!(ask(&node, "1", "").await.status, 202);
@@ -201,7 +215,10 @@ async fn what_makes_no_sense_of_durable_requests_is_refused() {
     assert_eq!(status(&node, "1").await, json!({ "type": "report", "id": "1", "status": "unanswered" }));
     assert_eq!(node.send(request("DELETE", QUEUE)).await.status, 200);
     assert_eq!(node.get(&format!("{ASK}/1")).await.code(), "queue-not-found");
-    assert_eq!(ask(&node, "2", "tea").await.code(), "queue-not-found");
+    let refused = ask(&node, "2", "tea").await;
+    assert_eq!((refused.code().as_str(), &refused.json()["id"]), ("queue-not-found", &json!("2")));
+    let drawn = node.send(post(ASK).body("tea")).await.json();
+    assert_eq!(drawn["id"].as_str().map(str::len), Some(32), "whatever became of it, it has a name: {drawn}");
     put(&node, TYPE, json!({ "exchange": "durable" })).await;
     assert_eq!(ask(&node, "2", "tea").await.status, 202);
 }

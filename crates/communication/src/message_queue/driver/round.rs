@@ -320,8 +320,8 @@ impl Live {
             }
             // Before it knows of them: it may have settled them by the next line.
             if let Some(window) = &by.window {
-                for Claim { seq, delivery } in deliveries.iter().map(|delivery| delivery.lease.claim) {
-                    self.placed.insert(seq, (delivery, window.take()));
+                for claim in deliveries.iter().map(|delivery| delivery.lease.claim) {
+                    self.placed.insert(claim.seq, (claim.delivery, window.take(claim)));
                 }
             }
             if let Err(Ok(deliveries)) = by.reply.send(Ok(deliveries)) {

@@ -179,10 +179,10 @@ impl Core {
         self.lookout.is_some()
     }
 
-    /// Whether what other processes do to the queue is followed for somebody who waits for the end of a message.
+    /// Whether the queue is followed for somebody who waits for the end of a message: what time does to it, and other processes.
     pub(super) fn is_followed(&self) -> bool {
         let is_over = || self.is_deleted() || self.store.env().tasks().stop().is_cancelled();
-        self.is_shared() && !self.waiters.is_empty() && !is_over()
+        !self.waiters.is_empty() && !is_over()
     }
 
     /// Gives other processes a moment, a random and growing one, after the first few tries.

@@ -12,11 +12,29 @@ use crate::message_queue::{
     machine::Seq,
 };
 
+/// Has the id of a message be remembered from `now` on for as long as if it were sent now: before the transaction settles it.
+pub(in crate::message_queue) async fn remember(
+    tx: &mut DynTx,
+    (queue, seq): (u64, Seq),
+    now: Wall,
+) -> Result<(), SqlError> {
+    let sql = "UPDATE quorate_queue_known SET sent_ns = $3 WHERE queue = $1 AND seq = $2 AND sent_ns < $3
+        AND id = (SELECT m.id FROM quorate_queue_message m WHERE m.seq = $2)
+        AND source = (SELECT m.source FROM quorate_queue_message m WHERE m.seq = $2)";
+    tx.room_execute(sql, &[number(queue), number(seq), now.unix_nanos().into()]).await.map(drop)
+}
+
 /// Keeps what came of a message, in the transaction that settles it.
 pub(in crate::message_queue) async fn keep(tx: &mut DynTx, seq: Seq, answer: &Answer) -> Result<(), SqlError> {
     let sql = "INSERT INTO quorate_queue_answer (seq, label, content_type, data) VALUES ($1, $2, $3, $4)";
     let Answer { label, content_type, data } = answer.clone();
     tx.room_execute(sql, &[number(seq), label.into(), content_type.into(), data.into()]).await.map(drop)
+}
+
+/// Whether the message is still there.
+pub(in crate::message_queue) async fn is_there(store: &Store, seq: Seq) -> Result<bool, QueueError> {
+    let sql = "SELECT 1 FROM quorate_queue_message WHERE seq = $1";
+    Ok(!store.room_query(sql, vec![number(seq)]).await?.is_empty())
 }
 
 /// Forgets what came of these messages.

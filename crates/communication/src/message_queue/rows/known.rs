@@ -44,18 +44,28 @@ pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Know
             format!("(id = ${first} AND source = ${} AND seq = ${})", first + 1, first + 2)
         };
         let these = (0..chunk.len()).map(one).collect::<Vec<_>>().join(" OR ");
-        // Another process may have sent the message just now, by a clock that is behind.
-        let sql = format!(
-            "DELETE FROM quorate_queue_known WHERE queue = $1 AND ({these})
-            AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = quorate_queue_known.seq)"
-        );
         let mut params = vec![number(queue)];
         for Known { id, source, seq, .. } in chunk {
             params.extend([id.clone(), source.clone(), number(*seq)]);
         }
-        tx.room_execute(&sql, &params).await?;
+        // Another process may have sent the message just now, by a clock that is behind; or answered it since it was looked: that begins its time anew.
+        let newest = chunk.iter().map(|known| known.sent_ns).max().unwrap_or(i64::MIN);
+        params.push(newest.into());
+        let sql = format!(
+            "DELETE FROM quorate_queue_known WHERE queue = $1 AND ({these}) AND sent_ns <= ${}
+            AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = quorate_queue_known.seq)",
+            params.len()
+        );
+        let forgotten = tx.room_execute(&sql, &params).await?;
+        let mut seqs: Vec<Seq> = chunk.iter().map(|known| known.seq).collect();
+        if forgotten < seqs.len() as u64 {
+            params.pop();
+            let sql = format!("SELECT seq FROM quorate_queue_known WHERE queue = $1 AND ({these})");
+            let kept = tx.room_query(&sql, &params).await?;
+            let kept: Vec<i64> = kept.iter().filter_map(|row| row.at(0).as_i64()).collect();
+            seqs.retain(|seq| !kept.contains(&seq.cast_signed()));
+        }
+        answers::forget(tx, &seqs).await?;
     }
-    // Of a message that is still there, nothing was answered yet.
-    let seqs: Vec<Seq> = outdated.iter().map(|known| known.seq).collect();
-    Ok(answers::forget(tx, &seqs).await?)
+    Ok(())
 }

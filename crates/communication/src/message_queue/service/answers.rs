@@ -18,10 +18,17 @@ impl Queue {
         &self.core.store
     }
 
-    /// As [`ack_in`](Self::ack_in), with an answer that is kept for as long as the queue remembers the message's id.
+    /// As [`ack_in`](Self::ack_in), with an answer that is kept for as long as the queue remembers the message's id: for [`Config::dedupe`](crate::message_queue::Config::dedupe) from now on.
     pub(crate) async fn answer_in(&self, tx: &mut DynTx, lease: &Lease, answer: &Answer) -> Result<(), QueueError> {
+        // An answer that comes late is there for as long as one that comes at once.
+        rows::remember(tx, (self.core.id, lease.claim.seq), self.core.store.env().wall()).await?;
         self.ack_in(tx, lease).await?;
         Ok(rows::keep(tx, lease.claim.seq, answer).await?)
+    }
+
+    /// Whether the message that was handed out under `lease` is in the queue, whoever has it now.
+    pub(in crate::message_queue) async fn is_there(&self, lease: &Lease) -> Result<bool, QueueError> {
+        rows::is_there(&self.core.store, lease.claim.seq).await
     }
 
     /// How far the message is that was sent under this source and id. Waits for up to `patience` until it is over with it. `None`: the queue does not remember it.
@@ -50,10 +57,8 @@ impl Queue {
         let crowded = || QueueError::Crowded { name: self.name().clone(), max: Waiters::MAX };
         let mut waiter = Waiter::of(core, seq).ok_or_else(crowded)?;
         loop {
-            if core.is_shared() {
-                // Whoever drives the queue follows what other processes do to it, for as long as somebody waits.
-                core.ask(|reply| Work::Look { reply }).await?;
-            }
+            // Whoever drives the queue goes on for as long as somebody waits: leases run out, and other processes do things to it.
+            core.ask(|reply| Work::Look { reply }).await?;
             let found = look().await?.map(|(_, found)| found);
             if found.as_ref().is_none_or(Progress::is_over) {
                 return Ok(found);

@@ -165,9 +165,14 @@ impl Held {
         Ok(())
     }
 
-    /// Whether losing its lease may be the doing of its own handler.
-    fn may_be_settled(&self) -> bool {
-        self.is_settled.load(Ordering::Acquire) || self.may_be_settled.load(Ordering::Acquire)
+    /// Whether losing its lease may be the doing of its own handler: a transaction of that acknowledged it, and it is gone.
+    async fn may_have_settled(&self) -> bool {
+        if self.is_settled.load(Ordering::Acquire) {
+            return true;
+        }
+        // One that was rolled back left it there, for others. Where the store does not say, it may have committed.
+        self.may_be_settled.load(Ordering::Acquire)
+            && !self.queue.is_there(&self.delivery.lease).await.is_ok_and(|is_there| is_there)
     }
 }
 
@@ -199,7 +204,7 @@ impl Pool {
         // Ordering: counts.
         match settled {
             Ok(()) => counted.fetch_add(1, Ordering::Relaxed),
-            Err(QueueError::LeaseLost { .. }) if matches!(ended, Ended::Done) && held.may_be_settled() => {
+            Err(QueueError::LeaseLost { .. }) if matches!(ended, Ended::Done) && held.may_have_settled().await => {
                 self.done.fetch_add(1, Ordering::Relaxed)
             }
             Err(QueueError::LeaseLost { .. }) => self.lost.fetch_add(1, Ordering::Relaxed),
@@ -242,7 +247,7 @@ impl Pool {
             env.sleep(*ttl / 3).await;
             match self.queue.extend(&[*lease], Some(*ttl)).await {
                 // The handler's own transaction may just have acknowledged it: its end is near.
-                Err(QueueError::LeaseLost { .. }) if held.may_be_settled() => pending().await,
+                Err(QueueError::LeaseLost { .. }) if held.may_have_settled().await => pending().await,
                 Err(QueueError::LeaseLost { .. }) => return,
                 // Whatever the store suffers from: the lease may hold for a while, and its fence does in any case.
                 Ok(()) | Err(_) => {}

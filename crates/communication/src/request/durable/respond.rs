@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use quorate_data::store::{DynTx, StoreError, TransactError};
+use quorate_data::store::{DynTx, SqlError, StoreError, TransactError};
 use quorate_runtime::BoxFuture;
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -170,13 +170,16 @@ async fn settle<Q: Send + Sync + 'static>(kept: &DurableRequests, job: &Job<Q>, 
             let (job, answer) = (answering.clone(), inner.clone());
             Box::pin(async move { job.answer_in(tx, &answer).await })
         });
-        match settled.await {
+        match settled.await.map_err(QueueError::of_transaction) {
             Ok(()) => return Ok(()),
-            Err(TransactError::Store(cause)) if !matches!(cause, StoreError::Closed) && tried < TRIES => {
+            // It may refuse a statement as well as the whole.
+            Err(QueueError::Store(cause) | QueueError::Tables(SqlError::Store(cause)))
+                if !matches!(cause, StoreError::Closed) && tried < TRIES =>
+            {
                 tried += 1;
                 store.env().sleep(AGAIN).await;
             }
-            Err(other) => return Err(QueueError::of_transaction(other).into()),
+            Err(other) => return Err(other.into()),
         }
     }
 }

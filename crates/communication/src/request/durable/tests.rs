@@ -192,6 +192,46 @@ async fn an_answer_is_kept_for_as_long_as_its_id_and_goes_with_it() {
 }
 
 #[tokio::test]
+async fn an_answer_that_comes_late_is_kept_for_as_long_as_one_that_comes_at_once() {
+    let world = World::new();
+    let config = Config { dedupe: seconds(60), ..Config::default() };
+    let (_store, queue, prices) = with(&world, config).await;
+    let asked = prices.ask(&name("1"), &7).await.unwrap();
+    let other = |n: usize| NewMessage::of(NewEvent::new(n.to_string(), "/others", "other").json("0"));
+    let sweep = async |from| {
+        queue.send((from..from + 600).map(other).collect()).await.unwrap();
+        queue.send((from + 600..from + 1_200).map(other).collect()).await.unwrap();
+    };
+    world.pass(seconds(61));
+    work(&prices, &queue.takes(1).await[0], "250").await.unwrap();
+    world.pass(seconds(59));
+    sweep(0).await;
+    assert_eq!(asked.status().await.unwrap(), Status::Done("250".to_owned()));
+    assert_eq!(prices.ask(&name("1"), &7).await.unwrap().status().await.unwrap(), Status::Done("250".to_owned()));
+    // It looks anew some time later.
+    world.pass(seconds(10));
+    sweep(1_200).await;
+    sweep(2_400).await;
+    let forgotten = asked.status().await.unwrap_err();
+    assert!(matches!(forgotten, DurableError::Forgotten { .. }), "{forgotten}");
+}
+
+#[tokio::test]
+async fn who_waits_is_told_that_the_last_attempt_came_to_no_end() {
+    let world = World::new();
+    let (store, queue, prices) = with(&world, Config { max_attempts: 1, ..Config::default() }).await;
+    let asked = prices.ask(&name("1"), &7).await.unwrap();
+    let _dead = queue.takes(1).await;
+    let told = beside(&store, async move { asked.wait(seconds(3_600)).await });
+    while queue.core_waiters() == 0 {
+        tokio::task::yield_now().await;
+    }
+    world.pass(seconds(31));
+    let status = told.await.unwrap().unwrap();
+    assert!(matches!(status, Status::Failed { dead_letter: Some(_), .. }), "{status:?}");
+}
+
+#[tokio::test]
 async fn answers_go_with_their_queue_and_who_waits_is_told() {
     let world = World::new();
     let (store, queue, prices) = with(&world, Config::default()).await;

@@ -60,11 +60,14 @@ pub(super) async fn ask(
     (id, body): (Option<Name>, Payload),
     deadline: Deadline,
 ) -> Reply {
-    let asking = node.request_types.ask_durably(of, id, body);
+    // Whatever is told of it names it: what is unknown can be looked for, and asked again.
+    let id = id.unwrap_or_else(|| node.request_types.new_request_id());
+    let asking = node.request_types.ask_durably(of, &id, body);
     let asked = node.timers.within(node.env.mono(), deadline, Scope::Total, asking).await;
-    let (id, repeated) = asked.map_err(|_| {
-        Problem::new(Code::DeadlinePassed, "the request's time was over before it was known to be kept").unknown()
-    })??;
+    let late =
+        || Problem::new(Code::DeadlinePassed, "the request's time was over before it was known to be kept").unknown();
+    let asked = asked.map_err(|_| late()).and_then(|asked| asked.map_err(Problem::from));
+    let repeated = asked.map_err(|problem| problem.with("id", id.as_str()))?;
     let told = json!({ "type": of.name.as_str(), "id": id.as_str(), "repeated": repeated });
     let mut response = reply::json(StatusCode::ACCEPTED, &told);
     if let Ok(address) = HeaderValue::from_str(&address(&of.name, &id)) {

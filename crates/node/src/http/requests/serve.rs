@@ -70,7 +70,7 @@ enum Turn {
 
 async fn run(node: &Node, kind: &Name, mut remote: Remote, pieces: Pieces) -> Result<Pieces, Gone> {
     pieces.send(Bytes::from_static(OPENING)).await?;
-    let (mut deletions, mut shares) = (node.request_types.deletions(), Shares::of(node));
+    let (mut changes, mut shares) = (node.request_types.changes(), Shares::of(node));
     // Told to stop, the node still takes answers: responders are there until it dismisses them.
     let mut is_stopping = false;
     let mut heartbeat_due = node.env.mono() + node.config.http.heartbeat;
@@ -80,7 +80,7 @@ async fn run(node: &Node, kind: &Name, mut remote: Remote, pieces: Pieces) -> Re
             () = node.request_types.dismissed() => Turn::Over("shutting-down"),
             () = node.env.tasks().stop().cancelled(), if !is_stopping => Turn::Stopping,
             () = pieces.gone() => Turn::Gone,
-            _ = deletions.changed() => Turn::Look,
+            _ = changes.changed() => Turn::Look,
             told = remote.next() => told.map_or(Turn::Over("shutting-down"), Turn::Told),
             () = node.env.sleep_until(heartbeat_due) => Turn::Silence,
         };
@@ -104,8 +104,12 @@ async fn run(node: &Node, kind: &Name, mut remote: Remote, pieces: Pieces) -> Re
                 pieces.send(frame("stop", &json!({ "request": ticket.to_string() }))).await?;
             }
             Turn::Look | Turn::Silence => {
-                // Another node may have deleted it.
-                if let Err(RequestCareError::NotFound { .. }) = node.request_types.get(kind).await {
+                // Another node may have deleted it, or declared it otherwise.
+                let is_gone = match node.request_types.get(kind).await {
+                    Ok(found) => found.contract.exchange == Exchange::Durable,
+                    Err(cause) => matches!(cause, RequestCareError::NotFound { .. }),
+                };
+                if is_gone {
                     pieces.send(closing("type-gone")).await?;
                     return Ok(pieces);
                 }
