@@ -127,6 +127,9 @@ fn the_order_that_anybody_can_declare_is_a_saga() {
     use quorate::{document::Format, saga::declared::Document};
     let document = Document::read(include_str!("../sagas/order.yaml"), Format::Yaml).unwrap();
     assert_eq!(document.steps(), ["reserve", "charge", "send", "tell"]);
+    let paid = Document::read(include_str!("../sagas/order-with-payment.yaml"), Format::Yaml).unwrap();
+    let payment = Document::read(include_str!("../sagas/payment.yaml"), Format::Yaml).unwrap();
+    assert_eq!((paid.steps(), payment.steps()), (vec!["reserve", "pay", "send"], vec!["hold", "take"]));
 }
 
 #[test]

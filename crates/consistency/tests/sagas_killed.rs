@@ -15,7 +15,8 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use child::{ROUND, STORE, child_of, said, say};
 use quorate_consistency::saga::{
-    Action, Answer, Barrier, Call, Config, Definition, Direction, Failure, Operation, Sagas, Search, Status, Step, Verb,
+    Action, Answer, Barrier, Call, Child, Config, Definition, Direction, Failure, Operation, Sagas, Search, Status,
+    Step, Verb,
 };
 use quorate_data::store::{DynTx, SqlError, Store, TransactError, sqlite};
 use quorate_foundations::name::Name;
@@ -30,6 +31,10 @@ const BESIDE: u64 = 16;
 
 fn order() -> Name {
     "order".parse().unwrap()
+}
+
+fn payment() -> Name {
+    "payment".parse().unwrap()
 }
 
 async fn opened(path: &Path) -> Store {
@@ -94,10 +99,15 @@ async fn open(folder: &Path) -> (Store, Store, Sagas) {
     let remote = |refuses| elsewhere(&others, &barrier, refuses);
     let definition = Definition::new(order(), 1)
         .step(hasty(Step::new("local", local()).compensated_by(local())))
+        .step(Step::new("pay", Action::child(Child::of(payment()))))
         .parallel(["left", "right"].map(|name| hasty(Step::new(name, remote(false)).compensated_by(remote(false)))))
         .step(hasty(Step::new("pivot", remote(true))).pivot())
         .step(hasty(Step::new("after", local())).retriable());
     let sagas = Sagas::open(&store, Config::default()).await.unwrap();
+    let paying = Definition::new(payment(), 1)
+        .step(hasty(Step::new("hold", local()).compensated_by(local())))
+        .step(hasty(Step::new("take", remote(false)).compensated_by(remote(false))));
+    sagas.define(paying).await.unwrap();
     sagas.define(definition).await.unwrap();
     (store, others, sagas)
 }
@@ -160,7 +170,7 @@ async fn sagas_of_a_process_that_is_killed_all_end_and_each_step_takes_effect_on
     let mut found = BTreeMap::new();
     let mut after = None;
     loop {
-        let page = sagas.list(Search { after, limit: 200, ..Search::default() }).await.unwrap();
+        let page = sagas.list(Search { name: Some(order()), after, limit: 200, ..Search::default() }).await.unwrap();
         for one in &page {
             let mut settled = sagas.settled(&order(), &one.id, Duration::from_secs(60)).await.unwrap();
             if settled.journal.status() == Status::Stuck {
@@ -184,17 +194,26 @@ async fn sagas_of_a_process_that_is_killed_all_end_and_each_step_takes_effect_on
         let refused = journal.input::<u64>().unwrap() % 3 == 0;
         assert_eq!(status, if refused { Status::Compensated } else { Status::Completed }, "{id}: {journal:?}");
         assert!(ended.get(id).is_none_or(|how| how == status.word()), "{id} ended otherwise before");
-        let times = |step: &str, direction: Direction| {
+        let times = |done: &BTreeMap<String, u32>, step: &str, direction: Direction| {
             done.get(&format!("order/{id}/{step}/{}", direction.word())).copied().unwrap_or_default()
         };
         for step in ["local", "left", "right"] {
-            assert_eq!(times(step, Direction::Forward), 1, "{id} {step}");
-            assert_eq!(times(step, Direction::Compensation), u32::from(refused), "{id} {step}");
+            assert_eq!(times(&done, step, Direction::Forward), 1, "{id} {step}");
+            assert_eq!(times(&done, step, Direction::Compensation), u32::from(refused), "{id} {step}");
+        }
+        // A step that is a saga is one, whatever was killed.
+        let child = journal.step("pay").unwrap().forward.child.clone().unwrap();
+        for step in ["hold", "take"] {
+            for (direction, expected) in [(Direction::Forward, 1), (Direction::Compensation, u32::from(refused))] {
+                let key = format!("payment/{}/{step}/{}", child.id, direction.word());
+                assert_eq!(done.remove(&key).unwrap_or_default(), expected, "{key} of {id}");
+            }
         }
         for step in ["pivot", "after"] {
-            assert_eq!(times(step, Direction::Forward), u32::from(!refused), "{id} {step}");
+            assert_eq!(times(&done, step, Direction::Forward), u32::from(!refused), "{id} {step}");
         }
     }
+    assert!(!done.keys().any(|key| key.starts_with("payment/")), "another payment was made: {done:?}");
     eprintln!("{} sagas, {} acknowledged, {taken_over} taken over", found.len(), started.len());
     assert!(found.len() > 100 && taken_over > 10, "too little happened to prove anything");
     store.close().await.unwrap();

@@ -41,6 +41,9 @@ pub(crate) struct Which {
     /// Only those that stand so
     #[arg(long)]
     status: Option<Status>,
+    /// Only those that steps of this saga started
+    #[arg(long, value_name = "NAME/ID")]
+    parent: Option<String>,
     #[command(flatten)]
     how_many: HowMany,
 }
@@ -154,18 +157,23 @@ pub(super) async fn start(client: &Client, start: Start, format: Format) -> Resu
 
 /// Lists sagas.
 pub(super) async fn all(client: &Client, which: Which, format: Format) -> Result<(), Failure> {
-    let Which { name, key, status, how_many } = which;
+    let Which { name, key, status, parent, how_many } = which;
     let target = match &name {
         Some(name) => Target::path(&["v1", "sagas", name]),
         None => Target::path(&["v1", "sagas"]),
     };
     let status = status.and_then(|status| status.to_possible_value().map(|value| value.get_name().to_owned()));
-    let target = target.with_some("key", key).with_some("status", status);
+    let target = target.with_some("key", key).with_some("status", status).with_some("parent", parent);
     let all = list(client, target, "sagas", how_many).await?;
-    let columns = ["SAGA", "ID", "VERSION", "STATUS", "STALLED", "KEY", "STARTED", "UPDATED", "TROUBLE"];
+    let columns = ["SAGA", "ID", "VERSION", "STATUS", "STALLED", "KEY", "PARENT", "STARTED", "UPDATED", "TROUBLE"];
     let columns = columns.map(Column::Left);
-    let members = ["saga", "id", "version", "status", "stalled", "key", "started", "updated", "trouble"];
-    let cells = |one: &Value| members.map(|member| cell(&one[member]));
+    let members = ["saga", "id", "version", "status", "stalled", "key", "parent", "started", "updated", "trouble"];
+    let cells = |one: &Value| {
+        members.map(|member| match member {
+            "parent" => parent_of(&one["parent"]),
+            member => cell(&one[member]),
+        })
+    };
     print(&all, &json!({ "sagas": all }), (columns, cells), format)
 }
 
@@ -190,11 +198,23 @@ pub(super) async fn one(
         let stalled = if told["stalled"] == true { ", stalled" } else { "" };
         let colon = if why.is_empty() { "" } else { ": " };
         out.line(&format!("{name} {id}, version {}: {}{stalled}{colon}{why}", told["version"], cell(&told["status"])))?;
+        if told["parent"].is_object() {
+            out.line(&format!(
+                "started by step `{}` of {}",
+                cell(&told["parent"]["step"]),
+                parent_of(&told["parent"])
+            ))?;
+        }
         if let Some(trouble) = told["trouble"].as_str() {
             out.line(&format!("it cannot go on until somebody helps: {trouble}"))?;
         }
         for one in told["waiting"].as_array().map(Vec::as_slice).unwrap_or_default() {
             out.line(&format!("waits for {}", awaited(one)))?;
+        }
+        for child in told["children"].as_array().map(Vec::as_slice).unwrap_or_default() {
+            let [saga, id, status, step] =
+                [&child["saga"], &child["id"], &child["status"], &child["parent"]["step"]].map(cell);
+            out.line(&format!("`{step}` is {saga} {id}: {status}"))?;
         }
         out.flush()?;
     }
@@ -205,6 +225,11 @@ pub(super) async fn one(
     print(&rows, &told, (columns, cells), format)
 }
 
+/// Whose step started a saga, as it is looked for.
+fn parent_of(parent: &Value) -> String {
+    if parent.is_object() { format!("{}/{}", cell(&parent["saga"]), cell(&parent["id"])) } else { String::new() }
+}
+
 /// What a saga waits for, in words.
 fn awaited(one: &Value) -> String {
     let (name, step, way) = (cell(&one["name"]), cell(&one["step"]), cell(&one["way"]));
@@ -212,6 +237,10 @@ fn awaited(one: &Value) -> String {
         "decision" if one["step"].is_null() => "somebody's decision about its plan".to_owned(),
         "decision" => format!("somebody's decision about `{step}`, {way}"),
         "answer" => format!("the answer of `{step}`, {way}"),
+        "child" => {
+            let (saga, id) = (cell(&one["child"]["saga"]), cell(&one["child"]["id"]));
+            format!("the end of saga {saga} {id}, which `{step}` is, {way}")
+        }
         "rest" => format!("the next attempt of `{step}`, {way}"),
         "quiet" => format!("the end of what `{step}` may still do"),
         "signal" => format!("signal `{name}`"),

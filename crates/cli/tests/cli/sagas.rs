@@ -88,6 +88,74 @@ fn a_saga_is_declared_started_shown_and_decided_about_at_the_command_line() {
     assert!(node.run(&["saga", "definitions"]).ok().stdout.contains("order"));
 }
 
+const PAYMENT: &str = r#"saga: payment
+version: 1
+steps:
+  - wait: go
+  - step: hold
+    queue: { name: mails, type: money.held }
+    undo: { queue: { name: mails, type: money.released } }
+"#;
+
+/// Where nothing is to be shipped, what its message says cannot be worked out, and the step is refused.
+const PAID_ORDER: &str = r#"saga: order
+version: 1
+steps:
+  - step: reserve
+    queue: { name: mails, type: item.reserved }
+    undo: { queue: { name: mails, type: item.released } }
+  - step: pay
+    saga: { name: payment, version: 1 }
+  - step: ship
+    queue: { name: mails, type: parcel.due, data: "1 / .input.parcels" }
+"#;
+
+#[test]
+fn sagas_whose_steps_are_sagas_in_flight_end_once_each_though_their_node_is_killed() {
+    const ORDERS: usize = 6;
+    let folder = tempfile::tempdir().unwrap();
+    file(folder.path(), "payment.yaml", PAYMENT);
+    file(folder.path(), "order.yaml", PAID_ORDER);
+    let courses = run(folder.path(), &["sim", "saga", "order.yaml", "--input", r#"{"parcels":1}"#]).ok();
+    assert!(courses.rows().iter().any(|row| row[0] == "pay compensation"), "{}", courses.stdout);
+    let node = Node::start_in(folder.path(), &[]);
+    node.run(&["queue", "declare", "mails"]).ok();
+    for document in ["payment.yaml", "order.yaml"] {
+        node.run(&["saga", "declare", document]).ok();
+    }
+    let ids: Vec<String> = (0..ORDERS).map(|id| id.to_string()).collect();
+    for (n, id) in ids.iter().enumerate() {
+        let input = format!(r#"{{"parcels":{}}}"#, n % 2);
+        node.run(&["saga", "start", "order", id, "--input", &input]).ok();
+    }
+    node.kill();
+
+    let node = Node::start_in(folder.path(), &[]);
+    let child = |node: &Node, id: &str| {
+        let listed = node.run(&["saga", "list", "--parent", &format!("order/{id}"), "--output", "json"]).ok().json();
+        let [child] = listed["sagas"].as_array().unwrap().as_slice() else { panic!("{listed}") };
+        child["id"].as_str().unwrap().to_owned()
+    };
+    let children: Vec<String> = ids.iter().map(|id| child(&node, id)).collect();
+    let go = |node: &Node, child: &str| node.run(&["saga", "signal", "payment", child, "go", "--signal-id", "s"]).ok();
+    children.iter().take(ORDERS / 2).for_each(|child| drop(go(&node, child)));
+    node.kill();
+
+    let node = Node::start_in(folder.path(), &[]);
+    children.iter().for_each(|child| drop(go(&node, child)));
+    for (n, (id, child)) in ids.iter().zip(&children).enumerate() {
+        let ended = node.run(&["saga", "show", "order", id, "--wait", "60", "--output", "json"]).ok().json();
+        let status = if n % 2 == 1 { "completed" } else { "compensated" };
+        assert_eq!(ended["status"], status, "{ended}");
+        let [only] = ended["children"].as_array().unwrap().as_slice() else { panic!("{ended}") };
+        assert_eq!((&only["id"], &only["status"]), (&child.as_str().into(), &status.into()), "{ended}");
+    }
+    let shown = node.run(&["saga", "show", "order", "1"]).ok();
+    assert!(shown.stdout.contains(&format!("`pay` is payment {}: completed", children[1])), "{}", shown.stdout);
+    let shown = node.run(&["saga", "show", "payment", &children[0]]).ok();
+    assert!(shown.stdout.contains("started by step `pay` of order/0"), "{}", shown.stdout);
+}
+
 #[test]
 fn sagas_run_with_their_node_killed_and_a_bank_that_fails_and_what_they_claim_holds() {
     let folder = tempfile::tempdir().unwrap();

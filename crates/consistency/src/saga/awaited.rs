@@ -9,7 +9,7 @@ use quorate_foundations::time::Wall;
 
 use super::{
     definition::{Definition, Next},
-    event::{Direction, Leg},
+    event::{ChildRef, Direction, Leg},
     journal::{Journal, Phase, State},
     machine::{self, Alarm},
 };
@@ -30,6 +30,8 @@ pub enum Awaiting {
     Decision(Option<Leg>),
     /// The answer of an attempt.
     Answer(Leg),
+    /// The end of a saga that a step started, or has undone.
+    Child(Leg, Arc<ChildRef>),
     /// The next attempt.
     Rest(Leg),
     /// That a call which was given up can have no effect any more: then the step is compensated.
@@ -49,7 +51,13 @@ pub(super) fn awaited(journal: &Journal, definition: Option<&Definition>) -> Vec
     }
     let of_plan = journal.stuck.is_some().then_some(Awaiting::Decision(None));
     let without_end = of_plan.into_iter().chain(legs(journal, State::Stuck, |leg| Awaiting::Decision(Some(leg))));
-    let without_end = without_end.chain(legs(journal, State::Running, Awaiting::Answer));
+    let without_end = without_end.chain(legs(journal, State::Running, |leg| {
+        let step = journal.step(&leg.step);
+        match step.and_then(|step| step.way(leg.direction).child.clone()) {
+            Some(child) => Awaiting::Child(leg, child),
+            None => Awaiting::Answer(leg),
+        }
+    }));
     let mut all: Vec<Awaited> = without_end.map(|what| Awaited { what, until: None }).collect();
     let Some(definition) = definition else { return all };
     let next = if goes_by_its_plan(journal) { planned(journal, definition) } else { None };

@@ -7,7 +7,7 @@ use super::SagaError;
 /// How sagas of a store are run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Open sagas in memory; beyond it none is started. 1 to 10,000,000. Default 100,000.
+    /// Open sagas in memory; beyond it none is started but by steps of others, which could not end without. 1 to 10,000,000. Default 100,000.
     pub max_running: usize,
     /// How many local steps at most share one transaction. With 1 each has its own. 1 to 1,000. Default 32.
     pub joined_steps: usize,

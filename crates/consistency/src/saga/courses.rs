@@ -4,6 +4,9 @@
 //! wrong, and once for each step with that step refused, so that the way back is walked as well. Then, at each call of each of
 //! these, each [`Fault`] happens, and [`Course::wrong`] says what should not be so in the end.
 //!
+//! A step that is a saga of its own begins with its record, so no request of it is lost: where messages are, the process dies instead before it looks what
+//! became of it. That it *arrives late* is that it ends when nothing else is left to happen, called back if nothing of the saga is wanted any more.
+//!
 //! *When not to use it*: to try what actions do. Here they do nothing; the participants' idempotency is taken for granted, and whether
 //! they have a [barrier](super::Barrier) is for the caller to say.
 //!
@@ -25,6 +28,7 @@
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
+mod children;
 mod judging;
 
 use std::{
@@ -167,6 +171,8 @@ struct World<'a> {
     closed: BTreeSet<Arc<str>>,
     /// A request that is still on its way.
     late: Option<Leg>,
+    /// A saga of its own that ends as late as it can.
+    late_child: Option<(Leg, u32)>,
     told: usize,
     wrong: Vec<String>,
 }
@@ -192,6 +198,7 @@ impl<'a> World<'a> {
             effects: Vec::new(),
             closed: BTreeSet::new(),
             late: None,
+            late_child: None,
             told: 0,
             wrong: Vec::new(),
         }
@@ -200,7 +207,13 @@ impl<'a> World<'a> {
     fn run(mut self) -> Self {
         let version = self.definition.version();
         let deadline_ms = self.definition.deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
-        self.note(Happened::Started { version, key: None, input: self.participants.input.clone(), deadline_ms });
+        self.note(Happened::Started {
+            version,
+            key: None,
+            input: self.participants.input.clone(),
+            deadline_ms,
+            parent: None,
+        });
         for _ in 0..MAX_TURNS {
             let moves = machine::next(&self.journal, self.definition, &self.rung);
             if moves.is_empty() && !self.wait() {
@@ -253,7 +266,7 @@ impl<'a> World<'a> {
             self.take(Input::Signal { id, name: name.as_str().into(), data: data.clone() });
             return true;
         }
-        let Some((alarm, since, span)) = next else { return false };
+        let Some((alarm, since, span)) = next else { return self.late_child_ends() };
         self.now = self.now.max(since + span);
         if matches!(alarm, Alarm::Quiet(_)) {
             // It has had all the time it may take.
@@ -288,6 +301,9 @@ impl<'a> World<'a> {
             );
             self.note(happened);
             return;
+        }
+        if action.is_some_and(Action::is_child) {
+            return self.child(leg, number, planned, fault);
         }
         let Leg { step, direction } = leg.clone();
         self.note(Happened::StepBegun { step, direction, attempt: number, planned });

@@ -1,6 +1,7 @@
 //! Definitions: which steps there are, how each is done and made up for, and which of them is next.
 
 mod action;
+mod child;
 mod step;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -12,6 +13,7 @@ use serde_json::Value;
 
 pub use self::{
     action::{Action, Answer, Call, Output},
+    child::Child,
     step::{Kind, Step},
 };
 use super::{
@@ -98,6 +100,9 @@ pub type Plan = dyn Fn(&Journal) -> Next + Send + Sync;
 /// What is done before a turn's transaction, for what its local steps would otherwise have to wait for inside.
 pub(super) type Before = dyn Fn() -> BoxFuture<'static, Result<(), StoreError>> + Send + Sync;
 
+/// Finds the business key in what a saga is started with.
+pub(super) type KeyOf = dyn Fn(&Value) -> Result<Option<String>, String> + Send + Sync;
+
 /// A kind of saga, in one version.
 #[derive(Clone)]
 pub struct Definition {
@@ -108,6 +113,8 @@ pub struct Definition {
     plan: Option<Arc<Plan>>,
     pub(super) deadline: Option<Duration>,
     pub(super) before: Option<Arc<Before>>,
+    /// Finds the business key of one that a step starts.
+    pub(super) key_of: Option<Arc<KeyOf>>,
     /// The text that it was made of.
     pub(super) document: Option<Arc<str>>,
     /// Whether its plan does the steps in their order, and only leaves some out.
@@ -125,8 +132,8 @@ impl Definition {
     /// they could notice, and keep the old one registered until they have ended.
     pub fn new(name: Name, version: u32) -> Self {
         let (steps, in_order) = (BTreeMap::new(), Vec::new());
-        let (plan, deadline, before, document, twice) = (None, None, None, None, None);
-        Self { name, version, steps, in_order, plan, deadline, before, document, is_in_order: false, twice }
+        let (plan, deadline, before, key_of, document, twice) = (None, None, None, None, None, None);
+        Self { name, version, steps, in_order, plan, deadline, before, key_of, document, is_in_order: false, twice }
     }
 
     /// With `step`, behind the ones before it if there is no [plan](Self::plan).
@@ -166,6 +173,12 @@ impl Definition {
     /// With something that is done before the transaction of each turn. Where it fails, nothing is written, and the turn comes again.
     pub(super) fn before(mut self, before: Arc<Before>) -> Self {
         self.before = Some(before);
+        self
+    }
+
+    /// With what finds its business key in its input.
+    pub(super) fn keyed(mut self, key_of: Arc<KeyOf>) -> Self {
+        self.key_of = Some(key_of);
         self
     }
 

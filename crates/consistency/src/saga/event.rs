@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use quorate_foundations::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -161,6 +162,36 @@ pub struct Planned {
     pub input: Option<Value>,
 }
 
+/// A saga that a step started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildRef {
+    /// Its definition.
+    #[serde(with = "named")]
+    pub saga: Name,
+    /// Its id.
+    pub id: Arc<str>,
+    /// Its version of the definition.
+    pub version: u32,
+}
+
+/// The step that started a saga.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// The definition of the saga whose step it is.
+    #[serde(with = "named")]
+    pub saga: Name,
+    /// That saga's id.
+    pub id: Arc<str>,
+    /// The step, by its name there.
+    pub step: Arc<str>,
+    /// Which way of it.
+    pub direction: Direction,
+    /// Which attempt.
+    pub attempt: u32,
+    /// How many sagas are above the one that was started: 1 to [`Child::MAX_DEPTH`](crate::saga::Child::MAX_DEPTH).
+    pub depth: u32,
+}
+
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
@@ -174,12 +205,23 @@ pub enum Happened {
         input: Value,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         deadline_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        parent: Option<Box<Parent>>,
     },
     /// An attempt is about to be made.
     StepBegun {
         step: Arc<str>,
         direction: Direction,
         attempt: u32,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        planned: Option<Box<Planned>>,
+    },
+    /// A saga of its own began to do it, or to be undone.
+    ChildBegun {
+        step: Arc<str>,
+        direction: Direction,
+        attempt: u32,
+        child: Box<ChildRef>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         planned: Option<Box<Planned>>,
     },
@@ -221,6 +263,8 @@ pub enum Happened {
     AbortAsked { why: String },
     /// It turned back: from now on it compensates.
     TurnedBack { why: String },
+    /// It was done, and is to be undone: the saga whose step it is turned back.
+    UndoAsked { why: String },
     /// Somebody decided something.
     Operated {
         verb: Verb,
@@ -247,6 +291,7 @@ impl Happened {
         match self {
             Self::Started { .. } => "saga.started",
             Self::StepBegun { .. } => "saga.step-begun",
+            Self::ChildBegun { .. } => "saga.child-begun",
             Self::StepDone { .. } => "saga.step-done",
             Self::StepFailed { .. } => "saga.step-failed",
             Self::Stuck { .. } => "saga.stuck",
@@ -255,8 +300,23 @@ impl Happened {
             Self::TimerFired { .. } => "saga.timer-fired",
             Self::AbortAsked { .. } => "saga.abort-asked",
             Self::TurnedBack { .. } => "saga.turned-back",
+            Self::UndoAsked { .. } => "saga.undo-asked",
             Self::Operated { .. } => "saga.operated",
             Self::Ended { .. } => "saga.ended",
         }
+    }
+}
+
+/// Names as they stand in events.
+mod named {
+    use quorate_foundations::name::Name;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(name: &Name, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(name.as_str())
+    }
+
+    pub(super) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Name, D::Error> {
+        Name::new(String::deserialize(from)?).map_err(D::Error::custom)
     }
 }

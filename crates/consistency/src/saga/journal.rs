@@ -11,7 +11,7 @@ use serde_json::Value;
 
 pub(super) use self::fold::{weight, weight_of};
 pub use self::step::{Progress, State, StepRecord};
-use super::event::{Direction, Failure, Leg, Outcome};
+use super::event::{ChildRef, Direction, Failure, Leg, Outcome, Parent};
 
 /// What somebody told a saga.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +55,8 @@ pub struct Journal {
     pub key: Option<Arc<str>>,
     /// What it was started with.
     pub input: Value,
+    /// The step of another saga that started it.
+    pub parent: Option<Arc<Parent>>,
     /// Where it is going.
     pub phase: Phase,
     /// Its steps, in the order in which they were begun.
@@ -152,6 +154,7 @@ impl Journal {
             version: 0,
             key: None,
             input: Value::Null,
+            parent: None,
             phase: Phase::Forward,
             steps: Vec::new(),
             signals: Vec::new(),
@@ -194,6 +197,23 @@ impl Journal {
             let ways = [Direction::Forward, Direction::Compensation].into_iter().filter(is_stuck);
             ways.map(|direction| Leg { step: step.name.clone(), direction })
         })
+    }
+
+    /// Sagas that steps started or have undone and that have not ended as far as this one knows: with the leg, and its attempt.
+    pub fn open_children(&self) -> impl Iterator<Item = (Leg, u32, &ChildRef)> {
+        self.steps.iter().flat_map(|step| {
+            let ways = [Direction::Forward, Direction::Compensation].into_iter();
+            ways.filter_map(|direction| {
+                let way = step.way(direction);
+                let child = way.child.as_deref().filter(|_| way.state == State::Running)?;
+                Some((Leg { step: step.name.clone(), direction }, way.attempts, child))
+            })
+        })
+    }
+
+    /// Whether any step ever started a saga.
+    pub fn has_children(&self) -> bool {
+        self.steps.iter().any(|step| step.forward.child.is_some() || step.compensation.child.is_some())
     }
 
     /// The step of that name, once it was begun.
@@ -259,6 +279,7 @@ impl Journal {
             version: self.version,
             key: self.key.clone(),
             input: self.input.clone(),
+            parent: self.parent.clone(),
             phase: match leg.direction {
                 Direction::Forward => Phase::Forward,
                 Direction::Compensation => Phase::Compensating,

@@ -70,6 +70,8 @@ pub enum Input {
     Operate(Operation),
     /// A span has passed.
     Rang(Alarm),
+    /// Whoever runs it looks at the sagas that it started. Nothing comes of that by itself.
+    Look,
 }
 
 /// What somebody decides, and who.
@@ -173,7 +175,7 @@ pub fn take(
         Input::Rang(Alarm::Deadline) if journal.abort.is_none() && journal.phase == Phase::Forward => {
             Ok(vec![Happened::AbortAsked { why: "its deadline has passed".to_owned() }])
         }
-        Input::Rang(_) => Ok(Vec::new()),
+        Input::Rang(_) | Input::Look => Ok(Vec::new()),
     }
 }
 
@@ -226,6 +228,10 @@ pub(super) fn answered(
             let rest = definition.steps.get(of).and_then(|rule| {
                 let idle = Progress::IDLE;
                 let way = way.unwrap_or(&idle);
+                if way.child.is_some() && way.state == State::Running {
+                    // A saga that has ended is not asked again.
+                    return None;
+                }
                 if is_wanted(journal, definition, rule, direction, &failure, way.in_doubt) {
                     let counted = attempt.saturating_sub(way.forgiven);
                     return match &failure {
@@ -270,7 +276,7 @@ fn is_wanted(
 }
 
 /// Whether there is no way back: a pivot is done, or nobody knows whether it is.
-fn is_past_pivot(journal: &Journal, definition: &Definition) -> bool {
+pub(super) fn is_past_pivot(journal: &Journal, definition: &Definition) -> bool {
     journal.steps.iter().any(|step| {
         let is_over = matches!(step.forward.state, State::Done | State::Skipped | State::Unknown | State::Stuck);
         is_over && is_pivot(step, definition)
@@ -279,6 +285,15 @@ fn is_past_pivot(journal: &Journal, definition: &Definition) -> bool {
 
 fn is_pivot(step: &StepRecord, definition: &Definition) -> bool {
     definition.steps.get(&step.of).is_some_and(|step| step.kind == Kind::Pivot)
+}
+
+/// Whether the sagas that it started are to turn back: nothing of this one is wanted any more.
+pub fn has_given_up(journal: &Journal, definition: &Definition) -> bool {
+    match journal.phase {
+        Phase::Forward => journal.abort.is_some() && !is_past_pivot(journal, definition),
+        Phase::Compensating => true,
+        Phase::Ended(_) => false,
+    }
 }
 
 /// Attempts that nobody waits for have an unknown outcome; they are made again at once, under the same key.
@@ -290,7 +305,11 @@ fn interrupted(
 ) -> Vec<Happened> {
     let running = journal.steps.iter().flat_map(|step| {
         let ways = [Direction::Forward, Direction::Compensation].map(|direction| (step, direction));
-        ways.into_iter().filter(|(step, direction)| step.way(*direction).state == State::Running)
+        ways.into_iter().filter(|(step, direction)| {
+            // A saga of its own goes on whoever waits, and says itself that it has ended.
+            let way = step.way(*direction);
+            way.state == State::Running && way.child.is_none()
+        })
     });
     let with_leg = running.map(|(step, direction)| (step, direction, Leg { step: step.name.clone(), direction }));
     let is_left = |step: &StepRecord, direction, leg: &Leg| !but.contains(&(leg.clone(), step.way(direction).attempts));
@@ -323,7 +342,7 @@ pub fn alarms(journal: &Journal, definition: &Definition) -> Vec<(Alarm, Wall, D
         let is_in_doubt = step.forward.state == State::Unknown && step.compensation.state == State::Idle;
         if let Some(rule) = definition.steps.get(&step.of)
             && is_in_doubt
-            && rule.compensation.is_some()
+            && rule.can_be_undone()
             && journal.phase == Phase::Compensating
         {
             alarms.push((Alarm::Quiet(step.name.clone()), step.forward.since, rule.quiet_time()));

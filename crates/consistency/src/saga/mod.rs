@@ -7,6 +7,7 @@
 //!
 //! * A [`Definition`] names [`Step`]s: what each does ([`Action`]), what makes up for it, and whether there is a way back behind it
 //!   ([`Kind`]). A [plan](Definition::plan), a pure function of the [`Journal`], says what comes next; without one it is step after step.
+//! * A step may be a saga of its own ([`Child`]), which begins with the step's record and ends the step.
 //! * [`Sagas`] starts and runs them. A *local* step changes the store that keeps the saga, in one transaction with the record that it was
 //!   done; a *remote* one calls anything else, under a [key](Call::key) that stays the same for ever.
 //! * A [`Barrier`] makes a participant safe against calls that come twice, late, or in the wrong order.
@@ -76,6 +77,8 @@
 //!   [writes there](quorate_data::store::reserved_for).
 //! * **Compensation** reaches every step that was done *or may have been*, the last one first, and begins only when no forward call of the
 //!   saga is under way; a call that was given up is waited for as long as it may still take effect ([`Step::quiet`]).
+//! * **Sagas of steps**: one begins in the transaction of its step's record, so there is one for each attempt; that it ended is in its row for as long as the
+//!   saga above has not taken it in. Nothing further up is made up for while it is open. See ADR 37.
 //! * **Behind the [pivot](Kind::Pivot)** there is only forward. A pivot that nobody knows the outcome of leaves the saga stuck.
 //! * **Stuck** is a state that shows in every listing. [`retry`](Verb::Retry), [`skip`](Verb::Skip),
 //!   [`mark-compensated`](Verb::MarkCompensated), [`mark-refused`](Verb::MarkRefused) and [`force`](Verb::Force) are events with who and why.
@@ -93,7 +96,7 @@
 //! # Where ours differs
 //! From workflows as code: a plan is asked what comes next, and is not replayed, so there is no history that a deployment has to fit. Steps
 //! and plan of a version must still not change while sagas of it run, and nothing notices if they do. From other engines: a
-//! step in the same store is not called *and* recorded, but one transaction. Not there yet: child sagas, continuing as a new saga.
+//! step in the same store is not called *and* recorded, but one transaction. Not there yet: continuing as a new saga.
 //!
 //! Sources: Garcia-Molina and Salem, "Sagas" (1987); Richardson, "Microservices Patterns" (2018), chapter 4; the sub-transaction barrier of DTM. See ADR 26.
 
@@ -119,12 +122,13 @@ pub use awaited::{Awaited, Awaiting};
 pub(crate) use barrier::TABLES as BARRIER_TABLES;
 pub use barrier::{Barrier, Entered};
 pub use config::Config;
-pub use definition::{Action, Answer, Call, Definition, Kind, Next, Output, Plan, Step, Todo};
+pub use definition::{Action, Answer, Call, Child, Definition, Kind, Next, Output, Plan, Step, Todo};
 pub use error::SagaError;
-pub use event::{Direction, Failure, Happened, Leg, Outcome, Planned, Verb};
+pub use event::{ChildRef, Direction, Failure, Happened, Leg, Outcome, Parent, Planned, Verb};
 pub use journal::{Journal, Phase, Progress, Signal, State, Status, StepRecord};
 pub use machine::{Operation, Refusal};
 pub(crate) use owners::TABLES as OWNER_TABLES;
+pub use rows::Above;
 pub(crate) use rows::TABLES;
 pub use service::{Counts, Description, Sagas, Search, Started, Summary};
 

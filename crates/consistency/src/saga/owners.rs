@@ -14,7 +14,7 @@ use quorate_foundations::{name::Name, time::Boot};
 
 use super::{
     Config, SagaError,
-    rows::{Owner, SagaKey, text},
+    rows::{Owner, SagaKey, children, text},
     service::{Room, Shared},
 };
 
@@ -192,6 +192,7 @@ async fn round(
     for gone in silent.into_iter().filter(|sign| sign.owner != own) {
         strike_off(store, gone).await?;
     }
+    hear_of_children(shared).await?;
     // Whoever cannot hear takes over all the same.
     let heard = hear_of_taken(shared).await;
     for (name, versions) in shared.definitions() {
@@ -263,6 +264,23 @@ async fn hear_of_taken(shared: &Shared) -> Result<(), SagaError> {
         forgotten?;
         if (taken.len() as i64) < WORDS {
             return Ok(());
+        }
+    }
+}
+
+/// Has those sagas look at their children whose children ended at another process.
+async fn hear_of_children(shared: &Shared) -> Result<(), SagaError> {
+    let mut after = (Arc::from(""), Arc::from(""));
+    loop {
+        let found = children::to_be_told(&shared.store, shared.owner, after, PAGE).await?;
+        for (name, id) in &found {
+            if let Ok(name) = Name::new(name.clone()) {
+                shared.look_at_children(&SagaKey { name, id: id.clone() });
+            }
+        }
+        match found.last() {
+            Some(last) if found.len() as i64 == PAGE => after = last.clone(),
+            _ => return Ok(()),
         }
     }
 }

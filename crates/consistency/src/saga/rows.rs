@@ -1,7 +1,10 @@
 //! What is written of a saga: its stream, and the row that it is found by.
 
+pub(super) mod children;
+
 use std::sync::Arc;
 
+pub use self::children::Above;
 use quorate_data::{
     event::{NewEvent, Recorded, Version},
     store::{AppendError, DynTx, ExpectedVersion, ReadStream, RoomTables, Row, Store, StoreError, Value as Sql},
@@ -17,14 +20,24 @@ use super::{
 
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "saga",
-    versions: &["CREATE TABLE quorate_saga (
+    versions: &[
+        "CREATE TABLE quorate_saga (
         name TEXT NOT NULL, id TEXT NOT NULL, version BIGINT NOT NULL, status BIGINT NOT NULL, owner BIGINT NOT NULL,
         at BIGINT NOT NULL, business_key TEXT, started_at BIGINT NOT NULL, updated_at BIGINT NOT NULL,
         PRIMARY KEY (name, id)
     );
     CREATE INDEX quorate_saga_by_key ON quorate_saga (business_key, name, id) WHERE business_key IS NOT NULL;
     CREATE INDEX quorate_saga_open ON quorate_saga (name, version, id) WHERE status < 10;
-    CREATE TABLE quorate_saga_owner (owner BIGINT PRIMARY KEY, since BIGINT NOT NULL)"],
+    CREATE TABLE quorate_saga_owner (owner BIGINT PRIMARY KEY, since BIGINT NOT NULL)",
+        // Which step started it; whether that waits for its end; and whether it can be undone, being completed.
+        "ALTER TABLE quorate_saga ADD COLUMN parent_name TEXT;
+    ALTER TABLE quorate_saga ADD COLUMN parent_id TEXT;
+    ALTER TABLE quorate_saga ADD COLUMN parent_step TEXT;
+    ALTER TABLE quorate_saga ADD COLUMN unheard BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE quorate_saga ADD COLUMN undoable BIGINT NOT NULL DEFAULT 0;
+    CREATE INDEX quorate_saga_by_parent ON quorate_saga (parent_name, parent_id, name, id) WHERE parent_name IS NOT NULL;
+    CREATE INDEX quorate_saga_unheard ON quorate_saga (parent_name, parent_id) WHERE unheard = 1 AND status >= 10",
+    ],
 };
 
 /// Who runs a saga: each opening of a store is another owner, with a higher number. It is the fence.
@@ -73,6 +86,7 @@ pub(super) struct Found {
     pub(super) version: u32,
     pub(super) status: Status,
     pub(super) key: Option<Arc<str>>,
+    pub(super) parent: Option<Above>,
     pub(super) started_at: Wall,
     pub(super) updated_at: Wall,
 }
@@ -116,6 +130,8 @@ pub(super) struct Transition<'a> {
     pub(super) owner: Owner,
     /// Whether whoever had it may be in another process, and has to be told.
     pub(super) others: bool,
+    /// Whether it can be undone, being completed.
+    pub(super) undoable: bool,
 }
 
 /// Why a transition was not written.
@@ -135,14 +151,16 @@ impl<E: Into<SagaError>> From<E> for Unwritten {
 
 /// Writes a transition, if the saga still is where it was decided.
 pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<Version, Unwritten> {
-    let Transition { saga, stream, journal, events, at, mark, before, owner, others } = transition;
+    let Transition { saga, stream, journal, events, at, mark, before, owner, others, undoable } = transition;
     let to = at.get() + events.len() as u64;
     let number = |n: u64| Sql::Integer(n.cast_signed());
     let (status, updated) = (journal.status().code(), journal.updated_at.unix_nanos());
+    let parent = journal.parent.as_ref();
     if at == Version::ZERO {
         let sql =
-            "INSERT INTO quorate_saga (name, id, version, status, owner, at, business_key, started_at, updated_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (name, id) DO NOTHING";
+            "INSERT INTO quorate_saga (name, id, version, status, owner, at, business_key, started_at, updated_at,
+                undoable, parent_name, parent_id, parent_step, unheard)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) ON CONFLICT (name, id) DO NOTHING";
         let row = [
             (&saga.name).into(),
             saga.id.clone().into(),
@@ -153,12 +171,17 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
             journal.key.clone().into(),
             journal.started_at.unix_nanos().into(),
             updated.into(),
+            i64::from(undoable).into(),
+            parent.map(|parent| parent.saga.as_str()).into(),
+            parent.map(|parent| parent.id.clone()).into(),
+            parent.map(|parent| parent.step.clone()).into(),
+            i64::from(parent.is_some()).into(),
         ];
         if tx.room_execute(sql, &row).await? == 0 {
             return Err(Unwritten::Exists);
         }
     } else {
-        let sql = "UPDATE quorate_saga SET status = $3, owner = $4, at = $5, updated_at = $6
+        let sql = "UPDATE quorate_saga SET status = $3, owner = $4, at = $5, updated_at = $6, undoable = $9
             WHERE name = $1 AND id = $2 AND owner = $7 AND at = $8";
         let row = [
             (&saga.name).into(),
@@ -169,6 +192,7 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
             updated.into(),
             before.0.into(),
             number(mark.get()),
+            i64::from(undoable).into(),
         ];
         if tx.room_execute(sql, &row).await? == 0 {
             return Err(Unwritten::Overtaken);
@@ -299,6 +323,7 @@ pub(super) struct Wanted {
     pub(super) name: Option<Name>,
     pub(super) key: Option<Arc<str>>,
     pub(super) status: Option<Status>,
+    pub(super) parent: Option<(Name, Arc<str>)>,
     pub(super) after: Option<(Arc<str>, Arc<str>)>,
     pub(super) limit: usize,
 }
@@ -307,7 +332,8 @@ pub(super) struct Wanted {
 pub(super) async fn list(store: &Store, wanted: Wanted) -> Result<Vec<(Name, Found)>, SagaError> {
     let mut params: Vec<Sql> = Vec::new();
     let mut sql = String::from(
-        "SELECT name, id, version, status, business_key, started_at, updated_at FROM quorate_saga WHERE 1 = 1",
+        "SELECT name, id, version, status, business_key, started_at, updated_at, parent_name, parent_id, parent_step
+            FROM quorate_saga WHERE 1 = 1",
     );
     let mut only = |condition: &str, values: Vec<Sql>| {
         let mut condition = condition.to_owned();
@@ -322,6 +348,9 @@ pub(super) async fn list(store: &Store, wanted: Wanted) -> Result<Vec<(Name, Fou
     }
     if let Some(key) = wanted.key {
         only(" AND business_key = ?", vec![key.into()]);
+    }
+    if let Some((name, id)) = wanted.parent {
+        only(" AND parent_name = ? AND parent_id = ?", vec![(&name).into(), id.into()]);
     }
     if let Some(status) = wanted.status {
         only(" AND status = ?", vec![status.code().into()]);
@@ -345,7 +374,8 @@ fn found(row: &Row) -> Result<(Name, Found), SagaError> {
     let version = u32::try_from(integer(2)?).map_err(|_| corrupt("a version is none"))?;
     let key = row.at(4).as_str().map(Into::into);
     let wall = |n: usize| integer(n).map(Wall::from_unix_nanos);
-    Ok((name, Found { id: text(row, 1)?, version, status, key, started_at: wall(5)?, updated_at: wall(6)? }))
+    let parent = children::above(row, 7)?;
+    Ok((name, Found { id: text(row, 1)?, version, status, key, parent, started_at: wall(5)?, updated_at: wall(6)? }))
 }
 
 pub(super) fn text(row: &Row, n: usize) -> Result<Arc<str>, SagaError> {

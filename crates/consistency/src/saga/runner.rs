@@ -2,6 +2,8 @@
 
 mod alarms;
 mod calls;
+mod children;
+mod inbox;
 mod rests;
 mod whose;
 
@@ -20,7 +22,7 @@ use quorate_foundations::{
 use quorate_resilience::dice::Dice;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
-use self::rests::Leaving;
+use self::{children::Looking, rests::Leaving};
 use super::{
     SagaError,
     definition::Definition,
@@ -44,11 +46,6 @@ pub(super) struct Post {
 /// What came in, and when.
 type News = Vec<(Happened, Wall)>;
 
-/// Inputs that are taken together.
-const BATCH: usize = 256;
-/// Answers that are taken together, in bytes.
-const BATCH_BYTES: usize = 2 << 20;
-
 /// At most so long a saga sleeps at once: a machine that was suspended does not count its sleep, and a store may have been closed.
 const NAP: Duration = Duration::from_secs(600);
 
@@ -64,7 +61,7 @@ pub(super) enum Birth {
 pub(super) struct Runner {
     shared: Arc<Shared>,
     /// Held, so that nobody runs the store's sagas a second time while this one runs.
-    _room: Arc<Room>,
+    room: Arc<Room>,
     saga: Arc<SagaKey>,
     definition: Arc<Definition>,
     stream: Name,
@@ -89,6 +86,10 @@ pub(super) struct Runner {
     /// Answers that are not written yet.
     answers: Vec<Input>,
     dice: Dice,
+    /// Whether it looks what became of the sagas that it started.
+    looking: Looking,
+    /// Attempts that are sagas which were told that nothing of this one is wanted any more.
+    told: BTreeSet<(Leg, u32)>,
     /// Failures of the store in a row.
     failures: u32,
     /// Whether the last turn left something to be done at once.
@@ -123,7 +124,7 @@ impl Runner {
         let (before, dice) = (shared.owner, Dice::seeded(shared.seed()));
         Self {
             shared,
-            _room: room,
+            room,
             saga,
             definition,
             stream,
@@ -142,6 +143,8 @@ impl Runner {
             calling: BTreeSet::new(),
             answers: Vec::new(),
             dice,
+            looking: Looking::No,
+            told: BTreeSet::new(),
             failures: 0,
             more: false,
             is_troubled: true,
@@ -172,6 +175,10 @@ impl Runner {
             while matches!(self.once_more().await, Onward::Yes) {}
         }
         leaving.in_order();
+        // Ordering: behind its leaving, so that whoever is above finds nobody in its place.
+        if let Some(parent) = self.journal.parent.as_ref().filter(|_| self.journal.status().is_ended()) {
+            self.shared.look_at_children(&SagaKey { name: parent.saga.clone(), id: parent.id.clone() });
+        }
         // Whoever wrote in between finds its letter unanswered, and asks the store.
     }
 
@@ -238,6 +245,7 @@ impl Runner {
             }
             self.due.clear();
             self.rearm(true);
+            self.looking = Looking::Now;
             let mut news = Vec::new();
             let mut journal = self.journal.clone();
             let but = self.waited_for();
@@ -265,6 +273,7 @@ impl Runner {
             // Whoever asked hears nothing, and asks again.
             return Onward::No;
         }
+        self.look_at_children().await;
         let (mut journal, mut news) = (self.journal.clone(), Vec::new());
         let (mut replies, mut refused) = (Vec::new(), Vec::new());
         for input in self.answers.clone() {
@@ -337,61 +346,18 @@ impl Runner {
         SagaError::Refused { name: self.saga.name.clone(), id: self.saga.id.clone(), cause }
     }
 
-    /// What others ask for. Answers are kept apart, until they are written.
-    async fn wait(&mut self) -> Option<Vec<Post>> {
-        let env = self.shared.store.env().clone();
-        let mut asked = Vec::new();
-        // What could not be written is tried again at once: its rest is over. So is what was read again in between.
-        if self.failures == 0 && !self.more && self.answers.is_empty() {
-            let now = env.boot();
-            let next = self.due.iter().filter(|(alarm, _)| !self.rung.contains(alarm)).map(|(_, (_, due))| *due).min();
-            let nap = next.map_or(NAP, |due| due.saturating_since(now).min(NAP));
-            let first = tokio::select! {
-                biased;
-                () = env.tasks().stop().cancelled() => return None,
-                () = self.whose.notified() => {
-                    self.is_doubted = true;
-                    None
-                }
-                first = self.inbox.recv() => first,
-                () = env.sleep(nap) => None,
-            };
-            // Nobody says to those who sleep that the store was closed.
-            if first.is_none() && matches!(self.shared.store.check_writes(), Err(StoreError::Closed)) {
-                return None;
-            }
-            first.into_iter().for_each(|post| self.sort(post, &mut asked));
-        }
-        while asked.len() + self.answers.len() < BATCH
-            && self.weight() < BATCH_BYTES
-            && let Ok(post) = self.inbox.try_recv()
-        {
-            self.sort(post, &mut asked);
-        }
-        let now = env.boot();
-        self.rung.extend(self.due.iter().filter(|(_, (_, due))| *due <= now).map(|(alarm, _)| alarm.clone()));
-        Some(asked)
-    }
-
-    fn sort(&mut self, post: Post, asked: &mut Vec<Post>) {
-        if let Input::Answer { leg, attempt, .. } = &post.input {
-            self.calling.remove(&(leg.clone(), *attempt));
-            self.answers.push(post.input);
-        } else {
-            asked.push(post);
-        }
-    }
-
     /// Has a turn written that begins with `journal`, which `news` are in. It is all of it or nothing; what is then still to
     /// be done at once is for the next one.
     async fn turn(&mut self, journal: Arc<Journal>, news: News) -> Result<(), NotAdvanced> {
-        let Advanced { journal, at, calls, more } = self.begin_turn(journal, news).advance().await?;
+        let Advanced { journal, at, calls, born, reopened, more } = self.begin_turn(journal, news).advance().await?;
         (self.journal, self.at, self.mark, self.before) = (journal, at, at, self.shared.owner);
         (self.more, self.from) = (more, None);
         self.untrouble();
         self.rearm(false);
         self.show();
         calls.into_iter().for_each(|attempt| self.call(attempt));
+        self.run_children(born, reopened);
+        self.call_children_back();
         Ok(())
     }
 
@@ -399,6 +365,7 @@ impl Runner {
         Turn {
             store: self.shared.store.clone(),
             config: self.shared.config.clone(),
+            shared: self.shared.clone(),
             saga: self.saga.clone(),
             stream: self.stream.clone(),
             definition: self.definition.clone(),

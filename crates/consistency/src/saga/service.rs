@@ -16,7 +16,7 @@ pub(super) use self::shared::{Room, Shared};
 pub use self::shown::{Counts, Description, Search, Started, Summary};
 use super::{
     Config, SagaError,
-    definition::Definition,
+    definition::{Child, Definition},
     event::{Happened, Verb},
     journal::{Journal, Status},
     machine::{self, Input, Operation, Refusal},
@@ -131,7 +131,7 @@ impl Sagas {
         check_key(key)?;
         let deadline_ms = definition.deadline.map(|span| u64::try_from(span.as_millis()).unwrap_or(u64::MAX));
         let (version, key) = (definition.version, key.map(Arc::from));
-        let started = Happened::Started { version, key, input: input.clone(), deadline_ms };
+        let started = Happened::Started { version, key, input: input.clone(), deadline_ms, parent: None };
         let known = match self.shared.clone().begin(&self.room, &saga, definition, started)? {
             Begun::New(answer) => match answer.await {
                 Ok(Ok(journal)) => return Ok(Started { journal, repeated: false }),
@@ -183,7 +183,16 @@ impl Sagas {
             Some(journal) => journal,
             None => rows::read(&self.shared.store, &saga).await?.journal,
         };
-        Ok(self.shared.description(saga, journal))
+        self.described(saga, journal).await
+    }
+
+    async fn described(&self, saga: SagaKey, journal: Arc<Journal>) -> Result<Description, SagaError> {
+        let mut described = self.shared.description(saga, journal);
+        if described.journal.has_children() {
+            let parent = Some((described.name.clone(), described.id.clone()));
+            described.children = self.list(Search { parent, limit: Self::MAX_PAGE, ..Search::default() }).await?;
+        }
+        Ok(described)
     }
 
     /// Waits until a saga has ended, or is stuck, for at most `patience`; then says how it stands.
@@ -200,10 +209,9 @@ impl Sagas {
                 status.is_some_and(|status| status.is_ended() || status == Status::Stuck)
             };
             let settled = self.shared.store.env().timeout(patience, live.seen.wait_for(is_settled)).await;
-            if let Some(Ok(seen)) = settled
-                && let Some(journal) = seen.clone()
-            {
-                return Ok(self.shared.description(saga, journal));
+            let settled = settled.and_then(Result::ok).and_then(|seen| seen.clone());
+            if let Some(journal) = settled {
+                return self.described(saga, journal).await;
             }
         }
         self.get(name, id).await
@@ -234,13 +242,13 @@ impl Sagas {
         if !(1..=max).contains(&search.limit) {
             return Err(SagaError::invalid(format!("`limit` is 1 to {max}, {} was asked for", search.limit)));
         }
-        let Search { name, key, status, after, limit } = search;
-        let found = rows::list(&self.shared.store, Wanted { name, key, status, after, limit }).await?;
+        let Search { name, key, status, parent, after, limit } = search;
+        let found = rows::list(&self.shared.store, Wanted { name, key, status, parent, after, limit }).await?;
         let summary = |(name, found): (Name, Found)| {
             let stalled = self.shared.is_stalled(&name, found.version, found.status);
-            let Found { id, version, status, key, started_at, updated_at } = found;
+            let Found { id, version, status, key, parent, started_at, updated_at } = found;
             let trouble = self.shared.troubles().get(&SagaKey { name: name.clone(), id: id.clone() }).cloned();
-            Summary { name, id, version, status, stalled, trouble, key, started_at, updated_at }
+            Summary { name, id, version, status, stalled, trouble, key, parent, started_at, updated_at }
         };
         Ok(found.into_iter().map(summary).collect())
     }
@@ -293,13 +301,29 @@ impl Sagas {
     }
 
     /// How the saga stands that `stream` belongs to; `None` where it belongs to none. Nobody but a saga writes to its stream, and nothing of it
-    /// is forgotten while the saga is open.
+    /// is forgotten while the saga is open. While the saga is whose step it is, it may have to be undone: then this says how that one stands.
     pub async fn owner(&self, stream: &Name) -> Result<Option<Status>, SagaError> {
         let Some((name, id)) = stream.as_str().strip_prefix("saga-").and_then(|rest| rest.split_once(':')) else {
             return Ok(None);
         };
         let Ok(name) = Name::new(name) else { return Ok(None) };
-        rows::status(&self.shared.store, &SagaKey { name, id: id.into() }).await
+        let mut saga = SagaKey { name, id: id.into() };
+        let mut own = None;
+        for _ in 0..=Child::MAX_DEPTH {
+            let Some((status, above)) = rows::children::standing(&self.shared.store, &saga).await? else { break };
+            own.get_or_insert(status);
+            match above {
+                _ if !status.is_ended() => return Ok(Some(status)),
+                Some(above) => saga = above,
+                None => break,
+            }
+        }
+        Ok(own)
+    }
+
+    /// Says that this version was declared and cannot be run here: no step starts an older one instead.
+    pub fn withhold(&self, name: &Name, version: u32) {
+        self.shared.withhold(name, version);
     }
 
     /// What happened to sagas since the store was opened here.
@@ -307,7 +331,12 @@ impl Sagas {
         self.shared.counts()
     }
 
-    async fn ask(&self, saga: SagaKey, input: Input) -> Result<Arc<Journal>, SagaError> {
+    /// A handle for who runs a saga.
+    pub(super) fn of(shared: Arc<Shared>, room: Arc<Room>) -> Self {
+        Self { shared, room }
+    }
+
+    pub(super) async fn ask(&self, saga: SagaKey, input: Input) -> Result<Arc<Journal>, SagaError> {
         // A saga may end, or be taken over, between being found and being asked; that does not happen for ever.
         const TRIES: u32 = 16;
         for _ in 0..TRIES {

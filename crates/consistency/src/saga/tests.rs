@@ -3,6 +3,8 @@
 mod at_once;
 mod awaiting;
 mod barrier;
+mod children;
+mod children_killed;
 mod choreography;
 mod choreography_kept;
 mod choreography_resumed;

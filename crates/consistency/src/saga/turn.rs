@@ -16,13 +16,17 @@ use quorate_foundations::{name::Name, time::Wall};
 use quorate_resilience::dice::Dice;
 use serde_json::Value;
 
+mod children;
+
+use self::children::Born;
 use super::{
     Config, SagaError,
     definition::{Action, Call, Definition, Output},
     event::{Direction, Failure, Happened, Leg, clipped},
-    journal::{Journal, Phase, weight_of},
+    journal::{Journal, Phase, Status, weight_of},
     machine::{self, Alarm, Attempt, Move},
-    rows::{self, Owner, SagaKey, Transition, Unwritten},
+    rows::{self, Owner, SagaKey, Transition, Unwritten, children as family},
+    service::Shared,
 };
 
 /// Failures of local steps that are known before a transaction that is run again.
@@ -39,6 +43,8 @@ const TURN_BYTES: usize = 2 << 20;
 pub(super) struct Turn {
     pub(super) store: Store,
     pub(super) config: Config,
+    /// Knows the definitions of sagas that steps start.
+    pub(super) shared: Arc<Shared>,
     pub(super) saga: Arc<SagaKey>,
     pub(super) stream: Name,
     pub(super) definition: Arc<Definition>,
@@ -62,6 +68,10 @@ pub(super) struct Advanced {
     pub(super) at: Version,
     /// Calls that are recorded as begun, and have to be made.
     pub(super) calls: Vec<Attempt>,
+    /// Sagas that steps started, and have to be run.
+    pub(super) born: Vec<SagaKey>,
+    /// Sagas that steps had undone, and have to be run again.
+    pub(super) reopened: Vec<SagaKey>,
     /// Whether there is more to be done at once.
     pub(super) more: bool,
 }
@@ -78,7 +88,7 @@ pub(super) enum NotAdvanced {
 }
 
 enum Stop {
-    /// A local step failed: nothing of the transaction is left.
+    /// A local step, or the start of a saga, failed: nothing of the transaction is left.
     Step(Leg, u32, Failure),
     Unwritten(Unwritten),
 }
@@ -176,11 +186,14 @@ impl Work {
             rung: turn.rung.clone(),
             dice: turn.dice.clone(),
             calls: Vec::new(),
+            born: Vec::new(),
+            reopened: Vec::new(),
             ran: 0,
             bytes: 0,
         };
+        run.hear_children(tx).await?;
         let more = run.follow_rules(tx).await?;
-        let Run { journal, news, calls, .. } = run;
+        let Run { journal, news, calls, born, reopened, .. } = run;
         let events = news.iter().map(|(happened, at)| rows::recorded(turn.store.event_id(), &turn.saga, happened, *at));
         let events = events.collect::<Result<_, _>>().map_err(|cause| {
             Stop::Unwritten(Unwritten::Failed(SagaError::invalid(format!("an event cannot be written: {cause}"))))
@@ -195,9 +208,11 @@ impl Work {
             before: turn.before,
             owner: turn.owner,
             others: turn.store.capabilities().several_writers,
+            undoable: journal.status() == Status::Completed && !machine::is_past_pivot(&journal, &turn.definition),
         };
         let at = rows::write(tx, transition).await.map_err(Stop::Unwritten)?;
-        Ok(Advanced { journal, at, calls, more })
+        let born = self.bear(tx, born).await?;
+        Ok(Advanced { journal, at, calls, born, reopened, more })
     }
 }
 
@@ -210,6 +225,8 @@ struct Run<'a> {
     rung: BTreeSet<Alarm>,
     dice: Dice,
     calls: Vec<Attempt>,
+    born: Vec<Born>,
+    reopened: Vec<SagaKey>,
     ran: usize,
     /// What is written in this turn, in bytes.
     bytes: usize,
@@ -245,6 +262,16 @@ impl Run<'_> {
                         let happened = self.local(tx, attempt).await?;
                         self.note(happened);
                         // What else was to be done was said before this was known.
+                        break;
+                    }
+                    Move::Attempt(attempt) if self.is_child(&attempt) => {
+                        if self.ran >= self.work.joined {
+                            return Ok(true);
+                        }
+                        self.ran += 1;
+                        self.rung.remove(&Alarm::Rest(attempt.leg.clone()));
+                        let happened = self.child(tx, attempt).await?;
+                        self.note(happened);
                         break;
                     }
                     Move::Attempt(attempt) => {
@@ -292,17 +319,20 @@ impl Run<'_> {
         self.work.planless.clone().filter(|_| !is_back).or(too_long)
     }
 
-    fn is_local(&self, attempt: &Attempt) -> bool {
+    fn action(&self, attempt: &Attempt) -> Option<&Action> {
         let step = self.work.turn.definition.steps.get(&attempt.of);
-        step.and_then(|step| step.action(attempt.leg.direction)).is_some_and(Action::is_local)
+        step.and_then(|step| step.action(attempt.leg.direction))
+    }
+
+    fn is_local(&self, attempt: &Attempt) -> bool {
+        self.action(attempt).is_some_and(Action::is_local)
     }
 
     async fn local(&mut self, tx: &mut DynTx, attempt: Attempt) -> Result<Happened, Stop> {
         let Attempt { leg, of, number, planned } = attempt;
         let definition = &self.work.turn.definition;
-        let known = self.work.verdicts.iter().find(|(failed, attempt, _)| *failed == leg && *attempt == number);
-        let answer = match known {
-            Some((_, _, failure)) => Err(failure.clone()),
+        let answer = match self.verdict(&leg, number) {
+            Some(failure) => Err(failure),
             None => {
                 let call =
                     call(&self.work.turn.saga, definition, &self.journal, (&leg, &of, number), planned.as_deref());
@@ -338,7 +368,7 @@ pub(super) fn call(
     (leg, of, attempt): (&Leg, &Arc<str>, u32),
     planned: Option<&super::event::Planned>,
 ) -> Call {
-    let time = definition.steps.get(of).map_or(std::time::Duration::ZERO, |step| step.time);
+    let time = definition.steps.get(of).map_or(std::time::Duration::ZERO, super::definition::Step::attempt_time);
     let given = planned.and_then(|planned| planned.input.as_ref());
     let given = given.or_else(|| journal.step(&leg.step).and_then(|step| step.input.as_ref()));
     Call {

@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::join_all;
 use quorate_communication::message_queue::{Config as QueueConfig, Queues};
 use quorate_consistency::saga::{
-    Action, Config, Definition, Failure, Output, Sagas, Status, Step,
+    Action, Child, Config, Definition, Failure, Journal, Next, Output, Sagas, Status, Step,
     declared::{Caller, Document, Hands, Request},
 };
 use quorate_data::{
@@ -107,5 +107,40 @@ fn processes_that_differ_in_how_soon_they_take_over_leave_each_others_sagas_alon
         }
         let once = ids.into_iter().map(|id| (id, 1)).collect();
         assert_eq!(*asked.lock().unwrap(), once, "nobody died, and nothing was asked for twice");
+    });
+}
+
+#[test]
+fn a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_over() {
+    run(async {
+        let Some(stores) = stores(2).await else { return };
+        let [order, payment] = ["order", "payment"].map(|name| name.parse::<Name>().unwrap());
+        let local = || Action::local(|_, call| Box::pin(ready(Ok(Value::from(&*call.step)))));
+        let mut both = Vec::new();
+        for store in &stores {
+            let plan = |journal: &Journal| match journal.signal("go") {
+                None => Next::signal("go"),
+                Some(_) if journal.is_done("hold") => Next::Done("paid".into()),
+                Some(_) => Next::steps(["hold"]),
+            };
+            let pays = Definition::new(payment.clone(), 1).step(Step::new("hold", local()).compensated_by(local()));
+            let refused = Action::local(|_, _| Box::pin(ready(Err(Failure::refused("no parcel")))));
+            let orders = Definition::new(order.clone(), 1)
+                .step(Step::new("pay", Action::child(Child::of(payment.clone()))))
+                .step(Step::new("ship", refused));
+            let takeover = Duration::from_secs(2);
+            let sagas = Sagas::open(store, Config { takeover, ..Config::default() }).await.unwrap();
+            sagas.define(pays.plan(plan)).await.unwrap();
+            sagas.define(orders).await.unwrap();
+            both.push(sagas);
+        }
+        let [one, two] = &both[..] else { panic!("there are two") };
+        one.start(&order, "1", (), None).await.unwrap();
+        let child = one.get(&order, "1").await.unwrap().children[0].id.clone();
+        // Whoever is told takes it over, ends it, and has nobody above to tell.
+        two.signal(&payment, &child, "s", "go", ()).await.unwrap();
+        let ended = one.settled(&order, "1", PATIENCE).await.unwrap();
+        assert_eq!((ended.journal.status(), ended.children[0].status), (Status::Compensated, Status::Compensated));
+        assert_eq!(ended.journal.output("pay"), Some(&"paid".into()));
     });
 }

@@ -15,6 +15,9 @@ const BARRIER: &str = "crates/consistency/src/saga/tests/barrier.rs";
 const REQUESTS: &str = "crates/consistency/src/saga/tests/requests.rs";
 const UNREADABLE: &str = "crates/consistency/src/saga/tests/unreadable.rs";
 const AT_ONCE: &str = "crates/consistency/src/saga/tests/at_once.rs";
+const CHILDREN: &str = "crates/consistency/src/saga/tests/children.rs";
+const CHILDREN_KILLED: &str = "crates/consistency/src/saga/tests/children_killed.rs";
+const COMMAND: &str = "crates/cli/tests/cli/sagas.rs";
 const AWAITING: &str = "crates/consistency/src/saga/tests/awaiting.rs";
 const APPENDING: &str = "crates/data/src/store/conformance/appending.rs";
 const LINE: &str = "crates/cli/src/import/line.rs";
@@ -86,6 +89,56 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(NODES, "what_one_node_declared_holds_at_every_other_at_once"),
             test(NODES, "a_saga_is_shown_told_and_called_off_at_a_node_that_does_not_run_it"),
         ],
+    ),
+    row(
+        Atomicity,
+        "a saga's step that is a saga",
+        Library,
+        "it begins with the step's record, once for each attempt; wherever the process dies, the step ends with it",
+        &[
+            test(CHILDREN_KILLED, "wherever_a_process_dies_a_step_is_one_saga_and_that_is_done_or_undone_once"),
+            test(CHILDREN_KILLED, "a_saga_learns_what_became_of_one_that_ended_while_nobody_ran_it"),
+            test(CHILDREN, "a_saga_of_that_id_which_the_step_did_not_start_has_it_refused"),
+            test(KILLED, "sagas_of_a_process_that_is_killed_all_end_and_each_step_takes_effect_once"),
+        ],
+    ),
+    row(
+        Order,
+        "give up a saga whose step is a saga, or undo the step",
+        Library,
+        "the one below turns back and is waited for; one that completed makes up for its steps, the last one first; one past its pivot is not undone, and somebody decides",
+        &[
+            test(CHILDREN, "an_abort_reaches_the_saga_of_a_step_and_nothing_is_undone_while_its_call_runs"),
+            test(CHILDREN, "what_a_saga_of_a_step_did_is_undone_backwards_with_the_step"),
+            test(CHILDREN, "a_saga_past_its_pivot_is_not_undone_and_somebody_decides"),
+            test(CHILDREN, "what_a_saga_came_to_that_was_forced_nobody_knows_and_it_is_not_started_again"),
+            test(CHILDREN, "a_saga_that_starts_itself_without_end_is_refused_at_some_depth_and_all_of_it_is_undone"),
+        ],
+    ),
+    row(
+        Visibility,
+        "a saga whose step is a saga",
+        Http,
+        "each shows the other, and what the saga above waits for; what the one below needs to be undone is not forgotten while the one above is open",
+        &[
+            test(HTTP, "a_step_that_is_a_saga_shows_and_both_are_found_by_each_other"),
+            test(CHILDREN, "a_saga_waits_visibly_for_a_stuck_one_and_its_deadline_reaches_that"),
+            test(CHILDREN, "what_a_saga_of_a_step_needs_to_be_undone_is_kept_while_the_one_above_is_open"),
+        ],
+    ),
+    row(
+        Durability,
+        "start, signal and show sagas whose steps are sagas",
+        Cli,
+        "each ends, with one saga for the step, however often the node is killed",
+        &[test(COMMAND, "sagas_whose_steps_are_sagas_in_flight_end_once_each_though_their_node_is_killed")],
+    ),
+    on_postgres(
+        Delivery,
+        "a saga whose step is a saga in another process",
+        Library,
+        "that it ended is in its row until the step has ended: the saga above hears of it wherever it runs",
+        &[test(BESIDE, "a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_over")],
     ),
     row(
         Integrity,

@@ -323,6 +323,7 @@ fn parameters() -> Value {
         parameters_of_brokers(one),
         processes::parameters(one),
         requests::parameters(one),
+        sagas::parameters(one),
     ];
     for mut more in more {
         if let (Some(all), Some(more)) = (all.as_object_mut(), more.as_object_mut()) {

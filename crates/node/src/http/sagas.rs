@@ -7,8 +7,8 @@ use http::{
     request::Parts,
 };
 use quorate_consistency::saga::{
-    Awaited, Awaiting, Description, Failure, Leg, Operation, Phase, Progress, Refusal, SagaError, Sagas, Search,
-    State as Standing, Status, Summary, Verb, declared::Document,
+    Above, Awaited, Awaiting, ChildRef, Description, Failure, Leg, Operation, Phase, Progress, Refusal, SagaError,
+    Sagas, Search, State as Standing, Status, Summary, Verb, declared::Document,
 };
 use quorate_data::{event::Timestamp, store::reserved_for};
 use quorate_foundations::{name::Name, time::Wall};
@@ -125,12 +125,20 @@ fn time(wall: Wall) -> Value {
 fn summary(one: &Summary) -> Value {
     json!({
         "saga": one.name.as_str(), "id": &*one.id, "version": one.version, "status": one.status.word(),
-        "stalled": one.stalled, "trouble": one.trouble.as_deref(), "key": one.key.as_deref(), "started": time(one.started_at), "updated": time(one.updated_at),
+        "stalled": one.stalled, "trouble": one.trouble.as_deref(), "key": one.key.as_deref(), "parent": one.parent.as_ref().map(above), "started": time(one.started_at), "updated": time(one.updated_at),
     })
 }
 
+fn above(above: &Above) -> Value {
+    json!({ "saga": above.name.as_str(), "id": &*above.id, "step": &*above.step })
+}
+
+fn child(child: &ChildRef) -> Value {
+    json!({ "saga": child.saga.as_str(), "id": &*child.id, "version": child.version })
+}
+
 fn described(found: &Description) -> Value {
-    let Description { name, id, journal, stalled, trouble, waiting } = found;
+    let Description { name, id, journal, stalled, trouble, waiting, children } = found;
     let waiting: Vec<Value> = waiting.iter().map(awaited).collect();
     let steps: Vec<Value> = journal
         .steps
@@ -146,10 +154,13 @@ fn described(found: &Description) -> Value {
         .iter()
         .map(|signal| json!({ "id": &*signal.id, "signal": &*signal.name, "data": signal.data }))
         .collect();
+    let parent = journal.parent.as_ref();
+    let parent = parent.map(|one| json!({ "saga": one.saga.as_str(), "id": &*one.id, "step": &*one.step }));
+    let children: Vec<Value> = children.iter().map(summary).collect();
     let ended = matches!(journal.phase, Phase::Ended(_));
     json!({
         "saga": name.as_str(), "id": &**id, "version": journal.version, "status": journal.status().word(), "stalled": stalled,
-        "trouble": trouble.as_deref(), "waiting": waiting,
+        "trouble": trouble.as_deref(), "waiting": waiting, "parent": parent, "children": children,
         "ended": ended, "key": journal.key.as_deref(), "input": journal.input, "output": journal.output,
         "abort": journal.abort, "stuck": journal.stuck, "steps": steps, "signals": signals,
         "started": time(journal.started_at), "updated": time(journal.updated_at),
@@ -163,6 +174,11 @@ fn awaited(one: &Awaited) -> Value {
         Awaiting::Decision(None) => json!({ "for": "decision" }),
         Awaiting::Decision(Some(leg)) => of("decision", leg),
         Awaiting::Answer(leg) => of("answer", leg),
+        Awaiting::Child(leg, one) => {
+            let mut shown = of("child", leg);
+            shown["child"] = child(one);
+            shown
+        }
         Awaiting::Rest(leg) => of("rest", leg),
         Awaiting::Quiet(step) => json!({ "for": "quiet", "step": &**step }),
         Awaiting::Signal(name) => json!({ "for": "signal", "name": &**name }),
@@ -190,6 +206,9 @@ fn way(way: &Progress) -> Value {
     if way.state == Standing::Done || way.state == Standing::Skipped {
         shown["output"] = way.output.clone();
     }
+    if let Some(one) = &way.child {
+        shown["child"] = child(one);
+    }
     if way.unkept {
         shown["unkept"] = true.into();
     }
@@ -215,7 +234,7 @@ fn status(word: &str) -> Result<Status, Problem> {
 
 /// `GET /v1/sagas`, and `GET /v1/sagas/{name}`
 pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
-    let params = Params::of(request.uri(), &["key", "status", "after", "limit"])?;
+    let params = Params::of(request.uri(), &["key", "status", "parent", "after", "limit"])?;
     let limit = params.limit(&node)?;
     if limit > Sagas::MAX_PAGE {
         let (max, detail) = (Sagas::MAX_PAGE, format!("`limit` is at most {}, {limit} was asked for", Sagas::MAX_PAGE));
@@ -225,13 +244,14 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
     let name = if of_one { Some(request::saga(request.uri())?) } else { None };
     let after = params.one("after")?.map(|after| after_of(name.as_ref(), after)).transpose()?;
     let (key, status) = (params.one("key")?.map(Into::into), params.one("status")?.map(status).transpose()?);
-    let found = node.sagas.list(Search { name: name.clone(), key, status, after, limit }).await?;
+    let parent = params.one("parent")?.map(parent_of).transpose()?;
+    let found = node.sagas.list(Search { name: name.clone(), key, status, parent, after, limit }).await?;
     let shown: Vec<Value> = found.iter().map(summary).collect();
     let mut response = reply::json(StatusCode::OK, &json!({ "sagas": shown }));
     if let Some(last) = found.last().filter(|_| found.len() == limit) {
         let mut next = format!("{}?limit={limit}", request.uri().path());
-        for (name, value) in [("key", params.one("key")?), ("status", params.one("status")?)] {
-            if let Some(value) = value {
+        for (name, value) in ["key", "status", "parent"].map(|name| (name, params.one(name))) {
+            if let Some(value) = value? {
                 next.push_str(&format!("&{name}="));
                 percent::encode(value, &mut next);
             }
@@ -242,6 +262,13 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
         reply::next(response.headers_mut(), &next);
     }
     Ok(reply::whole(response))
+}
+
+/// The saga whose steps started them: its name, `/` and its id.
+fn parent_of(parent: &str) -> Result<(Name, std::sync::Arc<str>), Problem> {
+    let wrong = || request::wrong("parent", "`parent` is a saga's name, `/` and its id".to_owned());
+    let (name, id) = parent.split_once('/').ok_or_else(wrong)?;
+    Ok((Name::new(name).map_err(|_| wrong())?, id.into()))
 }
 
 /// Behind which saga: an id, or a name, `/` and an id.

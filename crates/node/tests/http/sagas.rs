@@ -258,3 +258,57 @@ output: "{{page: .steps.page}}"
     assert_eq!((&page["unkept"], &page["output"], &page["attempts"]), (&json!(true), &json!(null), &json!(1)));
     assert_eq!(done["waiting"], json!([]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_is_a_saga_shows_and_both_are_found_by_each_other() {
+    let node = node().await;
+    node.send(request("PUT", "/v1/queues/mails").json("{}")).await;
+    let payment = r#"saga: payment
+version: 1
+steps:
+  - wait: go
+  - step: hold
+    queue: { name: mails, type: money.held }
+    undo: { queue: { name: mails, type: money.released } }
+output: "{paid: .input.cents}"
+"#;
+    let order = r#"saga: order
+version: 1
+key: .input.customer
+steps:
+  - step: pay
+    saga: { name: payment, input: "{cents: 5, to: .input.account}" }
+  - wait: approval
+  - step: ship
+    kind: pivot
+    queue: { name: mails, type: parcel.due, data: ".steps.pay" }
+output: .steps.pay
+"#;
+    assert_eq!(declare_as(&node, "payment", payment).await.status, 201);
+    assert_eq!(declare(&node, order).await.status, 201);
+    start(&node, "1", "17").await;
+    let waits = node.get("/v1/sagas/order/1").await.json();
+    let child = waits["children"][0]["id"].as_str().unwrap().to_owned();
+    let reference = json!({ "saga": "payment", "id": child, "version": 1 });
+    assert_eq!(waits["waiting"], json!([{ "for": "child", "step": "pay", "way": "forward", "child": reference }]));
+    assert_eq!((&waits["steps"][0]["forward"]["child"], &waits["parent"]), (&reference, &json!(null)), "{waits}");
+    let shown = node.get(&format!("/v1/sagas/payment/{child}")).await.json();
+    assert_eq!(shown["parent"], json!({ "saga": "order", "id": "1", "step": "pay" }));
+    assert_eq!((&shown["key"], &shown["input"]), (&json!("ada"), &json!({ "cents": 5, "to": "17" })));
+    let found = node.get("/v1/sagas?parent=order/1&limit=1").await;
+    assert_eq!((&found.json()["sagas"][0]["id"], found.next().is_some()), (&json!(child), true));
+    assert_eq!(node.get("/v1/sagas/payment?parent=order/2").await.json()["sagas"], json!([]));
+    assert_eq!(node.get("/v1/sagas?parent=order").await.code(), "invalid-parameter");
+
+    let go = r#"{"id":"1","signal":"go"}"#;
+    assert_eq!(node.send(post(format!("/v1/sagas/payment/{child}/signal")).json(go)).await.status, 200);
+    let wait = crate::client::get(format!("/v1/sagas/payment/{child}")).header("prefer", "wait=20");
+    assert_eq!(node.send(wait).await.json()["status"], "completed");
+    // What it did may have to be undone.
+    let tombstone = node.send(post(format!("/v1/streams/saga-payment:{child}/tombstone"))).await;
+    assert_eq!(tombstone.code(), "stream-of-saga");
+    assert_eq!(approve(&node, "1").await.status, 200);
+    let done = settled(&node, "1").await;
+    assert_eq!((&done["status"], &done["output"]), (&json!("completed"), &json!({ "paid": 5 })), "{done}");
+    assert_eq!(done["children"][0]["status"], "completed");
+}

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::saga::{
-    definition::Kind,
+    definition::{Kind, Step},
     event::{Direction, Leg},
     journal::{State, Status},
 };
@@ -17,8 +17,7 @@ impl World<'_> {
             let had = |direction| self.effects.contains(&Leg { step: step.name.clone(), direction });
             let (forward, back) = (had(Direction::Forward), had(Direction::Compensation));
             let rule = self.definition.steps.get(&step.of);
-            let (kind, can_be_undone) =
-                (rule.map(|rule| rule.kind), rule.is_some_and(|rule| rule.compensation.is_some()));
+            let (kind, can_be_undone) = (rule.map(|rule| rule.kind), rule.is_some_and(Step::can_be_undone));
             let name = &step.name;
             match status {
                 Status::Completed if step.forward.state == State::Done && !forward => {

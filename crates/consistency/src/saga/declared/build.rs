@@ -11,9 +11,9 @@ use quorate_foundations::name::Name;
 use quorate_runtime::BoxFuture;
 use serde_json::Value;
 
-use super::{Act, Declared, Document, Hands, HttpAct, QueueAct, Request, Stage, plan, template::percent};
+use super::{Act, Declared, Document, Hands, HttpAct, QueueAct, Request, SagaAct, Stage, plan, template::percent};
 use crate::saga::{
-    definition::{Action, Before, Call, Definition, Step},
+    definition::{Action, Before, Call, Child, Definition, Step},
     event::{Direction, Failure},
 };
 
@@ -31,6 +31,10 @@ pub(super) fn definition(document: &Document, hands: &Hands) -> Definition {
     if let Some(before) = hands.queues.as_ref().and_then(|queues| known_queues(document, queues)) {
         definition = definition.before(before);
     }
+    if document.key.is_some() {
+        let document = document.clone();
+        definition = definition.keyed(Arc::new(move |input| document.key_of(input)));
+    }
     let document = document.clone();
     definition.plan(move |journal| plan::next(&document, journal))
 }
@@ -44,7 +48,7 @@ fn known_queues(document: &Document, queues: &Queues) -> Option<Arc<Before>> {
     });
     let named = steps.flat_map(|step| [Some(&step.act), step.undo.as_ref()]).flatten().filter_map(|act| match act {
         Act::Queue(act) => Some(act.queue.clone()),
-        Act::Http(_) => None,
+        Act::Http(_) | Act::Saga(_) => None,
     });
     let named = named.collect::<BTreeSet<Name>>();
     if named.is_empty() {
@@ -86,6 +90,7 @@ fn action(act: &Act, hands: &Hands) -> Action {
                 Box::pin(async move { caller.call(request?).await })
             }))
         }
+        Act::Saga(act) => Action::child(child(act)),
         Act::Queue(act) => {
             let (act, queues) = (act.clone(), hands.queues.clone());
             Action::local(move |tx, call| {
@@ -102,6 +107,18 @@ fn action(act: &Act, hands: &Hands) -> Action {
             })
         }
     }
+}
+
+fn child(act: &Arc<SagaAct>) -> Child {
+    let mut child = Child::of(act.saga.clone());
+    if let Some(version) = act.version {
+        child = child.version(version);
+    }
+    let act = act.clone();
+    child.input(move |call| match &act.input {
+        Some(program) => plan::one(program, &seen(call)).map_err(Failure::Refused),
+        None => Ok(call.journal.input.clone()),
+    })
 }
 
 /// What programs see of a call: what happened, and for a compensation what the step answered, as `output`.

@@ -10,7 +10,7 @@
 //! { "saga": "order", "id": "17", "key": "customer-5", "input": {}, "steps": { "reserve": {} }, "refused": ["gift"], "signals": { "approval": true } }
 //! ```
 //!
-//! `id` is there for requests and messages, not for conditions; `output`, what the step itself answered, for what makes up for it. A message is sent in the transaction of the step's record. A request carries its key as `Idempotency-Key`; how answers are understood: [`Caller`].
+//! `id` is there for requests and messages, not for conditions; `output`, what the step itself answered, for what makes up for it. A message is sent, and a saga started, in the transaction of the step's record. A request carries its key as `Idempotency-Key`; how answers are understood: [`Caller`].
 //!
 //! # Example
 //! ```
@@ -97,7 +97,7 @@ struct Declared {
     attempts: Option<u32>,
     undo_attempts: u32,
     backoff: Option<Backoff>,
-    time: Duration,
+    time: Option<Duration>,
     quiet: Option<Duration>,
     may_be_refused: bool,
 }
@@ -106,6 +106,7 @@ struct Declared {
 enum Act {
     Http(Arc<HttpAct>),
     Queue(Arc<QueueAct>),
+    Saga(Arc<SagaAct>),
 }
 
 #[derive(Debug)]
@@ -123,6 +124,13 @@ struct QueueAct {
     kind: Arc<str>,
     data: Option<Program>,
     group: Option<Program>,
+}
+
+#[derive(Debug)]
+struct SagaAct {
+    saga: Name,
+    version: Option<u32>,
+    input: Option<Program>,
 }
 
 /// A request that a step makes.

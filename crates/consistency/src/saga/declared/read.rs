@@ -11,7 +11,7 @@ use quorate_foundations::{
 use quorate_resilience::retry::Backoff;
 
 use super::{
-    Act, Declared, Document, HttpAct, QueueAct, Stage, Waiting,
+    Act, Declared, Document, HttpAct, QueueAct, SagaAct, Stage, Waiting,
     template::{Template, Wrong},
 };
 use crate::saga::{
@@ -219,7 +219,7 @@ impl<'r, 't> Reading<'r, 't> {
             attempts: self.count(table, "attempts"),
             undo_attempts: self.count(table, "undo-attempts").unwrap_or(usual.compensation_attempts),
             backoff: (base.is_some() || cap.is_some()).then_some(backoff),
-            time: self.span(table, "time", Step::MAX_TIME).unwrap_or(usual.time),
+            time: self.span(table, "time", Step::MAX_TIME),
             quiet: self.span(table, "quiet", Step::MAX_TIME),
             may_be_refused: table.boolean("may-be-refused").unwrap_or(false),
             act: act?,
@@ -250,36 +250,58 @@ impl<'r, 't> Reading<'r, 't> {
         count
     }
 
-    /// `http` or `queue`.
+    /// `http`, `queue` or `saga`.
     fn act(&self, table: &mut Fields<'_, '_, '_>) -> Option<Act> {
-        let (http, queue) = (table.take("http"), table.take("queue"));
-        match (http, queue) {
-            (Some(node), None) => {
+        let (http, queue, saga) = (table.take("http"), table.take("queue"), table.take("saga"));
+        match (http, queue, saga) {
+            (Some(node), None, None) => {
                 let mut fields = Table::of(self.reader, table.path("http"), node)?;
                 let act = self.http(&mut fields);
                 fields.end();
                 act.map(|act| Act::Http(Arc::new(act)))
             }
-            (None, Some(node)) => {
+            (None, Some(node), None) => {
                 let mut fields = Table::of(self.reader, table.path("queue"), node)?;
                 let act = self.queue(&mut fields);
                 fields.end();
                 act.map(|act| Act::Queue(Arc::new(act)))
             }
-            (None, None) => {
-                let what = "either `http` or `queue` says what is done";
+            (None, None, Some(node)) => {
+                let mut fields = Table::of(self.reader, table.path("saga"), node)?;
+                let act = self.saga(&mut fields);
+                fields.end();
+                act.map(|act| Act::Saga(Arc::new(act)))
+            }
+            (None, None, None) => {
+                let what = "one of `http`, `queue` and `saga` says what is done";
                 self.reader.fault(&table.span, &table.field, what);
                 None
             }
-            (Some(_), Some(node)) => {
-                self.reader.fault(
-                    &node.span,
-                    &table.path("queue"),
-                    "`http` stands here already: a step does one thing",
-                );
+            (first, queue, saga) => {
+                let (known, key) = if first.is_some() {
+                    ("http", if queue.is_some() { "queue" } else { "saga" })
+                } else {
+                    ("queue", "saga")
+                };
+                let node = if key == "queue" { queue } else { saga }?;
+                let what = format!("`{known}` stands here already: a step does one thing");
+                self.reader.fault(&node.span, &table.path(key), what);
                 None
             }
         }
+    }
+
+    fn saga(&self, table: &mut Fields<'_, '_, '_>) -> Option<SagaAct> {
+        let field = table.path("name");
+        let saga = table.required_text("name").and_then(|(name, span)| self.name(&field, name, &span));
+        let version = table.number_if_there("version").and_then(|(number, span)| {
+            let version = number.parse::<u32>().ok().filter(|version| *version > 0);
+            if version.is_none() {
+                self.reader.fault(&span, &table.path("version"), "a version is a whole number from 1");
+            }
+            version
+        });
+        Some(SagaAct { version, input: self.program(table, "input"), saga: saga? })
     }
 
     fn http(&self, table: &mut Fields<'_, '_, '_>) -> Option<HttpAct> {

@@ -152,7 +152,7 @@ fn everything_that_is_wrong_is_told_with_its_place() {
         ("attempts: 1", "attempts: 0", "1 to 1000000"),
         ("kind: pivot", "kind: retriable", "no pivot stands before it"),
         ("undo: { http: { url: \"http://bank/refunds\" } }", "undoo: {}", "did you mean `undo`?"),
-        ("    queue: {", "    queues: {", "either `http` or `queue`"),
+        ("    queue: {", "    queues: {", "one of `http`, `queue` and `saga`"),
     ] {
         assert!(ORDER.contains(from), "{from}");
         let found = faults(&ORDER.replacen(from, to, 1));
@@ -173,4 +173,50 @@ fn every_course_of_a_document_can_be_tried() {
     let all = courses(&definition, &Participants { input, answers, ..Participants::default() });
     let wrong: Vec<_> = all.iter().filter(|course| !course.wrong.is_empty()).collect();
     assert!(all.len() > 50 && wrong.is_empty(), "{} courses, {wrong:#?}", all.len());
+}
+
+#[tokio::test]
+async fn a_step_of_a_document_is_a_saga_with_the_input_that_it_says() {
+    const PAYMENT: &str = r#"
+saga: payment
+version: 2
+key: .input.account
+steps:
+  - { step: hold, http: { url: "http://bank/{.input.account}/holds" }, undo: { http: { url: "http://bank/releases" } } }
+output: "{held: .input.cents}"
+"#;
+    const PAID: &str = r#"
+saga: order
+version: 1
+steps:
+  - { step: pay, saga: { name: payment, version: 2, input: "{account: (.input.customer + .id), cents: 5}" } }
+  - { step: ship, http: { url: "http://parcels/{.steps.pay.held}" } }
+"#;
+    let folder = tempfile::tempdir().unwrap();
+    let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("a.db"))).await.unwrap();
+    let shop = Arc::new(Shop { refuses: Some("parcels"), ..Shop::default() });
+    let sagas = Sagas::open(&store, Config::default()).await.unwrap();
+    for text in [PAYMENT, PAID] {
+        let document = Document::read(text, Format::Yaml).unwrap();
+        sagas.define(document.definition(&Hands { caller: shop.clone(), queues: None })).await.unwrap();
+    }
+    let name = "order".parse().unwrap();
+    sagas.start(&name, "17", json!({ "customer": "ada" }), None).await.unwrap();
+    let ended = sagas.settled(&name, "17", std::time::Duration::from_secs(60)).await.unwrap();
+    assert_eq!(
+        (ended.journal.status(), ended.journal.output("pay")),
+        (Status::Compensated, Some(&json!({ "held": 5 })))
+    );
+    assert_eq!((ended.children[0].key.as_deref(), ended.children[0].status), (Some("ada17"), Status::Compensated));
+    let asked: Vec<String> = shop.asked.lock().unwrap().iter().map(|one| one.url.clone()).collect();
+    assert_eq!(asked, ["http://bank/ada17/holds", "http://parcels/5", "http://bank/releases"]);
+    store.close().await.unwrap();
+
+    let faults =
+        |from: &str, to: &str| Document::read(&PAID.replacen(from, to, 1), Format::Yaml).unwrap_err().to_string();
+    assert!(faults("version: 2", "version: 0").contains("`steps[0].saga.version`: a version is a whole number"));
+    assert!(faults("step: pay,", "step: pay, time: 5s,").contains("neither time nor quiet time"));
+    assert!(faults("name: payment", "nmae: payment").contains("`steps[0].saga.nmae`"));
+    let twice = faults("saga: { name", "queue: { name: mails, type: t }, saga: { name");
+    assert!(twice.contains("`steps[0].saga`: `queue` stands here already"), "{twice}");
 }

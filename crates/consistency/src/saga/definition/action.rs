@@ -8,6 +8,7 @@ use quorate_runtime::BoxFuture;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::child::Child;
 use crate::saga::{
     event::{Direction, Failure},
     journal::Journal,
@@ -42,6 +43,10 @@ pub enum Action {
     Local(Arc<InStore>),
     /// Something anywhere else. It may be called several times, under the same [`Call::key`].
     Remote(Arc<Elsewhere>),
+    /// A saga of its own, in the same store: it begins in the transaction of the step's record, and the step ends when it has ended.
+    Child(Arc<Child>),
+    /// The saga that the step forward is, or was: it makes up for all that it did, if its pivot is not done.
+    Undo,
 }
 
 impl Action {
@@ -65,6 +70,15 @@ impl Action {
             let answer = action(call);
             Box::pin(async move { answer.await.map(Output::from) })
         }))
+    }
+
+    /// A saga of its own: see [`Child`].
+    pub fn child(child: Child) -> Self {
+        Self::Child(Arc::new(child))
+    }
+
+    pub(in crate::saga) fn is_child(&self) -> bool {
+        matches!(self, Self::Child(_) | Self::Undo)
     }
 
     pub(in crate::saga) fn is_local(&self) -> bool {

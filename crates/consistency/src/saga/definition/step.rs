@@ -18,6 +18,9 @@ pub enum Kind {
     Retriable,
 }
 
+/// What makes up for a saga of its own where nothing else is said.
+static UNDO: Action = Action::Undo;
+
 /// A step of a definition.
 #[derive(Clone)]
 pub struct Step {
@@ -28,7 +31,7 @@ pub struct Step {
     pub(in crate::saga) attempts: Option<u32>,
     pub(in crate::saga) compensation_attempts: u32,
     pub(in crate::saga) backoff: Option<Backoff>,
-    pub(in crate::saga) time: Duration,
+    pub(in crate::saga) time: Option<Duration>,
     pub(in crate::saga) quiet: Option<Duration>,
     pub(in crate::saga) may_be_refused: bool,
 }
@@ -44,6 +47,9 @@ impl Step {
     /// How often a step is tried that has to be done at last, behind the pivot or on the way back: with the usual rests for half a day.
     pub const USUAL_ATTEMPTS_AT_LAST: u32 = 1_000;
 
+    /// How long an attempt may take.
+    pub const USUAL_TIME: Duration = Duration::from_secs(30);
+
     /// A step that `forward` does. Compensatable, with nothing that makes up for it; [so many](Self::USUAL_ATTEMPTS) attempts forward and
     /// [so many](Self::USUAL_ATTEMPTS_AT_LAST) back, 30 s each. Rests grow from 100 ms to 5 s, and to a minute where it has to be done at last.
     pub fn new(name: &str, forward: Action) -> Self {
@@ -55,7 +61,7 @@ impl Step {
             attempts: None,
             compensation_attempts: Self::USUAL_ATTEMPTS_AT_LAST,
             backoff: None,
-            time: Duration::from_secs(30),
+            time: None,
             quiet: None,
             may_be_refused: false,
         }
@@ -100,7 +106,7 @@ impl Step {
     /// Taking at most so long for an attempt; then it is given up, and its outcome is unknown.
     #[must_use]
     pub fn time(mut self, time: Duration) -> Self {
-        self.time = time;
+        self.time = Some(time);
         self
     }
 
@@ -123,8 +129,26 @@ impl Step {
     pub(in crate::saga) fn action(&self, direction: Direction) -> Option<&Action> {
         match direction {
             Direction::Forward => Some(&self.forward),
+            Direction::Compensation if self.compensation.is_none() && self.is_child() => {
+                (self.kind == Kind::Compensatable).then_some(&UNDO)
+            }
             Direction::Compensation => self.compensation.as_ref(),
         }
+    }
+
+    /// Whether there is something that makes up for it.
+    pub(in crate::saga) fn can_be_undone(&self) -> bool {
+        self.action(Direction::Compensation).is_some()
+    }
+
+    /// Whether it is a saga of its own.
+    fn is_child(&self) -> bool {
+        matches!(self.forward, Action::Child(_))
+    }
+
+    /// How long an attempt may take.
+    pub(in crate::saga) fn attempt_time(&self) -> Duration {
+        self.time.unwrap_or(Self::USUAL_TIME)
     }
 
     pub(in crate::saga) fn allowed(&self, direction: Direction) -> u32 {
@@ -143,11 +167,14 @@ impl Step {
     }
 
     pub(in crate::saga) fn quiet_time(&self) -> Duration {
-        self.quiet.unwrap_or(self.time)
+        // What a saga may still do is known: it has ended, or it has not.
+        let usual = if self.is_child() { Duration::ZERO } else { self.attempt_time() };
+        self.quiet.unwrap_or(usual)
     }
 
     pub(super) fn check(&self) -> Result<(), String> {
-        let Self { name, compensation_attempts, time, .. } = self;
+        let Self { name, compensation_attempts, .. } = self;
+        let time = self.attempt_time();
         let attempts = &self.allowed(Direction::Forward);
         let max = Self::MAX_ATTEMPTS;
         check_word("a step's name", name)?;
@@ -158,7 +185,7 @@ impl Step {
         }
         let max = Self::MAX_TIME;
         for (what, span) in
-            [("time", *time), ("quiet time", self.quiet_time()), ("rest", self.pace(Direction::Forward).cap)]
+            [("time", time), ("quiet time", self.quiet_time()), ("rest", self.pace(Direction::Forward).cap)]
         {
             if span > max {
                 return Err(format!("the {what} of step `{name}` is at most {max:?}, not {span:?}"));
@@ -166,6 +193,15 @@ impl Step {
         }
         if time.is_zero() {
             return Err(format!("an attempt of step `{name}` needs some time"));
+        }
+        if self.is_child() && (self.time.is_some() || self.quiet.is_some()) {
+            return Err(format!(
+                "step `{name}` is a saga of its own, which has neither time nor quiet time: give it a deadline where it is defined"
+            ));
+        }
+        if matches!(self.forward, Action::Undo) || (matches!(self.compensation, Some(Action::Undo)) && !self.is_child())
+        {
+            return Err(format!("step `{name}` has no saga undone, for it starts none"));
         }
         if self.kind != Kind::Compensatable && self.compensation.is_some() {
             return Err(format!(

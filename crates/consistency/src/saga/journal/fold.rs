@@ -25,7 +25,9 @@ pub(in crate::saga) fn weight_of(happened: &Happened) -> usize {
         |planned: &Option<Box<Planned>>| planned.as_ref().and_then(|planned| planned.input.as_ref()).map_or(0, weight);
     match happened {
         Happened::Started { input, .. } => weight(input),
-        Happened::StepBegun { planned, .. } | Happened::StepFailed { planned, .. } => given(planned),
+        Happened::StepBegun { planned, .. }
+        | Happened::ChildBegun { planned, .. }
+        | Happened::StepFailed { planned, .. } => given(planned),
         Happened::StepDone { output, planned, .. } => weight(output) + given(planned),
         Happened::Signalled { data, .. } => weight(data),
         _ => 0,
@@ -41,14 +43,20 @@ impl Journal {
         // A way knows what was the last thing before it began.
         let behind = std::mem::replace(&mut self.updated_at, at);
         match happened {
-            Happened::Started { version, key, input, deadline_ms } => {
+            Happened::Started { version, key, input, deadline_ms, parent } => {
                 (self.version, self.key, self.input) = (version, key, input);
                 self.started_at = at;
                 self.deadline = deadline_ms.map(Duration::from_millis);
+                self.parent = parent.map(Arc::from);
             }
             Happened::StepBegun { step, direction, attempt, planned } => {
                 let way = self.way_of(step, direction, planned, behind);
                 (way.state, way.attempts, way.since) = (State::Running, attempt, at);
+            }
+            Happened::ChildBegun { step, direction, attempt, child, planned } => {
+                let way = self.way_of(step, direction, planned, behind);
+                (way.state, way.attempts, way.since) = (State::Running, attempt, at);
+                way.child = Some(Arc::from(child));
             }
             Happened::StepDone { step, direction, output, unkept, planned } => {
                 let way = self.way_of(step, direction, planned, behind);
@@ -85,6 +93,10 @@ impl Journal {
             }
             Happened::AbortAsked { why } => self.ask_abort(why),
             Happened::TurnedBack { why } => self.turn_back(why),
+            Happened::UndoAsked { why } => {
+                self.output = Value::Null;
+                self.turn_back(why);
+            }
             Happened::Operated { verb, step, direction, note, output, by } => {
                 let why = if note.is_empty() { by.to_string() } else { note };
                 self.operate(verb, step, direction, (output, at), why);

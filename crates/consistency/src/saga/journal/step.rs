@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use quorate_foundations::time::Wall;
 use serde_json::Value;
 
-use crate::saga::event::{Direction, Failure, Planned};
+use crate::saga::event::{ChildRef, Direction, Failure, Planned};
 
 /// How one way of a step stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Progress {
     pub unkept: bool,
     /// What the last attempt failed with.
     pub failure: Option<Failure>,
+    /// The saga that the last attempt is, or has undone, where it is one.
+    pub child: Option<Arc<ChildRef>>,
     /// Attempts that an operator has forgiven.
     pub(in crate::saga) forgiven: u32,
     /// Whether an attempt may have had an effect, and no later one has settled that.
@@ -78,6 +80,7 @@ impl Progress {
         attempts: 0,
         output: Value::Null,
         failure: None,
+        child: None,
         forgiven: 0,
         in_doubt: false,
         unkept: false,

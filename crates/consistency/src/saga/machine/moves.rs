@@ -174,7 +174,7 @@ fn back(journal: &Journal, definition: &Definition, rung: &BTreeSet<Alarm>) -> V
     }
     let may_have_had_an_effect = |step: &&StepRecord| matches!(step.forward.state, State::Done | State::Unknown);
     let is_made_up_for = |step: &StepRecord| matches!(step.compensation.state, State::Done | State::Skipped);
-    let can_be = |step: &&StepRecord| definition.steps.get(&step.of).is_some_and(|rule| rule.compensation.is_some());
+    let can_be = |step: &&StepRecord| definition.steps.get(&step.of).is_some_and(Step::can_be_undone);
     let mut open = journal.steps.iter().rev().filter(may_have_had_an_effect).filter(can_be);
     let Some(step) = open.find(|step| !is_made_up_for(step)) else {
         return vec![Move::Record(Happened::Ended { outcome: Outcome::Compensated, output: Value::Null })];

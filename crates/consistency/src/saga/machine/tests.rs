@@ -70,7 +70,7 @@ impl Led {
             begun: vec![],
             saw: BTreeMap::new(),
         };
-        led.note(Happened::Started { version: 1, key: None, input: json!(17), deadline_ms: None });
+        led.note(Happened::Started { version: 1, key: None, input: json!(17), deadline_ms: None, parent: None });
         led.follow();
         led
     }
@@ -112,7 +112,7 @@ impl Led {
                 assert!(self.rung.contains(&Alarm::Quiet(leg.step.clone())), "it may still have its effect");
             }
             let later = self.journal.steps.iter().rev().take_while(|later| later.name != step.name);
-            for later in later.filter(|later| self.definition.steps[&later.of].compensation.is_some()) {
+            for later in later.filter(|later| self.definition.steps[&later.of].can_be_undone()) {
                 let is_over = matches!(later.compensation.state, State::Done | State::Skipped);
                 assert!(
                     is_over || matches!(later.forward.state, State::Refused | State::Skipped),

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{Post, Runner};
 use crate::saga::{
-    definition::{Action, Output},
+    definition::{Action, Output, Step},
     event::{Failure, Leg},
     journal::weight,
     machine::{Attempt, Input},
@@ -39,7 +39,7 @@ impl Runner {
         let Some(Action::Remote(action)) = action.cloned() else {
             return;
         };
-        let time = self.definition.steps.get(&of).map_or(Duration::ZERO, |step| step.time);
+        let time = self.definition.steps.get(&of).map_or(Duration::ZERO, Step::attempt_time);
         self.calling.insert((leg.clone(), number));
         let answer = Answering { post: self.post.clone(), leg: Some(leg.clone()), attempt: number };
         let post = self.post.clone();

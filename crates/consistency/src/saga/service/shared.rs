@@ -20,6 +20,7 @@ use crate::saga::{
     definition::Definition,
     event::Happened,
     journal::{Journal, Status},
+    machine::Input,
     owners::{self, Promise},
     rows::{self, Owner, SagaKey},
     runner::{Birth, Ends, Post, Runner},
@@ -52,6 +53,8 @@ pub(in crate::saga) struct Shared {
     pub(in crate::saga) owner: Owner,
     pub(in crate::saga) counters: Counters,
     definitions: RwLock<BTreeMap<Name, BTreeMap<u32, Arc<Definition>>>>,
+    /// Of each name the newest version that was declared and cannot be run here.
+    withheld: Mutex<BTreeMap<Name, u32>>,
     live: Mutex<BTreeMap<SagaKey, Live>>,
     /// Why sagas cannot be written, and nothing but somebody's help changes that.
     troubles: Mutex<BTreeMap<SagaKey, Arc<str>>>,
@@ -134,13 +137,25 @@ impl Shared {
         }
         let owner = rows::new_owner(store, has_others.then(|| Promise::of(&config))).await?;
         let (definitions, live, troubles) = (RwLock::default(), Mutex::default(), Mutex::default());
+        let withheld = Mutex::default();
         let dice = Mutex::new(store.env().random("sagas"));
         let (counters, places) = (Counters::default(), Semaphore::new(config.max_calls));
         let store = store.clone();
         let takeovers = Semaphore::new(TAKEOVERS);
-        let shared =
-            Self { store, config, owner, counters, definitions, live, troubles, dice, has_others, places, takeovers };
-        Ok(Arc::new(shared))
+        Ok(Arc::new(Self {
+            store,
+            config,
+            owner,
+            counters,
+            definitions,
+            withheld,
+            live,
+            troubles,
+            dice,
+            has_others,
+            places,
+            takeovers,
+        }))
     }
 
     /// What happened to sagas since the store was opened here.
@@ -213,7 +228,7 @@ impl Shared {
         let stalled = self.is_stalled(&saga.name, journal.version, journal.status());
         let trouble = self.troubles().get(&saga).cloned();
         let waiting = awaited(&journal, self.definition(&saga.name, Some(journal.version)).as_deref());
-        Description { name: saga.name, id: saga.id, journal, stalled, trouble, waiting }
+        Description { name: saga.name, id: saga.id, journal, stalled, trouble, waiting, children: Vec::new() }
     }
 
     pub(super) fn find(&self, saga: &SagaKey) -> Option<Live> {
@@ -247,6 +262,28 @@ impl Shared {
         match version {
             Some(version) => versions.get(&version).cloned(),
             None => versions.last_key_value().map(|(_, newest)| newest.clone()),
+        }
+    }
+
+    /// The definition that a step's saga starts by: that version, or the newest; none where the newest is declared and cannot be run here.
+    pub(in crate::saga) fn child_definition(&self, name: &Name, version: Option<u32>) -> Option<Arc<Definition>> {
+        let found = self.definition(name, version)?;
+        let withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_withheld = withheld.get(name).is_some_and(|withheld| *withheld >= found.version);
+        (version.is_some() || !is_withheld).then_some(found)
+    }
+
+    pub(super) fn withhold(&self, name: &Name, version: u32) {
+        let mut withheld = self.withheld.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = withheld.entry(name.clone()).or_default();
+        *newest = version.max(*newest);
+    }
+
+    /// One of its children ended: whoever runs the saga here looks.
+    pub(in crate::saga) fn look_at_children(&self, saga: &SagaKey) {
+        if let Some(live) = self.live().get(saga) {
+            // Whoever leaves looks no more, and the next one does at once.
+            drop(live.post.send(Post { input: Input::Look, reply: None }));
         }
     }
 

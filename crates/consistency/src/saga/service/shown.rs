@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quorate_foundations::{name::Name, time::Wall};
 
 use crate::saga::{
-    Awaited,
+    Above, Awaited,
     journal::{Journal, Status},
 };
 
@@ -60,6 +60,8 @@ pub struct Description {
     pub trouble: Option<Arc<str>>,
     /// What it waits for, and until when; of one that is stalled, what is known without its definition.
     pub waiting: Vec<Awaited>,
+    /// The sagas that its steps started, in order of their names and ids; at most [`Sagas::MAX_PAGE`](crate::saga::Sagas::MAX_PAGE) of them.
+    pub children: Vec<Summary>,
 }
 
 /// A saga in a listing.
@@ -79,6 +81,8 @@ pub struct Summary {
     pub trouble: Option<Arc<str>>,
     /// Its business key.
     pub key: Option<Arc<str>>,
+    /// The step that started it.
+    pub parent: Option<Above>,
     /// When it began.
     pub started_at: Wall,
     /// When something last happened.
@@ -94,6 +98,8 @@ pub struct Search {
     pub key: Option<Arc<str>>,
     /// That stand so.
     pub status: Option<Status>,
+    /// That steps of this saga started, by its name and id.
+    pub parent: Option<(Name, Arc<str>)>,
     /// Behind this one, by name and id.
     pub after: Option<(Arc<str>, Arc<str>)>,
     /// At most so many: 1 to [`Sagas::MAX_PAGE`](crate::saga::Sagas::MAX_PAGE).

@@ -33,12 +33,12 @@ pub(super) fn paths() -> Value {
     );
     json!({
         "/v1/sagas": {
-            "get": operation("sagas", "listSagas", "Lists sagas in order of their names and ids", &["sagaKey", "sagaStatus", "afterSaga", "limit"],
+            "get": operation("sagas", "listSagas", "Lists sagas in order of their names and ids", &["sagaKey", "sagaStatus", "sagaParent", "afterSaga", "limit"],
                 &[("200", json_reply("Sagas", "SagaList", &["Link"]))]),
         },
         "/v1/sagas/{name}": {
             "parameters": [parameter("saga")],
-            "get": operation("sagas", "listSagasOf", "Lists the sagas of a definition in order of their ids", &["sagaKey", "sagaStatus", "afterName", "limit"],
+            "get": operation("sagas", "listSagasOf", "Lists the sagas of a definition in order of their ids", &["sagaKey", "sagaStatus", "sagaParent", "afterName", "limit"],
                 &[("200", json_reply("Sagas", "SagaList", &["Link"]))]),
             "post": with_body(start, "SagaStart"),
         },
@@ -74,6 +74,12 @@ pub(super) fn paths() -> Value {
     })
 }
 
+/// Parameters of sagas that steps started.
+pub(super) fn parameters(one: fn(&str, &str, &str, &Value) -> Value) -> Value {
+    let what = "Only those that steps of this saga started: its name, `/`, its id";
+    json!({ "sagaParent": one("query", "parent", what, &json!({ "type": "string" })) })
+}
+
 pub(super) fn schemas() -> Value {
     let (open, closed) = (super::schemas::object, super::schemas::closed);
     let text = json!({ "type": "string" });
@@ -89,11 +95,16 @@ pub(super) fn schemas() -> Value {
         "saga": text, "id": text, "version": version, "status": status, "stalled": { "type": "boolean", "description": "It waits for its version to be declared" },
         "trouble": { "type": ["string", "null"], "description": "Why what is next cannot be written, where that does not pass by itself" },
         "key": maybe, "started": time, "updated": time,
+        "parent": { "description": "The step that started it", "anyOf": [reference("SagaParent"), { "type": "null" }] },
     });
     let mut whole = short.clone();
     for (name, schema) in [
         ("ended", flag.clone()),
         ("waiting", json!({ "type": "array", "description": "What it waits for", "items": reference("SagaAwaited") })),
+        (
+            "children",
+            json!({ "type": "array", "description": "The sagas that its steps started", "items": reference("SagaSummary") }),
+        ),
         ("input", any.clone()),
         ("output", any.clone()),
         ("abort", json!({ "type": ["string", "null"], "description": "Why it turned back, or is to" })),
@@ -111,19 +122,21 @@ pub(super) fn schemas() -> Value {
             "input": any, "key": { "type": ["string", "null"], "description": "What people look for it by" },
         })),
         "SagaStarted": open(&["saga", "id", "version", "repeated", "status"], json!({ "saga": text, "id": text, "version": version, "repeated": flag, "status": status })),
-        "SagaSummary": open(&["saga", "id", "version", "status", "stalled", "trouble", "key", "started", "updated"], short),
+        "SagaSummary": open(&["saga", "id", "version", "status", "stalled", "trouble", "key", "parent", "started", "updated"], short),
         "SagaList": open(&["sagas"], json!({ "sagas": list(reference("SagaSummary")) })),
-        "Saga": open(&["saga", "id", "version", "status", "stalled", "trouble", "waiting", "ended", "steps", "signals"], whole),
+        "Saga": open(&["saga", "id", "version", "status", "stalled", "trouble", "waiting", "parent", "children", "ended", "steps", "signals"], whole),
         "SagaAwaited": open(&["for"], json!({
-            "for": { "enum": ["decision", "answer", "rest", "quiet", "signal", "timer", "deadline"] },
+            "for": { "enum": ["decision", "answer", "child", "rest", "quiet", "signal", "timer", "deadline"] },
             "name": { "type": "string", "description": "The signal's or the timer's" }, "step": text,
-            "way": { "enum": ["forward", "compensation"] },
+            "way": { "enum": ["forward", "compensation"] }, "child": reference("SagaChild"),
             "until": { "type": "string", "format": "date-time", "description": "By the wall clock; spans go by the boot clock" },
         })),
+        "SagaParent": open(&["saga", "id", "step"], json!({ "saga": text, "id": text, "step": text })),
+        "SagaChild": open(&["saga", "id", "version"], json!({ "saga": text, "id": text, "version": version })),
         "SagaStep": open(&["step", "forward", "compensation"], json!({ "step": text, "forward": reference("SagaWay"), "compensation": reference("SagaWay") })),
         "SagaWay": open(&["state", "attempts"], json!({
             "state": { "enum": ["idle", "running", "resting", "done", "refused", "unknown", "skipped", "stuck"] },
-            "attempts": number, "output": any,
+            "attempts": number, "output": any, "child": reference("SagaChild"),
             "unkept": { "const": true, "description": "It answered more than is kept; the output is null" },
             "failure": open(&["kind", "reason"], json!({ "kind": { "enum": ["refused", "transient", "held", "unknown"] }, "reason": text })),
         })),

@@ -181,6 +181,12 @@ impl Opened {
     }
 
     fn hold(&self, name: Arc<str>, version: i64, held: Held) {
+        if !held.runs
+            && let Ok(name) = Name::new(name.clone())
+        {
+            // Nor does a step start an older one instead.
+            self.sagas.withhold(&name, u32::try_from(version).unwrap_or(u32::MAX));
+        }
         let mut all = self.held.write().unwrap_or_else(PoisonError::into_inner);
         all.entry(name).or_default().insert(version, held);
     }
