@@ -6,6 +6,8 @@ use quorate_foundations::name::Name;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::rows::SagaKey;
+
 /// Which way a step is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -172,6 +174,12 @@ pub struct ChildRef {
     pub id: Arc<str>,
     /// Its version of the definition.
     pub version: u32,
+}
+
+impl ChildRef {
+    pub(super) fn key(&self) -> SagaKey {
+        SagaKey { name: self.saga.clone(), id: self.id.clone() }
+    }
 }
 
 /// The step that started a saga.

@@ -3,6 +3,8 @@
 //! What is here decides only *when* a saga is taken over. That nobody is harmed by a wrong guess is the fence's part: every
 //! transition names the owner that it was decided under (ADR 33).
 
+mod children;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak},
@@ -14,7 +16,7 @@ use quorate_foundations::{name::Name, time::Boot};
 
 use super::{
     Config, SagaError,
-    rows::{Owner, SagaKey, children, text},
+    rows::{Owner, SagaKey, text},
     service::{Room, Shared},
 };
 
@@ -45,6 +47,9 @@ const WORDS: i64 = 50;
 /// A round may take so long at least: one that hangs on a dead connection would give no more signs.
 const ROUND: Duration = Duration::from_secs(1);
 
+/// Behind which saga to go on, by its name and its id.
+type Place = (Arc<str>, Arc<str>);
+
 /// For how long an owner gives no sign of life at most, as it says itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Promise(Duration);
@@ -74,12 +79,20 @@ struct Sign {
 }
 
 /// What was seen of owners, and since when it did not change, by the clock of whoever saw it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Observed {
     seen: BTreeMap<Owner, (Sign, Boot)>,
     looked: Boot,
+    /// Up to which of its own this process looked for those that nobody runs.
+    swept: Place,
     /// Whether it was said that others promise something else.
     has_warned: bool,
+}
+
+impl Default for Observed {
+    fn default() -> Self {
+        Self { seen: BTreeMap::new(), looked: Boot::default(), swept: children::start(), has_warned: false }
+    }
 }
 
 impl Observed {
@@ -192,15 +205,16 @@ async fn round(
     for gone in silent.into_iter().filter(|sign| sign.owner != own) {
         strike_off(store, gone).await?;
     }
-    hear_of_children(shared).await?;
     // Whoever cannot hear takes over all the same.
     let heard = hear_of_taken(shared).await;
+    let told = children::hear(shared).await;
+    let swept = children::run_own(shared, room, &mut observed.swept).await;
     for (name, versions) in shared.definitions() {
         for version in versions {
             take_over(shared, room, &name, version).await?;
         }
     }
-    heard
+    heard.and(told).and(swept)
 }
 
 async fn signs(store: &Store) -> Result<Vec<Sign>, SagaError> {
@@ -264,23 +278,6 @@ async fn hear_of_taken(shared: &Shared) -> Result<(), SagaError> {
         forgotten?;
         if (taken.len() as i64) < WORDS {
             return Ok(());
-        }
-    }
-}
-
-/// Has those sagas look at their children whose children ended at another process.
-async fn hear_of_children(shared: &Shared) -> Result<(), SagaError> {
-    let mut after = (Arc::from(""), Arc::from(""));
-    loop {
-        let found = children::to_be_told(&shared.store, shared.owner, after, PAGE).await?;
-        for (name, id) in &found {
-            if let Ok(name) = Name::new(name.clone()) {
-                shared.look_at_children(&SagaKey { name, id: id.clone() });
-            }
-        }
-        match found.last() {
-            Some(last) if found.len() as i64 == PAGE => after = last.clone(),
-            _ => return Ok(()),
         }
     }
 }

@@ -29,12 +29,13 @@ pub(crate) const TABLES: RoomTables = RoomTables {
     CREATE INDEX quorate_saga_by_key ON quorate_saga (business_key, name, id) WHERE business_key IS NOT NULL;
     CREATE INDEX quorate_saga_open ON quorate_saga (name, version, id) WHERE status < 10;
     CREATE TABLE quorate_saga_owner (owner BIGINT PRIMARY KEY, since BIGINT NOT NULL)",
-        // Which step started it; whether that waits for its end; and whether it can be undone, being completed.
+        // Which step started it; whether that waits for its end; and whether it can be undone, being completed; NULL:
+        // nobody said, as a node of an earlier release does not.
         "ALTER TABLE quorate_saga ADD COLUMN parent_name TEXT;
     ALTER TABLE quorate_saga ADD COLUMN parent_id TEXT;
     ALTER TABLE quorate_saga ADD COLUMN parent_step TEXT;
     ALTER TABLE quorate_saga ADD COLUMN unheard BIGINT NOT NULL DEFAULT 0;
-    ALTER TABLE quorate_saga ADD COLUMN undoable BIGINT NOT NULL DEFAULT 0;
+    ALTER TABLE quorate_saga ADD COLUMN undoable BIGINT;
     CREATE INDEX quorate_saga_by_parent ON quorate_saga (parent_name, parent_id, name, id) WHERE parent_name IS NOT NULL;
     CREATE INDEX quorate_saga_unheard ON quorate_saga (parent_name, parent_id) WHERE unheard = 1 AND status >= 10",
     ],
@@ -130,8 +131,8 @@ pub(super) struct Transition<'a> {
     pub(super) owner: Owner,
     /// Whether whoever had it may be in another process, and has to be told.
     pub(super) others: bool,
-    /// Whether it can be undone, being completed.
-    pub(super) undoable: bool,
+    /// Whether it can be undone; said of what completed.
+    pub(super) undoable: Option<bool>,
 }
 
 /// Why a transition was not written.
@@ -171,7 +172,7 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
             journal.key.clone().into(),
             journal.started_at.unix_nanos().into(),
             updated.into(),
-            i64::from(undoable).into(),
+            undoable.map(i64::from).into(),
             parent.map(|parent| parent.saga.as_str()).into(),
             parent.map(|parent| parent.id.clone()).into(),
             parent.map(|parent| parent.step.clone()).into(),
@@ -192,7 +193,7 @@ pub(super) async fn write(tx: &mut DynTx, transition: Transition<'_>) -> Result<
             updated.into(),
             before.0.into(),
             number(mark.get()),
-            i64::from(undoable).into(),
+            undoable.map(i64::from).into(),
         ];
         if tx.room_execute(sql, &row).await? == 0 {
             return Err(Unwritten::Overtaken);

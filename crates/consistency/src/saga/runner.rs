@@ -88,6 +88,8 @@ pub(super) struct Runner {
     dice: Dice,
     /// Whether it looks what became of the sagas that it started.
     looking: Looking,
+    /// How often in a row it could not see what became of one.
+    unseen: u32,
     /// Attempts that are sagas which were told that nothing of this one is wanted any more.
     told: BTreeSet<(Leg, u32)>,
     /// Failures of the store in a row.
@@ -144,6 +146,7 @@ impl Runner {
             answers: Vec::new(),
             dice,
             looking: Looking::No,
+            unseen: 0,
             told: BTreeSet::new(),
             failures: 0,
             more: false,

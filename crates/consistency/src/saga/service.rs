@@ -336,6 +336,10 @@ impl Sagas {
         Self { shared, room }
     }
 
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     pub(super) async fn ask(&self, saga: SagaKey, input: Input) -> Result<Arc<Journal>, SagaError> {
         // A saga may end, or be taken over, between being found and being asked; that does not happen for ever.
         const TRIES: u32 = 16;

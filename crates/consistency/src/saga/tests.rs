@@ -5,6 +5,7 @@ mod awaiting;
 mod barrier;
 mod children;
 mod children_killed;
+mod children_left;
 mod choreography;
 mod choreography_kept;
 mod choreography_resumed;

@@ -17,6 +17,7 @@ use quorate_resilience::dice::Dice;
 use serde_json::Value;
 
 mod children;
+mod limits;
 
 use self::children::Born;
 use super::{
@@ -127,7 +128,7 @@ struct Work {
     planless: Option<String>,
     /// The local step that runs.
     current: Mutex<Option<(Leg, u32)>>,
-    /// The local step that ran last.
+    /// The local step that ran last, or the saga that began last.
     last: Mutex<Option<(Leg, u32)>>,
     ran: AtomicUsize,
 }
@@ -168,6 +169,13 @@ impl Work {
         Ok(again)
     }
 
+    /// Notes that what goes wrong from now on in this transaction may be this attempt's doing.
+    fn answers_for(&self, leg: &Leg, number: u32) {
+        // Ordering: counts; the transaction alone writes them.
+        self.ran.fetch_add(1, Ordering::Relaxed);
+        put(&self.last, Some((leg.clone(), number)));
+    }
+
     fn blame(&self, again: &mut Self, failure: Failure) -> Result<(), NotAdvanced> {
         let Some((leg, attempt)) = taken(&self.last) else {
             let what = failure.reason().to_owned();
@@ -188,6 +196,7 @@ impl Work {
             calls: Vec::new(),
             born: Vec::new(),
             reopened: Vec::new(),
+            family: None,
             ran: 0,
             bytes: 0,
         };
@@ -198,6 +207,9 @@ impl Work {
         let events = events.collect::<Result<_, _>>().map_err(|cause| {
             Stop::Unwritten(Unwritten::Failed(SagaError::invalid(format!("an event cannot be written: {cause}"))))
         })?;
+        if journal.status() == Status::Forced && journal.has_children() {
+            family::left_alone(tx, &turn.saga).await.map_err(|cause| Stop::Unwritten(cause.into()))?;
+        }
         let transition = Transition {
             saga: &turn.saga,
             stream: &turn.stream,
@@ -208,7 +220,8 @@ impl Work {
             before: turn.before,
             owner: turn.owner,
             others: turn.store.capabilities().several_writers,
-            undoable: journal.status() == Status::Completed && !machine::is_past_pivot(&journal, &turn.definition),
+            undoable: (journal.status() == Status::Completed)
+                .then(|| !machine::is_past_pivot(&journal, &turn.definition)),
         };
         let at = rows::write(tx, transition).await.map_err(Stop::Unwritten)?;
         let born = self.bear(tx, born).await?;
@@ -227,6 +240,8 @@ struct Run<'a> {
     calls: Vec<Attempt>,
     born: Vec<Born>,
     reopened: Vec<SagaKey>,
+    /// How many sagas there are of its family, once that was asked.
+    family: Option<usize>,
     ran: usize,
     /// What is written in this turn, in bytes.
     bytes: usize,
@@ -294,31 +309,6 @@ impl Run<'_> {
         self.news.push((happened, self.work.now));
     }
 
-    /// Whether nothing more is tried: it is stuck, and to make up for it there is as much room again.
-    fn has_too_many_events(&self) -> bool {
-        let max = self.work.turn.config.max_events;
-        match self.journal.phase {
-            Phase::Forward => self.journal.events > max && self.journal.stuck.is_some() && self.journal.abort.is_none(),
-            Phase::Compensating => self.journal.events > 2 * max && self.journal.stuck.is_some(),
-            Phase::Ended(_) => false,
-        }
-    }
-
-    /// Why the plan is asked no more.
-    fn must_stop(&self) -> Option<String> {
-        if matches!(self.journal.phase, Phase::Ended(_)) || self.journal.stuck.is_some() {
-            return None;
-        }
-        let is_back = self.journal.phase == Phase::Compensating;
-        if !is_back && self.journal.abort.is_some() {
-            return None;
-        }
-        let max = self.work.turn.config.max_events * if is_back { 2 } else { 1 };
-        let is_long = self.journal.events >= max;
-        let too_long = is_long.then(|| format!("it has {} events, and may have {max}", self.journal.events));
-        self.work.planless.clone().filter(|_| !is_back).or(too_long)
-    }
-
     fn action(&self, attempt: &Attempt) -> Option<&Action> {
         let step = self.work.turn.definition.steps.get(&attempt.of);
         step.and_then(|step| step.action(attempt.leg.direction))
@@ -340,10 +330,8 @@ impl Run<'_> {
                 let Some(Action::Local(action)) = action else {
                     unreachable!("invariant: only local steps are run here")
                 };
-                // Ordering: counts; the transaction alone writes them.
-                self.work.ran.fetch_add(1, Ordering::Relaxed);
+                self.work.answers_for(&leg, number);
                 put(&self.work.current, Some((leg.clone(), number)));
-                put(&self.work.last, Some((leg.clone(), number)));
                 let answer = action(tx, call).await.map(Output::from);
                 put(&self.work.current, None);
                 match answer {

@@ -144,3 +144,45 @@ fn a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_ove
         assert_eq!(ended.journal.output("pay"), Some(&"paid".into()));
     });
 }
+
+#[test]
+fn a_saga_of_a_step_whose_owner_lives_and_does_not_run_it_is_found_by_it() {
+    run(async {
+        let Some(stores) = stores(2).await else { return };
+        let [order, payment] = ["order", "payment"].map(|name| name.parse::<Name>().unwrap());
+        let mut both = Vec::new();
+        for store in &stores {
+            let plan = |journal: &Journal| match journal.has_fired("soon") {
+                true => Next::Done("paid".into()),
+                false => Next::Wait(Some(("soon".into(), Duration::from_secs(3)))),
+            };
+            let never = Action::local(|_, _| Box::pin(ready(Ok(Value::Null))));
+            let pays = Definition::new(payment.clone(), 1).step(Step::new("never", never)).plan(plan);
+            let orders =
+                Definition::new(order.clone(), 1).step(Step::new("pay", Action::child(Child::of(payment.clone()))));
+            let sagas =
+                Sagas::open(store, Config { takeover: Duration::from_secs(2), ..Config::default() }).await.unwrap();
+            sagas.define(pays).await.unwrap();
+            sagas.define(orders).await.unwrap();
+            both.push(sagas);
+        }
+        let [one, two] = &both[..] else { panic!("there are two") };
+        one.start(&order, "1", (), None).await.unwrap();
+        let child = one.get(&order, "1").await.unwrap().children[0].id.clone();
+        // The first process owns it from its birth on. Whoever is told takes both over, and the first one lets go of them.
+        two.signal(&payment, &child, "s", "nothing", ()).await.unwrap();
+        two.signal(&order, "1", "s", "nothing", ()).await.unwrap();
+        stores[0].env().sleep(Duration::from_secs(1)).await;
+        // As where a turn that began it was written late, and nobody heard: the first one owns it, and nobody runs it.
+        let disowned = stores[1].transact(|tx| {
+            Box::pin(async move {
+                let sql =
+                    "UPDATE quorate_saga SET owner = (SELECT min(owner) FROM quorate_saga_sign) WHERE name = 'payment'";
+                tx.room_execute(sql, &[]).await
+            })
+        });
+        assert_eq!(disowned.await.unwrap(), 1);
+        let ended = two.settled(&order, "1", PATIENCE).await.unwrap();
+        assert_eq!((ended.journal.status(), ended.journal.output("pay")), (Status::Completed, Some(&"paid".into())));
+    });
+}

@@ -17,6 +17,7 @@ const UNREADABLE: &str = "crates/consistency/src/saga/tests/unreadable.rs";
 const AT_ONCE: &str = "crates/consistency/src/saga/tests/at_once.rs";
 const CHILDREN: &str = "crates/consistency/src/saga/tests/children.rs";
 const CHILDREN_KILLED: &str = "crates/consistency/src/saga/tests/children_killed.rs";
+const CHILDREN_LEFT: &str = "crates/consistency/src/saga/tests/children_left.rs";
 const COMMAND: &str = "crates/cli/tests/cli/sagas.rs";
 const AWAITING: &str = "crates/consistency/src/saga/tests/awaiting.rs";
 const APPENDING: &str = "crates/data/src/store/conformance/appending.rs";
@@ -94,7 +95,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Atomicity,
         "a saga's step that is a saga",
         Library,
-        "it begins with the step's record, once for each attempt; wherever the process dies, the step ends with it",
+        "it begins with the step's record, once for each attempt; where the process dies before a call or behind it, the step ends with it",
         &[
             test(CHILDREN_KILLED, "wherever_a_process_dies_a_step_is_one_saga_and_that_is_done_or_undone_once"),
             test(CHILDREN_KILLED, "a_saga_learns_what_became_of_one_that_ended_while_nobody_ran_it"),
@@ -111,6 +112,12 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(CHILDREN, "an_abort_reaches_the_saga_of_a_step_and_nothing_is_undone_while_its_call_runs"),
             test(CHILDREN, "what_a_saga_of_a_step_did_is_undone_backwards_with_the_step"),
             test(CHILDREN, "a_saga_past_its_pivot_is_not_undone_and_somebody_decides"),
+            test(CHILDREN_LEFT, "what_cannot_be_undone_since_its_events_were_forgotten_somebody_decides_about"),
+            test(
+                CHILDREN_LEFT,
+                "a_saga_that_could_not_turn_back_is_told_again_and_does_once_its_pivot_is_known_not_to_be_done",
+            ),
+            test(CHILDREN_LEFT, "a_family_of_sagas_has_a_limit_and_the_step_that_goes_beyond_is_refused"),
             test(CHILDREN, "what_a_saga_came_to_that_was_forced_nobody_knows_and_it_is_not_started_again"),
             test(CHILDREN, "a_saga_that_starts_itself_without_end_is_refused_at_some_depth_and_all_of_it_is_undone"),
         ],
@@ -123,6 +130,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(HTTP, "a_step_that_is_a_saga_shows_and_both_are_found_by_each_other"),
             test(CHILDREN, "a_saga_waits_visibly_for_a_stuck_one_and_its_deadline_reaches_that"),
+            test(CHILDREN, "a_saga_that_nobody_knows_yet_is_waited_for_and_the_newest_is_not_replaced_by_an_older_one"),
+            test(CHILDREN_LEFT, "a_saga_that_cannot_read_how_one_below_ended_shows_that_until_it_can"),
             test(CHILDREN, "what_a_saga_of_a_step_needs_to_be_undone_is_kept_while_the_one_above_is_open"),
         ],
     ),
@@ -137,8 +146,11 @@ pub(super) const ROWS: &[Guarantee] = &[
         Delivery,
         "a saga whose step is a saga in another process",
         Library,
-        "that it ended is in its row until the step has ended: the saga above hears of it wherever it runs",
-        &[test(BESIDE, "a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_over")],
+        "that it ended is in its row until the step has ended: the saga above hears of it wherever it runs; one that its owner does not run is found by it",
+        &[
+            test(BESIDE, "a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_over"),
+            test(BESIDE, "a_saga_of_a_step_whose_owner_lives_and_does_not_run_it_is_found_by_it"),
+        ],
     ),
     row(
         Integrity,

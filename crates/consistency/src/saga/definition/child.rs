@@ -39,6 +39,10 @@ impl Child {
     /// The most sagas that may be above one: what starts itself without end is refused there, and all that it began is made up for.
     pub const MAX_DEPTH: u32 = 8;
 
+    /// The most sagas of a family: of one that no step started, and all below it, those that have ended as well. One more is refused to its step.
+    /// Where several of them begin others at the same moment there may be a few more.
+    pub const MAX_FAMILY: usize = 10_000;
+
     /// A saga of that name, of the newest version that is defined here when it starts, with what the plan gave the step, or else with what the saga
     /// above was started with.
     pub fn of(name: Name) -> Self {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Operation, Refusal, is_past_pivot, is_pivot, unfit};
 use crate::saga::{
     definition::{Definition, check_word},
-    event::{Direction, Happened, Leg, Outcome, Verb},
-    journal::{Journal, Phase},
+    event::{Direction, Failure, Happened, Leg, Outcome, Verb},
+    journal::{Journal, Phase, Progress},
 };
 
 /// What an operator's decision comes to.
@@ -36,7 +36,16 @@ pub(super) fn operated(
             }
             Some(leg)
         }
-        Verb::Retry | Verb::Skip | Verb::MarkCompensated => Some(stuck_leg(journal, verb, step)?),
+        Verb::Retry => {
+            let leg = stuck_leg(journal, verb, step)?;
+            if journal.step(&leg.step).is_some_and(|step| is_of_forced(step.way(leg.direction))) {
+                let what = "the saga of this step was ended by force: another one would do again what it did under other keys. \
+                    See to it, and skip the step";
+                return Err(unfit(what));
+            }
+            Some(leg)
+        }
+        Verb::Skip | Verb::MarkCompensated => Some(stuck_leg(journal, verb, step)?),
     };
     let direction = leg.as_ref().map_or(Direction::Forward, |leg| leg.direction);
     let mut happened = vec![Happened::Operated { verb, step: leg.map(|leg| leg.step), direction, by, note, output }];
@@ -44,6 +53,11 @@ pub(super) fn operated(
         happened.push(Happened::Ended { outcome: Outcome::Forced, output: Value::Null });
     }
     Ok(happened)
+}
+
+/// Whether nobody knows what became of the saga that it was.
+fn is_of_forced(way: &Progress) -> bool {
+    way.child.is_some() && matches!(way.failure, Some(Failure::Unknown(_)))
 }
 
 /// The leg that a verb is about: it has to be stuck.

@@ -5,6 +5,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use quorate_data::store::{Retry, StoreError};
+use quorate_foundations::time::Boot;
 use serde_json::Value;
 
 use super::{NAP, Runner};
@@ -13,7 +14,7 @@ use crate::saga::{
     definition::Output,
     event::{ChildRef, Direction, Failure, Leg, Verb, clipped},
     journal::Status,
-    machine::{self, Input, Operation},
+    machine::{self, Input, Operation, Refusal},
     rows::{self, SagaKey},
 };
 
@@ -24,21 +25,33 @@ pub(super) enum Looking {
     No,
     /// At once.
     Now,
-    /// It could not, and tries again.
-    Again,
+    /// It could not, and tries again then.
+    Again(Boot),
 }
 
-/// How soon it looks again where it could not.
+/// How soon it looks again where it could not: each time in a row later, up to a minute.
 const AGAIN: Duration = Duration::from_secs(1);
-
-fn key(child: &ChildRef) -> SagaKey {
-    SagaKey { name: child.saga.clone(), id: child.id.clone() }
-}
+/// How soon one that goes ahead behind its pivot is told again, each time later. Its pivot may turn out not to be done.
+const TOLD: Duration = Duration::from_secs(1);
+/// The longest rest between two looks, or words.
+const REST: Duration = Duration::from_secs(60);
 
 impl Runner {
     /// For how long it sleeps at most.
-    pub(super) fn longest_nap(&self) -> Duration {
-        if self.looking == Looking::Again { AGAIN } else { NAP }
+    pub(super) fn longest_nap(&self, now: Boot) -> Duration {
+        if let Looking::Again(at) = self.looking { at.saturating_since(now).min(NAP) } else { NAP }
+    }
+
+    /// Whether it could not see what became of one.
+    pub(super) fn is_blind(&self) -> bool {
+        matches!(self.looking, Looking::Again(_))
+    }
+
+    /// Looks again, if it is time.
+    pub(super) fn look_again(&mut self, now: Boot) {
+        if matches!(self.looking, Looking::Again(at) if at <= now) {
+            self.looking = Looking::Now;
+        }
     }
 
     /// Has those sagas run that a turn began, or had undone.
@@ -63,7 +76,7 @@ impl Runner {
             clipped(format!("saga `{}` `{}`, whose step it is, is given up: {why}", saga.name.as_str(), saga.id));
         let by = format!("saga {}", saga.name.as_str());
         let forward = self.journal.open_children().filter(|(leg, ..)| leg.direction == Direction::Forward);
-        let open: Vec<_> = forward.map(|(leg, attempt, child)| ((leg, attempt), key(child))).collect();
+        let open: Vec<_> = forward.map(|(leg, attempt, child)| ((leg, attempt), child.key())).collect();
         for (attempt, child) in open {
             if self.told.insert(attempt) {
                 let (by, note) = (by.as_str().into(), note.clone());
@@ -76,13 +89,29 @@ impl Runner {
     /// Tells a child something, for as long as it takes.
     fn tell(&self, child: SagaKey, input: Input) {
         let sagas = Sagas::of(self.shared.clone(), self.room.clone());
-        let env = self.shared.store.env().clone();
+        let (env, post) = (self.shared.store.env().clone(), self.post.clone());
         env.tasks().clone().spawn("saga child", async move {
             let told = async {
-                let mut rest = Duration::from_millis(50);
-                while is_to_be_told_again(&sagas.ask(child.clone(), input.clone()).await, &child) {
-                    env.sleep(rest).await;
-                    rest = (rest * 2).min(Duration::from_secs(5));
+                let (mut rest, mut later) = (Duration::from_millis(50), TOLD);
+                // Whoever goes on with the saga tells it anew.
+                while !post.is_closed() {
+                    let told = sagas.ask(child.clone(), input.clone()).await;
+                    match heard(&told, &child) {
+                        Heard::Yes => return,
+                        Heard::No => {
+                            env.sleep(rest).await;
+                            rest = (rest * 2).min(Duration::from_secs(5));
+                        }
+                        Heard::Unfit => {
+                            let status = rows::status(&sagas.shared().store, &child).await;
+                            if matches!(status, Ok(Some(status)) if status == Status::Compensating || status.is_ended())
+                            {
+                                return;
+                            }
+                            env.sleep(later).await;
+                            later = (later * 2).min(REST);
+                        }
+                    }
                 }
             };
             env.tasks().stop().run_until_cancelled(told).await;
@@ -91,19 +120,21 @@ impl Runner {
 
     /// Takes in how those children ended that have.
     pub(super) async fn look_at_children(&mut self) {
-        if self.looking == Looking::No {
+        if self.looking != Looking::Now {
             return;
         }
         self.looking = Looking::No;
+        let again = AGAIN.saturating_mul(1 << self.unseen.min(6)).min(REST);
+        let again = self.shared.store.env().boot() + again;
         let known = self.waited_for();
         let open = self.journal.open_children().filter(|(leg, attempt, _)| !known.contains(&(leg.clone(), *attempt)));
         let open: Vec<_> = open.map(|(leg, attempt, child)| (leg, attempt, child.clone())).collect();
         for (leg, attempt, child) in open {
             match self.end_of(&leg, &child).await {
                 Ok(Some(answer)) => self.answers.push(Input::Answer { leg, attempt, answer }),
-                Ok(None) => self.run_what_nobody_runs(key(&child)).await,
+                Ok(None) => self.run_what_nobody_runs(child.key()).await,
                 Err(cause) => {
-                    self.looking = Looking::Again;
+                    self.looking = Looking::Again(again);
                     if cause.retry() == Retry::Never && !matches!(cause, SagaError::Store(StoreError::Closed)) {
                         // It is its own answer that it lacks.
                         self.is_troubled = true;
@@ -112,6 +143,7 @@ impl Runner {
                 }
             }
         }
+        self.unseen = if self.is_blind() { self.unseen.saturating_add(1) } else { 0 };
     }
 
     /// Runs an open child of this process that nobody runs: it was not known whether the turn was written that began it, or whoever ran it
@@ -126,7 +158,7 @@ impl Runner {
 
     /// What a child's end comes to for its step; `None` while it has not ended.
     async fn end_of(&self, leg: &Leg, child: &ChildRef) -> Result<Option<Result<Output, Failure>>, SagaError> {
-        let (saga, store) = (key(child), &self.shared.store);
+        let (saga, store) = (child.key(), &self.shared.store);
         let status = rows::status(store, &saga).await?.ok_or_else(|| saga.not_found())?;
         if !status.is_ended() {
             return Ok(None);
@@ -152,17 +184,26 @@ impl Runner {
     }
 }
 
-/// Whether a child has to be told again: it was not heard, and may be yet.
-fn is_to_be_told_again<T>(told: &Result<T, SagaError>, child: &SagaKey) -> bool {
+/// What became of word to a child.
+enum Heard {
+    /// There is nothing more to be told.
+    Yes,
+    /// It did not hear, and may yet.
+    No,
+    /// It only goes ahead, as things are, or has turned back.
+    Unfit,
+}
+
+fn heard<T>(told: &Result<T, SagaError>, child: &SagaKey) -> Heard {
     match told {
-        // It may be past its pivot, or have ended: then it is waited for, as it is.
+        Err(SagaError::Refused { cause: Refusal::Unfit { .. }, .. }) => Heard::Unfit,
         Ok(_) | Err(SagaError::Refused { .. } | SagaError::NotFound { .. } | SagaError::Store(StoreError::Closed)) => {
-            false
+            Heard::Yes
         }
         Err(cause) => {
             let (name, id) = (child.name.as_str(), &*child.id);
             tracing::debug!(saga = name, id, error = %cause, "a saga did not hear the one above; it is told again");
-            true
+            Heard::No
         }
     }
 }

@@ -18,7 +18,7 @@ impl Runner {
         if self.failures == 0 && !self.more && self.answers.is_empty() && self.looking != Looking::Now {
             let now = env.boot();
             let next = self.due.iter().filter(|(alarm, _)| !self.rung.contains(alarm)).map(|(_, (_, due))| *due).min();
-            let most = self.longest_nap();
+            let most = self.longest_nap(now);
             let nap = next.map_or(most, |due| due.saturating_since(now).min(most));
             let first = tokio::select! {
                 biased;
@@ -30,7 +30,7 @@ impl Runner {
                 first = self.inbox.recv() => first,
                 () = env.sleep(nap) => None,
             };
-            if first.is_none() {
+            if first.is_none() && !self.is_blind() {
                 self.looking = Looking::Now;
             }
             // Nobody says to those who sleep that the store was closed.
@@ -46,6 +46,7 @@ impl Runner {
             self.sort(post, &mut asked);
         }
         let now = env.boot();
+        self.look_again(now);
         self.rung.extend(self.due.iter().filter(|(_, (_, due))| *due <= now).map(|(alarm, _)| alarm.clone()));
         Some(asked)
     }

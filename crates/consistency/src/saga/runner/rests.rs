@@ -10,7 +10,8 @@ use crate::saga::{SagaError, rows::SagaKey, service::Shared};
 impl Runner {
     /// What could not be written is written, or wanted no more.
     pub(super) fn untrouble(&mut self) {
-        if std::mem::take(&mut self.is_troubled) {
+        // Where it cannot be seen what became of one below, that stays in the way.
+        if !self.is_blind() && std::mem::take(&mut self.is_troubled) {
             self.shared.trouble(&self.saga, None);
         }
     }

@@ -44,7 +44,7 @@ impl Run<'_> {
             };
             let child = self.journal.step(step).and_then(|step| step.way(*direction).child.as_deref());
             if let Some(child) = child {
-                family::heard(tx, &key(child)).await.map_err(unwritten)?;
+                family::heard(tx, &child.key()).await.map_err(unwritten)?;
             }
         }
         Ok(())
@@ -56,8 +56,17 @@ impl Run<'_> {
         let Attempt { leg, of, number, planned } = attempt;
         let begun = match (self.verdict(&leg, number), action) {
             (Some(failure), _) => Err(failure),
-            (None, Some(Action::Child(child))) => self.begin(&child, (&leg, &of, number), planned.as_deref()),
-            (None, _) => self.reopen(tx, &leg).await?,
+            (None, Some(Action::Child(child))) => {
+                self.work.answers_for(&leg, number);
+                match self.check_family(tx, &child).await? {
+                    Ok(()) => self.begin(&child, (&leg, &of, number), planned.as_deref()),
+                    Err(failure) => Err(failure),
+                }
+            }
+            (None, _) => {
+                self.work.answers_for(&leg, number);
+                self.reopen(tx, &leg).await?
+            }
         };
         match begun {
             Ok(child) => {
@@ -70,6 +79,21 @@ impl Run<'_> {
                 Ok(machine::answered(&self.journal, definition, leg, number, answer, planned, &mut self.dice))
             }
         }
+    }
+
+    /// Whether the family has a place for one more.
+    async fn check_family(&mut self, tx: &mut DynTx, child: &Child) -> Result<Result<(), Failure>, Stop> {
+        let max = Child::MAX_FAMILY;
+        let written = match self.family {
+            Some(written) => written,
+            None => family::family(tx, &self.work.turn.saga, max).await.map_err(unwritten)?,
+        };
+        self.family = Some(written);
+        if written + self.born.len() < max {
+            return Ok(Ok(()));
+        }
+        let name = child.name.as_str();
+        Ok(Err(Failure::Refused(format!("saga `{name}` would be one of more than {max} that began with the same one"))))
     }
 
     /// The saga that a step starts: it is written with everything else of the turn.
@@ -88,7 +112,8 @@ impl Run<'_> {
         }
         let Some(definition) = turn.shared.child_definition(&child.name, child.version) else {
             let version = child.version.map_or_else(String::new, |version| format!(" of version {version}"));
-            return Err(Failure::Transient(format!("no saga `{name}`{version} can be started here")));
+            // Nothing was tried: it may be declared yet, or be known elsewhere.
+            return Err(Failure::Held(format!("no saga `{name}`{version} can be started here")));
         };
         let call = call(&turn.saga, &turn.definition, &self.journal, (leg, of, attempt), planned);
         // Whoever panics is known by that.
@@ -138,7 +163,7 @@ impl Run<'_> {
         let why = self.journal.abort.as_deref().unwrap_or_default();
         let asked =
             Happened::UndoAsked { why: clipped(format!("saga `{name}` `{id}`, whose step it is, turned back: {why}")) };
-        let saga = key(&child);
+        let saga = child.key();
         let event = rows::recorded(turn.store.event_id(), &saga, &asked, self.work.now);
         let event =
             event.map_err(|cause| unwritten(SagaError::invalid(format!("an event cannot be written: {cause}"))))?;
@@ -175,7 +200,7 @@ impl Work {
                 before: turn.owner,
                 owner: turn.owner,
                 others: false,
-                undoable: false,
+                undoable: None,
             };
             rows::write(tx, first).await.map_err(|unwritten| match unwritten {
                 Unwritten::Exists => taken("is there, and this step did not start it"),
@@ -186,10 +211,6 @@ impl Work {
         }
         Ok(written)
     }
-}
-
-fn key(child: &ChildRef) -> SagaKey {
-    SagaKey { name: child.saga.clone(), id: child.id.clone() }
 }
 
 fn unwritten(cause: impl Into<SagaError>) -> Stop {

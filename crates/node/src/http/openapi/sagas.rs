@@ -103,7 +103,7 @@ pub(super) fn schemas() -> Value {
         ("waiting", json!({ "type": "array", "description": "What it waits for", "items": reference("SagaAwaited") })),
         (
             "children",
-            json!({ "type": "array", "description": "The sagas that its steps started", "items": reference("SagaSummary") }),
+            json!({ "type": "array", "description": "The sagas that its steps started, the first 1,000 of them: a list with `parent` has all", "items": reference("SagaSummary") }),
         ),
         ("input", any.clone()),
         ("output", any.clone()),
