@@ -1,13 +1,15 @@
-//! `quorate txn`: transactions of two-phase commit, what is in doubt of them, and ending one by hand.
+//! `quorate txn`: transactions of two-phase commit: beginning one, what is in doubt of them, and ending one by hand.
 
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
+use quorate_foundations::document::Format as Form;
 use serde_json::{Value, json};
 
 use crate::{
     client::{Call, Client, JSON, Target},
-    exit::Failure,
+    declarations,
+    exit::{Exit, Failure},
     output::{Column, Format, Out, cell, note, print},
     pages::{HowMany, Pages},
 };
@@ -15,6 +17,12 @@ use crate::{
 /// Verbs on transactions.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
+    /// Carry out a transaction once: every participant does its work and the events are in the log, or none of it
+    ///
+    /// The document says its `id`, its `participants` (each a `url` of a service, or `participant`, a database of the node's settings, with its
+    /// `work`) and `events` for the node's own log, as `POST /v1/transactions` has it. The same again is told what became of the first. Exits
+    /// with 0 if it is committed, 1 if it is aborted, 5 while it may be either.
+    Begin(Begin),
     /// List what is in doubt: what participants hold and were not told the end of
     ///
     /// A node sees the promises in its own store, and the participants of coordinators that run in its process. On PostgreSQL
@@ -25,20 +33,51 @@ pub(crate) enum Command {
     },
     /// What the log says of a transaction, what people did, and who holds something of it
     Show {
-        /// The transaction's name, as `quorate:0197f2a0-…:3-17`
+        /// The id that it was begun under, or its own name, as `quorate:0197f2a0-…:3-17`
         transaction: String,
+        /// Wait so many seconds at most until one that was begun under an id has ended
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u64>,
     },
     /// End a transaction at one participant by hand
     ///
     /// Whatever was decided, and at the others: what is ended otherwise than decided is not atomic any more, and its record says so.
     /// Who orders it and why is recorded first. Needed only where a participant or the coordinator's log will not come back.
     Resolve(Order),
+    /// List who may take part in transactions that the node coordinates
+    Participants,
+    /// Take a service away that will not come back: it is not asked any more what it holds
+    ///
+    /// Where several nodes share a store, none of them may have something open with it.
+    Remove {
+        /// The service's address
+        participant: String,
+        /// Who orders it
+        #[arg(long)]
+        by: String,
+        /// Why
+        #[arg(long)]
+        why: String,
+    },
+}
+
+/// A transaction that is to be.
+#[derive(Args, Debug)]
+pub(crate) struct Begin {
+    /// The document: .json, .yaml or .toml; `-` is YAML on standard input
+    file: String,
+    /// Its id, instead of the one in the document
+    #[arg(long)]
+    id: Option<String>,
+    /// Wait so many seconds at most until it has ended, also where it may be either at first
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    wait: u64,
 }
 
 /// How a transaction is to end at a participant.
 #[derive(Args, Debug)]
 pub(crate) struct Order {
-    /// The transaction's name, as `quorate:0197f2a0-…:3-17`
+    /// The id that it was begun under, or its own name, as `quorate:0197f2a0-…:3-17`
     transaction: String,
     /// The participant, by its coordinator's name for it
     participant: String,
@@ -67,8 +106,11 @@ impl Command {
     pub(crate) async fn run(self, client: &Client, format: Format) -> Result<(), Failure> {
         match self {
             Self::List { how_many } => all(client, how_many, format).await,
-            Self::Show { transaction } => one(client, &transaction, format).await,
+            Self::Begin(begin) => begun(client, begin, format).await,
+            Self::Show { transaction, wait } => one(client, &transaction, wait, format).await,
             Self::Resolve(order) => resolve(client, order, format).await,
+            Self::Participants => participants(client, format).await,
+            Self::Remove { participant, by, why } => remove(client, &participant, (&by, &why), format).await,
         }
     }
 }
@@ -123,9 +165,68 @@ fn branch(row: &Value) -> [String; 4] {
     ]
 }
 
-async fn one(client: &Client, transaction: &str, format: Format) -> Result<(), Failure> {
-    let target = Target::path(&["v1", "transactions", transaction]);
-    let told = client.call(&Call::get(target)).await?.json(client.server())?;
+async fn begun(client: &Client, begin: Begin, format: Format) -> Result<(), Failure> {
+    let Begin { file, id, wait } = begin;
+    let (text, form) = declarations::read(&file, client.env()).await?;
+    let wrong = |what: String| Failure::new(Exit::BadInput, format!("{file}: {what}"));
+    let mut document: Value = match form {
+        Form::Json => serde_json::from_str(&text).map_err(|cause| wrong(cause.to_string()))?,
+        form => {
+            let node = quorate_foundations::document::parse(&text, form).map_err(|fault| wrong(fault.to_string()))?;
+            serde_json::from_str(&node.value.to_json()).map_err(|cause| wrong(cause.to_string()))?
+        }
+    };
+    if let Some(id) = id {
+        document["id"] = id.into();
+    }
+    let call = Call::post(Target::path(&["v1", "transactions"]), JSON, document.to_string()).known_again();
+    let mut told = client.call(&call).await?.json(client.server())?;
+    if told["status"] == "in-doubt" && wait > 0 {
+        told = shown(client, &cell(&told["id"]), Some(wait)).await?;
+    }
+    let columns = ["ID", "TRANSACTION", "STATUS", "BY", "WHY"].map(Column::Left);
+    let cells = |one: &Value| ["id", "transaction", "status", "by", "why"].map(|member| cell(&one[member]));
+    print(std::slice::from_ref(&told), &told, (columns, cells), format)?;
+    match told["status"].as_str() {
+        Some("committed") => {
+            for name in told["unconfirmed"].as_array().map(Vec::as_slice).unwrap_or_default() {
+                note(&format!("participant `{}` has not confirmed it yet, and is told until it does", cell(name)));
+            }
+            Ok(())
+        }
+        Some("aborted") => Err(Failure::new(Exit::Refused, "it is aborted: nothing of it is left, or will be")),
+        _ => Err(Failure::new(Exit::Unknown, "it may be either, and will be one of them")
+            .advise(format!("ask again: quorate txn show {} --wait 30", cell(&told["id"])))),
+    }
+}
+
+async fn shown(client: &Client, transaction: &str, wait: Option<u64>) -> Result<Value, Failure> {
+    let (mut call, mut client) = (Call::get(Target::path(&["v1", "transactions", transaction])), client.clone());
+    if let Some(seconds) = wait {
+        call = call.header(http::HeaderName::from_static("prefer"), &format!("wait={seconds}"))?;
+        client = client.waiting(Duration::from_secs(seconds));
+    }
+    Ok(client.call(&call).await?.json(client.server())?)
+}
+
+async fn participants(client: &Client, format: Format) -> Result<(), Failure> {
+    let told = client.call(&Call::get(Target::path(&["v1", "participants"]))).await?.json(client.server())?;
+    let all = told["participants"].as_array().cloned().unwrap_or_default();
+    let columns = ["PARTICIPANT", "KIND"].map(Column::Left);
+    print(&all, &told, (columns, |one: &Value| ["participant", "kind"].map(|member| cell(&one[member]))), format)
+}
+
+async fn remove(client: &Client, participant: &str, (by, why): (&str, &str), format: Format) -> Result<(), Failure> {
+    let target = Target::path(&["v1", "participants", participant, "remove"]);
+    let call = Call::post(target, JSON, json!({ "by": by, "why": why }).to_string());
+    let told = client.call(&call).await?.json(client.server())?;
+    let columns = ["PARTICIPANT", "REMOVED"].map(Column::Left);
+    let cells = |one: &Value| ["participant", "removed"].map(|member| cell(&one[member]));
+    print(std::slice::from_ref(&told), &told, (columns, cells), format)
+}
+
+async fn one(client: &Client, transaction: &str, wait: Option<u64>, format: Format) -> Result<(), Failure> {
+    let told = shown(client, transaction, wait).await?;
     let of = |member: &str| told[member].as_array().cloned().unwrap_or_default();
     if format == Format::Table {
         let mut out = Out::new();
@@ -133,6 +234,10 @@ async fn one(client: &Client, transaction: &str, format: Format) -> Result<(), F
         let among =
             if participants.is_empty() { String::new() } else { format!(", among {}", participants.join(", ")) };
         out.line(&format!("{transaction}: decision {}{among}", cell(&told["decision"])))?;
+        if let Some(status) = told["status"].as_str() {
+            let why = told["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            out.line(&format!("begun as {}, {status}{why}", cell(&told["transaction"])))?;
+        }
         for done in of("heuristics") {
             let [participant, ending, by, why] =
                 ["participant", "ending", "by", "why"].map(|member| cell(&done[member]));

@@ -32,7 +32,7 @@ use quorate_runtime::{
 use tokio::io::AsyncWriteExt as _;
 
 use crate::{
-    config::Config,
+    config::{Config, Network},
     http::{
         Node, Rooms, Surface,
         connection::{Open, TICK, Verdict, Watched},
@@ -42,8 +42,8 @@ use crate::{
     quota::StoreQuota,
     rates::Rates,
     verbs::{
-        Breakers, DeclareSagaError, DurableSubscriptions, Idempotency, InboxCare, MessageQueues, OnceError, Policies,
-        ProcessCare, RelayCare, RequestCare, SagaCare, Transactions, ViewCare, WebhookCare,
+        Breakers, Coordinating, DeclareSagaError, DurableSubscriptions, Idempotency, InboxCare, MessageQueues,
+        OnceError, Policies, ProcessCare, RelayCare, RequestCare, SagaCare, Transactions, ViewCare, WebhookCare,
     },
     view_folder,
 };
@@ -218,10 +218,19 @@ impl Server {
         let sagas = sagas.await.map_err(ServeError::Sagas)?;
         let processes = ProcessCare::open(&store).await.map_err(ServeError::Processes)?;
         let rates = Rates::new(&http, &store, &config.rates);
-        let calls = calls(&http, &config, (&timers, &policies, &breakers));
+        let lent = (&timers, &policies, &breakers);
+        let calls = calls(&http, config.webhook_targets.clone(), lent);
         let webhooks = WebhookCare::open(&store, &subscriptions, calls).await.map_err(ServeError::Webhooks)?;
         let relays = RelayCare::new(&store, &queues, &config.relays);
         let inboxes = InboxCare::new(&store, &queues, &config.inboxes);
+        let transactions = Transactions::of(&store);
+        let of_participants = calls_of(&store, &config, lent);
+        let coordinating = Coordinating::new(
+            &store,
+            &transactions,
+            (of_participants, policies.registry().clone()),
+            config.transactions.clone(),
+        );
         let rooms = Rooms {
             idempotency,
             subscriptions,
@@ -237,6 +246,8 @@ impl Server {
             breakers,
             policies,
             rates,
+            transactions,
+            coordinating,
             until_dropped,
         };
         let surface = Surface::new(Node::new(config, http.clone(), store.clone(), rooms));
@@ -279,6 +290,7 @@ impl Server {
             self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         }
         self.http.tasks().spawn("webhooks", self.surface.node().webhooks.clone().run(self.http.clone()));
+        self.http.tasks().spawn("coordinator", self.surface.node().coordinating.clone().run(self.http.clone()));
         if !self.surface.node().config.relays.is_empty() {
             self.http.tasks().spawn("relays", self.surface.node().relays.clone().run(self.http.clone()));
         }
@@ -313,6 +325,7 @@ impl Server {
         if let Ok(views) = self.surface.node().views.views() {
             views.shut_down().await;
         }
+        self.surface.node().coordinating.shut_down().await;
         self.surface.node().inboxes.shut_down().await;
         self.surface.node().relays.shut_down().await;
         let closed = self.store.close().await;
@@ -334,10 +347,14 @@ async fn open_policies(env: &Env, store: &Store, timers: &Timers, breakers: &Bre
     Policies::open(store, registry, refused).await
 }
 
-/// How webhooks call: through the policies and breakers that the surface shows, and only whom the configuration allows.
-fn calls(env: &Env, config: &Config, lent: (&Timers, &Policies, &Breakers)) -> Calls {
+/// How participants of transactions are called. What is decided is told for as long as the store is open.
+fn calls_of(store: &Store, config: &Config, lent: (&Timers, &Policies, &Breakers)) -> Calls {
+    calls(&store.env().scope("participants"), config.transactions.targets.clone(), lent)
+}
+
+/// How others are called: through the policies and breakers that the surface shows, and only whom the configuration allows.
+fn calls(env: &Env, targets: Vec<Network>, lent: (&Timers, &Policies, &Breakers)) -> Calls {
     let (timers, policies, breakers) = lent;
-    let targets = config.webhook_targets.clone();
     let allowed = Allowed::also(move |address| targets.iter().any(|network| network.contains(address)));
     Calls::with(env, timers.clone(), policies.registry().clone(), breakers.registry().clone()).allowing(allowed)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use quorate_data::store::{AppendError, Retry, SqlError, StoreError};
 use quorate_foundations::name::Name;
 
-use super::{Gid, ParticipantError};
+use super::{Gid, ParticipantError, RequestId};
 
 /// Why a coordinator did not do what it was asked. Unless it says otherwise nothing was begun, and no participant holds anything.
 ///
@@ -22,6 +22,12 @@ pub enum TxnError {
     /// It names a participant that this coordinator does not know.
     #[error("participant `{name}` is not registered with this coordinator")]
     UnknownParticipant {
+        /// The name.
+        name: Name,
+    },
+    /// Something of the participant is on its way, or it holds something.
+    #[error("participant `{name}` takes part in something that has not ended, or holds something")]
+    InUse {
         /// The name.
         name: Name,
     },
@@ -54,6 +60,18 @@ pub enum TxnError {
     Stopped {
         /// Which one.
         gid: Gid,
+    },
+    /// Something else was begun under that name.
+    #[error("transaction `{id}` was begun with something else")]
+    IdReused {
+        /// The name.
+        id: RequestId,
+    },
+    /// So many participants are known by their addresses.
+    #[error("{most} participants are known by their addresses: take those away that will not come back")]
+    TooManyParticipants {
+        /// How many.
+        most: usize,
     },
     /// A participant could not be asked whether it holds anything of the transaction: nothing was recorded.
     #[error("participant `{name}` could not be asked whether it holds anything of the transaction")]

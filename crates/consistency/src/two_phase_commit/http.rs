@@ -35,10 +35,20 @@ use super::{CoordinatorId, Gid, Participant, ParticipantError, Prepared, Vote, W
 /// How many transactions in doubt are asked for at a time, and how many times: what is beyond comes once these have ended.
 const PAGE: usize = 1_000;
 const MAX_PAGES: usize = 100;
-/// The longest answer that is read, in bytes.
-const MAX_ANSWER: usize = 4 << 20;
+/// The longest list of what is in doubt that is read, in bytes, and all pages of it together.
+const MAX_LIST: usize = 4 << 20;
+const MAX_LISTS: usize = 16 << 20;
+/// The longest other answer that is read, in bytes.
+const MAX_ANSWER: usize = 64 << 10;
+/// Characters of a reason that are kept.
+const MOST_TOLD: usize = 1_000;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A client's word that a request was never sent, so that nothing can have been done. Whatever else prevents an answer leaves that open.
+#[derive(Debug, thiserror::Error)]
+#[error("it was not sent")]
+pub struct NotSent(#[source] pub BoxError);
 
 /// A participant that is reached over HTTP, by the client `S`: a bare one, or a stack of policies around it. Retries belong to
 /// the coordinator, so the policies need none.
@@ -119,7 +129,11 @@ where
     B::Error: Into<BoxError>,
 {
     async fn send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), ParticipantError> {
-        let unanswered = |cause: BoxError| ParticipantError::Unanswered { what: chain(&*cause) };
+        let unanswered = |cause: BoxError| match cause.is::<NotSent>() {
+            true => ParticipantError::Failed { what: chain(&*cause) },
+            false => ParticipantError::Unanswered { what: chain(&*cause) },
+        };
+        let most = if method == Method::GET { MAX_LIST } else { MAX_ANSWER };
         let request = Request::builder()
             .method(method)
             .uri(format!("{}/{path}", self.base.to_string().trim_end_matches('/')))
@@ -131,7 +145,7 @@ where
         std::future::poll_fn(|context| client.poll_ready(context)).await.map_err(|cause| unanswered(cause.into()))?;
         let answer = client.call(request).await.map_err(|cause| unanswered(cause.into()))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), MAX_ANSWER).collect().await.map_err(unanswered)?;
+        let body = Limited::new(answer.into_body(), most).collect().await.map_err(unanswered)?;
         Ok((status, body.to_bytes()))
     }
 
@@ -173,6 +187,7 @@ where
                 VoteAnswer::Yes => Vote::Yes,
                 VoteAnswer::ReadOnly => Vote::ReadOnly,
                 VoteAnswer::No { why } => {
+                    let why: String = why.chars().take(MOST_TOLD).collect();
                     Vote::No { why: if why.is_empty() { "it gave no reason".to_owned() } else { why } }
                 }
             })
@@ -189,13 +204,14 @@ where
 
     fn in_doubt(&self, coordinator: CoordinatorId) -> BoxFuture<'_, Result<Vec<Prepared>, ParticipantError>> {
         Box::pin(async move {
-            let (mut all, mut after) = (Vec::new(), String::new());
+            let (mut all, mut after, mut bytes) = (Vec::new(), String::new(), 0);
             for _ in 0..MAX_PAGES {
                 let path = format!("in-doubt?coordinator={coordinator}&limit={PAGE}{after}");
                 let (status, body) = self.send(Method::GET, &path, Vec::new()).await?;
                 if !status.is_success() {
                     return Err(ParticipantError::Failed { what: why(status, &body) });
                 }
+                bytes += body.len();
                 let answer: InDoubtAnswer = serde_json::from_slice(&body).map_err(|cause| {
                     ParticipantError::Failed { what: format!("its list of what is in doubt cannot be read: {cause}") }
                 })?;
@@ -206,7 +222,8 @@ where
                     let age = prepared.age_ms.map(Duration::from_millis);
                     (gid.coordinator == coordinator).then_some(Prepared { gid, age, held: prepared.held })
                 }));
-                match last.filter(|last| count >= PAGE && last.parse::<Gid>().is_ok()) {
+                let has_more = count >= PAGE && bytes < MAX_LISTS;
+                match last.filter(|last| has_more && last.parse::<Gid>().is_ok()) {
                     Some(last) => after = format!("&after={last}"),
                     None => break,
                 }
@@ -222,7 +239,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 
 fn why(status: StatusCode, body: &[u8]) -> String {
     let told = serde_json::from_slice::<WhyAnswer>(body).map(|answer| answer.why).unwrap_or_default();
-    let told: String = told.chars().take(1_000).collect();
+    let told: String = told.chars().take(MOST_TOLD).collect();
     if told.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {told}") }
 }
 

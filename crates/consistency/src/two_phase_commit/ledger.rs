@@ -1,17 +1,20 @@
 //! What stands in a store of transactions, for whoever looks at it and takes no part.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use quorate_data::store::{Row, Store, StoreError, Value};
 use quorate_foundations::{name::Name, time::Wall};
 
 use super::{
-    Gid, Record, TxnError, TxnId,
+    Gid, Record, RequestId, Requested, TxnError, TxnId, addresses,
     log::{self, TAKEOVERS, TYPES},
+    requests::{self, REQUESTS},
 };
 
 /// How many rows are read at a time.
 const PAGE: usize = 128;
+/// How long the log may leave open whether it took what is written there.
+const PATIENCE: Duration = Duration::from_secs(5);
 const PROMISES: &str = "SELECT coordinator, takeover, number, participant, since_ns, claims FROM quorate_txn_branch
     WHERE state = 1 AND (coordinator, takeover, number, participant) > ($1, $2, $3, $4)
     ORDER BY coordinator, takeover, number, participant LIMIT 128";
@@ -60,7 +63,8 @@ impl Ledger {
 
     /// Whether a stream is a coordinator's own: nobody else appends to it.
     pub fn is_own_stream(stream: &str) -> bool {
-        stream.starts_with(TAKEOVERS) || Gid::of_stream(stream).is_some()
+        let begins = [TAKEOVERS, REQUESTS].iter().any(|prefix| stream.starts_with(prefix));
+        begins || stream == addresses::STREAM || Gid::of_stream(stream).is_some()
     }
 
     /// Whether only coordinators append events of that type, to whichever stream: such an event would be taken for a decision, or a
@@ -75,6 +79,51 @@ impl Ledger {
     /// [`TxnError::Store`] where that cannot be read.
     pub async fn record(&self, gid: &Gid) -> Result<Record, TxnError> {
         log::record(&self.store, gid).await
+    }
+
+    /// The most participants that are known by their addresses.
+    pub const MAX_PARTICIPANTS: usize = addresses::MOST;
+
+    /// Whether anybody has ever opened the coordinator of that name here: then something may be left of it.
+    ///
+    /// # Errors
+    /// [`TxnError::Store`] where that cannot be read.
+    pub async fn has_coordinator(&self, name: &Name) -> Result<bool, TxnError> {
+        Ok(log::takeovers(&self.store, name).await? > 0)
+    }
+
+    /// What became of a transaction that was begun under that name, as far as the log says: [`Ended::Unknown`](super::Ended::Unknown) while its
+    /// coordinator may be at it. One whose coordinator was replaced before it decided is aborted, which is then written down.
+    ///
+    /// # Errors
+    /// [`TxnError::Store`] where the log does not say.
+    pub async fn requested(&self, id: &RequestId) -> Result<Option<Requested>, TxnError> {
+        requests::requested(&self.store, id, PATIENCE).await
+    }
+
+    /// The participants that are known by their addresses, in the order in which they came.
+    ///
+    /// # Errors
+    /// [`TxnError::Store`] where that cannot be read.
+    pub async fn participants(&self) -> Result<Vec<Name>, TxnError> {
+        addresses::all(&self.store).await
+    }
+
+    /// Writes down that a participant is known by its address, before it is asked for anything. Nothing where it is there.
+    ///
+    /// # Errors
+    /// [`TxnError::TooManyParticipants`], and [`TxnError::Store`] where it may not be written.
+    pub async fn add_participant(&self, address: &Name) -> Result<(), TxnError> {
+        addresses::join(&self.store, address).await
+    }
+
+    /// Takes a participant away that will not come back, and writes down who did it and why. What it holds nobody ends any more until it is
+    /// added again. Whether it was there.
+    ///
+    /// # Errors
+    /// [`TxnError::Store`] where it may not be written.
+    pub async fn remove_participant(&self, address: &Name, by: &str, why: &str) -> Result<bool, TxnError> {
+        addresses::leave(&self.store, address, by, why).await
     }
 
     /// What is promised of the first `most` transactions behind `after`, in the order of their names.

@@ -179,6 +179,15 @@ pub(super) async fn takeovers(store: &Store, name: &Name) -> Result<u64, TxnErro
     Ok(store.stream_head(&coordinator(name)?).await?.version.get())
 }
 
+/// Whether somebody has taken over the coordinator of that name since it began `gid`: what it has not decided by now it never will. Not where
+/// the store has another timeline since: then the decision may be missing.
+pub(super) async fn is_replaced(store: &Store, name: &Name, gid: &Gid) -> Result<bool, TxnError> {
+    let page = store.read_stream(ReadStream::backward(coordinator(name)?, 1)).await?;
+    let Some(last) = page.events.first() else { return Ok(false) };
+    let (id, _) = known_ids(last, store.timeline())?;
+    Ok(id == Some(gid.coordinator) && page.head.version.get() > gid.txn.takeover)
+}
+
 /// Whose transactions the last takeover's are, and were before. Where the store has another timeline since, they are from before:
 /// decisions may be missing.
 fn known_ids(last: &Recorded, timeline: Timeline) -> Result<(Option<CoordinatorId>, Vec<CoordinatorId>), TxnError> {
@@ -284,16 +293,16 @@ pub(super) async fn add_heuristic(store: &Store, gid: &Gid, done: Heuristic) -> 
     }
 }
 
-fn event(id: impl Into<Arc<str>>, kind: &str, data: &impl Serialize) -> NewEvent {
+pub(super) fn event(id: impl Into<Arc<str>>, kind: &str, data: &impl Serialize) -> NewEvent {
     let data = serde_json::to_vec(data).unwrap_or_else(|_| unreachable!("it is written as JSON"));
     NewEvent::new(id, SOURCE, kind).json(data)
 }
 
-fn read<T: for<'de> Deserialize<'de>>(event: &Recorded) -> Result<T, TxnError> {
+pub(super) fn read<T: for<'de> Deserialize<'de>>(event: &Recorded) -> Result<T, TxnError> {
     serde_json::from_slice(event.data().unwrap_or_default()).map_err(|cause| corrupt(event, &cause))
 }
 
-fn corrupt(event: &Recorded, cause: &dyn std::fmt::Display) -> TxnError {
+pub(super) fn corrupt(event: &Recorded, cause: &dyn std::fmt::Display) -> TxnError {
     let place = format!("stream `{}`, version {}", event.stream(), event.version());
     StoreError::Corrupt { place, what: cause.to_string() }.into()
 }

@@ -16,6 +16,7 @@
 //!   aborted; never after the decision.
 //! * **Unknown is an answer** ([`Ended::Unknown`]): where the log does not say whether it took the decision. It is asked until it does.
 //! * **The log is never held**: events that belong to a transaction are appended by the append that decides it. Whatever is in doubt, appends go on.
+//! * **Once under a name** ([`Coordinator::begin`]): whoever asks again under it is told what became of the first, also after a crash.
 //! * **Others' transactions are left alone**: only gids of this coordinator are looked for, and ended; after a restore of its store not even those of
 //!   before.
 //! * **Nothing is hidden.** What is in doubt is listed with its age and its locks ([`Coordinator::in_doubt`]); ending it by hand is recorded before it is done
@@ -78,6 +79,7 @@
 //! Sources: Gray, "Notes on Data Base Operating Systems" (1978); Mohan, Lindsay and Obermarck, "Transaction Management in the R* Distributed Database
 //! Management System" (1986), for presumed abort; Bernstein, Hadzilacos and Goodman (1987), chapter 7; O'Neil, "The Escrow Transactional Method" (1986).
 
+mod addresses;
 mod branch;
 mod config;
 pub mod crashes;
@@ -91,6 +93,7 @@ pub mod machine;
 mod orders;
 mod participant;
 mod postgres;
+mod requests;
 mod service;
 mod sql;
 
@@ -99,12 +102,13 @@ pub(crate) use embedded::TABLES;
 pub use embedded::{Embedded, Reserved, Resource, SqlResource, Unprepared};
 pub use error::TxnError;
 pub use gid::{CoordinatorId, Gid, GidError, TxnId};
-pub use http::Http;
+pub use http::{Http, NotSent};
 pub use ledger::{Ledger, Promise, Promised};
 pub use log::{Ending, Heuristic, Record};
 pub use orders::Order;
 pub use participant::{Participant, ParticipantError, Prepared, Vote, Work, WorkError};
 pub use postgres::{Postgres, PostgresConfig};
+pub use requests::{Request, RequestId, Requested};
 pub use service::{Coordinator, Counts, Doubt, Ended, Receipt, Resolution, Standstill, Swept, Transaction};
 pub use sql::{Param, SqlWork, Statement};
 

@@ -1,5 +1,6 @@
 //! The coordinator: a handle, the transactions that have not ended, and the task that looks after what is in doubt.
 
+mod begin;
 mod course;
 mod doubt;
 mod ending;
@@ -22,7 +23,7 @@ use quorate_runtime::Env;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Config, CoordinatorId, Gid, Participant, Record, TxnError, TxnId,
+    Config, CoordinatorId, Gid, Participant, Record, RequestId, TxnError, TxnId,
     log::{self, Standing},
 };
 pub use doubt::{Doubt, Resolution, Standstill};
@@ -113,6 +114,8 @@ struct Shared {
     is_fenced: AtomicBool,
     /// What participants said of themselves when they were asked last.
     seen: Mutex<BTreeMap<Name, Swept>>,
+    /// Requests that it is at, and how many times.
+    requests: Mutex<BTreeMap<RequestId, usize>>,
     sweep: sweep::Asked,
     /// Of asking a participant what it holds.
     sweeping: Turns<Name>,
@@ -149,6 +152,7 @@ impl Coordinator {
             counts: Mutex::default(),
             is_fenced: AtomicBool::new(false),
             seen: Mutex::default(),
+            requests: Mutex::default(),
             sweep: Arc::new(Notify::new()),
             sweeping: Turns::default(),
             branches: Turns::default(),
@@ -199,6 +203,28 @@ impl Coordinator {
         self.shared.participants.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
+    /// Whether there is a participant of that name.
+    pub fn has(&self, participant: &Name) -> bool {
+        self.shared.participant(participant).is_some()
+    }
+
+    /// Asks a participant no more. What it holds is ended once it is registered again.
+    ///
+    /// # Errors
+    /// [`TxnError::InUse`] where something of it is on its way, or it said when it was last asked that it holds something.
+    pub fn remove(&self, participant: &Name) -> Result<(), TxnError> {
+        let holds = |swept: &Swept| !swept.held.is_empty();
+        let mut known = self.shared.participants.write().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_live = self.shared.unfinished().live.values().any(|live| live.participants.contains(participant));
+        if is_live || seen.get(participant).is_some_and(holds) {
+            return Err(TxnError::InUse { name: participant.clone() });
+        }
+        known.remove(participant);
+        seen.remove(participant);
+        Ok(())
+    }
+
     /// Carries out a transaction: every participant does its work, and the events are in the log, or none of it.
     ///
     /// That it was aborted, and that its outcome is unknown, are answers: see [`Ended`]. Whatever dies afterwards, it ends on
@@ -221,14 +247,7 @@ impl Coordinator {
         if self.is_fenced() {
             return Err(TxnError::Fenced);
         }
-        let mut participants = Vec::with_capacity(transaction.branches.len());
-        {
-            let known = shared.participants.read().unwrap_or_else(PoisonError::into_inner);
-            for (name, _) in &transaction.branches {
-                let found = known.get(name).cloned();
-                participants.push(found.ok_or_else(|| TxnError::UnknownParticipant { name: name.clone() })?);
-            }
-        }
+        let participants = shared.taking_part(&transaction)?;
         let (gid, live) = shared.begin(&transaction)?;
         let (reply, answer) = oneshot::channel();
         let course = course::Course::new(shared.clone(), gid, live, participants, transaction, reply);

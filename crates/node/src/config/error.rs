@@ -72,6 +72,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         what: String,
     },
+    /// A participant cannot be.
+    #[error("the participant `{name}` cannot be: {what}")]
+    Participant {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        what: String,
+    },
     /// A span is out of its range.
     #[error("`{key}` is {value:?}, and has to be {least:?} to {most:?}")]
     OutOfRange {

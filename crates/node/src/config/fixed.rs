@@ -7,7 +7,7 @@ use quorate_consistency::{
         choreography::{self, Process, Processes},
         declared::Document,
     },
-    two_phase_commit::Order,
+    two_phase_commit::{Ledger, Order, RequestId, Transaction, Work},
 };
 use quorate_data::{
     event::{NewEvent, Tags},
@@ -17,10 +17,10 @@ use quorate_data::{
 };
 use quorate_foundations::name::Name;
 
-use super::{MAX_INBOXES, MAX_RELAYS};
+use super::{MAX_INBOXES, MAX_PARTICIPANTS, MAX_RELAYS};
 use crate::{
     http::limits,
-    verbs::{SagaCare, Transactions},
+    verbs::{Coordinating, SagaCare, Transactions},
 };
 
 /// A limit that cannot be set.
@@ -93,8 +93,15 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("subscriptions.count", Subscriptions::MAX_COUNT as u64),
         ("subscriptions.leases", limits::LEASES as u64),
         ("subscriptions.pull", limits::PULL as u64),
+        ("transactions.databases", MAX_PARTICIPANTS as u64),
+        ("transactions.document-bytes", Coordinating::MAX_DOCUMENT_BYTES as u64),
+        ("transactions.id-bytes", RequestId::MAX_BYTES as u64),
+        ("transactions.open", Coordinating::MAX_OPEN as u64),
         ("transactions.page", Transactions::MAX_PAGE as u64),
+        ("transactions.participants", Transaction::MAX_PARTICIPANTS as u64),
         ("transactions.reason-bytes", Order::MAX_REASON_BYTES as u64),
+        ("transactions.services", Ledger::MAX_PARTICIPANTS as u64),
+        ("transactions.work-bytes", Work::MAX_BYTES as u64),
         ("webhooks.attempts-kept", webhook::Webhooks::KEPT_ATTEMPTS),
         ("webhooks.count", webhook::Webhooks::MAX_COUNT as u64),
         ("webhooks.places", webhook::Config::MAX_PLACES as u64),

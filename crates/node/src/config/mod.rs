@@ -9,6 +9,7 @@ mod follow;
 mod inboxes;
 mod layers;
 mod network;
+mod participants;
 mod platform;
 mod rates;
 mod reach;
@@ -32,6 +33,8 @@ pub(crate) use inboxes::MAX_INBOXES;
 pub use inboxes::{Destination, InboxSettings, InboxSpec, Template};
 pub use layers::{Entry, LayerError, Layers, Source};
 pub use network::{Network, NetworkError};
+pub(crate) use participants::MAX_PARTICIPANTS;
+pub use participants::{ParticipantSettings, TransactionConfig};
 pub use rates::RateConfig;
 pub(crate) use reach::ReachError;
 pub use reach::{Password, Reach};
@@ -76,6 +79,8 @@ pub struct Config {
     pub sagas: saga::Config,
     /// How long something may be in doubt before the node warns of it.
     pub doubt_limit: Duration,
+    /// How the node coordinates transactions.
+    pub transactions: TransactionConfig,
     /// Addresses that webhooks may call although they are not public.
     pub webhook_targets: Vec<Network>,
     /// What of the log is published, and where, in order of their names.
@@ -224,6 +229,7 @@ impl TryFrom<Settings> for Config {
             transactions,
             relay,
             inbox,
+            participant,
         } = settings;
         if !listen.ip().is_loopback() && !allow_remote {
             return Err(ConfigError::Exposed { listen });
@@ -270,6 +276,7 @@ impl TryFrom<Settings> for Config {
             rates,
             sagas,
             doubt_limit: transactions.doubt_limit,
+            transactions: TransactionConfig::new(transactions, participant)?,
             webhook_targets: webhooks.allow,
             relays,
             inboxes,

@@ -9,7 +9,7 @@ use quorate_data::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, InboxSettings, Network, RelaySettings};
+use super::{ByteSize, InboxSettings, Network, ParticipantSettings, RelaySettings};
 
 /// Everything that can be set, with its default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,8 @@ pub struct Settings {
     pub relay: Vec<RelaySettings>,
     /// Inboxes: which messages of others come in, and what becomes of them. In a file alone, as `[[inbox]]`. Default none.
     pub inbox: Vec<InboxSettings>,
+    /// PostgreSQL databases that take part in transactions. In a file alone, as `[[participant]]`. Default none.
+    pub participant: Vec<ParticipantSettings>,
 }
 
 /// What the HTTP surface accepts.
@@ -280,6 +282,15 @@ pub struct TransactionSettings {
     /// How long something may be in doubt before `/readyz` warns of it. Default 1 min.
     #[serde(with = "humantime_serde")]
     pub doubt_limit: Duration,
+    /// Addresses and networks (`10.0.0.0/8`) at which participants may be although they are not public: loopback, private, link-local and
+    /// other special addresses are refused otherwise, also behind names. Default none.
+    pub allow: Vec<Network>,
+    /// How long participants may take to vote on a transaction that the node coordinates; then it is aborted. 1 ms to 24 h. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub prepare_timeout: Duration,
+    /// How long a participant may take for a commit, an abort, or to say what it holds; then it is asked again. 1 ms to 24 h. Default 5 s.
+    #[serde(with = "humantime_serde")]
+    pub call_timeout: Duration,
 }
 
 /// Webhooks.
@@ -326,6 +337,7 @@ impl Default for Settings {
             webhooks: WebhookSettings::default(),
             relay: Vec::new(),
             inbox: Vec::new(),
+            participant: Vec::new(),
         }
     }
 }
@@ -395,7 +407,12 @@ impl Default for SagaSettings {
 
 impl Default for TransactionSettings {
     fn default() -> Self {
-        Self { doubt_limit: Duration::from_secs(60) }
+        Self {
+            doubt_limit: Duration::from_secs(60),
+            allow: Vec::new(),
+            prepare_timeout: Duration::from_secs(5),
+            call_timeout: Duration::from_secs(5),
+        }
     }
 }
 

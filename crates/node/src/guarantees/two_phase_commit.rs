@@ -21,6 +21,7 @@ const DEATHS: &str = "crates/consistency/src/two_phase_commit/tests/deaths.rs";
 const TURNS: &str = "crates/consistency/src/two_phase_commit/tests/turns.rs";
 const INBOXES: &str = "crates/node/tests/http/inboxes.rs";
 const HTTP: &str = "crates/node/tests/http/transactions.rs";
+const BEGUN: &str = "crates/node/tests/http/coordinating.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -166,6 +167,29 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(HTTP, "without_its_coordinator_an_order_waits_for_it_in_the_log"),
             test(HTTP, "promises_in_the_store_are_listed_page_by_page_whoever_coordinates_them"),
             test(HTTP, "a_promise_of_a_participant_that_its_coordinator_does_not_know_is_listed_and_can_be_ordered"),
+        ],
+    ),
+    row(
+        Atomicity,
+        "begin a transaction",
+        Http,
+        "it is carried out once under its id: every participant does it and its events are in the log, or nothing of it is anywhere; what may be either is told as neither, \
+         and what it was told as it stays, behind restarts too",
+        &[
+            test(BEGUN, "a_transaction_is_carried_out_once_under_its_name_and_its_events_travel_with_the_decision"),
+            test(BEGUN, "whoever_says_no_aborts_it_for_all_and_why_is_told_again_behind_a_restart"),
+            test(BEGUN, "what_may_be_either_is_told_as_neither_and_one_participant_alone_is_recorded_as_well"),
+            test(BEGUN, "what_was_decided_is_done_by_the_next_process_and_a_person_ends_what_stays_in_doubt"),
+        ],
+    ),
+    row(
+        Integrity,
+        "begin a transaction",
+        Http,
+        "whoever answers never, too much or nonsense has not voted; nobody is called whose address is not public or allowed, and nothing is begun of what breaks a limit",
+        &[
+            test(BEGUN, "who_answers_never_too_much_or_nonsense_or_is_not_there_has_not_voted"),
+            test(BEGUN, "a_transaction_that_cannot_be_is_refused_with_what_is_wrong_and_nobody_is_asked"),
         ],
     ),
     row(

@@ -134,7 +134,7 @@ fn not_empty(events: Vec<NewEvent>) -> Result<Vec<NewEvent>, Problem> {
 }
 
 /// Holds a batch against the store's limits, so that what is too large is told as such.
-fn within_limits(node: &Node, batch: &AppendBatch) -> Result<(), Problem> {
+pub(super) fn within_limits(node: &Node, batch: &AppendBatch) -> Result<(), Problem> {
     let limits = &node.config.limits;
     let (mut events, mut bytes) = (0, 0);
     for part in &batch.streams {
@@ -209,7 +209,7 @@ struct Several<'b> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Part<'b> {
+pub(super) struct Part<'b> {
     stream: String,
     #[serde(default)]
     expected: Expected,
@@ -264,7 +264,7 @@ fn several(node: &Node, body: &Bytes) -> Result<AppendBatch, Problem> {
     })
 }
 
-fn one_part(body: &Bytes, part: &Part<'_>, max: usize) -> Result<StreamAppend, Problem> {
+pub(super) fn one_part(body: &Bytes, part: &Part<'_>, max: usize) -> Result<StreamAppend, Problem> {
     let expected = match part.expected {
         Expected::Any => ExpectedVersion::Any,
         Expected::None => ExpectedVersion::NoStream,

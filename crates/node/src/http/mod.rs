@@ -79,9 +79,9 @@ use crate::{
     config::Config,
     rates::Rates,
     verbs::{
-        Archives, Breakers, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency, InboxCare, Limits,
-        MessageQueues, Policies, ProcessCare, RelayCare, RequestCare, SagaCare, StoreCare, Streams, Transactions,
-        ViewCare, WebhookCare,
+        Archives, Breakers, Coordinating, DurableSubscriptions, Erasures, EventSchemas, EventTypes, Idempotency,
+        InboxCare, Limits, MessageQueues, Policies, ProcessCare, RelayCare, RequestCare, SagaCare, StoreCare, Streams,
+        Transactions, ViewCare, WebhookCare,
     },
 };
 
@@ -101,6 +101,7 @@ pub(crate) struct Node {
     pub(crate) sagas: SagaCare,
     pub(crate) processes: ProcessCare,
     pub(crate) transactions: Transactions,
+    pub(crate) coordinating: Coordinating,
     pub(crate) webhooks: WebhookCare,
     pub(crate) schemas: EventSchemas,
     pub(crate) event_types: EventTypes,
@@ -144,6 +145,8 @@ pub(crate) struct Rooms {
     pub(crate) breakers: Breakers,
     pub(crate) policies: Policies,
     pub(crate) rates: Rates,
+    pub(crate) transactions: Transactions,
+    pub(crate) coordinating: Coordinating,
     /// Ends what the store does in the background, when nobody serves it any more.
     pub(crate) until_dropped: DropGuard,
 }
@@ -174,6 +177,8 @@ impl Node {
             breakers,
             policies,
             rates,
+            transactions,
+            coordinating,
             until_dropped,
         } = rooms;
         let connections = Arc::new(Connections::new(config.http.clone()));
@@ -186,7 +191,8 @@ impl Node {
                 schemas.clone(),
                 (subscriptions.clone(), relays.clone(), webhooks.clone(), views.clone()),
             ),
-            transactions: Transactions::of(&store),
+            transactions,
+            coordinating,
             schemas,
             metrics: Metrics::register(&env, &connections, &store),
             erasures: Erasures::new(store.clone()),

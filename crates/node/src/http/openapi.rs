@@ -56,7 +56,7 @@ fn build() -> Value {
             { "name": "requests", "description": "Requests with an answer and messages without one: asked of responders that are there" },
             { "name": "sagas", "description": "Sagas: business transactions over several services that always end: done, undone, or visibly stuck" },
             { "name": "processes", "description": "Choreographed processes: what nobody leads, what is overdue in it, and what led to what" },
-            { "name": "transactions", "description": "Two-phase commit: what is in doubt, what became of a transaction, ending one by hand" },
+            { "name": "transactions", "description": "Two-phase commit: beginning a transaction, what is in doubt, what became of one, ending one by hand" },
             { "name": "inboxes", "description": "Inboxes: which messages of brokers come in, as the configuration says" },
             { "name": "relays", "description": "Relays: what of the log is published to brokers, as the configuration says" },
             { "name": "webhooks", "description": "Webhooks: services that are called with every event they asked for" },

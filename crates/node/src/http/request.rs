@@ -57,6 +57,11 @@ pub(crate) fn transaction(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "transaction")
 }
 
+/// The participant of transactions that a path names.
+pub(crate) fn participant(uri: &Uri) -> Result<Name, Problem> {
+    named(uri, "participant")
+}
+
 /// The inbox that a path names.
 pub(crate) fn inbox(uri: &Uri) -> Result<Name, Problem> {
     named(uri, "inbox")

@@ -59,8 +59,12 @@ const TOLD: &str = "its answer may hold a secret, which is told once and not kep
 /// Why no answer is kept where somebody is asked, or answers.
 const ASKED: &str = "who asks is answered by whoever is there, and nothing of it is kept, or asks under an id; who answers does so once";
 
+/// Why no answer is kept where what is begun has a name.
+const NAMED: &str =
+    "a transaction is known by its `id`: the same again is told what became of the first, whatever became of it since";
+
 /// Where a person may want to go.
-pub(super) const LINKS: [(&str, &str); 23] = [
+pub(super) const LINKS: [(&str, &str); 24] = [
     ("/openapi.json", "describes everything that can be asked for"),
     ("/v1/events?limit=20", "the log from its beginning"),
     ("/v1/streams", "the streams by name"),
@@ -70,6 +74,7 @@ pub(super) const LINKS: [(&str, &str); 23] = [
     ("/v1/sagas", "the sagas by name and id"),
     ("/v1/processes", "the choreographed processes by name"),
     ("/v1/transactions", "the transactions in doubt by name"),
+    ("/v1/participants", "who takes part in transactions"),
     ("/v1/webhooks", "the webhooks by name"),
     ("/v1/relays", "the relays by name"),
     ("/v1/inboxes", "the inboxes by name"),
@@ -180,9 +185,11 @@ pub(super) fn table() -> Vec<Route> {
         route("/v1/processes/{name}/courses/{key}", GET, get(processes::describe_course)),
         route("/v1/processes/{name}/courses/{key}/graph", GET, get(processes::graph)),
         route("/v1/processes/{name}/courses/{key}/resume", POST, post(processes::resume)),
-        route("/v1/transactions", GET, get(transactions::list)),
+        route("/v1/transactions", BOTH, post(transactions::begin).get(transactions::list)).keyless(NAMED),
         route("/v1/transactions/{transaction}", GET, get(transactions::describe)),
         route("/v1/transactions/{transaction}/resolve", POST, post(transactions::resolve)),
+        route("/v1/participants", GET, get(transactions::participants::list)),
+        route("/v1/participants/{participant}/remove", POST, post(transactions::participants::remove)),
         route("/v1/webhooks", GET, get(webhooks::list)),
         route(
             "/v1/webhooks/{name}",

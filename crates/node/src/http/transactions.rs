@@ -1,15 +1,19 @@
-//! Transactions of two-phase commit: what is in doubt, what became of one, ending one by hand.
+//! Transactions of two-phase commit: beginning one, what is in doubt, what became of one, ending one by hand.
+
+mod begin;
+pub(super) mod participants;
 
 use axum::extract::{Request, State};
 use http::{StatusCode, Uri};
 use quorate_consistency::two_phase_commit::{
-    Ending, Gid, Heuristic, Ledger, Order, ParticipantError, Record, Standstill, TxnError,
+    Ended, Ending, Gid, Heuristic, Ledger, Order, ParticipantError, Record, RequestId, Standstill, TxnError,
 };
 use quorate_data::{event::NewEvent, store::StreamAppend};
 use quorate_foundations::name::Name;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+pub(super) use self::begin::begin;
 use super::{
     Shared, document,
     problem::{Code, Problem},
@@ -38,6 +42,12 @@ impl From<TxnError> for Problem {
             TxnError::Participant { name, .. } | TxnError::NotAsked { name, .. } => {
                 told(Code::ParticipantAway).with("participant", name.as_str())
             }
+            TxnError::IdReused { id } => told(Code::TransactionIdReused).with("id", id.as_str()),
+            TxnError::TooManyParticipants { most } => told(Code::TooManyParticipants).with("limit", *most),
+            TxnError::InUse { name } => told(Code::TransactionUnderWay).with("participant", name.as_str()),
+            TxnError::Overloaded { unfinished } => told(Code::Overloaded).with("limit", *unfinished),
+            TxnError::Closed => told(Code::ShuttingDown),
+            TxnError::Stopped { gid } => told(Code::OutcomeUnknown).unknown().with("transaction", gid.to_string()),
             TxnError::Store(cause) => cause.clone().into(),
             _ => told(Code::StoreFailed),
         }
@@ -65,9 +75,28 @@ pub(super) fn not_a_coordinators(stream: &Name) -> Result<(), Problem> {
     Err(Problem::new(Code::StreamOfTransaction, detail).with("stream", stream.as_str()))
 }
 
-fn transaction(uri: &Uri) -> Result<Gid, Problem> {
+/// What a path calls a transaction.
+enum Called {
+    /// By its own name.
+    Gid(Gid),
+    /// By that of whoever began it.
+    Id(RequestId),
+}
+
+fn called(uri: &Uri) -> Result<Called, Problem> {
     let name = request::transaction(uri)?;
-    name.as_str().parse().map_err(|wrong| Problem::new(Code::InvalidName, format!("`{}`: {wrong}", name.as_str())))
+    if !name.as_str().starts_with("quorate:") {
+        return begin::id(name.as_str()).map(Called::Id);
+    }
+    let gid = name.as_str().parse().map(Called::Gid);
+    gid.map_err(|wrong| Problem::new(Code::InvalidName, format!("`{}`: {wrong}", name.as_str())))
+}
+
+fn unknown(id: &RequestId) -> Problem {
+    let detail = format!(
+        "no transaction was begun here under the id `{id}`; one that is called by its own name is quorate:<uuid>:<takeover>-<number>"
+    );
+    Problem::new(Code::TransactionNotFound, detail).with("id", id.as_str())
 }
 
 fn ending(ending: Ending) -> &'static str {
@@ -157,14 +186,32 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 
 /// `GET /v1/transactions/{transaction}`
 pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Reply {
-    let gid = transaction(request.uri())?;
     Params::of(request.uri(), &[])?;
+    let gid = match called(request.uri())? {
+        Called::Gid(gid) => gid,
+        Called::Id(id) => return of_request(&node, &id, request.headers()).await,
+    };
     let Some((record, branches)) = node.transactions.get(&gid).await? else {
         let detail =
             format!("the log says nothing of transaction {gid}, and nobody who can be asked holds anything of it");
         return Err(Problem::new(Code::TransactionNotFound, detail).with("transaction", gid.to_string()));
     };
     Ok(reply::whole(reply::json(StatusCode::OK, &described(&gid, &record, &branches))))
+}
+
+/// The transaction that was begun under an id: once it has ended, where whoever asks would wait for that.
+async fn of_request(node: &Shared, id: &RequestId, headers: &http::HeaderMap) -> Reply {
+    let patience = request::wait(headers)?.min(node.config.http.max_wait);
+    let requested = node.coordinating.settled(id, patience).await?.ok_or_else(|| unknown(id))?;
+    let (record, branches) = node.transactions.get(&requested.gid).await?.unwrap_or_default();
+    let mut shown = described(&requested.gid, &record, &branches);
+    let [by, why] = begin::reason(&requested.ended);
+    let participants: Vec<&str> = requested.participants.iter().map(Name::as_str).collect();
+    shown["id"] = id.as_str().into();
+    shown["status"] = begin::status(&requested.ended).into();
+    shown["ended"] = (requested.ended != Ended::Unknown).into();
+    (shown["by"], shown["why"], shown["participants"]) = (by, why, json!(participants));
+    Ok(reply::whole(reply::json(StatusCode::OK, &shown)))
 }
 
 #[derive(Deserialize)]
@@ -179,7 +226,7 @@ struct Resolving {
 /// `POST /v1/transactions/{transaction}/resolve`: 200 if it is done, 202 if it is recorded and waits.
 pub(super) async fn resolve(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
-    let gid = transaction(&head.uri)?;
+    let called = called(&head.uri)?;
     Params::of(&head.uri, &[])?;
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
@@ -188,6 +235,13 @@ pub(super) async fn resolve(State(node): State<Shared>, request: Request) -> Rep
     let participant = Name::new(participant)?;
     let order = Order::new(&participant, wanted, &by, &why)
         .map_err(|wrong| Problem::of(Code::InvalidParameter, &wrong).with("parameter", "why"))?;
+    let gid = match called {
+        Called::Gid(gid) => gid,
+        Called::Id(id) => {
+            let requested = node.coordinating.settled(&id, std::time::Duration::ZERO).await?;
+            requested.ok_or_else(|| unknown(&id))?.gid
+        }
+    };
     let effect = async {
         let Resolved { contradicts, waits } = node.transactions.resolve(&gid, order).await?;
         let status = if waits.is_none() { StatusCode::OK } else { StatusCode::ACCEPTED };

@@ -3,6 +3,7 @@
 mod archive_files;
 mod at_work;
 mod breakers;
+mod coordinating;
 mod erasure;
 mod event_types;
 mod idempotency;
@@ -27,6 +28,7 @@ mod webhooks;
 
 pub use archive_files::ArchiveFiles;
 pub use breakers::{Breakers, NoBreaker};
+pub use coordinating::{AddressError, Coordinating};
 pub use erasure::Erasures;
 pub use event_types::{Consumer, ConsumerKind, EventType, EventTypes, EventTypesError};
 pub use idempotency::{Idempotency, Key, OnceError, Reply};

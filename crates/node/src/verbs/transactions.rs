@@ -16,8 +16,8 @@ use quorate_foundations::{name::Name, time::Wall};
 /// What a node knows of transactions: what stands in its store, and what the coordinators say that the program around it runs. Cheap to
 /// clone; clones are the same.
 ///
-/// A node begins no transactions itself. A program that does lends its coordinator ([`attach`](Self::attach)): then its participants are asked, and
-/// what is ordered is done at once. Without it there are the records of the store's log and the promises of its embedded participants, and
+/// The node's own [coordinator](super::Coordinating) is among these, once it is opened. A program that has one lends it ([`attach`](Self::attach)): then its
+/// participants are asked, and what is ordered is done at once. Without it there are the records of the store's log and the promises of its embedded participants, and
 /// an order waits in the log for the coordinator.
 #[derive(Clone)]
 pub struct Transactions {

@@ -9,6 +9,7 @@ use quorate_node::config::Config;
 mod append;
 mod breakers;
 mod client;
+mod coordinating;
 mod deadlines;
 mod declared;
 mod durable_requests;
@@ -25,6 +26,8 @@ mod keys;
 mod lifecycle;
 mod metadata;
 mod node;
+#[allow(dead_code, reason = "other tests say more")]
+mod participant;
 mod peers;
 mod policies;
 mod processes;

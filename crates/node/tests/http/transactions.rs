@@ -272,7 +272,8 @@ async fn what_makes_no_sense_is_refused_with_what_is_wrong() {
     node.transactions.attach(&coordinator);
     let unknown = format!("{STRANGER}:1-1");
     for (path, code) in [
-        ("/v1/transactions/17", "invalid-name"),
+        ("/v1/transactions/quorate:17", "invalid-name"),
+        ("/v1/transactions/17", "transaction-not-found"),
         (&*format!("/v1/transactions/{unknown}"), "transaction-not-found"),
         ("/v1/transactions?limit=1001", "limit-exceeded"),
         ("/v1/transactions?after=17", "invalid-parameter"),

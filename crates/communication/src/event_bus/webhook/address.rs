@@ -33,7 +33,7 @@ pub struct Allowed(Arc<dyn Fn(IpAddr) -> bool + Send + Sync>);
 
 /// An address that may not be called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{address} is {kind}, which webhooks call only where the configuration names it")]
+#[error("{address} is {kind}, which is called only where the configuration names it")]
 pub struct Forbidden {
     /// The address.
     pub address: IpAddr,
@@ -85,7 +85,7 @@ struct Guarded {
 
 impl Net for Guarded {
     fn listen(&self, _: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
-        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "webhooks listen nowhere")) })
+        Box::pin(async { Err(io::Error::new(io::ErrorKind::Unsupported, "who only calls listens nowhere")) })
     }
 
     fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {

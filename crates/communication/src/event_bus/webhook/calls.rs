@@ -83,7 +83,9 @@ impl Calls {
         &self.allowed
     }
 
-    async fn client(&self, encrypts: bool) -> Client {
+    /// A bare client that calls only whom these calls may call; `encrypts`: with or without TLS. It is the same every time, and keeps
+    /// connections for as long as it is there.
+    pub async fn client(&self, encrypts: bool) -> Client {
         let config = client::Config::default();
         let guarded = || self.allowed.guard(&self.env);
         if !encrypts {

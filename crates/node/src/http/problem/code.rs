@@ -117,6 +117,8 @@ codes! {
     RequestNotHeld = "request-not-held", CONFLICT, "Responder has no such request";
     RequestIdReused = "request-id-reused", CONFLICT, "Request was asked with another body";
     TooManySchedules = "too-many-schedules", CONFLICT, "There are as many schedules as a store keeps";
+    TransactionIdReused = "transaction-id-reused", CONFLICT, "Transaction was begun with something else";
+    TooManyParticipants = "too-many-participants", CONFLICT, "There are as many participants as a store keeps";
     TransactionUnderWay = "transaction-under-way", CONFLICT, "Transaction may still be decided";
     TransactionEndedOtherwise = "transaction-ended-otherwise", CONFLICT, "Participant had ended the transaction otherwise";
     TooManyOrders = "too-many-orders", CONFLICT, "Participant has been ordered too often how the transaction ends";
