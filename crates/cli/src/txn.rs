@@ -14,6 +14,9 @@ use crate::{
     pages::{HowMany, Pages},
 };
 
+/// How long to wait before it is asked again how a transaction stands.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// Verbs on transactions.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
@@ -48,7 +51,7 @@ pub(crate) enum Command {
     Participants,
     /// Take a service away that will not come back: it is not asked any more what it holds
     ///
-    /// Where several nodes share a store, none of them may have something open with it.
+    /// Nothing may be open with it.
     Remove {
         /// The service's address
         participant: String,
@@ -176,8 +179,11 @@ async fn begun(client: &Client, begin: Begin, format: Format) -> Result<(), Fail
             serde_json::from_str(&node.value.to_json()).map_err(|cause| wrong(cause.to_string()))?
         }
     };
+    let Some(members) = document.as_object_mut() else {
+        return Err(wrong("it is no object with an `id` and `participants`".to_owned()));
+    };
     if let Some(id) = id {
-        document["id"] = id.into();
+        members.insert("id".to_owned(), id.into());
     }
     let call = Call::post(Target::path(&["v1", "transactions"]), JSON, document.to_string()).known_again();
     let mut told = client.call(&call).await?.json(client.server())?;
@@ -201,10 +207,24 @@ async fn begun(client: &Client, begin: Begin, format: Format) -> Result<(), Fail
 }
 
 async fn shown(client: &Client, transaction: &str, wait: Option<u64>) -> Result<Value, Failure> {
+    let Some(seconds) = wait else { return looked(client, transaction, None).await };
+    let until = client.env().mono() + Duration::from_secs(seconds);
+    loop {
+        let rest = until.saturating_since(client.env().mono());
+        let told = looked(client, transaction, Some(rest)).await?;
+        // The node waits only so long for one request.
+        if told["ended"] != false || until.saturating_since(client.env().mono()) < AGAIN {
+            return Ok(told);
+        }
+        client.env().sleep(AGAIN).await;
+    }
+}
+
+async fn looked(client: &Client, transaction: &str, wait: Option<Duration>) -> Result<Value, Failure> {
     let (mut call, mut client) = (Call::get(Target::path(&["v1", "transactions", transaction])), client.clone());
-    if let Some(seconds) = wait {
-        call = call.header(http::HeaderName::from_static("prefer"), &format!("wait={seconds}"))?;
-        client = client.waiting(Duration::from_secs(seconds));
+    if let Some(wait) = wait {
+        call = call.header(http::HeaderName::from_static("prefer"), &format!("wait={}", wait.as_secs()))?;
+        client = client.waiting(wait);
     }
     Ok(client.call(&call).await?.json(client.server())?)
 }

@@ -17,6 +17,9 @@ mod listings;
 mod live_patterns;
 mod loans;
 mod moving;
+#[path = "../../../node/tests/http/participant.rs"]
+#[allow(dead_code, reason = "other tests say more")]
+mod participant;
 mod policies;
 mod postgres;
 mod postgres_sagas;
@@ -37,6 +40,7 @@ mod settings;
 mod sim;
 mod subscriptions;
 mod transactions;
+mod transactions_begun;
 mod views;
 mod walkthrough;
 mod webhooks;

@@ -2,7 +2,7 @@
 //! whom to ask what they hold.
 
 use quorate_data::{
-    event::Version,
+    event::{NewEvent, Version},
     store::{AppendBatch, AppendError, ExpectedVersion, ReadStream, Store},
 };
 use quorate_foundations::name::Name;
@@ -69,18 +69,19 @@ pub(super) async fn all(store: &Store) -> Result<Vec<Name>, TxnError> {
     known(store).await.map(|known| known.all)
 }
 
-/// Writes one down, unless it is there.
-pub(super) async fn join(store: &Store, participant: &Name) -> Result<(), TxnError> {
+/// Writes down those that are not there: all of them, or none.
+pub(super) async fn join(store: &Store, participants: &[Name]) -> Result<(), TxnError> {
     loop {
         let Known { all, version } = known(store).await?;
-        if all.contains(participant) {
+        let new: Vec<&Name> = participants.iter().filter(|one| !all.contains(one)).collect();
+        if new.is_empty() {
             return Ok(());
         }
-        if all.len() >= MOST {
+        if all.len() + new.len() > MOST {
             return Err(TxnError::TooManyParticipants { most: MOST });
         }
-        let joined = Joined { participant: participant.to_string() };
-        if write(store, version, log::event(store.event_id(), JOINED, &joined)).await? {
+        let joined = |one: &Name| log::event(store.event_id(), JOINED, &Joined { participant: one.to_string() });
+        if write(store, version, new.into_iter().map(joined).collect()).await? {
             return Ok(());
         }
     }
@@ -94,19 +95,19 @@ pub(super) async fn leave(store: &Store, participant: &Name, by: &str, why: &str
             return Ok(false);
         }
         let left = Left { participant: participant.to_string(), by: by.to_owned(), why: why.to_owned() };
-        if write(store, version, log::event(store.event_id(), LEFT, &left)).await? {
+        if write(store, version, vec![log::event(store.event_id(), LEFT, &left)]).await? {
             return Ok(true);
         }
     }
 }
 
 /// Whether nobody else was faster.
-async fn write(store: &Store, version: Version, event: quorate_data::event::NewEvent) -> Result<bool, TxnError> {
+async fn write(store: &Store, version: Version, events: Vec<NewEvent>) -> Result<bool, TxnError> {
     let expected = match version {
         Version::ZERO => ExpectedVersion::NoStream,
         version => ExpectedVersion::Exact(version),
     };
-    match store.append(AppendBatch::to(stream(), expected, vec![event])).await {
+    match store.append(AppendBatch::to(stream(), expected, events)).await {
         Ok(_) => Ok(true),
         Err(AppendError::VersionConflict { .. }) => Ok(false),
         Err(failed) => Err(failed.into()),

@@ -38,6 +38,9 @@ pub struct Config {
     pub pause: Duration,
     /// Transactions that have not ended, at most; beyond it new ones are refused. Default 10,000.
     pub max_unfinished: usize,
+    /// Transactions whose end one and the same participant has not confirmed, at most: one that votes and then confirms nothing does not keep the
+    /// others from theirs. Default 10,000.
+    pub max_unfinished_of_one: usize,
 }
 
 impl Default for Config {
@@ -52,6 +55,7 @@ impl Default for Config {
             sweep: Duration::from_secs(5),
             pause: Duration::from_millis(50),
             max_unfinished: 10_000,
+            max_unfinished_of_one: 10_000,
         }
     }
 }
@@ -85,8 +89,12 @@ impl Config {
         if let Some((field, span)) = wrong {
             return invalid(format!("{field} is more than nothing and at most {:?}, {span:?} is not", Self::MAX_SPAN));
         }
-        if self.max_unfinished == 0 {
-            return invalid("max_unfinished is at least 1".to_owned());
+        for (field, most) in
+            [("max_unfinished", self.max_unfinished), ("max_unfinished_of_one", self.max_unfinished_of_one)]
+        {
+            if most == 0 {
+                return invalid(format!("{field} is at least 1"));
+            }
         }
         Ok(())
     }

@@ -49,6 +49,14 @@ pub enum TxnError {
         /// How many.
         unfinished: usize,
     },
+    /// Of so many transactions the participant has not confirmed how they end.
+    #[error("participant `{name}` has not confirmed the end of {unfinished} transactions yet: nothing was begun")]
+    ParticipantOverloaded {
+        /// The participant.
+        name: Name,
+        /// How many.
+        unfinished: usize,
+    },
     /// It is still being prepared, decided or told: there is nothing to resolve by hand.
     #[error("transaction {gid} is under way: wait for it to end, or for this coordinator to be replaced")]
     UnderWay {
@@ -117,7 +125,7 @@ impl TxnError {
     pub fn retry(&self) -> Retry {
         match self {
             Self::Overloaded { .. } => Retry::After(Duration::from_millis(100)),
-            Self::UnderWay { .. } => Retry::After(Duration::from_secs(1)),
+            Self::UnderWay { .. } | Self::ParticipantOverloaded { .. } => Retry::After(Duration::from_secs(1)),
             Self::NotAsked { .. }
             | Self::Participant {
                 cause: ParticipantError::Unanswered { .. } | ParticipantError::Failed { .. }, ..

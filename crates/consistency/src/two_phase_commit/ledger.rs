@@ -109,12 +109,12 @@ impl Ledger {
         addresses::all(&self.store).await
     }
 
-    /// Writes down that a participant is known by its address, before it is asked for anything. Nothing where it is there.
+    /// Writes down that participants are known by their addresses, before they are asked for anything: all that are not there yet, or none.
     ///
     /// # Errors
     /// [`TxnError::TooManyParticipants`], and [`TxnError::Store`] where it may not be written.
-    pub async fn add_participant(&self, address: &Name) -> Result<(), TxnError> {
-        addresses::join(&self.store, address).await
+    pub async fn add_participants(&self, addresses: &[Name]) -> Result<(), TxnError> {
+        addresses::join(&self.store, addresses).await
     }
 
     /// Takes a participant away that will not come back, and writes down who did it and why. What it holds nobody ends any more until it is

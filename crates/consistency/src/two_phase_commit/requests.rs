@@ -78,9 +78,12 @@ pub struct Request {
 impl Request {
     /// `transaction` under the name `id`. `digest` stands for everything that was asked for: the same id with another one is refused.
     pub fn new(id: RequestId, digest: [u8; 32], transaction: Transaction) -> Self {
-        let digest = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { id, digest, transaction }
+        Self { id, digest: in_hex(&digest), transaction }
     }
+}
+
+pub(super) fn in_hex(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What became of a request.

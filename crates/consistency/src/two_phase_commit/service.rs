@@ -79,6 +79,14 @@ struct Live {
     branches: Vec<AtomicBool>,
 }
 
+impl Live {
+    /// Whether a participant takes part, and has not confirmed how it ended.
+    fn is_open_at(&self, participant: &Name) -> bool {
+        let at = self.participants.iter().position(|name| name == participant);
+        at.is_some_and(|at| !self.branches[at].load(Ordering::Relaxed))
+    }
+}
+
 #[derive(Default)]
 struct Unfinished {
     last: u64,
@@ -302,12 +310,27 @@ impl Shared {
         Gid { coordinator: self.standing.id, txn: TxnId { takeover: self.standing.takeover, number } }
     }
 
+    fn has_room(&self, unfinished: &Unfinished, transaction: &Transaction) -> Result<(), TxnError> {
+        let (all, most) = (&unfinished.live, self.config.max_unfinished_of_one);
+        if all.len() >= self.config.max_unfinished {
+            return Err(TxnError::Overloaded { unfinished: all.len() });
+        }
+        if all.len() < most {
+            return Ok(());
+        }
+        for (name, _) in &transaction.branches {
+            let count = all.values().filter(|live| live.is_open_at(name)).count();
+            if count >= most {
+                return Err(TxnError::ParticipantOverloaded { name: name.clone(), unfinished: count });
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a transaction its name. From now on no sweep touches it.
     fn begin(&self, transaction: &Transaction) -> Result<(Gid, Arc<Live>), TxnError> {
         let mut unfinished = self.unfinished();
-        if unfinished.live.len() >= self.config.max_unfinished {
-            return Err(TxnError::Overloaded { unfinished: unfinished.live.len() });
-        }
+        self.has_room(&unfinished, transaction)?;
         unfinished.last += 1;
         let live = Arc::new(Live {
             since: self.env.mono(),
@@ -339,11 +362,7 @@ impl Shared {
     /// Below which transaction everything has ended as far as a participant is concerned.
     fn below(&self, participant: &Name) -> Gid {
         let unfinished = self.unfinished();
-        let is_open = |live: &Live| {
-            let at = live.participants.iter().position(|name| name == participant);
-            at.is_some_and(|at| !live.branches[at].load(Ordering::Relaxed))
-        };
-        let first = unfinished.live.iter().find(|(_, live)| is_open(live)).map(|(number, _)| *number);
+        let first = unfinished.live.iter().find(|(_, live)| live.is_open_at(participant)).map(|(number, _)| *number);
         self.gid(first.unwrap_or(unfinished.last + 1))
     }
 

@@ -97,6 +97,7 @@ pub fn fixed_limits() -> Vec<FixedLimit> {
         ("transactions.document-bytes", Coordinating::MAX_DOCUMENT_BYTES as u64),
         ("transactions.id-bytes", RequestId::MAX_BYTES as u64),
         ("transactions.open", Coordinating::MAX_OPEN as u64),
+        ("transactions.open-of-one", Coordinating::MAX_OPEN_OF_ONE as u64),
         ("transactions.page", Transactions::MAX_PAGE as u64),
         ("transactions.participants", Transaction::MAX_PARTICIPANTS as u64),
         ("transactions.reason-bytes", Order::MAX_REASON_BYTES as u64),

@@ -21,6 +21,7 @@ const DEATHS: &str = "crates/consistency/src/two_phase_commit/tests/deaths.rs";
 const TURNS: &str = "crates/consistency/src/two_phase_commit/tests/turns.rs";
 const INBOXES: &str = "crates/node/tests/http/inboxes.rs";
 const HTTP: &str = "crates/node/tests/http/transactions.rs";
+const KILLED_NODES: &str = "crates/cli/tests/cli/transactions_begun.rs";
 const BEGUN: &str = "crates/node/tests/http/coordinating.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -180,7 +181,19 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(BEGUN, "whoever_says_no_aborts_it_for_all_and_why_is_told_again_behind_a_restart"),
             test(BEGUN, "what_may_be_either_is_told_as_neither_and_one_participant_alone_is_recorded_as_well"),
             test(BEGUN, "what_was_decided_is_done_by_the_next_process_and_a_person_ends_what_stays_in_doubt"),
+            test(BEGUN, "what_was_begun_is_told_whatever_is_allowed_or_configured_by_now"),
         ],
+    ),
+    row(
+        Durability,
+        "begin a transaction",
+        Http,
+        "a node that dies before or between the prepares, or behind its decision before or between the commits, and is started again over its data directory leaves all \
+         participants the same, and tells whoever asks again how it ended",
+        &[test(
+            KILLED_NODES,
+            "a_node_killed_at_any_point_leaves_all_participants_the_same_and_its_caller_learns_how_it_ended",
+        )],
     ),
     row(
         Integrity,
@@ -190,6 +203,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(BEGUN, "who_answers_never_too_much_or_nonsense_or_is_not_there_has_not_voted"),
             test(BEGUN, "a_transaction_that_cannot_be_is_refused_with_what_is_wrong_and_nobody_is_asked"),
+            test(BEGUN, "nobody_is_written_down_for_what_is_refused_and_a_database_of_the_settings_stays"),
         ],
     ),
     row(

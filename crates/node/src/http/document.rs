@@ -1,5 +1,7 @@
 //! JSON bodies that are no events.
 
+mod digest;
+
 use std::{collections::BTreeSet, fmt};
 
 use http::{HeaderMap, header::CONTENT_TYPE};
@@ -13,6 +15,8 @@ use super::{
     problem::{Code, Problem},
     reply, request,
 };
+
+pub(super) use self::digest::digest;
 
 /// Refuses a body of another media type than JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> Result<(), Problem> {

@@ -46,6 +46,9 @@ impl From<TxnError> for Problem {
             TxnError::TooManyParticipants { most } => told(Code::TooManyParticipants).with("limit", *most),
             TxnError::InUse { name } => told(Code::TransactionUnderWay).with("participant", name.as_str()),
             TxnError::Overloaded { unfinished } => told(Code::Overloaded).with("limit", *unfinished),
+            TxnError::ParticipantOverloaded { name, unfinished } => {
+                told(Code::Overloaded).with("participant", name.as_str()).with("limit", *unfinished)
+            }
             TxnError::Closed => told(Code::ShuttingDown),
             TxnError::Stopped { gid } => told(Code::OutcomeUnknown).unknown().with("transaction", gid.to_string()),
             TxnError::Store(cause) => cause.clone().into(),
@@ -203,7 +206,8 @@ pub(super) async fn describe(State(node): State<Shared>, request: Request) -> Re
 async fn of_request(node: &Shared, id: &RequestId, headers: &http::HeaderMap) -> Reply {
     let patience = request::wait(headers)?.min(node.config.http.max_wait);
     let requested = node.coordinating.settled(id, patience).await?.ok_or_else(|| unknown(id))?;
-    let (record, branches) = node.transactions.get(&requested.gid).await?.unwrap_or_default();
+    let (record, branches) =
+        node.transactions.get_among(&requested.gid, &requested.participants).await?.unwrap_or_default();
     let mut shown = described(&requested.gid, &record, &branches);
     let [by, why] = begin::reason(&requested.ended);
     let participants: Vec<&str> = requested.participants.iter().map(Name::as_str).collect();

@@ -28,6 +28,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(1);
 /// Transactions that have not ended, at most.
 const OPEN: usize = 1_000;
+/// Transactions whose end one participant has not confirmed, at most.
+const OPEN_OF_ONE: usize = 250;
 
 /// The node's own coordinator. Cheap to clone; clones are the same.
 ///
@@ -69,6 +71,8 @@ pub enum AddressError {
 impl Coordinating {
     /// Transactions that have not ended, at most.
     pub const MAX_OPEN: usize = OPEN;
+    /// Transactions whose end one participant has not confirmed, at most.
+    pub const MAX_OPEN_OF_ONE: usize = OPEN_OF_ONE;
     /// The most bytes of a document that begins one.
     pub const MAX_DOCUMENT_BYTES: usize = 512 << 10;
     /// The longest address of a participant, in bytes.
@@ -141,6 +145,7 @@ impl Coordinating {
             prepare_timeout: shared.config.prepare_timeout,
             call_timeout: shared.config.call_timeout,
             max_unfinished: OPEN,
+            max_unfinished_of_one: OPEN_OF_ONE,
             ..two_phase_commit::Config::default()
         };
         let coordinator = Coordinator::open(&shared.store, config).await?;
@@ -166,14 +171,15 @@ impl Coordinating {
         Ok(Arc::new(Http::new(line, address.as_str())?))
     }
 
-    /// The name of the participant at `address`, if it may be one: without a slash at its end.
+    /// The name of the participant at `address`, if it may be one: without a slash at its end, the host in small letters, and without the port
+    /// that its scheme has anyway.
     ///
     /// # Errors
     /// [`AddressError`]. What a name leads to is judged when it is called.
     pub fn address(&self, address: &str) -> Result<Name, AddressError> {
         let invalid = |why| AddressError::Invalid { address: address.chars().take(100).collect(), why };
         let trimmed = address.trim_end_matches('/');
-        let name = Name::new(trimmed).map_err(|_| invalid("has 1 to 512 bytes"))?;
+        Name::check(trimmed).map_err(|_| invalid("has 1 to 512 bytes"))?;
         let uri: http::Uri = trimmed.parse().map_err(|_| invalid("is not such as `http://host:port/path`"))?;
         if !matches!(uri.scheme_str(), Some("http" | "https")) {
             return Err(invalid("begins with `http://` or `https://`"));
@@ -193,7 +199,23 @@ impl Coordinating {
         if let Ok(literal) = host.parse::<IpAddr>() {
             self.shared.allowed.check(literal)?;
         }
-        Ok(name)
+        let (scheme, usual) = if uri.scheme_str() == Some("https") { ("https", 443) } else { ("http", 80) };
+        let port = authority.port_u16().filter(|port| *port != usual).map(|port| format!(":{port}"));
+        let (host, path) = (authority.host().to_ascii_lowercase(), uri.path().trim_end_matches('/'));
+        let named = format!("{scheme}://{host}{}{path}", port.unwrap_or_default());
+        Name::new(named).map_err(|_| invalid("has 1 to 512 bytes"))
+    }
+
+    /// What became of what was begun under that name with that digest; none where nothing was. It is asked before anything is refused: what was begun
+    /// stays so, whatever the settings, or what is open by now, would say of it.
+    ///
+    /// # Errors
+    /// As [`Coordinator::begun`].
+    ///
+    /// # Cancel safety
+    /// As [`settled`](Self::settled).
+    pub async fn begun(&self, id: &RequestId, digest: &[u8; 32]) -> Result<Option<Requested>, TxnError> {
+        self.opened().await?.begun(id, digest).await
     }
 
     /// Carries out a transaction once under its name; `services` are those of its participants that are known by their addresses.
@@ -204,19 +226,26 @@ impl Coordinating {
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the transaction.
     pub async fn begin(&self, request: Request, services: &[Name]) -> Result<Requested, TxnError> {
+        match self.begin_once(request.clone(), services).await {
+            // Nothing was begun, and the next one is opened.
+            Err(TxnError::Fenced) => self.begin_once(request, services).await,
+            told => told,
+        }
+    }
+
+    async fn begin_once(&self, request: Request, services: &[Name]) -> Result<Requested, TxnError> {
         let coordinator = {
             let mut opened = self.shared.opened.lock().await;
             let coordinator = self.open(&mut opened).await?;
-            for service in services {
-                if !coordinator.has(service) {
-                    // Ordering: in the log before it is asked for anything.
-                    Ledger::of(&self.shared.store).add_participant(service).await?;
-                    let line = self.service(service);
-                    coordinator.register(
-                        service.clone(),
-                        line.map_err(|cause| TxnError::Invalid { what: cause.to_string() })?,
-                    )?;
-                }
+            // Ordering: nobody is known for the sake of what is refused.
+            coordinator.admits(&request, services)?;
+            let new: Vec<Name> = services.iter().filter(|one| !coordinator.has(one)).cloned().collect();
+            let lines = new.iter().map(|one| self.service(one)).collect::<Result<Vec<_>, _>>();
+            let lines = lines.map_err(|cause| TxnError::Invalid { what: cause.to_string() })?;
+            // Ordering: in the log before they are asked for anything.
+            Ledger::of(&self.shared.store).add_participants(&new).await?;
+            for (service, line) in new.into_iter().zip(lines) {
+                coordinator.register(service, line)?;
             }
             coordinator
         };
@@ -266,16 +295,31 @@ impl Coordinating {
         Ok(databases.chain(services.into_iter().map(|name| (name, false))).collect())
     }
 
-    /// Takes a service away that will not come back. Who does and why is written down. Whether it was there.
+    /// Whether the settings name a database so.
+    pub fn is_database(&self, participant: &Name) -> bool {
+        self.shared.config.databases.iter().any(|(name, _)| name == participant)
+    }
+
+    /// Takes a service away that will not come back. Who does and why is written down. Whether it was there: a database of the settings is none.
     ///
     /// # Errors
     /// [`TxnError::InUse`] where it takes part in something that has not ended, or holds something.
     pub async fn remove(&self, participant: &Name, by: &str, why: &str) -> Result<bool, TxnError> {
-        let opened = self.shared.opened.lock().await;
-        if let Some(coordinator) = opened.as_ref() {
-            coordinator.remove(participant)?;
+        let mut opened = self.shared.opened.lock().await;
+        let coordinator = self.open(&mut opened).await?;
+        let ledger = Ledger::of(&self.shared.store);
+        if self.is_database(participant) || !ledger.participants().await?.contains(participant) {
+            return Ok(false);
         }
-        Ledger::of(&self.shared.store).remove_participant(participant, by, why).await
+        coordinator.remove(participant)?;
+        let removed = ledger.remove_participant(participant, by, why).await;
+        // Where it may be in the log or not it stays away: whoever names it next writes it down if need be.
+        if removed.as_ref().is_err_and(|failed| !failed.is_outcome_unknown())
+            && let Ok(line) = self.service(participant)
+        {
+            coordinator.register(participant.clone(), line)?;
+        }
+        removed
     }
 
     /// Begins nothing more, and waits until nothing of it runs. What has not ended is ended by whoever opens the store next.

@@ -119,7 +119,7 @@ impl Transactions {
     /// [`TxnError::Store`] where the store cannot be read.
     pub async fn in_doubt(&self, after: Option<Gid>, most: usize) -> Result<InDoubt, TxnError> {
         let asked_at = self.ledger.store().env().wall();
-        let (mut found, silent) = self.held().await;
+        let (mut found, silent) = self.held(None).await;
         found.retain(|gid, _| after.is_none_or(|after| *gid > after));
         for promise in self.ledger.promises(after, most + 1).await? {
             self.add(&mut found, promise, asked_at);
@@ -138,9 +138,21 @@ impl Transactions {
     /// # Errors
     /// [`TxnError::Store`] where the store cannot be read.
     pub async fn get(&self, gid: &Gid) -> Result<Option<(Record, Vec<Branch>)>, TxnError> {
+        self.described(gid, None).await
+    }
+
+    /// The same of one of which it is known who takes part: nobody else is asked.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn get_among(&self, gid: &Gid, participants: &[Name]) -> Result<Option<(Record, Vec<Branch>)>, TxnError> {
+        self.described(gid, Some(participants)).await
+    }
+
+    async fn described(&self, gid: &Gid, among: Option<&[Name]>) -> Result<Option<(Record, Vec<Branch>)>, TxnError> {
         let record = self.ledger.record(gid).await?;
         let asked_at = self.ledger.store().env().wall();
-        let mut found = self.held().await.0;
+        let mut found = self.held(among).await.0;
         found.retain(|known, _| known == gid);
         for promise in self.ledger.promises_of(gid).await? {
             self.add(&mut found, promise, asked_at);
@@ -202,10 +214,16 @@ impl Transactions {
         Ok(Standing { promised: promised.count, oldest, counts })
     }
 
-    /// What the participants of the coordinators here hold.
-    async fn held(&self) -> (BTreeMap<Gid, Vec<Branch>>, Vec<(Name, ParticipantError)>) {
+    /// What the participants of the coordinators here hold: all, or these.
+    async fn held(&self, among: Option<&[Name]>) -> (BTreeMap<Gid, Vec<Branch>>, Vec<(Name, ParticipantError)>) {
         let coordinators = self.coordinators();
-        let asked = join_all(coordinators.iter().map(Coordinator::in_doubt)).await;
+        let asked = coordinators.iter().map(|one| async move {
+            match among {
+                Some(among) => one.in_doubt_at(among).await,
+                None => one.in_doubt().await,
+            }
+        });
+        let asked = join_all(asked).await;
         let (mut held, mut silent) = (BTreeMap::<_, Vec<_>>::new(), Vec::new());
         for (participant, said) in asked.into_iter().flatten() {
             match said {

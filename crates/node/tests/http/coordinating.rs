@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_consistency::two_phase_commit::PostgresConfig;
 use serde_json::{Value, json};
 
 use crate::{
@@ -10,18 +11,27 @@ use crate::{
     participant::{Mood, Participant},
 };
 
-/// A node that may call this machine, and waits for nobody for long.
+/// A node that may call this machine.
 async fn neighbourly() -> Node {
     node_with(friendly).await
 }
 
 pub(crate) fn friendly(config: &mut quorate_node::config::Config) {
     config.transactions.targets = vec!["127.0.0.0/8".parse().unwrap()];
+    config.transactions.prepare_timeout = Duration::from_secs(3_600);
 }
 
 fn hasty(config: &mut quorate_node::config::Config) {
     friendly(config);
-    config.transactions.prepare_timeout = Duration::from_millis(500);
+    // What is good answers within that on a busy machine too.
+    config.transactions.prepare_timeout = Duration::from_secs(3);
+}
+
+/// With a database at a server that is not there.
+fn with_books(config: &mut quorate_node::config::Config) {
+    friendly(config);
+    let database = PostgresConfig::at("postgres://ada@127.0.0.1:1/books".parse().unwrap(), "books");
+    config.transactions.databases = vec![("books".parse().unwrap(), database)];
 }
 
 /// A transaction among `participants`, with an event for the stream `moved`.
@@ -284,5 +294,74 @@ async fn a_transaction_that_cannot_be_is_refused_with_what_is_wrong_and_nobody_i
     let streams = node.get("/v1/streams").await.json()["streams"].as_array().unwrap().clone();
     let written: Vec<&Value> = streams.iter().map(|one| &one["stream"]).collect();
     assert_eq!(written, ["txncoordinator-node"], "the coordinator was opened, and nothing begun");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_is_told_whatever_is_allowed_or_configured_by_now() {
+    let node = node_with(with_books).await;
+    let left = Participant::new();
+    let committed = document("1", &[&left]);
+    let mut aborted = document("2", &[&left]);
+    aborted["participants"].as_array_mut().unwrap().push(json!({ "participant": "books", "work": { "prepare": [] } }));
+    let first = [begin(&node, &committed).await.json(), begin(&node, &aborted).await.json()];
+    assert_eq!([&first[0]["status"], &first[1]["status"]], [&json!("committed"), &json!("aborted")], "{first:?}");
+    // Nobody is allowed or configured any more, and the next transaction is refused.
+    let node = start(node.end().await, |_| {}).await;
+    assert_eq!(begin(&node, &document("3", &[&left])).await.code(), "forbidden-target");
+    for (document, first) in [committed, aborted].iter().zip(&first) {
+        let again = begin(&node, document).await;
+        assert_eq!(again.status, 200, "{}", again.text());
+        for member in ["status", "transaction", "by", "why"] {
+            assert_eq!(again.json()[member], first[member]);
+        }
+    }
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_written_down_for_what_is_refused_and_a_database_of_the_settings_stays() {
+    let node = node_with(with_books).await;
+    let left = Participant::new();
+    let listed = async || node.get("/v1/participants").await.json()["participants"].clone();
+    let with = |id: &str, other: Value| {
+        let mut document = document(id, &[&left]);
+        document["participants"].as_array_mut().unwrap().push(other);
+        document
+    };
+    let stranger = json!({ "participant": "ledger", "work": {} });
+    // The same one, written otherwise.
+    let twice = json!({ "url": left.address().replace("http", "HTTP") + "/", "work": {} });
+    for other in [stranger, twice] {
+        assert_eq!(begin(&node, &with("1", other)).await.code(), "invalid-parameter");
+    }
+    assert_eq!(listed().await, json!([{ "participant": "books", "kind": "database" }]));
+    let order = r#"{"by":"carol","why":"a slip of the pen"}"#;
+    let kept = node.send(post("/v1/participants/books/remove").json(order)).await;
+    assert_eq!((kept.status, kept.code().as_str()), (400, "invalid-parameter"), "{}", kept.text());
+    let books = json!({ "participant": "books", "work": { "prepare": [] } });
+    let told = begin(&node, &with("1", books)).await.json();
+    assert_eq!((&told["status"], &told["by"]), (&json!("aborted"), &json!("books")), "{told}");
+    // What is worth more than a reader here could tell is another request.
+    let precise = |amount: &str| document("2", &[&left]).to_string().replace("30", amount);
+    let send = |body: String| node.send(post("/v1/transactions").json(body));
+    assert_eq!(send(precise("30.0")).await.json()["status"], json!("committed"));
+    assert_eq!(send(precise("30.000000000000000000001")).await.code(), "transaction-id-reused");
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_no_part_in_a_transaction_is_not_asked_what_became_of_it() {
+    let node = node_with(|config| {
+        friendly(config);
+        config.transactions.call_timeout = Duration::from_secs(3_600);
+    })
+    .await;
+    let (left, right) = (Participant::new(), Participant::new());
+    assert_eq!(begin(&node, &document("1", &[&left, &right])).await.json()["status"], json!("committed"));
+    right.be(Mood::StillAtInDoubt);
+    assert_eq!(begin(&node, &document("2", &[&left])).await.json()["status"], json!("committed"));
+    assert_eq!(shown(&node, "2").await["status"], json!("committed"));
+    right.be(Mood::Good);
     node.end().await;
 }

@@ -28,6 +28,8 @@ pub(crate) enum Mood {
     StillAtCommit,
     /// It commits nothing for now, and says so.
     Stubborn,
+    /// It stands still before it says what it holds.
+    StillAtInDoubt,
     /// It answers with more than anybody wants to read.
     Huge,
     /// It answers with what is no JSON.
@@ -159,10 +161,11 @@ fn answered(shared: &Shared, first: &str, body: &[u8]) -> (&'static str, String)
     let gid = body["gid"].as_str().unwrap_or_default().to_owned();
     let still = |at: Mood| {
         let mut books = shared.books.lock().unwrap();
-        books.still += usize::from(books.mood == at);
+        let stands = usize::from(books.mood == at);
+        books.still += stands;
         shared.moved.notify_all();
         let mut books = shared.moved.wait_while(books, |books| books.mood == at).unwrap();
-        books.still = 0;
+        books.still -= stands;
         books
     };
     let (status, answer) = if first.contains("/txn/prepare ") {
@@ -174,7 +177,7 @@ fn answered(shared: &Shared, first: &str, body: &[u8]) -> (&'static str, String)
     } else {
         let coordinator =
             first.split("coordinator=").nth(1).and_then(|rest| rest.split('&').next()).unwrap_or_default();
-        let books = shared.books.lock().unwrap();
+        let books = still(Mood::StillAtInDoubt);
         let own = books.held.keys().filter(|gid| gid.contains(coordinator)).take(1_000);
         ("200 OK", json!({ "prepared": own.map(|gid| json!({ "gid": gid, "held": ["a shelf"] })).collect::<Vec<_>>() }))
     };

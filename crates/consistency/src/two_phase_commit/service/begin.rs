@@ -25,19 +25,13 @@ impl Coordinator {
     /// # Errors
     /// [`TxnError::IdReused`]: under that name something else was asked for. [`TxnError::Stopped`], and
     /// [`StoreError::OutcomeUnknown`](quorate_data::store::StoreError::OutcomeUnknown): *outcome unknown*, ask again under the same
-    /// name. With any other, nothing was begun.
+    /// name. With any other, nothing was begun by this call; [`begun`](Self::begun) tells whether something was before.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the transaction.
     pub async fn begin(&self, request: Request) -> Result<Requested, TxnError> {
         let shared = self.shared.clone();
-        request.transaction.check()?;
-        if shared.env.tasks().stop().is_cancelled() {
-            return Err(TxnError::Closed);
-        }
-        if self.is_fenced() {
-            return Err(TxnError::Fenced);
-        }
+        self.may_begin(&request)?;
         let (reply, answer) = oneshot::channel();
         // Whoever asked may go: what is written down as begun is carried out all the same.
         self.shared.env.tasks().spawn("txn/begin", async move {
@@ -51,6 +45,38 @@ impl Coordinator {
             }
         });
         answer.await.unwrap_or_else(|_| Err(StoreError::OutcomeUnknown.into()))
+    }
+
+    /// Whether a request would be begun, if `joining` were registered as well. It asks nobody, and changes nothing.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin) with which nothing is begun.
+    pub fn admits(&self, request: &Request, joining: &[Name]) -> Result<(), TxnError> {
+        self.may_begin(request)?;
+        let is_known = |name: &Name| joining.contains(name) || self.has(name);
+        if let Some((name, _)) = request.transaction.branches.iter().find(|(name, _)| !is_known(name)) {
+            return Err(TxnError::UnknownParticipant { name: name.clone() });
+        }
+        self.shared.has_room(&self.shared.unfinished(), &request.transaction)
+    }
+
+    fn may_begin(&self, request: &Request) -> Result<(), TxnError> {
+        request.transaction.check()?;
+        if self.shared.env.tasks().stop().is_cancelled() {
+            return Err(TxnError::Closed);
+        }
+        if self.is_fenced() {
+            return Err(TxnError::Fenced);
+        }
+        Ok(())
+    }
+
+    /// What became of what was begun under that name with that digest, for whoever would begin it: none where nothing was.
+    ///
+    /// # Errors
+    /// [`TxnError::IdReused`]: under that name something else was asked for. [`TxnError::Store`] where the log does not say.
+    pub async fn begun(&self, id: &RequestId, digest: &[u8; 32]) -> Result<Option<Requested>, TxnError> {
+        self.shared.requested(id, Some(&requests::in_hex(digest))).await
     }
 
     /// What became of a transaction that was begun under that name; none where none was. One that its coordinator left undecided is
@@ -106,9 +132,19 @@ impl Shared {
         let patience = self.config.decision_patience;
         let names: Vec<Name> = transaction.branches.iter().map(|(name, _)| name.clone()).collect();
         let at_it = AtIt::new(&self, &id);
-        let (gid, live) = self.begin(&transaction)?;
-        // Ordering: it is under way before it is looked who takes part, so that nobody is removed meanwhile.
-        let participants = self.taking_part(&transaction).inspect_err(|_| self.not_begun(&gid))?;
+        let named = self.begin(&transaction).and_then(|(gid, live)| {
+            // Ordering: it is under way before it is looked who takes part, so that nobody is removed meanwhile.
+            let participants = self.taking_part(&transaction).inspect_err(|_| self.not_begun(&gid))?;
+            Ok((gid, live, participants))
+        });
+        let (gid, live, participants) = match named {
+            Ok(named) => named,
+            Err(refused) => {
+                drop(at_it);
+                // Now it cannot be begun; that says nothing of what was begun before.
+                return self.requested(&id, Some(&digest)).await?.ok_or(refused);
+            }
+        };
         let begun = Begun::new(&gid, &self.config.name, &names, &digest);
         let is_first = begun.write(&self.store, &id, patience).await;
         if !matches!(is_first, Ok(true)) {

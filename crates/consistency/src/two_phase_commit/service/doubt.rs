@@ -10,7 +10,7 @@ use quorate_foundations::{name::Name, time::Mono};
 
 use super::{Coordinator, Live, Shared};
 use crate::two_phase_commit::{
-    Gid, ParticipantError, Prepared, TxnError, TxnId,
+    Gid, Participant, ParticipantError, Prepared, TxnError, TxnId,
     log::{self, Ending, Heuristic},
     orders::Order,
 };
@@ -55,7 +55,17 @@ impl Coordinator {
 
     /// Asks every participant what is in doubt with it, and says of each branch why. A participant that cannot be asked says why not.
     pub async fn in_doubt(&self) -> Vec<(Name, Result<Vec<Doubt>, ParticipantError>)> {
-        let all = self.shared.all();
+        self.asked(self.shared.all()).await
+    }
+
+    /// The same of these participants alone; nothing is said of those that are not registered.
+    pub async fn in_doubt_at(&self, participants: &[Name]) -> Vec<(Name, Result<Vec<Doubt>, ParticipantError>)> {
+        let mut asked = self.shared.all();
+        asked.retain(|(name, _)| participants.contains(name));
+        self.asked(asked).await
+    }
+
+    async fn asked(&self, all: Vec<(Name, Arc<dyn Participant>)>) -> Vec<(Name, Result<Vec<Doubt>, ParticipantError>)> {
         let asked = all.into_iter().map(|(name, participant)| async move {
             let found = self.shared.all_in_doubt(&*participant).await;
             let told = match found {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::bank::{Stop, World, name, quick, takes, transfer};
-use crate::two_phase_commit::{Answer, Embedded, Gid, Ledger, Participant, Promised, Record, SqlResource, Vote};
+use crate::two_phase_commit::{
+    Answer, Embedded, Gid, Ledger, Participant, Promised, Record, SqlResource, TxnError, Vote,
+};
 
 fn gid(number: u64) -> Gid {
     format!("quorate:0197f2a0-0000-7000-8000-000000000001:1-{number}").parse().unwrap()
@@ -67,4 +69,18 @@ async fn what_the_log_says_is_read_without_a_coordinator() {
     }
     assert!(Ledger::is_own_type("quorate.txn.decided") && !Ledger::is_own_type("quorate.txnal"));
     left.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn participants_are_written_down_together_or_not_at_all() {
+    let world = World::new().await;
+    let ledger = Ledger::of(&world.log);
+    let all: Vec<_> = (1..Ledger::MAX_PARTICIPANTS).map(|n| name(&format!("http://stock-{n}"))).collect();
+    ledger.add_participants(&all).await.unwrap();
+    let more = [name("http://one"), all[0].clone(), name("http://other")];
+    let refused = ledger.add_participants(&more).await;
+    assert!(matches!(refused, Err(TxnError::TooManyParticipants { .. })), "{refused:?}");
+    assert_eq!(ledger.participants().await.unwrap(), all);
+    ledger.add_participants(&more[..2]).await.unwrap();
+    assert_eq!(ledger.participants().await.unwrap().len(), Ledger::MAX_PARTICIPANTS);
 }

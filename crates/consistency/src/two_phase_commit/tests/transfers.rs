@@ -9,7 +9,7 @@ use quorate_data::{
 };
 
 use super::bank::{Stop, World, gives, name, quick, takes, transfer, until};
-use crate::two_phase_commit::{Answer, Config, Ended, Transaction, TxnError};
+use crate::two_phase_commit::{Answer, Config, Ended, Request, RequestId, Transaction, TxnError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_is_in_both_stores_or_in_neither() {
@@ -175,4 +175,27 @@ async fn what_cannot_be_begun_says_why() {
         crate::two_phase_commit::Coordinator::open(&world.log, long).await,
         Err(TxnError::Invalid { .. })
     ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_confirms_nothing_keeps_no_other_from_its_transactions_and_what_was_begun_is_told_all_the_same() {
+    let world = World::new().await;
+    let config = Config { max_unfinished_of_one: 1, ..quick() };
+    let (coordinator, [left, _]) = world.gated(config).await;
+    left.close(Stop::BeforeCommit);
+    let begin = |id: &str| {
+        let request = Request::new(RequestId::new(id).unwrap(), [7; 32], transfer(1).answered(Answer::Decided));
+        let coordinator = coordinator.clone();
+        async move { coordinator.begin(request).await }
+    };
+    let first = begin("1").await.unwrap();
+    left.reached().await;
+    // There is no room for it now, and it was begun before.
+    let again = begin("1").await.unwrap();
+    assert_eq!((again.gid, again.ended), (first.gid, Ended::Committed));
+    let refused = begin("2").await;
+    assert!(matches!(refused, Err(TxnError::ParticipantOverloaded { unfinished: 1, .. })), "{refused:?}");
+    let other = || Transaction::new().with(name("right"), takes("bob", 1).work().unwrap());
+    until("the other one has room", async || coordinator.run(other()).await.is_ok()).await;
+    left.open();
 }

@@ -6,7 +6,10 @@ use http::{HeaderValue, StatusCode, header::LOCATION};
 use quorate_consistency::two_phase_commit::{
     self, Answer, Ended, RequestId, Requested, Transaction, TxnError, Work, WorkError,
 };
-use quorate_data::store::AppendBatch;
+use quorate_data::{
+    event::NewEvent,
+    store::{AppendBatch, ExpectedVersion, StreamAppend},
+};
 use quorate_foundations::name::Name;
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
@@ -24,6 +27,9 @@ use crate::{
     },
     verbs::{AddressError, Coordinating},
 };
+
+/// Events that a decision appends beside those of its caller.
+const OWN_EVENTS: usize = 3;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,7 +107,14 @@ pub(in crate::http) async fn begin(State(node): State<Shared>, request: Request)
         let detail = format!("a transaction's document has at most {max} bytes, this one has {}", received.bytes.len());
         return Err(Problem::new(Code::TooLarge, detail).with("limit", max));
     }
-    let (id, begun, services) = read(&node, &received.bytes)?;
+    let document: Document<'_> = document::envelope(&received.bytes)?;
+    let (id, digest) = (id(&document.id)?, document::digest(&received.bytes)?);
+    // Ordering: what was begun is told before anything is refused.
+    if let Some(begun) = node.coordinating.begun(&id, &digest).await? {
+        return Ok(told(&id, &begun));
+    }
+    let (transaction, services) = read(&node, &received.bytes, &document)?;
+    let begun = two_phase_commit::Request::new(id.clone(), digest, transaction);
     let requested = node.coordinating.begin(begun, &services).await.map_err(|error| match &error {
         // Of what is asked for here, not of what is looked for.
         TxnError::Invalid { .. } => Problem::of(Code::InvalidParameter, &error),
@@ -113,9 +126,7 @@ pub(in crate::http) async fn begin(State(node): State<Shared>, request: Request)
     Ok(told(&id, &requested))
 }
 
-fn read(node: &Node, body: &Bytes) -> Result<(RequestId, two_phase_commit::Request, Vec<Name>), Problem> {
-    let document: Document<'_> = document::envelope(body)?;
-    let id = id(&document.id)?;
+fn read(node: &Node, body: &Bytes, document: &Document<'_>) -> Result<(Transaction, Vec<Name>), Problem> {
     let most = Transaction::MAX_PARTICIPANTS;
     if document.participants.is_empty() || document.participants.len() > most {
         let detail = format!("`participants` are 1 to {most}, these are {}", document.participants.len());
@@ -150,8 +161,17 @@ fn read(node: &Node, body: &Bytes) -> Result<(RequestId, two_phase_commit::Reque
         not_a_sagas(&part.stream)?;
         batch.streams.push(part);
     }
-    within_limits(node, &batch)?;
     not_of_coordinators(&batch.streams)?;
+    // The decision's own events are in the same append.
+    let named = document.participants.iter().filter_map(|one| one.url.as_ref().or(one.participant.as_ref()));
+    let names = named.map(|name| name.len() + 8).sum::<usize>() + 64;
+    for (data, count) in [(names, 1), (64, OWN_EVENTS - 1)] {
+        let event = NewEvent::new("decision", "/coordinator", "quorate.txn.decision").json(vec![b' '; data]);
+        let (stream, expected) = (Name::new("txn")?, ExpectedVersion::Any);
+        batch.streams.push(StreamAppend { stream, expected, events: vec![event; count] });
+    }
+    within_limits(node, &batch)?;
+    batch.streams.truncate(document.events.len());
     for part in batch.streams {
         transaction = transaction.append(part.stream, part.expected, part.events);
     }
@@ -159,10 +179,7 @@ fn read(node: &Node, body: &Bytes) -> Result<(RequestId, two_phase_commit::Reque
         Answering::Applied => Answer::Applied,
         Answering::Decided => Answer::Decided,
     });
-    // The same document written otherwise is the same.
-    let plain = serde_json::from_slice::<Value>(body).map_err(|wrong| Problem::of(Code::InvalidJson, &wrong))?;
-    let digest = blake3::hash(plain.to_string().as_bytes());
-    Ok((id.clone(), two_phase_commit::Request::new(id, *digest.as_bytes(), transaction), services))
+    Ok((transaction, services))
 }
 
 fn told(id: &RequestId, Requested { gid, participants, ended, receipt }: &Requested) -> axum::response::Response {

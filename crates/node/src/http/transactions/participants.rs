@@ -38,6 +38,10 @@ pub(in crate::http) async fn remove(State(node): State<Shared>, request: Request
     let (head, body) = request.into_parts();
     let participant = request::participant(&head.uri)?;
     Params::of(&head.uri, &[])?;
+    if node.coordinating.is_database(&participant) {
+        let detail = format!("`{participant}` is a database of the node's settings, and is taken out of those");
+        return Err(request::wrong("participant", detail));
+    }
     document::is_json(&head.headers)?;
     let received = node.receive(&head, body).await?;
     let Removing { by, why } = document::parsed(&received.bytes)?;
