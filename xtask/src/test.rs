@@ -3,7 +3,7 @@
 mod runner;
 mod totals;
 
-use std::thread;
+use std::{sync::mpsc, thread};
 
 use anyhow::{Result, anyhow};
 
@@ -17,6 +17,7 @@ const NEXTEST: Suite = Suite {
     name: "tests",
     arguments: &["nextest", "run", "--cargo-profile", "sim", "--workspace", "--no-fail-fast"],
     variables: PLAIN,
+    built: "Starting",
     read: totals::of_nextest,
 };
 const LIBTEST: Suite = Suite {
@@ -33,6 +34,7 @@ const LIBTEST: Suite = Suite {
         "--no-fail-fast",
     ],
     variables: PLAIN,
+    built: RUNNING,
     read: totals::of_libtest,
 };
 /// Worlds, and the planted bugs that they have to find. Those are compiled in by a feature and act only where a world is told to
@@ -64,14 +66,18 @@ const WORLDS: Suite = Suite {
         "--show-output",
     ],
     variables: &[],
+    built: RUNNING,
     read: totals::of_libtest,
 };
 const DOCTEST: Suite = Suite {
     name: "documentation's examples",
     arguments: &["test", "--profile", "sim", "--doc", "--workspace", "--no-fail-fast"],
     variables: PLAIN,
+    built: RUNNING,
     read: totals::of_libtest,
 };
+/// What cargo says before it runs the first program of tests.
+const RUNNING: &str = "Running";
 /// What is ours is optimised for worlds alone: it takes longer than any other test does.
 const PLAIN: &[(&str, &str)] = &[("CARGO_PROFILE_SIM_OPT_LEVEL", "0")];
 
@@ -88,11 +94,16 @@ pub(crate) fn run() -> Result<bool> {
     let mut totals = Totals::default();
     let mut unfinished = Vec::new();
     let printed = Printed::default();
+    let (builds, is_built) = mpsc::channel();
     let worlds = thread::spawn({
         let printed = printed.clone();
-        move || WORLDS.run_beside(&printed)
+        move || {
+            // Two builds into one folder wait for each other: this one has the time in which tests wait.
+            let _dropped = is_built.recv();
+            WORLDS.run_beside(&printed)
+        }
     });
-    let ended = [tests, DOCTEST].map(|suite| (suite.name, suite.run()));
+    let ended = [(tests, Some(builds)), (DOCTEST, None)].map(|(suite, builds)| (suite.name, suite.run(builds)));
     let worlds = worlds.join().map_err(|_| anyhow!("who follows worlds panicked"))?;
     printed.show()?;
     for (name, outcome) in ended.into_iter().chain([(WORLDS.name, worlds)]) {

@@ -3,7 +3,7 @@
 use std::{
     io::{self, BufRead, BufReader, IsTerminal, Read, Write},
     process::{Command, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     thread,
     time::Instant,
 };
@@ -19,17 +19,20 @@ pub(super) struct Suite {
     pub(super) arguments: &'static [&'static str],
     /// Variables of the environment for it.
     pub(super) variables: &'static [(&'static str, &'static str)],
+    /// What a line has that is printed to standard error once everything is built.
+    pub(super) built: &'static str,
     /// Reads totals from a line that has some.
     pub(super) read: fn(&str) -> Option<Totals>,
 }
 
 impl Suite {
-    /// Runs the suite to its end, and shows what it prints; says whether it succeeded, and what it counted.
+    /// Runs the suite to its end, and shows what it prints; says whether it succeeded, and what it counted. `builds` is dropped
+    /// when it is built, or ends.
     ///
     /// # Errors
     /// When it could not be started, or succeeded without a line of totals: then nothing is known to have run.
-    pub(super) fn run(&self) -> Result<(bool, Totals)> {
-        self.follow(command::cargo(self.arguments), io::stdout(), io::stderr())
+    pub(super) fn run(&self, builds: Option<mpsc::Sender<()>>) -> Result<(bool, Totals)> {
+        self.follow(command::cargo(self.arguments), builds, io::stdout(), io::stderr())
     }
 
     /// The same in the time that other suites leave over; what it prints goes to `printed`.
@@ -37,15 +40,21 @@ impl Suite {
     /// # Errors
     /// As [`run`](Self::run).
     pub(super) fn run_beside(&self, printed: &Printed) -> Result<(bool, Totals)> {
-        self.follow(command::cargo_in_spare_time(self.arguments), printed.clone(), printed.clone())
+        self.follow(command::cargo_in_spare_time(self.arguments), None, printed.clone(), printed.clone())
     }
 
-    fn follow(&self, cargo: Command, out: impl Write, err: impl Write + Send + 'static) -> Result<(bool, Totals)> {
+    fn follow(
+        &self,
+        cargo: Command,
+        builds: Option<mpsc::Sender<()>>,
+        out: impl Write,
+        err: impl Write + Send + 'static,
+    ) -> Result<(bool, Totals)> {
         let command = format!("cargo {}", self.arguments.join(" "));
         eprintln!("test: {}: {command}", self.name);
         let started = Instant::now();
         let (succeeded, totals) =
-            self.watch(cargo, out, err).with_context(|| format!("`{command}` could not be followed"))?;
+            self.watch(cargo, builds, out, err).with_context(|| format!("`{command}` could not be followed"))?;
         eprintln!("test: {} ended after {:.1} s", self.name, started.elapsed().as_secs_f64());
         ensure!(totals.is_some() || !succeeded, "`{command}` ended without totals");
         Ok((succeeded, totals.unwrap_or_default()))
@@ -54,6 +63,7 @@ impl Suite {
     fn watch(
         &self,
         mut cargo: Command,
+        mut builds: Option<mpsc::Sender<()>>,
         to_out: impl Write,
         to_err: impl Write + Send + 'static,
     ) -> Result<(bool, Option<Totals>)> {
@@ -64,8 +74,14 @@ impl Suite {
         let mut child = cargo.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let out = child.stdout.take().context("no standard output")?;
         let err = child.stderr.take().context("no standard error")?;
-        let read = self.read;
-        let beside = thread::spawn(move || copy(err, to_err, read));
+        let (read, built) = (self.read, self.built);
+        let read_err = move |line: &str| {
+            if line.contains(built) {
+                drop(builds.take());
+            }
+            read(line)
+        };
+        let beside = thread::spawn(move || copy(err, to_err, read_err));
         let from_out = copy(out, to_out, read)?;
         let from_err = beside.join().map_err(|_| anyhow!("the reader of standard error panicked"))??;
         let succeeded = child.wait()?.success();
@@ -98,7 +114,11 @@ impl Write for Printed {
 }
 
 /// Copies line by line, and adds up the totals that come by.
-fn copy(from: impl Read, mut to: impl Write, read: fn(&str) -> Option<Totals>) -> io::Result<Option<Totals>> {
+fn copy(
+    from: impl Read,
+    mut to: impl Write,
+    mut read: impl FnMut(&str) -> Option<Totals>,
+) -> io::Result<Option<Totals>> {
     let mut lines = BufReader::new(from);
     let mut line = Vec::new();
     let mut sum = None;
