@@ -146,15 +146,21 @@ async fn read_while(view: &View, writing: impl Future<Output = ()>) -> (usize, P
     let (mut reads, mut rows, mut made) = (0, 0, Position::ZERO);
     tokio::pin!(writing);
     loop {
-        let seen = tokio::select! {
+        let mut looking = std::pin::pin!(look(view));
+        let (seen, is_written) = tokio::select! {
             biased;
-            () = &mut writing => return (reads, made),
-            seen = look(view) => seen,
+            // Whoever looks by then is answered.
+            () = &mut writing => (looking.await, true),
+            seen = &mut looking => (seen, false),
         };
-        let Some((now, position)) = seen else { continue };
-        assert!(now >= rows, "a reader saw {rows} applications, and {now} later");
-        assert!(position >= made, "a build was at {made}, and at {position} later");
-        (reads, rows, made) = (reads + 1, now, position);
+        if let Some((now, position)) = seen {
+            assert!(now >= rows, "a reader saw {rows} applications, and {now} later");
+            assert!(position >= made, "a build was at {made}, and at {position} later");
+            (reads, rows, made) = (reads + 1, now, position);
+        }
+        if is_written {
+            return (reads, made);
+        }
     }
 }
 

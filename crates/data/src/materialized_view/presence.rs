@@ -23,6 +23,7 @@ pub(super) type Places = BTreeMap<Place, u64>;
 #[derive(Clone)]
 pub(crate) struct Presence {
     places: Arc<watch::Sender<Places>>,
+    nudge: Arc<watch::Sender<u64>>,
     opening: Opening,
 }
 
@@ -47,12 +48,18 @@ impl Presence {
     /// Nobody yet, in a store that is opened now.
     pub(crate) fn new(env: &Env) -> Self {
         let drawn = (env.random("store/opening").u64() >> 1).cast_signed();
-        Self { places: Arc::default(), opening: Opening(drawn.max(2)) }
+        let nudge = Arc::new(watch::Sender::new(0));
+        Self { places: Arc::default(), nudge, opening: Opening(drawn.max(2)) }
     }
 
     /// Which opening of the store this is.
     pub(super) fn opening(&self) -> Opening {
         self.opening
+    }
+
+    /// What wakes whoever keeps something of this store: somebody asked for something, whoever it is.
+    pub(super) fn nudge(&self) -> Arc<watch::Sender<u64>> {
+        self.nudge.clone()
     }
 
     /// Takes a place.

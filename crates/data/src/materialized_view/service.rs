@@ -60,7 +60,7 @@ impl Views {
             tasks: store.env().tasks().child("views"),
             owner: owner.into(),
             progress: watch::Sender::new(0),
-            nudge: watch::Sender::new(0),
+            nudge: store.presence().nudge(),
             code: Mutex::default(),
             running: Mutex::default(),
             replacing: tokio::sync::Mutex::default(),

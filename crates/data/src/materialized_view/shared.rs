@@ -30,7 +30,7 @@ pub(super) struct Shared {
     /// Moves when a shard got further, or readers were given another build.
     pub(super) progress: watch::Sender<u64>,
     /// Moves when somebody asked for something: pause, resume, replay, skip, rebuild.
-    pub(super) nudge: watch::Sender<u64>,
+    pub(super) nudge: Arc<watch::Sender<u64>>,
     pub(super) code: Mutex<BTreeMap<(ViewName, u32), Arc<Registered>>>,
     pub(super) running: Mutex<BTreeMap<Build, Arc<Local>>>,
     /// Held while a build is replaced because of an erasure.

@@ -167,6 +167,20 @@ async fn a_paused_view_is_not_left_alone_by_an_owner_who_leaves() {
 }
 
 #[tokio::test]
+async fn what_somebody_asks_for_reaches_whoever_keeps_the_view() {
+    let world = World::new();
+    let store = world.open().await;
+    let (keeper, other) = (Views::open(&store).await.unwrap(), Views::open(&store).await.unwrap());
+    let tally = keeper.start(Tally::new(), config()).await.unwrap();
+    tally.rows_now(&store).await;
+    keeper.pause(tally.name(), build(1)).await.unwrap();
+    tally.until(1, |build| build.shards[0].standing == Standing::Paused).await;
+    append_many(&store, 2, 10).await;
+    other.resume(tally.name(), build(1)).await.unwrap();
+    assert_eq!(tally.rows_now(&store).await, fold(&store).await);
+}
+
+#[tokio::test]
 async fn a_rebuild_goes_on_when_whoever_asked_for_it_has_left() {
     let world = World::new();
     let store = world.open().await;
