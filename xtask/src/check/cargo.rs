@@ -5,6 +5,9 @@ use anyhow::{Context, Result};
 use super::{Finding, Verdict};
 use crate::{bench_peers, command};
 
+/// The profile of `cargo xtask test`: macros and build scripts, SQLite's among them, are compiled once for both.
+const AS_TESTED: [&str; 2] = ["--profile", "sim"];
+
 /// rustfmt, over every member of the workspace and of the peers'.
 pub(super) fn format() -> Result<Verdict> {
     let ours = run(&["fmt", "--all", "--check"], &[])?;
@@ -17,12 +20,12 @@ pub(super) fn format() -> Result<Verdict> {
 /// clippy, over everything that compiles; the tests of worlds are built where somebody asks for them.
 pub(super) fn lint() -> Result<Verdict> {
     let everything = ["clippy", "--workspace", "--all-targets", "--features", "quorate-scenarios/worlds"];
-    run(&[&everything[..], &["--", "-D", "warnings"]].concat(), &[])
+    run(&[&everything[..], &AS_TESTED, &["--", "-D", "warnings"]].concat(), &[])
 }
 
 /// rustdoc, with its warnings (broken links among them) as errors.
 pub(super) fn docs() -> Result<Verdict> {
-    run(&["doc", "--no-deps", "--workspace"], &[("RUSTDOCFLAGS", "-D warnings")])
+    run(&[&["doc", "--no-deps", "--workspace"], &AS_TESTED[..]].concat(), &[("RUSTDOCFLAGS", "-D warnings")])
 }
 
 /// cargo-deny's judgement by `deny.toml`. The advisory database is left to whoever has a connection to it.
