@@ -189,6 +189,10 @@ async fn agree(lines: &[Line]) {
     let (loans, work) = (declare(&views, LOANS).await, declare(&views, WORK).await);
     let half = lines.len() / 2;
     import(&store, &lines[..half]).await;
+    loans.wait(store.token(), LONG).await.unwrap();
+    while loans.describe().await.unwrap().live.is_none() {
+        tokio::task::yield_now().await;
+    }
     // Another build beside the live one, while the import goes on.
     views.rebuild(loans.name(), Switch::WhenCaughtUp).await.unwrap();
     let (reads, _) = read_while(&loans, import(&store, &lines[half..])).await;
