@@ -1,10 +1,10 @@
 //! `quorate txn`: transactions of two-phase commit: beginning one, what is in doubt of them, and ending one by hand.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use quorate_foundations::document::Format as Form;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     client::{Call, Client, JSON, Target},
@@ -172,20 +172,22 @@ async fn begun(client: &Client, begin: Begin, format: Format) -> Result<(), Fail
     let Begin { file, id, wait } = begin;
     let (text, form) = declarations::read(&file, client.env()).await?;
     let wrong = |what: String| Failure::new(Exit::BadInput, format!("{file}: {what}"));
-    let mut document: Value = match form {
-        Form::Json => serde_json::from_str(&text).map_err(|cause| wrong(cause.to_string()))?,
+    // Numbers as they are written, and members that stand twice, are for the node to judge.
+    let mut text = match form {
+        Form::Json => text,
         form => {
             let node = quorate_foundations::document::parse(&text, form).map_err(|fault| wrong(fault.to_string()))?;
-            serde_json::from_str(&node.value.to_json()).map_err(|cause| wrong(cause.to_string()))?
+            node.value.to_json()
         }
     };
-    let Some(members) = document.as_object_mut() else {
-        return Err(wrong("it is no object with an `id` and `participants`".to_owned()));
-    };
+    let mut members: BTreeMap<String, Box<RawValue>> = serde_json::from_str(&text)
+        .map_err(|cause| wrong(format!("it is no object with an `id` and `participants`: {cause}")))?;
     if let Some(id) = id {
-        members.insert("id".to_owned(), id.into());
+        let id = serde_json::value::to_raw_value(&id).map_err(|cause| wrong(cause.to_string()))?;
+        members.insert("id".to_owned(), id);
+        text = serde_json::to_string(&members).map_err(|cause| wrong(cause.to_string()))?;
     }
-    let call = Call::post(Target::path(&["v1", "transactions"]), JSON, document.to_string()).known_again();
+    let call = Call::post(Target::path(&["v1", "transactions"]), JSON, text).known_again();
     let mut told = client.call(&call).await?.json(client.server())?;
     if told["status"] == "in-doubt" && wait > 0 {
         told = shown(client, &cell(&told["id"]), Some(wait)).await?;

@@ -87,6 +87,17 @@ fn a_transaction_is_begun_from_a_file_and_how_it_ended_is_told_by_the_exit_code(
     assert_eq!((done.rows()[0][0], done.rows()[0][2]), ("transfer-1", "committed"), "{}", done.stdout);
     let shown = node.run(&["txn", "show", "transfer-1", "--wait", "1"]).ok().stdout;
     assert!(shown.contains("decision commit") && shown.contains("committed"), "{shown}");
+    // A number is told as it is written, so that the file and the node's own interface speak of the same.
+    let one = |amount: &str| {
+        let json = format!(
+            r#"{{"id":"transfer-0","participants":[{{"url":"{}","work":{{"amount":{amount}}}}}]}}"#,
+            left.address()
+        );
+        file(folder.path(), "one.json", json)
+    };
+    node.run(&["txn", "begin", &one("1.50")]).ok();
+    node.run(&["txn", "begin", &one("1.50")]).ok();
+    assert!(node.run(&["txn", "begin", &one("1.5")]).failed(1).contains("something else"));
     right.be(Mood::Unwilling);
     let refused = node.run(&["txn", "begin", &written, "--id", "transfer-2"]);
     assert!(

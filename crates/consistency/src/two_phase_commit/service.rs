@@ -219,13 +219,14 @@ impl Coordinator {
     /// Asks a participant no more. What it holds is ended once it is registered again.
     ///
     /// # Errors
-    /// [`TxnError::InUse`] where something of it is on its way, or it said when it was last asked that it holds something.
+    /// [`TxnError::InUse`] where something of it is on its way, it said when it was last asked that it holds something, or it was not
+    /// asked yet.
     pub fn remove(&self, participant: &Name) -> Result<(), TxnError> {
         let holds = |swept: &Swept| !swept.held.is_empty();
         let mut known = self.shared.participants.write().unwrap_or_else(PoisonError::into_inner);
         let mut seen = self.shared.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let is_live = self.shared.unfinished().live.values().any(|live| live.participants.contains(participant));
-        if is_live || seen.get(participant).is_some_and(holds) {
+        if is_live || known.contains_key(participant) && seen.get(participant).is_none_or(holds) {
             return Err(TxnError::InUse { name: participant.clone() });
         }
         known.remove(participant);

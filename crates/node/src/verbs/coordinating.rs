@@ -110,7 +110,14 @@ impl Coordinating {
         loop {
             match self.resume().await {
                 Ok(()) => return,
-                Err(TxnError::Store(StoreError::Unsupported { .. })) => return,
+                // It is opened only where one was opened once: the store was moved here.
+                Err(TxnError::Store(cause @ StoreError::Unsupported { .. })) => {
+                    tracing::error!(
+                        %cause,
+                        "transactions were coordinated over this store before it was moved: what participants still hold is ended by nobody"
+                    );
+                    return;
+                }
                 Err(cause) => {
                     tracing::warn!(%cause, "transactions in doubt cannot be looked after yet; it is tried again");
                 }
@@ -139,7 +146,7 @@ impl Coordinating {
             return Ok(coordinator.clone());
         }
         let shared = &self.shared;
-        shared.store.require(|can| !can.several_writers, "coordinating transactions")?;
+        shared.store.require(|can| !can.several_writers, "coordinate transactions of the node")?;
         let config = two_phase_commit::Config {
             name: Self::name(),
             prepare_timeout: shared.config.prepare_timeout,
@@ -148,6 +155,8 @@ impl Coordinating {
             max_unfinished_of_one: OPEN_OF_ONE,
             ..two_phase_commit::Config::default()
         };
+        // Ordering: nobody takes over for nothing where they cannot be read.
+        let services = Ledger::of(&shared.store).participants().await?;
         let coordinator = Coordinator::open(&shared.store, config).await?;
         for (name, database) in &shared.config.databases {
             match Postgres::new(&shared.env, database.clone()) {
@@ -155,7 +164,7 @@ impl Coordinating {
                 Err(cause) => tracing::error!(participant = %name, %cause, "a database cannot take part"),
             }
         }
-        for address in Ledger::of(&shared.store).participants().await? {
+        for address in services {
             match self.service(&address) {
                 Ok(service) => coordinator.register(address, service)?,
                 Err(cause) => tracing::error!(participant = %address, %cause, "a service cannot take part"),

@@ -12,6 +12,8 @@ async fn what_the_store_cannot_do_is_refused_by_name_and_changes_nothing() {
     let view = "view = \"v\"\nversion = 1\n[tables.t]\nkey = \"stream\"\ncolumns = { stream = \"text\" }\n[[on]]\n\
                 bind = { stream = \"$.stream\" }\nsql = \"INSERT INTO t (stream) VALUES (:stream)\"\n";
     let asked = [
+        post("/v1/transactions").json(r#"{"id":"1","participants":[{"url":"http://stock/x","work":{}}]}"#),
+        post("/v1/participants/http:%2F%2Fstock/remove").json(r#"{"by":"carol","why":"gone"}"#),
         request("PUT", "/v1/streams/a/metadata").json(r#"{"max-count":3}"#),
         post("/v1/streams/a/truncate").json(r#"{"before":2}"#),
         post("/v1/streams/a/tombstone"),

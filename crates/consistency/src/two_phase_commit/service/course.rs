@@ -142,8 +142,9 @@ impl Course {
 
     /// Gives something to the machine.
     fn take(&mut self, input: Input, effects: &mut Vec<Effect>) {
-        if let Input::Done(branch) = input {
-            self.live.branches[branch].store(true, Ordering::Relaxed);
+        // Who holds nothing has nothing to confirm.
+        if let Input::Done(branch) | Input::Voted(branch, Some(Vote::ReadOnly | Vote::No { .. })) = &input {
+            self.live.branches[*branch].store(true, Ordering::Relaxed);
         }
         self.machine.step(input, effects);
     }

@@ -130,6 +130,11 @@ impl Shared {
                 Err(cause)
             }
         };
+        // Ordering: as in `remove`, so that nothing is told of who was taken away while it was asked.
+        let known = self.participants.read().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains_key(name) {
+            return;
+        }
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, swept) = (self.env.mono(), seen.entry(name.clone()).or_default());
         match held {

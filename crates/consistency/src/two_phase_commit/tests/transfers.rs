@@ -9,7 +9,7 @@ use quorate_data::{
 };
 
 use super::bank::{Stop, World, gives, name, quick, takes, transfer, until};
-use crate::two_phase_commit::{Answer, Config, Ended, Request, RequestId, Transaction, TxnError};
+use crate::two_phase_commit::{Answer, Config, Ended, Request, RequestId, SqlWork, Transaction, TxnError};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transfer_is_in_both_stores_or_in_neither() {
@@ -197,5 +197,21 @@ async fn who_confirms_nothing_keeps_no_other_from_its_transactions_and_what_was_
     assert!(matches!(refused, Err(TxnError::ParticipantOverloaded { unfinished: 1, .. })), "{refused:?}");
     let other = || Transaction::new().with(name("right"), takes("bob", 1).work().unwrap());
     until("the other one has room", async || coordinator.run(other()).await.is_ok()).await;
+    left.open();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_held_nothing_has_nothing_open() {
+    let world = World::new().await;
+    let config = Config { max_unfinished_of_one: 1, ..quick() };
+    let (coordinator, [left, _]) = world.gated(config).await;
+    left.close(Stop::BeforeCommit);
+    // The right bank has only to look.
+    let looks = SqlWork::default().work().unwrap();
+    let first = Transaction::new().with(name("left"), takes("ada", 1).work().unwrap()).with(name("right"), looks);
+    let first = coordinator.run(first.answered(Answer::Decided)).await.unwrap();
+    assert_eq!((first.ended, first.unconfirmed), (Ended::Committed, vec![name("left")]));
+    let other = Transaction::new().with(name("right"), takes("bob", 1).work().unwrap());
+    assert_eq!(coordinator.run(other).await.unwrap().ended, Ended::Committed);
     left.open();
 }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use quorate_runtime::{BoxFuture, Env};
+use tokio::sync::watch;
 
 use super::bank::{Gate, Stop, World, begin, name, quick, transfer, until};
 use crate::two_phase_commit::{
@@ -90,4 +91,56 @@ async fn sweeps_and_people_wait_for_their_turn_with_a_branch() {
     assert_eq!(world.balances("ada").await[0], (100, 100));
     right.open();
     drop(course);
+}
+
+/// A participant that says what it holds only while somebody lets it.
+struct Mute {
+    inner: Gate,
+    may_speak: watch::Sender<bool>,
+    asked: AtomicUsize,
+}
+
+impl Participant for Mute {
+    fn prepare<'a>(&'a self, gid: &'a Gid, work: &'a Work) -> BoxFuture<'a, Result<Vote, ParticipantError>> {
+        self.inner.prepare(gid, work)
+    }
+
+    fn commit<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<(), ParticipantError>> {
+        self.inner.commit(gid)
+    }
+
+    fn abort<'a>(&'a self, gid: &'a Gid) -> BoxFuture<'a, Result<(), ParticipantError>> {
+        self.inner.abort(gid)
+    }
+
+    fn in_doubt(&self, coordinator: CoordinatorId) -> BoxFuture<'_, Result<Vec<Prepared>, ParticipantError>> {
+        Box::pin(async move {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.may_speak.subscribe().wait_for(|may| *may).await.unwrap();
+            self.inner.in_doubt(coordinator).await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_not_asked_yet_is_not_taken_away_and_of_who_was_taken_away_nothing_is_told() {
+    let world = World::new().await;
+    let coordinator = Coordinator::open(&world.log, quick()).await.unwrap();
+    let left = name("left");
+    let inner = Gate::new(world.participant(0).await);
+    let mute = Arc::new(Mute { inner, may_speak: watch::Sender::new(false), asked: AtomicUsize::new(0) });
+    coordinator.register(left.clone(), mute.clone()).unwrap();
+    let refused = coordinator.remove(&left);
+    assert!(matches!(refused, Err(TxnError::InUse { .. })), "nobody knows what it holds: {refused:?}");
+    mute.may_speak.send_replace(true);
+    until("it has said what it holds", async || coordinator.swept().contains_key(&left)).await;
+    mute.may_speak.send_replace(false);
+    let asked = mute.asked.load(Ordering::SeqCst);
+    until("it is asked again", async || mute.asked.load(Ordering::SeqCst) > asked).await;
+    coordinator.remove(&left).unwrap();
+    mute.may_speak.send_replace(true);
+    // Time for the answer that comes late.
+    Env::real().sleep(std::time::Duration::from_millis(200)).await;
+    assert!(coordinator.swept().is_empty());
+    coordinator.remove(&left).unwrap();
 }
