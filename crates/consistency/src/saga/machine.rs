@@ -287,10 +287,23 @@ fn is_pivot(step: &StepRecord, definition: &Definition) -> bool {
     definition.steps.get(&step.of).is_some_and(|step| step.kind == Kind::Pivot)
 }
 
-/// Whether the sagas that it started are to turn back: nothing of this one is wanted any more.
-pub fn has_given_up(journal: &Journal, definition: &Definition) -> bool {
+/// Whether a pivot was begun, and nobody knows yet what it comes to.
+fn is_pivot_on_its_way(step: &StepRecord, definition: &Definition) -> bool {
+    let is_open = match step.forward.state {
+        State::Running => true,
+        State::Resting => step.forward.in_doubt,
+        _ => false,
+    };
+    is_open && is_pivot(step, definition)
+}
+
+/// Whether the saga that `step` started is to turn back: nothing of this one is wanted any more. Beside a pivot that is on its way it goes
+/// on: if that is done, this one goes ahead.
+pub fn is_called_back(journal: &Journal, definition: &Definition, step: &str) -> bool {
+    let is_itself = || journal.step(step).is_some_and(|step| is_pivot(step, definition));
+    let waits = || journal.steps.iter().any(|step| is_pivot_on_its_way(step, definition));
     match journal.phase {
-        Phase::Forward => journal.abort.is_some() && !is_past_pivot(journal, definition),
+        Phase::Forward => journal.abort.is_some() && !is_past_pivot(journal, definition) && (is_itself() || !waits()),
         Phase::Compensating => true,
         Phase::Ended(_) => false,
     }

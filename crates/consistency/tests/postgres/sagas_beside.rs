@@ -10,7 +10,7 @@ use std::{
 use futures_util::future::join_all;
 use quorate_communication::message_queue::{Config as QueueConfig, Queues};
 use quorate_consistency::saga::{
-    Action, Child, Config, Definition, Failure, Journal, Next, Output, Sagas, Status, Step,
+    Action, Child, Config, Definition, Failure, Journal, Next, Operation, Output, Sagas, Status, Step, Verb,
     declared::{Caller, Document, Hands, Request},
 };
 use quorate_data::{
@@ -184,5 +184,64 @@ fn a_saga_of_a_step_whose_owner_lives_and_does_not_run_it_is_found_by_it() {
         assert_eq!(disowned.await.unwrap(), 1);
         let ended = two.settled(&order, "1", PATIENCE).await.unwrap();
         assert_eq!((ended.journal.status(), ended.journal.output("pay")), (Status::Completed, Some(&"paid".into())));
+    });
+}
+
+#[test]
+fn a_saga_past_its_pivot_that_another_process_runs_is_not_taken_from_it_by_whoever_would_have_it_turn_back() {
+    run(async {
+        let Some(stores) = stores(2).await else { return };
+        let [order, payment] = ["order", "payment"].map(|name| name.parse::<Name>().unwrap());
+        let (asked, mut both) = (Arc::new(Mutex::new(0)), Vec::new());
+        for store in &stores {
+            let (asked, env) = (asked.clone(), store.env().clone());
+            let tell = Action::remote(move |_| {
+                let (asked, env) = (asked.clone(), env.clone());
+                async move {
+                    let nth = {
+                        let mut asked = asked.lock().unwrap();
+                        *asked += 1;
+                        *asked
+                    };
+                    if nth == 1 {
+                        return Err(Failure::refused("not today"));
+                    }
+                    // For longer than it takes to be told again.
+                    env.sleep(Duration::from_secs(4)).await;
+                    Ok(Value::Null)
+                }
+            });
+            let take = Action::local(|_, _| Box::pin(ready(Ok(Value::Null))));
+            let pays =
+                Definition::new(payment.clone(), 1).step(Step::new("take", take).pivot()).step(Step::new("tell", tell).retriable());
+            let orders =
+                Definition::new(order.clone(), 1).step(Step::new("pay", Action::child(Child::of(payment.clone()))));
+            let takeover = Duration::from_secs(20);
+            let sagas = Sagas::open(store, Config { takeover, ..Config::default() }).await.unwrap();
+            sagas.define(pays).await.unwrap();
+            sagas.define(orders).await.unwrap();
+            both.push(sagas);
+        }
+        let [one, two] = &both[..] else { panic!("there are two") };
+        one.start(&order, "1", (), None).await.unwrap();
+        let child = one.get(&order, "1").await.unwrap().children[0].id.clone();
+        let stuck = async {
+            while one.get(&payment, &child).await.unwrap().journal.status() != Status::Stuck {
+                stores[0].env().sleep(Duration::from_millis(20)).await;
+            }
+        };
+        stores[0].env().timeout(PATIENCE, stuck).await.expect("it is stuck");
+        one.abort(&order, "1", "ada", "never mind").await.unwrap();
+        let retry = Operation {
+            verb: Verb::Retry,
+            step: Some("tell".into()),
+            by: "ada".into(),
+            note: "they are open again".to_owned(),
+            output: Value::Null,
+        };
+        two.operate(&payment, &child, retry).await.unwrap();
+        let ended = two.settled(&payment, &child, PATIENCE).await.unwrap().journal;
+        assert_eq!((ended.status(), *asked.lock().unwrap()), (Status::Completed, 2), "its call was cut off");
+        one.settled(&order, "1", PATIENCE).await.unwrap();
     });
 }

@@ -32,7 +32,7 @@ impl World<'_> {
     pub(super) fn late_child_ends(&mut self) -> bool {
         let Some((leg, attempt)) = self.late_child.take() else { return false };
         let is_called_back =
-            leg.direction == Direction::Forward && machine::has_given_up(&self.journal, self.definition);
+            leg.direction == Direction::Forward && machine::is_called_back(&self.journal, self.definition, &leg.step);
         let answer = match is_called_back {
             true => Err(Failure::refused("it was called back")),
             false => self.serve(&leg),

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::Value;
 
-use super::{Alarm, Attempt, MAX_BYTES, Move, is_past_pivot, is_pivot};
+use super::{Alarm, Attempt, MAX_BYTES, Move, is_past_pivot, is_pivot_on_its_way};
 use crate::saga::{
     definition::{Definition, Kind, Next, Step, Todo, check_word},
     event::{Direction, Failure, Happened, Leg, Outcome, Planned, clipped},
@@ -60,14 +60,7 @@ impl Ahead<'_> {
 
     /// Turns back, unless a pivot is on its way: nobody knows yet whether there is a way back, so its answer is waited for.
     fn turn_back(&self, why: String) -> Vec<Move> {
-        let is_on_its_way = |step: &StepRecord| {
-            let is_open = match step.forward.state {
-                State::Running => true,
-                State::Resting => step.forward.in_doubt,
-                _ => false,
-            };
-            is_open && is_pivot(step, self.definition)
-        };
+        let is_on_its_way = |step: &StepRecord| is_pivot_on_its_way(step, self.definition);
         if self.journal.steps.iter().any(is_on_its_way) {
             return self.due(is_on_its_way);
         }

@@ -13,9 +13,10 @@ use crate::saga::{
     SagaError, Sagas,
     definition::Output,
     event::{ChildRef, Direction, Failure, Leg, Verb, clipped},
-    journal::Status,
+    journal::{Phase, Status},
     machine::{self, Input, Operation, Refusal},
     rows::{self, SagaKey},
+    service::Shared,
 };
 
 /// Whether a saga looks what became of those that it started.
@@ -68,15 +69,18 @@ impl Runner {
 
     /// Has the children turn back where nothing of this saga is wanted any more. It waits for them: they may be past their pivots.
     pub(super) fn call_children_back(&mut self) {
-        if !machine::has_given_up(&self.journal, &self.definition) {
+        let is_meant = |leg: &Leg| {
+            leg.direction == Direction::Forward && machine::is_called_back(&self.journal, &self.definition, &leg.step)
+        };
+        let meant = self.journal.open_children().filter(|(leg, ..)| is_meant(leg));
+        let open: Vec<_> = meant.map(|(leg, attempt, child)| ((leg, attempt), child.key())).collect();
+        if open.is_empty() {
             return;
         }
         let (saga, why) = (&self.saga, self.journal.abort.as_deref().unwrap_or_default());
         let note =
             clipped(format!("saga `{}` `{}`, whose step it is, is given up: {why}", saga.name.as_str(), saga.id));
         let by = format!("saga {}", saga.name.as_str());
-        let forward = self.journal.open_children().filter(|(leg, ..)| leg.direction == Direction::Forward);
-        let open: Vec<_> = forward.map(|(leg, attempt, child)| ((leg, attempt), child.key())).collect();
         for (attempt, child) in open {
             if self.told.insert(attempt) {
                 let (by, note) = (by.as_str().into(), note.clone());
@@ -102,15 +106,19 @@ impl Runner {
                             env.sleep(rest).await;
                             rest = (rest * 2).min(Duration::from_secs(5));
                         }
-                        Heard::Unfit => {
-                            let status = rows::status(&sagas.shared().store, &child).await;
-                            if matches!(status, Ok(Some(status)) if status == Status::Compensating || status.is_ended())
-                            {
-                                return;
-                            }
+                        // To ask takes it from whoever runs it, and cuts off its calls: it is asked again once it would turn back.
+                        Heard::Unfit => loop {
                             env.sleep(later).await;
                             later = (later * 2).min(REST);
-                        }
+                            if post.is_closed() {
+                                return;
+                            }
+                            match may_turn_back(sagas.shared(), &child).await {
+                                Some(true) => break,
+                                Some(false) => {}
+                                None => return,
+                            }
+                        },
                     }
                 }
             };
@@ -192,6 +200,16 @@ enum Heard {
     No,
     /// It only goes ahead, as things are, or has turned back.
     Unfit,
+}
+
+/// Whether one that refused to turn back would by now; nothing where it has turned back, or ended.
+async fn may_turn_back(shared: &Shared, child: &SagaKey) -> Option<bool> {
+    let Ok(kept) = rows::read(&shared.store, child).await else { return Some(false) };
+    if kept.journal.phase != Phase::Forward {
+        return None;
+    }
+    let definition = shared.definition(&child.name, Some(kept.journal.version));
+    Some(definition.is_some_and(|definition| !machine::is_past_pivot(&kept.journal, &definition)))
 }
 
 fn heard<T>(told: &Result<T, SagaError>, child: &SagaKey) -> Heard {

@@ -14,7 +14,7 @@ use futures_util::{
 };
 use serde_json::{Value, json};
 
-use super::world::{Gate, World, effects, failing, hasty, local, name, settled, status, until};
+use super::world::{Gate, World, behind, effects, failing, hasty, local, name, settled, status, until};
 use crate::saga::{
     Action, Config, Definition, Failure, Journal, Next, Operation, Refusal, SagaError, Sagas, Status, Step, Verb,
 };
@@ -23,18 +23,6 @@ use crate::saga::{
 fn waits_for_go(version: u32) -> Definition {
     let plan = |journal: &Journal| journal.signal("go").map_or(Next::signal("go"), |said| Next::Done(said.clone()));
     Definition::new(name("order"), version).step(Step::new("a", local())).plan(plan)
-}
-
-/// A call that waits at a gate.
-fn behind(gate: &Gate) -> Action {
-    let gate = gate.clone();
-    Action::remote(move |_| {
-        let gate = gate.clone();
-        async move {
-            gate.pass().await;
-            Ok(Value::Null)
-        }
-    })
 }
 
 fn is_unfit(answer: &Result<Arc<Journal>, SagaError>) -> bool {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::world::{Gate, PATIENCE, World, effects, failing, hasty, local, name, settled, until};
+use super::world::{Gate, PATIENCE, World, behind, effects, failing, hasty, local, name, settled, until};
 use crate::saga::{
     Action, Awaited, Awaiting, Child, Config, Definition, Direction, Failure, Journal, Leg, Next, Operation, Progress,
     SagaError, Sagas, Search, State, Status, Step, Verb,
@@ -166,15 +166,7 @@ async fn a_saga_past_its_pivot_is_not_undone_and_somebody_decides() {
 async fn an_abort_reaches_the_saga_of_a_step_and_nothing_is_undone_while_its_call_runs() {
     let world = World::of_this_machine();
     let gate = Gate::closed();
-    let at_gate = gate.clone();
-    let slow = Action::remote(move |_| {
-        let gate = at_gate.clone();
-        async move {
-            gate.pass().await;
-            Ok(Value::Null)
-        }
-    });
-    let slow = hasty(Step::new("take", slow).compensated_by(local()));
+    let slow = hasty(Step::new("take", behind(&gate)).compensated_by(local()));
     let payment = Definition::new(name("payment"), 1).step(undone("hold")).step(slow).step(undone("never"));
     let (store, sagas) = defined(&world, [payment, order()]).await;
     sagas.start(&name("order"), "1", (), None).await.unwrap();
@@ -189,6 +181,34 @@ async fn an_abort_reaches_the_saga_of_a_step_and_nothing_is_undone_while_its_cal
     gate.open();
     assert_eq!(settled(&sagas, "order", "1").await.journal.status(), Status::Compensated);
     assert_eq!(words(&store).await, ["reserve", "hold", "-take", "-hold", "-reserve"]);
+}
+
+#[tokio::test]
+async fn a_saga_goes_on_beside_a_pivot_that_is_on_its_way_and_ahead_with_it() {
+    let world = World::of_this_machine();
+    let (sale, payment_taken) = (Gate::closed(), Gate::closed());
+    let payment = Definition::new(name("payment"), 1).step(Step::new("take", behind(&payment_taken)));
+    let both = |journal: &Journal| match journal.is_done("sell") && journal.is_done("pay") {
+        true => Next::Done(Value::Null),
+        false => Next::steps(["sell", "pay"]),
+    };
+    let order =
+        Definition::new(name("order"), 1).step(Step::new("sell", behind(&sale)).pivot()).step(pays()).plan(both);
+    let (_store, sagas) = defined(&world, [payment, order]).await;
+    sagas.start(&name("order"), "1", (), None).await.unwrap();
+    until(|| sagas.counts().calls == 2).await;
+    let id = child_of(&sagas, "pay").await;
+    assert!(sagas.abort(&name("order"), "1", "ada", "never mind").await.unwrap().abort.is_some());
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(sagas.get(&name("payment"), &id).await.unwrap().journal.abort, None, "the sale may be done");
+    sale.open();
+    while !sagas.get(&name("order"), "1").await.unwrap().journal.is_done("sell") {
+        tokio::task::yield_now().await;
+    }
+    payment_taken.open();
+    assert_eq!(settled(&sagas, "order", "1").await.journal.status(), Status::Completed);
 }
 
 #[tokio::test]

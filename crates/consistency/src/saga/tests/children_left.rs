@@ -197,7 +197,8 @@ async fn a_saga_that_could_not_turn_back_is_told_again_and_does_once_its_pivot_i
         passes += 1;
         assert!(passes < 10_000, "it was not told again");
         world.pass(Duration::from_secs(1));
-        // What is on its way gets through the store before the clock moves on.
+        // What is on its way gets through the store before the clock moves on: a transaction has a second by this clock, and what is cut off
+        // rests until somebody moves it.
         for _ in 0..3 {
             store.transact(|_| Box::pin(async { Ok::<_, StoreError>(()) })).await.unwrap();
             for _ in 0..100 {

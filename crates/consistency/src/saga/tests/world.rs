@@ -156,6 +156,18 @@ impl Gate {
     }
 }
 
+/// A call that waits at a gate.
+pub(super) fn behind(gate: &Gate) -> Action {
+    let gate = gate.clone();
+    Action::remote(move |_| {
+        let gate = gate.clone();
+        async move {
+            gate.pass().await;
+            Ok(Value::Null)
+        }
+    })
+}
+
 /// Waits until `holds`, without a clock.
 pub(super) async fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
