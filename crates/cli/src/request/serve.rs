@@ -150,7 +150,9 @@ impl Serve {
         format: Format,
         (running, tasks): (&Running, &Tasks),
     ) -> Result<(), Failure> {
-        let target = route(&self.name, Some("serve")).with("window", self.window).into();
+        // What is handed out beyond the limit would be nobody's: an attempt less, or unknown to who waits.
+        let window = self.limit.map_or(self.window, |limit| self.window.min(limit));
+        let target = route(&self.name, Some("serve")).with("window", window).into();
         let follow = Follow { target, silence: self.silence, patience: self.patience };
         let mut follower = Follower::new(client, follow);
         let how = Arc::new(How {

@@ -108,7 +108,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Durability,
         "durable request",
         Library,
-        "its answer is kept for as long as the queue remembers its id, however late it came, and the same id is the same request for so long; what is over is never *waiting*",
+        "its answer is kept for as long as the queue remembers its id, however late it came, and the same id is the same request for so long",
         &[
             test(DURABLE, "the_same_id_is_the_same_request_and_another_body_is_refused"),
             test(DURABLE, "an_answer_is_kept_for_as_long_as_its_id_and_goes_with_it"),

@@ -1,5 +1,6 @@
 //! Durable requests: asked, answered and asked for, all over HTTP, over each store.
 
+use quorate_runtime::Env;
 use serde_json::{Value, json};
 
 use crate::{
@@ -140,10 +141,12 @@ async fn a_responder_keeps_a_request_beyond_its_lease_and_not_beyond_the_time_li
     let queue = json!({ "lease-ttl": "3s", "backoff": { "first": "1ms", "max": "1ms" } });
     declare(&node, "6s", queue).await;
     ask(&node, "1", "tea").await;
+    let (env, began) = (Env::real(), Env::real().boot());
     let mut responder = serve(&node).await;
     let (slow, _) = told(&mut responder, "request").await;
     // Had its lease run out before, it would have been handed out again before that.
     assert_eq!(told(&mut responder, "stop").await.0, slow);
+    assert!(env.boot().saturating_since(began) >= std::time::Duration::from_secs(6), "its lease was lost");
     let (again, what) = told(&mut responder, "request").await;
     assert_eq!(what["attempt"], 2);
     assert_eq!(say(&node, &slow, "answer", "late").await.code(), "lease-lost");

@@ -58,13 +58,16 @@ impl Said {
         (kind, request): (&str, &str),
         (deadline, connection): (Deadline, &CancellationToken),
     ) -> (&'static str, String) {
-        let (env, mut line) = (client.env(), client.connection());
+        let (env, mut line, mut was_said) = (client.env(), client.connection(), false);
         loop {
             let (failure, again) = match self.say(client, &mut line, (kind, request)).await {
+                // What was said before may have been heard.
+                Ok(receipt) if was_said && receipt == "not-held" => return (self.word(), "unknown".to_owned()),
                 Ok(receipt) => return (self.word(), receipt),
                 Err(failed) => failed,
             };
             let again = again.filter(|pause| matches!(self, Self::LetGo) || deadline.allows(env.mono(), *pause));
+            was_said |= again.is_some();
             self = match (self, again) {
                 (said, Some(pause)) => {
                     tokio::select! {

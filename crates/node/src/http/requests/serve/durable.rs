@@ -66,6 +66,8 @@ async fn turns(
             () = node.env.tasks().stop().cancelled() => Turn::Over(STOPPING),
             () = pieces.gone() => Turn::Gone,
             _ = changes.changed() => Turn::Look,
+            // At its time, however much there is to hand out: it is also the look at what other nodes declared.
+            () = node.env.sleep_until(heartbeat_due) => Turn::Look,
             next = responder.next() => match next {
                 Ok(none) if none.is_empty() => Turn::Renew,
                 Ok(deliveries) => Turn::Handed(deliveries),
@@ -76,7 +78,6 @@ async fn turns(
                     Turn::Over("store-failed")
                 }
             },
-            () = node.env.sleep_until(heartbeat_due) => Turn::Look,
         };
         match turn {
             Turn::Gone => return Err(Gone),
@@ -104,6 +105,7 @@ async fn turns(
                 hand_over(responder, &deliveries, (pieces, |piece| share.with(piece))).await?;
             }
             Turn::Look => {
+                heartbeat_due = node.env.mono() + node.config.http.heartbeat;
                 // Another node may have deleted it, or declared it otherwise.
                 match node.request_types.get(kind).await {
                     Ok(found) if found.contract.exchange != Exchange::Durable => return Ok(Some("type-gone")),
@@ -114,7 +116,6 @@ async fn turns(
                 responder.renewing(pieces.send(Bytes::from_static(b": heartbeat\n\n"))).await?;
             }
         }
-        heartbeat_due = node.env.mono() + node.config.http.heartbeat;
         if node.env.buggify("requests: a durable responder is let go") {
             return Ok(Some("too-slow"));
         }

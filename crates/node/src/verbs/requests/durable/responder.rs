@@ -6,7 +6,7 @@ use quorate_communication::{
     message_queue::{Consumer, Delivery, Lease, Queue, QueueError},
     request::Deadline,
 };
-use quorate_foundations::time::Mono;
+use quorate_foundations::time::{Boot, Mono};
 use quorate_runtime::Env;
 
 /// A responder of durable requests, whose leases are renewed for as long as it is there, each for the type's time limit at most. Dropping it ends nothing: what it was
@@ -25,19 +25,19 @@ pub struct DurableResponder {
 /// A request that it was handed.
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    /// Until when it may work on it.
-    until: Mono,
+    /// Until when it may work on it, once it was handed over.
+    until: Option<Mono>,
     /// For how long a lease lasts.
     ttl: Duration,
     renew_at: Mono,
-    /// Its lease cannot have run out before: if it is lost by then, it was settled.
-    sure_until: Mono,
+    /// Its lease cannot have run out before: if it is lost by then, it was settled. Leases run on while a machine sleeps.
+    sure_until: Boot,
 }
 
 impl Held {
-    /// Its lease lasts from `now` on.
-    fn begin(&mut self, now: Mono) {
-        (self.renew_at, self.sure_until) = (now + self.ttl / 3, now + self.ttl / 2);
+    /// Its lease lasts from this moment on, as both clocks have it.
+    fn begin(&mut self, (now, boot): (Mono, Boot)) {
+        (self.renew_at, self.sure_until) = (now + self.ttl / 3, boot + self.ttl / 2);
     }
 }
 
@@ -84,10 +84,10 @@ impl DurableResponder {
             () = sleep_until(&env, due) => return Ok(Vec::new()),
             deliveries = self.consumer.next() => deliveries?,
         };
-        let now = self.env.mono();
+        let (now, boot) = (self.env.mono(), self.env.boot());
         for Delivery { lease, ttl, .. } in &deliveries {
-            let mut held = Held { until: now + self.time_limit, ttl: *ttl, renew_at: now, sure_until: now };
-            held.begin(now);
+            let mut held = Held { until: None, ttl: *ttl, renew_at: now, sure_until: boot };
+            held.begin((now, boot));
             self.held.insert(*lease, held);
         }
         Ok(deliveries)
@@ -95,7 +95,7 @@ impl DurableResponder {
 
     /// When something is to be renewed, or is over.
     fn due(&self) -> Option<Mono> {
-        self.held.values().map(|held| held.renew_at.min(held.until)).min()
+        self.held.values().map(|held| held.until.map_or(held.renew_at, |until| held.renew_at.min(until))).min()
     }
 
     /// Does `work`, and renews leases meanwhile, however long it takes.
@@ -115,12 +115,15 @@ impl DurableResponder {
 
     /// How long there is for a request that is about to be handed over, and the time; `None` if it is not its own any more.
     pub fn begin(&mut self, lease: &Lease) -> Option<(Deadline, Mono)> {
-        let held = self.held.get(lease);
-        if held.is_none() {
+        let now = self.env.mono();
+        let Some(held) = self.held.get_mut(lease) else {
             // It never heard of it.
             self.over.retain(|over| over != lease);
-        }
-        held.map(|held| (Deadline::at(held.until), self.env.mono()))
+            return None;
+        };
+        let until = now + self.time_limit;
+        held.until = Some(until);
+        Some((Deadline::at(until), now))
     }
 
     /// One of those that are not its own any more, without its having settled them: another's, or worked on for too long.
@@ -131,7 +134,8 @@ impl DurableResponder {
     /// Renews the leases of what it holds and may hold for longer, and gives back the others.
     pub async fn renew(&mut self) {
         let now = self.env.mono();
-        let late: Vec<Lease> = self.held.iter().filter(|(_, held)| held.until <= now).map(|(held, _)| *held).collect();
+        let late = self.held.iter().filter(|(_, held)| held.until.is_some_and(|until| until <= now));
+        let late: Vec<Lease> = late.map(|(lease, _)| *lease).collect();
         if !late.is_empty() {
             let reason = format!("the responder took longer than {:?}", self.time_limit);
             for some in late.chunks(Queue::MAX_BATCH) {
@@ -154,7 +158,7 @@ impl DurableResponder {
         leases.into_iter().for_each(|(lease, ttl)| by_ttl.entry(ttl).or_default().push(lease));
         for (ttl, leases) in by_ttl {
             for some in leases.chunks(Queue::MAX_BATCH) {
-                let now = self.env.mono();
+                let now = (self.env.mono(), self.env.boot());
                 let extended = self.consumer.queue().extend(some, Some(ttl)).await;
                 let is_known = match &extended {
                     Ok(()) => true,
@@ -179,7 +183,7 @@ impl DurableResponder {
 
     /// Those are not its own any more, and these of them were lost. What was lost before its time was over was settled by whoever knew the lease: by itself.
     fn end(&mut self, ended: &[Lease], lost: &[Lease]) {
-        let now = self.env.mono();
+        let now = self.env.boot();
         for lease in ended {
             let Some(held) = self.held.remove(lease) else { continue };
             if now >= held.sure_until || !lost.contains(lease) {
@@ -263,7 +267,7 @@ mod tests {
         responder.held.get_mut(&short).unwrap().renew_at = env.mono();
         responder.renew().await;
         assert_eq!((responder.held.contains_key(&short), responder.next_over()), (false, None), "it knows that itself");
-        responder.held.get_mut(&slow).unwrap().until = env.mono();
+        responder.held.get_mut(&slow).unwrap().until = Some(env.mono());
         responder.renew().await;
         assert_eq!((responder.held.contains_key(&slow), responder.next_over()), (false, Some(slow)));
         store.close().await.unwrap();
