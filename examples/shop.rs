@@ -46,7 +46,15 @@ pub(crate) async fn run(arguments: impl Iterator<Item = String>) -> Outcome<()> 
     let mut arguments = Arguments::read(arguments)?;
     match (arguments.bus.take(), arguments.service.take(), arguments.folder.take()) {
         (None, None, None) => in_one_process().await,
-        (Some(bus), None, folder) => as_processes(&bus, folder).await,
+        (Some(bus), None, folder) => {
+            let program = std::env::current_exe()?;
+            let command = |service: &str, folder: &Path| {
+                let mut command = Command::new(&program);
+                command.args(["--bus", &bus, "--folder"]).arg(folder).arg(service);
+                command
+            };
+            as_processes(&bus, folder, command).await
+        }
         (Some(bus), Some(service), Some(folder)) => one_service(&bus, &service, &folder).await,
         _ => Err("say --bus URL, or --bus URL --folder FOLDER orders|inventory|billing, or nothing".into()),
     }
@@ -97,16 +105,19 @@ impl Drop for Process {
     }
 }
 
-/// Each service as a process, in `folder`: one that is killed is started again.
-async fn as_processes(bus: &str, folder: Option<PathBuf>) -> Outcome<()> {
+/// Each service as a process that `command` starts, in `folder`: one that is killed is started again.
+pub(crate) async fn as_processes(
+    bus: &str,
+    folder: Option<PathBuf>,
+    command: impl Fn(&str, &Path) -> Command,
+) -> Outcome<()> {
     let env = Env::real();
     let own = tempfile::tempdir()?;
     let folder = folder.unwrap_or_else(|| own.path().to_owned());
     let shop = Shop::new(connect(&env, &bus.parse()?, None)?, &folder)?;
     let start = |service: &str| {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--bus", bus, "--folder"]).arg(&folder).arg(service);
-        command.spawn().inspect(|process| println!("{service} is process {}", process.id())).map(Process)
+        let process = command(service, &folder).spawn();
+        process.inspect(|process| println!("{service} is process {}", process.id())).map(Process)
     };
     let mut running = Vec::new();
     for service in SERVICES {

@@ -53,7 +53,7 @@ pub(crate) struct Role {
     pub(crate) tables: Vec<String>,
     /// The services that it hears of.
     pub(crate) hears: &'static [&'static str],
-    /// Whether it has heard all that there is to hear.
+    /// Whether it has heard all that there is to hear, or more: the audit says what came twice.
     pub(crate) is_done: for<'s> fn(&'s Store) -> BoxFuture<'s, Outcome<bool>>,
     /// What it does about an event of that type, and what it tells because of it.
     pub(crate) handle: Handle,
@@ -177,7 +177,7 @@ impl Shop {
             }
             Ok(())
         };
-        tokio::try_join!(place, until_done(&store, &role, &relay, looks))?;
+        tokio::try_join!(place, until_done(&store, &role, (&relay, inboxes.as_slice()), looks))?;
         for inbox in inboxes {
             inbox.stop().await;
         }
@@ -209,10 +209,22 @@ impl Shop {
     }
 }
 
-/// Waits until a service has heard all that there is to hear, and all that it told is published.
-async fn until_done(store: &Store, role: &Role, relay: &Relay, looks: impl Fn(i64)) -> Outcome<()> {
+/// Waits until a service has heard all that there is to hear, and all that it told is published. What an inbox parked would be waited for in
+/// vain.
+async fn until_done(
+    store: &Store,
+    role: &Role,
+    (relay, inboxes): (&Relay, &[Inbox]),
+    looks: impl Fn(i64),
+) -> Outcome<()> {
     let mut heard = -1;
     loop {
+        for inbox in inboxes {
+            if let Some(parked) = inbox.parked(0, 1).await?.pop() {
+                let (identity, why) = (&parked.message.identity, &parked.failures);
+                return Err(format!("{} parked {identity}: {why:?}", role.name).into());
+            }
+        }
         let now = counted(store, "SELECT count(*) FROM handled").await?;
         if now != heard {
             looks(now);

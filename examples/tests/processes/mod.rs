@@ -4,7 +4,7 @@
 //! The test starts this program again as the services, and as the node, in which the same test plays the other parts.
 #![expect(clippy::disallowed_methods, reason = "these tests look at processes from outside")]
 
-use std::{path::Path, process::Command, time::Duration};
+use std::{collections::BTreeMap, path::Path, process::Command, sync::Mutex, time::Duration};
 
 use quorate::{Env, transports::connect};
 use quorate_node::config::Config;
@@ -63,7 +63,14 @@ async fn child() {
     }
     let bus = connect(&Env::real(), &broker.parse().unwrap(), None).unwrap();
     let shop = Shop::new(bus, Path::new(&store)).unwrap();
-    shop.serve(&part, |heard| say(&format!("heard {heard}"))).await.unwrap();
+    let die_at: Option<i64> = std::env::var(variable::DIE_AT).ok().and_then(|at| at.parse().ok());
+    let looks = |heard| {
+        say(&format!("heard {heard}"));
+        if die_at.is_some_and(|at| heard >= at) {
+            std::process::abort();
+        }
+    };
+    shop.serve(&part, looks).await.unwrap();
     say("done");
 }
 
@@ -168,4 +175,29 @@ async fn the_shop_over_nats_loses_and_doubles_nothing_whoever_is_killed() {
 async fn the_shop_over_rabbitmq_loses_and_doubles_nothing_whoever_is_killed() {
     const TEST: &str = "processes::the_shop_over_rabbitmq_loses_and_doubles_nothing_whoever_is_killed";
     whoever_is_killed(TEST, rabbitmq, rabbitmq_address).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_shop_runs_its_services_as_processes_and_starts_again_what_was_killed() {
+    const TEST: &str = "processes::the_shop_runs_its_services_as_processes_and_starts_again_what_was_killed";
+    if std::env::var_os(variable::PART).is_some() {
+        return child().await;
+    }
+    let server = tokio::task::block_in_place(|| Server::new(|_| Box::new(Node { test: TEST, port: free_port() })));
+    let (folder, url) = (tempfile::tempdir().unwrap(), format!("http://127.0.0.1:{}", server.port()));
+    let lives = Mutex::new(BTreeMap::<String, usize>::new());
+    let command = |service: &str, folder: &Path| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args([TEST, "--exact", "--nocapture", "--test-threads=1"]);
+        command.env(variable::PART, service).env(variable::STORE, folder).env(variable::BROKER, &url);
+        let mut lives = lives.lock().unwrap();
+        let life = lives.entry(service.to_owned()).or_default();
+        *life += 1;
+        // Each dies once, as of a signal.
+        command.env(variable::DIE_AT, if *life == 1 { "5" } else { "" });
+        command
+    };
+    let shop = super::shop::as_processes(&url, Some(folder.path().to_owned()), command);
+    Env::real().timeout(PATIENCE, shop).await.expect("it ends").unwrap();
+    assert!(lives.into_inner().unwrap().values().all(|lives| *lives == 2));
 }

@@ -9,8 +9,7 @@ use quorate_runtime::BoxFuture;
 
 use super::{
     Capabilities, Confirmed, Confirms, Delivery, Hold, Holds, Incoming, Label, Outgoing, PublishError, Receiver, Topic,
-    Transport, TransportError,
-    message::{self, OWN_ID},
+    Transport, TransportError, message,
 };
 use crate::message_queue::{
     self as queue, Config, Consume, Consumer, Lease, NewMessage, Queue, QueueError, Queues, Sent,
@@ -64,11 +63,8 @@ impl Embedded {
 
     /// Sends a message to all groups, or to none.
     async fn send(&self, topic: &Topic, boxes: &[Queue], message: Outgoing) -> Result<Confirmed, PublishError> {
-        message.check(self.capabilities().max_message_bytes).map_err(PublishError::refused)?;
-        if message.event.extensions.contains_key(OWN_ID) {
-            return Err(PublishError::refused(format!("the extension `{OWN_ID}` is the embedded transport's own")));
-        }
-        let message = NewMessage::of(message::told_apart(message.event)).in_group(message.key);
+        let Outgoing { key, event } = message::for_a_queue(message, self.capabilities().max_message_bytes)?;
+        let message = NewMessage::of(event).in_group(key);
         let sent: Result<Vec<Sent>, QueueError> = match boxes {
             [] => return Err(PublishError::unroutable(topic)),
             [only] => only.send(vec![message]).await,
@@ -150,8 +146,8 @@ impl Transport for Embedded {
             let max_messages = usize::try_from(topic.max_messages).unwrap_or(Config::MAX_MESSAGES);
             let config = Config { lease_ttl: topic.hold, max_attempts: ATTEMPTS, max_messages, ..Config::default() };
             let queue = self.queues.declare(&name(topic, group)?, config).await.map_err(told)?;
-            let consumer = queue.consume(Consume { window: WINDOW, ttl: None }).map_err(told)?;
-            Ok(Box::new(Member { consumer, handed: VecDeque::new() }) as Box<dyn Receiver>)
+            let consumer = queue.consume(Consume { window: WINDOW, ttl: Some(topic.hold) }).map_err(told)?;
+            Ok(Box::new(Member { consumer, hold: topic.hold, handed: VecDeque::new() }) as Box<dyn Receiver>)
         })
     }
 
@@ -182,6 +178,7 @@ fn told(failed: QueueError) -> TransportError {
 /// A receiver: a consumer of the group's queue, and what it was handed beyond the message that was asked for.
 struct Member {
     consumer: Consumer,
+    hold: Duration,
     handed: VecDeque<queue::Delivery>,
 }
 
@@ -192,23 +189,25 @@ impl Receiver for Member {
                 self.handed.extend(self.consumer.next().await.map_err(told)?);
             }
             let handed = self.handed.pop_front().unwrap_or_else(|| unreachable!("invariant: it is not empty"));
-            Ok(delivery(self.consumer.queue().clone(), handed))
+            Ok(delivery((self.consumer.queue().clone(), self.hold), handed))
         })
     }
 }
 
-fn delivery(queue: Queue, handed: queue::Delivery) -> Delivery {
+fn delivery((queue, hold): (Queue, Duration), handed: queue::Delivery) -> Delivery {
     let event = message::under_its_own_id(handed.message.event.clone());
     let identity = message::identity(&event);
     let key = handed.message.group.clone().unwrap_or_else(|| event.id.clone());
     let (attempt, redelivered) = (handed.attempt, handed.attempt > 1);
     let message = Incoming { identity, key, event, unreadable: None, redelivered, attempt };
-    Delivery { message, hold: Box::new(Held { queue, lease: handed.lease }) }
+    Delivery { message, hold: Box::new(Held { queue, lease: handed.lease, hold }) }
 }
 
 struct Held {
     queue: Queue,
     lease: Lease,
+    /// For how long it is held, whatever others of the group told the queue.
+    hold: Duration,
 }
 
 impl Hold for Held {
@@ -221,6 +220,6 @@ impl Hold for Held {
     }
 
     fn extend(&self) -> BoxFuture<'_, Result<(), TransportError>> {
-        Box::pin(async move { self.queue.extend(&[self.lease], None).await.map_err(told) })
+        Box::pin(async move { self.queue.extend(&[self.lease], Some(self.hold)).await.map_err(told) })
     }
 }

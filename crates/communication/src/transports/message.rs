@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use quorate_data::event::{NewEvent, Scalar};
 
-use super::{Hold, TransportError};
+use super::{Hold, PublishError, TransportError};
 use crate::attributes;
 
 /// A message to publish: a CloudEvent and the key that it is kept in order by.
@@ -117,6 +117,15 @@ pub(super) fn identity(event: &NewEvent) -> Arc<str> {
 
 /// The extension that holds the id of an event that was told apart.
 pub(super) const OWN_ID: &str = "quorateownid";
+
+/// `message` as queues keep it, [told apart](told_apart), if it keeps the rules.
+pub(super) fn for_a_queue(message: Outgoing, max_bytes: usize) -> Result<Outgoing, PublishError> {
+    message.check(max_bytes).map_err(PublishError::refused)?;
+    if message.event.extensions.contains_key(OWN_ID) {
+        return Err(PublishError::refused(format!("the extension `{OWN_ID}` is the transport's own")));
+    }
+    Ok(Outgoing { event: told_apart(message.event), ..message })
+}
 
 /// `event` under an id that no message of another identity has, its own one beside it, for whoever tells messages by source and id alone.
 pub(super) fn told_apart(mut event: NewEvent) -> NewEvent {

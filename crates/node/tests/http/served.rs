@@ -124,3 +124,29 @@ async fn what_came_while_a_receiver_did_not_look_is_not_handed_to_it_beyond_its_
     let came = env.timeout(PATIENCE, late.next()).await.unwrap().unwrap();
     assert_eq!(&*came.message.event.id, "b", "`a` is somebody else's");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_held_for_as_long_as_its_receiver_says_whatever_others_of_the_group_say() {
+    let (bus, env) = (node().await, Env::real());
+    let transport = connect(&env, &address(bus.address.port()).parse().unwrap(), None).unwrap();
+    let billing = "billing".parse().unwrap();
+    let of = |hold| Topic { hold: Duration::from_secs(hold), ..Topic::new("orders".parse().unwrap()) };
+    let mut patient = transport.join(&of(60), &billing).await.unwrap();
+    let message = Outgoing::new("a", NewEvent::new("a", "/shop", "order.placed"));
+    transport.publish(&of(60), vec![message]).await.remove(0).unwrap();
+    let held = env.timeout(PATIENCE, patient.next()).await.unwrap().unwrap();
+    let _other = transport.join(&of(1), &billing).await.unwrap();
+    held.extend().await.unwrap();
+    env.sleep(Duration::from_millis(1_500)).await;
+    held.ack().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_refused_a_page_whose_size_nobody_asked_for() {
+    let node = node_with(|config| (config.http.default_page, config.http.max_page) = (20_000, 20_000)).await;
+    for list in ["queues", "sagas", "processes", "subscriptions", "transactions", "views", "erasures"] {
+        let list = format!("/v1/{list}");
+        assert_eq!(node.get(&list).await.status, 200, "{list}");
+        assert_eq!(node.get(&format!("{list}?limit=1001")).await.code(), "limit-exceeded", "{list}");
+    }
+}

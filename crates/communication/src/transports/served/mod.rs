@@ -29,9 +29,7 @@ use self::{
 };
 use super::{
     Capabilities, Confirmed, Confirms, Holds, Label, Outgoing, PublishError, Receiver, Topic, Transport,
-    TransportError,
-    address::in_address,
-    message::{self, OWN_ID},
+    TransportError, address::in_address, message,
 };
 use crate::message_queue::{Config, Queue};
 
@@ -236,15 +234,6 @@ fn combined_one(topic: &Topic, outcomes: Outcomes) -> Result<Confirmed, PublishE
     }
 }
 
-/// What a message is on its way to the node, as [`Embedded`](super::Embedded) keeps it.
-fn outgoing(message: Outgoing) -> Result<Outgoing, PublishError> {
-    message.check(MAX_MESSAGE_BYTES).map_err(PublishError::refused)?;
-    if message.event.extensions.contains_key(OWN_ID) {
-        return Err(PublishError::refused(format!("the extension `{OWN_ID}` is the transport's own")));
-    }
-    Ok(Outgoing { event: message::told_apart(message.event), ..message })
-}
-
 /// The queue of a group. Labels need no encoding in paths.
 fn queue(topic: &Topic, group: &Label) -> String {
     format!("{}.{group}", topic.name)
@@ -270,7 +259,8 @@ impl Transport for Served {
 
     fn publish<'a>(&'a self, topic: &'a Topic, messages: Vec<Outgoing>) -> BoxFuture<'a, Outcomes> {
         Box::pin(async move {
-            let checked: Vec<_> = messages.into_iter().map(outgoing).collect();
+            let checked: Vec<_> =
+                messages.into_iter().map(|one| message::for_a_queue(one, MAX_MESSAGE_BYTES)).collect();
             let fit: Vec<Outgoing> = checked.iter().filter_map(|one| one.as_ref().ok().cloned()).collect();
             if fit.is_empty() {
                 return checked.into_iter().filter_map(Result::err).map(Err).collect();

@@ -35,7 +35,8 @@ pub(super) struct Member {
     handed: VecDeque<(Incoming, Held, Boot)>,
     /// Kept over calls: a request that is dropped may bring messages that nobody sees until their leases end.
     polling: Option<oneshot::Receiver<Came>>,
-    /// Messages that are asked for next. Fewer after an answer that did not arrive: what it held was held up for nothing.
+    /// Messages that are asked for next. Fewer after an answer that did not arrive, or messages that nobody got to: they were held up for
+    /// nothing.
     max: usize,
 }
 
@@ -82,9 +83,9 @@ impl Member {
                     Err(failed) => return Err(failed),
                 }
             }
-            let first = self.handed.pop_front().filter(|_| is_ours);
-            if let Some((message, held, _)) = first {
-                return Ok(Some(Delivery { message, hold: Box::new(held) }));
+            match self.handed.pop_front().filter(|_| is_ours) {
+                Some((message, held, _)) => return Ok(Some(Delivery { message, hold: Box::new(held) })),
+                None => self.max = (self.max / 2).max(1),
             }
         }
         Ok(None)
@@ -108,7 +109,8 @@ impl Receiver for Member {
                 self.max = if came.is_ok() { MAX.min(self.max + 1) } else { (self.max / 2).max(1) };
                 let (came_at, all) = came?;
                 self.handed.extend(all.into_iter().map(|Handed { message, lease }| {
-                    (message, Held { link: self.link.clone(), queue: self.queue.clone(), lease }, came_at + self.hold)
+                    let held = Held { link: self.link.clone(), queue: self.queue.clone(), lease, hold: self.hold };
+                    (message, held, came_at + self.hold)
                 }));
             }
         })
@@ -119,6 +121,8 @@ struct Held {
     link: Arc<Link>,
     queue: Arc<str>,
     lease: String,
+    /// For how long it is held, whatever others of the group told the queue.
+    hold: Duration,
 }
 
 impl Held {
@@ -142,6 +146,6 @@ impl Hold for Held {
     }
 
     fn extend(&self) -> BoxFuture<'_, Result<(), TransportError>> {
-        Box::pin(self.settle("extend", json!({})))
+        Box::pin(self.settle("extend", json!({ "ttl": wire::span(self.hold) })))
     }
 }
