@@ -13,7 +13,7 @@ use super::{
     Node, Shared,
     body_out::{Gone, Pieces, pieces},
     log,
-    problem::{Code, Problem},
+    problem::Problem,
     reply,
     request::{self, Params},
     streams::once,
@@ -75,15 +75,7 @@ pub(super) async fn ledger(State(node): State<Shared>, request: Request) -> Repl
 
 /// How many entries a page shall have.
 fn page(node: &Node, params: &Params<'_>) -> Result<usize, Problem> {
-    let (limit, max) = (params.limit(node)?, Erasures::MAX_PAGE);
-    if params.one("limit")?.is_none() {
-        return Ok(limit.min(max));
-    }
-    if limit <= max {
-        return Ok(limit);
-    }
-    let detail = format!("`limit` is at most {max}, {limit} was asked for");
-    Err(Problem::new(Code::LimitExceeded, detail).with("limit", max))
+    params.limit_within(node, Erasures::MAX_PAGE)
 }
 
 fn entry(entry: &Entry) -> Value {

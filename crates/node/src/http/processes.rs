@@ -97,12 +97,7 @@ fn course(uri: &Uri) -> Result<(Name, String), Problem> {
 
 /// How many items a page shall have.
 fn page(node: &Node, params: &Params<'_>) -> Result<usize, Problem> {
-    let (limit, max) = (params.limit(node)?, Processes::MAX_PAGE);
-    if limit > max {
-        let detail = format!("`limit` is at most {max}, {limit} was asked for");
-        return Err(Problem::new(Code::LimitExceeded, detail).with("limit", max));
-    }
-    Ok(limit)
+    params.limit_within(node, Processes::MAX_PAGE)
 }
 
 /// `GET /v1/processes`

@@ -92,8 +92,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 
 /// How many items a page shall have.
 fn page(node: &Node, params: &Params<'_>) -> Result<usize, Problem> {
-    let (limit, max) = (params.limit(node)?, Queues::MAX_PAGE);
-    if limit <= max { Ok(limit) } else { Err(beyond("limit", max, limit)) }
+    params.limit_within(node, Queues::MAX_PAGE)
 }
 
 #[derive(Deserialize)]

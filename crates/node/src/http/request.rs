@@ -265,10 +265,15 @@ impl<'q> Params<'q> {
         Ok(Moment { happened_by: instant("at")?, recorded_by: instant("recordedat")? })
     }
 
-    /// How many items the page shall have. Nothing is clamped: beyond the maximum is an error.
+    /// How many items the page shall have. Nothing that was asked for is clamped: beyond the maximum is an error.
     pub(crate) fn limit(&self, node: &Node) -> Result<usize, Problem> {
-        let max = node.config.http.max_page;
-        let Some(limit) = self.counted("limit")? else { return Ok(node.config.http.default_page) };
+        self.limit_within(node, usize::MAX)
+    }
+
+    /// The same where a page has `most` items whatever the settings say.
+    pub(crate) fn limit_within(&self, node: &Node, most: usize) -> Result<usize, Problem> {
+        let max = node.config.http.max_page.min(most);
+        let Some(limit) = self.counted("limit")? else { return Ok(node.config.http.default_page.min(most)) };
         let within = usize::try_from(limit).ok().filter(|limit| *limit <= max);
         within.ok_or_else(|| {
             Problem::new(Code::LimitExceeded, format!("`limit` is at most {max}, {limit} was asked for"))

@@ -235,11 +235,7 @@ fn status(word: &str) -> Result<Status, Problem> {
 /// `GET /v1/sagas`, and `GET /v1/sagas/{name}`
 pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["key", "status", "parent", "after", "limit"])?;
-    let limit = params.limit(&node)?;
-    if limit > Sagas::MAX_PAGE {
-        let (max, detail) = (Sagas::MAX_PAGE, format!("`limit` is at most {}, {limit} was asked for", Sagas::MAX_PAGE));
-        return Err(Problem::new(Code::LimitExceeded, detail).with("limit", max));
-    }
+    let limit = params.limit_within(&node, Sagas::MAX_PAGE)?;
     let of_one = request.uri().path() != "/v1/sagas";
     let name = if of_one { Some(request::saga(request.uri())?) } else { None };
     let after = params.one("after")?.map(|after| after_of(name.as_ref(), after)).transpose()?;

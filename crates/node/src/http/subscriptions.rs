@@ -115,9 +115,7 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 
 /// How many items a page shall have.
 pub(super) fn page(node: &Node, params: &Params<'_>) -> Result<u32, Problem> {
-    let (limit, max) = (params.limit(node)?, Subscriptions::MAX_PAGE);
-    let within = u32::try_from(limit).ok().filter(|limit| *limit <= max);
-    within.ok_or_else(|| beyond("limit", max as usize, limit))
+    Ok(params.limit_within(node, Subscriptions::MAX_PAGE as usize)?.try_into().unwrap_or(Subscriptions::MAX_PAGE))
 }
 
 #[derive(Deserialize)]

@@ -163,12 +163,7 @@ fn described(gid: &Gid, record: &Record, branches: &[Branch]) -> Value {
 /// `GET /v1/transactions`: what is in doubt.
 pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply {
     let params = Params::of(request.uri(), &["after", "limit"])?;
-    let limit = params.limit(&node)?;
-    if limit > Transactions::MAX_PAGE {
-        let max = Transactions::MAX_PAGE;
-        let detail = format!("`limit` is at most {max}, {limit} was asked for");
-        return Err(Problem::new(Code::LimitExceeded, detail).with("limit", max));
-    }
+    let limit = params.limit_within(&node, Transactions::MAX_PAGE)?;
     let after = params.one("after")?.map(|after| {
         let wrong = |wrong| request::wrong("after", format!("`after={}`: {wrong}", request::short(after)));
         after.parse::<Gid>().map_err(wrong)

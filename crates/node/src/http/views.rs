@@ -40,10 +40,7 @@ pub(super) fn named(uri: &Uri) -> Result<ViewName, Problem> {
 
 /// How many items a page shall have.
 fn page(node: &Node, params: &Params<'_>) -> Result<u32, Problem> {
-    let (limit, max) = (params.limit(node)?, Views::MAX_PAGE);
-    u32::try_from(limit).ok().filter(|limit| *limit <= max).ok_or_else(|| {
-        Problem::new(Code::LimitExceeded, format!("`limit` is at most {max}, {limit} was asked for")).with("limit", max)
-    })
+    Ok(params.limit_within(node, Views::MAX_PAGE as usize)?.try_into().unwrap_or(Views::MAX_PAGE))
 }
 
 /// `GET /v1/views`
