@@ -39,6 +39,7 @@ struct Half(Box<[AtomicU32]>);
 
 /// A percentile that was computed lately.
 struct Known {
+    /// Nothing known is the largest.
     nanos: AtomicU64,
     /// Until when it is good enough; zero if it never was computed.
     until: AtomicU64,
@@ -59,7 +60,7 @@ impl Latency {
             half_nanos: nanos / 2,
             half: AtomicU64::new(0),
             halves: [Half::new(), Half::new()],
-            median: Known { nanos: AtomicU64::new(0), until: AtomicU64::new(0) },
+            median: Known { nanos: AtomicU64::new(u64::MAX), until: AtomicU64::new(0) },
         }
     }
 
@@ -93,9 +94,9 @@ impl Latency {
     /// twenty calls are known. Looks through all buckets: a third of a microsecond.
     pub fn quantile(&self, now: Mono, q: f64) -> Option<Duration> {
         self.turn(now);
-        let counts: Vec<u64> = (0..BUCKETS)
-            .map(|bucket| self.halves.iter().map(|half| u64::from(half.0[bucket].load(Ordering::Relaxed))).sum())
-            .collect();
+        let counts: [u64; BUCKETS] = std::array::from_fn(|bucket| {
+            self.halves.iter().map(|half| u64::from(half.0[bucket].load(Ordering::Relaxed))).sum()
+        });
         let all: u64 = counts.iter().sum();
         if all < FEWEST {
             return None;

@@ -55,3 +55,14 @@ fn two_that_meet_where_a_half_begins_leave_nothing_of_the_half_before_last() {
         assert!(latency.quantile(at(2_000), 0.5).is_none(), "twenty were told too long ago, and two now");
     });
 }
+
+#[test]
+fn of_nothing_nobody_is_told_a_median() {
+    loom::model(|| {
+        let latency = Arc::new(Latency::new(Duration::from_secs(2)));
+        let other = latency.clone();
+        let other = thread::spawn(move || other.median(at(1)));
+        assert_eq!(latency.median(at(1)), None);
+        assert_eq!(other.join().unwrap(), None);
+    });
+}

@@ -64,6 +64,8 @@ struct Meter {
     calls: Stripes,
     nanos: Stripes,
     overloads: AtomicU64,
+    /// The most that were under way since the limit was last thought over, as those saw who ended.
+    most: AtomicU32,
     /// When the window ends; never for a limit that is fixed.
     window_ends: AtomicU64,
 }
@@ -126,6 +128,7 @@ impl Bulkhead {
             calls: Stripes::new(),
             nanos: Stripes::new(),
             overloads: AtomicU64::new(0),
+            most: AtomicU32::new(0),
             window_ends: AtomicU64::new(u64::MAX),
         };
         let limiter = limiter(&config);
@@ -421,6 +424,11 @@ impl Bulkhead {
                 let lane = lane();
                 self.meter.calls.add(lane, 1);
                 self.meter.nanos.add(lane, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+                // Its own place is among them still.
+                let inside = under_way(self.word.0.load(Ordering::Relaxed));
+                if inside > self.meter.most.load(Ordering::Relaxed) {
+                    self.meter.most.fetch_max(inside, Ordering::Relaxed);
+                }
             }
             Outcome::Upstream(Class::Throttled) | Outcome::Timeout(Scope::Attempt) => {
                 self.meter.overloads.fetch_add(1, Ordering::Relaxed);
@@ -449,7 +457,9 @@ impl Bulkhead {
             let nanos = seen.nanos.wrapping_sub(before.nanos);
             let mean = Duration::from_nanos(nanos / calls.max(1));
             // Little's law: so many were under way as their times add up to in a unit of time.
-            let concurrency = nanos as f64 / span;
+            // That is next to nothing where most of the time nobody called: then it is the most that there were.
+            let most = self.meter.most.swap(0, Ordering::Relaxed);
+            let concurrency = (nanos as f64 / span).max(f64::from(most));
             hall.before = seen;
             let limit = limiter.watch(Seen { calls, mean, concurrency, overloads });
             hall.door.step(now, Input::Limit(limit), effects);

@@ -51,18 +51,6 @@ impl World {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_hundred_idle_services_hold_no_place() {
-    let world = World::of(fixed(10, 0, 1));
-    // A future that was never polled is a connection that was accepted and sends nothing.
-    let idle: Vec<_> = (0..200).map(|_| world.bulkhead.clone()).collect();
-    let inside: Vec<_> =
-        (0..10).map(|_| Bulkhead::try_enter(&*idle[0], Mono::ZERO, &Ask::default()).unwrap()).collect();
-    assert_eq!(Bulkhead::try_enter(&*idle[11], Mono::ZERO, &Ask::default()).unwrap_err().why, Why::Full);
-    drop(inside);
-    assert!(Bulkhead::try_enter(&*idle[199], Mono::ZERO, &Ask::default()).is_ok());
-}
-
-#[tokio::test(start_paused = true)]
 async fn who_waits_enters_when_a_place_is_free_and_is_sent_away_in_time() {
     let world = World::of(fixed(1, 10, 100));
     let first = world.enter(Ask::default()).await.unwrap();
@@ -183,4 +171,18 @@ async fn rules_that_change_keep_those_inside_and_those_who_wait() {
     assert_eq!(world.in_flight(), 0);
     let nonsense = Config { tenant_share: Some(0.0), ..fixed(1, 0, 1) };
     assert!(world.bulkhead.configure(nonsense, world.env.mono()).unwrap_err().to_string().contains("`tenant_share`"));
+}
+
+#[test]
+fn an_adaptive_limit_rises_with_bursts_that_the_upstream_takes() {
+    let config = Config { limit: Limit::Adaptive(Adaptive::default()), ..Config::default() };
+    let bulkhead = Bulkhead::new(config, Mono::ZERO).unwrap();
+    for second in 0..60 {
+        let now = Mono::ZERO + millis(1_000 * second);
+        let inside: Vec<_> =
+            (0..50).filter_map(|_| Bulkhead::try_enter(&bulkhead, now, &Ask::default()).ok()).collect();
+        inside.into_iter().for_each(|permit| permit.settle(now + millis(20), Outcome::Upstream(Class::Success)));
+    }
+    let limit = bulkhead.snapshot().limit;
+    assert!(limit >= 50, "{limit}");
 }

@@ -308,6 +308,11 @@ impl Circuit {
         if ticket.generation != self.generation {
             return;
         }
+        // Whoever is as slow as what opens it has not been found well.
+        let weight = match weight {
+            Weight::Success if slow && ticket.probe.is_some() && self.config.slow_rate.is_some() => Weight::Failure,
+            weight => weight,
+        };
         match (&self.phase, weight) {
             (Phase::Closed, Weight::Nothing) => {}
             (Phase::Closed, _) => {
@@ -368,9 +373,9 @@ impl Circuit {
         let grown = self.config.open.min.saturating_mul(1_u32.checked_shl(self.openings).unwrap_or(u32::MAX));
         let asked = retry_after.unwrap_or_default();
         let span = grown.max(asked).min(self.config.open.max);
-        let late = span.mul_f64(self.config.open.jitter * self.dice.unit());
+        let span = span.saturating_add(span.mul_f64(self.config.open.jitter * self.dice.unit()));
         self.openings = self.openings.saturating_add(1);
-        self.begin(Phase::Open { until: now + (span + late), span: span + late }, now, why, effects);
+        self.begin(Phase::Open { until: now + span, span }, now, why, effects);
     }
 
     fn begin(&mut self, phase: Phase, now: Mono, why: Why, effects: &mut Vec<Effect>) {

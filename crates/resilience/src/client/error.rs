@@ -80,6 +80,10 @@ impl Error {
             Self::Tls { .. } => Verdict::UNTRUSTED,
             Self::Stale { .. } => Verdict::of(Class::Stale),
             Self::Untaken { cause, .. } => Verdict { unprocessed: true, ..failed(cause) },
+            // What was to be sent broke off: no fault of the one it was sent to, and no better a second time.
+            Self::Broken { cause, .. } if cause.is_user() => {
+                Verdict { transient: false, ..Verdict::of(Class::Refusal) }
+            }
             Self::Broken { cause, .. } => failed(cause),
         }
     }
@@ -87,6 +91,10 @@ impl Error {
 
 /// What a request ended with of whose answer nothing came. `kept`: whether its connection had been idle before.
 pub(super) fn broke(endpoint: Authority, cause: hyper::Error, kept: bool) -> Error {
+    // What was to be sent broke off, by whatever error: that says nothing of the one it was sent to.
+    if cause.is_user() {
+        return Error::Broken { endpoint, cause };
+    }
     if failed(&cause).unprocessed {
         return Error::Untaken { endpoint, cause };
     }

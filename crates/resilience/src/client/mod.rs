@@ -18,6 +18,9 @@
 //! * What the other one says it didn't look at (`REFUSED_STREAM`, a `GOAWAY` that names an earlier stream) is
 //!   [`Error::Untaken`], and may be sent again whatever it does.
 //! * A request that brings [`FreshConnection`] is never sent on a kept connection.
+//! * A name with several addresses has each tried in turn, for its part of the time to connect.
+//! * A request's body that breaks off is its caller's doing, and no failure of the upstream, over HTTP/1.1; over HTTP/2 it can't be
+//!   told from one.
 //! * Dropping a call closes its connection over HTTP/1.1, where a connection is kept once the answer's body has been read to its
 //!   end. Over HTTP/2 it resets its stream, and the connection is used on, unless nothing was heard on it since the call was
 //!   sent: then it may be dead, and further calls get another one.
@@ -102,6 +105,9 @@ pub enum Versions {
     Two,
 }
 
+/// How long a kept connection may be at its last request still: the answer was there, and what was sent may not be.
+const STILL: Duration = Duration::from_millis(20);
+
 /// How connections are made and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -178,7 +184,8 @@ impl Client {
                 None => self.connect(&target, &key).await?,
             };
             // One that has been closed says so here, at no cost to anybody.
-            if was_kept && !connection.is_ready().await {
+            // One that is still busy is left to what it does.
+            if was_kept && !self.env.timeout(STILL, connection.is_ready()).await.unwrap_or(false) {
                 self.put_away(&key, &connection);
                 continue;
             }
@@ -243,10 +250,14 @@ impl Client {
 
     async fn dial(&self, target: &Target) -> io::Result<Connection> {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.env.net().resolve(target.host(), target.port()).await? {
-            match self.env.net().connect(address).await {
-                Ok(io) => return self.greet(target, io).await,
-                Err(cause) => last = cause,
+        let addresses = self.env.net().resolve(target.host(), target.port()).await?;
+        // One of which nothing is heard leaves the others their part of the time.
+        let each = self.config.connect / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        for address in addresses {
+            match self.env.timeout(each, self.env.net().connect(address)).await {
+                Some(Ok(io)) => return self.greet(target, io).await,
+                Some(Err(cause)) => last = cause,
+                None => last = io::ErrorKind::TimedOut.into(),
             }
         }
         Err(last)

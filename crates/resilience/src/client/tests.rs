@@ -1,11 +1,23 @@
 //! The client against sockets of this machine: kept connections, closed ones, and what is told of them.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
+use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
-use quorate_runtime::{Env, net::Io};
+use quorate_runtime::{
+    BoxFuture, Env,
+    net::{Io, Listener, Net},
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tower_layer::Layer as _;
 use tower_service::Service as _;
@@ -143,4 +155,76 @@ async fn a_body_that_stops_coming_ends_with_the_call_and_is_not_taken_for_whole(
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(answer.into_body().collect().await.is_err());
     assert_eq!(client.idle(), 0);
+}
+
+/// A network in which a name has two addresses, and nobody ever answers at the first one.
+struct Twofold(Arc<dyn Net>);
+
+const VOID: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+impl Net for Twofold {
+    fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>> {
+        self.0.listen(at)
+    }
+
+    fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        if to.ip() == VOID { Box::pin(std::future::pending()) } else { self.0.connect(to) }
+    }
+
+    fn resolve(&self, _: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let living = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Box::pin(std::future::ready(Ok([VOID, living].map(|address| SocketAddr::new(address, port)).to_vec())))
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_which_nothing_is_heard_leaves_the_others_of_the_name_time() {
+    let real = Env::real();
+    let uri = server(&real, vec![vec![Does::Answers(HELLO)]]).await.replace("127.0.0.1", "twofold");
+    let mut parts = real.into_parts();
+    parts.net = Arc::new(Twofold(parts.net));
+    let config = Config { connect: Duration::from_millis(400), ..Config::default() };
+    let mut client = Client::new(&Env::from_parts(parts), config);
+    assert_eq!(text(client.call(get(&uri, Method::GET)).await.unwrap()).await, "hello");
+}
+
+/// A body that tells one piece, and then what `breaks` says, or nothing for ever.
+struct Upload {
+    told: bool,
+    breaks: Option<io::Error>,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if !std::mem::replace(&mut self.told, true) {
+            return Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"half")))));
+        }
+        self.breaks.take().map_or(Poll::Pending, |broken| Poll::Ready(Some(Err(broken))))
+    }
+}
+
+#[tokio::test]
+async fn a_connection_whose_upload_goes_on_behind_its_answer_keeps_no_other_call_waiting() {
+    let env = Env::real();
+    let uri = server(&env, vec![vec![Does::Answers(HELLO)], vec![Does::Answers(HELLO)]]).await;
+    let mut client = Client::new(&env, Config::default());
+    let post = Request::post(&uri).body(Upload { told: false, breaks: None }).unwrap();
+    assert_eq!(text(client.call(post).await.unwrap()).await, "hello");
+    let next = async { text(client.call(get(&uri, Method::GET)).await.unwrap()).await };
+    assert_eq!(env.timeout(Duration::from_secs(10), next).await.as_deref(), Some("hello"));
+}
+
+#[tokio::test]
+async fn an_upload_that_its_own_caller_breaks_off_is_no_failure_of_the_upstream() {
+    let env = Env::real();
+    let uri = server(&env, vec![vec![Does::Answers(b"")]]).await;
+    let stack = Stack::builder("a".parse().unwrap())
+        .build(&Timers::new(&env), Http::default().failing_as(Client::judge))
+        .unwrap();
+    let broken = Upload { told: false, breaks: Some(io::ErrorKind::UnexpectedEof.into()) };
+    let ended = stack.layer(Client::new(&env, Config::default())).call(Request::post(&uri).body(broken).unwrap()).await;
+    assert!(matches!(ended, Err(CallError::Upstream(Error::Broken { .. }, Class::Refusal))), "{:?}", ended.err());
 }

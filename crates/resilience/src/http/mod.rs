@@ -184,6 +184,10 @@ impl<J, B: Body + Unpin> Requests<Request<B>> for Http<J> {
 
     fn stamp(&self, sent: &mut Self::Sent, attempt: Try, now: Mono) {
         write(sent.headers_mut(), attempt.hop, now);
+        // A stack further in, around the same service, finds it where a server would have put it.
+        if attempt.hop != Hop::FIRST {
+            sent.extensions_mut().insert(attempt.hop);
+        }
         if attempt.fresh_connection {
             sent.extensions_mut().insert(FreshConnection);
         }

@@ -32,6 +32,9 @@ pub enum TooLong<E> {
     /// Two attempts read a body at once that was too long to be kept, and the other one was first.
     #[error("the body was too long to be kept, and another attempt has it")]
     Lost,
+    /// It broke off, which another attempt was told.
+    #[error("the body broke off while another attempt read it")]
+    Broken,
     /// The body's own error.
     #[error(transparent)]
     Body(E),
@@ -50,6 +53,8 @@ struct Tape<B> {
     pieces: Vec<Bytes>,
     trailers: Option<HeaderMap>,
     ended: bool,
+    /// It broke off: what is kept is not all of it.
+    broken: bool,
     waiting: Vec<Waker>,
 }
 
@@ -71,17 +76,20 @@ impl<B: Body + Unpin> Replay<B> {
     pub(super) fn kept(body: B, most: usize) -> (Self, Kept<B>) {
         // What is known to be too long needn't be kept in part: the first reader has it.
         let keeping = if body.size_hint().lower() > most as u64 { Keeping::Given(1) } else { Keeping::Room(most) };
-        let tape =
-            Tape { body, readers: 0, keeping, pieces: Vec::new(), trailers: None, ended: false, waiting: Vec::new() };
+        let (pieces, waiting) = (Vec::new(), Vec::new());
+        let tape = Tape { body, readers: 0, keeping, pieces, trailers: None, ended: false, broken: false, waiting };
         let kept = Kept(Arc::new(Mutex::new(tape)));
         (kept.reader(), kept)
     }
 }
 
 impl<B> Kept<B> {
-    /// The body from its beginning; `None` if it was too long.
+    /// The body from its beginning; `None` if it was too long, or broke off.
     pub(super) fn again(&self) -> Option<Replay<B>> {
-        let whole = matches!(lock(&self.0).keeping, Keeping::Room(_));
+        let whole = {
+            let tape = lock(&self.0);
+            matches!(tape.keeping, Keeping::Room(_)) && !tape.broken
+        };
         whole.then(|| self.reader())
     }
 
@@ -106,6 +114,8 @@ impl<B: Body + Unpin> Tape<B> {
             self.ended = true;
             return Poll::Ready(None);
         };
+        // Many a body ends behind its error, as if it were whole.
+        self.broken = frame.is_err();
         match frame?.into_data() {
             Ok(mut data) => {
                 let piece = data.copy_to_bytes(data.remaining());
@@ -159,6 +169,9 @@ impl<B: Body + Unpin> Body for Replay<B> {
                 }
             }
         }
+        if tape.broken {
+            return Poll::Ready(Some(Err(TooLong::Broken)));
+        }
         if !tape.ended
             && let Some(piece) = ready!(tape.read(reader, cx))
         {
@@ -174,7 +187,8 @@ impl<B: Body + Unpin> Body for Replay<B> {
             Form::Once(body) => body.is_end_stream(),
             Form::Kept { tape, told, .. } => {
                 let tape = lock(tape);
-                *told >= tape.pieces.len() && tape.trailers.is_none() && (tape.ended || tape.body.is_end_stream())
+                let has_ended = tape.ended || tape.body.is_end_stream();
+                *told >= tape.pieces.len() && tape.trailers.is_none() && has_ended && !tape.broken
             }
         }
     }

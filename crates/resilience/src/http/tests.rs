@@ -231,3 +231,23 @@ async fn a_keyed_post_is_sent_again_with_its_body_and_a_bare_one_is_not() {
 
 mod bodies;
 mod replays;
+
+#[tokio::test(start_paused = true)]
+async fn of_two_stacks_around_one_service_the_outer_one_retries_and_the_inner_one_passes_on_what_it_said() {
+    let env = Env::real();
+    let config = retry::Config { attempts: NonZeroU32::new(3).unwrap(), ..retry::Config::default() };
+    let stack = |name: &str| {
+        Stack::builder(name.parse().unwrap())
+            .retry(config, BudgetConfig::default())
+            .build(&Timers::new(&env), Http::default())
+            .unwrap()
+    };
+    let upstream = Statuses(Default::default());
+    upstream.0.lock().unwrap().0 = vec![503; 9];
+    let mut service = stack("outer").layer(stack("inner").layer(upstream.clone()));
+    let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
+    assert_eq!(service.call(request).await.unwrap().status(), 503);
+    let heard = upstream.0.lock().unwrap().1.clone();
+    assert_eq!(heard.len(), 3, "not 9: {heard:?}");
+    assert!(heard.iter().all(|told| told.contains("owned")), "{heard:?}");
+}

@@ -24,14 +24,14 @@ pub struct Finding {
 /// Everything in `documents` that can't work, in their order: each with the field that would have to change, and the
 /// arithmetic that says so. Empty: nothing is impossible, which doesn't say that it is wise.
 ///
-/// Chains of calls are looked at over all documents: a policy whose [`from`](Policy::from) is another one's
-/// [target](Policy::targets) comes behind it. Of several policies with the same target, which cannot be in force together,
+/// Chains of calls are looked at over all documents: a policy whose [`from`](Policy::from) is what another one
+/// [applies to](Policy::dependencies) comes behind it. Of several policies with the same target, which cannot be in force together,
 /// the first counts.
 pub fn prove(documents: &[Document]) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut before = Before::new();
     for policy in documents.iter().map(Document::policy) {
-        for target in &policy.targets {
+        for target in policy.dependencies() {
             before.entry(target).or_insert(policy);
         }
     }
@@ -103,7 +103,10 @@ fn waits(policy: &Policy, find: &mut Find<'_>) {
     }
     let tries = policy.tries();
     let attempts = policy.timeouts.attempt.unwrap_or_default().saturating_mul(tries);
-    let waits = (1..tries).fold(Duration::ZERO, |sum, failed| sum.saturating_add(backoff.least(failed)));
+    // From the thirty-third on they are all alike.
+    let grown = tries.min(33);
+    let waits = (1..grown).fold(Duration::ZERO, |sum, failed| sum.saturating_add(backoff.least(failed)));
+    let waits = waits.saturating_add(backoff.least(grown).saturating_mul(tries - grown));
     if let Some(total) = policy.timeouts.total.filter(|total| {
         // What doesn't fit by itself is told apart.
         attempts <= *total && least < *total && attempts.saturating_add(waits) > *total

@@ -181,7 +181,12 @@ fn budget(fields: &mut Fields<'_, '_, '_>) -> BudgetConfig {
             rate.wrong("`interval` must be longer than zero");
             return None;
         }
-        Some((f64::from(count) / interval.as_secs_f64()).round() as u32)
+        let per_second = f64::from(count) / interval.as_secs_f64();
+        if (per_second - per_second.round()).abs() > 1e-6 {
+            rate.wrong(format!("it is {per_second} a second, and kept in whole retries a second"));
+            return None;
+        }
+        Some(per_second.round() as u32)
     });
     BudgetConfig { percent, interval, floor_per_second: floor.unwrap_or(usual.floor_per_second) }
 }

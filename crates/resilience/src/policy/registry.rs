@@ -73,6 +73,8 @@ pub(super) struct Inner {
     /// Who counts for several processes.
     pub(super) quota: Option<Arc<dyn Quota>>,
     known: Mutex<BTreeMap<Name, Entry>>,
+    /// Held by whoever applies documents, from the first look at what is known until circuits go by them.
+    applying: Mutex<()>,
 }
 
 /// One dependency.
@@ -204,7 +206,13 @@ impl Registry {
     }
 
     fn of(stacks: &Stacks, breakers: &circuit_breaker::Registry, quota: Option<Arc<dyn Quota>>) -> Self {
-        let inner = Inner { stacks: stacks.clone(), breakers: breakers.clone(), quota, known: Mutex::default() };
+        let inner = Inner {
+            stacks: stacks.clone(),
+            breakers: breakers.clone(),
+            quota,
+            known: Mutex::default(),
+            applying: Mutex::default(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -222,6 +230,7 @@ impl Registry {
     /// [`ApplyError`]: nothing changed.
     pub fn apply(&self, documents: &[Document]) -> Result<Changes, ApplyError> {
         let wanted = dependencies(documents)?;
+        let _applying = self.inner.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let mut known = self.lock();
         known.retain(|_, entry| entry.policy.is_some() || Arc::strong_count(&entry.current) > 1);
         // Everything that can fail comes first.
@@ -252,16 +261,17 @@ impl Registry {
         }
         let mut fresh: BTreeMap<Name, Arc<Current>> = fresh.into_iter().collect();
         // From here on nothing does.
-        let mut circuits: Vec<Circuits> = Vec::new();
+        let (mut circuits, mut configured): (Vec<Circuits>, _) = (Vec::new(), Vec::new());
         for (name, policy, parts, memory, stack) in next {
-            parts.configure(&policy, self.inner.stacks.timers().env().mono());
+            let policy = Arc::new(policy);
+            configured.push((parts.clone(), policy.clone()));
             let current = fresh.remove(&name).or_else(|| {
                 let current = known.get(&name)?.current.clone();
                 current.replace(stack);
                 Some(current)
             });
             let Some(current) = current else { unreachable!("it is known, or was made") };
-            let entry = Entry { policy: Some(Arc::new(policy)), parts, memory, current };
+            let entry = Entry { policy: Some(policy), parts, memory, current };
             circuits.extend(known.insert(name, entry).and_then(|before| before.parts.circuits));
         }
         for (stack, name) in without {
@@ -277,6 +287,10 @@ impl Registry {
         drop(circuits);
         names.iter().for_each(|name| self.inner.breakers.forget_idle(name));
         known.retain(|_, entry| entry.policy.is_some() || Arc::strong_count(&entry.current) > 1);
+        // Whoever hears what circuits make of it may ask for any of them: nothing is locked but against others who apply.
+        drop(known);
+        let now = self.inner.stacks.timers().env().mono();
+        configured.iter().for_each(|(parts, policy)| parts.configure(policy, now));
         Ok(changes)
     }
 

@@ -314,3 +314,34 @@ fn a_rate_that_a_store_is_to_count_is_none_of_a_stack_that_has_no_store() {
     assert_eq!(refused, Err(ApplyError::NoCount { dependency: "bank".parse().unwrap() }));
     assert_eq!(stack("{requests: 5, per: 1s}"), Ok(()));
 }
+
+#[test]
+fn the_waits_of_as_many_attempts_as_can_be_written_are_summed_at_once() {
+    let spec = "  timeouts: {request: 1h, backendRequest: 1us}\n  retry: {attempts: 999999, backoff: 1ms, maxBackoff: 1s, jitter: none}\n  \
+                traffic: {maxAmplification: 4294967295}\n";
+    assert_eq!(findings(spec)[0].field, "spec.retry.backoff");
+    let most = spec.replace("999999", "4294967294").replace("1us", "30m");
+    assert_eq!(findings(&most)[0].field, "spec.retry.attempts");
+}
+
+#[test]
+fn a_policy_that_names_no_target_is_the_hop_to_what_it_is_called() {
+    let hop = |from: &str, to: &str| {
+        let spec = format!("  from: {from}\n  retry: {{attempts: 2, ownership: ignored}}\n");
+        format!("---\nkind: ResiliencePolicy\nmetadata: {{name: {to}}}\nspec:\n{spec}")
+    };
+    let found = proved(&[hop("edge", "shop"), hop("shop", "stock")].concat());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].what.contains("one call may become 9"), "{}", found[0]);
+}
+
+#[test]
+fn a_floor_of_retries_that_cannot_be_kept_is_a_fault() {
+    let floor =
+        |count, interval| format!("  retryBudget: {{minRetryRate: {{count: {count}, interval: {interval}}}}}\n");
+    assert_eq!(faults(&floor(1, "10s")), [(4, "spec.retryBudget.minRetryRate".to_owned())]);
+    let text =
+        format!("kind: ResiliencePolicy\nmetadata: {{name: a}}\nspec:\n  retry: {{attempts: 1}}\n{}", floor(20, "10s"));
+    let (_, budget) = read(&text).unwrap()[0].policy().retry.unwrap();
+    assert_eq!(budget.floor_per_second, 2);
+}

@@ -150,10 +150,11 @@ impl Retries {
 
     /// What there has been.
     pub fn counts(&self, now: Mono) -> Counts {
-        let calls = self.calls.sum();
-        let usage = self.with(|rules| {
+        // Summed under the lock: a sum that another one has overtaken would count backwards.
+        let (calls, usage) = self.with(|rules| {
+            let calls = self.calls.sum();
             rules.budget.calls(now, calls);
-            rules.budget.usage(now)
+            (calls, rules.budget.usage(now))
         });
         let (retries, over_budget) = (self.decided.load(Ordering::Relaxed), self.over_budget.load(Ordering::Relaxed));
         Counts { calls, retries, over_budget, usage }

@@ -96,3 +96,20 @@ fn calls_that_are_made_while_the_interval_changes_are_of_the_old_one_or_the_new_
         assert_eq!(retries.counts(at(100)).calls, 2);
     });
 }
+
+#[test]
+fn whoever_looks_while_calls_are_counted_takes_none_of_them_back() {
+    explore(|| {
+        let retries = retries();
+        let caller = {
+            let retries = retries.clone();
+            thread::spawn(move || {
+                retries.call(at(0));
+                _ = retries.charge(at(0));
+            })
+        };
+        assert!(retries.counts(at(0)).usage.calls <= 1);
+        caller.join().unwrap();
+        assert_eq!(retries.counts(at(0)).usage.calls, 1);
+    });
+}

@@ -148,7 +148,7 @@ impl<S, P, K> Course<S, P, K> {
         P: Requests<R, Kept = K>,
     {
         let (name, retries) = (&self.permits.policies.name, self.permits.policies.retries.as_ref()?);
-        if self.permits.is_probe() && outcome != Outcome::Upstream(Class::Stale) {
+        if self.permits.is_lone_probe() && outcome != Outcome::Upstream(Class::Stale) {
             // It has found out what it was to find out; one more would be another probe.
             tracing::debug!(dependency = name.as_str(), ?outcome, "a probe is not sent again");
             return None;
@@ -238,7 +238,14 @@ impl<S, P, K> Course<S, P, K> {
         let policies = self.permits.policies.clone();
         if let (true, Some(bulkhead)) = (waits, &policies.bulkhead) {
             match Bulkhead::enter(&**bulkhead, &policies.timers, policies.now(), self.intent.ask.clone()).await {
-                Ok(place) => self.permits.entered(place.taken()),
+                Ok(place) => {
+                    self.permits.entered(place.taken());
+                    // It was worth beginning when it came, and has waited since.
+                    let now = policies.now();
+                    if let Err(hopeless) = policies.in_time(now, self.deadline) {
+                        return self.finish(now, Attempted::Refused(hopeless));
+                    }
+                }
                 Err(rejected) => return self.finish(policies.now(), Attempted::Refused(rejected.into())),
             }
         }
@@ -278,7 +285,7 @@ impl<S, P, K> Course<S, P, K> {
         loop {
             let policies = self.permits.policies.clone();
             if !next.after.is_zero() {
-                // It ends before the deadline: nothing else would have been decided.
+                // It is to end before the deadline: nothing else would have been decided.
                 policies.timers.alarm(Deadline::after(policies.now(), next.after)).await;
             }
             #[cfg(feature = "museum")]
@@ -286,6 +293,12 @@ impl<S, P, K> Course<S, P, K> {
                 && policies.timers.env().planted("retry-charged-late")
             {
                 _ = retries.charge(policies.now());
+            }
+            let now = policies.now();
+            if self.deadline.has_passed(now) {
+                // Alarms have a grain, and threads other work.
+                self.permits.take_up(now);
+                return self.finish(now, before);
             }
             let tried = match self.admit::<R>(&next.sent) {
                 Ok(tried) => tried,
@@ -326,7 +339,7 @@ impl<S, P, K> Course<S, P, K> {
         };
         let first = Sending { sent: next.sent, service, is_ready, tried };
         // One that tries whether the upstream is well again is one call, however late.
-        let hedge = policies.hedge.filter(|_| !self.permits.is_probe() && !first.tried.is_probe());
+        let hedge = policies.hedge.filter(|_| !self.permits.is_lone_probe() && !first.tried.is_probe());
         let (Some(config), Some((copied, kept)), true) = (hedge, &mut self.again, self.owner) else {
             let done = one_attempt(policies, protocol, first, told, deadline).await;
             return self.ended(done);
@@ -360,10 +373,19 @@ impl<S, P, K> Course<S, P, K> {
             }
             paid
         };
-        let is_good =
-            |done: &Done<S::Response, S::Error>| done.attempted.outcome() == Outcome::Upstream(Class::Success);
-        let won = race(&policies.timers, policies.now(), plan, charge, copy, is_good).await;
+        // What one refuses all others would refuse.
+        let is_good = |done: &Done<S::Response, S::Error>| {
+            matches!(done.attempted.outcome(), Outcome::Upstream(Class::Success | Class::Refusal))
+        };
+        let began = policies.now();
+        let won = race(&policies.timers, began, plan, charge, copy, is_good).await;
         self.copies = self.copies.saturating_add(won.sent.saturating_sub(1));
+        if won.copy > 0 {
+            // The first one was late, by nobody knows how much: it took so long at least. If only those were known that won, ever quicker
+            // ones would count as late.
+            let now = policies.now();
+            policies.memory.latency.record(now, now.saturating_since(began));
+        }
         if won.sent > 1 {
             let (name, copy, sent) = (policies.name.as_str(), won.copy, won.sent);
             tracing::debug!(dependency = name, copy, sent, "a late call was sent again");
@@ -392,7 +414,7 @@ where
 {
     let Sending { mut sent, mut service, is_ready, tried } = sending;
     let now = policies.now();
-    protocol.stamp(&mut sent, told, now);
+    protocol.stamp(&mut sent, told.within(policies.timeout.attempt(now, deadline)), now);
     let work = async move {
         if !is_ready {
             poll_fn(|cx| service.poll_ready(cx)).await?;

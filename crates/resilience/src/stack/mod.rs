@@ -27,7 +27,7 @@
 //!   says what it is to whom.
 //! * **One hop retries**: the first that can says so on every attempt, and those behind it make one attempt each. See
 //!   [`hop`](crate::hop).
-//! * **A call that succeeds at once allocates nothing**, takes no lock and reads the clock twice.
+//! * **A call that succeeds at once allocates nothing**, waits for no lock and reads the clock twice.
 //!
 //! # Example
 //! ```

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quorate_foundations::time::Mono;
 
-use super::policies::{Endpoint, Held, Leave, Policies, Probed};
+use super::policies::{Held, Leave, Policies, Probed};
 use crate::{
     bulkhead::{Ask, Taken},
     circuit_breaker::{Asked, machine::Ticket},
@@ -101,6 +101,11 @@ impl Permits {
         self.dependency.is_some_and(|ticket| ticket.probe.is_some())
     }
 
+    /// Whether it has to stay one call: it tries a circuit that refuses others meanwhile.
+    pub(super) fn is_lone_probe(&self) -> bool {
+        self.is_probe() && self.policies.breaker.as_ref().is_some_and(|breaker| !breaker.is_operated())
+    }
+
     /// Whether the last attempt found an endpoint ill that it was to find well, and one that asks for what `asked` says would try the
     /// same one.
     pub(super) fn would_probe<'a>(&self, now: Mono, asked: impl FnOnce() -> Asked<'a>) -> bool {
@@ -135,7 +140,7 @@ impl Permits {
     fn fail_attempt(&mut self, now: Mono, outcome: Outcome, retry_after: Option<Duration>) {
         let outcome = self.policies.blame(outcome, self.began, self.tried, now);
         self.failed |= is_failure(outcome);
-        self.probed = Endpoint::probed(self.endpoint.as_ref());
+        self.probed = self.policies.endpoint.probed(self.endpoint.as_ref());
         self.policies.attempted((self.tried, now), self.endpoint.take(), outcome, retry_after);
     }
 
@@ -263,9 +268,15 @@ fn is_failure(outcome: Outcome) -> bool {
 }
 
 impl Policies {
+    /// Refuses what would probably be cut off: too little is left until `deadline`.
+    #[inline]
+    pub(super) fn in_time(&self, now: Mono, deadline: Deadline) -> Result<(), Rejection> {
+        Ok(self.timeout.admit(now, deadline, self.memory.latency.median(now))?)
+    }
+
     #[inline]
     fn admit(&self, now: Mono, deadline: Deadline) -> Result<Option<Ticket>, Rejection> {
-        self.timeout.admit(now, deadline, self.memory.latency.median(now))?;
+        self.in_time(now, deadline)?;
         Ok(self.breaker.as_ref().map(|breaker| breaker.acquire(now)).transpose()?)
     }
 
@@ -338,7 +349,7 @@ impl Tried {
 
     /// Whether it tries whether the endpoint is well again.
     pub(super) fn is_probe(&self) -> bool {
-        Endpoint::probed(self.leave.as_ref()).is_some()
+        self.policies.endpoint.probed(self.leave.as_ref()).is_some()
     }
 
     /// Tells everybody what became of the attempt, and says whether the upstream failed it. What is held for a success stays
@@ -349,7 +360,7 @@ impl Tried {
             return (false, Some(self));
         }
         let outcome = self.policies.blame(outcome, self.call, self.began, now);
-        self.probed = Endpoint::probed(self.leave.as_ref());
+        self.probed = self.policies.endpoint.probed(self.leave.as_ref());
         self.policies.attempted((self.began, now), self.leave.take(), outcome, retry_after);
         (is_failure(outcome), Some(self))
     }

@@ -120,9 +120,12 @@ pub(super) struct Leave {
 pub(super) struct Probed(Option<Arc<Breaker>>);
 
 impl Endpoint {
-    /// Whom an attempt tries that holds `leave`, if that is what it is for.
-    pub(super) fn probed(leave: Option<&Leave>) -> Option<Probed> {
-        leave.filter(|leave| leave.ticket.probe.is_some()).map(|leave| Probed(leave.of.clone()))
+    /// Whom an attempt tries that holds `leave`, if that is what it is for: a circuit that only looks on has everybody pass meanwhile.
+    pub(super) fn probed(&self, leave: Option<&Leave>) -> Option<Probed> {
+        let tries = |leave: &&Leave| {
+            leave.ticket.probe.is_some() && self.circuit(leave).is_some_and(|breaker| !breaker.is_operated())
+        };
+        leave.filter(tries).map(|leave| Probed(leave.of.clone()))
     }
 
     /// Whether an attempt that asks for what `asked` says passes the circuit that was tried.

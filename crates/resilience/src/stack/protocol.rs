@@ -3,6 +3,7 @@
 use crate::{
     bulkhead::Ask,
     circuit_breaker::Asked,
+    deadline::Deadline,
     hop::Hop,
     outcome::{ByResult, Classify, Verdict},
     retry::Repeatable,
@@ -29,6 +30,14 @@ pub struct Try {
     pub hop: Hop,
     /// Whether it has to be sent on a new connection, since the last one was found closed.
     pub fresh_connection: bool,
+}
+
+impl Try {
+    /// The same for a next hop that nobody listens to beyond `until`.
+    #[inline]
+    pub(super) fn within(self, until: Deadline) -> Self {
+        Self { hop: Hop { deadline: until, ..self.hop }, ..self }
+    }
 }
 
 /// Reads requests, keeps what is needed to send them again, and writes on them what the next hop is told.

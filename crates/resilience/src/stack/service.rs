@@ -122,7 +122,7 @@ impl<S, P> Guarded<S, P> {
             let refused = course.finish(now, super::course::Attempted::<S::Response, S::Error>::Refused(rejection));
             return State::refused(refused.err().unwrap_or_else(|| unreachable!("what was refused is no answer")));
         }
-        self.protocol.stamp(&mut sent, course.told(false), now);
+        self.protocol.stamp(&mut sent, course.told(false).within(policies.timeout.attempt(now, deadline)), now);
         let attempt = Attempt::new(self.service.call(sent), policies, now, deadline);
         State::First { course, attempt }
     }

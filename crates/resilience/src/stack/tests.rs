@@ -10,6 +10,7 @@ use tower_service::Service as _;
 use super::*;
 
 mod failing;
+mod late;
 
 use crate::{
     CallError, Rejection, Scope,
@@ -447,4 +448,19 @@ async fn what_the_next_hop_is_told_counts_attempts_and_carries_the_shorter_deadl
     let before = Hop { spent: 4, ..Hop::until(deadline) };
     let heard = stack.layer(upstream).call(Carrying(before)).await.unwrap().0;
     assert_eq!(heard, Hop { deadline, attempt: 2, spent: 5, owned: true });
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_hop_is_told_for_how_long_its_attempt_is_waited_for() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    upstream.script([Reply::Fail]);
+    let stack = named("a")
+        .total(Duration::from_secs(9))
+        .attempt(200 * MILLI)
+        .retry(attempts(3), BudgetConfig::default())
+        .build(&Timers::new(&env), Headers)
+        .unwrap();
+    let heard = stack.layer(upstream.clone()).call(Carrying(Hop::FIRST)).await.unwrap().0;
+    assert_eq!(heard.deadline, Deadline::after(upstream.heard()[1], 200 * MILLI));
 }

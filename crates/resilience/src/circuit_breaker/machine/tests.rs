@@ -422,3 +422,28 @@ proptest! {
         prop_assert_eq!(story.state(), State::Closed);
     }
 }
+
+#[test]
+fn a_probe_that_is_slow_does_not_close_what_slow_calls_open() {
+    let mut story = Story::of(Config { failure_rate: None, slow_rate: Some(0.75), ..rates(Window::Calls(n(8))) });
+    let slow = |ticket| Input::Settle { ticket, weight: Weight::Success, slow: true, retry_after: None };
+    for _ in 0..4 {
+        let ticket = story.admitted(0);
+        story.step(0, slow(ticket));
+    }
+    let probe = story.admitted(1_000);
+    story.step(1_001, slow(probe));
+    assert_eq!(story.changes.last().unwrap().why, Why::ProbeFailed);
+    let probe = story.admitted(3_001);
+    story.settle(3_002, probe, Weight::Success);
+    assert_eq!(story.state(), State::Closed);
+}
+
+#[test]
+fn a_rest_without_a_cap_has_no_end_and_does_not_overflow() {
+    let open = Open { min: Duration::from_secs(1), max: Duration::MAX, jitter: 1.0 };
+    let mut story = Story::of(Config { consecutive: Some(n(1)), open, ..plain() });
+    let (ticket, retry_after) = (story.admitted(0), Some(Duration::MAX));
+    story.step(0, Input::Settle { ticket, weight: Weight::Failure, slow: false, retry_after });
+    assert_eq!(story.state(), State::Open);
+}

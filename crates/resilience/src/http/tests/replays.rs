@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use http_body_util::BodyExt as _;
 use proptest::prelude::*;
 
 use super::*;
@@ -61,6 +62,7 @@ impl Reader {
                 Err(_) => self.trailers = true,
             },
             Poll::Ready(Some(Err(TooLong::Lost))) => (self.lost, self.ended) = (true, true),
+            Poll::Ready(Some(Err(TooLong::Broken))) => unreachable!("it never breaks"),
             Poll::Ready(None) => self.ended = true,
             Poll::Ready(Some(Err(TooLong::Body(never)))) => match never {},
         }
@@ -125,4 +127,31 @@ proptest! {
         prop_assert!(fits || owners <= 1, "what doesn't fit is one reader's");
         prop_assert!(!fits || kept.again().is_some(), "what fits can be told again");
     }
+}
+
+/// Half of a body, an error, and behind it the end, as with bodies of hyper.
+struct Half(u8);
+
+impl Body for Half {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        self.0 += 1;
+        Poll::Ready(match self.0 {
+            1 => Some(Ok(Frame::data(Bytes::from_static(b"half")))),
+            2 => Some(Err(std::io::ErrorKind::UnexpectedEof.into())),
+            _ => None,
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_broke_off_is_whole_to_nobody_and_told_no_second_time() {
+    let (mut first, kept) = Replay::kept(Half(0), 100);
+    let copy = kept.again().unwrap();
+    assert!(first.frame().await.unwrap().is_ok());
+    assert!(first.frame().await.unwrap().is_err());
+    assert!(copy.collect().await.is_err(), "half a body does not end as if it were whole");
+    assert!(kept.again().is_none());
 }

@@ -353,3 +353,23 @@ async fn what_the_caller_did_wrong_is_not_replaced_and_what_is_is_counted() {
         assert!(text.contains(line), "{line} in {text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_circuit_that_only_looks_on_takes_no_retry_from_a_call() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    let breaker = circuit(&env, 1);
+    breaker.operate(circuit_breaker::Mode::MetricsOnly, env.mono());
+    let stack = named("a")
+        .total(9 * SECOND)
+        .shared_breaker(breaker.clone())
+        .retry(attempts(3), BudgetConfig::default())
+        .build(&Timers::new(&env), idempotent())
+        .unwrap();
+    upstream.always(Reply::Fail);
+    assert!(stack.layer(upstream.clone()).call(0).await.is_err());
+    assert_eq!((state(&breaker, &env), upstream.heard().len()), (State::Open, 3));
+    env.sleep(3 * SECOND).await;
+    assert!(stack.layer(upstream.clone()).call(0).await.is_err());
+    assert_eq!(upstream.heard().len(), 6, "also the one by which it sees whether it may close");
+}

@@ -161,3 +161,15 @@ async fn data_that_calls_itself_an_event_is_not_taken_for_the_event() {
     assert_eq!(got.headers["content-type"], "application/cloudevents+json");
     assert_eq!((&got.event()["type"], &got.event()["source"]), (&"note.left".into(), &"/shop".into()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_attempt_says_for_how_long_it_is_waited_for() {
+    let world = World::new().await;
+    let receiver = world.receiver(|_, _| Does::Answer(200)).await;
+    world.declare(receiver.config()).await;
+    world.append(&["a"]).await;
+    world.run();
+    world.until_settled().await;
+    let got = receiver.got();
+    assert!(got[0].headers.contains_key("quorate-timeout"), "{:?}", got[0].headers);
+}

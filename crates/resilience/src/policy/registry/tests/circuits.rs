@@ -1,5 +1,7 @@
 //! A circuit for each endpoint and operation, where a document asks for it.
 
+use std::sync::OnceLock;
+
 use super::*;
 use crate::{
     bulkhead::Ask,
@@ -256,4 +258,28 @@ async fn what_would_have_one_name_twice_is_refused_and_changes_nothing() {
     assert_eq!(payments.policies.standings().len(), 1);
     // One that only begins alike is another one.
     apply(&payments.policies, &[policy("payments", EACH), policy("payments-v2/a", FRAGILE)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_what_documents_make_of_a_circuit_may_ask_for_it() {
+    let env = Env::real();
+    let asks = Arc::new(OnceLock::<Registry>::new());
+    let listener: circuit_breaker::NamedListener = {
+        let asks = asks.clone();
+        Arc::new(move |name: &Name, _| drop(asks.get().map(|policies| policies.standing(name))))
+    };
+    let breakers = circuit_breaker::Registry::with(&env, 10, Some(listener));
+    let policies = Registry::new(&Stacks::new(&Timers::new(&env)), &breakers);
+    asks.set(policies.clone()).ok().unwrap();
+    let spec = |probes| format!("breaker: {{consecutive: 1, probes: {probes}, open: {{min: 1s, max: 1s}}}}");
+    apply(&policies, &[policy("a", &spec(2))]);
+    let upstream = Upstream::new(&env);
+    let stack = policies.stack(&name("a"), plain()).unwrap();
+    upstream.script([Reply::Fail]);
+    assert!(stack.layer(upstream.clone()).call(1).await.is_err());
+    env.sleep(Duration::from_secs(2)).await;
+    assert!(stack.layer(upstream.clone()).call(1).await.is_ok());
+    assert_eq!(breakers.snapshots()[0].1.state, State::HalfOpen);
+    apply(&policies, &[policy("a", &spec(1))]);
+    assert_eq!(breakers.snapshots()[0].1.state, State::Closed);
 }
