@@ -7,7 +7,7 @@ use std::{
 
 use quorate_data::{
     event::Version,
-    store::{DynTx, Store, Token},
+    store::{DynTx, SqlError, Store, Token},
 };
 use quorate_foundations::name::Name;
 use serde::{Serialize, de::DeserializeOwned};
@@ -38,6 +38,9 @@ pub struct Receipt {
 ///   the first time, accepted or rejected, for [`Config::keep_answers`]. After that an accepted one that wrote events is, as
 ///   long as it has the same JSON form: where its type has another member since, repeating it is
 ///   [refused](CommandError::KeyReused).
+/// * An [erasure](Store::erase) forgets all kept answers, which may tell of whoever is erased, before it is answered. As after
+///   [`Config::keep_answers`], accepted commands that wrote events are still known; a rejection, and a command without events,
+///   is decided anew.
 /// * Every answer has a token, and the token stands for an append of this aggregate's history and not for the end of the log:
 ///   nobody waits for strangers. On an engine whose appends are not numbered by positions this is so for answers with events;
 ///   without, the token is that of the newest append that could be read.
@@ -73,7 +76,17 @@ where
     /// Takes commands for `aggregates`. Their answers are kept in a table that is made if it is not there.
     pub async fn open(aggregates: Aggregates<D>, config: Config) -> Result<Self, SetupError> {
         config.check()?;
-        aggregates.store().declare(kept::TABLES).await?;
+        let store = aggregates.store();
+        store.declare(kept::TABLES).await?;
+        store.on_erase("commands", Arc::new(|store, _| Box::pin(kept::forget(store, i64::MAX))));
+        if store.capabilities().erasure {
+            // A store that learnt of erasures elsewhere, from the ledger with which an older backup was restored, or in a
+            // program without this desk, still has the answers of before.
+            let erasures = store.erasures().await.map_err(SqlError::from)?.erasures;
+            if let Some(newest) = erasures.iter().map(|erasure| erasure.erased_at.unix_nanos()).max() {
+                kept::forget(store.clone(), newest).await.map_err(SqlError::from)?;
+            }
+        }
         Ok(Self { inner: Arc::new(Inner { aggregates, config }) })
     }
 
@@ -108,7 +121,7 @@ where
         let id = id.to_string();
         let stream = D::stream(&id).map_err(|cause| CommandError::handling(LoadError::Name(cause).into()))?;
         let formless = |cause: serde_json::Error| {
-            CommandError::sql(quorate_data::store::SqlError::Failed { what: format!("it has no JSON form: {cause}") })
+            CommandError::sql(SqlError::Failed { what: format!("it has no JSON form: {cause}") })
         };
         let json = serde_json::to_vec(&command).map_err(formless)?;
         let fingerprint = blake3::hash(&json).to_hex().to_string();
@@ -236,7 +249,7 @@ where
     }
     let rejection = serde_json::from_str(&kept.answer).map_err(|cause| {
         let what = format!("the kept answer to key `{}` is no rejection of this code: {cause}", wish.key);
-        CommandError::sql(quorate_data::store::SqlError::Failed { what })
+        CommandError::sql(SqlError::Failed { what })
     })?;
     Ok(Answer::Rejected { rejection, token, repeated: true })
 }

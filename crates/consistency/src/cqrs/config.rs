@@ -8,7 +8,7 @@ use super::SetupError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// How long the answer to a command is kept, by the wall clock: 1 min to 400 days. Default 7 days. What a command wrote
-    /// is known longer, as [`Commands`](super::Commands) says; a rejection is then decided anew.
+    /// is known longer, as [`Commands`](super::Commands) says; a rejection is then decided anew. An erasure ends it for all.
     pub keep_answers: Duration,
     /// Bytes of a rejection as JSON. Default 64 KiB.
     pub rejection_bytes: usize,

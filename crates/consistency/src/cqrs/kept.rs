@@ -1,8 +1,8 @@
 //! The answers that are kept, each in the transaction of what it answers.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use quorate_data::store::{DynTx, RoomTables, SqlError, StoreError, Value};
+use quorate_data::store::{DynTx, RoomTables, SqlError, Store, StoreError, TransactError, Value};
 use quorate_foundations::{name::Name, time::Wall};
 
 use super::Key;
@@ -10,7 +10,8 @@ use super::Key;
 /// The table.
 pub(crate) const TABLES: RoomTables = RoomTables {
     room: "command",
-    versions: &["
+    versions: &[
+        "
         CREATE TABLE quorate_command (
             stream TEXT NOT NULL,
             command_key TEXT NOT NULL,
@@ -22,11 +23,18 @@ pub(crate) const TABLES: RoomTables = RoomTables {
             expires_ns BIGINT NOT NULL,
             PRIMARY KEY (stream, command_key));
         CREATE INDEX quorate_command_expires ON quorate_command (expires_ns)
-    "],
+    ",
+        "
+        ALTER TABLE quorate_command ADD COLUMN kept_ns BIGINT NOT NULL DEFAULT 0;
+        CREATE INDEX quorate_command_kept ON quorate_command (kept_ns)
+    ",
+    ],
 };
 
 /// Answers that are forgotten with each new one: more than come in.
 const SWEEP: i64 = 4;
+/// Answers that one transaction forgets because of an erasure.
+const AT_ONCE: i64 = 500;
 
 /// An answer as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +83,11 @@ pub(super) async fn keep(
         (SELECT stream, command_key FROM quorate_command WHERE expires_ns <= $1 ORDER BY expires_ns LIMIT $2)";
     tx.room_execute(sql, &[now.unix_nanos().into(), SWEEP.into()]).await?;
     let expires = now.unix_nanos().saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX));
-    let sql =
-        "INSERT INTO quorate_command (stream, command_key, fingerprint, answer, version, token, events, expires_ns)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (stream, command_key) DO UPDATE
-        SET fingerprint = $3, answer = $4, version = $5, token = $6, events = $7, expires_ns = $8";
-    let params: [Value; 8] = [
+    let sql = "INSERT INTO quorate_command
+        (stream, command_key, fingerprint, answer, version, token, events, expires_ns, kept_ns)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (stream, command_key) DO UPDATE
+        SET fingerprint = $3, answer = $4, version = $5, token = $6, events = $7, expires_ns = $8, kept_ns = $9";
+    let params: [Value; 9] = [
         stream.into(),
         key.as_str().into(),
         kept.fingerprint.as_str().into(),
@@ -88,6 +96,27 @@ pub(super) async fn keep(
         kept.token.cast_signed().into(),
         kept.events.cast_signed().into(),
         expires.into(),
+        now.unix_nanos().into(),
     ];
     tx.room_execute(sql, &params).await.map(|_| ())
+}
+
+/// Forgets what was kept up to then: an answer may quote whoever is erased, and a fingerprint tells whoever guesses the command
+/// that the guess was right.
+pub(super) async fn forget(store: Store, until_ns: i64) -> Result<(), StoreError> {
+    loop {
+        let forgotten = store.transact(move |tx| {
+            Box::pin(async move {
+                let sql = "DELETE FROM quorate_command WHERE (stream, command_key) IN
+                    (SELECT stream, command_key FROM quorate_command WHERE kept_ns <= $1 ORDER BY kept_ns LIMIT $2)";
+                tx.room_execute(sql, &[until_ns.into(), AT_ONCE.into()]).await
+            })
+        });
+        match forgotten.await {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(TransactError::Store(cause) | TransactError::Aborted(SqlError::Store(cause))) => return Err(cause),
+            Err(other) => return Err(StoreError::Engine { doing: "forgetting answers", cause: Arc::new(other) }),
+        }
+    }
 }

@@ -21,6 +21,8 @@
 //!   for, so this outlives its [kept answer](Config::keep_answers); see [`Commands::send_with`] for the exception.
 //! * **A question that cannot wait any longer** is told [`Behind`](quorate_data::materialized_view::ViewError::Behind) with
 //!   the position that was reached: repeat the question, never the command.
+//! * **A data subject is erased**: all [kept answers](Commands) are forgotten before the erasure is answered. A command that wrote
+//!   events is known all the same; what was rejected is decided anew.
 //! * **A restored backup**: a token of the time before is an error, not an endless wait.
 //!
 //! # Example

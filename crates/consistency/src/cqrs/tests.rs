@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use quorate_data::{
-    event::Version,
+    event::{NewEvent, Version},
     materialized_view::{self, Fold, Folded, Freshness, ViewError, Views},
-    store::{Query, QueryItem, Retry, Row, Store, Value, sqlite},
+    store::{AppendBatch, ExpectedVersion, Query, QueryItem, Retry, Row, Store, Value, sqlite},
     view_row,
 };
 use quorate_foundations::time::{Boot, Mono, Wall};
@@ -214,6 +214,46 @@ async fn a_key_is_good_for_one_command_only_also_when_its_answer_is_kept_no_more
     let reused = purses.send(2, Command::Fill(u128::MAX - 1), &key("k-2")).await;
     assert!(matches!(reused, Err(CommandError::KeyReused { .. })), "{reused:?}");
     assert_eq!(purses.send(2, Command::Fill(u128::MAX), &key("k-2")).await.unwrap().token, large.token);
+}
+
+async fn erase_ada(store: &Store) {
+    let about = NewEvent::new("e-1", "/test", "named").json(b"\"Ada\"".as_slice()).about("ada");
+    store.append(AppendBatch::to("person-1".parse().unwrap(), ExpectedVersion::Any, vec![about])).await.unwrap();
+    store.erase("ada").await.unwrap();
+}
+
+#[tokio::test]
+async fn an_erasure_forgets_kept_answers_and_no_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, purses) = open(&folder).await;
+    let added = purses.send(1, Command::Add(5), &key("k-1")).await.unwrap();
+    purses.send(1, Command::Take(9), &key("k-2")).await.unwrap_err();
+    erase_ada(&store).await;
+    let again = purses.send(1, Command::Take(9), &key("k-2")).await;
+    assert!(matches!(again, Err(CommandError::Rejected { repeated: false, .. })), "{again:?}");
+    let again = purses.send(1, Command::Add(5), &key("k-1")).await.unwrap();
+    assert_eq!((again.token, again.repeated), (added.token, true));
+    let reused = purses.send(1, Command::Add(6), &key("k-1")).await;
+    assert!(matches!(reused, Err(CommandError::KeyReused { .. })), "{reused:?}");
+}
+
+#[tokio::test]
+async fn an_erasure_that_came_without_a_desk_is_made_up_for_when_one_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, purses) = open(&folder).await;
+    purses.send(1, Command::Add(5), &key("k-0")).await.unwrap();
+    purses.send(1, Command::Take(9), &key("k-1")).await.unwrap_err();
+    store.close().await.unwrap();
+    let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("log.db"))).await.unwrap();
+    erase_ada(&store).await;
+    store.close().await.unwrap();
+    let (store, purses) = open(&folder).await;
+    let again = purses.send(1, Command::Take(9), &key("k-1")).await;
+    assert!(matches!(again, Err(CommandError::Rejected { repeated: false, .. })), "{again:?}");
+    store.close().await.unwrap();
+    let (_store, purses) = open(&folder).await;
+    let again = purses.send(1, Command::Take(9), &key("k-1")).await;
+    assert!(matches!(again, Err(CommandError::Rejected { repeated: true, .. })), "kept since then: {again:?}");
 }
 
 #[tokio::test]

@@ -22,13 +22,16 @@ pub(super) async fn run(shared: Arc<Shared>, code: Arc<Registered>, handler: Arc
     }
 }
 
-async fn work(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) {
+async fn work(shared: &Shared, code: &Arc<Registered>, handler: &dyn EffectHandler) {
     let mut progress = shared.progress.subscribe();
     // What an inline view asks for is there with the append, and no runner tells of it.
     let mut head = shared.store.watch_head();
     loop {
         progress.mark_unchanged();
         head.mark_unchanged();
+        if !is_current(shared, code) {
+            return;
+        }
         match round(shared, code, handler).await {
             Ok(true) => {}
             Ok(false) => {
@@ -49,8 +52,19 @@ async fn work(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) {
     }
 }
 
+/// Whether the view is kept by this code still: it may have been deleted, and begun anew with another handler.
+fn is_current(shared: &Shared, code: &Arc<Registered>) -> bool {
+    shared.code().get(&(code.name.clone(), code.version)).is_some_and(|now| Arc::ptr_eq(now, code))
+}
+
 /// Carries out the next effect; whether there was one.
-async fn round(shared: &Shared, code: &Registered, handler: &dyn EffectHandler) -> Result<bool, ViewError> {
+async fn round(shared: &Shared, code: &Arc<Registered>, handler: &dyn EffectHandler) -> Result<bool, ViewError> {
+    // Other versions of the view have carriers as well, and each effect is one for all of them.
+    let turn = shared.store.presence().carrying(&code.name);
+    let _turn = turn.lock().await;
+    if !is_current(shared, code) {
+        return Ok(true);
+    }
     let Some(effect) = effects::released(&shared.store, &code.name, code.config.effect_attempts).await? else {
         return Ok(false);
     };

@@ -22,6 +22,8 @@ use crate::{
 
 /// How long an erasure waits for a view to be made anew.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it looks for what others did meanwhile.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
 
 /// What a projection did to forget a data subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,11 @@ impl Views {
     async fn forget(&self, subject: &str) -> Result<(), ViewError> {
         let hash = self.shared.store.erasure_name(subject).to_string();
         scrub(&self.shared.store, hash.clone()).await?;
+        // Nobody shows a reason of before, and whoever owns a shard reads its row again.
+        for local in self.shared.running().values() {
+            local.forget_reasons();
+        }
+        Shared::bump(&self.shared.nudge);
         let builds = made_of(&self.shared.store, &hash).await?;
         let on_their_way = self.in_the_making(&builds).await?;
         for build in builds {
@@ -182,8 +189,11 @@ impl Views {
                 if live.is_some_and(|live| live.build != build.build) {
                     return Ok(());
                 }
-                if progress.changed().await.is_err() {
-                    return Err(StoreError::Closed.into());
+                tokio::select! {
+                    biased;
+                    moved = progress.changed() => moved.map_err(|_| ViewError::from(StoreError::Closed))?,
+                    // Whoever else keeps the view, and gave readers another build, tells nobody here.
+                    () = env.sleep(LOOK_AROUND) => {}
                 }
             }
         };
@@ -236,7 +246,9 @@ async fn scrub(store: &Store, hash: String) -> Result<(), ViewError> {
             ] {
                 tx.room_execute(sql, &[hash.as_str().into()]).await?;
             }
-            tx.room_execute("UPDATE quorate_view_shard SET reason = '' WHERE reason <> ''", &[]).await?;
+            // Owners have reasons in memory, too, and some that are in no row yet: what they know is out of date from now on.
+            let sql = "UPDATE quorate_view_shard SET reason = '', revision = revision + 1";
+            tx.room_execute(sql, &[]).await?;
             Ok::<_, ViewError>(())
         })
     });

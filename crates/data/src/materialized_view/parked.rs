@@ -212,8 +212,9 @@ async fn note_failure(store: &Store, namespace: &Namespace, key: &Arc<str>, fail
             let sql = "SELECT min(position) FROM quorate_view_parked WHERE build = $1 AND order_key = $2";
             let first = tx.room_query(sql, &[rows::of(build), key.into()]).await?;
             let first: Value = first.first().map_or(Value::Null, |row| row.at(0).clone());
-            let sql = "UPDATE quorate_view_parked SET attempts = attempts + 1, reason = $1
-                WHERE build = $2 AND position = $3";
+            // It may have been erased since it was tried.
+            let sql = "UPDATE quorate_view_parked SET attempts = attempts + 1,
+                reason = CASE WHEN reason = 'erased' THEN reason ELSE $1 END WHERE build = $2 AND position = $3";
             tx.room_execute(sql, &[said.into(), rows::of(build), first.clone()]).await?;
             Ok::<_, ViewError>(first)
         })

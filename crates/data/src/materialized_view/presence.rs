@@ -4,15 +4,20 @@
 //! has to give signs of life there, which would cost a sync each: whoever stands by is woken when an owner leaves. Of
 //! several who stand by the newest goes on, so that who does is no race between them.
 //!
+//! Several of them may carry out the effects of one view: they take turns here, so that none is carried out by two.
+//!
 //! It also knows which opening of the store this is. What holds only as long as this process has the store open, such as that
 //! every append keeps a view, is written down with that number, and so ends by itself with the process.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use quorate_runtime::Env;
 use tokio::sync::watch;
 
-use super::Build;
+use super::{Build, ViewName};
 
 /// One owner's place at one shard.
 pub(super) type Place = (Arc<str>, Build, u32);
@@ -24,6 +29,7 @@ pub(super) type Places = BTreeMap<Place, u64>;
 pub(crate) struct Presence {
     places: Arc<watch::Sender<Places>>,
     nudge: Arc<watch::Sender<u64>>,
+    carrying: Arc<Mutex<BTreeMap<ViewName, Arc<tokio::sync::Mutex<()>>>>>,
     opening: Opening,
 }
 
@@ -49,7 +55,7 @@ impl Presence {
     pub(crate) fn new(env: &Env) -> Self {
         let drawn = (env.random("store/opening").u64() >> 1).cast_signed();
         let nudge = Arc::new(watch::Sender::new(0));
-        Self { places: Arc::default(), nudge, opening: Opening(drawn.max(2)) }
+        Self { places: Arc::default(), nudge, carrying: Arc::default(), opening: Opening(drawn.max(2)) }
     }
 
     /// Which opening of the store this is.
@@ -60,6 +66,11 @@ impl Presence {
     /// What wakes whoever keeps something of this store: somebody asked for something, whoever it is.
     pub(super) fn nudge(&self) -> Arc<watch::Sender<u64>> {
         self.nudge.clone()
+    }
+
+    /// The turn to carry out an effect of a view: one at a time, whichever of its versions, or handles, has the handler.
+    pub(super) fn carrying(&self, view: &ViewName) -> Arc<tokio::sync::Mutex<()>> {
+        self.carrying.lock().unwrap_or_else(PoisonError::into_inner).entry(view.clone()).or_default().clone()
     }
 
     /// Takes a place.

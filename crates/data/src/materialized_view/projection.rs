@@ -49,7 +49,9 @@ pub trait Projection: Send + Sync + 'static {
     /// What an event belongs to: events of one key are applied in order, by one owner; when one of them is parked, later
     /// ones of its key are parked behind it. The stream unless said otherwise.
     ///
-    /// With more than one shard, rows of different keys must not depend on each other's order.
+    /// With more than one shard, rows of different keys must not depend on each other's order. A view with several shards and
+    /// [effects](Self::effects) keeps its key from version to version: how far effects were carried out is known for each shard,
+    /// and by another key some would be lost at the switch, and others carried out again.
     ///
     /// An event over which this panics cannot be applied, and is dealt with as any other such event is, in the order of its
     /// stream.

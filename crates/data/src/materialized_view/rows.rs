@@ -2,7 +2,7 @@
 //!
 //! `epoch` is the fence of a shard: whoever owns it has the highest, and every write of an owner says which epoch it
 //! believes in and which checkpoint it starts from. `revision` rises with everything that somebody else changes of a shard
-//! (a replay, a skip), so that an owner who remembers less reads again before it writes. `inline` is the opening of the store
+//! (a replay, a skip, a reason that was erased), so that an owner who remembers less reads again before it writes. `inline` is the opening of the store
 //! in which appends keep the shard; 0: they do not.
 
 use std::{
@@ -271,16 +271,16 @@ pub(super) async fn parked(from: &mut impl Rows, build: Build) -> Result<BTreeMa
     rows.iter().map(one).collect()
 }
 
-/// Writes down, or forgets, what holds a shard up; `false` if somebody else owns it by now.
+/// Writes down, or forgets, what holds a shard up; `false` if somebody else owns it, or changed something of it, by now.
 pub(super) async fn write_trouble(
     tx: &mut DynTx,
     build: Build,
     shard: u32,
-    epoch: u64,
+    (epoch, revision): (u64, u64),
     trouble: &Trouble,
 ) -> Result<bool, SqlError> {
     let sql = "UPDATE quorate_view_shard SET trouble = $1, attempts = $2, reason = $3, ordered = ''
-        WHERE build = $4 AND shard = $5 AND epoch = $6";
+        WHERE build = $4 AND shard = $5 AND epoch = $6 AND revision = $7";
     let params = [
         position(trouble.position),
         trouble.attempts.into(),
@@ -288,6 +288,7 @@ pub(super) async fn write_trouble(
         of(build),
         shard.into(),
         number(epoch),
+        number(revision),
     ];
     tx.room_execute(sql, &params).await.map(|rows| rows > 0)
 }

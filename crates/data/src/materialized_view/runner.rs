@@ -32,6 +32,8 @@ pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// Events of a shard, from a part of the log.
 struct Page {
+    /// What the rules care about of each event.
+    items: Vec<Item>,
     events: Vec<Ahead>,
     /// Everything up to here was looked at.
     scanned: Position,
@@ -216,6 +218,7 @@ impl Runner {
             revision: row.revision,
             shard,
             queue: VecDeque::new(),
+            spent: Vec::new(),
             unsettled: !build.live || build.mode == super::Mode::Inline,
             in_the_making: !build.live,
         })
@@ -230,6 +233,8 @@ struct Stretch<'r> {
     shard: Shard,
     /// The events that the shard's items stand for.
     queue: VecDeque<Ahead>,
+    /// Those of the last step. To let go of so many takes a while, and is done beside the next one.
+    spent: Vec<Ahead>,
     /// Whether the build still has to be given to readers, or to the appends, once it has caught up.
     unsettled: bool,
     in_the_making: bool,
@@ -245,7 +250,12 @@ impl Stretch<'_> {
             if self.runner.local.set_reached(self.runner.shard, self.shard.reached()) {
                 Shared::bump(&self.runner.shared.progress);
             }
-            match self.shard.plan(store.env().mono(), idle || self.in_the_making) {
+            let plan = self.shard.plan(store.env().mono(), idle || self.in_the_making);
+            if !matches!(plan, Plan::Commit { .. }) {
+                // Whoever waits holds no events, nor the room that was given for them.
+                self.spent = Vec::new();
+            }
+            match plan {
                 Plan::Commit { fates, to } => self.commit(fates, to).await?,
                 Plan::Stop => return Err(End::Wait(self.stopped())),
                 Plan::Rest { until } => tokio::select! {
@@ -330,16 +340,16 @@ impl Stretch<'_> {
         let (shard, shards) = (self.runner.shard, self.runner.shards);
         let code = &self.runner.code;
         let mine: Vec<Recorded> = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
+        let item = |event: &Recorded| Item { position: event.position(), key: code.key(event).into() };
+        let items = mine.iter().map(item).collect();
         let events =
             ahead::work(store.env(), &self.runner.shared.ahead, code.projection.ahead(), mine, ahead::TIME).await;
-        Ok(Page { events, scanned: page.scanned.max(after) })
+        Ok(Page { items, events, scanned: page.scanned.max(after) })
     }
 
     /// Puts a page into the queue.
     fn take(&mut self, page: Page) {
-        let code = &self.runner.code;
-        let item = |(event, _): &Ahead| Item { position: event.position(), key: code.key(event).into() };
-        self.shard.read(page.events.iter().map(item), page.scanned);
+        self.shard.read(page.items, page.scanned);
         self.queue.extend(page.events);
     }
 
@@ -358,7 +368,12 @@ impl Stretch<'_> {
             let step = step.clone();
             Box::pin(async move { step.run(tx).await })
         });
-        let reading = OptionFuture::from(ahead.then(|| self.read_page(after)));
+        let spent = std::mem::take(&mut self.spent);
+        let reading = async {
+            // The writer has the step by now, and works on it meanwhile.
+            drop(spent);
+            OptionFuture::from(ahead.then(|| self.read_page(after))).await
+        };
         let (stepped, page) = tokio::join!(stepping, reading);
         let took = Duration::from_nanos(advance.took.load(Ordering::Relaxed));
         self.stepped(stepped, &fates, took).await?;
@@ -442,7 +457,7 @@ impl Stretch<'_> {
     }
 
     fn advanced(&mut self, done: Advanced, fates: &[Fate], took: Duration) -> Result<(), End> {
-        self.queue.drain(..fates.len());
+        self.spent = self.queue.drain(..fates.len()).collect();
         self.shard.committed(fates, done.to.min(self.shard.scanned()), took);
         self.in_the_making &= !done.switched;
         if done.switched {
@@ -467,15 +482,16 @@ impl Stretch<'_> {
         let Some(trouble) = self.shard.failed(store.env().mono(), count, failure) else {
             return Ok(());
         };
-        let (build, shard, epoch) = (self.runner.namespace.build(), self.runner.shard, self.epoch);
+        let (build, shard, known) = (self.runner.namespace.build(), self.runner.shard, (self.epoch, self.revision));
         let written = store.transact(move |tx| {
             let trouble = trouble.clone();
             Box::pin(
-                async move { rows::write_trouble(tx, build, shard, epoch, &trouble).await.map_err(ViewError::from) },
+                async move { rows::write_trouble(tx, build, shard, known, &trouble).await.map_err(ViewError::from) },
             )
         });
-        let is_owner = written.await.map_err(ViewError::of_transaction)?;
-        if is_owner { Ok(()) } else { Err(End::Fenced) }
+        let is_as_known = written.await.map_err(ViewError::of_transaction)?;
+        // Whose it is now, and what somebody said of it meanwhile, the rows tell.
+        if is_as_known { Ok(()) } else { Err(End::Again) }
     }
 }
 

@@ -97,6 +97,9 @@ impl Views {
 
     /// As [`start`](Self::start), and has `effects` carry out what the projection asks for. Without anybody to carry them out
     /// effects are kept.
+    ///
+    /// Effects are those of the view, whichever version asked for them. Where several versions are started with a handler, one of
+    /// them carries each effect out, and which one is not said: give all of them one that knows the kinds of all.
     pub async fn start_shared(
         &self,
         projection: Arc<dyn Projection>,
@@ -135,8 +138,13 @@ impl Views {
             })
         });
         let found = found.await.map_err(ViewError::of_transaction)?;
-        if self.shared.code().insert(key.clone(), code.clone()).is_some() {
-            return Err(ViewError::Started { view: code.name.clone(), version: code.version });
+        match self.shared.code().entry(key.clone()) {
+            Entry::Occupied(_) => {
+                return Err(ViewError::Started { view: code.name.clone(), version: code.version });
+            }
+            Entry::Vacant(place) => {
+                place.insert(code.clone());
+            }
         }
         for build in &found {
             // So that it can be started again.

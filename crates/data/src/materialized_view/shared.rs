@@ -193,6 +193,16 @@ impl Local {
         shard.map(|shard| shard.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
 
+    /// Forgets why shards stand still: what is said there may quote somebody's data.
+    pub(super) fn forget_reasons(&self) {
+        for shard in &self.shards {
+            let mut standing = shard.standing.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Standing::Stopped { reason, .. } | Standing::Failing { reason } = &mut *standing {
+                *reason = String::new();
+            }
+        }
+    }
+
     pub(super) fn set_standing(&self, shard: u32, standing: Standing) {
         *self.shards[shard as usize].standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
     }

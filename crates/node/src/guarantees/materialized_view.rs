@@ -14,6 +14,7 @@ const QUERYING: &str = "crates/data/src/materialized_view/tests/querying.rs";
 const FOLLOWING: &str = "crates/data/src/materialized_view/tests/following.rs";
 const QUERIES: &str = "crates/node/tests/http/view_queries.rs";
 const MANY: &str = "crates/data/src/materialized_view/tests/many.rs";
+const ERASING: &str = "crates/data/src/materialized_view/tests/erasing.rs";
 const INLINE: &str = "crates/data/src/materialized_view/tests/inline.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -111,6 +112,26 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(REBUILDING, "what_only_the_new_build_parked_was_carried_out_by_the_old_one"),
             test(POISON, "an_effect_that_was_given_up_is_on_record_and_tried_anew_or_left_out_when_somebody_says_so"),
             test(REBUILDING, "effects_of_an_inline_view_are_carried_out_without_anything_else_to_wake_for"),
+        ],
+    ),
+    row(
+        Delivery,
+        "effect of a view with several versions",
+        Library,
+        "one of their handlers carries it out, and none of code that was deleted",
+        &[
+            test(REBUILDING, "versions_side_by_side_carry_each_effect_out_once"),
+            test(REBUILDING, "the_handler_of_a_deleted_view_carries_nothing_out_for_the_next_one_of_its_name"),
+        ],
+    ),
+    row(
+        Visibility,
+        "reason for which a view stopped",
+        Library,
+        "once a data subject's erasure is answered, no reason of before is shown or written down",
+        &[
+            test(ERASING, "what_stopped_a_view_is_quoted_no_more_once_it_was_erased"),
+            test(ERASING, "a_reason_of_before_an_erasure_is_not_written_down_behind_it"),
         ],
     ),
     row(

@@ -181,6 +181,38 @@ async fn a_row_is_explained_by_its_events() {
     node.end().await;
 }
 
+/// A version of it that stops at the first event.
+fn stopping(version: u32) -> String {
+    let without_samples = &COUNTS[..COUNTS.find("[[samples]]").unwrap()];
+    let stops = without_samples.replace("on-poison = \"park\"\n", "").replace("$.id", "$.data.nowhere");
+    stops.replace("version = 1", &format!("version = {version}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_that_stops_before_anybody_can_read_it_is_measured_as_stalled() {
+    let node = node().await;
+    node.fill("a", 1, 1).await;
+    assert_eq!(declare(&node, "counts", &stopping(1)).await.status, 201);
+    until(&node, |view| view["builds"][0]["shards"][0]["standing"] == "stopped").await;
+    assert_eq!(node.metric("quorate_view_stalled{view=\"counts\"}").await, 1);
+    assert_eq!(node.metric("quorate_view_lag_events{view=\"counts\"}").await, 1);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_next_version_that_stops_is_measured_as_stalled() {
+    let node = node().await;
+    node.fill("a", 1, 1).await;
+    assert_eq!(declare(&node, "counts", COUNTS).await.status, 201);
+    caught_up(&node).await;
+    assert_eq!(node.metric("quorate_view_stalled{view=\"counts\"}").await, 0);
+    assert_eq!(declare(&node, "counts", &stopping(2)).await.status, 201);
+    until(&node, |view| view["builds"][1]["shards"][0]["standing"] == "stopped").await;
+    assert_eq!(node.metric("quorate_view_stalled{view=\"counts\"}").await, 1);
+    assert_eq!(node.metric("quorate_view_lag_events{view=\"counts\"}").await, 0, "what readers have is up to date");
+    node.end().await;
+}
+
 fn write(path: &Path, text: &str) {
     Env::real().disk().create(path).unwrap().write_all(text.as_bytes()).unwrap();
 }

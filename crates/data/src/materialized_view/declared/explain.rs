@@ -76,11 +76,12 @@ impl Views {
     ///
     /// # Errors
     /// [`ViewError::NoCode`] for a view that was not declared. [`ViewError::Unexplained`] where it takes more time or memory
-    /// than it may.
+    /// than it may, and where its build was dropped or somebody was erased meanwhile.
     ///
     /// # Cancel safety
     /// Cancel safe: nothing is changed.
     pub async fn explain(&self, view: &ViewName, asked: &Asked) -> Result<Explanation, ViewError> {
+        let forgotten = self.shared.forgotten.subscribe();
         let described = self.get(view).await?.describe().await?;
         let live = described.builds.into_iter().find(|build| build.live);
         let live =
@@ -94,7 +95,14 @@ impl Views {
         let Ok(_one_at_a_time) = self.shared.explaining.try_lock() else {
             return Err(ViewError::Explaining);
         };
-        self.made(&document, &live, table, key).await
+        let explanation = self.made(&document, &live, table, key).await?;
+        // What was parked is known of builds that are there, and rows of before an erasure go to nobody.
+        let is_there = rows::build(&mut &self.shared.store, live.build).await?.is_some();
+        if !is_there || forgotten.has_changed().unwrap_or(true) {
+            let why = "its build was dropped, or somebody was erased, meanwhile: ask once more".to_owned();
+            return Err(ViewError::Unexplained { why });
+        }
+        Ok(explanation)
     }
 
     /// The document that a build was made by.

@@ -4,13 +4,15 @@ mod kept;
 mod programs;
 mod upgrades;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+use futures_util::FutureExt as _;
 
 use super::super::{
-    Build, Changed, Config, Projection as _, Standing, View, ViewError, Views,
+    Build, Changed, Config, Projection as _, Standing, Switch, View, ViewError, Views,
     tests::world::{LONG, World, name},
 };
-use super::{Asked, Document, Faults, Format, projection::Declared};
+use super::{Asked, Document, Explanation, Faults, Format, projection::Declared};
 use crate::{
     event::NewEvent,
     store::{AppendBatch, AppendError, ExpectedVersion, Store, Value},
@@ -210,6 +212,54 @@ async fn a_row_is_explained_by_the_events_that_made_it() {
         assert!(matches!(refused, ViewError::Invalid { .. }), "{refused}");
     }
     views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_of_before_an_erasure_is_given_to_nobody() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let declared = views.declare(orders()).await.unwrap();
+    append(&store, "order-1", NewEvent::new("e-1", "/shop", "ordered").json(BY_ADA).about("ada")).await;
+    let view = views.get(&declared.view).await.unwrap();
+    view.wait(store.token(), LONG).await.unwrap();
+    let asked = Asked { table: "customer".to_owned(), key: vec!["Ada".to_owned()] };
+    assert_eq!(views.explain(&declared.view, &asked).await.unwrap().total, 1);
+    let mut explaining = Box::pin(views.explain(&declared.view, &asked));
+    begun(&views, &mut explaining).await;
+    store.erase("ada").await.unwrap();
+    let told = explaining.await;
+    assert!(matches!(told, Err(ViewError::Unexplained { .. })), "{told:?}");
+    assert_eq!(views.explain(&declared.view, &asked).await.unwrap().total, 0);
+    views.shut_down().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_explanation_by_a_build_that_was_dropped_meanwhile_is_none() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let declared = views.declare(orders()).await.unwrap();
+    ordered(&store, "order-1", BY_ADA).await;
+    let view = views.get(&declared.view).await.unwrap();
+    view.wait(store.token(), LONG).await.unwrap();
+    let asked = Asked { table: "customer".to_owned(), key: vec!["Ada".to_owned()] };
+    let mut explaining = Box::pin(views.explain(&declared.view, &asked));
+    begun(&views, &mut explaining).await;
+    let second = views.rebuild(&declared.view, Switch::WhenCaughtUp).await.unwrap();
+    view.until(second.get(), |build| build.live).await;
+    views.drop_build(&declared.view, Build::new(1)).await.unwrap();
+    let told = explaining.await;
+    assert!(matches!(told, Err(ViewError::Unexplained { .. })), "{told:?}");
+    views.shut_down().await;
+}
+
+/// Polls an explanation until it knows by which build it explains, and no further.
+async fn begun<F: Future<Output = Result<Explanation, ViewError>> + Unpin>(views: &Views, explaining: &mut F) {
+    while views.shared.explaining.try_lock().is_ok() {
+        assert!((&mut *explaining).now_or_never().is_none(), "it is not so quick");
+        views.shared.store.env().sleep(Duration::from_millis(1)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

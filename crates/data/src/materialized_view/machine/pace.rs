@@ -4,8 +4,9 @@ use std::time::Duration;
 
 /// How many events one transaction takes: as many as fit into the time that others can wait.
 ///
-/// The store has one writer, and appends wait while it applies a batch. So the batch grows while it stays well below its
-/// time, and shrinks at once when it goes beyond.
+/// The store has one writer, and appends wait while it applies a batch. So the batch grows while it stays below its time, the
+/// less the nearer it is, and shrinks at once when it goes beyond. That it grows until it nearly fills its time matters:
+/// what one more event costs depends on how many of the batch change the same rows, which only a larger batch can tell.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Pace {
     target: Duration,
@@ -32,8 +33,16 @@ impl Pace {
         if took > self.target {
             let fitting = count as f64 * self.target.as_secs_f64() / took.as_secs_f64();
             self.batch = (fitting as usize).clamp(1, self.batch);
-        } else if count >= self.batch && took * 2 <= self.target {
-            self.batch = (self.batch * 2).min(self.most);
+        } else if count >= self.batch {
+            // Neither leads beyond the target where each further event costs what the ones before did.
+            let grown = if took <= self.target / 2 {
+                self.batch.saturating_mul(2)
+            } else if took <= self.target / 5 * 4 {
+                self.batch.saturating_add(self.batch / 4)
+            } else {
+                self.batch
+            };
+            self.batch = grown.min(self.most);
         }
     }
 

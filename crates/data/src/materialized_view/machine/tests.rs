@@ -177,6 +177,34 @@ fn a_batch_grows_while_it_is_quick_and_shrinks_when_it_is_not() {
 }
 
 #[test]
+fn a_batch_grows_where_more_events_cost_little_more_and_stays_within_its_time() {
+    let target = Duration::from_millis(5);
+    // Three µs for each of a thousand rows, and a quarter for each event.
+    let took = |events: u64| Duration::from_nanos(3_000 * events.min(1_000) + 250 * events);
+    let mut pace = Pace::new(target, 5_000);
+    for _ in 0..40 {
+        let took = took(pace.batch() as u64);
+        assert!(took <= target, "{} events take {took:?}", pace.batch());
+        pace.took(pace.batch(), took);
+    }
+    assert!(pace.batch() > 3_000, "{}", pace.batch());
+}
+
+#[test]
+fn a_batch_whose_cost_is_its_length_never_takes_longer_than_its_time() {
+    let target = Duration::from_millis(5);
+    for nanos in [100, 900, 1_700, 3_300, 60_000] {
+        let mut pace = Pace::new(target, 5_000);
+        for _ in 0..40 {
+            let took = Duration::from_nanos(nanos * pace.batch() as u64);
+            assert!(took <= target, "{} events take {took:?}", pace.batch());
+            pace.took(pace.batch(), took);
+        }
+        assert!(pace.batch() == 5_000 || Duration::from_nanos(nanos * pace.batch() as u64) > target / 2);
+    }
+}
+
+#[test]
 fn a_shard_that_had_stopped_tries_once_more_when_it_is_started_again() {
     let config = Config { max_attempts: 3, ..Config::default() };
     let trouble = Trouble { position: at(1), attempts: 3, reason: "no".into(), ordered: None, certain: false };

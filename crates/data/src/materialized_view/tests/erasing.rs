@@ -1,10 +1,13 @@
 //! Erased data subjects, and views that were made of their data.
 
+use std::{sync::atomic::Ordering, time::Duration};
+
+use futures_util::FutureExt as _;
 use quorate_runtime::BoxFuture;
 
 use super::{super::*, world::*};
 use crate::{
-    event::{NewEvent, Recorded},
+    event::{NewEvent, Position, Recorded},
     store::{AppendBatch, EraseError, ExpectedVersion, Query, Store},
 };
 
@@ -65,6 +68,37 @@ impl Projection for Addresses {
             tx.execute("DELETE FROM {address} WHERE person = $1", &[subject.into()]).await?;
             Ok(Forgotten::Rows)
         })
+    }
+}
+
+/// Says what it cannot take, word by word.
+struct Quoting(ViewName);
+
+impl Projection for Quoting {
+    fn name(&self) -> &ViewName {
+        &self.0
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn query(&self) -> Query {
+        Query::EVERYTHING
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::new().table("nothing", "CREATE TABLE {nothing} (n BIGINT PRIMARY KEY)")
+    }
+
+    fn apply<'t, 'x: 't>(
+        &'t self,
+        _: &'t mut ViewTx<'x>,
+        events: &'t [Recorded],
+    ) -> BoxFuture<'t, Result<(), ApplyError>> {
+        let quoted = events.iter().find_map(|event| Some((event, event.data()?)));
+        let failed = quoted.map(|(event, data)| ApplyError::certain(event, String::from_utf8_lossy(data)));
+        Box::pin(std::future::ready(failed.map_or(Ok(()), Err)))
     }
 }
 
@@ -162,4 +196,64 @@ async fn erasures_that_meet_leave_one_build() {
     }
     assert_eq!(persons(&addresses, &store).await, Vec::<String>::new());
     assert_eq!(addresses.describe().await.unwrap().builds.len(), 1);
+}
+
+#[tokio::test]
+async fn what_stopped_a_view_is_quoted_no_more_once_it_was_erased() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    moved(&store, "ada", "\"Elm Street\"").await;
+    let quoting = views.start(Quoting(view("quoting")), config()).await.unwrap();
+    let quotes = |build: &BuildDescription| matches!(&build.shards[0].standing, Standing::Stopped { reason, .. } if reason.contains("Elm Street"));
+    quoting.until(1, quotes).await;
+    store.erase("ada").await.unwrap();
+    assert!(!quotes(&quoting.build(build(1)).await));
+    quoting.until(1, |build| build.position == Position::new(1)).await;
+}
+
+#[tokio::test]
+async fn a_reason_of_before_an_erasure_is_not_written_down_behind_it() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    moved(&store, "ada", "\"Elm Street\"").await;
+    let quoting = views.start(Quoting(view("quoting")), config()).await.unwrap();
+    quoting.until(1, |build| matches!(build.shards[0].standing, Standing::Stopped { .. })).await;
+    let shard = rows::shard(&mut &store, build(1), 0).await.unwrap().unwrap();
+    let (known, trouble) = ((shard.epoch, shard.revision), shard.trouble.unwrap());
+    assert!(trouble.reason.contains("Elm Street"));
+    store.erase("ada").await.unwrap();
+    let late = store.transact(move |tx| {
+        let trouble = trouble.clone();
+        Box::pin(async move { rows::write_trouble(tx, build(1), 0, known, &trouble).await })
+    });
+    assert!(!late.await.unwrap(), "whoever remembers it writes nothing");
+}
+
+#[tokio::test]
+async fn an_erasure_notices_that_another_handle_gave_readers_another_build() {
+    let world = World::new();
+    let store = world.open().await;
+    let (first, second) = (Views::open(&store).await.unwrap(), Views::open(&store).await.unwrap());
+    let code = Tally::new();
+    code.poisonous.store(false, Ordering::Relaxed);
+    first.start(code.clone(), config()).await.unwrap();
+    let tally = second.start(code.clone(), config()).await.unwrap();
+    append(&store, "s", &["poison"]).await;
+    moved(&store, "ada", "\"Elm Street\"").await;
+    tally.rows_now(&store).await;
+    code.poisonous.store(true, Ordering::Relaxed);
+    let begun = second.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+    tally.until(begun.get(), |build| matches!(build.shards[0].standing, Standing::Stopped { .. })).await;
+    let mut erasing = Box::pin(store.erase("ada"));
+    assert!((&mut erasing).now_or_never().is_none());
+    while first.shared.replacing.try_lock().is_ok() {
+        store.env().sleep(Duration::from_millis(1)).await;
+    }
+    code.poisonous.store(false, Ordering::Relaxed);
+    second.resume(tally.name(), begun).await.unwrap();
+    let erased = store.env().timeout(LONG, erasing).await;
+    assert!(matches!(erased, Some(Ok(_))), "{erased:?}");
+    assert_eq!(tally.describe().await.unwrap().live, Some(begun));
 }

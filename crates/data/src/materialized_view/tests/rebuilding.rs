@@ -182,7 +182,9 @@ async fn a_new_build_with_parked_events_waits_for_somebody_to_accept_that() {
 }
 
 mod effects {
-    use std::sync::Arc;
+    use std::{sync::Arc, time::Duration};
+
+    use quorate_runtime::BoxFuture;
 
     use super::*;
 
@@ -335,5 +337,61 @@ mod effects {
         tally.until(1, |build| build.shards[0].standing == Standing::Inline).await;
         append(&store, "s", &["mailed"]).await;
         assert_eq!(arrived(&letters, 1).await, ["tally/1/0"]);
+    }
+
+    /// Takes its time, so that two that do the same would meet.
+    #[derive(Clone, Default)]
+    struct Slow(Letterbox);
+
+    impl EffectHandler for Slow {
+        fn carry_out<'e>(&'e self, effect: &'e Effect) -> BoxFuture<'e, Result<(), String>> {
+            Box::pin(async move {
+                quorate_runtime::Env::real().sleep(Duration::from_millis(20)).await;
+                self.0.carry_out(effect).await
+            })
+        }
+    }
+
+    fn handler(slow: &Slow) -> Option<Arc<dyn EffectHandler>> {
+        Some(Arc::new(slow.clone()))
+    }
+
+    async fn all_carried_out(tally: &View, store: &Store) {
+        while tally.describe().await.unwrap().effects != (0, 0) {
+            store.env().sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn versions_side_by_side_carry_each_effect_out_once() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, slow) = (Views::open(&store).await.unwrap(), Slow::default());
+        let tally = views.start_shared(Arc::new(Tally::version(1)), config(), handler(&slow)).await.unwrap();
+        tally.until(1, |build| build.live).await;
+        views.start_shared(Arc::new(Tally::version(2)), config(), handler(&slow)).await.unwrap();
+        tally.until(2, |build| build.live).await;
+        // Another handle to the views of the store is one more.
+        let beside = Views::open(&store).await.unwrap();
+        beside.start_shared(Arc::new(Tally::version(2)), config(), handler(&slow)).await.unwrap();
+        append(&store, "s", &["mailed", "mailed", "mailed"]).await;
+        tally.rows_now(&store).await;
+        all_carried_out(&tally, &store).await;
+        assert_eq!(arrived(&slow.0, 3).await, ["tally/1/0", "tally/2/0", "tally/3/0"]);
+    }
+
+    #[tokio::test]
+    async fn the_handler_of_a_deleted_view_carries_nothing_out_for_the_next_one_of_its_name() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, before, now) = (Views::open(&store).await.unwrap(), Slow::default(), Slow::default());
+        let tally = views.start_shared(Arc::new(Tally::new()), config(), handler(&before)).await.unwrap();
+        tally.until(1, |build| build.live).await;
+        views.delete(tally.name()).await.unwrap();
+        let tally = views.start_shared(Arc::new(Tally::new()), config(), handler(&now)).await.unwrap();
+        append(&store, "s", &["mailed", "mailed", "mailed", "mailed"]).await;
+        assert_eq!(arrived(&now.0, 4).await, ["tally/1/0", "tally/2/0", "tally/3/0", "tally/4/0"]);
+        all_carried_out(&tally, &store).await;
+        assert!(before.0.letters().is_empty());
     }
 }

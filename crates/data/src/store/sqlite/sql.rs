@@ -273,12 +273,22 @@ pub(super) fn query(
 ) -> Result<Vec<Row>, SqlError> {
     guard.run(connection, sql, scope, |statement| {
         bind(statement, params)?;
-        drain(statement, limits.query_rows, limits.answer_bytes(scope))
+        let columns = columns(statement);
+        drain(statement, &columns, limits.query_rows, limits.answer_bytes(scope))
     })
 }
 
-fn drain(statement: &mut Statement<'_>, max: usize, most: usize) -> Result<Vec<Row>, SqlError> {
-    let columns: Arc<[Arc<str>]> = statement.column_names().map(Arc::from).collect();
+/// The names of a query's columns, which all of its rows share.
+fn columns(statement: &Statement<'_>) -> Arc<[Arc<str>]> {
+    statement.column_names().map(Arc::from).collect()
+}
+
+fn drain(
+    statement: &mut Statement<'_>,
+    columns: &Arc<[Arc<str>]>,
+    max: usize,
+    most: usize,
+) -> Result<Vec<Row>, SqlError> {
     let mut rows = statement.raw_query();
     let (mut found, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.next().map_err(sql_error)? {

@@ -1,4 +1,4 @@
-//! What is measured of each view: of the build that readers have.
+//! What is measured of each view: of the build that readers have, or else wait for.
 
 use std::sync::atomic::{AtomicI64, AtomicU64};
 
@@ -39,7 +39,7 @@ impl Views {
         of.register("feed_stale", about, views.feed_stale.clone());
         of.register("parked_events", "Events of a view that are parked", views.parked.clone());
         of.register("skipped_events", "Events that a view left out, on record", views.skipped.clone());
-        of.register("stalled", "1 where something stops a view, else 0", views.stalled.clone());
+        of.register("stalled", "1 where something stops a view, or its next version, else 0", views.stalled.clone());
         of.register("effects", "Effects of a view that wait to be carried out", views.effects.clone());
         let about = "Effects of a view that failed as often as they are tried, and wait for somebody";
         of.register("effects_given_up", about, views.effects_given_up.clone());
@@ -62,37 +62,41 @@ impl Views {
             let label = [("view", view.name.as_str().to_owned())];
             self.effects.get_or_create(&label).set(count(view.effects.0));
             self.effects_given_up.get_or_create(&label).set(count(view.effects.1));
-            if let Some(live) = view.builds.iter().find(|build| build.live) {
-                self.build(&label, live);
-                if view.not_started.iter().any(|(version, _)| *version == live.version) {
-                    self.stalled.get_or_create(&label).set(1);
-                }
+            // Where readers have none yet they wait for the newest.
+            if let Some(shown) = view.builds.iter().find(|build| build.live).or(view.builds.last()) {
+                self.build(&label, shown);
+                self.stalled.get_or_create(&label).set(is_stalled(view, shown).into());
             }
         }
     }
 
-    fn build(&self, label: &Label, live: &BuildDescription) {
-        self.lag_events.get_or_create(label).set(count(live.lag_events));
-        if let Some(lag) = live.lag {
+    fn build(&self, label: &Label, shown: &BuildDescription) {
+        self.lag_events.get_or_create(label).set(count(shown.lag_events));
+        if let Some(lag) = shown.lag {
             self.lag_seconds.get_or_create(label).set(lag.as_secs_f64());
         }
-        for feed in &live.feeds {
+        for feed in &shown.feeds {
             let [view] = label.clone();
             if let Some(lag) = feed.lag {
                 self.feed_lag_seconds.get_or_create(&[view, ("source", feed.source.clone())]).set(lag.as_secs_f64());
             }
         }
-        if !live.feeds.is_empty() {
-            self.feed_stale.get_or_create(label).set(live.feeds.iter().any(|feed| feed.stale).into());
+        if !shown.feeds.is_empty() {
+            self.feed_stale.get_or_create(label).set(shown.feeds.iter().any(|feed| feed.stale).into());
         }
-        self.parked.get_or_create(label).set(count(live.shards.iter().map(|shard| shard.parked).sum()));
-        self.skipped.get_or_create(label).set(count(live.shards.iter().map(|shard| shard.skipped).sum()));
-        let is_stalled = |standing: &Standing| {
-            matches!(standing, Standing::Stopped { .. } | Standing::ParkedFull | Standing::Failing { .. })
-        };
-        let stalled = live.shards.iter().any(|shard| is_stalled(&shard.standing));
-        self.stalled.get_or_create(label).set(stalled.into());
+        self.parked.get_or_create(label).set(count(shown.shards.iter().map(|shard| shard.parked).sum()));
+        self.skipped.get_or_create(label).set(count(shown.shards.iter().map(|shard| shard.skipped).sum()));
     }
+}
+
+/// Whether something stops the build that is shown, or one behind it that is on its way to readers.
+fn is_stalled(view: &Description, shown: &BuildDescription) -> bool {
+    let stands_still = |standing: &Standing| {
+        matches!(standing, Standing::Stopped { .. } | Standing::ParkedFull | Standing::Failing { .. })
+    };
+    let mut awaited = view.builds.iter().filter(|one| one.build >= shown.build && one.version >= shown.version);
+    awaited.any(|build| build.shards.iter().any(|shard| stands_still(&shard.standing)))
+        || view.not_started.iter().any(|(version, _)| *version >= shown.version)
 }
 
 fn count(n: u64) -> i64 {

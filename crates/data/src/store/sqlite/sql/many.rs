@@ -2,7 +2,7 @@
 
 use rusqlite::{CachedStatement, Connection};
 
-use super::{Bound, Guard, count, drain, mark, sql_error};
+use super::{Bound, Guard, columns, count, drain, mark, sql_error};
 use crate::store::{Limits, Row, Scope, SqlError, Step, Value, sqlite::heap};
 
 /// Statements that are held ready at once. Where there are more, those that are used less often than others are looked up again.
@@ -89,9 +89,11 @@ pub(in super::super) fn query_all(
     let _held = guard.hold(scope);
     heap::capped(Limits::VIEW_STATEMENT_BYTES, || {
         let mut ready = Ready::new(connection, sql, scope)?;
+        // Once for all: nothing changes the tables in between.
+        let columns = columns(&ready.statement);
         let one = |params: &Vec<Value>| {
             ready.bind(params)?;
-            drain(&mut ready.statement, limits.query_rows, limits.answer_bytes(scope))
+            drain(&mut ready.statement, &columns, limits.query_rows, limits.answer_bytes(scope))
         };
         params.iter().map(one).collect()
     })
