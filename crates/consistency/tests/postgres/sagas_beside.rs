@@ -15,7 +15,7 @@ use quorate_consistency::saga::{
 };
 use quorate_data::{
     event::NewEvent,
-    store::{AppendBatch, ExpectedVersion},
+    store::{AppendBatch, ExpectedVersion, Store},
 };
 use quorate_foundations::{document::Format, name::Name};
 use quorate_runtime::BoxFuture;
@@ -110,6 +110,19 @@ fn processes_that_differ_in_how_soon_they_take_over_leave_each_others_sagas_alon
     });
 }
 
+/// The saga that the first step of saga `1` started, once it is there: its step may rest before it is begun.
+async fn child_of(sagas: &Sagas, name: &Name, store: &Store) -> Arc<str> {
+    let begun = async {
+        loop {
+            if let Some(child) = sagas.get(name, "1").await.unwrap().children.pop() {
+                return child.id;
+            }
+            store.env().sleep(Duration::from_millis(20)).await;
+        }
+    };
+    store.env().timeout(PATIENCE, begun).await.expect("it has begun")
+}
+
 #[test]
 fn a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_over() {
     run(async {
@@ -136,7 +149,7 @@ fn a_saga_hears_how_one_ended_that_its_step_started_and_another_process_took_ove
         }
         let [one, two] = &both[..] else { panic!("there are two") };
         one.start(&order, "1", (), None).await.unwrap();
-        let child = one.get(&order, "1").await.unwrap().children[0].id.clone();
+        let child = child_of(one, &order, &stores[0]).await;
         // Whoever is told takes it over, ends it, and has nobody above to tell.
         two.signal(&payment, &child, "s", "go", ()).await.unwrap();
         let ended = one.settled(&order, "1", PATIENCE).await.unwrap();
@@ -168,7 +181,7 @@ fn a_saga_of_a_step_whose_owner_lives_and_does_not_run_it_is_found_by_it() {
         }
         let [one, two] = &both[..] else { panic!("there are two") };
         one.start(&order, "1", (), None).await.unwrap();
-        let child = one.get(&order, "1").await.unwrap().children[0].id.clone();
+        let child = child_of(one, &order, &stores[0]).await;
         // The first process owns it from its birth on. Whoever is told takes both over, and the first one lets go of them.
         two.signal(&payment, &child, "s", "nothing", ()).await.unwrap();
         two.signal(&order, "1", "s", "nothing", ()).await.unwrap();
@@ -212,8 +225,9 @@ fn a_saga_past_its_pivot_that_another_process_runs_is_not_taken_from_it_by_whoev
                 }
             });
             let take = Action::local(|_, _| Box::pin(ready(Ok(Value::Null))));
-            let pays =
-                Definition::new(payment.clone(), 1).step(Step::new("take", take).pivot()).step(Step::new("tell", tell).retriable());
+            let pays = Definition::new(payment.clone(), 1)
+                .step(Step::new("take", take).pivot())
+                .step(Step::new("tell", tell).retriable());
             let orders =
                 Definition::new(order.clone(), 1).step(Step::new("pay", Action::child(Child::of(payment.clone()))));
             let takeover = Duration::from_secs(20);
@@ -224,7 +238,7 @@ fn a_saga_past_its_pivot_that_another_process_runs_is_not_taken_from_it_by_whoev
         }
         let [one, two] = &both[..] else { panic!("there are two") };
         one.start(&order, "1", (), None).await.unwrap();
-        let child = one.get(&order, "1").await.unwrap().children[0].id.clone();
+        let child = child_of(one, &order, &stores[0]).await;
         let stuck = async {
             while one.get(&payment, &child).await.unwrap().journal.status() != Status::Stuck {
                 stores[0].env().sleep(Duration::from_millis(20)).await;
