@@ -26,14 +26,23 @@ const OURS: [&str; 2] = ["quorate", "libquorate"];
 /// Seeds of each scenario that are compared.
 const SEEDS: u64 = 20;
 
+/// Refuses to go on where another checkout of the same commit would not be this one.
+///
+/// # Errors
+/// When something here is not committed.
+pub(crate) fn require_committed() -> Result<()> {
+    let changed = git(&tree::root(), &["status", "--porcelain"])?;
+    ensure!(changed.is_empty(), "another checkout would lack what is not committed here:\n{changed}");
+    Ok(())
+}
+
 /// Builds this checkout and another one of the same commit, and compares what seeds of every scenario are in them.
 ///
 /// # Errors
 /// When something here is not committed, or a checkout cannot be made or built.
 pub(crate) fn run() -> Result<bool> {
     command::require_our_rustflags()?;
-    let changed = git(&tree::root(), &["status", "--porcelain"])?;
-    ensure!(changed.is_empty(), "another checkout would lack what is not committed here:\n{changed}");
+    require_committed()?;
     ensure!(command::cargo(&BUILD).status()?.success(), "this checkout could not be built");
     with_another(|there| compare(&tree::root(), there))
 }

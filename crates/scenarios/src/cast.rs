@@ -8,7 +8,7 @@ use quorate_sim::{HostId, Sim, check::Verdict};
 
 use crate::{
     hand::{Busy, Hand, Pace},
-    judge::{Contract, Judgement},
+    judge::{self, Contract, Judgement},
     notes::Note,
 };
 
@@ -27,6 +27,8 @@ pub(crate) struct Cast {
     judge: Judge,
     /// What the simulated world has that the usual one has not.
     setting: Option<Setting>,
+    /// Whether everything is whole again in the end, so that the node can be asked to check its store.
+    heals: bool,
     /// Whether the node lives by what time it is: its clocks are what goes wrong with clocks.
     by_the_clock: bool,
 }
@@ -46,13 +48,24 @@ pub(crate) struct Member {
 impl Cast {
     /// Nobody yet, and no promises but those of every scenario.
     pub(crate) fn new() -> Self {
-        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: None, by_the_clock: false }
+        Self { members: Vec::new(), judge: |_, _| Vec::new(), setting: None, heals: true, by_the_clock: false }
     }
 
     /// In a simulated world that `setting` makes of the usual one.
     pub(crate) fn in_a_world(mut self, setting: Setting) -> Self {
         self.setting = Some(setting);
         self
+    }
+
+    /// In a world in which something stays broken: nobody asks the node there whether its store is sound.
+    pub(crate) fn never_healed(mut self) -> Self {
+        self.heals = false;
+        self
+    }
+
+    /// Whether everything is whole again in the end.
+    pub(crate) fn heals(&self) -> bool {
+        self.heals
     }
 
     /// Whether they need a simulated world of their own.
@@ -129,6 +142,8 @@ impl Cast {
         let mut judgement = Judgement::by(contract, notes);
         if contract == Contract::Whole {
             judgement.also((self.judge)(notes, pace));
+            // Last: a world is about what clients were promised.
+            judgement.also(vec![judge::store_is_sound(notes)]);
         }
         judgement
     }

@@ -21,6 +21,9 @@ use crate::{
 /// Events in a page.
 const PAGE: usize = 500;
 
+/// For how long somebody waits who has the whole store checked, which is no more than a moment for what most worlds write.
+const PATIENT: Duration = Duration::from_secs(60);
+
 /// How fast clients work and how long they wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -45,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) busy: Busy,
     pub(crate) pace: Pace,
+    /// Whether whoever reads last has the store verified as well.
+    pub(crate) verifies: bool,
 }
 
 /// The clients that have not done their work yet. Clones are the same.
@@ -62,6 +67,7 @@ pub(crate) struct Hand {
     pub(crate) busy: Busy,
     to: SocketAddr,
     phase: watch::Receiver<Phase>,
+    verifies: bool,
 }
 
 impl Pace {
@@ -109,9 +115,9 @@ impl Busy {
 impl Shared {
     /// The client `name`, who finds the node at `to` and draws from `rng`.
     pub(crate) fn hand(&self, name: &str, env: Env, rng: Rng, to: SocketAddr) -> Hand {
-        let Self { notes, phase, busy, pace } = self.clone();
+        let Self { notes, phase, busy, pace, verifies } = self.clone();
         let client = Client::new(&env, to, pace.patience);
-        Hand { name: name.to_owned(), env, client, notes, rng, pace, busy, to, phase }
+        Hand { name: name.to_owned(), env, client, notes, rng, pace, busy, to, phase, verifies }
     }
 }
 
@@ -222,7 +228,8 @@ impl Hand {
         Some(last)
     }
 
-    /// Reads the log once nothing goes wrong and nobody works any more: what there finally is.
+    /// Reads the log once nothing goes wrong and nobody works any more: what there finally is. Then has all of it checked, where what
+    /// was broken is whole again.
     pub(crate) async fn read_last(mut self) {
         self.healed().await;
         while !self.busy.is_over() {
@@ -231,7 +238,33 @@ impl Hand {
         while self.read_log().await.is_none() {
             self.rest().await;
         }
+        if self.verifies {
+            self.verify().await;
+        }
     }
+
+    /// Has the node check every byte of its store, also what nobody has read, and writes down what it found. It is asked until it has
+    /// looked: nothing keeps it from that any more.
+    async fn verify(&mut self) {
+        let mut client = Client::new(&self.env, self.to, PATIENT);
+        let call = Call::post("/v1/store/verify").header("content-type", "application/json");
+        let invoked = self.notes.now();
+        loop {
+            let reply = client.call(&call).await.ok().filter(|reply| reply.status.is_success());
+            if let Some(what) = reply.and_then(|reply| verified(&reply.body)) {
+                return self.notes.add(&self.name, invoked, what);
+            }
+            self.rest().await;
+        }
+    }
+}
+
+/// What the last of the lines says that a node answers with while it checks its store; `None` where it could not look.
+fn verified(lines: &[u8]) -> Option<Action> {
+    let last = lines.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty())?;
+    let found: Value = serde_json::from_slice(last).ok()?;
+    let is_sound = found["sound"].as_bool()?;
+    Some(Action::Verified((!is_sound).then(|| found["findings"].to_string())))
 }
 
 /// The events of a page.
@@ -251,5 +284,26 @@ pub(crate) fn event(event: &Value) -> Seen {
         kind: text("type").to_owned(),
         tags: text("tags").split_whitespace().map(str::to_owned).collect(),
         content: event["stub"].is_null().then(|| digest(&event["data"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_was_verified_once_its_node_says_what_it_found() {
+        let told = |lines: &str| match verified(lines.as_bytes()) {
+            Some(Action::Verified(wrong)) => Some(wrong),
+            other => other.map(|_| Some("something else".to_owned())),
+        };
+        let on_its_way = "{\"done\":1,\"of\":2}\n";
+        let (sound, wrong) = (r#"{"sound":true,"findings":[]}"#, r#"{"sound":false,"findings":["a hole"]}"#);
+        assert_eq!(told(&format!("{on_its_way}{sound}\n")), Some(None));
+        assert_eq!(told(&format!("{on_its_way}{wrong}\n")), Some(Some(r#"["a hole"]"#.to_owned())));
+        let refused = r#"{"status":409,"type":"/errors/backup-running"}"#;
+        for nothing in ["", on_its_way, refused] {
+            assert_eq!(told(nothing), None, "{nothing}");
+        }
     }
 }

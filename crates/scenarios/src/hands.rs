@@ -52,7 +52,8 @@ impl Hands {
         let (begun, clock) = (env.mono(), env.clone());
         let notes =
             Notes::new(move || u64::try_from(clock.mono().saturating_since(begun).as_nanos()).unwrap_or(u64::MAX));
-        let shared = Shared { notes, phase: phase.subscribe(), busy: Busy::default(), pace };
+        // Whoever starts real processes has their stores verified from outside.
+        let shared = Shared { notes, phase: phase.subscribe(), busy: Busy::default(), pace, verifies: false };
         let start = |member: Member| {
             let hand = shared.hand(&member.name, env.clone(), random.stream(&member.name), to(&member.name));
             let (told, ended) = oneshot::channel();

@@ -202,6 +202,16 @@ fn tokens_are_taken(notes: &[Note]) -> Verdict {
     rule::verdict("a token is taken by who gave it", sent, refused)
 }
 
+/// What the node says of every byte of its store in the end, where it was asked.
+pub(crate) fn store_is_sound(notes: &[Note]) -> Verdict {
+    let asked = notes.iter().filter_map(|note| match &note.what {
+        Action::Verified(wrong) => Some(wrong),
+        _ => None,
+    });
+    let asked: Vec<_> = asked.collect();
+    rule::verdict("the store is sound in the end", asked.len(), asked.iter().filter_map(|wrong| (*wrong).clone()))
+}
+
 /// Clients here ask for nothing that could be refused for any reason that checkers do not know.
 fn refused_for_a_reason(history: &History) -> Verdict {
     let operations = history.operations();
@@ -217,7 +227,11 @@ mod tests {
     use quorate_sim::check::api::{Append, Expected, Read, SentEvent};
 
     use super::*;
-    use crate::notes::{Refusal, Seen, Told};
+    use crate::{
+        cast::Cast,
+        hand::Pace,
+        notes::{Refusal, Seen, Told},
+    };
 
     fn note(invoked: u64, completed: u64, what: Action) -> Note {
         Note { client: "client".into(), invoked, completed, what }
@@ -321,6 +335,19 @@ mod tests {
         let appends = [note(1, 20, append("a", "x", 1)), note(1, 20, append("a", "y", 2))];
         let rest = [note(2, 9, told), note(8, 19, later), note(21, 22, read(vec![x, y]))];
         assert_eq!(rules(&[&appends[..], &rest].concat()), ["a read with a token sees what the token stands for"]);
+    }
+
+    #[test]
+    fn a_store_that_is_not_sound_in_the_end_is_told_behind_everything_else() {
+        let rules = |contract, wrong: Option<&str>| {
+            let last = Action::Verified(wrong.map(str::to_owned));
+            let notes = [note(1, 2, append("a", "x", 1)), note(3, 4, last)];
+            let found = Cast::new().judge(&notes, Pace::SIMULATED, contract).found;
+            found.into_iter().map(|violation| violation.rule).collect::<Vec<_>>()
+        };
+        assert_eq!(rules(Contract::Whole, None), ["final reading"]);
+        assert_eq!(rules(Contract::Whole, Some("[]")), ["final reading", "the store is sound in the end"]);
+        assert_eq!(rules(Contract::Rotten, Some("[]")), [""; 0]);
     }
 
     #[test]

@@ -188,6 +188,8 @@ pub enum Action {
         /// Its bytes, in hexadecimal: they sort as the stamps do.
         stamp: String,
     },
+    /// Had the node check every byte of its store: what it found wrong, if anything.
+    Verified(Option<String>),
     /// Read the whole log where it is kept, when everything had come to rest.
     WholeLog {
         /// The events.

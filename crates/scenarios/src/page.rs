@@ -202,6 +202,7 @@ fn what(note: &Note) -> String {
             format!("read {}: {} events", read.stream.as_deref().unwrap_or("the log"), events.len())
         }
         Action::Append { append, .. } => Call::Append(append.clone()).to_string(),
+        Action::Verified(wrong) => format!("verified the store: {}", wrong.as_deref().unwrap_or("sound")),
         other => words(&serde_json::to_value(other).unwrap_or_default()),
     }
 }

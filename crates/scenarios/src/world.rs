@@ -18,7 +18,8 @@ use crate::{
 pub(crate) fn run(mut sim: Sim, cast: &Cast) -> Report {
     let (node, to) = node::add(&mut sim, "node");
     let pace = Pace { work_for: sim.faults_for(), rounds: sim.rounds_or(usize::MAX), ..Pace::SIMULATED };
-    let shared = Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace };
+    let verifies = cast.heals() && sim.out_of_contract().is_none();
+    let shared = Shared { notes: Notes::of_world(&sim), phase: sim.phase(), busy: Busy::default(), pace, verifies };
     let mut clients = BTreeMap::new();
     for member in cast.members(&shared.busy) {
         let (shared, name, is_witness) = (shared.clone(), member.name.clone(), member.is_witness);

@@ -75,6 +75,12 @@ fn each_piece_breaks_what_its_scenario_is_about() {
     }
 }
 
+#[test]
+fn the_guide_counts_the_pieces() {
+    let guide = include_str!("../../../docs/guide/simulation.md");
+    assert!(guide.contains(&format!("There are {} of them,", PIECES.len())), "there are {}", PIECES.len());
+}
+
 macro_rules! pieces {
     ($($test:ident),* $(,)?) => {
         $(#[test]

@@ -5,13 +5,16 @@
 
 use std::{
     env, fs,
+    io::{self, Read},
     path::PathBuf,
-    process::{self, Command, Output},
+    process::{self, Command, Output, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicU64, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
     thread,
+    time::Duration,
 };
 
 use crate::{Outcome, Settings, Sim, executor::lock};
@@ -27,6 +30,9 @@ const TRACE: &str = "trace of this seed: ";
 /// the order of a hash map is not the same program then.
 const TWICE: u64 = 3;
 
+/// A world takes a fraction of a second, whatever time passes in it. What takes so much of real time has no end.
+const LONGEST: Duration = Duration::from_secs(300);
+
 /// The one seed that this process was started for, by [`first_failure`] or by hand.
 pub fn own_seed() -> Option<u64> {
     number(SEED)
@@ -36,7 +42,7 @@ pub fn own_seed() -> Option<u64> {
 /// which is tried with the first three. What [`sim_test`](crate::sim_test) expands to.
 ///
 /// `test` is the test's path as `module_path!` gives it. `QUORATE_SIM_SEED` in the environment has this process run that one
-/// seed; `QUORATE_SIM_SEEDS` replaces the number of seeds.
+/// seed; `QUORATE_SIM_SEEDS` replaces the number of seeds. A seed whose process has not ended after five minutes is one that fails.
 ///
 /// # Panics
 /// When a seed fails, and when a seed is two worlds; the message ends with the command that runs it again.
@@ -170,7 +176,7 @@ pub fn elsewhere(test: &str, seed: u64) -> Output {
         .env("TZ", "Asia/Kathmandu")
         .env("LC_ALL", "tr_TR.UTF-8")
         .env("MORE", "x".repeat(9_999));
-    let output = command.output();
+    let output = output_within(&mut command, LONGEST);
     fs::remove_dir_all(&folder).unwrap_or_else(|cause| panic!("{arranged}: {cause}"));
     output.unwrap_or_else(|cause| panic!("{arranged}: {cause}"))
 }
@@ -186,5 +192,71 @@ fn this_executable() -> PathBuf {
 fn run_again(arguments: &[&str], seed: u64, variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(this_executable());
     command.args(arguments).env(SEED, seed.to_string()).envs(variables.iter().copied());
-    command.output().unwrap_or_else(|cause| panic!("this program cannot run itself again: {cause}"))
+    let output = output_within(&mut command, LONGEST);
+    output.unwrap_or_else(|cause| panic!("this program cannot run itself again: {cause}"))
+}
+
+/// Runs `command` to its end, or for `longest`: then it is killed, and what it printed ends with why. Code that runs and never waits
+/// keeps its world from noticing anything, so somebody outside has to.
+fn output_within(command: &mut Command, longest: Duration) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let (ended, end) = mpsc::channel::<()>();
+    let also_ended = ended.clone();
+    thread::scope(|scope| {
+        // Nobody says anything: whoever has read to the end is gone.
+        let out = scope.spawn(move || read(out, ended));
+        let err = scope.spawn(move || read(err, also_ended));
+        let hangs = end.recv_timeout(longest) == Err(RecvTimeoutError::Timeout);
+        if hangs {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        let (mut stdout, stderr) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+        if hangs {
+            let why = format!("\nit had not ended after {longest:?}: something in it runs and never waits\n");
+            stdout.extend_from_slice(why.as_bytes());
+        }
+        Ok(Output { status, stdout, stderr })
+    })
+}
+
+/// Everything that comes out of `pipe`; `_ended` is dropped when nothing does any more.
+fn read(pipe: Option<impl Read>, _ended: mpsc::Sender<()>) -> Vec<u8> {
+    let mut all = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // What cannot be read any more ends it as well; what was read until then counts.
+        let _ = pipe.read_to_end(&mut all);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_has_no_end_is_ended_and_says_so() {
+        if own_seed().is_some() {
+            loop {
+                thread::park();
+            }
+        }
+        let mut command = Command::new(this_executable());
+        command.args(of_test("testing::tests::a_process_that_has_no_end_is_ended_and_says_so")).env(SEED, "7");
+        let output = output_within(&mut command, Duration::from_millis(300)).unwrap();
+        assert!(!output.status.success());
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains("it had not ended after 300ms"), "{told}");
+    }
+
+    #[test]
+    fn a_process_that_ends_has_said_everything() {
+        if own_seed().is_some() {
+            println!("{}", "x".repeat(1 << 20));
+            return;
+        }
+        let output = in_a_process("testing::tests::a_process_that_ends_has_said_everything", 7, &[]);
+        assert!(output.status.success() && output.stdout.len() > 1 << 20, "{}", output.stdout.len());
+    }
 }

@@ -132,6 +132,8 @@ pub struct Sim {
     unsynced: Vec<String>,
     signals: Signals,
     phase: watch::Sender<Phase>,
+    /// Whether servers were told to stop, so that they may end.
+    stopping: bool,
     /// Last, so that everything else is gone when the next world begins.
     turn: Option<Turn>,
 }
@@ -179,11 +181,13 @@ impl Sim {
             unsynced: Vec::new(),
             signals: Signals::default(),
             phase: watch::Sender::new(Phase::Faults),
+            stopping: false,
             turn: Some(turn),
         }
     }
 
-    /// A host that runs `program`, and runs it again after every crash.
+    /// A host that runs `program`, and runs it again after every crash. It ends well only once it was told to: a server that is
+    /// gone without a word is found.
     pub fn server<F, R>(&mut self, name: &str, program: F) -> HostId
     where
         F: Fn(Env) -> R + Send + Sync + 'static,

@@ -204,6 +204,112 @@ fn what_is_on_its_way_is_lost_when_a_connection_is_reset() {
     assert_eq!(arrivals(Some(Fault::Network(NetworkFault::Reset { host: "client".into() }))).len(), 1);
 }
 
+/// Whether a dial at 210 ms was answered, and when somebody knew, after `fault` at 200.
+fn dialled(fault: Fault) -> (bool, u64) {
+    let plan = FaultPlan::new(vec![at(200, fault)]);
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), plan: Some(plan), ..Settings::default() });
+    let server = sim.server("server", successor);
+    let (to, time, heard) = (sim.address(server, 80), sim.true_time(), Arc::new(Mutex::new((false, 0))));
+    let told = heard.clone();
+    sim.client("client", move |env| {
+        let (time, told) = (time.clone(), told.clone());
+        async move {
+            env.sleep(Duration::from_millis(210).saturating_sub(Duration::from_nanos(time.nanos()))).await;
+            let made = env.net().connect(to).await.is_ok();
+            *told.lock().unwrap() = (made, time.nanos() / 1_000_000);
+            Ok(())
+        }
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed(), "{:?}", outcome.violations);
+    *heard.lock().unwrap()
+}
+
+#[test]
+fn a_lost_question_is_asked_again_and_a_machine_refuses_for_a_dead_program() {
+    let lost = NetworkFault::LoseConnects { host: "server".into(), span: Duration::from_millis(1_500) };
+    let (made, millis) = dialled(Fault::Network(lost));
+    // Asked at 0.2, 1.2 and 3.2 s, as Linux does.
+    assert!(made && (3_200..3_300).contains(&millis), "{made} {millis}");
+    let kill = ProcessFault::Kill { host: "server".into(), down: Duration::from_secs(1) };
+    let (made, millis) = dialled(Fault::Process(kill));
+    assert!(!made && millis < 220, "{made} {millis}");
+}
+
+#[test]
+fn between_hosts_that_are_slow_to_each_other_a_dial_takes_its_time() {
+    let (extra, span) = (Duration::from_millis(500), Duration::from_secs(5));
+    let slow = NetworkFault::Slow { a: "client".into(), b: "server".into(), extra, span };
+    let (made, millis) = dialled(Fault::Network(slow));
+    // There and back, each half a second longer at most.
+    assert!(made && (220..1_220).contains(&millis), "{made} {millis}");
+}
+
+/// In how many pieces a server reads what is sent in fifty.
+fn pieces(chunked: bool) -> usize {
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm { chunked, ..Swarm::calm() }), ..Settings::default() });
+    let read = Arc::new(Mutex::new(Vec::new()));
+    let of_server = read.clone();
+    let server = sim.server("server", move |env| {
+        let read = of_server.clone();
+        async move {
+            let listener = env.net().listen("0.0.0.0:80".parse().unwrap()).await.map_err(text)?;
+            let (mut io, _) = listener.accept().await.map_err(text)?;
+            let mut bytes = [0; 100];
+            while let Ok(count @ 1..) = io.read(&mut bytes).await {
+                read.lock().unwrap().push(count);
+            }
+            env.tasks().stop().cancelled().await;
+            Ok(())
+        }
+    });
+    let to = sim.address(server, 80);
+    sim.client("client", move |env| async move {
+        env.sleep(Duration::from_millis(100)).await;
+        let mut io = env.net().connect(to).await.map_err(text)?;
+        for _ in 0..50 {
+            io.write_all(&[7; 100]).await.map_err(text)?;
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    });
+    let outcome = sim.run();
+    assert!(outcome.passed(), "{:?}", outcome.violations);
+    let read = read.lock().unwrap();
+    assert_eq!(read.iter().sum::<usize>(), 5_000);
+    read.len()
+}
+
+#[test]
+fn what_is_sent_comes_whole_or_in_pieces_as_the_world_is() {
+    assert_eq!(pieces(false), 50);
+    assert!(pieces(true) > 50);
+}
+
+#[test]
+fn a_world_that_knows_every_family_of_faults_says_so() {
+    let says = |swarm: Swarm| {
+        let outcome = world(1, Settings { swarm: Some(swarm), ..Settings::default() });
+        outcome.reached.contains_key("every family of faults was on")
+    };
+    let all = Swarm { network: true, kill: true, power: true, pause: true, clock: true, disk: true, ..Swarm::calm() };
+    assert!(says(all.clone()) && !says(Swarm { disk: false, ..all }));
+}
+
+#[test]
+fn a_server_that_ends_without_having_been_told_to_is_found() {
+    let mut sim = Sim::new(1, Settings { swarm: Some(Swarm::calm()), ..Settings::default() });
+    sim.server("server", |env| async move {
+        env.sleep(Duration::from_millis(500)).await;
+        Ok(())
+    });
+    sim.client("clock", |env| async move {
+        env.sleep(Duration::from_secs(2)).await;
+        Ok(())
+    });
+    assert_eq!(told(&sim.run()), ("server", "server ended without having been told to"));
+}
+
 #[test]
 fn a_paused_process_finds_its_timers_late_and_a_suspended_one_does_not_notice() {
     let measured = |fault: fn(String, Duration) -> ProcessFault| {

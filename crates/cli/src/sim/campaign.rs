@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     io::{self, IsTerminal as _},
     ops::Range,
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
@@ -15,9 +14,13 @@ use quorate_runtime::Env;
 use quorate_scenarios::Scenario;
 use quorate_sim::Outcome;
 use serde_json::{Value, json};
-use tokio::{process, sync::Semaphore, task::JoinSet};
+use tokio::{process::Command, sync::Semaphore, task::JoinSet};
 
-use super::{How, LeftOut, World, how_to_repeat, one::document};
+use super::{
+    How, LeftOut, World, how_to_repeat,
+    one::document,
+    process::{self, Ended},
+};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -28,6 +31,20 @@ const ENOUGH: u64 = 100;
 
 /// Seeds of machines alone that one thread runs in one go.
 const STRETCH: u64 = 250;
+
+/// When a campaign is over that was given a time.
+#[derive(Clone, Copy)]
+struct End {
+    at: Mono,
+    /// And not before it has come to this seed.
+    least: u64,
+}
+
+impl End {
+    fn has_come(self, env: &Env, next: u64) -> bool {
+        next >= self.least && env.mono() >= self.at
+    }
+}
 
 /// What many seeds came to together.
 #[derive(Default)]
@@ -86,7 +103,8 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, forma
     let begun = env.mono();
     let last = if how.run_for.is_some() { u64::MAX } else { how.first.saturating_add(how.seeds) };
     let bar = bar(how);
-    let end = how.run_for.map(|span| begun + span);
+    let least = how.first.saturating_add(how.at_least.unwrap_or(0));
+    let end = how.run_for.map(|span| End { at: begun + span, least });
     let range = how.first..last;
     let (totals, failed) = match scenario.is_of_machines() {
         true => stretches(env, scenario, &how.world, range, end, &bar).await,
@@ -102,8 +120,13 @@ pub(super) async fn run(env: &Env, scenario: &'static Scenario, how: &How, forma
         return all_reached(scenario, how, &totals);
     };
     how_to_repeat(scenario, seed, &LeftOut::default(), &how.world);
+    Err(failure(seed, &told))
+}
+
+/// What is wrong first with a seed that failed, crashed or had no end.
+fn failure(seed: u64, told: &Value) -> Failure {
     let first = told["violations"][0]["what"].as_str().or(told["stderr"].as_str()).unwrap_or("it said nothing");
-    Err(Failure::new(Exit::Damaged, format!("seed {seed} fails: {first}")))
+    Failure::new(Exit::Damaged, format!("seed {seed} fails: {first}"))
 }
 
 /// Whether seeds that were enough reached what they must. What they prove is less than it seems where they did not.
@@ -112,6 +135,11 @@ fn all_reached(scenario: &Scenario, how: &How, totals: &Totals) -> Result<(), Fa
     unreached.iter().for_each(|state| note(&format!("never reached: {state}")));
     let unexamined = scenario.unexamined(|claim| totals.examined.get(claim).copied().unwrap_or(0));
     unexamined.iter().for_each(|claim| note(&format!("never examined: {claim}")));
+    let seldom = seldom_decided(scenario, totals);
+    if totals.seeds >= ENOUGH && !seldom.is_empty() {
+        let what = format!("too many of {} seeds left undecided: {}", totals.seeds, seldom.join("; "));
+        return Err(Failure::new(Exit::Damaged, what));
+    }
     // In longer or other worlds, other states may be the rare ones.
     let usual = how.world.time.is_none() && how.world.out_of_contract.is_none();
     let missing = match (unreached.as_slice(), unexamined.as_slice()) {
@@ -125,28 +153,33 @@ fn all_reached(scenario: &Scenario, how: &How, totals: &Totals) -> Result<(), Fa
     Err(Failure::new(Exit::Damaged, format!("{} seeds never {missing}", totals.seeds)))
 }
 
+fn seldom_decided(scenario: &Scenario, totals: &Totals) -> Vec<&'static str> {
+    let undecided = |claim: &str| totals.reached.get(&format!("undecided: {claim}")).copied().unwrap_or(0);
+    scenario.seldom_decided(totals.seeds, undecided)
+}
+
 /// Runs `range`, as many seeds at a time as there are cores, until one fails or `end` has come.
 async fn seeds(
     env: &Env,
     scenario: &'static Scenario,
     world: &World,
     range: Range<u64>,
-    end: Option<Mono>,
+    end: Option<End>,
     bar: &ProgressBar,
 ) -> Result<(Totals, Option<(u64, Value)>), Failure> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let (slots, mut running, mut totals) = (Arc::new(Semaphore::new(cores)), JoinSet::new(), Totals::default());
     let (mut next, mut failed) = (range.start, None);
     loop {
-        let over = next >= range.end || failed.is_some() || end.is_some_and(|end| env.mono() >= end);
+        let over = next >= range.end || failed.is_some() || end.is_some_and(|end| end.has_come(env, next));
         if over && running.is_empty() {
             return Ok((totals, failed));
         }
         if !over && let Ok(slot) = slots.clone().try_acquire_owned() {
-            let (seed, world) = (next, world.clone());
+            let (env, seed, world) = (env.clone(), next, world.clone());
             next += 1;
             running.spawn(async move {
-                let told = in_a_process(scenario, seed, &world).await;
+                let told = in_a_process(&env, scenario, seed, &world).await;
                 drop(slot);
                 (seed, told)
             });
@@ -170,13 +203,13 @@ async fn stretches(
     scenario: &'static Scenario,
     world: &World,
     range: Range<u64>,
-    end: Option<Mono>,
+    end: Option<End>,
     bar: &ProgressBar,
 ) -> (Totals, Option<(u64, Value)>) {
     let (mut totals, mut failed, mut next) = (Totals::default(), None::<(u64, Value)>, range.start);
     let (cores, mut running) = (std::thread::available_parallelism().map_or(1, usize::from), JoinSet::new());
     loop {
-        let over = next >= range.end || failed.is_some() || end.is_some_and(|end| env.mono() >= end);
+        let over = next >= range.end || failed.is_some() || end.is_some_and(|end| end.has_come(env, next));
         if !over && running.len() < cores {
             let seeds = next..next.saturating_add(STRETCH).min(range.end);
             let (env, span) = (env.clone(), world.time);
@@ -204,13 +237,15 @@ fn stretch(scenario: &'static Scenario, seeds: Range<u64>, span: Option<Duration
 }
 
 /// Runs one seed in a process of its own and returns what it told.
-async fn in_a_process(scenario: &Scenario, seed: u64, world: &World) -> Result<Value, Failure> {
+async fn in_a_process(env: &Env, scenario: &Scenario, seed: u64, world: &World) -> Result<Value, Failure> {
     let own = std::env::current_exe().map_err(|cause| Failure::io("this executable", &cause))?;
-    let mut command = process::Command::new(own);
+    let mut command = Command::new(own);
     command.args(["sim", "run", scenario.name, "--seed", &seed.to_string(), "--output", "json"]);
     command.args(world.arguments());
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.map_err(|cause| Failure::io("a process for a seed", &cause))?;
+    let output = match process::run(env, &mut command, world).await? {
+        Ended::Alone(output) => output,
+        Ended::Hung(told) => return Ok(told),
+    };
     let told = serde_json::from_slice(&output.stdout);
     Ok(told.unwrap_or_else(|_| json!({ "verdict": "crashed", "stderr": String::from_utf8_lossy(&output.stderr) })))
 }
@@ -250,6 +285,7 @@ fn tell(
             "reached": totals.reached,
             "unreached": scenario.unreached(|state| totals.reached.contains_key(state)),
             "examined": totals.examined,
+            "seldomDecided": seldom_decided(scenario, totals),
             "unexamined": scenario.unexamined(|claim| totals.examined.get(claim).copied().unwrap_or(0)),
         }))?;
         return out.flush();
@@ -265,4 +301,34 @@ fn tell(
         out.line(&format!("{count:>9}  {what}"))?;
     }
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_that_has_no_end_is_named_as_one_that_fails_is() {
+        let hung = json!({ "verdict": "hung", "stderr": "it had not ended after 300 s" });
+        assert!(failure(7, &hung).to_string().contains("seed 7 fails: it had not ended after 300 s"));
+        let failed = json!({ "violations": [{ "rule": "a rule", "what": "something was lost" }] });
+        assert!(failure(8, &failed).to_string().contains("seed 8 fails: something was lost"));
+    }
+
+    #[test]
+    fn claims_that_were_left_undecided_fail_a_campaign_of_enough_seeds() {
+        let scenario = quorate_scenarios::find("appends").unwrap();
+        let judged = |seeds: u64, undecided: u64| {
+            let sometimes = scenario.sometimes.iter().map(|state| ((*state).to_owned(), 1));
+            let left = (format!("undecided: {}", scenario.claims[0]), undecided);
+            let examined = scenario.claims.iter().map(|claim| ((*claim).to_owned(), 1)).collect();
+            let totals = Totals { seeds, reached: sometimes.chain([left]).collect(), examined, ..Totals::default() };
+            let how = How { seeds, first: 0, seed: None, run_for: None, at_least: None, world: World::default() };
+            all_reached(scenario, &how, &totals)
+        };
+        assert!(judged(1_000, 15).is_ok());
+        let told = judged(1_000, 16).unwrap_err().to_string();
+        assert!(told.contains(scenario.claims[0]), "{told}");
+        assert!(judged(10, 9).is_ok(), "ten seeds say little either way");
+    }
 }

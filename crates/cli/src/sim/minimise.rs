@@ -2,14 +2,17 @@
 
 mod search;
 
-use std::process::Stdio;
-
+use quorate_runtime::Env;
 use quorate_scenarios::Scenario;
 use serde_json::{Value, json};
-use tokio::process;
+use tokio::process::Command;
 
 use self::search::Kept;
-use super::{LeftOut, World, replay};
+use super::{
+    LeftOut, World,
+    process::{self, Ended},
+    replay,
+};
 use crate::{
     exit::{Exit, Failure},
     output::{Format, Out, note},
@@ -17,6 +20,7 @@ use crate::{
 
 /// A failing seed, whole.
 struct Failing<'w> {
+    env: &'w Env,
     scenario: &'static Scenario,
     seed: u64,
     world: &'w World,
@@ -28,15 +32,26 @@ struct Failing<'w> {
 }
 
 /// Leaves out as many clients, rounds of their work and faults of a failing seed as it can.
-pub(super) async fn run(scenario: &'static Scenario, seed: u64, world: &World, format: Format) -> Result<(), Failure> {
+pub(super) async fn run(
+    env: &Env,
+    scenario: &'static Scenario,
+    seed: u64,
+    world: &World,
+    format: Format,
+) -> Result<(), Failure> {
     world.check()?;
-    let whole = attempt(scenario, seed, world, &LeftOut::default()).await?;
+    let whole = attempt(env, scenario, seed, world, &LeftOut::default()).await?;
+    if whole["verdict"] == "hung" {
+        let why = whole["stderr"].as_str().unwrap_or_default();
+        let what = format!("seed {seed} of {} cannot be made smaller: {why}", scenario.name);
+        return Err(Failure::new(Exit::Refused, what));
+    }
     let Some(rule) = rule_of(&whole) else {
         return Err(Failure::new(Exit::Refused, format!("seed {seed} of {} does not fail", scenario.name)));
     };
     let faults = whole["plan"].as_array().map_or(0, Vec::len);
     let clients = whole["clients"].as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
-    let failing = Failing { scenario, seed, world, rule, faults, clients: clients.collect() };
+    let failing = Failing { env, scenario, seed, world, rule, faults, clients: clients.collect() };
     let all = Kept { faults: (0..faults).collect(), clients: failing.clients.clone(), rounds: None };
     let most_rounds = whole["rounds"].as_u64().unwrap_or(0);
     let kept = search::least(all, most_rounds, async |kept: &Kept| failing.still_fails(kept).await).await?;
@@ -45,7 +60,7 @@ pub(super) async fn run(scenario: &'static Scenario, seed: u64, world: &World, f
 
 impl Failing<'_> {
     async fn still_fails(&self, kept: &Kept) -> Result<bool, Failure> {
-        let told = attempt(self.scenario, self.seed, self.world, &self.without(kept)).await?;
+        let told = attempt(self.env, self.scenario, self.seed, self.world, &self.without(kept)).await?;
         let fails = rule_of(&told).as_ref() == Some(&self.rule);
         if fails {
             let rounds = kept.rounds.map_or("all".to_owned(), |rounds| rounds.to_string());
@@ -98,13 +113,21 @@ fn rule_of(told: &Value) -> Option<String> {
     told["violations"][0]["rule"].as_str().map(str::to_owned)
 }
 
-async fn attempt(scenario: &Scenario, seed: u64, world: &World, without: &LeftOut) -> Result<Value, Failure> {
+async fn attempt(
+    env: &Env,
+    scenario: &Scenario,
+    seed: u64,
+    world: &World,
+    without: &LeftOut,
+) -> Result<Value, Failure> {
     let own = std::env::current_exe().map_err(|cause| Failure::io("this executable", &cause))?;
-    let mut command = process::Command::new(own);
+    let mut command = Command::new(own);
     command.args(["sim", "replay", scenario.name, "--seed", &seed.to_string(), "--output", "json"]);
     command.args(world.arguments()).args(without.arguments());
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.map_err(|cause| Failure::io("a process for a seed", &cause))?;
+    let output = match process::run(env, &mut command, world).await? {
+        Ended::Alone(output) => output,
+        Ended::Hung(told) => return Ok(told),
+    };
     serde_json::from_slice(&output.stdout)
         .map_err(|_| Failure::new(Exit::Failed, String::from_utf8_lossy(&output.stderr).into_owned()))
 }

@@ -4,6 +4,7 @@ mod backoff;
 mod campaign;
 mod minimise;
 mod one;
+mod process;
 mod saga;
 mod txn;
 
@@ -89,6 +90,9 @@ pub(crate) struct How {
     /// Run seeds for so long, on the clock on the wall
     #[arg(long = "for", id = "run_for", value_name = "SPAN", value_parser = crate::span, conflicts_with = "seed")]
     run_for: Option<Duration>,
+    /// With `--for`: run this many seeds at least, however long that takes
+    #[arg(long, value_name = "N", requires = "run_for")]
+    at_least: Option<u64>,
     #[command(flatten)]
     world: World,
 }
@@ -247,7 +251,7 @@ impl Command {
             }
             Self::Run { scenario, how } => campaign::run(env, find(&scenario)?, &how, format).await,
             Self::Replay { scenario, what } => one::run(env, find(&scenario)?, what, format).await,
-            Self::Shrink { scenario, seed, world } => minimise::run(find(&scenario)?, seed, &world, format).await,
+            Self::Shrink { scenario, seed, world } => minimise::run(env, find(&scenario)?, seed, &world, format).await,
             Self::Report { scenario, what, out } => one::report(env, find(&scenario)?, what, out).await,
         }
     }

@@ -105,6 +105,18 @@ fn a_seed_that_passes_cannot_be_made_smaller() {
 }
 
 #[test]
+fn a_campaign_runs_as_many_seeds_as_it_must_however_little_time_it_has() {
+    let folder = TempDir::new().unwrap();
+    let arguments = ["run", "machines-hlc", "--for", "1ms", "--at-least", "600", "--output", "json"];
+    let told = sim(&folder, &arguments).ok().json();
+    assert!(told["passed"].as_u64().unwrap() >= 600, "{told}");
+    assert_eq!(told["seldomDecided"], serde_json::json!([]));
+    let told = sim(&folder, &["run", "keys", "--for", "1ms", "--at-least", "3", "--output", "json"]).ok().json();
+    assert!(told["passed"].as_u64().unwrap() >= 3, "{told}");
+    sim(&folder, &["run", "machines-hlc", "--at-least", "5"]).failed(2);
+}
+
+#[test]
 fn a_campaign_without_a_seed_is_no_campaign() {
     let folder = TempDir::new().unwrap();
     sim(&folder, &["run", "keys", "--seeds", "0"]).failed(2);

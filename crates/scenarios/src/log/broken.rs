@@ -15,15 +15,16 @@ const ROUNDS_IN_VAIN: usize = 15;
 
 /// Half of the clients are cut off for good. The others are served as ever, and whoever reads in the end reads everything.
 pub(crate) fn cut_off() -> Cast {
-    appends::cast().in_a_world(|sim, _, clients| {
+    let cast = appends::cast().in_a_world(|sim, _, clients| {
         let lost = ["client-0", "client-1"].iter().filter_map(|name| clients.get(*name).copied());
         sim.cut_off_for_good(&lost.collect::<Vec<_>>());
-    })
+    });
+    cast.never_healed()
 }
 
 /// The disk is full for good. What was acknowledged can still be read.
 pub(crate) fn full_disk() -> Cast {
-    appends::cast_for(ROUNDS_IN_VAIN).in_a_world(|sim, node, _| sim.fill_disk_for_good(node))
+    appends::cast_for(ROUNDS_IN_VAIN).in_a_world(|sim, node, _| sim.fill_disk_for_good(node)).never_healed()
 }
 
 /// Syncs fail. Nobody knows then what is durable: the node ends itself, starts again, and has everything that it acknowledged.
@@ -33,7 +34,7 @@ pub(crate) fn failed_sync() -> Cast {
 
 /// Bits of the log's files flip. Whatever is served is what was sent.
 pub(crate) fn bit_rot() -> Cast {
-    appends::cast().in_a_world(rot)
+    appends::cast().in_a_world(rot).never_healed()
 }
 
 fn rot(sim: &mut Sim, _: HostId, _: &BTreeMap<String, HostId>) {

@@ -18,6 +18,7 @@ use crate::{
     host::HostId,
     nemesis,
     outcome::{Outcome, Violation},
+    swarm::Swarm,
     trace::say,
 };
 
@@ -27,6 +28,9 @@ const LIVENESS_BOUND: Duration = Duration::from_secs(120);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long servers may take to end when they are told to.
 const DRAIN_BOUND: Duration = Duration::from_secs(60);
+
+/// What a world has reached that knows every family of faults: one in 64.
+const EVERY_FAMILY: &str = "every family of faults was on";
 
 /// How a phase ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +169,11 @@ impl Sim {
                     self.reached.add("a server failed and was started again");
                     self.judge_failure(host, why, found);
                 }
+                if result.is_ok() && !self.stopping && !self.host(host).is_client {
+                    // Whoever watches it takes that for an end that somebody wanted and leaves it down, whatever its disk did.
+                    let what = format!("{} ended without having been told to", self.host(host).name);
+                    found.push(Violation::new("server", what));
+                }
                 self.ended(host);
             }
             Signal::Fatal { host, why } => {
@@ -234,35 +243,35 @@ impl Sim {
     }
 
     fn begin_network(&mut self, fault: &NetworkFault) {
-        let all = |sim: &Self, names: &[String]| names.iter().filter_map(|name| sim.find(name)).collect::<Vec<_>>();
         match fault {
             NetworkFault::Cut { from, to, span } => {
-                self.injected.add("network: one way cut");
-                let (from, to) = (all(self, std::slice::from_ref(from)), all(self, std::slice::from_ref(to)));
-                self.network.cut(from, to, *span);
+                if let (Some(from), Some(to)) = (self.find(from), self.find(to)) {
+                    self.injected.add("network: one way cut");
+                    self.network.cut(vec![from], vec![to], *span);
+                }
             }
             NetworkFault::Partition { group, span } => {
                 self.injected.add("network: partition");
-                let group = all(self, group);
+                let group: Vec<_> = group.iter().filter_map(|name| self.find(name)).collect();
                 let others: Vec<_> = self.hosts.iter().map(|host| host.id).filter(|id| !group.contains(id)).collect();
                 self.network.cut(group.clone(), others.clone(), *span);
                 self.network.cut(others, group, *span);
             }
             NetworkFault::Slow { a, b, extra, span } => {
-                self.injected.add("network: slow");
                 if let (Some(a), Some(b)) = (self.find(a), self.find(b)) {
+                    self.injected.add("network: slow");
                     self.network.slow(a, b, *extra, *span);
                 }
             }
             NetworkFault::Reset { host } => {
-                self.injected.add("network: reset");
                 if let Some(host) = self.find(host) {
+                    self.injected.add("network: reset");
                     self.network.reset(host);
                 }
             }
             NetworkFault::LoseConnects { host, span } => {
-                self.injected.add("network: connects lost");
                 if let Some(host) = self.find(host) {
+                    self.injected.add("network: connects lost");
                     self.network.deafen(host, *span);
                 }
             }
@@ -374,14 +383,14 @@ impl Sim {
     fn begin_clock(&mut self, fault: &ClockFault) {
         match fault {
             ClockFault::Step { host, by_millis } => {
-                self.injected.add("clock: stepped");
                 if let Some(host) = self.find(host) {
+                    self.injected.add("clock: stepped");
                     self.host(host).clocks.step(*by_millis);
                 }
             }
             ClockFault::Drift { host, ppm } => {
-                self.injected.add("clock: drifting");
                 if let Some(host) = self.find(host) {
+                    self.injected.add("clock: drifting");
                     self.host(host).clocks.drift(*ppm);
                 }
             }
@@ -415,6 +424,7 @@ impl Sim {
 
     /// Tells all servers to stop; each must end well.
     fn stop_servers(&mut self, found: &mut Vec<Violation>) {
+        self.stopping = true;
         for host in &self.hosts {
             if let Some(tasks) = host.tasks.as_ref().filter(|_| !host.is_client) {
                 tasks.stop().cancel();
@@ -440,6 +450,10 @@ impl Sim {
     fn outcome(&self, plan: FaultPlan, violations: Vec<Violation>) -> Outcome {
         self.trace_disks();
         self.hosts.iter().for_each(|host| self.count_disk(&host.disk.counts()));
+        let Swarm { network, kill, power, pause, clock, disk, .. } = self.swarm;
+        if [network, kill, power, pause, clock, disk].into_iter().all(|known| known) {
+            self.reached.add(EVERY_FAMILY);
+        }
         Outcome {
             seed: self.seed,
             swarm: self.swarm.clone(),
