@@ -238,6 +238,30 @@ async fn an_erasure_forgets_kept_answers_and_no_command() {
 }
 
 #[tokio::test]
+async fn an_erasure_is_answered_while_commands_come_in() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, purses) = open(&folder).await;
+    let busy = async {
+        for n in 0.. {
+            purses.send(1, Command::Take(9), &key(&format!("k-{n}"))).await.unwrap_err();
+        }
+    };
+    let erased = async {
+        for _ in 0..3 {
+            purses.send(2, Command::Add(5), &key("warm")).await.unwrap();
+        }
+        erase_ada(&store).await;
+    };
+    let both = async {
+        tokio::select! {
+            () = busy => unreachable!("it goes on"),
+            () = erased => {}
+        }
+    };
+    store.env().timeout(Duration::from_secs(60), both).await.expect("it is answered");
+}
+
+#[tokio::test]
 async fn an_erasure_that_came_without_a_desk_is_made_up_for_when_one_opens() {
     let folder = tempfile::tempdir().unwrap();
     let (store, purses) = open(&folder).await;

@@ -57,6 +57,16 @@ fn is_current(shared: &Shared, code: &Arc<Registered>) -> bool {
     shared.code().get(&(code.name.clone(), code.version)).is_some_and(|now| Arc::ptr_eq(now, code))
 }
 
+/// Ends once the view is kept by this code no more.
+async fn let_go(shared: &Shared, code: &Arc<Registered>) {
+    let mut nudged = shared.nudge.subscribe();
+    while is_current(shared, code) {
+        if nudged.changed().await.is_err() {
+            return std::future::pending().await;
+        }
+    }
+}
+
 /// Carries out the next effect; whether there was one.
 async fn round(shared: &Shared, code: &Arc<Registered>, handler: &dyn EffectHandler) -> Result<bool, ViewError> {
     // Other versions of the view have carriers as well, and each effect is one for all of them.
@@ -70,7 +80,12 @@ async fn round(shared: &Shared, code: &Arc<Registered>, handler: &dyn EffectHand
     };
     // A handler that panics has failed, as any other that fails; the effects behind this one go on waiting for it.
     let carried = async { handler.carry_out(&effect).await };
-    let outcome = AssertUnwindSafe(carried).catch_unwind().await;
+    let outcome = tokio::select! {
+        biased;
+        // Nobody's effect any more, or another's: whoever is next does not wait for a handler that may never end.
+        () = let_go(shared, code) => return Ok(true),
+        outcome = AssertUnwindSafe(carried).catch_unwind() => outcome,
+    };
     let outcome = outcome.unwrap_or_else(|panic| Err(format!("its handler panicked: {}", message(&*panic))));
     let failed = outcome.is_err();
     effects::settle(&shared.store, &effect, outcome).await?;

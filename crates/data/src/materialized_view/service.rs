@@ -99,7 +99,8 @@ impl Views {
     /// effects are kept.
     ///
     /// Effects are those of the view, whichever version asked for them. Where several versions are started with a handler, one of
-    /// them carries each effect out, and which one is not said: give all of them one that knows the kinds of all.
+    /// them carries each effect out, and which one is not said: give all of them one that knows the kinds of all. They take turns: a
+    /// handler that does not end holds up the effects of all versions, so give what it waits for a bound.
     pub async fn start_shared(
         &self,
         projection: Arc<dyn Projection>,

@@ -16,7 +16,8 @@ pub struct Config {
     pub window: Window,
     /// Opens when at least this part of the window's calls failed, from above 0 to 1; `None` never does.
     pub failure_rate: Option<f64>,
-    /// Opens when at least this part of the window's calls was slow, and a probe that is slow fails then; `None` never does.
+    /// Opens when at least this part of the window's calls was slow; probes of which that part is slow do not close it
+    /// then. `None` never does.
     pub slow_rate: Option<f64>,
     /// A call that took at least so long is slow.
     pub slow_after: Duration,

@@ -190,6 +190,8 @@ enum Phase {
         trying: Vec<(u32, Mono)>,
         next: u32,
         succeeded: u32,
+        /// Those of them that were slow.
+        slow: u32,
         span: Duration,
     },
 }
@@ -308,11 +310,6 @@ impl Circuit {
         if ticket.generation != self.generation {
             return;
         }
-        // Whoever is as slow as what opens it has not been found well.
-        let weight = match weight {
-            Weight::Success if slow && ticket.probe.is_some() && self.config.slow_rate.is_some() => Weight::Failure,
-            weight => weight,
-        };
         match (&self.phase, weight) {
             (Phase::Closed, Weight::Nothing) => {}
             (Phase::Closed, _) => {
@@ -321,7 +318,7 @@ impl Circuit {
                     self.open(now, why, retry_after, effects);
                 }
             }
-            (Phase::HalfOpen { .. }, _) => self.end_probe(now, ticket, weight, retry_after, effects),
+            (Phase::HalfOpen { .. }, _) => self.end_probe(now, ticket, (weight, slow), retry_after, effects),
             (Phase::Open { .. }, _) => {}
         }
     }
@@ -330,11 +327,11 @@ impl Circuit {
         &mut self,
         now: Mono,
         ticket: Ticket,
-        weight: Weight,
+        (weight, is_slow): (Weight, bool),
         retry_after: Option<Duration>,
         effects: &mut Vec<Effect>,
     ) {
-        let Phase::HalfOpen { trying, succeeded, .. } = &mut self.phase else { return };
+        let Phase::HalfOpen { trying, succeeded, slow, .. } = &mut self.phase else { return };
         let Some(place) = trying.iter().position(|(probe, _)| Some(*probe) == ticket.probe) else { return };
         match weight {
             Weight::Nothing => {
@@ -343,6 +340,12 @@ impl Circuit {
             Weight::Success => {
                 trying.swap_remove(place);
                 *succeeded += 1;
+                *slow += u32::from(is_slow);
+                let (slow, probes) = (f64::from(*slow), f64::from(self.config.probes.get()));
+                // What is as slow as what opens it has not been found well.
+                if self.config.slow_rate.is_some_and(|rate| slow >= rate * probes) {
+                    return self.open(now, Why::ProbeFailed, retry_after, effects);
+                }
                 self.close_if_proved(now, effects);
             }
             Weight::Failure | Weight::Throttled => self.open(now, Why::ProbeFailed, retry_after, effects),
@@ -443,7 +446,7 @@ impl Machine for Circuit {
         }
         match &self.phase {
             Phase::Open { until, span } if *until <= now => {
-                let phase = Phase::HalfOpen { trying: Vec::new(), next: 0, succeeded: 0, span: *span };
+                let phase = Phase::HalfOpen { trying: Vec::new(), next: 0, succeeded: 0, slow: 0, span: *span };
                 self.begin(phase, now, Why::TimePassed, effects);
             }
             Phase::HalfOpen { trying, .. } if trying.iter().any(|(_, due)| *due <= now) => {

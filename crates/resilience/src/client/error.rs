@@ -5,7 +5,7 @@ use std::io;
 use http::{Uri, uri::Authority};
 
 use crate::{
-    http::failed,
+    http::{Elsewhere, failed, find},
     outcome::{Class, Verdict},
 };
 
@@ -80,6 +80,8 @@ impl Error {
             Self::Tls { .. } => Verdict::UNTRUSTED,
             Self::Stale { .. } => Verdict::of(Class::Stale),
             Self::Untaken { cause, .. } => Verdict { unprocessed: true, ..failed(cause) },
+            // It has nothing to send, and the other attempt goes on.
+            Self::Broken { cause, .. } if find::<Elsewhere>(cause).is_some() => Verdict::of(Class::Stale),
             // What was to be sent broke off: no fault of the one it was sent to, and no better a second time.
             Self::Broken { cause, .. } if cause.is_user() => {
                 Verdict { transient: false, ..Verdict::of(Class::Refusal) }

@@ -108,6 +108,9 @@ pub enum Versions {
 /// How long a kept connection may be at its last request still: the answer was there, and what was sent may not be.
 const STILL: Duration = Duration::from_millis(20);
 
+/// What a handshake across the world may take: none of many addresses gets less. That of [RFC 8305](https://www.rfc-editor.org/rfc/rfc8305#section-5).
+const HANDSHAKE: Duration = Duration::from_millis(250);
+
 /// How connections are made and kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -252,7 +255,8 @@ impl Client {
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
         let addresses = self.env.net().resolve(target.host(), target.port()).await?;
         // One of which nothing is heard leaves the others their part of the time.
-        let each = self.config.connect / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let part = self.config.connect / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
+        let each = part.max(HANDSHAKE);
         for address in addresses {
             match self.env.timeout(each, self.env.net().connect(address)).await {
                 Some(Ok(io)) => return self.greet(target, io).await,

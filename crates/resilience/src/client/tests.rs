@@ -24,7 +24,7 @@ use tower_service::Service as _;
 
 use super::*;
 use crate::{
-    CallError, Class,
+    CallError, Class, hedge,
     http::Http,
     retry::{self, BudgetConfig},
     stack::Stack,
@@ -227,4 +227,61 @@ async fn an_upload_that_its_own_caller_breaks_off_is_no_failure_of_the_upstream(
     let broken = Upload { told: false, breaks: Some(io::ErrorKind::UnexpectedEof.into()) };
     let ended = stack.layer(Client::new(&env, Config::default())).call(Request::post(&uri).body(broken).unwrap()).await;
     assert!(matches!(ended, Err(CallError::Upstream(Error::Broken { .. }, Class::Refusal))), "{:?}", ended.err());
+}
+
+/// A body of two pieces with a pause between them, each nearly as long as what is kept of one.
+struct Halves(Env, Option<BoxFuture<'static, ()>>, u8);
+
+impl Body for Halves {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(pause) = &mut self.1 {
+            std::task::ready!(pause.as_mut().poll(cx));
+            self.1 = None;
+        }
+        self.2 += 1;
+        if self.2 > 2 {
+            return Poll::Ready(None);
+        }
+        let env = self.0.clone();
+        self.1 = Some(Box::pin(async move { env.sleep(Duration::from_millis(150)).await }));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b'x'; 40 << 10])))))
+    }
+}
+
+/// Answers whoever has sent all of a chunked body, on as many connections as come.
+async fn patient(env: &Env) -> String {
+    let listener = env.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let (address, tasks) = (listener.local_addr().unwrap(), env.clone());
+    env.tasks().spawn("server", async move {
+        while let Ok((mut io, _)) = listener.accept().await {
+            tasks.tasks().spawn("connection", async move {
+                let mut heard = Vec::new();
+                while !heard.ends_with(b"\r\n0\r\n\r\n") {
+                    match io.read_u8().await {
+                        Ok(byte) => heard.push(byte),
+                        Err(_) => return,
+                    }
+                }
+                io.write_all(HELLO).await.unwrap();
+            });
+        }
+    });
+    format!("http://{address}/")
+}
+
+#[tokio::test]
+async fn an_upload_that_outgrows_what_is_kept_while_two_attempts_send_it_goes_on_with_one() {
+    let env = Env::real();
+    let uri = patient(&env).await;
+    let late = hedge::Config { after: hedge::After::Fixed(Duration::from_millis(50)), extra: NonZeroU32::MIN };
+    let stack = Stack::builder("a".parse().unwrap())
+        .hedge(late)
+        .build(&Timers::new(&env), Http::default().failing_as(Client::judge))
+        .unwrap();
+    let mut guarded = stack.layer(Client::new(&env, Config::default()));
+    let answer = guarded.call(Request::put(&uri).body(Halves(env.clone(), None, 0)).unwrap()).await.unwrap();
+    assert_eq!(text(answer).await, "hello");
 }

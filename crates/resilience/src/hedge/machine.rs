@@ -89,7 +89,7 @@ pub enum Input {
     Ended {
         /// Which: counted from 0, the first.
         copy: u32,
-        /// Whether its answer is what was asked for, or a refusal that others would repeat.
+        /// Whether its answer is what was asked for, or a refusal of the first that its copies would repeat.
         good: bool,
     },
     /// What [`Effect::Ask`] asked: whether the budget allows another copy. If it doesn't, no more are sent; those under way

@@ -60,11 +60,13 @@ pub use grpc::{Begun, Grpc, Listen, Listening};
 pub use headers::{ATTEMPT, GRPC_TIMEOUT, TIMEOUT, received, write};
 pub use held::Held;
 pub use judge::verdict;
-pub use replay::{Replay, TooLong};
+pub use replay::{Elsewhere, Replay, TooLong};
 #[cfg(feature = "tls")]
 pub use tls::{TlsFault, tls_fault};
 #[cfg(feature = "transport")]
 pub use transport::failed;
+#[cfg(feature = "client")]
+pub(crate) use transport::find;
 
 /// What goes with a request that must not be sent on a connection that was used before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

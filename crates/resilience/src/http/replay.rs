@@ -25,13 +25,18 @@ enum Form<B> {
     Kept { tape: Arc<Mutex<Tape<B>>>, reader: u32, told: usize, trailers_told: bool },
 }
 
+/// Another attempt has the body: the one that was told so has nothing to send, which is nobody's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("another attempt has the body")]
+pub struct Elsewhere;
+
 /// Why a body ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TooLong<E> {
     /// Two attempts read a body at once that was too long to be kept, and the other one was first.
-    #[error("the body was too long to be kept, and another attempt has it")]
-    Lost,
+    #[error("the body was too long to be kept")]
+    Lost(#[source] Elsewhere),
     /// It broke off, which another attempt was told.
     #[error("the body broke off while another attempt read it")]
     Broken,
@@ -160,7 +165,7 @@ impl<B: Body + Unpin> Body for Replay<B> {
         };
         let mut tape = lock(tape);
         match tape.keeping {
-            Keeping::Given(other) if other != reader => return Poll::Ready(Some(Err(TooLong::Lost))),
+            Keeping::Given(other) if other != reader => return Poll::Ready(Some(Err(TooLong::Lost(Elsewhere)))),
             Keeping::Given(_) => {}
             Keeping::Room(_) => {
                 if let Some(piece) = tape.pieces.get(*told) {

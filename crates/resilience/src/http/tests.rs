@@ -174,7 +174,7 @@ async fn of_two_who_read_a_body_that_becomes_too_long_one_has_it_and_the_other_i
     }
     let second = kept.again().unwrap();
     assert_eq!(whole(second).await, Some((60, true)));
-    assert!(matches!(first.frame().await, Some(Err(TooLong::Lost))));
+    assert!(matches!(first.frame().await, Some(Err(TooLong::Lost(_)))));
 }
 
 /// An upstream that reads the whole body and answers with the next of its statuses.

@@ -22,7 +22,7 @@ use crate::{
     deadline::Deadline,
     hedge::{Plan, race},
     outcome::{CallError, Class, Outcome, Rejection, Scope, Verdict},
-    retry::{Attempts, Decision, Ended, Stop},
+    retry::{Attempts, Decision, Ended, Repeatable, Stop},
 };
 
 /// One call.
@@ -356,7 +356,8 @@ impl<S, P, K> Course<S, P, K> {
         let copy = move |number: u32| {
             let Some(sending) = slot().take() else { unreachable!("what is sent was asked for") };
             let told = Try { hop: told.hop.copied(number), ..told };
-            Box::pin(one_attempt(of_copies.clone(), of_protocol.clone(), sending, told, deadline))
+            let done = one_attempt(of_copies.clone(), of_protocol.clone(), sending, told, deadline);
+            Box::pin(async move { (number, done.await) })
         };
         // A body that can't be told twice has no copy, nor has what its endpoint's circuit refuses: then the first one goes on, and the
         // budget is not charged.
@@ -373,15 +374,20 @@ impl<S, P, K> Course<S, P, K> {
             }
             paid
         };
-        // What one refuses all others would refuse.
-        let is_good = |done: &Done<S::Response, S::Error>| {
-            matches!(done.attempted.outcome(), Outcome::Upstream(Class::Success | Class::Refusal))
+        // What the first is refused its copies would be as well. What a copy is refused, or a call that is known by a key, may be so because
+        // of the other one.
+        let repeatable = self.intent.repeatable;
+        let is_good = |(number, done): &(u32, Done<S::Response, S::Error>)| match done.attempted.outcome() {
+            Outcome::Upstream(Class::Success) => true,
+            Outcome::Upstream(Class::Refusal) => *number == 0 && repeatable == Repeatable::Idempotent,
+            _ => false,
         };
         let began = policies.now();
         let won = race(&policies.timers, began, plan, charge, copy, is_good).await;
         self.copies = self.copies.saturating_add(won.sent.saturating_sub(1));
-        if won.copy > 0 {
-            // The first one was late, by nobody knows how much: it took so long at least. If only those were known that won, ever quicker
+        let (_, done) = won.answer;
+        if won.copy > 0 && done.attempted.outcome() == Outcome::Upstream(Class::Success) {
+            // A copy won: the first one was late, by nobody knows how much: it took so long at least. If only those were known that won, ever quicker
             // ones would count as late.
             let now = policies.now();
             policies.memory.latency.record(now, now.saturating_since(began));
@@ -390,7 +396,7 @@ impl<S, P, K> Course<S, P, K> {
             let (name, copy, sent) = (policies.name.as_str(), won.copy, won.sent);
             tracing::debug!(dependency = name, copy, sent, "a late call was sent again");
         }
-        self.ended(won.answer)
+        self.ended(done)
     }
 
     /// An attempt has ended: what it leaves is the call's.

@@ -463,4 +463,6 @@ async fn the_next_hop_is_told_for_how_long_its_attempt_is_waited_for() {
         .unwrap();
     let heard = stack.layer(upstream.clone()).call(Carrying(Hop::FIRST)).await.unwrap().0;
     assert_eq!(heard.deadline, Deadline::after(upstream.heard()[1], 200 * MILLI));
+    let heard = stack.layer(upstream.clone()).call(Carrying(Hop::FIRST)).await.unwrap().0;
+    assert_eq!(heard.deadline, Deadline::after(upstream.heard()[2], 200 * MILLI), "of a first attempt as well");
 }

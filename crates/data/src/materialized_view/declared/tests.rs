@@ -244,13 +244,19 @@ async fn an_explanation_by_a_build_that_was_dropped_meanwhile_is_none() {
     let view = views.get(&declared.view).await.unwrap();
     view.wait(store.token(), LONG).await.unwrap();
     let asked = Asked { table: "customer".to_owned(), key: vec!["Ada".to_owned()] };
-    let mut explaining = Box::pin(views.explain(&declared.view, &asked));
-    begun(&views, &mut explaining).await;
-    let second = views.rebuild(&declared.view, Switch::WhenCaughtUp).await.unwrap();
-    view.until(second.get(), |build| build.live).await;
-    views.drop_build(&declared.view, Build::new(1)).await.unwrap();
-    let told = explaining.await;
-    assert!(matches!(told, Err(ViewError::Unexplained { .. })), "{told:?}");
+    let mut live = Build::new(1);
+    let mut told = Vec::new();
+    // On a busy machine all may be read before the build is dropped.
+    while told.len() < 20 && told.iter().all(Result::is_ok) {
+        let mut explaining = Box::pin(views.explain(&declared.view, &asked));
+        begun(&views, &mut explaining).await;
+        let next = views.rebuild(&declared.view, Switch::WhenCaughtUp).await.unwrap();
+        view.until(next.get(), |build| build.live).await;
+        views.drop_build(&declared.view, live).await.unwrap();
+        live = next;
+        told.push(explaining.await);
+    }
+    assert!(matches!(told.pop(), Some(Err(ViewError::Unexplained { .. }))), "{told:?}");
     views.shut_down().await;
 }
 

@@ -394,4 +394,30 @@ mod effects {
         all_carried_out(&tally, &store).await;
         assert!(before.0.letters().is_empty());
     }
+    /// Says that it was asked, and never ends.
+    struct Hanging(Arc<tokio::sync::Notify>);
+
+    impl EffectHandler for Hanging {
+        fn carry_out<'e>(&'e self, _: &'e Effect) -> BoxFuture<'e, Result<(), String>> {
+            self.0.notify_one();
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_handler_that_never_ends_is_left_where_its_view_is_deleted() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, now, asked) = (Views::open(&store).await.unwrap(), Slow::default(), Arc::default());
+        let hanging: Arc<dyn EffectHandler> = Arc::new(Hanging(Arc::clone(&asked)));
+        let tally = views.start_shared(Arc::new(Tally::new()), config(), Some(hanging)).await.unwrap();
+        tally.until(1, |build| build.live).await;
+        append(&store, "s", &["mailed"]).await;
+        asked.notified().await;
+        views.delete(tally.name()).await.unwrap();
+        views.start_shared(Arc::new(Tally::new()), config(), handler(&now)).await.unwrap();
+        append(&store, "s", &["mailed"]).await;
+        let arrived = store.env().timeout(std::time::Duration::from_secs(60), arrived(&now.0, 1)).await;
+        assert_eq!(arrived.expect("nobody waits for it"), ["tally/2/0"]);
+    }
 }

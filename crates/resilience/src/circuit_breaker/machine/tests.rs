@@ -447,3 +447,15 @@ fn a_rest_without_a_cap_has_no_end_and_does_not_overflow() {
     story.step(0, Input::Settle { ticket, weight: Weight::Failure, slow: false, retry_after });
     assert_eq!(story.state(), State::Open);
 }
+
+#[test]
+fn as_many_slow_probes_as_are_tolerated_close_a_circuit() {
+    let config = Config { probes: n(4), slow_rate: Some(0.75), ..plain() };
+    let mut story = Story::of(config);
+    story.fail(0, 2);
+    for slow in [true, false, true, false] {
+        let ticket = story.admitted(1_000);
+        story.step(1_001, Input::Settle { ticket, weight: Weight::Success, slow, retry_after: None });
+    }
+    assert_eq!(story.state(), State::Closed);
+}

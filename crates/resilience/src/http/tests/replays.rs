@@ -61,7 +61,7 @@ impl Reader {
                 Ok(piece) => self.heard.extend(piece),
                 Err(_) => self.trailers = true,
             },
-            Poll::Ready(Some(Err(TooLong::Lost))) => (self.lost, self.ended) = (true, true),
+            Poll::Ready(Some(Err(TooLong::Lost(_)))) => (self.lost, self.ended) = (true, true),
             Poll::Ready(Some(Err(TooLong::Broken))) => unreachable!("it never breaks"),
             Poll::Ready(None) => self.ended = true,
             Poll::Ready(Some(Err(TooLong::Body(never)))) => match never {},

@@ -114,3 +114,32 @@ async fn a_call_that_is_dropped_at_any_moment_leaves_nothing_behind() {
         assert_eq!(stack.layer(upstream).call(3).await, Ok(3), "dropped after {cut:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_copy_is_refused_does_not_win_against_the_first() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    upstream.takes(80 * MILLI);
+    let stack = named("a").total(1_000 * MILLI).hedge(copied()).build(&Timers::new(&env), idempotent()).unwrap();
+    // The copy is refused at 60 ms, as where it meets the first one at work, which is done at 80.
+    let meanwhile = async {
+        env.sleep(40 * MILLI).await;
+        upstream.takes(10 * MILLI);
+        upstream.script([Reply::Refuse]);
+    };
+    let mut service = stack.layer(upstream.clone());
+    let (ended, ()) = tokio::join!(service.call(7), meanwhile);
+    assert_eq!(ended, Ok(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_of_which_none_is_answered_say_nothing_of_how_long_calls_take() {
+    let env = Env::real();
+    let upstream = Upstream::new(&env);
+    upstream.always(Reply::Hang);
+    let stack = named("a").total(500 * MILLI).hedge(copied()).build(&Timers::new(&env), idempotent()).unwrap();
+    for nth in 0..25 {
+        assert!(matches!(stack.layer(upstream.clone()).call(nth).await, Err(CallError::Timeout { .. })));
+    }
+    assert_eq!(stack.policies.memory.latency.quantile(env.mono(), 0.5), None);
+}
