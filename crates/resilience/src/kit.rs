@@ -1,7 +1,7 @@
 //! A kit for tests of whoever calls somebody: upstreams that do as they are told, in time that is virtual.
 //!
 //! Time is the environment's. In a tokio test with paused time a storm of retries that lasts an hour takes milliseconds; in a
-//! simulated world the seed decides what happens besides.
+//! simulated world the seed decides what happens besides. [`Upstream`] gives requests back, whatever they are; [`HttpUpstream`] speaks HTTP.
 //!
 //! # Example
 //! ```
@@ -26,6 +26,8 @@
 //! # }
 //! ```
 
+mod http;
+
 use std::{
     collections::VecDeque,
     future::pending,
@@ -38,6 +40,7 @@ use quorate_foundations::time::Mono;
 use quorate_runtime::{BoxFuture, Env};
 use tower_service::Service;
 
+pub use self::http::{Broke, Heard, HttpReply, HttpUpstream, Scripted};
 use crate::outcome::{Class, Verdict};
 
 /// What an upstream does with a call.

@@ -6,13 +6,15 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
-use quorate_runtime::{BoxFuture, Env};
+use quorate_runtime::Env;
 use tower_layer::Layer as _;
 use tower_service::Service as _;
 
 use super::*;
 use crate::{
+    CallError,
     deadline::Deadline,
+    kit::{Heard, HttpReply, HttpUpstream},
     outcome::Class,
     retry::{self, BudgetConfig},
     stack::Stack,
@@ -177,34 +179,20 @@ async fn of_two_who_read_a_body_that_becomes_too_long_one_has_it_and_the_other_i
     assert!(matches!(first.frame().await, Some(Err(TooLong::Lost(_)))));
 }
 
-/// An upstream that reads the whole body and answers with the next of its statuses.
-#[derive(Clone)]
-struct Statuses(std::sync::Arc<std::sync::Mutex<(Vec<u16>, Vec<String>)>>);
+/// An upstream that answers so many times that it is unavailable.
+fn unavailable(env: &Env, times: usize) -> HttpUpstream {
+    let upstream = HttpUpstream::new(env);
+    upstream.script(vec![HttpReply::status(StatusCode::SERVICE_UNAVAILABLE); times]);
+    upstream
+}
 
-impl<B> tower_service::Service<Request<B>> for Statuses
-where
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Debug,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = std::convert::Infallible;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
-        std::task::Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let state = self.0.clone();
-        Box::pin(async move {
-            let told = request.headers().get(ATTEMPT).map(|value| value.to_str().unwrap().to_owned());
-            let body = request.into_body().collect().await.unwrap().to_bytes();
-            let mut state = state.lock().unwrap();
-            state.1.push(format!("{} {}", told.unwrap_or_default(), String::from_utf8_lossy(&body)));
-            let status = if state.0.is_empty() { 200 } else { state.0.remove(0) };
-            Ok(Response::builder().status(status).body(Full::default()).unwrap())
-        })
-    }
+/// What an upstream was told of attempts, with the bodies.
+fn heard(upstream: &HttpUpstream) -> Vec<String> {
+    let one = |heard: Heard| {
+        let told = heard.request.headers().get(ATTEMPT).map_or("", |value| value.to_str().unwrap());
+        format!("{told} {}", String::from_utf8_lossy(heard.request.body()))
+    };
+    upstream.heard().into_iter().map(one).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,18 +203,16 @@ async fn a_keyed_post_is_sent_again_with_its_body_and_a_bare_one_is_not() {
         .retry(config, BudgetConfig::default())
         .build(&Timers::new(&env), Http::default())
         .unwrap();
-    let upstream = Statuses(Default::default());
+    let upstream = unavailable(&env, 1);
     let post = || Request::post("/").body(Full::new(Bytes::from("order"))).unwrap();
-    upstream.0.lock().unwrap().0 = vec![503];
     let answer = stack.layer(upstream.clone()).call(post()).await.unwrap();
     assert_eq!(answer.status(), 503, "an answer is handed over, whatever it says");
     let mut keyed = post();
     keyed.headers_mut().insert("idempotency-key", HeaderValue::from_static("\"a\""));
-    upstream.0.lock().unwrap().0 = vec![503];
+    upstream.script([HttpReply::status(StatusCode::SERVICE_UNAVAILABLE)]);
     let answer = stack.layer(upstream.clone()).call(keyed).await.unwrap();
     assert_eq!(answer.status(), 200);
-    let heard = upstream.0.lock().unwrap().1.clone();
-    assert_eq!(heard, [" order", "attempt=1;spent=0;owned order", "attempt=2;spent=1;owned order"]);
+    assert_eq!(heard(&upstream), [" order", "attempt=1;spent=0;owned order", "attempt=2;spent=1;owned order"]);
 }
 
 mod bodies;
@@ -242,12 +228,34 @@ async fn of_two_stacks_around_one_service_the_outer_one_retries_and_the_inner_on
             .build(&Timers::new(&env), Http::default())
             .unwrap()
     };
-    let upstream = Statuses(Default::default());
-    upstream.0.lock().unwrap().0 = vec![503; 9];
+    let upstream = unavailable(&env, 9);
     let mut service = stack("outer").layer(stack("inner").layer(upstream.clone()));
     let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
     assert_eq!(service.call(request).await.unwrap().status(), 503);
-    let heard = upstream.0.lock().unwrap().1.clone();
+    let heard = heard(&upstream);
     assert_eq!(heard.len(), 3, "not 9: {heard:?}");
     assert!(heard.iter().all(|told| told.contains("owned")), "{heard:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_breaks_off_an_upload_that_does_and_a_silence_are_what_they_are() {
+    let env = Env::real();
+    let upstream = HttpUpstream::new(&env);
+    let stack = Stack::builder("a".parse().unwrap())
+        .total(Duration::from_secs(1))
+        .build(&Timers::new(&env), Http::default())
+        .unwrap();
+    let mut service = stack.layer(upstream.clone());
+    let get = || Request::get("/").body(Full::<Bytes>::default()).unwrap();
+    upstream.script([HttpReply::BreaksOff(Response::new(Bytes::from("half"))), HttpReply::Hang, HttpReply::Breaks]);
+    let mut answer = service.call(get()).await.unwrap().into_body();
+    assert_eq!(answer.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+    assert!(answer.frame().await.unwrap().is_err());
+    assert!(matches!(service.call(get()).await, Err(CallError::Timeout { .. })));
+    assert_eq!(upstream.in_flight(), 0, "whom nobody waits for any more is not at work");
+    assert!(matches!(service.call(get()).await, Err(CallError::Upstream(_, Class::Fault))));
+    let broken = Request::post("/").body(replays::Half::default()).unwrap();
+    assert!(stack.layer(upstream.clone()).call(broken).await.is_err());
+    let last = upstream.heard().pop().unwrap();
+    assert_eq!((&last.request.body()[..], last.is_whole), (&b"half"[..], false));
 }

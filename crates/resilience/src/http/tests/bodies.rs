@@ -10,6 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use quorate_runtime::BoxFuture;
+
 use super::*;
 use crate::{
     bulkhead::{self, Bulkhead, Limit},

@@ -130,7 +130,8 @@ proptest! {
 }
 
 /// Half of a body, an error, and behind it the end, as with bodies of hyper.
-struct Half(u8);
+#[derive(Default)]
+pub(super) struct Half(u8);
 
 impl Body for Half {
     type Data = Bytes;
@@ -148,7 +149,7 @@ impl Body for Half {
 
 #[tokio::test]
 async fn a_body_that_broke_off_is_whole_to_nobody_and_told_no_second_time() {
-    let (mut first, kept) = Replay::kept(Half(0), 100);
+    let (mut first, kept) = Replay::kept(Half::default(), 100);
     let copy = kept.again().unwrap();
     assert!(first.frame().await.unwrap().is_ok());
     assert!(first.frame().await.unwrap().is_err());
