@@ -4,12 +4,12 @@ mod kept;
 mod programs;
 mod upgrades;
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
 
 use super::super::{
-    Build, Changed, Config, Projection as _, Standing, Switch, View, ViewError, Views,
+    Build, Changed, Config, Projection as _, Standing, Switch, View, ViewError, ViewName, Views,
     tests::world::{LONG, World, name},
 };
 use super::{Asked, Document, Explanation, Faults, Format, projection::Declared};
@@ -225,8 +225,7 @@ async fn an_explanation_of_before_an_erasure_is_given_to_nobody() {
     view.wait(store.token(), LONG).await.unwrap();
     let asked = Asked { table: "customer".to_owned(), key: vec!["Ada".to_owned()] };
     assert_eq!(views.explain(&declared.view, &asked).await.unwrap().total, 1);
-    let mut explaining = Box::pin(views.explain(&declared.view, &asked));
-    begun(&views, &mut explaining).await;
+    let explaining = begun(&views, &declared.view, &asked).await;
     store.erase("ada").await.unwrap();
     let told = explaining.await;
     assert!(matches!(told, Err(ViewError::Unexplained { .. })), "{told:?}");
@@ -248,8 +247,7 @@ async fn an_explanation_by_a_build_that_was_dropped_meanwhile_is_none() {
     let mut told = Vec::new();
     // On a busy machine all may be read before the build is dropped.
     while told.len() < 20 && told.iter().all(Result::is_ok) {
-        let mut explaining = Box::pin(views.explain(&declared.view, &asked));
-        begun(&views, &mut explaining).await;
+        let explaining = begun(&views, &declared.view, &asked).await;
         let next = views.rebuild(&declared.view, Switch::WhenCaughtUp).await.unwrap();
         view.until(next.get(), |build| build.live).await;
         views.drop_build(&declared.view, live).await.unwrap();
@@ -260,11 +258,19 @@ async fn an_explanation_by_a_build_that_was_dropped_meanwhile_is_none() {
     views.shut_down().await;
 }
 
-/// Polls an explanation until it knows by which build it explains, and no further.
-async fn begun<F: Future<Output = Result<Explanation, ViewError>> + Unpin>(views: &Views, explaining: &mut F) {
-    while views.shared.explaining.try_lock().is_ok() {
-        assert!((&mut *explaining).now_or_never().is_none(), "it is not so quick");
-        views.shared.store.env().sleep(Duration::from_millis(1)).await;
+type Explaining<'v> = Pin<Box<dyn Future<Output = Result<Explanation, ViewError>> + Send + 'v>>;
+
+/// An explanation that knows by which build it explains, and has not ended.
+async fn begun<'v>(views: &'v Views, view: &'v ViewName, asked: &'v Asked) -> Explaining<'v> {
+    loop {
+        let mut explaining: Explaining<'v> = Box::pin(views.explain(view, asked));
+        // One that ends at its first look, as may be on a busy machine, leaves nothing to disturb.
+        while (&mut explaining).now_or_never().is_none() {
+            if views.shared.explaining.try_lock().is_err() {
+                return explaining;
+            }
+            views.shared.store.env().sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
