@@ -6,6 +6,9 @@ const STACK: &str = "crates/resilience/src/stack/tests.rs";
 const FAILING: &str = "crates/resilience/src/stack/tests/failing.rs";
 const BODIES: &str = "crates/resilience/src/http/tests/bodies.rs";
 const DOOR: &str = "crates/resilience/src/bulkhead/machine/tests.rs";
+const LATE: &str = "crates/resilience/src/stack/tests/late.rs";
+const REPLAYS: &str = "crates/resilience/src/http/tests/replays.rs";
+const CLIENT: &str = "crates/resilience/src/client/tests.rs";
 const HTTP: &str = "crates/resilience/src/http/tests.rs";
 const POLICY: &str = "crates/resilience/src/policy/tests.rs";
 const LIMITED: &str = "crates/resilience/src/stack/limited/tests.rs";
@@ -105,6 +108,16 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     in_memory(
         Load,
+        "retry",
+        "a body that breaks off is never sent again as if it were whole, and is its caller's doing and not the upstream's",
+        &[
+            test(REPLAYS, "a_body_that_broke_off_is_whole_to_nobody_and_told_no_second_time"),
+            test(CLIENT, "an_upload_that_its_own_caller_breaks_off_is_no_failure_of_the_upstream"),
+            test(CLIENT, "an_upload_that_outgrows_what_is_kept_while_two_attempts_send_it_goes_on_with_one"),
+        ],
+    ),
+    in_memory(
+        Load,
         "timeout",
         "a call ends by its deadline, which travels from hop to hop, and its work ends with it",
         &[
@@ -113,6 +126,27 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(BODIES, "an_attempts_time_holds_to_the_last_byte_of_its_answer"),
             test(BODIES, "an_answer_that_nobody_reads_is_dropped_with_its_place_when_its_time_is_up"),
         ],
+    ),
+    in_memory(
+        Load,
+        "timeout",
+        "nothing is sent for which too little time is left, also after a wait for a place or between attempts, and each hop knows for how \
+         long its attempt is waited for",
+        &[
+            test(LATE, "who_has_waited_until_too_little_is_left_is_not_sent"),
+            test(LATE, "no_attempt_begins_when_its_wait_has_ended_too_late"),
+            test(STACK, "the_next_hop_is_told_for_how_long_its_attempt_is_waited_for"),
+            test(
+                HTTP,
+                "of_two_stacks_around_one_service_the_outer_one_retries_and_the_inner_one_passes_on_what_it_said",
+            ),
+        ],
+    ),
+    in_memory(
+        Load,
+        "a call that is dropped",
+        "at whatever moment, it leaves no place taken, nothing waiting and nothing under way",
+        &[test(LATE, "a_call_that_is_dropped_at_any_moment_leaves_nothing_behind")],
     ),
     in_memory(
         Load,

@@ -374,8 +374,8 @@ impl<S, P, K> Course<S, P, K> {
             }
             paid
         };
-        // What the first is refused its copies would be as well. What a copy is refused, or a call that is known by a key, may be so because
-        // of the other one.
+        // What the first is refused its copies would be as well. What a copy is refused, or a call that is known by a
+        // key, may be so because of the other one.
         let repeatable = self.intent.repeatable;
         let is_good = |(number, done): &(u32, Done<S::Response, S::Error>)| match done.attempted.outcome() {
             Outcome::Upstream(Class::Success) => true,
@@ -387,8 +387,8 @@ impl<S, P, K> Course<S, P, K> {
         self.copies = self.copies.saturating_add(won.sent.saturating_sub(1));
         let (_, done) = won.answer;
         if won.copy > 0 && done.attempted.outcome() == Outcome::Upstream(Class::Success) {
-            // A copy won: the first one was late, by nobody knows how much: it took so long at least. If only those were known that won, ever quicker
-            // ones would count as late.
+            // The first one was late, by nobody knows how much: it took so long at least. If only those were known that
+            // won, ever quicker ones would count as late.
             let now = policies.now();
             policies.memory.latency.record(now, now.saturating_since(began));
         }
