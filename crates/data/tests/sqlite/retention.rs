@@ -115,18 +115,22 @@ async fn a_store_that_was_too_busy_to_wipe_does_it_later() {
     // While this unit holds the writer, one append fills the queue: the flush of an idle store is refused.
     let (release, released) = std::sync::mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
+    let (begun, has_begun) = tokio::sync::oneshot::channel::<()>();
+    let begun = std::sync::Mutex::new(Some(begun));
     let (holding, waiting) = (store.clone(), store.clone());
     let holding = tokio::spawn(async move {
         let hold = holding.transact(move |_| {
+            let _ = begun.lock().unwrap().take().map(|begun| begun.send(()));
             let _ = released.lock().unwrap().recv();
             Box::pin(async { Ok::<_, SqlError>(()) })
         });
         hold.await
     });
+    has_begun.await.unwrap();
     let waiting = tokio::spawn(async move {
         loop {
             match waiting.append(batch("t", vec![event("waiting")])).await {
-                // The unit may not have begun.
+                // The place may be a flush's that was asked for before the unit began.
                 Err(AppendError::Store(StoreError::Overloaded { .. })) => tokio::task::yield_now().await,
                 other => return other,
             }

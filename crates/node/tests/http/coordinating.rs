@@ -343,7 +343,8 @@ async fn nobody_is_written_down_for_what_is_refused_and_a_database_of_the_settin
     let told = begin(&node, &with("1", books)).await.json();
     assert_eq!((&told["status"], &told["by"]), (&json!("aborted"), &json!("books")), "{told}");
     // What is worth more than a reader here could tell is another request.
-    let precise = |amount: &str| document("2", &[&left]).to_string().replace("30", amount);
+    let precise =
+        |amount: &str| document("2", &[&left]).to_string().replace(r#""amount":30"#, &format!(r#""amount":{amount}"#));
     let send = |body: String| node.send(post("/v1/transactions").json(body));
     assert_eq!(send(precise("30.0")).await.json()["status"], json!("committed"));
     assert_eq!(send(precise("30.000000000000000000001")).await.code(), "transaction-id-reused");
