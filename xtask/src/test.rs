@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_suite_that_did_not_compile_shows_in_the_closing_line() {
-        let totals = Totals { passed: 3, failed: 0, skipped: 1 };
+        let totals = Totals { passed: 3, failed: 0, skipped: 1, flaky: 0 };
         assert_eq!(closing_line(totals, &[]), "tests: 3 passed, 0 failed, 1 skipped");
         let line = closing_line(totals, &[DOCTEST.name]);
         assert_eq!(line, "tests: 3 passed, 0 failed, 1 skipped; not all ran: documentation's examples");

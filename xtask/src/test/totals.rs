@@ -8,6 +8,8 @@ pub(crate) struct Totals {
     pub(crate) passed: u64,
     pub(crate) failed: u64,
     pub(crate) skipped: u64,
+    /// Of those that passed: how many had failed before, in the same run.
+    pub(crate) flaky: u64,
 }
 
 impl Add for Totals {
@@ -18,13 +20,18 @@ impl Add for Totals {
             passed: self.passed + other.passed,
             failed: self.failed + other.failed,
             skipped: self.skipped + other.skipped,
+            flaky: self.flaky + other.flaky,
         }
     }
 }
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "tests: {} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+        write!(f, "tests: {} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)?;
+        if self.flaky > 0 {
+            write!(f, "; {} of those that passed had failed before", self.flaky)?;
+        }
+        Ok(())
     }
 }
 
@@ -32,7 +39,8 @@ impl fmt::Display for Totals {
 pub(crate) fn of_nextest(line: &str) -> Option<Totals> {
     let plain = without_colours(line);
     let (head, counts) = plain.trim().strip_prefix("Summary")?.split_once(" run: ")?;
-    (head.ends_with("test") || head.ends_with("tests")).then(|| count(&without_parentheses(counts), ','))
+    let is_it = head.ends_with("test") || head.ends_with("tests");
+    is_it.then(|| Totals { flaky: flaky(counts), ..count(&without_parentheses(counts), ',') })
 }
 
 /// Reads a closing line of cargo's runner: `test result: ok. 8 passed; 0 failed; 2 ignored; 0 measured; …`.
@@ -56,6 +64,12 @@ fn count(counts: &str, between: char) -> Totals {
         }
     }
     totals
+}
+
+/// How many it says were `flaky`: it puts them in parentheses behind those that passed.
+fn flaky(counts: &str) -> u64 {
+    let parts = counts.split(['(', ',', ')']).filter_map(|part| part.trim().strip_suffix(" flaky"));
+    parts.filter_map(|number| number.parse::<u64>().ok()).sum()
 }
 
 fn without_parentheses(text: &str) -> String {
@@ -86,7 +100,7 @@ mod tests {
     use super::*;
 
     fn totals(passed: u64, failed: u64, skipped: u64) -> Option<Totals> {
-        Some(Totals { passed, failed, skipped })
+        Some(Totals { passed, failed, skipped, flaky: 0 })
     }
 
     #[test]
@@ -94,7 +108,9 @@ mod tests {
         assert_eq!(of_nextest("     Summary [   0.512s] 9 tests run: 9 passed, 0 skipped"), totals(9, 0, 0));
         assert_eq!(of_nextest("Summary [ 1.0s] 1 test run: 1 passed, 3 skipped"), totals(1, 0, 3));
         let mixed = "Summary [ 60.1s] 9 tests run: 6 passed (1 slow, 2 flaky), 2 failed, 1 timed out, 4 skipped";
-        assert_eq!(of_nextest(mixed), totals(6, 3, 4));
+        assert_eq!(of_nextest(mixed), totals(6, 3, 4).map(|totals| Totals { flaky: 2, ..totals }));
+        let alone = of_nextest("Summary [ 1.0s] 1 test run: 1 passed (1 flaky), 0 skipped").unwrap();
+        assert_eq!(alone.to_string(), "tests: 1 passed, 0 failed, 0 skipped; 1 of those that passed had failed before");
         let coloured = "\u{1b}[32;1m     Summary\u{1b}[0m [   0.5s] \u{1b}[1m2\u{1b}[0m tests run: \u{1b}[1m2\u{1b}[0m \
                         \u{1b}[32;1mpassed\u{1b}[0m, \u{1b}[1m0\u{1b}[0m \u{1b}[33;1mskipped\u{1b}[0m";
         assert_eq!(of_nextest(coloured), totals(2, 0, 0));
