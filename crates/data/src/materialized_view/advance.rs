@@ -11,7 +11,7 @@ use std::{
 use quorate_runtime::Env;
 
 use super::{
-    ApplyError, BuildRow, Namespace, Prepared, ViewError, ViewTx, ahead,
+    ApplyError, BuildRow, Namespace, ViewError, ViewTx, ahead,
     effects::{self, Threshold},
     erasure, feed,
     machine::{Fate, Trouble},
@@ -37,10 +37,8 @@ pub(super) struct Advance {
     pub(super) revision: u64,
     pub(super) from: Position,
     pub(super) to: Position,
-    /// All events of the step, in order.
-    pub(super) events: Vec<Recorded>,
-    /// What was worked out of each.
-    pub(super) prepared: Vec<Option<Prepared>>,
+    /// All events of the step, in order, and what was worked out of each.
+    pub(super) batch: Arc<ahead::Batch>,
     /// What is to be done with each.
     pub(super) fates: Vec<Fate>,
     /// Why the first one is parked or skipped, where it is.
@@ -145,12 +143,12 @@ impl Advance {
             return Ok(Advanced { switched: false, inline: false, to: self.to });
         }
         self.check(&build, &row)?;
-        let prepared = ahead::Store::of(&self.events, self.prepared.iter().cloned());
+        let prepared = ahead::Store::of(self.batch.clone());
         let applied = erasure::as_of_now(tx, self.applied()).await?;
         self.apply(tx, &build, &applied, prepared).await?;
         self.put_aside(tx, &row).await?;
         // What is put aside was said as well.
-        feed::note(tx, &self.code, self.namespace.build(), &self.events).await?;
+        feed::note(tx, &self.code, self.namespace.build(), &self.batch.events).await?;
         self.move_checkpoint(tx, &row, &build).await?;
         let mut done = Advanced { switched: false, inline: false, to: self.to };
         if self.at_the_end && build.mode == super::Mode::Inline {
@@ -185,9 +183,9 @@ impl Advance {
 
     fn applied(&self) -> Cow<'_, [Recorded]> {
         if self.fates.iter().all(|fate| *fate == Fate::Apply) {
-            return Cow::Borrowed(&self.events);
+            return Cow::Borrowed(&self.batch.events);
         }
-        let fated = self.events.iter().zip(&self.fates);
+        let fated = self.batch.events.iter().zip(&self.fates);
         fated.filter(|(_, fate)| **fate == Fate::Apply).map(|(event, _)| event.clone()).collect()
     }
 
@@ -214,7 +212,7 @@ impl Advance {
 
     /// Parks and skips what is to be.
     async fn put_aside(&self, tx: &mut DynTx, row: &ShardRow) -> Result<(), Halt> {
-        let aside = self.events.iter().zip(&self.fates).filter(|(_, fate)| **fate != Fate::Apply);
+        let aside = self.batch.events.iter().zip(&self.fates).filter(|(_, fate)| **fate != Fate::Apply);
         let mut parked = row.parked;
         for (event, fate) in aside {
             let trouble = self.trouble.as_ref().filter(|trouble| trouble.position == event.position());
@@ -248,7 +246,7 @@ impl Advance {
 
     async fn move_checkpoint(&self, tx: &mut DynTx, row: &ShardRow, build: &BuildRow) -> Result<(), Halt> {
         let count = |wanted: &[Fate]| self.fates.iter().filter(|fate| wanted.contains(fate)).count() as u64;
-        let sum = self.events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
+        let sum = self.batch.events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
         #[cfg(feature = "museum")]
         let scanned_is_forgotten = self.fates.is_empty() && build.live && self.env.planted("filtered-view-rescans");
         #[cfg(feature = "museum")]

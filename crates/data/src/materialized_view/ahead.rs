@@ -28,7 +28,7 @@ pub trait Prepare: Send + Sync {
 pub struct Prepared {
     value: Arc<dyn Any + Send + Sync>,
     bytes: usize,
-    /// The room it takes, given back with it.
+    /// The room that its page takes, given back with the last of it.
     _grant: Option<Arc<Grant>>,
 }
 
@@ -52,8 +52,19 @@ const TURNS: usize = 4;
 /// How long one page is worked on, for the same reason; its first event is, however long that takes.
 pub(super) const TIME: Duration = Duration::from_millis(200);
 
-/// An event to apply, with what was worked out of it.
-pub(super) type Ahead = (Recorded, Option<Prepared>);
+/// Events to apply, in order, with what was worked out of each.
+#[derive(Clone, Default)]
+pub(super) struct Batch {
+    pub(super) events: Vec<Recorded>,
+    pub(super) prepared: Vec<Option<Prepared>>,
+}
+
+impl Batch {
+    /// Events of which nothing was worked out.
+    fn plain(events: Vec<Recorded>) -> Self {
+        Self { prepared: vec![None; events.len()], events }
+    }
+}
 
 /// The room and the turns of a process, for all of its views.
 pub(super) struct Room {
@@ -61,16 +72,29 @@ pub(super) struct Room {
     turns: Semaphore,
 }
 
-/// Room that somebody has.
+/// Room that a page has. It grows with what is worked out of the page.
 struct Grant {
     taken: Arc<AtomicUsize>,
-    bytes: usize,
+    bytes: AtomicUsize,
+}
+
+impl Grant {
+    /// Takes so many bytes more, if they are to be had.
+    fn grow(&self, bytes: usize) -> bool {
+        let fits = |taken: usize| taken.checked_add(bytes).filter(|all| *all <= MAX_BYTES);
+        let grown = self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        if grown {
+            // Ordering: whoever drops it comes behind whoever worked on the page.
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+        grown
+    }
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
         // Ordering: a count; whoever has room does not look at what others did with theirs.
-        self.taken.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.taken.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -81,10 +105,9 @@ impl Default for Room {
 }
 
 impl Room {
-    fn grant(&self, bytes: usize) -> Option<Grant> {
-        let fits = |taken: usize| taken.checked_add(bytes).filter(|all| *all <= MAX_BYTES);
-        self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Grant { taken: self.taken.clone(), bytes })
+    /// No room yet, for a page that is to have some.
+    fn grant(&self) -> Arc<Grant> {
+        Arc::new(Grant { taken: self.taken.clone(), bytes: AtomicUsize::new(0) })
     }
 }
 
@@ -97,15 +120,11 @@ pub(super) async fn work(
     code: Option<Arc<dyn Prepare>>,
     events: Vec<Recorded>,
     time: Duration,
-) -> Vec<Ahead> {
-    let Some(code) = code.filter(|_| !events.is_empty()) else {
-        return events.into_iter().map(|event| (event, None)).collect();
-    };
+) -> Batch {
+    let Some(code) = code.filter(|_| !events.is_empty()) else { return Batch::plain(events) };
     // Where others take all turns for long, it is worked out where it is applied.
-    let Some(_turn) = env.timeout(TIME, room.turns.acquire()).await else {
-        return events.into_iter().map(|event| (event, None)).collect();
-    };
-    let (clock, room) = (env.clone(), room.clone());
+    let Some(_turn) = env.timeout(TIME, room.turns.acquire()).await else { return Batch::plain(events) };
+    let (clock, grant) = (env.clone(), room.grant());
     env.run_blocking(move || {
         let (until, mut is_first, mut is_full) = (clock.mono() + time, true, false);
         let mut prepared = |event: &Recorded| {
@@ -115,32 +134,35 @@ pub(super) async fn work(
             // Whoever applies it panics as well, and there it is known what becomes of the event.
             let prepared = catch_unwind(AssertUnwindSafe(|| code.prepare(event))).ok()?;
             is_first = false;
-            let grant = room.grant(prepared.bytes.max(1));
-            is_full = grant.is_none();
-            Some(Prepared { _grant: Some(Arc::new(grant?)), ..prepared })
+            is_full = !grant.grow(prepared.bytes.max(1));
+            (!is_full).then(|| Prepared { _grant: Some(grant.clone()), ..prepared })
         };
-        events.into_iter().map(|event| (prepared(&event), event)).map(|(prepared, event)| (event, prepared)).collect()
+        Batch { prepared: events.iter().map(&mut prepared).collect(), events }
     })
     .await
 }
 
-/// What was worked out, in order of positions, for a transaction that takes it event by event.
+/// What was worked out of a batch, for a transaction that takes it event by event.
 #[derive(Default)]
-pub(super) struct Store(std::collections::VecDeque<(Position, Prepared)>);
+pub(super) struct Store {
+    batch: Arc<Batch>,
+    next: usize,
+}
 
 impl Store {
-    pub(super) fn of(events: &[Recorded], prepared: impl IntoIterator<Item = Option<Prepared>>) -> Self {
-        let both = events.iter().zip(prepared);
-        Self(both.filter_map(|(event, prepared)| Some((event.position(), prepared?))).collect())
+    pub(super) fn of(batch: Arc<Batch>) -> Self {
+        Self { batch, next: 0 }
     }
 
     /// What was worked out of the event at `position`; those before it are passed over.
     pub(super) fn take(&mut self, position: Position) -> Option<Prepared> {
-        while self.0.front().is_some_and(|(at, _)| *at < position) {
-            self.0.pop_front();
-        }
-        let is_its_own = self.0.front().is_some_and(|(at, _)| *at == position);
-        if is_its_own { self.0.pop_front().map(|(_, prepared)| prepared) } else { None }
+        let Batch { events, prepared } = &*self.batch;
+        let passed = events[self.next..].iter().take_while(|event| event.position() < position).count();
+        self.next += passed;
+        let at = self.next;
+        events.get(at).filter(|event| event.position() == position)?;
+        self.next += 1;
+        prepared.get(at)?.clone()
     }
 }
 
@@ -150,7 +172,7 @@ mod tests {
 
     use quorate_runtime::Env;
 
-    use super::{MAX_BYTES, Prepare, Prepared, Room, Store, work};
+    use super::{Batch, MAX_BYTES, Prepare, Prepared, Room, Store, work};
     use crate::{
         event::{NewEvent, Recorded},
         materialized_view::scratch::recorded,
@@ -177,25 +199,26 @@ mod tests {
     async fn what_there_is_no_room_for_and_what_panics_is_left_to_the_transaction() {
         let (env, room) = (Env::real(), Arc::new(Room::default()));
         let all = work(&env, &room, Some(Arc::new(Ids)), events(&["one", "bad", "two", "three"]), LONG).await;
-        let ids = all.iter().map(|(_, prepared)| prepared.clone().and_then(Prepared::get::<String>));
+        let ids = all.prepared.iter().map(|prepared| prepared.clone().and_then(Prepared::get::<String>));
         let ids: Vec<Option<String>> = ids.map(|id| id.map(|id| id.to_string())).collect();
         assert_eq!(ids, [Some("one".to_owned()), None, Some("two".to_owned()), None]);
-        assert!(work(&env, &room, None, events(&["one"]), LONG).await[0].1.is_none());
+        assert!(work(&env, &room, None, events(&["one"]), LONG).await.prepared[0].is_none());
         let beside = work(&env, &room, Some(Arc::new(Ids)), events(&["one"]), LONG).await;
-        assert!(beside[0].1.is_none(), "the other page has all the room there is");
+        assert!(beside.prepared[0].is_none(), "the other page has all the room there is");
         drop(all);
         let first = work(&env, &room, Some(Arc::new(Ids)), events(&["one", "two"]), Duration::ZERO).await;
-        assert!(first[0].1.is_some(), "the first, however long it takes");
+        assert!(first.prepared[0].is_some(), "the first, however long it takes");
     }
 
     #[test]
     fn each_event_is_given_what_is_its_own() {
         let events = events(&["one", "two", "three"]);
         let prepared = |n: u32| Prepared::new(n, 4);
-        let mut store = Store::of(&events, [Some(prepared(1)), None, Some(prepared(3))]);
+        let batch = |prepared| Arc::new(Batch { events: events.clone(), prepared });
+        let mut store = Store::of(batch(vec![Some(prepared(1)), None, Some(prepared(3))]));
         let mut take = |n: usize| store.take(events[n].position()).and_then(Prepared::get::<u32>).map(|n| *n);
         assert_eq!((take(1), take(2), take(2)), (None, Some(3), None));
-        let mut wrong = Store::of(&events, [Some(prepared(1))]);
+        let mut wrong = Store::of(batch(vec![Some(prepared(1)), None, None]));
         assert!(wrong.take(events[0].position()).and_then(Prepared::get::<String>).is_none());
     }
 }

@@ -10,9 +10,9 @@ use futures_util::future::OptionFuture;
 use tokio::sync::watch;
 
 use super::{
-    ApplyError, Namespace, Standing, ViewError,
+    ApplyError, Namespace, Prepared, Standing, ViewError,
     advance::{Advance, Advanced, Halt},
-    ahead::{self, Ahead},
+    ahead::{self, Batch},
     claim::{self, Claimed},
     machine::{Failure, Fate, Item, Plan, Shard},
     presence::Places,
@@ -34,7 +34,7 @@ pub(super) const AFTER_FAILURE: Duration = Duration::from_millis(200);
 struct Page {
     /// What the rules care about of each event.
     items: Vec<Item>,
-    events: Vec<Ahead>,
+    batch: Batch,
     /// Everything up to here was looked at.
     scanned: Position,
 }
@@ -217,8 +217,9 @@ impl Runner {
             epoch: owned,
             revision: row.revision,
             shard,
-            queue: VecDeque::new(),
-            spent: Vec::new(),
+            events: VecDeque::new(),
+            prepared: VecDeque::new(),
+            spent: Arc::default(),
             unsettled: !build.live || build.mode == super::Mode::Inline,
             in_the_making: !build.live,
         })
@@ -232,9 +233,11 @@ struct Stretch<'r> {
     revision: u64,
     shard: Shard,
     /// The events that the shard's items stand for.
-    queue: VecDeque<Ahead>,
+    events: VecDeque<Recorded>,
+    /// What was worked out of each.
+    prepared: VecDeque<Option<Prepared>>,
     /// Those of the last step. To let go of so many takes a while, and is done beside the next one.
-    spent: Vec<Ahead>,
+    spent: Arc<Batch>,
     /// Whether the build still has to be given to readers, or to the appends, once it has caught up.
     unsettled: bool,
     in_the_making: bool,
@@ -253,7 +256,7 @@ impl Stretch<'_> {
             let plan = self.shard.plan(store.env().mono(), idle || self.in_the_making);
             if !matches!(plan, Plan::Commit { .. }) {
                 // Whoever waits holds no events, nor the room that was given for them.
-                self.spent = Vec::new();
+                self.spent = Arc::default();
             }
             match plan {
                 Plan::Commit { fates, to } => self.commit(fates, to).await?,
@@ -342,15 +345,29 @@ impl Stretch<'_> {
         let mine: Vec<Recorded> = page.events.into_iter().filter(|event| code.is_in(event, shard, shards)).collect();
         let item = |event: &Recorded| Item { position: event.position(), key: code.key(event).into() };
         let items = mine.iter().map(item).collect();
-        let events =
+        let batch =
             ahead::work(store.env(), &self.runner.shared.ahead, code.projection.ahead(), mine, ahead::TIME).await;
-        Ok(Page { items, events, scanned: page.scanned.max(after) })
+        Ok(Page { items, batch, scanned: page.scanned.max(after) })
     }
 
     /// Puts a page into the queue.
     fn take(&mut self, page: Page) {
         self.shard.read(page.items, page.scanned);
-        self.queue.extend(page.events);
+        self.events.extend(page.batch.events);
+        self.prepared.extend(page.batch.prepared);
+    }
+
+    /// Takes the first events out of the queue.
+    fn cut(&mut self, count: usize) -> Arc<Batch> {
+        let (events, prepared) = (self.events.drain(..count), self.prepared.drain(..count));
+        Arc::new(Batch { events: events.collect(), prepared: prepared.collect() })
+    }
+
+    /// Puts them back, as nothing came of their step.
+    fn put_back(&mut self, batch: Arc<Batch>) {
+        let Batch { events, prepared } = Arc::unwrap_or_clone(batch);
+        events.into_iter().rev().for_each(|event| self.events.push_front(event));
+        prepared.into_iter().rev().for_each(|prepared| self.prepared.push_front(prepared));
     }
 
     /// Carries out a step, and reads on meanwhile.
@@ -362,7 +379,8 @@ impl Stretch<'_> {
         if store.env().planted("view-checkpoint-first") && fates.contains(&Fate::Apply) {
             return self.commit_in_halves(&fates, to).await;
         }
-        let advance = Arc::new(self.advance(&fates, to));
+        let batch = self.cut(fates.len());
+        let advance = Arc::new(self.advance(batch.clone(), &fates, to));
         let step = advance.clone();
         let stepping = store.transact(move |tx| {
             let step = step.clone();
@@ -376,7 +394,7 @@ impl Stretch<'_> {
         };
         let (stepped, page) = tokio::join!(stepping, reading);
         let took = Duration::from_nanos(advance.took.load(Ordering::Relaxed));
-        self.stepped(stepped, &fates, took).await?;
+        self.stepped(stepped, batch, &fates, took).await?;
         if let Some(page) = page.transpose()? {
             self.take(page);
         }
@@ -387,21 +405,22 @@ impl Stretch<'_> {
     #[cfg(feature = "museum")]
     async fn commit_in_halves(&mut self, fates: &[Fate], to: Position) -> Result<(), End> {
         use super::advance::Half;
+        let batch = self.cut(fates.len());
         for half in [Half::Checkpoint, Half::Rows] {
-            let advance = Arc::new(Advance { torn: Some(half), ..self.advance(fates, to) });
+            let advance = Arc::new(Advance { torn: Some(half), ..self.advance(batch.clone(), fates, to) });
             let stepping = self.runner.shared.store.transact(move |tx| {
                 let step = advance.clone();
                 Box::pin(async move { step.run(tx).await })
             });
             match (half, stepping.await) {
                 (Half::Checkpoint, Ok(_)) => {}
-                (_, stepped) => self.stepped(stepped, fates, Duration::ZERO).await?,
+                (_, stepped) => self.stepped(stepped, batch.clone(), fates, Duration::ZERO).await?,
             }
         }
         Ok(())
     }
 
-    fn advance(&self, fates: &[Fate], to: Position) -> Advance {
+    fn advance(&self, batch: Arc<Batch>, fates: &[Fate], to: Position) -> Advance {
         let runner = self.runner;
         Advance {
             env: runner.shared.store.env().clone(),
@@ -412,8 +431,7 @@ impl Stretch<'_> {
             revision: self.revision,
             from: self.shard.checkpoint(),
             to,
-            events: self.queue.iter().take(fates.len()).map(|(event, _)| event.clone()).collect(),
-            prepared: self.queue.iter().take(fates.len()).map(|(_, prepared)| prepared.clone()).collect(),
+            batch,
             fates: fates.to_vec(),
             trouble: self.shard.trouble().cloned(),
             at_the_end: to >= runner.shared.store.head(),
@@ -427,13 +445,18 @@ impl Stretch<'_> {
     async fn stepped(
         &mut self,
         stepped: Result<Advanced, TransactError<Halt>>,
+        batch: Arc<Batch>,
         fates: &[Fate],
         took: Duration,
     ) -> Result<(), End> {
         let halt = match stepped {
-            Ok(done) => return self.advanced(done, fates, took),
+            Ok(done) => {
+                self.spent = batch;
+                return self.advanced(done, fates, took);
+            }
             Err(failed) => Halt::of(failed),
         };
+        self.put_back(batch);
         match halt {
             Some(Halt::Fenced) => Err(End::Fenced),
             Some(Halt::Moved | Halt::Inline) => Err(End::Again),
@@ -457,7 +480,6 @@ impl Stretch<'_> {
     }
 
     fn advanced(&mut self, done: Advanced, fates: &[Fate], took: Duration) -> Result<(), End> {
-        self.spent = self.queue.drain(..fates.len()).collect();
         self.shard.committed(fates, done.to.min(self.shard.scanned()), took);
         self.in_the_making &= !done.switched;
         if done.switched {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use quorate_foundations::jq::{Failed, Limits, Program};
 use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     extract::Extractor,
@@ -72,8 +73,10 @@ enum Source {
     Item(usize),
 }
 
-/// The values of a rule's parameters, one list for each time that its statements run.
-pub(super) type Rounds = Vec<Vec<Value>>;
+/// The values of a rule's parameters; most have few.
+pub(super) type Values = SmallVec<[Value; 4]>;
+/// One list of them for each time that a rule's statements run, which is once for most events.
+pub(super) type Rounds = SmallVec<[Values; 1]>;
 
 impl Bindings {
     /// These parameters, once or for each of the items.
@@ -116,7 +119,7 @@ impl Bindings {
             None => self.data.nothing(),
         };
         match &self.items {
-            Items::None => Ok(vec![self.round(event, &found, &[])?]),
+            Items::None => Ok(smallvec![self.round(event, &found, &[])?]),
             Items::Each(each, written) => {
                 let Some(list) = found[*each].filter(|raw| raw.get() != "null") else { return Ok(Rounds::new()) };
                 let items: Vec<&RawValue> =
@@ -154,7 +157,7 @@ impl Bindings {
         event: &Recorded,
         data: &[Option<&RawValue>],
         item: &[Option<&RawValue>],
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Values, String> {
         let one = |(binding, source): &(Binding, Source)| {
             let value = match source {
                 Source::Attribute(attribute) => of_attribute(attribute, event, binding.kind),
@@ -233,6 +236,12 @@ mod tests {
         store::Value,
     };
 
+    impl Bindings {
+        fn listed(&self, event: &Recorded) -> Result<Vec<Vec<Value>>, String> {
+            self.values(event).map(|rounds| rounds.into_iter().map(super::Values::into_vec).collect())
+        }
+    }
+
     fn event(data: &str) -> Recorded {
         let mut event = NewEvent::new("e-1", "/shop", "ordered").json(data.to_owned());
         event.time = Some("2026-11-22T09:30:00.5+02:00".parse().unwrap());
@@ -252,14 +261,14 @@ mod tests {
             ("{n: 1}, error(\"no data\")", none.clone()),
             ("if .stub then {n: 7} else .data.lines[] end", vec![vec![7_i64.into()]]),
         ] {
-            assert_eq!(made(program, "$.item.n", None).values(&gone).unwrap(), rounds, "{program}");
+            assert_eq!(made(program, "$.item.n", None).listed(&gone).unwrap(), rounds, "{program}");
         }
         let endless = made("last(range(1e30))", "$.item", None);
-        assert_eq!(endless.values(&gone).unwrap_err(), "`jq`: it takes more than 500000 steps");
+        assert_eq!(endless.listed(&gone).unwrap_err(), "`jq`: it takes more than 500000 steps");
         let paths = bindings(&[("by", "$.data.by", Some(Kind::Text), false), ("s", "$.stream", None, false)], None);
-        assert_eq!(paths.values(&gone).unwrap(), [vec![Value::Null, "order-1".into()]]);
+        assert_eq!(paths.listed(&gone).unwrap(), [vec![Value::Null, "order-1".into()]]);
         let list = bindings(&[("n", "$.item.n", None, false)], Some("$.data.lines"));
-        assert_eq!(list.values(&gone).unwrap(), none);
+        assert_eq!(list.listed(&gone).unwrap(), none);
     }
 
     fn bindings(list: &[(&str, &str, Option<Kind>, bool)], each: Option<&str>) -> Bindings {
@@ -294,31 +303,31 @@ mod tests {
     #[test]
     fn each_output_of_a_program_gives_a_round_of_its_own() {
         let wanted = made(".data.lines[] | select(.n > 0) | .n", "$.item", None);
-        let rounds = wanted.values(&event(r#"{"lines": [{"n": 3}, {"n": 0}, {"n": 12345678901234567}]}"#)).unwrap();
+        let rounds = wanted.listed(&event(r#"{"lines": [{"n": 3}, {"n": 0}, {"n": 12345678901234567}]}"#)).unwrap();
         assert_eq!(rounds, [vec![3_i64.into()], vec![12_345_678_901_234_567_i64.into()]]);
         let money = made("[.data.lines[].eur] | {sum: add}", "$.item.sum", Some(Kind::Decimal(2)));
         let rounds =
-            money.values(&event(r#"{"lines": [{"eur": 0.10}, {"eur": 0.20}, {"eur": 99999999999.99}]}"#)).unwrap();
+            money.listed(&event(r#"{"lines": [{"eur": 0.10}, {"eur": 0.20}, {"eur": 99999999999.99}]}"#)).unwrap();
         assert_eq!(rounds, [vec![10_000_000_000_029_i64.into()]]);
         let event = event(r#"{"lines": "none"}"#);
-        let refused = wanted.values(&event).unwrap_err();
+        let refused = wanted.listed(&event).unwrap_err();
         assert_eq!(refused, "`jq`: there is nothing inside of string \"none\"");
         let endless = made("last(range(1e30))", "$.item", None);
-        assert_eq!(endless.values(&event).unwrap_err(), "`jq`: it takes more than 500000 steps");
+        assert_eq!(endless.listed(&event).unwrap_err(), "`jq`: it takes more than 500000 steps");
         let wrong = made("1, {}", "$.item", Some(Kind::Integer));
-        assert!(wrong.values(&event).unwrap_err().starts_with("item 1: `$.item` for `:x`: {} is no integer"));
+        assert!(wrong.listed(&event).unwrap_err().starts_with("item 1: `$.item` for `:x`: {} is no integer"));
     }
 
     #[test]
     fn a_program_sees_the_event_as_it_is_served() {
         let all = made("del(.data) | tojson", "$.item", Some(Kind::Text));
-        let said = all.values(&event("{}")).unwrap().remove(0).remove(0);
+        let said = all.listed(&event("{}")).unwrap().remove(0).remove(0);
         assert_eq!(
             said.as_str().unwrap(),
             r#"{"datacontenttype":"application/json","id":"e-1","level":7,"logposition":"1","recordedtime":"1970-01-01T00:00:01Z","source":"/shop","specversion":"1.0","stream":"order-1","streamversion":"1","time":"2026-11-22T09:30:00.5+02:00","type":"ordered"}"#
         );
         let none = made(".data", "$.item", None);
-        assert!(none.values(&event("nope")).unwrap_err().starts_with("its data is not JSON"));
+        assert!(none.listed(&event("nope")).unwrap_err().starts_with("its data is not JSON"));
     }
 
     #[test]
@@ -337,7 +346,7 @@ mod tests {
             ],
             None,
         );
-        let values = wanted.values(&event(r#"{"eur": 12.5}"#)).unwrap();
+        let values = wanted.listed(&event(r#"{"eur": 12.5}"#)).unwrap();
         let expected: Vec<Value> = vec![
             "order-1".into(),
             "2026-11-22".into(),
@@ -362,10 +371,10 @@ mod tests {
             ("$.recordedtime", "\"1970-01-01T00:00:01Z\""),
         ] {
             let wanted = bindings(&[("x", path, Some(Kind::Json), false)], None);
-            assert_eq!(wanted.values(&given).unwrap(), [vec![json.into()]], "{path}");
+            assert_eq!(wanted.listed(&given).unwrap(), [vec![json.into()]], "{path}");
         }
         let absent = bindings(&[("x", "$.subject", Some(Kind::Json), true)], None);
-        assert_eq!(absent.values(&given).unwrap(), [vec![Value::Null]]);
+        assert_eq!(absent.listed(&given).unwrap(), [vec![Value::Null]]);
     }
 
     #[test]
@@ -377,7 +386,7 @@ mod tests {
             (r#"{"eur": "x"}"#, "`$.data.eur` for `:eur`: \"x\" is no integer"),
             ("nope", "its data is not JSON"),
         ] {
-            let refused = wanted.values(&event(data)).unwrap_err();
+            let refused = wanted.listed(&event(data)).unwrap_err();
             assert!(refused.contains(why), "{data}: {refused}");
         }
     }
@@ -386,11 +395,11 @@ mod tests {
     fn each_item_of_a_list_gives_a_round_of_its_own() {
         let list = [("sku", "$.item.sku", None, false), ("order", "$.stream", None, false)];
         let wanted = bindings(&list, Some("$.data.lines"));
-        let rounds = wanted.values(&event(r#"{"lines": [{"sku": "a"}, {"sku": "b"}]}"#)).unwrap();
+        let rounds = wanted.listed(&event(r#"{"lines": [{"sku": "a"}, {"sku": "b"}]}"#)).unwrap();
         assert_eq!(rounds, [vec!["a".into(), "order-1".into()], vec!["b".into(), "order-1".into()]]);
-        assert_eq!(wanted.values(&event("{}")).unwrap(), Vec::<Vec<Value>>::new());
-        let refused = wanted.values(&event(r#"{"lines": [{"sku": "a"}, {}]}"#)).unwrap_err();
+        assert_eq!(wanted.listed(&event("{}")).unwrap(), Vec::<Vec<Value>>::new());
+        let refused = wanted.listed(&event(r#"{"lines": [{"sku": "a"}, {}]}"#)).unwrap_err();
         assert!(refused.starts_with("item 1: there is nothing at `$.item.sku`"), "{refused}");
-        assert!(wanted.values(&event(r#"{"lines": {}}"#)).unwrap_err().contains("is not a list"));
+        assert!(wanted.listed(&event(r#"{"lines": {}}"#)).unwrap_err().contains("is not a list"));
     }
 }

@@ -7,6 +7,7 @@ use serde::{
     de::{self, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
+use smallvec::{SmallVec, smallvec};
 
 use super::path::Step;
 
@@ -27,7 +28,7 @@ struct Branch {
 }
 
 /// What stands at each path.
-type Found<'d> = Vec<Option<&'d RawValue>>;
+pub(super) type Found<'d> = SmallVec<[Option<&'d RawValue>; 8]>;
 
 impl Extractor {
     /// Adds a path, and says which number it has.
@@ -51,7 +52,7 @@ impl Extractor {
 
     /// Nothing at any path.
     pub(super) fn nothing<'d>(&self) -> Found<'d> {
-        vec![None; self.paths]
+        smallvec![None; self.paths]
     }
 
     /// What stands at each path; of a member that is there twice, the later one.

@@ -3,8 +3,10 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use quorate_runtime::BoxFuture;
+use smallvec::SmallVec;
 
 use super::{
+    bind::Values,
     document::{Document, Rule, Statement},
     sql::POSITION,
 };
@@ -22,11 +24,14 @@ pub(super) struct Declared(pub(super) Arc<Document>);
 pub(super) struct Change {
     rule: usize,
     statement: usize,
-    pub(super) parameters: Vec<Value>,
+    pub(super) parameters: Values,
 }
 
+/// What an event does, statement by statement; to most it is one.
+pub(super) type Changes = SmallVec<[Change; 1]>;
+
 /// What was worked out of an event: what it does, or why it cannot be applied.
-type Worked = Result<Vec<Change>, String>;
+type Worked = Result<Changes, String>;
 
 /// Statements that are handed to the store at once, some more where an event has more.
 const AT_ONCE: usize = 1_000;
@@ -36,8 +41,8 @@ impl Document {
     ///
     /// # Errors
     /// Why it cannot be applied.
-    pub(super) fn changes(&self, event: &Recorded) -> Result<Vec<Change>, String> {
-        let mut changes = Vec::new();
+    pub(super) fn changes(&self, event: &Recorded) -> Result<Changes, String> {
+        let mut changes = Changes::new();
         if !self.is_about(event) {
             return Ok(changes);
         }
@@ -54,14 +59,19 @@ impl Document {
 }
 
 impl Rule {
-    fn changes(&self, rule: usize, event: &Recorded, changes: &mut Vec<Change>) -> Result<(), String> {
+    fn changes(&self, rule: usize, event: &Recorded, changes: &mut Changes) -> Result<(), String> {
         let position = || Value::Integer(event.position().get().cast_signed());
-        for values in self.bindings.values(event)? {
-            changes.extend(self.statements.iter().enumerate().map(|(n, statement)| {
-                let own = statement.parameters.iter().map(|n| values[*n].clone());
+        for mut values in self.bindings.values(event)? {
+            for (n, statement) in self.statements.iter().enumerate() {
+                let is_last = n + 1 == self.statements.len();
+                let own = statement.parameters.iter().enumerate().map(|(place, at)| {
+                    // Nobody needs it behind that.
+                    let is_over = is_last && !statement.parameters[place + 1..].contains(at);
+                    if is_over { std::mem::replace(&mut values[*at], Value::Null) } else { values[*at].clone() }
+                });
                 let parameters = own.chain(statement.positioned.then(position)).collect();
-                Change { rule, statement: n, parameters }
-            }));
+                changes.push(Change { rule, statement: n, parameters });
+            }
         }
         Ok(())
     }
