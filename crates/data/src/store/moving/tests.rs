@@ -4,7 +4,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, Once,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -296,11 +296,16 @@ async fn nodes_over_a_database_write_until_it_is_left_and_are_refused_then() {
     // One appends while the other's events go over.
     let late = nodes[1].clone();
     let (wanted, mut wants) = tokio::sync::mpsc::unbounded_channel();
+    let (is_in, was_appended) = std::sync::mpsc::channel();
+    let (was_appended, first) = (Mutex::new(was_appended), Once::new());
     let appending = tokio::spawn(async move {
         let mut appended = 0;
         while wants.recv().await.is_some() {
             match late.append(batch("late-1", vec![event(100_000 + appended)])).await {
-                Ok(_) => appended += 1,
+                Ok(_) => {
+                    appended += 1;
+                    let _ = is_in.send(());
+                }
                 // It came when the store was held, and waited until it was left.
                 Err(AppendError::Store(StoreError::Moved { .. })) => {}
                 Err(cause) => panic!("{cause:?}"),
@@ -311,6 +316,12 @@ async fn nodes_over_a_database_write_until_it_is_left_and_are_refused_then() {
     let told: Told = Arc::new(move |step, _, _| {
         if step == Step::Events {
             let _ = wanted.send(());
+            // Nothing is held yet when it is first told: the move goes on once something has come in.
+            first.call_once(|| {
+                tokio::task::block_in_place(|| {
+                    was_appended.lock().unwrap().recv_timeout(Duration::from_secs(30)).unwrap()
+                })
+            });
         }
     });
     let moved = world.go(&there, &back, told).await.unwrap();
