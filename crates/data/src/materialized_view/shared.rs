@@ -183,9 +183,11 @@ impl Local {
         Position::new(each.min().unwrap_or_default())
     }
 
+    /// Notes how far a shard is; whether that is further than was known. A runner that begins anew at the checkpoint takes nothing
+    /// back: what readers were told of does not go away.
     pub(super) fn set_reached(&self, shard: u32, reached: Position) -> bool {
         let shard = &self.shards[shard as usize];
-        shard.reached.swap(reached.get(), Ordering::AcqRel) != reached.get()
+        shard.reached.fetch_max(reached.get(), Ordering::AcqRel) < reached.get()
     }
 
     pub(super) fn standing(&self, shard: u32) -> Standing {
@@ -205,5 +207,21 @@ impl Local {
 
     pub(super) fn set_standing(&self, shard: u32, standing: Standing) {
         *self.shards[shard as usize].standing.lock().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Local, Position};
+
+    #[test]
+    fn a_position_that_readers_were_told_of_is_not_taken_back() {
+        let local = Local::new(2);
+        assert!(local.set_reached(0, Position::new(40)) && local.set_reached(1, Position::new(50)));
+        assert_eq!(local.reached(), Position::new(40), "of several shards it is the last one's");
+        assert!(!local.set_reached(0, Position::new(30)), "somebody begins anew at the checkpoint");
+        assert_eq!(local.reached(), Position::new(40));
+        assert!(local.set_reached(0, Position::new(45)));
+        assert_eq!(local.reached(), Position::new(45));
     }
 }
