@@ -11,7 +11,8 @@ use crate::{
 /// The transaction in which a batch of events is applied, confined to the tables of one build.
 ///
 /// In statements `{loan}` stands for the table `loan` and `$1`, `$2`, … for the parameters. Any other table is out of reach,
-/// and so are functions that do not give the same answer each time. Await nothing else.
+/// and so are functions that do not give the same answer each time, among them all that can tell the time of day (`datetime`,
+/// `strftime`): times come from events. Await nothing else.
 pub struct ViewTx<'x> {
     tx: &'x mut DynTx,
     namespace: &'x Namespace,

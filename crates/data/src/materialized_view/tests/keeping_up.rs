@@ -299,3 +299,23 @@ async fn statements_of_a_view_reach_its_own_tables_and_no_others() {
         assert!(matches!(refused, Err(ViewError::Sql(_))), "`{sql}`: {refused:?}");
     }
 }
+
+#[tokio::test]
+async fn statements_that_change_a_view_tell_no_time() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    let tally = views.start(Tally::new(), config()).await.unwrap();
+    tally.until(1, |build| build.live).await;
+    for time in ["datetime('now')", "DATE()", "strftime('%s', $1)", "unixepoch()", "julianday('now')", "current_date"] {
+        let sql = format!("INSERT INTO view__tally__1__tally (stream, n, places) VALUES ({time}, 1, 1)");
+        let refused = store.transact(move |tx| {
+            let sql = sql.clone();
+            Box::pin(async move { tx.view_execute(build(1), &sql, &["now".into()]).await })
+        });
+        let refused = format!("{:?}", refused.await.unwrap_err());
+        assert!(refused.contains("not authorized to use function"), "{time}: {refused}");
+    }
+    let asked = tally.query("SELECT strftime('%Y', '2011-10-01')", vec![]).await.unwrap();
+    assert_eq!(asked.rows[0].at(0).as_str(), Some("2011"), "whoever reads may");
+}

@@ -26,6 +26,9 @@ const FICKLE: [&str; 10] = [
 /// Functions that compare everything with everything, or make much out of little, in one step that nobody watches.
 const BOUNDLESS: [&str; 4] = ["json_patch", "jsonb_patch", "json_pretty", "unhex"];
 
+/// Functions that tell the time of day where they are given `now`, or nothing.
+const OF_TIME: [&str; 7] = ["date", "time", "datetime", "julianday", "strftime", "timediff", "unixepoch"];
+
 fn is_steady(function: &str) -> bool {
     let function = function.to_ascii_lowercase();
     !FICKLE.contains(&&*function) && !BOUNDLESS.contains(&&*function)
@@ -35,7 +38,9 @@ fn is_steady(function: &str) -> bool {
 pub(super) fn allows_rows(build: Build, context: &AuthContext<'_>) -> bool {
     match context.action {
         AuthAction::Select | AuthAction::Recursive => true,
-        AuthAction::Function { function_name } => is_steady(function_name),
+        AuthAction::Function { function_name } => {
+            is_steady(function_name) && !OF_TIME.contains(&&*function_name.to_ascii_lowercase())
+        }
         AuthAction::Read { table_name, .. }
         | AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
