@@ -64,8 +64,16 @@ impl ViewCare {
     pub async fn list(&self, after: Option<&ViewName>, limit: usize) -> Result<Vec<Description>, ViewError> {
         let behind = |view: &View| after.is_none_or(|after| view.name() > after);
         let mut found = Vec::new();
-        for view in self.views()?.list().await?.into_iter().filter(behind).take(limit) {
-            found.push(view.describe().await?);
+        for view in self.views()?.list().await?.into_iter().filter(behind) {
+            if found.len() == limit {
+                break;
+            }
+            match view.describe().await {
+                Ok(described) => found.push(described),
+                // Somebody deleted it meanwhile.
+                Err(ViewError::NotFound { .. }) => {}
+                Err(failed) => return Err(failed),
+            }
         }
         Ok(found)
     }
@@ -275,4 +283,59 @@ impl ViewCare {
 fn last(described: &Description) -> Result<Build, ViewError> {
     let newest = described.builds.last().map(|build| build.build);
     newest.ok_or_else(|| ViewError::NotFound { view: described.name.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use quorate_data::{
+        materialized_view::{QueryLimits, declared::Format},
+        store::sqlite,
+    };
+    use quorate_runtime::Env;
+
+    use super::*;
+
+    fn visits(name: &str) -> Document {
+        let text = format!(
+            r#"view = "{name}"
+version = 1
+[tables.visit]
+key = "stream"
+columns = {{ stream = "text" }}
+[[on]]
+bind = {{ stream = "$.stream" }}
+sql = "INSERT INTO visit (stream) VALUES (:stream) ON CONFLICT (stream) DO NOTHING"
+"#
+        );
+        Document::read(&text, Format::Toml).unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_list_of_views_lacks_those_that_are_deleted_while_it_is_made() {
+        let at = tempfile::tempdir().unwrap();
+        let store = sqlite::open(&Env::real(), sqlite::Config::at(at.path().join("log.db"))).await.unwrap();
+        let views = ViewCare::open(&store, QueryLimits::default()).await.unwrap();
+        views.declare(visits("stays")).await.unwrap();
+        for _ in 0..5 {
+            let names: Vec<String> = (0..8).map(|n| format!("goes-{n}")).collect();
+            for name in &names {
+                views.declare(visits(name)).await.unwrap();
+            }
+            let deleting = async {
+                for name in &names {
+                    views.delete(&name.parse().unwrap()).await.unwrap();
+                }
+            };
+            let listing = async {
+                loop {
+                    let all = views.list(None, 100).await.unwrap();
+                    assert!(all.iter().any(|view| view.name.as_str() == "stays"));
+                    if all.len() == 1 {
+                        return;
+                    }
+                }
+            };
+            tokio::join!(deleting, listing);
+        }
+    }
 }
