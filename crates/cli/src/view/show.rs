@@ -20,6 +20,7 @@ pub(super) fn view(one: &Value, format: Format) -> Result<(), Failure> {
         Column::Right("APPLIED"),
         Column::Right("PARKED"),
         Column::Right("SKIPPED"),
+        Column::Right("UNACCOUNTED"),
         Column::Left("STANDING"),
         Column::Left("REASON"),
     ];
@@ -42,6 +43,7 @@ pub(super) fn view(one: &Value, format: Format) -> Result<(), Failure> {
             number("applied"),
             number("parked"),
             number("skipped"),
+            number("unaccounted"),
             cell(&shard["standing"]),
             shard.get("reason").map(cell).unwrap_or_default(),
         ]
@@ -65,13 +67,15 @@ pub(super) fn views(all: &[Value], format: Format) -> Result<(), Failure> {
         Column::Right("POSITION"),
         Column::Right("LAG EVENTS"),
         Column::Right("PARKED"),
+        Column::Right("UNACCOUNTED"),
     ];
     let cells = |view: &Value| {
-        let builds = view["builds"].as_array();
-        let live = builds.and_then(|all| all.iter().find(|build| build["live"] == true)).cloned().unwrap_or_default();
+        let builds = view["builds"].as_array().map_or(&[][..], Vec::as_slice);
+        let live = builds.iter().find(|build| build["live"] == true).cloned().unwrap_or_default();
         let of_live = ["version", "logposition", "lag-events", "parked"].map(|member| cell(&live[member]));
         let [version, position, lag, parked] = of_live;
-        [cell(&view["view"]), cell(&view["live"]), version, position, lag, parked]
+        let unaccounted: u64 = builds.iter().filter_map(|build| build["unaccounted"].as_u64()).sum();
+        [cell(&view["view"]), cell(&view["live"]), version, position, lag, parked, unaccounted.to_string()]
     };
     print(all, &json!({ "views": all }), (columns, cells), format)
 }

@@ -87,6 +87,14 @@ impl Fold for Counts {
 }
 
 #[test]
+fn views_are_listed_with_what_is_unaccounted_for() {
+    let (node, _folder) = node_with_a_view();
+    assert_eq!(node.run(&["view", "list"]).ok().rows(), [["counts", "1", "1", "45", "0", "0", "0"]]);
+    let shown = node.run(&["view", "show", "counts", "--output", "json"]).ok().json();
+    assert_eq!(shown["builds"][0]["unaccounted"], 0);
+}
+
+#[test]
 fn rows_are_queried_as_a_table_or_as_lines_of_json() {
     let (node, _folder) = node_with_a_view();
     let query = |args: &[&str]| node.run(&[&["view", "query", "counts"], args].concat());

@@ -14,7 +14,7 @@ use super::{
     ApplyError, BuildRow, Namespace, ViewError, ViewTx, ahead,
     effects::{self, Threshold},
     erasure, feed,
-    machine::{Fate, Trouble},
+    machine::{Fate, Handed, Trouble},
     registered::Registered,
     rows::{self, ShardRow},
     switch,
@@ -41,6 +41,8 @@ pub(super) struct Advance {
     pub(super) batch: Arc<ahead::Batch>,
     /// What is to be done with each.
     pub(super) fates: Vec<Fate>,
+    /// What was handed since `from`, as it was read.
+    pub(super) handed: Handed,
     /// Why the first one is parked or skipped, where it is.
     pub(super) trouble: Option<Trouble>,
     /// Whether nothing is left to read behind `to`, as far as the owner knows.
@@ -138,7 +140,10 @@ impl Advance {
                     self.check(&build, &row)?;
                     self.move_checkpoint(tx, &row, &build).await?;
                 }
-                Half::Rows => self.apply(tx, &build, &self.applied(), ahead::Store::default()).await?,
+                Half::Rows => {
+                    self.apply(tx, &build, &self.applied(), ahead::Store::default()).await?;
+                    self.count_done(tx, &row).await?;
+                }
             }
             return Ok(Advanced { switched: false, inline: false, to: self.to });
         }
@@ -147,6 +152,7 @@ impl Advance {
         let applied = erasure::as_of_now(tx, self.applied()).await?;
         self.apply(tx, &build, &applied, prepared).await?;
         self.put_aside(tx, &row).await?;
+        self.count_done(tx, &row).await?;
         // What is put aside was said as well.
         feed::note(tx, &self.code, self.namespace.build(), &self.batch.events).await?;
         self.move_checkpoint(tx, &row, &build).await?;
@@ -154,7 +160,9 @@ impl Advance {
         if self.at_the_end && build.mode == super::Mode::Inline {
             match self.last_stretch(tx, &build).await? {
                 Some(to) => done = Advanced { inline: true, to, ..done },
-                None => return Ok(done),
+                // Whoever has a build is given no other one that appends do not keep; whoever has none is given what there is.
+                None if rows::live(tx, &build.view).await?.is_some() => return Ok(done),
+                None => {}
             }
         }
         if self.at_the_end && build.switch == super::Switch::WhenCaughtUp && !build.live {
@@ -223,10 +231,12 @@ impl Advance {
             let what: [Value; 4] = [self.code.key(event).into(), event.kind().into(), reason.into(), subject.into()];
             let now: Value = self.env.wall().unix_nanos().into();
             if *fate == Fate::Skip {
+                let ordered = trouble.and_then(|trouble| trouble.ordered.as_ref());
+                let by: Value = ordered.map_or("policy", |ordered| &*ordered.by).into();
                 let sql = "INSERT INTO quorate_view_skipped
                     (build, position, order_key, kind, reason, subject, skipped_by, skipped_ns)
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
-                let params: Vec<Value> = at.into_iter().chain(what).chain(["policy".into(), now]).collect();
+                let params: Vec<Value> = at.into_iter().chain(what).chain([by, now]).collect();
                 tx.room_execute(sql, &params).await?;
                 continue;
             }
@@ -244,25 +254,47 @@ impl Advance {
         Ok(())
     }
 
-    async fn move_checkpoint(&self, tx: &mut DynTx, row: &ShardRow, build: &BuildRow) -> Result<(), Halt> {
-        let count = |wanted: &[Fate]| self.fates.iter().filter(|fate| wanted.contains(fate)).count() as u64;
+    /// Counts what was done with the events, beside the rows that it was done to. What was handed is counted with the checkpoint,
+    /// so that one of the two without the other shows.
+    async fn count_done(&self, tx: &mut DynTx, row: &ShardRow) -> Result<(), Halt> {
+        if self.batch.events.is_empty() {
+            return Ok(());
+        }
+        let fates = || self.batch.events.iter().zip(&self.fates).map(|(_, fate)| fate);
+        let count = |wanted: &[Fate]| rows::number(fates().filter(|fate| wanted.contains(fate)).count() as u64);
         let sum = self.batch.events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
+        let sql = "UPDATE quorate_view_shard SET applied = applied + $1, parked = parked + $2, skipped = skipped + $3,
+            checksum = $4 WHERE build = $5 AND shard = $6";
+        let params = [
+            count(&[Fate::Apply]),
+            count(&[Fate::Park, Fate::ParkBehind]),
+            count(&[Fate::Skip]),
+            sum.into(),
+            rows::of(self.namespace.build()),
+            self.shard.into(),
+        ];
+        tx.room_execute(sql, &params).await?;
+        Ok(())
+    }
+
+    async fn move_checkpoint(&self, tx: &mut DynTx, row: &ShardRow, build: &BuildRow) -> Result<(), Halt> {
         #[cfg(feature = "museum")]
         let scanned_is_forgotten = self.fates.is_empty() && build.live && self.env.planted("filtered-view-rescans");
         #[cfg(feature = "museum")]
         let to = if scanned_is_forgotten { self.from } else { self.to };
         #[cfg(not(feature = "museum"))]
         let (to, _) = (self.to, build);
+        let handed = row.handed.then(self.handed);
         // The compare-and-set once more in the write itself: on a store with several writers the check above is only a read.
-        let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, parked = parked + $3,
-            skipped = skipped + $4, checksum = $5, beat = beat + 1, trouble = CASE WHEN trouble <= $1 THEN 0 ELSE trouble END
-            WHERE build = $6 AND shard = $7 AND epoch = $8 AND checkpoint = $9 AND revision = $10";
+        let sql =
+            "UPDATE quorate_view_shard SET checkpoint = $1, looked = $2, handed = $3, handed_sum = $4, beat = beat + 1,
+            trouble = CASE WHEN trouble <= $1 THEN 0 ELSE trouble END
+            WHERE build = $5 AND shard = $6 AND epoch = $7 AND checkpoint = $8 AND revision = $9";
         let params = [
             rows::position(to),
-            rows::number(count(&[Fate::Apply])),
-            rows::number(count(&[Fate::Park, Fate::ParkBehind])),
-            rows::number(count(&[Fate::Skip])),
-            sum.into(),
+            rows::number(handed.positions),
+            rows::number(handed.events),
+            handed.sum.into(),
             rows::of(self.namespace.build()),
             self.shard.into(),
             rows::number(row.epoch),
@@ -287,17 +319,13 @@ impl Advance {
         let (events, to) = (page.events, page.scanned.max(self.to));
         self.apply(tx, build, &events, ahead::Store::default()).await?;
         feed::note(tx, &self.code, self.namespace.build(), &events).await?;
-        let sum = events.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
-        let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, checksum = $3, inline = $7
-            WHERE build = $4 AND shard = $5 AND epoch = $6";
+        row.taken(tx, self.namespace.build(), &events, to).await?;
+        let sql = "UPDATE quorate_view_shard SET inline = $1 WHERE build = $2 AND shard = $3 AND epoch = $4";
         let params = [
-            rows::position(to),
-            rows::number(events.len() as u64),
-            sum.into(),
+            self.code.opening.stored().into(),
             rows::of(self.namespace.build()),
             self.shard.into(),
             rows::number(row.epoch),
-            self.code.opening.stored().into(),
         ];
         tx.room_execute(sql, &params).await?;
         Ok(Some(to))

@@ -59,6 +59,7 @@ pub(super) async fn begin(
         effects_except: BTreeSet::new(),
         created_ns: code.env.wall().unix_nanos(),
         live: false,
+        was_live: false,
     };
     insert(tx, &row).await?;
     Ok(row)

@@ -65,6 +65,7 @@ pub trait EffectHandler: Send + Sync + 'static {
 #[derive(Debug)]
 pub(super) struct Threshold {
     live: bool,
+    was_live: bool,
     /// One position for each shard of the other build.
     reached: Vec<Position>,
     /// What it parked, and so did not carry out.
@@ -77,10 +78,10 @@ impl Threshold {
         let beside = if build.live { None } else { rows::live(tx, &build.view).await? };
         let Some(other) = beside else {
             let (reached, except) = (build.effects_after.clone(), build.effects_except.clone());
-            return Ok(Self { live: build.live, reached, except });
+            return Ok(Self { live: build.live, was_live: build.was_live, reached, except });
         };
         let reached = rows::shards(tx, other.build).await?.iter().map(|shard| shard.checkpoint).collect();
-        Ok(Self { live: false, reached, except: owed(tx, &other).await?.0 })
+        Ok(Self { live: false, was_live: build.was_live, reached, except: owed(tx, &other).await?.0 })
     }
 
     /// What is done with an effect at `position` of an event with this hash of its key.
@@ -90,8 +91,9 @@ impl Threshold {
         match (is_history, on_rebuild) {
             (false, _) if self.live => Decision::Release,
             (false, _) => Decision::Hold,
-            (true, OnRebuild::Repeat) => Decision::Release,
-            (true, OnRebuild::Suppress) => Decision::Drop,
+            // One that readers have left is no rebuild: what it says would come behind what the newer one has said.
+            (true, OnRebuild::Repeat) if self.live || !self.was_live => Decision::Release,
+            (true, OnRebuild::Repeat | OnRebuild::Suppress) => Decision::Drop,
         }
     }
 }
@@ -158,6 +160,11 @@ pub(super) async fn keep(
             Decision::Release => 0,
             Decision::Hold => build.build.get(),
         };
+        if threshold.live && number == 0 {
+            // What builds beside hold of this event they hold in vain from now on: a switch to one of them would drop it.
+            let sql = "DELETE FROM quorate_view_effect WHERE view = $1 AND position = $2 AND held > 0";
+            tx.room_execute(sql, &[rows::text(&build.view), rows::position(effect.position)]).await?;
+        }
         let sql =
             "INSERT INTO quorate_view_effect (view, position, ordinal, held, key_hash, kind, payload, subject, attempts, reason)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '') ON CONFLICT (view, position, ordinal, held) DO NOTHING";

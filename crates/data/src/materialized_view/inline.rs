@@ -8,14 +8,7 @@ use std::sync::Arc;
 
 use quorate_runtime::BoxFuture;
 
-use super::{
-    Namespace, ViewTx,
-    advance::{Halt, digest},
-    effects, erasure, feed,
-    registered::Registered,
-    rows,
-    shared::Local,
-};
+use super::{Namespace, ViewTx, advance::Halt, effects, erasure, feed, registered::Registered, rows, shared::Local};
 use crate::{
     event::Recorded,
     store::{DynTx, Follower, FollowerError},
@@ -66,17 +59,7 @@ impl Inline {
             let threshold = effects::Threshold::of(tx, &build).await?;
             effects::keep(tx, &self.code, &build, &threshold, &new, requested).await?;
         }
-        let sum = new.iter().fold(row.checksum, |sum, event| sum.wrapping_add(digest(event.position())));
-        let sql = "UPDATE quorate_view_shard SET checkpoint = $1, applied = applied + $2, checksum = $3
-            WHERE build = $4 AND shard = 0";
-        let params = [
-            rows::position(last.position()),
-            rows::number(new.len() as u64),
-            sum.into(),
-            rows::of(self.namespace.build()),
-        ];
-        tx.room_execute(sql, &params).await?;
-        Ok(())
+        Ok(row.taken(tx, self.namespace.build(), &new, last.position()).await?)
     }
 }
 

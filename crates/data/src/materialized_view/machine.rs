@@ -5,6 +5,7 @@
 //! again, and then the policy decides.
 //! The events of a key that is parked are parked behind their first one, in order, without being tried.
 
+mod handed;
 mod pace;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+pub(super) use handed::Handed;
+use handed::Stretches;
 pub(super) use pace::Pace;
 use quorate_foundations::time::Mono;
 
@@ -64,9 +67,17 @@ pub(super) struct Trouble {
     /// Why it failed last.
     pub(super) reason: String,
     /// What somebody said should become of it, whatever the policy.
-    pub(super) ordered: Option<OnPoison>,
+    pub(super) ordered: Option<Ordered>,
     /// Whether another attempt would fail as well. Not written down: a new owner finds out again.
     pub(super) certain: bool,
+}
+
+/// What somebody said should become of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ordered {
+    pub(super) verdict: OnPoison,
+    /// Who said so, for the record.
+    pub(super) by: String,
 }
 
 /// Why a batch could not be applied.
@@ -97,6 +108,7 @@ pub(super) struct Shard {
     checkpoint: Position,
     scanned: Position,
     queue: VecDeque<Item>,
+    stretches: Stretches,
     parked: BTreeSet<Arc<str>>,
     /// Batches may not be larger while a failing event is looked for.
     narrow: Option<usize>,
@@ -136,6 +148,7 @@ impl Shard {
             checkpoint,
             scanned: checkpoint,
             queue: VecDeque::new(),
+            stretches: Stretches::default(),
             parked,
             narrow: None,
             trouble,
@@ -173,11 +186,11 @@ impl Shard {
         self.pace.batch().saturating_mul(2).saturating_sub(self.queue.len())
     }
 
-    /// Takes in what was read: `items` in order, and how far the reading came.
+    /// Takes in what was read behind `after`: `items` in order, and how far the reading came.
     ///
     /// # Panics
     /// If the log gave events out of order or behind what was read: a broken invariant of the store, which would lose events.
-    pub(super) fn read(&mut self, items: impl IntoIterator<Item = Item>, scanned: Position) {
+    pub(super) fn take_in(&mut self, after: Position, items: impl IntoIterator<Item = Item>, scanned: Position) {
         let mut last = self.scanned;
         for item in items {
             assert!(item.position > last, "invariant: the log is read in order ({} after {last})", item.position);
@@ -186,6 +199,14 @@ impl Shard {
         }
         assert!(scanned >= last, "invariant: what was read was looked at");
         self.scanned = scanned;
+        self.stretches.read(after, scanned);
+    }
+
+    /// What the shard was handed between its checkpoint and `to`, as it was read.
+    pub(super) fn handed(&self, to: Position) -> Handed {
+        let positions = self.stretches.up_to(to);
+        let events = self.queue.iter().map(|item| item.position).take_while(|position| *position <= to);
+        events.fold(Handed { positions, ..Handed::default() }, Handed::and)
     }
 
     /// What to do next. `idle`: the log has nothing more right now, so that even a small step of the checkpoint is worth
@@ -213,8 +234,8 @@ impl Shard {
     /// What becomes of the event at the front if it was tried often enough; `Some(None)` says stop.
     fn verdict(&self, front: &Item) -> Option<Option<Fate>> {
         let trouble = self.trouble.as_ref().filter(|trouble| trouble.position == front.position)?;
-        let verdict = match trouble.ordered {
-            Some(ordered) => ordered,
+        let verdict = match &trouble.ordered {
+            Some(ordered) => ordered.verdict,
             None if trouble.certain || trouble.attempts >= self.patience.max_attempts => self.patience.on_poison,
             None => return None,
         };
@@ -241,6 +262,7 @@ impl Shard {
             }
         }
         self.checkpoint = to;
+        self.stretches.committed(to);
         self.rest_until = None;
         if self.trouble.as_ref().is_some_and(|trouble| trouble.position <= to) {
             self.trouble = None;

@@ -64,6 +64,7 @@
 //! Sources: Young, "CQRS Documents" (2010); Gupta and Mumick, "Maintenance of Materialized Views" (1995); Kleppmann, "How
 //! to do distributed locking" (2016), for fencing; the sequenced dead-letter queue of Axon Framework.
 
+mod accounts;
 mod adopt;
 mod advance;
 mod ahead;

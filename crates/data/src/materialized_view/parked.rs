@@ -244,7 +244,7 @@ pub(super) async fn skip(
         "SELECT shard, order_key, kind, reason, subject FROM quorate_view_parked WHERE build = $1 AND position = $2";
     let at = [rows::of(build), rows::position(position)];
     let found = tx.room_query(sql, &at).await?;
-    let Some(row) = found.first() else { return order_skip(tx, view, build, position).await };
+    let Some(row) = found.first() else { return order_skip(tx, view, build, position, by).await };
     remove(tx, build, position).await?;
     let sql =
         "INSERT INTO quorate_view_skipped (build, position, order_key, kind, reason, subject, skipped_by, skipped_ns)
@@ -259,10 +259,16 @@ pub(super) async fn skip(
 }
 
 /// Has the owner of the shard that stopped before this event leave it out.
-async fn order_skip(tx: &mut DynTx, view: &ViewName, build: Build, position: Position) -> Result<(), ViewError> {
-    let sql = "UPDATE quorate_view_shard SET ordered = 'skip', revision = revision + 1
+async fn order_skip(
+    tx: &mut DynTx,
+    view: &ViewName,
+    build: Build,
+    position: Position,
+    by: &str,
+) -> Result<(), ViewError> {
+    let sql = "UPDATE quorate_view_shard SET ordered = 'skip', ordered_by = $3, revision = revision + 1
         WHERE build = $1 AND trouble = $2 AND checkpoint < $2";
-    if tx.room_execute(sql, &[rows::of(build), rows::position(position)]).await? == 0 {
+    if tx.room_execute(sql, &[rows::of(build), rows::position(position), by.into()]).await? == 0 {
         let what = format!("position {position} is neither parked nor what stops build {build} of view `{view}`");
         return Err(ViewError::invalid(what));
     }

@@ -241,7 +241,8 @@ pub enum OnRebuild {
     /// It is left out up to the position at which readers switch, because the build before carried it out, and carried
     /// out from the next position on. For mails, payments, calls.
     Suppress,
-    /// It is carried out again, with the key it had. For what replaces what was there, such as an entry of a search index.
+    /// It is carried out again, with the key it had. For what replaces what was there, such as an entry of a search index. A build
+    /// that readers have left for another one repeats nothing.
     Repeat,
 }
 

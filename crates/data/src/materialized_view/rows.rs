@@ -3,14 +3,19 @@
 //! `epoch` is the fence of a shard: whoever owns it has the highest, and every write of an owner says which epoch it
 //! believes in and which checkpoint it starts from. `revision` rises with everything that somebody else changes of a shard
 //! (a replay, a skip, a reason that was erased), so that an owner who remembers less reads again before it writes. `inline` is the opening of the store
-//! in which appends keep the shard; 0: they do not.
+//! in which appends keep the shard; 0: they do not. `looked`, `handed` and `handed_sum` count what was read, `applied`, `parked`,
+//! `skipped` and `checksum` what was done: two counts of the same, each kept where it comes about.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use super::{Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName, machine::Trouble, presence::Opening};
+use super::{
+    Build, Fingerprint, Mode, OnPoison, Switch, ViewError, ViewName,
+    machine::{Handed, Ordered, Trouble},
+    presence::Opening,
+};
 use crate::{
     event::Position,
     store::{DynTx, RoomTables, Row, SqlError, Statement, Store, Value},
@@ -112,6 +117,17 @@ pub(crate) const TABLES: RoomTables = RoomTables {
             heard_ns BIGINT NOT NULL,
             PRIMARY KEY (build, source))
     ",
+        // Counting begins where shards are: of what went before, only a recount tells.
+        "
+        ALTER TABLE quorate_view_shard ADD COLUMN looked BIGINT NOT NULL DEFAULT 0;
+        ALTER TABLE quorate_view_shard ADD COLUMN handed BIGINT NOT NULL DEFAULT 0;
+        ALTER TABLE quorate_view_shard ADD COLUMN handed_sum BIGINT NOT NULL DEFAULT 0;
+        UPDATE quorate_view_shard SET looked = checkpoint, handed = applied + parked + skipped, handed_sum = checksum;
+        ALTER TABLE quorate_view_shard ADD COLUMN ordered_by TEXT NOT NULL DEFAULT '';
+        ALTER TABLE quorate_view_build ADD COLUMN was_live BIGINT NOT NULL DEFAULT 0;
+        UPDATE quorate_view_build SET was_live = 1
+            WHERE build < (SELECT live FROM quorate_view WHERE quorate_view.name = quorate_view_build.view)
+    ",
     ],
 };
 
@@ -151,6 +167,8 @@ pub(super) struct BuildRow {
     /// Which of the events up to there the build before had parked, so that nobody has carried out their effects.
     pub(super) effects_except: BTreeSet<Position>,
     pub(super) live: bool,
+    /// Whether readers were given another one after it.
+    pub(super) was_live: bool,
 }
 
 /// A shard's row.
@@ -168,15 +186,17 @@ pub(super) struct ShardRow {
     pub(super) parked: u64,
     pub(super) skipped: u64,
     pub(super) checksum: i64,
+    /// What it was handed up to its checkpoint.
+    pub(super) handed: Handed,
     pub(super) trouble: Option<Trouble>,
 }
 
 const BUILD: &str =
     "b.build, b.view, b.version, b.fingerprint, b.tables, b.shards, b.mode, b.on_poison, b.switch, b.paused,
-    b.begun, b.created_ns, b.effects_after, b.effects_except, CASE WHEN v.live = b.build THEN 1 ELSE 0 END";
+    b.begun, b.created_ns, b.effects_after, b.effects_except, CASE WHEN v.live = b.build THEN 1 ELSE 0 END, b.was_live";
 const SHARD: &str =
     "shard, epoch, owner, beat, revision, checkpoint, inline, applied, parked, skipped, checksum, trouble,
-    attempts, reason, ordered";
+    attempts, reason, ordered, ordered_by, looked, handed, handed_sum";
 
 /// Where rows are read from: inside a transaction, or outside.
 pub(super) trait Rows {
@@ -279,7 +299,7 @@ pub(super) async fn write_trouble(
     (epoch, revision): (u64, u64),
     trouble: &Trouble,
 ) -> Result<bool, SqlError> {
-    let sql = "UPDATE quorate_view_shard SET trouble = $1, attempts = $2, reason = $3, ordered = ''
+    let sql = "UPDATE quorate_view_shard SET trouble = $1, attempts = $2, reason = $3, ordered = '', ordered_by = ''
         WHERE build = $4 AND shard = $5 AND epoch = $6 AND revision = $7";
     let params = [
         position(trouble.position),
@@ -313,18 +333,19 @@ pub(super) fn build_row(row: &Row) -> Result<BuildRow, ViewError> {
         effects_after: positions(stored(12, "effects_after")?)?,
         effects_except: positions(stored(13, "effects_except")?)?.into_iter().collect(),
         live: unsigned(row.at(14), "live")? != 0,
+        was_live: unsigned(row.at(15), "was_live")? != 0,
     })
 }
 
 /// A shard.
 pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
     let count = |n: usize, column| unsigned(row.at(n), column);
-    let ordered = string(row.at(14), "ordered")?;
+    let (ordered, by) = (string(row.at(14), "ordered")?, string(row.at(15), "ordered_by")?);
     let trouble = Trouble {
         position: Position::new(count(11, "trouble")?),
         attempts: small(row.at(12), "attempts")?,
         reason: string(row.at(13), "reason")?.to_owned(),
-        ordered: OnPoison::stored(ordered),
+        ordered: OnPoison::stored(ordered).map(|verdict| Ordered { verdict, by: by.to_owned() }),
         certain: false,
     };
     Ok(ShardRow {
@@ -339,6 +360,11 @@ pub(super) fn shard_row(row: &Row) -> Result<ShardRow, ViewError> {
         parked: count(8, "parked")?,
         skipped: count(9, "skipped")?,
         checksum: row.at(10).as_i64().unwrap_or_default(),
+        handed: Handed {
+            positions: count(16, "looked")?,
+            events: count(17, "handed")?,
+            sum: row.at(18).as_i64().unwrap_or_default(),
+        },
         trouble: (trouble.position > Position::ZERO).then_some(trouble),
     })
 }

@@ -35,7 +35,9 @@ struct Page {
     /// What the rules care about of each event.
     items: Vec<Item>,
     batch: Batch,
-    /// Everything up to here was looked at.
+    /// Everything behind this position ...
+    after: Position,
+    /// ... up to here was looked at.
     scanned: Position,
 }
 
@@ -210,6 +212,10 @@ impl Runner {
             self.local.set_reached(self.shard, row.checkpoint);
             return Err(End::Wait(Standing::Inline));
         }
+        if row.unaccounted() > 0 {
+            let (view, build, unaccounted) = (&self.code.name, build.build, row.unaccounted());
+            tracing::error!(%view, %build, shard = self.shard, unaccounted, "a view lost events, or took some twice: rebuild it");
+        }
         self.stands(Standing::CatchingUp);
         let shard = Shard::new(&self.code.config, row.checkpoint, parked, row.trouble);
         Ok(Stretch {
@@ -347,12 +353,12 @@ impl Stretch<'_> {
         let items = mine.iter().map(item).collect();
         let batch =
             ahead::work(store.env(), &self.runner.shared.ahead, code.projection.ahead(), mine, ahead::TIME).await;
-        Ok(Page { items, batch, scanned: page.scanned.max(after) })
+        Ok(Page { items, batch, after, scanned: page.scanned.max(after) })
     }
 
     /// Puts a page into the queue.
     fn take(&mut self, page: Page) {
-        self.shard.read(page.items, page.scanned);
+        self.shard.take_in(page.after, page.items, page.scanned);
         self.events.extend(page.batch.events);
         self.prepared.extend(page.batch.prepared);
     }
@@ -433,6 +439,7 @@ impl Stretch<'_> {
             to,
             batch,
             fates: fates.to_vec(),
+            handed: self.shard.handed(to),
             trouble: self.shard.trouble().cloned(),
             at_the_end: to >= runner.shared.store.head(),
             #[cfg(feature = "museum")]

@@ -45,6 +45,11 @@ pub(super) async fn run(tx: &mut DynTx, build: &BuildRow, accept_parked: bool) -
     let sql = "UPDATE quorate_view_build SET effects_after = $1, effects_except = $2 WHERE build = $3";
     let params = [rows::positions_text(&reached).into(), rows::positions_text(&except).into(), rows::of(build.build)];
     tx.room_execute(sql, &params).await?;
+    // Effects that a rebuild may repeat are none of the one that readers leave.
+    if let Some(before) = &before {
+        tx.room_execute("UPDATE quorate_view_build SET was_live = 1 WHERE build = $1", &[rows::of(before.build)])
+            .await?;
+    }
     // Older builds stay as they are, beside: none of them switches back by itself.
     let sql = "UPDATE quorate_view_build SET switch = 'manual' WHERE view = $1 AND build <= $2";
     tx.room_execute(sql, &[rows::text(&build.view), rows::of(build.build)]).await?;

@@ -1,5 +1,6 @@
 //! Does it hold on a real store?
 
+mod accounts;
 mod erasing;
 mod feeds;
 mod folds;

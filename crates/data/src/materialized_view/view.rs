@@ -103,8 +103,20 @@ pub struct ShardDescription {
     pub parked: u64,
     /// Events that were left out.
     pub skipped: u64,
+    /// Positions that were looked at and do not matter to it: together with the events above they are the checkpoint.
+    pub filtered: u64,
+    /// By how much they are not, and what was done is not what was to be done: 0 unless something was lost on the way, or taken
+    /// twice. It is always known; [`View::audit`] also finds what the log's own index left out.
+    pub unaccounted: u64,
     /// How it stands with its owner in this process.
     pub standing: Standing,
+}
+
+impl BuildDescription {
+    /// What is unaccounted for in its [shards](ShardDescription::unaccounted): 0 unless something was lost, or taken twice.
+    pub fn unaccounted(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.unaccounted).fold(0, u64::saturating_add)
+    }
 }
 
 /// What a recount of the log says of a build.
@@ -319,6 +331,8 @@ impl View {
             applied: shard.applied,
             parked: shard.parked,
             skipped: shard.skipped,
+            filtered: shard.filtered(),
+            unaccounted: shard.unaccounted(),
             standing: local.as_ref().map(|local| local.standing(shard.shard)).unwrap_or_default(),
         };
         Ok(BuildDescription {
@@ -371,12 +385,13 @@ impl View {
     /// missed an event, or took one twice. It takes as long as reading the log.
     ///
     /// # Errors
-    /// [`ViewError::NoCode`] where nobody here knows which events matter.
+    /// [`ViewError::NoCode`] where nobody here knows which events matter: the code that made it does not run here.
     pub async fn audit(&self, build: Build) -> Result<Audit, ViewError> {
         let store = &self.shared.store;
         let row = rows::build(&mut &*store, build).await?.filter(|row| row.view == self.name);
         let row = row.ok_or_else(|| ViewError::NoBuild { view: self.name.clone(), build })?;
-        let code = self.shared.code_of(&row);
+        // Other code of the version may count other events.
+        let code = self.shared.code_of(&row).filter(|code| code.fingerprint == row.fingerprint);
         let code = code.ok_or_else(|| ViewError::NoCode { view: self.name.clone() })?;
         let shards = rows::shards(&mut &*store, build).await?;
         let mut counts = vec![(0_u64, 0_i64); shards.len()];

@@ -16,6 +16,9 @@ const QUERIES: &str = "crates/node/tests/http/view_queries.rs";
 const MANY: &str = "crates/data/src/materialized_view/tests/many.rs";
 const ERASING: &str = "crates/data/src/materialized_view/tests/erasing.rs";
 const INLINE: &str = "crates/data/src/materialized_view/tests/inline.rs";
+const ACCOUNTS: &str = "crates/data/src/materialized_view/tests/accounts.rs";
+const RULES: &str = "crates/data/src/materialized_view/machine/tests.rs";
+const OVER_HTTP: &str = "crates/node/tests/http/views.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
     row(
@@ -57,6 +60,7 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(INLINE, "appends_before_the_first_claim_are_not_lost"),
             test(INLINE, "appends_behind_the_first_claim_are_not_lost"),
             test(INLINE, "an_inline_view_whose_code_does_not_run_says_how_far_it_is"),
+            test(INLINE, "a_first_build_with_parked_events_is_read_until_appends_can_keep_it"),
         ],
     ),
     row(
@@ -72,6 +76,26 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "events of a key are applied in order, also through parking and replay",
         &[test(POISON, "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on")],
+    ),
+    row(
+        Visibility,
+        "view, skipped events",
+        Library,
+        "each is on record with who left it out: the policy, or whoever said so, also of one that a shard had stopped before",
+        &[
+            test(POISON, "what_stops_a_view_can_be_left_out_by_somebody_and_is_on_record"),
+            test(POISON, "a_policy_of_skipping_leaves_a_record"),
+        ],
+    ),
+    row(
+        Integrity,
+        "statement of a projection",
+        Library,
+        "it reaches the tables of its own build, and no clock and no chance: a view that is made again comes out the same",
+        &[
+            test(KEEPING_UP, "statements_of_a_view_reach_its_own_tables_and_no_others"),
+            test(KEEPING_UP, "statements_that_change_a_view_tell_no_time"),
+        ],
     ),
     row(
         Visibility,
@@ -121,6 +145,8 @@ pub(super) const ROWS: &[Guarantee] = &[
         "one of their handlers carries it out, and none of code that was deleted",
         &[
             test(REBUILDING, "versions_side_by_side_carry_each_effect_out_once"),
+            test(REBUILDING, "a_build_that_readers_have_left_repeats_no_effect"),
+            test(REBUILDING, "what_a_build_beside_holds_is_let_go_of_once_the_live_one_has_come_to_it"),
             test(REBUILDING, "the_handler_of_a_deleted_view_carries_nothing_out_for_the_next_one_of_its_name"),
         ],
     ),
@@ -143,6 +169,35 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(POISON, "poison_is_parked_with_what_follows_in_its_key_and_other_keys_go_on"),
             test(REBUILDING, "changed_code_under_the_same_version_is_noticed"),
         ],
+    ),
+    row(
+        Integrity,
+        "view, `unaccounted`",
+        Library,
+        "what a build was handed and what was done are counted apart, each in the transaction of what it counts: what was lost on the way, or taken twice, is a number other than 0 from then on",
+        &[
+            test(ACCOUNTS, "what_was_lost_or_taken_twice_shows_without_a_recount_and_does_not_go_away"),
+            test(ACCOUNTS, "what_was_handed_is_what_was_done_through_poison_replays_restarts_and_rebuilds"),
+            test(ACCOUNTS, "counting_begins_where_a_view_of_an_older_store_is"),
+            test(RULES, "positions_that_a_page_passes_over_or_gives_twice_are_not_counted_as_looked_at_once"),
+        ],
+    ),
+    row(
+        Integrity,
+        "GET /v1/views/{name}, /metrics",
+        Http,
+        "what a view has unaccounted for is shown at any time, also of a build on its way to readers",
+        &[test(OVER_HTTP, "what_a_view_lost_is_measured_and_shown_without_anybody_asking_for_a_recount")],
+    ),
+    row(
+        Visibility,
+        "answer of a view",
+        Library,
+        "a position that readers were told of is never taken back",
+        &[test(
+            "crates/data/src/materialized_view/shared.rs",
+            "a_position_that_readers_were_told_of_is_not_taken_back",
+        )],
     ),
     row(
         Visibility,

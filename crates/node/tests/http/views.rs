@@ -56,6 +56,11 @@ pub(crate) async fn append(store: &Store, stream: &str, kind: &str) {
 
 /// A node whose store has a view that a program with code of its own kept: two builds, the older one live, one key parked.
 pub(crate) async fn node_with_a_view() -> Node {
+    node_with_a_view_after(None).await
+}
+
+/// The same, once `harm` was done to what the store says of the view.
+async fn node_with_a_view_after(harm: Option<&'static str>) -> Node {
     let folder = tempfile::tempdir().unwrap();
     let config = quorate_node::config::Config::in_folder(folder.path().join("data"));
     Env::real().disk().create_dir_all(&config.data).unwrap();
@@ -72,6 +77,10 @@ pub(crate) async fn node_with_a_view() -> Node {
         tokio::task::yield_now().await;
     }
     views.shut_down().await;
+    if let Some(sql) = harm {
+        let done = store.transact(move |tx| Box::pin(async move { tx.room_execute(sql, &[]).await }));
+        assert_eq!(done.await.unwrap(), 1);
+    }
     store.close().await.unwrap();
     node_in(folder).await
 }
@@ -102,8 +111,22 @@ async fn a_view_is_measured_while_it_is_there() {
     let node = node_with_a_view().await;
     assert_eq!(node.metric("quorate_view_parked_events{view=\"counts\"}").await, 2);
     assert_eq!(node.metric("quorate_view_lag_events{view=\"counts\"}").await, 0);
+    assert_eq!(node.metric("quorate_view_unaccounted{view=\"counts\"}").await, 0);
     node.fill("a", 1, 3).await;
     assert_eq!(node.metric("quorate_view_lag_events{view=\"counts\"}").await, 3, "nobody keeps it up to date");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_view_lost_is_measured_and_shown_without_anybody_asking_for_a_recount() {
+    // Of the build that is on its way, too.
+    let lost = "UPDATE quorate_view_shard SET applied = applied - 1 WHERE build = 2";
+    let node = node_with_a_view_after(Some(lost)).await;
+    assert_eq!(node.metric("quorate_view_unaccounted{view=\"counts\"}").await, 1);
+    let builds = described(&node).await["builds"].clone();
+    assert_eq!((&builds[0]["unaccounted"], &builds[1]["unaccounted"]), (&json!(0), &json!(1)));
+    let shard = &builds[0]["shards"][0];
+    let counts = ["applied", "parked", "skipped", "filtered", "unaccounted"].map(|name| shard[name].as_u64().unwrap());
+    assert_eq!((counts, &shard["checkpoint"]), ([1, 2, 0, 0, 0], &json!("3")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

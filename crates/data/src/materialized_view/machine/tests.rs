@@ -21,6 +21,13 @@ fn at(n: u64) -> Position {
     Position::new(n)
 }
 
+impl Shard {
+    /// Takes in what follows what was read.
+    fn read(&mut self, items: impl IntoIterator<Item = Item>, scanned: Position) {
+        self.take_in(self.scanned(), items, scanned);
+    }
+}
+
 fn failure(culprit: Option<Position>) -> Failure {
     Failure { culprit, reason: "no".into(), certain: false }
 }
@@ -217,11 +224,38 @@ fn a_shard_that_had_stopped_tries_once_more_when_it_is_started_again() {
 
 #[test]
 fn what_somebody_ordered_goes_before_the_policy() {
-    let trouble =
-        Trouble { position: at(1), attempts: 1, reason: "no".into(), ordered: Some(OnPoison::Skip), certain: false };
+    let ordered = Some(Ordered { verdict: OnPoison::Skip, by: "ada".into() });
+    let trouble = Trouble { position: at(1), attempts: 1, reason: "no".into(), ordered, certain: false };
     let mut shard = Shard::new(&Config::default(), Position::ZERO, BTreeSet::new(), Some(trouble));
     shard.read(items(1, 1), at(1));
     assert_eq!(shard.plan(NOW, true), Plan::Commit { fates: vec![Fate::Skip], to: at(1) });
+}
+
+#[test]
+fn what_was_handed_is_counted_batch_by_batch_and_across_pages() {
+    let mut shard = shard(OnPoison::Stop);
+    shard.read([item(3, "a"), item(7, "b")], at(40));
+    shard.read([item(45, "a")], at(50));
+    let of = |positions: u64, events: &[u64]| {
+        events.iter().fold(Handed { positions, ..Handed::default() }, |handed, n| handed.and(at(*n)))
+    };
+    assert_eq!(shard.handed(at(3)), of(3, &[3]));
+    assert_eq!(shard.handed(at(45)), of(45, &[3, 7, 45]));
+    shard.committed(&[Fate::Apply], at(3), Duration::ZERO);
+    assert_eq!(shard.handed(at(44)), of(41, &[7]));
+    shard.committed(&[Fate::Apply], at(44), Duration::ZERO);
+    assert_eq!(shard.handed(at(50)), of(6, &[45]));
+    assert_eq!(of(41, &[7]).then(of(6, &[45])), of(47, &[7, 45]));
+}
+
+#[test]
+fn positions_that_a_page_passes_over_or_gives_twice_are_not_counted_as_looked_at_once() {
+    let mut shard = shard(OnPoison::Stop);
+    shard.take_in(at(0), [item(3, "a")], at(10));
+    shard.take_in(at(15), [], at(20));
+    assert_eq!(shard.handed(at(20)).positions, 15, "nobody looked at 11 to 15");
+    shard.take_in(at(18), [], at(30));
+    assert_eq!(shard.handed(at(30)).positions, 27, "and 19 and 20 were looked at twice");
 }
 
 mod histories {

@@ -1,5 +1,7 @@
 //! Views kept in the append's own transaction.
 
+use std::sync::atomic::Ordering;
+
 use super::{super::*, world::*};
 use crate::{
     event::NewEvent,
@@ -201,4 +203,29 @@ async fn appends_before_the_first_claim_are_not_lost() {
 #[tokio::test]
 async fn appends_behind_the_first_claim_are_not_lost() {
     appends_around_the_first_claim(true).await;
+}
+
+#[tokio::test]
+async fn a_first_build_with_parked_events_is_read_until_appends_can_keep_it() {
+    let world = World::new();
+    let store = world.open().await;
+    let views = Views::open(&store).await.unwrap();
+    append(&store, "bad", &["happened", "poison", "happened"]).await;
+    let code = Tally::new();
+    let parking = Config { on_poison: OnPoison::Park, max_attempts: 1, ..Config::inline() };
+    let tally = views.start(code.clone(), parking).await.unwrap();
+    assert_eq!(
+        tally.rows_now(&store).await,
+        [("bad".to_owned(), 1, 1)],
+        "something with its gaps named is better than nothing"
+    );
+    assert_eq!(tally.query("SELECT 1 FROM {tally}", vec![]).await.unwrap().parked, 2);
+    append(&store, "good", &["happened"]).await;
+    assert_eq!(tally.rows_now(&store).await.len(), 2);
+    code.poisonous.store(false, Ordering::Relaxed);
+    views.replay(tally.name(), build(1), "bad").await.unwrap();
+    tally.until(1, |build| build.shards[0].standing == Standing::Inline).await;
+    append(&store, "bad", &["happened"]).await;
+    assert_eq!(tally.rows_as_they_are().await, fold(&store).await);
+    assert!(tally.is_whole(1).await);
 }

@@ -49,7 +49,8 @@ async fn what_stops_a_view_can_be_left_out_by_somebody_and_is_on_record() {
     views.skip(tally.name(), build(1), Position::new(2), "ada").await.unwrap();
     assert_eq!(tally.rows_now(&store).await, [("s".to_owned(), 2, 4)]);
     let skipped = views.skipped(tally.name(), build(1), Position::ZERO, 10).await.unwrap();
-    assert_eq!((skipped[0].position, &*skipped[0].kind), (Position::new(2), "poison"));
+    let told = (skipped[0].position, &*skipped[0].kind, &*skipped[0].skipped_by);
+    assert_eq!(told, (Position::new(2), "poison", "ada"), "who said so, and not the policy");
     assert!(tally.is_whole(1).await);
 }
 

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use super::{super::*, world::*};
-use crate::{event::NewEvent, store::Store};
+use crate::{
+    event::NewEvent,
+    store::{Query, QueryItem, Store},
+};
 
 async fn started(store: &Store, code: Tally) -> (Views, View) {
     let views = Views::open(store).await.unwrap();
@@ -130,8 +133,12 @@ async fn changed_code_under_the_same_version_is_noticed() {
     assert!(matches!(refused, Err(ViewError::FoldChanged { version: 1, .. })), "{:?}", refused.err());
     let tally = views.get(&view("tally")).await.unwrap();
     assert_eq!(tally.rows_as_they_are().await.len(), 1, "readers keep what they have");
+    let changed = Tally { query: Query::of([QueryItem::types(["other"])]), ..changed };
     views.start(changed, Config { changed: Changed::Rebuild, ..config() }).await.unwrap();
     tally.until(2, |build| build.live).await;
+    let other = tally.audit(build(1)).await;
+    assert!(matches!(other, Err(ViewError::NoCode { .. })), "this code does not know what it counts: {other:?}");
+    assert!(tally.is_whole(2).await);
 }
 
 #[tokio::test]
@@ -380,6 +387,62 @@ mod effects {
         assert_eq!(arrived(&slow.0, 3).await, ["tally/1/0", "tally/2/0", "tally/3/0"]);
     }
 
+    /// Two versions side by side, the second of which readers have.
+    async fn two_versions(store: &Store, on_rebuild: OnRebuild) -> (Views, View, Slow) {
+        let (views, slow) = (Views::open(store).await.unwrap(), Slow::default());
+        for version in [1, 2] {
+            let code = Tally { on_rebuild, ..Tally::version(version) };
+            let tally = views.start_shared(Arc::new(code), config(), handler(&slow)).await.unwrap();
+            tally.until(version, |build| build.live).await;
+        }
+        let tally = views.get(&view("tally")).await.unwrap();
+        (views, tally, slow)
+    }
+
+    async fn paused(views: &Views, tally: &View, number: u32) {
+        views.pause(tally.name(), build(number)).await.unwrap();
+        tally.until(number, |build| build.shards[0].standing == Standing::Paused).await;
+    }
+
+    #[tokio::test]
+    async fn a_build_that_readers_have_left_repeats_no_effect() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, tally, slow) = two_versions(&store, OnRebuild::Repeat).await;
+        paused(&views, &tally, 1).await;
+        append(&store, "s", &["mailed"]).await;
+        arrived(&slow.0, 1).await;
+        all_carried_out(&tally, &store).await;
+        views.resume(tally.name(), build(1)).await.unwrap();
+        tally.until(1, |build| build.position == store.head()).await;
+        all_carried_out(&tally, &store).await;
+        append(&store, "s", &["mailed"]).await;
+        tally.until(1, |build| build.position == store.head()).await;
+        assert_eq!(arrived(&slow.0, 2).await, ["tally/1/0", "tally/2/0"]);
+        let again = views.rebuild(tally.name(), Switch::WhenCaughtUp).await.unwrap();
+        tally.until(again.get(), |build| build.live).await;
+        assert_eq!(arrived(&slow.0, 4).await[2..], ["tally/1/0", "tally/2/0"], "a rebuild does");
+    }
+
+    #[tokio::test]
+    async fn what_a_build_beside_holds_is_let_go_of_once_the_live_one_has_come_to_it() {
+        let world = World::new();
+        let store = world.open().await;
+        let (views, tally, slow) = two_versions(&store, OnRebuild::Suppress).await;
+        let kept = async || {
+            let sql = "SELECT count(*) FROM quorate_view_effect";
+            store.room_query(sql, Vec::new()).await.unwrap()[0].at(0).as_i64().unwrap()
+        };
+        paused(&views, &tally, 2).await;
+        append(&store, "s", &["mailed", "mailed"]).await;
+        tally.until(1, |build| build.position == store.head()).await;
+        assert_eq!(kept().await, 2, "it would carry them out if readers were given it");
+        views.resume(tally.name(), build(2)).await.unwrap();
+        assert_eq!(arrived(&slow.0, 2).await, ["tally/1/0", "tally/2/0"]);
+        all_carried_out(&tally, &store).await;
+        assert_eq!(kept().await, 0);
+    }
+
     #[tokio::test]
     async fn the_handler_of_a_deleted_view_carries_nothing_out_for_the_next_one_of_its_name() {
         let world = World::new();
@@ -394,6 +457,7 @@ mod effects {
         all_carried_out(&tally, &store).await;
         assert!(before.0.letters().is_empty());
     }
+
     /// Says that it was asked, and never ends.
     struct Hanging(Arc<tokio::sync::Notify>);
 

@@ -229,6 +229,7 @@ impl View {
     pub(in super::super) async fn is_whole(&self, number: u32) -> bool {
         let audit = self.audit(build(number)).await.unwrap();
         assert!(audit.is_whole(), "{audit:?}");
+        assert_eq!(self.build(build(number)).await.unaccounted(), 0, "what is always counted agrees");
         true
     }
 }

@@ -20,6 +20,7 @@ pub(super) struct Views {
     feed_stale: Count,
     parked: Count,
     skipped: Count,
+    unaccounted: Count,
     stalled: Count,
     effects: Count,
     effects_given_up: Count,
@@ -39,6 +40,8 @@ impl Views {
         of.register("feed_stale", about, views.feed_stale.clone());
         of.register("parked_events", "Events of a view that are parked", views.parked.clone());
         of.register("skipped_events", "Events that a view left out, on record", views.skipped.clone());
+        let about = "Positions and events of all builds of a view that were neither dealt with nor found not to matter, or dealt with twice; other than 0 something is wrong";
+        of.register("unaccounted", about, views.unaccounted.clone());
         of.register("stalled", "1 where something stops a view, or its next version, else 0", views.stalled.clone());
         of.register("effects", "Effects of a view that wait to be carried out", views.effects.clone());
         let about = "Effects of a view that failed as often as they are tried, and wait for somebody";
@@ -50,18 +53,26 @@ impl Views {
     /// Shows `all`, and none that are gone, and how many queries run.
     pub(super) fn show(&self, all: &[Description], queries: usize) {
         self.queries.set(i64::try_from(queries).unwrap_or(i64::MAX));
-        for family in
-            [&self.lag_events, &self.parked, &self.skipped, &self.stalled, &self.effects, &self.effects_given_up]
-        {
+        for family in [
+            &self.lag_events,
+            &self.feed_stale,
+            &self.parked,
+            &self.skipped,
+            &self.unaccounted,
+            &self.stalled,
+            &self.effects,
+            &self.effects_given_up,
+        ] {
             family.clear();
         }
-        self.feed_stale.clear();
         self.lag_seconds.clear();
         self.feed_lag_seconds.clear();
         for view in all {
             let label = [("view", view.name.as_str().to_owned())];
             self.effects.get_or_create(&label).set(count(view.effects.0));
             self.effects_given_up.get_or_create(&label).set(count(view.effects.1));
+            let unaccounted = view.builds.iter().map(BuildDescription::unaccounted).fold(0, u64::saturating_add);
+            self.unaccounted.get_or_create(&label).set(count(unaccounted));
             // Where readers have none yet they wait for the newest.
             if let Some(shown) = view.builds.iter().find(|build| build.live).or(view.builds.last()) {
                 self.build(&label, shown);

@@ -144,12 +144,22 @@ pub(super) fn schemas() -> Value {
         let all = json!({ "logposition": reference("Count"), "key": text, "type": text, "reason": text });
         json!({ "type": "array", "items": open(&["logposition", "key", "type", "reason"], super::merged([all, more])) })
     };
+    let unaccounted = json!({
+        "type": "integer",
+        "minimum": 0,
+        "description": "By how much applied, parked, skipped and filtered are not the checkpoint, or not what was read: 0 unless something was lost, or taken twice",
+    });
     let shard = open(
         &["shard", "epoch", "checkpoint", "standing"],
         json!({
             "shard": number,
             "epoch": number,
             "checkpoint": reference("Count"),
+            "applied": number,
+            "parked": number,
+            "skipped": number,
+            "filtered": { "type": "integer", "minimum": 0, "description": "Positions that were looked at and do not matter to it" },
+            "unaccounted": unaccounted,
             "standing": { "enum": STANDINGS, "description": "How it stands with its owner in this process" },
             "stopped-at": reference("Count"),
             "reason": text,
@@ -238,6 +248,7 @@ pub(super) fn schemas() -> Value {
             "applied": number,
             "parked": number,
             "skipped": number,
+            "unaccounted": unaccounted,
             "shards": { "type": "array", "items": shard },
         })),
         "ViewTables": open(&["view", "tables"], json!({

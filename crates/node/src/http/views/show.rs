@@ -44,6 +44,7 @@ fn build(build: &BuildDescription, of: &Description) -> Value {
         "applied": sum(|shard| shard.applied),
         "parked": sum(|shard| shard.parked),
         "skipped": sum(|shard| shard.skipped),
+        "unaccounted": build.unaccounted(),
         "shards": build.shards.iter().map(|one| shard(one, not_started)).collect::<Vec<_>>(),
     })
 }
@@ -63,6 +64,11 @@ fn shard(shard: &ShardDescription, not_started: Option<&(u32, String)>) -> Value
         "shard": shard.shard,
         "epoch": shard.epoch,
         "checkpoint": shard.checkpoint.to_string(),
+        "applied": shard.applied,
+        "parked": shard.parked,
+        "skipped": shard.skipped,
+        "filtered": shard.filtered,
+        "unaccounted": shard.unaccounted,
         "standing": word(&shard.standing),
     });
     match &shard.standing {
