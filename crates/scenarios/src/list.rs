@@ -221,6 +221,7 @@ pub fn all() -> &'static [Scenario] {
                 "a recount of the log agrees",
                 "a view is the fold of the log",
                 "every letter is sent",
+                "nothing is unaccounted for",
                 "readers see no half-built view",
                 "rows are of the position they say",
             ],

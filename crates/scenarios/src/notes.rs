@@ -210,6 +210,8 @@ pub enum Action {
         rows: Vec<(String, i64, i64)>,
         /// Whether a recount of the log agreed that every event was dealt with once.
         whole: bool,
+        /// By how much what its builds were handed was not what they did, as they say at any time.
+        unaccounted: u64,
         /// How far its checkpoint was.
         checkpoint: u64,
         /// The end of the log.

@@ -36,10 +36,11 @@ pub(super) fn judge_where_syncs_lie(notes: &[Note]) -> Vec<Verdict> {
 }
 
 /// What is written down of views once everything has come to rest.
-fn views_at_the_end(notes: &[Note], log: &[Seen]) -> [Verdict; 3] {
+fn views_at_the_end(notes: &[Note], log: &[Seen]) -> [Verdict; 4] {
     let (mut views, mut other_rows, mut miscounted, mut behind) = (0, Vec::new(), Vec::new(), Vec::new());
+    let mut apart = Vec::new();
     for note in notes {
-        let Action::ReadView { view, rows, whole, checkpoint, head } = &note.what else { continue };
+        let Action::ReadView { view, rows, whole, unaccounted, checkpoint, head } = &note.what else { continue };
         views += 1;
         let fold = fold(view, log);
         if *rows != fold {
@@ -47,6 +48,9 @@ fn views_at_the_end(notes: &[Note], log: &[Seen]) -> [Verdict; 3] {
         }
         if !whole {
             miscounted.push(format!("`{view}` missed an event, or took one twice, by its own count"));
+        }
+        if *unaccounted > 0 {
+            apart.push(format!("of `{view}` {unaccounted} are neither dealt with nor passed over, or both"));
         }
         // An inline view has nothing to do with events that do not matter to it.
         if checkpoint < head && view != "inline" {
@@ -57,6 +61,7 @@ fn views_at_the_end(notes: &[Note], log: &[Seen]) -> [Verdict; 3] {
         rule::verdict("a view is the fold of the log", views, other_rows),
         rule::verdict("a recount of the log agrees", views, miscounted),
         rule::verdict("a checkpoint moves over what does not matter", views, behind),
+        rule::verdict("nothing is unaccounted for", views, apart),
     ]
 }
 
@@ -155,7 +160,7 @@ mod tests {
 
     fn view(name: &str, rows: &[(&str, i64, i64)], checkpoint: u64) -> Action {
         let rows = rows.iter().map(|(stream, n, places)| ((*stream).to_owned(), *n, *places)).collect();
-        Action::ReadView { view: name.into(), rows, whole: true, checkpoint, head: 4 }
+        Action::ReadView { view: name.into(), rows, whole: true, unaccounted: 0, checkpoint, head: 4 }
     }
 
     fn looked(view: &str, position: u64, events: i64) -> Action {
@@ -217,6 +222,12 @@ mod tests {
             }
         };
         assert_eq!(broken(miscounted), ["a recount of the log agrees"]);
+        let apart = |run: &mut Vec<Action>| {
+            if let Action::ReadView { unaccounted, .. } = &mut run[8] {
+                *unaccounted = 1;
+            }
+        };
+        assert_eq!(broken(apart), ["nothing is unaccounted for"]);
         let behind = broken(|run| run[9] = view("rare", &[("b", 1, 2)], 2));
         assert_eq!(behind, ["a checkpoint moves over what does not matter"]);
         assert_eq!(broken(|run| run[7] = Action::Rebuilt { before: 1, after: 2 }), ["a rebuild sends nothing again"]);

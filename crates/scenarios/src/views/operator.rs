@@ -187,12 +187,11 @@ impl Service {
         let described = view.describe().await?;
         let live = described.builds.iter().find(|build| build.live);
         let checkpoint = live.into_iter().flat_map(|live| &live.shards).map(|shard| shard.checkpoint.get()).min();
-        // What is always counted, of every build, and the recount of the one that readers have.
-        let is_accounted_for = described.builds.iter().all(|build| build.unaccounted() == 0);
         let what = Action::ReadView {
             view: name.to_owned(),
             rows,
-            whole: is_accounted_for && view.audit(reading.build).await?.is_whole(),
+            whole: view.audit(reading.build).await?.is_whole(),
+            unaccounted: described.builds.iter().map(BuildDescription::unaccounted).sum(),
             checkpoint: checkpoint.unwrap_or_default(),
             head: described.head.get(),
         };
