@@ -15,6 +15,7 @@ const ARCHIVES: &str = "crates/data/tests/sqlite/archive.rs";
 const POWER: &str = "crates/scenarios/tests/store/main.rs";
 const KEEPING: &str = "crates/node/tests/http/retention.rs";
 const STORE: &str = "crates/node/tests/http/store.rs";
+const READING: &str = "crates/node/src/http/streams.rs";
 const BACKUP: &str = "crates/data/tests/sqlite/backup.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -112,6 +113,16 @@ pub(super) const ROWS: &[Guarantee] = &[
         Library,
         "however long the stream is, other writers have their turn while its data is wiped",
         &[test(ARCHIVES, "a_truncate_of_many_events_leaves_other_writers_their_turn")],
+    ),
+    row(
+        Visibility,
+        "read a stream",
+        Http,
+        "a page of which events are forgotten while it is read shows what the stream has become, not less than it ever was",
+        &[test(
+            READING,
+            "a_page_of_which_everything_is_forgotten_while_it_is_read_shows_what_the_stream_has_become",
+        )],
     ),
     row(
         Visibility,

@@ -60,7 +60,7 @@ fn query(params: &Params<'_>) -> Result<Query, Problem> {
 /// A page without a filter: positions are dense, so its end is known before it is read.
 async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Position, limit: usize) -> Reply {
     let read = ReadLog { query: Query::EVERYTHING, after, limit: limit.min(page::STEP) };
-    let since = page::Since::now(node, true);
+    let since = page::Since::now(&node.streams, true);
     let first = node.streams.log(read).await?;
     let last = Position::new(after.get().saturating_add(limit as u64)).min(first.head).max(after);
     let rest = page::Rest::of_log(&first, last);
@@ -70,7 +70,7 @@ async fn everything(node: &Shared, uri: &Uri, headers: &HeaderMap, after: Positi
 
 /// A filtered page.
 async fn matching(node: &Shared, uri: &Uri, headers: &HeaderMap, mut read: ReadLog, mut found: Found) -> Reply {
-    let since = page::Since::now(node, true);
+    let since = page::Since::now(&node.streams, true);
     loop {
         read.limit = found.step();
         let page = node.streams.log(read.clone()).await?;

@@ -174,11 +174,12 @@ pub(super) struct Since {
 
 impl Since {
     /// Before the first event is read.
-    pub(super) fn now(node: &Node, stubs: bool) -> Self {
-        Self { forgotten: node.streams.store().watch_forgotten(), stubs }
+    pub(super) fn now(streams: &Streams, stubs: bool) -> Self {
+        Self { forgotten: streams.store().watch_forgotten(), stubs }
     }
 
-    fn is_stale(&self) -> bool {
+    /// Whether something was forgotten since, of whatever stream.
+    pub(super) fn is_stale(&self) -> bool {
         self.forgotten.has_changed().unwrap_or(true)
     }
 }

@@ -24,9 +24,12 @@ use super::{
     request::{self, Params},
     sse,
 };
-use crate::verbs::Source;
+use crate::verbs::{ReadError, Source, Streams};
 
 type Reply = Result<axum::response::Response, Problem>;
+
+/// How often a page is begun at most, where something is forgotten each time.
+const READINGS: usize = 8;
 
 /// `GET /v1/streams/{stream}/events`
 pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply {
@@ -46,13 +49,32 @@ pub(super) async fn read(State(node): State<Shared>, request: Request) -> Reply 
     let found = Found::new(&node, limit, moment);
     request::reach_token(&node, headers).await?;
     let read = ReadStream { stream: stream.clone(), from, direction, limit: found.step() };
-    let since = page::Since::now(&node, false);
-    let first = node.streams.read(read.clone()).await?;
+    let (since, first) = beginning(&node.streams, || node.streams.read(read.clone())).await?;
     if moment.is_any() {
         let span = Span { from, direction, limit: limit as u64 };
         return answer(&node, (uri, headers), &stream, since, first, &span);
     }
     of_moment(&node, (uri, headers), read, since, first, found).await
+}
+
+/// Reads the beginning of a page as its stream was at one moment, and says since when it is read.
+///
+/// What is forgotten while it is read does not leave the node any more. A page that was begun before that and is told without it
+/// would be one that the stream never was: of what it had all may be gone, and what was appended before that is not on it. So it
+/// is begun anew, up to [`READINGS`] times; beyond them it is told without what is gone.
+async fn beginning<F>(streams: &Streams, read: impl Fn() -> F) -> Result<(page::Since, StreamPage), ReadError>
+where
+    F: Future<Output = Result<StreamPage, ReadError>>,
+{
+    let mut readings = 1;
+    loop {
+        let since = page::Since::now(streams, false);
+        let first = read().await?;
+        if readings == READINGS || !since.is_stale() {
+            return Ok((since, first));
+        }
+        readings += 1;
+    }
 }
 
 /// A page of the events that were there at a moment of the past.
@@ -275,4 +297,62 @@ pub(super) async fn once(
     let Some(key) = idempotency::key(head, body)? else { return effect.await.map(reply::whole) };
     let kept = async { effect.await.map(|response| idempotency::kept(&response)) };
     idempotency::told(node.idempotency.once_around::<Problem>(key, kept).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use quorate_data::{
+        event::NewEvent,
+        store::{AppendBatch, ExpectedVersion, Retire, Store, sqlite},
+    };
+    use quorate_runtime::Env;
+
+    use super::*;
+
+    fn stream() -> Name {
+        "s".parse().unwrap()
+    }
+
+    /// Has `s` go from `first` to `last`, of which it has those up to `known`.
+    async fn move_on(store: &Store, known: u64, first: u64, last: u64) {
+        let events = (known + 1..=last).map(|n| NewEvent::new(n.to_string(), "/s", "t")).collect();
+        store.append(AppendBatch::to(stream(), ExpectedVersion::Any, events)).await.unwrap();
+        store.retire(stream(), Retire::Truncate { before: Version::new(first) }).await.unwrap();
+    }
+
+    /// Begins a page of `s`, which was cut to its versions 4 and 5; behind each of the first `times` readings two events are
+    /// appended and all before them forgotten. Returns the versions on the page, the stream's, how often it was read, and
+    /// whether something was forgotten since.
+    async fn begun(times: u64) -> (Vec<u64>, u64, u64, bool) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = sqlite::open(&Env::real(), sqlite::Config::at(folder.path().join("log.db"))).await.unwrap();
+        move_on(&store, 0, 4, 5).await;
+        let (streams, read) = (Streams::new(store.clone()), Cell::new(0));
+        let reading = || async {
+            let page = streams.read(ReadStream::forward(stream(), page::STEP)).await?;
+            let last = page.head.version.get();
+            if read.replace(read.get() + 1) < times {
+                move_on(&store, last, last + 1, last + 2).await;
+            }
+            Ok(page)
+        };
+        let (since, page) = beginning(&streams, reading).await.unwrap();
+        let versions = page.events.iter().map(|event| event.version().get()).collect();
+        (versions, page.head.version.get(), read.get(), since.is_stale())
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_page_of_which_everything_is_forgotten_while_it_is_read_shows_what_the_stream_has_become() {
+        assert_eq!(begun(0).await, (vec![4, 5], 5, 1, false));
+        assert_eq!(begun(1).await, (vec![6, 7], 7, 2, false));
+        assert_eq!(begun(3).await, (vec![10, 11], 11, 4, false));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_page_is_begun_so_often_and_no_more_however_fast_a_stream_is_forgotten() {
+        let (_, _, read, is_stale) = begun(u64::MAX).await;
+        assert_eq!((read, is_stale), (READINGS as u64, true));
+    }
 }
