@@ -145,7 +145,8 @@ impl Transport for Embedded {
             topic.check()?;
             let max_messages = usize::try_from(topic.max_messages).unwrap_or(Config::MAX_MESSAGES);
             let config = Config { lease_ttl: topic.hold, max_attempts: ATTEMPTS, max_messages, ..Config::default() };
-            let queue = self.queues.declare(&name(topic, group)?, config).await.map_err(told)?;
+            // One that is there stays as whoever operates it has declared it: paused, or with another limit.
+            let queue = self.queues.declare_if_absent(&name(topic, group)?, config).await.map_err(told)?;
             let consumer = queue.consume(Consume { window: WINDOW, ttl: Some(topic.hold) }).map_err(told)?;
             Ok(Box::new(Member { consumer, hold: topic.hold, handed: VecDeque::new() }) as Box<dyn Receiver>)
         })

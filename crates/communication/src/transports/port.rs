@@ -29,7 +29,8 @@ pub trait Transport: Send + Sync {
         messages: Vec<Outgoing>,
     ) -> BoxFuture<'a, Vec<Result<Confirmed, PublishError>>>;
 
-    /// A receiver in the group `group`, which is made if it is not there: what is published from then on is for it, too.
+    /// A receiver in the group `group`, which is made if it is not there: what is published from then on is for it, too. Where a queue of ours keeps a group, the topic's numbers are those that
+    /// a new one is made with; one that is there stays as it is, and is declared anew where queues are declared. A receiver holds its messages for as long as its own topic says in any case.
     fn join<'a>(
         &'a self,
         topic: &'a Topic,

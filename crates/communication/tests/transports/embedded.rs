@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use quorate_communication::{
-    message_queue::Queues,
+    message_queue::{Config, Queues},
     transports::{
-        Embedded, Transport,
+        Embedded, Topic, Transport,
         conformance::{self, Place},
     },
 };
@@ -62,4 +62,25 @@ impl Place for Bus {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_embedded_transport_keeps_the_promises_of_transports() {
     conformance::all(&Bus::new()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_joins_a_group_leaves_its_queue_as_others_have_declared_it() {
+    let bus = Bus::new();
+    let transport = bus.transport().await;
+    let (orders, billing) = (Topic::new("orders".parse().unwrap()), "billing".parse().unwrap());
+    let first = Topic { max_messages: 500, ..orders.clone() };
+    drop(transport.join(&first, &billing).await.unwrap());
+    let store = bus.store.lock().await.clone().unwrap();
+    let queues = Queues::open(&store).await.unwrap();
+    let queue = queues.get(&"orders.billing".parse().unwrap()).unwrap();
+    assert_eq!(
+        (queue.config().max_messages, queue.config().lease_ttl),
+        (500, first.hold),
+        "a new one is as its topic says"
+    );
+    let operated = Config { paused: true, max_attempts: 3, ..(*queue.config()).clone() };
+    queues.declare(queue.name(), operated.clone()).await.unwrap();
+    drop(transport.join(&orders, &billing).await.unwrap());
+    assert_eq!(*queue.config(), operated);
 }

@@ -47,6 +47,16 @@ pub(super) const ROWS: &[Guarantee] = &[
     ),
     row(
         Delivery,
+        "join over the embedded transport or a node",
+        Library,
+        "a new group's queue is as the topic says; one that is there stays as it was declared, paused or limited otherwise",
+        &[
+            test(EMBEDDED, "whoever_joins_a_group_leaves_its_queue_as_others_have_declared_it"),
+            test(SERVED, "whoever_joins_a_group_at_a_node_leaves_its_queue_as_others_have_declared_it"),
+        ],
+    ),
+    row(
+        Delivery,
         "publish a batch of which RabbitMQ returns some",
         Library,
         "exactly what has no queue is unroutable, and what is confirmed is there",

@@ -150,3 +150,24 @@ async fn nobody_is_refused_a_page_whose_size_nobody_asked_for() {
         assert_eq!(node.get(&format!("{list}?limit=1001")).await.code(), "limit-exceeded", "{list}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_joins_a_group_at_a_node_leaves_its_queue_as_others_have_declared_it() {
+    let (bus, path) = (node().await, "/v1/queues/orders.billing");
+    let transport = connect(&Env::real(), &address(bus.address.port()).parse().unwrap(), None).unwrap();
+    let (orders, billing) = (Topic::new("orders".parse().unwrap()), "billing".parse().unwrap());
+    let first = Topic { max_messages: 500, hold: Duration::from_secs(7), ..orders.clone() };
+    drop(transport.join(&first, &billing).await.unwrap());
+    let config = bus.get(path).await.json()["config"].clone();
+    assert_eq!(
+        (&config["max-messages"], &config["lease-ttl"]),
+        (&json!(500), &json!("7s")),
+        "a new one is as its topic says"
+    );
+    let operated = json!({ "paused": true, "max-messages": 600, "max-attempts": 3 }).to_string();
+    assert_eq!(bus.send(request("PUT", path).json(operated)).await.status, 200);
+    let declared = bus.get(path).await.json()["config"].clone();
+    drop(transport.join(&orders, &billing).await.unwrap());
+    assert_eq!(bus.get(path).await.json()["config"], declared);
+    assert_eq!(declared["paused"], true);
+}

@@ -286,8 +286,14 @@ impl Transport for Served {
                 "max-messages": max_messages,
             });
             let queue = queue(topic, group);
-            let body = Bytes::from(wanted.to_string());
-            self.link.call(Method::PUT, &format!("/v1/queues/{queue}"), Some(body)).await?;
+            let path = format!("/v1/queues/{queue}");
+            // One that is there stays as whoever operates it has declared it.
+            match self.link.call(Method::GET, &path, None).await {
+                Err(Failed::Refused(refusal)) if refusal.is("queue-not-found") => {
+                    self.link.call(Method::PUT, &path, Some(Bytes::from(wanted.to_string()))).await?;
+                }
+                found => drop(found?),
+            }
             Ok(Box::new(Member::new(&self.link, queue, topic.hold)) as Box<dyn Receiver>)
         })
     }
