@@ -15,6 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use quorate_communication::{
     event_bus::webhook::{Allowed, Calls, WebhookError},
     message_queue::QueueError,
+    request::Requests,
 };
 use quorate_consistency::saga::choreography::ProcessError;
 use quorate_data::{
@@ -212,14 +213,15 @@ impl Server {
             }
             None => None,
         };
-        let request_types = RequestCare::open(&http, &store, &queues).await.map_err(ServeError::Requests)?;
+        let lent = (&timers, &policies, &breakers);
+        let calls = calls(&http, config.webhook_targets.clone(), lent);
+        let request_types = RequestCare::open(&http, &store, &queues, calls.clone()).await;
+        let request_types = request_types.map_err(ServeError::Requests)?;
         // The policies first: what is open goes on, and its calls pass them.
         let sagas = SagaCare::open(&of_store, &store, policies.registry(), config.sagas.clone());
         let sagas = sagas.await.map_err(ServeError::Sagas)?;
         let processes = ProcessCare::open(&store).await.map_err(ServeError::Processes)?;
         let rates = Rates::new(&http, &store, &config.rates);
-        let lent = (&timers, &policies, &breakers);
-        let calls = calls(&http, config.webhook_targets.clone(), lent);
         let webhooks = WebhookCare::open(&store, &subscriptions, calls).await.map_err(ServeError::Webhooks)?;
         let relays = RelayCare::new(&store, &queues, &config.relays);
         let inboxes = InboxCare::new(&store, &queues, &config.inboxes);
@@ -279,6 +281,12 @@ impl Server {
         &self.surface.node().policies
     }
 
+    /// The requests of this node: a program that embeds it serves them with handlers of its own, and asks without a connection. What such a handler serves is asked over HTTP
+    /// once its type is declared there with the same contract; requests and responders are this process's, those of durable types the store's.
+    pub fn requests(&self) -> &Requests {
+        self.surface.node().request_types.typed()
+    }
+
     /// Takes requests until the environment's tasks are told to stop, and for the drain delay after that; then lets those
     /// in progress end, within the drain timeout, and closes the store. Where responders work on some, answers are taken until they are
     /// there. What the store does in the background goes on until then.
@@ -290,6 +298,7 @@ impl Server {
             self.http.tasks().spawn("scavenge", scavenge(self.surface.clone()));
         }
         self.http.tasks().spawn("webhooks", self.surface.node().webhooks.clone().run(self.http.clone()));
+        self.http.tasks().spawn("callbacks", self.surface.node().request_types.clone().call_back(self.http.clone()));
         self.http.tasks().spawn("coordinator", self.surface.node().coordinating.clone().run(self.http.clone()));
         if !self.surface.node().config.relays.is_empty() {
             self.http.tasks().spawn("relays", self.surface.node().relays.clone().run(self.http.clone()));

@@ -145,7 +145,7 @@ impl Command {
 }
 
 /// The secret in a file, without what stands around it.
-async fn secret(client: &Client, file: Option<&str>) -> Result<Option<String>, Failure> {
+pub(crate) async fn secret(client: &Client, file: Option<&str>) -> Result<Option<String>, Failure> {
     let Some(file) = file else { return Ok(None) };
     let bytes = input::read(file, client.env()).await?;
     let text = String::from_utf8(bytes).map_err(|_| Failure::new(Exit::BadInput, format!("{file} is not UTF-8")))?;

@@ -5,7 +5,10 @@ use std::{fs, path::Path, process::Child, time::Duration};
 use quorate_runtime::Env;
 use serde_json::Value;
 
-use crate::harness::{Ended, Node, ended};
+use crate::{
+    harness::{Ended, Node, ended, file},
+    webhooks::{ALLOWED, Does, Receiver},
+};
 
 fn json(node: &Node, args: &[&str]) -> Value {
     node.run(&[&["request"], args, &["--output", "json"]].concat()).ok().json()
@@ -188,6 +191,35 @@ fn durable_requests_come_to_an_end_though_their_node_is_killed_while_they_wait_a
         fs::read_to_string(folder.path().join("served")).unwrap().lines().map(str::to_owned).collect();
     served.sort();
     assert_eq!(served, ["milk", "tea"], "each was answered once");
+}
+
+#[test]
+fn who_is_to_be_told_is_told_though_the_node_is_killed_before_the_answer_and_while_it_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Node::start_in(folder.path(), ALLOWED);
+    let receiver = Receiver::new(|n| if n == 1 { Does::TellAndWait } else { Does::Take });
+    let secret = file(folder.path(), "secret", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n");
+    let node = start();
+    json(&node, &["declare", "price", "--time-limit", "1m", "--durable"]);
+    node.run(&["queue", "declare", "request-callbacks", "--lease-ttl", "2s"]).ok();
+    let url = receiver.url();
+    let send =
+        ["request", "send", "price", "tea\n", "--id", "1", "--callback", &url, "--callback-secret-file", &secret];
+    assert_eq!(node.run(&send).ok().json()["repeated"], false);
+    node.kill();
+    let node = start();
+    assert_eq!(node.run(&send).ok().json()["repeated"], true);
+    let args = ["request", "serve", "price", "--", "sh", "-c", "read what; printf 250"];
+    let responder = Killed(node.feed(&args).0);
+    receiver.told.recv_timeout(Duration::from_secs(30)).expect("the receiver is called");
+    node.kill();
+    drop(responder);
+    let node = start();
+    let told = || node.run(&["queue", "show", "request-callbacks", "--output", "json"]).ok().json();
+    wait_until(|| told()["messages"] == 0);
+    let got = receiver.got();
+    assert!(got.len() >= 2 && got.iter().all(|one| one.id == got[0].id), "{got:?}");
+    assert_eq!(node.run(&["request", "status", "price", "1", "--answer"]).ok().stdout, "250");
 }
 
 /// Ended when the test is.

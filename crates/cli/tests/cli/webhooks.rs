@@ -21,15 +21,15 @@ use crate::{
 
 /// A request that a receiver was sent.
 #[derive(Clone, Debug)]
-struct Got {
-    id: String,
+pub(crate) struct Got {
+    pub(crate) id: String,
     stream: String,
     version: u64,
 }
 
 /// What a receiver does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Does {
+pub(crate) enum Does {
     Take,
     Refuse,
     /// Tells the test, and answers nothing until its caller is gone.
@@ -39,15 +39,15 @@ enum Does {
 }
 
 /// Somebody's service on this machine, which outlives nodes.
-struct Receiver {
+pub(crate) struct Receiver {
     address: String,
     got: Arc<Mutex<Vec<Got>>>,
-    told: mpsc::Receiver<()>,
+    pub(crate) told: mpsc::Receiver<()>,
 }
 
 impl Receiver {
     /// `does` is asked with the number of each request, from 1.
-    fn new(does: impl Fn(usize) -> Does + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(does: impl Fn(usize) -> Does + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (got, does, count) = (Arc::<Mutex<Vec<Got>>>::default(), Arc::new(does), Arc::new(AtomicUsize::new(0)));
@@ -64,11 +64,11 @@ impl Receiver {
         Self { address, got, told }
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/hooks", self.address)
     }
 
-    fn got(&self) -> Vec<Got> {
+    pub(crate) fn got(&self) -> Vec<Got> {
         self.got.lock().unwrap().clone()
     }
 }
@@ -114,7 +114,7 @@ fn serve(stream: TcpStream, all: &Mutex<Vec<Got>>, does: impl Fn(&Got) -> Does, 
     }
 }
 
-const ALLOWED: &[&str] = &["--webhooks.allow", "127.0.0.1"];
+pub(crate) const ALLOWED: &[&str] = &["--webhooks.allow", "127.0.0.1"];
 
 fn json(node: &Node, args: &[&str]) -> Value {
     node.run(&[&["webhook"], args, &["--output", "json"]].concat()).ok().json()

@@ -111,7 +111,7 @@ impl QueueError {
         Self::Invalid { what }
     }
 
-    pub(super) fn corrupt(place: impl Into<String>, what: impl std::fmt::Display) -> Self {
+    pub(crate) fn corrupt(place: impl Into<String>, what: impl std::fmt::Display) -> Self {
         Self::Store(StoreError::Corrupt { place: place.into(), what: what.to_string() })
     }
 

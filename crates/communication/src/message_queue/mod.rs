@@ -90,6 +90,8 @@ mod service;
 mod workers;
 
 pub(crate) use answer::{Answer, Kept, Progress};
+#[cfg(feature = "webhooks")]
+pub(crate) use answer::{Ends, Followed, Heard};
 pub use config::{Config, Rate};
 pub use consumer::{Consume, Consumer};
 pub use error::QueueError;
@@ -97,6 +99,8 @@ pub use lease::{Lease, LeaseError};
 pub use machine::Counts;
 pub use message::{Cause, DeadLetter, Delivery, Failure, Message, NewMessage, Sent};
 pub use quorate_data::subscription::Backoff;
+#[cfg(feature = "webhooks")]
+pub(crate) use rows::callbacks;
 pub(crate) use rows::{TABLES, turn::LEAVING, turn::TABLES as TURN_TABLES};
 pub use schedule::{Missed, Planned, Schedule};
 pub use service::{DeadLetters, Description, Queue, Queues, Receive, Selection, Summary};

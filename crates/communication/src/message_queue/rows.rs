@@ -10,6 +10,8 @@
 
 mod answers;
 mod apply;
+#[cfg(feature = "webhooks")]
+pub(crate) mod callbacks;
 mod columns;
 mod heads;
 mod insert;
@@ -100,6 +102,19 @@ pub(crate) const TABLES: RoomTables = RoomTables {
             label TEXT NOT NULL,
             content_type TEXT,
             data BLOB)
+    ",
+        // Who is to be told when the message `seq` is over with. `told`: the id of the message that tells, once there is one.
+        "
+        CREATE TABLE quorate_queue_callback (
+            seq INTEGER PRIMARY KEY,
+            queue BIGINT NOT NULL,
+            kind TEXT NOT NULL,
+            id TEXT NOT NULL,
+            url TEXT NOT NULL,
+            secret TEXT NOT NULL,
+            told TEXT);
+        CREATE INDEX quorate_queue_callback_due ON quorate_queue_callback (queue, seq) WHERE told IS NULL;
+        CREATE UNIQUE INDEX quorate_queue_callback_told ON quorate_queue_callback (told) WHERE told IS NOT NULL
     ",
     ],
 };

@@ -55,6 +55,8 @@
 //! Sources: Birrell and Nelson, "Implementing Remote Procedure Calls" (1984), section 3 on what a caller can know; Hohpe and Woolf, *Enterprise Integration Patterns* (2003),
 //! "Request-Reply", "Correlation Identifier"; gRPC, "Deadlines". Ours differs from the first in that a call is not repeated until it is answered: there is no wire to lose it.
 
+#[cfg(feature = "webhooks")]
+pub mod callback;
 mod contract;
 mod counts;
 mod durable;

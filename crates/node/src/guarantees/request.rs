@@ -12,6 +12,7 @@ const WHATEVER: &str = "crates/communication/src/request/machine/tests/whatever_
 const ROOM: &str = "crates/communication/src/request/tests.rs";
 const REMOTE: &str = "crates/communication/src/request/service/remote/tests.rs";
 const DURABLE: &str = "crates/communication/src/request/durable/tests.rs";
+const CALLBACK: &str = "crates/communication/src/request/callback/tests.rs";
 const HTTP: &str = "crates/node/tests/http/requests.rs";
 const HTTP_DURABLE: &str = "crates/node/tests/http/durable_requests.rs";
 const STREAM: &str = "crates/node/src/http/requests/serve/durable.rs";
@@ -147,6 +148,35 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(RESPONDER, "a_responder_forgets_what_it_answered_and_renews_each_lease_in_its_own_time"),
         ],
     ),
+    row(
+        Delivery,
+        "callback of a durable request",
+        Library,
+        "told after the outcome is durable, at least once under one id, wherever the process dies; parked where it is not taken; refused with the request where nobody may call",
+        &[
+            test(CALLBACK, "the_outcome_is_told_signed_once_the_request_is_answered_and_then_forgotten"),
+            test(CALLBACK, "wherever_the_process_dies_the_outcome_is_told_and_every_repeat_is_the_same"),
+            test(CALLBACK, "a_fault_a_dead_letter_and_one_that_is_discarded_are_told_as_what_they_are"),
+            test(CALLBACK, "a_request_whose_last_responder_died_is_told_of_when_its_lease_has_run_out"),
+            test(CALLBACK, "what_is_not_taken_is_parked_where_everybody_sees_it_and_told_when_it_is_replayed"),
+            test(CALLBACK, "an_outcome_that_nobody_was_told_of_is_remembered_longer_than_ids_are"),
+            test(CALLBACK, "whom_nobody_may_call_is_refused_with_the_request_and_another_callback_is_another_request"),
+        ],
+    ),
+    on_both(
+        Delivery,
+        "callback of a durable request",
+        Http,
+        "the outcome is sent to the address that came with the request, or parked in the queue `request-callbacks`",
+        &[test(HTTP_DURABLE, "whom_a_request_names_is_told_the_outcome_and_what_cannot_be_told_is_parked")],
+    ),
+    row(
+        Durability,
+        "request send --callback",
+        Cli,
+        "told although the node is killed before the answer and while it tells, every time under the same id",
+        &[test(CLI, "who_is_to_be_told_is_told_though_the_node_is_killed_before_the_answer_and_while_it_tells")],
+    ),
     on_postgres(
         Delivery,
         "durable request, several nodes",
@@ -184,6 +214,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         Http,
         "the answer as it was sent, or a problem that says whether it was done: at once where nobody is there, by the deadline otherwise",
         &[
+            test(HTTP, "a_program_that_embeds_the_node_answers_what_is_asked_over_http_and_asks_who_answers_there"),
             test(HTTP, "an_answer_reaches_its_caller_as_it_was_sent_with_its_media_type"),
             test(HTTP, "a_fault_comes_with_its_code"),
             test(HTTP, "with_nobody_there_a_caller_is_told_so_at_once"),

@@ -228,21 +228,22 @@ pub(super) async fn list(State(node): State<Shared>, request: Request) -> Reply 
 pub(super) async fn ask(State(node): State<Shared>, request: Request) -> Reply {
     let (head, body) = request.into_parts();
     let kind = request::request_type(&head.uri)?;
-    let params = Params::of(&head.uri, &["id"])?;
+    let params = Params::of(&head.uri, &["id", "callback"])?;
     let deadline = head.extensions.get::<Deadline>().copied().unwrap_or(Deadline::NEVER);
     let preparing = async {
         let declared = node.request_types.get(&kind).await?;
         let id = durable::id_for(&params, &declared)?;
+        let callback = durable::callback_for(&params, &head.headers, &declared)?;
         let received = node.receive(&head, body).await?;
-        Ok::<_, Problem>((declared, id, payload(&head.headers, &received.bytes)?))
+        Ok::<_, Problem>((declared, (id, callback), payload(&head.headers, &received.bytes)?))
     };
     let prepared = node.timers.within(node.env.mono(), deadline, Scope::Total, preparing).await;
-    let (declared, id, body) = prepared.unwrap_or_else(|_| {
+    let (declared, (id, callback), body) = prepared.unwrap_or_else(|_| {
         let what = "the request's time was over before it had arrived; nobody has begun on it";
         Err(Problem::new(Code::DeadlinePassed, what))
     })?;
     if declared.contract.exchange == Exchange::Durable {
-        return durable::ask(&node, &declared, (id, body), deadline).await;
+        return durable::ask(&node, &declared, (id, body, callback), deadline).await;
     }
     match node.request_types.ask(&declared, body, deadline).await? {
         Some(answer) => Ok(answered(answer)),

@@ -5,6 +5,7 @@ mod durable;
 use std::{sync::Arc, time::Duration};
 
 use quorate_communication::{
+    event_bus::webhook::Calls,
     message_queue::QueueError,
     request::{
         Contract, Counts, Deadline, DeclareError, DurableError, Exchange, Limits, Payload, Remote, RequestError,
@@ -50,6 +51,7 @@ pub struct RequestCare {
     queues: MessageQueues,
     table: Arc<OnceCell<()>>,
     requests: Requests,
+    calls: Calls,
     changed: watch::Sender<()>,
     dismissed: CancellationToken,
 }
@@ -127,20 +129,25 @@ impl From<TransactError<SqlError>> for RequestCareError {
 }
 
 impl RequestCare {
-    /// The requests of a node that lives in `env`, of the types kept in `store`; `queues` keep those that are durable. Where the disk is too full for their table it is made once somebody asks for it.
+    /// The requests of a node that lives in `env`, of the types kept in `store`; `queues` keep those that are durable, and outcomes are told by `calls`. Where the disk is too full for their table it is made once somebody asks for it.
     ///
     /// # Errors
     /// [`SqlError`]: their table could not be made.
-    pub async fn open(env: &Env, store: &Store, queues: &MessageQueues) -> Result<Self, SqlError> {
+    pub async fn open(env: &Env, store: &Store, queues: &MessageQueues, calls: Calls) -> Result<Self, SqlError> {
         let requests = Requests::new(env, Limits::default());
         let (changed, dismissed) = (watch::Sender::new(()), CancellationToken::new());
         let (env, store, queues) = (env.clone(), store.clone(), queues.clone());
-        let care = Self { env, store, queues, table: Arc::default(), requests, changed, dismissed };
+        let care = Self { env, store, queues, table: Arc::default(), requests, calls, changed, dismissed };
         match care.table().await {
             Err(SqlError::Store(StoreError::DiskFull)) => {}
             made => made?,
         }
         Ok(care)
+    }
+
+    /// The requests of this node, for the program that it is part of: what that serves is asked over HTTP as well, where the type is declared here too.
+    pub fn typed(&self) -> &Requests {
+        &self.requests
     }
 
     async fn table(&self) -> Result<(), SqlError> {

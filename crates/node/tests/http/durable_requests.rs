@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     client::{Reply, get, post, request},
-    node::{Node, node},
+    node::{Node, node, node_with},
     subscribe::Subscriber,
 };
 
@@ -224,4 +224,68 @@ async fn what_makes_no_sense_of_durable_requests_is_refused() {
     assert_eq!(drawn["id"].as_str().map(str::len), Some(32), "whatever became of it, it has a name: {drawn}");
     put(&node, TYPE, json!({ "exchange": "durable" })).await;
     assert_eq!(ask(&node, "2", "tea").await.status, 202);
+}
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+/// Asks, and has `address` told.
+async fn ask_calling(node: &Node, id: &str, address: &str) -> Reply {
+    let address = address.replace(':', "%3A").replace('/', "%2F");
+    let asking = post(format!("{ASK}?id={id}&callback={address}")).header("quorate-callback-secret", SECRET);
+    node.send(asking.body("tea")).await
+}
+
+/// Looks until `holds` is true of what is found there.
+async fn until(node: &Node, path: &str, holds: impl Fn(&Reply) -> bool) -> Reply {
+    let looking = async {
+        loop {
+            let found = node.get(path).await;
+            if holds(&found) {
+                return found;
+            }
+            node.pause(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    Env::real().timeout(crate::client::PATIENCE, looking).await.expect("it comes to be so")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whom_a_request_names_is_told_the_outcome_and_what_cannot_be_told_is_parked() {
+    let node = node_with(|config| config.webhook_targets = vec!["127.0.0.0/8".parse().unwrap()]).await;
+    // Whoever is told keeps events.
+    let told = crate::node::node().await;
+    put(&node, TYPE, json!({ "exchange": "durable", "time-limit": "1m" })).await;
+    put(&node, "/v1/queues/request-callbacks", json!({ "max-attempts": 1 })).await;
+    let there = format!("http://{}/v1/streams/told/events", told.address);
+    let mut responder = serve(&node).await;
+    for (id, address) in [("of-may", there.clone()), ("of-june", format!("http://{}/nowhere", told.address))] {
+        assert_eq!(ask_calling(&node, id, &address).await.status, 202);
+        assert_eq!(ask_calling(&node, id, &address).await.json()["repeated"], true);
+        let (named, _) = self::told(&mut responder, "request").await;
+        assert_eq!(say(&node, &named, "answer", "250;EUR").await.json()["receipt"], "taken");
+    }
+    let heard = until(&told, "/v1/streams/told/events", |found| found.status == 200).await.events();
+    assert_eq!(heard.len(), 1);
+    assert_eq!((&heard[0]["type"], &heard[0]["subject"]), (&json!("quorate.request.done"), &json!("of-may")));
+    assert_eq!((&heard[0]["source"], &heard[0]["data"]), (&json!("/v1/requests/report/of-may"), &json!("250;EUR")));
+    let queue = "/v1/queues/request-callbacks";
+    until(&node, queue, |found| found.json()["parked"] == 1).await;
+    let parked = node.get(&format!("{queue}/parked")).await.text();
+    assert!(parked.contains("404 Not Found") && parked.contains("of-june"), "{parked}");
+    assert!(!parked.contains("whsec_"), "{parked}");
+    assert_eq!(ask_calling(&node, "of-may", "http://10.0.0.1/").await.code(), "forbidden-target");
+    assert_eq!(ask_calling(&node, "of-may", "https://shop.example/").await.code(), "request-id-reused");
+    assert_eq!(ask_calling(&node, "x", "nowhere").await.code(), "invalid-parameter");
+    for (path, secret) in
+        [(format!("{ASK}?callback=https%3A%2F%2Fa.b%2F"), "whsec_short"), (format!("{ASK}?id=x"), SECRET)]
+    {
+        let refused = node.send(post(path).header("quorate-callback-secret", secret).body("tea")).await;
+        assert_eq!(
+            (refused.code().as_str(), &refused.json()["header"]),
+            ("invalid-parameter", &json!("quorate-callback-secret"))
+        );
+    }
+    let taken =
+        node.send(request("PUT", "/v1/request-types/request-callbacks").json(r#"{"exchange":"durable"}"#)).await;
+    assert_eq!(taken.code(), "invalid-parameter");
 }

@@ -16,6 +16,7 @@ pub(crate) struct Node {
     pub(crate) breakers: quorate_node::verbs::Breakers,
     pub(crate) policies: quorate_node::verbs::Policies,
     pub(crate) transactions: quorate_node::verbs::Transactions,
+    pub(crate) requests: quorate_communication::request::Requests,
     env: Env,
     running: tokio::sync::oneshot::Receiver<()>,
 }
@@ -46,6 +47,7 @@ pub(crate) async fn start_in_world(env: Env, folder: tempfile::TempDir, change: 
     let server = Server::bind(config, env.scope("node")).await.unwrap();
     let (address, store, breakers) = (server.local_addr(), server.store().clone(), server.breakers().clone());
     let (policies, transactions) = (server.policies().clone(), server.transactions().clone());
+    let requests = server.requests().clone();
     let (ended, running) = tokio::sync::oneshot::channel();
     // Beside the branch that is stopped: `run` is what the binary awaits while it stops that branch.
     let server_env = env.scope("binary");
@@ -54,7 +56,7 @@ pub(crate) async fn start_in_world(env: Env, folder: tempfile::TempDir, change: 
         stopping.await.unwrap();
         let _ = ended.send(());
     });
-    Node { address, folder, store, breakers, policies, transactions, env, running }
+    Node { address, folder, store, breakers, policies, transactions, requests, env, running }
 }
 
 impl Node {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use quorate_communication::request::{Answering, Asked, Deadline, Fault};
 use serde_json::{Value, json};
 
 use crate::{
@@ -296,4 +297,30 @@ async fn a_node_that_is_told_to_stop_does_not_wait_for_ever_for_an_answer() {
         assert_eq!((unknown.code().as_str(), &unknown.json()["reason"]), ("request-unknown", &json!("responder-left")));
     }
     node.stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_embeds_the_node_answers_what_is_asked_over_http_and_asks_who_answers_there() {
+    let node = node().await;
+    declare(&node, json!({ "time-limit": "30s" })).await;
+    let answering = Answering { time_limit: Duration::from_secs(30), idempotent: false };
+    let prices = node.requests.declare::<String, u64>(&"price".parse().unwrap(), answering).unwrap();
+    let handler = |asked: Asked<String>| async move {
+        if asked.body == "tea" { Ok(250) } else { Err(Fault::new("not-sold", "there is none")) }
+    };
+    let own = prices.respond(1, handler).unwrap();
+    assert_eq!(node.get(TYPE).await.json()["responders"], 1);
+    let answer = node.send(post(ASK).json("\"tea\"")).await;
+    assert_eq!((answer.status, answer.text().as_str()), (200, "250"));
+    let fault = node.send(post(ASK).json("\"coal\"")).await;
+    assert_eq!((fault.code().as_str(), &fault.json()["fault"]), ("request-fault", &json!("not-sold")));
+    drop(own);
+    until(&node, "responders", 0).await;
+    let mut responder = serve(&node, 1).await;
+    let asking = tokio::spawn(async move { prices.request(&"milk".to_owned(), Deadline::NEVER).await });
+    let (named, what) = asked(&mut responder).await;
+    assert_eq!(what["body"], "\"milk\"");
+    let said = node.send(post(format!("{TYPE}/requests/{named}/answer")).json("90")).await;
+    assert_eq!(said.json()["receipt"], "taken");
+    assert_eq!(asking.await.unwrap().unwrap(), 90);
 }

@@ -113,7 +113,7 @@ impl Calls {
     }
 
     /// A line to the endpoint `name`, as `config` says; without a breaker where it is only to be tried.
-    pub(super) async fn line(&self, name: &Name, config: &Config, guarded: bool) -> Result<Line, WebhookError> {
+    pub(crate) async fn line(&self, name: &Name, config: &Config, guarded: bool) -> Result<Line, WebhookError> {
         let wrong =
             |cause: &dyn fmt::Display| WebhookError::Invalid { what: format!("the calls cannot be made: {cause}") };
         let mut builder = Stack::builder(dependency(name)?).total(config.timeout);
@@ -180,7 +180,7 @@ type Call = dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Result<Response<B
 
 /// A way to call one endpoint. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Line {
+pub(crate) struct Line {
     call: Arc<Call>,
     url: String,
 }
@@ -194,8 +194,8 @@ enum Failed {
 
 /// What one attempt came to.
 #[derive(Clone, Debug)]
-pub(super) struct Ended {
-    pub(super) input: Input,
+pub(crate) struct Ended {
+    pub(crate) input: Input,
     /// The answer's status, if there was one.
     pub(super) status: Option<u16>,
     /// In words of ours, which quote nobody.
@@ -225,7 +225,7 @@ impl Line {
     ///
     /// # Cancel safety
     /// Dropping the future closes the connection; whether the endpoint has taken it is then unknown.
-    pub(super) async fn post(&self, headers: http::HeaderMap, body: Bytes) -> Ended {
+    pub(crate) async fn post(&self, headers: http::HeaderMap, body: Bytes) -> Ended {
         let request = Request::builder().method(Method::POST).uri(&self.url).extension(Repeatable::Keyed);
         let mut request = match request.body(Full::new(body)) {
             Ok(request) => request,
@@ -266,7 +266,7 @@ impl Ended {
     }
 
     /// For whoever looks at a parked event.
-    pub(super) fn reason(&self) -> String {
+    pub(crate) fn reason(&self) -> String {
         match &self.quoted {
             Some(quoted) => format!("{}: {quoted}", self.outcome),
             None => self.outcome.clone(),

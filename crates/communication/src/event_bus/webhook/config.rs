@@ -172,7 +172,7 @@ impl Config {
         differ.into_iter().find(|(_, differs)| *differs).map(|(field, _)| field)
     }
 
-    pub(super) fn rules(&self) -> Rules {
+    pub(crate) fn rules(&self) -> Rules {
         let longest_gap = self.backoff.max + self.timeout;
         Rules { disable_after: self.disable_after, least_rest: self.backoff.first, longest_gap }
     }

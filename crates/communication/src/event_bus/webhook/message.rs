@@ -22,7 +22,7 @@ pub(super) struct Message {
 
 /// What the media types of events begin with.
 const EVENTS: &str = "application/cloudevents";
-const AGENT: HeaderValue = HeaderValue::from_static(concat!("quorate/", env!("CARGO_PKG_VERSION")));
+pub(crate) const AGENT: HeaderValue = HeaderValue::from_static(concat!("quorate/", env!("CARGO_PKG_VERSION")));
 
 impl Message {
     /// `event`, as the endpoint wants it.

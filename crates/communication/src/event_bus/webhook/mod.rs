@@ -73,11 +73,13 @@ pub use address::{Allowed, Forbidden};
 pub use calls::Calls;
 pub use config::{Config, Content};
 pub use error::WebhookError;
+pub(crate) use message::AGENT;
 pub use message::TEST;
 pub(crate) use rows::TABLES;
 pub use secret::{Secret, SecretError};
 pub use service::{Attempt, Declared, Description, Disabled, Signer, Summary, Tested, Webhooks};
+pub(crate) use signature::sign;
 pub use signature::{ID, SIGNATURE, TIMESTAMP, TOLERANCE, VerifyError, verify};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

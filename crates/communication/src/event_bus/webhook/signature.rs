@@ -50,7 +50,7 @@ pub enum VerifyError {
 }
 
 /// Writes the three headers of a delivery with `body`, signed with each of `secrets`.
-pub(super) fn sign<'s>(
+pub(crate) fn sign<'s>(
     headers: &mut HeaderMap,
     id: &str,
     now: Wall,

@@ -5,4 +5,4 @@ mod declaring;
 mod delivering;
 mod failing;
 mod places;
-mod world;
+pub(crate) mod world;

@@ -115,6 +115,9 @@ pub(in crate::message_queue) async fn delete_some(
     let sql = "DELETE FROM quorate_queue_known WHERE (queue, id, source) IN
         (SELECT queue, id, source FROM quorate_queue_known WHERE queue = $1 LIMIT $2)";
     most = most.max(tx.room_execute(sql, &[number(id), limit.into()]).await?);
+    let sql = "DELETE FROM quorate_queue_callback WHERE seq IN
+        (SELECT seq FROM quorate_queue_callback WHERE queue = $1 AND told IS NULL LIMIT $2)";
+    most = most.max(tx.room_execute(sql, &[number(id), limit.into()]).await?);
     let sql = "DELETE FROM quorate_queue_schedule WHERE (queue, name) IN
         (SELECT queue, name FROM quorate_queue_schedule WHERE queue = $1 LIMIT $2)";
     most = most.max(tx.room_execute(sql, &[number(id), limit.into()]).await?);

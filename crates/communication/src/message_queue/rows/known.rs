@@ -36,7 +36,7 @@ pub(in crate::message_queue) async fn known(
     Ok(rows.iter().map(known).collect())
 }
 
-/// Forgets these ids, and what came of their messages.
+/// Forgets these ids, and what came of their messages, but for those whose end somebody is still to be told.
 pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Known]) -> Result<(), QueueError> {
     for chunk in outdated.chunks(AT_ONCE) {
         let one = |at: usize| {
@@ -53,7 +53,8 @@ pub(super) async fn forget_outdated(tx: &mut DynTx, queue: u64, outdated: &[Know
         params.push(newest.into());
         let sql = format!(
             "DELETE FROM quorate_queue_known WHERE queue = $1 AND ({these}) AND sent_ns <= ${}
-            AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = quorate_queue_known.seq)",
+            AND NOT EXISTS (SELECT 1 FROM quorate_queue_message m WHERE m.seq = quorate_queue_known.seq)
+            AND NOT EXISTS (SELECT 1 FROM quorate_queue_callback c WHERE c.seq = quorate_queue_known.seq AND c.told IS NULL)",
             params.len()
         );
         let forgotten = tx.room_execute(&sql, &params).await?;

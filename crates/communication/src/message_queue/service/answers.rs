@@ -5,6 +5,8 @@ use std::time::Duration;
 use quorate_data::store::{DynTx, Store};
 
 use super::Queue;
+#[cfg(feature = "webhooks")]
+use crate::message_queue::answer::{Ends, Followed};
 use crate::message_queue::{
     Lease, QueueError,
     answer::{Answer, Progress, Waiter, Waiters},
@@ -69,6 +71,54 @@ impl Queue {
                 () = env.tasks().stop().cancelled() => return Ok(found),
             }
         }
+    }
+}
+
+/// What those need who tell others of the ends of messages.
+#[cfg(feature = "webhooks")]
+impl Queue {
+    /// Its number.
+    pub(crate) fn number(&self) -> u64 {
+        self.core.id
+    }
+
+    /// Whether this is the queue that `other` is, and not another one of its name.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        std::sync::Arc::ptr_eq(&self.core, &other.core)
+    }
+
+    /// Whether a message of this number would be one of its.
+    pub(crate) fn numbers(&self, seq: u64) -> bool {
+        rows::queue_of(seq) == self.core.id
+    }
+
+    /// Whether several processes work on it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.core.is_shared()
+    }
+
+    /// Has `ends` hear of every message that may be over with, once the queue was [looked at](Self::look), and as long as somebody drives it.
+    pub(crate) fn follow(&self, ends: &std::sync::Arc<Ends>) -> Followed {
+        Followed::of(&self.core, ends)
+    }
+
+    /// Has somebody drive it, for as long as it is followed.
+    pub(crate) async fn look(&self) -> Result<(), QueueError> {
+        self.core.ask(|reply| Work::Look { reply }).await.map(drop)
+    }
+}
+
+#[cfg(feature = "webhooks")]
+impl super::Queues {
+    /// The store that they are in.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The queue of this number, if it is there and can be used.
+    pub(crate) fn numbered(&self, number: u64) -> Option<Queue> {
+        let found = self.cores().values().find(|core| core.id == number).cloned();
+        found.filter(|core| !core.is_deleted() && core.damaged.is_none()).map(|core| self.handle(core))
     }
 }
 

@@ -138,6 +138,15 @@ impl Queue {
     /// # Errors
     /// As [`send`](Self::send); the transaction can go on after a refusal, which wrote nothing.
     pub async fn send_in(&self, tx: &mut DynTx, messages: Vec<NewMessage>) -> Result<Vec<Sent>, QueueError> {
+        Ok(self.placed_in(tx, messages).await?.0)
+    }
+
+    /// As [`send_in`](Self::send_in), with the numbers of those that were not sent before.
+    pub(crate) async fn placed_in(
+        &self,
+        tx: &mut DynTx,
+        messages: Vec<NewMessage>,
+    ) -> Result<(Vec<Sent>, Vec<Seq>), QueueError> {
         let (messages, _) = self.prepared(messages)?;
         let mut reserved = self.core.reserve(messages.len())?;
         let is_shared = self.core.is_shared();
@@ -154,20 +163,20 @@ impl Queue {
             }
         }
         reserved.shrink(new.len());
+        let seqs: Vec<Seq> = new.iter().map(|(seq, _)| *seq).collect();
         if is_shared {
-            if !new.is_empty() {
-                let seqs: Vec<Seq> = new.iter().map(|(seq, _)| *seq).collect();
+            if !seqs.is_empty() {
                 turn::tell(tx, self.core.id, &seqs).await?;
             }
             self.core.look_soon();
-            return Ok(sent);
+            return Ok((sent, seqs));
         }
         let core = self.core.clone();
         tx.after_commit(move || {
             drop(reserved);
             core.hear_of_sent(new);
         })?;
-        Ok(sent)
+        Ok((sent, seqs))
     }
 
     /// Messages as they are kept, with what tells each from another of the same id, and their bytes.

@@ -47,6 +47,10 @@ pub enum DurableError {
         /// The limit of the media type.
         max_media: usize,
     },
+    /// Whom to tell of its end cannot be told there. Nothing was asked.
+    #[cfg(feature = "webhooks")]
+    #[error("`callback`: {0}")]
+    Callback(crate::event_bus::webhook::WebhookError),
     /// Its queue, or the store. [`QueueError::LeaseLost`]: whoever answers was handed it so long ago that it is another's by now; nothing of the answer remains.
     #[error(transparent)]
     Queue(#[from] QueueError),

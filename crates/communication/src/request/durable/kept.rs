@@ -64,7 +64,7 @@ impl DurableRequests {
         self.first(id, sent)
     }
 
-    fn message(&self, id: &Name, Payload { content_type, bytes }: Payload) -> NewMessage {
+    pub(in crate::request) fn message(&self, id: &Name, Payload { content_type, bytes }: Payload) -> NewMessage {
         let mut event = NewEvent::new(id.as_str(), SOURCE, self.kind.as_str());
         // An attribute that says nothing is left out.
         event.content_type = content_type.filter(|media| !media.is_empty()).map(Into::into);
@@ -72,7 +72,11 @@ impl DurableRequests {
         NewMessage::of(event)
     }
 
-    fn first(&self, id: &Name, sent: Result<Vec<Sent>, QueueError>) -> Result<Sent, DurableError> {
+    pub(in crate::request) fn first(
+        &self,
+        id: &Name,
+        sent: Result<Vec<Sent>, QueueError>,
+    ) -> Result<Sent, DurableError> {
         match sent {
             Ok(sent) => {
                 Ok(sent.into_iter().next().unwrap_or_else(|| unreachable!("invariant: as many are sent as were given")))

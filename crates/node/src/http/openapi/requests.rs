@@ -38,7 +38,7 @@ pub(super) fn paths() -> Value {
         "/v1/request-types/{type}/requests/{request}/let-go": { "parameters": of_request(), "post": say("letGoOfRequest", "Says that a request is worked on no more: its caller does not know what came of it") },
         "/v1/requests/{type}": {
             "parameters": [parameter("requestType")],
-            "post": with_any_body(operation("requests", "ask", "Asks with the body, of any media type, and waits for the answer: until `quorate-timeout`, or as long as the type allows. Leaving cancels. A durable request is kept, and not waited for", &["requestIdGiven"],
+            "post": with_any_body(operation("requests", "ask", "Asks with the body, of any media type, and waits for the answer: until `quorate-timeout`, or as long as the type allows. Leaving cancels. A durable request is kept, and not waited for", &["requestIdGiven", "requestCallback", "requestCallbackSecret"],
                 &[("200", content("The answer, as its responder sent it", &[], &[("*/*", json!({}))])), ("202", json_reply("A message without an answer was handed to a responder, or a durable request is kept: `Location` says where it is told what became of it", "RequestHanded", &["Location"]))])),
         },
         "/v1/requests/{type}/{id}": {
@@ -55,6 +55,8 @@ pub(super) fn parameters(one: fn(&str, &str, &str, &Value) -> Value) -> Value {
         "request": one("path", "request", "What the request was handed out under", &text),
         "requestId": one("path", "id", "The id of a durable request: 1 to 512 bytes of UTF-8; `/` is written `%2F`", &text),
         "requestIdGiven": one("query", "id", "What a durable request is known by: asked again under it with the same body, it is the same one. The node draws one where there is none", &text),
+        "requestCallback": one("query", "callback", "Where the outcome of a durable request is told: an `http` or `https` address, which is sent a signed CloudEvent of type `quorate.request.done`, `.failed` or `.unanswered`", &text),
+        "requestCallbackSecret": one("header", "quorate-callback-secret", "What that is signed with, as Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes. Goes with `callback`", &text),
         "requestWait": one("query", "wait", "How long to wait until nothing more happens to it, such as `30s`; at most `http.max-wait`", &text),
         "responderWindow": one("query", "window", "How many requests the responder is handed at once", &json!({ "type": "integer", "minimum": 1, "maximum": MAX_WINDOW, "default": 16 })),
     })

@@ -7,10 +7,11 @@ use axum::{
     extract::{Request, State},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderValue, Response, StatusCode, Uri, header::LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri, header::LOCATION};
 use quorate_communication::{
+    event_bus::webhook::{Secret, SecretError},
     message_queue::Lease,
-    request::{Deadline, DurableError, Exchange, Fault, Payload, Status, machine::Verdict},
+    request::{Deadline, DurableError, Exchange, Fault, Payload, Status, callback::Callback, machine::Verdict},
 };
 use quorate_foundations::name::Name;
 use quorate_resilience::Scope;
@@ -37,6 +38,7 @@ impl From<DurableError> for Problem {
             DurableError::AnotherBody { kind, id } => told(Code::RequestIdReused, kind, id),
             DurableError::TooLong { max, .. } => Self::of(Code::TooLarge, &error).with("limit", *max),
             DurableError::Queue(cause) => cause.clone().into(),
+            DurableError::Callback(cause) => Self::from(cause.clone()).with("parameter", "callback"),
             _ => Self::of(Code::StoreFailed, &error),
         }
     }
@@ -53,16 +55,44 @@ pub(super) fn id_for(params: &Params<'_>, of: &RequestType) -> Result<Option<Nam
     Ok(Some(Name::new(id)?))
 }
 
+/// What the outcome of a request is signed with.
+const SECRET: HeaderName = HeaderName::from_static("quorate-callback-secret");
+
+/// Whom whoever asks wants to be told of the outcome, where its type keeps any.
+pub(super) fn callback_for(
+    params: &Params<'_>,
+    headers: &HeaderMap,
+    of: &RequestType,
+) -> Result<Option<Callback>, Problem> {
+    let secret = request::header(headers, &SECRET)?;
+    let wrong = |what: String| Problem::new(Code::InvalidParameter, what).with("header", SECRET.as_str());
+    let (url, secret) = match (params.one("callback")?, secret) {
+        (None, None) => return Ok(None),
+        (Some(url), Some(secret)) => (url.to_owned(), secret),
+        (None, Some(_)) => return Err(wrong(format!("`{SECRET}` signs what `callback` is told, which is missing"))),
+        (Some(_), None) => {
+            let what = format!("`callback` is told the outcome under a signature: say with what in `{SECRET}`");
+            return Err(wrong(what));
+        }
+    };
+    if of.contract.exchange != Exchange::Durable {
+        let what = format!("requests of type `{}` are not durable: their callers wait for the answer", of.name);
+        return Err(request::wrong("callback", what));
+    }
+    let secret: Secret = secret.parse().map_err(|no: SecretError| wrong(format!("`{SECRET}`: {no}")))?;
+    Ok(Some(Callback { url, secret }))
+}
+
 /// `POST /v1/requests/{type}` of a durable type: what was received is asked.
 pub(super) async fn ask(
     node: &Node,
     of: &RequestType,
-    (id, body): (Option<Name>, Payload),
+    (id, body, callback): (Option<Name>, Payload, Option<Callback>),
     deadline: Deadline,
 ) -> Reply {
     // Whatever is told of it names it: what is unknown can be looked for, and asked again.
     let id = id.unwrap_or_else(|| node.request_types.new_request_id());
-    let asking = node.request_types.ask_durably(of, &id, body);
+    let asking = node.request_types.ask_durably(of, (&id, body), callback);
     let asked = node.timers.within(node.env.mono(), deadline, Scope::Total, asking).await;
     let late =
         || Problem::new(Code::DeadlinePassed, "the request's time was over before it was known to be kept").unknown();

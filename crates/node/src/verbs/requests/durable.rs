@@ -6,16 +6,28 @@ use std::time::Duration;
 
 use quorate_communication::{
     message_queue::{Config, Consume, Lease},
-    request::{DurableRequests, Exchange, Payload, Status, machine::Verdict},
+    request::{
+        DeclareError, DurableRequests, Exchange, Payload, Status,
+        callback::{Callback, Callbacks, QUEUE},
+        machine::Verdict,
+    },
 };
 use quorate_foundations::name::Name;
+use quorate_runtime::Env;
 
 pub use self::responder::DurableResponder;
 use super::{RequestCare, RequestCareError, RequestType};
 
+/// How long to wait before the queues are opened once more.
+const AGAIN: Duration = Duration::from_secs(1);
+
 impl RequestCare {
     /// Has there be a queue for durable requests of this type.
     pub(super) async fn declare_queue(&self, kind: &Name) -> Result<(), RequestCareError> {
+        if kind.as_str() == QUEUE {
+            let what = format!("no durable type is called `{QUEUE}`: that is the queue of outcomes that are told");
+            return Err(DeclareError::Invalid { what }.into());
+        }
         self.queues.opened().await?.declare_if_absent(kind, Config::default()).await?;
         Ok(())
     }
@@ -38,15 +50,45 @@ impl RequestCare {
         drawn.unwrap_or_else(|_| unreachable!("invariant: digits are a name"))
     }
 
-    /// Asks a request of a durable type. It is durable when this returns. Says whether it was asked before.
+    /// Asks a request of a durable type, and has `callback` told of its outcome. It is durable when this returns. Says whether it was asked before.
     ///
     /// # Errors
     /// [`RequestCareError::Durable`], and the store's.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait, not the request: the outcome is then unknown.
-    pub async fn ask_durably(&self, of: &RequestType, id: &Name, body: Payload) -> Result<bool, RequestCareError> {
-        Ok(self.kept(&of.name).await?.ask(id, body).await?.repeated)
+    pub async fn ask_durably(
+        &self,
+        of: &RequestType,
+        (id, body): (&Name, Payload),
+        callback: Option<Callback>,
+    ) -> Result<bool, RequestCareError> {
+        let kept = self.kept(&of.name).await?;
+        let asked = match callback {
+            None => kept.ask(id, body).await?,
+            Some(callback) => self.callbacks().await?.ask(&kept, id, body, callback).await?,
+        };
+        Ok(asked.repeated)
+    }
+
+    async fn callbacks(&self) -> Result<Callbacks, RequestCareError> {
+        Ok(Callbacks::new(&self.queues.opened().await?, self.calls.clone()))
+    }
+
+    /// Tells of outcomes and delivers them until the tasks of `env` are told to stop.
+    pub(crate) async fn call_back(self, env: Env) {
+        let stop = env.tasks().stop().clone();
+        loop {
+            match self.callbacks().await {
+                Ok(callbacks) => return callbacks.run(env).await,
+                Err(cause) => tracing::warn!(%cause, "nobody can be told of outcomes of requests yet"),
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = env.sleep(AGAIN) => {}
+            }
+        }
     }
 
     /// What became of a durable request, once it is over or `patience` has passed.

@@ -33,27 +33,27 @@ use crate::event_bus::webhook::{Allowed, Attempt, Calls, Config, Description, Se
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A store, and the webhooks that are run over it.
-pub(super) struct World {
+pub(crate) struct World {
     folder: tempfile::TempDir,
     env: Env,
-    pub(super) store: Store,
-    pub(super) subscriptions: Subscriptions,
-    pub(super) webhooks: Webhooks,
+    pub(crate) store: Store,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) webhooks: Webhooks,
     running: Env,
     allowed: Allowed,
 }
 
 /// What a receiver was sent.
 #[derive(Clone, Debug)]
-pub(super) struct Got {
-    pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
-    pub(super) path: String,
+pub(crate) struct Got {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) path: String,
 }
 
 /// What a receiver does with a request.
 #[derive(Clone, Debug)]
-pub(super) enum Does {
+pub(crate) enum Does {
     Answer(u16),
     /// With a `Retry-After` in seconds.
     Ask(u16, u64),
@@ -72,7 +72,7 @@ pub(super) enum Does {
 type Answers = Arc<dyn Fn(&Got, usize) -> Does + Send + Sync>;
 
 /// Somebody's service on a free port of this machine.
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     address: SocketAddr,
     got: Arc<Mutex<Vec<Got>>>,
     answers: Arc<Mutex<Answers>>,
@@ -102,18 +102,18 @@ impl Net for Named {
     }
 }
 
-pub(super) fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
 impl World {
     /// One in which this machine may be called.
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(Allowed::also(|address| address.is_loopback())).await
     }
 
     /// One in which `evil.example` leads to this machine.
-    pub(super) async fn with(allowed: Allowed) -> Self {
+    pub(crate) async fn with(allowed: Allowed) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut parts = Env::real().into_parts();
         parts.net =
@@ -132,24 +132,24 @@ impl World {
     }
 
     /// Runs the webhooks from now on.
-    pub(super) fn run(&self) {
+    pub(crate) fn run(&self) {
         self.running.tasks().spawn("webhooks", self.webhooks.clone().run(self.running.clone()));
     }
 
     /// Stops running them, waits for what is under way, and closes the store; then a new process runs nothing yet.
-    pub(super) async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         self.running.tasks().shut_down().await;
         self.store.close().await.unwrap();
         let env = Env::from_parts(quorate_runtime::EnvParts { metrics: Arc::default(), ..self.env.into_parts() });
         Self::open(self.folder, env, self.allowed).await
     }
 
-    pub(super) async fn receiver(&self, answers: impl Fn(&Got, usize) -> Does + Send + Sync + 'static) -> Receiver {
+    pub(crate) async fn receiver(&self, answers: impl Fn(&Got, usize) -> Does + Send + Sync + 'static) -> Receiver {
         Receiver::new(&self.env, answers).await
     }
 
     /// Appends one event to each of `streams`, in this order.
-    pub(super) async fn append(&self, streams: &[&str]) {
+    pub(crate) async fn append(&self, streams: &[&str]) {
         for stream in streams {
             let event = NewEvent::new(self.store.event_id(), "/shop", "order.placed").json(&br#"{"n": 1.50}"#[..]);
             let batch = AppendBatch::to(name(stream), ExpectedVersion::Any, vec![event]);
@@ -158,28 +158,28 @@ impl World {
     }
 
     /// Declares the webhook `w`, and returns its secret.
-    pub(super) async fn declare(&self, config: Config) -> Secret {
+    pub(crate) async fn declare(&self, config: Config) -> Secret {
         self.webhooks.declare(&name("w"), config, None).await.unwrap().secret.expect("it is new")
     }
 
-    pub(super) async fn describe(&self) -> Description {
+    pub(crate) async fn describe(&self) -> Description {
         self.webhooks.describe(&name("w")).await.unwrap()
     }
 
     /// The attempts of `w`, the oldest first.
-    pub(super) async fn attempts(&self) -> Vec<Attempt> {
+    pub(crate) async fn attempts(&self) -> Vec<Attempt> {
         let mut attempts = self.webhooks.attempts(&name("w"), u64::MAX, 1_000).await.unwrap();
         attempts.reverse();
         attempts
     }
 
     /// Waits until everything that was appended is settled or parked.
-    pub(super) async fn until_settled(&self) -> Description {
+    pub(crate) async fn until_settled(&self) -> Description {
         self.until(|standing| standing.subscription.as_ref().is_some_and(|fed| fed.checkpoint == fed.head)).await
     }
 
     /// Waits until `w` stands so that `holds` is true.
-    pub(super) async fn until(&self, holds: impl Fn(&Description) -> bool) -> Description {
+    pub(crate) async fn until(&self, holds: impl Fn(&Description) -> bool) -> Description {
         let waiting = async {
             loop {
                 let standing = self.describe().await;
@@ -196,17 +196,17 @@ impl World {
     }
 
     /// Stops running them; false if that takes longer than tests wait.
-    pub(super) async fn stop(&self) -> bool {
+    pub(crate) async fn stop(&self) -> bool {
         self.env.timeout(PATIENCE, self.running.tasks().shut_down()).await.is_some()
     }
 
-    pub(super) fn env(&self) -> &Env {
+    pub(crate) fn env(&self) -> &Env {
         &self.env
     }
 }
 
 impl Receiver {
-    pub(super) async fn new(env: &Env, answers: impl Fn(&Got, usize) -> Does + Send + Sync + 'static) -> Self {
+    pub(crate) async fn new(env: &Env, answers: impl Fn(&Got, usize) -> Does + Send + Sync + 'static) -> Self {
         let listener = env.net().listen(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
         let answers: Arc<Mutex<Answers>> = Arc::new(Mutex::new(Arc::new(answers)));
         let receiver =
@@ -226,7 +226,7 @@ impl Receiver {
     }
 
     /// Its address, for a webhook that does not wait for long.
-    pub(super) fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config {
             start: Start::Beginning,
             timeout: Duration::from_secs(2),
@@ -236,21 +236,21 @@ impl Receiver {
     }
 
     /// The same, under the name `host`.
-    pub(super) fn url(&self, host: &str) -> String {
+    pub(crate) fn url(&self, host: &str) -> String {
         format!("http://{host}:{}/hooks?a=b", self.address.port())
     }
 
-    pub(super) fn answer(&self, answers: impl Fn(&Got, usize) -> Does + Send + Sync + 'static) {
+    pub(crate) fn answer(&self, answers: impl Fn(&Got, usize) -> Does + Send + Sync + 'static) {
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(answers);
     }
 
     /// Everything it was sent so far, in the order of arrival.
-    pub(super) fn got(&self) -> Vec<Got> {
+    pub(crate) fn got(&self) -> Vec<Got> {
         lock(&self.got).clone()
     }
 
     /// Waits until it was sent `n` requests.
-    pub(super) async fn until(&self, n: usize) -> Vec<Got> {
+    pub(crate) async fn until(&self, n: usize) -> Vec<Got> {
         let waiting = async {
             while lock(&self.got).len() < n {
                 self.env.sleep(Duration::from_millis(5)).await;
@@ -268,27 +268,27 @@ impl Receiver {
 
 impl Got {
     /// The event in its body.
-    pub(super) fn event(&self) -> Value {
+    pub(crate) fn event(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 
     /// Which event of which stream.
-    pub(super) fn place(&self) -> (String, u64) {
+    pub(crate) fn place(&self) -> (String, u64) {
         let event = self.event();
         (event["stream"].as_str().unwrap().to_owned(), event["streamversion"].as_str().unwrap().parse().unwrap())
     }
 
-    pub(super) fn is_of(&self, stream: &str) -> bool {
+    pub(crate) fn is_of(&self, stream: &str) -> bool {
         self.place().0 == stream
     }
 
-    pub(super) fn id(&self) -> String {
+    pub(crate) fn id(&self) -> String {
         self.headers["webhook-id"].to_str().unwrap().to_owned()
     }
 }
 
 /// For each stream the versions in the order in which they first arrived.
-pub(super) fn first_arrivals(got: &[Got]) -> BTreeMap<String, Vec<u64>> {
+pub(crate) fn first_arrivals(got: &[Got]) -> BTreeMap<String, Vec<u64>> {
     let mut all = BTreeMap::<String, Vec<u64>>::new();
     for (stream, version) in got.iter().map(Got::place) {
         let seen = all.entry(stream).or_default();

@@ -158,6 +158,7 @@ mod tests {
 
     use http_body_util::BodyExt;
     use quorate_communication::{
+        event_bus::webhook::Calls,
         message_queue::{Config, Receive},
         request::{Contract, Payload},
     };
@@ -175,7 +176,7 @@ mod tests {
         let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
         let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("log.db"))).await.unwrap();
         let queues = MessageQueues::open(&store).await.unwrap();
-        let care = RequestCare::open(&env, &store, &queues).await.unwrap();
+        let care = RequestCare::open(&env, &store, &queues, Calls::new(&env)).await.unwrap();
         let (kind, time_limit) = ("report".parse().unwrap(), Duration::from_secs(3_600));
         let ttl = Duration::from_secs(5);
         let config = Config { lease_ttl: ttl, ..Config::default() };

@@ -226,6 +226,7 @@ async fn sleep_until(env: &Env, due: Option<Mono>) {
 #[cfg(test)]
 mod tests {
     use quorate_communication::{
+        event_bus::webhook::Calls,
         message_queue::Config,
         request::{Contract, Exchange, Payload, machine::Verdict},
     };
@@ -239,7 +240,7 @@ mod tests {
         let (env, folder) = (Env::real(), tempfile::tempdir().unwrap());
         let store = sqlite::open(&env, sqlite::Config::at(folder.path().join("log.db"))).await.unwrap();
         let queues = MessageQueues::open(&store).await.unwrap();
-        let care = RequestCare::open(&env, &store, &queues).await.unwrap();
+        let care = RequestCare::open(&env, &store, &queues, Calls::new(&env)).await.unwrap();
         let (kind, hour) = ("report".parse().unwrap(), Duration::from_secs(3_600));
         let of = care.declare(&kind, Contract { exchange: Exchange::Durable, time_limit: hour }).await.unwrap();
         let lasts = async |lease_ttl| {
