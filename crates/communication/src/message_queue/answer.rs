@@ -4,14 +4,19 @@
 //! there for exactly as long as the queue remembers the id.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::{driver::Core, machine::Seq};
+#[cfg(feature = "webhooks")]
+pub(crate) use ends::{Ends, Followed, Heard};
+
+#[cfg(feature = "webhooks")]
+mod ends;
 
 /// What a consumer says of a message that it is done with. What its parts mean is for whoever sent the message to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,62 +66,9 @@ pub(super) struct Waiters(Mutex<Waiting>);
 struct Waiting {
     by_message: BTreeMap<Seq, watch::Sender<()>>,
     /// Who hears of every end.
+    #[cfg(feature = "webhooks")]
     followers: Vec<Arc<Ends>>,
     count: usize,
-}
-
-/// What was heard of queues that are followed, by whoever follows them.
-#[derive(Debug, Default)]
-pub(crate) struct Ends {
-    heard: Mutex<Heard>,
-    woken: Notify,
-}
-
-/// Messages that may be over with since it was last asked.
-#[derive(Debug, Default)]
-pub(crate) struct Heard {
-    pub(crate) seqs: BTreeSet<Seq>,
-    /// Whether any may be, because not all were heard of, or nobody drives one of the queues any more.
-    pub(crate) missed: bool,
-}
-
-impl Ends {
-    /// Messages that are remembered; beyond it they are missed.
-    const MAX: usize = 10_000;
-
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hear(&self, seqs: &[Seq]) {
-        let mut heard = self.heard();
-        heard.seqs.extend(seqs);
-        if heard.seqs.len() > Self::MAX {
-            *heard = Heard { missed: true, seqs: BTreeSet::new() };
-        }
-        self.woken.notify_one();
-    }
-
-    /// Something was missed.
-    pub(crate) fn miss(&self) {
-        self.heard().missed = true;
-        self.woken.notify_one();
-    }
-
-    /// What was heard since the last time.
-    #[cfg(feature = "webhooks")]
-    pub(crate) fn take(&self) -> Heard {
-        std::mem::take(&mut *self.heard())
-    }
-
-    /// Returns once something was heard.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
-    #[cfg(feature = "webhooks")]
-    pub(crate) async fn woken(&self) {
-        self.woken.notified().await;
-    }
 }
 
 impl Waiters {
@@ -144,6 +96,7 @@ impl Waiters {
         }
         let seqs: Vec<Seq> = seqs.into_iter().collect();
         if !seqs.is_empty() {
+            #[cfg(feature = "webhooks")]
             waiting.followers.iter().for_each(|follower| follower.hear(&seqs));
             let woken = seqs.into_iter().filter_map(|seq| waiting.by_message.get(&seq));
             woken.for_each(|waiter| waiter.send_replace(()));
@@ -153,6 +106,7 @@ impl Waiters {
     /// Has everybody look again.
     pub(super) fn wake_all(&self) {
         let waiting = self.waiting();
+        #[cfg(feature = "webhooks")]
         waiting.followers.iter().for_each(|follower| follower.miss());
         waiting.by_message.values().for_each(|waiter| waiter.send_replace(()));
     }
@@ -199,39 +153,6 @@ impl Drop for Waiter {
         drop(waiting);
         if is_last {
             // The task that drives the queue went on for those who waited.
-            self.core.kick.notify_one();
-        }
-    }
-}
-
-/// A queue that is followed, until this is dropped: time passes in it, and other processes are heard of.
-#[cfg(feature = "webhooks")]
-pub(crate) struct Followed {
-    core: Arc<Core>,
-    ends: Arc<Ends>,
-}
-
-#[cfg(feature = "webhooks")]
-impl Followed {
-    pub(super) fn of(core: &Arc<Core>, ends: &Arc<Ends>) -> Self {
-        let mut waiting = core.waiters.waiting();
-        waiting.count += 1;
-        waiting.followers.push(ends.clone());
-        Self { core: core.clone(), ends: ends.clone() }
-    }
-}
-
-#[cfg(feature = "webhooks")]
-impl Drop for Followed {
-    fn drop(&mut self) {
-        let mut waiting = self.core.waiters.waiting();
-        waiting.count -= 1;
-        if let Some(at) = waiting.followers.iter().position(|follower| Arc::ptr_eq(follower, &self.ends)) {
-            waiting.followers.swap_remove(at);
-        }
-        let is_last = waiting.count == 0;
-        drop(waiting);
-        if is_last {
             self.core.kick.notify_one();
         }
     }
