@@ -119,10 +119,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         "read a stream",
         Http,
         "a page of which events are forgotten while it is read shows what the stream has become, not less than it ever was",
-        &[test(
-            READING,
-            "a_page_of_which_everything_is_forgotten_while_it_is_read_shows_what_the_stream_has_become",
-        )],
+        &[test(READING, "a_page_of_which_everything_is_forgotten_while_it_is_read_shows_what_the_stream_has_become")],
     ),
     row(
         Visibility,
