@@ -383,6 +383,11 @@ impl Store {
     }
 
     /// Writes a consistent copy to the new file `to`, without keys of data subjects, while the store is in use. Returns its size in bytes.
+    ///
+    /// It has its name once it is complete and durable. Copies of a store are written one at a time: another waits for its turn.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait, not a copy that has begun.
     pub async fn backup(&self, to: PathBuf, progress: Progress) -> Result<u64, StoreError> {
         self.backend.backup(to, progress).await
     }

@@ -1,8 +1,12 @@
 //! A backup taken under load restores, and readers go on from where they were.
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    time::Duration,
 };
 
 use quorate_data::{
@@ -153,6 +157,51 @@ async fn a_backup_and_a_restore_overwrite_nothing() {
     store.close().await.unwrap();
     assert!(restore(&Env::real(), to, folder.file(), quiet()).await.is_err(), "the store is there");
     assert_eq!(folder.store().await.head().get(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_caller_went_away_is_not_torn_by_another_of_its_name() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    for n in 0..40 {
+        let events = (0..50).map(|m| event(format!("{n}-{m}")).json(format!("{:?}", "x".repeat(4_000)))).collect();
+        store.append(batch("s", events)).await.unwrap();
+    }
+    // So that the file holds them, and not its log: it is from the file's size that is told how far a backup is.
+    store.wipe("s".parse().unwrap()).await.unwrap();
+    // The first stands still when a part of it is written.
+    let (begun, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let progress = Arc::new(move |done: u64, of: u64| {
+        if done > 0 && done < of && begun.send(()).is_ok() {
+            let _ = may_go_on.lock().unwrap().recv();
+        }
+    });
+    let (of, to) = (store.clone(), folder.path("backup.db"));
+    let first = tokio::spawn({
+        let to = to.clone();
+        async move { of.backup(to, progress).await }
+    });
+    tokio::task::block_in_place(|| has_begun.recv().unwrap());
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    let mut second = tokio::spawn({
+        let (of, to) = (store.clone(), to.clone());
+        async move { of.backup(to, quiet()).await }
+    });
+    // Far longer than it would take.
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut second).await;
+    assert!(early.is_err(), "it waits for the first: {early:?}");
+    assert!(folder.path(".backup.db.quorate-partial").exists() && !to.exists());
+    drop((go_on, has_begun));
+    let second = second.await.unwrap();
+    assert!(matches!(second, Err(StoreError::Engine { .. })), "there is one: {second:?}");
+    let restored = folder.path("restored.db");
+    restore(&Env::real(), to, restored.clone(), quiet()).await.unwrap();
+    let restored = open(&restored).await.unwrap();
+    assert_eq!(restored.head().get(), 2_000);
+    assert_sound(&restored).await;
 }
 
 #[tokio::test]

@@ -341,6 +341,7 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(BACKUP, "a_backup_under_load_restores_and_readers_go_on_without_a_gap"),
             test(BACKUP, "a_backup_and_a_restore_overwrite_nothing"),
+            test(BACKUP, "a_backup_whose_caller_went_away_is_not_torn_by_another_of_its_name"),
             test(OPENING, "what_a_failed_restore_left_does_not_spoil_the_next"),
             test(OPENING, "restoring_something_else_is_refused_and_leaves_nothing"),
             test(OPENING, "a_store_in_use_or_one_that_did_not_end_well_is_no_backup"),

@@ -162,7 +162,8 @@ impl Store {
     }
 
     /// Writes a consistent copy of the data subjects' keys to the new file `to` while the store is in use. Returns its size
-    /// in bytes. Keep it apart from the store's backups, and not for long: see [`erasure`](super).
+    /// in bytes. Keep it apart from the store's backups, and not for long: see [`erasure`](super). It takes its turn with
+    /// [`backup`](Self::backup), and is as safe to abandon.
     pub async fn backup_keys(&self, to: PathBuf) -> Result<u64, StoreError> {
         self.backend.backup_keys(to).await
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use quorate_foundations::name::Name;
-use quorate_runtime::{BoxFuture, Env};
+use quorate_runtime::{BoxFuture, Env, disk::Disk};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use super::{
@@ -64,6 +64,8 @@ pub(super) struct SqliteBackend {
     /// Places for reading: each takes a thread, a connection, and what it reads before anybody can count it.
     reading: Arc<Semaphore>,
     archiving: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever writes a copy: a second one of its name would take its unfinished file away.
+    copying: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A bug of the museum: expectations that whoever asks finds to be right are not checked again when it is the writer's turn.
@@ -88,7 +90,7 @@ impl SqliteBackend {
     pub(super) fn new(env: &Env, shared: Arc<Shared>, queue: Arc<Queue>) -> Self {
         env.tasks().spawn("store/idle-flush", flush_when_idle(env.clone(), Arc::downgrade(&shared), queue.clone()));
         let reading = Arc::new(Semaphore::new(Limits::READERS));
-        Self { env: env.clone(), shared, queue, reading, archiving: Arc::default() }
+        Self { env: env.clone(), shared, queue, reading, archiving: Arc::default(), copying: Arc::default() }
     }
 
     /// How many events a page has at most, of which `limit` were asked for: a page may always end early.
@@ -120,6 +122,22 @@ impl SqliteBackend {
             archive::Copied::Known(archive) => Ok(archive),
             archive::Copied::Made(made) => self.ask(|reply| Job::Archived(made, reply)).await,
         }
+    }
+
+    /// Has `copy` write a copy, once nobody else writes one.
+    ///
+    /// The turn goes where the file is written, as that of archives does.
+    async fn copy_alone(
+        &self,
+        copy: impl FnOnce(&Shared, &Arc<dyn Disk>) -> Result<u64, StoreError> + Send + 'static,
+    ) -> Result<u64, StoreError> {
+        let turn = self.copying.clone().lock_owned().await;
+        let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
+        let copying = move || {
+            let _turn = turn;
+            copy(&shared, &disk)
+        };
+        self.env.run_blocking(copying).await
     }
 
     /// `events` with what their sealed data says.
@@ -470,13 +488,11 @@ impl Backend for SqliteBackend {
     }
 
     fn backup_keys(&self, to: PathBuf) -> BoxFuture<'_, Result<u64, StoreError>> {
-        let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
-        Box::pin(self.env.run_blocking(move || backup::keys(&shared, disk.as_ref(), &to)))
+        Box::pin(self.copy_alone(move |shared, disk| backup::keys(shared, &**disk, &to)))
     }
 
     fn backup(&self, to: PathBuf, progress: Progress) -> BoxFuture<'_, Result<u64, StoreError>> {
-        let (disk, shared) = (self.env.disk().clone(), self.shared.clone());
-        Box::pin(self.env.run_blocking(move || backup::run(&shared, &disk, &to, &progress)))
+        Box::pin(self.copy_alone(move |shared, disk| backup::run(shared, disk, &to, &progress)))
     }
 
     fn verify(&self, progress: Progress) -> BoxFuture<'_, Result<Verified, StoreError>> {
