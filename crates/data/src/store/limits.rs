@@ -22,7 +22,8 @@ pub struct Limits {
     pub query_rows: usize,
     /// Writes that wait; beyond it they are refused. Default 8,192.
     pub waiting_writes: usize,
-    /// Bytes of writes that wait. Default 64 MiB.
+    /// Bytes of appends that wait. What transactions will write is not known before they run: they are bounded by
+    /// `waiting_writes`, and by `unit_bytes` each. Default 64 MiB.
     pub waiting_bytes: usize,
     /// Bytes that one transaction's closure may ask to write, over all its appends and the texts and blobs among the
     /// parameters of its statements, refused ones included. One append of `batch_bytes` always fits; what quorate's own rooms

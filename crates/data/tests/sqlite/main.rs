@@ -18,6 +18,7 @@ mod erasure;
 mod faults;
 mod faulty;
 mod full_disk;
+mod groups;
 mod log_rot;
 mod opening;
 mod pages;

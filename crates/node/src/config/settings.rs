@@ -147,7 +147,7 @@ pub struct StoreSettings {
     pub page: ByteSize,
     /// Writes that wait; beyond it they are refused. Default 8,192.
     pub max_waiting_writes: usize,
-    /// Bytes of writes that wait. Default 64 MiB.
+    /// Bytes of appends that wait, transactions aside. Default 64 MiB.
     pub max_waiting: ByteSize,
     /// Stretches of streams that are forgotten while their data is still in the files; while there are so many, nothing
     /// more is forgotten. Default 16,384.

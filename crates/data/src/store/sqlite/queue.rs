@@ -12,7 +12,7 @@ use super::writer::Job;
 use crate::store::{Limits, StoreError};
 
 /// A group takes at most so many bytes, so that the first of it is not kept waiting for long.
-const GROUP_BYTES: usize = 4 << 20;
+pub(super) const GROUP_BYTES: usize = 4 << 20;
 
 /// Jobs in order of arrival, bounded by number and bytes.
 pub(super) struct Queue {

@@ -24,7 +24,7 @@ use super::{
     core::Core,
     erase::{self, Destroyed},
     gather::Gather,
-    queue::Queue,
+    queue::{GROUP_BYTES, Queue},
     retire,
     unit::UnitTx,
 };
@@ -39,6 +39,9 @@ use quorate_foundations::name::Name;
 
 /// What a sync seems to take where one is made slow to try what happens then.
 const SLOW_SYNC: Duration = Duration::from_millis(1);
+
+/// A group whose transactions have been at work for so long is committed: the first of them waits until it is.
+const GROUP_TIME: Duration = Duration::from_millis(50);
 
 /// Something for the writer to do, and where its answer goes.
 pub(super) enum Job {
@@ -72,6 +75,9 @@ enum Answer {
     Judge(Result<Option<Appended>, AppendError>),
     Unit(Result<Committed, UnitError>),
 }
+
+/// What came of the first members of a group, of so many, and what of their commit. Where it failed, nothing of them is left.
+type Attempt = (usize, Result<Vec<Answer>, UnitError>);
 
 /// What came of code that was polled once: an answer, none yet, or a panic.
 type Polled<T> = Result<Poll<T>, Box<dyn std::any::Any + Send>>;
@@ -273,15 +279,23 @@ impl Writer {
         }
     }
 
-    fn run_group(&mut self, jobs: Vec<Job>) {
-        if jobs.is_empty() {
-            return;
+    /// Runs a group and answers its members; one that takes long, or writes much, in several commits.
+    fn run_group(&mut self, mut jobs: Vec<Job>) {
+        while !jobs.is_empty() {
+            let refusal = self.core().refusal();
+            if let Some(cause) = refusal {
+                return jobs.into_iter().for_each(|job| refuse(job, &UnitError::Store(cause.clone())));
+            }
+            let (members, outcome) = self.attempt(&jobs);
+            let rest = jobs.split_off(members);
+            self.answer(jobs, outcome);
+            jobs = rest;
         }
-        let refusal = self.core().refusal();
-        if let Some(cause) = refusal {
-            return jobs.into_iter().for_each(|job| refuse(job, &UnitError::Store(cause.clone())));
-        }
-        match self.attempt(&jobs) {
+    }
+
+    /// Answers those who were run together, or runs them again, in smaller groups.
+    fn answer(&mut self, jobs: Vec<Job>, outcome: Result<Vec<Answer>, UnitError>) {
+        match outcome {
             Ok(answers) => jobs.into_iter().zip(answers).for_each(|(job, answer)| reply(job, answer)),
             Err(cause) if jobs.len() == 1 => jobs.into_iter().for_each(|job| refuse(job, &cause)),
             // Running them again would do it twice if it was done.
@@ -303,18 +317,18 @@ impl Writer {
         }
     }
 
-    /// Runs and commits a group; on failure nothing of it is left.
-    fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Answer>, UnitError> {
+    /// Runs and commits a group, or as many of its first members as a group has room for.
+    fn attempt(&mut self, jobs: &[Job]) -> Attempt {
         if self.core().is_halted() {
-            return Err(UnitError::Store(StoreError::Closed));
+            return (jobs.len(), Err(UnitError::Store(StoreError::Closed)));
         }
         self.core().begin_group();
-        let answers = jobs.iter().map(|job| self.run(job)).collect::<Result<Vec<_>, _>>();
+        let (members, answers) = self.run_members(jobs);
         let answers = answers.and_then(|answers| self.fold().map(|()| answers));
         let begun = self.core().env.mono();
         // A simulated sync takes no time while it runs, and would never be worth waiting for.
         let slow = self.core().env.buggify("store: the writer waits for company");
-        let committed = answers.and_then(|answers| Ok(self.commit(jobs.len()).map(|()| answers)?));
+        let committed = answers.and_then(|answers| Ok(self.commit(members).map(|()| answers)?));
         let took = self.core().env.mono().saturating_since(begun);
         (self.sync, self.waiting) = (took + SLOW_SYNC * u32::from(slow), self.queue.waiting());
         let committed = committed.map_err(|cause| match cause {
@@ -332,10 +346,34 @@ impl Writer {
             }
             if core.is_halted() {
                 // It may be durable all the same; in any case it is not run again.
-                return Err(UnitError::Store(StoreError::OutcomeUnknown));
+                return (members, Err(UnitError::Store(StoreError::OutcomeUnknown)));
             }
         }
-        committed
+        (members, committed)
+    }
+
+    /// Runs the members of a group until its transactions have taken too long, or written too much, for others to join them.
+    ///
+    /// What a transaction does is known only when it is done. Groups of appends alone were bounded when they were taken, and
+    /// spare themselves the look at the clock.
+    fn run_members(&mut self, jobs: &[Job]) -> Attempt {
+        let full_at = self.core().env.mono() + GROUP_TIME;
+        let (mut answers, mut bytes) = (Vec::with_capacity(jobs.len()), 0);
+        for job in jobs {
+            match self.run(job) {
+                Ok(answer) => answers.push(answer),
+                Err(cause) => return (answers.len() + 1, Err(cause)),
+            }
+            bytes += job.bytes();
+            if let Job::Unit(..) = job {
+                let core = self.core();
+                bytes += core.asked + core.asked_by_rooms;
+                if bytes >= GROUP_BYTES || core.env.mono() > full_at {
+                    break;
+                }
+            }
+        }
+        (answers.len(), Ok(answers))
     }
 
     /// Commits a group of so many.
