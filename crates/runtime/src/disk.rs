@@ -161,21 +161,25 @@ impl Disk for RealDisk {
 
     fn network_filesystem(&self, path: &Path) -> io::Result<Option<&'static str>> {
         let nearest = nearest_existing(path)?;
-        // Magic numbers: Linux, statfs(2).
-        Ok(match rustix::fs::statfs(&nearest)?.f_type as u32 {
-            0x6969 => Some("nfs"),
-            0xff53_4d42 => Some("cifs"),
-            0xfe53_4d42 => Some("smb2"),
-            0x517b => Some("smb"),
-            0x0102_1997 => Some("9p"),
-            0x00c3_6400 => Some("ceph"),
-            0x5346_414f => Some("afs"),
-            0x0bd0_0bd0 => Some("lustre"),
-            0x4750_4653 => Some("gpfs"),
-            0x0116_1970 => Some("gfs2"),
-            0x7461_636f => Some("ocfs2"),
-            _ => None,
-        })
+        Ok(network_kind(rustix::fs::statfs(&nearest)?.f_type as u32))
+    }
+}
+
+/// The network file system that has the magic number `magic` in Linux' statfs(2), by name.
+fn network_kind(magic: u32) -> Option<&'static str> {
+    match magic {
+        0x6969 => Some("nfs"),
+        0xff53_4d42 => Some("cifs"),
+        0xfe53_4d42 => Some("smb2"),
+        0x517b => Some("smb"),
+        0x0102_1997 => Some("9p"),
+        0x00c3_6400 => Some("ceph"),
+        0x5346_414f => Some("afs"),
+        0x0bd0_0bd0 => Some("lustre"),
+        0x4750_4653 => Some("gpfs"),
+        0x0116_1970 => Some("gfs2"),
+        0x7461_636f => Some("ocfs2"),
+        _ => None,
     }
 }
 
@@ -254,6 +258,17 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    #[test]
+    fn file_systems_of_other_machines_are_told_by_their_magic_numbers() {
+        for (magic, kind) in [(0x6969, "nfs"), (0xff53_4d42, "cifs"), (0xfe53_4d42, "smb2"), (0x0102_1997, "9p")] {
+            assert_eq!(network_kind(magic), Some(kind));
+        }
+        // ext4, tmpfs, XFS, Btrfs, overlayfs, ZFS.
+        for magic in [0xef53, 0x0102_1994, 0x5846_5342, 0x9123_683e, 0x794c_7630, 0x2fc1_2fc1] {
+            assert_eq!(network_kind(magic), None, "{magic:x}");
+        }
+    }
 
     #[test]
     fn a_directory_is_listed_in_order_without_what_lies_deeper() {

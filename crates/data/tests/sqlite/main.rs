@@ -24,6 +24,7 @@ mod opening;
 mod pages;
 mod partly;
 mod process;
+mod remote;
 mod retention;
 mod schemas;
 mod shared;

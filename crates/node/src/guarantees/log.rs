@@ -22,6 +22,7 @@ const SIMULATED: &str = "crates/scenarios/tests/store/main.rs";
 const PROCESS: &str = "crates/data/tests/sqlite/process.rs";
 const BACKUP: &str = "crates/data/tests/sqlite/backup.rs";
 const OPENING: &str = "crates/data/tests/sqlite/opening.rs";
+const REMOTE: &str = "crates/data/tests/sqlite/remote.rs";
 const CONDITIONS: &str = "crates/data/tests/sqlite/conditions.rs";
 const HTTP2: &str = "crates/node/tests/http/http2.rs";
 const MEMORY: &str = "crates/node/tests/memory/main.rs";
@@ -359,10 +360,11 @@ pub(super) const ROWS: &[Guarantee] = &[
         Integrity,
         "open",
         Library,
-        "a store has one writer; what is damaged, foreign, or of another version is refused and left alone",
+        "a store has one writer; what is damaged, foreign, of another version, or on a disk of another machine is refused and left alone",
         &[
             test(PROCESS, "a_second_process_is_refused_until_the_first_has_ended"),
             test(OPENING, "a_store_has_one_writer_whatever_name_it_is_opened_by"),
+            test(REMOTE, "a_store_on_a_network_file_system_is_refused_and_nothing_is_made_there"),
             test(OPENING, "a_database_that_is_not_ours_is_refused_and_left_alone"),
             test(OPENING, "a_newer_schema_is_refused_by_its_number"),
             test(OPENING, "a_schema_from_before_the_first_release_is_refused_with_what_to_do"),
