@@ -1,6 +1,8 @@
 //! A backup taken under load restores, and readers go on from where they were.
 
 use std::{
+    ffi::OsStr,
+    os::unix::ffi::OsStrExt as _,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -202,6 +204,23 @@ async fn a_backup_whose_caller_went_away_is_not_torn_by_another_of_its_name() {
     let restored = open(&restored).await.unwrap();
     assert_eq!(restored.head().get(), 2_000);
     assert_sound(&restored).await;
+}
+
+#[tokio::test]
+async fn a_copy_whose_path_is_no_text_is_refused_and_leaves_nothing() {
+    let folder = Folder::new();
+    let store = folder.store().await;
+    let files = || {
+        let mut files: Vec<_> = std::fs::read_dir(folder.path(".")).unwrap().map(|file| file.unwrap().path()).collect();
+        files.sort_unstable();
+        files
+    };
+    let (before, to) = (files(), folder.path(".").join(OsStr::from_bytes(b"b\xff.db")));
+    for refused in [store.backup(to.clone(), quiet()).await, store.backup_keys(to).await] {
+        let Err(StoreError::Engine { cause, .. }) = refused else { panic!("{refused:?}") };
+        assert!(cause.to_string().contains("UTF-8"), "{cause}");
+    }
+    assert_eq!(files(), before);
 }
 
 #[tokio::test]

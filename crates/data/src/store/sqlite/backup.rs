@@ -31,12 +31,12 @@ pub(super) fn run(shared: &Shared, disk: &Arc<dyn Disk>, to: &Path, progress: &P
         reader.connection.execute_batch("PRAGMA query_only = OFF").map_err(failed(COPYING))?;
         let (disk, progress, copy) = (disk.clone(), progress.clone(), partial.to_owned());
         let look = move || {
-            let size = disk.size(&copy).unwrap_or(0).min(total);
+            let size = disk.size(copy.as_ref()).unwrap_or(0).min(total);
             progress(size, total);
             false
         };
         reader.connection.progress_handler(STEPS, Some(look)).map_err(failed(COPYING))?;
-        let copied = reader.connection.execute("VACUUM INTO ?1", [partial.to_string_lossy()]);
+        let copied = reader.connection.execute("VACUUM INTO ?1", [partial]);
         copied.map(|_| ()).map_err(|cause| explained(&reader.connection, failed(COPYING)(cause)))
     })?;
     progress(total, total);
@@ -53,14 +53,17 @@ fn io(cause: io::Error) -> StoreError {
     StoreError::Engine { doing: COPYING, cause: Arc::new(cause) }
 }
 
-/// Lets `copy` write a file that gets the name `to` once it is complete and durable.
-fn put(disk: &dyn Disk, to: &Path, copy: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<u64, StoreError> {
+/// Lets `copy` write a file that gets the name `to` once it is complete and durable. Nobody else may be writing one of that name.
+fn put(disk: &dyn Disk, to: &Path, copy: impl FnOnce(&str) -> Result<(), StoreError>) -> Result<u64, StoreError> {
     if disk.exists(to).map_err(io)? {
         return Err(io(io::ErrorKind::AlreadyExists.into()));
     }
     let partial = unfinished::of(to).map_err(io)?;
+    // SQLite is told it in a statement, and would write to another file.
+    let no_text = || io::Error::new(io::ErrorKind::InvalidFilename, "the path of a copy has to be UTF-8");
+    let name = partial.to_str().ok_or_else(no_text).map_err(io)?;
     unfinished::clear(disk, &partial).map_err(io)?;
-    if let Err(cause) = copy(&partial) {
+    if let Err(cause) = copy(name) {
         let _ = unfinished::clear(disk, &partial);
         return Err(cause);
     }

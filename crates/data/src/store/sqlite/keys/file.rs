@@ -311,8 +311,8 @@ impl KeyFile {
     }
 
     /// Writes a copy to `to`.
-    pub(in crate::store::sqlite) fn copy(&self, to: &Path) -> Result<(), StoreError> {
-        let copied = self.connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]);
+    pub(in crate::store::sqlite) fn copy(&self, to: &str) -> Result<(), StoreError> {
+        let copied = self.connection.execute("VACUUM INTO ?1", [to]);
         copied.map(|_| ()).map_err(|cause| explained(&self.connection, failed("writing a backup of the keys")(cause)))
     }
 

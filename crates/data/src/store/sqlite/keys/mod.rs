@@ -211,7 +211,7 @@ impl KeyRing {
     }
 
     /// Writes a copy of the file to `to`.
-    pub(super) fn copy(&self, to: &std::path::Path) -> Result<(), StoreError> {
+    pub(super) fn copy(&self, to: &str) -> Result<(), StoreError> {
         let mut holder = lock(&self.file);
         self.destroy_doomed(&mut holder, None)?;
         self.opened(&mut holder)?.0.copy(to)
