@@ -224,6 +224,18 @@ async fn a_copy_whose_path_is_no_text_is_refused_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_restore_that_fails_says_why_also_where_it_cannot_tidy_up() {
+    let folder = Folder::new();
+    let (letter, target) = (folder.path("letter.txt"), folder.path("restored.db"));
+    std::fs::write(&letter, "this is a letter, not a database\n".repeat(500)).unwrap();
+    let in_the_way = folder.path(".restored.db.quorate-partial-shm");
+    let progress = Arc::new(move |_, _| std::fs::create_dir_all(&in_the_way).unwrap());
+    let cause = restore(&Env::real(), letter.clone(), target.clone(), progress).await.unwrap_err();
+    assert!(matches!(&cause, OpenError::Corrupt { path, .. } if *path == letter), "{cause:?}");
+    assert!(!target.exists());
+}
+
+#[tokio::test]
 async fn writing_a_backup_touches_no_other_file() {
     let folder = Folder::new();
     let store = folder.store().await;

@@ -123,7 +123,8 @@ fn copy_under_lock(
         env.disk().rename(&partial, path).map_err(of_file(path))
     })();
     if restored.is_err() {
-        unfinished::clear(disk, &partial).map_err(of_file(&partial))?;
+        // Why it failed says more than why something is left, which the next restore removes.
+        let _ = unfinished::clear(disk, &partial);
     }
     restored
 }
