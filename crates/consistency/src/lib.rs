@@ -18,6 +18,7 @@ pub fn rooms() -> Vec<quorate_data::store::moving::Room> {
         Room::carried(saga::BARRIER_TABLES),
         // Signs of life of the processes that have it open.
         Room::begun_anew(saga::OWNER_TABLES),
+        Room::begun_anew(two_phase_commit::SIGN_TABLES),
         Room::carried_where(Can::BelongToOne, saga::choreography::TABLES, &["quorate_process"], PROCESSES),
         Room::carried_where(Can::BelongToOne, two_phase_commit::TABLES, &["quorate_txn_branch"], BRANCHES),
     ]

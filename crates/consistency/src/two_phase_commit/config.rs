@@ -1,6 +1,6 @@
 //! How a coordinator works, and what it accepts at most.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use quorate_foundations::name::Name;
 
@@ -20,8 +20,12 @@ pub enum Answer {
 /// How a coordinator works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The coordinator's name in its store. Whoever opens the same name takes over. Default `main`.
+    /// The coordinator's name in its store. Whoever opens the same name takes over, unless `takeover` says otherwise. Default `main`.
     pub name: Name,
+    /// Where several processes coordinate under the name beside each other: after how long without a sign of life one is fenced by the others,
+    /// which end what it left. It gives five in that time. Where two differ, the longer one holds. 100 ms to 1 h. Default none: whoever
+    /// opens the name has it alone.
+    pub takeover: Option<Duration>,
     /// How long participants may take to vote; then the transaction is aborted. Default 5 s.
     pub prepare_timeout: Duration,
     /// How long one commit, abort or question for what is in doubt may take before it is sent again. Default 5 s.
@@ -47,6 +51,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             name: Name::new("main").unwrap_or_else(|_| unreachable!("it is a name")),
+            takeover: None,
             prepare_timeout: Duration::from_secs(5),
             call_timeout: Duration::from_secs(5),
             applied_within: Duration::from_secs(1),
@@ -63,6 +68,8 @@ impl Default for Config {
 impl Config {
     /// The longest of its spans.
     pub const MAX_SPAN: Duration = Duration::from_secs(24 * 3_600);
+    /// What [`takeover`](Self::takeover) may be.
+    pub const TAKEOVER: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3_600);
     /// The longest name, in bytes: it stands in a tag.
     pub const MAX_NAME_BYTES: usize = 64;
 
@@ -88,6 +95,10 @@ impl Config {
         let wrong = wrong.or_else(|| longest.iter().find(|(_, span)| *span > Self::MAX_SPAN));
         if let Some((field, span)) = wrong {
             return invalid(format!("{field} is more than nothing and at most {:?}, {span:?} is not", Self::MAX_SPAN));
+        }
+        if let Some(takeover) = self.takeover.filter(|span| !Self::TAKEOVER.contains(span)) {
+            let (least, most) = Self::TAKEOVER.into_inner();
+            return invalid(format!("takeover is {least:?} to {most:?}, {takeover:?} is not"));
         }
         for (field, most) in
             [("max_unfinished", self.max_unfinished), ("max_unfinished_of_one", self.max_unfinished_of_one)]

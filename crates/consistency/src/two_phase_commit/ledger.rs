@@ -7,8 +7,9 @@ use quorate_foundations::{name::Name, time::Wall};
 
 use super::{
     Gid, Record, RequestId, Requested, TxnError, TxnId, addresses,
-    log::{self, TAKEOVERS, TYPES},
+    log::{self, TYPES},
     requests::{self, REQUESTS},
+    standing::{self, TAKEOVERS},
 };
 
 /// How many rows are read at a time.
@@ -89,7 +90,7 @@ impl Ledger {
     /// # Errors
     /// [`TxnError::Store`] where that cannot be read.
     pub async fn has_coordinator(&self, name: &Name) -> Result<bool, TxnError> {
-        Ok(log::takeovers(&self.store, name).await? > 0)
+        standing::was_opened(&self.store, name).await
     }
 
     /// What became of a transaction that was begun under that name, as far as the log says: [`Ended::Unknown`](super::Ended::Unknown) while its

@@ -1,29 +1,19 @@
-//! What stands in the log: who took over, what was decided, and what people did by hand.
+//! What stands in the log of a transaction: what was decided, and what people did by hand.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use quorate_data::{
-    event::{NewEvent, Position, Recorded, Tags, Version},
-    store::{
-        AppendBatch, AppendCondition, AppendError, Appended, ExpectedVersion, Query, QueryItem, ReadStream, Store,
-        StoreError, StreamAppend, Timeline,
-    },
+    event::{NewEvent, Recorded, Version},
+    store::{AppendBatch, AppendError, ExpectedVersion, ReadStream, Store, StoreError},
 };
 use quorate_foundations::name::Name;
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{CoordinatorId, Gid, TxnError, orders::Order};
+use super::{Gid, TxnError, orders::Order};
 
 /// What the types of these events begin with, which nobody else may append.
 pub(super) const TYPES: &str = "quorate.txn.";
-/// What the names of coordinators' streams begin with.
-pub(super) const TAKEOVERS: &str = "txncoordinator-";
 const SOURCE: &str = "/quorate/transactions";
-const TAKEN: &str = "quorate.txn.taken";
 const PREPARED: &str = "quorate.txn.prepared";
 const DECIDED: &str = "quorate.txn.decided";
 const HEURISTIC: &str = "quorate.txn.heuristic";
@@ -97,16 +87,6 @@ impl Record {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Taken {
-    coordinator: String,
-    store: String,
-    epoch: u32,
-    /// Who it was on earlier timelines of the store.
-    #[serde(default)]
-    former: Vec<String>,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Participants {
     participants: Vec<String>,
 }
@@ -116,120 +96,10 @@ struct Decided {
     ending: Ending,
 }
 
-/// A coordinator's standing: who it is, under which takeover, and what its decisions are held against.
-pub(super) struct Standing {
-    pub(super) id: CoordinatorId,
-    /// Who it was on earlier timelines of the store: what these decided holds, and what they did not decide is unknown.
-    pub(super) former: Vec<CoordinatorId>,
-    pub(super) takeover: u64,
-    /// What any takeover matches.
-    takeovers: Query,
-    /// Up to here nobody took over since.
-    clear: AtomicU64,
-}
-
-/// Takes over the coordinator of that name.
-pub(super) async fn take_over(store: &Store, name: &Name, patience: std::time::Duration) -> Result<Standing, TxnError> {
-    let stream = coordinator(name)?;
-    let tag = format!("txncoordinator:{name}");
-    loop {
-        let page = store.read_stream(ReadStream::backward(stream.clone(), 1)).await?;
-        let (expected, known) = match page.events.first() {
-            Some(last) => (ExpectedVersion::Exact(page.head.version), known_ids(last, store.timeline())?),
-            None if page.head.version == Version::ZERO => (ExpectedVersion::NoStream, (None, Vec::new())),
-            // Under another id nobody would ever look for what this one left behind.
-            None => {
-                let what = "its events were forgotten: whose transactions the coordinator's are cannot be told. \
-                            One of another name can be opened; what this one left in doubt is then ended by hand";
-                let place = format!("stream `{stream}`");
-                return Err(StoreError::Corrupt { place, what: what.to_owned() }.into());
-            }
-        };
-        let (id, former) = known;
-        let id = id.unwrap_or_else(|| CoordinatorId::new(uuid_of(&store.event_id())));
-        let Timeline { store: of, epoch } = store.timeline();
-        let names = former.iter().map(ToString::to_string).collect();
-        let taken = Taken { coordinator: id.to_string(), store: format!("{of:016x}"), epoch, former: names };
-        let tags = Tags::new([&tag]).map_err(|cause| TxnError::Invalid { what: cause.to_string() })?;
-        let event = event(store.event_id(), TAKEN, &taken).tagged(tags);
-        let appended = match store.append(AppendBatch::to(stream.clone(), expected, vec![event])).await {
-            Ok(appended) => appended,
-            // Somebody else took over just now, and is taken over from.
-            Err(AppendError::VersionConflict { .. }) => continue,
-            Err(failed) => return Err(failed.into()),
-        };
-        // Everything that was decided before stands before this place; nothing of it is decided behind it.
-        let Some(after) = store.reach(appended.token, patience).await? else {
-            let what = format!("its takeover did not become readable within {patience:?}");
-            return Err(StoreError::Unreachable { what }.into());
-        };
-        let takeovers = Query::of([QueryItem::types([TAKEN]).tagged([tag])]);
-        let clear = AtomicU64::new(after.get());
-        return Ok(Standing { id, former, takeover: appended.version().get(), takeovers, clear });
-    }
-}
-
-/// The stream of a coordinator's takeovers.
-fn coordinator(name: &Name) -> Result<Name, TxnError> {
-    Name::new(format!("{TAKEOVERS}{name}")).map_err(|cause| TxnError::Invalid { what: cause.to_string() })
-}
-
-/// How many times somebody has taken over the coordinator of that name.
-pub(super) async fn takeovers(store: &Store, name: &Name) -> Result<u64, TxnError> {
-    Ok(store.stream_head(&coordinator(name)?).await?.version.get())
-}
-
-/// Whether somebody has taken over the coordinator of that name since it began `gid`: what it has not decided by now it never will. Not where
-/// the store has another timeline since: then the decision may be missing.
-pub(super) async fn is_replaced(store: &Store, name: &Name, gid: &Gid) -> Result<bool, TxnError> {
-    let page = store.read_stream(ReadStream::backward(coordinator(name)?, 1)).await?;
-    let Some(last) = page.events.first() else { return Ok(false) };
-    let (id, _) = known_ids(last, store.timeline())?;
-    Ok(id == Some(gid.coordinator) && page.head.version.get() > gid.txn.takeover)
-}
-
-/// Whose transactions the last takeover's are, and were before. Where the store has another timeline since, they are from before:
-/// decisions may be missing.
-fn known_ids(last: &Recorded, timeline: Timeline) -> Result<(Option<CoordinatorId>, Vec<CoordinatorId>), TxnError> {
-    let taken: Taken = read(last)?;
-    let is_same = taken.store == format!("{:016x}", timeline.store) && taken.epoch == timeline.epoch;
-    let parsed = |text: &String| text.parse::<CoordinatorId>().map_err(|cause| corrupt(last, &cause));
-    let id = parsed(&taken.coordinator)?;
-    let mut former = taken.former.iter().map(parsed).collect::<Result<Vec<_>, _>>()?;
-    if is_same {
-        return Ok((Some(id), former));
-    }
-    former.push(id);
-    Ok((None, former))
-}
-
-fn uuid_of(text: &str) -> Uuid {
-    Uuid::try_parse(text).unwrap_or_else(|_| unreachable!("ids of events are UUIDs"))
-}
-
-impl Standing {
-    /// The append that decides `gid`, with the caller's own events.
-    pub(super) fn decision(&self, gid: &Gid, participants: &[Name], events: &[StreamAppend]) -> AppendBatch {
-        let prepared =
-            Participants { participants: participants.iter().map(|name| name.as_str().to_owned()).collect() };
-        let own = vec![
-            event("prepared", PREPARED, &prepared),
-            event("decided", DECIDED, &Decided { ending: Ending::Commit }),
-        ];
-        let mut batch = AppendBatch::to(gid.stream(), ExpectedVersion::NoStream, own);
-        batch.streams.extend(events.iter().cloned());
-        let after = Position::new(self.clear.load(Ordering::Relaxed));
-        batch.conditions.push(AppendCondition { fail_if_match: self.takeovers.clone(), after });
-        batch
-    }
-
-    /// A decision is in the log: nobody took over before it, so that the next one need not look there again.
-    pub(super) fn decided(&self, store: &Store, appended: &Appended) {
-        // What was known already was appended without being held against anything.
-        if store.capabilities().tokens_are_positions && !appended.repeated {
-            self.clear.fetch_max(appended.token.append(), Ordering::Relaxed);
-        }
-    }
+/// The events of a decision to commit.
+pub(super) fn of_decision(participants: &[Name]) -> Vec<NewEvent> {
+    let prepared = Participants { participants: participants.iter().map(|name| name.as_str().to_owned()).collect() };
+    vec![event("prepared", PREPARED, &prepared), event("decided", DECIDED, &Decided { ending: Ending::Commit })]
 }
 
 /// What the log says of `gid`.

@@ -12,6 +12,8 @@
 //!   is durable before anybody is told to commit. What has no decision in the log is aborted.
 //! * **A coordinator that dies** is taken over by opening its name again. What was prepared ends at once, as it was decided. What it was
 //!   replaced for stays so: the log itself refuses a late decision of the one before ([`TxnError::Fenced`]).
+//! * **Several coordinators of one name** ([`Config::takeover`]), in as many processes, begin transactions beside each other. One that is dead, or stands still,
+//!   is fenced by another, which ends what it left: the log decides between a late decision and the fence, so nobody is told two endings.
 //! * **A participant that dies** comes back with what it promised, and is told until it confirms. One that does not vote in time has the transaction
 //!   aborted; never after the decision.
 //! * **Unknown is an answer** ([`Ended::Unknown`]): where the log does not say whether it took the decision. It is asked until it does.
@@ -24,7 +26,7 @@
 //!
 //! # How it is kept
 //! A transaction is a stream, `txn-<gid>`, with `quorate.txn.prepared` and `quorate.txn.decided` in one append: one durable write stands between the last
-//! vote and the first commit. Aborts write nothing, and neither does a participant that takes part alone. See ADR 27.
+//! vote and the first commit. Aborts write nothing, and neither does a participant that takes part alone. See ADR 27, and ADR 36 for several coordinators.
 //!
 //! # Where ours differs
 //! From X/Open XA: no record when a transaction begins, or ends; participants say what they hold when they are asked. From presumed abort (Mohan and
@@ -96,6 +98,7 @@ mod postgres;
 mod requests;
 mod service;
 mod sql;
+mod standing;
 
 pub use config::{Answer, Config};
 pub(crate) use embedded::TABLES;
@@ -109,6 +112,7 @@ pub use orders::Order;
 pub use participant::{Participant, ParticipantError, Prepared, Vote, Work, WorkError};
 pub use postgres::{Postgres, PostgresConfig};
 pub use requests::{Request, RequestId, Requested};
+pub(crate) use service::SIGN_TABLES;
 pub use service::{Coordinator, Counts, Doubt, Ended, Receipt, Resolution, Standstill, Swept, Transaction};
 pub use sql::{Param, SqlWork, Statement};
 

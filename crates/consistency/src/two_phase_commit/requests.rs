@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Ended, Gid, Receipt, Transaction, TxnError,
     log::{self, corrupt, read},
+    standing,
 };
 
 /// What the names of requests' streams begin with.
@@ -220,7 +221,7 @@ pub(super) async fn requested(
     let Some(found) = found(store, id).await? else { return Ok(None) };
     let ended = match &found.ended {
         Some(ended) => ended.clone(),
-        None if log::is_replaced(store, &found.coordinator, &found.gid).await? => {
+        None if standing::is_replaced(store, &found.coordinator, &found.gid).await? => {
             abort(store, id, (None, STOPPED), patience).await?
         }
         None => Ended::Unknown,

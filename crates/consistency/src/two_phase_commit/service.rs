@@ -4,6 +4,7 @@ mod begin;
 mod course;
 mod doubt;
 mod ending;
+mod signs;
 mod sweep;
 mod transaction;
 mod turns;
@@ -24,8 +25,10 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     Config, CoordinatorId, Gid, Participant, Record, RequestId, TxnError, TxnId,
-    log::{self, Standing},
+    log,
+    standing::{self, Standing},
 };
+pub(crate) use signs::TABLES as SIGN_TABLES;
 pub use doubt::{Doubt, Resolution, Standstill};
 pub use sweep::Swept;
 pub use transaction::Transaction;
@@ -141,6 +144,9 @@ impl Coordinator {
     /// Takes over the coordinator of [`Config::name`] in `store`: whoever had it before decides nothing any more, and what
     /// that one left behind is ended as it was decided, as soon as each participant is [registered](Self::register).
     ///
+    /// Where [`Config::takeover`] is set it comes beside those that have the name open, and what they are at stays theirs. It ends what those left
+    /// behind that are fenced, and fences whoever gives no sign of life. All of them register the same participants.
+    ///
     /// # Errors
     /// [`TxnError::Store`] where the takeover could not be written.
     ///
@@ -148,7 +154,14 @@ impl Coordinator {
     /// Dropping the future may leave a takeover, which does no harm: take over again.
     pub async fn open(store: &Store, config: Config) -> Result<Self, TxnError> {
         config.check()?;
-        let standing = log::take_over(store, &config.name, config.decision_patience).await?;
+        let (name, patience) = (&config.name, config.decision_patience);
+        let standing = match config.takeover {
+            None => standing::take_over(store, name, patience).await?,
+            Some(_) => {
+                store.declare(SIGN_TABLES).await?;
+                standing::join(store, name, patience).await?
+            }
+        };
         let env = store.env().scope("transactions");
         let shared = Arc::new(Shared {
             store: store.clone(),
@@ -166,6 +179,9 @@ impl Coordinator {
             branches: Turns::default(),
         });
         shared.env.tasks().spawn("txn/sweep", sweep::run(Arc::downgrade(&shared), shared.env.clone()));
+        if let Some(takeover) = shared.config.takeover {
+            shared.env.tasks().spawn("txn/signs", signs::run(Arc::downgrade(&shared), shared.env.clone(), takeover));
+        }
         Ok(Self { shared })
     }
 
@@ -184,7 +200,7 @@ impl Coordinator {
         self.shared.standing.takeover
     }
 
-    /// Whether somebody else has taken over, as far as was noticed: by a decision that was refused, or when the log was looked at every
+    /// Whether somebody else has taken over, or fenced it, as far as was noticed: by a decision that was refused, or when the log was looked at every
     /// [`Config::sweep`].
     pub fn is_fenced(&self) -> bool {
         self.shared.is_fenced.load(Ordering::Relaxed)
@@ -270,12 +286,15 @@ impl Coordinator {
     }
 
     /// Takes no more transactions, and waits until nothing of it runs; its store stays open. What has not ended is ended by whoever
-    /// opens it next.
+    /// opens it next. One that has others beside it says that it leaves, and they end it at once.
     ///
     /// # Cancel safety
     /// Dropping the future abandons the wait; nothing more is begun.
     pub async fn close(&self) {
         self.shared.env.tasks().shut_down().await;
+        if self.shared.config.takeover.is_some() {
+            self.shared.leave().await;
+        }
     }
 
     /// What it did since it was opened.
@@ -362,6 +381,11 @@ impl Shared {
 
     /// Below which transaction everything has ended as far as a participant is concerned.
     fn below(&self, participant: &Name) -> Gid {
+        // What others beside this one are at is above it, and so is all of whoever has been there for longest.
+        let longest = self.standing.holders().open().first().copied();
+        if let Some(takeover) = longest.filter(|takeover| *takeover < self.standing.takeover) {
+            return Gid { coordinator: self.standing.id, txn: TxnId { takeover, number: 1 } };
+        }
         let unfinished = self.unfinished();
         let first = unfinished.live.iter().find(|(_, live)| live.is_open_at(participant)).map(|(number, _)| *number);
         self.gid(first.unwrap_or(unfinished.last + 1))

@@ -11,8 +11,9 @@ use tokio::sync::oneshot;
 
 use super::{Coordinator, Ended, Participant, Shared, Transaction, course};
 use crate::two_phase_commit::{
-    Gid, TxnError, log,
+    Gid, TxnError,
     requests::{self, Begun, Request, RequestId, Requested},
+    standing,
 };
 
 impl Coordinator {
@@ -195,7 +196,7 @@ impl Shared {
     async fn may_be_decided(&self, id: &RequestId, coordinator: &Name, gid: &Gid) -> Result<bool, TxnError> {
         let is_own = gid.coordinator == self.standing.id && gid.txn.takeover == self.standing.takeover;
         if !is_own {
-            return Ok(!log::is_replaced(&self.store, coordinator, gid).await?);
+            return Ok(!standing::is_replaced(&self.store, coordinator, gid).await?);
         }
         // Ordering: a course is there before its request is not any more.
         let is_at_it = self.requests.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id);

@@ -106,9 +106,15 @@ impl Coordinator {
         }
         let unknown = || TxnError::UnknownParticipant { name: participant.clone() };
         let known = shared.participant(participant).ok_or_else(unknown)?;
+        if shared.config.takeover.is_some() {
+            // Who may decide by now: others come and go.
+            shared.is_replaced().await;
+        }
         match shared.stage(gid) {
             Stage::Behind => {}
-            Stage::Open => return Err(TxnError::UnderWay { gid: *gid }),
+            // Once it is recorded nobody decides it otherwise.
+            Stage::Elsewhere if log::record(&shared.store, gid).await?.concerns(participant) => {}
+            Stage::Open | Stage::Elsewhere => return Err(TxnError::UnderWay { gid: *gid }),
             Stage::ToCome if shared.is_replaced().await => return Err(TxnError::Fenced),
             Stage::ToCome => {
                 return Err(TxnError::Invalid { what: format!("transaction {gid} has not been begun") });
@@ -141,6 +147,8 @@ enum Stage {
     ToCome,
     /// It may still be decided.
     Open,
+    /// It is another one's that has the name open beside this one.
+    Elsewhere,
     /// Nobody decides it any more.
     Behind,
 }
@@ -158,6 +166,11 @@ impl Shared {
         let standstill = match self.stage(&gid) {
             Stage::ToCome => Standstill::Newer,
             Stage::Open => Standstill::UnderWay,
+            Stage::Elsewhere => match log::record(&self.store, &gid).await {
+                Ok(record) if record.concerns(name) => Standstill::Ending(record.ending(name)),
+                Ok(_) => Standstill::UnderWay,
+                Err(_) => Standstill::Unreadable,
+            },
             Stage::Behind => match self.ending(&gid, name, None).await {
                 Ok(Some(ending)) => Standstill::Ending(ending),
                 Ok(None) => Standstill::OlderTimeline,
@@ -169,8 +182,13 @@ impl Shared {
 
     fn stage(&self, gid: &Gid) -> Stage {
         let TxnId { takeover, number } = gid.txn;
-        if gid.coordinator != self.standing.id || takeover < self.standing.takeover {
+        let holders = self.standing.holders();
+        if gid.coordinator != self.standing.id || holders.is_behind(takeover) {
             return Stage::Behind;
+        }
+        let is_beside = self.config.takeover.is_some() && takeover != self.standing.takeover;
+        if is_beside && holders.may_decide(takeover) {
+            return Stage::Elsewhere;
         }
         let unfinished = self.unfinished();
         if takeover > self.standing.takeover || number > unfinished.last {

@@ -1,7 +1,7 @@
 //! What is in doubt: found by asking the participants, and ended as the log says.
 //!
-//! Nothing is under way that this coordinator does not have in memory: those before it were fenced when it took over, so what
-//! has no decision in the log by now will never have one.
+//! What a fenced coordinator began is under way nowhere: what has no decision in the log by now will never have one. What one of the others
+//! beside this one began is that one's, for as long as it is not fenced.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use quorate_foundations::{name::Name, time::Mono};
 use quorate_runtime::Env;
 
 use super::{Shared, ending::Told};
-use crate::two_phase_commit::{Gid, Participant, ParticipantError, Prepared, TxnError, TxnId, log};
+use crate::two_phase_commit::{Gid, Participant, ParticipantError, Prepared, TxnError, TxnId};
 
 /// How many branches of one participant are ended at a time.
 const AT_ONCE: usize = 64;
@@ -90,13 +90,13 @@ impl Shared {
         Begun { last: unfinished.last, live: unfinished.live.keys().copied().collect() }
     }
 
-    /// Whether another coordinator has taken over. Where the log cannot be read this one goes on: what it ends is as the log says.
+    /// Whether somebody fenced this coordinator. Where the log cannot be read this one goes on: what it ends is as the log says.
     pub(super) async fn is_replaced(&self) -> bool {
         if !self.is_fenced.load(Ordering::Relaxed) {
-            match log::takeovers(&self.store, &self.config.name).await {
-                Ok(newest) if newest > self.standing.takeover => self.is_fenced.store(true, Ordering::Relaxed),
-                Ok(_) => {}
-                Err(cause) => tracing::warn!(%cause, "it cannot be told whether another coordinator has taken over"),
+            match self.standing.look(&self.store, &self.config.name).await {
+                Ok(true) => {}
+                Ok(false) => self.is_fenced.store(true, Ordering::Relaxed),
+                Err(cause) => tracing::warn!(%cause, "it cannot be told whether this coordinator was fenced"),
             }
         }
         self.is_fenced.load(Ordering::Relaxed)
@@ -164,11 +164,11 @@ impl Shared {
 
     /// Ends what is in doubt with a participant and not under way. Returns what it could not end.
     async fn end_all(&self, name: &Name, participant: &dyn Participant, found: Vec<Prepared>, begun: &Begun) -> Left {
-        let (own, takeover) = (self.standing.id, self.standing.takeover);
+        let (own, takeover, holders) = (self.standing.id, self.standing.takeover, self.standing.holders());
         let is_ended = |one: &Prepared| {
             let TxnId { takeover: under, number } = one.gid.txn;
             let had_ended = number <= begun.last && !begun.live.contains(&number);
-            one.gid.coordinator != own || under < takeover || under == takeover && had_ended
+            one.gid.coordinator != own || holders.is_behind(under) || under == takeover && had_ended
         };
         let ours: Vec<Prepared> = found.into_iter().filter(is_ended).collect();
         let ended = stream::iter(ours)
