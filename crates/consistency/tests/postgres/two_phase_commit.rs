@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "it is looked at from outside: processes, connections")]
 
 mod banks;
+mod beside;
 mod lossy;
 mod promises;
 
