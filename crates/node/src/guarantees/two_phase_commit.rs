@@ -4,7 +4,7 @@ use super::{
     About::{Atomicity, Delivery, Durability, Integrity, Visibility},
     Guarantee,
     Surface::{Http, Library},
-    on_both, row, test,
+    on_both, on_postgres, row, test,
 };
 
 const RULES: &str = "crates/consistency/src/two_phase_commit/machine/tests.rs";
@@ -15,6 +15,7 @@ const HANDS: &str = "crates/consistency/src/two_phase_commit/tests/hands.rs";
 const WEB: &str = "crates/consistency/src/two_phase_commit/tests/web.rs";
 const KILLED: &str = "crates/consistency/tests/transactions_killed.rs";
 const POSTGRES: &str = "crates/consistency/tests/postgres/two_phase_commit.rs";
+const BESIDE: &str = "crates/consistency/tests/postgres/two_phase_commit/beside.rs";
 const PROMISES: &str = "crates/consistency/tests/postgres/two_phase_commit/promises.rs";
 const ALONE: &str = "crates/consistency/src/two_phase_commit/tests/alone.rs";
 const DEATHS: &str = "crates/consistency/src/two_phase_commit/tests/deaths.rs";
@@ -106,6 +107,19 @@ pub(super) const ROWS: &[Guarantee] = &[
         &[
             test(TAKEOVER, "what_was_not_decided_is_aborted_by_whoever_takes_over_and_a_late_decision_is_refused"),
             test(POSTGRES, "of_two_nodes_over_one_log_the_one_that_took_over_decides"),
+        ],
+    ),
+    on_postgres(
+        Atomicity,
+        "coordinators of one name beside each other",
+        Library,
+        "each begins transactions; what one left that gives no sign of life is ended by another as the log says, and it decides nothing when it goes on",
+        &[
+            test(
+                BESIDE,
+                "what_a_coordinator_that_stands_still_left_is_ended_by_another_and_it_decides_nothing_when_it_goes_on",
+            ),
+            test(BESIDE, "coordinators_beside_each_other_decide_at_once_and_leave_each_others_transactions_alone"),
         ],
     ),
     row(
