@@ -20,6 +20,9 @@ use crate::{
 const PRODUCERS: usize = 2;
 const WORKERS: usize = 3;
 const ROUNDS: usize = 15;
+/// In a world that goes on for longer, whoever has done its rounds sends no more while so many messages are in the queue: workers that
+/// dawdle do less than producers send, and a queue that only grows says nothing of whether it would ever be empty.
+const DEEP: u64 = 30;
 const GROUPS: usize = 3;
 const PATH: &str = "/v1/queues/work";
 /// How often a message is handed out before it is a dead letter.
@@ -89,10 +92,22 @@ async fn produce(mut hand: Hand) {
     schedule(&mut hand).await;
     let mut round = 0;
     while hand.goes_on(round, ROUNDS) {
-        send(&mut hand, round).await;
+        if round < ROUNDS || has_room(&mut hand).await {
+            send(&mut hand, round).await;
+            round += 1;
+        }
         hand.rest().await;
-        round += 1;
     }
+}
+
+/// Whether the queue is known not to be deep.
+async fn has_room(hand: &mut Hand) -> bool {
+    depth(hand).await.is_some_and(|messages| messages < DEEP)
+}
+
+/// How many messages are in the queue, dead letters included; `None` where nobody said.
+async fn depth(hand: &mut Hand) -> Option<u64> {
+    hand.ask(&Call::get(PATH)).await.and_then(|reply| reply.value()["messages"].as_u64())
 }
 
 /// Sends a batch, and sends it again until it is known to be there; now and then once more.
@@ -149,7 +164,7 @@ fn is_over(hand: &Hand) -> bool {
 }
 
 async fn is_empty(hand: &mut Hand) -> bool {
-    hand.ask(&Call::get(PATH)).await.is_some_and(|reply| reply.value()["messages"] == 0)
+    depth(hand).await == Some(0)
 }
 
 /// Whether it has become so late that whoever goes on to be slow, or to forget what it was handed, would have no end in sight.
