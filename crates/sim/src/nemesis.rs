@@ -23,13 +23,15 @@ pub(crate) struct Hosts<'d> {
     pub(crate) clocked: &'d [String],
     /// Servers whose syncs fail, whatever else does.
     pub(crate) unsynced: &'d [String],
+    /// Servers that are told to stop and started again, whatever else happens to them.
+    pub(crate) restarted: &'d [String],
 }
 
 /// Draws what goes wrong in the first `span` of a world of `hosts`, of the families that `swarm` knows.
 pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, hosts: Hosts<'_>, span: Duration) -> FaultPlan {
-    let Hosts { servers, clients, rotting, clocked, unsynced } = hosts;
-    let mut draw = Draw { rng, servers, clients, rotting, clocked, unsynced };
-    let known: [(bool, &[Kind]); 9] = [
+    let Hosts { servers, clients, rotting, clocked, unsynced, restarted } = hosts;
+    let mut draw = Draw { rng, servers, clients, rotting, clocked, unsynced, restarted };
+    let known: [(bool, &[Kind]); 10] = [
         (swarm.network, &[Kind::Cut, Kind::Partition, Kind::Slow, Kind::Reset, Kind::LoseConnects]),
         (swarm.kill, &[Kind::Kill, Kind::KillAtWork]),
         (swarm.power, &[Kind::PowerLoss, Kind::PowerLossAtDisk]),
@@ -39,6 +41,7 @@ pub(crate) fn plan(rng: &mut Rng, swarm: &Swarm, hosts: Hosts<'_>, span: Duratio
         (swarm.disk, &[Kind::SlowDisk, Kind::BrokenDisk, Kind::FullDisk]),
         (swarm.rot && !rotting.is_empty(), &[Kind::Rot]),
         (!unsynced.is_empty(), &[Kind::FailedSyncs]),
+        (!restarted.is_empty(), &[Kind::Stop, Kind::Stop]),
     ];
     let kinds: Vec<Kind> = known.iter().filter(|(on, _)| *on).flat_map(|(_, kinds)| *kinds).copied().collect();
     if kinds.is_empty() || servers.is_empty() {
@@ -76,6 +79,7 @@ enum Kind {
     BrokenDisk,
     FullDisk,
     FailedSyncs,
+    Stop,
     Rot,
 }
 
@@ -86,6 +90,7 @@ struct Draw<'d> {
     rotting: &'d [String],
     clocked: &'d [String],
     unsynced: &'d [String],
+    restarted: &'d [String],
 }
 
 impl Draw<'_> {
@@ -136,6 +141,7 @@ impl Draw<'_> {
             Kind::Step | Kind::Drift => Fault::Clock(self.clock(kind)),
             Kind::SlowDisk | Kind::BrokenDisk | Kind::FullDisk => Fault::Disk(self.disk(kind)),
             Kind::FailedSyncs => Fault::Disk(self.failed_syncs()),
+            Kind::Stop => Fault::Process(self.stop()),
             _ => Fault::Process(self.process(kind)),
         }
     }
@@ -177,6 +183,12 @@ impl Draw<'_> {
             Kind::Pause => ProcessFault::Pause { host, span },
             _ => ProcessFault::Suspend { host, span },
         }
+    }
+
+    /// Of a server that somebody brings new versions to.
+    fn stop(&mut self) -> ProcessFault {
+        let nth = self.index(self.restarted.len());
+        ProcessFault::Stop { host: self.restarted[nth].clone(), down: self.span() }
     }
 
     /// None of these lies: what a sync says is true.
@@ -238,7 +250,8 @@ mod tests {
     #[test]
     fn about_half_of_the_kills_come_while_the_process_works() {
         let (servers, swarm) = (["node".to_owned()], Swarm { kill: true, fault_every_millis: 10, ..Swarm::calm() });
-        let hosts = Hosts { servers: &servers, clients: &[], rotting: &[], clocked: &[], unsynced: &[] };
+        let hosts =
+            Hosts { servers: &servers, clients: &[], rotting: &[], clocked: &[], unsynced: &[], restarted: &[] };
         let mut rng = Random::from_seed([1; 32]).stream("nemesis");
         let plan = plan(&mut rng, &swarm, hosts, Duration::from_secs(10));
         let count = |is: fn(&ProcessFault) -> bool| {
@@ -262,7 +275,8 @@ mod tests {
         let (servers, clients) = (["node".to_owned()], ["a", "b", "c", "d"].map(str::to_owned));
         let swarm = Swarm { clock: true, fault_every_millis: 10, ..Swarm::calm() };
         let of_the_node_and_steps = |clocked: &[String]| {
-            let hosts = Hosts { servers: &servers, clients: &clients, rotting: &[], clocked, unsynced: &[] };
+            let hosts =
+                Hosts { servers: &servers, clients: &clients, rotting: &[], clocked, unsynced: &[], restarted: &[] };
             let mut rng = Random::from_seed([1; 32]).stream("nemesis");
             let plan = plan(&mut rng, &swarm, hosts, Duration::from_secs(10));
             let is_of_it = |planned: &&Planned| match &planned.fault {

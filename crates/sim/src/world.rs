@@ -130,6 +130,8 @@ pub struct Sim {
     clocked: Vec<String>,
     /// Servers whose syncs fail, whatever else does.
     unsynced: Vec<String>,
+    /// Servers that are told to stop and started again, whatever else happens to them.
+    restarted: Vec<String>,
     signals: Signals,
     phase: watch::Sender<Phase>,
     /// Whether servers were told to stop, so that they may end.
@@ -179,6 +181,7 @@ impl Sim {
             rotting: Vec::new(),
             clocked: Vec::new(),
             unsynced: Vec::new(),
+            restarted: Vec::new(),
             signals: Signals::default(),
             phase: watch::Sender::new(Phase::Faults),
             stopping: false,
@@ -248,6 +251,13 @@ impl Sim {
     pub fn fail_syncs_of(&mut self, server: HostId) {
         let name = self.host(server).name.clone();
         self.unsynced.push(name);
+    }
+
+    /// `server` is told to stop now and then while things go wrong, in every world, and started again once it has ended: for programs
+    /// that promise to end in order.
+    pub fn restart(&mut self, server: HostId) {
+        let name = self.host(server).name.clone();
+        self.restarted.push(name);
     }
 
     /// Where `port` of a host is reached by the others.

@@ -57,6 +57,14 @@ pub enum ProcessFault {
         #[serde(with = "millis", rename = "down_ms")]
         down: Duration,
     },
+    /// The process is told to stop, as by SIGTERM, and ends when it has done what it must: what a new version does to it.
+    Stop {
+        /// Whose.
+        host: String,
+        /// How long from its end until it is started again.
+        #[serde(with = "millis", rename = "down_ms")]
+        down: Duration,
+    },
     /// The process stands still, as by SIGSTOP, while its clocks go on.
     Pause {
         /// Whose.
@@ -82,6 +90,7 @@ impl ProcessFault {
             Self::Kill { down, .. }
             | Self::KillAtPoll { down, .. }
             | Self::KillAtDisk { down, .. }
+            | Self::Stop { down, .. }
             | Self::PowerLoss { down, .. }
             | Self::PowerLossAtDisk { down, .. } => *down,
             Self::Pause { span, .. } | Self::Suspend { span, .. } => *span,
@@ -94,6 +103,7 @@ impl ProcessFault {
             Self::Kill { host, .. }
             | Self::KillAtPoll { host, .. }
             | Self::KillAtDisk { host, .. }
+            | Self::Stop { host, .. }
             | Self::PowerLoss { host, .. }
             | Self::PowerLossAtDisk { host, .. }
             | Self::Pause { host, .. }

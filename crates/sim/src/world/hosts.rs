@@ -48,6 +48,8 @@ pub(super) struct Host {
     pub(super) sick_until: u64,
     /// Until when something was wrong with its disk, in the world's time.
     pub(super) mended_at: Option<u64>,
+    /// How long it is down once it has ended, if it was told to stop.
+    pub(super) told_to_stop: Option<Duration>,
     /// Whether bits of its files flipped.
     pub(super) rotten: bool,
     pub(super) tasks: Option<Tasks>,
@@ -131,6 +133,7 @@ impl Sim {
             still_until: 0,
             sick_until: 0,
             mended_at: None,
+            told_to_stop: None,
             rotten: false,
             tasks: None,
             program,
@@ -172,6 +175,7 @@ impl Sim {
         }
         host.life = Life(host.life.0 + 1);
         host.still_until = 0;
+        host.told_to_stop = None;
         host.runs = true;
         let life = host.life;
         executor.begin(id, life);
@@ -263,9 +267,9 @@ impl Sim {
         }
         host.disk.kill();
         host.clocks.restart(false);
-        let life = host.life;
+        let (life, down) = (host.life, host.told_to_stop.take().unwrap_or(RESTART));
         network.down(id, Presence::Down);
         executor.doom(id, life);
-        self.start_in(id, RESTART);
+        self.start_in(id, down);
     }
 }

@@ -87,8 +87,9 @@ impl Sim {
             |clients| self.hosts.iter().filter(move |host| host.is_client == clients).map(|host| host.name.clone());
         let (servers, clients): (Vec<_>, Vec<_>) = (of(false).collect(), of(true).collect());
         // Drawn in any case, so that leaving faults out reshuffles nothing else.
-        let (rotting, clocked, unsynced) = (&*self.rotting, &*self.clocked, &*self.unsynced);
-        let hosts = nemesis::Hosts { servers: &servers, clients: &clients, rotting, clocked, unsynced };
+        let (rotting, clocked) = (&*self.rotting, &*self.clocked);
+        let (unsynced, restarted) = (&*self.unsynced, &*self.restarted);
+        let hosts = nemesis::Hosts { servers: &servers, clients: &clients, rotting, clocked, unsynced, restarted };
         let drawn = nemesis::plan(&mut self.random.stream("nemesis"), &self.swarm, hosts, span);
         self.settings.plan.clone().unwrap_or(drawn)
     }
@@ -169,10 +170,8 @@ impl Sim {
                     self.reached.add("a server failed and was started again");
                     self.judge_failure(host, why, found);
                 }
-                if result.is_ok() && !self.stopping && !self.host(host).is_client {
-                    // Whoever watches it takes that for an end that somebody wanted and leaves it down, whatever its disk did.
-                    let what = format!("{} ended without having been told to", self.host(host).name);
-                    found.push(Violation::new("server", what));
+                if result.is_ok() {
+                    self.judge_end(host, found);
                 }
                 self.ended(host);
             }
@@ -197,6 +196,19 @@ impl Sim {
         if host.has_sound_disk(self.executor.now()) {
             found.push(Violation::new("server", format!("{} failed with a sound disk: {why}", host.name)));
         }
+    }
+
+    /// A server that ends well was told to.
+    fn judge_end(&self, host: HostId, found: &mut Vec<Violation>) {
+        let host = &self.hosts[usize::from(host.0)];
+        if host.is_client || self.stopping {
+            return;
+        }
+        if host.told_to_stop.is_some() {
+            return self.reached.add("a server ended in order and was started again");
+        }
+        // Whoever watches it takes that for an end that somebody wanted and leaves it down, whatever its disk did.
+        found.push(Violation::new("server", format!("{} ended without having been told to", host.name)));
     }
 
     fn carry_out(&mut self, entry: Entry) {
@@ -311,6 +323,14 @@ impl Sim {
                     disk.crash();
                     strike();
                 });
+            }
+            ProcessFault::Stop { down, .. } => {
+                let host = self.host(id);
+                if let Some(tasks) = host.tasks.as_ref().filter(|_| !host.is_client && host.told_to_stop.is_none()) {
+                    tasks.stop().cancel();
+                    host.told_to_stop = Some(*down);
+                    self.injected.add("process: told to stop");
+                }
             }
             ProcessFault::Pause { span, .. } => {
                 self.injected.add("process: paused");
