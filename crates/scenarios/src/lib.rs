@@ -106,11 +106,14 @@ impl Report {
 impl Scenario {
     /// Runs the scenario in `sim`.
     pub fn run(&self, sim: Sim) -> Report {
-        match self.play {
+        let mut report = match self.play {
             Play::Log(cast) => world::run(sim, &cast()),
             Play::Own(run) => run(sim),
             Play::Machines(play) => machines::run(play, sim.seed(), sim.faults_for(), sim.rounds_or(usize::MAX) as u64),
-        }
+        };
+        let ended = rule::ended_for_nothing(&report.outcome);
+        report.outcome.find(ended);
+        report
     }
 
     /// Whether it is of machines alone.

@@ -139,7 +139,9 @@ pub(crate) fn told(reply: &Reply) -> Told {
     if reply.status.is_success() {
         let first = if value["streams"].is_array() { &value["streams"][0] } else { &value };
         let done = |version| Told::Done { version, token: value["token"].as_str().map(str::to_owned) };
-        return version(first).map_or(Told::Unknown, done);
+        // Whoever took that for no answer would ask again, and never tell.
+        let silent = || Refusal::Other { problem: format!("{} without a version", reply.status) };
+        return version(first).map_or_else(|| Told::Refused(silent()), done);
     }
     if reply.status.is_server_error() {
         return Told::Unknown;
@@ -176,4 +178,20 @@ pub(crate) fn sent(id: &str, tag: Option<&str>) -> SentEvent {
 
 fn data(id: &str) -> Value {
     json!({ "by": id })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn an_append_that_was_acknowledged_without_a_version_is_told_as_what_nobody_expects() {
+        let told = |status, body: &str| told(&Reply { status, token: None, body: body.to_owned().into() });
+        assert_eq!(told(StatusCode::CREATED, r#"{"streamversion":"3"}"#), Told::Done { version: 3, token: None });
+        let silent = Refusal::Other { problem: "201 Created without a version".to_owned() };
+        assert_eq!(told(StatusCode::CREATED, r#"{"stream":"a"}"#), Told::Refused(silent));
+        assert_eq!(told(StatusCode::SERVICE_UNAVAILABLE, ""), Told::Unknown);
+    }
 }

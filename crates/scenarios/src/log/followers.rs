@@ -33,7 +33,11 @@ const SILENCE: Duration = Duration::from_secs(40);
 
 /// Who takes part.
 pub(crate) fn cast() -> Cast {
-    let writers = (0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write));
+    beside((0..WRITERS).fold(Cast::new(), |cast, n| cast.hand(&format!("writer-{n}"), write)))
+}
+
+/// Followers beside those who write.
+pub(crate) fn beside(writers: Cast) -> Cast {
     let all = (0..FOLLOWERS).fold(writers, |cast, n| cast.follower(&format!("follower-{n}"), follow));
     all.judged_by(judge)
 }

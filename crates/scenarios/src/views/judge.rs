@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use quorate_sim::check::Verdict;
 
 use crate::{
-    judge::without_holes,
+    judge::{store_is_sound, without_holes},
     notes::{Action, Note, Seen},
     rule,
 };
@@ -26,6 +26,8 @@ pub(super) fn judge(notes: &[Note]) -> Vec<Verdict> {
     let mut verdicts = vec![read, never_back(notes), of_their_position(notes, log)];
     verdicts.extend([every_letter(notes, log), no_letter_again(notes)]);
     verdicts.extend(views_at_the_end(notes, log));
+    // Last: a world is about what clients were promised.
+    verdicts.push(store_is_sound(notes));
     verdicts
 }
 
@@ -189,6 +191,7 @@ mod tests {
             view("inline", &[("a", 2, 4), ("b", 1, 2)], 3),
             view("declared", &[("a", 2, 4), ("b", 1, 2)], 4),
             view("spread", &[("a", 3, 8), ("b", 1, 2)], 4),
+            Action::Verified(None),
             Action::WholeLog { events: log },
         ]
     }
@@ -231,6 +234,10 @@ mod tests {
         let behind = broken(|run| run[9] = view("rare", &[("b", 1, 2)], 2));
         assert_eq!(behind, ["a checkpoint moves over what does not matter"]);
         assert_eq!(broken(|run| run[7] = Action::Rebuilt { before: 1, after: 2 }), ["a rebuild sends nothing again"]);
+        assert_eq!(
+            broken(|run| run[13] = Action::Verified(Some("a row is gone".into()))),
+            ["the store is sound in the end"]
+        );
         assert_eq!(broken(|run| run[4] = looked("tally", 3, 0)), ["readers see no half-built view"]);
         assert_eq!(broken(|run| run[4] = looked("tally", 3, 2)), [""; 0], "it may have parked one");
         assert_eq!(broken(|run| run[5] = looked("rare", 1, 1)), [POSITION], "it holds one of behind");

@@ -1,6 +1,9 @@
 //! What an operator does to the views, and how everything comes to rest.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use quorate_data::{
     event::{Position, Recorded},
@@ -130,7 +133,19 @@ impl Service {
         for name in VIEWS {
             self.read_view(name).await.map_err(|failed| failed.to_string())?;
         }
+        self.verify().await;
         self.read_log().await.map_err(|failed| failed.to_string())
+    }
+
+    /// Has every byte of the store checked, the rows of views included.
+    async fn verify(&self) {
+        let invoked = self.notes.now();
+        let wrong = match self.store.verify(Arc::new(|_, _| {})).await {
+            Ok(verified) => verified.findings.iter().map(|one| format!("{}: {}", one.place, one.what)).collect(),
+            Err(failed) => vec![failed.to_string()],
+        };
+        let what = Action::Verified((!wrong.is_empty()).then(|| wrong.join("; ")));
+        self.notes.add("judge", invoked, what);
     }
 
     async fn resume_all(&mut self, name: &str) -> Result<(), ViewError> {
