@@ -2,7 +2,7 @@
 #![cfg(feature = "museum")]
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use std::process::Output;
+use std::{collections::BTreeMap, process::Output, sync::Mutex};
 
 use quorate_scenarios::{
     Scenario,
@@ -40,24 +40,49 @@ fn run(piece: &Piece, scenario: &Scenario, seed: u64) {
     std::process::exit(i32::from(is_empty || piece.is_found_by(&first.rule)));
 }
 
-/// What the seed finds that once found it.
+/// What the seed finds that once found it. It may find nothing any more, in a world that has become another one; that it breaks
+/// something else first says that the piece, or whoever judges it, is not what it was.
 fn recorded(piece: &Piece, test: &str) -> Option<(u64, String)> {
     assert!(piece.seed < SEEDS, "seed {} of `{}` is not one of the first {SEEDS}", piece.seed, piece.name);
     let output = testing::in_a_process(test, piece.seed, &[]);
-    (!output.status.success()).then(|| (piece.seed, told(piece.seed, &output)))
+    if output.status.success() {
+        let other = violated(&output);
+        assert!(other.is_none(), "{}", elsewhere(piece, &other.into_iter().map(|what| (piece.seed, what)).collect()));
+        return None;
+    }
+    Some((piece.seed, told(piece.seed, &output)))
 }
 
 /// The first of all seeds that finds it.
 fn searched(piece: &Piece, test: &str) -> Option<(u64, String)> {
-    let (seed, output) = testing::first_failure(test, SEEDS)?;
+    let others = Mutex::new(BTreeMap::new());
+    let found = testing::sweep(test, SEEDS, |seed, output| {
+        others.lock().unwrap().extend(violated(output).map(|what| (seed, what)));
+    });
+    let Some((seed, output)) = found else {
+        let others = others.into_inner().unwrap();
+        assert!(others.is_empty(), "{}", elsewhere(piece, &others));
+        return None;
+    };
     println!("seed {} does not find `{}` any more: record {seed} in its place", piece.seed, piece.name);
     Some((seed, told(seed, &output)))
 }
 
-fn told(seed: u64, output: &Output) -> String {
+/// That seeds broke what the piece does not break.
+fn elsewhere(piece: &Piece, broken: &BTreeMap<u64, String>) -> String {
+    let (name, rules) = (piece.name, piece.found_by);
+    let (seed, what) = broken.first_key_value().unwrap();
+    format!("`{name}` must break one of {rules:?} first, and seed {seed}, of {} like it, broke {what}", broken.len())
+}
+
+/// What a process says was broken first.
+fn violated(output: &Output) -> Option<String> {
     let told = String::from_utf8_lossy(&output.stdout);
-    let what = told.lines().find_map(|line| line.split_once("VIOLATED "));
-    what.map(|(_, what)| what.to_owned()).unwrap_or_else(|| panic!("seed {seed} broke without a word: {output:?}"))
+    told.lines().find_map(|line| line.split_once("VIOLATED ")).map(|(_, what)| what.to_owned())
+}
+
+fn told(seed: u64, output: &Output) -> String {
+    violated(output).unwrap_or_else(|| panic!("seed {seed} broke without a word: {output:?}"))
 }
 
 #[test]
