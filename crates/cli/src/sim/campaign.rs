@@ -53,6 +53,8 @@ struct Totals {
     simulated_millis: u64,
     injected: BTreeMap<String, u64>,
     reached: BTreeMap<String, u64>,
+    /// In how many seeds each of these was.
+    in_seeds: BTreeMap<String, u64>,
     /// How much each claim was held against.
     examined: BTreeMap<String, u64>,
 }
@@ -63,6 +65,15 @@ impl Totals {
         self.simulated_millis += outcome.simulated_millis;
         sum(&mut self.injected, &outcome.injected);
         sum(&mut self.reached, &outcome.reached);
+        outcome.injected.keys().chain(outcome.reached.keys()).for_each(|what| self.meet(what));
+    }
+
+    /// One more seed had this.
+    fn meet(&mut self, what: &str) {
+        match self.in_seeds.get_mut(what) {
+            Some(seeds) => *seeds += 1,
+            None => drop(self.in_seeds.insert(what.to_owned(), 1)),
+        }
     }
 
     fn merge(&mut self, other: Self) {
@@ -70,15 +81,18 @@ impl Totals {
         self.simulated_millis += other.simulated_millis;
         sum(&mut self.injected, &other.injected);
         sum(&mut self.reached, &other.reached);
+        sum(&mut self.in_seeds, &other.in_seeds);
         sum(&mut self.examined, &other.examined);
     }
 
     fn add(&mut self, told: &Value) {
         self.seeds += 1;
         self.simulated_millis += told["simulatedMillis"].as_u64().unwrap_or(0);
-        for (key, into) in [("injected", &mut self.injected), ("reached", &mut self.reached)] {
+        for key in ["injected", "reached"] {
             for (what, count) in told[key].as_object().into_iter().flatten() {
+                let into = if key == "injected" { &mut self.injected } else { &mut self.reached };
                 *into.entry(what.clone()).or_default() += count.as_u64().unwrap_or(0);
+                self.meet(what);
             }
         }
         for verdict in told["claims"].as_array().into_iter().flatten() {
@@ -285,6 +299,7 @@ fn tell(
             "simulatedMillis": totals.simulated_millis,
             "injected": totals.injected,
             "reached": totals.reached,
+            "inSeeds": totals.in_seeds,
             "unreached": scenario.unreached(|state| totals.reached.contains_key(state)),
             "examined": totals.examined,
             "seldomDecided": seldom_decided(scenario, totals),

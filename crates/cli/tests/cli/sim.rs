@@ -117,6 +117,22 @@ fn a_campaign_runs_as_many_seeds_as_it_must_however_little_time_it_has() {
 }
 
 #[test]
+fn a_campaign_tells_faults_by_kind_and_states_how_often_and_in_how_many_seeds() {
+    let folder = TempDir::new().unwrap();
+    let json = |more: &[&str]| sim(&folder, &[&["run", "keys", "--output", "json"], more].concat()).ok().json();
+    let (both, seeds) = (json(&["--seeds", "2", "--first", "5"]), [json(&["--seed", "5"]), json(&["--seed", "6"])]);
+    for key in ["injected", "reached"] {
+        let kinds = both[key].as_object().unwrap();
+        assert!(!kinds.is_empty(), "{both}");
+        for (kind, count) in kinds {
+            let of_seeds = seeds.iter().filter_map(|told| told[key][kind].as_u64());
+            assert_eq!(count.as_u64(), Some(of_seeds.clone().sum()), "{key} {kind}");
+            assert_eq!(both["inSeeds"][kind].as_u64(), Some(of_seeds.count() as u64), "{key} {kind}");
+        }
+    }
+}
+
+#[test]
 fn a_campaign_without_a_seed_is_no_campaign() {
     let folder = TempDir::new().unwrap();
     sim(&folder, &["run", "keys", "--seeds", "0"]).failed(2);
