@@ -5,6 +5,7 @@
 //! both, where a file system can do that: it is built of the same sources wherever it is.
 
 use std::{
+    collections::BTreeSet,
     env, fs, io,
     path::Path,
     process::{self, Command},
@@ -36,6 +37,14 @@ pub(crate) fn require_committed() -> Result<()> {
     Ok(())
 }
 
+/// The commit that is checked out here.
+///
+/// # Errors
+/// When git does not know.
+pub(crate) fn commit() -> Result<String> {
+    Ok(git(&tree::root(), &["rev-parse", "HEAD"])?.trim().to_owned())
+}
+
 /// Builds this checkout and another one of the same commit, and compares what seeds of every scenario are in them.
 ///
 /// # Errors
@@ -58,10 +67,9 @@ fn with_another(work: impl FnOnce(&Path) -> Result<bool>) -> Result<bool> {
 }
 
 fn another(there: &Path) -> Result<()> {
-    let here = tree::root();
-    let commit = git(&here, &["rev-parse", "HEAD"])?;
+    let (here, commit) = (tree::root(), commit()?);
     git(&here, &["clone", "--quiet", "--no-checkout", &here.to_string_lossy(), &there.to_string_lossy()])?;
-    git(there, &["checkout", "--quiet", "--detach", commit.trim()])?;
+    git(there, &["checkout", "--quiet", "--detach", &commit])?;
     for part in PARTS {
         let (from, to) = (here.join(BUILT).join(part), there.join(BUILT).join(part));
         if let Err(cause) = link_all(&from, &to) {
@@ -96,12 +104,13 @@ fn compare(here: &Path, there: &Path) -> Result<bool> {
     let mut same = true;
     for scenario in scenarios(&here.join(BINARY))? {
         for seed in 0..SEEDS {
-            let one = trace(&mut Command::new(here.join(BINARY)), &scenario, seed)?;
+            let one = world(&mut Command::new(here.join(BINARY)), &scenario, seed)?;
             let mut elsewhere = Command::new(there.join(BINARY));
             elsewhere.current_dir("/").env_clear().env("TZ", "Asia/Kathmandu").env("HOME", "/nonexistent");
-            let other = trace(&mut elsewhere, &scenario, seed)?;
-            if one != other {
-                eprintln!("checkouts: seed {seed} of {scenario} is {one} here and {other} in another checkout");
+            let parts = apart(&one, &world(&mut elsewhere, &scenario, seed)?);
+            if !parts.is_empty() {
+                let parts = parts.join(", ");
+                eprintln!("checkouts: seed {seed} of {scenario} is another world in another checkout, by its {parts}");
                 same = false;
             }
         }
@@ -117,10 +126,18 @@ pub(crate) fn scenarios(quorate: &Path) -> Result<Vec<String>> {
     names.map(|name| name.map(str::to_owned).context("a scenario without a name")).collect()
 }
 
-/// The hash of what happens in a seed, as `quorate` tells it.
-fn trace(quorate: &mut Command, scenario: &str, seed: u64) -> Result<String> {
+/// What `quorate` tells of a seed, of which the hash of all that happens is one part.
+fn world(quorate: &mut Command, scenario: &str, seed: u64) -> Result<Value> {
     let told = json(quorate.args(["sim", "run", scenario, "--seed", &seed.to_string(), "--output", "json"]))?;
-    Ok(told["trace"].as_str().context("a run without a trace")?.to_owned())
+    ensure!(told["trace"].is_string(), "seed {seed} of {scenario} ran without a trace");
+    Ok(told)
+}
+
+/// In which parts two tellings of one world differ. What judges and counters say is no part of the trace, and must be the same, too.
+fn apart(one: &Value, other: &Value) -> Vec<String> {
+    let keys =
+        |told: &Value| told.as_object().into_iter().flatten().map(|(key, _)| key.clone()).collect::<BTreeSet<_>>();
+    keys(one).union(&keys(other)).filter(|key| one[key.as_str()] != other[key.as_str()]).cloned().collect()
 }
 
 fn json(command: &mut Command) -> Result<Value> {
@@ -136,7 +153,17 @@ fn git(checkout: &Path, arguments: &[&str]) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn worlds_of_the_same_trace_that_were_judged_or_counted_otherwise_are_not_the_same() {
+        let world = json!({ "trace": "ab", "reached": { "a state": 1 }, "claims": [] });
+        assert_eq!(apart(&world, &world), [""; 0]);
+        let counted = json!({ "trace": "ab", "reached": { "a state": 2 }, "claims": [], "violations": [] });
+        assert_eq!(apart(&world, &counted), ["reached", "violations"]);
+    }
 
     #[test]
     fn what_is_built_of_our_own_sources_is_not_shared_with_another_checkout() {
