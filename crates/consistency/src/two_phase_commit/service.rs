@@ -24,12 +24,11 @@ use quorate_runtime::Env;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
-    Config, CoordinatorId, Gid, Participant, Record, RequestId, TxnError, TxnId,
-    log,
+    Config, CoordinatorId, Gid, Participant, Record, RequestId, TxnError, TxnId, log,
     standing::{self, Standing},
 };
-pub(crate) use signs::TABLES as SIGN_TABLES;
 pub use doubt::{Doubt, Resolution, Standstill};
+pub(crate) use signs::TABLES as SIGN_TABLES;
 pub use sweep::Swept;
 pub use transaction::Transaction;
 use turns::Turns;

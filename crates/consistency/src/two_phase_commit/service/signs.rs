@@ -113,7 +113,11 @@ impl Shared {
             let of = (self.standing.id, takeover);
             if standing::fence(&self.store, &self.config.name, of, false).await? {
                 self.env.reached("txn: a coordinator was fenced by another one");
-                tracing::warn!(takeover, ?silence, "a coordinator gave no sign of life and is fenced: what it left is ended");
+                tracing::warn!(
+                    takeover,
+                    ?silence,
+                    "a coordinator gave no sign of life and is fenced: what it left is ended"
+                );
             }
             gone.insert(takeover);
         }
