@@ -183,7 +183,7 @@ mod tests {
         let queue = queues.opened().await.unwrap().declare(&kind, config).await.unwrap();
         let of = care.declare(&kind, Contract { exchange: Exchange::Durable, time_limit }).await.unwrap();
         for id in ["1", "2", "3"] {
-            care.ask_durably(&of, &id.parse().unwrap(), Payload::json("1")).await.unwrap();
+            care.ask_durably(&of, (&id.parse().unwrap(), Payload::json("1")), None).await.unwrap();
         }
         let mut responder = care.serve_durably(&of, 4).await.unwrap();
         let deliveries = responder.next().await.unwrap();

@@ -247,7 +247,8 @@ mod tests {
             let opened = queues.opened().await.unwrap();
             opened.declare(&kind, Config { lease_ttl, ..Config::default() }).await.unwrap();
         };
-        let ask = async |id: u32| care.ask_durably(&of, &id.to_string().parse().unwrap(), Payload::json("1")).await;
+        let ask =
+            async |id: u32| care.ask_durably(&of, (&id.to_string().parse().unwrap(), Payload::json("1")), None).await;
         lasts(hour).await;
         let mut responder = care.serve_durably(&of, 2).await.unwrap();
         ask(0).await.unwrap();
