@@ -2,7 +2,7 @@
 
 #[cfg(target_os = "linux")]
 use std::time::Duration;
-use std::{future::ready, io, net::SocketAddr};
+use std::{future::ready, io, net::SocketAddr, path::Path};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -18,6 +18,11 @@ pub trait Net: Send + Sync {
     fn listen(&self, at: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Listener>>>;
     /// Dials `to`. Callers bring the deadline: a dial into a void never ends by itself.
     fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>>;
+    /// Dials the Unix socket at `path` of this machine. A network without any says so.
+    fn connect_local(&self, path: &Path) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let none = format!("this network has no Unix sockets, and none at {}", path.display());
+        Box::pin(ready(Err(io::Error::new(io::ErrorKind::Unsupported, none))))
+    }
     /// The addresses of `host`, in the order in which they are to be tried. A network without names knows addresses alone.
     fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
         let found = host.parse().map(|address| vec![SocketAddr::new(address, port)]);
@@ -46,7 +51,7 @@ const PROBES: u32 = 4;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: u32 = 30_000;
 
-/// TCP of this machine, with Nagle's algorithm off. On Linux what is dialled ends within half a minute where the other machine is
+/// TCP and Unix sockets of this machine; TCP with Nagle's algorithm off. On Linux what is dialled ends within half a minute where the other machine is
 /// gone; elsewhere when the system says.
 pub(crate) struct RealNet;
 
@@ -60,6 +65,12 @@ impl Net for RealNet {
 
     fn connect(&self, to: SocketAddr) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
         Box::pin(async move { Ok(Box::new(dial(to).await?) as Box<dyn Io>) })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that dials")]
+    fn connect_local(&self, path: &Path) -> BoxFuture<'static, io::Result<Box<dyn Io>>> {
+        let path = path.to_owned();
+        Box::pin(async move { Ok(Box::new(tokio::net::UnixStream::connect(path).await?) as Box<dyn Io>) })
     }
 
     fn resolve(&self, host: &str, port: u16) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {

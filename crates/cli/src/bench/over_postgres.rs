@@ -249,30 +249,9 @@ async fn close(store: &Store) -> Result<(), Failure> {
     store.close().await.map_err(|cause| failed("closing a store", cause))
 }
 
-/// A connection without a store.
+/// A connection without a store, as the store's are.
 pub(super) async fn connect(address: &str) -> Result<Client, Failure> {
-    let unreachable = |cause: String| {
-        Failure::new(Exit::Unavailable, format!("the database cannot be reached: {cause}"))
-            .advise("see whether it runs and --store names it")
-    };
-    let config: tokio_postgres::Config =
-        address.parse().map_err(|_| Failure::new(Exit::Usage, "--store is no address"))?;
-    let hosts = config.get_hosts().iter().enumerate();
-    let mut last = "no host is named".to_owned();
-    for (n, host) in hosts {
-        let tokio_postgres::config::Host::Tcp(host) = host else { continue };
-        let port = config.get_ports().get(n).or(config.get_ports().first()).copied().unwrap_or(5_432);
-        match tokio::net::TcpStream::connect((host.as_str(), port)).await {
-            Ok(io) => {
-                // As the store's connections: what is sent goes at once.
-                io.set_nodelay(true).map_err(|cause| unreachable(cause.to_string()))?;
-                let connected = config.connect_raw(io, tokio_postgres::NoTls).await;
-                let (client, connection) = connected.map_err(|cause| unreachable(cause.to_string()))?;
-                tokio::spawn(async move { drop(connection.await) });
-                return Ok(client);
-            }
-            Err(cause) => last = format!("{host}:{port}: {cause}"),
-        }
-    }
-    Err(unreachable(last))
+    let address: postgres::Address = address.parse().map_err(|wrong| Failure::of(Exit::Usage, &wrong))?;
+    let connected = postgres::connect(&Env::real(), &address).await;
+    connected.map_err(|cause| Failure::of(Exit::Unavailable, &cause).advise("see whether it runs and --store names it"))
 }

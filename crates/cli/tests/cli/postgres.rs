@@ -128,6 +128,29 @@ fn an_address_that_leads_nowhere_is_refused_and_its_password_is_shown_nowhere() 
     }
 }
 
+#[test]
+fn a_node_reaches_its_database_as_its_address_says_or_says_why_not() {
+    let Some(own) = Own::new("-c unix_socket_directories=FOLDER") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let node = node_at(&own.socket(), folder.path());
+    append(&node, "1").ok();
+    assert_eq!(ids(&node), ["1"]);
+    run(folder.path(), &["doctor", "--store", &own.socket()]).ok();
+
+    let (at, gone) = (own.address(), folder.path().join("gone.pem"));
+    let verified = format!("{at}?sslmode=verify-full&sslrootcert={}", gone.display());
+    for (address, exit, why) in [
+        (format!("{at}?sslmode=require"), 4, "server does not support TLS"),
+        (verified, 4, "gone.pem cannot be read"),
+        (format!("{at}?sslmode=verify-ca"), 2, "needs the file of the authority's certificate"),
+    ] {
+        let told = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--store", &address]).failed(exit);
+        assert!(told.contains(why), "{address}: {told}");
+        let told = run(folder.path(), &["doctor", "--store", &address]).failed(exit);
+        assert!(told.contains(why), "{address}: {told}");
+    }
+}
+
 /// A node that sleeps through its lease wakes up with everything as it was, and is refused.
 #[test]
 fn what_a_paused_node_held_goes_to_another_and_its_late_writes_are_refused() {

@@ -82,6 +82,7 @@ pub mod upcast;
 mod version;
 mod vocabulary;
 
+pub(crate) use vocabulary::percent_decoded;
 pub use address::{address, version_named, version_of};
 pub(crate) use candidate::Candidate;
 pub use compat::{

@@ -95,7 +95,8 @@ pub(super) fn local_pointer(reference: &str) -> Option<String> {
     (fragment.is_empty() || fragment.starts_with('/')).then(|| percent_decoded(fragment)).flatten()
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+/// A text without its escapes (`%2F`); `None` where one is none, or it is no UTF-8.
+pub(crate) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {

@@ -3,6 +3,7 @@
 
 mod appends;
 mod cable;
+mod certificates;
 mod conformance;
 mod doctor;
 mod log;
@@ -11,3 +12,4 @@ mod server;
 mod shared;
 mod sql;
 mod stranger;
+mod tls;

@@ -19,13 +19,14 @@ pub(crate) fn address() -> Option<String> {
     static ADDRESS: OnceLock<Option<String>> = OnceLock::new();
     let address = ADDRESS.get_or_init(|| binaries().map(|binaries| shared(&binaries)));
     if address.is_none() {
-        skipped();
+        skipped("PostgreSQL", "postgresql");
     }
     address.clone()
 }
 
-fn skipped() {
-    eprintln!("SKIPPED a test of the PostgreSQL store: no server is installed (apt-get install postgresql)");
+/// Says that a test is skipped, since a program of Debian's is not installed.
+pub(crate) fn skipped(program: &str, package: &str) {
+    eprintln!("SKIPPED a test of the PostgreSQL store: no {program} is installed (apt-get install {package})");
     assert!(std::env::var_os("QUORATE_FORBID_SKIPPING").is_none(), "skipping is forbidden here");
 }
 
@@ -73,7 +74,7 @@ fn address_at(port: u16) -> String {
 }
 
 /// Free a moment ago; whoever takes it in between makes starting fail loudly, not wrongly.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -114,16 +115,25 @@ pub(crate) struct Own {
 impl Own {
     /// A running one with further options (`-c max_connections=20`), or nothing where there is none to be had.
     pub(crate) fn new(options: &str) -> Option<Self> {
+        Self::with_files(options, &[])
+    }
+
+    /// One with files of its own, by their names in its folder, which is `FOLDER` in the options: nobody else reads them.
+    pub(crate) fn with_files(options: &str, files: &[(&str, &str)]) -> Option<Self> {
         static MADE: AtomicUsize = AtomicUsize::new(0);
         let Some(binaries) = binaries() else {
-            skipped();
+            skipped("PostgreSQL", "postgresql");
             return None;
         };
         let of = std::process::id();
         let folder = base().join(format!("quorate-postgres-own-{of}-{}", MADE.fetch_add(1, Ordering::Relaxed)));
         let _left = std::fs::remove_dir_all(&folder);
         init(&binaries, &folder);
-        let own = Self { binaries, folder, port: free_port(), options: options.to_owned() };
+        for (name, text) in files {
+            keep(&folder.join(name), text);
+        }
+        let options = options.replace("FOLDER", folder.to_str().unwrap());
+        let own = Self { binaries, folder, port: free_port(), options };
         own.start();
         watch(&own.binaries, &own.folder, of);
         Some(own)
@@ -131,6 +141,11 @@ impl Own {
 
     pub(crate) fn address(&self) -> String {
         address_at(self.port)
+    }
+
+    /// The address of its Unix socket, if it was started with `-c unix_socket_directories=FOLDER`.
+    pub(crate) fn socket(&self) -> String {
+        format!("postgres://quorate@/postgres?host={}&port={}", self.folder.display(), self.port)
     }
 
     pub(crate) fn start(&self) {
@@ -205,6 +220,15 @@ impl Drop for Own {
     }
 }
 
+/// Writes a file that only the server's user reads.
+pub(crate) fn keep(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    assert!(run(Command::new("chmod").arg("600").arg(path)).status.success());
+    if is_root() {
+        assert!(run(Command::new("chown").arg("postgres").arg(path)).status.success());
+    }
+}
+
 /// Stops the server when process `of` is gone, from a session of its own, so that nothing that ends the tests ends it.
 #[expect(clippy::zombie_processes, reason = "it outlives whoever starts it")]
 fn watch(binaries: &Path, folder: &Path, of: u32) {
@@ -229,13 +253,16 @@ fn watch(binaries: &Path, folder: &Path, of: u32) {
     watchman.arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
 }
 
+/// How `setpriv` makes whoever is root the user of the package.
+pub(crate) const UNPRIVILEGED: [&str; 3] = ["--reuid=postgres", "--regid=postgres", "--clear-groups"];
+
 /// A command that does not run as root, which servers refuse to.
 fn unprivileged(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+    command.args(UNPRIVILEGED).arg(program).current_dir("/");
     command
 }
 
@@ -247,7 +274,7 @@ fn run(command: &mut Command) -> Output {
     Output { status, stdout: vec![], stderr: std::fs::read(errors.path()).unwrap() }
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self").is_ok_and(|of| of.uid() == 0)
 }

@@ -16,7 +16,8 @@ pub struct ParticipantSettings {
     /// Its name in transactions, and in what the server calls them: 1 to 64 letters, digits, `.`, `_` and `-`. Never changed while it holds
     /// something.
     pub name: String,
-    /// The server, the database and the user: `postgres://user:password@host/database`.
+    /// The server, the database and the user: `postgres://user:password@host/database`, with `sslmode` and what belongs to it as libpq has
+    /// them.
     pub address: String,
     /// Connections for work at most, and as many again for ending it. 1 to 1,000. Default 16.
     pub connections: usize,

@@ -120,8 +120,8 @@ pub struct HttpSettings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct StoreSettings {
-    /// The database that holds the store: `postgres://user:password@host:port/database`. Default none, which is the embedded
-    /// store in `data`. A flag's value is seen by everybody on the machine: give one with a password in the file or the
+    /// The database that holds the store: `postgres://user:password@host:port/database`, with `sslmode` and what belongs to it as libpq has
+    /// them. Default none, which is the embedded store in `data`. A flag's value is seen by everybody on the machine: give one with a password in the file or the
     /// environment.
     pub address: String,
     /// The schema of that database that holds the store's tables. Default `quorate`.

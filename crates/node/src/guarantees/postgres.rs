@@ -27,6 +27,7 @@ const QUEUES_RULES: &str = "crates/communication/tests/queues/rules.rs";
 const QUEUES_HTTP: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
 const QUEUES_BUS: &str = "crates/communication/tests/queues_postgres/transport.rs";
 const SAGAS: &str = "crates/cli/tests/cli/postgres_sagas.rs";
+const TLS: &str = "crates/data/tests/postgres/tls.rs";
 const DOCTOR: &str = "crates/data/tests/postgres/doctor.rs";
 
 pub(super) const ROWS: &[Guarantee] = &[
@@ -43,6 +44,20 @@ pub(super) const ROWS: &[Guarantee] = &[
         Http,
         "a write whose answer the database lost is told to be unknown or looked up, and repeated with its key or id it is there once",
         &[test(OUTCOMES, "a_write_whose_answer_was_lost_is_known_by_its_key_or_its_event")],
+    ),
+    on_postgres(
+        Integrity,
+        "connect to the database",
+        Cli,
+        "with `sslmode=verify-full` nothing is said to anybody but a server whose certificate names the address's host, by an authority that is trusted; what is wrong with a certificate is told",
+        &[
+            test(TLS, "each_mode_connects_to_whom_it_trusts_and_to_nobody_else"),
+            test(TLS, "a_certificate_that_is_out_of_date_or_an_authoritys_own_is_named_as_such"),
+            test(TLS, "a_server_without_tls_is_spoken_to_in_the_clear_only_by_whoever_allows_it"),
+            test(TLS, "every_connection_of_a_store_is_encrypted_and_so_is_the_doctors"),
+            test(TLS, "a_password_is_proved_beside_the_certificate_that_the_server_showed"),
+            test(PROCESS, "a_node_reaches_its_database_as_its_address_says_or_says_why_not"),
+        ],
     ),
     on_postgres(
         Durability,

@@ -2,7 +2,9 @@
 
 use std::{
     future::poll_fn,
+    io,
     ops::Deref,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -11,50 +13,27 @@ use quorate_runtime::{Env, net::Io};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{
     AsyncMessage, Client, Config, NoTls,
-    config::{Host, SslMode},
+    config::{Host, SslMode, SslNegotiation},
+    tls::{TlsConnect, TlsStream},
 };
 
-use super::fault::Fault;
-use crate::store::OpenError;
+use super::{
+    address::Server,
+    fault::Fault,
+    tls::{Encrypting, Wire},
+};
 
 /// How long a connection may take to come about.
 const DIALLING: Duration = Duration::from_secs(5);
 
-/// Reads an address.
-pub(super) fn server(address: &str) -> Result<Config, OpenError> {
-    let wrong = |what: &str| OpenError::Address { what: what.to_owned() };
-    if !["postgres://", "postgresql://"].iter().any(|scheme| address.starts_with(scheme)) {
-        return Err(wrong("it begins with postgres://"));
-    }
-    // Where an address is parted is not said twice: what one reader takes for a password another shows as a host.
-    if address.matches('@').count() > 1 {
-        return Err(wrong("an @ in a user's name, a password or a parameter is written %40"));
-    }
-    let mut server: Config = address.parse().map_err(|_| wrong("it is postgres://user:password@host:port/database"))?;
-    if server.get_ssl_mode() == SslMode::Require {
-        return Err(wrong("sslmode=require: TLS is not supported yet, so that nothing would be encrypted"));
-    }
-    if server.get_hosts().iter().any(|host| !matches!(host, Host::Tcp(_))) || server.get_hosts().is_empty() {
-        return Err(wrong("it names a host that is reached by TCP; Unix sockets are not supported yet"));
-    }
-    if server.get_user().is_none() {
-        return Err(wrong("it names a user"));
-    }
-    if server.get_application_name().is_none() {
-        server.application_name("quorate");
-    }
-    server.ssl_mode(SslMode::Disable);
-    Ok(server)
-}
-
 /// Opens connections.
 pub(super) struct Connector {
     env: Env,
-    server: Config,
+    server: Server,
 }
 
 impl Connector {
-    pub(super) fn new(env: &Env, server: Config) -> Self {
+    pub(super) fn new(env: &Env, server: Server) -> Self {
         Self { env: env.clone(), server }
     }
 
@@ -71,43 +50,84 @@ impl Connector {
     async fn reach(&self, told: Option<Arc<Notify>>) -> Result<Reached, Fault> {
         let mut last = Fault::Lost("no host is named".to_owned());
         let mut standby = None;
-        for (n, host) in self.server.get_hosts().iter().enumerate() {
-            let Host::Tcp(host) = host else { continue };
-            let ports = self.server.get_ports();
-            let port = ports.get(n).or(ports.first()).copied().unwrap_or(5432);
+        for (n, host) in self.server.config.get_hosts().iter().enumerate() {
+            let port = self.server.port(n);
             match self.env.timeout(DIALLING, self.ask(host, port, told.clone())).await {
                 Some(Ok(reached)) if reached.is_makeshift => standby = standby.or(Some(reached)),
                 Some(Ok(reached)) => return Ok(reached),
                 Some(Err(fault)) => last = fault,
-                None => last = Fault::Lost(format!("{host}:{port} did not answer within {DIALLING:?}")),
+                None => last = Fault::Lost(format!("{} did not answer within {DIALLING:?}", called(host, port))),
             }
         }
         standby.ok_or(last)
     }
 
     /// A connection, and whether there may be a better one: only where there is a choice.
-    async fn ask(&self, host: &str, port: u16, told: Option<Arc<Notify>>) -> Result<Reached, Fault> {
-        let client = self.dial(host, port, told).await?;
-        let is_makeshift = self.server.get_hosts().len() > 1
+    async fn ask(&self, host: &Host, port: u16, told: Option<Arc<Notify>>) -> Result<Reached, Fault> {
+        let lost = |what: String| Fault::Lost(format!("{}: {what}", called(host, port)));
+        let client = match host {
+            Host::Tcp(name) => self.dial(name, port, told).await,
+            Host::Unix(folder) => self.dial_socket(folder, port, told).await,
+        };
+        let client = client.map_err(|fault| if let Fault::Lost(what) = fault { lost(what) } else { fault })?;
+        let is_makeshift = self.server.config.get_hosts().len() > 1
             && client.query_typed_one("SELECT pg_is_in_recovery()", &[]).await?.try_get(0)?;
         Ok(Reached { client, is_makeshift })
     }
 
     async fn dial(&self, host: &str, port: u16, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
-        let lost = |cause: std::io::Error| Fault::Lost(format!("{host}:{port}: {cause}"));
-        let addresses = self.env.net().resolve(host, port).await.map_err(lost)?;
-        let mut last = Fault::Lost(format!("{host} has no address"));
-        for address in addresses {
+        let lost = |cause: io::Error| Fault::Lost(cause.to_string());
+        let Server { config, encryption } = &self.server;
+        // Before anything is dialled: what is wrong here needs no server to tell.
+        let encrypting = match encryption.mode {
+            SslMode::Disable => None,
+            _ => {
+                let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct;
+                Some(Encrypting::with(&self.env, encryption, host, is_direct).await.map_err(Fault::Lost)?)
+            }
+        };
+        let io = self.dial_any(host, port).await.map_err(lost)?;
+        let mut config = config.clone();
+        config.ssl_mode(encryption.mode);
+        match encrypting {
+            Some(tls) => self.shake_hands(&config, io, tls, told).await,
+            None => self.shake_hands(&config, io, NoTls, told).await,
+        }
+    }
+
+    /// A connection to the first address of `host` that takes one.
+    async fn dial_any(&self, host: &str, port: u16) -> io::Result<Box<dyn Io>> {
+        let mut last = io::Error::other("it has no address");
+        for address in self.env.net().resolve(host, port).await? {
             match self.env.net().connect(address).await {
-                Ok(io) => return self.shake_hands(io, told).await,
-                Err(cause) => last = lost(cause),
+                Ok(io) => return Ok(io),
+                Err(cause) => last = cause,
             }
         }
         Err(last)
     }
 
-    async fn shake_hands(&self, io: Box<dyn Io>, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
-        let (client, mut connection) = self.server.connect_raw(io, NoTls).await?;
+    /// Through the socket of this machine's server that listens on `port`: nobody reads along there, so nothing is encrypted.
+    async fn dial_socket(&self, folder: &Path, port: u16, told: Option<Arc<Notify>>) -> Result<Client, Fault> {
+        let socket = folder.join(format!(".s.PGSQL.{port}"));
+        let io = self.env.net().connect_local(&socket).await.map_err(|cause| Fault::Lost(cause.to_string()))?;
+        let mut config = self.server.config.clone();
+        config.ssl_mode(SslMode::Disable);
+        self.shake_hands(&config, io, NoTls, told).await
+    }
+
+    async fn shake_hands<T, S>(
+        &self,
+        config: &Config,
+        io: Box<dyn Io>,
+        tls: T,
+        told: Option<Arc<Notify>>,
+    ) -> Result<Client, Fault>
+    where
+        T: TlsConnect<Wire, Stream = S>,
+        S: TlsStream + Unpin + Send + 'static,
+    {
+        let (client, mut connection) = config.connect_raw(Wire::from(io), tls).await?;
         self.env.tasks().spawn("store/connection", async move {
             // What ends a connection is told to whoever waits for an answer on it.
             while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
@@ -118,6 +138,14 @@ impl Connector {
             told.iter().for_each(|told| told.notify_one());
         });
         Ok(client)
+    }
+}
+
+/// A host as people write it.
+pub(super) fn called(host: &Host, port: u16) -> String {
+    match host {
+        Host::Tcp(name) => format!("{name}:{port}"),
+        Host::Unix(folder) => format!("{}:{port}", folder.display()),
     }
 }
 
@@ -200,35 +228,5 @@ impl Deref for Lease {
 
     fn deref(&self) -> &Client {
         self.client.as_ref().unwrap_or_else(|| unreachable!("it is taken when the lease ends"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_asks_for_more_than_there_is_is_refused() {
-        assert!(server("postgres://u:p@localhost:5432/db").is_ok());
-        assert!(server("postgresql://u@[::1]/db?application_name=mine").is_ok());
-        for wrong in [
-            "",
-            "mysql://u@h/db",
-            "host=localhost user=u",
-            "postgres://u@h/db?sslmode=require",
-            "postgres://u:se@cret@h/db",
-            "postgres://u@h/db?password=se@cret",
-            "postgres://u@%2Fvar%2Frun/db",
-            "postgres:///db",
-            "postgres://localhost/db",
-            "postgres://u@h:port/db",
-        ] {
-            assert!(matches!(server(wrong), Err(OpenError::Address { .. })), "{wrong}");
-        }
-        let config = super::super::Config::at("postgres://u:secret@h/db").unwrap();
-        assert!(!format!("{config:?}").contains("secret"));
-        assert_eq!(config.address.to_string(), "h:5432/db");
-        let address = "postgres://u:secret@one:1,two:2".parse::<super::super::Address>().unwrap();
-        assert_eq!(address.to_string(), "one:1,two:2/u");
     }
 }

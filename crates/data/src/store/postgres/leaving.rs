@@ -13,6 +13,7 @@ use tokio_postgres::{Client, RowStream, types::Type};
 
 use super::{
     Config,
+    address::Server,
     connect::Connector,
     fault::{Fault, MOVED},
     open::{check_names, check_server},
@@ -64,7 +65,7 @@ pub(super) fn moving(fault: impl Into<Fault>) -> MoveError {
 /// The store that is left.
 pub(in crate::store) struct PostgresLeaving {
     env: Env,
-    address: tokio_postgres::Config,
+    address: Server,
     site: Site,
     application: String,
     reading: Option<std::pin::Pin<Box<RowStream>>>,

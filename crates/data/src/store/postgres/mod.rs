@@ -10,7 +10,8 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `open`, `tables`, `connect` | from an address to a store: what is refused, the tables, the connections |
+//! | `address`, `connect`, `tls` | from an address to a connection, encrypted or not |
+//! | `open`, `tables` | from a connection to a store: what is refused, the tables |
 //! | `ready`, `words` | what the caller makes ready of a batch; the locks that conditions are held by |
 //! | `lanes`, `group` | appends that wait together, and the one transaction that they share |
 //! | `sequencer` | positions |
@@ -28,7 +29,7 @@
 //! *When not to use it*: one node and one machine; the embedded store does more, with less.
 //!
 //! **Not here yet**, and refused: retention, archives, erasure and sealed data, the tables of views and queries of them, views
-//! kept in the append's transaction, backups, TLS and Unix sockets.
+//! kept in the append's transaction, and backups.
 //!
 //! # The application's tables
 //! They live in a schema of their own, and its statements run as a role of its own that has rights there alone: the server
@@ -44,6 +45,7 @@
 //! Sources: Bernstein and Goodman (1981) for locks on predicates; PostgreSQL, chapters 13 ("Concurrency Control") and 55
 //! ("Frontend/Backend Protocol").
 
+mod address;
 mod application;
 mod arriving;
 mod backend;
@@ -72,6 +74,7 @@ pub(super) mod server;
 mod sql;
 mod statements;
 mod tables;
+mod tls;
 mod transact;
 mod verify;
 mod words;
@@ -95,19 +98,25 @@ pub async fn connect(env: &Env, address: &Address) -> Result<tokio_postgres::Cli
     connected.map_err(|fault| fault.into_store("connecting"))
 }
 
-/// Where a database is, and who asks: `postgres://user:password@host:port/database`. Its `Debug` form hides the password.
+/// Where a database is, who asks, and how the connection is encrypted: `postgres://user:password@host:port/database`, with the parameters
+/// `sslmode` (`disable`, `prefer`, `require`, `verify-ca`, `verify-full`), `sslrootcert`, `sslcert` and `sslkey` of libpq. A host that
+/// begins with `/` (`?host=/var/run/postgresql`) is the folder of a Unix socket, where nothing is encrypted. Its `Debug` form hides the
+/// password.
+///
+/// Without `sslmode` it is `prefer`: encrypted if the server does that, with whoever shows whatever certificate. Only `verify-full` keeps
+/// somebody who sits between the two from reading along.
 #[derive(Clone, Debug)]
-pub struct Address(tokio_postgres::Config);
+pub struct Address(address::Server);
 
 /// Host, port and database, without the user and the password.
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (n, host) in self.0.get_hosts().iter().enumerate() {
-            let tokio_postgres::config::Host::Tcp(host) = host else { continue };
-            let port = self.0.get_ports().get(n).or(self.0.get_ports().first()).copied().unwrap_or(5432);
-            write!(f, "{}{host}:{port}", if n > 0 { "," } else { "" })?;
+        let config = &self.0.config;
+        for (n, host) in config.get_hosts().iter().enumerate() {
+            let comma = if n > 0 { "," } else { "" };
+            write!(f, "{comma}{}", connect::called(host, self.0.port(n)))?;
         }
-        let database = self.0.get_dbname().or(self.0.get_user()).unwrap_or_default();
+        let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
         write!(f, "/{database}")
     }
 }
@@ -116,7 +125,7 @@ impl std::str::FromStr for Address {
     type Err = OpenError;
 
     fn from_str(address: &str) -> Result<Self, OpenError> {
-        connect::server(address).map(Self)
+        address::server(address).map(Self)
     }
 }
 

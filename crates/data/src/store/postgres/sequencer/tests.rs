@@ -19,6 +19,7 @@ use quorate_runtime::Env;
 use tokio_postgres::{Client, types::Type};
 
 use super::super::{
+    address,
     connect::Connector,
     server,
     statements::Statements,
@@ -176,10 +177,9 @@ struct Place {
 }
 
 impl Place {
-    async fn new(address: &str, schema: &'static str) -> Self {
-        let config: tokio_postgres::Config = address.parse().unwrap();
+    async fn new(database: &str, schema: &'static str) -> Self {
         let env = Env::real();
-        let connector = Connector::new(&env, config);
+        let connector = Connector::new(&env, address::server(database).unwrap());
         let mut clients = Vec::new();
         for _ in 0..SESSIONS + 2 + READERS {
             let client = connector.connect().await.unwrap();
