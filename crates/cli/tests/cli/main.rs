@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "what a test needs and cannot have fails the test")]
 
 mod benches;
+#[path = "../../../data/tests/postgres/bouncer.rs"]
+mod bouncer;
 mod declared;
 mod demo;
 mod erasure;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::{
+    bouncer::Bouncer,
     harness::{Node, command, ended, run},
     server::Own,
 };
@@ -149,6 +150,33 @@ fn a_node_reaches_its_database_as_its_address_says_or_says_why_not() {
         let told = run(folder.path(), &["doctor", "--store", &address]).failed(exit);
         assert!(told.contains(why), "{address}: {told}");
     }
+}
+
+#[test]
+fn nodes_behind_a_proxy_that_pools_transactions_are_nodes_of_one_store() {
+    let own = own!();
+    let Some(bouncer) = Bouncer::before(&own.address()) else { return };
+    let address = bouncer.address("postgres");
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let pooled = ["--store", &address, "--store.notifications", "false", "--store.connections", "3"];
+    let [one, other] = folders.each_ref().map(|folder| Node::start_in(folder.path(), &pooled));
+    one.run(&["subscription", "create", "billing"]).ok();
+    for n in 1..=10 {
+        append(if n % 2 == 0 { &one } else { &other }, &n.to_string()).ok();
+    }
+    let all: Vec<String> = (1..=10).map(|n| n.to_string()).collect();
+    assert_eq!((ids(&one), ids(&other)), (all.clone(), all.clone()));
+    let mut pulled = Vec::new();
+    for node in [&one, &other].into_iter().cycle().take(10) {
+        let page = node.run(&["subscription", "pull", "billing", "--max", "1", "--wait", "10s", "--output", "json"]);
+        let delivery = page.ok().json()["deliveries"][0].clone();
+        pulled.push(delivery["event"]["id"].as_str().unwrap().to_owned());
+        node.run(&["subscription", "ack", "billing", delivery["lease"].as_str().unwrap()]).ok();
+    }
+    assert_eq!(pulled, all);
+    let verified = other.run(&["store", "verify", "--output", "json"]).ok().json();
+    assert_eq!(verified["events"], 10, "{verified}");
+    run(folders[0].path(), &["doctor", "--store", &address]).ok();
 }
 
 /// A node that sleeps through its lease wakes up with everything as it was, and is refused.

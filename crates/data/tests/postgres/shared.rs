@@ -13,7 +13,10 @@ use quorate_data::{
 use quorate_runtime::{BoxFuture, Env};
 use tokio_postgres::Client;
 
-use crate::server;
+use crate::{
+    bouncer::{self, Bouncer},
+    server,
+};
 pub(crate) use crate::{cable::Cable, stranger::stranger};
 
 /// A schema with one store in it.
@@ -23,6 +26,8 @@ pub(crate) struct Schema {
     folder: tempfile::TempDir,
     /// The network of the process that has the store open now.
     cable: std::sync::Mutex<Cable>,
+    /// Nodes reach the server through it.
+    bouncer: Option<Bouncer>,
 }
 
 static MADE: AtomicUsize = AtomicUsize::new(0);
@@ -33,13 +38,24 @@ impl Schema {
         let address = server::address()?;
         let name = format!("t_{}_{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
         let cable = std::sync::Mutex::new(Cable::default());
-        Some(Self { name, address, folder: tempfile::tempdir().unwrap(), cable })
+        Some(Self { name, address, folder: tempfile::tempdir().unwrap(), cable, bouncer: None })
+    }
+
+    /// The same behind a proxy that pools transactions, or nothing where there is none.
+    pub(crate) fn pooled() -> Option<Self> {
+        let schema = Self::new()?;
+        let bouncer = Some(Bouncer::before(&schema.address)?);
+        Some(Self { bouncer, ..schema })
     }
 
     pub(crate) fn config(&self, limits: Limits) -> postgres::Config {
         // By this name the server knows this store's connections.
-        let address = format!("{}?application_name={}", self.address, self.name);
+        let server = self.bouncer.as_ref().map_or_else(|| self.address.clone(), |bouncer| bouncer.address("postgres"));
+        let address = format!("{server}?application_name={}", self.name);
         postgres::Config {
+            notifications: self.bouncer.is_none(),
+            // As the guide says it: together, nodes hold fewer than the proxy has.
+            connections: if self.bouncer.is_some() { bouncer::SERVED / 2 - 1 } else { 16 },
             schema: self.name.clone(),
             application: format!("{}_app", self.name),
             limits,

@@ -27,6 +27,7 @@ const QUEUES_RULES: &str = "crates/communication/tests/queues/rules.rs";
 const QUEUES_HTTP: &str = "crates/node/tests/postgres/several_nodes_queues.rs";
 const QUEUES_BUS: &str = "crates/communication/tests/queues_postgres/transport.rs";
 const SAGAS: &str = "crates/cli/tests/cli/postgres_sagas.rs";
+const POOLED: &str = "crates/data/tests/postgres/pooled.rs";
 const TLS: &str = "crates/data/tests/postgres/tls.rs";
 const DOCTOR: &str = "crates/data/tests/postgres/doctor.rs";
 
@@ -187,6 +188,16 @@ pub(super) const ROWS: &[Guarantee] = &[
             test(LOG, "positions_are_given_where_the_server_has_no_room_for_notifications"),
             test(LOG, "who_notifies_for_nothing_keeps_no_node_from_giving_positions"),
             test(LOG, "a_node_without_notifications_listens_to_none_and_sees_what_others_appended"),
+        ],
+    ),
+    on_postgres(
+        Order,
+        "append and read behind a proxy that pools transactions",
+        Cli,
+        "with `store.notifications` off nodes behind PgBouncer are nodes of one store: what was appended is there once, in one order, though their sessions are handed to others between transactions",
+        &[
+            test(PROCESS, "nodes_behind_a_proxy_that_pools_transactions_are_nodes_of_one_store"),
+            test(POOLED, "appends_on_sessions_that_others_are_given_in_between_are_each_there_once"),
         ],
     ),
     on_postgres(

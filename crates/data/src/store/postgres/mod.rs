@@ -144,7 +144,9 @@ pub struct Config {
     pub connections: usize,
     /// Whether the server wakes this node (`LISTEN`) when others give positions. Behind a proxy that pools transactions (PgBouncer in
     /// transaction mode) it has to be off: the connection that listens is one that others are given as well, and whatever is
-    /// notified comes to them. Without it a node looks by itself, at least once a second. Default on.
+    /// notified comes to them. Without it a node looks by itself, at least once a second. The proxy has to have more connections to the
+    /// server than all nodes' `connections` together, by one at least for each node: closures that read streams or append on conditions
+    /// need a second one. Default on.
     pub notifications: bool,
     /// How long an append tries to reach the database before it gives up. Default 5 s.
     pub patience: Duration,
